@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Builds tests/images/app as NAME:VERSION in the Docker daemon, and prints the image's ID.
+#
+#   tests/images/build.sh NAME VERSION
+#
+# `docker run --rm --network none NAME:VERSION` prints `hello from version VERSION`. Two versions
+# share every layer but the last, as long as one of them stays in the daemon: its build cache
+# holds the others.
+set -euo pipefail
+[ $# = 2 ] || { echo 'usage: build.sh NAME VERSION' >&2; exit 2; }
+name=$1
+version=$2
+here=$(cd "$(dirname "$0")" && pwd)
+
+busybox=$(command -v busybox) || { echo 'build.sh: busybox is missing; run tests/peers.sh' >&2; exit 1; }
+context=$(mktemp -d)
+trap 'rm -rf "$context"' EXIT
+install -m 644 "$here/app/Dockerfile" "$context/Dockerfile"
+install -m 755 "$busybox" "$context/busybox"
+touch -d @0 "$context/busybox"
+
+# One build at a time: two that start with an empty cache would each make layers of their own, and
+# a later one might then take either's.
+exec 9>"${TMPDIR:-/tmp}/imgsync-tests-build-$(id -u).lock"
+flock 9
+# The classic builder: every daemon has it, and BuildKit needs a plugin at the client.
+DOCKER_BUILDKIT=0 docker build --network none --build-arg "VERSION=$version" \
+    --tag "$name:$version" "$context" >&2 9>&-
+docker image inspect --format '{{.Id}}' "$name:$version"

@@ -1,0 +1,79 @@
+#!/bin/sh
+# Everything that must be green, in one command, from a clean clone on a machine with Rust:
+#
+#   tests/run.sh [ARGUMENTS OF CARGO TEST]
+#
+# Installs and starts the peers (tests/peers.sh), builds, checks format and lints, runs all tests.
+# A dockerd that this starts is stopped at the end; one that ran before stays as it was.
+# With CI=true rustfmt and clippy must be installed, elsewhere they are skipped when missing.
+set -eu
+cd "$(dirname "$0")/.."
+
+command -v cargo >/dev/null 2>&1 || PATH=$PATH:$HOME/.cargo/bin
+command -v cargo >/dev/null 2>&1 || {
+    echo 'run.sh: cargo is missing; install Rust from https://rustup.rs' >&2
+    exit 1
+}
+
+step() { printf '\n== %s\n' "$*" >&2; }
+
+scratch=$(mktemp -d)
+stop_daemon=no
+finish() {
+    status=$?
+    trap - EXIT
+    rm -rf "$scratch"
+    if [ "$stop_daemon" = yes ]; then bash tests/peers.sh stop || true; fi
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+step 'peers'
+docker version >/dev/null 2>&1 || stop_daemon=yes
+bash tests/peers.sh --env "$scratch/peers.env"
+# shellcheck source=/dev/null
+. "$scratch/peers.env"
+
+# The tests take the server's binary from beside the tool's, so both must come from one profile.
+profile=
+expected=no
+for argument in "$@"; do
+    if [ "$expected" = yes ]; then
+        profile=--profile=$argument
+        expected=no
+        continue
+    fi
+    case $argument in
+        --) break ;;
+        -r | --release) profile=--release ;;
+        --profile=*) profile=$argument ;;
+        --profile) expected=yes ;;
+    esac
+done
+
+step 'build'
+cargo build --workspace --bins ${profile:+"$profile"}
+
+# Runs a check of a component that may be missing, except in CI.
+check() {
+    component=$1
+    shift
+    if cargo "$component" --version >/dev/null 2>&1; then
+        step "$component"
+        cargo "$component" "$@"
+    elif [ "${CI:-}" = true ]; then
+        echo "run.sh: cargo $component is missing; rustup component add rustfmt clippy" >&2
+        exit 1
+    else
+        echo "run.sh: cargo $component is not installed: SKIPPED" >&2
+    fi
+}
+check fmt --all -- --check
+check clippy --workspace --all-targets -- -D warnings
+
+step 'test'
+# Without this, a test whose peer is missing says so and passes.
+export IMGSYNC_TESTS_PEERS=required
+cargo test --workspace "$@"
