@@ -1,0 +1,243 @@
+//! Content digests, and the hashing that yields them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::digest::common::hazmat::SerializableState;
+use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::Invalid;
+
+/// A registered digest algorithm (OCI image-spec, descriptor, "Registered Algorithms").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// SHA-256, 64 hex characters; the one that everybody uses.
+    Sha256,
+    /// SHA-512, 128 hex characters.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name as it stands before the colon.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    fn hex_len(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "sha256" => Ok(Self::Sha256),
+            "sha512" => Ok(Self::Sha512),
+            other => Err(Invalid::new("digest algorithm", other)),
+        }
+    }
+}
+
+/// A digest, checked: known algorithm, lower-case hex of the right length.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    algorithm: Algorithm,
+    hex: Box<str>,
+}
+
+impl Digest {
+    /// The sha256 digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::of_with(Algorithm::Sha256, bytes)
+    }
+
+    /// The digest of `bytes` by `algorithm`.
+    pub fn of_with(algorithm: Algorithm, bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The hex part, without algorithm and colon.
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+
+    /// The first twelve hex characters, for people.
+    pub fn short(&self) -> &str {
+        &self.hex[..12]
+    }
+}
+
+impl FromStr for Digest {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (algorithm, hex) = text
+            .split_once(':')
+            .ok_or_else(|| Invalid::new("digest", text))?;
+        let algorithm: Algorithm = algorithm.parse()?;
+        let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if hex.len() != algorithm.hex_len() || !hex.bytes().all(lower_hex) {
+            return Err(Invalid::new("digest", text));
+        }
+        Ok(Self {
+            algorithm,
+            hex: hex.into(),
+        })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.as_str(), self.hex)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// A digest in the making. Its state can be put on disk and taken up again by a later process.
+#[derive(Clone)]
+pub struct Hasher(State);
+
+#[derive(Clone)]
+enum State {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// A hasher that has seen nothing yet.
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(Sha256::new()),
+            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+        })
+    }
+
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            State::Sha256(state) => state.update(bytes),
+            State::Sha512(state) => state.update(bytes),
+        }
+    }
+
+    /// The digest of everything taken in.
+    pub fn finish(self) -> Digest {
+        match self.0 {
+            State::Sha256(state) => Digest {
+                algorithm: Algorithm::Sha256,
+                hex: hex::encode(state.finalize()).into(),
+            },
+            State::Sha512(state) => Digest {
+                algorithm: Algorithm::Sha512,
+                hex: hex::encode(state.finalize()).into(),
+            },
+        }
+    }
+
+    /// The state as bytes, for [`Hasher::resume`]. Only this build's major version of the hash
+    /// library promises to read it, so keep the bytes that were hashed as well.
+    pub fn state(&self) -> Vec<u8> {
+        match &self.0 {
+            State::Sha256(state) => state.serialize().to_vec(),
+            State::Sha512(state) => state.serialize().to_vec(),
+        }
+    }
+
+    /// Goes on from a saved state; `None` if the bytes are not such a state.
+    pub fn resume(algorithm: Algorithm, state: &[u8]) -> Option<Self> {
+        Some(Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(Sha256::deserialize(state.try_into().ok()?).ok()?),
+            Algorithm::Sha512 => State::Sha512(Sha512::deserialize(state.try_into().ok()?).ok()?),
+        }))
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn a_digest_is_read_and_written_alike() {
+        let digest: Digest = EMPTY.parse().unwrap();
+        assert_eq!(digest, Digest::of(b""));
+        assert_eq!(digest.to_string(), EMPTY);
+        assert_eq!(digest.short(), "e3b0c44298fc");
+    }
+
+    #[test]
+    fn what_is_no_digest_is_refused() {
+        let upper = EMPTY.to_uppercase();
+        for text in [
+            "",
+            "sha256",
+            "sha256:",
+            "md5:00",
+            "sha256:../../x",
+            &upper,
+            &EMPTY[..70],
+        ] {
+            assert!(text.parse::<Digest>().is_err(), "{text}");
+        }
+        assert!(
+            format!("sha512:{}", "0".repeat(64))
+                .parse::<Digest>()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_saved_state_goes_on() {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(&[7; 1001]);
+            let mut later = Hasher::resume(algorithm, &hasher.state()).unwrap();
+            later.update(&[8; 77]);
+            let whole = [vec![7; 1001], vec![8; 77]].concat();
+            assert_eq!(later.finish(), Digest::of_with(algorithm, &whole));
+            assert!(Hasher::resume(algorithm, b"not a state").is_none());
+        }
+    }
+}

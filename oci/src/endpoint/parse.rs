@@ -1,0 +1,218 @@
+//! From a request's line to an operation. Repository names contain slashes, so paths are read from
+//! the right.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use super::{Endpoint, Mount, Page, UploadId};
+use crate::{Code, Digest, Reference, Repository};
+
+/// Why a request is no operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status and code to answer with.
+    pub code: Code,
+    /// What was wrong, for the error body.
+    pub detail: String,
+    /// On a 405: the methods that the path does have.
+    pub allow: &'static [Method],
+}
+
+impl Refusal {
+    fn new(code: Code, detail: &str) -> Self {
+        Self {
+            code,
+            detail: detail.to_owned(),
+            allow: &[],
+        }
+    }
+
+    fn method(allow: &'static [Method]) -> Self {
+        Self {
+            code: Code::Unsupported,
+            detail: String::new(),
+            allow,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Reads a request's method, path and query.
+    ///
+    /// # Errors
+    /// A path outside the API, a method that the path does not have, a malformed name, tag,
+    /// digest, session or page, each with the code to answer with.
+    pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
+        let path = percent_decode_str(path)
+            .decode_utf8()
+            .map_err(|_| Refusal::new(Code::NotFound, path))?;
+        let unknown = || Refusal::new(Code::NotFound, &path);
+        let rest = path.strip_prefix("/v2").ok_or_else(unknown)?;
+        let segments: Vec<&str> = rest.split('/').skip(1).collect();
+        let query = Query::parse(query);
+        match *segments.as_slice() {
+            [] | [""] if matches!(rest, "" | "/") => match *method {
+                Method::GET | Method::HEAD => Ok(Self::Check),
+                _ => Err(Refusal::method(&[Method::GET, Method::HEAD])),
+            },
+            ["_catalog"] => match *method {
+                Method::GET => Ok(Self::Catalog {
+                    page: query.page()?,
+                }),
+                _ => Err(Refusal::method(&[Method::GET])),
+            },
+            [ref name @ .., "tags", "list"] => {
+                let repository = repository(name)?;
+                match *method {
+                    Method::GET => Ok(Self::ListTags {
+                        repository,
+                        page: query.page()?,
+                    }),
+                    _ => Err(Refusal::method(&[Method::GET])),
+                }
+            }
+            [ref name @ .., "manifests", text] => {
+                Self::manifest(method, repository(name)?, reference(text)?)
+            }
+            [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
+                let repository = repository(name)?;
+                match *method {
+                    Method::POST => query.start_upload(repository),
+                    _ => Err(Refusal::method(&[Method::POST])),
+                }
+            }
+            [ref name @ .., "blobs", "uploads", id] => {
+                let repository = repository(name)?;
+                let id = id
+                    .parse()
+                    .map_err(|_| Refusal::new(Code::BlobUploadUnknown, id))?;
+                Self::upload(method, repository, id, &query)
+            }
+            [ref name @ .., "blobs", text] => {
+                let (repository, digest) = (repository(name)?, digest(text)?);
+                match *method {
+                    Method::GET => Ok(Self::GetBlob { repository, digest }),
+                    Method::HEAD => Ok(Self::HeadBlob { repository, digest }),
+                    _ => Err(Refusal::method(&[Method::GET, Method::HEAD])),
+                }
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    fn manifest(
+        method: &Method,
+        repository: Repository,
+        reference: Reference,
+    ) -> Result<Self, Refusal> {
+        match *method {
+            Method::GET => Ok(Self::GetManifest {
+                repository,
+                reference,
+            }),
+            Method::HEAD => Ok(Self::HeadManifest {
+                repository,
+                reference,
+            }),
+            Method::PUT => Ok(Self::PutManifest {
+                repository,
+                reference,
+            }),
+            _ => Err(Refusal::method(&[Method::GET, Method::HEAD, Method::PUT])),
+        }
+    }
+
+    fn upload(
+        method: &Method,
+        repository: Repository,
+        id: UploadId,
+        query: &Query,
+    ) -> Result<Self, Refusal> {
+        match *method {
+            Method::GET | Method::HEAD => Ok(Self::UploadStatus { repository, id }),
+            Method::PATCH => Ok(Self::AppendUpload { repository, id }),
+            Method::PUT => match query.get("digest") {
+                Some(text) => {
+                    let digest = digest(text)?;
+                    Ok(Self::FinishUpload {
+                        repository,
+                        id,
+                        digest,
+                    })
+                }
+                None => Err(Refusal::new(Code::DigestInvalid, "no digest in the query")),
+            },
+            Method::DELETE => Ok(Self::CancelUpload { repository, id }),
+            _ => Err(Refusal::method(&[
+                Method::GET,
+                Method::HEAD,
+                Method::PATCH,
+                Method::PUT,
+                Method::DELETE,
+            ])),
+        }
+    }
+}
+
+fn repository(segments: &[&str]) -> Result<Repository, Refusal> {
+    let name = segments.join("/");
+    name.parse()
+        .map_err(|_| Refusal::new(Code::NameInvalid, &name))
+}
+
+fn reference(text: &str) -> Result<Reference, Refusal> {
+    let code = if text.contains(':') {
+        Code::DigestInvalid
+    } else {
+        Code::TagInvalid
+    };
+    text.parse().map_err(|_| Refusal::new(code, text))
+}
+
+fn digest(text: &str) -> Result<Digest, Refusal> {
+    text.parse()
+        .map_err(|_| Refusal::new(Code::DigestInvalid, text))
+}
+
+/// A query string, decoded.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(query: Option<&str>) -> Self {
+        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        Self(pairs.into_owned().collect())
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        let pair = self.0.iter().find(|(name, _)| name == key);
+        pair.map(|(_, value)| value.as_str())
+    }
+
+    fn page(&self) -> Result<Page, Refusal> {
+        let limit = self.get("n").map(|n| {
+            n.parse()
+                .map_err(|_| Refusal::new(Code::PaginationNumberInvalid, n))
+        });
+        Ok(Page {
+            limit: limit.transpose()?,
+            last: self.get("last").map(str::to_owned),
+        })
+    }
+
+    fn start_upload(&self, repository: Repository) -> Result<Endpoint, Refusal> {
+        let mount = match self.get("mount") {
+            Some(text) => Some(Mount {
+                digest: digest(text)?,
+                // A source that cannot exist is a mount that fails: the upload starts instead.
+                from: self.get("from").and_then(|from| from.parse().ok()),
+            }),
+            None => None,
+        };
+        let digest = self.get("digest").map(digest).transpose()?;
+        Ok(Endpoint::StartUpload {
+            repository,
+            mount,
+            digest,
+        })
+    }
+}

@@ -1,0 +1,330 @@
+//! Names: repositories, tags, registries, and the references made of them.
+//!
+//! Grammar: OCI distribution-spec, "Pulling manifests"; the familiar local form is Docker's.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Digest, Invalid};
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                let check: fn(&str) -> bool = $check;
+                if check(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(Invalid::new($what, text))
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_type!(
+    /// A repository's name: lower-case components with slashes between them, at most 255 characters.
+    Repository,
+    "repository name",
+    |text| text.len() <= 255 && text.split('/').all(is_component)
+);
+
+text_type!(
+    /// A tag: at most 128 letters, digits, `_`, `.` and `-`, not starting with the last two.
+    Tag,
+    "tag",
+    |text| {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        text.len() <= 128
+            && text.bytes().next().is_some_and(word)
+            && text.bytes().all(|b| word(b) || b == b'.' || b == b'-')
+    }
+);
+
+text_type!(
+    /// A registry's address: `host` or `host:port`; an IPv6 address stands in brackets.
+    Registry,
+    "registry address",
+    is_registry
+);
+
+impl Tag {
+    /// The tag that is meant where none is named.
+    pub fn latest() -> Self {
+        Self("latest".into())
+    }
+}
+
+impl Registry {
+    /// The host, without the port and without an IPv6 address's brackets.
+    pub fn host(&self) -> &str {
+        match self.0.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or(rest),
+            None => self.0.split(':').next().unwrap_or(&self.0),
+        }
+    }
+
+    /// Whether the address names this very machine, so that plain HTTP is safe.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost"
+            || host.ends_with(".localhost")
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    }
+}
+
+/// One component of a repository name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+fn is_component(text: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
+    alphanumeric(first)
+        && alphanumeric(last)
+        && text
+            .split(|c: char| alphanumeric(c as u8) && c.is_ascii())
+            .all(|between| {
+                matches!(between, "" | "." | "_" | "__") || between.bytes().all(|b| b == b'-')
+            })
+}
+
+fn is_registry(text: &str) -> bool {
+    let (host_is_good, rest) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, rest)) => (address.parse::<std::net::Ipv6Addr>().is_ok(), rest),
+            None => return false,
+        },
+        None => {
+            let (host, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let label = |label: &str| {
+                !label.is_empty()
+                    && label
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+            };
+            (host.len() <= 253 && host.split('.').all(label), rest)
+        }
+    };
+    host_is_good
+        && match rest.strip_prefix(':') {
+            Some(port) => {
+                port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
+            }
+            None => rest.is_empty(),
+        }
+}
+
+/// What a manifest is asked for by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reference {
+    /// A name that can move.
+    Tag(Tag),
+    /// The content itself.
+    Digest(Digest),
+}
+
+impl FromStr for Reference {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.contains(':') {
+            text.parse().map(Self::Digest)
+        } else {
+            text.parse().map(Self::Tag)
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+/// Where a push goes, as typed: `host[:port]`, or `host[:port]/repository[:tag]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// The registry; always the first part, also without dot or port.
+    pub registry: Registry,
+    /// The repository and tag; `None` keeps the local image's own.
+    pub name: Option<(Repository, Option<Tag>)>,
+}
+
+impl FromStr for Remote {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let (registry, name) = match text.split_once('/') {
+            Some((registry, name)) => (registry, Some(name)),
+            None => (text, None),
+        };
+        Ok(Self {
+            registry: registry.parse()?,
+            name: name.map(split_tag).transpose()?,
+        })
+    }
+}
+
+/// A local image's name in the form that people know from Docker: `app`, `team/app:v1`,
+/// `registry.example.com:5000/team/app:v1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalName {
+    /// The registry part, if the name has one.
+    pub registry: Option<Registry>,
+    /// The repository, without registry.
+    pub repository: Repository,
+    /// The tag, if the name has one.
+    pub tag: Option<Tag>,
+}
+
+impl FromStr for LocalName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        // Docker's rule: the first part is a registry if it could not be a plain component.
+        let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
+        let (registry, name) = match text.split_once('/') {
+            Some((first, rest)) if is_host(first) => (Some(first.parse()?), rest),
+            Some(_) | None => (None, text),
+        };
+        let (repository, tag) = split_tag(name)?;
+        Ok(Self {
+            registry,
+            repository,
+            tag,
+        })
+    }
+}
+
+fn split_tag(name: &str) -> Result<(Repository, Option<Tag>), Invalid> {
+    match name.split_once(':') {
+        Some((repository, tag)) => Ok((repository.parse()?, Some(tag.parse()?))),
+        None => Ok((name.parse()?, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories() {
+        for good in [
+            "a",
+            "a/b",
+            "library/nginx",
+            "a__b/c.d/e--f",
+            "0",
+            &"a".repeat(255),
+        ] {
+            assert!(good.parse::<Repository>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "..",
+            "a/../b",
+            "A",
+            "a_",
+            "-a",
+            "a..b",
+            "a___b",
+            "a b",
+            "ü",
+            "a/ü",
+            "a.-b",
+            &"a".repeat(256),
+        ] {
+            assert!(bad.parse::<Repository>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tags() {
+        for good in ["latest", "v1.2-rc_3", "_x", &"t".repeat(128)] {
+            assert!(good.parse::<Tag>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "-a", "a/b", "ünï", "a b", &"t".repeat(129)] {
+            assert!(bad.parse::<Tag>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn registries() {
+        for good in [
+            "localhost",
+            "example.com:5000",
+            "[::1]:5000",
+            "10.0.0.1",
+            "my_host",
+        ] {
+            assert!(good.parse::<Registry>().is_ok(), "{good}");
+        }
+        for bad in [
+            "", ":5000", "a:", "a:0", "a:70000", "a:+1", "[::1", "[x]", "a..b", "http://a",
+        ] {
+            assert!(bad.parse::<Registry>().is_err(), "{bad}");
+        }
+        let loopback = |text: &str| text.parse::<Registry>().unwrap().is_loopback();
+        assert!(loopback("127.0.0.2:1") && loopback("[::1]:5000") && loopback("localhost"));
+        assert!(!loopback("example.com") && !loopback("127.0.0.1.example.com"));
+    }
+
+    #[test]
+    fn remotes() {
+        let remote: Remote = "server:5000/team/app:v1".parse().unwrap();
+        assert_eq!(remote.registry.as_str(), "server:5000");
+        let (repository, tag) = remote.name.unwrap();
+        assert_eq!(repository.as_str(), "team/app");
+        assert_eq!(tag.unwrap().as_str(), "v1");
+        assert_eq!("server".parse::<Remote>().unwrap().name, None);
+        assert!("server/".parse::<Remote>().is_err());
+        assert!("https://server/app".parse::<Remote>().is_err());
+        assert!("server/app:v1:v2".parse::<Remote>().is_err());
+    }
+
+    #[test]
+    fn local_names() {
+        let name: LocalName = "ghcr.io/owner/app:v1".parse().unwrap();
+        assert_eq!(name.registry.unwrap().as_str(), "ghcr.io");
+        assert_eq!(name.repository.as_str(), "owner/app");
+        let name: LocalName = "team/app".parse().unwrap();
+        assert_eq!((name.registry, name.tag), (None, None));
+    }
+}

@@ -1,0 +1,190 @@
+//! Byte ranges: of chunks on their way up, of sessions, and of blobs on their way down.
+
+use crate::Invalid;
+
+/// The bytes that a chunk claims to be: first and last offset, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentRange {
+    /// Offset of the first byte.
+    pub first: u64,
+    /// Offset of the last byte; not before the first.
+    pub last: u64,
+}
+
+impl ContentRange {
+    /// Reads the `Content-Range` of a chunk: `first-last` (OCI distribution-spec, "Pushing a blob
+    /// in chunks"), and HTTP's own `bytes first-last/size`, which some clients send.
+    ///
+    /// # Errors
+    /// Anything else, and a last byte before the first.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let invalid = || Invalid::new("Content-Range", text);
+        let range = text.strip_prefix("bytes ").unwrap_or(text);
+        let range = range.split_once('/').map_or(range, |(range, _size)| range);
+        let (first, last) = range.split_once('-').ok_or_else(invalid)?;
+        let first = number(first).ok_or_else(invalid)?;
+        let last = number(last).ok_or_else(invalid)?;
+        if last < first || last == u64::MAX {
+            return Err(invalid());
+        }
+        Ok(Self { first, last })
+    }
+
+    /// How many bytes the range spans; at least one.
+    pub fn len(self) -> u64 {
+        self.last - self.first + 1
+    }
+
+    /// Never: a range has at least one byte.
+    pub fn is_empty(self) -> bool {
+        false
+    }
+}
+
+impl std::fmt::Display for ContentRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// The `Range` header of an upload session that holds `offset` bytes. `0-0` stands for nothing as
+/// well as for one byte, as in the stock registry; the exact offset goes in [`OFFSET_HEADER`].
+pub fn held(offset: u64) -> String {
+    format!("0-{}", offset.saturating_sub(1))
+}
+
+/// Our own header on every answer about an upload session: how many bytes are safely held.
+pub const OFFSET_HEADER: &str = "imgsync-upload-offset";
+
+/// Reads a session's `Range` as the registries of this world write it: `0-N` or `bytes=0-N` where
+/// the last byte held is N. Yields the number of bytes held; `0-0` reads as none, since sending a
+/// byte again is harmless while skipping one is not.
+pub fn parse_held(text: &str) -> Option<u64> {
+    let range = text.trim().strip_prefix("bytes=").unwrap_or(text.trim());
+    let last = range.strip_prefix("0-")?;
+    match number(last)? {
+        0 => Some(0),
+        last => last.checked_add(1),
+    }
+}
+
+/// What part of a blob a `Range` request header asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of it: no range, or one that HTTP says to ignore (another unit, several ranges).
+    Whole,
+    /// `len` bytes from `first` on; `len` is at least one.
+    Part {
+        /// Offset of the first byte.
+        first: u64,
+        /// Number of bytes.
+        len: u64,
+    },
+    /// Nothing that the blob has: the answer is 416.
+    Unsatisfiable,
+}
+
+/// Reads a `Range` request header against a blob of `size` bytes (RFC 9110, section 14).
+pub fn wanted(header: Option<&str>, size: u64) -> Wanted {
+    let Some(range) = header.and_then(|text| text.strip_prefix("bytes=")) else {
+        return Wanted::Whole;
+    };
+    let Some((first, last)) = range.split_once('-') else {
+        return Wanted::Whole;
+    };
+    match (first, last) {
+        ("", suffix) => match number(suffix) {
+            Some(0) => Wanted::Unsatisfiable,
+            Some(_) if size == 0 => Wanted::Unsatisfiable,
+            Some(len) => {
+                let len = len.min(size);
+                let first = size - len;
+                Wanted::Part { first, len }
+            }
+            None => Wanted::Whole,
+        },
+        (first, last) => {
+            let Some(first) = number(first) else {
+                return Wanted::Whole;
+            };
+            let last = match last {
+                "" => u64::MAX,
+                last => match number(last) {
+                    Some(last) if last >= first => last,
+                    Some(_) | None => return Wanted::Whole,
+                },
+            };
+            if first >= size {
+                return Wanted::Unsatisfiable;
+            }
+            let len = last.min(size - 1) - first + 1;
+            Wanted::Part { first, len }
+        }
+    }
+}
+
+/// Digits only: `parse` alone would take a plus sign.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        let range = ContentRange::parse("5-9").unwrap();
+        assert_eq!((range.first, range.len()), (5, 5));
+        assert_eq!(ContentRange::parse("bytes 5-9/100").unwrap(), range);
+        assert_eq!(ContentRange::parse("bytes 5-9/*").unwrap(), range);
+        assert_eq!(range.to_string(), "5-9");
+        for bad in [
+            "",
+            "5",
+            "9-5",
+            "-5",
+            "5-",
+            "+5-9",
+            "a-b",
+            "0-18446744073709551615",
+        ] {
+            assert!(ContentRange::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn held_ranges() {
+        assert_eq!(held(0), "0-0");
+        assert_eq!(held(10), "0-9");
+        assert_eq!(parse_held("0-9"), Some(10));
+        assert_eq!(parse_held("bytes=0-9"), Some(10));
+        assert_eq!(parse_held("0-0"), Some(0));
+        for bad in ["", "0--1", "5-9", "x", "0-18446744073709551615"] {
+            assert_eq!(parse_held(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn wanted_ranges() {
+        let part = |first, len| Wanted::Part { first, len };
+        assert_eq!(wanted(None, 10), Wanted::Whole);
+        assert_eq!(wanted(Some("bytes=0-0"), 10), part(0, 1));
+        assert_eq!(wanted(Some("bytes=3-"), 10), part(3, 7));
+        assert_eq!(wanted(Some("bytes=3-100"), 10), part(3, 7));
+        assert_eq!(wanted(Some("bytes=-4"), 10), part(6, 4));
+        assert_eq!(wanted(Some("bytes=-40"), 10), part(0, 10));
+        assert_eq!(wanted(Some("bytes=10-"), 10), Wanted::Unsatisfiable);
+        assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
+        for ignored in [
+            "lines=0-1",
+            "bytes=0-1,3-4",
+            "bytes=x-y",
+            "bytes=5-3",
+            "bytes=",
+        ] {
+            assert_eq!(wanted(Some(ignored), 10), Wanted::Whole, "{ignored}");
+        }
+    }
+}
