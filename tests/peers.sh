@@ -178,13 +178,29 @@ start_daemon() {
     }
 }
 
+# dockerd leaves its data folder mounted on itself, and network namespaces of its containers.
+unmount_below() {
+    local folder mounted mounts=()
+    # The last mounted first. Only spaces and the like are escaped in the list.
+    mapfile -t mounts < <(tac /proc/self/mountinfo | cut -d ' ' -f 5)
+    for mounted in "${mounts[@]}"; do
+        mounted=$(printf '%b' "$mounted")
+        for folder in "$@"; do
+            case $mounted/ in
+                "$folder"/*) as_root umount "$mounted" || say "peers: cannot unmount $mounted" ;;
+            esac
+        done
+    done
+}
+
 stop_daemon() {
     local pid
     pid=$(own_daemon) || return 0
     as_root kill "$pid"
     for _ in $(seq 300); do
         if [ ! -d "/proc/$pid" ]; then
-            as_root rm -rf "$data/data" "$runtime"
+            unmount_below "$data/data" "$runtime"
+            as_root rm -rf --one-file-system "$data/data" "$runtime"
             say "peers: stopped dockerd; its log stays in $log"
             return 0
         fi

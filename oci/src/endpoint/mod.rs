@@ -221,6 +221,7 @@ fn query_of(pairs: Vec<(&str, String)>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Code;
 
     fn parse(method: &str, target: &str) -> Result<Endpoint, Refusal> {
         let (path, query) = match target.split_once('?') {
