@@ -13,7 +13,7 @@ set -euo pipefail
 
 # A user's PATH often lacks the folder where daemons live.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-data=${IMGSYNC_TESTS_DOCKER:-${TMPDIR:-/tmp}/imgsync-tests-docker}
+data=$(realpath -m "${IMGSYNC_TESTS_DOCKER:-${TMPDIR:-/tmp}/imgsync-tests-docker}")
 # Sockets and the process id: a short path (a socket's is limited to 107 bytes) that only root draws.
 runtime=/run/imgsync-tests-docker
 log=$data/dockerd.log
