@@ -128,7 +128,7 @@ try_daemon() {
     # stays as it is. Registries on loopback are insecure by default, so no further configuration.
     flags=(--host="unix://$socket" --data-root="$data/data" --exec-root="$runtime/exec"
         --pidfile="$runtime/pid" --group="$(id -g)" --config-file="$runtime/daemon.json"
-        --bridge=none --iptables=false --ip-masq=false --ip-forward=false "$@")
+        --bridge=none --iptables=false --ip-masq=false --ip-forward=false --log-level=warn "$@")
     # shellcheck disable=SC2016
     as_root sh -c 'log=$1; shift; echo "$0: dockerd $*" >>"$log"
         setsid nohup dockerd "$@" </dev/null >>"$log" 2>&1 & echo $! >"$0"' \
@@ -175,6 +175,7 @@ start_daemon() {
     try_daemon || try_daemon --storage-driver=vfs || {
         say "peers: dockerd does not start; the end of $log:"
         as_root tail -n 15 "$log" >&2
+        remove_data
     }
 }
 
@@ -193,14 +194,18 @@ unmount_below() {
     done
 }
 
+remove_data() {
+    unmount_below "$data/data" "$runtime"
+    as_root rm -rf --one-file-system "$data/data" "$runtime"
+}
+
 stop_daemon() {
     local pid
     pid=$(own_daemon) || return 0
     as_root kill "$pid"
     for _ in $(seq 300); do
         if [ ! -d "/proc/$pid" ]; then
-            unmount_below "$data/data" "$runtime"
-            as_root rm -rf --one-file-system "$data/data" "$runtime"
+            remove_data
             say "peers: stopped dockerd; its log stays in $log"
             return 0
         fi
