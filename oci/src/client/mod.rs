@@ -1,1 +1,378 @@
-//! A client of any registry.
+//! A client of any registry: one method per operation, every answer read generously and every
+//! fault named. Sending a blob is in [`upload`].
+
+mod error;
+mod reply;
+mod retry;
+pub mod upload;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
+use http::{HeaderMap, StatusCode};
+use url::Url;
+
+pub use error::{Error, Retry};
+pub use retry::backoff;
+
+use crate::{Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Registry, Repository, media};
+
+/// How long a request that carries little may take, from the first byte to the last.
+const SMALL_REQUEST: Duration = Duration::from_secs(60);
+/// How long a blob on its way down may say nothing.
+const STALL: Duration = Duration::from_secs(60);
+/// How long finishing an upload may take: a registry may hash the whole blob once more.
+const FINISH: Duration = Duration::from_secs(600);
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How a registry is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without encryption: for loopback, and where the user says so.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+/// One registry, and the connections to it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    registry: Registry,
+}
+
+/// What a HEAD says of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestFacts {
+    /// Its digest, where the registry names it.
+    pub digest: Option<Digest>,
+    /// Its media type, where the registry names it.
+    pub media_type: Option<String>,
+}
+
+/// A manifest, as the registry has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedManifest {
+    /// The digest of the bytes, computed here.
+    pub digest: Digest,
+    /// The media type that the registry sent it with.
+    pub media_type: Option<String>,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+impl Client {
+    /// A client of `registry`. No request is made yet.
+    ///
+    /// # Errors
+    /// An address that makes no URL; TLS that cannot be set up on this machine.
+    pub fn new(registry: &Registry, scheme: Scheme) -> Result<Self, Error> {
+        let scheme = match scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let setup = |what: String| Error::Setup {
+            registry: registry.clone(),
+            what,
+        };
+        let base = Url::parse(&format!("{scheme}://{registry}"))
+            .map_err(|error| setup(error.to_string()))?;
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("imgsync/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build()
+            .map_err(|error| setup(error::chain(&error)))?;
+        Ok(Self {
+            http,
+            base,
+            registry: registry.clone(),
+        })
+    }
+
+    /// The registry that this client speaks to.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Whether the registry has a manifest; `None` where it says that it has not.
+    ///
+    /// # Errors
+    /// Anything but a yes or a no: a question that failed is not a "no".
+    pub async fn head_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<ManifestFacts>, Error> {
+        let endpoint = Endpoint::HeadManifest {
+            repository: repository.clone(),
+            reference: reference.clone(),
+        };
+        let response = self.ask(&endpoint, accept_manifests()).await?;
+        match response.status() {
+            StatusCode::OK => Ok(Some(ManifestFacts {
+                digest: reply::digest(response.headers()),
+                media_type: reply::media_type(response.headers()),
+            })),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.refused(&endpoint, response).await),
+        }
+    }
+
+    /// A manifest's bytes; `None` where the registry has none of that name.
+    ///
+    /// # Errors
+    /// As [`Client::head_manifest`]; also a manifest beyond the limit, or one that does not match
+    /// the digest that it was asked for by.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<FetchedManifest>, Error> {
+        let endpoint = Endpoint::GetManifest {
+            repository: repository.clone(),
+            reference: reference.clone(),
+        };
+        let response = self.ask(&endpoint, accept_manifests()).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(self.refused(&endpoint, response).await),
+        }
+        let media_type = reply::media_type(response.headers());
+        let bytes = self
+            .bounded(&endpoint, response, MAX_MANIFEST_BYTES)
+            .await?;
+        let digest = match reference {
+            Reference::Tag(_) => Digest::of(&bytes),
+            Reference::Digest(asked) => {
+                let digest = Digest::of_with(asked.algorithm(), &bytes);
+                if digest != *asked {
+                    return Err(self.odd(&endpoint, format!("it sent content of {digest}")));
+                }
+                digest
+            }
+        };
+        Ok(Some(FetchedManifest {
+            digest,
+            media_type,
+            bytes,
+        }))
+    }
+
+    /// Puts a manifest under a tag or its digest. Safe to repeat, and repeated after passing
+    /// faults.
+    ///
+    /// # Errors
+    /// The registry does not take it, for instance because a blob is missing there.
+    pub async fn put_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<(), Error> {
+        let endpoint = Endpoint::PutManifest {
+            repository: repository.clone(),
+            reference: reference.clone(),
+        };
+        let response = retry::retrying(|| async {
+            let request = self
+                .request(&endpoint)
+                .timeout(SMALL_REQUEST)
+                .header(CONTENT_TYPE, media_type)
+                .body(bytes.clone());
+            self.settled(&endpoint, request).await
+        })
+        .await?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            _ => Err(self.refused(&endpoint, response).await),
+        }
+    }
+
+    /// The size in bytes of a blob that the registry holds; `None` where it says that it does not.
+    ///
+    /// # Errors
+    /// Anything but a yes or a no, and a yes without a size.
+    pub async fn head_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Error> {
+        let endpoint = Endpoint::HeadBlob {
+            repository: repository.clone(),
+            digest: digest.clone(),
+        };
+        let response = self.ask(&endpoint, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {
+                let size = reply::number(response.headers(), &CONTENT_LENGTH);
+                size.map(Some)
+                    .ok_or_else(|| self.odd(&endpoint, "it names no Content-Length".to_owned()))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.refused(&endpoint, response).await),
+        }
+    }
+
+    /// A blob's bytes from `offset` on, as they arrive; `None` where the registry has no such
+    /// blob. The caller checks the digest.
+    ///
+    /// # Errors
+    /// As [`Client::head_manifest`]; also a registry that ignores the offset.
+    pub async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        offset: u64,
+    ) -> Result<Option<impl Stream<Item = Result<Bytes, Error>> + Send + use<>>, Error> {
+        let endpoint = Endpoint::GetBlob {
+            repository: repository.clone(),
+            digest: digest.clone(),
+        };
+        let response = retry::retrying(|| async {
+            let mut request = self.request(&endpoint);
+            if offset > 0 {
+                request = request.header(RANGE, format!("bytes={offset}-"));
+            }
+            let answer = tokio::time::timeout(SMALL_REQUEST, self.settled(&endpoint, request));
+            answer
+                .await
+                .unwrap_or_else(|_| Err(self.broken(&endpoint, "no answer in time".to_owned())))
+        })
+        .await?;
+        match (response.status(), offset) {
+            (StatusCode::OK, 0) | (StatusCode::PARTIAL_CONTENT, _) => {}
+            (StatusCode::OK, _) => {
+                return Err(self.odd(&endpoint, "it ignores the range".to_owned()));
+            }
+            (StatusCode::NOT_FOUND, _) => return Ok(None),
+            _ => return Err(self.refused(&endpoint, response).await),
+        }
+        let client = self.clone();
+        Ok(Some(self.stream(response).map(move |piece| {
+            piece.map_err(|what| client.broken(&endpoint, what))
+        })))
+    }
+
+    /// A small blob, such as a config, whole and verified; `None` where the registry has no such
+    /// blob.
+    ///
+    /// # Errors
+    /// As [`Client::blob`]; also more than `limit` bytes, or bytes that do not match the digest.
+    pub async fn small_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Error> {
+        let endpoint = Endpoint::GetBlob {
+            repository: repository.clone(),
+            digest: digest.clone(),
+        };
+        let response = self.ask(&endpoint, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(self.refused(&endpoint, response).await),
+        }
+        let bytes = self.bounded(&endpoint, response, limit).await?;
+        if Digest::of_with(digest.algorithm(), &bytes) != *digest {
+            return Err(self.odd(&endpoint, "it sent other content".to_owned()));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Sends a request without body, again after passing faults; any status that is not a passing
+    /// fault is the caller's to judge.
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        headers: HeaderMap,
+    ) -> Result<reqwest::Response, Error> {
+        retry::retrying(|| async {
+            let request = self
+                .request(endpoint)
+                .timeout(SMALL_REQUEST)
+                .headers(headers.clone());
+            self.settled(endpoint, request).await
+        })
+        .await
+    }
+
+    fn request(&self, endpoint: &Endpoint) -> reqwest::RequestBuilder {
+        let mut url = self.base.clone();
+        let target = endpoint.path();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target.as_str(), None),
+        };
+        url.set_path(path);
+        url.set_query(query);
+        self.http.request(endpoint.method(), url)
+    }
+
+    /// Sends a request; a status that asks to try again later is an error already.
+    async fn settled(
+        &self,
+        endpoint: &Endpoint,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Error> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(endpoint, error))?;
+        if error::is_passing(response.status()) {
+            return Err(self.refused(endpoint, response).await);
+        }
+        Ok(response)
+    }
+
+    /// A body that must fit into `limit` bytes.
+    async fn bounded(
+        &self,
+        endpoint: &Endpoint,
+        response: reqwest::Response,
+        limit: usize,
+    ) -> Result<Bytes, Error> {
+        let mut body = Vec::new();
+        let mut pieces = std::pin::pin!(self.stream(response));
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|what| self.broken(endpoint, what))?;
+            if body.len() + piece.len() > limit {
+                return Err(self.odd(endpoint, format!("it sent more than {limit} bytes")));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body.into())
+    }
+
+    /// A body as it arrives; a silence of a minute ends it with an error.
+    fn stream(
+        &self,
+        response: reqwest::Response,
+    ) -> impl Stream<Item = Result<Bytes, String>> + Send + use<> {
+        let pieces = Box::pin(response.bytes_stream());
+        futures::stream::unfold(Some(pieces), |pieces| async {
+            let mut pieces = pieces?;
+            match tokio::time::timeout(STALL, pieces.next()).await {
+                Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
+                Ok(Some(Err(error))) => Some((Err(error::chain(&error)), None)),
+                Ok(None) => None,
+                Err(_) => Some((Err("it fell silent".to_owned()), None)),
+            }
+        })
+    }
+}
+
+fn accept_manifests() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for media_type in media::MANIFESTS {
+        headers.append(ACCEPT, http::HeaderValue::from_static(media_type));
+    }
+    headers
+}

@@ -200,6 +200,12 @@ impl Endpoint {
     }
 }
 
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.method(), self.path())
+    }
+}
+
 impl Page {
     fn query(&self) -> String {
         let mut pairs = Vec::new();

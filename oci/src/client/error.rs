@@ -1,0 +1,221 @@
+//! What can go wrong between here and a registry.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::{RETRY_AFTER, SERVER};
+
+use super::{Client, reply};
+use crate::{Endpoint, Fault, Registry, fault};
+
+/// A request that did not do what it should. The text names the registry and the operation.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The client itself could not be made.
+    #[error("cannot speak to {registry}: {what}")]
+    Setup {
+        /// The registry.
+        registry: Registry,
+        /// Why.
+        what: String,
+    },
+    /// No connection came about.
+    #[error("cannot reach {registry}: {what}")]
+    Connect {
+        /// The registry.
+        registry: Registry,
+        /// Why, down to the cause.
+        what: String,
+        /// Whether TLS was the trouble, not the network.
+        tls: bool,
+    },
+    /// The connection broke or fell silent on the way.
+    #[error("lost the connection to {registry} during {operation}: {what}")]
+    Broken {
+        /// The registry.
+        registry: Registry,
+        /// Method and path.
+        operation: String,
+        /// Why, down to the cause.
+        what: String,
+    },
+    /// The registry, or a proxy before it, answered with an error status.
+    #[error("{registry} answered {operation} with {status}{}", because(.faults))]
+    Refused {
+        /// The registry.
+        registry: Registry,
+        /// Method and path.
+        operation: String,
+        /// The status.
+        status: StatusCode,
+        /// The errors in the body; empty where a proxy answered.
+        faults: Vec<Fault>,
+        /// The `Server` header, which tells a proxy's answer from the registry's.
+        server: Option<String>,
+        /// How long the registry asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The registry answered something that makes no sense.
+    #[error("{registry} gave an answer to {operation} that makes no sense: {what}")]
+    Odd {
+        /// The registry.
+        registry: Registry,
+        /// Method and path.
+        operation: String,
+        /// What was wrong with it.
+        what: String,
+    },
+}
+
+/// Whether the same request may succeed a little later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Perhaps, after the time that the registry asks for, if it does.
+    After(Option<Duration>),
+    /// No.
+    Never,
+}
+
+impl Error {
+    /// Whether trying again can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Setup { .. } | Self::Odd { .. } | Self::Connect { tls: true, .. } => Retry::Never,
+            Self::Connect { tls: false, .. } | Self::Broken { .. } => Retry::After(None),
+            Self::Refused {
+                status,
+                retry_after,
+                ..
+            } if is_passing(*status) => Retry::After(*retry_after),
+            Self::Refused { .. } => Retry::Never,
+        }
+    }
+
+    /// The status, where one was answered.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            Self::Setup { .. } | Self::Connect { .. } | Self::Broken { .. } | Self::Odd { .. } => {
+                None
+            }
+        }
+    }
+}
+
+/// Statuses that say "not now" rather than "no".
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn because(faults: &[Fault]) -> String {
+    let texts: Vec<String> = faults.iter().take(5).map(Fault::to_string).collect();
+    match texts.is_empty() {
+        true => String::new(),
+        false => format!(": {}", texts.join("; ")),
+    }
+}
+
+impl Client {
+    /// An answer with an error status, read as far as it can be.
+    pub(super) async fn refused(&self, endpoint: &Endpoint, response: reqwest::Response) -> Error {
+        self.refused_during(endpoint.to_string(), response).await
+    }
+
+    pub(super) async fn refused_during(
+        &self,
+        operation: String,
+        response: reqwest::Response,
+    ) -> Error {
+        const LONGEST_BODY: usize = 64 * 1024;
+        let status = response.status();
+        let server = reply::text(response.headers(), &SERVER).map(str::to_owned);
+        let retry_after = reply::number(response.headers(), &RETRY_AFTER).map(Duration::from_secs);
+        let endpoint = Endpoint::Check;
+        let body = self.bounded(&endpoint, response, LONGEST_BODY).await;
+        Error::Refused {
+            registry: self.registry.clone(),
+            operation,
+            status,
+            faults: body
+                .map(|body| fault::parse_body(&body))
+                .unwrap_or_default(),
+            server,
+            retry_after,
+        }
+    }
+
+    pub(super) fn odd(&self, endpoint: &Endpoint, what: String) -> Error {
+        Error::Odd {
+            registry: self.registry.clone(),
+            operation: endpoint.to_string(),
+            what,
+        }
+    }
+
+    pub(super) fn broken(&self, endpoint: &Endpoint, what: String) -> Error {
+        Error::Broken {
+            registry: self.registry.clone(),
+            operation: endpoint.to_string(),
+            what,
+        }
+    }
+
+    pub(super) fn unreachable(&self, endpoint: &Endpoint, error: reqwest::Error) -> Error {
+        self.unreachable_during(endpoint.to_string(), error)
+    }
+
+    pub(super) fn unreachable_during(&self, operation: String, error: reqwest::Error) -> Error {
+        let connecting = error.is_connect();
+        let tls = connecting && self.base.scheme() == "https" && is_tls(&error);
+        let what = chain(&error.without_url());
+        let registry = self.registry.clone();
+        if connecting {
+            Error::Connect {
+                registry,
+                what,
+                tls,
+            }
+        } else {
+            Error::Broken {
+                registry,
+                operation,
+                what,
+            }
+        }
+    }
+}
+
+/// Whether a connection failed in TLS's handshake: its errors come as invalid data.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::InvalidData;
+        }
+        next = cause.source();
+    }
+    false
+}

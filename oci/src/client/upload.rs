@@ -1,0 +1,275 @@
+//! Sending a blob through an upload session: start, append, ask where it stands, finish, cancel.
+//! Each call is one request; going on after a fault is the caller's part, who has the bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use http::{HeaderName, Method, StatusCode};
+use url::Url;
+
+use super::{Client, Error, FINISH, SMALL_REQUEST, STALL, reply, retry};
+use crate::endpoint::Mount;
+use crate::range::{self, ContentRange, OFFSET_HEADER};
+use crate::{Digest, Endpoint, Repository};
+
+const CHUNK_MIN: HeaderName = HeaderName::from_static("oci-chunk-min-length");
+const CHUNK_MAX: HeaderName = HeaderName::from_static("oci-chunk-max-length");
+
+/// An open upload session: where it is, and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Where the next request goes; opaque, and new after every answer.
+    location: Url,
+    /// How many bytes the registry holds, as far as is known here.
+    offset: u64,
+    chunk_min: Option<u64>,
+    chunk_max: Option<u64>,
+}
+
+impl Session {
+    /// How many bytes the registry has confirmed.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The smallest chunk that the registry takes, in bytes, the last one excepted.
+    pub fn chunk_min(&self) -> Option<u64> {
+        self.chunk_min
+    }
+
+    /// The largest chunk that the registry takes, in bytes.
+    pub fn chunk_max(&self) -> Option<u64> {
+        self.chunk_max
+    }
+}
+
+/// How an upload began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The registry had the blob elsewhere and linked it: nothing is left to send.
+    Mounted,
+    /// The bytes are to be sent.
+    Open(Session),
+}
+
+impl Client {
+    /// Opens a session, or mounts the blob where the registry can. A session that a lost answer
+    /// leaves behind holds nothing, and the registry clears it away.
+    ///
+    /// # Errors
+    /// The registry does not take uploads here.
+    pub async fn start_upload(
+        &self,
+        repository: &Repository,
+        mount: Option<Mount>,
+    ) -> Result<Start, Error> {
+        let endpoint = Endpoint::StartUpload {
+            repository: repository.clone(),
+            mount,
+            digest: None,
+        };
+        let response = retry::retrying(|| async {
+            let request = self
+                .request(&endpoint)
+                .timeout(SMALL_REQUEST)
+                .header(CONTENT_LENGTH, 0);
+            self.settled(&endpoint, request).await
+        })
+        .await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(Start::Mounted),
+            StatusCode::ACCEPTED => {
+                let location = self.location(&endpoint.to_string(), &response)?;
+                Ok(Start::Open(Session {
+                    location,
+                    offset: 0,
+                    chunk_min: reply::number(response.headers(), &CHUNK_MIN),
+                    chunk_max: reply::number(response.headers(), &CHUNK_MAX),
+                }))
+            }
+            _ => Err(self.refused(&endpoint, response).await),
+        }
+    }
+
+    /// Appends `len` bytes at the session's offset, which moves on when the registry has them.
+    /// After an error ask [`Client::upload_offset`] before going on: a part may have arrived.
+    ///
+    /// # Errors
+    /// A broken line, a registry that says no, or bytes that could not be read (which shows as a
+    /// broken line; the caller knows better).
+    pub async fn append_upload(
+        &self,
+        session: &mut Session,
+        bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+        len: u64,
+    ) -> Result<(), Error> {
+        let operation = "PATCH of an upload";
+        if len == 0 {
+            return Ok(());
+        }
+        let range = ContentRange {
+            first: session.offset,
+            last: session.offset + len - 1,
+        };
+        let progress = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&progress);
+        let bytes = bytes.inspect(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let request = self
+            .http
+            .request(Method::PATCH, session.location.clone())
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(CONTENT_LENGTH, len)
+            .header(CONTENT_RANGE, range.to_string())
+            .body(reqwest::Body::wrap_stream(bytes));
+        let response = tokio::select! {
+            answer = request.send() => {
+                answer.map_err(|error| self.unreachable_during(operation.to_owned(), error))?
+            }
+            () = stalled(&progress) => return Err(Error::Broken {
+                registry: self.registry.clone(),
+                operation: operation.to_owned(),
+                what: format!("nothing moved for {} seconds", STALL.as_secs()),
+            }),
+        };
+        match response.status() {
+            StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => {
+                session.location = self.location(operation, &response)?;
+                session.offset = exact_offset(&response).unwrap_or(session.offset + len);
+                Ok(())
+            }
+            _ => Err(self.refused_during(operation.to_owned(), response).await),
+        }
+    }
+
+    /// Asks the registry how much it holds, and sets the session's offset to it; `false` where
+    /// the session is gone, or the registry cannot tell: then a new one must be opened.
+    ///
+    /// # Errors
+    /// Anything but an answer to the question.
+    pub async fn upload_offset(&self, session: &mut Session) -> Result<bool, Error> {
+        let operation = "GET of an upload";
+        let response = self
+            .session_request(operation, Method::GET, session.location.clone())
+            .await?;
+        match response.status() {
+            StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED => {
+                let held = reply::text(response.headers(), &RANGE).and_then(range::parse_held);
+                let Some(offset) = exact_offset(&response).or(held) else {
+                    return Ok(false);
+                };
+                if response.headers().contains_key(LOCATION) {
+                    session.location = self.location(operation, &response)?;
+                }
+                session.offset = offset;
+                Ok(true)
+            }
+            StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::GONE
+            | StatusCode::RANGE_NOT_SATISFIABLE => Ok(false),
+            _ => Err(self.refused_during(operation.to_owned(), response).await),
+        }
+    }
+
+    /// Tells the registry that all bytes were sent, and what their digest is. When this yields,
+    /// the registry has the blob. After a broken line ask with `head_blob` whether it came about.
+    ///
+    /// # Errors
+    /// Bytes that do not match the digest, a session that is gone, a broken line.
+    pub async fn finish_upload(&self, session: &Session, digest: &Digest) -> Result<(), Error> {
+        let operation = "PUT of an upload";
+        let mut url = session.location.clone();
+        url.query_pairs_mut()
+            .append_pair("digest", &digest.to_string());
+        let response = self
+            .http
+            .request(Method::PUT, url)
+            .timeout(FINISH)
+            .header(CONTENT_LENGTH, 0)
+            .send()
+            .await
+            .map_err(|error| self.unreachable_during(operation.to_owned(), error))?;
+        match response.status() {
+            StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
+            _ => Err(self.refused_during(operation.to_owned(), response).await),
+        }
+    }
+
+    /// Gives a session up, so that the registry need not keep what it holds of it. That it is
+    /// gone already is fine.
+    ///
+    /// # Errors
+    /// The registry could not be told.
+    pub async fn cancel_upload(&self, session: Session) -> Result<(), Error> {
+        let operation = "DELETE of an upload";
+        let response = self
+            .session_request(operation, Method::DELETE, session.location)
+            .await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            _ => Err(self.refused_during(operation.to_owned(), response).await),
+        }
+    }
+
+    async fn session_request(
+        &self,
+        operation: &str,
+        method: Method,
+        url: Url,
+    ) -> Result<reqwest::Response, Error> {
+        retry::retrying(|| async {
+            let request = self.http.request(method.clone(), url.clone());
+            let response = request
+                .timeout(SMALL_REQUEST)
+                .send()
+                .await
+                .map_err(|error| self.unreachable_during(operation.to_owned(), error))?;
+            if super::error::is_passing(response.status()) {
+                return Err(self.refused_during(operation.to_owned(), response).await);
+            }
+            Ok(response)
+        })
+        .await
+    }
+
+    /// Where the session goes on: relative or absolute, query and all.
+    fn location(&self, operation: &str, response: &reqwest::Response) -> Result<Url, Error> {
+        reply::text(response.headers(), &LOCATION)
+            .and_then(|location| response.url().join(location).ok())
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(|| Error::Odd {
+                registry: self.registry.clone(),
+                operation: operation.to_owned(),
+                what: "it names no Location to go on at".to_owned(),
+            })
+    }
+}
+
+/// The offset that our own server states exactly.
+fn exact_offset(response: &reqwest::Response) -> Option<u64> {
+    let name = HeaderName::from_static(OFFSET_HEADER);
+    reply::number(response.headers(), &name)
+}
+
+/// Ends once `progress` has stood still for as long as a connection may be silent.
+async fn stalled(progress: &AtomicU64) {
+    const LOOK: Duration = Duration::from_secs(1);
+    let mut seen = progress.load(Ordering::Relaxed);
+    let mut silent = Duration::ZERO;
+    while silent < STALL {
+        tokio::time::sleep(LOOK).await;
+        let now = progress.load(Ordering::Relaxed);
+        silent = if now == seen {
+            silent + LOOK
+        } else {
+            Duration::ZERO
+        };
+        seen = now;
+    }
+}
