@@ -1,0 +1,313 @@
+//! The format `imgsync-gzip-1`, written by several threads.
+//!
+//! One thread reads and hashes the tar, the workers compress blocks, and the calling thread puts
+//! the members down in order and hashes them. Which thread compresses a block has no influence on
+//! its bytes, for every block is a gzip member of its own.
+
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use libdeflater::{CompressionLvl, Compressor};
+
+use super::{Error, Packed, Tally};
+
+/// The raw bytes in a member, except for the last one's.
+const BLOCK_BYTES: usize = 1024 * 1024;
+/// Part of the format, as the size of a block is.
+const LEVEL: i32 = 6;
+/// How many blocks beyond one a worker are under way, so that no worker waits for the writer.
+const AHEAD: usize = 2;
+
+/// A block of the tar and the member made of it. Passed round and used again.
+#[derive(Default)]
+struct Block {
+    raw: Vec<u8>,
+    member: Vec<u8>,
+}
+
+/// A block on its way to a worker, and the promise that it keeps.
+struct Job {
+    block: Block,
+    done: SyncSender<Result<Block, Error>>,
+}
+
+type Promise = Receiver<Result<Block, Error>>;
+
+/// Compresses `reader` to its end into `writer` with `threads` workers (at least one). The bytes
+/// depend neither on their number nor on the sizes of reads. Holds about 3 MiB a worker.
+///
+/// # Errors
+/// [`Error::Source`] where reading fails, [`Error::Spool`] where writing does,
+/// [`Error::Compressor`] where no thread can be started. What was written by then is worthless.
+pub fn gzip(
+    reader: impl Read + Send,
+    writer: &mut impl Write,
+    threads: usize,
+) -> Result<Packed, Error> {
+    let threads = threads.max(1);
+    let (jobs, queue) = sync_channel(threads);
+    let queue = Arc::new(Mutex::new(queue));
+    // In the order of the tar; its capacity bounds how far reading runs ahead.
+    let (promises, in_order) = sync_channel(threads + AHEAD);
+    let (spare, spares) = channel();
+    thread::scope(move |scope| {
+        for _ in 0..threads {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new()
+                .spawn_scoped(scope, move || compress_blocks(&queue))
+                .map_err(Error::Compressor)?;
+        }
+        // From here on only the workers hold it: once they are gone, so is the reader.
+        drop(queue);
+        let reading = thread::Builder::new()
+            .spawn_scoped(scope, move || {
+                read_blocks(reader, &spares, &promises, &jobs)
+            })
+            .map_err(Error::Compressor)?;
+        let written = write_members(in_order, writer, &spare);
+        let read = match reading.join() {
+            Ok(read) => read,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        // A write that fails makes the reader stop early, so it is the one to tell of.
+        let (written, raw) = (written?, read?);
+        Ok(Packed {
+            diff_id: raw.hasher.finish(),
+            digest: written.hasher.finish(),
+            raw_size: raw.size,
+            size: written.size,
+        })
+    })
+}
+
+/// Cuts the tar into blocks and hands them out, until its end or until nobody takes them.
+fn read_blocks(
+    mut reader: impl Read,
+    spares: &Receiver<Block>,
+    promises: &SyncSender<Promise>,
+    jobs: &SyncSender<Job>,
+) -> Result<Tally, Error> {
+    let mut raw = Tally::new();
+    let mut first = true;
+    loop {
+        let mut block = spares.try_recv().unwrap_or_default();
+        fill(&mut reader, &mut block.raw).map_err(Error::Source)?;
+        raw.take(&block.raw);
+        let last = block.raw.len() < BLOCK_BYTES;
+        if first || !block.raw.is_empty() {
+            let (done, promise) = sync_channel(1);
+            if promises.send(promise).is_err() || jobs.send(Job { block, done }).is_err() {
+                return Ok(raw);
+            }
+        }
+        if last {
+            return Ok(raw);
+        }
+        first = false;
+    }
+}
+
+/// Fills `block` with exactly [`BLOCK_BYTES`], or with what there is before the end.
+fn fill(reader: &mut impl Read, block: &mut Vec<u8>) -> io::Result<()> {
+    block.clear();
+    block.reserve_exact(BLOCK_BYTES);
+    reader
+        .by_ref()
+        .take(BLOCK_BYTES as u64)
+        .read_to_end(block)
+        .map(|_| ())
+}
+
+/// A worker: compresses blocks until there are no more.
+fn compress_blocks(queue: &Mutex<Receiver<Job>>) {
+    let Ok(level) = CompressionLvl::new(LEVEL) else {
+        return;
+    };
+    let mut compressor = Compressor::new(level);
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { mut block, done }) = job else {
+            return;
+        };
+        let packed = compress(&mut compressor, &mut block).map(|()| block);
+        // Nobody waits for it any more where writing has failed.
+        let _ = done.send(packed);
+    }
+}
+
+/// One gzip member. libdeflate writes the header that the format asks for: time 0, OS 255.
+fn compress(compressor: &mut Compressor, block: &mut Block) -> Result<(), Error> {
+    let bound = compressor.gzip_compress_bound(block.raw.len());
+    block.member.resize(bound, 0);
+    let size = compressor
+        .gzip_compress(&block.raw, &mut block.member)
+        .map_err(|error| Error::Compressor(io::Error::other(error.to_string())))?;
+    block.member.truncate(size);
+    Ok(())
+}
+
+/// Puts the members down in order.
+fn write_members(
+    in_order: Receiver<Promise>,
+    writer: &mut impl Write,
+    spare: &Sender<Block>,
+) -> Result<Tally, Error> {
+    let mut written = Tally::new();
+    for promise in in_order {
+        let block = promise
+            .recv()
+            .map_err(|_| Error::Compressor(io::Error::other("a worker ended early")))??;
+        writer.write_all(&block.member).map_err(Error::Spool)?;
+        written.take(&block.member);
+        // The reader may have seen the end already and need no more buffers.
+        let _ = spare.send(block);
+    }
+    writer.flush().map_err(Error::Spool)?;
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Choppy, sample};
+    use super::*;
+    use flate2::read::MultiGzDecoder;
+    use imgsync_oci::Digest;
+
+    const MIB: usize = BLOCK_BYTES;
+
+    fn pack(input: &[u8], threads: usize) -> (Vec<u8>, Packed) {
+        let mut blob = Vec::new();
+        let packed = gzip(input, &mut blob, threads).unwrap();
+        (blob, packed)
+    }
+
+    /// The bytes of the format, for ever: a change here is another format with another name.
+    #[test]
+    fn golden_vectors() {
+        for (len, digest) in [
+            (
+                0,
+                "30e6fa98fb48c2b132824d1ac5e2243c0be9e9082ff32598d34d7687ca7f6c7f",
+            ),
+            (
+                1,
+                "c5444d2b132a1c74e6e13919b3725f2841afc4b1a87ef26f4a292914d912ba8f",
+            ),
+            (
+                MIB,
+                "dba0985ca748179f098f776a4a1f59d9427418ae7d8c3b6333787dce991b5389",
+            ),
+            (
+                MIB + 1,
+                "5b134cf7975cc811dc13930610724a9cc3675791e5b1d141bd6d03a5cb84406e",
+            ),
+            (
+                5 * MIB,
+                "447da4b4ac973b292e5f0db6f5aae456ed02d911aee3cf2ab68d428da42b2b48",
+            ),
+        ] {
+            let input = sample(len);
+            let (blob, packed) = pack(&input, 2);
+            assert_eq!(packed.digest.hex(), digest, "{len} bytes");
+            assert_eq!(packed.digest, Digest::of(&blob));
+            assert_eq!(packed.diff_id, Digest::of(&input));
+            assert_eq!(packed.raw_size, len as u64);
+            assert_eq!(packed.size, blob.len() as u64);
+        }
+    }
+
+    #[test]
+    fn neither_threads_nor_reads_change_the_bytes() {
+        let input = sample(5 * MIB + 12_345);
+        let (expected, _) = pack(&input, 1);
+        for threads in [0, 2, 3, 8] {
+            assert!(pack(&input, threads).0 == expected, "{threads} threads");
+        }
+        for chop in [
+            Choppy::each(&input, 1),
+            Choppy::each(&input, 1000),
+            Choppy::random(&input),
+        ] {
+            let mut blob = Vec::new();
+            gzip(chop, &mut blob, 4).unwrap();
+            assert!(blob == expected);
+        }
+    }
+
+    #[test]
+    fn every_member_holds_one_mebibyte_and_a_bare_header() {
+        let input = sample(2 * MIB + 10);
+        let (blob, _) = pack(&input, 2);
+        let mut rest = &blob[..];
+        let mut sizes = Vec::new();
+        while !rest.is_empty() {
+            // Magic, deflate, no flags, time 0, no extra flags, OS 255 (RFC 1952, section 2.3).
+            assert_eq!(rest[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+            let mut decoder = flate2::bufread::GzDecoder::new(rest);
+            sizes.push(io::copy(&mut decoder, &mut io::sink()).unwrap());
+            rest = decoder.into_inner();
+        }
+        assert_eq!(sizes, [MIB as u64, MIB as u64, 10]);
+    }
+
+    #[test]
+    fn others_read_it_back() {
+        for len in [0, 1, MIB, 3 * MIB + 7] {
+            let input = sample(len);
+            let (blob, _) = pack(&input, 3);
+            let mut decoded = Vec::new();
+            MultiGzDecoder::new(&blob[..])
+                .read_to_end(&mut decoded)
+                .unwrap();
+            assert!(decoded == input);
+            let mut gunzip = std::process::Command::new("gzip")
+                .arg("-t")
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            gunzip.stdin.take().unwrap().write_all(&blob).unwrap();
+            assert!(gunzip.wait().unwrap().success(), "gzip -t, {len} bytes");
+        }
+    }
+
+    /// Yields some bytes, then fails.
+    struct Breaking(usize);
+
+    impl Read for Breaking {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let len = buffer.len().min(self.0);
+            self.0 -= len;
+            match len {
+                0 => Err(io::Error::other("gone")),
+                len => {
+                    buffer[..len].fill(7);
+                    Ok(len)
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failing_source_is_told_from_a_full_disk() {
+        let failed = gzip(Breaking(3 * MIB + 5), &mut io::sink(), 2).unwrap_err();
+        assert!(matches!(failed, Error::Source(_)), "{failed}");
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self
+                    .0
+                    .checked_sub(bytes.len())
+                    .ok_or(io::ErrorKind::StorageFull)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let input = sample(40 * MIB);
+        let failed = gzip(&input[..], &mut Full(MIB), 2).unwrap_err();
+        assert!(matches!(failed, Error::Spool(_)), "{failed}");
+    }
+}

@@ -1,0 +1,77 @@
+//! From the tar of a layer to the blob that a registry stores, in one pass and in bounded memory.
+//!
+//! [`gzip`] packs a raw layer; [`verify`] reads one that others have packed. Both yield what the
+//! two digests of a layer are: the diffID, of the tar, and the blob's digest, of the packed bytes.
+
+mod gzip;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verify;
+
+use std::io;
+
+use imgsync_oci::{Algorithm, Digest, Hasher};
+
+pub use gzip::gzip;
+pub use verify::verify;
+
+/// The name of what [`gzip`] writes: gzip members of exactly 1 MiB of tar each (the last one
+/// shorter; one empty member for no bytes at all), libdeflate level 6, header time 0, OS 255, no
+/// name. A change of these bytes is a change of this name.
+pub const FORMAT: &str = "imgsync-gzip-1";
+
+/// A layer's two digests, and the sizes of what they are digests of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// The digest of the tar.
+    pub diff_id: Digest,
+    /// The digest of the packed bytes: the blob's.
+    pub digest: Digest,
+    /// The size of the tar, in bytes.
+    pub raw_size: u64,
+    /// The size of the packed bytes: the blob's.
+    pub size: u64,
+}
+
+/// Why a layer could not be packed or verified.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The layer's bytes could not be read. Whether another try helps depends on the source.
+    #[error("cannot read the layer: {0}")]
+    Source(#[source] io::Error),
+    /// The packed bytes could not be put down; a full disk, as a rule.
+    #[error("cannot write the compressed layer: {0}")]
+    Spool(#[source] io::Error),
+    /// The layer's bytes are not what their type says: cut short, damaged, or followed by others.
+    /// Another try reads the same.
+    #[error("the layer is not a whole {kind} stream: {source}")]
+    Damaged {
+        /// `gzip` or `zstd`.
+        kind: &'static str,
+        /// What the decoder said.
+        source: io::Error,
+    },
+    /// This machine has no room for another thread, or the compressor broke its promise.
+    #[error("cannot compress: {0}")]
+    Compressor(#[source] io::Error),
+}
+
+/// What both passes count and hash on each side of the compression.
+struct Tally {
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self {
+            hasher: Hasher::new(Algorithm::Sha256),
+            size: 0,
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+    }
+}

@@ -1,0 +1,228 @@
+//! The digests of a layer that others have packed.
+
+use std::io::{self, BufReader, Read};
+
+use flate2::bufread::MultiGzDecoder;
+use imgsync_oci::media::Compression;
+
+use super::{Error, Packed, Tally};
+
+const BUFFER_BYTES: usize = 128 * 1024;
+/// The largest zstd window taken, as a power of two: 64 MiB. The decoder holds the window in
+/// memory; the tools that pack layers use 8 MiB at most, and 8 MiB is what a decoder must take
+/// (RFC 8878, section 3.1.1.1.2).
+const WINDOW_LOG_MAX: u32 = 26;
+
+/// Reads a packed layer to its end and yields its digests and sizes, holding no more of it than
+/// buffers. A layer that is not compressed has one digest for both.
+///
+/// # Errors
+/// [`Error::Source`] where reading fails; [`Error::Damaged`] where the bytes are cut short, are
+/// not what `compression` says, go on after the last gzip member or zstd frame, or want a zstd
+/// window above 64 MiB.
+pub fn verify(reader: impl Read, compression: Compression) -> Result<Packed, Error> {
+    let mut packed = Counted {
+        inner: reader,
+        tally: Tally::new(),
+        broken: false,
+    };
+    let raw = match compression {
+        Compression::None => drain(&mut packed),
+        Compression::Gzip => {
+            let buffered = BufReader::with_capacity(BUFFER_BYTES, &mut packed);
+            drain(MultiGzDecoder::new(buffered))
+        }
+        Compression::Zstd => zstd(&mut packed),
+    };
+    let raw = raw.and_then(|raw| {
+        if packed.tally.size == 0 && compression != Compression::None {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(raw)
+    });
+    match raw {
+        Ok(raw) => Ok(Packed {
+            diff_id: raw.hasher.finish(),
+            digest: packed.tally.hasher.finish(),
+            raw_size: raw.size,
+            size: packed.tally.size,
+        }),
+        Err(error) if packed.broken => Err(Error::Source(error)),
+        Err(source) => Err(Error::Damaged {
+            kind: match compression {
+                Compression::None => "tar",
+                Compression::Gzip => "gzip",
+                Compression::Zstd => "zstd",
+            },
+            source,
+        }),
+    }
+}
+
+fn zstd(packed: &mut impl Read) -> io::Result<Tally> {
+    let mut decoder = zstd::stream::read::Decoder::new(packed)?;
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    drain(decoder)
+}
+
+/// Hashes and counts everything that comes.
+fn drain(mut reader: impl Read) -> io::Result<Tally> {
+    let mut tally = Tally::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(tally),
+            Ok(len) => tally.take(&buffer[..len]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The packed side: hashes what passes, and remembers whether it was reading that failed.
+struct Counted<R> {
+    inner: R,
+    tally: Tally,
+    broken: bool,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buffer) {
+            Ok(len) => {
+                self.tally.take(&buffer[..len]);
+                Ok(len)
+            }
+            Err(error) => {
+                self.broken = error.kind() != io::ErrorKind::Interrupted;
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::sample;
+    use super::*;
+    use crate::compress::gzip;
+    use imgsync_oci::Digest;
+
+    fn gzipped(input: &[u8]) -> Vec<u8> {
+        let mut blob = Vec::new();
+        gzip(input, &mut blob, 2).unwrap();
+        blob
+    }
+
+    fn zstandard(input: &[u8]) -> Vec<u8> {
+        zstd::stream::encode_all(input, 3).unwrap()
+    }
+
+    #[test]
+    fn both_digests_of_each_kind() {
+        let input = sample(2_500_000);
+        // Two frames, as parallel and seekable zstd writers make.
+        let frames = [zstandard(&input[..1000]), zstandard(&input[1000..])].concat();
+        for (compression, blob) in [
+            (Compression::None, input.clone()),
+            (Compression::Gzip, gzipped(&input)),
+            (Compression::Zstd, zstandard(&input)),
+            (Compression::Zstd, frames),
+        ] {
+            let packed = verify(&blob[..], compression).unwrap();
+            assert_eq!(packed.diff_id, Digest::of(&input), "{compression:?}");
+            assert_eq!(packed.digest, Digest::of(&blob), "{compression:?}");
+            assert_eq!(packed.raw_size, input.len() as u64);
+            assert_eq!(packed.size, blob.len() as u64);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_anywhere_is_refused() {
+        // Members of 1 MiB, so that cuts fall before, at the border of, and behind a member; a cut
+        // exactly at a border leaves a whole gzip file, which only its digest tells from the full.
+        let input = sample(1024 * 1024 + 300);
+        let blob = gzipped(&input);
+        let border = gzipped(&input[..1024 * 1024]).len();
+        for cut in (0..40).chain(border - 30..blob.len()).chain([border / 2]) {
+            let result = verify(&blob[..cut], Compression::Gzip);
+            if cut == border {
+                assert_ne!(result.unwrap().diff_id, Digest::of(&input));
+            } else {
+                assert!(
+                    matches!(result, Err(Error::Damaged { .. })),
+                    "gzip cut at {cut}"
+                );
+            }
+        }
+        let blob = zstandard(&input[..5000]);
+        for cut in 0..blob.len() {
+            let result = verify(&blob[..cut], Compression::Zstd);
+            assert!(
+                matches!(result, Err(Error::Damaged { .. })),
+                "zstd cut at {cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_goes_on_after_the_end_is_refused() {
+        let input = sample(3000);
+        for tail in [
+            &b"x"[..],
+            b"more than ten bytes of it",
+            &[0; 512],
+            b"\x1f\x8b",
+        ] {
+            for (compression, blob) in [
+                (Compression::Gzip, gzipped(&input)),
+                (Compression::Zstd, zstandard(&input)),
+            ] {
+                let result = verify(&[&blob[..], tail].concat()[..], compression);
+                assert!(
+                    matches!(result, Err(Error::Damaged { .. })),
+                    "{compression:?} then {tail:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_refused() {
+        let input = sample(200_000);
+        let mut blob = gzipped(&input);
+        let middle = blob.len() / 2;
+        blob[middle] ^= 1;
+        let result = verify(&blob[..], Compression::Gzip);
+        assert!(matches!(result, Err(Error::Damaged { kind: "gzip", .. })));
+    }
+
+    #[test]
+    fn a_giant_window_is_refused() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(27).unwrap();
+        io::Write::write_all(&mut encoder, &sample(1000)).unwrap();
+        let blob = encoder.finish().unwrap();
+        let result = verify(&blob[..], Compression::Zstd);
+        assert!(matches!(result, Err(Error::Damaged { kind: "zstd", .. })));
+    }
+
+    #[test]
+    fn a_failing_source_is_told_from_damage() {
+        struct Gone;
+        impl Read for Gone {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("gone"))
+            }
+        }
+        let input = sample(3000);
+        for (compression, blob) in [
+            (Compression::None, input.clone()),
+            (Compression::Gzip, gzipped(&input)),
+            (Compression::Zstd, zstandard(&input)),
+        ] {
+            let result = verify(blob[..50].chain(Gone), compression);
+            assert!(matches!(result, Err(Error::Source(_))), "{compression:?}");
+        }
+    }
+}
