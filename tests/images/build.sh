@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Builds tests/images/app as NAME:VERSION in the Docker daemon, and prints the image's ID.
 #
-#   tests/images/build.sh NAME VERSION
+#   tests/images/build.sh NAME VERSION [SEED]
 #
 # `docker run --rm --network none NAME:VERSION` prints `hello from version VERSION`. Two versions
 # share every layer but the last, as long as one of them stays in the daemon: its build cache
-# holds the others.
+# holds the others. SEED goes into the first layer: a daemon that has images of other seeds alone
+# must pull every layer of this one.
 set -euo pipefail
-[ $# = 2 ] || { echo 'usage: build.sh NAME VERSION' >&2; exit 2; }
+[ $# = 2 ] || [ $# = 3 ] || { echo 'usage: build.sh NAME VERSION [SEED]' >&2; exit 2; }
 name=$1
 version=$2
+seed=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
 
 busybox=$(command -v busybox) || { echo 'build.sh: busybox is missing; run tests/peers.sh' >&2; exit 1; }
@@ -17,7 +19,8 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 install -m 644 "$here/app/Dockerfile" "$context/Dockerfile"
 install -m 755 "$busybox" "$context/busybox"
-touch -d @0 "$context/busybox"
+printf '%s\n' "$seed" >"$context/seed"
+touch -d @0 "$context/busybox" "$context/seed"
 
 # One build at a time: two that start with an empty cache would each make layers of their own, and
 # a later one might then take either's.
