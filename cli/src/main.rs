@@ -1,1 +1,9 @@
-fn main() {}
+//! The `imgsync` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    imgsync::commands::run(imgsync::args::Arguments::parse())
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Error, Retry};
 
 /// How many times a small request is sent before its fault counts.
-const TRIES: u32 = 5;
+const TRIES: u32 = 7;
 /// Where a registry asks for more patience than this, the user should know rather than wait.
 const LONGEST: Duration = Duration::from_secs(30);
 

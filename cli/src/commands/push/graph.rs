@@ -1,0 +1,84 @@
+//! An index and everything below it: goes as it is, byte for byte.
+
+use imgsync_oci::{Descriptor, Manifest, Reference};
+
+use super::{Push, Pushed};
+use crate::ask;
+use crate::exit::{Failure, Kind};
+use crate::source::{Blobs, Graph};
+use crate::transfer::{Item, Parcel, ship};
+
+impl Push {
+    /// Sends the blobs that are missing, then the manifests, children first.
+    pub(super) async fn graph(&self, graph: &Graph, blobs: &Blobs) -> Result<Pushed, Failure> {
+        let line = &self.means.line;
+        let held = ask::held(&line.client, &line.repository, &graph.blobs).await?;
+        let of = graph.blobs.len();
+        let mut parcels = Vec::new();
+        for (position, blob) in graph.blobs.iter().enumerate() {
+            let label = format!("blob {}/{of}", position + 1);
+            if held.contains(&blob.digest) {
+                self.means.report.note(&format!("{label}: already there"));
+            } else {
+                parcels.push(parcel(blob, blobs, label)?);
+            }
+        }
+        ship(&self.means, parcels).await?;
+        for manifest in &graph.manifests {
+            let reference = match manifest.digest == graph.root {
+                true => self.tag(),
+                false => Reference::Digest(manifest.digest.clone()),
+            };
+            self.put(manifest, &reference).await?;
+        }
+        Ok(Pushed {
+            digest: graph.root.clone(),
+            blobs: graph.blobs.iter().map(|blob| blob.size).sum(),
+        })
+    }
+
+    /// The blobs that a manifest at the target needs, itself or through its children; `None`
+    /// where a child is missing there, or makes no sense.
+    pub(super) async fn blobs_below(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<Option<Vec<Descriptor>>, Failure> {
+        /// An index in an index is rare, and a deeper nest a trick.
+        const DEEPEST: usize = 4;
+        let line = &self.means.line;
+        let mut blobs = Vec::new();
+        let mut below = vec![(manifest.children(), 0)];
+        while let Some((children, depth)) = below.pop() {
+            blobs.extend(children.blobs);
+            for child in children.manifests {
+                if depth == DEEPEST {
+                    return Ok(None);
+                }
+                let reference = Reference::Digest(child.digest);
+                let child = ask::manifest(&line.client, &line.repository, &reference).await?;
+                let Some(child) = child else { return Ok(None) };
+                below.push((child.manifest.children(), depth + 1));
+            }
+        }
+        Ok(Some(blobs))
+    }
+}
+
+fn parcel(blob: &Descriptor, blobs: &Blobs, label: String) -> Result<Parcel, Failure> {
+    let bytes = blobs.get(&blob.digest).ok_or_else(|| {
+        let what = format!(
+            "source: {} is missing although the image needs it",
+            blob.digest
+        );
+        Failure::new(Kind::Source, what)
+            .hint("push again; if it stays so, the image is not whole here")
+    })?;
+    Ok(Parcel {
+        item: Item::Ready {
+            descriptor: blob.clone(),
+            diff_id: None,
+        },
+        bytes: bytes.clone(),
+        label,
+    })
+}

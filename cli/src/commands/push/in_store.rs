@@ -1,0 +1,64 @@
+//! An image in containerd's store: the daemon knows it by its manifest's digest, and tells what
+//! is below only by exporting it.
+
+use std::collections::HashSet;
+
+use imgsync_oci::{Digest, Reference};
+
+use super::{Push, Pushed};
+use crate::ask;
+use crate::exit::{Failure, Kind};
+use crate::source::daemon::{Found, Store};
+
+impl Push {
+    /// Moves the tag if the target holds this very manifest and all it needs; else exports, and
+    /// leaves out of the spool what the target has.
+    pub(super) async fn in_store(&self, found: &Found) -> Result<Pushed, Failure> {
+        let Store::Containerd { root, .. } = &found.store else {
+            let what = "source: the daemon gave an image in a shape that it does not keep";
+            return Err(Failure::new(Kind::Source, what));
+        };
+        if let Some(pushed) = self.tag_only(root).await? {
+            return Ok(pushed);
+        }
+        let line = std::sync::Arc::clone(&self.means.line);
+        let runtime = tokio::runtime::Handle::current();
+        let unneeded = Box::new(move |digest: &Digest| {
+            // A question that failed leaves the bytes needed.
+            let asked = line.client.head_blob(&line.repository, digest);
+            matches!(runtime.block_on(asked), Ok(Some(_)))
+        });
+        self.means.report.note("exporting from the daemon");
+        let (image, blobs) = found.export(&self.means.spool, unneeded).await?;
+        self.image(&image, &blobs).await
+    }
+
+    async fn tag_only(&self, root: &Digest) -> Result<Option<Pushed>, Failure> {
+        let line = &self.means.line;
+        let (client, repository) = (&line.client, &line.repository);
+        let by_digest = Reference::Digest(root.clone());
+        let Some(held) = ask::manifest(client, repository, &by_digest).await? else {
+            return Ok(None);
+        };
+        let Some(blobs) = self.blobs_below(&held.manifest).await? else {
+            return Ok(None);
+        };
+        let there = ask::held(client, repository, &blobs).await?;
+        if !blobs.iter().all(|blob| there.contains(&blob.digest)) {
+            return Ok(None);
+        }
+        let tagged = client.head_manifest(repository, &self.tag()).await?;
+        if tagged.and_then(|tagged| tagged.digest).as_ref() != Some(root) {
+            let bytes = held.fetched.bytes.clone();
+            client
+                .put_manifest(repository, &self.tag(), &held.media_type, bytes)
+                .await?;
+        }
+        let mut once = HashSet::new();
+        let blobs = blobs.iter().filter(|blob| once.insert(&blob.digest));
+        Ok(Some(Pushed {
+            digest: root.clone(),
+            blobs: blobs.map(|blob| blob.size).sum(),
+        }))
+    }
+}

@@ -1,0 +1,148 @@
+//! `imgsync push`: find the image, ask what the target lacks, send that, put the manifest.
+
+mod graph;
+mod in_store;
+mod single;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use imgsync_oci::client::Client;
+use imgsync_oci::{Digest, LocalName, Reference, Remote, Tag};
+
+use crate::exit::{Failure, Kind};
+use crate::report::{Outcome, Report};
+use crate::settings::{self, Target};
+use crate::source::{self, Content, Found};
+use crate::spool::Spool;
+use crate::transfer::{Line, Means};
+
+/// Where a push stands when it is over.
+struct Pushed {
+    /// The digest of the manifest that the tag now names.
+    digest: Digest,
+    /// The size of all blobs that the manifest names, each once, in bytes.
+    blobs: u64,
+}
+
+/// What every kind of push needs.
+struct Push {
+    means: Means,
+    target: Target,
+}
+
+/// Brings an image to its remote. When this yields, the manifest is there and everything it names.
+///
+/// # Errors
+/// See [`Kind`].
+pub(super) async fn push(
+    settings: &settings::Push,
+    report: &Arc<dyn Report>,
+) -> Result<Outcome, Failure> {
+    let began = Instant::now();
+    let spool = spool(settings)?;
+    let found = source::find(&settings.image, &spool, Box::new(|_| false)).await?;
+    let name = match &found {
+        Found::Here { image, .. } => image.name.clone(),
+        Found::Daemon(found) => found.name.clone(),
+    };
+    let target = target(&settings.remote, name)?;
+    let client = Client::new(&target.registry, settings.scheme)?;
+    let line = Line::new(
+        client,
+        target.repository.clone(),
+        settings.jobs,
+        settings.chunk,
+    );
+    let push = Push {
+        means: Means {
+            line: Arc::new(line),
+            spool,
+            threads: settings.threads,
+            folders: settings.folders.clone(),
+            report: Arc::clone(report),
+        },
+        target,
+    };
+    let pushed = match found {
+        Found::Here { image, blobs } => push.image(&image, &blobs).await?,
+        Found::Daemon(found) => match found.image() {
+            Some(image) => push.unpacked(&found, &image).await?,
+            None => push.in_store(&found).await?,
+        },
+    };
+    let sent = push.means.line.sent();
+    Ok(Outcome {
+        image: format!("{}@{}", push.target, pushed.digest),
+        sent,
+        saved: pushed.blobs.saturating_sub(sent),
+        took: began.elapsed(),
+    })
+}
+
+impl Push {
+    /// An image whose bytes are all at hand.
+    async fn image(&self, image: &source::Image, blobs: &source::Blobs) -> Result<Pushed, Failure> {
+        for remark in &image.remarks {
+            self.means.report.note(remark);
+        }
+        match &image.content {
+            Content::Single(single) => {
+                let facts = self.single_facts(single).await?;
+                self.single(single, facts, blobs).await
+            }
+            Content::Graph(graph) => self.graph(graph, blobs).await,
+        }
+    }
+
+    fn tag(&self) -> Reference {
+        Reference::Tag(self.target.tag.clone())
+    }
+
+    async fn put(
+        &self,
+        manifest: &source::ManifestBytes,
+        reference: &Reference,
+    ) -> Result<(), Failure> {
+        let line = &self.means.line;
+        let (media_type, bytes) = (&manifest.media_type, manifest.bytes.clone());
+        line.client
+            .put_manifest(&line.repository, reference, media_type, bytes)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Where the image goes: the remote as typed, completed by the name that it has here.
+fn target(remote: &Remote, name: Option<LocalName>) -> Result<Target, Failure> {
+    let registry = remote.registry.clone();
+    let (repository, tag) = match (&remote.name, name) {
+        (Some((repository, tag)), _) => (repository.clone(), tag.clone()),
+        (None, Some(name)) => (name.repository, name.tag),
+        (None, None) => {
+            let what = format!("the image has no name, and {registry} names no repository");
+            let hint = format!("write {registry}/repository:tag");
+            return Err(Failure::new(Kind::Usage, what).hint(hint));
+        }
+    };
+    Ok(Target {
+        registry,
+        repository,
+        tag: tag.unwrap_or_else(Tag::latest),
+    })
+}
+
+/// The spool, in the user's cache folder: what waits there is as large as the layers that are
+/// missing, and `/tmp` is memory on many machines.
+fn spool(settings: &settings::Push) -> Result<Spool, Failure> {
+    let folder = settings.folders.cache.join("spool");
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        let what = format!(
+            "source: cannot make the folder {}: {error}",
+            folder.display()
+        );
+        Failure::new(Kind::Source, what)
+            .hint("point XDG_CACHE_HOME at a folder that can be written")
+    })?;
+    Ok(Spool::new(&folder))
+}

@@ -1,0 +1,14 @@
+//! imgsync: uploads what a registry lacks of a local container image.
+
+pub mod args;
+pub mod ask;
+pub mod cache;
+pub mod commands;
+pub mod compress;
+pub mod exit;
+pub mod plan;
+pub mod report;
+pub mod settings;
+pub mod source;
+pub mod spool;
+pub mod transfer;

@@ -1,0 +1,134 @@
+//! What the typed words mean.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use imgsync_oci::client::Scheme;
+use imgsync_oci::{Registry, Remote, Repository, Tag};
+
+use crate::args;
+use crate::exit::{Failure, Kind};
+use crate::source::Location;
+
+/// Compression gains little beyond, and every thread holds blocks in memory.
+const MOST_THREADS: usize = 8;
+const MIB: u64 = 1024 * 1024;
+
+/// Everything that a push needs to know.
+#[derive(Debug, Clone)]
+pub struct Push {
+    /// Where the image is.
+    pub image: Location,
+    /// Where it goes.
+    pub remote: Remote,
+    /// How the registry is spoken to.
+    pub scheme: Scheme,
+    /// How many blobs are sent at a time.
+    pub jobs: usize,
+    /// How many threads compress.
+    pub threads: usize,
+    /// The first chunk's size in bytes.
+    pub chunk: u64,
+    /// The folders of this user.
+    pub folders: Folders,
+}
+
+/// The folders that imgsync writes to.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// What may be lost at any time: known layers, spooled ones.
+    pub cache: PathBuf,
+}
+
+/// A repository and tag at a registry: where an image goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The registry.
+    pub registry: Registry,
+    /// The repository.
+    pub repository: Repository,
+    /// The tag.
+    pub tag: Tag,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+}
+
+impl Push {
+    /// Reads the arguments of a push.
+    ///
+    /// # Errors
+    /// Words that are no image, no remote or no size.
+    pub fn parse(args: &args::Push) -> Result<Self, Failure> {
+        let usage = |error: &dyn std::fmt::Display| Failure::new(Kind::Usage, error.to_string());
+        let remote: Remote = args.remote.parse().map_err(|error| {
+            let hint = match args.remote.contains("://") {
+                true => "leave http:// and https:// out; for plain HTTP pass --plain-http",
+                false => "write host[:port]/repository[:tag] in lower case, or just host[:port]",
+            };
+            usage(&error).hint(hint)
+        })?;
+        let plain = args.plain_http || remote.registry.is_loopback();
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Ok(Self {
+            image: Location::parse(&args.image)?,
+            scheme: if plain { Scheme::Http } else { Scheme::Https },
+            remote,
+            jobs: usize::from(args.jobs),
+            threads: threads.min(MOST_THREADS),
+            chunk: size(&args.chunk_size)
+                .filter(|size| *size > 0)
+                .ok_or_else(|| {
+                    let what = format!("invalid --chunk-size: {:?}", args.chunk_size);
+                    Failure::new(Kind::Usage, what).hint("for instance 8MiB")
+                })?,
+            folders: Folders::of_user(),
+        })
+    }
+}
+
+impl Folders {
+    /// The folders that the environment names: `XDG_CACHE_HOME`, else `HOME`, else the system's
+    /// folder for temporary files.
+    fn of_user() -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let base = set("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache")))
+            .unwrap_or_else(std::env::temp_dir);
+        Self {
+            cache: base.join("imgsync"),
+        }
+    }
+}
+
+/// Bytes: digits alone, or with `KiB` or `MiB` behind them.
+fn size(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.strip_suffix("KiB") {
+        Some(digits) => (digits, 1024),
+        None => match text.strip_suffix("MiB") {
+            Some(digits) => (digits, MIB),
+            None => (text, 1),
+        },
+    };
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("17"), Some(17));
+        assert_eq!(size("4KiB"), Some(4096));
+        assert_eq!(size("8MiB"), Some(8 * MIB));
+        for bad in ["", "x", "-1", "8M", "18446744073709551615MiB"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What all uploads of one push share: the registry, the pace, the slots, the count.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use imgsync_oci::client::Client;
+use imgsync_oci::{Digest, Repository};
+use tokio::sync::Semaphore;
+
+use super::Pace;
+use crate::exit::Failure;
+use crate::source::Slice;
+
+/// The way to one repository.
+#[derive(Debug)]
+pub struct Line {
+    /// The registry.
+    pub client: Client,
+    /// The repository that the blobs go to.
+    pub repository: Repository,
+    pace: Mutex<Pace>,
+    pub(super) slots: Semaphore,
+    pub(super) sent: Arc<AtomicU64>,
+}
+
+/// A blob to send.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What people call it: a layer's number, for instance.
+    pub label: String,
+    /// Its bytes.
+    pub bytes: Slice,
+}
+
+impl Line {
+    /// A line on which `jobs` blobs are sent at a time, in chunks of `chunk` bytes to begin with.
+    pub fn new(client: Client, repository: Repository, jobs: usize, chunk: u64) -> Self {
+        Self {
+            client,
+            repository,
+            pace: Mutex::new(Pace::new(chunk)),
+            slots: Semaphore::new(jobs),
+            sent: Arc::default(),
+        }
+    }
+
+    /// Bytes of blobs that were handed to the network so far, repeated ones included.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the registry holds the blob already.
+    ///
+    /// # Errors
+    /// It could not be asked.
+    pub async fn holds(&self, blob: &Outgoing) -> Result<bool, Failure> {
+        let size = self
+            .client
+            .head_blob(&self.repository, &blob.digest)
+            .await?;
+        Ok(size == Some(blob.size))
+    }
+
+    pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,103 @@
+//! How large a chunk should be: large enough that asking costs little, small enough that a fault
+//! does, and never larger than a proxy lets through. Pure: time comes in as a number.
+
+use std::time::Duration;
+
+/// Below this a line is not worth using, and a proxy's limit not worth obeying.
+const FLOOR: u64 = 64 * 1024;
+const CEILING: u64 = 64 * 1024 * 1024;
+/// A chunk that took less may be larger next time.
+const QUICK: Duration = Duration::from_secs(4);
+
+/// The chunk size of one push; all its uploads share one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    chunk: u64,
+    /// The largest chunk that is not known to be too large.
+    ceiling: u64,
+}
+
+impl Pace {
+    /// Starts with chunks of `chunk` bytes.
+    pub fn new(chunk: u64) -> Self {
+        let chunk = chunk.clamp(1, CEILING);
+        Self {
+            chunk,
+            ceiling: CEILING,
+        }
+    }
+
+    /// The size in bytes for the next chunk of `left` bytes, within what the registry takes.
+    pub fn next(&self, left: u64, minimum: Option<u64>, maximum: Option<u64>) -> u64 {
+        let wished = self.chunk.max(minimum.unwrap_or(0));
+        wished.min(maximum.unwrap_or(u64::MAX).max(1)).min(left)
+    }
+
+    /// A chunk of `bytes` went through.
+    pub fn passed(&mut self, bytes: u64, took: Duration) {
+        if bytes >= self.chunk && took < QUICK {
+            self.chunk = (self.chunk * 2).min(self.ceiling);
+        }
+    }
+
+    /// The line broke, or the registry was not well.
+    pub fn faulted(&mut self) {
+        self.chunk = (self.chunk / 2).max(FLOOR.min(self.chunk));
+    }
+
+    /// A chunk of `bytes` was refused as too large. Yields whether a smaller one is worth a try.
+    pub fn too_large(&mut self, bytes: u64) -> bool {
+        self.ceiling = self.ceiling.min((bytes / 2).max(1));
+        self.chunk = self.chunk.min(self.ceiling);
+        self.ceiling >= FLOOR
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+    const FAST: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn grows_on_a_quick_line_up_to_the_ceiling() {
+        let mut pace = Pace::new(8 * MIB);
+        for _ in 0..10 {
+            pace.passed(pace.next(u64::MAX, None, None), FAST);
+        }
+        assert_eq!(pace.next(u64::MAX, None, None), CEILING);
+    }
+
+    #[test]
+    fn stays_on_a_slow_one_and_shrinks_after_faults() {
+        let mut pace = Pace::new(8 * MIB);
+        pace.passed(8 * MIB, Duration::from_secs(10));
+        assert_eq!(pace.next(u64::MAX, None, None), 8 * MIB);
+        for _ in 0..20 {
+            pace.faulted();
+        }
+        assert_eq!(pace.next(u64::MAX, None, None), FLOOR);
+    }
+
+    #[test]
+    fn a_size_that_was_refused_is_not_tried_again() {
+        let mut pace = Pace::new(8 * MIB);
+        assert!(pace.too_large(8 * MIB));
+        assert!(pace.too_large(4 * MIB));
+        for _ in 0..10 {
+            pace.passed(pace.next(u64::MAX, None, None), FAST);
+        }
+        assert_eq!(pace.next(u64::MAX, None, None), 2 * MIB);
+        while pace.too_large(pace.next(u64::MAX, None, None)) {}
+        assert!(pace.next(u64::MAX, None, None) < FLOOR);
+    }
+
+    #[test]
+    fn the_registry_s_bounds_and_the_end_count() {
+        let pace = Pace::new(8 * MIB);
+        assert_eq!(pace.next(5, None, None), 5);
+        assert_eq!(pace.next(u64::MAX, Some(16 * MIB), None), 16 * MIB);
+        assert_eq!(pace.next(u64::MAX, None, Some(MIB)), MIB);
+    }
+}

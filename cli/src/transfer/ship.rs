@@ -1,0 +1,133 @@
+//! Everything that an image lacks at the target: packed one after the other, sent several at a
+//! time, and acknowledged only when all of it has proved sound.
+//!
+//! Uploads run while later layers are still being packed, but none is finished before the last one
+//! is: so a source that turns out to be damaged leaves no blob behind.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use imgsync_oci::Digest;
+use tokio::sync::{mpsc, watch};
+
+use super::pack::{Item, pack};
+use super::upload::upload;
+use super::{Line, Outgoing};
+use crate::cache::{self, Known};
+use crate::compress;
+use crate::exit::{Failure, Kind};
+use crate::report::Report;
+use crate::settings::Folders;
+use crate::source::Slice;
+use crate::spool::Spool;
+
+/// One thing to send.
+#[derive(Debug, Clone)]
+pub struct Parcel {
+    /// What it is.
+    pub item: Item,
+    /// Where its bytes are.
+    pub bytes: Slice,
+    /// What people call it.
+    pub label: String,
+}
+
+impl Parcel {
+    /// The digest of the bytes as the source has them.
+    fn stored(&self) -> &Digest {
+        match &self.item {
+            Item::Raw { diff_id } => diff_id,
+            Item::Ready { descriptor, .. } => &descriptor.digest,
+        }
+    }
+}
+
+/// What shipping needs besides the parcels.
+#[derive(Clone)]
+pub struct Means {
+    /// The line to the target.
+    pub line: Arc<Line>,
+    /// Where compressed layers wait.
+    pub spool: Spool,
+    /// How many threads compress.
+    pub threads: usize,
+    /// Where it is remembered what a layer became.
+    pub folders: Folders,
+    /// Who is told.
+    pub report: Arc<dyn Report>,
+}
+
+/// Sends all parcels; what the target turns out to hold is not sent. Yields the blob that each
+/// became, by the digest of the bytes at the source.
+///
+/// # Errors
+/// The first failure of either side.
+pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest, Known>, Failure> {
+    let (packed, mut arriving) = mpsc::unbounded_channel::<(Digest, Outgoing)>();
+    let (sound, all_sound) = watch::channel(false);
+    let packing = async {
+        for parcel in parcels {
+            let stored = parcel.stored().clone();
+            let blob = pack_aside(means, parcel).await?;
+            // Nobody listens any more only when uploading has failed, which is told by itself.
+            let _ = packed.send((stored, blob));
+        }
+        drop(packed);
+        sound.send_replace(true);
+        Ok::<(), Failure>(())
+    };
+    let uploading = async {
+        let mut became = HashMap::new();
+        let mut uploads = FuturesUnordered::new();
+        let mut more = true;
+        while more || !uploads.is_empty() {
+            tokio::select! {
+                next = arriving.recv(), if more => match next {
+                    Some((stored, blob)) => {
+                        let known = Known { digest: blob.digest.clone(), size: blob.size };
+                        became.insert(stored, known);
+                        uploads.push(deliver(means, blob, all_sound.clone()));
+                    }
+                    None => more = false,
+                },
+                Some(done) = uploads.next() => done?,
+            }
+        }
+        Ok(became)
+    };
+    let ((), became) = tokio::try_join!(packing, uploading)?;
+    Ok(became)
+}
+
+async fn pack_aside(means: &Means, parcel: Parcel) -> Result<Outgoing, Failure> {
+    let (spool, threads) = (means.spool.clone(), means.threads);
+    let folder = means.folders.cache.clone();
+    let task = tokio::task::spawn_blocking(move || {
+        let blob = pack(&parcel.item, &parcel.bytes, &parcel.label, &spool, threads)?;
+        if let Item::Raw { diff_id } = &parcel.item {
+            let known = Known {
+                digest: blob.digest.clone(),
+                size: blob.size,
+            };
+            cache::remember(&folder, compress::FORMAT, diff_id, &known);
+        }
+        Ok(blob)
+    });
+    task.await
+        .unwrap_or_else(|_| Err(Failure::new(Kind::Source, "source: a reading thread died")))
+}
+
+/// Brings one blob to the target, unless it is there.
+async fn deliver(
+    means: &Means,
+    blob: Outgoing,
+    all_sound: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let line = &means.line;
+    if line.holds(&blob).await? {
+        means.report.note(&format!("{}: already there", blob.label));
+        return Ok(());
+    }
+    upload(line, &blob, &means.report, all_sound).await
+}

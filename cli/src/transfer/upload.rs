@@ -1,0 +1,243 @@
+//! One blob through upload sessions, whatever the line does: after any fault the registry is asked
+//! where it stands, and the upload goes on from there.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::StatusCode;
+use imgsync_oci::client::upload::{Session, Start};
+use imgsync_oci::client::{Error, Retry, backoff};
+use tokio::sync::{SemaphorePermit, watch};
+
+use super::pieces::pieces;
+use super::{Line, Outgoing};
+use crate::exit::{Failure, Kind};
+use crate::report::Report;
+
+/// Faults in a row without a byte of progress before the upload gives up.
+const MOST_FAULTS: u32 = 10;
+/// Sessions that one blob may use up before the registry is not worth trusting with it.
+const MOST_SESSIONS: u32 = 5;
+
+/// One blob on its way.
+struct Upload<'a> {
+    line: &'a Line,
+    blob: &'a Outgoing,
+    report: &'a Arc<dyn Report>,
+    /// Faults since the last progress.
+    faults: u32,
+    /// Held while bytes are sent, and not while the upload waits for others.
+    slot: Option<SemaphorePermit<'a>>,
+    all_sound: watch::Receiver<bool>,
+}
+
+/// How a session went.
+enum Ended {
+    /// The registry has the blob.
+    Finished,
+    /// The session is gone, and another may be opened.
+    Lost,
+}
+
+/// Why a request of a session did not go through.
+enum Fault {
+    /// The bytes could not be read here.
+    Source(io::Error),
+    /// Something on the way refuses chunks of this size.
+    TooLarge,
+    /// The line, or the registry.
+    Line(Error),
+}
+
+/// Sends a blob, and finishes its upload once `all_sound` says so. When this yields, the registry
+/// has it.
+///
+/// # Errors
+/// The registry does not take it; the line stays down; the bytes cannot be read.
+pub(super) async fn upload(
+    line: &Line,
+    blob: &Outgoing,
+    report: &Arc<dyn Report>,
+    all_sound: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let mut upload = Upload {
+        line,
+        blob,
+        report,
+        faults: 0,
+        slot: line.slots.acquire().await.ok(),
+        all_sound,
+    };
+    report.begin(&blob.digest, &blob.label, blob.size);
+    for _ in 0..MOST_SESSIONS {
+        let start = line.client.start_upload(&line.repository, None).await?;
+        let mut session = match start {
+            Start::Mounted => return Ok(()),
+            Start::Open(session) => session,
+        };
+        match upload.run(&mut session).await {
+            Ok(Ended::Finished) => {
+                report.done(&blob.digest);
+                return Ok(());
+            }
+            Ok(Ended::Lost) => {}
+            Err(failure) => {
+                if failure.kind == Kind::Source {
+                    // What this side cannot finish, the other need not keep. A courtesy: the
+                    // failure that counts is the first.
+                    let _ = line.client.cancel_upload(session).await;
+                }
+                return Err(failure);
+            }
+        }
+    }
+    let what = format!(
+        "target: {} lost the upload of {} {MOST_SESSIONS} times",
+        line.client.registry(),
+        blob.digest
+    );
+    Err(Failure::new(Kind::Target, what))
+}
+
+impl Upload<'_> {
+    /// Carries a session to its end.
+    async fn run(&mut self, session: &mut Session) -> Result<Ended, Failure> {
+        let client = &self.line.client;
+        loop {
+            let before = session.offset();
+            let step = if before < self.blob.size {
+                self.send_chunk(session).await
+            } else {
+                self.wait_for_the_others().await?;
+                match client.finish_upload(session, &self.blob.digest).await {
+                    Ok(()) => return Ok(Ended::Finished),
+                    Err(error) => Err(Fault::Line(error)),
+                }
+            };
+            match step {
+                Ok(()) => {
+                    self.faults = 0;
+                    continue;
+                }
+                Err(Fault::Source(error)) => {
+                    let what = format!("source: cannot read {}: {error}", self.blob.label);
+                    return Err(Failure::new(Kind::Source, what));
+                }
+                Err(Fault::TooLarge) => {}
+                Err(Fault::Line(error)) => self.pause(error).await?,
+            }
+            if before == self.blob.size && self.line.holds(self.blob).await? {
+                // Only the answer to the finish was lost.
+                return Ok(Ended::Finished);
+            }
+            match client.upload_offset(session).await {
+                Ok(true) if session.offset() <= self.blob.size => {}
+                Ok(true | false) => return Ok(Ended::Lost),
+                Err(error) => self.pause(error).await?,
+            }
+            if session.offset() > before {
+                self.faults = 0;
+            }
+            self.report.position(&self.blob.digest, session.offset());
+        }
+    }
+
+    /// Gives the slot to another blob, and waits until every layer has proved sound.
+    async fn wait_for_the_others(&mut self) -> Result<(), Failure> {
+        self.slot = None;
+        match self.all_sound.wait_for(|sound| *sound).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Failure::new(Kind::Source, "source: a layer is not sound")),
+        }
+    }
+
+    /// Waits before another try.
+    ///
+    /// # Errors
+    /// No other try is worth it: the fault counts.
+    async fn pause(&mut self, error: Error) -> Result<(), Failure> {
+        self.faults += 1;
+        let retry = match error.status() {
+            // The session is not where it was thought to be; the next question tells.
+            Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) => Retry::After(None),
+            Some(_) | None => error.retry(),
+        };
+        match retry {
+            Retry::After(asked) if self.faults < MOST_FAULTS => {
+                self.line.pace().faulted();
+                tokio::time::sleep(backoff(self.faults, asked)).await;
+                Ok(())
+            }
+            Retry::After(_) | Retry::Never => Err(error.into()),
+        }
+    }
+
+    async fn send_chunk(&self, session: &mut Session) -> Result<(), Fault> {
+        let first = session.offset();
+        let left = self.blob.size - first;
+        let (minimum, maximum) = (session.chunk_min(), session.chunk_max());
+        let len = self.line.pace().next(left, minimum, maximum);
+        let unreadable = Arc::default();
+        let bytes = self.counted(first, pieces(&self.blob.bytes, first, len), &unreadable);
+        let began = Instant::now();
+        let sent = self.line.client.append_upload(session, bytes, len).await;
+        self.judge(sent, &unreadable, len, began.elapsed())
+    }
+
+    fn judge(
+        &self,
+        sent: Result<(), Error>,
+        unreadable: &Mutex<Option<io::Error>>,
+        len: u64,
+        took: Duration,
+    ) -> Result<(), Fault> {
+        let Err(error) = sent else {
+            self.line.pace().passed(len, took);
+            return Ok(());
+        };
+        let mut unreadable = unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = unreadable.take() {
+            return Err(Fault::Source(error));
+        }
+        let too_large = error.status() == Some(StatusCode::PAYLOAD_TOO_LARGE);
+        if too_large && self.line.pace().too_large(len) {
+            return Err(Fault::TooLarge);
+        }
+        Err(Fault::Line(error))
+    }
+
+    /// Counts bytes as the network takes them, and keeps the error of a read that failed: on the
+    /// wire it looks like a broken line.
+    fn counted<P>(
+        &self,
+        first: u64,
+        pieces: P,
+        unreadable: &Arc<Mutex<Option<io::Error>>>,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<P>
+    where
+        P: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let digest = self.blob.digest.clone();
+        let (sent, report) = (Arc::clone(&self.line.sent), Arc::clone(self.report));
+        let unreadable = Arc::clone(unreadable);
+        let mut position = first;
+        pieces.map(move |piece| match piece {
+            Ok(piece) => {
+                let len = piece.len() as u64;
+                position += len;
+                sent.fetch_add(len, Ordering::Relaxed);
+                report.position(&digest, position);
+                Ok(piece)
+            }
+            Err(error) => {
+                let kind = error.kind();
+                *unreadable.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Err(kind.into())
+            }
+        })
+    }
+}

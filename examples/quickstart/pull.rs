@@ -1,0 +1,74 @@
+//! Pulls an image back, and believes nothing: every blob is hashed as it arrives, and every layer
+//! unpacked to see that it is the one that the config names.
+
+use std::io::Read;
+
+use futures::StreamExt;
+use imgsync_oci::client::{Client, Scheme};
+use imgsync_oci::{Descriptor, Digest, Hasher, Manifest, Reference, Registry, Repository};
+
+use crate::Failed;
+
+/// A line about what was pulled.
+pub fn verified(registry: &str, repository: &str, tag: &str) -> Result<String, Failed> {
+    let registry: Registry = registry.parse()?;
+    let repository: Repository = repository.parse()?;
+    let reference: Reference = tag.parse()?;
+    let client = Client::new(&registry, Scheme::Http)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let manifest = client.manifest(&repository, &reference).await?;
+        let manifest = manifest.ok_or("the manifest is not there")?;
+        let (_, parsed) = Manifest::parse(&manifest.bytes, manifest.media_type.as_deref())?;
+        let Manifest::Image { config, layers, .. } = parsed else {
+            return Err("not a single image".into());
+        };
+        let config = fetch(&client, &repository, &config).await?;
+        let config: serde_json::Value = serde_json::from_slice(&config)?;
+        let mut bytes = 0;
+        for (position, layer) in layers.iter().enumerate() {
+            let blob = fetch(&client, &repository, layer).await?;
+            bytes += blob.len();
+            let named = &config["rootfs"]["diff_ids"][position];
+            let diff_id = unpacked(&blob)?;
+            if named.as_str() != Some(&diff_id.to_string()) {
+                return Err(format!("layer {position} is {diff_id}, not {named}").into());
+            }
+        }
+        let layers = layers.len();
+        Ok(format!(
+            "{layers} layers of {bytes} bytes, every digest and diffID right"
+        ))
+    })
+}
+
+async fn fetch(
+    client: &Client,
+    repository: &Repository,
+    blob: &Descriptor,
+) -> Result<Vec<u8>, Failed> {
+    let pieces = client.blob(repository, &blob.digest, 0).await?;
+    let mut pieces = Box::pin(pieces.ok_or_else(|| format!("{} is not there", blob.digest))?);
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    if Digest::of(&bytes) != blob.digest || bytes.len() as u64 != blob.size {
+        return Err(format!("{} came back as something else", blob.digest).into());
+    }
+    Ok(bytes)
+}
+
+fn unpacked(blob: &[u8]) -> Result<Digest, Failed> {
+    let mut hasher = Hasher::new(imgsync_oci::Algorithm::Sha256);
+    let mut reader = flate2::read::MultiGzDecoder::new(blob);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
