@@ -1,0 +1,166 @@
+//! Blobs over HTTP (OCI distribution-spec, "Pulling blobs").
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderValue, IF_RANGE, RANGE,
+};
+use hyper::{Response, StatusCode};
+use imgsync_oci::range::{Wanted, wanted};
+use imgsync_oci::{Code, Digest, Repository};
+
+use super::body::{Body, full};
+use super::failure::Failure;
+use super::reply::{self, value};
+use super::{App, blocking};
+use crate::registry::{Blob, Error};
+
+/// How much is read at a time: with 4 KiB a download costs ten times the processor.
+const READ_BYTES: u64 = 256 * 1024;
+
+/// `HEAD`: is it there, and how large.
+pub(super) async fn head(
+    app: &App,
+    repository: Repository,
+    digest: Digest,
+) -> Result<Response<Body>, Failure> {
+    let (registry, asked) = (app.registry.clone(), digest.clone());
+    let size = blocking(move || registry.blob_size(&repository, &asked)).await?;
+    let mut response = reply::empty(StatusCode::OK);
+    describe(&mut response, &digest, size);
+    Ok(response)
+}
+
+/// `GET`: all of it or a range.
+pub(super) async fn get(
+    app: &App,
+    repository: Repository,
+    digest: Digest,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Failure> {
+    let (registry, asked) = (app.registry.clone(), digest.clone());
+    let range = asked_range(headers, &digest);
+    // What fits into one read is read here and now.
+    let (blob, wanted, start) = blocking(move || {
+        let blob = registry.open_blob(&repository, &asked)?;
+        let wanted = wanted(range.as_deref(), blob.size());
+        let start = match extent(wanted, blob.size()) {
+            Some((first, len)) if len <= READ_BYTES => Some(read(&blob, first, len)?),
+            Some(_) | None => None,
+        };
+        Ok::<_, Unreadable>((blob, wanted, start))
+    })
+    .await?;
+    let size = blob.size();
+    let Some((first, len)) = extent(wanted, size) else {
+        let mut failure = Failure::new(Code::RangeInvalid, format!("the blob has {size} bytes"));
+        failure
+            .headers
+            .insert(CONTENT_RANGE, value(format_args!("bytes */{size}")));
+        return Err(failure);
+    };
+    let body = match start {
+        Some(bytes) => full(bytes),
+        None => stream(blob, first, len),
+    };
+    let mut response = reply::with_body(StatusCode::OK, body);
+    describe(&mut response, &digest, len);
+    if wanted != Wanted::Whole {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let range = format!("bytes {first}-{}/{size}", first + len - 1);
+        response.headers_mut().insert(CONTENT_RANGE, value(range));
+    }
+    Ok(response)
+}
+
+/// The range asked for; none where it was meant for other content (RFC 9110, "If-Range").
+fn asked_range(headers: &HeaderMap, digest: &Digest) -> Option<String> {
+    if let Some(condition) = headers.get(IF_RANGE)
+        && *condition != etag(digest)
+    {
+        return None;
+    }
+    Some(headers.get(RANGE)?.to_str().ok()?.to_owned())
+}
+
+/// First byte and number of bytes.
+fn extent(wanted: Wanted, size: u64) -> Option<(u64, u64)> {
+    match wanted {
+        Wanted::Whole => Some((0, size)),
+        Wanted::Part { first, len } => Some((first, len)),
+        Wanted::Unsatisfiable => None,
+    }
+}
+
+fn describe(response: &mut Response<Body>, digest: &Digest, len: u64) {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, len.into());
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(reply::CONTENT_DIGEST, value(digest));
+    headers.insert(ETAG, etag(digest));
+    // What has a digest never changes.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+}
+
+/// The tag of content that is named by its digest.
+pub(super) fn etag(digest: &Digest) -> HeaderValue {
+    value(format_args!("\"{digest}\""))
+}
+
+/// The bytes of a blob, read one piece ahead of the client.
+fn stream(blob: Blob, first: u64, len: u64) -> Body {
+    let (blob, end) = (Arc::new(blob), first + len);
+    let starts = (0..len.div_ceil(READ_BYTES)).map(move |piece| first + piece * READ_BYTES);
+    let pieces = futures::stream::iter(starts).map(move |start| {
+        let blob = Arc::clone(&blob);
+        let len = READ_BYTES.min(end - start);
+        async move {
+            let read = tokio::task::spawn_blocking(move || read(&blob, start, len));
+            read.await.map_err(io::Error::other)?.map(Frame::data)
+        }
+    });
+    StreamBody::new(pieces.buffered(2)).boxed_unsync()
+}
+
+/// Reads a piece; never more than [`READ_BYTES`].
+fn read(blob: &Blob, first: u64, len: u64) -> io::Result<Bytes> {
+    blob.read(first, usize::try_from(len).map_err(io::Error::other)?)
+        .map(Bytes::from)
+}
+
+/// Why a blob could not be read.
+enum Unreadable {
+    Refused(Error),
+    Broken(io::Error),
+}
+
+impl From<Error> for Unreadable {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<Unreadable> for Failure {
+    fn from(error: Unreadable) -> Self {
+        match error {
+            Unreadable::Refused(error) => error.into(),
+            Unreadable::Broken(error) => Self::internal(&error),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Lists over HTTP (OCI distribution-spec, "Listing Tags"; the catalog is Docker's).
+
+use hyper::header::LINK;
+use hyper::{Response, StatusCode};
+use imgsync_oci::endpoint::Page;
+use imgsync_oci::{Endpoint, Repository};
+use serde_json::json;
+
+use super::body::Body;
+use super::failure::Failure;
+use super::reply::{self, value};
+use super::{App, blocking};
+
+/// `GET /v2/<name>/tags/list`
+pub(super) async fn tags(
+    app: &App,
+    repository: Repository,
+    page: Page,
+) -> Result<Response<Body>, Failure> {
+    let (registry, of) = (app.registry.clone(), repository.clone());
+    let listed = blocking(move || registry.tags(&of, &page)).await?;
+    let body = json!({ "name": repository.as_str(), "tags": listed.names });
+    let next = listed
+        .next
+        .map(|page| Endpoint::ListTags { repository, page });
+    Ok(answer(&body, next))
+}
+
+/// `GET /v2/_catalog`
+pub(super) async fn catalog(app: &App, page: Page) -> Result<Response<Body>, Failure> {
+    let registry = app.registry.clone();
+    let listed = blocking(move || registry.repositories(&page)).await?;
+    let body = json!({ "repositories": listed.names });
+    Ok(answer(
+        &body,
+        listed.next.map(|page| Endpoint::Catalog { page }),
+    ))
+}
+
+fn answer(body: &serde_json::Value, next: Option<Endpoint>) -> Response<Body> {
+    let mut response = reply::json(StatusCode::OK, format!("{body}\n"));
+    if let Some(next) = next {
+        let link = format!("<{}>; rel=\"next\"", next.path());
+        response.headers_mut().insert(LINK, value(link));
+    }
+    response
+}

@@ -1,0 +1,86 @@
+//! Manifests over HTTP (OCI distribution-spec, "Pulling manifests", "Pushing Manifests").
+
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
+use hyper::{Response, StatusCode};
+use imgsync_oci::{Code, Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Repository};
+
+use super::blobs::etag;
+use super::body::{Body, full};
+use super::failure::Failure;
+use super::reply::{self, value};
+use super::{App, blocking, receive};
+
+/// `GET` and `HEAD`: what is stored is served, whatever the client says that it accepts.
+pub(super) async fn get(
+    app: &App,
+    repository: Repository,
+    reference: Reference,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Failure> {
+    let registry = app.registry.clone();
+    let manifest = blocking(move || registry.manifest(&repository, &reference)).await?;
+    let mut response = if is_known(headers, &manifest.digest) {
+        reply::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        let mut response = reply::with_body(StatusCode::OK, full(manifest.bytes));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, value(manifest.media_type));
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(reply::CONTENT_DIGEST, value(&manifest.digest));
+    headers.insert(ETAG, etag(&manifest.digest));
+    Ok(response)
+}
+
+/// Whether the client has it already; some clients leave out the quotes.
+fn is_known(headers: &HeaderMap, digest: &Digest) -> bool {
+    let digest = digest.to_string();
+    let known = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    known.flat_map(|value| value.split(',')).any(|tag| {
+        let tag = tag.trim();
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        tag == "*" || tag.trim_matches('"') == digest
+    })
+}
+
+/// `PUT`.
+pub(super) async fn put(
+    app: &App,
+    repository: Repository,
+    reference: Reference,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Response<Body>, Failure> {
+    let (limit, too_long) = (MAX_MANIFEST_BYTES, Code::ManifestTooLarge);
+    let bytes = receive::whole(body, headers, limit, too_long, app.patience).await?;
+    let declared = media_type(headers)?;
+    let registry = app.registry.clone();
+    let (into, at) = (repository.clone(), reference.clone());
+    let digest = blocking(move || registry.put_manifest(&into, &at, declared.as_deref(), &bytes));
+    let digest = digest.await?;
+    Ok(reply::created(
+        &Endpoint::GetManifest {
+            repository,
+            reference,
+        },
+        &digest,
+    ))
+}
+
+/// The media type that the sender declares, without its parameters.
+fn media_type(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(header) = headers.get(CONTENT_TYPE) else {
+        return Ok(None);
+    };
+    let text = header
+        .to_str()
+        .map_err(|_| Failure::new(Code::ManifestInvalid, "the Content-Type is no text"))?;
+    let media_type = text.split(';').next().unwrap_or_default().trim();
+    Ok((!media_type.is_empty()).then(|| media_type.to_owned()))
+}

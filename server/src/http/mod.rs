@@ -1,0 +1,165 @@
+//! The room that knows requests and answers, and the only one beside `listen` that does.
+
+mod access;
+mod blobs;
+mod body;
+mod failure;
+mod lists;
+mod manifests;
+mod receive;
+mod reply;
+mod uploads;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::{Method, Request, Response, StatusCode};
+use imgsync_oci::Endpoint;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::body::Body;
+
+use self::failure::Failure;
+use crate::registry::Registry;
+
+/// What handling a request takes.
+pub(crate) struct App {
+    registry: Registry,
+    /// The requests that go on when their connection is gone.
+    tasks: TaskTracker,
+    patience: Patience,
+}
+
+/// How long a request's body may say nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// Before it counts as broken off.
+    pub(crate) quiet: Duration,
+    /// The same, once another request wants to write to the same upload session: a client whose
+    /// line went dead comes back on a new one while the old one still seems to be there.
+    pub(crate) wanted: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_secs(60),
+            wanted: Duration::from_secs(5),
+        }
+    }
+}
+
+impl App {
+    pub(crate) fn new(registry: Registry, patience: Patience) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            tasks: TaskTracker::new(),
+            patience,
+        })
+    }
+
+    /// Waits for the requests whose connection is gone.
+    pub(crate) async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Answers one request, and writes a line about it.
+pub(crate) async fn serve(
+    app: Arc<App>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let line = access::Line::new(&request, Instant::now());
+    let is_head = request.method() == Method::HEAD;
+    let response = match *request.method() {
+        Method::GET | Method::HEAD => answer(app, request).await,
+        // What has arrived is to be kept also when the connection, and this future, are gone.
+        _ => {
+            let task = app.tasks.spawn(answer(Arc::clone(&app), request));
+            task.await
+                .unwrap_or_else(|error| Failure::internal(&error).into_response())
+        }
+    };
+    let response = if is_head {
+        reply::without_body(response)
+    } else {
+        response
+    };
+    Ok(line.attach(reply::with_version(response)))
+}
+
+async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let (method, uri) = (&parts.method, &parts.uri);
+    if uri.path() == "/" && matches!(*method, Method::GET | Method::HEAD) {
+        return reply::empty(StatusCode::OK);
+    }
+    let result = match Endpoint::parse(method, uri.path(), uri.query()) {
+        Ok(endpoint) => operate(&app, endpoint, &parts.headers, body).await,
+        Err(refusal) => {
+            receive::drain(&parts.headers, body);
+            Err(refusal.into())
+        }
+    };
+    result.unwrap_or_else(Failure::into_response)
+}
+
+async fn operate(
+    app: &App,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Response<Body>, Failure> {
+    match endpoint {
+        Endpoint::Check => Ok(reply::check()),
+        Endpoint::Catalog { page } => lists::catalog(app, page).await,
+        Endpoint::ListTags { repository, page } => lists::tags(app, repository, page).await,
+        Endpoint::GetManifest {
+            repository,
+            reference,
+        }
+        | Endpoint::HeadManifest {
+            repository,
+            reference,
+        } => manifests::get(app, repository, reference, headers).await,
+        Endpoint::PutManifest {
+            repository,
+            reference,
+        } => manifests::put(app, repository, reference, headers, body).await,
+        Endpoint::GetBlob { repository, digest } => {
+            blobs::get(app, repository, digest, headers).await
+        }
+        Endpoint::HeadBlob { repository, digest } => blobs::head(app, repository, digest).await,
+        Endpoint::StartUpload {
+            repository,
+            mount,
+            digest,
+        } => uploads::start(app, repository, mount, digest, headers, body).await,
+        Endpoint::UploadStatus { repository, id } => uploads::status(app, repository, id).await,
+        Endpoint::AppendUpload { repository, id } => {
+            uploads::append(app, repository, id, headers, body).await
+        }
+        Endpoint::FinishUpload {
+            repository,
+            id,
+            digest,
+        } => uploads::finish(app, repository, id, digest, headers, body).await,
+        Endpoint::CancelUpload { repository, id } => uploads::cancel(app, repository, id).await,
+    }
+}
+
+/// Runs what blocks on the disk where that is allowed.
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    E: Into<Failure> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(error) => Err(Failure::internal(&error)),
+    }
+}

@@ -1,0 +1,192 @@
+//! Bodies of requests, taken in without ever holding more than a little of them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Incoming};
+use hyper::header::{EXPECT, HeaderMap};
+use imgsync_oci::Code;
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use super::{Patience, blocking};
+use crate::registry::{Append, Error};
+
+/// What is written at a time. While one batch is written the next one arrives.
+const BATCH_BYTES: usize = 512 * 1024;
+/// A batch of tiny frames costs more memory than its bytes.
+const BATCH_FRAMES: usize = 64;
+/// How often a quiet body is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How much of a body that nobody wants is read, so that its sender sees the answer.
+const DRAIN_BYTES: u64 = 16 * 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(30);
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// With its last byte.
+    Complete,
+    /// Before that: the connection broke, or nothing came for too long.
+    Broken,
+    /// Not before more than was announced had come.
+    TooLong,
+}
+
+/// Appends a body to an upload session, nothing of it kept yet. `announced` is its length in
+/// bytes, where the request says it.
+///
+/// # Errors
+/// Those of writing.
+pub(super) async fn receive(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    announced: Option<u64>,
+    append: Append,
+    patience: Patience,
+) -> Result<(Append, Ending), Failure> {
+    let wanted = append.wanted();
+    let mut room = announced;
+    let mut writing = write(append, Vec::new());
+    loop {
+        // Both go on at the same time.
+        let written = tokio::spawn(writing);
+        let (batch, ending) = gather(&mut body, &mut room, &wanted, patience).await;
+        let append = match written.await {
+            Ok(Ok(append)) => append,
+            Ok(Err(failure)) => {
+                drain(headers, body);
+                return Err(failure);
+            }
+            Err(error) => return Err(Failure::internal(&error)),
+        };
+        let Some(ending) = ending else {
+            writing = write(append, batch);
+            continue;
+        };
+        if ending == Ending::TooLong {
+            drain(headers, body);
+        }
+        let append = write(append, batch).await?;
+        let is_short = room.is_some_and(|room| room > 0);
+        return match ending {
+            Ending::Complete if is_short => Ok((append, Ending::Broken)),
+            Ending::Complete | Ending::Broken | Ending::TooLong => Ok((append, ending)),
+        };
+    }
+}
+
+async fn write(mut append: Append, batch: Vec<Bytes>) -> Result<Append, Failure> {
+    if batch.is_empty() {
+        return Ok(append);
+    }
+    blocking(move || {
+        for bytes in &batch {
+            append.write(bytes)?;
+        }
+        Ok::<_, Error>(append)
+    })
+    .await
+}
+
+/// Collects a batch of a body's bytes; with how the body ended, if it did.
+async fn gather<B: Body<Data = Bytes> + Unpin>(
+    body: &mut B,
+    room: &mut Option<u64>,
+    wanted: &AtomicBool,
+    patience: Patience,
+) -> (Vec<Bytes>, Option<Ending>) {
+    let (mut batch, mut len) = (Vec::new(), 0);
+    while len < BATCH_BYTES && batch.len() < BATCH_FRAMES {
+        match next(body, wanted, patience).await {
+            Ok(bytes) => {
+                if let Some(room) = room {
+                    match room.checked_sub(bytes.len() as u64) {
+                        Some(rest) => *room = rest,
+                        None => return (batch, Some(Ending::TooLong)),
+                    }
+                }
+                len += bytes.len();
+                batch.push(bytes);
+            }
+            Err(ending) => return (batch, Some(ending)),
+        }
+    }
+    (batch, None)
+}
+
+/// The next bytes of a body, or how it ended.
+async fn next<B: Body<Data = Bytes> + Unpin>(
+    body: &mut B,
+    wanted: &AtomicBool,
+    patience: Patience,
+) -> Result<Bytes, Ending> {
+    let mut quiet = Duration::ZERO;
+    loop {
+        match timeout(TICK, body.frame()).await {
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Ok(bytes),
+                Err(_trailers) => {}
+            },
+            Ok(Some(Err(_broken))) => return Err(Ending::Broken),
+            Ok(None) => return Err(Ending::Complete),
+            Err(_elapsed) => {
+                quiet += TICK;
+                let is_wanted = wanted.load(Ordering::Relaxed);
+                if quiet >= patience.quiet || (is_wanted && quiet >= patience.wanted) {
+                    return Err(Ending::Broken);
+                }
+            }
+        }
+    }
+}
+
+/// Reads a whole body of at most `limit` bytes.
+///
+/// # Errors
+/// `too_long` where there is more; [`Code::SizeInvalid`] where it breaks off.
+pub(super) async fn whole(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    limit: usize,
+    too_long: Code,
+    patience: Patience,
+) -> Result<Vec<u8>, Failure> {
+    let announced = body.size_hint().lower();
+    let mut bytes = Vec::new();
+    let nobody = AtomicBool::new(false);
+    let mut is_too_long = announced > limit as u64;
+    while !is_too_long {
+        match next(&mut body, &nobody, patience).await {
+            Ok(part) if part.len() > limit - bytes.len() => is_too_long = true,
+            Ok(part) => bytes.extend_from_slice(&part),
+            Err(Ending::Complete) => return Ok(bytes),
+            Err(Ending::Broken | Ending::TooLong) => {
+                return Err(Failure::new(Code::SizeInvalid, "the body broke off"));
+            }
+        }
+    }
+    drain(headers, body);
+    Err(Failure::new(too_long, format!("more than {limit} bytes")))
+}
+
+/// Reads on while the answer goes out, up to a point: a client that is cut off while it still sends
+/// sees a broken connection and not the answer.
+pub(super) fn drain(headers: &HeaderMap, mut body: Incoming) {
+    // Who waits to be told to go on has not sent anything.
+    if headers.contains_key(EXPECT) || body.is_end_stream() {
+        return;
+    }
+    tokio::spawn(timeout(DRAIN_TIME, async move {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if read > DRAIN_BYTES {
+                return;
+            }
+        }
+    }));
+}

@@ -1,0 +1,74 @@
+//! Answers, and the headers that many of them share.
+
+use hyper::body::Body as _;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use hyper::{Response, StatusCode};
+use imgsync_oci::{Digest, Endpoint};
+
+use super::body::{Body, full};
+
+/// The digest of what was asked for or stored.
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// The id of an upload session.
+pub(super) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// A header's value. What is made of checked names, digests and numbers always is one.
+pub(super) fn value(text: impl std::fmt::Display) -> HeaderValue {
+    HeaderValue::try_from(text.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// An answer without content.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    with_body(status, full(""))
+}
+
+/// An answer with a body.
+pub(super) fn with_body(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer of JSON.
+pub(super) fn json(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = with_body(status, full(text));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The answer that says: this speaks the distribution API.
+pub(super) fn check() -> Response<Body> {
+    json(StatusCode::OK, "{}".to_owned())
+}
+
+/// Content was stored: where, and as what. The address is relative, which is right behind any
+/// proxy.
+pub(super) fn created(at: &Endpoint, digest: &Digest) -> Response<Body> {
+    let mut response = empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, value(at.path()));
+    headers.insert(CONTENT_DIGEST, value(digest));
+    response
+}
+
+/// What a HEAD gets: the headers that the same GET would have.
+pub(super) fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(len) = body.size_hint().exact()
+        && !parts.headers.contains_key(CONTENT_LENGTH)
+        && parts.status != StatusCode::NO_CONTENT
+        && parts.status != StatusCode::NOT_MODIFIED
+    {
+        parts.headers.insert(CONTENT_LENGTH, len.into());
+    }
+    Response::from_parts(parts, full(""))
+}
+
+/// What every answer carries.
+pub(super) fn with_version(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    response
+}

@@ -1,0 +1,256 @@
+//! Upload sessions over HTTP (OCI distribution-spec, "Pushing blobs").
+
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LOCATION, RANGE};
+use hyper::{Response, StatusCode};
+use imgsync_oci::endpoint::{Mount, UploadId};
+use imgsync_oci::range::{self, ContentRange};
+use imgsync_oci::{Code, Digest, Endpoint, Repository};
+
+use super::body::Body;
+use super::failure::Failure;
+use super::receive::{Ending, drain, receive};
+use super::reply::{self, value};
+use super::{App, blocking};
+use crate::registry::{Append, Error};
+
+/// The name of a session, for answers about it.
+#[derive(Clone)]
+struct Session {
+    repository: Repository,
+    id: UploadId,
+}
+
+impl Session {
+    /// Where the session goes on, and how much it holds.
+    fn headers(&self, held: u64) -> HeaderMap {
+        let at = Endpoint::UploadStatus {
+            repository: self.repository.clone(),
+            id: self.id,
+        };
+        let offset = HeaderName::from_static(range::OFFSET_HEADER);
+        HeaderMap::from_iter([
+            (LOCATION, value(at.path())),
+            (RANGE, value(range::held(held))),
+            (reply::UPLOAD_UUID, value(self.id)),
+            (offset, value(held)),
+        ])
+    }
+
+    fn answer(&self, status: StatusCode, held: u64) -> Response<Body> {
+        let mut response = reply::empty(status);
+        response.headers_mut().extend(self.headers(held));
+        response
+    }
+
+    /// A failure that tells where the session stands.
+    fn failure(&self, code: Code, detail: &str, held: u64) -> Failure {
+        let mut failure = Failure::new(code, detail);
+        failure.headers = self.headers(held);
+        failure
+    }
+
+    /// The registry's error; where it knows how much the session holds, that is told.
+    fn refused(&self, error: Error) -> Failure {
+        let held = error.held();
+        let mut failure = Failure::from(error);
+        if let Some(held) = held {
+            failure.headers = self.headers(held);
+        }
+        failure
+    }
+}
+
+/// What a request says about the bytes in its body.
+#[derive(Debug, Clone, Copy, Default)]
+struct Chunk {
+    /// Where they begin.
+    first: Option<u64>,
+    /// How many they are.
+    len: Option<u64>,
+}
+
+impl Chunk {
+    fn read(headers: &HeaderMap) -> Result<Self, Failure> {
+        let Some(header) = headers.get(CONTENT_RANGE) else {
+            return Ok(Self::default());
+        };
+        let range = header
+            .to_str()
+            .ok()
+            .and_then(|text| ContentRange::parse(text).ok());
+        let range = range.ok_or_else(|| {
+            Failure::new(
+                Code::RangeInvalid,
+                "the Content-Range is not of the form first-last",
+            )
+        })?;
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok());
+        let length = length.and_then(|length| length.parse::<u64>().ok());
+        if length.is_some_and(|length| length != range.len()) {
+            let detail = "the Content-Range and the Content-Length do not agree";
+            return Err(Failure::new(Code::SizeInvalid, detail));
+        }
+        Ok(Self {
+            first: Some(range.first),
+            len: Some(range.len()),
+        })
+    }
+}
+
+/// `POST`: a session; or the blob itself, where it can be mounted or comes along.
+pub(super) async fn start(
+    app: &App,
+    repository: Repository,
+    mount: Option<Mount>,
+    digest: Option<Digest>,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Response<Body>, Failure> {
+    // Without a source there is nothing to check a mount against.
+    if let Some(Mount {
+        digest,
+        from: Some(from),
+    }) = mount
+    {
+        let (registry, into, wanted) = (app.registry.clone(), repository.clone(), digest.clone());
+        if blocking(move || registry.mount(&into, &from, &wanted)).await? {
+            let at = Endpoint::GetBlob {
+                repository,
+                digest: digest.clone(),
+            };
+            return Ok(reply::created(&at, &digest));
+        }
+    }
+    let (registry, into) = (app.registry.clone(), repository.clone());
+    let id = blocking(move || registry.start_upload(&into)).await?;
+    let Some(digest) = digest else {
+        return Ok(Session { repository, id }.answer(StatusCode::ACCEPTED, 0));
+    };
+    let (registry, into) = (app.registry.clone(), repository.clone());
+    let result = finish(app, repository, id, digest, headers, body).await;
+    if result.is_err() {
+        // The client knows of no session, so nobody would go on with it.
+        blocking(move || match registry.cancel_upload(&into, id) {
+            Ok(()) | Err(Error::UploadUnknown(_)) => Ok(()),
+            Err(error) => Err(error),
+        })
+        .await?;
+    }
+    result.map_err(|mut failure| {
+        failure.headers.clear();
+        failure
+    })
+}
+
+/// `GET`: how far the session has come.
+pub(super) async fn status(
+    app: &App,
+    repository: Repository,
+    id: UploadId,
+) -> Result<Response<Body>, Failure> {
+    let session = Session {
+        repository: repository.clone(),
+        id,
+    };
+    let registry = app.registry.clone();
+    let held = blocking(move || registry.upload_offset(&repository, id)).await?;
+    Ok(session.answer(StatusCode::NO_CONTENT, held))
+}
+
+/// `PATCH`: more bytes.
+pub(super) async fn append(
+    app: &App,
+    repository: Repository,
+    id: UploadId,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Response<Body>, Failure> {
+    let session = Session { repository, id };
+    let mut append = take_in(app, &session, headers, body).await?;
+    let held = blocking(move || append.keep().map(|()| append.offset())).await?;
+    Ok(session.answer(StatusCode::ACCEPTED, held))
+}
+
+/// `PUT`: the last bytes, if any are left, and the digest of all.
+pub(super) async fn finish(
+    app: &App,
+    repository: Repository,
+    id: UploadId,
+    digest: Digest,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Response<Body>, Failure> {
+    let session = Session { repository, id };
+    let append = take_in(app, &session, headers, body).await?;
+    let expected = digest.clone();
+    blocking(move || append.finish(&expected)).await?;
+    let at = Endpoint::GetBlob {
+        repository: session.repository,
+        digest: digest.clone(),
+    };
+    Ok(reply::created(&at, &digest))
+}
+
+/// `DELETE`: no blob after all.
+pub(super) async fn cancel(
+    app: &App,
+    repository: Repository,
+    id: UploadId,
+) -> Result<Response<Body>, Failure> {
+    let session = Session {
+        repository: repository.clone(),
+        id,
+    };
+    let registry = app.registry.clone();
+    let result = blocking(move || Ok::<_, Failure>(registry.cancel_upload(&repository, id)));
+    result.await?.map_err(|error| session.refused(error))?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Appends a request's body to a session, whole. Where it broke off, what arrived is kept and the
+/// answer tells how much that is; where it was longer than announced, nothing is.
+async fn take_in(
+    app: &App,
+    session: &Session,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Append, Failure> {
+    let append = match begin(app, session, headers).await {
+        Ok((append, chunk)) => (append, chunk),
+        Err(failure) => {
+            drain(headers, body);
+            return Err(failure);
+        }
+    };
+    let (append, chunk) = append;
+    let (mut append, ending) = receive(body, headers, chunk.len, append, app.patience).await?;
+    let (detail, is_kept) = match ending {
+        Ending::Complete => return Ok(append),
+        Ending::Broken => ("the body broke off", true),
+        Ending::TooLong => ("the body is longer than its Content-Range", false),
+    };
+    let held = blocking(move || {
+        if is_kept {
+            append.keep()?;
+        } else {
+            append.undo();
+        }
+        Ok::<_, Error>(append.offset())
+    });
+    Err(session.failure(Code::SizeInvalid, detail, held.await?))
+}
+
+async fn begin(
+    app: &App,
+    session: &Session,
+    headers: &HeaderMap,
+) -> Result<(Append, Chunk), Failure> {
+    let chunk = Chunk::read(headers)?;
+    let (registry, Session { repository, id }) = (app.registry.clone(), session.clone());
+    let begun = blocking(move || Ok::<_, Failure>(registry.append(&repository, id, chunk.first)));
+    let append = begun.await?.map_err(|error| session.refused(error))?;
+    Ok((append, chunk))
+}

@@ -1,0 +1,15 @@
+//! imgsync-server: a small registry that keeps the stock registry's own tree.
+//!
+//! Rooms, and who may call whom: `listen → http → registry → store`. Only `http` and `listen` name
+//! HTTP types; only `store/keys.rs` builds a storage path; only `store/disk.rs` calls the
+//! filesystem.
+
+mod http;
+mod listen;
+mod registry;
+mod settings;
+mod store;
+
+pub use listen::{Error, run};
+pub use settings::{Address, Settings};
+pub use store::Error as StoreError;

@@ -1,0 +1,59 @@
+//! One connection, HTTP/1.1 or HTTP/2, whichever the client begins with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::Watcher;
+use tokio::net::TcpStream;
+
+use crate::http::{self, App};
+
+/// How long a connection may take to send a request's head, also when it waits between two.
+const HEADER_TIME: Duration = Duration::from_secs(75);
+/// What HTTP/1.1 reads ahead, and the most that a request's head may have.
+const READ_BYTES: usize = 256 * 1024;
+/// What an HTTP/2 client may send before it must wait: large enough for uploads over long lines,
+/// where one window passes each round trip.
+const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+const MAX_STREAMS: u32 = 64;
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// How often a quiet HTTP/2 connection is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIME: Duration = Duration::from_secs(30);
+
+/// Serves a connection until its client closes it, it goes quiet, or the server stops.
+pub(super) async fn serve(stream: TcpStream, app: Arc<App>, watcher: Watcher) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let service = service_fn(move |request| http::serve(Arc::clone(&app), request));
+    let builder = builder();
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    // What breaks here is a line or a client; requests report for themselves.
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(READ_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIME);
+    builder
+}

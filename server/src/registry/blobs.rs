@@ -1,0 +1,142 @@
+//! Blobs: what a repository holds, and how another comes to hold it.
+
+use std::io;
+
+use imgsync_oci::{Digest, Repository};
+
+use super::Registry;
+use super::error::{Error, Result};
+use super::hold::{Hold, hold};
+use crate::store::{self, Key};
+
+/// How much is read at a time to be hashed again.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A blob, open to be read.
+pub(crate) struct Blob {
+    bytes: store::Bytes,
+    size: u64,
+}
+
+impl Blob {
+    /// The size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads `len` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// The disk's; and where the blob has become shorter.
+    pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let bytes = self.bytes.read(offset, len)?;
+        if bytes.len() < len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(bytes)
+    }
+}
+
+/// A blob that a repository holds.
+pub(super) struct Held {
+    /// What its bytes are stored under. Differs from the digest asked for where a stock registry
+    /// stored a sha512 blob, which it does under sha256.
+    pub(super) target: Digest,
+    /// In bytes.
+    pub(super) size: u64,
+}
+
+impl Registry {
+    /// The one door for whatever makes blobs count on.
+    pub(super) fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
+        hold(&self.holds, digests)
+    }
+
+    /// The size in bytes of a blob that the repository holds.
+    ///
+    /// # Errors
+    /// [`Error::BlobUnknown`], also where the link is there and the bytes are not.
+    pub(crate) fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<u64> {
+        let _hold = self.hold([digest.clone()]);
+        let held = self.held(repository, digest)?;
+        held.map(|held| held.size)
+            .ok_or_else(|| Error::BlobUnknown(digest.clone()))
+    }
+
+    /// Opens a blob that the repository holds.
+    ///
+    /// # Errors
+    /// [`Error::BlobUnknown`], also where the link is there and the bytes are not.
+    pub(crate) fn open_blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob> {
+        let unknown = || Error::BlobUnknown(digest.clone());
+        let _hold = self.hold([digest.clone()]);
+        let target = self
+            .link(Key::Layer(repository, digest))?
+            .ok_or_else(unknown)?;
+        let opened = self.store.open_to_read(Key::Blob(&target))?;
+        let (bytes, size) = opened.ok_or_else(unknown)?;
+        if !is_possible(&target, size) {
+            return Err(unknown());
+        }
+        Ok(Blob { bytes, size })
+    }
+
+    /// Makes a repository hold a blob that another one holds; false where that one does not.
+    pub(crate) fn mount(
+        &self,
+        repository: &Repository,
+        from: &Repository,
+        digest: &Digest,
+    ) -> Result<bool> {
+        let _hold = self.hold([digest.clone()]);
+        let Some(held) = self.held(from, digest)? else {
+            return Ok(false);
+        };
+        let link = held.target.to_string();
+        self.store
+            .put(Key::Layer(repository, digest), link.as_bytes())?;
+        // Looked at again: only now does a collector see that the blob is wanted.
+        Ok(self.held(repository, digest)?.is_some())
+    }
+
+    /// Looks whether a repository holds a blob, link and bytes. The caller holds the digest.
+    pub(super) fn held(&self, repository: &Repository, digest: &Digest) -> Result<Option<Held>> {
+        let Some(target) = self.link(Key::Layer(repository, digest))? else {
+            return Ok(None);
+        };
+        let size = self.store.len(Key::Blob(&target))?;
+        let size = size.filter(|size| is_possible(&target, *size));
+        Ok(size.map(|size| Held { target, size }))
+    }
+
+    /// Reads bytes whose size is not what a manifest says. If they are not what their own digest
+    /// says either, they are removed, so that they are asked for and sent again. The caller holds
+    /// the digest.
+    pub(super) fn doubt(&self, target: &Digest) -> Result<()> {
+        let Some((bytes, _)) = self.store.open_to_read(Key::Blob(target))? else {
+            return Ok(());
+        };
+        let mut hasher = imgsync_oci::Hasher::new(target.algorithm());
+        let mut offset = 0;
+        loop {
+            let Ok(part) = bytes.read(offset, READ_BYTES) else {
+                return Ok(());
+            };
+            if part.is_empty() {
+                break;
+            }
+            hasher.update(&part);
+            offset += part.len() as u64;
+        }
+        if hasher.finish() != *target {
+            tracing::warn!(%target, "the bytes of a blob are damaged; they are removed");
+            self.store.delete(Key::Blob(target))?;
+        }
+        Ok(())
+    }
+}
+
+/// No bytes at all are what a crash leaves of a blob, unless it is the empty one.
+fn is_possible(digest: &Digest, size: u64) -> bool {
+    size > 0 || *digest == Digest::of_with(digest.algorithm(), b"")
+}

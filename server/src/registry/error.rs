@@ -1,0 +1,53 @@
+//! Why the registry does not do what it was asked to.
+
+use imgsync_oci::endpoint::UploadId;
+use imgsync_oci::{Digest, Invalid, Reference, Repository};
+
+use crate::store;
+
+/// A refusal, or a failure. Each says by its kind whether the caller or the registry is at fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("there is no repository {0}")]
+    NameUnknown(Repository),
+    #[error("the repository does not hold {0}")]
+    BlobUnknown(Digest),
+    #[error("the repository has no manifest {0}")]
+    ManifestUnknown(Reference),
+    #[error("there is no upload session {0}")]
+    UploadUnknown(UploadId),
+    /// Another request is writing to the session; it safely held so much when this was said.
+    #[error("another request writes to the upload session; it holds {held} bytes")]
+    UploadBusy { held: u64 },
+    /// The chunk does not begin where the session ends.
+    #[error("the upload session holds {held} bytes")]
+    WrongOffset { held: u64 },
+    #[error("the content is {actual}, not {expected}")]
+    DigestMismatch { expected: Digest, actual: Digest },
+    #[error("{0}")]
+    ManifestInvalid(Invalid),
+    /// A manifest names content that its repository does not hold.
+    #[error("the repository does not hold {0:?}")]
+    ChildrenUnknown(Vec<Digest>),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+pub(super) type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// How many bytes the upload session holds, where the error is about that.
+    pub(crate) fn held(&self) -> Option<u64> {
+        match self {
+            Self::UploadBusy { held } | Self::WrongOffset { held } => Some(*held),
+            Self::NameUnknown(_)
+            | Self::BlobUnknown(_)
+            | Self::ManifestUnknown(_)
+            | Self::UploadUnknown(_)
+            | Self::DigestMismatch { .. }
+            | Self::ManifestInvalid(_)
+            | Self::ChildrenUnknown(_)
+            | Self::Store(_) => None,
+        }
+    }
+}

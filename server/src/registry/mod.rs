@@ -1,0 +1,70 @@
+//! The registry itself: what repositories hold, and by which rules. It knows no HTTP and no paths.
+//!
+//! Everything here blocks on the disk, and is called where that is allowed.
+
+mod blobs;
+mod error;
+mod hold;
+mod lists;
+mod manifests;
+#[cfg(test)]
+mod tests;
+mod turns;
+mod uploads;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use imgsync_oci::Digest;
+
+pub(crate) use self::blobs::Blob;
+pub(crate) use self::error::Error;
+pub(crate) use self::uploads::Append;
+
+use self::error::Result;
+use self::hold::Holds;
+use self::turns::Turns;
+use crate::store::{self, Key, Store};
+
+/// The registry over one store. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Registry {
+    store: Arc<Store>,
+    holds: Arc<Holds>,
+    turns: Arc<Turns>,
+}
+
+/// More than a link ever has.
+const MAX_LINK_BYTES: usize = 1024;
+
+impl Registry {
+    /// Opens the registry that lies in a folder.
+    ///
+    /// # Errors
+    /// Those of opening the store.
+    pub(crate) fn open(root: &Path) -> std::result::Result<Self, store::Error> {
+        Store::open(root).map(Self::over)
+    }
+
+    fn over(store: Store) -> Self {
+        Self {
+            store: Arc::new(store),
+            holds: Arc::default(),
+            turns: Arc::default(),
+        }
+    }
+
+    /// What a link points at. A damaged one counts as absent, so that the next push mends it.
+    fn link(&self, key: Key<'_>) -> Result<Option<Digest>> {
+        let Some(bytes) = self.store.get(key, MAX_LINK_BYTES)? else {
+            return Ok(None);
+        };
+        let digest = std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        if digest.is_none() {
+            tracing::warn!(?key, "a damaged link counts as absent");
+        }
+        Ok(digest)
+    }
+}

@@ -1,0 +1,246 @@
+//! The only place that calls the filesystem.
+//!
+//! Tests record and fail what goes through here: that is how crashes and full disks are tried.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// The filesystem.
+#[derive(Clone, Default)]
+pub(super) struct Disk {
+    #[cfg(test)]
+    tap: Option<Tap>,
+}
+
+/// Sees every change before it is made, and may fail it.
+#[cfg(test)]
+pub(super) type Tap = std::sync::Arc<dyn Fn(&Change<'_>) -> io::Result<()> + Send + Sync>;
+
+/// A change to the disk, as the tests see it.
+#[derive(Debug)]
+#[cfg_attr(not(test), allow(dead_code, reason = "read by the tests' tap only"))]
+pub(super) enum Change<'a> {
+    MakeFolder(&'a Path),
+    Create(&'a Path),
+    Write {
+        path: &'a Path,
+        offset: u64,
+        bytes: &'a [u8],
+    },
+    Sync(&'a Path),
+    Truncate {
+        path: &'a Path,
+        len: u64,
+    },
+    Rename {
+        from: &'a Path,
+        to: &'a Path,
+    },
+    SyncFolder(&'a Path),
+    Unlink(&'a Path),
+    RemoveFolder(&'a Path),
+}
+
+impl Disk {
+    #[cfg(test)]
+    pub(super) fn tapped(tap: Tap) -> Self {
+        Self { tap: Some(tap) }
+    }
+
+    #[cfg(test)]
+    fn permit(&self, change: &Change<'_>) -> io::Result<()> {
+        self.tap.as_ref().map_or(Ok(()), |tap| tap(change))
+    }
+
+    #[cfg(not(test))]
+    fn permit(&self, _change: &Change<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes one folder; false where it was there already.
+    pub(super) fn make_folder(&self, path: &Path) -> io::Result<bool> {
+        self.permit(&Change::MakeFolder(path))?;
+        match fs::create_dir(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A new file, to write to and read from; it must not exist yet.
+    pub(super) fn create(&self, path: &Path) -> io::Result<File> {
+        self.permit(&Change::Create(path))?;
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        Ok(self.wrap(file, path))
+    }
+
+    /// A file to write to and read from; `None` where there is none.
+    pub(super) fn open(&self, path: &Path) -> io::Result<Option<File>> {
+        let file = present(fs::File::options().read(true).write(true).open(path))?;
+        Ok(file.map(|file| self.wrap(file, path)))
+    }
+
+    /// A file to read from; `None` where there is none.
+    pub(super) fn open_to_read(&self, path: &Path) -> io::Result<Option<File>> {
+        let file = present(fs::File::open(path))?;
+        Ok(file.map(|file| self.wrap(file, path)))
+    }
+
+    fn wrap(&self, file: fs::File, path: &Path) -> File {
+        File {
+            file,
+            path: path.to_owned(),
+            disk: self.clone(),
+        }
+    }
+
+    /// Moves a file, over whatever stood there.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.permit(&Change::Rename { from, to })?;
+        fs::rename(from, to)
+    }
+
+    /// Makes a folder's list of names durable.
+    pub(super) fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.permit(&Change::SyncFolder(path))?;
+        fs::File::open(path)?.sync_all()
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.permit(&Change::Unlink(path))?;
+        present(fs::remove_file(path)).map(|_| ())
+    }
+
+    /// Removes an empty folder, if it is there.
+    pub(super) fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.permit(&Change::RemoveFolder(path))?;
+        present(fs::remove_dir(path)).map(|_| ())
+    }
+
+    /// A file's length in bytes; `None` where there is no such file.
+    pub(super) fn len(&self, path: &Path) -> io::Result<Option<u64>> {
+        let found = present(fs::metadata(path))?;
+        Ok(found.filter(fs::Metadata::is_file).map(|found| found.len()))
+    }
+
+    /// Whether there is such a folder.
+    pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
+        Ok(present(fs::metadata(path))?.is_some_and(|found| found.is_dir()))
+    }
+
+    /// The names in a folder, in no order, each with whether it is a folder; `None` where there is
+    /// no such folder. Names that are not UTF-8 are nobody's we know.
+    pub(super) fn list(&self, path: &Path) -> io::Result<Option<Vec<(String, bool)>>> {
+        let Some(entries) = present(fs::read_dir(path))? else {
+            return Ok(None);
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string() {
+                names.push((name, entry.file_type()?.is_dir()));
+            }
+        }
+        Ok(Some(names))
+    }
+
+    /// Takes the lock of a file, made where it is missing, until the file is dropped; `None` where
+    /// another process has it.
+    pub(super) fn lock(&self, path: &Path) -> io::Result<Option<fs::File>> {
+        let file = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// An open file.
+pub(super) struct File {
+    file: fs::File,
+    path: PathBuf,
+    disk: Disk,
+}
+
+impl File {
+    /// Writes all of `bytes` from `offset` on.
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let change = Change::Write {
+            path: &self.path,
+            offset,
+            bytes,
+        };
+        if let Err(error) = self.disk.permit(&change) {
+            // What a full disk does: some of it is written.
+            self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
+            return Err(error);
+        }
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// Makes the content durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.disk.permit(&Change::Sync(&self.path))?;
+        self.file.sync_data()
+    }
+
+    /// Cuts off what lies beyond `len` bytes.
+    pub(super) fn truncate(&self, len: u64) -> io::Result<()> {
+        self.disk.permit(&Change::Truncate {
+            path: &self.path,
+            len,
+        })?;
+        self.file.set_len(len)
+    }
+
+    /// The length in bytes.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        self.file.metadata().map(|found| found.len())
+    }
+
+    /// Reads up to `len` bytes from `offset` on; fewer only where the file ends.
+    pub(super) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let mut read = 0;
+        while read < len {
+            match self.file.read_at(&mut bytes[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+}
+
+/// `None` for what is not there, or lies below something that is no folder.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,159 @@
+//! Small things, written whole and read whole; and blobs, as far as they are read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::File;
+use super::error::{Doing, Result};
+use super::{Key, Store};
+
+/// Something small, written and durable, that does not stand in its place yet.
+pub(super) struct Prepared {
+    temporary: PathBuf,
+    to: PathBuf,
+}
+
+/// Bytes that are there, open to be read in parts.
+pub(crate) struct Bytes(File);
+
+impl Bytes {
+    /// Reads up to `len` bytes from `offset` on; fewer only where they end.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.0.read(offset, len)
+    }
+}
+
+impl Store {
+    /// Puts something small under a key, over whatever stood there. When this returns it is
+    /// durable; when it fails there is the old or the new, whole.
+    pub(crate) fn put(&self, key: Key<'_>, bytes: &[u8]) -> Result<()> {
+        self.put_all(&[(key, bytes)])
+    }
+
+    /// Puts several small things, in this order. Nearly all that can run out of space is done
+    /// before the first of them shows.
+    pub(crate) fn put_all(&self, entries: &[(Key<'_>, &[u8])]) -> Result<()> {
+        let prepared = self.prepare_all(entries)?;
+        self.publish_all(prepared)
+    }
+
+    pub(super) fn prepare_all(&self, entries: &[(Key<'_>, &[u8])]) -> Result<Vec<Prepared>> {
+        let mut done = Vec::with_capacity(entries.len());
+        for (key, bytes) in entries {
+            match self.prepare(self.keys.path(*key), bytes) {
+                Ok(prepared) => done.push(prepared),
+                Err(error) => {
+                    self.discard_all(done);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    pub(super) fn publish_all(&self, prepared: Vec<Prepared>) -> Result<()> {
+        let mut rest = prepared.into_iter();
+        while let Some(Prepared { temporary, to }) = rest.next() {
+            if let Err(error) = self.move_durably(&temporary, &to) {
+                self.discard(&temporary);
+                self.discard_all(rest);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn discard_all(&self, prepared: impl IntoIterator<Item = Prepared>) {
+        for one in prepared {
+            self.discard(&one.temporary);
+        }
+    }
+
+    /// Puts a file of our own in its place.
+    pub(super) fn put_at(&self, path: PathBuf, bytes: &[u8]) -> Result<()> {
+        let prepared = self.prepare(path, bytes)?;
+        self.publish_all(vec![prepared])
+    }
+
+    fn prepare(&self, to: PathBuf, bytes: &[u8]) -> Result<Prepared> {
+        let temporary = self.temporary();
+        let written = self.disk.create(&temporary).and_then(|file| {
+            file.write(0, bytes)?;
+            file.sync()
+        });
+        if let Err(error) = written {
+            self.discard(&temporary);
+            return Err(error).doing("write", &to);
+        }
+        Ok(Prepared { temporary, to })
+    }
+
+    /// Removes a file in the making; what cannot be removed now is at the next start.
+    pub(super) fn discard(&self, temporary: &Path) {
+        if let Err(error) = self.disk.unlink(temporary) {
+            tracing::warn!(?temporary, %error, "a file in the making stays until the next start");
+        }
+    }
+
+    /// Moves a durable file to where it belongs, making the folders that it needs.
+    pub(super) fn move_durably(&self, from: &Path, to: &Path) -> Result<()> {
+        let folder = to.parent().unwrap_or(to);
+        let made = self.folders.ensure(folder)?;
+        self.move_into(from, to, folder)
+            .inspect_err(|_| self.folders.unmake(&made))
+    }
+
+    fn move_into(&self, from: &Path, to: &Path, folder: &Path) -> Result<()> {
+        self.disk.rename(from, to).doing("write", to)?;
+        self.disk
+            .sync_folder(folder)
+            .doing("sync the folder", folder)
+    }
+
+    /// The bytes under a key, at most `limit` of them; `None` where there are none.
+    pub(crate) fn get(&self, key: Key<'_>, limit: usize) -> Result<Option<Vec<u8>>> {
+        let path = self.keys.path(key);
+        self.read_at(&path, limit)
+    }
+
+    pub(super) fn read_at(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.disk.open_to_read(path).doing("open", path)? else {
+            return Ok(None);
+        };
+        let len = file.len().doing("look at", path)?;
+        let len = usize::try_from(len).map_or(limit, |len| len.min(limit));
+        file.read(0, len).doing("read", path).map(Some)
+    }
+
+    /// The length in bytes of what stands under a key; `None` where nothing does.
+    pub(crate) fn len(&self, key: Key<'_>) -> Result<Option<u64>> {
+        let path = self.keys.path(key);
+        self.disk.len(&path).doing("look at", &path)
+    }
+
+    /// Opens what stands under a key, to be read in parts; with its length in bytes.
+    pub(crate) fn open_to_read(&self, key: Key<'_>) -> Result<Option<(Bytes, u64)>> {
+        let path = self.keys.path(key);
+        let Some(file) = self.disk.open_to_read(&path).doing("open", &path)? else {
+            return Ok(None);
+        };
+        let len = file.len().doing("look at", &path)?;
+        Ok(Some((Bytes(file), len)))
+    }
+
+    /// Removes what stands under a key, durably, if anything does.
+    pub(crate) fn delete(&self, key: Key<'_>) -> Result<()> {
+        let path = self.keys.path(key);
+        let folder = path.parent().unwrap_or(&path);
+        if !self.disk.is_folder(folder).doing("look at", folder)? {
+            return Ok(());
+        }
+        self.disk.unlink(&path).doing("remove", &path)?;
+        self.disk
+            .sync_folder(folder)
+            .doing("sync the folder", folder)
+    }
+}

@@ -1,0 +1,81 @@
+//! What is known about an upload session beyond its bytes.
+
+use imgsync_oci::{Algorithm, Hasher, Repository};
+use serde::{Deserialize, Serialize};
+
+/// Our layout, and that of the hash library's state. Another one is not read: the bytes are hashed
+/// again.
+const FORMAT: &str = "imgsync-upload-1, sha2-0.11";
+
+/// A point that a session can go back to: so many bytes, durable, and their hash so far.
+#[derive(Clone)]
+pub(super) struct Point {
+    pub(super) offset: u64,
+    pub(super) hasher: Hasher,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    format: String,
+    repository: String,
+    offset: u64,
+    algorithm: String,
+    hash: String,
+}
+
+impl Point {
+    /// Where every session begins.
+    pub(super) fn start() -> Self {
+        Self {
+            offset: 0,
+            hasher: Hasher::new(Algorithm::Sha256),
+        }
+    }
+
+    /// The point as it is kept on disk.
+    pub(super) fn to_json(&self, repository: &Repository) -> Vec<u8> {
+        let record = serde_json::json!({
+            "format": FORMAT,
+            "repository": repository.as_str(),
+            "offset": self.offset,
+            "algorithm": Algorithm::Sha256.as_str(),
+            "hash": hex::encode(self.hasher.state()),
+        });
+        format!("{record}\n").into_bytes()
+    }
+
+    /// Reads what [`Point::to_json`] wrote; `None` for anything else, and for another repository.
+    pub(super) fn from_json(json: &[u8], repository: &Repository) -> Option<Self> {
+        let record: Record = serde_json::from_slice(json).ok()?;
+        if record.format != FORMAT || record.repository != repository.as_str() {
+            return None;
+        }
+        let algorithm = record.algorithm.parse().ok()?;
+        let state = hex::decode(record.hash).ok()?;
+        let hasher = Hasher::resume(algorithm, &state)?;
+        Some(Self {
+            offset: record.offset,
+            hasher,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imgsync_oci::Digest;
+
+    #[test]
+    fn a_point_is_read_as_it_was_written() {
+        let repository = "a/b".parse().unwrap();
+        let mut point = Point::start();
+        point.hasher.update(b"abc");
+        point.offset = 3;
+        let json = point.to_json(&repository);
+        let read = Point::from_json(&json, &repository).unwrap();
+        assert_eq!((read.offset, read.hasher.finish()), (3, Digest::of(b"abc")));
+        assert!(Point::from_json(&json, &"a/c".parse().unwrap()).is_none());
+        assert!(Point::from_json(&json[..json.len() / 2], &repository).is_none());
+        assert!(Point::from_json(b"", &repository).is_none());
+    }
+}
