@@ -129,7 +129,9 @@ fn hint(error: &client::Error) -> Option<String> {
         }
         client::Error::Refused { status, server, .. } => match *status {
             StatusCode::UNAUTHORIZED => {
-                "this registry wants a login, which imgsync cannot do yet".to_owned()
+                "log in with docker login or podman login, or set IMGSYNC_USERNAME and \
+                 IMGSYNC_PASSWORD"
+                    .to_owned()
             }
             StatusCode::FORBIDDEN => "nobody may push to this repository as you are".to_owned(),
             StatusCode::PAYLOAD_TOO_LARGE => {

@@ -5,6 +5,7 @@ pub mod ask;
 pub mod cache;
 pub mod commands;
 pub mod compress;
+pub mod credentials;
 pub mod exit;
 pub mod plan;
 pub mod report;

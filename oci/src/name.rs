@@ -89,6 +89,14 @@ impl Registry {
         }
     }
 
+    /// Whether this is Docker Hub, by any of the names it goes by.
+    pub fn is_docker_hub(&self) -> bool {
+        matches!(
+            self.as_str(),
+            "docker.io" | "index.docker.io" | "registry-1.docker.io"
+        )
+    }
+
     /// Whether the address names this very machine, so that plain HTTP is safe.
     pub fn is_loopback(&self) -> bool {
         let host = self.host();

@@ -183,10 +183,6 @@ impl Client {
         }
     }
 
-    pub(super) fn unreachable(&self, endpoint: &Endpoint, error: reqwest::Error) -> Error {
-        self.unreachable_during(endpoint.to_string(), error)
-    }
-
     pub(super) fn unreachable_during(&self, operation: String, error: reqwest::Error) -> Error {
         let connecting = error.is_connect();
         let tls = connecting && self.base.scheme() == "https" && is_tls(&error);

@@ -1,11 +1,13 @@
 //! A client of any registry: one method per operation, every answer read generously and every
 //! fault named. Sending a blob is in [`upload`].
 
+mod auth;
 mod error;
 mod reply;
 mod retry;
 pub mod upload;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
+pub use auth::Credentials;
 pub use error::{Error, Retry};
 pub use retry::backoff;
 
@@ -42,6 +45,9 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     registry: Registry,
+    auth: Arc<auth::Auth>,
+    /// Whether what is read is read for a push.
+    pushes: bool,
 }
 
 /// What a HEAD says of a manifest.
@@ -78,8 +84,13 @@ impl Client {
             registry: registry.clone(),
             what,
         };
-        let base = Url::parse(&format!("{scheme}://{registry}"))
-            .map_err(|error| setup(error.to_string()))?;
+        // The Hub's API lives under another name than the one that people write.
+        let host = match registry.is_docker_hub() {
+            true => "registry-1.docker.io",
+            false => registry.as_str(),
+        };
+        let base =
+            Url::parse(&format!("{scheme}://{host}")).map_err(|error| setup(error.to_string()))?;
         let http = reqwest::Client::builder()
             .user_agent(concat!("imgsync/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
@@ -90,7 +101,20 @@ impl Client {
             http,
             base,
             registry: registry.clone(),
+            auth: Arc::default(),
+            pushes: false,
         })
+    }
+
+    /// The same client, for someone with these credentials. `pushes` tells that reading will be
+    /// followed by writing, so that one token can be asked for both.
+    pub fn with_login(self, credentials: Option<Credentials>, pushes: bool) -> Self {
+        let auth = Arc::new(auth::Auth::new(credentials));
+        Self {
+            auth,
+            pushes,
+            ..self
+        }
     }
 
     /// The registry that this client speaks to.
@@ -322,14 +346,37 @@ impl Client {
         endpoint: &Endpoint,
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Error> {
-        let response = request
-            .send()
-            .await
-            .map_err(|error| self.unreachable(endpoint, error))?;
+        let scopes = self.scopes(endpoint);
+        let response = self
+            .send(&endpoint.to_string(), &scopes, &self.base, request)
+            .await?;
         if error::is_passing(response.status()) {
             return Err(self.refused(endpoint, response).await);
         }
         Ok(response)
+    }
+
+    /// Sends a request with whatever login the registry wants; once more where it turns out to
+    /// want one, unless the body is a stream, which cannot be sent twice.
+    async fn send(
+        &self,
+        operation: &str,
+        scopes: &[String],
+        url: &Url,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Error> {
+        let again = request.try_clone();
+        let unreachable = |error| self.unreachable_during(operation.to_owned(), error);
+        let request = self.authorized(scopes, request, url).await?;
+        let response = request.send().await.map_err(unreachable)?;
+        let Some(again) = again else {
+            return Ok(response);
+        };
+        if !self.learn(&response, scopes).await? {
+            return Ok(response);
+        }
+        let again = self.authorized(scopes, again, url).await?;
+        again.send().await.map_err(unreachable)
     }
 
     /// A body that must fit into `limit` bytes.

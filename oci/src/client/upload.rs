@@ -28,6 +28,8 @@ pub struct Session {
     offset: u64,
     chunk_min: Option<u64>,
     chunk_max: Option<u64>,
+    /// What a token for the session must allow.
+    scopes: Vec<String>,
 }
 
 impl Session {
@@ -89,6 +91,7 @@ impl Client {
                     offset: 0,
                     chunk_min: reply::number(response.headers(), &CHUNK_MIN),
                     chunk_max: reply::number(response.headers(), &CHUNK_MAX),
+                    scopes: self.scopes(&endpoint),
                 }))
             }
             _ => Err(self.refused(&endpoint, response).await),
@@ -127,10 +130,9 @@ impl Client {
             .header(CONTENT_LENGTH, len)
             .header(CONTENT_RANGE, range.to_string())
             .body(reqwest::Body::wrap_stream(bytes));
+        let (url, scopes) = (&session.location, &session.scopes);
         let response = tokio::select! {
-            answer = request.send() => {
-                answer.map_err(|error| self.unreachable_during(operation.to_owned(), error))?
-            }
+            answer = self.send(operation, scopes, url, request) => answer?,
             () = stalled(&progress) => return Err(Error::Broken {
                 registry: self.registry.clone(),
                 operation: operation.to_owned(),
@@ -143,6 +145,12 @@ impl Client {
                 session.offset = exact_offset(&response).unwrap_or(session.offset + len);
                 Ok(())
             }
+            // The token ran out on the way. There is a new one now, and the bytes are the caller's.
+            _ if self.learn(&response, scopes).await? => Err(Error::Broken {
+                registry: self.registry.clone(),
+                operation: operation.to_owned(),
+                what: "the login had to be renewed".to_owned(),
+            }),
             _ => Err(self.refused_during(operation.to_owned(), response).await),
         }
     }
@@ -155,7 +163,7 @@ impl Client {
     pub async fn upload_offset(&self, session: &mut Session) -> Result<bool, Error> {
         let operation = "GET of an upload";
         let response = self
-            .session_request(operation, Method::GET, session.location.clone())
+            .session_request(operation, Method::GET, session)
             .await?;
         match response.status() {
             StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED => {
@@ -187,14 +195,9 @@ impl Client {
         let mut url = session.location.clone();
         url.query_pairs_mut()
             .append_pair("digest", &digest.to_string());
-        let response = self
-            .http
-            .request(Method::PUT, url)
-            .timeout(FINISH)
-            .header(CONTENT_LENGTH, 0)
-            .send()
-            .await
-            .map_err(|error| self.unreachable_during(operation.to_owned(), error))?;
+        let request = self.http.request(Method::PUT, url.clone());
+        let request = request.timeout(FINISH).header(CONTENT_LENGTH, 0);
+        let response = self.send(operation, &session.scopes, &url, request).await?;
         match response.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
             _ => Err(self.refused_during(operation.to_owned(), response).await),
@@ -209,7 +212,7 @@ impl Client {
     pub async fn cancel_upload(&self, session: Session) -> Result<(), Error> {
         let operation = "DELETE of an upload";
         let response = self
-            .session_request(operation, Method::DELETE, session.location)
+            .session_request(operation, Method::DELETE, &session)
             .await?;
         match response.status() {
             status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
@@ -221,15 +224,13 @@ impl Client {
         &self,
         operation: &str,
         method: Method,
-        url: Url,
+        session: &Session,
     ) -> Result<reqwest::Response, Error> {
+        let (url, scopes) = (&session.location, &session.scopes);
         retry::retrying(|| async {
             let request = self.http.request(method.clone(), url.clone());
-            let response = request
-                .timeout(SMALL_REQUEST)
-                .send()
-                .await
-                .map_err(|error| self.unreachable_during(operation.to_owned(), error))?;
+            let request = request.timeout(SMALL_REQUEST);
+            let response = self.send(operation, scopes, url, request).await?;
             if super::error::is_passing(response.status()) {
                 return Err(self.refused_during(operation.to_owned(), response).await);
             }

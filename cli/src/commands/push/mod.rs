@@ -10,6 +10,7 @@ use std::time::Instant;
 use imgsync_oci::client::Client;
 use imgsync_oci::{Digest, LocalName, Reference, Remote, Tag};
 
+use crate::credentials;
 use crate::exit::{Failure, Kind};
 use crate::report::{Outcome, Report};
 use crate::settings::{self, Target};
@@ -47,7 +48,8 @@ pub(super) async fn push(
         Found::Daemon(found) => found.name.clone(),
     };
     let target = target(&settings.remote, name)?;
-    let client = Client::new(&target.registry, settings.scheme)?;
+    let login = credentials::find(&target.registry).await?;
+    let client = Client::new(&target.registry, settings.scheme)?.with_login(login, true);
     let line = Line::new(
         client,
         target.repository.clone(),
