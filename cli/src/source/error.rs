@@ -52,6 +52,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Whoever wrote the archive has put an error in the middle of it.
+    #[error("{from} broke off with an error: {message}")]
+    Reported {
+        /// Which source.
+        from: String,
+        /// The error.
+        message: String,
+    },
     /// The archive as a whole is compressed.
     #[error("{from} is compressed with {kind}")]
     Compressed {
@@ -145,7 +153,7 @@ pub enum Error {
     Refused {
         /// Its address.
         address: String,
-        /// The HTTP status; 200 where the error came in the middle of an export.
+        /// The HTTP status.
         status: u16,
         /// Its message.
         message: String,
@@ -209,7 +217,9 @@ impl Error {
                 "docker image ls lists what is there; an archive in the folder goes by its path, \
                  as in ./app.tar"
             }
-            Self::Refused { .. } => "the daemon's log says more, often journalctl -u docker",
+            Self::Refused { .. } | Self::Reported { .. } => {
+                "the daemon's log says more, often journalctl -u docker"
+            }
         };
         Some(hint.to_owned())
     }

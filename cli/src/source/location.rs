@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use imgsync_oci::LocalName;
+use imgsync_oci::{Digest, LocalName};
 
 use super::Error;
 
 /// Where an image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// In the Docker daemon, by name, or by ID or its beginning.
-    Daemon(LocalName, Option<imgsync_oci::Digest>),
+    /// In the Docker daemon.
+    Daemon(EngineName),
     /// In an archive of `docker save`'s kind.
     DockerArchive(PathBuf, Selector),
     /// In an OCI image layout: a folder.
@@ -21,6 +21,38 @@ pub enum Location {
     Path(PathBuf),
     /// In an archive that comes on standard input.
     StandardInput,
+}
+
+/// What a daemon is asked for: `app:v1`, `app@sha256:…`, an image's ID or the beginning of one.
+/// Nothing in it can lead its path anywhere else in the daemon's API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineName {
+    text: String,
+    /// The name, without any digest; an ID looks like one as well.
+    pub(super) name: LocalName,
+}
+
+impl EngineName {
+    /// The name as it was typed.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl std::str::FromStr for EngineName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let name = match text.split_once('@') {
+            Some((name, digest)) => {
+                digest.parse::<Digest>()?;
+                name
+            }
+            None => text,
+        };
+        let (text, name) = (text.to_owned(), name.parse()?);
+        Ok(Self { text, name })
+    }
 }
 
 /// Which of a source's images is meant.
@@ -34,13 +66,232 @@ pub enum Selector {
     At(usize),
 }
 
+/// What is on the disk under a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    /// A folder with an OCI layout in it.
+    Layout,
+    Folder,
+    File,
+}
+
 impl Location {
-    /// Parses what was typed; looks at the file system to tell a path from a name.
+    /// Parses what was typed.
+    ///
+    /// `docker-daemon:NAME`, `docker-archive:PATH[:NAME[:TAG]]`, `oci:PATH[:TAG]` and
+    /// `oci-archive:PATH[:TAG]` say what they are, as with skopeo; `:@NUMBER` in place of the name
+    /// takes the image at that place. `-` is standard input. Anything else is a path if it begins
+    /// with `/`, `./` or `../`, or if there is a file of that name that ends in `.tar` (or in
+    /// `.tar.gz`, `.tgz`, `.tar.zst`) or a folder with an OCI layout; otherwise it is the name of
+    /// an image in the daemon.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// [`Error::Word`], [`Error::Invalid`] for what can be none of these, [`Error::Unsupported`]
+    /// for other transports of skopeo's.
     pub fn parse(word: &str) -> Result<Self, Error> {
-        let _: &Path = word.as_ref();
-        todo!()
+        Self::parse_seeing(word, look)
+    }
+
+    fn parse_seeing(word: &str, look: impl Fn(&Path) -> Seen) -> Result<Self, Error> {
+        if word == "-" {
+            return Ok(Self::StandardInput);
+        }
+        if let Some((transport, rest)) = word.split_once(':') {
+            match transport {
+                "docker-daemon" => return rest.parse().map(Self::Daemon),
+                "docker-archive" => {
+                    return path_and_selector(word, rest).map(|(p, s)| Self::DockerArchive(p, s));
+                }
+                "oci" => return path_and_selector(word, rest).map(|(p, s)| Self::OciLayout(p, s)),
+                "oci-archive" => {
+                    return path_and_selector(word, rest).map(|(p, s)| Self::OciArchive(p, s));
+                }
+                "containers-storage" => {
+                    return Err(Error::Unsupported {
+                        what: "podman's storage as a source".to_owned(),
+                        instead: "podman save <image> | imgsync push - <remote>".to_owned(),
+                    });
+                }
+                "docker" if rest.starts_with("//") => {
+                    return Err(Error::Unsupported {
+                        what: "a registry as a source".to_owned(),
+                        instead: "pull the image first, or copy it with skopeo".to_owned(),
+                    });
+                }
+                // A name and its tag, as a rule.
+                _ => {}
+            }
+        }
+        let path = Path::new(word);
+        let seen = look(path);
+        let is_explicit =
+            ["/", "./", "../"].iter().any(|it| word.starts_with(it)) || matches!(word, "." | "..");
+        let looks_like_archive = [".tar", ".tar.gz", ".tgz", ".tar.zst"]
+            .iter()
+            .any(|it| word.ends_with(it));
+        match seen {
+            Seen::Nothing if is_explicit => Err(Error::Word {
+                word: word.to_owned(),
+                reason: "there is no such file or folder".to_owned(),
+            }),
+            Seen::Folder if is_explicit => Err(Error::Word {
+                word: word.to_owned(),
+                reason: "the folder holds no OCI image layout".to_owned(),
+            }),
+            Seen::Layout => Ok(Self::Path(path.to_owned())),
+            Seen::File if is_explicit || looks_like_archive => Ok(Self::Path(path.to_owned())),
+            Seen::Nothing | Seen::Folder | Seen::File => word.parse().map(Self::Daemon),
+        }
+    }
+}
+
+fn look(path: &Path) -> Seen {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            let is_layout = path.join("oci-layout").exists() || path.join("index.json").exists();
+            if is_layout {
+                Seen::Layout
+            } else {
+                Seen::Folder
+            }
+        }
+        Ok(_) => Seen::File,
+        // A path that may not be looked at says so when it is opened.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Seen::File,
+        Err(_) => Seen::Nothing,
+    }
+}
+
+/// `PATH`, `PATH:NAME` or `PATH:@NUMBER`; a path cannot have a colon, as with skopeo.
+fn path_and_selector(word: &str, rest: &str) -> Result<(PathBuf, Selector), Error> {
+    let bad = |reason: &str| Error::Word {
+        word: word.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let (path, selector) = match rest.split_once(':') {
+        None => (rest, Selector::Only),
+        Some((_, "")) => return Err(bad("nothing follows the last colon")),
+        Some((path, name)) => match name.strip_prefix('@') {
+            None => (path, Selector::Named(name.to_owned())),
+            Some(place) => {
+                let place = place.parse().map_err(|_| bad("after :@ comes a number"))?;
+                (path, Selector::At(place))
+            }
+        },
+    };
+    if path.is_empty() {
+        return Err(bad("there is no path in it"));
+    }
+    Ok((path.into(), selector))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(word: &str, seen: Seen) -> Result<Location, Error> {
+        Location::parse_seeing(word, |_| seen)
+    }
+
+    fn daemon(text: &str) -> Location {
+        Location::Daemon(text.parse().unwrap())
+    }
+
+    #[test]
+    fn transports_say_what_they_are() {
+        let named = |name: &str| Selector::Named(name.to_owned());
+        for (word, expected) in [
+            ("-", Location::StandardInput),
+            ("docker-daemon:app:v1", daemon("app:v1")),
+            (
+                "docker-archive:a.tar",
+                Location::DockerArchive("a.tar".into(), Selector::Only),
+            ),
+            (
+                "docker-archive:a.tar:app:v1",
+                Location::DockerArchive("a.tar".into(), named("app:v1")),
+            ),
+            (
+                "docker-archive:a.tar:@1",
+                Location::DockerArchive("a.tar".into(), Selector::At(1)),
+            ),
+            ("oci:dir", Location::OciLayout("dir".into(), Selector::Only)),
+            (
+                "oci:/dir:v1",
+                Location::OciLayout("/dir".into(), named("v1")),
+            ),
+            (
+                "oci-archive:a:x/y:v1",
+                Location::OciArchive("a".into(), named("x/y:v1")),
+            ),
+        ] {
+            assert_eq!(parse(word, Seen::Nothing).unwrap(), expected, "{word}");
+        }
+        for bad in [
+            "oci:",
+            "oci::v1",
+            "oci:a:",
+            "docker-archive:a:@x",
+            "docker-daemon:",
+        ] {
+            assert!(parse(bad, Seen::File).is_err(), "{bad}");
+        }
+        for foreign in ["docker://app", "containers-storage:app"] {
+            assert!(matches!(
+                parse(foreign, Seen::Nothing),
+                Err(Error::Unsupported { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_path_is_told_from_a_name() {
+        let path = |word: &str| Location::Path(word.into());
+        for (word, seen, expected) in [
+            ("app", Seen::Nothing, daemon("app")),
+            ("app", Seen::File, daemon("app")),
+            ("app", Seen::Folder, daemon("app")),
+            ("app", Seen::Layout, path("app")),
+            ("app.tar", Seen::File, path("app.tar")),
+            ("app.tar", Seen::Nothing, daemon("app.tar")),
+            ("out/app.tar", Seen::File, path("out/app.tar")),
+            ("./app", Seen::File, path("./app")),
+            ("/dev/fd/63", Seen::File, path("/dev/fd/63")),
+            ("team/app:v1", Seen::Nothing, daemon("team/app:v1")),
+            ("0123456789ab", Seen::Nothing, daemon("0123456789ab")),
+        ] {
+            assert_eq!(parse(word, seen).unwrap(), expected, "{word} {seen:?}");
+        }
+        assert!(matches!(
+            parse("./app.tar", Seen::Nothing),
+            Err(Error::Word { .. })
+        ));
+        assert!(matches!(
+            parse("./app", Seen::Folder),
+            Err(Error::Word { .. })
+        ));
+    }
+
+    #[test]
+    fn nothing_leads_out_of_the_images_in_the_daemons_api() {
+        for bad in [
+            "",
+            "a b",
+            "a/../b",
+            "..",
+            "a?b",
+            "a#b",
+            "a%2fb",
+            "A",
+            "app@latest",
+            "a//b",
+        ] {
+            assert!(bad.parse::<EngineName>().is_err(), "{bad}");
+        }
+        let digest = format!("app@{}", Digest::of(b""));
+        for good in [&*digest, "sha256:0123", "app", "localhost:5000/team/app:v1"] {
+            assert_eq!(good.parse::<EngineName>().unwrap().as_str(), good);
+        }
     }
 }

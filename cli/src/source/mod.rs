@@ -6,21 +6,42 @@
 //! Names inside archives are keys of a map and never paths on disk, and everything that is read
 //! into memory is bounded.
 
+mod archive;
+mod config;
+mod contents;
 pub mod daemon;
+mod docker_archive;
 mod error;
 mod image;
 mod location;
 pub mod manifest;
+mod name;
+mod oci;
+mod sift;
 mod slice;
+mod tarball;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::path::Path;
 
 use imgsync_oci::Digest;
 
 use crate::spool::Spool;
+use contents::Contents;
 
 pub use error::Error;
 pub use image::{Blobs, Config, Content, Graph, Image, Layer, ManifestBytes, Origin, Single};
-pub use location::{Location, Selector};
+pub use location::{EngineName, Location, Selector};
 pub use slice::{Reader, Slice};
+
+/// The largest manifest, config or list of images that is read, in bytes. What is larger in an
+/// archive can only be a layer.
+const MAX_METADATA_BYTES: u64 = 4 * 1024 * 1024;
+/// The most layers of one image; Docker itself takes 127.
+const MAX_LAYERS: usize = 1000;
 
 /// An image, and how its bytes can be had.
 #[derive(Debug)]
@@ -38,15 +59,104 @@ pub enum Found {
 
 /// Says of a layer, by the digest of its bytes as the source has them (the diffID of a raw layer,
 /// the digest of a compressed blob), that nobody needs them: the target has it already. It is
-/// asked on a thread that may block, for entries above 4 MiB.
+/// asked on a thread that may block.
 pub type Unneeded = Box<dyn FnMut(&Digest) -> bool + Send>;
 
 /// Finds an image and what is known of it. Costs a daemon two small requests; of a file or folder
-/// it reads the metadata; standard input is read to its end, and what `unneeded` does not refuse
-/// is put into the spool.
+/// it reads the metadata (and a compressed layer whose digest nothing states); a stream is read to
+/// its end, and what `unneeded` does not refuse is put into the spool.
 ///
 /// # Errors
 /// See [`Error`]; what is cut short, contradicts itself or lacks a part is never an image.
 pub async fn find(location: &Location, spool: &Spool, unneeded: Unneeded) -> Result<Found, Error> {
-    todo!()
+    if let Location::Daemon(name) = location {
+        return daemon::find(name).await.map(Found::Daemon);
+    }
+    let (location, spool) = (location.clone(), spool.clone());
+    let (image, blobs) = blocking(move || read(&location, &spool, unneeded)).await?;
+    Ok(Found::Here { image, blobs })
+}
+
+/// Reads what is no daemon.
+fn read(
+    location: &Location,
+    spool: &Spool,
+    mut unneeded: Unneeded,
+) -> Result<(Image, Blobs), Error> {
+    let mut open = |path: &Path| contents(path, spool, &mut unneeded);
+    match location {
+        Location::DockerArchive(path, selector) => docker_archive::image(&open(path)?, selector),
+        Location::OciLayout(path, selector) | Location::OciArchive(path, selector) => {
+            oci::image(&open(path)?, selector)
+        }
+        Location::Path(path) => recognise(&open(path)?),
+        Location::StandardInput => {
+            let input = io::stdin().lock();
+            if input.is_terminal() {
+                return Err(Error::Word {
+                    word: "-".to_owned(),
+                    reason: "standard input is a terminal, and no archive".to_owned(),
+                });
+            }
+            recognise(&sift::sift(input, "standard input", spool, &mut unneeded)?)
+        }
+        Location::Daemon(name) => Err(Error::NoSuchImage {
+            name: name.as_str().to_owned(),
+        }),
+    }
+}
+
+/// What lies under a path: a folder, an archive, or a pipe that an archive comes from.
+fn contents(path: &Path, spool: &Spool, unneeded: &mut Unneeded) -> Result<Contents, Error> {
+    let from = format!("the archive {}", path.display());
+    let failed = |source| Error::Io {
+        action: "open",
+        from: from.clone(),
+        source,
+    };
+    let metadata = path.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Ok(Contents::folder(path.to_owned()));
+    }
+    let file = File::open(path).map_err(failed)?;
+    // Once more, of what was opened.
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_file() {
+        archive::index(file, metadata.len(), path)
+    } else {
+        sift::sift(io::BufReader::new(file), &from, spool, unneeded)
+    }
+}
+
+/// Reads an image by what is there: an OCI layout, or an archive of Docker's kind, or both in one
+/// (Docker from 25 on).
+fn recognise(contents: &Contents) -> Result<(Image, Blobs), Error> {
+    let is_docker = contents.has(docker_archive::MANIFEST);
+    let is_oci = contents.has(oci::INDEX);
+    match (is_docker, is_oci) {
+        (true, true) if oci::is_authoritative(contents)? => oci::image(contents, &Selector::Only),
+        (true, true | false) => docker_archive::image(contents, &Selector::Only),
+        (false, true) => oci::image(contents, &Selector::Only),
+        (false, false) => {
+            let (docker, oci) = (docker_archive::MANIFEST, oci::INDEX);
+            Err(contents.malformed(format!("it has neither {docker} nor {oci}")))
+        }
+    }
+}
+
+/// Runs what blocks on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => Err(Error::Io {
+                action: "read",
+                from: "the image".to_owned(),
+                source: io::Error::other(cancelled),
+            }),
+        },
+    }
 }

@@ -25,7 +25,7 @@ enum Place {
 
 impl Slice {
     /// Bytes in memory.
-    pub(super) fn memory(bytes: Bytes) -> Self {
+    pub(crate) fn memory(bytes: Bytes) -> Self {
         let len = bytes.len() as u64;
         let place = Place::Memory(bytes);
         Self {
@@ -36,7 +36,7 @@ impl Slice {
     }
 
     /// `len` bytes of `file` from `offset` on.
-    pub(super) fn part(file: &Arc<File>, offset: u64, len: u64) -> Self {
+    pub(crate) fn part(file: &Arc<File>, offset: u64, len: u64) -> Self {
         let place = Place::Open(Arc::clone(file));
         Self { place, offset, len }
     }

@@ -1,13 +1,29 @@
 //! Images in a Docker daemon, by its HTTP API.
+//!
+//! Its facts cost two small requests at once. An export hands over everything, so it is asked for
+//! only when bytes are needed, and by the image's ID: the name may have moved by then.
 
-use imgsync_oci::{Descriptor, Digest, LocalName};
+mod address;
+mod engine;
 
-use super::{Blobs, Error, Image, Unneeded};
+use std::collections::{HashMap, HashSet};
+
+use imgsync_oci::{Digest, LocalName, media};
+use serde::Deserialize;
+
+use super::location::EngineName;
+use super::{
+    Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Single,
+    Slice, Unneeded, blocking, config, name, oci, sift,
+};
 use crate::spool::Spool;
+pub use address::Address;
+use engine::Engine;
 
 /// What a daemon says of an image before any export.
 #[derive(Debug, Clone)]
 pub struct Found {
+    engine: Engine,
     /// Its name there, with the tag.
     pub name: Option<LocalName>,
     /// The digests of its layers' tars, lowest first; of a multi-platform image, those of the
@@ -35,10 +51,145 @@ pub enum Store {
     },
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: Digest,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(rename = "RootFS", default)]
+    root_fs: RootFs,
+    /// Of the manifest or index: in containerd's store, since API 1.48.
+    descriptor: Option<Pointer>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct RootFs {
+    #[serde(default)]
+    layers: Option<Vec<Digest>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pointer {
+    media_type: String,
+    digest: Digest,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    #[serde(default)]
+    driver_status: Option<Vec<Vec<String>>>,
+}
+
+impl Info {
+    fn has_containerd_store(&self) -> bool {
+        let mark = ["driver-type", "io.containerd.snapshotter.v1"];
+        self.driver_status
+            .iter()
+            .flatten()
+            .any(|pair| *pair == mark)
+    }
+}
+
+/// Asks the daemon that the environment names for an image.
+///
+/// # Errors
+/// The daemon is not reached, has no such image, or refuses.
+pub(super) async fn find(name: &EngineName) -> Result<Found, Error> {
+    find_at(Address::from_environment()?, name).await
+}
+
+/// Asks the daemon at `address` for an image.
+///
+/// # Errors
+/// The daemon is not reached, has no such image, or refuses.
+pub async fn find_at(address: Address, name: &EngineName) -> Result<Found, Error> {
+    let engine = Engine::new(address)?;
+    let (inspected, info) =
+        futures::future::try_join(engine.inspect(name.as_str()), engine.info()).await?;
+    facts(engine, name, inspected, &info)
+}
+
+fn facts(
+    engine: Engine,
+    name: &EngineName,
+    inspected: Inspected,
+    info: &Info,
+) -> Result<Found, Error> {
+    let diff_ids = inspected.root_fs.layers.unwrap_or_default();
+    if diff_ids.len() > MAX_LAYERS {
+        return Err(Error::TooLarge {
+            from: from(&engine),
+            what: format!("an image of {} layers", diff_ids.len()),
+            limit: format!("{MAX_LAYERS} layers"),
+        });
+    }
+    let store = match inspected.descriptor {
+        Some(Pointer { media_type, digest }) => Store::Containerd {
+            root: digest,
+            media_type: Some(media_type),
+        },
+        None if info.has_containerd_store() => Store::Containerd {
+            root: inspected.id,
+            media_type: None,
+        },
+        None => Store::Classic {
+            config: inspected.id,
+        },
+    };
+    let tags = inspected.repo_tags.unwrap_or_default();
+    Ok(Found {
+        engine,
+        name: tag(name, &tags),
+        diff_ids,
+        store,
+    })
+}
+
+/// The image's name: of its tags the one that was asked for, else (for an ID) the first.
+fn tag(asked: &EngineName, tags: &[String]) -> Option<LocalName> {
+    let wanted = name::text(&asked.name);
+    let place = name::choose(&wanted, tags.iter().map(String::as_str));
+    let tag = place.map_or_else(|| tags.first(), |place| tags.get(place));
+    tag.and_then(|tag| name::familiar(tag))
+}
+
+fn from(engine: &Engine) -> String {
+    format!("the export of the Docker daemon at {}", engine.address())
+}
+
 impl Found {
     /// The image without its bytes; `None` where only the export tells (containerd's store).
     pub fn image(&self) -> Option<Image> {
-        todo!()
+        match &self.store {
+            Store::Containerd { .. } => None,
+            Store::Classic { config } => {
+                let raw = |diff_id: &Digest| Layer::Raw {
+                    diff_id: diff_id.clone(),
+                    size: None,
+                };
+                Some(self.named(Content::Single(Single {
+                    config: Config {
+                        media_type: media::DOCKER_CONFIG.to_owned(),
+                        digest: config.clone(),
+                        bytes: None,
+                    },
+                    layers: self.diff_ids.iter().map(raw).collect(),
+                    origin: Origin::Written,
+                })))
+            }
+        }
+    }
+
+    fn named(&self, content: Content) -> Image {
+        Image {
+            name: self.name.clone(),
+            content,
+            remarks: Vec::new(),
+        }
     }
 
     /// Exports the image: what `unneeded` does not refuse is put into the spool. The image now has
@@ -47,6 +198,109 @@ impl Found {
     /// # Errors
     /// The daemon's own, and all those of a damaged archive.
     pub async fn export(&self, spool: &Spool, unneeded: Unneeded) -> Result<(Image, Blobs), Error> {
-        todo!()
+        match &self.store {
+            Store::Classic { config } => self.export_classic(config, spool, unneeded).await,
+            Store::Containerd { root, media_type } => {
+                self.export_containerd(root, media_type.clone(), spool, unneeded)
+                    .await
+            }
+        }
     }
+
+    /// Up to Docker 24 nothing in the archive names a layer's diffID, so what is wanted is told
+    /// by its digest; and reading ends as soon as all of it is there.
+    async fn export_classic(
+        &self,
+        config: &Digest,
+        spool: &Spool,
+        mut unneeded: Unneeded,
+    ) -> Result<(Image, Blobs), Error> {
+        let export = self.engine.export(&config.to_string()).await?;
+        let (from, spool, config) = (from(&self.engine), spool.clone(), config.clone());
+        let diff_ids = self.diff_ids.clone();
+        let (single, blobs) = blocking(move || {
+            let mut wanted: HashSet<_> = diff_ids.iter().cloned().collect();
+            wanted.retain(|diff_id| !unneeded(diff_id));
+            wanted.insert(config.clone());
+            let slices = sift::pick(export, &from, &spool, wanted)?;
+            classic(&from, config, diff_ids, slices)
+        })
+        .await?;
+        Ok((self.named(Content::Single(single)), blobs))
+    }
+
+    async fn export_containerd(
+        &self,
+        root: &Digest,
+        media_type: Option<String>,
+        spool: &Spool,
+        mut unneeded: Unneeded,
+    ) -> Result<(Image, Blobs), Error> {
+        let export = self.engine.export(&root.to_string()).await?;
+        let (from, spool, root) = (from(&self.engine), spool.clone(), root.clone());
+        let (content, blobs, remarks) = blocking(move || {
+            let contents = sift::sift(export, &from, &spool, &mut unneeded)?;
+            oci::content(&contents, &root, media_type.as_deref())
+        })
+        .await?;
+        let image = Image {
+            remarks,
+            ..self.named(content)
+        };
+        Ok((image, blobs))
+    }
+}
+
+/// Puts together what was picked of a classic store's export.
+fn classic(
+    from: &str,
+    config: Digest,
+    diff_ids: Vec<Digest>,
+    mut slices: HashMap<Digest, Slice>,
+) -> Result<(Single, Blobs), Error> {
+    let missing = || Error::Missing {
+        from: from.to_owned(),
+        what: config.to_string(),
+    };
+    let slice = slices.remove(&config).ok_or_else(missing)?;
+    if slice.len() > MAX_METADATA_BYTES {
+        return Err(Error::TooLarge {
+            from: from.to_owned(),
+            what: "the image's config".to_owned(),
+            limit: format!("{MAX_METADATA_BYTES} bytes"),
+        });
+    }
+    let bytes = slice.bytes().map_err(|source| Error::Io {
+        action: "read",
+        from: from.to_owned(),
+        source,
+    })?;
+    let malformed = |reason| Error::Malformed {
+        from: from.to_owned(),
+        reason,
+    };
+    if config::diff_ids(&bytes).map_err(malformed)? != diff_ids {
+        let reason = "the config lists other layers than the daemon did".to_owned();
+        return Err(malformed(reason));
+    }
+    let raw = |diff_id: Digest| {
+        let size = slices.get(&diff_id).map(Slice::len);
+        Layer::Raw { diff_id, size }
+    };
+    let layers = diff_ids.into_iter().map(raw).collect();
+    let mut blobs = Blobs::default();
+    blobs.insert(config.clone(), Slice::memory(bytes.clone()));
+    for (digest, slice) in slices {
+        blobs.insert(digest, slice);
+    }
+    let single = Single {
+        config: Config {
+            media_type: media::DOCKER_CONFIG.to_owned(),
+            digest: config,
+            bytes: Some(bytes),
+        },
+        layers,
+        origin: Origin::Written,
+    };
+    Ok((single, blobs))
 }

@@ -1,0 +1,25 @@
+//! What an image's config says of its layers.
+
+use imgsync_oci::Digest;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Fields {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<Digest>,
+}
+
+/// The diffIDs of an image's layers, lowest first (OCI image-spec, "rootfs").
+///
+/// # Errors
+/// The JSON's, in words.
+pub(super) fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
+    serde_json::from_slice::<Fields>(config)
+        .map(|fields| fields.rootfs.diff_ids)
+        .map_err(|error| format!("the image's config cannot be read: {error}"))
+}

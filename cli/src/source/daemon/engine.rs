@@ -1,0 +1,223 @@
+//! The daemon's HTTP API: asked, and its answers told apart.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Client, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::super::Error;
+use super::address::Address;
+
+/// What of a name stands in a path as it is; the rest is percent-encoded.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b':');
+/// The largest answer taken, apart from an export.
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+/// For the connection, and for answers that cost the daemon nothing. An export has no limit: the
+/// classic store writes every layer to a temporary folder before the first byte.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// How many pieces of an export wait for their reader; one has some hundred KiB at most.
+const PIECES: usize = 8;
+
+/// A daemon that can be asked.
+#[derive(Debug, Clone)]
+pub(super) struct Engine {
+    client: Client,
+    base: String,
+    address: Address,
+}
+
+impl Engine {
+    /// Makes ready to speak with the daemon at `address`; it is not reached yet.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub(super) fn new(address: Address) -> Result<Self, Error> {
+        let builder = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIME);
+        let (builder, base) = match &address {
+            Address::Socket(path) => (
+                builder.unix_socket(path.as_path()),
+                "http://localhost".to_owned(),
+            ),
+            Address::Tcp(authority) => (builder, format!("http://{authority}")),
+        };
+        let client = builder
+            .build()
+            .map_err(|error| unreachable(&address, &error))?;
+        Ok(Self {
+            client,
+            base,
+            address,
+        })
+    }
+
+    /// The address, for messages.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What the daemon says of an image.
+    ///
+    /// # Errors
+    /// It is not reached, has no such image, or refuses.
+    pub(super) async fn inspect<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
+        let path = format!("images/{}/json", utf8_percent_encode(name, IN_PATH));
+        let response = self.get(&path, Some(ANSWER_TIME), name).await?;
+        self.json(response).await
+    }
+
+    /// What the daemon says of itself.
+    ///
+    /// # Errors
+    /// It is not reached, or refuses.
+    pub(super) async fn info<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let response = self.get("info", Some(ANSWER_TIME), "").await?;
+        self.json(response).await
+    }
+
+    /// The archive of an image. Errors after its beginning come from the reader.
+    ///
+    /// # Errors
+    /// It is not reached, has no such image, or refuses.
+    pub(super) async fn export(&self, name: &str) -> Result<Export, Error> {
+        let path = format!("images/{}/get", utf8_percent_encode(name, IN_PATH));
+        let mut response = self.get(&path, None, name).await?;
+        let (sender, pieces) = mpsc::channel(PIECES);
+        tokio::spawn(async move {
+            loop {
+                let piece = match response.chunk().await {
+                    Ok(Some(piece)) => Ok(piece),
+                    Ok(None) => return,
+                    Err(error) => Err(io::Error::other(innermost(&error))),
+                };
+                let is_last = piece.is_err();
+                // A reader that has what it wants goes away, and so does the connection.
+                if sender.send(piece).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Ok(Export {
+            pieces,
+            rest: Bytes::new(),
+        })
+    }
+
+    async fn get(&self, path: &str, time: Option<Duration>, name: &str) -> Result<Response, Error> {
+        let mut request = self.client.get(format!("{}/{path}", self.base));
+        if let Some(time) = time {
+            request = request.timeout(time);
+        }
+        let response = request
+            .send()
+            .await
+            .map_err(|error| unreachable(&self.address, &error))?;
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(response);
+        }
+        if status == StatusCode::NOT_FOUND && !name.is_empty() {
+            return Err(Error::NoSuchImage {
+                name: name.to_owned(),
+            });
+        }
+        let body = self.body(response).await?;
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            message: String,
+        }
+        let message = match serde_json::from_slice::<Answer>(&body) {
+            Ok(answer) => answer.message,
+            Err(_) => String::from_utf8_lossy(&body).chars().take(300).collect(),
+        };
+        Err(Error::Refused {
+            address: self.address.to_string(),
+            status: status.as_u16(),
+            message,
+        })
+    }
+
+    async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
+        let body = self.body(response).await?;
+        serde_json::from_slice(&body).map_err(|error| Error::Malformed {
+            from: format!("the answer of the Docker daemon at {}", self.address),
+            reason: error.to_string(),
+        })
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, Error> {
+        let mut body = Vec::new();
+        loop {
+            let piece = response.chunk().await;
+            let Some(piece) = piece.map_err(|error| unreachable(&self.address, &error))? else {
+                return Ok(body);
+            };
+            if body.len() + piece.len() > MAX_ANSWER_BYTES {
+                return Err(Error::TooLarge {
+                    from: format!("the Docker daemon at {}", self.address),
+                    what: "an answer".to_owned(),
+                    limit: format!("{MAX_ANSWER_BYTES} bytes"),
+                });
+            }
+            body.extend_from_slice(&piece);
+        }
+    }
+}
+
+/// An export on its way, read on a thread that may block.
+#[derive(Debug)]
+pub(super) struct Export {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    rest: Bytes,
+}
+
+impl Read for Export {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.rest = piece?,
+                None => return Ok(0),
+            }
+        }
+        let now = self.rest.split_to(buffer.len().min(self.rest.len()));
+        buffer[..now.len()].copy_from_slice(&now);
+        Ok(now.len())
+    }
+}
+
+/// Why the daemon was not reached, from the system's word at the bottom of the chain.
+fn unreachable(address: &Address, error: &reqwest::Error) -> Error {
+    let mut forbidden = false;
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            forbidden |= io.kind() == io::ErrorKind::PermissionDenied;
+        }
+        source = error.source();
+    }
+    Error::Unreachable {
+        address: address.to_string(),
+        reason: innermost(error),
+        forbidden,
+    }
+}
+
+/// The last error of a chain: the one that says what happened.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,194 @@
+//! Archives as `docker save` writes them: a `manifest.json` names a config and layers.
+
+use imgsync_oci::media::{self, Compression};
+use imgsync_oci::{Descriptor, Digest};
+use serde::Deserialize;
+
+use super::contents::{Contents, Stored, stated_digest};
+use super::slice::Slice;
+use super::{
+    Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Selector,
+    Single, config, name,
+};
+use crate::compress;
+
+/// The file that makes an archive one of this kind.
+pub(super) const MANIFEST: &str = "manifest.json";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+impl Item {
+    fn tags(&self) -> &[String] {
+        self.repo_tags.as_deref().unwrap_or_default()
+    }
+}
+
+/// The image that `selector` means.
+///
+/// # Errors
+/// There is none, or several; a part of it is missing, damaged, or not what the config says.
+pub(super) fn image(contents: &Contents, selector: &Selector) -> Result<(Image, Blobs), Error> {
+    let items: Vec<Item> = contents.json(MANIFEST, MAX_METADATA_BYTES)?;
+    let (item, tag) = select(contents, &items, selector)?;
+    let bytes = contents.read(&item.config, MAX_METADATA_BYTES)?;
+    let digest = Digest::of(&bytes);
+    if let Some(stated) = config_digest(&item.config).filter(|stated| *stated != digest) {
+        return Err(mismatch(contents, &item.config, stated, digest));
+    }
+    let diff_ids = config::diff_ids(&bytes).map_err(|reason| contents.malformed(reason))?;
+    let names = item.layers.as_deref().unwrap_or_default();
+    if names.len() != diff_ids.len() {
+        let (names, diff_ids) = (names.len(), diff_ids.len());
+        let reason = format!("{MANIFEST} names {names} layers, the config {diff_ids}");
+        return Err(contents.malformed(reason));
+    }
+    if names.len() > MAX_LAYERS {
+        return Err(Error::TooLarge {
+            from: contents.from().to_owned(),
+            what: format!("an image of {} layers", names.len()),
+            limit: format!("{MAX_LAYERS} layers"),
+        });
+    }
+    let mut blobs = Blobs::default();
+    blobs.insert(digest.clone(), Slice::memory(bytes.clone()));
+    let mut layers = Vec::with_capacity(names.len());
+    for (name, diff_id) in names.iter().zip(diff_ids) {
+        layers.push(layer(contents, name, diff_id, &mut blobs)?);
+    }
+    let config = Config {
+        media_type: media::DOCKER_CONFIG.to_owned(),
+        digest,
+        bytes: Some(bytes),
+    };
+    let single = Single {
+        config,
+        layers,
+        origin: Origin::Written,
+    };
+    let image = Image {
+        name: tag.and_then(|tag| name::familiar(tag)),
+        content: Content::Single(single),
+        remarks: Vec::new(),
+    };
+    Ok((image, blobs))
+}
+
+/// The item that is meant, and the tag that names it.
+fn select<'a>(
+    contents: &Contents,
+    items: &'a [Item],
+    selector: &Selector,
+) -> Result<(&'a Item, Option<&'a str>), Error> {
+    let names = || items.iter().flat_map(Item::tags).cloned().collect();
+    let first_tag = |item: &'a Item| (item, item.tags().first().map(String::as_str));
+    let not_there = |wanted: String| Error::NotThere {
+        from: contents.from().to_owned(),
+        wanted,
+        names: names(),
+    };
+    match selector {
+        Selector::Only => match items {
+            [] => Err(contents.missing("any image")),
+            [item] => Ok(first_tag(item)),
+            _ => Err(Error::Ambiguous {
+                from: contents.from().to_owned(),
+                names: names(),
+            }),
+        },
+        Selector::At(place) => match items.get(*place) {
+            Some(item) => Ok(first_tag(item)),
+            None => Err(not_there(format!("@{place}"))),
+        },
+        Selector::Named(wanted) => {
+            let tagged = |item: &'a Item| item.tags().iter().map(move |tag| (item, tag.as_str()));
+            let all: Vec<_> = items.iter().flat_map(tagged).collect();
+            match name::choose(wanted, all.iter().map(|(_, tag)| *tag)) {
+                Some(place) => Ok((all[place].0, Some(all[place].1))),
+                None => Err(not_there(wanted.clone())),
+            }
+        }
+    }
+}
+
+/// The digest that a config's name states: `<hex>.json` or `blobs/sha256/<hex>` with Docker and
+/// podman, `sha256:<hex>` with kaniko and others.
+fn config_digest(name: &str) -> Option<Digest> {
+    match name.strip_suffix(".json") {
+        Some(hex) => format!("sha256:{hex}").parse().ok(),
+        None => name
+            .parse()
+            .ok()
+            .or_else(|| stated_digest(name).map(|(digest, _)| digest)),
+    }
+}
+
+/// A layer by the name of its entry and the diffID that the config states for it. A compressed
+/// one is read to its end here, for nothing else tells its digest.
+fn layer(
+    contents: &Contents,
+    name: &str,
+    diff_id: Digest,
+    blobs: &mut Blobs,
+) -> Result<Layer, Error> {
+    let stored = contents.find(name)?;
+    let size = Some(stored.len());
+    let slice = match stored {
+        Stored::Here(slice) => slice,
+        Stored::Elsewhere { digest, .. } if digest == diff_id => {
+            return Ok(Layer::Raw { diff_id, size });
+        }
+        Stored::Elsewhere { digest, .. } => {
+            return Err(mismatch(contents, name, diff_id, digest));
+        }
+    };
+    let start = slice.start().map_err(|error| contents.unreadable(error))?;
+    let compression = Compression::of_bytes(&start);
+    let media_type = match compression {
+        Compression::None => {
+            if let Some((stated, true)) = stated_digest(name)
+                && stated != diff_id
+            {
+                return Err(mismatch(contents, name, diff_id, stated));
+            }
+            blobs.insert(diff_id.clone(), slice);
+            return Ok(Layer::Raw { diff_id, size });
+        }
+        Compression::Gzip => media::DOCKER_LAYER_GZIP,
+        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+    };
+    let reader = slice.reader().map_err(|error| contents.unreadable(error))?;
+    let packed = compress::verify(reader, compression).map_err(|error| match error {
+        compress::Error::Source(error) | compress::Error::Spool(error) => {
+            contents.unreadable(error)
+        }
+        damaged @ (compress::Error::Damaged { .. } | compress::Error::Compressor(_)) => {
+            contents.malformed(format!("{name}: {damaged}"))
+        }
+    })?;
+    if packed.diff_id != diff_id {
+        return Err(mismatch(contents, name, diff_id, packed.diff_id));
+    }
+    let descriptor = Descriptor::new(media_type, packed.digest.clone(), packed.size);
+    blobs.insert(packed.digest, slice);
+    Ok(Layer::Ready {
+        descriptor,
+        diff_id: Some(diff_id),
+    })
+}
+
+fn mismatch(contents: &Contents, what: &str, expected: Digest, found: Digest) -> Error {
+    Error::Mismatch {
+        from: contents.from().to_owned(),
+        what: what.to_owned(),
+        expected,
+        found,
+    }
+}

@@ -1,0 +1,460 @@
+//! Tar archives that nobody vouches for: their entries one after the other.
+//!
+//! The library's own iterator takes a name of any length into memory, takes a missing end for the
+//! end, and does not tell where it stands; so only its reading of header fields is used here.
+
+mod name;
+mod pax;
+
+use std::io::{self, Read, Seek};
+
+use tar::Header;
+
+use super::Error;
+pub(super) use name::{key, link_key};
+
+const BLOCK_BYTES: u64 = 512;
+/// The longest name or link target taken, in bytes.
+const MAX_NAME_BYTES: u64 = 4096;
+/// The largest extended header taken, in bytes.
+const MAX_PAX_BYTES: u64 = 64 * 1024;
+/// The most entries taken, and the most bytes that their names may have together.
+const MAX_ENTRIES: usize = 100_000;
+const MAX_NAMES_BYTES: usize = 8 * 1024 * 1024;
+/// How much of an error message in place of a header is read.
+const MAX_MESSAGE_BYTES: u64 = 16 * 1024;
+
+/// What an archive is read from: a file skips bodies by seeking, a stream by reading.
+pub(super) trait Input: Read {
+    /// Moves on by `len` bytes.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] where there are fewer.
+    fn skip(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// A file of known size.
+pub(super) struct Seekable<F> {
+    file: io::BufReader<F>,
+    left: u64,
+}
+
+impl<F: Read + Seek> Seekable<F> {
+    /// Reads `file` from its start; it has `size` bytes.
+    pub(super) fn new(file: F, size: u64) -> Self {
+        let file = io::BufReader::with_capacity(4096, file);
+        Self { file, left: size }
+    }
+}
+
+impl<F: Read> Read for Seekable<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read(buffer)?;
+        self.left = self.left.saturating_sub(len as u64);
+        Ok(len)
+    }
+}
+
+impl<F: Read + Seek> Input for Seekable<F> {
+    fn skip(&mut self, len: u64) -> io::Result<()> {
+        let beyond = io::ErrorKind::UnexpectedEof;
+        self.left = self.left.checked_sub(len).ok_or(beyond)?;
+        self.file
+            .seek_relative(i64::try_from(len).map_err(|_| beyond)?)
+    }
+}
+
+/// Bytes that come once.
+pub(super) struct Stream<R>(pub(super) R);
+
+impl<R: Read> Read for Stream<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Input for Stream<R> {
+    fn skip(&mut self, len: u64) -> io::Result<()> {
+        match io::copy(&mut self.0.by_ref().take(len), &mut io::sink())? {
+            skipped if skipped == len => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// One entry of an archive.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its name, as a key: checked, without `.` parts.
+    pub(super) name: String,
+    /// What it is.
+    pub(super) kind: Kind,
+}
+
+/// What an entry is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A file.
+    File {
+        /// Where its bytes begin in the archive.
+        offset: u64,
+        /// How many they are.
+        len: u64,
+    },
+    /// Another name for the entry of this key.
+    Link(String),
+    /// A folder or a device: nothing to read.
+    Bodiless,
+}
+
+/// Walks through an archive.
+pub(super) struct Tarball<I> {
+    input: I,
+    from: String,
+    /// Bytes read from the input.
+    position: u64,
+    /// What is left of the current entry: bytes of the file, then padding.
+    body: u64,
+    padding: u64,
+    entries: usize,
+    names_bytes: usize,
+}
+
+/// What extension headers say of the entry after them.
+#[derive(Default)]
+struct Extension {
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+}
+
+impl<I: Input> Tarball<I> {
+    /// Starts at the beginning of `input`; `from` names it in errors.
+    pub(super) fn new(input: I, from: &str) -> Self {
+        Self {
+            input,
+            from: from.to_owned(),
+            position: 0,
+            body: 0,
+            padding: 0,
+            entries: 0,
+            names_bytes: 0,
+        }
+    }
+
+    /// The next entry, past whatever is left of the current one; `None` at the end marker.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] where there is no end marker; everything that makes an archive
+    /// unsafe or unreadable.
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, Error> {
+        let mut extension = Extension::default();
+        loop {
+            let left = self.body + self.padding;
+            self.input.skip(left).map_err(|error| self.failed(error))?;
+            self.position += left;
+            (self.body, self.padding) = (0, 0);
+            let Some(header) = self.header()? else {
+                return Ok(None);
+            };
+            match header.entry_type().as_byte() {
+                b'L' => extension.name = Some(self.text(&header, MAX_NAME_BYTES)?),
+                b'K' => extension.link = Some(self.text(&header, MAX_NAME_BYTES)?),
+                b'x' => {
+                    let records = self.text(&header, MAX_PAX_BYTES)?;
+                    pax::read(&records, &mut extension).map_err(|reason| self.malformed(reason))?;
+                }
+                b'g' => {
+                    // For all later entries; nobody writes more than comments there.
+                    let mut all = Extension::default();
+                    let records = self.text(&header, MAX_PAX_BYTES)?;
+                    pax::read(&records, &mut all).map_err(|reason| self.malformed(reason))?;
+                    if all.name.is_some() || all.link.is_some() || all.size.is_some() {
+                        return Err(self.malformed("names or sizes for all entries at once"));
+                    }
+                }
+                kind => return self.entry(&header, kind, extension).map(Some),
+            }
+        }
+    }
+
+    /// The bytes of the entry that [`Tarball::next`] has just yielded. Ends early only where the
+    /// input does: then with an error.
+    pub(super) fn body(&mut self) -> Body<'_, I> {
+        Body(self)
+    }
+
+    /// The bytes after the end marker, to the end of the input. A writer on the other side of a
+    /// pipe wants them taken, and a daemon may have put its error there.
+    ///
+    /// # Errors
+    /// The input's, and [`Error::Reported`].
+    pub(super) fn finish(mut self) -> Result<(), Error> {
+        let mut block = [0; BLOCK_BYTES as usize];
+        loop {
+            let len = fill(&mut self.input, &mut block).map_err(|error| self.failed(error))?;
+            match block[..len].iter().find(|byte| **byte != 0) {
+                None if len == 0 => return Ok(()),
+                None => {}
+                Some(b'{') => match self.reported(&block[..len])? {
+                    Some(error) => return Err(error),
+                    None => break,
+                },
+                Some(_) => break,
+            }
+        }
+        // Not for us to judge: tar ignores what follows the end.
+        io::copy(&mut self.input, &mut io::sink()).map_err(|error| self.failed(error))?;
+        Ok(())
+    }
+
+    /// The next header; `None` where there is the end marker instead.
+    fn header(&mut self) -> Result<Option<Header>, Error> {
+        let mut header = Header::new_old();
+        let block = header.as_mut_bytes();
+        let len = fill(&mut self.input, block).map_err(|error| self.failed(error))?;
+        let start = self.position;
+        self.position += len as u64;
+        if len as u64 == BLOCK_BYTES && block.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        if len as u64 == BLOCK_BYTES && is_checked(&header) {
+            return Ok(Some(header));
+        }
+        let block = &header.as_bytes()[..len];
+        if let Some(error) = self.reported(block)? {
+            return Err(error);
+        }
+        if start == 0 && len > 0 {
+            return Err(match compression(block) {
+                Some(kind) => Error::Compressed {
+                    from: self.from.clone(),
+                    kind,
+                },
+                None => self.malformed("it is no tar archive"),
+            });
+        }
+        if len as u64 == BLOCK_BYTES {
+            return Err(self.malformed(format!("no valid header at byte {start}")));
+        }
+        Err(self.failed(io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// The error that a daemon has put where a header should be (it answers an export with 200
+    /// before it knows whether all goes well).
+    fn reported(&mut self, start: &[u8]) -> Result<Option<Error>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Message {
+            #[serde(alias = "error")]
+            message: String,
+        }
+        if !start.starts_with(b"{") {
+            return Ok(None);
+        }
+        let mut text = start.to_vec();
+        self.input
+            .by_ref()
+            .take(MAX_MESSAGE_BYTES)
+            .read_to_end(&mut text)
+            .map_err(|error| self.failed(error))?;
+        let mut values = serde_json::Deserializer::from_slice(&text).into_iter::<Message>();
+        Ok(match values.next() {
+            Some(Ok(Message { message })) => Some(Error::Reported {
+                from: self.from.clone(),
+                message,
+            }),
+            Some(Err(_)) | None => None,
+        })
+    }
+
+    /// The body of an extension header, without the zero byte that may end it.
+    fn text(&mut self, header: &Header, limit: u64) -> Result<Vec<u8>, Error> {
+        let len = self.size(header)?;
+        if len > limit {
+            return Err(Error::TooLarge {
+                from: self.from.clone(),
+                what: format!("an entry's name or extended header of {len} bytes"),
+                limit: format!("{limit} bytes"),
+            });
+        }
+        self.open(len)?;
+        let mut text = Vec::new();
+        self.body()
+            .read_to_end(&mut text)
+            .map_err(|error| self.failed(error))?;
+        if matches!(header.entry_type().as_byte(), b'L' | b'K') && text.last() == Some(&0) {
+            text.pop();
+        }
+        Ok(text)
+    }
+
+    fn entry(&mut self, header: &Header, kind: u8, extension: Extension) -> Result<Entry, Error> {
+        let name = extension
+            .name
+            .unwrap_or_else(|| header.path_bytes().into_owned());
+        let is_folder = name.ends_with(b"/");
+        let name = key(&name).ok_or_else(|| self.unsafe_name(&name))?;
+        self.entries += 1;
+        self.names_bytes += name.len();
+        if self.entries > MAX_ENTRIES || self.names_bytes > MAX_NAMES_BYTES {
+            return Err(Error::TooLarge {
+                from: self.from.clone(),
+                what: "the number of entries".to_owned(),
+                limit: format!("{MAX_ENTRIES} entries, with names of {MAX_NAMES_BYTES} bytes"),
+            });
+        }
+        // As Go's reader does, which writes and reads all these archives: only files have bodies.
+        let kind = match kind {
+            b'0' | b'7' | 0 => {
+                let len = match extension.size {
+                    Some(size) => size,
+                    None => self.size(header)?,
+                };
+                if is_folder && len > 0 {
+                    return Err(self.malformed(format!("the folder {name} has bytes")));
+                }
+                let offset = self.position;
+                self.open(len)?;
+                if is_folder {
+                    Kind::Bodiless
+                } else {
+                    Kind::File { offset, len }
+                }
+            }
+            b'1' | b'2' => {
+                let link = extension
+                    .link
+                    .or_else(|| header.link_name_bytes().map(Into::into));
+                let link = link.unwrap_or_default();
+                let base = if kind == b'2' { Some(&*name) } else { None };
+                let target = link_key(base, &link);
+                Kind::Link(target.ok_or_else(|| {
+                    let link = String::from_utf8_lossy(&link);
+                    self.unsafe_name(format!("{name} -> {link}").as_bytes())
+                })?)
+            }
+            b'3' | b'4' | b'5' | b'6' => Kind::Bodiless,
+            other => {
+                let kind = other.escape_ascii();
+                return Err(self.malformed(format!("{name} is an entry of type '{kind}'")));
+            }
+        };
+        Ok(Entry { name, kind })
+    }
+
+    /// Notes that a body of `len` bytes begins here.
+    fn open(&mut self, len: u64) -> Result<(), Error> {
+        // No file has more; and no sum of positions overflows.
+        if self
+            .position
+            .checked_add(len)
+            .is_none_or(|end| end > i64::MAX as u64)
+        {
+            return Err(self.malformed("an entry's size is impossible"));
+        }
+        self.body = len;
+        self.padding = len.next_multiple_of(BLOCK_BYTES) - len;
+        Ok(())
+    }
+
+    fn size(&self, header: &Header) -> Result<u64, Error> {
+        header
+            .entry_size()
+            .map_err(|error| self.malformed(error.to_string()))
+    }
+
+    fn malformed(&self, reason: impl Into<String>) -> Error {
+        Error::Malformed {
+            from: self.from.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    fn unsafe_name(&self, name: &[u8]) -> Error {
+        const SHOWN_BYTES: usize = 200;
+        let shown = &name[..name.len().min(SHOWN_BYTES)];
+        Error::UnsafeName {
+            from: self.from.clone(),
+            name: String::from_utf8_lossy(shown).into_owned(),
+        }
+    }
+
+    /// What an error in reading means here.
+    pub(super) fn failed(&self, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::Truncated {
+                from: self.from.clone(),
+                reason: format!(
+                    "it ends within or after an entry, near byte {}",
+                    self.position
+                ),
+            },
+            _ => Error::Io {
+                action: "read",
+                from: self.from.clone(),
+                source: error,
+            },
+        }
+    }
+}
+
+/// The bytes of the current entry.
+pub(super) struct Body<'a, I>(&'a mut Tarball<I>);
+
+impl<I: Read> Read for Body<'_, I> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let want = buffer
+            .len()
+            .min(usize::try_from(self.0.body).unwrap_or(usize::MAX));
+        if want == 0 {
+            return Ok(0);
+        }
+        match self.0.input.read(&mut buffer[..want])? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            got => {
+                self.0.body -= got as u64;
+                self.0.position += got as u64;
+                Ok(got)
+            }
+        }
+    }
+}
+
+/// Reads until `buffer` is full or the input ends; yields how much.
+pub(super) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(len) => filled += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Whether a header's checksum is right: the sum of its bytes, with its own field as spaces.
+fn is_checked(header: &Header) -> bool {
+    let bytes = header.as_bytes();
+    let sum: u32 = bytes[..148]
+        .iter()
+        .chain(&bytes[156..])
+        .map(|byte| u32::from(*byte))
+        .sum();
+    header
+        .cksum()
+        .is_ok_and(|stated| stated == sum + 8 * u32::from(b' '))
+}
+
+/// Which program an archive that is no tar has been through.
+fn compression(start: &[u8]) -> Option<&'static str> {
+    [
+        (&b"\x1f\x8b"[..], "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh", "bzip2"),
+    ]
+    .into_iter()
+    .find_map(|(magic, kind)| start.starts_with(magic).then_some(kind))
+}
