@@ -7,7 +7,8 @@ use imgsync_oci::client::Client;
 use imgsync_oci::{Digest, Repository};
 use tokio::sync::Semaphore;
 
-use super::Pace;
+use super::journal::Entry;
+use super::{Journal, Pace};
 use crate::exit::Failure;
 use crate::source::Slice;
 
@@ -18,6 +19,7 @@ pub struct Line {
     pub client: Client,
     /// The repository that the blobs go to.
     pub repository: Repository,
+    pub(super) journal: Journal,
     pace: Mutex<Pace>,
     pub(super) slots: Semaphore,
     pub(super) sent: Arc<AtomicU64>,
@@ -38,10 +40,17 @@ pub struct Outgoing {
 
 impl Line {
     /// A line on which `jobs` blobs are sent at a time, in chunks of `chunk` bytes to begin with.
-    pub fn new(client: Client, repository: Repository, jobs: usize, chunk: u64) -> Self {
+    pub fn new(
+        client: Client,
+        repository: Repository,
+        journal: Journal,
+        jobs: usize,
+        chunk: u64,
+    ) -> Self {
         Self {
             client,
             repository,
+            journal,
             pace: Mutex::new(Pace::new(chunk)),
             slots: Semaphore::new(jobs),
             sent: Arc::default(),
@@ -63,6 +72,16 @@ impl Line {
             .head_blob(&self.repository, &blob.digest)
             .await?;
         Ok(size == Some(blob.size))
+    }
+
+    /// The blob's place in the journal; waits while another push is sending it.
+    pub(super) async fn lock(&self, blob: &Outgoing) -> Entry {
+        let journal = self.journal.clone();
+        let (registry, repository) = (self.client.registry().clone(), self.repository.clone());
+        let digest = blob.digest.clone();
+        let waiting =
+            tokio::task::spawn_blocking(move || journal.lock(&registry, &repository, &digest));
+        waiting.await.unwrap_or_default()
     }
 
     pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {

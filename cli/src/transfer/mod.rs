@@ -1,6 +1,7 @@
 //! Carries out a plan: what is missing is packed, and goes through upload sessions, several at a
 //! time.
 
+mod journal;
 mod line;
 mod pace;
 mod pack;
@@ -8,6 +9,7 @@ mod pieces;
 mod ship;
 mod upload;
 
+pub use journal::Journal;
 pub use line::{Line, Outgoing};
 pub use pace::Pace;
 pub use pack::Item;

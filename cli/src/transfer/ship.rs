@@ -87,7 +87,10 @@ pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest,
                     Some((stored, blob)) => {
                         let known = Known { digest: blob.digest.clone(), size: blob.size };
                         became.insert(stored, known);
-                        uploads.push(deliver(means, blob, all_sound.clone()));
+                        let all_sound = all_sound.clone();
+                        uploads.push(async move {
+                            upload(&means.line, &blob, &means.report, all_sound).await
+                        });
                     }
                     None => more = false,
                 },
@@ -116,18 +119,4 @@ async fn pack_aside(means: &Means, parcel: Parcel) -> Result<Outgoing, Failure> 
     });
     task.await
         .unwrap_or_else(|_| Err(Failure::new(Kind::Source, "source: a reading thread died")))
-}
-
-/// Brings one blob to the target, unless it is there.
-async fn deliver(
-    means: &Means,
-    blob: Outgoing,
-    all_sound: watch::Receiver<bool>,
-) -> Result<(), Failure> {
-    let line = &means.line;
-    if line.holds(&blob).await? {
-        means.report.note(&format!("{}: already there", blob.label));
-        return Ok(());
-    }
-    upload(line, &blob, &means.report, all_sound).await
 }

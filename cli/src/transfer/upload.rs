@@ -13,6 +13,7 @@ use imgsync_oci::client::upload::{Session, Start};
 use imgsync_oci::client::{Error, Retry, backoff};
 use tokio::sync::{SemaphorePermit, watch};
 
+use super::journal::Entry;
 use super::pieces::pieces;
 use super::{Line, Outgoing};
 use crate::exit::{Failure, Kind};
@@ -32,6 +33,10 @@ struct Upload<'a> {
     faults: u32,
     /// Held while bytes are sent, and not while the upload waits for others.
     slot: Option<SemaphorePermit<'a>>,
+    /// Where the open session is kept for a later push.
+    entry: Entry,
+    /// Whether the session was opened by an earlier push.
+    resumed: bool,
     all_sound: watch::Receiver<bool>,
 }
 
@@ -53,8 +58,9 @@ enum Fault {
     Line(Error),
 }
 
-/// Sends a blob, and finishes its upload once `all_sound` says so. When this yields, the registry
-/// has it.
+/// Brings a blob to the registry, unless it is there: goes on with the session that an earlier push
+/// left open, or opens one, and finishes it once `all_sound` says so. When this yields, the registry
+/// has the blob.
 ///
 /// # Errors
 /// The registry does not take it; the line stays down; the bytes cannot be read.
@@ -64,46 +70,77 @@ pub(super) async fn upload(
     report: &Arc<dyn Report>,
     all_sound: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
+    // Asked under the lock: another push may have sent it just now.
+    let entry = line.lock(blob).await;
+    if line.holds(blob).await? {
+        report.note(&format!("{}: already there", blob.label));
+        return Ok(());
+    }
     let mut upload = Upload {
         line,
         blob,
         report,
+        entry,
+        resumed: false,
         faults: 0,
         slot: line.slots.acquire().await.ok(),
         all_sound,
     };
     report.begin(&blob.digest, &blob.label, blob.size);
-    for _ in 0..MOST_SESSIONS {
-        let start = line.client.start_upload(&line.repository, None).await?;
-        let mut session = match start {
-            Start::Mounted => return Ok(()),
-            Start::Open(session) => session,
-        };
-        match upload.run(&mut session).await {
-            Ok(Ended::Finished) => {
-                report.done(&blob.digest);
-                return Ok(());
-            }
-            Ok(Ended::Lost) => {}
-            Err(failure) => {
-                if failure.kind == Kind::Source {
-                    // What this side cannot finish, the other need not keep. A courtesy: the
-                    // failure that counts is the first.
-                    let _ = line.client.cancel_upload(session).await;
-                }
-                return Err(failure);
-            }
-        }
-    }
-    let what = format!(
-        "target: {} lost the upload of {} {MOST_SESSIONS} times",
-        line.client.registry(),
-        blob.digest
-    );
-    Err(Failure::new(Kind::Target, what))
+    upload.through_sessions().await?;
+    upload.entry.clear();
+    report.done(&blob.digest);
+    Ok(())
 }
 
 impl Upload<'_> {
+    async fn through_sessions(&mut self) -> Result<(), Failure> {
+        let client = &self.line.client;
+        let mut earlier = self.earlier_session().await;
+        for _ in 0..MOST_SESSIONS {
+            let mut session = match earlier.take() {
+                Some(session) => session,
+                None => match client.start_upload(&self.line.repository, None).await? {
+                    Start::Mounted => return Ok(()),
+                    Start::Open(session) => session,
+                },
+            };
+            self.entry.save(&session);
+            match self.run(&mut session).await {
+                Ok(Ended::Finished) => return Ok(()),
+                Ok(Ended::Lost) => self.entry.clear(),
+                Err(failure) => {
+                    if failure.kind == Kind::Source {
+                        // What this side cannot finish, the other need not keep. A courtesy: the
+                        // failure that counts is the first.
+                        let _ = client.cancel_upload(session).await;
+                        self.entry.clear();
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        let what = format!(
+            "target: {} lost the upload of {} {MOST_SESSIONS} times",
+            client.registry(),
+            self.blob.digest
+        );
+        Err(Failure::new(Kind::Target, what))
+    }
+
+    /// The session that an earlier push of this blob left open, if the registry still has it.
+    async fn earlier_session(&mut self) -> Option<Session> {
+        let mut session = self.entry.session()?;
+        let there = self.line.client.upload_offset(&mut session).await;
+        let usable = there.is_ok_and(|there| there) && session.offset() <= self.blob.size;
+        if !usable {
+            return None;
+        }
+        self.resumed = true;
+        self.report.position(&self.blob.digest, session.offset());
+        Some(session)
+    }
+
     /// Carries a session to its end.
     async fn run(&mut self, session: &mut Session) -> Result<Ended, Failure> {
         let client = &self.line.client;
@@ -121,6 +158,7 @@ impl Upload<'_> {
             match step {
                 Ok(()) => {
                     self.faults = 0;
+                    self.entry.save(session);
                     continue;
                 }
                 Err(Fault::Source(error)) => {
@@ -128,6 +166,9 @@ impl Upload<'_> {
                     return Err(Failure::new(Kind::Source, what));
                 }
                 Err(Fault::TooLarge) => {}
+                Err(Fault::Line(error)) if before == self.blob.size && self.was_spoilt(&error) => {
+                    return Ok(Ended::Lost);
+                }
                 Err(Fault::Line(error)) => self.pause(error).await?,
             }
             if before == self.blob.size && self.line.holds(self.blob).await? {
@@ -144,6 +185,13 @@ impl Upload<'_> {
             }
             self.report.position(&self.blob.digest, session.offset());
         }
+    }
+
+    /// Whether a finish failed because the bytes that an earlier push had sent are not what they
+    /// should be: worth one new session.
+    fn was_spoilt(&mut self, error: &Error) -> bool {
+        let refused = error.status() == Some(StatusCode::BAD_REQUEST);
+        refused && std::mem::take(&mut self.resumed)
     }
 
     /// Gives the slot to another blob, and waits until every layer has proved sound.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderName, Method, StatusCode};
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{Client, Error, FINISH, SMALL_REQUEST, STALL, reply, retry};
@@ -19,8 +20,9 @@ use crate::{Digest, Endpoint, Repository};
 const CHUNK_MIN: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 const CHUNK_MAX: HeaderName = HeaderName::from_static("oci-chunk-max-length");
 
-/// An open upload session: where it is, and how far it has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An open upload session: where it is, and how far it has come. Can be put on disk and taken up
+/// by a later process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Where the next request goes; opaque, and new after every answer.
     location: Url,

@@ -16,7 +16,7 @@ use crate::report::{Outcome, Report};
 use crate::settings::{self, Target};
 use crate::source::{self, Content, Found};
 use crate::spool::Spool;
-use crate::transfer::{Line, Means};
+use crate::transfer::{Journal, Line, Means};
 
 /// Where a push stands when it is over.
 struct Pushed {
@@ -53,6 +53,7 @@ pub(super) async fn push(
     let line = Line::new(
         client,
         target.repository.clone(),
+        Journal::new(&settings.folders.cache),
         settings.jobs,
         settings.chunk,
     );

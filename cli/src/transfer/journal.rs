@@ -1,0 +1,152 @@
+//! Open upload sessions, on disk: a push that was killed, or a laptop that slept, goes on where the
+//! registry stands.
+//!
+//! One file a blob and repository, named by what they are; so a session is only ever taken up for
+//! the very bytes that it was opened for. The file is locked while its blob is on its way, which
+//! also keeps two pushes from sending the same blob at the same time: the later one waits, and then
+//! finds the blob there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use imgsync_oci::client::upload::Session;
+use imgsync_oci::{Digest, Registry, Repository};
+
+/// No registry keeps a session longer, as far as is known: the stock one purges after a week.
+const LONGEST: Duration = Duration::from_secs(8 * 24 * 3600);
+/// More than a session's description ever has.
+const LONGEST_BYTES: u64 = 64 * 1024;
+
+/// The open sessions of one user.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    folder: PathBuf,
+}
+
+/// The place of one blob's session, locked.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    file: Option<File>,
+}
+
+impl Journal {
+    /// The journal in this cache folder. What is too old to be of use is cleared away.
+    pub fn new(cache: &Path) -> Self {
+        let folder = cache.join("uploads");
+        clear_old(&folder);
+        Self { folder }
+    }
+
+    /// The entry of a blob; waits while another push is sending it. Blocks. A disk that cannot
+    /// keep a journal yields one that keeps nothing: the push works, and would start again.
+    pub(super) fn lock(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Entry {
+        let name = Digest::of(format!("{registry} {repository} {digest}").as_bytes());
+        let open = || -> io::Result<File> {
+            std::fs::create_dir_all(&self.folder)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(self.folder.join(name.hex()))?;
+            file.lock()?;
+            Ok(file)
+        };
+        Entry { file: open().ok() }
+    }
+}
+
+impl Entry {
+    /// The session that was open when the last push of this blob ended.
+    pub(super) fn session(&mut self) -> Option<Session> {
+        let file = self.file.as_mut()?;
+        let mut text = String::new();
+        file.rewind().ok()?;
+        file.take(LONGEST_BYTES).read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Keeps the session for a later push.
+    pub(super) fn save(&mut self, session: &Session) {
+        if let Ok(text) = serde_json::to_string(session) {
+            self.write(text.as_bytes());
+        }
+    }
+
+    /// There is no session any more.
+    pub(super) fn clear(&mut self) {
+        self.write(b"");
+    }
+
+    /// Half a text reads as no session, so a crash in between does no harm, and neither does a
+    /// full disk.
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(file) = &mut self.file {
+            let _ = file
+                .set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| file.write_all(bytes));
+        }
+    }
+}
+
+fn clear_old(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let old = || -> io::Result<bool> {
+            let file = File::open(&path)?;
+            let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
+            Ok(age > LONGEST && file.try_lock().is_ok())
+        };
+        if old().unwrap_or(false) {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_found_again_for_its_blob_and_repository_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path());
+        let registry: Registry = "a:5000".parse().unwrap();
+        let (one, other): (Repository, Repository) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let digest = Digest::of(b"x");
+        let session: Session = serde_json::from_value(serde_json::json!({
+            "location": "http://a:5000/v2/a/blobs/uploads/1", "offset": 5,
+            "chunk_min": null, "chunk_max": null, "scopes": [],
+        }))
+        .unwrap();
+        journal.lock(&registry, &one, &digest).save(&session);
+        assert_eq!(
+            journal.lock(&registry, &one, &digest).session(),
+            Some(session)
+        );
+        assert_eq!(journal.lock(&registry, &other, &digest).session(), None);
+        journal.lock(&registry, &one, &digest).clear();
+        assert_eq!(journal.lock(&registry, &one, &digest).session(), None);
+    }
+
+    #[test]
+    fn a_disk_that_keeps_nothing_is_no_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let journal = Journal::new(file.path());
+        let registry: Registry = "a:5000".parse().unwrap();
+        let repository: Repository = "a".parse().unwrap();
+        let mut entry = journal.lock(&registry, &repository, &Digest::of(b"x"));
+        assert_eq!(entry.session(), None);
+        entry.clear();
+    }
+}
