@@ -74,7 +74,7 @@ pub(super) fn image(contents: &Contents, selector: &Selector) -> Result<(Image, 
         origin: Origin::Written,
     };
     let image = Image {
-        name: tag.and_then(|tag| name::familiar(tag)),
+        name: tag.and_then(name::familiar),
         content: Content::Single(single),
         remarks: Vec::new(),
     };

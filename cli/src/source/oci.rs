@@ -104,9 +104,9 @@ fn root(
         }
         Selector::Only => {
             // One image may be there under several names, and referrers without any.
-            let one = |all: &[&Descriptor]| match all {
-                [first, rest @ ..] if rest.iter().all(|it| it.digest == first.digest) => true,
-                _ => false,
+            let one = |all: &[&Descriptor]| {
+                all.first()
+                    .is_some_and(|first| all.iter().all(|it| it.digest == first.digest))
             };
             let all: Vec<_> = manifests.iter().collect();
             let named: Vec<_> = manifests.iter().filter(|it| label(it).is_some()).collect();

@@ -1,0 +1,245 @@
+//! A daemon that answers with what real ones have answered.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::source::daemon::{Address, Found, Store, find_at};
+use crate::source::{EngineName, name};
+
+/// What the daemon says and has.
+#[derive(Clone, Default)]
+struct Script {
+    inspected: Option<Vec<u8>>,
+    containerd: bool,
+    export: Vec<u8>,
+    /// How many bytes the head of an export promises beyond those that come.
+    missing: usize,
+}
+
+struct Daemon {
+    folder: tempfile::TempDir,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Daemon {
+    fn start(script: Script) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, script) = (stream.unwrap(), script.clone());
+                let heard = Arc::clone(&heard);
+                std::thread::spawn(move || {
+                    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                    let request = lines.next().unwrap().unwrap();
+                    while !lines.next().unwrap().unwrap().is_empty() {}
+                    let path = request.split(' ').nth(1).unwrap().to_owned();
+                    heard.lock().unwrap().push(path.clone());
+                    let (status, body) = answer(&script, &path);
+                    let missing = if path.ends_with("/get") {
+                        script.missing
+                    } else {
+                        0
+                    };
+                    let len = body.len() + missing;
+                    let head = format!(
+                        "HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n"
+                    );
+                    // The client may have gone.
+                    let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+                });
+            }
+        });
+        Self { folder, requests }
+    }
+
+    async fn find(&self, name: &str) -> Result<Found, Error> {
+        let socket = self.folder.path().join("docker.sock");
+        find_at(
+            Address::Socket(socket),
+            &name.parse::<EngineName>().unwrap(),
+        )
+        .await
+    }
+
+    fn requests(&self) -> Vec<String> {
+        let mut requests = self.requests.lock().unwrap().clone();
+        requests.sort();
+        requests
+    }
+}
+
+fn answer(script: &Script, path: &str) -> (&'static str, Vec<u8>) {
+    let driver = if script.containerd {
+        "io.containerd.snapshotter.v1"
+    } else {
+        "overlay2"
+    };
+    match (path, &script.inspected) {
+        ("/info", _) => {
+            let info = serde_json::json!({ "DriverStatus": [["driver-type", driver]] });
+            ("200 OK", info.to_string().into())
+        }
+        (path, Some(inspected)) if path.ends_with("/json") => ("200 OK", inspected.clone()),
+        (path, Some(_)) if path.ends_with("/get") => ("200 OK", script.export.clone()),
+        _ => (
+            "404 Not Found",
+            br#"{"message":"No such image: x"}"#.to_vec(),
+        ),
+    }
+}
+
+fn script(archive: &str, containerd: bool) -> Script {
+    let read = |file: String| std::fs::read(recorded(&file)).unwrap();
+    Script {
+        inspected: Some(read(format!("{archive}.inspect.json"))),
+        containerd,
+        export: read(format!("{archive}.tar")),
+        missing: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_classic_store_tells_everything_but_the_bytes() {
+    for archive in ["docker20-classic-store", "docker28-classic-store"] {
+        let daemon = Daemon::start(script(archive, false));
+        let found = daemon.find("sample/app:v1").await.unwrap();
+        assert_eq!(daemon.requests(), ["/images/sample%2Fapp:v1/json", "/info"]);
+        let before = found.image().unwrap();
+        assert_eq!(name::text(before.name.as_ref().unwrap()), "sample/app:v1");
+        let (after, blobs) = found.export(&Spool::default(), all()).await.unwrap();
+        check(&after, &blobs);
+        let (Content::Single(before), Content::Single(after)) = (before.content, after.content)
+        else {
+            panic!("an index");
+        };
+        assert_eq!(before.config.digest, after.config.digest);
+        let ids = |layers: &[Layer]| {
+            layers
+                .iter()
+                .map(|it| it.stored().clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&before.layers), ids(&after.layers));
+        // By its ID: the name may have moved.
+        let export = format!("/images/{}/get", after.config.digest);
+        assert!(
+            daemon.requests().contains(&export),
+            "{:?}",
+            daemon.requests()
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_a_classic_store_only_what_is_needed_is_kept() {
+    let daemon = Daemon::start(script("docker20-classic-store", false));
+    let found = daemon.find("sample/app:v1").await.unwrap();
+    let last = found.diff_ids.last().unwrap().clone();
+    let needed = last.clone();
+    let unneeded: Unneeded = Box::new(move |digest| *digest != needed);
+    let (image, blobs) = found.export(&Spool::default(), unneeded).await.unwrap();
+    let Content::Single(single) = image.content else {
+        panic!("an index");
+    };
+    assert!(single.config.bytes.is_some());
+    for layer in &single.layers {
+        assert_eq!(blobs.get(layer.stored()).is_some(), *layer.stored() == last);
+    }
+}
+
+#[tokio::test]
+async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
+    for (archive, id) in [
+        ("docker28-containerd-store", "c66113554c42"),
+        ("docker28-containerd-store-multi", "8bbc86d4701e"),
+    ] {
+        // Daemons before 28 do not describe the image: then the store tells.
+        let mut old = script(archive, true);
+        let mut inspected: serde_json::Value =
+            serde_json::from_slice(old.inspected.as_ref().unwrap()).unwrap();
+        inspected.as_object_mut().unwrap().remove("Descriptor");
+        old.inspected = Some(inspected.to_string().into());
+        for script in [script(archive, true), old] {
+            let daemon = Daemon::start(script);
+            let found = daemon.find(id).await.unwrap();
+            let Store::Containerd { root, .. } = &found.store else {
+                panic!("a classic store");
+            };
+            assert_eq!(root.short(), id);
+            assert!(found.image().is_none());
+            assert_eq!(found.diff_ids.len(), 4);
+            let (image, blobs) = found.export(&Spool::default(), all()).await.unwrap();
+            check(&image, &blobs);
+            assert_eq!(image.name, found.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_that_breaks_off_is_an_error() {
+    // Where in each archive the header of an entry begins.
+    for (archive, header) in [
+        ("docker20-classic-store", 5 * 512),
+        ("docker28-containerd-store", 4 * 512),
+    ] {
+        let whole = script(archive, archive.contains("containerd"));
+        let cut = |len: usize, tail: &[u8]| Script {
+            export: [&whole.export[..len], tail].concat(),
+            ..whole.clone()
+        };
+        for cut_off in [cut(header, b""), cut(header + 700, b"")] {
+            let error = export_error(cut_off).await;
+            assert!(
+                matches!(error, Error::Truncated { .. }),
+                "{archive}: {error}"
+            );
+        }
+        let error = export_error(cut(header, br#"{"message":"no space left"}"#)).await;
+        assert!(
+            matches!(error, Error::Reported { .. }),
+            "{archive}: {error}"
+        );
+        assert!(error.to_string().contains("no space left"), "{error}");
+        let error = export_error(Script {
+            missing: 3,
+            ..cut(header, b"")
+        })
+        .await;
+        assert!(matches!(error, Error::Io { .. }), "{archive}: {error}");
+        assert!(error.to_string().contains("docker.sock"), "{error}");
+    }
+}
+
+async fn export_error(script: Script) -> Error {
+    let daemon = Daemon::start(script);
+    let found = daemon.find("sample/app:v1").await.unwrap();
+    found.export(&Spool::default(), all()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn what_a_daemon_lacks_is_said() {
+    let daemon = Daemon::start(Script::default());
+    let error = daemon.find("nope:v1").await.unwrap_err();
+    assert_eq!(error.to_string(), "the Docker daemon has no image nope:v1");
+    let gone = Address::Socket("/nowhere/docker.sock".into());
+    let error = find_at(gone, &"app".parse().unwrap()).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Unreachable {
+                forbidden: false,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("unix:///nowhere/docker.sock"),
+        "{error}"
+    );
+}
