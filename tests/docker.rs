@@ -1,0 +1,110 @@
+//! The main job: an image from the local Docker goes to our server, and runs from there.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may panic, and says what it skips"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use support::docker::unique;
+use support::peers::present;
+use support::{Cut, DockerImage, Imgsync, Relay, Scratch, Server, check};
+
+#[test]
+fn docker_pulls_and_runs_what_was_pushed_from_the_daemon() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let image = DockerImage::build(&unique("docker"), "v1");
+    let id = image.id();
+
+    let remote = format!("{}/team/app:v1", server.address());
+    imgsync.push(image.reference(), &remote).succeeded();
+    image.remove();
+
+    let found = check::at_registry(server.address(), "team/app:v1");
+    let relay = Relay::start(server.address(), Cut::Never);
+    let pulled = DockerImage::pull(format!("{}/team/app:v1", relay.address()));
+    assert_eq!(pulled.id(), id);
+    assert_eq!(pulled.prints(), "hello from version v1");
+    // The daemon had nothing left: every blob came from the server.
+    let requests = relay.requests();
+    let read: BTreeSet<_> = requests
+        .iter()
+        .filter(|request| request.reads_blob())
+        .filter_map(|request| request.target.rsplit('/').next())
+        .collect();
+    let held: BTreeSet<_> = found.blobs.iter().map(|(digest, _)| &**digest).collect();
+    assert_eq!(read, held);
+}
+
+#[test]
+fn an_image_is_pushed_by_its_id() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let image = DockerImage::build(&unique("by-id"), "v1");
+    let id = image.id();
+
+    let hex = id.strip_prefix("sha256:").expect("an ID");
+    for (name, form) in [
+        ("app:full", &*id),
+        ("app:hex", hex),
+        ("app:short", &hex[..12]),
+    ] {
+        let remote = format!("{}/{name}", server.address());
+        imgsync.push(form, &remote).succeeded();
+        let found = check::at_registry(server.address(), name);
+        assert_eq!(found.config, id, "{form}");
+    }
+    let only = server.address().to_string();
+    imgsync.push(&id, &only).failed(2, &["name"]);
+}
+
+#[test]
+fn a_remote_without_a_name_keeps_name_and_tag() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let name = unique("named");
+    let image = DockerImage::build(&name, "v7");
+    let only = server.address().to_string();
+
+    imgsync.push(image.reference(), &only).succeeded();
+    let found = check::at_registry(server.address(), &format!("{name}:v7"));
+    assert_eq!(found.config, image.id());
+
+    // The registry in a local name is where the image came from, not where it goes.
+    let elsewhere = image.tag(format!("registry.example.com/{name}:v8"));
+    let explicit = format!("docker-daemon:{}", elsewhere.reference());
+    imgsync.push(&explicit, &only).succeeded();
+    let found = check::at_registry(server.address(), &format!("{name}:v8"));
+    assert_eq!(found.config, image.id());
+}
+
+#[test]
+fn an_image_that_the_daemon_lacks_is_the_sources_fault() {
+    if !present(&["docker"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let name = unique("nowhere");
+    let remote = format!("{}/app:v1", server.address());
+    imgsync.push(&name, &remote).failed(3, &["source", &name]);
+}

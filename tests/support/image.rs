@@ -1,0 +1,140 @@
+//! Images with known bytes, in every form that a source may have.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::archive::{Entry, tar_of};
+use super::bytes::digest;
+
+/// The config's name in the docker-archives made here.
+pub const CONFIG: &str = "config.json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// An image: layers as tars, and a config.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The layers' tars, lowest first.
+    pub layers: Vec<Vec<u8>>,
+    /// The config's bytes.
+    pub config: Vec<u8>,
+}
+
+/// A layer that holds one file.
+pub fn layer(name: &str, content: Vec<u8>) -> Vec<u8> {
+    tar_of(&[Entry::new(name, content)])
+}
+
+/// An image config that lists these diffIDs.
+pub fn config(diff_ids: &[String], comment: &str) -> Vec<u8> {
+    let history: Vec<_> = diff_ids
+        .iter()
+        .map(|_| json!({"created": "2023-11-14T22:13:20Z", "comment": comment}))
+        .collect();
+    json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2023-11-14T22:13:20Z",
+        "config": {"Cmd": ["/none"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "history": history,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// The `manifest.json` of a docker-archive with one image.
+pub fn archive_manifest(name: &str, layers: &[String]) -> Vec<u8> {
+    json!([{"Config": CONFIG, "RepoTags": [name], "Layers": layers}])
+        .to_string()
+        .into_bytes()
+}
+
+impl Image {
+    /// An image of these layers.
+    pub fn new(layers: Vec<Vec<u8>>) -> Self {
+        let diff_ids: Vec<_> = layers.iter().map(|layer| digest(layer)).collect();
+        let config = config(&diff_ids, "made by a test");
+        Self { layers, config }
+    }
+
+    /// The image's ID in Docker's classic store: the config's digest.
+    pub fn id(&self) -> String {
+        digest(&self.config)
+    }
+
+    /// The files of a docker-archive: layers first, in order, as `0.tar` and so on.
+    pub fn docker_archive(&self, name: &str) -> Vec<Entry> {
+        let names: Vec<_> = (0..self.layers.len()).map(|i| format!("{i}.tar")).collect();
+        let layers = names.iter().zip(&self.layers);
+        let mut entries: Vec<_> = layers
+            .map(|(name, layer)| Entry::new(name.clone(), layer.clone()))
+            .collect();
+        entries.push(Entry::new(CONFIG, self.config.clone()));
+        entries.push(Entry::new("manifest.json", archive_manifest(name, &names)));
+        entries
+    }
+
+    /// The layers as a registry may hold them: gzip, one member each.
+    pub fn compressed(&self) -> Vec<Vec<u8>> {
+        let compress = |layer: &Vec<u8>| {
+            let level = flate2::Compression::fast();
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(layer).expect("writing to memory");
+            encoder.finish().expect("writing to memory")
+        };
+        self.layers.iter().map(compress).collect()
+    }
+
+    /// The OCI manifest over the compressed layers.
+    pub fn oci_manifest(&self, compressed: &[Vec<u8>]) -> Vec<u8> {
+        let layers = compressed
+            .iter()
+            .map(|blob| descriptor(OCI_LAYER_GZIP, blob));
+        json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": descriptor(OCI_CONFIG, &self.config),
+            "layers": layers.collect::<Vec<_>>(),
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    /// The files of an OCI image layout with compressed layers.
+    pub fn oci_layout(&self, tag: &str) -> Vec<Entry> {
+        let layers = self.compressed();
+        let manifest = self.oci_manifest(&layers);
+        layout(&manifest, layers.iter().chain([&self.config]), tag)
+    }
+}
+
+/// The files of an OCI image layout: one manifest under a tag, and blobs.
+pub fn layout<'a>(
+    manifest: &[u8],
+    blobs: impl IntoIterator<Item = &'a Vec<u8>>,
+    tag: &str,
+) -> Vec<Entry> {
+    let mut top = descriptor(OCI_MANIFEST, manifest);
+    top["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
+    let index = json!({"schemaVersion": 2, "manifests": [top]});
+    let blob = |bytes: &[u8]| Entry::new(blob_name(bytes), bytes);
+    let mut entries = vec![
+        Entry::new("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
+        Entry::new("index.json", index.to_string()),
+        blob(manifest),
+    ];
+    entries.extend(blobs.into_iter().map(|bytes| blob(bytes)));
+    entries
+}
+
+/// Where a blob lies in an OCI image layout.
+pub fn blob_name(bytes: &[u8]) -> String {
+    format!("blobs/{}", digest(bytes).replace(':', "/"))
+}
+
+fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
+    json!({"mediaType": media_type, "digest": digest(bytes), "size": bytes.len()})
+}

@@ -1,0 +1,39 @@
+//! What the tests of whole flows stand on: real programs started in folders of their own, images
+//! with known bytes, a relay that counts and cuts, and a check of what a registry serves.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "every test crate takes from here what it needs; a test may panic and talk"
+)]
+
+pub mod archive;
+pub mod bytes;
+pub mod check;
+pub mod docker;
+pub mod framing;
+pub mod http;
+pub mod image;
+pub mod imgsync;
+pub mod peers;
+pub mod podman;
+pub mod process;
+pub mod relay;
+pub mod run;
+pub mod scratch;
+pub mod server;
+pub mod skopeo;
+pub mod stock;
+pub mod store;
+
+pub use docker::DockerImage;
+pub use image::Image;
+pub use imgsync::Imgsync;
+pub use podman::Podman;
+pub use relay::{Cut, Relay};
+pub use scratch::Scratch;
+pub use server::Server;
+pub use stock::StockRegistry;

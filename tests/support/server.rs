@@ -1,0 +1,110 @@
+//! imgsync-server, the real binary.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::SystemTime;
+
+use super::process::{Process, peak_memory};
+
+/// A running server with a folder of its own.
+pub struct Server {
+    process: Process,
+    root: PathBuf,
+    logs: tempfile::TempDir,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts one on a free port.
+    pub fn start(root: &Path) -> Self {
+        let logs = tempfile::tempdir().expect("a folder for logs");
+        let (process, address) = launch(root, logs.path());
+        Self {
+            process,
+            root: root.to_owned(),
+            logs,
+            address,
+        }
+    }
+
+    /// `127.0.0.1:PORT`
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The folder that it serves.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Ends it at once, without a chance to tidy up.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Asks it to end (SIGTERM) and waits for that.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.terminate()
+    }
+
+    /// Starts it again on the same folder, after its end; the port is another one.
+    pub fn start_again(&mut self) {
+        (self.process, self.address) = launch(&self.root, self.logs.path());
+    }
+
+    /// The most memory in bytes that it ever had resident.
+    pub fn peak_memory(&self) -> u64 {
+        peak_memory(self.process.id()).expect("the server is alive")
+    }
+}
+
+fn launch(root: &Path, logs: &Path) -> (Process, SocketAddr) {
+    let mut command = Command::new(binary());
+    command.args(["serve", "--addr", "127.0.0.1:0", "--root"]);
+    let mut process = Process::start("imgsync-server", command.arg(root), logs);
+    let address = process.wait_for("the server's address", |text| {
+        let (line, _) = text.split_once('\n')?;
+        let address = line.strip_prefix("imgsync-server listening on http://")?;
+        Some(address.parse().expect("an address and a port"))
+    });
+    (process, address)
+}
+
+/// The server's binary, from beside the tool's. Cargo builds only the tool's before these tests.
+fn binary() -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_imgsync")).with_file_name("imgsync-server");
+    let advice = "run: cargo build --workspace --bins (with the same --profile or --release)";
+    let built = std::fs::metadata(&path).and_then(|data| data.modified());
+    let built = built.unwrap_or_else(|error| panic!("{}: {error}; {advice}", path.display()));
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for folder in ["server/src", "oci/src"] {
+        let (changed, source) = newest(&workspace.join(folder));
+        let (path, source) = (path.display(), source.display());
+        assert!(built >= changed, "{path} is older than {source}; {advice}");
+    }
+    path
+}
+
+/// When the last change below a folder was, and to which file.
+fn newest(folder: &Path) -> (SystemTime, PathBuf) {
+    let entries = std::fs::read_dir(folder).expect("a folder of sources");
+    let times = entries.map(|entry| {
+        let path = entry.expect("a source").path();
+        match path.is_dir() {
+            true => newest(&path),
+            false => {
+                let data = std::fs::metadata(&path).expect("a source");
+                (data.modified().expect("a time"), path)
+            }
+        }
+    });
+    times
+        .max()
+        .unwrap_or((SystemTime::UNIX_EPOCH, folder.to_owned()))
+}
