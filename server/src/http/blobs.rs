@@ -18,7 +18,7 @@ use imgsync_oci::{Code, Digest, Repository};
 use super::body::{Body, full};
 use super::failure::Failure;
 use super::reply::{self, value};
-use super::{App, blocking};
+use super::{App, attempt};
 use crate::registry::{Blob, Error};
 
 /// How much is read at a time: with 4 KiB a download costs ten times the processor.
@@ -31,7 +31,7 @@ pub(super) async fn head(
     digest: Digest,
 ) -> Result<Response<Body>, Failure> {
     let (registry, asked) = (app.registry.clone(), digest.clone());
-    let size = blocking(move || registry.blob_size(&repository, &asked)).await?;
+    let size = attempt(move || registry.blob_size(&repository, &asked)).await?;
     let mut response = reply::empty(StatusCode::OK);
     describe(&mut response, &digest, size);
     Ok(response)
@@ -47,7 +47,7 @@ pub(super) async fn get(
     let (registry, asked) = (app.registry.clone(), digest.clone());
     let range = asked_range(headers, &digest);
     // What fits into one read is read here and now.
-    let (blob, wanted, start) = blocking(move || {
+    let (blob, wanted, start) = attempt(move || {
         let blob = registry.open_blob(&repository, &asked)?;
         let wanted = wanted(range.as_deref(), blob.size());
         let start = match extent(wanted, blob.size()) {

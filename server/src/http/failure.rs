@@ -18,7 +18,7 @@ pub(super) struct Failure {
     code: Code,
     faults: Vec<Fault>,
     /// What the answer carries beside its body.
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Box<HeaderMap>,
 }
 
 impl Failure {
@@ -27,7 +27,7 @@ impl Failure {
         Self {
             code,
             faults: vec![Fault::new(code, detail)],
-            headers: HeaderMap::new(),
+            headers: Box::default(),
         }
     }
 
@@ -40,7 +40,7 @@ impl Failure {
     /// The answer.
     pub(super) fn into_response(self) -> Response<Body> {
         let mut response = reply::json(self.code.status(), fault::body(&self.faults));
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(*self.headers);
         response
     }
 }
@@ -92,7 +92,7 @@ impl From<Error> for Failure {
                     .iter()
                     .map(|digest| Fault::new(Code::ManifestBlobUnknown, digest.to_string()))
                     .collect(),
-                headers: HeaderMap::new(),
+                headers: Box::default(),
             },
             Error::Store(store::Error::Full { .. }) => {
                 tracing::error!(error = text, "a request failed");

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::body::Body;
 use super::failure::Failure;
 use super::reply::{self, value};
-use super::{App, blocking};
+use super::{App, attempt};
 
 /// `GET /v2/<name>/tags/list`
 pub(super) async fn tags(
@@ -18,7 +18,7 @@ pub(super) async fn tags(
     page: Page,
 ) -> Result<Response<Body>, Failure> {
     let (registry, of) = (app.registry.clone(), repository.clone());
-    let listed = blocking(move || registry.tags(&of, &page)).await?;
+    let listed = attempt(move || registry.tags(&of, &page)).await?;
     let body = json!({ "name": repository.as_str(), "tags": listed.names });
     let next = listed
         .next
@@ -29,7 +29,7 @@ pub(super) async fn tags(
 /// `GET /v2/_catalog`
 pub(super) async fn catalog(app: &App, page: Page) -> Result<Response<Body>, Failure> {
     let registry = app.registry.clone();
-    let listed = blocking(move || registry.repositories(&page)).await?;
+    let listed = attempt(move || registry.repositories(&page)).await?;
     let body = json!({ "repositories": listed.names });
     Ok(answer(
         &body,

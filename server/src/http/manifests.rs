@@ -9,7 +9,7 @@ use super::blobs::etag;
 use super::body::{Body, full};
 use super::failure::Failure;
 use super::reply::{self, value};
-use super::{App, blocking, receive};
+use super::{App, attempt, receive};
 
 /// `GET` and `HEAD`: what is stored is served, whatever the client says that it accepts.
 pub(super) async fn get(
@@ -19,7 +19,7 @@ pub(super) async fn get(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
     let registry = app.registry.clone();
-    let manifest = blocking(move || registry.manifest(&repository, &reference)).await?;
+    let manifest = attempt(move || registry.manifest(&repository, &reference)).await?;
     let mut response = if is_known(headers, &manifest.digest) {
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {
@@ -62,7 +62,7 @@ pub(super) async fn put(
     let declared = media_type(headers)?;
     let registry = app.registry.clone();
     let (into, at) = (repository.clone(), reference.clone());
-    let digest = blocking(move || registry.put_manifest(&into, &at, declared.as_deref(), &bytes));
+    let digest = attempt(move || registry.put_manifest(&into, &at, declared.as_deref(), &bytes));
     let digest = digest.await?;
     Ok(reply::created(
         &Endpoint::GetManifest {

@@ -153,13 +153,18 @@ async fn operate(
 }
 
 /// Runs what blocks on the disk where that is allowed.
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Failure>
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Failure::internal(&error))
+}
+
+/// The same, for what may fail in a way that needs no more said.
+async fn attempt<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Failure>
 where
     T: Send + 'static,
     E: Into<Failure> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(Into::into),
-        Err(error) => Err(Failure::internal(&error)),
-    }
+    blocking(work).await?.map_err(Into::into)
 }

@@ -11,7 +11,7 @@ use imgsync_oci::Code;
 use tokio::time::timeout;
 
 use super::failure::Failure;
-use super::{Patience, blocking};
+use super::{Patience, attempt};
 use crate::registry::{Append, Error};
 
 /// What is written at a time. While one batch is written the next one arrives.
@@ -82,7 +82,7 @@ async fn write(mut append: Append, batch: Vec<Bytes>) -> Result<Append, Failure>
     if batch.is_empty() {
         return Ok(append);
     }
-    blocking(move || {
+    attempt(move || {
         for bytes in &batch {
             append.write(bytes)?;
         }

@@ -11,7 +11,7 @@ use super::body::Body;
 use super::failure::Failure;
 use super::receive::{Ending, drain, receive};
 use super::reply::{self, value};
-use super::{App, blocking};
+use super::{App, attempt, blocking};
 use crate::registry::{Append, Error};
 
 /// The name of a session, for answers about it.
@@ -46,7 +46,7 @@ impl Session {
     /// A failure that tells where the session stands.
     fn failure(&self, code: Code, detail: &str, held: u64) -> Failure {
         let mut failure = Failure::new(code, detail);
-        failure.headers = self.headers(held);
+        *failure.headers = self.headers(held);
         failure
     }
 
@@ -55,7 +55,7 @@ impl Session {
         let held = error.held();
         let mut failure = Failure::from(error);
         if let Some(held) = held {
-            failure.headers = self.headers(held);
+            *failure.headers = self.headers(held);
         }
         failure
     }
@@ -116,7 +116,7 @@ pub(super) async fn start(
     }) = mount
     {
         let (registry, into, wanted) = (app.registry.clone(), repository.clone(), digest.clone());
-        if blocking(move || registry.mount(&into, &from, &wanted)).await? {
+        if attempt(move || registry.mount(&into, &from, &wanted)).await? {
             let at = Endpoint::GetBlob {
                 repository,
                 digest: digest.clone(),
@@ -125,7 +125,7 @@ pub(super) async fn start(
         }
     }
     let (registry, into) = (app.registry.clone(), repository.clone());
-    let id = blocking(move || registry.start_upload(&into)).await?;
+    let id = attempt(move || registry.start_upload(&into)).await?;
     let Some(digest) = digest else {
         return Ok(Session { repository, id }.answer(StatusCode::ACCEPTED, 0));
     };
@@ -133,7 +133,7 @@ pub(super) async fn start(
     let result = finish(app, repository, id, digest, headers, body).await;
     if result.is_err() {
         // The client knows of no session, so nobody would go on with it.
-        blocking(move || match registry.cancel_upload(&into, id) {
+        attempt(move || match registry.cancel_upload(&into, id) {
             Ok(()) | Err(Error::UploadUnknown(_)) => Ok(()),
             Err(error) => Err(error),
         })
@@ -156,7 +156,7 @@ pub(super) async fn status(
         id,
     };
     let registry = app.registry.clone();
-    let held = blocking(move || registry.upload_offset(&repository, id)).await?;
+    let held = attempt(move || registry.upload_offset(&repository, id)).await?;
     Ok(session.answer(StatusCode::NO_CONTENT, held))
 }
 
@@ -170,7 +170,7 @@ pub(super) async fn append(
 ) -> Result<Response<Body>, Failure> {
     let session = Session { repository, id };
     let mut append = take_in(app, &session, headers, body).await?;
-    let held = blocking(move || append.keep().map(|()| append.offset())).await?;
+    let held = attempt(move || append.keep().map(|()| append.offset())).await?;
     Ok(session.answer(StatusCode::ACCEPTED, held))
 }
 
@@ -186,7 +186,7 @@ pub(super) async fn finish(
     let session = Session { repository, id };
     let append = take_in(app, &session, headers, body).await?;
     let expected = digest.clone();
-    blocking(move || append.finish(&expected)).await?;
+    attempt(move || append.finish(&expected)).await?;
     let at = Endpoint::GetBlob {
         repository: session.repository,
         digest: digest.clone(),
@@ -205,8 +205,8 @@ pub(super) async fn cancel(
         id,
     };
     let registry = app.registry.clone();
-    let result = blocking(move || Ok::<_, Failure>(registry.cancel_upload(&repository, id)));
-    result.await?.map_err(|error| session.refused(error))?;
+    let cancelled = blocking(move || registry.cancel_upload(&repository, id)).await?;
+    cancelled.map_err(|error| session.refused(error))?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
@@ -232,7 +232,7 @@ async fn take_in(
         Ending::Broken => ("the body broke off", true),
         Ending::TooLong => ("the body is longer than its Content-Range", false),
     };
-    let held = blocking(move || {
+    let held = attempt(move || {
         if is_kept {
             append.keep()?;
         } else {
@@ -250,7 +250,7 @@ async fn begin(
 ) -> Result<(Append, Chunk), Failure> {
     let chunk = Chunk::read(headers)?;
     let (registry, Session { repository, id }) = (app.registry.clone(), session.clone());
-    let begun = blocking(move || Ok::<_, Failure>(registry.append(&repository, id, chunk.first)));
-    let append = begun.await?.map_err(|error| session.refused(error))?;
+    let begun = blocking(move || registry.append(&repository, id, chunk.first)).await?;
+    let append = begun.map_err(|error| session.refused(error))?;
     Ok((append, chunk))
 }

@@ -7,8 +7,6 @@ mod error;
 mod hold;
 mod lists;
 mod manifests;
-#[cfg(test)]
-mod tests;
 mod turns;
 mod uploads;
 
@@ -68,3 +66,6 @@ impl Registry {
         Ok(digest)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,314 @@
+//! The registry's rules, on a real disk; and on one that fails.
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use imgsync_oci::endpoint::{Page, UploadId};
+use imgsync_oci::{Digest, Reference, Repository, media};
+
+use super::{Error, Registry};
+use crate::store::{self, Store};
+
+fn repository() -> Repository {
+    "team/app".parse().unwrap()
+}
+
+fn tag() -> Reference {
+    "v1".parse().unwrap()
+}
+
+/// An image of one layer, all of it made from a word.
+struct Image {
+    config: Vec<u8>,
+    layer: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+impl Image {
+    fn of(word: &str) -> Self {
+        let config = format!("{{\"word\":\"{word}\"}}").into_bytes();
+        let layer = format!("the layer of {word}").into_bytes();
+        let descriptor = |media_type: &str, bytes: &[u8]| {
+            serde_json::json!({
+                "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len(),
+            })
+        };
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media::OCI_MANIFEST,
+            "config": descriptor(media::OCI_CONFIG, &config),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        });
+        let manifest = manifest.to_string().into_bytes();
+        Self {
+            config,
+            layer,
+            manifest,
+        }
+    }
+}
+
+fn push_blob(registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
+    let id = registry.start_upload(&repository())?;
+    let (start, end) = bytes.split_at(bytes.len() / 2);
+    let mut append = registry.append(&repository(), id, Some(0))?;
+    append.write(start)?;
+    append.keep()?;
+    drop(append);
+    let mut append = registry.append(&repository(), id, Some(start.len() as u64))?;
+    append.write(end)?;
+    append.finish(&Digest::of(bytes))
+}
+
+fn push_manifest(registry: &Registry, image: &Image) -> Result<(), Error> {
+    registry
+        .put_manifest(&repository(), &tag(), None, &image.manifest)
+        .map(|_| ())
+}
+
+/// Pushes as a client does; yields how many of the three steps were acknowledged.
+fn push(registry: &Registry, image: &Image) -> (usize, Result<(), Error>) {
+    let steps: [&dyn Fn() -> Result<(), Error>; 3] = [
+        &|| push_blob(registry, &image.layer),
+        &|| push_blob(registry, &image.config),
+        &|| push_manifest(registry, image),
+    ];
+    for (done, step) in steps.into_iter().enumerate() {
+        if let Err(error) = step() {
+            return (done, Err(error));
+        }
+    }
+    (3, Ok(()))
+}
+
+/// Whether a blob is there; if it is, it must be whole.
+fn has(registry: &Registry, bytes: &[u8]) -> bool {
+    let digest = Digest::of(bytes);
+    match registry.open_blob(&repository(), &digest) {
+        Ok(blob) => {
+            assert_eq!(
+                registry.blob_size(&repository(), &digest).unwrap(),
+                bytes.len() as u64
+            );
+            assert_eq!(blob.size(), bytes.len() as u64);
+            assert_eq!(blob.read(0, bytes.len()).unwrap(), bytes);
+            true
+        }
+        Err(Error::BlobUnknown(_)) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn tagged(registry: &Registry) -> Vec<u8> {
+    registry.manifest(&repository(), &tag()).unwrap().bytes
+}
+
+/// Pushes `new` over `old` while the disk fails as `fails` says, counting changes from 0; then
+/// looks at what a server on the same folder has. Yields how many changes were tried.
+fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> usize {
+    let root = tempfile::tempdir().unwrap();
+    let (old, new) = (Image::of("old"), Image::of("new"));
+    let registry = Registry::open(root.path()).unwrap();
+    push(&registry, &old).1.unwrap();
+    drop(registry);
+
+    // Opening is not to fail here.
+    let count = Arc::new(AtomicUsize::new(usize::MAX / 2));
+    let counter = Arc::clone(&count);
+    let permit = move || match fails(counter.fetch_add(1, Ordering::Relaxed)) {
+        true => Err(io::ErrorKind::StorageFull.into()),
+        false => Ok(()),
+    };
+    let registry = Registry::over(Store::open_tapped(root.path(), permit).unwrap());
+    count.store(0, Ordering::Relaxed);
+    let (acknowledged, result) = push(&registry, &new);
+    let changes = count.load(Ordering::Relaxed);
+    if let Err(error) = &result {
+        assert!(
+            matches!(error, Error::Store(store::Error::Full { .. })),
+            "{error}"
+        );
+    }
+    drop(registry);
+
+    let registry = Registry::open(root.path()).unwrap();
+    assert!(has(&registry, &old.layer) && has(&registry, &old.config));
+    assert!(has(&registry, &new.layer) || acknowledged < 1);
+    assert!(has(&registry, &new.config) || acknowledged < 2);
+    match acknowledged {
+        3 => assert_eq!(tagged(&registry), new.manifest),
+        _ => assert!(tagged(&registry) == old.manifest || tagged(&registry) == new.manifest),
+    }
+    if tagged(&registry) == new.manifest {
+        assert!(has(&registry, &new.layer) && has(&registry, &new.config));
+    }
+    let names = registry.repositories(&Page::default()).unwrap().names;
+    assert_eq!(names, ["team/app"]);
+    assert_eq!(
+        std::fs::read_dir(root.path().join("imgsync/tmp"))
+            .unwrap()
+            .count(),
+        0
+    );
+    // Trying again is safe.
+    push(&registry, &new).1.unwrap();
+    assert_eq!(tagged(&registry), new.manifest);
+    changes
+}
+
+/// Lets the n-th change fail, for every n that a push has; `fails` is asked with n and the count.
+fn push_with_every_failure(fails: fn(usize, usize) -> bool) {
+    let mut nth = 0;
+    while push_on_a_failing_disk(move |count| fails(nth, count)) > nth {
+        nth += 1;
+    }
+    assert!(nth > 60, "only {nth} changes were there to fail");
+}
+
+#[test]
+fn a_disk_that_fails_once_loses_nothing_acknowledged_and_shows_nothing_half_made() {
+    push_with_every_failure(|nth, count| count == nth);
+}
+
+#[test]
+fn a_disk_that_fails_for_good_loses_nothing_acknowledged_and_shows_nothing_half_made() {
+    push_with_every_failure(|nth, count| (nth..usize::MAX / 4).contains(&count));
+}
+
+/// Replaces what a blob's file says.
+fn damage(root: &Path, digest: &Digest, bytes: &[u8]) {
+    let hex = digest.hex();
+    let blobs = root.join("docker/registry/v2/blobs/sha256");
+    let path = blobs.join(&hex[..2]).join(hex).join("data");
+    assert!(path.exists());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damaged_content_counts_as_absent_and_the_next_push_mends_it() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let image = Image::of("word");
+    push(&registry, &image).1.unwrap();
+    let layer = Digest::of(&image.layer);
+    // Nothing left of it.
+    damage(root.path(), &layer, b"");
+    assert!(!has(&registry, &image.layer));
+    push(&registry, &image).1.unwrap();
+    assert!(has(&registry, &image.layer));
+    // Some of it left, which only a manifest's size tells.
+    damage(root.path(), &layer, &image.layer[..3]);
+    let error = push_manifest(&registry, &image).unwrap_err();
+    assert!(matches!(&error, Error::ChildrenUnknown(missing) if *missing == [layer.clone()]));
+    assert!(!has(&registry, &image.layer));
+    push(&registry, &image).1.unwrap();
+    // A manifest that is not what it should be.
+    for bytes in [&b""[..], &image.manifest[1..]] {
+        damage(root.path(), &Digest::of(&image.manifest), bytes);
+        let error = registry.manifest(&repository(), &tag()).err().unwrap();
+        assert!(matches!(error, Error::ManifestUnknown(_)));
+        push_manifest(&registry, &image).unwrap();
+        assert_eq!(tagged(&registry), image.manifest);
+    }
+    // Links that say nothing.
+    let repositories = root.path().join("docker/registry/v2/repositories/team/app");
+    let hex = layer.hex();
+    std::fs::write(repositories.join(format!("_layers/sha256/{hex}/link")), b"").unwrap();
+    std::fs::write(
+        repositories.join("_manifests/tags/v1/current/link"),
+        b"sha256:",
+    )
+    .unwrap();
+    assert!(!has(&registry, &image.layer));
+    let error = registry.manifest(&repository(), &tag()).err().unwrap();
+    assert!(matches!(error, Error::ManifestUnknown(_)));
+    push(&registry, &image).1.unwrap();
+    assert!(has(&registry, &image.layer));
+    assert_eq!(tagged(&registry), image.manifest);
+}
+
+#[test]
+fn a_healthy_blob_survives_a_manifest_that_lies_about_its_size() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let image = Image::of("word");
+    push(&registry, &image).1.unwrap();
+    let mut lie: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    lie["layers"][0]["size"] = 1.into();
+    let lie = lie.to_string();
+    let error = registry
+        .put_manifest(&repository(), &tag(), None, lie.as_bytes())
+        .unwrap_err();
+    assert!(matches!(error, Error::ChildrenUnknown(_)));
+    assert!(has(&registry, &image.layer));
+    assert_eq!(tagged(&registry), image.manifest);
+}
+
+#[test]
+fn the_empty_blob_is_a_blob() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    assert!(!has(&registry, b""));
+    push_blob(&registry, b"").unwrap();
+    assert!(has(&registry, b""));
+}
+
+#[test]
+fn a_sha512_link_of_a_stock_registry_is_read_by_its_content() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    push_blob(&registry, b"content").unwrap();
+    let digest = Digest::of_with(imgsync_oci::Algorithm::Sha512, b"content");
+    let unknown = registry.blob_size(&repository(), &digest).unwrap_err();
+    assert!(matches!(unknown, Error::BlobUnknown(_)));
+    let folder = root
+        .path()
+        .join("docker/registry/v2/repositories/team/app/_layers/sha512");
+    let folder = folder.join(digest.hex());
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("link"), Digest::of(b"content").to_string()).unwrap();
+    assert_eq!(registry.blob_size(&repository(), &digest).unwrap(), 7);
+    let other: Repository = "other".parse().unwrap();
+    assert!(registry.mount(&other, &repository(), &digest).unwrap());
+    assert_eq!(
+        registry
+            .open_blob(&other, &digest)
+            .unwrap()
+            .read(0, 7)
+            .unwrap(),
+        b"content"
+    );
+}
+
+#[test]
+fn one_writer_at_a_time() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let id = registry.start_upload(&repository()).unwrap();
+    let mut first = registry.append(&repository(), id, None).unwrap();
+    first.write(b"abc").unwrap();
+    assert!(!first.wanted().load(Ordering::Relaxed));
+    let second = registry.append(&repository(), id, Some(0)).err().unwrap();
+    assert!(matches!(second, Error::UploadBusy { held: 0 }), "{second}");
+    assert!(first.wanted().load(Ordering::Relaxed));
+    let cancel = registry.cancel_upload(&repository(), id).unwrap_err();
+    assert!(matches!(cancel, Error::UploadBusy { .. }), "{cancel}");
+    first.keep().unwrap();
+    drop(first);
+    let late = registry.append(&repository(), id, Some(0)).err().unwrap();
+    assert!(matches!(late, Error::WrongOffset { held: 3 }), "{late}");
+    registry
+        .append(&repository(), id, Some(3))
+        .unwrap()
+        .finish(&Digest::of(b"abc"))
+        .unwrap();
+    assert!(has(&registry, b"abc"));
+    let gone = registry.append(&repository(), id, Some(3)).err().unwrap();
+    assert!(matches!(gone, Error::UploadUnknown(_)), "{gone}");
+    let nobody = registry
+        .cancel_upload(&repository(), UploadId::random())
+        .unwrap_err();
+    assert!(matches!(nobody, Error::UploadUnknown(_)), "{nobody}");
+}

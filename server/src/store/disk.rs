@@ -20,7 +20,7 @@ pub(super) type Tap = std::sync::Arc<dyn Fn(&Change<'_>) -> io::Result<()> + Sen
 
 /// A change to the disk, as the tests see it.
 #[derive(Debug)]
-#[cfg_attr(not(test), allow(dead_code, reason = "read by the tests' tap only"))]
+#[allow(dead_code, reason = "read by taps only")]
 pub(super) enum Change<'a> {
     MakeFolder(&'a Path),
     Create(&'a Path),
@@ -153,20 +153,24 @@ impl Disk {
         Ok(Some(names))
     }
 
-    /// Takes the lock of a file, made where it is missing, until the file is dropped; `None` where
-    /// another process has it.
-    pub(super) fn lock(&self, path: &Path) -> io::Result<Option<fs::File>> {
+    /// Takes the lock of a file, made where it is missing; `None` where another process has it.
+    pub(super) fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
         let file = fs::File::options()
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Lock { _file: file })),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// A lock, held until it is dropped.
+pub(super) struct Lock {
+    _file: fs::File,
 }
 
 /// An open file.
@@ -184,11 +188,13 @@ impl File {
             offset,
             bytes,
         };
-        if let Err(error) = self.disk.permit(&change) {
+        let permitted = self.disk.permit(&change);
+        #[cfg(test)]
+        if permitted.is_err() {
             // What a full disk does: some of it is written.
             self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
-            return Err(error);
         }
+        permitted?;
         self.file.write_all_at(bytes, offset)
     }
 

@@ -11,8 +11,6 @@ mod keys;
 mod lists;
 mod small;
 mod state;
-#[cfg(test)]
-mod tests;
 mod uploads;
 
 use std::path::Path;
@@ -36,7 +34,7 @@ pub(crate) struct Store {
     keys: Keys,
     folders: Folders,
     /// Keeps other servers off the folder for as long as it is open.
-    _lock: std::fs::File,
+    _lock: disk::Lock,
 }
 
 impl Store {
@@ -82,5 +80,20 @@ impl Store {
     /// A path that nothing has yet, for a file in the making.
     fn temporary(&self) -> std::path::PathBuf {
         self.keys.temporary().join(UploadId::random().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+impl Store {
+    /// A store whose every change to the disk goes through `permit` first.
+    pub(crate) fn open_tapped(
+        root: &Path,
+        permit: impl Fn() -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let tap = std::sync::Arc::new(move |_: &disk::Change<'_>| permit());
+        Self::open_on(Disk::tapped(tap), root)
     }
 }

@@ -1,1 +1,312 @@
+//! What any store must do, tried on a real disk.
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use imgsync_oci::endpoint::UploadId;
+use imgsync_oci::{Algorithm, Digest, Repository, Tag};
+
+use super::disk::{Change, Disk};
+use super::{Error, Key, List, Store};
+
+fn repository() -> Repository {
+    "team/app".parse().unwrap()
+}
+
+fn session(store: &Store) -> UploadId {
+    let id = UploadId::random();
+    store.open_upload(&repository(), id).unwrap();
+    id
+}
+
+/// Appends and keeps; yields how much the session holds then.
+fn append(store: &Store, id: UploadId, bytes: &[u8]) -> u64 {
+    let mut upload = store.append(&repository(), id).unwrap().unwrap();
+    store.write(&mut upload, bytes).unwrap();
+    store.keep(&mut upload).unwrap();
+    upload.kept()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path.to_str().unwrap().to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn what_was_kept_is_there_after_a_restart_and_what_was_not_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let id = session(&store);
+    assert_eq!(append(&store, id, b"kept, "), 6);
+    let mut upload = store.append(&repository(), id).unwrap().unwrap();
+    store.write(&mut upload, b"never kept").unwrap();
+    drop((upload, store));
+
+    let store = Store::open(root.path()).unwrap();
+    assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(6));
+    assert_eq!(append(&store, id, b"and on"), 12);
+    let upload = store.append(&repository(), id).unwrap().unwrap();
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let digest = store.upload_digest(&upload, algorithm).unwrap();
+        assert_eq!(digest, Digest::of_with(algorithm, b"kept, and on"));
+    }
+    let digest = Digest::of(b"kept, and on");
+    store
+        .commit(
+            &upload,
+            &digest,
+            &[(Key::Layer(&repository(), &digest), b"x")],
+        )
+        .unwrap();
+    assert!(store.cancel_upload(&repository(), id).unwrap());
+    assert!(!store.cancel_upload(&repository(), id).unwrap());
+    assert_eq!(
+        store.get(Key::Blob(&digest), 100).unwrap().unwrap(),
+        b"kept, and on"
+    );
+    assert_eq!(
+        store
+            .get(Key::Layer(&repository(), &digest), 100)
+            .unwrap()
+            .unwrap(),
+        b"x"
+    );
+    assert_eq!(store.upload_offset(&repository(), id).unwrap(), None);
+    // The blob, its link, and our lock.
+    assert_eq!(files(root.path()).len(), 3);
+}
+
+#[test]
+fn a_tail_that_a_power_cut_made_up_is_cut_off() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let id = session(&store);
+    append(&store, id, b"true");
+    let data = store.keys.upload_data(&repository(), id);
+    std::fs::write(&data, b"true\0\0\0\0").unwrap();
+    assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(4));
+    let upload = store.append(&repository(), id).unwrap().unwrap();
+    assert_eq!(
+        (upload.kept(), std::fs::read(&data).unwrap()),
+        (4, b"true".to_vec())
+    );
+    assert_eq!(
+        store.upload_digest(&upload, Algorithm::Sha256).unwrap(),
+        Digest::of(b"true")
+    );
+}
+
+#[test]
+fn a_session_without_our_state_goes_on_from_its_bytes() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    // What a stock registry leaves of an upload in its middle.
+    let id = UploadId::random();
+    let folder = store.keys.upload(&repository(), id);
+    std::fs::create_dir_all(folder.join("hashstates/sha256")).unwrap();
+    std::fs::write(folder.join("hashstates/sha256/5"), b"state").unwrap();
+    std::fs::write(folder.join("startedat"), b"2026-11-21T22:30:36Z").unwrap();
+    assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(0));
+    std::fs::write(folder.join("data"), b"stock").unwrap();
+    assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(5));
+    assert_eq!(append(&store, id, b" and ours"), 14);
+    // A state that is damaged, and one that speaks of more than there is.
+    let state = store.keys.upload_state(id);
+    for bad in [&b""[..], b"{", &std::fs::read(&state).unwrap()] {
+        std::fs::write(&state, bad).unwrap();
+        std::fs::write(folder.join("data"), b"stock").unwrap();
+        let upload = store.append(&repository(), id).unwrap().unwrap();
+        let digest = store.upload_digest(&upload, Algorithm::Sha256).unwrap();
+        assert_eq!((upload.kept(), digest), (5, Digest::of(b"stock")));
+    }
+    assert!(store.cancel_upload(&repository(), id).unwrap());
+    assert_eq!(store.upload_offset(&repository(), id).unwrap(), None);
+}
+
+#[test]
+fn a_session_is_found_only_in_its_repository() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let id = session(&store);
+    let other: Repository = "team/other".parse().unwrap();
+    assert_eq!(store.upload_offset(&other, id).unwrap(), None);
+    assert!(store.append(&other, id).unwrap().is_none());
+    assert!(!store.cancel_upload(&other, id).unwrap());
+    assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(0));
+}
+
+#[test]
+fn when_the_disk_is_full_an_upload_gives_back_what_it_took() {
+    let root = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let tap = {
+        let full = Arc::clone(&full);
+        move |change: &Change<'_>| match change {
+            Change::Write { .. } if full.load(Ordering::Relaxed) => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    };
+    let store = Store::open_on(Disk::tapped(Arc::new(tap)), root.path()).unwrap();
+    let id = session(&store);
+    append(&store, id, b"first");
+    full.store(true, Ordering::Relaxed);
+    let mut upload = store.append(&repository(), id).unwrap().unwrap();
+    let error = store.write(&mut upload, b"second").unwrap_err();
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    assert_eq!(upload.offset(), 5);
+    let data = store.keys.upload_data(&repository(), id);
+    assert_eq!(std::fs::read(&data).unwrap(), b"first");
+    // The bytes fit, what we say about them does not.
+    full.store(false, Ordering::Relaxed);
+    store.write(&mut upload, b"second").unwrap();
+    full.store(true, Ordering::Relaxed);
+    assert!(matches!(
+        store.keep(&mut upload).unwrap_err(),
+        Error::Full { .. }
+    ));
+    assert_eq!(
+        (upload.offset(), std::fs::read(&data).unwrap()),
+        (5, b"first".to_vec())
+    );
+    assert!(
+        store
+            .open_upload(&repository(), UploadId::random())
+            .is_err()
+    );
+    drop(upload);
+    full.store(false, Ordering::Relaxed);
+    assert_eq!(append(&store, id, b", third"), 12);
+    store.cancel_upload(&repository(), id).unwrap();
+    assert_eq!(files(root.path()).len(), 1, "more than our lock");
+}
+
+#[test]
+fn a_failed_put_leaves_the_old_and_no_trace() {
+    let root = tempfile::tempdir().unwrap();
+    let repository = repository();
+    let v1: Tag = "v1".parse().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    store
+        .put(Key::TagCurrent(&repository, &v1), b"old")
+        .unwrap();
+    drop(store);
+    let before = files(root.path());
+    for failing in 0..4 {
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let armed = Arc::new(AtomicBool::new(false));
+        let is_armed = Arc::clone(&armed);
+        let permit = move || {
+            if is_armed.load(Ordering::Relaxed) && count.fetch_add(1, Ordering::Relaxed) == failing
+            {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        };
+        let store = Store::open_tapped(root.path(), permit).unwrap();
+        armed.store(true, Ordering::Relaxed);
+        // Create, write, sync, rename.
+        assert!(
+            store
+                .put(Key::TagCurrent(&repository, &v1), b"new")
+                .is_err()
+        );
+        assert_eq!(
+            store
+                .get(Key::TagCurrent(&repository, &v1), 9)
+                .unwrap()
+                .unwrap(),
+            b"old"
+        );
+        drop(store);
+        assert_eq!(files(root.path()), before, "failing change {failing}");
+    }
+}
+
+#[test]
+fn folders_made_for_something_that_failed_are_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let tap = |change: &Change<'_>| match change {
+        Change::Rename { to, .. } if to.ends_with("link") => Err(io::ErrorKind::StorageFull.into()),
+        Change::MakeFolder(path) if path.ends_with("tags") => {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        _ => Ok(()),
+    };
+    let store = Store::open_on(Disk::tapped(Arc::new(tap)), root.path()).unwrap();
+    let (repository, digest) = (repository(), Digest::of(b"x"));
+    let tag: Tag = "v1".parse().unwrap();
+    for key in [
+        Key::Revision(&repository, &digest),
+        Key::TagCurrent(&repository, &tag),
+        Key::Layer(&repository, &digest),
+    ] {
+        assert!(store.put(key, b"x").is_err());
+        assert!(!store.has_repository(&repository).unwrap());
+        assert!(!root.path().join("docker").exists());
+    }
+}
+
+#[test]
+fn a_second_server_is_kept_off_and_leftovers_go_at_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    assert!(matches!(
+        Store::open(root.path()),
+        Err(Error::Locked { .. })
+    ));
+    let leftover = store.temporary();
+    std::fs::write(&leftover, b"half").unwrap();
+    drop(store);
+    drop(Store::open(root.path()).unwrap());
+    assert!(!leftover.exists());
+}
+
+#[test]
+fn repositories_are_listed_in_the_order_of_their_names() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let names = [
+        "a", "a-b", "a-b/c", "a.c", "a/b", "a/b/c/d", "a0", "b/x", "c",
+    ];
+    for name in names {
+        let repository: Repository = name.parse().unwrap();
+        store
+            .put(Key::Revision(&repository, &Digest::of(b"x")), b"x")
+            .unwrap();
+    }
+    // Neither has a manifest.
+    let digest = Digest::of(b"y");
+    store
+        .put(Key::Layer(&"only/layers".parse().unwrap(), &digest), b"x")
+        .unwrap();
+    session(&store);
+    for (start, after) in names.iter().enumerate() {
+        let rest: Vec<&str> = names[start + 1..].to_vec();
+        assert_eq!(
+            store.list(List::Repositories, after, 100).unwrap(),
+            rest,
+            "after {after}"
+        );
+        let two: Vec<&str> = rest.into_iter().take(2).collect();
+        assert_eq!(
+            store.list(List::Repositories, after, 2).unwrap(),
+            two,
+            "after {after}"
+        );
+    }
+    assert_eq!(store.list(List::Repositories, "", 100).unwrap(), names);
+    assert_eq!(store.list(List::Repositories, "a/a", 1).unwrap(), ["a/b"]);
+    assert_eq!(store.list(List::Repositories, "d", 1).unwrap(), [""; 0]);
+}
