@@ -190,3 +190,66 @@ pub(super) fn drain(headers: &HeaderMap, mut body: Incoming) {
         }
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::StreamExt as _;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        quiet: Duration::from_secs(60),
+        wanted: Duration::from_secs(5),
+    };
+
+    fn body_of(parts: Vec<Bytes>) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let frames = parts.into_iter().map(|part| Ok(Frame::data(part)));
+        StreamBody::new(futures::stream::iter(frames))
+    }
+
+    /// Sends one byte and then nothing, for ever.
+    fn stalled() -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let one = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"x")))]);
+        StreamBody::new(one.chain(futures::stream::pending()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_says_nothing_is_broken_off_sooner_when_another_waits() {
+        for (is_wanted, seconds) in [(false, 60), (true, 5)] {
+            let wanted = AtomicBool::new(is_wanted);
+            let began = tokio::time::Instant::now();
+            let (batch, ending) = gather(&mut stalled(), &mut None, &wanted, PATIENCE).await;
+            assert_eq!((batch.len(), ending), (1, Some(Ending::Broken)));
+            assert_eq!(began.elapsed().as_secs(), seconds);
+        }
+    }
+
+    #[tokio::test]
+    async fn batches_are_bounded_by_bytes_and_by_frames() {
+        let nobody = AtomicBool::new(false);
+        let large = Bytes::from(vec![0; BATCH_BYTES / 2]);
+        let mut body = body_of(vec![large.clone(), large.clone(), large]);
+        let (batch, ending) = gather(&mut body, &mut None, &nobody, PATIENCE).await;
+        assert_eq!((batch.len(), ending), (2, None));
+        let (batch, ending) = gather(&mut body, &mut None, &nobody, PATIENCE).await;
+        assert_eq!((batch.len(), ending), (1, Some(Ending::Complete)));
+        let mut body = body_of(vec![Bytes::from_static(b"x"); BATCH_FRAMES + 1]);
+        let (batch, ending) = gather(&mut body, &mut None, &nobody, PATIENCE).await;
+        assert_eq!((batch.len(), ending), (BATCH_FRAMES, None));
+    }
+
+    #[tokio::test]
+    async fn more_than_announced_is_too_long() {
+        let nobody = AtomicBool::new(false);
+        for (announced, ending) in [(5, Ending::TooLong), (6, Ending::Complete)] {
+            let parts = vec![Bytes::from_static(b"abc"), Bytes::from_static(b"def")];
+            let (mut body, mut room) = (body_of(parts), Some(announced));
+            let gathered = gather(&mut body, &mut room, &nobody, PATIENCE).await;
+            assert_eq!(gathered.1, Some(ending));
+        }
+    }
+}

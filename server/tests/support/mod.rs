@@ -1,0 +1,266 @@
+//! A real server in a folder of its own, and requests to it.
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use imgsync_oci::{Digest, Fault, fault, media};
+use reqwest::{Client, Response, StatusCode};
+
+/// A server process. It ends with the test.
+pub(crate) struct Server {
+    process: Child,
+    root: PathBuf,
+    /// `127.0.0.1:port`
+    pub(crate) address: String,
+}
+
+impl Server {
+    /// Starts a server on a folder and waits until it listens.
+    pub(crate) fn start(root: &Path) -> Self {
+        let mut process = command(root).spawn().unwrap();
+        let stdout = process.stdout.take().unwrap();
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("imgsync-server listening on http://");
+        let address = address.unwrap_or_else(|| panic!("not a listening line: {line:?}"));
+        Self {
+            process,
+            root: root.to_owned(),
+            address: address.trim().to_owned(),
+        }
+    }
+
+    /// Ends the server without any warning, and starts another on the same folder.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        *self = Self::start(&self.root.clone());
+    }
+
+    /// Asks the server to end.
+    pub(crate) fn terminate(&mut self) {
+        let kill = Command::new("kill")
+            .arg(self.process.id().to_string())
+            .status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
+    }
+
+    /// The address of a path, or of a `Location`, which must be relative.
+    pub(crate) fn url(&self, path: &str) -> String {
+        assert!(path.starts_with('/'), "not relative: {path}");
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Opens an upload session; yields its `Location`.
+    pub(crate) async fn start_upload(&self, repository: &str) -> String {
+        let url = self.url(&format!("/v2/{repository}/blobs/uploads/"));
+        let response = client().post(url).send().await.unwrap();
+        assert_eq!(response.status(), 202);
+        assert_offset(&response, 0);
+        header(&response, "location")
+    }
+
+    /// Sends a chunk.
+    pub(crate) async fn patch(&self, location: &str, first: u64, bytes: &[u8]) -> Response {
+        let range = format!("{first}-{}", first + bytes.len() as u64 - 1);
+        let request = client()
+            .patch(self.url(location))
+            .header("content-range", range);
+        request.body(bytes.to_vec()).send().await.unwrap()
+    }
+
+    /// Ends a session with the last bytes, if any.
+    pub(crate) async fn put(&self, location: &str, digest: &Digest, bytes: &[u8]) -> Response {
+        let url = self.url(&format!("{location}?digest={digest}"));
+        client().put(url).body(bytes.to_vec()).send().await.unwrap()
+    }
+
+    /// How much a session holds, as it says itself.
+    pub(crate) async fn offset(&self, location: &str) -> u64 {
+        let response = client().get(self.url(location)).send().await.unwrap();
+        assert_eq!(response.status(), 204);
+        header(&response, "imgsync-upload-offset").parse().unwrap()
+    }
+
+    /// Waits until the server has seen that somebody writes to a session. Asks with a chunk that
+    /// fits nowhere.
+    pub(crate) async fn wait_until_busy(&self, location: &str) {
+        loop {
+            let response = self.patch(location, 1 << 60, b"x").await;
+            let faults = faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+            if faults[0]
+                .detail
+                .as_str()
+                .unwrap()
+                .contains("another request")
+            {
+                return;
+            }
+        }
+    }
+
+    /// Pushes a blob with one request.
+    pub(crate) async fn push_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        let url = self.url(&format!("/v2/{repository}/blobs/uploads/?digest={digest}"));
+        let response = client()
+            .post(url)
+            .body(bytes.to_vec())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 201);
+        assert_eq!(
+            header(&response, "docker-content-digest"),
+            digest.to_string()
+        );
+        digest
+    }
+
+    /// Asks for anything.
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        client().get(self.url(path)).send().await.unwrap()
+    }
+
+    /// Asks for anything's headers.
+    pub(crate) async fn head(&self, path: &str) -> Response {
+        client().head(self.url(path)).send().await.unwrap()
+    }
+
+    /// Sends a manifest under a tag or digest.
+    pub(crate) async fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Response {
+        let url = self.url(&format!("/v2/{repository}/manifests/{reference}"));
+        let request = client().put(url).header("content-type", media_type);
+        request.body(bytes.to_vec()).send().await.unwrap()
+    }
+
+    /// Pushes a small image and yields its manifest.
+    pub(crate) async fn push_image(
+        &self,
+        repository: &str,
+        reference: &str,
+        word: &str,
+    ) -> Vec<u8> {
+        let config = format!("{{\"word\":\"{word}\"}}");
+        let layer = format!("the layer of {word}");
+        self.push_blob(repository, config.as_bytes()).await;
+        self.push_blob(repository, layer.as_bytes()).await;
+        let manifest = manifest(config.as_bytes(), &[layer.as_bytes()]);
+        let response = self.put_manifest(repository, reference, media::OCI_MANIFEST, &manifest);
+        assert_eq!(response.await.status(), 201);
+        manifest
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The program, about to serve a folder on a free port.
+pub(crate) fn command(root: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
+    command
+        .args(["serve", "--addr", "127.0.0.1:0", "--root"])
+        .arg(root);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+/// A client that goes straight to loopback, whatever the environment says.
+pub(crate) fn client() -> Client {
+    Client::builder().no_proxy().build().unwrap()
+}
+
+/// An image manifest over a config and layers.
+pub(crate) fn manifest(config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
+    let layer = |bytes: &&[u8]| descriptor("application/vnd.oci.image.layer.v1.tar", bytes);
+    serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::OCI_MANIFEST,
+        "config": descriptor(media::OCI_CONFIG, config),
+        "layers": layers.iter().map(layer).collect::<Vec<_>>(),
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// A descriptor of content.
+pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
+    serde_json::json!({
+        "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len(),
+    })
+}
+
+/// A header's value; empty where there is none.
+pub(crate) fn header(response: &Response, name: &str) -> String {
+    let value = response.headers().get(name);
+    value
+        .map(|value| value.to_str().unwrap().to_owned())
+        .unwrap_or_default()
+}
+
+/// What every answer about a session says.
+pub(crate) fn assert_offset(response: &Response, offset: u64) {
+    assert_eq!(
+        header(response, "imgsync-upload-offset"),
+        offset.to_string()
+    );
+    assert_eq!(
+        header(response, "range"),
+        format!("0-{}", offset.saturating_sub(1))
+    );
+    let location = header(response, "location");
+    assert!(
+        location.ends_with(&header(response, "docker-upload-uuid")),
+        "{location}"
+    );
+}
+
+/// Checks an error answer, all of it, and yields its faults.
+pub(crate) async fn faults(response: Response, status: StatusCode, code: &str) -> Vec<Fault> {
+    assert_eq!(response.status(), status);
+    assert_eq!(header(&response, "content-type"), "application/json");
+    assert_eq!(
+        header(&response, "docker-distribution-api-version"),
+        "registry/2.0"
+    );
+    let body = response.bytes().await.unwrap();
+    let faults = fault::parse_body(&body);
+    assert!(!faults.is_empty(), "{body:?}");
+    for fault in &faults {
+        assert_eq!(fault.code, code, "{fault}");
+        assert!(!fault.message.is_empty());
+    }
+    faults
+}
+
+/// Bytes that look like nothing, always the same for a length.
+pub(crate) fn bytes(len: usize) -> Vec<u8> {
+    let mut state = len as u64 + 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
