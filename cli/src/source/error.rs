@@ -194,8 +194,8 @@ impl Error {
             }
             Self::Mismatch { .. } => "the source is damaged: export or build the image again",
             Self::Missing { .. } => {
-                "if it is of a platform that was never pulled here, export the platform that is: \
-                 docker save --platform"
+                "the source is incomplete; of an image that was pulled for one platform only, docker \
+                 save --platform exports that one"
             }
             Self::TooLarge { .. } => return None,
             Self::Ambiguous { .. } | Self::NotThere { .. } => {

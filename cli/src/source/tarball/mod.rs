@@ -3,14 +3,16 @@
 //! The library's own iterator takes a name of any length into memory, takes a missing end for the
 //! end, and does not tell where it stands; so only its reading of header fields is used here.
 
+mod input;
 mod name;
 mod pax;
 
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 
 use tar::Header;
 
 use super::Error;
+pub(super) use input::{Input, Seekable, Stream, fill};
 pub(super) use name::{key, link_key};
 
 const BLOCK_BYTES: u64 = 512;
@@ -23,64 +25,6 @@ const MAX_ENTRIES: usize = 100_000;
 const MAX_NAMES_BYTES: usize = 8 * 1024 * 1024;
 /// How much of an error message in place of a header is read.
 const MAX_MESSAGE_BYTES: u64 = 16 * 1024;
-
-/// What an archive is read from: a file skips bodies by seeking, a stream by reading.
-pub(super) trait Input: Read {
-    /// Moves on by `len` bytes.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] where there are fewer.
-    fn skip(&mut self, len: u64) -> io::Result<()>;
-}
-
-/// A file of known size.
-pub(super) struct Seekable<F> {
-    file: io::BufReader<F>,
-    left: u64,
-}
-
-impl<F: Read + Seek> Seekable<F> {
-    /// Reads `file` from its start; it has `size` bytes.
-    pub(super) fn new(file: F, size: u64) -> Self {
-        let file = io::BufReader::with_capacity(4096, file);
-        Self { file, left: size }
-    }
-}
-
-impl<F: Read> Read for Seekable<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.file.read(buffer)?;
-        self.left = self.left.saturating_sub(len as u64);
-        Ok(len)
-    }
-}
-
-impl<F: Read + Seek> Input for Seekable<F> {
-    fn skip(&mut self, len: u64) -> io::Result<()> {
-        let beyond = io::ErrorKind::UnexpectedEof;
-        self.left = self.left.checked_sub(len).ok_or(beyond)?;
-        self.file
-            .seek_relative(i64::try_from(len).map_err(|_| beyond)?)
-    }
-}
-
-/// Bytes that come once.
-pub(super) struct Stream<R>(pub(super) R);
-
-impl<R: Read> Read for Stream<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl<R: Read> Input for Stream<R> {
-    fn skip(&mut self, len: u64) -> io::Result<()> {
-        match io::copy(&mut self.0.by_ref().take(len), &mut io::sink())? {
-            skipped if skipped == len => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
 
 /// One entry of an archive.
 #[derive(Debug)]
@@ -418,20 +362,6 @@ impl<I: Read> Read for Body<'_, I> {
             }
         }
     }
-}
-
-/// Reads until `buffer` is full or the input ends; yields how much.
-pub(super) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match input.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(len) => filled += len,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// Whether a header's checksum is right: the sum of its bytes, with its own field as spaces.
