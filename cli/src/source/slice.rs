@@ -154,21 +154,23 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn slices() -> Vec<Slice> {
+    fn slices() -> (Vec<Slice>, tempfile::TempPath) {
         let mut named = tempfile::NamedTempFile::new().unwrap();
         named.write_all(b"0123456789").unwrap();
         let open = Arc::new(named.reopen().unwrap());
-        let path = named.into_temp_path().keep().unwrap();
-        vec![
+        let path = named.into_temp_path();
+        let slices = vec![
             Slice::memory(Bytes::from_static(b"0123456789")),
             Slice::part(&open, 0, 10),
-            Slice::whole(path, 10),
-        ]
+            Slice::whole(path.to_path_buf(), 10),
+        ];
+        (slices, path)
     }
 
     #[test]
     fn every_place_reads_alike_and_again() {
-        for slice in slices() {
+        let (slices, _path) = slices();
+        for slice in slices {
             assert_eq!(slice.len(), 10);
             for _ in 0..2 {
                 assert_eq!(&slice.bytes().unwrap()[..], b"0123456789");
