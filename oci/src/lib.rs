@@ -5,6 +5,7 @@
 pub mod client;
 pub mod digest;
 pub mod endpoint;
+pub mod ext;
 pub mod fault;
 mod invalid;
 pub mod manifest;
