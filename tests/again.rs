@@ -35,12 +35,12 @@ impl Stage {
         }
     }
 
-    /// Pushes, and yields every request that it took.
-    fn push(&self, image: &str, name: &str) -> Vec<Request> {
+    /// Pushes, and yields every request that it took, and the line at the end.
+    fn push(&self, image: &str, name: &str) -> (Vec<Request>, String) {
         let relay = Relay::start(self.server.address(), Cut::Never);
         let remote = format!("{}/{name}", relay.address());
-        self.imgsync.push(image, &remote).succeeded();
-        relay.requests()
+        let outcome = self.imgsync.push(image, &remote).succeeded();
+        (relay.requests(), outcome.stdout)
     }
 
     fn blobs(&self, name: &str) -> BTreeSet<(String, u64)> {
@@ -58,8 +58,9 @@ impl Stage {
             if forget {
                 self.imgsync.forget();
             }
-            let requests = self.push(image, name);
+            let (requests, line) = self.push(image, name);
             assert_no_blob(&requests);
+            assert!(line.contains(": sent 0 B, saved "), "{line}");
             // A handful, not one per layer and try.
             assert!(requests.len() <= 12, "{}", shown(&requests));
             assert_eq!(check::at_registry(self.server.address(), name), before);
@@ -72,7 +73,7 @@ impl Stage {
         if forget {
             self.imgsync.forget();
         }
-        let requests = self.push(image, "app:v2");
+        let (requests, _) = self.push(image, "app:v2");
         let after = self.blobs("app:v2");
         let new: Vec<_> = after.difference(&before).cloned().collect();
         assert_eq!(new.len(), 2, "the last layer and the config: {new:?}");
@@ -207,7 +208,7 @@ fn an_unchanged_image_opens_no_layer() {
         let path = layout.join(image::blob_name(&blob));
         std::fs::write(path, vec![0; blob.len()]).expect("the blob");
     }
-    assert_no_blob(&stage.push(text(&layout), "layout:v1"));
+    assert_no_blob(&stage.push(text(&layout), "layout:v1").0);
 
     let path = as_archive(&image, stage.scratch.path("archive"));
     stage.push(text(&path), "archive:v1");
@@ -218,5 +219,5 @@ fn an_unchanged_image_opens_no_layer() {
         }
     }
     archive::write_tar(&entries, &path);
-    assert_no_blob(&stage.push(text(&path), "archive:v1"));
+    assert_no_blob(&stage.push(text(&path), "archive:v1").0);
 }

@@ -74,6 +74,11 @@ impl Stage {
         self.imgsync.push(text(path), &remote)
     }
 
+    fn push_on_stdin(&self, path: &Path) -> Outcome {
+        let remote = format!("{}/bad:v1", self.address());
+        self.imgsync.push_file_on_stdin(path, &remote)
+    }
+
     /// Nothing has happened: the folder is as it was, and the good image is there.
     fn assert_unharmed(&self) {
         store::assert_unchanged(&self.before, self.server.root());
@@ -137,9 +142,9 @@ fn a_truncated_archive_is_the_sources_fault() {
                 let what = format!("{form} {order}, the first {cut} of {} bytes", whole.len());
                 eprintln!("{what}");
                 stage.push(&path).failed(SOURCE, &["error: source"]);
-                let remote = format!("{}/bad:v1", stage.address());
-                let on_stdin = stage.imgsync.push_file_on_stdin(&path, &remote);
-                on_stdin.failed(SOURCE, &["error: source"]);
+                stage
+                    .push_on_stdin(&path)
+                    .failed(SOURCE, &["error: source"]);
                 stage.assert_unharmed();
             }
         }
@@ -162,9 +167,9 @@ fn what_is_no_image_is_the_sources_fault() {
         eprintln!("{what}");
         std::fs::write(&path, bytes).expect("a file");
         stage.push(&path).failed(SOURCE, &["error: source"]);
-        let remote = format!("{}/bad:v1", stage.address());
-        let on_stdin = stage.imgsync.push_file_on_stdin(&path, &remote);
-        on_stdin.failed(SOURCE, &["error: source"]);
+        stage
+            .push_on_stdin(&path)
+            .failed(SOURCE, &["error: source"]);
     }
     let empty = stage.scratch.folder("empty");
     stage.push(&empty).failed(SOURCE, &["error: source"]);
@@ -228,9 +233,9 @@ fn a_layer_that_does_not_match_its_diff_id_is_the_sources_fault() {
         let mut entries = image.docker_archive("app:v1");
         entries[place].bytes[350_000] ^= 1;
         write_tar(&entries, &path);
-        stage
-            .push(&path)
-            .failed(SOURCE, &["error: source", &digest(&image.layers[place])]);
+        let words = ["error: source", &digest(&image.layers[place])];
+        stage.push(&path).failed(SOURCE, &words);
+        stage.push_on_stdin(&path).failed(SOURCE, &words);
         stage.assert_unharmed();
     }
 }
@@ -240,23 +245,23 @@ fn a_blob_that_does_not_match_its_digest_is_the_sources_fault() {
     let stage = Stage::new();
     let image = three_layers();
     for (place, blob) in image.compressed().iter().enumerate() {
-        let mut entries = image.oci_layout("v1");
-        let name = image::blob_name(blob);
-        let entry = entries.iter_mut().find(|entry| entry.name == name);
-        let bytes = &mut entry.expect("the layer's blob").bytes;
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        let folder = stage.path(&format!("layout-{place}"));
-        write_folder(&entries, &folder);
-        stage
-            .push(&folder)
-            .failed(SOURCE, &["error: source", &digest(blob)]);
-        let path = stage.path("layout.tar");
-        write_tar(&entries, &path);
-        stage
-            .push(&path)
-            .failed(SOURCE, &["error: source", &digest(blob)]);
-        stage.assert_unharmed();
+        // In the middle the gzip stream itself breaks; in its header a time that nobody reads
+        // changes, and the tar inside stays as it is: only the digest tells.
+        for (at, word) in [(blob.len() / 2, "hint:"), (4, &*digest(blob))] {
+            let mut entries = image.oci_layout("v1");
+            let name = image::blob_name(blob);
+            let entry = entries.iter_mut().find(|entry| entry.name == name);
+            entry.expect("the layer's blob").bytes[at] ^= 1;
+            let folder = stage.path(&format!("layout-{place}-{at}"));
+            write_folder(&entries, &folder);
+            let words = ["error: source", word];
+            stage.push(&folder).failed(SOURCE, &words);
+            let path = stage.path("layout.tar");
+            write_tar(&entries, &path);
+            stage.push(&path).failed(SOURCE, &words);
+            stage.push_on_stdin(&path).failed(SOURCE, &words);
+            stage.assert_unharmed();
+        }
     }
 }
 
@@ -287,17 +292,16 @@ fn a_layout_that_lacks_a_blob_is_the_sources_fault() {
     missing.push(image.config.clone());
     for (place, blob) in missing.iter().enumerate() {
         let mut entries = image.oci_layout("v1");
-        entries.retain(|entry| entry.name != image::blob_name(blob));
+        let name = image::blob_name(blob);
+        entries.retain(|entry| entry.name != name);
+        let words = ["error: source", &name];
         let folder = stage.path(&format!("layout-{place}"));
         write_folder(&entries, &folder);
-        stage
-            .push(&folder)
-            .failed(SOURCE, &["error: source", &digest(blob)]);
+        stage.push(&folder).failed(SOURCE, &words);
         let path = stage.path("layout.tar");
         write_tar(&entries, &path);
-        stage
-            .push(&path)
-            .failed(SOURCE, &["error: source", &digest(blob)]);
+        stage.push(&path).failed(SOURCE, &words);
+        stage.push_on_stdin(&path).failed(SOURCE, &words);
         stage.assert_unharmed();
     }
 }
@@ -381,7 +385,6 @@ fn repository_names_with_illegal_parts_are_refused() {
         "-a",
         "a..b",
         "a%00b",
-        "%ff",
     ] {
         for (method, rest) in [
             ("GET", "tags/list"),
@@ -465,15 +468,9 @@ fn a_full_disk_at_the_server_is_said_and_harms_nothing() {
     write_tar(&large.docker_archive("large:v1"), &path);
     let words = ["error: target", "disk", "full"];
     stage.push(&path).failed(TARGET, &words);
-    let listed = http::get(stage.address(), "/v2/bad/tags/list");
-    assert_ne!(
-        listed.status,
-        200,
-        "no trace of the image: {}",
-        listed.text()
-    );
+    stage.assert_unharmed();
 
-    // The disk is as full as before the push, apart from open sessions: a small image fits.
+    // The disk has room again for an image that fits.
     let small = Image::new(vec![image::layer("small", mixed(72, 100_000))]);
     write_tar(&small.docker_archive("small:v1"), &path);
     let remote = format!("{}/small:v1", stage.address());

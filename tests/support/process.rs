@@ -82,7 +82,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("-- what {} said\n{}", self.name, self.stderr());
+            eprintln!("-- the last that {} said", self.name);
+            let said = self.stderr();
+            let lines: Vec<_> = said.lines().collect();
+            for line in &lines[lines.len().saturating_sub(30)..] {
+                eprintln!("{line}");
+            }
         }
     }
 }

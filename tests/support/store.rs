@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Every file below a root with its size in bytes, and every empty folder; upload sessions are
 /// left out.
@@ -10,7 +11,8 @@ pub fn listing(root: &Path) -> BTreeSet<String> {
     let mut open = vec![root.to_owned()];
     while let Some(folder) = open.pop() {
         let mut empty = true;
-        for entry in std::fs::read_dir(&folder).expect("a folder of the store") {
+        // The server may remove what it no longer needs meanwhile.
+        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             empty = false;
             let path = entry.expect("an entry of the store").path();
             let name = path.strip_prefix(root).expect("a path below the root");
@@ -21,8 +23,9 @@ pub fn listing(root: &Path) -> BTreeSet<String> {
                 open.push(path);
                 continue;
             }
-            let size = path.metadata().expect("a file of the store").len();
-            found.insert(format!("{} {size}", name.display()));
+            if let Ok(data) = path.metadata() {
+                found.insert(format!("{} {}", name.display(), data.len()));
+            }
         }
         if empty {
             let name = folder.strip_prefix(root).expect("a path below the root");
@@ -32,13 +35,21 @@ pub fn listing(root: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Panics with what differs unless the folder holds what it did.
+/// Panics with what differs unless the folder holds what it did: soon, for a server whose client
+/// has gone may still be tidying up.
 pub fn assert_unchanged(before: &BTreeSet<String>, root: &Path) {
-    let after = listing(root);
-    let gone: Vec<_> = before.difference(&after).collect();
-    let new: Vec<_> = after.difference(before).collect();
-    assert!(
-        gone.is_empty() && new.is_empty(),
-        "the store has changed\ngone: {gone:#?}\nnew: {new:#?}"
-    );
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let after = listing(root);
+        let gone: Vec<_> = before.difference(&after).collect();
+        let new: Vec<_> = after.difference(before).collect();
+        if gone.is_empty() && new.is_empty() {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the store has changed\ngone: {gone:#?}\nnew: {new:#?}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
