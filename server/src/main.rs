@@ -15,7 +15,7 @@ use self::args::{Arguments, Command, Serve};
 
 /// Threads that wait for the disk. Few are enough: no request occupies one while its client is
 /// slow. Each costs memory.
-const BLOCKING_THREADS: usize = 64;
+const BLOCKING_THREADS: usize = 24;
 const MAX_WORKERS: usize = 4;
 /// How long work on the disk may take after the last request.
 const LAST_WORK_TIME: Duration = Duration::from_secs(5);

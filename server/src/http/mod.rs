@@ -101,7 +101,7 @@ async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Body> {
     let result = match Endpoint::parse(method, uri.path(), uri.query()) {
         Ok(endpoint) => operate(&app, endpoint, &parts.headers, body).await,
         Err(refusal) => {
-            receive::drain(&parts.headers, body);
+            receive::decline(&parts.headers, body);
             Err(refusal.into())
         }
     };

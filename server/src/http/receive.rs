@@ -15,7 +15,7 @@ use super::{Patience, attempt};
 use crate::registry::{Append, Error};
 
 /// What is written at a time. While one batch is written the next one arrives.
-const BATCH_BYTES: usize = 512 * 1024;
+const BATCH_BYTES: usize = 256 * 1024;
 /// A batch of tiny frames costs more memory than its bytes.
 const BATCH_FRAMES: usize = 64;
 /// How often a quiet body is looked at.
@@ -42,7 +42,6 @@ pub(super) enum Ending {
 /// Those of writing.
 pub(super) async fn receive(
     mut body: Incoming,
-    headers: &HeaderMap,
     announced: Option<u64>,
     append: Append,
     patience: Patience,
@@ -57,7 +56,7 @@ pub(super) async fn receive(
         let append = match written.await {
             Ok(Ok(append)) => append,
             Ok(Err(failure)) => {
-                drain(headers, body);
+                drain(body);
                 return Err(failure);
             }
             Err(error) => return Err(Failure::internal(&error)),
@@ -67,7 +66,7 @@ pub(super) async fn receive(
             continue;
         };
         if ending == Ending::TooLong {
-            drain(headers, body);
+            drain(body);
         }
         let append = write(append, batch).await?;
         let is_short = room.is_some_and(|room| room > 0);
@@ -155,13 +154,19 @@ pub(super) async fn whole(
     too_long: Code,
     patience: Patience,
 ) -> Result<Vec<u8>, Failure> {
-    let announced = body.size_hint().lower();
+    let too_long = || Failure::new(too_long, format!("more than {limit} bytes"));
+    if body.size_hint().lower() > limit as u64 {
+        decline(headers, body);
+        return Err(too_long());
+    }
     let mut bytes = Vec::new();
     let nobody = AtomicBool::new(false);
-    let mut is_too_long = announced > limit as u64;
-    while !is_too_long {
+    loop {
         match next(&mut body, &nobody, patience).await {
-            Ok(part) if part.len() > limit - bytes.len() => is_too_long = true,
+            Ok(part) if part.len() > limit - bytes.len() => {
+                drain(body);
+                return Err(too_long());
+            }
             Ok(part) => bytes.extend_from_slice(&part),
             Err(Ending::Complete) => return Ok(bytes),
             Err(Ending::Broken | Ending::TooLong) => {
@@ -169,17 +174,19 @@ pub(super) async fn whole(
             }
         }
     }
-    drain(headers, body);
-    Err(Failure::new(too_long, format!("more than {limit} bytes")))
+}
+
+/// What to do with a body that was not looked at: as [`drain`], unless its sender waits to be told
+/// to go on, and so has not sent anything.
+pub(super) fn decline(headers: &HeaderMap, body: Incoming) {
+    if !headers.contains_key(EXPECT) && !body.is_end_stream() {
+        drain(body);
+    }
 }
 
 /// Reads on while the answer goes out, up to a point: a client that is cut off while it still sends
 /// sees a broken connection and not the answer.
-pub(super) fn drain(headers: &HeaderMap, mut body: Incoming) {
-    // Who waits to be told to go on has not sent anything.
-    if headers.contains_key(EXPECT) || body.is_end_stream() {
-        return;
-    }
+fn drain(mut body: Incoming) {
     tokio::spawn(timeout(DRAIN_TIME, async move {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {

@@ -9,7 +9,7 @@ use imgsync_oci::{Code, Digest, Endpoint, Repository};
 
 use super::body::Body;
 use super::failure::Failure;
-use super::receive::{Ending, drain, receive};
+use super::receive::{Ending, decline, receive};
 use super::reply::{self, value};
 use super::{App, attempt, blocking};
 use crate::registry::{Append, Error};
@@ -218,15 +218,14 @@ async fn take_in(
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Append, Failure> {
-    let append = match begin(app, session, headers).await {
-        Ok((append, chunk)) => (append, chunk),
+    let (append, chunk) = match begin(app, session, headers).await {
+        Ok(begun) => begun,
         Err(failure) => {
-            drain(headers, body);
+            decline(headers, body);
             return Err(failure);
         }
     };
-    let (append, chunk) = append;
-    let (mut append, ending) = receive(body, headers, chunk.len, append, app.patience).await?;
+    let (mut append, ending) = receive(body, chunk.len, append, app.patience).await?;
     let (detail, is_kept) = match ending {
         Ending::Complete => return Ok(append),
         Ending::Broken => ("the body broke off", true),

@@ -128,18 +128,20 @@ impl Append {
             turn,
         } = self;
         let store = &registry.store;
-        let actual = store.upload_digest(&upload, expected.algorithm())?;
-        if actual != *expected {
+        let sealed = store.seal(upload, expected.algorithm())?;
+        if sealed.digest() != expected {
             store.cancel_upload(&repository, id)?;
             return Err(Error::DigestMismatch {
                 expected: expected.clone(),
-                actual,
+                actual: sealed.digest().clone(),
             });
         }
-        let _hold = registry.hold([actual]);
+        let _hold = registry.hold([expected.clone()]);
         let link = expected.to_string();
-        let links = [(Key::Layer(&repository, expected), link.as_bytes())];
-        store.commit(&upload, expected, &links)?;
+        store.commit(
+            &sealed,
+            &[(Key::Layer(&repository, expected), link.as_bytes())],
+        )?;
         if let Err(error) = store.cancel_upload(&repository, id) {
             tracing::warn!(%id, %error, "what is left of a finished upload stays");
         }

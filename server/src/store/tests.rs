@@ -9,6 +9,7 @@ use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Algorithm, Digest, Repository, Tag};
 
 use super::disk::{Change, Disk};
+use super::uploads::Sealed;
 use super::{Error, Key, List, Store};
 
 fn repository() -> Repository {
@@ -27,6 +28,11 @@ fn append(store: &Store, id: UploadId, bytes: &[u8]) -> u64 {
     store.write(&mut upload, bytes).unwrap();
     store.keep(&mut upload).unwrap();
     upload.kept()
+}
+
+fn seal(store: &Store, id: UploadId, algorithm: Algorithm) -> Sealed {
+    let upload = store.append(&repository(), id).unwrap().unwrap();
+    store.seal(upload, algorithm).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -55,18 +61,17 @@ fn what_was_kept_is_there_after_a_restart_and_what_was_not_is_gone() {
     let store = Store::open(root.path()).unwrap();
     assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(6));
     assert_eq!(append(&store, id, b"and on"), 12);
-    let upload = store.append(&repository(), id).unwrap().unwrap();
-    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-        let digest = store.upload_digest(&upload, algorithm).unwrap();
-        assert_eq!(digest, Digest::of_with(algorithm, b"kept, and on"));
+    for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
+        let sealed = seal(&store, id, algorithm);
+        assert_eq!(
+            *sealed.digest(),
+            Digest::of_with(algorithm, b"kept, and on")
+        );
     }
     let digest = Digest::of(b"kept, and on");
+    let sealed = seal(&store, id, Algorithm::Sha256);
     store
-        .commit(
-            &upload,
-            &digest,
-            &[(Key::Layer(&repository(), &digest), b"x")],
-        )
+        .commit(&sealed, &[(Key::Layer(&repository(), &digest), b"x")])
         .unwrap();
     assert!(store.cancel_upload(&repository(), id).unwrap());
     assert!(!store.cancel_upload(&repository(), id).unwrap());
@@ -100,8 +105,9 @@ fn a_tail_that_a_power_cut_made_up_is_cut_off() {
         (upload.kept(), std::fs::read(&data).unwrap()),
         (4, b"true".to_vec())
     );
+    drop(upload);
     assert_eq!(
-        store.upload_digest(&upload, Algorithm::Sha256).unwrap(),
+        *seal(&store, id, Algorithm::Sha256).digest(),
         Digest::of(b"true")
     );
 }
@@ -126,11 +132,13 @@ fn a_session_without_our_state_goes_on_from_its_bytes() {
         std::fs::write(&state, bad).unwrap();
         std::fs::write(folder.join("data"), b"stock").unwrap();
         let upload = store.append(&repository(), id).unwrap().unwrap();
-        let digest = store.upload_digest(&upload, Algorithm::Sha256).unwrap();
-        assert_eq!((upload.kept(), digest), (5, Digest::of(b"stock")));
+        assert_eq!(upload.kept(), 5);
+        let sealed = store.seal(upload, Algorithm::Sha256).unwrap();
+        assert_eq!(*sealed.digest(), Digest::of(b"stock"));
     }
     assert!(store.cancel_upload(&repository(), id).unwrap());
     assert_eq!(store.upload_offset(&repository(), id).unwrap(), None);
+    assert!(!folder.exists());
 }
 
 #[test]

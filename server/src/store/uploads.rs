@@ -5,7 +5,7 @@
 //! cut can leave a tail of zeros; where our file is missing, as for a session that a stock registry
 //! began, they are hashed again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use imgsync_oci::endpoint::UploadId;
@@ -30,6 +30,19 @@ pub(crate) struct Upload {
     now: Point,
     /// What will be there after a crash.
     kept: Point,
+}
+
+/// All that a session held, durable and with its digest.
+pub(crate) struct Sealed {
+    data: PathBuf,
+    digest: Digest,
+}
+
+impl Sealed {
+    /// The digest of the bytes.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.digest
+    }
 }
 
 impl Upload {
@@ -187,33 +200,27 @@ impl Store {
         }
     }
 
-    /// The digest of everything that the session holds. Reads it all again, unless `algorithm` is
-    /// the one that was computed on the way.
-    pub(crate) fn upload_digest(&self, upload: &Upload, algorithm: Algorithm) -> Result<Digest> {
-        match algorithm {
-            Algorithm::Sha256 => Ok(upload.now.hasher.clone().finish()),
-            Algorithm::Sha512 => {
-                let path = self.keys.upload_data(&upload.repository, upload.id);
-                hash(&upload.file, &path, algorithm).map(Hasher::finish)
-            }
+    /// Makes everything durable that the session holds, and computes its digest. Reads it all
+    /// again, unless `algorithm` is the one that was computed on the way.
+    pub(crate) fn seal(&self, upload: Upload, algorithm: Algorithm) -> Result<Sealed> {
+        let data = self.keys.upload_data(&upload.repository, upload.id);
+        if upload.now.offset != upload.kept.offset {
+            upload.file.sync().doing("sync", &data)?;
         }
+        let digest = match algorithm {
+            Algorithm::Sha256 => upload.now.hasher.finish(),
+            Algorithm::Sha512 => hash(&upload.file, &data, algorithm)?.finish(),
+        };
+        Ok(Sealed { data, digest })
     }
 
     /// Turns what a session holds into a blob, over whatever stood there, and then puts `links`.
     /// When this returns all of it is durable; the rest of the session is left for
     /// [`Store::cancel_upload`].
-    pub(crate) fn commit(
-        &self,
-        upload: &Upload,
-        digest: &Digest,
-        links: &[(Key<'_>, &[u8])],
-    ) -> Result<()> {
-        let data = self.keys.upload_data(&upload.repository, upload.id);
-        if upload.now.offset != upload.kept.offset {
-            upload.file.sync().doing("sync", &data)?;
-        }
+    pub(crate) fn commit(&self, sealed: &Sealed, links: &[(Key<'_>, &[u8])]) -> Result<()> {
         let prepared = self.prepare_all(links)?;
-        if let Err(error) = self.move_durably(&data, &self.keys.path(Key::Blob(digest))) {
+        let blob = self.keys.path(Key::Blob(&sealed.digest));
+        if let Err(error) = self.move_durably(&sealed.data, &blob) {
             self.discard_all(prepared);
             return Err(error);
         }
@@ -227,16 +234,34 @@ impl Store {
         if !self.disk.is_folder(&folder).doing("look at", &folder)? {
             return Ok(false);
         }
-        let data = self.keys.upload_data(repository, id);
-        let started = self.keys.upload_started(repository, id);
-        for path in [data, self.keys.upload_state(id), started] {
+        // The bytes first: they are what takes space. A stock registry has more than we know there.
+        for path in [
+            self.keys.upload_data(repository, id),
+            self.keys.upload_state(id),
+        ] {
             self.disk.unlink(&path).doing("remove", &path)?;
         }
-        if let Err(error) = self.disk.remove_folder(&folder) {
-            // A stock registry keeps hash states beside the bytes; its purge takes them.
-            tracing::debug!(?folder, %error, "the folder of an upload stays");
-        }
+        self.remove_all(&folder)?;
         Ok(true)
+    }
+
+    fn remove_all(&self, folder: &Path) -> Result<()> {
+        for (name, is_folder) in self
+            .disk
+            .list(folder)
+            .doing("list", folder)?
+            .unwrap_or_default()
+        {
+            let path = folder.join(name);
+            if is_folder {
+                self.remove_all(&path)?;
+            } else {
+                self.disk.unlink(&path).doing("remove", &path)?;
+            }
+        }
+        self.disk
+            .remove_folder(folder)
+            .doing("remove the folder", folder)
     }
 }
 
