@@ -20,9 +20,10 @@ use support::{
 };
 
 struct Stage {
-    scratch: Scratch,
     server: Server,
     imgsync: Imgsync,
+    /// Last, for it goes last: the server must be dead by then.
+    scratch: Scratch,
 }
 
 impl Stage {

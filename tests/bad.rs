@@ -28,11 +28,12 @@ const MANIFEST: (&str, &str) = ("Content-Type", "application/vnd.oci.image.manif
 
 /// A server that holds one good image, and what its folder looked like then.
 struct Stage {
-    scratch: Scratch,
     server: Server,
     imgsync: Imgsync,
     good: Image,
     before: BTreeSet<String>,
+    /// Last, for it goes last: the server must be dead by then.
+    scratch: Scratch,
 }
 
 impl Stage {
@@ -420,21 +421,20 @@ fn a_manifest_of_5_mib_is_refused() {
 }
 
 /// A small filesystem; unmounted when this goes.
-struct SmallDisk(PathBuf);
+struct SmallDisk(Scratch);
 
 impl SmallDisk {
     /// `None` where this process may not mount.
-    fn mount(folder: PathBuf, size: &str) -> Option<Self> {
+    fn mount(size: &str) -> Option<Self> {
+        let folder = Scratch::new();
         let options = format!("size={size},mode=777");
         let mut command = Command::new(peers::program("mount"));
-        command
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(&folder);
-        let mounted = run(&mut command);
+        command.args(["-t", "tmpfs", "-o", &options, "tmpfs"]);
+        let mounted = run(command.arg(folder.root()));
         if mounted.code != Some(0) {
-            let _ = peers::absent(&format!(
-                "root, who may mount a small disk ({})",
-                mounted.stderr.trim()
+            let why = mounted.stderr.trim();
+            peers::absent(&format!(
+                "the right to mount a small disk is missing ({why})"
             ));
             return None;
         }
@@ -445,20 +445,17 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let mut command = Command::new(peers::program("umount"));
-        // The server may still hold it when a test fails.
-        let _ = command.arg("--lazy").arg(&self.0).output();
+        // The folder stays where this fails, and its name says whose it was.
+        let _ = command.arg(self.0.root()).output();
     }
 }
 
 #[test]
 fn a_full_disk_at_the_server_is_said_and_harms_nothing() {
-    let scratch = Scratch::new();
-    let Some(disk) = SmallDisk::mount(scratch.folder("small"), "12m") else {
+    let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let root = disk.0.join("root");
-    std::fs::create_dir(&root).expect("a folder");
-    let stage = Stage::on(scratch, &root);
+    let stage = Stage::on(Scratch::new(), &disk.0.folder("root"));
 
     let large = Image::new(vec![
         image::layer("first", noise(70, 4_000_000)),

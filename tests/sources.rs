@@ -72,9 +72,10 @@ impl Expected {
 
 /// A server, the tool, and a count of images: each goes to a repository of its own.
 struct Stage {
-    scratch: Scratch,
     server: Server,
     imgsync: Imgsync,
+    /// Last, for it goes last: the server must be dead by then.
+    scratch: Scratch,
 }
 
 impl Stage {
