@@ -6,7 +6,7 @@
 //! also keeps two pushes from sending the same blob at the same time: the later one waits, and then
 //! finds the blob there.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,27 +39,50 @@ impl Journal {
         Self { folder }
     }
 
-    /// The entry of a blob; waits while another push is sending it. Blocks. A disk that cannot
-    /// keep a journal yields one that keeps nothing: the push works, and would start again.
+    /// The entry of a blob; `None` while another push is sending it. A disk that cannot keep a
+    /// journal yields one that keeps nothing: the push works, and would start again.
+    pub(super) fn try_lock(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Option<Entry> {
+        let Ok(file) = self.open(registry, repository, digest) else {
+            return Some(Entry::default());
+        };
+        match file.try_lock() {
+            Ok(()) => Some(Entry { file: Some(file) }),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Error(_)) => Some(Entry::default()),
+        }
+    }
+
+    /// The same, but waits. Blocks.
     pub(super) fn lock(
         &self,
         registry: &Registry,
         repository: &Repository,
         digest: &Digest,
     ) -> Entry {
+        let file = self.open(registry, repository, digest);
+        let locked = file.and_then(|file| file.lock().map(|()| file));
+        Entry { file: locked.ok() }
+    }
+
+    fn open(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> io::Result<File> {
         let name = Digest::of(format!("{registry} {repository} {digest}").as_bytes());
-        let open = || -> io::Result<File> {
-            std::fs::create_dir_all(&self.folder)?;
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(self.folder.join(name.hex()))?;
-            file.lock()?;
-            Ok(file)
-        };
-        Entry { file: open().ok() }
+        std::fs::create_dir_all(&self.folder)?;
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.folder.join(name.hex()))
     }
 }
 
@@ -129,7 +152,10 @@ mod tests {
             "chunk_min": null, "chunk_max": null, "scopes": [],
         }))
         .unwrap();
-        journal.lock(&registry, &one, &digest).save(&session);
+        let mut entry = journal.lock(&registry, &one, &digest);
+        assert!(journal.try_lock(&registry, &one, &digest).is_none());
+        entry.save(&session);
+        drop(entry);
         assert_eq!(
             journal.lock(&registry, &one, &digest).session(),
             Some(session)
@@ -145,8 +171,14 @@ mod tests {
         let journal = Journal::new(file.path());
         let registry: Registry = "a:5000".parse().unwrap();
         let repository: Repository = "a".parse().unwrap();
-        let mut entry = journal.lock(&registry, &repository, &Digest::of(b"x"));
-        assert_eq!(entry.session(), None);
-        entry.clear();
+        for mut entry in [
+            journal.lock(&registry, &repository, &Digest::of(b"x")),
+            journal
+                .try_lock(&registry, &repository, &Digest::of(b"x"))
+                .unwrap(),
+        ] {
+            assert_eq!(entry.session(), None);
+            entry.clear();
+        }
     }
 }

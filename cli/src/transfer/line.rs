@@ -74,6 +74,12 @@ impl Line {
         Ok(size == Some(blob.size))
     }
 
+    /// The blob's place in the journal; `None` while another push is sending it.
+    pub(super) fn try_lock(&self, blob: &Outgoing) -> Option<Entry> {
+        self.journal
+            .try_lock(self.client.registry(), &self.repository, &blob.digest)
+    }
+
     /// The blob's place in the journal; waits while another push is sending it.
     pub(super) async fn lock(&self, blob: &Outgoing) -> Entry {
         let journal = self.journal.clone();

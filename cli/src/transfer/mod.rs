@@ -1,6 +1,7 @@
 //! Carries out a plan: what is missing is packed, and goes through upload sessions, several at a
 //! time.
 
+mod gate;
 mod journal;
 mod line;
 mod pace;

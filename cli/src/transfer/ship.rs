@@ -1,16 +1,18 @@
 //! Everything that an image lacks at the target: packed one after the other, sent several at a
 //! time, and acknowledged only when all of it has proved sound.
 //!
-//! Uploads run while later layers are still being packed, but none is finished before the last one
-//! is: so a source that turns out to be damaged leaves no blob behind.
+//! Uploads run while later layers are still being packed, but none is finished before all bytes
+//! are at the registry: a source that turns out to be damaged, or a registry whose disk is too
+//! small, leaves no blob behind.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use imgsync_oci::Digest;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
+use super::gate::gate;
 use super::pack::{Item, pack};
 use super::upload::upload;
 use super::{Line, Outgoing};
@@ -65,7 +67,8 @@ pub struct Means {
 /// The first failure of either side.
 pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest, Known>, Failure> {
     let (packed, mut arriving) = mpsc::unbounded_channel::<(Digest, Outgoing)>();
-    let (sound, all_sound) = watch::channel(false);
+    let (keeper, pass) = gate();
+    let expected = pass.clone();
     let packing = async {
         for parcel in parcels {
             let stored = parcel.stored().clone();
@@ -74,32 +77,36 @@ pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest,
             let _ = packed.send((stored, blob));
         }
         drop(packed);
-        sound.send_replace(true);
         Ok::<(), Failure>(())
     };
     let uploading = async {
         let mut became = HashMap::new();
         let mut uploads = FuturesUnordered::new();
-        let mut more = true;
-        while more || !uploads.is_empty() {
+        // Arrives when the last blob is packed: by then every upload has a pass of its own.
+        let mut packing = Some(expected);
+        while packing.is_some() || !uploads.is_empty() {
             tokio::select! {
-                next = arriving.recv(), if more => match next {
+                next = arriving.recv(), if packing.is_some() => match next {
                     Some((stored, blob)) => {
                         let known = Known { digest: blob.digest.clone(), size: blob.size };
                         became.insert(stored, known);
-                        let all_sound = all_sound.clone();
+                        let pass = pass.clone();
                         uploads.push(async move {
-                            upload(&means.line, &blob, &means.report, all_sound).await
+                            upload(&means.line, &blob, &means.report, pass).await
                         });
                     }
-                    None => more = false,
+                    None => packing = None,
                 },
                 Some(done) = uploads.next() => done?,
             }
         }
         Ok(became)
     };
-    let ((), became) = tokio::try_join!(packing, uploading)?;
+    let gating = async {
+        keeper.keep().await;
+        Ok(())
+    };
+    let ((), became, ()) = tokio::try_join!(packing, uploading, gating)?;
     Ok(became)
 }
 

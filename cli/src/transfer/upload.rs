@@ -11,8 +11,9 @@ use futures::{Stream, StreamExt};
 use http::StatusCode;
 use imgsync_oci::client::upload::{Session, Start};
 use imgsync_oci::client::{Error, Retry, backoff};
-use tokio::sync::{SemaphorePermit, watch};
+use tokio::sync::SemaphorePermit;
 
+use super::gate::Pass;
 use super::journal::Entry;
 use super::pieces::pieces;
 use super::{Line, Outgoing};
@@ -37,7 +38,8 @@ struct Upload<'a> {
     entry: Entry,
     /// Whether the session was opened by an earlier push.
     resumed: bool,
-    all_sound: watch::Receiver<bool>,
+    /// What keeps blobs from counting before all of them are there.
+    pass: Pass,
 }
 
 /// How a session went.
@@ -59,8 +61,8 @@ enum Fault {
 }
 
 /// Brings a blob to the registry, unless it is there: goes on with the session that an earlier push
-/// left open, or opens one, and finishes it once `all_sound` says so. When this yields, the registry
-/// has the blob.
+/// left open, or opens one, and finishes it once `pass` lets it through. When this yields, the
+/// registry has the blob.
 ///
 /// # Errors
 /// The registry does not take it; the line stays down; the bytes cannot be read.
@@ -68,10 +70,17 @@ pub(super) async fn upload(
     line: &Line,
     blob: &Outgoing,
     report: &Arc<dyn Report>,
-    all_sound: watch::Receiver<bool>,
+    mut pass: Pass,
 ) -> Result<(), Failure> {
-    // Asked under the lock: another push may have sent it just now.
-    let entry = line.lock(blob).await;
+    let entry = match line.try_lock(blob) {
+        Some(entry) => entry,
+        None => {
+            // Another push is sending it, and may itself wait for what this one is sending.
+            pass.arrive();
+            line.lock(blob).await
+        }
+    };
+    // Asked under the lock: the other push may have sent it just now.
     if line.holds(blob).await? {
         report.note(&format!("{}: already there", blob.label));
         return Ok(());
@@ -84,7 +93,7 @@ pub(super) async fn upload(
         resumed: false,
         faults: 0,
         slot: line.slots.acquire().await.ok(),
-        all_sound,
+        pass,
     };
     report.begin(&blob.digest, &blob.label, blob.size);
     upload.through_sessions().await?;
@@ -194,12 +203,12 @@ impl Upload<'_> {
         refused && std::mem::take(&mut self.resumed)
     }
 
-    /// Gives the slot to another blob, and waits until every layer has proved sound.
+    /// Gives the slot to another blob, and waits until all bytes of all blobs are there.
     async fn wait_for_the_others(&mut self) -> Result<(), Failure> {
         self.slot = None;
-        match self.all_sound.wait_for(|sound| *sound).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Failure::new(Kind::Source, "source: a layer is not sound")),
+        match self.pass.through().await {
+            true => Ok(()),
+            false => Err(Failure::new(Kind::Target, "target: another blob failed")),
         }
     }
 
