@@ -62,6 +62,8 @@ codes! {
     StorageFull "UNAVAILABLE" INSUFFICIENT_STORAGE "no space left at the registry",
     /// Not a tag.
     TagInvalid "TAG_INVALID" BAD_REQUEST "invalid tag",
+    /// More tags for one manifest than the registry sets at once.
+    TooManyTags "TAG_INVALID" URI_TOO_LONG "too many tags",
     /// Slow down.
     TooManyRequests "TOOMANYREQUESTS" TOO_MANY_REQUESTS "too many requests",
     /// The caller must say who they are.

@@ -106,6 +106,8 @@ impl Client {
             Action::Check => return Vec::new(),
             Action::Catalog => return vec!["registry:catalog:*".to_owned()],
             Action::Push => "pull,push",
+            // What the stock registry asks for.
+            Action::Delete => "delete",
             // Where a push follows, reading asks for its scope at once: one token serves both.
             Action::Pull if self.pushes => "pull,push",
             Action::Pull => "pull",

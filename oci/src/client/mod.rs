@@ -4,6 +4,7 @@
 mod auth;
 mod error;
 mod reply;
+mod resolve;
 mod retry;
 pub mod upload;
 
@@ -202,6 +203,7 @@ impl Client {
         let endpoint = Endpoint::PutManifest {
             repository: repository.clone(),
             reference: reference.clone(),
+            tags: Vec::new(),
         };
         let response = retry::retrying(|| async {
             let request = self

@@ -75,6 +75,7 @@ impl Client {
             repository: repository.clone(),
             mount,
             digest: None,
+            algorithm: None,
         };
         let response = retry::retrying(|| async {
             let request = self

@@ -9,7 +9,7 @@ use http::Method;
 pub use parse::Refusal;
 pub use upload_id::UploadId;
 
-use crate::{Digest, Reference, Repository};
+use crate::{Algorithm, Digest, Reference, Repository, Tag};
 
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,10 +49,25 @@ pub enum Endpoint {
         repository: Repository,
         reference: Reference,
     },
-    /// `PUT /v2/<name>/manifests/<reference>`
+    /// `PUT /v2/<name>/manifests/<reference>`, with a `tag` for each name it gets beside that.
     PutManifest {
         repository: Repository,
         reference: Reference,
+        tags: Vec<Tag>,
+    },
+    /// `DELETE /v2/<name>/manifests/<reference>`: a tag alone; or, by digest, the manifest with
+    /// all its tags.
+    DeleteManifest {
+        repository: Repository,
+        reference: Reference,
+    },
+    /// `GET /v2/<name>/referrers/<digest>`, with `artifactType`; `last` is the last referrer of the
+    /// page before.
+    ListReferrers {
+        repository: Repository,
+        digest: Digest,
+        artifact_type: Option<String>,
+        last: Option<Digest>,
     },
     /// `GET /v2/<name>/blobs/<digest>`
     GetBlob {
@@ -64,12 +79,18 @@ pub enum Endpoint {
         repository: Repository,
         digest: Digest,
     },
+    /// `DELETE /v2/<name>/blobs/<digest>`
+    DeleteBlob {
+        repository: Repository,
+        digest: Digest,
+    },
     /// `POST /v2/<name>/blobs/uploads/`, with `mount` and `from`, or with `digest` and the blob
-    /// itself as body.
+    /// itself as body, or with the `digest-algorithm` that the blob will be named by.
     StartUpload {
         repository: Repository,
         mount: Option<Mount>,
         digest: Option<Digest>,
+        algorithm: Option<Algorithm>,
     },
     /// `GET /v2/<name>/blobs/uploads/<id>`
     UploadStatus {
@@ -92,6 +113,10 @@ pub enum Endpoint {
         repository: Repository,
         id: UploadId,
     },
+    /// `GET /v2/_oci/ext/discover`
+    DiscoverExtensions,
+    /// `POST /v2/<name>/_imgsync/layers/resolve`, see [`crate::ext::resolve`].
+    ResolveLayers { repository: Repository },
 }
 
 /// What a caller must be allowed to do.
@@ -105,6 +130,8 @@ pub enum Action {
     Pull,
     /// Write to a repository.
     Push,
+    /// Take something out of a repository.
+    Delete,
 }
 
 impl Endpoint {
@@ -116,12 +143,16 @@ impl Endpoint {
             | Self::ListTags { .. }
             | Self::GetManifest { .. }
             | Self::GetBlob { .. }
+            | Self::ListReferrers { .. }
+            | Self::DiscoverExtensions
             | Self::UploadStatus { .. } => Method::GET,
             Self::HeadManifest { .. } | Self::HeadBlob { .. } => Method::HEAD,
             Self::PutManifest { .. } | Self::FinishUpload { .. } => Method::PUT,
-            Self::StartUpload { .. } => Method::POST,
+            Self::StartUpload { .. } | Self::ResolveLayers { .. } => Method::POST,
             Self::AppendUpload { .. } => Method::PATCH,
-            Self::CancelUpload { .. } => Method::DELETE,
+            Self::DeleteManifest { .. } | Self::DeleteBlob { .. } | Self::CancelUpload { .. } => {
+                Method::DELETE
+            }
         }
     }
 
@@ -142,19 +173,47 @@ impl Endpoint {
                 repository,
                 reference,
             }
-            | Self::PutManifest {
+            | Self::DeleteManifest {
                 repository,
                 reference,
             } => {
                 format!("/v2/{repository}/manifests/{reference}")
             }
-            Self::GetBlob { repository, digest } | Self::HeadBlob { repository, digest } => {
+            Self::PutManifest {
+                repository,
+                reference,
+                tags,
+            } => {
+                let pairs = tags.iter().map(|tag| ("tag", tag.to_string()));
+                let query = query_of(pairs.collect());
+                format!("/v2/{repository}/manifests/{reference}{query}")
+            }
+            Self::ListReferrers {
+                repository,
+                digest,
+                artifact_type,
+                last,
+            } => {
+                let mut pairs = Vec::new();
+                pairs.extend(
+                    artifact_type
+                        .iter()
+                        .map(|wanted| ("artifactType", wanted.clone())),
+                );
+                pairs.extend(last.iter().map(|last| ("last", last.to_string())));
+                let query = query_of(pairs);
+                format!("/v2/{repository}/referrers/{digest}{query}")
+            }
+            Self::GetBlob { repository, digest }
+            | Self::HeadBlob { repository, digest }
+            | Self::DeleteBlob { repository, digest } => {
                 format!("/v2/{repository}/blobs/{digest}")
             }
             Self::StartUpload {
                 repository,
                 mount,
                 digest,
+                algorithm,
             } => {
                 let mut pairs = Vec::new();
                 if let Some(mount) = mount {
@@ -162,6 +221,8 @@ impl Endpoint {
                     pairs.extend(mount.from.iter().map(|from| ("from", from.to_string())));
                 }
                 pairs.extend(digest.iter().map(|digest| ("digest", digest.to_string())));
+                let name = |algorithm: &Algorithm| algorithm.as_str().to_owned();
+                pairs.extend(algorithm.iter().map(|it| ("digest-algorithm", name(it))));
                 format!("/v2/{repository}/blobs/uploads/{}", query_of(pairs))
             }
             Self::UploadStatus { repository, id }
@@ -177,25 +238,35 @@ impl Endpoint {
                 let query = query_of(vec![("digest", digest.to_string())]);
                 format!("/v2/{repository}/blobs/uploads/{id}{query}")
             }
+            Self::DiscoverExtensions => "/v2/_oci/ext/discover".to_owned(),
+            Self::ResolveLayers { repository } => {
+                format!("/v2/{repository}/{}/layers/resolve", crate::ext::NAME)
+            }
         }
     }
 
-    /// What the caller must be allowed to do, and where.
+    /// What the caller must be allowed to do, and where. A mount needs pull on its source as well,
+    /// and resolving with `mount` needs push: who carries them out asks for that.
     pub fn access(&self) -> (Action, Option<&Repository>) {
         match self {
-            Self::Check => (Action::Check, None),
+            Self::Check | Self::DiscoverExtensions => (Action::Check, None),
             Self::Catalog { .. } => (Action::Catalog, None),
             Self::ListTags { repository, .. }
             | Self::GetManifest { repository, .. }
             | Self::HeadManifest { repository, .. }
             | Self::GetBlob { repository, .. }
-            | Self::HeadBlob { repository, .. } => (Action::Pull, Some(repository)),
+            | Self::HeadBlob { repository, .. }
+            | Self::ListReferrers { repository, .. }
+            | Self::ResolveLayers { repository } => (Action::Pull, Some(repository)),
             Self::PutManifest { repository, .. }
             | Self::StartUpload { repository, .. }
             | Self::UploadStatus { repository, .. }
             | Self::AppendUpload { repository, .. }
             | Self::FinishUpload { repository, .. }
             | Self::CancelUpload { repository, .. } => (Action::Push, Some(repository)),
+            Self::DeleteManifest { repository, .. } | Self::DeleteBlob { repository, .. } => {
+                (Action::Delete, Some(repository))
+            }
         }
     }
 }
@@ -273,7 +344,41 @@ mod tests {
             },
             Endpoint::PutManifest {
                 repository: repository(),
+                reference: tag.clone(),
+                tags: Vec::new(),
+            },
+            Endpoint::PutManifest {
+                repository: repository(),
+                reference: by_digest.clone(),
+                tags: vec!["v1".parse().unwrap(), "v1.2".parse().unwrap()],
+            },
+            Endpoint::DeleteManifest {
+                repository: repository(),
                 reference: tag,
+            },
+            Endpoint::DeleteManifest {
+                repository: repository(),
+                reference: by_digest,
+            },
+            Endpoint::ListReferrers {
+                repository: repository(),
+                digest: digest.clone(),
+                artifact_type: None,
+                last: None,
+            },
+            Endpoint::ListReferrers {
+                repository: repository(),
+                digest: digest.clone(),
+                artifact_type: Some("application/a+b; c=d&e".to_owned()),
+                last: Some(digest.clone()),
+            },
+            Endpoint::DeleteBlob {
+                repository: repository(),
+                digest: digest.clone(),
+            },
+            Endpoint::DiscoverExtensions,
+            Endpoint::ResolveLayers {
+                repository: repository(),
             },
             Endpoint::GetBlob {
                 repository: repository(),
@@ -287,16 +392,25 @@ mod tests {
                 repository: repository(),
                 mount: None,
                 digest: None,
+                algorithm: None,
+            },
+            Endpoint::StartUpload {
+                repository: repository(),
+                mount: None,
+                digest: None,
+                algorithm: Some(Algorithm::Sha512),
             },
             Endpoint::StartUpload {
                 repository: repository(),
                 mount: Some(mount),
                 digest: None,
+                algorithm: None,
             },
             Endpoint::StartUpload {
                 repository: repository(),
                 mount: None,
                 digest: Some(digest.clone()),
+                algorithm: None,
             },
             Endpoint::UploadStatus {
                 repository: repository(),
@@ -347,7 +461,19 @@ mod tests {
         assert_eq!(code("GET", "/v2/tags/list"), Code::NameInvalid);
         assert_eq!(code("GET", "/v2/a/../b/tags/list"), Code::NameInvalid);
         assert_eq!(code("GET", "/v2/a/%2e%2e%2fb/tags/list"), Code::NameInvalid);
+        assert_eq!(code("GET", "/v2/a/%ff/tags/list"), Code::NameInvalid);
+        assert_eq!(code("GET", "/%ff"), Code::NotFound);
+        assert_eq!(code("GET", "/v2/_imgsync/layers/resolve"), Code::NotFound);
         assert_eq!(code("GET", "/v2/a/manifests/-x"), Code::TagInvalid);
+        assert_eq!(code("PUT", "/v2/a/manifests/x?tag=-x"), Code::TagInvalid);
+        let tags = "&tag=x".repeat(101);
+        let target = format!("/v2/a/manifests/x?{tags}");
+        assert_eq!(code("PUT", &target), Code::TooManyTags);
+        assert_eq!(code("GET", "/v2/a/referrers/x"), Code::DigestInvalid);
+        assert_eq!(
+            code("POST", "/v2/a/blobs/uploads/?digest-algorithm=md5"),
+            Code::DigestInvalid
+        );
         assert_eq!(code("GET", "/v2/a/manifests/sha256:x"), Code::DigestInvalid);
         assert_eq!(code("GET", "/v2/a/blobs/x"), Code::DigestInvalid);
         assert_eq!(

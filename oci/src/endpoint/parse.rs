@@ -5,7 +5,10 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::{Endpoint, Mount, Page, UploadId};
-use crate::{Code, Digest, Reference, Repository};
+use crate::{Code, Digest, Reference, Repository, Tag, ext};
+
+/// How many tags one manifest may get at once; the distribution-spec asks for at least ten.
+const MOST_TAGS: usize = 100;
 
 /// Why a request is no operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +46,14 @@ impl Endpoint {
     /// A path outside the API, a method that the path does not have, a malformed name, tag,
     /// digest, session or page, each with the code to answer with.
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
+        // What is not UTF-8 can only be a bad name, where there are names.
+        let garbled = match path.starts_with("/v2/") {
+            true => Code::NameInvalid,
+            false => Code::NotFound,
+        };
         let path = percent_decode_str(path)
             .decode_utf8()
-            .map_err(|_| Refusal::new(Code::NotFound, path))?;
+            .map_err(|_| Refusal::new(garbled, path))?;
         let unknown = || Refusal::new(Code::NotFound, &path);
         let rest = path.strip_prefix("/v2").ok_or_else(unknown)?;
         let segments: Vec<&str> = rest.split('/').skip(1).collect();
@@ -61,6 +69,17 @@ impl Endpoint {
                 }),
                 _ => Err(Refusal::method(&[Method::GET])),
             },
+            ["_oci", "ext", "discover"] => match *method {
+                Method::GET => Ok(Self::DiscoverExtensions),
+                _ => Err(Refusal::method(&[Method::GET])),
+            },
+            [ref name @ .., ext::NAME, "layers", "resolve"] if !name.is_empty() => {
+                let repository = repository(name)?;
+                match *method {
+                    Method::POST => Ok(Self::ResolveLayers { repository }),
+                    _ => Err(Refusal::method(&[Method::POST])),
+                }
+            }
             [ref name @ .., "tags", "list"] => {
                 let repository = repository(name)?;
                 match *method {
@@ -72,7 +91,14 @@ impl Endpoint {
                 }
             }
             [ref name @ .., "manifests", text] => {
-                Self::manifest(method, repository(name)?, reference(text)?)
+                Self::manifest(method, repository(name)?, reference(text)?, &query)
+            }
+            [ref name @ .., "referrers", text] => {
+                let (repository, digest) = (repository(name)?, digest(text)?);
+                match *method {
+                    Method::GET => query.referrers(repository, digest),
+                    _ => Err(Refusal::method(&[Method::GET])),
+                }
             }
             [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
                 let repository = repository(name)?;
@@ -93,7 +119,12 @@ impl Endpoint {
                 match *method {
                     Method::GET => Ok(Self::GetBlob { repository, digest }),
                     Method::HEAD => Ok(Self::HeadBlob { repository, digest }),
-                    _ => Err(Refusal::method(&[Method::GET, Method::HEAD])),
+                    Method::DELETE => Ok(Self::DeleteBlob { repository, digest }),
+                    _ => Err(Refusal::method(&[
+                        Method::GET,
+                        Method::HEAD,
+                        Method::DELETE,
+                    ])),
                 }
             }
             _ => Err(unknown()),
@@ -104,6 +135,7 @@ impl Endpoint {
         method: &Method,
         repository: Repository,
         reference: Reference,
+        query: &Query,
     ) -> Result<Self, Refusal> {
         match *method {
             Method::GET => Ok(Self::GetManifest {
@@ -117,8 +149,18 @@ impl Endpoint {
             Method::PUT => Ok(Self::PutManifest {
                 repository,
                 reference,
+                tags: query.tags()?,
             }),
-            _ => Err(Refusal::method(&[Method::GET, Method::HEAD, Method::PUT])),
+            Method::DELETE => Ok(Self::DeleteManifest {
+                repository,
+                reference,
+            }),
+            _ => Err(Refusal::method(&[
+                Method::GET,
+                Method::HEAD,
+                Method::PUT,
+                Method::DELETE,
+            ])),
         }
     }
 
@@ -199,6 +241,34 @@ impl Query {
         })
     }
 
+    fn tags(&self) -> Result<Vec<Tag>, Refusal> {
+        let texts = self.0.iter().filter(|(name, _)| name == "tag");
+        let mut tags = Vec::new();
+        for (_, text) in texts {
+            if tags.len() == MOST_TAGS {
+                let detail = format!("at most {MOST_TAGS} tags at once");
+                return Err(Refusal::new(Code::TooManyTags, &detail));
+            }
+            tags.push(
+                text.parse()
+                    .map_err(|_| Refusal::new(Code::TagInvalid, text))?,
+            );
+        }
+        Ok(tags)
+    }
+
+    fn referrers(&self, repository: Repository, of: Digest) -> Result<Endpoint, Refusal> {
+        Ok(Endpoint::ListReferrers {
+            repository,
+            digest: of,
+            artifact_type: self
+                .get("artifactType")
+                .filter(|wanted| !wanted.is_empty())
+                .map(str::to_owned),
+            last: self.get("last").map(digest).transpose()?,
+        })
+    }
+
     fn start_upload(&self, repository: Repository) -> Result<Endpoint, Refusal> {
         let mount = match self.get("mount") {
             Some(text) => Some(Mount {
@@ -209,10 +279,15 @@ impl Query {
             None => None,
         };
         let digest = self.get("digest").map(digest).transpose()?;
+        let algorithm = self.get("digest-algorithm").map(|name| {
+            name.parse()
+                .map_err(|_| Refusal::new(Code::DigestInvalid, name))
+        });
         Ok(Endpoint::StartUpload {
             repository,
             mount,
             digest,
+            algorithm: algorithm.transpose()?,
         })
     }
 }

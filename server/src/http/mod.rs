@@ -129,6 +129,7 @@ async fn operate(
         Endpoint::PutManifest {
             repository,
             reference,
+            tags: _,
         } => manifests::put(app, repository, reference, headers, body).await,
         Endpoint::GetBlob { repository, digest } => {
             blobs::get(app, repository, digest, headers).await
@@ -138,6 +139,7 @@ async fn operate(
             repository,
             mount,
             digest,
+            algorithm: _,
         } => uploads::start(app, repository, mount, digest, headers, body).await,
         Endpoint::UploadStatus { repository, id } => uploads::status(app, repository, id).await,
         Endpoint::AppendUpload { repository, id } => {
@@ -149,6 +151,14 @@ async fn operate(
             digest,
         } => uploads::finish(app, repository, id, digest, headers, body).await,
         Endpoint::CancelUpload { repository, id } => uploads::cancel(app, repository, id).await,
+        Endpoint::DeleteManifest { .. }
+        | Endpoint::DeleteBlob { .. }
+        | Endpoint::ListReferrers { .. }
+        | Endpoint::DiscoverExtensions
+        | Endpoint::ResolveLayers { .. } => {
+            receive::decline(headers, body);
+            Err(Failure::new(imgsync_oci::Code::Unsupported, ""))
+        }
     }
 }
 
