@@ -3,11 +3,13 @@
 mod access;
 mod blobs;
 mod body;
+mod caller;
 mod failure;
 mod lists;
 mod manifests;
 mod receive;
 mod reply;
+mod rules;
 mod uploads;
 
 use std::convert::Infallible;
@@ -21,7 +23,9 @@ use imgsync_oci::Endpoint;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::body::Body;
+pub(crate) use self::rules::Rules;
 
+use self::caller::Caller;
 use self::failure::Failure;
 use crate::registry::Registry;
 
@@ -31,6 +35,7 @@ pub(crate) struct App {
     /// The requests that go on when their connection is gone.
     tasks: TaskTracker,
     patience: Patience,
+    rules: Rules,
 }
 
 /// How long a request's body may say nothing.
@@ -53,11 +58,12 @@ impl Default for Patience {
 }
 
 impl App {
-    pub(crate) fn new(registry: Registry, patience: Patience) -> Arc<Self> {
+    pub(crate) fn new(registry: Registry, patience: Patience, rules: Rules) -> Arc<Self> {
         Arc::new(Self {
             registry,
             tasks: TaskTracker::new(),
             patience,
+            rules,
         })
     }
 
@@ -99,7 +105,13 @@ async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Body> {
         return reply::empty(StatusCode::OK);
     }
     let result = match Endpoint::parse(method, uri.path(), uri.query()) {
-        Ok(endpoint) => operate(&app, endpoint, &parts.headers, body).await,
+        Ok(endpoint) => match app.rules.check(&endpoint) {
+            Ok(()) => operate(&app, &Caller, endpoint, &parts.headers, body).await,
+            Err(failure) => {
+                receive::decline(&parts.headers, body);
+                Err(failure)
+            }
+        },
         Err(refusal) => {
             receive::decline(&parts.headers, body);
             Err(refusal.into())
@@ -110,6 +122,7 @@ async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Body> {
 
 async fn operate(
     app: &App,
+    caller: &Caller,
     endpoint: Endpoint,
     headers: &HeaderMap,
     body: Incoming,
@@ -140,7 +153,7 @@ async fn operate(
             mount,
             digest,
             algorithm: _,
-        } => uploads::start(app, repository, mount, digest, headers, body).await,
+        } => uploads::start(app, caller, repository, mount, digest, headers, body).await,
         Endpoint::UploadStatus { repository, id } => uploads::status(app, repository, id).await,
         Endpoint::AppendUpload { repository, id } => {
             uploads::append(app, repository, id, headers, body).await

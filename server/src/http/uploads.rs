@@ -3,11 +3,12 @@
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LOCATION, RANGE};
 use hyper::{Response, StatusCode};
-use imgsync_oci::endpoint::{Mount, UploadId};
+use imgsync_oci::endpoint::{Action, Mount, UploadId};
 use imgsync_oci::range::{self, ContentRange};
 use imgsync_oci::{Code, Digest, Endpoint, Repository};
 
 use super::body::Body;
+use super::caller::Caller;
 use super::failure::Failure;
 use super::receive::{Ending, decline, receive};
 use super::reply::{self, value};
@@ -103,6 +104,7 @@ impl Chunk {
 /// `POST`: a session; or the blob itself, where it can be mounted or comes along.
 pub(super) async fn start(
     app: &App,
+    caller: &Caller,
     repository: Repository,
     mount: Option<Mount>,
     digest: Option<Digest>,
@@ -114,6 +116,7 @@ pub(super) async fn start(
         digest,
         from: Some(from),
     }) = mount
+        && caller.may(Action::Pull, &from)
     {
         let (registry, into, wanted) = (app.registry.clone(), repository.clone(), digest.clone());
         if attempt(move || registry.mount(&into, &from, &wanted)).await? {

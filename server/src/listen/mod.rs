@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 pub use self::error::Error;
 
-use crate::http::{App, Patience};
+use crate::http::{App, Patience, Rules};
 use crate::registry::Registry;
 use crate::settings::Settings;
 
@@ -50,7 +50,7 @@ pub async fn run(
         tracing::warn!("anyone who reaches {local} may pull and push: there is no authentication");
     }
     listening(local);
-    let app = App::new(registry, Patience::default());
+    let app = App::new(registry, Patience::default(), Rules::default());
     accept(listener, app, shutdown).await;
     Ok(())
 }
