@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod media;
 pub mod name;
 pub mod range;
+pub mod referrers;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use endpoint::Endpoint;
