@@ -1,0 +1,93 @@
+//! What an operation asks of its caller, in the words of the stock registry's answers and of
+//! tokens' scopes.
+
+use imgsync_oci::Endpoint;
+use imgsync_oci::endpoint::{Action, Mount};
+
+/// One thing that a caller must be allowed to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// `repository` or `registry`.
+    pub(crate) kind: &'static str,
+    /// What it is called.
+    pub(crate) name: String,
+    /// `pull`, `push`, `delete`, or `*`.
+    pub(crate) actions: Vec<&'static str>,
+}
+
+/// All that an operation asks for; nothing where a caller must only be known.
+pub(crate) fn wanted(endpoint: &Endpoint) -> Vec<Wanted> {
+    let (action, repository) = endpoint.access();
+    let actions = match action {
+        Action::Check => return Vec::new(),
+        Action::Catalog => {
+            return vec![Wanted {
+                kind: "registry",
+                name: "catalog".to_owned(),
+                actions: vec!["*"],
+            }];
+        }
+        Action::Pull => vec!["pull"],
+        Action::Push => vec!["pull", "push"],
+        Action::Delete => vec!["delete"],
+    };
+    let of = |name: &imgsync_oci::Repository, actions| Wanted {
+        kind: "repository",
+        name: name.to_string(),
+        actions,
+    };
+    let source = match endpoint {
+        Endpoint::StartUpload {
+            mount: Some(Mount { from, .. }),
+            ..
+        } => from.as_ref(),
+        _ => None,
+    };
+    let target = repository.map(|repository| of(repository, actions));
+    let source = source.map(|source| of(source, vec!["pull"]));
+    target.into_iter().chain(source).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::Method;
+
+    #[test]
+    fn what_operations_ask_for() {
+        let digest = imgsync_oci::Digest::of(b"x");
+        let blob = format!("/v2/a/b/blobs/{digest}");
+        let mount = format!("mount={digest}&from=c");
+        for (method, path, query, expected) in [
+            (Method::GET, "/v2/", None, ""),
+            (Method::GET, "/v2/_catalog", None, "registry:catalog:*"),
+            (Method::HEAD, blob.as_str(), None, "repository:a/b:pull"),
+            (
+                Method::PUT,
+                "/v2/a/b/manifests/v1",
+                None,
+                "repository:a/b:pull,push",
+            ),
+            (
+                Method::POST,
+                "/v2/a/b/blobs/uploads/",
+                Some(mount.as_str()),
+                "repository:a/b:pull,push repository:c:pull",
+            ),
+        ] {
+            let endpoint = Endpoint::parse(&method, path, query).unwrap();
+            let scopes: Vec<String> = wanted(&endpoint)
+                .iter()
+                .map(|wanted| {
+                    format!(
+                        "{}:{}:{}",
+                        wanted.kind,
+                        wanted.name,
+                        wanted.actions.join(",")
+                    )
+                })
+                .collect();
+            assert_eq!(scopes.join(" "), expected);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The `Authorization` header (RFC 9110, section 11.6.2), as far as a registry is sent it.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+/// As clients send it: some leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A name and a password, not yet known to go together.
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) password: Box<[u8]>,
+}
+
+/// What a header says.
+pub(super) enum Authorization<'a> {
+    /// A name and a password (RFC 7617).
+    Basic(Login),
+    /// A token (RFC 6750).
+    Bearer(&'a str),
+}
+
+impl<'a> Authorization<'a> {
+    /// Reads a header's value; `None` where it says something else, or nothing sensible.
+    pub(super) fn parse(header: &'a [u8]) -> Option<Self> {
+        let (scheme, value) = std::str::from_utf8(header).ok()?.trim().split_once(' ')?;
+        let value = value.trim_start();
+        if scheme.eq_ignore_ascii_case("basic") {
+            let bytes = BASE64.decode(value).ok()?;
+            let colon = bytes.iter().position(|byte| *byte == b':')?;
+            Some(Self::Basic(Login {
+                user: std::str::from_utf8(&bytes[..colon]).ok()?.to_owned(),
+                password: bytes[colon + 1..].into(),
+            }))
+        } else if scheme.eq_ignore_ascii_case("bearer") {
+            Some(Self::Bearer(value))
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(header: &str) -> Option<(String, String)> {
+        match Authorization::parse(header.as_bytes())? {
+            Authorization::Basic(Login { user, password }) => {
+                Some((user, String::from_utf8(password.into()).unwrap()))
+            }
+            Authorization::Bearer(_) => None,
+        }
+    }
+
+    #[test]
+    fn names_and_passwords() {
+        let expected = Some(("alice".to_owned(), "a:b ü".to_owned()));
+        for header in [
+            "Basic YWxpY2U6YTpiIMO8",
+            "basic  YWxpY2U6YTpiIMO8",
+            "BASIC YWxpY2U6YTpiIMO8 ",
+        ] {
+            assert_eq!(login(header), expected, "{header}");
+        }
+        let empty = Some((String::new(), String::new()));
+        assert_eq!(
+            (login("Basic Og=="), login("Basic Og")),
+            (empty.clone(), empty)
+        );
+    }
+
+    #[test]
+    fn what_says_nothing_sensible() {
+        for bad in [
+            "",
+            "Basic",
+            "Basic ",
+            "Basic !",
+            "Basic YWxpY2U=",
+            "Basic /zpw",
+            "Digest x",
+        ] {
+            assert!(Authorization::parse(bad.as_bytes()).is_none(), "{bad}");
+        }
+        assert!(Authorization::parse(b"Basic \xff").is_none());
+        let bearer = Authorization::parse(b"Bearer a.b");
+        assert!(matches!(bearer, Some(Authorization::Bearer("a.b"))));
+    }
+}

@@ -1,0 +1,273 @@
+//! Who a request comes from, and what they may do. It knows no HTTP: a header's value comes in, a
+//! caller, or what is wanted of one, goes out.
+//!
+//! Users stand in an htpasswd file, as the stock registry's do, and may do everything. Where
+//! patterns of repositories are given, anyone may pull from those.
+
+mod access;
+mod basic;
+mod edit;
+mod error;
+mod file;
+mod htpasswd;
+mod pattern;
+mod prompt;
+mod remembered;
+mod token;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use imgsync_oci::Repository;
+use imgsync_oci::endpoint::Action;
+
+pub(crate) use self::access::{Wanted, wanted};
+pub use self::edit::{Change, DEFAULT_COST, Edit, EditError, edit};
+pub use self::error::Error;
+pub use self::pattern::Pattern;
+pub use self::prompt::password as ask_password;
+
+use self::basic::{Authorization, Login};
+use self::htpasswd::Table;
+use self::remembered::Remembered;
+use self::token::Signer;
+use self::verify::Verifier;
+
+/// How long one of our tokens is good. A client gets the next one by itself.
+pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(300);
+
+/// What is to be known about users, as the configuration says it.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where users stand; without it everyone may do everything.
+    pub htpasswd: Option<Htpasswd>,
+    /// The repositories that anyone may pull from.
+    pub anonymous_pull: Vec<Pattern>,
+    /// What tokens are signed with (`http.secret`); a random key where there is none, so that
+    /// tokens end with the process.
+    pub secret: Option<String>,
+}
+
+/// A file of users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Htpasswd {
+    /// The file.
+    pub path: PathBuf,
+    /// What clients show when they ask for a password.
+    pub realm: String,
+}
+
+/// A user's name, known to be theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User(Arc<str>);
+
+impl User {
+    /// The name.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why nobody can be said to have sent a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// Name and password do not go together, or the header cannot be read.
+    Login,
+    /// The token is not ours, is too old, or its user is gone.
+    Token,
+    /// Too many passwords are being checked already; later, perhaps.
+    Busy,
+}
+
+/// How a client should say who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// With a name and a password, at every request.
+    Basic,
+    /// With a token of ours. Docker and podman ask for one also when they know no password, and
+    /// with Basic they do not pull from a registry that wants a login for its other repositories.
+    Token,
+}
+
+/// Everything about users, exchanged as a whole when the configuration or the file changes.
+pub(crate) struct Auth {
+    rules: ArcSwap<Rules>,
+    remembered: Remembered,
+    verifier: Verifier,
+}
+
+struct Rules {
+    users: Option<Users>,
+    anonymous_pull: Vec<Pattern>,
+    signer: Signer,
+}
+
+struct Users {
+    realm: String,
+    table: Table,
+}
+
+impl Auth {
+    /// Reads what the settings name.
+    ///
+    /// # Errors
+    /// The htpasswd file cannot be read. A line that cannot be understood is a warning.
+    pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
+        let signer = Signer::new(settings.secret.as_deref())?;
+        Ok(Self {
+            rules: ArcSwap::from_pointee(Rules::read(settings, signer)?),
+            remembered: Remembered::new()?,
+            verifier: Verifier::new(),
+        })
+    }
+
+    /// Reads it all again, for requests that come from now on. Logins that are still right stay
+    /// remembered, and tokens stay good.
+    ///
+    /// # Errors
+    /// As [`Auth::open`]; everything stays as it was then.
+    pub(crate) fn reload(&self, settings: &Settings) -> Result<(), Error> {
+        let signer = match &settings.secret {
+            Some(secret) => Signer::new(Some(secret))?,
+            None => self.rules.load().signer.clone(),
+        };
+        self.rules.store(Arc::new(Rules::read(settings, signer)?));
+        Ok(())
+    }
+
+    /// Whether anyone has to say who they are.
+    pub(crate) fn is_on(&self) -> bool {
+        self.rules.load().users.is_some()
+    }
+
+    /// How clients are to say who they are; `None` where they need not.
+    pub(crate) fn scheme(&self) -> Option<(Scheme, String)> {
+        let rules = self.rules.load();
+        let users = rules.users.as_ref()?;
+        let scheme = match rules.anonymous_pull.is_empty() {
+            true => Scheme::Basic,
+            false => Scheme::Token,
+        };
+        Some((scheme, users.realm.clone()))
+    }
+
+    /// Who sent this `Authorization` header; `None` is somebody who did not say, and everybody
+    /// where nobody needs to.
+    ///
+    /// # Errors
+    /// The header does not say it in a way that can be believed.
+    pub(crate) async fn identify(
+        &self,
+        authorization: Option<&[u8]>,
+    ) -> Result<Option<User>, Unknown> {
+        let rules = self.rules.load_full();
+        let (Some(users), Some(header)) = (&rules.users, authorization) else {
+            return Ok(None);
+        };
+        match Authorization::parse(header) {
+            Some(Authorization::Basic(login)) => self.verify(users, login).await.map(Some),
+            Some(Authorization::Bearer(token)) => {
+                let line = |name: &str| users.table.get(name).map(|hash| hash.as_str());
+                rules
+                    .signer
+                    .read(token, SystemTime::now(), line)
+                    .ok_or(Unknown::Token)
+            }
+            None => Err(Unknown::Login),
+        }
+    }
+
+    async fn verify(&self, users: &Users, login: Login) -> Result<User, Unknown> {
+        let user = || User(login.user.as_str().into());
+        let hash = users.table.get(&login.user);
+        let tag = hash.map(|hash| self.remembered.tag(&login, hash.as_str()));
+        let is_known = || tag.is_some_and(|tag| self.remembered.contains(&tag));
+        if is_known() {
+            return Ok(user());
+        }
+        let turn = self.verifier.turn().await.ok_or(Unknown::Busy)?;
+        // Clients come with many connections at once: the first one's answer serves them all.
+        if is_known() {
+            return Ok(user());
+        }
+        let work = users.table.work(hash);
+        let is_right = turn.check(work, login.password.clone()).await;
+        match (is_right, tag) {
+            (true, Some(tag)) => {
+                self.remembered.insert(tag);
+                Ok(user())
+            }
+            (true | false, _) => Err(Unknown::Login),
+        }
+    }
+
+    /// Whether this caller may do that. Repositories that do not exist are treated alike.
+    pub(crate) fn may(
+        &self,
+        caller: Option<&User>,
+        action: Action,
+        repository: Option<&Repository>,
+    ) -> bool {
+        let rules = self.rules.load();
+        if rules.users.is_none() || caller.is_some() {
+            return true;
+        }
+        match (action, repository) {
+            (Action::Pull, Some(repository)) => rules
+                .anonymous_pull
+                .iter()
+                .any(|pattern| pattern.matches(repository)),
+            (Action::Check | Action::Catalog | Action::Pull | Action::Push | Action::Delete, _) => {
+                false
+            }
+        }
+    }
+
+    /// A token that says who its bearer is, for [`TOKEN_LIFE`].
+    pub(crate) fn token(&self, caller: Option<&User>) -> String {
+        let rules = self.rules.load();
+        let line = caller.and_then(|user| {
+            let users = rules.users.as_ref()?;
+            users.table.get(user.as_str()).map(|hash| hash.as_str())
+        });
+        rules.signer.sign(
+            caller,
+            SystemTime::now() + TOKEN_LIFE,
+            line.unwrap_or_default(),
+        )
+    }
+}
+
+impl Rules {
+    fn read(settings: &Settings, signer: Signer) -> Result<Self, Error> {
+        let users = settings.htpasswd.as_ref().map(Users::read).transpose()?;
+        Ok(Self {
+            users,
+            anonymous_pull: settings.anonymous_pull.clone(),
+            signer,
+        })
+    }
+}
+
+impl Users {
+    fn read(Htpasswd { path, realm }: &Htpasswd) -> Result<Self, Error> {
+        let text = file::read(path)?;
+        let (table, complaints) = Table::parse(&text);
+        for complaint in complaints {
+            tracing::warn!("{}: {complaint}", path.display());
+        }
+        if table.is_empty() {
+            tracing::warn!("{} names no user: nobody can log in", path.display());
+        }
+        Ok(Self {
+            realm: realm.clone(),
+            table,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
