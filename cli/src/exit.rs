@@ -1,5 +1,7 @@
 //! How a command ends: what failed, at which end, what to do about it, and the exit code.
 
+mod hints;
+
 use std::process::ExitCode;
 
 use http::StatusCode;
@@ -97,58 +99,16 @@ impl From<client::Error> for Failure {
             | client::Error::Connect { .. }
             | client::Error::Broken { .. } => Kind::Network,
             client::Error::Odd { .. } => Kind::Target,
-            client::Error::Refused { status, .. } => match *status {
+            client::Error::Refused { status, login, .. } => match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Authentication,
+                status if *login && status.is_client_error() => Kind::Authentication,
                 _ => Kind::Target,
             },
         };
         Self {
             kind,
             what: format!("target: {error}"),
-            hint: hint(&error),
+            hint: hints::hint(&error),
         }
     }
-}
-
-fn hint(error: &client::Error) -> Option<String> {
-    let text = match error {
-        client::Error::Setup { .. } | client::Error::Odd { .. } => return None,
-        client::Error::Connect {
-            registry,
-            tls: true,
-            ..
-        } => format!(
-            "if {registry} speaks plain HTTP, pass --plain-http; if its certificate is not one \
-             that this machine trusts, add its CA to the system's"
-        ),
-        client::Error::Connect { .. } => {
-            "check the address and that the registry is running; then push again".to_owned()
-        }
-        client::Error::Broken { .. } => {
-            "push again: blobs that arrived are not sent twice".to_owned()
-        }
-        client::Error::Refused { status, server, .. } => match *status {
-            StatusCode::UNAUTHORIZED => {
-                "log in with docker login or podman login, or set IMGSYNC_USERNAME and \
-                 IMGSYNC_PASSWORD"
-                    .to_owned()
-            }
-            StatusCode::FORBIDDEN => "nobody may push to this repository as you are".to_owned(),
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let proxy = server.as_deref().unwrap_or("a proxy");
-                format!(
-                    "{proxy} limits the size of a request; raise the limit (for nginx: \
-                     client_max_body_size), or pass a smaller --chunk-size"
-                )
-            }
-            StatusCode::INSUFFICIENT_STORAGE => {
-                "the registry's disk is full: make room there, then push again".to_owned()
-            }
-            status if status.is_server_error() => {
-                "the registry's own log says more; push again when it is well".to_owned()
-            }
-            _ => return None,
-        },
-    };
-    Some(text)
 }

@@ -99,13 +99,18 @@ impl Registry {
 
     /// Whether the address names this very machine, so that plain HTTP is safe.
     pub fn is_loopback(&self) -> bool {
-        let host = self.host();
-        host == "localhost"
-            || host.ends_with(".localhost")
-            || host
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
+        is_loopback(self.host())
     }
+}
+
+/// Whether a host, without port and with or without an IPv6 address's brackets, is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// One component of a repository name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{RETRY_AFTER, SERVER};
 
-use super::{Client, reply};
+use super::{Client, Trouble, reply};
 use crate::{Endpoint, Fault, Registry, fault};
 
 /// A request that did not do what it should. The text names the registry and the operation.
@@ -26,8 +26,8 @@ pub enum Error {
         registry: Registry,
         /// Why, down to the cause.
         what: String,
-        /// Whether TLS was the trouble, not the network.
-        tls: bool,
+        /// What kind of trouble it was.
+        trouble: Trouble,
     },
     /// The connection broke or fell silent on the way.
     #[error("lost the connection to {registry} during {operation}: {what}")]
@@ -39,8 +39,8 @@ pub enum Error {
         /// Why, down to the cause.
         what: String,
     },
-    /// The registry, or a proxy before it, answered with an error status.
-    #[error("{registry} answered {operation} with {status}{}", because(.faults))]
+    /// The registry, its token server, or a proxy before them, answered with an error status.
+    #[error("{registry} answered {operation} with {status}{}{}", because(.faults), said_as(*.status, .whom.as_deref()))]
     Refused {
         /// The registry.
         registry: Registry,
@@ -51,9 +51,13 @@ pub enum Error {
         /// The errors in the body; empty where a proxy answered.
         faults: Vec<Fault>,
         /// The `Server` header, which tells a proxy's answer from the registry's.
-        server: Option<String>,
+        server: Option<Box<str>>,
         /// How long the registry asks to wait.
         retry_after: Option<Duration>,
+        /// Whether it was a login that was refused, at the registry's token server.
+        login: bool,
+        /// Whom the caller had said they are.
+        whom: Option<Box<str>>,
     },
     /// The registry answered something that makes no sense.
     #[error("{registry} gave an answer to {operation} that makes no sense: {what}")]
@@ -80,8 +84,17 @@ impl Error {
     /// Whether trying again can help.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Setup { .. } | Self::Odd { .. } | Self::Connect { tls: true, .. } => Retry::Never,
-            Self::Connect { tls: false, .. } | Self::Broken { .. } => Retry::After(None),
+            Self::Setup { .. } | Self::Odd { .. } => Retry::Never,
+            Self::Connect { trouble, .. } => match trouble {
+                Trouble::Network => Retry::After(None),
+                Trouble::UnknownHost
+                | Trouble::PlainHttp
+                | Trouble::UnknownAuthority
+                | Trouble::Certificate
+                | Trouble::ClientCertificate
+                | Trouble::Handshake => Retry::Never,
+            },
+            Self::Broken { .. } => Retry::After(None),
             Self::Refused {
                 status,
                 retry_after,
@@ -89,6 +102,14 @@ impl Error {
             } if is_passing(*status) => Retry::After(*retry_after),
             Self::Refused { .. } => Retry::Never,
         }
+    }
+
+    /// The same, of a login.
+    pub(super) fn of_login(mut self) -> Self {
+        if let Self::Refused { login, .. } = &mut self {
+            *login = true;
+        }
+        self
     }
 
     /// The status, where one was answered.
@@ -130,6 +151,25 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The last cause of an error: the one that says what happened.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Who was refused, where that is the point.
+fn said_as(status: StatusCode, whom: Option<&str>) -> String {
+    match (status, whom) {
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(whom)) => {
+            format!(" (logged in as {whom})")
+        }
+        _ => String::new(),
+    }
+}
+
 fn because(faults: &[Fault]) -> String {
     let texts: Vec<String> = faults.iter().take(5).map(Fault::to_string).collect();
     match texts.is_empty() {
@@ -149,14 +189,23 @@ impl Client {
         operation: String,
         response: reqwest::Response,
     ) -> Error {
+        self.refused_by(&self.registry, operation, response).await
+    }
+
+    /// The same, of a server that need not be the registry itself.
+    pub(super) async fn refused_by(
+        &self,
+        server_name: &Registry,
+        operation: String,
+        response: reqwest::Response,
+    ) -> Error {
         const LONGEST_BODY: usize = 64 * 1024;
         let status = response.status();
-        let server = reply::text(response.headers(), &SERVER).map(str::to_owned);
+        let server = reply::text(response.headers(), &SERVER).map(Box::from);
         let retry_after = reply::number(response.headers(), &RETRY_AFTER).map(Duration::from_secs);
-        let endpoint = Endpoint::Check;
-        let body = self.bounded(&endpoint, response, LONGEST_BODY).await;
+        let body = self.bounded(&operation, response, LONGEST_BODY).await;
         Error::Refused {
-            registry: self.registry.clone(),
+            registry: server_name.clone(),
             operation,
             status,
             faults: body
@@ -164,6 +213,8 @@ impl Client {
                 .unwrap_or_default(),
             server,
             retry_after,
+            login: false,
+            whom: self.whom().map(Box::from),
         }
     }
 
@@ -183,35 +234,32 @@ impl Client {
         }
     }
 
-    pub(super) fn unreachable_during(&self, operation: String, error: reqwest::Error) -> Error {
-        let connecting = error.is_connect();
-        let tls = connecting && self.base.scheme() == "https" && is_tls(&error);
-        let what = chain(&error.without_url());
-        let registry = self.registry.clone();
-        if connecting {
-            Error::Connect {
-                registry,
-                what,
-                tls,
-            }
-        } else {
-            Error::Broken {
+    /// A request to `server` that got no answer.
+    pub(super) fn unreachable(
+        &self,
+        server: &Registry,
+        operation: String,
+        error: reqwest::Error,
+    ) -> Error {
+        let registry = server.clone();
+        if !error.is_connect() {
+            let what = chain(&error.without_url());
+            return Error::Broken {
                 registry,
                 operation,
                 what,
-            }
+            };
+        }
+        let (trouble, what) = Trouble::behind(&error.without_url());
+        let trouble = match trouble {
+            // The name was known a moment ago: a laptop that changes networks.
+            Trouble::UnknownHost if self.was_reached() => Trouble::Network,
+            trouble => trouble,
+        };
+        Error::Connect {
+            registry,
+            what,
+            trouble,
         }
     }
-}
-
-/// Whether a connection failed in TLS's handshake: its errors come as invalid data.
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return io.kind() == std::io::ErrorKind::InvalidData;
-        }
-        next = cause.source();
-    }
-    false
 }

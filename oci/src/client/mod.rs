@@ -3,12 +3,17 @@
 
 mod auth;
 mod error;
+mod lists;
 mod reply;
 mod resolve;
 mod retry;
+mod send;
+mod tls;
+mod trouble;
 pub mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +24,10 @@ use url::Url;
 
 pub use auth::Credentials;
 pub use error::{Error, Retry};
+pub use lists::{Deleted, Names, Next};
 pub use retry::backoff;
+pub use tls::Tls;
+pub use trouble::Trouble;
 
 use crate::{Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Registry, Repository, media};
 
@@ -43,12 +51,14 @@ pub enum Scheme {
 /// One registry, and the connections to it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    clients: tls::Clients,
     base: Url,
     registry: Registry,
     auth: Arc<auth::Auth>,
     /// Whether what is read is read for a push.
     pushes: bool,
+    /// Whether it ever answered.
+    reached: Arc<AtomicBool>,
 }
 
 /// What a HEAD says of a manifest.
@@ -77,6 +87,15 @@ impl Client {
     /// # Errors
     /// An address that makes no URL; TLS that cannot be set up on this machine.
     pub fn new(registry: &Registry, scheme: Scheme) -> Result<Self, Error> {
+        Self::with_tls(registry, scheme, &Tls::default())
+    }
+
+    /// The same, with a say in whose certificates count. The environment's proxies count too
+    /// (`HTTPS_PROXY` and the like), but never on the way to this very machine.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; also certificates that are none.
+    pub fn with_tls(registry: &Registry, scheme: Scheme, tls: &Tls) -> Result<Self, Error> {
         let scheme = match scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
@@ -92,30 +111,49 @@ impl Client {
         };
         let base =
             Url::parse(&format!("{scheme}://{host}")).map_err(|error| setup(error.to_string()))?;
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("imgsync/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .build()
+        let clients = tls
+            .clients(!registry.is_loopback())
             .map_err(|error| setup(error::chain(&error)))?;
         Ok(Self {
-            http,
+            clients,
             base,
             registry: registry.clone(),
             auth: Arc::default(),
             pushes: false,
+            reached: Arc::default(),
         })
     }
 
     /// The same client, for someone with these credentials. `pushes` tells that reading will be
     /// followed by writing, so that one token can be asked for both.
     pub fn with_login(self, credentials: Option<Credentials>, pushes: bool) -> Self {
-        let auth = Arc::new(auth::Auth::new(credentials));
+        let auth = Arc::new(auth::Auth::new(credentials, None));
         Self {
             auth,
             pushes,
             ..self
         }
+    }
+
+    /// The same client, which calls `warn` with a host's name before it sends a password or token
+    /// there without encryption; once, and never for this very machine.
+    pub fn warning(self, warn: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let credentials = self.auth.credentials.clone();
+        let auth = Arc::new(auth::Auth::new(credentials, Some(Arc::new(warn))));
+        Self { auth, ..self }
+    }
+
+    /// Whom this client is logged in as, where it has credentials.
+    pub fn whom(&self) -> Option<&str> {
+        self.auth.credentials.as_ref().map(Credentials::whom)
+    }
+
+    fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    fn reached(&self) {
+        self.reached.store(true, Ordering::Relaxed);
     }
 
     /// The registry that this client speaks to.
@@ -169,7 +207,7 @@ impl Client {
         }
         let media_type = reply::media_type(response.headers());
         let bytes = self
-            .bounded(&endpoint, response, MAX_MANIFEST_BYTES)
+            .bounded(&endpoint.to_string(), response, MAX_MANIFEST_BYTES)
             .await?;
         let digest = match reference {
             Reference::Tag(_) => Digest::of(&bytes),
@@ -306,115 +344,11 @@ impl Client {
             StatusCode::NOT_FOUND => return Ok(None),
             _ => return Err(self.refused(&endpoint, response).await),
         }
-        let bytes = self.bounded(&endpoint, response, limit).await?;
+        let bytes = self.bounded(&endpoint.to_string(), response, limit).await?;
         if Digest::of_with(digest.algorithm(), &bytes) != *digest {
             return Err(self.odd(&endpoint, "it sent other content".to_owned()));
         }
         Ok(Some(bytes))
-    }
-
-    /// Sends a request without body, again after passing faults; any status that is not a passing
-    /// fault is the caller's to judge.
-    async fn ask(
-        &self,
-        endpoint: &Endpoint,
-        headers: HeaderMap,
-    ) -> Result<reqwest::Response, Error> {
-        retry::retrying(|| async {
-            let request = self
-                .request(endpoint)
-                .timeout(SMALL_REQUEST)
-                .headers(headers.clone());
-            self.settled(endpoint, request).await
-        })
-        .await
-    }
-
-    fn request(&self, endpoint: &Endpoint) -> reqwest::RequestBuilder {
-        let mut url = self.base.clone();
-        let target = endpoint.path();
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (target.as_str(), None),
-        };
-        url.set_path(path);
-        url.set_query(query);
-        self.http.request(endpoint.method(), url)
-    }
-
-    /// Sends a request; a status that asks to try again later is an error already.
-    async fn settled(
-        &self,
-        endpoint: &Endpoint,
-        request: reqwest::RequestBuilder,
-    ) -> Result<reqwest::Response, Error> {
-        let scopes = self.scopes(endpoint);
-        let response = self
-            .send(&endpoint.to_string(), &scopes, &self.base, request)
-            .await?;
-        if error::is_passing(response.status()) {
-            return Err(self.refused(endpoint, response).await);
-        }
-        Ok(response)
-    }
-
-    /// Sends a request with whatever login the registry wants; once more where it turns out to
-    /// want one, unless the body is a stream, which cannot be sent twice.
-    async fn send(
-        &self,
-        operation: &str,
-        scopes: &[String],
-        url: &Url,
-        request: reqwest::RequestBuilder,
-    ) -> Result<reqwest::Response, Error> {
-        let again = request.try_clone();
-        let unreachable = |error| self.unreachable_during(operation.to_owned(), error);
-        let request = self.authorized(scopes, request, url).await?;
-        let response = request.send().await.map_err(unreachable)?;
-        let Some(again) = again else {
-            return Ok(response);
-        };
-        if !self.learn(&response, scopes).await? {
-            return Ok(response);
-        }
-        let again = self.authorized(scopes, again, url).await?;
-        again.send().await.map_err(unreachable)
-    }
-
-    /// A body that must fit into `limit` bytes.
-    async fn bounded(
-        &self,
-        endpoint: &Endpoint,
-        response: reqwest::Response,
-        limit: usize,
-    ) -> Result<Bytes, Error> {
-        let mut body = Vec::new();
-        let mut pieces = std::pin::pin!(self.stream(response));
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|what| self.broken(endpoint, what))?;
-            if body.len() + piece.len() > limit {
-                return Err(self.odd(endpoint, format!("it sent more than {limit} bytes")));
-            }
-            body.extend_from_slice(&piece);
-        }
-        Ok(body.into())
-    }
-
-    /// A body as it arrives; a silence of a minute ends it with an error.
-    fn stream(
-        &self,
-        response: reqwest::Response,
-    ) -> impl Stream<Item = Result<Bytes, String>> + Send + use<> {
-        let pieces = Box::pin(response.bytes_stream());
-        futures::stream::unfold(Some(pieces), |pieces| async {
-            let mut pieces = pieces?;
-            match tokio::time::timeout(STALL, pieces.next()).await {
-                Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
-                Ok(Some(Err(error))) => Some((Err(error::chain(&error)), None)),
-                Ok(None) => None,
-                Err(_) => Some((Err("it fell silent".to_owned()), None)),
-            }
-        })
     }
 }
 

@@ -47,7 +47,9 @@ impl Client {
             }
             _ => return Err(self.refused(&endpoint, response).await),
         }
-        let bytes = self.bounded(&endpoint, response, LONGEST_ANSWER).await?;
+        let bytes = self
+            .bounded(&endpoint.to_string(), response, LONGEST_ANSWER)
+            .await?;
         let answer: Response = serde_json::from_slice(&bytes).map_err(odd)?;
         let (asked, answered) = (request.diff_ids.len(), answer.layers.len());
         if asked != answered {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -127,13 +127,14 @@ impl Client {
             counter.fetch_add(1, Ordering::Relaxed);
         });
         let request = self
-            .http
+            .http_for(&session.location)
             .request(Method::PATCH, session.location.clone())
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_LENGTH, len)
             .header(CONTENT_RANGE, range.to_string())
             .body(reqwest::Body::wrap_stream(bytes));
         let (url, scopes) = (&session.location, &session.scopes);
+        let asked = Instant::now();
         let response = tokio::select! {
             answer = self.send(operation, scopes, url, request) => answer?,
             () = stalled(&progress) => return Err(Error::Broken {
@@ -149,7 +150,7 @@ impl Client {
                 Ok(())
             }
             // The token ran out on the way. There is a new one now, and the bytes are the caller's.
-            _ if self.learn(&response, scopes).await? => Err(Error::Broken {
+            _ if self.learn(&response, scopes, asked).await? => Err(Error::Broken {
                 registry: self.registry.clone(),
                 operation: operation.to_owned(),
                 what: "the login had to be renewed".to_owned(),
@@ -198,7 +199,7 @@ impl Client {
         let mut url = session.location.clone();
         url.query_pairs_mut()
             .append_pair("digest", &digest.to_string());
-        let request = self.http.request(Method::PUT, url.clone());
+        let request = self.http_for(&url).request(Method::PUT, url.clone());
         let request = request.timeout(FINISH).header(CONTENT_LENGTH, 0);
         let response = self.send(operation, &session.scopes, &url, request).await?;
         match response.status() {
@@ -231,7 +232,7 @@ impl Client {
     ) -> Result<reqwest::Response, Error> {
         let (url, scopes) = (&session.location, &session.scopes);
         retry::retrying(|| async {
-            let request = self.http.request(method.clone(), url.clone());
+            let request = self.http_for(url).request(method.clone(), url.clone());
             let request = request.timeout(SMALL_REQUEST);
             let response = self.send(operation, scopes, url, request).await?;
             if super::error::is_passing(response.status()) {
@@ -247,12 +248,24 @@ impl Client {
         reply::text(response.headers(), &LOCATION)
             .and_then(|location| response.url().join(location).ok())
             .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .map(|url| encrypted(url, response.url()))
             .ok_or_else(|| Error::Odd {
                 registry: self.registry.clone(),
                 operation: operation.to_owned(),
                 what: "it names no Location to go on at".to_owned(),
             })
     }
+}
+
+/// Where a session goes on, over TLS if its answer came so: a registry behind a proxy that ends TLS
+/// may not know of it, and names its own address with `http`.
+fn encrypted(mut next: Url, from: &Url) -> Url {
+    let same = |url: &Url| (url.host_str().map(str::to_owned), url.port());
+    if from.scheme() == "https" && next.scheme() == "http" && same(&next) == same(from) {
+        // Only special schemes, with a host: this cannot fail.
+        let _ = next.set_scheme("https");
+    }
+    next
 }
 
 /// The offset that our own server states exactly.

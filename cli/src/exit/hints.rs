@@ -1,0 +1,131 @@
+//! What to do about a registry's errors, for a person who is tired.
+
+use http::StatusCode;
+use imgsync_oci::Registry;
+use imgsync_oci::client::{Error, Trouble};
+
+/// Advice on an error, where there is any.
+pub(super) fn hint(error: &Error) -> Option<String> {
+    let text = match error {
+        Error::Setup { .. } | Error::Odd { .. } => return None,
+        Error::Connect {
+            registry, trouble, ..
+        } => of_trouble(registry, *trouble),
+        Error::Broken { .. } => "try again: blobs that arrived are not sent twice".to_owned(),
+        Error::Refused {
+            status,
+            server,
+            login,
+            whom,
+            registry,
+            ..
+        } => {
+            return of_status(
+                registry,
+                *status,
+                server.as_deref(),
+                *login,
+                whom.as_deref(),
+            );
+        }
+    };
+    Some(text)
+}
+
+fn of_trouble(registry: &Registry, trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Network => {
+            let text = "check the address and that the registry is running; then try again";
+            match proxy() {
+                Some(proxy) if !registry.is_loopback() => {
+                    format!("{text}; {proxy} is set, so that proxy counts too (see NO_PROXY)")
+                }
+                Some(_) | None => text.to_owned(),
+            }
+        }
+        Trouble::UnknownHost => {
+            "check the spelling, and that this machine's name servers know the host".to_owned()
+        }
+        Trouble::PlainHttp => format!(
+            "if {registry} is meant to speak plain HTTP, pass --plain-http: passwords and images \
+             then travel unencrypted"
+        ),
+        Trouble::UnknownAuthority => format!(
+            "get the CA's certificate and pass it with --ca-file, or put it into \
+             /etc/docker/certs.d/{registry}/ca.crt; --insecure checks nothing at all"
+        ),
+        Trouble::Certificate => format!(
+            "the registry needs another certificate, or you another address for {registry}; \
+             --insecure checks nothing at all"
+        ),
+        Trouble::ClientCertificate => format!(
+            "put the certificate that you were given, and its key, into \
+             /etc/docker/certs.d/{registry}/ as client.cert and client.key"
+        ),
+        Trouble::Handshake => {
+            format!("see that {registry} speaks TLS 1.2 or newer; its own log may say more")
+        }
+    }
+}
+
+/// The variable that names a proxy, if one does.
+fn proxy() -> Option<&'static str> {
+    let names = [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    names.into_iter().find(is_set)
+}
+
+fn of_status(
+    registry: &Registry,
+    status: StatusCode,
+    server: Option<&str>,
+    login: bool,
+    whom: Option<&str>,
+) -> Option<String> {
+    let text = match (status, whom) {
+        (status, Some(_)) if login && status.is_client_error() => {
+            "the password or token is wrong or has expired: log in again with imgsync login"
+                .to_owned()
+        }
+        (StatusCode::UNAUTHORIZED, Some(_)) => format!(
+            "the password or token is wrong or has expired: log in again with imgsync login \
+             {registry}"
+        ),
+        (StatusCode::UNAUTHORIZED, None) => format!(
+            "log in with imgsync login {registry} (docker login and podman login count too), or \
+             set IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
+        ),
+        (StatusCode::FORBIDDEN, Some(whom)) => {
+            format!("{whom} may not do this here; ask whoever runs the registry")
+        }
+        (StatusCode::FORBIDDEN, None) => {
+            format!("nobody may do this without a login: imgsync login {registry}")
+        }
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => {
+            let proxy = server.unwrap_or("a proxy");
+            format!(
+                "{proxy} limits the size of a request; raise the limit (for nginx: \
+                 client_max_body_size), or pass a smaller --chunk-size"
+            )
+        }
+        (StatusCode::INSUFFICIENT_STORAGE, _) => {
+            "the registry's disk is full: make room there, then try again".to_owned()
+        }
+        (status, _) if status.is_server_error() => {
+            "the registry's own log says more; try again when it is well".to_owned()
+        }
+        (status, _) if status.is_redirection() => {
+            "the registry sends this elsewhere: use that address, or leave --plain-http out"
+                .to_owned()
+        }
+        _ => return None,
+    };
+    Some(text)
+}

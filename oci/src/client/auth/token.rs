@@ -1,0 +1,196 @@
+//! Tokens, and the server that gives them (Docker's token authentication specification; its
+//! OAuth2 form for identity tokens).
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::super::{Client, Error, SMALL_REQUEST};
+use super::Credentials;
+use crate::Registry;
+
+/// A token is renewed so long before its end, or in the last half of a shorter life.
+const MARGIN: Duration = Duration::from_secs(10);
+/// What a token's life is where nobody says.
+const DEFAULT_LIFE_SECONDS: u64 = 60;
+/// No token is believed to live longer.
+const LONGEST_LIFE_SECONDS: u64 = 86_400;
+/// Tokens are short; a larger answer is something else.
+const LONGEST_TOKEN_ANSWER: usize = 256 * 1024;
+
+/// A token server, as a challenge names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Server {
+    realm: Url,
+    service: Option<String>,
+}
+
+/// A token and its life.
+#[derive(Clone)]
+pub(super) struct Token {
+    pub(super) value: String,
+    /// When it was asked for.
+    pub(super) since: Instant,
+    life: Duration,
+    /// What was asked for.
+    pub(super) scopes: Vec<String>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl Token {
+    /// Whether it will still hold when a request with it arrives.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.since.elapsed() + MARGIN.min(self.life / 2) < self.life
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+/// A parameter of a challenge.
+pub(super) fn parameter(challenge: &http_auth::ChallengeRef<'_>, name: &str) -> Option<String> {
+    let mut all = challenge.params.iter();
+    let found = all.find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.to_unescaped())
+}
+
+impl Client {
+    /// The token server that a challenge names.
+    ///
+    /// # Errors
+    /// It names none, or one without TLS although the registry has it.
+    pub(super) fn token_server(
+        &self,
+        challenge: &http_auth::ChallengeRef<'_>,
+    ) -> Result<Server, Error> {
+        let odd = |what: &str| Error::Odd {
+            registry: self.registry.clone(),
+            operation: "a login".to_owned(),
+            what: what.to_owned(),
+        };
+        let realm = parameter(challenge, "realm").and_then(|realm| self.base.join(&realm).ok());
+        let realm = realm
+            .filter(|realm| matches!(realm.scheme(), "http" | "https"))
+            .ok_or_else(|| odd("its challenge names no token server"))?;
+        if self.base.scheme() == "https" && realm.scheme() != "https" {
+            return Err(odd(
+                "its token server does not use TLS, so it gets no password",
+            ));
+        }
+        Ok(Server {
+            realm,
+            service: parameter(challenge, "service"),
+        })
+    }
+
+    /// Asks for a token that allows these scopes.
+    ///
+    /// # Errors
+    /// The server is not reached, refuses, or answers something else. It is the server that the
+    /// error names, not the registry.
+    pub(super) async fn token(&self, server: &Server, scopes: &[String]) -> Result<Token, Error> {
+        let since = Instant::now();
+        let operation = || format!("a login for {}", self.registry);
+        // The host is what messages call the server; one that makes no address goes by the
+        // registry's name.
+        let named = named(&server.realm).unwrap_or_else(|| self.registry.clone());
+        let response = self
+            .token_request(server, scopes)
+            .timeout(SMALL_REQUEST)
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&named, operation(), error))?;
+        if !response.status().is_success() {
+            let refused = self.refused_by(&named, operation(), response).await;
+            return Err(refused.of_login());
+        }
+        let body = self
+            .bounded(&operation(), response, LONGEST_TOKEN_ANSWER)
+            .await?;
+        let answer: Option<Answer> = serde_json::from_slice(&body).ok();
+        let life = answer.as_ref().and_then(|answer| answer.expires_in);
+        let life = life.unwrap_or(DEFAULT_LIFE_SECONDS);
+        let value = answer.and_then(|answer| answer.token.or(answer.access_token));
+        let value = value.filter(|value| !value.is_empty());
+        Ok(Token {
+            value: value.ok_or_else(|| Error::Odd {
+                registry: named,
+                operation: operation(),
+                what: "there is no token in it".to_owned(),
+            })?,
+            since,
+            life: Duration::from_secs(life.min(LONGEST_LIFE_SECONDS)),
+            scopes: scopes.to_vec(),
+        })
+    }
+
+    fn token_request(&self, server: &Server, scopes: &[String]) -> reqwest::RequestBuilder {
+        let Server { realm, service } = server;
+        let http = self.http_for(realm);
+        match &self.auth.credentials {
+            Some(Credentials::IdentityToken(identity)) => {
+                self.warn_if_in_clear(realm);
+                let mut form = form_urlencoded::Serializer::new(String::new());
+                form.append_pair("grant_type", "refresh_token")
+                    .append_pair("client_id", "imgsync")
+                    .append_pair("refresh_token", identity)
+                    .append_pair("scope", &scopes.join(" "));
+                form.extend_pairs(service.iter().map(|service| ("service", service)));
+                http.post(realm.clone())
+                    .header(
+                        http::header::CONTENT_TYPE,
+                        "application/x-www-form-urlencoded",
+                    )
+                    .body(form.finish())
+            }
+            Some(Credentials::Password { .. }) | None => {
+                let mut url = realm.clone();
+                if service.is_some() || !scopes.is_empty() {
+                    url.query_pairs_mut()
+                        .extend_pairs(service.iter().map(|service| ("service", service)))
+                        .extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
+                }
+                self.basic(http.get(url), realm)
+            }
+        }
+    }
+}
+
+/// A URL's host and port as an address.
+fn named(url: &Url) -> Option<Registry> {
+    let host = url.host_str()?;
+    match url.port() {
+        Some(port) => format!("{host}:{port}").parse().ok(),
+        None => host.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_before_its_end() {
+        let fresh = |life| {
+            let token = Token {
+                value: String::new(),
+                since: Instant::now(),
+                life: Duration::from_secs(life),
+                scopes: Vec::new(),
+            };
+            token.is_fresh()
+        };
+        assert!(fresh(300) && fresh(11) && fresh(4));
+        assert!(!fresh(0));
+    }
+}

@@ -1,0 +1,212 @@
+//! What is at a registry: is it one, which repositories, which tags; and taking manifests out.
+
+use http::header::LINK;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use super::{Client, Error, reply, retry};
+use crate::endpoint::Page;
+use crate::{Endpoint, Reference, Repository, Tag};
+
+/// How many names to ask for at a time; the stock registry refuses more.
+const NAMES: usize = 1000;
+/// The largest list taken at a time, in bytes: a registry may ignore how much it is asked for.
+const LONGEST_LIST: usize = 16 * 1024 * 1024;
+
+/// A part of a list, and where it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names<T> {
+    /// The names, in the registry's order.
+    pub names: Vec<T>,
+    /// Where the next part is; `None` after the last.
+    pub next: Option<Next>,
+}
+
+/// Where a list goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next(Url);
+
+/// What became of a manifest that was to be taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone.
+    Gone,
+    /// There is none of that name.
+    Absent,
+    /// The registry does not delete by that kind of reference, or at all.
+    Unsupported,
+}
+
+#[derive(Deserialize)]
+struct Lists {
+    repositories: Option<Vec<String>>,
+    tags: Option<Vec<String>>,
+}
+
+impl Client {
+    /// Asks whether the registry is there and knows the caller.
+    ///
+    /// # Errors
+    /// It is not there, it refuses the caller, or it is no registry.
+    pub async fn check(&self) -> Result<(), Error> {
+        let response = self.ask(&Endpoint::Check, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => Ok(()),
+            _ => Err(self.refused(&Endpoint::Check, response).await),
+        }
+    }
+
+    /// Whether anything answers at the address, in the way that this client speaks: one request,
+    /// without login, whatever the answer.
+    ///
+    /// # Errors
+    /// No connection came about.
+    pub async fn knock(&self) -> Result<(), Error> {
+        let request = self.request(&Endpoint::Check).timeout(super::SMALL_REQUEST);
+        let sent = request.send().await;
+        let operation = Endpoint::Check.to_string();
+        sent.map(drop)
+            .map_err(|error| self.unreachable(&self.registry, operation, error))
+    }
+
+    /// The names of the registry's repositories, a part at a time: the first, or the one at
+    /// `next`.
+    ///
+    /// # Errors
+    /// The registry does not tell; its answer makes no sense.
+    pub async fn repositories(&self, next: Option<Next>) -> Result<Names<Repository>, Error> {
+        let endpoint = Endpoint::Catalog { page: first() };
+        let (list, next) = self.list(&endpoint, next).await?;
+        Ok(Names {
+            names: names(list.repositories),
+            next,
+        })
+    }
+
+    /// A repository's tags, a part at a time; `None` where there is no such repository.
+    ///
+    /// # Errors
+    /// As [`Client::repositories`].
+    pub async fn tags(
+        &self,
+        repository: &Repository,
+        next: Option<Next>,
+    ) -> Result<Option<Names<Tag>>, Error> {
+        let endpoint = Endpoint::ListTags {
+            repository: repository.clone(),
+            page: first(),
+        };
+        match self.list(&endpoint, next).await {
+            Ok((list, next)) => Ok(Some(Names {
+                names: names(list.tags),
+                next,
+            })),
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list(
+        &self,
+        endpoint: &Endpoint,
+        next: Option<Next>,
+    ) -> Result<(Lists, Option<Next>), Error> {
+        let url = next.map_or_else(|| self.url(&endpoint.path()), |Next(url)| url);
+        let operation = endpoint.to_string();
+        let scopes = self.scopes(endpoint);
+        let response = retry::retrying(|| async {
+            let request = self.http_for(&url).get(url.clone());
+            let request = request.timeout(super::SMALL_REQUEST);
+            let response = self.send(&operation, &scopes, &url, request).await?;
+            match super::error::is_passing(response.status()) {
+                true => Err(self.refused(endpoint, response).await),
+                false => Ok(response),
+            }
+        })
+        .await?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(endpoint, response).await);
+        }
+        let next = reply::text(response.headers(), &LINK)
+            .and_then(next_of)
+            .map(|target| url.join(&target));
+        let next = match next {
+            // Anywhere else it would not be this registry's list; in place it would never end.
+            Some(Ok(next)) if next.origin() == self.base.origin() && next != url => {
+                Some(Next(next))
+            }
+            Some(_) => return Err(self.odd(endpoint, "its Link leads nowhere".to_owned())),
+            None => None,
+        };
+        let body = self.bounded(&operation, response, LONGEST_LIST).await?;
+        let list = serde_json::from_slice(&body);
+        let list = list.map_err(|error| self.odd(endpoint, error.to_string()))?;
+        Ok((list, next))
+    }
+
+    /// Takes a manifest out: by tag the tag alone, by digest the manifest with all its tags.
+    ///
+    /// # Errors
+    /// The caller may not, or the registry fails.
+    pub async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Deleted, Error> {
+        let endpoint = Endpoint::DeleteManifest {
+            repository: repository.clone(),
+            reference: reference.clone(),
+        };
+        let response = self.ask(&endpoint, HeaderMap::new()).await?;
+        match (response.status(), reference) {
+            (status, _) if status.is_success() => Ok(Deleted::Gone),
+            (StatusCode::NOT_FOUND, _) => Ok(Deleted::Absent),
+            (StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _)
+            // The answer of registries that expect a digest.
+            | (StatusCode::BAD_REQUEST, Reference::Tag(_)) => Ok(Deleted::Unsupported),
+            _ => Err(self.refused(&endpoint, response).await),
+        }
+    }
+}
+
+fn first() -> Page {
+    Page {
+        limit: Some(NAMES),
+        last: None,
+    }
+}
+
+/// Those that are names.
+fn names<T: std::str::FromStr>(texts: Option<Vec<String>>) -> Vec<T> {
+    let texts = texts.unwrap_or_default().into_iter();
+    texts.filter_map(|text| text.parse().ok()).collect()
+}
+
+/// The target of `<…>; rel="next"` (RFC 8288, as distribution-spec's lists use it).
+fn next_of(link: &str) -> Option<String> {
+    link.split(',').find_map(|link| {
+        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = parameters
+            .split(';')
+            .any(|parameter| matches!(parameter.trim(), "rel=next" | "rel=\"next\""));
+        is_next.then(|| target.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links() {
+        let next = |link| next_of(link).unwrap_or_default();
+        assert_eq!(
+            next("</v2/_catalog?last=b&n=2>; rel=\"next\""),
+            "/v2/_catalog?last=b&n=2"
+        );
+        assert_eq!(next("</a>; rel=prev, </b>; rel=next"), "/b");
+        assert_eq!(next("</a>; rel=prev"), "");
+        assert_eq!(next("nonsense"), "");
+    }
+}

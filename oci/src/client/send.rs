@@ -1,0 +1,190 @@
+//! Requests on their way out and answers on their way in, the same for every operation.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::header::LOCATION;
+use http::{HeaderMap, Method};
+use url::Url;
+
+use super::{Client, Error, SMALL_REQUEST, STALL, error, reply, retry, tls};
+use crate::Endpoint;
+
+impl Client {
+    /// Sends a request without body, again after passing faults; any status that is not a passing
+    /// fault is the caller's to judge.
+    pub(super) async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        headers: HeaderMap,
+    ) -> Result<reqwest::Response, Error> {
+        retry::retrying(|| async {
+            let request = self
+                .request(endpoint)
+                .timeout(SMALL_REQUEST)
+                .headers(headers.clone());
+            self.settled(endpoint, request).await
+        })
+        .await
+    }
+
+    pub(super) fn request(&self, endpoint: &Endpoint) -> reqwest::RequestBuilder {
+        let url = self.url(&endpoint.path());
+        self.clients.registry.request(endpoint.method(), url)
+    }
+
+    /// The address of a path, and query where there is one, at the registry.
+    pub(super) fn url(&self, target: &str) -> Url {
+        let mut url = self.base.clone();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        url.set_path(path);
+        url.set_query(query);
+        url
+    }
+
+    /// The HTTP client for an address: the registry's own shows its client certificate.
+    pub(super) fn http_for(&self, url: &Url) -> &reqwest::Client {
+        match url.origin() == self.base.origin() {
+            true => &self.clients.registry,
+            false => &self.clients.elsewhere,
+        }
+    }
+
+    /// Sends a request; a status that asks to try again later is an error already.
+    pub(super) async fn settled(
+        &self,
+        endpoint: &Endpoint,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Error> {
+        let scopes = self.scopes(endpoint);
+        let response = self
+            .send(&endpoint.to_string(), &scopes, &self.base, request)
+            .await?;
+        if error::is_passing(response.status()) {
+            return Err(self.refused(endpoint, response).await);
+        }
+        Ok(response)
+    }
+
+    /// Sends a request to `url` with whatever login the registry wants; once more where it turns
+    /// out to want one, unless the body is a stream, which cannot be sent twice.
+    pub(super) async fn send(
+        &self,
+        operation: &str,
+        scopes: &[String],
+        url: &Url,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Error> {
+        let again = request.try_clone();
+        let asked = Instant::now();
+        let request = self.authorized(scopes, request, url).await?;
+        let response = self.transmit(operation, request).await?;
+        let Some(plain) = again else {
+            return Ok(response);
+        };
+        let again = plain.try_clone();
+        let response = match (self.learn(&response, scopes, asked).await?, again) {
+            (true, Some(again)) => {
+                let again = self.authorized(scopes, again, url).await?;
+                self.transmit(operation, again).await?
+            }
+            (true, None) | (false, _) => response,
+        };
+        self.follow(operation, plain, response).await
+    }
+
+    async fn transmit(
+        &self,
+        operation: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Error> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&self.registry, operation.to_owned(), error))?;
+        self.reached();
+        Ok(response)
+    }
+
+    /// Goes where a registry sends a reader, for instance to an object store, with nothing that
+    /// tells who is asking.
+    async fn follow(
+        &self,
+        operation: &str,
+        plain: reqwest::RequestBuilder,
+        mut response: reqwest::Response,
+    ) -> Result<reqwest::Response, Error> {
+        let Ok(request) = plain.build() else {
+            return Ok(response);
+        };
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Ok(response);
+        }
+        for _ in 0..tls::MOST_REDIRECTS {
+            let next = match response.status().is_redirection() {
+                true => reply::text(response.headers(), &LOCATION),
+                false => None,
+            };
+            let next = next.and_then(|next| response.url().join(next).ok());
+            let next = next.filter(|next| matches!(next.scheme(), "http" | "https"));
+            let (Some(next), Some(mut request)) = (next, request.try_clone()) else {
+                break;
+            };
+            let http = self.http_for(&next);
+            *request.url_mut() = next;
+            response = http
+                .execute(request)
+                .await
+                .map_err(|error| self.unreachable(&self.registry, operation.to_owned(), error))?;
+        }
+        Ok(response)
+    }
+
+    /// A body that must fit into `limit` bytes.
+    pub(super) async fn bounded(
+        &self,
+        operation: &str,
+        response: reqwest::Response,
+        limit: usize,
+    ) -> Result<Bytes, Error> {
+        let mut body = Vec::new();
+        let mut pieces = std::pin::pin!(self.stream(response));
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|what| Error::Broken {
+                registry: self.registry.clone(),
+                operation: operation.to_owned(),
+                what,
+            })?;
+            if body.len() + piece.len() > limit {
+                return Err(Error::Odd {
+                    registry: self.registry.clone(),
+                    operation: operation.to_owned(),
+                    what: format!("it sent more than {limit} bytes"),
+                });
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body.into())
+    }
+
+    /// A body as it arrives; a silence of a minute ends it with an error.
+    pub(super) fn stream(
+        &self,
+        response: reqwest::Response,
+    ) -> impl Stream<Item = Result<Bytes, String>> + Send + use<> {
+        let pieces = Box::pin(response.bytes_stream());
+        futures::stream::unfold(Some(pieces), |pieces| async {
+            let mut pieces = pieces?;
+            match tokio::time::timeout(STALL, pieces.next()).await {
+                Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
+                Ok(Some(Err(error))) => Some((Err(error::chain(&error)), None)),
+                Ok(None) => None,
+                Err(_) => Some((Err("it fell silent".to_owned()), None)),
+            }
+        })
+    }
+}
