@@ -3,6 +3,7 @@
 //! Everything here blocks on the disk, and is called where that is allowed.
 
 mod blobs;
+mod diffids;
 mod error;
 mod hold;
 mod lists;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use imgsync_oci::Digest;
 
 pub(crate) use self::blobs::Blob;
+pub(crate) use self::diffids::Worker;
 pub(crate) use self::error::Error;
 pub(crate) use self::uploads::Append;
 
@@ -30,6 +32,7 @@ pub(crate) struct Registry {
     store: Arc<Store>,
     holds: Arc<Holds>,
     turns: Arc<Turns>,
+    diff_ids: Arc<diffids::Queue>,
 }
 
 /// More than a link ever has.
@@ -49,6 +52,7 @@ impl Registry {
             store: Arc::new(store),
             holds: Arc::default(),
             turns: Arc::default(),
+            diff_ids: Arc::default(),
         }
     }
 

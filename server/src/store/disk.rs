@@ -4,7 +4,8 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The filesystem.
@@ -153,6 +154,25 @@ impl Disk {
         Ok(Some(names))
     }
 
+    /// Shows the names in a folder one after the other, in no order, each with whether it is a
+    /// folder, until `look` breaks off; nothing where there is no such folder. Holds no list.
+    pub(super) fn each(
+        &self,
+        path: &Path,
+        look: &mut dyn FnMut(&str, bool) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        for entry in present(fs::read_dir(path))?.into_iter().flatten() {
+            let entry = entry?;
+            let is_folder = entry.file_type()?.is_dir();
+            if let Some(name) = entry.file_name().to_str()
+                && look(name, is_folder).is_break()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the lock of a file, made where it is missing; `None` where another process has it.
     pub(super) fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
         let file = fs::File::options()
@@ -216,6 +236,12 @@ impl File {
     /// The length in bytes.
     pub(super) fn len(&self) -> io::Result<u64> {
         self.file.metadata().map(|found| found.len())
+    }
+
+    /// Whether the file stands at a path, and not another one.
+    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let (own, there) = (self.file.metadata()?, present(fs::metadata(path))?);
+        Ok(there.is_some_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
     }
 
     /// Reads up to `len` bytes from `offset` on; fewer only where the file ends.

@@ -23,6 +23,30 @@ pub(crate) enum Key<'a> {
     TagIndex(&'a Repository, &'a Tag, &'a Digest),
 }
 
+/// Which of a repository's links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// To blobs.
+    Layers,
+    /// To manifests.
+    Revisions,
+}
+
+/// The name of something small that we derived, and can derive again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Derived<'a> {
+    /// What was found out about a blob as a layer.
+    Layer(&'a Digest),
+    /// Says that a diffID is that of a blob: diffID, blob.
+    Unpacked(&'a Digest, &'a Digest),
+    /// Says that a repository has a manifest over a config: repository, config, manifest.
+    Config(&'a Repository, &'a Digest, &'a Digest),
+    /// Says that a manifest speaks about another one: repository, subject, referrer.
+    Referrer(&'a Repository, &'a Digest, &'a Digest),
+    /// The manifests of a repository that were looked at for all this.
+    Examined(&'a Repository),
+}
+
 /// Draws the paths below one root.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -54,11 +78,10 @@ impl Keys {
                 link(self.manifests(repository).join("revisions"), digest)
             }
             Key::TagCurrent(repository, tag) => self
-                .tags(repository)
-                .join(tag.as_str())
+                .tag(repository, tag)
                 .join("current/link"),
             Key::TagIndex(repository, tag, digest) => link(
-                self.tags(repository).join(tag.as_str()).join("index"),
+                self.tag(repository, tag).join("index"),
                 digest,
             ),
         }
@@ -86,6 +109,11 @@ impl Keys {
         self.manifests(repository).join("tags")
     }
 
+    /// What a tag points at, and what it once did.
+    pub(super) fn tag(&self, repository: &Repository, tag: &Tag) -> PathBuf {
+        self.tags(repository).join(tag.as_str())
+    }
+
     /// An upload session's folder.
     pub(super) fn upload(&self, repository: &Repository, id: UploadId) -> PathBuf {
         self.repository(repository)
@@ -108,6 +136,73 @@ impl Keys {
         self.own.join("uploads").join(format!("{id}.json"))
     }
 
+    pub(super) fn derived(&self, key: Derived<'_>) -> PathBuf {
+        match key {
+            Derived::Layer(digest) => self.derived_layers().join(spread(digest)),
+            Derived::Unpacked(diff_id, blob) => self.unpacked(diff_id).join(flat(blob)),
+            Derived::Config(repository, config, manifest) => {
+                self.configured(repository, config).join(flat(manifest))
+            }
+            Derived::Referrer(repository, subject, referrer) => {
+                self.referrers(repository, subject).join(flat(referrer))
+            }
+            Derived::Examined(repository) => {
+                self.derived_repository(repository).join("_examined")
+            }
+        }
+    }
+
+    /// One file a blob, below two folders: algorithm, and the start of the name.
+    pub(super) fn derived_layers(&self) -> PathBuf {
+        self.own.join("diffids/blobs")
+    }
+
+    /// The blobs that a diffID is of, one file each.
+    pub(super) fn unpacked(&self, diff_id: &Digest) -> PathBuf {
+        self.own.join("diffids/layers").join(spread(diff_id))
+    }
+
+    /// Below this are the folders of [`Keys::configured`], below one folder: the start of the name.
+    pub(super) fn derived_configs(&self) -> PathBuf {
+        self.own.join("diffids/configs")
+    }
+
+    /// The manifests of one repository over one config, one file each.
+    pub(super) fn configured(&self, repository: &Repository, config: &Digest) -> PathBuf {
+        let both = Digest::of(format!("{repository} {config}").as_bytes());
+        let start = &both.hex()[..2];
+        self.derived_configs().join(start).join(both.hex())
+    }
+
+    fn derived_repository(&self, repository: &Repository) -> PathBuf {
+        self.own.join("repositories").join(repository.as_str())
+    }
+
+    /// Below this are the folders of [`Keys::referrers`].
+    pub(super) fn subjects(&self, repository: &Repository) -> PathBuf {
+        self.derived_repository(repository).join("_referrers")
+    }
+
+    /// The manifests of a repository that speak about one, a file each.
+    pub(super) fn referrers(&self, repository: &Repository, subject: &Digest) -> PathBuf {
+        self.subjects(repository).join(flat(subject))
+    }
+
+    /// Where a repository's blobs, or its manifests, are named: folders by algorithm, and in them
+    /// by digest.
+    pub(super) fn links(&self, repository: &Repository, links: Links) -> PathBuf {
+        match links {
+            Links::Layers => self.layers_below(&self.repository(repository)),
+            Links::Revisions => self.manifests(repository).join("revisions"),
+        }
+    }
+
+    /// The folder in which a repository's blobs are named, whose own folder was found below
+    /// [`Keys::repositories`].
+    pub(super) fn layers_below(&self, folder: &Path) -> PathBuf {
+        folder.join("_layers")
+    }
+
     /// Files in the making.
     pub(super) fn temporary(&self) -> PathBuf {
         self.own.join("tmp")
@@ -117,6 +212,17 @@ impl Keys {
     pub(super) fn lock(&self) -> PathBuf {
         self.own.join("lock")
     }
+}
+
+/// A digest as three parts of a path: no folder gets very large.
+fn spread(digest: &Digest) -> PathBuf {
+    let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+    [algorithm, &hex[..2], hex].iter().collect()
+}
+
+/// A digest as one name; [`super::derived`] reads it back.
+pub(super) fn flat(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }
 
 fn link(folder: PathBuf, digest: &Digest) -> PathBuf {

@@ -6,6 +6,7 @@ use imgsync_oci::Repository;
 
 use super::Store;
 use super::error::{Doing, Result};
+use super::keys::Keys;
 
 /// What can be listed.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +15,8 @@ pub(crate) enum List<'a> {
     Tags(&'a Repository),
     /// The repositories.
     Repositories,
+    /// What holds blobs, with or without a manifest.
+    Holders,
 }
 
 impl Store {
@@ -33,9 +36,13 @@ impl Store {
                 names.truncate(limit);
                 Ok(names)
             }
-            List::Repositories => {
+            List::Repositories | List::Holders => {
                 let mut walk = Walk {
                     store: self,
+                    sign: match list {
+                        List::Holders => Keys::layers_below,
+                        List::Tags(_) | List::Repositories => Keys::manifests_below,
+                    },
                     after,
                     limit,
                     found: Vec::new(),
@@ -60,6 +67,8 @@ impl Store {
 /// Finds repositories, holding only the names of the folders on its way and those it found.
 struct Walk<'a> {
     store: &'a Store,
+    /// The folder that makes a folder count.
+    sign: fn(&Keys, &Path) -> PathBuf,
     after: &'a str,
     limit: usize,
     found: Vec<String>,
@@ -94,10 +103,7 @@ impl Walk<'_> {
     }
 
     fn is_repository(&self, folder: &Path) -> Result<bool> {
-        let manifests: PathBuf = self.store.keys.manifests_below(folder);
-        self.store
-            .disk
-            .is_folder(&manifests)
-            .doing("look at", &manifests)
+        let sign = (self.sign)(&self.store.keys, folder);
+        self.store.disk.is_folder(&sign).doing("look at", &sign)
     }
 }

@@ -4,11 +4,14 @@
 //! something small, get, list after. Nothing above assumes that there are files.
 
 mod clock;
+mod derived;
 mod disk;
 mod error;
 mod folders;
 mod keys;
 mod lists;
+mod referrers;
+mod remove;
 mod small;
 mod state;
 mod uploads;
@@ -18,7 +21,7 @@ use std::path::Path;
 use imgsync_oci::endpoint::UploadId;
 
 pub use self::error::Error;
-pub(crate) use self::keys::Key;
+pub(crate) use self::keys::{Derived, Key, Links};
 pub(crate) use self::lists::List;
 pub(crate) use self::small::Bytes;
 pub(crate) use self::uploads::Upload;
@@ -65,13 +68,17 @@ impl Store {
 
     fn remove_temporary(&self) -> Result<()> {
         let folder = self.keys.temporary();
-        for (name, _) in self
+        for (name, is_folder) in self
             .disk
             .list(&folder)
             .doing("list", &folder)?
             .unwrap_or_default()
         {
             let path = folder.join(name);
+            if is_folder {
+                self.remove_all(&path)?;
+                continue;
+            }
             self.disk.unlink(&path).doing("remove", &path)?;
         }
         Ok(())
