@@ -68,7 +68,6 @@ pub struct Means {
 pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest, Known>, Failure> {
     let (packed, mut arriving) = mpsc::unbounded_channel::<(Digest, Outgoing)>();
     let (keeper, pass) = gate();
-    let expected = pass.clone();
     let packing = async {
         for parcel in parcels {
             let stored = parcel.stored().clone();
@@ -79,15 +78,15 @@ pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest,
         drop(packed);
         Ok::<(), Failure>(())
     };
-    let uploading = async {
+    let uploading = async move {
         let mut became = HashMap::new();
         let mut uploads = FuturesUnordered::new();
         // Arrives when the last blob is packed: by then every upload has a pass of its own.
-        let mut packing = Some(expected);
+        let mut packing = Some(pass);
         while packing.is_some() || !uploads.is_empty() {
             tokio::select! {
-                next = arriving.recv(), if packing.is_some() => match next {
-                    Some((stored, blob)) => {
+                next = arriving.recv(), if packing.is_some() => match (next, &packing) {
+                    (Some((stored, blob)), Some(pass)) => {
                         let known = Known { digest: blob.digest.clone(), size: blob.size };
                         became.insert(stored, known);
                         let pass = pass.clone();
@@ -95,7 +94,7 @@ pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest,
                             upload(&means.line, &blob, &means.report, pass).await
                         });
                     }
-                    None => packing = None,
+                    (_, _) => packing = None,
                 },
                 Some(done) = uploads.next() => done?,
             }
