@@ -290,3 +290,23 @@ async fn stalled(progress: &AtomicU64) {
         seen = now;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_stays_encrypted_at_the_registry_itself() {
+        let next = |from: &str, to: &str| {
+            let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
+            encrypted(to, &from).to_string()
+        };
+        assert_eq!(next("https://a/x", "http://a/u?s=1"), "https://a/u?s=1");
+        assert_eq!(
+            next("https://a:5000/x", "http://a:5000/u"),
+            "https://a:5000/u"
+        );
+        assert_eq!(next("https://a/x", "http://b/u"), "http://b/u");
+        assert_eq!(next("http://a/x", "http://a/u"), "http://a/u");
+    }
+}

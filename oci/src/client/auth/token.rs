@@ -193,4 +193,23 @@ mod tests {
         assert!(fresh(300) && fresh(11) && fresh(4));
         assert!(!fresh(0));
     }
+
+    #[test]
+    fn a_password_leaves_a_registry_with_tls_only_for_servers_with_tls() {
+        let server = |realm: &str, scheme| {
+            let client = Client::new(&"registry.example.com".parse().unwrap(), scheme).unwrap();
+            let text = format!("Bearer realm=\"{realm}\"");
+            let challenges = http_auth::parse_challenges(&text).unwrap();
+            client
+                .token_server(&challenges[0])
+                .map(|server| server.realm)
+        };
+        use super::super::super::Scheme::{Http, Https};
+        assert!(server("http://auth.example.com/token", Https).is_err());
+        assert!(server("ftp://auth.example.com/token", Http).is_err());
+        let good = server("https://auth.example.com/token", Https).unwrap();
+        assert_eq!(good.as_str(), "https://auth.example.com/token");
+        let own = server("/token", Https).unwrap();
+        assert_eq!(own.as_str(), "https://registry.example.com/token");
+    }
 }

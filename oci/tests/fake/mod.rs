@@ -1,0 +1,171 @@
+//! An HTTP server whose answers a test writes, and which remembers what it was asked.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
+        Some(value)
+    }
+
+    /// What stands in `Authorization`; empty without one.
+    pub fn authorization(&self) -> &str {
+        self.header("authorization").unwrap_or_default()
+    }
+
+    /// Method and path.
+    pub fn line(&self) -> String {
+        let path = self.target.split('?').next().unwrap();
+        format!("{} {path}", self.method)
+    }
+
+    /// The values of a parameter of the query.
+    pub fn query(&self, name: &str) -> Vec<String> {
+        let query = self.target.split_once('?').map_or("", |(_, query)| query);
+        values(query.as_bytes(), name)
+    }
+
+    /// The value of a field of a form.
+    pub fn field(&self, name: &str) -> String {
+        values(&self.body, name).pop().unwrap_or_default()
+    }
+}
+
+fn values(form: &[u8], name: &str) -> Vec<String> {
+    let pairs = form_urlencoded::parse(form);
+    let values = pairs.filter(|(key, _)| key == name);
+    values.map(|(_, value)| value.into_owned()).collect()
+}
+
+/// An answer.
+pub struct Reply {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+pub fn status(status: u16) -> Reply {
+    Reply {
+        status,
+        headers: Vec::new(),
+        body: String::new(),
+    }
+}
+
+impl Reply {
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<String>) -> Self {
+        self.body = body.into();
+        self
+    }
+}
+
+/// The running server; its thread ends with the test's process.
+pub struct Fake {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Fake {
+    pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (answer, log) = (Arc::new(answer), Arc::clone(&seen));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
+                std::thread::spawn(move || serve(stream.unwrap(), &*answer, &log));
+            }
+        });
+        Self { address, seen }
+    }
+
+    /// `127.0.0.1:PORT`
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What it was asked, in the order of arrival.
+    pub fn seen(&self) -> Vec<Request> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Methods and paths of the same.
+    pub fn lines(&self) -> Vec<String> {
+        self.seen().iter().map(Request::line).collect()
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    answer: &dyn Fn(&Request) -> Reply,
+    log: &Mutex<Vec<Request>>,
+) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut writer = stream;
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        Some(line.trim_end().to_owned())
+    };
+    let first = line()?;
+    let mut words = first.split(' ');
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut headers = Vec::new();
+    loop {
+        let header = line()?;
+        let Some((name, value)) = header.split_once(':') else {
+            break;
+        };
+        headers.push((name.to_lowercase(), value.trim().to_owned()));
+    }
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let length = length.map_or(0, |(_, value)| value.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let request = Request {
+        method,
+        target,
+        headers,
+        body,
+    };
+    log.lock().unwrap().push(request.clone());
+    let reply = answer(&request);
+    let mut text = format!(
+        "HTTP/1.1 {} Whatever\r\nConnection: close\r\n",
+        reply.status
+    );
+    let has_length = reply
+        .headers
+        .iter()
+        .any(|(name, _)| *name == "Content-Length");
+    if !has_length && reply.status != 204 {
+        text += &format!("Content-Length: {}\r\n", reply.body.len());
+    }
+    for (name, value) in reply.headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    text += "\r\n";
+    if request.method != "HEAD" {
+        text += &reply.body;
+    }
+    writer.write_all(text.as_bytes()).ok()
+}
