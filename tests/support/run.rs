@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes a tenth of this; a program that hangs must not hang the tests.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(180);
 const TICK: Duration = Duration::from_millis(10);
 
 /// How a program ended.
