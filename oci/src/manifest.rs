@@ -152,6 +152,13 @@ impl Manifest {
         Ok((media_type, image))
     }
 
+    /// What the manifest speaks about, if anything.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match self {
+            Self::Image { subject, .. } | Self::Index { subject, .. } => subject.as_ref(),
+        }
+    }
+
     /// What must be in the registry before this manifest: the one place that knows the graph's
     /// edges. A subject is not among them, for it may come later.
     pub fn children(&self) -> Children {

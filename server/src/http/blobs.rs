@@ -37,6 +37,17 @@ pub(super) async fn head(
     Ok(response)
 }
 
+/// `DELETE`
+pub(super) async fn delete(
+    app: &App,
+    repository: Repository,
+    digest: Digest,
+) -> Result<Response<Body>, Failure> {
+    let registry = app.registry.clone();
+    attempt(move || registry.delete_blob(&repository, &digest)).await?;
+    Ok(reply::empty(StatusCode::ACCEPTED))
+}
+
 /// `GET`: all of it or a range.
 pub(super) async fn get(
     app: &App,

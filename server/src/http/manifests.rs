@@ -1,15 +1,20 @@
 //! Manifests over HTTP (OCI distribution-spec, "Pulling manifests", "Pushing Manifests").
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH};
 use hyper::{Response, StatusCode};
-use imgsync_oci::{Code, Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Repository};
+use imgsync_oci::{Code, Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
 
 use super::blobs::etag;
 use super::body::{Body, full};
 use super::failure::Failure;
 use super::reply::{self, value};
 use super::{App, attempt, receive};
+
+/// One for each tag that came in the query.
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+/// Says that a manifest's subject was understood.
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// `GET` and `HEAD`: what is stored is served, whatever the client says that it accepts.
 pub(super) async fn get(
@@ -54,6 +59,7 @@ pub(super) async fn put(
     app: &App,
     repository: Repository,
     reference: Reference,
+    tags: Vec<Tag>,
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Response<Body>, Failure> {
@@ -61,16 +67,34 @@ pub(super) async fn put(
     let bytes = receive::whole(body, headers, limit, too_long, app.patience).await?;
     let declared = media_type(headers)?;
     let registry = app.registry.clone();
-    let (into, at) = (repository.clone(), reference.clone());
-    let digest = attempt(move || registry.put_manifest(&into, &at, declared.as_deref(), &bytes));
-    let digest = digest.await?;
-    Ok(reply::created(
-        &Endpoint::GetManifest {
-            repository,
-            reference,
-        },
-        &digest,
-    ))
+    let (into, at, named) = (repository.clone(), reference.clone(), tags.clone());
+    let taken =
+        attempt(move || registry.put_manifest(&into, &at, &named, declared.as_deref(), &bytes));
+    let taken = taken.await?;
+    let at = Endpoint::GetManifest {
+        repository,
+        reference,
+    };
+    let mut response = reply::created(&at, &taken.digest);
+    let headers = response.headers_mut();
+    for tag in tags {
+        headers.append(TAG, value(tag));
+    }
+    if let Some(subject) = taken.subject {
+        headers.insert(SUBJECT, value(subject));
+    }
+    Ok(response)
+}
+
+/// `DELETE`: a tag alone, or a manifest with all its tags.
+pub(super) async fn delete(
+    app: &App,
+    repository: Repository,
+    reference: Reference,
+) -> Result<Response<Body>, Failure> {
+    let registry = app.registry.clone();
+    attempt(move || registry.delete_manifest(&repository, &reference)).await?;
+    Ok(reply::empty(StatusCode::ACCEPTED))
 }
 
 /// The media type that the sender declares, without its parameters.

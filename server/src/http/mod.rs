@@ -4,10 +4,12 @@ mod access;
 mod blobs;
 mod body;
 mod caller;
+mod extensions;
 mod failure;
 mod lists;
 mod manifests;
 mod receive;
+mod referrers;
 mod reply;
 mod rules;
 mod uploads;
@@ -142,18 +144,38 @@ async fn operate(
         Endpoint::PutManifest {
             repository,
             reference,
-            tags: _,
-        } => manifests::put(app, repository, reference, headers, body).await,
+            tags,
+        } => manifests::put(app, repository, reference, tags, headers, body).await,
+        Endpoint::DeleteManifest {
+            repository,
+            reference,
+        } => manifests::delete(app, repository, reference).await,
+        Endpoint::ListReferrers {
+            repository,
+            digest,
+            artifact_type,
+            last,
+        } => referrers::list(app, repository, digest, artifact_type, last).await,
         Endpoint::GetBlob { repository, digest } => {
             blobs::get(app, repository, digest, headers).await
         }
         Endpoint::HeadBlob { repository, digest } => blobs::head(app, repository, digest).await,
+        Endpoint::DeleteBlob { repository, digest } => {
+            blobs::delete(app, repository, digest).await
+        }
         Endpoint::StartUpload {
             repository,
             mount,
             digest,
-            algorithm: _,
-        } => uploads::start(app, caller, repository, mount, digest, headers, body).await,
+            algorithm,
+        } => {
+            let asked = uploads::Asked {
+                mount,
+                digest,
+                algorithm,
+            };
+            uploads::start(app, caller, repository, asked, headers, body).await
+        }
         Endpoint::UploadStatus { repository, id } => uploads::status(app, repository, id).await,
         Endpoint::AppendUpload { repository, id } => {
             uploads::append(app, repository, id, headers, body).await
@@ -164,11 +186,8 @@ async fn operate(
             digest,
         } => uploads::finish(app, repository, id, digest, headers, body).await,
         Endpoint::CancelUpload { repository, id } => uploads::cancel(app, repository, id).await,
-        Endpoint::DeleteManifest { .. }
-        | Endpoint::DeleteBlob { .. }
-        | Endpoint::ListReferrers { .. }
-        | Endpoint::DiscoverExtensions
-        | Endpoint::ResolveLayers { .. } => {
+        Endpoint::DiscoverExtensions => Ok(extensions::discover()),
+        Endpoint::ResolveLayers { .. } => {
             receive::decline(headers, body);
             Err(Failure::new(imgsync_oci::Code::Unsupported, ""))
         }

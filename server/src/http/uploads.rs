@@ -5,7 +5,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LOCATI
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::{Action, Mount, UploadId};
 use imgsync_oci::range::{self, ContentRange};
-use imgsync_oci::{Code, Digest, Endpoint, Repository};
+use imgsync_oci::{Algorithm, Code, Digest, Endpoint, Repository};
 
 use super::body::Body;
 use super::caller::Caller;
@@ -101,25 +101,59 @@ impl Chunk {
     }
 }
 
+/// What the query of a `POST` asks for.
+pub(super) struct Asked {
+    pub(super) mount: Option<Mount>,
+    pub(super) digest: Option<Digest>,
+    pub(super) algorithm: Option<Algorithm>,
+}
+
+impl Asked {
+    /// By which algorithm the blob will be named, as far as the query tells. Should that turn out
+    /// wrong, its bytes are read once more.
+    fn algorithm(&self) -> Algorithm {
+        let named = self.digest.as_ref();
+        let named = named.or(self.mount.as_ref().map(|mount| &mount.digest));
+        self.algorithm
+            .or(named.map(Digest::algorithm))
+            .unwrap_or(Algorithm::Sha256)
+    }
+}
+
+/// Links a blob from a repository that the caller may pull: the one named, or any. One that the
+/// caller may not pull answers as one that lacks the blob.
+async fn mounted(
+    app: &App,
+    caller: &Caller,
+    into: Repository,
+    Mount { digest, from }: Mount,
+) -> Result<bool, Failure> {
+    let (registry, caller) = (app.registry.clone(), caller.clone());
+    attempt(move || {
+        let may_pull = |from: &Repository| caller.may(Action::Pull, from);
+        match from {
+            Some(from) if may_pull(&from) => registry.mount(&into, &from, &digest),
+            Some(_) => Ok(false),
+            None => registry.mount_from_any(&into, &digest, &may_pull),
+        }
+    })
+    .await
+}
+
 /// `POST`: a session; or the blob itself, where it can be mounted or comes along.
 pub(super) async fn start(
     app: &App,
     caller: &Caller,
     repository: Repository,
-    mount: Option<Mount>,
-    digest: Option<Digest>,
+    asked: Asked,
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Response<Body>, Failure> {
-    // Without a source there is nothing to check a mount against.
-    if let Some(Mount {
-        digest,
-        from: Some(from),
-    }) = mount
-        && caller.may(Action::Pull, &from)
-    {
-        let (registry, into, wanted) = (app.registry.clone(), repository.clone(), digest.clone());
-        if attempt(move || registry.mount(&into, &from, &wanted)).await? {
+    let algorithm = asked.algorithm();
+    let Asked { mount, digest, .. } = asked;
+    if let Some(wanted) = mount {
+        let digest = wanted.digest.clone();
+        if mounted(app, caller, repository.clone(), wanted).await? {
             let at = Endpoint::GetBlob {
                 repository,
                 digest: digest.clone(),
@@ -128,7 +162,7 @@ pub(super) async fn start(
         }
     }
     let (registry, into) = (app.registry.clone(), repository.clone());
-    let id = attempt(move || registry.start_upload(&into)).await?;
+    let id = attempt(move || registry.start_upload(&into, algorithm)).await?;
     let Some(digest) = digest else {
         return Ok(Session { repository, id }.answer(StatusCode::ACCEPTED, 0));
     };

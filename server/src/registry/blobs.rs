@@ -2,15 +2,18 @@
 
 use std::io;
 
-use imgsync_oci::{Digest, Repository};
+use imgsync_oci::{Algorithm, Digest, Repository};
 
 use super::Registry;
+use super::diffids::Job;
 use super::error::{Error, Result};
-use super::hold::{Hold, hold};
-use crate::store::{self, Key};
+use super::hold::{Hold, Thing, hold};
+use crate::store::{self, Key, List};
 
 /// How much is read at a time to be hashed again.
 const READ_BYTES: usize = 256 * 1024;
+/// How many repositories are listed at a time.
+const HOLDERS: usize = 1000;
 
 /// A blob, open to be read.
 pub(crate) struct Blob {
@@ -49,7 +52,12 @@ pub(super) struct Held {
 impl Registry {
     /// The one door for whatever makes blobs count on.
     pub(super) fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
-        hold(&self.holds, digests)
+        hold(&self.holds, digests.into_iter().map(Thing::from))
+    }
+
+    /// The same, for what is not only blobs.
+    pub(super) fn hold_things(&self, things: impl IntoIterator<Item = Thing>) -> Hold {
+        hold(&self.holds, things)
     }
 
     /// The size in bytes of a blob that the repository holds.
@@ -95,8 +103,37 @@ impl Registry {
         let link = held.target.to_string();
         self.store
             .put(Key::Layer(repository, digest), link.as_bytes())?;
+        self.diff_ids
+            .note(Job::Blob(repository.clone(), digest.clone()));
         // Looked at again: only now does a collector see that the blob is wanted.
         Ok(self.held(repository, digest)?.is_some())
+    }
+
+    /// The same, from whichever repository holds it among those that the caller `may_pull`.
+    pub(crate) fn mount_from_any(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        may_pull: &dyn Fn(&Repository) -> bool,
+    ) -> Result<bool> {
+        // What a stock registry stored under sha256 is found by its links alone.
+        let is_sha256 = digest.algorithm() == Algorithm::Sha256;
+        if is_sha256 && self.store.len(Key::Blob(digest))?.is_none() {
+            return Ok(false);
+        }
+        let mut after = String::new();
+        loop {
+            let names = self.store.list(List::Holders, &after, HOLDERS)?;
+            for from in names.iter().filter_map(|name| name.parse().ok()) {
+                if may_pull(&from) && self.mount(repository, &from, digest)? {
+                    return Ok(true);
+                }
+            }
+            match names.into_iter().last() {
+                Some(last) => after = last,
+                None => return Ok(false),
+            }
+        }
     }
 
     /// Looks whether a repository holds a blob, link and bytes. The caller holds the digest.
@@ -110,8 +147,8 @@ impl Registry {
     }
 
     /// Reads bytes whose size is not what a manifest says. If they are not what their own digest
-    /// says either, they are removed, so that they are asked for and sent again. The caller holds
-    /// the digest.
+    /// says either, they are removed, so that they are asked for and sent again. The caller does
+    /// not hold the digest, since this takes long.
     pub(super) fn doubt(&self, target: &Digest) -> Result<()> {
         let Some((bytes, _)) = self.store.open_to_read(Key::Blob(target))? else {
             return Ok(());
@@ -130,7 +167,8 @@ impl Registry {
         }
         if hasher.finish() != *target {
             tracing::warn!(%target, "the bytes of a blob are damaged; they are removed");
-            self.store.delete(Key::Blob(target))?;
+            let _hold = self.hold([target.clone()]);
+            self.store.delete_this(Key::Blob(target), &bytes)?;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! One door for whatever makes a blob count on: a lock per digest.
+//! One door for whatever makes a blob count on: a lock per digest. Tags, and what we know of a
+//! repository's referrers, have theirs beside it.
 //!
 //! A push, a mount, a HEAD answered 200 and a manifest's check of its children all promise that a
 //! blob is there. Each makes its promise while it holds the digest, so that nothing which takes
@@ -7,34 +8,52 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use imgsync_oci::Digest;
+use imgsync_oci::{Digest, Repository, Tag};
 
-/// The digests that are held now.
+/// What can be held.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Thing {
+    /// The blob of this digest, manifest or not, and all links to it.
+    Content(Digest),
+    /// A repository's tag.
+    Tag(Repository, Tag),
+    /// What is known of the manifests of a repository beyond what is in the tree.
+    Known(Repository),
+}
+
+impl From<Digest> for Thing {
+    fn from(digest: Digest) -> Self {
+        Self::Content(digest)
+    }
+}
+
+/// What is held now.
 #[derive(Default)]
 pub(super) struct Holds {
-    held: Mutex<HashSet<Digest>>,
+    held: Mutex<HashSet<Thing>>,
     released: Condvar,
 }
 
-/// Holds digests until it is dropped.
+/// Holds things until it is dropped.
 pub(super) struct Hold {
     holds: Arc<Holds>,
-    digests: HashSet<Digest>,
+    things: HashSet<Thing>,
 }
 
-/// Waits until nobody holds any of `digests`, then holds them all at once: two that want the same
-/// ones in different order cannot wait for each other.
-pub(super) fn hold(holds: &Arc<Holds>, digests: impl IntoIterator<Item = Digest>) -> Hold {
-    let digests: HashSet<Digest> = digests.into_iter().collect();
+/// Waits until nobody holds any of `things`, then holds them all at once: two that want the same
+/// ones in different order cannot wait for each other. Who holds some already may only wait for
+/// what comes later in this list: known, content, tag.
+pub(super) fn hold(holds: &Arc<Holds>, things: impl IntoIterator<Item = Thing>) -> Hold {
+    let things: HashSet<Thing> = things.into_iter().collect();
     let held = holds.held.lock().unwrap_or_else(PoisonError::into_inner);
     let mut held = holds
         .released
-        .wait_while(held, |held| !held.is_disjoint(&digests))
+        .wait_while(held, |held| !held.is_disjoint(&things))
         .unwrap_or_else(PoisonError::into_inner);
-    held.extend(digests.iter().cloned());
+    held.extend(things.iter().cloned());
     Hold {
         holds: Arc::clone(holds),
-        digests,
+        things,
     }
 }
 
@@ -45,7 +64,7 @@ impl Drop for Hold {
             .held
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        held.retain(|digest| !self.digests.contains(digest));
+        held.retain(|thing| !self.things.contains(thing));
         self.holds.released.notify_all();
     }
 }
@@ -58,7 +77,7 @@ mod tests {
     #[test]
     fn what_is_held_is_waited_for_and_leaves_nothing_behind() {
         let holds = Arc::new(Holds::default());
-        let (a, b, c) = (Digest::of(b"a"), Digest::of(b"b"), Digest::of(b"c"));
+        let [a, b, c] = [b"a", b"b", b"c"].map(|word| Thing::from(Digest::of(word)));
         let first = hold(&holds, [a.clone(), b.clone(), a.clone()]);
         drop(hold(&holds, [c.clone()]));
         let (sender, receiver) = mpsc::channel();

@@ -2,12 +2,14 @@
 
 use imgsync_oci::manifest::Children;
 use imgsync_oci::{
-    Descriptor, Digest, Invalid, MAX_MANIFEST_BYTES, Manifest, Reference, Repository,
+    Descriptor, Digest, Invalid, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag,
 };
 
 use super::Registry;
+use super::diffids::Job;
 use super::error::{Error, Result};
-use crate::store::Key;
+use super::hold::Thing;
+use crate::store::{Derived, Key};
 
 /// A manifest as it lies in the store.
 pub(crate) struct StoredManifest {
@@ -17,6 +19,28 @@ pub(crate) struct StoredManifest {
     pub(crate) media_type: String,
     /// The manifest itself.
     pub(crate) bytes: Vec<u8>,
+}
+
+/// A manifest that was taken in.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// What it was stored under.
+    pub(crate) digest: Digest,
+    /// The manifest that it speaks about, if it does.
+    pub(crate) subject: Option<Digest>,
+}
+
+/// What a manifest names and its repository does not hold.
+struct Lack {
+    missing: Vec<Digest>,
+    /// Those among them whose bytes are there, but not as many as the manifest says.
+    doubted: Vec<Digest>,
+}
+
+impl Lack {
+    fn is_nothing(&self) -> bool {
+        self.missing.is_empty()
+    }
 }
 
 impl Registry {
@@ -59,8 +83,8 @@ impl Registry {
         }
     }
 
-    /// Takes in a manifest, and moves the tag where it was sent under one. `declared` is the media
-    /// type that its sender gave.
+    /// Takes in a manifest, and moves the tags: the one that it was sent under, if it was, and those
+    /// beside. `declared` is the media type that its sender gave.
     ///
     /// # Errors
     /// [`Error::ManifestInvalid`]; [`Error::DigestMismatch`] where it was sent under another
@@ -69,9 +93,10 @@ impl Registry {
         &self,
         repository: &Repository,
         reference: &Reference,
+        tags: &[Tag],
         declared: Option<&str>,
         bytes: &[u8],
-    ) -> Result<Digest> {
+    ) -> Result<Taken> {
         let digest = match reference {
             Reference::Tag(_) => Digest::of(bytes),
             Reference::Digest(expected) => {
@@ -85,44 +110,79 @@ impl Registry {
                 actual
             }
         };
-        let children = parse(declared, bytes)
-            .map_err(Error::ManifestInvalid)?
-            .children();
+        let manifest = parse(declared, bytes).map_err(Error::ManifestInvalid)?;
+        let subject = manifest.subject().map(|subject| subject.digest.clone());
+        let children = manifest.children();
+        let mut tags: Vec<&Tag> = tags.iter().collect();
+        if let Reference::Tag(tag) = reference {
+            tags.push(tag);
+        }
         let below = children.blobs.iter().chain(&children.manifests);
-        let _hold = self.hold(
-            below
-                .map(|child| child.digest.clone())
-                .chain([digest.clone()]),
-        );
-        self.check(repository, &children)?;
+        let contents = below.map(|child| &child.digest).chain([&digest]);
+        let things = contents.map(|digest| Thing::Content(digest.clone()));
+        let named = tags
+            .iter()
+            .map(|tag| Thing::Tag(repository.clone(), Tag::clone(tag)));
+        let hold = self.hold_things(things.chain(named));
+        let lack = self.lack(repository, &children)?;
+        if !lack.is_nothing() {
+            drop(hold);
+            return Err(self.refuse(lack)?);
+        }
         let link = digest.to_string();
         let revision = Key::Revision(repository, &digest);
         let is_new = self.link(revision)?.is_none();
-        self.store
-            .put_all(&[(Key::Blob(&digest), bytes), (revision, link.as_bytes())])?;
+        // First, so that it is there once the manifest counts.
+        let hint = subject
+            .as_ref()
+            .map(|subject| Derived::Referrer(repository, subject, &digest));
+        if let Some(hint) = hint {
+            self.store.put_derived(hint, b"")?;
+        }
+        let put = self
+            .store
+            .put_all(&[(Key::Blob(&digest), bytes), (revision, link.as_bytes())]);
+        if let (Err(_), Some(hint), true) = (&put, hint, is_new) {
+            self.store.forget_derived(hint)?;
+        }
+        put?;
         // Looked at again: only now does a collector see that the children are wanted.
-        if let Err(error) = self.check(repository, &children) {
+        let lack = self.lack(repository, &children)?;
+        if !lack.is_nothing() {
             if is_new {
                 self.store.delete(revision)?;
             }
-            return Err(error);
+            drop(hold);
+            return Err(self.refuse(lack)?);
         }
-        if let Reference::Tag(tag) = reference {
+        self.diff_ids
+            .note(Job::Manifest(repository.clone(), digest.clone()));
+        for tag in tags {
             self.store.put_all(&[
                 (Key::TagIndex(repository, tag, &digest), link.as_bytes()),
                 (Key::TagCurrent(repository, tag), link.as_bytes()),
             ])?;
         }
-        Ok(digest)
+        Ok(Taken { digest, subject })
     }
 
-    /// Looks whether a repository holds all of a manifest's children. The caller holds them.
-    fn check(&self, repository: &Repository, children: &Children) -> Result<()> {
-        let mut missing = Vec::new();
+    /// The error that tells what is lacking; what is damaged is removed first. Nothing is held now.
+    fn refuse(&self, mut lack: Lack) -> Result<Error> {
+        for target in &lack.doubted {
+            self.doubt(target)?;
+        }
+        lack.missing.sort_unstable();
+        lack.missing.dedup();
+        Ok(Error::ChildrenUnknown(lack.missing))
+    }
+
+    /// Looks which of a manifest's children a repository does not hold. The caller holds them.
+    fn lack(&self, repository: &Repository, children: &Children) -> Result<Lack> {
+        let (mut missing, mut doubted) = (Vec::new(), Vec::new());
         for blob in &children.blobs {
             match self.held(repository, &blob.digest)? {
                 Some(held) if held.size == blob.size => continue,
-                Some(held) => self.doubt(&held.target)?,
+                Some(held) => doubted.push(held.target),
                 None => {}
             }
             missing.push(blob.digest.clone());
@@ -132,12 +192,7 @@ impl Registry {
                 missing.push(manifest.digest.clone());
             }
         }
-        if missing.is_empty() {
-            return Ok(());
-        }
-        missing.sort_unstable();
-        missing.dedup();
-        Err(Error::ChildrenUnknown(missing))
+        Ok(Lack { missing, doubted })
     }
 
     fn has_manifest(&self, repository: &Repository, child: &Descriptor) -> Result<bool> {

@@ -3,11 +3,13 @@
 //! Everything here blocks on the disk, and is called where that is allowed.
 
 mod blobs;
+mod deletes;
 mod diffids;
 mod error;
 mod hold;
 mod lists;
 mod manifests;
+mod referrers;
 mod turns;
 mod uploads;
 
@@ -23,6 +25,7 @@ pub(crate) use self::uploads::Append;
 
 use self::error::Result;
 use self::hold::Holds;
+use self::referrers::Reconciled;
 use self::turns::Turns;
 use crate::store::{self, Key, Store};
 
@@ -32,6 +35,7 @@ pub(crate) struct Registry {
     store: Arc<Store>,
     holds: Arc<Holds>,
     turns: Arc<Turns>,
+    reconciled: Arc<Reconciled>,
     diff_ids: Arc<diffids::Queue>,
 }
 
@@ -52,6 +56,7 @@ impl Registry {
             store: Arc::new(store),
             holds: Arc::default(),
             turns: Arc::default(),
+            reconciled: Arc::default(),
             diff_ids: Arc::default(),
         }
     }

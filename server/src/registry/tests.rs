@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use imgsync_oci::endpoint::{Page, UploadId};
-use imgsync_oci::{Digest, Reference, Repository, media};
+use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
 use super::{Error, Registry};
 use crate::store::{self, Store};
@@ -51,7 +51,7 @@ impl Image {
 }
 
 fn push_blob(registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
-    let id = registry.start_upload(&repository())?;
+    let id = registry.start_upload(&repository(), Algorithm::Sha256)?;
     let (start, end) = bytes.split_at(bytes.len() / 2);
     let mut append = registry.append(&repository(), id, Some(0))?;
     append.write(start)?;
@@ -64,7 +64,7 @@ fn push_blob(registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
 
 fn push_manifest(registry: &Registry, image: &Image) -> Result<(), Error> {
     registry
-        .put_manifest(&repository(), &tag(), None, &image.manifest)
+        .put_manifest(&repository(), &tag(), &[], None, &image.manifest)
         .map(|_| ())
 }
 
@@ -241,7 +241,7 @@ fn a_healthy_blob_survives_a_manifest_that_lies_about_its_size() {
     lie["layers"][0]["size"] = 1.into();
     let lie = lie.to_string();
     let error = registry
-        .put_manifest(&repository(), &tag(), None, lie.as_bytes())
+        .put_manifest(&repository(), &tag(), &[], None, lie.as_bytes())
         .unwrap_err();
     assert!(matches!(error, Error::ChildrenUnknown(_)));
     assert!(has(&registry, &image.layer));
@@ -262,7 +262,7 @@ fn a_sha512_link_of_a_stock_registry_is_read_by_its_content() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     push_blob(&registry, b"content").unwrap();
-    let digest = Digest::of_with(imgsync_oci::Algorithm::Sha512, b"content");
+    let digest = Digest::of_with(Algorithm::Sha512, b"content");
     let unknown = registry.blob_size(&repository(), &digest).unwrap_err();
     assert!(matches!(unknown, Error::BlobUnknown(_)));
     let folder = root
@@ -288,7 +288,9 @@ fn a_sha512_link_of_a_stock_registry_is_read_by_its_content() {
 fn one_writer_at_a_time() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
-    let id = registry.start_upload(&repository()).unwrap();
+    let id = registry
+        .start_upload(&repository(), Algorithm::Sha256)
+        .unwrap();
     let mut first = registry.append(&repository(), id, None).unwrap();
     first.write(b"abc").unwrap();
     assert!(!first.wanted().load(Ordering::Relaxed));

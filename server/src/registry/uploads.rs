@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use imgsync_oci::endpoint::UploadId;
-use imgsync_oci::{Digest, Repository};
+use imgsync_oci::{Algorithm, Digest, Repository};
 
 use super::Registry;
+use super::diffids::Job;
 use super::error::{Error, Result};
 use super::turns::{self, Turn};
 use crate::store::{Key, Upload};
@@ -22,10 +23,14 @@ pub(crate) struct Append {
 }
 
 impl Registry {
-    /// Opens an upload session.
-    pub(crate) fn start_upload(&self, repository: &Repository) -> Result<UploadId> {
+    /// Opens an upload session; `algorithm` is that of the digest that it should end with.
+    pub(crate) fn start_upload(
+        &self,
+        repository: &Repository,
+        algorithm: Algorithm,
+    ) -> Result<UploadId> {
         let id = UploadId::random();
-        self.store.open_upload(repository, id)?;
+        self.store.open_upload(repository, id, algorithm)?;
         Ok(id)
     }
 
@@ -146,6 +151,9 @@ impl Append {
             tracing::warn!(%id, %error, "what is left of a finished upload stays");
         }
         drop(turn);
+        registry
+            .diff_ids
+            .note(Job::Blob(repository, expected.clone()));
         Ok(())
     }
 }

@@ -77,13 +77,10 @@ impl Keys {
             Key::Revision(repository, digest) => {
                 link(self.manifests(repository).join("revisions"), digest)
             }
-            Key::TagCurrent(repository, tag) => self
-                .tag(repository, tag)
-                .join("current/link"),
-            Key::TagIndex(repository, tag, digest) => link(
-                self.tag(repository, tag).join("index"),
-                digest,
-            ),
+            Key::TagCurrent(repository, tag) => self.tag(repository, tag).join("current/link"),
+            Key::TagIndex(repository, tag, digest) => {
+                link(self.tag(repository, tag).join("index"), digest)
+            }
         }
     }
 
@@ -146,9 +143,7 @@ impl Keys {
             Derived::Referrer(repository, subject, referrer) => {
                 self.referrers(repository, subject).join(flat(referrer))
             }
-            Derived::Examined(repository) => {
-                self.derived_repository(repository).join("_examined")
-            }
+            Derived::Examined(repository) => self.derived_repository(repository).join("_examined"),
         }
     }
 

@@ -24,6 +24,11 @@ impl Bytes {
     pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         self.0.read(offset, len)
     }
+
+    /// Whether this is still what stands at a path.
+    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.0.is_at(path)
+    }
 }
 
 impl Store {
@@ -142,18 +147,5 @@ impl Store {
         };
         let len = file.len().doing("look at", &path)?;
         Ok(Some((Bytes(file), len)))
-    }
-
-    /// Removes what stands under a key, durably, if anything does.
-    pub(crate) fn delete(&self, key: Key<'_>) -> Result<()> {
-        let path = self.keys.path(key);
-        let folder = path.parent().unwrap_or(&path);
-        if !self.disk.is_folder(folder).doing("look at", folder)? {
-            return Ok(());
-        }
-        self.disk.unlink(&path).doing("remove", &path)?;
-        self.disk
-            .sync_folder(folder)
-            .doing("sync the folder", folder)
     }
 }

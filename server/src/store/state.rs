@@ -25,10 +25,10 @@ struct Record {
 
 impl Point {
     /// Where every session begins.
-    pub(super) fn start() -> Self {
+    pub(super) fn start(algorithm: Algorithm) -> Self {
         Self {
             offset: 0,
-            hasher: Hasher::new(Algorithm::Sha256),
+            hasher: Hasher::new(algorithm),
         }
     }
 
@@ -38,7 +38,7 @@ impl Point {
             "format": FORMAT,
             "repository": repository.as_str(),
             "offset": self.offset,
-            "algorithm": Algorithm::Sha256.as_str(),
+            "algorithm": self.hasher.algorithm().as_str(),
             "hash": hex::encode(self.hasher.state()),
         });
         format!("{record}\n").into_bytes()
@@ -68,12 +68,16 @@ mod tests {
     #[test]
     fn a_point_is_read_as_it_was_written() {
         let repository = "a/b".parse().unwrap();
-        let mut point = Point::start();
-        point.hasher.update(b"abc");
-        point.offset = 3;
-        let json = point.to_json(&repository);
-        let read = Point::from_json(&json, &repository).unwrap();
-        assert_eq!((read.offset, read.hasher.finish()), (3, Digest::of(b"abc")));
+        let mut json = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let mut point = Point::start(algorithm);
+            point.hasher.update(b"abc");
+            point.offset = 3;
+            json = point.to_json(&repository);
+            let read = Point::from_json(&json, &repository).unwrap();
+            let digest = Digest::of_with(algorithm, b"abc");
+            assert_eq!((read.offset, read.hasher.finish()), (3, digest));
+        }
         assert!(Point::from_json(&json, &"a/c".parse().unwrap()).is_none());
         assert!(Point::from_json(&json[..json.len() / 2], &repository).is_none());
         assert!(Point::from_json(b"", &repository).is_none());

@@ -59,8 +59,14 @@ impl Upload {
 
 impl Store {
     /// Opens a new session. When this returns, the session is durable.
-    pub(crate) fn open_upload(&self, repository: &Repository, id: UploadId) -> Result<()> {
-        let result = self.make_upload(repository, id);
+    /// `algorithm` is that of the digest it will end with, as far as that is known.
+    pub(crate) fn open_upload(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+        algorithm: Algorithm,
+    ) -> Result<()> {
+        let result = self.make_upload(repository, id, algorithm);
         if result.is_err() {
             // What cannot be removed is purged with other old sessions.
             let _ = self.cancel_upload(repository, id);
@@ -68,7 +74,12 @@ impl Store {
         result
     }
 
-    fn make_upload(&self, repository: &Repository, id: UploadId) -> Result<()> {
+    fn make_upload(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+        algorithm: Algorithm,
+    ) -> Result<()> {
         let folder = self.keys.upload(repository, id);
         self.folders.ensure(&folder)?;
         let started = self.keys.upload_started(repository, id);
@@ -85,7 +96,7 @@ impl Store {
             .doing("sync the folder", &folder)?;
         self.put_at(
             self.keys.upload_state(id),
-            &Point::start().to_json(repository),
+            &Point::start(algorithm).to_json(repository),
         )
     }
 
@@ -207,9 +218,9 @@ impl Store {
         if upload.now.offset != upload.kept.offset {
             upload.file.sync().doing("sync", &data)?;
         }
-        let digest = match algorithm {
-            Algorithm::Sha256 => upload.now.hasher.finish(),
-            Algorithm::Sha512 => hash(&upload.file, &data, algorithm)?.finish(),
+        let digest = match upload.now.hasher {
+            hasher if hasher.algorithm() == algorithm => hasher.finish(),
+            _ => hash(&upload.file, &data, algorithm)?.finish(),
         };
         Ok(Sealed { data, digest })
     }
@@ -243,25 +254,6 @@ impl Store {
         }
         self.remove_all(&folder)?;
         Ok(true)
-    }
-
-    fn remove_all(&self, folder: &Path) -> Result<()> {
-        for (name, is_folder) in self
-            .disk
-            .list(folder)
-            .doing("list", folder)?
-            .unwrap_or_default()
-        {
-            let path = folder.join(name);
-            if is_folder {
-                self.remove_all(&path)?;
-            } else {
-                self.disk.unlink(&path).doing("remove", &path)?;
-            }
-        }
-        self.disk
-            .remove_folder(folder)
-            .doing("remove the folder", folder)
     }
 }
 

@@ -1,0 +1,30 @@
+//! What this registry can do beyond the distribution API (OCI distribution-spec, "Extensions").
+
+use hyper::{Response, StatusCode};
+use imgsync_oci::ext;
+use serde_json::json;
+
+use super::body::Body;
+use super::reply;
+
+/// `GET /v2/_oci/ext/discover`
+pub(super) fn discover() -> Response<Body> {
+    let specification =
+        "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md";
+    let body = json!({ "extensions": [
+        {
+            "name": "_oci",
+            "url": specification,
+            "description": "lists the extensions",
+            "endpoints": ["_oci/ext/discover"],
+        },
+        {
+            "name": ext::NAME,
+            // The words on the wire are in the sources that this server was built from.
+            "url": "urn:imgsync:ext:layers",
+            "description": "tells which layers, named by diffID, are held, and as which blobs",
+            "endpoints": [format!("{}/layers/resolve", ext::NAME)],
+        },
+    ]});
+    reply::json(StatusCode::OK, format!("{body}\n"))
+}

@@ -1,0 +1,46 @@
+//! Lists of referrers over HTTP (OCI distribution-spec, "Listing Referrers").
+
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
+use hyper::{Response, StatusCode};
+use imgsync_oci::referrers::Referrers;
+use imgsync_oci::{Digest, Endpoint, Repository, media};
+
+use super::body::{Body, full};
+use super::failure::Failure;
+use super::reply::{self, value};
+use super::{App, attempt};
+
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+/// `GET`
+pub(super) async fn list(
+    app: &App,
+    repository: Repository,
+    digest: Digest,
+    artifact_type: Option<String>,
+    last: Option<Digest>,
+) -> Result<Response<Body>, Failure> {
+    let (registry, of) = (app.registry.clone(), repository.clone());
+    let (subject, wanted) = (digest.clone(), artifact_type.clone());
+    let listed =
+        attempt(move || registry.referrers(&of, &subject, wanted.as_deref(), last.as_ref()));
+    let listed = listed.await?;
+    let index = serde_json::to_vec(&Referrers::of(listed.referrers));
+    let index = index.map_err(|error| Failure::internal(&error))?;
+    let mut response = reply::with_body(StatusCode::OK, full(index));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media::OCI_INDEX));
+    if artifact_type.is_some() {
+        headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    if let Some(last) = listed.more_after {
+        let next = Endpoint::ListReferrers {
+            repository,
+            digest,
+            artifact_type,
+            last: Some(last),
+        };
+        headers.insert(LINK, value(format_args!("<{}>; rel=\"next\"", next.path())));
+    }
+    Ok(response)
+}

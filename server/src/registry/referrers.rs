@@ -1,0 +1,220 @@
+//! Which manifests of a repository speak about another one.
+//!
+//! What the tree does not say is found out by reading manifests, and kept in files of our own. Such
+//! a file only hints: it follows from a manifest's bytes, which never change, and counts for as
+//! long as the repository has that manifest. A stock registry may have pushed and deleted while we
+//! were not there, so the hints are reconciled before their first use.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+
+use imgsync_oci::endpoint::Page;
+use imgsync_oci::referrers::{self, Referrer};
+use imgsync_oci::{Digest, Reference, Repository};
+
+use super::Registry;
+use super::error::{Error, Result};
+use super::hold::Thing;
+use crate::store::{Derived, Key, Links};
+
+/// The most that one answer lists, in bytes of JSON; a single referrer may have more.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// The first line of the file that names the manifests that were read; another one is not read.
+const FORMAT: &str = "imgsync-examined-1";
+/// A line has at most 136 bytes: this is nearly two million manifests.
+const MAX_EXAMINED_BYTES: usize = 256 * 1024 * 1024;
+/// How many repositories are listed at a time.
+const BATCH: usize = 200;
+
+/// The repositories whose hints are right since this server runs.
+#[derive(Default)]
+pub(super) struct Reconciled(Mutex<HashSet<Repository>>);
+
+/// Some of a manifest's referrers, in the order of their digests.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// What they are.
+    pub(crate) referrers: Vec<Referrer>,
+    /// Where there may be more: the last of these.
+    pub(crate) more_after: Option<Digest>,
+}
+
+impl Registry {
+    /// The manifests that speak about one, whether that one is there or not, those of one
+    /// `artifact_type` if it is given, from the one after `last` on. None where there is no such
+    /// repository.
+    pub(crate) fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        last: Option<&Digest>,
+    ) -> Result<Listed> {
+        let mut listed = Listed {
+            referrers: Vec::new(),
+            more_after: None,
+        };
+        self.reconcile(repository)?;
+        let mut bytes = 0;
+        for digest in self.store.known_referrers(repository, subject)? {
+            if last.is_some_and(|last| digest <= *last) {
+                continue;
+            }
+            let Some(referrer) = self.referrer(repository, subject, digest)? else {
+                continue;
+            };
+            if artifact_type.is_some_and(|wanted| referrer.artifact_type.as_deref() != Some(wanted))
+            {
+                continue;
+            }
+            bytes += serde_json::to_vec(&referrer).map_or(PAGE_BYTES, |json| json.len() + 1);
+            if bytes > PAGE_BYTES && !listed.referrers.is_empty() {
+                listed.more_after = listed.referrers.last().map(|last| last.digest.clone());
+                break;
+            }
+            listed.referrers.push(referrer);
+        }
+        Ok(listed)
+    }
+
+    /// Reads a manifest that is believed to speak about another one.
+    fn referrer(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        digest: Digest,
+    ) -> Result<Option<Referrer>> {
+        match self.manifest(repository, &Reference::Digest(digest.clone())) {
+            Ok(manifest) => Ok(match referrers::read(&manifest.bytes, &digest) {
+                Ok(Some((about, referrer))) if about == *subject => Some(referrer),
+                Ok(_) | Err(_) => None,
+            }),
+            Err(Error::ManifestUnknown(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reconciles all repositories, so that nobody has to wait for it later; until `stop` says so.
+    pub(crate) fn reconcile_all(&self, stop: &dyn Fn() -> bool) -> Result<()> {
+        let mut page = Page::default();
+        loop {
+            page.limit = Some(BATCH);
+            let names = self.repositories(&page)?;
+            for repository in names.names.iter().filter_map(|name| name.parse().ok()) {
+                if stop() {
+                    return Ok(());
+                }
+                self.reconcile(&repository)?;
+            }
+            match names.next {
+                Some(next) => page = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Makes a repository's hints right, once while this server runs: reads the manifests that are
+    /// new, and forgets those that have vanished.
+    fn reconcile(&self, repository: &Repository) -> Result<()> {
+        if self.reconciled.has(repository) {
+            return Ok(());
+        }
+        let _hold = self.hold_things([Thing::Known(repository.clone())]);
+        if self.reconciled.has(repository) || !self.store.has_repository(repository)? {
+            return Ok(());
+        }
+        let before = self.examined(repository)?;
+        let mut there = Vec::new();
+        self.store
+            .each_link(repository, Links::Revisions, &mut |digest| {
+                there.push(digest);
+                ControlFlow::Continue(())
+            })?;
+        let mut after = BTreeSet::new();
+        for digest in there {
+            let is_there = match before.contains(&digest) {
+                true => self
+                    .store
+                    .len(Key::Revision(repository, &digest))?
+                    .is_some(),
+                false => self.examine(repository, &digest)?,
+            };
+            if is_there {
+                after.insert(digest);
+            }
+        }
+        if after != before {
+            self.keep_examined(repository, &after)?;
+        }
+        self.forget_vanished(repository)?;
+        self.reconciled.add(repository);
+        Ok(())
+    }
+
+    /// Reads a manifest and notes about which one it speaks; false where it cannot be read now.
+    fn examine(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let manifest = match self.manifest(repository, &Reference::Digest(digest.clone())) {
+            Ok(manifest) => manifest,
+            Err(Error::ManifestUnknown(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if let Ok(Some((subject, _))) = referrers::read(&manifest.bytes, digest) {
+            let key = Derived::Referrer(repository, &subject, digest);
+            self.store.put_derived(key, b"")?;
+        }
+        Ok(true)
+    }
+
+    fn examined(&self, repository: &Repository) -> Result<BTreeSet<Digest>> {
+        let key = Derived::Examined(repository);
+        let text = self.store.derived(key, MAX_EXAMINED_BYTES)?;
+        let text = String::from_utf8(text.unwrap_or_default()).unwrap_or_default();
+        let mut lines = text.lines();
+        match lines.next() {
+            Some(FORMAT) => Ok(lines.filter_map(|line| line.parse().ok()).collect()),
+            Some(_) | None => Ok(BTreeSet::new()),
+        }
+    }
+
+    fn keep_examined(&self, repository: &Repository, digests: &BTreeSet<Digest>) -> Result<()> {
+        let lines = digests.iter().map(|digest| format!("{digest}\n"));
+        let text: String = std::iter::once(format!("{FORMAT}\n"))
+            .chain(lines)
+            .collect();
+        let key = Derived::Examined(repository);
+        Ok(self.store.put_derived(key, text.as_bytes())?)
+    }
+
+    /// Forgets the hints at manifests that are gone. Who comes here must have noted that they were
+    /// not examined: should one come back, it is read again.
+    fn forget_vanished(&self, repository: &Repository) -> Result<()> {
+        for subject in self.store.known_subjects(repository)? {
+            for digest in self.store.known_referrers(repository, &subject)? {
+                // A push makes the hint first, and the manifest then.
+                let _hold = self.hold([digest.clone()]);
+                if self
+                    .store
+                    .len(Key::Revision(repository, &digest))?
+                    .is_none()
+                {
+                    self.store
+                        .forget_derived(Derived::Referrer(repository, &subject, &digest))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reconciled {
+    fn has(&self, repository: &Repository) -> bool {
+        let done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        done.contains(repository)
+    }
+
+    fn add(&self, repository: &Repository) {
+        let mut done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        done.insert(repository.clone());
+    }
+}
