@@ -4,6 +4,8 @@
 //! HTTP types; only `store/keys.rs` builds a storage path; only `store/disk.rs` calls the
 //! filesystem.
 
+pub mod auth;
+pub mod config;
 mod http;
 mod listen;
 mod registry;

@@ -1,0 +1,101 @@
+//! Where to listen.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use imgsync_oci::Invalid;
+
+/// A host, by name or address, and a port; port 0 means one that is free.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The host, an IPv6 address without its brackets. Empty means every address of the machine.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Address {
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl FromStr for Address {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let invalid = || Invalid::new("address (host:port)", text);
+        let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
+        let port = match port {
+            "http" => 80,
+            "https" => 443,
+            _ if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                port.parse().map_err(|_| invalid())?
+            }
+            _ => return Err(invalid()),
+        };
+        let host = match host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+        {
+            Some(host) => host,
+            None if host.contains([':', '/', ' ']) => return Err(invalid()),
+            None => host,
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, host, is_loopback) in [
+            ("127.0.0.1:5000", "127.0.0.1", true),
+            ("[::1]:0", "::1", true),
+            ("localhost:5000", "localhost", true),
+            ("0.0.0.0:5000", "0.0.0.0", false),
+            (":5000", "", false),
+            ("[::]:5000", "::", false),
+            ("registry.example.com:443", "registry.example.com", false),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(
+                (address.host.as_str(), address.is_loopback()),
+                (host, is_loopback)
+            );
+            assert_eq!(address.to_string(), text);
+        }
+        assert_eq!(":https".parse::<Address>().unwrap().port, 443);
+        for bad in [
+            "",
+            "5000",
+            "host",
+            "host:",
+            "host:+1",
+            "host:65536",
+            "::1:5000",
+            "http://host:5000",
+        ] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+}

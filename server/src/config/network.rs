@@ -1,0 +1,104 @@
+//! Ranges of addresses.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use imgsync_oci::Invalid;
+
+/// Addresses that begin with the same bits, as `10.0.0.0/8`; one address alone as `::1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    /// Whether an address is in it. An IPv4 address that comes in IPv6's clothes counts as itself.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (own.to_bits() ^ other.to_bits())
+                    .checked_shr(32 - self.bits)
+                    .unwrap_or(0)
+                    == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (own.to_bits() ^ other.to_bits())
+                    .checked_shr(128 - self.bits)
+                    .unwrap_or(0)
+                    == 0
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let invalid = || Invalid::new("network (as 10.0.0.0/8)", text);
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| invalid())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            None => most,
+            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                bits.parse().map_err(|_| invalid())?
+            }
+            Some(_) => return Err(invalid()),
+        };
+        if bits > most {
+            return Err(invalid());
+        }
+        Ok(Self { address, bits })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks() {
+        for (network, inside, outside) in [
+            ("127.0.0.1/8", "127.255.0.9", "128.0.0.1"),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", "11.0.0.1"),
+            ("192.168.1.7", "192.168.1.7", "192.168.1.6"),
+            ("fd00::/8", "fd12::1", "fe80::1"),
+            ("::1", "::1", "127.0.0.1"),
+            ("0.0.0.0/0", "8.8.8.8", "::1"),
+        ] {
+            let network: Network = network.parse().unwrap();
+            assert!(
+                network.contains(inside.parse().unwrap()),
+                "{network} {inside}"
+            );
+            assert!(
+                !network.contains(outside.parse().unwrap()),
+                "{network} {outside}"
+            );
+        }
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10/8",
+            "localhost",
+            "::/129",
+        ] {
+            assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+    }
+}

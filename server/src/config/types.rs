@@ -1,0 +1,181 @@
+//! A configuration, understood.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::Address;
+use super::network::Network;
+
+/// Everything that a server is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What is written about what happens.
+    pub log: Log,
+    /// Where everything is kept, and what may be done to it.
+    pub storage: Storage,
+    /// Who may do what; nothing where anyone may do anything.
+    pub auth: Option<Htpasswd>,
+    /// How requests come in.
+    pub http: Http,
+    /// The most names that one page of the catalog has.
+    pub catalog_max_entries: u64,
+    /// The most names that a request for one page of tags may ask for.
+    pub tags_max: u64,
+    /// What the stock registry does not have.
+    pub imgsync: Imgsync,
+}
+
+/// The log, on standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// What is important enough.
+    pub level: Level,
+    /// How a line looks.
+    pub formatter: Formatter,
+    /// What stands in every line.
+    pub fields: Vec<(String, String)>,
+    /// Whether every request has a line.
+    pub access: bool,
+}
+
+/// How important a line of the log must be to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something should be looked at.
+    Warn,
+    /// Something happened.
+    Info,
+    /// Everything.
+    Debug,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Formatter {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// The folder that holds everything; made where it is missing.
+    pub root: PathBuf,
+    /// Whether manifests, tags and blobs can be deleted.
+    pub is_delete_enabled: bool,
+    /// Whether nothing can be changed at all.
+    pub is_read_only: bool,
+    /// What becomes of uploads that nobody goes on with.
+    pub purging: Purging,
+}
+
+/// When old upload sessions go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purging {
+    /// Whether they do.
+    pub is_enabled: bool,
+    /// How old a session must be.
+    pub age: Duration,
+    /// The time between two looks.
+    pub interval: Duration,
+    /// Whether it is only told which would go.
+    pub is_dry_run: bool,
+}
+
+/// Logins from a file, as `htpasswd -B` writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Htpasswd {
+    /// What clients are told that the login is for.
+    pub realm: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// How requests come in, and what answers look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where to listen.
+    pub bind: Bind,
+    /// What stands before every path: empty, or `/some/where` without a slash at the end.
+    pub prefix: String,
+    /// What clients reach the server as: `https://registry.example.com:5000`, no slash at the end.
+    pub host: Option<String>,
+    /// Whether addresses in answers are relative, where somebody said so.
+    pub relative_urls: Option<bool>,
+    /// Headers of every answer: names, each with its values.
+    pub headers: Vec<(String, Vec<String>)>,
+    /// What tokens of our own are sealed with; a new one at every start where nothing is said.
+    /// Upload sessions need none.
+    pub secret: Option<Secret>,
+    /// How long running requests may take to finish at the end.
+    pub drain_time: Duration,
+    /// Certificates, where connections are encrypted.
+    pub tls: Option<Tls>,
+    /// Where health is asked for.
+    pub debug: Option<Address>,
+    /// Whether HTTP/2 is spoken over TLS.
+    pub is_http2_enabled: bool,
+    /// Whether somebody asked for HTTP/2 without TLS. It is spoken anyway.
+    pub is_h2c_enabled: bool,
+}
+
+/// What must not be seen, in no log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("******")
+    }
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    /// A port.
+    Tcp(Address),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+/// How connections are encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The file with the certificate and those between it and the root, PEM.
+    pub certificate: PathBuf,
+    /// The file with its key, PEM.
+    pub key: PathBuf,
+    /// The oldest version that is spoken.
+    pub minimum: TlsVersion,
+    /// The cipher suites of TLS 1.2 by Go's names; all where it is empty.
+    pub cipher_suites: Vec<String>,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.2
+    V1_2,
+    /// 1.3
+    V1_3,
+}
+
+/// What stands under `imgsync`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imgsync {
+    /// Patterns of the repositories that can be pulled from without a login.
+    pub anonymous_pull: Vec<String>,
+    /// The proxies whose word on the client's address counts.
+    pub trusted_proxies: Vec<Network>,
+    /// The most connections at a time.
+    pub connections: usize,
+    /// The most upload sessions at a time.
+    pub open_uploads: usize,
+    /// How long a body may say nothing before its connection counts as gone.
+    pub stall: Duration,
+}

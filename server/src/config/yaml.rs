@@ -1,0 +1,274 @@
+//! YAML text into a tree.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+
+use super::tree::{Node, Origin, Value};
+
+const MAX_DEPTH: usize = 64;
+/// How many values one text may have, those that its aliases repeat counted each time.
+const MAX_NODES: usize = 20_000;
+
+/// Text that is not YAML, or not the kind of YAML that a configuration is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// Counted from 1.
+    pub(super) line: usize,
+    pub(super) text: String,
+}
+
+/// Reads the first document of a text. Anchors, aliases and merge keys work; of a key that stands
+/// twice the last counts, as for the stock registry, and `twice` hears of it.
+///
+/// # Errors
+/// The text is not YAML, nested more than 64 deep, or very large.
+pub(super) fn parse(
+    text: &str,
+    origin: &dyn Fn(usize) -> Origin,
+    twice: &mut dyn FnMut(&str, Origin),
+) -> Result<Node, Broken> {
+    let mut builder = Builder {
+        parser: Parser::new_from_str(text),
+        anchors: HashMap::new(),
+        nodes: 0,
+        origin,
+        twice,
+    };
+    loop {
+        match builder.next()? {
+            (Event::Nothing | Event::StreamStart | Event::DocumentStart(_), _) => {}
+            (Event::StreamEnd | Event::DocumentEnd, span) => {
+                return Ok(Node::new(Value::Null, origin(span.start.line())));
+            }
+            (event, span) => return builder.node(event, span, span.start.line(), 0),
+        }
+    }
+}
+
+struct Builder<'a> {
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    origin: &'a dyn Fn(usize) -> Origin,
+    twice: &'a mut dyn FnMut(&str, Origin),
+}
+
+impl<'a> Builder<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), Broken> {
+        match self.parser.next() {
+            Some(next) => next.map_err(Broken::from),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn count(&mut self, nodes: usize, line: usize, depth: usize) -> Result<(), Broken> {
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES || depth > MAX_DEPTH {
+            return Err(broken(line, "too much of it, or nested too deep"));
+        }
+        Ok(())
+    }
+
+    /// The value that an event begins. `line` is where its key stands, if it has one.
+    fn node(
+        &mut self,
+        event: Event<'a>,
+        span: Span,
+        line: usize,
+        depth: usize,
+    ) -> Result<Node, Broken> {
+        self.count(1, line, depth)?;
+        let (value, anchor) = match event {
+            Event::Alias(anchor) => {
+                let node = self.anchors.get(&anchor).cloned();
+                let node = node.ok_or_else(|| broken(line, "an alias of nothing"))?;
+                self.count(size(&node), line, depth)?;
+                return Ok(node);
+            }
+            Event::Scalar(text, style, anchor, _) => (scalar(text.into_owned(), style), anchor),
+            Event::SequenceStart(anchor, _) => (self.list(depth)?, anchor),
+            Event::MappingStart(anchor, _) => (self.map(depth)?, anchor),
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => {
+                return Err(broken(span.start.line(), "a value is missing"));
+            }
+        };
+        let node = Node::new(value, (self.origin)(line));
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value, Broken> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Value::List(items)),
+                (event, span) => {
+                    items.push(self.node(event, span, span.start.line(), depth + 1)?);
+                }
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Value, Broken> {
+        let mut entries: Vec<(String, Node)> = Vec::new();
+        let mut merged = Vec::new();
+        loop {
+            let (key, line) = match self.next()? {
+                (Event::MappingEnd, _) => break,
+                (Event::Scalar(key, ..), span) => (key.into_owned(), span.start.line()),
+                (_, span) => return Err(broken(span.start.line(), "a key must be a word")),
+            };
+            let (event, span) = self.next()?;
+            let node = self.node(event, span, line, depth + 1)?;
+            if key == "<<" {
+                merged.push((node, line));
+            } else if let Some((_, old)) = entries.iter_mut().find(|(name, _)| *name == key) {
+                (self.twice)(&key, node.origin.clone());
+                *old = node;
+            } else {
+                entries.push((key, node));
+            }
+        }
+        for (node, line) in merged {
+            merge(&mut entries, node, line)?;
+        }
+        Ok(Value::Map(entries))
+    }
+}
+
+/// What a merge key brings counts less than what stands there.
+fn merge(entries: &mut Vec<(String, Node)>, node: Node, line: usize) -> Result<(), Broken> {
+    match node.value {
+        Value::Map(more) => {
+            for (key, node) in more {
+                if !entries.iter().any(|(name, _)| *name == key) {
+                    entries.push((key, node));
+                }
+            }
+            Ok(())
+        }
+        Value::List(items) => items
+            .into_iter()
+            .try_for_each(|item| merge(entries, item, line)),
+        Value::Null | Value::Scalar(_) => Err(broken(line, "<< takes a map, or a list of maps")),
+    }
+}
+
+fn scalar(text: String, style: ScalarStyle) -> Value {
+    let is_null = matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL");
+    if style == ScalarStyle::Plain && is_null {
+        Value::Null
+    } else {
+        Value::Scalar(text)
+    }
+}
+
+fn size(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::Null | Value::Scalar(_) => 0,
+        Value::List(items) => items.iter().map(size).sum(),
+        Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
+    }
+}
+
+fn broken(line: usize, text: &str) -> Broken {
+    Broken {
+        line,
+        text: text.to_owned(),
+    }
+}
+
+impl From<ScanError> for Broken {
+    fn from(error: ScanError) -> Self {
+        broken(error.marker().line(), error.info())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Node, Broken> {
+        let origin = |line| Origin::File {
+            path: "f".into(),
+            line,
+        };
+        parse(text, &origin, &mut |_, _| {})
+    }
+
+    fn text(node: &Node, path: &str) -> String {
+        let node = node.at(path).unwrap();
+        format!("{:?} {}", node.value, node.origin)
+    }
+
+    #[test]
+    fn what_configurations_are_written_in() {
+        let node = read(
+            "# talk\nhttp:\n  addr: :5000\n  debug: {addr: ':5001', empty: }\n  headers:\n    \
+             X-Content-Type-Options: [nosniff]\nyes: no\nversion: 0.1\n",
+        )
+        .unwrap();
+        assert_eq!(text(&node, "http.addr"), "Scalar(\":5000\") f:3");
+        assert_eq!(text(&node, "http.debug.addr"), "Scalar(\":5001\") f:4");
+        assert_eq!(text(&node, "http.debug.empty"), "Null f:4");
+        assert_eq!(text(&node, "yes"), "Scalar(\"no\") f:7");
+        assert_eq!(text(&node, "version"), "Scalar(\"0.1\") f:8");
+        let header = node.at("http.headers.X-Content-Type-Options").unwrap();
+        assert!(matches!(&header.value, Value::List(items) if items.len() == 1));
+        assert_eq!(read("").unwrap().value, Value::Null);
+        assert_eq!(
+            read("{a: :5000}").unwrap().at("a").unwrap().value,
+            Value::Scalar(":5000".into())
+        );
+    }
+
+    #[test]
+    fn anchors_and_merge_keys() {
+        let node = read("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\nc: *a\n").unwrap();
+        assert_eq!(text(&node, "b.x"), "Scalar(\"1\") f:1");
+        assert_eq!(text(&node, "b.y"), "Scalar(\"3\") f:4");
+        assert_eq!(text(&node, "c.y"), "Scalar(\"2\") f:1");
+    }
+
+    #[test]
+    fn the_last_of_two_counts_and_is_told() {
+        let mut heard = Vec::new();
+        let origin = |line| Origin::File {
+            path: "f".into(),
+            line,
+        };
+        let mut twice = |key: &str, origin: Origin| heard.push(format!("{key} {origin}"));
+        let node = parse("a: 1\nb: 2\na: 3\n", &origin, &mut twice).unwrap();
+        assert_eq!(node.at("a").unwrap().value, Value::Scalar("3".into()));
+        assert_eq!(heard, ["a f:3"]);
+    }
+
+    #[test]
+    fn what_is_no_configuration() {
+        for (text, line) in [
+            ("a: 1\n b: 2\n", 2),
+            ("a: [1\n", 2),
+            ("a: *b\n", 1),
+            ("? [a]\n: b\n", 1),
+            ("a: 1\n<<: 5\n", 2),
+        ] {
+            assert_eq!(read(text).unwrap_err().line, line, "{text:?}");
+        }
+        assert!(read(&"[".repeat(1000)).is_err());
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..8 {
+            let of = format!("*a{}", i - 1);
+            bomb += &format!("a{i}: &a{i} [{}]\n", [of.as_str(); 10].join(", "));
+        }
+        assert!(read(&bomb).unwrap_err().text.contains("too much"));
+    }
+}
