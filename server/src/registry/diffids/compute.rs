@@ -267,7 +267,7 @@ mod tests {
         let mut state = seed;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            b"etaoin shrdlu\n"[state as usize >> 8 & 7]
+            b"etaoin shrdlu\n"[state as usize >> 24 & 7]
         };
         let content: Vec<u8> = std::iter::repeat_with(&mut next).take(700_000).collect();
         let mut header = [0; BLOCK_BYTES];
@@ -320,7 +320,10 @@ mod tests {
 
     fn assert_nothing(blob: &[u8], what: &str) {
         let outcome = found(blob);
-        assert!(matches!(outcome, Outcome::Nothing(_)), "{what}: {outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Nothing(_)),
+            "{what}: {outcome:?}"
+        );
     }
 
     #[test]
@@ -398,12 +401,18 @@ mod tests {
             ..Limits::default()
         };
         let large = [tar(3), tar(4)].concat();
-        assert!(matches!(found_within(&gzip(&large), limits), Outcome::Nothing(_)));
+        assert!(matches!(
+            found_within(&gzip(&large), limits),
+            Outcome::Nothing(_)
+        ));
         let limits = Limits {
             time: Duration::ZERO,
             ..Limits::default()
         };
-        assert!(matches!(found_within(&gzip(&tar(5)), limits), Outcome::Nothing(_)));
+        assert!(matches!(
+            found_within(&gzip(&tar(5)), limits),
+            Outcome::Nothing(_)
+        ));
     }
 
     #[test]

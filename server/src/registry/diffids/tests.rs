@@ -1,0 +1,291 @@
+//! What resolve tells, and what it does not, over a real disk.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use imgsync_oci::ext::resolve::{Layer, Request};
+use imgsync_oci::{Descriptor, Digest, Repository, media};
+
+use super::Job;
+use crate::registry::Registry;
+use crate::store::{Derived, Key};
+
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+fn repository(name: &str) -> Repository {
+    name.parse().unwrap()
+}
+
+/// The tar of nothing, as long as a word.
+fn tar(word: &str) -> Vec<u8> {
+    vec![0; 512 * (2 + word.len())]
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Puts a blob and its link into the tree, as any program may.
+fn put(registry: &Registry, name: &str, bytes: &[u8]) -> Digest {
+    let digest = Digest::of(bytes);
+    put_under(registry, name, &digest, bytes);
+    digest
+}
+
+fn put_under(registry: &Registry, name: &str, digest: &Digest, bytes: &[u8]) {
+    let link = digest.to_string();
+    let into = repository(name);
+    let entries = [
+        (Key::Blob(digest), bytes),
+        (Key::Layer(&into, digest), link.as_bytes()),
+    ];
+    registry.store.put_all(&entries).unwrap();
+}
+
+/// Lets the worker look at everything, those among it that were noted just now.
+fn look(registry: &Registry) {
+    let _worker = registry.compute_diff_ids().unwrap();
+    settle(registry);
+}
+
+fn settle(registry: &Registry) {
+    while registry.diff_ids.is_busy() {
+        std::thread::yield_now();
+    }
+}
+
+fn ask(registry: &Registry, name: &str, diff_id: &Digest) -> Layer {
+    ask_as(registry, name, diff_id, |_| true, false)
+}
+
+fn ask_as(
+    registry: &Registry,
+    name: &str,
+    diff_id: &Digest,
+    may_pull: impl Fn(&Repository) -> bool,
+    is_mounting: bool,
+) -> Layer {
+    let request = Request {
+        diff_ids: vec![diff_id.clone()],
+        ..Request::default()
+    };
+    let answer = registry.resolve(&repository(name), &request, &may_pull, is_mounting);
+    let [layer] = <[Layer; 1]>::try_from(answer.unwrap().layers).unwrap();
+    layer
+}
+
+fn held(media_type: &str, blob: &[u8]) -> Layer {
+    let blob = Descriptor::new(media_type, Digest::of(blob), blob.len() as u64);
+    Layer::Held { blob }
+}
+
+/// All files of ours below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+#[test]
+fn a_layer_is_held_where_it_is_linked_and_elsewhere_for_who_may_look_there() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let tar = tar("layer");
+    let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
+    put(&registry, "a/b", &blob);
+    put(&registry, "a/b", b"{\"not\":\"a layer\"}");
+    look(&registry);
+    assert_eq!(ask(&registry, "a/b", &diff_id), held(GZIP, &blob));
+    let elsewhere = Layer::Elsewhere {
+        blob: Descriptor::new(GZIP, Digest::of(&blob), blob.len() as u64),
+        repository: "a/b".to_owned(),
+    };
+    assert_eq!(ask(&registry, "c", &diff_id), elsewhere);
+    // A repository that one may not read is as one that is not there.
+    for is_mounting in [false, true] {
+        let told = ask_as(&registry, "c", &diff_id, |_| false, is_mounting);
+        assert_eq!(told, Layer::Absent);
+    }
+    let may_see = |name: &Repository| name.as_str() == "a/b";
+    let mounted = ask_as(&registry, "c", &diff_id, may_see, true);
+    assert_eq!(mounted, held(GZIP, &blob));
+    assert_eq!(ask_as(&registry, "c", &diff_id, |_| false, false), mounted);
+    // A blob's own digest is no diffID, and neither is one of another algorithm.
+    assert_eq!(ask(&registry, "a/b", &Digest::of(&blob)), Layer::Absent);
+    let long = Digest::of_with(imgsync_oci::Algorithm::Sha512, &tar);
+    assert_eq!(ask(&registry, "a/b", &long), Layer::Absent);
+}
+
+#[test]
+fn only_what_is_linked_and_there_now_counts() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let tar = tar("x");
+    let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
+    let digest = put(&registry, "a", &blob);
+    look(&registry);
+    assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
+    registry
+        .store
+        .delete(Key::Layer(&repository("a"), &digest))
+        .unwrap();
+    assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
+    assert_eq!(ask(&registry, "b", &diff_id), Layer::Absent);
+    put(&registry, "a", &blob);
+    assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
+    // Cut short, as after a power cut; then gone.
+    registry
+        .store
+        .put(Key::Blob(&digest), &blob[..blob.len() / 2])
+        .unwrap();
+    assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
+    registry.store.delete(Key::Blob(&digest)).unwrap();
+    assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
+    // The next walk forgets it.
+    assert_eq!(files(&root.path().join("imgsync/diffids")).len(), 2);
+    look(&registry);
+    assert_eq!(
+        files(&root.path().join("imgsync/diffids")),
+        [""; 0].map(PathBuf::from)
+    );
+}
+
+#[test]
+fn what_is_not_looked_at_yet_is_pending_for_everyone() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let tar = tar("x");
+    let digest = put(&registry, "a", &tar);
+    registry.diff_ids.open();
+    for may_pull in [false, true] {
+        let told = ask_as(&registry, "a", &digest, |_| may_pull, false);
+        assert_eq!(told, Layer::Pending);
+    }
+    registry.diff_ids.close();
+    look(&registry);
+    assert_eq!(
+        ask(&registry, "a", &digest),
+        held("application/vnd.oci.image.layer.v1.tar", &tar)
+    );
+}
+
+#[test]
+fn a_crash_at_any_moment_and_damage_are_mended_by_the_next_start() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let tar = tar("x");
+    let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
+    let digest = put(&registry, "a", &blob);
+    // Stopped between its two files.
+    let half = Derived::Unpacked(&diff_id, &digest);
+    registry.store.put_derived(half, b"").unwrap();
+    assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
+    look(&registry);
+    assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
+    for damage in [&b""[..], b"{", b"{\"format\":\"another\"}"] {
+        registry
+            .store
+            .put_derived(Derived::Layer(&digest), damage)
+            .unwrap();
+        assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
+        look(&registry);
+        assert_eq!(
+            ask(&registry, "a", &diff_id),
+            held(GZIP, &blob),
+            "{damage:?}"
+        );
+    }
+    // A file that says what is not so is not believed.
+    let lie = Digest::of(b"lie");
+    registry
+        .store
+        .put_derived(Derived::Unpacked(&lie, &digest), b"")
+        .unwrap();
+    assert_eq!(ask(&registry, "a", &lie), Layer::Absent);
+}
+
+#[test]
+fn damaged_bytes_are_not_taken_for_the_blob_and_a_push_mends_them() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let (tar, other) = (tar("good"), tar("bad"));
+    let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
+    let digest = Digest::of(&blob);
+    for damaged in [gzip(&other), blob[..blob.len() - 1].to_vec()] {
+        put_under(&registry, "a", &digest, &damaged);
+        look(&registry);
+        for wrong in [&diff_id, &Digest::of(&other)] {
+            assert_eq!(ask(&registry, "a", wrong), Layer::Absent);
+        }
+    }
+    put_under(&registry, "a", &digest, &blob);
+    let _worker = registry.compute_diff_ids().unwrap();
+    registry.diff_ids.note(Job::Blob(repository("a"), digest));
+    settle(&registry);
+    assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
+}
+
+#[test]
+fn manifests_are_told_by_their_config() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let config = put(&registry, "a", b"{\"an\":\"image\"}");
+    let request = Request {
+        config: Some(config.clone()),
+        ..Request::default()
+    };
+    let told = |name: &str| {
+        let answer = registry.resolve(&repository(name), &request, &|_| true, false);
+        answer.unwrap().manifests
+    };
+    assert_eq!(told("a"), []);
+    let size = b"{\"an\":\"image\"}".len();
+    let mut pushed = Vec::new();
+    for number in 0..12 {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media::OCI_MANIFEST,
+            "config": { "mediaType": media::OCI_CONFIG, "digest": config, "size": size },
+            "layers": [],
+            "annotations": { "number": number.to_string() },
+        });
+        let bytes = manifest.to_string().into_bytes();
+        let (digest, into) = (Digest::of(&bytes), repository("a"));
+        let link = digest.to_string();
+        let entries = [
+            (Key::Blob(&digest), &bytes[..]),
+            (Key::Revision(&into, &digest), link.as_bytes()),
+        ];
+        registry.store.put_all(&entries).unwrap();
+        pushed.push(Descriptor::new(
+            media::OCI_MANIFEST,
+            digest,
+            bytes.len() as u64,
+        ));
+        if number == 0 {
+            look(&registry);
+            assert_eq!(told("a"), pushed);
+        }
+    }
+    look(&registry);
+    assert_eq!(told("a").len(), 10);
+    assert_eq!(told("b"), []);
+    for manifest in &pushed[1..] {
+        let key = (repository("a"), manifest.digest.clone());
+        registry
+            .store
+            .delete(Key::Revision(&key.0, &key.1))
+            .unwrap();
+    }
+    assert_eq!(told("a"), pushed[..1]);
+    look(&registry);
+    assert_eq!(files(&root.path().join("imgsync/diffids/configs")).len(), 1);
+}
