@@ -34,6 +34,10 @@ codes! {
     BlobUploadInvalid "BLOB_UPLOAD_INVALID" NOT_FOUND "blob upload invalid",
     /// There is no such upload session.
     BlobUploadUnknown "BLOB_UPLOAD_UNKNOWN" NOT_FOUND "blob upload unknown to registry",
+    /// A body of our own extension that is not understood.
+    BodyInvalid "UNSUPPORTED" BAD_REQUEST "the request's body is not understood",
+    /// A body of our own extension that is too large.
+    BodyTooLarge "SIZE_INVALID" PAYLOAD_TOO_LARGE "the request's body is too large",
     /// The caller is known, and may not.
     Denied "DENIED" FORBIDDEN "requested access to the resource is denied",
     /// A digest that is malformed, or not that of the bytes.

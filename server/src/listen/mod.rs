@@ -38,6 +38,10 @@ pub async fn run(
     let registry = opened
         .await
         .map_err(|error| Error::Start(error.to_string()))??;
+    // Until the last request is done.
+    let _diff_ids = registry
+        .compute_diff_ids()
+        .map_err(|error| Error::Start(error.to_string()))?;
     let bind = |source| Error::Bind {
         address: address.clone(),
         source,
