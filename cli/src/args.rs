@@ -16,6 +16,16 @@ pub struct Arguments {
 pub enum Command {
     /// Push a local image to a registry
     Push(Push),
+    /// List repositories, or the tags of one
+    Ls(Ls),
+    /// Show what an image at a registry is made of
+    Inspect(Inspect),
+    /// Remove a tag or a manifest from a registry
+    Rm(Rm),
+    /// Check a password at a registry and keep it where docker looks
+    Login(Login),
+    /// Forget the password for a registry
+    Logout(Logout),
 }
 
 /// `imgsync push`
@@ -40,9 +50,9 @@ pub struct Push {
     #[arg(value_name = "REMOTE")]
     pub remote: String,
 
-    /// Speak plain HTTP; on loopback that needs no asking
-    #[arg(long)]
-    pub plain_http: bool,
+    /// Put the image under this tag as well; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
 
     /// How many blobs to send at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -52,4 +62,150 @@ pub struct Push {
     /// (bytes, or with KiB, MiB)
     #[arg(long, value_name = "SIZE", default_value = "8MiB")]
     pub chunk_size: String,
+
+    #[command(flatten)]
+    /// How the registry is reached, and as whom.
+    pub access: Access,
+}
+
+/// How a registry is reached: the same for every verb.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Registry")]
+pub struct Connect {
+    /// Speak plain HTTP; on loopback that needs no asking
+    #[arg(long, conflicts_with_all = ["insecure", "ca_file"])]
+    pub plain_http: bool,
+
+    /// Check no certificates: whoever is in between can read and change everything
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Trust the CA certificates in this PEM file too; those in Docker's and podman's certs.d
+    /// folders count without asking
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Vec<std::path::PathBuf>,
+}
+
+/// How a registry is reached, and who one is there.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Registry")]
+pub struct Access {
+    #[command(flatten)]
+    /// How it is reached.
+    pub connect: Connect,
+
+    /// Log in as this user, with the password from --password-stdin; without it count
+    /// IMGSYNC_USERNAME with IMGSYNC_PASSWORD, then what docker, podman or imgsync login stored
+    #[arg(long, value_name = "NAME", requires = "password_stdin")]
+    pub username: Option<String>,
+
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub password_stdin: bool,
+}
+
+/// `imgsync login`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The password is checked at the registry first, then kept where docker keeps it: with the
+credential helper that Docker's config.json names, else in that file itself.
+
+Examples:
+  imgsync login registry.example.com
+  echo \"$TOKEN\" | imgsync login registry.example.com --username ci --password-stdin")]
+pub struct Login {
+    /// The registry: host[:port]
+    #[arg(value_name = "HOST")]
+    pub registry: String,
+
+    /// The user; asked for on a terminal
+    #[arg(long, short, value_name = "NAME")]
+    pub username: Option<String>,
+
+    /// Read the password from standard input; otherwise it is asked for on a terminal
+    #[arg(long)]
+    pub password_stdin: bool,
+
+    #[command(flatten)]
+    /// How it is reached.
+    pub connect: Connect,
+}
+
+/// `imgsync logout`
+#[derive(Debug, Args)]
+pub struct Logout {
+    /// The registry: host[:port]
+    #[arg(value_name = "HOST")]
+    pub registry: String,
+}
+
+/// `imgsync ls`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --long every tag's line has, with tabs between: tag, digest, size of all blobs, platforms.
+
+Examples:
+  imgsync ls registry.example.com             its repositories
+  imgsync ls registry.example.com/team/app    the tags of one")]
+pub struct Ls {
+    /// What to list: host[:port] for repositories, host[:port]/repository for tags
+    #[arg(value_name = "REMOTE")]
+    pub remote: String,
+
+    /// Show digests, sizes and platforms of tags too; costs requests for every tag
+    #[arg(long, short)]
+    pub long: bool,
+
+    #[command(flatten)]
+    /// How the registry is reached, and as whom.
+    pub access: Access,
+}
+
+/// `imgsync inspect`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  imgsync inspect registry.example.com/team/app:v1
+  imgsync inspect --raw registry.example.com/team/app:v1 | sha256sum
+  imgsync inspect --json registry.example.com/team/app:v1 | jq -r .digest")]
+pub struct Inspect {
+    /// The image: host[:port]/repository[:tag|@digest]
+    #[arg(value_name = "REMOTE")]
+    pub remote: String,
+
+    /// Print the manifest's bytes as they are
+    #[arg(long, conflicts_with = "json")]
+    pub raw: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    /// How the registry is reached, and as whom.
+    pub access: Access,
+}
+
+/// `imgsync rm`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+By tag only that tag goes. By digest the manifest goes, with every tag that names it. The space
+comes back when the registry next collects its garbage.
+
+Examples:
+  imgsync rm registry.example.com/team/app:v1
+  imgsync rm registry.example.com/team/app@sha256:...")]
+pub struct Rm {
+    /// What to remove: host[:port]/repository:tag or host[:port]/repository@digest
+    #[arg(value_name = "REMOTE", required = true)]
+    pub remotes: Vec<String>,
+
+    /// Delete the manifest that the tag names, with all its other tags: for registries that
+    /// cannot delete a tag alone
+    #[arg(long)]
+    pub digest: bool,
+
+    #[command(flatten)]
+    /// How the registry is reached, and as whom.
+    pub access: Access,
 }

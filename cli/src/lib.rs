@@ -1,5 +1,6 @@
 //! imgsync: uploads what a registry lacks of a local container image.
 
+pub mod access;
 pub mod args;
 pub mod ask;
 pub mod cache;

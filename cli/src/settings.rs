@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use imgsync_oci::client::Scheme;
-use imgsync_oci::{Registry, Remote, Repository, Tag};
+use imgsync_oci::{Invalid, Registry, Remote, Repository, Tag};
 
+use crate::access::Access;
 use crate::args;
 use crate::exit::{Failure, Kind};
 use crate::source::Location;
@@ -21,8 +21,10 @@ pub struct Push {
     pub image: Location,
     /// Where it goes.
     pub remote: Remote,
-    /// How the registry is spoken to.
-    pub scheme: Scheme,
+    /// Further tags that the image gets.
+    pub tags: Vec<Tag>,
+    /// How the registry is reached, and as whom.
+    pub access: Access,
     /// How many blobs are sent at a time.
     pub jobs: usize,
     /// How many threads compress.
@@ -71,11 +73,18 @@ impl Push {
             };
             usage(&error).hint(hint)
         })?;
-        let plain = args.plain_http || remote.registry.is_loopback();
+        if args.image == "-" && args.access.password_stdin {
+            let what = "standard input cannot be both the image and the password";
+            let hint = "set IMGSYNC_USERNAME and IMGSYNC_PASSWORD instead of --password-stdin";
+            return Err(Failure::new(Kind::Usage, what).hint(hint));
+        }
+        let tags = args.tags.iter().map(|tag| tag.parse()).collect();
+        let tags: Result<Vec<Tag>, Invalid> = tags;
         let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             image: Location::parse(&args.image)?,
-            scheme: if plain { Scheme::Http } else { Scheme::Https },
+            tags: tags.map_err(|error| usage(&error))?,
+            access: Access::parse(&args.access)?,
             remote,
             jobs: usize::from(args.jobs),
             threads: threads.min(MOST_THREADS),

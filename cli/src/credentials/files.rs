@@ -1,24 +1,36 @@
-//! Where credentials may be stored.
+//! Where credentials may be stored, and how a file of them is replaced.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::failure;
+use super::{Config, failure};
 use crate::exit::Failure;
+
+fn set(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
+}
+
+/// The user's home folder.
+pub(crate) fn home() -> Option<PathBuf> {
+    set("HOME").or_else(|| set("USERPROFILE"))
+}
+
+/// Docker's own configuration file: what `docker login` writes and `docker` reads.
+pub(super) fn docker() -> Option<PathBuf> {
+    let folder = set("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
+    folder.map(|folder| folder.join("config.json"))
+}
 
 /// The files that Docker and podman keep credentials in, those that count more first.
 pub(super) fn candidates() -> Vec<PathBuf> {
-    let set = |name| {
-        let value = std::env::var_os(name).filter(|value| !value.is_empty());
-        value.map(PathBuf::from)
-    };
-    let home = set("HOME").or_else(|| set("USERPROFILE"));
-    let docker = set("DOCKER_CONFIG").or_else(|| Some(home.as_ref()?.join(".docker")));
-    let podman = set("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+    let podman = set("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
+    // As podman has it, which uses a folder of the system's where the user has no session.
+    let session = set("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
     [
-        docker.map(|folder| folder.join("config.json")),
+        docker(),
         set("REGISTRY_AUTH_FILE"),
-        set("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+        session.or_else(without_session),
         podman.map(|folder| folder.join("containers/auth.json")),
     ]
     .into_iter()
@@ -26,19 +38,70 @@ pub(super) fn candidates() -> Vec<PathBuf> {
     .collect()
 }
 
-/// The file's content; `None` where there is none, or an empty one.
+#[cfg(target_os = "linux")]
+fn without_session() -> Option<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    // This process is its user's.
+    let user = std::fs::metadata("/proc/self").ok()?.uid();
+    Some(PathBuf::from(format!("/run/containers/{user}/auth.json")))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn without_session() -> Option<PathBuf> {
+    None
+}
+
+/// The file's configuration; an empty one where there is no file.
 ///
 /// # Errors
-/// A file that is there and may not be read.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
-    match std::fs::read(path) {
-        Ok(content) => {
-            let blank = content.iter().all(u8::is_ascii_whitespace);
-            Ok((!blank).then_some(content))
-        }
+/// A file that is there and may not be read, or is damaged.
+pub(super) fn read(path: &Path) -> Result<Config, Failure> {
+    let shown = path.display();
+    let content = match std::fs::read(path) {
+        Ok(content) => content,
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
-            _ => Err(failure(format!("cannot read {}: {error}", path.display()))),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Vec::new(),
+            _ => return Err(failure(format!("cannot read {shown}: {error}"))),
         },
-    }
+    };
+    Config::parse(&content).map_err(|error| {
+        failure(format!("{shown} is damaged: {error}")).hint("mend it, or move it away")
+    })
 }
+
+/// Replaces the file in one step, for its owner alone where it is new; a symbolic link stays one.
+///
+/// # Errors
+/// The disk or its permissions.
+pub(super) fn replace(path: &Path, config: &Config) -> Result<(), Failure> {
+    let shown = path.display();
+    let failed = |error: &dyn std::fmt::Display| failure(format!("cannot write {shown}: {error}"));
+    let content = config.write().map_err(|error| failed(&error))?;
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        // A temporary file is its owner's alone from the beginning.
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(&content)?;
+        if let Ok(old) = std::fs::metadata(&target) {
+            keep_owner(file.as_file(), &old);
+            file.as_file().set_permissions(old.permissions())?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(&target)?;
+        Ok(())
+    };
+    write().map_err(|error| failed(&error))
+}
+
+/// A superuser who logs in with a user's home leaves that user their file.
+#[cfg(unix)]
+fn keep_owner(file: &std::fs::File, old: &std::fs::Metadata) {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    // Others than the superuser may not, and need not.
+    let _ = fchown(file, Some(old.uid()), Some(old.gid()));
+}
+
+#[cfg(not(unix))]
+fn keep_owner(_file: &std::fs::File, _old: &std::fs::Metadata) {}

@@ -1,46 +1,64 @@
-//! Who the user is at a registry: the environment, Docker's configuration with its helpers and
-//! stores, podman's.
+//! Who the user is at a registry: what they typed, the environment, Docker's configuration with
+//! its helpers and stores, podman's.
 
-mod files;
+mod config;
+pub(crate) mod files;
+mod helper;
 
-use std::io::Cursor;
-use std::path::Path;
-use std::time::Duration;
-
-use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
-use imgsync_oci::Registry;
 use imgsync_oci::client::Credentials;
+use imgsync_oci::{Registry, Repository};
 
 use crate::exit::{Failure, Kind};
+use config::Config;
+use helper::Helper;
 
-/// A helper may ask the user something, but not for ever.
-const HELPER: Duration = Duration::from_secs(60);
-
-/// The credentials for a registry; `None` where nobody has stored any. Those of the environment
-/// (`IMGSYNC_USERNAME`, `IMGSYNC_PASSWORD`) win.
+/// The credentials for a repository of a registry, or for the registry at large; `None` where
+/// nobody has stored any. Those of the environment (`IMGSYNC_USERNAME`, `IMGSYNC_PASSWORD`) win.
 ///
 /// # Errors
 /// A configuration that cannot be read, or a helper that fails or hangs: silently going on as
 /// nobody would end in a puzzling refusal.
-pub async fn find(registry: &Registry) -> Result<Option<Credentials>, Failure> {
+pub async fn find(
+    registry: &Registry,
+    repository: Option<&Repository>,
+) -> Result<Option<Credentials>, Failure> {
     if let Some(credentials) = of_environment()? {
         return Ok(Some(credentials));
     }
-    let registry = registry.clone();
-    let search = tokio::task::spawn_blocking(move || stored(&registry));
-    match tokio::time::timeout(HELPER, search).await {
-        Ok(found) => found.unwrap_or_else(|_| Err(failure("the search for credentials died"))),
-        Err(_) => {
-            let seconds = HELPER.as_secs();
-            Err(failure(format!(
-                "a credential helper said nothing for {seconds} seconds"
-            ))
-            .hint("see credsStore and credHelpers in ~/.docker/config.json"))
+    for path in files::candidates() {
+        let config = files::read(&path)?;
+        for key in keys(registry, repository) {
+            // The store for all is asked once, by the name that Docker uses. Where a helper is
+            // named Docker asks nobody else; what others wrote into the file counts here as well.
+            let helper = match key == self::key(registry) {
+                true => config.helper(&key),
+                false => config.own_helper(&key),
+            };
+            if let Some(helper) = helper
+                && let Some(credentials) = Helper(helper).get(&key).await?
+            {
+                return Ok(Some(credentials));
+            }
+            let inline = config.inline(&key).map_err(|error| {
+                let shown = path.display();
+                failure(format!(
+                    "the credentials for {key} in {shown} cannot be read: {error}"
+                ))
+                .hint(format!("log in again: imgsync login {registry}"))
+            })?;
+            if inline.is_some() {
+                return Ok(inline);
+            }
         }
     }
+    Ok(None)
 }
 
-fn of_environment() -> Result<Option<Credentials>, Failure> {
+/// The credentials of the environment.
+///
+/// # Errors
+/// One variable without the other.
+pub fn of_environment() -> Result<Option<Credentials>, Failure> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     match (variable("IMGSYNC_USERNAME"), variable("IMGSYNC_PASSWORD")) {
         (Some(username), Some(password)) => Ok(Some(Credentials::Password { username, password })),
@@ -52,79 +70,92 @@ fn of_environment() -> Result<Option<Credentials>, Failure> {
     }
 }
 
-fn stored(registry: &Registry) -> Result<Option<Credentials>, Failure> {
-    for path in files::candidates() {
-        let Some(content) = files::read(&path)? else {
-            continue;
-        };
-        for key in keys(registry) {
-            if let Some(credentials) = from_file(&content, &key, &path)? {
-                return Ok(Some(credentials));
-            }
-        }
-    }
-    Ok(None)
+/// Keeps a name and password where `docker` looks for them: with the helper that its configuration
+/// names, else in the configuration itself. Yields where that was, for people.
+///
+/// # Errors
+/// The helper fails or hangs; the file cannot be read or written.
+pub async fn store(registry: &Registry, username: &str, password: &str) -> Result<String, Failure> {
+    let (path, mut config) = of_docker()?;
+    let key = key(registry);
+    let Some(helper) = config.helper(&key).map(str::to_owned) else {
+        config.put(&key, Some((username, password)));
+        files::replace(&path, &config)?;
+        return Ok(format!("{}, unencrypted", path.display()));
+    };
+    Helper(&helper).store(&key, username, password).await?;
+    config.put(&key, None);
+    files::replace(&path, &config)?;
+    Ok(format!("docker-credential-{helper}"))
 }
 
-/// The names that a registry goes by in configurations, the usual one first.
-fn keys(registry: &Registry) -> Vec<String> {
-    let name = registry.as_str();
-    if registry.is_docker_hub() {
-        return vec![
-            "https://index.docker.io/v1/".to_owned(),
-            "docker.io".to_owned(),
-        ];
+/// Forgets what [`store`] or `docker login` kept; yields whether there was anything.
+///
+/// # Errors
+/// As [`store`].
+pub async fn erase(registry: &Registry) -> Result<bool, Failure> {
+    let (path, mut config) = of_docker()?;
+    let key = key(registry);
+    let mut found = false;
+    if let Some(helper) = config.helper(&key).map(str::to_owned) {
+        found = Helper(&helper).get(&key).await?.is_some();
+        if found {
+            Helper(&helper).erase(&key).await?;
+        }
     }
-    vec![
-        name.to_owned(),
+    let mut changed = false;
+    for key in keys(registry, None) {
+        changed |= config.remove(&key);
+    }
+    if changed {
+        files::replace(&path, &config)?;
+    }
+    Ok(found || changed)
+}
+
+fn of_docker() -> Result<(std::path::PathBuf, Config), Failure> {
+    let path = files::docker().ok_or_else(|| {
+        failure("there is no home folder to keep credentials in").hint("set HOME or DOCKER_CONFIG")
+    })?;
+    let config = files::read(&path)?;
+    Ok((path, config))
+}
+
+/// The name that a registry goes by in Docker's configuration.
+fn key(registry: &Registry) -> String {
+    match registry.is_docker_hub() {
+        true => "https://index.docker.io/v1/".to_owned(),
+        false => registry.as_str().to_owned(),
+    }
+}
+
+/// The names that a registry goes by in configurations, the usual one first, after those of the
+/// repository and of what it lies below: podman logs in to these as well.
+fn keys(registry: &Registry, repository: Option<&Repository>) -> Vec<String> {
+    let name = registry.as_str();
+    let host = if registry.is_docker_hub() {
+        "docker.io"
+    } else {
+        name
+    };
+    let mut keys = Vec::new();
+    let mut below = repository.map_or("", Repository::as_str);
+    while !below.is_empty() {
+        keys.push(format!("{host}/{below}"));
+        below = below.rsplit_once('/').map_or("", |(above, _)| above);
+    }
+    keys.push(key(registry));
+    if registry.is_docker_hub() {
+        keys.push(host.to_owned());
+        return keys;
+    }
+    keys.extend([
         format!("https://{name}"),
+        format!("https://{name}/"),
         format!("https://{name}/v1/"),
         format!("https://{name}/v2/"),
-    ]
-}
-
-fn from_file(content: &[u8], key: &str, path: &Path) -> Result<Option<Credentials>, Failure> {
-    use CredentialRetrievalError as Error;
-    let error = match get_credential_from_reader(Cursor::new(content), key) {
-        Ok(DockerCredential::UsernamePassword(username, password)) => {
-            // A store that knows the registry and not the user answers so.
-            let known = !username.is_empty();
-            return Ok(known.then_some(Credentials::Password { username, password }));
-        }
-        Ok(DockerCredential::IdentityToken(token)) => {
-            return Ok(Some(Credentials::IdentityToken(token)));
-        }
-        Err(error) => error,
-    };
-    let shown = path.display();
-    match error {
-        Error::NoCredentialConfigured | Error::ConfigNotFound => Ok(None),
-        Error::HelperFailure {
-            helper,
-            stdout,
-            stderr,
-        } => {
-            let said = format!("{} {}", stdout.trim(), stderr.trim());
-            // The words of Docker's helper library; there is no code for it.
-            if said.to_lowercase().contains("not found") {
-                return Ok(None);
-            }
-            let said = said.trim();
-            Err(failure(format!(
-                "the credential helper {helper} failed: {said}"
-            )))
-        }
-        Error::HelperCommunicationError | Error::MalformedHelperResponse => Err(failure(format!(
-            "the credential helper that {shown} names does not start, or answers nonsense"
-        ))
-        .hint("install it, or log in again without it")),
-        Error::CredentialDecodingError
-        | Error::CredentialMismatchError
-        | Error::ConfigReadError => Err(failure(format!(
-            "the credentials for {key} in {shown} cannot be read"
-        ))
-        .hint("log in again")),
-    }
+    ]);
+    keys
 }
 
 fn failure(what: impl Into<String>) -> Failure {
@@ -135,34 +166,15 @@ fn failure(what: impl Into<String>) -> Failure {
 mod tests {
     use super::*;
 
-    fn password(username: &str, password: &str) -> Option<Credentials> {
-        Some(Credentials::Password {
-            username: username.to_owned(),
-            password: password.to_owned(),
-        })
-    }
-
     #[test]
-    fn what_docker_writes_is_found() {
-        let path = Path::new("config.json");
-        // dTpwOnc= is u:p:w
-        let content = br#"{"auths": {"a:5000": {"auth": "dTpwOnc="}, "b": {}}}"#;
-        assert_eq!(
-            from_file(content, "a:5000", path).unwrap(),
-            password("u", "p:w")
-        );
-        assert_eq!(from_file(content, "c", path).unwrap(), None);
-        let identity = br#"{"auths": {"a": {"auth": "dTo=", "identitytoken": "t"}}}"#;
-        let token = Some(Credentials::IdentityToken("t".to_owned()));
-        assert_eq!(from_file(identity, "a", path).unwrap(), token);
-        let failure = from_file(br#"{"auths": {"a": {"auth": "%"}}}"#, "a", path).unwrap_err();
-        assert_eq!(failure.kind, Kind::Authentication);
-    }
-
-    #[test]
-    fn docker_hub_goes_by_its_old_name() {
-        let keys = |registry: &str| keys(&registry.parse().unwrap());
-        assert_eq!(keys("docker.io")[0], "https://index.docker.io/v1/");
-        assert_eq!(keys("a:5000")[0], "a:5000");
+    fn the_nearest_name_comes_first() {
+        let names = |registry: &str, repository: Option<&str>| {
+            let repository = repository.map(|text| text.parse().unwrap());
+            keys(&registry.parse().unwrap(), repository.as_ref())
+        };
+        assert_eq!(names("docker.io", None)[0], "https://index.docker.io/v1/");
+        assert_eq!(names("a:5000", None)[0], "a:5000");
+        let three = &names("quay.io", Some("team/app"))[..3];
+        assert_eq!(three, ["quay.io/team/app", "quay.io/team", "quay.io"]);
     }
 }

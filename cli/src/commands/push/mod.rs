@@ -7,10 +7,9 @@ mod single;
 use std::sync::Arc;
 use std::time::Instant;
 
-use imgsync_oci::client::Client;
 use imgsync_oci::{Digest, LocalName, Reference, Remote, Tag};
 
-use crate::credentials;
+use crate::ask;
 use crate::exit::{Failure, Kind};
 use crate::report::{Outcome, Report};
 use crate::settings::{self, Target};
@@ -48,8 +47,14 @@ pub(super) async fn push(
         Found::Daemon(found) => found.name.clone(),
     };
     let target = target(&settings.remote, name)?;
-    let login = credentials::find(&target.registry).await?;
-    let client = Client::new(&target.registry, settings.scheme)?.with_login(login, true);
+    let insecure = match &found {
+        Found::Here { .. } => None,
+        Found::Daemon(found) => Some(found.insecure.clone()),
+    };
+    let access = settings.access.clone().with_engine(insecure);
+    let client = access
+        .connect(&target.registry, Some(&target.repository), true, report)
+        .await?;
     let line = Line::new(
         client,
         target.repository.clone(),
@@ -74,6 +79,7 @@ pub(super) async fn push(
             None => push.in_store(&found).await?,
         },
     };
+    push.further_tags(&pushed.digest, &settings.tags).await?;
     let sent = push.means.line.sent();
     Ok(Outcome {
         image: format!("{}@{}", push.target, pushed.digest),
@@ -96,6 +102,33 @@ impl Push {
             }
             Content::Graph(graph) => self.graph(graph, blobs).await,
         }
+    }
+
+    /// Puts the manifest under more tags, where they do not name it already.
+    async fn further_tags(&self, digest: &Digest, tags: &[Tag]) -> Result<(), Failure> {
+        let line = &self.means.line;
+        let (client, repository) = (&line.client, &line.repository);
+        let mut held = None;
+        for tag in tags {
+            let reference = Reference::Tag(tag.clone());
+            let tagged = client.head_manifest(repository, &reference).await?;
+            if tagged.and_then(|tagged| tagged.digest).as_ref() != Some(digest) {
+                if held.is_none() {
+                    let by_digest = Reference::Digest(digest.clone());
+                    held = ask::manifest(client, repository, &by_digest).await?;
+                }
+                let Some(held) = &held else {
+                    let what = format!("target: {digest} was put, and is not there");
+                    return Err(Failure::new(Kind::Target, what).hint("push again"));
+                };
+                let bytes = held.fetched.bytes.clone();
+                client
+                    .put_manifest(repository, &reference, &held.media_type, bytes)
+                    .await?;
+            }
+            self.means.report.note(&format!("tagged {tag} too"));
+        }
+        Ok(())
     }
 
     fn tag(&self) -> Reference {

@@ -31,6 +31,9 @@ pub struct Found {
     pub diff_ids: Vec<Digest>,
     /// How the daemon keeps it.
     pub store: Store,
+    /// The registries that the daemon reaches without checks: names, and networks as
+    /// `10.0.0.0/8`.
+    pub insecure: Vec<String>,
 }
 
 /// How a daemon keeps its images.
@@ -82,6 +85,9 @@ struct Pointer {
 struct Info {
     #[serde(default)]
     driver_status: Option<Vec<Vec<String>>>,
+    /// Docker's; podman's answer has something else there, or nothing.
+    #[serde(default)]
+    registry_config: serde_json::Value,
 }
 
 impl Info {
@@ -91,6 +97,17 @@ impl Info {
             .iter()
             .flatten()
             .any(|pair| *pair == mark)
+    }
+
+    /// In the words of `insecure-registries` in the daemon's own configuration.
+    fn insecure(&self) -> Vec<String> {
+        let networks = self.registry_config["InsecureRegistryCIDRs"].as_array();
+        let networks = networks.into_iter().flatten();
+        let networks = networks.filter_map(|network| network.as_str().map(str::to_owned));
+        let names = self.registry_config["IndexConfigs"].as_object();
+        let names = names.into_iter().flatten();
+        let names = names.filter(|(_, index)| index["Secure"] == false);
+        networks.chain(names.map(|(name, _)| name.clone())).collect()
     }
 }
 
@@ -146,6 +163,7 @@ fn facts(
         name: tag(name, &tags),
         diff_ids,
         store,
+        insecure: info.insecure(),
     })
 }
 

@@ -129,6 +129,11 @@ impl Auth {
 }
 
 impl Client {
+    /// Whether the registry has asked who the caller is, and was told.
+    pub fn has_logged_in(&self) -> bool {
+        !matches!(&*self.auth.learned(), Learned::Nothing)
+    }
+
     /// The request with whatever the registry is known to want; a token that is about to expire
     /// is renewed first. A request to anywhere but the registry goes as it is.
     ///

@@ -1,0 +1,228 @@
+//! The way to a registry: in plain or over TLS, whose certificates count, and as whom.
+
+mod certificates;
+mod insecure;
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use imgsync_oci::client::{Client, Credentials, Error, Scheme, Tls};
+use imgsync_oci::{Registry, Repository};
+
+use crate::exit::{Failure, Kind};
+use crate::report::Report;
+use crate::{args, credentials};
+use insecure::Insecure;
+
+/// No password is longer, in bytes; identity tokens can be long.
+const LONGEST_PASSWORD: u64 = 64 * 1024;
+
+/// How registries are reached, and as whom, as the user said it.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    way: Way,
+    ca_files: Vec<PathBuf>,
+    /// What was typed with the command.
+    credentials: Option<Credentials>,
+    /// The registries that the local engine does not check; `None` where the image comes from
+    /// elsewhere.
+    engine: Option<Vec<String>>,
+}
+
+/// What the user said of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Way {
+    /// Nothing.
+    #[default]
+    Usual,
+    /// None of it.
+    Plain,
+    /// Unchecked.
+    Unchecked,
+}
+
+impl Access {
+    /// Reads the arguments, and the password from standard input where they say so.
+    ///
+    /// # Errors
+    /// No password there.
+    pub fn parse(args: &args::Access) -> Result<Self, Failure> {
+        let credentials = match &args.username {
+            Some(username) if args.password_stdin => Some(Credentials::Password {
+                username: username.clone(),
+                password: password_from_stdin()?,
+            }),
+            Some(_) | None => None,
+        };
+        let access = Self::parse_connect(&args.connect);
+        Ok(Self {
+            credentials,
+            ..access
+        })
+    }
+
+    /// The same, of a command that knows by itself who the user is.
+    pub fn parse_connect(args: &args::Connect) -> Self {
+        let way = match (args.plain_http, args.insecure) {
+            (true, _) => Way::Plain,
+            (false, true) => Way::Unchecked,
+            (false, false) => Way::Usual,
+        };
+        Self {
+            way,
+            ca_files: args.ca_file.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The same, with the wishes of the engine that the image comes from, in the words of its
+    /// `insecure-registries`.
+    pub fn with_engine(self, insecure: Option<Vec<String>>) -> Self {
+        Self {
+            engine: insecure,
+            ..self
+        }
+    }
+
+    /// A client of a registry for this user. `pushes` tells that writing follows.
+    ///
+    /// # Errors
+    /// A file of certificates that holds none; credentials that are stored but cannot be had.
+    pub async fn connect(
+        &self,
+        registry: &Registry,
+        repository: Option<&Repository>,
+        pushes: bool,
+        report: &Arc<dyn Report>,
+    ) -> Result<Client, Failure> {
+        let client = self.reach(registry, report).await?;
+        let found = match &self.credentials {
+            Some(typed) => Ok(Some(typed.clone())),
+            None => credentials::find(registry, repository).await,
+        };
+        let credentials = match found {
+            Ok(credentials) => credentials,
+            // A helper of yesterday is no reason to stop where nobody asks who one is.
+            Err(failure) if failure.kind == Kind::Authentication => {
+                let open = client.check().await;
+                if open.is_err() {
+                    return Err(failure);
+                }
+                report.note(&format!(
+                    "note: {registry} asks for no login, so this does not count: {}",
+                    failure.what
+                ));
+                None
+            }
+            Err(failure) => return Err(failure),
+        };
+        Ok(logged_in(client, credentials, pushes, report))
+    }
+
+    /// The same, for exactly these credentials.
+    ///
+    /// # Errors
+    /// As [`Access::connect`].
+    pub async fn connect_as(
+        &self,
+        registry: &Registry,
+        credentials: Credentials,
+        report: &Arc<dyn Report>,
+    ) -> Result<Client, Failure> {
+        let client = self.reach(registry, report).await?;
+        Ok(logged_in(client, Some(credentials), false, report))
+    }
+
+    /// A client of a registry for nobody yet.
+    async fn reach(
+        &self,
+        registry: &Registry,
+        report: &Arc<dyn Report>,
+    ) -> Result<Client, Failure> {
+        if self.way == Way::Plain {
+            return Ok(Client::new(registry, Scheme::Http)?);
+        }
+        let (mut tls, found) = certificates::of(registry, report);
+        for path in &self.ca_files {
+            trust(&mut tls, path)?;
+        }
+        if self.way == Way::Unchecked {
+            report.note(&format!(
+                "warning: --insecure: nobody checks that this is {registry}, and whoever is in \
+                 between can read and change everything"
+            ));
+            return Ok(Client::with_tls(registry, Scheme::Https, &tls.unchecked())?);
+        }
+        if found || !self.ca_files.is_empty() {
+            return Ok(Client::with_tls(registry, Scheme::Https, &tls)?);
+        }
+        if registry.is_loopback() {
+            return Ok(Client::new(registry, Scheme::Http)?);
+        }
+        let insecure = match &self.engine {
+            Some(words) => Insecure::of_words(words),
+            None => Insecure::of_files(),
+        };
+        if !insecure.covers(registry).await {
+            return Ok(Client::with_tls(registry, Scheme::Https, &tls)?);
+        }
+        report.note(&format!(
+            "warning: Docker's insecure-registries names {registry}, so nobody checks that this \
+             is it"
+        ));
+        let client = Client::with_tls(registry, Scheme::Https, &tls.unchecked())?;
+        // In Docker's order: TLS first, and plain HTTP where that leads nowhere.
+        match client.knock().await {
+            Err(Error::Connect { .. }) => Ok(Client::new(registry, Scheme::Http)?),
+            Ok(()) | Err(_) => Ok(client),
+        }
+    }
+}
+
+fn logged_in(
+    client: Client,
+    credentials: Option<Credentials>,
+    pushes: bool,
+    report: &Arc<dyn Report>,
+) -> Client {
+    let report = Arc::clone(report);
+    client.with_login(credentials, pushes).warning(move |host| {
+        report.note(&format!(
+            "warning: the password goes to {host} unencrypted, for everybody on the way to read"
+        ));
+    })
+}
+
+fn trust(tls: &mut Tls, path: &std::path::Path) -> Result<(), Failure> {
+    let shown = path.display();
+    let usage = |what: String| {
+        Failure::new(Kind::Usage, format!("cannot use --ca-file {shown}: {what}"))
+            .hint("it should hold the CA's certificate in PEM: -----BEGIN CERTIFICATE-----")
+    };
+    let pem = std::fs::read(path).map_err(|error| usage(error.to_string()))?;
+    tls.trust(&pem).map_err(usage)
+}
+
+/// The password on standard input, without the end of its line.
+///
+/// # Errors
+/// None there, or more than a password.
+pub fn password_from_stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let usage = |what: String| Failure::new(Kind::Usage, format!("--password-stdin: {what}"));
+    let input = std::io::stdin().lock().take(LONGEST_PASSWORD + 1);
+    { input }
+        .read_to_end(&mut bytes)
+        .map_err(|error| usage(error.to_string()))?;
+    if bytes.len() as u64 > LONGEST_PASSWORD {
+        return Err(usage("that is no password".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| usage("it is no text".to_owned()))?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    match password.is_empty() {
+        true => Err(usage("standard input is empty".to_owned())
+            .hint("for instance: imgsync … --password-stdin <password.txt")),
+        false => Ok(password.to_owned()),
+    }
+}

@@ -1,0 +1,165 @@
+//! What stands in Docker's `config.json` and podman's `auth.json`, which are one format.
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use imgsync_oci::client::Credentials;
+use serde_json::{Map, Value};
+
+/// Docker pads its base64; others do not.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A configuration, with all that others keep in it.
+#[derive(Debug, Default)]
+pub(super) struct Config(Map<String, Value>);
+
+impl Config {
+    /// Reads a file's content; blank is empty.
+    ///
+    /// # Errors
+    /// No JSON, or no object.
+    pub(super) fn parse(content: &[u8]) -> Result<Self, String> {
+        if content.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self::default());
+        }
+        let map = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+        Ok(Self(map))
+    }
+
+    /// The file's content, in Docker's own style.
+    ///
+    /// # Errors
+    /// None that can be expected of what was read.
+    pub(super) fn write(&self) -> Result<Vec<u8>, String> {
+        let mut content = Vec::new();
+        let style = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut content, style);
+        serde::Serialize::serialize(&self.0, &mut serializer).map_err(|error| error.to_string())?;
+        Ok(content)
+    }
+
+    /// The name of the credential helper that is meant for a key alone.
+    pub(super) fn own_helper(&self, key: &str) -> Option<&str> {
+        let name = self.0.get("credHelpers")?.get(key)?.as_str()?;
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// The name of the credential helper for a registry: its own, else the store for all.
+    pub(super) fn helper(&self, key: &str) -> Option<&str> {
+        let store = || self.0.get("credsStore")?.as_str();
+        let name = self.own_helper(key).or_else(store)?;
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// The credentials that stand in the file itself.
+    ///
+    /// # Errors
+    /// An entry that cannot be read.
+    pub(super) fn inline(&self, key: &str) -> Result<Option<Credentials>, String> {
+        let Some(entry) = self.0.get("auths").and_then(|auths| auths.get(key)) else {
+            return Ok(None);
+        };
+        let field = |name: &str| {
+            let value = entry.get(name).and_then(Value::as_str);
+            value.filter(|value| !value.is_empty())
+        };
+        if let Some(token) = field("identitytoken") {
+            return Ok(Some(Credentials::IdentityToken(token.to_owned())));
+        }
+        if let Some(encoded) = field("auth") {
+            let bytes = BASE64.decode(encoded).map_err(|error| error.to_string())?;
+            let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
+            // Docker itself pads passwords with NUL in old files.
+            let pair = text.trim_end_matches('\0').split_once(':');
+            let (username, password) = pair.ok_or("\"auth\" holds no name and password")?;
+            return Ok(password_of(username, password));
+        }
+        match (field("username"), field("password")) {
+            (Some(username), Some(password)) => Ok(password_of(username, password)),
+            (Some(_) | None, _) => Ok(None),
+        }
+    }
+
+    /// Puts credentials into the file itself; `None` leaves an empty entry, as Docker does where a
+    /// helper keeps them.
+    pub(super) fn put(&mut self, key: &str, credentials: Option<(&str, &str)>) {
+        let entry = match credentials {
+            Some((username, password)) => {
+                serde_json::json!({"auth": BASE64.encode(format!("{username}:{password}"))})
+            }
+            None => Value::Object(Map::new()),
+        };
+        let auths = self
+            .0
+            .entry("auths")
+            .or_insert_with(|| Value::Object(Map::new()));
+        match auths {
+            Value::Object(auths) => {
+                auths.insert(key.to_owned(), entry);
+            }
+            _ => *auths = serde_json::json!({key: entry}),
+        }
+    }
+
+    /// Takes an entry out; yields whether there was one.
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        let auths = self.0.get_mut("auths").and_then(Value::as_object_mut);
+        auths.is_some_and(|auths| auths.shift_remove(key).is_some())
+    }
+}
+
+fn password_of(username: &str, password: &str) -> Option<Credentials> {
+    // A store that knows the registry and not the user answers so.
+    (!username.is_empty()).then(|| Credentials::Password {
+        username: username.to_owned(),
+        password: password.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_docker_and_podman_write_is_read() {
+        // dTpwOnc= is u:p:w
+        let text = br#"{"auths": {"a:5000": {"auth": "dTpwOnc="}, "unpadded": {"auth": "dTpwOnc"},
+            "empty": {}, "blank": {"auth": ""}, "plain": {"username": "u", "password": "p:w"},
+            "token": {"auth": "dTo=", "identitytoken": "t"}, "bad": {"auth": "%"}}}"#;
+        let config = Config::parse(text).unwrap();
+        let password = password_of("u", "p:w");
+        for key in ["a:5000", "unpadded", "plain"] {
+            assert_eq!(config.inline(key).unwrap(), password, "{key}");
+        }
+        for key in ["empty", "blank", "absent"] {
+            assert_eq!(config.inline(key).unwrap(), None, "{key}");
+        }
+        let token = Some(Credentials::IdentityToken("t".to_owned()));
+        assert_eq!(config.inline("token").unwrap(), token);
+        assert!(config.inline("bad").is_err());
+        assert!(Config::parse(b"[]").is_err());
+    }
+
+    #[test]
+    fn a_registrys_own_helper_comes_before_the_store() {
+        let text = br#"{"credsStore": "pass", "credHelpers": {"a": "ecr-login"}}"#;
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.helper("a"), Some("ecr-login"));
+        assert_eq!(config.helper("b"), Some("pass"));
+        assert_eq!(Config::parse(b" \n").unwrap().helper("a"), None);
+    }
+
+    #[test]
+    fn what_others_keep_stays_as_it_is() {
+        let text = "{\n\t\"zeta\": 1,\n\t\"auths\": {\n\t\t\"b\": {\n\t\t\t\"auth\": \"dTpw\",\n\t\t\t\"email\": \"x\"\n\t\t},\n\t\t\"c\": {}\n\t},\n\t\"HttpHeaders\": {\n\t\t\"X\": \"y\"\n\t},\n\t\"alpha\": null\n}";
+        let mut config = Config::parse(text.as_bytes()).unwrap();
+        config.put("a", Some(("u", "p:w")));
+        let credentials = config.inline("a").unwrap();
+        assert_eq!(credentials, password_of("u", "p:w"));
+        assert!(config.remove("a") && !config.remove("a"));
+        assert_eq!(String::from_utf8(config.write().unwrap()).unwrap(), text);
+    }
+}
