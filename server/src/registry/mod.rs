@@ -19,7 +19,6 @@ use std::sync::Arc;
 use imgsync_oci::Digest;
 
 pub(crate) use self::blobs::Blob;
-pub(crate) use self::diffids::Worker;
 pub(crate) use self::error::Error;
 pub(crate) use self::uploads::Append;
 
@@ -76,5 +75,7 @@ impl Registry {
     }
 }
 
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod tests;

@@ -145,7 +145,7 @@ impl Store {
         enter: &mut dyn FnMut(&str) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let mut result = Ok(ControlFlow::Continue(()));
-        self.each(folder, &mut |name, is_folder| {
+        let _is_broken_off = self.each(folder, &mut |name, is_folder| {
             if !is_folder {
                 return ControlFlow::Continue(());
             }

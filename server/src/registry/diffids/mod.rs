@@ -13,6 +13,4 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::worker::Worker;
-
 pub(super) use self::queue::{Job, Queue};
