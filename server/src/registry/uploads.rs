@@ -147,7 +147,7 @@ impl Append {
             &sealed,
             &[(Key::Layer(&repository, expected), link.as_bytes())],
         )?;
-        if let Err(error) = store.cancel_upload(&repository, id) {
+        if let Err(error) = store.forget_upload(&repository, id) {
             tracing::warn!(%id, %error, "what is left of a finished upload stays");
         }
         drop(turn);

@@ -91,6 +91,8 @@ impl Store {
 }
 
 #[cfg(test)]
+pub(crate) mod power;
+#[cfg(test)]
 mod tests;
 
 #[cfg(test)]

@@ -42,18 +42,23 @@ impl Store {
         if !self.disk.is_folder(&folder).doing("look at", &folder)? {
             return Ok(false);
         }
-        let tags = self.keys.tags(repository);
-        let temporary = self.temporary();
-        self.disk
-            .rename(&folder, &temporary)
-            .doing("remove", &folder)?;
-        self.disk
-            .sync_folder(&tags)
-            .doing("sync the folder", &tags)?;
-        if let Err(error) = self.remove_all(&temporary) {
-            tracing::warn!(?temporary, %error, "a removed tag's files stay until the next start");
-        }
+        self.take_away(&folder)?;
         Ok(true)
+    }
+
+    /// Removes a folder with all that is in it, durably and at once.
+    pub(super) fn take_away(&self, folder: &Path) -> Result<()> {
+        let (parent, temporary) = (folder.parent().unwrap_or(folder), self.temporary());
+        self.disk
+            .rename(folder, &temporary)
+            .doing("remove", folder)?;
+        self.disk
+            .sync_folder(parent)
+            .doing("sync the folder", parent)?;
+        if let Err(error) = self.remove_all(&temporary) {
+            tracing::warn!(?folder, %error, "what was removed takes space until the next start");
+        }
+        Ok(())
     }
 
     /// Removes a folder and all that is in it. A crash leaves some of that.

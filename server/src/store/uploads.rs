@@ -227,7 +227,7 @@ impl Store {
 
     /// Turns what a session holds into a blob, over whatever stood there, and then puts `links`.
     /// When this returns all of it is durable; the rest of the session is left for
-    /// [`Store::cancel_upload`].
+    /// [`Store::forget_upload`].
     pub(crate) fn commit(&self, sealed: &Sealed, links: &[(Key<'_>, &[u8])]) -> Result<()> {
         let prepared = self.prepare_all(links)?;
         let blob = self.keys.path(Key::Blob(&sealed.digest));
@@ -238,22 +238,29 @@ impl Store {
         self.publish_all(prepared)
     }
 
-    /// Forgets a session and the bytes that it still holds; false where there is none. A crash may
-    /// leave the session open.
+    /// Forgets a session and the bytes that it still holds, durably; false where there is none.
     pub(crate) fn cancel_upload(&self, repository: &Repository, id: UploadId) -> Result<bool> {
         let folder = self.keys.upload(repository, id);
         if !self.disk.is_folder(&folder).doing("look at", &folder)? {
             return Ok(false);
         }
-        // The bytes first: they are what takes space. A stock registry has more than we know there.
+        self.take_away(&folder)?;
+        let state = self.keys.upload_state(id);
+        self.disk.unlink(&state).doing("remove", &state)?;
+        Ok(true)
+    }
+
+    /// Forgets a session that became a blob. A crash may leave it open, empty.
+    pub(crate) fn forget_upload(&self, repository: &Repository, id: UploadId) -> Result<()> {
+        let folder = self.keys.upload(repository, id);
+        // A stock registry has more than we know there.
         for path in [
             self.keys.upload_data(repository, id),
             self.keys.upload_state(id),
         ] {
             self.disk.unlink(&path).doing("remove", &path)?;
         }
-        self.remove_all(&folder)?;
-        Ok(true)
+        self.remove_all(&folder)
     }
 }
 

@@ -1,0 +1,326 @@
+//! The power goes at any moment of a day's work: what was acknowledged is there afterwards, and
+//! nothing half-made shows.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use imgsync_oci::endpoint::{Page, UploadId};
+use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
+
+use super::{Error, Registry};
+use crate::store::Store;
+use crate::store::power::{Recording, Remains};
+
+/// What can be seen from outside, by name.
+type View = BTreeMap<String, String>;
+
+/// What is done in one day.
+struct Work {
+    repository: Repository,
+    other: Repository,
+    layers: [Vec<u8>; 2],
+    images: [Vec<u8>; 2],
+    referrer: Vec<u8>,
+    /// A session that is finished in the end, and one that is given up.
+    finished: UploadId,
+    cancelled: UploadId,
+}
+
+const CONFIG: &[u8] = b"{\"a\":\"config\"}";
+const SESSION: &[u8] = b"what comes in two parts";
+
+fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
+    serde_json::json!({
+        "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len(),
+    })
+}
+
+fn manifest(layer: &[u8], subject: Option<&[u8]>) -> Vec<u8> {
+    let mut manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::OCI_MANIFEST,
+        "config": descriptor(media::OCI_CONFIG, CONFIG),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
+    });
+    if let Some(subject) = subject {
+        manifest["subject"] = descriptor(media::OCI_MANIFEST, subject);
+    }
+    manifest.to_string().into_bytes()
+}
+
+/// One acknowledged call.
+type Step = fn(&Work, &Registry) -> Result<(), Error>;
+
+/// In this order. Each can be done again.
+const STEPS: [Step; 20] = [
+    |work, registry| work.push_blob(registry, &work.layers[0], Algorithm::Sha256),
+    |work, registry| work.push_blob(registry, CONFIG, Algorithm::Sha256),
+    |work, registry| work.put(registry, &work.images[0], "v1", &[]),
+    |work, registry| work.open(registry, work.finished),
+    |work, registry| work.append(registry, work.finished, &SESSION[..9]),
+    |work, registry| work.mount(registry),
+    |work, registry| work.push_blob(registry, &work.layers[1], Algorithm::Sha512),
+    |work, registry| work.push_blob(registry, &work.layers[1], Algorithm::Sha256),
+    |work, registry| {
+        let digest = Digest::of(&work.images[1]).to_string();
+        work.put(registry, &work.images[1], &digest, &["a", "b"])
+    },
+    |work, registry| work.put(registry, &work.images[1], "v1", &[]),
+    |work, registry| {
+        let digest = Digest::of(&work.referrer).to_string();
+        work.put(registry, &work.referrer, &digest, &[])
+    },
+    |work, registry| work.open(registry, work.cancelled),
+    |work, registry| work.append(registry, work.cancelled, b"never mind"),
+    |work, registry| work.delete(registry, "a"),
+    |work, registry| work.cancel(registry, work.cancelled),
+    |work, registry| registry.delete_blob(&work.other, &Digest::of(&work.layers[0])),
+    |work, registry| work.delete(registry, &Digest::of(&work.images[1]).to_string()),
+    |work, registry| work.put(registry, &work.images[1], "v1", &[]),
+    |work, registry| work.append(registry, work.finished, SESSION),
+    |work, registry| work.finish(registry),
+];
+
+impl Work {
+    fn new() -> Self {
+        let layers = [b"a layer".to_vec(), b"another layer".to_vec()];
+        let images = [0, 1].map(|i: usize| manifest(&layers[i], None));
+        let referrer = manifest(&layers[0], Some(&images[0]));
+        Self {
+            repository: "team/app".parse().unwrap(),
+            other: "other".parse().unwrap(),
+            layers,
+            images,
+            referrer,
+            finished: UploadId::random(),
+            cancelled: UploadId::random(),
+        }
+    }
+
+    fn push_blob(
+        &self,
+        registry: &Registry,
+        bytes: &[u8],
+        algorithm: Algorithm,
+    ) -> Result<(), Error> {
+        let id = registry.start_upload(&self.repository, algorithm)?;
+        let mut append = registry.append(&self.repository, id, Some(0))?;
+        append.write(bytes)?;
+        append.finish(&Digest::of_with(algorithm, bytes))
+    }
+
+    fn put(&self, registry: &Registry, bytes: &[u8], at: &str, tags: &[&str]) -> Result<(), Error> {
+        let tags: Vec<_> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+        let at = at.parse().unwrap();
+        let taken = registry.put_manifest(&self.repository, &at, &tags, None, bytes);
+        taken.map(|_| ())
+    }
+
+    fn open(&self, registry: &Registry, id: UploadId) -> Result<(), Error> {
+        let store = &registry.store;
+        // What is left of one that was not acknowledged.
+        store.cancel_upload(&self.repository, id)?;
+        Ok(store.open_upload(&self.repository, id, Algorithm::Sha256)?)
+    }
+
+    /// Sends what the session lacks of `bytes`, as a client goes on.
+    fn append(&self, registry: &Registry, id: UploadId, bytes: &[u8]) -> Result<(), Error> {
+        let held = registry.upload_offset(&self.repository, id)?;
+        let mut append = registry.append(&self.repository, id, Some(held))?;
+        append.write(&bytes[held as usize..])?;
+        append.keep()
+    }
+
+    fn mount(&self, registry: &Registry) -> Result<(), Error> {
+        let digest = Digest::of(&self.layers[0]);
+        assert!(registry.mount(&self.other, &self.repository, &digest)?);
+        Ok(())
+    }
+
+    fn delete(&self, registry: &Registry, at: &str) -> Result<(), Error> {
+        registry.delete_manifest(&self.repository, &at.parse().unwrap())
+    }
+
+    fn cancel(&self, registry: &Registry, id: UploadId) -> Result<(), Error> {
+        registry.cancel_upload(&self.repository, id)
+    }
+
+    fn finish(&self, registry: &Registry) -> Result<(), Error> {
+        if registry.upload_offset(&self.repository, self.finished)? < SESSION.len() as u64 {
+            // The power went while the bytes were on their way from the session to the blob.
+            self.append(registry, self.finished, SESSION)?;
+        }
+        let append = registry.append(&self.repository, self.finished, None)?;
+        append.finish(&Digest::of(SESSION))
+    }
+
+    /// Looks at everything. What is there must be whole.
+    fn view(&self, registry: &Registry) -> View {
+        let mut view = View::new();
+        let mut blobs: Vec<(&Repository, &[u8], Algorithm)> = Vec::new();
+        for bytes in [&self.layers[0], &self.layers[1], CONFIG, SESSION] {
+            blobs.push((&self.repository, bytes, Algorithm::Sha256));
+        }
+        blobs.push((&self.repository, &self.layers[1], Algorithm::Sha512));
+        blobs.push((&self.other, &self.layers[0], Algorithm::Sha256));
+        for (repository, bytes, algorithm) in blobs {
+            let digest = Digest::of_with(algorithm, bytes);
+            let held = match registry.open_blob(repository, &digest) {
+                Ok(blob) => {
+                    assert_eq!(blob.size(), bytes.len() as u64);
+                    assert_eq!(blob.read(0, bytes.len()).unwrap(), bytes);
+                    "held"
+                }
+                Err(Error::BlobUnknown(_)) => "absent",
+                Err(error) => panic!("{error}"),
+            };
+            view.insert(format!("{repository} {digest}"), held.to_owned());
+        }
+        let digests = [&self.images[0], &self.images[1], &self.referrer];
+        let digests = digests.map(|bytes| Digest::of(bytes).to_string());
+        for at in digests.iter().map(String::as_str).chain(["v1", "a", "b"]) {
+            view.insert(at.to_owned(), self.manifest(registry, at));
+        }
+        let listed = match registry.tags(&self.repository, &Page::default()) {
+            Ok(listed) => listed.names,
+            Err(Error::NameUnknown(_)) => Vec::new(),
+            Err(error) => panic!("{error}"),
+        };
+        for tag in ["v1", "a", "b"] {
+            let is_listed = listed.iter().any(|name| name == tag);
+            assert_eq!(is_listed, view[tag] != "absent", "{tag}");
+        }
+        let subject = Digest::of(&self.images[0]);
+        let referrers = registry.referrers(&self.repository, &subject, None, None);
+        let referrers = referrers.unwrap().referrers;
+        let referrers: Vec<_> = referrers.iter().map(|one| one.digest.to_string()).collect();
+        view.insert("referrers".to_owned(), referrers.join(" "));
+        for (name, id) in [("finished", self.finished), ("cancelled", self.cancelled)] {
+            let offset = match registry.upload_offset(&self.repository, id) {
+                Ok(offset) => offset.to_string(),
+                Err(Error::UploadUnknown(_)) => "unknown".to_owned(),
+                Err(error) => panic!("{error}"),
+            };
+            view.insert(name.to_owned(), offset);
+        }
+        view
+    }
+
+    /// The digest of a manifest; all that it names must be there.
+    fn manifest(&self, registry: &Registry, at: &str) -> String {
+        let at: Reference = at.parse().unwrap();
+        let manifest = match registry.manifest(&self.repository, &at) {
+            Ok(manifest) => manifest,
+            Err(Error::ManifestUnknown(_)) => return "absent".to_owned(),
+            Err(error) => panic!("{error}"),
+        };
+        let json: serde_json::Value = serde_json::from_slice(&manifest.bytes).unwrap();
+        for child in [&json["config"], &json["layers"][0]] {
+            let digest = child["digest"].as_str().unwrap().parse().unwrap();
+            let size = registry.blob_size(&self.repository, &digest).unwrap();
+            assert_eq!(child["size"], size);
+        }
+        manifest.digest.to_string()
+    }
+}
+
+/// A day: what was done to the disk, where each step ended, and what could be seen then.
+struct Day {
+    recording: Recording,
+    ends: Vec<usize>,
+    views: Vec<View>,
+}
+
+fn day(work: &Work, root: &Path) -> Day {
+    let (store, recording) = Store::open_recorded(root).unwrap();
+    let registry = Registry::over(store);
+    let (mut ends, mut views) = (vec![0], vec![work.view(&registry)]);
+    for step in STEPS {
+        step(work, &registry).unwrap();
+        ends.push(recording.len());
+        views.push(work.view(&registry));
+    }
+    Day {
+        recording,
+        ends,
+        views,
+    }
+}
+
+/// Starts a registry on what is left, `done` steps having been acknowledged, and looks.
+fn after(work: &Work, day: &Day, done: usize, remains: &Remains) {
+    let root = folder();
+    remains.lay_out(root.path());
+    let registry = Registry::open(root.path()).unwrap();
+    let (before, next) = (
+        &day.views[done],
+        day.views.get(done + 1).unwrap_or(&day.views[done]),
+    );
+    let view = work.view(&registry);
+    for (name, seen) in &view {
+        // Nobody asks any more for a session that became a blob; it may seem to be open, empty.
+        if name == "finished" && next[name] == "unknown" && seen == "0" {
+            continue;
+        }
+        let allowed = [&before[name], &next[name]];
+        assert!(
+            allowed.contains(&seen),
+            "step {done}: {name} is {seen}, not of {allowed:?}"
+        );
+    }
+    let temporary = std::fs::read_dir(root.path().join("imgsync/tmp")).unwrap();
+    assert_eq!(temporary.count(), 0);
+    // Trying again is safe.
+    let Some(step) = STEPS.get(done) else { return };
+    match step(work, &registry) {
+        Ok(()) => {}
+        Err(Error::UploadUnknown(id)) if id == work.finished => {
+            // The blob may be there, or not yet.
+            work.push_blob(&registry, SESSION, Algorithm::Sha256)
+                .unwrap();
+        }
+        Err(Error::ManifestUnknown(_) | Error::BlobUnknown(_) | Error::UploadUnknown(_)) => {
+            // Nothing is left to do.
+            assert!(
+                view.iter()
+                    .all(|(name, seen)| name == "finished" || next[name] == *seen)
+            );
+        }
+        Err(error) => panic!("step {done}: {error}"),
+    }
+    assert_eq!(work.view(&registry), *next, "step {done} again");
+}
+
+/// In memory where that can be had: these are thousands of folders.
+fn folder() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+#[test]
+fn whenever_the_power_goes_what_was_acknowledged_is_there_and_nothing_half_made_shows() {
+    let (work, root) = (Work::new(), folder());
+    let day = day(&work, root.path());
+    let mut seen = HashSet::new();
+    let mut cases = Vec::new();
+    for count in 0..=day.recording.len() {
+        let done = day.ends.iter().rposition(|end| *end <= count).unwrap();
+        for remains in day.recording.after_power_cut(count) {
+            if seen.insert((done, remains.clone())) {
+                cases.push((done, remains));
+            }
+        }
+    }
+    assert!(cases.len() > 1000, "only {} cases", cases.len());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for part in cases.chunks(cases.len().div_ceil(workers)) {
+            let (work, day) = (&work, &day);
+            scope.spawn(move || {
+                for (done, remains) in part {
+                    after(work, day, *done, remains);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,349 @@
+//! A power cut, for tests: all that is done to a disk is recorded, and then laid out again as far
+//! as a filesystem may have come with it.
+//!
+//! The rules: what a file holds is safe once the file was synced, and a name once its folder was.
+//! What came after that may be lost. The names of one folder change in the order in which they were
+//! told to, those of different folders in any; a rename happens whole or not at all. Of unsynced
+//! content there is nothing, all, some writes, or zeros of the right length.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::disk::{Change, Disk};
+use super::{Store, error};
+
+/// What was done, in order.
+#[derive(Clone, Default)]
+pub(crate) struct Recording(Arc<Mutex<Vec<Step>>>);
+
+/// A change, with paths below the store's root.
+#[derive(Debug, Clone)]
+enum Step {
+    MakeFolder(PathBuf),
+    Create(PathBuf),
+    Write(PathBuf, usize, Vec<u8>),
+    Sync(PathBuf),
+    Truncate(PathBuf, usize),
+    Rename(PathBuf, PathBuf),
+    SyncFolder(PathBuf),
+    Remove(PathBuf),
+}
+
+impl Store {
+    /// A store whose every change to the disk is recorded.
+    pub(crate) fn open_recorded(root: &Path) -> error::Result<(Self, Recording)> {
+        let recording = Recording::default();
+        let (steps, top) = (Arc::clone(&recording.0), root.to_owned());
+        let tap = move |change: &Change<'_>| {
+            steps.lock().unwrap().extend(Step::of(change, &top));
+            Ok::<_, io::Error>(())
+        };
+        let store = Self::open_on(Disk::tapped(Arc::new(tap)), root)?;
+        Ok((store, recording))
+    }
+}
+
+impl Recording {
+    /// How many changes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// What the disk may hold when the power goes after `count` changes, most of it different.
+    pub(crate) fn after_power_cut(&self, count: usize) -> Vec<Remains> {
+        let mut model = Model::new();
+        for step in &self.0.lock().unwrap()[..count] {
+            model.take(step);
+        }
+        let mut dice = Dice(count as u64 + 1);
+        let plain = [(0, 0), (3, 1), (3, 2), (3, 3)]
+            .map(|(names, content)| model.remains(&mut |_| names, &mut || content));
+        let thrown = (0..12).map(|_| {
+            let (mut names, mut content) = (Dice(dice.next()), Dice(dice.next()));
+            model.remains(&mut |_| names.next() % 4, &mut || content.next() % 5)
+        });
+        let mut all: Vec<Remains> = plain.into_iter().chain(thrown).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+}
+
+/// Files with their content, and folders.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Remains(BTreeMap<PathBuf, Option<Vec<u8>>>);
+
+impl Remains {
+    /// Lays it out in an empty folder.
+    pub(crate) fn lay_out(&self, root: &Path) {
+        for (path, content) in &self.0 {
+            match content {
+                Some(content) => std::fs::write(root.join(path), content).unwrap(),
+                None => std::fs::create_dir(root.join(path)).unwrap(),
+            }
+        }
+    }
+}
+
+impl Step {
+    fn of(change: &Change<'_>, root: &Path) -> Option<Self> {
+        // What lies above the root is not ours, and there already.
+        let below = |path: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
+        Some(match change {
+            Change::MakeFolder(path) => Self::MakeFolder(below(path)?),
+            Change::Create(path) => Self::Create(below(path)?),
+            Change::Write {
+                path,
+                offset,
+                bytes,
+            } => Self::Write(below(path)?, *offset as usize, bytes.to_vec()),
+            Change::Sync(path) => Self::Sync(below(path)?),
+            Change::Truncate { path, len } => Self::Truncate(below(path)?, *len as usize),
+            Change::Rename { from, to } => Self::Rename(below(from)?, below(to)?),
+            Change::SyncFolder(path) => Self::SyncFolder(below(path)?),
+            Change::Unlink(path) | Change::RemoveFolder(path) => Self::Remove(below(path)?),
+        })
+    }
+}
+
+/// The disk: files and folders by number, the root being 0; and how many renames there were.
+struct Model(Vec<Node>, usize);
+
+enum Node {
+    File {
+        safe: Vec<u8>,
+        now: Vec<u8>,
+        /// What `now` was after each unsynced change.
+        between: Vec<Vec<u8>>,
+    },
+    Folder {
+        safe: BTreeMap<OsString, usize>,
+        now: BTreeMap<OsString, usize>,
+        pending: Vec<Name>,
+    },
+}
+
+/// A change of a name that is not safe yet.
+#[derive(Clone)]
+struct Name {
+    name: OsString,
+    node: Option<usize>,
+    rename: Option<Rename>,
+}
+
+/// One of the two sides of a rename.
+#[derive(Clone, Copy)]
+struct Rename {
+    id: usize,
+    /// The folder on the other side.
+    with: usize,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self(vec![Self::folder()], 0)
+    }
+
+    fn folder() -> Node {
+        Node::Folder {
+            safe: BTreeMap::new(),
+            now: BTreeMap::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    fn find(&self, path: &Path) -> Option<usize> {
+        path.iter().try_fold(0, |at, name| match &self.0[at] {
+            Node::Folder { now, .. } => now.get(name).copied(),
+            Node::File { .. } => None,
+        })
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::MakeFolder(path) => self.add(path, Self::folder()),
+            Step::Create(path) => {
+                let (safe, now, between) = Default::default();
+                self.add(path, Node::File { safe, now, between });
+            }
+            Step::Write(path, offset, bytes) => self.change(path, |now| {
+                let end = offset + bytes.len();
+                now.resize(now.len().max(end), 0);
+                now[*offset..end].copy_from_slice(bytes);
+            }),
+            Step::Truncate(path, len) => self.change(path, |now| now.resize(*len, 0)),
+            Step::Sync(path) => {
+                let at = self.find(path).unwrap();
+                let Node::File { safe, now, between } = &mut self.0[at] else {
+                    panic!("{path:?} is a folder");
+                };
+                safe.clone_from(now);
+                between.clear();
+            }
+            Step::Remove(path) => {
+                let is_full =
+                    |node: &Node| matches!(node, Node::Folder { now, .. } if !now.is_empty());
+                if self.find(path).is_some_and(|at| !is_full(&self.0[at])) {
+                    self.name(path, None, None);
+                }
+            }
+            Step::Rename(from, to) => {
+                let node = self.find(from).unwrap();
+                let (source, target) = (self.parent(from), self.parent(to));
+                let id = self.1;
+                self.1 += 1;
+                self.name(to, Some(node), Some(Rename { id, with: source }));
+                self.name(from, None, Some(Rename { id, with: target }));
+            }
+            Step::SyncFolder(path) => {
+                let at = self.find(path).unwrap();
+                self.settle(at, self.pending(at).len());
+            }
+        }
+    }
+
+    fn parent(&self, path: &Path) -> usize {
+        self.find(path.parent().unwrap()).unwrap()
+    }
+
+    fn add(&mut self, path: &Path, node: Node) {
+        if self.find(path).is_none() {
+            self.0.push(node);
+            self.name(path, Some(self.0.len() - 1), None);
+        }
+    }
+
+    fn name(&mut self, path: &Path, node: Option<usize>, rename: Option<Rename>) {
+        let (parent, name) = (self.parent(path), path.file_name().unwrap().to_owned());
+        let Node::Folder { now, pending, .. } = &mut self.0[parent] else {
+            panic!("{path:?} lies in a file");
+        };
+        set(now, &name, node);
+        pending.push(Name { name, node, rename });
+    }
+
+    fn change(&mut self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let at = self.find(path).unwrap();
+        let Node::File { now, between, .. } = &mut self.0[at] else {
+            panic!("{path:?} is a folder");
+        };
+        change(now);
+        between.push(now.clone());
+    }
+
+    /// Makes the first so many pending names of a folder safe, and with them the other side of
+    /// every rename.
+    fn settle(&mut self, at: usize, count: usize) {
+        let Node::Folder { safe, pending, .. } = &mut self.0[at] else {
+            panic!("a file was synced as a folder");
+        };
+        let settled: Vec<Name> = pending.drain(..count).collect();
+        for name in &settled {
+            set(safe, &name.name, name.node);
+        }
+        for rename in settled.iter().filter_map(|name| name.rename) {
+            if let Some(index) = self.side(rename) {
+                self.settle(rename.with, index + 1);
+            }
+        }
+    }
+
+    fn pending(&self, at: usize) -> &[Name] {
+        match &self.0[at] {
+            Node::Folder { pending, .. } => pending,
+            Node::File { .. } => &[],
+        }
+    }
+
+    /// Where the other side of a rename stands among its folder's pending names.
+    fn side(&self, rename: Rename) -> Option<usize> {
+        let mut pending = self.pending(rename.with).iter();
+        pending.position(|name| name.rename.is_some_and(|other| other.id == rename.id))
+    }
+
+    /// Which of the pending names of each folder happened: the first so many.
+    fn kept(&self, names: &mut dyn FnMut(usize) -> u64) -> Vec<usize> {
+        let mut kept: Vec<usize> = (0..self.0.len())
+            .map(|at| match (names(at), self.pending(at).len()) {
+                (0, _) => 0,
+                (1, count) => count / 2,
+                (2, count) => count.saturating_sub(1),
+                (_, count) => count,
+            })
+            .collect();
+        loop {
+            let before = kept.clone();
+            for at in 0..kept.len() {
+                let renames = self.pending(at)[..kept[at]].iter();
+                for rename in renames.filter_map(|name| name.rename) {
+                    if let Some(index) = self.side(rename) {
+                        kept[rename.with] = kept[rename.with].max(index + 1);
+                    }
+                }
+            }
+            if kept == before {
+                return kept;
+            }
+        }
+    }
+
+    fn remains(
+        &self,
+        names: &mut dyn FnMut(usize) -> u64,
+        content: &mut dyn FnMut() -> u64,
+    ) -> Remains {
+        let kept = self.kept(names);
+        let mut remains = BTreeMap::new();
+        let mut open = vec![(0, PathBuf::new())];
+        while let Some((at, path)) = open.pop() {
+            match &self.0[at] {
+                Node::File { safe, now, between } => {
+                    let bytes = match content() {
+                        0 | 2 => safe.clone(),
+                        1 => {
+                            let mut zeros = safe.clone();
+                            zeros.resize(now.len().max(safe.len()), 0);
+                            zeros
+                        }
+                        3 => now.clone(),
+                        _ => between.first().unwrap_or(safe).clone(),
+                    };
+                    remains.insert(path, Some(bytes));
+                }
+                Node::Folder { safe, pending, .. } => {
+                    let mut entries = safe.clone();
+                    for Name { name, node, .. } in &pending[..kept[at]] {
+                        set(&mut entries, name, *node);
+                    }
+                    open.extend(entries.iter().map(|(name, node)| (*node, path.join(name))));
+                    if at != 0 {
+                        remains.insert(path, None);
+                    }
+                }
+            }
+        }
+        Remains(remains)
+    }
+}
+
+fn set(names: &mut BTreeMap<OsString, usize>, name: &OsString, node: Option<usize>) {
+    match node {
+        Some(node) => names.insert(name.clone(), node),
+        None => names.remove(name),
+    };
+}
+
+/// Numbers that look like chance, the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 3
+    }
+}
