@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use imgsync_server::Address;
+use imgsync_server::auth::DEFAULT_COST;
+use imgsync_server::config::Address;
 
-/// A small registry that keeps the stock registry's own tree.
+/// A small registry that keeps the stock registry's own tree, and reads its configuration.
 #[derive(Debug, Parser)]
 #[command(name = "imgsync-server", version)]
 pub(crate) struct Arguments {
@@ -18,29 +19,55 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Serve a folder as a registry.
     Serve(Serve),
+    /// Print the configuration that counts, and where each value came from.
+    Config(Serve),
+    /// Remove what no manifest needs (not there yet).
+    GarbageCollect(GarbageCollect),
+    /// Add, change or remove a user in a file of logins.
+    Htpasswd(Htpasswd),
+}
+
+/// What a configuration comes from, beside the environment.
+#[derive(Debug, Args, Default)]
+pub(crate) struct Serve {
+    /// The configuration file, as the stock registry has it. Without it, and without --root, the
+    /// file that REGISTRY_CONFIGURATION_PATH names, or the first of
+    /// /etc/docker/registry/config.yml, /etc/distribution/config.yml and /etc/imgsync/config.yml
+    /// that is there; without any, ./data and 127.0.0.1:5000.
+    pub(crate) config: Option<PathBuf>,
+    /// The folder that holds everything; made where it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Where to listen; port 0 takes one that is free, no host means every address.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) addr: Option<Address>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Serve {
-    /// A configuration file (not supported yet).
+pub(crate) struct GarbageCollect {
+    /// Only say what would be removed.
+    #[arg(short, long)]
+    pub(crate) dry_run: bool,
+    /// Remove manifests that no tag names as well.
+    #[arg(short = 'm', long)]
+    pub(crate) delete_untagged: bool,
+    /// Say less.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The configuration file.
     pub(crate) config: Option<PathBuf>,
-    /// The folder that holds everything; made where it is missing.
-    #[arg(long, value_name = "DIR", default_value_os_t = Self::default().root)]
-    pub(crate) root: PathBuf,
-    /// Where to listen; port 0 takes one that is free.
-    #[arg(long, value_name = "HOST:PORT", default_value_t = Self::default().addr)]
-    pub(crate) addr: Address,
 }
 
-impl Default for Serve {
-    fn default() -> Self {
-        Self {
-            config: None,
-            root: "./data".into(),
-            addr: Address {
-                host: "127.0.0.1".to_owned(),
-                port: 5000,
-            },
-        }
-    }
+#[derive(Debug, Args)]
+pub(crate) struct Htpasswd {
+    /// The file; made where it is missing.
+    pub(crate) file: PathBuf,
+    /// The user. The password is asked for, or read from standard input.
+    pub(crate) user: String,
+    /// Remove the user.
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// How much work a password is to check: one more doubles it.
+    #[arg(long, default_value_t = DEFAULT_COST, conflicts_with = "delete")]
+    pub(crate) cost: u32,
 }

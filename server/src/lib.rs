@@ -9,9 +9,7 @@ pub mod config;
 mod http;
 mod listen;
 mod registry;
-mod settings;
 mod store;
 
-pub use listen::{Error, run};
-pub use settings::{Address, Settings};
+pub use listen::{Error, TlsError, run};
 pub use store::Error as StoreError;

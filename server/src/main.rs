@@ -1,17 +1,23 @@
-//! The program: arguments, the log, signals and exit codes around [`imgsync_server::run`].
+//! The program: arguments, signals and exit codes around [`imgsync_server::run`].
 
 mod args;
+mod reload;
+mod setup;
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use imgsync_server::{Error, Settings};
+use imgsync_server::auth::{Change, ask_password, edit};
+use imgsync_server::config::{Level, Understood};
+use imgsync_server::Error;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
-use self::args::{Arguments, Command, Serve};
+use self::args::{Arguments, Command, GarbageCollect, Htpasswd, Serve};
+use self::setup::Setup;
 
 /// Threads that wait for the disk. Few are enough: no request occupies one while its client is
 /// slow. Each costs memory.
@@ -20,33 +26,47 @@ const MAX_WORKERS: usize = 4;
 /// How long work on the disk may take after the last request.
 const LAST_WORK_TIME: Duration = Duration::from_secs(5);
 
+/// Exit codes: what was asked for is not possible; what was asked for cannot be understood.
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
-    let Command::Serve(serve) = command.unwrap_or_else(|| Command::Serve(Serve::default()));
-    if let Some(config) = serve.config {
-        let text = format!("configuration files are not supported yet, and {config:?} was given");
-        return fail(
-            &text,
-            Some("start without it; --root and --addr say where and what"),
-            2,
-        );
+    match command.unwrap_or_else(|| Command::Serve(Serve::default())) {
+        Command::Serve(words) => serve(words),
+        Command::Config(words) => print_config(words),
+        Command::GarbageCollect(words) => collect(words),
+        Command::Htpasswd(words) => htpasswd(words),
     }
+}
+
+fn serve(words: Serve) -> ExitCode {
+    let setup = Setup::new(words);
+    let understood = match setup.load() {
+        Ok(understood) => understood,
+        Err(error) => return fail(&error.to_string(), Some(error.hint()), USAGE),
+    };
+    let level = match understood.config.log.level {
+        Level::Error => tracing::Level::ERROR,
+        Level::Warn => tracing::Level::WARN,
+        Level::Info => tracing::Level::INFO,
+        Level::Debug => tracing::Level::DEBUG,
+    };
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .with_target(false)
-        .with_max_level(tracing::Level::INFO)
+        .with_max_level(level)
         .init();
-    match start(Settings {
-        root: serve.root,
-        address: serve.addr,
-    }) {
+    tracing::info!("configuration: {}", setup.source);
+    reload::tell(&understood.remarks);
+    match start(setup, understood) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string(), error.hint(), 1),
+        Err(error) => fail(&error.to_string(), error.hint(), FAILED),
     }
 }
 
-fn start(settings: Settings) -> Result<(), Error> {
+fn start(setup: Setup, first: Understood) -> Result<(), Error> {
     let workers = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(MAX_WORKERS);
@@ -57,8 +77,12 @@ fn start(settings: Settings) -> Result<(), Error> {
         .build()
         .map_err(|error| Error::Start(error.to_string()))?;
     let result = runtime.block_on(async {
-        let stop = stop().map_err(|error| Error::Start(error.to_string()))?;
-        imgsync_server::run(settings, announce, stop).await
+        let failed = |error: io::Error| Error::Start(error.to_string());
+        let stop = stop().map_err(failed)?;
+        let hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        let (sender, configs) = watch::channel(Arc::new(first.config));
+        tokio::spawn(reload::follow(setup, sender, hangup));
+        imgsync_server::run(configs, announce, stop).await
     });
     runtime.shutdown_timeout(LAST_WORK_TIME);
     result
@@ -77,12 +101,74 @@ fn stop() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// The one line on standard output: scripts read the port from it.
-fn announce(address: SocketAddr) {
-    let mut stdout = io::stdout().lock();
-    let written = writeln!(stdout, "imgsync-server listening on http://{address}");
-    if let Err(error) = written.and_then(|()| stdout.flush()) {
-        tracing::warn!(%error, "cannot say on standard output that the server listens on {address}");
+fn announce(url: &str) {
+    if let Err(error) = say(&format!("imgsync-server listening on {url}\n")) {
+        tracing::warn!(%error, "cannot say on standard output that the server listens on {url}");
     }
+}
+
+fn print_config(words: Serve) -> ExitCode {
+    let setup = Setup::new(words);
+    let understood = match setup.load() {
+        Ok(understood) => understood,
+        Err(error) => return fail(&error.to_string(), Some(error.hint()), USAGE),
+    };
+    let mut remarks = format!("configuration: {}\n", setup.source);
+    for remark in &understood.remarks {
+        let word = if remark.is_warning { "warning" } else { "note" };
+        remarks.push_str(&format!("{word}: {remark}\n"));
+    }
+    // There is nobody left to tell.
+    let _ = io::stderr().write_all(remarks.as_bytes());
+    finish(&understood.print())
+}
+
+fn collect(words: GarbageCollect) -> ExitCode {
+    let GarbageCollect {
+        dry_run: _,
+        delete_untagged: _,
+        quiet: _,
+        config: _,
+    } = words;
+    fail(
+        "garbage-collect is not there yet: nothing was looked at or removed",
+        Some("the stock registry's collector works on this folder while this server is stopped"),
+        FAILED,
+    )
+}
+
+fn htpasswd(words: Htpasswd) -> ExitCode {
+    let Htpasswd {
+        file,
+        user,
+        delete,
+        cost,
+    } = words;
+    let change = if delete {
+        Change::Delete
+    } else {
+        match ask_password(&user) {
+            Ok(password) => Change::Set { password, cost },
+            Err(error) => return fail(&format!("no password: {error}"), None, FAILED),
+        }
+    };
+    match edit(&file, &user, &change) {
+        Ok(done) => finish(&format!("{done} user {user}\n")),
+        Err(error) => fail(&error.to_string(), None, FAILED),
+    }
+}
+
+fn finish(text: &str) -> ExitCode {
+    match say(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot write to standard output: {error}"), None, FAILED),
+    }
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// Says what went wrong, and what to do about it.

@@ -115,6 +115,9 @@ pub enum Endpoint {
     },
     /// `GET /v2/_oci/ext/discover`
     DiscoverExtensions,
+    /// `GET /v2/_imgsync/token`: who proves with a name and a password who they are, or does not,
+    /// gets a token that says so.
+    Token,
     /// `POST /v2/<name>/_imgsync/layers/resolve`, see [`crate::ext::resolve`].
     ResolveLayers { repository: Repository },
 }
@@ -145,6 +148,7 @@ impl Endpoint {
             | Self::GetBlob { .. }
             | Self::ListReferrers { .. }
             | Self::DiscoverExtensions
+            | Self::Token
             | Self::UploadStatus { .. } => Method::GET,
             Self::HeadManifest { .. } | Self::HeadBlob { .. } => Method::HEAD,
             Self::PutManifest { .. } | Self::FinishUpload { .. } => Method::PUT,
@@ -239,9 +243,35 @@ impl Endpoint {
                 format!("/v2/{repository}/blobs/uploads/{id}{query}")
             }
             Self::DiscoverExtensions => "/v2/_oci/ext/discover".to_owned(),
+            Self::Token => format!("/v2/{}/token", crate::ext::NAME),
             Self::ResolveLayers { repository } => {
                 format!("/v2/{repository}/{}/layers/resolve", crate::ext::NAME)
             }
+        }
+    }
+
+    /// The upload session that this is about, if it is about one.
+    pub fn session(&self) -> Option<(&Repository, UploadId)> {
+        match self {
+            Self::UploadStatus { repository, id }
+            | Self::AppendUpload { repository, id }
+            | Self::FinishUpload { repository, id, .. }
+            | Self::CancelUpload { repository, id } => Some((repository, *id)),
+            Self::Check
+            | Self::Catalog { .. }
+            | Self::ListTags { .. }
+            | Self::GetManifest { .. }
+            | Self::HeadManifest { .. }
+            | Self::PutManifest { .. }
+            | Self::DeleteManifest { .. }
+            | Self::GetBlob { .. }
+            | Self::HeadBlob { .. }
+            | Self::DeleteBlob { .. }
+            | Self::StartUpload { .. }
+            | Self::ListReferrers { .. }
+            | Self::DiscoverExtensions
+            | Self::Token
+            | Self::ResolveLayers { .. } => None,
         }
     }
 
@@ -249,7 +279,7 @@ impl Endpoint {
     /// and resolving with `mount` needs push: who carries them out asks for that.
     pub fn access(&self) -> (Action, Option<&Repository>) {
         match self {
-            Self::Check | Self::DiscoverExtensions => (Action::Check, None),
+            Self::Check | Self::DiscoverExtensions | Self::Token => (Action::Check, None),
             Self::Catalog { .. } => (Action::Catalog, None),
             Self::ListTags { repository, .. }
             | Self::GetManifest { repository, .. }
@@ -377,6 +407,7 @@ mod tests {
                 digest: digest.clone(),
             },
             Endpoint::DiscoverExtensions,
+            Endpoint::Token,
             Endpoint::ResolveLayers {
                 repository: repository(),
             },

@@ -73,6 +73,10 @@ impl Endpoint {
                 Method::GET => Ok(Self::DiscoverExtensions),
                 _ => Err(Refusal::method(&[Method::GET])),
             },
+            [ext::NAME, "token"] => match *method {
+                Method::GET => Ok(Self::Token),
+                _ => Err(Refusal::method(&[Method::GET])),
+            },
             [ref name @ .., ext::NAME, "layers", "resolve"] if !name.is_empty() => {
                 let repository = repository(name)?;
                 match *method {

@@ -1,8 +1,11 @@
 //! What an operation asks of its caller, in the words of the stock registry's answers and of
 //! tokens' scopes.
 
-use imgsync_oci::Endpoint;
 use imgsync_oci::endpoint::{Action, Mount};
+use imgsync_oci::{Endpoint, Repository};
+
+/// Whoever writes reads as well, to see what is there.
+const PUSH: &[&str] = &["pull", "push"];
 
 /// One thing that a caller must be allowed to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +18,26 @@ pub(crate) struct Wanted {
     pub(crate) actions: Vec<&'static str>,
 }
 
+impl Wanted {
+    /// Something in a repository.
+    pub(crate) fn of(repository: &Repository, actions: &[&'static str]) -> Self {
+        Self {
+            kind: "repository",
+            name: repository.to_string(),
+            actions: actions.to_vec(),
+        }
+    }
+
+    /// Writing to a repository.
+    pub(crate) fn push(repository: &Repository) -> Self {
+        Self::of(repository, PUSH)
+    }
+}
+
 /// All that an operation asks for; nothing where a caller must only be known.
 pub(crate) fn wanted(endpoint: &Endpoint) -> Vec<Wanted> {
     let (action, repository) = endpoint.access();
-    let actions = match action {
+    let actions: &[_] = match action {
         Action::Check => return Vec::new(),
         Action::Catalog => {
             return vec![Wanted {
@@ -27,14 +46,9 @@ pub(crate) fn wanted(endpoint: &Endpoint) -> Vec<Wanted> {
                 actions: vec!["*"],
             }];
         }
-        Action::Pull => vec!["pull"],
-        Action::Push => vec!["pull", "push"],
-        Action::Delete => vec!["delete"],
-    };
-    let of = |name: &imgsync_oci::Repository, actions| Wanted {
-        kind: "repository",
-        name: name.to_string(),
-        actions,
+        Action::Pull => &["pull"],
+        Action::Push => PUSH,
+        Action::Delete => &["delete"],
     };
     let source = match endpoint {
         Endpoint::StartUpload {
@@ -43,8 +57,8 @@ pub(crate) fn wanted(endpoint: &Endpoint) -> Vec<Wanted> {
         } => from.as_ref(),
         _ => None,
     };
-    let target = repository.map(|repository| of(repository, actions));
-    let source = source.map(|source| of(source, vec!["pull"]));
+    let target = repository.map(|repository| Wanted::of(repository, actions));
+    let source = source.map(|source| Wanted::of(source, &["pull"]));
     target.into_iter().chain(source).collect()
 }
 

@@ -35,6 +35,7 @@ use self::htpasswd::Table;
 use self::remembered::Remembered;
 use self::token::Signer;
 use self::verify::Verifier;
+use crate::config::Config;
 
 /// How long one of our tokens is good. A client gets the next one by itself.
 pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(300);
@@ -58,6 +59,20 @@ pub struct Htpasswd {
     pub path: PathBuf,
     /// What clients show when they ask for a password.
     pub realm: String,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let htpasswd = config.auth.as_ref().map(|auth| Htpasswd {
+            path: auth.path.clone(),
+            realm: auth.realm.clone(),
+        });
+        Self {
+            htpasswd,
+            anonymous_pull: config.imgsync.anonymous_pull.clone(),
+            secret: config.http.secret.as_ref().map(|secret| secret.0.clone()),
+        }
+    }
 }
 
 /// A user's name, known to be theirs.
@@ -138,9 +153,10 @@ impl Auth {
         Ok(())
     }
 
-    /// Whether anyone has to say who they are.
-    pub(crate) fn is_on(&self) -> bool {
-        self.rules.load().users.is_some()
+    /// What clients are told that a login is for; `None` where there are no logins.
+    pub(crate) fn realm(&self) -> Option<String> {
+        let rules = self.rules.load();
+        rules.users.as_ref().map(|users| users.realm.clone())
     }
 
     /// How clients are to say who they are; `None` where they need not.

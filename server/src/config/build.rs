@@ -1,6 +1,7 @@
 //! A tree into a configuration.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use super::read::{Reader, Shown};
 use super::tree::Origin;
@@ -143,7 +144,7 @@ fn http(r: &mut Reader<'_>) -> Option<Http> {
     let drain_time = r.value("http.draintimeout", "60s", duration);
     let tls = tls(r);
     let headers = headers(r);
-    let debug = r.optional("http.debug.addr", address);
+    let debug = r.optional("http.debug.addr", parsed);
     let is_http2_disabled = r.value("http.http2.disabled", "false", boolean);
     let is_h2c_enabled = r.value("http.h2c.enabled", "false", boolean);
     Some(Http {
@@ -176,7 +177,7 @@ fn bind(r: &mut Reader<'_>) -> Option<Bind> {
         }
         return socket.map(Bind::Unix);
     }
-    r.value("http.addr", "127.0.0.1:5000", address)
+    r.value("http.addr", "127.0.0.1:5000", parsed)
         .map(Bind::Tcp)
 }
 
@@ -184,7 +185,7 @@ fn tls(r: &mut Reader<'_>) -> Option<Option<Tls>> {
     let certificate = r.optional("http.tls.certificate", path);
     let key = r.optional("http.tls.key", path);
     let minimum = r.optional("http.tls.minimumtls", tls_version);
-    let cipher_suites = r.list("http.tls.ciphersuites", |text| Ok(text.to_owned()));
+    let cipher_suites = r.list("http.tls.ciphersuites", &[], |text| Ok(text.to_owned()));
     let (minimum, cipher_suites) = (minimum?, cipher_suites?);
     if let (Some(origin), Some((_, true))) = (r.origin("http.tls.minimumtls"), minimum) {
         let text = "too old, not spoken: TLS 1.2 is the oldest";
@@ -245,11 +246,15 @@ fn headers(r: &mut Reader<'_>) -> Option<Vec<(String, Vec<String>)>> {
 }
 
 fn imgsync(r: &mut Reader<'_>) -> Option<Imgsync> {
-    let anonymous_pull = r.list("imgsync.anonymous.pull", |text| Ok(text.to_owned()));
-    let trusted_proxies = r.list("imgsync.trustedproxies", |text| {
-        text.parse()
-            .map_err(|error: imgsync_oci::Invalid| error.to_string())
-    });
+    let anonymous_pull = r.list("imgsync.anonymous.pull", &[], parsed);
+    let trusted_proxies = r.list("imgsync.trustedproxies", &["127.0.0.0/8", "::1"], parsed);
+    if let (Some(patterns), Some(origin)) = (&anonymous_pull, r.origin("imgsync.anonymous.pull"))
+        && !patterns.is_empty()
+        && r.origin("auth.htpasswd").is_none()
+    {
+        let text = "has no effect: without auth anyone may pull, and push";
+        r.findings.warning(&origin, "imgsync.anonymous.pull", text);
+    }
     let connections = r.value("imgsync.limits.connections", "512", amount);
     let open_uploads = r.value("imgsync.limits.openuploads", "1000", amount);
     let stall = r.value("imgsync.stall", "60s", |text| match duration(text)? {
@@ -302,7 +307,8 @@ fn path(text: &str) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
-fn address(text: &str) -> Result<super::Address, String> {
+/// What knows itself how it is written.
+fn parsed<T: FromStr<Err = imgsync_oci::Invalid>>(text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|error: imgsync_oci::Invalid| error.to_string())
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where the stock registry's images have theirs, 2.x and 3.x, and where ours may be.
@@ -26,7 +27,11 @@ pub enum Source {
 impl Source {
     /// The file that was named as an argument; else the one that the environment names; else, where
     /// `is_searched`, the first one that stands in a usual place.
-    pub fn find(
+    pub fn find(named: Option<PathBuf>, variables: &[(String, String)], is_searched: bool) -> Self {
+        Self::choose(named, variables, is_searched, Path::exists)
+    }
+
+    fn choose(
         named: Option<PathBuf>,
         variables: &[(String, String)],
         is_searched: bool,
@@ -87,6 +92,29 @@ pub struct Unreadable {
     pub source: io::Error,
 }
 
+/// What a file looks like from outside. Another one means that it may have other content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    place: (u64, u64),
+    bytes: u64,
+    changed: [(i64, i64); 2],
+}
+
+impl Stamp {
+    /// Looks at a file, at the end of all links to it.
+    pub fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Self {
+            place: (found.dev(), found.ino()),
+            bytes: found.size(),
+            changed: [
+                (found.mtime(), found.mtime_nsec()),
+                (found.ctime(), found.ctime_nsec()),
+            ],
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +124,7 @@ mod tests {
         let variables = |path: &str| vec![(VARIABLE.to_owned(), path.to_owned())];
         let find = |named: Option<&str>, path: &str, is_searched, there: &'static str| {
             let exists = |path: &Path| path == Path::new(there);
-            Source::find(named.map(Into::into), &variables(path), is_searched, exists)
+            Source::choose(named.map(Into::into), &variables(path), is_searched, exists)
         };
         let file = |path: &str| Source::File(path.into());
         assert_eq!(find(Some("a"), "b", true, PLACES[0]), file("a"));

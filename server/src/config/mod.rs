@@ -25,7 +25,7 @@ mod yaml;
 use std::sync::Arc;
 
 pub use self::address::Address;
-pub use self::file::{Source, Unreadable};
+pub use self::file::{Source, Stamp, Unreadable};
 pub use self::network::Network;
 pub use self::problem::{Problem, Problems, Remark};
 pub use self::tree::Origin;
@@ -150,4 +150,26 @@ fn read_file(file: Option<(&str, &str)>, findings: &mut Findings) -> Option<Node
     let text = format!("unsupported version: {version:?}; the file must say version: {VERSION}");
     findings.problem(&origin(1), "version", text);
     None
+}
+
+/// The keys that differ between two configurations and count only when the server is started again.
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (was, is) = (&old.http, &new.http);
+    let pairs = [
+        (
+            "storage.filesystem.rootdirectory",
+            old.storage.root == new.storage.root,
+        ),
+        ("http.addr", was.bind == is.bind),
+        ("http.tls", was.tls.is_some() == is.tls.is_some()),
+        ("http.debug.addr", was.debug == is.debug),
+        ("log.formatter", old.log.formatter == new.log.formatter),
+        ("log.fields", old.log.fields == new.log.fields),
+        (
+            "imgsync.limits.connections",
+            old.imgsync.connections == new.imgsync.connections,
+        ),
+    ];
+    let differ = pairs.into_iter().filter(|(_, is_same)| !is_same);
+    differ.map(|(key, _)| key).collect()
 }

@@ -56,24 +56,31 @@ impl Reader<'_> {
         }
     }
 
-    /// Values, in the order in which they stand. One value alone is taken as a list of it.
+    /// Values, in the order in which they stand, the default where nothing is said. One value alone
+    /// is taken as a list of it.
     pub(super) fn list<T>(
         &mut self,
         path: &str,
+        default: &[&str],
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        let Some(node) = self.tree.at(path) else {
-            return Some(Vec::new());
+        let said = self.tree.at(path).filter(|node| node.value != Value::Null);
+        let (texts, origin) = match said {
+            Some(node) => (self.texts(path, node)?, node.origin.clone()),
+            None => (
+                default.iter().map(ToString::to_string).collect(),
+                Origin::Default,
+            ),
         };
-        let texts = self.texts(path, node)?;
-        let parsed = texts.iter().map(|text| parse(text));
-        match parsed.collect() {
+        match texts.iter().map(|text| parse(text)).collect() {
             Ok(values) => {
-                self.record(path, Shown::Items(texts), node.origin.clone());
+                if said.is_some() || !texts.is_empty() {
+                    self.record(path, Shown::Items(texts), origin);
+                }
                 Some(values)
             }
             Err(text) => {
-                self.findings.problem(&node.origin, path, text);
+                self.findings.problem(&origin, path, text);
                 None
             }
         }

@@ -261,6 +261,7 @@ catalog:
 tags:
   maxtags: 1000  # default
 imgsync:
+  trustedproxies: ["127.0.0.0/8", "::1"]  # default
   limits:
     connections: 512  # default
     openuploads: 1000  # default
@@ -272,7 +273,7 @@ imgsync:
 #[test]
 fn what_is_printed_says_the_same_again() {
     let quirks = format!(
-        "{BASE}log: {{level: WARN, fields: {{a: 'yes: #', b: \"line\\nend\", c: null, d: '~', 'e f': '- x'}}}}\n\
+        "{BASE}auth: {{htpasswd: {{path: /p}}}}\nlog: {{level: WARN, fields: {{a: 'yes: #', b: \"line\\nend\", c: null, d: '~', 'e f': '- x'}}}}\n\
          imgsync: {{anonymous: {{pull: ['public/*', '*']}}, trustedproxies: [127.0.0.1/8, '::1']}}\n"
     );
     for text in [FULL, BASE, &quirks] {
@@ -718,7 +719,10 @@ fn lists_by_item() {
         text.contains("REGISTRY_HTTP_TLS_LETSENCRYPT_HOSTS_0: http.tls.letsencrypt: not supported"),
         "{text}"
     );
-    let pull = |given: &[(&str, &str)]| environment(given).config.imgsync.anonymous_pull;
+    let pull = |given: &[(&str, &str)]| {
+        let patterns = environment(given).config.imgsync.anonymous_pull;
+        patterns.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     let mut given: Vec<_> = (0..12)
         .map(|i| {
             (

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::network::Network;
+use crate::auth::Pattern;
 
 /// Everything that a server is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +170,7 @@ pub enum TlsVersion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imgsync {
     /// Patterns of the repositories that can be pulled from without a login.
-    pub anonymous_pull: Vec<String>,
+    pub anonymous_pull: Vec<Pattern>,
     /// The proxies whose word on the client's address counts.
     pub trusted_proxies: Vec<Network>,
     /// The most connections at a time.

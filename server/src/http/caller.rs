@@ -1,15 +1,52 @@
 //! Who asks, and what they may do.
 
-use imgsync_oci::Repository;
+use std::fmt;
+use std::sync::Arc;
+
 use imgsync_oci::endpoint::Action;
+use imgsync_oci::{Code, Repository};
+
+use super::failure::Failure;
+use super::forwarded::Origin;
+use super::login;
+use crate::auth::{Auth, User, Wanted};
 
 /// The caller of one request. Cheap to clone: work that blocks takes one along.
-#[derive(Debug, Clone)]
-pub(super) struct Caller;
+#[derive(Clone)]
+pub(super) struct Caller {
+    auth: Arc<Auth>,
+    user: Option<User>,
+    origin: Arc<Origin>,
+}
 
 impl Caller {
+    /// A user, or somebody who is not known.
+    pub(super) fn new(auth: Arc<Auth>, user: Option<User>, origin: Arc<Origin>) -> Self {
+        Self { auth, user, origin }
+    }
+
+    /// The user, if the caller is known to be one.
+    pub(super) fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
     /// Whether the caller may do this in a repository.
-    pub(super) fn may(&self, _action: Action, _repository: &Repository) -> bool {
-        true
+    pub(super) fn may(&self, action: Action, repository: &Repository) -> bool {
+        self.auth.may(self.user(), action, Some(repository))
+    }
+
+    /// What to answer a caller who may not: that they must say who they are, or, to somebody who
+    /// has done so, that it is not for them.
+    pub(super) fn refuse(&self, wanted: &Wanted) -> Failure {
+        match self.user {
+            None => login::challenge(&self.auth, std::slice::from_ref(wanted), &self.origin),
+            Some(_) => Failure::new(Code::Denied, login::detail(std::slice::from_ref(wanted))),
+        }
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Caller").field(&self.user).finish()
     }
 }

@@ -6,11 +6,14 @@ mod body;
 mod caller;
 mod extensions;
 mod failure;
+mod forwarded;
 mod lists;
+mod login;
 mod manifests;
 mod receive;
 mod referrers;
 mod reply;
+mod resolve;
 mod rules;
 mod uploads;
 
@@ -18,26 +21,34 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use imgsync_oci::Endpoint;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::body::Body;
+pub(crate) use self::forwarded::Connection;
 pub(crate) use self::rules::Rules;
 
 use self::caller::Caller;
 use self::failure::Failure;
+use self::forwarded::{Origin, Reach};
+use crate::auth::Auth;
+use crate::config::Config;
 use crate::registry::Registry;
 
 /// What handling a request takes.
 pub(crate) struct App {
     registry: Registry,
+    auth: Arc<Auth>,
+    /// What is told now; another one after a reload.
+    config: Arc<ArcSwap<Config>>,
     /// The requests that go on when their connection is gone.
     tasks: TaskTracker,
     patience: Patience,
-    rules: Rules,
 }
 
 /// How long a request's body may say nothing.
@@ -60,12 +71,21 @@ impl Default for Patience {
 }
 
 impl App {
-    pub(crate) fn new(registry: Registry, patience: Patience, rules: Rules) -> Arc<Self> {
+    pub(crate) fn new(
+        registry: Registry,
+        auth: Arc<Auth>,
+        config: Arc<ArcSwap<Config>>,
+    ) -> Arc<Self> {
+        let patience = Patience {
+            quiet: config.load().imgsync.stall,
+            ..Patience::default()
+        };
         Arc::new(Self {
             registry,
+            auth,
+            config,
             tasks: TaskTracker::new(),
             patience,
-            rules,
         })
     }
 
@@ -79,47 +99,70 @@ impl App {
 /// Answers one request, and writes a line about it.
 pub(crate) async fn serve(
     app: Arc<App>,
+    connection: Connection,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let line = access::Line::new(&request, Instant::now());
-    let is_head = request.method() == Method::HEAD;
-    let response = match *request.method() {
-        Method::GET | Method::HEAD => answer(app, request).await,
+    let config = app.config.load_full();
+    let (parts, body) = request.into_parts();
+    let origin = Arc::new(Origin::of(&parts, connection, Reach::from(&*config)));
+    let is_head = parts.method == Method::HEAD;
+    let only_reads = is_head || parts.method == Method::GET;
+    let answering = answer(Arc::clone(&app), config, Arc::clone(&origin), parts, body);
+    let mut response = match only_reads {
+        true => answering.await,
         // What has arrived is to be kept also when the connection, and this future, are gone.
-        _ => {
-            let task = app.tasks.spawn(answer(Arc::clone(&app), request));
+        false => {
+            let task = app.tasks.spawn(answering);
             task.await
                 .unwrap_or_else(|error| Failure::internal(&error).into_response())
         }
     };
-    let response = if is_head {
-        reply::without_body(response)
-    } else {
-        response
-    };
+    origin.locate(&mut response);
+    if is_head {
+        response = reply::without_body(response);
+    }
     Ok(line.attach(reply::with_version(response)))
 }
 
-async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let (method, uri) = (&parts.method, &parts.uri);
+async fn answer(
+    app: Arc<App>,
+    config: Arc<Config>,
+    origin: Arc<Origin>,
+    parts: Parts,
+    body: Incoming,
+) -> Response<Body> {
+    let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
     if uri.path() == "/" && matches!(*method, Method::GET | Method::HEAD) {
         return reply::empty(StatusCode::OK);
     }
-    let result = match Endpoint::parse(method, uri.path(), uri.query()) {
-        Ok(endpoint) => match app.rules.check(&endpoint) {
-            Ok(()) => operate(&app, &Caller, endpoint, &parts.headers, body).await,
-            Err(failure) => {
-                receive::decline(&parts.headers, body);
-                Err(failure)
-            }
-        },
-        Err(refusal) => {
-            receive::decline(&parts.headers, body);
-            Err(refusal.into())
+    let (endpoint, caller) = match admit(&app, &config, &origin, &parts).await {
+        Ok(admitted) => admitted,
+        Err(failure) => {
+            receive::decline(headers, body);
+            return failure.into_response();
         }
     };
-    result.unwrap_or_else(Failure::into_response)
+    let result = operate(&app, &caller, endpoint, headers, body).await;
+    let mut response = result.unwrap_or_else(Failure::into_response);
+    if let Some(user) = caller.user() {
+        response.extensions_mut().insert(user.clone());
+    }
+    response
+}
+
+/// What a request asks for, and who asks, once it is clear that they may.
+async fn admit(
+    app: &App,
+    config: &Config,
+    origin: &Arc<Origin>,
+    parts: &Parts,
+) -> Result<(Endpoint, Caller), Failure> {
+    let endpoint = Endpoint::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
+    let caller = login::admit(app, &endpoint, &parts.headers, origin).await?;
+    Rules::from(config).check(&endpoint)?;
+    uploads::check_owner(app, &caller, &endpoint).await?;
+    Ok((endpoint, caller))
 }
 
 async fn operate(
@@ -186,10 +229,10 @@ async fn operate(
             digest,
         } => uploads::finish(app, repository, id, digest, headers, body).await,
         Endpoint::CancelUpload { repository, id } => uploads::cancel(app, repository, id).await,
+        Endpoint::Token => Ok(login::token(app, caller)),
         Endpoint::DiscoverExtensions => Ok(extensions::discover()),
-        Endpoint::ResolveLayers { .. } => {
-            receive::decline(headers, body);
-            Err(Failure::new(imgsync_oci::Code::Unsupported, ""))
+        Endpoint::ResolveLayers { repository } => {
+            resolve::layers(app, caller, repository, headers, body).await
         }
     }
 }

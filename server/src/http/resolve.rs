@@ -12,6 +12,7 @@ use super::body::Body;
 use super::caller::Caller;
 use super::failure::Failure;
 use super::{App, attempt, receive, reply};
+use crate::auth::Wanted;
 
 /// `POST /v2/<name>/_imgsync/layers/resolve`, for a caller who may pull; with `mount`, who may push
 /// as well. A read-only registry links nothing, and says where the layers are.
@@ -27,9 +28,9 @@ pub(super) async fn layers(
     let request = Request::parse(&bytes)
         .map_err(|error| Failure::new(Code::BodyInvalid, error.to_string()))?;
     if request.mount && !caller.may(Action::Push, &repository) {
-        return Err(Failure::new(Code::Denied, "mounting layers needs push"));
+        return Err(caller.refuse(&Wanted::push(&repository)));
     }
-    let is_mounting = request.mount && !app.rules.read_only;
+    let is_mounting = request.mount && !app.config.load().storage.is_read_only;
     let (registry, caller) = (app.registry.clone(), caller.clone());
     let answer = attempt(move || {
         let may_pull = |other: &Repository| caller.may(Action::Pull, other);

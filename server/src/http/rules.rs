@@ -6,6 +6,7 @@ use imgsync_oci::{Code, Endpoint};
 
 use super::failure::Failure;
 use super::reply::value;
+use crate::config::Config;
 
 /// What the operator has switched off.
 #[derive(Debug, Clone, Copy)]
@@ -16,11 +17,11 @@ pub(crate) struct Rules {
     pub(crate) read_only: bool,
 }
 
-impl Default for Rules {
-    fn default() -> Self {
+impl From<&Config> for Rules {
+    fn from(config: &Config) -> Self {
         Self {
-            deletes: true,
-            read_only: false,
+            deletes: config.storage.is_delete_enabled,
+            read_only: config.storage.is_read_only,
         }
     }
 }

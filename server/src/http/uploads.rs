@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::receive::{Ending, decline, receive};
 use super::reply::{self, value};
 use super::{App, attempt, blocking};
+use crate::auth::User;
 use crate::registry::{Append, Error};
 
 /// The name of a session, for answers about it.
@@ -162,7 +163,12 @@ pub(super) async fn start(
         }
     }
     let (registry, into) = (app.registry.clone(), repository.clone());
-    let id = attempt(move || registry.start_upload(&into, algorithm)).await?;
+    let user = caller.user().cloned();
+    let id = attempt(move || {
+        let owner = user.as_ref().map(User::as_str);
+        registry.start_upload(&into, algorithm, owner)
+    })
+    .await?;
     let Some(digest) = digest else {
         return Ok(Session { repository, id }.answer(StatusCode::ACCEPTED, 0));
     };
@@ -180,6 +186,20 @@ pub(super) async fn start(
         failure.headers.clear();
         failure
     })
+}
+
+/// Looks whether the session that an operation is about belongs to its caller. Another user's
+/// answers as one that does not exist.
+pub(super) async fn check_owner(
+    app: &App,
+    caller: &Caller,
+    endpoint: &Endpoint,
+) -> Result<(), Failure> {
+    let (Some((repository, id)), Some(user)) = (endpoint.session(), caller.user().cloned()) else {
+        return Ok(());
+    };
+    let (registry, repository) = (app.registry.clone(), repository.clone());
+    attempt(move || registry.check_owner(&repository, id, user.as_str())).await
 }
 
 /// `GET`: how far the session has come.

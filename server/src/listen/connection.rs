@@ -7,9 +7,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::Watcher;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::http::{self, App};
+use crate::http::{self, App, Connection};
 
 /// How long a connection may take to send a request's head, also when it waits between two.
 const HEADER_TIME: Duration = Duration::from_secs(75);
@@ -26,11 +26,11 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIME: Duration = Duration::from_secs(30);
 
 /// Serves a connection until its client closes it, it goes quiet, or the server stops.
-pub(super) async fn serve(stream: TcpStream, app: Arc<App>, watcher: Watcher) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    let service = service_fn(move |request| http::serve(Arc::clone(&app), request));
+pub(super) async fn serve<S>(stream: S, connection: Connection, app: Arc<App>, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| http::serve(Arc::clone(&app), connection, request));
     let builder = builder();
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     // What breaks here is a line or a client; requests report for themselves.

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::settings::Address;
-use crate::store;
+use super::tls;
+use crate::{auth, store};
 
 /// A server that did not come up. Each knows what its operator can do.
 #[derive(Debug, thiserror::Error)]
@@ -15,10 +15,16 @@ pub enum Error {
     #[error("cannot listen on {address}: {source}")]
     Bind {
         /// The address.
-        address: Address,
+        address: String,
         /// What the system said.
         source: io::Error,
     },
+    /// Nobody could log in.
+    #[error("{0}")]
+    Auth(#[from] auth::Error),
+    /// Nothing could be encrypted.
+    #[error("{0}")]
+    Tls(#[from] tls::Error),
     /// Something of the process itself.
     #[error("cannot start: {0}")]
     Start(String),
@@ -44,6 +50,8 @@ impl Error {
                 }
                 _ => Some("use an address of this machine with --addr"),
             },
+            Self::Auth(error) => error.hint(),
+            Self::Tls(error) => error.hint(),
             Self::Start(_) => None,
         }
     }

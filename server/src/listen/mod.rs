@@ -1,39 +1,68 @@
 //! From an address to connections, and back: bind, accept, drain.
 
+mod bind;
 mod connection;
 mod error;
+mod tls;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use arc_swap::ArcSwap;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 pub use self::error::Error;
+pub use self::tls::Error as TlsError;
 
-use crate::http::{App, Patience, Rules};
+use self::bind::{Listener, Stream};
+use self::tls::Tls;
+use crate::auth::Auth;
+use crate::config::Config;
+use crate::http::{App, Connection};
 use crate::registry::Registry;
-use crate::settings::Settings;
 
-/// How long running requests may take to finish at the end.
-const DRAIN_TIME: Duration = Duration::from_secs(60);
 /// How long to wait when the system has no more connections to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection may say nothing at its very beginning.
+const FIRST_BYTE_TIME: Duration = Duration::from_secs(10);
+/// How a TLS connection begins (RFC 8446, section 5.1: the content type of a handshake).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// What a client gets that speaks plain HTTP where TLS is spoken.
+const WRONG_SCHEME: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Connection: close\r\n\r\nThis port speaks TLS: use https://\n";
+
+/// Everything that a reload exchanges.
+struct Served {
+    auth: Arc<Auth>,
+    tls: Option<Tls>,
+    config: Arc<ArcSwap<Config>>,
+}
 
 /// Serves until `shutdown` comes, then lets running requests finish. `listening` is called with
-/// the address, its port never 0, once connections are taken.
+/// the address, its port never 0, once connections are taken. Whatever `configs` brings later
+/// counts for what can change while running, and has certificates and users read again.
 ///
 /// # Errors
-/// The store or the address cannot be had.
+/// The store or the address cannot be had, users or certificates cannot be read.
 pub async fn run(
-    settings: Settings,
-    listening: impl FnOnce(SocketAddr),
+    mut configs: watch::Receiver<Arc<Config>>,
+    listening: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let Settings { root, address } = settings;
+    let config = Arc::clone(&configs.borrow_and_update());
+    let auth = Arc::new(Auth::open(&config.as_ref().into())?);
+    let tls = config.http.tls.as_ref();
+    let tls = tls.map(|tls| Tls::open(tls, config.http.is_http2_enabled));
+    let served = Arc::new(Served {
+        auth,
+        tls: tls.transpose()?,
+        config: Arc::new(ArcSwap::new(Arc::clone(&config))),
+    });
+    let root = config.storage.root.clone();
     let opened = tokio::task::spawn_blocking(move || Registry::open(&root));
     let registry = opened
         .await
@@ -42,24 +71,69 @@ pub async fn run(
     let _diff_ids = registry
         .compute_diff_ids()
         .map_err(|error| Error::Start(error.to_string()))?;
-    let bind = |source| Error::Bind {
-        address: address.clone(),
-        source,
-    };
-    let listener = TcpListener::bind((address.host.as_str(), address.port))
-        .await
-        .map_err(bind)?;
-    let local = listener.local_addr().map_err(bind)?;
-    if !local.ip().is_loopback() {
-        tracing::warn!("anyone who reaches {local} may pull and push: there is no authentication");
-    }
-    listening(local);
-    let app = App::new(registry, Patience::default(), Rules::default());
-    accept(listener, app, shutdown).await;
+    let listener = Listener::bind(&config.http.bind).await?;
+    let url = listener.url(served.tls.is_some());
+    warn(&url, &listener, &served);
+    listening(&url);
+    let app = App::new(
+        registry,
+        Arc::clone(&served.auth),
+        Arc::clone(&served.config),
+    );
+    let reloading = tokio::spawn(reload(configs, Arc::clone(&served)));
+    accept(listener, app, served, shutdown).await;
+    reloading.abort();
     Ok(())
 }
 
-async fn accept(listener: TcpListener, app: Arc<App>, shutdown: impl Future<Output = ()>) {
+/// Says what an operator should know about who can reach this server.
+fn warn(url: &str, listener: &Listener, served: &Served) {
+    if listener.is_local() {
+        return;
+    }
+    if served.auth.realm().is_none() {
+        tracing::warn!("anyone who reaches {url} may pull and push: there is no authentication");
+    } else if served.tls.is_none() {
+        tracing::warn!(
+            "passwords come to {url} without TLS: set http.tls, or listen where only a proxy with \
+             TLS can connect"
+        );
+    }
+}
+
+/// Takes up configurations as they come. What cannot be read leaves the old one in force.
+async fn reload(mut configs: watch::Receiver<Arc<Config>>, served: Arc<Served>) {
+    while configs.changed().await.is_ok() {
+        let config = Arc::clone(&configs.borrow_and_update());
+        let served = Arc::clone(&served);
+        // It reads files.
+        let taken = tokio::task::spawn_blocking(move || served.take(config));
+        if let Err(error) = taken.await {
+            tracing::error!(%error, "a reload failed");
+        }
+    }
+}
+
+impl Served {
+    fn take(&self, config: Arc<Config>) {
+        if let Err(error) = self.auth.reload(&config.as_ref().into()) {
+            tracing::error!("{error}; those who could log in still can");
+        }
+        if let (Some(tls), Some(settings)) = (&self.tls, &config.http.tls)
+            && let Err(error) = tls.reload(settings, config.http.is_http2_enabled)
+        {
+            tracing::error!("{error}; the old certificate stays");
+        }
+        self.config.store(config);
+    }
+}
+
+async fn accept(
+    listener: Listener,
+    app: Arc<App>,
+    served: Arc<Served>,
+    shutdown: impl Future<Output = ()>,
+) {
     let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -68,9 +142,9 @@ async fn accept(listener: TcpListener, app: Arc<App>, shutdown: impl Future<Outp
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let watcher = connections.watcher();
-                tokio::spawn(connection::serve(stream, Arc::clone(&app), watcher));
+            Ok(stream) => {
+                let (app, served) = (Arc::clone(&app), Arc::clone(&served));
+                tokio::spawn(serve(stream, app, served, connections.watcher()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
@@ -80,11 +154,52 @@ async fn accept(listener: TcpListener, app: Arc<App>, shutdown: impl Future<Outp
     }
     drop(listener);
     tracing::info!("stopping: running requests may finish");
-    let drained = timeout(DRAIN_TIME, async {
+    let drain_time = served.config.load().http.drain_time;
+    let drained = timeout(drain_time, async {
         connections.shutdown().await;
         app.settle().await;
     });
     if drained.await.is_err() {
-        tracing::warn!("some requests did not finish in {} s", DRAIN_TIME.as_secs());
+        tracing::warn!("some requests did not finish in {} s", drain_time.as_secs());
+    }
+}
+
+async fn serve(stream: Stream, app: Arc<App>, served: Arc<Served>, watcher: Watcher) {
+    let is_tls = served.tls.is_some();
+    let connection = |peer| Connection { peer, is_tls };
+    match (stream, &served.tls) {
+        (Stream::Tcp(stream, peer), Some(tls)) => {
+            if speaks_tls(&stream).await
+                && let Some(stream) = tls.accept(stream).await
+            {
+                connection::serve(stream, connection(Some(peer)), app, watcher).await;
+            }
+        }
+        (Stream::Unix(stream), Some(tls)) => {
+            if let Some(stream) = tls.accept(stream).await {
+                connection::serve(stream, connection(None), app, watcher).await;
+            }
+        }
+        (Stream::Tcp(stream, peer), None) => {
+            connection::serve(stream, connection(Some(peer)), app, watcher).await;
+        }
+        (Stream::Unix(stream), None) => {
+            connection::serve(stream, connection(None), app, watcher).await;
+        }
+    }
+}
+
+/// Looks whether a client begins with TLS; tells one that does not what is spoken here.
+async fn speaks_tls(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    match timeout(FIRST_BYTE_TIME, stream.peek(&mut first)).await {
+        Ok(Ok(1)) if first == [TLS_HANDSHAKE] => true,
+        Ok(Ok(1)) if first[0].is_ascii_alphabetic() => {
+            if let Err(error) = stream.try_write(WRONG_SCHEME) {
+                tracing::debug!(%error, "cannot tell a client that this port speaks TLS");
+            }
+            false
+        }
+        Ok(Ok(_) | Err(_)) | Err(_) => false,
     }
 }

@@ -103,7 +103,7 @@ impl Work {
         bytes: &[u8],
         algorithm: Algorithm,
     ) -> Result<(), Error> {
-        let id = registry.start_upload(&self.repository, algorithm)?;
+        let id = registry.start_upload(&self.repository, algorithm, None)?;
         let mut append = registry.append(&self.repository, id, Some(0))?;
         append.write(bytes)?;
         append.finish(&Digest::of_with(algorithm, bytes))
@@ -120,7 +120,7 @@ impl Work {
         let store = &registry.store;
         // What is left of one that was not acknowledged.
         store.cancel_upload(&self.repository, id)?;
-        Ok(store.open_upload(&self.repository, id, Algorithm::Sha256)?)
+        Ok(store.open_upload(&self.repository, id, Algorithm::Sha256, None)?)
     }
 
     /// Sends what the session lacks of `bytes`, as a client goes on.

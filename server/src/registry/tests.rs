@@ -51,7 +51,7 @@ impl Image {
 }
 
 fn push_blob(registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
-    let id = registry.start_upload(&repository(), Algorithm::Sha256)?;
+    let id = registry.start_upload(&repository(), Algorithm::Sha256, None)?;
     let (start, end) = bytes.split_at(bytes.len() / 2);
     let mut append = registry.append(&repository(), id, Some(0))?;
     append.write(start)?;
@@ -289,7 +289,7 @@ fn one_writer_at_a_time() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let id = registry
-        .start_upload(&repository(), Algorithm::Sha256)
+        .start_upload(&repository(), Algorithm::Sha256, None)
         .unwrap();
     let mut first = registry.append(&repository(), id, None).unwrap();
     first.write(b"abc").unwrap();

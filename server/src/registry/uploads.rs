@@ -23,15 +23,34 @@ pub(crate) struct Append {
 }
 
 impl Registry {
-    /// Opens an upload session; `algorithm` is that of the digest that it should end with.
+    /// Opens an upload session; `algorithm` is that of the digest that it should end with, `owner`
+    /// the user who opens it.
     pub(crate) fn start_upload(
         &self,
         repository: &Repository,
         algorithm: Algorithm,
+        owner: Option<&str>,
     ) -> Result<UploadId> {
         let id = UploadId::random();
-        self.store.open_upload(repository, id, algorithm)?;
+        self.store.open_upload(repository, id, algorithm, owner)?;
         Ok(id)
+    }
+
+    /// Looks whether a session may be a user's to go on with: their own, or one that nobody is
+    /// known to have opened.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`] where it is another's.
+    pub(crate) fn check_owner(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+        user: &str,
+    ) -> Result<()> {
+        match self.store.upload_owner(repository, id)? {
+            Some(owner) if *owner != *user => Err(Error::UploadUnknown(id)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// How many bytes a session safely holds.

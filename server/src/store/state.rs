@@ -1,5 +1,7 @@
 //! What is known about an upload session beyond its bytes.
 
+use std::sync::Arc;
+
 use imgsync_oci::{Algorithm, Hasher, Repository};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,8 @@ const FORMAT: &str = "imgsync-upload-1, sha2-0.11";
 pub(super) struct Point {
     pub(super) offset: u64,
     pub(super) hasher: Hasher,
+    /// The user who opened the session, where users are known.
+    pub(super) owner: Option<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -21,14 +25,17 @@ struct Record {
     offset: u64,
     algorithm: String,
     hash: String,
+    #[serde(default)]
+    owner: Option<String>,
 }
 
 impl Point {
     /// Where every session begins.
-    pub(super) fn start(algorithm: Algorithm) -> Self {
+    pub(super) fn start(algorithm: Algorithm, owner: Option<&str>) -> Self {
         Self {
             offset: 0,
             hasher: Hasher::new(algorithm),
+            owner: owner.map(Arc::from),
         }
     }
 
@@ -40,6 +47,7 @@ impl Point {
             "offset": self.offset,
             "algorithm": self.hasher.algorithm().as_str(),
             "hash": hex::encode(self.hasher.state()),
+            "owner": self.owner.as_deref(),
         });
         format!("{record}\n").into_bytes()
     }
@@ -56,6 +64,7 @@ impl Point {
         Some(Self {
             offset: record.offset,
             hasher,
+            owner: record.owner.map(Arc::from),
         })
     }
 }
@@ -69,12 +78,16 @@ mod tests {
     fn a_point_is_read_as_it_was_written() {
         let repository = "a/b".parse().unwrap();
         let mut json = Vec::new();
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let mut point = Point::start(algorithm);
+        for (algorithm, owner) in [
+            (Algorithm::Sha256, None),
+            (Algorithm::Sha512, Some("alice")),
+        ] {
+            let mut point = Point::start(algorithm, owner);
             point.hasher.update(b"abc");
             point.offset = 3;
             json = point.to_json(&repository);
             let read = Point::from_json(&json, &repository).unwrap();
+            assert_eq!(read.owner.as_deref(), owner);
             let digest = Digest::of_with(algorithm, b"abc");
             assert_eq!((read.offset, read.hasher.finish()), (3, digest));
         }

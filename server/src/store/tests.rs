@@ -19,7 +19,7 @@ fn repository() -> Repository {
 fn session(store: &Store) -> UploadId {
     let id = UploadId::random();
     store
-        .open_upload(&repository(), id, Algorithm::Sha256)
+        .open_upload(&repository(), id, Algorithm::Sha256, None)
         .unwrap();
     id
 }
@@ -192,7 +192,7 @@ fn when_the_disk_is_full_an_upload_gives_back_what_it_took() {
     );
     assert!(
         store
-            .open_upload(&repository(), UploadId::random(), Algorithm::Sha256)
+            .open_upload(&repository(), UploadId::random(), Algorithm::Sha256, None)
             .is_err()
     );
     drop(upload);

@@ -6,6 +6,7 @@
 //! began, they are hashed again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use imgsync_oci::endpoint::UploadId;
@@ -59,14 +60,17 @@ impl Upload {
 
 impl Store {
     /// Opens a new session. When this returns, the session is durable.
-    /// `algorithm` is that of the digest it will end with, as far as that is known.
+    /// `algorithm` is that of the digest it will end with, as far as that is known; `owner` the user
+    /// whose session it is.
     pub(crate) fn open_upload(
         &self,
         repository: &Repository,
         id: UploadId,
         algorithm: Algorithm,
+        owner: Option<&str>,
     ) -> Result<()> {
-        let result = self.make_upload(repository, id, algorithm);
+        let point = Point::start(algorithm, owner);
+        let result = self.make_upload(repository, id, &point);
         if result.is_err() {
             // What cannot be removed is purged with other old sessions.
             let _ = self.cancel_upload(repository, id);
@@ -74,12 +78,7 @@ impl Store {
         result
     }
 
-    fn make_upload(
-        &self,
-        repository: &Repository,
-        id: UploadId,
-        algorithm: Algorithm,
-    ) -> Result<()> {
+    fn make_upload(&self, repository: &Repository, id: UploadId, start: &Point) -> Result<()> {
         let folder = self.keys.upload(repository, id);
         self.folders.ensure(&folder)?;
         let started = self.keys.upload_started(repository, id);
@@ -94,10 +93,7 @@ impl Store {
         self.disk
             .sync_folder(&folder)
             .doing("sync the folder", &folder)?;
-        self.put_at(
-            self.keys.upload_state(id),
-            &Point::start(algorithm).to_json(repository),
-        )
+        self.put_at(self.keys.upload_state(id), &start.to_json(repository))
     }
 
     /// How many bytes a session safely holds; `None` where there is no such session.
@@ -116,6 +112,18 @@ impl Store {
             Some(point) if point.offset <= held => point.offset,
             Some(_) | None => held,
         }))
+    }
+
+    /// The user who opened a session; `None` where that is not known, as for a session of a stock
+    /// registry.
+    pub(crate) fn upload_owner(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+    ) -> Result<Option<Arc<str>>> {
+        Ok(self
+            .read_point(repository, id)?
+            .and_then(|point| point.owner))
     }
 
     fn is_started(&self, repository: &Repository, id: UploadId) -> Result<bool> {
@@ -151,6 +159,7 @@ impl Store {
                 Point {
                     offset: held,
                     hasher,
+                    owner: None,
                 }
             }
         };

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-pub(crate) use self::error::Error;
+pub use self::error::Error;
 
 use crate::config::{Tls as Settings, TlsVersion};
 

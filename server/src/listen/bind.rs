@@ -1,0 +1,123 @@
+//! Where connections come from: a port, or a socket in the file system.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::error::Error;
+use crate::config::{Address, Bind};
+
+/// Takes connections.
+pub(super) enum Listener {
+    /// On a port.
+    Tcp(TcpListener, SocketAddr),
+    /// On a socket in the file system, which goes with this.
+    Unix(UnixListener, Removed),
+}
+
+/// A connection, not yet encrypted.
+pub(super) enum Stream {
+    /// From another machine, or this one.
+    Tcp(TcpStream, SocketAddr),
+    /// From this machine.
+    Unix(UnixStream),
+}
+
+/// A socket's path, removed at the end.
+pub(super) struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        // Somebody may have done so before.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Begins to listen. Without a host that is on all addresses of the machine.
+    ///
+    /// # Errors
+    /// The address or the path cannot be had.
+    pub(super) async fn bind(bind: &Bind) -> Result<Self, Error> {
+        let failed = |address: String| move |source| Error::Bind { address, source };
+        match bind {
+            Bind::Tcp(address) => {
+                let listener = tcp(address).await.map_err(failed(address.to_string()))?;
+                let local = listener.local_addr().map_err(failed(address.to_string()))?;
+                Ok(Self::Tcp(listener, local))
+            }
+            Bind::Unix(path) => {
+                let listener = unix(path).map_err(failed(path.display().to_string()))?;
+                Ok(Self::Unix(listener, Removed(path.clone())))
+            }
+        }
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// The system has no more to give for now.
+    pub(super) async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener, _) => {
+                let (stream, peer) = listener.accept().await?;
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "cannot set TCP_NODELAY");
+                }
+                Ok(Stream::Tcp(stream, peer))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Stream::Unix(stream))
+            }
+        }
+    }
+
+    /// Whether only this machine can connect.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(_, local) => local.ip().is_loopback(),
+            Self::Unix(..) => true,
+        }
+    }
+
+    /// The address for people and scripts, its port never 0.
+    pub(super) fn url(&self, is_tls: bool) -> String {
+        match self {
+            Self::Tcp(_, local) if is_tls => format!("https://{local}"),
+            Self::Tcp(_, local) => format!("http://{local}"),
+            Self::Unix(_, Removed(path)) => format!("unix://{}", path.display()),
+        }
+    }
+}
+
+async fn tcp(address: &Address) -> io::Result<TcpListener> {
+    if !address.host.is_empty() {
+        return TcpListener::bind((address.host.as_str(), address.port)).await;
+    }
+    // Where there is IPv6, this takes IPv4 as well.
+    match TcpListener::bind(("::", address.port)).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind(("0.0.0.0", address.port)).await
+        }
+        bound => bound,
+    }
+}
+
+fn unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            // Left by a server that was killed, if nobody answers there.
+            match std::os::unix::net::UnixStream::connect(path) {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                    UnixListener::bind(path)
+                }
+                Ok(_) | Err(_) => Err(error),
+            }
+        }
+        bound => bound,
+    }
+}
