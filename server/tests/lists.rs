@@ -142,6 +142,8 @@ async fn the_ground() {
         ("/v2/a//b/tags/list", 400, "NAME_INVALID"),
         ("/v2/a/..%2f..%2fb/tags/list", 400, "NAME_INVALID"),
         ("/v2/_uploads/tags/list", 400, "NAME_INVALID"),
+        ("/v2/a%ff/tags/list", 400, "NAME_INVALID"),
+        ("/v2/a/referrers/sha256:x", 400, "DIGEST_INVALID"),
     ] {
         let response = server.get(path).await;
         faults(response, StatusCode::from_u16(status).unwrap(), code).await;
@@ -150,7 +152,8 @@ async fn the_ground() {
     let response = server.get(&format!("/v2/{name}/tags/list")).await;
     faults(response, StatusCode::BAD_REQUEST, "NAME_INVALID").await;
     for (method, path, allow) in [
-        (Method::DELETE, "/v2/a/manifests/v1", "GET, HEAD, PUT"),
+        (Method::PATCH, "/v2/a/manifests/v1", "GET, HEAD, PUT, DELETE"),
+        (Method::POST, "/v2/_oci/ext/discover", "GET"),
         (Method::POST, "/v2/a/tags/list", "GET"),
         (Method::GET, "/v2/a/blobs/uploads/", "POST"),
         (Method::PUT, "/v2/", "GET, HEAD"),

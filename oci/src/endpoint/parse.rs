@@ -274,13 +274,15 @@ impl Query {
     }
 
     fn start_upload(&self, repository: Repository) -> Result<Endpoint, Refusal> {
-        let mount = match self.get("mount") {
-            Some(text) => Some(Mount {
-                digest: digest(text)?,
-                // A source that cannot exist is a mount that fails: the upload starts instead.
-                from: self.get("from").and_then(|from| from.parse().ok()),
+        let wanted = self.get("mount").map(digest).transpose()?;
+        let mount = match (wanted, self.get("from").map(str::parse)) {
+            (Some(digest), Some(Ok(from))) => Some(Mount {
+                digest,
+                from: Some(from),
             }),
-            None => None,
+            (Some(digest), None) => Some(Mount { digest, from: None }),
+            // A source that cannot exist is a mount that fails: the upload starts instead.
+            (Some(_), Some(Err(_))) | (None, _) => None,
         };
         let digest = self.get("digest").map(digest).transpose()?;
         let algorithm = self.get("digest-algorithm").map(|name| {
