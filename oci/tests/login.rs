@@ -1,7 +1,13 @@
 //! Challenges and tokens, against a registry and a token server that are written here: what goes
 //! over the wire, to whom, and what it comes to.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test may panic"
+)]
 
+#[path = "../../tests/support/fake.rs"]
 mod fake;
 
 use std::sync::Arc;

@@ -11,9 +11,11 @@
 )]
 
 pub mod archive;
+pub mod authority;
 pub mod bytes;
 pub mod check;
 pub mod docker;
+pub mod fake;
 pub mod framing;
 pub mod http;
 pub mod image;
@@ -21,6 +23,7 @@ pub mod imgsync;
 pub mod peers;
 pub mod podman;
 pub mod process;
+pub mod proxy;
 pub mod relay;
 pub mod run;
 pub mod scratch;
@@ -29,10 +32,12 @@ pub mod skopeo;
 pub mod stock;
 pub mod store;
 
+pub use authority::Authority;
 pub use docker::DockerImage;
 pub use image::Image;
 pub use imgsync::Imgsync;
 pub use podman::Podman;
+pub use proxy::Proxy;
 pub use relay::{Cut, Relay};
 pub use scratch::Scratch;
 pub use server::Server;

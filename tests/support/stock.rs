@@ -17,13 +17,20 @@ pub struct StockRegistry {
 impl StockRegistry {
     /// Starts one on a free port, with its data in `root`.
     pub fn start(root: &Path) -> Self {
+        Self::configured(root, "", "", "")
+    }
+
+    /// The same, with more in its configuration: below `storage` and below `http`, each as
+    /// `, key: value`, and lines at the end.
+    pub fn configured(root: &Path, storage: &str, http: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for its config");
         let config = folder.path().join("config.yml");
         let text = format!(
             "version: 0.1\n\
              log: {{level: info}}\n\
-             storage: {{filesystem: {{rootdirectory: {root:?}}}}}\n\
-             http: {{addr: '127.0.0.1:0', secret: imgsync-tests}}\n"
+             storage: {{filesystem: {{rootdirectory: {root:?}}}{storage}}}\n\
+             http: {{addr: '127.0.0.1:0', secret: imgsync-tests{http}}}\n\
+             {more}"
         );
         std::fs::write(&config, text).expect("a config file");
         let mut command = Command::new(peers::program("docker-registry"));
@@ -46,6 +53,11 @@ impl StockRegistry {
     /// `127.0.0.1:PORT`
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        self.process.stderr()
     }
 
     /// Asks it to end and waits for that.

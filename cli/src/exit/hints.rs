@@ -12,22 +12,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             registry, trouble, ..
         } => of_trouble(registry, *trouble),
         Error::Broken { .. } => "try again: blobs that arrived are not sent twice".to_owned(),
-        Error::Refused {
-            status,
-            server,
-            login,
-            whom,
-            registry,
-            ..
-        } => {
-            return of_status(
-                registry,
-                *status,
-                server.as_deref(),
-                *login,
-                whom.as_deref(),
-            );
-        }
+        Error::Refused { .. } => return of_refusal(error),
     };
     Some(text)
 }
@@ -82,15 +67,21 @@ fn proxy() -> Option<&'static str> {
     names.into_iter().find(is_set)
 }
 
-fn of_status(
-    registry: &Registry,
-    status: StatusCode,
-    server: Option<&str>,
-    login: bool,
-    whom: Option<&str>,
-) -> Option<String> {
-    let text = match (status, whom) {
-        (status, Some(_)) if login && status.is_client_error() => {
+fn of_refusal(error: &Error) -> Option<String> {
+    let Error::Refused {
+        registry,
+        status,
+        faults,
+        server,
+        login,
+        whom,
+        ..
+    } = error
+    else {
+        return None;
+    };
+    let text = match (*status, whom) {
+        (status, Some(_)) if *login && status.is_client_error() => {
             "the password or token is wrong or has expired: log in again with imgsync login"
                 .to_owned()
         }
@@ -109,7 +100,7 @@ fn of_status(
             format!("nobody may do this without a login: imgsync login {registry}")
         }
         (StatusCode::PAYLOAD_TOO_LARGE, _) => {
-            let proxy = server.unwrap_or("a proxy");
+            let proxy = server.as_deref().unwrap_or("a proxy");
             format!(
                 "{proxy} limits the size of a request; raise the limit (for nginx: \
                  client_max_body_size), or pass a smaller --chunk-size"
@@ -121,6 +112,9 @@ fn of_status(
         (status, _) if status.is_server_error() => {
             "the registry's own log says more; try again when it is well".to_owned()
         }
+        (StatusCode::BAD_REQUEST, _) if faults.is_empty() && registry.is_loopback() => format!(
+            "if {registry} speaks TLS although it is on this machine, pass --ca-file or --insecure"
+        ),
         (status, _) if status.is_redirection() => {
             "the registry sends this elsewhere: use that address, or leave --plain-http out"
                 .to_owned()

@@ -57,6 +57,12 @@ impl Trouble {
                 Self::UnknownAuthority,
                 "its certificate is signed by a CA that this machine does not know".to_owned(),
             ),
+            rustls::Error::InvalidCertificate(CertificateError::BadSignature) => (
+                Self::UnknownAuthority,
+                "its certificate is signed by another CA than the one of that name that this \
+                 machine knows"
+                    .to_owned(),
+            ),
             rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             ) => (

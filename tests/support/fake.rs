@@ -28,7 +28,7 @@ impl Request {
 
     /// Method and path.
     pub fn line(&self) -> String {
-        let path = self.target.split('?').next().unwrap();
+        let path = self.target.split('?').next().unwrap_or_default();
         format!("{} {path}", self.method)
     }
 
@@ -85,14 +85,14 @@ pub struct Fake {
 
 impl Fake {
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (answer, log) = (Arc::new(answer), Arc::clone(&seen));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
-                std::thread::spawn(move || serve(stream.unwrap(), &*answer, &log));
+                std::thread::spawn(move || serve(stream.expect("a connection"), &*answer, &log));
             }
         });
         Self { address, seen }
@@ -105,7 +105,7 @@ impl Fake {
 
     /// What it was asked, in the order of arrival.
     pub fn seen(&self) -> Vec<Request> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().expect("the log").clone()
     }
 
     /// Methods and paths of the same.
@@ -138,7 +138,7 @@ fn serve(
         headers.push((name.to_lowercase(), value.trim().to_owned()));
     }
     let length = headers.iter().find(|(name, _)| name == "content-length");
-    let length = length.map_or(0, |(_, value)| value.parse().unwrap());
+    let length = length.map_or(0, |(_, value)| value.parse().expect("a length"));
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let request = Request {
@@ -147,7 +147,7 @@ fn serve(
         headers,
         body,
     };
-    log.lock().unwrap().push(request.clone());
+    log.lock().expect("the log").push(request.clone());
     let reply = answer(&request);
     let mut text = format!(
         "HTTP/1.1 {} Whatever\r\nConnection: close\r\n",
