@@ -362,6 +362,10 @@ fn header_name(text: &str) -> Result<(), String> {
     if text.is_empty() || !text.chars().all(is_token) {
         return Err("must be the name of a header".to_owned());
     }
+    let lower = text.to_ascii_lowercase();
+    if ["content-length", "transfer-encoding", "connection", "upgrade"].contains(&lower.as_str()) {
+        return Err("says how long an answer is, or how it is sent, and cannot be set".to_owned());
+    }
     Ok(())
 }
 

@@ -261,7 +261,7 @@ catalog:
 tags:
   maxtags: 1000  # default
 imgsync:
-  trustedproxies: ["127.0.0.0/8", "::1"]  # default
+  trustedproxies: [127.0.0.0/8, ::1]  # default
   limits:
     connections: 512  # default
     openuploads: 1000  # default
@@ -582,6 +582,10 @@ fn values_that_are_wrong_name_their_key() {
         (
             "headers: {X: [\"a\\r\\nSet-Cookie: b\"]}",
             "http.headers.X: must be plain ASCII",
+        ),
+        (
+            "headers: {Content-Length: ['0']}",
+            "http.headers.Content-Length: says how long an answer is",
         ),
         ("headers: {X: {y: z}}", "http.headers.X: must be a list"),
     ] {

@@ -3,7 +3,7 @@
 use hyper::header::LINK;
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::Page;
-use imgsync_oci::{Endpoint, Repository};
+use imgsync_oci::{Code, Endpoint, Repository};
 use serde_json::json;
 
 use super::body::Body;
@@ -11,12 +11,17 @@ use super::failure::Failure;
 use super::reply::{self, value};
 use super::{App, attempt};
 
+/// How many repositories a page has where neither client nor operator says.
+const DEFAULT_REPOSITORIES: u64 = 1000;
+
 /// `GET /v2/<name>/tags/list`
 pub(super) async fn tags(
     app: &App,
     repository: Repository,
     page: Page,
+    max: u64,
 ) -> Result<Response<Body>, Failure> {
+    bound(&page, max)?;
     let (registry, of) = (app.registry.clone(), repository.clone());
     let listed = attempt(move || registry.tags(&of, &page)).await?;
     let body = json!({ "name": repository.as_str(), "tags": listed.names });
@@ -27,7 +32,15 @@ pub(super) async fn tags(
 }
 
 /// `GET /v2/_catalog`
-pub(super) async fn catalog(app: &App, page: Page) -> Result<Response<Body>, Failure> {
+pub(super) async fn catalog(
+    app: &App,
+    mut page: Page,
+    max: u64,
+) -> Result<Response<Body>, Failure> {
+    bound(&page, max)?;
+    if max < DEFAULT_REPOSITORIES {
+        page.limit = page.limit.or(usize::try_from(max).ok());
+    }
     let registry = app.registry.clone();
     let listed = attempt(move || registry.repositories(&page)).await?;
     let body = json!({ "repositories": listed.names });
@@ -35,6 +48,17 @@ pub(super) async fn catalog(app: &App, page: Page) -> Result<Response<Body>, Fai
         &body,
         listed.next.map(|page| Endpoint::Catalog { page }),
     ))
+}
+
+/// Nobody gets more names at once than the operator allows.
+fn bound(page: &Page, max: u64) -> Result<(), Failure> {
+    match page.limit {
+        Some(limit) if limit as u64 > max => Err(Failure::new(
+            Code::PaginationNumberInvalid,
+            json!({ "n": limit }),
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn answer(body: &serde_json::Value, next: Option<Endpoint>) -> Response<Body> {

@@ -108,7 +108,13 @@ pub(crate) async fn serve(
     let origin = Arc::new(Origin::of(&parts, connection, Reach::from(&*config)));
     let is_head = parts.method == Method::HEAD;
     let only_reads = is_head || parts.method == Method::GET;
-    let answering = answer(Arc::clone(&app), config, Arc::clone(&origin), parts, body);
+    let answering = answer(
+        Arc::clone(&app),
+        Arc::clone(&config),
+        Arc::clone(&origin),
+        parts,
+        body,
+    );
     let mut response = match only_reads {
         true => answering.await,
         // What has arrived is to be kept also when the connection, and this future, are gone.
@@ -122,7 +128,7 @@ pub(crate) async fn serve(
     if is_head {
         response = reply::without_body(response);
     }
-    Ok(line.attach(reply::with_version(response)))
+    Ok(line.attach(reply::complete(response, &config.http.headers)))
 }
 
 async fn answer(
@@ -132,23 +138,34 @@ async fn answer(
     parts: Parts,
     body: Incoming,
 ) -> Response<Body> {
-    let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
-    if uri.path() == "/" && matches!(*method, Method::GET | Method::HEAD) {
+    let (method, headers) = (&parts.method, &parts.headers);
+    let path = below(&config.http.prefix, parts.uri.path());
+    if path == "/" && matches!(*method, Method::GET | Method::HEAD) {
         return reply::empty(StatusCode::OK);
     }
-    let (endpoint, caller) = match admit(&app, &config, &origin, &parts).await {
+    let (endpoint, caller) = match admit(&app, &config, &origin, &parts, path).await {
         Ok(admitted) => admitted,
         Err(failure) => {
             receive::decline(headers, body);
             return failure.into_response();
         }
     };
-    let result = operate(&app, &caller, endpoint, headers, body).await;
+    let result = operate(&app, &config, &caller, endpoint, headers, body).await;
     let mut response = result.unwrap_or_else(Failure::into_response);
     if let Some(user) = caller.user() {
         response.extensions_mut().insert(user.clone());
     }
     response
+}
+
+/// The part of a path that stands below the prefix under which this server is told to be; of any
+/// other path nothing, which is no operation.
+fn below<'a>(prefix: &str, path: &'a str) -> &'a str {
+    match path.strip_prefix(prefix) {
+        Some("") => "/",
+        Some(rest) if rest.starts_with('/') => rest,
+        Some(_) | None => "",
+    }
 }
 
 /// What a request asks for, and who asks, once it is clear that they may.
@@ -157,8 +174,9 @@ async fn admit(
     config: &Config,
     origin: &Arc<Origin>,
     parts: &Parts,
+    path: &str,
 ) -> Result<(Endpoint, Caller), Failure> {
-    let endpoint = Endpoint::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
+    let endpoint = Endpoint::parse(&parts.method, path, parts.uri.query())?;
     let caller = login::admit(app, &endpoint, &parts.headers, origin).await?;
     Rules::from(config).check(&endpoint)?;
     uploads::check_owner(app, &caller, &endpoint).await?;
@@ -167,6 +185,7 @@ async fn admit(
 
 async fn operate(
     app: &App,
+    config: &Config,
     caller: &Caller,
     endpoint: Endpoint,
     headers: &HeaderMap,
@@ -174,8 +193,10 @@ async fn operate(
 ) -> Result<Response<Body>, Failure> {
     match endpoint {
         Endpoint::Check => Ok(reply::check()),
-        Endpoint::Catalog { page } => lists::catalog(app, page).await,
-        Endpoint::ListTags { repository, page } => lists::tags(app, repository, page).await,
+        Endpoint::Catalog { page } => lists::catalog(app, page, config.catalog_max_entries).await,
+        Endpoint::ListTags { repository, page } => {
+            lists::tags(app, repository, page, config.tags_max).await
+        }
         Endpoint::GetManifest {
             repository,
             reference,
@@ -203,9 +224,7 @@ async fn operate(
             blobs::get(app, repository, digest, headers).await
         }
         Endpoint::HeadBlob { repository, digest } => blobs::head(app, repository, digest).await,
-        Endpoint::DeleteBlob { repository, digest } => {
-            blobs::delete(app, repository, digest).await
-        }
+        Endpoint::DeleteBlob { repository, digest } => blobs::delete(app, repository, digest).await,
         Endpoint::StartUpload {
             repository,
             mount,

@@ -66,9 +66,24 @@ pub(super) fn without_body(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, full(""))
 }
 
-/// What every answer carries.
-pub(super) fn with_version(mut response: Response<Body>) -> Response<Body> {
+/// What every answer carries: the API's version, and what the operator wants. What the answer says
+/// itself counts more.
+pub(super) fn complete(
+    mut response: Response<Body>,
+    wanted: &[(String, Vec<String>)],
+) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    for (name, values) in wanted {
+        // The configuration was read with these very rules.
+        let Ok(name) = HeaderName::try_from(name.as_str()) else {
+            continue;
+        };
+        if !headers.contains_key(&name) {
+            for text in values {
+                headers.append(name.clone(), value(text));
+            }
+        }
+    }
     response
 }

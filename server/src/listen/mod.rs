@@ -2,6 +2,7 @@
 
 mod bind;
 mod connection;
+mod debug;
 mod error;
 mod tls;
 
@@ -21,7 +22,7 @@ pub use self::tls::Error as TlsError;
 use self::bind::{Listener, Stream};
 use self::tls::Tls;
 use crate::auth::Auth;
-use crate::config::Config;
+use crate::config::{Bind, Config};
 use crate::http::{App, Connection};
 use crate::registry::Registry;
 
@@ -74,6 +75,14 @@ pub async fn run(
     let listener = Listener::bind(&config.http.bind).await?;
     let url = listener.url(served.tls.is_some());
     warn(&url, &listener, &served);
+    let health = match config.http.debug.clone() {
+        Some(address) => {
+            let listener = Listener::bind(&Bind::Tcp(address)).await?;
+            tracing::info!("health is told at {}/debug/health", listener.url(false));
+            Some(tokio::spawn(debug::serve(listener)))
+        }
+        None => None,
+    };
     listening(&url);
     let app = App::new(
         registry,
@@ -82,7 +91,9 @@ pub async fn run(
     );
     let reloading = tokio::spawn(reload(configs, Arc::clone(&served)));
     accept(listener, app, served, shutdown).await;
-    reloading.abort();
+    for task in health.iter().chain([&reloading]) {
+        task.abort();
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use super::error::{Error, Result};
 use crate::store::{Key, List};
 
 /// At most so many repositories in one answer, as in the stock registry.
-const MAX_REPOSITORIES: usize = 1000;
+const REPOSITORIES: usize = 1000;
 
 /// One page of a list, in the order of the names' bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,9 +38,9 @@ impl Registry {
         })
     }
 
-    /// The repositories, at most 1,000 a page.
+    /// The repositories, 1,000 a page where nobody says how many.
     pub(crate) fn repositories(&self, page: &Page) -> Result<Names> {
-        let limit = page.limit.unwrap_or(MAX_REPOSITORIES).min(MAX_REPOSITORIES);
+        let limit = page.limit.unwrap_or(REPOSITORIES);
         self.page(List::Repositories, page, limit, |name| {
             Ok(name.parse::<Repository>().is_ok())
         })
