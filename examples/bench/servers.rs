@@ -1,0 +1,117 @@
+//! The programs that are measured.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A running server over a folder of its own; both go with it.
+pub(super) struct Server {
+    name: &'static str,
+    program: PathBuf,
+    process: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// imgsync-server, from beside this program's folder.
+    pub(super) fn ours() -> Self {
+        let here = std::env::current_exe().expect("a path");
+        let program = here
+            .ancestors()
+            .nth(2)
+            .expect("a folder")
+            .join("imgsync-server");
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut process = Command::new(&program)
+            .args(["serve", "--addr", "127.0.0.1:0", "--root"])
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program:?}: {error}; build it with --release"));
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("its output");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let address = line.rsplit("http://").next().unwrap_or_default().trim();
+        let address = address.parse().expect("an address");
+        Self {
+            name: "imgsync-server",
+            program,
+            process,
+            address,
+            _folder: folder,
+        }
+    }
+
+    /// Debian's docker-registry; `None` where it is not installed.
+    pub(super) fn stock() -> Option<Self> {
+        let program = Path::new("/usr/bin/docker-registry");
+        if !program.exists() {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        // It cannot say which port it took.
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("an address");
+        drop(free);
+        let config = folder.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {:?}}}, cache: {{blobdescriptor: inmemory}}}}\n\
+             http: {{addr: '{address}', secret: bench}}\n",
+            folder.path().join("data")
+        );
+        std::fs::write(&config, text).expect("a config");
+        let process = Command::new(program)
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("to start");
+        while std::net::TcpStream::connect(address).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Self {
+            name: "docker-registry",
+            program: program.to_owned(),
+            process,
+            address,
+            _folder: folder,
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.name
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The size of the program's file in bytes.
+    pub(super) fn program_bytes(&self) -> u64 {
+        std::fs::metadata(&self.program).expect("a program").len()
+    }
+
+    /// The resident memory in bytes.
+    pub(super) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|text| text.parse::<u64>().ok())
+            .expect("a number")
+            * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
