@@ -9,7 +9,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-use imgsync_oci::endpoint::Page;
 use imgsync_oci::referrers::{self, Referrer};
 use imgsync_oci::{Digest, Reference, Repository};
 
@@ -24,8 +23,6 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 const FORMAT: &str = "imgsync-examined-1";
 /// A line has at most 136 bytes: this is nearly two million manifests.
 const MAX_EXAMINED_BYTES: usize = 256 * 1024 * 1024;
-/// How many repositories are listed at a time.
-const BATCH: usize = 200;
 
 /// The repositories whose hints are right since this server runs.
 #[derive(Default)]
@@ -95,28 +92,9 @@ impl Registry {
         }
     }
 
-    /// Reconciles all repositories, so that nobody has to wait for it later; until `stop` says so.
-    pub(crate) fn reconcile_all(&self, stop: &dyn Fn() -> bool) -> Result<()> {
-        let mut page = Page::default();
-        loop {
-            page.limit = Some(BATCH);
-            let names = self.repositories(&page)?;
-            for repository in names.names.iter().filter_map(|name| name.parse().ok()) {
-                if stop() {
-                    return Ok(());
-                }
-                self.reconcile(&repository)?;
-            }
-            match names.next {
-                Some(next) => page = next,
-                None => return Ok(()),
-            }
-        }
-    }
-
     /// Makes a repository's hints right, once while this server runs: reads the manifests that are
     /// new, and forgets those that have vanished.
-    fn reconcile(&self, repository: &Repository) -> Result<()> {
+    pub(super) fn reconcile(&self, repository: &Repository) -> Result<()> {
         if self.reconciled.has(repository) {
             return Ok(());
         }

@@ -133,6 +133,10 @@ impl Work {
     }
 
     fn repository(&self, repository: &Repository) -> Result<ControlFlow<()>> {
+        // So that nobody has to wait for it later; who comes sooner does it for himself.
+        if let Err(error) = self.registry.reconcile(repository) {
+            tracing::warn!(%repository, %error, "the referrers were not looked at");
+        }
         let mut flow = ControlFlow::Continue(());
         for links in [Links::Layers, Links::Revisions] {
             let mut visit = |digest: Digest| {
