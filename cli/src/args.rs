@@ -54,6 +54,15 @@ pub struct Push {
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
 
+    /// Print what would be done, layer by layer, and change nothing anywhere
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not believe what other images at the registry say of their layers; mends an image that
+    /// was put together from a wrong one
+    #[arg(long)]
+    pub no_reuse: bool,
+
     /// How many blobs to send at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,

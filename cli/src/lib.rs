@@ -8,6 +8,7 @@ pub mod commands;
 pub mod compress;
 pub mod credentials;
 pub mod exit;
+pub mod facts;
 pub mod plan;
 pub mod report;
 pub mod settings;

@@ -2,50 +2,148 @@
 
 use std::collections::HashSet;
 
-use imgsync_oci::{Descriptor, Digest};
+use imgsync_oci::{Descriptor, Digest, Repository, Tag};
 
 /// What is known of a layer before a byte of it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
-    /// The layer's name: its diffID, or the digest of a blob that others packed.
+    /// The digest of its bytes as the source has them: the diffID of a raw layer, the digest of a
+    /// blob that others packed.
     pub layer: Digest,
+    /// The size of those bytes, where the source tells.
+    pub size: Option<u64>,
     /// The blob that it is, or becomes, as far as anybody says.
-    pub blob: Option<Descriptor>,
+    pub candidate: Option<Candidate>,
+}
+
+/// A blob that a layer may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The blob.
+    pub blob: Descriptor,
+    /// Who says so.
+    pub why: Why,
+}
+
+/// How it is known which blob a layer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The image says so itself: the layer came packed.
+    Itself,
+    /// The manifest that the target's tag names is one of this very image.
+    SameImage,
+    /// The registry computed it from the bytes that it holds.
+    Registry,
+    /// The registry computed it, for a blob of this other repository, which is linked for the
+    /// asking.
+    Elsewhere(Repository),
+    /// Another image in the target's repository, under this tag, claims so.
+    Claim(Tag),
+    /// An earlier push of this user found out.
+    Cache,
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Itself => f.write_str("the image names the blob"),
+            Self::SameImage => f.write_str("the tag names this very image"),
+            Self::Registry => f.write_str("the registry knows the layer"),
+            Self::Elsewhere(repository) => write!(f, "linked from {repository}"),
+            Self::Claim(tag) => write!(f, "the image tagged {tag} has it"),
+            Self::Cache => f.write_str("pushed before from here"),
+        }
+    }
 }
 
 /// What happens to a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The target holds it, as this blob.
-    Have(Descriptor),
+    Have(Candidate),
     /// It has to be read. Its bytes may still prove to be at the target already.
-    Send,
+    Send {
+        /// How many bytes are to be read, where the source tells.
+        read: Option<u64>,
+        /// How many bytes are to be sent, where that is known before they are packed.
+        send: Option<u64>,
+    },
+    /// The same layer as an earlier one of this image.
+    Again,
 }
 
 /// What happens to the layers of an image, lowest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// One step a layer.
-    pub steps: Vec<Step>,
+    /// One step a layer, with its digest at the source.
+    pub steps: Vec<(Digest, Step)>,
+}
+
+/// The bytes that a plan comes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Bytes to read, where the source told sizes.
+    pub read: u64,
+    /// Layers to read whose size the source does not tell.
+    pub untold: usize,
+    /// Bytes to send, as far as known before packing.
+    pub send: u64,
+    /// Layers whose size on the line is known only once they are packed.
+    pub unpacked: usize,
+    /// Bytes that need not be sent.
+    pub saved: u64,
 }
 
 impl Plan {
     /// Decides, given which blobs the target confirmed that it holds.
-    pub fn new(facts: &[Fact], held: &HashSet<Digest>) -> Self {
-        let decide = |fact: &Fact| match &fact.blob {
-            Some(blob) if held.contains(&blob.digest) || blob.is_foreign() => {
-                Step::Have(blob.clone())
-            }
-            Some(_) | None => Step::Send,
+    pub fn new(facts: Vec<Fact>, held: &HashSet<Digest>) -> Self {
+        let mut seen = HashSet::new();
+        let mut decide = |fact: Fact| {
+            let known = fact.candidate.as_ref();
+            let is_held = known
+                .is_some_and(|known| held.contains(&known.blob.digest) || known.blob.is_foreign());
+            let step = match fact.candidate {
+                Some(candidate) if is_held => Step::Have(candidate),
+                Some(_) | None if !seen.insert(fact.layer.clone()) => Step::Again,
+                candidate => Step::Send {
+                    read: fact.size,
+                    send: candidate.map(|candidate| candidate.blob.size),
+                },
+            };
+            (fact.layer, step)
         };
         Self {
-            steps: facts.iter().map(decide).collect(),
+            steps: facts.into_iter().map(&mut decide).collect(),
         }
     }
 
     /// Whether no layer has to be read.
     pub fn is_complete(&self) -> bool {
-        self.steps.iter().all(|step| matches!(step, Step::Have(_)))
+        let mut steps = self.steps.iter();
+        steps.all(|(_, step)| matches!(step, Step::Have(_)))
+    }
+
+    /// The bytes it comes to; a blob that stands there twice counts once.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        let mut once = HashSet::new();
+        for (_, step) in &self.steps {
+            match step {
+                Step::Have(candidate) => {
+                    if once.insert(&candidate.blob.digest) && !candidate.blob.is_foreign() {
+                        sums.saved += candidate.blob.size;
+                    }
+                }
+                Step::Send { read, send } => {
+                    sums.read += read.unwrap_or_default();
+                    sums.untold += usize::from(read.is_none());
+                    sums.send += send.unwrap_or_default();
+                    sums.unpacked += usize::from(send.is_none());
+                }
+                Step::Again => {}
+            }
+        }
+        sums
     }
 }
 
@@ -53,23 +151,47 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn fact(name: &str, known: bool) -> Fact {
-        let layer = Digest::of(name.as_bytes());
-        let blob = known.then(|| {
-            let digest = Digest::of(format!("{name}, packed").as_bytes());
-            Descriptor::new(imgsync_oci::media::DOCKER_LAYER_GZIP, digest, 1)
-        });
-        Fact { layer, blob }
+    fn fact(name: &str, why: Option<Why>) -> Fact {
+        let digest = Digest::of(format!("{name}, packed").as_bytes());
+        let blob = Descriptor::new(imgsync_oci::media::DOCKER_LAYER_GZIP, digest, 10);
+        Fact {
+            layer: Digest::of(name.as_bytes()),
+            size: Some(100),
+            candidate: why.map(|why| Candidate { blob, why }),
+        }
     }
 
     #[test]
     fn only_what_the_target_confirmed_is_left_out() {
-        let facts = [fact("a", true), fact("b", true), fact("c", false)];
-        let first = facts[0].blob.clone().unwrap();
-        let held = HashSet::from([first.digest.clone()]);
-        let plan = Plan::new(&facts, &held);
-        assert_eq!(plan.steps, [Step::Have(first), Step::Send, Step::Send]);
+        let facts = vec![
+            fact("a", Some(Why::Cache)),
+            fact("b", Some(Why::SameImage)),
+            fact("c", None),
+            fact("c", None),
+        ];
+        let first = facts[0].candidate.clone().unwrap();
+        let held = HashSet::from([first.blob.digest.clone()]);
+        let plan = Plan::new(facts.clone(), &held);
+        let (read, send) = (Some(100), Some(10));
+        let steps: Vec<Step> = plan.steps.iter().map(|(_, step)| step.clone()).collect();
+        assert_eq!(
+            steps,
+            [
+                Step::Have(first),
+                Step::Send { read, send },
+                Step::Send { read, send: None },
+                Step::Again,
+            ]
+        );
         assert!(!plan.is_complete());
-        assert!(Plan::new(&facts[..1], &held).is_complete());
+        let sums = Sums {
+            read: 200,
+            untold: 0,
+            send: 10,
+            unpacked: 1,
+            saved: 10,
+        };
+        assert_eq!(plan.sums(), sums);
+        assert!(Plan::new(facts[..1].to_vec(), &held).is_complete());
     }
 }

@@ -25,6 +25,10 @@ pub struct Push {
     pub tags: Vec<Tag>,
     /// How the registry is reached, and as whom.
     pub access: Access,
+    /// Whether to tell only what would be done.
+    pub is_dry: bool,
+    /// Whether what other images at the target say of their layers counts.
+    pub reuse: bool,
     /// How many blobs are sent at a time.
     pub jobs: usize,
     /// How many threads compress.
@@ -86,6 +90,8 @@ impl Push {
             tags: tags.map_err(|error| usage(&error))?,
             access: Access::parse(&args.access)?,
             remote,
+            is_dry: args.dry_run,
+            reuse: !args.no_reuse,
             jobs: usize::from(args.jobs),
             threads: threads.min(MOST_THREADS),
             chunk: size(&args.chunk_size)

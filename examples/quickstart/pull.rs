@@ -10,7 +10,7 @@ use imgsync_oci::{Descriptor, Digest, Hasher, Manifest, Reference, Registry, Rep
 use crate::Failed;
 
 /// A line about what was pulled.
-pub fn verified(registry: &str, repository: &str, tag: &str) -> Result<String, Failed> {
+pub(crate) fn verified(registry: &str, repository: &str, tag: &str) -> Result<String, Failed> {
     let registry: Registry = registry.parse()?;
     let repository: Repository = repository.parse()?;
     let reference: Reference = tag.parse()?;

@@ -12,7 +12,7 @@ use crate::Failed;
 const MIB: usize = 1024 * 1024;
 
 /// Writes version `version` of the sample to `path`.
-pub fn write(path: &Path, version: u64) -> Result<(), Failed> {
+pub(crate) fn write(path: &Path, version: u64) -> Result<(), Failed> {
     let layers = [
         layer("usr/lib/system", &content(1, 12 * MIB))?,
         layer("usr/lib/runtime", &content(2, 6 * MIB))?,

@@ -14,7 +14,7 @@ struct Versions {
     made: Option<String>,
 }
 
-pub fn run(image: Option<String>) -> Result<(), Failed> {
+pub(crate) fn run(image: Option<String>) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let server = Server::start(&folder.path().join("registry"))?;
     println!("imgsync-server listens on {}\n", server.address);

@@ -31,6 +31,11 @@ fn perform(command: Command) -> Result<(), Failure> {
     match command {
         Command::Push(args) => {
             let settings = settings::Push::parse(&args)?;
+            if settings.is_dry {
+                let lines = in_runtime(push::preview(&settings, &report))?;
+                lines.into_iter().for_each(print);
+                return Ok(());
+            }
             let outcome = in_runtime(push::push(&settings, &report))?;
             print(report::outcome(&outcome));
         }

@@ -2,6 +2,7 @@
 
 mod graph;
 mod in_store;
+mod preview;
 mod single;
 
 use std::sync::Arc;
@@ -29,6 +30,10 @@ struct Pushed {
 struct Push {
     means: Means,
     target: Target,
+    /// Whether nothing may change anywhere.
+    is_dry: bool,
+    /// Whether what other images at the target say of their layers counts.
+    reuse: bool,
 }
 
 /// Brings an image to its remote. When this yields, the manifest is there and everything it names.
@@ -40,6 +45,41 @@ pub(super) async fn push(
     report: &Arc<dyn Report>,
 ) -> Result<Outcome, Failure> {
     let began = Instant::now();
+    let (push, found) = prepare(settings, report).await?;
+    let pushed = match found {
+        Found::Here { image, blobs } => push.image(&image, &blobs).await?,
+        Found::Daemon(found) => match found.image() {
+            Some(image) => push.unpacked(&found, &image).await?,
+            None => push.in_store(&found).await?,
+        },
+    };
+    push.further_tags(&pushed.digest, &settings.tags).await?;
+    let sent = push.means.line.sent();
+    Ok(Outcome {
+        image: format!("{}@{}", push.target, pushed.digest),
+        sent,
+        saved: pushed.blobs.saturating_sub(sent),
+        took: began.elapsed(),
+    })
+}
+
+/// What a push would do, a line each. Changes nothing anywhere.
+///
+/// # Errors
+/// See [`Kind`].
+pub(super) async fn preview(
+    settings: &settings::Push,
+    report: &Arc<dyn Report>,
+) -> Result<Vec<String>, Failure> {
+    let (push, found) = prepare(settings, report).await?;
+    push.preview(&found).await
+}
+
+/// Finds the image, and the way to its target.
+async fn prepare(
+    settings: &settings::Push,
+    report: &Arc<dyn Report>,
+) -> Result<(Push, Found), Failure> {
     let spool = spool(settings)?;
     let found = source::find(&settings.image, &spool, Box::new(|_| false)).await?;
     let name = match &found {
@@ -71,22 +111,10 @@ pub(super) async fn push(
             report: Arc::clone(report),
         },
         target,
+        is_dry: settings.is_dry,
+        reuse: settings.reuse,
     };
-    let pushed = match found {
-        Found::Here { image, blobs } => push.image(&image, &blobs).await?,
-        Found::Daemon(found) => match found.image() {
-            Some(image) => push.unpacked(&found, &image).await?,
-            None => push.in_store(&found).await?,
-        },
-    };
-    push.further_tags(&pushed.digest, &settings.tags).await?;
-    let sent = push.means.line.sent();
-    Ok(Outcome {
-        image: format!("{}@{}", push.target, pushed.digest),
-        sent,
-        saved: pushed.blobs.saturating_sub(sent),
-        took: began.elapsed(),
-    })
+    Ok((push, found))
 }
 
 impl Push {

@@ -2,26 +2,17 @@
 
 use std::collections::HashSet;
 
-use imgsync_oci::{Descriptor, Digest, Manifest, media};
+use imgsync_oci::{Descriptor, Digest, media};
 
 use super::{Push, Pushed};
-use crate::ask::{self, Held};
-use crate::cache::{self, Known};
+use crate::ask::Held;
+use crate::cache::Known;
 use crate::exit::{Failure, Kind};
-use crate::plan::{Fact, Plan, Step};
+use crate::facts::{self, Facts, Question, same_image};
+use crate::plan::Step;
+use crate::report;
 use crate::source::{self, Blobs, Layer, Origin, Single, daemon};
 use crate::transfer::{Item, Parcel, ship};
-use crate::{compress, report};
-
-/// What the target and this user's earlier runs say of an image.
-pub(super) struct Facts {
-    /// What the tag names now.
-    tagged: Option<Held>,
-    /// What happens to the layers.
-    plan: Plan,
-    /// The size of the config in bytes, if the target holds it.
-    config: Option<u64>,
-}
 
 impl Push {
     /// An image that a daemon keeps unpacked: exported only if something is missing.
@@ -37,12 +28,10 @@ impl Push {
         if facts.is_complete() {
             return self.single(single, facts, &Blobs::default()).await;
         }
-        let unneeded: HashSet<Digest> = single
-            .layers
-            .iter()
-            .zip(&facts.plan.steps)
+        let steps = facts.plan.steps.iter();
+        let unneeded: HashSet<Digest> = steps
             .filter(|(_, step)| matches!(step, Step::Have(_)))
-            .map(|(layer, _)| layer.stored().clone())
+            .map(|(layer, _)| layer.clone())
             .collect();
         self.means.report.note("exporting from the daemon");
         let unneeded = Box::new(move |digest: &Digest| unneeded.contains(digest));
@@ -56,44 +45,15 @@ impl Push {
     /// Asks the target about an image, and plans.
     pub(super) async fn single_facts(&self, single: &Single) -> Result<Facts, Failure> {
         let line = &self.means.line;
-        let (client, repository) = (&line.client, &line.repository);
-        let tagged = ask::manifest(client, repository, &self.tag()).await?;
-        let facts = self.layer_facts(single, tagged.as_ref());
-        let blobs = facts.iter().filter_map(|fact| fact.blob.as_ref());
-        let (held, config) = tokio::try_join!(
-            ask::held(client, repository, blobs.filter(|blob| !blob.is_foreign())),
-            async { Ok(client.head_blob(repository, &single.config.digest).await?) },
-        )?;
-        let config = config.filter(|size| match &single.config.bytes {
-            Some(bytes) => bytes.len() as u64 == *size,
-            None => *size > 0,
-        });
-        Ok(Facts {
-            tagged,
-            plan: Plan::new(&facts, &held),
-            config,
-        })
-    }
-
-    /// Which blob every layer is, or becomes: by the image's own word, by the manifest that the
-    /// tag names if it is one of this very image, or by what an earlier run found out.
-    fn layer_facts(&self, single: &Single, tagged: Option<&Held>) -> Vec<Fact> {
-        let tagged = tagged.and_then(|held| same_image(single, held));
-        let folder = &self.means.folders.cache;
-        let layers = single.layers.iter().enumerate();
-        let blob = |(position, layer): (usize, &Layer)| match layer {
-            Layer::Ready { descriptor, .. } => Some(descriptor.clone()),
-            Layer::Raw { diff_id, .. } => match tagged {
-                Some(layers) => Some(layers[position].clone()),
-                None => cache::lookup(folder, compress::FORMAT, diff_id).map(packed),
-            },
+        let question = Question {
+            client: &line.client,
+            repository: &line.repository,
+            tag: &self.target.tag,
+            mount: !self.is_dry,
+            reuse: self.reuse,
+            cache: &self.means.folders.cache,
         };
-        layers
-            .map(|(position, layer)| Fact {
-                layer: layer.stored().clone(),
-                blob: blob((position, layer)),
-            })
-            .collect()
+        facts::gather(&question, single).await
     }
 
     /// Sends what the plan says, then the manifest.
@@ -104,21 +64,18 @@ impl Push {
         blobs: &Blobs,
     ) -> Result<Pushed, Failure> {
         let mut parcels = Vec::new();
-        let mut taken = HashSet::new();
         let of = single.layers.len();
-        for (position, (layer, step)) in single.layers.iter().zip(&facts.plan.steps).enumerate() {
+        let layers = single.layers.iter().zip(&facts.plan.steps);
+        for (position, (layer, (_, step))) in layers.enumerate() {
             let label = format!("layer {}/{of}", position + 1);
             match step {
-                Step::Have(blob) => {
-                    let size = report::bytes(blob.size);
-                    self.means
-                        .report
-                        .note(&format!("{label}: already there ({size})"));
+                Step::Have(held) => {
+                    let (size, why) = (report::bytes(held.blob.size), &held.why);
+                    let text = format!("{label}: already there ({size}; {why})");
+                    self.means.report.note(&text);
                 }
-                Step::Send if taken.insert(layer.stored()) => {
-                    parcels.push(parcel(layer, blobs, label)?);
-                }
-                Step::Send => {}
+                Step::Send { .. } => parcels.push(parcel(layer, blobs, label)?),
+                Step::Again => {}
             }
         }
         if facts.config.is_none() {
@@ -134,10 +91,12 @@ impl Push {
             .layers
             .iter()
             .zip(&facts.plan.steps)
-            .map(|(layer, step)| match (step, layer) {
-                (Step::Have(blob), _) => Ok(blob.clone()),
-                (Step::Send, Layer::Ready { descriptor, .. }) => Ok(descriptor.clone()),
-                (Step::Send, Layer::Raw { diff_id, .. }) => became
+            .map(|(layer, (_, step))| match (step, layer) {
+                (Step::Have(held), _) => Ok(held.blob.clone()),
+                (Step::Send { .. } | Step::Again, Layer::Ready { descriptor, .. }) => {
+                    Ok(descriptor.clone())
+                }
+                (Step::Send { .. } | Step::Again, Layer::Raw { diff_id, .. }) => became
                     .get(diff_id)
                     .map(|known| packed(known.clone()))
                     .ok_or_else(|| lacking("a layer")),
@@ -163,22 +122,6 @@ impl Push {
         };
         Ok(Pushed { digest, blobs })
     }
-}
-
-impl Facts {
-    /// Whether nothing has to be read.
-    fn is_complete(&self) -> bool {
-        self.plan.is_complete() && self.config.is_some()
-    }
-}
-
-/// The layers of a manifest of this very image, one for each of the image's.
-fn same_image<'a>(single: &Single, held: &'a Held) -> Option<&'a [Descriptor]> {
-    let Manifest::Image { config, layers, .. } = &held.manifest else {
-        return None;
-    };
-    let pairs = config.digest == single.config.digest && layers.len() == single.layers.len();
-    pairs.then_some(layers)
 }
 
 /// Whether the manifest at the target is as good as the one that would be put.
