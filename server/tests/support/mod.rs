@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use imgsync_oci::{Digest, Fault, fault, media};
 use reqwest::{Client, Response, StatusCode};
@@ -12,6 +13,10 @@ use reqwest::{Client, Response, StatusCode};
 pub(crate) struct Server {
     process: Child,
     root: PathBuf,
+    variables: Vec<(String, String)>,
+    log: tempfile::NamedTempFile,
+    /// `http` or `https`
+    pub(crate) scheme: String,
     /// `127.0.0.1:port`
     pub(crate) address: String,
 }
@@ -19,32 +24,77 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a folder and waits until it listens.
     pub(crate) fn start(root: &Path) -> Self {
-        let mut process = command(root).spawn().unwrap();
+        Self::start_with(root, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_with(root: &Path, variables: &[(&str, &str)]) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut process = command(root)
+            .envs(variables.iter().copied())
+            .stderr(log.reopen().unwrap())
+            .spawn()
+            .unwrap();
         let stdout = process.stdout.take().unwrap();
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("imgsync-server listening on http://");
-        let address = address.unwrap_or_else(|| panic!("not a listening line: {line:?}"));
+        let url = line.strip_prefix("imgsync-server listening on ");
+        let url = url.and_then(|url| url.trim().split_once("://"));
+        let (scheme, address) = url.unwrap_or_else(|| {
+            let said = std::fs::read_to_string(log.path()).unwrap();
+            panic!("not a listening line: {line:?}\n{said}")
+        });
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self {
             process,
             root: root.to_owned(),
-            address: address.trim().to_owned(),
+            variables: variables.iter().map(own).collect(),
+            log,
+            scheme: scheme.to_owned(),
+            address: address.to_owned(),
         }
+    }
+
+    /// All that it logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    /// Waits until it has logged something.
+    pub(crate) fn wait_for_log(&self, what: &str) {
+        let began = Instant::now();
+        while !self.log().contains(what) {
+            assert!(
+                began.elapsed().as_secs() < 60,
+                "no {what:?} in {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
     }
 
     /// Ends the server without any warning, and starts another on the same folder.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        *self = Self::start(&self.root.clone());
+        let variables = self.variables.clone();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        *self = Self::start_with(&self.root.clone(), &variables);
     }
 
     /// Asks the server to end.
     pub(crate) fn terminate(&mut self) {
-        let kill = Command::new("kill")
-            .arg(self.process.id().to_string())
-            .status();
-        assert!(kill.unwrap().success());
+        self.signal("TERM");
     }
 
     /// Waits for its end.
@@ -55,7 +105,7 @@ impl Server {
     /// The address of a path, or of a `Location`, which must be relative.
     pub(crate) fn url(&self, path: &str) -> String {
         assert!(path.starts_with('/'), "not relative: {path}");
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Opens an upload session; yields its `Location`.
