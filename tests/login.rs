@@ -228,6 +228,50 @@ fn a_password_that_is_typed_counts_more_than_one_that_is_kept() {
 }
 
 #[test]
+fn what_docker_and_podman_keep_is_found_where_they_keep_it() {
+    if !present(&["docker-registry"]) {
+        return;
+    }
+    let mut laptop = Laptop::new();
+    let registry = with_login(&laptop.scratch, "");
+    let host = registry.address().to_string();
+    let remote = format!("{host}/team/app:v1");
+    // YWxpY2U6c2VjcmV0 is alice:secret
+    let entry = json!({"auth": "YWxpY2U6c2VjcmV0"});
+    let of = |key: &str| json!({"auths": {key: entry.clone()}}).to_string();
+    let below = |folder: &str| laptop.scratch.folder(folder).to_str().unwrap().to_owned();
+    let (docker, session, config) = (below("docker"), below("session"), below("config"));
+    let registries = format!("{host}/team");
+    for (variable, value, file, key) in [
+        ("DOCKER_CONFIG", &docker, "docker/config.json", &host),
+        (
+            "XDG_RUNTIME_DIR",
+            &session,
+            "session/containers/auth.json",
+            &host,
+        ),
+        (
+            "XDG_CONFIG_HOME",
+            &config,
+            "config/containers/auth.json",
+            &registries,
+        ),
+    ] {
+        laptop.set(variable, value);
+        laptop.push(&[], &remote).failed(5, &["imgsync login"]);
+        let path = laptop.scratch.path(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, of(key)).unwrap();
+        laptop.push(&[], &remote).succeeded();
+        std::fs::remove_file(&path).unwrap();
+    }
+    let elsewhere = laptop.scratch.path("auth.json");
+    std::fs::write(&elsewhere, of(&host)).unwrap();
+    laptop.set("REGISTRY_AUTH_FILE", elsewhere.to_str().unwrap());
+    laptop.push(&[], &remote).succeeded();
+}
+
+#[test]
 fn what_else_stands_in_dockers_configuration_stays() {
     let laptop = Laptop::new();
     let registry = Fake::start(|request| match request.authorization() {

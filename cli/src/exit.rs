@@ -67,11 +67,14 @@ impl Failure {
         self
     }
 
-    /// The text for people: `error:` and, where there is one, `hint:`.
+    /// The text for people: `error:` and, where there is one, `hint:`. What happened may be told in
+    /// the words of a registry or an archive, so whatever would steer a terminal is left out.
     pub fn text(&self) -> String {
+        let safe = |c: char| if c.is_control() { ' ' } else { c };
+        let what: String = self.what.chars().map(safe).collect();
         match &self.hint {
-            Some(hint) => format!("error: {}\n hint: {hint}", self.what),
-            None => format!("error: {}", self.what),
+            Some(hint) => format!("error: {what}\n hint: {hint}"),
+            None => format!("error: {what}"),
         }
     }
 }

@@ -179,5 +179,11 @@ fn text(platform: &Platform) -> Option<String> {
     let variant = variant
         .as_ref()
         .map_or(String::new(), |variant| format!("/{variant}"));
-    Some(format!("{os}/{architecture}{variant}"))
+    Some(shown(&format!("{os}/{architecture}{variant}")))
+}
+
+/// Text of others without what would steer a terminal.
+pub(super) fn shown(text: &str) -> String {
+    let safe = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(safe).collect()
 }

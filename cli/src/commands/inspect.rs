@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imgsync_oci::Descriptor;
 use serde_json::{Value, json};
 
-use super::contents::{self, Contents, Image};
+use super::contents::{self, Contents, Image, shown};
 use super::remote::Manifest;
 use crate::access::Access;
 use crate::args;
@@ -136,10 +136,4 @@ fn settings(config: &Value) -> Vec<String> {
         }
     }
     lines
-}
-
-/// Text of others without what would steer a terminal.
-fn shown(text: &str) -> String {
-    let safe = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().map(safe).collect()
 }

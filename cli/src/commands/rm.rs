@@ -27,7 +27,7 @@ pub(super) async fn rm(
     for manifest in all {
         let (registry, repository) = (&manifest.registry, &manifest.repository);
         let client = access
-            .connect(registry, Some(repository), true, report)
+            .connect(registry, Some(repository), false, report)
             .await?;
         let reference = match args.digest {
             true => Reference::Digest(super::remote::digest(&client, &manifest).await?),

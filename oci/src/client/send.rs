@@ -80,8 +80,8 @@ impl Client {
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Error> {
         let again = request.try_clone();
-        let asked = Instant::now();
         let request = self.authorized(scopes, request, url).await?;
+        let asked = Instant::now();
         let response = self.transmit(operation, request).await?;
         let Some(plain) = again else {
             return Ok(response);

@@ -81,7 +81,13 @@ fn answer(script: &Script, path: &str) -> (&'static str, Vec<u8>) {
     };
     match (path, &script.inspected) {
         ("/info", _) => {
-            let info = serde_json::json!({ "DriverStatus": [["driver-type", driver]] });
+            let info = serde_json::json!({
+                "DriverStatus": [["driver-type", driver]],
+                "RegistryConfig": {
+                    "InsecureRegistryCIDRs": ["10.0.0.0/8"],
+                    "IndexConfigs": {"docker.io": {"Secure": true}, "lab:5000": {"Secure": false}},
+                },
+            });
             ("200 OK", info.to_string().into())
         }
         (path, Some(inspected)) if path.ends_with("/json") => ("200 OK", inspected.clone()),
@@ -109,6 +115,7 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
         let daemon = Daemon::start(script(archive, false));
         let found = daemon.find("sample/app:v1").await.unwrap();
         assert_eq!(daemon.requests(), ["/images/sample%2Fapp:v1/json", "/info"]);
+        assert_eq!(found.insecure, ["10.0.0.0/8", "lab:5000"]);
         let before = found.image().unwrap();
         assert_eq!(name::text(before.name.as_ref().unwrap()), "sample/app:v1");
         let (after, blobs) = found.export(&Spool::default(), all()).await.unwrap();
