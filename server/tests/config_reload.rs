@@ -1,0 +1,120 @@
+//! A configuration that changes under a running server.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "support/launch.rs"]
+mod launch;
+#[allow(dead_code, reason = "each test file uses a part of this")]
+mod support;
+
+use imgsync_oci::Digest;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use launch::{Running, Setup};
+use support::{client, header};
+
+fn config(header: &str, more: &str) -> String {
+    format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: '{{folder}}/registry'}}{more}}}\n\
+         http: {{addr: '127.0.0.1:0', headers: {{X-Which: [{header}]}}}}\n"
+    )
+}
+
+/// The header by which configurations differ here, as a new connection sees it.
+async fn which(server: &Running) -> String {
+    let url = format!("{}/v2/", server.url);
+    header(&client().get(url).send().await.unwrap(), "x-which")
+}
+
+async fn push_status(server: &Running) -> u16 {
+    let url = format!("{}/v2/a/blobs/uploads/", server.url);
+    client().post(url).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn at_a_signal_and_no_download_breaks() {
+    let server = Setup::new(&config("first", "")).serve();
+    // More than the system keeps on the way, so that the server is still at it.
+    let bytes = support::bytes(48 * 1024 * 1024);
+    let digest = Digest::of(&bytes);
+    let url = format!("{}/v2/a/blobs/uploads/?digest={digest}", server.url);
+    let pushed = client().post(url).body(bytes.clone()).send().await.unwrap();
+    assert_eq!(pushed.status(), 201);
+    let address = server.url.trim_start_matches("http://");
+    let mut download = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    download.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    download.read_exact(&mut answer).await.unwrap();
+
+    server.setup().write(&config(
+        "second",
+        ", maintenance: {readonly: {enabled: true}}",
+    ));
+    server.signal("HUP");
+    while which(&server).await != "second" {}
+    assert_eq!(push_status(&server).await, 405);
+
+    download.read_to_end(&mut answer).await.unwrap();
+    let body = answer
+        .windows(4)
+        .position(|end| end == b"\r\n\r\n")
+        .unwrap()
+        + 4;
+    assert!(answer[..body].starts_with(b"HTTP/1.1 200"));
+    assert_eq!(Digest::of(&answer[body..]), digest);
+}
+
+#[tokio::test]
+async fn when_the_file_changes_and_only_if_it_can_be_used() {
+    let server = Setup::new(&config("first", "")).serve();
+    assert_eq!(which(&server).await, "first");
+    server.setup().write(&config("second", ""));
+    while which(&server).await != "second" {}
+    // Replaced as a whole, as editors and Kubernetes do it.
+    let fresh = server.setup().path("fresh.yml");
+    let text = std::fs::read_to_string(server.setup().path("config.yml")).unwrap();
+    std::fs::write(&fresh, text.replace("second", "third")).unwrap();
+    std::fs::rename(&fresh, server.setup().path("config.yml")).unwrap();
+    while which(&server).await != "third" {}
+
+    server
+        .setup()
+        .write(&config("fourth", ", delte: {enabled: true}"));
+    server.signal("HUP");
+    server
+        .wait_for("the old configuration stays in force")
+        .await;
+    let log = server.log();
+    assert!(log.contains("did you mean storage.delete?"), "{log}");
+    assert_eq!(which(&server).await, "third");
+
+    let other = config("fifth", "").replace("'127.0.0.1:0'", "'127.0.0.1:1'");
+    server.setup().write(&other);
+    server.signal("HUP");
+    while which(&server).await != "fifth" {}
+    let log = server.log();
+    assert!(
+        log.contains("http.addr changes when the server is started again"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn variables_count_more_also_when_it_is_read_again() {
+    let server = Setup::new(&config("first", ""))
+        .with("REGISTRY_HTTP_HEADERS_X-Other", "[kept]")
+        .with("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")
+        .serve();
+    server.setup().write(&config(
+        "second",
+        ", maintenance: {readonly: {enabled: false}}",
+    ));
+    server.signal("HUP");
+    while which(&server).await != "second" {}
+    assert_eq!(push_status(&server).await, 405);
+    let url = format!("{}/v2/", server.url);
+    let answer = client().get(url).send().await.unwrap();
+    assert_eq!(header(&answer, "x-other"), "kept");
+}
