@@ -28,6 +28,20 @@ impl Server {
         }
     }
 
+    /// Starts one as a configuration file says, its data in `root`.
+    pub fn configured(config: &Path, root: &Path) -> Self {
+        let logs = tempfile::tempdir().expect("a folder for logs");
+        let mut command = Command::new(binary());
+        command.arg("serve").arg(config);
+        let (process, address) = listening(&mut command, logs.path());
+        Self {
+            process,
+            root: root.to_owned(),
+            logs,
+            address,
+        }
+    }
+
     /// `127.0.0.1:PORT`
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -67,7 +81,11 @@ impl Server {
 fn launch(root: &Path, logs: &Path) -> (Process, SocketAddr) {
     let mut command = Command::new(binary());
     command.args(["serve", "--addr", "127.0.0.1:0", "--root"]);
-    let mut process = Process::start("imgsync-server", command.arg(root), logs);
+    listening(command.arg(root), logs)
+}
+
+fn listening(command: &mut Command, logs: &Path) -> (Process, SocketAddr) {
+    let mut process = Process::start("imgsync-server", command, logs);
     let address = process.wait_for("the server's address", |text| {
         let (line, _) = text.split_once('\n')?;
         let address = line.strip_prefix("imgsync-server listening on http://")?;

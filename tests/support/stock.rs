@@ -1,7 +1,7 @@
 //! The stock registry: the distribution project's, as Debian packages it.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::peers;
@@ -11,7 +11,7 @@ use super::process::Process;
 pub struct StockRegistry {
     process: Process,
     address: SocketAddr,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl StockRegistry {
@@ -46,8 +46,13 @@ impl StockRegistry {
         Self {
             process,
             address,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Its configuration file; gone when this is.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("config.yml")
     }
 
     /// `127.0.0.1:PORT`
