@@ -8,6 +8,7 @@ pub mod auth;
 pub mod config;
 mod http;
 mod listen;
+pub mod log;
 mod registry;
 mod store;
 

@@ -98,7 +98,10 @@ impl Lines {
             false => said.message.clone(),
         };
         let mut line = format!("{time} {shown} {message}");
-        let values = said.values.iter().map(|(name, value)| (*name, shown_as_text(value)));
+        let values = said
+            .values
+            .iter()
+            .map(|(name, value)| (*name, shown_as_text(value)));
         let fixed = self.fields.iter();
         let fixed = fixed.map(|(name, value)| (&**name, shown_as_text(&value.clone().into())));
         for (name, value) in values.chain(fixed) {
@@ -113,7 +116,10 @@ impl Lines {
         object.insert("time".to_owned(), time.into());
         object.insert("level".to_owned(), level.as_str().to_lowercase().into());
         object.insert("msg".to_owned(), said.message.into());
-        let fixed = self.fields.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+        let fixed = self
+            .fields
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone().into()));
         object.extend(fixed);
         let values = said.values.into_iter();
         object.extend(values.map(|(name, value)| (name.to_owned(), value)));

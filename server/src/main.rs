@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use imgsync_server::auth::{Change, ask_password, edit};
-use imgsync_server::config::{Level, Understood};
 use imgsync_server::Error;
+use imgsync_server::auth::{Change, ask_password, edit};
+use imgsync_server::config::Understood;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -46,18 +46,9 @@ fn serve(words: Serve) -> ExitCode {
         Ok(understood) => understood,
         Err(error) => return fail(&error.to_string(), Some(error.hint()), USAGE),
     };
-    let level = match understood.config.log.level {
-        Level::Error => tracing::Level::ERROR,
-        Level::Warn => tracing::Level::WARN,
-        Level::Info => tracing::Level::INFO,
-        Level::Debug => tracing::Level::DEBUG,
-    };
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .with_target(false)
-        .with_max_level(level)
-        .init();
+    if let Err(error) = imgsync_server::log::start(&understood.config.log) {
+        return fail(&format!("cannot begin a log: {error}"), None, FAILED);
+    }
     tracing::info!("configuration: {}", setup.source);
     reload::tell(&understood.remarks);
     match start(setup, understood) {
@@ -161,7 +152,11 @@ fn htpasswd(words: Htpasswd) -> ExitCode {
 fn finish(text: &str) -> ExitCode {
     match say(text) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("cannot write to standard output: {error}"), None, FAILED),
+        Err(error) => fail(
+            &format!("cannot write to standard output: {error}"),
+            None,
+            FAILED,
+        ),
     }
 }
 

@@ -1,41 +1,69 @@
 //! One line per request in the log, written once its answer has gone out or was given up.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
 
 use super::body::Body;
+use super::flow::Running;
+use super::forwarded::Origin;
+use super::request_id::{REQUEST_ID, RequestId};
+use crate::auth::User;
+use crate::log::ACCESS;
 
-/// What is known when the request comes. Queries are left out: some clients put secrets there.
+/// What is known when the request comes. Queries and headers are left out: clients put secrets
+/// there.
 pub(super) struct Line {
+    id: RequestId,
+    client: Option<IpAddr>,
     method: Method,
     path: String,
     began: Instant,
+    received: Arc<AtomicU64>,
+    running: Running,
 }
 
 impl Line {
-    pub(super) fn new<B>(request: &Request<B>, began: Instant) -> Self {
+    pub(super) fn new(request: &Parts, origin: &Origin, running: Running) -> Self {
         Self {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            began,
+            id: RequestId::of(&request.headers, origin.is_trusted),
+            client: origin.client,
+            method: request.method.clone(),
+            path: request.uri.path().to_owned(),
+            began: Instant::now(),
+            received: Arc::default(),
+            running,
         }
     }
 
-    /// Has the line written when the answer's body is done with.
-    pub(super) fn attach(self, response: Response<Body>) -> Response<Body> {
+    /// Where the bytes of the request's body are counted.
+    pub(super) fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
+    }
+
+    /// Has the line written when the answer's body is done with, and tells the client the
+    /// request's name.
+    pub(super) fn attach(mut self, mut response: Response<Body>) -> Response<Body> {
+        self.running.answer();
         let status = response.status();
+        let user = response.extensions_mut().remove::<User>();
+        response.headers_mut().insert(REQUEST_ID, self.id.header());
         response.map(|body| {
             Logged {
                 body,
                 line: self,
                 status,
+                user,
                 sent: 0,
             }
             .boxed_unsync()
@@ -47,6 +75,7 @@ struct Logged {
     body: Body,
     line: Line,
     status: StatusCode,
+    user: Option<User>,
     sent: u64,
 }
 
@@ -64,7 +93,8 @@ impl HttpBody for Logged {
                 self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Poll::Ready(Some(Err(error))) => {
-                tracing::error!(path = self.line.path, %error, "an answer broke off");
+                let Line { id, path, .. } = &self.line;
+                tracing::error!(id = id.as_str(), path, %error, "an answer broke off");
             }
             Poll::Ready(None) | Poll::Pending => {}
         }
@@ -82,12 +112,22 @@ impl HttpBody for Logged {
 
 impl Drop for Logged {
     fn drop(&mut self) {
-        let Line {
-            method,
-            path,
-            began,
-        } = &self.line;
-        let (status, ms) = (self.status.as_u16(), began.elapsed().as_millis());
-        tracing::info!(%method, path, status, bytes = self.sent, ms, "request");
+        let line = &self.line;
+        let client = line.client.map(|client| client.to_string());
+        let ms = u64::try_from(line.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: ACCESS,
+            id = line.id.as_str(),
+            // Over a Unix socket it is this machine.
+            client = client.as_deref().unwrap_or("local"),
+            user = self.user.as_ref().map_or("-", User::as_str),
+            method = line.method.as_str(),
+            path = line.path,
+            status = self.status.as_u16(),
+            received = line.received.load(Ordering::Relaxed),
+            sent = self.sent,
+            ms,
+            "request"
+        );
     }
 }

@@ -1,6 +1,5 @@
 //! Manifests over HTTP (OCI distribution-spec, "Pulling manifests", "Pushing Manifests").
 
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH};
 use hyper::{Response, StatusCode};
 use imgsync_oci::{Code, Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
@@ -8,6 +7,7 @@ use imgsync_oci::{Code, Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Reposit
 use super::blobs::etag;
 use super::body::{Body, full};
 use super::failure::Failure;
+use super::received::Received;
 use super::reply::{self, value};
 use super::{App, attempt, receive};
 
@@ -61,7 +61,7 @@ pub(super) async fn put(
     reference: Reference,
     tags: Vec<Tag>,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Failure> {
     let (limit, too_long) = (MAX_MANIFEST_BYTES, Code::ManifestTooLarge);
     let bytes = receive::whole(body, headers, limit, too_long, app.patience).await?;

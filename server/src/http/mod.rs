@@ -6,20 +6,23 @@ mod body;
 mod caller;
 mod extensions;
 mod failure;
+mod flow;
 mod forwarded;
 mod lists;
 mod login;
 mod manifests;
 mod receive;
+mod received;
 mod referrers;
 mod reply;
+mod request_id;
 mod resolve;
 mod rules;
 mod uploads;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper::body::Incoming;
@@ -30,12 +33,14 @@ use imgsync_oci::Endpoint;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::body::Body;
+pub(crate) use self::flow::{Flow, GivenUp};
 pub(crate) use self::forwarded::Connection;
 pub(crate) use self::rules::Rules;
 
 use self::caller::Caller;
 use self::failure::Failure;
 use self::forwarded::{Origin, Reach};
+use self::received::Received;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::registry::Registry;
@@ -89,6 +94,11 @@ impl App {
         })
     }
 
+    /// How long a client may take nothing of what it asked for.
+    pub(crate) fn stall(&self) -> Duration {
+        self.patience.quiet
+    }
+
     /// Waits for the requests whose connection is gone.
     pub(crate) async fn settle(&self) {
         self.tasks.close();
@@ -100,12 +110,15 @@ impl App {
 pub(crate) async fn serve(
     app: Arc<App>,
     connection: Connection,
+    flow: Arc<Flow>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let line = access::Line::new(&request, Instant::now());
+    let running = flow.request();
     let config = app.config.load_full();
     let (parts, body) = request.into_parts();
     let origin = Arc::new(Origin::of(&parts, connection, Reach::from(&*config)));
+    let line = access::Line::new(&parts, &origin, running);
+    let body = Received::new(body, line.received());
     let is_head = parts.method == Method::HEAD;
     let only_reads = is_head || parts.method == Method::GET;
     let answering = answer(
@@ -136,7 +149,7 @@ async fn answer(
     config: Arc<Config>,
     origin: Arc<Origin>,
     parts: Parts,
-    body: Incoming,
+    body: Received,
 ) -> Response<Body> {
     let (method, headers) = (&parts.method, &parts.headers);
     let path = below(&config.http.prefix, parts.uri.path());
@@ -189,7 +202,7 @@ async fn operate(
     caller: &Caller,
     endpoint: Endpoint,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Failure> {
     match endpoint {
         Endpoint::Check => Ok(reply::check()),

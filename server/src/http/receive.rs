@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::{EXPECT, HeaderMap};
 use imgsync_oci::Code;
 use tokio::time::timeout;
 
 use super::failure::Failure;
+use super::received::Received;
 use super::{Patience, attempt};
 use crate::registry::{Append, Error};
 
@@ -41,7 +42,7 @@ pub(super) enum Ending {
 /// # Errors
 /// Those of writing.
 pub(super) async fn receive(
-    mut body: Incoming,
+    mut body: Received,
     announced: Option<u64>,
     append: Append,
     patience: Patience,
@@ -148,7 +149,7 @@ async fn next<B: Body<Data = Bytes> + Unpin>(
 /// # Errors
 /// `too_long` where there is more; [`Code::SizeInvalid`] where it breaks off.
 pub(super) async fn whole(
-    mut body: Incoming,
+    mut body: Received,
     headers: &HeaderMap,
     limit: usize,
     too_long: Code,
@@ -178,7 +179,7 @@ pub(super) async fn whole(
 
 /// What to do with a body that was not looked at: as [`drain`], unless its sender waits to be told
 /// to go on, and so has not sent anything.
-pub(super) fn decline(headers: &HeaderMap, body: Incoming) {
+pub(super) fn decline(headers: &HeaderMap, body: Received) {
     if !headers.contains_key(EXPECT) && !body.is_end_stream() {
         drain(body);
     }
@@ -186,7 +187,7 @@ pub(super) fn decline(headers: &HeaderMap, body: Incoming) {
 
 /// Reads on while the answer goes out, up to a point: a client that is cut off while it still sends
 /// sees a broken connection and not the answer.
-fn drain(mut body: Incoming) {
+fn drain(mut body: Received) {
     tokio::spawn(timeout(DRAIN_TIME, async move {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {

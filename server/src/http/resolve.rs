@@ -1,6 +1,5 @@
 //! Which layers are held, over HTTP (`imgsync_oci::ext::resolve`).
 
-use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::Action;
@@ -11,6 +10,7 @@ use serde_json::json;
 use super::body::Body;
 use super::caller::Caller;
 use super::failure::Failure;
+use super::received::Received;
 use super::{App, attempt, receive, reply};
 use crate::auth::Wanted;
 
@@ -21,7 +21,7 @@ pub(super) async fn layers(
     caller: &Caller,
     repository: Repository,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Failure> {
     let (limit, too_long) = (MOST_REQUEST_BYTES, Code::BodyTooLarge);
     let bytes = receive::whole(body, headers, limit, too_long, app.patience).await?;

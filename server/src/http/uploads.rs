@@ -1,6 +1,5 @@
 //! Upload sessions over HTTP (OCI distribution-spec, "Pushing blobs").
 
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LOCATION, RANGE};
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::{Action, Mount, UploadId};
@@ -11,6 +10,7 @@ use super::body::Body;
 use super::caller::Caller;
 use super::failure::Failure;
 use super::receive::{Ending, decline, receive};
+use super::received::Received;
 use super::reply::{self, value};
 use super::{App, attempt, blocking};
 use crate::auth::User;
@@ -148,7 +148,7 @@ pub(super) async fn start(
     repository: Repository,
     asked: Asked,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Failure> {
     let algorithm = asked.algorithm();
     let Asked { mount, digest, .. } = asked;
@@ -223,7 +223,7 @@ pub(super) async fn append(
     repository: Repository,
     id: UploadId,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Failure> {
     let session = Session { repository, id };
     let mut append = take_in(app, &session, headers, body).await?;
@@ -238,7 +238,7 @@ pub(super) async fn finish(
     id: UploadId,
     digest: Digest,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Received,
 ) -> Result<Response<Body>, Failure> {
     let session = Session { repository, id };
     let append = take_in(app, &session, headers, body).await?;
@@ -273,7 +273,7 @@ async fn take_in(
     app: &App,
     session: &Session,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Received,
 ) -> Result<Append, Failure> {
     let (append, chunk) = match begin(app, session, headers).await {
         Ok(begun) => begun,

@@ -9,12 +9,13 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::http::{self, App, Connection};
+use super::metered::Metered;
+use crate::http::{self, App, Connection, Flow, GivenUp};
 
 /// How long a connection may take to send a request's head, also when it waits between two.
 const HEADER_TIME: Duration = Duration::from_secs(75);
 /// What HTTP/1.1 reads ahead, and the most that a request's head may have.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 64 * 1024;
 /// What an HTTP/2 client may send before it must wait: large enough for uploads over long lines,
 /// where one window passes each round trip.
 const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
@@ -30,12 +31,23 @@ pub(super) async fn serve<S>(stream: S, connection: Connection, app: Arc<App>, w
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| http::serve(Arc::clone(&app), connection, request));
+    let (flow, stall) = (Arc::new(Flow::default()), app.stall());
+    let stream = Metered::new(stream, Arc::clone(&flow));
+    let counts = Arc::clone(&flow);
+    let service = service_fn(move |request| {
+        http::serve(Arc::clone(&app), connection, Arc::clone(&counts), request)
+    });
     let builder = builder();
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    // What breaks here is a line or a client; requests report for themselves.
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection ended badly");
+    tokio::select! {
+        // What breaks here is a line or a client; requests report for themselves.
+        ended = watcher.watch(connection) => if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended badly");
+        },
+        why = flow.given_up(stall, HEADER_TIME) => match why {
+            GivenUp::Stalled => tracing::warn!("a client took nothing for {} s", stall.as_secs()),
+            GivenUp::Idle => tracing::debug!("a connection was idle"),
+        },
     }
 }
 

@@ -4,6 +4,7 @@ mod bind;
 mod connection;
 mod debug;
 mod error;
+mod metered;
 mod tls;
 
 use std::future::Future;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 pub use self::error::Error;
@@ -146,16 +147,27 @@ async fn accept(
     shutdown: impl Future<Output = ()>,
 ) {
     let connections = GracefulShutdown::new();
+    // More of them wait in the system's queue.
+    let most = served.config.load().imgsync.connections;
+    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+    let accept = async || {
+        let place = Arc::clone(&places).acquire_owned().await;
+        (listener.accept().await, place)
+    };
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (accepted, place) = tokio::select! {
+            accepted = accept() => accepted,
             () = &mut shutdown => break,
         };
         match accepted {
             Ok(stream) => {
                 let (app, served) = (Arc::clone(&app), Arc::clone(&served));
-                tokio::spawn(serve(stream, app, served, connections.watcher()));
+                let serving = serve(stream, app, served, connections.watcher());
+                tokio::spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
