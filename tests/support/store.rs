@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Every file below a root with its size in bytes, and every empty folder; upload sessions are
-/// left out.
+/// Every file below a root with its size in bytes, and every empty folder. Upload sessions are left
+/// out, and what the server computes for itself in the background from what it holds.
 pub fn listing(root: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![root.to_owned()];
@@ -16,7 +16,8 @@ pub fn listing(root: &Path) -> BTreeSet<String> {
             empty = false;
             let path = entry.expect("an entry of the store").path();
             let name = path.strip_prefix(root).expect("a path below the root");
-            if name.ends_with("_uploads") || name == Path::new("imgsync/uploads") {
+            let derived = name.starts_with("imgsync/") && !name.starts_with("imgsync/tmp");
+            if name.ends_with("_uploads") || derived {
                 continue;
             }
             if path.is_dir() {
