@@ -3,7 +3,6 @@
 
 #[path = "support/launch.rs"]
 mod launch;
-#[allow(dead_code, reason = "each test file uses a part of this")]
 mod support;
 
 use std::io::Write as _;
