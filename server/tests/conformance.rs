@@ -377,6 +377,22 @@ async fn manifests_of_every_make() {
         pulled(&server, &path, manifest.as_bytes(), &digest).await;
         assert_eq!(header(&server.get(&path).await, "content-type"), media_type);
     }
+    // BuildKit's cache: an index over layers.
+    let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
+    for (word, status) in [("the layer of word", 201), ("nobody's layer", 400)] {
+        let cache = json!({
+            "schemaVersion": 2, "mediaType": media::OCI_INDEX,
+            "manifests": [
+                descriptor(layer, word.as_bytes()),
+                descriptor("application/vnd.buildkit.cacheconfig.v0", b"{}"),
+            ],
+        });
+        let cache = cache.to_string().into_bytes();
+        let response = server
+            .put_manifest("a", "cache", media::OCI_INDEX, &cache)
+            .await;
+        assert_eq!(response.status(), status, "{word}");
+    }
     let lacking = manifest(b"{}", &[b"nobody has this"]);
     let response = server
         .put_manifest("a", "lacking", media::OCI_MANIFEST, &lacking)

@@ -2,7 +2,7 @@
 
 use imgsync_oci::manifest::Children;
 use imgsync_oci::{
-    Descriptor, Digest, Invalid, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag,
+    Descriptor, Digest, Invalid, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag, media,
 };
 
 use super::Registry;
@@ -187,9 +187,16 @@ impl Registry {
             }
             missing.push(blob.digest.clone());
         }
-        for manifest in &children.manifests {
-            if !self.has_manifest(repository, manifest)? {
-                missing.push(manifest.digest.clone());
+        for child in &children.manifests {
+            let is_there = match media::MANIFESTS.contains(&child.media_type.as_str()) {
+                true => self.has_manifest(repository, child)?,
+                // BuildKit keeps its cache as an index over layers.
+                false => self
+                    .held(repository, &child.digest)?
+                    .is_some_and(|held| held.size == child.size),
+            };
+            if !is_there {
+                missing.push(child.digest.clone());
             }
         }
         Ok(Lack { missing, doubted })
