@@ -426,7 +426,7 @@ fn with_tls(scratch: &Scratch, authority: &Authority, more: &str) -> StockRegist
 
 #[test]
 fn a_certificate_counts_by_a_file_or_by_dockers_folders_or_not_at_all() {
-    if !present(&["docker-registry"]) {
+    if !present(&["docker-registry", "openssl"]) {
         return;
     }
     let laptop = Laptop::new();
@@ -479,7 +479,7 @@ fn a_certificate_counts_by_a_file_or_by_dockers_folders_or_not_at_all() {
 
 #[test]
 fn a_client_certificate_is_found_in_dockers_folders() {
-    if !present(&["docker-registry"]) {
+    if !present(&["docker-registry", "openssl"]) {
         return;
     }
     let laptop = Laptop::new();
@@ -501,7 +501,7 @@ fn a_client_certificate_is_found_in_dockers_folders() {
 
 #[test]
 fn the_environments_proxy_is_used_except_where_it_says_not() {
-    if !present(&["docker-registry"]) {
+    if !present(&["docker-registry", "openssl"]) {
         return;
     }
     let mut laptop = Laptop::new();
@@ -592,7 +592,7 @@ fn a_registry_without_tls_is_found_out_and_dockers_own_wish_is_taken() {
 
 #[test]
 fn the_engines_wish_covers_a_certificate_that_nobody_knows() {
-    if !present(&["docker-registry"]) {
+    if !present(&["docker-registry", "openssl"]) {
         return;
     }
     let mut laptop = Laptop::new();

@@ -62,6 +62,7 @@ missing_packages() {
     have skopeo || echo skopeo
     have podman || echo podman
     have docker-registry || echo docker-registry
+    have openssl || echo openssl
     static_busybox || echo busybox-static
     policy_path >/dev/null || echo golang-github-containers-common
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
@@ -252,6 +253,7 @@ main() {
     report podman podman_works || ok=no
     report policy.json policy_path || ok=no
     report docker-registry docker-registry --version || ok=no
+    report openssl openssl version || ok=no
     report busybox busybox_version || ok=no
     [ "$ok" = yes ] || fail 'a peer is missing (see above)'
 }

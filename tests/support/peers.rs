@@ -13,6 +13,7 @@ pub fn present(names: &[&str]) -> bool {
             // The client alone is of no use.
             "docker" => answers("docker", &["version", "--format", "{{.Server.Version}}"]),
             "busybox" => answers("busybox", &["true"]),
+            "openssl" => answers("openssl", &["version"]),
             name => answers(name, &["--version"]),
         };
         works || absent(&format!("{name} is missing"))
