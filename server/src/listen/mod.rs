@@ -5,14 +5,17 @@ mod connection;
 mod debug;
 mod error;
 mod metered;
+mod purge;
 mod tls;
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -33,6 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_BYTE_TIME: Duration = Duration::from_secs(10);
 /// How a TLS connection begins (RFC 8446, section 5.1: the content type of a handshake).
 const TLS_HANDSHAKE: u8 = 0x16;
+/// How much is read from a client that does not.
+const MAX_PLAIN_BYTES: u64 = 64 * 1024;
 /// What a client gets that speaks plain HTTP where TLS is spoken.
 const WRONG_SCHEME: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\
     Connection: close\r\n\r\nThis port speaks TLS: use https://\n";
@@ -85,6 +90,8 @@ pub async fn run(
         None => None,
     };
     listening(&url);
+    let purging = purge::purge(registry.clone(), Arc::clone(&served.config));
+    let purging = tokio::spawn(purging);
     let app = App::new(
         registry,
         Arc::clone(&served.auth),
@@ -92,7 +99,7 @@ pub async fn run(
     );
     let reloading = tokio::spawn(reload(configs, Arc::clone(&served)));
     accept(listener, app, served, shutdown).await;
-    for task in health.iter().chain([&reloading]) {
+    for task in health.iter().chain([&reloading, &purging]) {
         task.abort();
     }
     Ok(())
@@ -191,8 +198,8 @@ async fn serve(stream: Stream, app: Arc<App>, served: Arc<Served>, watcher: Watc
     let is_tls = served.tls.is_some();
     let connection = |peer| Connection { peer, is_tls };
     match (stream, &served.tls) {
-        (Stream::Tcp(stream, peer), Some(tls)) => {
-            if speaks_tls(&stream).await
+        (Stream::Tcp(mut stream, peer), Some(tls)) => {
+            if speaks_tls(&mut stream).await
                 && let Some(stream) = tls.accept(stream).await
             {
                 connection::serve(stream, connection(Some(peer)), app, watcher).await;
@@ -213,16 +220,25 @@ async fn serve(stream: Stream, app: Arc<App>, served: Arc<Served>, watcher: Watc
 }
 
 /// Looks whether a client begins with TLS; tells one that does not what is spoken here.
-async fn speaks_tls(stream: &TcpStream) -> bool {
+async fn speaks_tls(stream: &mut TcpStream) -> bool {
     let mut first = [0];
     match timeout(FIRST_BYTE_TIME, stream.peek(&mut first)).await {
         Ok(Ok(1)) if first == [TLS_HANDSHAKE] => true,
         Ok(Ok(1)) if first[0].is_ascii_alphabetic() => {
-            if let Err(error) = stream.try_write(WRONG_SCHEME) {
+            if let Ok(Err(error)) = timeout(FIRST_BYTE_TIME, redirect(stream)).await {
                 tracing::debug!(%error, "cannot tell a client that this port speaks TLS");
             }
             false
         }
         Ok(Ok(_) | Err(_)) | Err(_) => false,
     }
+}
+
+async fn redirect(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(WRONG_SCHEME).await?;
+    stream.shutdown().await?;
+    // A connection that is closed before all was read is reset, and the answer lost.
+    let mut rest = stream.take(MAX_PLAIN_BYTES);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
 }
