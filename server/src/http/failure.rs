@@ -1,7 +1,7 @@
 //! From what went wrong to what the client is told: the one map of errors to statuses and codes.
 //! Nothing internal leaves through it.
 
-use hyper::header::{ALLOW, HeaderMap};
+use hyper::header::{ALLOW, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Response};
 use imgsync_oci::endpoint::Refusal;
 use imgsync_oci::{Code, Fault, Reference, fault};
@@ -11,6 +11,9 @@ use super::body::Body;
 use super::reply;
 use crate::registry::Error;
 use crate::store;
+
+/// When to come again, in seconds, where too many uploads are open.
+const PAUSE: HeaderValue = HeaderValue::from_static("10");
 
 /// An answer that says no.
 #[derive(Debug)]
@@ -76,6 +79,11 @@ impl From<Error> for Failure {
             }
             Error::ManifestUnknown(Reference::Digest(digest)) => {
                 Self::new(Code::ManifestUnknown, format!("unknown digest={digest}"))
+            }
+            Error::TooManyUploads => {
+                let mut failure = Self::new(Code::TooManyRequests, text);
+                failure.headers.insert(RETRY_AFTER, PAUSE);
+                failure
             }
             Error::UploadUnknown(_) => Self::new(Code::BlobUploadUnknown, text),
             Error::UploadBusy { held: _ } | Error::WrongOffset { held: _ } => {

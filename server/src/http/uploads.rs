@@ -164,11 +164,19 @@ pub(super) async fn start(
     }
     let (registry, into) = (app.registry.clone(), repository.clone());
     let user = caller.user().cloned();
-    let id = attempt(move || {
+    let most = app.config.load().imgsync.open_uploads;
+    let started = attempt(move || {
+        registry.check_uploads(most)?;
         let owner = user.as_ref().map(User::as_str);
         registry.start_upload(&into, algorithm, owner)
-    })
-    .await?;
+    });
+    let id = match started.await {
+        Ok(id) => id,
+        Err(failure) => {
+            decline(headers, body);
+            return Err(failure);
+        }
+    };
     let Some(digest) = digest else {
         return Ok(Session { repository, id }.answer(StatusCode::ACCEPTED, 0));
     };

@@ -16,6 +16,8 @@ pub(crate) enum Error {
     ManifestUnknown(Reference),
     #[error("there is no upload session {0}")]
     UploadUnknown(UploadId),
+    #[error("too many upload sessions are open")]
+    TooManyUploads,
     /// Another request is writing to the session; it safely held so much when this was said.
     #[error("another request writes to the upload session; it holds {held} bytes")]
     UploadBusy { held: u64 },
@@ -44,6 +46,7 @@ impl Error {
             | Self::BlobUnknown(_)
             | Self::ManifestUnknown(_)
             | Self::UploadUnknown(_)
+            | Self::TooManyUploads
             | Self::DigestMismatch { .. }
             | Self::ManifestInvalid(_)
             | Self::ChildrenUnknown(_)

@@ -9,6 +9,7 @@ mod error;
 mod hold;
 mod lists;
 mod manifests;
+mod purge;
 mod referrers;
 mod turns;
 mod uploads;

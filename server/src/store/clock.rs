@@ -1,6 +1,6 @@
 //! The time as the stock registry writes it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// RFC 3339, UTC, whole seconds, for instance `2026-11-21T22:30:36Z`.
 pub(super) fn rfc3339(time: SystemTime) -> String {
@@ -12,6 +12,38 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
+
+/// Reads what [`rfc3339`] wrote, fractions of a second as well; `None` for anything else, and for
+/// another time zone than UTC, which the stock registry never writes.
+pub(super) fn parse(text: &str) -> Option<SystemTime> {
+    let (whole, fraction) = text.trim().strip_suffix('Z')?.split_at_checked(19)?;
+    let is_fraction = fraction.strip_prefix('.').is_some_and(|digits| {
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    if !fraction.is_empty() && !is_fraction {
+        return None;
+    }
+    let number = |range: std::ops::Range<usize>| {
+        let digits = whole.get(range)?;
+        let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<u64>().ok().filter(|_| are_digits)
+    };
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
+    let before: u64 = LENGTHS[..usize::try_from(month).ok()? - 1].iter().sum();
+    let today_leaps = u64::from(is_leap(year) && month > 2);
+    let leaps = leap_days(year - 1) - leap_days(1969) + today_leaps;
+    let days = (year - 1970) * 365 + leaps + before + day - 1;
+    let time = UNIX_EPOCH + Duration::from_secs(days * 86_400 + hour * 3600 + minute * 60 + second);
+    (rfc3339(time)[..19] == *whole).then_some(time)
+}
+
+/// The months' lengths in a year that is no leap year.
+const LENGTHS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 /// The date that lies so many days after 1970-01-01: whole years first, then whole months.
 fn civil(mut days: u64) -> (u64, u64, u64) {
@@ -43,7 +75,6 @@ fn is_leap(year: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn known_moments() {
@@ -55,7 +86,31 @@ mod tests {
             (1_798_761_599, "2026-12-31T23:59:59Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(rfc3339(time), text);
+            assert_eq!(parse(text), Some(time));
+            assert_eq!(parse(&text.replace('Z', ".123Z")), Some(time));
+        }
+    }
+
+    #[test]
+    fn what_is_no_moment() {
+        for text in [
+            "",
+            "Z",
+            "2026-11-21T22:30:36",
+            "2026-11-21T22:30:36+01:00",
+            "2026-11-21T22:30:36.Z",
+            "2026-11-21 22:30:36Z",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-11-21T24:30:36Z",
+            "2026-11-21T+2:30:36Z",
+            "\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}Z",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The filesystem.
 #[derive(Clone, Default)]
@@ -131,6 +132,11 @@ impl Disk {
     pub(super) fn len(&self, path: &Path) -> io::Result<Option<u64>> {
         let found = present(fs::metadata(path))?;
         Ok(found.filter(fs::Metadata::is_file).map(|found| found.len()))
+    }
+
+    /// When a file or folder was last changed; `None` where there is none.
+    pub(super) fn modified(&self, path: &Path) -> io::Result<Option<SystemTime>> {
+        present(fs::metadata(path).and_then(|found| found.modified()))
     }
 
     /// Whether there is such a folder.

@@ -47,6 +47,9 @@ pub(crate) enum Derived<'a> {
     Examined(&'a Repository),
 }
 
+/// How the name of a session's state ends.
+pub(super) const STATE: &str = ".json";
+
 /// Draws the paths below one root.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -113,9 +116,17 @@ impl Keys {
 
     /// An upload session's folder.
     pub(super) fn upload(&self, repository: &Repository, id: UploadId) -> PathBuf {
-        self.repository(repository)
-            .join("_uploads")
-            .join(id.to_string())
+        self.uploads(repository).join(id.to_string())
+    }
+
+    /// The folder with a repository's upload sessions.
+    pub(super) fn uploads(&self, repository: &Repository) -> PathBuf {
+        self.uploads_below(&self.repository(repository))
+    }
+
+    /// The same, of a folder found below [`Keys::repositories`].
+    pub(super) fn uploads_below(&self, folder: &Path) -> PathBuf {
+        folder.join("_uploads")
     }
 
     /// The bytes that a session holds.
@@ -130,7 +141,12 @@ impl Keys {
 
     /// What we know about a session beyond its bytes.
     pub(super) fn upload_state(&self, id: UploadId) -> PathBuf {
-        self.own.join("uploads").join(format!("{id}.json"))
+        self.upload_states().join(format!("{id}{STATE}"))
+    }
+
+    /// The folder of [`Keys::upload_state`].
+    pub(super) fn upload_states(&self) -> PathBuf {
+        self.own.join("uploads")
     }
 
     pub(super) fn derived(&self, key: Derived<'_>) -> PathBuf {

@@ -17,6 +17,8 @@ pub(crate) enum List<'a> {
     Repositories,
     /// What holds blobs, with or without a manifest.
     Holders,
+    /// What has, or had, upload sessions.
+    Uploading,
 }
 
 impl Store {
@@ -36,11 +38,12 @@ impl Store {
                 names.truncate(limit);
                 Ok(names)
             }
-            List::Repositories | List::Holders => {
+            List::Repositories | List::Holders | List::Uploading => {
                 let mut walk = Walk {
                     store: self,
                     sign: match list {
                         List::Holders => Keys::layers_below,
+                        List::Uploading => Keys::uploads_below,
                         List::Tags(_) | List::Repositories => Keys::manifests_below,
                     },
                     after,

@@ -10,6 +10,7 @@ mod error;
 mod folders;
 mod keys;
 mod lists;
+mod purge;
 mod referrers;
 mod remove;
 mod small;

@@ -1,0 +1,38 @@
+//! Old uploads go, from time to time.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::time::{Instant, sleep};
+
+use crate::config::Config;
+use crate::registry::Registry;
+
+/// How often one looks whether it is time, so that a reload counts soon.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Purges at the start and at every interval, for as long as it is told to.
+pub(super) async fn purge(registry: Registry, config: Arc<ArcSwap<Config>>) {
+    let mut last: Option<Instant> = None;
+    loop {
+        let storage = config.load().storage.clone();
+        let purging = storage.purging;
+        let is_time = last.is_none_or(|last| last.elapsed() >= purging.interval);
+        if purging.is_enabled && is_time && !storage.is_read_only {
+            last = Some(Instant::now());
+            let registry = registry.clone();
+            let before = SystemTime::now().checked_sub(purging.age);
+            let before = before.unwrap_or(SystemTime::UNIX_EPOCH);
+            let purge = move || registry.purge_uploads(before, purging.is_dry_run);
+            match tokio::task::spawn_blocking(purge).await {
+                Ok(Ok(0)) => {}
+                Ok(Ok(count)) => tracing::info!(count, "looked for old uploads"),
+                Ok(Err(error)) => tracing::warn!(%error, "not all old uploads could be purged"),
+                Err(error) => tracing::error!(%error, "old uploads were not purged"),
+            }
+        }
+        let pause = purging.interval.clamp(Duration::from_secs(1), LOOK);
+        sleep(pause).await;
+    }
+}

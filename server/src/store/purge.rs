@@ -1,0 +1,103 @@
+//! Upload sessions as a whole: how many there are, and since when.
+
+use std::ops::ControlFlow;
+use std::time::SystemTime;
+
+use imgsync_oci::Repository;
+use imgsync_oci::endpoint::UploadId;
+use serde::Deserialize;
+
+use super::error::{Doing, Result};
+use super::keys::STATE;
+use super::{Store, clock};
+
+/// More than the moment of a session's start ever has.
+const MAX_STARTED_BYTES: usize = 64;
+/// More than a state ever has.
+const MAX_STATE_BYTES: usize = 64 * 1024;
+
+/// What is read of a state here.
+#[derive(Deserialize)]
+struct State {
+    repository: String,
+}
+
+impl Store {
+    /// How many sessions of ours there are; `limit` where there are so many or more.
+    pub(crate) fn count_uploads(&self, limit: usize) -> Result<usize> {
+        let (folder, mut count) = (self.keys.upload_states(), 0);
+        let mut look = |name: &str, _: bool| {
+            count += usize::from(name.ends_with(STATE));
+            match count < limit {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        };
+        self.disk.each(&folder, &mut look).doing("list", &folder)?;
+        Ok(count)
+    }
+
+    /// A repository's sessions, whoever began them, until `look` breaks off.
+    pub(crate) fn each_upload(
+        &self,
+        repository: &Repository,
+        look: &mut dyn FnMut(UploadId) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let folder = self.keys.uploads(repository);
+        let mut look = |name: &str, is_folder: bool| match name.parse() {
+            Ok(id) if is_folder => look(id),
+            Ok(_) | Err(_) => ControlFlow::Continue(()),
+        };
+        self.disk.each(&folder, &mut look).doing("list", &folder)
+    }
+
+    /// When a session began: what it says itself; where it does not, when its folder last changed.
+    pub(crate) fn upload_began(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+    ) -> Result<Option<SystemTime>> {
+        let started = self.keys.upload_started(repository, id);
+        let text = self.read_at(&started, MAX_STARTED_BYTES)?;
+        let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
+        if let Some(time) = text.as_deref().and_then(clock::parse) {
+            return Ok(Some(time));
+        }
+        let folder = self.keys.upload(repository, id);
+        self.disk.modified(&folder).doing("look at", &folder)
+    }
+
+    /// Removes what we know about sessions that are gone, a stock registry having ended them, if
+    /// it is older than `before`.
+    pub(crate) fn forget_lost_uploads(&self, before: SystemTime) -> Result<()> {
+        let (folder, mut lost) = (self.keys.upload_states(), Vec::new());
+        let mut look = |name: &str, _: bool| {
+            let id = name.strip_suffix(STATE);
+            let id = id.and_then(|id| id.parse::<UploadId>().ok());
+            lost.extend(id);
+            ControlFlow::Continue(())
+        };
+        self.disk.each(&folder, &mut look).doing("list", &folder)?;
+        for id in lost {
+            let path = self.keys.upload_state(id);
+            let modified = self.disk.modified(&path).doing("look at", &path)?;
+            if modified.is_none_or(|time| time >= before) {
+                continue;
+            }
+            let json = self.read_at(&path, MAX_STATE_BYTES)?.unwrap_or_default();
+            let state: Option<State> = serde_json::from_slice(&json).ok();
+            let repository = state.and_then(|state| state.repository.parse().ok());
+            let is_there = match repository {
+                Some(repository) => {
+                    let folder = self.keys.upload(&repository, id);
+                    self.disk.is_folder(&folder).doing("look at", &folder)?
+                }
+                None => false,
+            };
+            if !is_there {
+                self.disk.unlink(&path).doing("remove", &path)?;
+            }
+        }
+        Ok(())
+    }
+}
