@@ -11,7 +11,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Formatter, Level, Log};
@@ -20,25 +21,25 @@ use crate::config::{Formatter, Level, Log};
 /// the stock registry.
 pub(crate) const ACCESS: &str = "access";
 
+/// A log that is written, to change what of it is.
+#[derive(Debug)]
+pub struct Handle(reload::Handle<Targets, Registry>);
+
+impl Handle {
+    /// Takes up another level, and whether requests have lines. What lines look like stays.
+    pub fn set(&self, settings: &Log) {
+        if let Err(error) = self.0.reload(targets(settings)) {
+            tracing::error!(%error, "the log stays as it was");
+        }
+    }
+}
+
 /// Begins to write the log.
 ///
 /// # Errors
 /// It was begun before.
-pub fn start(settings: &Log) -> Result<(), String> {
-    let level = match settings.level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-    };
-    let access = match settings.access {
-        true => LevelFilter::INFO,
-        false => LevelFilter::OFF,
-    };
-    let ours = Targets::new()
-        .with_default(level.min(LevelFilter::INFO))
-        .with_target(env!("CARGO_CRATE_NAME"), level)
-        .with_target(ACCESS, access);
+pub fn start(settings: &Log) -> Result<Handle, String> {
+    let (ours, handle) = reload::Layer::new(targets(settings));
     let lines = Lines {
         formatter: settings.formatter,
         fields: settings.fields.clone(),
@@ -51,7 +52,26 @@ pub fn start(settings: &Log) -> Result<(), String> {
         .with(ours)
         .with(layer)
         .try_init()
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    Ok(Handle(handle))
+}
+
+/// Which events are written.
+fn targets(settings: &Log) -> Targets {
+    let level = match settings.level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+    };
+    let access = match settings.access {
+        true => LevelFilter::INFO,
+        false => LevelFilter::OFF,
+    };
+    Targets::new()
+        .with_default(level.min(LevelFilter::INFO))
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+        .with_target(ACCESS, access)
 }
 
 /// How events become lines.

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use imgsync_server::Error;
 use imgsync_server::auth::{Change, ask_password, edit};
 use imgsync_server::config::Understood;
+use imgsync_server::{Error, log};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -46,18 +46,19 @@ fn serve(words: Serve) -> ExitCode {
         Ok(understood) => understood,
         Err(error) => return fail(&error.to_string(), Some(error.hint()), USAGE),
     };
-    if let Err(error) = imgsync_server::log::start(&understood.config.log) {
-        return fail(&format!("cannot begin a log: {error}"), None, FAILED);
-    }
+    let log = match log::start(&understood.config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(&format!("cannot begin a log: {error}"), None, FAILED),
+    };
     tracing::info!("configuration: {}", setup.source);
     reload::tell(&understood.remarks);
-    match start(setup, understood) {
+    match start(setup, understood, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), error.hint(), FAILED),
     }
 }
 
-fn start(setup: Setup, first: Understood) -> Result<(), Error> {
+fn start(setup: Setup, first: Understood, log: log::Handle) -> Result<(), Error> {
     let workers = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(MAX_WORKERS);
@@ -72,7 +73,7 @@ fn start(setup: Setup, first: Understood) -> Result<(), Error> {
         let stop = stop().map_err(failed)?;
         let hangup = signal(SignalKind::hangup()).map_err(failed)?;
         let (sender, configs) = watch::channel(Arc::new(first.config));
-        tokio::spawn(reload::follow(setup, sender, hangup));
+        tokio::spawn(reload::follow(setup, sender, hangup, log));
         imgsync_server::run(configs, announce, stop).await
     });
     runtime.shutdown_timeout(LAST_WORK_TIME);

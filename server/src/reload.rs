@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imgsync_server::config::{Config, Remark, Source, Stamp, needs_restart};
+use imgsync_server::log;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -30,7 +31,12 @@ pub(crate) fn tell(remarks: &[Remark]) {
 
 /// Sends a configuration whenever there is a new one, or a file that it names has changed, for as
 /// long as there is a server. One that cannot be used is told and leaves the old one in force.
-pub(crate) async fn follow(setup: Setup, sender: watch::Sender<Arc<Config>>, mut hangup: Signal) {
+pub(crate) async fn follow(
+    setup: Setup,
+    sender: watch::Sender<Arc<Config>>,
+    mut hangup: Signal,
+    log: log::Handle,
+) {
     let setup = Arc::new(setup);
     let first = Arc::clone(&sender.borrow());
     let mut looks = interval(LOOK_INTERVAL);
@@ -58,6 +64,7 @@ pub(crate) async fn follow(setup: Setup, sender: watch::Sender<Arc<Config>>, mut
                 for key in needs_restart(&first, &understood.config) {
                     tracing::warn!("configuration: {key} changes when the server is started again");
                 }
+                log.set(&understood.config.log);
                 let config = Arc::new(understood.config);
                 // It may name other files.
                 known = look(&setup, &config).await;

@@ -117,3 +117,28 @@ async fn variables_count_more_also_when_it_is_read_again() {
     let answer = client().get(url).send().await.unwrap();
     assert_eq!(header(&answer, "x-other"), "kept");
 }
+
+#[tokio::test]
+async fn what_is_logged_changes_as_well() {
+    let quiet = format!(
+        "{}log: {{level: error, accesslog: {{disabled: true}}}}\n",
+        config("first", "")
+    );
+    let server = Setup::new(&quiet).serve();
+    assert_eq!(which(&server).await, "first");
+    let loud = config("second", "") + "log: {level: debug}\n";
+    server.setup().write(&loud);
+    server.signal("HUP");
+    while which(&server).await != "second" {}
+    server.wait_for("path=/v2/").await;
+    let requests = server.log().matches("path=/v2/").count();
+    server.setup().write(&quiet);
+    server.signal("HUP");
+    while which(&server).await != "first" {}
+    let after = server.log().matches("path=/v2/").count();
+    for _ in 0..5 {
+        assert_eq!(which(&server).await, "first");
+    }
+    assert_eq!(server.log().matches("path=/v2/").count(), after);
+    assert!(after >= requests);
+}
