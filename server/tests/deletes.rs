@@ -3,8 +3,9 @@
 
 mod support;
 
+use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Algorithm, Digest, media};
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 
 use support::{Server, client, faults, header};
 
@@ -123,4 +124,59 @@ async fn tags_move_and_go_at_the_same_time_and_none_that_was_acknowledged_is_los
         let found = server.get("/v2/a/manifests/moving").await;
         assert_eq!(found.bytes().await.unwrap(), *two);
     }
+}
+
+/// Every request that changes something, against an image `a:v1`.
+fn changes(digest: &Digest) -> Vec<(Method, String, &'static str)> {
+    let upload = format!("/v2/a/blobs/uploads/{}", UploadId::random());
+    let both = "GET, HEAD";
+    vec![
+        (Method::DELETE, "/v2/a/manifests/v1".to_owned(), both),
+        (Method::DELETE, format!("/v2/a/manifests/{digest}"), both),
+        (Method::DELETE, format!("/v2/a/blobs/{digest}"), both),
+        (Method::PUT, "/v2/a/manifests/v2".to_owned(), both),
+        (Method::POST, "/v2/a/blobs/uploads/".to_owned(), both),
+        (Method::PATCH, upload.clone(), both),
+        (Method::PUT, format!("{upload}?digest={digest}"), both),
+        (Method::DELETE, upload, both),
+    ]
+}
+
+#[tokio::test]
+async fn where_nothing_may_change_every_change_is_refused_and_reading_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let image = server.push_image("a", "v1", "word").await;
+    let digest = Digest::of(&image);
+    drop(server);
+
+    let readonly = ("REGISTRY_STORAGE_MAINTENANCE_READONLY", "{enabled: true}");
+    let server = Server::start_with(root.path(), &[readonly]);
+    for (method, path, allow) in changes(&digest) {
+        let request = client().request(method.clone(), server.url(&path));
+        let response = request.body(image.clone()).send().await.unwrap();
+        assert_eq!(header(&response, "allow"), allow, "{method} {path}");
+        faults(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
+    }
+    for path in ["/v2/a/manifests/v1", "/v2/a/tags/list", "/v2/_catalog"] {
+        assert_eq!(server.get(path).await.status(), 200, "{path}");
+    }
+    let referrers = server.get(&format!("/v2/a/referrers/{digest}")).await;
+    assert_eq!(referrers.status(), 200);
+    drop(server);
+
+    let no_deletes = ("REGISTRY_STORAGE_DELETE_ENABLED", "false");
+    let server = Server::start_with(root.path(), &[no_deletes]);
+    for (path, allow) in [
+        ("/v2/a/manifests/v1", "GET, HEAD, PUT"),
+        (&format!("/v2/a/blobs/{digest}"), "GET, HEAD"),
+    ] {
+        let response = delete(&server, path).await;
+        assert_eq!(header(&response, "allow"), allow);
+        faults(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
+    }
+    // To give an upload up is no delete.
+    let location = server.start_upload("a").await;
+    assert_eq!(delete(&server, &location).await.status(), 204);
+    assert_eq!(tags(&server).await, ["v1"]);
 }
