@@ -2,13 +2,46 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::report::Voice;
+
 /// Gets local container images to a registry, sending only what it lacks.
 #[derive(Debug, Parser)]
 #[command(name = "imgsync", version, about, max_term_width = 100)]
 pub struct Arguments {
+    /// Say nothing but what went wrong; the outcome on stdout stays
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say every fault of the line, and every try
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+
     #[command(subcommand)]
     /// What to do.
     pub command: Command,
+}
+
+impl Arguments {
+    /// How much is told.
+    pub fn voice(&self) -> Voice {
+        match (self.quiet, self.verbose) {
+            (true, _) => Voice::Quiet,
+            (false, true) => Voice::Verbose,
+            (false, false) => Voice::Normal,
+        }
+    }
+
+    /// Whether what happens is told as JSON.
+    pub fn json(&self) -> bool {
+        match &self.command {
+            Command::Push(push) => push.json,
+            Command::Ls(_)
+            | Command::Inspect(_)
+            | Command::Rm(_)
+            | Command::Login(_)
+            | Command::Logout(_) => false,
+        }
+    }
 }
 
 /// The verbs.
@@ -57,6 +90,10 @@ pub struct Push {
     /// Print what would be done, layer by layer, and change nothing anywhere
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Tell plan, progress and outcome as JSON on stdout, one object a line
+    #[arg(long)]
+    pub json: bool,
 
     /// Do not believe what other images at the registry say of their layers; mends an image that
     /// was put together from a wrong one

@@ -10,43 +10,49 @@ mod rm;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::args::{Arguments, Command};
 use crate::exit::{Failure, Kind};
-use crate::{report, settings};
+use crate::report::{self, Report};
+use crate::settings;
 
 /// Runs the command that was typed, to its exit code.
 pub fn run(arguments: Arguments) -> ExitCode {
-    match perform(arguments.command) {
+    let report = report::new(arguments.voice(), arguments.json());
+    match perform(arguments.command, &report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "{}", failure.text());
+            report.failure(&failure);
             ExitCode::from(&failure)
         }
     }
 }
 
-fn perform(command: Command) -> Result<(), Failure> {
-    let report = report::for_stderr();
+fn perform(command: Command, report: &Arc<dyn Report>) -> Result<(), Failure> {
     match command {
         Command::Push(args) => {
             let settings = settings::Push::parse(&args)?;
-            if settings.is_dry {
-                let lines = in_runtime(push::preview(&settings, &report))?;
-                lines.into_iter().for_each(print);
+            if !settings.is_dry {
+                let outcome = in_runtime(push::push(&settings, report))?;
+                report.outcome(&outcome);
                 return Ok(());
             }
-            let outcome = in_runtime(push::push(&settings, &report))?;
-            print(report::outcome(&outcome));
+            let plan = in_runtime(push::preview(&settings, report))?;
+            if args.json {
+                report.plan(&plan);
+            } else {
+                report::plan(&plan).into_iter().for_each(print);
+            }
         }
-        Command::Ls(args) => in_runtime(ls::ls(&args, &report, &mut print))?,
+        Command::Ls(args) => in_runtime(ls::ls(&args, report, &mut print))?,
         Command::Inspect(args) => {
-            let bytes = in_runtime(inspect::inspect(&args, &report))?;
+            let bytes = in_runtime(inspect::inspect(&args, report))?;
             // A reader that went away has seen enough.
             let _ = std::io::stdout().write_all(&bytes);
         }
-        Command::Rm(args) => in_runtime(rm::rm(&args, &report, &mut print))?,
-        Command::Login(args) => in_runtime(login::login(args, &report, &mut print))?,
+        Command::Rm(args) => in_runtime(rm::rm(&args, report, &mut print))?,
+        Command::Login(args) => in_runtime(login::login(args, report, &mut print))?,
         Command::Logout(args) => in_runtime(login::logout(&args, &mut print))?,
     }
     Ok(())

@@ -1,35 +1,60 @@
-//! Progress bars on a terminal.
+//! Progress bars on a terminal: one a blob, and one for all of them.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use imgsync_oci::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::Report;
+use super::lines::{print, say};
+use super::{Outcome, Report, Voice, outcome};
+use crate::exit::Failure;
+use crate::plan::Plan;
 
-const TEMPLATE: &str = "{prefix:<20} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} {decimal_bytes_per_sec:>12} {eta:>5} {msg}";
+const BLOB: &str = "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} {msg}";
+const TOTAL: &str = "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} \
+                     {decimal_bytes_per_sec} {eta} left";
 
-/// A bar for every blob on its way.
+/// The bars.
 #[derive(Debug)]
 pub(super) struct Bars {
+    voice: Voice,
     all: MultiProgress,
-    bars: Mutex<HashMap<Digest, ProgressBar>>,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    blobs: HashMap<Digest, ProgressBar>,
+    /// There once a blob is on its way.
+    total: Option<ProgressBar>,
 }
 
 impl Bars {
     /// No bar yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(voice: Voice) -> Self {
         Self {
+            voice,
             all: MultiProgress::new(),
-            bars: Mutex::default(),
+            shown: Mutex::default(),
         }
     }
 
-    fn bar(&self, digest: &Digest) -> Option<ProgressBar> {
-        let bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        bars.get(digest).cloned()
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn clear(&self) {
+        if let Some(total) = self.shown().total.take() {
+            total.finish_and_clear();
+        }
+    }
+}
+
+fn bar(template: &str, size: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(size).with_style(style)
 }
 
 impl Report for Bars {
@@ -38,24 +63,55 @@ impl Report for Bars {
         let _ = self.all.println(text);
     }
 
+    fn detail(&self, text: &str) {
+        match self.voice {
+            Voice::Quiet | Voice::Normal => {}
+            Voice::Verbose => self.note(text),
+        }
+    }
+
+    fn plan(&self, _plan: &Plan) {}
+
     fn begin(&self, digest: &Digest, label: &str, size: u64) {
-        let style =
-            ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = self.all.add(ProgressBar::new(size).with_style(style));
+        let mut shown = self.shown();
+        let total = match &shown.total {
+            Some(total) => total.clone(),
+            None => {
+                let total = self.all.add(bar(TOTAL, 0));
+                total.set_prefix("total");
+                shown.total = Some(total.clone());
+                total
+            }
+        };
+        total.inc_length(size);
+        let bar = self.all.insert_before(&total, bar(BLOB, size));
         bar.set_prefix(label.to_owned());
-        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        bars.insert(digest.clone(), bar);
+        shown.blobs.insert(digest.clone(), bar);
     }
 
     fn position(&self, digest: &Digest, offset: u64) {
-        if let Some(bar) = self.bar(digest) {
-            bar.set_position(offset);
-        }
+        let shown = self.shown();
+        let (Some(bar), Some(total)) = (shown.blobs.get(digest), &shown.total) else {
+            return;
+        };
+        let all = total.position().saturating_sub(bar.position()) + offset;
+        bar.set_position(offset);
+        total.set_position(all);
     }
 
     fn done(&self, digest: &Digest) {
-        if let Some(bar) = self.bar(digest) {
+        if let Some(bar) = self.shown().blobs.get(digest) {
             bar.finish_with_message("done");
         }
+    }
+
+    fn outcome(&self, result: &Outcome) {
+        self.clear();
+        print(&outcome(result));
+    }
+
+    fn failure(&self, failure: &Failure) {
+        self.clear();
+        say(&failure.text());
     }
 }

@@ -6,26 +6,43 @@ use std::sync::{Mutex, PoisonError};
 
 use imgsync_oci::Digest;
 
-use super::{Report, bytes};
+use super::{Outcome, Report, Voice, bytes, outcome};
+use crate::exit::Failure;
+use crate::plan::Plan;
 
-/// Lines on stderr.
-#[derive(Debug, Default)]
+/// Lines on stderr, and the outcome on stdout.
+#[derive(Debug)]
 pub(super) struct Lines {
+    voice: Voice,
     labels: Mutex<HashMap<Digest, (String, u64)>>,
 }
 
 impl Lines {
     /// Nothing said yet.
-    pub(super) fn new() -> Self {
-        Self::default()
+    pub(super) fn new(voice: Voice) -> Self {
+        Self {
+            voice,
+            labels: Mutex::default(),
+        }
     }
 }
 
 impl Report for Lines {
     fn note(&self, text: &str) {
-        // A log that nobody can write to is no reason to stop a push.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        match self.voice {
+            Voice::Quiet => {}
+            Voice::Normal | Voice::Verbose => say(text),
+        }
     }
+
+    fn detail(&self, text: &str) {
+        match self.voice {
+            Voice::Quiet | Voice::Normal => {}
+            Voice::Verbose => say(text),
+        }
+    }
+
+    fn plan(&self, _plan: &Plan) {}
 
     fn begin(&self, digest: &Digest, label: &str, size: u64) {
         let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,4 +61,22 @@ impl Report for Lines {
             self.note(&format!("{label}: sent {}", bytes(size)));
         }
     }
+
+    fn outcome(&self, result: &Outcome) {
+        print(&outcome(result));
+    }
+
+    fn failure(&self, failure: &Failure) {
+        say(&failure.text());
+    }
+}
+
+/// A line for people. A log that nobody can write to is no reason to stop.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A line of data. A reader that went away does not undo what was done.
+pub(super) fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -1,7 +1,9 @@
-//! What a person is told while a command runs: bars on a terminal, lines elsewhere. The rooms that
-//! do the work only speak to [`Report`]. All of it goes to stderr.
+//! What is told while a command runs: bars on a terminal, lines elsewhere, or JSON. The rooms that
+//! do the work only speak to [`Report`]. What is for people goes to stderr; JSON is data, and goes
+//! to stdout.
 
 mod bars;
+mod json;
 mod lines;
 mod words;
 
@@ -10,34 +12,61 @@ use std::sync::Arc;
 
 use imgsync_oci::Digest;
 
-pub use words::{bytes, outcome};
+use crate::exit::Failure;
+use crate::plan::Plan;
+
+pub use words::{bytes, outcome, plan};
 
 /// Takes what happens, as it happens.
 pub trait Report: Send + Sync {
     /// Something worth a line.
     fn note(&self, text: &str);
+    /// Something for those who want to know everything.
+    fn detail(&self, text: &str);
+    /// What is going to happen.
+    fn plan(&self, plan: &Plan);
     /// A blob of `size` bytes is on its way; `label` names it for people.
     fn begin(&self, digest: &Digest, label: &str, size: u64);
     /// The blob has come to this offset; after a fault it may be less than before.
     fn position(&self, digest: &Digest, offset: u64);
     /// The blob is at the target.
     fn done(&self, digest: &Digest);
+    /// The push is over, and the image is there.
+    fn outcome(&self, outcome: &Outcome);
+    /// The command has failed.
+    fn failure(&self, failure: &Failure);
 }
 
-/// The report that fits where stderr goes.
-pub fn for_stderr() -> Arc<dyn Report> {
-    if std::io::stderr().is_terminal() {
-        Arc::new(bars::Bars::new())
+/// How much is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Voice {
+    /// Failures only.
+    Quiet,
+    /// What a user wants to follow.
+    #[default]
+    Normal,
+    /// Every fault of the line, too.
+    Verbose,
+}
+
+/// The report that was asked for, or that fits where stderr goes.
+pub fn new(voice: Voice, json: bool) -> Arc<dyn Report> {
+    if json {
+        Arc::new(json::Json::new(voice))
+    } else if voice != Voice::Quiet && std::io::stderr().is_terminal() {
+        Arc::new(bars::Bars::new(voice))
     } else {
-        Arc::new(lines::Lines::new())
+        Arc::new(lines::Lines::new(voice))
     }
 }
 
 /// What a push came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Where the image is now, with its digest.
+    /// Where the image is now.
     pub image: String,
+    /// The digest of its manifest.
+    pub digest: Digest,
     /// Blob bytes that went over the network, repeated ones included.
     pub sent: u64,
     /// Bytes of the image's blobs that did not have to.

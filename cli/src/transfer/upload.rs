@@ -226,7 +226,11 @@ impl Upload<'_> {
         match retry {
             Retry::After(asked) if self.faults < MOST_FAULTS => {
                 self.line.pace().faulted();
-                tokio::time::sleep(backoff(self.faults, asked)).await;
+                let pause = backoff(self.faults, asked);
+                let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
+                let text = format!("{label}: {error}; trying again in {seconds:.1} s");
+                self.report.detail(&text);
+                tokio::time::sleep(pause).await;
                 Ok(())
             }
             Retry::After(_) | Retry::Never => Err(error.into()),

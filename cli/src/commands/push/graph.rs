@@ -5,22 +5,38 @@ use imgsync_oci::{Descriptor, Manifest, Reference};
 use super::{Push, Pushed};
 use crate::ask;
 use crate::exit::{Failure, Kind};
+use crate::plan::{Candidate, Fact, Plan, Step, Why};
 use crate::source::{Blobs, Graph};
 use crate::transfer::{Item, Parcel, ship};
 
 impl Push {
-    /// Sends the blobs that are missing, then the manifests, children first.
-    pub(super) async fn graph(&self, graph: &Graph, blobs: &Blobs) -> Result<Pushed, Failure> {
+    /// What happens to the blobs of an index.
+    pub(super) async fn graph_plan(&self, graph: &Graph) -> Result<Plan, Failure> {
         let line = &self.means.line;
         let held = ask::held(&line.client, &line.repository, &graph.blobs).await?;
+        let facts = graph.blobs.iter().map(|blob| Fact {
+            layer: blob.digest.clone(),
+            size: Some(blob.size),
+            candidate: Some(Candidate {
+                blob: blob.clone(),
+                why: Why::Itself,
+            }),
+        });
+        Ok(Plan::new(facts.collect(), &held))
+    }
+
+    /// Sends the blobs that are missing, then the manifests, children first.
+    pub(super) async fn graph(&self, graph: &Graph, blobs: &Blobs) -> Result<Pushed, Failure> {
+        let plan = self.graph_plan(graph).await?;
+        self.means.report.plan(&plan);
         let of = graph.blobs.len();
         let mut parcels = Vec::new();
-        for (position, blob) in graph.blobs.iter().enumerate() {
+        for (position, (blob, (_, step))) in graph.blobs.iter().zip(&plan.steps).enumerate() {
             let label = format!("blob {}/{of}", position + 1);
-            if held.contains(&blob.digest) {
-                self.means.report.note(&format!("{label}: already there"));
-            } else {
-                parcels.push(parcel(blob, blobs, label)?);
+            match step {
+                Step::Have(_) => self.means.report.note(&format!("{label}: already there")),
+                Step::Send { .. } => parcels.push(parcel(blob, blobs, label)?),
+                Step::Again => {}
             }
         }
         ship(&self.means, parcels).await?;

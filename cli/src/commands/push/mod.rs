@@ -12,6 +12,7 @@ use imgsync_oci::{Digest, LocalName, Reference, Remote, Tag};
 
 use crate::ask;
 use crate::exit::{Failure, Kind};
+use crate::plan::Plan;
 use crate::report::{Outcome, Report};
 use crate::settings::{self, Target};
 use crate::source::{self, Content, Found};
@@ -56,21 +57,22 @@ pub(super) async fn push(
     push.further_tags(&pushed.digest, &settings.tags).await?;
     let sent = push.means.line.sent();
     Ok(Outcome {
-        image: format!("{}@{}", push.target, pushed.digest),
+        image: push.target.to_string(),
+        digest: pushed.digest,
         sent,
         saved: pushed.blobs.saturating_sub(sent),
         took: began.elapsed(),
     })
 }
 
-/// What a push would do, a line each. Changes nothing anywhere.
+/// What a push would do. Changes nothing anywhere.
 ///
 /// # Errors
 /// See [`Kind`].
 pub(super) async fn preview(
     settings: &settings::Push,
     report: &Arc<dyn Report>,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Plan, Failure> {
     let (push, found) = prepare(settings, report).await?;
     push.preview(&found).await
 }

@@ -63,6 +63,7 @@ impl Push {
         facts: Facts,
         blobs: &Blobs,
     ) -> Result<Pushed, Failure> {
+        self.means.report.plan(&facts.plan);
         let mut parcels = Vec::new();
         let of = single.layers.len();
         let layers = single.layers.iter().zip(&facts.plan.steps);

@@ -1,0 +1,130 @@
+//! One JSON object a line, for programs. The README lists the events; they only ever gain fields.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use imgsync_oci::Digest;
+use serde_json::{Value, json};
+
+use super::lines::print;
+use super::{Outcome, Report, Voice};
+use crate::exit::Failure;
+use crate::plan::{Plan, Step};
+
+/// Between two lines about the progress of one blob.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// JSON on stdout.
+#[derive(Debug)]
+pub(super) struct Json {
+    voice: Voice,
+    told: Mutex<HashMap<Digest, Instant>>,
+}
+
+impl Json {
+    /// Nothing said yet.
+    pub(super) fn new(voice: Voice) -> Self {
+        Self {
+            voice,
+            told: Mutex::default(),
+        }
+    }
+}
+
+impl Report for Json {
+    fn note(&self, text: &str) {
+        match self.voice {
+            Voice::Quiet => {}
+            Voice::Normal | Voice::Verbose => event("note", json!({ "text": text })),
+        }
+    }
+
+    fn detail(&self, text: &str) {
+        match self.voice {
+            Voice::Quiet | Voice::Normal => {}
+            Voice::Verbose => event("detail", json!({ "text": text })),
+        }
+    }
+
+    fn plan(&self, plan: &Plan) {
+        event("plan", described(plan));
+    }
+
+    fn begin(&self, digest: &Digest, label: &str, size: u64) {
+        let blob = json!({ "blob": digest, "label": label, "size": size });
+        event("begin", blob);
+    }
+
+    fn position(&self, digest: &Digest, offset: u64) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = match told.get(digest) {
+            Some(last) => now.duration_since(*last) >= PAUSE,
+            None => true,
+        };
+        if due {
+            told.insert(digest.clone(), now);
+            event("progress", json!({ "blob": digest, "offset": offset }));
+        }
+    }
+
+    fn done(&self, digest: &Digest) {
+        event("done", json!({ "blob": digest }));
+    }
+
+    fn outcome(&self, outcome: &Outcome) {
+        let fields = json!({
+            "image": outcome.image,
+            "digest": outcome.digest,
+            "sent": outcome.sent,
+            "saved": outcome.saved,
+            "seconds": outcome.took.as_secs_f64(),
+        });
+        event("outcome", fields);
+    }
+
+    fn failure(&self, failure: &Failure) {
+        let fields = json!({
+            "code": failure.kind.code(),
+            "what": failure.what,
+            "hint": failure.hint,
+        });
+        event("failure", fields);
+    }
+}
+
+/// A plan, as its event shows it; sizes in bytes, `null` where they are not known.
+fn described(plan: &Plan) -> Value {
+    let layer = |(digest, step): &(Digest, Step)| match step {
+        Step::Have(held) => json!({
+            "layer": digest,
+            "step": "have",
+            "blob": held.blob.digest,
+            "size": held.blob.size,
+            "why": held.why.to_string(),
+        }),
+        Step::Send { read, send } => json!({
+            "layer": digest,
+            "step": "send",
+            "read": read,
+            "send": send,
+        }),
+        Step::Again => json!({ "layer": digest, "step": "again" }),
+    };
+    let sums = plan.sums();
+    json!({
+        "layers": plan.steps.iter().map(layer).collect::<Vec<_>>(),
+        "read": sums.read,
+        "send": sums.send,
+        "saved": sums.saved,
+    })
+}
+
+fn event(name: &str, mut fields: Value) {
+    let mut line = json!({ "event": name });
+    if let (Some(line), Some(fields)) = (line.as_object_mut(), fields.as_object_mut()) {
+        line.append(fields);
+    }
+    print(&line.to_string());
+}
