@@ -165,6 +165,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("http.debug.addr", was.debug == is.debug),
         ("log.formatter", old.log.formatter == new.log.formatter),
         ("log.fields", old.log.fields == new.log.fields),
+        ("imgsync.stall", old.imgsync.stall == new.imgsync.stall),
         (
             "imgsync.limits.connections",
             old.imgsync.connections == new.imgsync.connections,
