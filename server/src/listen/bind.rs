@@ -1,7 +1,7 @@
 //! Where connections come from: a port, or a socket in the file system.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -94,6 +94,10 @@ impl Listener {
 }
 
 async fn tcp(address: &Address) -> io::Result<TcpListener> {
+    if address.host == "localhost" {
+        // Without asking the system's resolver, which a container without files may not have.
+        return TcpListener::bind((Ipv4Addr::LOCALHOST, address.port)).await;
+    }
     if !address.host.is_empty() {
         return TcpListener::bind((address.host.as_str(), address.port)).await;
     }
