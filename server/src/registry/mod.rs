@@ -77,6 +77,6 @@ impl Registry {
 }
 
 #[cfg(test)]
-mod power;
+mod power_tests;
 #[cfg(test)]
 mod tests;

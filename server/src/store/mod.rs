@@ -92,7 +92,7 @@ impl Store {
 }
 
 #[cfg(test)]
-pub(crate) mod power;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

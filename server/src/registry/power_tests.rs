@@ -9,7 +9,7 @@ use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
 use super::{Error, Registry};
 use crate::store::Store;
-use crate::store::power::{Recording, Remains};
+use crate::store::testing::{Recording, Remains};
 
 /// What can be seen from outside, by name.
 type View = BTreeMap<String, String>;
