@@ -363,7 +363,14 @@ fn header_name(text: &str) -> Result<(), String> {
         return Err("must be the name of a header".to_owned());
     }
     let lower = text.to_ascii_lowercase();
-    if ["content-length", "transfer-encoding", "connection", "upgrade"].contains(&lower.as_str()) {
+    if [
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+    ]
+    .contains(&lower.as_str())
+    {
         return Err("says how long an answer is, or how it is sent, and cannot be set".to_owned());
     }
     Ok(())
