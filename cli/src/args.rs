@@ -104,6 +104,10 @@ pub struct Push {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,
 
+    /// Send no more than this in a second, all uploads together (bytes, or with KiB, MiB)
+    #[arg(long, value_name = "SIZE")]
+    pub limit_rate: Option<String>,
+
     /// The size of the first chunk of an upload; it grows on a quick line and shrinks after faults
     /// (bytes, or with KiB, MiB)
     #[arg(long, value_name = "SIZE", default_value = "8MiB")]

@@ -9,6 +9,7 @@ use crate::access::Access;
 use crate::args;
 use crate::exit::{Failure, Kind};
 use crate::source::Location;
+use crate::transfer::Manner;
 
 /// Compression gains little beyond, and every thread holds blocks in memory.
 const MOST_THREADS: usize = 8;
@@ -29,12 +30,10 @@ pub struct Push {
     pub is_dry: bool,
     /// Whether what other images at the target say of their layers counts.
     pub reuse: bool,
-    /// How many blobs are sent at a time.
-    pub jobs: usize,
+    /// How the line is used.
+    pub manner: Manner,
     /// How many threads compress.
     pub threads: usize,
-    /// The first chunk's size in bytes.
-    pub chunk: u64,
     /// The folders of this user.
     pub folders: Folders,
 }
@@ -92,14 +91,16 @@ impl Push {
             remote,
             is_dry: args.dry_run,
             reuse: !args.no_reuse,
-            jobs: usize::from(args.jobs),
+            manner: Manner {
+                jobs: usize::from(args.jobs),
+                chunk: positive("--chunk-size", &args.chunk_size)?,
+                rate: args
+                    .limit_rate
+                    .as_ref()
+                    .map(|rate| positive("--limit-rate", rate))
+                    .transpose()?,
+            },
             threads: threads.min(MOST_THREADS),
-            chunk: size(&args.chunk_size)
-                .filter(|size| *size > 0)
-                .ok_or_else(|| {
-                    let what = format!("invalid --chunk-size: {:?}", args.chunk_size);
-                    Failure::new(Kind::Usage, what).hint("for instance 8MiB")
-                })?,
             folders: Folders::of_user(),
         })
     }
@@ -118,6 +119,13 @@ impl Folders {
             cache: base.join("imgsync"),
         }
     }
+}
+
+/// The size that an option names; nothing is no size.
+fn positive(option: &str, text: &str) -> Result<u64, Failure> {
+    size(text).filter(|size| *size > 0).ok_or_else(|| {
+        Failure::new(Kind::Usage, format!("invalid {option}: {text:?}")).hint("for instance 8MiB")
+    })
 }
 
 /// Bytes: digits alone, or with `KiB` or `MiB` behind them.

@@ -8,6 +8,7 @@ use imgsync_oci::{Digest, Repository};
 use tokio::sync::Semaphore;
 
 use super::journal::Entry;
+use super::limit::Limit;
 use super::{Journal, Pace};
 use crate::exit::Failure;
 use crate::source::Slice;
@@ -21,8 +22,20 @@ pub struct Line {
     pub repository: Repository,
     pub(super) journal: Journal,
     pace: Mutex<Pace>,
+    pub(super) limit: Arc<Limit>,
     pub(super) slots: Semaphore,
     pub(super) sent: Arc<AtomicU64>,
+}
+
+/// How a line is used.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// How many blobs are sent at a time.
+    pub jobs: usize,
+    /// The first chunk's size in bytes.
+    pub chunk: u64,
+    /// The most bytes a second, all blobs together; `None` is no limit.
+    pub rate: Option<u64>,
 }
 
 /// A blob to send.
@@ -39,20 +52,15 @@ pub struct Outgoing {
 }
 
 impl Line {
-    /// A line on which `jobs` blobs are sent at a time, in chunks of `chunk` bytes to begin with.
-    pub fn new(
-        client: Client,
-        repository: Repository,
-        journal: Journal,
-        jobs: usize,
-        chunk: u64,
-    ) -> Self {
+    /// A line to a repository.
+    pub fn new(client: Client, repository: Repository, journal: Journal, manner: Manner) -> Self {
         Self {
             client,
             repository,
             journal,
-            pace: Mutex::new(Pace::new(chunk)),
-            slots: Semaphore::new(jobs),
+            pace: Mutex::new(Pace::new(manner.chunk)),
+            limit: Arc::new(Limit::new(manner.rate)),
+            slots: Semaphore::new(manner.jobs),
             sent: Arc::default(),
         }
     }

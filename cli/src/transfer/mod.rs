@@ -3,6 +3,7 @@
 
 mod gate;
 mod journal;
+mod limit;
 mod line;
 mod pace;
 mod pack;
@@ -11,7 +12,7 @@ mod ship;
 mod upload;
 
 pub use journal::Journal;
-pub use line::{Line, Outgoing};
+pub use line::{Line, Manner, Outgoing};
 pub use pace::Pace;
 pub use pack::Item;
 pub use ship::{Means, Parcel, ship};

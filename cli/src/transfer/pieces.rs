@@ -1,35 +1,45 @@
 //! Bytes that lie ready, as a stream for the network; any part of them, again and again.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 
+use super::limit::Limit;
 use crate::source::{Reader, Slice};
 
 /// How much is read at a time.
 const PIECE: u64 = 256 * 1024;
 
-/// The `len` bytes of `slice` from `first` on. Ends with an error where there are fewer.
+/// The `len` bytes of `slice` from `first` on, as fast as `limit` lets them. Ends with an error where
+/// there are fewer.
 pub(super) fn pieces(
     slice: &Slice,
     first: u64,
     len: u64,
+    limit: &Arc<Limit>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
     let start = Reading::Unopened(slice.clone(), first);
-    stream::unfold((start, len), |(reading, left)| async move {
-        if left == 0 {
-            return None;
-        }
-        let next = tokio::task::spawn_blocking(move || reading.next(left.min(PIECE))).await;
-        let next = next.unwrap_or_else(|_| Err(io::Error::other("the reading thread died")));
-        Some(match next {
-            Ok((piece, reader)) => {
-                let left = left - piece.len() as u64;
-                (Ok(piece), (Reading::Open(reader), left))
+    let limit = Arc::clone(limit);
+    stream::unfold((start, len), move |(reading, left)| {
+        let limit = Arc::clone(&limit);
+        async move {
+            if left == 0 {
+                return None;
             }
-            Err(error) => (Err(error), (Reading::Over, 0)),
-        })
+            let size = left.min(limit.piece(PIECE));
+            limit.pass(size).await;
+            let next = tokio::task::spawn_blocking(move || reading.next(size)).await;
+            let next = next.unwrap_or_else(|_| Err(io::Error::other("the reading thread died")));
+            Some(match next {
+                Ok((piece, reader)) => {
+                    let left = left - piece.len() as u64;
+                    (Ok(piece), (Reading::Open(reader), left))
+                }
+                Err(error) => (Err(error), (Reading::Over, 0)),
+            })
+        }
     })
 }
 
@@ -62,7 +72,8 @@ mod tests {
     use super::*;
 
     async fn read(slice: &Slice, first: u64, len: u64) -> io::Result<Vec<u8>> {
-        let pieces: Vec<Bytes> = pieces(slice, first, len).try_collect().await?;
+        let limit = Arc::new(Limit::new(None));
+        let pieces: Vec<Bytes> = pieces(slice, first, len, &limit).try_collect().await?;
         Ok(pieces.concat())
     }
 

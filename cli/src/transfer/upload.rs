@@ -243,7 +243,8 @@ impl Upload<'_> {
         let (minimum, maximum) = (session.chunk_min(), session.chunk_max());
         let len = self.line.pace().next(left, minimum, maximum);
         let unreadable = Arc::default();
-        let bytes = self.counted(first, pieces(&self.blob.bytes, first, len), &unreadable);
+        let bytes = pieces(&self.blob.bytes, first, len, &self.line.limit);
+        let bytes = self.counted(first, bytes, &unreadable);
         let began = Instant::now();
         let sent = self.line.client.append_upload(session, bytes, len).await;
         self.judge(sent, &unreadable, len, began.elapsed())

@@ -101,8 +101,7 @@ async fn prepare(
         client,
         target.repository.clone(),
         Journal::new(&settings.folders.cache),
-        settings.jobs,
-        settings.chunk,
+        settings.manner,
     );
     let push = Push {
         means: Means {

@@ -1,0 +1,73 @@
+//! `--limit-rate`: no more bytes a second than the user allows, over all uploads together.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A rate that nothing exceeds for long.
+#[derive(Debug)]
+pub(super) struct Limit {
+    rate: Option<u64>,
+    /// When the bytes that were let through so far have had their time.
+    free: Mutex<Instant>,
+}
+
+impl Limit {
+    /// `rate` bytes a second; `None` is no limit.
+    pub(super) fn new(rate: Option<u64>) -> Self {
+        Self {
+            rate,
+            free: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// The largest piece that goes through at once, in bytes: a fraction of a second's worth, so
+    /// that the line is used evenly.
+    pub(super) fn piece(&self, largest: u64) -> u64 {
+        const FRACTION: u64 = 8;
+        match self.rate {
+            Some(rate) => largest.min((rate / FRACTION).max(1)),
+            None => largest,
+        }
+    }
+
+    /// Waits until `bytes` more may go.
+    pub(super) async fn pass(&self, bytes: u64) {
+        if let Some(rate) = self.rate {
+            let time = Duration::from_secs_f64(bytes as f64 / rate as f64);
+            let start = {
+                let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+                let start = (*free).max(Instant::now());
+                *free = start + time;
+                start
+            };
+            tokio::time::sleep_until(start).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_take_the_time_that_the_rate_gives_them() {
+        let limit = Limit::new(Some(1000));
+        let began = Instant::now();
+        for _ in 0..20 {
+            limit.pass(limit.piece(1 << 20)).await;
+        }
+        // Twenty pieces of 125 bytes: the last may go when nineteen have had their time.
+        assert_eq!(began.elapsed().as_millis(), 2375);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_rate_nothing_waits() {
+        let limit = Limit::new(None);
+        let began = Instant::now();
+        limit.pass(u64::MAX).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(limit.piece(5), 5);
+    }
+}
