@@ -72,14 +72,15 @@ missing_packages() {
 
 apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q "$@" </dev/null >&2; }
 
-# The tests start a docker-registry of their own; the package's would sit on port 5000.
-stop_packaged_registry() {
+# The tests start these programs themselves; the packages' services would sit on ports 5000 and 80.
+stop_service() {
+    local name=$1
     if [ -d /run/systemd/system ]; then
-        as_root systemctl disable --quiet --now docker-registry.service ||
-            say 'peers: cannot stop docker-registry.service; it may hold port 5000'
+        as_root systemctl disable --quiet --now "$name.service" ||
+            say "peers: cannot stop $name.service; it may hold its port"
     elif have invoke-rc.d; then
-        as_root invoke-rc.d docker-registry stop >/dev/null 2>&1 || true
-        as_root update-rc.d docker-registry disable >/dev/null 2>&1 || true
+        as_root invoke-rc.d "$name" stop >/dev/null 2>&1 || true
+        as_root update-rc.d "$name" disable >/dev/null 2>&1 || true
     fi
 }
 
@@ -88,10 +89,11 @@ install_missing() {
         say 'peers: this is not a Debian system (no apt-get), so nothing is installed.'
         say 'peers: needed are docker and dockerd, skopeo, podman with a policy.json (package'
         say 'peers: containers-common), docker-registry (the distribution project, 2.8 or later,'
-        say 'peers: under that name in PATH) and a statically linked busybox.'
+        say 'peers: under that name in PATH), nginx, htpasswd (of Apache), curl, openssl and a'
+        say 'peers: statically linked busybox.'
         return
     fi
-    local packages registry_is_new=no
+    local packages service new_services=()
     packages=$(missing_packages | sort -u)
     [ -n "$packages" ] || return 0
     packages=${packages//$'\n'/ }
@@ -100,14 +102,14 @@ install_missing() {
         say "peers: neither root nor sudo here. As root: apt-get install --no-install-recommends $packages"
         return
     fi
-    have docker-registry || registry_is_new=yes
+    for service in docker-registry nginx; do have "$service" || new_services+=("$service"); done
     say "peers: installing $packages"
     apt update
     # Asked again: only a fresh list knows which of the packages exist here.
     mapfile -t packages < <(missing_packages | sort -u)
     apt install -y --no-install-recommends "${packages[@]}"
     hash -r
-    if [ "$registry_is_new" = yes ]; then stop_packaged_registry; fi
+    for service in "${new_services[@]}"; do stop_service "$service"; done
 }
 
 daemon_answers() { timeout 20 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
@@ -228,6 +230,8 @@ report() {
 }
 
 busybox_version() { static_busybox && busybox; }
+nginx_version() { nginx -v 2>&1; }
+htpasswd_works() { htpasswd -nbB user password >/dev/null && echo 'writes bcrypt'; }
 podman_works() { podman info --format '{{.Version.Version}}, storage {{.Store.GraphDriverName}}'; }
 
 main() {
@@ -253,6 +257,9 @@ main() {
     report podman podman_works || ok=no
     report policy.json policy_path || ok=no
     report docker-registry docker-registry --version || ok=no
+    report nginx nginx_version || ok=no
+    report htpasswd htpasswd_works || ok=no
+    report curl curl --version || ok=no
     report openssl openssl version || ok=no
     report busybox busybox_version || ok=no
     [ "$ok" = yes ] || fail 'a peer is missing (see above)'

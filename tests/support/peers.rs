@@ -14,6 +14,8 @@ pub fn present(names: &[&str]) -> bool {
             "docker" => answers("docker", &["version", "--format", "{{.Server.Version}}"]),
             "busybox" => answers("busybox", &["true"]),
             "openssl" => answers("openssl", &["version"]),
+            "htpasswd" => answers("htpasswd", &["-nbB", "user", "password"]),
+            "nginx" => answers("nginx", &["-v"]),
             name => answers(name, &["--version"]),
         };
         works || absent(&format!("{name} is missing"))

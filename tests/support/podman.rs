@@ -1,10 +1,10 @@
 //! podman, with a storage of its own instead of the user's.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::Scratch;
-use super::run::{must, run};
+use super::run::{Outcome, must, run};
 
 /// A storage for podman's images; gone with this.
 pub struct Podman {
@@ -25,6 +25,11 @@ impl Podman {
     /// `podman …`, which must succeed; yields what it printed.
     pub fn run(&self, arguments: &[&str]) -> String {
         must(self.command().args(arguments))
+    }
+
+    /// `podman …`, whatever becomes of it.
+    pub fn attempt(&self, arguments: &[&str]) -> Outcome {
+        run(self.command().args(arguments).stdin(Stdio::null()))
     }
 
     /// Takes over an image from an archive of `docker save`.

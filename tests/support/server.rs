@@ -88,7 +88,8 @@ fn listening(command: &mut Command, logs: &Path) -> (Process, SocketAddr) {
     let mut process = Process::start("imgsync-server", command, logs);
     let address = process.wait_for("the server's address", |text| {
         let (line, _) = text.split_once('\n')?;
-        let address = line.strip_prefix("imgsync-server listening on http://")?;
+        let url = line.strip_prefix("imgsync-server listening on ")?;
+        let (_, address) = url.split_once("://")?;
         Some(address.parse().expect("an address and a port"))
     });
     (process, address)

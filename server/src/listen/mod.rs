@@ -39,8 +39,9 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// How much is read from a client that does not.
 const MAX_PLAIN_BYTES: u64 = 64 * 1024;
 /// What a client gets that speaks plain HTTP where TLS is spoken.
-const WRONG_SCHEME: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\
-    Connection: close\r\n\r\nThis port speaks TLS: use https://\n";
+const WRONG_SCHEME: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: application/json\r\n\
+    Connection: close\r\n\r\n{\"errors\":[{\"code\":\"UNSUPPORTED\",\
+    \"message\":\"this port speaks TLS: use https://\"}]}\n";
 
 /// Everything that a reload exchanges.
 struct Served {
