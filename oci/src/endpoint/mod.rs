@@ -472,6 +472,10 @@ mod tests {
         let digest = Digest::of(b"x").to_string();
         let escaped = digest.replace(':', "%3A");
         assert_eq!(parse("GET", "/v2"), Ok(Endpoint::Check));
+        assert_eq!(
+            parse("GET", "/v2/team/app/_oci/ext/discover"),
+            Ok(Endpoint::DiscoverExtensions)
+        );
         let plain = parse("GET", &format!("/v2/a/blobs/{digest}"));
         assert!(plain.is_ok());
         assert_eq!(parse("GET", &format!("/v2/a/blobs/{escaped}")), plain);

@@ -69,10 +69,16 @@ impl Endpoint {
                 }),
                 _ => Err(Refusal::method(&[Method::GET])),
             },
-            ["_oci", "ext", "discover"] => match *method {
-                Method::GET => Ok(Self::DiscoverExtensions),
-                _ => Err(Refusal::method(&[Method::GET])),
-            },
+            // The same for every repository.
+            [ref name @ .., "_oci", "ext", "discover"] => {
+                if !name.is_empty() {
+                    repository(name)?;
+                }
+                match *method {
+                    Method::GET => Ok(Self::DiscoverExtensions),
+                    _ => Err(Refusal::method(&[Method::GET])),
+                }
+            }
             [ext::NAME, "token"] => match *method {
                 Method::GET => Ok(Self::Token),
                 _ => Err(Refusal::method(&[Method::GET])),

@@ -7,7 +7,7 @@ use imgsync_oci::{Algorithm, Digest, Repository};
 use super::Registry;
 use super::diffids::Job;
 use super::error::{Error, Result};
-use super::hold::{Hold, Thing, hold};
+use super::hold::{Hold, Thing, hold, hold_to_look};
 use crate::store::{self, Key, List};
 
 /// How much is read at a time to be hashed again.
@@ -65,7 +65,7 @@ impl Registry {
     /// # Errors
     /// [`Error::BlobUnknown`], also where the link is there and the bytes are not.
     pub(crate) fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<u64> {
-        let _hold = self.hold([digest.clone()]);
+        let _hold = hold_to_look(&self.holds, digest.clone().into());
         let held = self.held(repository, digest)?;
         held.map(|held| held.size)
             .ok_or_else(|| Error::BlobUnknown(digest.clone()))
@@ -77,7 +77,7 @@ impl Registry {
     /// [`Error::BlobUnknown`], also where the link is there and the bytes are not.
     pub(crate) fn open_blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob> {
         let unknown = || Error::BlobUnknown(digest.clone());
-        let _hold = self.hold([digest.clone()]);
+        let _hold = hold_to_look(&self.holds, digest.clone().into());
         let target = self
             .link(Key::Layer(repository, digest))?
             .ok_or_else(unknown)?;

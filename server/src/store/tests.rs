@@ -320,3 +320,20 @@ fn repositories_are_listed_in_the_order_of_their_names() {
     assert_eq!(store.list(List::Repositories, "a/a", 1).unwrap(), ["a/b"]);
     assert_eq!(store.list(List::Repositories, "d", 1).unwrap(), [""; 0]);
 }
+
+#[test]
+fn what_was_put_in_the_place_of_damaged_bytes_is_not_deleted_with_them() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let digest = Digest::of(b"whole");
+    let key = Key::Blob(&digest);
+    store.put(key, b"who").unwrap();
+    let (damaged, _) = store.open_to_read(key).unwrap().unwrap();
+    store.put(key, b"whole").unwrap();
+    store.delete_this(key, &damaged).unwrap();
+    assert_eq!(store.get(key, 9).unwrap().unwrap(), b"whole");
+    let (now, _) = store.open_to_read(key).unwrap().unwrap();
+    store.delete_this(key, &now).unwrap();
+    assert_eq!(store.get(key, 9).unwrap(), None);
+    store.delete_this(key, &now).unwrap();
+}
