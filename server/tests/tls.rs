@@ -1,4 +1,5 @@
 //! Encrypted connections, as clients see them. openssl makes the certificates, as tutorials do.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
