@@ -6,6 +6,7 @@
 mod gzip;
 #[cfg(test)]
 pub(crate) mod testing;
+mod unpack;
 mod verify;
 
 use std::io;
@@ -13,6 +14,7 @@ use std::io;
 use imgsync_oci::{Algorithm, Digest, Hasher};
 
 pub use gzip::gzip;
+pub(crate) use unpack::unpack;
 pub use verify::verify;
 
 /// The name of what [`gzip`] writes: gzip members of exactly 1 MiB of tar each (the last one

@@ -1,17 +1,12 @@
 //! The digests of a layer that others have packed.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 
-use flate2::bufread::MultiGzDecoder;
 use imgsync_oci::media::Compression;
 
-use super::{Error, Packed, Tally};
+use super::{Error, Packed, Tally, unpack};
 
 const BUFFER_BYTES: usize = 128 * 1024;
-/// The largest zstd window taken, as a power of two: 64 MiB. The decoder holds the window in
-/// memory; the tools that pack layers use 8 MiB at most, and 8 MiB is what a decoder must take
-/// (RFC 8878, section 3.1.1.1.2).
-const WINDOW_LOG_MAX: u32 = 26;
 
 /// Reads a packed layer to its end and yields its digests and sizes, holding no more of it than
 /// buffers. A layer that is not compressed has one digest for both.
@@ -26,14 +21,7 @@ pub fn verify(reader: impl Read, compression: Compression) -> Result<Packed, Err
         tally: Tally::new(),
         broken: false,
     };
-    let raw = match compression {
-        Compression::None => drain(&mut packed),
-        Compression::Gzip => {
-            let buffered = BufReader::with_capacity(BUFFER_BYTES, &mut packed);
-            drain(MultiGzDecoder::new(buffered))
-        }
-        Compression::Zstd => zstd(&mut packed),
-    };
+    let raw = unpack(&mut packed, compression).and_then(drain);
     let raw = raw.and_then(|raw| {
         if packed.tally.size == 0 && compression != Compression::None {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -57,12 +45,6 @@ pub fn verify(reader: impl Read, compression: Compression) -> Result<Packed, Err
             source,
         }),
     }
-}
-
-fn zstd(packed: &mut impl Read) -> io::Result<Tally> {
-    let mut decoder = zstd::stream::read::Decoder::new(packed)?;
-    decoder.window_log_max(WINDOW_LOG_MAX)?;
-    drain(decoder)
 }
 
 /// Hashes and counts everything that comes.

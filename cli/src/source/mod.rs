@@ -17,6 +17,7 @@ mod location;
 pub mod manifest;
 mod name;
 mod oci;
+mod packed;
 mod sift;
 mod slice;
 mod tarball;
@@ -98,7 +99,7 @@ fn read(
                     reason: "standard input is a terminal, and no archive".to_owned(),
                 });
             }
-            recognise(&sift::sift(input, "standard input", spool, &mut unneeded)?)
+            recognise(&stream(input, "standard input", spool, &mut unneeded)?)
         }
         Location::Daemon(name) => Err(Error::NoSuchImage {
             name: name.as_str().to_owned(),
@@ -121,11 +122,26 @@ fn contents(path: &Path, spool: &Spool, unneeded: &mut Unneeded) -> Result<Conte
     let file = File::open(path).map_err(failed)?;
     // Once more, of what was opened.
     let metadata = file.metadata().map_err(failed)?;
-    if metadata.is_file() {
+    if metadata.is_file() && !packed::is_packed(&file).map_err(failed)? {
         archive::index(file, metadata.len(), path)
     } else {
-        sift::sift(io::BufReader::new(file), &from, spool, unneeded)
+        stream(file, &from, spool, unneeded)
     }
+}
+
+/// What comes once and cannot be searched: a pipe, or an archive that is compressed as a whole.
+fn stream(
+    input: impl io::Read,
+    from: &str,
+    spool: &Spool,
+    unneeded: &mut Unneeded,
+) -> Result<Contents, Error> {
+    let input = packed::Archive::open(input).map_err(|source| Error::Io {
+        action: "read",
+        from: from.to_owned(),
+        source,
+    })?;
+    sift::sift(io::BufReader::new(input), from, spool, unneeded)
 }
 
 /// Reads an image by what is there: an OCI layout, or an archive of Docker's kind, or both in one

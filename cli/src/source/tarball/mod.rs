@@ -333,6 +333,8 @@ impl<I: Input> Tarball<I> {
                     self.position
                 ),
             },
+            // Of a file that is compressed as a whole.
+            io::ErrorKind::InvalidData => self.malformed(error.to_string()),
             _ => Error::Io {
                 action: "read",
                 from: self.from.clone(),

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod hostile;
+mod packed;
 mod recorded;
 
 use std::collections::HashSet;

@@ -9,14 +9,14 @@ use crate::source::{Selector, name, oci, recognise};
 
 /// What an archive holds, in short.
 #[derive(Debug, PartialEq, Eq)]
-struct Summary {
+pub(super) struct Summary {
     name: Option<String>,
     /// How the manifest comes about, and its digest where it has one.
     origin: String,
     layers: usize,
 }
 
-fn summary(image: &Image) -> Summary {
+pub(super) fn summary(image: &Image) -> Summary {
     let name = image.name.as_ref().map(name::text);
     let (origin, layers) = match &image.content {
         Content::Single(single) => {
@@ -48,7 +48,7 @@ fn summary(image: &Image) -> Summary {
     }
 }
 
-const EXPECTED: [(&str, Option<&str>, &str, usize); 8] = [
+pub(super) const EXPECTED: [(&str, Option<&str>, &str, usize); 8] = [
     (
         "docker20-classic-store.tar",
         Some("sample/app:v1"),
@@ -99,7 +99,7 @@ const EXPECTED: [(&str, Option<&str>, &str, usize); 8] = [
     ),
 ];
 
-fn expected(name: Option<&str>, origin: &str, layers: usize) -> Summary {
+pub(super) fn expected(name: Option<&str>, origin: &str, layers: usize) -> Summary {
     Summary {
         name: name.map(str::to_owned),
         origin: origin.to_owned(),
