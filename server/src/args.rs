@@ -1,6 +1,7 @@
 //! What was typed.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use imgsync_server::auth::DEFAULT_COST;
@@ -13,6 +14,19 @@ pub(crate) struct Arguments {
     /// What to do; without a command, serve.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+/// The words as typed, with the command that the stock registry's images leave out where the first
+/// word is a configuration file.
+pub(crate) fn spelled(words: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut words = words.peekable();
+    let program = words.next();
+    let is_config = words.peek().is_some_and(|word| {
+        let end = Path::new(word).extension();
+        end.is_some_and(|end| end == "yml" || end == "yaml")
+    });
+    let serve = is_config.then(|| "serve".into());
+    program.into_iter().chain(serve).chain(words)
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,4 +84,26 @@ pub(crate) struct Htpasswd {
     /// How much work a password is to check: one more doubles it.
     #[arg(long, default_value_t = DEFAULT_COST, conflicts_with = "delete")]
     pub(crate) cost: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_alone_is_served() {
+        for (typed, meant) in [
+            (&["x", "/a/b.yml"][..], &["x", "serve", "/a/b.yml"][..]),
+            (
+                &["x", "c.yaml", "--root", "r"],
+                &["x", "serve", "c.yaml", "--root", "r"],
+            ),
+            (&["x", "serve", "c.yml"], &["x", "serve", "c.yml"]),
+            (&["x"], &["x"]),
+            (&[], &[]),
+        ] {
+            let words: Vec<_> = spelled(typed.iter().map(OsString::from)).collect();
+            assert_eq!(words, meant);
+        }
+    }
 }

@@ -31,7 +31,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
+    let command = Arguments::parse_from(args::spelled(std::env::args_os())).command;
     match command.unwrap_or_else(|| Command::Serve(Serve::default())) {
         Command::Serve(words) => serve(words),
         Command::Config(words) => print_config(words),
