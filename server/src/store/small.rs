@@ -7,6 +7,9 @@ use super::disk::File;
 use super::error::{Doing, Result};
 use super::{Key, Store};
 
+/// How often a folder is made again that was removed before anything was in it.
+const TRIES: usize = 100;
+
 /// Something small, written and durable, that does not stand in its place yet.
 pub(super) struct Prepared {
     temporary: PathBuf,
@@ -106,13 +109,25 @@ impl Store {
     /// Moves a durable file to where it belongs, making the folders that it needs.
     pub(super) fn move_durably(&self, from: &Path, to: &Path) -> Result<()> {
         let folder = to.parent().unwrap_or(to);
-        let made = self.folders.ensure(folder)?;
-        self.move_into(from, to, folder)
-            .inspect_err(|_| self.folders.unmake(&made))
+        let mut tries = 1..=TRIES;
+        loop {
+            let made = self.folders.ensure(folder)?;
+            match self.disk.rename(from, to) {
+                // Somebody else had it empty, and removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {
+                    continue;
+                }
+                moved => {
+                    let moved = moved
+                        .doing("write", to)
+                        .and_then(|()| self.sync_names(folder));
+                    return moved.inspect_err(|_| self.folders.unmake(&made));
+                }
+            }
+        }
     }
 
-    fn move_into(&self, from: &Path, to: &Path, folder: &Path) -> Result<()> {
-        self.disk.rename(from, to).doing("write", to)?;
+    fn sync_names(&self, folder: &Path) -> Result<()> {
         self.disk
             .sync_folder(folder)
             .doing("sync the folder", folder)

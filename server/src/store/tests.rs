@@ -10,7 +10,7 @@ use imgsync_oci::{Algorithm, Digest, Repository, Tag};
 
 use super::disk::{Change, Disk};
 use super::uploads::Sealed;
-use super::{Error, Key, List, Store};
+use super::{Derived, Error, Key, List, Store};
 
 fn repository() -> Repository {
     "team/app".parse().unwrap()
@@ -336,4 +336,26 @@ fn what_was_put_in_the_place_of_damaged_bytes_is_not_deleted_with_them() {
     store.delete_this(key, &now).unwrap();
     assert_eq!(store.get(key, 9).unwrap(), None);
     store.delete_this(key, &now).unwrap();
+}
+
+#[test]
+fn what_is_put_into_a_folder_that_others_empty_gets_there() {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    let root = memory.unwrap_or_else(|_| tempfile::tempdir().unwrap());
+    let store = Store::open(root.path()).unwrap();
+    let (repository, subject) = (repository(), Digest::of(b"subject"));
+    std::thread::scope(|scope| {
+        for word in [b"one", b"two"] {
+            let (store, repository, subject) = (&store, &repository, &subject);
+            scope.spawn(move || {
+                let digest = Digest::of(word);
+                let key = Derived::Referrer(repository, subject, &digest);
+                for _ in 0..500 {
+                    store.put_derived(key, b"").unwrap();
+                    assert!(store.has_derived(key).unwrap());
+                    store.forget_derived(key).unwrap();
+                }
+            });
+        }
+    });
 }
