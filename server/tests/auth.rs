@@ -379,6 +379,51 @@ async fn nothing_secret_is_logged_and_a_challenge_is_no_error() {
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
 }
 
+#[tokio::test]
+async fn an_operator_is_told_of_passwords_in_the_clear_and_of_proxies_that_are_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("htpasswd");
+    assert!(set(&path, "alice", PASSWORD, "4").status.success());
+    let variables = [
+        ("REGISTRY_AUTH_HTPASSWD_REALM", "r"),
+        ("REGISTRY_AUTH_HTPASSWD_PATH", path.to_str().unwrap()),
+        ("REGISTRY_IMGSYNC_ANONYMOUS_PULL", "[public/*]"),
+        ("REGISTRY_IMGSYNC_TRUSTEDPROXIES", "[10.0.0.0/8]"),
+    ];
+    let root = folder.path().join("root");
+    let mut server = Server::start_at("0.0.0.0:0", &root, &variables);
+    server.address = server.address.replace("0.0.0.0", "127.0.0.1");
+    for _ in 0..2 {
+        let request = client().get(server.url("/v2/"));
+        let request = request.header("x-forwarded-proto", "https");
+        let response = request.header("x-forwarded-for", "203.0.113.9").send();
+        let own = format!("realm=\"http://{}/v2/", server.address);
+        assert!(challenge(&response.await.unwrap()).contains(&own));
+    }
+    server.wait_for_log("/v2/");
+    let log = server.log();
+    assert_eq!(
+        log.matches("passwords come to http://0.0.0.0:").count(),
+        1,
+        "{log}"
+    );
+    assert_eq!(log.matches("imgsync.trustedproxies").count(), 1, "{log}");
+    assert!(!log.contains("203.0.113.9"), "{log}");
+    drop(server);
+
+    let trusting = [
+        &variables[..3],
+        &[("REGISTRY_IMGSYNC_TRUSTEDPROXIES", "[127.0.0.1]")],
+    ];
+    let server = Server::start_with(&root, &trusting.concat());
+    let request = client().get(server.url("/v2/"));
+    let request = request.header("x-forwarded-proto", "https");
+    let response = request.header("x-forwarded-for", "203.0.113.9").send();
+    let theirs = format!("realm=\"https://{}/v2/", server.address);
+    assert!(challenge(&response.await.unwrap()).contains(&theirs));
+    server.wait_for_log("203.0.113.9");
+}
+
 /// F13: the stock registry computes a bcrypt at every request, and a cheap one for users that it
 /// does not know, so that time tells who they are.
 #[tokio::test]

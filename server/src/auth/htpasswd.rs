@@ -4,6 +4,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
 /// Beyond this one login takes many seconds; a line with more is a mistake, and whoever guesses
 /// names would keep the server busy with it.
 const MAX_COST: u32 = 17;
@@ -55,6 +59,7 @@ impl Hash {
         if !matches!(text.get(..4), Some("$2y$" | "$2a$" | "$2b$")) {
             return Err(format!("{}; only bcrypt (htpasswd -B) counts", kind(text)));
         }
+        let text = canonical(text).unwrap_or_else(|| text.to_owned());
         let parts: bcrypt::HashParts = text
             .parse()
             .map_err(|_| "its bcrypt hash is damaged".to_owned())?;
@@ -64,7 +69,7 @@ impl Hash {
                 "a bcrypt cost of {cost}; {MIN_COST} to {MAX_COST} count"
             ));
         }
-        let text = text.into();
+        let text = text.into_boxed_str();
         Ok(Self { text, cost })
     }
 
@@ -179,6 +184,22 @@ pub(super) fn entry(line: &[u8]) -> Line<'_> {
     Line::Entry { name, hash }
 }
 
+/// The hash with the bits cleared that a salt's last letter has too many. Some writers leave them
+/// set; the stock registry reads past them, and the bcrypt library does not.
+fn canonical(text: &str) -> Option<String> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::BCRYPT,
+        GeneralPurposeConfig::new()
+            .with_decode_allow_trailing_bits(true)
+            .with_encode_padding(false)
+            .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+    );
+    let (settings, rest) = text.split_at_checked(7)?;
+    let (salt, hash) = rest.split_at_checked(22)?;
+    let salt = LENIENT.encode(LENIENT.decode(salt).ok()?);
+    Some(format!("{settings}{salt}{hash}"))
+}
+
 /// What a hash is that is not bcrypt, as Apache's documentation calls it.
 fn kind(hash: &str) -> &'static str {
     match hash {
@@ -257,6 +278,25 @@ mod tests {
         let text = format!("alice:{ALICE}\nalice:plain\n");
         assert!(Table::parse(text.as_bytes()).0.is_empty());
         assert_eq!(complaints(&text).len(), 2);
+    }
+
+    #[test]
+    fn a_salt_with_bits_too_many_is_read() {
+        let hash = bcrypt::hash_with_salt("secret", 4, [7; 16]).unwrap();
+        let good = hash.to_string();
+        // The same salt: of its last letter's six bits two count.
+        let last = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        let index = last.find(&good[28..29]).unwrap();
+        let bad = format!(
+            "{}{}{}",
+            &good[..28],
+            &last[index + 5..=index + 5],
+            &good[29..]
+        );
+        assert!(bcrypt::verify("secret", &bad).is_err());
+        let (table, complaints) = Table::parse(format!("alice:{bad}").as_bytes());
+        assert_eq!(complaints, []);
+        assert_eq!(table.get("alice").unwrap().as_str(), good);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(crate) struct Origin {
     pub(crate) client: Option<IpAddr>,
     /// Whether the other end of the connection is a proxy whose word counts.
     pub(crate) is_trusted: bool,
+    /// Whether it says something as a proxy does, and is not believed.
+    pub(super) is_doubted: bool,
     /// How the client reaches this server: `https://registry.example.com:5000/prefix`.
     base: String,
     /// What is put before paths in answers.
@@ -110,9 +112,12 @@ impl Origin {
             true => base.clone(),
             false => reach.prefix.to_owned(),
         };
+        let says_something = |name| request.headers.contains_key(name);
+        let is_doubted = !is_trusted && [FORWARDED, FORWARDED_PROTO].iter().any(says_something);
         Self {
             client,
             is_trusted,
+            is_doubted,
             base,
             before,
         }

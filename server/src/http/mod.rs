@@ -22,6 +22,7 @@ mod uploads;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -54,6 +55,8 @@ pub(crate) struct App {
     /// The requests that go on when their connection is gone.
     tasks: TaskTracker,
     patience: Patience,
+    /// Whether it was told once that a proxy is not trusted.
+    has_doubted: AtomicBool,
 }
 
 /// How long a request's body may say nothing.
@@ -91,6 +94,7 @@ impl App {
             config,
             tasks: TaskTracker::new(),
             patience,
+            has_doubted: AtomicBool::new(false),
         })
     }
 
@@ -117,6 +121,13 @@ pub(crate) async fn serve(
     let config = app.config.load_full();
     let (parts, body) = request.into_parts();
     let origin = Arc::new(Origin::of(&parts, connection, Reach::from(&*config)));
+    if origin.is_doubted && !app.has_doubted.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            client = origin.client.map(tracing::field::display),
+            "a proxy says how it was asked, and is not believed: if it is yours, name its address \
+             in imgsync.trustedproxies"
+        );
+    }
     let line = access::Line::new(&parts, &origin, running);
     let body = Received::new(body, line.received());
     let is_head = parts.method == Method::HEAD;

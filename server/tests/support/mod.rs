@@ -29,8 +29,30 @@ impl Server {
 
     /// The same with variables in its environment.
     pub(crate) fn start_with(root: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::start_command(command(root), root, variables)
+    }
+
+    /// The same at an address of one's choice.
+    pub(crate) fn start_at(address: &str, root: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
+        command
+            .args(["serve", "--addr", address, "--root"])
+            .arg(root);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Self::start_command(command, root, variables)
+    }
+
+    /// Starts a server as a configuration file says.
+    pub(crate) fn start_configured(config: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
+        command.arg("serve").arg(config);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Self::start_command(command, config, &[])
+    }
+
+    fn start_command(mut command: Command, root: &Path, variables: &[(&str, &str)]) -> Self {
         let log = tempfile::NamedTempFile::new().unwrap();
-        let mut process = command(root)
+        let mut process = command
             .envs(variables.iter().copied())
             .stderr(log.reopen().unwrap())
             .spawn()
