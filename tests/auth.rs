@@ -423,6 +423,25 @@ fn imgsync() {
             push(name, &[user, ("IMGSYNC_PASSWORD", "x")]).failed(5, &["alice"]);
             push(name, &[user, ("IMGSYNC_PASSWORD", PASSWORD)]).succeeded();
         }
+        // Logged in and out with the tool itself.
+        let log = |word: &str, password: &str| {
+            let mut command = imgsync.command();
+            command.args([word, &place.name]);
+            if word == "login" {
+                command.args(["--username", "alice", "--password-stdin"]);
+                if let Some(ca) = &ca {
+                    command.arg("--ca-file").arg(ca);
+                }
+            }
+            let file = place.scratch.path("password");
+            std::fs::write(&file, password).unwrap();
+            run(command.stdin(std::fs::File::open(file).unwrap()))
+        };
+        log("login", "wrong").failed(5, &[]);
+        log("login", PASSWORD).succeeded();
+        push("third/app", &[]).succeeded();
+        log("logout", "").succeeded();
+        push("fourth/app", &[]).failed(5, &["log in"]);
         // What docker login keeps: alice:correct horse
         let folder = place.scratch.folder("docker");
         let auths = format!(

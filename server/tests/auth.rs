@@ -324,6 +324,40 @@ async fn a_damaged_line_shuts_out_nobody_else() {
     );
 }
 
+#[tokio::test]
+async fn whatever_stands_in_the_header_is_a_login_that_fails() {
+    let setup = Setup::start("public/*");
+    let encoded = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let long = "x".repeat(40_000);
+    for header in [
+        format!("Basic {}", encoded(format!("alice:{long}").as_bytes())),
+        format!("Basic {}", encoded(format!("{long}:x").as_bytes())),
+        format!("Basic {}", encoded(b"alice\n:x")),
+        format!("Basic {}", encoded(b"alice\0:x")),
+        format!("Basic {}", encoded(b"\xff\xfe:x")),
+        format!("Basic {}", encoded(b"alice")),
+        format!("Basic {}", encoded(b":")),
+        format!("Basic {long}"),
+        format!("Bearer {long}"),
+        "Bearer ".to_owned(),
+        format!("Bearer {}.99999999999999999999.00", hex::encode("alice")),
+        format!("Bearer {}.9999999999.", hex::encode("alice")),
+        "Bearer ../../etc/passwd".to_owned(),
+        format!("Negotiate {long}"),
+    ] {
+        for path in ["/v2/", "/v2/public/app/tags/list", "/v2/_imgsync/token"] {
+            let response = setup.get(path).header("authorization", &header).send();
+            let response = response.await.unwrap();
+            faults(response, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
+        }
+    }
+    // The first one counts, and no second one can make up for it.
+    let request = setup.get("/v2/").basic_auth("alice", Some("x"));
+    let request = request.basic_auth("alice", Some(PASSWORD)).send();
+    assert_eq!(request.await.unwrap().status(), 401);
+    assert_eq!(setup.status_of("alice", PASSWORD).await, 200);
+}
+
 #[test]
 fn it_does_not_start_without_its_users() {
     let folder = tempfile::tempdir().unwrap();
