@@ -17,7 +17,9 @@ use support::docker::unique;
 use support::image::{Image, layer};
 use support::peers::{absent, present};
 use support::run::{Outcome, must, run};
-use support::{Authority, DockerImage, Imgsync, Nginx, Podman, Scratch, Server, archive};
+use support::{
+    Authority, DockerImage, Imgsync, Nginx, Podman, Scratch, Server, StockRegistry, archive,
+};
 
 const PASSWORD: &str = "correct horse";
 const PEERS: [&str; 4] = ["htpasswd", "openssl", "nginx", "curl"];
@@ -452,6 +454,53 @@ fn imgsync() {
         let config = [("DOCKER_CONFIG", folder.to_str().unwrap())];
         push("other/app", &config).succeeded();
         place.assert_quiet();
+    }
+}
+
+#[test]
+fn what_our_htpasswd_writes_apache_and_the_stock_registry_read() {
+    if !present(&["htpasswd", "curl", "docker-registry"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let users = scratch.path("htpasswd");
+    // One that Apache wrote stays beside it.
+    must(
+        Command::new("htpasswd")
+            .args(["-Bbc"])
+            .arg(&users)
+            .args(["bob", "x"]),
+    );
+    let password = scratch.path("password");
+    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+    let mut ours = Command::new(support::server::binary());
+    ours.arg("htpasswd").arg(&users).arg("alice");
+    run(ours.stdin(std::fs::File::open(&password).unwrap())).succeeded();
+    let auth = format!("auth: {{htpasswd: {{realm: here, path: {users:?}}}}}\n");
+    let stock = StockRegistry::configured(&scratch.folder("root"), "", "", &auth);
+    for (user, password, status) in [
+        ("alice", PASSWORD, "200"),
+        ("alice", "x", "401"),
+        ("bob", "x", "200"),
+    ] {
+        let mut apache = Command::new("htpasswd");
+        let outcome = run(apache.arg("-vb").arg(&users).args([user, password]));
+        assert_eq!(outcome.code == Some(0), status == "200", "{outcome}");
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-sS",
+            "--noproxy",
+            "*",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+        ]);
+        curl.args(["-u", &format!("{user}:{password}")]);
+        assert_eq!(
+            must(curl.arg(format!("http://{}/v2/", stock.address()))),
+            status
+        );
     }
 }
 

@@ -96,7 +96,7 @@ fn listening(command: &mut Command, logs: &Path) -> (Process, SocketAddr) {
 }
 
 /// The server's binary, from beside the tool's. Cargo builds only the tool's before these tests.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_imgsync")).with_file_name("imgsync-server");
     let advice = "run: cargo build --workspace --bins (with the same --profile or --release)";
     let built = std::fs::metadata(&path).and_then(|data| data.modified());
