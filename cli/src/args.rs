@@ -83,6 +83,11 @@ pub struct Push {
     #[arg(value_name = "REMOTE")]
     pub remote: String,
 
+    /// Push only this platform of a multi-platform image, such as linux/arm64 or linux/arm/v7. Given
+    /// several times: an index of those. Without it all that is there goes, as one index
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
+    pub platforms: Vec<String>,
+
     /// Put the image under this tag as well; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,

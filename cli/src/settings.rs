@@ -8,7 +8,7 @@ use imgsync_oci::{Invalid, Registry, Remote, Repository, Tag};
 use crate::access::Access;
 use crate::args;
 use crate::exit::{Failure, Kind};
-use crate::source::Location;
+use crate::source::{Location, Platforms, Wanted};
 use crate::transfer::Manner;
 
 /// Compression gains little beyond, and every thread holds blocks in memory.
@@ -18,8 +18,8 @@ const MIB: u64 = 1024 * 1024;
 /// Everything that a push needs to know.
 #[derive(Debug, Clone)]
 pub struct Push {
-    /// Where the image is.
-    pub image: Location,
+    /// The image.
+    pub image: Wanted,
     /// Where it goes.
     pub remote: Remote,
     /// Further tags that the image gets.
@@ -85,7 +85,13 @@ impl Push {
         let tags: Result<Vec<Tag>, Invalid> = tags;
         let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
-            image: Location::parse(&args.image)?,
+            image: Wanted {
+                location: Location::parse(&args.image)?,
+                platforms: Platforms::parse(&args.platforms).map_err(|word| {
+                    let what = format!("invalid --platform: {word:?}");
+                    Failure::new(Kind::Usage, what).hint("for instance linux/arm64 or linux/arm/v7")
+                })?,
+            },
             tags: tags.map_err(|error| usage(&error))?,
             access: Access::parse(&args.access)?,
             remote,

@@ -1,6 +1,7 @@
 //! What an image's config says of its layers.
 
 use imgsync_oci::Digest;
+use imgsync_oci::manifest::Platform;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -22,4 +23,9 @@ pub(super) fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
     serde_json::from_slice::<Fields>(config)
         .map(|fields| fields.rootfs.diff_ids)
         .map_err(|error| format!("the image's config cannot be read: {error}"))
+}
+
+/// The platform that an image's config names (OCI image-spec, "architecture", "os", "variant").
+pub(super) fn platform(config: &[u8]) -> Option<Platform> {
+    serde_json::from_slice(config).ok()
 }

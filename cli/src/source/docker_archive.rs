@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::contents::{Contents, Stored, stated_digest};
 use super::slice::Slice;
 use super::{
-    Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Selector,
+    Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Platforms, Selector,
     Single, config, name,
 };
 use crate::compress;
@@ -34,8 +34,12 @@ impl Item {
 /// The image that `selector` means.
 ///
 /// # Errors
-/// There is none, or several; a part of it is missing, damaged, or not what the config says.
-pub(super) fn image(contents: &Contents, selector: &Selector) -> Result<(Image, Blobs), Error> {
+/// There is none, or several, or none for these platforms; a part of it is missing, damaged, or not what the config says.
+pub(super) fn image(
+    contents: &Contents,
+    selector: &Selector,
+    platforms: &Platforms,
+) -> Result<(Image, Blobs), Error> {
     let items: Vec<Item> = contents.json(MANIFEST, MAX_METADATA_BYTES)?;
     let (item, tag) = select(contents, &items, selector)?;
     let bytes = contents.read(&item.config, MAX_METADATA_BYTES)?;
@@ -43,6 +47,7 @@ pub(super) fn image(contents: &Contents, selector: &Selector) -> Result<(Image, 
     if let Some(stated) = config_digest(&item.config).filter(|stated| *stated != digest) {
         return Err(mismatch(contents, &item.config, stated, digest));
     }
+    platforms.check(contents.from(), config::platform(&bytes))?;
     let diff_ids = config::diff_ids(&bytes).map_err(|reason| contents.malformed(reason))?;
     let names = item.layers.as_deref().unwrap_or_default();
     if names.len() != diff_ids.len() {

@@ -124,6 +124,16 @@ pub enum Error {
         /// The names that there are.
         names: Vec<String>,
     },
+    /// A platform that was asked for is not there.
+    #[error("{from} holds nothing for {wanted}; it holds {}", platforms(there))]
+    NoPlatform {
+        /// Which source.
+        from: String,
+        /// What was asked for.
+        wanted: String,
+        /// The platforms that there are.
+        there: Vec<String>,
+    },
     /// Something that imgsync cannot read yet.
     #[error("{what} is not supported")]
     Unsupported {
@@ -167,6 +177,13 @@ fn list(names: &[String]) -> String {
     }
 }
 
+fn platforms(there: &[String]) -> String {
+    match there {
+        [] => "no platform that is whole, or names itself".to_owned(),
+        there => there.join(", "),
+    }
+}
+
 impl Error {
     /// What the user can do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
@@ -201,6 +218,9 @@ impl Error {
             Self::Ambiguous { .. } | Self::NotThere { .. } => {
                 "name one of them: docker-archive:<path>:<name>, docker-archive:<path>:@<number>, \
                  or oci:<path>:<tag>"
+            }
+            Self::NoPlatform { .. } => {
+                "give --platform one of those; without it everything that is there goes"
             }
             Self::Unsupported { instead, .. } => return Some(instead.clone()),
             Self::Unreachable {

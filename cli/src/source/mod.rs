@@ -18,6 +18,7 @@ pub mod manifest;
 mod name;
 mod oci;
 mod packed;
+mod platform;
 mod sift;
 mod slice;
 mod tarball;
@@ -36,6 +37,7 @@ use contents::Contents;
 pub use error::Error;
 pub use image::{Blobs, Config, Content, Graph, Image, Layer, ManifestBytes, Origin, Single};
 pub use location::{EngineName, Location, Selector};
+pub use platform::Platforms;
 pub use slice::{Reader, Slice};
 
 /// The largest manifest, config or list of images that is read, in bytes. What is larger in an
@@ -43,6 +45,15 @@ pub use slice::{Reader, Slice};
 const MAX_METADATA_BYTES: u64 = 4 * 1024 * 1024;
 /// The most layers of one image; Docker itself takes 127.
 const MAX_LAYERS: usize = 1000;
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Where the image is.
+    pub location: Location,
+    /// Which of its platforms.
+    pub platforms: Platforms,
+}
 
 /// An image, and how its bytes can be had.
 #[derive(Debug)]
@@ -69,28 +80,29 @@ pub type Unneeded = Box<dyn FnMut(&Digest) -> bool + Send>;
 ///
 /// # Errors
 /// See [`Error`]; what is cut short, contradicts itself or lacks a part is never an image.
-pub async fn find(location: &Location, spool: &Spool, unneeded: Unneeded) -> Result<Found, Error> {
-    if let Location::Daemon(name) = location {
-        return daemon::find(name).await.map(Found::Daemon);
+pub async fn find(wanted: &Wanted, spool: &Spool, unneeded: Unneeded) -> Result<Found, Error> {
+    if let Location::Daemon(name) = &wanted.location {
+        return daemon::find(name, &wanted.platforms)
+            .await
+            .map(Found::Daemon);
     }
-    let (location, spool) = (location.clone(), spool.clone());
-    let (image, blobs) = blocking(move || read(&location, &spool, unneeded)).await?;
+    let (wanted, spool) = (wanted.clone(), spool.clone());
+    let (image, blobs) = blocking(move || read(&wanted, &spool, unneeded)).await?;
     Ok(Found::Here { image, blobs })
 }
 
 /// Reads what is no daemon.
-fn read(
-    location: &Location,
-    spool: &Spool,
-    mut unneeded: Unneeded,
-) -> Result<(Image, Blobs), Error> {
+fn read(wanted: &Wanted, spool: &Spool, mut unneeded: Unneeded) -> Result<(Image, Blobs), Error> {
     let mut open = |path: &Path| contents(path, spool, &mut unneeded);
-    match location {
-        Location::DockerArchive(path, selector) => docker_archive::image(&open(path)?, selector),
-        Location::OciLayout(path, selector) | Location::OciArchive(path, selector) => {
-            oci::image(&open(path)?, selector)
+    let platforms = &wanted.platforms;
+    match &wanted.location {
+        Location::DockerArchive(path, selector) => {
+            docker_archive::image(&open(path)?, selector, platforms)
         }
-        Location::Path(path) => recognise(&open(path)?),
+        Location::OciLayout(path, selector) | Location::OciArchive(path, selector) => {
+            oci::image(&open(path)?, selector, platforms)
+        }
+        Location::Path(path) => recognise(&open(path)?, platforms),
         Location::StandardInput => {
             let input = io::stdin().lock();
             if input.is_terminal() {
@@ -99,7 +111,8 @@ fn read(
                     reason: "standard input is a terminal, and no archive".to_owned(),
                 });
             }
-            recognise(&stream(input, "standard input", spool, &mut unneeded)?)
+            let contents = stream(input, "standard input", spool, &mut unneeded)?;
+            recognise(&contents, platforms)
         }
         Location::Daemon(name) => Err(Error::NoSuchImage {
             name: name.as_str().to_owned(),
@@ -146,13 +159,14 @@ fn stream(
 
 /// Reads an image by what is there: an OCI layout, or an archive of Docker's kind, or both in one
 /// (Docker from 25 on).
-fn recognise(contents: &Contents) -> Result<(Image, Blobs), Error> {
+fn recognise(contents: &Contents, platforms: &Platforms) -> Result<(Image, Blobs), Error> {
+    let only = &Selector::Only;
     let is_docker = contents.has(docker_archive::MANIFEST);
     let is_oci = contents.has(oci::INDEX);
     match (is_docker, is_oci) {
-        (true, true) if oci::is_authoritative(contents)? => oci::image(contents, &Selector::Only),
-        (true, true | false) => docker_archive::image(contents, &Selector::Only),
-        (false, true) => oci::image(contents, &Selector::Only),
+        (true, true) if oci::is_authoritative(contents)? => oci::image(contents, only, platforms),
+        (true, true | false) => docker_archive::image(contents, only, platforms),
+        (false, true) => oci::image(contents, only, platforms),
         (false, false) => {
             let (docker, oci) = (docker_archive::MANIFEST, oci::INDEX);
             Err(contents.malformed(format!("it has neither {docker} nor {oci}")))

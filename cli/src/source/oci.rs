@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use imgsync_oci::manifest::Platform;
 use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest, LocalName, Manifest};
 
@@ -10,7 +11,7 @@ use super::contents::{Contents, Stored};
 use super::slice::Slice;
 use super::{
     Blobs, Config, Content, Error, Graph, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES,
-    ManifestBytes, Origin, Selector, Single, config, name,
+    ManifestBytes, Origin, Platforms, Selector, Single, config, name, platform,
 };
 
 /// The file that makes a folder or an archive one of this kind.
@@ -25,9 +26,13 @@ const MAX_MANIFESTS_BYTES: usize = 32 * 1024 * 1024;
 ///
 /// # Errors
 /// There is none, or several; a part of it is missing or damaged.
-pub(super) fn image(contents: &Contents, selector: &Selector) -> Result<(Image, Blobs), Error> {
+pub(super) fn image(
+    contents: &Contents,
+    selector: &Selector,
+    platforms: &Platforms,
+) -> Result<(Image, Blobs), Error> {
     let (root, name) = root(contents, selector)?;
-    let (content, blobs, remarks) = content(contents, &root.digest, Some(&root.media_type))?;
+    let (content, blobs, remarks) = content(contents, &root.digest, Some(&root.media_type), platforms)?;
     Ok((
         Image {
             name,
@@ -161,7 +166,8 @@ fn manifest(
 /// The content below a manifest or index, its bytes, and what the user should hear.
 ///
 /// Where an index names platforms that are not there, as an image pulled for one platform does,
-/// and exactly one is whole, then that one is the image: so does `docker push`.
+/// and exactly one is whole, then that one is the image: so does `docker push`. Where platforms
+/// are asked for, only those go.
 ///
 /// # Errors
 /// A part is missing, damaged, or contradicts another.
@@ -169,11 +175,18 @@ pub(super) fn content(
     contents: &Contents,
     digest: &Digest,
     media_type: Option<&str>,
+    platforms: &Platforms,
 ) -> Result<(Content, Blobs, Vec<String>), Error> {
     let children = match manifest(contents, digest, media_type)? {
         (own, Manifest::Image { config, layers, .. }) => {
             let (single, blobs) = single(contents, own, &config, &layers)?;
+            let config = single.config.bytes.as_ref();
+            let there = config.and_then(|config| config::platform(config));
+            platforms.check(contents.from(), there)?;
             return Ok((Content::Single(single), blobs, Vec::new()));
+        }
+        (own, Manifest::Index { manifests, .. }) if !platforms.is_empty() => {
+            return chosen(contents, &own, &manifests, platforms);
         }
         (_, Manifest::Index { manifests, .. }) => manifests,
     };
@@ -196,11 +209,92 @@ pub(super) fn content(
     };
     let (single, blobs) = single(contents, own, &config, &layers)?;
     let platform = match &only.platform {
-        Some(platform) => format!("{}/{}", platform.os, platform.architecture),
+        Some(platform) => platform::text(platform),
         None => only.digest.to_string(),
     };
     let remark = format!("only {platform} of the image's index is here; it goes without the index");
     Ok((Content::Single(single), blobs, vec![remark]))
+}
+
+/// What an index holds for some platforms: of one the image itself, its bytes unchanged; of
+/// several an index that names only them, and what is attested of them.
+fn chosen(
+    contents: &Contents,
+    own: &ManifestBytes,
+    children: &[Descriptor],
+    platforms: &Platforms,
+) -> Result<(Content, Blobs, Vec<String>), Error> {
+    let is_there = |it: &Descriptor| {
+        let graph = graph(contents, &it.digest, Some(&it.media_type));
+        !matches!(graph, Err(Error::Missing { .. }))
+    };
+    let (attestations, images): (Vec<_>, Vec<_>) = children
+        .iter()
+        .enumerate()
+        .filter(|(_, it)| is_there(it))
+        .partition(|(_, it)| is_attestation(it));
+    let there: Vec<_> = images.iter().map(|(_, it)| platform_of(contents, it)).collect();
+    let places = platforms.choose(contents.from(), &there)?;
+    if let [place] = places[..] {
+        let (_, only) = images[place];
+        let all = Platforms::default();
+        let (content, blobs, mut remarks) =
+            content(contents, &only.digest, Some(&only.media_type), &all)?;
+        remarks.push(format!("{platforms} goes as one image, without the index"));
+        return Ok((content, blobs, remarks));
+    }
+    let chosen: Vec<_> = places.iter().map(|place| images[*place]).collect();
+    let is_about_chosen = |(_, it): &&(usize, &Descriptor)| {
+        let subject = it.annotation("vnd.docker.reference.digest");
+        let mut digests = chosen.iter().map(|(_, it)| it.digest.to_string());
+        subject.is_some_and(|subject| digests.any(|digest| digest == subject))
+    };
+    let about = attestations.iter().filter(is_about_chosen);
+    let kept: HashSet<_> = chosen.iter().chain(about).map(|(at, _)| *at).collect();
+    let mut remarks = Vec::new();
+    let index = if kept.len() == children.len() {
+        own.clone()
+    } else {
+        remarks.push(format!(
+            "the index is written anew for {platforms}, so its digest is another one"
+        ));
+        restricted(contents, own, &kept)?
+    };
+    let (_, parsed) = Manifest::parse(&index.bytes, Some(&index.media_type))
+        .map_err(|error| contents.malformed(format!("the index of {platforms}: {error}")))?;
+    let mut walk = Walk::new(contents, &index.digest);
+    walk.enter(index, &parsed, 0)?;
+    Ok((Content::Graph(walk.graph), walk.blobs, remarks))
+}
+
+/// The platform of an index's entry: as the entry says, else as the image's config does.
+fn platform_of(contents: &Contents, entry: &Descriptor) -> Option<Platform> {
+    if let Some(platform) = &entry.platform {
+        return Some(platform.clone());
+    }
+    match manifest(contents, &entry.digest, Some(&entry.media_type)) {
+        Ok((_, Manifest::Image { config, .. })) => {
+            let config = contents.read_blob(&config.digest, MAX_METADATA_BYTES);
+            config.ok().and_then(|config| config::platform(&config))
+        }
+        Ok((_, Manifest::Index { .. })) | Err(_) => None,
+    }
+}
+
+/// An index without the entries that are not kept; whatever else it says stays.
+fn restricted(
+    contents: &Contents,
+    own: &ManifestBytes,
+    kept: &HashSet<usize>,
+) -> Result<ManifestBytes, Error> {
+    let broken = |error: serde_json::Error| contents.malformed(format!("the index: {error}"));
+    let mut index: serde_json::Value = serde_json::from_slice(&own.bytes).map_err(broken)?;
+    if let Some(entries) = index["manifests"].as_array_mut() {
+        let mut at = 0..;
+        entries.retain(|_| at.next().is_some_and(|at| kept.contains(&at)));
+    }
+    let bytes = serde_json::to_vec(&index).map_err(broken)?;
+    Ok(ManifestBytes::new(&own.media_type, bytes))
 }
 
 /// Whether an index's entry speaks about another one instead of being an image (BuildKit's mark).
@@ -294,18 +388,7 @@ fn graph(
     root: &Digest,
     media_type: Option<&str>,
 ) -> Result<(Graph, Blobs), Error> {
-    let mut walk = Walk {
-        contents,
-        graph: Graph {
-            root: root.clone(),
-            manifests: Vec::new(),
-            blobs: Vec::new(),
-        },
-        blobs: Blobs::default(),
-        seen_manifests: HashSet::new(),
-        seen_blobs: HashSet::new(),
-        bytes: 0,
-    };
+    let mut walk = Walk::new(contents, root);
     walk.visit(root, media_type, 0)?;
     Ok((walk.graph, walk.blobs))
 }
@@ -320,7 +403,22 @@ struct Walk<'a> {
     bytes: usize,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(contents: &'a Contents, root: &Digest) -> Self {
+        Self {
+            contents,
+            graph: Graph {
+                root: root.clone(),
+                manifests: Vec::new(),
+                blobs: Vec::new(),
+            },
+            blobs: Blobs::default(),
+            seen_manifests: HashSet::new(),
+            seen_blobs: HashSet::new(),
+            bytes: 0,
+        }
+    }
+
     fn visit(
         &mut self,
         digest: &Digest,
@@ -328,6 +426,15 @@ impl Walk<'_> {
         depth: usize,
     ) -> Result<(), Error> {
         let (own, parsed) = manifest(self.contents, digest, media_type)?;
+        self.enter(own, &parsed, depth)
+    }
+
+    fn enter(
+        &mut self,
+        own: ManifestBytes,
+        parsed: &Manifest,
+        depth: usize,
+    ) -> Result<(), Error> {
         self.bytes += own.bytes.len();
         if depth > MAX_DEPTH
             || self.graph.manifests.len() >= MAX_MANIFESTS
@@ -339,7 +446,7 @@ impl Walk<'_> {
                 limit: format!("{MAX_MANIFESTS} manifests, {MAX_DEPTH} levels"),
             });
         }
-        if let Manifest::Image { layers, .. } = &parsed {
+        if let Manifest::Image { layers, .. } = parsed {
             check_layers(self.contents, layers)?;
         }
         let children = parsed.children();

@@ -14,11 +14,13 @@ impl Push {
     /// Moves the tag if the target holds this very manifest and all it needs; else exports, and
     /// leaves out of the spool what the target has.
     pub(super) async fn in_store(&self, found: &Found) -> Result<Pushed, Failure> {
-        let Store::Containerd { root, .. } = &found.store else {
+        let Store::Containerd { .. } = &found.store else {
             let what = "source: the daemon gave an image in a shape that it does not keep";
             return Err(Failure::new(Kind::Source, what));
         };
-        if let Some(pushed) = self.tag_only(root).await? {
+        if let Some(digest) = found.goes()
+            && let Some(pushed) = self.tag_only(digest).await?
+        {
             return Ok(pushed);
         }
         let line = std::sync::Arc::clone(&self.means.line);

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use bytes::Bytes;
+use imgsync_oci::manifest::Platform;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -26,6 +27,23 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// How many pieces of an export wait for their reader; one has some hundred KiB at most.
 const PIECES: usize = 8;
+
+/// The version of a daemon's API: major, minor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Api(pub(super) u32, pub(super) u32);
+
+impl Api {
+    fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self(major.parse().ok()?, minor.parse().ok()?))
+    }
+
+    /// Whether exports can be of that many platforms (Docker Engine API, "Export an image"). A
+    /// daemon that does not know the parameter passes it over.
+    pub(super) fn exports(self, platforms: usize) -> bool {
+        self >= Self(1, 52) || (platforms == 1 && self >= Self(1, 48))
+    }
+}
 
 /// A daemon that can be asked.
 #[derive(Debug, Clone)]
@@ -67,31 +85,49 @@ impl Engine {
         &self.address
     }
 
-    /// What the daemon says of an image.
+    /// What the daemon says of an image; with `manifests` also of each of its platforms, from
+    /// API 1.48 on.
     ///
     /// # Errors
     /// It is not reached, has no such image, or refuses.
-    pub(super) async fn inspect<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
-        let path = format!("images/{}/json", utf8_percent_encode(name, IN_PATH));
+    pub(super) async fn inspect<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        manifests: bool,
+    ) -> Result<T, Error> {
+        let query = if manifests { "?manifests=true" } else { "" };
+        let path = format!("images/{}/json{query}", utf8_percent_encode(name, IN_PATH));
         let response = self.get(&path, Some(ANSWER_TIME), name).await?;
         self.json(response).await
     }
 
-    /// What the daemon says of itself.
+    /// What the daemon says of itself, and the version of its API, where it says that.
     ///
     /// # Errors
     /// It is not reached, or refuses.
-    pub(super) async fn info<T: DeserializeOwned>(&self) -> Result<T, Error> {
+    pub(super) async fn info<T: DeserializeOwned>(&self) -> Result<(T, Option<Api>), Error> {
         let response = self.get("info", Some(ANSWER_TIME), "").await?;
-        self.json(response).await
+        let api = response.headers().get("api-version");
+        let api = api.and_then(|api| Api::parse(api.to_str().ok()?));
+        Ok((self.json(response).await?, api))
     }
 
-    /// The archive of an image. Errors after its beginning come from the reader.
+    /// The archive of an image, of some platforms or (where none is given) of all. Errors after its beginning come from the reader.
     ///
     /// # Errors
     /// It is not reached, has no such image, or refuses.
-    pub(super) async fn export(&self, name: &str) -> Result<Export, Error> {
-        let path = format!("images/{}/get", utf8_percent_encode(name, IN_PATH));
+    pub(super) async fn export(
+        &self,
+        name: &str,
+        platforms: &[Platform],
+    ) -> Result<Export, Error> {
+        let mut path = format!("images/{}/get", utf8_percent_encode(name, IN_PATH));
+        for (place, platform) in platforms.iter().enumerate() {
+            let platform = serde_json::json!(platform).to_string();
+            path.push(if place == 0 { '?' } else { '&' });
+            let encoded = utf8_percent_encode(&platform, IN_PATH);
+            path.push_str(&format!("platform={encoded}"));
+        }
         let mut response = self.get(&path, None, name).await?;
         let (sender, pieces) = mpsc::channel(PIECES);
         tokio::spawn(async move {

@@ -8,17 +8,18 @@ mod engine;
 
 use std::collections::{HashMap, HashSet};
 
+use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Digest, LocalName, media};
 use serde::Deserialize;
 
 use super::location::EngineName;
 use super::{
-    Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Single,
-    Slice, Unneeded, blocking, config, name, oci, sift,
+    Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Platforms,
+    Selector, Single, Slice, Unneeded, blocking, config, name, oci, sift,
 };
 use crate::spool::Spool;
 pub use address::Address;
-use engine::Engine;
+use engine::{Api, Engine};
 
 /// What a daemon says of an image before any export.
 #[derive(Debug, Clone)]
@@ -34,6 +35,11 @@ pub struct Found {
     /// The registries that the daemon reaches without checks: names, and networks as
     /// `10.0.0.0/8`.
     pub insecure: Vec<String>,
+    /// What was asked for.
+    platforms: Platforms,
+    /// The manifest or index that goes, where that is known.
+    goes: Option<Digest>,
+    api: Option<Api>,
 }
 
 /// How a daemon keeps its images.
@@ -64,6 +70,31 @@ struct Inspected {
     root_fs: RootFs,
     /// Of the manifest or index: in containerd's store, since API 1.48.
     descriptor: Option<Pointer>,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
+    /// Of each platform, and what is attested: in containerd's store, when asked for.
+    #[serde(default)]
+    manifests: Option<Vec<Listed>>,
+}
+
+/// One manifest of an image's index.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    descriptor: Pointer,
+    #[serde(default)]
+    available: bool,
+    image_data: Option<ImageData>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageData {
+    platform: Platform,
 }
 
 #[derive(Deserialize, Default)]
@@ -115,28 +146,38 @@ impl Info {
 ///
 /// # Errors
 /// The daemon is not reached, has no such image, or refuses.
-pub(super) async fn find(name: &EngineName) -> Result<Found, Error> {
-    find_at(Address::from_environment()?, name).await
+pub(super) async fn find(name: &EngineName, platforms: &Platforms) -> Result<Found, Error> {
+    find_at(Address::from_environment()?, name, platforms).await
 }
 
 /// Asks the daemon at `address` for an image.
 ///
 /// # Errors
-/// The daemon is not reached, has no such image, or refuses.
-pub async fn find_at(address: Address, name: &EngineName) -> Result<Found, Error> {
+/// The daemon is not reached, has no such image or not for these platforms, or refuses.
+pub async fn find_at(
+    address: Address,
+    name: &EngineName,
+    platforms: &Platforms,
+) -> Result<Found, Error> {
     let engine = Engine::new(address)?;
-    let (inspected, info) =
-        futures::future::try_join(engine.inspect(name.as_str()), engine.info()).await?;
-    facts(engine, name, inspected, &info)
+    let (inspected, (info, api)) = futures::future::try_join(
+        engine.inspect(name.as_str(), !platforms.is_empty()),
+        engine.info(),
+    )
+    .await?;
+    let mut found = facts(engine, name, &inspected, &info)?;
+    found.api = api;
+    found.choose(&inspected, platforms)?;
+    Ok(found)
 }
 
 fn facts(
     engine: Engine,
     name: &EngineName,
-    inspected: Inspected,
+    inspected: &Inspected,
     info: &Info,
 ) -> Result<Found, Error> {
-    let diff_ids = inspected.root_fs.layers.unwrap_or_default();
+    let diff_ids = inspected.root_fs.layers.clone().unwrap_or_default();
     if diff_ids.len() > MAX_LAYERS {
         return Err(Error::TooLarge {
             from: from(&engine),
@@ -144,26 +185,28 @@ fn facts(
             limit: format!("{MAX_LAYERS} layers"),
         });
     }
-    let store = match inspected.descriptor {
+    let id = inspected.id.clone();
+    let store = match &inspected.descriptor {
         Some(Pointer { media_type, digest }) => Store::Containerd {
-            root: digest,
-            media_type: Some(media_type),
+            root: digest.clone(),
+            media_type: Some(media_type.clone()),
         },
         None if info.has_containerd_store() => Store::Containerd {
-            root: inspected.id,
+            root: id,
             media_type: None,
         },
-        None => Store::Classic {
-            config: inspected.id,
-        },
+        None => Store::Classic { config: id },
     };
-    let tags = inspected.repo_tags.unwrap_or_default();
+    let tags = inspected.repo_tags.as_deref().unwrap_or_default();
     Ok(Found {
         engine,
-        name: tag(name, &tags),
+        name: tag(name, tags),
         diff_ids,
         store,
         insecure: info.insecure(),
+        platforms: Platforms::default(),
+        goes: None,
+        api: None,
     })
 }
 
@@ -180,6 +223,49 @@ fn from(engine: &Engine) -> String {
 }
 
 impl Found {
+    /// Takes in which platforms are wanted, and what the daemon says of them.
+    ///
+    /// # Errors
+    /// [`Error::NoPlatform`]; a daemon that does not tell is asked by exporting.
+    fn choose(&mut self, inspected: &Inspected, platforms: &Platforms) -> Result<(), Error> {
+        self.platforms = platforms.clone();
+        let from = format!("the image in the Docker daemon at {}", self.engine.address());
+        match &self.store {
+            Store::Classic { .. } => platforms.check(
+                &from,
+                Some(Platform {
+                    architecture: inspected.architecture.clone(),
+                    os: inspected.os.clone(),
+                    variant: inspected.variant.clone(),
+                }),
+            ),
+            Store::Containerd { root, .. } if platforms.is_empty() => {
+                self.goes = Some(root.clone());
+                Ok(())
+            }
+            Store::Containerd { .. } => {
+                let Some(listed) = &inspected.manifests else {
+                    return Ok(());
+                };
+                let of = |it: &Listed| Some(it.image_data.as_ref()?.platform.clone());
+                let images: Vec<_> = listed
+                    .iter()
+                    .filter(|it| it.available && it.image_data.is_some())
+                    .collect();
+                let there: Vec<_> = images.iter().map(|it| of(it)).collect();
+                if let [place] = platforms.choose(&from, &there)?[..] {
+                    self.goes = Some(images[place].descriptor.digest.clone());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The digest of the manifest or index that goes, where it is known before any export.
+    pub fn goes(&self) -> Option<&Digest> {
+        self.goes.as_ref()
+    }
+
     /// The image without its bytes; `None` where only the export tells (containerd's store).
     pub fn image(&self) -> Option<Image> {
         match &self.store {
@@ -233,7 +319,7 @@ impl Found {
         spool: &Spool,
         mut unneeded: Unneeded,
     ) -> Result<(Image, Blobs), Error> {
-        let export = self.engine.export(&config.to_string()).await?;
+        let export = self.engine.export(&config.to_string(), &[]).await?;
         let (from, spool, config) = (from(&self.engine), spool.clone(), config.clone());
         let diff_ids = self.diff_ids.clone();
         let (single, blobs) = blocking(move || {
@@ -254,11 +340,20 @@ impl Found {
         spool: &Spool,
         mut unneeded: Unneeded,
     ) -> Result<(Image, Blobs), Error> {
-        let export = self.engine.export(&root.to_string()).await?;
+        let wanted = self.platforms.wanted();
+        let can_choose = self.api.is_some_and(|api| api.exports(wanted.len()));
+        let wanted = if can_choose { wanted } else { &[] };
+        let export = self.engine.export(&root.to_string(), wanted).await?;
         let (from, spool, root) = (from(&self.engine), spool.clone(), root.clone());
+        let platforms = self.platforms.clone();
         let (content, blobs, remarks) = blocking(move || {
             let contents = sift::sift(export, &from, &spool, &mut unneeded)?;
-            oci::content(&contents, &root, media_type.as_deref())
+            if platforms.is_empty() || contents.blob(&root).is_ok() {
+                return oci::content(&contents, &root, media_type.as_deref(), &platforms);
+            }
+            // An export of one platform can do without the index.
+            let (image, blobs) = oci::image(&contents, &Selector::Only, &platforms)?;
+            Ok((image.content, blobs, image.remarks))
         })
         .await?;
         let image = Image {

@@ -13,6 +13,8 @@ use crate::source::{EngineName, name};
 struct Script {
     inspected: Option<Vec<u8>>,
     containerd: bool,
+    /// The version of its API, where it says that.
+    api: Option<&'static str>,
     export: Vec<u8>,
     /// How many bytes the head of an export promises beyond those that come.
     missing: usize,
@@ -40,14 +42,16 @@ impl Daemon {
                     let path = request.split(' ').nth(1).unwrap().to_owned();
                     heard.lock().unwrap().push(path.clone());
                     let (status, body) = answer(&script, &path);
-                    let missing = if path.ends_with("/get") {
+                    let missing = if path.contains("/get") {
                         script.missing
                     } else {
                         0
                     };
                     let len = body.len() + missing;
+                    let api = script.api.map(|api| format!("api-version: {api}\r\n"));
+                    let api = api.unwrap_or_default();
                     let head = format!(
-                        "HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n"
+                        "HTTP/1.1 {status}\r\n{api}content-length: {len}\r\nconnection: close\r\n\r\n"
                     );
                     // The client may have gone.
                     let _ = stream.write_all(&[head.as_bytes(), &body].concat());
@@ -58,10 +62,15 @@ impl Daemon {
     }
 
     async fn find(&self, name: &str) -> Result<Found, Error> {
+        self.find_for(name, &[]).await
+    }
+
+    async fn find_for(&self, name: &str, platforms: &[&str]) -> Result<Found, Error> {
         let socket = self.folder.path().join("docker.sock");
         find_at(
             Address::Socket(socket),
             &name.parse::<EngineName>().unwrap(),
+            &only(platforms),
         )
         .await
     }
@@ -90,8 +99,8 @@ fn answer(script: &Script, path: &str) -> (&'static str, Vec<u8>) {
             });
             ("200 OK", info.to_string().into())
         }
-        (path, Some(inspected)) if path.ends_with("/json") => ("200 OK", inspected.clone()),
-        (path, Some(_)) if path.ends_with("/get") => ("200 OK", script.export.clone()),
+        (path, Some(inspected)) if path.contains("/json") => ("200 OK", inspected.clone()),
+        (path, Some(_)) if path.contains("/get") => ("200 OK", script.export.clone()),
         _ => (
             "404 Not Found",
             br#"{"message":"No such image: x"}"#.to_vec(),
@@ -104,6 +113,7 @@ fn script(archive: &str, containerd: bool) -> Script {
     Script {
         inspected: Some(read(format!("{archive}.inspect.json"))),
         containerd,
+        api: None,
         export: read(format!("{archive}.tar")),
         missing: 0,
     }
@@ -234,7 +244,9 @@ async fn what_a_daemon_lacks_is_said() {
     let error = daemon.find("nope:v1").await.unwrap_err();
     assert_eq!(error.to_string(), "the Docker daemon has no image nope:v1");
     let gone = Address::Socket("/nowhere/docker.sock".into());
-    let error = find_at(gone, &"app".parse().unwrap()).await.unwrap_err();
+    let error = find_at(gone, &"app".parse().unwrap(), &everything())
+        .await
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -249,4 +261,95 @@ async fn what_a_daemon_lacks_is_said() {
         error.to_string().contains("unix:///nowhere/docker.sock"),
         "{error}"
     );
+}
+
+const ARM: &str = "cc0bde6b3f3dbe29706fc58c099423cf2bbca1439b1b682bc89933a31253fb93";
+
+fn manifest_of(image: Image) -> String {
+    match image.content {
+        Content::Single(single) => match single.origin {
+            Origin::Kept(own) => own.digest.hex().to_owned(),
+            other => panic!("{other:?}"),
+        },
+        Content::Graph(graph) => graph.root.hex().to_owned(),
+    }
+}
+
+/// One platform of several: the daemon exports it alone if it can; the same image comes out.
+#[tokio::test]
+async fn of_a_containerd_store_one_platform_goes() {
+    let archive = "docker28-containerd-store-multi";
+    for (api, asked) in [
+        (None, false),
+        (Some("1.47"), false),
+        (Some("1.48"), true),
+        (Some("1.52"), true),
+    ] {
+        let daemon = Daemon::start(Script {
+            api,
+            ..script(archive, true)
+        });
+        let found = daemon
+            .find_for("sample/multi:v1", &["linux/arm64"])
+            .await
+            .unwrap();
+        assert_eq!(found.goes().unwrap().hex(), ARM);
+        let (image, blobs) = found.export(&Spool::default(), all()).await.unwrap();
+        check(&image, &blobs);
+        assert_eq!(manifest_of(image), ARM);
+        let requests = daemon.requests().join(" ");
+        assert!(requests.contains("/json?manifests=true"), "{requests}");
+        let query = "?platform=%7B%22architecture%22:%22arm64%22%2C%22os%22:%22linux%22%7D";
+        assert_eq!(requests.contains(query), asked, "{api:?}: {requests}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_platforms_the_index_goes_once_the_daemon_has_them() {
+    let archive = "docker28-containerd-store-multi";
+    for (api, asked) in [("1.51", 0), ("1.52", 2)] {
+        let api = Some(api);
+        let daemon = Daemon::start(Script {
+            api,
+            ..script(archive, true)
+        });
+        let platforms = ["linux/arm64", "linux/amd64"];
+        let found = daemon
+            .find_for("sample/multi:v1", &platforms)
+            .await
+            .unwrap();
+        assert!(found.goes().is_none());
+        let (image, blobs) = found.export(&Spool::default(), all()).await.unwrap();
+        check(&image, &blobs);
+        assert!(manifest_of(image).starts_with("8bbc86d4701e"));
+        let requests = daemon.requests().join(" ");
+        assert_eq!(requests.matches("platform=").count(), asked, "{requests}");
+    }
+}
+
+#[tokio::test]
+async fn a_platform_that_the_daemon_lacks_is_said_before_any_export() {
+    for (archive, containerd, there) in [
+        (
+            "docker28-containerd-store-multi",
+            true,
+            "linux/amd64, linux/arm64",
+        ),
+        ("docker20-classic-store", false, "linux/amd64"),
+    ] {
+        let daemon = Daemon::start(script(archive, containerd));
+        let error = daemon
+            .find_for("sample/app:v1", &["linux/s390x"])
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::NoPlatform { .. }), "{error}");
+        assert!(error.to_string().contains("linux/s390x"), "{error}");
+        assert!(error.to_string().ends_with(there), "{error}");
+        assert_eq!(daemon.requests().len(), 2);
+    }
+    let daemon = Daemon::start(script("docker20-classic-store", false));
+    daemon
+        .find_for("sample/app:v1", &["linux/amd64"])
+        .await
+        .unwrap();
 }

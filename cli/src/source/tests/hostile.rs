@@ -6,10 +6,10 @@ use crate::source::{recognise, sift};
 /// Both ways of reading; they must agree that it is an error, and on which.
 fn refused(bytes: &[u8]) -> Error {
     let file = from_file(bytes)
-        .and_then(|contents| recognise(&contents))
+        .and_then(|contents| recognise(&contents, &everything()))
         .unwrap_err();
     let stream = from_stream(bytes)
-        .and_then(|contents| recognise(&contents))
+        .and_then(|contents| recognise(&contents, &everything()))
         .unwrap_err();
     assert_eq!(
         std::mem::discriminant(&file),
@@ -87,7 +87,7 @@ fn a_repeated_layer_may_be_a_link() {
     entry(&mut bytes, b'0', b"manifest.json", b"", manifest);
     let bytes = end(bytes);
     for contents in [from_file(&bytes).unwrap(), from_stream(&bytes[..]).unwrap()] {
-        let (image, blobs) = recognise(&contents).unwrap();
+        let (image, blobs) = recognise(&contents, &everything()).unwrap();
         assert_eq!(image.name, None);
         check(&image, &blobs);
     }
@@ -134,7 +134,7 @@ fn entries_of_odd_kinds_are_refused_or_passed_over() {
         entry(&mut bytes, kind, b"x", b"", b"");
     }
     bytes.extend(docker_archive(&[], &[]));
-    recognise(&from_file(&bytes).unwrap()).unwrap();
+    recognise(&from_file(&bytes).unwrap(), &everything()).unwrap();
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn long_names_are_read_in_both_dialects() {
         entry(&mut bytes, b'0', b"short", b"", layer);
         entry(&mut bytes, b'0', b"c.json", b"", config.as_bytes());
         entry(&mut bytes, b'0', b"manifest.json", b"", manifest.as_bytes());
-        let (image, blobs) = recognise(&from_file(&end(bytes)).unwrap()).unwrap();
+        let (image, blobs) = recognise(&from_file(&end(bytes)).unwrap(), &everything()).unwrap();
         check(&image, &blobs);
     }
 }
@@ -238,7 +238,7 @@ fn compressed_layers_of_an_archive_keep_their_bytes() {
     for blob in [gzip, zstd] {
         let bytes = docker_archive(&[("0123.tar.gz", &blob)], std::slice::from_ref(&diff_id));
         for contents in [from_file(&bytes).unwrap(), from_stream(&bytes[..]).unwrap()] {
-            let (image, blobs) = recognise(&contents).unwrap();
+            let (image, blobs) = recognise(&contents, &everything()).unwrap();
             check(&image, &blobs);
             let Content::Single(single) = &image.content else {
                 panic!("an index");
@@ -268,7 +268,8 @@ fn several_images_are_told_apart_by_name() {
     );
     let contents = from_file(&bytes).unwrap();
     let selector = crate::source::Selector::Named("b:v2".to_owned());
-    let (image, _) = crate::source::docker_archive::image(&contents, &selector).unwrap();
+    let (image, _) =
+        crate::source::docker_archive::image(&contents, &selector, &everything()).unwrap();
     assert_eq!(crate::source::name::text(&image.name.unwrap()), "b:v2");
 }
 
@@ -294,7 +295,7 @@ fn a_stream_keeps_what_is_needed_only() {
         &mut unneeded,
     )
     .unwrap();
-    let (image, blobs) = recognise(&contents).unwrap();
+    let (image, blobs) = recognise(&contents, &everything()).unwrap();
     let Content::Single(single) = image.content else {
         panic!("an index");
     };

@@ -3,6 +3,7 @@
 mod daemon;
 mod hostile;
 mod packed;
+mod platforms;
 mod recorded;
 
 use std::collections::HashSet;
@@ -13,7 +14,7 @@ use imgsync_oci::Digest;
 use imgsync_oci::media::Compression;
 
 use super::contents::Contents;
-use super::{Blobs, Content, Error, Image, Layer, Origin, Unneeded};
+use super::{Blobs, Content, Error, Image, Layer, Origin, Platforms, Unneeded};
 use crate::compress::{self, Packed};
 use crate::spool::Spool;
 
@@ -27,6 +28,17 @@ fn recorded(name: &str) -> PathBuf {
 /// Everything is needed.
 fn all() -> Unneeded {
     Box::new(|_| false)
+}
+
+/// Every platform.
+fn everything() -> Platforms {
+    Platforms::default()
+}
+
+/// These platforms.
+fn only(words: &[&str]) -> Platforms {
+    let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
+    Platforms::parse(&words).unwrap()
 }
 
 /// The entries of a file.

@@ -32,7 +32,10 @@ fn both(bytes: &[u8]) -> [Result<Contents, Error>; 2] {
 }
 
 fn refused(bytes: &[u8]) -> Error {
-    let [file, stream] = both(bytes).map(|read| read.and_then(|it| recognise(&it)).unwrap_err());
+    let [file, stream] = both(bytes).map(|read| {
+        read.and_then(|it| recognise(&it, &everything()))
+            .unwrap_err()
+    });
     assert_eq!(
         std::mem::discriminant(&file),
         std::mem::discriminant(&stream),
@@ -56,7 +59,7 @@ fn every_archive_is_the_same_image_however_it_is_compressed() {
             [skipped, zstandard(&bytes)].concat(),
         ] {
             for read in both(&packed) {
-                let (image, blobs) = recognise(&read.unwrap()).unwrap();
+                let (image, blobs) = recognise(&read.unwrap(), &everything()).unwrap();
                 assert_eq!(summary(&image), expected(name, origin, layers), "{file}");
                 check(&image, &blobs);
             }

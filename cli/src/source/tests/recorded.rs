@@ -112,7 +112,7 @@ fn every_archive_is_read_alike_as_file_and_as_stream() {
     for (file, name, origin, layers) in EXPECTED {
         let bytes = std::fs::read(recorded(file)).unwrap();
         for contents in [from_file(&bytes).unwrap(), from_stream(&bytes[..]).unwrap()] {
-            let (image, blobs) = recognise(&contents).unwrap();
+            let (image, blobs) = recognise(&contents, &everything()).unwrap();
             assert_eq!(summary(&image), expected(name, origin, layers), "{file}");
             check(&image, &blobs);
         }
@@ -133,7 +133,7 @@ fn an_archive_cut_anywhere_is_never_another_image() {
         for cut in (0..bytes.len()).filter(|cut| cut % 61 == 0 || cut % 512 < 2 || *cut >= end) {
             let cut_off = &bytes[..cut];
             for contents in [from_file(cut_off), from_stream(cut_off)] {
-                match contents.and_then(|contents| recognise(&contents)) {
+                match contents.and_then(|contents| recognise(&contents, &everything())) {
                     Ok((image, _)) if cut >= whole => {
                         assert_eq!(summary(&image), expected(name, origin, layers));
                     }
@@ -153,14 +153,14 @@ fn an_archive_cut_anywhere_is_never_another_image() {
 fn a_changed_layer_is_noticed() {
     for (file, ..) in EXPECTED {
         let bytes = std::fs::read(recorded(file)).unwrap();
-        let (image, _) = recognise(&from_file(&bytes).unwrap()).unwrap();
+        let (image, _) = recognise(&from_file(&bytes).unwrap(), &everything()).unwrap();
         let Content::Single(single) = image.content else {
             continue;
         };
         for place in 0..single.layers.len() {
             let mut changed = bytes.clone();
             change(&mut changed, single.layers[place].stored());
-            let read = from_file(&changed).and_then(|contents| recognise(&contents));
+            let read = from_file(&changed).and_then(|contents| recognise(&contents, &everything()));
             let (image, blobs) = read.unwrap();
             let Content::Single(single) = image.content else {
                 panic!("{file} has become an index");
@@ -210,7 +210,8 @@ fn what_was_said_is_taken() {
         Selector::Named("sample/app:v1".into()),
     ] {
         // As an archive of Docker's kind it has compressed layers, whose digests reading tells.
-        let (image, blobs) = crate::source::docker_archive::image(&contents, &selector).unwrap();
+        let (image, blobs) =
+            crate::source::docker_archive::image(&contents, &selector, &everything()).unwrap();
         assert_eq!(
             summary(&image),
             expected(Some("sample/app:v1"), "written 4b3a4a36d970, 0 raw", 4)
@@ -222,17 +223,18 @@ fn what_was_said_is_taken() {
         Selector::Named("v1".into()),
         Selector::At(0),
     ] {
-        let (image, _) = oci::image(&contents, &selector).unwrap();
+        let (image, _) = oci::image(&contents, &selector, &everything()).unwrap();
         assert_eq!(summary(&image).origin, "kept c66113554c42, 0 raw");
     }
     for selector in [Selector::At(1), Selector::Named("other:v1".into())] {
-        let not_there = crate::source::docker_archive::image(&contents, &selector).unwrap_err();
+        let not_there =
+            crate::source::docker_archive::image(&contents, &selector, &everything()).unwrap_err();
         assert!(
             not_there.to_string().contains("sample/app:v1"),
             "{not_there}"
         );
         assert!(matches!(
-            oci::image(&contents, &selector),
+            oci::image(&contents, &selector, &everything()),
             Err(Error::NotThere { .. })
         ));
     }
@@ -242,7 +244,7 @@ fn what_was_said_is_taken() {
 fn a_layout_with_raw_layers_is_edited() {
     let bytes = std::fs::read(recorded("docker28-containerd-store-loaded.tar")).unwrap();
     let contents = from_file(&bytes).unwrap();
-    let (image, blobs) = oci::image(&contents, &Selector::Only).unwrap();
+    let (image, blobs) = oci::image(&contents, &Selector::Only, &everything()).unwrap();
     assert_eq!(summary(&image).origin, "edited efbe15671388, 4 raw");
     check(&image, &blobs);
 }
@@ -253,7 +255,7 @@ fn a_folder_is_read_as_its_archive() {
         let folder = tempfile::tempdir().unwrap();
         unpack(&recorded(file), folder.path());
         let contents = Contents::folder(folder.path().to_owned());
-        let (image, blobs) = oci::image(&contents, &Selector::Only).unwrap();
+        let (image, blobs) = oci::image(&contents, &Selector::Only, &everything()).unwrap();
         assert_eq!(summary(&image), expected(name, origin, layers));
         check(&image, &blobs);
     }
@@ -277,7 +279,7 @@ fn of_an_index_the_one_whole_platform_goes() {
     let arm_config = "9ac524f899b46ded9d356adebdb77d0d72eb57653e003a72af48b244f7c77c4f";
     std::fs::remove_file(blobs.join(arm_config)).unwrap();
     let contents = Contents::folder(folder.path().to_owned());
-    let (image, blobs_here) = oci::image(&contents, &Selector::Only).unwrap();
+    let (image, blobs_here) = oci::image(&contents, &Selector::Only, &everything()).unwrap();
     assert_eq!(summary(&image).origin, "kept 834405ef1d93, 0 raw");
     assert!(
         image.remarks[0].contains("linux/amd64"),
@@ -288,7 +290,7 @@ fn of_an_index_the_one_whole_platform_goes() {
     let amd_config = "4b3a4a36d97011502728835982ae1a5a854e2053c831e0b91c4f19fd2c29e4d9";
     std::fs::remove_file(blobs.join(amd_config)).unwrap();
     assert!(matches!(
-        oci::image(&contents, &Selector::Only),
+        oci::image(&contents, &Selector::Only, &everything()),
         Err(Error::Missing { .. })
     ));
 }
