@@ -44,7 +44,7 @@ async fn ask(server: &Server, repository: &str, request: &Request) -> Response {
     let repository: Repository = repository.parse().unwrap();
     loop {
         let answer = client.resolve_layers(&repository, request).await;
-        let answer = answer.unwrap().expect("the server has the extension");
+        let answer = answer.unwrap().unwrap();
         if !answer.layers.contains(&Layer::Pending) {
             return answer;
         }

@@ -16,6 +16,7 @@ use imgsync_oci::range::{Wanted, wanted};
 use imgsync_oci::{Code, Digest, Repository};
 
 use super::body::{Body, full};
+use super::buffers::Buffers;
 use super::failure::Failure;
 use super::reply::{self, value};
 use super::{App, attempt};
@@ -131,12 +132,15 @@ pub(super) fn etag(digest: &Digest) -> HeaderValue {
 /// The bytes of a blob, read one piece ahead of the client.
 fn stream(blob: Blob, first: u64, len: u64) -> Body {
     let (blob, end) = (Arc::new(blob), first + len);
+    let buffers = Arc::new(Buffers::default());
     let starts = (0..len.div_ceil(READ_BYTES)).map(move |piece| first + piece * READ_BYTES);
     let pieces = futures::stream::iter(starts).map(move |start| {
-        let blob = Arc::clone(&blob);
+        let (blob, buffers) = (Arc::clone(&blob), Arc::clone(&buffers));
         let len = READ_BYTES.min(end - start);
         async move {
-            let read = tokio::task::spawn_blocking(move || read(&blob, start, len));
+            let len = usize::try_from(len).map_err(io::Error::other)?;
+            let read = move || buffers.filled(len, |bytes| blob.read_into(start, bytes));
+            let read = tokio::task::spawn_blocking(read);
             read.await.map_err(io::Error::other)?.map(Frame::data)
         }
     });

@@ -3,6 +3,7 @@
 mod access;
 mod blobs;
 mod body;
+mod buffers;
 mod caller;
 mod extensions;
 mod failure;

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 pub use self::error::Error;
@@ -158,14 +158,10 @@ async fn accept(
     // More of them wait in the system's queue.
     let most = served.config.load().imgsync.connections;
     let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-    let accept = async || {
-        let place = Arc::clone(&places).acquire_owned().await;
-        (listener.accept().await, place)
-    };
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let (accepted, place) = tokio::select! {
-            accepted = accept() => accepted,
+            accepted = next(&listener, &places) => accepted,
             () = &mut shutdown => break,
         };
         match accepted {
@@ -193,6 +189,15 @@ async fn accept(
     if drained.await.is_err() {
         tracing::warn!("some requests did not finish in {} s", drain_time.as_secs());
     }
+}
+
+/// The next connection, once there is a place for it.
+async fn next(
+    listener: &Listener,
+    places: &Arc<Semaphore>,
+) -> (io::Result<Stream>, Option<OwnedSemaphorePermit>) {
+    let place = Arc::clone(places).acquire_owned().await;
+    (listener.accept().await, place.ok())
 }
 
 async fn serve(stream: Stream, app: Arc<App>, served: Arc<Served>, watcher: Watcher) {

@@ -30,13 +30,22 @@ impl Blob {
     /// Reads `len` bytes from `offset` on.
     ///
     /// # Errors
-    /// The disk's; and where the blob has become shorter.
+    /// As [`Blob::read_into`].
     pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let bytes = self.bytes.read(offset, len)?;
-        if bytes.len() < len {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let mut bytes = vec![0; len];
+        self.read_into(offset, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Fills `bytes` from `offset` on.
+    ///
+    /// # Errors
+    /// The disk's; and where the blob has become shorter.
+    pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        match self.bytes.read_into(offset, bytes)? < bytes.len() {
+            true => Err(io::ErrorKind::UnexpectedEof.into()),
+            false => Ok(()),
+        }
     }
 }
 

@@ -253,8 +253,16 @@ impl File {
     /// Reads up to `len` bytes from `offset` on; fewer only where the file ends.
     pub(super) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
+        let read = self.read_into(offset, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// Reads from `offset` on until `bytes` is full; yields how many were read, fewer only where
+    /// the file ends.
+    pub(super) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let mut read = 0;
-        while read < len {
+        while read < bytes.len() {
             match self.file.read_at(&mut bytes[read..], offset + read as u64) {
                 Ok(0) => break,
                 Ok(count) => read += count,
@@ -262,8 +270,7 @@ impl File {
                 Err(error) => return Err(error),
             }
         }
-        bytes.truncate(read);
-        Ok(bytes)
+        Ok(read)
     }
 }
 

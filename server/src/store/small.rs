@@ -28,6 +28,15 @@ impl Bytes {
         self.0.read(offset, len)
     }
 
+    /// Reads from `offset` on until `bytes` is full; yields how many were read, fewer only where
+    /// they end.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.read_into(offset, bytes)
+    }
+
     /// Whether this is still what stands at a path.
     pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
         self.0.is_at(path)
