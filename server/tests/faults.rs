@@ -207,6 +207,7 @@ async fn a_full_disk() {
     assert_eq!(uploads(&root), before);
 
     // With not a byte left, nothing is begun, and reading goes on.
+    server.settle().await;
     for size in [1 << 20, 1 << 16, 1 << 12] {
         for count in 0.. {
             let filler = disk.0.path().join(format!("filler-{size}-{count}"));

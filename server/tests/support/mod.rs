@@ -196,6 +196,19 @@ impl Server {
         digest
     }
 
+    /// Waits until the server has looked at everything in the background, and so writes nothing
+    /// unasked.
+    pub(crate) async fn settle(&self) {
+        let url = self.url("/v2/a/_imgsync/layers/resolve");
+        let body = format!("{{\"diffIDs\":[\"{}\"]}}", Digest::of(b"of nothing"));
+        loop {
+            let answer = client().post(&url).body(body.clone()).send().await.unwrap();
+            if !answer.text().await.unwrap().contains("pending") {
+                return;
+            }
+        }
+    }
+
     /// Asks for anything.
     pub(crate) async fn get(&self, path: &str) -> Response {
         client().get(self.url(path)).send().await.unwrap()
