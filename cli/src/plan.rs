@@ -25,6 +25,13 @@ pub struct Candidate {
     pub why: Why,
 }
 
+impl Candidate {
+    /// Whether no registry need hold the blob. Only the image's own word counts for that.
+    pub fn is_elsewhere(&self) -> bool {
+        self.why == Why::Itself && self.blob.is_foreign()
+    }
+}
+
 /// How it is known which blob a layer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use imgsync_oci::client::{self, Client};
 use imgsync_oci::ext::resolve;
+use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest, Manifest, Repository, Tag, media};
 
 use crate::ask::{self, Held};
@@ -77,9 +78,7 @@ pub async fn gather(question: &Question<'_>, single: &Single) -> Result<Facts, F
     let unsure = known
         .candidates
         .iter()
-        .filter(|(layer, known_as)| {
-            !known.confirmed.contains(*layer) && !known_as.blob.is_foreign()
-        })
+        .filter(|(layer, known_as)| !known.confirmed.contains(*layer) && !known_as.is_elsewhere())
         .map(|(_, known_as)| &known_as.blob);
     let (mut held, config) = tokio::try_join!(ask::held(client, repository, unsure), async {
         let digest = &single.config.digest;
@@ -113,8 +112,9 @@ pub fn same_image<'a>(single: &Single, held: &'a Held) -> Option<&'a [Descriptor
     let Manifest::Image { config, layers, .. } = &held.manifest else {
         return None;
     };
+    let plain = |layer: &Descriptor| Compression::of_media_type(&layer.media_type).is_some();
     let pairs = config.digest == single.config.digest && layers.len() == single.layers.len();
-    pairs.then_some(layers)
+    (pairs && layers.iter().all(plain)).then_some(layers)
 }
 
 /// What has been found out so far, by the digest of a layer's bytes at the source.

@@ -6,8 +6,9 @@
 //! also keeps two pushes from sending the same blob at the same time: the later one waits, and then
 //! finds the blob there.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,20 +24,22 @@ const LONGEST_BYTES: u64 = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Journal {
     folder: PathBuf,
+    /// How the registry is spoken to: what was begun in the clear shall not go on so later.
+    scheme: &'static str,
 }
 
 /// The place of one blob's session, locked.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    file: Option<File>,
+    place: Option<(File, PathBuf)>,
 }
 
 impl Journal {
     /// The journal in this cache folder. What is too old to be of use is cleared away.
-    pub fn new(cache: &Path) -> Self {
+    pub fn new(cache: &Path, scheme: &'static str) -> Self {
         let folder = cache.join("uploads");
         clear_old(&folder);
-        Self { folder }
+        Self { folder, scheme }
     }
 
     /// The entry of a blob; `None` while another push is sending it. A disk that cannot keep a
@@ -47,26 +50,16 @@ impl Journal {
         repository: &Repository,
         digest: &Digest,
     ) -> Option<Entry> {
-        let Ok(file) = self.open(registry, repository, digest) else {
+        let Ok((file, path)) = self.open(registry, repository, digest) else {
             return Some(Entry::default());
         };
         match file.try_lock() {
-            Ok(()) => Some(Entry { file: Some(file) }),
+            Ok(()) => Some(Entry {
+                place: Some((file, path)),
+            }),
             Err(TryLockError::WouldBlock) => None,
             Err(TryLockError::Error(_)) => Some(Entry::default()),
         }
-    }
-
-    /// The same, but waits. Blocks.
-    pub(super) fn lock(
-        &self,
-        registry: &Registry,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Entry {
-        let file = self.open(registry, repository, digest);
-        let locked = file.and_then(|file| file.lock().map(|()| file));
-        Entry { file: locked.ok() }
     }
 
     fn open(
@@ -74,48 +67,52 @@ impl Journal {
         registry: &Registry,
         repository: &Repository,
         digest: &Digest,
-    ) -> io::Result<File> {
-        let name = Digest::of(format!("{registry} {repository} {digest}").as_bytes());
-        std::fs::create_dir_all(&self.folder)?;
-        OpenOptions::new()
+    ) -> io::Result<(File, PathBuf)> {
+        let scheme = self.scheme;
+        let name = format!("{scheme} {registry} {repository} {digest}");
+        let path = self.folder.join(Digest::of(name.as_bytes()).hex());
+        // A session's address may be all that it takes to write to it.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)?;
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(self.folder.join(name.hex()))
+            .mode(0o600)
+            .open(&path)?;
+        Ok((file, path))
     }
 }
 
 impl Entry {
     /// The session that was open when the last push of this blob ended.
     pub(super) fn session(&mut self) -> Option<Session> {
-        let file = self.file.as_mut()?;
+        let (file, _) = self.place.as_mut()?;
         let mut text = String::new();
         file.rewind().ok()?;
         file.take(LONGEST_BYTES).read_to_string(&mut text).ok()?;
         serde_json::from_str(&text).ok()
     }
 
-    /// Keeps the session for a later push.
+    /// Keeps the session for a later push. Half a text reads as no session, so a crash in between
+    /// does no harm, and neither does a full disk.
     pub(super) fn save(&mut self, session: &Session) {
-        if let Ok(text) = serde_json::to_string(session) {
-            self.write(text.as_bytes());
-        }
+        let (Some((file, _)), Ok(text)) = (&mut self.place, serde_json::to_string(session)) else {
+            return;
+        };
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()));
     }
 
-    /// There is no session any more.
-    pub(super) fn clear(&mut self) {
-        self.write(b"");
-    }
-
-    /// Half a text reads as no session, so a crash in between does no harm, and neither does a
-    /// full disk.
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(file) = &mut self.file {
-            let _ = file
-                .set_len(0)
-                .and_then(|()| file.rewind())
-                .and_then(|()| file.write_all(bytes));
+    /// There is no session any more. Who waits for the lock finds a new file.
+    pub(super) fn clear(&self) {
+        if let Some((file, path)) = &self.place {
+            let _ = file.set_len(0).and_then(|()| std::fs::remove_file(path));
         }
     }
 }
@@ -143,7 +140,7 @@ mod tests {
     #[test]
     fn a_session_is_found_again_for_its_blob_and_repository_only() {
         let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::new(folder.path());
+        let journal = Journal::new(folder.path(), "http");
         let registry: Registry = "a:5000".parse().unwrap();
         let (one, other): (Repository, Repository) = ("a".parse().unwrap(), "b".parse().unwrap());
         let digest = Digest::of(b"x");
@@ -152,33 +149,28 @@ mod tests {
             "chunk_min": null, "chunk_max": null, "scopes": [],
         }))
         .unwrap();
-        let mut entry = journal.lock(&registry, &one, &digest);
-        assert!(journal.try_lock(&registry, &one, &digest).is_none());
+        let lock = |journal: &Journal, repository| journal.try_lock(&registry, repository, &digest);
+        let mut entry = lock(&journal, &one).unwrap();
+        assert!(lock(&journal, &one).is_none());
         entry.save(&session);
         drop(entry);
-        assert_eq!(
-            journal.lock(&registry, &one, &digest).session(),
-            Some(session)
-        );
-        assert_eq!(journal.lock(&registry, &other, &digest).session(), None);
-        journal.lock(&registry, &one, &digest).clear();
-        assert_eq!(journal.lock(&registry, &one, &digest).session(), None);
+        assert_eq!(lock(&journal, &one).unwrap().session(), Some(session));
+        assert_eq!(lock(&journal, &other).unwrap().session(), None);
+        let encrypted = Journal::new(folder.path(), "https");
+        assert_eq!(lock(&encrypted, &one).unwrap().session(), None);
+        lock(&journal, &one).unwrap().clear();
+        assert_eq!(lock(&journal, &one).unwrap().session(), None);
     }
 
     #[test]
     fn a_disk_that_keeps_nothing_is_no_error() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let journal = Journal::new(file.path());
+        let journal = Journal::new(file.path(), "http");
         let registry: Registry = "a:5000".parse().unwrap();
         let repository: Repository = "a".parse().unwrap();
-        for mut entry in [
-            journal.lock(&registry, &repository, &Digest::of(b"x")),
-            journal
-                .try_lock(&registry, &repository, &Digest::of(b"x"))
-                .unwrap(),
-        ] {
-            assert_eq!(entry.session(), None);
-            entry.clear();
-        }
+        let entry = journal.try_lock(&registry, &repository, &Digest::of(b"x"));
+        let mut entry = entry.unwrap();
+        assert_eq!(entry.session(), None);
+        entry.clear();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use imgsync_oci::client::Client;
 use imgsync_oci::{Digest, Repository};
@@ -88,14 +89,19 @@ impl Line {
             .try_lock(self.client.registry(), &self.repository, &blob.digest)
     }
 
-    /// The blob's place in the journal; waits while another push is sending it.
+    /// The blob's place in the journal; waits while another push is sending it, but not for ever:
+    /// a push that was stopped and not ended would hold up all others.
     pub(super) async fn lock(&self, blob: &Outgoing) -> Entry {
-        let journal = self.journal.clone();
-        let (registry, repository) = (self.client.registry().clone(), self.repository.clone());
-        let digest = blob.digest.clone();
-        let waiting =
-            tokio::task::spawn_blocking(move || journal.lock(&registry, &repository, &digest));
-        waiting.await.unwrap_or_default()
+        const LOOK: Duration = Duration::from_millis(200);
+        const LONGEST: Duration = Duration::from_secs(600);
+        let began = Instant::now();
+        while began.elapsed() < LONGEST {
+            if let Some(entry) = self.try_lock(blob) {
+                return entry;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Entry::default()
     }
 
     pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {

@@ -1,7 +1,6 @@
 //! From bytes at the source to a blob that is ready to be sent, and known to be what it should be.
 
 use std::io::{BufWriter, Write};
-use std::sync::Arc;
 
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest};
@@ -10,7 +9,7 @@ use super::Outgoing;
 use crate::compress::{self, Packed};
 use crate::exit::{Failure, Kind};
 use crate::source::Slice;
-use crate::spool::Spool;
+use crate::spool::Shelf;
 
 /// What is to be sent, before its bytes were looked at.
 #[derive(Debug, Clone)]
@@ -37,28 +36,24 @@ pub(super) fn pack(
     item: &Item,
     bytes: &Slice,
     label: &str,
-    spool: &Spool,
+    shelf: &Shelf,
     threads: usize,
 ) -> Result<Outgoing, Failure> {
-    let failed = |error: compress::Error| failure(label, spool, &error);
+    let failed = |error: compress::Error| failure(label, shelf, &error);
     let reader = bytes
         .reader()
         .map_err(|error| failed(compress::Error::Source(error)))?;
     match item {
         Item::Raw { diff_id } => {
             let no_room = |error| failed(compress::Error::Spool(error));
-            let mut writer = BufWriter::new(spool.file().map_err(no_room)?);
+            let (file, offset) = shelf.end().map_err(no_room)?;
+            let mut writer = BufWriter::new(&*file);
             let packed = compress::gzip(reader, &mut writer, threads).map_err(failed)?;
             writer.flush().map_err(no_room)?;
+            drop(writer);
             expect(label, "diffID", diff_id, &packed.diff_id)?;
-            let file = writer
-                .into_inner()
-                .map_err(|error| no_room(error.into_error()))?;
-            Ok(outgoing(
-                &packed,
-                label,
-                Slice::part(&Arc::new(file), 0, packed.size),
-            ))
+            let bytes = Slice::part(&file, offset, packed.size);
+            Ok(outgoing(&packed, label, bytes))
         }
         Item::Ready {
             descriptor,
@@ -107,12 +102,12 @@ fn expect(label: &str, what: &str, said: &Digest, found: &Digest) -> Result<(), 
         .hint("the image is damaged where it is kept: build or save it again"))
 }
 
-fn failure(label: &str, spool: &Spool, error: &compress::Error) -> Failure {
+fn failure(label: &str, shelf: &Shelf, error: &compress::Error) -> Failure {
     let failure = Failure::new(Kind::Source, format!("source: {label}: {error}"));
     match error {
         compress::Error::Spool(_) => failure.hint(format!(
             "make room in {}, or point XDG_CACHE_HOME at a larger disk",
-            spool.folder().display()
+            shelf.folder().display()
         )),
         compress::Error::Damaged { .. } => {
             failure.hint("the image is damaged where it is kept: build or save it again")

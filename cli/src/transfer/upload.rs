@@ -30,13 +30,16 @@ struct Upload<'a> {
     line: &'a Line,
     blob: &'a Outgoing,
     report: &'a Arc<dyn Report>,
-    /// Faults since the last progress.
+    /// The most bytes that the registry ever confirmed in this session.
+    confirmed: u64,
+    /// Faults since that last grew.
     faults: u32,
     /// Held while bytes are sent, and not while the upload waits for others.
     slot: Option<SemaphorePermit<'a>>,
     /// Where the open session is kept for a later push.
     entry: Entry,
-    /// Whether the session was opened by an earlier push.
+    /// Whether the session is an earlier push's, or had a fault: then what the registry holds may
+    /// not be what it should be.
     resumed: bool,
     /// What keeps blobs from counting before all of them are there.
     pass: Pass,
@@ -55,7 +58,7 @@ enum Fault {
     /// The bytes could not be read here.
     Source(io::Error),
     /// Something on the way refuses chunks of this size.
-    TooLarge,
+    TooLarge(Error),
     /// The line, or the registry.
     Line(Error),
 }
@@ -77,12 +80,18 @@ pub(super) async fn upload(
         None => {
             // Another push is sending it, and may itself wait for what this one is sending.
             pass.arrive();
+            report.note(&format!(
+                "{}: another push is sending it; waiting",
+                blob.label
+            ));
             line.lock(blob).await
         }
     };
+    let slot = line.slots.acquire().await.ok();
     // Asked under the lock: the other push may have sent it just now.
     if line.holds(blob).await? {
         report.note(&format!("{}: already there", blob.label));
+        entry.clear();
         return Ok(());
     }
     let mut upload = Upload {
@@ -91,8 +100,9 @@ pub(super) async fn upload(
         report,
         entry,
         resumed: false,
+        confirmed: 0,
         faults: 0,
-        slot: line.slots.acquire().await.ok(),
+        slot,
         pass,
     };
     report.begin(&blob.digest, &blob.label, blob.size);
@@ -114,6 +124,7 @@ impl Upload<'_> {
                     Start::Open(session) => session,
                 },
             };
+            self.confirmed = session.offset();
             self.entry.save(&session);
             match self.run(&mut session).await {
                 Ok(Ended::Finished) => return Ok(()),
@@ -137,12 +148,15 @@ impl Upload<'_> {
         Err(Failure::new(Kind::Target, what))
     }
 
-    /// The session that an earlier push of this blob left open, if the registry still has it.
+    /// The session that an earlier push of this blob left open, if the registry still has it. A
+    /// question that failed for now leaves it worth a try.
     async fn earlier_session(&mut self) -> Option<Session> {
         let mut session = self.entry.session()?;
-        let there = self.line.client.upload_offset(&mut session).await;
-        let usable = there.is_ok_and(|there| there) && session.offset() <= self.blob.size;
-        if !usable {
+        let there = match self.line.client.upload_offset(&mut session).await {
+            Ok(there) => there,
+            Err(error) => matches!(error.retry(), Retry::After(_)),
+        };
+        if !there || session.offset() > self.blob.size {
             return None;
         }
         self.resumed = true;
@@ -166,15 +180,17 @@ impl Upload<'_> {
             };
             match step {
                 Ok(()) => {
-                    self.faults = 0;
                     self.entry.save(session);
-                    continue;
+                    if self.progress(session) {
+                        continue;
+                    }
+                    self.pause(self.nothing_kept()).await?;
                 }
                 Err(Fault::Source(error)) => {
                     let what = format!("source: cannot read {}: {error}", self.blob.label);
                     return Err(Failure::new(Kind::Source, what));
                 }
-                Err(Fault::TooLarge) => {}
+                Err(Fault::TooLarge(_)) => {}
                 Err(Fault::Line(error)) if before == self.blob.size && self.was_spoilt(&error) => {
                     return Ok(Ended::Lost);
                 }
@@ -189,10 +205,27 @@ impl Upload<'_> {
                 Ok(true | false) => return Ok(Ended::Lost),
                 Err(error) => self.pause(error).await?,
             }
-            if session.offset() > before {
-                self.faults = 0;
-            }
+            self.progress(session);
             self.report.position(&self.blob.digest, session.offset());
+        }
+    }
+
+    /// Whether the registry has come further than ever before in this session; only that is
+    /// progress, or a registry that forgets would be fed for ever.
+    fn progress(&mut self, session: &Session) -> bool {
+        let grew = session.offset() > self.confirmed;
+        if grew {
+            self.confirmed = session.offset();
+            self.faults = 0;
+        }
+        grew
+    }
+
+    fn nothing_kept(&self) -> Error {
+        Error::Broken {
+            registry: self.line.client.registry().clone(),
+            operation: "PATCH of an upload".to_owned(),
+            what: "the registry took a chunk and kept no more than before".to_owned(),
         }
     }
 
@@ -207,7 +240,10 @@ impl Upload<'_> {
     async fn wait_for_the_others(&mut self) -> Result<(), Failure> {
         self.slot = None;
         match self.pass.through().await {
-            true => Ok(()),
+            true => {
+                self.slot = self.line.slots.acquire().await.ok();
+                Ok(())
+            }
             false => Err(Failure::new(Kind::Target, "target: another blob failed")),
         }
     }
@@ -218,6 +254,7 @@ impl Upload<'_> {
     /// No other try is worth it: the fault counts.
     async fn pause(&mut self, error: Error) -> Result<(), Failure> {
         self.faults += 1;
+        self.resumed = true;
         let retry = match error.status() {
             // The session is not where it was thought to be; the next question tells.
             Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) => Retry::After(None),
@@ -247,7 +284,13 @@ impl Upload<'_> {
         let bytes = self.counted(first, bytes, &unreadable);
         let began = Instant::now();
         let sent = self.line.client.append_upload(session, bytes, len).await;
-        self.judge(sent, &unreadable, len, began.elapsed())
+        match self.judge(sent, &unreadable, len, began.elapsed()) {
+            // The registry's own minimum may keep chunks as large as they were.
+            Err(Fault::TooLarge(error)) if self.line.pace().next(left, minimum, maximum) >= len => {
+                Err(Fault::Line(error))
+            }
+            judged => judged,
+        }
     }
 
     fn judge(
@@ -267,7 +310,7 @@ impl Upload<'_> {
         }
         let too_large = error.status() == Some(StatusCode::PAYLOAD_TOO_LARGE);
         if too_large && self.line.pace().too_large(len) {
-            return Err(Fault::TooLarge);
+            return Err(Fault::TooLarge(error));
         }
         Err(Fault::Line(error))
     }

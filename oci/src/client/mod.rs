@@ -156,6 +156,14 @@ impl Client {
         self.reached.store(true, Ordering::Relaxed);
     }
 
+    /// `http` or `https`: how this client speaks.
+    pub fn scheme(&self) -> &'static str {
+        match self.base.scheme() {
+            "https" => "https",
+            _ => "http",
+        }
+    }
+
     /// The registry that this client speaks to.
     pub fn registry(&self) -> &Registry {
         &self.registry

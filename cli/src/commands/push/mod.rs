@@ -97,12 +97,8 @@ async fn prepare(
     let client = access
         .connect(&target.registry, Some(&target.repository), true, report)
         .await?;
-    let line = Line::new(
-        client,
-        target.repository.clone(),
-        Journal::new(&settings.folders.cache),
-        settings.manner,
-    );
+    let journal = Journal::new(&settings.folders.cache, client.scheme());
+    let line = Line::new(client, target.repository.clone(), journal, settings.manner);
     let push = Push {
         means: Means {
             line: Arc::new(line),
