@@ -1,5 +1,5 @@
-//! Sources beyond plain files: archives that are compressed as a whole, and images for several
-//! platforms.
+//! Sources beyond plain files: archives that are compressed as a whole, images for several
+//! platforms, and podman's socket.
 
 #![allow(
     clippy::expect_used,
@@ -17,8 +17,10 @@ use std::process::{Command, Stdio};
 use support::bytes::digest;
 use support::check::{self, Found};
 use support::docker::{self, unique};
-use support::peers::present;
-use support::{DockerImage, Imgsync, Scratch, Server, archive};
+use support::peers::{absent, present};
+use support::process::Process;
+use support::run::{run, until};
+use support::{DockerImage, Imgsync, Podman, Scratch, Server, archive};
 
 /// A server, and the tool.
 struct Stage {
@@ -236,4 +238,130 @@ fn some_of_an_index_are_an_index_of_their_own() {
     assert!(!two.children.contains(&ARM.to_owned()), "{two:?}");
     // The same again is the same.
     assert_eq!(stage.push("again", &options, text(&folder)), two);
+}
+
+/// podman's service with the recorded image in it.
+struct Service {
+    _process: Process,
+    podman: Podman,
+    /// Its socket lies where podman has it below `XDG_RUNTIME_DIR`, which this is.
+    runtime: PathBuf,
+}
+
+const PODMAN_IMAGE: &str = "localhost/sample/app:v1";
+
+impl Service {
+    fn start(scratch: &Scratch) -> Self {
+        let podman = Podman::new();
+        podman.load(text(&recorded("podman4-docker-archive.tar")));
+        let runtime = scratch.folder("runtime");
+        std::fs::create_dir(runtime.join("podman")).expect("a folder");
+        let socket = runtime.join("podman/podman.sock");
+        let mut command = podman.command();
+        command.args(["system", "service", "--time", "0"]);
+        command.arg(format!("unix://{}", socket.display()));
+        let process = Process::start("podman", &mut command, &scratch.folder("podman"));
+        until("podman's socket", || {
+            std::os::unix::net::UnixStream::connect(&socket).ok()
+        });
+        Self {
+            _process: process,
+            podman,
+            runtime,
+        }
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}/podman/podman.sock", self.runtime.display())
+    }
+}
+
+/// However podman is named, its image arrives whole, by name and by ID.
+#[test]
+fn images_come_from_the_service_of_podman() {
+    if !present(&["podman"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let service = Service::start(&stage.scratch);
+    let id = service.podman.id(PODMAN_IMAGE);
+    let config = stage.scratch.folder("docker-config");
+    let context = digest(b"lab");
+    let context = context.strip_prefix("sha256:").expect("hex");
+    let meta = config.join("contexts/meta").join(context);
+    std::fs::create_dir_all(&meta).expect("a folder");
+    let json = serde_json::json!({
+        "Name": "lab", "Metadata": {}, "Endpoints": {"docker": {"Host": service.host()}},
+    });
+    std::fs::write(meta.join("meta.json"), json.to_string()).expect("a file");
+    let by_config = stage.scratch.folder("current-context");
+    let copied = by_config.join("contexts/meta").join(context);
+    std::fs::create_dir_all(&copied).expect("a folder");
+    std::fs::copy(meta.join("meta.json"), copied.join("meta.json")).expect("a copy");
+    let json = r#"{"currentContext":"lab"}"#;
+    std::fs::write(by_config.join("config.json"), json).expect("a file");
+
+    let host = service.host();
+    for (at, (image, variables)) in [
+        (PODMAN_IMAGE, vec![("DOCKER_HOST", &*host)]),
+        (&id, vec![("CONTAINER_HOST", &*host)]),
+        (
+            PODMAN_IMAGE,
+            vec![("DOCKER_CONFIG", text(&config)), ("DOCKER_CONTEXT", "lab")],
+        ),
+        (
+            "docker-daemon:sample/app:v1",
+            vec![("DOCKER_CONFIG", text(&by_config))],
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Each compresses and sends anew.
+        stage.imgsync.forget();
+        let name = format!("podman{at}");
+        let mut command = stage.imgsync.command();
+        command.env_remove("DOCKER_HOST").envs(variables);
+        command.args(["push", image, &stage.remote(&name)]);
+        run(&mut command).succeeded();
+        assert_eq!(stage.found(&name).config, id, "{name}");
+    }
+    let mut command = stage.imgsync.command();
+    command.env("DOCKER_HOST", &host);
+    command.args(["push", "nowhere:v1", &stage.remote("none")]);
+    run(&mut command).failed(3, &["no image nowhere:v1"]);
+}
+
+/// On a machine without Docker nothing has to be said: podman's socket is found.
+#[test]
+fn without_docker_the_socket_of_podman_is_found() {
+    if !present(&["podman"]) {
+        return;
+    }
+    // A room of its own, in which no system's socket is seen.
+    let alone = |program: &str| {
+        let mut command = Command::new("unshare");
+        let script = "mount -t tmpfs none /run && exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script, "sh", program]);
+        command.stdin(Stdio::null());
+        command
+    };
+    if run(&mut alone("true")).code != Some(0) {
+        absent("unshare may not make a mount namespace here (it takes root)");
+        return;
+    }
+    let stage = Stage::new();
+    let service = Service::start(&stage.scratch);
+    let inner = stage.imgsync.command();
+    let mut command = alone(&inner.get_program().to_string_lossy());
+    command.env_clear();
+    for (name, value) in inner.get_envs() {
+        command.envs(value.map(|value| (name, value)));
+    }
+    command.env_remove("DOCKER_HOST");
+    command.env("XDG_RUNTIME_DIR", &service.runtime);
+    command.args(["push", PODMAN_IMAGE, &stage.remote("found")]);
+    run(&mut command).succeeded();
+    let id = service.podman.id(PODMAN_IMAGE);
+    assert_eq!(stage.found("found").config, id);
 }

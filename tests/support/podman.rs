@@ -54,7 +54,8 @@ impl Podman {
         format!("sha256:{hex}")
     }
 
-    fn command(&self) -> Command {
+    /// `podman`, ready for arguments.
+    pub fn command(&self) -> Command {
         let mut command = Command::new("podman");
         // vfs works everywhere, also where the folder lies on an overlay.
         command.args(["--storage-driver", "vfs"]);

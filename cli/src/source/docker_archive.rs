@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::contents::{Contents, Stored, stated_digest};
 use super::slice::Slice;
 use super::{
-    Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Platforms, Selector,
-    Single, config, name,
+    Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Platforms,
+    Selector, Single, config, name,
 };
 use crate::compress;
 

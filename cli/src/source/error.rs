@@ -142,6 +142,14 @@ pub enum Error {
         /// What to do instead.
         instead: String,
     },
+    /// A context of Docker's that is meant cannot be had.
+    #[error("cannot use the Docker context {name:?}: {reason}")]
+    Context {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The daemon cannot be reached.
     #[error("cannot reach the Docker daemon at {address}: {reason}")]
     Unreachable {
@@ -223,6 +231,9 @@ impl Error {
                 "give --platform one of those; without it everything that is there goes"
             }
             Self::Unsupported { instead, .. } => return Some(instead.clone()),
+            Self::Context { .. } => {
+                "docker context ls shows what there is; DOCKER_HOST goes before any context"
+            }
             Self::Unreachable {
                 forbidden: true, ..
             } => {
@@ -230,8 +241,9 @@ impl Error {
                  use sudo"
             }
             Self::Unreachable { .. } => {
-                "is Docker running? Where it listens elsewhere, set DOCKER_HOST; an archive goes \
-                 without it: imgsync push app.tar <remote>"
+                "is Docker running, or podman's socket (systemctl --user start podman.socket)? Where \
+                 it listens elsewhere, set DOCKER_HOST; an archive goes without it: imgsync push \
+                 app.tar <remote>"
             }
             Self::NoSuchImage { .. } => {
                 "docker image ls lists what is there; an archive in the folder goes by its path, \

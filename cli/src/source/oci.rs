@@ -32,7 +32,8 @@ pub(super) fn image(
     platforms: &Platforms,
 ) -> Result<(Image, Blobs), Error> {
     let (root, name) = root(contents, selector)?;
-    let (content, blobs, remarks) = content(contents, &root.digest, Some(&root.media_type), platforms)?;
+    let (content, blobs, remarks) =
+        content(contents, &root.digest, Some(&root.media_type), platforms)?;
     Ok((
         Image {
             name,
@@ -233,7 +234,10 @@ fn chosen(
         .enumerate()
         .filter(|(_, it)| is_there(it))
         .partition(|(_, it)| is_attestation(it));
-    let there: Vec<_> = images.iter().map(|(_, it)| platform_of(contents, it)).collect();
+    let there: Vec<_> = images
+        .iter()
+        .map(|(_, it)| platform_of(contents, it))
+        .collect();
     let places = platforms.choose(contents.from(), &there)?;
     if let [place] = places[..] {
         let (_, only) = images[place];
@@ -429,12 +433,7 @@ impl<'a> Walk<'a> {
         self.enter(own, &parsed, depth)
     }
 
-    fn enter(
-        &mut self,
-        own: ManifestBytes,
-        parsed: &Manifest,
-        depth: usize,
-    ) -> Result<(), Error> {
+    fn enter(&mut self, own: ManifestBytes, parsed: &Manifest, depth: usize) -> Result<(), Error> {
         self.bytes += own.bytes.len();
         if depth > MAX_DEPTH
             || self.graph.manifests.len() >= MAX_MANIFESTS

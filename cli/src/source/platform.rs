@@ -162,7 +162,13 @@ mod tests {
 
     #[test]
     fn platforms_are_found_by_all_their_names() {
-        let all = ["linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64/v8", "linux/s390x"];
+        let all = [
+            "linux/amd64",
+            "linux/arm/v6",
+            "linux/arm/v7",
+            "linux/arm64/v8",
+            "linux/s390x",
+        ];
         for (wanted, place) in [
             ("linux/amd64", 0),
             ("linux/x86_64", 0),
@@ -175,7 +181,10 @@ mod tests {
         ] {
             assert_eq!(choose(&[wanted], &all).unwrap(), [place], "{wanted}");
         }
-        assert_eq!(choose(&["linux/s390x", "linux/amd64"], &all).unwrap(), [0, 4]);
+        assert_eq!(
+            choose(&["linux/s390x", "linux/amd64"], &all).unwrap(),
+            [0, 4]
+        );
         assert_eq!(choose(&["linux/ppc64"], &["linux/ppc64/x"]).unwrap(), [0]);
     }
 
@@ -193,7 +202,15 @@ mod tests {
 
     #[test]
     fn words_that_are_no_platform() {
-        for bad in ["", "linux", "linux/", "/amd64", "linux/a/b/c", "linux/a b", "linux/arm/"] {
+        for bad in [
+            "",
+            "linux",
+            "linux/",
+            "/amd64",
+            "linux/a/b/c",
+            "linux/a b",
+            "linux/arm/",
+        ] {
             assert_eq!(Platforms::parse(&[bad.to_owned()]), Err(bad));
         }
     }

@@ -1,11 +1,14 @@
 //! Where the daemon listens.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use super::super::Error;
+use super::context;
 
 const SOCKET: &str = "/var/run/docker.sock";
+const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 
 /// The daemon's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,39 +29,32 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// The address that the environment says: `DOCKER_HOST`; else the system's socket; else, where
-    /// that is absent, the rootless daemon's below `XDG_RUNTIME_DIR`.
+    /// The address that the environment says: `DOCKER_HOST`, podman's `CONTAINER_HOST`, the
+    /// context that `DOCKER_CONTEXT` or Docker's configuration names; else of the sockets of
+    /// Docker, rootless Docker, rootless podman and podman the first that answers.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a `DOCKER_HOST` of a kind that is not spoken here.
+    /// [`Error::Unsupported`] for an address of a kind that is not spoken here;
+    /// [`Error::Context`].
     pub fn from_environment() -> Result<Self, Error> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let host = variable("DOCKER_HOST").map(|host| host.to_string_lossy().into_owned());
-        let encrypted = variable("DOCKER_TLS_VERIFY").is_some();
-        let runtime = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
-        Self::choose(host.as_deref(), encrypted, runtime, |path| path.exists())
+        let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
+        let folder = variable("DOCKER_CONFIG").map(PathBuf::from);
+        let home = || Some(PathBuf::from(variable("HOME")?).join(".docker"));
+        let environment = Environment {
+            docker_host: text("DOCKER_HOST"),
+            container_host: text("CONTAINER_HOST"),
+            context: text("DOCKER_CONTEXT"),
+            encrypted: variable("DOCKER_TLS_VERIFY").is_some(),
+            runtime: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
+            docker_config: folder.or_else(home),
+        };
+        environment.choose(|path| UnixStream::connect(path).map(drop))
     }
 
-    fn choose(
-        host: Option<&str>,
-        encrypted: bool,
-        runtime: Option<PathBuf>,
-        exists: impl Fn(&PathBuf) -> bool,
-    ) -> Result<Self, Error> {
-        if let Some(host) = host {
-            return Self::parse(host, encrypted);
-        }
-        let system = PathBuf::from(SOCKET);
-        let rootless = runtime.map(|runtime| runtime.join("docker.sock"));
-        Ok(Self::Socket(match rootless {
-            Some(rootless) if !exists(&system) && exists(&rootless) => rootless,
-            Some(_) | None => system,
-        }))
-    }
-
-    fn parse(host: &str, encrypted: bool) -> Result<Self, Error> {
+    fn parse(origin: &str, host: &str, encrypted: bool) -> Result<Self, Error> {
         let unsupported = |what: &str| Error::Unsupported {
-            what: format!("DOCKER_HOST={host}: {what}"),
+            what: format!("{origin}={host}: {what}"),
             instead: "run imgsync where the daemon is, or pipe: docker save <image> | \
                       imgsync push - <remote>"
                 .to_owned(),
@@ -88,33 +84,149 @@ impl Address {
     }
 }
 
+/// What says where the daemon is.
+#[derive(Debug, Default, Clone)]
+struct Environment {
+    docker_host: Option<String>,
+    container_host: Option<String>,
+    context: Option<String>,
+    encrypted: bool,
+    runtime: Option<PathBuf>,
+    docker_config: Option<PathBuf>,
+}
+
+impl Environment {
+    fn choose(&self, connect: impl Fn(&Path) -> io::Result<()>) -> Result<Address, Error> {
+        if let Some(host) = &self.docker_host {
+            return Address::parse("DOCKER_HOST", host, self.encrypted);
+        }
+        if let Some(host) = &self.container_host {
+            return Address::parse("CONTAINER_HOST", host, false);
+        }
+        if let Some((name, endpoint)) = self.endpoint()? {
+            let origin = format!("the Docker context {name}");
+            return Address::parse(&origin, &endpoint.host, endpoint.encrypted);
+        }
+        Ok(Address::Socket(self.socket(connect)))
+    }
+
+    fn endpoint(&self) -> Result<Option<(String, context::Endpoint)>, Error> {
+        let Some(folder) = &self.docker_config else {
+            return match &self.context {
+                Some(name) => Err(Error::Context {
+                    name: name.clone(),
+                    reason: "neither DOCKER_CONFIG nor HOME is set".to_owned(),
+                }),
+                None => Ok(None),
+            };
+        };
+        let name = match &self.context {
+            Some(name) => Some(name.clone()),
+            None => context::current(folder)?,
+        };
+        let Some(name) = name else { return Ok(None) };
+        Ok(context::endpoint(folder, &name)?.map(|endpoint| (name, endpoint)))
+    }
+
+    /// The first socket that answers; else the first that is there, whose error says why not.
+    fn socket(&self, connect: impl Fn(&Path) -> io::Result<()>) -> PathBuf {
+        let of_user = |name| Some(self.runtime.as_ref()?.join(name));
+        let all = [
+            Some(PathBuf::from(SOCKET)),
+            of_user("docker.sock"),
+            of_user("podman/podman.sock"),
+            Some(PathBuf::from(PODMAN_SOCKET)),
+        ];
+        let mut there = None;
+        for path in all.into_iter().flatten() {
+            match connect(&path) {
+                Ok(()) => return path,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => there = there.or(Some(path)),
+            }
+        }
+        there.unwrap_or_else(|| SOCKET.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn choose(host: Option<&str>, there: &[&str]) -> Address {
-        let exists = |path: &PathBuf| there.iter().any(|it| path.as_os_str() == *it);
-        Address::choose(host, false, Some("/run/user/1000".into()), exists).unwrap()
+    const DOCKER: &str = "/run/user/1000/docker.sock";
+    const PODMAN: &str = "/run/user/1000/podman/podman.sock";
+
+    /// With sockets that answer, and some that are there and refuse.
+    fn choose(host: Option<&str>, answer: &[&str], refuse: &[&str]) -> String {
+        let environment = Environment {
+            docker_host: host.map(str::to_owned),
+            runtime: Some("/run/user/1000".into()),
+            ..Environment::default()
+        };
+        let connect = |path: &Path| match path.to_str().unwrap() {
+            path if answer.contains(&path) => Ok(()),
+            path if refuse.contains(&path) => Err(io::ErrorKind::ConnectionRefused.into()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        environment.choose(connect).unwrap().to_string()
     }
 
     #[test]
-    fn docker_host_comes_first_and_the_rootless_socket_last() {
-        let rootless = "/run/user/1000/docker.sock";
-        for (host, there, expected) in [
-            (None, &[SOCKET, rootless][..], "unix:///var/run/docker.sock"),
-            (None, &[rootless], "unix:///run/user/1000/docker.sock"),
-            (None, &[], "unix:///var/run/docker.sock"),
-            (Some("unix:///x.sock"), &[SOCKET], "unix:///x.sock"),
-            (
-                Some("tcp://127.0.0.1:2375"),
-                &[SOCKET],
-                "tcp://127.0.0.1:2375",
-            ),
-            (Some("tcp://[::1]:2375/"), &[], "tcp://[::1]:2375"),
-            (Some("tcp://host"), &[], "tcp://host:2375"),
+    fn docker_host_comes_first_then_the_socket_that_answers() {
+        for (host, answer, refuse, expected) in [
+            (None, &[SOCKET, DOCKER, PODMAN][..], &[][..], SOCKET),
+            (None, &[DOCKER, PODMAN], &[], DOCKER),
+            (None, &[PODMAN, PODMAN_SOCKET], &[], PODMAN),
+            (None, &[PODMAN_SOCKET], &[SOCKET], PODMAN_SOCKET),
+            (None, &[], &[PODMAN], PODMAN),
+            (None, &[], &[SOCKET, PODMAN], SOCKET),
+            (None, &[], &[], SOCKET),
+            (Some("unix:///x.sock"), &[SOCKET], &[], "/x.sock"),
         ] {
-            assert_eq!(choose(host, there).to_string(), expected);
+            let chosen = choose(host, answer, refuse);
+            assert_eq!(chosen, format!("unix://{expected}"));
         }
+        for (host, expected) in [
+            ("tcp://127.0.0.1:2375", "tcp://127.0.0.1:2375"),
+            ("tcp://[::1]:2375/", "tcp://[::1]:2375"),
+            ("tcp://host", "tcp://host:2375"),
+        ] {
+            assert_eq!(choose(Some(host), &[SOCKET], &[]), expected);
+        }
+    }
+
+    #[test]
+    fn the_environment_goes_before_a_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, host) in [("lab", "tcp://lab:1"), ("far", "ssh://me@far")] {
+            let meta = imgsync_oci::Digest::of(name.as_bytes());
+            let meta = folder.path().join("contexts/meta").join(meta.hex());
+            std::fs::create_dir_all(&meta).unwrap();
+            let json = format!(r#"{{"Endpoints":{{"docker":{{"Host":"{host}"}}}}}}"#);
+            std::fs::write(meta.join("meta.json"), json).unwrap();
+        }
+        let config = r#"{"currentContext":"lab"}"#;
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        let current = Environment {
+            docker_config: Some(folder.path().to_owned()),
+            ..Environment::default()
+        };
+        let chosen = |environment: &Environment| {
+            let address = environment.choose(|_| Ok(()));
+            address.map_or_else(|error| error.to_string(), |it| it.to_string())
+        };
+        assert_eq!(chosen(&current), "tcp://lab:1");
+        let mut environment = current.clone();
+        environment.context = Some("default".to_owned());
+        assert_eq!(chosen(&environment), format!("unix://{SOCKET}"));
+        environment.context = Some("far".to_owned());
+        assert!(chosen(&environment).contains("the Docker context far=ssh://me@far"));
+        environment.context = Some("nowhere".to_owned());
+        assert!(chosen(&environment).contains("\"nowhere\""));
+        environment.container_host = Some("unix:///podman.sock".to_owned());
+        assert_eq!(chosen(&environment), "unix:///podman.sock");
+        environment.docker_host = Some("unix:///docker.sock".to_owned());
+        assert_eq!(chosen(&environment), "unix:///docker.sock");
     }
 
     #[test]
@@ -127,10 +239,10 @@ mod tests {
             "unix://x",
             "host:1",
         ] {
-            let error = Address::parse(host, false).unwrap_err();
+            let error = Address::parse("DOCKER_HOST", host, false).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }), "{host}");
             assert!(error.to_string().contains(host));
         }
-        assert!(Address::parse("tcp://host:2376", true).is_err());
+        assert!(Address::parse("DOCKER_HOST", "tcp://host:2376", true).is_err());
     }
 }

@@ -116,11 +116,7 @@ impl Engine {
     ///
     /// # Errors
     /// It is not reached, has no such image, or refuses.
-    pub(super) async fn export(
-        &self,
-        name: &str,
-        platforms: &[Platform],
-    ) -> Result<Export, Error> {
+    pub(super) async fn export(&self, name: &str, platforms: &[Platform]) -> Result<Export, Error> {
         let mut path = format!("images/{}/get", utf8_percent_encode(name, IN_PATH));
         for (place, platform) in platforms.iter().enumerate() {
             let platform = serde_json::json!(platform).to_string();

@@ -4,6 +4,7 @@
 //! only when bytes are needed, and by the image's ID: the name may have moved by then.
 
 mod address;
+mod context;
 mod engine;
 
 use std::collections::{HashMap, HashSet};
@@ -138,7 +139,9 @@ impl Info {
         let names = self.registry_config["IndexConfigs"].as_object();
         let names = names.into_iter().flatten();
         let names = names.filter(|(_, index)| index["Secure"] == false);
-        networks.chain(names.map(|(name, _)| name.clone())).collect()
+        networks
+            .chain(names.map(|(name, _)| name.clone()))
+            .collect()
     }
 }
 
@@ -229,7 +232,10 @@ impl Found {
     /// [`Error::NoPlatform`]; a daemon that does not tell is asked by exporting.
     fn choose(&mut self, inspected: &Inspected, platforms: &Platforms) -> Result<(), Error> {
         self.platforms = platforms.clone();
-        let from = format!("the image in the Docker daemon at {}", self.engine.address());
+        let from = format!(
+            "the image in the Docker daemon at {}",
+            self.engine.address()
+        );
         match &self.store {
             Store::Classic { .. } => platforms.check(
                 &from,
