@@ -365,3 +365,104 @@ fn without_docker_the_socket_of_podman_is_found() {
     let id = service.podman.id(PODMAN_IMAGE);
     assert_eq!(stage.found("found").config, id);
 }
+
+/// A user of the system, with podman to itself; gone with this.
+struct User {
+    name: String,
+    home: PathBuf,
+}
+
+impl User {
+    /// `None` where no user can be made.
+    fn new() -> Option<Self> {
+        let name = format!("imgsync-tests-{}", std::process::id());
+        let mut command = Command::new("useradd");
+        command.args(["--create-home", "--shell", "/bin/sh", &name]);
+        let made = command.stdin(Stdio::null()).status();
+        made.is_ok_and(|status| status.success()).then(|| Self {
+            home: Path::new("/home").join(&name),
+            name,
+        })
+    }
+
+    /// A program as this user runs it.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        for option in ["--reuid", "--regid"] {
+            command.args([option, &self.name]);
+        }
+        command.args(["--init-groups", program]).current_dir("/");
+        command.env_clear();
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.env("HOME", &self.home);
+        command.env("XDG_RUNTIME_DIR", self.home.join("run"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn podman(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command("podman");
+        command.args(["--storage-driver", "vfs"]).args(arguments);
+        command
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // Ends the process that keeps podman's namespace of this user.
+        let _ = run(&mut self.podman(&["system", "migrate"]));
+        let mut command = Command::new("userdel");
+        let _ = run(command.args(["--force", "--remove", &self.name]));
+    }
+}
+
+/// Run by root, this makes a user for it; run by a user, the tests above are it already.
+#[test]
+fn images_come_from_a_podman_without_root() {
+    if !present(&["podman"]) {
+        return;
+    }
+    let root = run(Command::new("id").arg("-u").stdin(Stdio::null()));
+    if root.stdout.trim() != "0" {
+        return;
+    }
+    let Some(user) = User::new() else {
+        absent("no user can be made for podman without root");
+        return;
+    };
+    let socket = user.home.join("run/podman/podman.sock");
+    let parent = socket.parent().expect("a folder");
+    run(user.command("mkdir").args(["-p", text(parent)])).succeeded();
+    // Neither the archive nor the tool may lie where another user can get at them.
+    let [archive, tool] = ["app.tar", "imgsync"].map(|name| user.home.join(name));
+    std::fs::copy(recorded("podman4-docker-archive.tar"), &archive).expect("a copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_imgsync"), &tool).expect("a copy");
+    let mut chmod = Command::new("chmod");
+    run(chmod.arg("a+rx").args([&archive, &tool])).succeeded();
+
+    let loaded = run(&mut user.podman(&["load", "--input", text(&archive)]));
+    if loaded.code != Some(0) {
+        absent(&format!("podman does not work without root here: {loaded}"));
+        return;
+    }
+    let id = run(&mut user.podman(&["image", "inspect", "--format", "{{.Id}}", PODMAN_IMAGE]));
+    let id = format!("sha256:{}", id.succeeded().stdout.trim());
+    let stage = Stage::new();
+    let host = format!("unix://{}", socket.display());
+    let mut service = user.podman(&["system", "service", "--time", "0", &host]);
+    let service = Process::start("podman", &mut service, &stage.scratch.folder("podman"));
+    until("podman's socket", || {
+        std::os::unix::net::UnixStream::connect(&socket).ok()
+    });
+    let mut command = user.command(text(&tool));
+    command.env("CONTAINER_HOST", &host);
+    command.args(["push", PODMAN_IMAGE, &stage.remote("rootless")]);
+    run(&mut command).succeeded();
+    assert_eq!(stage.found("rootless").config, id);
+    // Again, with nothing left to send.
+    let mut command = user.command(text(&tool));
+    command.env("DOCKER_HOST", &host);
+    command.args(["push", PODMAN_IMAGE, &stage.remote("rootless")]);
+    run(&mut command).succeeded();
+    drop(service);
+}
