@@ -64,7 +64,7 @@ impl Client {
     /// No connection came about.
     pub async fn knock(&self) -> Result<(), Error> {
         let request = self.request(&Endpoint::Check).timeout(super::SMALL_REQUEST);
-        let sent = request.send().await;
+        let sent = super::send::execute(request).await;
         let operation = Endpoint::Check.to_string();
         sent.map(drop)
             .map_err(|error| self.unreachable(&self.registry, operation, error))

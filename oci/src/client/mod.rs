@@ -238,7 +238,8 @@ impl Client {
     /// faults.
     ///
     /// # Errors
-    /// The registry does not take it, for instance because a blob is missing there.
+    /// The registry does not take it, for instance because a blob is missing there; it says that
+    /// it does, but does not have it.
     pub async fn put_manifest(
         &self,
         repository: &Repository,
@@ -260,9 +261,33 @@ impl Client {
             self.settled(&endpoint, request).await
         })
         .await?;
-        match response.status() {
-            status if status.is_success() => Ok(()),
-            _ => Err(self.refused(&endpoint, response).await),
+        let status = response.status();
+        if !status.is_success() {
+            return Err(self.refused(&endpoint, response).await);
+        }
+        let is_ours = |digest: &Digest| *digest == Digest::of_with(digest.algorithm(), &bytes);
+        let said = reply::digest(response.headers());
+        if status == StatusCode::CREATED && said.as_ref().is_some_and(is_ours) {
+            return Ok(());
+        }
+        // Not the answer of a registry that stored this: a proxy's, perhaps. It must be there.
+        let held = match self.head_manifest(repository, reference).await? {
+            None => false,
+            Some(ManifestFacts {
+                digest: Some(digest),
+                ..
+            }) => is_ours(&digest),
+            Some(ManifestFacts { digest: None, .. }) => {
+                let found = self.manifest(repository, reference).await?;
+                found.is_some_and(|found| found.bytes == bytes)
+            }
+        };
+        match held {
+            true => Ok(()),
+            false => Err(self.odd(
+                &endpoint,
+                format!("it says {status}, but does not have the manifest"),
+            )),
         }
     }
 

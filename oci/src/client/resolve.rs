@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
-use super::{Client, Error, SMALL_REQUEST, retry};
+use super::error::is_passing;
+use super::retry::{self, backoff};
+use super::{Client, Error, SMALL_REQUEST};
 use crate::ext::resolve::{Request, Response};
 use crate::{Endpoint, Repository};
 
@@ -13,11 +15,12 @@ const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 
 impl Client {
     /// Which of these layers the registry holds; `None` where it does not know the question, as
-    /// most registries. Safe to repeat, and repeated after passing faults.
+    /// most registries, whatever status they say so with. Safe to repeat, and repeated after
+    /// passing faults.
     ///
     /// # Errors
-    /// The caller may not ask (401, 403), the registry has no time (429), the line or the
-    /// registry fails, or the answer makes no sense.
+    /// The caller has to log in (401), the registry has no time (429), the line fails, or the
+    /// answer makes no sense.
     pub async fn resolve_layers(
         &self,
         repository: &Repository,
@@ -28,24 +31,32 @@ impl Client {
         };
         let odd = |error: serde_json::Error| self.odd(&endpoint, error.to_string());
         let body = Bytes::from(serde_json::to_vec(request).map_err(odd)?);
-        let response = retry::retrying(|| async {
-            let request = self
-                .request(&endpoint)
-                .timeout(SMALL_REQUEST)
-                .header(CONTENT_TYPE, "application/json")
-                .body(body.clone());
-            self.settled(&endpoint, request).await
-        })
-        .await?;
+        let (operation, scopes) = (endpoint.to_string(), self.scopes(&endpoint));
+        let ask = || {
+            retry::retrying(|| async {
+                let request = self
+                    .request(&endpoint)
+                    .timeout(SMALL_REQUEST)
+                    .header(CONTENT_TYPE, "application/json")
+                    .body(body.clone());
+                let response = self.send(&operation, &scopes, &self.base, request).await?;
+                match response.status() {
+                    StatusCode::TOO_MANY_REQUESTS => Err(self.refused(&endpoint, response).await),
+                    _ => Ok(response),
+                }
+            })
+        };
+        let mut response = ask().await?;
+        // Once more, and no oftener: a registry, or a proxy before it, that fails at a path that
+        // it does not know may do so each time.
+        if is_passing(response.status()) {
+            tokio::time::sleep(backoff(1, None)).await;
+            response = ask().await?;
+        }
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
-                return Err(self.refused(&endpoint, response).await);
-            }
-            status if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED => {
-                return Ok(None);
-            }
-            _ => return Err(self.refused(&endpoint, response).await),
+            StatusCode::UNAUTHORIZED => return Err(self.refused(&endpoint, response).await),
+            _ => return Ok(None),
         }
         let bytes = self
             .bounded(&endpoint.to_string(), response, LONGEST_ANSWER)

@@ -8,8 +8,11 @@ use http::header::LOCATION;
 use http::{HeaderMap, Method};
 use url::Url;
 
-use super::{Client, Error, SMALL_REQUEST, STALL, error, reply, retry, tls};
+use super::{Client, Error, SMALL_REQUEST, STALL, error, reply, retry};
 use crate::Endpoint;
+
+/// The longest chain of redirects that is followed.
+const MOST_REDIRECTS: usize = 10;
 
 impl Client {
     /// Sends a request without body, again after passing faults; any status that is not a passing
@@ -102,8 +105,7 @@ impl Client {
         operation: &str,
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Error> {
-        let response = request
-            .send()
+        let response = execute(request)
             .await
             .map_err(|error| self.unreachable(&self.registry, operation.to_owned(), error))?;
         self.reached();
@@ -121,17 +123,11 @@ impl Client {
         let Ok(request) = plain.build() else {
             return Ok(response);
         };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        if !reads(&request) {
             return Ok(response);
         }
-        for _ in 0..tls::MOST_REDIRECTS {
-            let next = match response.status().is_redirection() {
-                true => reply::text(response.headers(), &LOCATION),
-                false => None,
-            };
-            let next = next.and_then(|next| response.url().join(next).ok());
-            let next = next.filter(|next| matches!(next.scheme(), "http" | "https"));
-            let (Some(next), Some(mut request)) = (next, request.try_clone()) else {
+        for _ in 0..MOST_REDIRECTS {
+            let (Some(next), Some(mut request)) = (onward(&response), request.try_clone()) else {
                 break;
             };
             let http = self.http_for(&next);
@@ -187,4 +183,42 @@ impl Client {
             }
         })
     }
+}
+
+/// Sends a request as it is. A reader goes along where its server sends it on to another path;
+/// to another origin nobody does here, for what goes along there is another question. A writer
+/// goes nowhere: a redirect that is followed with GET would look as if it had written.
+pub(super) async fn execute(
+    request: reqwest::RequestBuilder,
+) -> reqwest::Result<reqwest::Response> {
+    let (http, request) = request.build_split();
+    let mut request = request?;
+    for _ in 0..MOST_REDIRECTS {
+        let again = match reads(&request) {
+            true => request.try_clone(),
+            false => None,
+        };
+        let response = http.execute(request).await?;
+        let next = onward(&response).filter(|next| next.origin() == response.url().origin());
+        let (Some(mut again), Some(next)) = (again, next) else {
+            return Ok(response);
+        };
+        *again.url_mut() = next;
+        request = again;
+    }
+    http.execute(request).await
+}
+
+fn reads(request: &reqwest::Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+/// Where an answer sends the caller on to, if it does.
+fn onward(response: &reqwest::Response) -> Option<Url> {
+    if !response.status().is_redirection() {
+        return None;
+    }
+    let next = reply::text(response.headers(), &LOCATION)?;
+    let next = response.url().join(next).ok()?;
+    matches!(next.scheme(), "http" | "https").then_some(next)
 }

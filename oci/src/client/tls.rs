@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use reqwest::redirect::{Action, Attempt, Policy};
+use reqwest::redirect::Policy;
 
 use super::{CONNECT, error};
-
-/// The longest chain of redirects that is followed.
-pub(super) const MOST_REDIRECTS: usize = 10;
 
 /// How TLS is spoken. The roots of the system and the bundled ones always count; without the
 /// latter an image without CA files could reach no registry.
@@ -75,7 +72,8 @@ impl Tls {
             .connect_timeout(CONNECT)
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
-            .redirect(Policy::custom(within_origin))
+            // What goes along with a redirect, and which are followed at all, is ours to decide.
+            .redirect(Policy::none())
             .tls_certs_merge(bundled.chain(self.roots.iter().cloned()))
             .tls_danger_accept_invalid_certs(self.unchecked);
         if let Some(identity) = identity {
@@ -103,18 +101,4 @@ impl std::fmt::Debug for Tls {
 pub(super) struct Clients {
     pub(super) registry: reqwest::Client,
     pub(super) elsewhere: reqwest::Client,
-}
-
-/// Redirects that leave the origin are not the HTTP library's to follow: what goes along is ours
-/// to decide.
-fn within_origin(attempt: Attempt<'_>) -> Action {
-    let from = attempt.previous().last();
-    let same = from.is_some_and(|from| from.origin() == attempt.url().origin());
-    if attempt.previous().len() > MOST_REDIRECTS {
-        attempt.error("too many redirects")
-    } else if same {
-        attempt.follow()
-    } else {
-        attempt.stop()
-    }
 }

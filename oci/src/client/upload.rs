@@ -71,6 +71,7 @@ impl Client {
         repository: &Repository,
         mount: Option<Mount>,
     ) -> Result<Start, Error> {
+        let mounts = mount.is_some();
         let endpoint = Endpoint::StartUpload {
             repository: repository.clone(),
             mount,
@@ -86,7 +87,11 @@ impl Client {
         })
         .await?;
         match response.status() {
-            StatusCode::CREATED => Ok(Start::Mounted),
+            StatusCode::CREATED if mounts => Ok(Start::Mounted),
+            StatusCode::CREATED => Err(self.odd(
+                &endpoint,
+                "it says that the blob is there, which nobody has named".to_owned(),
+            )),
             StatusCode::ACCEPTED => {
                 let location = self.location(&endpoint.to_string(), &response)?;
                 Ok(Start::Open(Session {
@@ -144,9 +149,24 @@ impl Client {
             }),
         };
         match response.status() {
-            StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => {
-                session.location = self.location(operation, &response)?;
-                session.offset = exact_offset(&response).unwrap_or(session.offset + len);
+            StatusCode::OK
+            | StatusCode::CREATED
+            | StatusCode::ACCEPTED
+            | StatusCode::NO_CONTENT => {
+                let all = session.offset + len;
+                let offset = exact_offset(&response).unwrap_or(all);
+                if !(session.offset..=all).contains(&offset) {
+                    return Err(Error::Odd {
+                        registry: self.registry.clone(),
+                        operation: operation.to_owned(),
+                        what: format!("it holds {offset} bytes, where {all} were sent"),
+                    });
+                }
+                // Where it names no other place, the session stays where it is.
+                if response.headers().contains_key(LOCATION) {
+                    session.location = self.location(operation, &response)?;
+                }
+                session.offset = offset;
                 Ok(())
             }
             // The token ran out on the way. There is a new one now, and the bytes are the caller's.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use url::Url;
 
+use super::super::send::execute;
 use super::super::{Client, Error, SMALL_REQUEST};
 use super::Credentials;
 use crate::Registry;
@@ -104,10 +105,8 @@ impl Client {
         // The host is what messages call the server; one that makes no address goes by the
         // registry's name.
         let named = named(&server.realm).unwrap_or_else(|| self.registry.clone());
-        let response = self
-            .token_request(server, scopes)
-            .timeout(SMALL_REQUEST)
-            .send()
+        let request = self.token_request(server, scopes).timeout(SMALL_REQUEST);
+        let response = execute(request)
             .await
             .map_err(|error| self.unreachable(&named, operation(), error))?;
         if !response.status().is_success() {
