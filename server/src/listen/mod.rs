@@ -4,6 +4,7 @@ mod bind;
 mod connection;
 mod debug;
 mod error;
+mod files;
 mod metered;
 mod purge;
 mod tls;
@@ -61,6 +62,7 @@ pub async fn run(
     listening: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    files::raise();
     let config = Arc::clone(&configs.borrow_and_update());
     let auth = Arc::new(Auth::open(&config.as_ref().into())?);
     let tls = config.http.tls.as_ref();
