@@ -149,8 +149,7 @@ impl Location {
 fn look(path: &Path) -> Seen {
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => {
-            let is_layout = path.join("oci-layout").exists() || path.join("index.json").exists();
-            if is_layout {
+            if path.join("oci-layout").exists() {
                 Seen::Layout
             } else {
                 Seen::Folder
