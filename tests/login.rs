@@ -557,6 +557,32 @@ fn a_password_in_the_clear_is_warned_about_once() {
 }
 
 #[test]
+fn no_password_goes_in_clear_only_because_tls_led_nowhere() {
+    if !present(&["docker-registry"]) {
+        return;
+    }
+    let mut laptop = Laptop::new();
+    let registry = with_login(&laptop.scratch, "");
+    let proxy = Proxy::start(registry.address());
+    for name in ["HTTPS_PROXY", "HTTP_PROXY", "http_proxy"] {
+        laptop.set(name, proxy.url());
+    }
+    laptop.set("IMGSYNC_USERNAME", "alice");
+    laptop.set("IMGSYNC_PASSWORD", "secret");
+    let host = "registry.example.com:5000";
+    let folder = laptop.home().join(".config/docker");
+    std::fs::create_dir_all(&folder).unwrap();
+    let wish = json!({"insecure-registries": [host]}).to_string();
+    std::fs::write(folder.join("daemon.json"), wish).unwrap();
+    let remote = format!("{host}/app:v1");
+    let outcome = laptop.push(&[], &remote).failed(5, &["--plain-http"]);
+    let warning = "the password goes to registry.example.com unencrypted";
+    assert!(!outcome.stderr.contains(warning), "{outcome}");
+    let outcome = laptop.push(&["--plain-http"], &remote).succeeded();
+    assert!(outcome.stderr.contains(warning), "{outcome}");
+}
+
+#[test]
 fn a_registry_without_tls_is_found_out_and_dockers_own_wish_is_taken() {
     if !present(&["docker-registry"]) {
         return;

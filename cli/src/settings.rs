@@ -1,5 +1,7 @@
 //! What the typed words mean.
 
+mod folder;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -107,23 +109,36 @@ impl Push {
                     .transpose()?,
             },
             threads: threads.min(MOST_THREADS),
-            folders: Folders::of_user(),
+            folders: Folders::of_user()?,
         })
     }
 }
 
 impl Folders {
-    /// The folders that the environment names: `XDG_CACHE_HOME`, else `HOME`, else the system's
-    /// folder for temporary files.
-    fn of_user() -> Self {
+    /// The folders that the environment names: `XDG_CACHE_HOME` if it is absolute (XDG Base
+    /// Directory Specification, "Basics"), else `HOME`, else a folder of this user alone in the
+    /// system's folder for temporary files.
+    ///
+    /// # Errors
+    /// In the last case, a folder there that cannot be made, or that is somebody else's.
+    fn of_user() -> Result<Self, Failure> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let base = set("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache")))
-            .unwrap_or_else(std::env::temp_dir);
-        Self {
-            cache: base.join("imgsync"),
-        }
+        let xdg = set("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || Some(PathBuf::from(set("HOME")?).join(".cache"));
+        let base = xdg.filter(|path| path.is_absolute()).or_else(home);
+        let cache = match base {
+            Some(base) => {
+                let cache = base.join("imgsync");
+                // Where it cannot be made, whoever needs it says so.
+                let _ = folder::make(&cache);
+                cache
+            }
+            None => folder::own_of(&std::env::temp_dir()).map_err(|what| {
+                Failure::new(Kind::Usage, what)
+                    .hint("set HOME, or XDG_CACHE_HOME to a folder of your own")
+            })?,
+        };
+        Ok(Self { cache })
     }
 }
 

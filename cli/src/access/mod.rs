@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::StatusCode;
 use imgsync_oci::client::{Client, Credentials, Error, Scheme, Tls};
 use imgsync_oci::{Registry, Repository};
 
@@ -25,8 +26,7 @@ pub struct Access {
     ca_files: Vec<PathBuf>,
     /// What was typed with the command.
     credentials: Option<Credentials>,
-    /// The registries that the local engine does not check; `None` where the image comes from
-    /// elsewhere.
+    /// The registries that the local engine does not check; `None` where its files say so.
     engine: Option<Vec<String>>,
 }
 
@@ -76,8 +76,8 @@ impl Access {
         }
     }
 
-    /// The same, with the wishes of the engine that the image comes from, in the words of its
-    /// `insecure-registries`.
+    /// The same, with the wishes of this machine's engine that the image comes from, in the words
+    /// of its `insecure-registries`.
     pub fn with_engine(self, insecure: Option<Vec<String>>) -> Self {
         Self {
             engine: insecure,
@@ -88,7 +88,8 @@ impl Access {
     /// A client of a registry for this user. `pushes` tells that writing follows.
     ///
     /// # Errors
-    /// A file of certificates that holds none; credentials that are stored but cannot be had.
+    /// A file of certificates that holds none; credentials that are stored but cannot be had; a
+    /// login that would go in clear though nobody said that it may.
     pub async fn connect(
         &self,
         registry: &Registry,
@@ -96,7 +97,10 @@ impl Access {
         pushes: bool,
         report: &Arc<dyn Report>,
     ) -> Result<Client, Failure> {
-        let client = self.reach(registry, report).await?;
+        let client = match self.reach(registry, report).await? {
+            Reached::Agreed(client) => client,
+            Reached::InClear(client) => return without_login(client).await,
+        };
         let found = match &self.credentials {
             Some(typed) => Ok(Some(typed.clone())),
             None => credentials::find(registry, repository).await,
@@ -130,7 +134,10 @@ impl Access {
         credentials: Credentials,
         report: &Arc<dyn Report>,
     ) -> Result<Client, Failure> {
-        let client = self.reach(registry, report).await?;
+        let client = match self.reach(registry, report).await? {
+            Reached::Agreed(client) => client,
+            Reached::InClear(client) => return without_login(client).await,
+        };
         Ok(logged_in(client, Some(credentials), false, report))
     }
 
@@ -139,9 +146,10 @@ impl Access {
         &self,
         registry: &Registry,
         report: &Arc<dyn Report>,
-    ) -> Result<Client, Failure> {
+    ) -> Result<Reached, Failure> {
+        let agreed = |client: Result<Client, Error>| Ok(Reached::Agreed(client?));
         if self.way == Way::Plain {
-            return Ok(Client::new(registry, Scheme::Http)?);
+            return agreed(Client::new(registry, Scheme::Http));
         }
         let (mut tls, found) = certificates::of(registry, report);
         for path in &self.ca_files {
@@ -152,20 +160,20 @@ impl Access {
                 "warning: --insecure: nobody checks that this is {registry}, and whoever is in \
                  between can read and change everything"
             ));
-            return Ok(Client::with_tls(registry, Scheme::Https, &tls.unchecked())?);
+            return agreed(Client::with_tls(registry, Scheme::Https, &tls.unchecked()));
         }
         if found || !self.ca_files.is_empty() {
-            return Ok(Client::with_tls(registry, Scheme::Https, &tls)?);
+            return agreed(Client::with_tls(registry, Scheme::Https, &tls));
         }
         if registry.is_loopback() {
-            return Ok(Client::new(registry, Scheme::Http)?);
+            return agreed(Client::new(registry, Scheme::Http));
         }
         let insecure = match &self.engine {
             Some(words) => Insecure::of_words(words),
             None => Insecure::of_files(),
         };
         if !insecure.covers(registry).await {
-            return Ok(Client::with_tls(registry, Scheme::Https, &tls)?);
+            return agreed(Client::with_tls(registry, Scheme::Https, &tls));
         }
         report.note(&format!(
             "warning: Docker's insecure-registries names {registry}, so nobody checks that this \
@@ -174,9 +182,37 @@ impl Access {
         let client = Client::with_tls(registry, Scheme::Https, &tls.unchecked())?;
         // In Docker's order: TLS first, and plain HTTP where that leads nowhere.
         match client.knock().await {
-            Err(Error::Connect { .. }) => Ok(Client::new(registry, Scheme::Http)?),
-            Ok(()) | Err(_) => Ok(client),
+            Err(Error::Connect { .. }) => {
+                Ok(Reached::InClear(Client::new(registry, Scheme::Http)?))
+            }
+            Ok(()) | Err(_) => Ok(Reached::Agreed(client)),
         }
+    }
+}
+
+/// A client of a registry for nobody yet, by how it came about.
+enum Reached {
+    /// As the user said, or over TLS, or on this machine.
+    Agreed(Client),
+    /// In plain, because TLS led nowhere. Whoever is in between can see to that, so no secret goes
+    /// this way unasked.
+    InClear(Client),
+}
+
+/// The same client, once it is clear that it needs no login.
+async fn without_login(client: Client) -> Result<Client, Failure> {
+    match client.check().await {
+        Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
+            let registry = client.registry();
+            let what = format!(
+                "target: {registry} asks for a login, but does not speak TLS, so no password was \
+                 sent"
+            );
+            let hint = "to send the password in clear, for everybody on the way to read, pass \
+                        --plain-http";
+            Err(Failure::new(Kind::Authentication, what).hint(hint))
+        }
+        Ok(()) | Err(_) => Ok(client),
     }
 }
 

@@ -91,7 +91,7 @@ async fn prepare(
     let target = target(&settings.remote, name)?;
     let insecure = match &found {
         Found::Here { .. } => None,
-        Found::Daemon(found) => Some(found.insecure.clone()),
+        Found::Daemon(found) => found.insecure.clone(),
     };
     let access = settings.access.clone().with_engine(insecure);
     let client = access

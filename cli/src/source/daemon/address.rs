@@ -19,6 +19,16 @@ pub enum Address {
     Tcp(String),
 }
 
+impl Address {
+    /// Whether what answers there runs on this machine, and not somebody on the way to another.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Socket(_) => true,
+            Self::Tcp(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -34,8 +34,9 @@ pub struct Found {
     /// How the daemon keeps it.
     pub store: Store,
     /// The registries that the daemon reaches without checks: names, and networks as
-    /// `10.0.0.0/8`.
-    pub insecure: Vec<String>,
+    /// `10.0.0.0/8`. `None` where it is not this machine's daemon: nobody else says what need not
+    /// be checked here.
+    pub insecure: Option<Vec<String>>,
     /// What was asked for.
     platforms: Platforms,
     /// The manifest or index that goes, where that is known.
@@ -201,12 +202,13 @@ fn facts(
         None => Store::Classic { config: id },
     };
     let tags = inspected.repo_tags.as_deref().unwrap_or_default();
+    let insecure = engine.address().is_local().then(|| info.insecure());
     Ok(Found {
         engine,
         name: tag(name, tags),
         diff_ids,
         store,
-        insecure: info.insecure(),
+        insecure,
         platforms: Platforms::default(),
         goes: None,
         api: None,
