@@ -20,6 +20,14 @@ fn what_would_be_another_server_does_not_start() {
             "did you mean auth.htpasswd?",
         ),
         (
+            "auht: {htpasswd: {realm: r, path: /x}}",
+            "config.yml:3: auht: unknown key; did you mean auth?",
+        ),
+        (
+            "http: {tsl: {certificate: /c, key: /k}}",
+            "http.tsl: unknown key; did you mean http.tls?",
+        ),
+        (
             "http: {tls: {certificate: /c, key: /k, clientcas: [/ca]}}",
             "config.yml:3: http.tls.clientcas: not supported",
         ),

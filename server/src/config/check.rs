@@ -19,6 +19,30 @@ pub(super) fn is_strict(path: &str) -> bool {
     path == "storage" || STRICT.iter().any(|section| within(section))
 }
 
+/// What locks the server or is its store, and must not be missing for a slip of the hand.
+const DOORS: &[&str] = &["auth", "tls", "storage"];
+/// What stands in those and nowhere else.
+const LOCKS: &[&str] = &["htpasswd", "certificate", "realm"];
+
+/// Whether an unknown name in this place may have been meant to lock the server, or to name its
+/// store: it comes close to such a key, or is or `holds` one that stands in such a section.
+pub(super) fn is_door<'a>(
+    path: &str,
+    name: &str,
+    mut holds: impl Iterator<Item = &'a str>,
+) -> bool {
+    let is_lock = |name: &str| LOCKS.iter().any(|lock| name.eq_ignore_ascii_case(lock));
+    if !path.is_empty() && path != "http" {
+        // Too far in: `htpasswd` alone cannot have been meant for anything else.
+        let is_login = |name: &str| name.eq_ignore_ascii_case("htpasswd");
+        return is_login(name) || holds.any(is_login);
+    }
+    let among = known::names(path).chain(DOORS.iter().copied());
+    words::closest(name, among).is_some_and(|meant| DOORS.contains(&meant))
+        || is_lock(name)
+        || holds.any(is_lock)
+}
+
 /// Looks at everything below the top.
 pub(super) fn check(tree: &Node, findings: &mut Findings) {
     section(tree, "", "", findings);
@@ -86,7 +110,7 @@ fn unknown(node: &Node, path: &str, shown: &str, name: &str, findings: &mut Find
     } else if path == "auth" {
         let text = format!("unknown way of logging in{meant}");
         findings.problem(&node.origin, &key, text);
-    } else if is_strict(path) {
+    } else if is_strict(path) || is_door(path, name, node.keys().into_iter()) {
         findings.problem(&node.origin, &key, format!("unknown key{meant}"));
     } else {
         findings.warning(&node.origin, &key, format!("unknown key, ignored{meant}"));

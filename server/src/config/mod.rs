@@ -3,7 +3,8 @@
 //! `yaml → tree ← overlay`, then `check` looks for what is not known or not supported, and `build`
 //! takes typed values out. A key that is not known is told with what may have been meant; it keeps
 //! the server from starting where it could leave a door open (`auth`, `http.tls`), name another
-//! store (`storage`), or is our own (`imgsync`).
+//! store (`storage`), or is our own (`imgsync`); and so does one anywhere that may have been meant for
+//! one of these.
 
 mod address;
 mod build;

@@ -1,7 +1,7 @@
 //! The variables `REGISTRY_…` laid over a tree, by the stock registry's rules: names split at `_`,
 //! matched with the keys of the file; values are YAML; the shorter names first.
 
-use super::check::is_strict;
+use super::check::{is_door, is_strict};
 use super::known::{self, Shape, join};
 use super::problem::Findings;
 use super::tree::{Node, Origin, Value};
@@ -44,6 +44,13 @@ pub(super) fn lay(tree: &mut Node, variables: &[(String, String)], findings: &mu
             }
             Found::Setting { steps, shape } => {
                 let node = read(value, shape, &origin);
+                if let Ok(node) = &node
+                    && takes_a_lock_away(tree, &steps, node)
+                {
+                    let text = "empty, ignored: the file sets it";
+                    findings.warning(&origin, &show(&steps), text);
+                    continue;
+                }
                 if let Err(text) = node.and_then(|node| set(tree, &steps, node)) {
                     findings.problem(&origin, &show(&steps), text);
                 }
@@ -55,13 +62,18 @@ pub(super) fn lay(tree: &mut Node, variables: &[(String, String)], findings: &mu
                     "ignored: it can only be set in the file",
                 );
             }
-            Found::Nothing { within, meant } => {
+            Found::Nothing {
+                within,
+                name: unknown,
+                meant,
+            } => {
                 let meant =
                     meant.map_or_else(String::new, |name| format!("; did you mean {name}?"));
                 if is_service_link(name, value) {
                     let text = "ignored: not a setting, but a link to a service";
                     findings.note(&origin, "", text);
-                } else if is_strict(&within) {
+                } else if is_strict(&within) || is_door(&within, &unknown, name.split('_').skip(1))
+                {
                     findings.problem(&origin, "", format!("no such setting{meant}"));
                 } else {
                     findings.warning(&origin, "", format!("no such setting, ignored{meant}"));
@@ -81,6 +93,8 @@ enum Found {
     Version,
     Nothing {
         within: String,
+        /// The part that is not known there.
+        name: String,
         meant: Option<String>,
     },
 }
@@ -137,6 +151,7 @@ fn find(name: &str) -> Found {
             });
             return Found::Nothing {
                 within: place,
+                name: part.to_owned(),
                 meant,
             };
         };
@@ -155,6 +170,16 @@ fn key(place: &str, part: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether an empty value stands where the tree says something that locks the server. Whoever wants
+/// it away takes it out of the file: a variable is often empty because another one was.
+fn takes_a_lock_away(tree: &Node, steps: &[Step], value: &Node) -> bool {
+    let path = show(steps);
+    (path.starts_with("auth.") || path.starts_with("http.tls."))
+        && matches!(value.value, Value::Null | Value::Scalar(_))
+        && value.is_silent()
+        && tree.at(&path).is_some_and(|node| !node.is_silent())
+}
+
 /// Kubernetes and old Dockers tell every container of every service, in variables that begin with
 /// the service's name: `REGISTRY_PORT=tcp://…` where it is called registry.
 fn is_service_link(name: &str, value: &str) -> bool {
@@ -164,6 +189,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
         ends("_ADDR") || ends("_PROTO") || ends("_PORT") || ends("_TCP") || ends("_UDP");
     (ends("_PORT") && has_address)
         || ends("_SERVICE_HOST")
+        || name.contains("_ENV_")
         || name.contains("_SERVICE_PORT")
         || (name.contains("_PORT_") && (has_address || is_detail))
 }

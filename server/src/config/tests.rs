@@ -885,6 +885,97 @@ fn a_typo_in_a_variable_that_locks_the_door_is_refused() {
 }
 
 #[test]
+fn a_lock_that_is_misspelt_or_stands_in_the_wrong_place_is_refused() {
+    for more in [
+        "auht: {htpasswd: {realm: r, path: /p}}",
+        "Auth: {htpasswd: {realm: r, path: /p}}",
+        "AUTH: htpasswd",
+        "aut:",
+        "htpasswd: {realm: r, path: /p}",
+        "Htpasswd: {path: /p}",
+        "security: {htpasswd: {path: /p}}",
+        "login: [{realm: r, path: /p}]",
+        "tls: {certificate: /c, key: /k}",
+        "tsl: {key: /k}",
+        "Http: {tls: {certificate: /c, key: /k}}",
+        "Storage: {filesystem: {}}",
+        "log: {auth: {htpasswd: {path: /p}}}",
+        "log: {htpasswd: {path: /p}}",
+    ] {
+        let text = refused(more);
+        assert!(
+            text.contains("c.yml:4: ") && text.contains(": unknown key"),
+            "{text}"
+        );
+    }
+    for http in [
+        "tsl: {certificate: /c, key: /k}",
+        "TLS: {certificate: /c, key: /k}",
+        "certificate: /c, key: /k",
+        "https: {certificate: /c, key: /k}",
+        "auth: {htpasswd: {path: /p}}",
+    ] {
+        let text = format!("version: 0.1\nstorage: filesystem\nhttp: {{{http}}}\n");
+        let text = refusal(&text, &[]);
+        assert!(
+            text.contains("c.yml:3: http.") && text.contains(": unknown key"),
+            "{text}"
+        );
+    }
+    for name in [
+        "REGISTRY_AUHT_HTPASSWD_PATH",
+        "REGISTRY_auth_htpasswd_path",
+        "REGISTRY_Auth_HTPASSWD_PATH",
+        "REGISTRY_HTPASSWD_PATH",
+        "REGISTRY_LOGIN_HTPASSWD_PATH",
+        "REGISTRY_HTTP_TSL_CERTIFICATE",
+        "REGISTRY_HTTP_TSL_KEY",
+        "REGISTRY_HTTP_CERTIFICATE",
+        "REGISTRY_HTP_TLS_CERTIFICATE",
+        "REGISTRY_TLS_KEY",
+        "REGISTRY_STORGE_FILESYSTEM_ROOTDIRECTORY",
+    ] {
+        let text = refusal(BASE, &[(name, "/x")]);
+        assert!(text.contains(&format!("{name}: no such setting")), "{text}");
+    }
+    // Kubernetes, with services called registry-auht, registry-tls and registry-htpasswd; and what
+    // old Dockers tell of a linked container's variables.
+    let understood = environment(&[
+        ("REGISTRY_AUHT_PORT", "tcp://10.0.0.2:5001"),
+        ("REGISTRY_AUHT_PORT_5001_TCP_PROTO", "tcp"),
+        ("REGISTRY_HTPASSWD_SERVICE_HOST", "10.0.0.1"),
+        ("REGISTRY_TLS_SERVICE_PORT_HTTPS", "443"),
+        ("REGISTRY_ENV_REGISTRY_AUTH_HTPASSWD_PATH", "/p"),
+    ]);
+    assert_eq!(
+        (warnings(&understood).len(), notes(&understood).len()),
+        (0, 5)
+    );
+}
+
+#[test]
+fn an_empty_variable_takes_no_lock_away() {
+    let text = "version: 0.1\nstorage: filesystem\nhttp: {tls: {certificate: /c, key: /k}}\n\
+                auth: {htpasswd: {realm: r, path: /p}}\n";
+    let names = [
+        "REGISTRY_AUTH_HTPASSWD_PATH",
+        "REGISTRY_AUTH_HTPASSWD_REALM",
+        "REGISTRY_HTTP_TLS_CERTIFICATE",
+        "REGISTRY_HTTP_TLS_KEY",
+    ];
+    for empty in ["", " ", "''", "~"] {
+        let understood = with(text, &names.map(|name| (name, empty))).unwrap();
+        assert_eq!(understood.config, with(text, &[]).unwrap().config);
+        let told = warnings(&understood);
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(
+            told.iter().all(|text| text.contains("empty, ignored")),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
 fn values_that_are_not_yaml_are_what_they_are() {
     for addr in ["[::]:5000", ":5000", "'127.0.0.1:5000'"] {
         let bind = environment(&[("REGISTRY_HTTP_ADDR", addr)])

@@ -87,6 +87,21 @@ impl Node {
         }
     }
 
+    /// All keys below it, however deep.
+    pub(super) fn keys(&self) -> Vec<&str> {
+        match &self.value {
+            Value::Null | Value::Scalar(_) => Vec::new(),
+            Value::List(items) => items.iter().flat_map(Self::keys).collect(),
+            Value::Map(entries) => {
+                let all = entries.iter().flat_map(|(name, node)| {
+                    let below = node.keys();
+                    std::iter::once(name.as_str()).chain(below)
+                });
+                all.collect()
+            }
+        }
+    }
+
     /// Whether it asks for nothing: empty, or switched off.
     pub(super) fn is_silent(&self) -> bool {
         match &self.value {
