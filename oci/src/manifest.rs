@@ -3,22 +3,34 @@
 //! A manifest is its bytes: these types are read from them and never written back, for a digest
 //! counts for the bytes alone.
 
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Invalid, media};
+
+/// The most descriptors in one list of a manifest: what is read takes many times the memory of its
+/// bytes, and no image comes near it.
+pub const MOST_DESCRIPTORS: usize = 10_000;
+/// The most addresses in one descriptor.
+pub const MOST_URLS: usize = 100;
 
 /// What points at content (OCI image-spec, "Content Descriptors").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What the content is.
+    /// What the content is; empty where the manifest does not say, as the stock registry takes it.
+    #[serde(default, deserialize_with = "or_nothing")]
     pub media_type: String,
     /// The content's digest.
     pub digest: Digest,
     /// The content's size in bytes.
     pub size: u64,
     /// Where else the content may be had; such layers need not be in the registry.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "urls"
+    )]
     pub urls: Vec<String>,
     /// Free-form remarks, among them the names that archives give their images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,9 +67,11 @@ impl Descriptor {
 /// What an image runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
-    /// For instance `amd64`.
+    /// For instance `amd64`; empty where nobody says.
+    #[serde(default, deserialize_with = "or_nothing")]
     pub architecture: String,
-    /// For instance `linux`.
+    /// For instance `linux`; empty where nobody says.
+    #[serde(default, deserialize_with = "or_nothing")]
     pub os: String,
     /// For instance `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,9 +115,140 @@ struct Raw {
     schema_version: u64,
     media_type: Option<String>,
     config: Option<Descriptor>,
+    #[serde(default, deserialize_with = "descriptors")]
     layers: Option<Vec<Descriptor>>,
+    #[serde(default, deserialize_with = "descriptors")]
     manifests: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
+}
+
+/// As much of a manifest as shows its type, read without keeping the rest.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outline {
+    #[serde(default)]
+    schema_version: u64,
+    media_type: Option<String>,
+    config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+    manifests: Option<IgnoredAny>,
+}
+
+/// Programs in Go write `null` for what is empty.
+fn or_nothing<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+fn urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let urls = deserializer.deserialize_option(AtMost::<String>::new(MOST_URLS))?;
+    Ok(urls.unwrap_or_default())
+}
+
+fn descriptors<'de, D>(deserializer: D) -> Result<Option<Vec<Descriptor>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_option(AtMost::new(MOST_DESCRIPTORS))
+}
+
+/// A list, or `null`, that is given up where it becomes too long.
+struct AtMost<T> {
+    most: usize,
+    of: std::marker::PhantomData<T>,
+}
+
+impl<T> AtMost<T> {
+    fn new(most: usize) -> Self {
+        let of = std::marker::PhantomData;
+        Self { most, of }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<T> {
+    type Value = Option<Vec<T>>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a list of at most {} entries", self.most)
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, list: D) -> Result<Self::Value, D::Error> {
+        list.deserialize_seq(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while entries.len() < self.most {
+            match list.next_element()? {
+                Some(entry) => entries.push(entry),
+                None => return Ok(Some(entries)),
+            }
+        }
+        match list.next_element::<IgnoredAny>()? {
+            None => Ok(Some(entries)),
+            Some(_) => Err(serde::de::Error::custom(format_args!(
+                "a list has more than {} entries",
+                self.most
+            ))),
+        }
+    }
+}
+
+impl Outline {
+    fn of(raw: &Raw) -> Self {
+        Self {
+            schema_version: raw.schema_version,
+            media_type: raw.media_type.clone(),
+            config: raw.config.as_ref().map(|_| IgnoredAny),
+            layers: raw.layers.as_ref().map(|_| IgnoredAny),
+            manifests: raw.manifests.as_ref().map(|_| IgnoredAny),
+        }
+    }
+
+    /// The type, where nothing speaks against it. What is `null` is not there; an empty list is,
+    /// as in the stock registry, for who reads the other kind would see an empty one.
+    fn media_type(self, declared: Option<&str>) -> Result<String, Invalid> {
+        if self.schema_version != 2 {
+            return Err(Invalid::new("manifest", "schemaVersion is not 2"));
+        }
+        let own = self.media_type.filter(|own| !own.is_empty());
+        let media_type = match (declared, own) {
+            (Some(declared), Some(own)) if declared != own => {
+                let text = format!("sent as {declared}, but its mediaType is {own}");
+                return Err(Invalid::new("manifest", &text));
+            }
+            (Some(media_type), _) => media_type.to_owned(),
+            (None, Some(media_type)) => media_type,
+            (None, None) if self.manifests.is_some() => media::OCI_INDEX.to_owned(),
+            (None, None) => media::OCI_MANIFEST.to_owned(),
+        };
+        let is_index = media::is_index(&media_type);
+        if is_index && (self.layers.is_some() || self.config.is_some()) {
+            return Err(Invalid::new("manifest", "an index with config or layers"));
+        }
+        if !is_index && !media::is_image_manifest(&media_type) {
+            return Err(Invalid::new("manifest media type", &media_type));
+        }
+        if !is_index && self.manifests.is_some() {
+            return Err(Invalid::new("manifest", "an image manifest with manifests"));
+        }
+        Ok(media_type)
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Invalid> {
+    serde_json::from_slice(bytes).map_err(|error| Invalid::new("manifest", &error.to_string()))
 }
 
 impl Manifest {
@@ -112,44 +257,33 @@ impl Manifest {
     ///
     /// # Errors
     /// Bytes that are no manifest; a type that nobody here knows; a declared type that the
-    /// manifest contradicts; both `layers` and `manifests`, which would read as either
-    /// (image-spec's advice after CVE-2021-41190).
+    /// manifest contradicts; both a config or `layers` and `manifests`, which would read as either
+    /// (image-spec's advice after CVE-2021-41190); more than [`MOST_DESCRIPTORS`] layers or
+    /// manifests, or more than [`MOST_URLS`] addresses in one of them.
     pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<(String, Self), Invalid> {
-        let raw: Raw = serde_json::from_slice(bytes)
-            .map_err(|error| Invalid::new("manifest", &error.to_string()))?;
-        if raw.schema_version != 2 {
-            return Err(Invalid::new("manifest", "schemaVersion is not 2"));
-        }
-        let media_type = match (declared, raw.media_type.as_deref()) {
-            (Some(declared), Some(own)) if declared != own => {
-                let text = format!("sent as {declared}, but its mediaType is {own}");
-                return Err(Invalid::new("manifest", &text));
-            }
-            (Some(media_type), _) | (None, Some(media_type)) => media_type.to_owned(),
-            (None, None) if raw.manifests.is_some() => media::OCI_INDEX.to_owned(),
-            (None, None) => media::OCI_MANIFEST.to_owned(),
-        };
-        let missing = |field| Invalid::new("manifest", &format!("{media_type} without {field}"));
+        let raw: Raw = read(bytes)?;
+        let media_type = Outline::of(&raw).media_type(declared)?;
+        let subject = raw.subject;
         if media::is_index(&media_type) {
-            if raw.layers.is_some() || raw.config.is_some() {
-                return Err(Invalid::new("manifest", "an index with config or layers"));
-            }
-            let manifests = raw.manifests.ok_or_else(|| missing("manifests"))?;
-            let subject = raw.subject;
+            let manifests = raw.manifests.unwrap_or_default();
             return Ok((media_type, Self::Index { manifests, subject }));
         }
-        if !media::is_image_manifest(&media_type) {
-            return Err(Invalid::new("manifest media type", &media_type));
-        }
-        if raw.manifests.is_some() {
-            return Err(Invalid::new("manifest", "an image manifest with manifests"));
-        }
+        let missing = || Invalid::new("manifest", &format!("{media_type} without config"));
         let image = Self::Image {
-            config: raw.config.ok_or_else(|| missing("config"))?,
-            layers: raw.layers.ok_or_else(|| missing("layers"))?,
-            subject: raw.subject,
+            config: raw.config.ok_or_else(missing)?,
+            layers: raw.layers.unwrap_or_default(),
+            subject,
         };
         Ok((media_type, image))
+    }
+
+    /// The type that a manifest's bytes show, as [`Manifest::parse`] finds it when nothing is
+    /// declared. Takes no memory for the descriptors, and does not look at them.
+    ///
+    /// # Errors
+    /// As [`Manifest::parse`], as far as they do not lie in the descriptors.
+    pub fn media_type(bytes: &[u8]) -> Result<String, Invalid> {
+        read::<Outline>(bytes)?.media_type(None)
     }
 
     /// What the manifest speaks about, if anything.
@@ -224,6 +358,67 @@ mod tests {
     }
 
     #[test]
+    fn what_programs_in_go_leave_empty_counts_as_empty() {
+        let mut image = image();
+        image["annotations"] = serde_json::Value::Null;
+        image["manifests"] = serde_json::Value::Null;
+        image["layers"][0]["urls"] = serde_json::Value::Null;
+        image["layers"][0]["annotations"] = serde_json::Value::Null;
+        image["layers"][0]
+            .as_object_mut()
+            .unwrap()
+            .remove("mediaType");
+        image["layers"][1]["urls"] = serde_json::json!(["https://far.example/away"]);
+        let (_, manifest) = Manifest::parse(image.to_string().as_bytes(), None).unwrap();
+        let Manifest::Image { layers, .. } = manifest else {
+            panic!("{manifest:?}");
+        };
+        assert_eq!(layers[0].media_type, "");
+        assert!(layers[0].urls.is_empty());
+        assert_eq!(layers[1].urls, ["https://far.example/away"]);
+        image["layers"] = serde_json::Value::Null;
+        let (_, manifest) = Manifest::parse(image.to_string().as_bytes(), None).unwrap();
+        assert_eq!(manifest.children().blobs.len(), 1);
+
+        let mut index = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media::OCI_INDEX,
+            "config": null,
+            "layers": null,
+            "manifests": [descriptor(media::OCI_MANIFEST, "a"), descriptor(media::OCI_MANIFEST, "b")],
+        });
+        index["manifests"][0]["platform"] = serde_json::json!({ "architecture": "amd64" });
+        index["manifests"][1]["platform"] = serde_json::json!({});
+        let (_, manifest) = Manifest::parse(index.to_string().as_bytes(), None).unwrap();
+        let children = manifest.children().manifests;
+        let platforms = children.iter().map(|child| child.platform.clone().unwrap());
+        let platforms: Vec<_> = platforms.map(|it| (it.os, it.architecture)).collect();
+        let expected = [("", "amd64"), ("", "")].map(|(os, arch)| (os.into(), arch.into()));
+        assert_eq!(platforms, expected);
+        index["manifests"] = serde_json::Value::Null;
+        let (_, manifest) = Manifest::parse(index.to_string().as_bytes(), None).unwrap();
+        assert!(manifest.children().manifests.is_empty());
+    }
+
+    #[test]
+    fn more_than_anyone_needs_is_refused_but_its_type_can_be_told() {
+        let mut layers = image();
+        layers["layers"] = vec![descriptor("a/b", "layer"); MOST_DESCRIPTORS].into();
+        let mut urls = image();
+        urls["layers"][0]["urls"] = vec!["x"; MOST_URLS].into();
+        for (path, mut just) in [("/layers", layers), ("/layers/0/urls", urls)] {
+            assert!(Manifest::parse(just.to_string().as_bytes(), None).is_ok());
+            let list = just.pointer_mut(path).unwrap().as_array_mut().unwrap();
+            list.push(list[0].clone());
+            let bytes = just.to_string();
+            let error = Manifest::parse(bytes.as_bytes(), None).unwrap_err();
+            assert!(error.to_string().contains("more than"), "{error}");
+            let media_type = Manifest::media_type(bytes.as_bytes()).unwrap();
+            assert_eq!(media_type, media::OCI_MANIFEST);
+        }
+    }
+
+    #[test]
     fn what_could_be_read_two_ways_is_refused() {
         let mut both = image();
         both["manifests"] = serde_json::json!([]);
@@ -241,6 +436,9 @@ mod tests {
                 Manifest::parse(bytes.as_bytes(), declared).is_err(),
                 "{bytes}"
             );
+            if declared.is_none() {
+                assert!(Manifest::media_type(bytes.as_bytes()).is_err(), "{bytes}");
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ pub fn read(bytes: &[u8], digest: &Digest) -> Result<Option<(Digest, Referrer)>,
     let (subject, config) = match manifest {
         Manifest::Image {
             config, subject, ..
-        } => (subject, Some(config.media_type)),
+        } => (subject, Some(config.media_type).filter(|it| !it.is_empty())),
         Manifest::Index { subject, .. } => (subject, None),
     };
     let Some(subject) = subject else {

@@ -177,6 +177,61 @@ async fn what_it_names_must_be_there() {
 }
 
 #[tokio::test]
+async fn what_the_stock_registry_takes_and_serves() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let child = server.push_image("a", "child", "word").await;
+    server.push_blob("a", b"config").await;
+    server.push_blob("a", b"layer").await;
+    let null = serde_json::Value::Null;
+    let image: serde_json::Value =
+        serde_json::from_slice(&manifest(b"config", &[b"layer"])).unwrap();
+    let mut cases = Vec::new();
+    for (path, key) in [("", "layers"), ("", "annotations"), ("/layers/0", "urls")] {
+        let mut image = image.clone();
+        image.pointer_mut(path).unwrap()[key] = null.clone();
+        cases.push((media::OCI_MANIFEST, image));
+    }
+    let mut bare = image;
+    bare["layers"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("mediaType");
+    cases.push((media::OCI_MANIFEST, bare));
+    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX });
+    for platform in [
+        serde_json::json!({}),
+        serde_json::json!({ "architecture": "amd64" }),
+    ] {
+        let mut index = index.clone();
+        index["manifests"] = serde_json::json!([descriptor(media::OCI_MANIFEST, &child)]);
+        index["manifests"][0]["platform"] = platform;
+        cases.push((media::OCI_INDEX, index));
+    }
+    let mut empty = index;
+    empty["manifests"] = null;
+    cases.push((media::OCI_INDEX, empty));
+    for (media_type, manifest) in cases {
+        let manifest = manifest.to_string();
+        let put = server
+            .put_manifest("a", "v1", media_type, manifest.as_bytes())
+            .await;
+        assert_eq!(put.status(), 201, "{manifest}");
+        let response = server.get("/v2/a/manifests/v1").await;
+        assert_eq!(response.status(), 200, "{manifest}");
+        assert_eq!(header(&response, "content-type"), media_type);
+        assert_eq!(response.bytes().await.unwrap(), manifest);
+    }
+    let urls = serde_json::json!(vec![""; 101]);
+    let mut many: serde_json::Value =
+        serde_json::from_slice(&manifest(b"config", &[b"layer"])).unwrap();
+    many["layers"][0]["urls"] = urls;
+    let many = many.to_string();
+    let put = server.put_manifest("a", "many", media::OCI_MANIFEST, many.as_bytes());
+    faults(put.await, StatusCode::BAD_REQUEST, "MANIFEST_INVALID").await;
+}
+
+#[tokio::test]
 async fn what_is_no_manifest() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());

@@ -70,8 +70,8 @@ impl Registry {
             tracing::warn!(%repository, %target, "a damaged manifest counts as absent");
             return Err(unknown());
         }
-        match Manifest::parse(&bytes, None) {
-            Ok((media_type, _)) => Ok(StoredManifest {
+        match Manifest::media_type(&bytes) {
+            Ok(media_type) => Ok(StoredManifest {
                 digest,
                 media_type,
                 bytes,
@@ -188,12 +188,17 @@ impl Registry {
             missing.push(blob.digest.clone());
         }
         for child in &children.manifests {
-            let is_there = match media::MANIFESTS.contains(&child.media_type.as_str()) {
-                true => self.has_manifest(repository, child)?,
+            let has_blob = || -> Result<bool> {
+                let held = self.held(repository, &child.digest)?;
+                Ok(held.is_some_and(|held| held.size == child.size))
+            };
+            let is_there = match child.media_type.as_str() {
+                known if media::MANIFESTS.contains(&known) => {
+                    self.has_manifest(repository, child)?
+                }
+                "" => self.has_manifest(repository, child)? || has_blob()?,
                 // BuildKit keeps its cache as an index over layers.
-                false => self
-                    .held(repository, &child.digest)?
-                    .is_some_and(|held| held.size == child.size),
+                _ => has_blob()?,
             };
             if !is_there {
                 missing.push(child.digest.clone());
@@ -215,7 +220,7 @@ impl Registry {
 /// show, so the two must be the same.
 fn parse(declared: Option<&str>, bytes: &[u8]) -> std::result::Result<Manifest, Invalid> {
     let (media_type, manifest) = Manifest::parse(bytes, declared)?;
-    let (own, _) = Manifest::parse(bytes, None)?;
+    let own = Manifest::media_type(bytes)?;
     if own != media_type {
         let text = format!("sent as {media_type}, but without saying so in a mediaType field");
         return Err(Invalid::new("manifest", &text));
