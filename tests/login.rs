@@ -654,6 +654,44 @@ fn nobody_listening_is_the_network() {
 }
 
 #[test]
+fn who_looks_after_programs_can_end_this_one() {
+    let laptop = Laptop::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let mut command = laptop.imgsync.command();
+    let command = command.args(["ls", &address]).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let _connection = silent.accept().unwrap();
+    must(Command::new("kill").args(["-TERM", &child.id().to_string()]));
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(143), "{said}");
+    assert!(said.contains("error: interrupted"), "{said}");
+}
+
+#[test]
+fn data_that_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
+    let laptop = Laptop::new();
+    let server = Server::start(&laptop.scratch.folder("root"));
+    let host = server.address().to_string();
+    let name = format!("{host}/app:v1");
+    laptop.push(&[], &name).succeeded();
+    for words in [vec!["ls", &host], vec!["inspect", &name]] {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        for (out, code) in [(Stdio::from(full), 3), (Stdio::from(writer), 0)] {
+            let mut command = laptop.imgsync.command();
+            let output = command.args(&words).stdout(out).stderr(Stdio::piped());
+            let output = output.spawn().unwrap().wait_with_output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+            assert_eq!(said.contains("standard output"), code == 3, "{said}");
+        }
+    }
+}
+
+#[test]
 fn several_tags_cost_one_upload() {
     let laptop = Laptop::new();
     let server = Server::start(&laptop.scratch.folder("root"));

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use http::StatusCode;
 use imgsync_oci::client;
 
+use crate::report::shown;
 use crate::source;
 
 /// The kinds of failure, one exit code each. The README lists them.
@@ -24,6 +25,8 @@ pub enum Kind {
     Network,
     /// The user stopped it.
     Interrupted,
+    /// The system, or whoever looks after programs here, stopped it (SIGTERM).
+    Terminated,
 }
 
 impl Kind {
@@ -36,6 +39,7 @@ impl Kind {
             Self::Authentication => 5,
             Self::Network => 6,
             Self::Interrupted => 130,
+            Self::Terminated => 143,
         }
     }
 }
@@ -70,10 +74,9 @@ impl Failure {
     /// The text for people: `error:` and, where there is one, `hint:`. What happened may be told in
     /// the words of a registry or an archive, so whatever would steer a terminal is left out.
     pub fn text(&self) -> String {
-        let safe = |c: char| if c.is_control() { ' ' } else { c };
-        let what: String = self.what.chars().map(safe).collect();
+        let what = shown(&self.what);
         match &self.hint {
-            Some(hint) => format!("error: {what}\n hint: {hint}"),
+            Some(hint) => format!("error: {what}\n hint: {}", shown(hint)),
             None => format!("error: {what}"),
         }
     }

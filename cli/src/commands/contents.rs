@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::remote;
 use crate::exit::{Failure, Kind};
+use crate::report::shown;
 
 /// No config is larger, in bytes.
 const LARGEST_CONFIG: usize = 4 * 1024 * 1024;
@@ -180,10 +181,4 @@ fn text(platform: &Platform) -> Option<String> {
         .as_ref()
         .map_or(String::new(), |variant| format!("/{variant}"));
     Some(shown(&format!("{os}/{architecture}{variant}")))
-}
-
-/// Text of others without what would steer a terminal.
-pub(super) fn shown(text: &str) -> String {
-    let safe = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().map(safe).collect()
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use imgsync_oci::Descriptor;
 use serde_json::{Value, json};
 
-use super::contents::{self, Contents, Image, shown};
+use super::contents::{self, Contents, Image};
 use super::remote::Manifest;
 use crate::access::Access;
 use crate::args;
 use crate::exit::Failure;
-use crate::report::{Report, bytes};
+use crate::report::{Report, bytes, shown};
 
 /// What of a config people ask for, by its name there and here.
 const SETTINGS: [(&str, &str); 7] = [

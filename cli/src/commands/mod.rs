@@ -8,7 +8,6 @@ mod push;
 mod remote;
 mod rm;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -20,7 +19,8 @@ use crate::settings;
 /// Runs the command that was typed, to its exit code.
 pub fn run(arguments: Arguments) -> ExitCode {
     let report = report::new(arguments.voice(), arguments.json());
-    match perform(arguments.command, &report) {
+    let done = perform(arguments.command, &report);
+    match done.and_then(|()| report.data().end()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             report.failure(&failure);
@@ -30,6 +30,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 fn perform(command: Command, report: &Arc<dyn Report>) -> Result<(), Failure> {
+    let mut print = |line: String| report.data().print(&line);
     match command {
         Command::Push(args) => {
             let settings = settings::Push::parse(&args)?;
@@ -48,19 +49,13 @@ fn perform(command: Command, report: &Arc<dyn Report>) -> Result<(), Failure> {
         Command::Ls(args) => in_runtime(ls::ls(&args, report, &mut print))?,
         Command::Inspect(args) => {
             let bytes = in_runtime(inspect::inspect(&args, report))?;
-            // A reader that went away has seen enough.
-            let _ = std::io::stdout().write_all(&bytes);
+            report.data().write(&bytes);
         }
         Command::Rm(args) => in_runtime(rm::rm(&args, report, &mut print))?,
         Command::Login(args) => in_runtime(login::login(args, report, &mut print))?,
         Command::Logout(args) => in_runtime(login::logout(&args, &mut print))?,
     }
     Ok(())
-}
-
-/// A line of data. A reader that went away does not undo what was done.
-fn print(line: String) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Runs a command until it ends or is interrupted.
@@ -72,8 +67,10 @@ fn in_runtime<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T,
         .map_err(|error| Failure::new(Kind::Source, format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(async {
         tokio::select! {
+            // First, so that it listens before the command has begun.
+            biased;
+            kind = stopped() => Err(interrupted(kind)),
             outcome = command => outcome,
-            _ = tokio::signal::ctrl_c() => Err(interrupted()),
         }
     });
     // A thread that is still compressing has nothing left to do.
@@ -81,7 +78,28 @@ fn in_runtime<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T,
     outcome
 }
 
-fn interrupted() -> Failure {
-    Failure::new(Kind::Interrupted, "interrupted")
-        .hint("push again: blobs that arrived are not sent twice")
+/// Ends when somebody wants the command to stop: Ctrl-C, or SIGTERM.
+async fn stopped() -> Kind {
+    let interrupted = async {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Kind::Interrupted,
+            // Nobody can tell: the signal's own way stays.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            return tokio::select! {
+                kind = interrupted => kind,
+                _ = terminate.recv() => Kind::Terminated,
+            };
+        }
+    }
+    interrupted.await
+}
+
+fn interrupted(kind: Kind) -> Failure {
+    Failure::new(kind, "interrupted").hint("push again: blobs that arrived are not sent twice")
 }

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use imgsync_oci::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::lines::{print, say};
-use super::{Outcome, Report, Voice, outcome};
+use super::lines::write;
+use super::{Data, Outcome, Report, Voice, outcome, shown};
 use crate::exit::Failure;
 use crate::plan::Plan;
 
@@ -19,6 +19,7 @@ const TOTAL: &str = "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_by
 #[derive(Debug)]
 pub(super) struct Bars {
     voice: Voice,
+    data: Data,
     all: MultiProgress,
     shown: Mutex<Shown>,
 }
@@ -35,6 +36,7 @@ impl Bars {
     pub(super) fn new(voice: Voice) -> Self {
         Self {
             voice,
+            data: Data::default(),
             all: MultiProgress::new(),
             shown: Mutex::default(),
         }
@@ -60,7 +62,7 @@ fn bar(template: &str, size: u64) -> ProgressBar {
 impl Report for Bars {
     fn note(&self, text: &str) {
         // A terminal that is gone is no reason to stop a push.
-        let _ = self.all.println(text);
+        let _ = self.all.println(shown(text));
     }
 
     fn detail(&self, text: &str) {
@@ -85,7 +87,7 @@ impl Report for Bars {
         };
         total.inc_length(size);
         let bar = self.all.insert_before(&total, bar(BLOB, size));
-        bar.set_prefix(label.to_owned());
+        bar.set_prefix(super::shown(label));
         shown.blobs.insert(digest.clone(), bar);
     }
 
@@ -107,11 +109,15 @@ impl Report for Bars {
 
     fn outcome(&self, result: &Outcome) {
         self.clear();
-        print(&outcome(result));
+        self.data.print(&outcome(result));
     }
 
     fn failure(&self, failure: &Failure) {
         self.clear();
-        say(&failure.text());
+        write(&failure.text());
+    }
+
+    fn data(&self) -> &Data {
+        &self.data
     }
 }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use imgsync_oci::Digest;
 use serde_json::{Value, json};
 
-use super::lines::print;
-use super::{Outcome, Report, Voice};
+use super::{Data, Outcome, Report, Voice, shown};
 use crate::exit::Failure;
 use crate::plan::{Plan, Step};
 
@@ -19,6 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Json {
     voice: Voice,
+    data: Data,
     told: Mutex<HashMap<Digest, Instant>>,
 }
 
@@ -27,8 +27,17 @@ impl Json {
     pub(super) fn new(voice: Voice) -> Self {
         Self {
             voice,
+            data: Data::default(),
             told: Mutex::default(),
         }
+    }
+
+    fn event(&self, name: &str, mut fields: Value) {
+        let mut line = json!({ "event": name });
+        if let (Some(line), Some(fields)) = (line.as_object_mut(), fields.as_object_mut()) {
+            line.append(fields);
+        }
+        self.data.print(&line.to_string());
     }
 }
 
@@ -36,24 +45,24 @@ impl Report for Json {
     fn note(&self, text: &str) {
         match self.voice {
             Voice::Quiet => {}
-            Voice::Normal | Voice::Verbose => event("note", json!({ "text": text })),
+            Voice::Normal | Voice::Verbose => self.event("note", json!({ "text": shown(text) })),
         }
     }
 
     fn detail(&self, text: &str) {
         match self.voice {
             Voice::Quiet | Voice::Normal => {}
-            Voice::Verbose => event("detail", json!({ "text": text })),
+            Voice::Verbose => self.event("detail", json!({ "text": shown(text) })),
         }
     }
 
     fn plan(&self, plan: &Plan) {
-        event("plan", described(plan));
+        self.event("plan", described(plan));
     }
 
     fn begin(&self, digest: &Digest, label: &str, size: u64) {
-        let blob = json!({ "blob": digest, "label": label, "size": size });
-        event("begin", blob);
+        let blob = json!({ "blob": digest, "label": shown(label), "size": size });
+        self.event("begin", blob);
     }
 
     fn position(&self, digest: &Digest, offset: u64) {
@@ -65,12 +74,12 @@ impl Report for Json {
         };
         if due {
             told.insert(digest.clone(), now);
-            event("progress", json!({ "blob": digest, "offset": offset }));
+            self.event("progress", json!({ "blob": digest, "offset": offset }));
         }
     }
 
     fn done(&self, digest: &Digest) {
-        event("done", json!({ "blob": digest }));
+        self.event("done", json!({ "blob": digest }));
     }
 
     fn outcome(&self, outcome: &Outcome) {
@@ -81,16 +90,20 @@ impl Report for Json {
             "saved": outcome.saved,
             "seconds": outcome.took.as_secs_f64(),
         });
-        event("outcome", fields);
+        self.event("outcome", fields);
     }
 
     fn failure(&self, failure: &Failure) {
         let fields = json!({
             "code": failure.kind.code(),
-            "what": failure.what,
-            "hint": failure.hint,
+            "what": shown(&failure.what),
+            "hint": failure.hint.as_deref().map(shown),
         });
-        event("failure", fields);
+        self.event("failure", fields);
+    }
+
+    fn data(&self) -> &Data {
+        &self.data
     }
 }
 
@@ -119,12 +132,4 @@ fn described(plan: &Plan) -> Value {
         "send": sums.send,
         "saved": sums.saved,
     })
-}
-
-fn event(name: &str, mut fields: Value) {
-    let mut line = json!({ "event": name });
-    if let (Some(line), Some(fields)) = (line.as_object_mut(), fields.as_object_mut()) {
-        line.append(fields);
-    }
-    print(&line.to_string());
 }

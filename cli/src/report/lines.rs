@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use imgsync_oci::Digest;
 
-use super::{Outcome, Report, Voice, bytes, outcome};
+use super::{Data, Outcome, Report, Voice, bytes, outcome, shown};
 use crate::exit::Failure;
 use crate::plan::Plan;
 
@@ -14,6 +14,7 @@ use crate::plan::Plan;
 #[derive(Debug)]
 pub(super) struct Lines {
     voice: Voice,
+    data: Data,
     labels: Mutex<HashMap<Digest, (String, u64)>>,
 }
 
@@ -22,6 +23,7 @@ impl Lines {
     pub(super) fn new(voice: Voice) -> Self {
         Self {
             voice,
+            data: Data::default(),
             labels: Mutex::default(),
         }
     }
@@ -63,20 +65,24 @@ impl Report for Lines {
     }
 
     fn outcome(&self, result: &Outcome) {
-        print(&outcome(result));
+        self.data.print(&outcome(result));
     }
 
     fn failure(&self, failure: &Failure) {
-        say(&failure.text());
+        write(&failure.text());
+    }
+
+    fn data(&self) -> &Data {
+        &self.data
     }
 }
 
-/// A line for people. A log that nobody can write to is no reason to stop.
-pub(super) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+/// A line for people.
+fn say(text: &str) {
+    write(&shown(text));
 }
 
-/// A line of data. A reader that went away does not undo what was done.
-pub(super) fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Text for people that is safe already. A log that nobody can write to is no reason to stop.
+pub(super) fn write(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

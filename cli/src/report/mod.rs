@@ -3,8 +3,10 @@
 //! to stdout.
 
 mod bars;
+mod data;
 mod json;
 mod lines;
+mod text;
 mod words;
 
 use std::io::IsTerminal;
@@ -15,6 +17,8 @@ use imgsync_oci::Digest;
 use crate::exit::Failure;
 use crate::plan::Plan;
 
+pub use data::Data;
+pub use text::shown;
 pub use words::{bytes, outcome, plan};
 
 /// Takes what happens, as it happens.
@@ -35,6 +39,8 @@ pub trait Report: Send + Sync {
     fn outcome(&self, outcome: &Outcome);
     /// The command has failed.
     fn failure(&self, failure: &Failure);
+    /// The way to stdout.
+    fn data(&self) -> &Data;
 }
 
 /// How much is told.
