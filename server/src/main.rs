@@ -13,10 +13,11 @@ use clap::Parser as _;
 use imgsync_server::auth::{Change, ask_password, edit};
 use imgsync_server::config::Understood;
 use imgsync_server::{Error, log};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
 
 use self::args::{Arguments, Command, GarbageCollect, Htpasswd, Serve};
+use self::reload::Stamps;
 use self::setup::Setup;
 
 /// Threads that wait for the disk. Few are enough: no request occupies one while its client is
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
 
 fn serve(words: Serve) -> ExitCode {
     let setup = Setup::new(words);
+    // Looked at before it is read, so that no change is missed.
+    let seen = Stamps::of(&setup.source);
     let understood = match setup.load() {
         Ok(understood) => understood,
         Err(error) => return fail(&error.to_string(), Some(error.hint()), USAGE),
@@ -52,13 +55,14 @@ fn serve(words: Serve) -> ExitCode {
     };
     tracing::info!("configuration: {}", setup.source);
     reload::tell(&understood.remarks);
-    match start(setup, understood, log) {
+    let seen = seen.with(&understood.config);
+    match start(setup, seen, understood, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), error.hint(), FAILED),
     }
 }
 
-fn start(setup: Setup, first: Understood, log: log::Handle) -> Result<(), Error> {
+fn start(setup: Setup, seen: Stamps, first: Understood, log: log::Handle) -> Result<(), Error> {
     let workers = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(MAX_WORKERS);
@@ -70,26 +74,39 @@ fn start(setup: Setup, first: Understood, log: log::Handle) -> Result<(), Error>
         .map_err(|error| Error::Start(error.to_string()))?;
     let result = runtime.block_on(async {
         let failed = |error: io::Error| Error::Start(error.to_string());
-        let stop = stop().map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let (told, stop) = oneshot::channel();
+        let stop = async {
+            // Fails only when it does not matter any more.
+            let _ = stop.await;
+        };
+        let twice = async {
+            either(&mut terminate, &mut interrupt).await;
+            let _ = told.send(());
+            either(&mut terminate, &mut interrupt).await;
+        };
         let hangup = signal(SignalKind::hangup()).map_err(failed)?;
         let (sender, configs) = watch::channel(Arc::new(first.config));
-        tokio::spawn(reload::follow(setup, sender, hangup, log));
-        imgsync_server::run(configs, announce, stop).await
+        tokio::spawn(reload::follow(setup, sender, seen, hangup, log));
+        tokio::select! {
+            result = imgsync_server::run(configs, announce, stop) => result.map(|()| LAST_WORK_TIME),
+            () = twice => {
+                tracing::warn!("told to stop once more: running requests are broken off");
+                Ok(Duration::ZERO)
+            }
+        }
     });
-    runtime.shutdown_timeout(LAST_WORK_TIME);
-    result
+    runtime.shutdown_timeout(result.as_ref().copied().unwrap_or(LAST_WORK_TIME));
+    result.map(drop)
 }
 
-/// Becomes ready at the first SIGTERM or SIGINT.
-fn stop() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+/// Becomes ready at the next of two signals.
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
 }
 
 /// The one line on standard output: scripts read the port from it.

@@ -1,11 +1,10 @@
 //! A configuration that changes while the server runs: at SIGHUP, and when its file, or one that it
 //! names, has changed.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgsync_server::config::{Config, Remark, Source, Stamp, needs_restart};
+use imgsync_server::config::{Config, Remark, Source, Stamp, keep_auth, needs_restart};
 use imgsync_server::log;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -31,9 +30,11 @@ pub(crate) fn tell(remarks: &[Remark]) {
 
 /// Sends a configuration whenever there is a new one, or a file that it names has changed, for as
 /// long as there is a server. One that cannot be used is told and leaves the old one in force.
+/// `known` is what the files looked like before they were read for the first time.
 pub(crate) async fn follow(
     setup: Setup,
     sender: watch::Sender<Arc<Config>>,
+    known: Stamps,
     mut hangup: Signal,
     log: log::Handle,
 ) {
@@ -41,7 +42,7 @@ pub(crate) async fn follow(
     let first = Arc::clone(&sender.borrow());
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = look(&setup, &first).await;
+    let mut known = known;
     let mut last = known.clone();
     loop {
         let is_told = tokio::select! {
@@ -55,19 +56,27 @@ pub(crate) async fn follow(
         if !is_told && (now == known || !is_settled) {
             continue;
         }
+        // Seen before it is read: what changes meanwhile is read once more.
         known = now;
         let again = Arc::clone(&setup);
         match spawn_blocking(move || again.load()).await {
-            Ok(Ok(understood)) => {
+            Ok(Ok(mut understood)) => {
                 tracing::info!("the configuration was read again: {}", setup.source);
                 tell(&understood.remarks);
+                if keep_auth(&current, &mut understood.config) {
+                    tracing::error!(
+                        "configuration: auth is gone from {}; logins are still asked for, and end \
+                         only when the server is started again",
+                        setup.source
+                    );
+                }
                 for key in needs_restart(&first, &understood.config) {
                     tracing::warn!("configuration: {key} changes when the server is started again");
                 }
                 log.set(&understood.config.log);
                 let config = Arc::new(understood.config);
-                // It may name other files.
-                known = look(&setup, &config).await;
+                // It may name other files, which are read from now on.
+                known.named = look(&setup, &config).await.named;
                 last = known.clone();
                 sender.send_replace(config);
             }
@@ -80,15 +89,68 @@ pub(crate) async fn follow(
 }
 
 /// What the files look like from outside that a configuration was read from and that it names.
-async fn look(setup: &Setup, config: &Config) -> Vec<Option<Stamp>> {
-    let mut files: Vec<PathBuf> = Vec::new();
-    if let Source::File(path) = &setup.source {
-        files.push(path.clone());
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Stamps {
+    own: Option<Stamp>,
+    named: Vec<Option<Stamp>>,
+}
+
+impl Stamps {
+    /// Looks at the configuration's own file, which is to be read after this.
+    pub(crate) fn of(source: &Source) -> Self {
+        let own = match source {
+            Source::File(path) => Stamp::of(path),
+            Source::Nothing => None,
+        };
+        let named = Vec::new();
+        Self { own, named }
     }
-    files.extend(config.auth.iter().map(|auth| auth.path.clone()));
-    if let Some(tls) = &config.http.tls {
-        files.extend([tls.certificate.clone(), tls.key.clone()]);
+
+    /// Looks at the files that it names as well, which are to be read after this.
+    pub(crate) fn with(self, config: &Config) -> Self {
+        let auth = config.auth.iter().map(|auth| &auth.path);
+        let tls = config.http.tls.iter();
+        let files = auth.chain(tls.flat_map(|tls| [&tls.certificate, &tls.key]));
+        let named = files.map(|file| Stamp::of(file)).collect();
+        Self { named, ..self }
     }
-    let stamps = spawn_blocking(move || files.iter().map(|file| Stamp::of(file)).collect());
+}
+
+async fn look(setup: &Arc<Setup>, config: &Arc<Config>) -> Stamps {
+    let (setup, config) = (Arc::clone(setup), Arc::clone(config));
+    let stamps = spawn_blocking(move || Stamps::of(&setup.source).with(&config));
     stamps.await.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imgsync_server::config::{Input, understand};
+
+    #[test]
+    fn what_changes_after_it_was_looked_at_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["config.yml", "users", "certificate", "key"] {
+            std::fs::write(path(name), "1").unwrap();
+        }
+        let text = format!(
+            "version: 0.1\nstorage: filesystem\nauth: {{htpasswd: {{path: {0}/users}}}}\n\
+             http: {{tls: {{certificate: {0}/certificate, key: {0}/key}}}}\n",
+            folder.path().display()
+        );
+        let input = Input {
+            file: Some(("config.yml", text.as_str())),
+            ..Input::default()
+        };
+        let config = understand(input).unwrap().config;
+        let source = Source::File(path("config.yml"));
+        let look = || Stamps::of(&source).with(&config);
+        for name in ["config.yml", "users", "certificate", "key"] {
+            let before = look();
+            assert_eq!(before, look(), "{name}");
+            std::fs::write(path(name), "longer").unwrap();
+            assert_ne!(before, look(), "{name}");
+        }
+    }
 }

@@ -101,6 +101,46 @@ async fn when_the_file_changes_and_only_if_it_can_be_used() {
 }
 
 #[tokio::test]
+async fn logins_do_not_end_while_it_runs() {
+    let base = config("first", "").replace("127.0.0.1:0", "0.0.0.0:0");
+    let auth = "auth: {htpasswd: {realm: r, path: '{folder}/users'}}\n\
+                imgsync: {anonymous: {pull: [public]}}\n";
+    let setup = Setup::new(&format!("{base}{auth}"));
+    std::fs::write(setup.path("users"), "").unwrap();
+    let server = setup.serve();
+    let url = server.url.replace("0.0.0.0", "127.0.0.1");
+    let ask = async || client().get(format!("{url}/v2/")).send().await.unwrap();
+    assert_eq!(ask().await.status(), 401);
+    let exposed = "passwords come to";
+    let misled = "clients of http://0.0.0.0:";
+    let log = server.log();
+    assert_eq!(
+        (log.matches(exposed).count(), log.matches(misled).count()),
+        (1, 1),
+        "{log}"
+    );
+
+    server.setup().write(&base.replace("first", "second"));
+    server.signal("HUP");
+    while header(&ask().await, "x-which") != "second" {}
+    assert_eq!(ask().await.status(), 401);
+    let log = server.log();
+    assert!(
+        log.contains("ERROR") && log.contains("auth is gone from"),
+        "{log}"
+    );
+    while server.log().matches(exposed).count() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // A restart is what ends them.
+    let server = Setup::new(&base).serve();
+    let url = server.url.replace("0.0.0.0", "127.0.0.1");
+    let answer = client().get(format!("{url}/v2/")).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(server.log().contains("may pull and push"));
+}
+
+#[tokio::test]
 async fn variables_count_more_also_when_it_is_read_again() {
     let server = Setup::new(&config("first", ""))
         .with("REGISTRY_HTTP_HEADERS_X-Other", "[kept]")

@@ -162,6 +162,34 @@ async fn it_warns_where_anyone_may_reach_it_and_logs_a_line_per_request() {
 }
 
 #[tokio::test]
+async fn told_twice_it_does_not_wait() {
+    let root = tempfile::tempdir().unwrap();
+    // Far longer than a test may take.
+    let long = [("REGISTRY_HTTP_DRAINTIMEOUT", "24h")];
+    let mut server = Server::start_with(root.path(), &long);
+    let location = server.start_upload("a").await;
+    let mut stream = tokio::net::TcpStream::connect(&server.address)
+        .await
+        .unwrap();
+    let head = format!("PATCH {location} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n01234");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    server.wait_until_busy(&location).await;
+    server.signal("TERM");
+    server.wait_for_log("running requests may finish");
+    server.signal("INT");
+    server.wait();
+    let log = server.log();
+    assert!(log.contains("told to stop once more"), "{log}");
+    // What was acknowledged is there, and the session goes on.
+    let server = Server::start(root.path());
+    let offset = server.offset(&location).await;
+    assert!(offset <= 5, "{offset}");
+    server
+        .patch(&location, offset, &b"0123456789"[offset as usize..])
+        .await;
+}
+
+#[tokio::test]
 async fn it_drains_before_it_ends() {
     let root = tempfile::tempdir().unwrap();
     let mut server = Server::start(root.path());

@@ -153,6 +153,16 @@ fn read_file(file: Option<(&str, &str)>, findings: &mut Findings) -> Option<Node
     None
 }
 
+/// Keeps the logins of a running server where its new configuration has none any more: they end only
+/// with a restart, so that a file that was cut short lets nobody in. Yields whether it had to.
+pub fn keep_auth(old: &Config, new: &mut Config) -> bool {
+    let is_lost = old.auth.is_some() && new.auth.is_none();
+    if is_lost {
+        new.auth.clone_from(&old.auth);
+    }
+    is_lost
+}
+
 /// The keys that differ between two configurations and count only when the server is started again.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (was, is) = (&old.http, &new.http);

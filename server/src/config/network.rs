@@ -32,6 +32,11 @@ impl Network {
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         }
     }
+
+    /// Whether all of it is this machine itself.
+    pub fn is_loopback(&self) -> bool {
+        self.address.is_loopback() && self.bits >= 8
+    }
 }
 
 impl FromStr for Network {

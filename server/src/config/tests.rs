@@ -266,6 +266,7 @@ imgsync:
     connections: 512  # default
     openuploads: 1000  # default
   stall: 60s  # default
+  writestall: 1h  # default
 "#
     );
 }
@@ -1025,6 +1026,25 @@ fn arguments_count_most() {
         (config.http.bind, config.storage.root.to_str()),
         (Bind::Tcp(":2".parse().unwrap()), Some("/r: #"))
     );
+}
+
+#[test]
+fn logins_end_only_with_a_restart() {
+    let open = file("").config;
+    let locked = |path: &str| file(&format!("auth: {{htpasswd: {{path: {path}}}}}\n")).config;
+    for (old, new, kept) in [
+        (&locked("/p"), &open, Some("/p")),
+        (&locked("/p"), &locked("/q"), None),
+        (&open, &locked("/q"), None),
+        (&open, &open, None),
+    ] {
+        let mut now = new.clone();
+        assert_eq!(keep_auth(old, &mut now), kept.is_some());
+        assert_eq!(
+            now.auth,
+            if kept.is_some() { &old.auth } else { &new.auth }.clone()
+        );
+    }
 }
 
 #[test]

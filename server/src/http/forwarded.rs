@@ -153,7 +153,8 @@ fn outermost(
     is_trusted: impl Fn(IpAddr) -> bool,
 ) -> (Option<IpAddr>, Said<'_>) {
     let elements: Vec<Said<'_>> = values(headers, FORWARDED).map(element).collect();
-    if !elements.is_empty() {
+    // Most proxies set X-Forwarded-For only, and pass on whatever their client says in the other.
+    if !elements.is_empty() && values(headers, FORWARDED_FOR).next().is_none() {
         let mut found = (peer, Said::default());
         for said in elements.into_iter().rev() {
             let client = said.client.and_then(address);
@@ -314,11 +315,18 @@ mod tests {
             ),
             (
                 "127.0.0.1",
-                &[
-                    ("forwarded", "for=unknown;proto=https"),
-                    ("x-forwarded-for", "6.6.6.6"),
-                ][..],
+                &[("forwarded", "for=unknown;proto=https")][..],
                 "127.0.0.1",
+                "https://inner:5000",
+            ),
+            (
+                "127.0.0.1",
+                &[
+                    ("forwarded", "for=6.6.6.6;proto=http;host=evil.example.com"),
+                    ("x-forwarded-for", "7.7.7.7"),
+                    ("x-forwarded-proto", "https"),
+                ][..],
+                "7.7.7.7",
                 "https://inner:5000",
             ),
         ] {

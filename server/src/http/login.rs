@@ -34,6 +34,13 @@ pub(super) async fn admit(
 ) -> Result<Caller, Failure> {
     let auth = &app.auth;
     let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    // A token that leaked could be renewed for ever.
+    if *endpoint == Endpoint::Token
+        && authorization.is_some_and(|header| !is_basic(header))
+        && let Some(realm) = auth.realm()
+    {
+        return Err(unauthorized(&[], Some(basic(&realm))));
+    }
     let user = match auth.identify(authorization).await {
         Ok(user) => user,
         Err(Unknown::Busy) => {
@@ -103,6 +110,14 @@ fn unauthorized(all: &[Wanted], challenge: Option<String>) -> Failure {
         failure.headers.insert(WWW_AUTHENTICATE, value(challenge));
     }
     failure
+}
+
+/// Whether an `Authorization` header holds a name and a password (RFC 7617).
+fn is_basic(header: &[u8]) -> bool {
+    let header = header.trim_ascii_start();
+    header
+        .get(..6)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"basic "))
 }
 
 fn basic(realm: &str) -> String {

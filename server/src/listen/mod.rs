@@ -20,14 +20,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 
 pub use self::error::Error;
 pub use self::tls::Error as TlsError;
 
 use self::bind::{Listener, Stream};
+use self::connection::Protocol;
 use self::tls::Tls;
-use crate::auth::Auth;
-use crate::config::{Bind, Config};
+use crate::auth::{Auth, Scheme};
+use crate::config::{Bind, Config, Network};
 use crate::http::{App, Connection};
 use crate::registry::Registry;
 
@@ -83,7 +85,11 @@ pub async fn run(
         .map_err(|error| Error::Start(error.to_string()))?;
     let listener = Listener::bind(&config.http.bind).await?;
     let url = listener.url(served.tls.is_some());
-    warn(&url, &listener, &served);
+    let place = Place {
+        url,
+        is_local: listener.is_local(),
+    };
+    place.warn(&served);
     let health = match config.http.debug.clone() {
         Some(address) => {
             let listener = Listener::bind(&Bind::Tcp(address)).await?;
@@ -92,7 +98,7 @@ pub async fn run(
         }
         None => None,
     };
-    listening(&url);
+    listening(&place.url);
     let purging = purge::purge(registry.clone(), Arc::clone(&served.config));
     let purging = tokio::spawn(purging);
     let app = App::new(
@@ -100,7 +106,7 @@ pub async fn run(
         Arc::clone(&served.auth),
         Arc::clone(&served.config),
     );
-    let reloading = tokio::spawn(reload(configs, Arc::clone(&served)));
+    let reloading = tokio::spawn(reload(configs, Arc::clone(&served), place));
     accept(listener, app, served, shutdown).await;
     for task in health.iter().chain([&reloading, &purging]) {
         task.abort();
@@ -108,31 +114,59 @@ pub async fn run(
     Ok(())
 }
 
-/// Says what an operator should know about who can reach this server.
-fn warn(url: &str, listener: &Listener, served: &Served) {
-    if listener.is_local() {
-        return;
-    }
-    if served.auth.realm().is_none() {
-        tracing::warn!("anyone who reaches {url} may pull and push: there is no authentication");
-    } else if served.tls.is_none() {
+/// Where connections are taken.
+struct Place {
+    url: String,
+    /// Whether only this machine can connect.
+    is_local: bool,
+}
+
+impl Place {
+    /// Says what an operator should know about who can reach this server.
+    fn warn(&self, served: &Served) {
+        if self.is_local {
+            return;
+        }
+        let (url, config) = (&self.url, served.config.load());
+        let Some((scheme, _)) = served.auth.scheme() else {
+            tracing::warn!(
+                "anyone who reaches {url} may pull and push: there is no authentication"
+            );
+            return;
+        };
+        if served.tls.is_some() {
+            return;
+        }
         tracing::warn!(
             "passwords come to {url} without TLS: set http.tls, or listen where only a proxy with \
              TLS can connect"
         );
+        let is_default = config
+            .imgsync
+            .trusted_proxies
+            .iter()
+            .all(Network::is_loopback);
+        if scheme == Scheme::Token && config.http.host.is_none() && is_default {
+            tracing::warn!(
+                "clients of {url} are told to log in at http://…: behind a proxy with TLS, name its \
+                 address in imgsync.trustedproxies, or set http.host to the https:// address that \
+                 clients use"
+            );
+        }
     }
 }
 
 /// Takes up configurations as they come. What cannot be read leaves the old one in force.
-async fn reload(mut configs: watch::Receiver<Arc<Config>>, served: Arc<Served>) {
+async fn reload(mut configs: watch::Receiver<Arc<Config>>, served: Arc<Served>, place: Place) {
     while configs.changed().await.is_ok() {
         let config = Arc::clone(&configs.borrow_and_update());
-        let served = Arc::clone(&served);
+        let taking = Arc::clone(&served);
         // It reads files.
-        let taken = tokio::task::spawn_blocking(move || served.take(config));
+        let taken = tokio::task::spawn_blocking(move || taking.take(config));
         if let Err(error) = taken.await {
             tracing::error!(%error, "a reload failed");
         }
+        place.warn(&served);
     }
 }
 
@@ -205,25 +239,41 @@ async fn next(
 async fn serve(stream: Stream, app: Arc<App>, served: Arc<Served>, watcher: Watcher) {
     let is_tls = served.tls.is_some();
     let connection = |peer| Connection { peer, is_tls };
+    let config = served.config.load_full();
+    // As with the stock registry: without TLS only where that is asked for.
+    let plain = match config.http.is_http2_enabled && config.http.is_h2c_enabled {
+        true => Protocol::Either,
+        false => Protocol::Http1,
+    };
     match (stream, &served.tls) {
         (Stream::Tcp(mut stream, peer), Some(tls)) => {
             if speaks_tls(&mut stream).await
                 && let Some(stream) = tls.accept(stream).await
             {
-                connection::serve(stream, connection(Some(peer)), app, watcher).await;
+                let agreed = agreed(&stream);
+                connection::serve(stream, agreed, connection(Some(peer)), app, watcher).await;
             }
         }
         (Stream::Unix(stream), Some(tls)) => {
             if let Some(stream) = tls.accept(stream).await {
-                connection::serve(stream, connection(None), app, watcher).await;
+                let agreed = agreed(&stream);
+                connection::serve(stream, agreed, connection(None), app, watcher).await;
             }
         }
         (Stream::Tcp(stream, peer), None) => {
-            connection::serve(stream, connection(Some(peer)), app, watcher).await;
+            connection::serve(stream, plain, connection(Some(peer)), app, watcher).await;
         }
         (Stream::Unix(stream), None) => {
-            connection::serve(stream, connection(None), app, watcher).await;
+            connection::serve(stream, plain, connection(None), app, watcher).await;
         }
+    }
+}
+
+/// What client and server agreed to speak over TLS (RFC 9113, section 3.2).
+fn agreed<S>(stream: &TlsStream<S>) -> Protocol {
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        Some(_) | None => Protocol::Http1,
     }
 }
 
