@@ -12,7 +12,7 @@ use super::reply;
 use crate::registry::Error;
 use crate::store;
 
-/// When to come again, in seconds, where too many uploads are open.
+/// When to come again, in seconds, where too many uploads are open or blobs are checked.
 const PAUSE: HeaderValue = HeaderValue::from_static("10");
 
 /// An answer that says no.
@@ -93,7 +93,17 @@ impl From<Error> for Failure {
                 expected: _,
                 actual: _,
             } => Self::new(Code::DigestInvalid, text),
-            Error::ManifestInvalid(_) => Self::new(Code::ManifestInvalid, text),
+            Error::Busy => {
+                let mut failure = Self::new(Code::Unavailable, text);
+                failure.headers.insert(RETRY_AFTER, PAUSE);
+                failure
+            }
+            Error::ManifestInvalid(_)
+            | Error::SizeDiffers {
+                digest: _,
+                stated: _,
+                actual: _,
+            } => Self::new(Code::ManifestInvalid, text),
             Error::ChildrenUnknown(digests) => Self {
                 code: Code::ManifestBlobUnknown,
                 faults: digests

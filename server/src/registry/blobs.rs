@@ -10,8 +10,6 @@ use super::error::{Error, Result};
 use super::hold::{Hold, Thing, hold, hold_to_look};
 use crate::store::{self, Key, List};
 
-/// How much is read at a time to be hashed again.
-const READ_BYTES: usize = 256 * 1024;
 /// How many repositories are listed at a time.
 const HOLDERS: usize = 1000;
 
@@ -153,33 +151,6 @@ impl Registry {
         let size = self.store.len(Key::Blob(&target))?;
         let size = size.filter(|size| is_possible(&target, *size));
         Ok(size.map(|size| Held { target, size }))
-    }
-
-    /// Reads bytes whose size is not what a manifest says. If they are not what their own digest
-    /// says either, they are removed, so that they are asked for and sent again. The caller does
-    /// not hold the digest, since this takes long.
-    pub(super) fn doubt(&self, target: &Digest) -> Result<()> {
-        let Some((bytes, _)) = self.store.open_to_read(Key::Blob(target))? else {
-            return Ok(());
-        };
-        let mut hasher = imgsync_oci::Hasher::new(target.algorithm());
-        let mut offset = 0;
-        loop {
-            let Ok(part) = bytes.read(offset, READ_BYTES) else {
-                return Ok(());
-            };
-            if part.is_empty() {
-                break;
-            }
-            hasher.update(&part);
-            offset += part.len() as u64;
-        }
-        if hasher.finish() != *target {
-            tracing::warn!(%target, "the bytes of a blob are damaged; they are removed");
-            let _hold = self.hold([target.clone()]);
-            self.store.delete_this(Key::Blob(target), &bytes)?;
-        }
-        Ok(())
     }
 }
 

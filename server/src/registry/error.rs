@@ -31,6 +31,16 @@ pub(crate) enum Error {
     /// A manifest names content that its repository does not hold.
     #[error("the repository does not hold {0:?}")]
     ChildrenUnknown(Vec<Digest>),
+    /// A manifest names content with another size than it has; both in bytes.
+    #[error("{digest} has {actual} bytes, and the manifest says {stated}")]
+    SizeDiffers {
+        digest: Digest,
+        stated: u64,
+        actual: u64,
+    },
+    /// Nothing is wrong with the request, but too many like it are being looked at.
+    #[error("too many blobs are being checked against their digests; try again later")]
+    Busy,
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -50,6 +60,8 @@ impl Error {
             | Self::DigestMismatch { .. }
             | Self::ManifestInvalid(_)
             | Self::ChildrenUnknown(_)
+            | Self::SizeDiffers { .. }
+            | Self::Busy
             | Self::Store(_) => None,
         }
     }

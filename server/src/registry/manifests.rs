@@ -1,12 +1,16 @@
 //! Manifests and the tags that point at them.
 
+use std::collections::BTreeSet;
+
 use imgsync_oci::manifest::Children;
 use imgsync_oci::{
     Descriptor, Digest, Invalid, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag, media,
 };
 
 use super::Registry;
+use super::blobs::Held;
 use super::diffids::Job;
+use super::doubt::Verdict;
 use super::error::{Error, Result};
 use super::hold::Thing;
 use crate::store::{Derived, Key};
@@ -33,13 +37,20 @@ pub(crate) struct Taken {
 /// What a manifest names and its repository does not hold.
 struct Lack {
     missing: Vec<Digest>,
-    /// Those among them whose bytes are there, but not as many as the manifest says.
-    doubted: Vec<Digest>,
+    /// What is there, but not with as many bytes as the manifest says.
+    doubted: Vec<Doubted>,
+}
+
+/// A blob and the size in bytes that a manifest gives it.
+struct Doubted {
+    digest: Digest,
+    stated: u64,
+    held: Held,
 }
 
 impl Lack {
     fn is_nothing(&self) -> bool {
-        self.missing.is_empty()
+        self.missing.is_empty() && self.doubted.is_empty()
     }
 }
 
@@ -88,7 +99,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::ManifestInvalid`]; [`Error::DigestMismatch`] where it was sent under another
-    /// digest; [`Error::ChildrenUnknown`] where the repository lacks what it names.
+    /// digest; [`Error::ChildrenUnknown`] where the repository lacks what it names;
+    /// [`Error::SizeDiffers`] where that has another size; [`Error::Busy`].
     pub(crate) fn put_manifest(
         &self,
         repository: &Repository,
@@ -166,10 +178,26 @@ impl Registry {
         Ok(Taken { digest, subject })
     }
 
-    /// The error that tells what is lacking; what is damaged is removed first. Nothing is held now.
+    /// The error that tells what is lacking; what is damaged is removed first, and lacking then.
+    /// Nothing is held now.
     fn refuse(&self, mut lack: Lack) -> Result<Error> {
-        for target in &lack.doubted {
-            self.doubt(target)?;
+        for Doubted {
+            digest,
+            stated,
+            held,
+        } in lack.doubted
+        {
+            match self.doubt(&held.target)? {
+                Verdict::Gone => lack.missing.push(digest),
+                // No need to read any more: this manifest will never be taken.
+                Verdict::Fine => {
+                    return Ok(Error::SizeDiffers {
+                        digest,
+                        stated,
+                        actual: held.size,
+                    });
+                }
+            }
         }
         lack.missing.sort_unstable();
         lack.missing.dedup();
@@ -179,13 +207,17 @@ impl Registry {
     /// Looks which of a manifest's children a repository does not hold. The caller holds them.
     fn lack(&self, repository: &Repository, children: &Children) -> Result<Lack> {
         let (mut missing, mut doubted) = (Vec::new(), Vec::new());
-        for blob in &children.blobs {
-            match self.held(repository, &blob.digest)? {
-                Some(held) if held.size == blob.size => continue,
-                Some(held) => doubted.push(held.target),
-                None => {}
+        let blobs = children.blobs.iter().map(|blob| (&blob.digest, blob.size));
+        for (digest, stated) in blobs.collect::<BTreeSet<_>>() {
+            match self.held(repository, digest)? {
+                Some(held) if held.size == stated => {}
+                Some(held) => doubted.push(Doubted {
+                    digest: digest.clone(),
+                    stated,
+                    held,
+                }),
+                None => missing.push(digest.clone()),
             }
-            missing.push(blob.digest.clone());
         }
         for child in &children.manifests {
             let has_blob = || -> Result<bool> {

@@ -5,6 +5,7 @@
 mod blobs;
 mod deletes;
 mod diffids;
+mod doubt;
 mod error;
 mod hold;
 mod lists;
@@ -23,6 +24,7 @@ pub(crate) use self::blobs::Blob;
 pub(crate) use self::error::Error;
 pub(crate) use self::uploads::Append;
 
+use self::doubt::Doubts;
 use self::error::Result;
 use self::hold::Holds;
 use self::referrers::Reconciled;
@@ -35,6 +37,7 @@ pub(crate) struct Registry {
     store: Arc<Store>,
     holds: Arc<Holds>,
     turns: Arc<Turns>,
+    doubts: Arc<Doubts>,
     reconciled: Arc<Reconciled>,
     diff_ids: Arc<diffids::Queue>,
 }
@@ -56,6 +59,7 @@ impl Registry {
             store: Arc::new(store),
             holds: Arc::default(),
             turns: Arc::default(),
+            doubts: Arc::default(),
             reconciled: Arc::default(),
             diff_ids: Arc::default(),
         }

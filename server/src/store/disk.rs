@@ -194,6 +194,16 @@ impl Disk {
     }
 }
 
+/// What stays the same for as long as nobody writes to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileIdentity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
 /// A lock, held until it is dropped.
 pub(super) struct Lock {
     _file: fs::File,
@@ -242,6 +252,18 @@ impl File {
     /// The length in bytes.
     pub(super) fn len(&self) -> io::Result<u64> {
         self.file.metadata().map(|found| found.len())
+    }
+
+    /// What tells this file, as it is now, from others and from itself once it was written to.
+    pub(super) fn identity(&self) -> io::Result<FileIdentity> {
+        let found = self.file.metadata()?;
+        Ok(FileIdentity {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
     }
 
     /// Whether the file stands at a path, and not another one.

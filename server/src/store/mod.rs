@@ -21,6 +21,7 @@ use std::path::Path;
 
 use imgsync_oci::endpoint::UploadId;
 
+pub(crate) use self::disk::FileIdentity;
 pub use self::error::Error;
 pub(crate) use self::keys::{Derived, Key, Links};
 pub(crate) use self::lists::List;

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::File;
+use imgsync_oci::{Algorithm, Digest, Hasher};
+
+use super::disk::{File, FileIdentity};
 use super::error::{Doing, Result};
 use super::{Key, Store};
 
@@ -35,6 +37,11 @@ impl Bytes {
     /// The disk's.
     pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.0.read_into(offset, bytes)
+    }
+
+    /// What tells these bytes, as they are now, from others.
+    fn identity(&self) -> io::Result<FileIdentity> {
+        self.0.identity()
     }
 
     /// Whether this is still what stands at a path.
@@ -161,6 +168,31 @@ impl Store {
     pub(crate) fn len(&self, key: Key<'_>) -> Result<Option<u64>> {
         let path = self.keys.path(key);
         self.disk.len(&path).doing("look at", &path)
+    }
+
+    /// What tells what was opened under a key from what stands there later.
+    pub(crate) fn identity(&self, key: Key<'_>, bytes: &Bytes) -> Result<FileIdentity> {
+        bytes.identity().doing("look at", &self.keys.path(key))
+    }
+
+    /// The digest of what was opened under a key, read in parts of so many bytes.
+    pub(crate) fn hash(
+        &self,
+        key: Key<'_>,
+        bytes: &Bytes,
+        algorithm: Algorithm,
+        part: usize,
+    ) -> Result<Digest> {
+        let (mut hasher, mut offset) = (Hasher::new(algorithm), 0);
+        loop {
+            let read = bytes.read(offset, part);
+            let read = read.doing("read", &self.keys.path(key))?;
+            if read.is_empty() {
+                return Ok(hasher.finish());
+            }
+            hasher.update(&read);
+            offset += read.len() as u64;
+        }
     }
 
     /// Opens what stands under a key, to be read in parts; with its length in bytes.
