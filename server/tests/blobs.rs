@@ -122,9 +122,24 @@ async fn what_is_not_there() {
 }
 
 #[tokio::test]
-async fn over_http2_without_tls() {
+async fn over_http2_without_tls_where_that_is_asked_for() {
     let root = tempfile::tempdir().unwrap();
-    let server = Server::start(root.path());
+    for variables in [
+        &[][..],
+        &[
+            ("REGISTRY_HTTP_H2C_ENABLED", "true"),
+            ("REGISTRY_HTTP_HTTP2_DISABLED", "true"),
+        ],
+    ] {
+        let server = Server::start_with(root.path(), variables);
+        let stream = TcpStream::connect(&server.address).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        let check = Request::get(server.url("/v2/")).body(Full::new(Bytes::new()));
+        assert!(sender.send_request(check.unwrap()).await.is_err());
+    }
+    let server = Server::start_with(root.path(), &[("REGISTRY_HTTP_H2C_ENABLED", "true")]);
     let content = Bytes::from(bytes(20_000_000));
     let digest = Digest::of(&content);
     let stream = TcpStream::connect(&server.address).await.unwrap();

@@ -172,6 +172,7 @@ imgsync:
     connections: 512  # default
     openuploads: 1000  # default
   stall: 60s  # default
+  writestall: 1h  # default
 "#
     );
     assert_eq!(output.status.code(), Some(0));

@@ -6,8 +6,10 @@ mod support;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use imgsync_oci::Digest;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 use support::{Server, bytes, client, header};
 
@@ -57,6 +59,20 @@ impl Told {
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
+
+    /// Waits until it has logged something, and leaves the processor to others meanwhile.
+    fn wait_for_log(&self, what: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let log = self.log();
+            let lines = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
+            if lines.contains(what) {
+                return lines.to_owned();
+            }
+            assert!(began.elapsed().as_secs() < 60, "no {what:?} in {log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Drop for Told {
@@ -69,20 +85,19 @@ impl Drop for Told {
 #[tokio::test]
 async fn who_takes_nothing_of_an_answer_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Told::start(folder.path(), &[("REGISTRY_IMGSYNC_STALL", "1s")]);
-    // More than the system's buffers hold.
-    let blob = bytes(60_000_000);
+    let server = Told::start(folder.path(), &[("REGISTRY_IMGSYNC_WRITESTALL", "1s")]);
+    // More than the system's buffers hold, with the client's made small.
+    let blob = bytes(12_000_000);
     let digest = server.push(&blob).await;
     let mut stream = server.connect();
+    set_socket_recv_buffer_size(&stream, 64 * 1024).unwrap();
     write!(
         stream,
         "GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: x\r\n\r\n"
     )
     .unwrap();
     // Nothing is read until the server says that it has given up.
-    while !server.log().contains("a client took nothing for 1 s") {
-        tokio::task::yield_now().await;
-    }
+    server.wait_for_log("a client took nothing for 1 s");
     let mut got = 0;
     let mut buffer = vec![0; 1 << 20];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
@@ -225,13 +240,7 @@ async fn lines_of_the_log_are_json_where_that_is_asked_for() {
         "loopback is trusted"
     );
     assert_eq!(response.bytes().await.unwrap(), "0123456789");
-    let log = loop {
-        let log = server.log();
-        if log.contains("from-a-proxy") {
-            break log;
-        }
-        tokio::task::yield_now().await;
-    };
+    let log = server.wait_for_log("from-a-proxy");
     assert!(!log.contains("swordfish"), "{log}");
     let lines: Vec<serde_json::Value> = log
         .lines()
@@ -280,7 +289,7 @@ async fn old_uploads_go_at_the_start_and_young_ones_stay() {
     std::fs::write(uploads.join(&sessions[0]).join("startedat"), long_ago).unwrap();
     // A stock registry whose disk was full left one without its start, long ago.
     std::fs::remove_file(uploads.join(&sessions[1]).join("startedat")).unwrap();
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(8 * 24 * 3600);
+    let old = std::time::SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
     let left = std::fs::File::open(uploads.join(&sessions[1])).unwrap();
     left.set_modified(old).unwrap();
     // A stock registry finished one of ours, long ago.
@@ -295,17 +304,13 @@ async fn old_uploads_go_at_the_start_and_young_ones_stay() {
 
     let dry = [("REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING_DRYRUN", "true")];
     let server = Told::start(folder.path(), &dry);
-    while !server.log().contains("looked for old uploads") {
-        tokio::task::yield_now().await;
-    }
+    server.wait_for_log("looked for old uploads");
     assert_eq!(server.log().matches("would be purged").count(), 2);
     drop(server);
     assert!(sessions.iter().all(|id| uploads.join(id).exists()));
 
     let server = Told::start(folder.path(), &[]);
-    while !server.log().contains("looked for old uploads") {
-        tokio::task::yield_now().await;
-    }
+    server.wait_for_log("looked for old uploads");
     let there: Vec<bool> = sessions
         .iter()
         .map(|id| uploads.join(id).exists())

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::read::{Reader, Shown};
 use super::tree::Origin;
@@ -257,17 +258,23 @@ fn imgsync(r: &mut Reader<'_>) -> Option<Imgsync> {
     }
     let connections = r.value("imgsync.limits.connections", "512", amount);
     let open_uploads = r.value("imgsync.limits.openuploads", "1000", amount);
-    let stall = r.value("imgsync.stall", "60s", |text| match duration(text)? {
-        time if time.as_secs() == 0 => Err("must be 1s or longer".to_owned()),
-        time => Ok(time),
-    });
+    let stall = r.value("imgsync.stall", "60s", patience);
+    let write_stall = r.value("imgsync.writestall", "1h", patience);
     Some(Imgsync {
         anonymous_pull: anonymous_pull?,
         trusted_proxies: trusted_proxies?,
         connections: connections?,
         open_uploads: open_uploads?,
         stall: stall?,
+        write_stall: write_stall?,
     })
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time.as_secs() == 0 => Err("must be 1s or longer".to_owned()),
+        time => Ok(time),
+    }
 }
 
 fn level(text: &str) -> Result<Level, String> {

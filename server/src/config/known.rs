@@ -263,6 +263,7 @@ const KEYS: &[Key] = &[
     works("imgsync.limits.connections"),
     works("imgsync.limits.openuploads"),
     works("imgsync.stall"),
+    works("imgsync.writestall"),
 ];
 
 #[cfg(test)]

@@ -179,4 +179,7 @@ pub struct Imgsync {
     pub open_uploads: usize,
     /// How long a body may say nothing before its connection counts as gone.
     pub stall: Duration,
+    /// How long an HTTP/1 client may take nothing of an answer before its connection counts as
+    /// gone.
+    pub write_stall: Duration,
 }

@@ -11,7 +11,7 @@ use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
     HeaderValue, IF_RANGE, RANGE,
 };
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Version};
 use imgsync_oci::range::{Wanted, wanted};
 use imgsync_oci::{Code, Digest, Repository};
 
@@ -24,6 +24,8 @@ use crate::registry::{Blob, Error};
 
 /// How much is read at a time: with 4 KiB a download costs ten times the processor.
 const READ_BYTES: u64 = 256 * 1024;
+/// The same for HTTP/2, where one client may have many answers wait.
+const STREAM_READ_BYTES: u64 = 64 * 1024;
 
 /// `HEAD`: is it there, and how large.
 pub(super) async fn head(
@@ -54,16 +56,18 @@ pub(super) async fn get(
     app: &App,
     repository: Repository,
     digest: Digest,
+    version: Version,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
     let (registry, asked) = (app.registry.clone(), digest.clone());
     let range = asked_range(headers, &digest);
+    let pace = Pace::of(version);
     // What fits into one read is read here and now.
     let (blob, wanted, start) = attempt(move || {
         let blob = registry.open_blob(&repository, &asked)?;
         let wanted = wanted(range.as_deref(), blob.size());
         let start = match extent(wanted, blob.size()) {
-            Some((first, len)) if len <= READ_BYTES => Some(read(&blob, first, len)?),
+            Some((first, len)) if len <= pace.piece => Some(read(&blob, first, len)?),
             Some(_) | None => None,
         };
         Ok::<_, Unreadable>((blob, wanted, start))
@@ -79,7 +83,7 @@ pub(super) async fn get(
     };
     let body = match start {
         Some(bytes) => full(bytes),
-        None => stream(blob, first, len),
+        None => stream(blob, first, len, pace),
     };
     let mut response = reply::with_body(StatusCode::OK, body);
     describe(&mut response, &digest, len);
@@ -129,14 +133,38 @@ pub(super) fn etag(digest: &Digest) -> HeaderValue {
     value(format_args!("\"{digest}\""))
 }
 
-/// The bytes of a blob, read one piece ahead of the client.
-fn stream(blob: Blob, first: u64, len: u64) -> Body {
+/// How a blob is read for its client.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Bytes at a time.
+    piece: u64,
+    /// How many pieces at a time, the one included that the client waits for.
+    pieces: usize,
+}
+
+impl Pace {
+    fn of(version: Version) -> Self {
+        match version >= Version::HTTP_2 {
+            true => Self {
+                piece: STREAM_READ_BYTES,
+                pieces: 1,
+            },
+            false => Self {
+                piece: READ_BYTES,
+                pieces: 2,
+            },
+        }
+    }
+}
+
+/// The bytes of a blob, read at most a little ahead of the client.
+fn stream(blob: Blob, first: u64, len: u64, pace: Pace) -> Body {
     let (blob, end) = (Arc::new(blob), first + len);
     let buffers = Arc::new(Buffers::default());
-    let starts = (0..len.div_ceil(READ_BYTES)).map(move |piece| first + piece * READ_BYTES);
+    let starts = (0..len.div_ceil(pace.piece)).map(move |piece| first + piece * pace.piece);
     let pieces = futures::stream::iter(starts).map(move |start| {
         let (blob, buffers) = (Arc::clone(&blob), Arc::clone(&buffers));
-        let len = READ_BYTES.min(end - start);
+        let len = pace.piece.min(end - start);
         async move {
             let len = usize::try_from(len).map_err(io::Error::other)?;
             let read = move || buffers.filled(len, |bytes| blob.read_into(start, bytes));
@@ -144,7 +172,7 @@ fn stream(blob: Blob, first: u64, len: u64) -> Body {
             read.await.map_err(io::Error::other)?.map(Frame::data)
         }
     });
-    StreamBody::new(pieces.buffered(2)).boxed_unsync()
+    StreamBody::new(pieces.buffered(pace.pieces)).boxed_unsync()
 }
 
 /// Reads a piece; never more than [`READ_BYTES`].

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use hyper::Version;
 use tokio::time::sleep;
 
 /// Less than that, in bytes, is no progress of an answer: HTTP/2 answers pings with less while its
@@ -19,6 +20,8 @@ pub(crate) struct Flow {
     written: AtomicU64,
     /// Whether the system takes no more for now.
     is_blocked: AtomicBool,
+    /// Whether HTTP/1 is spoken here, as far as requests show.
+    is_http1: AtomicBool,
     /// Requests, ever.
     requests: AtomicU64,
     /// Requests that are not done.
@@ -33,11 +36,21 @@ pub(super) struct Running {
     is_answering: bool,
 }
 
+/// How long a client may take nothing while there is something for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stalls {
+    /// Of HTTP/1: long, since a proxy that buffers reads much at once, and goes on when its own
+    /// client has taken that. A peer that is gone shows by itself, through TCP.
+    pub(crate) http1: Duration,
+    /// Of HTTP/2, where each connection has many answers waiting.
+    pub(crate) http2: Duration,
+}
+
 /// Why a connection is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GivenUp {
-    /// Its client takes nothing of what it asked for.
-    Stalled,
+    /// Its client took nothing of what it asked for, for so long.
+    Stalled(Duration),
     /// Its client asks for nothing.
     Idle,
 }
@@ -55,7 +68,8 @@ impl Flow {
     }
 
     /// A request came.
-    pub(super) fn request(self: &Arc<Self>) -> Running {
+    pub(super) fn request(self: &Arc<Self>, version: Version) -> Running {
+        self.is_http1.store(version < Version::HTTP_2, Relaxed);
         self.requests.fetch_add(1, Relaxed);
         self.running.fetch_add(1, Relaxed);
         Running {
@@ -64,10 +78,10 @@ impl Flow {
         }
     }
 
-    /// Becomes ready once the client has taken nothing for the time `stall` while there was
-    /// something for it, or has asked for nothing for the time `idle`.
-    pub(crate) async fn given_up(&self, stall: Duration, idle: Duration) -> GivenUp {
-        let tick = stall.min(idle) / LOOKS;
+    /// Becomes ready once the client has taken nothing for too long while there was something for
+    /// it, or has asked for nothing for the time `idle`, everything taken.
+    pub(crate) async fn given_up(&self, stalls: Stalls, idle: Duration) -> GivenUp {
+        let tick = stalls.http1.min(stalls.http2).min(idle) / LOOKS;
         let (mut stalled_for, mut idle_for) = (Duration::ZERO, Duration::ZERO);
         let mut written = self.written.load(Relaxed);
         let mut requests = self.requests.load(Relaxed);
@@ -81,13 +95,18 @@ impl Flow {
                 stalled_for += tick;
             }
             let now = self.requests.load(Relaxed);
-            if self.running.load(Relaxed) > 0 || now != requests {
+            let is_busy = has_more || self.running.load(Relaxed) > 0;
+            if is_busy || now != requests {
                 (idle_for, requests) = (Duration::ZERO, now);
             } else {
                 idle_for += tick;
             }
+            let stall = match self.is_http1.load(Relaxed) {
+                true => stalls.http1,
+                false => stalls.http2,
+            };
             if stalled_for >= stall {
-                return GivenUp::Stalled;
+                return GivenUp::Stalled(stall);
             }
             if idle_for >= idle {
                 return GivenUp::Idle;
@@ -120,23 +139,27 @@ mod tests {
     use super::*;
 
     const STALL: Duration = Duration::from_secs(60);
+    const STALLS: Stalls = Stalls {
+        http1: Duration::from_secs(3600),
+        http2: STALL,
+    };
     const IDLE: Duration = Duration::from_secs(75);
 
     async fn seconds(flow: &Flow) -> (GivenUp, u64) {
         let began = Instant::now();
-        let why = flow.given_up(STALL, IDLE).await;
+        let why = flow.given_up(STALLS, IDLE).await;
         (why, began.elapsed().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_given_up_and_who_is_slow_is_not() {
         let flow = Arc::new(Flow::default());
-        let mut running = flow.request();
+        let mut running = flow.request(Version::HTTP_2);
         // Nothing to take yet: a long request.
-        let waiting = tokio::time::timeout(10 * STALL, flow.given_up(STALL, IDLE));
+        let waiting = tokio::time::timeout(10 * STALL, flow.given_up(STALLS, IDLE));
         assert!(waiting.await.is_err());
         running.answer();
-        assert_eq!(seconds(&flow).await.0, GivenUp::Stalled);
+        assert_eq!(seconds(&flow).await.0, GivenUp::Stalled(STALL));
         let slowly = async {
             for _ in 0..1000 {
                 flow.wrote(100);
@@ -145,14 +168,27 @@ mod tests {
         };
         tokio::select! {
             () = slowly => {}
-            why = flow.given_up(STALL, IDLE) => panic!("{why:?}"),
+            why = flow.given_up(STALLS, IDLE) => panic!("{why:?}"),
         }
         drop(running);
         assert_eq!(seconds(&flow).await.0, GivenUp::Idle);
         // The rest of an answer that is complete, but not taken.
-        let _other = flow.request();
+        let _other = flow.request(Version::HTTP_2);
         flow.is_blocked();
-        assert_eq!(seconds(&flow).await, (GivenUp::Stalled, 60));
+        assert_eq!(seconds(&flow).await, (GivenUp::Stalled(STALL), 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_http1_nobody_is_hurried_also_with_the_rest_of_an_answer() {
+        let flow = Arc::new(Flow::default());
+        let mut running = flow.request(Version::HTTP_11);
+        running.answer();
+        assert_eq!(seconds(&flow).await, (GivenUp::Stalled(STALLS.http1), 3600));
+        drop(running);
+        flow.is_blocked();
+        assert_eq!(seconds(&flow).await, (GivenUp::Stalled(STALLS.http1), 3600));
+        flow.wrote(1000);
+        assert_eq!(seconds(&flow).await.0, GivenUp::Idle);
     }
 
     #[tokio::test(start_paused = true)]
@@ -161,13 +197,13 @@ mod tests {
         assert_eq!(seconds(&flow).await, (GivenUp::Idle, 78));
         let asking = async {
             for _ in 0..100 {
-                drop(flow.request());
+                drop(flow.request(Version::HTTP_2));
                 sleep(IDLE / 2).await;
             }
         };
         tokio::select! {
             () = asking => {}
-            why = flow.given_up(STALL, IDLE) => panic!("{why:?}"),
+            why = flow.given_up(STALLS, IDLE) => panic!("{why:?}"),
         }
     }
 }

@@ -30,12 +30,12 @@ use arc_swap::ArcSwap;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use imgsync_oci::Endpoint;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::body::Body;
-pub(crate) use self::flow::{Flow, GivenUp};
+pub(crate) use self::flow::{Flow, GivenUp, Stalls};
 pub(crate) use self::forwarded::Connection;
 pub(crate) use self::rules::Rules;
 
@@ -100,8 +100,12 @@ impl App {
     }
 
     /// How long a client may take nothing of what it asked for.
-    pub(crate) fn stall(&self) -> Duration {
-        self.patience.quiet
+    pub(crate) fn stalls(&self) -> Stalls {
+        let http1 = self.config.load().imgsync.write_stall;
+        Stalls {
+            http1,
+            http2: http1.min(self.patience.quiet),
+        }
     }
 
     /// Waits for the requests whose connection is gone.
@@ -118,7 +122,7 @@ pub(crate) async fn serve(
     flow: Arc<Flow>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let running = flow.request();
+    let running = flow.request(request.version());
     let config = app.config.load_full();
     let (parts, body) = request.into_parts();
     let origin = Arc::new(Origin::of(&parts, connection, Reach::from(&*config)));
@@ -175,7 +179,8 @@ async fn answer(
             return failure.into_response();
         }
     };
-    let result = operate(&app, &config, &caller, endpoint, headers, body).await;
+    let version = parts.version;
+    let result = operate(&app, &config, &caller, endpoint, version, headers, body).await;
     let mut response = result.unwrap_or_else(Failure::into_response);
     if let Some(user) = caller.user() {
         response.extensions_mut().insert(user.clone());
@@ -213,6 +218,7 @@ async fn operate(
     config: &Config,
     caller: &Caller,
     endpoint: Endpoint,
+    version: Version,
     headers: &HeaderMap,
     body: Received,
 ) -> Result<Response<Body>, Failure> {
@@ -246,7 +252,7 @@ async fn operate(
             last,
         } => referrers::list(app, repository, digest, artifact_type, last).await,
         Endpoint::GetBlob { repository, digest } => {
-            blobs::get(app, repository, digest, headers).await
+            blobs::get(app, repository, digest, version, headers).await
         }
         Endpoint::HeadBlob { repository, digest } => blobs::head(app, repository, digest).await,
         Endpoint::DeleteBlob { repository, digest } => blobs::delete(app, repository, digest).await,

@@ -3,11 +3,18 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::error::Error;
 use crate::config::{Address, Bind};
+
+/// When a quiet peer is asked whether it is still there, how often then, and how many times.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 
 /// Takes connections.
 pub(super) enum Listener {
@@ -66,6 +73,9 @@ impl Listener {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
                 }
+                if let Err(error) = keep_alive(&stream) {
+                    tracing::debug!(%error, "cannot set TCP keepalive");
+                }
                 Ok(Stream::Tcp(stream, peer))
             }
             Self::Unix(listener, _) => {
@@ -91,6 +101,16 @@ impl Listener {
             Self::Unix(_, Removed(path)) => format!("unix://{}", path.display()),
         }
     }
+}
+
+/// Has the system ask whether a quiet peer is still there. Not with TCP_USER_TIMEOUT: that ends
+/// also connections whose peer answers but has no room for more yet. A peer that answers nothing at
+/// all is given up by the system.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)
 }
 
 async fn tcp(address: &Address) -> io::Result<TcpListener> {

@@ -16,36 +16,61 @@ use crate::http::{self, App, Connection, Flow, GivenUp};
 const HEADER_TIME: Duration = Duration::from_secs(75);
 /// What HTTP/1.1 reads ahead, and the most that a request's head may have.
 const READ_BYTES: usize = 64 * 1024;
-/// What an HTTP/2 client may send before it must wait: large enough for uploads over long lines,
-/// where one window passes each round trip.
-const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-const MAX_STREAMS: u32 = 64;
+/// What an HTTP/2 client may send before somebody reads it. All of it may have to be kept, for each
+/// connection, so this does not adapt itself to long lines; the stock registry has 1 MiB as well.
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What waits to be sent on one HTTP/2 stream.
+const SEND_BYTES: usize = 64 * 1024;
+const MAX_STREAMS: u32 = 16;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// How often a quiet HTTP/2 connection is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIME: Duration = Duration::from_secs(30);
 
+/// What a connection may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/1.1 and nothing else.
+    Http1,
+    /// HTTP/2 and nothing else: so it was agreed on.
+    Http2,
+    /// Either, as the client begins.
+    Either,
+}
+
 /// Serves a connection until its client closes it, it goes quiet, or the server stops.
-pub(super) async fn serve<S>(stream: S, connection: Connection, app: Arc<App>, watcher: Watcher)
-where
+pub(super) async fn serve<S>(
+    stream: S,
+    protocol: Protocol,
+    connection: Connection,
+    app: Arc<App>,
+    watcher: Watcher,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (flow, stall) = (Arc::new(Flow::default()), app.stall());
+    let flow = Arc::new(Flow::default());
+    let (stalls, config) = (app.stalls(), builder());
     let stream = Metered::new(stream, Arc::clone(&flow));
     let counts = Arc::clone(&flow);
     let service = service_fn(move |request| {
         http::serve(Arc::clone(&app), connection, Arc::clone(&counts), request)
     });
-    let builder = builder();
+    let builder = match protocol {
+        Protocol::Http1 => config.http1_only(),
+        Protocol::Http2 => config.http2_only(),
+        Protocol::Either => config,
+    };
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         // What breaks here is a line or a client; requests report for themselves.
         ended = watcher.watch(connection) => if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended badly");
         },
-        why = flow.given_up(stall, HEADER_TIME) => match why {
-            GivenUp::Stalled => tracing::warn!("a client took nothing for {} s", stall.as_secs()),
+        why = flow.given_up(stalls, HEADER_TIME) => match why {
+            GivenUp::Stalled(stall) => {
+                tracing::warn!("a client took nothing for {} s", stall.as_secs());
+            }
             GivenUp::Idle => tracing::debug!("a connection was idle"),
         },
     }
@@ -64,6 +89,7 @@ fn builder() -> Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(SEND_BYTES)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIME);
