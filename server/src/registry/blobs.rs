@@ -86,11 +86,11 @@ impl Registry {
         let unknown = || Error::BlobUnknown(digest.clone());
         let _hold = hold_to_look(&self.holds, digest.clone().into());
         let target = self
-            .link(Key::Layer(repository, digest))?
+            .link_of(Key::Layer(repository, digest), digest)?
             .ok_or_else(unknown)?;
         let opened = self.store.open_to_read(Key::Blob(&target))?;
         let (bytes, size) = opened.ok_or_else(unknown)?;
-        if !is_possible(&target, size) {
+        if !self.may_be(digest, &target, size) {
             return Err(unknown());
         }
         Ok(Blob { bytes, size })
@@ -145,16 +145,27 @@ impl Registry {
 
     /// Looks whether a repository holds a blob, link and bytes. The caller holds the digest.
     pub(super) fn held(&self, repository: &Repository, digest: &Digest) -> Result<Option<Held>> {
-        let Some(target) = self.link(Key::Layer(repository, digest))? else {
+        let Some(target) = self.link_of(Key::Layer(repository, digest), digest)? else {
             return Ok(None);
         };
         let size = self.store.len(Key::Blob(&target))?;
-        let size = size.filter(|size| is_possible(&target, *size));
+        let size = size.filter(|size| self.may_be(digest, &target, *size));
         Ok(size.map(|size| Held { target, size }))
     }
-}
 
-/// No bytes at all are what a crash leaves of a blob, unless it is the empty one.
-fn is_possible(digest: &Digest, size: u64) -> bool {
-    size > 0 || *digest == Digest::of_with(digest.algorithm(), b"")
+    /// Whether so many bytes under `target` can be the content of `digest`. What was cut off counts
+    /// as absent, so that the next push mends it: no bytes at all are what a crash leaves of a blob
+    /// that is not the empty one, and of a layer that was read once the size is known.
+    fn may_be(&self, digest: &Digest, target: &Digest, size: u64) -> bool {
+        let is_possible = size > 0 || *target == Digest::of_with(target.algorithm(), b"");
+        let known = self.known_size(digest).unwrap_or_else(|error| {
+            tracing::debug!(%digest, %error, "what is known of a blob cannot be read");
+            None
+        });
+        let is_known_size = known.is_none_or(|known| known == size);
+        if !is_known_size {
+            tracing::warn!(%digest, size, "a blob that was cut off or grew counts as absent");
+        }
+        is_possible && is_known_size
+    }
 }

@@ -73,11 +73,12 @@ impl Registry {
                 .ok_or_else(unknown)?,
         };
         let target = self
-            .link(Key::Revision(repository, &digest))?
+            .link_of(Key::Revision(repository, &digest), &digest)?
             .ok_or_else(unknown)?;
         let bytes = self.store.get(Key::Blob(&target), MAX_MANIFEST_BYTES + 1)?;
         let bytes = bytes.ok_or_else(unknown)?;
-        if Digest::of_with(target.algorithm(), &bytes) != target {
+        let is_it = |digest: &Digest| Digest::of_with(digest.algorithm(), &bytes) == *digest;
+        if !is_it(&target) || (target != digest && !is_it(&digest)) {
             tracing::warn!(%repository, %target, "a damaged manifest counts as absent");
             return Err(unknown());
         }
@@ -143,7 +144,7 @@ impl Registry {
         }
         let link = digest.to_string();
         let revision = Key::Revision(repository, &digest);
-        let is_new = self.link(revision)?.is_none();
+        let is_new = self.link_of(revision, &digest)?.is_none();
         // First, so that it is there once the manifest counts.
         let hint = subject
             .as_ref()
@@ -240,7 +241,8 @@ impl Registry {
     }
 
     fn has_manifest(&self, repository: &Repository, child: &Descriptor) -> Result<bool> {
-        let Some(target) = self.link(Key::Revision(repository, &child.digest))? else {
+        let Some(target) = self.link_of(Key::Revision(repository, &child.digest), &child.digest)?
+        else {
             return Ok(false);
         };
         let size = self.store.len(Key::Blob(&target))?;

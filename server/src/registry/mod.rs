@@ -18,7 +18,7 @@ mod uploads;
 use std::path::Path;
 use std::sync::Arc;
 
-use imgsync_oci::Digest;
+use imgsync_oci::{Algorithm, Digest};
 
 pub(crate) use self::blobs::Blob;
 pub(crate) use self::error::Error;
@@ -63,6 +63,21 @@ impl Registry {
             reconciled: Arc::default(),
             diff_ids: Arc::default(),
         }
+    }
+
+    /// What the link to `digest` points at: the same, or another only where a stock registry stored
+    /// a sha512 digest's content, which it does under sha256. Any other link counts as damaged.
+    fn link_of(&self, key: Key<'_>, digest: &Digest) -> Result<Option<Digest>> {
+        let Some(target) = self.link(key)? else {
+            return Ok(None);
+        };
+        let (asked, stored) = (digest.algorithm(), target.algorithm());
+        let is_alias = asked == Algorithm::Sha512 && stored == Algorithm::Sha256;
+        if target != *digest && !is_alias {
+            tracing::warn!(%digest, %target, "a link to other content counts as absent");
+            return Ok(None);
+        }
+        Ok(Some(target))
     }
 
     /// What a link points at. A damaged one counts as absent, so that the next push mends it.

@@ -1,7 +1,8 @@
 //! Upload sessions that nobody goes on with.
 
 use std::ops::ControlFlow;
-use std::time::SystemTime;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime};
 
 use imgsync_oci::Repository;
 use imgsync_oci::endpoint::UploadId;
@@ -9,10 +10,27 @@ use imgsync_oci::endpoint::UploadId;
 use super::Registry;
 use super::error::{Error, Result};
 use super::turns;
-use crate::store::List;
+use crate::store::{List, Session};
 
 /// How many names of repositories are held at a time.
 const PAGE: usize = 100;
+
+/// How long nothing must have come to a session before it may end for another one's sake.
+const ABANDONED: Duration = Duration::from_secs(3600);
+/// The same for one that holds nothing, so that nothing is lost.
+const ABANDONED_EMPTY: Duration = Duration::from_secs(600);
+/// The time between two looks for such sessions, where there are too few.
+const LOOK_PAUSE: Duration = Duration::from_secs(10);
+
+fn is_abandoned(session: &Session, now: SystemTime) -> bool {
+    let limit = match session.is_empty {
+        true => ABANDONED_EMPTY,
+        false => ABANDONED,
+    };
+    // A clock that was set back says nothing.
+    now.duration_since(session.changed)
+        .is_ok_and(|idle| idle > limit)
+}
 
 impl Registry {
     /// Looks whether one more upload session may be opened.
@@ -20,10 +38,54 @@ impl Registry {
     /// # Errors
     /// [`Error::TooManyUploads`] where there are `most` already.
     pub(crate) fn check_uploads(&self, most: usize) -> Result<()> {
+        if self.store.count_uploads(most)? < most {
+            return Ok(());
+        }
+        self.make_room(most)?;
         match self.store.count_uploads(most)? < most {
             true => Ok(()),
             false => Err(Error::TooManyUploads),
         }
+    }
+
+    /// Ends sessions that were abandoned, the oldest first and not more than there is need for:
+    /// they must not keep everyone else out.
+    fn make_room(&self, most: usize) -> Result<()> {
+        let looked = self.turns.looked.lock();
+        let mut looked = looked.unwrap_or_else(PoisonError::into_inner);
+        // Every session's file is read, and whoever is refused may come again at once.
+        if looked.is_some_and(|looked| looked.elapsed() < LOOK_PAUSE) {
+            return Ok(());
+        }
+        let now = SystemTime::now();
+        self.store.forget_lost_uploads(now)?;
+        let mut sessions = self.store.sessions()?;
+        // Some more, so that the next one need not look.
+        let mut excess = (sessions.len() + (most / 16).max(1)).saturating_sub(most);
+        sessions.sort_by_key(|session| session.changed);
+        for session in sessions.iter().filter(|session| is_abandoned(session, now)) {
+            if excess == 0 {
+                break;
+            }
+            let Session { repository, id, .. } = session;
+            let Some(_turn) = turns::take_idle(&self.turns, *id) else {
+                continue;
+            };
+            if self.store.cancel_upload(repository, *id)? {
+                tracing::info!(%repository, %id, "an abandoned upload ends: there are too many");
+                excess -= 1;
+            }
+        }
+        *looked = (excess > 0).then(Instant::now);
+        Ok(())
+    }
+
+    /// Forgets sessions that are gone, a stock registry having ended them, of before a moment.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn forget_lost_uploads(&self, before: SystemTime) -> Result<()> {
+        Ok(self.store.forget_lost_uploads(before)?)
     }
 
     /// Ends the sessions that began before a moment, but for those that are being written to;
@@ -44,9 +106,6 @@ impl Registry {
                 Some(last) => after.clone_from(last),
                 None => break,
             }
-        }
-        if !is_dry_run {
-            self.store.forget_lost_uploads(before)?;
         }
         Ok(count)
     }

@@ -232,6 +232,57 @@ fn damaged_content_counts_as_absent_and_the_next_push_mends_it() {
 }
 
 #[test]
+fn a_link_to_other_content_counts_as_absent_and_the_next_push_mends_it() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let (image, other) = (Image::of("word"), Image::of("other"));
+    push(&registry, &other).1.unwrap();
+    push(&registry, &image).1.unwrap();
+    let repositories = root.path().join("docker/registry/v2/repositories/team/app");
+    let pairs = [
+        ("_layers", &image.layer, &other.layer),
+        ("_manifests/revisions", &image.manifest, &other.manifest),
+    ];
+    for (folder, bytes, others) in pairs {
+        let hex = Digest::of(bytes).hex().to_owned();
+        let link = repositories.join(format!("{folder}/sha256/{hex}/link"));
+        std::fs::write(link, Digest::of(others).to_string()).unwrap();
+    }
+    assert!(!has(&registry, &image.layer));
+    let digest = Reference::Digest(Digest::of(&image.manifest));
+    for reference in [tag(), digest] {
+        let error = registry.manifest(&repository(), &reference).err().unwrap();
+        assert!(matches!(error, Error::ManifestUnknown(_)), "{error}");
+    }
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::OCI_INDEX,
+        "manifests": [{
+            "mediaType": media::OCI_MANIFEST,
+            "digest": Digest::of(&image.manifest),
+            "size": other.manifest.len(),
+        }],
+    });
+    let index = index.to_string();
+    let error = registry
+        .put_manifest(&repository(), &tag(), &[], None, index.as_bytes())
+        .unwrap_err();
+    assert!(matches!(error, Error::ChildrenUnknown(_)), "{error}");
+    push(&registry, &image).1.unwrap();
+    assert!(has(&registry, &image.layer));
+    assert_eq!(tagged(&registry), image.manifest);
+    // A manifest's alias is what it is called, or it is not served.
+    let alias = Digest::of_with(Algorithm::Sha512, &image.manifest);
+    let folder = repositories.join(format!("_manifests/revisions/sha512/{}", alias.hex()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for (bytes, is_served) in [(&other.manifest, false), (&image.manifest, true)] {
+        std::fs::write(folder.join("link"), Digest::of(bytes).to_string()).unwrap();
+        let served = registry.manifest(&repository(), &Reference::Digest(alias.clone()));
+        assert_eq!(served.is_ok(), is_served);
+    }
+}
+
+#[test]
 fn a_healthy_blob_survives_a_manifest_that_lies_about_its_size() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();

@@ -119,6 +119,11 @@ impl Append {
         self.upload.offset()
     }
 
+    /// How many of those bytes are not kept.
+    pub(crate) fn unkept(&self) -> u64 {
+        self.upload.offset() - self.upload.kept()
+    }
+
     /// Becomes true once another request wants to write to the session.
     pub(crate) fn wanted(&self) -> Arc<AtomicBool> {
         Arc::clone(self.turn.wanted())

@@ -5,6 +5,7 @@
 //! digest says. What decodes into far too much, or takes far too long, does not count.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use imgsync_oci::media::Compression;
@@ -61,9 +62,24 @@ pub(super) enum Outcome {
     Stopped,
 }
 
+/// As [`compute`]; where that panics, which a decoder may, the blob counts as none that can be
+/// computed.
+pub(super) fn compute_apart(
+    blob: &Digest,
+    read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
+    limits: Limits,
+    goes_on: &dyn Fn() -> bool,
+) -> Outcome {
+    let computed = catch_unwind(AssertUnwindSafe(|| compute(blob, read, limits, goes_on)));
+    computed.unwrap_or_else(|_| {
+        tracing::error!(%blob, "a decoder panicked");
+        Outcome::Nothing("a decoder panicked".to_owned())
+    })
+}
+
 /// Computes the diffID of `blob`, whose bytes `read` yields by offset and length; fewer only at
 /// the end. `goes_on` is asked again and again.
-pub(super) fn compute(
+fn compute(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
     limits: Limits,
@@ -103,7 +119,7 @@ pub(super) fn compute(
             )
         }
     };
-    finish(blob, compression, decoded, source)
+    finish(blob, compression, decoded, source, goes_on)
 }
 
 /// Looks whether all of the blob was decoded, and whether it is the blob.
@@ -112,21 +128,30 @@ fn finish<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
     compression: Compression,
     decoded: Decoded,
     mut source: BufReader<Source<F>>,
+    goes_on: &dyn Fn() -> bool,
 ) -> Outcome {
     let diff_id = match decoded {
         Decoded::Whole(diff_id) => diff_id,
         Decoded::Nothing(why) => return Outcome::Nothing(why),
+        Decoded::TooShort => return rest(blob, source, "too short for a tar", goes_on),
         Decoded::Stopped => return Outcome::Stopped,
         Decoded::Broken(error) => {
             return match source.get_mut().failed.take() {
                 Some(error) => Outcome::Unreadable(error),
-                None => Outcome::Nothing(error.to_string()),
+                None => rest(blob, source, &error.to_string(), goes_on),
             };
         }
     };
     match source.fill_buf() {
         Ok([]) => {}
-        Ok(_) => return Outcome::Nothing("something follows the compressed data".to_owned()),
+        Ok(_) => {
+            return rest(
+                blob,
+                source,
+                "something follows the compressed data",
+                goes_on,
+            );
+        }
         Err(error) => return Outcome::Unreadable(error),
     }
     let Source { read, hasher, .. } = source.into_inner();
@@ -140,8 +165,34 @@ fn finish<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
     })
 }
 
+/// Reads what is left of a blob that does not decode: is it damaged, or no layer?
+fn rest<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
+    blob: &Digest,
+    source: BufReader<Source<F>>,
+    why: &str,
+    goes_on: &dyn Fn() -> bool,
+) -> Outcome {
+    let (mut source, mut part) = (source.into_inner(), vec![0; PART_BYTES]);
+    loop {
+        if !goes_on() {
+            return Outcome::Stopped;
+        }
+        match source.read(&mut part) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => return Outcome::Unreadable(error),
+        }
+    }
+    match source.hasher.finish() == *blob {
+        true => Outcome::Nothing(why.to_owned()),
+        false => Outcome::Damaged,
+    }
+}
+
 /// How decoding ended.
 enum Decoded {
+    /// Less than a tar can have.
+    TooShort,
     Whole(Digest),
     Nothing(String),
     Broken(io::Error),
@@ -186,7 +237,7 @@ fn decode<D: Read>(
         }
     }
     if start.len() < BLOCK_BYTES {
-        return Decoded::Nothing("too short for a tar".to_owned());
+        return Decoded::TooShort;
     }
     Decoded::Whole(hasher.finish())
 }
@@ -324,6 +375,22 @@ mod tests {
             matches!(outcome, Outcome::Nothing(_)),
             "{what}: {outcome:?}"
         );
+    }
+
+    #[test]
+    fn what_is_cut_off_is_damaged_and_what_panics_is_no_layer() {
+        let blob = gzip(&tar(1));
+        for bytes in [&blob[..10], &blob[..blob.len() / 2], &tar(1)[..10]] {
+            let read = |offset: u64, len: usize| {
+                let rest = &bytes[offset as usize..];
+                Ok(rest[..len.min(rest.len())].to_vec())
+            };
+            let outcome = compute(&Digest::of(&blob), read, Limits::default(), &|| true);
+            assert!(matches!(outcome, Outcome::Damaged), "{outcome:?}");
+        }
+        let read = |_, _| panic!("as a decoder might");
+        let outcome = compute_apart(&Digest::of(&blob), read, Limits::default(), &|| true);
+        assert!(matches!(outcome, Outcome::Nothing(_)), "{outcome:?}");
     }
 
     #[test]

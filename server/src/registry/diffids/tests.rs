@@ -289,3 +289,42 @@ fn manifests_are_told_by_their_config() {
     look(&registry);
     assert_eq!(files(&root.path().join("imgsync/diffids/configs")).len(), 1);
 }
+
+#[test]
+fn a_layer_that_was_cut_off_counts_as_absent_and_the_next_push_mends_it() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let blob = gzip(&tar("word"));
+    let digest = put(&registry, "a", &blob);
+    let size = || registry.blob_size(&repository("a"), &digest);
+    look(&registry);
+    assert_eq!(size().unwrap(), blob.len() as u64);
+    registry.store.put(Key::Blob(&digest), &blob[..10]).unwrap();
+    assert!(size().is_err());
+    assert!(registry.open_blob(&repository("a"), &digest).is_err());
+    put(&registry, "a", &blob);
+    assert_eq!(size().unwrap(), blob.len() as u64);
+}
+
+#[test]
+fn what_is_found_to_be_damaged_is_removed_and_the_next_push_mends_it() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let (blob, other) = (gzip(&tar("word")), gzip(&tar("others")));
+    let digest = Digest::of(&blob);
+    // Cut off, and whole but other bytes.
+    for damaged in [&blob[..10], &other] {
+        put_under(&registry, "a", &digest, damaged);
+        look(&registry);
+        assert!(registry.blob_size(&repository("a"), &digest).is_err());
+        assert_eq!(registry.store.len(Key::Blob(&digest)).unwrap(), None);
+    }
+    put(&registry, "a", &blob);
+    look(&registry);
+    let size = registry.blob_size(&repository("a"), &digest).unwrap();
+    assert_eq!(size, blob.len() as u64);
+    assert_eq!(
+        ask(&registry, "a", &Digest::of(&tar("word"))),
+        held(GZIP, &blob)
+    );
+}

@@ -1,11 +1,12 @@
 //! The one thread that looks at blobs, as politely as the system allows.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
 use imgsync_oci::{Digest, Manifest, Reference, Repository};
 
-use super::compute::{Limits, Outcome, compute};
+use super::compute::{Limits, Outcome, compute_apart};
 use super::queue::{Job, Next, Queue};
 use super::record::{self, Record};
 use crate::registry::Registry;
@@ -76,13 +77,15 @@ impl Work {
         loop {
             match self.queue().next() {
                 Next::Job(job) => {
-                    self.job(&job);
+                    apart(|| self.job(&job));
                     self.queue().done();
                 }
                 Next::Walk => {
-                    if let Err(error) = self.walk() {
+                    if let Some(Err(error)) = apart(|| self.walk()) {
                         tracing::warn!(%error, "not all blobs could be looked at for diffIDs");
                     }
+                    // A walk that broke off may have left one.
+                    self.queue().done();
                     self.queue().walked();
                 }
                 Next::Stop => return,
@@ -96,7 +99,7 @@ impl Work {
             let Some(job) = self.queue().take() else {
                 return ControlFlow::Continue(());
             };
-            self.job(&job);
+            apart(|| self.job(&job));
             self.queue().done();
         }
         ControlFlow::Break(())
@@ -212,14 +215,21 @@ impl Work {
         };
         let read = |offset, len| bytes.read(offset, len);
         Ok(
-            match compute(digest, read, self.limits, &|| self.queue().is_open()) {
+            match compute_apart(digest, read, self.limits, &|| self.queue().is_open()) {
                 Outcome::Layer(layer) => Some(Some(layer)),
                 Outcome::Nothing(why) => {
                     tracing::debug!(%digest, why, "no layer");
                     Some(None)
                 }
                 Outcome::Damaged => {
-                    tracing::warn!(%repository, %digest, "the bytes of a blob are damaged");
+                    match held.target == *digest {
+                        true => self.registry.remove_damaged(digest, &bytes)?,
+                        // Either the bytes or the link.
+                        false => {
+                            let verdict = self.registry.doubt(&held.target)?;
+                            tracing::warn!(%repository, %digest, ?verdict, "not what it should be");
+                        }
+                    }
                     None
                 }
                 Outcome::Unreadable(error) => {
@@ -281,7 +291,23 @@ impl Work {
     }
 }
 
+/// Does something that must not take the thread with it: without it, all that is asked for would be
+/// pending for ever. `None` where it panicked, which the panic's own message tells.
+fn apart<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    if done.is_err() {
+        tracing::error!("the computing of diffIDs failed in a way that it should not");
+    }
+    done.ok()
+}
+
 impl Registry {
+    /// The size in bytes that a blob has as a layer, where it was read as one.
+    pub(in crate::registry) fn known_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let known = self.record(digest)?.and_then(|known| known.layer);
+        Ok(known.map(|layer| layer.size))
+    }
+
     /// What is known of a blob as a layer; a damaged record is none.
     pub(super) fn record(&self, digest: &Digest) -> Result<Option<Record>> {
         let json = self
