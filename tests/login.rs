@@ -477,6 +477,52 @@ fn a_certificate_counts_by_a_file_or_by_dockers_folders_or_not_at_all() {
     laptop.push(&[], &remote).failed(4, &["--ca-file"]);
 }
 
+/// A registry with the certificate of Docker's manual, which is a CA's and its own server's.
+fn with_self_signed(scratch: &Scratch, name: &str) -> (StockRegistry, PathBuf) {
+    let folder = scratch.folder(name);
+    let (certificate, key) = (folder.join("domain.crt"), folder.join("domain.key"));
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req", "-newkey", "rsa:2048", "-nodes", "-x509", "-days", "2",
+    ]);
+    openssl.args(["-subj", "/CN=registry", "-addext"]);
+    openssl.args(["subjectAltName=DNS:localhost,DNS:registry.example.com"]);
+    openssl.arg("-keyout").arg(&key);
+    must(openssl.arg("-out").arg(&certificate));
+    let tls = format!(", tls: {{certificate: {certificate:?}, key: {key:?}}}");
+    let root = scratch.folder(&format!("{name}-root"));
+    let registry = StockRegistry::configured(&root, "", &tls, "");
+    (registry, certificate)
+}
+
+#[test]
+fn the_self_signed_certificate_of_dockers_manual_counts_where_it_is_the_one_that_was_named() {
+    if !present(&["docker-registry", "openssl"]) {
+        return;
+    }
+    let laptop = Laptop::new();
+    let (registry, certificate) = with_self_signed(&laptop.scratch, "self");
+    let (_, another) = with_self_signed(&laptop.scratch, "another");
+    let host = format!("localhost:{}", registry.address().port());
+    let remote = format!("{host}/app:v1");
+    let file = |path: &Path| path.to_str().unwrap().to_owned();
+    let named = file(&certificate);
+    laptop.push(&["--ca-file", &named], &remote).succeeded();
+    let folder = laptop.home().join(".docker/certs.d").join(&host);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(&certificate, folder.join("ca.crt")).unwrap();
+    laptop.push(&[], &remote).succeeded();
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    let by_address = format!("{}/app:v1", registry.address());
+    laptop
+        .push(&["--ca-file", &named], &by_address)
+        .failed(6, &["for another host"]);
+    laptop
+        .push(&["--ca-file", &file(&another)], &remote)
+        .failed(6, &["certificate"]);
+}
+
 #[test]
 fn a_client_certificate_is_found_in_dockers_folders() {
     if !present(&["docker-registry", "openssl"]) {

@@ -11,6 +11,7 @@ mod send;
 mod tls;
 mod trouble;
 pub mod upload;
+mod verifier;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,9 +112,7 @@ impl Client {
         };
         let base =
             Url::parse(&format!("{scheme}://{host}")).map_err(|error| setup(error.to_string()))?;
-        let clients = tls
-            .clients(!registry.is_loopback())
-            .map_err(|error| setup(error::chain(&error)))?;
+        let clients = tls.clients(!registry.is_loopback()).map_err(setup)?;
         Ok(Self {
             clients,
             base,

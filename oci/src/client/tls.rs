@@ -1,27 +1,41 @@
 //! What a registry's certificate is checked against, and the two HTTP clients that follow from it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
 
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::verifier::Verifier;
 use super::{CONNECT, error};
+
+/// A client certificate with its key.
+#[derive(Clone)]
+struct Identity {
+    parsed: reqwest::Identity,
+    pem: Vec<u8>,
+}
 
 /// How TLS is spoken. The roots of the system and the bundled ones always count; without the
 /// latter an image without CA files could reach no registry.
 #[derive(Clone, Default)]
 pub struct Tls {
-    roots: Vec<reqwest::Certificate>,
-    identity: Option<reqwest::Identity>,
+    roots: Vec<CertificateDer<'static>>,
+    identity: Option<Identity>,
     unchecked: bool,
 }
 
 impl Tls {
-    /// Takes more CA certificates, from PEM.
+    /// Takes more CA certificates, from PEM. A server may also show one of them as its own.
     ///
     /// # Errors
     /// Text without a certificate in it.
     pub fn trust(&mut self, pem: &[u8]) -> Result<(), String> {
-        let found = reqwest::Certificate::from_pem_bundle(pem);
+        let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
         let found = found.map_err(|error| error::innermost(&error))?;
         if found.is_empty() {
             return Err("there is no certificate in it".to_owned());
@@ -36,8 +50,11 @@ impl Tls {
     /// # Errors
     /// Text without both.
     pub fn identify(&mut self, pem: &[u8]) -> Result<(), String> {
-        let identity = reqwest::Identity::from_pem(pem);
-        self.identity = Some(identity.map_err(|error| error::innermost(&error))?);
+        let parsed = reqwest::Identity::from_pem(pem);
+        self.identity = Some(Identity {
+            parsed: parsed.map_err(|error| error::innermost(&error))?,
+            pem: pem.to_vec(),
+        });
         Ok(())
     }
 
@@ -48,8 +65,8 @@ impl Tls {
     }
 
     /// The client for the registry itself, and the one for wherever it sends a request.
-    pub(super) fn clients(&self, proxies: bool) -> reqwest::Result<Clients> {
-        let registry = self.client(proxies, self.identity.clone())?;
+    pub(super) fn clients(&self, proxies: bool) -> Result<Clients, String> {
+        let registry = self.client(proxies, self.identity.as_ref())?;
         let elsewhere = match self.identity {
             Some(_) => self.client(proxies, None)?,
             None => registry.clone(),
@@ -63,8 +80,8 @@ impl Tls {
     fn client(
         &self,
         proxies: bool,
-        identity: Option<reqwest::Identity>,
-    ) -> reqwest::Result<reqwest::Client> {
+        identity: Option<&Identity>,
+    ) -> Result<reqwest::Client, String> {
         let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
         let bundled = bundled.filter_map(|root| reqwest::Certificate::from_der(root).ok());
         let mut builder = reqwest::Client::builder()
@@ -73,16 +90,45 @@ impl Tls {
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
             // What goes along with a redirect, and which are followed at all, is ours to decide.
-            .redirect(Policy::none())
-            .tls_certs_merge(bundled.chain(self.roots.iter().cloned()))
-            .tls_danger_accept_invalid_certs(self.unchecked);
-        if let Some(identity) = identity {
-            builder = builder.identity(identity);
+            .redirect(Policy::none());
+        if self.roots.is_empty() || self.unchecked {
+            builder = builder
+                .tls_certs_merge(bundled)
+                .tls_danger_accept_invalid_certs(self.unchecked);
+            if let Some(identity) = identity {
+                builder = builder.identity(identity.parsed.clone());
+            }
+        } else {
+            let config = self.config(identity).map_err(|error| error.to_string())?;
+            builder = builder.tls_backend_preconfigured(config);
         }
         if !proxies {
             builder = builder.no_proxy();
         }
-        builder.build()
+        builder.build().map_err(|error| error::chain(&error))
+    }
+
+    /// TLS as the HTTP library sets it up, but for whose certificate counts.
+    fn config(&self, identity: Option<&Identity>) -> Result<ClientConfig, rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = Verifier::new(self.roots.clone(), Arc::clone(&provider))?;
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match identity {
+            None => config.with_no_client_auth(),
+            Some(Identity { pem, .. }) => {
+                let bad = |error: rustls::pki_types::pem::Error| {
+                    rustls::Error::General(error.to_string())
+                };
+                let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>();
+                let key = PrivateKeyDer::from_pem_slice(pem).map_err(bad)?;
+                config.with_client_auth_cert(chain.map_err(bad)?, key)?
+            }
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 }
 

@@ -1,0 +1,148 @@
+//! Whose certificate a server may show.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+
+/// What a CA's certificate is refused with where a server shows it as its own: the last check
+/// before the signature, after that of the dates.
+const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
+
+/// Takes what a known CA has signed, and the very certificates that the user named: the one that
+/// `openssl req -x509` makes, and that Docker's manual has registries show, is a CA's.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    signed: rustls_platform_verifier::Verifier,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl Verifier {
+    /// With the system's roots, the bundled ones, and those that the user `named`.
+    ///
+    /// # Errors
+    /// A certificate that cannot be read.
+    pub(super) fn new(
+        named: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, Error> {
+        let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
+        let roots = bundled.chain(named.iter().cloned());
+        let signed = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, provider)?;
+        Ok(Self { signed, named })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let error = match self.signed.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        ) {
+            Ok(verified) => return Ok(verified),
+            Err(error) => error,
+        };
+        if !is_ca_as_server(&error) || !self.named.iter().any(|named| named == end_entity) {
+            return Err(error);
+        }
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
+    }
+}
+
+fn is_ca_as_server(error: &Error) -> bool {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            other.0.to_string() == CA_AS_SERVER
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::pem::PemObject;
+    use std::time::Duration;
+
+    /// By `openssl req -newkey ec -nodes -x509 -days 10 -addext
+    /// subjectAltName=DNS:registry.example.com`.
+    const SELF_SIGNED: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBmzCCAUKgAwIBAgIUaNpkgDwfPUKxg5UlljLFoiY07a4wCgYIKoZIzj0EAwIw\n\
+        EzERMA8GA1UEAwwIcmVnaXN0cnkwHhcNMjYxMTIyMDIzNDQxWhcNMjYxMjAyMDIz\n\
+        NDQxWjATMREwDwYDVQQDDAhyZWdpc3RyeTBZMBMGByqGSM49AgEGCCqGSM49AwEH\n\
+        A0IABKs29PyS5i6AycboE5z8cQJojyS3sG4inJO6ol92u2V1rc+kyCantQ1znL3c\n\
+        Y/oiXcHix0I6iv0NA3k7sN+NGrqjdDByMB0GA1UdDgQWBBRznGtyX9iDOd8zBt1N\n\
+        QBV6wq+d+jAfBgNVHSMEGDAWgBRznGtyX9iDOd8zBt1NQBV6wq+d+jAPBgNVHRMB\n\
+        Af8EBTADAQH/MB8GA1UdEQQYMBaCFHJlZ2lzdHJ5LmV4YW1wbGUuY29tMAoGCCqG\n\
+        SM49BAMCA0cAMEQCIA6GKxQLqnvkJtZnp08PLC5tAZ3/fqTFlprcASOhJ9G/AiB8\n\
+        36lqUoghUpNqSa8tIP9hXOKeHO4O/tTNFn1gU4iXrw==\n\
+        -----END CERTIFICATE-----";
+    /// When it begins to count, in seconds since 1970.
+    const BEGINS: u64 = 1_795_314_881;
+    const DAY: u64 = 86_400;
+
+    fn shown(named: bool, name: &str, at: u64) -> Result<(), String> {
+        let certificate = CertificateDer::from_pem_slice(SELF_SIGNED.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let all = named.then(|| certificate.clone()).into_iter().collect();
+        let verifier = Verifier::new(all, provider).unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(at));
+        let verified = verifier.verify_server_cert(&certificate, &[], &name, &[], now);
+        verified.map(drop).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_named_certificate_counts_for_its_names_and_within_its_dates() {
+        let host = "registry.example.com";
+        assert_eq!(shown(true, host, BEGINS + DAY), Ok(()));
+        shown(false, host, BEGINS + DAY).unwrap_err();
+        for (name, at, why) in [
+            ("example.com", BEGINS + DAY, "not valid for name"),
+            (host, BEGINS - DAY, "not valid yet"),
+            (host, BEGINS + 11 * DAY, "expired"),
+        ] {
+            let error = shown(true, name, at).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}
