@@ -12,6 +12,7 @@ mod forwarded;
 mod lists;
 mod login;
 mod manifests;
+mod options;
 mod receive;
 mod received;
 mod referrers;
@@ -56,6 +57,8 @@ pub(crate) struct App {
     /// The requests that go on when their connection is gone.
     tasks: TaskTracker,
     patience: Patience,
+    /// Whether bodies of requests count as broken off: the server is about to end.
+    is_over: Arc<AtomicBool>,
     /// Whether it was told once that a proxy is not trusted.
     has_doubted: AtomicBool,
 }
@@ -95,6 +98,7 @@ impl App {
             config,
             tasks: TaskTracker::new(),
             patience,
+            is_over: Arc::default(),
             has_doubted: AtomicBool::new(false),
         })
     }
@@ -106,6 +110,11 @@ impl App {
             http1,
             http2: http1.min(self.patience.quiet),
         }
+    }
+
+    /// Has the bodies of all requests end here, so that what arrived of them is kept.
+    pub(crate) fn break_off(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the requests whose connection is gone.
@@ -134,7 +143,7 @@ pub(crate) async fn serve(
         );
     }
     let line = access::Line::new(&parts, &origin, running);
-    let body = Received::new(body, line.received());
+    let body = Received::new(body, line.received(), Arc::clone(&app.is_over));
     let is_head = parts.method == Method::HEAD;
     let only_reads = is_head || parts.method == Method::GET;
     let answering = answer(
@@ -171,6 +180,10 @@ async fn answer(
     let path = below(&config.http.prefix, parts.uri.path());
     if path == "/" && matches!(*method, Method::GET | Method::HEAD) {
         return reply::empty(StatusCode::OK);
+    }
+    if method == Method::OPTIONS {
+        receive::decline(headers, body);
+        return options::answer(path, parts.uri.query());
     }
     let (endpoint, caller) = match admit(&app, &config, &origin, &parts, path).await {
         Ok(admitted) => admitted,

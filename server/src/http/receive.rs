@@ -19,6 +19,8 @@ use crate::registry::{Append, Error};
 const BATCH_BYTES: usize = 256 * 1024;
 /// A batch of tiny frames costs more memory than its bytes.
 const BATCH_FRAMES: usize = 64;
+/// How much of a body may arrive before it is kept: the most that is lost with the server.
+const KEEP_BYTES: u64 = 64 * 1024 * 1024;
 /// How often a quiet body is looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How much of a body that nobody wants is read, so that its sender sees the answer.
@@ -36,7 +38,7 @@ pub(super) enum Ending {
     TooLong,
 }
 
-/// Appends a body to an upload session, nothing of it kept yet. `announced` is its length in
+/// Appends a body to an upload session, the end of it not kept yet. `announced` is its length in
 /// bytes, where the request says it.
 ///
 /// # Errors
@@ -85,6 +87,9 @@ async fn write(mut append: Append, batch: Vec<Bytes>) -> Result<Append, Failure>
     attempt(move || {
         for bytes in &batch {
             append.write(bytes)?;
+        }
+        if append.unkept() >= KEEP_BYTES {
+            append.keep()?;
         }
         Ok::<_, Error>(append)
     })

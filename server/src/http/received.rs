@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,29 +12,49 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 pub(super) struct Received {
     body: Incoming,
     count: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+}
+
+/// A body that has no end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// Its client or the line.
+    #[error(transparent)]
+    Line(#[from] hyper::Error),
+    /// This server.
+    #[error("the server is about to end")]
+    Ending,
 }
 
 impl Received {
-    /// The body, adding the bytes that arrive to `count`.
-    pub(super) fn new(body: Incoming, count: Arc<AtomicU64>) -> Self {
-        Self { body, count }
+    /// The body, adding the bytes that arrive to `count`; nothing more of it comes once `is_over`
+    /// is set, which is seen when it is asked for more.
+    pub(super) fn new(body: Incoming, count: Arc<AtomicU64>, is_over: Arc<AtomicBool>) -> Self {
+        Self {
+            body,
+            count,
+            is_over,
+        }
     }
 }
 
 impl Body for Received {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if self.is_over.load(Ordering::Relaxed) && !self.body.is_end_stream() {
+            return Poll::Ready(Some(Err(Broken::Ending)));
+        }
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let len = frame.data_ref().map_or(0, |data| data.len() as u64);
             self.count.fetch_add(len, Ordering::Relaxed);
         }
-        polled
+        polled.map(|frame| frame.map(|frame| frame.map_err(Broken::from)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -276,7 +276,8 @@ pub(super) async fn cancel(
 }
 
 /// Appends a request's body to a session, whole. Where it broke off, what arrived is kept and the
-/// answer tells how much that is; where it was longer than announced, nothing is.
+/// answer tells how much that is; where it was longer than announced, what was not kept on the way
+/// is forgotten.
 async fn take_in(
     app: &App,
     session: &Session,

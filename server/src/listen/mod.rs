@@ -37,6 +37,9 @@ use crate::registry::Registry;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection may say nothing at its very beginning.
 const FIRST_BYTE_TIME: Duration = Duration::from_secs(10);
+/// At the end of the time to drain: how long what has arrived of uploads may take to be kept.
+const LEAST_KEEP_TIME: Duration = Duration::from_secs(2);
+const MOST_KEEP_TIME: Duration = Duration::from_secs(5);
 /// How a TLS connection begins (RFC 8446, section 5.1: the content type of a handshake).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// How much is read from a client that does not.
@@ -218,11 +221,18 @@ async fn accept(
     drop(listener);
     tracing::info!("stopping: running requests may finish");
     let drain_time = served.config.load().http.drain_time;
-    let drained = timeout(drain_time, async {
+    let mut draining = std::pin::pin!(async {
         connections.shutdown().await;
         app.settle().await;
     });
-    if drained.await.is_err() {
+    let last = (drain_time / 4).clamp(LEAST_KEEP_TIME, MOST_KEEP_TIME);
+    let first = drain_time.saturating_sub(last);
+    if timeout(first, &mut draining).await.is_ok() {
+        return;
+    }
+    // What uploads sent so far is kept, so that they can go on where they were.
+    app.break_off();
+    if timeout(last, draining).await.is_err() {
         tracing::warn!("some requests did not finish in {} s", drain_time.as_secs());
     }
 }
