@@ -28,7 +28,10 @@ pub(crate) fn write(path: &Path, version: u64) -> Result<(), Failed> {
     })
     .to_string();
     let config_name = format!("{}.json", Digest::of(config.as_bytes()).hex());
-    let names: Vec<String> = diff_ids.iter().map(|id| format!("{}.tar", id.hex())).collect();
+    let names: Vec<String> = diff_ids
+        .iter()
+        .map(|id| format!("{}.tar", id.hex()))
+        .collect();
     let manifest = json!([{
         "Config": config_name,
         "RepoTags": [format!("quickstart/app:v{version}")],

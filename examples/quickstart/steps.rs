@@ -25,9 +25,28 @@ pub(crate) fn run(image: Option<String>) -> Result<(), Failed> {
     };
     let repository = "quickstart/app";
     let target = |tag: &str| format!("{}/{repository}:{tag}", server.address);
-    let done = push(folder.path(), "Everything is new", &versions.first, &target("v1"))
-        .and_then(|()| push(folder.path(), "The same again", &versions.first, &target("v1")))
-        .and_then(|()| push(folder.path(), "One layer changed", &versions.second, &target("v2")));
+    let done = push(
+        folder.path(),
+        "Everything is new",
+        &versions.first,
+        &target("v1"),
+    )
+    .and_then(|()| {
+        push(
+            folder.path(),
+            "The same again",
+            &versions.first,
+            &target("v1"),
+        )
+    })
+    .and_then(|()| {
+        push(
+            folder.path(),
+            "One layer changed",
+            &versions.second,
+            &target("v2"),
+        )
+    });
     if let Some(made) = &versions.made {
         docker(&["rmi", made])?;
     }
@@ -104,7 +123,11 @@ fn program(name: &str) -> Result<PathBuf, Failed> {
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     match path.exists() {
         true => Ok(path),
-        false => Err(format!("{} is missing: start examples/quickstart.sh", path.display()).into()),
+        false => Err(format!(
+            "{} is missing: start examples/quickstart.sh",
+            path.display()
+        )
+        .into()),
     }
 }
 

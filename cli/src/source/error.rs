@@ -201,7 +201,9 @@ impl Error {
                  docker-daemon:, docker-archive:, oci:, oci-archive: and what follows them"
             }
             Self::Io { .. } => return None,
-            Self::Spool { .. } => "make room there, or set XDG_CACHE_HOME to a folder that has some",
+            Self::Spool { .. } => {
+                "make room there, or set XDG_CACHE_HOME to a folder that has some"
+            }
             Self::Truncated { .. } => "make the archive again; nothing of it was taken",
             Self::Malformed { .. } | Self::UnsafeName { .. } => {
                 "imgsync reads what docker save, podman save, skopeo and buildx write"

@@ -125,7 +125,10 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
         let daemon = Daemon::start(script(archive, false));
         let found = daemon.find("sample/app:v1").await.unwrap();
         assert_eq!(daemon.requests(), ["/images/sample%2Fapp:v1/json", "/info"]);
-        assert_eq!(found.insecure.as_ref().unwrap(), &["10.0.0.0/8", "lab:5000"]);
+        assert_eq!(
+            found.insecure.as_ref().unwrap(),
+            &["10.0.0.0/8", "lab:5000"]
+        );
         let before = found.image().unwrap();
         assert_eq!(name::text(before.name.as_ref().unwrap()), "sample/app:v1");
         let (after, blobs) = found.export(&Spool::default(), all()).await.unwrap();
