@@ -264,3 +264,39 @@ async fn what_happened_while_the_server_was_away_is_found_out() {
         sorted(&[stays, vanishes, &added])
     );
 }
+
+#[tokio::test]
+async fn hints_that_a_power_cut_took_are_made_again() {
+    let root = tempfile::tempdir().unwrap();
+    let mut server = Server::start(root.path());
+    server.push_blob("a", b"{}").await;
+    let absent = descriptor(media::OCI_MANIFEST, b"subject");
+    let subject: Digest = absent["digest"].as_str().unwrap().parse().unwrap();
+    let signature = push(&server, &about(&absent, "signature")).await;
+    // Reads the manifest, and notes that it did.
+    server.kill_and_restart();
+    let expected = vec![signature];
+    assert_eq!(digests(&server, &subject).await, expected);
+    let known = root.path().join("imgsync/repositories/a");
+    assert!(known.join("_examined").exists());
+    std::fs::remove_dir_all(known.join("_referrers")).unwrap();
+    server.kill_and_restart();
+    assert_eq!(digests(&server, &subject).await, expected);
+}
+
+#[tokio::test]
+async fn many_that_ask_at_once_for_what_is_not_known_yet_are_all_told() {
+    let root = tempfile::tempdir().unwrap();
+    let mut server = Server::start(root.path());
+    server.push_blob("a", b"{}").await;
+    let absent = descriptor(media::OCI_MANIFEST, b"subject");
+    let subject: Digest = absent["digest"].as_str().unwrap().parse().unwrap();
+    for number in 0..50 {
+        push(&server, &about(&absent, &number.to_string())).await;
+    }
+    server.kill_and_restart();
+    let asked = (0..60).map(|_| digests(&server, &subject));
+    for found in futures::future::join_all(asked).await {
+        assert_eq!(found.len(), 50);
+    }
+}

@@ -15,6 +15,7 @@ mod manifests;
 mod options;
 mod receive;
 mod received;
+mod reconciling;
 mod referrers;
 mod reply;
 mod request_id;
@@ -44,6 +45,7 @@ use self::caller::Caller;
 use self::failure::Failure;
 use self::forwarded::{Origin, Reach};
 use self::received::Received;
+use self::reconciling::Reconciling;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::registry::Registry;
@@ -57,6 +59,7 @@ pub(crate) struct App {
     /// The requests that go on when their connection is gone.
     tasks: TaskTracker,
     patience: Patience,
+    reconciling: Reconciling,
     /// Whether bodies of requests count as broken off: the server is about to end.
     is_over: Arc<AtomicBool>,
     /// Whether it was told once that a proxy is not trusted.
@@ -98,6 +101,7 @@ impl App {
             config,
             tasks: TaskTracker::new(),
             patience,
+            reconciling: Reconciling::default(),
             is_over: Arc::default(),
             has_doubted: AtomicBool::new(false),
         })

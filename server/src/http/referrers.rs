@@ -22,6 +22,7 @@ pub(super) async fn list(
 ) -> Result<Response<Body>, Failure> {
     let (registry, of) = (app.registry.clone(), repository.clone());
     let (subject, wanted) = (digest.clone(), artifact_type.clone());
+    app.reconciling.wait(&app.registry, &repository).await?;
     let listed =
         attempt(move || registry.referrers(&of, &subject, wanted.as_deref(), last.as_ref()));
     let listed = listed.await?;

@@ -5,7 +5,7 @@
 //! long as the repository has that manifest. A stock registry may have pushed and deleted while we
 //! were not there, so the hints are reconciled before their first use.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,10 +19,14 @@ use crate::store::{Derived, Key, Links};
 
 /// The most that one answer lists, in bytes of JSON; a single referrer may have more.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// The first line of the file that names the manifests that were read; another one is not read.
-const FORMAT: &str = "imgsync-examined-1";
-/// A line has at most 136 bytes: this is nearly two million manifests.
+/// The first line of the file that names the manifests that were read, each with the one that it
+/// speaks about, if it does; another one is not read.
+const FORMAT: &str = "imgsync-examined-2";
+/// A line has at most 272 bytes: this is nearly a million manifests.
 const MAX_EXAMINED_BYTES: usize = 256 * 1024 * 1024;
+
+/// The manifest that another speaks about, if it does.
+type Subject = Option<Digest>;
 
 /// The repositories whose hints are right since this server runs.
 #[derive(Default)]
@@ -92,9 +96,14 @@ impl Registry {
         }
     }
 
+    /// Whether a repository's hints are right already: then asking for referrers waits for nobody.
+    pub(crate) fn is_reconciled(&self, repository: &Repository) -> bool {
+        self.reconciled.has(repository)
+    }
+
     /// Makes a repository's hints right, once while this server runs: reads the manifests that are
     /// new, and forgets those that have vanished.
-    pub(super) fn reconcile(&self, repository: &Repository) -> Result<()> {
+    pub(crate) fn reconcile(&self, repository: &Repository) -> Result<()> {
         if self.reconciled.has(repository) {
             return Ok(());
         }
@@ -102,6 +111,8 @@ impl Registry {
         if self.reconciled.has(repository) || !self.store.has_repository(repository)? {
             return Ok(());
         }
+        // Hints are not made durable one by one. What was examined is, with all that they say, so
+        // that a power cut loses none.
         let before = self.examined(repository)?;
         let mut there = Vec::new();
         self.store
@@ -109,18 +120,22 @@ impl Registry {
                 there.push(digest);
                 ControlFlow::Continue(())
             })?;
-        let mut after = BTreeSet::new();
+        let mut after = BTreeMap::new();
         for digest in there {
-            let is_there = match before.contains(&digest) {
-                true => self
-                    .store
-                    .len(Key::Revision(repository, &digest))?
-                    .is_some(),
-                false => self.examine(repository, &digest)?,
+            let revision = Key::Revision(repository, &digest);
+            let subject = match before.get(&digest) {
+                Some(subject) if self.store.len(revision)?.is_some() => Some(subject.clone()),
+                Some(_) => None,
+                None => self.examine(repository, &digest)?,
             };
-            if is_there {
-                after.insert(digest);
+            let Some(subject) = subject else { continue };
+            if let Some(subject) = &subject {
+                let hint = Derived::Referrer(repository, subject, &digest);
+                if !self.store.has_derived(hint)? {
+                    self.store.hint(hint)?;
+                }
             }
+            after.insert(digest, subject);
         }
         if after != before {
             self.keep_examined(repository, &after)?;
@@ -130,33 +145,40 @@ impl Registry {
         Ok(())
     }
 
-    /// Reads a manifest and notes about which one it speaks; false where it cannot be read now.
-    fn examine(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+    /// Reads a manifest for the one that it speaks about, if it does; nothing where it cannot be
+    /// read now.
+    fn examine(&self, repository: &Repository, digest: &Digest) -> Result<Option<Subject>> {
         let manifest = match self.manifest(repository, &Reference::Digest(digest.clone())) {
             Ok(manifest) => manifest,
-            Err(Error::ManifestUnknown(_)) => return Ok(false),
+            Err(Error::ManifestUnknown(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        if let Ok(Some((subject, _))) = referrers::read(&manifest.bytes, digest) {
-            let key = Derived::Referrer(repository, &subject, digest);
-            self.store.put_derived(key, b"")?;
-        }
-        Ok(true)
+        Ok(Some(match referrers::read(&manifest.bytes, digest) {
+            Ok(Some((subject, _))) => Some(subject),
+            Ok(None) | Err(_) => None,
+        }))
     }
 
-    fn examined(&self, repository: &Repository) -> Result<BTreeSet<Digest>> {
+    fn examined(&self, repository: &Repository) -> Result<BTreeMap<Digest, Subject>> {
         let key = Derived::Examined(repository);
         let text = self.store.derived(key, MAX_EXAMINED_BYTES)?;
         let text = String::from_utf8(text.unwrap_or_default()).unwrap_or_default();
         let mut lines = text.lines();
         match lines.next() {
-            Some(FORMAT) => Ok(lines.filter_map(|line| line.parse().ok()).collect()),
-            Some(_) | None => Ok(BTreeSet::new()),
+            Some(FORMAT) => Ok(lines.filter_map(examined).collect()),
+            Some(_) | None => Ok(BTreeMap::new()),
         }
     }
 
-    fn keep_examined(&self, repository: &Repository, digests: &BTreeSet<Digest>) -> Result<()> {
-        let lines = digests.iter().map(|digest| format!("{digest}\n"));
+    fn keep_examined(
+        &self,
+        repository: &Repository,
+        manifests: &BTreeMap<Digest, Subject>,
+    ) -> Result<()> {
+        let lines = manifests.iter().map(|(digest, subject)| match subject {
+            Some(subject) => format!("{digest} {subject}\n"),
+            None => format!("{digest}\n"),
+        });
         let text: String = std::iter::once(format!("{FORMAT}\n"))
             .chain(lines)
             .collect();
@@ -182,6 +204,14 @@ impl Registry {
             }
         }
         Ok(())
+    }
+}
+
+/// A line about a manifest that was read.
+fn examined(line: &str) -> Option<(Digest, Subject)> {
+    match line.split_once(' ') {
+        Some((digest, subject)) => Some((digest.parse().ok()?, Some(subject.parse().ok()?))),
+        None => Some((line.parse().ok()?, None)),
     }
 }
 

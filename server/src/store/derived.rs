@@ -1,6 +1,7 @@
 //! What we derived from blobs and manifests: files of our own that are never needed to serve what
 //! is in the tree. All of them can be derived again, so a damaged one counts as none.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -8,12 +9,36 @@ use imgsync_oci::{Digest, Repository};
 
 use super::error::{Doing, Result};
 use super::keys::flat;
+use super::small::TRIES;
 use super::{Derived, Links, Store};
 
 impl Store {
     /// Puts something derived under a key, over whatever stood there, durably.
     pub(crate) fn put_derived(&self, key: Derived<'_>, bytes: &[u8]) -> Result<()> {
         self.put_at(self.keys.derived(key), bytes)
+    }
+
+    /// Puts an empty file under a key, where there is none yet, and not durably: for what another
+    /// durable file tells as well.
+    pub(crate) fn hint(&self, key: Derived<'_>) -> Result<()> {
+        let path = self.keys.derived(key);
+        let folder = path.parent().unwrap_or(&path);
+        let mut tries = 1..=TRIES;
+        loop {
+            if let Some(above) = folder.parent() {
+                self.folders.ensure(above)?;
+            }
+            let made = self.disk.make_folder(folder);
+            match made.and_then(|_| self.disk.create(&path)) {
+                // Somebody else had the folder empty, and removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {
+                }
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error).doing("write", &path);
+                }
+                Ok(_) | Err(_) => return Ok(()),
+            }
+        }
     }
 
     /// What stands under a key, at most `limit` bytes of it; `None` where nothing does.

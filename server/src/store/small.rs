@@ -10,7 +10,7 @@ use super::error::{Doing, Result};
 use super::{Key, Store};
 
 /// How often a folder is made again that was removed before anything was in it.
-const TRIES: usize = 100;
+pub(super) const TRIES: usize = 100;
 
 /// Something small, written and durable, that does not stand in its place yet.
 pub(super) struct Prepared {
