@@ -71,9 +71,13 @@ impl Registry {
             let Some(_turn) = turns::take_idle(&self.turns, *id) else {
                 continue;
             };
-            if self.store.cancel_upload(repository, *id)? {
-                tracing::info!(%repository, %id, "an abandoned upload ends: there are too many");
-                excess -= 1;
+            match self.store.cancel_upload(repository, *id) {
+                Ok(true) => {
+                    tracing::info!(%repository, %id, "an abandoned upload ends: there are too many");
+                    excess -= 1;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%repository, %id, %error, "an upload cannot be ended"),
             }
         }
         *looked = (excess > 0).then(Instant::now);

@@ -26,6 +26,7 @@ pub use self::error::Error;
 pub(crate) use self::keys::{Derived, Key, Links};
 pub(crate) use self::lists::List;
 pub(crate) use self::small::Bytes;
+pub(crate) use self::purge::Session;
 pub(crate) use self::uploads::Upload;
 
 use self::disk::Disk;

@@ -20,6 +20,18 @@ const MAX_STATE_BYTES: usize = 64 * 1024;
 #[derive(Deserialize)]
 struct State {
     repository: String,
+    #[serde(default)]
+    offset: u64,
+}
+
+/// A session of ours.
+pub(crate) struct Session {
+    pub(crate) repository: Repository,
+    pub(crate) id: UploadId,
+    /// When bytes were last kept; when it began, where there are none.
+    pub(crate) changed: SystemTime,
+    /// Whether it holds no byte.
+    pub(crate) is_empty: bool,
 }
 
 impl Store {
@@ -67,18 +79,43 @@ impl Store {
         self.disk.modified(&folder).doing("look at", &folder)
     }
 
-    /// Removes what we know about sessions that are gone, a stock registry having ended them, if
-    /// it is older than `before`.
-    pub(crate) fn forget_lost_uploads(&self, before: SystemTime) -> Result<()> {
-        let (folder, mut lost) = (self.keys.upload_states(), Vec::new());
+    /// All sessions of ours.
+    pub(crate) fn sessions(&self) -> Result<Vec<Session>> {
+        let mut sessions = Vec::new();
+        for id in self.upload_ids()? {
+            let path = self.keys.upload_state(id);
+            let Some(changed) = self.disk.modified(&path).doing("look at", &path)? else {
+                continue;
+            };
+            let json = self.read_at(&path, MAX_STATE_BYTES)?.unwrap_or_default();
+            let state: Option<State> = serde_json::from_slice(&json).ok();
+            sessions.extend(state.and_then(|state| {
+                Some(Session {
+                    repository: state.repository.parse().ok()?,
+                    id,
+                    changed,
+                    is_empty: state.offset == 0,
+                })
+            }));
+        }
+        Ok(sessions)
+    }
+
+    fn upload_ids(&self) -> Result<Vec<UploadId>> {
+        let (folder, mut ids) = (self.keys.upload_states(), Vec::new());
         let mut look = |name: &str, _: bool| {
             let id = name.strip_suffix(STATE);
-            let id = id.and_then(|id| id.parse::<UploadId>().ok());
-            lost.extend(id);
+            ids.extend(id.and_then(|id| id.parse::<UploadId>().ok()));
             ControlFlow::Continue(())
         };
         self.disk.each(&folder, &mut look).doing("list", &folder)?;
-        for id in lost {
+        Ok(ids)
+    }
+
+    /// Removes what we know about sessions that are gone, a stock registry having ended them, if
+    /// it is older than `before`.
+    pub(crate) fn forget_lost_uploads(&self, before: SystemTime) -> Result<()> {
+        for id in self.upload_ids()? {
             let path = self.keys.upload_state(id);
             let modified = self.disk.modified(&path).doing("look at", &path)?;
             if modified.is_none_or(|time| time >= before) {
