@@ -537,7 +537,8 @@ fn a_client_certificate_is_found_in_dockers_folders() {
     let folder = laptop.home().join(".docker/certs.d").join(&host);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(authority.certificate(), folder.join("ca.crt")).unwrap();
-    laptop.push(&[], &remote).failed(6, &["certificate"]);
+    // With TLS 1.3 the refusal comes after the handshake, and a reset may overtake its words.
+    laptop.push(&[], &remote).failed(6, &[]);
     let pair = authority.sign("client", &[]);
     std::fs::copy(pair.certificate, folder.join("client.cert")).unwrap();
     laptop.push(&[], &remote).failed(6, &["client.key"]);
