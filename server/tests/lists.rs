@@ -152,7 +152,11 @@ async fn the_ground() {
     let response = server.get(&format!("/v2/{name}/tags/list")).await;
     faults(response, StatusCode::BAD_REQUEST, "NAME_INVALID").await;
     for (method, path, allow) in [
-        (Method::PATCH, "/v2/a/manifests/v1", "GET, HEAD, PUT, DELETE"),
+        (
+            Method::PATCH,
+            "/v2/a/manifests/v1",
+            "GET, HEAD, PUT, DELETE",
+        ),
         (Method::POST, "/v2/_oci/ext/discover", "GET"),
         (Method::POST, "/v2/a/tags/list", "GET"),
         (Method::GET, "/v2/a/blobs/uploads/", "POST"),

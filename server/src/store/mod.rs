@@ -25,8 +25,8 @@ pub(crate) use self::disk::FileIdentity;
 pub use self::error::Error;
 pub(crate) use self::keys::{Derived, Key, Links};
 pub(crate) use self::lists::List;
-pub(crate) use self::small::Bytes;
 pub(crate) use self::purge::Session;
+pub(crate) use self::small::Bytes;
 pub(crate) use self::uploads::Upload;
 
 use self::disk::Disk;
