@@ -7,7 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// The filesystem.
 #[derive(Clone, Default)]
@@ -179,17 +179,27 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes the lock of a file, made where it is missing; `None` where another process has it.
+    /// Takes the lock of a file, made where it is missing; `None` where another process has it, and
+    /// still has it after a moment: one that is just ending lets go, and so does a program that is
+    /// just starting in its place (until then it has its parent's open files).
     pub(super) fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        const MOMENT: Duration = Duration::from_secs(2);
+        const LOOK: Duration = Duration::from_millis(10);
+        let began = Instant::now();
         let file = fs::File::options()
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Lock { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Lock { _file: file })),
+                Err(fs::TryLockError::WouldBlock) if began.elapsed() < MOMENT => {
+                    std::thread::sleep(LOOK);
+                }
+                Err(fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs::TryLockError::Error(error)) => return Err(error),
+            }
         }
     }
 }
