@@ -12,12 +12,11 @@ mod support;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use support::archive::{Entry, write_folder, write_tar};
 use support::bytes::{digest, mixed, noise};
-use support::run::{Outcome, run};
-use support::{Image, Imgsync, Scratch, Server, archive, check, http, image, peers, store};
+use support::run::Outcome;
+use support::{Image, Imgsync, Scratch, Server, SmallDisk, archive, check, http, image, store};
 
 /// Exit codes, as `imgsync push --help` lists them.
 const USAGE: i32 = 2;
@@ -420,42 +419,12 @@ fn a_manifest_of_5_mib_is_refused() {
     stage.assert_unharmed();
 }
 
-/// A small filesystem; unmounted when this goes.
-struct SmallDisk(Scratch);
-
-impl SmallDisk {
-    /// `None` where this process may not mount.
-    fn mount(size: &str) -> Option<Self> {
-        let folder = Scratch::new();
-        let options = format!("size={size},mode=777");
-        let mut command = Command::new(peers::program("mount"));
-        command.args(["-t", "tmpfs", "-o", &options, "tmpfs"]);
-        let mounted = run(command.arg(folder.root()));
-        if mounted.code != Some(0) {
-            let why = mounted.stderr.trim();
-            peers::absent(&format!(
-                "the right to mount a small disk is missing ({why})"
-            ));
-            return None;
-        }
-        Some(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let mut command = Command::new(peers::program("umount"));
-        // The folder stays where this fails, and its name says whose it was.
-        let _ = command.arg(self.0.root()).output();
-    }
-}
-
 #[test]
 fn a_full_disk_at_the_server_is_said_and_harms_nothing() {
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let stage = Stage::on(Scratch::new(), &disk.0.folder("root"));
+    let stage = Stage::on(Scratch::new(), &disk.folder("root"));
 
     let large = Image::new(vec![
         image::layer("first", noise(70, 4_000_000)),

@@ -14,6 +14,7 @@ pub mod archive;
 pub mod authority;
 pub mod bytes;
 pub mod check;
+pub mod disk;
 pub mod docker;
 pub mod fake;
 pub mod framing;
@@ -34,6 +35,7 @@ pub mod stock;
 pub mod store;
 
 pub use authority::Authority;
+pub use disk::SmallDisk;
 pub use docker::DockerImage;
 pub use image::Image;
 pub use imgsync::Imgsync;
