@@ -57,11 +57,14 @@ pub fn held(offset: u64) -> String {
 pub const OFFSET_HEADER: &str = "imgsync-upload-offset";
 
 /// Reads a session's `Range` as the registries of this world write it: `0-N` or `bytes=0-N` where
-/// the last byte held is N. Yields the number of bytes held; `0-0` reads as none, since sending a
-/// byte again is harmless while skipping one is not.
+/// the last byte held is N; `0--1` is none. Yields the number of bytes held; `0-0` reads as none,
+/// since sending a byte again is harmless while skipping one is not.
 pub fn parse_held(text: &str) -> Option<u64> {
     let range = text.trim().strip_prefix("bytes=").unwrap_or(text.trim());
     let last = range.strip_prefix("0-")?;
+    if last == "-1" {
+        return Some(0);
+    }
     match number(last)? {
         0 => Some(0),
         last => last.checked_add(1),
@@ -161,7 +164,8 @@ mod tests {
         assert_eq!(parse_held("0-9"), Some(10));
         assert_eq!(parse_held("bytes=0-9"), Some(10));
         assert_eq!(parse_held("0-0"), Some(0));
-        for bad in ["", "0--1", "5-9", "x", "0-18446744073709551615"] {
+        assert_eq!(parse_held("0--1"), Some(0));
+        for bad in ["", "0--2", "5-9", "x", "0-18446744073709551615"] {
             assert_eq!(parse_held(bad), None, "{bad}");
         }
     }

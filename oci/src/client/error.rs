@@ -50,7 +50,8 @@ pub enum Error {
         status: StatusCode,
         /// The errors in the body; empty where a proxy answered.
         faults: Vec<Fault>,
-        /// The `Server` header, which tells a proxy's answer from the registry's.
+        /// The `Server` header, which tells a proxy's answer from the registry's; without one, the
+        /// program that signs the page in the body.
         server: Option<Box<str>>,
         /// How long the registry asks to wait.
         retry_after: Option<Duration>,
@@ -178,6 +179,18 @@ fn because(faults: &[Fault]) -> String {
     }
 }
 
+/// The program that signs an error page, as nginx and what is built on it do:
+/// `<hr><center>nginx/1.22.1</center>`.
+fn author(page: &[u8]) -> Option<&str> {
+    const LONGEST: usize = 60;
+    let page = std::str::from_utf8(page).ok()?;
+    let (_, signed) = page.rsplit_once("<center>")?;
+    let (name, _) = signed.split_once("</center>")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/.-_ ()".contains(c);
+    let is_name = !name.is_empty() && name.len() <= LONGEST && name.chars().all(plain);
+    is_name.then_some(name)
+}
+
 impl Client {
     /// An answer with an error status, read as far as it can be.
     pub(super) async fn refused(&self, endpoint: &Endpoint, response: reqwest::Response) -> Error {
@@ -204,13 +217,13 @@ impl Client {
         let server = reply::text(response.headers(), &SERVER).map(Box::from);
         let retry_after = reply::number(response.headers(), &RETRY_AFTER).map(Duration::from_secs);
         let body = self.bounded(&operation, response, LONGEST_BODY).await;
+        let body = body.unwrap_or_default();
+        let server = server.or_else(|| author(&body).map(Box::from));
         Error::Refused {
             registry: server_name.clone(),
             operation,
             status,
-            faults: body
-                .map(|body| fault::parse_body(&body))
-                .unwrap_or_default(),
+            faults: fault::parse_body(&body),
             server,
             retry_after,
             login: false,
@@ -261,5 +274,19 @@ impl Client {
             what,
             trouble,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_may_tell_who_wrote_it() {
+        let page = b"<html><center><h1>413 Too Large</h1></center><hr><center>openresty</center>";
+        assert_eq!(author(page), Some("openresty"));
+        assert_eq!(author(b"<center><script></center>"), None);
+        assert_eq!(author(b"{}"), None);
+        assert_eq!(author(b"\xff"), None);
     }
 }

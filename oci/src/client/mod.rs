@@ -34,7 +34,7 @@ use crate::{Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Registry, Repositor
 
 /// How long a request that carries little may take, from the first byte to the last.
 const SMALL_REQUEST: Duration = Duration::from_secs(60);
-/// How long a blob on its way down may say nothing.
+/// How long a blob on its way may stand still, where nobody says otherwise.
 const STALL: Duration = Duration::from_secs(60);
 /// How long finishing an upload may take: a registry may hash the whole blob once more.
 const FINISH: Duration = Duration::from_secs(600);
@@ -60,6 +60,8 @@ pub struct Client {
     pushes: bool,
     /// Whether it ever answered.
     reached: Arc<AtomicBool>,
+    /// How long a blob on its way may stand still.
+    stall: Duration,
 }
 
 /// What a HEAD says of a manifest.
@@ -120,6 +122,7 @@ impl Client {
             auth: Arc::default(),
             pushes: false,
             reached: Arc::default(),
+            stall: STALL,
         })
     }
 
@@ -140,6 +143,21 @@ impl Client {
         let credentials = self.auth.credentials.clone();
         let auth = Arc::new(auth::Auth::new(credentials, Some(Arc::new(warn))));
         Self { auth, ..self }
+    }
+
+    /// The same client, for which a blob on its way, up or down, may stand still for `stall` before
+    /// that counts as a broken line; a minute without this.
+    pub fn with_stall(self, stall: Duration) -> Self {
+        Self { stall, ..self }
+    }
+
+    /// The same client, with the same login, for repositories that are only read from: it asks for
+    /// no more than that takes.
+    pub fn reading(&self) -> Self {
+        Self {
+            pushes: false,
+            ..self.clone()
+        }
     }
 
     /// Whom this client is logged in as, where it has credentials.

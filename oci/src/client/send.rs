@@ -8,7 +8,7 @@ use http::header::LOCATION;
 use http::{HeaderMap, Method};
 use url::Url;
 
-use super::{Client, Error, SMALL_REQUEST, STALL, error, reply, retry};
+use super::{Client, Error, SMALL_REQUEST, error, reply, retry};
 use crate::Endpoint;
 
 /// The longest chain of redirects that is followed.
@@ -167,15 +167,16 @@ impl Client {
         Ok(body.into())
     }
 
-    /// A body as it arrives; a silence of a minute ends it with an error.
+    /// A body as it arrives; a silence as long as the stall timeout ends it with an error.
     pub(super) fn stream(
         &self,
         response: reqwest::Response,
     ) -> impl Stream<Item = Result<Bytes, String>> + Send + use<> {
         let pieces = Box::pin(response.bytes_stream());
-        futures::stream::unfold(Some(pieces), |pieces| async {
+        let stall = self.stall;
+        futures::stream::unfold(Some(pieces), move |pieces| async move {
             let mut pieces = pieces?;
-            match tokio::time::timeout(STALL, pieces.next()).await {
+            match tokio::time::timeout(stall, pieces.next()).await {
                 Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
                 Ok(Some(Err(error))) => Some((Err(error::chain(&error)), None)),
                 Ok(None) => None,

@@ -12,7 +12,7 @@ use http::{HeaderName, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Client, Error, FINISH, SMALL_REQUEST, STALL, reply, retry};
+use super::{Client, Error, FINISH, SMALL_REQUEST, reply, retry};
 use crate::endpoint::Mount;
 use crate::range::{self, ContentRange, OFFSET_HEADER};
 use crate::{Digest, Endpoint, Repository};
@@ -38,6 +38,11 @@ impl Session {
     /// How many bytes the registry has confirmed.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Goes on from this byte: where the registry's word on what it holds has proved wrong.
+    pub fn go_on_at(&mut self, offset: u64) {
+        self.offset = offset;
     }
 
     /// The smallest chunk that the registry takes, in bytes, the last one excepted.
@@ -118,7 +123,6 @@ impl Client {
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         len: u64,
     ) -> Result<(), Error> {
-        let operation = "PATCH of an upload";
         if len == 0 {
             return Ok(());
         }
@@ -126,34 +130,56 @@ impl Client {
             first: session.offset,
             last: session.offset + len - 1,
         };
-        let progress = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&progress);
-        let bytes = bytes.inspect(move |_| {
-            counter.fetch_add(1, Ordering::Relaxed);
-        });
-        let request = self
-            .http_for(&session.location)
-            .request(Method::PATCH, session.location.clone())
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_LENGTH, len)
-            .header(CONTENT_RANGE, range.to_string())
-            .body(reqwest::Body::wrap_stream(bytes));
-        let (url, scopes) = (&session.location, &session.scopes);
-        let asked = Instant::now();
-        let response = tokio::select! {
-            answer = self.send(operation, scopes, url, request) => answer?,
-            () = stalled(&progress) => return Err(Error::Broken {
-                registry: self.registry.clone(),
-                operation: operation.to_owned(),
-                what: format!("nothing moved for {} seconds", STALL.as_secs()),
-            }),
-        };
+        let request = self.patch(session).header(CONTENT_RANGE, range.to_string());
+        self.append(session, request, bytes, len).await
+    }
+
+    /// Sends a whole blob of `len` bytes in one request, to a session that holds nothing yet, and
+    /// without a word on ranges: what every registry takes, since Docker sends so. The session is
+    /// finished with [`Client::finish_upload`].
+    ///
+    /// # Errors
+    /// As [`Client::append_upload`]; what arrived of it is best forgotten.
+    pub async fn append_whole(
+        &self,
+        session: &mut Session,
+        bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+        len: u64,
+    ) -> Result<(), Error> {
+        let request = self.patch(session);
+        self.append(session, request, bytes, len).await
+    }
+
+    fn patch(&self, session: &Session) -> reqwest::RequestBuilder {
+        let url = session.location.clone();
+        self.http_for(&url).request(Method::PATCH, url)
+    }
+
+    async fn append(
+        &self,
+        session: &mut Session,
+        request: reqwest::RequestBuilder,
+        bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+        len: u64,
+    ) -> Result<(), Error> {
+        let operation = "PATCH of an upload";
+        let (url, scopes) = (session.location.clone(), session.scopes.clone());
+        let response = self
+            .send_bytes(
+                operation,
+                (&url, &scopes),
+                request,
+                (bytes, len),
+                self.stall,
+            )
+            .await?;
         match response.status() {
             StatusCode::OK
             | StatusCode::CREATED
             | StatusCode::ACCEPTED
             | StatusCode::NO_CONTENT => {
                 let all = session.offset + len;
+                // What others write as `Range` here is wrong too often to count.
                 let offset = exact_offset(&response).unwrap_or(all);
                 if !(session.offset..=all).contains(&offset) {
                     return Err(Error::Odd {
@@ -169,14 +195,76 @@ impl Client {
                 session.offset = offset;
                 Ok(())
             }
-            // The token ran out on the way. There is a new one now, and the bytes are the caller's.
-            _ if self.learn(&response, scopes, asked).await? => Err(Error::Broken {
-                registry: self.registry.clone(),
-                operation: operation.to_owned(),
-                what: "the login had to be renewed".to_owned(),
-            }),
             _ => Err(self.refused_during(operation.to_owned(), response).await),
         }
+    }
+
+    /// Sends a whole blob of `len` bytes with the request that finishes the session, which holds
+    /// nothing yet (OCI distribution-spec, "POST then PUT"). When this yields, the registry has
+    /// the blob.
+    ///
+    /// # Errors
+    /// As [`Client::finish_upload`]; also bytes that could not be read.
+    pub async fn finish_whole(
+        &self,
+        session: &Session,
+        digest: &Digest,
+        bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+        len: u64,
+    ) -> Result<(), Error> {
+        let operation = "PUT of an upload";
+        let url = finish_url(session, digest);
+        let request = self.http_for(&url).request(Method::PUT, url.clone());
+        let to = (&url, &*session.scopes);
+        let response = self
+            .send_bytes(operation, to, request, (bytes, len), FINISH)
+            .await?;
+        match response.status() {
+            StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
+            _ => Err(self.refused_during(operation.to_owned(), response).await),
+        }
+    }
+
+    /// Sends a request with a body that is read once. Nothing may stand still for longer than the
+    /// stall timeout while it is sent, and for longer than `answer` before the answer.
+    async fn send_bytes(
+        &self,
+        operation: &str,
+        (url, scopes): (&Url, &[String]),
+        request: reqwest::RequestBuilder,
+        (bytes, len): (
+            impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+            u64,
+        ),
+        answer: Duration,
+    ) -> Result<reqwest::Response, Error> {
+        let progress = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&progress);
+        let bytes = bytes.inspect(move |piece| {
+            let len = piece.as_ref().map_or(0, Bytes::len);
+            counter.fetch_add(len as u64, Ordering::Relaxed);
+        });
+        let request = request
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(CONTENT_LENGTH, len)
+            .body(reqwest::Body::wrap_stream(bytes));
+        let broken = |what: String| Error::Broken {
+            registry: self.registry.clone(),
+            operation: operation.to_owned(),
+            what,
+        };
+        let asked = Instant::now();
+        let response = tokio::select! {
+            answer = self.send(operation, scopes, url, request) => answer?,
+            seconds = stalled(&progress, len, self.stall, answer) => {
+                return Err(broken(format!("nothing moved for {seconds} seconds")));
+            }
+        };
+        // The token ran out on the way. There is a new one now, and the bytes are the caller's.
+        if self.learn(&response, scopes, asked).await? {
+            return Err(broken("the login had to be renewed".to_owned()));
+        }
+        Ok(response)
     }
 
     /// Asks the registry how much it holds, and sets the session's offset to it; `false` where
@@ -216,9 +304,7 @@ impl Client {
     /// Bytes that do not match the digest, a session that is gone, a broken line.
     pub async fn finish_upload(&self, session: &Session, digest: &Digest) -> Result<(), Error> {
         let operation = "PUT of an upload";
-        let mut url = session.location.clone();
-        url.query_pairs_mut()
-            .append_pair("digest", &digest.to_string());
+        let url = finish_url(session, digest);
         let request = self.http_for(&url).request(Method::PUT, url.clone());
         let request = request.timeout(FINISH).header(CONTENT_LENGTH, 0);
         let response = self.send(operation, &session.scopes, &url, request).await?;
@@ -294,19 +380,34 @@ fn exact_offset(response: &reqwest::Response) -> Option<u64> {
     reply::number(response.headers(), &name)
 }
 
-/// Ends once `progress` has stood still for as long as a connection may be silent.
-async fn stalled(progress: &AtomicU64) {
-    const LOOK: Duration = Duration::from_secs(1);
+/// Where a session is finished.
+fn finish_url(session: &Session, digest: &Digest) -> Url {
+    let mut url = session.location.clone();
+    url.query_pairs_mut()
+        .append_pair("digest", &digest.to_string());
+    url
+}
+
+/// Ends once `progress` has stood still for `stall`, or, when it has come to `len`, for `answer` if
+/// that is longer; yields for how many seconds.
+async fn stalled(progress: &AtomicU64, len: u64, stall: Duration, answer: Duration) -> u64 {
+    const LOOK: Duration = Duration::from_millis(500);
     let mut seen = progress.load(Ordering::Relaxed);
     let mut silent = Duration::ZERO;
-    while silent < STALL {
+    loop {
         tokio::time::sleep(LOOK).await;
         let now = progress.load(Ordering::Relaxed);
-        silent = if now == seen {
-            silent + LOOK
-        } else {
-            Duration::ZERO
+        silent = match now == seen {
+            true => silent + LOOK,
+            false => Duration::ZERO,
         };
+        let patience = match now >= len {
+            true => stall.max(answer),
+            false => stall,
+        };
+        if silent >= patience {
+            return patience.as_secs();
+        }
         seen = now;
     }
 }
