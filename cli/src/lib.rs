@@ -9,6 +9,7 @@ pub mod compress;
 pub mod credentials;
 pub mod exit;
 pub mod facts;
+pub mod mirror;
 pub mod plan;
 pub mod report;
 pub mod settings;

@@ -1,6 +1,7 @@
 //! Carries out a plan: what is missing is packed, and goes through upload sessions, several at a
 //! time.
 
+mod body;
 mod gate;
 mod journal;
 mod limit;
@@ -11,6 +12,7 @@ mod pieces;
 mod ship;
 mod upload;
 
+pub use body::{Body, Remote};
 pub use journal::Journal;
 pub use line::{Line, Manner, Outgoing};
 pub use pace::Pace;

@@ -1,0 +1,28 @@
+//! Where the bytes of a blob are that is to be sent.
+
+use imgsync_oci::client::Client;
+use imgsync_oci::{Digest, Repository};
+
+use crate::source::Slice;
+
+/// The bytes of a blob.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// On this machine.
+    Here(Slice),
+    /// At a registry, from where they are streamed.
+    There(Remote),
+}
+
+/// A blob at a registry.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// The registry.
+    pub client: Client,
+    /// The repository that it is read from.
+    pub repository: Repository,
+    /// Its digest.
+    pub digest: Digest,
+    /// The size in bytes that it must have.
+    pub size: u64,
+}
