@@ -74,6 +74,8 @@ codes! {
     Unauthorized "UNAUTHORIZED" UNAUTHORIZED "authentication required",
     /// Not now; later, perhaps.
     Unavailable "UNAVAILABLE" SERVICE_UNAVAILABLE "service unavailable",
+    /// The registry behind this one did not give what was asked for.
+    UpstreamFailed "UNAVAILABLE" BAD_GATEWAY "the registry behind this one failed",
     /// The registry's own failure.
     Unknown "UNKNOWN" INTERNAL_SERVER_ERROR "unknown error",
     /// The path exists, the method does not.

@@ -71,6 +71,37 @@ pub fn parse_held(text: &str) -> Option<u64> {
     }
 }
 
+/// The part of some content that an answer with status 206 is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// The bytes.
+    pub range: ContentRange,
+    /// The size of all of it in bytes, where the answer tells.
+    pub size: Option<u64>,
+}
+
+impl Content {
+    /// Reads the `Content-Range` of an answer: `bytes first-last/size`, or `*` for the size (RFC
+    /// 9110, section 14.4).
+    ///
+    /// # Errors
+    /// Anything else, and a last byte beyond the size.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let invalid = || Invalid::new("Content-Range", text);
+        let part = text.strip_prefix("bytes ").ok_or_else(invalid)?;
+        let (range, size) = part.split_once('/').ok_or_else(invalid)?;
+        let range = ContentRange::parse(range).map_err(|_| invalid())?;
+        let size = match size {
+            "*" => None,
+            size => Some(number(size).ok_or_else(invalid)?),
+        };
+        match size.is_some_and(|size| range.last >= size) {
+            true => Err(invalid()),
+            false => Ok(Self { range, size }),
+        }
+    }
+}
+
 /// What part of a blob a `Range` request header asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
@@ -154,6 +185,23 @@ mod tests {
             "0-18446744073709551615",
         ] {
             assert!(ContentRange::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parts_of_content() {
+        let part = Content::parse("bytes 5-9/100").unwrap();
+        assert_eq!((part.range.first, part.range.len()), (5, 5));
+        assert_eq!(part.size, Some(100));
+        assert_eq!(Content::parse("bytes 5-9/*").unwrap().size, None);
+        for bad in [
+            "5-9/100",
+            "bytes 5-9",
+            "bytes 5-9/9",
+            "bytes */100",
+            "bytes 9-5/100",
+        ] {
+            assert!(Content::parse(bad).is_err(), "{bad}");
         }
     }
 

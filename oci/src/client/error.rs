@@ -113,6 +113,16 @@ impl Error {
         self
     }
 
+    /// How long whoever answered asks to wait, where they do.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Setup { .. } | Self::Connect { .. } | Self::Broken { .. } | Self::Odd { .. } => {
+                None
+            }
+        }
+    }
+
     /// The status, where one was answered.
     pub fn status(&self) -> Option<StatusCode> {
         match self {

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Client, Error, reply, retry};
+use super::{Client, Error, reply};
 use crate::endpoint::Page;
 use crate::{Endpoint, Reference, Repository, Tag};
 
@@ -115,16 +115,17 @@ impl Client {
         let url = next.map_or_else(|| self.url(&endpoint.path()), |Next(url)| url);
         let operation = endpoint.to_string();
         let scopes = self.scopes(endpoint);
-        let response = retry::retrying(|| async {
-            let request = self.http_for(&url).get(url.clone());
-            let request = request.timeout(super::SMALL_REQUEST);
-            let response = self.send(&operation, &scopes, &url, request).await?;
-            match super::error::is_passing(response.status()) {
-                true => Err(self.refused(endpoint, response).await),
-                false => Ok(response),
-            }
-        })
-        .await?;
+        let response = self
+            .retrying(|| async {
+                let request = self.http_for(&url).get(url.clone());
+                let request = request.timeout(super::SMALL_REQUEST);
+                let response = self.send(&operation, &scopes, &url, request).await?;
+                match super::error::is_passing(response.status()) {
+                    true => Err(self.refused(endpoint, response).await),
+                    false => Ok(response),
+                }
+            })
+            .await?;
         if response.status() != StatusCode::OK {
             return Err(self.refused(endpoint, response).await);
         }
@@ -184,7 +185,7 @@ fn names<T: std::str::FromStr>(texts: Option<Vec<String>>) -> Vec<T> {
 }
 
 /// The target of `<…>; rel="next"` (RFC 8288, as distribution-spec's lists use it).
-fn next_of(link: &str) -> Option<String> {
+pub(super) fn next_of(link: &str) -> Option<String> {
     link.split(',').find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = parameters

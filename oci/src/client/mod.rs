@@ -2,8 +2,11 @@
 //! fault named. Sending a blob is in [`upload`].
 
 mod auth;
+mod download;
 mod error;
 mod lists;
+mod quota;
+mod referrers;
 mod reply;
 mod resolve;
 mod retry;
@@ -18,14 +21,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
 pub use auth::Credentials;
+pub use download::Download;
 pub use error::{Error, Retry};
 pub use lists::{Deleted, Names, Next};
+pub use quota::{Quota, RateLimit};
 pub use retry::backoff;
 pub use tls::Tls;
 pub use trouble::Trouble;
@@ -62,6 +66,9 @@ pub struct Client {
     reached: Arc<AtomicBool>,
     /// How long a blob on its way may stand still.
     stall: Duration,
+    /// How often a small request is sent before its fault counts.
+    tries: u32,
+    quota: Arc<Quota>,
 }
 
 /// What a HEAD says of a manifest.
@@ -71,6 +78,8 @@ pub struct ManifestFacts {
     pub digest: Option<Digest>,
     /// Its media type, where the registry names it.
     pub media_type: Option<String>,
+    /// Its size in bytes, where the registry names it.
+    pub size: Option<u64>,
 }
 
 /// A manifest, as the registry has it.
@@ -123,6 +132,8 @@ impl Client {
             pushes: false,
             reached: Arc::default(),
             stall: STALL,
+            tries: retry::TRIES,
+            quota: Arc::default(),
         })
     }
 
@@ -173,6 +184,11 @@ impl Client {
         self.reached.store(true, Ordering::Relaxed);
     }
 
+    /// Whether an address is at the registry itself.
+    fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
     /// `http` or `https`: how this client speaks.
     pub fn scheme(&self) -> &'static str {
         match self.base.scheme() {
@@ -204,6 +220,7 @@ impl Client {
             StatusCode::OK => Ok(Some(ManifestFacts {
                 digest: reply::digest(response.headers()),
                 media_type: reply::media_type(response.headers()),
+                size: reply::number(response.headers(), &CONTENT_LENGTH),
             })),
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(self.refused(&endpoint, response).await),
@@ -269,15 +286,16 @@ impl Client {
             reference: reference.clone(),
             tags: Vec::new(),
         };
-        let response = retry::retrying(|| async {
-            let request = self
-                .request(&endpoint)
-                .timeout(SMALL_REQUEST)
-                .header(CONTENT_TYPE, media_type)
-                .body(bytes.clone());
-            self.settled(&endpoint, request).await
-        })
-        .await?;
+        let response = self
+            .retrying(|| async {
+                let request = self
+                    .request(&endpoint)
+                    .timeout(SMALL_REQUEST)
+                    .header(CONTENT_TYPE, media_type)
+                    .body(bytes.clone());
+                self.settled(&endpoint, request).await
+            })
+            .await?;
         let status = response.status();
         if !status.is_success() {
             return Err(self.refused(&endpoint, response).await);
@@ -331,46 +349,6 @@ impl Client {
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(self.refused(&endpoint, response).await),
         }
-    }
-
-    /// A blob's bytes from `offset` on, as they arrive; `None` where the registry has no such
-    /// blob. The caller checks the digest.
-    ///
-    /// # Errors
-    /// As [`Client::head_manifest`]; also a registry that ignores the offset.
-    pub async fn blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        offset: u64,
-    ) -> Result<Option<impl Stream<Item = Result<Bytes, Error>> + Send + use<>>, Error> {
-        let endpoint = Endpoint::GetBlob {
-            repository: repository.clone(),
-            digest: digest.clone(),
-        };
-        let response = retry::retrying(|| async {
-            let mut request = self.request(&endpoint);
-            if offset > 0 {
-                request = request.header(RANGE, format!("bytes={offset}-"));
-            }
-            let answer = tokio::time::timeout(SMALL_REQUEST, self.settled(&endpoint, request));
-            answer
-                .await
-                .unwrap_or_else(|_| Err(self.broken(&endpoint, "no answer in time".to_owned())))
-        })
-        .await?;
-        match (response.status(), offset) {
-            (StatusCode::OK, 0) | (StatusCode::PARTIAL_CONTENT, _) => {}
-            (StatusCode::OK, _) => {
-                return Err(self.odd(&endpoint, "it ignores the range".to_owned()));
-            }
-            (StatusCode::NOT_FOUND, _) => return Ok(None),
-            _ => return Err(self.refused(&endpoint, response).await),
-        }
-        let client = self.clone();
-        Ok(Some(self.stream(response).map(move |piece| {
-            piece.map_err(|what| client.broken(&endpoint, what))
-        })))
     }
 
     /// A small blob, such as a config, whole and verified; `None` where the registry has no such

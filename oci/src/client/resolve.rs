@@ -5,7 +5,7 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
 use super::error::is_passing;
-use super::retry::{self, backoff};
+use super::retry::backoff;
 use super::{Client, Error, SMALL_REQUEST};
 use crate::ext::resolve::{Request, Response};
 use crate::{Endpoint, Repository};
@@ -33,7 +33,7 @@ impl Client {
         let body = Bytes::from(serde_json::to_vec(request).map_err(odd)?);
         let (operation, scopes) = (endpoint.to_string(), self.scopes(&endpoint));
         let ask = || {
-            retry::retrying(|| async {
+            self.retrying(|| async {
                 let request = self
                     .request(&endpoint)
                     .timeout(SMALL_REQUEST)

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Error, Retry};
-
 /// How many times a small request is sent before its fault counts.
-const TRIES: u32 = 7;
+pub(super) const TRIES: u32 = 7;
 /// Where a registry asks for more patience than this, the user should know rather than wait.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -19,27 +17,6 @@ pub fn backoff(failures: u32, asked: Option<Duration>) -> Duration {
     let full = Duration::from_millis(250) * 2u32.pow(failures.saturating_sub(1).min(5));
     let random = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
     full / 2 + full / 2 * random / 255
-}
-
-/// Repeats `attempt` until it succeeds, fails for good, or has failed too often.
-pub(super) async fn retrying<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    let mut failures = 0;
-    loop {
-        let error = match attempt().await {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        failures += 1;
-        match error.retry() {
-            Retry::After(asked) if failures < TRIES => {
-                tokio::time::sleep(backoff(failures, asked)).await;
-            }
-            Retry::After(_) | Retry::Never => return Err(error),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use http::header::LOCATION;
 use http::{HeaderMap, Method};
 use url::Url;
 
-use super::{Client, Error, SMALL_REQUEST, error, reply, retry};
+use super::{Client, Error, SMALL_REQUEST, error, reply};
 use crate::Endpoint;
 
 /// The longest chain of redirects that is followed.
@@ -22,7 +22,7 @@ impl Client {
         endpoint: &Endpoint,
         headers: HeaderMap,
     ) -> Result<reqwest::Response, Error> {
-        retry::retrying(|| async {
+        self.retrying(|| async {
             let request = self
                 .request(endpoint)
                 .timeout(SMALL_REQUEST)
@@ -109,6 +109,7 @@ impl Client {
             .await
             .map_err(|error| self.unreachable(&self.registry, operation.to_owned(), error))?;
         self.reached();
+        self.quota.learn(response.headers());
         Ok(response)
     }
 

@@ -12,7 +12,7 @@ use http::{HeaderName, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Client, Error, FINISH, SMALL_REQUEST, reply, retry};
+use super::{Client, Error, FINISH, SMALL_REQUEST, reply};
 use crate::endpoint::Mount;
 use crate::range::{self, ContentRange, OFFSET_HEADER};
 use crate::{Digest, Endpoint, Repository};
@@ -83,14 +83,15 @@ impl Client {
             digest: None,
             algorithm: None,
         };
-        let response = retry::retrying(|| async {
-            let request = self
-                .request(&endpoint)
-                .timeout(SMALL_REQUEST)
-                .header(CONTENT_LENGTH, 0);
-            self.settled(&endpoint, request).await
-        })
-        .await?;
+        let response = self
+            .retrying(|| async {
+                let request = self
+                    .request(&endpoint)
+                    .timeout(SMALL_REQUEST)
+                    .header(CONTENT_LENGTH, 0);
+                self.settled(&endpoint, request).await
+            })
+            .await?;
         match response.status() {
             StatusCode::CREATED if mounts => Ok(Start::Mounted),
             StatusCode::CREATED => Err(self.odd(
@@ -337,7 +338,7 @@ impl Client {
         session: &Session,
     ) -> Result<reqwest::Response, Error> {
         let (url, scopes) = (&session.location, &session.scopes);
-        retry::retrying(|| async {
+        self.retrying(|| async {
             let request = self.http_for(url).request(method.clone(), url.clone());
             let request = request.timeout(SMALL_REQUEST);
             let response = self.send(operation, scopes, url, request).await?;

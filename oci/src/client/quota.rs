@@ -1,0 +1,241 @@
+//! How much a registry allows to be asked, and waiting where it was too much.
+//!
+//! Docker Hub counts manifests that are read, and tells with `ratelimit-limit` and
+//! `ratelimit-remaining`, as `100;w=21600`: a hundred in six hours ("Docker Hub usage and
+//! limits"). HEAD is not counted.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, StatusCode};
+use tokio::time::Instant;
+
+use super::retry::backoff;
+use super::{Client, Error, Retry, reply};
+
+/// The number of requests that a registry last said that it allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RateLimit {
+    /// So many in a window.
+    pub limit: Option<u64>,
+    /// So many are left.
+    pub remaining: Option<u64>,
+    /// How long a window is.
+    pub window: Option<Duration>,
+}
+
+type Told = Box<dyn Fn(&Error, Duration) + Send + Sync>;
+
+/// What all clients of one registry share of its patience.
+#[derive(Default)]
+pub struct Quota {
+    seen: Mutex<Option<RateLimit>>,
+    /// Nothing is asked before.
+    until: Mutex<Option<Instant>>,
+    patience: Option<Patience>,
+}
+
+struct Patience {
+    longest: Duration,
+    told: Told,
+}
+
+impl std::fmt::Debug for Quota {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quota")
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Quota {
+    /// One that waits as long as a registry asks for with `Retry-After`, all clients together, and
+    /// says so to `told`; where that is more than `longest` the error counts at once. Without this
+    /// at most half a minute is waited for, and nothing said.
+    pub fn patient(
+        longest: Duration,
+        told: impl Fn(&Error, Duration) + Send + Sync + 'static,
+    ) -> Self {
+        let told = Box::new(told);
+        Self {
+            patience: Some(Patience { longest, told }),
+            ..Self::default()
+        }
+    }
+
+    /// What the registry last said of its limit.
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        *lock(&self.seen)
+    }
+
+    /// Takes note of what an answer says of the limit.
+    pub(super) fn learn(&self, headers: &HeaderMap) {
+        if let Some(said) = RateLimit::of(headers) {
+            *lock(&self.seen) = Some(said);
+        }
+    }
+
+    /// How long to wait before the next try after `failures` of them; `None` where it is not worth
+    /// it.
+    fn pause(&self, error: &Error, asked: Option<Duration>, failures: u32) -> Option<Duration> {
+        let (Some(patience), Some(asked)) = (&self.patience, asked) else {
+            return Some(backoff(failures, asked));
+        };
+        if asked > patience.longest {
+            return None;
+        }
+        // A whole host's limit, not one request's: nobody else need run into it.
+        if error.status() == Some(StatusCode::TOO_MANY_REQUESTS) {
+            let mut until = lock(&self.until);
+            *until = (*until).max(Some(Instant::now() + asked));
+        }
+        (patience.told)(error, asked);
+        Some(asked)
+    }
+
+    async fn turn(&self) {
+        loop {
+            let until = *lock(&self.until);
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => return,
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl RateLimit {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let read = |name: &'static str| {
+            let text = reply::text(headers, &HeaderName::from_static(name))?;
+            let (number, rest) = text.split_once(';').unwrap_or((text, ""));
+            let window = rest.split(';').find_map(|part| {
+                let seconds = part.trim().strip_prefix("w=")?.parse().ok()?;
+                Some(Duration::from_secs(seconds))
+            });
+            Some((number.trim().parse::<u64>().ok()?, window))
+        };
+        let (limit, remaining) = (read("ratelimit-limit"), read("ratelimit-remaining"));
+        let window = limit.and_then(|(_, window)| window);
+        let window = window.or(remaining.and_then(|(_, window)| window));
+        (limit.is_some() || remaining.is_some()).then_some(Self {
+            limit: limit.map(|(limit, _)| limit),
+            remaining: remaining.map(|(remaining, _)| remaining),
+            window,
+        })
+    }
+}
+
+impl Client {
+    /// The same client, which shares what it learns of its registry's limits, and waits as
+    /// `quota` says.
+    pub fn with_quota(self, quota: std::sync::Arc<Quota>) -> Self {
+        Self { quota, ..self }
+    }
+
+    /// The same client, which sends a small request at most so often before its fault counts;
+    /// seven times without this.
+    pub fn with_tries(self, tries: u32) -> Self {
+        Self { tries, ..self }
+    }
+
+    /// What the registry last said of how much may be asked of it, on any answer to this client
+    /// or its clones.
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        self.quota.rate_limit()
+    }
+
+    /// Repeats `attempt` until it succeeds, fails for good, or has failed too often.
+    pub(super) async fn retrying<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut failures = 0;
+        loop {
+            self.quota.turn().await;
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            failures += 1;
+            let pause = match error.retry() {
+                Retry::After(asked) if failures < self.tries => {
+                    self.quota.pause(&error, asked, failures)
+                }
+                Retry::After(_) | Retry::Never => None,
+            };
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pairs: &[(&'static str, &str)]) -> Option<RateLimit> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, value.parse().unwrap());
+        }
+        RateLimit::of(&headers)
+    }
+
+    #[test]
+    fn limits_as_registries_write_them() {
+        let hub = [
+            ("ratelimit-limit", "100;w=21600"),
+            ("ratelimit-remaining", "76;w=21600"),
+        ];
+        let read = RateLimit {
+            limit: Some(100),
+            remaining: Some(76),
+            window: Some(Duration::from_secs(21600)),
+        };
+        assert_eq!(said(&hub), Some(read));
+        let bare = said(&[("ratelimit-remaining", "5")]).unwrap();
+        assert_eq!(
+            (bare.remaining, bare.limit, bare.window),
+            (Some(5), None, None)
+        );
+        assert_eq!(said(&[("ratelimit-limit", "many")]), None);
+        assert_eq!(said(&[]), None);
+    }
+
+    fn too_many(retry_after: u64) -> Error {
+        Error::Refused {
+            registry: "a".parse().unwrap(),
+            operation: String::new(),
+            status: StatusCode::TOO_MANY_REQUESTS,
+            faults: Vec::new(),
+            server: None,
+            retry_after: Some(Duration::from_secs(retry_after)),
+            login: false,
+            whom: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn waits_as_long_as_it_is_asked_to_and_says_so_or_gives_up() {
+        let (told, heard) = std::sync::mpsc::channel();
+        let quota = Quota::patient(Duration::from_secs(600), move |_, pause| {
+            told.send(pause).unwrap();
+        });
+        let pause = |seconds| {
+            let error = too_many(seconds);
+            quota.pause(&error, Some(Duration::from_secs(seconds)), 1)
+        };
+        assert_eq!(pause(300), Some(Duration::from_secs(300)));
+        assert_eq!(heard.try_recv(), Ok(Duration::from_secs(300)));
+        assert!(lock(&quota.until).is_some_and(|until| until > Instant::now()));
+        assert_eq!(pause(3600), None);
+        assert!(heard.try_recv().is_err());
+    }
+}
