@@ -1,0 +1,63 @@
+//! Operations that are meant for another repository than their path names.
+
+use super::Endpoint;
+use crate::Repository;
+
+impl Endpoint {
+    /// The registry that a client means by a query's `ns`: containerd asks a mirror that way, in
+    /// paths that name the repository without its registry. Not checked to be an address.
+    pub fn namespace(query: Option<&str>) -> Option<String> {
+        let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        let (_, namespace) = pairs.find(|(name, _)| name == "ns")?;
+        Some(namespace.into_owned()).filter(|namespace| !namespace.is_empty())
+    }
+
+    /// The same operation in another repository; one that is about none stays as it is.
+    pub fn within(mut self, other: Repository) -> Self {
+        match &mut self {
+            Self::ListTags { repository, .. }
+            | Self::GetManifest { repository, .. }
+            | Self::HeadManifest { repository, .. }
+            | Self::PutManifest { repository, .. }
+            | Self::DeleteManifest { repository, .. }
+            | Self::ListReferrers { repository, .. }
+            | Self::GetBlob { repository, .. }
+            | Self::HeadBlob { repository, .. }
+            | Self::DeleteBlob { repository, .. }
+            | Self::StartUpload { repository, .. }
+            | Self::UploadStatus { repository, .. }
+            | Self::AppendUpload { repository, .. }
+            | Self::FinishUpload { repository, .. }
+            | Self::CancelUpload { repository, .. }
+            | Self::ResolveLayers { repository } => *repository = other,
+            Self::Check | Self::Catalog { .. } | Self::DiscoverExtensions | Self::Token => {}
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Method;
+
+    #[test]
+    fn a_namespace_is_read_and_a_repository_exchanged() {
+        for (query, expected) in [
+            (None, None),
+            (Some("n=5"), None),
+            (Some("ns="), None),
+            (Some("n=5&ns=docker.io"), Some("docker.io")),
+            (Some("ns=a.example%3A5000&ns=b"), Some("a.example:5000")),
+        ] {
+            assert_eq!(Endpoint::namespace(query).as_deref(), expected, "{query:?}");
+        }
+        let endpoint = Endpoint::parse(&Method::GET, "/v2/a/manifests/v1", None).unwrap();
+        let other = endpoint.within("docker.io/library/a".parse().unwrap());
+        assert_eq!(other.path(), "/v2/docker.io/library/a/manifests/v1");
+        assert_eq!(
+            Endpoint::Check.within("a".parse().unwrap()),
+            Endpoint::Check
+        );
+    }
+}
