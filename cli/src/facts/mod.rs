@@ -1,7 +1,7 @@
 //! Which blob every layer of an image is, asked cheapest first, and no further than needed.
 
 mod claims;
-mod nearest;
+pub(crate) mod nearest;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

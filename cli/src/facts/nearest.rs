@@ -32,7 +32,7 @@ pub(super) fn nearest(tags: Vec<Tag>, tag: &Tag, most: usize) -> Vec<Tag> {
 }
 
 /// Numbers count as numbers, everything else by its letters: `v9` is before `v10`.
-fn versions(a: &str, b: &str) -> Ordering {
+pub(crate) fn versions(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     while !a.is_empty() && !b.is_empty() {
         let ((one, rest_a), (other, rest_b)) = (run(a), run(b));

@@ -1,5 +1,6 @@
 //! Copies images between two ends, as they are: registries, layouts, archives, a daemon.
 
+pub mod choose;
 pub mod ends;
 
 use std::collections::HashSet;
