@@ -74,6 +74,7 @@ impl Registry {
     pub(crate) fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<u64> {
         let _hold = hold_to_look(&self.holds, digest.clone().into());
         let held = self.held(repository, digest)?;
+        self.cache.promise(digest);
         held.map(|held| held.size)
             .ok_or_else(|| Error::BlobUnknown(digest.clone()))
     }
@@ -110,6 +111,7 @@ impl Registry {
         let link = held.target.to_string();
         self.store
             .put(Key::Layer(repository, digest), link.as_bytes())?;
+        self.promote_blob(repository, digest)?;
         self.diff_ids
             .note(Job::Blob(repository.clone(), digest.clone()));
         // Looked at again: only now does a collector see that the blob is wanted.
@@ -156,7 +158,7 @@ impl Registry {
     /// Whether so many bytes under `target` can be the content of `digest`. What was cut off counts
     /// as absent, so that the next push mends it: no bytes at all are what a crash leaves of a blob
     /// that is not the empty one, and of a layer that was read once the size is known.
-    fn may_be(&self, digest: &Digest, target: &Digest, size: u64) -> bool {
+    pub(super) fn may_be(&self, digest: &Digest, target: &Digest, size: u64) -> bool {
         let is_possible = size > 0 || *target == Digest::of_with(target.algorithm(), b"");
         let known = self.known_size(digest).unwrap_or_else(|error| {
             tracing::debug!(%digest, %error, "what is known of a blob cannot be read");

@@ -5,7 +5,7 @@ use imgsync_oci::{Digest, Reference, Repository, Tag};
 use super::Registry;
 use super::error::{Error, Result};
 use super::hold::Thing;
-use crate::store::{Key, List};
+use crate::store::{Key, List, Mark};
 
 impl Registry {
     /// Takes a tag out of a repository; or, by digest, a manifest with all tags that point at it.
@@ -24,7 +24,7 @@ impl Registry {
                 // A damaged link can be deleted as well: its length says nothing.
                 let current = self.store.len(Key::TagCurrent(repository, tag))?;
                 current.ok_or_else(unknown)?;
-                self.store.delete_tag(repository, tag)?;
+                self.remove_tag(repository, tag)?;
             }
             Reference::Digest(digest) => {
                 let _hold = self.hold([digest.clone()]);
@@ -32,6 +32,7 @@ impl Registry {
                 self.store.len(revision)?.ok_or_else(unknown)?;
                 self.untag(repository, digest)?;
                 self.store.delete(revision)?;
+                self.store.unmark(&[Mark::Revision(repository, digest)])?;
             }
         }
         Ok(())
@@ -44,7 +45,7 @@ impl Registry {
         for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
             let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
             if self.link(Key::TagCurrent(repository, &tag))?.as_ref() == Some(digest) {
-                self.store.delete_tag(repository, &tag)?;
+                self.remove_tag(repository, &tag)?;
             }
         }
         Ok(())
@@ -59,6 +60,7 @@ impl Registry {
         let layer = Key::Layer(repository, digest);
         let link = self.store.len(layer)?;
         link.ok_or_else(|| Error::BlobUnknown(digest.clone()))?;
-        Ok(self.store.delete(layer)?)
+        self.store.delete(layer)?;
+        Ok(self.store.unmark(&[Mark::Layer(repository, digest)])?)
     }
 }

@@ -9,6 +9,7 @@ use imgsync_oci::{
 
 use super::Registry;
 use super::blobs::Held;
+use super::cache::Below;
 use super::diffids::Job;
 use super::doubt::Verdict;
 use super::error::{Error, Result};
@@ -130,14 +131,23 @@ impl Registry {
         if let Reference::Tag(tag) = reference {
             tags.push(tag);
         }
-        let below = children.blobs.iter().chain(&children.manifests);
-        let contents = below.map(|child| &child.digest).chain([&digest]);
-        let things = contents.map(|digest| Thing::Content(digest.clone()));
-        let named = tags
-            .iter()
-            .map(|tag| Thing::Tag(repository.clone(), Tag::clone(tag)));
-        let hold = self.hold_things(things.chain(named));
-        let lack = self.lack(repository, &children)?;
+        let (below, contents, hold) = loop {
+            let below = self.cached_below(repository, &children)?;
+            let named = children.blobs.iter().chain(&children.manifests);
+            let named = named.map(|child| child.digest.clone());
+            let mut contents: BTreeSet<Digest> = named.chain([digest.clone()]).collect();
+            contents.extend(below.digests());
+            let things = contents.iter().cloned().map(Thing::Content);
+            let tags = tags
+                .iter()
+                .map(|tag| Thing::Tag(repository.clone(), Tag::clone(tag)));
+            let hold = self.hold_things(things.chain(tags));
+            // An upstream may just have brought some of it.
+            if self.cached_below(repository, &children)? == below {
+                break (below, contents, hold);
+            }
+        };
+        let lack = self.lack_below(repository, &children, &below)?;
         if !lack.is_nothing() {
             drop(hold);
             return Err(self.refuse(lack)?);
@@ -160,7 +170,7 @@ impl Registry {
         }
         put?;
         // Looked at again: only now does a collector see that the children are wanted.
-        let lack = self.lack(repository, &children)?;
+        let lack = self.lack_below(repository, &children, &below)?;
         if !lack.is_nothing() {
             if is_new {
                 self.store.delete(revision)?;
@@ -170,12 +180,14 @@ impl Registry {
         }
         self.diff_ids
             .note(Job::Manifest(repository.clone(), digest.clone()));
-        for tag in tags {
+        for tag in &tags {
             self.store.put_all(&[
                 (Key::TagIndex(repository, tag, &digest), link.as_bytes()),
                 (Key::TagCurrent(repository, tag), link.as_bytes()),
             ])?;
         }
+        self.cache.linked(&digest);
+        self.promote(repository, &contents, &tags)?;
         Ok(Taken { digest, subject })
     }
 
@@ -203,6 +215,23 @@ impl Registry {
         lack.missing.sort_unstable();
         lack.missing.dedup();
         Ok(Error::ChildrenUnknown(lack.missing))
+    }
+
+    /// Looks which of a manifest's children a repository does not hold; a child that came from an
+    /// upstream without all that it names is missing, too. The caller holds all of them.
+    fn lack_below(
+        &self,
+        repository: &Repository,
+        children: &Children,
+        below: &Below,
+    ) -> Result<Lack> {
+        let mut lack = self.lack(repository, children)?;
+        for (digest, children) in below.manifests() {
+            if !self.lack(repository, children)?.is_nothing() {
+                lack.missing.push(digest.clone());
+            }
+        }
+        Ok(lack)
     }
 
     /// Looks which of a manifest's children a repository does not hold. The caller holds them.
@@ -252,7 +281,10 @@ impl Registry {
 
 /// Reads a manifest of the declared type. What is served later is the type that the bytes alone
 /// show, so the two must be the same.
-fn parse(declared: Option<&str>, bytes: &[u8]) -> std::result::Result<Manifest, Invalid> {
+pub(super) fn parse(
+    declared: Option<&str>,
+    bytes: &[u8],
+) -> std::result::Result<Manifest, Invalid> {
     let (media_type, manifest) = Manifest::parse(bytes, declared)?;
     let own = Manifest::media_type(bytes)?;
     if own != media_type {

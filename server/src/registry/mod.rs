@@ -3,6 +3,8 @@
 //! Everything here blocks on the disk, and is called where that is allowed.
 
 mod blobs;
+#[allow(dead_code, reason = "the upstreams are being written")]
+mod cache;
 mod deletes;
 mod diffids;
 mod doubt;
@@ -21,9 +23,14 @@ use std::sync::Arc;
 use imgsync_oci::{Algorithm, Digest};
 
 pub(crate) use self::blobs::Blob;
+#[allow(unused_imports, reason = "the upstreams are being written")]
+pub(crate) use self::cache::{
+    BlobState, Filling, Incoming, Kept, ManifestState, Partial, TagState,
+};
 pub(crate) use self::error::Error;
 pub(crate) use self::uploads::Append;
 
+use self::cache::Cache;
 use self::doubt::Doubts;
 use self::error::Result;
 use self::hold::Holds;
@@ -39,6 +46,7 @@ pub(crate) struct Registry {
     turns: Arc<Turns>,
     doubts: Arc<Doubts>,
     reconciled: Arc<Reconciled>,
+    cache: Arc<Cache>,
     diff_ids: Arc<diffids::Queue>,
 }
 
@@ -61,6 +69,7 @@ impl Registry {
             turns: Arc::default(),
             doubts: Arc::default(),
             reconciled: Arc::default(),
+            cache: Arc::default(),
             diff_ids: Arc::default(),
         }
     }

@@ -171,6 +171,7 @@ impl Append {
             &sealed,
             &[(Key::Layer(&repository, expected), link.as_bytes())],
         )?;
+        registry.promote_blob(&repository, expected)?;
         if let Err(error) = store.forget_upload(&repository, id) {
             tracing::warn!(%id, %error, "what is left of a finished upload stays");
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use imgsync_oci::{Digest, Repository};
 
 use super::error::{Doing, Result};
-use super::keys::flat;
+use super::keys::{flat, unflat};
 use super::small::TRIES;
 use super::{Derived, Links, Store};
 
@@ -153,13 +153,10 @@ impl Store {
         folder: &Path,
         look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.each(
-            folder,
-            &mut |name, _| match name.replacen('-', ":", 1).parse() {
-                Ok(digest) => look(digest),
-                Err(_) => ControlFlow::Continue(()),
-            },
-        )
+        self.each(folder, &mut |name, _| match unflat(name) {
+            Some(digest) => look(digest),
+            None => ControlFlow::Continue(()),
+        })
         .map(|_| ())
     }
 

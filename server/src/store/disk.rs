@@ -139,6 +139,12 @@ impl Disk {
         present(fs::metadata(path).and_then(|found| found.modified()))
     }
 
+    /// Says of a file that it was last changed at a moment, if there is such a file.
+    pub(super) fn touch(&self, path: &Path, time: SystemTime) -> io::Result<()> {
+        let file = present(fs::File::options().write(true).open(path))?;
+        file.map_or(Ok(()), |file| file.set_modified(time))
+    }
+
     /// Whether there is such a folder.
     pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
         Ok(present(fs::metadata(path))?.is_some_and(|found| found.is_dir()))

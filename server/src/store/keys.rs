@@ -23,6 +23,18 @@ pub(crate) enum Key<'a> {
     TagIndex(&'a Repository, &'a Tag, &'a Digest),
 }
 
+/// The name of a mark: it says that what a repository links to came from an upstream. What has
+/// none was pushed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mark<'a> {
+    /// Of the link to a blob.
+    Layer(&'a Repository, &'a Digest),
+    /// Of the link to a manifest.
+    Revision(&'a Repository, &'a Digest),
+    /// Of a tag.
+    Tag(&'a Repository, &'a Tag),
+}
+
 /// Which of a repository's links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
@@ -55,6 +67,7 @@ pub(super) const STATE: &str = ".json";
 pub(super) struct Keys {
     stock: PathBuf,
     own: PathBuf,
+    scheduler_state: PathBuf,
 }
 
 impl Keys {
@@ -62,6 +75,7 @@ impl Keys {
         Self {
             stock: root.join("docker/registry/v2"),
             own: root.join("imgsync"),
+            scheduler_state: root.join("scheduler-state.json"),
         }
     }
 
@@ -214,6 +228,81 @@ impl Keys {
         folder.join("_layers")
     }
 
+    pub(super) fn mark(&self, mark: Mark<'_>) -> PathBuf {
+        match mark {
+            Mark::Layer(repository, digest) => {
+                self.marks(repository, Links::Layers).join(flat(digest))
+            }
+            Mark::Revision(repository, digest) => {
+                self.marks(repository, Links::Revisions).join(flat(digest))
+            }
+            Mark::Tag(repository, tag) => self.tag_marks(repository).join(tag.as_str()),
+        }
+    }
+
+    /// The marks of a repository's links, one file each.
+    pub(super) fn marks(&self, repository: &Repository, links: Links) -> PathBuf {
+        self.all_marks(repository).join(match links {
+            Links::Layers => "layers",
+            Links::Revisions => "revisions",
+        })
+    }
+
+    /// The marks of a repository's tags, one file each.
+    pub(super) fn tag_marks(&self, repository: &Repository) -> PathBuf {
+        self.all_marks(repository).join("tags")
+    }
+
+    /// The folder with all marks of a repository.
+    pub(super) fn all_marks(&self, repository: &Repository) -> PathBuf {
+        self.marks_below(&self.marked().join(repository.as_str()))
+    }
+
+    /// The same, of a folder found below [`Keys::marked`].
+    pub(super) fn marks_below(&self, folder: &Path) -> PathBuf {
+        folder.join("_marks")
+    }
+
+    /// Below this are the marks of all repositories.
+    pub(super) fn marked(&self) -> PathBuf {
+        self.cache().join("repositories")
+    }
+
+    /// What arrived so far of a blob that is fetched.
+    pub(super) fn filling(&self, digest: &Digest) -> PathBuf {
+        self.fillings().join(flat(digest))
+    }
+
+    /// How much of that is durable, and its hash.
+    pub(super) fn filling_state(&self, digest: &Digest) -> PathBuf {
+        self.fillings().join(format!("{}{STATE}", flat(digest)))
+    }
+
+    /// The folder of both.
+    pub(super) fn fillings(&self) -> PathBuf {
+        self.cache().join("filling")
+    }
+
+    /// The digests whose bytes are being evicted.
+    pub(super) fn going(&self) -> PathBuf {
+        self.cache().join("going")
+    }
+
+    /// Says that what a stock registry had cached was marked.
+    pub(super) fn imported(&self) -> PathBuf {
+        self.cache().join("imported")
+    }
+
+    /// What a stock registry notes about what it cached
+    /// (distribution, `registry/proxy/scheduler`).
+    pub(super) fn scheduler_state(&self) -> PathBuf {
+        self.scheduler_state.clone()
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.own.join("cache")
+    }
+
     /// Files in the making.
     pub(super) fn temporary(&self) -> PathBuf {
         self.own.join("tmp")
@@ -231,9 +320,14 @@ fn spread(digest: &Digest) -> PathBuf {
     [algorithm, &hex[..2], hex].iter().collect()
 }
 
-/// A digest as one name; [`super::derived`] reads it back.
+/// A digest as one name; [`unflat`] reads it back.
 pub(super) fn flat(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().as_str(), digest.hex())
+}
+
+/// Reads what [`flat`] wrote; `None` for anything else.
+pub(super) fn unflat(name: &str) -> Option<Digest> {
+    name.replacen('-', ":", 1).parse().ok()
 }
 
 fn link(folder: PathBuf, digest: &Digest) -> PathBuf {

@@ -19,6 +19,8 @@ pub(crate) enum List<'a> {
     Holders,
     /// What has, or had, upload sessions.
     Uploading,
+    /// What has, or had, something from an upstream.
+    Marked,
 }
 
 impl Store {
@@ -38,19 +40,26 @@ impl Store {
                 names.truncate(limit);
                 Ok(names)
             }
-            List::Repositories | List::Holders | List::Uploading => {
+            List::Repositories | List::Holders | List::Uploading | List::Marked => {
+                let top = match list {
+                    List::Marked => self.keys.marked(),
+                    List::Repositories | List::Holders | List::Uploading | List::Tags(_) => {
+                        self.keys.repositories()
+                    }
+                };
                 let mut walk = Walk {
                     store: self,
                     sign: match list {
                         List::Holders => Keys::layers_below,
                         List::Uploading => Keys::uploads_below,
+                        List::Marked => Keys::marks_below,
                         List::Tags(_) | List::Repositories => Keys::manifests_below,
                     },
                     after,
                     limit,
                     found: Vec::new(),
                 };
-                walk.below(&self.keys.repositories(), "")?;
+                walk.below(&top, "")?;
                 Ok(walk.found)
             }
         }

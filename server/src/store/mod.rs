@@ -7,9 +7,12 @@ mod clock;
 mod derived;
 mod disk;
 mod error;
+#[allow(dead_code, reason = "the upstreams are being written")]
+mod filling;
 mod folders;
 mod keys;
 mod lists;
+mod marks;
 mod purge;
 mod referrers;
 mod remove;
@@ -23,7 +26,8 @@ use imgsync_oci::endpoint::UploadId;
 
 pub(crate) use self::disk::FileIdentity;
 pub use self::error::Error;
-pub(crate) use self::keys::{Derived, Key, Links};
+pub(crate) use self::filling::{Filling, Partial};
+pub(crate) use self::keys::{Derived, Key, Links, Mark};
 pub(crate) use self::lists::List;
 pub(crate) use self::purge::Session;
 pub(crate) use self::small::Bytes;

@@ -4,6 +4,7 @@ use imgsync_oci::{Digest, Repository};
 
 use super::Store;
 use super::error::{Doing, Result};
+use super::keys::unflat;
 
 impl Store {
     /// The manifests that are known to speak about one, in the order of their digests.
@@ -25,7 +26,7 @@ impl Store {
     fn digests_in(&self, folder: &std::path::Path) -> Result<Vec<Digest>> {
         let names = self.disk.list(folder).doing("list", folder)?;
         let names = names.unwrap_or_default().into_iter();
-        let digests = names.filter_map(|(name, _)| name.replacen('-', ":", 1).parse().ok());
+        let digests = names.filter_map(|(name, _)| unflat(&name));
         Ok(digests.collect())
     }
 }

@@ -177,6 +177,7 @@ impl Question<'_> {
         }
         let _hold = self.registry.hold([blob.digest.clone()]);
         let held = self.registry.held(repository, &blob.digest)?;
+        self.registry.cache.promise(&blob.digest);
         Ok(held.is_some_and(|held| held.size == blob.size))
     }
 

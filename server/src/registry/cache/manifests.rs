@@ -1,0 +1,156 @@
+//! Cached manifests.
+
+use imgsync_oci::{Digest, Repository, Tag};
+
+use super::super::Registry;
+use super::super::diffids::Job;
+use super::super::error::{Error, Result};
+use super::super::hold::Thing;
+use super::super::manifests::parse;
+use super::moment;
+use super::tags::{TagMark, TagState};
+use crate::store::{Derived, Key, Mark};
+
+/// Whose a manifest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ManifestState {
+    /// The repository has no such manifest.
+    Absent,
+    /// It was pushed here.
+    Pushed,
+    /// It came from an upstream.
+    Cached,
+}
+
+/// A manifest as an upstream gave it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Incoming<'a> {
+    /// The digest that it was asked for, or that the upstream gave it; sha256 where there is none.
+    pub(crate) digest: Option<&'a Digest>,
+    /// The media type that the upstream gave it.
+    pub(crate) media_type: Option<&'a str>,
+    /// The manifest itself.
+    pub(crate) bytes: &'a [u8],
+    /// The upstream's name.
+    pub(crate) upstream: &'a str,
+}
+
+/// A manifest that was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// What it is stored under.
+    pub(crate) digest: Digest,
+    /// Whether the tag points at it now. It does not where the tag was pushed here.
+    pub(crate) is_tagged: bool,
+}
+
+impl Registry {
+    /// Whether a repository has a manifest, link and bytes, and whose it is. The bytes are not read.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn manifest_state(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<ManifestState> {
+        let target = self.link_of(Key::Revision(repository, digest), digest)?;
+        let size = match &target {
+            Some(target) => self.store.len(Key::Blob(target))?,
+            None => None,
+        };
+        if size.is_none_or(|size| size == 0) {
+            return Ok(ManifestState::Absent);
+        }
+        let mark = self.store.marked_at(Mark::Revision(repository, digest))?;
+        Ok(match mark {
+            Some(_) => ManifestState::Cached,
+            None => ManifestState::Pushed,
+        })
+    }
+
+    /// Keeps a manifest that an upstream gave `now` (unix seconds), and moves a cached tag to it.
+    /// What it names need not be there. What was pushed stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`]; [`Error::ManifestInvalid`]; those of the store.
+    pub(crate) fn keep_manifest(
+        &self,
+        repository: &Repository,
+        tag: Option<&Tag>,
+        incoming: Incoming<'_>,
+        now: u64,
+    ) -> Result<Kept> {
+        let Incoming {
+            digest: expected,
+            media_type,
+            bytes,
+            upstream,
+        } = incoming;
+        let digest = match expected {
+            Some(expected) => Digest::of_with(expected.algorithm(), bytes),
+            None => Digest::of(bytes),
+        };
+        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            return Err(Error::DigestMismatch {
+                expected: expected.clone(),
+                actual: digest,
+            });
+        }
+        let manifest = parse(media_type, bytes).map_err(Error::ManifestInvalid)?;
+        let children = manifest.children();
+        let things = tag.map(|tag| Thing::Tag(repository.clone(), tag.clone()));
+        let _hold = self.hold_things([Thing::from(digest.clone())].into_iter().chain(things));
+        let subject = manifest.subject().map(|subject| &subject.digest);
+        if let Some(subject) = subject {
+            let hint = Derived::Referrer(repository, subject, &digest);
+            self.store.put_derived(hint, b"")?;
+        }
+        let (revision, link) = (Key::Revision(repository, &digest), digest.to_string());
+        // A link without a mark was pushed, and stays that.
+        let mark = Mark::Revision(repository, &digest);
+        if self.store.len(revision)?.is_none() {
+            self.store.mark(mark, b"", moment(now))?;
+        }
+        self.store
+            .put_all(&[(Key::Blob(&digest), bytes), (revision, link.as_bytes())])?;
+        self.diff_ids
+            .note(Job::Manifest(repository.clone(), digest.clone()));
+        self.cache.linked(&digest);
+        let below = children.blobs.iter().chain(&children.manifests);
+        self.cache
+            .named(repository, below.map(|child| &child.digest));
+        self.used(repository, &digest, now);
+        let is_tagged = match tag {
+            Some(tag) => self.move_cached_tag(repository, tag, &digest, upstream, now)?,
+            None => false,
+        };
+        Ok(Kept { digest, is_tagged })
+    }
+
+    /// Lets a tag point at a manifest, unless it was pushed here. The caller holds both.
+    fn move_cached_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+        upstream: &str,
+        now: u64,
+    ) -> Result<bool> {
+        let mut digests = vec![digest.clone()];
+        match self.tag_state(repository, tag)? {
+            TagState::Pushed => return Ok(false),
+            TagState::Absent => {}
+            // Until it has moved, it is cached as well.
+            TagState::Cached { digest, .. } => digests.push(digest),
+        }
+        digests.dedup();
+        self.put_tag_mark(repository, tag, &TagMark::new(digests, now, upstream))?;
+        let link = digest.to_string();
+        self.store.put_all(&[
+            (Key::TagIndex(repository, tag, digest), link.as_bytes()),
+            (Key::TagCurrent(repository, tag), link.as_bytes()),
+        ])?;
+        Ok(true)
+    }
+}

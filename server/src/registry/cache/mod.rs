@@ -1,0 +1,58 @@
+//! What came from an upstream: it lies in the tree like everything else, and is marked beside it.
+//! What has no mark was pushed: it is ours, is never evicted, and no upstream overwrites it.
+//!
+//! The order of things, so that no crash makes a wrong promise:
+//! - Something is kept: first its mark, then its bytes, then its link. A mark alone means nothing.
+//! - Something is pushed: first its bytes and its link, then its mark goes, then it is acknowledged.
+//! - Something is evicted or deleted: first its link, then its mark; bytes last, when no repository
+//!   links to them.
+//!
+//! All of this happens under the holds of what it is about. A tag's mark names what the upstream
+//! said: when the tag points at something else, somebody pushed that.
+
+mod blobs;
+mod filling;
+mod going;
+mod manifests;
+mod promote;
+mod tags;
+mod uses;
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use imgsync_oci::Digest;
+
+pub(crate) use self::blobs::BlobState;
+pub(crate) use self::filling::Filling;
+pub(crate) use self::manifests::{Incoming, Kept, ManifestState};
+pub(super) use self::promote::Below;
+pub(crate) use self::tags::TagState;
+pub(crate) use crate::store::Partial;
+
+use self::going::Going;
+use self::uses::{Recent, Uses};
+
+/// What is known of the cache beside what is on the disk.
+#[derive(Default)]
+pub(super) struct Cache {
+    uses: Mutex<Uses>,
+    promised: Mutex<Recent>,
+    going: Mutex<Going>,
+    /// The blobs that are being filled.
+    filling: Mutex<HashSet<Digest>>,
+}
+
+fn moment(seconds: u64) -> SystemTime {
+    let moment = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    moment.unwrap_or(UNIX_EPOCH)
+}
+
+fn seconds(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Whatever is pushed counts as pushed from then on, with all that it names, also where an
+//! upstream brought it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use imgsync_oci::manifest::Children;
+use imgsync_oci::{Descriptor, Digest, Invalid, Manifest, Reference, Repository};
+
+use super::super::Registry;
+use super::super::error::{Error, Result};
+use crate::store::Mark;
+
+/// The most digests that one pushed manifest may name through cached ones.
+const MOST_BELOW: usize = 20_000;
+
+/// The cached manifests that a pushed one names, and those that they name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::registry) struct Below(BTreeMap<Digest, Children>);
+
+impl Below {
+    /// Everything in it, and everything that it names.
+    pub(in crate::registry) fn digests(&self) -> BTreeSet<Digest> {
+        let named = self.0.values().flat_map(named).map(|child| &child.digest);
+        self.0.keys().chain(named).cloned().collect()
+    }
+
+    /// The manifests in it, each with what it names.
+    pub(in crate::registry) fn manifests(&self) -> impl Iterator<Item = (&Digest, &Children)> {
+        self.0.iter()
+    }
+}
+
+fn named(children: &Children) -> impl Iterator<Item = &Descriptor> {
+    children.blobs.iter().chain(&children.manifests)
+}
+
+impl Registry {
+    /// Finds the cached manifests that a manifest names, directly or through others of them. What
+    /// was pushed need not be looked into: all that it names was there, and counts as pushed.
+    ///
+    /// # Errors
+    /// [`Error::ManifestInvalid`] where they are too many; those of the store.
+    pub(in crate::registry) fn cached_below(
+        &self,
+        repository: &Repository,
+        children: &Children,
+    ) -> Result<Below> {
+        let mut below = Below::default();
+        if !self.store.has_marks(repository)? {
+            return Ok(below);
+        }
+        let mut open: Vec<Digest> = digests(&children.manifests);
+        let mut count = 0;
+        while let Some(digest) = open.pop() {
+            if below.0.contains_key(&digest) || !self.is_marked_revision(repository, &digest)? {
+                continue;
+            }
+            let reference = Reference::Digest(digest.clone());
+            let bytes = match self.manifest(repository, &reference) {
+                Ok(manifest) => manifest.bytes,
+                // Then it is missing, and that is told.
+                Err(Error::ManifestUnknown(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let Ok((_, manifest)) = Manifest::parse(&bytes, None) else {
+                continue;
+            };
+            let children = manifest.children();
+            count += 1 + named(&children).count();
+            if count > MOST_BELOW {
+                let text = format!("more than {MOST_BELOW} things below an index");
+                return Err(Error::ManifestInvalid(Invalid::new("manifest", &text)));
+            }
+            open.extend(digests(&children.manifests));
+            below.0.insert(digest, children);
+        }
+        Ok(below)
+    }
+
+    fn is_marked_revision(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let mark = Mark::Revision(repository, digest);
+        Ok(self.store.marked_at(mark)?.is_some())
+    }
+
+    /// Removes the marks of a manifest that was pushed, of all that it names, and of the tags that
+    /// point at it now. The caller holds all of them.
+    pub(in crate::registry) fn promote(
+        &self,
+        repository: &Repository,
+        digests: &BTreeSet<Digest>,
+        tags: &[&imgsync_oci::Tag],
+    ) -> Result<()> {
+        self.cache.named(repository, digests);
+        if !self.store.has_marks(repository)? {
+            return Ok(());
+        }
+        let links = digests.iter().flat_map(|digest| {
+            let layer = Mark::Layer(repository, digest);
+            [layer, Mark::Revision(repository, digest)]
+        });
+        let tags = tags.iter().map(|tag| Mark::Tag(repository, tag));
+        let marks: Vec<_> = links.chain(tags).collect();
+        Ok(self.store.unmark(&marks)?)
+    }
+
+    /// The same for a blob that was pushed or mounted, and is linked now. The caller holds it.
+    pub(in crate::registry) fn promote_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<()> {
+        self.cache.linked(digest);
+        self.cache.named(repository, [digest]);
+        if !self.store.has_marks(repository)? {
+            return Ok(());
+        }
+        Ok(self.store.unmark(&[Mark::Layer(repository, digest)])?)
+    }
+}
+
+fn digests(descriptors: &[Descriptor]) -> Vec<Digest> {
+    let digests = descriptors.iter().map(|child| child.digest.clone());
+    digests.collect()
+}

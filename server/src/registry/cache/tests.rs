@@ -1,0 +1,270 @@
+//! The cache's rules, on a real disk.
+
+use imgsync_oci::{Algorithm, Digest, Reference, Repository, Tag, media};
+
+use super::{BlobState, Incoming, Kept, ManifestState, TagState};
+use crate::registry::{Error, Registry};
+
+pub(super) const UPSTREAM: &str = "ghcr.io";
+
+pub(super) fn repository() -> Repository {
+    "ghcr.io/owner/app".parse().unwrap()
+}
+
+pub(super) fn tag() -> Tag {
+    "v1".parse().unwrap()
+}
+
+/// In memory where that can be had: much of this is syncs.
+pub(super) fn folder() -> tempfile::TempDir {
+    let memory = tempfile::tempdir_in("/dev/shm");
+    memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+pub(super) fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
+    serde_json::json!({
+        "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len(),
+    })
+}
+
+/// An image over these layers, with a config made from a word.
+pub(super) fn image(word: &str, layers: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
+    let config = format!("{{\"word\":\"{word}\"}}").into_bytes();
+    let layer = |bytes: &&[u8]| descriptor("application/vnd.oci.image.layer.v1.tar", bytes);
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::OCI_MANIFEST,
+        "config": descriptor(media::OCI_CONFIG, &config),
+        "layers": layers.iter().map(layer).collect::<Vec<_>>(),
+    });
+    (manifest.to_string().into_bytes(), config)
+}
+
+pub(super) fn index(manifests: &[&[u8]]) -> Vec<u8> {
+    let child = |bytes: &&[u8]| descriptor(media::OCI_MANIFEST, bytes);
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::OCI_INDEX,
+        "manifests": manifests.iter().map(child).collect::<Vec<_>>(),
+    });
+    index.to_string().into_bytes()
+}
+
+/// Keeps a manifest as an upstream gives it.
+pub(super) fn keep(
+    registry: &Registry,
+    repository: &Repository,
+    tag: Option<&Tag>,
+    bytes: &[u8],
+    now: u64,
+) -> Kept {
+    let incoming = Incoming {
+        digest: None,
+        media_type: None,
+        bytes,
+        upstream: UPSTREAM,
+    };
+    registry
+        .keep_manifest(repository, tag, incoming, now)
+        .unwrap()
+}
+
+/// Fetches a blob.
+pub(super) fn fetch(registry: &Registry, repository: &Repository, bytes: &[u8], now: u64) {
+    let mut filling = registry.fill(&Digest::of(bytes)).unwrap().unwrap();
+    filling.append(&bytes[filling.len() as usize..]).unwrap();
+    filling
+        .commit(std::slice::from_ref(repository), now)
+        .unwrap();
+}
+
+pub(super) fn push_blob(registry: &Registry, repository: &Repository, bytes: &[u8]) {
+    let id = registry
+        .start_upload(repository, Algorithm::Sha256, None)
+        .unwrap();
+    let mut append = registry.append(repository, id, Some(0)).unwrap();
+    append.write(bytes).unwrap();
+    append.finish(&Digest::of(bytes)).unwrap();
+}
+
+pub(super) fn push(
+    registry: &Registry,
+    repository: &Repository,
+    at: &str,
+    bytes: &[u8],
+) -> Result<(), Error> {
+    let at: Reference = at.parse().unwrap();
+    let taken = registry.put_manifest(repository, &at, &[], None, bytes);
+    taken.map(|_| ())
+}
+
+fn cached(digest: &Digest, confirmed: u64) -> TagState {
+    TagState::Cached {
+        digest: digest.clone(),
+        confirmed,
+        upstream: UPSTREAM.to_owned(),
+    }
+}
+
+#[test]
+fn a_cached_image_is_served_like_any_other_and_known_to_be_cached() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let (manifest, config) = image("one", &[b"layer"]);
+    let digest = Digest::of(&manifest);
+    let (repository, tag) = (repository(), tag());
+    assert_eq!(
+        registry.tag_state(&repository, &tag).unwrap(),
+        TagState::Absent
+    );
+    let kept = keep(&registry, &repository, Some(&tag), &manifest, 1000);
+    assert_eq!((kept.digest, kept.is_tagged), (digest.clone(), true));
+    fetch(&registry, &repository, b"layer", 1001);
+    fetch(&registry, &repository, &config, 1002);
+    drop(registry);
+
+    let registry = Registry::open(root.path()).unwrap();
+    assert_eq!(
+        registry.tag_state(&repository, &tag).unwrap(),
+        cached(&digest, 1000)
+    );
+    let state = registry.manifest_state(&repository, &digest).unwrap();
+    assert_eq!(state, ManifestState::Cached);
+    let served = registry.manifest(&repository, &Reference::Tag(tag.clone()));
+    assert_eq!(served.unwrap().bytes, manifest);
+    let layer = Digest::of(b"layer");
+    let blob = registry.open_blob(&repository, &layer).unwrap();
+    assert_eq!(blob.read(0, 5).unwrap(), b"layer");
+    // The upstream says so again, of this one and of another.
+    assert!(
+        registry
+            .confirm_tag(&repository, &tag, &digest, 2000)
+            .unwrap()
+    );
+    assert!(
+        !registry
+            .confirm_tag(&repository, &tag, &layer, 3000)
+            .unwrap()
+    );
+    assert_eq!(
+        registry.tag_state(&repository, &tag).unwrap(),
+        cached(&digest, 2000)
+    );
+    // It has another one now, and then none.
+    let (other, _) = image("two", &[b"layer"]);
+    keep(&registry, &repository, Some(&tag), &other, 4000);
+    let state = registry.tag_state(&repository, &tag).unwrap();
+    assert_eq!(state, cached(&Digest::of(&other), 4000));
+    assert!(registry.forget_tag(&repository, &tag).unwrap());
+    assert!(!registry.forget_tag(&repository, &tag).unwrap());
+    assert_eq!(
+        registry.tag_state(&repository, &tag).unwrap(),
+        TagState::Absent
+    );
+    let state = registry.manifest_state(&repository, &Digest::of(&other));
+    assert_eq!(state.unwrap(), ManifestState::Cached);
+}
+
+#[test]
+fn what_an_upstream_sends_is_kept_only_if_it_is_what_was_asked_for() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let (manifest, _) = image("one", &[b"layer"]);
+    let other = Digest::of(b"other");
+    let incoming = Incoming {
+        digest: Some(&other),
+        media_type: None,
+        bytes: &manifest,
+        upstream: UPSTREAM,
+    };
+    let error = registry
+        .keep_manifest(&repository(), Some(&tag()), incoming, 1)
+        .unwrap_err();
+    assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
+    let incoming = Incoming {
+        digest: None,
+        bytes: b"<html>",
+        ..incoming
+    };
+    let error = registry
+        .keep_manifest(&repository(), Some(&tag()), incoming, 1)
+        .unwrap_err();
+    assert!(matches!(error, Error::ManifestInvalid(_)), "{error}");
+    assert_eq!(
+        registry.tag_state(&repository(), &tag()).unwrap(),
+        TagState::Absent
+    );
+    let digest = Digest::of(b"layer");
+    let mut filling = registry.fill(&digest).unwrap().unwrap();
+    filling.append(b"laxer").unwrap();
+    let error = filling.commit(&[repository()], 1).unwrap_err();
+    assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
+    let state = registry.blob_state(&repository(), &digest).unwrap();
+    assert_eq!(state, BlobState::Absent);
+    assert_eq!(registry.fill(&digest).unwrap().unwrap().len(), 0);
+}
+
+#[test]
+fn who_reads_while_a_blob_fills_can_read_on_when_it_is_done() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let digest = Digest::of(b"first, second");
+    let mut filling = registry.fill(&digest).unwrap().unwrap();
+    assert!(registry.fill(&digest).unwrap().is_none(), "one writer");
+    let reader = filling.reader();
+    assert_eq!(reader.read(0, 100).unwrap(), b"");
+    filling.append(b"first").unwrap();
+    assert_eq!(
+        (reader.filled(), reader.read(1, 100).unwrap()),
+        (5, b"irst".to_vec())
+    );
+    assert_eq!(reader.read(9, 100).unwrap(), b"");
+    filling.append(b", second").unwrap();
+    filling.commit(&[repository()], 1).unwrap();
+    assert_eq!(reader.read(5, 100).unwrap(), b", second");
+    let state = registry.blob_state(&repository(), &digest).unwrap();
+    assert_eq!(state, BlobState::Linked { size: 13 });
+    let other = "ghcr.io/owner/other".parse().unwrap();
+    let state = registry.blob_state(&other, &digest).unwrap();
+    assert_eq!(state, BlobState::Elsewhere { size: 13 });
+    assert!(registry.link_cached(&other, &digest, 2).unwrap());
+    let state = registry.blob_state(&other, &digest).unwrap();
+    assert_eq!(state, BlobState::Linked { size: 13 });
+    assert!(!registry.link_cached(&other, &Digest::of(b"no"), 2).unwrap());
+}
+
+#[test]
+fn a_fetch_that_broke_off_goes_on_from_what_was_kept() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let digest = Digest::of(b"kept, and on");
+    let mut filling = registry.fill(&digest).unwrap().unwrap();
+    filling.append(b"kept").unwrap();
+    filling.keep().unwrap();
+    filling.append(b" lost").unwrap();
+    drop(filling);
+    drop(registry);
+    let registry = Registry::open(root.path()).unwrap();
+    let mut filling = registry.fill(&digest).unwrap().unwrap();
+    assert_eq!(filling.len(), 4);
+    filling.append(b", and on").unwrap();
+    filling.commit(&[repository()], 1).unwrap();
+    // Begun anew, other bytes than before are no harm.
+    let digest = Digest::of(b"right");
+    let mut filling = registry.fill(&digest).unwrap().unwrap();
+    filling.append(b"wrong, and long").unwrap();
+    filling.keep().unwrap();
+    filling.restart().unwrap();
+    assert_eq!((filling.len(), filling.reader().filled()), (0, 0));
+    filling.append(b"right").unwrap();
+    filling.commit(&[repository()], 1).unwrap();
+    let blob = registry.open_blob(&repository(), &digest).unwrap();
+    assert_eq!(
+        (blob.size(), blob.read(0, 5).unwrap()),
+        (5, b"right".to_vec())
+    );
+    let filling = registry.fill(&Digest::of(b"none")).unwrap().unwrap();
+    filling.discard().unwrap();
+    let left = std::fs::read_dir(root.path().join("imgsync/cache/filling"));
+    assert_eq!(left.unwrap().count(), 0);
+}
