@@ -100,21 +100,34 @@ impl From<source::Error> for Failure {
 
 impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
-        let kind = match &error {
+        Self::at("target", Kind::Target, &error)
+    }
+}
+
+impl Failure {
+    /// A failure at the registry that is copied from.
+    pub fn at_source(error: client::Error) -> Self {
+        Self::at("source", Kind::Source, &error)
+    }
+
+    /// A failure at a registry: `end` says which of the two it is, and `said_no` what kind its own
+    /// refusals are.
+    fn at(end: &str, said_no: Kind, error: &client::Error) -> Self {
+        let kind = match error {
             client::Error::Setup { .. }
             | client::Error::Connect { .. }
             | client::Error::Broken { .. } => Kind::Network,
-            client::Error::Odd { .. } => Kind::Target,
+            client::Error::Odd { .. } => said_no,
             client::Error::Refused { status, login, .. } => match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Authentication,
                 status if *login && status.is_client_error() => Kind::Authentication,
-                _ => Kind::Target,
+                _ => said_no,
             },
         };
         Self {
             kind,
-            what: format!("target: {error}"),
-            hint: hints::hint(&error),
+            what: format!("{end}: {error}"),
+            hint: hints::hint(error),
         }
     }
 }

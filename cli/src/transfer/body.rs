@@ -1,7 +1,10 @@
 //! Where the bytes of a blob are that is to be sent.
 
+use std::sync::Arc;
+
 use imgsync_oci::client::Client;
 use imgsync_oci::{Digest, Repository};
+use tokio::sync::Semaphore;
 
 use crate::source::Slice;
 
@@ -25,4 +28,6 @@ pub struct Remote {
     pub digest: Digest,
     /// The size in bytes that it must have.
     pub size: u64,
+    /// How many blobs may be read from there at a time, all together; `None` is no bound.
+    pub places: Option<Arc<Semaphore>>,
 }

@@ -10,9 +10,8 @@ use tokio::sync::Semaphore;
 
 use super::journal::Entry;
 use super::limit::Limit;
-use super::{Journal, Pace};
+use super::{Body, Journal, Pace};
 use crate::exit::Failure;
-use crate::source::Slice;
 
 /// The way to one repository.
 #[derive(Debug)]
@@ -49,7 +48,9 @@ pub struct Outgoing {
     /// What people call it: a layer's number, for instance.
     pub label: String,
     /// Its bytes.
-    pub bytes: Slice,
+    pub body: Body,
+    /// Another repository of the same registry that holds it, from where it can be linked.
+    pub mount: Option<Repository>,
 }
 
 impl Line {

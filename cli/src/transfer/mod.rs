@@ -2,6 +2,7 @@
 //! time.
 
 mod body;
+mod flow;
 mod gate;
 mod journal;
 mod limit;
@@ -13,8 +14,10 @@ mod ship;
 mod upload;
 
 pub use body::{Body, Remote};
+pub use flow::{Flow, Unreadable};
 pub use journal::Journal;
 pub use line::{Line, Manner, Outgoing};
 pub use pace::Pace;
 pub use pack::Item;
 pub use ship::{Means, Parcel, ship};
+pub use upload::{Moved, send};

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest};
 
-use super::Outgoing;
+use super::{Body, Outgoing};
 use crate::compress::{self, Packed};
 use crate::exit::{Failure, Kind};
 use crate::source::Slice;
@@ -88,7 +88,8 @@ fn outgoing(packed: &Packed, label: &str, bytes: Slice) -> Outgoing {
         digest: packed.digest.clone(),
         size: packed.size,
         label: label.to_owned(),
-        bytes,
+        body: Body::Here(bytes),
+        mount: None,
     }
 }
 

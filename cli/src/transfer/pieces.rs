@@ -1,79 +1,64 @@
-//! Bytes that lie ready, as a stream for the network; any part of them, again and again.
+//! The bytes of a blob as a stream for the network; any part of them, again and again.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
+use tokio::sync::Mutex;
 
+use super::flow::{Flow, Unreadable};
 use super::limit::Limit;
-use crate::source::{Reader, Slice};
 
 /// How much is read at a time.
 const PIECE: u64 = 256 * 1024;
 
-/// The `len` bytes of `slice` from `first` on, as fast as `limit` lets them. Ends with an error where
+/// The `len` bytes of a blob from `first` on, as fast as `limit` lets them. Ends with an error where
 /// there are fewer.
 pub(super) fn pieces(
-    slice: &Slice,
+    flow: &Arc<Mutex<Flow>>,
     first: u64,
     len: u64,
     limit: &Arc<Limit>,
-) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
-    let start = Reading::Unopened(slice.clone(), first);
-    let limit = Arc::clone(limit);
-    stream::unfold((start, len), move |(reading, left)| {
-        let limit = Arc::clone(&limit);
+) -> impl Stream<Item = Result<Bytes, Unreadable>> + Send + use<> {
+    let (flow, limit) = (Arc::clone(flow), Arc::clone(limit));
+    stream::unfold((first, len), move |(at, left)| {
+        let (flow, limit) = (Arc::clone(&flow), Arc::clone(&limit));
         async move {
             if left == 0 {
                 return None;
             }
-            let size = left.min(limit.piece(PIECE));
-            limit.pass(size).await;
-            let next = tokio::task::spawn_blocking(move || reading.next(size)).await;
-            let next = next.unwrap_or_else(|_| Err(io::Error::other("the reading thread died")));
-            Some(match next {
-                Ok((piece, reader)) => {
-                    let left = left - piece.len() as u64;
-                    (Ok(piece), (Reading::Open(reader), left))
+            let most = left.min(limit.piece(PIECE));
+            let read = flow.lock().await.read(at, most).await;
+            let piece = match read {
+                Ok(piece) if piece.is_empty() => {
+                    let what = format!("it ends after {at} bytes");
+                    Err(Unreadable::Wrong(what))
                 }
-                Err(error) => (Err(error), (Reading::Over, 0)),
-            })
+                read => read,
+            };
+            let read = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+            limit.pass(read).await;
+            let left = match &piece {
+                Ok(_) => left - read,
+                Err(_) => 0,
+            };
+            Some((piece, (at + read, left)))
         }
     })
-}
-
-enum Reading {
-    Unopened(Slice, u64),
-    Open(Reader),
-    Over,
-}
-
-impl Reading {
-    fn next(self, size: u64) -> io::Result<(Bytes, Reader)> {
-        let mut reader = match self {
-            Self::Unopened(slice, first) => slice.read_from(first)?,
-            Self::Open(reader) => reader,
-            Self::Over => return Err(io::ErrorKind::UnexpectedEof.into()),
-        };
-        let mut piece = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        reader.by_ref().take(size).read_to_end(&mut piece)?;
-        if piece.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok((piece.into(), reader))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use futures::TryStreamExt;
 
+    use super::super::body::Body;
     use super::*;
+    use crate::source::Slice;
 
-    async fn read(slice: &Slice, first: u64, len: u64) -> io::Result<Vec<u8>> {
+    async fn read(slice: &Slice, first: u64, len: u64) -> Result<Vec<u8>, Unreadable> {
         let limit = Arc::new(Limit::new(None));
-        let pieces: Vec<Bytes> = pieces(slice, first, len, &limit).try_collect().await?;
+        let flow = Arc::new(Mutex::new(Flow::new(Body::Here(slice.clone()))));
+        let pieces: Vec<Bytes> = pieces(&flow, first, len, &limit).try_collect().await?;
         Ok(pieces.concat())
     }
 

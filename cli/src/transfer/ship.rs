@@ -92,7 +92,7 @@ pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest,
                         became.insert(stored, known);
                         let pass = pass.clone();
                         uploads.push(async move {
-                            upload(&means.line, &blob, &means.report, pass).await
+                            upload(&means.line, &blob, &means.report, pass).await.map(drop)
                         });
                     }
                     (_, _) => packing = None,

@@ -2,7 +2,7 @@
 //! where it stands, and the upload goes on from there.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,11 @@ use futures::{Stream, StreamExt};
 use http::StatusCode;
 use imgsync_oci::client::upload::{Session, Start};
 use imgsync_oci::client::{Error, Retry, backoff};
+use imgsync_oci::endpoint::Mount;
 use tokio::sync::SemaphorePermit;
 
-use super::gate::Pass;
+use super::flow::{Flow, Unreadable};
+use super::gate::{self, Pass};
 use super::journal::Entry;
 use super::pieces::pieces;
 use super::{Line, Outgoing};
@@ -25,10 +27,30 @@ const MOST_FAULTS: u32 = 10;
 /// Sessions that one blob may use up before the registry is not worth trusting with it.
 const MOST_SESSIONS: u32 = 5;
 
+/// What became of a blob that the target was thought to lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// It was there by then.
+    There,
+    /// The target linked it from another of its repositories.
+    Linked,
+    /// It was sent.
+    Sent {
+        /// Bytes that went to the target, repeated ones included.
+        bytes: u64,
+    },
+}
+
 /// One blob on its way.
 struct Upload<'a> {
     line: &'a Line,
     blob: &'a Outgoing,
+    /// Its bytes, one reader at a time.
+    flow: Arc<tokio::sync::Mutex<Flow>>,
+    /// How many of them were handed to the network, repeated ones included.
+    sent: Arc<AtomicU64>,
+    /// Whether what arrived so far is of no use to a later push either.
+    spoilt: bool,
     report: &'a Arc<dyn Report>,
     /// The most bytes that the registry ever confirmed in this session.
     confirmed: u64,
@@ -55,8 +77,8 @@ enum Ended {
 
 /// Why a request of a session did not go through.
 enum Fault {
-    /// The bytes could not be read here.
-    Source(io::Error),
+    /// The bytes could not be read.
+    Source(Unreadable),
     /// Something on the way refuses chunks of this size.
     TooLarge(Error),
     /// The line, or the registry.
@@ -74,7 +96,7 @@ pub(super) async fn upload(
     blob: &Outgoing,
     report: &Arc<dyn Report>,
     mut pass: Pass,
-) -> Result<(), Failure> {
+) -> Result<Moved, Failure> {
     let entry = match line.try_lock(blob) {
         Some(entry) => entry,
         None => {
@@ -92,11 +114,14 @@ pub(super) async fn upload(
     if line.holds(blob).await? {
         report.note(&format!("{}: already there", blob.label));
         entry.clear();
-        return Ok(());
+        return Ok(Moved::There);
     }
     let mut upload = Upload {
         line,
         blob,
+        flow: Arc::new(tokio::sync::Mutex::new(Flow::new(blob.body.clone()))),
+        sent: Arc::default(),
+        spoilt: false,
         report,
         entry,
         resumed: false,
@@ -106,31 +131,50 @@ pub(super) async fn upload(
         pass,
     };
     report.begin(&blob.digest, &blob.label, blob.size);
-    upload.through_sessions().await?;
+    let moved = upload.through_sessions().await?;
     upload.entry.clear();
     report.done(&blob.digest);
-    Ok(())
+    Ok(moved)
+}
+
+/// The same, of a blob that counts as soon as it is there.
+///
+/// # Errors
+/// As [`upload`].
+pub async fn send(
+    line: &Line,
+    blob: &Outgoing,
+    report: &Arc<dyn Report>,
+) -> Result<Moved, Failure> {
+    upload(line, blob, report, gate::open()).await
 }
 
 impl Upload<'_> {
-    async fn through_sessions(&mut self) -> Result<(), Failure> {
+    async fn through_sessions(&mut self) -> Result<Moved, Failure> {
         let client = &self.line.client;
         let mut earlier = self.earlier_session().await;
+        let mut mount = self.blob.mount.clone().map(|from| Mount {
+            digest: self.blob.digest.clone(),
+            from: Some(from),
+        });
         for _ in 0..MOST_SESSIONS {
             let mut session = match earlier.take() {
                 Some(session) => session,
-                None => match client.start_upload(&self.line.repository, None).await? {
-                    Start::Mounted => return Ok(()),
+                None => match self.start(mount.take()).await? {
+                    Start::Mounted => return Ok(Moved::Linked),
                     Start::Open(session) => session,
                 },
             };
             self.confirmed = session.offset();
             self.entry.save(&session);
             match self.run(&mut session).await {
-                Ok(Ended::Finished) => return Ok(()),
+                Ok(Ended::Finished) => {
+                    let bytes = self.sent.load(Ordering::Relaxed);
+                    return Ok(Moved::Sent { bytes });
+                }
                 Ok(Ended::Lost) => self.entry.clear(),
                 Err(failure) => {
-                    if failure.kind == Kind::Source {
+                    if self.spoilt {
                         // What this side cannot finish, the other need not keep. A courtesy: the
                         // failure that counts is the first.
                         let _ = client.cancel_upload(session).await;
@@ -146,6 +190,18 @@ impl Upload<'_> {
             self.blob.digest
         );
         Err(Failure::new(Kind::Target, what))
+    }
+
+    /// Opens a session. A registry that refuses to link from elsewhere may take the blob.
+    async fn start(&self, mount: Option<Mount>) -> Result<Start, Error> {
+        let (client, repository) = (&self.line.client, &self.line.repository);
+        let mounts = mount.is_some();
+        match client.start_upload(repository, mount).await {
+            Err(error) if mounts && error.status().is_some_and(|it| it.is_client_error()) => {
+                client.start_upload(repository, None).await
+            }
+            started => started,
+        }
     }
 
     /// The session that an earlier push of this blob left open, if the registry still has it. A
@@ -186,10 +242,7 @@ impl Upload<'_> {
                     }
                     self.pause(self.nothing_kept()).await?;
                 }
-                Err(Fault::Source(error)) => {
-                    let what = format!("source: cannot read {}: {error}", self.blob.label);
-                    return Err(Failure::new(Kind::Source, what));
-                }
+                Err(Fault::Source(error)) => self.pause_for_source(error).await?,
                 Err(Fault::TooLarge(_)) => {}
                 Err(Fault::Line(error)) if before == self.blob.size && self.was_spoilt(&error) => {
                     return Ok(Ended::Lost);
@@ -274,13 +327,39 @@ impl Upload<'_> {
         }
     }
 
+    /// The same, after bytes could not be read.
+    async fn pause_for_source(&mut self, error: Unreadable) -> Result<(), Failure> {
+        self.faults += 1;
+        match error.retry() {
+            Retry::After(asked) if self.faults < MOST_FAULTS => {
+                let pause = backoff(self.faults, asked);
+                let failure = error.failure(&self.blob.label);
+                let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
+                let text = format!("{label}: {}; trying again in {seconds:.1} s", failure.what);
+                self.report.detail(&text);
+                tokio::time::sleep(pause).await;
+                Ok(())
+            }
+            Retry::After(_) | Retry::Never => {
+                self.spoilt = match &error {
+                    Unreadable::Here(_) | Unreadable::Wrong(_) => true,
+                    Unreadable::There(_) => false,
+                };
+                Err(error.failure(&self.blob.label))
+            }
+        }
+    }
+
     async fn send_chunk(&self, session: &mut Session) -> Result<(), Fault> {
         let first = session.offset();
+        // Before the registry waits for bytes: a source that is far away may take its time.
+        let ready = self.flow.lock().await.ready(first).await;
+        ready.map_err(Fault::Source)?;
         let left = self.blob.size - first;
         let (minimum, maximum) = (session.chunk_min(), session.chunk_max());
         let len = self.line.pace().next(left, minimum, maximum);
         let unreadable = Arc::default();
-        let bytes = pieces(&self.blob.bytes, first, len, &self.line.limit);
+        let bytes = pieces(&self.flow, first, len, &self.line.limit);
         let bytes = self.counted(first, bytes, &unreadable);
         let began = Instant::now();
         let sent = self.line.client.append_upload(session, bytes, len).await;
@@ -296,7 +375,7 @@ impl Upload<'_> {
     fn judge(
         &self,
         sent: Result<(), Error>,
-        unreadable: &Mutex<Option<io::Error>>,
+        unreadable: &Mutex<Option<Unreadable>>,
         len: u64,
         took: Duration,
     ) -> Result<(), Fault> {
@@ -321,13 +400,14 @@ impl Upload<'_> {
         &self,
         first: u64,
         pieces: P,
-        unreadable: &Arc<Mutex<Option<io::Error>>>,
+        unreadable: &Arc<Mutex<Option<Unreadable>>>,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<P>
     where
-        P: Stream<Item = io::Result<Bytes>> + Send + 'static,
+        P: Stream<Item = Result<Bytes, Unreadable>> + Send + 'static,
     {
         let digest = self.blob.digest.clone();
         let (sent, report) = (Arc::clone(&self.line.sent), Arc::clone(self.report));
+        let own = Arc::clone(&self.sent);
         let unreadable = Arc::clone(unreadable);
         let mut position = first;
         pieces.map(move |piece| match piece {
@@ -335,13 +415,13 @@ impl Upload<'_> {
                 let len = piece.len() as u64;
                 position += len;
                 sent.fetch_add(len, Ordering::Relaxed);
+                own.fetch_add(len, Ordering::Relaxed);
                 report.position(&digest, position);
                 Ok(piece)
             }
             Err(error) => {
-                let kind = error.kind();
                 *unreadable.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                Err(kind.into())
+                Err(io::ErrorKind::BrokenPipe.into())
             }
         })
     }

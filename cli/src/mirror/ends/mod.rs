@@ -12,7 +12,7 @@ use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
 
 use crate::exit::Failure;
 use crate::report::Report;
-use crate::transfer::{Body, Outgoing};
+use crate::transfer::{Body, Moved, Outgoing};
 
 /// What a question to an end comes to.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Failure>>;
@@ -53,20 +53,6 @@ pub enum Role {
     Tagged(Tag),
     /// Reached by its digest alone, for whoever asks for it so.
     Untagged,
-}
-
-/// What became of a blob that the target lacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
-    /// It was there by then.
-    There,
-    /// The target linked it from another of its repositories.
-    Linked,
-    /// It was sent.
-    Sent {
-        /// Bytes that went to the target, repeated ones included.
-        bytes: u64,
-    },
 }
 
 /// Where images come from: one repository, layout or archive.
@@ -126,7 +112,7 @@ pub trait Target: Send + Sync {
     /// Takes a tag out, and nothing but the tag.
     fn delete_tag<'a>(&'a self, tag: &'a Tag) -> Answer<'a, Deleted>;
 
-    /// All that was put stays from now on: an archive is written out, a daemon loads it. For a
-    /// registry there is nothing left to do.
+    /// All that was put stays from now on: an archive is written out. For a registry there is
+    /// nothing left to do.
     fn finish<'a>(&'a self, report: &'a Arc<dyn Report>) -> Answer<'a, ()>;
 }
