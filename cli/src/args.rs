@@ -105,9 +105,10 @@ pub struct Push {
     #[arg(long)]
     pub no_reuse: bool,
 
-    /// How many blobs to send at a time
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: u16,
+    /// How many blobs to send at a time. Without it as many as the line is worth, from 1 to 8: one
+    /// more while that brings more through, one fewer after a fault
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: Option<u16>,
 
     /// Send no more than this in a second, all uploads together (bytes, or with KiB, MiB)
     #[arg(long, value_name = "SIZE")]

@@ -1,13 +1,14 @@
 //! How a command ends: what failed, at which end, what to do about it, and the exit code.
 
 mod hints;
+mod limits;
 
 use std::process::ExitCode;
 
 use http::StatusCode;
 use imgsync_oci::client;
 
-use crate::report::shown;
+use crate::report::{bytes, shown};
 use crate::source;
 
 /// The kinds of failure, one exit code each. The README lists them.
@@ -130,4 +131,22 @@ impl Failure {
             hint: hints::hint(error),
         }
     }
+}
+
+/// A request of `size` bytes was refused as too large, and cannot be made smaller; `why` goes on
+/// after the registry's name.
+pub fn too_large(error: &client::Error, size: u64, why: &str) -> Failure {
+    let client::Error::Refused {
+        registry, server, ..
+    } = error
+    else {
+        return error.clone().into();
+    };
+    let (size, server) = (bytes(size), server.as_deref());
+    let who = server.map_or_else(
+        || format!("a proxy before {registry}"),
+        |server| format!("{server} before {registry}"),
+    );
+    let what = format!("target: {who}, {why}, refuses a request of {size} as too large");
+    Failure::new(Kind::Target, what).hint(limits::lift(server, registry))
 }

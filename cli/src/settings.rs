@@ -4,6 +4,7 @@ mod folder;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use imgsync_oci::{Invalid, Registry, Remote, Repository, Tag};
 
@@ -12,6 +13,8 @@ use crate::args;
 use crate::exit::{Failure, Kind};
 use crate::source::{Location, Platforms, Wanted};
 use crate::transfer::Manner;
+
+pub(crate) use folder::make as make_folder;
 
 /// Compression gains little beyond, and every thread holds blocks in memory.
 const MOST_THREADS: usize = 8;
@@ -100,7 +103,7 @@ impl Push {
             is_dry: args.dry_run,
             reuse: !args.no_reuse,
             manner: Manner {
-                jobs: usize::from(args.jobs),
+                jobs: args.jobs.map(usize::from),
                 chunk: positive("--chunk-size", &args.chunk_size)?,
                 rate: args
                     .limit_rate
@@ -140,6 +143,22 @@ impl Folders {
         };
         Ok(Self { cache })
     }
+}
+
+/// The time that a variable of the environment names in seconds, else so many.
+///
+/// # Errors
+/// It names no time.
+pub fn seconds(name: &str, otherwise: u64) -> Result<Duration, Failure> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty());
+    let Some(text) = text else {
+        return Ok(Duration::from_secs(otherwise));
+    };
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        let what = format!("{name}={text} is no number of seconds");
+        Failure::new(Kind::Usage, what)
+    })
 }
 
 /// The size that an option names; nothing is no size.

@@ -54,14 +54,14 @@ fn values(form: &[u8], name: &str) -> Vec<String> {
 pub struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
-    body: String,
+    body: Vec<u8>,
 }
 
 pub fn status(status: u16) -> Reply {
     Reply {
         status,
         headers: Vec::new(),
-        body: String::new(),
+        body: Vec::new(),
     }
 }
 
@@ -71,10 +71,20 @@ impl Reply {
         self
     }
 
-    pub fn body(mut self, body: impl Into<String>) -> Self {
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
+}
+
+/// What to do once a request's head is there, and its body is not read yet.
+pub enum Early {
+    /// Read the body, and answer.
+    Read,
+    /// Answer, and hang up on whatever is still being sent.
+    Answer(Reply),
+    /// Read so much of the body, let the answer see that, and hang up without it.
+    Break(usize),
 }
 
 /// The running server; its thread ends with the test's process.
@@ -85,14 +95,25 @@ pub struct Fake {
 
 impl Fake {
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_early(|_| Early::Read, answer)
+    }
+
+    /// The same; `early` sees requests without their bodies.
+    pub fn start_early(
+        early: impl Fn(&Request) -> Early + Send + Sync + 'static,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (answer, log) = (Arc::new(answer), Arc::clone(&seen));
+        let (early, answer, log) = (Arc::new(early), Arc::new(answer), Arc::clone(&seen));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
-                std::thread::spawn(move || serve(stream.expect("a connection"), &*answer, &log));
+                let (early, answer, log) =
+                    (Arc::clone(&early), Arc::clone(&answer), Arc::clone(&log));
+                std::thread::spawn(move || {
+                    serve(stream.expect("a connection"), &*early, &*answer, &log)
+                });
             }
         });
         Self { address, seen }
@@ -116,6 +137,7 @@ impl Fake {
 
 fn serve(
     stream: TcpStream,
+    early: &dyn Fn(&Request) -> Early,
     answer: &dyn Fn(&Request) -> Reply,
     log: &Mutex<Vec<Request>>,
 ) -> Option<()> {
@@ -139,16 +161,28 @@ fn serve(
     }
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let length = length.map_or(0, |(_, value)| value.parse().expect("a length"));
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let request = Request {
+    let mut request = Request {
         method,
         target,
         headers,
-        body,
+        body: Vec::new(),
     };
+    let (read, is_heard) = match early(&request) {
+        Early::Read => (length, true),
+        Early::Break(size) => (size.min(length), false),
+        Early::Answer(reply) => {
+            log.lock().expect("the log").push(request.clone());
+            return send(&mut writer, &request, reply);
+        }
+    };
+    request.body = vec![0; read];
+    reader.read_exact(&mut request.body).ok()?;
     log.lock().expect("the log").push(request.clone());
     let reply = answer(&request);
+    is_heard.then(|| send(&mut writer, &request, reply))?
+}
+
+fn send(writer: &mut TcpStream, request: &Request, reply: Reply) -> Option<()> {
     let mut text = format!(
         "HTTP/1.1 {} Whatever\r\nConnection: close\r\n",
         reply.status
@@ -164,8 +198,9 @@ fn serve(
         text += &format!("{name}: {value}\r\n");
     }
     text += "\r\n";
+    let mut bytes = text.into_bytes();
     if request.method != "HEAD" {
-        text += &reply.body;
+        bytes.extend_from_slice(&reply.body);
     }
-    writer.write_all(text.as_bytes()).ok()
+    writer.write_all(&bytes).ok()
 }

@@ -26,6 +26,7 @@ pub mod peers;
 pub mod podman;
 pub mod process;
 pub mod proxy;
+pub mod quirky;
 pub mod relay;
 pub mod run;
 pub mod scratch;

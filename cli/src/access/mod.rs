@@ -13,11 +13,14 @@ use imgsync_oci::{Registry, Repository};
 
 use crate::exit::{Failure, Kind};
 use crate::report::Report;
-use crate::{args, credentials};
+use crate::{args, credentials, settings};
 use insecure::Insecure;
 
 /// No password is longer, in bytes; identity tokens can be long.
 const LONGEST_PASSWORD: u64 = 64 * 1024;
+
+/// How long a blob on its way may stand still before the line counts as broken.
+const STALL_SECONDS: u64 = 60;
 
 /// How registries are reached, and as whom, as the user said it.
 #[derive(Debug, Clone, Default)]
@@ -97,9 +100,10 @@ impl Access {
         pushes: bool,
         report: &Arc<dyn Report>,
     ) -> Result<Client, Failure> {
+        let stall = settings::seconds("IMGSYNC_STALL_TIMEOUT", STALL_SECONDS)?;
         let client = match self.reach(registry, report).await? {
-            Reached::Agreed(client) => client,
-            Reached::InClear(client) => return without_login(client).await,
+            Reached::Agreed(client) => client.with_stall(stall),
+            Reached::InClear(client) => return without_login(client.with_stall(stall)).await,
         };
         let found = match &self.credentials {
             Some(typed) => Ok(Some(typed.clone())),

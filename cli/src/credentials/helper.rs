@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::failure;
-use crate::exit::{Failure, Kind};
+use crate::exit::Failure;
+use crate::settings;
 
 /// A helper may ask the user something, but not for ever.
 const PATIENCE_SECONDS: u64 = 60;
@@ -172,20 +173,7 @@ impl Helper<'_> {
 
 /// How long a helper may take: `IMGSYNC_HELPER_TIMEOUT` in seconds, else a minute.
 fn patience() -> Result<Duration, Failure> {
-    let name = "IMGSYNC_HELPER_TIMEOUT";
-    let text = std::env::var(name).ok().filter(|text| !text.is_empty());
-    let seconds = text.map(|text| {
-        let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
-        seconds.ok_or_else(|| {
-            Failure::new(
-                Kind::Usage,
-                format!("{name}={text} is no number of seconds"),
-            )
-        })
-    });
-    Ok(Duration::from_secs(
-        seconds.transpose()?.unwrap_or(PATIENCE_SECONDS),
-    ))
+    settings::seconds("IMGSYNC_HELPER_TIMEOUT", PATIENCE_SECONDS)
 }
 
 /// Runs the program to its end; it is killed if this is given up.

@@ -4,6 +4,8 @@ use http::StatusCode;
 use imgsync_oci::Registry;
 use imgsync_oci::client::{Error, Trouble};
 
+use super::limits;
+
 /// Advice on an error, where there is any.
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
@@ -99,13 +101,7 @@ fn of_refusal(error: &Error) -> Option<String> {
         (StatusCode::FORBIDDEN, None) => {
             format!("nobody may do this without a login: imgsync login {registry}")
         }
-        (StatusCode::PAYLOAD_TOO_LARGE, _) => {
-            let proxy = server.as_deref().unwrap_or("a proxy");
-            format!(
-                "{proxy} limits the size of a request; raise the limit (for nginx: \
-                 client_max_body_size), or pass a smaller --chunk-size"
-            )
-        }
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => limits::lift(server.as_deref(), registry),
         (StatusCode::INSUFFICIENT_STORAGE, _) => {
             "the registry's disk is full: make room there, then try again".to_owned()
         }

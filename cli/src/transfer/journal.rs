@@ -7,8 +7,8 @@
 //! finds the blob there.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ const LONGEST_BYTES: u64 = 64 * 1024;
 /// The open sessions of one user.
 #[derive(Debug, Clone)]
 pub struct Journal {
+    /// The cache folder, whose other parts the uploads need too.
+    pub(super) cache: PathBuf,
     folder: PathBuf,
     /// How the registry is spoken to: what was begun in the clear shall not go on so later.
     scheme: &'static str,
@@ -39,7 +41,11 @@ impl Journal {
     pub fn new(cache: &Path, scheme: &'static str) -> Self {
         let folder = cache.join("uploads");
         clear_old(&folder);
-        Self { folder, scheme }
+        Self {
+            cache: cache.to_owned(),
+            folder,
+            scheme,
+        }
     }
 
     /// The entry of a blob; `None` while another push is sending it. A disk that cannot keep a
@@ -97,16 +103,26 @@ impl Entry {
         serde_json::from_str(&text).ok()
     }
 
-    /// Keeps the session for a later push. Half a text reads as no session, so a crash in between
-    /// does no harm, and neither does a full disk.
+    /// Keeps the session for a later push. Written over the last one in one go, with blanks where
+    /// that was longer: a kill in between leaves one of the two. A disk that cannot keep it costs a
+    /// later push time and nothing else.
     pub(super) fn save(&mut self, session: &Session) {
-        let (Some((file, _)), Ok(text)) = (&mut self.place, serde_json::to_string(session)) else {
+        let (Some((file, _)), Ok(mut text)) = (&self.place, serde_json::to_string(session)) else {
             return;
         };
-        let _ = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(text.as_bytes()));
+        let before = file.metadata().map_or(0, |metadata| metadata.len());
+        let before = usize::try_from(before.min(LONGEST_BYTES)).unwrap_or_default();
+        while text.len() < before {
+            text.push(' ');
+        }
+        let _ = file.write_all_at(text.as_bytes(), 0);
+    }
+
+    /// The session is gone; the blob is still on its way.
+    pub(super) fn forget(&self) {
+        if let Some((file, _)) = &self.place {
+            let _ = file.set_len(0);
+        }
     }
 
     /// There is no session any more. Who waits for the lock finds a new file.
@@ -152,6 +168,10 @@ mod tests {
         let lock = |journal: &Journal, repository| journal.try_lock(&registry, repository, &digest);
         let mut entry = lock(&journal, &one).unwrap();
         assert!(lock(&journal, &one).is_none());
+        entry.save(&session);
+        entry.forget();
+        assert!(lock(&journal, &one).is_none());
+        assert_eq!(entry.session(), None);
         entry.save(&session);
         drop(entry);
         assert_eq!(lock(&journal, &one).unwrap().session(), Some(session));

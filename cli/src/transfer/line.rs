@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use imgsync_oci::client::Client;
+use imgsync_oci::client::upload::Session;
 use imgsync_oci::{Digest, Repository};
-use tokio::sync::Semaphore;
 
+use super::host::Host;
 use super::journal::Entry;
 use super::limit::Limit;
+use super::slots::Slots;
 use super::{Body, Journal, Pace};
 use crate::exit::Failure;
 
@@ -23,15 +25,18 @@ pub struct Line {
     pub(super) journal: Journal,
     pace: Mutex<Pace>,
     pub(super) limit: Arc<Limit>,
-    pub(super) slots: Semaphore,
+    pub(super) slots: Slots,
+    pub(super) host: Host,
+    /// Sessions that a mount was answered with, for whichever blob needs one next.
+    opened: Mutex<Vec<Session>>,
     pub(super) sent: Arc<AtomicU64>,
 }
 
 /// How a line is used.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
-    /// How many blobs are sent at a time.
-    pub jobs: usize,
+    /// How many blobs are sent at a time; `None` for as many as the line is worth.
+    pub jobs: Option<usize>,
     /// The first chunk's size in bytes.
     pub chunk: u64,
     /// The most bytes a second, all blobs together; `None` is no limit.
@@ -56,13 +61,16 @@ pub struct Outgoing {
 impl Line {
     /// A line to a repository.
     pub fn new(client: Client, repository: Repository, journal: Journal, manner: Manner) -> Self {
+        let host = Host::load(&journal.cache, client.scheme(), client.registry());
         Self {
             client,
             repository,
             journal,
-            pace: Mutex::new(Pace::new(manner.chunk)),
+            pace: Mutex::new(Pace::new(manner.chunk).within(host.body())),
             limit: Arc::new(Limit::new(manner.rate)),
-            slots: Semaphore::new(manner.jobs),
+            slots: Slots::new(manner.jobs),
+            host,
+            opened: Mutex::default(),
             sent: Arc::default(),
         }
     }
@@ -103,6 +111,29 @@ impl Line {
             tokio::time::sleep(LOOK).await;
         }
         Entry::default()
+    }
+
+    /// Keeps a session that was opened on the way, for a blob that will need one.
+    pub fn keep_session(&self, session: Session) {
+        self.opened().push(session);
+    }
+
+    /// A session that was opened on the way, if there is one left.
+    pub(super) fn take_session(&self) -> Option<Session> {
+        self.opened().pop()
+    }
+
+    /// Gives up the sessions that nobody needed. A courtesy: the registry would clear them away.
+    pub async fn cancel_sessions(&self) {
+        let sessions = std::mem::take(&mut *self.opened());
+        let cancelled = sessions
+            .into_iter()
+            .map(|session| self.client.cancel_upload(session));
+        futures::future::join_all(cancelled).await;
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {

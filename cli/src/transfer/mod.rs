@@ -4,13 +4,18 @@
 mod body;
 mod flow;
 mod gate;
+mod host;
+mod jobs;
 mod journal;
 mod limit;
 mod line;
 mod pace;
 mod pack;
 mod pieces;
+mod refusal;
+mod sending;
 mod ship;
+mod slots;
 mod upload;
 
 pub use body::{Body, Remote};

@@ -15,6 +15,9 @@ pub struct Pace {
     chunk: u64,
     /// The largest chunk that is not known to be too large.
     ceiling: u64,
+    /// The size of a chunk with which the line broke, until one as large goes through: some
+    /// proxies say nothing else when a request is too large.
+    broken: Option<u64>,
 }
 
 impl Pace {
@@ -24,7 +27,20 @@ impl Pace {
         Self {
             chunk,
             ceiling: CEILING,
+            broken: None,
         }
+    }
+
+    /// The same, where chunks of more than `limit` bytes are known to be refused.
+    pub fn within(mut self, limit: Option<u64>) -> Self {
+        self.ceiling = self.ceiling.min(limit.unwrap_or(CEILING).max(1));
+        self.chunk = self.chunk.min(self.ceiling);
+        self
+    }
+
+    /// The largest chunk in bytes that is not known to be refused.
+    pub fn ceiling(&self) -> u64 {
+        self.ceiling
     }
 
     /// The size in bytes for the next chunk of `left` bytes, within what the registry takes.
@@ -35,6 +51,7 @@ impl Pace {
 
     /// A chunk of `bytes` went through.
     pub fn passed(&mut self, bytes: u64, took: Duration) {
+        self.broken = self.broken.filter(|broken| *broken > bytes);
         if bytes >= self.chunk && took < QUICK {
             self.chunk = (self.chunk * 2).min(self.ceiling);
         }
@@ -43,6 +60,19 @@ impl Pace {
     /// The line broke, or the registry was not well.
     pub fn faulted(&mut self) {
         self.chunk = (self.chunk / 2).max(FLOOR.min(self.chunk));
+    }
+
+    /// The line broke while a chunk of `bytes` was on its way. If that happens again and again with
+    /// chunks of that size, and never with smaller ones, larger ones are not tried any more.
+    pub fn broke(&mut self, bytes: u64) {
+        match self.broken {
+            Some(before) if bytes >= before => {
+                self.ceiling = self.ceiling.min((before / 2).max(FLOOR));
+                self.chunk = self.chunk.min(self.ceiling);
+                self.broken = None;
+            }
+            Some(_) | None => self.broken = Some(bytes),
+        }
     }
 
     /// A chunk of `bytes` was refused as too large. Yields whether a smaller one is worth a try.
@@ -91,6 +121,40 @@ mod tests {
         assert_eq!(pace.next(u64::MAX, None, None), 2 * MIB);
         while pace.too_large(pace.next(u64::MAX, None, None)) {}
         assert!(pace.next(u64::MAX, None, None) < FLOOR);
+    }
+
+    #[test]
+    fn what_is_known_to_be_refused_is_not_begun_with() {
+        let mut pace = Pace::new(8 * MIB).within(Some(MIB));
+        for _ in 0..10 {
+            pace.passed(pace.next(u64::MAX, None, None), FAST);
+        }
+        assert_eq!(pace.next(u64::MAX, None, None), MIB);
+        assert_eq!(Pace::new(MIB).within(Some(8 * MIB)).ceiling(), 8 * MIB);
+    }
+
+    #[test]
+    fn a_size_that_always_breaks_the_line_is_left_alone() {
+        let mut pace = Pace::new(8 * MIB);
+        let mut broke = 0;
+        for _ in 0..100 {
+            let next = pace.next(u64::MAX, None, None);
+            if next > 5 * MIB {
+                pace.broke(next);
+                pace.faulted();
+                broke += 1;
+            } else {
+                pace.passed(next, FAST);
+            }
+        }
+        assert_eq!(broke, 2);
+        // A line that breaks now and then is no such thing.
+        let mut pace = Pace::new(8 * MIB);
+        for _ in 0..10 {
+            pace.broke(8 * MIB);
+            pace.passed(8 * MIB, FAST);
+        }
+        assert_eq!(pace.ceiling(), CEILING);
     }
 
     #[test]

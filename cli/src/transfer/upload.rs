@@ -1,30 +1,31 @@
 //! One blob through upload sessions, whatever the line does: after any fault the registry is asked
 //! where it stands, and the upload goes on from there.
 
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
 use http::StatusCode;
+use imgsync_oci::Repository;
 use imgsync_oci::client::upload::{Session, Start};
 use imgsync_oci::client::{Error, Retry, backoff};
 use imgsync_oci::endpoint::Mount;
-use tokio::sync::SemaphorePermit;
 
-use super::flow::{Flow, Unreadable};
+use super::flow::Unreadable;
 use super::gate::{self, Pass};
+use super::host::Way;
 use super::journal::Entry;
-use super::pieces::pieces;
+use super::refusal::{self, Next, Refused, Said};
+use super::sending::{Fault, Sending};
+use super::slots::Slot;
 use super::{Line, Outgoing};
 use crate::exit::{Failure, Kind};
 use crate::report::Report;
 
 /// Faults in a row without a byte of progress before the upload gives up.
 const MOST_FAULTS: u32 = 10;
-/// Sessions that one blob may use up before the registry is not worth trusting with it.
+/// Sessions that one blob may use up, none coming further than those before, until the registry is
+/// not worth trusting with it.
 const MOST_SESSIONS: u32 = 5;
 
 /// What became of a blob that the target was thought to lack.
@@ -45,24 +46,36 @@ pub enum Moved {
 struct Upload<'a> {
     line: &'a Line,
     blob: &'a Outgoing,
-    /// Its bytes, one reader at a time.
-    flow: Arc<tokio::sync::Mutex<Flow>>,
-    /// How many of them were handed to the network, repeated ones included.
-    sent: Arc<AtomicU64>,
+    report: &'a Arc<dyn Report>,
+    bytes: Sending<'a>,
     /// Whether what arrived so far is of no use to a later push either.
     spoilt: bool,
-    report: &'a Arc<dyn Report>,
+    /// How it goes in this session.
+    way: Way,
     /// The most bytes that the registry ever confirmed in this session.
     confirmed: u64,
-    /// Faults since that last grew.
+    /// How many bytes it took, by its answers to the chunks of this session.
+    taken: u64,
+    /// The chunks that went through in this session.
+    chunks: u32,
+    /// Faults since `confirmed` last grew.
     faults: u32,
+    /// The most bytes that were ever confirmed in any session.
+    best: u64,
+    /// Sessions that were lost since that last grew.
+    lost: u32,
+    /// Chunks that were refused for what they are, since that last grew.
+    refusals: u32,
     /// Held while bytes are sent, and not while the upload waits for others.
-    slot: Option<SemaphorePermit<'a>>,
+    slot: Option<Slot<'a>>,
     /// Where the open session is kept for a later push.
     entry: Entry,
     /// Whether the session is an earlier push's, or had a fault: then what the registry holds may
     /// not be what it should be.
     resumed: bool,
+    /// Whether the registry once said of a session what was not so: then none is gone on with
+    /// after a fault.
+    is_doubted: bool,
     /// What keeps blobs from counting before all of them are there.
     pass: Pass,
 }
@@ -73,16 +86,10 @@ enum Ended {
     Finished,
     /// The session is gone, and another may be opened.
     Lost,
-}
-
-/// Why a request of a session did not go through.
-enum Fault {
-    /// The bytes could not be read.
-    Source(Unreadable),
-    /// Something on the way refuses chunks of this size.
-    TooLarge(Error),
-    /// The line, or the registry.
-    Line(Error),
+    /// There was a fault, and it is best to begin again.
+    Again,
+    /// The registry does not take blobs in this way.
+    Unfit(Error),
 }
 
 /// Brings a blob to the registry, unless it is there: goes on with the session that an earlier push
@@ -109,7 +116,7 @@ pub(super) async fn upload(
             line.lock(blob).await
         }
     };
-    let slot = line.slots.acquire().await.ok();
+    let slot = Some(line.slots.acquire().await);
     // Asked under the lock: the other push may have sent it just now.
     if line.holds(blob).await? {
         report.note(&format!("{}: already there", blob.label));
@@ -119,14 +126,20 @@ pub(super) async fn upload(
     let mut upload = Upload {
         line,
         blob,
-        flow: Arc::new(tokio::sync::Mutex::new(Flow::new(blob.body.clone()))),
-        sent: Arc::default(),
-        spoilt: false,
         report,
+        bytes: Sending::new(line, blob, report),
+        spoilt: false,
         entry,
+        way: Way::Chunks,
         resumed: false,
+        is_doubted: false,
         confirmed: 0,
+        taken: 0,
+        chunks: 0,
         faults: 0,
+        best: 0,
+        lost: 0,
+        refusals: 0,
         slot,
         pass,
     };
@@ -153,26 +166,38 @@ impl Upload<'_> {
     async fn through_sessions(&mut self) -> Result<Moved, Failure> {
         let client = &self.line.client;
         let mut earlier = self.earlier_session().await;
-        let mut mount = self.blob.mount.clone().map(|from| Mount {
-            digest: self.blob.digest.clone(),
-            from: Some(from),
-        });
-        for _ in 0..MOST_SESSIONS {
+        let mut mount = self.blob.mount.as_ref();
+        loop {
             let mut session = match earlier.take() {
                 Some(session) => session,
-                None => match self.start(mount.take()).await? {
+                None => match self.open(mount.take()).await? {
                     Start::Mounted => return Ok(Moved::Linked),
                     Start::Open(session) => session,
                 },
             };
-            self.confirmed = session.offset();
+            (self.confirmed, self.taken) = (session.offset(), session.offset());
+            self.chunks = 0;
             self.entry.save(&session);
-            match self.run(&mut session).await {
+            let ended = match self.way {
+                Way::Chunks => self.in_chunks(&mut session).await,
+                Way::Stream | Way::Whole => self.in_one(&mut session).await,
+            };
+            match ended {
                 Ok(Ended::Finished) => {
-                    let bytes = self.sent.load(Ordering::Relaxed);
+                    self.line.host.takes(self.way);
+                    let bytes = self.bytes.sent.load(Ordering::Relaxed);
                     return Ok(Moved::Sent { bytes });
                 }
-                Ok(Ended::Lost) => self.entry.clear(),
+                Ok(Ended::Again) => self.entry.forget(),
+                Ok(Ended::Lost) => {
+                    self.entry.forget();
+                    self.lose()?;
+                }
+                Ok(Ended::Unfit(error)) => {
+                    let _ = client.cancel_upload(session).await;
+                    self.entry.forget();
+                    self.change_way(error)?;
+                }
                 Err(failure) => {
                     if self.spoilt {
                         // What this side cannot finish, the other need not keep. A courtesy: the
@@ -184,30 +209,15 @@ impl Upload<'_> {
                 }
             }
         }
-        let what = format!(
-            "target: {} lost the upload of {} {MOST_SESSIONS} times",
-            client.registry(),
-            self.blob.digest
-        );
-        Err(Failure::new(Kind::Target, what))
-    }
-
-    /// Opens a session. A registry that refuses to link from elsewhere may take the blob.
-    async fn start(&self, mount: Option<Mount>) -> Result<Start, Error> {
-        let (client, repository) = (&self.line.client, &self.line.repository);
-        let mounts = mount.is_some();
-        match client.start_upload(repository, mount).await {
-            Err(error) if mounts && error.status().is_some_and(|it| it.is_client_error()) => {
-                client.start_upload(repository, None).await
-            }
-            started => started,
-        }
     }
 
     /// The session that an earlier push of this blob left open, if the registry still has it. A
     /// question that failed for now leaves it worth a try.
     async fn earlier_session(&mut self) -> Option<Session> {
         let mut session = self.entry.session()?;
+        if self.line.host.way() != Way::Chunks {
+            return None;
+        }
         let there = match self.line.client.upload_offset(&mut session).await {
             Ok(there) => there,
             Err(error) => matches!(error.retry(), Retry::After(_)),
@@ -220,13 +230,76 @@ impl Upload<'_> {
         Some(session)
     }
 
-    /// Carries a session to its end.
-    async fn run(&mut self, session: &mut Session) -> Result<Ended, Failure> {
+    /// A session without bytes, unless the registry links the blob from another repository. One
+    /// that refuses to link may still take the blob.
+    async fn open(&mut self, from: Option<&Repository>) -> Result<Start, Failure> {
+        self.way = self.line.host.way();
+        self.resumed = false;
+        let (client, repository) = (&self.line.client, &self.line.repository);
+        if let Some(from) = from {
+            let mount = Mount {
+                digest: self.blob.digest.clone(),
+                from: Some(from.clone()),
+            };
+            match client.start_upload(repository, Some(mount)).await {
+                // Some say so, and have not.
+                Ok(Start::Mounted) if self.line.holds(self.blob).await? => {
+                    return Ok(Start::Mounted);
+                }
+                Ok(Start::Mounted) => {}
+                Ok(opened) => return Ok(opened),
+                Err(error) if error.status().is_some_and(|it| it.is_client_error()) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(session) = self.line.take_session() {
+            // It has waited: that it is gone would say nothing of the registry.
+            self.resumed = true;
+            return Ok(Start::Open(session));
+        }
+        Ok(client.start_upload(repository, None).await?)
+    }
+
+    /// Counts a session that is gone.
+    fn lose(&mut self) -> Result<(), Failure> {
+        if self.confirmed > self.best {
+            self.best = self.confirmed;
+            (self.lost, self.refusals) = (0, 0);
+        }
+        self.lost += 1;
+        if self.lost < MOST_SESSIONS {
+            return Ok(());
+        }
+        let (registry, digest) = (self.line.client.registry(), &self.blob.digest);
+        let what = format!("target: {registry} lost the upload of {digest} {MOST_SESSIONS} times");
+        Err(Failure::new(Kind::Target, what))
+    }
+
+    /// Takes the next way, if there is one.
+    fn change_way(&mut self, error: Error) -> Result<(), Failure> {
+        if !self.line.host.refuses(self.way) {
+            return Err(error.into());
+        }
+        self.refusals = 0;
+        let how = match self.line.host.way() {
+            Way::Chunks => "in chunks",
+            Way::Stream => "as one piece",
+            Way::Whole => "in one request",
+        };
+        let label = &self.blob.label;
+        let text = format!("{label}: {error}; sending it again, {how}");
+        self.report.detail(&text);
+        Ok(())
+    }
+
+    /// Carries a session to its end, chunk by chunk.
+    async fn in_chunks(&mut self, session: &mut Session) -> Result<Ended, Failure> {
         let client = &self.line.client;
         loop {
             let before = session.offset();
             let step = if before < self.blob.size {
-                self.send_chunk(session).await
+                self.share_slot().await;
+                self.bytes.chunk(session).await
             } else {
                 self.wait_for_the_others().await?;
                 match client.finish_upload(session, &self.blob.digest).await {
@@ -237,41 +310,153 @@ impl Upload<'_> {
             match step {
                 Ok(()) => {
                     self.entry.save(session);
-                    if self.progress(session) {
+                    self.taken = session.offset();
+                    self.chunks += 1;
+                    self.note_progress(session);
+                    if session.offset() > before {
                         continue;
                     }
                     self.pause(self.nothing_kept()).await?;
                 }
                 Err(Fault::Source(error)) => self.pause_for_source(error).await?,
-                Err(Fault::TooLarge(_)) => {}
-                Err(Fault::Line(error)) if before == self.blob.size && self.was_spoilt(&error) => {
-                    return Ok(Ended::Lost);
+                Err(Fault::Limit(failure)) => return Err(failure),
+                Err(Fault::TooLarge) => continue,
+                Err(Fault::Refused(error, status)) => {
+                    match self.sort_out(session, error, status).await? {
+                        Some(ended) => return Ok(ended),
+                        None => continue,
+                    }
                 }
-                Err(Fault::Line(error)) => self.pause(error).await?,
-            }
-            if before == self.blob.size && self.line.holds(self.blob).await? {
-                // Only the answer to the finish was lost.
-                return Ok(Ended::Finished);
+                Err(Fault::Line(error)) if before == self.blob.size => {
+                    if self.was_spoilt(&error) {
+                        return Ok(Ended::Lost);
+                    }
+                    let refused = error.status().is_some_and(refusal::is_about_the_request);
+                    if refused && self.chunks > 1 && !self.resumed {
+                        // All went well, and it did not put the chunks together.
+                        return Ok(Ended::Unfit(error));
+                    }
+                    self.pause(error).await?;
+                    if self.line.holds(self.blob).await? {
+                        // Only the answer to the finish was lost.
+                        return Ok(Ended::Finished);
+                    }
+                }
+                Err(Fault::Line(error)) => {
+                    self.pause(error).await?;
+                    if self.is_doubted {
+                        return Ok(Ended::Lost);
+                    }
+                }
             }
             match client.upload_offset(session).await {
                 Ok(true) if session.offset() <= self.blob.size => {}
                 Ok(true | false) => return Ok(Ended::Lost),
                 Err(error) => self.pause(error).await?,
             }
-            self.progress(session);
+            self.note_progress(session);
             self.report.position(&self.blob.digest, session.offset());
         }
     }
 
-    /// Whether the registry has come further than ever before in this session; only that is
-    /// progress, or a registry that forgets would be fed for ever.
-    fn progress(&mut self, session: &Session) -> bool {
-        let grew = session.offset() > self.confirmed;
-        if grew {
+    /// A chunk was refused for what it is; yields how the session ended, unless it goes on.
+    async fn sort_out(
+        &mut self,
+        session: &mut Session,
+        error: Error,
+        status: StatusCode,
+    ) -> Result<Option<Ended>, Failure> {
+        let first = session.offset();
+        self.refusals += 1;
+        let refused = Refused {
+            status,
+            first,
+            taken: self.taken,
+            is_clean: !self.resumed,
+            times: self.refusals,
+        };
+        let said = match self.line.client.upload_offset(session).await {
+            Ok(true) if session.offset() <= self.blob.size => Said::Holds(session.offset()),
+            Ok(true | false) => Said::Nothing,
+            Err(error) => {
+                self.pause(error).await?;
+                return Ok(None);
+            }
+        };
+        match refusal::next(refused, said) {
+            Next::From(at) => {
+                session.go_on_at(at);
+                self.wait(error, None).await?;
+                self.report.position(&self.blob.digest, at);
+                Ok(None)
+            }
+            Next::Anew => Ok(Some(Ended::Lost)),
+            Next::AnotherWay => Ok(Some(Ended::Unfit(error))),
+        }
+    }
+
+    /// Sends the blob in one piece, and finishes it.
+    async fn in_one(&mut self, session: &mut Session) -> Result<Ended, Failure> {
+        if self.way == Way::Whole {
+            // The request that brings the bytes makes them count.
+            self.wait_for_the_others().await?;
+        } else {
+            self.share_slot().await;
+        }
+        match self.bytes.whole(session, self.way).await {
+            Ok(()) => {}
+            Err(Fault::Source(error)) => {
+                self.pause_for_source(error).await?;
+                return Ok(Ended::Again);
+            }
+            Err(Fault::Limit(failure)) => return Err(failure),
+            Err(Fault::TooLarge) => return Ok(Ended::Again),
+            Err(Fault::Refused(error, status)) => {
+                self.refusals += 1;
+                let gone = status == StatusCode::NOT_FOUND && self.refusals == 1;
+                return Ok(match gone {
+                    true => Ended::Lost,
+                    false => Ended::Unfit(error),
+                });
+            }
+            Err(Fault::Line(error)) => {
+                self.pause(error).await?;
+                return Ok(match self.line.holds(self.blob).await? {
+                    true => Ended::Finished,
+                    false => Ended::Again,
+                });
+            }
+        }
+        if self.way == Way::Whole {
+            return Ok(Ended::Finished);
+        }
+        self.wait_for_the_others().await?;
+        let client = &self.line.client;
+        loop {
+            let Err(error) = client.finish_upload(session, &self.blob.digest).await else {
+                return Ok(Ended::Finished);
+            };
+            if error.status().is_some_and(refusal::is_about_the_request) {
+                return Ok(Ended::Unfit(error));
+            }
+            self.pause(error).await?;
+            if self.line.holds(self.blob).await? {
+                return Ok(Ended::Finished);
+            }
+        }
+    }
+
+    /// Takes in whether the registry has come further than ever before in this session; only that
+    /// is progress, or a registry that forgets would be fed for ever.
+    fn note_progress(&mut self, session: &Session) {
+        if session.offset() > self.confirmed {
             self.confirmed = session.offset();
             self.faults = 0;
+            if self.confirmed > self.best {
+                self.best = self.confirmed;
+                (self.lost, self.refusals) = (0, 0);
+            }
         }
-        grew
     }
 
     fn nothing_kept(&self) -> Error {
@@ -282,11 +467,13 @@ impl Upload<'_> {
         }
     }
 
-    /// Whether a finish failed because the bytes that an earlier push had sent are not what they
-    /// should be: worth one new session.
+    /// Whether a finish failed because the bytes that were sent before a fault are not what they
+    /// should be: worth a new session.
     fn was_spoilt(&mut self, error: &Error) -> bool {
         let refused = error.status() == Some(StatusCode::BAD_REQUEST);
-        refused && std::mem::take(&mut self.resumed)
+        let spoilt = refused && std::mem::take(&mut self.resumed);
+        self.is_doubted |= spoilt;
+        spoilt
     }
 
     /// Gives the slot to another blob, and waits until all bytes of all blobs are there.
@@ -294,10 +481,17 @@ impl Upload<'_> {
         self.slot = None;
         match self.pass.through().await {
             true => {
-                self.slot = self.line.slots.acquire().await.ok();
+                self.slot = Some(self.line.slots.acquire().await);
                 Ok(())
             }
             false => Err(Failure::new(Kind::Target, "target: another blob failed")),
+        }
+    }
+
+    /// Lets another blob go first where there are too many on their way.
+    async fn share_slot(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.slot = Some(slot.share().await);
         }
     }
 
@@ -306,30 +500,21 @@ impl Upload<'_> {
     /// # Errors
     /// No other try is worth it: the fault counts.
     async fn pause(&mut self, error: Error) -> Result<(), Failure> {
-        self.faults += 1;
-        self.resumed = true;
         let retry = match error.status() {
             // The session is not where it was thought to be; the next question tells.
             Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) => Retry::After(None),
             Some(_) | None => error.retry(),
         };
         match retry {
-            Retry::After(asked) if self.faults < MOST_FAULTS => {
-                self.line.pace().faulted();
-                let pause = backoff(self.faults, asked);
-                let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
-                let text = format!("{label}: {error}; trying again in {seconds:.1} s");
-                self.report.detail(&text);
-                tokio::time::sleep(pause).await;
-                Ok(())
-            }
-            Retry::After(_) | Retry::Never => Err(error.into()),
+            Retry::After(asked) => self.wait(error, asked).await,
+            Retry::Never => Err(error.into()),
         }
     }
 
     /// The same, after bytes could not be read.
     async fn pause_for_source(&mut self, error: Unreadable) -> Result<(), Failure> {
         self.faults += 1;
+        self.resumed = true;
         match error.retry() {
             Retry::After(asked) if self.faults < MOST_FAULTS => {
                 let pause = backoff(self.faults, asked);
@@ -350,79 +535,23 @@ impl Upload<'_> {
         }
     }
 
-    async fn send_chunk(&self, session: &mut Session) -> Result<(), Fault> {
-        let first = session.offset();
-        // Before the registry waits for bytes: a source that is far away may take its time.
-        let ready = self.flow.lock().await.ready(first).await;
-        ready.map_err(Fault::Source)?;
-        let left = self.blob.size - first;
-        let (minimum, maximum) = (session.chunk_min(), session.chunk_max());
-        let len = self.line.pace().next(left, minimum, maximum);
-        let unreadable = Arc::default();
-        let bytes = pieces(&self.flow, first, len, &self.line.limit);
-        let bytes = self.counted(first, bytes, &unreadable);
-        let began = Instant::now();
-        let sent = self.line.client.append_upload(session, bytes, len).await;
-        match self.judge(sent, &unreadable, len, began.elapsed()) {
-            // The registry's own minimum may keep chunks as large as they were.
-            Err(Fault::TooLarge(error)) if self.line.pace().next(left, minimum, maximum) >= len => {
-                Err(Fault::Line(error))
-            }
-            judged => judged,
+    /// Counts a fault, and waits.
+    ///
+    /// # Errors
+    /// There were too many.
+    async fn wait(&mut self, error: Error, asked: Option<Duration>) -> Result<(), Failure> {
+        self.faults += 1;
+        self.resumed = true;
+        if self.faults >= MOST_FAULTS {
+            return Err(error.into());
         }
-    }
-
-    fn judge(
-        &self,
-        sent: Result<(), Error>,
-        unreadable: &Mutex<Option<Unreadable>>,
-        len: u64,
-        took: Duration,
-    ) -> Result<(), Fault> {
-        let Err(error) = sent else {
-            self.line.pace().passed(len, took);
-            return Ok(());
-        };
-        let mut unreadable = unreadable.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = unreadable.take() {
-            return Err(Fault::Source(error));
-        }
-        let too_large = error.status() == Some(StatusCode::PAYLOAD_TOO_LARGE);
-        if too_large && self.line.pace().too_large(len) {
-            return Err(Fault::TooLarge(error));
-        }
-        Err(Fault::Line(error))
-    }
-
-    /// Counts bytes as the network takes them, and keeps the error of a read that failed: on the
-    /// wire it looks like a broken line.
-    fn counted<P>(
-        &self,
-        first: u64,
-        pieces: P,
-        unreadable: &Arc<Mutex<Option<Unreadable>>>,
-    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<P>
-    where
-        P: Stream<Item = Result<Bytes, Unreadable>> + Send + 'static,
-    {
-        let digest = self.blob.digest.clone();
-        let (sent, report) = (Arc::clone(&self.line.sent), Arc::clone(self.report));
-        let own = Arc::clone(&self.sent);
-        let unreadable = Arc::clone(unreadable);
-        let mut position = first;
-        pieces.map(move |piece| match piece {
-            Ok(piece) => {
-                let len = piece.len() as u64;
-                position += len;
-                sent.fetch_add(len, Ordering::Relaxed);
-                own.fetch_add(len, Ordering::Relaxed);
-                report.position(&digest, position);
-                Ok(piece)
-            }
-            Err(error) => {
-                *unreadable.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-        })
+        self.line.pace().faulted();
+        self.line.slots.faulted();
+        let pause = backoff(self.faults, asked);
+        let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
+        let text = format!("{label}: {error}; trying again in {seconds:.1} s");
+        self.report.detail(&text);
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 }
