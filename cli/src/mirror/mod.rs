@@ -1,7 +1,12 @@
 //! Copies images between two ends, as they are: registries, layouts, archives, a daemon.
 
 pub mod choose;
+pub mod config;
 pub mod ends;
+pub mod job;
+pub mod place;
+pub mod prune;
+pub mod record;
 
 use std::collections::HashSet;
 use std::sync::Arc;

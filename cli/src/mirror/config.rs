@@ -1,0 +1,197 @@
+//! `mirrors.yaml`: many mirrors in a file. Understanding it is pure; what it names is read later.
+
+mod raw;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use imgsync_oci::Registry;
+use serde_saphyr::Spanned;
+
+use super::choose::{By, Newest, Rules, date};
+use super::job::Job;
+use super::place::{From, To};
+use crate::mirror::Companions;
+use crate::source::Platforms;
+use raw::Entry;
+
+/// What a file asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The mirrors, in the file's order. Entries with the same source and target are one.
+    pub jobs: Vec<Job>,
+    /// How registries are reached, and as whom.
+    pub hosts: BTreeMap<Registry, Host>,
+}
+
+/// How one registry is reached, and as whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Host {
+    /// The user, and where the password is.
+    pub login: Option<(String, Password)>,
+    /// Without TLS.
+    pub plain_http: bool,
+    /// Without a look at certificates.
+    pub insecure: bool,
+    /// A CA's certificate that counts too.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Where a password is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Password {
+    /// In a file.
+    File(PathBuf),
+    /// In an environment variable.
+    Variable(String),
+}
+
+/// Reads a file's text. Paths in it count from `folder`.
+///
+/// # Errors
+/// What is wrong, with its line.
+pub fn parse(text: &str, folder: &Path) -> Result<Config, String> {
+    let file = raw::parse(text)?;
+    let mut config = Config::default();
+    for (name, host) in &file.registries {
+        let registry: Registry = name
+            .parse()
+            .map_err(|error: imgsync_oci::Invalid| at(host, &error.to_string()))?;
+        let read = self::host(&host.value, folder).map_err(|error| at(host, &error))?;
+        config.hosts.insert(registry, read);
+    }
+    if let Some(defaults) = &file.defaults
+        && (defaults.value.source.is_some() || defaults.value.target.is_some())
+    {
+        return Err(at(defaults, "source and target have no default"));
+    }
+    let defaults = file.defaults.map(|it| it.value).unwrap_or_default();
+    for entry in &file.mirrors {
+        let job = job(&entry.value, &defaults, folder).map_err(|error| at(entry, &error))?;
+        add(&mut config.jobs, job).map_err(|error| at(entry, &error))?;
+    }
+    match config.jobs.is_empty() {
+        true => Err("there is no mirror in it".to_owned()),
+        false => Ok(config),
+    }
+}
+
+fn at<T>(place: &Spanned<T>, text: &str) -> String {
+    format!("line {}: {text}", place.referenced.line())
+}
+
+/// Entries with the same source and target are one mirror, which takes what any of them takes.
+fn add(jobs: &mut Vec<Job>, job: Job) -> Result<(), String> {
+    let is_same = |it: &&mut Job| it.from == job.from && it.to == job.to && it.tag == job.tag;
+    let Some(same) = jobs.iter_mut().find(is_same) else {
+        jobs.push(job);
+        return Ok(());
+    };
+    let how = |it: &Job| (it.platforms.clone(), it.companions, it.prune);
+    if how(same) != how(&job) {
+        return Err(format!(
+            "an entry before has the same source and target, {} and {}, but other platforms, \
+             referrers or prune",
+            job.source(),
+            job.to
+        ));
+    }
+    same.rules.extend(job.rules);
+    Ok(())
+}
+
+fn job(entry: &Entry, defaults: &Entry, folder: &Path) -> Result<Job, String> {
+    let missing = |what: &str| format!("the {what} is missing");
+    let source = entry.source.as_deref().ok_or_else(|| missing("source"))?;
+    let target = entry.target.as_deref().ok_or_else(|| missing("target"))?;
+    let mut from = From::parse(source).map_err(|error| format!("source: {error}"))?;
+    let mut to = To::parse(target).map_err(|error| format!("target: {error}"))?;
+    let defaults = defaults.clone();
+    let defaults = match from.single() {
+        Some(_) => defaults.without_rules(),
+        None => defaults,
+    };
+    let entry = &entry.clone().or(defaults);
+    if let From::Disk(disk, _) = &mut from {
+        disk.path = folder.join(&disk.path);
+    }
+    if let To::Disk(disk, _) = &mut to {
+        disk.path = folder.join(&disk.path);
+    }
+    let platforms = entry.platforms.clone().unwrap_or_default();
+    let job = Job {
+        rules: vec![rules(entry)?],
+        platforms: Platforms::parse(&platforms)
+            .map_err(|word| format!("platforms: {word:?} is none; for instance linux/arm64"))?,
+        companions: match entry.referrers {
+            None => Companions::default(),
+            Some(raw::Referrers::None) => Companions::Leave,
+            Some(raw::Referrers::New) => Companions::Bring,
+            Some(raw::Referrers::All) => Companions::Refresh,
+        },
+        prune: entry.prune.unwrap_or(false),
+        ..Job::new(from, to)?
+    };
+    job.check()?;
+    Ok(job)
+}
+
+fn rules(entry: &Entry) -> Result<Rules, String> {
+    fn all<T: std::str::FromStr<Err = String>>(
+        key: &str,
+        texts: &Option<Vec<String>>,
+    ) -> Result<Vec<T>, String> {
+        let parsed = texts.iter().flatten().map(|text| text.parse());
+        let parsed: Result<_, String> = parsed.collect();
+        parsed.map_err(|error| format!("{key}: {error}"))
+    }
+    let by = match entry.by {
+        None | Some(raw::By::Version) => By::Version,
+        Some(raw::By::Date) => By::Date,
+    };
+    if entry.newest == Some(0) {
+        return Err("newest: 0 would take nothing".to_owned());
+    }
+    let range = entry.semver.as_ref().map(|text| text.parse()).transpose();
+    let min_age = entry.min_age.as_deref().map(date::span).transpose();
+    Ok(Rules {
+        globs: all("tags", &entry.tags)?,
+        expressions: all("tagsRegex", &entry.tags_regex)?,
+        exclude_globs: all("exclude", &entry.exclude)?,
+        exclude_expressions: all("excludeRegex", &entry.exclude_regex)?,
+        range: range.map_err(|error: String| format!("semver: {error}"))?,
+        newest: entry.newest.map(|count| Newest { count, by }),
+        min_age: min_age.map_err(|error| format!("minAge: {error}"))?,
+    })
+}
+
+fn host(raw: &raw::Host, folder: &Path) -> Result<Host, String> {
+    let password = match (&raw.password_file, &raw.password_env) {
+        (Some(_), Some(_)) => {
+            return Err("passwordFile and passwordEnv: one of them is enough".to_owned());
+        }
+        (Some(path), None) => Some(Password::File(folder.join(path))),
+        (None, Some(name)) => Some(Password::Variable(name.clone())),
+        (None, None) => None,
+    };
+    let login = match (&raw.username, password) {
+        (Some(username), Some(password)) => Some((username.clone(), password)),
+        (None, None) => None,
+        (Some(_), None) => {
+            return Err("username: needs passwordFile or passwordEnv beside it".to_owned());
+        }
+        (None, Some(_)) => return Err("the username is missing".to_owned()),
+    };
+    if raw.plain_http && (raw.insecure || raw.ca_file.is_some()) {
+        return Err("plainHttp: without TLS no certificate counts".to_owned());
+    }
+    Ok(Host {
+        login,
+        plain_http: raw.plain_http,
+        insecure: raw.insecure,
+        ca_file: raw.ca_file.as_ref().map(|path| folder.join(path)),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! One mirror, as it was asked for: from where, to where, which tags, and how.
+
+use std::fmt;
+
+use imgsync_oci::{LocalName, Reference, Registry, Repository, Tag};
+
+use super::Companions;
+use super::choose::Rules;
+use super::place::{Disk, From, To};
+use crate::source::Platforms;
+
+/// One source and one target.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Where images come from.
+    pub from: From,
+    /// Where they go.
+    pub to: Goal,
+    /// The tag that a single image gets there; `None` for that of the source, and for many images.
+    pub tag: Option<Tag>,
+    /// Which tags: those that one of these takes.
+    pub rules: Vec<Rules>,
+    /// Which parts of indexes.
+    pub platforms: Platforms,
+    /// What goes along.
+    pub companions: Companions,
+    /// Whether what was brought and is no longer wanted goes.
+    pub prune: bool,
+}
+
+/// Where images go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// A repository at a registry.
+    Registry(Registry, Repository),
+    /// An OCI image layout.
+    Disk(Disk),
+    /// The local Docker; the name is without a tag.
+    Daemon(LocalName),
+}
+
+impl Job {
+    /// A job to bring all that there is, from one place to another.
+    ///
+    /// # Errors
+    /// The two do not go together.
+    pub fn new(from: From, to: To) -> Result<Self, String> {
+        let (to, tag) = goal(&from, to)?;
+        if tag.is_some() && from.single().is_none() {
+            return Err(format!(
+                "the target names a tag, but the source {} is all of its tags: name one there too, \
+                 or none here",
+                Self::name_of(&from)
+            ));
+        }
+        let is_same = match (&from, &to) {
+            (From::Registry(registry, repository, _), Goal::Registry(other, there)) => {
+                let is_hub = registry.is_docker_hub() && other.is_docker_hub();
+                (registry == other || is_hub)
+                    && repository == there
+                    && (tag.is_none() || from.single() == tag.clone().map(Reference::Tag))
+            }
+            (From::Disk(disk, _), Goal::Disk(other)) => disk.path == other.path,
+            (From::Registry(..), Goal::Disk(_) | Goal::Daemon(_))
+            | (From::Disk(..), Goal::Registry(..) | Goal::Daemon(_)) => false,
+        };
+        if is_same {
+            return Err("source and target are the same".to_owned());
+        }
+        Ok(Self {
+            from,
+            to,
+            tag,
+            rules: vec![Rules::default()],
+            platforms: Platforms::default(),
+            companions: Companions::default(),
+            prune: false,
+        })
+    }
+
+    /// Whether the parts that were set since go together.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn check(&self) -> Result<(), String> {
+        let is_single = self.from.single().is_some();
+        if is_single && self.rules.iter().any(|rules| !rules.is_empty()) {
+            return Err("rules choose among many tags, and the source names one image".to_owned());
+        }
+        if is_single && self.prune {
+            return Err(
+                "pruning needs all of a source's tags, and the source names one".to_owned(),
+            );
+        }
+        if self.prune && matches!(self.to, Goal::Daemon(_)) {
+            return Err("nothing is pruned in the local Docker".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What people call the source, without a tag.
+    pub fn source(&self) -> String {
+        Self::name_of(&self.from)
+    }
+
+    fn name_of(from: &From) -> String {
+        match from {
+            From::Registry(registry, repository, _) => format!("{registry}/{repository}"),
+            From::Disk(disk, _) => disk.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(registry, repository) => write!(f, "{registry}/{repository}"),
+            Self::Disk(disk) => disk.fmt(f),
+            Self::Daemon(LocalName {
+                registry: Some(registry),
+                repository,
+                ..
+            }) => write!(f, "docker-daemon:{registry}/{repository}"),
+            Self::Daemon(LocalName { repository, .. }) => write!(f, "docker-daemon:{repository}"),
+        }
+    }
+}
+
+/// The target, completed by the name that the source has.
+fn goal(from: &From, to: To) -> Result<(Goal, Option<Tag>), String> {
+    match to {
+        To::Registry(registry, Some((repository, tag))) => {
+            Ok((Goal::Registry(registry, repository), tag))
+        }
+        To::Registry(registry, None) => match from {
+            From::Registry(_, repository, _) => {
+                Ok((Goal::Registry(registry, repository.clone()), None))
+            }
+            From::Disk(disk, _) => Err(format!(
+                "{disk} has no name, and {registry} names no repository: write {registry}/repository"
+            )),
+        },
+        To::Disk(disk, tag) => Ok((Goal::Disk(disk), tag)),
+        To::Daemon(Some(name)) => {
+            let tag = name.tag.clone();
+            Ok((Goal::Daemon(LocalName { tag: None, ..name }), tag))
+        }
+        To::Daemon(None) => match from {
+            From::Registry(registry, repository, _) => {
+                Ok((Goal::Daemon(local(registry, repository)), None))
+            }
+            From::Disk(disk, _) => Err(format!("{disk} has no name: write docker-daemon:NAME")),
+        },
+    }
+}
+
+/// What `docker pull` calls an image of this repository.
+fn local(registry: &Registry, repository: &Repository) -> LocalName {
+    let is_hub = registry.is_docker_hub();
+    let short = repository.as_str().strip_prefix("library/");
+    let short = short.filter(|_| is_hub).and_then(|name| name.parse().ok());
+    LocalName {
+        registry: (!is_hub).then(|| registry.clone()),
+        repository: short.unwrap_or_else(|| repository.clone()),
+        tag: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(from: &str, to: &str) -> Result<Job, String> {
+        Job::new(From::parse(from)?, To::parse(to)?)
+    }
+
+    fn goal(from: &str, to: &str) -> String {
+        match job(from, to) {
+            Ok(job) => format!("{} {:?}", job.to, job.tag),
+            Err(error) => format!("wrong: {error}"),
+        }
+    }
+
+    #[test]
+    fn a_target_takes_its_name_from_the_source() {
+        assert_eq!(goal("ghcr.io/a/b", "host"), "host/a/b None");
+        assert_eq!(
+            goal("nginx:1", "host/mirror/nginx:stable"),
+            "host/mirror/nginx Some(stable)"
+        );
+        assert_eq!(
+            goal("nginx:1", "docker-daemon:"),
+            "docker-daemon:nginx None"
+        );
+        assert_eq!(
+            goal("ghcr.io/a/b:v1", "docker-daemon:"),
+            "docker-daemon:ghcr.io/a/b None"
+        );
+        assert_eq!(
+            goal("nginx:1", "docker-daemon:web:v1"),
+            "docker-daemon:web Some(v1)"
+        );
+        assert_eq!(goal("oci:x", "host/a"), "host/a None");
+    }
+
+    #[test]
+    fn what_does_not_go_together() {
+        for (from, to) in [
+            ("nginx", "host/nginx:v1"),
+            ("oci:x", "host"),
+            ("oci:x", "docker-daemon:"),
+            ("oci:x", "oci:x"),
+            ("a.io/b", "a.io/b"),
+            ("a.io/b:v1", "a.io/b:v1"),
+            ("docker.io/b", "registry-1.docker.io/library/b"),
+        ] {
+            assert!(goal(from, to).starts_with("wrong: "), "{from} {to}");
+        }
+        assert!(job("a.io/b:v1", "a.io/b:v2").is_ok());
+        let mut one = job("a.io/b:v1", "host").unwrap();
+        one.check().unwrap();
+        one.prune = true;
+        one.check().unwrap_err();
+        one.prune = false;
+        one.rules[0].globs.push("v*".parse().unwrap());
+        one.check().unwrap_err();
+    }
+}

@@ -1,0 +1,307 @@
+//! What a mirror brought, on disk: only that may ever be pruned.
+//!
+//! A tag's digest is written down before the tag is put, and what it named before is kept beside it
+//! until the next run: whenever the mirror ends, what it brought is known, and what it did not is
+//! not claimed.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use imgsync_oci::{Digest, Tag};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Failure, Kind};
+
+/// No record is larger, in bytes.
+const LARGEST: u64 = 64 * 1024 * 1024;
+/// The form that is written here.
+const VERSION: u64 = 1;
+
+/// What one mirror brought to its target.
+#[derive(Debug)]
+pub struct Record {
+    /// `None` for one that is only read.
+    path: Option<PathBuf>,
+    pair: String,
+    book: Mutex<Book>,
+    /// Held until this goes.
+    _lock: Option<File>,
+}
+
+/// The file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Book {
+    version: u64,
+    /// By source and target.
+    mirrors: BTreeMap<String, Brought>,
+}
+
+/// By tag the digests that it was given: the last counts; those before count too while nobody can
+/// say whether the last one arrived.
+type Brought = BTreeMap<String, Vec<String>>;
+
+impl Record {
+    /// Opens the record of this pair of source and target for a run that changes the target. A file
+    /// that is not there is an empty one.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or makes no sense; another run has it.
+    pub fn open(path: &Path, pair: &str) -> Result<Self, Failure> {
+        let broken = |error: &dyn std::fmt::Display| broken(path, error);
+        let folder = folder_of(path);
+        crate::settings::make_folder(folder).map_err(|error| broken(&error))?;
+        let lock = lock(path)?;
+        let record = Self {
+            path: Some(path.to_owned()),
+            pair: pair.to_owned(),
+            book: Mutex::new(read(path)?),
+            _lock: Some(lock),
+        };
+        // Whether it can be written shows now, and not after the first image has moved.
+        record.write()?;
+        Ok(record)
+    }
+
+    /// The same, for a run that changes nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or makes no sense.
+    pub fn look(path: &Path, pair: &str) -> Result<Self, Failure> {
+        Ok(Self {
+            path: None,
+            pair: pair.to_owned(),
+            book: Mutex::new(read(path)?),
+            _lock: None,
+        })
+    }
+
+    /// Whether this mirror ever brought anything.
+    pub fn is_empty(&self) -> bool {
+        self.brought().is_empty()
+    }
+
+    /// The tags that this mirror brought, with the digests that it gave them.
+    pub fn brought(&self) -> BTreeMap<Tag, Vec<Digest>> {
+        let book = self.book();
+        let tags = book.mirrors.get(&self.pair).into_iter().flatten();
+        let tags = tags.filter_map(|(tag, digests)| {
+            let digests = digests.iter().filter_map(|digest| digest.parse().ok());
+            Some((tag.parse().ok()?, digests.collect()))
+        });
+        tags.collect()
+    }
+
+    /// A tag is about to name this. On disk when this yields.
+    ///
+    /// # Errors
+    /// It cannot be written down; then the tag must not be put.
+    pub fn before(&self, tag: &Tag, digest: &Digest) -> Result<(), Failure> {
+        let digest = digest.to_string();
+        let mut book = self.book();
+        let tags = book.mirrors.entry(self.pair.clone()).or_default();
+        let digests = tags.entry(tag.to_string()).or_default();
+        if digests.last() == Some(&digest) {
+            return Ok(());
+        }
+        digests.retain(|it| *it != digest);
+        digests.push(digest);
+        drop(book);
+        self.write()
+    }
+
+    /// A tag was found, or put, to name this. If it is what this mirror gave it last, earlier
+    /// digests of it no longer count. Kept by the next [`Record::write`].
+    pub fn settled(&self, tag: &Tag, digest: &Digest) {
+        let mut book = self.book();
+        let tags = book.mirrors.get_mut(&self.pair);
+        if let Some(digests) = tags.and_then(|tags| tags.get_mut(tag.as_str()))
+            && digests.last() == Some(&digest.to_string())
+        {
+            let last = digests.len() - 1;
+            digests.drain(..last);
+        }
+    }
+
+    /// A tag is this mirror's no more. Kept by the next [`Record::write`].
+    pub fn forget(&self, tag: &Tag) {
+        if let Some(tags) = self.book().mirrors.get_mut(&self.pair) {
+            tags.remove(tag.as_str());
+        }
+    }
+
+    /// Puts all of it on the disk, in one step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self) -> Result<(), Failure> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        let book = self.book();
+        replace(path, &book).map_err(|error| broken(path, &error))
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Keeps other runs out. The lock has a file of its own, since the record's is replaced.
+fn lock(path: &Path) -> Result<File, Failure> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name);
+    let file = file.map_err(|error| broken(path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let shown = path.display();
+            let what = format!("another imgsync mirror is at work with the same record, {shown}");
+            Err(Failure::new(Kind::Source, what).hint("wait for it to end, then try again"))
+        }
+        Err(TryLockError::Error(error)) => Err(broken(path, &error)),
+    }
+}
+
+fn read(path: &Path) -> Result<Book, Failure> {
+    let empty = Book {
+        version: VERSION,
+        mirrors: BTreeMap::new(),
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(empty),
+        Err(error) => return Err(broken(path, &error)),
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|error| broken(path, &error))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(senseless(path, "it is too large"));
+    }
+    // A file that CI made before the first run.
+    if bytes.is_empty() {
+        return Ok(empty);
+    }
+    let book: Result<Book, _> = serde_json::from_slice(&bytes);
+    let book = book.map_err(|error| senseless(path, &error.to_string()))?;
+    match book.version == VERSION {
+        true => Ok(book),
+        false => Err(senseless(path, "a newer imgsync wrote it")),
+    }
+}
+
+fn replace(path: &Path, book: &Book) -> std::io::Result<()> {
+    let folder = folder_of(path);
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut bytes = serde_json::to_vec_pretty(book)?;
+    bytes.push(b'\n');
+    file.write_all(&bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    // A folder can be synced where it can be opened.
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+fn broken(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    let what = format!(
+        "the record of what was mirrored, {}, cannot be used: {error}",
+        path.display()
+    );
+    Failure::new(Kind::Source, what).hint("--state FILE keeps it elsewhere")
+}
+
+fn senseless(path: &Path, why: &str) -> Failure {
+    let what = format!(
+        "the record of what was mirrored, {}, makes no sense: {why}",
+        path.display()
+    );
+    let hint =
+        "remove the file to begin anew: then nothing that was mirrored before is ever pruned";
+    Failure::new(Kind::Source, what).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(text: &str) -> Tag {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_was_brought_is_known_whenever_the_mirror_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/record.json");
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let record = Record::open(&path, "a → b").unwrap();
+        assert!(record.is_empty());
+        record.before(&tag("v1"), &one).unwrap();
+        record.before(&tag("v1"), &two).unwrap();
+        record.before(&tag("v2"), &one).unwrap();
+        // Killed: nothing more is said.
+        drop(record);
+
+        let record = Record::open(&path, "a → b").unwrap();
+        let brought = record.brought();
+        assert_eq!(brought[&tag("v1")], [one.clone(), two.clone()]);
+        assert_eq!(brought[&tag("v2")], std::slice::from_ref(&one));
+        record.settled(&tag("v1"), &one);
+        assert_eq!(record.brought()[&tag("v1")].len(), 2, "not the last one");
+        record.settled(&tag("v1"), &two);
+        record.settled(&tag("v3"), &two);
+        record.forget(&tag("v2"));
+        record.write().unwrap();
+        drop(record);
+
+        let record = Record::look(&path, "a → b").unwrap();
+        assert_eq!(record.brought(), BTreeMap::from([(tag("v1"), vec![two])]));
+        assert!(Record::look(&path, "a → c").unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        let first = Record::open(&path, "a → b").unwrap();
+        let failure = Record::open(&path, "c → d").unwrap_err();
+        assert!(failure.what.contains("another"), "{}", failure.what);
+        Record::look(&path, "a → b").unwrap();
+        drop(first);
+        Record::open(&path, "c → d").unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        for bad in ["{", "[]", r#"{"version":2,"mirrors":{}}"#] {
+            std::fs::write(&path, bad).unwrap();
+            let failure = Record::open(&path, "a").unwrap_err();
+            assert!(failure.what.contains("makes no sense"), "{}", failure.what);
+            assert_eq!(
+                std::fs::read_to_string(&path).unwrap(),
+                bad,
+                "left as it was"
+            );
+        }
+        std::fs::write(&path, "").unwrap();
+        Record::open(&path, "a").unwrap();
+    }
+}
