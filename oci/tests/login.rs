@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::unwrap_used,
     unreachable_pub,
+    dead_code,
     reason = "a test may panic"
 )]
 

@@ -4,7 +4,7 @@
 
 use http::StatusCode;
 
-/// Refusals in one session before it is given up.
+/// Refusals before the way is given up.
 const MOST: u32 = 4;
 
 /// What the registry said when it was asked where the session stands.
@@ -27,7 +27,7 @@ pub(super) struct Refused {
     pub(super) taken: u64,
     /// Whether nothing went wrong before: then the refusal is about chunks as such.
     pub(super) is_clean: bool,
-    /// How many chunks of this session were refused, this one included.
+    /// How many chunks were refused so, this one included.
     pub(super) times: u32,
 }
 
@@ -78,8 +78,10 @@ pub(super) fn next(refused: Refused, said: Said) -> Next {
         Said::Holds(at) if at == first && taken != first => Next::From(taken),
         Said::Holds(at) if at == first => Next::Anew,
         Said::Holds(at) => Next::From(at),
-        // The session is gone, as sessions go, or there is no asking.
-        Said::Nothing if is_clean && status != StatusCode::NOT_FOUND => Next::AnotherWay,
+        // There is no asking; or the session is gone, as sessions go, but not again and again.
+        Said::Nothing if is_clean && (status != StatusCode::NOT_FOUND || times > 1) => {
+            Next::AnotherWay
+        }
         Said::Nothing => Next::Anew,
     }
 }
@@ -108,6 +110,11 @@ mod tests {
         assert_eq!(next(clean(416, 8), Said::Holds(0)), Next::AnotherWay);
         // A session that went away, a server that crashed and lost a little.
         assert_eq!(next(clean(404, 8), Said::Nothing), Next::Anew);
+        let again = Refused {
+            times: 2,
+            ..clean(404, 8)
+        };
+        assert_eq!(next(again, Said::Nothing), Next::AnotherWay);
         assert_eq!(next(clean(416, 8), Said::Holds(5)), Next::From(5));
         let broken = |first, taken| refused(416, first, taken, false);
         assert_eq!(next(broken(8, 8), Said::Holds(0)), Next::From(0));

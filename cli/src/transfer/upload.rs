@@ -64,7 +64,7 @@ struct Upload<'a> {
     best: u64,
     /// Sessions that were lost since that last grew.
     lost: u32,
-    /// Chunks that were refused for what they are, since that last grew.
+    /// Chunks that were refused for what they are, since a session last took several.
     refusals: u32,
     /// Held while bytes are sent, and not while the upload waits for others.
     slot: Option<Slot<'a>>,
@@ -262,10 +262,6 @@ impl Upload<'_> {
 
     /// Counts a session that is gone.
     fn lose(&mut self) -> Result<(), Failure> {
-        if self.confirmed > self.best {
-            self.best = self.confirmed;
-            (self.lost, self.refusals) = (0, 0);
-        }
         self.lost += 1;
         if self.lost < MOST_SESSIONS {
             return Ok(());
@@ -454,7 +450,11 @@ impl Upload<'_> {
             self.faults = 0;
             if self.confirmed > self.best {
                 self.best = self.confirmed;
-                (self.lost, self.refusals) = (0, 0);
+                self.lost = 0;
+            }
+            // One chunk proves little: some take one and no more.
+            if self.chunks > 1 {
+                self.refusals = 0;
             }
         }
     }
