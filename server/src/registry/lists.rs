@@ -20,6 +20,14 @@ pub(crate) struct Names {
 }
 
 impl Registry {
+    /// Whether there is a repository of that name.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn has_repository(&self, repository: &Repository) -> Result<bool> {
+        Ok(self.store.has_repository(repository)?)
+    }
+
     /// A repository's tags; all of them, unless the page is limited.
     ///
     /// # Errors

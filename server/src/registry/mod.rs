@@ -25,9 +25,10 @@ use imgsync_oci::{Algorithm, Digest};
 pub(crate) use self::blobs::Blob;
 #[allow(unused_imports, reason = "the upstreams are being written")]
 pub(crate) use self::cache::{
-    BlobState, Filling, Incoming, Kept, ManifestState, Partial, TagState,
+    BlobState, Evicted, Filling, Incoming, Kept, Limits, ManifestState, Partial, TagState,
 };
 pub(crate) use self::error::Error;
+pub(crate) use self::lists::Names;
 pub(crate) use self::uploads::Append;
 
 use self::cache::Cache;

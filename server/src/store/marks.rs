@@ -13,6 +13,9 @@ use super::error::{Doing, Result};
 use super::keys::unflat;
 use super::{Links, Mark, Store};
 
+/// More than is ever noted as going.
+const MAX_GOING_BYTES: usize = 64 * 1024 * 1024;
+
 impl Store {
     /// Makes a mark, over the one that is there; durable when this returns. It says that it was
     /// made at `time`.
@@ -90,5 +93,24 @@ impl Store {
             Err(_) => ControlFlow::Continue(()),
         };
         self.disk.each(&folder, &mut look).doing("list", &folder)
+    }
+
+    /// Notes the digests whose bytes are about to be removed, over those that were noted; durably.
+    pub(crate) fn note_going(&self, digests: &[&Digest]) -> Result<()> {
+        let lines: String = digests.iter().map(|digest| format!("{digest}\n")).collect();
+        self.put_at(self.keys.going(), lines.as_bytes())
+    }
+
+    /// The digests that were noted last.
+    pub(crate) fn going(&self) -> Result<Vec<Digest>> {
+        let text = self.read_at(&self.keys.going(), MAX_GOING_BYTES)?;
+        let text = String::from_utf8(text.unwrap_or_default()).unwrap_or_default();
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Forgets what was noted. Not durably.
+    pub(crate) fn forget_going(&self) -> Result<()> {
+        let path = self.keys.going();
+        self.disk.unlink(&path).doing("remove", &path)
     }
 }

@@ -34,19 +34,29 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub(crate) fn fill(&self, digest: &Digest) -> Result<Option<Filling>> {
-        {
-            let filling = self.cache.filling.lock();
-            let mut filling = filling.unwrap_or_else(PoisonError::into_inner);
-            if !filling.insert(digest.clone()) {
-                return Ok(None);
-            }
-        }
-        let turn = Turn {
-            registry: self.clone(),
-            digest: digest.clone(),
+        let Some(turn) = self.turn_to_fill(digest) else {
+            return Ok(None);
         };
         let filling = self.store.open_filling(digest)?;
         Ok(Some(Filling { turn, filling }))
+    }
+
+    fn turn_to_fill(&self, digest: &Digest) -> Option<Turn> {
+        let filling = self.cache.filling.lock();
+        let mut filling = filling.unwrap_or_else(PoisonError::into_inner);
+        filling.insert(digest.clone()).then(|| Turn {
+            registry: self.clone(),
+            digest: digest.clone(),
+        })
+    }
+
+    /// Removes what is left of a fetch that broke off; false where somebody goes on with it.
+    pub(super) fn drop_filling(&self, digest: &Digest) -> Result<bool> {
+        let Some(_turn) = self.turn_to_fill(digest) else {
+            return Ok(false);
+        };
+        self.store.discard_filling(digest)?;
+        Ok(true)
     }
 }
 
@@ -111,6 +121,7 @@ impl Filling {
             links.push((Key::Layer(repository, digest), text.as_bytes()));
         }
         registry.store.commit_filled(&filled, &links)?;
+        registry.cache.added(filling.len());
         for repository in repositories {
             registry.linked_cached(repository, digest);
         }

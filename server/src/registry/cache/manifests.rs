@@ -117,6 +117,7 @@ impl Registry {
         self.diff_ids
             .note(Job::Manifest(repository.clone(), digest.clone()));
         self.cache.linked(&digest);
+        self.cache.added(bytes.len() as u64);
         let below = children.blobs.iter().chain(&children.manifests);
         self.cache
             .named(repository, below.map(|child| &child.digest));
@@ -137,20 +138,23 @@ impl Registry {
         upstream: &str,
         now: u64,
     ) -> Result<bool> {
-        let mut digests = vec![digest.clone()];
-        match self.tag_state(repository, tag)? {
+        let before = match self.tag_state(repository, tag)? {
             TagState::Pushed => return Ok(false),
-            TagState::Absent => {}
-            // Until it has moved, it is cached as well.
-            TagState::Cached { digest, .. } => digests.push(digest),
-        }
-        digests.dedup();
+            TagState::Absent => None,
+            TagState::Cached { digest: before, .. } => Some(before).filter(|it| it != digest),
+        };
+        // Until it has moved, it is cached as well.
+        let digests = [digest.clone()].into_iter().chain(before.clone()).collect();
         self.put_tag_mark(repository, tag, &TagMark::new(digests, now, upstream))?;
         let link = digest.to_string();
         self.store.put_all(&[
             (Key::TagIndex(repository, tag, digest), link.as_bytes()),
             (Key::TagCurrent(repository, tag), link.as_bytes()),
         ])?;
+        if let Some(before) = before {
+            // It would be there for ever.
+            self.store.delete(Key::TagIndex(repository, tag, &before))?;
+        }
         Ok(true)
     }
 }

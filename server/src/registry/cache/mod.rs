@@ -11,10 +11,13 @@
 //! said: when the tag points at something else, somebody pushed that.
 
 mod blobs;
+mod evict;
 mod filling;
 mod going;
+mod images;
 mod manifests;
 mod promote;
+mod survey;
 mod tags;
 mod uses;
 
@@ -25,12 +28,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use imgsync_oci::Digest;
 
 pub(crate) use self::blobs::BlobState;
+pub(crate) use self::evict::{Evicted, Limits};
 pub(crate) use self::filling::Filling;
 pub(crate) use self::manifests::{Incoming, Kept, ManifestState};
 pub(super) use self::promote::Below;
 pub(crate) use self::tags::TagState;
 pub(crate) use crate::store::Partial;
 
+use self::evict::{Held, Rounds};
 use self::going::Going;
 use self::uses::{Recent, Uses};
 
@@ -42,6 +47,8 @@ pub(super) struct Cache {
     going: Mutex<Going>,
     /// The blobs that are being filled.
     filling: Mutex<HashSet<Digest>>,
+    held: Held,
+    rounds: Mutex<Rounds>,
 }
 
 fn moment(seconds: u64) -> SystemTime {
@@ -54,5 +61,7 @@ fn seconds(moment: SystemTime) -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
+#[cfg(test)]
+mod evict_tests;
 #[cfg(test)]
 mod tests;

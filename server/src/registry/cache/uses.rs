@@ -21,24 +21,30 @@ const MOST_RECENT: usize = 32_768;
 
 /// The last uses of manifests, and what is on the disk about them.
 #[derive(Default)]
-pub(super) struct Uses(HashMap<(Repository, Digest), Use>);
+pub(super) struct Uses {
+    known: HashMap<(Repository, Digest), Use>,
+    /// How many there were.
+    count: u64,
+}
 
 #[derive(Clone, Copy)]
 struct Use {
-    last: u64,
+    /// In unix seconds; and the how-manieth use it was.
+    last: (u64, u64),
     noted: u64,
 }
 
 impl Uses {
     /// Notes a use; says whether it is to be noted on the disk.
     fn note(&mut self, repository: &Repository, digest: &Digest, now: u64) -> bool {
-        if self.0.len() >= MOST_USES {
+        if self.known.len() >= MOST_USES {
             self.forget_half();
         }
-        let key = (repository.clone(), digest.clone());
-        match self.0.get_mut(&key) {
+        self.count += 1;
+        let (last, noted) = ((now, self.count), now);
+        match self.known.get_mut(&(repository.clone(), digest.clone())) {
             Some(known) => {
-                known.last = known.last.max(now);
+                known.last = known.last.max(last);
                 let is_due = now.saturating_sub(known.noted) >= NOTE_SECONDS;
                 if is_due {
                     known.noted = now;
@@ -46,8 +52,8 @@ impl Uses {
                 is_due
             }
             None => {
-                let (last, noted) = (now, now);
-                self.0.insert(key, Use { last, noted });
+                let key = (repository.clone(), digest.clone());
+                self.known.insert(key, Use { last, noted });
                 true
             }
         }
@@ -55,11 +61,11 @@ impl Uses {
 
     /// Forgets the older half: what is on the disk is at most an hour behind.
     fn forget_half(&mut self) {
-        let mut times: Vec<u64> = self.0.values().map(|known| known.last).collect();
-        let middle = times.len() / 2;
-        let (_, middle, _) = times.select_nth_unstable(middle);
+        let mut uses: Vec<_> = self.known.values().map(|known| known.last).collect();
+        let middle = uses.len() / 2;
+        let (_, middle, _) = uses.select_nth_unstable(middle);
         let middle = *middle;
-        self.0.retain(|_, known| known.last > middle);
+        self.known.retain(|_, known| known.last > middle);
     }
 }
 
@@ -88,10 +94,11 @@ impl Told {
 }
 
 impl Cache {
-    /// When a manifest was last used, in unix seconds, as far as that is known here.
-    pub(super) fn last_use(&self, repository: &Repository, digest: &Digest) -> Option<u64> {
+    /// When a manifest was last used, in unix seconds and as the how-manieth use, as far as that is
+    /// known here.
+    pub(super) fn last_use(&self, repository: &Repository, digest: &Digest) -> Option<(u64, u64)> {
         let uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = uses.0.get(&(repository.clone(), digest.clone()));
+        let known = uses.known.get(&(repository.clone(), digest.clone()));
         known.map(|known| known.last)
     }
 

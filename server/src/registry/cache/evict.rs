@@ -1,0 +1,430 @@
+//! The cache stays within its bounds: what was used longest ago goes first, image by image.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::TryLockError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use imgsync_oci::{Digest, Repository};
+
+use super::super::Registry;
+use super::super::error::Result;
+use super::survey::{Candidate, mark, step};
+use super::{Cache, seconds};
+use crate::registry::hold::Thing;
+use crate::store::{Key, Links, List, Mark};
+
+/// All is counted anew after so many seconds, and what was unused for too long is looked for.
+const SURVEY_SECONDS: u64 = 3600;
+/// What nothing names is looked for after so many seconds, and goes when it is as old.
+const SWEEP_SECONDS: u64 = 24 * 3600;
+/// Where nothing could go, one looks again after so many seconds at most.
+const PAUSE_SECONDS: u64 = 300;
+/// A fetch that broke off is not gone on with after so many seconds.
+const FILLING_SECONDS: u64 = 7 * 24 * 3600;
+/// How many fetches that broke off are kept.
+const MOST_FILLINGS: usize = 64;
+/// How much is named by what goes in one round.
+const MOST_NAMED: usize = 20_000;
+/// Not known.
+const UNKNOWN: u64 = u64::MAX;
+
+/// How much is cached, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How many bytes.
+    pub(crate) bytes: Option<u64>,
+    /// How long what is not used.
+    pub(crate) unused: Option<Duration>,
+    /// What was used within this time stays in any case: somebody may be pulling it.
+    pub(crate) spare: Duration,
+}
+
+/// What came of evicting.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Evicted {
+    /// How many images went.
+    pub(crate) images: usize,
+    /// How many bytes there are less.
+    pub(crate) bytes: u64,
+    /// How many bytes are cached now, as far as that is known.
+    pub(crate) held: Option<u64>,
+}
+
+/// How much is cached.
+pub(super) struct Held {
+    /// When it was last counted, in bytes; or [`UNKNOWN`].
+    counted: AtomicU64,
+    /// What came since.
+    added: AtomicU64,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            counted: AtomicU64::new(UNKNOWN),
+            added: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Held {
+    fn get(&self) -> Option<u64> {
+        let counted = self.counted.load(Ordering::Relaxed);
+        let added = self.added.load(Ordering::Relaxed);
+        (counted != UNKNOWN).then(|| counted.saturating_add(added))
+    }
+
+    /// So many bytes came.
+    pub(super) fn add(&self, bytes: u64) {
+        self.added.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What evicting remembers, in unix seconds.
+#[derive(Default)]
+pub(super) struct Rounds {
+    /// Whether what an earlier server was about to remove is removed.
+    is_recovered: bool,
+    counted: Option<u64>,
+    swept: Option<u64>,
+    /// When it was in vain.
+    in_vain: Option<u64>,
+}
+
+fn is_due(last: Option<u64>, now: u64, pause: u64) -> bool {
+    last.is_none_or(|last| now.abs_diff(last) >= pause)
+}
+
+impl Registry {
+    /// Whether more is cached than there should be, as far as that is known. Never waits.
+    pub(crate) fn is_over(&self, limits: &Limits) -> bool {
+        let held = self.cache.held.get();
+        held.zip(limits.bytes)
+            .is_some_and(|(held, most)| held > most)
+    }
+
+    /// Brings the cache within its limits, as things are `now` (unix seconds): whole images, used
+    /// longest ago first. Returns at once where nothing is due, or another does it already; may take
+    /// seconds otherwise. Call it once at the start, and then from time to time.
+    ///
+    /// # Errors
+    /// Those of the store; what comes after the one that failed is left for the next time.
+    pub(crate) fn evict(&self, limits: &Limits, now: u64) -> Result<Evicted> {
+        let mut rounds = match self.cache.rounds.try_lock() {
+            Ok(rounds) => rounds,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(Evicted::default()),
+        };
+        let spare = limits.spare.as_secs();
+        self.cache.forget_promises(now, spare);
+        if !rounds.is_recovered {
+            let left: HashSet<Digest> = self.store.going()?.into_iter().collect();
+            self.release(left)?;
+            rounds.is_recovered = true;
+        }
+        let pause = PAUSE_SECONDS.min(spare / 4);
+        let is_waiting = !is_due(rounds.in_vain, now, pause);
+        if !is_due(rounds.counted, now, SURVEY_SECONDS) && (is_waiting || !self.is_over(limits)) {
+            let held = self.cache.held.get();
+            return Ok(Evicted {
+                held,
+                ..Evicted::default()
+            });
+        }
+        // Until all of it is done.
+        rounds.is_recovered = false;
+        let mut round = Round {
+            registry: self,
+            limits,
+            now,
+            evicted: Evicted::default(),
+            held: 0,
+        };
+        round.count()?;
+        rounds.counted = Some(now);
+        if is_due(rounds.swept, now, SWEEP_SECONDS) {
+            round.sweep(now.saturating_sub(SWEEP_SECONDS.max(spare)))?;
+            rounds.swept = Some(now);
+        }
+        round.drop_fillings()?;
+        round.evict()?;
+        if round.excess() > 0 {
+            round.sweep(now.saturating_sub(spare))?;
+        }
+        rounds.is_recovered = true;
+        rounds.in_vain = (round.excess() > 0).then_some(now);
+        self.cache.held.counted.store(round.held, Ordering::Relaxed);
+        let mut evicted = round.evicted;
+        evicted.held = self.cache.held.get();
+        Ok(evicted)
+    }
+
+    /// Removes the bytes of what no repository links to any more; yields how many there were.
+    fn release(&self, digests: HashSet<Digest>) -> Result<u64> {
+        if digests.is_empty() {
+            return Ok(0);
+        }
+        self.cache.let_bytes_go(digests);
+        self.each_link_anywhere(&mut |repository, links, digest| {
+            self.cache.linked(&digest);
+            if let Some(target) = self.other_target(repository, links, &digest)? {
+                self.cache.linked(&target);
+            }
+            Ok(())
+        })?;
+        let mut freed = 0;
+        for digest in self.cache.bytes_going() {
+            let _hold = self.hold([digest.clone()]);
+            if !self.cache.may_bytes_go(&digest) {
+                continue;
+            }
+            freed += self.store.len(Key::Blob(&digest))?.unwrap_or(0);
+            self.store.delete(Key::Blob(&digest))?;
+        }
+        self.cache.let_bytes_go(HashSet::new());
+        self.store.forget_going()?;
+        Ok(freed)
+    }
+}
+
+/// One time of evicting.
+struct Round<'a> {
+    registry: &'a Registry,
+    limits: &'a Limits,
+    now: u64,
+    evicted: Evicted,
+    /// How many bytes are cached now.
+    held: u64,
+}
+
+impl Round<'_> {
+    /// How many bytes are too many.
+    fn excess(&self) -> u64 {
+        let most = self.limits.bytes.unwrap_or(u64::MAX);
+        self.held.saturating_sub(most)
+    }
+
+    fn freed(&mut self, bytes: u64) {
+        self.evicted.bytes += bytes;
+        self.held = self.held.saturating_sub(bytes);
+    }
+
+    fn count(&mut self) -> Result<()> {
+        // What comes meanwhile may count twice, but not be forgotten.
+        let held = &self.registry.cache.held;
+        held.added.store(0, Ordering::Relaxed);
+        let fillings = self.registry.store.fillings()?;
+        let filling: u64 = fillings.iter().map(|filling| filling.size).sum();
+        self.held = filling + self.registry.count_held()?;
+        held.counted.store(self.held, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes what is left of fetches that broke off: the old ones, those that are too many, and
+    /// all that there is no room for.
+    fn drop_fillings(&mut self) -> Result<()> {
+        let mut left = self.registry.store.fillings()?;
+        left.sort_by_key(|filling| filling.changed);
+        let mut count = left.len();
+        for filling in left {
+            let age = self.now.saturating_sub(seconds(filling.changed));
+            let is_wanted = age < FILLING_SECONDS && count <= MOST_FILLINGS && self.excess() == 0;
+            if is_wanted || age < self.limits.spare.as_secs() {
+                continue;
+            }
+            if self.registry.drop_filling(&filling.digest)? {
+                count -= 1;
+                self.freed(filling.size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Evicts images until there is room, and those that were unused for too long.
+    fn evict(&mut self) -> Result<()> {
+        let until = self.now.checked_sub(self.limits.spare.as_secs());
+        let mut after: Option<Candidate> = None;
+        while let Some(until) = until {
+            let candidates = self.registry.oldest(after.as_ref(), until)?;
+            let count = self.choose(&candidates)?;
+            let Some(last) = candidates[..count].last() else {
+                break;
+            };
+            self.evict_these(&candidates[..count], last.used.0)?;
+            after = Some(last.clone());
+        }
+        Ok(())
+    }
+
+    /// How many of these have to go, at most so many that less would be too few.
+    fn choose(&self, candidates: &[Candidate]) -> Result<usize> {
+        let unused = self.limits.unused.map(|unused| unused.as_secs());
+        let too_old = unused.and_then(|unused| self.now.checked_sub(unused));
+        let (mut freed, mut named) = (0, 0);
+        for (count, candidate) in candidates.iter().enumerate() {
+            let is_too_old = too_old.is_some_and(|too_old| candidate.used.0 < too_old);
+            let is_needed = freed < self.excess();
+            if !(is_too_old || is_needed) || named > MOST_NAMED {
+                return Ok(count);
+            }
+            let (bytes, names) = self.most_freed(candidate)?;
+            freed += bytes;
+            named += names;
+        }
+        Ok(candidates.len())
+    }
+
+    /// How many bytes may be freed with a manifest, and how many blobs it names.
+    fn most_freed(&self, candidate: &Candidate) -> Result<(u64, usize)> {
+        let Candidate {
+            repository, digest, ..
+        } = candidate;
+        let store = &self.registry.store;
+        let own = store.len(Key::Blob(digest))?.unwrap_or(0);
+        let Some(manifest) = self.registry.read_manifest(repository, digest)? else {
+            return Ok((own, 1));
+        };
+        let (mut bytes, blobs) = (own, manifest.children().blobs);
+        for blob in &blobs {
+            if store
+                .marked_at(Mark::Layer(repository, &blob.digest))?
+                .is_some()
+            {
+                bytes += store.len(Key::Blob(&blob.digest))?.unwrap_or(0);
+            }
+        }
+        Ok((bytes, blobs.len() + 1))
+    }
+
+    fn evict_these(&mut self, candidates: &[Candidate], until: u64) -> Result<()> {
+        let mut by_repository: BTreeMap<&Repository, Vec<Digest>> = BTreeMap::new();
+        for candidate in candidates {
+            let digests = by_repository.entry(&candidate.repository).or_default();
+            digests.push(candidate.digest.clone());
+        }
+        let mut unlinked = HashSet::new();
+        for (repository, digests) in by_repository {
+            let registry = self.registry;
+            // Should all end here, the next start removes the bytes.
+            let mut note = |more: &HashSet<Digest>| {
+                let all: Vec<_> = unlinked.union(more).collect();
+                Ok(registry.store.note_going(&all)?)
+            };
+            let gone = registry.evict_from(repository, &digests, until, &mut note)?;
+            if gone.images > 0 {
+                tracing::info!(%repository, images = gone.images, "evicted from the cache");
+            }
+            self.evicted.images += gone.images;
+            unlinked.extend(gone.digests);
+        }
+        let freed = self.registry.release(unlinked)?;
+        self.freed(freed);
+        Ok(())
+    }
+
+    /// Removes cached blobs that no manifest of their repository names, if they came until `until`
+    /// (unix seconds), and marks without content.
+    fn sweep(&mut self, until: u64) -> Result<()> {
+        let registry = self.registry;
+        let mut freed = 0;
+        registry.each_repository(List::Marked, &mut |repository| {
+            registry.drop_marks(&repository)?;
+            freed += registry.sweep_repository(&repository, until)?;
+            Ok(())
+        })?;
+        self.freed(freed);
+        Ok(())
+    }
+}
+
+impl Registry {
+    fn sweep_repository(&self, repository: &Repository, until: u64) -> Result<u64> {
+        let mut old = HashSet::new();
+        let mut failed = None;
+        let mut look = |digest: Digest| {
+            let came = self.store.marked_at(Mark::Layer(repository, &digest))?;
+            if old.len() < MOST_NAMED && came.is_some_and(|came| seconds(came) <= until) {
+                old.insert(digest);
+            }
+            Ok(())
+        };
+        self.store
+            .each_marked(repository, Links::Layers, &mut |digest| {
+                step(&mut failed, look(digest))
+            })?;
+        failed.map_or(Ok(()), Err)?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        self.cache.let_go(repository, old.clone());
+        self.each_manifest(repository, &mut |_, manifest| {
+            let children = manifest.children();
+            let names = children.blobs.iter().chain(&children.manifests);
+            self.cache
+                .named(repository, names.map(|child| &child.digest));
+            Ok(())
+        })?;
+        old.retain(|digest| self.cache.may_go(digest));
+        if !old.is_empty() {
+            self.store.note_going(&old.iter().collect::<Vec<_>>())?;
+        }
+        let mut unlinked = HashSet::new();
+        for digest in old {
+            if self.evict_blob(repository, &digest)? {
+                unlinked.insert(digest);
+            }
+        }
+        self.cache.let_go(repository, HashSet::new());
+        self.release(unlinked)
+    }
+
+    /// Removes marks whose links are gone.
+    fn drop_marks(&self, repository: &Repository) -> Result<()> {
+        for links in [Links::Layers, Links::Revisions] {
+            let mut failed = None;
+            self.store.each_marked(repository, links, &mut |digest| {
+                step(&mut failed, self.drop_mark(repository, links, &digest))
+            })?;
+            failed.map_or(Ok(()), Err)?;
+        }
+        let mut tags = Vec::new();
+        self.store.each_marked_tag(repository, &mut |tag| {
+            tags.push(tag);
+            std::ops::ControlFlow::Continue(())
+        })?;
+        for tag in tags {
+            let current = Key::TagCurrent(repository, &tag);
+            if self.store.len(current)?.is_some() {
+                continue;
+            }
+            let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
+            if self.store.len(current)?.is_none() {
+                self.store.unmark(&[Mark::Tag(repository, &tag)])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_mark(&self, repository: &Repository, links: Links, digest: &Digest) -> Result<()> {
+        let key = match links {
+            Links::Layers => Key::Layer(repository, digest),
+            Links::Revisions => Key::Revision(repository, digest),
+        };
+        if self.store.len(key)?.is_some() {
+            return Ok(());
+        }
+        let _hold = self.hold([digest.clone()]);
+        if self.store.len(key)?.is_none() {
+            self.store.unmark(&[mark(repository, links, digest)])?;
+        }
+        Ok(())
+    }
+}
+
+impl Cache {
+    /// So many bytes came from an upstream.
+    pub(super) fn added(&self, bytes: u64) {
+        self.held.add(bytes);
+    }
+}

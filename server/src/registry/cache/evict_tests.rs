@@ -1,0 +1,536 @@
+//! Eviction: what goes, what stays, and that nothing pushed is ever lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use imgsync_oci::{Digest, Reference, Repository, Tag};
+
+use super::tests::{fetch, folder, image, index, keep, push, push_blob, repository, tag};
+use super::{BlobState, Evicted, Limits, ManifestState, TagState};
+use crate::registry::{Error, Registry};
+
+fn to_bytes(bytes: u64) -> Limits {
+    Limits {
+        bytes: Some(bytes),
+        unused: None,
+        spare: Duration::from_secs(60),
+    }
+}
+
+/// How many bytes the blobs have that lie in a folder.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let sizes = entries.map(|entry| {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => bytes_in(&path),
+            false => path.metadata().unwrap().len(),
+        }
+    });
+    sizes.sum()
+}
+
+fn stored(root: &Path) -> u64 {
+    bytes_in(&root.join("docker/registry/v2/blobs"))
+}
+
+/// Caches an image whole.
+fn cache(
+    registry: &Registry,
+    repository: &Repository,
+    tag: &str,
+    word: &str,
+    layers: &[&[u8]],
+    now: u64,
+) -> Digest {
+    let (manifest, config) = image(word, layers);
+    let tag: Tag = tag.parse().unwrap();
+    let kept = keep(registry, repository, Some(&tag), &manifest, now);
+    for bytes in layers.iter().copied().chain([&config[..]]) {
+        let digest = Digest::of(bytes);
+        match registry.blob_state(repository, &digest).unwrap() {
+            BlobState::Linked { .. } => {}
+            BlobState::Elsewhere { .. } => {
+                assert!(registry.link_cached(repository, &digest, now).unwrap());
+            }
+            BlobState::Absent => fetch(registry, repository, bytes, now),
+        }
+    }
+    kept.digest
+}
+
+fn is_there(registry: &Registry, repository: &Repository, digest: &Digest) -> bool {
+    registry.manifest_state(repository, digest).unwrap() != ManifestState::Absent
+}
+
+#[test]
+fn what_was_used_longest_ago_goes_and_no_more_than_has_to() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let repositories: Vec<Repository> = ["docker.io/library/a", "ghcr.io/b", "ghcr.io/b/c"]
+        .map(|name| name.parse().unwrap())
+        .to_vec();
+    let layers: Vec<Vec<u8>> = (0..9_u8).map(|byte| vec![byte; 10_000]).collect();
+    let mut digests = Vec::new();
+    for (number, layer) in layers.iter().enumerate() {
+        let (repository, tag) = (&repositories[number % 3], format!("v{number}"));
+        let now = 1000 + number as u64;
+        let digest = cache(&registry, repository, &tag, &tag, &[layer], now);
+        digests.push((repository, digest));
+    }
+    // The first was pulled once more.
+    registry.used(digests[0].0, &digests[0].1, 2000);
+    let now = 100_000;
+    let evicted = registry.evict(&to_bytes(1_000_000), now).unwrap();
+    assert_eq!(evicted.images, 0);
+    assert_eq!(evicted.held, Some(stored(root.path())));
+    let evicted = registry.evict(&to_bytes(75_000), now).unwrap();
+    assert_eq!(evicted.images, 2);
+    assert_eq!(evicted.held, Some(stored(root.path())));
+    for (number, (repository, digest)) in digests.iter().enumerate() {
+        let is_kept = !(1..=2).contains(&number);
+        assert_eq!(is_there(&registry, repository, digest), is_kept, "{number}");
+        let tag = format!("v{number}").parse().unwrap();
+        let state = registry.tag_state(repository, &tag).unwrap();
+        assert_eq!(state != TagState::Absent, is_kept, "{number}");
+        let layer = Digest::of(&layers[number]);
+        assert_eq!(registry.open_blob(repository, &layer).is_ok(), is_kept);
+    }
+    // It can be fetched again.
+    cache(&registry, &repositories[1], "v1", "v1", &[&layers[1]], now);
+    assert!(is_there(&registry, digests[1].0, &digests[1].1));
+    // What is just being pulled stays, however much it is.
+    for (repository, digest) in &digests {
+        registry.used(repository, digest, now);
+    }
+    assert!(registry.is_over(&to_bytes(10)));
+    let evicted = registry.evict(&to_bytes(10), now + 10).unwrap();
+    assert_eq!((evicted.images, evicted.bytes), (0, 0));
+    let evicted = registry.evict(&to_bytes(10), now + 100).unwrap();
+    assert_eq!(evicted.images, 8);
+    assert_eq!((evicted.held, stored(root.path())), (Some(0), 0));
+    assert!(!registry.is_over(&to_bytes(10)));
+}
+
+#[test]
+fn what_was_not_used_for_too_long_goes_though_there_is_room() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let old = cache(
+        &registry,
+        &repository(),
+        "old",
+        "old",
+        &[b"one", b"both"],
+        1000,
+    );
+    let new = cache(
+        &registry,
+        &repository(),
+        "new",
+        "new",
+        &[b"two", b"both"],
+        9000,
+    );
+    let limits = Limits {
+        bytes: None,
+        unused: Some(Duration::from_secs(5000)),
+        spare: Duration::from_secs(60),
+    };
+    assert_eq!(registry.evict(&limits, 5000).unwrap().images, 0);
+    assert_eq!(registry.evict(&limits, 10_000).unwrap().images, 1);
+    assert!(!is_there(&registry, &repository(), &old));
+    assert!(is_there(&registry, &repository(), &new));
+    for (bytes, is_kept) in [(&b"one"[..], false), (b"two", true), (b"both", true)] {
+        let opened = registry.open_blob(&repository(), &Digest::of(bytes));
+        assert_eq!(opened.is_ok(), is_kept);
+    }
+}
+
+#[test]
+fn an_index_goes_with_its_children_when_none_of_them_is_used_any_more() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let repository = repository();
+    let one = cache(&registry, &repository, "one", "one", &[b"first"], 1000);
+    let (child, _) = image("two", &[b"second"]);
+    let two = keep(&registry, &repository, None, &child, 1100).digest;
+    fetch(&registry, &repository, b"second", 1100);
+    let (first, _) = image("one", &[b"first"]);
+    let index = index(&[&first, &child]);
+    let all = keep(&registry, &repository, Some(&tag()), &index, 1050).digest;
+    // Between the two: its children were used later, and before.
+    let other = cache(&registry, &repository, "other", "other", &[b"third"], 1080);
+    let limits = to_bytes(stored(root.path()) - 1);
+    registry.evict(&limits, 10_000).unwrap();
+    assert!(!is_there(&registry, &repository, &other));
+    for digest in [&one, &two, &all] {
+        assert!(is_there(&registry, &repository, digest));
+    }
+    let evicted = registry.evict(&to_bytes(0), 20_000).unwrap();
+    assert_eq!(evicted.images, 1);
+    for digest in [&one, &two, &all] {
+        assert!(!is_there(&registry, &repository, digest));
+    }
+    assert_eq!(stored(root.path()), 0);
+}
+
+#[test]
+fn what_no_manifest_names_goes_after_a_while_and_what_was_promised_later() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let limits = to_bytes(1_000_000);
+    registry.evict(&limits, 1000).unwrap();
+    fetch(&registry, &repository(), b"loose", 1000);
+    let loose = Digest::of(b"loose");
+    registry.evict(&limits, 2000).unwrap();
+    assert!(registry.open_blob(&repository(), &loose).is_ok());
+    let day = 24 * 3600 + 3600;
+    registry.blob_size(&repository(), &loose).unwrap();
+    registry.evict(&limits, 1000 + day).unwrap();
+    assert!(registry.open_blob(&repository(), &loose).is_ok());
+    registry.evict(&limits, 1000 + 2 * day).unwrap();
+    assert!(registry.open_blob(&repository(), &loose).is_err());
+    assert_eq!(stored(root.path()), 0);
+}
+
+#[test]
+fn fetches_that_broke_off_make_room_and_do_not_stay_for_ever() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let begin = |word: &[u8]| {
+        let mut filling = registry.fill(&Digest::of(word)).unwrap().unwrap();
+        filling.append(&[1; 1000]).unwrap();
+        filling.keep().unwrap();
+        filling
+    };
+    drop(begin(b"given up"));
+    let going_on = begin(b"going on");
+    let now = super::seconds(std::time::SystemTime::now());
+    let limits = to_bytes(500);
+    assert_eq!(registry.evict(&limits, now).unwrap().held, Some(2000));
+    let evicted = registry.evict(&limits, now + 4000).unwrap();
+    assert_eq!((evicted.bytes, evicted.held), (1000, Some(1000)));
+    assert_eq!(going_on.reader().read(0, 9).unwrap(), [1; 9]);
+    drop(going_on);
+    let evicted = registry
+        .evict(&to_bytes(5000), now + 8 * 24 * 3600)
+        .unwrap();
+    assert_eq!((evicted.bytes, evicted.held), (1000, Some(0)));
+}
+
+#[test]
+fn what_is_pushed_over_a_cached_image_is_never_evicted_nor_overwritten() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let repository = repository();
+    let (first, config) = image("one", &[b"first"]);
+    let one = cache(&registry, &repository, "one", "one", &[b"first"], 1000);
+    let (second, _) = image("two", &[b"second"]);
+    let two = keep(&registry, &repository, None, &second, 1000).digest;
+    let index = index(&[&first, &second]);
+    keep(&registry, &repository, Some(&tag()), &index, 1000);
+    // A child is not here with all its blobs.
+    let error = push(&registry, &repository, "v1", &index).unwrap_err();
+    assert!(matches!(&error, Error::ChildrenUnknown(missing) if *missing == [two.clone()]));
+    fetch(&registry, &repository, b"second", 1000);
+    let (_, other) = image("two", &[]);
+    fetch(&registry, &repository, &other, 1000);
+    push(&registry, &repository, "v1", &index).unwrap();
+    let evicted = registry.evict(&to_bytes(0), 100_000).unwrap();
+    assert_eq!(
+        evicted,
+        Evicted {
+            images: 0,
+            bytes: 0,
+            held: Some(0)
+        }
+    );
+    for digest in [&one, &two, &Digest::of(&index)] {
+        let state = registry.manifest_state(&repository, digest).unwrap();
+        assert_eq!(state, ManifestState::Pushed);
+    }
+    for bytes in [&b"first"[..], b"second", &config, &other] {
+        registry.open_blob(&repository, &Digest::of(bytes)).unwrap();
+    }
+    assert_eq!(
+        registry.tag_state(&repository, &tag()).unwrap(),
+        TagState::Pushed
+    );
+    // The upstream has something newer.
+    let (newer, _) = image("three", &[b"third"]);
+    let kept = keep(&registry, &repository, Some(&tag()), &newer, 200_000);
+    assert!(!kept.is_tagged);
+    assert!(
+        !registry
+            .confirm_tag(&repository, &tag(), &kept.digest, 1)
+            .unwrap()
+    );
+    assert!(!registry.forget_tag(&repository, &tag()).unwrap());
+    let served = registry.manifest(&repository, &Reference::Tag(tag()));
+    assert_eq!(served.unwrap().bytes, index);
+    // Another tag of the same image is still the upstream's.
+    let state = registry.tag_state(&repository, &"one".parse().unwrap());
+    assert!(matches!(state.unwrap(), TagState::Cached { .. }));
+}
+
+#[test]
+fn what_a_crash_left_of_evicting_is_removed_by_the_next_start() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    cache(&registry, &repository(), "one", "one", &[b"first"], 1000);
+    let digests = [Digest::of(b"first"), Digest::of(b"bare")];
+    push_blob(&registry, &"other".parse().unwrap(), b"bare");
+    registry
+        .store
+        .note_going(&[&digests[0], &digests[1]])
+        .unwrap();
+    registry.delete_blob(&repository(), &digests[0]).unwrap();
+    let before = stored(root.path());
+    registry.evict(&to_bytes(1_000_000), 1000).unwrap();
+    assert_eq!(stored(root.path()), before - 5);
+    let pushed = registry.open_blob(&"other".parse().unwrap(), &digests[1]);
+    assert!(pushed.is_ok());
+    assert!(registry.store.going().unwrap().is_empty());
+}
+
+/// Numbers that look like chance, the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) as usize % most
+    }
+}
+
+/// What must be there, whatever was evicted.
+#[derive(Default)]
+struct Pushed {
+    tags: BTreeMap<(Repository, Tag), Digest>,
+    manifests: BTreeSet<(Repository, Digest)>,
+    blobs: BTreeSet<(Repository, Digest)>,
+}
+
+/// All images and indexes that there are, by digest; and the content of all blobs.
+struct World {
+    repositories: Vec<Repository>,
+    tags: Vec<Tag>,
+    images: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
+    indexes: Vec<(Vec<u8>, Vec<usize>)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let layers: Vec<Vec<u8>> = (0..6_u8).map(|it| vec![it; 100 << it]).collect();
+        let images: Vec<_> = (0..8_usize)
+            .map(|it| {
+                let own = [&layers[it % 6][..], &layers[it * 2 % 5], &layers[0]];
+                let (manifest, config) = image(&it.to_string(), &own);
+                let blobs = own.iter().map(|bytes| bytes.to_vec()).chain([config]);
+                (manifest, blobs.collect())
+            })
+            .collect();
+        let indexes = [vec![0, 1], vec![1, 2, 3], vec![4]].map(|children| {
+            let bytes: Vec<&[u8]> = children
+                .iter()
+                .map(|it: &usize| &images[*it].0[..])
+                .collect();
+            (index(&bytes), children)
+        });
+        Self {
+            repositories: ["docker.io/library/a", "ghcr.io/b", "own"]
+                .map(|name| name.parse().unwrap())
+                .to_vec(),
+            tags: ["v1", "v2", "latest"]
+                .map(|tag| tag.parse().unwrap())
+                .to_vec(),
+            images,
+            indexes: indexes.to_vec(),
+        }
+    }
+
+    /// Brings some of an image's blobs.
+    fn cache_blobs(&self, registry: &Registry, to: &Repository, it: usize, most: usize, now: u64) {
+        for bytes in self.images[it].1.iter().take(most) {
+            let digest = Digest::of(bytes);
+            match registry.blob_state(to, &digest).unwrap() {
+                BlobState::Linked { .. } => {}
+                BlobState::Elsewhere { .. } => {
+                    assert!(registry.link_cached(to, &digest, now).unwrap());
+                }
+                BlobState::Absent => fetch(registry, to, bytes, now),
+            }
+        }
+    }
+
+    /// Pushes as clients do: what a HEAD finds is not sent.
+    fn push_image(&self, registry: &Registry, to: &Repository, it: usize, at: &str) {
+        for bytes in &self.images[it].1 {
+            if registry.blob_size(to, &Digest::of(bytes)).is_err() {
+                push_blob(registry, to, bytes);
+            }
+        }
+        push(registry, to, at, &self.images[it].0).unwrap();
+    }
+
+    fn must_have(&self, pushed: &mut Pushed, at: &Repository, it: usize) {
+        let digest = Digest::of(&self.images[it].0);
+        pushed.manifests.insert((at.clone(), digest));
+        for bytes in &self.images[it].1 {
+            pushed.blobs.insert((at.clone(), Digest::of(bytes)));
+        }
+    }
+
+    /// The blobs that a repository holds, of each manifest that it has.
+    fn whole(&self, registry: &Registry) -> BTreeMap<(Repository, Digest), Vec<Digest>> {
+        let mut found = BTreeMap::new();
+        for repository in &self.repositories {
+            for (manifest, blobs) in &self.images {
+                let digest = Digest::of(manifest);
+                if is_there(registry, repository, &digest) {
+                    let blobs = blobs.iter().map(|bytes| Digest::of(bytes));
+                    let held = blobs.filter(|blob| registry.open_blob(repository, blob).is_ok());
+                    found.insert((repository.clone(), digest), held.collect());
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Pushed {
+    fn check(&self, registry: &Registry) {
+        for ((repository, tag), digest) in &self.tags {
+            let state = registry.tag_state(repository, tag).unwrap();
+            assert_eq!(state, TagState::Pushed, "{repository}:{tag}");
+            let served = registry.manifest(repository, &Reference::Tag(tag.clone()));
+            assert_eq!(served.unwrap().digest, *digest);
+        }
+        for (repository, digest) in &self.manifests {
+            let state = registry.manifest_state(repository, digest).unwrap();
+            assert_eq!(state, ManifestState::Pushed, "{repository} {digest}");
+        }
+        for (repository, digest) in &self.blobs {
+            let blob = registry.open_blob(repository, digest).unwrap();
+            let bytes = blob.read(0, blob.size() as usize).unwrap();
+            assert_eq!(Digest::of(&bytes), *digest);
+        }
+    }
+}
+
+fn live(seed: u64, world: &World) -> usize {
+    let root = folder();
+    let mut registry = Registry::open(root.path()).unwrap();
+    let mut dice = Dice(seed * 7919 + 1);
+    let (mut pushed, mut now, mut evicted) = (Pushed::default(), 10_000, 0);
+    for _ in 0..60 {
+        now += 1 + dice.below(100) as u64;
+        let repository = &world.repositories[dice.below(3)];
+        let tag = &world.tags[dice.below(3)];
+        let it = dice.below(world.images.len());
+        let key = (repository.clone(), tag.clone());
+        match dice.below(16) {
+            0 | 1 | 10..=13 => {
+                let bytes = &world.images[it].0;
+                let is_ours = pushed.tags.contains_key(&key);
+                let kept = keep(&registry, repository, Some(tag), bytes, now);
+                assert_eq!(kept.is_tagged, !is_ours);
+                world.cache_blobs(&registry, repository, it, dice.below(5), now);
+            }
+            2 | 3 => {
+                let (index, children) = &world.indexes[it % 3];
+                keep(&registry, repository, Some(tag), index, now);
+                for child in children.iter().skip(dice.below(2)) {
+                    keep(&registry, repository, None, &world.images[*child].0, now);
+                    world.cache_blobs(&registry, repository, *child, dice.below(6), now);
+                }
+            }
+            4 => {
+                world.push_image(&registry, repository, it, tag.as_str());
+                world.must_have(&mut pushed, repository, it);
+                let digest = Digest::of(&world.images[it].0);
+                pushed.tags.insert(key, digest);
+            }
+            5 => {
+                // Where a child came from an upstream in part, it is pushed once more.
+                let (index, children) = &world.indexes[it % 3];
+                if push(&registry, repository, tag.as_str(), index).is_err() {
+                    for child in children {
+                        let digest = Digest::of(&world.images[*child].0).to_string();
+                        world.push_image(&registry, repository, *child, &digest);
+                    }
+                    push(&registry, repository, tag.as_str(), index).unwrap();
+                }
+                for child in children {
+                    world.must_have(&mut pushed, repository, *child);
+                }
+                let digest = Digest::of(index);
+                pushed
+                    .manifests
+                    .insert((repository.clone(), digest.clone()));
+                pushed.tags.insert(key, digest);
+            }
+            6 => {
+                if registry
+                    .delete_manifest(repository, &Reference::Tag(tag.clone()))
+                    .is_ok()
+                {
+                    pushed.tags.remove(&key);
+                }
+                let state = registry.tag_state(repository, tag).unwrap();
+                assert_eq!(state, TagState::Absent);
+            }
+            7 => {
+                let blob = Digest::of(&world.images[it].1[0]);
+                let from = &world.repositories[dice.below(3)];
+                if registry.mount(repository, from, &blob).unwrap() {
+                    pushed.blobs.insert((repository.clone(), blob));
+                }
+            }
+            8 => registry.used(repository, &Digest::of(&world.images[it].0), now),
+            9 => {
+                drop(registry);
+                registry = Registry::open(root.path()).unwrap();
+            }
+            _ => {
+                // All that was promised by a HEAD is long ago.
+                now += 10_000;
+                let before = world.whole(&registry);
+                let limits = Limits {
+                    bytes: Some([0, 2_000, 5_000, 100_000][dice.below(4)]),
+                    unused: [None, Some(Duration::from_secs(20_000))][dice.below(2)],
+                    spare: Duration::from_secs(1 + dice.below(2) as u64 * 5_000),
+                };
+                let first = registry.evict(&limits, now - 5_000).unwrap();
+                let done = registry.evict(&limits, now).unwrap();
+                evicted += first.images + done.images;
+                assert!(done.held <= limits.bytes, "{done:?}");
+                for (image, blobs) in world.whole(&registry) {
+                    assert_eq!(blobs, before[&image], "{image:?}");
+                }
+            }
+        }
+        pushed.check(&registry);
+    }
+    // All that is left in the end is what was pushed.
+    now += 200_000;
+    registry.evict(&to_bytes(0), now - 100_000).unwrap();
+    let done = registry.evict(&to_bytes(0), now).unwrap();
+    assert_eq!(done.held, Some(0));
+    pushed.check(&registry);
+    drop(registry);
+    let registry = Registry::open(root.path()).unwrap();
+    pushed.check(&registry);
+    evicted
+}
+
+#[test]
+fn whatever_is_cached_pushed_pulled_and_evicted_what_was_pushed_is_never_lost() {
+    let world = World::new();
+    let evicted: usize = (1..=40).map(|seed| live(seed, &world)).sum();
+    assert!(evicted > 100, "only {evicted} images were evicted");
+}
