@@ -16,6 +16,8 @@ pub struct Request {
     pub body: u64,
     /// Whether its end was seen.
     pub complete: bool,
+    /// Whether an answer began after it.
+    pub answered: bool,
 }
 
 impl Request {
@@ -23,6 +25,16 @@ impl Request {
     pub fn writes_blob(&self) -> bool {
         let writes = ["POST", "PATCH", "PUT"].contains(&&*self.method);
         writes && self.target.contains("/blobs/uploads/")
+    }
+
+    /// Whether all of it was sent, and the client had an answer, or the beginning of one.
+    pub fn is_settled(&self) -> bool {
+        self.complete && self.answered
+    }
+
+    /// Whether this opens an upload session.
+    pub fn opens_upload(&self) -> bool {
+        self.method == "POST" && self.writes_blob()
     }
 
     /// Whether this reads a blob's bytes.
@@ -102,6 +114,13 @@ impl Framing {
     /// The requests seen so far, the last one perhaps in part.
     pub fn requests(&self) -> &[Request] {
         &self.requests
+    }
+
+    /// Bytes came back: the last request has its answer, or a part of it.
+    pub fn answer(&mut self) {
+        if let Some(request) = self.requests.last_mut() {
+            request.answered = true;
+        }
     }
 
     /// Takes the next bytes in.
@@ -184,6 +203,7 @@ impl Framing {
             announced,
             body: 0,
             complete: false,
+            answered: false,
         });
         if header("transfer-encoding").is_some() {
             return State::ChunkSize(Vec::new());

@@ -1,7 +1,7 @@
 //! nginx in front of a registry, as on most servers: TLS outside, plain HTTP inside.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::authority::Pair;
@@ -13,21 +13,45 @@ use super::run::until;
 pub struct Nginx {
     _process: Process,
     address: SocketAddr,
+    log: PathBuf,
+}
+
+/// How it treats requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Treatment {
+    /// `client_max_body_size`; `None` leaves it at nginx's own default, which is `1m`.
+    pub body: Option<&'static str>,
+    /// `proxy_request_buffering`: whether a body is taken in whole before it is passed on.
+    pub buffers: bool,
+}
+
+impl Treatment {
+    /// As a registry's manual says: no limit, and nothing is held back.
+    pub const RIGHT: Self = Self {
+        body: Some("0"),
+        buffers: false,
+    };
 }
 
 impl Nginx {
     /// Starts one before a server, with its files in `folder`.
     pub fn start(folder: &Path, target: SocketAddr, pair: &Pair) -> Self {
+        Self::treating(folder, target, pair, Treatment::RIGHT)
+    }
+
+    /// The same, with a say in how it treats requests.
+    pub fn treating(folder: &Path, target: SocketAddr, pair: &Pair, treatment: Treatment) -> Self {
         // nginx cannot be told to take a free port. Should another program take the one that was
         // found, nginx ends, and the next is tried.
         until("a port for nginx", || {
             let found = TcpListener::bind("127.0.0.1:0").expect("a port");
             let address = found.local_addr().expect("an address");
             drop(found);
-            let process = launch(folder, address, target, pair)?;
+            let process = launch(folder, address, target, pair, treatment)?;
             Some(Self {
                 _process: process,
                 address,
+                log: folder.join(LOG),
             })
         })
     }
@@ -36,9 +60,37 @@ impl Nginx {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// The requests that it has answered, one a line: status, method, and bytes of the request.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("nginx's log")
+    }
+
+    /// How many requests were too large for it.
+    pub fn refused_as_too_large(&self) -> usize {
+        let log = self.log();
+        log.lines().filter(|line| line.starts_with("413 ")).count()
+    }
 }
 
-fn launch(folder: &Path, own: SocketAddr, target: SocketAddr, pair: &Pair) -> Option<Process> {
+const LOG: &str = "access.log";
+
+fn launch(
+    folder: &Path,
+    own: SocketAddr,
+    target: SocketAddr,
+    pair: &Pair,
+    treatment: Treatment,
+) -> Option<Process> {
+    let limit = treatment
+        .body
+        .map(|size| format!("client_max_body_size {size};\n"));
+    let limit = limit.unwrap_or_default();
+    let buffers = match treatment.buffers {
+        true => "on",
+        false => "off",
+    };
+    let log = folder.join(LOG);
     let config = folder.join("nginx.conf");
     let (certificate, key) = (&pair.certificate, &pair.key);
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -46,9 +98,10 @@ fn launch(folder: &Path, own: SocketAddr, target: SocketAddr, pair: &Pair) -> Op
         .concat();
     let text = format!(
         "daemon off;\nmaster_process off;\npid {pid:?};\nerror_log stderr notice;\nevents {{}}\n\
-         http {{\n{temporary}access_log off;\nserver {{\n\
+         http {{\n{temporary}log_format short '$status $request_method $request_length';\n\
+         access_log {log:?} short;\nserver {{\n\
          listen {own} ssl http2;\nssl_certificate {certificate:?};\nssl_certificate_key {key:?};\n\
-         client_max_body_size 0;\nproxy_request_buffering off;\nproxy_buffering off;\n\
+         {limit}proxy_request_buffering {buffers};\nproxy_buffering off;\n\
          proxy_http_version 1.1;\n\
          location / {{\nproxy_pass http://{target};\nproxy_set_header Host $http_host;\n\
          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\

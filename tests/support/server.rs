@@ -19,7 +19,7 @@ impl Server {
     /// Starts one on a free port.
     pub fn start(root: &Path) -> Self {
         let logs = tempfile::tempdir().expect("a folder for logs");
-        let (process, address) = launch(root, logs.path());
+        let (process, address) = launch(root, logs.path(), ANY_PORT);
         Self {
             process,
             root: root.to_owned(),
@@ -69,7 +69,13 @@ impl Server {
 
     /// Starts it again on the same folder, after its end; the port is another one.
     pub fn start_again(&mut self) {
-        (self.process, self.address) = launch(&self.root, self.logs.path());
+        (self.process, self.address) = launch(&self.root, self.logs.path(), ANY_PORT);
+    }
+
+    /// The same, on the port that it had.
+    pub fn start_again_there(&mut self) {
+        let address = self.address.to_string();
+        (self.process, self.address) = launch(&self.root, self.logs.path(), &address);
     }
 
     /// The most memory in bytes that it ever had resident.
@@ -78,9 +84,11 @@ impl Server {
     }
 }
 
-fn launch(root: &Path, logs: &Path) -> (Process, SocketAddr) {
+const ANY_PORT: &str = "127.0.0.1:0";
+
+fn launch(root: &Path, logs: &Path, address: &str) -> (Process, SocketAddr) {
     let mut command = Command::new(binary());
-    command.args(["serve", "--addr", "127.0.0.1:0", "--root"]);
+    command.args(["serve", "--addr", address, "--root"]);
     listening(command.arg(root), logs)
 }
 

@@ -1,7 +1,7 @@
 //! What a registry's folder holds, to compare before and after.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Every file below a root with its size in bytes, and every empty folder. Upload sessions are left
@@ -53,4 +53,22 @@ pub fn assert_unchanged(before: &BTreeSet<String>, root: &Path) {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The upload sessions that are open below a root, by their folders.
+pub fn sessions(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(folder) = open.pop() {
+        let holds_sessions = folder.ends_with("_uploads");
+        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.expect("an entry of the store").path();
+            match (holds_sessions, path.is_dir()) {
+                (true, _) => found.push(path),
+                (false, true) => open.push(path),
+                (false, false) => {}
+            }
+        }
+    }
+    found
 }
