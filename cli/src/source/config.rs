@@ -19,13 +19,13 @@ struct RootFs {
 ///
 /// # Errors
 /// The JSON's, in words.
-pub(super) fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
+pub(crate) fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
     serde_json::from_slice::<Fields>(config)
         .map(|fields| fields.rootfs.diff_ids)
         .map_err(|error| format!("the image's config cannot be read: {error}"))
 }
 
 /// The platform that an image's config names (OCI image-spec, "architecture", "os", "variant").
-pub(super) fn platform(config: &[u8]) -> Option<Platform> {
+pub(crate) fn platform(config: &[u8]) -> Option<Platform> {
     serde_json::from_slice(config).ok()
 }

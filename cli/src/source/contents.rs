@@ -15,7 +15,7 @@ const MAX_HOPS: usize = 8;
 
 /// The entries of an archive, or a folder.
 #[derive(Debug)]
-pub(super) struct Contents {
+pub(crate) struct Contents {
     from: String,
     entries: Entries,
 }
@@ -36,7 +36,7 @@ enum Entry {
 
 /// The bytes of a file, or their digest where nobody needed them.
 #[derive(Debug, Clone)]
-pub(super) enum Stored {
+pub(crate) enum Stored {
     /// They can be read.
     Here(Slice),
     /// They were left out, for the target has them.
@@ -50,7 +50,7 @@ pub(super) enum Stored {
 
 impl Stored {
     /// The number of bytes.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Here(slice) => slice.len(),
             Self::Elsewhere { len, .. } => *len,
@@ -68,7 +68,7 @@ impl Contents {
     }
 
     /// The files below a folder.
-    pub(super) fn folder(path: PathBuf) -> Self {
+    pub(crate) fn folder(path: PathBuf) -> Self {
         Self {
             from: format!("the OCI layout {}", path.display()),
             entries: Entries::Folder(path),
@@ -76,7 +76,7 @@ impl Contents {
     }
 
     /// What errors call the source.
-    pub(super) fn from(&self) -> &str {
+    pub(crate) fn from(&self) -> &str {
         &self.from
     }
 
@@ -113,7 +113,7 @@ impl Contents {
     }
 
     /// Whether there is something under this name.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         match &self.entries {
             Entries::Map(map) => map.contains_key(name),
             Entries::Folder(folder) => folder.join(name).exists(),
@@ -159,7 +159,7 @@ impl Contents {
     ///
     /// # Errors
     /// Those of [`Contents::find`]; they are more than `limit`, or were left out.
-    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Bytes, Error> {
+    pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Bytes, Error> {
         match self.find(name)? {
             Stored::Here(slice) if slice.len() <= limit => {
                 slice.bytes().map_err(|error| self.unreadable(error))
@@ -187,7 +187,7 @@ impl Contents {
     ///
     /// # Errors
     /// Those of [`Contents::find`].
-    pub(super) fn blob(&self, digest: &Digest) -> Result<Stored, Error> {
+    pub(crate) fn blob(&self, digest: &Digest) -> Result<Stored, Error> {
         self.find(&blob_name(digest))
     }
 
@@ -195,7 +195,7 @@ impl Contents {
     ///
     /// # Errors
     /// Those of [`Contents::read`], and [`Error::Mismatch`].
-    pub(super) fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Bytes, Error> {
+    pub(crate) fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Bytes, Error> {
         let name = blob_name(digest);
         let bytes = self.read(&name, limit)?;
         let found = Digest::of_with(digest.algorithm(), &bytes);
@@ -211,7 +211,7 @@ impl Contents {
     }
 
     /// The error for content that makes no sense.
-    pub(super) fn malformed(&self, reason: impl Into<String>) -> Error {
+    pub(crate) fn malformed(&self, reason: impl Into<String>) -> Error {
         Error::Malformed {
             from: self.from.clone(),
             reason: reason.into(),

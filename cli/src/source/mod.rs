@@ -7,18 +7,18 @@
 //! into memory is bounded.
 
 mod archive;
-mod config;
-mod contents;
+pub(crate) mod config;
+pub(crate) mod contents;
 pub mod daemon;
 mod docker_archive;
 mod error;
 mod image;
 mod location;
 pub mod manifest;
-mod name;
+pub(crate) mod name;
 mod oci;
 mod packed;
-mod platform;
+pub(crate) mod platform;
 mod sift;
 mod slice;
 mod tarball;
@@ -118,6 +118,33 @@ fn read(wanted: &Wanted, spool: &Spool, mut unneeded: Unneeded) -> Result<(Image
             name: name.as_str().to_owned(),
         }),
     }
+}
+
+/// The archive in a file, as it lies there, and what told it from others when it was opened.
+///
+/// # Errors
+/// It is not there, or no archive, or compressed.
+pub(crate) fn open_archive(path: &Path) -> Result<(Contents, std::fs::Metadata), Error> {
+    let failed = |source| Error::Io {
+        action: "open",
+        from: format!("the archive {}", path.display()),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    Ok((archive::index(file, metadata.len(), path)?, metadata))
+}
+
+/// What lies under a path: a folder, or an archive, of which everything is wanted.
+///
+/// # Errors
+/// It is not there, or no archive.
+pub(crate) fn open(path: &Path, spool: &Spool) -> Result<Contents, Error> {
+    contents(
+        path,
+        spool,
+        &mut (Box::new(|_: &Digest, _| false) as Unneeded),
+    )
 }
 
 /// What lies under a path: a folder, an archive, or a pipe that an archive comes from.

@@ -4,7 +4,7 @@ use imgsync_oci::{LocalName, Tag};
 
 /// The name as Docker shows it: without Docker Hub's address and `library/`, with a tag. `None`
 /// for what is no name, such as `<none>:<none>`.
-pub(super) fn familiar(text: &str) -> Option<LocalName> {
+pub(crate) fn familiar(text: &str) -> Option<LocalName> {
     let mut name: LocalName = text.parse().ok()?;
     if matches!(
         name.registry.as_ref().map(|it| it.as_str()),
@@ -40,7 +40,7 @@ pub(super) fn choose<'a>(
 }
 
 /// The name as text.
-pub(super) fn text(name: &LocalName) -> String {
+pub(crate) fn text(name: &LocalName) -> String {
     let LocalName {
         registry,
         repository,

@@ -40,7 +40,7 @@ impl Platforms {
     ///
     /// # Errors
     /// [`Error::NoPlatform`].
-    pub(super) fn choose(
+    pub(crate) fn choose(
         &self,
         from: &str,
         there: &[Option<Platform>],
@@ -57,6 +57,20 @@ impl Platforms {
         places.sort_unstable();
         places.dedup();
         Ok(places)
+    }
+
+    /// The places of all that is `there` for one of the wanted ones, in order: there may be several
+    /// for one platform, for instance of Windows in several versions.
+    pub(crate) fn among(&self, there: &[Option<Platform>]) -> Vec<usize> {
+        let found = self.0.iter().filter_map(|wanted| find(wanted, there));
+        let found: Vec<_> = found
+            .map(|place| there[place].as_ref().map(normal))
+            .collect();
+        let is_wanted = |place: &usize| {
+            let own = there[*place].as_ref().map(normal);
+            own.is_some() && found.contains(&own)
+        };
+        (0..there.len()).filter(is_wanted).collect()
     }
 
     /// Whether the one platform that there is will do.
@@ -135,7 +149,7 @@ fn platform(word: &str) -> Option<Platform> {
 }
 
 /// `os/architecture[/variant]`
-pub(super) fn text(platform: &Platform) -> String {
+pub(crate) fn text(platform: &Platform) -> String {
     let Platform {
         architecture,
         os,

@@ -91,7 +91,7 @@ impl Slice {
     ///
     /// # Errors
     /// Reading fails, or the file is shorter than it was.
-    pub(super) fn bytes(&self) -> io::Result<Bytes> {
+    pub(crate) fn bytes(&self) -> io::Result<Bytes> {
         if let Place::Memory(bytes) = &self.place {
             return Ok(bytes.clone());
         }

@@ -1,0 +1,154 @@
+//! A tar on its way: a file beside the archive until it is whole.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use imgsync_oci::Digest;
+
+use super::docker::path;
+use super::header::{self, END};
+use crate::mirror::ends::plain::{self, Locked};
+use crate::source::Slice;
+
+/// What was written: blobs, by digest.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Written {
+    slices: HashMap<Digest, Slice>,
+}
+
+impl Written {
+    /// Where a blob lies.
+    pub(super) fn get(&self, digest: &Digest) -> Option<&Slice> {
+        self.slices.get(digest)
+    }
+
+    /// The number of its bytes.
+    pub(super) fn size(&self, digest: &Digest) -> Option<u64> {
+        self.get(digest).map(Slice::len)
+    }
+
+    /// Notes what an [`Entry`] came to.
+    pub(super) fn note(&mut self, digest: Digest, slice: Slice) {
+        self.slices.insert(digest, slice);
+    }
+}
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Writer {
+    locked: Locked,
+    file: Arc<std::fs::File>,
+    end: u64,
+}
+
+impl Writer {
+    /// Begins a file under `path`, in place of what an earlier run left there; `None` while
+    /// somebody else writes it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn begin(path: &Path) -> io::Result<Option<Self>> {
+        let Some(locked) = Locked::try_open(path)? else {
+            return Ok(None);
+        };
+        locked.file.set_len(0)?;
+        let file = Arc::new(locked.file.try_clone()?);
+        Ok(Some(Self {
+            locked,
+            file,
+            end: 0,
+        }))
+    }
+
+    /// Begins an entry of `size` bytes. It counts only when it is [`Writer::close`]d; the next one
+    /// takes its place else.
+    pub(super) fn open(&self, digest: &Digest, size: u64) -> Entry {
+        Entry {
+            file: Arc::clone(&self.file),
+            first: self.end,
+            head: header::header(&path(digest), size),
+            size,
+            at: 0,
+        }
+    }
+
+    /// Takes an entry in. Yields where its bytes are.
+    ///
+    /// # Errors
+    /// The system's; bytes are missing.
+    pub(super) fn close(&mut self, entry: &Entry) -> io::Result<Slice> {
+        if entry.at != entry.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let body = entry.first + entry.head.len() as u64;
+        self.file.write_all_at(&entry.head, entry.first)?;
+        let padding = header::padding(entry.size);
+        self.file.write_all_at(&padding, body + entry.size)?;
+        self.end = body + entry.size + padding.len() as u64;
+        Ok(Slice::part(&self.file, body, entry.size))
+    }
+
+    /// Puts a small file that is no blob.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn file(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        let bytes = header::file(name, content);
+        self.file.write_all_at(&bytes, self.end)?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Ends the file and gives it its name. It is on the disk then.
+    ///
+    /// # Errors
+    /// The system's; then nothing has the name that had it not before.
+    pub(super) fn keep(self, path: &Path) -> io::Result<()> {
+        let whole = || {
+            self.file.write_all_at(&END, self.end)?;
+            self.file.set_len(self.end + END.len() as u64)?;
+            self.file.sync_all()?;
+            std::fs::rename(&self.locked.path, path)?;
+            plain::sync(plain::parent(path))
+        };
+        whole().map_err(|error| plain::at(path, &error))
+    }
+
+    /// Throws the file away.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn discard(self) -> io::Result<()> {
+        self.locked.remove()
+    }
+}
+
+/// One blob on its way into the tar.
+#[derive(Debug)]
+pub(super) struct Entry {
+    file: Arc<std::fs::File>,
+    first: u64,
+    head: Vec<u8>,
+    size: u64,
+    /// How many of its bytes are written.
+    at: u64,
+}
+
+impl Entry {
+    /// Puts the next bytes.
+    ///
+    /// # Errors
+    /// The system's; they are too many.
+    pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        if piece.len() as u64 > self.size - self.at {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let body = self.first + self.head.len() as u64;
+        self.file.write_all_at(piece, body + self.at)?;
+        self.at += piece.len() as u64;
+        Ok(())
+    }
+}

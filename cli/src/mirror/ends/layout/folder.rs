@@ -1,0 +1,157 @@
+//! The folder of a layout that is written to, and where everything lies in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use imgsync_oci::Digest;
+
+use super::Index;
+use super::contents::{INDEX, index};
+use crate::mirror::ends::plain::{self, Locked};
+use crate::source::contents::Contents;
+
+/// The file that makes a folder a layout.
+pub(in crate::mirror::ends) const LAYOUT: &str = "oci-layout";
+/// What stands in it (OCI image-spec, "Image Layout").
+pub(in crate::mirror::ends) const LAYOUT_BYTES: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// Ours: parts of blobs, files on their way, the lock. Nothing of a layout's own.
+const OWN: &str = ".imgsync";
+
+/// A layout's folder; it need not be there yet.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    /// Looks at what is under `root`: a layout, an empty folder or nothing.
+    ///
+    /// # Errors
+    /// Something else is there, in words.
+    pub(super) fn new(root: &Path) -> Result<Self, String> {
+        let shown = root.display();
+        let entries = match std::fs::read_dir(root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { root: root.into() });
+            }
+            Err(error) => return Err(format!("{shown}: {error}")),
+        };
+        let layout = root.join(LAYOUT);
+        let is_layout = plain::file(&layout).map_err(|error| error.to_string())?;
+        match is_layout {
+            Some(size) if size < 4096 => {
+                let bytes = std::fs::read(&layout).map_err(|error| error.to_string())?;
+                let version = serde_json::from_slice::<serde_json::Value>(&bytes);
+                let version = version.unwrap_or_default();
+                let version = version["imageLayoutVersion"].as_str().unwrap_or_default();
+                if !version.starts_with("1.") {
+                    return Err(format!("{shown} is a layout of version {version:?}"));
+                }
+            }
+            Some(_) => return Err(format!("{} is no layout's", layout.display())),
+            None => {
+                let mut names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+                // A run that was killed at its very beginning leaves no more than folders.
+                if names.any(|name| name != OWN && name != "blobs") {
+                    return Err(format!("{shown} holds something, and no OCI layout"));
+                }
+            }
+        }
+        Ok(Self { root: root.into() })
+    }
+
+    /// Makes the folders that a layout has, where they are not there.
+    ///
+    /// # Errors
+    /// The system's; one is a link to elsewhere.
+    pub(super) fn make(&self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.root).map_err(|error| plain::at(&self.root, &error))?;
+        plain::folder(&self.own())?;
+        plain::folder(&self.root.join("blobs"))
+    }
+
+    /// The folder of what is ours.
+    pub(super) fn own(&self) -> PathBuf {
+        self.root.join(OWN)
+    }
+
+    /// Where a blob lies when it is whole; its folder is made.
+    ///
+    /// # Errors
+    /// As [`Folder::make`].
+    pub(super) fn place(&self, digest: &Digest) -> io::Result<PathBuf> {
+        let path = self.path(digest);
+        plain::folder(plain::parent(&path))?;
+        Ok(path)
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let algorithm = digest.algorithm().as_str();
+        self.root.join("blobs").join(algorithm).join(digest.hex())
+    }
+
+    /// Where a blob lies while it is not whole.
+    pub(super) fn part(&self, digest: &Digest) -> PathBuf {
+        let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+        self.own().join(format!("{algorithm}-{hex}.part"))
+    }
+
+    /// The number of bytes of a blob that is whole.
+    ///
+    /// # Errors
+    /// Something else has its name.
+    pub(super) fn size(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        plain::file(&self.path(digest))
+    }
+
+    /// What is there, to be read.
+    pub(super) fn contents(&self) -> Contents {
+        Contents::folder(self.root.clone())
+    }
+
+    /// The index as it is now; an empty one where there is none.
+    ///
+    /// # Errors
+    /// It makes no sense, or is no plain file.
+    pub(super) fn index(&self) -> Result<Index, String> {
+        match plain::file(&self.root.join(INDEX)) {
+            Ok(Some(_)) => index(&self.contents()).map_err(|error| error.to_string()),
+            Ok(None) => Ok(Index::default()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Puts another index in place of the one that is there, and beside it the file that makes the
+    /// folder a layout.
+    ///
+    /// # Errors
+    /// The system's; then the old one is there.
+    pub(super) fn write_index(&self, index: &Index, _lock: &Locked) -> io::Result<()> {
+        let temporary = self.own().join("index.part");
+        let layout = self.root.join(LAYOUT);
+        if plain::file(&layout)?.is_none() {
+            plain::replace(&layout, LAYOUT_BYTES, &temporary)?;
+        }
+        plain::replace(&self.root.join(INDEX), &index.bytes(), &temporary)
+    }
+
+    /// Waits for the right to change the index.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) async fn lock(&self) -> io::Result<Locked> {
+        Locked::open(&self.own().join("lock")).await
+    }
+
+    /// Takes away what is ours, if nothing of it is wanted any more: no part of a blob is there,
+    /// and nobody else writes.
+    pub(super) fn tidy(&self) {
+        if let Ok(Some(lock)) = Locked::try_open(&self.own().join("lock")) {
+            // None of it is any trouble to the layout, and a folder that is not empty stays.
+            let _ = std::fs::remove_file(self.own().join("index.part"));
+            let _ = lock.remove();
+            let _ = std::fs::remove_dir(self.own());
+        }
+    }
+}

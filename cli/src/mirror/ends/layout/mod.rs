@@ -1,0 +1,19 @@
+//! OCI image layouts (OCI image-spec, "Image Layout"): out of a folder or an archive, into a folder.
+//!
+//! Tags are the entries of `index.json` with the annotation `org.opencontainers.image.ref.name`;
+//! what speaks about another manifest, and what was asked for by digest, are entries without it,
+//! which is how oras, skopeo and podman write and read them. Parts of an index are blobs only.
+
+mod contents;
+mod folder;
+mod index;
+mod part;
+mod source;
+mod target;
+pub(super) mod walk;
+
+pub(super) use contents::{INDEX, index as read_index};
+pub(super) use folder::{LAYOUT, LAYOUT_BYTES};
+pub(super) use index::Index;
+pub use source::Source;
+pub use target::Target;

@@ -1,0 +1,179 @@
+//! Files and folders as others find them: whole or not at all, and never through links that
+//! somebody else laid.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The number of bytes of the file under a path; `None` where there is nothing.
+///
+/// # Errors
+/// It is a link, a folder or a device; it may not be looked at.
+pub(super) fn file(path: &Path) -> io::Result<Option<u64>> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() => Ok(Some(found.len())),
+        Ok(_) => Err(refused(path, "is no plain file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(path, &error)),
+    }
+}
+
+/// Makes a folder where there is none.
+///
+/// # Errors
+/// There is something else, above all a link; it cannot be made.
+pub(super) fn folder(path: &Path) -> io::Result<()> {
+    match std::fs::create_dir(path) {
+        Ok(()) => return sync(parent(path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(at(path, &error)),
+    }
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(refused(path, "is no plain folder")),
+        Err(error) => Err(at(path, &error)),
+    }
+}
+
+/// Puts bytes under a path, in place of what is there, by way of the file `temporary` of the same
+/// file system, which nobody else may write meanwhile. They are on the disk when this returns.
+///
+/// # Errors
+/// The disk is full, or not ours to write; then the path is as it was.
+pub(super) fn replace(path: &Path, bytes: &[u8], temporary: &Path) -> io::Result<()> {
+    file(temporary)?;
+    let whole = || -> io::Result<()> {
+        let mut file = File::create(temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(temporary, path)?;
+        sync(parent(path))
+    };
+    whole().map_err(|error| at(path, &error))
+}
+
+/// The folder that a path lies in.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Puts a folder's entries on the disk.
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// A file that is open under a lock, which goes with it.
+#[derive(Debug)]
+pub(super) struct Locked {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+}
+
+impl Locked {
+    /// Opens a file, or makes it, and locks it; `None` while somebody else has it.
+    ///
+    /// # Errors
+    /// It cannot be made, or is no plain file.
+    pub(super) fn try_open(path: &Path) -> io::Result<Option<Self>> {
+        let failed = |error: io::Error| at(path, &error);
+        file(path)?;
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let opened = options.open(path).map_err(failed)?;
+        match opened.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        // Whoever had it until now may have moved or removed it.
+        if !is_still(&opened, path) {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            file: opened,
+            path: path.to_owned(),
+        }))
+    }
+
+    /// The same; waits until nobody else has it.
+    ///
+    /// # Errors
+    /// As [`Locked::try_open`].
+    pub(super) async fn open(path: &Path) -> io::Result<Self> {
+        const LOOK: Duration = Duration::from_millis(100);
+        loop {
+            if let Some(locked) = Self::try_open(path)? {
+                return Ok(locked);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Takes the file away.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn remove(self) -> io::Result<()> {
+        std::fs::remove_file(&self.path).map_err(|error| at(&self.path, &error))
+    }
+}
+
+fn is_still(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(own), Ok(found)) => is_same(&own, &found),
+        (Err(_), _) | (_, Err(_)) => false,
+    }
+}
+
+/// Whether these are of one file.
+pub(super) fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// An error with the path that it is about.
+pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+fn refused(path: &Path, what: &str) -> io::Error {
+    let text = format!("{} {what}", path.display());
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_neither_files_nor_folders() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (real, link) = (scratch.path().join("real"), scratch.path().join("link"));
+        folder(&real).unwrap();
+        folder(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert!(folder(&link).is_err() && file(&link).is_err() && file(&real).is_err());
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(scratch.path().join("new"), &link).unwrap();
+        assert!(Locked::try_open(&link).is_err());
+        assert!(!scratch.path().join("new").exists());
+        assert_eq!(file(&scratch.path().join("nothing")).unwrap(), None);
+        // What stands at the end of a name is replaced, and not what it leads to.
+        replace(&link, b"x", &scratch.path().join("part")).unwrap();
+        assert_eq!(file(&link).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_lock_is_one_mans_and_goes_with_the_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lock");
+        let first = Locked::try_open(&path).unwrap().unwrap();
+        assert!(Locked::try_open(&path).unwrap().is_none());
+        first.remove().unwrap();
+        assert!(Locked::try_open(&path).unwrap().is_some());
+    }
+}
