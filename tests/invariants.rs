@@ -48,6 +48,12 @@ const WALLS: &[Wall] = &[
         because: "only http and listen know an HTTP server",
     },
     Wall {
+        words: &["imgsync_oci::client", "oci::client"],
+        within: &["server/src"],
+        except: &["server/src/upstream"],
+        because: "only upstream speaks to other registries",
+    },
+    Wall {
         words: &["http::", "StatusCode", "HeaderMap"],
         within: &["server/src/registry", "server/src/store"],
         except: &[],
@@ -62,6 +68,7 @@ const WALLS: &[Wall] = &[
             "server/src/config/file",
             "server/src/auth/file",
             "server/src/listen/tls/files",
+            "server/src/upstream/files",
             "server/src/listen/bind",
         ],
         because: "only store/disk calls the filesystem for what is stored",

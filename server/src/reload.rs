@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgsync_server::config::{Config, Remark, Source, Stamp, keep_auth, needs_restart};
+use imgsync_server::config::{Config, Remark, Source, Stamp, Upstream, keep_auth, needs_restart};
 use imgsync_server::log;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -110,7 +110,9 @@ impl Stamps {
     pub(crate) fn with(self, config: &Config) -> Self {
         let auth = config.auth.iter().map(|auth| &auth.path);
         let tls = config.http.tls.iter();
+        let upstreams = config.cache.upstreams.iter().flat_map(Upstream::files);
         let files = auth.chain(tls.flat_map(|tls| [&tls.certificate, &tls.key]));
+        let files = files.chain(upstreams);
         let named = files.map(|file| Stamp::of(file)).collect();
         Self { named, ..self }
     }

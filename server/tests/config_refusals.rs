@@ -36,8 +36,8 @@ fn what_would_be_another_server_does_not_start() {
             "http.tls.clientca: unknown key; did you mean http.tls.clientcas?",
         ),
         (
-            "proxy: {remoteurl: 'https://registry-1.docker.io'}",
-            "config.yml:3: proxy.remoteurl: not supported",
+            "proxy: {remoteurl: 'https://registry-1.docker.io', exec: {command: /x}}",
+            "config.yml:3: proxy.exec: not supported",
         ),
         (
             "log: {level: loud}",

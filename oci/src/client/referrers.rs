@@ -4,10 +4,12 @@
 use http::StatusCode;
 use http::header::LINK;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::lists::next_of;
 use super::{Client, Error, reply};
+use crate::referrers::Referrer;
 use crate::{Descriptor, Digest, Endpoint, Repository};
 
 /// The most referrers of one manifest that are read; who has more is filling lists.
@@ -18,9 +20,10 @@ const MOST_PARTS: usize = 100;
 const LONGEST_PART: usize = 4 * 1024 * 1024;
 
 #[derive(Deserialize)]
-struct List {
+#[serde(bound = "T: Deserialize<'de>")]
+struct List<T> {
     #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<T>>,
 }
 
 impl Client {
@@ -36,6 +39,28 @@ impl Client {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Option<Vec<Descriptor>>, Error> {
+        self.listed(repository, digest, artifact_type).await
+    }
+
+    /// The same list with all that it says of each, to be shown to others.
+    ///
+    /// # Errors
+    /// As [`Client::referrers`].
+    pub async fn shown_referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Option<Vec<Referrer>>, Error> {
+        self.listed(repository, digest, artifact_type).await
+    }
+
+    async fn listed<T: DeserializeOwned>(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Option<Vec<T>>, Error> {
         let endpoint = Endpoint::ListReferrers {
             repository: repository.clone(),
             digest: digest.clone(),
@@ -58,12 +83,12 @@ impl Client {
         Ok(Some(all))
     }
 
-    async fn part(
+    async fn part<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
         url: &Url,
         part: usize,
-    ) -> Result<Option<(Vec<Descriptor>, Option<Url>)>, Error> {
+    ) -> Result<Option<(Vec<T>, Option<Url>)>, Error> {
         let operation = endpoint.to_string();
         let scopes = self.scopes(endpoint);
         let response = self
@@ -97,7 +122,7 @@ impl Client {
             None => None,
         };
         let body = self.bounded(&operation, response, LONGEST_PART).await?;
-        let list: List =
+        let list: List<T> =
             serde_json::from_slice(&body).map_err(|error| self.odd(endpoint, error.to_string()))?;
         Ok(Some((list.manifests.unwrap_or_default(), next)))
     }

@@ -12,6 +12,22 @@ impl Endpoint {
         Some(namespace.into_owned()).filter(|namespace| !namespace.is_empty())
     }
 
+    /// The repositories that a request for a token is about, where it asks for nothing but pulling
+    /// (Docker's token specification: any number of `scope=repository:<name>:pull`); `None` where it
+    /// asks for anything else, or nothing.
+    pub fn pulls(query: Option<&str>) -> Option<Vec<Repository>> {
+        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        let scopes = pairs.filter(|(name, _)| name == "scope");
+        let texts: Vec<String> = scopes.map(|(_, text)| text.into_owned()).collect();
+        let scopes = texts.iter().flat_map(|text| text.split(' '));
+        let names = scopes.filter(|scope| !scope.is_empty()).map(|scope| {
+            let name = scope.strip_prefix("repository:")?.strip_suffix(":pull")?;
+            name.parse().ok()
+        });
+        let names: Vec<_> = names.collect::<Option<_>>()?;
+        (!names.is_empty()).then_some(names)
+    }
+
     /// The same operation in another repository; one that is about none stays as it is.
     pub fn within(mut self, other: Repository) -> Self {
         match &mut self {
@@ -40,6 +56,31 @@ impl Endpoint {
 mod tests {
     use super::*;
     use http::Method;
+
+    #[test]
+    fn a_token_for_pulls_is_told_from_any_other() {
+        let pulls = |query: &str| {
+            let names = Endpoint::pulls(Some(query))?;
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            Some(names.join(" "))
+        };
+        let one = "service=x&scope=repository%3Alibrary%2Fapp%3Apull";
+        assert_eq!(pulls(one).as_deref(), Some("library/app"));
+        let two = "scope=repository:a:pull&scope=repository:b:pull+repository:c:pull";
+        assert_eq!(pulls(two).as_deref(), Some("a b c"));
+        for other in [
+            "",
+            "service=x&account=y",
+            "scope=",
+            "scope=repository:a:pull,push",
+            "scope=repository:a:pull&scope=repository:b:push",
+            "scope=registry:catalog:*",
+            "scope=repository:A:pull",
+        ] {
+            assert_eq!(pulls(other), None, "{other}");
+        }
+        assert_eq!(Endpoint::pulls(None), None);
+    }
 
     #[test]
     fn a_namespace_is_read_and_a_repository_exchanged() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::cache;
 use super::read::{Reader, Shown};
 use super::tree::Origin;
 use super::types::{
@@ -23,6 +24,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     let http = http(r);
     let catalog_max_entries = r.value("catalog.maxentries", "1000", page);
     let tags_max = r.value("tags.maxtags", "1000", page);
+    let cache = cache::cache(r);
     let imgsync = imgsync(r);
     Some(Config {
         log: log?,
@@ -31,6 +33,7 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
         http: http?,
         catalog_max_entries: catalog_max_entries?,
         tags_max: tags_max?,
+        cache: cache?,
         imgsync: imgsync?,
     })
 }
@@ -146,6 +149,7 @@ fn http(r: &mut Reader<'_>) -> Option<Http> {
     let tls = tls(r);
     let headers = headers(r);
     let debug = r.optional("http.debug.addr", parsed);
+    let metrics = metrics(r);
     let is_http2_disabled = r.value("http.http2.disabled", "false", boolean);
     let is_h2c_enabled = r.value("http.h2c.enabled", "false", boolean);
     Some(Http {
@@ -158,6 +162,7 @@ fn http(r: &mut Reader<'_>) -> Option<Http> {
         drain_time: drain_time?,
         tls: tls?,
         debug: debug?,
+        metrics: metrics?,
         is_http2_enabled: !is_http2_disabled?,
         is_h2c_enabled: is_h2c_enabled?,
     })
@@ -209,6 +214,28 @@ fn tls(r: &mut Reader<'_>) -> Option<Option<Tls>> {
     r.findings
         .problem(&origin, missing, "must be set where http.tls says anything");
     None
+}
+
+/// Under which path numbers are told at the debug address, where they are.
+fn metrics(r: &mut Reader<'_>) -> Option<Option<String>> {
+    let section = "http.debug.prometheus";
+    let is_enabled = r.optional(&format!("{section}.enabled"), boolean)?;
+    let path = r.optional(&format!("{section}.path"), |text| {
+        match text.starts_with('/') && !text.contains(['?', '#', ' ']) {
+            true => Ok(text.to_owned()),
+            false => Err(format!("must be a path, as /metrics, not {text:?}")),
+        }
+    })?;
+    if is_enabled != Some(true) {
+        return Some(None);
+    }
+    if let Some(origin) = r.origin(section)
+        && r.origin("http.debug.addr").is_none()
+    {
+        let text = "has no effect: http.debug.addr is not set";
+        r.findings.warning(&origin, section, text);
+    }
+    Some(Some(path.unwrap_or_else(|| "/metrics".to_owned())))
 }
 
 fn headers(r: &mut Reader<'_>) -> Option<Vec<(String, Vec<String>)>> {
@@ -307,7 +334,7 @@ fn tls_version(text: &str) -> Result<(TlsVersion, bool), String> {
     }
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.contains('\0') {
         return Err("must be a path".to_owned());
     }
@@ -315,7 +342,7 @@ fn path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// What knows itself how it is written.
-fn parsed<T: FromStr<Err = imgsync_oci::Invalid>>(text: &str) -> Result<T, String> {
+pub(super) fn parsed<T: FromStr<Err = imgsync_oci::Invalid>>(text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|error: imgsync_oci::Invalid| error.to_string())
 }
@@ -383,7 +410,7 @@ fn header_name(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn header_value(text: &str) -> Result<String, String> {
+pub(super) fn header_value(text: &str) -> Result<String, String> {
     if !text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
         return Err("must be plain ASCII without line ends: it becomes a header".to_owned());
     }

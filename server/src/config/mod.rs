@@ -8,6 +8,7 @@
 
 mod address;
 mod build;
+mod cache;
 mod check;
 mod file;
 mod known;
@@ -31,8 +32,8 @@ pub use self::network::Network;
 pub use self::problem::{Problem, Problems, Remark};
 pub use self::tree::Origin;
 pub use self::types::{
-    Bind, Config, Formatter, Htpasswd, Http, Imgsync, Level, Log, Purging, Secret, Storage, Tls,
-    TlsVersion,
+    Bind, Cache, Config, Formatter, Htpasswd, Http, Imgsync, Level, Log, Login, Password, Purging,
+    Secret, Storage, Tls, TlsVersion, Upstream,
 };
 
 use self::problem::Findings;
@@ -174,6 +175,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("http.addr", was.bind == is.bind),
         ("http.tls", was.tls.is_some() == is.tls.is_some()),
         ("http.debug.addr", was.debug == is.debug),
+        ("http.debug.prometheus", was.metrics == is.metrics),
         ("log.formatter", old.log.formatter == new.log.formatter),
         ("log.fields", old.log.fields == new.log.fields),
         ("imgsync.stall", old.imgsync.stall == new.imgsync.stall),

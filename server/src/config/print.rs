@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::known::{self, Shape, join};
 use super::read::{Entry, Shown};
 
 /// YAML that yields the same configuration again, but for what is secret.
@@ -18,7 +19,11 @@ pub(super) fn print(entries: &[Entry]) -> String {
             .take_while(|(open, wanted)| open == wanted)
             .count();
         for (depth, section) in sections.iter().enumerate().skip(shared) {
-            let _ = writeln!(text, "{:1$}{2}:", "", depth * 2, scalar(section));
+            let indent = depth * 2;
+            let _ = match is_item(&sections[..depth]) {
+                true => writeln!(text, "{:indent$}-", ""),
+                false => writeln!(text, "{:indent$}{}:", "", scalar(section)),
+            };
         }
         open = sections;
         let value = match &entry.shown {
@@ -39,6 +44,18 @@ pub(super) fn print(entries: &[Entry]) -> String {
         );
     }
     text
+}
+
+/// Whether what stands at the end of this path is a list, and below it are its items.
+fn is_item(path: &[String]) -> bool {
+    let mut place = String::new();
+    for name in path {
+        place = match known::shape(&place) {
+            Some(Shape::List) => join(&place, "#"),
+            _ => join(&place, name),
+        };
+    }
+    known::shape(&place) == Some(Shape::List)
 }
 
 /// An origin in one line: a file's name may have line ends.

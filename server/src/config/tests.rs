@@ -140,6 +140,7 @@ fn everything_at_once() {
         http,
         catalog_max_entries,
         tags_max,
+        cache,
         imgsync,
     } = &understood.config;
     assert_eq!((log.level, log.formatter), (Level::Debug, Formatter::Json));
@@ -182,11 +183,10 @@ fn everything_at_once() {
     assert_eq!(imgsync.stall, Duration::from_secs(60));
     assert!(!format!("{:?}", understood.config).contains("asecret"));
     let told = warnings(&understood);
-    assert_eq!(told.len(), 2, "{told:#?}");
-    assert!(
-        told[0].starts_with("c.yml:51: http.debug.prometheus: not supported: metrics are to come")
-    );
-    assert!(told[1].starts_with("c.yml:65: validation: not supported"));
+    assert_eq!(http.metrics.as_deref(), Some("/metrics"));
+    assert!(cache.upstreams.is_empty());
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].starts_with("c.yml:65: validation: not supported"));
     let told = notes(&understood).join("\n");
     for key in [
         "maxthreads",
@@ -441,8 +441,8 @@ fn what_would_weaken_security_or_make_another_server_is_refused() {
         ("auth: {silly: {realm: r, service: s}}", "auth.silly"),
         ("auth: silly", "auth.silly"),
         (
-            "proxy: {remoteurl: 'https://registry-1.docker.io'}",
-            "proxy.remoteurl",
+            "proxy: {remoteurl: 'https://registry-1.docker.io', exec: {command: /x}}",
+            "proxy.exec",
         ),
         ("auth: {htpasswd: {realm: r}}", "auth.htpasswd.path"),
         ("auth: {htpasswd: {path: /p}, none: {}}", "auth"),
@@ -866,7 +866,7 @@ fn a_typo_in_a_variable_that_locks_the_door_is_refused() {
             "no such setting; did you mean REGISTRY_HTTP_TLS_CLIENTCAS?",
         ),
         ("REGISTRY_AUTH_TOKEN_REALM", "auth.token: not supported"),
-        ("REGISTRY_PROXY_REMOTEURL", "proxy.remoteurl: not supported"),
+        ("REGISTRY_PROXY_EXEC_COMMAND", "proxy.exec: not supported"),
         (
             "REGISTRY_STORAGE_FILESYTEM_ROOTDIRECTORY",
             "did you mean REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY?",

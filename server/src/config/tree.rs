@@ -63,9 +63,13 @@ impl Node {
         entry.map(|(_, node)| node)
     }
 
-    /// The value at a path of keys with dots between them.
+    /// The value at a path of keys with dots between them; items of a list go by their number.
     pub(super) fn at(&self, path: &str) -> Option<&Self> {
-        path.split('.').try_fold(self, |node, key| node.get(key))
+        path.split('.')
+            .try_fold(self, |node, key| match &node.value {
+                Value::List(items) => items.get(key.parse::<usize>().ok()?),
+                Value::Null | Value::Scalar(_) | Value::Map(_) => node.get(key),
+            })
     }
 
     /// The same, for a value that is to be changed.

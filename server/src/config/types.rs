@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use imgsync_oci::{Registry, Repository};
+
 use super::address::Address;
 use super::network::Network;
 use crate::auth::Pattern;
@@ -23,6 +25,8 @@ pub struct Config {
     pub catalog_max_entries: u64,
     /// The most names that a request for one page of tags may ask for.
     pub tags_max: u64,
+    /// What is fetched from other registries, and how much of it is kept.
+    pub cache: Cache,
     /// What the stock registry does not have.
     pub imgsync: Imgsync,
 }
@@ -119,6 +123,8 @@ pub struct Http {
     pub tls: Option<Tls>,
     /// Where health is asked for.
     pub debug: Option<Address>,
+    /// The path under which numbers are told there, where they are.
+    pub metrics: Option<String>,
     /// Whether HTTP/2 is spoken over TLS.
     pub is_http2_enabled: bool,
     /// Whether somebody asked for HTTP/2 without TLS. It is spoken anyway.
@@ -182,4 +188,78 @@ pub struct Imgsync {
     /// How long an HTTP/1 client may take nothing of an answer before its connection counts as
     /// gone.
     pub write_stall: Duration,
+}
+
+/// What is fetched from other registries (`proxy` and `imgsync.cache`), and how much of it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cache {
+    /// The other registries. No two have the same prefix, and at most one has none.
+    pub upstreams: Vec<Upstream>,
+    /// The most that is kept, in bytes; what was pushed here does not count.
+    pub max_bytes: Option<u64>,
+    /// How long something is kept that nobody asks for.
+    pub max_age: Option<Duration>,
+}
+
+/// A registry that stands behind some repository names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// The first components of the names that it stands behind; without it, it stands behind all
+    /// that no other one does.
+    pub prefix: Option<Repository>,
+    /// Where it is.
+    pub remote: Registry,
+    /// Whether it is spoken to with TLS.
+    pub is_tls: bool,
+    /// Who this server is there.
+    pub login: Option<Login>,
+    /// How long a tag counts without asking again where it points.
+    pub freshness: Duration,
+    /// Patterns of its own repositories that may be fetched from; all where it is empty.
+    pub repositories: Vec<Pattern>,
+    /// Further names that clients may give it in `?ns=`.
+    pub namespaces: Vec<Registry>,
+    /// Whether it stands behind names without a prefix, as a mirror of Docker's daemon is asked.
+    pub is_mirror: bool,
+    /// A file with further certificate authorities, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Whether its certificate is taken whatever it is.
+    pub is_insecure: bool,
+}
+
+impl Upstream {
+    /// What it is called in the log, in errors and in metrics.
+    pub fn name(&self) -> &str {
+        match &self.prefix {
+            Some(prefix) => prefix.as_str(),
+            None => self.remote.as_str(),
+        }
+    }
+
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let password = self.login.as_ref().and_then(|login| match &login.password {
+            Password::File(path) => Some(path),
+            Password::Here(_) => None,
+        });
+        password.into_iter().chain(&self.ca_file)
+    }
+}
+
+/// A login at another registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The name.
+    pub username: String,
+    /// Where the password is.
+    pub password: Password,
+}
+
+/// Where a password is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Password {
+    /// Here.
+    Here(Secret),
+    /// In a file, without the line's end.
+    File(PathBuf),
 }

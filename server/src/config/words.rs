@@ -23,6 +23,27 @@ pub(super) fn number(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("must be a whole number, not {text:?}"))
 }
 
+/// A number of bytes, with or without a unit: `50GiB`, `500MB`, `1048576`.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("must be a number of bytes, as 50GiB or 500MB, not {text:?}");
+    let unit = text.find(|c: char| !c.is_ascii_digit());
+    let (digits, unit) = text.split_at(unit.unwrap_or(text.len()));
+    let factor: u64 = match unit.trim_start() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    let number = number(digits).map_err(|_| wrong())?;
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
 /// A duration as Go writes it: numbers with units, largest first or not (`168h`, `1h30m`, `1.5s`).
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong =
@@ -117,6 +138,30 @@ mod tests {
         assert_eq!(number("1000"), Ok(1000));
         for bad in ["", "-1", "+1", "1.0", "1e3", "99999999999999999999"] {
             assert!(number(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn amounts_of_bytes() {
+        for (text, expected) in [
+            ("0", 0),
+            ("1048576", 1 << 20),
+            ("50GiB", 50 << 30),
+            ("500 MB", 500_000_000),
+            ("2T", 2 << 40),
+        ] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for bad in [
+            "",
+            "GB",
+            "1.5GB",
+            "-1",
+            "5gib",
+            "5 apples",
+            "99999999999999T",
+        ] {
+            assert!(bytes(bad).is_err(), "{bad}");
         }
     }
 

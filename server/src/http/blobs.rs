@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{
@@ -12,15 +12,18 @@ use hyper::header::{
     HeaderValue, IF_RANGE, RANGE,
 };
 use hyper::{Response, StatusCode, Version};
+use imgsync_oci::endpoint::Action;
 use imgsync_oci::range::{Wanted, wanted};
 use imgsync_oci::{Code, Digest, Repository};
 
 use super::body::{Body, full};
 use super::buffers::Buffers;
+use super::caller::Caller;
 use super::failure::Failure;
 use super::reply::{self, value};
 use super::{App, attempt};
 use crate::registry::{Blob, Error};
+use crate::upstream::{self, Follower, Found};
 
 /// How much is read at a time: with 4 KiB a download costs ten times the processor.
 const READ_BYTES: u64 = 256 * 1024;
@@ -30,11 +33,26 @@ const STREAM_READ_BYTES: u64 = 64 * 1024;
 /// `HEAD`: is it there, and how large.
 pub(super) async fn head(
     app: &App,
+    caller: &Caller,
     repository: Repository,
     digest: Digest,
 ) -> Result<Response<Body>, Failure> {
-    let (registry, asked) = (app.registry.clone(), digest.clone());
-    let size = attempt(move || registry.blob_size(&repository, &asked)).await?;
+    let size = match app.upstreams.behind(&repository) {
+        Some(place) => match app.upstreams.blob_size(&place, &digest).await {
+            // A blob that is not here is sent, and that is right. No push of ours waits for an
+            // upstream that stands behind every name.
+            Err(upstream::Error::Failed(_) | upstream::Error::NotAllowed { .. })
+                if !place.is_prefixed() && caller.may(Action::Push, &repository) =>
+            {
+                return Err(Error::BlobUnknown(digest).into());
+            }
+            size => size?,
+        },
+        None => {
+            let (registry, asked) = (app.registry.clone(), digest.clone());
+            attempt(move || registry.blob_size(&repository, &asked)).await?
+        }
+    };
     let mut response = reply::empty(StatusCode::OK);
     describe(&mut response, &digest, size);
     Ok(response)
@@ -62,6 +80,15 @@ pub(super) async fn get(
     let (registry, asked) = (app.registry.clone(), digest.clone());
     let range = asked_range(headers, &digest);
     let pace = Pace::of(version);
+    let place = app.upstreams.behind(&repository);
+    if let Some(place) = &place {
+        match app.upstreams.blob(place, &digest).await? {
+            Found::Here => {}
+            Found::Coming(follower) => {
+                return coming(app, follower, &digest, range.as_deref(), pace);
+            }
+        }
+    }
     // What fits into one read is read here and now.
     let (blob, wanted, start) = attempt(move || {
         let blob = registry.open_blob(&repository, &asked)?;
@@ -74,25 +101,66 @@ pub(super) async fn get(
     })
     .await?;
     let size = blob.size();
-    let Some((first, len)) = extent(wanted, size) else {
-        let mut failure = Failure::new(Code::RangeInvalid, format!("the blob has {size} bytes"));
-        failure
-            .headers
-            .insert(CONTENT_RANGE, value(format_args!("bytes */{size}")));
-        return Err(failure);
-    };
+    let (first, len) = extent(wanted, size).ok_or_else(|| beyond(size))?;
     let body = match start {
         Some(bytes) => full(bytes),
         None => stream(blob, first, len, pace),
     };
+    let body = match place {
+        Some(_) => counted(app, body),
+        None => body,
+    };
+    Ok(answer(&digest, wanted, (first, len), size, body))
+}
+
+/// A blob that is on its way from an upstream: its bytes as they come.
+fn coming(
+    app: &App,
+    follower: Follower,
+    digest: &Digest,
+    range: Option<&str>,
+    pace: Pace,
+) -> Result<Response<Body>, Failure> {
+    let size = follower.size();
+    let wanted = wanted(range, size);
+    let (first, len) = extent(wanted, size).ok_or_else(|| beyond(size))?;
+    let pieces = follower.bytes(first, len, pace.piece).map_ok(Frame::data);
+    let body = counted(app, StreamBody::new(pieces).boxed_unsync());
+    Ok(answer(digest, wanted, (first, len), size, body))
+}
+
+/// The same body, its bytes counted as served from behind an upstream's name.
+fn counted(app: &App, body: Body) -> Body {
+    let upstreams = app.upstreams.clone();
+    let count = move |frame: Frame<Bytes>| {
+        upstreams.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
+        frame
+    };
+    body.map_frame(count).boxed_unsync()
+}
+
+fn beyond(size: u64) -> Failure {
+    let mut failure = Failure::new(Code::RangeInvalid, format!("the blob has {size} bytes"));
+    let range = value(format_args!("bytes */{size}"));
+    failure.headers.insert(CONTENT_RANGE, range);
+    failure
+}
+
+fn answer(
+    digest: &Digest,
+    wanted: Wanted,
+    (first, len): (u64, u64),
+    size: u64,
+    body: Body,
+) -> Response<Body> {
     let mut response = reply::with_body(StatusCode::OK, body);
-    describe(&mut response, &digest, len);
+    describe(&mut response, digest, len);
     if wanted != Wanted::Whole {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let range = format!("bytes {first}-{}/{size}", first + len - 1);
         response.headers_mut().insert(CONTENT_RANGE, value(range));
     }
-    Ok(response)
+    response
 }
 
 /// The range asked for; none where it was meant for other content (RFC 9110, "If-Range").

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use imgsync_oci::endpoint::Action;
-use imgsync_oci::{Code, Repository};
+use imgsync_oci::{Code, Endpoint, Repository};
 
 use super::failure::Failure;
 use super::forwarded::Origin;
 use super::login;
-use crate::auth::{Auth, User, Wanted};
+use crate::auth::{Auth, User, Wanted, wanted};
 
 /// The caller of one request. Cheap to clone: work that blocks takes one along.
 #[derive(Clone)]
@@ -33,6 +33,28 @@ impl Caller {
     /// Whether the caller may do this in a repository.
     pub(super) fn may(&self, action: Action, repository: &Repository) -> bool {
         self.auth.may(self.user(), action, Some(repository))
+    }
+
+    /// Whether this is the name or address by which the caller asks this very server.
+    pub(super) fn is_asking(&self, name: &str) -> bool {
+        self.origin.is_at(name)
+    }
+
+    /// Lets a caller go on who may do what an operation asks for.
+    ///
+    /// # Errors
+    /// [`Code::Unauthorized`] with a challenge.
+    pub(super) fn permit(&self, endpoint: &Endpoint) -> Result<(), Failure> {
+        let (action, repository) = endpoint.access();
+        // Who asks for a token need not be known: that is what the token will say.
+        if *endpoint == Endpoint::Token || self.auth.may(self.user(), action, repository) {
+            return Ok(());
+        }
+        Err(login::challenge(
+            &self.auth,
+            &wanted(endpoint),
+            &self.origin,
+        ))
     }
 
     /// What to answer a caller who may not: that they must say who they are, or, to somebody who

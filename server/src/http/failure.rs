@@ -1,6 +1,7 @@
 //! From what went wrong to what the client is told: the one map of errors to statuses and codes.
 //! Nothing internal leaves through it.
 
+use hyper::ext::ReasonPhrase;
 use hyper::header::{ALLOW, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Response};
 use imgsync_oci::endpoint::Refusal;
@@ -11,6 +12,7 @@ use super::body::Body;
 use super::reply;
 use crate::registry::Error;
 use crate::store;
+use crate::upstream::{self, Failed, Kind};
 
 /// When to come again, in seconds, where too many uploads are open or blobs are checked.
 const PAUSE: HeaderValue = HeaderValue::from_static("10");
@@ -22,6 +24,10 @@ pub(super) struct Failure {
     faults: Vec<Fault>,
     /// What the answer carries beside its body.
     pub(super) headers: Box<HeaderMap>,
+    /// Whether it is an upstream that did not do what it should.
+    pub(super) is_upstreams: bool,
+    /// What stands beside the status, where that should be more than its name.
+    reason: Option<String>,
 }
 
 impl Failure {
@@ -31,6 +37,8 @@ impl Failure {
             code,
             faults: vec![Fault::new(code, detail)],
             headers: Box::default(),
+            is_upstreams: false,
+            reason: None,
         }
     }
 
@@ -44,8 +52,18 @@ impl Failure {
     pub(super) fn into_response(self) -> Response<Body> {
         let mut response = reply::json(self.code.status(), fault::body(&self.faults));
         response.headers_mut().extend(*self.headers);
+        let reason = self
+            .reason
+            .map(|reason| reason.replace(|c: char| !is_printable(c), "?"));
+        if let Some(reason) = reason.and_then(|text| ReasonPhrase::try_from(text).ok()) {
+            response.extensions_mut().insert(reason);
+        }
         response
     }
+}
+
+fn is_printable(c: char) -> bool {
+    c == ' ' || c.is_ascii_graphic()
 }
 
 impl From<Refusal> for Failure {
@@ -61,6 +79,44 @@ impl From<Refusal> for Failure {
             failure
                 .headers
                 .insert(ALLOW, reply::value(methods.join(", ")));
+        }
+        failure
+    }
+}
+
+impl From<upstream::Error> for Failure {
+    fn from(error: upstream::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            upstream::Error::Registry(error) => error.into(),
+            upstream::Error::NotAllowed { .. } => Self {
+                is_upstreams: true,
+                ..Self::new(Code::Denied, text)
+            },
+            upstream::Error::Failed(failed) => failed.into(),
+        }
+    }
+}
+
+impl From<Failed> for Failure {
+    /// Never "not found": nobody could tell. And never a 401 or 403: those would be about the
+    /// caller's own login.
+    fn from(failed: Failed) -> Self {
+        let code = match failed.kind {
+            Kind::Limited | Kind::Busy | Kind::Slow => Code::Unavailable,
+            Kind::Down | Kind::Refused | Kind::Odd => Code::UpstreamFailed,
+            Kind::Full => Code::StorageFull,
+            Kind::Store => Code::Unknown,
+        };
+        let mut failure = Self {
+            is_upstreams: true,
+            ..Self::new(code, failed.to_string())
+        };
+        // Docker shows nothing of a body that comes with such a status; but it shows its reason.
+        failure.reason = Some(failed.to_string());
+        if code == Code::Unavailable {
+            let seconds = failed.retry_after.map_or(5, |time| time.as_secs().max(1));
+            failure.headers.insert(RETRY_AFTER, seconds.into());
         }
         failure
     }
@@ -111,6 +167,8 @@ impl From<Error> for Failure {
                     .map(|digest| Fault::new(Code::ManifestBlobUnknown, digest.to_string()))
                     .collect(),
                 headers: Box::default(),
+                is_upstreams: false,
+                reason: None,
             },
             Error::Store(store::Error::Full { .. }) => {
                 tracing::error!(error = text, "a request failed");

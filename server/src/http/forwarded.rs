@@ -123,6 +123,13 @@ impl Origin {
         }
     }
 
+    /// Whether the client reaches this server at this host, or host and port.
+    pub(super) fn is_at(&self, name: &str) -> bool {
+        let (_, rest) = self.base.split_once("://").unwrap_or_default();
+        let host = rest.split('/').next().unwrap_or_default();
+        !host.is_empty() && host == name
+    }
+
     /// The absolute address of a path, as the client must ask for it.
     pub(super) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)

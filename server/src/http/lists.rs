@@ -10,6 +10,7 @@ use super::body::Body;
 use super::failure::Failure;
 use super::reply::{self, value};
 use super::{App, attempt};
+use crate::upstream::Freshness;
 
 /// How many repositories a page has where neither client nor operator says.
 const DEFAULT_REPOSITORIES: u64 = 1000;
@@ -22,13 +23,21 @@ pub(super) async fn tags(
     max: u64,
 ) -> Result<Response<Body>, Failure> {
     bound(&page, max)?;
-    let (registry, of) = (app.registry.clone(), repository.clone());
-    let listed = attempt(move || registry.tags(&of, &page)).await?;
+    let (listed, freshness) = match app.upstreams.behind(&repository) {
+        Some(place) => app.upstreams.tags(&place, &page).await?,
+        None => {
+            let (registry, of) = (app.registry.clone(), repository.clone());
+            let listed = attempt(move || registry.tags(&of, &page)).await?;
+            (listed, Freshness::Fresh)
+        }
+    };
     let body = json!({ "name": repository.as_str(), "tags": listed.names });
     let next = listed
         .next
         .map(|page| Endpoint::ListTags { repository, page });
-    Ok(answer(&body, next))
+    let mut response = answer(&body, next);
+    reply::warn_if_stale(&mut response, freshness);
+    Ok(response)
 }
 
 /// `GET /v2/_catalog`

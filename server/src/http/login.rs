@@ -15,24 +15,27 @@ use super::body::Body;
 use super::caller::Caller;
 use super::failure::Failure;
 use super::forwarded::Origin;
+use super::meaning;
 use super::reply::{self, value};
 use crate::auth::{Auth, Scheme, TOKEN_LIFE, Unknown, Wanted, wanted};
 
 /// When to come again, in seconds, after too many passwords came at once.
 const PAUSE: HeaderValue = HeaderValue::from_static("2");
 
-/// Lets a caller in who may do what they ask for.
+/// Finds out who asks.
 ///
 /// # Errors
-/// [`Code::Unauthorized`] with a challenge: they must say who they are, or did so wrongly.
+/// [`Code::Unauthorized`] with a challenge: they said who they are, wrongly.
 /// [`Code::TooManyRequests`] when too many passwords are to be checked.
-pub(super) async fn admit(
+pub(super) async fn identify(
     app: &App,
     endpoint: &Endpoint,
+    query: Option<&str>,
     headers: &HeaderMap,
     origin: &Arc<Origin>,
 ) -> Result<Caller, Failure> {
     let auth = &app.auth;
+    let caller = |user| Caller::new(Arc::clone(auth), user, Arc::clone(origin));
     let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     // A token that leaked could be renewed for ever.
     if *endpoint == Endpoint::Token
@@ -48,6 +51,14 @@ pub(super) async fn admit(
             let mut failure = Failure::new(Code::TooManyRequests, detail);
             failure.headers.insert(RETRY_AFTER, PAUSE);
             return Err(failure);
+        }
+        // Docker's daemon logs in at its mirrors as at the Hub. What anyone may do needs no login;
+        // a login that is tried asks for nothing, and must fail.
+        Err(Unknown::Login)
+            if *endpoint == Endpoint::Token
+                && meaning::is_for_anyone(app, &caller(None), query) =>
+        {
+            None
         }
         // A token is asked for with a name and a password.
         Err(Unknown::Login | Unknown::Token) if *endpoint == Endpoint::Token => {
@@ -65,12 +76,7 @@ pub(super) async fn admit(
             return Err(failure);
         }
     };
-    let (action, repository) = endpoint.access();
-    // Who asks for a token need not be known: that is what the token will say.
-    if *endpoint == Endpoint::Token || auth.may(user.as_ref(), action, repository) {
-        return Ok(Caller::new(Arc::clone(auth), user, Arc::clone(origin)));
-    }
-    Err(challenge(auth, &wanted(endpoint), origin))
+    Ok(caller(user))
 }
 
 /// A token that says who the caller is (Docker's token specification).

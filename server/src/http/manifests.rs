@@ -9,7 +9,9 @@ use super::body::{Body, full};
 use super::failure::Failure;
 use super::received::Received;
 use super::reply::{self, value};
-use super::{App, attempt, receive};
+use super::{App, attempt, blocking, receive};
+use crate::registry::Error;
+use crate::upstream::Freshness;
 
 /// One for each tag that came in the query.
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -23,8 +25,16 @@ pub(super) async fn get(
     reference: Reference,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
+    let place = app.upstreams.behind(&repository);
+    let freshness = match &place {
+        Some(place) => app.upstreams.manifest(place, &reference).await?,
+        None => Freshness::Fresh,
+    };
     let registry = app.registry.clone();
     let manifest = attempt(move || registry.manifest(&repository, &reference)).await?;
+    if let Some(place) = &place {
+        app.upstreams.served(place, &manifest.digest);
+    }
     let mut response = if is_known(headers, &manifest.digest) {
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {
@@ -37,6 +47,7 @@ pub(super) async fn get(
     let headers = response.headers_mut();
     headers.insert(reply::CONTENT_DIGEST, value(&manifest.digest));
     headers.insert(ETAG, etag(&manifest.digest));
+    reply::warn_if_stale(&mut response, freshness);
     Ok(response)
 }
 
@@ -68,9 +79,18 @@ pub(super) async fn put(
     let declared = media_type(headers)?;
     let registry = app.registry.clone();
     let (into, at, named) = (repository.clone(), reference.clone(), tags.clone());
-    let taken =
-        attempt(move || registry.put_manifest(&into, &at, &named, declared.as_deref(), &bytes));
-    let taken = taken.await?;
+    let put = move || registry.put_manifest(&into, &at, &named, declared.as_deref(), &bytes);
+    let taken = match (
+        blocking(put.clone()).await?,
+        app.upstreams.behind(&repository),
+    ) {
+        // Its sender was told that they are there, and they are: at the upstream.
+        (Err(Error::ChildrenUnknown(missing)), Some(place)) => {
+            app.upstreams.complete(&place, &missing).await;
+            attempt(put).await?
+        }
+        (taken, _) => taken?,
+    };
     let at = Endpoint::GetManifest {
         repository,
         reference,

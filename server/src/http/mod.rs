@@ -12,6 +12,7 @@ mod forwarded;
 mod lists;
 mod login;
 mod manifests;
+mod meaning;
 mod options;
 mod receive;
 mod received;
@@ -44,15 +45,18 @@ pub(crate) use self::rules::Rules;
 use self::caller::Caller;
 use self::failure::Failure;
 use self::forwarded::{Origin, Reach};
+use self::meaning::Meant;
 use self::received::Received;
 use self::reconciling::Reconciling;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::registry::Registry;
+use crate::upstream::Upstreams;
 
 /// What handling a request takes.
 pub(crate) struct App {
     registry: Registry,
+    upstreams: Upstreams,
     auth: Arc<Auth>,
     /// What is told now; another one after a reload.
     config: Arc<ArcSwap<Config>>,
@@ -88,6 +92,7 @@ impl Default for Patience {
 impl App {
     pub(crate) fn new(
         registry: Registry,
+        upstreams: Upstreams,
         auth: Arc<Auth>,
         config: Arc<ArcSwap<Config>>,
     ) -> Arc<Self> {
@@ -97,6 +102,7 @@ impl App {
         };
         Arc::new(Self {
             registry,
+            upstreams,
             auth,
             config,
             tasks: TaskTracker::new(),
@@ -119,12 +125,15 @@ impl App {
     /// Has the bodies of all requests end here, so that what arrived of them is kept.
     pub(crate) fn break_off(&self) {
         self.is_over.store(true, Ordering::Relaxed);
+        self.upstreams.break_off();
     }
 
-    /// Waits for the requests whose connection is gone.
+    /// Waits for the requests whose connection is gone, and for what is being fetched to be kept as
+    /// far as it came.
     pub(crate) async fn settle(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.upstreams.settle().await;
     }
 }
 
@@ -189,7 +198,7 @@ async fn answer(
         receive::decline(headers, body);
         return options::answer(path, parts.uri.query());
     }
-    let (endpoint, caller) = match admit(&app, &config, &origin, &parts, path).await {
+    let (meant, caller) = match admit(&app, &config, &origin, &parts, path).await {
         Ok(admitted) => admitted,
         Err(failure) => {
             receive::decline(headers, body);
@@ -197,7 +206,15 @@ async fn answer(
         }
     };
     let version = parts.version;
-    let result = operate(&app, &config, &caller, endpoint, version, headers, body).await;
+    let Meant { endpoint, plain } = meant;
+    let mut result = operate(&app, &config, &caller, endpoint, version, headers, body).await;
+    // Nobody's own pushes depend on whether a mirror's upstream answers.
+    if let Some(plain) = plain
+        && result.as_ref().is_err_and(|failure| failure.is_upstreams)
+    {
+        let nothing = Received::nothing();
+        result = operate(&app, &config, &caller, plain, version, headers, nothing).await;
+    }
     let mut response = result.unwrap_or_else(Failure::into_response);
     if let Some(user) = caller.user() {
         response.extensions_mut().insert(user.clone());
@@ -215,19 +232,22 @@ fn below<'a>(prefix: &str, path: &'a str) -> &'a str {
     }
 }
 
-/// What a request asks for, and who asks, once it is clear that they may.
+/// What a request asks for, as it is meant, and who asks, once it is clear that they may.
 async fn admit(
     app: &App,
     config: &Config,
     origin: &Arc<Origin>,
     parts: &Parts,
     path: &str,
-) -> Result<(Endpoint, Caller), Failure> {
-    let endpoint = Endpoint::parse(&parts.method, path, parts.uri.query())?;
-    let caller = login::admit(app, &endpoint, &parts.headers, origin).await?;
-    Rules::from(config).check(&endpoint)?;
-    uploads::check_owner(app, &caller, &endpoint).await?;
-    Ok((endpoint, caller))
+) -> Result<(Meant, Caller), Failure> {
+    let query = parts.uri.query();
+    let endpoint = Endpoint::parse(&parts.method, path, query)?;
+    let caller = login::identify(app, &endpoint, query, &parts.headers, origin).await?;
+    let meant = meaning::meant(app, &caller, endpoint, query).await?;
+    caller.permit(&meant.endpoint)?;
+    Rules::from(config).check(&meant.endpoint)?;
+    uploads::check_owner(app, &caller, &meant.endpoint).await?;
+    Ok((meant, caller))
 }
 
 async fn operate(
@@ -271,7 +291,9 @@ async fn operate(
         Endpoint::GetBlob { repository, digest } => {
             blobs::get(app, repository, digest, version, headers).await
         }
-        Endpoint::HeadBlob { repository, digest } => blobs::head(app, repository, digest).await,
+        Endpoint::HeadBlob { repository, digest } => {
+            blobs::head(app, caller, repository, digest).await
+        }
         Endpoint::DeleteBlob { repository, digest } => blobs::delete(app, repository, digest).await,
         Endpoint::StartUpload {
             repository,

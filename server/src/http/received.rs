@@ -10,7 +10,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 /// A request's body.
 pub(super) struct Received {
-    body: Incoming,
+    /// None where there is nothing to be read.
+    body: Option<Incoming>,
     count: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
 }
@@ -31,9 +32,18 @@ impl Received {
     /// is set, which is seen when it is asked for more.
     pub(super) fn new(body: Incoming, count: Arc<AtomicU64>, is_over: Arc<AtomicBool>) -> Self {
         Self {
-            body,
+            body: Some(body),
             count,
             is_over,
+        }
+    }
+
+    /// No body at all, for an operation that takes none.
+    pub(super) fn nothing() -> Self {
+        Self {
+            body: None,
+            count: Arc::default(),
+            is_over: Arc::default(),
         }
     }
 }
@@ -46,10 +56,13 @@ impl Body for Received {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.is_over.load(Ordering::Relaxed) && !self.body.is_end_stream() {
+        if self.is_over.load(Ordering::Relaxed) && !self.is_end_stream() {
             return Poll::Ready(Some(Err(Broken::Ending)));
         }
-        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let len = frame.data_ref().map_or(0, |data| data.len() as u64);
             self.count.fetch_add(len, Ordering::Relaxed);
@@ -58,10 +71,11 @@ impl Body for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let none = SizeHint::with_exact(0);
+        self.body.as_ref().map_or(none, Body::size_hint)
     }
 }

@@ -9,6 +9,7 @@ use super::body::{Body, full};
 use super::failure::Failure;
 use super::reply::{self, value};
 use super::{App, attempt};
+use crate::upstream::Freshness;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -20,12 +21,24 @@ pub(super) async fn list(
     artifact_type: Option<String>,
     last: Option<Digest>,
 ) -> Result<Response<Body>, Failure> {
+    let is_first = last.is_none();
     let (registry, of) = (app.registry.clone(), repository.clone());
     let (subject, wanted) = (digest.clone(), artifact_type.clone());
     app.reconciling.wait(&app.registry, &repository).await?;
     let listed =
         attempt(move || registry.referrers(&of, &subject, wanted.as_deref(), last.as_ref()));
-    let listed = listed.await?;
+    let mut listed = listed.await?;
+    let mut freshness = Freshness::Fresh;
+    // Those of the upstream stand on the first page, beside ours.
+    if is_first && let Some(place) = app.upstreams.behind(&repository) {
+        let here = &listed.referrers;
+        let asked = app
+            .upstreams
+            .referrers(&place, &digest, artifact_type.as_deref(), here);
+        let (more, how) = asked.await;
+        listed.referrers.extend(more);
+        freshness = how;
+    }
     let index = serde_json::to_vec(&Referrers::of(listed.referrers));
     let index = index.map_err(|error| Failure::internal(&error))?;
     let mut response = reply::with_body(StatusCode::OK, full(index));
@@ -43,5 +56,6 @@ pub(super) async fn list(
         };
         headers.insert(LINK, value(format_args!("<{}>; rel=\"next\"", next.path())));
     }
+    reply::warn_if_stale(&mut response, freshness);
     Ok(response)
 }

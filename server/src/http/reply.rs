@@ -1,11 +1,12 @@
 //! Answers, and the headers that many of them share.
 
 use hyper::body::Body as _;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WARNING};
 use hyper::{Response, StatusCode};
 use imgsync_oci::{Digest, Endpoint};
 
 use super::body::{Body, full};
+use crate::upstream::Freshness;
 
 /// The digest of what was asked for or stored.
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -64,6 +65,17 @@ pub(super) fn without_body(response: Response<Body>) -> Response<Body> {
         parts.headers.insert(CONTENT_LENGTH, len.into());
     }
     Response::from_parts(parts, full(""))
+}
+
+/// Says that an answer may be out of date (RFC 7234, section 5.5.1).
+pub(super) fn warn_if_stale(response: &mut Response<Body>, freshness: Freshness) {
+    match freshness {
+        Freshness::Fresh => {}
+        Freshness::Stale => {
+            let warning = HeaderValue::from_static("110 imgsync \"Response is Stale\"");
+            response.headers_mut().insert(WARNING, warning);
+        }
+    }
 }
 
 /// What every answer carries: the API's version, and what the operator wants. What the answer says

@@ -1,5 +1,5 @@
-//! The debug address: whether this server is well, for whatever watches over it. Nothing else is
-//! there, and nothing secret.
+//! The debug address: whether this server is well, for whatever watches over it, and numbers where
+//! they are wanted. Nothing secret.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -17,21 +17,33 @@ use tokio::time::{sleep, timeout};
 
 use super::ACCEPT_PAUSE;
 use super::bind::{Listener, Stream};
+use crate::upstream::Upstreams;
 
 /// How long a connection is kept. Who watches comes again.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
 /// How many connections there may be at a time.
 const CONNECTIONS: usize = 16;
 
+/// What Prometheus reads (its text format, version 0.0.4).
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Where numbers are told, and whose.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    pub(super) path: String,
+    pub(super) upstreams: Upstreams,
+}
+
 /// Answers for as long as the server runs.
-pub(super) async fn serve(listener: Listener) {
+pub(super) async fn serve(listener: Listener, metrics: Option<Metrics>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         match listener.accept().await {
             Ok(Stream::Tcp(stream, _)) => {
                 while connections.try_join_next().is_some() {}
                 if connections.len() < CONNECTIONS {
-                    connections.spawn(timeout(CONNECTION_TIME, connection(stream)));
+                    let served = connection(stream, metrics.clone());
+                    connections.spawn(timeout(CONNECTION_TIME, served));
                 }
             }
             Ok(Stream::Unix(_)) => {}
@@ -43,9 +55,10 @@ pub(super) async fn serve(listener: Listener) {
     }
 }
 
-async fn connection(stream: TcpStream) {
+async fn connection(stream: TcpStream, metrics: Option<Metrics>) {
     // An async closure here makes rustc 1.95 fail at every build after the first one.
-    let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(&request))));
+    let service =
+        service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, metrics.as_ref()))));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).max_buf_size(16 * 1024);
     let served = builder
@@ -56,16 +69,23 @@ async fn connection(stream: TcpStream) {
     }
 }
 
-fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, metrics: Option<&Metrics>) -> Response<Full<Bytes>> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let (status, text, media_type) = match request.uri().path() {
-        "/debug/health" if reads => (StatusCode::OK, "{}\n", "application/json"),
-        "/debug/health" => (
+    let path = request.uri().path();
+    let metrics = metrics.filter(|metrics| metrics.path == path);
+    let (status, text, media_type) = match (path, metrics) {
+        ("/debug/health", _) | (_, Some(_)) if !reads => (
             StatusCode::METHOD_NOT_ALLOWED,
-            "method not allowed\n",
+            "method not allowed\n".to_owned(),
             "text/plain",
         ),
-        _ => (StatusCode::NOT_FOUND, "not found\n", "text/plain"),
+        ("/debug/health", _) => (StatusCode::OK, "{}\n".to_owned(), "application/json"),
+        (_, Some(metrics)) => (StatusCode::OK, metrics.upstreams.metrics(), METRICS_TYPE),
+        (_, None) => (
+            StatusCode::NOT_FOUND,
+            "not found\n".to_owned(),
+            "text/plain",
+        ),
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;

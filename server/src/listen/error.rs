@@ -3,7 +3,7 @@
 use std::io;
 
 use super::tls;
-use crate::{auth, store};
+use crate::{auth, store, upstream};
 
 /// A server that did not come up. Each knows what its operator can do.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum Error {
     /// Nobody could log in.
     #[error("{0}")]
     Auth(#[from] auth::Error),
+    /// An upstream's files could not be used. The upstream itself is not asked.
+    #[error("{0}")]
+    Upstream(#[from] upstream::OpenError),
     /// Nothing could be encrypted.
     #[error("{0}")]
     Tls(#[from] tls::Error),
@@ -51,6 +54,7 @@ impl Error {
                 _ => Some("use an address of this machine with --addr"),
             },
             Self::Auth(error) => error.hint(),
+            Self::Upstream(error) => error.hint(),
             Self::Tls(error) => error.hint(),
             Self::Start(_) => None,
         }

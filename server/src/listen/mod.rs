@@ -4,6 +4,7 @@ mod bind;
 mod connection;
 mod debug;
 mod error;
+mod evict;
 mod files;
 mod metered;
 mod purge;
@@ -27,11 +28,13 @@ pub use self::tls::Error as TlsError;
 
 use self::bind::{Listener, Stream};
 use self::connection::Protocol;
+use self::debug::Metrics;
 use self::tls::Tls;
 use crate::auth::{Auth, Scheme};
 use crate::config::{Bind, Config, Network};
 use crate::http::{App, Connection};
 use crate::registry::Registry;
+use crate::upstream::Upstreams;
 
 /// How long to wait when the system has no more connections to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -52,6 +55,7 @@ const WRONG_SCHEME: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: applicat
 /// Everything that a reload exchanges.
 struct Served {
     auth: Arc<Auth>,
+    upstreams: Upstreams,
     tls: Option<Tls>,
     config: Arc<ArcSwap<Config>>,
 }
@@ -72,16 +76,19 @@ pub async fn run(
     let auth = Arc::new(Auth::open(&config.as_ref().into())?);
     let tls = config.http.tls.as_ref();
     let tls = tls.map(|tls| Tls::open(tls, config.http.is_http2_enabled));
-    let served = Arc::new(Served {
-        auth,
-        tls: tls.transpose()?,
-        config: Arc::new(ArcSwap::new(Arc::clone(&config))),
-    });
+    let tls = tls.transpose()?;
     let root = config.storage.root.clone();
     let opened = tokio::task::spawn_blocking(move || Registry::open(&root));
     let registry = opened
         .await
         .map_err(|error| Error::Start(error.to_string()))??;
+    let upstreams = Upstreams::open(registry.clone(), &config)?;
+    let served = Arc::new(Served {
+        auth,
+        upstreams: upstreams.clone(),
+        tls,
+        config: Arc::new(ArcSwap::new(Arc::clone(&config))),
+    });
     // Until the last request is done.
     let _diff_ids = registry
         .compute_diff_ids()
@@ -97,21 +104,28 @@ pub async fn run(
         Some(address) => {
             let listener = Listener::bind(&Bind::Tcp(address)).await?;
             tracing::info!("health is told at {}/debug/health", listener.url(false));
-            Some(tokio::spawn(debug::serve(listener)))
+            let metrics = config.http.metrics.clone();
+            let metrics = metrics.map(|path| Metrics {
+                path,
+                upstreams: upstreams.clone(),
+            });
+            Some(tokio::spawn(debug::serve(listener, metrics)))
         }
         None => None,
     };
     listening(&place.url);
     let purging = purge::purge(registry.clone(), Arc::clone(&served.config));
     let purging = tokio::spawn(purging);
+    let evicting = tokio::spawn(evict::evict(upstreams.clone()));
     let app = App::new(
         registry,
+        upstreams,
         Arc::clone(&served.auth),
         Arc::clone(&served.config),
     );
     let reloading = tokio::spawn(reload(configs, Arc::clone(&served), place));
     accept(listener, app, served, shutdown).await;
-    for task in health.iter().chain([&reloading, &purging]) {
+    for task in health.iter().chain([&reloading, &purging, &evicting]) {
         task.abort();
     }
     Ok(())
@@ -182,6 +196,9 @@ impl Served {
             && let Err(error) = tls.reload(settings, config.http.is_http2_enabled)
         {
             tracing::error!("{error}; the old certificate stays");
+        }
+        if let Err(error) = self.upstreams.reload(&config) {
+            tracing::error!("{error}; the old upstreams stay");
         }
         self.config.store(config);
     }

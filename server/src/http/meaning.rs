@@ -1,0 +1,116 @@
+//! Which repository a request is about: the one that its path names, or another that its client
+//! means by that. The names are in `upstream`; here stands who may mean what.
+
+use imgsync_oci::endpoint::Action;
+use imgsync_oci::{Code, Endpoint, Repository};
+use serde_json::json;
+
+use super::caller::Caller;
+use super::failure::Failure;
+use super::{App, attempt};
+
+/// An operation, as it is meant.
+pub(super) struct Meant {
+    pub(super) endpoint: Endpoint,
+    /// The same operation on the repository that the path names, where it was taken for a question
+    /// to a mirror and nothing else than this path says so.
+    pub(super) plain: Option<Endpoint>,
+}
+
+/// Finds out what a request means. Whoever asks, the answer shows nothing of a repository that
+/// they may not pull from: it counts as one that is not there.
+///
+/// # Errors
+/// It cannot be a repository's name.
+pub(super) async fn meant(
+    app: &App,
+    caller: &Caller,
+    endpoint: Endpoint,
+    query: Option<&str>,
+) -> Result<Meant, Failure> {
+    let plainly = |endpoint| Meant {
+        endpoint,
+        plain: None,
+    };
+    let Some(repository) = endpoint.access().1.cloned() else {
+        return Ok(plainly(endpoint));
+    };
+    if app.upstreams.is_empty() {
+        return Ok(plainly(endpoint));
+    }
+    if let Some(namespace) = Endpoint::namespace(query) {
+        let is_own = |name: &str| caller.is_asking(name);
+        let meant = app.upstreams.within(&namespace, &repository, is_own);
+        let meant = meant.ok_or_else(|| {
+            let name = format!("{namespace}/{repository}");
+            Failure::new(Code::NameUnknown, json!({ "name": name }))
+        })?;
+        let meant = app.upstreams.in_full(meant);
+        return Ok(plainly(endpoint.within(meant)));
+    }
+    let full = app.upstreams.in_full(repository.clone());
+    if full != repository {
+        return Ok(plainly(endpoint.within(full)));
+    }
+    match app.upstreams.mirrored(&repository) {
+        Some(mirrored) => mirror(app, caller, endpoint, repository, mirrored).await,
+        None => Ok(plainly(endpoint)),
+    }
+}
+
+/// A name that Docker's daemon would ask a mirror for, but that may be a repository of ours.
+async fn mirror(
+    app: &App,
+    caller: &Caller,
+    endpoint: Endpoint,
+    repository: Repository,
+    mirrored: Repository,
+) -> Result<Meant, Failure> {
+    let plainly = |endpoint| {
+        Ok(Meant {
+            endpoint,
+            plain: None,
+        })
+    };
+    let may_push = caller.may(Action::Push, &repository);
+    match &endpoint {
+        Endpoint::GetManifest { .. }
+        | Endpoint::HeadManifest { .. }
+        | Endpoint::GetBlob { .. }
+        | Endpoint::ListTags { .. }
+        | Endpoint::ListReferrers { .. } => {}
+        // Asked before a blob is pushed, and by nobody who pulls.
+        Endpoint::HeadBlob { .. } if !may_push => {}
+        _ => return plainly(endpoint),
+    }
+    let mirrored = app.upstreams.in_full(mirrored);
+    if !caller.may(Action::Pull, &mirrored) {
+        return plainly(endpoint);
+    }
+    if caller.may(Action::Pull, &repository) {
+        let (registry, name) = (app.registry.clone(), repository);
+        if attempt(move || registry.has_repository(&name)).await? {
+            return plainly(endpoint);
+        }
+    }
+    let plain = may_push.then(|| endpoint.clone());
+    Ok(Meant {
+        endpoint: endpoint.within(mirrored),
+        plain,
+    })
+}
+
+/// Whether all that a token is asked for is pulling what anyone may pull: who asks with a login of
+/// another registry, as Docker's daemon asks its mirrors with the Hub's, needs none here.
+pub(super) fn is_for_anyone(app: &App, anyone: &Caller, query: Option<&str>) -> bool {
+    let Some(names) = Endpoint::pulls(query) else {
+        return false;
+    };
+    names.iter().all(|name| {
+        let full = app.upstreams.in_full(name.clone());
+        let mirrored = app.upstreams.mirrored(&full);
+        let mirrored = mirrored.map(|mirrored| app.upstreams.in_full(mirrored));
+        let may = |name: &Repository| anyone.may(Action::Pull, name);
+        may(&full) || mirrored.as_ref().is_some_and(may)
+    })
+}

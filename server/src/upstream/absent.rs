@@ -1,0 +1,58 @@
+//! What an upstream was just asked for and does not have: it is not asked again at once.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a no counts. Who has just pushed there does not want to wait longer.
+const TIME: Duration = Duration::from_secs(10);
+/// How many are remembered.
+const MOST: usize = 4096;
+
+/// Names that were not there.
+#[derive(Debug)]
+pub(super) struct Absent<K>(Mutex<HashMap<K, Instant>>);
+
+impl<K> Default for Absent<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Absent<K> {
+    /// It was not there.
+    pub(super) fn note(&self, key: K) {
+        let now = Instant::now();
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= MOST {
+            names.retain(|_, until| *until > now);
+            if names.len() >= MOST {
+                names.clear();
+            }
+        }
+        names.insert(key, now + TIME);
+    }
+
+    /// Whether it was not there a moment ago.
+    pub(super) fn knows(&self, key: &K) -> bool {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get(key).is_some_and(|until| *until > Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_no_is_remembered_and_their_number_is_bounded() {
+        let absent = Absent::default();
+        absent.note(1);
+        assert!(absent.knows(&1) && !absent.knows(&2));
+        for name in 0..=MOST {
+            absent.note(name);
+        }
+        assert!(absent.0.lock().unwrap().len() <= MOST && absent.knows(&MOST));
+    }
+}

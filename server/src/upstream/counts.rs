@@ -1,0 +1,240 @@
+//! What the cache did, in numbers, as Prometheus reads them. Labels are the configured upstreams
+//! and words of ours, so their number is bounded.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use imgsync_oci::client::RateLimit;
+
+use super::error::Kind;
+
+/// How a request for something behind an upstream was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// From the disk.
+    Hit,
+    /// From the upstream.
+    Miss,
+    /// From the disk, although the upstream should have been asked.
+    Stale,
+    /// The upstream does not have it.
+    Absent,
+    /// It could not be had.
+    Failed,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A manifest, by tag or digest.
+    Manifest,
+    /// A blob.
+    Blob,
+}
+
+const ANSWERS: [&str; 5] = ["hit", "miss", "stale", "absent", "failed"];
+const SUBJECTS: [&str; 2] = ["manifest", "blob"];
+const KINDS: [Kind; 7] = [
+    Kind::Down,
+    Kind::Slow,
+    Kind::Limited,
+    Kind::Refused,
+    Kind::Odd,
+    Kind::Busy,
+    Kind::Store,
+];
+
+/// Counts of everything.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    answers: [[AtomicU64; 5]; 2],
+    /// Bytes of blobs that went to clients from behind upstreams' names.
+    pub(crate) served: AtomicU64,
+    /// Bytes and images that went to make room.
+    pub(crate) evicted_bytes: AtomicU64,
+    pub(crate) evicted_images: AtomicU64,
+    /// Bytes that are kept, when they were last counted.
+    pub(crate) held: AtomicU64,
+}
+
+/// Counts of one upstream.
+#[derive(Debug, Default)]
+pub(super) struct RemoteCounts {
+    /// Requests that were made of it.
+    pub(super) requests: AtomicU64,
+    failures: [AtomicU64; 7],
+    /// Bytes of blobs and manifests that came from it.
+    pub(super) bytes: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn answered(&self, subject: Subject, answer: Answer) {
+        self.answers[subject as usize][answer as usize].fetch_add(1, Relaxed);
+    }
+
+    /// All of it, in Prometheus's text format (version 0.0.4).
+    pub(super) fn print<'a>(
+        &self,
+        remotes: impl Iterator<Item = (&'a str, &'a RemoteCounts, Option<RateLimit>)>,
+    ) -> String {
+        let mut page = Page::default();
+        page.begin(
+            "imgsync_cache_requests_total",
+            "counter",
+            "Requests for what upstreams have",
+        );
+        for (subject, answers) in SUBJECTS.iter().zip(&self.answers) {
+            for (answer, count) in ANSWERS.iter().zip(answers) {
+                let labels = format!("subject=\"{subject}\",answer=\"{answer}\"");
+                page.line("imgsync_cache_requests_total", &labels, count.load(Relaxed));
+            }
+        }
+        for (name, kind, help, value) in [
+            (
+                "imgsync_cache_served_bytes_total",
+                "counter",
+                "Bytes of blobs served",
+                &self.served,
+            ),
+            (
+                "imgsync_cache_evicted_bytes_total",
+                "counter",
+                "Bytes that made room",
+                &self.evicted_bytes,
+            ),
+            (
+                "imgsync_cache_evicted_images_total",
+                "counter",
+                "Images that made room",
+                &self.evicted_images,
+            ),
+            (
+                "imgsync_cache_held_bytes",
+                "gauge",
+                "Bytes kept, as far as known",
+                &self.held,
+            ),
+        ] {
+            page.begin(name, kind, help);
+            page.line(name, "", value.load(Relaxed));
+        }
+        let remotes: Vec<_> = remotes.collect();
+        page.begin(
+            "imgsync_upstream_requests_total",
+            "counter",
+            "Requests made of upstreams",
+        );
+        for (name, counts, _) in &remotes {
+            let labels = format!("upstream=\"{name}\"");
+            page.line(
+                "imgsync_upstream_requests_total",
+                &labels,
+                counts.requests.load(Relaxed),
+            );
+        }
+        page.begin(
+            "imgsync_upstream_failures_total",
+            "counter",
+            "Those that failed, and how",
+        );
+        for (name, counts, _) in &remotes {
+            for (kind, count) in KINDS.iter().zip(&counts.failures) {
+                let labels = format!("upstream=\"{name}\",kind=\"{}\"", kind.as_str());
+                page.line(
+                    "imgsync_upstream_failures_total",
+                    &labels,
+                    count.load(Relaxed),
+                );
+            }
+        }
+        page.begin(
+            "imgsync_upstream_bytes_total",
+            "counter",
+            "Bytes that came from upstreams",
+        );
+        for (name, counts, _) in &remotes {
+            let labels = format!("upstream=\"{name}\"");
+            page.line(
+                "imgsync_upstream_bytes_total",
+                &labels,
+                counts.bytes.load(Relaxed),
+            );
+        }
+        for (metric, help, pick) in [
+            (
+                "imgsync_upstream_ratelimit_limit",
+                "What an upstream last said that it allows in a window",
+                (|limit: RateLimit| limit.limit) as fn(RateLimit) -> Option<u64>,
+            ),
+            (
+                "imgsync_upstream_ratelimit_remaining",
+                "What an upstream last said is left of that",
+                |limit: RateLimit| limit.remaining,
+            ),
+        ] {
+            page.begin(metric, "gauge", help);
+            for (name, _, limit) in &remotes {
+                if let Some(value) = limit.and_then(pick) {
+                    page.line(metric, &format!("upstream=\"{name}\""), value);
+                }
+            }
+        }
+        page.0
+    }
+}
+
+impl RemoteCounts {
+    pub(super) fn failed(&self, kind: Kind) {
+        let at = KINDS
+            .iter()
+            .position(|known| known.as_str() == kind.as_str());
+        if let Some(count) = at.and_then(|at| self.failures.get(at)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn begin(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: u64) {
+        let _ = match labels {
+            "" => writeln!(self.0, "{name} {value}"),
+            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_with_their_upstream() {
+        let (counts, remote) = (Counts::default(), RemoteCounts::default());
+        counts.answered(Subject::Blob, Answer::Miss);
+        remote.failed(Kind::Limited);
+        remote.failed(Kind::Full);
+        let limit = RateLimit {
+            limit: Some(100),
+            remaining: None,
+            window: None,
+        };
+        let text = counts.print([("docker.io", &remote, Some(limit))].into_iter());
+        for line in [
+            "imgsync_cache_requests_total{subject=\"blob\",answer=\"miss\"} 1",
+            "imgsync_upstream_failures_total{upstream=\"docker.io\",kind=\"limited\"} 1",
+            "imgsync_upstream_failures_total{upstream=\"docker.io\",kind=\"store\"} 1",
+            "imgsync_upstream_ratelimit_limit{upstream=\"docker.io\"} 100",
+            "imgsync_cache_held_bytes 0",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("remaining{"));
+    }
+}

@@ -1,0 +1,441 @@
+//! One blob on its way from an upstream to the disk, and to everybody who asked for it meanwhile.
+//! It goes on without them.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use imgsync_oci::client::Download as Answer;
+use imgsync_oci::{Digest, Repository};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::error::{Failed, Kind};
+use super::{Place, blocking, now};
+use crate::registry::{Filling, Partial, Registry};
+
+/// How long it may take until the first byte comes.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// How long an upstream may say nothing within a blob.
+const STALL: Duration = Duration::from_secs(30);
+/// How often it is tried again without a byte that is new.
+const TRIES: u32 = 4;
+/// The pause before the second try; it doubles.
+const PAUSE: Duration = Duration::from_millis(500);
+/// A pause that an upstream asks for is not waited for where it is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a download may take to end by itself.
+const END_TIME: Duration = Duration::from_secs(2);
+const STOPS: &str = "is no longer asked: this server stops";
+/// How many pieces of the line are written to the disk at a time.
+const PIECES: usize = 16;
+
+/// How far a blob is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Its turn has not come, or the upstream has not answered.
+    Waiting,
+    /// So many of its `size` bytes are there to be read.
+    Filling {
+        /// In bytes.
+        size: u64,
+        /// In bytes.
+        filled: u64,
+    },
+    /// All of it is there, and it is right.
+    Done {
+        /// In bytes.
+        size: u64,
+    },
+    /// The upstream does not have it.
+    Absent,
+    /// It could not be had.
+    Failed(Failed),
+}
+
+/// A blob that is being fetched.
+pub(super) struct Download {
+    progress: watch::Sender<Progress>,
+    partial: OnceLock<Partial>,
+    /// The repositories that will hold it; `None` once it is too late.
+    into: Mutex<Option<BTreeSet<Repository>>>,
+}
+
+/// The end of the server.
+#[derive(Default)]
+pub(super) struct Ending {
+    /// What nobody waits for ends.
+    pub(super) soon: CancellationToken,
+    /// Everything does.
+    pub(super) now: CancellationToken,
+}
+
+/// Somebody who reads along.
+pub(crate) struct Follower {
+    progress: watch::Receiver<Progress>,
+    partial: Partial,
+    size: u64,
+}
+
+impl Download {
+    pub(super) fn new(repository: Repository) -> Arc<Self> {
+        Arc::new(Self {
+            progress: watch::Sender::new(Progress::Waiting),
+            partial: OnceLock::new(),
+            into: Mutex::new(Some(BTreeSet::from([repository]))),
+        })
+    }
+
+    /// Whether the blob will belong to a repository.
+    pub(super) fn is_for(&self, repository: &Repository) -> bool {
+        let into = self.into.lock().unwrap_or_else(PoisonError::into_inner);
+        into.as_ref().is_some_and(|into| into.contains(repository))
+    }
+
+    /// Has the blob belong to a repository as well; false where it is too late.
+    pub(super) fn add(&self, repository: Repository) -> bool {
+        let mut into = self.into.lock().unwrap_or_else(PoisonError::into_inner);
+        into.as_mut().map(|into| into.insert(repository)).is_some()
+    }
+
+    /// The size in bytes, once it is known.
+    pub(super) fn size(&self) -> Option<u64> {
+        match *self.progress.borrow() {
+            Progress::Filling { size, .. } | Progress::Done { size } => Some(size),
+            Progress::Waiting | Progress::Absent | Progress::Failed(_) => None,
+        }
+    }
+
+    /// Waits until the size is known; `None` where the upstream does not have the blob.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub(super) async fn follow(&self) -> Result<Option<Follower>, Failed> {
+        let mut progress = self.progress.subscribe();
+        loop {
+            let now = progress.borrow_and_update().clone();
+            match now {
+                Progress::Waiting => {}
+                Progress::Filling { size, .. } | Progress::Done { size } => {
+                    let Some(partial) = self.partial.get().cloned() else {
+                        return Err(Failed::new("a download", Kind::Store, "has no file"));
+                    };
+                    return Ok(Some(Follower {
+                        progress,
+                        partial,
+                        size,
+                    }));
+                }
+                Progress::Absent => return Ok(None),
+                Progress::Failed(failed) => return Err(failed),
+            }
+            if progress.changed().await.is_err() {
+                return Err(Failed::new("a download", Kind::Down, "ended"));
+            }
+        }
+    }
+
+    /// Waits until it is over; false where the upstream does not have it.
+    pub(super) async fn over(&self) -> Result<bool, Failed> {
+        let mut progress = self.progress.subscribe();
+        loop {
+            let now = progress.borrow_and_update().clone();
+            match now {
+                Progress::Waiting | Progress::Filling { .. } => {}
+                Progress::Done { .. } => return Ok(true),
+                Progress::Absent => return Ok(false),
+                Progress::Failed(failed) => return Err(failed),
+            }
+            if progress.changed().await.is_err() {
+                return Err(Failed::new("a download", Kind::Down, "ended"));
+            }
+        }
+    }
+
+    /// Fetches the blob to its end, unless the server ends.
+    pub(super) async fn run(
+        &self,
+        registry: Registry,
+        place: Place,
+        digest: Digest,
+        ending: &Ending,
+    ) {
+        let fetching = self.fetch(registry, &place, &digest, ending);
+        let abandoned = async {
+            self.abandoned(ending).await;
+            // Within a body it ends by itself, and keeps what came.
+            sleep(END_TIME).await;
+        };
+        let last = tokio::select! {
+            result = fetching => result.unwrap_or_else(Progress::Failed),
+            () = abandoned => Progress::Failed(place.failed(Kind::Busy, STOPS)),
+        };
+        if let Progress::Failed(failed) = &last {
+            tracing::warn!(%digest, repository = %place.repository, "not fetched: {failed}");
+        }
+        self.progress.send_replace(last);
+    }
+
+    /// Becomes ready when the server ends and nobody reads along, or it ends at once.
+    async fn abandoned(&self, ending: &Ending) {
+        let left = async {
+            ending.soon.cancelled().await;
+            self.progress.closed().await;
+        };
+        tokio::select! {
+            () = left => {}
+            () = ending.now.cancelled() => {}
+        }
+    }
+
+    async fn fetch(
+        &self,
+        registry: Registry,
+        place: &Place,
+        digest: &Digest,
+        ending: &Ending,
+    ) -> Result<Progress, Failed> {
+        let asked = digest.clone();
+        let opened = blocking(move || registry.fill(&asked)).await;
+        let opened = opened.map_err(|error| place.store(&error))?;
+        let mut filling = opened
+            .ok_or_else(|| place.failed(Kind::Busy, "is being asked for this blob already"))?;
+        let _ = self.partial.set(filling.reader());
+        let (mut failures, mut pause) = (0, PAUSE);
+        loop {
+            let before = filling.len();
+            let failed = match self.attempt(place, digest, filling, ending).await {
+                Attempt::Whole(whole, size) => return self.finish(place, whole, size).await,
+                Attempt::Absent(filling) => {
+                    blocking(move || filling.discard())
+                        .await
+                        .map_err(|error| place.store(&error))?;
+                    return Ok(Progress::Absent);
+                }
+                Attempt::Lost(failed) => return Err(failed),
+                Attempt::Broken(kept, failed) => {
+                    filling = kept;
+                    failed
+                }
+            };
+            if filling.len() > before {
+                (failures, pause) = (0, PAUSE);
+            }
+            failures += 1;
+            let asked = failed.retry_after.unwrap_or(pause);
+            let passes = failed.kind.is_general();
+            if !passes || failures >= TRIES || asked > LONGEST_PAUSE {
+                let kept = blocking(move || filling.keep().map(|()| filling));
+                kept.await.map_err(|error| place.store(&error))?;
+                return Err(failed);
+            }
+            tracing::info!(%digest, offset = filling.len(), "going on with a blob: {failed}");
+            sleep(asked).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// One request, from where the file ends to where the answer does.
+    async fn attempt(
+        &self,
+        place: &Place,
+        digest: &Digest,
+        mut filling: Filling,
+        ending: &Ending,
+    ) -> Attempt {
+        let offset = filling.len();
+        let (client, name) = (place.remote.client(), &place.name);
+        // What lies there may be all of it already, and then there is no range to ask for.
+        if offset > 0 {
+            match place
+                .remote
+                .ask(ANSWER_TIME, || client.head_blob(name, digest))
+                .await
+            {
+                Ok(Some(size)) if size == offset => return Attempt::Whole(filling, size),
+                Ok(Some(size)) if size < offset => {
+                    match blocking(move || filling.restart().map(|()| filling)).await {
+                        Ok(restarted) => filling = restarted,
+                        Err(error) => return Attempt::Lost(place.store(&error)),
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return Attempt::Absent(filling),
+                Err(failed) => return Attempt::Broken(filling, failed),
+            }
+        }
+        let offset = filling.len();
+        let answer = place
+            .remote
+            .ask(ANSWER_TIME, || client.open_blob(name, digest, offset));
+        let Answer { first, size, bytes } = match answer.await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Attempt::Absent(filling),
+            Err(failed) => return Attempt::Broken(filling, failed),
+        };
+        let size = match size {
+            Some(size) => size,
+            None => match place
+                .remote
+                .ask(ANSWER_TIME, || client.head_blob(name, digest))
+                .await
+            {
+                Ok(Some(size)) => size,
+                Ok(None) => return Attempt::Absent(filling),
+                Err(failed) => return Attempt::Broken(filling, failed),
+            },
+        };
+        self.tell(size, filling.len());
+        // Where ranges are ignored, what is here already comes once more.
+        let mut skip = offset.saturating_sub(first);
+        let mut pieces = std::pin::pin!(bytes.ready_chunks(PIECES));
+        loop {
+            let next = tokio::select! {
+                next = timeout(STALL, pieces.next()) => next,
+                () = self.abandoned(ending) => {
+                    return Attempt::Broken(filling, place.failed(Kind::Busy, STOPS));
+                }
+            };
+            let some = match next {
+                Ok(Some(some)) => some,
+                Ok(None) => break,
+                Err(_) => {
+                    let failed = place.broke(place.failed(Kind::Slow, "fell silent"));
+                    return Attempt::Broken(filling, failed);
+                }
+            };
+            let (mut batch, mut broken) = (Vec::with_capacity(some.len()), None);
+            for piece in some {
+                match piece {
+                    Ok(mut piece) => {
+                        let left_out = skip.min(piece.len() as u64);
+                        skip -= left_out;
+                        place.received(piece.len() as u64);
+                        batch.push(piece.split_off(usize::try_from(left_out).unwrap_or(0)));
+                    }
+                    Err(error) => {
+                        let failed = Failed::of_client(place.remote.settings.name(), &error);
+                        broken = Some(place.broke(failed));
+                    }
+                }
+            }
+            let written = blocking(move || {
+                let result = batch.iter().try_for_each(|piece| filling.append(piece));
+                (filling, result)
+            })
+            .await;
+            let result;
+            (filling, result) = written;
+            if let Err(error) = result {
+                return Attempt::Lost(place.store(&error));
+            }
+            if filling.len() > size {
+                let failed = place.broke(place.failed(Kind::Odd, "sent more than it announced"));
+                return match blocking(move || filling.discard()).await {
+                    Ok(()) => Attempt::Lost(failed),
+                    Err(error) => Attempt::Lost(place.store(&error)),
+                };
+            }
+            self.tell(size, filling.len());
+            if let Some(failed) = broken {
+                return Attempt::Broken(filling, failed);
+            }
+        }
+        match filling.len() == size {
+            true => Attempt::Whole(filling, size),
+            false => {
+                let failed = place.broke(place.failed(Kind::Down, "broke off"));
+                Attempt::Broken(filling, failed)
+            }
+        }
+    }
+
+    fn tell(&self, size: u64, filled: u64) {
+        self.progress
+            .send_replace(Progress::Filling { size, filled });
+    }
+
+    /// Verifies what came, and links it.
+    async fn finish(&self, place: &Place, filling: Filling, size: u64) -> Result<Progress, Failed> {
+        self.tell(size, size);
+        let mut into = self
+            .into
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let into: Vec<_> = into.take().into_iter().flatten().collect();
+        let committed = blocking(move || filling.commit(&into, now())).await;
+        committed.map_err(|error| place.broke(place.store(&error)))?;
+        Ok(Progress::Done { size })
+    }
+}
+
+/// What became of one request.
+enum Attempt {
+    /// All bytes are there, so many; nobody has verified them.
+    Whole(Filling, u64),
+    /// The upstream does not have it.
+    Absent(Filling),
+    /// It ended before the blob did.
+    Broken(Filling, Failed),
+    /// Nothing is left to go on with.
+    Lost(Failed),
+}
+
+impl Follower {
+    /// The size in bytes of the whole blob.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// `len` bytes from `first` on, as they come, in pieces of at most `piece` bytes. The blob's
+    /// last byte is held back until all of it turned out to be right.
+    pub(crate) fn bytes(
+        self,
+        first: u64,
+        len: u64,
+        piece: u64,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+        let start = Some((self, first, first + len));
+        futures::stream::unfold(start, move |state| async move {
+            let (mut follower, at, end) = state?;
+            if at >= end {
+                return None;
+            }
+            match follower.next(at, end, piece).await {
+                Ok(bytes) => {
+                    let at = at + bytes.len() as u64;
+                    Some((Ok(bytes), Some((follower, at, end))))
+                }
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+    }
+
+    async fn next(&mut self, at: u64, end: u64, piece: u64) -> io::Result<Bytes> {
+        loop {
+            let ready = match &*self.progress.borrow_and_update() {
+                Progress::Filling { size, filled } => (*filled).min(size.saturating_sub(1)),
+                Progress::Done { size } => *size,
+                Progress::Failed(failed) => return Err(io::Error::other(failed.clone())),
+                Progress::Waiting | Progress::Absent => 0,
+            };
+            let ready = ready.min(end);
+            if ready > at {
+                let len = (ready - at).min(piece);
+                let len = usize::try_from(len).map_err(io::Error::other)?;
+                let partial = self.partial.clone();
+                let bytes = blocking(move || partial.read(at, len)).await?;
+                if bytes.is_empty() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                return Ok(bytes.into());
+            }
+            self.progress.changed().await.map_err(io::Error::other)?;
+        }
+    }
+}
