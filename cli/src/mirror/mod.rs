@@ -1,12 +1,19 @@
 //! Copies images between two ends, as they are: registries, layouts, archives, a daemon.
 
 pub mod choose;
+mod companion;
 pub mod config;
 pub mod ends;
+mod hosts;
 pub mod job;
+mod memory;
+mod perform;
 pub mod place;
+mod plan;
+mod platforms;
 pub mod prune;
 pub mod record;
+mod run;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,6 +22,9 @@ use imgsync_oci::{Digest, Reference, Tag};
 
 use crate::exit::Failure;
 use crate::source::Platforms;
+
+pub use companion::companion;
+pub use run::Run;
 
 /// What goes along with an image that speaks about it: signatures, attestations, lists of parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 //! Both may be asked several things at a time. An end asks again by itself after faults that pass;
 //! an error that it yields counts. Errors say `source:` or `target:`, by the end that they are of.
 
+pub(super) mod registry;
+
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -108,6 +110,11 @@ pub trait Target: Send + Sync {
 
     /// Puts a manifest, all of whose parts are there. Safe to repeat.
     fn put_manifest<'a>(&'a self, manifest: &'a Held, role: &'a Role) -> Answer<'a, ()>;
+
+    /// The manifests at the target that speak about this one by their `subject`; `None` where the
+    /// target keeps no such list by itself. Then the engine keeps one, under the tag that the
+    /// specification has for that.
+    fn referrers<'a>(&'a self, subject: &'a Digest) -> Answer<'a, Option<Vec<Descriptor>>>;
 
     /// Takes a tag out, and nothing but the tag.
     fn delete_tag<'a>(&'a self, tag: &'a Tag) -> Answer<'a, Deleted>;
