@@ -39,11 +39,13 @@ fn perform(command: Command, report: &Arc<dyn Report>) -> Result<(), Failure> {
                 report.outcome(&outcome);
                 return Ok(());
             }
-            let plan = in_runtime(push::preview(&settings, report))?;
+            let preview = in_runtime(push::preview(&settings, report))?;
             if args.json {
-                report.plan(&plan);
+                report.plan(&preview.plan);
+                preview.more.iter().for_each(|line| report.note(line));
             } else {
-                report::plan(&plan).into_iter().for_each(print);
+                let lines = report::plan(&preview.plan).into_iter();
+                lines.chain(preview.more).for_each(print);
             }
         }
         Command::Ls(args) => in_runtime(ls::ls(&args, report, &mut print))?,

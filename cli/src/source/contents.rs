@@ -112,6 +112,20 @@ impl Contents {
         }
     }
 
+    /// The files that were noted, with their names, in no order.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, &Stored)> {
+        let map = match &self.entries {
+            Entries::Map(map) => Some(map),
+            Entries::Folder(_) => None,
+        };
+        map.into_iter()
+            .flatten()
+            .filter_map(|(name, entry)| match entry {
+                Entry::Stored(stored) => Some((name.as_str(), stored)),
+                Entry::Link(_) => None,
+            })
+    }
+
     /// Whether there is something under this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         match &self.entries {
@@ -237,7 +251,7 @@ impl Contents {
 }
 
 /// Where an OCI layout keeps a blob (OCI image-spec, "Image Layout").
-fn blob_name(digest: &Digest) -> String {
+pub(super) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 

@@ -27,6 +27,26 @@ pub enum Content {
     Graph(Graph),
 }
 
+impl Content {
+    /// Every digest that a part of the image goes by at its source: of manifests, configs and
+    /// layers, diffIDs among them.
+    pub fn digests(&self) -> Vec<Digest> {
+        match self {
+            Self::Single(single) => {
+                let stored = single.layers.iter().map(Layer::stored);
+                let diff_ids = single.layers.iter().filter_map(Layer::diff_id);
+                let all = stored.chain(diff_ids).chain([&single.config.digest]);
+                all.cloned().collect()
+            }
+            Self::Graph(graph) => {
+                let manifests = graph.manifests.iter().map(|manifest| &manifest.digest);
+                let blobs = graph.blobs.iter().map(|blob| &blob.digest);
+                manifests.chain(blobs).cloned().collect()
+            }
+        }
+    }
+}
+
 /// One config and its layers, lowest first.
 #[derive(Debug, Clone)]
 pub struct Single {
@@ -143,6 +163,12 @@ impl Blobs {
     /// The digest of a raw layer is the config's word for it until it has been packed.
     pub fn get(&self, digest: &Digest) -> Option<&Slice> {
         self.slices.get(digest)
+    }
+
+    /// The same, for the one who uses them up: a file in the spool gives its room back when nobody
+    /// has it open.
+    pub fn take(&mut self, digest: &Digest) -> Option<Slice> {
+        self.slices.remove(digest)
     }
 
     pub(super) fn insert(&mut self, digest: Digest, slice: Slice) {

@@ -12,7 +12,9 @@ pub(crate) mod contents;
 pub mod daemon;
 mod docker_archive;
 mod error;
+mod goal;
 mod image;
+mod listing;
 mod location;
 pub mod manifest;
 pub(crate) mod name;
@@ -70,13 +72,15 @@ pub enum Found {
 }
 
 /// Says of a layer, by the digest of its bytes as the source has them (the diffID of a raw layer,
-/// the digest of a compressed blob), that nobody needs them: the target has it already. It is
-/// asked on a thread that may block.
-pub type Unneeded = Box<dyn FnMut(&Digest) -> bool + Send>;
+/// the digest of a compressed blob) and their number, that nobody needs them: the target has it
+/// already, or it is at hand. `None` stands for a number that is not known. It is asked on a thread
+/// that may block.
+pub type Unneeded = Box<dyn FnMut(&Digest, Option<u64>) -> bool + Send>;
 
 /// Finds an image and what is known of it. Costs a daemon two small requests; of a file or folder
 /// it reads the metadata (and a compressed layer whose digest nothing states); a stream is read to
-/// its end, and what `unneeded` does not refuse is put into the spool.
+/// its end (whoever writes to a pipe that is closed early would call that an error), and what
+/// `unneeded` does not refuse is put into the spool.
 ///
 /// # Errors
 /// See [`Error`]; what is cut short, contradicts itself or lacks a part is never an image.
@@ -181,7 +185,7 @@ fn stream(
         from: from.to_owned(),
         source,
     })?;
-    sift::sift(io::BufReader::new(input), from, spool, unneeded)
+    sift::sift(io::BufReader::new(input), from, spool, unneeded, None)
 }
 
 /// Reads an image by what is there: an OCI layout, or an archive of Docker's kind, or both in one

@@ -1,29 +1,27 @@
 //! The entries of an archive that comes once: what may be needed is put aside as it passes by.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Algorithm, Digest, Hasher};
 
 use super::contents::{Contents, Stored, stated_digest};
+use super::goal::Goal;
 use super::slice::Slice;
 use super::tarball::{Kind, Stream, Tarball, fill};
 use super::{Error, MAX_METADATA_BYTES, Unneeded};
-use crate::spool::Spool;
+use crate::spool::{Draft, Room, Spool};
 
 /// Entries up to this size stay in memory, as long as all of them fit into the second.
 const SMALL_BYTES: u64 = 256 * 1024;
 const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Reads an archive to its end and keeps what could be needed. Whatever could be metadata is
-/// always kept; a larger entry only if `unneeded` does not know its digest, be it the one that
-/// the name states or that of the bytes.
+/// Reads an archive and keeps what could be needed. Whatever is small or could be metadata is
+/// always kept; another entry only if `unneeded` does not know its digest, be it the one that the
+/// name states or that of the bytes. Reads to the end, unless `goal` is reached before.
 ///
 /// # Errors
 /// Whatever makes an archive unreadable or unsafe; a blob that is not what its name says; a full
@@ -33,6 +31,7 @@ pub(super) fn sift(
     from: &str,
     spool: &Spool,
     unneeded: &mut Unneeded,
+    mut goal: Option<Goal>,
 ) -> Result<Contents, Error> {
     let mut contents = Contents::empty(from);
     let mut shelf = Shelf::new(spool);
@@ -47,36 +46,51 @@ pub(super) fn sift(
             Kind::Bodiless => continue,
         };
         let stated = stated_digest(&entry.name);
-        let may_go = len > MAX_METADATA_BYTES;
-        if let Some((digest, _)) = stated
-            .as_ref()
-            .filter(|(digest, _)| may_go && unneeded(digest))
-        {
-            let digest = digest.clone();
-            contents.store(entry.name, Stored::Elsewhere { digest, len })?;
-            continue;
-        }
-        let algorithm = match &stated {
-            Some((digest, true)) => digest.algorithm(),
-            Some((_, false)) | None => Algorithm::Sha256,
+        // What was begun of an entry that nobody needed.
+        shelf.begun = 0;
+        let is_layer = len > SMALL_BYTES
+            && (len > MAX_METADATA_BYTES || !shelf.begins_as_json(&mut tarball)?);
+        let stored = match &stated {
+            Some((digest, _)) if is_layer && unneeded(digest, Some(len)) => {
+                let digest = digest.clone();
+                Stored::Elsewhere { digest, len }
+            }
+            Some((digest, true)) => match shelf.earlier(digest, len) {
+                Some(slice) => Stored::Here(slice),
+                None => {
+                    let put = shelf.put(&mut tarball, len, digest.algorithm())?;
+                    if put.digest != *digest {
+                        return Err(Error::Mismatch {
+                            from: from.to_owned(),
+                            what: entry.name,
+                            expected: digest.clone(),
+                            found: put.digest,
+                        });
+                    }
+                    Stored::Here(shelf.keep(put)?)
+                }
+            },
+            Some((_, false)) | None => {
+                let put = shelf.put(&mut tarball, len, Algorithm::Sha256)?;
+                // A compressed layer in an archive of Docker's kind is described nowhere else.
+                let may_go = stated.is_none() && is_layer;
+                if may_go
+                    && put.compression == Compression::None
+                    && unneeded(&put.digest, Some(len))
+                {
+                    shelf.take_back(&put);
+                    let digest = put.digest;
+                    Stored::Elsewhere { digest, len }
+                } else {
+                    Stored::Here(shelf.keep(put)?)
+                }
+            }
         };
-        let put = shelf.put(&mut tarball, len, algorithm)?;
-        match stated {
-            Some((digest, true)) if digest != put.digest => {
-                return Err(Error::Mismatch {
-                    from: from.to_owned(),
-                    what: entry.name,
-                    expected: digest,
-                    found: put.digest,
-                });
-            }
-            // A compressed layer in an archive of Docker's kind is described nowhere else.
-            None if may_go && put.compression == Compression::None && unneeded(&put.digest) => {
-                shelf.take_back(&put);
-                let digest = put.digest;
-                contents.store(entry.name, Stored::Elsewhere { digest, len })?;
-            }
-            Some(_) | None => contents.store(entry.name, Stored::Here(put.slice))?,
+        contents.store(entry.name, stored)?;
+        if let (Some(goal), Some((digest, true))) = (&mut goal, &stated)
+            && goal.is_reached_with(digest, &mut contents, unneeded)
+        {
+            return Ok(contents);
         }
     }
     tarball.finish()?;
@@ -116,7 +130,8 @@ pub(super) fn pick(
         }
         let put = shelf.put(&mut tarball, len, Algorithm::Sha256)?;
         if wanted.remove(&put.digest) {
-            picked.insert(put.digest, put.slice);
+            let digest = put.digest.clone();
+            picked.insert(digest, shelf.keep(put)?);
         } else {
             shelf.take_back(&put);
         }
@@ -124,33 +139,53 @@ pub(super) fn pick(
     Ok(picked)
 }
 
-/// Where entries are put: the small ones in memory, the others behind one another in one file.
+/// Where entries are put: the small ones in memory, each of the others in a file of the spool.
 struct Shelf<'a> {
     spool: &'a Spool,
-    file: Option<Arc<File>>,
-    end: u64,
     memory_left: u64,
     buffer: Vec<u8>,
+    /// How much of the current entry stands in the buffer, and was not taken in yet.
+    begun: usize,
 }
 
 /// An entry that was put aside.
 struct Put {
-    slice: Slice,
+    body: Body,
     digest: Digest,
     compression: Compression,
-    /// Where the file ended before; `None` for an entry in memory.
-    spooled_at: Option<u64>,
+}
+
+enum Body {
+    Memory(Bytes),
+    File(Draft),
+    /// There was no room for it, which counts only if it turns out to be needed.
+    Lost(Error),
 }
 
 impl<'a> Shelf<'a> {
     fn new(spool: &'a Spool) -> Self {
         Self {
             spool,
-            file: None,
-            end: 0,
             memory_left: MEMORY_BYTES,
             buffer: vec![0; BUFFER_BYTES],
+            begun: 0,
         }
+    }
+
+    /// Whether the current entry begins as manifests and configs do. No tar does so whose first
+    /// file has an honest name, and no compressed one.
+    fn begins_as_json<R: Read>(&mut self, tarball: &mut Tarball<Stream<R>>) -> Result<bool, Error> {
+        let got = fill(&mut tarball.body(), &mut self.buffer);
+        self.begun = got.map_err(|error| tarball.failed(error))?;
+        let mut bytes = self.buffer[..self.begun].iter();
+        let first = bytes.find(|byte| !byte.is_ascii_whitespace());
+        Ok(matches!(first, Some(b'{' | b'[')))
+    }
+
+    /// The bytes of a large entry that an earlier run has kept.
+    fn earlier(&self, digest: &Digest, len: u64) -> Option<Slice> {
+        let slice = (len > SMALL_BYTES).then(|| self.spool.bytes(digest))?;
+        slice.filter(|slice| slice.len() == len)
     }
 
     /// Takes in the body of the tarball's current entry.
@@ -168,16 +203,21 @@ impl<'a> Shelf<'a> {
             return Ok(Put {
                 digest: Digest::of_with(algorithm, &bytes),
                 compression: Compression::of_bytes(&bytes),
-                slice: Slice::memory(Bytes::from(bytes)),
-                spooled_at: None,
+                body: Body::Memory(Bytes::from(bytes)),
             });
         }
-        let start = self.end;
         let mut hasher = Hasher::new(algorithm);
         let mut compression = None;
-        let file = self.file()?;
+        let room = self.spool.reserve(len).and_then(|()| self.spool.draft());
+        let mut body = match room {
+            Ok(draft) => Body::File(draft),
+            Err(error) => Body::Lost(self.failed(error)),
+        };
         loop {
-            let got = fill(&mut tarball.body(), &mut self.buffer);
+            let got = match std::mem::take(&mut self.begun) {
+                0 => fill(&mut tarball.body(), &mut self.buffer),
+                begun => Ok(begun),
+            };
             let got = got.map_err(|error| tarball.failed(error))?;
             if got == 0 {
                 break;
@@ -185,35 +225,44 @@ impl<'a> Shelf<'a> {
             let bytes = &self.buffer[..got];
             compression.get_or_insert_with(|| Compression::of_bytes(bytes));
             hasher.update(bytes);
-            let written = file.write_all_at(bytes, self.end);
-            written.map_err(|error| self.failed(error))?;
-            self.end += got as u64;
+            if let Body::File(draft) = &mut body
+                && let Err(error) = draft.write_all(bytes)
+            {
+                body = Body::Lost(self.failed(error));
+            }
         }
         Ok(Put {
-            slice: Slice::part(&file, start, len),
+            body,
             digest: hasher.finish(),
             compression: compression.unwrap_or(Compression::None),
-            spooled_at: Some(start),
         })
     }
 
-    /// Gives back the room of the entry that was put last.
-    fn take_back(&mut self, put: &Put) {
-        match put.spooled_at {
-            Some(start) => self.end = start,
-            None => self.memory_left += put.slice.len(),
+    /// The bytes of an entry that is needed; from now on they are kept for the next run, too.
+    ///
+    /// # Errors
+    /// There was no room for them.
+    fn keep(&self, put: Put) -> Result<Slice, Error> {
+        match put.body {
+            Body::Memory(bytes) => Ok(Slice::memory(bytes)),
+            Body::File(draft) => {
+                let len = draft.len();
+                let file = draft.keep(Room::Bytes, &put.digest);
+                Ok(Slice::part(&file, 0, len))
+            }
+            Body::Lost(error) => Err(error),
         }
     }
 
-    fn file(&mut self) -> Result<Arc<File>, Error> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => Arc::new(self.spool.file().map_err(|error| self.failed(error))?),
-        };
-        Ok(Arc::clone(self.file.insert(file)))
+    /// Gives back the room of an entry that is not needed.
+    fn take_back(&mut self, put: &Put) {
+        match &put.body {
+            Body::Memory(bytes) => self.memory_left += bytes.len() as u64,
+            Body::File(_) | Body::Lost(_) => {}
+        }
     }
 
-    fn failed(&self, source: io::Error) -> Error {
+    fn failed(&self, source: std::io::Error) -> Error {
         Error::Spool {
             folder: self.spool.folder().display().to_string(),
             source,

@@ -100,6 +100,14 @@ impl Slice {
         Ok(bytes.into())
     }
 
+    /// The bytes, if they are in memory.
+    pub(super) fn memory_bytes(&self) -> Option<&Bytes> {
+        match &self.place {
+            Place::Memory(bytes) => Some(bytes),
+            Place::Open(_) | Place::Closed(_) => None,
+        }
+    }
+
     /// The first bytes, up to four: they tell how a layer is compressed.
     pub(super) fn start(&self) -> io::Result<Vec<u8>> {
         let mut start = Vec::new();

@@ -1,15 +1,16 @@
 //! From bytes at the source to a blob that is ready to be sent, and known to be what it should be.
 
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest};
 
 use super::{Body, Outgoing};
+use crate::cache::Known;
 use crate::compress::{self, Packed};
 use crate::exit::{Failure, Kind};
 use crate::source::Slice;
-use crate::spool::Shelf;
+use crate::spool::{Room, Spool};
 
 /// What is to be sent, before its bytes were looked at.
 #[derive(Debug, Clone)]
@@ -18,6 +19,13 @@ pub enum Item {
     Raw {
         /// The digest that the tar must have.
         diff_id: Digest,
+    },
+    /// A raw layer that an earlier run has packed, and that has proved whole.
+    Packed {
+        /// The digest of the tar.
+        diff_id: Digest,
+        /// The blob that it became.
+        blob: Known,
     },
     /// A blob that goes as it is.
     Ready {
@@ -28,7 +36,8 @@ pub enum Item {
     },
 }
 
-/// Reads `bytes` to their end, compresses them if they are raw, and checks all digests. Blocks.
+/// Reads `bytes` to their end, compresses them if they are raw, and checks all digests. What was
+/// compressed is kept in the spool, and what the spool had of the raw layer goes. Blocks.
 ///
 /// # Errors
 /// Bytes that cannot be read or are not what the image says; a spool without room.
@@ -36,25 +45,28 @@ pub(super) fn pack(
     item: &Item,
     bytes: &Slice,
     label: &str,
-    shelf: &Shelf,
+    spool: &Spool,
     threads: usize,
 ) -> Result<Outgoing, Failure> {
-    let failed = |error: compress::Error| failure(label, shelf, &error);
+    let failed = |error: compress::Error| failure(label, spool, &error);
     let reader = bytes
         .reader()
         .map_err(|error| failed(compress::Error::Source(error)))?;
     match item {
         Item::Raw { diff_id } => {
             let no_room = |error| failed(compress::Error::Spool(error));
-            let (file, offset) = shelf.end().map_err(no_room)?;
-            let mut writer = BufWriter::new(&*file);
+            let mut writer = BufWriter::new(spool.draft().map_err(no_room)?);
             let packed = compress::gzip(reader, &mut writer, threads).map_err(failed)?;
-            writer.flush().map_err(no_room)?;
-            drop(writer);
+            let draft = writer
+                .into_inner()
+                .map_err(|error| no_room(error.into_error()))?;
             expect(label, "diffID", diff_id, &packed.diff_id)?;
-            let bytes = Slice::part(&file, offset, packed.size);
-            Ok(outgoing(&packed, label, bytes))
+            let file = draft.keep(Room::Packed, diff_id);
+            spool.remove(Room::Bytes, [diff_id]);
+            let bytes = Slice::part(&file, 0, packed.size);
+            Ok(outgoing(&known(&packed), label, bytes))
         }
+        Item::Packed { blob, .. } => Ok(outgoing(blob, label, bytes.clone())),
         Item::Ready {
             descriptor,
             diff_id,
@@ -78,18 +90,25 @@ pub(super) fn pack(
             {
                 expect(label, "diffID", diff_id, &packed.diff_id)?;
             }
-            Ok(outgoing(&packed, label, bytes.clone()))
+            Ok(outgoing(&known(&packed), label, bytes.clone()))
         }
     }
 }
 
-fn outgoing(packed: &Packed, label: &str, bytes: Slice) -> Outgoing {
+fn outgoing(blob: &Known, label: &str, bytes: Slice) -> Outgoing {
     Outgoing {
-        digest: packed.digest.clone(),
-        size: packed.size,
+        digest: blob.digest.clone(),
+        size: blob.size,
         label: label.to_owned(),
         body: Body::Here(bytes),
         mount: None,
+    }
+}
+
+fn known(packed: &Packed) -> Known {
+    Known {
+        digest: packed.digest.clone(),
+        size: packed.size,
     }
 }
 
@@ -103,12 +122,12 @@ fn expect(label: &str, what: &str, said: &Digest, found: &Digest) -> Result<(), 
         .hint("the image is damaged where it is kept: build or save it again"))
 }
 
-fn failure(label: &str, shelf: &Shelf, error: &compress::Error) -> Failure {
+fn failure(label: &str, spool: &Spool, error: &compress::Error) -> Failure {
     let failure = Failure::new(Kind::Source, format!("source: {label}: {error}"));
     match error {
         compress::Error::Spool(_) => failure.hint(format!(
             "make room in {}, or point XDG_CACHE_HOME at a larger disk",
-            shelf.folder().display()
+            spool.folder().display()
         )),
         compress::Error::Damaged { .. } => {
             failure.hint("the image is damaged where it is kept: build or save it again")

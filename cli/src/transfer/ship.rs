@@ -22,7 +22,7 @@ use crate::exit::{Failure, Kind};
 use crate::report::Report;
 use crate::settings::Folders;
 use crate::source::Slice;
-use crate::spool::{Shelf, Spool};
+use crate::spool::Spool;
 
 /// One thing to send.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Parcel {
     /// The digest of the bytes as the source has them.
     fn stored(&self) -> &Digest {
         match &self.item {
-            Item::Raw { diff_id } => diff_id,
+            Item::Raw { diff_id } | Item::Packed { diff_id, .. } => diff_id,
             Item::Ready { descriptor, .. } => &descriptor.digest,
         }
     }
@@ -50,7 +50,7 @@ impl Parcel {
 pub struct Means {
     /// The line to the target.
     pub line: Arc<Line>,
-    /// Where compressed layers wait.
+    /// Where compressed layers wait, also for the next run.
     pub spool: Spool,
     /// How many threads compress.
     pub threads: usize,
@@ -68,11 +68,10 @@ pub struct Means {
 pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest, Known>, Failure> {
     let (packed, mut arriving) = mpsc::unbounded_channel::<(Digest, Outgoing)>();
     let (keeper, pass) = gate();
-    let shelf = Shelf::new(means.spool.clone());
     let packing = async {
         for parcel in parcels {
             let stored = parcel.stored().clone();
-            let blob = pack_aside(means, &shelf, parcel).await?;
+            let blob = pack_aside(means, parcel).await?;
             // Nobody listens any more only when uploading has failed, which is told by itself.
             let _ = packed.send((stored, blob));
         }
@@ -110,11 +109,11 @@ pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest,
     Ok(became)
 }
 
-async fn pack_aside(means: &Means, shelf: &Shelf, parcel: Parcel) -> Result<Outgoing, Failure> {
-    let (shelf, threads) = (shelf.clone(), means.threads);
+async fn pack_aside(means: &Means, parcel: Parcel) -> Result<Outgoing, Failure> {
+    let (spool, threads) = (means.spool.clone(), means.threads);
     let folder = means.folders.cache.clone();
     let task = tokio::task::spawn_blocking(move || {
-        let blob = pack(&parcel.item, &parcel.bytes, &parcel.label, &shelf, threads)?;
+        let blob = pack(&parcel.item, &parcel.bytes, &parcel.label, &spool, threads)?;
         if let Item::Raw { diff_id } = &parcel.item {
             let known = Known {
                 digest: blob.digest.clone(),

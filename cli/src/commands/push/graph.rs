@@ -1,5 +1,7 @@
 //! An index and everything below it: goes as it is, byte for byte.
 
+use std::collections::HashSet;
+
 use imgsync_oci::{Descriptor, Manifest, Reference};
 
 use super::{Push, Pushed};
@@ -26,7 +28,7 @@ impl Push {
     }
 
     /// Sends the blobs that are missing, then the manifests, children first.
-    pub(super) async fn graph(&self, graph: &Graph, blobs: &Blobs) -> Result<Pushed, Failure> {
+    pub(super) async fn graph(&self, graph: &Graph, mut blobs: Blobs) -> Result<Pushed, Failure> {
         let plan = self.graph_plan(graph).await?;
         self.means.report.plan(&plan);
         let of = graph.blobs.len();
@@ -35,7 +37,7 @@ impl Push {
             let label = format!("blob {}/{of}", position + 1);
             match step {
                 Step::Have(_) => self.means.report.note(&format!("{label}: already there")),
-                Step::Send { .. } => parcels.push(parcel(blob, blobs, label)?),
+                Step::Send { .. } => parcels.push(parcel(blob, &mut blobs, label)?),
                 Step::Again => {}
             }
         }
@@ -63,10 +65,14 @@ impl Push {
         const DEEPEST: usize = 4;
         let line = &self.means.line;
         let mut blobs = Vec::new();
+        let mut asked = HashSet::new();
         let mut below = vec![(manifest.children(), 0)];
         while let Some((children, depth)) = below.pop() {
             blobs.extend(children.blobs);
             for child in children.manifests {
+                if !asked.insert(child.digest.clone()) {
+                    continue;
+                }
                 if depth == DEEPEST {
                     return Ok(None);
                 }
@@ -80,21 +86,22 @@ impl Push {
     }
 }
 
-fn parcel(blob: &Descriptor, blobs: &Blobs, label: String) -> Result<Parcel, Failure> {
-    let bytes = blobs.get(&blob.digest).ok_or_else(|| {
+fn parcel(blob: &Descriptor, blobs: &mut Blobs, label: String) -> Result<Parcel, Failure> {
+    let bytes = blobs.take(&blob.digest).ok_or_else(|| {
         let what = format!(
             "source: {} is missing although the image needs it",
             blob.digest
         );
         Failure::new(Kind::Source, what)
-            .hint("push again; if it stays so, the image is not whole here")
+            // The target may hold it compressed, which is told only of an archive that passes by.
+            .hint("push again; an archive on standard input give as a file")
     })?;
     Ok(Parcel {
         item: Item::Ready {
             descriptor: blob.clone(),
             diff_id: None,
         },
-        bytes: bytes.clone(),
+        bytes,
         label,
     })
 }

@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use imgsync_oci::{Digest, Reference};
+use imgsync_oci::{Descriptor, Digest, Reference};
 
 use super::{Push, Pushed};
-use crate::ask;
+use crate::ask::{self, Held};
 use crate::exit::{Failure, Kind};
 use crate::source::daemon::{Found, Store};
 
@@ -25,17 +25,23 @@ impl Push {
         }
         let line = std::sync::Arc::clone(&self.means.line);
         let runtime = tokio::runtime::Handle::current();
-        let unneeded = Box::new(move |digest: &Digest| {
+        let unneeded = Box::new(move |digest: &Digest, len: Option<u64>| {
             // A question that failed leaves the bytes needed.
             let asked = line.client.head_blob(&line.repository, digest);
-            matches!(runtime.block_on(asked), Ok(Some(_)))
+            let there = runtime.block_on(asked);
+            len.is_some() && there.is_ok_and(|there| there == len)
         });
-        self.means.report.note("exporting from the daemon");
-        let (image, blobs) = found.export(&self.means.spool, unneeded).await?;
-        self.image(&image, &blobs).await
+        let report = &self.means.report;
+        let begin = || report.note("exporting from the daemon");
+        let (image, blobs) = found.export(&self.means.spool, unneeded, begin).await?;
+        self.image(&image, blobs).await
     }
 
-    async fn tag_only(&self, root: &Digest) -> Result<Option<Pushed>, Failure> {
+    /// What the target holds of this manifest and all below it, if that is whole there.
+    pub(super) async fn whole_there(
+        &self,
+        root: &Digest,
+    ) -> Result<Option<(Held, Vec<Descriptor>)>, Failure> {
         let line = &self.means.line;
         let (client, repository) = (&line.client, &line.repository);
         let by_digest = Reference::Digest(root.clone());
@@ -46,9 +52,16 @@ impl Push {
             return Ok(None);
         };
         let there = ask::held(client, repository, &blobs).await?;
-        if !blobs.iter().all(|blob| there.contains(&blob.digest)) {
+        let is_whole = blobs.iter().all(|blob| there.contains(&blob.digest));
+        Ok(is_whole.then_some((held, blobs)))
+    }
+
+    async fn tag_only(&self, root: &Digest) -> Result<Option<Pushed>, Failure> {
+        let Some((held, blobs)) = self.whole_there(root).await? else {
             return Ok(None);
-        }
+        };
+        let line = &self.means.line;
+        let (client, repository) = (&line.client, &line.repository);
         let tagged = client.head_manifest(repository, &self.tag()).await?;
         if tagged.and_then(|tagged| tagged.digest).as_ref() != Some(root) {
             let bytes = held.fetched.bytes.clone();

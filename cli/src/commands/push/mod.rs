@@ -1,7 +1,9 @@
 //! `imgsync push`: find the image, ask what the target lacks, send that, put the manifest.
 
+mod earlier;
 mod graph;
 mod in_store;
+mod passing;
 mod preview;
 mod single;
 
@@ -12,12 +14,13 @@ use imgsync_oci::{Digest, LocalName, Reference, Remote, Tag};
 
 use crate::ask;
 use crate::exit::{Failure, Kind};
-use crate::plan::Plan;
 use crate::report::{Outcome, Report};
 use crate::settings::{self, Target};
 use crate::source::{self, Content, Found};
-use crate::spool::Spool;
+use crate::spool::{Room, Spool};
 use crate::transfer::{Journal, Line, Means};
+use passing::{Passing, Seen};
+pub(super) use preview::Preview;
 
 /// Where a push stands when it is over.
 struct Pushed {
@@ -35,6 +38,8 @@ struct Push {
     is_dry: bool,
     /// Whether what other images at the target say of their layers counts.
     reuse: bool,
+    /// What was found out while the image passed by.
+    seen: Seen,
 }
 
 /// Brings an image to its remote. When this yields, the manifest is there and everything it names.
@@ -46,15 +51,16 @@ pub(super) async fn push(
     report: &Arc<dyn Report>,
 ) -> Result<Outcome, Failure> {
     let began = Instant::now();
-    let (push, found) = prepare(settings, report).await?;
-    let pushed = match found {
-        Found::Here { image, blobs } => push.image(&image, &blobs).await?,
+    let (push, mut found) = prepare(settings, report).await?;
+    let pushed = match &mut found {
+        Found::Here { image, blobs } => push.image(image, std::mem::take(blobs)).await?,
         Found::Daemon(found) => match found.image() {
-            Some(image) => push.unpacked(&found, &image).await?,
-            None => push.in_store(&found).await?,
+            Some(image) => push.unpacked(found, &image).await?,
+            None => push.in_store(found).await?,
         },
     };
     push.further_tags(&pushed.digest, &settings.tags).await?;
+    push.forget(&found);
     let sent = push.means.line.sent();
     Ok(Outcome {
         image: push.target.to_string(),
@@ -72,9 +78,9 @@ pub(super) async fn push(
 pub(super) async fn preview(
     settings: &settings::Push,
     report: &Arc<dyn Report>,
-) -> Result<Plan, Failure> {
+) -> Result<Preview, Failure> {
     let (push, found) = prepare(settings, report).await?;
-    push.preview(&found).await
+    push.preview(&found, &settings.tags).await
 }
 
 /// Finds the image, and the way to its target.
@@ -83,7 +89,8 @@ async fn prepare(
     report: &Arc<dyn Report>,
 ) -> Result<(Push, Found), Failure> {
     let spool = spool(settings)?;
-    let found = source::find(&settings.image, &spool, Box::new(|_| false)).await?;
+    let passing = Passing::new(settings, report, &spool);
+    let found = source::find(&settings.image, &spool, passing.unneeded()).await?;
     let name = match &found {
         Found::Here { image, .. } => image.name.clone(),
         Found::Daemon(found) => found.name.clone(),
@@ -93,10 +100,16 @@ async fn prepare(
         Found::Here { .. } => None,
         Found::Daemon(found) => found.insecure.clone(),
     };
-    let access = settings.access.clone().with_engine(insecure);
-    let client = access
-        .connect(&target.registry, Some(&target.repository), true, report)
-        .await?;
+    let (client, seen) = passing.over();
+    let client = match client {
+        Some(client) => client,
+        None => {
+            let access = settings.access.clone().with_engine(insecure);
+            access
+                .connect(&target.registry, Some(&target.repository), true, report)
+                .await?
+        }
+    };
     let journal = Journal::new(&settings.folders.cache, client.scheme());
     let line = Line::new(client, target.repository.clone(), journal, settings.manner);
     let push = Push {
@@ -110,20 +123,22 @@ async fn prepare(
         target,
         is_dry: settings.is_dry,
         reuse: settings.reuse,
+        seen,
     };
     Ok((push, found))
 }
 
 impl Push {
     /// An image whose bytes are all at hand.
-    async fn image(&self, image: &source::Image, blobs: &source::Blobs) -> Result<Pushed, Failure> {
+    async fn image(&self, image: &source::Image, blobs: source::Blobs) -> Result<Pushed, Failure> {
         for remark in &image.remarks {
             self.means.report.note(remark);
         }
         match &image.content {
             Content::Single(single) => {
                 let facts = self.single_facts(single).await?;
-                self.single(single, facts, blobs).await
+                let earlier = self.earlier(single, &facts).await;
+                self.single(single, facts, blobs, earlier).await
             }
             Content::Graph(graph) => self.graph(graph, blobs).await,
         }
@@ -154,6 +169,19 @@ impl Push {
             self.means.report.note(&format!("tagged {tag} too"));
         }
         Ok(())
+    }
+
+    /// Takes out of the spool what was kept of an image that is now at its target.
+    fn forget(&self, found: &Found) {
+        let spool = &self.means.spool;
+        match found {
+            Found::Here { image, .. } => {
+                let digests = image.content.digests();
+                spool.remove(Room::Bytes, &digests);
+                spool.remove(Room::Packed, &digests);
+            }
+            Found::Daemon(found) => found.forget(spool),
+        }
     }
 
     fn tag(&self) -> Reference {
@@ -194,7 +222,7 @@ fn target(remote: &Remote, name: Option<LocalName>) -> Result<Target, Failure> {
 }
 
 /// The spool, in the user's cache folder: what waits there is as large as the layers that are
-/// missing, and `/tmp` is memory on many machines.
+/// missing, and `/tmp` is memory on many machines. A dry run keeps nothing.
 fn spool(settings: &settings::Push) -> Result<Spool, Failure> {
     let folder = settings.folders.cache.join("spool");
     std::fs::create_dir_all(&folder).map_err(|error| {
@@ -205,5 +233,8 @@ fn spool(settings: &settings::Push) -> Result<Spool, Failure> {
         Failure::new(Kind::Source, what)
             .hint("point XDG_CACHE_HOME at a folder that can be written")
     })?;
-    Ok(Spool::new(&folder))
+    Ok(match settings.is_dry {
+        true => Spool::fleeting(&folder),
+        false => Spool::keeping(&folder),
+    })
 }

@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 
-use imgsync_oci::{Descriptor, Digest, media};
+use imgsync_oci::media::{self, Compression};
+use imgsync_oci::{Descriptor, Digest, Manifest};
 
+use super::earlier::Earlier;
 use super::{Push, Pushed};
 use crate::ask::Held;
 use crate::cache::Known;
@@ -12,7 +14,11 @@ use crate::facts::{self, Facts, Question, same_image};
 use crate::plan::Step;
 use crate::report;
 use crate::source::{self, Blobs, Layer, Origin, Single, daemon};
+use crate::spool::Kept;
 use crate::transfer::{Item, Parcel, ship};
+
+/// The largest config that is read from the target, in bytes.
+const LONGEST_CONFIG: usize = 4 * 1024 * 1024;
 
 impl Push {
     /// An image that a daemon keeps unpacked: exported only if something is missing.
@@ -24,22 +30,56 @@ impl Push {
         let source::Content::Single(single) = &image.content else {
             return self.in_store(found).await;
         };
-        let facts = self.single_facts(single).await?;
+        let mut facts = self.single_facts(single).await?;
+        facts.config = self.sound_config(single, &facts).await?;
         if facts.is_complete() {
-            return self.single(single, facts, &Blobs::default()).await;
+            let (blobs, earlier) = (Blobs::default(), Earlier::new());
+            return self.single(single, facts, blobs, earlier).await;
         }
+        let earlier = self.earlier(single, &facts).await;
         let steps = facts.plan.steps.iter();
         let unneeded: HashSet<Digest> = steps
-            .filter(|(_, step)| matches!(step, Step::Have(_)))
+            .filter(|(layer, step)| matches!(step, Step::Have(_)) || earlier.contains_key(layer))
             .map(|(layer, _)| layer.clone())
             .collect();
-        self.means.report.note("exporting from the daemon");
-        let unneeded = Box::new(move |digest: &Digest| unneeded.contains(digest));
-        let (image, blobs) = found.export(&self.means.spool, unneeded).await?;
-        match &image.content {
-            source::Content::Single(single) => self.single(single, facts, &blobs).await,
-            source::Content::Graph(graph) => self.graph(graph, &blobs).await,
+        let is_here = |layer: &Layer| unneeded.contains(layer.stored());
+        if facts.config.is_some() && single.layers.iter().all(is_here) {
+            let blobs = Blobs::default();
+            return self.single(single, facts, blobs, earlier).await;
         }
+        let unneeded = Box::new(move |digest: &Digest, _| unneeded.contains(digest));
+        let report = &self.means.report;
+        let begin = || report.note("exporting from the daemon");
+        let (image, blobs) = found.export(&self.means.spool, unneeded, begin).await?;
+        match &image.content {
+            source::Content::Single(single) => self.single(single, facts, blobs, earlier).await,
+            source::Content::Graph(graph) => self.graph(graph, blobs).await,
+        }
+    }
+
+    /// The size of the config at the target, where its bytes are not at hand to be compared: the
+    /// manifest of this very image states it, or else the registry's bytes are looked at.
+    async fn sound_config(&self, single: &Single, facts: &Facts) -> Result<Option<u64>, Failure> {
+        let Some(size) = facts.config.filter(|_| single.config.bytes.is_none()) else {
+            return Ok(facts.config);
+        };
+        let tagged = facts.tagged.as_ref();
+        let stated = tagged.and_then(|held| match &held.manifest {
+            Manifest::Image { config, .. } if config.digest == single.config.digest => {
+                Some(config.size)
+            }
+            Manifest::Image { .. } | Manifest::Index { .. } => None,
+        });
+        if stated == Some(size) {
+            return Ok(Some(size));
+        }
+        let line = &self.means.line;
+        let digest = &single.config.digest;
+        let bytes = line
+            .client
+            .small_blob(&line.repository, digest, LONGEST_CONFIG)
+            .await?;
+        Ok(bytes.map(|bytes| bytes.len() as u64))
     }
 
     /// Asks the target about an image, and plans.
@@ -60,9 +100,19 @@ impl Push {
     pub(super) async fn single(
         &self,
         single: &Single,
-        facts: Facts,
-        blobs: &Blobs,
+        mut facts: Facts,
+        mut blobs: Blobs,
+        mut earlier: Earlier,
     ) -> Result<Pushed, Failure> {
+        for (layer, step) in &mut facts.plan.steps {
+            // Not put aside, for the target confirmed it then.
+            if let (Step::Send { .. }, Some(held)) = (&step, self.seen.held.get(layer))
+                && !earlier.contains_key(layer)
+                && blobs.get(layer).is_none()
+            {
+                *step = Step::Have(held.clone());
+            }
+        }
         self.means.report.plan(&facts.plan);
         let mut parcels = Vec::new();
         let of = single.layers.len();
@@ -75,7 +125,14 @@ impl Push {
                     let text = format!("{label}: already there ({size}; {why})");
                     self.means.report.note(&text);
                 }
-                Step::Send { .. } => parcels.push(parcel(layer, blobs, label)?),
+                Step::Send { .. } => match earlier.remove(layer.stored()) {
+                    Some(kept) => {
+                        let text = format!("{label}: packed by an earlier push");
+                        self.means.report.note(&text);
+                        parcels.push(kept_parcel(layer, kept, label));
+                    }
+                    None => parcels.push(parcel(layer, &mut blobs, label)?),
+                },
                 Step::Again => {}
             }
         }
@@ -128,10 +185,15 @@ impl Push {
 /// Whether the manifest at the target is as good as the one that would be put.
 fn stands_for(single: &Single, held: &Held, layers: &[Descriptor]) -> bool {
     let same_layers = |theirs: &[Descriptor]| {
-        let digests = |layers: &[Descriptor]| -> Vec<Digest> {
-            layers.iter().map(|layer| layer.digest.clone()).collect()
+        // Docker's media types and OCI's say the same; how a layer is unpacked must be right.
+        let alike = |theirs: &Descriptor, ours: &Descriptor| {
+            let unpacked = |it: &Descriptor| Compression::of_media_type(&it.media_type);
+            theirs.digest == ours.digest
+                && theirs.size == ours.size
+                && unpacked(theirs) == unpacked(ours)
         };
-        digests(theirs) == digests(layers)
+        let mut pairs = theirs.iter().zip(layers);
+        theirs.len() == layers.len() && pairs.all(|(theirs, ours)| alike(theirs, ours))
     };
     match &single.origin {
         Origin::Kept(manifest) => manifest.digest == held.fetched.digest,
@@ -143,11 +205,18 @@ fn packed(known: Known) -> Descriptor {
     Descriptor::new(media::DOCKER_LAYER_GZIP, known.digest, known.size)
 }
 
-fn parcel(layer: &Layer, blobs: &Blobs, label: String) -> Result<Parcel, Failure> {
-    let bytes = blobs
-        .get(layer.stored())
-        .ok_or_else(|| lacking(&label))?
-        .clone();
+fn kept_parcel(layer: &Layer, kept: Kept, label: String) -> Parcel {
+    let item = Item::Packed {
+        diff_id: layer.stored().clone(),
+        blob: kept.blob,
+    };
+    let bytes = kept.bytes;
+    Parcel { item, bytes, label }
+}
+
+/// Its bytes are taken: what lies in the spool gives its room back once it is packed.
+fn parcel(layer: &Layer, blobs: &mut Blobs, label: String) -> Result<Parcel, Failure> {
+    let bytes = blobs.take(layer.stored()).ok_or_else(|| lacking(&label))?;
     let item = match layer {
         Layer::Raw { diff_id, .. } => Item::Raw {
             diff_id: diff_id.clone(),

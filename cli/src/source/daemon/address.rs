@@ -69,8 +69,11 @@ impl Address {
                       imgsync push - <remote>"
                 .to_owned(),
         };
-        let Some((scheme, rest)) = host.split_once("://") else {
-            return Err(unsupported("an address without unix:// or tcp://"));
+        let (scheme, rest) = match host.split_once("://") {
+            Some(parts) => parts,
+            // As Docker's own client: what names no scheme is a host.
+            None if !host.contains('/') => ("tcp", host),
+            None => return Err(unsupported("an address without unix:// or tcp://")),
         };
         match scheme {
             "unix" if rest.starts_with('/') => Ok(Self::Socket(rest.into())),
@@ -200,6 +203,8 @@ mod tests {
             ("tcp://127.0.0.1:2375", "tcp://127.0.0.1:2375"),
             ("tcp://[::1]:2375/", "tcp://[::1]:2375"),
             ("tcp://host", "tcp://host:2375"),
+            ("127.0.0.1:2376", "tcp://127.0.0.1:2376"),
+            ("host", "tcp://host:2375"),
         ] {
             assert_eq!(choose(Some(host), &[SOCKET], &[]), expected);
         }
@@ -247,7 +252,8 @@ mod tests {
             "tcp://",
             "tcp://a/b",
             "unix://x",
-            "host:1",
+            "/var/run/docker.sock",
+            "host 1",
         ] {
             let error = Address::parse("DOCKER_HOST", host, false).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }), "{host}");

@@ -4,6 +4,7 @@
 //! only when bytes are needed, and by the image's ID: the name may have moved by then.
 
 mod address;
+mod containerd;
 mod context;
 mod engine;
 
@@ -16,10 +17,11 @@ use serde::Deserialize;
 use super::location::EngineName;
 use super::{
     Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Platforms,
-    Selector, Single, Slice, Unneeded, blocking, config, name, oci, sift,
+    Single, Slice, Unneeded, blocking, config, listing, name, sift,
 };
-use crate::spool::Spool;
+use crate::spool::{Room, Spool};
 pub use address::Address;
+use containerd::Stored;
 use engine::{Api, Engine};
 
 /// What a daemon says of an image before any export.
@@ -305,16 +307,48 @@ impl Found {
     }
 
     /// Exports the image: what `unneeded` does not refuse is put into the spool. The image now has
-    /// its config's bytes.
+    /// its config's bytes. Where the spool holds all of it from an earlier run, the daemon is not
+    /// asked; else `begin` is called first.
     ///
     /// # Errors
     /// The daemon's own, and all those of a damaged archive.
-    pub async fn export(&self, spool: &Spool, unneeded: Unneeded) -> Result<(Image, Blobs), Error> {
+    pub async fn export(
+        &self,
+        spool: &Spool,
+        unneeded: Unneeded,
+        begin: impl FnOnce(),
+    ) -> Result<(Image, Blobs), Error> {
         match &self.store {
-            Store::Classic { config } => self.export_classic(config, spool, unneeded).await,
+            Store::Classic { config } => {
+                let single = self.export_classic(config, spool, unneeded, begin).await;
+                let (single, blobs) = single?;
+                Ok((self.named(Content::Single(single)), blobs))
+            }
             Store::Containerd { root, media_type } => {
-                self.export_containerd(root, media_type.clone(), spool, unneeded)
-                    .await
+                let stored = Stored {
+                    found: self,
+                    root,
+                    media_type: media_type.as_deref(),
+                };
+                let (content, blobs, remarks) = stored.export(spool, unneeded, begin).await?;
+                let image = Image {
+                    remarks,
+                    ..self.named(content)
+                };
+                Ok((image, blobs))
+            }
+        }
+    }
+
+    /// Takes what was kept of this image out of the spool. Blocks.
+    pub fn forget(&self, spool: &Spool) {
+        spool.remove(Room::Packed, &self.diff_ids);
+        match &self.store {
+            Store::Classic { config } => {
+                spool.remove(Room::Bytes, self.diff_ids.iter().chain([config]));
+            }
+            Store::Containerd { root, .. } => {
+                listing::forget(spool, &containerd::about(root, &self.platforms));
             }
         }
     }
@@ -326,49 +360,37 @@ impl Found {
         config: &Digest,
         spool: &Spool,
         mut unneeded: Unneeded,
-    ) -> Result<(Image, Blobs), Error> {
-        let export = self.engine.export(&config.to_string(), &[]).await?;
-        let (from, spool, config) = (from(&self.engine), spool.clone(), config.clone());
-        let diff_ids = self.diff_ids.clone();
-        let (single, blobs) = blocking(move || {
-            let mut wanted: HashSet<_> = diff_ids.iter().cloned().collect();
-            wanted.retain(|diff_id| !unneeded(diff_id));
-            wanted.insert(config.clone());
-            let slices = sift::pick(export, &from, &spool, wanted)?;
-            classic(&from, config, diff_ids, slices)
+        begin: impl FnOnce(),
+    ) -> Result<(Single, Blobs), Error> {
+        let mut wanted: HashSet<_> = self.diff_ids.iter().cloned().collect();
+        let (earlier, own) = (spool.clone(), config.clone());
+        let (wanted, mut slices) = blocking(move || {
+            wanted.retain(|diff_id| !unneeded(diff_id, None));
+            wanted.insert(own);
+            let mut slices = HashMap::new();
+            wanted.retain(|digest| match earlier.bytes(digest) {
+                Some(slice) => slices.insert(digest.clone(), slice).is_some(),
+                None => true,
+            });
+            Ok((wanted, slices))
         })
         .await?;
-        Ok((self.named(Content::Single(single)), blobs))
-    }
-
-    async fn export_containerd(
-        &self,
-        root: &Digest,
-        media_type: Option<String>,
-        spool: &Spool,
-        mut unneeded: Unneeded,
-    ) -> Result<(Image, Blobs), Error> {
-        let wanted = self.platforms.wanted();
-        let can_choose = self.api.is_some_and(|api| api.exports(wanted.len()));
-        let wanted = if can_choose { wanted } else { &[] };
-        let export = self.engine.export(&root.to_string(), wanted).await?;
-        let (from, spool, root) = (from(&self.engine), spool.clone(), root.clone());
-        let platforms = self.platforms.clone();
-        let (content, blobs, remarks) = blocking(move || {
-            let contents = sift::sift(export, &from, &spool, &mut unneeded)?;
-            if platforms.is_empty() || contents.blob(&root).is_ok() {
-                return oci::content(&contents, &root, media_type.as_deref(), &platforms);
-            }
-            // An export of one platform can do without the index.
-            let (image, blobs) = oci::image(&contents, &Selector::Only, &platforms)?;
-            Ok((image.content, blobs, image.remarks))
-        })
-        .await?;
-        let image = Image {
-            remarks,
-            ..self.named(content)
-        };
-        Ok((image, blobs))
+        let from = from(&self.engine);
+        if !wanted.is_empty() {
+            begin();
+            let export = self.engine.export(&config.to_string(), &[]).await?;
+            let (from, spool, config) = (from.clone(), spool.clone(), config.clone());
+            let picked = blocking(move || {
+                let picked = sift::pick(export, &from, &spool, wanted)?;
+                if let Some(Ok(bytes)) = picked.get(&config).map(Slice::bytes) {
+                    spool.keep_small(&bytes, config.algorithm());
+                }
+                Ok(picked)
+            });
+            slices.extend(picked.await?);
+        }
+        let (config, diff_ids) = (config.clone(), self.diff_ids.clone());
+        blocking(move || classic(&from, config, diff_ids, slices)).await
     }
 }
 

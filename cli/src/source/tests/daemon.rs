@@ -131,7 +131,7 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
         );
         let before = found.image().unwrap();
         assert_eq!(name::text(before.name.as_ref().unwrap()), "sample/app:v1");
-        let (after, blobs) = found.export(&Spool::default(), all()).await.unwrap();
+        let (after, blobs) = found.export(&Spool::default(), all(), || {}).await.unwrap();
         check(&after, &blobs);
         let (Content::Single(before), Content::Single(after)) = (before.content, after.content)
         else {
@@ -161,8 +161,11 @@ async fn of_a_classic_store_only_what_is_needed_is_kept() {
     let found = daemon.find("sample/app:v1").await.unwrap();
     let last = found.diff_ids.last().unwrap().clone();
     let needed = last.clone();
-    let unneeded: Unneeded = Box::new(move |digest| *digest != needed);
-    let (image, blobs) = found.export(&Spool::default(), unneeded).await.unwrap();
+    let unneeded: Unneeded = Box::new(move |digest, _| *digest != needed);
+    let (image, blobs) = found
+        .export(&Spool::default(), unneeded, || {})
+        .await
+        .unwrap();
     let Content::Single(single) = image.content else {
         panic!("an index");
     };
@@ -193,7 +196,7 @@ async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
             assert_eq!(root.short(), id);
             assert!(found.image().is_none());
             assert_eq!(found.diff_ids.len(), 4);
-            let (image, blobs) = found.export(&Spool::default(), all()).await.unwrap();
+            let (image, blobs) = found.export(&Spool::default(), all(), || {}).await.unwrap();
             check(&image, &blobs);
             assert_eq!(image.name, found.name);
         }
@@ -238,7 +241,10 @@ async fn an_export_that_breaks_off_is_an_error() {
 async fn export_error(script: Script) -> Error {
     let daemon = Daemon::start(script);
     let found = daemon.find("sample/app:v1").await.unwrap();
-    found.export(&Spool::default(), all()).await.unwrap_err()
+    found
+        .export(&Spool::default(), all(), || {})
+        .await
+        .unwrap_err()
 }
 
 #[tokio::test]
@@ -297,7 +303,7 @@ async fn of_a_containerd_store_one_platform_goes() {
             .await
             .unwrap();
         assert_eq!(found.goes().unwrap().hex(), ARM);
-        let (image, blobs) = found.export(&Spool::default(), all()).await.unwrap();
+        let (image, blobs) = found.export(&Spool::default(), all(), || {}).await.unwrap();
         check(&image, &blobs);
         assert_eq!(manifest_of(image), ARM);
         let requests = daemon.requests().join(" ");
@@ -322,7 +328,7 @@ async fn of_several_platforms_the_index_goes_once_the_daemon_has_them() {
             .await
             .unwrap();
         assert!(found.goes().is_none());
-        let (image, blobs) = found.export(&Spool::default(), all()).await.unwrap();
+        let (image, blobs) = found.export(&Spool::default(), all(), || {}).await.unwrap();
         check(&image, &blobs);
         assert!(manifest_of(image).starts_with("8bbc86d4701e"));
         let requests = daemon.requests().join(" ");

@@ -287,12 +287,13 @@ fn a_stream_keeps_what_is_needed_only() {
     ];
     let bytes = docker_archive(&layers, &ids);
     let there = [ids[0].clone(), ids[1].clone()];
-    let mut unneeded: Unneeded = Box::new(move |digest| there.contains(digest));
+    let mut unneeded: Unneeded = Box::new(move |digest, _| there.contains(digest));
     let contents = sift::sift(
         &bytes[..],
         "standard input",
         &Spool::default(),
         &mut unneeded,
+        None,
     )
     .unwrap();
     let (image, blobs) = recognise(&contents, &everything()).unwrap();

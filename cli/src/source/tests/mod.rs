@@ -27,7 +27,7 @@ fn recorded(name: &str) -> PathBuf {
 
 /// Everything is needed.
 fn all() -> Unneeded {
-    Box::new(|_| false)
+    Box::new(|_, _| false)
 }
 
 /// Every platform.
@@ -51,7 +51,7 @@ fn from_file(bytes: &[u8]) -> Result<Contents, Error> {
 
 /// The entries of a stream.
 fn from_stream(bytes: impl Read) -> Result<Contents, Error> {
-    super::sift::sift(bytes, "standard input", &Spool::default(), &mut all())
+    super::sift::sift(bytes, "standard input", &Spool::default(), &mut all(), None)
 }
 
 /// A tar archive with these files.

@@ -1,0 +1,161 @@
+//! Where bytes wait that do not fit in memory and come only once, and where they outlive a push
+//! that was killed.
+//!
+//! Three rooms below one folder, and in each one file an entry, named by a digest. So concurrent
+//! pushes share what is the same and never disturb each other: an entry is written under a name of
+//! its own ([`Draft`]) and then renamed; whoever uses one has it open, and holds a shared lock that
+//! keeps it from being cleared away. What is found is a hint like all else in the cache: it is read
+//! to its end, and counts if its digests are right ([`Spool::bytes`], [`Spool::packed`]).
+//!
+//! An image's entries go when its push has succeeded; what is left of others goes after a week, or
+//! when the room is needed.
+
+mod draft;
+mod kept;
+mod room;
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use imgsync_oci::Digest;
+
+use crate::compress;
+
+pub use draft::Draft;
+pub use kept::Kept;
+pub use room::NoRoom;
+
+/// How long an entry waits for the next run.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What an entry holds, and what its name is the digest of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Bytes as the source has them, by their own digest.
+    Bytes,
+    /// A layer packed in [`compress::FORMAT`], by its diffID.
+    Packed,
+    /// What an export consisted of, by what was asked for.
+    Exports,
+}
+
+impl Room {
+    const ALL: [Self; 3] = [Self::Bytes, Self::Packed, Self::Exports];
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Packed => compress::FORMAT,
+            Self::Exports => "exports",
+        }
+    }
+}
+
+/// A folder for spool files.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    folder: PathBuf,
+    keeps: bool,
+}
+
+impl Spool {
+    /// A spool in `folder`, which must exist. Its files have no names, so that the kernel takes
+    /// them back however the process ends.
+    pub fn fleeting(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            keeps: false,
+        }
+    }
+
+    /// A spool in `folder`, which must exist, that keeps its entries for the next run. What has
+    /// waited too long there is cleared away.
+    pub fn keeping(folder: &Path) -> Self {
+        // An image may have more layers than a process is given open files at first.
+        room::allow_more_files();
+        let spool = Self {
+            folder: folder.to_owned(),
+            keeps: true,
+        };
+        spool.clear_old();
+        spool
+    }
+
+    /// The folder, for messages.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A new empty file to be written.
+    ///
+    /// # Errors
+    /// The folder is missing, full, or not ours to write.
+    pub fn draft(&self) -> io::Result<Draft> {
+        Draft::new(self)
+    }
+
+    /// Sees to it that the disk has room for so many bytes more: leftovers of other images go
+    /// first, the oldest before the others.
+    ///
+    /// # Errors
+    /// [`NoRoom`], in an error of kind [`io::ErrorKind::StorageFull`].
+    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
+        room::reserve(self, bytes)
+    }
+
+    /// Takes entries away, also while others read them.
+    pub fn remove<'a>(&self, room: Room, digests: impl IntoIterator<Item = &'a Digest>) {
+        if self.keeps {
+            for digest in digests {
+                // Gone already is as good.
+                let _ = std::fs::remove_file(self.path(room, digest));
+            }
+        }
+    }
+
+    fn path(&self, room: Room, digest: &Digest) -> PathBuf {
+        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        self.folder.join(room.folder()).join(name)
+    }
+
+    /// An entry, open, and its size in bytes. From now on nobody clears it away.
+    fn open(&self, room: Room, digest: &Digest) -> Option<(Arc<File>, u64)> {
+        if !self.keeps {
+            return None;
+        }
+        let file = File::open(self.path(room, digest)).ok()?;
+        let data = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        // Without a lock or a fresh date it may be cleared away too soon, and is made again.
+        let _ = file.try_lock_shared();
+        let _ = file.set_modified(SystemTime::now());
+        Some((Arc::new(file), data.len()))
+    }
+
+    /// Makes the folder of a room, for this user alone: layers may hold secrets.
+    fn make(&self, room: Room) -> io::Result<()> {
+        let folder = self.folder.join(room.folder());
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    }
+
+    fn clear_old(&self) {
+        for leftover in room::leftovers(self) {
+            if leftover.is_draft || leftover.age() > LONGEST {
+                leftover.clear();
+            }
+        }
+    }
+}
+
+impl Default for Spool {
+    /// A fleeting one in the system's folder for temporary files (`TMPDIR`, else `/tmp`).
+    fn default() -> Self {
+        Self::fleeting(&std::env::temp_dir())
+    }
+}
+
+#[cfg(test)]
+mod tests;

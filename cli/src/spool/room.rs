@@ -1,0 +1,156 @@
+//! How much the disk of the spool can take, and what makes way.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::{Room, Spool, draft};
+
+/// The disk cannot take what has to be put aside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the disk is full: {needed} bytes or more are needed in {}, and {free} are free there",
+    folder.display()
+)]
+pub struct NoRoom {
+    /// The folder of the spool.
+    pub folder: PathBuf,
+    /// How many bytes are needed there; at the least, where that is not known before.
+    pub needed: u64,
+    /// How many bytes are free there.
+    pub free: u64,
+}
+
+impl From<NoRoom> for io::Error {
+    fn from(error: NoRoom) -> Self {
+        Self::new(io::ErrorKind::StorageFull, error)
+    }
+}
+
+/// Whether the system says that nothing more fits.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// The bytes that this user may still write to a folder; `None` where the system does not tell.
+fn free(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Makes room for so many bytes more.
+///
+/// # Errors
+/// [`NoRoom`]. A disk that does not tell is tried.
+pub(super) fn reserve(spool: &Spool, bytes: u64) -> io::Result<()> {
+    loop {
+        match free(&spool.folder) {
+            None => return Ok(()),
+            Some(free) if free >= bytes => return Ok(()),
+            Some(_) if clear_oldest(spool) => {}
+            Some(free) => {
+                return Err(NoRoom {
+                    folder: spool.folder.clone(),
+                    needed: bytes,
+                    free,
+                }
+                .into());
+            }
+        }
+    }
+}
+
+/// Lets the oldest leftover make way for a file that has `written` bytes and gets at least
+/// `needed`, after the system has refused with `error`.
+///
+/// # Errors
+/// [`NoRoom`], where there is no leftover.
+pub(super) fn make_way(
+    spool: &Spool,
+    written: u64,
+    needed: u64,
+    error: io::Error,
+) -> io::Result<()> {
+    if clear_oldest(spool) {
+        return Ok(());
+    }
+    let Some(free) = free(&spool.folder) else {
+        return Err(error);
+    };
+    Err(NoRoom {
+        folder: spool.folder.clone(),
+        needed,
+        free: free + written,
+    }
+    .into())
+}
+
+fn clear_oldest(spool: &Spool) -> bool {
+    let mut all = leftovers(spool);
+    all.sort_by_key(|leftover| leftover.used);
+    all.iter().any(Leftover::clear)
+}
+
+/// A file in the spool that may be somebody's.
+pub(super) struct Leftover {
+    path: PathBuf,
+    used: SystemTime,
+    /// Whether it was still being written.
+    pub(super) is_draft: bool,
+}
+
+impl Leftover {
+    /// How long ago it was last used.
+    pub(super) fn age(&self) -> Duration {
+        self.used.elapsed().unwrap_or_default()
+    }
+
+    /// Takes it away unless somebody uses it; yields whether it is gone.
+    pub(super) fn clear(&self) -> bool {
+        let unused = File::open(&self.path).is_ok_and(|file| file.try_lock().is_ok());
+        unused && std::fs::remove_file(&self.path).is_ok()
+    }
+}
+
+/// Every file in the spool. One that keeps nothing has none to clear away.
+pub(super) fn leftovers(spool: &Spool) -> Vec<Leftover> {
+    if !spool.keeps {
+        return Vec::new();
+    }
+    let rooms = Room::ALL.map(|room| spool.folder.join(room.folder()));
+    let mut found = Vec::new();
+    for folder in rooms.iter().chain([&spool.folder]) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_draft = name.to_string_lossy().starts_with(draft::PREFIX);
+            let Ok(data) = entry.metadata() else { continue };
+            // Beside the rooms there may be what others put there.
+            if data.is_file() && (is_draft || *folder != spool.folder) {
+                found.push(Leftover {
+                    path: entry.path(),
+                    used: data.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                    is_draft,
+                });
+            }
+        }
+    }
+    found
+}
+
+/// Lets this process open as many files as the system lets it at all.
+pub(super) fn allow_more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    /// More than any image has layers. Some systems call a limit infinite that they do not grant.
+    const ENOUGH: u64 = 8192;
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(ENOUGH);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        // Where that is refused, the limit stays.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
