@@ -18,6 +18,7 @@ mod referrers;
 mod remove;
 mod small;
 mod state;
+mod stock;
 mod uploads;
 
 use std::path::Path;

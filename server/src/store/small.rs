@@ -197,11 +197,14 @@ impl Store {
 
     /// Opens what stands under a key, to be read in parts; with its length in bytes.
     pub(crate) fn open_to_read(&self, key: Key<'_>) -> Result<Option<(Bytes, u64)>> {
-        let path = self.keys.path(key);
-        let Some(file) = self.disk.open_to_read(&path).doing("open", &path)? else {
+        self.open_at(&self.keys.path(key))
+    }
+
+    pub(super) fn open_at(&self, path: &Path) -> Result<Option<(Bytes, u64)>> {
+        let Some(file) = self.disk.open_to_read(path).doing("open", path)? else {
             return Ok(None);
         };
-        let len = file.len().doing("look at", &path)?;
+        let len = file.len().doing("look at", path)?;
         Ok(Some((Bytes(file), len)))
     }
 }

@@ -15,6 +15,7 @@ mod evict;
 mod filling;
 mod going;
 mod images;
+mod import;
 mod manifests;
 mod promote;
 mod survey;

@@ -268,3 +268,82 @@ fn a_fetch_that_broke_off_goes_on_from_what_was_kept() {
     let left = std::fs::read_dir(root.path().join("imgsync/cache/filling"));
     assert_eq!(left.unwrap().count(), 0);
 }
+
+#[test]
+fn what_a_stock_registry_cached_is_cached_and_what_was_pushed_is_not() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let names = ["library/nginx", "own/app"];
+    let [proxied, own]: [Repository; 2] = names.map(|name| name.parse().unwrap());
+    let (manifest, config) = image("one", &[b"layer", b"shared"]);
+    let (pushed, other) = image("two", &[b"shared"]);
+    let mut noted = serde_json::Map::new();
+    let mut note = |repository: &Repository, bytes: &[u8], kind: u8| {
+        let key = format!("{repository}@{}", Digest::of(bytes));
+        let entry = serde_json::json!({
+            "Key": &key, "ExpiryData": "2026-11-21T22:30:36.123456789Z", "EntryType": kind,
+        });
+        noted.insert(key, entry);
+    };
+    for bytes in [&b"layer"[..], b"shared", &config] {
+        push_blob(&registry, &proxied, bytes);
+        note(&proxied, bytes, 0);
+    }
+    push(&registry, &proxied, "latest", &manifest).unwrap();
+    note(&proxied, &manifest, 1);
+    note(&proxied, b"gone", 0);
+    push_blob(&registry, &own, b"layer");
+    let state = root.path().join("scheduler-state.json");
+    // Later than that, with a layer that was there.
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(10);
+    push_blob(&registry, &proxied, &other);
+    push(&registry, &proxied, "ours", &pushed).unwrap();
+    let digest = Digest::of(&pushed);
+    note(&proxied, &pushed, 1);
+    // The end was not written.
+    let json = serde_json::json!(noted).to_string();
+    std::fs::write(&state, &json[..json.len() - 1]).unwrap();
+    let link = crate::store::Key::Revision(&proxied, &digest);
+    registry
+        .store
+        .put(link, digest.to_string().as_bytes())
+        .unwrap();
+    let hex = digest.hex();
+    let link = format!(
+        "docker/registry/v2/repositories/library/nginx/_manifests/revisions/sha256/{hex}/link"
+    );
+    let link = std::fs::File::options()
+        .write(true)
+        .open(root.path().join(link));
+    link.unwrap().set_modified(later).unwrap();
+
+    assert_eq!(registry.import_proxied("docker.io", 5000).unwrap(), 4);
+    assert_eq!(registry.import_proxied("docker.io", 5000).unwrap(), 0);
+    let cached = registry.tag_state(&proxied, &"latest".parse().unwrap());
+    let expected = TagState::Cached {
+        digest: Digest::of(&manifest),
+        confirmed: 0,
+        upstream: "docker.io".to_owned(),
+    };
+    assert_eq!(cached.unwrap(), expected);
+    let ours = registry.tag_state(&proxied, &"ours".parse().unwrap());
+    assert_eq!(ours.unwrap(), TagState::Pushed);
+    let limits = super::Limits {
+        bytes: Some(0),
+        unused: None,
+        spare: std::time::Duration::from_secs(1),
+    };
+    assert_eq!(registry.evict(&limits, 100_000).unwrap().images, 1);
+    for (repository, bytes, is_there) in [
+        (&proxied, &b"layer"[..], false),
+        (&own, b"layer", true),
+        (&proxied, b"shared", true),
+        (&proxied, &other, true),
+        (&proxied, &config, false),
+    ] {
+        let opened = registry.open_blob(repository, &Digest::of(bytes));
+        assert_eq!(opened.is_ok(), is_there, "{repository}");
+    }
+    let served = registry.manifest(&proxied, &"ours".parse().unwrap());
+    assert_eq!(served.unwrap().bytes, pushed);
+}

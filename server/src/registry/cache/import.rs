@@ -1,0 +1,189 @@
+//! What a stock registry cached in its proxy mode is ours to go on with.
+//!
+//! It notes in `scheduler-state.json` what it fetched, so that it can delete that again: an object
+//! with a member `repository@digest` for each (distribution, `registry/proxy/scheduler`). That
+//! becomes marked here, and with it the tags that point at it. Nothing else is: what is not noted
+//! may have been pushed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::time::SystemTime;
+
+use imgsync_oci::{Digest, Repository, Tag};
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+
+use super::super::Registry;
+use super::super::error::Result;
+use super::super::hold::Thing;
+use super::moment;
+use super::tags::{TagMark, TagState};
+use crate::store::{Bytes, Key, Links, List, Mark};
+
+/// How much of the file is read at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+impl Registry {
+    /// Marks what a stock registry cached from an upstream, as far as it is there; done once for a
+    /// folder, since a push may have made it ours later. Yields how many blobs and manifests got a
+    /// mark. Call it before anything is served.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn import_proxied(&self, upstream: &str, now: u64) -> Result<usize> {
+        if self.store.is_imported()? {
+            return Ok(0);
+        }
+        let Some((bytes, written)) = self.store.scheduler_state()? else {
+            return Ok(0);
+        };
+        let mut import = Import {
+            registry: self,
+            written,
+            now,
+            marked: 0,
+            repositories: BTreeSet::new(),
+            failed: None,
+        };
+        let reader = io::BufReader::with_capacity(READ_BYTES, Reader { bytes, offset: 0 });
+        let mut json = serde_json::Deserializer::from_reader(reader);
+        let read = json.deserialize_map(&mut import);
+        if let Some(error) = import.failed {
+            return Err(error);
+        }
+        if let Err(error) = read {
+            tracing::warn!(%error, "scheduler-state.json is damaged; the rest counts as pushed");
+        }
+        for repository in &import.repositories {
+            self.unmark_what_is_named(repository)?;
+            self.mark_tags(repository, upstream)?;
+        }
+        self.store.note_imported()?;
+        Ok(import.marked)
+    }
+
+    /// Removes the marks of whatever is named by a manifest without one.
+    fn unmark_what_is_named(&self, repository: &Repository) -> Result<()> {
+        loop {
+            let mut is_done = true;
+            self.each_manifest(repository, &mut |digest, manifest| {
+                let mark = Mark::Revision(repository, &digest);
+                if self.store.marked_at(mark)?.is_some() {
+                    return Ok(());
+                }
+                let children = manifest.children();
+                for child in children.blobs.iter().chain(&children.manifests) {
+                    let child = &child.digest;
+                    let revision = Mark::Revision(repository, child);
+                    is_done &= self.store.marked_at(revision)?.is_none();
+                    self.store
+                        .unmark(&[Mark::Layer(repository, child), revision])?;
+                }
+                Ok(())
+            })?;
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Marks the tags that point at what has a mark. When the upstream last confirmed them is not
+    /// known.
+    fn mark_tags(&self, repository: &Repository, upstream: &str) -> Result<()> {
+        let names = self.store.list(List::Tags(repository), "", usize::MAX)?;
+        for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
+            let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
+            let Some(digest) = self.link(Key::TagCurrent(repository, &tag))? else {
+                continue;
+            };
+            let mark = Mark::Revision(repository, &digest);
+            let is_cached = self.store.marked_at(mark)?.is_some();
+            let is_marked = self.tag_state(repository, &tag)? != TagState::Pushed;
+            if is_cached && !is_marked {
+                let mark = TagMark::new(vec![digest], 0, upstream);
+                self.put_tag_mark(repository, &tag, &mark)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes in one member after the other.
+struct Import<'a> {
+    registry: &'a Registry,
+    /// When the file was written: what is linked later is not in it.
+    written: SystemTime,
+    now: u64,
+    marked: usize,
+    repositories: BTreeSet<Repository>,
+    failed: Option<super::super::Error>,
+}
+
+impl Import<'_> {
+    fn take(&mut self, name: &str) -> Result<()> {
+        let Some((repository, digest)) = name.split_once('@') else {
+            return Ok(());
+        };
+        let (Ok(repository), Ok(digest)) = (repository.parse::<Repository>(), digest.parse())
+        else {
+            return Ok(());
+        };
+        // What kind it is of is noted as well, but the links themselves know.
+        for links in [Links::Layers, Links::Revisions] {
+            if self.mark(&repository, links, &digest)? {
+                self.marked += 1;
+                self.repositories.insert(repository.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&self, repository: &Repository, links: Links, digest: &Digest) -> Result<bool> {
+        let store = &self.registry.store;
+        let key = match links {
+            Links::Layers => Key::Layer(repository, digest),
+            Links::Revisions => Key::Revision(repository, digest),
+        };
+        let _hold = self.registry.hold([digest.clone()]);
+        let linked = store.changed(key)?;
+        if linked.is_none_or(|linked| linked > self.written) {
+            return Ok(false);
+        }
+        let mark = super::survey::mark(repository, links, digest);
+        store.mark(mark, b"", moment(self.now))?;
+        Ok(true)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Import<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a member for everything that was cached")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value::<IgnoredAny>()?;
+            if let Err(error) = self.take(&name) {
+                self.failed = Some(error);
+                return Err(serde::de::Error::custom("a mark could not be made"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file, from its beginning on.
+struct Reader {
+    bytes: Bytes,
+    offset: u64,
+}
+
+impl io::Read for Reader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.bytes.read_into(self.offset, into)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
