@@ -3,6 +3,11 @@
 //! Both may be asked several things at a time. An end asks again by itself after faults that pass;
 //! an error that it yields counts. Errors say `source:` or `target:`, by the end that they are of.
 
+pub mod archive;
+mod fetch;
+pub mod layout;
+mod off;
+mod plain;
 pub(super) mod registry;
 
 use std::sync::Arc;
