@@ -3,6 +3,7 @@
 pub mod choose;
 mod companion;
 pub mod config;
+mod created;
 pub mod ends;
 mod hosts;
 pub mod job;
@@ -24,6 +25,7 @@ use crate::exit::Failure;
 use crate::source::Platforms;
 
 pub use companion::companion;
+pub use created::{Created, created};
 pub use run::Run;
 
 /// What goes along with an image that speaks about it: signatures, attestations, lists of parts.
