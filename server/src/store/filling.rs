@@ -259,20 +259,16 @@ impl Store {
         Ok(Ok(Filled(actual)))
     }
 
-    /// Turns a filled file into a blob, over whatever stood there, and then puts `links`. When this
+    /// Puts `links`, and then turns a filled file into a blob, over whatever stood there. When this
     /// returns all of it is durable.
     pub(crate) fn commit_filled(&self, filled: &Filled, links: &[(Key<'_>, &[u8])]) -> Result<()> {
         let digest = &filled.0;
         let (from, to) = (self.keys.filling(digest), self.keys.path(Key::Blob(digest)));
-        let prepared = self.prepare_all(links)?;
-        if let Err(error) = self.move_durably(&from, &to) {
-            self.discard_all(prepared);
-            return Err(error);
-        }
-        let published = self.publish_all(prepared);
+        self.put_all(links)?;
+        self.move_durably(&from, &to)?;
         // Without its file it says nothing.
         self.discard(&self.keys.filling_state(digest));
-        published
+        Ok(())
     }
 
     /// Removes a file that was being filled, if there is one. Not durably.

@@ -13,7 +13,7 @@ use super::{Key, Store};
 pub(super) const TRIES: usize = 100;
 
 /// Something small, written and durable, that does not stand in its place yet.
-pub(super) struct Prepared {
+struct Prepared {
     temporary: PathBuf,
     to: PathBuf,
 }
@@ -64,7 +64,7 @@ impl Store {
         self.publish_all(prepared)
     }
 
-    pub(super) fn prepare_all(&self, entries: &[(Key<'_>, &[u8])]) -> Result<Vec<Prepared>> {
+    fn prepare_all(&self, entries: &[(Key<'_>, &[u8])]) -> Result<Vec<Prepared>> {
         let mut done = Vec::with_capacity(entries.len());
         for (key, bytes) in entries {
             match self.prepare(self.keys.path(*key), bytes) {
@@ -78,7 +78,7 @@ impl Store {
         Ok(done)
     }
 
-    pub(super) fn publish_all(&self, prepared: Vec<Prepared>) -> Result<()> {
+    fn publish_all(&self, prepared: Vec<Prepared>) -> Result<()> {
         let mut rest = prepared.into_iter();
         while let Some(Prepared { temporary, to }) = rest.next() {
             if let Err(error) = self.move_durably(&temporary, &to) {
@@ -90,7 +90,7 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn discard_all(&self, prepared: impl IntoIterator<Item = Prepared>) {
+    fn discard_all(&self, prepared: impl IntoIterator<Item = Prepared>) {
         for one in prepared {
             self.discard(&one.temporary);
         }

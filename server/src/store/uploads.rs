@@ -126,7 +126,12 @@ impl Store {
             .and_then(|point| point.owner))
     }
 
+    /// Whether a session without data has begun and not ended: what had bytes became a blob.
     fn is_started(&self, repository: &Repository, id: UploadId) -> Result<bool> {
+        let point = self.read_point(repository, id)?;
+        if point.is_some_and(|point| point.offset > 0) {
+            return Ok(false);
+        }
         let started = self.keys.upload_started(repository, id);
         Ok(self
             .disk
@@ -234,17 +239,14 @@ impl Store {
         Ok(Sealed { data, digest })
     }
 
-    /// Turns what a session holds into a blob, over whatever stood there, and then puts `links`.
+    /// Puts `links`, and then turns what a session holds into a blob, over whatever stood there.
     /// When this returns all of it is durable; the rest of the session is left for
-    /// [`Store::forget_upload`].
+    /// [`Store::forget_upload`]. The links come first: one without bytes counts as absent, while
+    /// bytes that have left their session without being linked would have to be sent again.
     pub(crate) fn commit(&self, sealed: &Sealed, links: &[(Key<'_>, &[u8])]) -> Result<()> {
-        let prepared = self.prepare_all(links)?;
+        self.put_all(links)?;
         let blob = self.keys.path(Key::Blob(&sealed.digest));
-        if let Err(error) = self.move_durably(&sealed.data, &blob) {
-            self.discard_all(prepared);
-            return Err(error);
-        }
-        self.publish_all(prepared)
+        self.move_durably(&sealed.data, &blob)
     }
 
     /// Forgets a session and the bytes that it still holds, durably; false where there is none.

@@ -2,7 +2,8 @@
 //! What has no mark was pushed: it is ours, is never evicted, and no upstream overwrites it.
 //!
 //! The order of things, so that no crash makes a wrong promise:
-//! - Something is kept: first its mark, then its bytes, then its link. A mark alone means nothing.
+//! - Something is kept: first its mark, then its link and its bytes. A mark alone means nothing, and
+//!   a link without bytes counts as absent.
 //! - Something is pushed: first its bytes and its link, then its mark goes, then it is acknowledged.
 //! - Something is evicted or deleted: first its link, then its mark; bytes last, when no repository
 //!   links to them.
