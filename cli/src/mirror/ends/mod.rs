@@ -4,6 +4,7 @@
 //! an error that it yields counts. Errors say `source:` or `target:`, by the end that they are of.
 
 pub mod archive;
+pub mod daemon;
 mod fetch;
 pub mod layout;
 mod off;

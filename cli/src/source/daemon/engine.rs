@@ -1,5 +1,7 @@
 //! The daemon's HTTP API: asked, and its answers told apart.
 
+pub(crate) mod load;
+
 use std::io::{self, Read};
 use std::time::Duration;
 
@@ -47,7 +49,7 @@ impl Api {
 
 /// A daemon that can be asked.
 #[derive(Debug, Clone)]
-pub(super) struct Engine {
+pub(crate) struct Engine {
     client: Client,
     base: String,
     address: Address,
@@ -58,7 +60,7 @@ impl Engine {
     ///
     /// # Errors
     /// The client cannot be made.
-    pub(super) fn new(address: Address) -> Result<Self, Error> {
+    pub(crate) fn new(address: Address) -> Result<Self, Error> {
         let builder = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -81,7 +83,7 @@ impl Engine {
     }
 
     /// The address, for messages.
-    pub(super) fn address(&self) -> &Address {
+    pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 
@@ -159,12 +161,21 @@ impl Engine {
         if status == StatusCode::OK {
             return Ok(response);
         }
+        Err(self.refused(response, name).await)
+    }
+
+    /// What the daemon says where it does not do what it should.
+    async fn refused(&self, response: Response, name: &str) -> Error {
+        let status = response.status();
         if status == StatusCode::NOT_FOUND && !name.is_empty() {
-            return Err(Error::NoSuchImage {
+            return Error::NoSuchImage {
                 name: name.to_owned(),
-            });
+            };
         }
-        let body = self.body(response).await?;
+        let body = match self.body(response).await {
+            Ok(body) => body,
+            Err(error) => return error,
+        };
         #[derive(serde::Deserialize)]
         struct Answer {
             message: String,
@@ -173,11 +184,11 @@ impl Engine {
             Ok(answer) => answer.message,
             Err(_) => String::from_utf8_lossy(&body).chars().take(300).collect(),
         };
-        Err(Error::Refused {
+        Error::Refused {
             address: self.address.to_string(),
             status: status.as_u16(),
             message,
-        })
+        }
     }
 
     async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {

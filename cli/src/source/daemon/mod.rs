@@ -22,7 +22,9 @@ use super::{
 use crate::spool::{Room, Spool};
 pub use address::Address;
 use containerd::Stored;
-use engine::{Api, Engine};
+use engine::Api;
+pub(crate) use engine::Engine;
+pub(crate) use engine::load::{About, Kind, Known, Loaded};
 
 /// What a daemon says of an image before any export.
 #[derive(Debug, Clone)]

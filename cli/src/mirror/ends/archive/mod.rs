@@ -9,5 +9,5 @@ pub(super) mod header;
 mod target;
 mod writer;
 
-pub(super) use docker::{Loadable, manifest_json};
+pub(super) use docker::{Loadable, MANIFEST, manifest_json, path};
 pub use target::Target;
