@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use support::fake::{Reply, Request, status};
-use support::quirky::{Broken, Manners, Quirky, Session};
+use support::quirky::{Broken, Manners, Mounts, Quirky, Session};
 use support::run::Outcome;
 use support::{Image, Imgsync, Scratch, archive, bytes, check, image};
 
@@ -457,4 +457,110 @@ fn a_registry_that_forgets_for_ever() {
         .push(registry.address())
         .failed(TARGET, &["error: target"]);
     assert!(registry.seen().len() < 100);
+}
+
+/// A registry that was pushed to once, and another repository there.
+fn pushed_twice(manners: Manners) -> (Stage, Quirky, Outcome) {
+    let stage = Stage::new();
+    let registry = Quirky::start(manners);
+    let address = registry.address();
+    stage
+        .push_image(&stage.image, address, "team/base:v1")
+        .succeeded();
+    let before = registry.count("PATCH", "");
+    let outcome = stage.push(address).succeeded();
+    let found = check::at_registry(address, "app:v1");
+    assert_eq!(found.config, stage.image.id());
+    registry.assert_content();
+    let sent = registry.count("PATCH", "") - before;
+    assert_eq!(registry.mounted().len(), if sent > 3 { 0 } else { 3 });
+    (stage, registry, outcome)
+}
+
+/// What an earlier push saw in another repository is linked, with a token that allows to read there.
+#[test]
+fn what_another_repository_holds_is_mounted() {
+    for has_tokens in [false, true] {
+        let (_, registry, outcome) = pushed_twice(Manners {
+            mounts: Mounts::Yes,
+            has_tokens,
+            ..Manners::default()
+        });
+        assert_eq!(registry.mounted().len(), 3, "{outcome}");
+        let text = "already there (";
+        assert_eq!(outcome.stderr.matches(text).count(), 3, "{outcome}");
+        assert!(
+            outcome.stderr.contains("linked from team/base"),
+            "{outcome}"
+        );
+        assert_eq!(registry.open_sessions(), 0);
+    }
+}
+
+/// A registry that does not link opens sessions instead: they are used, and none is left.
+#[test]
+fn a_session_instead_of_a_mount_is_used() {
+    let (_, registry, outcome) = pushed_twice(Manners {
+        mounts: Mounts::No,
+        ..Manners::default()
+    });
+    assert_eq!(registry.mounted().len(), 0, "{outcome}");
+    // Four blobs, of which three were asked for.
+    let posts = registry.seen();
+    let opens = |it: &&Request| it.method == "POST" && it.target.contains("/uploads/");
+    let posts: Vec<_> = posts.iter().filter(opens).collect();
+    assert_eq!(posts.len(), 4 + 4, "{outcome}");
+    assert_eq!(
+        posts
+            .iter()
+            .filter(|it| it.target.contains("mount="))
+            .count(),
+        3
+    );
+    assert_eq!(registry.open_sessions(), 0);
+}
+
+#[test]
+fn a_mount_that_is_refused_or_did_not_come_about_is_no_obstacle() {
+    for mounts in [Mounts::Refused, Mounts::Lies] {
+        let (_, registry, outcome) = pushed_twice(Manners {
+            mounts,
+            ..Manners::default()
+        });
+        assert_eq!(registry.mounted().len(), 0, "{outcome}");
+    }
+}
+
+#[test]
+fn a_dry_run_says_from_where_it_would_mount_and_does_not() {
+    let stage = Stage::new();
+    let registry = Quirky::start(Manners {
+        mounts: Mounts::Yes,
+        ..Manners::default()
+    });
+    let address = registry.address();
+    stage
+        .push_image(&stage.image, address, "team/base:v1")
+        .succeeded();
+    let before = registry.seen().len();
+    let path = stage.written("image.tar", &stage.image);
+    let remote = format!("{address}/app:v1");
+    let plan = |options: &[&str]| {
+        let outcome = stage.imgsync.push_with(options, text(&path), &remote);
+        outcome.succeeded().stdout
+    };
+    let said = plan(&["--dry-run"]);
+    let text = "would try to mount from team/base, else read";
+    assert_eq!(said.matches(text).count(), 3, "{said}");
+    let said: serde_json::Value = serde_json::from_str(&plan(&["--dry-run", "--json"])).unwrap();
+    for layer in said["layers"].as_array().unwrap() {
+        assert_eq!(layer["mount"], "team/base", "{said}");
+        assert_eq!(layer["step"], "send", "{said}");
+    }
+    let later = &registry.seen()[before..];
+    assert!(
+        later
+            .iter()
+            .all(|it| it.method == "GET" || it.method == "HEAD" || it.target.contains("resolve"))
+    );
 }

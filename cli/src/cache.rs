@@ -1,7 +1,10 @@
-//! What this user's earlier runs learned: which blob a diffID became in a compression format.
+//! What this user's earlier runs learned: which blob a diffID became in a compression format, and
+//! in [`places`] where blobs are.
 //!
 //! One small file an entry, so that concurrent runs never disturb each other. Only ever a hint:
 //! the target is asked before it counts, and a damaged entry is no entry.
+
+pub mod places;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

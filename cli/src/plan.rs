@@ -14,6 +14,9 @@ pub struct Fact {
     pub size: Option<u64>,
     /// The blob that it is, or becomes, as far as anybody says.
     pub candidate: Option<Candidate>,
+    /// Another repository of the target: whence the blob was linked, if the target holds it now, or
+    /// would be tried to.
+    pub mount: Option<Repository>,
 }
 
 /// A blob that a layer may be.
@@ -46,8 +49,20 @@ pub enum Why {
     Elsewhere(Repository),
     /// Another image in the target's repository, under this tag, claims so.
     Claim(Tag),
+    /// The image lies in this other repository too, as its source says.
+    Copy(Repository),
     /// An earlier push of this user found out.
     Cache,
+}
+
+impl Why {
+    /// The other repository that holds the blob.
+    pub fn repository(&self) -> Option<&Repository> {
+        match self {
+            Self::Elsewhere(repository) | Self::Copy(repository) => Some(repository),
+            Self::Itself | Self::SameImage | Self::Registry | Self::Claim(_) | Self::Cache => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Why {
@@ -58,6 +73,7 @@ impl std::fmt::Display for Why {
             Self::Registry => f.write_str("the registry knows the layer"),
             Self::Elsewhere(repository) => write!(f, "linked from {repository}"),
             Self::Claim(tag) => write!(f, "the image tagged {tag} has it"),
+            Self::Copy(repository) => write!(f, "the image lies in {repository} too"),
             Self::Cache => f.write_str("pushed before from here"),
         }
     }
@@ -74,6 +90,8 @@ pub enum Step {
         read: Option<u64>,
         /// How many bytes are to be sent, where that is known before they are packed.
         send: Option<u64>,
+        /// Whence it would first be tried to link it.
+        mount: Option<Repository>,
     },
     /// The same layer as an earlier one of this image.
     Again,
@@ -110,11 +128,21 @@ impl Plan {
             let is_held = known
                 .is_some_and(|known| held.contains(&known.blob.digest) || known.blob.is_foreign());
             let step = match fact.candidate {
-                Some(candidate) if is_held => Step::Have(candidate),
+                Some(candidate) if is_held => Step::Have(match fact.mount {
+                    Some(from) => Candidate {
+                        why: Why::Elsewhere(from),
+                        ..candidate
+                    },
+                    None => candidate,
+                }),
                 Some(_) | None if !seen.insert(fact.layer.clone()) => Step::Again,
                 candidate => Step::Send {
                     read: fact.size,
-                    send: candidate.map(|candidate| candidate.blob.size),
+                    // Packed here it is another blob than what others made of it.
+                    send: candidate
+                        .filter(|candidate| !matches!(candidate.why, Why::Copy(_)))
+                        .map(|candidate| candidate.blob.size),
+                    mount: fact.mount,
                 },
             };
             (fact.layer, step)
@@ -141,7 +169,7 @@ impl Plan {
                         sums.saved += candidate.blob.size;
                     }
                 }
-                Step::Send { read, send } => {
+                Step::Send { read, send, .. } => {
                     sums.read += read.unwrap_or_default();
                     sums.untold += usize::from(read.is_none());
                     sums.send += send.unwrap_or_default();
@@ -165,6 +193,7 @@ mod tests {
             layer: Digest::of(name.as_bytes()),
             size: Some(100),
             candidate: why.map(|why| Candidate { blob, why }),
+            mount: None,
         }
     }
 
@@ -185,8 +214,16 @@ mod tests {
             steps,
             [
                 Step::Have(first),
-                Step::Send { read, send },
-                Step::Send { read, send: None },
+                Step::Send {
+                    read,
+                    send,
+                    mount: None
+                },
+                Step::Send {
+                    read,
+                    send: None,
+                    mount: None
+                },
                 Step::Again,
             ]
         );
@@ -200,5 +237,29 @@ mod tests {
         };
         assert_eq!(plan.sums(), sums);
         assert!(Plan::new(facts[..1].to_vec(), &held).is_complete());
+    }
+
+    #[test]
+    fn what_another_repository_holds_is_linked_or_would_be() {
+        let from: Repository = "team/base".parse().unwrap();
+        let mut one = fact("a", Some(Why::Copy(from.clone())));
+        one.mount = Some(from.clone());
+        let blob = one.candidate.clone().unwrap().blob;
+        let step = |held: &[&Digest]| {
+            let held = held.iter().copied().cloned().collect();
+            Plan::new(vec![one.clone()], &held).steps.remove(0).1
+        };
+        let would = Step::Send {
+            read: Some(100),
+            send: None,
+            mount: Some(from.clone()),
+        };
+        assert_eq!(step(&[]), would);
+        let why = Why::Elsewhere(from);
+        let linked = Candidate {
+            blob: blob.clone(),
+            why,
+        };
+        assert_eq!(step(&[&blob.digest]), Step::Have(linked));
     }
 }

@@ -35,7 +35,7 @@ pub struct Manners {
     pub chunk_min: Option<u64>,
     /// What a wish to mount comes to.
     pub mounts: Mounts,
-    /// Whether tokens are asked for.
+    /// Whether tokens are asked for, but for reading.
     pub has_tokens: bool,
     /// Whether every Location is absolute.
     pub is_absolute: bool,
@@ -423,13 +423,18 @@ fn token(manners: &Manners, request: &Request) -> Option<Reply> {
         let body = serde_json::json!({ "token": scopes.replace(' ', ";") });
         return Some(status(200).body(body.to_string()));
     }
+    if matches!(&*request.method, "GET" | "HEAD") {
+        return None;
+    }
     let path = request.target.split('?').next().unwrap_or_default();
     let name = path.strip_prefix("/v2/").unwrap_or_default();
-    let name = name.split("/blobs/").next().unwrap_or_default();
-    let name = name.split("/manifests/").next().unwrap_or_default();
+    let parts = ["/blobs/", "/manifests/", "/tags/", "/_imgsync/"];
+    let ends = parts.iter().filter_map(|part| name.find(part));
+    let name = &name[..ends.min().unwrap_or(name.len())];
     let action = match &*request.method {
-        "GET" | "HEAD" => "pull",
-        _ => "push",
+        "PUT" | "PATCH" | "DELETE" => "push",
+        "POST" if request.target.contains("/uploads/") => "push",
+        _ => "pull",
     };
     let mut needed = vec![(name.to_owned(), action)];
     needed.extend(request.query("from").into_iter().map(|from| (from, "pull")));

@@ -1,18 +1,21 @@
 //! Which blob every layer of an image is, asked cheapest first, and no further than needed.
 
 mod claims;
+mod copies;
+mod mounts;
 pub(crate) mod nearest;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use imgsync_oci::client::upload::Session;
 use imgsync_oci::client::{self, Client};
 use imgsync_oci::ext::resolve;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest, Manifest, Repository, Tag, media};
 
 use crate::ask::{self, Held};
-use crate::cache;
+use crate::cache::{self, places};
 use crate::compress;
 use crate::exit::Failure;
 use crate::plan::{Candidate, Fact, Plan, Why};
@@ -36,6 +39,11 @@ pub struct Question<'a> {
     pub reuse: bool,
     /// The folder of what earlier runs learned.
     pub cache: &'a Path,
+    /// Where else at the registry the very image lies, as its source says: repositories, and the
+    /// digests of its manifests there.
+    pub copies: &'a [(Repository, Digest)],
+    /// Takes upload sessions that are opened where a blob is not linked: some blob will need one.
+    pub opened: &'a (dyn Fn(Session) + Send + Sync),
 }
 
 /// What is known, and what follows.
@@ -68,6 +76,7 @@ pub async fn gather(question: &Question<'_>, single: &Single) -> Result<Facts, F
     let mut known = Known::of_image(single, same.and_then(|held| same_image(single, held)));
     known.ask_registry(question, single).await?;
     if question.reuse {
+        known.ask_copies(question, single).await;
         let open = known.open(single);
         if !open.is_empty() {
             let found = claims::find(question, tagged.as_ref(), open).await?;
@@ -92,19 +101,90 @@ pub async fn gather(question: &Question<'_>, single: &Single) -> Result<Facts, F
         Some(bytes) => bytes.len() as u64 == *size,
         None => *size > 0,
     });
-    let facts = single.layers.iter().map(|layer| Fact {
-        layer: layer.stored().clone(),
-        size: match layer {
-            Layer::Raw { size, .. } => *size,
-            Layer::Ready { descriptor, .. } => Some(descriptor.size),
-        },
-        candidate: known.candidates.get(layer.stored()).cloned(),
+    let lacking = known.candidates.values();
+    let lacking = lacking.filter(|it| !held.contains(&it.blob.digest) && !it.is_elsewhere());
+    let lacking = lacking.map(|it| (it.blob.clone(), it.why.repository().cloned()));
+    let lacking = lacking.collect();
+    let mounts = mount(question, &mut held, lacking).await?;
+    let facts = single.layers.iter().map(|layer| {
+        let candidate = known.candidates.get(layer.stored()).cloned();
+        fact(layer.stored(), layer.size(), candidate, &mounts)
     });
     Ok(Facts {
         plan: Plan::new(facts.collect(), &held),
         tagged,
         config,
     })
+}
+
+/// Asks about blobs that go as they are, and plans.
+///
+/// # Errors
+/// A question that failed.
+pub async fn of_blobs(question: &Question<'_>, blobs: &[Descriptor]) -> Result<Plan, Failure> {
+    let mut held = ask::held(question.client, question.repository, blobs).await?;
+    let lacking = blobs.iter().filter(|blob| !held.contains(&blob.digest));
+    let lacking = lacking.filter(|blob| !blob.is_foreign());
+    let lacking = lacking.map(|blob| (blob.clone(), None)).collect();
+    let mounts = mount(question, &mut held, lacking).await?;
+    let facts = blobs.iter().map(|blob| {
+        let candidate = Candidate {
+            blob: blob.clone(),
+            why: Why::Itself,
+        };
+        fact(&blob.digest, Some(blob.size), Some(candidate), &mounts)
+    });
+    Ok(Plan::new(facts.collect(), &held))
+}
+
+/// Has blobs linked that are lacking, where they can be, and adds those to what is held; or, where
+/// nothing may change, finds out from where it would be tried. Keeps for later runs what is held.
+/// Yields a repository for each of the blobs: whence it was linked, or would be.
+///
+/// # Errors
+/// A question that failed.
+async fn mount(
+    question: &Question<'_>,
+    held: &mut HashSet<Digest>,
+    lacking: Vec<(Descriptor, Option<Repository>)>,
+) -> Result<HashMap<Digest, Repository>, Failure> {
+    let mut once = HashSet::new();
+    let wanted = lacking
+        .into_iter()
+        .filter(|(blob, _)| once.insert(blob.digest.clone()))
+        .map(|(blob, said)| {
+            let from = mounts::candidates(question, &blob.digest, said);
+            (blob, from)
+        })
+        .filter(|(_, from)| !from.is_empty());
+    if !question.mount {
+        let first = wanted.filter_map(|(blob, from)| Some((blob.digest, from.into_iter().next()?)));
+        return Ok(first.collect());
+    }
+    let mounted = mounts::link(question, wanted.collect()).await?;
+    mounted.sessions.into_iter().for_each(question.opened);
+    held.extend(mounted.from.keys().cloned());
+    let registry = question.client.registry();
+    for digest in held.iter() {
+        places::remember(question.cache, registry, digest, question.repository);
+    }
+    Ok(mounted.from)
+}
+
+/// What is known of a layer, once it was tried to link it.
+fn fact(
+    layer: &Digest,
+    size: Option<u64>,
+    candidate: Option<Candidate>,
+    mounts: &HashMap<Digest, Repository>,
+) -> Fact {
+    let of = |it: &Candidate| mounts.get(&it.blob.digest).cloned();
+    Fact {
+        layer: layer.clone(),
+        size,
+        mount: candidate.as_ref().and_then(of),
+        candidate,
+    }
 }
 
 /// The layers of a manifest of this very image, one for each of the image's.
@@ -217,6 +297,25 @@ impl Known {
             }
         }
         Ok(())
+    }
+
+    /// The manifests of this very image that lie elsewhere at the registry. Hints: one that is not
+    /// to be had is passed over.
+    async fn ask_copies(&mut self, question: &Question<'_>, single: &Single) {
+        for (repository, digest) in question.copies {
+            let open = self.open(single);
+            if open.is_empty() {
+                return;
+            }
+            let found = copies::layers(question.client, single, repository, digest).await;
+            for (layer, blob) in single.layers.iter().zip(found.unwrap_or_default()) {
+                if open.contains(layer.stored()) {
+                    let why = Why::Copy(repository.clone());
+                    let candidate = Candidate { blob, why };
+                    self.candidates.insert(layer.stored().clone(), candidate);
+                }
+            }
+        }
     }
 
     /// What earlier runs found out.

@@ -117,11 +117,12 @@ fn described(plan: &Plan) -> Value {
             "size": held.blob.size,
             "why": held.why.to_string(),
         }),
-        Step::Send { read, send } => json!({
+        Step::Send { read, send, mount } => json!({
             "layer": digest,
             "step": "send",
             "read": read,
             "send": send,
+            "mount": mount.as_ref().map(ToString::to_string),
         }),
         Step::Again => json!({ "layer": digest, "step": "again" }),
     };

@@ -43,14 +43,18 @@ pub fn plan(plan: &Plan) -> Vec<String> {
                 let (size, why) = (bytes(held.blob.size), &held.why);
                 format!("there already, {size} ({why})")
             }
-            Step::Send { read, send } => {
+            Step::Send { read, send, mount } => {
                 let read = match read {
                     Some(size) => format!("read {}", bytes(*size)),
                     None => "read".to_owned(),
                 };
-                match send {
+                let send = match send {
                     Some(size) => format!("{read}, send {}", bytes(*size)),
                     None => format!("{read}, compress, send if it is not there"),
+                };
+                match mount {
+                    Some(from) => format!("would try to mount from {from}, else {send}"),
+                    None => send,
                 }
             }
             Step::Again => "the same as an earlier one".to_owned(),

@@ -97,6 +97,14 @@ impl Layer {
         }
     }
 
+    /// The size of those bytes, where it is known.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Self::Raw { size, .. } => *size,
+            Self::Ready { descriptor, .. } => Some(descriptor.size),
+        }
+    }
+
     /// The digest of the layer's tar, where it is known.
     pub fn diff_id(&self) -> Option<&Digest> {
         match self {

@@ -13,7 +13,7 @@ use super::journal::Entry;
 use super::limit::Limit;
 use super::slots::Slots;
 use super::{Body, Journal, Pace};
-use crate::exit::Failure;
+use crate::cache::places;
 
 /// The way to one repository.
 #[derive(Debug)]
@@ -80,16 +80,10 @@ impl Line {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether the registry holds the blob already.
-    ///
-    /// # Errors
-    /// It could not be asked.
-    pub async fn holds(&self, blob: &Outgoing) -> Result<bool, Failure> {
-        let size = self
-            .client
-            .head_blob(&self.repository, &blob.digest)
-            .await?;
-        Ok(size == Some(blob.size))
+    /// Keeps for later runs that the repository holds a blob.
+    pub(super) fn remember(&self, blob: &Digest) {
+        let registry = self.client.registry();
+        places::remember(&self.journal.cache, registry, blob, &self.repository);
     }
 
     /// The blob's place in the journal; `None` while another push is sending it.

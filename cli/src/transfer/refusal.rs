@@ -4,8 +4,8 @@
 
 use http::StatusCode;
 
-/// Refusals before the way is given up.
-const MOST: u32 = 4;
+/// Refusals before the session, or the way, is given up.
+const MOST: u32 = 6;
 
 /// What the registry said when it was asked where the session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,10 @@ pub(super) fn next(refused: Refused, said: Said) -> Next {
         times,
     } = refused;
     if times >= MOST {
-        return Next::AnotherWay;
+        return match is_clean {
+            true => Next::AnotherWay,
+            false => Next::Anew,
+        };
     }
     match said {
         // It was all as it should be.
@@ -75,8 +78,8 @@ pub(super) fn next(refused: Refused, said: Said) -> Next {
         // It forgot what it took, and nothing had happened.
         Said::Holds(0) if is_clean => Next::AnotherWay,
         // Its word was followed, and it was wrong: its answers before may be right.
-        Said::Holds(at) if at == first && taken != first => Next::From(taken),
-        Said::Holds(at) if at == first => Next::Anew,
+        Said::Holds(at) if at == first && taken != first && times <= 2 => Next::From(taken),
+        // Also where it stands: a request that broke here may still be under way there.
         Said::Holds(at) => Next::From(at),
         // There is no asking; or the session is gone, as sessions go, but not again and again.
         Said::Nothing if is_clean && (status != StatusCode::NOT_FOUND || times > 1) => {
@@ -122,6 +125,16 @@ mod tests {
     }
 
     #[test]
+    fn who_is_still_busy_with_what_broke_is_asked_again() {
+        let mut busy = refused(416, 8, 8, false);
+        for times in 1..MOST {
+            busy.times = times;
+            assert_eq!(next(busy, Said::Holds(8)), Next::From(8));
+        }
+        assert_eq!(next(busy, Said::Holds(11)), Next::From(11));
+    }
+
+    #[test]
     fn a_state_that_is_wrong_is_believed_once() {
         // A byte too much; only the first chunk; only the last one.
         for said in [17, 8] {
@@ -134,6 +147,6 @@ mod tests {
             times: MOST,
             ..at_its_own
         };
-        assert_eq!(next(again, Said::Holds(8)), Next::AnotherWay);
+        assert_eq!(next(again, Said::Holds(8)), Next::Anew);
     }
 }

@@ -117,12 +117,6 @@ pub(super) async fn upload(
         }
     };
     let slot = Some(line.slots.acquire().await);
-    // Asked under the lock: the other push may have sent it just now.
-    if line.holds(blob).await? {
-        report.note(&format!("{}: already there", blob.label));
-        entry.clear();
-        return Ok(Moved::There);
-    }
     let mut upload = Upload {
         line,
         blob,
@@ -143,9 +137,17 @@ pub(super) async fn upload(
         slot,
         pass,
     };
+    // Asked under the lock: the other push may have sent it just now.
+    if upload.is_there().await? {
+        report.note(&format!("{}: already there", blob.label));
+        upload.entry.clear();
+        line.remember(&blob.digest);
+        return Ok(Moved::There);
+    }
     report.begin(&blob.digest, &blob.label, blob.size);
     let moved = upload.through_sessions().await?;
     upload.entry.clear();
+    line.remember(&blob.digest);
     report.done(&blob.digest);
     Ok(moved)
 }
@@ -243,7 +245,7 @@ impl Upload<'_> {
             };
             match client.start_upload(repository, Some(mount)).await {
                 // Some say so, and have not.
-                Ok(Start::Mounted) if self.line.holds(self.blob).await? => {
+                Ok(Start::Mounted) if self.is_there().await? => {
                     return Ok(Start::Mounted);
                 }
                 Ok(Start::Mounted) => {}
@@ -257,7 +259,23 @@ impl Upload<'_> {
             self.resumed = true;
             return Ok(Start::Open(session));
         }
-        Ok(client.start_upload(repository, None).await?)
+        loop {
+            match client.start_upload(repository, None).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => self.wait_out(error).await?,
+            }
+        }
+    }
+
+    /// Whether the registry has the blob.
+    async fn is_there(&mut self) -> Result<bool, Failure> {
+        let (client, repository) = (&self.line.client, &self.line.repository);
+        loop {
+            match client.head_blob(repository, &self.blob.digest).await {
+                Ok(size) => return Ok(size == Some(self.blob.size)),
+                Err(error) => self.wait_out(error).await?,
+            }
+        }
     }
 
     /// Counts a session that is gone.
@@ -333,7 +351,7 @@ impl Upload<'_> {
                         return Ok(Ended::Unfit(error));
                     }
                     self.pause(error).await?;
-                    if self.line.holds(self.blob).await? {
+                    if self.is_there().await? {
                         // Only the answer to the finish was lost.
                         return Ok(Ended::Finished);
                     }
@@ -417,7 +435,7 @@ impl Upload<'_> {
             }
             Err(Fault::Line(error)) => {
                 self.pause(error).await?;
-                return Ok(match self.line.holds(self.blob).await? {
+                return Ok(match self.is_there().await? {
                     true => Ended::Finished,
                     false => Ended::Again,
                 });
@@ -436,7 +454,7 @@ impl Upload<'_> {
                 return Ok(Ended::Unfit(error));
             }
             self.pause(error).await?;
-            if self.line.holds(self.blob).await? {
+            if self.is_there().await? {
                 return Ok(Ended::Finished);
             }
         }
@@ -500,12 +518,18 @@ impl Upload<'_> {
     /// # Errors
     /// No other try is worth it: the fault counts.
     async fn pause(&mut self, error: Error) -> Result<(), Failure> {
-        let retry = match error.status() {
+        match error.status() {
             // The session is not where it was thought to be; the next question tells.
-            Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) => Retry::After(None),
-            Some(_) | None => error.retry(),
-        };
-        match retry {
+            Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) => {
+                self.wait(error, None).await
+            }
+            Some(_) | None => self.wait_out(error).await,
+        }
+    }
+
+    /// The same, after a question that is no part of a session.
+    async fn wait_out(&mut self, error: Error) -> Result<(), Failure> {
+        match error.retry() {
             Retry::After(asked) => self.wait(error, asked).await,
             Retry::Never => Err(error.into()),
         }

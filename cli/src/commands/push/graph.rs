@@ -7,24 +7,16 @@ use imgsync_oci::{Descriptor, Manifest, Reference};
 use super::{Push, Pushed};
 use crate::ask;
 use crate::exit::{Failure, Kind};
-use crate::plan::{Candidate, Fact, Plan, Step, Why};
+use crate::facts;
+use crate::plan::{Plan, Step};
 use crate::source::{Blobs, Graph};
 use crate::transfer::{Item, Parcel, ship};
 
 impl Push {
     /// What happens to the blobs of an index.
     pub(super) async fn graph_plan(&self, graph: &Graph) -> Result<Plan, Failure> {
-        let line = &self.means.line;
-        let held = ask::held(&line.client, &line.repository, &graph.blobs).await?;
-        let facts = graph.blobs.iter().map(|blob| Fact {
-            layer: blob.digest.clone(),
-            size: Some(blob.size),
-            candidate: Some(Candidate {
-                blob: blob.clone(),
-                why: Why::Itself,
-            }),
-        });
-        Ok(Plan::new(facts.collect(), &held))
+        let keep = |session| self.means.line.keep_session(session);
+        facts::of_blobs(&self.question(&keep), &graph.blobs).await
     }
 
     /// Sends the blobs that are missing, then the manifests, children first.

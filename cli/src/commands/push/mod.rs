@@ -10,10 +10,12 @@ mod single;
 use std::sync::Arc;
 use std::time::Instant;
 
-use imgsync_oci::{Digest, LocalName, Reference, Remote, Tag};
+use imgsync_oci::client::upload::Session;
+use imgsync_oci::{Digest, LocalName, Reference, Remote, Repository, Tag};
 
 use crate::ask;
 use crate::exit::{Failure, Kind};
+use crate::facts::Question;
 use crate::report::{Outcome, Report};
 use crate::settings::{self, Target};
 use crate::source::{self, Content, Found};
@@ -38,6 +40,8 @@ struct Push {
     is_dry: bool,
     /// Whether what other images at the target say of their layers counts.
     reuse: bool,
+    /// Where else at the target's registry the image lies, as its source says.
+    copies: Vec<(Repository, Digest)>,
     /// What was found out while the image passed by.
     seen: Seen,
 }
@@ -60,6 +64,7 @@ pub(super) async fn push(
         },
     };
     push.further_tags(&pushed.digest, &settings.tags).await?;
+    push.means.line.cancel_sessions().await;
     push.forget(&found);
     let sent = push.means.line.sent();
     Ok(Outcome {
@@ -111,6 +116,10 @@ async fn prepare(
         }
     };
     let journal = Journal::new(&settings.folders.cache, client.scheme());
+    let copies = match &found {
+        Found::Here { .. } => Vec::new(),
+        Found::Daemon(found) => copies(&found.repo_digests, &target),
+    };
     let line = Line::new(client, target.repository.clone(), journal, settings.manner);
     let push = Push {
         means: Means {
@@ -123,6 +132,7 @@ async fn prepare(
         target,
         is_dry: settings.is_dry,
         reuse: settings.reuse,
+        copies,
         seen,
     };
     Ok((push, found))
@@ -171,6 +181,20 @@ impl Push {
         Ok(())
     }
 
+    /// What is to be asked, and how far it may go.
+    fn question<'a>(&'a self, opened: &'a (dyn Fn(Session) + Send + Sync)) -> Question<'a> {
+        Question {
+            client: &self.means.line.client,
+            repository: &self.means.line.repository,
+            tag: &self.target.tag,
+            mount: !self.is_dry,
+            reuse: self.reuse,
+            cache: &self.means.folders.cache,
+            copies: &self.copies,
+            opened,
+        }
+    }
+
     /// Takes out of the spool what was kept of an image that is now at its target.
     fn forget(&self, found: &Found) {
         let spool = &self.means.spool;
@@ -200,6 +224,27 @@ impl Push {
             .await?;
         Ok(())
     }
+}
+
+/// Of the places that a daemon names, those in other repositories of the target's registry.
+fn copies(repo_digests: &[String], target: &Target) -> Vec<(Repository, Digest)> {
+    const MOST: usize = 2;
+    let parsed = repo_digests.iter().filter_map(|text| {
+        let (name, digest) = text.split_once('@')?;
+        let name: LocalName = name.parse().ok()?;
+        // Docker leaves out the name of its own hub.
+        let here = match &name.registry {
+            Some(registry) => *registry == target.registry,
+            None => target.registry.is_docker_hub(),
+        };
+        let repository = match name.repository.as_str().contains('/') || name.registry.is_some() {
+            true => name.repository,
+            false => format!("library/{}", name.repository).parse().ok()?,
+        };
+        let other = here && repository != target.repository;
+        Some((repository, digest.parse().ok()?)).filter(|_| other)
+    });
+    parsed.take(MOST).collect()
 }
 
 /// Where the image goes: the remote as typed, completed by the name that it has here.

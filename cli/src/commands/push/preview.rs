@@ -60,6 +60,7 @@ impl Push {
                         blob,
                         why: Why::Itself,
                     }),
+                    mount: None,
                 });
                 more.push(self.of_tag(root).await?);
                 return Ok(Plan::new(facts.collect(), &held));
@@ -75,6 +76,7 @@ impl Push {
             layer: diff_id.clone(),
             size: None,
             candidate: None,
+            mount: None,
         });
         Ok(Plan::new(facts.collect(), &Default::default()))
     }

@@ -10,7 +10,7 @@ use super::{Push, Pushed};
 use crate::ask::Held;
 use crate::cache::Known;
 use crate::exit::{Failure, Kind};
-use crate::facts::{self, Facts, Question, same_image};
+use crate::facts::{self, Facts, same_image};
 use crate::plan::Step;
 use crate::report;
 use crate::source::{self, Blobs, Layer, Origin, Single, daemon};
@@ -84,16 +84,8 @@ impl Push {
 
     /// Asks the target about an image, and plans.
     pub(super) async fn single_facts(&self, single: &Single) -> Result<Facts, Failure> {
-        let line = &self.means.line;
-        let question = Question {
-            client: &line.client,
-            repository: &line.repository,
-            tag: &self.target.tag,
-            mount: !self.is_dry,
-            reuse: self.reuse,
-            cache: &self.means.folders.cache,
-        };
-        facts::gather(&question, single).await
+        let keep = |session| self.means.line.keep_session(session);
+        facts::gather(&self.question(&keep), single).await
     }
 
     /// Sends what the plan says, then the manifest.

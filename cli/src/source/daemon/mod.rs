@@ -37,6 +37,8 @@ pub struct Found {
     pub diff_ids: Vec<Digest>,
     /// How the daemon keeps it.
     pub store: Store,
+    /// Where the daemon knows the image to lie: `registry/repository@digest`, in Docker's words.
+    pub repo_digests: Vec<String>,
     /// The registries that the daemon reaches without checks: names, and networks as
     /// `10.0.0.0/8`. `None` where it is not this machine's daemon: nobody else says what need not
     /// be checked here.
@@ -72,6 +74,8 @@ struct Inspected {
     id: Digest,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
     #[serde(rename = "RootFS", default)]
     root_fs: RootFs,
     /// Of the manifest or index: in containerd's store, since API 1.48.
@@ -212,6 +216,7 @@ fn facts(
         name: tag(name, tags),
         diff_ids,
         store,
+        repo_digests: inspected.repo_digests.clone().unwrap_or_default(),
         insecure,
         platforms: Platforms::default(),
         goes: None,
