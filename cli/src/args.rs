@@ -1,10 +1,14 @@
 //! What was typed.
 
+mod mirror;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::report::Voice;
 
-/// Gets local container images to a registry, sending only what it lacks.
+pub use mirror::{By, Filter, Mirror, Pull, Referrers, SourceAccess};
+
+/// Gets container images to a registry, sending only what it lacks.
 #[derive(Debug, Parser)]
 #[command(name = "imgsync", version, about, max_term_width = 100)]
 pub struct Arguments {
@@ -35,6 +39,8 @@ impl Arguments {
     pub fn json(&self) -> bool {
         match &self.command {
             Command::Push(push) => push.json,
+            Command::Mirror(mirror) => mirror.json,
+            Command::Pull(pull) => pull.json,
             Command::Ls(_)
             | Command::Inspect(_)
             | Command::Rm(_)
@@ -49,6 +55,10 @@ impl Arguments {
 pub enum Command {
     /// Push a local image to a registry
     Push(Push),
+    /// Copy images from registry to registry, and keep them in step
+    Mirror(Box<Mirror>),
+    /// Get an image from a registry into the local Docker
+    Pull(Pull),
     /// List repositories, or the tags of one
     Ls(Ls),
     /// Show what an image at a registry is made of

@@ -24,6 +24,8 @@ pub enum Kind {
     Authentication,
     /// The line between.
     Network,
+    /// Some of what was to be done failed, the rest is done.
+    Partly,
     /// The user stopped it.
     Interrupted,
     /// The system, or whoever looks after programs here, stopped it (SIGTERM).
@@ -39,6 +41,7 @@ impl Kind {
             Self::Target => 4,
             Self::Authentication => 5,
             Self::Network => 6,
+            Self::Partly => 7,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }

@@ -1,6 +1,7 @@
 //! What the typed words mean.
 
 mod folder;
+mod mirror;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::source::{Location, Platforms, Wanted};
 use crate::transfer::Manner;
 
 pub(crate) use folder::make as make_folder;
+pub use mirror::{Mirror, State, Ways};
 
 /// Compression gains little beyond, and every thread holds blocks in memory.
 const MOST_THREADS: usize = 8;

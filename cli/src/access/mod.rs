@@ -11,7 +11,9 @@ use http::StatusCode;
 use imgsync_oci::client::{Client, Credentials, Error, Scheme, Tls};
 use imgsync_oci::{Registry, Repository};
 
+use crate::credentials::Variables;
 use crate::exit::{Failure, Kind};
+use crate::mirror::config::{Host, Password};
 use crate::report::Report;
 use crate::{args, credentials, settings};
 use insecure::Insecure;
@@ -29,6 +31,8 @@ pub struct Access {
     ca_files: Vec<PathBuf>,
     /// What was typed with the command.
     credentials: Option<Credentials>,
+    /// The environment variables that count where nothing was typed.
+    variables: Variables,
     /// The registries that the local engine does not check; `None` where its files say so.
     engine: Option<Vec<String>>,
 }
@@ -54,7 +58,7 @@ impl Access {
         let credentials = match &args.username {
             Some(username) if args.password_stdin => Some(Credentials::Password {
                 username: username.clone(),
-                password: password_from_stdin()?,
+                password: password_from("--password-stdin")?,
             }),
             Some(_) | None => None,
         };
@@ -62,6 +66,55 @@ impl Access {
         Ok(Self {
             credentials,
             ..access
+        })
+    }
+
+    /// The same, for the source of a mirror.
+    ///
+    /// # Errors
+    /// As [`Access::parse`].
+    pub fn parse_source(args: &args::SourceAccess) -> Result<Self, Failure> {
+        let credentials = match &args.source_username {
+            Some(username) if args.source_password_stdin => Some(Credentials::Password {
+                username: username.clone(),
+                password: password_from("--source-password-stdin")?,
+            }),
+            Some(_) | None => None,
+        };
+        let connect = args::Connect {
+            plain_http: args.source_plain_http,
+            insecure: args.source_insecure,
+            ca_file: args.source_ca_file.clone(),
+        };
+        Ok(Self {
+            credentials,
+            variables: Variables::Source,
+            ..Self::parse_connect(&connect)
+        })
+    }
+
+    /// The same, as a file of mirrors says it of a registry. Nothing of the environment counts but
+    /// what the file names: it would go to every registry.
+    ///
+    /// # Errors
+    /// There is no password where the file says.
+    pub fn parse_host(host: &Host) -> Result<Self, Failure> {
+        let credentials = match &host.login {
+            Some((username, password)) => Some(Credentials::Password {
+                username: username.clone(),
+                password: password_at(password)?,
+            }),
+            None => None,
+        };
+        let connect = args::Connect {
+            plain_http: host.plain_http,
+            insecure: host.insecure,
+            ca_file: host.ca_file.iter().cloned().collect(),
+        };
+        Ok(Self {
+            credentials,
+            variables: Variables::Ignored,
+            ..Self::parse_connect(&connect)
         })
     }
 
@@ -107,7 +160,10 @@ impl Access {
         };
         let found = match &self.credentials {
             Some(typed) => Ok(Some(typed.clone())),
-            None => credentials::find(registry, repository).await,
+            None => match credentials::of_environment(self.variables)? {
+                Some(credentials) => Ok(Some(credentials)),
+                None => credentials::stored(registry, repository).await,
+            },
         };
         let credentials = match found {
             Ok(credentials) => credentials,
@@ -244,13 +300,53 @@ fn trust(tls: &mut Tls, path: &std::path::Path) -> Result<(), Failure> {
     tls.trust(&pem).map_err(usage)
 }
 
+/// The password that a file of mirrors points at.
+fn password_at(place: &Password) -> Result<String, Failure> {
+    let (text, name) = match place {
+        Password::Variable(name) => {
+            let text = std::env::var(name).map_err(|_| {
+                let what = format!("passwordEnv: the variable {name} is not set");
+                Failure::new(Kind::Usage, what)
+            })?;
+            (text, name.clone())
+        }
+        Password::File(path) => {
+            let name = path.display().to_string();
+            let wrong = |what: &dyn std::fmt::Display| {
+                Failure::new(Kind::Usage, format!("passwordFile: {name}: {what}"))
+            };
+            let mut text = String::new();
+            let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
+            let read = file.take(LONGEST_PASSWORD + 1).read_to_string(&mut text);
+            read.map_err(|error| wrong(&error))?;
+            if text.len() as u64 > LONGEST_PASSWORD {
+                return Err(wrong(&"that is no password"));
+            }
+            (text, name)
+        }
+    };
+    let password = text.trim_end_matches(['\r', '\n']);
+    match password.is_empty() {
+        true => Err(Failure::new(
+            Kind::Usage,
+            format!("the password in {name} is empty"),
+        )),
+        false => Ok(password.to_owned()),
+    }
+}
+
 /// The password on standard input, without the end of its line.
 ///
 /// # Errors
 /// None there, or more than a password.
 pub fn password_from_stdin() -> Result<String, Failure> {
+    password_from("--password-stdin")
+}
+
+/// The same, for this option.
+fn password_from(option: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    let usage = |what: String| Failure::new(Kind::Usage, format!("--password-stdin: {what}"));
+    let usage = |what: String| Failure::new(Kind::Usage, format!("{option}: {what}"));
     let input = std::io::stdin().lock().take(LONGEST_PASSWORD + 1);
     { input }
         .read_to_end(&mut bytes)
@@ -262,7 +358,7 @@ pub fn password_from_stdin() -> Result<String, Failure> {
     let password = text.trim_end_matches(['\r', '\n']);
     match password.is_empty() {
         true => Err(usage("standard input is empty".to_owned())
-            .hint("for instance: imgsync … --password-stdin <password.txt")),
+            .hint(format!("for instance: imgsync … {option} <password.txt"))),
         false => Ok(password.to_owned()),
     }
 }

@@ -77,7 +77,8 @@ fn who(args: &args::Login) -> Result<(String, String), Failure> {
         return Ok((username, password_from_stdin()?));
     }
     if args.username.is_none()
-        && let Some(Credentials::Password { username, password }) = credentials::of_environment()?
+        && let Some(Credentials::Password { username, password }) =
+            credentials::of_environment(credentials::Variables::Usual)?
     {
         return Ok((username, password));
     }

@@ -4,6 +4,7 @@ mod contents;
 mod inspect;
 mod login;
 mod ls;
+mod mirror;
 mod push;
 mod remote;
 mod rm;
@@ -20,8 +21,8 @@ use crate::settings;
 pub fn run(arguments: Arguments) -> ExitCode {
     let report = report::new(arguments.voice(), arguments.json());
     let done = perform(arguments.command, &report);
-    match done.and_then(|()| report.data().end()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match done.and_then(|code| report.data().end().map(|()| code)) {
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             report.failure(&failure);
             ExitCode::from(&failure)
@@ -29,7 +30,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn perform(command: Command, report: &Arc<dyn Report>) -> Result<(), Failure> {
+/// What mirrors end with that had nothing to do, where they are asked to tell.
+const NOTHING_TO_DO: u8 = 8;
+
+/// Yields the exit code.
+fn perform(command: Command, report: &Arc<dyn Report>) -> Result<u8, Failure> {
     let mut print = |line: String| report.data().print(&line);
     match command {
         Command::Push(args) => {
@@ -37,7 +42,7 @@ fn perform(command: Command, report: &Arc<dyn Report>) -> Result<(), Failure> {
             if !settings.is_dry {
                 let outcome = in_runtime(push::push(&settings, report))?;
                 report.outcome(&outcome);
-                return Ok(());
+                return Ok(0);
             }
             let preview = in_runtime(push::preview(&settings, report))?;
             if args.json {
@@ -48,6 +53,8 @@ fn perform(command: Command, report: &Arc<dyn Report>) -> Result<(), Failure> {
                 lines.chain(preview.more).for_each(print);
             }
         }
+        Command::Mirror(args) => return mirrored(&settings::Mirror::parse(&args)?, report),
+        Command::Pull(args) => return mirrored(&settings::Mirror::parse_pull(&args)?, report),
         Command::Ls(args) => in_runtime(ls::ls(&args, report, &mut print))?,
         Command::Inspect(args) => {
             let bytes = in_runtime(inspect::inspect(&args, report))?;
@@ -57,7 +64,14 @@ fn perform(command: Command, report: &Arc<dyn Report>) -> Result<(), Failure> {
         Command::Login(args) => in_runtime(login::login(args, report, &mut print))?,
         Command::Logout(args) => in_runtime(login::logout(&args, &mut print))?,
     }
-    Ok(())
+    Ok(0)
+}
+
+fn mirrored(settings: &settings::Mirror, report: &Arc<dyn Report>) -> Result<u8, Failure> {
+    match in_runtime(mirror::mirror(settings, report))? {
+        mirror::Ending::Idle if settings.tells_nothing => Ok(NOTHING_TO_DO),
+        mirror::Ending::Idle | mirror::Ending::Changed => Ok(0),
+    }
 }
 
 /// Runs a command until it ends or is interrupted.

@@ -12,19 +12,30 @@ use crate::exit::{Failure, Kind};
 use config::Config;
 use helper::Helper;
 
-/// The credentials for a repository of a registry, or for the registry at large; `None` where
-/// nobody has stored any. Those of the environment (`IMGSYNC_USERNAME`, `IMGSYNC_PASSWORD`) win.
+/// The environment variables that name who the user is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Variables {
+    /// `IMGSYNC_USERNAME` and `IMGSYNC_PASSWORD`: for the one registry of a command, or for the one
+    /// that is written to.
+    #[default]
+    Usual,
+    /// `IMGSYNC_SOURCE_USERNAME` and `IMGSYNC_SOURCE_PASSWORD`: for the one that is read from, where
+    /// there are two.
+    Source,
+    /// None: where there may be many registries, and a password is for one.
+    Ignored,
+}
+
+/// The credentials that are stored for a repository of a registry, or for the registry at large;
+/// `None` where nobody has stored any.
 ///
 /// # Errors
 /// A configuration that cannot be read, or a helper that fails or hangs: silently going on as
 /// nobody would end in a puzzling refusal.
-pub async fn find(
+pub async fn stored(
     registry: &Registry,
     repository: Option<&Repository>,
 ) -> Result<Option<Credentials>, Failure> {
-    if let Some(credentials) = of_environment()? {
-        return Ok(Some(credentials));
-    }
     for path in files::candidates() {
         let config = files::read(&path)?;
         for key in keys(registry, repository) {
@@ -54,18 +65,23 @@ pub async fn find(
     Ok(None)
 }
 
-/// The credentials of the environment.
+/// The credentials of the environment. They win over those that are stored.
 ///
 /// # Errors
 /// One variable without the other.
-pub fn of_environment() -> Result<Option<Credentials>, Failure> {
+pub fn of_environment(variables: Variables) -> Result<Option<Credentials>, Failure> {
+    let (name, secret) = match variables {
+        Variables::Usual => ("IMGSYNC_USERNAME", "IMGSYNC_PASSWORD"),
+        Variables::Source => ("IMGSYNC_SOURCE_USERNAME", "IMGSYNC_SOURCE_PASSWORD"),
+        Variables::Ignored => return Ok(None),
+    };
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    match (variable("IMGSYNC_USERNAME"), variable("IMGSYNC_PASSWORD")) {
+    match (variable(name), variable(secret)) {
         (Some(username), Some(password)) => Ok(Some(Credentials::Password { username, password })),
         (None, None) => Ok(None),
         (Some(_), None) | (None, Some(_)) => Err(Failure::new(
             Kind::Usage,
-            "IMGSYNC_USERNAME and IMGSYNC_PASSWORD only count together, and one is missing",
+            format!("{name} and {secret} only count together, and one is missing"),
         )),
     }
 }

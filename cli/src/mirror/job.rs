@@ -46,7 +46,9 @@ impl Job {
     /// The two do not go together.
     pub fn new(from: From, to: To) -> Result<Self, String> {
         let (to, tag) = goal(&from, to)?;
-        if tag.is_some() && from.single().is_none() {
+        // A layout may hold one image, without a tag.
+        let is_many = matches!(from, From::Registry(_, _, None));
+        if tag.is_some() && is_many {
             return Err(format!(
                 "the target names a tag, but the source {} is all of its tags: name one there too, \
                  or none here",
@@ -83,7 +85,7 @@ impl Job {
     /// # Errors
     /// They do not.
     pub fn check(&self) -> Result<(), String> {
-        let is_single = self.from.single().is_some();
+        let is_single = self.from.single().is_some() || self.tag.is_some();
         if is_single && self.rules.iter().any(|rules| !rules.is_empty()) {
             return Err("rules choose among many tags, and the source names one image".to_owned());
         }

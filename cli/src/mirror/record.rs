@@ -45,15 +45,18 @@ type Brought = BTreeMap<String, Vec<String>>;
 
 impl Record {
     /// Opens the record of this pair of source and target for a run that changes the target. A file
-    /// that is not there is an empty one.
+    /// that is not there is an empty one; `None` where this user may write nothing there.
     ///
     /// # Errors
     /// The file cannot be read or written, or makes no sense; another run has it.
-    pub fn open(path: &Path, pair: &str) -> Result<Self, Failure> {
-        let broken = |error: &dyn std::fmt::Display| broken(path, error);
-        let folder = folder_of(path);
-        crate::settings::make_folder(folder).map_err(|error| broken(&error))?;
-        let lock = lock(path)?;
+    pub fn open(path: &Path, pair: &str) -> Result<Option<Self>, Failure> {
+        if let Err(error) = crate::settings::make_folder(folder_of(path)) {
+            return if_closed(path, &error);
+        }
+        let lock = match lock_file(path) {
+            Ok(file) => lock(path, file)?,
+            Err(error) => return if_closed(path, &error),
+        };
         let record = Self {
             path: Some(path.to_owned()),
             pair: pair.to_owned(),
@@ -62,7 +65,7 @@ impl Record {
         };
         // Whether it can be written shows now, and not after the first image has moved.
         record.write()?;
-        Ok(record)
+        Ok(Some(record))
     }
 
     /// The same, for a run that changes nothing.
@@ -156,16 +159,25 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Keeps other runs out. The lock has a file of its own, since the record's is replaced.
-fn lock(path: &Path) -> Result<File, Failure> {
+/// Nothing, where the error says that nothing may be written there.
+fn if_closed<T>(path: &Path, error: &std::io::Error) -> Result<Option<T>, Failure> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem => Ok(None),
+        _ => Err(broken(path, error)),
+    }
+}
+
+/// The lock has a file of its own, since the record's is replaced.
+fn lock_file(path: &Path) -> std::io::Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name);
-    let file = file.map_err(|error| broken(path, &error))?;
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true).open(name)
+}
+
+/// Keeps other runs out.
+fn lock(path: &Path, file: File) -> Result<File, Failure> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -250,7 +262,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/record.json");
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
-        let record = Record::open(&path, "a → b").unwrap();
+        let record = Record::open(&path, "a → b").unwrap().unwrap();
         assert!(record.is_empty());
         record.before(&tag("v1"), &one).unwrap();
         record.before(&tag("v1"), &two).unwrap();
@@ -258,7 +270,7 @@ mod tests {
         // Killed: nothing more is said.
         drop(record);
 
-        let record = Record::open(&path, "a → b").unwrap();
+        let record = Record::open(&path, "a → b").unwrap().unwrap();
         let brought = record.brought();
         assert_eq!(brought[&tag("v1")], [one.clone(), two.clone()]);
         assert_eq!(brought[&tag("v2")], std::slice::from_ref(&one));
@@ -279,7 +291,7 @@ mod tests {
     fn one_run_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("record.json");
-        let first = Record::open(&path, "a → b").unwrap();
+        let first = Record::open(&path, "a → b").unwrap().unwrap();
         let failure = Record::open(&path, "c → d").unwrap_err();
         assert!(failure.what.contains("another"), "{}", failure.what);
         Record::look(&path, "a → b").unwrap();

@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use imgsync_oci::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::lines::write;
-use super::{Data, Outcome, Report, Voice, outcome, shown};
+use super::lines::{failed, wanted, write};
+use super::mirror::{mirrored, sum};
+use super::{Data, Fate, Mirrored, Outcome, Report, Sum, Voice, outcome, shown};
 use crate::exit::Failure;
 use crate::plan::Plan;
 
@@ -110,6 +111,30 @@ impl Report for Bars {
     fn outcome(&self, result: &Outcome) {
         self.clear();
         self.data.print(&outcome(result));
+    }
+
+    fn mirror(&self, source: &str, target: &str, tags: usize) {
+        self.note(&wanted(source, target, tags));
+    }
+
+    fn mirrored(&self, it: &Mirrored) {
+        // Stdout may be the same terminal.
+        self.all.suspend(|| self.data.print(&shown(&mirrored(it))));
+        if let Fate::Failed(failure) = &it.fate {
+            let lines = failed(it, failure, self.voice);
+            lines.iter().for_each(|line| self.note(line));
+        }
+    }
+
+    fn left(&self, left: &Mirrored) {
+        if left.is_dry || self.voice == Voice::Verbose {
+            self.mirrored(left);
+        }
+    }
+
+    fn sum(&self, it: &Sum) {
+        self.clear();
+        self.data.print(&sum(it));
     }
 
     fn failure(&self, failure: &Failure) {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use imgsync_oci::Digest;
 use serde_json::{Value, json};
 
-use super::{Data, Outcome, Report, Voice, shown};
+use super::mirror::{mirrored_fields, sum_fields};
+use super::{Data, Mirrored, Outcome, Report, Sum, Voice, shown};
 use crate::exit::Failure;
 use crate::plan::{Plan, Step};
 
@@ -91,6 +92,25 @@ impl Report for Json {
             "seconds": outcome.took.as_secs_f64(),
         });
         self.event("outcome", fields);
+    }
+
+    fn mirror(&self, source: &str, target: &str, tags: usize) {
+        let fields = json!({ "source": source, "target": target, "tags": tags });
+        self.event("mirror", fields);
+    }
+
+    fn mirrored(&self, mirrored: &Mirrored) {
+        self.event("tag", mirrored_fields(mirrored));
+    }
+
+    fn left(&self, left: &Mirrored) {
+        if left.is_dry || self.voice == Voice::Verbose {
+            self.mirrored(left);
+        }
+    }
+
+    fn sum(&self, sum: &Sum) {
+        self.event("summary", sum_fields(sum));
     }
 
     fn failure(&self, failure: &Failure) {

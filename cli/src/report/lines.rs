@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use imgsync_oci::Digest;
 
-use super::{Data, Outcome, Report, Voice, bytes, outcome, shown};
+use super::mirror::{mirrored, sum};
+use super::{Data, Fate, Mirrored, Outcome, Report, Sum, Voice, bytes, outcome, shown};
 use crate::exit::Failure;
 use crate::plan::Plan;
 
@@ -68,6 +69,32 @@ impl Report for Lines {
         self.data.print(&outcome(result));
     }
 
+    fn mirror(&self, source: &str, target: &str, tags: usize) {
+        self.note(&wanted(source, target, tags));
+    }
+
+    fn mirrored(&self, it: &Mirrored) {
+        match self.voice {
+            Voice::Normal | Voice::Verbose => self.data.print(&shown(&mirrored(it))),
+            Voice::Quiet => {}
+        }
+        if let Fate::Failed(failure) = &it.fate {
+            failed(it, failure, self.voice)
+                .iter()
+                .for_each(|line| write(line));
+        }
+    }
+
+    fn left(&self, left: &Mirrored) {
+        if left.is_dry || self.voice == Voice::Verbose {
+            self.mirrored(left);
+        }
+    }
+
+    fn sum(&self, it: &Sum) {
+        self.data.print(&sum(it));
+    }
+
     fn failure(&self, failure: &Failure) {
         write(&failure.text());
     }
@@ -75,6 +102,27 @@ impl Report for Lines {
     fn data(&self) -> &Data {
         &self.data
     }
+}
+
+/// What a mirror begins with.
+pub(super) fn wanted(source: &str, target: &str, tags: usize) -> String {
+    let tags = match tags {
+        1 => "1 tag".to_owned(),
+        many => format!("{many} tags"),
+    };
+    format!("{source} to {target}: {tags}")
+}
+
+/// What is said of a failure of many beside its line: the line too, where lines are not told, and
+/// what to do.
+pub(super) fn failed(it: &Mirrored, failure: &Failure, voice: Voice) -> Vec<String> {
+    let hint = failure.hint.as_ref();
+    let hint = hint.map(|hint| format!(" hint: {}", shown(hint)));
+    let line = match voice {
+        Voice::Quiet => Some(format!("error: {}", shown(&mirrored(it)))),
+        Voice::Normal | Voice::Verbose => None,
+    };
+    line.into_iter().chain(hint).collect()
 }
 
 /// A line for people.

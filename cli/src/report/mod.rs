@@ -6,6 +6,7 @@ mod bars;
 mod data;
 mod json;
 mod lines;
+mod mirror;
 mod text;
 mod words;
 
@@ -18,6 +19,7 @@ use crate::exit::Failure;
 use crate::plan::Plan;
 
 pub use data::Data;
+pub use mirror::{Fate, Mirrored, Sum};
 pub use text::shown;
 pub use words::{bytes, outcome, plan};
 
@@ -37,6 +39,15 @@ pub trait Report: Send + Sync {
     fn done(&self, digest: &Digest);
     /// The push is over, and the image is there.
     fn outcome(&self, outcome: &Outcome);
+    /// A mirror begins: from where, to where, and how many tags it wants.
+    fn mirror(&self, source: &str, target: &str, tags: usize);
+    /// A mirror is done with a tag.
+    fn mirrored(&self, mirrored: &Mirrored);
+    /// A mirror does not want a tag. Told where nothing is changed, and to those who want to know
+    /// everything.
+    fn left(&self, left: &Mirrored);
+    /// All mirrors are over.
+    fn sum(&self, sum: &Sum);
     /// The command has failed.
     fn failure(&self, failure: &Failure);
     /// The way to stdout.

@@ -77,7 +77,7 @@ fn total(sums: &Sums) -> String {
     format!("read {read}, send {send}, saved {}", bytes(sums.saved))
 }
 
-fn seconds(took: Duration) -> String {
+pub(super) fn seconds(took: Duration) -> String {
     let seconds = took.as_secs();
     if seconds < 60 {
         format!("{:.1} s", took.as_secs_f64())

@@ -1,0 +1,155 @@
+//! Brings the wanted tags to a target, writes down what was brought, and prunes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use imgsync_oci::{Reference, Tag};
+
+use super::{Mirrors, Told, named};
+use crate::exit::Failure;
+use crate::mirror::ends::{Source, Target};
+use crate::mirror::job::Job;
+use crate::mirror::place::From;
+use crate::mirror::record::Record;
+use crate::mirror::{BeforeTag, Companions, Copied, Wish};
+use crate::report::Fate;
+
+/// What is to be brought.
+pub(super) struct Bringing<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) wanted: &'a [Reference],
+    /// All tags that the source has, where they were asked for.
+    pub(super) listed: Option<Arc<HashSet<Tag>>>,
+    /// How many tags may be wanted, and nobody knows.
+    pub(super) undated: usize,
+}
+
+impl Mirrors<'_> {
+    /// Brings the wanted tags, and prunes; yields the first tag's failure.
+    ///
+    /// # Errors
+    /// The target takes nothing, or what it took does not stay; the record cannot be used.
+    pub(super) async fn bring(
+        &self,
+        job: &Job,
+        bringing: Bringing<'_>,
+        told: &mut Told,
+    ) -> Result<Option<Failure>, Failure> {
+        let Some(target) = self.target(job).await? else {
+            return Ok(None);
+        };
+        let record = self.record(job)?.map(Arc::new);
+        // What it holds now: what this run brings is wanted.
+        let brought = record
+            .as_ref()
+            .map(|record| record.brought())
+            .unwrap_or_default();
+        let is_alone = bringing.wanted.len() == 1 && bringing.listed.is_none();
+        let wishes = bringing.wanted.iter().map(|from| {
+            let wish = self.wish(job, from, bringing.listed.clone(), record.as_ref());
+            let target = &*target;
+            async move {
+                let copied = self.copy(bringing.source, target, &wish).await;
+                (wish, copied)
+            }
+        });
+        let mut failure = None;
+        let mut companions = HashSet::new();
+        let mut copies = futures::stream::iter(wishes).buffer_unordered(self.settings.at_a_time);
+        while let Some((wish, copied)) = copies.next().await {
+            let names = (
+                named(&job.source(), &wish.from),
+                named(&job.to.to_string(), &wish.to),
+            );
+            match copied {
+                Ok(copied) => {
+                    companions.extend(copied.companions.iter().map(|(tag, _)| tag.clone()));
+                    if let Some(record) = &record {
+                        settle(record, &wish.to, &copied);
+                    }
+                    for note in &copied.notes {
+                        self.report.note(&format!("{}: {note}", names.1));
+                    }
+                    self.tell(told, names, Fate::There(Box::new(copied)));
+                }
+                Err(error) => {
+                    failure.get_or_insert_with(|| error.clone());
+                    if !(is_alone && self.settings.jobs.len() == 1) {
+                        self.tell(told, names, Fate::Failed(error));
+                    }
+                }
+            }
+        }
+        drop(copies);
+        if let (true, Some(record)) = (job.prune, &record) {
+            let is_whole = failure.is_none() && job.companions != Companions::Leave;
+            let pruning = super::prune::Pruning {
+                target: &*target,
+                record,
+                brought,
+                wanted: bringing.wanted,
+                companions: is_whole.then_some(&companions),
+                undated: bringing.undated,
+            };
+            self.prune(job, pruning, told).await?;
+        }
+        if !self.settings.is_dry {
+            target.finish(self.report).await?;
+            if let Some(record) = &record {
+                record.write()?;
+            }
+        }
+        Ok(failure)
+    }
+
+    /// Copies one, or tells what that would come to.
+    async fn copy(
+        &self,
+        source: &dyn Source,
+        target: &dyn Target,
+        wish: &Wish,
+    ) -> Result<Copied, Failure> {
+        match self.settings.is_dry {
+            true => self.run.preview(source, target, wish).await,
+            false => self.run.copy(source, target, wish).await,
+        }
+    }
+
+    /// What is wished for one image.
+    pub(super) fn wish(
+        &self,
+        job: &Job,
+        from: &Reference,
+        listed: Option<Arc<HashSet<Tag>>>,
+        record: Option<&Arc<Record>>,
+    ) -> Wish {
+        let before_tag: Arc<BeforeTag> = match record {
+            Some(record) => {
+                let record = Arc::clone(record);
+                Arc::new(move |tag, digest| record.before(tag, digest))
+            }
+            None => Arc::new(|_, _| Ok(())),
+        };
+        Wish {
+            from: from.clone(),
+            to: match (&job.tag, &job.from) {
+                (Some(tag), _) | (None, From::Disk(_, Some(tag))) => Reference::Tag(tag.clone()),
+                (None, _) => from.clone(),
+            },
+            platforms: job.platforms.clone(),
+            companions: job.companions,
+            listed,
+            before_tag,
+        }
+    }
+}
+
+fn settle(record: &Record, to: &Reference, copied: &Copied) {
+    if let Reference::Tag(tag) = to {
+        record.settled(tag, &copied.digest);
+    }
+    for (tag, digest) in &copied.companions {
+        record.settled(tag, digest);
+    }
+}
