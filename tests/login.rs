@@ -143,8 +143,7 @@ fn a_login_is_checked_then_kept_where_docker_looks_and_a_logout_undoes_it() {
     assert_eq!(
         said(&outcome, &host),
         "error: target: ADDRESS answered GET /v2/team/app/manifests/v1 with 401 Unauthorized: \
-         UNAUTHORIZED: authentication required \
-         ([{\"Type\":\"repository\",\"Class\":\"\",\"Name\":\"team/app\",\"Action\":\"pull\"}])\n \
+         UNAUTHORIZED: authentication required\n \
          hint: log in with imgsync login ADDRESS (docker login and podman login count too), or set \
          IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
     );
@@ -412,7 +411,8 @@ fn a_token_that_no_renewal_helps_is_said_once_and_for_all() {
         text,
         "error: target: ADDRESS answered a login for REGISTRY with 400 Bad Request: UNAUTHORIZED: \
          token expired\n \
-         hint: the password or token is wrong or has expired: log in again with imgsync login"
+         hint: the password or token is wrong or has expired: log in again with imgsync login \
+         REGISTRY"
     );
 }
 

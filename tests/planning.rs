@@ -34,11 +34,11 @@ fn written(scratch: &Scratch, name: &str, image: &Image) -> PathBuf {
     path
 }
 
-/// The image as an archive in which the shared layers' bytes are others of the same size: a push
-/// that opened one would fail.
-fn unreadable_below(scratch: &Scratch, image: &Image) -> PathBuf {
+/// The image as an archive in which the bytes of the lowest layers are others of the same size: a
+/// push that opened one would fail.
+fn unreadable_below(scratch: &Scratch, image: &Image, above: usize) -> PathBuf {
     let mut spoilt = image.clone();
-    for layer in &mut spoilt.layers[..3] {
+    for layer in &mut spoilt.layers[..above] {
         layer.fill(0);
     }
     written(scratch, "spoilt.tar", &spoilt)
@@ -59,7 +59,7 @@ fn assert_only_the_new_layer_is_opened(address: SocketAddr) {
         .succeeded();
     imgsync.forget();
     // Our server computes diffIDs in the background.
-    let changed = unreadable_below(&scratch, &second);
+    let changed = unreadable_below(&scratch, &second, 3);
     let remote = format!("{address}/app:v2");
     run::until("a plan that opens no shared layer", || {
         let plan = imgsync.push_with(&["--dry-run"], text(&changed), &remote);
@@ -87,33 +87,38 @@ fn another_registry_s_images_say_which_layers_they_have() {
     stock.stop();
 }
 
-/// Nothing remembered, the image there: no blob is sent, and at most ten requests are.
-fn assert_a_handful(address: SocketAddr) {
+/// The image is there, and this user's home is empty: no layer is opened, no blob is sent, and few
+/// requests and bytes go over the line.
+fn assert_a_handful(address: SocketAddr, what: &str) {
     let scratch = Scratch::new();
-    let imgsync = Imgsync::new(&scratch.folder("home"));
     let [image, _] = versions();
     let archive = written(&scratch, "image.tar", &image);
-    imgsync
+    Imgsync::new(&scratch.folder("first-home"))
         .push(text(&archive), &format!("{address}/app:v1"))
         .succeeded();
-    imgsync.forget();
+    let spoilt = unreadable_below(&scratch, &image, image.layers.len());
     let relay = Relay::start(address, Cut::Never);
     let remote = format!("{}/app:v1", relay.address());
-    imgsync.push(text(&archive), &remote).succeeded();
+    let outcome = Imgsync::new(&scratch.folder("empty-home")).push(text(&spoilt), &remote);
+    let outcome = outcome.succeeded();
+    assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
     let requests = relay.requests();
     assert!(!requests.iter().any(|request| request.writes_blob()));
     let shown: Vec<String> = requests.iter().map(ToString::to_string).collect();
+    let bytes = relay.traffic();
+    eprintln!("{what}: {} requests, {bytes:?}", requests.len());
     assert!(requests.len() <= 10, "{}", shown.join("\n"));
+    assert!(bytes.total() <= 20_000, "{bytes:?}\n{}", shown.join("\n"));
 }
 
 #[test]
 fn an_image_that_is_there_takes_a_handful_of_requests() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
-    assert_a_handful(server.address());
+    assert_a_handful(server.address(), "imgsync-server");
     if present(&["docker-registry"]) {
         let mut stock = StockRegistry::start(&scratch.folder("stock"));
-        assert_a_handful(stock.address());
+        assert_a_handful(stock.address(), "docker-registry");
         stock.stop();
     }
 }
@@ -176,7 +181,12 @@ fn a_lying_image_misleads_once_and_no_reuse_mends() {
     imgsync
         .push_with(&["--no-reuse"], text(&archive), &remote)
         .succeeded();
-    let found = check::at_registry(address, "app:v1");
-    assert_eq!(found.config, honest.id());
+    let mended = check::at_registry(address, "app:v1");
+    assert_eq!(mended.config, honest.id());
+    // Mended for good: who knows nothing, and believes what is there, is not misled any more.
+    imgsync.forget();
+    let outcome = imgsync.push(text(&archive), &remote).succeeded();
+    assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
+    assert_eq!(check::at_registry(address, "app:v1"), mended);
     stock.stop();
 }

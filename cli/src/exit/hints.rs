@@ -72,6 +72,7 @@ fn proxy() -> Option<&'static str> {
 fn of_refusal(error: &Error) -> Option<String> {
     let Error::Refused {
         registry,
+        operation,
         status,
         faults,
         server,
@@ -84,8 +85,13 @@ fn of_refusal(error: &Error) -> Option<String> {
     };
     let text = match (*status, whom) {
         (status, Some(_)) if *login && status.is_client_error() => {
-            "the password or token is wrong or has expired: log in again with imgsync login"
-                .to_owned()
+            // The one who said no is the token server; the login is the registry's.
+            let host = operation.strip_prefix("a login for ");
+            let host = host.unwrap_or(registry.as_str());
+            format!(
+                "the password or token is wrong or has expired: log in again with imgsync login \
+                 {host}"
+            )
         }
         (StatusCode::UNAUTHORIZED, Some(_)) => format!(
             "the password or token is wrong or has expired: log in again with imgsync login \

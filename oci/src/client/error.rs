@@ -40,7 +40,7 @@ pub enum Error {
         what: String,
     },
     /// The registry, its token server, or a proxy before them, answered with an error status.
-    #[error("{registry} answered {operation} with {status}{}{}", because(.faults), said_as(*.status, .whom.as_deref()))]
+    #[error("{registry} answered {operation} with {status}{}{}", because(*.status, .faults), said_as(*.status, .whom.as_deref()))]
     Refused {
         /// The registry.
         registry: Registry,
@@ -181,8 +181,13 @@ fn said_as(status: StatusCode, whom: Option<&str>) -> String {
     }
 }
 
-fn because(faults: &[Fault]) -> String {
-    let texts: Vec<String> = faults.iter().take(5).map(Fault::to_string).collect();
+fn because(status: StatusCode, faults: &[Fault]) -> String {
+    let said = |fault: &Fault| match status {
+        // The detail is the list of rights that a token would need: nothing for people.
+        StatusCode::UNAUTHORIZED => format!("{}: {}", fault.code, fault.message),
+        _ => fault.to_string(),
+    };
+    let texts: Vec<String> = faults.iter().take(5).map(said).collect();
     match texts.is_empty() {
         true => String::new(),
         false => format!(": {}", texts.join("; ")),

@@ -1,0 +1,298 @@
+//! What is said when a push fails for a reason that its user can do something about: the whole text
+//! on stderr, word by word, and the exit code.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may panic, and says what it skips"
+)]
+
+mod support;
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use support::fake::{self, Fake};
+use support::image::{Image, layer};
+use support::peers::{absent, present};
+use support::run::{Outcome, run};
+use support::{
+    Authority, Imgsync, Proxy, Scratch, Server, SmallDisk, StockRegistry, archive, bytes,
+};
+
+const SOURCE: i32 = 3;
+const AUTHENTICATION: i32 = 5;
+const NETWORK: i32 = 6;
+
+const WRONG_PASSWORD: &str = "\
+error: target: HOST answered GET /v2/app/manifests/v1 with 401 Unauthorized: UNAUTHORIZED: \
+authentication required (logged in as alice)
+ hint: the password or token is wrong or has expired: log in again with imgsync login HOST";
+
+const EXPIRED_TOKEN: &str = "\
+error: target: TOKENS answered a login for HOST with 400 Bad Request: UNAUTHORIZED: token expired
+ hint: the password or token is wrong or has expired: log in again with imgsync login HOST";
+
+const HELPER_HANGS: &str = "\
+error: the credential helper docker-credential-sleepy said nothing for 1 seconds and was stopped
+ hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
+IMGSYNC_USERNAME and IMGSYNC_PASSWORD to go without it";
+
+const UNKNOWN_AUTHORITY: &str = "\
+error: target: cannot reach HOST: its certificate is signed by a CA that this machine does not know
+ hint: get the CA's certificate and pass it with --ca-file, or put it into \
+/etc/docker/certs.d/HOST/ca.crt; --insecure checks nothing at all";
+
+const UNKNOWN_HOST: &str = "\
+error: target: cannot reach registry.invalid: no such host: failed to lookup address information: \
+Name or service not known
+ hint: check the spelling, and that this machine's name servers know the host";
+
+const REFUSED: &str = "\
+error: target: cannot reach HOST: tcp connect error: Connection refused (os error 111)
+ hint: check the address and that the registry is running; then try again";
+
+const PLAIN_HTTP: &str = "\
+error: target: cannot reach registry.example.com:5000: it does not speak TLS
+ hint: if registry.example.com:5000 is meant to speak plain HTTP, pass --plain-http: passwords and \
+images then travel unencrypted";
+
+const DISK_FULL: &str = "\
+error: source: layer 1/1: cannot write the compressed layer: the disk is full: N bytes or more are \
+needed in FOLDER/imgsync/spool, and N are free there
+ hint: make room in FOLDER/imgsync/spool, or point XDG_CACHE_HOME at a larger disk";
+
+const SOCKET_CLOSED: &str = "\
+error: source: cannot reach the Docker daemon at unix://SOCKET: Permission denied (os error 13)
+ hint: your user may not use the socket: join the group docker (then log in again), or use sudo";
+
+/// A user with an image.
+struct Laptop {
+    scratch: Scratch,
+    imgsync: Imgsync,
+}
+
+impl Laptop {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let imgsync = Imgsync::new(&scratch.folder("home"));
+        Self { scratch, imgsync }
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        let path = self.scratch.path("home").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    fn archive(&self) -> PathBuf {
+        let path = self.scratch.path("image.tar");
+        let image = Image::new(vec![layer("hello", b"world".to_vec())]);
+        archive::write_tar(&image.docker_archive("app:v1"), &path);
+        path
+    }
+
+    fn push(&self, remote: &str, variables: &[(&str, &str)]) -> Outcome {
+        let mut command = self.imgsync.command();
+        command.arg("push").arg(self.archive()).arg(remote);
+        run(command.envs(variables.iter().copied()))
+    }
+}
+
+/// Panics unless a push ended with this code and said exactly this, once what differs from run to
+/// run has its name.
+fn said(outcome: &Outcome, names: &[(&str, &str)], code: i32, expected: &str) {
+    let mut text = outcome.stderr.trim_end().to_owned();
+    for (value, name) in names {
+        text = text.replace(value, name);
+    }
+    assert_eq!(without_amounts(&text), expected, "{outcome}");
+    assert_eq!(outcome.code, Some(code), "{outcome}");
+    assert_eq!(outcome.stdout, "", "stdout is for what came about");
+}
+
+/// The text with `N` for every number of more than four digits.
+fn without_amounts(text: &str) -> String {
+    let is_amount = |piece: &str| piece.len() > 4 && piece.bytes().all(|b| b.is_ascii_digit());
+    let pieces = text
+        .split_inclusive(' ')
+        .map(|piece| match piece.trim_end() {
+            word if is_amount(word) => piece.replace(word, "N"),
+            _ => piece.to_owned(),
+        });
+    pieces.collect()
+}
+
+/// `secret`, by `htpasswd -Bbn alice secret`.
+const HTPASSWD: &str = "alice:$2y$05$QPa1xegaJPiCtMHwmQ.0x.Tp5gZebiXTQONeDUdL3y1Fn8AElzEdK\n";
+
+fn with_login(scratch: &Scratch) -> StockRegistry {
+    let htpasswd = scratch.path("htpasswd");
+    std::fs::write(&htpasswd, HTPASSWD).unwrap();
+    let auth = format!("auth: {{htpasswd: {{realm: here, path: {htpasswd:?}}}}}\n");
+    StockRegistry::configured(&scratch.folder("root"), "", "", &auth)
+}
+
+#[test]
+fn a_wrong_password() {
+    if !present(&["docker-registry"]) {
+        return;
+    }
+    let laptop = Laptop::new();
+    let registry = with_login(&laptop.scratch);
+    let host = registry.address().to_string();
+    let login = [("IMGSYNC_USERNAME", "alice"), ("IMGSYNC_PASSWORD", "guess")];
+    let outcome = laptop.push(&format!("{host}/app:v1"), &login);
+    said(&outcome, &[(&host, "HOST")], AUTHENTICATION, WRONG_PASSWORD);
+}
+
+#[test]
+fn an_expired_token() {
+    let laptop = Laptop::new();
+    let tokens = Fake::start(|_| {
+        fake::status(400)
+            .body(r#"{"errors": [{"code": "UNAUTHORIZED", "message": "token expired"}]}"#)
+    });
+    let tokens = tokens.address();
+    let realm = format!("http://{tokens}/token");
+    let registry = Fake::start(move |_| {
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"registry\"");
+        fake::status(401).header("WWW-Authenticate", challenge)
+    });
+    let host = registry.address();
+    let config = serde_json::json!({"auths": {&host: {"identitytoken": "old"}}});
+    std::fs::write(laptop.home(".docker/config.json"), config.to_string()).unwrap();
+    let outcome = laptop.push(&format!("{host}/app:v1"), &[]);
+    let names = [(&*host, "HOST"), (&*tokens, "TOKENS")];
+    said(&outcome, &names, AUTHENTICATION, EXPIRED_TOKEN);
+}
+
+#[test]
+fn a_credential_helper_that_hangs() {
+    if !present(&["docker-registry"]) {
+        return;
+    }
+    let laptop = Laptop::new();
+    let registry = with_login(&laptop.scratch);
+    let host = registry.address().to_string();
+    let programs = laptop.scratch.folder("programs");
+    let helper = programs.join("docker-credential-sleepy");
+    std::fs::write(&helper, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
+    let config = laptop.home(".docker/config.json");
+    std::fs::write(config, r#"{"credsStore": "sleepy"}"#).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let variables = [("PATH", &*path), ("IMGSYNC_HELPER_TIMEOUT", "1")];
+    let outcome = laptop.push(&format!("{host}/app:v1"), &variables);
+    said(&outcome, &[(&host, "HOST")], AUTHENTICATION, HELPER_HANGS);
+}
+
+#[test]
+fn a_certificate_of_an_unknown_authority() {
+    if !present(&["docker-registry", "openssl"]) {
+        return;
+    }
+    let laptop = Laptop::new();
+    let authority = Authority::new(&laptop.scratch.folder("ca"));
+    let pair = authority.sign("server", &["DNS:registry.example.com"]);
+    let (certificate, key) = (pair.certificate, pair.key);
+    let tls = format!(", tls: {{certificate: {certificate:?}, key: {key:?}}}");
+    let registry = StockRegistry::configured(&laptop.scratch.folder("root"), "", &tls, "");
+    let proxy = Proxy::start(registry.address()).url();
+    let host = "registry.example.com";
+    let outcome = laptop.push(&format!("{host}/app:v1"), &[("HTTPS_PROXY", &proxy)]);
+    said(&outcome, &[(host, "HOST")], NETWORK, UNKNOWN_AUTHORITY);
+}
+
+#[test]
+fn a_host_that_nobody_knows() {
+    let laptop = Laptop::new();
+    let outcome = laptop.push("registry.invalid/app:v1", &[]);
+    said(&outcome, &[], NETWORK, UNKNOWN_HOST);
+}
+
+#[test]
+fn a_port_that_nobody_listens_on() {
+    let laptop = Laptop::new();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = gone.local_addr().unwrap().to_string();
+    drop(gone);
+    let outcome = laptop.push(&format!("{host}/app:v1"), &[]);
+    said(&outcome, &[(&host, "HOST")], NETWORK, REFUSED);
+}
+
+#[test]
+fn a_registry_that_speaks_plain_http() {
+    if !present(&["docker-registry"]) {
+        return;
+    }
+    let laptop = Laptop::new();
+    let registry = StockRegistry::start(&laptop.scratch.folder("root"));
+    // Any name leads to it; only loopback is spoken to without TLS by itself.
+    let proxy = Proxy::start(registry.address()).url();
+    let variables = [("HTTPS_PROXY", &*proxy), ("HTTP_PROXY", &*proxy)];
+    let outcome = laptop.push("registry.example.com:5000/app:v1", &variables);
+    said(&outcome, &[], NETWORK, PLAIN_HTTP);
+}
+
+#[test]
+fn a_disk_that_is_too_small_for_what_must_be_put_aside() {
+    let laptop = Laptop::new();
+    let server = Server::start(&laptop.scratch.folder("root"));
+    let Some(disk) = SmallDisk::mount("1m") else {
+        return;
+    };
+    let cache = disk.folder("cache");
+    let folder = cache.to_str().unwrap();
+    let path = laptop.scratch.path("large.tar");
+    let image = Image::new(vec![layer("noise", bytes::noise(1, 5_000_000))]);
+    archive::write_tar(&image.docker_archive("app:v1"), &path);
+    let mut command = laptop.imgsync.command();
+    command.env("XDG_CACHE_HOME", &cache).env("TMPDIR", &cache);
+    command.args(["push", "--quiet"]).arg(path);
+    let outcome = run(command.arg(format!("{}/app:v1", server.address())));
+    said(&outcome, &[(folder, "FOLDER")], SOURCE, DISK_FULL);
+}
+
+/// A folder and what is in it, readable for everyone.
+fn opened_for_all(path: &Path) {
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(path)).succeeded();
+}
+
+#[test]
+fn a_docker_socket_that_is_not_for_this_user() {
+    let laptop = Laptop::new();
+    let open = laptop.scratch.folder("open");
+    let tool = open.join("imgsync");
+    std::fs::copy(env!("CARGO_BIN_EXE_imgsync"), &tool).unwrap();
+    let socket = open.join("docker.sock");
+    let _daemon = UnixListener::bind(&socket).unwrap();
+    opened_for_all(laptop.scratch.root());
+    std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0)).unwrap();
+    // Root may use any socket, so somebody else tries.
+    let root = run(Command::new("id").arg("-u").stdin(Stdio::null()));
+    let mut command = match root.stdout.trim() {
+        "0" => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+            command.arg(&tool);
+            command
+        }
+        _ => Command::new(&tool),
+    };
+    if run(Command::new("setpriv").arg("--version")).code != Some(0) {
+        absent("setpriv is missing");
+        return;
+    }
+    command.env_clear().env("HOME", &open);
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    command.args(["push", "app:v1", "127.0.0.1:1/app:v1"]);
+    let outcome = run(command.stdin(Stdio::null()));
+    let names = [(socket.to_str().unwrap(), "SOCKET")];
+    said(&outcome, &names, SOURCE, SOCKET_CLOSED);
+}
