@@ -196,6 +196,7 @@ fn classic(image: &Image) -> serde_json::Value {
     let diff_ids: Vec<_> = image.layers.iter().map(|layer| digest(layer)).collect();
     json!({
         "Id": image.id(), "RepoTags": ["app:v1"], "Os": "linux", "Architecture": "amd64",
+        "Size": image.layers.iter().map(Vec::len).sum::<usize>(),
         "RootFS": {"Type": "layers", "Layers": diff_ids},
     })
 }
@@ -309,6 +310,7 @@ fn two_pushes_from_one_daemon_at_once_do_not_hurt_one_another() {
     for name in ["one", "two"] {
         assert_eq!(stage.found(name).config, image.id());
     }
+    assert_eq!(stage.spooled(), []);
 }
 
 /// The text of a disk that is too small, and what makes way before it comes to that.
@@ -349,13 +351,45 @@ fn a_full_spool_disk_is_told_in_numbers_after_leftovers_have_made_way() {
     outcome.failed(SOURCE, &words);
     assert_eq!(stage.spooled(), []);
 
-    // Of an export the sizes are known before they are written.
+    // Of an export the size is known before it is asked for: about, of all of it; of single
+    // layers in it exactly.
     let daemon = Daemon::classic(&large);
     let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", "large");
-    let layer = large.layers[0].len();
-    let needed = format!("{layer} bytes or more are needed in");
+    outcome.failed(SOURCE, &["bytes or more are needed in", "are free there"]);
+    assert_eq!(daemon.exports(), 0);
+    let daemon = Daemon::containerd(&large);
+    let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", "large");
+    let needed = format!(
+        "{} bytes or more are needed in",
+        large.compressed()[0].len()
+    );
     outcome.failed(SOURCE, &["error: source", &needed, "are free there"]);
     assert_eq!(stage.spooled(), []);
+}
+
+/// An export that ends behind the last blob, and one that ends in it.
+#[test]
+fn an_export_is_read_no_further_than_needed() {
+    let stage = Stage::new();
+    let image = three_layers(170);
+    let mut entries = image.oci_layout("v1");
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let is_blob = |entry: &&Entry| entry.name.starts_with("blobs/");
+    let blobs: Vec<_> = entries.iter().filter(is_blob).cloned().collect();
+    assert!(blobs.len() < entries.len(), "the index comes last");
+    // Without the two blocks of zeros at the end.
+    let needed = tar_of(&blobs).len() - 1024;
+    for (name, len, is_enough) in [("enough", needed, true), ("short", needed - 2048, false)] {
+        let export = tar_of(&entries)[..len].to_vec();
+        let daemon = Daemon::start(containerd(&image), move |_| export.clone());
+        let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", name);
+        if is_enough {
+            outcome.succeeded();
+            assert_eq!(stage.found(name).config, image.id());
+        } else {
+            outcome.failed(SOURCE, &["error: source", "cut short"]);
+        }
+    }
 }
 
 /// The same image under the names that engines give to its layers.
@@ -459,6 +493,27 @@ fn an_image_without_layers_goes_from_everywhere() {
     assert!(plan.contains("the image has no layers"), "{plan}");
     stage.imgsync.push(text(&path), &remote).succeeded();
     assert_eq!(stage.found("archive").config, image.id());
+}
+
+/// As Docker's classic store has it.
+#[test]
+fn an_image_without_layers_that_a_daemon_does_not_export_is_explained() {
+    let stage = Stage::new();
+    let inspected = classic(&Image::new(Vec::new())).to_string();
+    let fake = Fake::start(move |request| match request.line().rsplit('/').next() {
+        Some("info") => status(200).body("{}"),
+        Some("json") => status(200).body(inspected.clone()),
+        _ => status(500).body(r#"{"message":"empty export - not implemented"}"#),
+    });
+    let mut command = stage.imgsync.command();
+    command.env("DOCKER_HOST", format!("tcp://{}", fake.address()));
+    let outcome = stage.push(command, "app:v1", "app");
+    let words = [
+        "an image without layers",
+        "not implemented",
+        "hint: let the build",
+    ];
+    outcome.failed(SOURCE, &words);
 }
 
 #[test]

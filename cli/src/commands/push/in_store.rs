@@ -9,6 +9,7 @@ use super::{Push, Pushed};
 use crate::ask::{self, Held};
 use crate::exit::{Failure, Kind};
 use crate::source::daemon::{Found, Store};
+use crate::source::{Blobs, Image, Unneeded};
 
 impl Push {
     /// Moves the tag if the target holds this very manifest and all it needs; else exports, and
@@ -31,10 +32,27 @@ impl Push {
             let there = runtime.block_on(asked);
             len.is_some() && there.is_ok_and(|there| there == len)
         });
-        let report = &self.means.report;
-        let begin = || report.note("exporting from the daemon");
-        let (image, blobs) = found.export(&self.means.spool, unneeded, begin).await?;
+        let (image, blobs) = self.exported(found, unneeded).await?;
         self.image(&image, blobs).await
+    }
+
+    /// The image's bytes, from the daemon, or as an earlier push has kept them.
+    pub(super) async fn exported(
+        &self,
+        found: &Found,
+        unneeded: Unneeded,
+    ) -> Result<(Image, Blobs), Failure> {
+        let report = &self.means.report;
+        let mut is_asked = false;
+        let begin = || {
+            is_asked = true;
+            report.note("exporting from the daemon");
+        };
+        let exported = found.export(&self.means.spool, unneeded, begin).await?;
+        if !is_asked {
+            report.note("not exporting: an earlier push has kept what is needed");
+        }
+        Ok(exported)
     }
 
     /// What the target holds of this manifest and all below it, if that is whole there.

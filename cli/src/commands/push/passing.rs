@@ -4,6 +4,8 @@
 //! A stream names its layers before or after their bytes, and what they are in the image always
 //! after, so here each is asked for on its own. Nobody is asked before the first layer comes.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use imgsync_oci::client::Client;
@@ -20,8 +22,6 @@ use crate::report::Report;
 use crate::settings;
 use crate::source::Unneeded;
 use crate::spool::Spool;
-use std::collections::HashMap;
-use std::path::PathBuf;
 
 /// The media type of a layer that is not compressed, in a manifest that we write.
 const RAW_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
@@ -57,6 +57,7 @@ struct Asking {
 }
 
 impl Passing {
+    /// Nobody is asked yet.
     pub(super) fn new(settings: &settings::Push, report: &Arc<dyn Report>, spool: &Spool) -> Self {
         let named = settings.remote.name.as_ref();
         let asking = Asking {

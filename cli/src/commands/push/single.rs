@@ -48,9 +48,7 @@ impl Push {
             return self.single(single, facts, blobs, earlier).await;
         }
         let unneeded = Box::new(move |digest: &Digest, _| unneeded.contains(digest));
-        let report = &self.means.report;
-        let begin = || report.note("exporting from the daemon");
-        let (image, blobs) = found.export(&self.means.spool, unneeded, begin).await?;
+        let (image, blobs) = self.exported(found, unneeded).await?;
         match &image.content {
             source::Content::Single(single) => self.single(single, facts, blobs, earlier).await,
             source::Content::Graph(graph) => self.graph(graph, blobs).await,

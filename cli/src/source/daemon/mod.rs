@@ -43,6 +43,8 @@ pub struct Found {
     /// `10.0.0.0/8`. `None` where it is not this machine's daemon: nobody else says what need not
     /// be checked here.
     pub insecure: Option<Vec<String>>,
+    /// How many bytes its layers hold, by the daemon's own count.
+    size: Option<u64>,
     /// What was asked for.
     platforms: Platforms,
     /// The manifest or index that goes, where that is known.
@@ -78,6 +80,8 @@ struct Inspected {
     repo_digests: Option<Vec<String>>,
     #[serde(rename = "RootFS", default)]
     root_fs: RootFs,
+    #[serde(default)]
+    size: Option<u64>,
     /// Of the manifest or index: in containerd's store, since API 1.48.
     descriptor: Option<Pointer>,
     #[serde(default)]
@@ -218,6 +222,7 @@ fn facts(
         store,
         repo_digests: inspected.repo_digests.clone().unwrap_or_default(),
         insecure,
+        size: inspected.size,
         platforms: Platforms::default(),
         goes: None,
         api: None,
@@ -360,6 +365,39 @@ impl Found {
         }
     }
 
+    /// What Docker's "empty export - not implemented" means to who reads it.
+    fn without_layers(&self, error: Error) -> Error {
+        match error {
+            Error::Refused { message, .. } if self.diff_ids.is_empty() => Error::Unsupported {
+                what: format!(
+                    "an image without layers, which the Docker daemon does not export ({message}),"
+                ),
+                instead: "let the build make a layer, as COPY does; or build an archive and push \
+                          that: docker buildx build --output type=oci,dest=app.tar"
+                    .to_owned(),
+            },
+            other => other,
+        }
+    }
+
+    /// Sees that an export of all layers has room, before the daemon begins one: it writes all of
+    /// it to its own disk first. How large single layers are it does not tell.
+    fn reserve(&self, spool: &Spool, wanted: &HashSet<Digest>) -> Result<(), Error> {
+        let once: HashSet<_> = self.diff_ids.iter().collect();
+        let are_all =
+            once.len() == self.diff_ids.len() && once.iter().all(|it| wanted.contains(*it));
+        let Some(size) = self.size.filter(|_| are_all) else {
+            return Ok(());
+        };
+        // Podman counts a little more than the layers.
+        spool
+            .reserve(size - size / 100)
+            .map_err(|source| Error::Spool {
+                folder: spool.folder().display().to_string(),
+                source,
+            })
+    }
+
     /// Up to Docker 24 nothing in the archive names a layer's diffID, so what is wanted is told
     /// by its digest; and reading ends as soon as all of it is there.
     async fn export_classic(
@@ -384,8 +422,10 @@ impl Found {
         .await?;
         let from = from(&self.engine);
         if !wanted.is_empty() {
+            self.reserve(spool, &wanted)?;
             begin();
-            let export = self.engine.export(&config.to_string(), &[]).await?;
+            let export = self.engine.export(&config.to_string(), &[]).await;
+            let export = export.map_err(|error| self.without_layers(error))?;
             let (from, spool, config) = (from.clone(), spool.clone(), config.clone());
             let picked = blocking(move || {
                 let picked = sift::pick(export, &from, &spool, wanted)?;
