@@ -10,6 +10,8 @@ pub mod layout;
 mod off;
 mod plain;
 pub(super) mod registry;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 

@@ -7,6 +7,8 @@
 mod docker;
 pub(super) mod header;
 mod target;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(super) use docker::{Loadable, MANIFEST, manifest_json, path};

@@ -10,6 +10,8 @@ mod index;
 mod part;
 mod source;
 mod target;
+#[cfg(test)]
+mod tests;
 pub(super) mod walk;
 
 pub(super) use contents::{INDEX, index as read_index};
