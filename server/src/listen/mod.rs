@@ -83,6 +83,12 @@ pub async fn run(
         .await
         .map_err(|error| Error::Start(error.to_string()))??;
     let upstreams = Upstreams::open(registry.clone(), &config)?;
+    let importing = upstreams.clone();
+    let imported = tokio::task::spawn_blocking(move || importing.import()).await;
+    match imported.map_err(|error| Error::Start(error.to_string()))? {
+        Ok(()) => {}
+        Err(error) => tracing::warn!("what a stock registry fetched counts as pushed: {error}"),
+    }
     let served = Arc::new(Served {
         auth,
         upstreams: upstreams.clone(),

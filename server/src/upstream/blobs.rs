@@ -175,7 +175,10 @@ impl Upstreams {
             // Fails only where the semaphore is closed, and it never is.
             let _turn = this.inner.downloads.places.acquire().await;
             let registry = this.inner.registry.clone();
-            task.run(registry, place, digest, &this.inner.ending).await;
+            let key = (place.repository.clone(), digest.to_string());
+            if !task.run(registry, place, digest, &this.inner.ending).await {
+                this.inner.absent.note(key);
+            }
         });
         Ok(download)
     }

@@ -156,14 +156,15 @@ impl Download {
         }
     }
 
-    /// Fetches the blob to its end, unless the server ends.
+    /// Fetches the blob to its end, unless the server ends; false where the upstream does not have
+    /// it.
     pub(super) async fn run(
         &self,
         registry: Registry,
         place: Place,
         digest: Digest,
         ending: &Ending,
-    ) {
+    ) -> bool {
         let fetching = self.fetch(registry, &place, &digest, ending);
         let abandoned = async {
             self.abandoned(ending).await;
@@ -177,7 +178,9 @@ impl Download {
         if let Progress::Failed(failed) = &last {
             tracing::warn!(%digest, repository = %place.repository, "not fetched: {failed}");
         }
+        let is_there = last != Progress::Absent;
         self.progress.send_replace(last);
+        is_there
     }
 
     /// Becomes ready when the server ends and nobody reads along, or it ends at once.

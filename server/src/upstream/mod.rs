@@ -178,7 +178,7 @@ impl Upstreams {
     /// # Errors
     /// Those of the store.
     pub(crate) fn evict(&self) -> Result<Option<Evicted>, registry::Error> {
-        let Some(limits) = self.inner.known.load().limits.clone() else {
+        let Some(limits) = self.inner.known.load().limits else {
             return Ok(None);
         };
         let evicted = self.inner.registry.evict(&limits, now())?;
@@ -195,8 +195,25 @@ impl Upstreams {
 
     /// Whether room should be made now.
     pub(crate) fn is_over(&self) -> bool {
-        let limits = self.inner.known.load().limits.clone();
+        let limits = self.inner.known.load().limits;
         limits.is_some_and(|limits| self.inner.registry.is_over(&limits))
+    }
+
+    /// Takes over what a stock registry in proxy mode fetched into the same folder, so that it is
+    /// not taken for pushed; before anything is served. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn import(&self) -> Result<(), registry::Error> {
+        let known = self.inner.known.load();
+        let proxy = known.remotes.iter().find(|it| it.settings.prefix.is_none());
+        if let Some(proxy) = proxy {
+            let count = self.inner.registry.import_proxied(proxy.address(), now())?;
+            if count > 0 {
+                tracing::info!(count, "what a stock registry fetched is taken over");
+            }
+        }
+        Ok(())
     }
 
     /// What happened, in Prometheus's text format.
