@@ -31,11 +31,13 @@ pub mod random;
 pub mod relay;
 pub mod run;
 pub mod scratch;
+pub mod seed;
 pub mod server;
 pub mod shape;
 pub mod skopeo;
 pub mod stock;
 pub mod store;
+pub mod upstream;
 
 pub use authority::Authority;
 pub use disk::SmallDisk;
@@ -51,3 +53,4 @@ pub use scratch::Scratch;
 pub use server::Server;
 pub use shape::Shape;
 pub use stock::StockRegistry;
+pub use upstream::Upstream;
