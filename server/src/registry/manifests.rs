@@ -187,7 +187,7 @@ impl Registry {
             ])?;
         }
         self.cache.linked(&digest);
-        self.promote(repository, &contents, &tags)?;
+        self.promote(repository, &digest, (&contents, &below), &tags)?;
         Ok(Taken { digest, subject })
     }
 

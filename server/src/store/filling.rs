@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::disk::File;
 use super::error::{Doing, Result};
-use super::keys::unflat;
+use super::keys::{STATE, unflat};
 use super::{Key, Store};
 
 /// Our layout, and that of the hash library's state.
@@ -281,14 +281,8 @@ impl Store {
 
     /// All files that are there, those that are open among them.
     pub(crate) fn fillings(&self) -> Result<Vec<Leftover>> {
-        let (folder, mut names) = (self.keys.fillings(), Vec::new());
-        let mut look = |name: &str, _: bool| {
-            names.push(name.to_owned());
-            ControlFlow::Continue(())
-        };
-        self.disk.each(&folder, &mut look).doing("list", &folder)?;
         let mut found = Vec::new();
-        for digest in names.iter().filter_map(|name| unflat(name)) {
+        for digest in self.names_of_fillings(unflat)? {
             let path = self.keys.filling(&digest);
             let changed = self.disk.modified(&path).doing("look at", &path)?;
             let size = self.disk.len(&path).doing("look at", &path)?;
@@ -300,6 +294,28 @@ impl Store {
                 });
             }
         }
+        Ok(found)
+    }
+
+    /// Removes what is noted about files that have become blobs, or have gone.
+    pub(crate) fn drop_filling_states(&self) -> Result<()> {
+        let state_of = |name: &str| name.strip_suffix(STATE).and_then(unflat);
+        for digest in self.names_of_fillings(state_of)? {
+            let (path, state) = (self.keys.filling(&digest), self.keys.filling_state(&digest));
+            if self.disk.len(&path).doing("look at", &path)?.is_none() {
+                self.disk.unlink(&state).doing("remove", &state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names_of_fillings(&self, read: impl Fn(&str) -> Option<Digest>) -> Result<Vec<Digest>> {
+        let (folder, mut found) = (self.keys.fillings(), Vec::new());
+        let mut look = |name: &str, _: bool| {
+            found.extend(read(name));
+            ControlFlow::Continue(())
+        };
+        self.disk.each(&folder, &mut look).doing("list", &folder)?;
         Ok(found)
     }
 }

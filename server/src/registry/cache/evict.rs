@@ -9,7 +9,7 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::survey::{Candidate, mark, step};
+use super::survey::{Candidate, key, mark, step};
 use super::{Cache, seconds};
 use crate::registry::hold::Thing;
 use crate::store::{Key, Links, List, Mark};
@@ -167,7 +167,11 @@ impl Registry {
         }
         self.cache.let_bytes_go(digests);
         self.each_link_anywhere(&mut |repository, links, digest| {
-            self.cache.linked(&digest);
+            if self.cache.may_bytes_go(&digest)
+                && self.store.len(key(repository, links, &digest))?.is_some()
+            {
+                self.cache.linked(&digest);
+            }
             if let Some(target) = self.other_target(repository, links, &digest)? {
                 self.cache.linked(&target);
             }
@@ -224,6 +228,7 @@ impl Round<'_> {
     /// Removes what is left of fetches that broke off: the old ones, those that are too many, and
     /// all that there is no room for.
     fn drop_fillings(&mut self) -> Result<()> {
+        self.registry.store.drop_filling_states()?;
         let mut left = self.registry.store.fillings()?;
         left.sort_by_key(|filling| filling.changed);
         let mut count = left.len();
@@ -407,10 +412,7 @@ impl Registry {
     }
 
     fn drop_mark(&self, repository: &Repository, links: Links, digest: &Digest) -> Result<()> {
-        let key = match links {
-            Links::Layers => Key::Layer(repository, digest),
-            Links::Revisions => Key::Revision(repository, digest),
-        };
+        let key = key(repository, links, digest);
         if self.store.len(key)?.is_some() {
             return Ok(());
         }

@@ -287,6 +287,10 @@ fn what_a_crash_left_of_evicting_is_removed_by_the_next_start() {
         .note_going(&[&digests[0], &digests[1]])
         .unwrap();
     registry.delete_blob(&repository(), &digests[0]).unwrap();
+    // As a crash and a stock registry leave it.
+    let hex = digests[0].hex();
+    let link = "docker/registry/v2/repositories/ghcr.io/owner/app/_layers/sha256";
+    std::fs::create_dir(root.path().join(link).join(hex)).unwrap();
     let before = stored(root.path());
     registry.evict(&to_bytes(1_000_000), 1000).unwrap();
     assert_eq!(stored(root.path()), before - 5);

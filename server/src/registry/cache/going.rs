@@ -63,11 +63,6 @@ impl Cache {
         self.going().bytes = digests;
     }
 
-    /// A link to bytes that were to go was found.
-    pub(super) fn keep_bytes(&self, digest: &Digest) {
-        self.linked(digest);
-    }
-
     /// The bytes that are still to go.
     pub(super) fn bytes_going(&self) -> Vec<Digest> {
         self.going().bytes.iter().cloned().collect()

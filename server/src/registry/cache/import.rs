@@ -16,8 +16,8 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use super::super::Registry;
 use super::super::error::Result;
 use super::super::hold::Thing;
-use super::moment;
 use super::tags::{TagMark, TagState};
+use super::{moment, survey};
 use crate::store::{Bytes, Key, Links, List, Mark};
 
 /// How much of the file is read at a time.
@@ -140,16 +140,12 @@ impl Import<'_> {
 
     fn mark(&self, repository: &Repository, links: Links, digest: &Digest) -> Result<bool> {
         let store = &self.registry.store;
-        let key = match links {
-            Links::Layers => Key::Layer(repository, digest),
-            Links::Revisions => Key::Revision(repository, digest),
-        };
         let _hold = self.registry.hold([digest.clone()]);
-        let linked = store.changed(key)?;
+        let linked = store.changed(survey::key(repository, links, digest))?;
         if linked.is_none_or(|linked| linked > self.written) {
             return Ok(false);
         }
-        let mark = super::survey::mark(repository, links, digest);
+        let mark = survey::mark(repository, links, digest);
         store.mark(mark, b"", moment(self.now))?;
         Ok(true)
     }

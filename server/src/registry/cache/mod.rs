@@ -66,4 +66,6 @@ fn seconds(moment: SystemTime) -> u64 {
 #[cfg(test)]
 mod evict_tests;
 #[cfg(test)]
+mod power_tests;
+#[cfg(test)]
 mod tests;

@@ -1,10 +1,10 @@
 //! Whatever is pushed counts as pushed from then on, with all that it names, also where an
 //! upstream brought it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 
 use imgsync_oci::manifest::Children;
-use imgsync_oci::{Descriptor, Digest, Invalid, Manifest, Reference, Repository};
+use imgsync_oci::{Descriptor, Digest, Invalid, Manifest, Reference, Repository, Tag};
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
@@ -13,20 +13,24 @@ use crate::store::Mark;
 /// The most digests that one pushed manifest may name through cached ones.
 const MOST_BELOW: usize = 20_000;
 
-/// The cached manifests that a pushed one names, and those that they name.
+/// The cached manifests that a pushed one names, and those that they name; each after one that
+/// names it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::registry) struct Below(BTreeMap<Digest, Children>);
+pub(in crate::registry) struct Below(Vec<(Digest, Children)>);
 
 impl Below {
     /// Everything in it, and everything that it names.
     pub(in crate::registry) fn digests(&self) -> BTreeSet<Digest> {
-        let named = self.0.values().flat_map(named).map(|child| &child.digest);
-        self.0.keys().chain(named).cloned().collect()
+        let all = self.0.iter().flat_map(|(digest, children)| {
+            let named = named(children).map(|child| &child.digest);
+            [digest].into_iter().chain(named)
+        });
+        all.cloned().collect()
     }
 
     /// The manifests in it, each with what it names.
-    pub(in crate::registry) fn manifests(&self) -> impl Iterator<Item = (&Digest, &Children)> {
-        self.0.iter()
+    pub(in crate::registry) fn manifests(&self) -> &[(Digest, Children)] {
+        &self.0
     }
 }
 
@@ -50,9 +54,9 @@ impl Registry {
             return Ok(below);
         }
         let mut open: Vec<Digest> = digests(&children.manifests);
-        let mut count = 0;
+        let (mut count, mut seen) = (0, HashSet::new());
         while let Some(digest) = open.pop() {
-            if below.0.contains_key(&digest) || !self.is_marked_revision(repository, &digest)? {
+            if !seen.insert(digest.clone()) || !self.is_marked_revision(repository, &digest)? {
                 continue;
             }
             let reference = Reference::Digest(digest.clone());
@@ -72,7 +76,7 @@ impl Registry {
                 return Err(Error::ManifestInvalid(Invalid::new("manifest", &text)));
             }
             open.extend(digests(&children.manifests));
-            below.0.insert(digest, children);
+            below.0.push((digest, children));
         }
         Ok(below)
     }
@@ -84,22 +88,27 @@ impl Registry {
 
     /// Removes the marks of a manifest that was pushed, of all that it names, and of the tags that
     /// point at it now. The caller holds all of them.
+    ///
+    /// Whatever names something that has a mark keeps its own until then: a push that is done again
+    /// after a crash does not look below what has none.
     pub(in crate::registry) fn promote(
         &self,
         repository: &Repository,
-        digests: &BTreeSet<Digest>,
-        tags: &[&imgsync_oci::Tag],
+        digest: &Digest,
+        (named, below): (&BTreeSet<Digest>, &Below),
+        tags: &[&Tag],
     ) -> Result<()> {
-        self.cache.named(repository, digests);
+        self.cache.named(repository, named);
         if !self.store.has_marks(repository)? {
             return Ok(());
         }
-        let links = digests.iter().flat_map(|digest| {
-            let layer = Mark::Layer(repository, digest);
-            [layer, Mark::Revision(repository, digest)]
-        });
+        let layers = named.iter().map(|named| Mark::Layer(repository, named));
+        self.store.unmark(&layers.collect::<Vec<_>>())?;
+        let last_first = below.0.iter().rev().map(|(digest, _)| digest);
+        let revisions = last_first.chain([digest]);
+        let revisions = revisions.map(|digest| Mark::Revision(repository, digest));
         let tags = tags.iter().map(|tag| Mark::Tag(repository, tag));
-        let marks: Vec<_> = links.chain(tags).collect();
+        let marks: Vec<_> = revisions.chain(tags).collect();
         Ok(self.store.unmark(&marks)?)
     }
 

@@ -51,8 +51,8 @@ impl Registry {
         }
     }
 
-    /// Calls `look` with everything that any repository links to: the repository, which of its
-    /// links it is, and the digest that it is called by.
+    /// Calls `look` with everything that any repository may link to: the repository, which of its
+    /// links it is, and the digest that it is called by. A folder may be there without its link.
     pub(super) fn each_link_anywhere(
         &self,
         look: &mut dyn FnMut(&Repository, Links, Digest) -> Result<()>,
@@ -187,10 +187,7 @@ impl Registry {
         if digest.algorithm() == Algorithm::Sha256 {
             return Ok(None);
         }
-        let target = self.link(match links {
-            Links::Layers => Key::Layer(repository, digest),
-            Links::Revisions => Key::Revision(repository, digest),
-        })?;
+        let target = self.link(key(repository, links, digest))?;
         Ok(target.filter(|target| target != digest))
     }
 
@@ -248,6 +245,13 @@ pub(super) fn mark<'a>(repository: &'a Repository, links: Links, digest: &'a Dig
     match links {
         Links::Layers => Mark::Layer(repository, digest),
         Links::Revisions => Mark::Revision(repository, digest),
+    }
+}
+
+pub(super) fn key<'a>(repository: &'a Repository, links: Links, digest: &'a Digest) -> Key<'a> {
+    match links {
+        Links::Layers => Key::Layer(repository, digest),
+        Links::Revisions => Key::Revision(repository, digest),
     }
 }
 

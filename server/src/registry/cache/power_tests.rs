@@ -1,0 +1,311 @@
+//! The power goes at any moment of a day of the cache: what was acknowledged as pushed never counts
+//! as cached, what was cached never counts as pushed, and nothing half-made shows.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use imgsync_oci::{Digest, Reference, Repository, Tag};
+
+use super::tests::{UPSTREAM, folder, image, index};
+use super::{BlobState, Incoming, Limits, ManifestState, TagState};
+use crate::registry::{Error, Registry};
+use crate::store::testing::{Recording, Remains};
+use crate::store::{Key, Mark, Store};
+
+/// What can be seen, by name.
+type View = BTreeMap<String, String>;
+
+/// What is done in one day.
+struct Work {
+    repository: Repository,
+    other: Repository,
+    layers: [&'static [u8]; 3],
+    /// An image with the first layer, and so on; with its config.
+    images: [(Vec<u8>, Vec<u8>); 3],
+    index: Vec<u8>,
+}
+
+const FIRST: &[u8] = b"first, ";
+const WHOLE: &[u8] = b"first, and then the rest";
+/// Later than anything else.
+const EVENING: u64 = 4_000_000_000;
+
+/// One acknowledged call.
+type Step = fn(&Work, &Registry) -> Result<(), Error>;
+
+/// In this order. Each can be done again.
+const STEPS: [Step; 24] = [
+    |work, registry| work.keep(registry, "v1", &work.images[0].0),
+    |work, registry| work.fetch(registry, work.layers[0]),
+    |work, registry| work.fetch(registry, &work.images[0].1),
+    |work, registry| work.begin(registry),
+    |work, registry| work.keep(registry, "v1", &work.images[1].0),
+    |work, registry| work.confirm(registry, "v1", &work.images[1].0),
+    |work, registry| work.fetch(registry, WHOLE),
+    |work, registry| work.fetch(registry, work.layers[1]),
+    |work, registry| work.fetch(registry, &work.images[1].1),
+    |work, registry| work.keep(registry, "index", &work.index),
+    |work, registry| work.link(registry),
+    // A tag of ours, over a cached one, of an image that came from the upstream.
+    |work, registry| work.push(registry, "v1", &work.images[0].0),
+    |work, registry| work.keep(registry, "v1", &work.images[1].0),
+    |work, registry| work.push(registry, "index", &work.index),
+    |work, registry| work.keep(registry, "v3", &work.images[2].0),
+    |work, registry| work.fetch(registry, work.layers[2]),
+    |work, registry| work.upload(registry, work.layers[2]),
+    |work, registry| work.evict(registry),
+    |work, registry| work.keep(registry, "v3", &work.images[2].0),
+    |work, registry| work.forget(registry, "v3"),
+    |work, registry| work.keep(registry, "v4", &work.images[2].0),
+    |work, registry| work.delete(registry, "v4"),
+    |work, registry| work.delete(registry, &Digest::of(&work.images[2].0).to_string()),
+    |work, registry| work.evict(registry),
+];
+
+impl Work {
+    fn new() -> Self {
+        let layers: [&[u8]; 3] = [b"a layer", b"another layer", b"a third one"];
+        let images = [0, 1, 2].map(|it: usize| image(&it.to_string(), &[layers[it]]));
+        let index = index(&[&images[0].0, &images[1].0]);
+        Self {
+            repository: "ghcr.io/owner/app".parse().unwrap(),
+            other: "other".parse().unwrap(),
+            layers,
+            images,
+            index,
+        }
+    }
+
+    fn keep(&self, registry: &Registry, tag: &str, bytes: &[u8]) -> Result<(), Error> {
+        let incoming = Incoming {
+            digest: None,
+            media_type: None,
+            bytes,
+            upstream: UPSTREAM,
+        };
+        let tag: Tag = tag.parse().unwrap();
+        let kept = registry.keep_manifest(&self.repository, Some(&tag), incoming, 1000);
+        kept.map(|_| ())
+    }
+
+    fn begin(&self, registry: &Registry) -> Result<(), Error> {
+        let mut filling = registry.fill(&Digest::of(WHOLE))?.unwrap();
+        let held = filling.len() as usize;
+        filling.append(&FIRST[held..])?;
+        filling.keep()
+    }
+
+    fn fetch(&self, registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
+        let mut filling = registry.fill(&Digest::of(bytes))?.unwrap();
+        let held = filling.len() as usize;
+        filling.append(&bytes[held..])?;
+        filling.commit(std::slice::from_ref(&self.repository), 1000)
+    }
+
+    fn link(&self, registry: &Registry) -> Result<(), Error> {
+        let layer = Digest::of(self.layers[0]);
+        assert!(registry.link_cached(&self.other, &layer, 1000)?);
+        Ok(())
+    }
+
+    fn confirm(&self, registry: &Registry, tag: &str, bytes: &[u8]) -> Result<(), Error> {
+        let (tag, digest) = (tag.parse().unwrap(), Digest::of(bytes));
+        assert!(registry.confirm_tag(&self.repository, &tag, &digest, 2000)?);
+        Ok(())
+    }
+
+    fn forget(&self, registry: &Registry, tag: &str) -> Result<(), Error> {
+        let tag = tag.parse().unwrap();
+        registry.forget_tag(&self.repository, &tag).map(|_| ())
+    }
+
+    fn upload(&self, registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
+        let algorithm = imgsync_oci::Algorithm::Sha256;
+        let id = registry.start_upload(&self.repository, algorithm, None)?;
+        let mut append = registry.append(&self.repository, id, Some(0))?;
+        append.write(bytes)?;
+        append.finish(&Digest::of(bytes))
+    }
+
+    fn push(&self, registry: &Registry, at: &str, bytes: &[u8]) -> Result<(), Error> {
+        let at: Reference = at.parse().unwrap();
+        let taken = registry.put_manifest(&self.repository, &at, &[], None, bytes);
+        taken.map(|_| ())
+    }
+
+    fn delete(&self, registry: &Registry, at: &str) -> Result<(), Error> {
+        registry.delete_manifest(&self.repository, &at.parse().unwrap())
+    }
+
+    fn evict(&self, registry: &Registry) -> Result<(), Error> {
+        let limits = Limits {
+            bytes: Some(0),
+            unused: None,
+            spare: Duration::from_secs(1),
+        };
+        registry.evict(&limits, EVENING)?;
+        // Once more, an hour later: what the first one promised is over.
+        registry.evict(&limits, EVENING + 4000).map(|_| ())
+    }
+
+    /// Looks at everything. What is there must be whole.
+    fn view(&self, registry: &Registry) -> View {
+        let mut view = View::new();
+        let images = self.images.iter();
+        let configs = images.clone().map(|(_, config)| &config[..]);
+        let layers = self.layers.into_iter().chain([WHOLE]).chain(configs);
+        for bytes in layers {
+            for repository in [&self.repository, &self.other] {
+                let digest = Digest::of(bytes);
+                let mark = Mark::Layer(repository, &digest);
+                let state = match registry.open_blob(repository, &digest) {
+                    Err(Error::BlobUnknown(_)) => "absent",
+                    Err(error) => panic!("{error}"),
+                    Ok(blob) => {
+                        assert_eq!(blob.size(), bytes.len() as u64);
+                        assert_eq!(blob.read(0, bytes.len()).unwrap(), bytes);
+                        match registry.store.marked_at(mark).unwrap() {
+                            Some(_) => "cached",
+                            None => "pushed",
+                        }
+                    }
+                };
+                view.insert(format!("{repository} {digest}"), state.to_owned());
+            }
+        }
+        for bytes in images.map(|(manifest, _)| manifest).chain([&self.index]) {
+            let digest = Digest::of(bytes);
+            let state = registry.manifest_state(&self.repository, &digest).unwrap();
+            if state != ManifestState::Absent {
+                let at = Reference::Digest(digest.clone());
+                let served = registry.manifest(&self.repository, &at).unwrap();
+                assert_eq!(served.bytes, *bytes);
+            }
+            view.insert(digest.to_string(), format!("{state:?}"));
+        }
+        for tag in ["v1", "index", "v3", "v4"] {
+            let name: Tag = tag.parse().unwrap();
+            let state = registry.tag_state(&self.repository, &name).unwrap();
+            let served = registry.link(Key::TagCurrent(&self.repository, &name));
+            let state = match state {
+                TagState::Absent => "absent".to_owned(),
+                TagState::Pushed => format!("pushed {:?}", served.unwrap()),
+                TagState::Cached {
+                    digest, confirmed, ..
+                } => format!("cached {digest} {confirmed}"),
+            };
+            view.insert(tag.to_owned(), state);
+        }
+        view
+    }
+}
+
+struct Day {
+    recording: Recording,
+    ends: Vec<usize>,
+    views: Vec<View>,
+}
+
+fn day(work: &Work, root: &Path) -> Day {
+    let (store, recording) = Store::open_recorded(root).unwrap();
+    let registry = Registry::over(store);
+    let (mut ends, mut views) = (vec![0], vec![work.view(&registry)]);
+    for (number, step) in STEPS.iter().enumerate() {
+        step(work, &registry).unwrap_or_else(|error| panic!("step {number}: {error}"));
+        ends.push(recording.len());
+        views.push(work.view(&registry));
+    }
+    Day {
+        recording,
+        ends,
+        views,
+    }
+}
+
+/// Starts a registry on what is left, `done` steps having been acknowledged, and looks.
+fn after(work: &Work, day: &Day, done: usize, remains: &Remains) {
+    let root = folder();
+    remains.lay_out(root.path());
+    let registry = Registry::open(root.path()).unwrap();
+    let last = &day.views[done];
+    let next = day.views.get(done + 1).unwrap_or(last);
+    let view = work.view(&registry);
+    for (name, seen) in &view {
+        let allowed = [&last[name], &next[name]];
+        assert!(
+            allowed.contains(&seen),
+            "step {done}: {name} is {seen}, not of {allowed:?}"
+        );
+    }
+    if (4..6).contains(&done) {
+        let filling = registry.fill(&Digest::of(WHOLE)).unwrap().unwrap();
+        assert_eq!(filling.len(), FIRST.len() as u64);
+    }
+    let Some(step) = STEPS.get(done) else { return };
+    match step(work, &registry) {
+        // Nothing is left to do.
+        Ok(()) | Err(Error::ManifestUnknown(_)) => {}
+        Err(error) => panic!("step {done}: {error}"),
+    }
+    assert_eq!(work.view(&registry), *next, "step {done} again");
+    // Nothing that a crash left takes room for ever.
+    work.evict(&registry).unwrap();
+    let bytes = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        let state = registry.blob_state(&work.other, &digest).unwrap();
+        let is_held = registry.open_blob(&work.repository, &digest).is_ok();
+        let is_leak = state != BlobState::Absent && !is_held;
+        assert!(
+            !is_leak,
+            "step {done}: {:?} stays",
+            String::from_utf8_lossy(bytes)
+        );
+    };
+    work.layers.into_iter().chain([WHOLE]).for_each(bytes);
+    for name in ["repositories", "filling"] {
+        let left = root.path().join("imgsync/cache").join(name);
+        let marks = files(&left);
+        assert_eq!(marks, [""; 0], "step {done}");
+    }
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let found = entries.flat_map(|entry| {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files(&path),
+            false => vec![path.display().to_string()],
+        }
+    });
+    found.collect()
+}
+
+#[test]
+fn whenever_the_power_goes_pushed_stays_pushed_and_cached_stays_cached() {
+    let (work, root) = (Work::new(), folder());
+    let day = day(&work, root.path());
+    let mut seen = HashSet::new();
+    let mut cases = Vec::new();
+    for count in 0..=day.recording.len() {
+        let done = day.ends.iter().rposition(|end| *end <= count).unwrap();
+        for remains in day.recording.after_power_cut(count) {
+            if seen.insert((done, remains.clone())) {
+                cases.push((done, remains));
+            }
+        }
+    }
+    assert!(cases.len() > 1000, "only {} cases", cases.len());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for part in cases.chunks(cases.len().div_ceil(workers)) {
+            let (work, day) = (&work, &day);
+            scope.spawn(move || {
+                for (done, remains) in part {
+                    after(work, day, *done, remains);
+                }
+            });
+        }
+    });
+}
