@@ -37,9 +37,14 @@ const WALLS: &[Wall] = &[
             "Instant::now",
             "async ",
         ],
-        within: &["cli/src/plan.rs", "cli/src/transfer/pace.rs"],
+        within: &[
+            "cli/src/plan.rs",
+            "cli/src/transfer/pace.rs",
+            "cli/src/transfer/jobs.rs",
+            "cli/src/transfer/refusal.rs",
+        ],
         except: &[],
-        because: "plan and pace are pure",
+        because: "plan, pace, jobs and refusal are pure",
     },
     Wall {
         words: &["hyper::", "hyper_util::", "http_body"],

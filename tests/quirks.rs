@@ -12,10 +12,12 @@ mod support;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use support::docker::{self, unique};
 use support::fake::{Reply, Request, status};
+use support::peers::present;
 use support::quirky::{Broken, Manners, Mounts, Quirky, Session};
 use support::run::Outcome;
-use support::{Image, Imgsync, Scratch, archive, bytes, check, image};
+use support::{DockerImage, Image, Imgsync, Scratch, StockRegistry, archive, bytes, check, image};
 
 /// Exit code, as `imgsync push --help` lists it.
 const TARGET: i32 = 4;
@@ -563,4 +565,34 @@ fn a_dry_run_says_from_where_it_would_mount_and_does_not() {
             .iter()
             .all(|it| it.method == "GET" || it.method == "HEAD" || it.target.contains("resolve"))
     );
+}
+
+/// Docker says where the image lies that it pulled or pushed: from there its layers are mounted, with
+/// an empty cache, and nothing is exported.
+#[test]
+fn where_docker_knows_the_image_to_lie_it_is_mounted_from() {
+    if !present(&["docker", "docker-registry"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut stock = StockRegistry::start(&scratch.folder("root"));
+    let address = stock.address();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let built = DockerImage::build(&unique("mounts"), "v1");
+    let named = built.tag(format!("{address}/team/base:v1"));
+    docker::docker(&["push", named.reference()]);
+
+    let remote = format!("{address}/team/app:v1");
+    let outcome = imgsync.push(built.reference(), &remote).succeeded();
+    assert!(
+        outcome.stderr.contains("linked from team/base"),
+        "{outcome}"
+    );
+    assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
+    assert!(!outcome.stderr.contains("exporting"), "{outcome}");
+    let found = check::at_registry(address, "team/app:v1");
+    let base = check::at_registry(address, "team/base:v1");
+    assert_eq!(found.config, base.config);
+    assert_eq!(found.blobs, base.blobs, "{outcome}");
+    stock.stop();
 }

@@ -4,26 +4,26 @@ use imgsync_oci::client::Client;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
 
 use super::same_image;
-use crate::ask;
+use crate::ask::{self, Held};
 use crate::source::Single;
 
 /// The most images of an index that are looked at.
 const MOST: usize = 3;
 
-/// The blobs of the image's layers, by the manifest of that digest in `repository`, or one of those
-/// below it; `None` where there is none of this very image, or no asking.
-pub(super) async fn layers(
+/// The blobs of the image's config and layers, by the manifest of that digest in `repository`, or one
+/// of those below it; `None` where there is none of this very image, or no asking.
+pub(super) async fn find(
     client: &Client,
     single: &Single,
     repository: &Repository,
     digest: &Digest,
-) -> Option<Vec<Descriptor>> {
+) -> Option<(Descriptor, Vec<Descriptor>)> {
     // Nothing is to be written there.
     let client = client.reading();
     let top = Reference::Digest(digest.clone());
     let top = ask::manifest(&client, repository, &top).await.ok()??;
-    if let Some(layers) = same_image(single, &top) {
-        return Some(layers.to_vec());
+    if let Some(found) = parts(single, &top) {
+        return Some(found);
     }
     let mut below = match &top.manifest {
         Manifest::Index { .. } => top.manifest.children().manifests,
@@ -38,11 +38,19 @@ pub(super) async fn layers(
     for child in below.into_iter().take(MOST) {
         let child = Reference::Digest(child.digest);
         let held = ask::manifest(&client, repository, &child).await.ok()?;
-        if let Some(layers) = held.as_ref().and_then(|held| same_image(single, held)) {
-            return Some(layers.to_vec());
+        if let Some(found) = held.and_then(|held| parts(single, &held)) {
+            return Some(found);
         }
     }
     None
+}
+
+fn parts(single: &Single, held: &Held) -> Option<(Descriptor, Vec<Descriptor>)> {
+    let layers = same_image(single, held)?;
+    match &held.manifest {
+        Manifest::Image { config, .. } => Some((config.clone(), layers.to_vec())),
+        Manifest::Index { .. } => None,
+    }
 }
 
 /// This machine's, as images name it (Go's `GOARCH`).

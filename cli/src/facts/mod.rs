@@ -104,8 +104,13 @@ pub async fn gather(question: &Question<'_>, single: &Single) -> Result<Facts, F
     let lacking = known.candidates.values();
     let lacking = lacking.filter(|it| !held.contains(&it.blob.digest) && !it.is_elsewhere());
     let lacking = lacking.map(|it| (it.blob.clone(), it.why.repository().cloned()));
-    let lacking = lacking.collect();
+    let mut lacking: Vec<_> = lacking.collect();
+    let copied = known.config.filter(|_| config.is_none());
+    lacking.extend(copied.clone().map(|(blob, from)| (blob, Some(from))));
     let mounts = mount(question, &mut held, lacking).await?;
+    // Where it was linked nothing has to be read for it either.
+    let linked = copied.filter(|(blob, _)| held.contains(&blob.digest));
+    let config = config.or(linked.map(|(blob, _)| blob.size));
     let facts = single.layers.iter().map(|layer| {
         let candidate = known.candidates.get(layer.stored()).cloned();
         fact(layer.stored(), layer.size(), candidate, &mounts)
@@ -205,6 +210,8 @@ struct Known {
     confirmed: HashSet<Digest>,
     /// Those that the registry has looked for among all that it holds, and not found.
     absent: HashSet<Digest>,
+    /// The image's config, and another repository that it lies in.
+    config: Option<(Descriptor, Repository)>,
 }
 
 impl Known {
@@ -307,8 +314,12 @@ impl Known {
             if open.is_empty() {
                 return;
             }
-            let found = copies::layers(question.client, single, repository, digest).await;
-            for (layer, blob) in single.layers.iter().zip(found.unwrap_or_default()) {
+            let found = copies::find(question.client, single, repository, digest).await;
+            let Some((config, layers)) = found else {
+                continue;
+            };
+            self.config = Some((config, repository.clone()));
+            for (layer, blob) in single.layers.iter().zip(layers) {
                 if open.contains(layer.stored()) {
                     let why = Why::Copy(repository.clone());
                     let candidate = Candidate { blob, why };
