@@ -302,10 +302,13 @@ fn only_what_the_mirror_brought_is_pruned() {
     let dry = world
         .mirror(&["--newest", "2", "--prune", "--dry-run"])
         .succeeded();
-    assert_eq!(line(&dry, "1.1"), "would be pruned", "{dry}");
+    assert_eq!(
+        line(&dry, "1.1"),
+        "would be pruned: is not among the 2 newest"
+    );
     assert_eq!(world.at_target(), ["0.9", "1.1", "1.2"]);
     let second = world.mirror(&options).succeeded();
-    assert_eq!(line(&second, "1.1"), "pruned");
+    assert_eq!(line(&second, "1.1"), "pruned: is not among the 2 newest");
     assert!(
         line(&second, "1.2").contains("somebody moved it"),
         "{second}"
@@ -327,7 +330,7 @@ fn only_what_the_mirror_brought_is_pruned() {
     // What the source no longer has goes too; what was kept once is not ours any more.
     untag(source, "team/app", "1.3");
     let third = world.mirror(&["--prune"]).succeeded();
-    assert_eq!(line(&third, "1.3"), "pruned");
+    assert_eq!(line(&third, "1.3"), "pruned: the source no longer has it");
     assert_eq!(world.at_target(), ["0.9", "1.0", "1.1", "1.2", "1.4"]);
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use imgsync_oci::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::lines::{failed, wanted, write};
+use super::lines::{wanted, write};
 use super::mirror::{mirrored, sum};
-use super::{Data, Fate, Mirrored, Outcome, Report, Sum, Voice, outcome, shown};
+use super::{Data, Mirrored, Outcome, Report, Sum, Voice, outcome, shown};
 use crate::exit::Failure;
 use crate::plan::Plan;
 
@@ -120,10 +120,6 @@ impl Report for Bars {
     fn mirrored(&self, it: &Mirrored) {
         // Stdout may be the same terminal.
         self.all.suspend(|| self.data.print(&shown(&mirrored(it))));
-        if let Fate::Failed(failure) = &it.fate {
-            let lines = failed(it, failure, self.voice);
-            lines.iter().for_each(|line| self.note(line));
-        }
     }
 
     fn left(&self, left: &Mirrored) {

@@ -74,14 +74,11 @@ impl Report for Lines {
     }
 
     fn mirrored(&self, it: &Mirrored) {
-        match self.voice {
-            Voice::Normal | Voice::Verbose => self.data.print(&shown(&mirrored(it))),
-            Voice::Quiet => {}
-        }
-        if let Fate::Failed(failure) = &it.fate {
-            failed(it, failure, self.voice)
-                .iter()
-                .for_each(|line| write(line));
+        let line = shown(&mirrored(it));
+        match (self.voice, &it.fate) {
+            (Voice::Normal | Voice::Verbose, _) => self.data.print(&line),
+            (Voice::Quiet, Fate::Failed(_)) => write(&format!("error: {line}")),
+            (Voice::Quiet, _) => {}
         }
     }
 
@@ -111,18 +108,6 @@ pub(super) fn wanted(source: &str, target: &str, tags: usize) -> String {
         many => format!("{many} tags"),
     };
     format!("{source} to {target}: {tags}")
-}
-
-/// What is said of a failure of many beside its line: the line too, where lines are not told, and
-/// what to do.
-pub(super) fn failed(it: &Mirrored, failure: &Failure, voice: Voice) -> Vec<String> {
-    let hint = failure.hint.as_ref();
-    let hint = hint.map(|hint| format!(" hint: {}", shown(hint)));
-    let line = match voice {
-        Voice::Quiet => Some(format!("error: {}", shown(&mirrored(it)))),
-        Voice::Normal | Voice::Verbose => None,
-    };
-    line.into_iter().chain(hint).collect()
 }
 
 /// A line for people.

@@ -27,10 +27,10 @@ pub struct Mirrored {
 pub enum Fate {
     /// It is at the target.
     There(Box<Copied>),
-    /// It was the mirror's, is wanted no more, and went.
-    Pruned(Digest),
-    /// It was the mirror's, is wanted no more, but somebody has moved it to this.
-    Kept(Digest),
+    /// It was the mirror's, is wanted no more for this reason, and went.
+    Pruned(Digest, String),
+    /// It was the mirror's, is wanted no more for this reason, but somebody has moved it to this.
+    Kept(Digest, String),
     /// It is not wanted, for this reason.
     Left(String),
     /// It could not be brought, or not be deleted.
@@ -80,8 +80,8 @@ impl Sum {
                     (Change::Tag | Change::Image, Some(_)) => &mut self.moved,
                 }
             }
-            Fate::Pruned(_) => &mut self.pruned,
-            Fate::Kept(_) => &mut self.kept,
+            Fate::Pruned(..) => &mut self.pruned,
+            Fate::Kept(..) => &mut self.kept,
             Fate::Left(_) => &mut self.left,
             Fate::Failed(_) => &mut self.failed,
         };
@@ -108,23 +108,20 @@ fn word(fate: &Fate) -> &'static str {
             (Change::Tag | Change::Image, None) => "copied",
             (Change::Tag | Change::Image, Some(_)) => "moved",
         },
-        Fate::Pruned(_) => "pruned",
-        Fate::Kept(_) => "kept",
+        Fate::Pruned(..) => "pruned",
+        Fate::Kept(..) => "kept",
         Fate::Left(_) => "left",
         Fate::Failed(_) => "failed",
     }
 }
 
 /// A tag's line.
-pub fn mirrored(it: &Mirrored) -> String {
+pub(super) fn mirrored(it: &Mirrored) -> String {
     let would = if it.is_dry { "would be " } else { "" };
     let text = match &it.fate {
         Fate::There(copied) => there(copied, would),
-        Fate::Pruned(_) => format!("{would}pruned"),
-        Fate::Kept(now) => format!(
-            "kept, although it is wanted no more: somebody moved it to {}",
-            now.short()
-        ),
+        Fate::Pruned(_, why) => format!("{would}pruned: {why}"),
+        Fate::Kept(now, why) => format!("kept: {why}, but somebody moved it to {}", now.short()),
         Fate::Left(why) => return format!("{}: left out: {why}", it.source),
         Fate::Failed(failure) => format!("failed: {}", failure.what),
     };
@@ -160,7 +157,7 @@ fn there(copied: &Copied, would: &str) -> String {
 }
 
 /// The line of the sum.
-pub fn sum(sum: &Sum) -> String {
+pub(super) fn sum(sum: &Sum) -> String {
     let counts = [
         (sum.copied, "copied"),
         (sum.moved, "moved"),
@@ -211,7 +208,9 @@ pub(super) fn mirrored_fields(it: &Mirrored) -> Value {
             }).collect::<Vec<_>>(),
             "leftOut": copied.left_out.iter().map(|text| shown(text)).collect::<Vec<_>>(),
         }),
-        Fate::Pruned(digest) | Fate::Kept(digest) => json!({ "digest": digest }),
+        Fate::Pruned(digest, why) | Fate::Kept(digest, why) => {
+            json!({ "digest": digest, "why": shown(why) })
+        }
         Fate::Left(why) => json!({ "why": shown(why) }),
         Fate::Failed(failure) => json!({
             "code": failure.kind.code(),

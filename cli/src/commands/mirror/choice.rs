@@ -83,8 +83,8 @@ impl Mirrors<'_> {
 
     /// Counts a tag that is not wanted, and says so to those who want to know.
     pub(super) fn leave(&self, told: &mut Told, job: &Job, tag: &Tag, why: &Why) {
-        // What goes along with another is not left out.
-        if *why == Why::Companion {
+        // What goes along with another is not left out, and what was pruned is told.
+        if *why == Why::Companion || told.pruned.contains(tag) {
             return;
         }
         let fate = Fate::Left(why.to_string());

@@ -7,10 +7,11 @@ mod ends;
 mod prune;
 mod tags;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use imgsync_oci::Reference;
+use imgsync_oci::{Reference, Tag};
 
 use crate::exit::{Failure, Kind};
 use crate::mirror::Run;
@@ -42,6 +43,8 @@ struct Told {
     sum: Sum,
     /// The first tag's failure.
     failure: Option<Failure>,
+    /// The tags of the job at hand of which pruning has told.
+    pruned: HashSet<Tag>,
 }
 
 /// Carries out all jobs.
@@ -88,17 +91,14 @@ fn ending(told: Told) -> Result<Ending, Failure> {
         });
     };
     let (failed, all) = (sum.failed, sum.failed + sum.good());
-    match sum.good() {
-        0 => Err(Failure::new(
-            first.kind,
-            format!("all that was to be done failed: {failed}"),
-        )),
-        _ => Err(Failure::new(
-            Kind::Partly,
-            format!("{failed} of {all} failed"),
-        )),
-    }
-    .map_err(|failure| failure.hint("run it again: what arrived is not copied twice"))
+    let (kind, count) = match sum.good() {
+        0 => (first.kind, format!("all {failed} failed")),
+        _ => (Kind::Partly, format!("{failed} of {all} failed")),
+    };
+    let what = format!("{count}; the first: {}", first.what);
+    let hint = first.hint.as_deref();
+    let hint = hint.unwrap_or("run it again: what arrived is not copied twice");
+    Err(Failure::new(kind, what).hint(hint))
 }
 
 impl Mirrors<'_> {
@@ -124,9 +124,6 @@ impl Mirrors<'_> {
             (None, single, _) => Vec::from_iter(single),
         };
         self.report.mirror(&names.0, &names.1, wanted.len());
-        for (tag, why) in chosen.iter().flat_map(|chosen| &chosen.left) {
-            self.leave(told, job, tag, why);
-        }
         let undated = chosen.as_ref().map_or(0, |chosen| chosen.undated.len());
         if let Some(chosen) = &chosen {
             for (tag, failure) in &chosen.undated {
@@ -135,7 +132,10 @@ impl Mirrors<'_> {
                 self.tell(told, names, Fate::Failed(failure.clone()));
             }
         }
-        let listed = chosen.map(|chosen| chosen.listed);
+        let (listed, left) = match chosen {
+            Some(chosen) => (Some(chosen.listed), chosen.left),
+            None => (None, Vec::new()),
+        };
         let failed = match &job.to {
             Goal::Daemon(name) => self.load(source, job, name, &wanted, told).await?,
             Goal::Registry(..) | Goal::Disk(_) => {
@@ -143,11 +143,16 @@ impl Mirrors<'_> {
                     source,
                     wanted: &wanted,
                     listed,
+                    left: &left,
                     undated,
                 };
                 self.bring(job, bringing, told).await?
             }
         };
+        for (tag, why) in &left {
+            self.leave(told, job, tag, why);
+        }
+        told.pruned.clear();
         match failed {
             // Told once, with what to do about it.
             Some(failure) if is_alone => Err(failure),

@@ -7,6 +7,7 @@ use imgsync_oci::{Digest, Reference, Tag};
 
 use super::{Mirrors, Told, named};
 use crate::exit::{Failure, Kind};
+use crate::mirror::choose::Why;
 use crate::mirror::companion;
 use crate::mirror::ends::Target;
 use crate::mirror::job::Job;
@@ -23,6 +24,8 @@ pub(super) struct Pruning<'a> {
     pub(super) wanted: &'a [Reference],
     /// The tags that speak about wanted ones, where all are known.
     pub(super) companions: Option<&'a HashSet<Tag>>,
+    /// Why the source's other tags are not.
+    pub(super) left: &'a [(Tag, Why)],
     /// How many tags may be wanted, and nobody knows.
     pub(super) undated: usize,
 }
@@ -64,13 +67,20 @@ impl Mirrors<'_> {
         for tag in prune::candidates(known, |tag| companion(tag).is_some()) {
             let digests = pruning.brought.get(&tag).map_or(&[][..], Vec::as_slice);
             let reference = Reference::Tag(tag.clone());
-            let fate = match self.prune_one(&pruning, &tag, digests).await {
+            let why = pruning.left.iter().find(|(left, _)| *left == tag);
+            let why = match why {
+                Some((_, Why::Companion)) => "what it speaks about is wanted no more".to_owned(),
+                Some((_, why)) => why.to_string(),
+                None => "the source no longer has it".to_owned(),
+            };
+            let fate = match self.prune_one(&pruning, &tag, digests, why).await {
                 Ok(Some(fate)) => fate,
                 Ok(None) => continue,
                 Err(failure) => report::Fate::Failed(failure),
             };
             let names = (named(&job.source(), &reference), named(&goal, &reference));
             self.tell(told, names, fate);
+            told.pruned.insert(tag);
         }
         Ok(())
     }
@@ -81,6 +91,7 @@ impl Mirrors<'_> {
         pruning: &Pruning<'_>,
         tag: &Tag,
         digests: &[Digest],
+        why: String,
     ) -> Result<Option<report::Fate>, Failure> {
         let reference = Reference::Tag(tag.clone());
         let now = pruning.target.head(&reference).await?;
@@ -93,16 +104,16 @@ impl Mirrors<'_> {
             }
             prune::Fate::Foreign(now) => {
                 pruning.record.forget(tag);
-                return Ok(Some(report::Fate::Kept(now)));
+                return Ok(Some(report::Fate::Kept(now, why)));
             }
         };
         if self.settings.is_dry {
-            return Ok(Some(report::Fate::Pruned(digest)));
+            return Ok(Some(report::Fate::Pruned(digest, why)));
         }
         match pruning.target.delete_tag(tag).await? {
             Deleted::Gone | Deleted::Absent => {
                 pruning.record.forget(tag);
-                Ok(Some(report::Fate::Pruned(digest)))
+                Ok(Some(report::Fate::Pruned(digest, why)))
             }
             Deleted::Unsupported => {
                 let name = pruning.target.name();

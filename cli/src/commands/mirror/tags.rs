@@ -7,7 +7,8 @@ use futures::StreamExt;
 use imgsync_oci::{Reference, Tag};
 
 use super::{Mirrors, Told, named};
-use crate::exit::Failure;
+use crate::exit::{Failure, Kind};
+use crate::mirror::choose::Why;
 use crate::mirror::ends::{Source, Target};
 use crate::mirror::job::Job;
 use crate::mirror::place::From;
@@ -15,12 +16,18 @@ use crate::mirror::record::Record;
 use crate::mirror::{BeforeTag, Companions, Copied, Wish};
 use crate::report::Fate;
 
+/// So many failures of the line or of logins in a row, and the rest is not tried: each may take
+/// minutes, and ends alike.
+const ENOUGH: usize = 8;
+
 /// What is to be brought.
 pub(super) struct Bringing<'a> {
     pub(super) source: &'a dyn Source,
     pub(super) wanted: &'a [Reference],
     /// All tags that the source has, where they were asked for.
     pub(super) listed: Option<Arc<HashSet<Tag>>>,
+    /// The tags that are not wanted, and why.
+    pub(super) left: &'a [(Tag, Why)],
     /// How many tags may be wanted, and nobody knows.
     pub(super) undated: usize,
 }
@@ -55,6 +62,8 @@ impl Mirrors<'_> {
             }
         });
         let mut failure = None;
+        let mut in_a_row = 0;
+        let mut done = HashSet::new();
         let mut companions = HashSet::new();
         let mut copies = futures::stream::iter(wishes).buffer_unordered(self.settings.at_a_time);
         while let Some((wish, copied)) = copies.next().await {
@@ -62,8 +71,10 @@ impl Mirrors<'_> {
                 named(&job.source(), &wish.from),
                 named(&job.to.to_string(), &wish.to),
             );
+            done.insert(wish.from.clone());
             match copied {
                 Ok(copied) => {
+                    in_a_row = 0;
                     companions.extend(copied.companions.iter().map(|(tag, _)| tag.clone()));
                     if let Some(record) = &record {
                         settle(record, &wish.to, &copied);
@@ -75,13 +86,37 @@ impl Mirrors<'_> {
                 }
                 Err(error) => {
                     failure.get_or_insert_with(|| error.clone());
+                    in_a_row = match error.kind {
+                        Kind::Network | Kind::Authentication => in_a_row + 1,
+                        Kind::Usage
+                        | Kind::Source
+                        | Kind::Target
+                        | Kind::Partly
+                        | Kind::Interrupted
+                        | Kind::Terminated => 0,
+                    };
                     if !(is_alone && self.settings.jobs.len() == 1) {
                         self.tell(told, names, Fate::Failed(error));
                     }
                 }
             }
+            if in_a_row >= ENOUGH {
+                break;
+            }
         }
         drop(copies);
+        if let (Some(failure), true) = (&failure, in_a_row >= ENOUGH) {
+            let rest = bringing.wanted.iter().filter(|from| !done.contains(from));
+            for from in rest {
+                let wish = self.wish(job, from, None, None);
+                let names = (
+                    named(&job.source(), from),
+                    named(&job.to.to_string(), &wish.to),
+                );
+                let what = format!("not tried: {in_a_row} before it failed alike");
+                self.tell(told, names, Fate::Failed(Failure::new(failure.kind, what)));
+            }
+        }
         if let (true, Some(record)) = (job.prune, &record) {
             let is_whole = failure.is_none() && job.companions != Companions::Leave;
             let pruning = super::prune::Pruning {
@@ -90,6 +125,7 @@ impl Mirrors<'_> {
                 brought,
                 wanted: bringing.wanted,
                 companions: is_whole.then_some(&companions),
+                left: bringing.left,
                 undated: bringing.undated,
             };
             self.prune(job, pruning, told).await?;

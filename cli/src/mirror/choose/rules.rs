@@ -101,7 +101,7 @@ fn days(span: Duration) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "min")];
     match units
         .iter()
-        .find(|(unit, _)| seconds >= *unit && seconds % unit == 0)
+        .find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit))
     {
         Some((unit, name)) => format!("{} {name}", seconds / unit),
         None => format!("{seconds} s"),
