@@ -78,6 +78,23 @@ impl Imgsync {
         outcome
     }
 
+    /// `imgsync mirror OPTIONS… SOURCE REMOTE`
+    pub fn mirror(&self, options: &[&str], source: &str, remote: &str) -> Outcome {
+        self.mirror_measured(options, source, remote).0
+    }
+
+    /// The same; also yields the most memory in bytes that it had resident.
+    pub fn mirror_measured(&self, options: &[&str], source: &str, remote: &str) -> (Outcome, u64) {
+        let mut command = self.command();
+        command.arg("mirror").args(options).args([source, remote]);
+        let mut peak = 0;
+        let outcome = run_watched(&mut command, |child| {
+            peak = peak.max(peak_memory(child.id()).unwrap_or(0));
+        });
+        self.assert_tidy(&outcome);
+        (outcome, peak)
+    }
+
     /// Loses what it remembers.
     pub fn forget(&self) {
         let cache = self.home.join("cache");

@@ -36,6 +36,13 @@ pub fn listing(root: &Path) -> BTreeSet<String> {
     found
 }
 
+/// The file that holds a blob's bytes.
+pub fn blob_data(root: &Path, digest: &str) -> PathBuf {
+    let (algorithm, hex) = digest.split_once(':').expect("a digest");
+    let blobs = root.join("docker/registry/v2/blobs");
+    blobs.join(algorithm).join(&hex[..2]).join(hex).join("data")
+}
+
 /// Panics with what differs unless the folder holds what it did: soon, for a server whose client
 /// has gone may still be tidying up.
 pub fn assert_unchanged(before: &BTreeSet<String>, root: &Path) {
