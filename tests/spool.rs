@@ -24,6 +24,7 @@ use support::{Cut, Image, Imgsync, Relay, Scratch, Server, SmallDisk, check, htt
 
 const SOURCE: i32 = 3;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
 /// A server, and the tool with a home of its own.
 struct Stage {
@@ -173,10 +174,14 @@ impl Daemon {
 
     /// With containerd's store: layers come compressed, and go as they are.
     fn containerd(image: &Image) -> Self {
-        let mut entries = image.oci_layout("v1");
+        Self::layout(containerd(image), image.oci_layout("v1"))
+    }
+
+    /// The same, with another layout to export.
+    fn layout(inspected: serde_json::Value, mut entries: Vec<Entry>) -> Self {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let export = tar_of(&entries);
-        Self::start(containerd(image), move |_| export.clone())
+        Self::start(inspected, move |_| export.clone())
     }
 
     fn exports(&self) -> usize {
@@ -203,10 +208,50 @@ fn classic(image: &Image) -> serde_json::Value {
 
 fn containerd(image: &Image) -> serde_json::Value {
     let manifest = digest(&image.oci_manifest(&image.compressed()));
+    rooted(image, MANIFEST_TYPE, &manifest)
+}
+
+fn rooted(image: &Image, media_type: &str, root: &str) -> serde_json::Value {
     let mut inspected = classic(image);
-    inspected["Id"] = json!(manifest);
-    inspected["Descriptor"] = json!({"mediaType": MANIFEST_TYPE, "digest": manifest});
+    inspected["Id"] = json!(root);
+    inspected["Descriptor"] = json!({"mediaType": media_type, "digest": root});
     inspected
+}
+
+/// As containerd's store has an image that was loaded: its layers are not compressed.
+fn loaded(image: &Image) -> Daemon {
+    let manifest = image.oci_manifest(&image.layers);
+    let manifest = String::from_utf8(manifest)
+        .expect("JSON")
+        .replace("+gzip", "");
+    let blobs = image.layers.iter().chain([&image.config]);
+    let entries = image::layout(manifest.as_bytes(), blobs, "v1");
+    let root = digest(manifest.as_bytes());
+    Daemon::layout(rooted(image, MANIFEST_TYPE, &root), entries)
+}
+
+/// As containerd's store has an image for two platforms.
+fn indexed(images: &[Image; 2]) -> Daemon {
+    let mut entries = Vec::new();
+    let mut children = Vec::new();
+    for (image, architecture) in images.iter().zip(["amd64", "arm64"]) {
+        let layers = image.compressed();
+        let manifest = image.oci_manifest(&layers);
+        let blobs = layers.iter().chain([&image.config, &manifest]);
+        entries.extend(blobs.map(|bytes| Entry::new(image::blob_name(bytes), bytes.clone())));
+        children.push(json!({
+            "mediaType": MANIFEST_TYPE, "digest": digest(&manifest), "size": manifest.len(),
+            "platform": {"os": "linux", "architecture": architecture},
+        }));
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": children});
+    let index = index.to_string();
+    entries.push(Entry::new(
+        image::blob_name(index.as_bytes()),
+        index.clone(),
+    ));
+    let root = digest(index.as_bytes());
+    Daemon::layout(rooted(&images[0], INDEX_TYPE, &root), entries)
 }
 
 /// Killed while uploading, then run again: nothing is exported or sent twice, and nothing stays.
@@ -244,6 +289,27 @@ fn a_killed_push_from_a_daemon_goes_on_without_another_export() {
     let image = three_layers(20);
     assert_goes_on(&stage, &Daemon::containerd(&image), "stored");
     assert_eq!(stage.found("stored").config, image.id());
+    let image = three_layers(180);
+    assert_goes_on(&stage, &loaded(&image), "loaded");
+    assert_eq!(stage.found("loaded").config, image.id());
+    let images = [three_layers(190), three_layers(200)];
+    assert_goes_on(&stage, &indexed(&images), "indexed");
+    assert_eq!(stage.found("indexed").children.len(), 2);
+}
+
+/// All layers as they come, and one of them packed: so much is on the disk at a time.
+#[test]
+fn a_raw_layer_gives_its_room_back_once_it_is_packed() {
+    let Some(disk) = SmallDisk::mount("14m") else {
+        return;
+    };
+    let stage = Stage::at(Scratch::new(), disk.folder("home"));
+    let image = three_layers(210);
+    let daemon = Daemon::classic(&image);
+    let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", "app");
+    outcome.succeeded();
+    assert_eq!(stage.found("app").config, image.id());
+    assert_eq!(stage.spooled(), []);
 }
 
 #[test]
