@@ -10,10 +10,12 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use support::docker::unique;
 use support::peers::present;
-use support::{Cut, DockerImage, Imgsync, Relay, Scratch, Server, check};
+use support::run::run;
+use support::{Cut, DockerImage, Engine, Imgsync, Relay, Scratch, Server, StockRegistry, check};
 
 #[test]
 fn docker_pulls_and_runs_what_was_pushed_from_the_daemon() {
@@ -109,4 +111,54 @@ fn an_image_that_the_daemon_lacks_is_the_sources_fault() {
     let name = unique("nowhere");
     let remote = format!("{}/app:v1", server.address());
     imgsync.push(&name, &remote).failed(3, &["source", &name]);
+}
+
+/// A user whose home is empty pushes an image that is there: the daemon is asked what the image is,
+/// and never for its layers.
+fn assert_not_exported(address: SocketAddr) {
+    let scratch = Scratch::new();
+    let image = DockerImage::build(&unique("there"), "v1");
+    let remote = format!("{address}/app:v1");
+    Imgsync::new(&scratch.folder("first-home"))
+        .push(image.reference(), &remote)
+        .succeeded();
+
+    let engine = Engine::before_docker(scratch.root());
+    let relay = Relay::start(address, Cut::Never);
+    let imgsync = Imgsync::new(&scratch.folder("empty-home"));
+    let mut command = imgsync.command();
+    command.env("DOCKER_HOST", engine.host());
+    command.args(["push", image.reference()]);
+    let outcome = run(command.arg(format!("{}/app:v1", relay.address()))).succeeded();
+    assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
+    let asked = engine.requests();
+    let lines: Vec<String> = asked.iter().map(ToString::to_string).collect();
+    assert!(!asked.is_empty(), "the daemon was asked elsewhere");
+    let exports = |line: &&String| line.contains("/get");
+    assert_eq!(lines.iter().find(exports), None, "{lines:#?}");
+    assert!(lines.len() <= 5, "{lines:#?}");
+    let (requests, bytes) = (relay.asked(), relay.traffic().total());
+    assert!(requests <= 10, "{requests} requests");
+    assert!(bytes <= 20_000, "{bytes} bytes");
+    assert_eq!(check::at_registry(address, "app:v1").config, image.id());
+}
+
+#[test]
+fn an_image_that_is_at_our_server_is_not_exported() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    assert_not_exported(server.address());
+}
+
+#[test]
+fn an_image_that_is_at_a_stock_registry_is_not_exported() {
+    if !present(&["docker", "busybox", "docker-registry"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let stock = StockRegistry::start(&scratch.folder("root"));
+    assert_not_exported(stock.address());
 }

@@ -1,0 +1,74 @@
+//! A socket before the Docker daemon's, which remembers what the daemon is asked.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::framing::{Framing, Request};
+
+/// The listening socket; its threads end with the test's process.
+pub struct Engine {
+    socket: PathBuf,
+    seen: Arc<Mutex<Vec<Framing>>>,
+}
+
+impl Engine {
+    /// A socket in `folder`, before the one where the daemon is.
+    pub fn before_docker(folder: &Path) -> Self {
+        let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+        let daemon = host
+            .strip_prefix("unix://")
+            .unwrap_or("/var/run/docker.sock");
+        let daemon = PathBuf::from(daemon);
+        let socket = folder.join("engine.sock");
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (log, daemon) = (Arc::clone(&log), daemon.clone());
+                // A client that goes away in mid-request is its own affair.
+                std::thread::spawn(move || serve(client.expect("a client"), &daemon, &log).ok());
+            }
+        });
+        Self { socket, seen }
+    }
+
+    /// `unix://…`
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// What the daemon was asked.
+    pub fn requests(&self) -> Vec<Request> {
+        let seen = self.seen.lock().expect("the log");
+        let requests = seen.iter().flat_map(Framing::requests);
+        requests.cloned().collect()
+    }
+}
+
+fn serve(mut client: UnixStream, daemon: &Path, log: &Mutex<Vec<Framing>>) -> std::io::Result<()> {
+    let mut daemon = UnixStream::connect(daemon)?;
+    let number = {
+        let mut log = log.lock().expect("the log");
+        let number = log.len();
+        log.push(Framing::new(number));
+        number
+    };
+    let (mut from_daemon, mut to_client) = (daemon.try_clone()?, client.try_clone()?);
+    let back = std::thread::spawn(move || {
+        let copied = std::io::copy(&mut from_daemon, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Write);
+        copied
+    });
+    let mut buffer = vec![0; 64 * 1024];
+    while let size @ 1.. = client.read(&mut buffer)? {
+        log.lock().expect("the log")[number].take(&buffer[..size]);
+        daemon.write_all(&buffer[..size])?;
+    }
+    daemon.shutdown(Shutdown::Write)?;
+    let _ = back.join();
+    Ok(())
+}
