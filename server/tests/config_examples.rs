@@ -107,15 +107,20 @@ async fn what_the_stock_image_has_built_in() {
     assert_eq!(health.status(), 200);
     assert_eq!(header(&health, "content-type"), "application/json");
     assert_eq!(health.text().await.unwrap(), "{}\n");
-    for path in ["/metrics", "/debug/vars", "/v2/", "/"] {
+    let metrics = get(format!("{debug}/metrics")).await;
+    assert!(header(&metrics, "content-type").starts_with("text/plain; version=0.0.4"));
+    assert!(
+        metrics
+            .text()
+            .await
+            .unwrap()
+            .contains("# TYPE imgsync_cache_requests_total counter")
+    );
+    for path in ["/debug/vars", "/v2/", "/"] {
         assert_eq!(get(format!("{debug}{path}")).await.status(), 404, "{path}");
     }
     let log = server.log();
-    assert!(
-        log.contains("http.debug.prometheus: not supported: metrics are to come"),
-        "{log}"
-    );
-    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    assert_eq!(log.matches("WARN").count(), 0, "{log}");
 }
 
 #[tokio::test]
