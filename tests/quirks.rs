@@ -406,7 +406,7 @@ fn a_least_chunk_above_the_proxy_s_limit_is_explained() {
     let outcome = Stage::new().push(registry.address());
     outcome.failed(
         TARGET,
-        &["chunks of at least 204.8 kB", "client_max_body_size 0;"],
+        &["no chunks below 204.8 kB", "client_max_body_size 0;"],
     );
     assert!(registry.count("PATCH", "") <= 8);
 }

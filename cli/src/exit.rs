@@ -136,8 +136,7 @@ impl Failure {
     }
 }
 
-/// A request of `size` bytes was refused as too large, and cannot be made smaller; `why` goes on
-/// after the registry's name.
+/// A request of `size` bytes was refused as too large, and cannot be made smaller, because `why`.
 pub fn too_large(error: &client::Error, size: u64, why: &str) -> Failure {
     let client::Error::Refused {
         registry, server, ..
@@ -150,6 +149,6 @@ pub fn too_large(error: &client::Error, size: u64, why: &str) -> Failure {
         || format!("a proxy before {registry}"),
         |server| format!("{server} before {registry}"),
     );
-    let what = format!("target: {who}, {why}, refuses a request of {size} as too large");
+    let what = format!("target: {who} refuses a request of {size} as too large, and {why}");
     Failure::new(Kind::Target, what).hint(limits::lift(server, registry))
 }

@@ -87,11 +87,11 @@ impl Sending<'_> {
                     (true, _) => Fault::TooLarge,
                     (false, Some(minimum)) => {
                         let least = bytes_of(minimum);
-                        let what = format!("which takes chunks of at least {least}");
+                        let what = format!("the registry takes no chunks below {least}");
                         Fault::Limit(too_large(&error, len, &what))
                     }
                     (false, None) => {
-                        let what = "and still smaller ones are not worth sending";
+                        let what = "smaller ones are not worth sending";
                         Fault::Limit(too_large(&error, len, what))
                     }
                 })
@@ -126,7 +126,7 @@ impl Sending<'_> {
         };
         Err(match error.status() {
             Some(StatusCode::PAYLOAD_TOO_LARGE) => {
-                let what = "which takes a blob only in one request";
+                let what = "the registry takes a blob only in one request";
                 Fault::Limit(too_large(&error, size, what))
             }
             Some(status) if refusal::is_about_the_request(status) => Fault::Refused(error, status),
