@@ -15,8 +15,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use support::bytes::digest;
+use support::docker::unique;
+use support::peers::present;
 use support::run::{Outcome, run};
-use support::{Imgsync, Scratch, Server, http};
+use support::{DockerImage, Imgsync, Scratch, Server, http};
 
 /// `secret`, by `htpasswd -Bbn alice secret`.
 const HTPASSWD: &str = "alice:$2y$05$QPa1xegaJPiCtMHwmQ.0x.Tp5gZebiXTQONeDUdL3y1Fn8AElzEdK\n";
@@ -551,4 +553,77 @@ fn each_side_has_its_own_login() {
     run(refused.args(words)).failed(5, &["source"]);
     let words = [&*from, "oci:x", "--username", "alice", "--password-stdin"];
     run(command().args(words)).failed(2, &["--source-username"]);
+}
+
+#[test]
+fn what_speaks_about_a_pruned_image_goes_with_it() {
+    let world = World::with(&["1.0", "1.1"]);
+    let source = world.source.address();
+    let signature = |tag: &str| {
+        let name = named(source, "team/app", tag).replace(':', "-");
+        format!("{name}.sig")
+    };
+    let signatures = ["1.0", "1.1"].map(|tag| {
+        let signature = signature(tag);
+        put(source, &signature, &signature, "2023-11-14T22:13:20Z");
+        signature
+    });
+    let done = world.mirror(&["--tag", "1.*"]).succeeded();
+    let mut expected = vec!["1.0".to_owned(), "1.1".to_owned()];
+    expected.extend(signatures.clone());
+    expected.sort();
+    assert_eq!(world.at_target(), expected, "{done}");
+    assert!(last_line(&done).starts_with("2 copied;"), "{done}");
+    let pruned = world.mirror(&["--tag", "1.1", "--prune"]).succeeded();
+    assert!(
+        line(&pruned, &signatures[0]).starts_with("pruned: "),
+        "{pruned}"
+    );
+    expected.retain(|tag| *tag != "1.0" && *tag != signatures[0]);
+    assert_eq!(world.at_target(), expected, "{pruned}");
+}
+
+#[test]
+fn one_image_by_itself_is_nobody_s_to_prune() {
+    let world = World::with(&["1.0", "1.1"]);
+    world.mirror(&[]).succeeded();
+    let (from, to) = (
+        format!("{}:1.0", world.from()),
+        format!("{}:stable", world.to()),
+    );
+    world.run(&["mirror", &from, &to]).succeeded();
+    let pruned = world.mirror(&["--tag", "1.1", "--prune"]).succeeded();
+    assert_eq!(line(&pruned, "1.0"), "pruned: no pattern takes it");
+    assert_eq!(world.at_target(), ["1.1", "stable"]);
+}
+
+#[test]
+fn pull_is_a_word_for_a_mirror_into_docker() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let world = World::new();
+    let built = DockerImage::build(&unique("pulled"), "v1");
+    let says = built.prints();
+    let remote = format!("{}/team/pulled:v1", world.source.address());
+    world.run(&["push", built.reference(), &remote]).succeeded();
+    built.remove();
+    let pulled = DockerImage::known(remote.clone());
+    let dry = world.run(&["pull", &remote, "--dry-run"]).succeeded();
+    assert!(dry.stdout.contains("would be copied"), "{dry}");
+    world.run(&["pull", &remote, "--exit-code"]).succeeded();
+    assert_eq!(pulled.prints(), says);
+    let again = world.run(&["pull", &remote, "--exit-code"]);
+    assert_eq!(again.code, Some(8), "{again}");
+    let digest = named(world.source.address(), "team/pulled", "v1");
+    let by_digest = format!("{}/team/pulled@{digest}", world.source.address());
+    world.run(&["pull", &by_digest]).failed(2, &["name"]);
+    let name = unique("by-digest");
+    let other = DockerImage::known(format!("{name}:latest"));
+    world.run(&["pull", &by_digest, &name]).succeeded();
+    assert_eq!(other.id(), pulled.id());
+    let gone = format!("{}/team/pulled:v2", world.source.address());
+    world
+        .run(&["pull", &gone])
+        .failed(3, &["there is no", "imgsync ls"]);
 }

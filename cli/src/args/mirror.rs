@@ -15,6 +15,8 @@ Tags that are versions may have a v before them, and parts may be missing (1.2 i
 2.0.0-rc.1) counts only if a --tag with a - in it, or a --tag-regex, matches it; --newest then
 counts every variant by itself.
 
+The options under \"Registry\" are for the target, unless source and target are at one registry.
+
 Pruning takes tags out of the target that this mirror once brought and that are no longer wanted,
 and never one that somebody else put there or has moved since.
 
@@ -43,10 +45,6 @@ pub struct Mirror {
     /// Do what this file says: many mirrors, with their rules and registries
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "remote"])]
     pub config: Option<PathBuf>,
-
-    #[command(flatten)]
-    /// Which tags.
-    pub filter: Filter,
 
     /// Take only this platform of multi-platform images, such as linux/arm64; may be given several
     /// times. An index that loses parts gets another digest, which is said
@@ -100,6 +98,10 @@ pub struct Mirror {
     /// Send no more than this in a second, all uploads together (bytes, or with KiB, MiB)
     #[arg(long, value_name = "SIZE")]
     pub limit_rate: Option<String>,
+
+    #[command(flatten)]
+    /// Which tags.
+    pub filter: Filter,
 
     #[command(flatten)]
     /// How the target is reached, and as whom.
@@ -182,7 +184,7 @@ pub enum Referrers {
 
 /// How the source is reached, and as whom.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Registry, as the source")]
+#[command(next_help_heading = "Registry of the source")]
 pub struct SourceAccess {
     /// Speak plain HTTP with the source
     #[arg(long, conflicts_with_all = ["source_insecure", "source_ca_file", "config"])]

@@ -45,6 +45,7 @@ impl Job {
     /// # Errors
     /// The two do not go together.
     pub fn new(from: From, to: To) -> Result<Self, String> {
+        let is_named = matches!(to, To::Daemon(Some(_)));
         let (to, tag) = goal(&from, to)?;
         // A layout may hold one image, without a tag.
         let is_many = matches!(from, From::Registry(_, _, None));
@@ -69,6 +70,18 @@ impl Job {
         if is_same {
             return Err("source and target are the same".to_owned());
         }
+        let tag = match (&to, &tag, from.single()) {
+            // A name has a tag there.
+            (Goal::Daemon(_), None, Some(Reference::Digest(digest))) => match is_named {
+                true => Some(Tag::latest()),
+                false => {
+                    return Err(format!(
+                        "{digest} is no name for the local Docker: give one as well"
+                    ));
+                }
+            },
+            _ => tag,
+        };
         Ok(Self {
             from,
             to,
@@ -219,6 +232,12 @@ mod tests {
             assert!(goal(from, to).starts_with("wrong: "), "{from} {to}");
         }
         assert!(job("a.io/b:v1", "a.io/b:v2").is_ok());
+        let digest = format!("a.io/b@{}", imgsync_oci::Digest::of(b"x"));
+        assert!(job(&digest, "docker-daemon:").is_err());
+        assert_eq!(
+            goal(&digest, "docker-daemon:b"),
+            "docker-daemon:b Some(latest)"
+        );
         let mut one = job("a.io/b:v1", "host").unwrap();
         one.check().unwrap();
         one.prune = true;

@@ -46,7 +46,11 @@ impl Mirrors<'_> {
         let Some(target) = self.target(job).await? else {
             return Ok(None);
         };
-        let record = self.record(job)?.map(Arc::new);
+        // What is brought one by one is none of a mirror's to prune.
+        let record = match &bringing.listed {
+            Some(_) => self.record(job)?.map(Arc::new),
+            None => None,
+        };
         // What it holds now: what this run brings is wanted.
         let brought = record
             .as_ref()
@@ -65,7 +69,12 @@ impl Mirrors<'_> {
         let mut in_a_row = 0;
         let mut done = HashSet::new();
         let mut companions = HashSet::new();
-        let mut copies = futures::stream::iter(wishes).buffer_unordered(self.settings.at_a_time);
+        let (wishes, at_a_time) = (futures::stream::iter(wishes), self.settings.at_a_time);
+        // What is only told is told in order.
+        let mut copies = match self.settings.is_dry {
+            true => wishes.buffered(at_a_time).boxed(),
+            false => wishes.buffer_unordered(at_a_time).boxed(),
+        };
         while let Some((wish, copied)) = copies.next().await {
             let names = (
                 named(&job.source(), &wish.from),

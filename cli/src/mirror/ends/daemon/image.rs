@@ -3,7 +3,7 @@
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 
-use crate::exit::Failure;
+use crate::exit::{Failure, Kind};
 use crate::mirror::ends::{Held, Source};
 use crate::source::{Error, Platforms, platform};
 
@@ -44,7 +44,18 @@ impl Image {
             reason,
         };
         let root = source.manifest(reference).await?;
-        let root = root.ok_or_else(|| missing(reference.to_string()))?;
+        let root = root.ok_or_else(|| {
+            let mark = match reference {
+                Reference::Tag(_) => ':',
+                Reference::Digest(_) => '@',
+            };
+            let name = source.name();
+            Failure::new(
+                Kind::Source,
+                format!("source: there is no {name}{mark}{reference}"),
+            )
+            .hint(format!("see what is there: imgsync ls {name}"))
+        })?;
         let mut left_out = Vec::new();
         let mut held = root.clone();
         for _ in 0..=MAX_DEPTH {
