@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::peers::{absent, program};
+use super::process::Process;
 use super::run::must;
 
 /// `docker …`, which must succeed; yields what it printed.
@@ -94,4 +96,70 @@ pub fn unique(name: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("imgsync-tests/{name}-{}-{count}", std::process::id())
+}
+
+/// A daemon of a test's own, beside the one that all share.
+pub struct Daemon {
+    process: Process,
+    folder: PathBuf,
+}
+
+impl Daemon {
+    /// Starts one with further flags, its data in a folder that is not used otherwise; `None` where
+    /// this user, or this system, cannot.
+    pub fn start(folder: &Path, flags: &[&str]) -> Option<Self> {
+        // Docker's clients know registries on loopback as insecure ones.
+        std::fs::write(folder.join("daemon.json"), "{}").expect("a file");
+        let flag = |name: &str, file: &str| format!("--{name}={}", folder.join(file).display());
+        let mut command = Command::new(program("dockerd"));
+        command
+            .arg(format!("--host=unix://{}", folder.join("sock").display()))
+            .args([flag("data-root", "data"), flag("exec-root", "exec")])
+            .args([flag("pidfile", "pid"), flag("config-file", "daemon.json")])
+            .args(["--bridge=none", "--iptables=false", "--ip-masq=false"])
+            .args(["--ip-forward=false", "--storage-driver=vfs"])
+            .args(flags);
+        let process = Process::start("dockerd", &mut command, folder);
+        let folder = folder.to_owned();
+        let mut daemon = Self { process, folder };
+        for _ in 0..300 {
+            if daemon
+                .command()
+                .arg("version")
+                .output()
+                .is_ok_and(|it| it.status.success())
+            {
+                return Some(daemon);
+            }
+            if daemon.process.has_ended() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        absent(&format!("no second dockerd: {}", daemon.process.stderr()));
+        None
+    }
+
+    /// `docker` as its client, with a configuration of its own.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("docker");
+        let host = format!("unix://{}", self.folder.join("sock").display());
+        command.env("DOCKER_HOST", host);
+        command.env("DOCKER_CONFIG", self.folder.join("config"));
+        command
+    }
+
+    /// Runs a command of its client, which must succeed; yields what it printed.
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        must(self.command().args(arguments))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.process.terminate();
+        // It leaves its data mounted on itself.
+        let mut command = Command::new("umount");
+        let _ = command.arg(self.folder.join("data")).output();
+    }
 }
