@@ -134,6 +134,12 @@ impl Flow {
             Body::There(remote) if offset >= remote.size => Bytes::new(),
             Body::There(_) => self.read_there(offset, most).await?,
         };
+        // Its place goes to the next blob at once: this one may have to wait for others.
+        if let Body::There(remote) = &self.body
+            && offset + piece.len() as u64 == remote.size
+        {
+            self.reading = Reading::Closed;
+        }
         self.hash(offset, &piece)?;
         Ok(piece)
     }
