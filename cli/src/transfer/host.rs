@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// How long it counts: proxies are configured anew, and registries are replaced.
 const WORTH: Duration = Duration::from_secs(21 * 24 * 3600);
+/// After this more is tried than was found: what was lifted shall not count for weeks.
+const CERTAIN: Duration = Duration::from_secs(24 * 3600);
 /// More than a file ever has.
 const LONGEST: u64 = 64 * 1024;
 const MIB: u64 = 1024 * 1024;
@@ -73,8 +75,12 @@ impl<T: Copy> Since<T> {
 
     /// What still counts.
     fn value(self) -> Option<T> {
-        let age = seconds().checked_sub(self.found)?;
-        (age < WORTH.as_secs()).then_some(self.value)
+        self.is_within(WORTH).then_some(self.value)
+    }
+
+    fn is_within(self, age: Duration) -> bool {
+        let passed = seconds().checked_sub(self.found);
+        passed.is_some_and(|passed| passed < age.as_secs())
     }
 }
 
@@ -97,9 +103,14 @@ impl Host {
         }
     }
 
-    /// The largest request that is not known to be too large, in bytes.
+    /// The largest request that is worth trying, in bytes: the largest that is not known to be too
+    /// large, or twice that after a day.
     pub(super) fn body(&self) -> Option<u64> {
-        self.found().body.map(|body| body.value)
+        let body = self.found().body?;
+        Some(match body.is_within(CERTAIN) {
+            true => body.value,
+            false => body.value.saturating_mul(2),
+        })
     }
 
     /// How a blob goes.
@@ -112,6 +123,15 @@ impl Host {
         let body = Some(Since::now(bytes));
         self.found().body = body;
         self.keep(|found| found.body = body);
+    }
+
+    /// A request of `bytes` bytes went through: if that is more than was known, the limit has been
+    /// raised.
+    pub(super) fn takes_body(&self, bytes: u64) {
+        let known = self.found().body;
+        if known.is_some_and(|known| known.value < bytes) {
+            self.limits_body(bytes);
+        }
     }
 
     /// What went `way` was refused for what it is. Yields whether there is another way.
@@ -242,16 +262,38 @@ mod tests {
         assert!(second.refuses(Way::Stream) && !second.refuses(Way::Whole));
     }
 
+    /// Makes what is known of bodies so much older.
+    fn age(host: &Host, by: Duration) {
+        let text = std::fs::read_to_string(&host.path).unwrap();
+        let mut found: Found = serde_json::from_str(&text).unwrap();
+        found.body.as_mut().unwrap().found -= by.as_secs() + 1;
+        std::fs::write(&host.path, serde_json::to_string(&found).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_limit_that_was_raised_is_found_out_day_by_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = host(folder.path());
+        first.takes_body(8 * MIB);
+        assert_eq!(first.body(), None);
+        first.limits_body(MIB);
+        age(&first, CERTAIN);
+        let second = host(folder.path());
+        assert_eq!(second.body(), Some(2 * MIB));
+        second.takes_body(MIB);
+        assert_eq!(host(folder.path()).body(), Some(2 * MIB));
+        second.takes_body(2 * MIB);
+        assert_eq!(host(folder.path()).body(), Some(2 * MIB));
+        age(&second, CERTAIN);
+        assert_eq!(host(folder.path()).body(), Some(4 * MIB));
+    }
+
     #[test]
     fn what_is_old_or_damaged_does_not_count() {
         let folder = tempfile::tempdir().unwrap();
         let known = host(folder.path());
         known.limits_body(MIB);
-        let text = std::fs::read_to_string(&known.path).unwrap();
-        let mut found: Found = serde_json::from_str(&text).unwrap();
-        let since = found.body.as_mut().unwrap();
-        since.found -= WORTH.as_secs() + 1;
-        std::fs::write(&known.path, serde_json::to_string(&found).unwrap()).unwrap();
+        age(&known, WORTH);
         assert_eq!(host(folder.path()).body(), None);
         std::fs::write(&known.path, "{").unwrap();
         assert_eq!(host(folder.path()).body(), None);

@@ -74,13 +74,20 @@ impl Sending<'_> {
         let began = Instant::now();
         let sent = self.line.client.append_upload(session, bytes, len).await;
         let error = match self.judge(sent, &unreadable, len, began.elapsed()) {
+            Ok(()) => {
+                self.line.host.takes_body(len);
+                return Ok(());
+            }
             Err(Fault::Line(error)) => error,
-            judged => return judged,
+            Err(fault) => return Err(fault),
         };
         match error.status() {
             Some(StatusCode::PAYLOAD_TOO_LARGE) => {
                 let worth_it = self.line.pace().too_large(len);
-                self.line.host.limits_body(self.line.pace().ceiling());
+                if worth_it {
+                    // A limit that ends a push is one to be lifted, and not to be kept to.
+                    self.line.host.limits_body(self.line.pace().ceiling());
+                }
                 let next = self.line.pace().next(left, minimum, maximum);
                 let floor = minimum.filter(|minimum| next >= len && *minimum >= len);
                 Err(match (worth_it && next < len, floor) {

@@ -470,8 +470,8 @@ impl Upload<'_> {
                 self.best = self.confirmed;
                 self.lost = 0;
             }
-            // One chunk proves little: some take one and no more.
-            if self.chunks > 1 {
+            // The first chunk of a session proves little: some take one and no more.
+            if self.chunks > 1 || self.resumed {
                 self.refusals = 0;
             }
         }
