@@ -19,8 +19,11 @@ use support::archive::{Entry, tar_of, write_tar};
 use support::bytes::{digest, noise};
 use support::fake::{Fake, status};
 use support::framing::Request;
+use support::peers::present;
 use support::run::{Outcome, run, until};
-use support::{Cut, Image, Imgsync, Relay, Scratch, Server, SmallDisk, check, http, image};
+use support::{
+    Cut, Image, Imgsync, Relay, Scratch, Server, SmallDisk, StockRegistry, check, http, image,
+};
 
 const SOURCE: i32 = 3;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -503,6 +506,32 @@ fn of_an_archive_on_standard_input_nothing_is_kept_that_the_target_holds() {
         assert_eq!(stage.found(&name).config, image.id());
         assert_eq!(stage.spooled(), []);
     }
+}
+
+/// The image under the tag says which layers the registry has.
+#[test]
+fn another_registry_is_asked_too_what_need_not_be_kept() {
+    if !present(&["docker-registry"]) {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount("2m") else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let mut stock = StockRegistry::start(&scratch.folder("root"));
+    let image = three_layers(220);
+    for (at, entries) in flavours(&image).iter().enumerate() {
+        let path = scratch.path("image.tar");
+        write_tar(entries, &path);
+        let remote = format!("{}/flavour{at}:v1", stock.address());
+        let roomy = Imgsync::new(&scratch.folder("roomy"));
+        roomy.push(text(&path), &remote).succeeded();
+        let small = Imgsync::new(&disk.folder(&format!("home{at}")));
+        let outcome = small.push_file_on_stdin(&path, &remote).succeeded();
+        assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
+        check::at_registry(stock.address(), &format!("flavour{at}:v1"));
+    }
+    stock.stop();
 }
 
 /// In the second stream the layers that were packed are others of the same size.

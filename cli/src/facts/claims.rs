@@ -110,7 +110,7 @@ struct RootFs {
 /// The pairs of an image: none at all unless its config lists as many diffIDs as its manifest has
 /// layers, and every layer is a plain tar, packed or not. The config's bytes were checked against
 /// their digest when they were fetched.
-fn pairs(config: &[u8], layers: &[Descriptor]) -> Vec<(Digest, Descriptor)> {
+pub fn pairs(config: &[u8], layers: &[Descriptor]) -> Vec<(Digest, Descriptor)> {
     let Ok(config) = serde_json::from_slice::<Config>(config) else {
         return Vec::new();
     };

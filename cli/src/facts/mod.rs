@@ -21,6 +21,8 @@ use crate::exit::Failure;
 use crate::plan::{Candidate, Fact, Plan, Why};
 use crate::source::{Layer, Single};
 
+pub use claims::pairs;
+
 /// So many questions about single blobs are no more trouble than one about all of them, which most
 /// registries do not know.
 const FEW: usize = 6;

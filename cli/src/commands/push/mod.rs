@@ -24,6 +24,9 @@ use crate::transfer::{Journal, Line, Means};
 use passing::{Passing, Seen};
 pub(super) use preview::Preview;
 
+/// The largest config that is read from the target, in bytes.
+const LONGEST_CONFIG: usize = 4 * 1024 * 1024;
+
 /// Where a push stands when it is over.
 struct Pushed {
     /// The digest of the manifest that the tag now names.

@@ -2,21 +2,26 @@
 //! the target holds, and layers that an earlier run has packed.
 //!
 //! A stream names its layers before or after their bytes, and what they are in the image always
-//! after, so here each is asked for on its own. Nobody is asked before the first layer comes.
+//! after, so here each is asked for on its own. Nobody is asked before the first layer comes, and
+//! only of the image that the tag names now it is looked up what it claims of its layers.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use imgsync_oci::client::Client;
+use imgsync_oci::client::{self, Client};
 use imgsync_oci::ext::resolve;
-use imgsync_oci::{Descriptor, Digest, Registry, Repository, media};
+use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Registry, Repository, Tag, media};
 use tokio::runtime::Handle;
 
+use super::LONGEST_CONFIG;
 use super::earlier::Earlier;
 use crate::access::Access;
+use crate::ask;
 use crate::cache::{self, Known};
 use crate::compress;
+use crate::exit::Failure;
+use crate::facts;
 use crate::plan::{Candidate, Why};
 use crate::report::Report;
 use crate::settings;
@@ -51,6 +56,10 @@ struct Asking {
     report: Arc<dyn Report>,
     /// Asked for once; `None` in it where the target was not to be had.
     client: Option<Option<Client>>,
+    /// The tag that was typed, or else the usual one; `None` where images may claim nothing.
+    tag: Option<Tag>,
+    /// What the image under that tag claims of its layers, by diffID. Asked for once.
+    claims: Option<HashMap<Digest, Candidate>>,
     /// Whether the registry may know layers by their diffIDs.
     resolves: bool,
     seen: Seen,
@@ -68,6 +77,11 @@ impl Passing {
             spool: spool.clone(),
             report: Arc::clone(report),
             client: None,
+            tag: settings.reuse.then(|| {
+                let typed = named.and_then(|(_, tag)| tag.clone());
+                typed.unwrap_or_else(Tag::latest)
+            }),
+            claims: None,
             resolves: true,
             seen: Seen::default(),
         };
@@ -105,37 +119,78 @@ impl Asking {
             self.seen.packed.insert(digest.clone(), kept);
             return true;
         }
-        let Some(held) = runtime.block_on(self.held(digest, len)) else {
-            return false;
-        };
-        self.seen.held.insert(digest.clone(), held);
-        true
+        match runtime.block_on(self.held(digest, len)) {
+            Ok(Some(held)) => {
+                self.seen.held.insert(digest.clone(), held);
+                true
+            }
+            Ok(None) => false,
+            Err(_) => {
+                // Not for every layer anew. It is asked again when all of the image is known, and
+                // then it counts.
+                self.client = Some(None);
+                false
+            }
+        }
     }
 
-    /// The blob that the target holds of these bytes. A question that failed leaves them needed:
-    /// it is asked again when all of the image is known, and then it counts.
-    async fn held(&mut self, digest: &Digest, len: Option<u64>) -> Option<Candidate> {
-        let repository = self.repository.clone()?;
-        let client = self.client(&repository).await?;
-        let holds = async |digest: &Digest, size: u64| {
-            let there = client.head_blob(&repository, digest).await;
-            matches!(there, Ok(Some(there)) if there == size)
+    /// The blob that the target holds of these bytes.
+    ///
+    /// # Errors
+    /// A question that failed, which leaves them needed.
+    async fn held(
+        &mut self,
+        digest: &Digest,
+        len: Option<u64>,
+    ) -> Result<Option<Candidate>, Failure> {
+        let Some(repository) = self.repository.clone() else {
+            return Ok(None);
+        };
+        let Some(client) = self.client(&repository).await else {
+            return Ok(None);
+        };
+        let holds = async |digest: &Digest, size: u64| -> Result<bool, Failure> {
+            Ok(client.head_blob(&repository, digest).await? == Some(size))
         };
         if let Some(len) = len
-            && holds(digest, len).await
+            && holds(digest, len).await?
         {
             let blob = Descriptor::new(RAW_LAYER, digest.clone(), len);
             let why = Why::Registry;
-            return Some(Candidate { blob, why });
+            return Ok(Some(Candidate { blob, why }));
         }
         if let Some(Known { digest, size }) = cache::lookup(&self.cache, compress::FORMAT, digest)
-            && holds(&digest, size).await
+            && holds(&digest, size).await?
         {
             let blob = Descriptor::new(media::DOCKER_LAYER_GZIP, digest, size);
             let why = Why::Cache;
-            return Some(Candidate { blob, why });
+            return Ok(Some(Candidate { blob, why }));
         }
-        self.resolved(&client, &repository, digest).await
+        if let Some(known) = self.resolved(&client, &repository, digest).await? {
+            return Ok(Some(known));
+        }
+        let Some(claimed) = self.claimed(&client, &repository, digest).await? else {
+            return Ok(None);
+        };
+        let is_there = holds(&claimed.blob.digest, claimed.blob.size).await?;
+        Ok(is_there.then_some(claimed))
+    }
+
+    /// The blob by the word of the image that the tag names.
+    async fn claimed(
+        &mut self,
+        client: &Client,
+        repository: &Repository,
+        diff_id: &Digest,
+    ) -> Result<Option<Candidate>, Failure> {
+        let claims = match (self.claims.take(), self.tag.clone()) {
+            (Some(claims), _) => claims,
+            (None, Some(tag)) => claims(client, repository, tag).await?,
+            (None, None) => HashMap::new(),
+        };
+        let claimed = claims.get(diff_id).cloned();
+        self.claims = Some(claims);
+        Ok(claimed)
     }
 
     /// The blob by the word of a registry that knows its layers by their diffIDs.
@@ -144,30 +199,33 @@ impl Asking {
         client: &Client,
         repository: &Repository,
         diff_id: &Digest,
-    ) -> Option<Candidate> {
+    ) -> Result<Option<Candidate>, Failure> {
         if !self.resolves {
-            return None;
+            return Ok(None);
         }
         let request = resolve::Request {
             config: None,
             diff_ids: vec![diff_id.clone()],
             mount: true,
         };
-        let Ok(Some(mut response)) = client.resolve_layers(repository, &request).await else {
-            self.resolves = false;
-            return None;
+        let mut layers = match client.resolve_layers(repository, &request).await {
+            Ok(Some(response)) => response.layers,
+            // Another registry may answer an unknown path with anything.
+            Ok(None) | Err(client::Error::Odd { .. }) => {
+                self.resolves = false;
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
         };
-        match response.layers.pop()? {
-            resolve::Layer::Held { blob } => Some(Candidate {
-                blob,
-                why: Why::Registry,
-            }),
-            resolve::Layer::Elsewhere { blob, repository } => Some(Candidate {
-                blob,
-                why: Why::Elsewhere(repository.parse().ok()?),
-            }),
-            resolve::Layer::Absent | resolve::Layer::Pending => None,
-        }
+        let (blob, why) = match layers.pop() {
+            Some(resolve::Layer::Held { blob }) => (blob, Why::Registry),
+            Some(resolve::Layer::Elsewhere { blob, repository }) => match repository.parse() {
+                Ok(repository) => (blob, Why::Elsewhere(repository)),
+                Err(_) => return Ok(None),
+            },
+            Some(resolve::Layer::Absent | resolve::Layer::Pending) | None => return Ok(None),
+        };
+        Ok(Some(Candidate { blob, why }))
     }
 
     async fn client(&mut self, repository: &Repository) -> Option<Client> {
@@ -178,4 +236,33 @@ impl Asking {
         }
         self.client.clone().flatten()
     }
+}
+
+/// What an image at the target claims of its layers.
+async fn claims(
+    client: &Client,
+    repository: &Repository,
+    tag: Tag,
+) -> Result<HashMap<Digest, Candidate>, Failure> {
+    let reference = Reference::Tag(tag.clone());
+    let held = ask::manifest(client, repository, &reference).await?;
+    let Some(Manifest::Image { config, layers, .. }) = held.map(|held| held.manifest) else {
+        return Ok(HashMap::new());
+    };
+    if config.size > LONGEST_CONFIG as u64 || !media::is_image_config(&config.media_type) {
+        return Ok(HashMap::new());
+    }
+    let bytes = client.small_blob(repository, &config.digest, LONGEST_CONFIG);
+    let pairs = match bytes.await? {
+        Some(bytes) => facts::pairs(&bytes, &layers),
+        None => Vec::new(),
+    };
+    let candidate = |blob| Candidate {
+        blob,
+        why: Why::Claim(tag.clone()),
+    };
+    let pairs = pairs.into_iter();
+    Ok(pairs
+        .map(|(layer, blob)| (layer, candidate(blob)))
+        .collect())
 }

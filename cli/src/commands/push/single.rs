@@ -6,7 +6,7 @@ use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
 use super::earlier::Earlier;
-use super::{Push, Pushed};
+use super::{LONGEST_CONFIG, Push, Pushed};
 use crate::ask::Held;
 use crate::cache::Known;
 use crate::exit::{Failure, Kind};
@@ -16,9 +16,6 @@ use crate::report;
 use crate::source::{self, Blobs, Layer, Origin, Single, daemon};
 use crate::spool::Kept;
 use crate::transfer::{Item, Parcel, ship};
-
-/// The largest config that is read from the target, in bytes.
-const LONGEST_CONFIG: usize = 4 * 1024 * 1024;
 
 impl Push {
     /// An image that a daemon keeps unpacked: exported only if something is missing.
