@@ -47,6 +47,26 @@ const WALLS: &[Wall] = &[
         because: "plan, pace, jobs and refusal are pure",
     },
     Wall {
+        words: &[
+            "std::fs",
+            "std::env",
+            "tokio::",
+            "reqwest::",
+            "SystemTime::now",
+            "async ",
+        ],
+        within: &[
+            "cli/src/mirror/choose",
+            "cli/src/mirror/config",
+            "cli/src/mirror/config.rs",
+            "cli/src/mirror/job.rs",
+            "cli/src/mirror/place.rs",
+            "cli/src/mirror/prune.rs",
+        ],
+        except: &[],
+        because: "what a mirror wants, takes and prunes is decided without I/O",
+    },
+    Wall {
         words: &["hyper::", "hyper_util::", "http_body"],
         within: &["server/src"],
         except: &["server/src/http", "server/src/listen"],

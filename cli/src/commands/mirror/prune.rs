@@ -1,6 +1,6 @@
 //! Takes out of the target what the mirror once brought, and wants no more.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use imgsync_oci::client::Deleted;
 use imgsync_oci::{Digest, Reference, Tag};
@@ -64,13 +64,13 @@ impl Mirrors<'_> {
             wanted: &wanted.collect(),
             companions: pruning.companions,
         };
+        let left: HashMap<_, _> = pruning.left.iter().map(|(tag, why)| (tag, why)).collect();
         for tag in prune::candidates(known, |tag| companion(tag).is_some()) {
             let digests = pruning.brought.get(&tag).map_or(&[][..], Vec::as_slice);
             let reference = Reference::Tag(tag.clone());
-            let why = pruning.left.iter().find(|(left, _)| *left == tag);
-            let why = match why {
-                Some((_, Why::Companion)) => "what it speaks about is wanted no more".to_owned(),
-                Some((_, why)) => why.to_string(),
+            let why = match left.get(&tag) {
+                Some(Why::Companion) => "what it speaks about is wanted no more".to_owned(),
+                Some(why) => why.to_string(),
                 None => "the source no longer has it".to_owned(),
             };
             let fate = match self.prune_one(&pruning, &tag, digests, why).await {
