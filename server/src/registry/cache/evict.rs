@@ -165,6 +165,15 @@ impl Registry {
         if digests.is_empty() {
             return Ok(0);
         }
+        self.find_released(digests)?;
+        let freed = self.remove_released()?;
+        self.store.forget_going()?;
+        Ok(freed)
+    }
+
+    /// Finds out which of these no repository links to. Who links to one of them from now on says
+    /// so.
+    pub(super) fn find_released(&self, digests: HashSet<Digest>) -> Result<()> {
         self.cache.let_bytes_go(digests);
         self.each_link_anywhere(&mut |repository, links, digest| {
             if self.cache.may_bytes_go(&digest)
@@ -176,18 +185,20 @@ impl Registry {
                 self.cache.linked(&target);
             }
             Ok(())
-        })?;
+        })
+    }
+
+    /// Removes their bytes; yields how many there were.
+    pub(super) fn remove_released(&self) -> Result<u64> {
         let mut freed = 0;
         for digest in self.cache.bytes_going() {
             let _hold = self.hold([digest.clone()]);
-            if !self.cache.may_bytes_go(&digest) {
-                continue;
+            if self.cache.may_bytes_go(&digest) {
+                freed += self.store.len(Key::Blob(&digest))?.unwrap_or(0);
+                self.store.delete(Key::Blob(&digest))?;
             }
-            freed += self.store.len(Key::Blob(&digest))?.unwrap_or(0);
-            self.store.delete(Key::Blob(&digest))?;
         }
         self.cache.let_bytes_go(HashSet::new());
-        self.store.forget_going()?;
         Ok(freed)
     }
 }

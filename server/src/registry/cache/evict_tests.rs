@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use imgsync_oci::{Digest, Reference, Repository, Tag};
@@ -299,6 +300,78 @@ fn what_a_crash_left_of_evicting_is_removed_by_the_next_start() {
     assert!(registry.store.going().unwrap().is_empty());
 }
 
+#[test]
+fn what_is_linked_again_after_it_was_found_to_be_unlinked_keeps_its_bytes() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let (here, there): (Repository, _) = ("own".parse().unwrap(), repository());
+    let (manifest, config) = image("one", &[]);
+    for bytes in [
+        &b"pushed"[..],
+        b"mounted",
+        b"linked",
+        b"fetched",
+        b"gone",
+        &config,
+    ] {
+        push_blob(&registry, &here, bytes);
+    }
+    push(&registry, &here, "v1", &manifest).unwrap();
+    let (other, _) = image("two", &[]);
+    push_blob(&registry, &here, &other);
+    let of = |bytes: &[u8]| Digest::of(bytes);
+    let words = [
+        &b"pushed"[..],
+        b"linked",
+        b"fetched",
+        b"gone",
+        &manifest,
+        &other,
+    ];
+    let digests = words.map(of);
+    for digest in &digests {
+        let _ = registry.delete_blob(&here, digest);
+    }
+    registry
+        .delete_manifest(&here, &Reference::Digest(of(&manifest)))
+        .unwrap();
+    registry
+        .find_released(digests.iter().cloned().collect())
+        .unwrap();
+    push_blob(&registry, &here, b"pushed");
+    assert!(registry.link_cached(&there, &of(b"linked"), 1).unwrap());
+    fetch(&registry, &there, b"fetched", 1);
+    push(&registry, &here, "v1", &manifest).unwrap();
+    keep(&registry, &there, None, &other, 1);
+    assert_eq!(registry.remove_released().unwrap(), 4);
+    for (repository, bytes) in [
+        (&here, &b"pushed"[..]),
+        (&there, b"linked"),
+        (&there, b"fetched"),
+        (&here, b"mounted"),
+    ] {
+        registry.open_blob(repository, &of(bytes)).unwrap();
+    }
+    assert!(is_there(&registry, &here, &of(&manifest)));
+    assert!(is_there(&registry, &there, &of(&other)));
+}
+
+#[test]
+fn what_a_pushed_tag_points_at_stays_whoever_brought_it() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let digest = cache(&registry, &repository(), "v1", "one", &[b"first"], 1000);
+    // As a stock registry leaves it that was started in between.
+    let (ours, link): (Tag, _) = ("ours".parse().unwrap(), digest.to_string());
+    let at = repository();
+    let current = crate::store::Key::TagCurrent(&at, &ours);
+    registry.store.put(current, link.as_bytes()).unwrap();
+    assert_eq!(registry.evict(&to_bytes(0), 100_000).unwrap().images, 0);
+    let served = registry.manifest(&at, &Reference::Tag(ours)).unwrap();
+    assert_eq!(served.digest, digest);
+    registry.open_blob(&at, &Digest::of(b"first")).unwrap();
+}
+
 /// Numbers that look like chance, the same in every run.
 struct Dice(u64);
 
@@ -537,4 +610,96 @@ fn whatever_is_cached_pushed_pulled_and_evicted_what_was_pushed_is_never_lost() 
     let world = World::new();
     let evicted: usize = (1..=40).map(|seed| live(seed, &world)).sum();
     assert!(evicted > 100, "only {evicted} images were evicted");
+}
+
+/// Says that it is over, however that came.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_is_pushed_while_the_same_is_cached_and_evicted_is_there_when_it_is_acknowledged() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let world = World::new();
+    let at: Repository = world.repositories[1].clone();
+    let is_over = AtomicBool::new(false);
+    let nothing = Limits {
+        bytes: Some(0),
+        unused: None,
+        spare: Duration::from_secs(0),
+    };
+    let evicted = std::thread::scope(|scope| {
+        let (registry, world, at, is_over) = (&registry, &world, &at, &is_over);
+        scope.spawn(move || {
+            for it in (0..8)
+                .cycle()
+                .take_while(|_| !is_over.load(Ordering::Relaxed))
+            {
+                let (manifest, blobs) = &world.images[it];
+                keep(registry, at, Some(&tag()), manifest, 1000);
+                for bytes in blobs {
+                    let digest = Digest::of(bytes);
+                    match registry.blob_state(at, &digest).unwrap() {
+                        BlobState::Linked { .. } => {}
+                        // Either may be gone again.
+                        BlobState::Elsewhere { .. } => {
+                            registry.link_cached(at, &digest, 1000).unwrap();
+                        }
+                        BlobState::Absent => fetch(registry, at, bytes, 1000),
+                    }
+                }
+            }
+        });
+        let evicting = scope.spawn(move || {
+            let mut images = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                images += registry.evict(&nothing, 1_000_000).unwrap().images;
+            }
+            images
+        });
+        let over = Over(is_over);
+        for round in 0..60 {
+            let it = round % 8;
+            let (manifest, blobs) = &world.images[it];
+            let digest = Digest::of(manifest);
+            for tries in 0.. {
+                assert!(tries < 1000, "it is never taken");
+                for bytes in blobs {
+                    if registry.blob_size(at, &Digest::of(bytes)).is_err() {
+                        push_blob(registry, at, bytes);
+                    }
+                }
+                match push(registry, at, &digest.to_string(), manifest) {
+                    Ok(()) => break,
+                    // What a HEAD found is gone by now: a client begins anew.
+                    Err(Error::ChildrenUnknown(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            for bytes in blobs {
+                for _ in 0..20 {
+                    let blob = registry.open_blob(at, &Digest::of(bytes)).unwrap();
+                    assert_eq!(blob.read(0, bytes.len()).unwrap(), *bytes);
+                }
+            }
+            let state = registry.manifest_state(at, &digest).unwrap();
+            assert_eq!(state, ManifestState::Pushed);
+            // For the next round it is nobody's.
+            registry
+                .delete_manifest(at, &Reference::Digest(digest))
+                .unwrap();
+            for bytes in blobs {
+                // The same layer may be in the image twice.
+                let _ = registry.delete_blob(at, &Digest::of(bytes));
+            }
+        }
+        drop(over);
+        evicting.join().unwrap()
+    });
+    assert!(evicted > 0);
 }

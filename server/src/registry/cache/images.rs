@@ -104,7 +104,7 @@ impl Registry {
         self.strike_below(repository, &manifests)?;
         let mut gone = Gone::default();
         // Those that name others first: none that stays ever lacks what it named.
-        for digest in indexes.from_the_top(&manifests) {
+        for digest in indexes.sorted(&manifests) {
             let is_top = indexes.above(&digest).next().is_none();
             let tags = tags.get(&digest).map_or(&[][..], Vec::as_slice);
             if self.evict_manifest(repository, &digest, tags, until)? {
@@ -292,7 +292,7 @@ impl Registry {
 
 impl Indexes {
     /// These manifests, each after those that name it.
-    fn from_the_top(&self, manifests: &BTreeSet<Digest>) -> Vec<Digest> {
+    fn sorted(&self, manifests: &BTreeSet<Digest>) -> Vec<Digest> {
         let (mut sorted, mut done) = (Vec::new(), BTreeSet::new());
         while sorted.len() < manifests.len() {
             let before = sorted.len();

@@ -23,7 +23,8 @@ struct Work {
     layers: [&'static [u8]; 3],
     /// An image with the first layer, and so on; with its config.
     images: [(Vec<u8>, Vec<u8>); 3],
-    index: Vec<u8>,
+    /// One over the first two, and one over that.
+    indexes: [Vec<u8>; 2],
 }
 
 const FIRST: &[u8] = b"first, ";
@@ -35,7 +36,7 @@ const EVENING: u64 = 4_000_000_000;
 type Step = fn(&Work, &Registry) -> Result<(), Error>;
 
 /// In this order. Each can be done again.
-const STEPS: [Step; 24] = [
+const STEPS: [Step; 25] = [
     |work, registry| work.keep(registry, "v1", &work.images[0].0),
     |work, registry| work.fetch(registry, work.layers[0]),
     |work, registry| work.fetch(registry, &work.images[0].1),
@@ -45,12 +46,13 @@ const STEPS: [Step; 24] = [
     |work, registry| work.fetch(registry, WHOLE),
     |work, registry| work.fetch(registry, work.layers[1]),
     |work, registry| work.fetch(registry, &work.images[1].1),
-    |work, registry| work.keep(registry, "index", &work.index),
+    |work, registry| work.keep(registry, "index", &work.indexes[0]),
+    |work, registry| work.keep(registry, "", &work.indexes[1]),
     |work, registry| work.link(registry),
     // A tag of ours, over a cached one, of an image that came from the upstream.
     |work, registry| work.push(registry, "v1", &work.images[0].0),
     |work, registry| work.keep(registry, "v1", &work.images[1].0),
-    |work, registry| work.push(registry, "index", &work.index),
+    |work, registry| work.push(registry, "index", &work.indexes[0]),
     |work, registry| work.keep(registry, "v3", &work.images[2].0),
     |work, registry| work.fetch(registry, work.layers[2]),
     |work, registry| work.upload(registry, work.layers[2]),
@@ -67,16 +69,18 @@ impl Work {
     fn new() -> Self {
         let layers: [&[u8]; 3] = [b"a layer", b"another layer", b"a third one"];
         let images = [0, 1, 2].map(|it: usize| image(&it.to_string(), &[layers[it]]));
-        let index = index(&[&images[0].0, &images[1].0]);
+        let inner = index(&[&images[0].0, &images[1].0]);
+        let indexes = [index(&[&inner]), inner];
         Self {
             repository: "ghcr.io/owner/app".parse().unwrap(),
             other: "other".parse().unwrap(),
             layers,
             images,
-            index,
+            indexes,
         }
     }
 
+    /// Under no tag where that is empty.
     fn keep(&self, registry: &Registry, tag: &str, bytes: &[u8]) -> Result<(), Error> {
         let incoming = Incoming {
             digest: None,
@@ -84,8 +88,8 @@ impl Work {
             bytes,
             upstream: UPSTREAM,
         };
-        let tag: Tag = tag.parse().unwrap();
-        let kept = registry.keep_manifest(&self.repository, Some(&tag), incoming, 1000);
+        let tag: Option<Tag> = tag.parse().ok();
+        let kept = registry.keep_manifest(&self.repository, tag.as_ref(), incoming, 1000);
         kept.map(|_| ())
     }
 
@@ -174,7 +178,7 @@ impl Work {
                 view.insert(format!("{repository} {digest}"), state.to_owned());
             }
         }
-        for bytes in images.map(|(manifest, _)| manifest).chain([&self.index]) {
+        for bytes in images.map(|(manifest, _)| manifest).chain(&self.indexes) {
             let digest = Digest::of(bytes);
             let state = registry.manifest_state(&self.repository, &digest).unwrap();
             if state != ManifestState::Absent {
