@@ -11,13 +11,17 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use support::docker::{self, unique};
 use support::fake::{Reply, Request, status};
 use support::peers::present;
 use support::quirky::{Broken, Manners, Mounts, Quirky, Session};
-use support::run::Outcome;
-use support::{DockerImage, Image, Imgsync, Scratch, StockRegistry, archive, bytes, check, image};
+use support::run::{Outcome, must, run, until};
+use support::{
+    Cut, DockerImage, Image, Imgsync, Relay, Scratch, Server, StockRegistry, archive, bytes, check,
+    image,
+};
 
 /// Exit code, as `imgsync push --help` lists it.
 const TARGET: i32 = 4;
@@ -598,4 +602,60 @@ fn where_docker_knows_the_image_to_lie_it_is_mounted_from() {
     assert_eq!(found.config, base.config);
     assert_eq!(found.blobs, base.blobs, "{outcome}");
     stock.stop();
+}
+
+/// A process that does not outlive its test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A push that was stopped, and not ended, holds up no other for ever; and goes on when it may.
+#[test]
+fn a_push_that_was_stopped_holds_up_no_other() {
+    let stage = Stage::new();
+    let server = Server::start(&stage.scratch.folder("root"));
+    let relay = Relay::start(server.address(), Cut::Never);
+    let path = stage.written("image.tar", &stage.image);
+    let push = |options: &[&str], address: SocketAddr| {
+        let mut command = stage.imgsync.command();
+        command
+            .args(["push", "--chunk-size", "64KiB"])
+            .args(options);
+        command.arg(&path).arg(format!("{address}/app:v1"));
+        command.env("IMGSYNC_STALL_TIMEOUT", "1");
+        command
+    };
+    let mut slow = push(&["--quiet", "--limit-rate", "200KiB"], relay.address());
+    slow.stdout(Stdio::null());
+    let mut slow = Ended(slow.spawn().expect("a push"));
+    until("a chunk", || {
+        let requests = relay.requests();
+        let chunk = requests
+            .iter()
+            .any(|it| it.method == "PATCH" && it.complete);
+        chunk.then_some(())
+    });
+    let id = slow.0.id().to_string();
+    let signal = |name: &str| {
+        must(Command::new("kill").args([name, &id]));
+    };
+    signal("-STOP");
+    // The journal knows a registry by its address: the other push must go the same way.
+    let other = run(&mut push(&[], relay.address())).succeeded();
+    assert!(
+        other.stderr.contains("another push is sending it"),
+        "{other}"
+    );
+    let found = check::at_registry(server.address(), "app:v1");
+    assert_eq!(found.config, stage.image.id());
+    signal("-CONT");
+    assert!(slow.0.wait().expect("its end").success());
+    let found = check::at_registry(server.address(), "app:v1");
+    assert_eq!(found.config, stage.image.id());
 }

@@ -10,7 +10,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use imgsync_oci::client::upload::Session;
 use imgsync_oci::{Digest, Registry, Repository};
@@ -68,15 +68,31 @@ impl Journal {
         }
     }
 
+    /// When the entry of a blob was last written to, where there is one: whoever is sending the
+    /// blob does so after every chunk.
+    pub(super) fn written(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Option<SystemTime> {
+        let path = self.path(registry, repository, digest);
+        std::fs::metadata(path).ok()?.modified().ok()
+    }
+
+    fn path(&self, registry: &Registry, repository: &Repository, digest: &Digest) -> PathBuf {
+        let scheme = self.scheme;
+        let name = format!("{scheme} {registry} {repository} {digest}");
+        self.folder.join(Digest::of(name.as_bytes()).hex())
+    }
+
     fn open(
         &self,
         registry: &Registry,
         repository: &Repository,
         digest: &Digest,
     ) -> io::Result<(File, PathBuf)> {
-        let scheme = self.scheme;
-        let name = format!("{scheme} {registry} {repository} {digest}");
-        let path = self.folder.join(Digest::of(name.as_bytes()).hex());
+        let path = self.path(registry, repository, digest);
         // A session's address may be all that it takes to write to it.
         DirBuilder::new()
             .recursive(true)

@@ -92,17 +92,24 @@ impl Line {
             .try_lock(self.client.registry(), &self.repository, &blob.digest)
     }
 
-    /// The blob's place in the journal; waits while another push is sending it, but not for ever:
-    /// a push that was stopped and not ended would hold up all others.
+    /// The blob's place in the journal; waits while another push is sending it, as long as that
+    /// gets on: one that was stopped and not ended would hold up all others. A chunk takes seconds,
+    /// and ten times the stall timeout is far more.
     pub(super) async fn lock(&self, blob: &Outgoing) -> Entry {
         const LOOK: Duration = Duration::from_millis(200);
-        const LONGEST: Duration = Duration::from_secs(600);
-        let began = Instant::now();
-        while began.elapsed() < LONGEST {
+        let longest = self.client.stall().saturating_mul(10);
+        let (registry, repository) = (self.client.registry(), &self.repository);
+        let written = || self.journal.written(registry, repository, &blob.digest);
+        let (mut seen, mut since) = (written(), Instant::now());
+        while since.elapsed() < longest {
             if let Some(entry) = self.try_lock(blob) {
                 return entry;
             }
             tokio::time::sleep(LOOK).await;
+            let now = written();
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
         }
         Entry::default()
     }

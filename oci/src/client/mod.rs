@@ -162,6 +162,11 @@ impl Client {
         Self { stall, ..self }
     }
 
+    /// How long a blob on its way may stand still.
+    pub fn stall(&self) -> Duration {
+        self.stall
+    }
+
     /// The same client, with the same login, for repositories that are only read from: it asks for
     /// no more than that takes.
     pub fn reading(&self) -> Self {
