@@ -60,13 +60,13 @@ fn written(requests: &[Request]) -> u64 {
     writes.map(|request| request.body).sum()
 }
 
-/// What kills may have cost: what was on its way of chunks of which nobody was told that they
-/// arrived, one a kill and open upload.
+/// What kills may have cost: what was on its way of chunks that the registry was not seen to take,
+/// one a kill and open upload.
 fn lost(requests: &[Request]) -> u64 {
-    let unsettled = requests
+    let not_taken = requests
         .iter()
-        .filter(|request| request.writes_blob() && !request.is_settled());
-    unsettled.map(|request| request.body).sum()
+        .filter(|request| request.writes_blob() && !request.was_taken());
+    not_taken.map(|request| request.body).sum()
 }
 
 /// How many sessions may have been opened in the instant of a kill: the connection ended with the

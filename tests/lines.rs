@@ -33,7 +33,7 @@ struct Took {
     sent: u64,
     /// The size of the image's blobs.
     size: u64,
-    /// What faults may have cost: chunks that no answer was seen to.
+    /// What faults may have cost: chunks that the registry was not seen to take.
     lost: u64,
     requests: Vec<Request>,
     said: String,
@@ -90,12 +90,12 @@ fn pushed(
     assert_eq!(found.config, image.id());
     let requests = relay.requests();
     let writes = || requests.iter().filter(|request| request.writes_blob());
-    let unsettled = writes().filter(|request| !request.is_settled());
+    let not_taken = writes().filter(|request| !request.was_taken());
     Took {
         seconds,
         sent: writes().map(|request| request.body).sum(),
         size: found.size(),
-        lost: unsettled.filter_map(|request| request.announced).sum(),
+        lost: not_taken.filter_map(|request| request.announced).sum(),
         requests,
         said,
     }
@@ -141,10 +141,7 @@ fn a_stock_registry_behind_a_line_that_breaks_gets_the_image_whole() {
     }
     let scratch = Scratch::new();
     let stock = StockRegistry::start(&scratch.folder("root"));
-    let relay = Relay::start(
-        stock.address(),
-        Cut::All(vec![4_100_001, 30_000_000]),
-    );
+    let relay = Relay::start(stock.address(), Cut::All(vec![4_100_001, 30_000_000]));
     let options = ["--chunk-size", "256KiB"];
     let took = pushed(&scratch, &relay, stock.address(), PATIENT, &options);
     assert_eq!(relay.cuts(), 1);

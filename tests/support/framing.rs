@@ -16,8 +16,8 @@ pub struct Request {
     pub body: u64,
     /// Whether its end was seen.
     pub complete: bool,
-    /// Whether an answer began after it.
-    pub answered: bool,
+    /// The status of the answer, once that has begun.
+    pub status: Option<u16>,
 }
 
 impl Request {
@@ -27,9 +27,9 @@ impl Request {
         writes && self.target.contains("/blobs/uploads/")
     }
 
-    /// Whether all of it was sent, and the client had an answer, or the beginning of one.
-    pub fn is_settled(&self) -> bool {
-        self.complete && self.answered
+    /// Whether all of it was sent, and the registry said that it took it.
+    pub fn was_taken(&self) -> bool {
+        self.complete && matches!(self.status, Some(200..300))
     }
 
     /// Whether this opens an upload session.
@@ -117,9 +117,17 @@ impl Framing {
     }
 
     /// Bytes came back: the last request has its answer, or a part of it.
-    pub fn answer(&mut self) {
-        if let Some(request) = self.requests.last_mut() {
-            request.answered = true;
+    pub fn answer(&mut self, bytes: &[u8]) {
+        let Some(request) = self.requests.last_mut() else {
+            return;
+        };
+        let status = bytes
+            .strip_prefix(b"HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
+        let status = status.and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
+        // Whatever comes later is a body, or stands behind a remark such as `100 Continue`.
+        if request.status.is_none_or(|status| status < 200) {
+            request.status = status.or(request.status);
         }
     }
 
@@ -203,7 +211,7 @@ impl Framing {
             announced,
             body: 0,
             complete: false,
-            answered: false,
+            status: None,
         });
         if header("transfer-encoding").is_some() {
             return State::ChunkSize(Vec::new());

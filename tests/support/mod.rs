@@ -22,6 +22,7 @@ pub mod framing;
 pub mod http;
 pub mod image;
 pub mod imgsync;
+pub mod line;
 pub mod nginx;
 pub mod peers;
 pub mod podman;
