@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{RETRY_AFTER, SERVER};
+use http::header::SERVER;
 
 use super::{Client, Trouble, reply};
 use crate::{Endpoint, Fault, Registry, fault};
@@ -230,7 +230,7 @@ impl Client {
         const LONGEST_BODY: usize = 64 * 1024;
         let status = response.status();
         let server = reply::text(response.headers(), &SERVER).map(Box::from);
-        let retry_after = reply::number(response.headers(), &RETRY_AFTER).map(Duration::from_secs);
+        let retry_after = reply::pause(response.headers());
         let body = self.bounded(&operation, response, LONGEST_BODY).await;
         let body = body.unwrap_or_default();
         let server = server.or_else(|| author(&body).map(Box::from));

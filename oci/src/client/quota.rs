@@ -84,10 +84,16 @@ impl Quota {
         if asked > patience.longest {
             return None;
         }
-        // A whole host's limit, not one request's: nobody else need run into it.
+        // A whole host's limit, not one request's: nobody else need run into it, and who did is
+        // told once.
         if error.status() == Some(StatusCode::TOO_MANY_REQUESTS) {
+            const SAME: Duration = Duration::from_secs(1);
+            let end = Instant::now() + asked;
             let mut until = lock(&self.until);
-            *until = (*until).max(Some(Instant::now() + asked));
+            if until.is_some_and(|until| until + SAME > end) {
+                return Some(asked);
+            }
+            *until = Some(end);
         }
         (patience.told)(error, asked);
         Some(asked)
@@ -233,7 +239,9 @@ mod tests {
             quota.pause(&error, Some(Duration::from_secs(seconds)), 1)
         };
         assert_eq!(pause(300), Some(Duration::from_secs(300)));
+        assert_eq!(pause(299), Some(Duration::from_secs(299)));
         assert_eq!(heard.try_recv(), Ok(Duration::from_secs(300)));
+        assert!(heard.try_recv().is_err());
         assert!(lock(&quota.until).is_some_and(|until| until > Instant::now()));
         assert_eq!(pause(3600), None);
         assert!(heard.try_recv().is_err());

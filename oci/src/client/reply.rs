@@ -1,6 +1,8 @@
 //! What headers of an answer say; whatever is malformed reads as absent.
 
-use http::header::CONTENT_TYPE;
+use std::time::{Duration, SystemTime};
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName};
 
 use crate::Digest;
@@ -22,4 +24,34 @@ pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
 pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = text(headers, &CONTENT_TYPE)?;
     Some(value.split(';').next()?.trim().to_owned())
+}
+
+/// How long to wait: seconds, or the time until a date (RFC 9110, section 10.2.3); none where that
+/// has gone by.
+pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
+    if let Some(seconds) = number(headers, &RETRY_AFTER) {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text(headers, &RETRY_AFTER)?).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_in_seconds_and_until_a_date() {
+        let said = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            pause(&headers)
+        };
+        assert_eq!(said("120"), Some(Duration::from_secs(120)));
+        let soon = SystemTime::now() + Duration::from_secs(100);
+        let soon = said(&httpdate::fmt_http_date(soon)).unwrap();
+        assert!(soon <= Duration::from_secs(100) && soon > Duration::from_secs(50));
+        assert_eq!(said("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(said("soon"), None);
+    }
 }
