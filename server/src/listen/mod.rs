@@ -78,7 +78,11 @@ pub async fn run(
     let tls = tls.map(|tls| Tls::open(tls, config.http.is_http2_enabled));
     let tls = tls.transpose()?;
     let root = config.storage.root.clone();
-    let opened = tokio::task::spawn_blocking(move || Registry::open(&root));
+    let is_read_only = config.storage.is_read_only;
+    let opened = tokio::task::spawn_blocking(move || match is_read_only {
+        true => Registry::open_to_read_only(&root),
+        false => Registry::open(&root),
+    });
     let registry = opened
         .await
         .map_err(|error| Error::Start(error.to_string()))??;

@@ -29,6 +29,7 @@ pub(crate) use self::cache::{
 };
 pub(crate) use self::error::Error;
 pub(crate) use self::lists::Names;
+pub(crate) use self::manifests::StoredManifest;
 pub(crate) use self::uploads::Append;
 
 use self::cache::Cache;
@@ -61,6 +62,14 @@ impl Registry {
     /// Those of opening the store.
     pub(crate) fn open(root: &Path) -> std::result::Result<Self, store::Error> {
         Store::open(root).map(Self::over)
+    }
+
+    /// The same, for one who is not to change anything; the folder need not be writable then.
+    ///
+    /// # Errors
+    /// As [`Registry::open`].
+    pub(crate) fn open_to_read_only(root: &Path) -> std::result::Result<Self, store::Error> {
+        Store::open_to_read_only(root).map(Self::over)
     }
 
     fn over(store: Store) -> Self {

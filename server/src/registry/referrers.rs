@@ -56,9 +56,15 @@ impl Registry {
             referrers: Vec::new(),
             more_after: None,
         };
-        self.reconcile(repository)?;
+        let known = match self.store.is_writable() {
+            true => {
+                self.reconcile(repository)?;
+                self.store.known_referrers(repository, subject)?
+            }
+            false => self.find_referrers(repository, subject)?,
+        };
         let mut bytes = 0;
-        for digest in self.store.known_referrers(repository, subject)? {
+        for digest in known {
             if last.is_some_and(|last| digest <= *last) {
                 continue;
             }
@@ -104,7 +110,7 @@ impl Registry {
     /// Makes a repository's hints right, once while this server runs: reads the manifests that are
     /// new, and forgets those that have vanished.
     pub(crate) fn reconcile(&self, repository: &Repository) -> Result<()> {
-        if self.reconciled.has(repository) {
+        if self.reconciled.has(repository) || !self.store.is_writable() {
             return Ok(());
         }
         let _hold = self.hold_things([Thing::Known(repository.clone())]);
@@ -114,6 +120,41 @@ impl Registry {
         // Hints are not made durable one by one. What was examined is, with all that they say, so
         // that a power cut loses none.
         let before = self.examined(repository)?;
+        let after = self.examine_all(repository, &before)?;
+        for (digest, subject) in &after {
+            if let Some(subject) = subject {
+                let hint = Derived::Referrer(repository, subject, digest);
+                if !self.store.has_derived(hint)? {
+                    self.store.hint(hint)?;
+                }
+            }
+        }
+        if after != before {
+            self.keep_examined(repository, &after)?;
+        }
+        self.forget_vanished(repository)?;
+        self.reconciled.add(repository);
+        Ok(())
+    }
+
+    /// The manifests that speak about one, in the order of their digests, where no hints can be
+    /// made.
+    fn find_referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Digest>> {
+        let examined = self.examined(repository)?;
+        let all = self.examine_all(repository, &examined)?;
+        let found = all
+            .into_iter()
+            .filter(|(_, about)| about.as_ref() == Some(subject));
+        Ok(found.map(|(digest, _)| digest).collect())
+    }
+
+    /// The manifests that a repository has, each with the one that it speaks about, if it does.
+    /// Those that were examined before are not read again.
+    fn examine_all(
+        &self,
+        repository: &Repository,
+        before: &BTreeMap<Digest, Subject>,
+    ) -> Result<BTreeMap<Digest, Subject>> {
         let mut there = Vec::new();
         self.store
             .each_link(repository, Links::Revisions, &mut |digest| {
@@ -128,21 +169,11 @@ impl Registry {
                 Some(_) => None,
                 None => self.examine(repository, &digest)?,
             };
-            let Some(subject) = subject else { continue };
-            if let Some(subject) = &subject {
-                let hint = Derived::Referrer(repository, subject, &digest);
-                if !self.store.has_derived(hint)? {
-                    self.store.hint(hint)?;
-                }
+            if let Some(subject) = subject {
+                after.insert(digest, subject);
             }
-            after.insert(digest, subject);
         }
-        if after != before {
-            self.keep_examined(repository, &after)?;
-        }
-        self.forget_vanished(repository)?;
-        self.reconciled.add(repository);
-        Ok(())
+        Ok(after)
     }
 
     /// Reads a manifest for the one that it speaks about, if it does; nothing where it cannot be

@@ -375,3 +375,39 @@ fn one_writer_at_a_time() {
         .unwrap_err();
     assert!(matches!(nobody, Error::UploadUnknown(_)), "{nobody}");
 }
+
+#[test]
+fn what_lies_on_a_volume_that_cannot_be_written_is_served() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let image = Image::of("word");
+    push(&registry, &image).1.unwrap();
+    let mut referrer: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    let subject = Digest::of(&image.manifest);
+    referrer["subject"] = serde_json::json!({
+        "mediaType": media::OCI_MANIFEST, "digest": &subject, "size": image.manifest.len(),
+    });
+    let referrer = referrer.to_string();
+    let at = Reference::Digest(Digest::of(referrer.as_bytes()));
+    registry
+        .put_manifest(&repository(), &at, &[], None, referrer.as_bytes())
+        .unwrap();
+    drop(registry);
+    // As a stock registry leaves it.
+    std::fs::remove_dir_all(root.path().join("imgsync")).unwrap();
+    let registry = Registry::over(Store::open_unwritable(root.path()).unwrap());
+    let worker = registry.compute_diff_ids().unwrap();
+    assert_eq!(tagged(&registry), image.manifest);
+    assert!(has(&registry, &image.layer));
+    let listed = registry.referrers(&repository(), &subject, None, None);
+    let listed = listed.unwrap().referrers;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].digest, Digest::of(referrer.as_bytes()));
+    let error = push_blob(&registry, b"more").unwrap_err();
+    assert!(matches!(error, Error::Store(_)), "{error}");
+    drop(worker);
+    assert!(!root.path().join("imgsync").exists());
+    // What is not there at all is not taken for an empty one.
+    let nowhere = root.path().join("nowhere");
+    assert!(Store::open_unwritable(&nowhere).is_err());
+}

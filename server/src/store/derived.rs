@@ -1,5 +1,6 @@
 //! What we derived from blobs and manifests: files of our own that are never needed to serve what
-//! is in the tree. All of them can be derived again, so a damaged one counts as none.
+//! is in the tree. All of them can be derived again, so a damaged one counts as none. Where nothing
+//! can be written, none is made or removed.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -15,12 +16,18 @@ use super::{Derived, Links, Store};
 impl Store {
     /// Puts something derived under a key, over whatever stood there, durably.
     pub(crate) fn put_derived(&self, key: Derived<'_>, bytes: &[u8]) -> Result<()> {
+        if !self.is_writable() {
+            return Ok(());
+        }
         self.put_at(self.keys.derived(key), bytes)
     }
 
     /// Puts an empty file under a key, where there is none yet, and not durably: for what another
     /// durable file tells as well.
     pub(crate) fn hint(&self, key: Derived<'_>) -> Result<()> {
+        if !self.is_writable() {
+            return Ok(());
+        }
         let path = self.keys.derived(key);
         let folder = path.parent().unwrap_or(&path);
         let mut tries = 1..=TRIES;
@@ -55,6 +62,9 @@ impl Store {
     /// Removes what stands under a key, if anything does. Not durably: what comes back after a
     /// crash is found out again.
     pub(crate) fn forget_derived(&self, key: Derived<'_>) -> Result<()> {
+        if !self.is_writable() {
+            return Ok(());
+        }
         let path = self.keys.derived(key);
         self.disk.unlink(&path).doing("remove", &path)?;
         // Fails while others are in it.

@@ -44,8 +44,9 @@ pub(crate) struct Store {
     disk: Disk,
     keys: Keys,
     folders: Folders,
-    /// Keeps other servers off the folder for as long as it is open.
-    _lock: disk::Lock,
+    /// Keeps other servers off the folder for as long as it is open; none where nothing can be
+    /// written.
+    lock: Option<disk::Lock>,
 }
 
 impl Store {
@@ -58,6 +59,43 @@ impl Store {
         Self::open_on(Disk::default(), root)
     }
 
+    /// The same, for one who only reads: where the folder cannot be written, as on a volume that is
+    /// mounted so, nothing is made, removed or locked.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; and where there is no such folder.
+    pub(crate) fn open_to_read_only(root: &Path) -> Result<Self> {
+        Self::open_to_read_only_on(Disk::default(), root)
+    }
+
+    fn open_to_read_only_on(disk: Disk, root: &Path) -> Result<Self> {
+        let (source, path) = match Self::open_on(disk.clone(), root) {
+            Err(Error::Io { source, path, .. }) if is_unwritable(&source) => (source, path),
+            opened => return opened,
+        };
+        let root = std::path::absolute(root).doing("find", root)?;
+        if !disk.is_folder(&root).doing("look at", &root)? {
+            return Err(source).doing("write", &path);
+        }
+        tracing::warn!(
+            ?root,
+            "the folder cannot be written: it is only read, and not locked"
+        );
+        let (keys, folders) = (Keys::new(&root), Folders::new(disk.clone()));
+        let lock = None;
+        Ok(Self {
+            disk,
+            keys,
+            folders,
+            lock,
+        })
+    }
+
+    /// Whether anything can be written at all.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.lock.is_some()
+    }
+
     fn open_on(disk: Disk, root: &Path) -> Result<Self> {
         let root = std::path::absolute(root).doing("find", root)?;
         let (keys, folders) = (Keys::new(&root), Folders::new(disk.clone()));
@@ -68,7 +106,7 @@ impl Store {
             disk,
             keys,
             folders,
-            _lock: taken.ok_or(Error::Locked { root })?,
+            lock: Some(taken.ok_or(Error::Locked { root })?),
         };
         store.remove_temporary()?;
         Ok(store)
@@ -98,6 +136,12 @@ impl Store {
     }
 }
 
+/// Whether a disk said that it takes nothing.
+fn is_unwritable(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -112,5 +156,11 @@ impl Store {
     ) -> Result<Self> {
         let tap = std::sync::Arc::new(move |_: &disk::Change<'_>| permit());
         Self::open_on(Disk::tapped(tap), root)
+    }
+
+    /// A store on a volume that is mounted to be read only.
+    pub(crate) fn open_unwritable(root: &Path) -> Result<Self> {
+        let refuse = |_: &disk::Change<'_>| Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
+        Self::open_to_read_only_on(Disk::tapped(std::sync::Arc::new(refuse)), root)
     }
 }

@@ -34,7 +34,10 @@ impl Registry {
     }
 
     pub(super) fn compute_diff_ids_within(&self, limits: Limits) -> std::io::Result<Worker> {
-        self.diff_ids.open();
+        // What cannot be noted is not computed.
+        if self.store.is_writable() {
+            self.diff_ids.open();
+        }
         let work = Work {
             registry: self.clone(),
             limits,
