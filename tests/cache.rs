@@ -785,3 +785,97 @@ fn lists_show_what_is_there_and_what_is_only_here() {
     let sifted = cache.get(&format!("{referrers}?artifactType=other")).json();
     assert_eq!(sifted["manifests"], serde_json::json!([]));
 }
+
+#[test]
+fn a_blob_is_served_under_those_names_only_that_the_upstream_has_it_under() {
+    let upstream = Upstream::start();
+    let shared = image(31, 1 << 20);
+    let published = upstream.put("team/app", "v1", &shared);
+    upstream.put("other/app", "v1", &shared);
+    upstream.put("secret/app", "v1", &image(33, 5_000));
+    let cache = Cache::before(&upstream, FRESH, "");
+    let (name, bytes) = &published.blobs[0];
+    let of = |repository: &str| format!("/v2/{PREFIX}/{repository}/blobs/{name}");
+    upstream.behave(|manners| manners.hold = Some(100_000));
+    let mut first = open(cache.address(), &of("team/app"), "");
+    first.take(1000);
+    // While it is fetched for another repository, and after.
+    let mut second = open(cache.address(), &of("other/app"), "");
+    second.take(1000);
+    cache.get(&of("secret/app")).refused(404, "BLOB_UNKNOWN");
+    upstream.behave(|manners| manners.hold = None);
+    assert_eq!(
+        (first.rest().len(), second.rest().len()),
+        (bytes.len() - 1000, bytes.len() - 1000)
+    );
+    cache.get(&of("secret/app")).refused(404, "BLOB_UNKNOWN");
+    upstream.behave(|manners| manners.is_down = true);
+    for repository in ["team/app", "other/app"] {
+        assert!(cache.get(&of(repository)).body == *bytes);
+    }
+    assert_eq!(upstream.count("GET", name), 1);
+
+    // Who asks for a blob as if it were a manifest hides it from nobody.
+    upstream.behave(|manners| manners.is_down = false);
+    let (config, bytes) = published.blobs.last().unwrap();
+    cache
+        .get(&manifest(config))
+        .refused(404, "MANIFEST_UNKNOWN");
+    assert!(cache.get(&blob(config)).body == *bytes);
+}
+
+#[test]
+fn an_upstream_that_says_nothing_keeps_nobody_waiting_for_long() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(35, 5_000));
+    let cache = Cache::before(&upstream, STALE, "");
+    pull(cache.address(), &published);
+    upstream.behave(|manners| manners.is_silent = true);
+    // The client of this test gives up after a minute.
+    let stale = cache.get(&manifest("v1"));
+    assert_eq!((stale.status, &stale.body), (200, &published.manifest));
+    assert!(stale.header("warning").is_some());
+    // The next one does not wait at all: it is not asked.
+    let asked = upstream.seen().len();
+    assert!(cache.get(&manifest("v1")).header("warning").is_some());
+    assert_eq!(upstream.seen().len(), asked);
+    upstream.behave(|manners| manners.is_silent = false);
+}
+
+#[test]
+fn memory_stays_small_whatever_is_pulled_and_however_slowly() {
+    let upstream = Upstream::start();
+    let large = Image::new(
+        (0..6)
+            .map(|seed| layer("large", noise(40 + seed, 24 << 20)))
+            .collect(),
+    );
+    let published = upstream.put("team/app", "v1", &large);
+    let cache = Cache::before(&upstream, FRESH, "");
+    let address = cache.address();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            // Readers of all layers at once, all of which begin before any goes on.
+            let begun: Vec<_> = published
+                .blobs
+                .iter()
+                .map(|(digest, bytes)| {
+                    let mut answer = open(address, &blob(digest), "");
+                    let start = answer.take(1);
+                    (answer, start, bytes)
+                })
+                .collect();
+            scope.spawn(|| {
+                for (answer, mut bytes, expected) in begun {
+                    bytes.extend(answer.rest());
+                    assert!(bytes == *expected);
+                }
+            });
+        }
+    });
+    for (digest, _) in &published.blobs {
+        assert_eq!(upstream.count("GET", digest), 1);
+    }
+    let peak = cache.server.peak_memory();
+    assert!(peak < 50_000_000, "{peak} bytes at the most");
+}

@@ -25,16 +25,17 @@ pub(super) async fn get(
     reference: Reference,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
-    let place = app.upstreams.behind(&repository);
-    let freshness = match &place {
-        Some(place) => app.upstreams.manifest(place, &reference).await?,
-        None => Freshness::Fresh,
+    let (manifest, freshness) = match app.upstreams.behind(&repository) {
+        Some(place) => {
+            let freshness = app.upstreams.manifest(&place, &reference).await?;
+            (app.upstreams.read(&place, &reference).await?, freshness)
+        }
+        None => {
+            let registry = app.registry.clone();
+            let manifest = attempt(move || registry.manifest(&repository, &reference)).await?;
+            (manifest, Freshness::Fresh)
+        }
     };
-    let registry = app.registry.clone();
-    let manifest = attempt(move || registry.manifest(&repository, &reference)).await?;
-    if let Some(place) = &place {
-        app.upstreams.served(place, &manifest.digest);
-    }
     let mut response = if is_known(headers, &manifest.digest) {
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {

@@ -4,20 +4,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use imgsync_oci::Digest;
-use tokio::sync::Semaphore;
+use imgsync_oci::{Digest, Repository};
 
 use super::counts::{Answer, Subject};
 use super::download::{Download, Follower};
 use super::error::{Error, Failed, Kind};
-use super::{Place, Upstreams, blocking, now};
+use super::{Name, Place, Upstreams, blocking, now};
 use crate::registry::{self, BlobState};
 
 /// How long the upstream may take to say whether it has a blob.
 const HEAD_TIME: Duration = Duration::from_secs(30);
-/// How many blobs are fetched at a time, and how many more may wait for their turn.
-const AT_WORK: usize = 16;
+/// How many blobs may be fetched, or wait for their turn.
 const MOST: usize = 1024;
+/// How many blobs are fetched for one manifest that is pushed.
+const MOST_MISSING: usize = 128;
 
 /// Where a blob is to be read.
 pub(crate) enum Found {
@@ -37,18 +37,9 @@ pub(super) enum Known {
 }
 
 /// The blobs that are being fetched.
+#[derive(Default)]
 pub(super) struct Downloads {
     running: Mutex<HashMap<Digest, Arc<Download>>>,
-    places: Semaphore,
-}
-
-impl Default for Downloads {
-    fn default() -> Self {
-        Self {
-            running: Mutex::default(),
-            places: Semaphore::new(AT_WORK),
-        }
-    }
 }
 
 impl Downloads {
@@ -90,27 +81,26 @@ impl Upstreams {
         self.head_blob(place, digest).await
     }
 
-    /// Has blobs and manifests fetched that a manifest needs which is pushed below an upstream's
-    /// names: who pushes it was told that they are there. What cannot be had is left out.
+    /// Has blobs fetched that a manifest needs which is pushed below an upstream's names: who pushes
+    /// it was told that they are there. Ends at the first that cannot be had.
     pub(crate) async fn complete(&self, place: &Place, digests: &[Digest]) {
-        for digest in digests {
-            let is_done = match self.find(place, digest).await {
-                Ok(Found::Here) => Ok(true),
+        for digest in digests.iter().take(MOST_MISSING) {
+            let done = match self.find(place, digest).await {
+                Ok(Found::Here) => Ok(()),
                 Ok(Found::Coming(_)) => match self.inner.downloads.get(digest) {
-                    Some(download) => download.over().await,
-                    None => Ok(true),
+                    Some(download) => download.over().await.map(drop).map_err(Error::from),
+                    None => Ok(()),
                 },
-                Err(Error::Failed(failed)) => Err(failed),
-                Err(Error::Registry(_) | Error::NotAllowed { .. }) => Ok(false),
+                Err(error) => Err(error),
             };
-            if let Err(failed) = is_done {
-                tracing::debug!(%digest, "what a pushed manifest needs was not fetched: {failed}");
+            if let Err(error) = done {
+                tracing::debug!(%digest, "what a pushed manifest needs was not fetched: {error}");
+                return;
             }
         }
     }
 
     async fn find(&self, place: &Place, digest: &Digest) -> Result<Found, Error> {
-        // Twice at most: what is being fetched for others may be here a moment later.
         loop {
             let (registry, repository, asked) = self.at(place, digest.clone());
             match blocking(move || registry.blob_state(&repository, &asked)).await? {
@@ -119,25 +109,36 @@ impl Upstreams {
                     // Only the upstream can say that it belongs to this repository as well.
                     self.head_blob(place, digest).await?;
                     let (registry, repository, asked) = self.at(place, digest.clone());
-                    if blocking(move || registry.link_cached(&repository, &asked, now())).await? {
+                    let link = move || registry.link_cached(&repository, &asked, now());
+                    if blocking(link).await? {
                         return Ok(Found::Here);
                     }
                 }
                 BlobState::Absent => {}
             }
-            if let Some(running) = self.inner.downloads.get(digest) {
-                if !running.is_for(&place.repository) {
-                    self.head_blob(place, digest).await?;
-                    if !running.add(place.repository.clone()) {
-                        // It is being verified.
-                        running.over().await?;
-                        continue;
-                    }
+            let running = match self.inner.downloads.get(digest) {
+                Some(running) => running,
+                None => self.start(place, digest).await?,
+            };
+            if !running.is_for(&place.repository) {
+                self.head_blob(place, digest).await?;
+                if !running.add(place.repository.clone()) {
+                    // It is being verified, and will be here for others.
+                    running.over().await?;
+                    continue;
                 }
-                return follow(&running, digest).await;
             }
-            let running = self.start(place, digest).await?;
-            return follow(&running, digest).await;
+            match running.follow().await {
+                Ok(Some(follower)) => return Ok(Found::Coming(follower)),
+                // What the upstream says of another repository is not said of this one.
+                Ok(None) if !running.is_of(&place.repository) => {}
+                Err(failed)
+                    if failed.kind == Kind::Refused && !running.is_of(&place.repository) => {}
+                Ok(None) => return Err(registry::Error::BlobUnknown(digest.clone()).into()),
+                Err(failed) => return Err(failed.into()),
+            }
+            // Until it is off the list.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -146,8 +147,7 @@ impl Upstreams {
         if !place.is_allowed() {
             return Err(place.refused());
         }
-        let key = (place.repository.clone(), digest.to_string());
-        if self.inner.absent.knows(&key) {
+        if self.inner.absent.knows(&key(&place.repository, digest)) {
             return Err(registry::Error::BlobUnknown(digest.clone()).into());
         }
         let download = {
@@ -173,9 +173,10 @@ impl Upstreams {
         self.inner.tasks.spawn(async move {
             let _entry = entry;
             // Fails only where the semaphore is closed, and it never is.
-            let _turn = this.inner.downloads.places.acquire().await;
+            let remote = Arc::clone(&place.remote);
+            let _turn = remote.downloads.acquire().await;
             let registry = this.inner.registry.clone();
-            let key = (place.repository.clone(), digest.to_string());
+            let key = key(&place.repository, &digest);
             if !task.run(registry, place, digest, &this.inner.ending).await {
                 this.inner.absent.note(key);
             }
@@ -188,7 +189,7 @@ impl Upstreams {
             return Err(place.refused());
         }
         let unknown = || registry::Error::BlobUnknown(digest.clone()).into();
-        let key = (place.repository.clone(), digest.to_string());
+        let key = key(&place.repository, digest);
         if self.inner.absent.knows(&key) {
             return Err(unknown());
         }
@@ -230,9 +231,8 @@ impl Drop for Entry {
     }
 }
 
-async fn follow(download: &Download, digest: &Digest) -> Result<Found, Error> {
-    match download.follow().await? {
-        Some(follower) => Ok(Found::Coming(follower)),
-        None => Err(registry::Error::BlobUnknown(digest.clone()).into()),
-    }
+/// What a blob is remembered under where it is not there. A manifest may have the same digest, and
+/// be there.
+fn key(repository: &Repository, digest: &Digest) -> Name {
+    (repository.clone(), format!("blob {digest}"))
 }

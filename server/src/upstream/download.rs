@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use imgsync_oci::client::Download as Answer;
 use imgsync_oci::{Digest, Repository};
 use tokio::sync::watch;
@@ -31,8 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a download may take to end by itself.
 const END_TIME: Duration = Duration::from_secs(2);
 const STOPS: &str = "is no longer asked: this server stops";
-/// How many pieces of the line are written to the disk at a time.
-const PIECES: usize = 16;
+/// How much of the line is written to the disk at a time, in bytes, where so much is there.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// How far a blob is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub(super) enum Progress {
 pub(super) struct Download {
     progress: watch::Sender<Progress>,
     partial: OnceLock<Partial>,
+    /// The one that it is fetched from, by its name here.
+    of: Repository,
     /// The repositories that will hold it; `None` once it is too late.
     into: Mutex<Option<BTreeSet<Repository>>>,
 }
@@ -86,8 +88,14 @@ impl Download {
         Arc::new(Self {
             progress: watch::Sender::new(Progress::Waiting),
             partial: OnceLock::new(),
+            of: repository.clone(),
             into: Mutex::new(Some(BTreeSet::from([repository]))),
         })
+    }
+
+    /// Whether it is fetched from this repository.
+    pub(super) fn is_of(&self, repository: &Repository) -> bool {
+        self.of == *repository
     }
 
     /// Whether the blob will belong to a repository.
@@ -295,7 +303,7 @@ impl Download {
         self.tell(size, filling.len());
         // Where ranges are ignored, what is here already comes once more.
         let mut skip = offset.saturating_sub(first);
-        let mut pieces = std::pin::pin!(bytes.ready_chunks(PIECES));
+        let mut pieces = bytes;
         loop {
             let next = tokio::select! {
                 next = timeout(STALL, pieces.next()) => next,
@@ -303,27 +311,36 @@ impl Download {
                     return Attempt::Broken(filling, place.failed(Kind::Busy, STOPS));
                 }
             };
-            let some = match next {
-                Ok(Some(some)) => some,
-                Ok(None) => break,
+            let mut next = match next {
+                Ok(next) => next,
                 Err(_) => {
                     let failed = place.broke(place.failed(Kind::Slow, "fell silent"));
                     return Attempt::Broken(filling, failed);
                 }
             };
-            let (mut batch, mut broken) = (Vec::with_capacity(some.len()), None);
-            for piece in some {
-                match piece {
-                    Ok(mut piece) => {
+            let (mut batch, mut count, mut end) = (Vec::new(), 0, None);
+            loop {
+                match next {
+                    Some(Ok(mut piece)) => {
                         let left_out = skip.min(piece.len() as u64);
                         skip -= left_out;
                         place.received(piece.len() as u64);
+                        count += piece.len();
                         batch.push(piece.split_off(usize::try_from(left_out).unwrap_or(0)));
                     }
-                    Err(error) => {
+                    Some(Err(error)) => {
                         let failed = Failed::of_client(place.remote.settings.name(), &error);
-                        broken = Some(place.broke(failed));
+                        end = Some(Some(place.broke(failed)));
                     }
+                    None => end = Some(None),
+                }
+                // No more than is there already, and not too much.
+                if end.is_some() || count >= BATCH_BYTES {
+                    break;
+                }
+                match pieces.next().now_or_never() {
+                    Some(more) => next = more,
+                    None => break,
                 }
             }
             let written = blocking(move || {
@@ -344,8 +361,10 @@ impl Download {
                 };
             }
             self.tell(size, filling.len());
-            if let Some(failed) = broken {
-                return Attempt::Broken(filling, failed);
+            match end {
+                Some(Some(failed)) => return Attempt::Broken(filling, failed),
+                Some(None) => break,
+                None => {}
             }
         }
         match filling.len() == size {

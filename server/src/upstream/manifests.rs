@@ -8,7 +8,7 @@ use imgsync_oci::{Digest, Reference, Repository, Tag};
 use super::counts::{Answer, Subject};
 use super::error::{Error, Failed, Kind};
 use super::{Place, Upstreams, blocking, now};
-use crate::registry::{self, Incoming, ManifestState, TagState};
+use crate::registry::{self, Incoming, ManifestState, StoredManifest, TagState};
 
 /// How long it may take to hear where a tag points, while there is an older answer.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -36,8 +36,7 @@ pub(crate) enum Freshness {
 }
 
 impl Upstreams {
-    /// Sees to it that the registry has a manifest, as new as it should be. The caller reads it
-    /// there.
+    /// Sees to it that the registry has a manifest, as new as it should be.
     ///
     /// # Errors
     /// The upstream does not have it, could not be asked, or may not be.
@@ -54,9 +53,22 @@ impl Upstreams {
         result.map(|(freshness, _)| freshness)
     }
 
-    /// Takes note that a manifest was served.
-    pub(crate) fn served(&self, place: &Place, digest: &Digest) {
-        self.inner.registry.used(&place.repository, digest, now());
+    /// Reads a manifest that is here, and takes note that it is used.
+    ///
+    /// # Errors
+    /// It is not here.
+    pub(crate) async fn read(
+        &self,
+        place: &Place,
+        reference: &Reference,
+    ) -> Result<StoredManifest, Error> {
+        let (registry, repository, asked) = self.at(place, reference.clone());
+        let read = move || {
+            let manifest = registry.manifest(&repository, &asked)?;
+            registry.used(&repository, &manifest.digest, now());
+            Ok::<_, registry::Error>(manifest)
+        };
+        Ok(blocking(read).await?)
     }
 
     async fn by_digest(
@@ -187,6 +199,8 @@ impl Upstreams {
 
     /// Fetches a manifest, and keeps it.
     async fn get(&self, place: &Place, reference: &Reference) -> Outcome {
+        // Fails only where the semaphore is closed, and it never is.
+        let _turn = place.remote.manifests.acquire().await;
         let (client, name) = (place.remote.client(), &place.name);
         let fetched = place
             .remote

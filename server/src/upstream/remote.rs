@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use imgsync_oci::Repository;
 use imgsync_oci::client::{self, Client, Credentials, Scheme, Tls};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::breaker::Breaker;
@@ -16,8 +17,12 @@ use super::error::{Failed, Kind};
 use super::files::{Files, OpenError};
 use crate::config::Upstream;
 
-/// How often it is told of one upstream that its answers are stale.
+/// How often the same trouble with one upstream is told.
 const QUIET: Duration = Duration::from_secs(60);
+/// How many blobs are fetched from one upstream at a time.
+const DOWNLOADS: usize = 8;
+/// How many manifests, each of which may have 4 MiB.
+const MANIFESTS: usize = 16;
 
 /// An upstream.
 pub(super) struct Remote {
@@ -26,14 +31,31 @@ pub(super) struct Remote {
     client: Client,
     pub(super) breaker: Breaker,
     pub(super) counts: Arc<RemoteCounts>,
-    stale: Stale,
+    pub(super) downloads: Semaphore,
+    pub(super) manifests: Semaphore,
+    stale: Quiet,
+    trouble: Quiet,
 }
 
-/// Keeps the log short while an upstream is down.
+/// Keeps the log short while an upstream has trouble.
 #[derive(Default)]
-struct Stale {
+struct Quiet {
     told: Mutex<Option<Instant>>,
     since: AtomicU64,
+}
+
+impl Quiet {
+    /// How often something happened since it was last told; `None` where that is not long ago.
+    fn count(&self) -> Option<u64> {
+        let before = self.since.fetch_add(1, Relaxed);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|told| told.elapsed() < QUIET) {
+            return None;
+        }
+        *told = Some(Instant::now());
+        self.since.store(0, Relaxed);
+        Some(before + 1)
+    }
 }
 
 impl Remote {
@@ -89,7 +111,10 @@ impl Remote {
             client,
             breaker: Breaker::default(),
             counts: named.map(|it| Arc::clone(&it.counts)).unwrap_or_default(),
-            stale: Stale::default(),
+            downloads: Semaphore::new(DOWNLOADS),
+            manifests: Semaphore::new(MANIFESTS),
+            stale: Quiet::default(),
+            trouble: Quiet::default(),
         }))
     }
 
@@ -133,7 +158,10 @@ impl Remote {
                 return Ok(answer);
             }
             Ok(Err(error)) => {
-                tracing::debug!(%error, upstream = self.settings.name(), "an upstream failed");
+                match self.trouble.count() {
+                    Some(times) => tracing::warn!(times, "an upstream failed: {error}"),
+                    None => tracing::debug!("an upstream failed: {error}"),
+                }
                 Failed::of_client(self.settings.name(), &error)
             }
             Err(_) => {
@@ -157,17 +185,8 @@ impl Remote {
 
     /// Says, now and then, that answers are stale.
     pub(super) fn tell_stale(&self, failed: &Failed) {
-        let before = self.stale.since.fetch_add(1, Relaxed);
-        let mut told = self
-            .stale
-            .told
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|told| told.elapsed() < QUIET) {
-            return;
+        if let Some(answers) = self.stale.count() {
+            tracing::warn!(answers, "stale answers are served: {failed}");
         }
-        *told = Some(Instant::now());
-        self.stale.since.store(0, Relaxed);
-        tracing::warn!(answers = before + 1, "stale answers are served: {failed}");
     }
 }
