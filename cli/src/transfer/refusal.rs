@@ -79,7 +79,8 @@ pub(super) fn next(refused: Refused, said: Said) -> Next {
         Said::Holds(0) if is_clean => Next::AnotherWay,
         // Its word was followed, and it was wrong: its answers before may be right.
         Said::Holds(at) if at == first && taken != first && times <= 2 => Next::From(taken),
-        // Also where it stands: a request that broke here may still be under way there.
+        // A request that broke here may still be under way there, and may be refused for that.
+        Said::Holds(at) if at == first && status != StatusCode::RANGE_NOT_SATISFIABLE => Next::Anew,
         Said::Holds(at) => Next::From(at),
         // There is no asking; or the session is gone, as sessions go, but not again and again.
         Said::Nothing if is_clean && (status != StatusCode::NOT_FOUND || times > 1) => {
@@ -132,6 +133,8 @@ mod tests {
             assert_eq!(next(busy, Said::Holds(8)), Next::From(8));
         }
         assert_eq!(next(busy, Said::Holds(11)), Next::From(11));
+        let refused = refused(400, 8, 8, false);
+        assert_eq!(next(refused, Said::Holds(8)), Next::Anew);
     }
 
     #[test]

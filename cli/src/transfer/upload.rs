@@ -179,9 +179,12 @@ impl Upload<'_> {
             };
             (self.confirmed, self.taken) = (session.offset(), session.offset());
             self.chunks = 0;
-            self.entry.save(&session);
             let ended = match self.way {
-                Way::Chunks => self.in_chunks(&mut session).await,
+                Way::Chunks => {
+                    self.entry.save(&session);
+                    self.in_chunks(&mut session).await
+                }
+                // What is sent as one piece is not gone on with.
                 Way::Stream | Way::Whole => self.in_one(&mut session).await,
             };
             match ended {
