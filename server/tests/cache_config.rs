@@ -1,5 +1,7 @@
 //! The cache's configuration, by the program itself.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "support/launch.rs"]
 mod launch;
 
