@@ -329,6 +329,11 @@ fn only_what_the_mirror_brought_is_pruned() {
     assert!(outcome.stderr.contains("nothing is pruned"), "{outcome}");
     assert_eq!(world.at_target(), ["0.9", "1.2", "1.3", "1.4"]);
 
+    // Where nothing is wanted, something is wrong.
+    let empty = world.mirror(&["--tag", "none", "--prune"]).succeeded();
+    assert!(empty.stderr.contains("nothing is pruned"), "{empty}");
+    assert_eq!(world.at_target(), ["0.9", "1.2", "1.3", "1.4"]);
+
     // What the source no longer has goes too; what was kept once is not ours any more.
     untag(source, "team/app", "1.3");
     let third = world.mirror(&["--prune"]).succeeded();

@@ -30,6 +30,8 @@ struct Shown {
     blobs: HashMap<Digest, ProgressBar>,
     /// There once a blob is on its way.
     total: Option<ProgressBar>,
+    /// Whether there may be more blobs than lines: then a bar goes when its blob is there.
+    is_mirror: bool,
 }
 
 impl Bars {
@@ -103,7 +105,13 @@ impl Report for Bars {
     }
 
     fn done(&self, digest: &Digest) {
-        if let Some(bar) = self.shown().blobs.get(digest) {
+        let mut shown = self.shown();
+        if shown.is_mirror {
+            if let Some(bar) = shown.blobs.remove(digest) {
+                bar.finish_and_clear();
+                self.all.remove(&bar);
+            }
+        } else if let Some(bar) = shown.blobs.get(digest) {
             bar.finish_with_message("done");
         }
     }
@@ -114,6 +122,7 @@ impl Report for Bars {
     }
 
     fn mirror(&self, source: &str, target: &str, tags: usize) {
+        self.shown().is_mirror = true;
         self.note(&wanted(source, target, tags));
     }
 

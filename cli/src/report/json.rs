@@ -80,6 +80,9 @@ impl Report for Json {
     }
 
     fn done(&self, digest: &Digest) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.remove(digest);
+        drop(told);
         self.event("done", json!({ "blob": digest }));
     }
 

@@ -48,6 +48,13 @@ impl Mirrors<'_> {
             ));
             return Ok(());
         }
+        if pruning.wanted.is_empty() {
+            self.report.note(&format!(
+                "{goal}: nothing is pruned: no tag at all is wanted, which is rather a mistake of a \
+                 rule or of the source"
+            ));
+            return Ok(());
+        }
         if pruning.undated > 0 {
             self.report.note(&format!(
                 "{goal}: nothing is pruned: of some tags it could not be found out whether they \
@@ -79,8 +86,18 @@ impl Mirrors<'_> {
                 Err(failure) => report::Fate::Failed(failure),
             };
             let names = (named(&job.source(), &reference), named(&goal, &reference));
+            let is_lost = matches!(
+                &fate,
+                report::Fate::Failed(failure)
+                    if matches!(failure.kind, Kind::Network | Kind::Authentication)
+            );
             self.tell(told, names, fate);
             told.pruned.insert(tag);
+            if is_lost {
+                // The next would take as long, and end alike.
+                self.report.note(&format!("{goal}: nothing more is pruned"));
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -114,7 +114,8 @@ impl Mirrors<'_> {
             }
         }
         drop(copies);
-        if let (Some(failure), true) = (&failure, in_a_row >= ENOUGH) {
+        let is_lost = in_a_row >= ENOUGH;
+        if let (Some(failure), true) = (&failure, is_lost) {
             let rest = bringing.wanted.iter().filter(|from| !done.contains(from));
             for from in rest {
                 let wish = self.wish(job, from, None, None);
@@ -126,7 +127,7 @@ impl Mirrors<'_> {
                 self.tell(told, names, Fate::Failed(Failure::new(failure.kind, what)));
             }
         }
-        if let (true, Some(record)) = (job.prune, &record) {
+        if let (true, Some(record)) = (job.prune && !is_lost, &record) {
             let is_whole = failure.is_none() && job.companions != Companions::Leave;
             let pruning = super::prune::Pruning {
                 target: &*target,
