@@ -3,7 +3,6 @@
 //! Everything here blocks on the disk, and is called where that is allowed.
 
 mod blobs;
-#[allow(dead_code, reason = "the upstreams are being written")]
 mod cache;
 mod deletes;
 mod diffids;
@@ -23,9 +22,8 @@ use std::sync::Arc;
 use imgsync_oci::{Algorithm, Digest};
 
 pub(crate) use self::blobs::Blob;
-#[allow(unused_imports, reason = "the upstreams are being written")]
 pub(crate) use self::cache::{
-    BlobState, Evicted, Filling, Incoming, Kept, Limits, ManifestState, Partial, TagState,
+    BlobState, Evicted, Filling, Incoming, Limits, ManifestState, Partial, TagState,
 };
 pub(crate) use self::error::Error;
 pub(crate) use self::lists::Names;

@@ -7,7 +7,6 @@ mod clock;
 mod derived;
 mod disk;
 mod error;
-#[allow(dead_code, reason = "the upstreams are being written")]
 mod filling;
 mod folders;
 mod keys;

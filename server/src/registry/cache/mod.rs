@@ -32,7 +32,7 @@ use imgsync_oci::Digest;
 pub(crate) use self::blobs::BlobState;
 pub(crate) use self::evict::{Evicted, Limits};
 pub(crate) use self::filling::Filling;
-pub(crate) use self::manifests::{Incoming, Kept, ManifestState};
+pub(crate) use self::manifests::{Incoming, ManifestState};
 pub(super) use self::promote::Below;
 pub(crate) use self::tags::TagState;
 pub(crate) use crate::store::Partial;

@@ -2,7 +2,8 @@
 
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, Tag, media};
 
-use super::{BlobState, Incoming, Kept, ManifestState, TagState};
+use super::manifests::Kept;
+use super::{BlobState, Incoming, ManifestState, TagState};
 use crate::registry::{Error, Registry};
 
 pub(super) const UPSTREAM: &str = "ghcr.io";
