@@ -86,7 +86,7 @@ fn parcel(blob: &Descriptor, blobs: &mut Blobs, label: String) -> Result<Parcel,
         );
         Failure::new(Kind::Source, what)
             // The target may hold it compressed, which is told only of an archive that passes by.
-            .hint("push again; an archive on standard input give as a file")
+            .hint("push again; an archive that came on standard input, give as a file")
     })?;
     Ok(Parcel {
         item: Item::Ready {

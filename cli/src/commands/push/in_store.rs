@@ -26,11 +26,15 @@ impl Push {
         }
         let line = std::sync::Arc::clone(&self.means.line);
         let runtime = tokio::runtime::Handle::current();
+        let mut answers = true;
         let unneeded = Box::new(move |digest: &Digest, len: Option<u64>| {
-            // A question that failed leaves the bytes needed.
-            let asked = line.client.head_blob(&line.repository, digest);
-            let there = runtime.block_on(asked);
-            len.is_some() && there.is_ok_and(|there| there == len)
+            if !answers || len.is_none() {
+                return false;
+            }
+            let there = runtime.block_on(line.client.head_blob(&line.repository, digest));
+            // A question that failed leaves the bytes needed, and is not asked for each anew.
+            answers = there.is_ok();
+            there.is_ok_and(|there| there == len)
         });
         let (image, blobs) = self.exported(found, unneeded).await?;
         self.image(&image, blobs).await

@@ -11,7 +11,7 @@ mod engine;
 use std::collections::{HashMap, HashSet};
 
 use imgsync_oci::manifest::Platform;
-use imgsync_oci::{Digest, LocalName, media};
+use imgsync_oci::{Algorithm, Digest, LocalName, media};
 use serde::Deserialize;
 
 use super::location::EngineName;
@@ -426,11 +426,11 @@ impl Found {
             begin();
             let export = self.engine.export(&config.to_string(), &[]).await;
             let export = export.map_err(|error| self.without_layers(error))?;
-            let (from, spool, config) = (from.clone(), spool.clone(), config.clone());
+            let (from, spool) = (from.clone(), spool.clone());
             let picked = blocking(move || {
                 let picked = sift::pick(export, &from, &spool, wanted)?;
-                if let Some(Ok(bytes)) = picked.get(&config).map(Slice::bytes) {
-                    spool.keep_small(&bytes, config.algorithm());
+                for bytes in picked.values().filter_map(Slice::memory_bytes) {
+                    spool.keep_small(bytes, Algorithm::Sha256);
                 }
                 Ok(picked)
             });
