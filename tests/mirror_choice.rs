@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use support::bytes::digest;
 use support::docker::unique;
 use support::peers::present;
+use support::process::Process;
 use support::run::{Outcome, run};
 use support::{DockerImage, Imgsync, Scratch, Server, http};
 
@@ -631,4 +632,31 @@ fn pull_is_a_word_for_a_mirror_into_docker() {
     world
         .run(&["pull", &gone])
         .failed(3, &["there is no", "imgsync ls"]);
+}
+
+#[test]
+fn what_a_killed_mirror_brought_is_known_to_the_next() {
+    let world = World::with(&["1.0", "1.1"]);
+    let source = world.source.address();
+    put(
+        source,
+        "1.2",
+        &"x".repeat(2_000_000),
+        "2024-01-01T00:00:00Z",
+    );
+    let (from, to) = (world.from(), world.to());
+    let mut command = world.imgsync.command();
+    // The last would take half a minute.
+    command.args(["mirror", "--jobs", "1", "--limit-rate", "64KiB", &from, &to]);
+    let mut mirror = Process::start("mirror", &mut command, world.scratch.root());
+    mirror.wait_for("the second tag", |text| {
+        text.contains(":1.1: copied").then_some(())
+    });
+    mirror.kill();
+    assert_eq!(world.at_target(), ["1.0", "1.1"]);
+    untag(source, "team/app", "1.0");
+    let done = world.mirror(&["--prune"]).succeeded();
+    assert_eq!(line(&done, "1.0"), "pruned: the source no longer has it");
+    assert!(line(&done, "1.2").starts_with("copied"), "{done}");
+    assert_eq!(world.at_target(), ["1.1", "1.2"]);
 }

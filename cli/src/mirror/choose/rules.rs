@@ -8,6 +8,7 @@ use imgsync_oci::Tag;
 use super::pattern::{Expression, Glob};
 use super::range::Range;
 use super::version::Version;
+use crate::mirror::companion;
 
 /// What a tag must be like. Without any rule every tag is taken.
 #[derive(Debug, Clone, Default)]
@@ -132,7 +133,7 @@ impl Rules {
     /// What the name alone says: the version where versions count, or why it is left out.
     pub(super) fn by_name(&self, tag: &Tag) -> Result<Option<Version>, Why> {
         let name = tag.as_str();
-        if is_companion(name) {
+        if companion(tag).is_some() {
             return Err(Why::Companion);
         }
         let glob = self.exclude_globs.iter().find(|glob| glob.takes(name));
@@ -180,43 +181,9 @@ impl Rules {
     }
 }
 
-/// Whether a tag speaks about another image: `sha256-<hex>` is the list of an image's referrers
-/// (distribution-spec, "Referrers Tag Schema"), with `.sig` and the like behind it cosign's.
-fn is_companion(name: &str) -> bool {
-    let of = |algorithm: &str, length: usize| {
-        let Some(rest) = name.strip_prefix(algorithm) else {
-            return false;
-        };
-        let end = rest.find(|c: char| !matches!(c, '0'..='9' | 'a'..='f'));
-        let end = end.unwrap_or(rest.len());
-        end == length && matches!(rest.as_bytes().get(end), None | Some(b'.'))
-    };
-    of("sha256-", 64) || of("sha512-", 128)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tags_that_speak_about_others() {
-        let hex = "0123456789abcdef".repeat(4);
-        for yes in [
-            format!("sha256-{hex}"),
-            format!("sha256-{hex}.sig"),
-            format!("sha512-{hex}{hex}.att"),
-        ] {
-            assert!(is_companion(&yes), "{yes}");
-        }
-        for no in [
-            "sha256-1234".to_owned(),
-            format!("sha256-{hex}0"),
-            format!("sha-{hex}"),
-            hex,
-        ] {
-            assert!(!is_companion(&no), "{no}");
-        }
-    }
 
     #[test]
     fn spans_as_people_read_them() {
