@@ -1,5 +1,6 @@
-//! The pull-through cache with the clients that people have, and logins on: Docker's daemon with
-//! `registry-mirrors`.
+//! The pull-through cache with the clients and upstreams that people have, and logins on: Docker's
+//! daemon with `registry-mirrors`, podman with a mirror in `registries.conf`, and requests as
+//! containerd makes them; before the stock registry, and before a server of ours.
 
 #![allow(
     clippy::expect_used,
@@ -11,31 +12,41 @@
 mod support;
 
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use support::archive::write_folder;
 use support::bytes::noise;
 use support::docker::Daemon;
+use support::http::{get, send};
 use support::image::{Image, layer};
 use support::peers::present;
 use support::run::must;
-use support::{Scratch, Server, Upstream};
+use support::{Imgsync, Podman, Scratch, Server, StockRegistry, Upstream};
 
 const PASSWORD: &str = "correct horse";
 
-/// A cache of an upstream that counts as the Hub, whose mirror anyone may use and where all else
-/// needs alice's login.
-fn cache(scratch: &Scratch, hub: &Upstream) -> Server {
+/// A file in which alice is known.
+fn users(scratch: &Scratch) -> PathBuf {
     let users = scratch.path("htpasswd");
     let mut htpasswd = Command::new("htpasswd");
     must(htpasswd.arg("-Bbc").arg(&users).args(["alice", PASSWORD]));
+    users
+}
+
+/// A cache of an upstream that counts as the Hub, whose mirror anyone may use and where all else
+/// needs alice's login.
+fn cache(scratch: &Scratch, hub: SocketAddr) -> Server {
+    let users = users(scratch);
     let root = scratch.path("registry");
     let config = format!(
         "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
          auth: {{htpasswd: {{realm: here, path: {users:?}}}}}\nimgsync:\n  anonymous: {{pull: ['docker.io/**']}}\n  \
          cache: {{freshness: 0, upstreams: [{{prefix: docker.io, remoteurl: 'http://{}'}}]}}\n",
-        hub.address()
+        hub
     );
     std::fs::write(scratch.path("config.yml"), config).unwrap();
     Server::configured(&scratch.path("config.yml"), &root)
@@ -67,7 +78,7 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
     ]);
     let published = hub.put("library/mirrored", "v1", &image);
     let scratch = Scratch::new();
-    let server = cache(&scratch, &hub);
+    let server = cache(&scratch, hub.address());
     let registry = server.address().to_string();
     let mirror = format!("--registry-mirror=http://{registry}");
     let Some(daemon) = Daemon::start(&scratch.folder("docker"), &[&mirror]) else {
@@ -110,4 +121,126 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
     daemon.docker(&["image", "rm", &ours, "mirrored:v1"]);
     daemon.docker(&["pull", &ours]);
     assert_eq!(id(&ours), image.id());
+}
+
+/// Pushes an image to a registry, and yields its manifest's digest there.
+fn publish(scratch: &Scratch, image: &Image, login: bool, remote: &str) -> String {
+    let layout = scratch.folder("layout");
+    write_folder(&image.oci_layout("v1"), &layout);
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let mut command = imgsync.command();
+    if login {
+        command.env("IMGSYNC_USERNAME", "alice");
+        command.env("IMGSYNC_PASSWORD", PASSWORD);
+    }
+    let source = format!("oci:{}", layout.display());
+    must(command.args(["push", &source, remote]));
+    let index = std::fs::read(layout.join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    index["manifests"][0]["digest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn podman_pulls_through_a_mirror_of_the_stock_registry_and_pushes_ours() {
+    if !present(&["podman", "docker-registry", "htpasswd"]) {
+        return;
+    }
+    let image = Image::new(vec![layer("one", noise(3, 2 << 20))]);
+    let scratch = Scratch::new();
+    let mut hub = StockRegistry::start(&scratch.folder("stock"));
+    let remote = format!("{}/library/mirrored:v1", hub.address());
+    publish(&scratch, &image, false, &remote);
+    let server = cache(&scratch, hub.address());
+    let registry = server.address().to_string();
+    let conf = scratch.path("registries.conf");
+    let text = format!(
+        "[[registry]]\nlocation = \"docker.io\"\n[[registry.mirror]]\n\
+         location = \"{registry}/docker.io\"\ninsecure = true\n"
+    );
+    std::fs::write(&conf, text).unwrap();
+    let podman = Podman::new();
+    let run = |arguments: &[&str]| {
+        let mut command = podman.command();
+        must(
+            command
+                .env("CONTAINERS_REGISTRIES_CONF", &conf)
+                .args(arguments),
+        )
+    };
+    let mirrored = "docker.io/library/mirrored:v1";
+    run(&["pull", mirrored]);
+    assert_eq!(podman.id(mirrored), image.id());
+    run(&["rmi", mirrored]);
+    hub.stop();
+    run(&["pull", mirrored]);
+    assert_eq!(podman.id(mirrored), image.id());
+    assert!(server.log().contains("stale answers are served: docker.io"));
+
+    let ours = format!("{registry}/team/app:v1");
+    run(&["tag", mirrored, &ours]);
+    let target = format!("docker://{ours}");
+    let mut push = podman.command();
+    push.args(["push", "--tls-verify=false", &ours, &target]);
+    assert!(!push.output().unwrap().status.success());
+    let creds = format!("--creds=alice:{PASSWORD}");
+    run(&["push", "--tls-verify=false", &creds, &ours, &target]);
+    run(&["rmi", &ours, mirrored]);
+    run(&["pull", "--tls-verify=false", &creds, &ours]);
+    assert_eq!(podman.id(&ours), image.id());
+}
+
+#[test]
+fn containerd_asks_for_what_a_server_of_ours_has_that_wants_a_login() {
+    if !present(&["htpasswd"]) {
+        return;
+    }
+    let image = Image::new(vec![layer("one", noise(4, 1 << 20))]);
+    for anonymous in ["", "imgsync: {anonymous: {pull: ['public/**']}}\n"] {
+        let scratch = Scratch::new();
+        let (users, root) = (users(&scratch), scratch.path("upstream"));
+        // With anonymous pulls it asks for tokens, else for the password itself.
+        let config = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
+             auth: {{htpasswd: {{realm: there, path: {users:?}}}}}\n{anonymous}"
+        );
+        std::fs::write(scratch.path("upstream.yml"), config).unwrap();
+        let upstream = Server::configured(&scratch.path("upstream.yml"), &root);
+        let remote = format!("{}/team/app:v1", upstream.address());
+        let digest = publish(&scratch, &image, true, &remote);
+
+        let (root, password) = (scratch.path("registry"), scratch.path("password"));
+        std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+        let config = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
+             imgsync: {{cache: {{upstreams: [{{prefix: registry.corp, remoteurl: 'http://{}', \
+             username: alice, passwordfile: {password:?}}}]}}}}\n",
+            upstream.address()
+        );
+        std::fs::write(scratch.path("config.yml"), config).unwrap();
+        let cache = Server::configured(&scratch.path("config.yml"), &root);
+        // As containerd resolves and fetches, its hosts.toml naming the cache for registry.corp.
+        let ns = "?ns=registry.corp";
+        let accept = [("Accept", "application/vnd.oci.image.manifest.v1+json, */*")];
+        let target = format!("/v2/team/app/manifests/v1{ns}");
+        let resolved = send(cache.address(), "HEAD", &target, &accept, b"");
+        assert_eq!(resolved.status, 200);
+        assert_eq!(
+            resolved.header("docker-content-digest"),
+            Some(digest.as_str())
+        );
+        let manifest = get(
+            cache.address(),
+            &format!("/v2/team/app/manifests/{digest}{ns}"),
+        );
+        let manifest = manifest.json();
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        for blob in layers.chain([&manifest["config"]]) {
+            let digest = blob["digest"].as_str().unwrap();
+            let reply = get(cache.address(), &format!("/v2/team/app/blobs/{digest}{ns}"));
+            assert_eq!(
+                (reply.status, support::bytes::digest(&reply.body).as_str()),
+                (200, digest)
+            );
+        }
+    }
 }
