@@ -6,25 +6,26 @@ use super::{Mirrors, Told, named};
 use crate::exit::Failure;
 use crate::mirror::ends::Source;
 use crate::mirror::ends::daemon::Daemon;
-use crate::mirror::job::Job;
+use crate::mirror::job::{Goal, Job};
 use crate::report::Fate;
 
 impl Mirrors<'_> {
     /// Brings the wanted images into the local Docker, one after the other; yields the first one's
-    /// failure.
+    /// failure. Of one that `is_alone`, that is all that is told of it.
     ///
     /// # Errors
     /// There is no Docker.
     pub(super) async fn load(
         &self,
-        source: &dyn Source,
         job: &Job,
-        name: &LocalName,
-        wanted: &[Reference],
+        (source, wanted): (&dyn Source, &[Reference]),
+        is_alone: bool,
         told: &mut Told,
     ) -> Result<Option<Failure>, Failure> {
+        let Goal::Daemon(name) = &job.to else {
+            return Ok(None);
+        };
         let daemon = Daemon::connect().await?;
-        let is_alone = job.from.single().is_some() && self.settings.jobs.len() == 1;
         let mut failure = None;
         for from in wanted {
             let wish = self.wish(job, from, None, None);

@@ -137,7 +137,7 @@ impl Mirrors<'_> {
             None => (None, Vec::new()),
         };
         let failed = match &job.to {
-            Goal::Daemon(name) => self.load(source, job, name, &wanted, told).await?,
+            Goal::Daemon(_) => self.load(job, (source, &wanted), is_alone, told).await?,
             Goal::Registry(..) | Goal::Disk(_) => {
                 let bringing = tags::Bringing {
                     source,
@@ -145,6 +145,7 @@ impl Mirrors<'_> {
                     listed,
                     left: &left,
                     undated,
+                    is_alone,
                 };
                 self.bring(job, bringing, told).await?
             }

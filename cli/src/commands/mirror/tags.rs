@@ -30,6 +30,8 @@ pub(super) struct Bringing<'a> {
     pub(super) left: &'a [(Tag, Why)],
     /// How many tags may be wanted, and nobody knows.
     pub(super) undated: usize,
+    /// Whether this is one image, and all there is to do: then its failure is the command's.
+    pub(super) is_alone: bool,
 }
 
 impl Mirrors<'_> {
@@ -56,7 +58,6 @@ impl Mirrors<'_> {
             .as_ref()
             .map(|record| record.brought())
             .unwrap_or_default();
-        let is_alone = bringing.wanted.len() == 1 && bringing.listed.is_none();
         let wishes = bringing.wanted.iter().map(|from| {
             let wish = self.wish(job, from, bringing.listed.clone(), record.as_ref());
             let target = &*target;
@@ -104,7 +105,7 @@ impl Mirrors<'_> {
                         | Kind::Interrupted
                         | Kind::Terminated => 0,
                     };
-                    if !(is_alone && self.settings.jobs.len() == 1) {
+                    if !bringing.is_alone {
                         self.tell(told, names, Fate::Failed(error));
                     }
                 }
