@@ -10,6 +10,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -822,6 +823,96 @@ fn a_blob_is_served_under_those_names_only_that_the_upstream_has_it_under() {
         .get(&manifest(config))
         .refused(404, "MANIFEST_UNKNOWN");
     assert!(cache.get(&blob(config)).body == *bytes);
+}
+
+/// Makes all that is noted about what was fetched for a repository so much older.
+fn age(root: &Path, repository: &str, by: Duration) {
+    let mut open = vec![root.join("imgsync")];
+    let mut aged = 0;
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path
+                .display()
+                .to_string()
+                .contains(&format!("{repository}/_marks/"))
+            {
+                let file = std::fs::File::options().append(true).open(&path).unwrap();
+                let before = file.metadata().unwrap().modified().unwrap();
+                file.set_modified(before - by).unwrap();
+                aged += 1;
+            }
+        }
+    }
+    assert!(aged > 0, "nothing is noted of {repository}");
+}
+
+#[test]
+fn a_full_cache_lets_go_of_what_was_used_longest_ago_and_of_nothing_else() {
+    let upstream = Upstream::start();
+    let with = |seed| {
+        Image::new(vec![
+            layer("shared", noise(50, 200_000)),
+            layer("own", noise(seed, 300_000)),
+        ])
+    };
+    let (old, new) = (with(51), with(52));
+    let (old, new) = (
+        upstream.put("team/old", "v1", &old),
+        upstream.put("team/new", "v1", &new),
+    );
+    let mut cache = Cache::before(&upstream, FRESH, "");
+    let pull = |cache: &Cache, repository: &str, published: &Published| {
+        let at = |rest: &str| cache.get(&format!("/v2/{repository}/{rest}"));
+        let manifest = at("manifests/v1");
+        assert!(manifest.body == published.manifest, "{}", manifest.text());
+        for (name, bytes) in &published.blobs {
+            assert!(
+                at(&format!("blobs/{name}")).body == *bytes,
+                "{repository}: {name}"
+            );
+        }
+    };
+    pull(&cache, "up.example/team/old", &old);
+    pull(&cache, "up.example/team/new", &new);
+    // Ours has blobs that were fetched, and more than the cache may have.
+    let ours = Upstream::start().put("x", "v1", &with(53));
+    for (name, bytes) in &ours.blobs {
+        let target = format!("/v2/team/ours/blobs/uploads/?digest={name}");
+        assert_eq!(
+            send(cache.address(), "POST", &target, &[], bytes).status,
+            201
+        );
+    }
+    let media_type = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
+    let target = "/v2/team/ours/manifests/v1";
+    let put = send(cache.address(), "PUT", target, &media_type, &ours.manifest);
+    assert_eq!(put.status, 201, "{}", put.text());
+
+    assert!(cache.server.stop().success());
+    let root = cache.scratch.path("registry");
+    age(&root, "team/old", Duration::from_secs(2 * 3600));
+    age(&root, "team/new", Duration::from_secs(3600));
+    let config = cache.scratch.path("config.yml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("cache: {", "cache: {maxbytes: 600kB, "),
+    )
+    .unwrap();
+    upstream.behave(|manners| manners.is_down = true);
+    cache.restart();
+    until("room to be made", || {
+        (cache.metric("imgsync_cache_evicted_images_total") > 0).then_some(())
+    });
+    pull(&cache, "up.example/team/new", &new);
+    pull(&cache, "team/ours", &ours);
+    let gone = cache.get("/v2/up.example/team/old/manifests/v1");
+    gone.refused(502, "UNAVAILABLE");
+    upstream.behave(|manners| manners.is_down = false);
+    pull(&cache, "up.example/team/old", &old);
 }
 
 #[test]

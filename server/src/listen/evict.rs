@@ -24,6 +24,7 @@ pub(super) async fn evict(upstreams: Upstreams) {
             Err(error) => tracing::error!(%error, "no room was made"),
         }
         let done = Instant::now();
+        sleep(LOOK).await;
         while done.elapsed() < INTERVAL && !upstreams.is_over() {
             sleep(LOOK).await;
         }
