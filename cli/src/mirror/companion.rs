@@ -11,7 +11,11 @@ const SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 
 /// The image that a tag speaks about; `None` where it is a tag like any other.
 pub fn companion(tag: &Tag) -> Option<Digest> {
-    let (name, _) = tag.as_str().split_once('.').unwrap_or((tag.as_str(), ""));
+    let name = match tag.as_str().split_once('.') {
+        Some((name, suffix)) if SUFFIXES.contains(&suffix) => name,
+        Some(_) => return None,
+        None => tag.as_str(),
+    };
     let (algorithm, hex) = name.split_once('-')?;
     format!("{algorithm}:{hex}").parse().ok()
 }
@@ -21,23 +25,14 @@ pub(super) fn list(subject: &Digest) -> Option<Tag> {
     name(subject).parse().ok()
 }
 
-/// The tags of cosign's scheme that there may be for an image: of those that are `listed`, or the
-/// usual ones where nobody knows which there are.
+/// The tags of cosign's scheme that there may be for an image: of those that are `listed`, where
+/// somebody knows which there are.
 pub(super) fn signatures(subject: &Digest, listed: Option<&HashSet<Tag>>) -> Vec<Tag> {
     let name = name(subject);
-    let Some(listed) = listed else {
-        let tags = SUFFIXES.iter().map(|suffix| format!("{name}.{suffix}"));
-        return tags.filter_map(|tag| tag.parse().ok()).collect();
-    };
-    // cosign's first, without looking through all; others write suffixes of their own.
-    let speaks = |tag: &&Tag| tag.as_str().strip_prefix(&*name).is_some_and(is_suffix);
-    let mut tags: Vec<Tag> = listed.iter().filter(speaks).cloned().collect();
-    tags.sort();
-    tags
-}
-
-fn is_suffix(rest: &str) -> bool {
-    rest.starts_with('.')
+    let tags = SUFFIXES.iter().map(|suffix| format!("{name}.{suffix}"));
+    let tags = tags.filter_map(|tag| tag.parse().ok());
+    tags.filter(|tag| listed.is_none_or(|listed| listed.contains(tag)))
+        .collect()
 }
 
 fn name(subject: &Digest) -> String {
@@ -53,7 +48,7 @@ mod tests {
         let digest = Digest::of(b"x");
         let tag =
             |suffix: &str| -> Tag { format!("sha256-{}{suffix}", digest.hex()).parse().unwrap() };
-        for suffix in ["", ".sig", ".att", ".sbom", ".other"] {
+        for suffix in ["", ".sig", ".att", ".sbom"] {
             assert_eq!(companion(&tag(suffix)), Some(digest.clone()), "{suffix}");
         }
         for plain in [
@@ -61,6 +56,7 @@ mod tests {
             "sha256-1234",
             "sha256-1234.sig",
             "v1-2",
+            &format!("sha256-{}.other", digest.hex()),
             &digest.hex()[..40],
         ] {
             assert_eq!(companion(&plain.parse().unwrap()), None, "{plain}");
@@ -70,10 +66,10 @@ mod tests {
             signatures(&digest, None),
             [".sig", ".att", ".sbom"].map(tag)
         );
-        let listed = HashSet::from(["", ".other", ".sig"].map(tag));
+        let listed = HashSet::from(["", ".att", ".sig"].map(tag));
         assert_eq!(
             signatures(&digest, Some(&listed)),
-            [".other", ".sig"].map(tag)
+            [".sig", ".att"].map(tag)
         );
         assert!(signatures(&Digest::of(b"y"), Some(&listed)).is_empty());
     }

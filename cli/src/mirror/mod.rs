@@ -1,10 +1,12 @@
 //! Copies images between two ends, as they are: registries, layouts, archives, a daemon.
 
+mod accompany;
 pub mod choose;
 mod companion;
 pub mod config;
 mod created;
 pub mod ends;
+mod gather;
 mod hosts;
 pub mod job;
 mod memory;
