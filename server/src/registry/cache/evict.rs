@@ -9,10 +9,9 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::survey::{Candidate, key, mark, step};
+use super::survey::{Candidate, key};
 use super::{Cache, seconds};
-use crate::registry::hold::Thing;
-use crate::store::{Key, Links, List, Mark};
+use crate::store::{Key, Mark};
 
 /// All is counted anew after so many seconds, and what was unused for too long is looked for.
 const SURVEY_SECONDS: u64 = 3600;
@@ -144,13 +143,15 @@ impl Registry {
         round.count()?;
         rounds.counted = Some(now);
         if is_due(rounds.swept, now, SWEEP_SECONDS) {
-            round.sweep(now.saturating_sub(SWEEP_SECONDS.max(spare)))?;
+            let freed = self.sweep(now.saturating_sub(SWEEP_SECONDS.max(spare)))?;
+            round.freed(freed);
             rounds.swept = Some(now);
         }
         round.drop_fillings()?;
         round.evict()?;
         if round.excess() > 0 {
-            round.sweep(now.saturating_sub(spare))?;
+            let freed = self.sweep(now.saturating_sub(spare))?;
+            round.freed(freed);
         }
         rounds.is_recovered = true;
         rounds.in_vain = (round.excess() > 0).then_some(now);
@@ -161,7 +162,7 @@ impl Registry {
     }
 
     /// Removes the bytes of what no repository links to any more; yields how many there were.
-    fn release(&self, digests: HashSet<Digest>) -> Result<u64> {
+    pub(super) fn release(&self, digests: HashSet<Digest>) -> Result<u64> {
         if digests.is_empty() {
             return Ok(0);
         }
@@ -336,101 +337,6 @@ impl Round<'_> {
         }
         let freed = self.registry.release(unlinked)?;
         self.freed(freed);
-        Ok(())
-    }
-
-    /// Removes cached blobs that no manifest of their repository names, if they came until `until`
-    /// (unix seconds), and marks without content.
-    fn sweep(&mut self, until: u64) -> Result<()> {
-        let registry = self.registry;
-        let mut freed = 0;
-        registry.each_repository(List::Marked, &mut |repository| {
-            registry.drop_marks(&repository)?;
-            freed += registry.sweep_repository(&repository, until)?;
-            Ok(())
-        })?;
-        self.freed(freed);
-        Ok(())
-    }
-}
-
-impl Registry {
-    fn sweep_repository(&self, repository: &Repository, until: u64) -> Result<u64> {
-        let mut old = HashSet::new();
-        let mut failed = None;
-        let mut look = |digest: Digest| {
-            let came = self.store.marked_at(Mark::Layer(repository, &digest))?;
-            if old.len() < MOST_NAMED && came.is_some_and(|came| seconds(came) <= until) {
-                old.insert(digest);
-            }
-            Ok(())
-        };
-        self.store
-            .each_marked(repository, Links::Layers, &mut |digest| {
-                step(&mut failed, look(digest))
-            })?;
-        failed.map_or(Ok(()), Err)?;
-        if old.is_empty() {
-            return Ok(0);
-        }
-        self.cache.let_go(repository, old.clone());
-        self.each_manifest(repository, &mut |_, manifest| {
-            let children = manifest.children();
-            let names = children.blobs.iter().chain(&children.manifests);
-            self.cache
-                .named(repository, names.map(|child| &child.digest));
-            Ok(())
-        })?;
-        old.retain(|digest| self.cache.may_go(digest));
-        if !old.is_empty() {
-            self.store.note_going(&old.iter().collect::<Vec<_>>())?;
-        }
-        let mut unlinked = HashSet::new();
-        for digest in old {
-            if self.evict_blob(repository, &digest)? {
-                unlinked.insert(digest);
-            }
-        }
-        self.cache.let_go(repository, HashSet::new());
-        self.release(unlinked)
-    }
-
-    /// Removes marks whose links are gone.
-    fn drop_marks(&self, repository: &Repository) -> Result<()> {
-        for links in [Links::Layers, Links::Revisions] {
-            let mut failed = None;
-            self.store.each_marked(repository, links, &mut |digest| {
-                step(&mut failed, self.drop_mark(repository, links, &digest))
-            })?;
-            failed.map_or(Ok(()), Err)?;
-        }
-        let mut tags = Vec::new();
-        self.store.each_marked_tag(repository, &mut |tag| {
-            tags.push(tag);
-            std::ops::ControlFlow::Continue(())
-        })?;
-        for tag in tags {
-            let current = Key::TagCurrent(repository, &tag);
-            if self.store.len(current)?.is_some() {
-                continue;
-            }
-            let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
-            if self.store.len(current)?.is_none() {
-                self.store.unmark(&[Mark::Tag(repository, &tag)])?;
-            }
-        }
-        Ok(())
-    }
-
-    fn drop_mark(&self, repository: &Repository, links: Links, digest: &Digest) -> Result<()> {
-        let key = key(repository, links, digest);
-        if self.store.len(key)?.is_some() {
-            return Ok(());
-        }
-        let _hold = self.hold([digest.clone()]);
-        if self.store.len(key)?.is_none() {
-            self.store.unmark(&[mark(repository, links, digest)])?;
-        }
         Ok(())
     }
 }

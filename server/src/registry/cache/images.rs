@@ -264,7 +264,7 @@ impl Registry {
             return Ok(false);
         }
         for tag in tags {
-            let state = self.tag_state(repository, tag)?;
+            let state = self.held_tag_state(repository, tag)?;
             if matches!(state, TagState::Cached { digest: current, .. } if current == *digest) {
                 self.remove_tag(repository, tag)?;
             }

@@ -98,7 +98,7 @@ impl Registry {
             };
             let mark = Mark::Revision(repository, &digest);
             let is_cached = self.store.marked_at(mark)?.is_some();
-            let is_marked = self.tag_state(repository, &tag)? != TagState::Pushed;
+            let is_marked = self.held_tag_state(repository, &tag)? != TagState::Pushed;
             if is_cached && !is_marked {
                 let mark = TagMark::new(vec![digest], 0, upstream);
                 self.put_tag_mark(repository, &tag, &mark)?;

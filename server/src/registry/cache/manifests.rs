@@ -5,7 +5,7 @@ use imgsync_oci::{Digest, Repository, Tag};
 use super::super::Registry;
 use super::super::diffids::Job;
 use super::super::error::{Error, Result};
-use super::super::hold::Thing;
+use super::super::hold::{Thing, hold_to_look};
 use super::super::manifests::parse;
 use super::moment;
 use super::tags::{TagMark, TagState};
@@ -54,6 +54,7 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<ManifestState> {
+        let _hold = hold_to_look(&self.holds, digest.clone().into());
         let target = self.link_of(Key::Revision(repository, digest), digest)?;
         let size = match &target {
             Some(target) => self.store.len(Key::Blob(target))?,
@@ -138,7 +139,7 @@ impl Registry {
         upstream: &str,
         now: u64,
     ) -> Result<bool> {
-        let before = match self.tag_state(repository, tag)? {
+        let before = match self.held_tag_state(repository, tag)? {
             TagState::Pushed => return Ok(false),
             TagState::Absent => None,
             TagState::Cached { digest: before, .. } => Some(before).filter(|it| it != digest),

@@ -20,6 +20,7 @@ mod import;
 mod manifests;
 mod promote;
 mod survey;
+mod sweep;
 mod tags;
 mod uses;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::super::hold::Thing;
+use super::super::hold::{Thing, hold_to_look};
 use super::moment;
 use crate::store::{Key, Mark};
 
@@ -62,6 +62,14 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub(crate) fn tag_state(&self, repository: &Repository, tag: &Tag) -> Result<TagState> {
+        // A tag that is just moving, or just goes, would seem to be pushed.
+        let thing = Thing::Tag(repository.clone(), tag.clone());
+        let _hold = hold_to_look(&self.holds, thing);
+        self.held_tag_state(repository, tag)
+    }
+
+    /// The same, of a tag that the caller holds.
+    pub(super) fn held_tag_state(&self, repository: &Repository, tag: &Tag) -> Result<TagState> {
         let current = Key::TagCurrent(repository, tag);
         let mark = self.tag_mark(repository, tag)?;
         let Some(digest) = self.link(current)? else {
@@ -115,7 +123,7 @@ impl Registry {
         now: u64,
     ) -> Result<bool> {
         let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
-        match self.tag_state(repository, tag)? {
+        match self.held_tag_state(repository, tag)? {
             TagState::Cached {
                 digest: current,
                 confirmed,
@@ -138,7 +146,7 @@ impl Registry {
     /// Those of the store.
     pub(crate) fn forget_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
         let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
-        match self.tag_state(repository, tag)? {
+        match self.held_tag_state(repository, tag)? {
             TagState::Cached { .. } => {
                 self.remove_tag(repository, tag)?;
                 Ok(true)
