@@ -25,7 +25,7 @@ pub struct Manners {
     pub is_silent: bool,
     /// It answers everything with this status, and with these seconds in `Retry-After`.
     pub status: Option<(u16, Option<u64>)>,
-    /// It breaks off the body of the next blob after so many bytes; once.
+    /// It breaks off the body of the next blob that is longer after so many bytes; once.
     pub cut: Option<usize>,
     /// It sends other bytes than those asked for.
     pub is_wrong: bool,
@@ -302,9 +302,9 @@ fn send_blob(
     if to.is_head {
         return Some(());
     }
-    if let Some(after) = manners.cut {
+    if let Some(after) = manners.cut.filter(|after| *after < part.len()) {
         state.lock().expect("the state").manners.cut = None;
-        return to.stream.write_all(&part[..after.min(part.len())]).ok();
+        return to.stream.write_all(&part[..after]).ok();
     }
     let Some(held) = manners.hold else {
         return to.stream.write_all(part).ok();
