@@ -273,7 +273,7 @@ fn a_docker_socket_that_is_not_for_this_user() {
     let _daemon = UnixListener::bind(&socket).unwrap();
     opened_for_all(laptop.scratch.root());
     std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
-    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o000)).unwrap();
     // Root may use any socket, so somebody else tries.
     let root = run(Command::new("id").arg("-u").stdin(Stdio::null()));
     let mut command = match root.stdout.trim() {
