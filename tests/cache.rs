@@ -287,6 +287,9 @@ fn the_server_starts_with_every_upstream_down_and_never_says_not_found() {
     cache
         .get("/v2/team/app/manifests/v1")
         .refused(404, "MANIFEST_UNKNOWN");
+    // But whoever pushes sends what is not here, and is not held up.
+    let target = blob(&digest(b"x"));
+    assert_eq!(send(cache.address(), "HEAD", &target, &[], b"").status, 404);
     // The same for the stock registry's own section.
     let proxy = Cache::with(&format!("proxy: {{remoteurl: 'http://{}'}}\n", nowhere()));
     proxy

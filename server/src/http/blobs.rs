@@ -39,10 +39,10 @@ pub(super) async fn head(
 ) -> Result<Response<Body>, Failure> {
     let size = match app.upstreams.behind(&repository) {
         Some(place) => match app.upstreams.blob_size(&place, &digest).await {
-            // A blob that is not here is sent, and that is right. No push of ours waits for an
-            // upstream that stands behind every name.
+            // Only who pushes asks, and sends a blob that is not here: no push of ours depends on
+            // an upstream.
             Err(upstream::Error::Failed(_) | upstream::Error::NotAllowed { .. })
-                if !place.is_prefixed() && caller.may(Action::Push, &repository) =>
+                if caller.may(Action::Push, &repository) =>
             {
                 return Err(Error::BlobUnknown(digest).into());
             }

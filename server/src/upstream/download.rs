@@ -233,15 +233,20 @@ impl Download {
                     failed
                 }
             };
+            // Whatever happens next, so much is there.
+            let kept = blocking(move || filling.keep().map(|()| filling));
+            filling = kept.await.map_err(|error| place.store(&error))?;
             if filling.len() > before {
                 (failures, pause) = (0, PAUSE);
             }
             failures += 1;
+            // Who has nothing yet is better off with an answer now.
+            let tries = match self.size() {
+                None => 1,
+                Some(_) => TRIES,
+            };
             let asked = failed.retry_after.unwrap_or(pause);
-            let passes = failed.kind.is_general();
-            if !passes || failures >= TRIES || asked > LONGEST_PAUSE {
-                let kept = blocking(move || filling.keep().map(|()| filling));
-                kept.await.map_err(|error| place.store(&error))?;
+            if !failed.kind.is_general() || failures >= tries || asked > LONGEST_PAUSE {
                 return Err(failed);
             }
             tracing::info!(%digest, offset = filling.len(), "going on with a blob: {failed}");

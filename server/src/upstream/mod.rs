@@ -274,11 +274,6 @@ impl Remotes {
 }
 
 impl Place {
-    /// Whether the names below it are the upstream's: there is a prefix that says so.
-    pub(crate) fn is_prefixed(&self) -> bool {
-        self.remote.settings.prefix.is_some()
-    }
-
     fn is_allowed(&self) -> bool {
         self.remote.allows(&self.name)
     }
