@@ -675,6 +675,65 @@ fn a_line_to_the_target_that_breaks_again_and_again() {
     assert!(written(&requests) <= found.size() + wasted);
 }
 
+/// A registry may have a manifest and have lost a blob of it. Nobody looks for that where a tag is
+/// right; but a tag that is put anew stands for everything again.
+#[test]
+fn a_blob_that_the_target_has_lost_is_sent_again() {
+    let scratch = Scratch::new();
+    let source = Server::start(&scratch.folder("source"));
+    let mut target = Server::start(&scratch.folder("target"));
+    let place = Place {
+        address: source.address(),
+        repository: FROM,
+    };
+    let image = version(0);
+    place.image(Some("v1"), &image);
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let from = format!("{}/{FROM}:v1", source.address());
+    let to = |target: &Server, tag: &str| format!("{}/{TO}:{tag}", target.address());
+    imgsync.mirror(&[], &from, &to(&target, "v1")).succeeded();
+    let layer = digest(&image.compressed()[2]);
+    target.stop();
+    let data = support::store::blob_data(target.root(), &layer);
+    std::fs::remove_file(&data).expect("a layer on the target's disk");
+    target.start_again();
+    imgsync.mirror(&[], &from, &to(&target, "v2")).succeeded();
+    let found = check::at_registry(target.address(), &format!("{TO}:v2"));
+    assert_eq!(found.config, image.id());
+}
+
+#[test]
+fn what_one_repository_got_is_linked_into_the_next() {
+    let scratch = Scratch::new();
+    let source = Server::start(&scratch.folder("source"));
+    let target = Server::start(&scratch.folder("target"));
+    let relay = Relay::start(source.address(), Cut::Never);
+    let mut config = "mirrors:\n".to_owned();
+    for (repository, number) in [("one", 1), ("two", 2)] {
+        let place = Place {
+            address: source.address(),
+            repository,
+        };
+        place.image(Some("v1"), &version(number));
+        config += &format!(
+            "  - source: {}/{repository}\n    target: {}/{repository}\n",
+            relay.address(),
+            target.address()
+        );
+    }
+    let path = scratch.path("mirrors.yaml");
+    std::fs::write(&path, config).expect("a configuration");
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let mut command = imgsync.command();
+    run(command.args(["mirror", "--config"]).arg(&path)).succeeded();
+    for (name, number) in [("one:v1", 1), ("two:v1", 2)] {
+        let found = check::at_registry(target.address(), name);
+        assert_eq!(found.config, version(number).id());
+    }
+    // Two layers that both have, and of each a layer and a config of its own.
+    assert_eq!(blobs_read(&relay.requests()).len(), 2 + 2 * 2);
+}
+
 /// Neither the size of a layer nor the number of tags shows in the memory that a mirror takes.
 #[test]
 fn a_layer_of_300_mb_takes_less_than_50_mb_of_memory() {
