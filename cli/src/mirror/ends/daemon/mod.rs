@@ -4,5 +4,7 @@
 mod image;
 mod stream;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub use target::Daemon;

@@ -130,6 +130,10 @@ impl Daemon {
         let keeps = self.about.kind == daemon::Kind::Classic;
         let (had, wanted) = facts.image.layers.split_at(if keeps { same } else { 0 });
         copied.sent = distinct(wanted).map(|layer| layer.size).sum();
+        if keeps && copied.sent > 0 {
+            let note = "at most so much: of which other images it takes layers, Docker tells when it loads";
+            copied.notes.push(note.to_owned());
+        }
         copied.saved = distinct(had).map(|layer| layer.size).sum();
         Ok(copied)
     }
@@ -404,6 +408,15 @@ impl Facts {
 /// A daemon's errors, where it is the target.
 fn at_target(error: Error) -> Failure {
     let failure = Failure::new(Kind::Target, format!("target: {error}"));
+    if let Error::Unreachable {
+        forbidden: false, ..
+    } = error
+    {
+        return failure.hint(
+            "is Docker running, or podman's socket (systemctl --user start podman.socket)? Where it \
+             listens elsewhere, set DOCKER_HOST; without one, imgsync mirror into oci-archive:<path>",
+        );
+    }
     match error.hint() {
         Some(hint) => failure.hint(hint),
         None => failure,

@@ -66,7 +66,12 @@ impl Folder {
     /// # Errors
     /// The system's; one is a link to elsewhere.
     pub(super) fn make(&self) -> io::Result<()> {
+        let missing = self.root.ancestors().take_while(|it| !it.exists());
+        let missing: Vec<_> = missing.map(plain::parent).collect();
         std::fs::create_dir_all(&self.root).map_err(|error| plain::at(&self.root, &error))?;
+        for parent in missing {
+            plain::sync(parent)?;
+        }
         plain::folder(&self.own())?;
         plain::folder(&self.root.join("blobs"))
     }
