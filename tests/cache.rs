@@ -828,6 +828,45 @@ fn a_blob_is_served_under_those_names_only_that_the_upstream_has_it_under() {
     assert!(cache.get(&blob(config)).body == *bytes);
 }
 
+#[test]
+fn the_stock_section_works_beside_pushes() {
+    let upstream = Upstream::start();
+    let theirs = upstream.put("library/nginx", "v1", &image(37, 50_000));
+    let (there, ours) = (Upstream::start(), image(38, 50_000));
+    let ours = there.put("x", "v1", &ours);
+    let cache = Cache::with(&format!(
+        "proxy: {{remoteurl: 'http://{}', ttl: 1h}}\n",
+        upstream.address()
+    ));
+    let check = |name: &str, published: &Published| {
+        let reply = cache.get(&format!("/v2/{name}/manifests/v1"));
+        assert!(reply.body == published.manifest, "{}", reply.text());
+        for (digest, bytes) in &published.blobs {
+            assert!(cache.get(&format!("/v2/{name}/blobs/{digest}")).body == *bytes);
+        }
+    };
+    check("library/nginx", &theirs);
+    for state in ["up", "down"] {
+        upstream.behave(|manners| manners.is_down = state == "down");
+        let name = format!("team/{state}");
+        for (digest, bytes) in &ours.blobs {
+            let target = format!("/v2/{name}/blobs/{digest}");
+            assert_eq!(send(cache.address(), "HEAD", &target, &[], b"").status, 404);
+            let target = format!("/v2/{name}/blobs/uploads/?digest={digest}");
+            assert_eq!(
+                send(cache.address(), "POST", &target, &[], bytes).status,
+                201
+            );
+        }
+        let media_type = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
+        let target = format!("/v2/{name}/manifests/v1");
+        let put = send(cache.address(), "PUT", &target, &media_type, &ours.manifest);
+        assert_eq!(put.status, 201, "{}", put.text());
+        check(&name, &ours);
+        check("library/nginx", &theirs);
+    }
+}
+
 /// Makes all that is noted about what was fetched for a repository so much older.
 fn age(root: &Path, repository: &str, by: Duration) {
     let mut open = vec![root.join("imgsync")];

@@ -159,7 +159,9 @@ impl Remote {
             }
             Ok(Err(error)) => {
                 match self.trouble.count() {
-                    Some(times) => tracing::warn!(times, "an upstream failed: {error}"),
+                    Some(times) => {
+                        tracing::warn!(times, "{} failed: {error}", self.settings.name());
+                    }
                     None => tracing::debug!("an upstream failed: {error}"),
                 }
                 Failed::of_client(self.settings.name(), &error)
