@@ -10,10 +10,37 @@ use super::companion;
 use super::ends::Role;
 use super::plan::{Between, Companion, Plan};
 use super::{Change, Companions, Wish};
-use crate::exit::Failure;
+use crate::exit::{Failure, Kind};
 
 /// A signature of a list of parts of an image: further nobody goes.
 const LONGEST_CHAIN: usize = 3;
+
+/// The most that speaks about one image and its parts.
+const MOST: usize = 2000;
+/// The most bytes of manifests that it may hold in memory.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// What speaks about an image, as it is found.
+#[derive(Default)]
+struct Found {
+    all: Vec<Companion>,
+    bytes: usize,
+}
+
+impl Found {
+    fn add(&mut self, companion: Companion) -> Result<(), Failure> {
+        let Plan { parts, last, .. } = &companion.plan;
+        let held = parts.iter().chain(last.iter().map(|(held, _)| held));
+        self.bytes += held.map(|held| held.bytes.len()).sum::<usize>();
+        if self.all.len() == MOST || self.bytes > MOST_BYTES {
+            let what = "source: more speaks about the image than about any that is meant well";
+            let failure = Failure::new(Kind::Source, what);
+            return Err(failure.hint("to leave all of it, pass --referrers none"));
+        }
+        self.all.push(companion);
+        Ok(())
+    }
+}
 
 impl Between<'_> {
     /// Adds what speaks about the image and its parts.
@@ -37,13 +64,15 @@ impl Between<'_> {
         if asks {
             subjects.extend(self.parts(plan).await?);
         }
-        let mut found = Vec::new();
+        let mut found = Found::default();
         for subject in &subjects {
             // Of an image that is there already those that are listed cost one request each, as
             // any tag; others would have to be guessed.
             if asks || listed.is_some() {
                 for tag in companion::signatures(subject, listed) {
-                    found.extend(self.signature(tag).await?);
+                    if let Some(companion) = self.signature(tag).await? {
+                        found.add(companion)?;
+                    }
                 }
             }
             if asks {
@@ -51,10 +80,10 @@ impl Between<'_> {
             }
         }
         let is_new = |companion: &Companion| companion.plan.change != Change::Nothing;
-        if plan.change == Change::Nothing && found.iter().any(is_new) {
+        if plan.change == Change::Nothing && found.all.iter().any(is_new) {
             plan.change = Change::Companions;
         }
-        plan.companions = found;
+        plan.companions = found.all;
         Ok(())
     }
 
@@ -129,7 +158,7 @@ impl Between<'_> {
         &'a self,
         subject: &'a Digest,
         depth: usize,
-        found: &'a mut Vec<Companion>,
+        found: &'a mut Found,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             let all = self.source.referrers(subject).await?;
@@ -147,7 +176,7 @@ impl Between<'_> {
                 };
                 let plan = self.image(digest.clone(), Err(digest.clone()), role);
                 let plan = plan.await?;
-                found.push(Companion { tag: None, plan });
+                found.add(Companion { tag: None, plan })?;
                 if depth + 1 < LONGEST_CHAIN {
                     self.referrers(&digest, depth + 1, found).await?;
                 }

@@ -199,8 +199,10 @@ impl Performance<'_> {
             return Ok(());
         };
         let read = referrers::read(&manifest.bytes, &manifest.digest);
-        let Ok(Some((_, referrer))) = read else {
-            return Ok(());
+        let referrer = match read {
+            Ok(Some((about, referrer))) if about == *subject => referrer,
+            // The source's list was wrong about it.
+            Ok(Some(_) | None) | Err(_) => return Ok(()),
         };
         // One list at a time: each is read, added to and written.
         let _turn = memory.lists.lock().await;

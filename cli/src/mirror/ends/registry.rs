@@ -16,6 +16,9 @@ use crate::mirror::hosts::Host;
 use crate::report::Report;
 use crate::transfer::{Body, Journal, Line, Manner, Moved, Outgoing, Remote, send};
 
+/// The most pages that a list of tags is read in: some registries give fifty tags a page.
+const MOST_PAGES: usize = 20_000;
+
 /// A repository and the way to it.
 struct Way {
     client: Client,
@@ -149,12 +152,20 @@ impl Source for From {
 
     fn tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>> {
         let way = &self.0;
-        let pages = stream::unfold(Some(None), move |next| async move {
-            let next = next?;
+        let start = Some((None, 0));
+        let pages = stream::unfold(start, move |state| async move {
+            let (next, pages) = state?;
+            if pages == MOST_PAGES {
+                let what = format!("source: the list of tags of {} does not end", way.name);
+                return Some((Err(Failure::new(Kind::Source, what)), None));
+            }
             let _turn = way.turn().await;
             let page = way.client.tags(&way.repository, next).await;
             Some(match page {
-                Ok(Some(page)) => (Ok(page.names), page.next.map(Some)),
+                Ok(Some(page)) => {
+                    let next = page.next.map(|next| (Some(next), pages + 1));
+                    (Ok(page.names), next)
+                }
                 Ok(None) => {
                     let what = format!("source: there is no repository {}", way.name);
                     (Err(Failure::new(Kind::Source, what)), None)
