@@ -357,6 +357,27 @@ fn what_is_linked_again_after_it_was_found_to_be_unlinked_keeps_its_bytes() {
 }
 
 #[test]
+fn what_is_pulled_while_it_is_about_to_go_stays_whole() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let (at, (child, config)) = (repository(), image("one", &[b"first"]));
+    let one = cache(&registry, &at, "one", "one", &[b"first"], 1000);
+    let all = keep(&registry, &at, Some(&tag()), &index(&[&child]), 1000).digest;
+    let mut pull = |_: &_| {
+        registry.used(&at, &all, 3000);
+        Ok(())
+    };
+    let gone = registry.evict_from(&at, std::slice::from_ref(&one), 2000, &mut pull);
+    assert!(gone.unwrap().digests.is_empty());
+    for digest in [&one, &all] {
+        assert!(is_there(&registry, &at, digest));
+    }
+    for bytes in [&b"first"[..], &config] {
+        registry.open_blob(&at, &Digest::of(bytes)).unwrap();
+    }
+}
+
+#[test]
 fn what_a_pushed_tag_points_at_stays_whoever_brought_it() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();

@@ -110,6 +110,9 @@ impl Registry {
             if self.evict_manifest(repository, &digest, tags, until)? {
                 gone.images += usize::from(is_top);
                 gone.digests.insert(digest);
+            } else if let Some(manifest) = self.read_manifest(repository, &digest)? {
+                // It was used or pushed meanwhile.
+                self.cache.named(repository, names(&manifest.children()));
             }
         }
         for digest in all {
