@@ -81,8 +81,8 @@ impl Upstreams {
         self.head_blob(place, digest).await
     }
 
-    /// Has blobs fetched that a manifest needs which is pushed below an upstream's names: who pushes
-    /// it was told that they are there. Ends at the first that cannot be had.
+    /// Has blobs fetched that a manifest needs which is pushed below an upstream's names: its
+    /// sender was told that they are there. Ends at the first that cannot be had.
     pub(crate) async fn complete(&self, place: &Place, digests: &[Digest]) {
         for digest in digests.iter().take(MOST_MISSING) {
             let done = match self.find(place, digest).await {
@@ -153,13 +153,10 @@ impl Upstreams {
         let download = {
             let mut running = self.inner.downloads.running.lock();
             let running = running.as_mut().unwrap_or_else(|error| error.get_mut());
-            if let Some(download) = running
-                .get(digest)
-                .filter(|it| it.is_for(&place.repository))
-            {
+            if let Some(download) = running.get(digest) {
                 return Ok(Arc::clone(download));
             }
-            if running.len() >= MOST || running.contains_key(digest) {
+            if running.len() >= MOST {
                 let what = "is asked for too many blobs at once; try again";
                 return Err(place.failed(Kind::Busy, what).into());
             }
