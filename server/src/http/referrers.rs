@@ -35,7 +35,7 @@ pub(super) async fn list(
         let asked = app
             .upstreams
             .referrers(&place, &digest, artifact_type.as_deref(), here);
-        let (more, how) = asked.await;
+        let (more, how) = asked.await?;
         listed.referrers.extend(more);
         freshness = how;
     }

@@ -74,7 +74,9 @@ impl Registry {
     pub(crate) fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<u64> {
         let _hold = hold_to_look(&self.holds, digest.clone().into());
         let held = self.held(repository, digest)?;
-        self.cache.promise(digest);
+        if held.is_some() {
+            self.cache.promise(digest);
+        }
         held.map(|held| held.size)
             .ok_or_else(|| Error::BlobUnknown(digest.clone()))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use imgsync_oci::{Digest, Repository};
 
@@ -14,6 +14,8 @@ use crate::registry::{self, BlobState};
 
 /// How long the upstream may take to say whether it has a blob.
 const HEAD_TIME: Duration = Duration::from_secs(30);
+/// A download that waited for its turn so long is not begun where the upstream just failed.
+const WAIT: Duration = Duration::from_secs(30);
 /// How many blobs may be fetched, or wait for their turn.
 const MOST: usize = 1024;
 /// How many blobs are fetched for one manifest that is pushed.
@@ -69,9 +71,10 @@ impl Upstreams {
     /// As [`Upstreams::blob`].
     pub(crate) async fn blob_size(&self, place: &Place, digest: &Digest) -> Result<u64, Error> {
         let (registry, repository, asked) = self.at(place, digest.clone());
-        match blocking(move || registry.blob_state(&repository, &asked)).await? {
-            BlobState::Linked { size } => return Ok(size),
-            BlobState::Elsewhere { .. } | BlobState::Absent => {}
+        // Who asks may be about to push, and relies on it.
+        match blocking(move || registry.blob_size(&repository, &asked)).await {
+            Err(registry::Error::BlobUnknown(_)) => {}
+            size => return Ok(size?),
         }
         let running = self.inner.downloads.get(digest);
         let running = running.filter(|running| running.is_for(&place.repository));
@@ -105,9 +108,12 @@ impl Upstreams {
             let (registry, repository, asked) = self.at(place, digest.clone());
             match blocking(move || registry.blob_state(&repository, &asked)).await? {
                 BlobState::Linked { .. } => return Ok(Found::Here),
-                BlobState::Elsewhere { .. } => {
+                BlobState::Elsewhere { size } => {
                     // Only the upstream can say that it belongs to this repository as well.
-                    self.head_blob(place, digest).await?;
+                    if self.head_blob(place, digest).await? != size {
+                        let what = "has a blob of another size under the same digest";
+                        return Err(place.broke(place.failed(Kind::Odd, what)).into());
+                    }
                     let (registry, repository, asked) = self.at(place, digest.clone());
                     let link = move || registry.link_cached(&repository, &asked, now());
                     if blocking(link).await? {
@@ -144,9 +150,7 @@ impl Upstreams {
 
     /// Begins a download, or finds that somebody else just did.
     async fn start(&self, place: &Place, digest: &Digest) -> Result<Arc<Download>, Error> {
-        if !place.is_allowed() {
-            return Err(place.refused());
-        }
+        place.check()?;
         if self.inner.absent.knows(&key(&place.repository, digest)) {
             return Err(registry::Error::BlobUnknown(digest.clone()).into());
         }
@@ -169,9 +173,15 @@ impl Upstreams {
         let task = Arc::clone(&download);
         self.inner.tasks.spawn(async move {
             let _entry = entry;
+            let (remote, since) = (Arc::clone(&place.remote), Instant::now());
             // Fails only where the semaphore is closed, and it never is.
-            let remote = Arc::clone(&place.remote);
             let _turn = remote.downloads.acquire().await;
+            // Of many that wait for an upstream which says nothing, not each tries that itself.
+            if since.elapsed() >= WAIT
+                && let Some(failed) = remote.breaker.open()
+            {
+                return task.refuse(failed);
+            }
             let registry = this.inner.registry.clone();
             let key = key(&place.repository, &digest);
             if !task.run(registry, place, digest, &this.inner.ending).await {
@@ -182,9 +192,7 @@ impl Upstreams {
     }
 
     async fn head_blob(&self, place: &Place, digest: &Digest) -> Result<u64, Error> {
-        if !place.is_allowed() {
-            return Err(place.refused());
-        }
+        place.check()?;
         let unknown = || registry::Error::BlobUnknown(digest.clone()).into();
         let key = key(&place.repository, digest);
         if self.inner.absent.knows(&key) {
@@ -208,10 +216,10 @@ impl Upstreams {
             }
         };
         match self.inner.blobs.ask(key, question).await {
-            Some(Known::Size(size)) => Ok(size),
-            Some(Known::Absent) => Err(unknown()),
-            Some(Known::Failed(failed)) => Err(failed.into()),
-            None => Err(place.broken().into()),
+            Ok(Known::Size(size)) => Ok(size),
+            Ok(Known::Absent) => Err(unknown()),
+            Ok(Known::Failed(failed)) => Err(failed.into()),
+            Err(lost) => Err(place.lost(lost).into()),
         }
     }
 }

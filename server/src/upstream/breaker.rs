@@ -15,14 +15,17 @@ const MOST: Duration = Duration::from_secs(300);
 pub(super) struct Breaker(Mutex<Option<(Instant, Failed)>>);
 
 impl Breaker {
-    /// It answered.
+    /// It answered. That ends no pause that it asked for: many limit manifests and nothing else.
     pub(super) fn worked(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.forbidden().is_none() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// It failed in a way that is not about what was asked for.
     pub(super) fn failed(&self, failed: &Failed) {
-        if !failed.kind.is_general() {
+        let is_limited = failed.kind == Kind::Limited;
+        if !failed.kind.is_general() || (!is_limited && self.forbidden().is_some()) {
             return;
         }
         let pause = failed.retry_after.unwrap_or(PAUSE).clamp(PAUSE, MOST);
@@ -67,6 +70,8 @@ mod tests {
             retry_after: hour,
             ..limited
         });
+        breaker.failed(&Failed::new("u", Kind::Down, "x"));
+        breaker.worked();
         let left = breaker.forbidden().unwrap().retry_after.unwrap();
         assert!(left > PAUSE && left <= MOST);
     }

@@ -164,6 +164,11 @@ impl Download {
         }
     }
 
+    /// Ends it before it began.
+    pub(super) fn refuse(&self, failed: Failed) {
+        self.progress.send_replace(Progress::Failed(failed));
+    }
+
     /// Fetches the blob to its end, unless the server ends; false where the upstream does not have
     /// it.
     pub(super) async fn run(
@@ -217,6 +222,7 @@ impl Download {
             .ok_or_else(|| place.failed(Kind::Busy, "is being asked for this blob already"))?;
         let _ = self.partial.set(filling.reader());
         let (mut failures, mut pause) = (0, PAUSE);
+        let mut is_anew = false;
         loop {
             let before = filling.len();
             let failed = match self.attempt(place, digest, filling, ending).await {
@@ -233,8 +239,21 @@ impl Download {
                     failed
                 }
             };
+            // An upstream that cannot go on within a blob may still give it from its beginning.
+            if failed.kind == Kind::Odd && before > 0 && !is_anew {
+                if let Some(size) = self.size() {
+                    self.tell(size, 0);
+                }
+                let restarted = blocking(move || filling.restart().map(|()| filling));
+                filling = restarted.await.map_err(|error| place.store(&error))?;
+                is_anew = true;
+                continue;
+            }
             // Whatever happens next, so much is there.
-            let kept = blocking(move || filling.keep().map(|()| filling));
+            let kept = blocking(move || match filling.keep() {
+                Ok(()) => Ok(filling),
+                Err(error) => Err(filling.give_up(error)),
+            });
             filling = kept.await.map_err(|error| place.store(&error))?;
             if filling.len() > before {
                 (failures, pause) = (0, PAUSE);
@@ -348,16 +367,17 @@ impl Download {
                     None => break,
                 }
             }
-            let written = blocking(move || {
-                let result = batch.iter().try_for_each(|piece| filling.append(piece));
-                (filling, result)
-            })
-            .await;
-            let result;
-            (filling, result) = written;
-            if let Err(error) = result {
-                return Attempt::Lost(place.store(&error));
-            }
+            let written =
+                blocking(
+                    move || match batch.iter().try_for_each(|piece| filling.append(piece)) {
+                        Ok(()) => Ok(filling),
+                        Err(error) => Err(filling.give_up(error)),
+                    },
+                );
+            filling = match written.await {
+                Ok(filling) => filling,
+                Err(error) => return Attempt::Lost(place.store(&error)),
+            };
             if filling.len() > size {
                 let failed = place.broke(place.failed(Kind::Odd, "sent more than it announced"));
                 return match blocking(move || filling.discard()).await {
@@ -446,6 +466,10 @@ impl Follower {
     async fn next(&mut self, at: u64, end: u64, piece: u64) -> io::Result<Bytes> {
         loop {
             let ready = match &*self.progress.borrow_and_update() {
+                // Its caller was told another size, and must not take what came for all of it.
+                Progress::Filling { size, .. } | Progress::Done { size } if *size != self.size => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
                 Progress::Filling { size, filled } => (*filled).min(size.saturating_sub(1)),
                 Progress::Done { size } => *size,
                 Progress::Failed(failed) => return Err(io::Error::other(failed.clone())),

@@ -8,6 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 
+/// How many questions may be on their way: they go on when their callers are gone.
+const MOST: usize = 1024;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Too much is being asked already.
+    TooMany,
+    /// Asking failed in a way that should not be.
+    Broken,
+}
+
 type Answers<K, T> = Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, Option<T>>>>>>;
 
 /// Questions that are on their way.
@@ -25,8 +37,10 @@ where
     T: Clone + Send + Sync + 'static,
 {
     /// The answer to a question. It is asked to its end, also when all who wait for it go away.
-    /// `None` where asking failed in a way that should not be.
-    pub(super) async fn ask<F>(&self, key: K, question: impl FnOnce() -> F) -> Option<T>
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub(super) async fn ask<F>(&self, key: K, question: impl FnOnce() -> F) -> Result<T, Lost>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -34,6 +48,7 @@ where
             let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match flights.get(&key) {
                 Some(answer) => answer.clone(),
+                None if flights.len() >= MOST => return Err(Lost::TooMany),
                 None => {
                     // Gone before the answer is: who comes later asks anew.
                     let landing = Landing(Arc::clone(&self.0), key.clone());
@@ -49,7 +64,7 @@ where
                 }
             }
         };
-        answer.await
+        answer.await.ok_or(Lost::Broken)
     }
 }
 
@@ -90,11 +105,24 @@ mod tests {
         // One that goes away takes nothing from the others.
         drop(callers.remove(0));
         go.notify_one();
-        assert_eq!(futures::future::join_all(callers).await, vec![Some(0); 7]);
+        assert_eq!(futures::future::join_all(callers).await, vec![Ok(0); 7]);
         go.notify_one();
-        assert_eq!(flights.ask("x", question).await, Some(1));
+        assert_eq!(flights.ask("x", question).await, Ok(1));
         let panics = || async { panic!("wrong") };
-        assert_eq!(flights.ask("x", panics).await, None);
+        assert_eq!(flights.ask("x", panics).await, Err(Lost::Broken));
         assert!(flights.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn their_number_is_bounded() {
+        let flights = Flights::default();
+        let mut callers: Vec<_> = (0..MOST)
+            .map(|key| Box::pin(flights.ask(key, std::future::pending::<()>)))
+            .collect();
+        for caller in &mut callers {
+            assert!(futures::poll!(caller).is_pending());
+        }
+        let more = flights.ask(MOST, std::future::pending).await;
+        assert_eq!(more, Err(Lost::TooMany));
     }
 }

@@ -9,6 +9,7 @@ use imgsync_oci::referrers::Referrer;
 use imgsync_oci::{Digest, Repository, Tag};
 
 use super::error::{Error, Failed};
+use super::flights::Flights;
 use super::manifests::Freshness;
 use super::{Place, Upstreams, blocking};
 use crate::registry;
@@ -24,19 +25,22 @@ const MOST_LISTS: usize = 16;
 
 type Names = Arc<BTreeSet<Tag>>;
 
-/// Lists of tags that upstreams gave a moment ago.
+/// Lists of tags that upstreams gave a moment ago, or are about to give.
 #[derive(Default)]
-pub(super) struct Lists(Mutex<HashMap<Repository, (Instant, Names)>>);
+pub(super) struct Lists {
+    known: Mutex<HashMap<Repository, (Instant, Names)>>,
+    flights: Flights<Repository, Result<Option<Names>, Failed>>,
+}
 
 impl Lists {
     fn get(&self, repository: &Repository) -> Option<Names> {
-        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lists = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, names) = lists.get(repository)?;
         (since.elapsed() < LIFE).then(|| Arc::clone(names))
     }
 
     fn keep(&self, repository: Repository, names: Names) {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         lists.retain(|_, (since, _)| since.elapsed() < LIFE);
         if lists.len() >= MOST_LISTS {
             lists.clear();
@@ -83,22 +87,30 @@ impl Upstreams {
         if here.is_none() && there.is_none() {
             return Err(registry::Error::NameUnknown(place.repository.clone()).into());
         }
-        let here = here
-            .into_iter()
-            .flatten()
-            .filter_map(|name| name.parse().ok());
-        let mut names: BTreeSet<Tag> = here.collect();
-        names.extend(there.iter().flat_map(|there| there.iter().cloned()));
-        Ok((cut(&names, page), freshness))
+        let here = here.iter().flatten().map(String::as_str);
+        let here = here.filter(|name| name.parse::<Tag>().is_ok());
+        let there = there.iter().flat_map(|there| there.iter().map(Tag::as_str));
+        Ok((cut(here.chain(there), page), freshness))
     }
 
     async fn tags_there(&self, place: &Place) -> Result<Option<Names>, Failed> {
         if let Some(names) = self.inner.lists.get(&place.repository) {
             return Ok(Some(names));
         }
-        if let Some(failed) = place.remote.breaker.open() {
+        if let Some(failed) = place.closed().or_else(|| place.remote.breaker.open()) {
             return Err(failed);
         }
+        let (this, at) = (self.clone(), place.clone());
+        let question = || async move { this.list(&at).await };
+        let asked = self
+            .inner
+            .lists
+            .flights
+            .ask(place.repository.clone(), question);
+        asked.await.unwrap_or_else(|lost| Err(place.lost(lost)))
+    }
+
+    async fn list(&self, place: &Place) -> Result<Option<Names>, Failed> {
         let (client, name) = (place.remote.client(), &place.name);
         let listing = || async move {
             let (mut names, mut next) = (BTreeSet::new(), None);
@@ -123,19 +135,22 @@ impl Upstreams {
     }
 
     /// The referrers that the upstream knows of a manifest, beside those `here`; at most a
-    /// thousand. Where it cannot be asked, none.
+    /// thousand. Where it cannot be asked, none, if there are any here.
+    ///
+    /// # Errors
+    /// It cannot be asked, and there are none here: to say so would mean that nobody signed it.
     pub(crate) async fn referrers(
         &self,
         place: &Place,
         digest: &Digest,
         artifact_type: Option<&str>,
         here: &[Referrer],
-    ) -> (Vec<Referrer>, Freshness) {
+    ) -> Result<(Vec<Referrer>, Freshness), Error> {
         if !place.is_allowed() {
-            return (Vec::new(), Freshness::Fresh);
+            return Ok((Vec::new(), Freshness::Fresh));
         }
         let (client, name) = (place.remote.client(), &place.name);
-        let answer = match place.remote.breaker.open() {
+        let answer = match place.closed().or_else(|| place.remote.breaker.open()) {
             Some(failed) => Err(failed),
             None => {
                 place
@@ -154,20 +169,22 @@ impl Upstreams {
                     artifact_type.is_none_or(|wanted| it.artifact_type.as_deref() == Some(wanted))
                 });
                 let news: BTreeMap<_, _> = news.map(|it| (it.digest.clone(), it)).collect();
-                (news.into_values().collect(), Freshness::Fresh)
+                Ok((news.into_values().collect(), Freshness::Fresh))
             }
+            Err(failed) if here.is_empty() => Err(failed.into()),
             Err(failed) => {
                 place.remote.tell_stale(&failed);
-                (Vec::new(), Freshness::Stale)
+                Ok((Vec::new(), Freshness::Stale))
             }
         }
     }
 }
 
-/// The part of a list that a page asks for.
-fn cut(names: &BTreeSet<Tag>, page: &Page) -> registry::Names {
+/// The part that a page asks for, of names in any order.
+fn cut<'a>(names: impl Iterator<Item = &'a str>, page: &Page) -> registry::Names {
     let after = page.last.as_deref().unwrap_or_default();
-    let mut rest = names.iter().map(Tag::as_str).filter(|name| *name > after);
+    let names: BTreeSet<&str> = names.filter(|name| *name > after).collect();
+    let mut rest = names.into_iter();
     let limit = page.limit.unwrap_or(usize::MAX);
     let names: Vec<String> = rest.by_ref().take(limit).map(str::to_owned).collect();
     let next = (limit > 0 && rest.next().is_some()).then(|| Page {
@@ -183,16 +200,13 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other_without_gaps() {
-        let names: BTreeSet<Tag> = ["a", "b", "c"]
-            .iter()
-            .map(|it| it.parse().unwrap())
-            .collect();
+        let names = ["c", "a", "b", "a"];
         let page = |limit, last: Option<&str>| {
             let page = Page {
                 limit,
                 last: last.map(str::to_owned),
             };
-            let cut = cut(&names, &page);
+            let cut = cut(names.into_iter(), &page);
             (cut.names.concat(), cut.next.and_then(|next| next.last))
         };
         assert_eq!(page(None, None), ("abc".to_owned(), None));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use imgsync_oci::client::{FetchedManifest, ManifestFacts};
 use imgsync_oci::{Digest, Reference, Repository, Tag};
+use tokio::time::timeout;
 
 use super::counts::{Answer, Subject};
 use super::error::{Error, Failed, Kind};
@@ -63,9 +64,12 @@ impl Upstreams {
         reference: &Reference,
     ) -> Result<StoredManifest, Error> {
         let (registry, repository, asked) = self.at(place, reference.clone());
+        let is_noted = !place.is_read_only;
         let read = move || {
             let manifest = registry.manifest(&repository, &asked)?;
-            registry.used(&repository, &manifest.digest, now());
+            if is_noted {
+                registry.used(&repository, &manifest.digest, now());
+            }
             Ok::<_, registry::Error>(manifest)
         };
         Ok(blocking(read).await?)
@@ -116,7 +120,7 @@ impl Upstreams {
         if is_known && Duration::from_secs(age) < place.remote.settings.freshness {
             return Ok((Freshness::Fresh, Answer::Hit));
         }
-        let failed = match place.remote.breaker.open() {
+        let failed = match place.closed().or_else(|| place.remote.breaker.open()) {
             Some(failed) => failed,
             None => match self.refresh(place, tag, digest).await {
                 Outcome::Here => return Ok((Freshness::Fresh, Answer::Hit)),
@@ -143,9 +147,7 @@ impl Upstreams {
         place: &Place,
         reference: &Reference,
     ) -> Result<(Freshness, Answer), Error> {
-        if !place.is_allowed() {
-            return Err(place.refused());
-        }
+        place.check()?;
         let key = (place.repository.clone(), reference.to_string());
         if self.inner.absent.knows(&key) {
             return Err(unknown(reference));
@@ -156,10 +158,10 @@ impl Upstreams {
         let (this, at, asked) = (self.clone(), place.clone(), reference.clone());
         let question = || async move { this.get(&at, &asked).await };
         match self.inner.manifests.ask(key, question).await {
-            Some(Outcome::Here) => Ok((Freshness::Fresh, Answer::Miss)),
-            Some(Outcome::Absent) => Err(unknown(reference)),
-            Some(Outcome::Failed(failed)) => Err(failed.into()),
-            None => Err(place.broken().into()),
+            Ok(Outcome::Here) => Ok((Freshness::Fresh, Answer::Miss)),
+            Ok(Outcome::Absent) => Err(unknown(reference)),
+            Ok(Outcome::Failed(failed)) => Err(failed.into()),
+            Err(lost) => Err(place.lost(lost).into()),
         }
     }
 
@@ -169,7 +171,7 @@ impl Upstreams {
         let (this, at, tag) = (self.clone(), place.clone(), tag.clone());
         let question = || async move { this.head(&at, &tag, known).await };
         let outcome = self.inner.manifests.ask(key, question).await;
-        outcome.unwrap_or_else(|| Outcome::Failed(place.broken()))
+        outcome.unwrap_or_else(|lost| Outcome::Failed(place.lost(lost)))
     }
 
     async fn head(&self, place: &Place, tag: &Tag, known: Digest) -> Outcome {
@@ -199,8 +201,10 @@ impl Upstreams {
 
     /// Fetches a manifest, and keeps it.
     async fn get(&self, place: &Place, reference: &Reference) -> Outcome {
-        // Fails only where the semaphore is closed, and it never is.
-        let _turn = place.remote.manifests.acquire().await;
+        let Ok(_turn) = timeout(GET_TIME, place.remote.manifests.acquire()).await else {
+            let what = "is asked for too many manifests at once";
+            return Outcome::Failed(place.failed(Kind::Busy, what));
+        };
         let (client, name) = (place.remote.client(), &place.name);
         let fetched = place
             .remote

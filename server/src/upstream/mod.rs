@@ -35,7 +35,7 @@ use self::absent::Absent;
 use self::blobs::{Downloads, Known};
 use self::counts::{Answer, Counts, Subject};
 use self::download::Ending;
-use self::flights::Flights;
+use self::flights::{Flights, Lost};
 use self::lists::Lists;
 use self::manifests::Outcome;
 use self::remote::Remote;
@@ -73,7 +73,9 @@ struct Remotes {
     settings: Vec<config::Upstream>,
     /// One each, in the same order.
     remotes: Vec<Arc<Remote>>,
+    /// None where nothing is kept.
     limits: Option<Limits>,
+    is_read_only: bool,
 }
 
 /// A repository with an upstream behind it.
@@ -84,6 +86,8 @@ pub(crate) struct Place {
     name: Repository,
     /// What it is called here.
     repository: Repository,
+    /// Whether nothing may be kept, and so nothing is asked for.
+    is_read_only: bool,
 }
 
 impl Upstreams {
@@ -128,6 +132,7 @@ impl Upstreams {
             remote: Arc::clone(known.remotes.get(at)?),
             name,
             repository: repository.clone(),
+            is_read_only: known.is_read_only,
         })
     }
 
@@ -206,6 +211,9 @@ impl Upstreams {
     /// Those of the store.
     pub(crate) fn import(&self) -> Result<(), registry::Error> {
         let known = self.inner.known.load();
+        if known.is_read_only {
+            return Ok(());
+        }
         let proxy = known.remotes.iter().find(|it| it.settings.prefix.is_none());
         if let Some(proxy) = proxy {
             let count = self.inner.registry.import_proxied(proxy.address(), now())?;
@@ -253,14 +261,11 @@ impl Upstreams {
 
 impl Remotes {
     fn open(config: &Config, before: &[Arc<Remote>]) -> Result<Self, OpenError> {
-        // A registry in which nothing may change keeps nothing, so it asks nobody.
-        if config.storage.is_read_only {
-            return Ok(Self::default());
-        }
+        let is_read_only = config.storage.is_read_only;
         let settings = config.cache.upstreams.clone();
         let remotes = settings.iter().map(|it| Remote::open(it, before));
         let remotes = remotes.collect::<Result<Vec<_>, _>>()?;
-        let limits = (!settings.is_empty()).then_some(Limits {
+        let limits = (!settings.is_empty() && !is_read_only).then_some(Limits {
             bytes: config.cache.max_bytes,
             unused: config.cache.max_age,
             spare: SPARE,
@@ -269,6 +274,7 @@ impl Remotes {
             settings,
             remotes,
             limits,
+            is_read_only,
         })
     }
 }
@@ -285,6 +291,24 @@ impl Place {
         }
     }
 
+    /// Why the upstream is not asked for anything at all, if so.
+    fn closed(&self) -> Option<Failed> {
+        let what = "is not asked while this registry is read-only";
+        self.is_read_only.then(|| self.failed(Kind::Busy, what))
+    }
+
+    /// Whether something may be fetched.
+    ///
+    /// # Errors
+    /// It may not.
+    fn check(&self) -> Result<(), Error> {
+        match self.closed() {
+            Some(closed) => Err(closed.into()),
+            None if self.is_allowed() => Ok(()),
+            None => Err(self.refused()),
+        }
+    }
+
     fn failed(&self, kind: Kind, what: &str) -> Failed {
         Failed::new(self.remote.settings.name(), kind, what)
     }
@@ -295,9 +319,11 @@ impl Place {
         failed
     }
 
-    /// Something that should not be.
-    fn broken(&self) -> Failed {
-        self.failed(Kind::Store, "is asked through a server that failed")
+    fn lost(&self, lost: Lost) -> Failed {
+        match lost {
+            Lost::TooMany => self.failed(Kind::Busy, "is asked for too much at once; try again"),
+            Lost::Broken => self.failed(Kind::Store, "is asked through a server that failed"),
+        }
     }
 
     fn store(&self, error: &registry::Error) -> Failed {

@@ -17,12 +17,16 @@ use super::error::{Failed, Kind};
 use super::files::{Files, OpenError};
 use crate::config::Upstream;
 
+/// What it is called by those whom it asks: not the tool, which never asks a mirror.
+const AGENT: &str = concat!("imgsync-server/", env!("CARGO_PKG_VERSION"));
 /// How often the same trouble with one upstream is told.
 const QUIET: Duration = Duration::from_secs(60);
 /// How many blobs are fetched from one upstream at a time.
 const DOWNLOADS: usize = 8;
 /// How many manifests, each of which may have 4 MiB.
 const MANIFESTS: usize = 16;
+/// How many questions wait for the heads of their answers, or for all of a short one.
+const QUESTIONS: usize = 32;
 
 /// An upstream.
 pub(super) struct Remote {
@@ -33,6 +37,7 @@ pub(super) struct Remote {
     pub(super) counts: Arc<RemoteCounts>,
     pub(super) downloads: Semaphore,
     pub(super) manifests: Semaphore,
+    questions: Semaphore,
     stale: Quiet,
     trouble: Quiet,
 }
@@ -75,7 +80,7 @@ impl Remote {
             upstream: settings.name().to_owned(),
             what,
         };
-        let mut tls = Tls::default();
+        let mut tls = Tls::default().called(AGENT);
         if let Some(pem) = &files.authorities {
             tls.trust(pem).map_err(setup)?;
         }
@@ -113,6 +118,7 @@ impl Remote {
             counts: named.map(|it| Arc::clone(&it.counts)).unwrap_or_default(),
             downloads: Semaphore::new(DOWNLOADS),
             manifests: Semaphore::new(MANIFESTS),
+            questions: Semaphore::new(QUESTIONS),
             stale: Quiet::default(),
             trouble: Quiet::default(),
         }))
@@ -147,6 +153,8 @@ impl Remote {
     {
         self.counts.requests.fetch_add(1, Relaxed);
         let asking = async {
+            // Fails only where the semaphore is closed, and it never is.
+            let _turn = self.questions.acquire().await;
             match question().await {
                 Err(client::Error::Broken { .. }) => question().await,
                 answer => answer,

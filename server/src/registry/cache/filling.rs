@@ -128,6 +128,17 @@ impl Filling {
         Ok(())
     }
 
+    /// Ends it after an error, which it yields. What came is left for the next one, but for a full
+    /// disk: that needs the room for what is pushed.
+    pub(crate) fn give_up(self, error: Error) -> Error {
+        if matches!(error, Error::Store(store::Error::Full { .. }))
+            && let Err(error) = self.discard()
+        {
+            tracing::warn!(%error, "what was fetched of a blob stays on a full disk");
+        }
+        error
+    }
+
     /// Ends it without a blob.
     ///
     /// # Errors
