@@ -13,6 +13,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::verifier::Verifier;
 use super::{CONNECT, error};
 
+/// What the tool is called.
+const TOOL: &str = concat!("imgsync/", env!("CARGO_PKG_VERSION"));
+
 /// A client certificate with its key.
 #[derive(Clone)]
 struct Identity {
@@ -27,6 +30,7 @@ pub struct Tls {
     roots: Vec<CertificateDer<'static>>,
     identity: Option<Identity>,
     unchecked: bool,
+    agent: Option<&'static str>,
 }
 
 impl Tls {
@@ -64,6 +68,13 @@ impl Tls {
         self
     }
 
+    /// Has the clients call themselves so (`User-Agent`, NAME/VERSION); without it they are the
+    /// tool. A server that asks others is another one.
+    pub fn called(mut self, agent: &'static str) -> Self {
+        self.agent = Some(agent);
+        self
+    }
+
     /// The client for the registry itself, and the one for wherever it sends a request.
     pub(super) fn clients(&self, proxies: bool) -> Result<Clients, String> {
         let registry = self.client(proxies, self.identity.as_ref())?;
@@ -85,7 +96,7 @@ impl Tls {
         let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
         let bundled = bundled.filter_map(|root| reqwest::Certificate::from_der(root).ok());
         let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("imgsync/", env!("CARGO_PKG_VERSION")))
+            .user_agent(self.agent.unwrap_or(TOOL))
             .connect_timeout(CONNECT)
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)

@@ -50,11 +50,12 @@ impl Caller {
         if *endpoint == Endpoint::Token || self.auth.may(self.user(), action, repository) {
             return Ok(());
         }
-        Err(login::challenge(
-            &self.auth,
-            &wanted(endpoint),
-            &self.origin,
-        ))
+        Err(self.challenge(endpoint))
+    }
+
+    /// How to log in for an operation.
+    pub(super) fn challenge(&self, endpoint: &Endpoint) -> Failure {
+        login::challenge(&self.auth, &wanted(endpoint), &self.origin)
     }
 
     /// What to answer a caller who may not: that they must say who they are, or, to somebody who

@@ -1,6 +1,7 @@
 //! Which repository a request is about: the one that its path names, or another that its client
 //! means by that. The names are in `upstream`; here stands who may mean what.
 
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 use imgsync_oci::endpoint::Action;
 use imgsync_oci::{Code, Endpoint, Repository};
 use serde_json::json;
@@ -8,6 +9,10 @@ use serde_json::json;
 use super::caller::Caller;
 use super::failure::Failure;
 use super::{App, attempt};
+
+/// How clients call themselves that ask a mirror with `?ns=` and never without: containerd, and all
+/// that is made with its library. So does our own tool, which asks no mirrors.
+const NS_SAYERS: [&[u8]; 3] = [b"containerd/", b"buildkit/", b"imgsync/"];
 
 /// An operation, as it is meant.
 pub(super) struct Meant {
@@ -27,6 +32,7 @@ pub(super) async fn meant(
     caller: &Caller,
     endpoint: Endpoint,
     query: Option<&str>,
+    headers: &HeaderMap,
 ) -> Result<Meant, Failure> {
     let plainly = |endpoint| Meant {
         endpoint,
@@ -53,9 +59,22 @@ pub(super) async fn meant(
         return Ok(plainly(endpoint.within(full)));
     }
     match app.upstreams.mirrored(&repository) {
-        Some(mirrored) => mirror(app, caller, endpoint, repository, mirrored).await,
+        Some(_) if is_ours(caller, headers) => Ok(plainly(endpoint)),
+        Some(mirrored) => {
+            let has_shown = headers.contains_key(AUTHORIZATION);
+            mirror(app, caller, endpoint, (repository, mirrored), has_shown).await
+        }
         None => Ok(plainly(endpoint)),
     }
+}
+
+/// Whether a plain name can only mean a repository of this server. Who is about to push asks what
+/// is there, and would leave out what is only at a mirror's upstream: whoever is logged in, and
+/// clients that give `ns` where they ask a mirror.
+fn is_ours(caller: &Caller, headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    let says_ns = |agent: &[u8]| NS_SAYERS.iter().any(|name| agent.starts_with(name));
+    caller.user().is_some() || agent.is_some_and(says_ns)
 }
 
 /// A name that Docker's daemon would ask a mirror for, but that may be a repository of ours.
@@ -63,8 +82,8 @@ async fn mirror(
     app: &App,
     caller: &Caller,
     endpoint: Endpoint,
-    repository: Repository,
-    mirrored: Repository,
+    (repository, mirrored): (Repository, Repository),
+    has_shown: bool,
 ) -> Result<Meant, Failure> {
     let plainly = |endpoint| {
         Ok(Meant {
@@ -92,6 +111,10 @@ async fn mirror(
         if attempt(move || registry.has_repository(&name)).await? {
             return plainly(endpoint);
         }
+    }
+    // Many ask without their login first, also before they push. Docker's daemon never does.
+    if !may_push && !has_shown {
+        return Err(caller.challenge(&endpoint));
     }
     let plain = may_push.then(|| endpoint.clone());
     Ok(Meant {

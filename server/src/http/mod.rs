@@ -243,7 +243,7 @@ async fn admit(
     let query = parts.uri.query();
     let endpoint = Endpoint::parse(&parts.method, path, query)?;
     let caller = login::identify(app, &endpoint, query, &parts.headers, origin).await?;
-    let meant = meaning::meant(app, &caller, endpoint, query).await?;
+    let meant = meaning::meant(app, &caller, endpoint, query, &parts.headers).await?;
     caller.permit(&meant.endpoint)?;
     Rules::from(config).check(&meant.endpoint)?;
     uploads::check_owner(app, &caller, &meant.endpoint).await?;
