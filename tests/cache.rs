@@ -81,6 +81,15 @@ impl Cache {
             .unwrap()
     }
 
+    /// Starts it again, so that nothing may change.
+    fn read_only(&mut self) {
+        let path = self.scratch.path("config.yml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let storage = "storage: {maintenance: {readonly: {enabled: true}}, ";
+        std::fs::write(path, config.replace("storage: {", storage)).unwrap();
+        self.restart();
+    }
+
     fn restart(&mut self) {
         let root = self.scratch.path("registry");
         self.server = Server::configured(&self.scratch.path("config.yml"), &root);
@@ -420,6 +429,54 @@ fn a_download_that_breaks_off_goes_on_from_its_offset() {
     });
     let reply = cache.get(&blob(name));
     assert!(reply.status == 200 && reply.body == *bytes);
+}
+
+#[test]
+fn an_upstream_that_cannot_go_on_within_a_blob_gives_it_from_its_beginning() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(12, 1 << 20));
+    let cache = Cache::before(&upstream, FRESH, "");
+    upstream.behave(|manners| {
+        manners.cut = Some(300_000);
+        manners.refuses_ranges = true;
+    });
+    let (name, bytes) = &published.blobs[0];
+    let reply = cache.get(&blob(name));
+    assert!(reply.status == 200 && reply.body == *bytes);
+}
+
+#[test]
+fn who_was_told_a_wrong_size_never_gets_what_looks_like_a_whole_blob() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(14, 1 << 20));
+    let cache = Cache::before(&upstream, FRESH, "");
+    let announced = 300_000;
+    upstream.behave(|manners| manners.announces = Some(announced));
+    let (name, bytes) = &published.blobs[0];
+    let answer = open(cache.address(), &blob(name), "");
+    assert_eq!((answer.status, answer.length), (200, announced));
+    assert!(answer.rest().len() < announced);
+    let reply = cache.get(&blob(name));
+    assert!(reply.status == 200 && reply.body == *bytes);
+}
+
+#[test]
+fn a_registry_that_is_read_only_serves_what_it_has_and_asks_nobody() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(16, 5_000));
+    let mut cache = Cache::before(&upstream, STALE, "");
+    pull(cache.address(), &published);
+    assert!(cache.server.stop().success());
+    upstream.forget();
+    cache.read_only();
+    pull(cache.address(), &published);
+    let stale = cache.get(&manifest("v1"));
+    assert!(stale.status == 200 && stale.header("warning").is_some());
+    cache.get(&manifest("v2")).refused(503, "UNAVAILABLE");
+    cache
+        .get(&blob(&digest(b"not here")))
+        .refused(503, "UNAVAILABLE");
+    assert_eq!(upstream.seen().len(), 0);
 }
 
 #[test]

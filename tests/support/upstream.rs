@@ -31,6 +31,10 @@ pub struct Manners {
     pub is_wrong: bool,
     /// It ignores ranges.
     pub ignores_ranges: bool,
+    /// It refuses them.
+    pub refuses_ranges: bool,
+    /// It announces so many bytes of the next blob that is longer, and breaks off before that; once.
+    pub announces: Option<usize>,
     /// It stops within every blob's body after so many bytes, until it is told otherwise.
     pub hold: Option<usize>,
     /// It wants a token for everything, got with this name and password, good for so many requests.
@@ -288,8 +292,13 @@ fn send_blob(
         *bytes.last_mut()? ^= 1;
     }
     let size = bytes.len();
-    if first > 0 && first >= size {
+    if first > 0 && (first >= size || manners.refuses_ranges) {
         return to.small(416, "", b"");
+    }
+    if let Some(announced) = manners.announces.filter(|it| *it < size && !to.is_head) {
+        state.lock().expect("the state").manners.announces = None;
+        to.head(200, "", announced)?;
+        return to.stream.write_all(&bytes[..announced / 2]).ok();
     }
     let part = &bytes[first..];
     match first {
