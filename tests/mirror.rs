@@ -520,6 +520,12 @@ fn what_is_signed_later_comes_when_it_is_asked_for() {
         .mirror(&["--referrers", "all"], &from, &to)
         .succeeded();
     assert!(there(&by_subject) && there(&about));
+    // Also what speaks about something that is at the target by now.
+    let later = place.artifact(None, &by_subject, b"about the signature, later");
+    imgsync
+        .mirror(&["--referrers", "all"], &from, &to)
+        .succeeded();
+    assert!(there(&later));
     let outcome = imgsync.mirror(&["--referrers", "all", "--exit-code"], &from, &to);
     assert_eq!(outcome.code, Some(8), "{outcome}");
 }

@@ -25,6 +25,8 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 struct Found {
     all: Vec<Companion>,
     bytes: usize,
+    /// What people should hear of.
+    notes: Vec<String>,
 }
 
 impl Found {
@@ -42,6 +44,16 @@ impl Found {
     }
 }
 
+/// Whether the source is asked for all that speaks about an image: when its tag is right already
+/// only where that is asked for.
+pub(super) fn asks(companions: Companions, change: Change) -> bool {
+    match companions {
+        Companions::Leave => false,
+        Companions::Bring => matches!(change, Change::Tag | Change::Image),
+        Companions::Refresh => true,
+    }
+}
+
 impl Between<'_> {
     /// Adds what speaks about the image and its parts.
     pub(super) async fn accompany(&self, plan: &mut Plan, wish: &Wish) -> Result<(), Failure> {
@@ -50,7 +62,7 @@ impl Between<'_> {
             return Ok(());
         }
         let listed = wish.listed.as_deref();
-        let asks = plan.change == Change::Image || wish.companions == Companions::Refresh;
+        let asks = asks(wish.companions, plan.change);
         let mut subjects = Vec::new();
         if plan.source == plan.digest {
             subjects.push(plan.source.clone());
@@ -84,6 +96,7 @@ impl Between<'_> {
             plan.change = Change::Companions;
         }
         plan.companions = found.all;
+        plan.notes.extend(found.notes);
         Ok(())
     }
 
@@ -168,15 +181,21 @@ impl Between<'_> {
             let listed = self.listed(subject).await?;
             for referrer in all {
                 let digest = referrer.digest;
-                if listed.iter().any(|it| it.digest == digest) {
-                    continue;
+                if !listed.iter().any(|it| it.digest == digest) {
+                    // Lists under tags are kept by hand, and outlive what they name.
+                    let Some(held) = self.find(&digest).await? else {
+                        let note = format!("{digest}, which is to speak about it, is not there");
+                        found.notes.push(note);
+                        continue;
+                    };
+                    let role = Role::Referrer {
+                        subject: subject.clone(),
+                    };
+                    let plan = self.image(digest.clone(), Ok(held), role).await?;
+                    found.add(Companion { tag: None, plan })?;
                 }
-                let role = Role::Referrer {
-                    subject: subject.clone(),
-                };
-                let plan = self.image(digest.clone(), Err(digest.clone()), role);
-                let plan = plan.await?;
-                found.add(Companion { tag: None, plan })?;
+                // What is there already may have got company since, or lack it from a run that was
+                // cut off.
                 if depth + 1 < LONGEST_CHAIN {
                     self.referrers(&digest, depth + 1, found).await?;
                 }

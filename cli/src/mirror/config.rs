@@ -58,7 +58,9 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, String> {
             .parse()
             .map_err(|error: imgsync_oci::Invalid| at(host, &error.to_string()))?;
         let read = self::host(&host.value, folder).map_err(|error| at(host, &error))?;
-        config.hosts.insert(registry, read);
+        if config.hosts.insert(registry.clone(), read).is_some() {
+            return Err(at(host, &format!("{registry} is named twice")));
+        }
     }
     if let Some(defaults) = &file.defaults
         && (defaults.value.source.is_some() || defaults.value.target.is_some())

@@ -11,6 +11,7 @@ use super::Change;
 use super::ends::{Held, Role};
 use super::plan::{Between, Plan, Step, Way};
 use crate::exit::{Failure, Kind};
+use crate::source::platform::text;
 
 /// Questions that one copy has under way at a time.
 const AT_A_TIME: usize = 8;
@@ -83,15 +84,22 @@ impl Between<'_> {
 
     /// A manifest from the source, or from what was read before.
     pub(super) async fn read(&self, digest: &Digest) -> Result<Held, Failure> {
-        if let Some(held) = self.memory.manifest(digest) {
-            return Ok(held);
-        }
-        let reference = Reference::Digest(digest.clone());
-        let held = self.source.manifest(&reference).await?.ok_or_else(|| {
+        self.find(digest).await?.ok_or_else(|| {
             let what = format!("source: {} has no manifest {digest}", self.source.name());
             Failure::new(Kind::Source, what)
-        })?;
-        self.memory.read(&held);
+        })
+    }
+
+    /// The same; `None` where the source does not have it.
+    pub(super) async fn find(&self, digest: &Digest) -> Result<Option<Held>, Failure> {
+        if let Some(held) = self.memory.manifest(digest) {
+            return Ok(Some(held));
+        }
+        let reference = Reference::Digest(digest.clone());
+        let held = self.source.manifest(&reference).await?;
+        if let Some(held) = &held {
+            self.memory.read(held);
+        }
         Ok(held)
     }
 
@@ -159,7 +167,8 @@ impl Between<'_> {
         if self.is_complete(&part.digest).await? {
             return Ok(None);
         }
-        let held = self.read(&part.digest).await?;
+        let held = self.find(&part.digest).await?;
+        let held = held.ok_or_else(|| self.sparse(part))?;
         let size = held.bytes.len() as u64;
         match size == part.size {
             true => Ok(Some(held)),
@@ -169,6 +178,16 @@ impl Between<'_> {
                 Err(Failure::new(Kind::Source, what))
             }
         }
+    }
+
+    /// A part that the source itself lacks.
+    fn sparse(&self, part: &Descriptor) -> Failure {
+        let (name, digest) = (self.source.name(), &part.digest);
+        let platform = part.platform.as_ref().map(text);
+        let platform = platform.map_or(String::new(), |text| format!(", for {text},"));
+        let what = format!("source: {name} lacks a part of the index{platform} {digest}");
+        Failure::new(Kind::Source, what)
+            .hint("--platform takes the parts that are there; --exclude leaves the tag out")
     }
 
     /// What happens to each of these blobs.

@@ -35,8 +35,8 @@ pub use run::Run;
 pub enum Companions {
     /// Nothing.
     Leave,
-    /// What is found when the image is copied, and what tags of cosign's scheme name. Of an image
-    /// that is at the target already the source's list of referrers is not asked for again: that
+    /// What is found when a tag is put for the image, and what tags of cosign's scheme name. Of an
+    /// image whose tag is right already the source's list of referrers is not asked for again: that
     /// would be a second request a tag.
     #[default]
     Bring,
@@ -46,8 +46,9 @@ pub enum Companions {
 }
 
 /// Is called just before each time that a tag is put at the target, companions' tags included, with
-/// the tag and the digest that it is about to name. What it fails with, the copy fails with.
-pub type BeforeTag = dyn Fn(&Tag, &Digest) -> Result<(), Failure> + Send + Sync;
+/// the tag, the digest that it is about to name, and the digest of the image that is copied. What it
+/// fails with, the copy fails with.
+pub type BeforeTag = dyn Fn(&Tag, &Digest, &Digest) -> Result<(), Failure> + Send + Sync;
 
 /// What is to be copied, and how.
 #[derive(Clone)]
@@ -98,7 +99,8 @@ pub struct Copied {
     pub saved: u64,
     /// Those of them that the target linked from another of its repositories.
     pub linked: u64,
-    /// Tags that speak about the image, with what they name at the target now.
+    /// Tags that speak about the image or its parts, as far as they were asked for, with what they
+    /// name at the target now; lists of referrers that were written too.
     pub companions: Vec<(Tag, Digest)>,
     /// How many referrers were brought.
     pub referrers: usize,

@@ -8,9 +8,10 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use imgsync_oci::referrers::{self, Referrers};
 use imgsync_oci::{Digest, Reference, Tag, media};
 
+use super::accompany::asks;
 use super::ends::{Held, Role};
 use super::plan::{Between, Companion, Plan, Step, Way};
-use super::{BeforeTag, Change, Companions, Copied, Wish, companion};
+use super::{BeforeTag, Copied, Wish, companion};
 use crate::exit::{Failure, Kind};
 use crate::report::Report;
 use crate::transfer::{Moved, Outgoing};
@@ -95,22 +96,19 @@ impl Performance<'_> {
     /// The first failure of either end, or of who is asked before a tag is put.
     pub(super) async fn perform(&self, plan: Plan, wish: &Wish) -> Result<Copied, Failure> {
         let mut sums = Sums::default();
-        self.carry_out(&plan, &mut sums).await?;
+        self.carry_out(&plan, &plan.digest, &mut sums).await?;
         let Between { memory, target, .. } = self.between;
-        let asked = match wish.companions {
-            Companions::Leave => false,
-            Companions::Bring => plan.change == Change::Image,
-            Companions::Refresh => true,
-        };
-        if asked {
+        if asks(wish.companions, plan.change) {
             memory.accompanied(target.name(), &plan.digest);
         }
         Ok(copied(plan, sums))
     }
 
+    /// Carries out what belongs to `image`: its own plan, or that of what speaks about it.
     fn carry_out<'a>(
         &'a self,
         plan: &'a Plan,
+        image: &'a Digest,
         sums: &'a mut Sums,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
@@ -132,11 +130,15 @@ impl Performance<'_> {
                 memory.completed(target.name(), &part.digest);
             }
             for companion in &plan.companions {
-                self.carry_out(&companion.plan, sums).await?;
+                self.carry_out(&companion.plan, image, sums).await?;
                 count(companion, sums);
             }
             if let Some((last, role)) = &plan.last {
-                self.put(last, role).await?;
+                if let Some((tag, list)) = self.put(last, role, image).await? {
+                    // Each that is added to a list moves its tag.
+                    sums.companions.retain(|(other, _)| *other != tag);
+                    sums.companions.push((tag, list));
+                }
                 memory.completed(target.name(), &last.digest);
             }
             Ok(())
@@ -144,15 +146,21 @@ impl Performance<'_> {
         .boxed()
     }
 
-    async fn put(&self, manifest: &Held, role: &Role) -> Result<(), Failure> {
+    /// Puts a manifest; yields the tag of the list that it was added to, and what that names now.
+    async fn put(
+        &self,
+        manifest: &Held,
+        role: &Role,
+        image: &Digest,
+    ) -> Result<Option<(Tag, Digest)>, Failure> {
         let target = self.between.target;
         if let Role::Tagged(tag) = role {
-            (self.before_tag)(tag, &manifest.digest)?;
+            (self.before_tag)(tag, &manifest.digest, image)?;
         }
         target.put_manifest(manifest, role).await?;
         match role {
-            Role::Referrer { subject } => self.list(subject, manifest).await,
-            Role::Part | Role::Tagged(_) | Role::Untagged => Ok(()),
+            Role::Referrer { subject } => self.list(subject, manifest, image).await,
+            Role::Part | Role::Tagged(_) | Role::Untagged => Ok(None),
         }
     }
 
@@ -190,31 +198,42 @@ impl Performance<'_> {
 
     /// Adds a manifest to the list of those that speak about `subject`, where the target keeps none
     /// itself (OCI distribution-spec, "Pushing Manifests with Subject").
-    async fn list(&self, subject: &Digest, manifest: &Held) -> Result<(), Failure> {
+    async fn list(
+        &self,
+        subject: &Digest,
+        manifest: &Held,
+        image: &Digest,
+    ) -> Result<Option<(Tag, Digest)>, Failure> {
         let Between { memory, target, .. } = self.between;
         if target.referrers(subject).await?.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         let Some(tag) = companion::list(subject) else {
-            return Ok(());
+            return Ok(None);
         };
         let read = referrers::read(&manifest.bytes, &manifest.digest);
         let referrer = match read {
             Ok(Some((about, referrer))) if about == *subject => referrer,
             // The source's list was wrong about it.
-            Ok(Some(_) | None) | Err(_) => return Ok(()),
+            Ok(Some(_) | None) | Err(_) => return Ok(None),
         };
         // One list at a time: each is read, added to and written.
         let _turn = memory.lists.lock().await;
         let reference = Reference::Tag(tag.clone());
         let before = target.manifest(&reference).await?;
-        let before = before.and_then(|held| {
-            let list: Option<Referrers> = serde_json::from_slice(&held.bytes).ok();
-            list
-        });
-        let mut all = before.map(|list| list.manifests).unwrap_or_default();
+        let mut all = match before {
+            Some(held) => {
+                let list: Result<Referrers, _> = serde_json::from_slice(&held.bytes);
+                let list = list.map_err(|error| {
+                    let what = format!("target: what {tag} names is no list of referrers: {error}");
+                    Failure::new(Kind::Target, what).hint("--referrers none leaves it alone")
+                });
+                list?.manifests
+            }
+            None => Vec::new(),
+        };
         if all.iter().any(|it| it.digest == referrer.digest) {
-            return Ok(());
+            return Ok(None);
         }
         if all.len() >= MOST_LISTED {
             let what = format!("target: {tag} lists {MOST_LISTED} manifests already");
@@ -230,7 +249,9 @@ impl Performance<'_> {
             media_type: media::OCI_INDEX.to_owned(),
             bytes: bytes.into(),
         };
-        (self.before_tag)(&tag, &list.digest)?;
-        target.put_manifest(&list, &Role::Tagged(tag)).await
+        (self.before_tag)(&tag, &list.digest, image)?;
+        let role = Role::Tagged(tag.clone());
+        target.put_manifest(&list, &role).await?;
+        Ok(Some((tag, list.digest)))
     }
 }

@@ -139,6 +139,20 @@ fn disk(text: &str) -> Result<Option<(Disk, Option<Tag>)>, String> {
 }
 
 fn refuse_transports(text: &str, transports: &[&str]) -> Result<(), String> {
+    if let Some((scheme @ ("http" | "https"), _)) = text.split_once("://") {
+        let more = match scheme {
+            "http" => ", and say with --plain-http or --source-plain-http that it has no TLS",
+            _ => "",
+        };
+        return Err(format!(
+            "{scheme}:// is no part of a name: leave it out{more}"
+        ));
+    }
+    if text.starts_with(['/', '.']) {
+        return Err(format!(
+            "{text}: a path needs oci: or oci-archive: before it"
+        ));
+    }
     let is_of = |transport: &&&str| {
         text.split_once(':')
             .is_some_and(|(it, _)| it == **transport)
@@ -212,6 +226,9 @@ mod tests {
             "oci::v1",
             "oci:a:",
             "docker-daemon:a",
+            "https://a.io/b",
+            "./a",
+            "/a",
         ] {
             assert!(from(bad).starts_with("wrong: "), "{bad}: {}", from(bad));
         }

@@ -11,8 +11,10 @@ pub struct Known<'a> {
     pub brought: &'a BTreeMap<Tag, Vec<Digest>>,
     /// The tags that it wants.
     pub wanted: &'a HashSet<Tag>,
-    /// The tags that speak about wanted ones, where all of them are known.
-    pub companions: Option<&'a HashSet<Tag>>,
+    /// The images that tags of it speak about, where that is known.
+    pub about: &'a BTreeMap<Tag, HashSet<Digest>>,
+    /// The images that are wanted, where all of them are known.
+    pub images: Option<&'a HashSet<Digest>>,
 }
 
 /// What becomes of a tag that the mirror brought and wants no more.
@@ -26,17 +28,19 @@ pub enum Fate {
     Foreign(Digest),
 }
 
-/// The tags that are candidates. A tag that speaks about others is one only where it is known which
-/// of these are wanted.
+/// The tags that are candidates. A tag that speaks about images is one only where it is known about
+/// which, and that none of these is wanted.
 pub fn candidates(known: Known<'_>, is_companion: impl Fn(&Tag) -> bool) -> Vec<Tag> {
     let unwanted = known.brought.keys().filter(|tag| {
         if known.wanted.contains(tag) {
             return false;
         }
-        match (is_companion(tag), known.companions) {
-            (false, _) => true,
-            (true, Some(companions)) => !companions.contains(tag),
-            (true, None) => false,
+        if !is_companion(tag) {
+            return true;
+        }
+        match (known.about.get(tag), known.images) {
+            (Some(about), Some(images)) => !about.is_empty() && about.is_disjoint(images),
+            (None, _) | (_, None) => false,
         }
     });
     unwanted.cloned().collect()
@@ -61,19 +65,26 @@ mod tests {
 
     #[test]
     fn only_what_was_brought_and_is_unwanted() {
-        let brought = tags(&["v1", "v2", "s-v1", "s-v2"]);
+        let brought = tags(&["v1", "v2", "s-v1", "s-v2", "s-both", "s-unknown"]);
         let brought: BTreeMap<_, _> = brought.into_iter().map(|tag| (tag, Vec::new())).collect();
-        let (wanted, companions) = (tags(&["v2", "v3"]), tags(&["s-v2"]));
-        let found = |companions| {
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let about = BTreeMap::from([
+            ("s-v1".parse().unwrap(), HashSet::from([one.clone()])),
+            ("s-v2".parse().unwrap(), HashSet::from([two.clone()])),
+            ("s-both".parse().unwrap(), HashSet::from([one, two.clone()])),
+        ]);
+        let (wanted, images) = (tags(&["v2", "v3"]), HashSet::from([two]));
+        let found = |images| {
             let known = Known {
                 brought: &brought,
                 wanted: &wanted,
-                companions,
+                about: &about,
+                images,
             };
             let found = candidates(known, |tag| tag.as_str().starts_with("s-"));
             found.iter().map(Tag::to_string).collect::<Vec<_>>()
         };
-        assert_eq!(found(Some(&companions)), ["s-v1", "v1"]);
+        assert_eq!(found(Some(&images)), ["s-v1", "v1"]);
         assert_eq!(found(None), ["v1"]);
     }
 

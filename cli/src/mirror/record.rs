@@ -4,7 +4,7 @@
 //! until the next run: whenever the mirror ends, what it brought is known, and what it did not is
 //! not claimed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -37,11 +37,18 @@ struct Book {
     version: u64,
     /// By source and target.
     mirrors: BTreeMap<String, Brought>,
+    /// The same, of tags that speak about images: the digests of these. A file of an imgsync that
+    /// did not write this down has none, and nobody knows.
+    #[serde(default)]
+    about: BTreeMap<String, About>,
 }
 
 /// By tag the digests that it was given: the last counts; those before count too while nobody can
 /// say whether the last one arrived.
 type Brought = BTreeMap<String, Vec<String>>;
+
+/// By tag the images that it was brought with.
+type About = BTreeMap<String, BTreeSet<String>>;
 
 impl Record {
     /// Opens the record of this pair of source and target for a run that changes the target. A file
@@ -97,16 +104,34 @@ impl Record {
         tags.collect()
     }
 
-    /// A tag is about to name this. On disk when this yields.
+    /// The images that the tags speak about which this mirror brought with them.
+    pub fn about(&self) -> BTreeMap<Tag, HashSet<Digest>> {
+        let book = self.book();
+        let tags = book.about.get(&self.pair).into_iter().flatten();
+        let tags = tags.filter_map(|(tag, images)| {
+            let images = images.iter().filter_map(|digest| digest.parse().ok());
+            Some((tag.parse().ok()?, images.collect()))
+        });
+        tags.collect()
+    }
+
+    /// A tag is about to name this; `about` is the image that it speaks about, if it does. On disk
+    /// when this yields.
     ///
     /// # Errors
     /// It cannot be written down; then the tag must not be put.
-    pub fn before(&self, tag: &Tag, digest: &Digest) -> Result<(), Failure> {
+    pub fn before(
+        &self,
+        tag: &Tag,
+        digest: &Digest,
+        about: Option<&Digest>,
+    ) -> Result<(), Failure> {
         let digest = digest.to_string();
         let mut book = self.book();
+        let is_new = about.is_some_and(|image| book.add(&self.pair, tag, image));
         let tags = book.mirrors.entry(self.pair.clone()).or_default();
         let digests = tags.entry(tag.to_string()).or_default();
-        if digests.last() == Some(&digest) {
+        if digests.last() == Some(&digest) && !is_new {
             return Ok(());
         }
         digests.retain(|it| *it != digest);
@@ -115,10 +140,16 @@ impl Record {
         self.write()
     }
 
-    /// A tag was found, or put, to name this. If it is what this mirror gave it last, earlier
-    /// digests of it no longer count. Kept by the next [`Record::write`].
-    pub fn settled(&self, tag: &Tag, digest: &Digest) {
+    /// A tag was found, or put, to name this; `about` is the image that it speaks about, if it
+    /// does. If it is what this mirror gave it last, earlier digests of it no longer count. Kept by
+    /// the next [`Record::write`].
+    pub fn settled(&self, tag: &Tag, digest: &Digest, about: Option<&Digest>) {
         let mut book = self.book();
+        if let Some(image) = about
+            && book.has(&self.pair, tag)
+        {
+            book.add(&self.pair, tag, image);
+        }
         let tags = book.mirrors.get_mut(&self.pair);
         if let Some(digests) = tags.and_then(|tags| tags.get_mut(tag.as_str()))
             && digests.last() == Some(&digest.to_string())
@@ -130,7 +161,11 @@ impl Record {
 
     /// A tag is this mirror's no more. Kept by the next [`Record::write`].
     pub fn forget(&self, tag: &Tag) {
-        if let Some(tags) = self.book().mirrors.get_mut(&self.pair) {
+        let mut book = self.book();
+        if let Some(tags) = book.mirrors.get_mut(&self.pair) {
+            tags.remove(tag.as_str());
+        }
+        if let Some(tags) = book.about.get_mut(&self.pair) {
             tags.remove(tag.as_str());
         }
     }
@@ -149,6 +184,20 @@ impl Record {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn has(&self, pair: &str, tag: &Tag) -> bool {
+        let tags = self.mirrors.get(pair);
+        tags.is_some_and(|tags| tags.contains_key(tag.as_str()))
+    }
+
+    /// Adds an image that a tag speaks about; yields whether that is new.
+    fn add(&mut self, pair: &str, tag: &Tag, image: &Digest) -> bool {
+        let tags = self.about.entry(pair.to_owned()).or_default();
+        let images = tags.entry(tag.to_string()).or_default();
+        images.insert(image.to_string())
     }
 }
 
@@ -193,6 +242,7 @@ fn read(path: &Path) -> Result<Book, Failure> {
     let empty = Book {
         version: VERSION,
         mirrors: BTreeMap::new(),
+        about: BTreeMap::new(),
     };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -264,9 +314,9 @@ mod tests {
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
         let record = Record::open(&path, "a → b").unwrap().unwrap();
         assert!(record.is_empty());
-        record.before(&tag("v1"), &one).unwrap();
-        record.before(&tag("v1"), &two).unwrap();
-        record.before(&tag("v2"), &one).unwrap();
+        record.before(&tag("v1"), &one, None).unwrap();
+        record.before(&tag("v1"), &two, None).unwrap();
+        record.before(&tag("v2"), &one, Some(&two)).unwrap();
         // Killed: nothing more is said.
         drop(record);
 
@@ -274,11 +324,15 @@ mod tests {
         let brought = record.brought();
         assert_eq!(brought[&tag("v1")], [one.clone(), two.clone()]);
         assert_eq!(brought[&tag("v2")], std::slice::from_ref(&one));
-        record.settled(&tag("v1"), &one);
+        assert_eq!(record.about()[&tag("v2")], HashSet::from([two.clone()]));
+        record.settled(&tag("v1"), &one, None);
         assert_eq!(record.brought()[&tag("v1")].len(), 2, "not the last one");
-        record.settled(&tag("v1"), &two);
-        record.settled(&tag("v3"), &two);
+        record.settled(&tag("v1"), &two, None);
+        record.settled(&tag("v2"), &one, Some(&one));
+        assert_eq!(record.about()[&tag("v2")].len(), 2);
+        record.settled(&tag("v3"), &two, Some(&two));
         record.forget(&tag("v2"));
+        assert!(record.about().is_empty(), "others' tags are not noted");
         record.write().unwrap();
         drop(record);
 

@@ -29,12 +29,21 @@ pub enum Fate {
     There(Box<Copied>),
     /// It was the mirror's, is wanted no more for this reason, and went.
     Pruned(Digest, String),
-    /// It was the mirror's, is wanted no more for this reason, but somebody has moved it to this.
-    Kept(Digest, String),
+    /// It was the mirror's, and is wanted no more for the reason given, but stays, and names this.
+    Kept(Digest, String, Stays),
     /// It is not wanted, for this reason.
     Left(String),
     /// It could not be brought, or not be deleted.
     Failed(Failure),
+}
+
+/// Why a tag stays that is wanted no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stays {
+    /// Somebody has moved it.
+    Moved,
+    /// The registry cannot delete a tag and leave what it names.
+    Undeletable,
 }
 
 /// What mirrors came to.
@@ -50,7 +59,7 @@ pub struct Sum {
     pub unchanged: usize,
     /// Tags that went.
     pub pruned: usize,
-    /// Tags that were not pruned, since somebody has moved them.
+    /// Tags that were not pruned, since somebody has moved them, or the registry does not delete.
     pub kept: usize,
     /// Tags, or whole mirrors, that failed.
     pub failed: usize,
@@ -121,7 +130,12 @@ pub(super) fn mirrored(it: &Mirrored) -> String {
     let text = match &it.fate {
         Fate::There(copied) => there(copied, would),
         Fate::Pruned(_, why) => format!("{would}pruned: {why}"),
-        Fate::Kept(now, why) => format!("kept: {why}, but somebody moved it to {}", now.short()),
+        Fate::Kept(now, why, Stays::Moved) => {
+            format!("kept: {why}, but somebody moved it to {}", now.short())
+        }
+        Fate::Kept(_, why, Stays::Undeletable) => {
+            format!("kept: {why}, but the registry deletes no tag alone")
+        }
         Fate::Left(why) => return format!("{}: left out: {why}", it.source),
         Fate::Failed(failure) => format!("failed: {}", failure.what),
     };
@@ -208,9 +222,15 @@ pub(super) fn mirrored_fields(it: &Mirrored) -> Value {
             }).collect::<Vec<_>>(),
             "leftOut": copied.left_out.iter().map(|text| shown(text)).collect::<Vec<_>>(),
         }),
-        Fate::Pruned(digest, why) | Fate::Kept(digest, why) => {
-            json!({ "digest": digest, "why": shown(why) })
-        }
+        Fate::Pruned(digest, why) => json!({ "digest": digest, "why": shown(why) }),
+        Fate::Kept(digest, why, stays) => json!({
+            "digest": digest,
+            "why": shown(why),
+            "stays": match stays {
+                Stays::Moved => "moved",
+                Stays::Undeletable => "undeletable",
+            },
+        }),
         Fate::Left(why) => json!({ "why": shown(why) }),
         Fate::Failed(failure) => json!({
             "code": failure.kind.code(),

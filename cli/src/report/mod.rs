@@ -19,7 +19,7 @@ use crate::exit::Failure;
 use crate::plan::Plan;
 
 pub use data::Data;
-pub use mirror::{Fate, Mirrored, Sum};
+pub use mirror::{Fate, Mirrored, Stays, Sum};
 pub use text::shown;
 pub use words::{bytes, outcome, plan};
 

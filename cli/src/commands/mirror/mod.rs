@@ -90,14 +90,18 @@ fn ending(told: Told) -> Result<Ending, Failure> {
             false => Ending::Changed,
         });
     };
-    let (failed, all) = (sum.failed, sum.failed + sum.good());
+    let failed = sum.failed;
+    let all = failed + sum.good();
     let (kind, count) = match sum.good() {
+        // Of one there is nothing to sum up.
+        0 if failed == 1 => return Err(first),
         0 => (first.kind, format!("all {failed} failed")),
         _ => (Kind::Partly, format!("{failed} of {all} failed")),
     };
     let what = format!("{count}; the first: {}", first.what);
     let hint = first.hint.as_deref();
-    let hint = hint.unwrap_or("run it again: what arrived is not copied twice");
+    let hint =
+        hint.unwrap_or("once that is mended, run it again: what arrived is not copied twice");
     Err(Failure::new(kind, what).hint(hint))
 }
 

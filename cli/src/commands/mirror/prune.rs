@@ -13,7 +13,7 @@ use crate::mirror::ends::Target;
 use crate::mirror::job::Job;
 use crate::mirror::prune::{self, Known};
 use crate::mirror::record::Record;
-use crate::report;
+use crate::report::{self, Stays};
 
 /// What pruning goes by.
 pub(super) struct Pruning<'a> {
@@ -22,8 +22,8 @@ pub(super) struct Pruning<'a> {
     /// What the mirror had brought when this run began.
     pub(super) brought: BTreeMap<Tag, Vec<Digest>>,
     pub(super) wanted: &'a [Reference],
-    /// The tags that speak about wanted ones, where all are known.
-    pub(super) companions: Option<&'a HashSet<Tag>>,
+    /// The digests of the images that are wanted, where all are known.
+    pub(super) images: Option<&'a HashSet<Digest>>,
     /// Why the source's other tags are not.
     pub(super) left: &'a [(Tag, Why)],
     /// How many tags may be wanted, and nobody knows.
@@ -69,9 +69,11 @@ impl Mirrors<'_> {
         let known = Known {
             brought: &pruning.brought,
             wanted: &wanted.collect(),
-            companions: pruning.companions,
+            about: &pruning.record.about(),
+            images: pruning.images,
         };
         let left: HashMap<_, _> = pruning.left.iter().map(|(tag, why)| (tag, why)).collect();
+        let mut stuck = None;
         for tag in prune::candidates(known, |tag| companion(tag).is_some()) {
             let digests = pruning.brought.get(&tag).map_or(&[][..], Vec::as_slice);
             let reference = Reference::Tag(tag.clone());
@@ -80,11 +82,15 @@ impl Mirrors<'_> {
                 Some(why) => why.to_string(),
                 None => "the source no longer has it".to_owned(),
             };
-            let fate = match self.prune_one(&pruning, &tag, digests, why).await {
+            let can = stuck.is_none();
+            let fate = match self.prune_one(&pruning, &tag, digests, (why, can)).await {
                 Ok(Some(fate)) => fate,
                 Ok(None) => continue,
                 Err(failure) => report::Fate::Failed(failure),
             };
+            if matches!(&fate, report::Fate::Kept(_, _, Stays::Undeletable)) {
+                stuck.get_or_insert_with(|| tag.clone());
+            }
             let names = (named(&job.source(), &reference), named(&goal, &reference));
             let is_lost = matches!(
                 &fate,
@@ -99,16 +105,23 @@ impl Mirrors<'_> {
                 return Ok(());
             }
         }
+        if let Some(tag) = stuck {
+            self.report.note(&format!(
+                "{goal}: this registry deletes no tag alone, so what is wanted no more stays there. \
+                 imgsync rm --digest {goal}:{tag} deletes a manifest, with all tags that name it"
+            ));
+        }
         Ok(())
     }
 
-    /// What becomes of one; `None` where it is gone already.
+    /// What becomes of one, which is not wanted for the reason given; `None` where it is gone
+    /// already. It is not tried to delete it where the registry is known not to.
     async fn prune_one(
         &self,
         pruning: &Pruning<'_>,
         tag: &Tag,
         digests: &[Digest],
-        why: String,
+        (why, can): (String, bool),
     ) -> Result<Option<report::Fate>, Failure> {
         let reference = Reference::Tag(tag.clone());
         let now = pruning.target.head(&reference).await?;
@@ -121,25 +134,23 @@ impl Mirrors<'_> {
             }
             prune::Fate::Foreign(now) => {
                 pruning.record.forget(tag);
-                return Ok(Some(report::Fate::Kept(now, why)));
+                return Ok(Some(report::Fate::Kept(now, why, Stays::Moved)));
             }
         };
         if self.settings.is_dry {
             return Ok(Some(report::Fate::Pruned(digest, why)));
         }
-        match pruning.target.delete_tag(tag).await? {
+        let deleted = match can {
+            true => pruning.target.delete_tag(tag).await?,
+            false => Deleted::Unsupported,
+        };
+        match deleted {
             Deleted::Gone | Deleted::Absent => {
                 pruning.record.forget(tag);
                 Ok(Some(report::Fate::Pruned(digest, why)))
             }
-            Deleted::Unsupported => {
-                let name = pruning.target.name();
-                let what = format!("target: {name} cannot delete a tag alone, so {tag} stays");
-                let hint = format!(
-                    "imgsync rm --digest {name}:{tag} deletes the manifest, with all its tags"
-                );
-                Err(Failure::new(Kind::Target, what).hint(hint))
-            }
+            // It stays in the record: a registry that is replaced may delete it later.
+            Deleted::Unsupported => Ok(Some(report::Fate::Kept(digest, why, Stays::Undeletable))),
         }
     }
 }

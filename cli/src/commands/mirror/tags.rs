@@ -13,7 +13,7 @@ use crate::mirror::ends::{Source, Target};
 use crate::mirror::job::Job;
 use crate::mirror::place::From;
 use crate::mirror::record::Record;
-use crate::mirror::{BeforeTag, Companions, Copied, Wish};
+use crate::mirror::{BeforeTag, Copied, Wish, companion};
 use crate::report::Fate;
 
 /// So many failures of the line or of logins in a row, and the rest is not tried: each may take
@@ -69,7 +69,7 @@ impl Mirrors<'_> {
         let mut failure = None;
         let mut in_a_row = 0;
         let mut done = HashSet::new();
-        let mut companions = HashSet::new();
+        let mut images = HashSet::new();
         let (wishes, at_a_time) = (futures::stream::iter(wishes), self.settings.at_a_time);
         // What is only told is told in order.
         let mut copies = match self.settings.is_dry {
@@ -85,7 +85,7 @@ impl Mirrors<'_> {
             match copied {
                 Ok(copied) => {
                     in_a_row = 0;
-                    companions.extend(copied.companions.iter().map(|(tag, _)| tag.clone()));
+                    images.insert(copied.digest.clone());
                     if let Some(record) = &record {
                         settle(record, &wish.to, &copied);
                     }
@@ -129,13 +129,12 @@ impl Mirrors<'_> {
             }
         }
         if let (true, Some(record)) = (job.prune && !is_lost, &record) {
-            let is_whole = failure.is_none() && job.companions != Companions::Leave;
             let pruning = super::prune::Pruning {
                 target: &*target,
                 record,
                 brought,
                 wanted: bringing.wanted,
-                companions: is_whole.then_some(&companions),
+                images: failure.is_none().then_some(&images),
                 left: bringing.left,
                 undated: bringing.undated,
             };
@@ -174,9 +173,12 @@ impl Mirrors<'_> {
         let before_tag: Arc<BeforeTag> = match record {
             Some(record) => {
                 let record = Arc::clone(record);
-                Arc::new(move |tag, digest| record.before(tag, digest))
+                Arc::new(move |tag, digest, image| {
+                    let about = companion(tag).is_some().then_some(image);
+                    record.before(tag, digest, about)
+                })
             }
-            None => Arc::new(|_, _| Ok(())),
+            None => Arc::new(|_, _, _| Ok(())),
         };
         Wish {
             from: from.clone(),
@@ -194,9 +196,9 @@ impl Mirrors<'_> {
 
 fn settle(record: &Record, to: &Reference, copied: &Copied) {
     if let Reference::Tag(tag) = to {
-        record.settled(tag, &copied.digest);
+        record.settled(tag, &copied.digest, None);
     }
     for (tag, digest) in &copied.companions {
-        record.settled(tag, digest);
+        record.settled(tag, digest, Some(&copied.digest));
     }
 }

@@ -125,6 +125,8 @@ fn told(error: &Error) -> String {
     } = error
     else {
         let text = error.to_string();
+        // What concerns those who write programs.
+        let text = text.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
         return match text.contains("expected sequence") {
             true => {
                 format!("{text}; a list is written in brackets, or a line each with - before it")

@@ -126,6 +126,20 @@ impl Way {
     }
 }
 
+/// What a kind of manifest is called that registries still keep, and nobody writes any more.
+fn bygone(media_type: &str) -> Option<&'static str> {
+    match media_type {
+        "application/vnd.docker.distribution.manifest.v1+json"
+        | "application/vnd.docker.distribution.manifest.v1+prettyjws" => {
+            Some("an image in Docker's first format (schema 1)")
+        }
+        "application/vnd.oci.artifact.manifest.v1+json" => {
+            Some("an OCI artifact manifest, a type that was withdrawn")
+        }
+        _ => None,
+    }
+}
+
 fn held(found: FetchedManifest) -> Result<Held, imgsync_oci::Invalid> {
     let (media_type, _) = Manifest::parse(&found.bytes, found.media_type.as_deref())?;
     Ok(Held {
@@ -183,10 +197,20 @@ impl Source for From {
     fn manifest<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Held>> {
         async move {
             let found = self.0.fetch(reference).await.map_err(Failure::at_source)?;
-            found.map(held).transpose().map_err(|error| {
-                let what = format!("source: {reference} of {}: {error}", self.0.name);
-                Failure::new(Kind::Source, what)
-            })
+            let Some(found) = found else { return Ok(None) };
+            let declared = found.media_type.clone();
+            let held = held(found).map_err(|error| {
+                let place = format!("source: {reference} of {}", self.0.name);
+                match declared.as_deref().and_then(bygone) {
+                    Some(kind) => Failure::new(
+                        Kind::Source,
+                        format!("{place} is {kind}, which is not copied"),
+                    )
+                    .hint("push it anew with a tool of today, or leave its tag out (--exclude)"),
+                    None => Failure::new(Kind::Source, format!("{place}: {error}")),
+                }
+            });
+            held.map(Some)
         }
         .boxed()
     }

@@ -84,7 +84,7 @@ impl Daemon {
             return Ok(copied);
         }
         if let Some(id) = &facts.there {
-            (wish.before_tag)(&facts.tag, &copied.digest)?;
+            (wish.before_tag)(&facts.tag, &copied.digest, &copied.digest)?;
             let tagged = self.engine.tag(id, &facts.name, facts.tag.as_str()).await;
             tagged.map_err(at_target)?;
             return Ok(copied);
@@ -96,7 +96,7 @@ impl Daemon {
             image: &facts.image,
             config,
         };
-        (wish.before_tag)(&facts.tag, &copied.digest)?;
+        (wish.before_tag)(&facts.tag, &copied.digest, &copied.digest)?;
         copied.sent = self.load(&parts, &facts, &**report).await?;
         self.confirm(&facts).await?;
         let all: u64 = parts.layers.iter().map(|layer| layer.size).sum();
