@@ -12,45 +12,18 @@
 mod support;
 
 use std::io::Write as _;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use support::archive::write_folder;
 use support::bytes::noise;
+use support::cache::{PASSWORD, cache, publish, users};
 use support::docker::Daemon;
 use support::http::{get, send};
 use support::image::{Image, layer};
 use support::peers::present;
 use support::run::must;
-use support::{Imgsync, Podman, Scratch, Server, StockRegistry, Upstream};
-
-const PASSWORD: &str = "correct horse";
-
-/// A file in which alice is known.
-fn users(scratch: &Scratch) -> PathBuf {
-    let users = scratch.path("htpasswd");
-    let mut htpasswd = Command::new("htpasswd");
-    must(htpasswd.arg("-Bbc").arg(&users).args(["alice", PASSWORD]));
-    users
-}
-
-/// A cache of an upstream that counts as the Hub, whose mirror anyone may use and where all else
-/// needs alice's login.
-fn cache(scratch: &Scratch, hub: SocketAddr) -> Server {
-    let users = users(scratch);
-    let root = scratch.path("registry");
-    let config = format!(
-        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
-         auth: {{htpasswd: {{realm: here, path: {users:?}}}}}\nimgsync:\n  anonymous: {{pull: ['docker.io/**']}}\n  \
-         cache: {{freshness: 0, upstreams: [{{prefix: docker.io, remoteurl: 'http://{}'}}]}}\n",
-        hub
-    );
-    std::fs::write(scratch.path("config.yml"), config).unwrap();
-    Server::configured(&scratch.path("config.yml"), &root)
-}
+use support::{Podman, Scratch, Server, StockRegistry, Upstream};
 
 fn login(daemon: &Daemon, registry: &str, password: &str) -> bool {
     let mut command = daemon.command();
@@ -121,23 +94,6 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
     daemon.docker(&["image", "rm", &ours, "mirrored:v1"]);
     daemon.docker(&["pull", &ours]);
     assert_eq!(id(&ours), image.id());
-}
-
-/// Pushes an image to a registry, and yields its manifest's digest there.
-fn publish(scratch: &Scratch, image: &Image, login: bool, remote: &str) -> String {
-    let layout = scratch.folder("layout");
-    write_folder(&image.oci_layout("v1"), &layout);
-    let imgsync = Imgsync::new(&scratch.folder("home"));
-    let mut command = imgsync.command();
-    if login {
-        command.env("IMGSYNC_USERNAME", "alice");
-        command.env("IMGSYNC_PASSWORD", PASSWORD);
-    }
-    let source = format!("oci:{}", layout.display());
-    must(command.args(["push", &source, remote]));
-    let index = std::fs::read(layout.join("index.json")).unwrap();
-    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
-    index["manifests"][0]["digest"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -253,6 +253,7 @@ main() {
     fi
     report docker docker --version || ok=no
     report dockerd docker version --format '{{.Server.Version}}' || ok=no
+    report containerd ctr --version || ok=no
     report skopeo skopeo --version || ok=no
     report podman podman_works || ok=no
     report policy.json policy_path || ok=no

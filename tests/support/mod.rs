@@ -13,7 +13,9 @@
 pub mod archive;
 pub mod authority;
 pub mod bytes;
+pub mod cache;
 pub mod check;
+pub mod containerd;
 pub mod disk;
 pub mod docker;
 pub mod engine;
@@ -42,6 +44,7 @@ pub mod store;
 pub mod upstream;
 
 pub use authority::Authority;
+pub use containerd::Containerd;
 pub use disk::SmallDisk;
 pub use docker::DockerImage;
 pub use engine::Engine;

@@ -1,0 +1,107 @@
+//! containerd, with folders of its own, and its client `ctr`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::peers::{absent, program};
+use super::process::Process;
+use super::run::{Outcome, must, run};
+
+/// A running containerd.
+pub struct Containerd {
+    process: Process,
+    folder: PathBuf,
+}
+
+impl Containerd {
+    /// Starts one with its data in a folder that is not used otherwise; `None` where this user, or
+    /// this system, cannot.
+    pub fn start(folder: &Path) -> Option<Self> {
+        let at = |name: &str| folder.join(name).display().to_string();
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\naddress = {:?}\n",
+            at("root"),
+            at("state"),
+            at("sock")
+        );
+        std::fs::write(folder.join("config.toml"), config).expect("a file");
+        let mut command = Command::new(program("containerd"));
+        command.arg("--config").arg(folder.join("config.toml"));
+        let process = Process::start("containerd", &mut command, folder);
+        let folder = folder.to_owned();
+        let mut containerd = Self { process, folder };
+        for _ in 0..300 {
+            let version = containerd.command().arg("version").output();
+            if version.is_ok_and(|it| it.status.success()) {
+                return Some(containerd);
+            }
+            if containerd.process.has_ended() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        absent(&format!("no containerd: {}", containerd.process.stderr()));
+        None
+    }
+
+    /// Has a registry's images come from a mirror, by a `hosts.toml`. The registry itself cannot be
+    /// reached.
+    pub fn mirror(&self, registry: &str, mirror: &str) {
+        let folder = self.folder.join("hosts").join(registry);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let text = format!(
+            "server = \"http://127.0.0.1:1\"\n[host.\"http://{mirror}\"]\n\
+             capabilities = [\"pull\", \"resolve\"]\n"
+        );
+        std::fs::write(folder.join("hosts.toml"), text).expect("a file");
+    }
+
+    /// `ctr`, its client.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.folder.join("sock"));
+        command
+    }
+
+    /// Pulls an image as its mirrors are set up, with further flags.
+    pub fn pull(&self, flags: &[&str], image: &str) {
+        self.try_pull(flags, image).succeeded();
+    }
+
+    /// The same, whatever becomes of it.
+    pub fn try_pull(&self, flags: &[&str], image: &str) -> Outcome {
+        let mut command = self.command();
+        command.args(["images", "pull", "--snapshotter", "native", "--hosts-dir"]);
+        command
+            .arg(self.folder.join("hosts"))
+            .args(flags)
+            .arg(image);
+        run(command.stdin(Stdio::null()))
+    }
+
+    /// The digest of an image's manifest; `None` where it is not there.
+    pub fn digest(&self, image: &str) -> Option<String> {
+        let mut command = self.command();
+        let filter = format!("name=={image}");
+        let list = must(command.args(["images", "ls", &filter]));
+        let line = list.lines().find(|line| line.starts_with(image))?;
+        line.split_whitespace().nth(2).map(str::to_owned)
+    }
+
+    /// Removes all images, and with them everything that they had.
+    pub fn clear(&self) {
+        let list = must(self.command().args(["images", "ls", "--quiet"]));
+        let mut command = self.command();
+        command.args(["images", "rm", "--sync"]);
+        must(command.args(list.lines()));
+        let left = must(self.command().args(["content", "ls", "--quiet"]));
+        assert_eq!(left, "", "content that no image has");
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.process.terminate();
+    }
+}
