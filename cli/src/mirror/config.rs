@@ -58,9 +58,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, String> {
             .parse()
             .map_err(|error: imgsync_oci::Invalid| at(host, &error.to_string()))?;
         let read = self::host(&host.value, folder).map_err(|error| at(host, &error))?;
-        if config.hosts.insert(registry.clone(), read).is_some() {
-            return Err(at(host, &format!("{registry} is named twice")));
-        }
+        config.hosts.insert(registry, read);
     }
     if let Some(defaults) = &file.defaults
         && (defaults.value.source.is_some() || defaults.value.target.is_some())

@@ -100,17 +100,20 @@ impl Locked {
         }))
     }
 
-    /// The same; waits until nobody else has it.
+    /// The same; waits until nobody else has it, and makes the folder that it is in.
     ///
     /// # Errors
-    /// As [`Locked::try_open`].
+    /// As [`Locked::try_open`]; the folder cannot be made.
     pub(super) async fn open(path: &Path) -> io::Result<Self> {
         const LOOK: Duration = Duration::from_millis(100);
         loop {
-            if let Some(locked) = Self::try_open(path)? {
-                return Ok(locked);
+            match Self::try_open(path) {
+                Ok(Some(locked)) => return Ok(locked),
+                Ok(None) => tokio::time::sleep(LOOK).await,
+                // Whoever ended last took the folder along.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => folder(parent(path))?,
+                Err(error) => return Err(error),
             }
-            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -165,6 +168,17 @@ mod tests {
         // What stands at the end of a name is replaced, and not what it leads to.
         replace(&link, b"x", &scratch.path().join("part")).unwrap();
         assert_eq!(file(&link).unwrap(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_lock_whose_folder_was_taken_along_is_made_anew() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("own/lock");
+        Locked::open(&path).await.unwrap().remove().unwrap();
+        std::fs::remove_dir(scratch.path().join("own")).unwrap();
+        Locked::open(&path).await.unwrap();
+        let nowhere = scratch.path().join("no/own/lock");
+        assert!(Locked::open(&nowhere).await.is_err());
     }
 
     #[test]
