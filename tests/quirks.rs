@@ -25,6 +25,7 @@ use support::{
 
 /// Exit code, as `imgsync push --help` lists it.
 const TARGET: i32 = 4;
+const AUTH: i32 = 5;
 const KIB: usize = 1024;
 
 /// A user with an image of three layers, some hundred kilobytes each.
@@ -466,6 +467,25 @@ fn a_registry_that_forgets_for_ever() {
         .push(registry.address())
         .failed(TARGET, &["error: target"]);
     assert!(registry.seen().len() < 100);
+}
+
+/// A registry that refuses every chunk after it has given a login is taken at its word: the second
+/// time it is not the line that counts as broken.
+#[test]
+fn a_login_that_is_good_for_no_chunk() {
+    let registry = Quirky::start(Manners {
+        has_tokens: true,
+        refuses: |request, _| {
+            let host = request.header("host").unwrap_or_default();
+            let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"x\"");
+            Some(status(401).header("www-authenticate", challenge))
+        },
+        ..Manners::default()
+    });
+    let outcome = Stage::new().push(registry.address());
+    let outcome = outcome.failed(AUTH, &["answered PATCH of an upload with 401"]);
+    let chunks = registry.count("PATCH", "");
+    assert!(chunks <= 2 * 4, "{chunks}: {outcome}");
 }
 
 /// A registry that was pushed to once, and another repository there.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::SERVER;
+use url::Url;
 
 use super::{Client, Trouble, reply};
 use crate::{Endpoint, Fault, Registry, fault};
@@ -269,9 +270,16 @@ impl Client {
         operation: String,
         error: reqwest::Error,
     ) -> Error {
-        let registry = server.clone();
+        // A registry may send a caller on to another host, an object store for instance.
+        let elsewhere = error.url().filter(|url| url.origin() != self.base.origin());
+        let elsewhere = elsewhere.and_then(named).filter(|it| it != server);
+        let sent_on = match &elsewhere {
+            Some(_) => format!(" (where {server} sends this)"),
+            None => String::new(),
+        };
+        let registry = elsewhere.unwrap_or_else(|| server.clone());
         if !error.is_connect() {
-            let what = chain(&error.without_url());
+            let what = chain(&error.without_url()) + &sent_on;
             return Error::Broken {
                 registry,
                 operation,
@@ -286,9 +294,18 @@ impl Client {
         };
         Error::Connect {
             registry,
-            what,
+            what: what + &sent_on,
             trouble,
         }
+    }
+}
+
+/// A URL's host and port as an address.
+pub(super) fn named(url: &Url) -> Option<Registry> {
+    let host = url.host_str()?;
+    match url.port() {
+        Some(port) => format!("{host}:{port}").parse().ok(),
+        None => host.parse().ok(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Sending a blob through an upload session: start, append, ask where it stands, finish, cancel.
 //! Each call is one request; going on after a fault is the caller's part, who has the bytes.
 
+mod session;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +11,6 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderName, Method, StatusCode};
-use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{Client, Error, FINISH, SMALL_REQUEST, reply};
@@ -17,44 +18,10 @@ use crate::endpoint::Mount;
 use crate::range::{self, ContentRange, OFFSET_HEADER};
 use crate::{Digest, Endpoint, Repository};
 
+pub use session::Session;
+
 const CHUNK_MIN: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 const CHUNK_MAX: HeaderName = HeaderName::from_static("oci-chunk-max-length");
-
-/// An open upload session: where it is, and how far it has come. Can be put on disk and taken up
-/// by a later process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// Where the next request goes; opaque, and new after every answer.
-    location: Url,
-    /// How many bytes the registry holds, as far as is known here.
-    offset: u64,
-    chunk_min: Option<u64>,
-    chunk_max: Option<u64>,
-    /// What a token for the session must allow.
-    scopes: Vec<String>,
-}
-
-impl Session {
-    /// How many bytes the registry has confirmed.
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// Goes on from this byte: where the registry's word on what it holds has proved wrong.
-    pub fn go_on_at(&mut self, offset: u64) {
-        self.offset = offset;
-    }
-
-    /// The smallest chunk that the registry takes, in bytes, the last one excepted.
-    pub fn chunk_min(&self) -> Option<u64> {
-        self.chunk_min
-    }
-
-    /// The largest chunk that the registry takes, in bytes.
-    pub fn chunk_max(&self) -> Option<u64> {
-        self.chunk_max
-    }
-}
 
 /// How an upload began.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +73,7 @@ impl Client {
                     chunk_min: reply::number(response.headers(), &CHUNK_MIN),
                     chunk_max: reply::number(response.headers(), &CHUNK_MAX),
                     scopes: self.scopes(&endpoint),
+                    is_renewed: false,
                 }))
             }
             _ => Err(self.refused(&endpoint, response).await),
@@ -165,15 +133,17 @@ impl Client {
     ) -> Result<(), Error> {
         let operation = "PATCH of an upload";
         let (url, scopes) = (session.location.clone(), session.scopes.clone());
+        // A registry that refuses the new login as well means it.
+        let was_renewed = std::mem::take(&mut session.is_renewed);
+        let asked = Instant::now();
+        let to = (&url, &*scopes);
         let response = self
-            .send_bytes(
-                operation,
-                (&url, &scopes),
-                request,
-                (bytes, len),
-                self.stall,
-            )
+            .send_bytes(operation, to, request, (bytes, len), self.stall)
             .await?;
+        if !was_renewed && self.learn(&response, &scopes, asked).await? {
+            session.is_renewed = true;
+            return Err(self.renewed(operation));
+        }
         match response.status() {
             StatusCode::OK
             | StatusCode::CREATED
@@ -214,12 +184,16 @@ impl Client {
         len: u64,
     ) -> Result<(), Error> {
         let operation = "PUT of an upload";
-        let url = finish_url(session, digest);
+        let url = session.finish_url(digest);
         let request = self.http_for(&url).request(Method::PUT, url.clone());
         let to = (&url, &*session.scopes);
+        let asked = Instant::now();
         let response = self
             .send_bytes(operation, to, request, (bytes, len), FINISH)
             .await?;
+        if self.learn(&response, &session.scopes, asked).await? {
+            return Err(self.renewed(operation));
+        }
         match response.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
             _ => Err(self.refused_during(operation.to_owned(), response).await),
@@ -249,23 +223,25 @@ impl Client {
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_LENGTH, len)
             .body(reqwest::Body::wrap_stream(bytes));
-        let broken = |what: String| Error::Broken {
+        tokio::select! {
+            answer = self.send(operation, scopes, url, request) => answer,
+            seconds = stalled(&progress, len, self.stall, answer) => {
+                Err(self.broken_during(operation, format!("nothing moved for {seconds} seconds")))
+            }
+        }
+    }
+
+    /// The token ran out on the way. There is a new one now, and the bytes are the caller's.
+    fn renewed(&self, operation: &str) -> Error {
+        self.broken_during(operation, "the login had to be renewed".to_owned())
+    }
+
+    fn broken_during(&self, operation: &str, what: String) -> Error {
+        Error::Broken {
             registry: self.registry.clone(),
             operation: operation.to_owned(),
             what,
-        };
-        let asked = Instant::now();
-        let response = tokio::select! {
-            answer = self.send(operation, scopes, url, request) => answer?,
-            seconds = stalled(&progress, len, self.stall, answer) => {
-                return Err(broken(format!("nothing moved for {seconds} seconds")));
-            }
-        };
-        // The token ran out on the way. There is a new one now, and the bytes are the caller's.
-        if self.learn(&response, scopes, asked).await? {
-            return Err(broken("the login had to be renewed".to_owned()));
         }
-        Ok(response)
     }
 
     /// Asks the registry how much it holds, and sets the session's offset to it; `false` where
@@ -305,7 +281,7 @@ impl Client {
     /// Bytes that do not match the digest, a session that is gone, a broken line.
     pub async fn finish_upload(&self, session: &Session, digest: &Digest) -> Result<(), Error> {
         let operation = "PUT of an upload";
-        let url = finish_url(session, digest);
+        let url = session.finish_url(digest);
         let request = self.http_for(&url).request(Method::PUT, url.clone());
         let request = request.timeout(FINISH).header(CONTENT_LENGTH, 0);
         let response = self.send(operation, &session.scopes, &url, request).await?;
@@ -349,44 +325,12 @@ impl Client {
         })
         .await
     }
-
-    /// Where the session goes on: relative or absolute, query and all.
-    fn location(&self, operation: &str, response: &reqwest::Response) -> Result<Url, Error> {
-        reply::text(response.headers(), &LOCATION)
-            .and_then(|location| response.url().join(location).ok())
-            .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .map(|url| encrypted(url, response.url()))
-            .ok_or_else(|| Error::Odd {
-                registry: self.registry.clone(),
-                operation: operation.to_owned(),
-                what: "it names no Location to go on at".to_owned(),
-            })
-    }
-}
-
-/// Where a session goes on, over TLS if its answer came so: a registry behind a proxy that ends TLS
-/// may not know of it, and names its own address with `http`.
-fn encrypted(mut next: Url, from: &Url) -> Url {
-    let same = |url: &Url| (url.host_str().map(str::to_owned), url.port());
-    if from.scheme() == "https" && next.scheme() == "http" && same(&next) == same(from) {
-        // Only special schemes, with a host: this cannot fail.
-        let _ = next.set_scheme("https");
-    }
-    next
 }
 
 /// The offset that our own server states exactly.
 fn exact_offset(response: &reqwest::Response) -> Option<u64> {
     let name = HeaderName::from_static(OFFSET_HEADER);
     reply::number(response.headers(), &name)
-}
-
-/// Where a session is finished.
-fn finish_url(session: &Session, digest: &Digest) -> Url {
-    let mut url = session.location.clone();
-    url.query_pairs_mut()
-        .append_pair("digest", &digest.to_string());
-    url
 }
 
 /// Ends once `progress` has stood still for `stall`, or, when it has come to `len`, for `answer` if
@@ -410,25 +354,5 @@ async fn stalled(progress: &AtomicU64, len: u64, stall: Duration, answer: Durati
             return patience.as_secs();
         }
         seen = now;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_stays_encrypted_at_the_registry_itself() {
-        let next = |from: &str, to: &str| {
-            let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
-            encrypted(to, &from).to_string()
-        };
-        assert_eq!(next("https://a/x", "http://a/u?s=1"), "https://a/u?s=1");
-        assert_eq!(
-            next("https://a:5000/x", "http://a:5000/u"),
-            "https://a:5000/u"
-        );
-        assert_eq!(next("https://a/x", "http://b/u"), "http://b/u");
-        assert_eq!(next("http://a/x", "http://a/u"), "http://a/u");
     }
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use url::Url;
 
+use super::super::error::named;
 use super::super::send::execute;
 use super::super::{Client, Error, SMALL_REQUEST};
 use super::Credentials;
-use crate::Registry;
 
 /// A token is renewed so long before its end, or in the last half of a shorter life.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -162,15 +162,6 @@ impl Client {
                 self.basic(http.get(url), realm)
             }
         }
-    }
-}
-
-/// A URL's host and port as an address.
-fn named(url: &Url) -> Option<Registry> {
-    let host = url.host_str()?;
-    match url.port() {
-        Some(port) => format!("{host}:{port}").parse().ok(),
-        None => host.parse().ok(),
     }
 }
 
