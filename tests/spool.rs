@@ -651,3 +651,24 @@ fn a_dry_run_tells_what_it_can_without_an_export() {
     assert!(after.contains("send 0 B"), "{after}");
     assert_eq!(daemon.exports(), 1);
 }
+
+/// What cannot be kept is no reason not to push: a cache is a hint, and the spool a convenience.
+#[test]
+fn a_cache_that_cannot_be_written_stops_no_push() {
+    let stage = Stage::new();
+    let image = large_and_small(900);
+    let path = stage.written("image.tar", &image.docker_archive("app:v1"));
+    let file = stage.scratch.path("no folder");
+    std::fs::write(&file, "").unwrap();
+    let command = || {
+        let mut command = stage.imgsync.command();
+        command.env("XDG_CACHE_HOME", file.join("cache"));
+        command
+    };
+    for _ in ["everything", "nothing is missing"] {
+        let outcome = stage.push(command(), text(&path), "app").succeeded();
+        let told = "nothing can be kept in";
+        assert_eq!(outcome.stderr.matches(told).count(), 1, "{outcome}");
+    }
+    assert_eq!(stage.found("app").config, image.id());
+}

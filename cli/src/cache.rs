@@ -1,15 +1,19 @@
 //! What this user's earlier runs learned: which blob a diffID became in a compression format, and
-//! in [`places`] where blobs are.
-//!
-//! One small file an entry, so that concurrent runs never disturb each other. Only ever a hint:
-//! the target is asked before it counts, and a damaged entry is no entry.
+//! in [`places`] where blobs are. Only ever a hint: the target is asked before it counts, and a
+//! damaged entry is no entry.
 
+pub mod entry;
 pub mod places;
+mod sweep;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use imgsync_oci::Digest;
+
+pub use sweep::sweep;
+
+/// More than an entry ever has, in bytes.
+const LONGEST: u64 = 1024;
 
 /// A blob that a layer became.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub struct Known {
 
 /// The blob that the layer with this diffID becomes in `format`, if an earlier run found out.
 pub fn lookup(folder: &Path, format: &str, diff_id: &Digest) -> Option<Known> {
-    let text = std::fs::read_to_string(entry(folder, format, diff_id)).ok()?;
+    let text = entry::read(&path(folder, format, diff_id), LONGEST)?;
     let (digest, size) = text.trim_end().split_once(' ')?;
     Some(Known {
         digest: digest.parse().ok()?,
@@ -30,22 +34,13 @@ pub fn lookup(folder: &Path, format: &str, diff_id: &Digest) -> Option<Known> {
     })
 }
 
-/// Keeps what was found out. A disk that cannot keep it costs a later run time and nothing else,
-/// so there is no error.
+/// Keeps what was found out, as far as the disk can.
 pub fn remember(folder: &Path, format: &str, diff_id: &Digest, known: &Known) {
-    let path = entry(folder, format, diff_id);
-    let Some(parent) = path.parent() else { return };
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(parent)?;
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
-        writeln!(file, "{} {}", known.digest, known.size)?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    let _ = write();
+    let text = format!("{} {}\n", known.digest, known.size);
+    entry::write(&path(folder, format, diff_id), &text);
 }
 
-fn entry(folder: &Path, format: &str, diff_id: &Digest) -> PathBuf {
+fn path(folder: &Path, format: &str, diff_id: &Digest) -> PathBuf {
     folder
         .join("layers")
         .join(format)
@@ -69,7 +64,7 @@ mod tests {
         remember(folder.path(), "f1", &diff_id, &known);
         assert_eq!(lookup(folder.path(), "f1", &diff_id), Some(known));
         assert_eq!(lookup(folder.path(), "f2", &diff_id), None);
-        std::fs::write(entry(folder.path(), "f1", &diff_id), "sha256:zz 6").unwrap();
+        std::fs::write(path(folder.path(), "f1", &diff_id), "sha256:zz 6").unwrap();
         assert_eq!(lookup(folder.path(), "f1", &diff_id), None);
     }
 }

@@ -1,10 +1,11 @@
 //! In which repositories of a registry this user's earlier runs saw a blob: whence it may be linked
 //! instead of being sent. A few names a blob; only ever a hint, for the registry decides.
 
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use imgsync_oci::{Digest, Registry, Repository};
+
+use super::entry;
 
 /// The most repositories that are remembered of one blob.
 const MOST: usize = 4;
@@ -13,40 +14,27 @@ const LONGEST: u64 = 4 * 1024;
 
 /// The repositories of `registry` that held the blob, the last one first.
 pub fn of(folder: &Path, registry: &Registry, blob: &Digest) -> Vec<Repository> {
-    let Ok(file) = std::fs::File::open(entry(folder, registry, blob)) else {
+    let Some(text) = entry::read(&path(folder, registry, blob), LONGEST) else {
         return Vec::new();
     };
-    let mut text = String::new();
-    if file.take(LONGEST).read_to_string(&mut text).is_err() {
-        return Vec::new();
-    }
     let names = text.lines().filter_map(|line| line.parse().ok());
     names.take(MOST).collect()
 }
 
-/// Keeps that `repository` holds the blob. Of two runs that do so at the same time one may be lost,
-/// and a disk that cannot keep it costs a later run time and nothing else.
+/// Keeps that `repository` holds the blob, as far as the disk can. Of two runs that do so at the same
+/// time one may be lost.
 pub fn remember(folder: &Path, registry: &Registry, blob: &Digest, repository: &Repository) {
     let known = of(folder, registry, blob);
     if known.first() == Some(repository) {
         return;
     }
-    let path = entry(folder, registry, blob);
-    let Some(parent) = path.parent() else { return };
     let others = known.iter().filter(|other| *other != repository);
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(parent)?;
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
-        for repository in std::iter::once(repository).chain(others).take(MOST) {
-            writeln!(file, "{repository}")?;
-        }
-        file.persist(&path)?;
-        Ok(())
-    };
-    let _ = write();
+    let names = std::iter::once(repository).chain(others).take(MOST);
+    let lines: String = names.map(|name| format!("{name}\n")).collect();
+    entry::write(&path(folder, registry, blob), &lines);
 }
 
-fn entry(folder: &Path, registry: &Registry, blob: &Digest) -> PathBuf {
+fn path(folder: &Path, registry: &Registry, blob: &Digest) -> PathBuf {
     folder
         .join("places")
         .join(Digest::of(registry.as_str().as_bytes()).hex())
@@ -72,7 +60,7 @@ mod tests {
         let last = ["e", "d", "a", "c"].map(|name| name.parse().unwrap());
         assert_eq!(places(), last);
         assert_eq!(of(folder.path(), &"b:5000".parse().unwrap(), &blob), []);
-        let path = entry(folder.path(), &registry, &blob);
+        let path = path(folder.path(), &registry, &blob);
         std::fs::write(path, "../x\nteam/app\n").unwrap();
         assert_eq!(places(), ["team/app".parse().unwrap()]);
     }

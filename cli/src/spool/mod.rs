@@ -28,6 +28,7 @@ use crate::compress;
 pub use draft::Draft;
 pub use kept::Kept;
 pub use room::NoRoom;
+pub(crate) use room::is_full;
 
 /// How long an entry waits for the next run.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -29,7 +29,7 @@ impl From<NoRoom> for io::Error {
 }
 
 /// Whether the system says that nothing more fits.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

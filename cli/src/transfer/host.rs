@@ -2,13 +2,14 @@
 //! whether a blob may come in chunks. Remembered for a while, one small file a registry, so that the
 //! next push need not be refused again. Only ever a hint: a later refusal teaches anew.
 
-use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use imgsync_oci::{Digest, Registry};
 use serde::{Deserialize, Serialize};
+
+use crate::cache::entry;
 
 /// How long it counts: proxies are configured anew, and registries are replaced.
 const WORTH: Duration = Duration::from_secs(21 * 24 * 3600);
@@ -167,23 +168,14 @@ impl Host {
         let mut found = read(&self.path).unwrap_or_default();
         change(&mut found);
         found.registry.clone_from(&self.found().registry);
-        let write = || -> io::Result<()> {
-            let folder = self.path.parent().ok_or(io::ErrorKind::NotFound)?;
-            std::fs::create_dir_all(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(serde_json::to_string(&found)?.as_bytes())?;
-            file.persist(&self.path)?;
-            Ok(())
-        };
-        let _ = write();
+        if let Ok(text) = serde_json::to_string(&found) {
+            entry::write(&self.path, &text);
+        }
     }
 }
 
 fn read(path: &Path) -> Option<Found> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path).ok()?;
-    file.take(LONGEST).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    serde_json::from_str(&entry::read(path, LONGEST)?).ok()
 }
 
 fn seconds() -> u64 {

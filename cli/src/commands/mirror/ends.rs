@@ -6,6 +6,7 @@ use std::sync::Arc;
 use imgsync_oci::{Digest, Reference};
 
 use super::Mirrors;
+use crate::cache;
 use crate::exit::{Failure, Kind};
 use crate::mirror::ends::{Source, Target, archive, layout};
 use crate::mirror::job::{Goal, Job};
@@ -78,6 +79,9 @@ impl Mirrors<'_> {
                 let access = self.settings.ways.target(registry);
                 let client = access.connect(registry, Some(repository), true, self.report);
                 let client = client.await?;
+                if !self.settings.is_dry {
+                    cache::sweep(&self.settings.folders.cache);
+                }
                 let journal = Journal::new(&self.settings.folders.cache, client.scheme());
                 let manner = self.settings.manner;
                 self.run.target(client, repository.clone(), journal, manner)

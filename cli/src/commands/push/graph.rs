@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use imgsync_oci::{Descriptor, Manifest, Reference};
 
-use super::{Push, Pushed};
+use super::{Push, Pushed, total};
 use crate::ask;
 use crate::exit::{Failure, Kind};
 use crate::facts;
@@ -43,7 +43,7 @@ impl Push {
         }
         Ok(Pushed {
             digest: graph.root.clone(),
-            blobs: graph.blobs.iter().map(|blob| blob.size).sum(),
+            blobs: total(&graph.blobs),
         })
     }
 

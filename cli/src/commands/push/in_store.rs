@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use imgsync_oci::{Descriptor, Digest, Reference};
 
-use super::{Push, Pushed};
+use super::{Push, Pushed, total};
 use crate::ask::{self, Held};
 use crate::exit::{Failure, Kind};
 use crate::source::daemon::{Found, Store};
@@ -95,7 +95,7 @@ impl Push {
         let blobs = blobs.iter().filter(|blob| once.insert(&blob.digest));
         Ok(Some(Pushed {
             digest: root.clone(),
-            blobs: blobs.map(|blob| blob.size).sum(),
+            blobs: total(blobs),
         }))
     }
 }

@@ -7,19 +7,21 @@ mod passing;
 mod preview;
 mod single;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use imgsync_oci::client::upload::Session;
-use imgsync_oci::{Digest, LocalName, Reference, Remote, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, LocalName, Reference, Remote, Repository, Tag};
 
 use crate::ask;
+use crate::cache;
 use crate::exit::{Failure, Kind};
 use crate::facts::Question;
 use crate::report::{Outcome, Report};
 use crate::settings::{self, Target};
 use crate::source::{self, Content, Found};
-use crate::spool::{Room, Spool};
+use crate::spool::{self, Room, Spool};
 use crate::transfer::{Journal, Line, Means};
 use passing::{Passing, Seen};
 pub(super) use preview::Preview;
@@ -33,6 +35,12 @@ struct Pushed {
     digest: Digest,
     /// The size of all blobs that the manifest names, each once, in bytes.
     blobs: u64,
+}
+
+/// The size of blobs in bytes. Each is what others say: sums of them end at the largest number.
+fn total<'a>(blobs: impl IntoIterator<Item = &'a Descriptor>) -> u64 {
+    let sizes = blobs.into_iter().map(|blob| blob.size);
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// What every kind of push needs.
@@ -96,7 +104,10 @@ async fn prepare(
     settings: &settings::Push,
     report: &Arc<dyn Report>,
 ) -> Result<(Push, Found), Failure> {
-    let spool = spool(settings)?;
+    let spool = spool(settings, report);
+    if !settings.is_dry {
+        cache::sweep(&settings.folders.cache);
+    }
     let passing = Passing::new(settings, report, &spool);
     let found = source::find(&settings.image, &spool, passing.unneeded()).await?;
     let name = match &found {
@@ -270,19 +281,32 @@ fn target(remote: &Remote, name: Option<LocalName>) -> Result<Target, Failure> {
 }
 
 /// The spool, in the user's cache folder: what waits there is as large as the layers that are
-/// missing, and `/tmp` is memory on many machines. A dry run keeps nothing.
-fn spool(settings: &settings::Push) -> Result<Spool, Failure> {
+/// missing, and `/tmp` is memory on many machines. A dry run keeps nothing. Where nothing can be kept
+/// there, the push goes on without.
+fn spool(settings: &settings::Push, report: &Arc<dyn Report>) -> Spool {
     let folder = settings.folders.cache.join("spool");
-    std::fs::create_dir_all(&folder).map_err(|error| {
-        let what = format!(
-            "source: cannot make the folder {}: {error}",
-            folder.display()
-        );
-        Failure::new(Kind::Source, what)
-            .hint("point XDG_CACHE_HOME at a folder that can be written")
-    })?;
-    Ok(match settings.is_dry {
-        true => Spool::fleeting(&folder),
-        false => Spool::keeping(&folder),
-    })
+    let usable = || -> io::Result<()> {
+        if !settings.is_dry {
+            std::fs::create_dir_all(&folder)?;
+        }
+        match tempfile::tempfile_in(&folder) {
+            // Only what has to be put aside tells how much is needed.
+            Err(error) if spool::is_full(&error) => Ok(()),
+            tried => tried.map(drop),
+        }
+    };
+    match (usable(), settings.is_dry) {
+        (Ok(()), true) => Spool::fleeting(&folder),
+        (Ok(()), false) => Spool::keeping(&folder),
+        (Err(_), true) => Spool::default(),
+        (Err(error), false) => {
+            let (shown, spool) = (folder.display(), Spool::default());
+            report.note(&format!(
+                "nothing can be kept in {shown} ({error}): what must be put aside goes to {}, and a \
+                 push that breaks off starts again",
+                spool.folder().display()
+            ));
+            spool
+        }
+    }
 }

@@ -6,7 +6,7 @@ use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
 use super::earlier::Earlier;
-use super::{LONGEST_CONFIG, Push, Pushed};
+use super::{LONGEST_CONFIG, Push, Pushed, total};
 use crate::ask::Held;
 use crate::cache::Known;
 use crate::exit::{Failure, Kind};
@@ -151,10 +151,8 @@ impl Push {
         let mut once = HashSet::new();
         let blobs = layers
             .iter()
-            .filter(|blob| !blob.is_foreign() && once.insert(&blob.digest))
-            .map(|blob| blob.size)
-            .sum::<u64>()
-            + config_size;
+            .filter(|blob| !blob.is_foreign() && once.insert(&blob.digest));
+        let blobs = total(blobs).saturating_add(config_size);
         let complete = facts.is_complete();
         let digest = match facts.tagged {
             // The tag names this image with these very blobs; how its manifest is written is
