@@ -158,7 +158,8 @@ impl Plan {
         steps.all(|(_, step)| matches!(step, Step::Have(_)))
     }
 
-    /// The bytes it comes to; a blob that stands there twice counts once.
+    /// The bytes it comes to; a blob that stands there twice counts once. Sizes are what others say:
+    /// sums of them end at the largest number.
     pub fn sums(&self) -> Sums {
         let mut sums = Sums::default();
         let mut once = HashSet::new();
@@ -166,13 +167,13 @@ impl Plan {
             match step {
                 Step::Have(candidate) => {
                     if once.insert(&candidate.blob.digest) && !candidate.blob.is_foreign() {
-                        sums.saved += candidate.blob.size;
+                        sums.saved = sums.saved.saturating_add(candidate.blob.size);
                     }
                 }
                 Step::Send { read, send, .. } => {
-                    sums.read += read.unwrap_or_default();
+                    sums.read = sums.read.saturating_add(read.unwrap_or_default());
                     sums.untold += usize::from(read.is_none());
-                    sums.send += send.unwrap_or_default();
+                    sums.send = sums.send.saturating_add(send.unwrap_or_default());
                     sums.unpacked += usize::from(send.is_none());
                 }
                 Step::Again => {}

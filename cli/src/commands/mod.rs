@@ -117,5 +117,5 @@ async fn stopped() -> Kind {
 }
 
 fn interrupted(kind: Kind) -> Failure {
-    Failure::new(kind, "interrupted").hint("run it again: blobs that arrived are not sent twice")
+    Failure::new(kind, "interrupted").hint("run it again: it goes on where this run stopped")
 }

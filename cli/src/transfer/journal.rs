@@ -6,6 +6,7 @@
 //! also keeps two pushes from sending the same blob at the same time: the later one waits, and then
 //! finds the blob there.
 
+use std::convert::Infallible;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -69,7 +70,7 @@ impl Journal {
     }
 
     /// When the entry of a blob was last written to, where there is one: whoever is sending the
-    /// blob does so after every chunk.
+    /// blob does so after every chunk, and while it waits ([`Entry::show_life`]).
     pub(super) fn written(
         &self,
         registry: &Registry,
@@ -132,6 +133,23 @@ impl Entry {
             text.push(' ');
         }
         let _ = file.write_all_at(text.as_bytes(), 0);
+    }
+
+    /// Lets who waits for the lock see that its holder is still at it, whatever that is waiting for.
+    /// Never ends.
+    pub(super) fn show_life(&self, every: Duration) -> impl Future<Output = Infallible> + use<> {
+        let file = self
+            .place
+            .as_ref()
+            .and_then(|(file, _)| file.try_clone().ok());
+        async move {
+            loop {
+                tokio::time::sleep(every).await;
+                if let Some(file) = &file {
+                    let _ = file.set_modified(SystemTime::now());
+                }
+            }
+        }
     }
 
     /// The session is gone; the blob is still on its way.

@@ -31,9 +31,10 @@ impl Pace {
         }
     }
 
-    /// The same, where chunks of more than `limit` bytes are known to be refused.
+    /// The same, where chunks of more than `limit` bytes are known to be refused. One that is too
+    /// small to be worth obeying cannot have been found out by a push.
     pub fn within(mut self, limit: Option<u64>) -> Self {
-        self.ceiling = self.ceiling.min(limit.unwrap_or(CEILING).max(1));
+        self.ceiling = self.ceiling.min(limit.unwrap_or(CEILING).max(FLOOR));
         self.chunk = self.chunk.min(self.ceiling);
         self
     }

@@ -144,7 +144,11 @@ pub(super) async fn upload(
         return Ok(Moved::There);
     }
     report.begin(&blob.digest, &blob.label, blob.size);
-    let moved = upload.through_sessions().await?;
+    let alive = upload.entry.show_life(line.client.stall());
+    let moved = tokio::select! {
+        moved = upload.through_sessions() => moved?,
+        never = alive => match never {},
+    };
     upload.entry.clear();
     line.remember(&blob.digest);
     report.done(&blob.digest);

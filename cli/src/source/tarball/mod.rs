@@ -181,6 +181,12 @@ impl<I: Input> Tarball<I> {
         if len as u64 == BLOCK_BYTES {
             return Err(self.malformed(format!("no valid header at byte {start}")));
         }
+        if self.position == 0 {
+            return Err(Error::Truncated {
+                from: self.from.clone(),
+                reason: "it is empty".to_owned(),
+            });
+        }
         Err(self.failed(io::ErrorKind::UnexpectedEof.into()))
     }
 

@@ -9,6 +9,10 @@ use super::super::flow::Unreadable;
 use super::{MOST_FAULTS, Upload};
 use crate::exit::{Failure, Kind};
 
+/// After so many faults in a row somebody who looks on should know why nothing moves: seconds have
+/// passed, and more will.
+const WORTH_TELLING: u32 = 4;
+
 impl Upload<'_> {
     /// Gives the slot to another blob, and waits until all bytes of all blobs are there.
     pub(super) async fn wait_for_the_others(&mut self) -> Result<(), Failure> {
@@ -94,7 +98,10 @@ impl Upload<'_> {
         let pause = backoff(self.faults, asked);
         let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
         let text = format!("{label}: {error}; trying again in {seconds:.1} s");
-        self.report.detail(&text);
+        match self.faults {
+            WORTH_TELLING => self.report.note(&text),
+            _ => self.report.detail(&text),
+        }
         tokio::time::sleep(pause).await;
         Ok(())
     }
