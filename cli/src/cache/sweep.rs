@@ -1,0 +1,127 @@
+//! What earlier runs learned does not pile up: entries that nobody used for long go, and the oldest
+//! of too many. Looked after once a day.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// The folders of the cache that hold entries.
+const ROOMS: [&str; 3] = ["layers", "places", "hosts"];
+/// How long an entry is kept that nobody uses.
+const LONGEST: Duration = Duration::from_secs(90 * 24 * 3600);
+/// The most entries of a room: each takes a block of the disk, which is 4 KiB on most.
+const MOST: usize = 20_000;
+const EVERY: Duration = Duration::from_secs(24 * 3600);
+/// The file whose date tells when this was last done.
+const MARK: &str = ".swept";
+/// Folders in folders that entries lie in, at most.
+const DEEPEST: usize = 3;
+
+/// Clears away what is too old or too much, if that was not done today.
+pub fn sweep(cache: &Path) {
+    let mark = cache.join(MARK);
+    let done = mark.metadata().and_then(|data| data.modified());
+    let is_done = done.is_ok_and(|done| done.elapsed().is_ok_and(|age| age < EVERY));
+    // Marked first, so that of many runs at once one does it.
+    let is_marked = || File::create(&mark).and_then(|file| file.set_modified(SystemTime::now()));
+    if !is_done && is_marked().is_ok() {
+        for room in ROOMS {
+            clear(&cache.join(room), MOST);
+        }
+    }
+}
+
+/// Takes away what is too old, and the oldest of what is more than `most`.
+fn clear(room: &Path, most: usize) {
+    let (mut entries, folders) = found(room);
+    entries.sort_by_key(|(used, _)| *used);
+    let too_many = entries.len().saturating_sub(most);
+    for (position, (used, path)) in entries.iter().enumerate() {
+        let is_old = used.elapsed().is_ok_and(|age| age > LONGEST);
+        if is_old || position < too_many {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    for folder in folders.iter().rev() {
+        // Only an empty one goes.
+        let _ = std::fs::remove_dir(folder);
+    }
+}
+
+/// The files below a folder, with the time when each was last used, and the folders, outer before
+/// inner.
+fn found(room: &Path) -> (Vec<(SystemTime, PathBuf)>, Vec<PathBuf>) {
+    let mut files = Vec::new();
+    let mut folders = Vec::new();
+    let mut open = vec![(room.to_owned(), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            // Not what a link leads to.
+            let Ok(data) = entry.metadata() else { continue };
+            if data.is_dir() && depth < DEEPEST {
+                folders.push(entry.path());
+                open.push((entry.path(), depth + 1));
+            } else if data.is_file() {
+                let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                files.push((used, entry.path()));
+            }
+        }
+    }
+    (files, folders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry;
+    use super::*;
+
+    /// An entry that was last used so many days ago.
+    fn put(path: &Path, days: u64) {
+        entry::write(path, "x");
+        let used = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        File::open(path).unwrap().set_modified(used).unwrap();
+    }
+
+    #[test]
+    fn what_nobody_used_for_long_goes_once_a_day() {
+        let cache = tempfile::tempdir().unwrap();
+        let [old, new, used] = ["a/sha256/1", "b/sha256/2", "b/sha256/3"]
+            .map(|name| cache.path().join("places").join(name));
+        put(&old, 91);
+        put(&used, 91);
+        put(&new, 89);
+        assert_eq!(entry::read(&used, 1).as_deref(), Some("x"));
+        let elsewhere = cache.path().join("spool/bytes/1");
+        put(&elsewhere, 1000);
+        sweep(cache.path());
+        assert!(!old.exists() && new.exists() && used.exists() && elsewhere.exists());
+        assert!(!cache.path().join("places/a").exists());
+        put(&old, 91);
+        sweep(cache.path());
+        assert!(old.exists());
+        put(&cache.path().join(MARK), 1);
+        sweep(cache.path());
+        assert!(!old.exists());
+    }
+
+    #[test]
+    fn of_too_many_the_oldest_go() {
+        let cache = tempfile::tempdir().unwrap();
+        let names: Vec<_> = (0..5)
+            .map(|day| cache.path().join(day.to_string()))
+            .collect();
+        for (path, days) in names.iter().zip(0..) {
+            put(path, days);
+        }
+        clear(cache.path(), 2);
+        let left: Vec<bool> = names.iter().map(|path| path.exists()).collect();
+        assert_eq!(left, [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_cache_that_is_not_there_is_no_error() {
+        let cache = tempfile::tempdir().unwrap();
+        sweep(&cache.path().join("not there"));
+    }
+}
