@@ -416,7 +416,7 @@ impl Download {
             .take();
         let into: Vec<_> = into.take().into_iter().flatten().collect();
         let committed = blocking(move || filling.commit(&into, now())).await;
-        committed.map_err(|error| place.broke(place.store(&error)))?;
+        committed.map_err(|error| place.store(&error))?;
         Ok(Progress::Done { size })
     }
 }

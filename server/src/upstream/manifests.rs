@@ -236,13 +236,7 @@ impl Upstreams {
         match blocking(keep).await {
             // Where it is not tagged, the tag was pushed meanwhile and is ours.
             Ok(_) => Outcome::Here,
-            Err(error) => {
-                let failed = place.store(&error);
-                if failed.kind == Kind::Odd {
-                    place.remote.failed(&failed);
-                }
-                Outcome::Failed(failed)
-            }
+            Err(error) => Outcome::Failed(place.store(&error)),
         }
     }
 

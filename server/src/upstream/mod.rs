@@ -326,8 +326,9 @@ impl Place {
         }
     }
 
+    /// What came could not be kept, or is not what it should be.
     fn store(&self, error: &registry::Error) -> Failed {
-        Failed::of_store(self.remote.settings.name(), error)
+        self.broke(Failed::of_store(self.remote.settings.name(), error))
     }
 
     fn received(&self, bytes: u64) {
