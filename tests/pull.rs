@@ -167,6 +167,18 @@ fn one_platform_of_an_index_goes() {
         .failed(3, &["linux/mips", "linux/s390x"]);
     assert_eq!(local.id(), images[1].id());
 
+    // Where there is no choice, what was asked for counts too.
+    let fourth = for_platform(3, "s390x");
+    place.image(Some("plain"), &fourth);
+    let plain = format!("{address}/{repository}:plain");
+    let local_plain = DockerImage::known(plain.clone());
+    let asked = ["--platform", "linux/mips", &plain];
+    stage.pull(&asked).failed(3, &["linux/mips", "linux/s390x"]);
+    assert!(!is_there(&plain));
+    let taken = stage.pull(&[&plain]).succeeded();
+    assert!(taken.stderr.contains("for linux/s390x, not"), "{taken}");
+    assert_eq!(local_plain.id(), fourth.id());
+
     // By digest, and under a name of one's own.
     let other = DockerImage::known(unique("by-digest"));
     let by_digest = format!("{address}/{repository}@{index}");

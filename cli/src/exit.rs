@@ -57,6 +57,8 @@ pub struct Failure {
     pub what: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Whether the registry has had enough, and is to be left alone for longer than anybody waits.
+    pub is_limited: bool,
 }
 
 impl Failure {
@@ -66,6 +68,7 @@ impl Failure {
             kind,
             what: what.into(),
             hint: None,
+            is_limited: false,
         }
     }
 
@@ -98,6 +101,7 @@ impl From<source::Error> for Failure {
             kind: Kind::Source,
             what: format!("source: {error}"),
             hint: error.hint(),
+            is_limited: false,
         }
     }
 }
@@ -132,6 +136,7 @@ impl Failure {
             kind,
             what: format!("{end}: {error}"),
             hint: hints::hint(error),
+            is_limited: error.status() == Some(StatusCode::TOO_MANY_REQUESTS),
         }
     }
 }

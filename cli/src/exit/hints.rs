@@ -78,7 +78,7 @@ fn of_refusal(error: &Error) -> Option<String> {
         server,
         login,
         whom,
-        ..
+        retry_after,
     } = error
     else {
         return None;
@@ -110,6 +110,16 @@ fn of_refusal(error: &Error) -> Option<String> {
         (StatusCode::PAYLOAD_TOO_LARGE, _) => limits::lift(server.as_deref(), registry),
         (StatusCode::INSUFFICIENT_STORAGE, _) => {
             "the registry's disk is full: make room there, then try again".to_owned()
+        }
+        (StatusCode::TOO_MANY_REQUESTS, whom) => {
+            let when = retry_after.map_or("later".to_owned(), |pause| {
+                format!("in {} min", pause.as_secs().div_ceil(60))
+            });
+            let more = match whom {
+                Some(_) => "",
+                None => "; with a login there may be more",
+            };
+            format!("{registry} limits how much it is asked: try again {when}{more}")
         }
         (status, _) if status.is_server_error() => {
             "the registry's own log says more; try again when it is well".to_owned()

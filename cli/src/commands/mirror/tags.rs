@@ -16,8 +16,8 @@ use crate::mirror::record::Record;
 use crate::mirror::{BeforeTag, Copied, Wish, companion};
 use crate::report::Fate;
 
-/// So many failures of the line or of logins in a row, and the rest is not tried: each may take
-/// minutes, and ends alike.
+/// So many failures of the line or of logins, or of a registry that has had enough, in a row, and the
+/// rest is not tried: each may take minutes, and ends alike.
 const ENOUGH: usize = 8;
 
 /// What is to be brought.
@@ -98,6 +98,7 @@ impl Mirrors<'_> {
                     failure.get_or_insert_with(|| error.clone());
                     in_a_row = match error.kind {
                         Kind::Network | Kind::Authentication => in_a_row + 1,
+                        _ if error.is_limited => in_a_row + 1,
                         Kind::Usage
                         | Kind::Source
                         | Kind::Target

@@ -20,7 +20,7 @@ pub(super) async fn off<T: Send + 'static>(
 
 /// What a disk of this side refused, at the end that is written to.
 pub(super) fn unwritable(error: &std::io::Error) -> Failure {
-    let failure = Failure::new(Kind::Target, format!("target: cannot write {error}"));
+    let failure = Failure::new(Kind::Target, format!("target: cannot write: {error}"));
     match error.kind() {
         std::io::ErrorKind::StorageFull => {
             failure.hint("make room there; what arrived whole is not fetched again")

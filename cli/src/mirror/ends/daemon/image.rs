@@ -94,25 +94,37 @@ impl Image {
     }
 }
 
+/// Why none of an index's images is chosen. A daemon takes one, so that leaving `--platform` out is
+/// no advice.
+fn of_many(error: Error) -> Failure {
+    let is_none = matches!(error, Error::NoPlatform { .. });
+    let failure = Failure::from(error);
+    match is_none {
+        true => failure.hint("one of those comes with --platform"),
+        false => failure,
+    }
+}
+
 /// The child of an index that is for one of the platforms, and the names of the others.
 fn choose(
     from: &str,
     children: Vec<Descriptor>,
     platforms: &Platforms,
-) -> Result<(Descriptor, Vec<String>), Error> {
+) -> Result<(Descriptor, Vec<String>), Failure> {
     // What BuildKit attests of an image stands beside it.
     let is_image = |it: &Descriptor| it.annotation("vnd.docker.reference.type").is_none();
     let mut images: Vec<_> = children.into_iter().filter(is_image).collect();
     let there: Vec<Option<Platform>> = images.iter().map(|it| it.platform.clone()).collect();
     let place = match (&images[..], &there[..]) {
         ([_], [None]) => 0,
-        _ => match platforms.choose(from, &there)?[..] {
+        _ => match platforms.choose(from, &there).map_err(of_many)?[..] {
             [place] => place,
             _ => {
                 return Err(Error::Unsupported {
                     what: "more than one platform in a daemon".to_owned(),
                     instead: "name one with --platform".to_owned(),
-                });
+                }
+                .into());
             }
         },
     };

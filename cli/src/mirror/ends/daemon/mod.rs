@@ -1,6 +1,7 @@
 //! Into the local Docker or podman. One platform of an image goes, without its index and without
 //! what speaks about it: that is what a daemon runs. Layers that it has are neither read nor sent.
 
+mod facts;
 mod image;
 mod stream;
 mod target;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use imgsync_oci::{Descriptor, Digest, LocalName, MAX_MANIFEST_BYTES, Tag};
 
+use super::facts::{Facts, distinct};
 use super::image::Image;
 use super::stream::{Ended, Sender, files, stream};
 use crate::exit::{Failure, Kind};
@@ -25,18 +26,6 @@ const ATTEMPTS: usize = 3;
 pub struct Daemon {
     engine: Engine,
     about: About,
-}
-
-/// What is known before anything is sent.
-struct Facts {
-    image: Image,
-    /// The image's name in the daemon, and its tag.
-    name: String,
-    tag: Tag,
-    /// What has that name now.
-    before: Option<Known>,
-    /// The ID that the image has in this daemon, where it is there.
-    there: Option<Digest>,
 }
 
 /// An image and what of it is at hand.
@@ -90,7 +79,7 @@ impl Daemon {
             return Ok(copied);
         }
         let config = self.config(source, &facts.image).await?;
-        copied.notes.extend(self.remark(wish, &config));
+        copied.notes.extend(self.remark(source, wish, &config)?);
         let parts = Parts {
             layers: outgoing(source, &facts.image).await?,
             image: &facts.image,
@@ -122,7 +111,7 @@ impl Daemon {
             return Ok(copied);
         }
         let config = self.config(source, &facts.image).await?;
-        copied.notes.extend(self.remark(wish, &config));
+        copied.notes.extend(self.remark(source, wish, &config)?);
         let diff_ids = diff_ids(source, &facts.image, &config)?;
         let there = facts.before.map(|it| it.diff_ids).unwrap_or_default();
         let same = diff_ids.iter().zip(&there);
@@ -187,17 +176,35 @@ impl Daemon {
         })
     }
 
-    /// What to say of an image that is for something else than was asked for, or than the daemon
-    /// runs.
-    fn remark(&self, wish: &Wish, config: &[u8]) -> Option<String> {
-        let own = config::platform(config)?;
+    /// What to say of an image that is for something else than the daemon runs.
+    ///
+    /// # Errors
+    /// It is for something else than was asked for.
+    fn remark(
+        &self,
+        source: &dyn Source,
+        wish: &Wish,
+        config: &[u8],
+    ) -> Result<Option<String>, Failure> {
+        let Some(own) = config::platform(config) else {
+            return Ok(None);
+        };
         let wanted = match wish.platforms.is_empty() {
-            true => self.platforms().ok()?,
+            true => self.platforms()?,
             false => wish.platforms.clone(),
         };
         let is_right = wanted.choose("it", &[Some(own.clone())]).is_ok();
         let own = platform::text(&own);
-        (!is_right).then(|| format!("the image is for {own}, not for {wanted}"))
+        let what = format!("the image is for {own}, not for {wanted}");
+        match (is_right, wish.platforms.is_empty()) {
+            (true, _) => Ok(None),
+            (false, true) => Ok(Some(what)),
+            (false, false) => {
+                let what = format!("source: {}: {what}", source.name());
+                let hint = "there is no other one under this name: leave --platform out to take it";
+                Err(Failure::new(Kind::Source, what).hint(hint))
+            }
+        }
     }
 
     /// The image's config, verified; it says which layers the image has, unpacked.
@@ -354,11 +361,6 @@ async fn outgoing(source: &dyn Source, image: &Image) -> Result<Vec<Outgoing>, F
     Ok(all)
 }
 
-fn distinct(layers: &[Descriptor]) -> impl Iterator<Item = &Descriptor> {
-    let mut seen = HashSet::new();
-    layers.iter().filter(move |it| seen.insert(&it.digest))
-}
-
 /// The digests of the layers' tars: as many as the manifest has layers.
 fn diff_ids(source: &dyn Source, image: &Image, config: &[u8]) -> Result<Vec<Digest>, Failure> {
     let diff_ids = config::diff_ids(config).and_then(|ids| {
@@ -374,35 +376,6 @@ fn diff_ids(source: &dyn Source, image: &Image, config: &[u8]) -> Result<Vec<Dig
         let from = source.name().to_owned();
         Error::Malformed { from, reason }.into()
     })
-}
-
-impl Facts {
-    /// What is known of the copy before it is made.
-    fn copied(&self) -> Copied {
-        let before = self.before.as_ref().map(|known| known.id.clone());
-        let change = match &self.there {
-            None => Change::Image,
-            Some(id) if before.as_ref() == Some(id) => Change::Nothing,
-            Some(_) => Change::Tag,
-        };
-        let blobs = distinct(&self.image.layers).map(|layer| layer.size);
-        Copied {
-            source: self.image.root.clone(),
-            digest: self.image.manifest.digest.clone(),
-            before,
-            change,
-            sent: 0,
-            saved: match change {
-                Change::Tag => blobs.sum(),
-                Change::Nothing | Change::Companions | Change::Image => 0,
-            },
-            linked: 0,
-            companions: Vec::new(),
-            referrers: 0,
-            left_out: self.image.left_out.clone(),
-            notes: Vec::new(),
-        }
-    }
 }
 
 /// A daemon's errors, where it is the target.
