@@ -22,7 +22,7 @@ use super::caller::Caller;
 use super::failure::Failure;
 use super::reply::{self, value};
 use super::{App, attempt};
-use crate::registry::{Blob, Error};
+use crate::registry::{Blob, Error, Partial};
 use crate::upstream::{self, Follower, Found};
 
 /// How much is read at a time: with 4 KiB a download costs ten times the processor.
@@ -124,7 +124,17 @@ fn coming(
     let size = follower.size();
     let wanted = wanted(range, size);
     let (first, len) = extent(wanted, size).ok_or_else(|| beyond(size))?;
-    let pieces = follower.bytes(first, len, pace.piece).map_ok(Frame::data);
+    let buffers = Arc::new(Buffers::default());
+    let read = move |partial: &Partial, at: u64, len: usize| {
+        let mut count = 0;
+        let bytes = Arc::clone(&buffers).filled(len, |bytes| {
+            count = partial.read_into(at, bytes)?;
+            Ok(())
+        })?;
+        Ok(bytes.slice(..count))
+    };
+    let pieces = follower.bytes(first, len, pace.piece, read);
+    let pieces = pieces.map_ok(Frame::data);
     let body = counted(app, StreamBody::new(pieces).boxed_unsync());
     Ok(answer(digest, wanted, (first, len), size, body))
 }

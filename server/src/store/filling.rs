@@ -98,6 +98,7 @@ impl Partial {
     ///
     /// # Errors
     /// The disk's.
+    #[cfg(test)]
     pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         let read = self.read_into(offset, &mut bytes)?;

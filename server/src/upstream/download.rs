@@ -433,37 +433,46 @@ enum Attempt {
     Lost(Failed),
 }
 
+/// Reads a piece of a file from an offset on: so many bytes, or fewer where it ends.
+pub(crate) trait Read:
+    Fn(&Partial, u64, usize) -> io::Result<Bytes> + Clone + Send + Sync + 'static
+{
+}
+
+impl<F: Fn(&Partial, u64, usize) -> io::Result<Bytes> + Clone + Send + Sync + 'static> Read for F {}
+
 impl Follower {
     /// The size in bytes of the whole blob.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// `len` bytes from `first` on, as they come, in pieces of at most `piece` bytes. The blob's
-    /// last byte is held back until all of it turned out to be right.
-    pub(crate) fn bytes(
+    /// `len` bytes from `first` on, as they come, in pieces of at most `piece` bytes, into whatever
+    /// buffers `read` has. The blob's last byte is held back until all of it turned out to be right.
+    pub(crate) fn bytes<R: Read>(
         self,
         first: u64,
         len: u64,
         piece: u64,
-    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
-        let start = Some((self, first, first + len));
+        read: R,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<R> {
+        let start = Some((self, first, first + len, read));
         futures::stream::unfold(start, move |state| async move {
-            let (mut follower, at, end) = state?;
+            let (mut follower, at, end, read) = state?;
             if at >= end {
                 return None;
             }
-            match follower.next(at, end, piece).await {
+            match follower.next(at, end, piece, &read).await {
                 Ok(bytes) => {
                     let at = at + bytes.len() as u64;
-                    Some((Ok(bytes), Some((follower, at, end))))
+                    Some((Ok(bytes), Some((follower, at, end, read))))
                 }
                 Err(error) => Some((Err(error), None)),
             }
         })
     }
 
-    async fn next(&mut self, at: u64, end: u64, piece: u64) -> io::Result<Bytes> {
+    async fn next(&mut self, at: u64, end: u64, piece: u64, read: &impl Read) -> io::Result<Bytes> {
         loop {
             let ready = match &*self.progress.borrow_and_update() {
                 // Its caller was told another size, and must not take what came for all of it.
@@ -479,12 +488,12 @@ impl Follower {
             if ready > at {
                 let len = (ready - at).min(piece);
                 let len = usize::try_from(len).map_err(io::Error::other)?;
-                let partial = self.partial.clone();
-                let bytes = blocking(move || partial.read(at, len)).await?;
+                let (partial, read) = (self.partial.clone(), read.clone());
+                let bytes = blocking(move || read(&partial, at, len)).await?;
                 if bytes.is_empty() {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                return Ok(bytes.into());
+                return Ok(bytes);
             }
             self.progress.changed().await.map_err(io::Error::other)?;
         }
