@@ -845,6 +845,15 @@ fn lists_show_what_is_there_and_what_is_only_here() {
     assert_eq!(listed["manifests"], serde_json::json!([signature]));
     let sifted = cache.get(&format!("{referrers}?artifactType=other")).json();
     assert_eq!(sifted["manifests"], serde_json::json!([]));
+
+    // Who cannot be asked is not taken for one who says that nobody signed it.
+    upstream.behave(|manners| manners.is_down = true);
+    let fetched = upstream.put("team/app", "v3", &image(28, 5_000)).digest;
+    let of = |digest: &str| cache.get(&format!("/v2/{PREFIX}/team/app/referrers/{digest}"));
+    of(&fetched).refused(502, "UNAVAILABLE");
+    let ours = of(&published.digest);
+    assert_eq!(ours.json()["manifests"], serde_json::json!([]));
+    assert!(ours.header("warning").is_some());
 }
 
 #[test]

@@ -138,7 +138,8 @@ impl Upstreams {
     /// thousand. Where it cannot be asked, none, if there are any here.
     ///
     /// # Errors
-    /// It cannot be asked, and there are none here: to say so would mean that nobody signed it.
+    /// It cannot be asked, and there are none here: to say so would mean that nobody signed what
+    /// came from there.
     pub(crate) async fn referrers(
         &self,
         place: &Place,
@@ -171,7 +172,9 @@ impl Upstreams {
                 let news: BTreeMap<_, _> = news.map(|it| (it.digest.clone(), it)).collect();
                 Ok((news.into_values().collect(), Freshness::Fresh))
             }
-            Err(failed) if here.is_empty() => Err(failed.into()),
+            Err(failed) if here.is_empty() && !self.is_pushed(place, digest).await? => {
+                Err(failed.into())
+            }
             Err(failed) => {
                 place.remote.tell_stale(&failed);
                 Ok((Vec::new(), Freshness::Stale))

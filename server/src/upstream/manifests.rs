@@ -141,6 +141,13 @@ impl Upstreams {
         })
     }
 
+    /// Whether a manifest was pushed here.
+    pub(super) async fn is_pushed(&self, place: &Place, digest: &Digest) -> Result<bool, Error> {
+        let (registry, repository, digest) = self.at(place, digest.clone());
+        let state = blocking(move || registry.manifest_state(&repository, &digest)).await?;
+        Ok(state == ManifestState::Pushed)
+    }
+
     /// What is not here at all.
     async fn fetch(
         &self,
