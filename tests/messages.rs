@@ -53,6 +53,7 @@ Name or service not known
  hint: check the spelling, and that this machine's name servers know the host";
 
 const REFUSED: &str = "\
+cannot reach HOST: tcp connect error: Connection refused (os error 111); trying again
 error: target: cannot reach HOST: tcp connect error: Connection refused (os error 111)
  hint: check the address and that the registry is running; then try again";
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::StatusCode;
-use imgsync_oci::client::{Client, Credentials, Error, Scheme, Tls};
+use imgsync_oci::client::{Client, Credentials, Error, Quota, Scheme, Tls};
 use imgsync_oci::{Registry, Repository};
 
 use crate::credentials::Variables;
@@ -158,6 +158,9 @@ impl Access {
             Reached::Agreed(client) => client.with_stall(stall),
             Reached::InClear(client) => return without_login(client.with_stall(stall)).await,
         };
+        let told = Arc::clone(report);
+        let quota = Quota::telling(move |error, _| told.note(&format!("{error}; trying again")));
+        let client = client.with_quota(Arc::new(quota));
         let found = match &self.credentials {
             Some(typed) => Ok(Some(typed.clone())),
             None => match credentials::of_environment(self.variables)? {

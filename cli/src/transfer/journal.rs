@@ -216,6 +216,24 @@ mod tests {
         assert_eq!(lock(&journal, &one).unwrap().session(), None);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_sees_that_the_holder_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path(), "http");
+        let registry: Registry = "a:5000".parse().unwrap();
+        let (repository, digest): (Repository, _) = ("a".parse().unwrap(), Digest::of(b"x"));
+        let entry = journal.try_lock(&registry, &repository, &digest).unwrap();
+        let path = journal.path(&registry, &repository, &digest);
+        let file = File::open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let written = || journal.written(&registry, &repository, &digest);
+        assert_eq!(written(), Some(SystemTime::UNIX_EPOCH));
+        let alive = entry.show_life(Duration::from_secs(1));
+        let shown = tokio::time::timeout(Duration::from_secs(2), alive);
+        shown.await.unwrap_err();
+        assert_ne!(written(), Some(SystemTime::UNIX_EPOCH));
+    }
+
     #[test]
     fn a_disk_that_keeps_nothing_is_no_error() {
         let file = tempfile::NamedTempFile::new().unwrap();

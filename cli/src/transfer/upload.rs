@@ -115,6 +115,22 @@ pub(super) async fn upload(
             line.lock(blob).await
         }
     };
+    // For a turn and for the others it may have to wait for longer than who waits for this one would.
+    let alive = entry.show_life(line.client.stall());
+    tokio::select! {
+        moved = locked(line, blob, report, pass, entry) => moved,
+        never = alive => match never {},
+    }
+}
+
+/// The same, of a blob that no other push is sending.
+async fn locked(
+    line: &Line,
+    blob: &Outgoing,
+    report: &Arc<dyn Report>,
+    pass: Pass,
+    entry: Entry,
+) -> Result<Moved, Failure> {
     let slot = Some(line.slots.acquire().await);
     let mut upload = Upload {
         line,
@@ -144,11 +160,7 @@ pub(super) async fn upload(
         return Ok(Moved::There);
     }
     report.begin(&blob.digest, &blob.label, blob.size);
-    let alive = upload.entry.show_life(line.client.stall());
-    let moved = tokio::select! {
-        moved = upload.through_sessions() => moved?,
-        never = alive => match never {},
-    };
+    let moved = upload.through_sessions().await?;
     upload.entry.clear();
     line.remember(&blob.digest);
     report.done(&blob.digest);

@@ -33,6 +33,8 @@ pub struct Quota {
     /// Nothing is asked before.
     until: Mutex<Option<Instant>>,
     patience: Option<Patience>,
+    /// Is told of the first fault that lasts.
+    first: Mutex<Option<Told>>,
 }
 
 struct Patience {
@@ -63,6 +65,15 @@ impl Quota {
         }
     }
 
+    /// One that says once to `told` that something is tried again, and why: when a request has failed
+    /// for the second time. Else nobody would know for long what is waited for.
+    pub fn telling(told: impl Fn(&Error, Duration) + Send + Sync + 'static) -> Self {
+        Self {
+            first: Mutex::new(Some(Box::new(told))),
+            ..Self::default()
+        }
+    }
+
     /// What the registry last said of its limit.
     pub fn rate_limit(&self) -> Option<RateLimit> {
         *lock(&self.seen)
@@ -79,7 +90,13 @@ impl Quota {
     /// it.
     fn pause(&self, error: &Error, asked: Option<Duration>, failures: u32) -> Option<Duration> {
         let (Some(patience), Some(asked)) = (&self.patience, asked) else {
-            return Some(backoff(failures, asked));
+            let pause = backoff(failures, asked);
+            if failures > 1
+                && let Some(told) = lock(&self.first).take()
+            {
+                told(error, pause);
+            }
+            return Some(pause);
         };
         if asked > patience.longest {
             return None;
@@ -226,6 +243,17 @@ mod tests {
             login: false,
             whom: None,
         }
+    }
+
+    #[test]
+    fn a_fault_that_lasts_is_told_once() {
+        let (told, heard) = std::sync::mpsc::channel();
+        let quota = Quota::telling(move |error, _| told.send(error.status()).unwrap());
+        let counts = [1, 1, 2, 3, 1, 2].map(|failures| {
+            assert!(quota.pause(&too_many(1), None, failures).is_some());
+            heard.try_iter().count()
+        });
+        assert_eq!(counts, [0, 0, 1, 0, 0, 0]);
     }
 
     #[tokio::test]
