@@ -133,7 +133,7 @@ fn coming(
         })?;
         Ok(bytes.slice(..count))
     };
-    let pieces = follower.bytes(first, len, pace.piece, read);
+    let pieces = follower.bytes(first, len, pace.piece, Arc::new(read));
     let pieces = pieces.map_ok(Frame::data);
     let body = counted(app, StreamBody::new(pieces).boxed_unsync());
     Ok(answer(digest, wanted, (first, len), size, body))

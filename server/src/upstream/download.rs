@@ -434,12 +434,7 @@ enum Attempt {
 }
 
 /// Reads a piece of a file from an offset on: so many bytes, or fewer where it ends.
-pub(crate) trait Read:
-    Fn(&Partial, u64, usize) -> io::Result<Bytes> + Clone + Send + Sync + 'static
-{
-}
-
-impl<F: Fn(&Partial, u64, usize) -> io::Result<Bytes> + Clone + Send + Sync + 'static> Read for F {}
+pub(crate) type Read = Arc<dyn Fn(&Partial, u64, usize) -> io::Result<Bytes> + Send + Sync>;
 
 impl Follower {
     /// The size in bytes of the whole blob.
@@ -449,13 +444,13 @@ impl Follower {
 
     /// `len` bytes from `first` on, as they come, in pieces of at most `piece` bytes, into whatever
     /// buffers `read` has. The blob's last byte is held back until all of it turned out to be right.
-    pub(crate) fn bytes<R: Read>(
+    pub(crate) fn bytes(
         self,
         first: u64,
         len: u64,
         piece: u64,
-        read: R,
-    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<R> {
+        read: Read,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let start = Some((self, first, first + len, read));
         futures::stream::unfold(start, move |state| async move {
             let (mut follower, at, end, read) = state?;
@@ -472,7 +467,7 @@ impl Follower {
         })
     }
 
-    async fn next(&mut self, at: u64, end: u64, piece: u64, read: &impl Read) -> io::Result<Bytes> {
+    async fn next(&mut self, at: u64, end: u64, piece: u64, read: &Read) -> io::Result<Bytes> {
         loop {
             let ready = match &*self.progress.borrow_and_update() {
                 // Its caller was told another size, and must not take what came for all of it.
@@ -488,7 +483,7 @@ impl Follower {
             if ready > at {
                 let len = (ready - at).min(piece);
                 let len = usize::try_from(len).map_err(io::Error::other)?;
-                let (partial, read) = (self.partial.clone(), read.clone());
+                let (partial, read) = (self.partial.clone(), Arc::clone(read));
                 let bytes = blocking(move || read(&partial, at, len)).await?;
                 if bytes.is_empty() {
                     return Err(io::ErrorKind::UnexpectedEof.into());
