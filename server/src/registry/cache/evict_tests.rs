@@ -197,6 +197,19 @@ fn what_no_manifest_names_goes_after_a_while_and_what_was_promised_later() {
 }
 
 #[test]
+fn what_is_not_here_is_promised_to_nobody() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    registry.evict(&to_bytes(1_000_000), 1000).unwrap();
+    fetch(&registry, &repository(), b"here", 1000);
+    let [here, gone] = [Digest::of(b"here"), Digest::of(b"gone")];
+    registry.blob_size(&repository(), &here).unwrap();
+    registry.blob_size(&repository(), &gone).unwrap_err();
+    // Else anybody could keep all of it from being evicted, by asking for enough that is not.
+    assert!(registry.cache.is_promised(&here) && !registry.cache.is_promised(&gone));
+}
+
+#[test]
 fn fetches_that_broke_off_make_room_and_do_not_stay_for_ever() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
