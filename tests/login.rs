@@ -694,7 +694,8 @@ fn nobody_listening_is_the_network() {
     let outcome = laptop.run(&["ls", &gone.to_string()]).failed(6, &[]);
     assert_eq!(
         said(&outcome, gone),
-        "error: target: cannot reach ADDRESS: tcp connect error: Connection refused (os error \
+        "cannot reach ADDRESS: tcp connect error: Connection refused (os error 111); trying again\n\
+         error: target: cannot reach ADDRESS: tcp connect error: Connection refused (os error \
          111)\n \
          hint: check the address and that the registry is running; then try again"
     );
