@@ -11,7 +11,7 @@ use super::received::Received;
 use super::reply::{self, value};
 use super::{App, attempt, blocking, receive};
 use crate::registry::Error;
-use crate::upstream::Freshness;
+use crate::upstream::{self, Freshness};
 
 /// One for each tag that came in the query.
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -28,7 +28,14 @@ pub(super) async fn get(
     let (manifest, freshness) = match app.upstreams.behind(&repository) {
         Some(place) => {
             let freshness = app.upstreams.manifest(&place, &reference).await?;
-            (app.upstreams.read(&place, &reference).await?, freshness)
+            match app.upstreams.read(&place, &reference).await {
+                // Evicted in between: it comes again, and counts as used then.
+                Err(upstream::Error::Registry(Error::ManifestUnknown(_))) => {
+                    let freshness = app.upstreams.manifest(&place, &reference).await?;
+                    (app.upstreams.read(&place, &reference).await?, freshness)
+                }
+                read => (read?, freshness),
+            }
         }
         None => {
             let registry = app.registry.clone();
