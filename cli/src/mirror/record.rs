@@ -2,7 +2,8 @@
 //!
 //! A tag's digest is written down before the tag is put, and what it named before is kept beside it
 //! until the next run: whenever the mirror ends, what it brought is known, and what it did not is
-//! not claimed.
+//! not claimed. Between two runs the file is one JSON object; while one is at work, a line for every tag
+//! follows it, so that what is written does not grow with the number of tags.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{File, TryLockError};
@@ -27,6 +28,8 @@ pub struct Record {
     path: Option<PathBuf>,
     pair: String,
     book: Mutex<Book>,
+    /// The file, where lines can be added to it.
+    lines: Mutex<Option<File>>,
     /// Held until this goes.
     _lock: Option<File>,
 }
@@ -50,6 +53,16 @@ type Brought = BTreeMap<String, Vec<String>>;
 /// By tag the images that it was brought with.
 type About = BTreeMap<String, BTreeSet<String>>;
 
+/// A line: what a tag is about to name.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    mirror: String,
+    tag: String,
+    digest: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
+}
+
 impl Record {
     /// Opens the record of this pair of source and target for a run that changes the target. A file
     /// that is not there is an empty one; `None` where this user may write nothing there.
@@ -68,6 +81,7 @@ impl Record {
             path: Some(path.to_owned()),
             pair: pair.to_owned(),
             book: Mutex::new(read(path)?),
+            lines: Mutex::new(None),
             _lock: Some(lock),
         };
         // Whether it can be written shows now, and not after the first image has moved.
@@ -84,6 +98,7 @@ impl Record {
             path: None,
             pair: pair.to_owned(),
             book: Mutex::new(read(path)?),
+            lines: Mutex::new(None),
             _lock: None,
         })
     }
@@ -126,18 +141,28 @@ impl Record {
         digest: &Digest,
         about: Option<&Digest>,
     ) -> Result<(), Failure> {
-        let digest = digest.to_string();
-        let mut book = self.book();
-        let is_new = about.is_some_and(|image| book.add(&self.pair, tag, image));
-        let tags = book.mirrors.entry(self.pair.clone()).or_default();
-        let digests = tags.entry(tag.to_string()).or_default();
-        if digests.last() == Some(&digest) && !is_new {
-            return Ok(());
+        let line = Line {
+            mirror: self.pair.clone(),
+            tag: tag.to_string(),
+            digest: digest.to_string(),
+            about: about.map(Digest::to_string),
+        };
+        let is_new = self.book().take(&line);
+        match is_new {
+            true => self.append(&line),
+            false => Ok(()),
         }
-        digests.retain(|it| *it != digest);
-        digests.push(digest);
-        drop(book);
-        self.write()
+    }
+
+    /// Adds a line to the file; where that does not work, all of it is written anew.
+    fn append(&self, line: &Line) -> Result<(), Failure> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let added = lines.as_mut().is_some_and(|file| add(file, line).is_ok());
+        drop(lines);
+        match added {
+            true => Ok(()),
+            false => self.write(),
+        }
     }
 
     /// A tag was found, or put, to name this; `about` is the image that it speaks about, if it
@@ -178,8 +203,11 @@ impl Record {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        let book = self.book();
-        replace(path, &book).map_err(|error| broken(path, &error))
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        *lines = None;
+        let replaced = replace(path, &self.book());
+        *lines = Some(replaced.map_err(|error| broken(path, &error))?);
+        Ok(())
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -193,11 +221,33 @@ impl Book {
         tags.is_some_and(|tags| tags.contains_key(tag.as_str()))
     }
 
-    /// Adds an image that a tag speaks about; yields whether that is new.
-    fn add(&mut self, pair: &str, tag: &Tag, image: &Digest) -> bool {
+    /// Takes note of a line; yields whether it says anything new.
+    fn take(&mut self, line: &Line) -> bool {
+        let Line {
+            mirror,
+            tag,
+            digest,
+            about,
+        } = line;
+        let is_new = about.as_ref().is_some_and(|image| {
+            let tags = self.about.entry(mirror.clone()).or_default();
+            tags.entry(tag.clone()).or_default().insert(image.clone())
+        });
+        let tags = self.mirrors.entry(mirror.clone()).or_default();
+        let digests = tags.entry(tag.clone()).or_default();
+        if digests.last() == Some(digest) {
+            return is_new;
+        }
+        digests.retain(|it| it != digest);
+        digests.push(digest.clone());
+        true
+    }
+
+    /// Adds an image that a tag speaks about.
+    fn add(&mut self, pair: &str, tag: &Tag, image: &Digest) {
         let tags = self.about.entry(pair.to_owned()).or_default();
         let images = tags.entry(tag.to_string()).or_default();
-        images.insert(image.to_string())
+        images.insert(image.to_string());
     }
 }
 
@@ -259,26 +309,51 @@ fn read(path: &Path) -> Result<Book, Failure> {
     if bytes.is_empty() {
         return Ok(empty);
     }
-    let book: Result<Book, _> = serde_json::from_slice(&bytes);
-    let book = book.map_err(|error| senseless(path, &error.to_string()))?;
+    let book = parse(&bytes).map_err(|error| senseless(path, &error.to_string()))?;
     match book.version == VERSION {
         true => Ok(book),
         false => Err(senseless(path, "a newer imgsync wrote it")),
     }
 }
 
-fn replace(path: &Path, book: &Book) -> std::io::Result<()> {
+fn parse(bytes: &[u8]) -> serde_json::Result<Book> {
+    let mut books = serde_json::Deserializer::from_slice(bytes).into_iter::<Book>();
+    let book = books.next();
+    let rest = bytes.get(books.byte_offset()..).unwrap_or_default();
+    let Some(book) = book else {
+        return serde_json::from_slice(bytes);
+    };
+    let mut book = book?;
+    // A line that does not end was being written when the run was cut off: its tag was not put.
+    for line in rest.split_inclusive(|byte| *byte == b'\n') {
+        if line.ends_with(b"\n") && !line.trim_ascii().is_empty() {
+            book.take(&serde_json::from_slice(line)?);
+        }
+    }
+    Ok(book)
+}
+
+/// Puts a line behind what is there, on the disk.
+fn add(file: &mut File, line: &Line) -> std::io::Result<()> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    file.write_all(&bytes)?;
+    file.sync_data()
+}
+
+/// Puts a book in place of the file; yields it, at its end.
+fn replace(path: &Path, book: &Book) -> std::io::Result<File> {
     let folder = folder_of(path);
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     let mut bytes = serde_json::to_vec_pretty(book)?;
     bytes.push(b'\n');
     file.write_all(&bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
+    let file = file.persist(path)?;
     // A folder can be synced where it can be opened.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
-    Ok(())
+    Ok(file)
 }
 
 fn broken(path: &Path, error: &dyn std::fmt::Display) -> Failure {
@@ -339,6 +414,32 @@ mod tests {
         let record = Record::look(&path, "a → b").unwrap();
         assert_eq!(record.brought(), BTreeMap::from([(tag("v1"), vec![two])]));
         assert!(Record::look(&path, "a → c").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        let one = Digest::of(b"1");
+        let record = Record::open(&path, "a → b").unwrap().unwrap();
+        record.before(&tag("v1"), &one, None).unwrap();
+        record.before(&tag("v2"), &one, Some(&one)).unwrap();
+        drop(record);
+        let text = std::fs::read(&path).unwrap();
+        let known = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let record = Record::look(&path, "a → b").unwrap();
+            (record.brought().len(), record.about().len())
+        };
+        assert_eq!(known(&text), (2, 1));
+        assert_eq!(known(&text[..text.len() - 1]), (1, 0));
+        assert_eq!(known(&[&text[..], &[0; 20]].concat()), (2, 1));
+        // A failed line is not added to: all is written anew.
+        let record = Record::open(&path, "a → b").unwrap().unwrap();
+        *record.lines.lock().unwrap() = Some(File::open(&path).unwrap());
+        record.before(&tag("v3"), &one, None).unwrap();
+        let text = std::fs::read(&path).unwrap();
+        assert_eq!(known(&text), (3, 1));
     }
 
     #[test]
