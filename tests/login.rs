@@ -152,7 +152,7 @@ fn a_login_is_checked_then_kept_where_docker_looks_and_a_logout_undoes_it() {
     assert_eq!(
         said(&outcome, &host),
         "error: target: ADDRESS answered GET /v2/ with 401 Unauthorized: UNAUTHORIZED: \
-         authentication required (logged in as alice)\n \
+         authentication required (as alice)\n \
          hint: the password or token is wrong or has expired: log in again with imgsync login \
          ADDRESS"
     );
@@ -192,7 +192,7 @@ fn a_password_that_is_typed_counts_more_than_one_that_is_kept() {
     let remote = format!("{host}/app:v1");
     // Ym9iOmd1ZXNz is bob:guess
     laptop.write_config(&json!({"auths": {&host: {"auth": "Ym9iOmd1ZXNz"}}}));
-    laptop.push(&[], &remote).failed(5, &["logged in as bob"]);
+    laptop.push(&[], &remote).failed(5, &["(as bob)"]);
     let archive = laptop.archive.to_str().unwrap();
     let typed = [
         "push",
@@ -205,7 +205,7 @@ fn a_password_that_is_typed_counts_more_than_one_that_is_kept() {
     laptop.with_password(&typed, "secret").succeeded();
     laptop
         .with_password(&typed, "guess")
-        .failed(5, &["logged in as alice"]);
+        .failed(5, &["(as alice)"]);
     laptop
         .with_password(&typed, "")
         .failed(2, &["standard input is empty"]);

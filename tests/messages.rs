@@ -30,8 +30,9 @@ const NETWORK: i32 = 6;
 
 const WRONG_PASSWORD: &str = "\
 error: target: HOST answered GET /v2/app/manifests/v1 with 401 Unauthorized: UNAUTHORIZED: \
-authentication required (logged in as alice)
- hint: the password or token is wrong or has expired: log in again with imgsync login HOST";
+authentication required (as alice)
+ hint: the password or token is wrong or has expired: set IMGSYNC_PASSWORD anew, which counts more \
+than what imgsync login HOST stores";
 
 const EXPIRED_TOKEN: &str = "\
 error: target: TOKENS answered a login for HOST with 400 Bad Request: UNAUTHORIZED: token expired

@@ -11,13 +11,28 @@ pub use mirror::{By, Filter, Mirror, Pull, Referrers, SourceAccess};
 /// Gets container images to a registry, sending only what it lacks.
 #[derive(Debug, Parser)]
 #[command(name = "imgsync", version, about, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  imgsync push app:v1 registry.example.com        an image of the local Docker
+  imgsync push app:v1 registry.example.com --dry-run
+  imgsync ls registry.example.com/app
+  imgsync pull registry.example.com/app:v1
+
+imgsync COMMAND --help has the options, exit codes and more examples of each.")]
 pub struct Arguments {
+    // Their order puts them behind each command's own options.
     /// Say nothing but what went wrong; the outcome on stdout stays
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        conflicts_with = "verbose",
+        display_order = 900
+    )]
     pub quiet: bool,
 
     /// Say every fault of the line, and every try
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 901)]
     pub verbose: bool,
 
     #[command(subcommand)]
@@ -74,8 +89,9 @@ pub enum Command {
 /// `imgsync push`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 the image is at the registry; 2 usage; 3 the local image or disk;
-4 the registry said no; 5 authentication; 6 network; 130 interrupted.
+Exit codes: 0 the image is at the registry; 2 usage; 3 the local image, its daemon, or the disk \
+here; 4 the registry said no; 5 authentication; 6 network; 130 interrupted; 143 terminated. After \
+any of them the same command goes on where this one stopped.
 
 Examples:
   imgsync push app:v1 registry.example.com
@@ -83,7 +99,7 @@ Examples:
   docker save app:v1 | imgsync push - localhost:5000/app:v1
   imgsync push oci:build/image localhost:5000/app:v1")]
 pub struct Push {
-    /// The image: a name or ID in the local Docker; docker-daemon:NAME; a file or folder,
+    /// The image: a name or ID in the local Docker or podman; docker-daemon:NAME; a file or folder,
     /// recognised by its content; docker-archive:PATH[:NAME], oci:PATH[:TAG],
     /// oci-archive:PATH[:TAG]; or - for an archive on standard input
     #[arg(value_name = "IMAGE")]
@@ -173,7 +189,7 @@ pub struct Access {
 /// `imgsync login`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The password is checked at the registry first, then kept where docker keeps it: with the
+The password is checked at the registry first, then kept where docker keeps it: with the \
 credential helper that Docker's config.json names, else in that file itself.
 
 Examples:
@@ -255,7 +271,7 @@ pub struct Inspect {
 /// `imgsync rm`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-By tag only that tag goes. By digest the manifest goes, with every tag that names it. The space
+By tag only that tag goes. By digest the manifest goes, with every tag that names it. The space \
 comes back when the registry next collects its garbage.
 
 Examples:

@@ -9,7 +9,15 @@ use imgsync_server::config::Address;
 
 /// A small registry that keeps the stock registry's own tree, and reads its configuration.
 #[derive(Debug, Parser)]
-#[command(name = "imgsync-server", version)]
+#[command(name = "imgsync-server", version, max_term_width = 100)]
+#[command(after_help = "\
+Without a command it serves; a first word that ends in .yml or .yaml is the file to serve by.
+
+Examples:
+  imgsync-server serve --root /srv/registry --addr 127.0.0.1:5000
+  imgsync-server serve /etc/imgsync/config.yml
+  imgsync-server config /etc/imgsync/config.yml     check it, before a restart
+  imgsync-server htpasswd /etc/imgsync/htpasswd alice")]
 pub(crate) struct Arguments {
     /// What to do; without a command, serve.
     #[command(subcommand)]

@@ -12,7 +12,7 @@ use imgsync_oci::{Digest, media};
 use reqwest::{Client, Response, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use launch::{Running, Setup, stdout};
+use launch::{Running, Setup, stderr, stdout};
 use support::{client, faults, header, manifest};
 
 /// What the stock registry's image has built in, but for the places.
@@ -392,4 +392,43 @@ async fn the_file_that_the_environment_names() {
         log.contains("REGISTRY_SOMETHING_ELSE: no such setting, ignored"),
         "{log}"
     );
+}
+
+/// A file of `examples/`, or the documents.
+fn shown(path: &str) -> String {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read_to_string(top.join(path)).unwrap()
+}
+
+#[tokio::test]
+async fn the_examples_to_copy() {
+    // As they are, with nothing to warn of.
+    for path in ["examples/container/config.yml", "examples/cache/config.yml"] {
+        let output = Setup::new(&shown(path)).run(&["config"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said = stderr(&output);
+        assert!(!said.contains("warning"), "{path}: {said}");
+    }
+    // The README's section, in the shortest file that can have it.
+    let readme = shown("README.md");
+    let (_, section) = readme.split_once("```yaml\n").unwrap();
+    let (section, _) = section.split_once("```").unwrap();
+    let output = Setup::new(&format!("{SHORT}{section}")).run(&["config"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("remoteurl: https://ghcr.io  # "));
+
+    // Started, it asks for logins, but for what comes from upstreams; and asks none of these here.
+    let config = shown("examples/cache/config.yml")
+        .replace("/var/lib/imgsync", "{folder}/registry")
+        .replace("/etc/imgsync/htpasswd", "{folder}/htpasswd")
+        .replace("127.0.0.1:5000", "127.0.0.1:0");
+    let setup = Setup::new(&config);
+    add_user(&setup, "alice", "swordfish");
+    let server = setup.serve();
+    let repository = format!("{}/v2/team/app/tags/list", server.url);
+    assert_eq!(get(repository.clone()).await.status(), 401);
+    let request = client()
+        .get(repository)
+        .basic_auth("alice", Some("swordfish"));
+    assert_eq!(request.send().await.unwrap().status(), 404);
 }

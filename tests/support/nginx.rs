@@ -41,13 +41,42 @@ impl Nginx {
 
     /// The same, with a say in how it treats requests.
     pub fn treating(folder: &Path, target: SocketAddr, pair: &Pair, treatment: Treatment) -> Self {
+        Self::serving(folder, |own| treated(own, target, pair, treatment))
+    }
+
+    /// Starts one with a `server` as an example has it, but for the port, the certificate, and the
+    /// address of the registry behind it.
+    pub fn as_in(example: &str, folder: &Path, target: SocketAddr, pair: &Pair) -> Self {
+        let (certificate, key) = (&pair.certificate, &pair.key);
+        Self::serving(folder, |own| {
+            let changes = [
+                ("listen 443", format!("listen {own}")),
+                (
+                    "/etc/ssl/registry.example.com.pem",
+                    format!("{certificate:?}"),
+                ),
+                ("/etc/ssl/registry.example.com.key", format!("{key:?}")),
+                (
+                    "proxy_pass http://127.0.0.1:5000",
+                    format!("proxy_pass http://{target}"),
+                ),
+            ];
+            changes.iter().fold(example.to_owned(), |text, (from, to)| {
+                assert_eq!(text.matches(from).count(), 1, "{from}");
+                text.replace(from, to)
+            })
+        })
+    }
+
+    /// Starts one with the `server` that is made for its own address.
+    fn serving(folder: &Path, server: impl Fn(SocketAddr) -> String) -> Self {
         // nginx cannot be told to take a free port. Should another program take the one that was
         // found, nginx ends, and the next is tried.
         until("a port for nginx", || {
             let found = TcpListener::bind("127.0.0.1:0").expect("a port");
             let address = found.local_addr().expect("an address");
             drop(found);
-            let process = launch(folder, address, target, pair, treatment)?;
+            let process = launch(folder, &server(address))?;
             Some(Self {
                 _process: process,
                 address,
@@ -75,13 +104,8 @@ impl Nginx {
 
 const LOG: &str = "access.log";
 
-fn launch(
-    folder: &Path,
-    own: SocketAddr,
-    target: SocketAddr,
-    pair: &Pair,
-    treatment: Treatment,
-) -> Option<Process> {
+/// A `server` before `target`.
+fn treated(own: SocketAddr, target: SocketAddr, pair: &Pair, treatment: Treatment) -> String {
     let limit = treatment
         .body
         .map(|size| format!("client_max_body_size {size};\n"));
@@ -90,22 +114,28 @@ fn launch(
         true => "on",
         false => "off",
     };
+    let (certificate, key) = (&pair.certificate, &pair.key);
+    format!(
+        "server {{\nlisten {own} ssl http2;\nssl_certificate {certificate:?};\n\
+         ssl_certificate_key {key:?};\n\
+         {limit}proxy_request_buffering {buffers};\nproxy_buffering off;\n\
+         proxy_http_version 1.1;\n\
+         location / {{\nproxy_pass http://{target};\nproxy_set_header Host $http_host;\n\
+         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+         proxy_set_header X-Forwarded-Proto $scheme;\n}}\n}}\n"
+    )
+}
+
+fn launch(folder: &Path, server: &str) -> Option<Process> {
     let log = folder.join(LOG);
     let config = folder.join("nginx.conf");
-    let (certificate, key) = (&pair.certificate, &pair.key);
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {folder:?};\n"))
         .concat();
     let text = format!(
         "daemon off;\nmaster_process off;\npid {pid:?};\nerror_log stderr notice;\nevents {{}}\n\
          http {{\n{temporary}log_format short '$status $request_method $request_length';\n\
-         access_log {log:?} short;\nserver {{\n\
-         listen {own} ssl http2;\nssl_certificate {certificate:?};\nssl_certificate_key {key:?};\n\
-         {limit}proxy_request_buffering {buffers};\nproxy_buffering off;\n\
-         proxy_http_version 1.1;\n\
-         location / {{\nproxy_pass http://{target};\nproxy_set_header Host $http_host;\n\
-         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
-         proxy_set_header X-Forwarded-Proto $scheme;\n}}\n}}\n}}\n",
+         access_log {log:?} short;\n{server}}}\n",
         pid = folder.join("nginx.pid"),
     );
     std::fs::write(&config, text).expect("a config file");

@@ -9,20 +9,20 @@ use super::Access;
 /// `imgsync mirror`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Which tags: all that are there, or those that the rules under \"Tags\" take; every rule must hold.
-Tags that are versions may have a v before them, and parts may be missing (1.2 is 1.2.0). With
---semver, or --newest by version, a tag with something behind the version (1.2.3-alpine,
-2.0.0-rc.1) counts only if a --tag with a - in it, or a --tag-regex, matches it; --newest then
+Which tags: all that are there, or those that the rules under \"Tags\" take; every rule must hold. \
+Tags that are versions may have a v before them, and parts may be missing (1.2 is 1.2.0). With \
+--semver, or --newest by version, a tag with something behind the version (1.2.3-alpine, \
+2.0.0-rc.1) counts only if a --tag with a - in it, or a --tag-regex, matches it; --newest then \
 counts every variant by itself.
 
 The options under \"Registry\" are for the target, unless source and target are at one registry.
 
-Pruning takes tags out of the target that this mirror once brought and that are no longer wanted,
+Pruning takes tags out of the target that this mirror once brought and that are no longer wanted, \
 and never one that somebody else put there or has moved since.
 
-Exit codes: 0 all that is wanted is there; 7 some tags failed, the others are done; 8 there was
-nothing to do (with --exit-code only); 2 usage; 3 source, or the disk on this side; 4 target;
-5 authentication; 6 network; 130 interrupted.
+Exit codes: 0 all that is wanted is there; 7 some tags failed, the others are done; 8 there was \
+nothing to do (with --exit-code only); 2 usage; 3 source, or the disk on this side; 4 target; \
+5 authentication; 6 network; 130 interrupted; 143 terminated.
 
 Examples:
   imgsync mirror nginx:1.27 registry.example.com/mirror/nginx:1.27
@@ -216,8 +216,12 @@ pub struct SourceAccess {
 /// `imgsync pull`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A word for imgsync mirror REMOTE docker-daemon:[NAME]. Layers that the local Docker has are not
-fetched. Exit codes as for mirror.
+A word for imgsync mirror REMOTE docker-daemon:[NAME]. Layers that the local Docker has are not \
+fetched.
+
+Exit codes: 0 the image is here; 8 it was here before (with --exit-code only); 2 usage; 3 the \
+registry said no, or the disk here; 4 the local Docker; 5 authentication; 6 network; \
+130 interrupted; 143 terminated.
 
 Examples:
   imgsync pull nginx:1.27

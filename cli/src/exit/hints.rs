@@ -65,8 +65,22 @@ fn proxy() -> Option<&'static str> {
         "ALL_PROXY",
         "all_proxy",
     ];
-    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    names.into_iter().find(is_set)
+    names.into_iter().find(|name| is_set(name))
+}
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
+/// What to do about a login that is refused.
+fn again(host: &str) -> String {
+    let remedy = match is_set("IMGSYNC_PASSWORD") {
+        true => format!(
+            "set IMGSYNC_PASSWORD anew, which counts more than what imgsync login {host} stores"
+        ),
+        false => format!("log in again with imgsync login {host}"),
+    };
+    format!("the password or token is wrong or has expired: {remedy}")
 }
 
 fn of_refusal(error: &Error) -> Option<String> {
@@ -88,15 +102,9 @@ fn of_refusal(error: &Error) -> Option<String> {
             // The one who said no is the token server; the login is the registry's.
             let host = operation.strip_prefix("a login for ");
             let host = host.unwrap_or(registry.as_str());
-            format!(
-                "the password or token is wrong or has expired: log in again with imgsync login \
-                 {host}"
-            )
+            again(host)
         }
-        (StatusCode::UNAUTHORIZED, Some(_)) => format!(
-            "the password or token is wrong or has expired: log in again with imgsync login \
-             {registry}"
-        ),
+        (StatusCode::UNAUTHORIZED, Some(_)) => again(registry.as_str()),
         (StatusCode::UNAUTHORIZED, None) => format!(
             "log in with imgsync login {registry} (docker login and podman login count too), or \
              set IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
@@ -120,6 +128,9 @@ fn of_refusal(error: &Error) -> Option<String> {
                 None => "; with a login there may be more",
             };
             format!("{registry} limits how much it is asked: try again {when}{more}")
+        }
+        (StatusCode::NOT_IMPLEMENTED, _) => {
+            "check the address: this is no registry, or one that takes no pushes".to_owned()
         }
         (status, _) if status.is_server_error() => {
             "the registry's own log says more; try again when it is well".to_owned()

@@ -176,7 +176,7 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
 fn said_as(status: StatusCode, whom: Option<&str>) -> String {
     match (status, whom) {
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(whom)) => {
-            format!(" (logged in as {whom})")
+            format!(" (as {whom})")
         }
         _ => String::new(),
     }
