@@ -6,6 +6,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use super::disk::File;
 use super::error::{Doing, Result};
 use super::keys::{STATE, unflat};
+use super::uploads::READ_BYTES;
 use super::{Key, Store};
 
 /// Our layout, and that of the hash library's state.
@@ -125,14 +127,21 @@ impl Filling {
 }
 
 impl Store {
-    /// Opens the file for a blob, with what arrived of it already.
+    /// Opens the file for a blob, with what arrived of it already. That is read: nobody but this
+    /// file has it, so what rotted would stay wrong for ever once it is a blob.
     pub(crate) fn open_filling(&self, digest: &Digest) -> Result<Filling> {
         let path = self.keys.filling(digest);
         let opened = self.disk.open(&path).doing("open", &path)?;
         let held = opened.as_ref().map_or(Ok(0), File::len);
         let held = held.doing("look at", &path)?;
         let point = self.filling_point(digest)?;
-        let kept = match point.filter(|point| point.offset <= held && opened.is_some()) {
+        let is_sound = match (&point, &opened) {
+            (Some(point), Some(file)) if point.offset <= held => {
+                hash_start(file, &path, point)? == point.hasher.state()
+            }
+            (Some(_) | None, Some(_) | None) => false,
+        };
+        let kept = match point.filter(|_| is_sound) {
             Some(point) => point,
             None => {
                 self.forget_filling_state(digest)?;
@@ -319,4 +328,20 @@ impl Store {
         self.disk.each(&folder, &mut look).doing("list", &folder)?;
         Ok(found)
     }
+}
+
+/// The state of the hash of a file's bytes before a point.
+fn hash_start(file: &File, path: &Path, point: &Point) -> Result<Vec<u8>> {
+    let (mut hasher, mut offset) = (Hasher::new(point.hasher.algorithm()), 0);
+    while offset < point.offset {
+        let left = point.offset - offset;
+        let len = usize::try_from(left).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+        let bytes = file.read(offset, len).doing("read", path)?;
+        if bytes.is_empty() {
+            break;
+        }
+        hasher.update(&bytes);
+        offset += bytes.len() as u64;
+    }
+    Ok(hasher.state())
 }

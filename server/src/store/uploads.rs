@@ -20,7 +20,7 @@ use super::{Key, Store, clock};
 /// More than a state ever has.
 const MAX_STATE_BYTES: usize = 64 * 1024;
 /// How much is read at a time to be hashed again.
-const READ_BYTES: usize = 256 * 1024;
+pub(super) const READ_BYTES: usize = 256 * 1024;
 
 /// An open session, at the end of what it holds. Only one may be open per session.
 pub(crate) struct Upload {

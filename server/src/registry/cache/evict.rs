@@ -23,6 +23,8 @@ const PAUSE_SECONDS: u64 = 300;
 const FILLING_SECONDS: u64 = 7 * 24 * 3600;
 /// How many fetches that broke off are kept.
 const MOST_FILLINGS: usize = 64;
+/// What was used within this time is spared even where far too much is cached.
+const PRESSED: Duration = Duration::from_secs(60);
 /// How much is named by what goes in one round.
 const MOST_NAMED: usize = 20_000;
 /// Not known.
@@ -37,6 +39,21 @@ pub(crate) struct Limits {
     pub(crate) unused: Option<Duration>,
     /// What was used within this time stays in any case: somebody may be pulling it.
     pub(crate) spare: Duration,
+}
+
+impl Limits {
+    /// The same where so many bytes are `held`: far above the limit less is spared, or whoever pulls
+    /// much at a time fills the disk. Who is still pulling what goes then has it fetched again.
+    fn under(self, held: Option<u64>) -> Self {
+        let is_far_above = held
+            .zip(self.bytes)
+            .is_some_and(|(held, most)| held > most.saturating_add(most / 4));
+        let spare = match is_far_above {
+            true => self.spare.min(PRESSED),
+            false => self.spare,
+        };
+        Self { spare, ..self }
+    }
 }
 
 /// What came of evicting.
@@ -115,6 +132,7 @@ impl Registry {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(Evicted::default()),
         };
+        let limits = &limits.under(self.cache.held.get());
         let spare = limits.spare.as_secs();
         self.cache.forget_promises(now, spare);
         if !rounds.is_recovered {
