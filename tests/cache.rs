@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use support::archive::write_tar;
 use support::bytes::{digest, noise};
 use support::http::{Reply, get, send};
 use support::image::{Image, layer};
 use support::run::until;
 use support::upstream::{Published, SECRET};
-use support::{Scratch, Server, Upstream};
+use support::{Imgsync, Scratch, Server, Upstream};
 
 /// What names of the upstream begin with here.
 const PREFIX: &str = "up.example";
@@ -615,6 +616,20 @@ fn a_tag_that_was_pushed_here_is_ours() {
     assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
     let reply = cache.get(&manifest("v1"));
     assert_eq!((reply.status, reply.header("warning")), (200, None));
+}
+
+#[test]
+fn what_is_pushed_does_not_depend_on_an_upstream() {
+    let cache = Cache::at(nowhere(), FRESH, "");
+    let image = image(70, 100_000);
+    let archive = cache.scratch.path("image.tar");
+    write_tar(&image.docker_archive("app:v1"), &archive);
+    let tool = Imgsync::new(&cache.scratch.folder("home"));
+    let remote = format!("{}/{PREFIX}/team/app:v1", cache.address());
+    tool.push(&archive.display().to_string(), &remote)
+        .succeeded();
+    assert_eq!(cache.get(&manifest("v1")).status, 200);
+    assert_eq!(cache.get(&manifest("v2")).status, 502);
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub struct Held {
 }
 
 /// The manifest of that name at the target. One that is there but makes no sense reads as absent:
-/// a push replaces it.
+/// a push replaces it. So does one that only a registry behind the target would know, and that one
+/// cannot be asked: a push to this one does not depend on it.
 ///
 /// # Errors
 /// The target could not be asked.
@@ -32,8 +33,11 @@ pub async fn manifest(
     repository: &Repository,
     reference: &Reference,
 ) -> Result<Option<Held>, Failure> {
-    let Some(fetched) = client.manifest(repository, reference).await? else {
-        return Ok(None);
+    let fetched = match client.manifest(repository, reference).await {
+        Ok(Some(fetched)) => fetched,
+        Ok(None) => return Ok(None),
+        Err(error) if error.is_behind() => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
     let parsed = Manifest::parse(&fetched.bytes, fetched.media_type.as_deref());
     Ok(parsed.ok().map(|(media_type, manifest)| Held {

@@ -7,7 +7,7 @@ use http::header::SERVER;
 use url::Url;
 
 use super::{Client, Trouble, reply};
-use crate::{Endpoint, Fault, Registry, fault};
+use crate::{Code, Endpoint, Fault, Registry, fault};
 
 /// A request that did not do what it should. The text names the registry and the operation.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -101,8 +101,22 @@ impl Error {
                 status,
                 retry_after,
                 ..
-            } if is_passing(*status) => Retry::After(*retry_after),
+            } if is_passing(*status) && !self.is_behind() => Retry::After(*retry_after),
             Self::Refused { .. } => Retry::Never,
+        }
+    }
+
+    /// Whether the registry itself is well, and one behind it, whose content it caches, failed: our
+    /// server says so by 502 with a fault. It has tried already what there was to try.
+    pub fn is_behind(&self) -> bool {
+        let said = Code::UpstreamFailed;
+        match self {
+            Self::Refused { status, faults, .. } => {
+                *status == said.status() && faults.iter().any(|fault| fault.code == said.as_str())
+            }
+            Self::Setup { .. } | Self::Connect { .. } | Self::Broken { .. } | Self::Odd { .. } => {
+                false
+            }
         }
     }
 
