@@ -21,7 +21,7 @@ use super::buffers::Buffers;
 use super::caller::Caller;
 use super::failure::Failure;
 use super::reply::{self, value};
-use super::{App, attempt};
+use super::{App, attempt, blocking};
 use crate::registry::{Blob, Error, Partial};
 use crate::upstream::{self, Follower, Found};
 
@@ -77,40 +77,54 @@ pub(super) async fn get(
     version: Version,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
-    let (registry, asked) = (app.registry.clone(), digest.clone());
     let range = asked_range(headers, &digest);
     let pace = Pace::of(version);
-    let place = app.upstreams.behind(&repository);
-    if let Some(place) = &place {
-        match app.upstreams.blob(place, &digest).await? {
-            Found::Here => {}
+    let Some(place) = app.upstreams.behind(&repository) else {
+        return Ok(here(app, &repository, &digest, range, pace).await?);
+    };
+    let mut is_again = false;
+    loop {
+        match app.upstreams.blob(&place, &digest).await? {
             Found::Coming(follower) => {
                 return coming(app, follower, &digest, range.as_deref(), pace);
             }
+            Found::Here => {}
+        }
+        match here(app, &repository, &digest, range.clone(), pace).await {
+            // Evicted in between: it comes again.
+            Err(Unreadable::Refused(Error::BlobUnknown(_))) if !is_again => is_again = true,
+            answer => return Ok(answer?.map(|body| counted(app, body))),
         }
     }
+}
+
+/// A blob that is in the registry.
+async fn here(
+    app: &App,
+    repository: &Repository,
+    digest: &Digest,
+    range: Option<String>,
+    pace: Pace,
+) -> Result<Response<Body>, Unreadable> {
+    let (registry, at, asked) = (app.registry.clone(), repository.clone(), digest.clone());
     // What fits into one read is read here and now.
-    let (blob, wanted, start) = attempt(move || {
-        let blob = registry.open_blob(&repository, &asked)?;
+    let reading = move || {
+        let blob = registry.open_blob(&at, &asked)?;
         let wanted = wanted(range.as_deref(), blob.size());
         let start = match extent(wanted, blob.size()) {
             Some((first, len)) if len <= pace.piece => Some(read(&blob, first, len)?),
             Some(_) | None => None,
         };
         Ok::<_, Unreadable>((blob, wanted, start))
-    })
-    .await?;
+    };
+    let (blob, wanted, start) = blocking(reading).await.map_err(Unreadable::Answered)??;
     let size = blob.size();
-    let (first, len) = extent(wanted, size).ok_or_else(|| beyond(size))?;
+    let (first, len) = extent(wanted, size).ok_or_else(|| Unreadable::Answered(beyond(size)))?;
     let body = match start {
         Some(bytes) => full(bytes),
         None => stream(blob, first, len, pace),
     };
-    let body = match place {
-        Some(_) => counted(app, body),
-        None => body,
-    };
-    Ok(answer(&digest, wanted, (first, len), size, body))
+    Ok(answer(digest, wanted, (first, len), size, body))
 }
 
 /// A blob that is on its way from an upstream: its bytes as they come.
@@ -261,6 +275,8 @@ fn read(blob: &Blob, first: u64, len: u64) -> io::Result<Bytes> {
 
 /// Why a blob could not be read.
 enum Unreadable {
+    /// The answer is made already.
+    Answered(Failure),
     Refused(Error),
     Broken(io::Error),
 }
@@ -281,6 +297,7 @@ impl From<Unreadable> for Failure {
     fn from(error: Unreadable) -> Self {
         match error {
             Unreadable::Refused(error) => error.into(),
+            Unreadable::Answered(failure) => failure,
             Unreadable::Broken(error) => Self::internal(&error),
         }
     }

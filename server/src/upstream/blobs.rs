@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use imgsync_oci::{Digest, Repository};
 
 use super::counts::{Answer, Subject};
-use super::download::{Download, Follower};
+use super::download::Download;
 use super::error::{Error, Failed, Kind};
+use super::follower::Follower;
 use super::{Name, Place, Upstreams, blocking, now};
 use crate::registry::{self, BlobState};
 

@@ -2,12 +2,10 @@
 //! It goes on without them.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _};
 use imgsync_oci::client::Download as Answer;
 use imgsync_oci::{Digest, Repository};
 use tokio::sync::watch;
@@ -15,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Failed, Kind};
+use super::follower::Follower;
 use super::{Place, blocking, now};
 use crate::registry::{Filling, Partial, Registry};
 
@@ -76,13 +75,6 @@ pub(super) struct Ending {
     pub(super) now: CancellationToken,
 }
 
-/// Somebody who reads along.
-pub(crate) struct Follower {
-    progress: watch::Receiver<Progress>,
-    partial: Partial,
-    size: u64,
-}
-
 impl Download {
     pub(super) fn new(repository: Repository) -> Arc<Self> {
         Arc::new(Self {
@@ -132,11 +124,7 @@ impl Download {
                     let Some(partial) = self.partial.get().cloned() else {
                         return Err(Failed::new("a download", Kind::Store, "has no file"));
                     };
-                    return Ok(Some(Follower {
-                        progress,
-                        partial,
-                        size,
-                    }));
+                    return Ok(Some(Follower::new(progress, partial, size)));
                 }
                 Progress::Absent => return Ok(None),
                 Progress::Failed(failed) => return Err(failed),
@@ -431,66 +419,4 @@ enum Attempt {
     Broken(Filling, Failed),
     /// Nothing is left to go on with.
     Lost(Failed),
-}
-
-/// Reads a piece of a file from an offset on: so many bytes, or fewer where it ends.
-pub(crate) type Read = Arc<dyn Fn(&Partial, u64, usize) -> io::Result<Bytes> + Send + Sync>;
-
-impl Follower {
-    /// The size in bytes of the whole blob.
-    pub(crate) fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// `len` bytes from `first` on, as they come, in pieces of at most `piece` bytes, into whatever
-    /// buffers `read` has. The blob's last byte is held back until all of it turned out to be right.
-    pub(crate) fn bytes(
-        self,
-        first: u64,
-        len: u64,
-        piece: u64,
-        read: Read,
-    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
-        let start = Some((self, first, first + len, read));
-        futures::stream::unfold(start, move |state| async move {
-            let (mut follower, at, end, read) = state?;
-            if at >= end {
-                return None;
-            }
-            match follower.next(at, end, piece, &read).await {
-                Ok(bytes) => {
-                    let at = at + bytes.len() as u64;
-                    Some((Ok(bytes), Some((follower, at, end, read))))
-                }
-                Err(error) => Some((Err(error), None)),
-            }
-        })
-    }
-
-    async fn next(&mut self, at: u64, end: u64, piece: u64, read: &Read) -> io::Result<Bytes> {
-        loop {
-            let ready = match &*self.progress.borrow_and_update() {
-                // Its caller was told another size, and must not take what came for all of it.
-                Progress::Filling { size, .. } | Progress::Done { size } if *size != self.size => {
-                    return Err(io::ErrorKind::InvalidData.into());
-                }
-                Progress::Filling { size, filled } => (*filled).min(size.saturating_sub(1)),
-                Progress::Done { size } => *size,
-                Progress::Failed(failed) => return Err(io::Error::other(failed.clone())),
-                Progress::Waiting | Progress::Absent => 0,
-            };
-            let ready = ready.min(end);
-            if ready > at {
-                let len = (ready - at).min(piece);
-                let len = usize::try_from(len).map_err(io::Error::other)?;
-                let (partial, read) = (self.partial.clone(), Arc::clone(read));
-                let bytes = blocking(move || read(&partial, at, len)).await?;
-                if bytes.is_empty() {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                return Ok(bytes);
-            }
-            self.progress.changed().await.map_err(io::Error::other)?;
-        }
-    }
 }

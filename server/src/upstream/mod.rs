@@ -12,6 +12,7 @@ mod download;
 mod error;
 mod files;
 mod flights;
+mod follower;
 mod lists;
 mod manifests;
 mod names;
@@ -26,9 +27,9 @@ use imgsync_oci::Repository;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::blobs::Found;
-pub(crate) use self::download::Follower;
 pub(crate) use self::error::{Error, Failed, Kind};
 pub use self::files::OpenError;
+pub(crate) use self::follower::Follower;
 pub(crate) use self::manifests::Freshness;
 
 use self::absent::Absent;
