@@ -378,7 +378,9 @@ fn exit_codes_tell_all_some_none_and_nothing() {
     assert_eq!(world.at_target(), ["1.0", "1.1"]);
     assert!(line(&some, "1.2").starts_with("failed: source"), "{some}");
     assert!(last_line(&some).starts_with("2 copied, 1 failed"), "{some}");
-    world.mirror(&["--tag", "1.2"]).failed(3, &["source: ", &hex[..12]]);
+    world
+        .mirror(&["--tag", "1.2"])
+        .failed(3, &["source: ", &hex[..12]]);
     let (from, to) = (format!("{}:1.2", world.from()), world.to());
     let one = world.run(&["mirror", &from, &to]).failed(3, &["source"]);
     assert_eq!(one.stdout, "", "{one}");
