@@ -5,6 +5,7 @@ use percent_encoding::utf8_percent_encode;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
+use super::super::answer::{Info, Inspected};
 use super::{ANSWER_TIME, Engine, IN_PATH, unreachable};
 use crate::source::Error;
 
@@ -84,7 +85,7 @@ impl Engine {
         let kind = if is_podman {
             Kind::Podman
         } else {
-            let (info, _) = self.info::<super::super::Info>().await?;
+            let (info, _) = self.info::<Info>().await?;
             match info.has_containerd_store() {
                 true => Kind::Containerd,
                 false => Kind::Classic,
@@ -99,7 +100,7 @@ impl Engine {
     /// # Errors
     /// The daemon is not reached, or refuses.
     pub(crate) async fn known(&self, name: &str) -> Result<Option<Known>, Error> {
-        match self.inspect::<super::super::Inspected>(name, false).await {
+        match self.inspect::<Inspected>(name, false).await {
             Ok(found) => Ok(Some(Known {
                 id: found.id,
                 diff_ids: found.root_fs.layers.unwrap_or_default(),
