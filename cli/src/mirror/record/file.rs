@@ -1,0 +1,123 @@
+//! The record's file on the disk: locked, read with a limit, added to, and replaced in one step.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use super::book::{Book, Line, VERSION, parse};
+use crate::exit::{Failure, Kind};
+
+/// No record is larger, in bytes.
+const LARGEST: u64 = 64 * 1024 * 1024;
+/// The folder that the file lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Nothing, where the error says that nothing may be written there.
+pub(super) fn if_closed<T>(path: &Path, error: &std::io::Error) -> Result<Option<T>, Failure> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem => Ok(None),
+        _ => Err(broken(path, error)),
+    }
+}
+
+/// The lock has a file of its own, since the record's is replaced.
+pub(super) fn lock_file(path: &Path) -> std::io::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true).open(name)
+}
+
+/// Keeps other runs out.
+pub(super) fn lock(path: &Path, file: File) -> Result<File, Failure> {
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let shown = path.display();
+            let what = format!("another imgsync mirror is at work with the same record, {shown}");
+            Err(Failure::new(Kind::Source, what).hint("wait for it to end, then try again"))
+        }
+        Err(TryLockError::Error(error)) => Err(broken(path, &error)),
+    }
+}
+
+/// What the file says; a file that is not there says nothing.
+///
+/// # Errors
+/// It cannot be read, is larger than any, or makes no sense.
+pub(super) fn read(path: &Path) -> Result<Book, Failure> {
+    let empty = Book {
+        version: VERSION,
+        mirrors: BTreeMap::new(),
+        about: BTreeMap::new(),
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(empty),
+        Err(error) => return Err(broken(path, &error)),
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|error| broken(path, &error))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(senseless(path, "it is too large"));
+    }
+    // A file that CI made before the first run.
+    if bytes.is_empty() {
+        return Ok(empty);
+    }
+    let book = parse(&bytes).map_err(|error| senseless(path, &error.to_string()))?;
+    match book.version == VERSION {
+        true => Ok(book),
+        false => Err(senseless(path, "a newer imgsync wrote it")),
+    }
+}
+
+/// Puts a line behind what is there, on the disk.
+pub(super) fn add(file: &mut File, line: &Line) -> std::io::Result<()> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    file.write_all(&bytes)?;
+    file.sync_data()
+}
+
+/// Puts a book in place of the file; yields it, at its end.
+pub(super) fn replace(path: &Path, book: &Book) -> std::io::Result<File> {
+    let folder = folder_of(path);
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut bytes = serde_json::to_vec_pretty(book)?;
+    bytes.push(b'\n');
+    file.write_all(&bytes)?;
+    file.as_file().sync_all()?;
+    let file = file.persist(path)?;
+    // A folder can be synced where it can be opened.
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    Ok(file)
+}
+
+/// The failure where the file cannot be used.
+pub(super) fn broken(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    let what = format!(
+        "the record of what was mirrored, {}, cannot be used: {error}",
+        path.display()
+    );
+    Failure::new(Kind::Source, what).hint("--state FILE keeps it elsewhere")
+}
+
+fn senseless(path: &Path, why: &str) -> Failure {
+    let what = format!(
+        "the record of what was mirrored, {}, makes no sense: {why}",
+        path.display()
+    );
+    let hint =
+        "remove the file to begin anew: then nothing that was mirrored before is ever pruned";
+    Failure::new(Kind::Source, what).hint(hint)
+}
