@@ -1,0 +1,197 @@
+use std::io::Write as _;
+
+use super::*;
+
+/// A tar of one file that does not compress too well.
+fn tar(seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b"etaoin shrdlu\n"[state as usize >> 24 & 7]
+    };
+    let content: Vec<u8> = std::iter::repeat_with(&mut next).take(700_000).collect();
+    let mut header = [0; BLOCK_BYTES];
+    header[..4].copy_from_slice(b"file");
+    header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+    header[CHECKSUM_AT..CHECKSUM_AT + 8].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[CHECKSUM_AT..CHECKSUM_AT + 7].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let padding = vec![0; content.len().next_multiple_of(BLOCK_BYTES) - content.len()];
+    [&header[..], &content, &padding, &[0; 1024]].concat()
+}
+
+const CHECKSUM_AT: usize = 148;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::stream::encode_all(bytes, 1).unwrap()
+}
+
+fn found(blob: &[u8]) -> Outcome {
+    found_within(blob, Limits::default())
+}
+
+fn found_within(blob: &[u8], limits: Limits) -> Outcome {
+    let read = |offset: u64, len: usize| {
+        let rest = &blob[offset as usize..];
+        Ok(rest[..len.min(rest.len())].to_vec())
+    };
+    compute(&Digest::of(blob), read, limits, &|| true)
+}
+
+fn assert_layer(blob: &[u8], tar: &[u8], compression: Compression) {
+    match found(blob) {
+        Outcome::Layer(layer) => {
+            let expected = Layer {
+                diff_id: Digest::of(tar),
+                compression,
+                size: blob.len() as u64,
+            };
+            assert_eq!(layer, expected);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn assert_nothing(blob: &[u8], what: &str) {
+    let outcome = found(blob);
+    assert!(
+        matches!(outcome, Outcome::Nothing(_)),
+        "{what}: {outcome:?}"
+    );
+}
+
+#[test]
+fn what_is_cut_off_is_damaged_and_what_panics_is_no_layer() {
+    let blob = gzip(&tar(1));
+    for bytes in [&blob[..10], &blob[..blob.len() / 2], &tar(1)[..10]] {
+        let read = |offset: u64, len: usize| {
+            let rest = &bytes[offset as usize..];
+            Ok(rest[..len.min(rest.len())].to_vec())
+        };
+        let outcome = compute(&Digest::of(&blob), read, Limits::default(), &|| true);
+        assert!(matches!(outcome, Outcome::Damaged), "{outcome:?}");
+    }
+    let read = |_, _| panic!("as a decoder might");
+    let outcome = compute_apart(&Digest::of(&blob), read, Limits::default(), &|| true);
+    assert!(matches!(outcome, Outcome::Nothing(_)), "{outcome:?}");
+}
+
+#[test]
+fn layers_of_every_kind() {
+    let tar = tar(1);
+    assert_layer(&tar, &tar, Compression::None);
+    assert_layer(&gzip(&tar), &tar, Compression::Gzip);
+    assert_layer(&zstd(&tar), &tar, Compression::Zstd);
+    let empty = vec![0; 1024];
+    assert_layer(&gzip(&empty), &empty, Compression::Gzip);
+    // Members and frames are one stream, also those with nothing in them.
+    let (first, second) = tar.split_at(300_001);
+    let members = [gzip(first), gzip(b""), gzip(second)].concat();
+    assert_layer(&members, &tar, Compression::Gzip);
+    // zstd:chunked has frames that are skipped.
+    let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
+    let frames = [zstd(first), zstd(second), skipped].concat();
+    assert_layer(&frames, &tar, Compression::Zstd);
+}
+
+#[test]
+fn what_does_not_end_where_it_should_never_counts() {
+    let tar = tar(2);
+    for (kind, blob) in [("gzip", gzip(&tar)), ("zstd", zstd(&tar))] {
+        for cut in [1, 4, 8, 9, blob.len() / 2, blob.len() - 20] {
+            assert_nothing(&blob[..blob.len() - cut], &format!("{kind} less {cut}"));
+        }
+        for behind in [
+            &b"\0"[..],
+            b"\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"\x1f",
+            b"\x1f\x8b",
+            b"\x1f\x8b\x08\0\0\0\0\0\0",
+            b"\x28\xb5\x2f",
+            b"garbage",
+            &blob[..blob.len() - 1],
+        ] {
+            let blob = [&blob[..], behind].concat();
+            assert_nothing(&blob, &format!("{kind} and {behind:x?}"));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_tar_never_counts() {
+    let json = br#"{"architecture":"amd64"}"#;
+    let long = vec![b'x'; 5000];
+    for content in [&json[..], &long, b"", &[0; 511]] {
+        assert_nothing(content, "plain");
+        assert_nothing(&gzip(content), "gzip");
+        assert_nothing(&zstd(content), "zstd");
+    }
+    // A tar in bzip2 would be taken for its own tar.
+    assert_nothing(&[b"BZh91AY&SY", &long[..]].concat(), "bzip2");
+    // Long distances take memory that is not given.
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(ZSTD_WINDOW_LOG + 1).unwrap();
+    encoder.write_all(&vec![0; 40 << 20]).unwrap();
+    assert_nothing(&encoder.finish().unwrap(), "a window too large");
+}
+
+#[test]
+fn bombs_are_given_up() {
+    let limits = Limits {
+        ratio_from: 1 << 20,
+        ..Limits::default()
+    };
+    let zeros = vec![0; 64 << 20];
+    let bomb = zstd(&zeros);
+    assert!(bomb.len() < zeros.len() / 1000, "not much of a bomb");
+    assert!(matches!(found_within(&bomb, limits), Outcome::Nothing(_)));
+    assert!(matches!(found(&bomb), Outcome::Layer(_)));
+    let limits = Limits {
+        decoded: 1 << 20,
+        ..Limits::default()
+    };
+    let large = [tar(3), tar(4)].concat();
+    assert!(matches!(
+        found_within(&gzip(&large), limits),
+        Outcome::Nothing(_)
+    ));
+    let limits = Limits {
+        time: Duration::ZERO,
+        ..Limits::default()
+    };
+    assert!(matches!(
+        found_within(&gzip(&tar(5)), limits),
+        Outcome::Nothing(_)
+    ));
+}
+
+#[test]
+fn damage_failure_and_stop_are_told_apart() {
+    let tar = tar(6);
+    let read = |offset: u64, len: usize| {
+        let rest = &tar[offset as usize..];
+        Ok(rest[..len.min(rest.len())].to_vec())
+    };
+    let (limits, other) = (Limits::default(), Digest::of(b"other"));
+    let outcome = compute(&other, read, limits, &|| true);
+    assert!(matches!(outcome, Outcome::Damaged));
+    let outcome = compute(&Digest::of(&tar), read, limits, &|| false);
+    assert!(matches!(outcome, Outcome::Stopped));
+    for blob in [tar.clone(), gzip(&tar), zstd(&tar)] {
+        let breaks = |offset: u64, len: usize| match offset {
+            0 => Ok(blob[..len.min(1000)].to_vec()),
+            _ => Err(io::Error::other("the disk is broken")),
+        };
+        let outcome = compute(&Digest::of(&blob), breaks, limits, &|| true);
+        match outcome {
+            Outcome::Unreadable(error) => assert_eq!(error.to_string(), "the disk is broken"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
