@@ -64,8 +64,8 @@ error: target: cannot reach registry.example.com:5000: it does not speak TLS
 images then travel unencrypted";
 
 const DISK_FULL: &str = "\
-error: source: layer 1/1: cannot write the compressed layer: the disk is full: N bytes or more are \
-needed in FOLDER/imgsync/spool, and N are free there
+error: source: layer 1/1: cannot write the compressed layer: the disk is full: N MB or more are \
+needed in FOLDER/imgsync/spool, and N MB are free there
  hint: make room in FOLDER/imgsync/spool, or point XDG_CACHE_HOME at a larger disk";
 
 const SOCKET_CLOSED: &str = "\
@@ -117,9 +117,13 @@ fn said(outcome: &Outcome, names: &[(&str, &str)], code: i32, expected: &str) {
     assert_eq!(outcome.stdout, "", "stdout is for what came about");
 }
 
-/// The text with `N` for every number of more than four digits.
+/// The text with `N` for every number with a decimal, as sizes have it.
 fn without_amounts(text: &str) -> String {
-    let is_amount = |piece: &str| piece.len() > 4 && piece.bytes().all(|b| b.is_ascii_digit());
+    let is_number = |piece: &str| !piece.is_empty() && piece.bytes().all(|b| b.is_ascii_digit());
+    let is_amount = |piece: &str| {
+        let parts = piece.split_once('.');
+        parts.is_some_and(|(whole, tenths)| is_number(whole) && is_number(tenths))
+    };
     let pieces = text
         .split_inclusive(' ')
         .map(|piece| match piece.trim_end() {

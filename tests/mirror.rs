@@ -443,8 +443,19 @@ fn within_a_registry_blobs_are_linked() {
         format!("{}/{FROM}:v1", relay.address()),
         format!("{}/{TO}:v2", relay.address()),
     );
-    imgsync.mirror(&[], &from, &to).succeeded();
+    let outcome = imgsync.mirror(&[], &from, &to).succeeded();
     assert_eq!(head(server.address(), TO, "v2"), Some(digest(&manifest)));
+    // What did not move is not told as sent.
+    assert!(outcome.stdout.contains("copied, sent 0 B"), "{outcome}");
+    assert_eq!(outcome.stderr, "");
+    let other = format!("{}/other:v2", relay.address());
+    let outcome = imgsync.mirror(&["--json", "-v"], &from, &other);
+    let told = outcome.succeeded().stdout;
+    assert!(told.contains("linked from"), "{told}");
+    assert!(
+        !told.contains("\"begin\"") && !told.contains("\"done\""),
+        "{told}"
+    );
     let requests = relay.requests();
     assert_eq!(blobs_read(&requests), Vec::<String>::new());
     assert_eq!(written(&requests), 0);

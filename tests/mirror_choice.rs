@@ -618,8 +618,12 @@ fn pull_is_a_word_for_a_mirror_into_docker() {
     built.remove();
     let pulled = DockerImage::known(remote.clone());
     let dry = world.run(&["pull", &remote, "--dry-run"]).succeeded();
-    assert!(dry.stdout.contains("would be copied"), "{dry}");
-    world.run(&["pull", &remote, "--exit-code"]).succeeded();
+    assert!(dry.stdout.contains("would be copied, to fetch"), "{dry}");
+    let done = world.run(&["pull", &remote, "--exit-code"]).succeeded();
+    assert!(done.stdout.contains(": copied, fetched "), "{done}");
+    assert!(done.stderr.contains(": fetching "), "{done}");
+    let all = format!("{}{}", done.stdout, done.stderr);
+    assert!(!all.contains("sen") && !all.contains("1 tag"), "{done}");
     assert_eq!(pulled.prints(), says);
     let again = world.run(&["pull", &remote, "--exit-code"]);
     assert_eq!(again.code, Some(8), "{again}");

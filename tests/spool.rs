@@ -264,7 +264,18 @@ fn assert_goes_on(stage: &Stage, daemon: &Daemon, name: &str) {
     let command = || daemon.command(&stage.imgsync);
     stage.killed(command(), "app:v1", name, 5_000_000);
     assert_eq!(daemon.exports(), 1);
-    assert!(!stage.spooled().is_empty());
+    let spooled = stage.spooled();
+    assert!(!spooled.is_empty());
+    if name == "classic" {
+        let mut dry = command();
+        dry.args(["push", "--dry-run", "app:v1", &stage.remote(name)]);
+        let plan = run(&mut dry).succeeded().stdout;
+        assert!(
+            plan.contains("kept from an earlier run: send ") && !plan.contains("compress"),
+            "{plan}"
+        );
+        assert_eq!(stage.spooled(), spooled);
+    }
     let outcome = stage.push(command(), "app:v1", name).succeeded();
     assert_eq!(daemon.exports(), 1, "{outcome}");
     let size = stage.found(name).size();
@@ -419,7 +430,7 @@ fn a_full_spool_disk_is_told_in_numbers_after_leftovers_have_made_way() {
     let words = [
         "error: source",
         "the disk is full",
-        "bytes or more are needed in",
+        "MB or more are needed in",
         text(&folder),
         "are free there",
         "hint: make room",
@@ -432,14 +443,12 @@ fn a_full_spool_disk_is_told_in_numbers_after_leftovers_have_made_way() {
     // layers in it exactly.
     let daemon = Daemon::classic(&large);
     let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", "large");
-    outcome.failed(SOURCE, &["bytes or more are needed in", "are free there"]);
+    outcome.failed(SOURCE, &["MB or more are needed in", "are free there"]);
     assert_eq!(daemon.exports(), 0);
     let daemon = Daemon::containerd(&large);
     let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", "large");
-    let needed = format!(
-        "{} bytes or more are needed in",
-        large.compressed()[0].len()
-    );
+    let needed = large.compressed()[0].len() as f64 / 1e6;
+    let needed = format!("{needed:.1} MB or more are needed in");
     outcome.failed(SOURCE, &["error: source", &needed, "are free there"]);
     assert_eq!(stage.spooled(), []);
 }

@@ -4,7 +4,7 @@ mod mirror;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::report::Voice;
+use crate::report::{Verb, Voice};
 
 pub use mirror::{By, Filter, Mirror, Pull, Referrers, SourceAccess};
 
@@ -47,6 +47,20 @@ impl Arguments {
             (true, _) => Voice::Quiet,
             (false, true) => Voice::Verbose,
             (false, false) => Voice::Normal,
+        }
+    }
+
+    /// What it is called that bytes move.
+    pub fn verb(&self) -> Verb {
+        match &self.command {
+            Command::Pull(_) => Verb::Fetch,
+            Command::Push(_)
+            | Command::Mirror(_)
+            | Command::Ls(_)
+            | Command::Inspect(_)
+            | Command::Rm(_)
+            | Command::Login(_)
+            | Command::Logout(_) => Verb::Send,
         }
     }
 

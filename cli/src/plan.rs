@@ -92,6 +92,8 @@ pub enum Step {
         send: Option<u64>,
         /// Whence it would first be tried to link it.
         mount: Option<Repository>,
+        /// Whether an earlier run has kept it, packed: then nothing is read.
+        kept: bool,
     },
     /// The same layer as an earlier one of this image.
     Again,
@@ -143,12 +145,27 @@ impl Plan {
                         .filter(|candidate| !matches!(candidate.why, Why::Copy(_)))
                         .map(|candidate| candidate.blob.size),
                     mount: fact.mount,
+                    kept: false,
                 },
             };
             (fact.layer, step)
         };
         Self {
             steps: facts.into_iter().map(&mut decide).collect(),
+        }
+    }
+
+    /// Takes a layer for one that an earlier run has kept, as a blob of `size` bytes; where the target
+    /// holds it, it stays at that.
+    pub fn keep(&mut self, layer: &Digest, size: u64) {
+        for (other, step) in &mut self.steps {
+            if let Step::Send {
+                read, send, kept, ..
+            } = step
+                && other == layer
+            {
+                (*read, *send, *kept) = (Some(0), Some(size), true);
+            }
         }
     }
 
@@ -218,12 +235,14 @@ mod tests {
                 Step::Send {
                     read,
                     send,
-                    mount: None
+                    mount: None,
+                    kept: false,
                 },
                 Step::Send {
                     read,
                     send: None,
-                    mount: None
+                    mount: None,
+                    kept: false,
                 },
                 Step::Again,
             ]
@@ -241,6 +260,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_run_has_kept_is_sent_and_not_read() {
+        let facts = vec![fact("a", Some(Why::Cache)), fact("b", None)];
+        let first = facts[0].candidate.clone().unwrap();
+        let held = HashSet::from([first.blob.digest.clone()]);
+        let mut plan = Plan::new(facts, &held);
+        plan.keep(&Digest::of(b"a"), 30);
+        plan.keep(&Digest::of(b"b"), 40);
+        assert_eq!(plan.steps[0].1, Step::Have(first));
+        let sums = Sums {
+            read: 0,
+            untold: 0,
+            send: 40,
+            unpacked: 0,
+            saved: 10,
+        };
+        assert_eq!(plan.sums(), sums);
+    }
+
+    #[test]
     fn what_another_repository_holds_is_linked_or_would_be() {
         let from: Repository = "team/base".parse().unwrap();
         let mut one = fact("a", Some(Why::Copy(from.clone())));
@@ -254,6 +292,7 @@ mod tests {
             read: Some(100),
             send: None,
             mount: Some(from.clone()),
+            kept: false,
         };
         assert_eq!(step(&[]), would);
         let why = Why::Elsewhere(from);

@@ -19,7 +19,7 @@ use crate::settings;
 
 /// Runs the command that was typed, to its exit code.
 pub fn run(arguments: Arguments) -> ExitCode {
-    let report = report::new(arguments.voice(), arguments.json());
+    let report = report::new(arguments.voice(), arguments.json(), arguments.verb());
     let done = perform(arguments.command, &report);
     match done.and_then(|code| report.data().end().map(|()| code)) {
         Ok(code) => ExitCode::from(code),

@@ -57,6 +57,9 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, String> {
         let registry: Registry = name
             .parse()
             .map_err(|error: imgsync_oci::Invalid| at(host, &error.to_string()))?;
+        if config.hosts.keys().any(|it| is_same(it, &registry)) {
+            return Err(at(host, &format!("{registry} is named twice")));
+        }
         let read = self::host(&host.value, folder).map_err(|error| at(host, &error))?;
         config.hosts.insert(registry, read);
     }
@@ -74,6 +77,11 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, String> {
         true => Err("there is no mirror in it".to_owned()),
         false => Ok(config),
     }
+}
+
+/// Whether two names are of one registry: in names of hosts capitals do not count (RFC 4343).
+pub fn is_same(one: &Registry, other: &Registry) -> bool {
+    one.as_str().eq_ignore_ascii_case(other.as_str())
 }
 
 fn at<T>(place: &Spanned<T>, text: &str) -> String {

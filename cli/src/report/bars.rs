@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::lines::{wanted, write};
 use super::mirror::{mirrored, sum};
-use super::{Data, Mirrored, Outcome, Report, Sum, Voice, outcome, shown};
+use super::{Data, Mirrored, Outcome, Report, Sum, Verb, Voice, outcome, shown};
 use crate::exit::Failure;
 use crate::plan::Plan;
 
@@ -20,6 +20,7 @@ const TOTAL: &str = "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_by
 #[derive(Debug)]
 pub(super) struct Bars {
     voice: Voice,
+    verb: Verb,
     data: Data,
     all: MultiProgress,
     shown: Mutex<Shown>,
@@ -36,9 +37,10 @@ struct Shown {
 
 impl Bars {
     /// No bar yet.
-    pub(super) fn new(voice: Voice) -> Self {
+    pub(super) fn new(voice: Voice, verb: Verb) -> Self {
         Self {
             voice,
+            verb,
             data: Data::default(),
             all: MultiProgress::new(),
             shown: Mutex::default(),
@@ -121,14 +123,17 @@ impl Report for Bars {
         self.data.print(&outcome(result));
     }
 
-    fn mirror(&self, source: &str, target: &str, tags: usize) {
+    fn mirror(&self, source: &str, target: &str, tags: Option<usize>) {
         self.shown().is_mirror = true;
-        self.note(&wanted(source, target, tags));
+        if let Some(tags) = tags {
+            self.note(&wanted(source, target, tags));
+        }
     }
 
     fn mirrored(&self, it: &Mirrored) {
         // Stdout may be the same terminal.
-        self.all.suspend(|| self.data.print(&shown(&mirrored(it))));
+        self.all
+            .suspend(|| self.data.print(&shown(&mirrored(it, self.verb))));
     }
 
     fn left(&self, left: &Mirrored) {
@@ -139,7 +144,7 @@ impl Report for Bars {
 
     fn sum(&self, it: &Sum) {
         self.clear();
-        self.data.print(&sum(it));
+        self.data.print(&sum(it, self.verb));
     }
 
     fn failure(&self, failure: &Failure) {

@@ -97,7 +97,8 @@ impl Report for Json {
         self.event("outcome", fields);
     }
 
-    fn mirror(&self, source: &str, target: &str, tags: usize) {
+    fn mirror(&self, source: &str, target: &str, tags: Option<usize>) {
+        let tags = tags.unwrap_or(1);
         let fields = json!({ "source": source, "target": target, "tags": tags });
         self.event("mirror", fields);
     }
@@ -140,12 +141,18 @@ fn described(plan: &Plan) -> Value {
             "size": held.blob.size,
             "why": held.why.to_string(),
         }),
-        Step::Send { read, send, mount } => json!({
+        Step::Send {
+            read,
+            send,
+            mount,
+            kept,
+        } => json!({
             "layer": digest,
             "step": "send",
             "read": read,
             "send": send,
             "mount": mount.as_ref().map(ToString::to_string),
+            "kept": kept,
         }),
         Step::Again => json!({ "layer": digest, "step": "again" }),
     };

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use imgsync_oci::Digest;
 
 use super::mirror::{mirrored, sum};
-use super::{Data, Fate, Mirrored, Outcome, Report, Sum, Voice, bytes, outcome, shown};
+use super::{Data, Fate, Mirrored, Outcome, Report, Sum, Verb, Voice, bytes, outcome, shown};
 use crate::exit::Failure;
 use crate::plan::Plan;
 
@@ -15,15 +15,17 @@ use crate::plan::Plan;
 #[derive(Debug)]
 pub(super) struct Lines {
     voice: Voice,
+    verb: Verb,
     data: Data,
     labels: Mutex<HashMap<Digest, (String, u64)>>,
 }
 
 impl Lines {
     /// Nothing said yet.
-    pub(super) fn new(voice: Voice) -> Self {
+    pub(super) fn new(voice: Voice, verb: Verb) -> Self {
         Self {
             voice,
+            verb,
             data: Data::default(),
             labels: Mutex::default(),
         }
@@ -51,7 +53,7 @@ impl Report for Lines {
         let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
         labels.insert(digest.clone(), (label.to_owned(), size));
         drop(labels);
-        self.note(&format!("{label}: sending {}", bytes(size)));
+        self.note(&format!("{label}: {} {}", self.verb.moving(), bytes(size)));
     }
 
     fn position(&self, _digest: &Digest, _offset: u64) {}
@@ -61,7 +63,7 @@ impl Report for Lines {
         let known = labels.remove(digest);
         drop(labels);
         if let Some((label, size)) = known {
-            self.note(&format!("{label}: sent {}", bytes(size)));
+            self.note(&format!("{label}: {} {}", self.verb.moved(), bytes(size)));
         }
     }
 
@@ -69,12 +71,15 @@ impl Report for Lines {
         self.data.print(&outcome(result));
     }
 
-    fn mirror(&self, source: &str, target: &str, tags: usize) {
-        self.note(&wanted(source, target, tags));
+    fn mirror(&self, source: &str, target: &str, tags: Option<usize>) {
+        // Of one image its own line says all of that.
+        if let Some(tags) = tags {
+            self.note(&wanted(source, target, tags));
+        }
     }
 
     fn mirrored(&self, it: &Mirrored) {
-        let line = shown(&mirrored(it));
+        let line = shown(&mirrored(it, self.verb));
         match (self.voice, &it.fate) {
             (Voice::Normal | Voice::Verbose, _) => self.data.print(&line),
             (Voice::Quiet, Fate::Failed(_)) => write(&format!("error: {line}")),
@@ -89,7 +94,7 @@ impl Report for Lines {
     }
 
     fn sum(&self, it: &Sum) {
-        self.data.print(&sum(it));
+        self.data.print(&sum(it, self.verb));
     }
 
     fn failure(&self, failure: &Failure) {

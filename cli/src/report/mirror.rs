@@ -5,7 +5,7 @@ use std::time::Duration;
 use imgsync_oci::Digest;
 use serde_json::{Value, json};
 
-use super::{bytes, shown};
+use super::{Verb, bytes, shown};
 use crate::exit::Failure;
 use crate::mirror::{Change, Copied};
 
@@ -125,10 +125,10 @@ fn word(fate: &Fate) -> &'static str {
 }
 
 /// A tag's line.
-pub(super) fn mirrored(it: &Mirrored) -> String {
+pub(super) fn mirrored(it: &Mirrored, verb: Verb) -> String {
     let would = if it.is_dry { "would be " } else { "" };
     let text = match &it.fate {
-        Fate::There(copied) => there(copied, would),
+        Fate::There(copied) => there(copied, would, verb),
         Fate::Pruned(_, why) => format!("{would}pruned: {why}"),
         Fate::Kept(now, why, Stays::Moved) => {
             format!("kept: {why}, but somebody moved it to {}", now.short())
@@ -142,8 +142,11 @@ pub(super) fn mirrored(it: &Mirrored) -> String {
     format!("{}: {text}", it.target)
 }
 
-fn there(copied: &Copied, would: &str) -> String {
-    let sent = if would.is_empty() { "sent" } else { "to send" };
+fn there(copied: &Copied, would: &str, verb: Verb) -> String {
+    let sent = match would.is_empty() {
+        true => verb.moved(),
+        false => verb.to_move(),
+    };
     let (sent, saved) = (
         format!("{sent} {}", bytes(copied.sent)),
         bytes(copied.saved),
@@ -171,7 +174,7 @@ fn there(copied: &Copied, would: &str) -> String {
 }
 
 /// The line of the sum.
-pub(super) fn sum(sum: &Sum) -> String {
+pub(super) fn sum(sum: &Sum, verb: Verb) -> String {
     let counts = [
         (sum.copied, "copied"),
         (sum.moved, "moved"),
@@ -192,10 +195,10 @@ pub(super) fn sum(sum: &Sum) -> String {
     };
     let (sent, saved) = (bytes(sum.sent), bytes(sum.saved));
     match sum.is_dry {
-        true => format!("would be: {told}; to send {sent}, saved {saved}"),
+        true => format!("would be: {told}; {} {sent}, saved {saved}", verb.to_move()),
         false => {
             let took = super::words::seconds(sum.took);
-            format!("{told}; sent {sent}, saved {saved}, {took}")
+            format!("{told}; {} {sent}, saved {saved}, {took}", verb.moved())
         }
     }
 }
@@ -286,12 +289,20 @@ mod tests {
     fn lines_and_sum() {
         let line = |fate: Fate, is_dry| {
             let (source, target) = ("a/b:v1".to_owned(), "c/d:v1".to_owned());
-            mirrored(&Mirrored {
+            let it = Mirrored {
                 source,
                 target,
                 fate,
                 is_dry,
-            })
+            };
+            let fetched = mirrored(&it, Verb::Fetch);
+            let sent = mirrored(&it, Verb::Send);
+            assert_eq!(
+                fetched,
+                sent.replace("to send", "to fetch")
+                    .replace("sent", "fetched")
+            );
+            sent
         };
         let new = copied(Change::Image, None);
         assert_eq!(
@@ -308,11 +319,11 @@ mod tests {
         assert_eq!(line(left.clone(), true), "a/b:v1: left out: is no version");
         let mut all = Sum::default();
         assert!(all.is_idle());
-        assert_eq!(sum(&all), "no tags; sent 0 B, saved 0 B, 0.0 s");
+        assert_eq!(sum(&all, Verb::Send), "no tags; sent 0 B, saved 0 B, 0.0 s");
         [new, moved, left].iter().for_each(|fate| all.add(fate));
         assert!(!all.is_idle() && all.good() == 2);
         assert_eq!(
-            sum(&all),
+            sum(&all, Verb::Send),
             "1 copied, 1 moved, 1 left out; sent 4.0 kB, saved 10 B, 0.0 s"
         );
     }

@@ -39,8 +39,9 @@ pub trait Report: Send + Sync {
     fn done(&self, digest: &Digest);
     /// The push is over, and the image is there.
     fn outcome(&self, outcome: &Outcome);
-    /// A mirror begins: from where, to where, and how many tags it wants.
-    fn mirror(&self, source: &str, target: &str, tags: usize);
+    /// A mirror begins: from where, to where, and how many tags it wants; `None` where it is for one
+    /// image alone.
+    fn mirror(&self, source: &str, target: &str, tags: Option<usize>);
     /// A mirror is done with a tag.
     fn mirrored(&self, mirrored: &Mirrored);
     /// A mirror does not want a tag. Told where nothing is changed, and to those who want to know
@@ -66,14 +67,50 @@ pub enum Voice {
     Verbose,
 }
 
+/// What it is called for people that bytes move.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verb {
+    /// They go where somebody wants them to be.
+    #[default]
+    Send,
+    /// They come to who types.
+    Fetch,
+}
+
+impl Verb {
+    /// While they move.
+    fn moving(self) -> &'static str {
+        match self {
+            Self::Send => "sending",
+            Self::Fetch => "fetching",
+        }
+    }
+
+    /// When they have moved.
+    fn moved(self) -> &'static str {
+        match self {
+            Self::Send => "sent",
+            Self::Fetch => "fetched",
+        }
+    }
+
+    /// Before they move.
+    fn to_move(self) -> &'static str {
+        match self {
+            Self::Send => "to send",
+            Self::Fetch => "to fetch",
+        }
+    }
+}
+
 /// The report that was asked for, or that fits where stderr goes.
-pub fn new(voice: Voice, json: bool) -> Arc<dyn Report> {
+pub fn new(voice: Voice, json: bool, verb: Verb) -> Arc<dyn Report> {
     if json {
         Arc::new(json::Json::new(voice))
     } else if voice != Voice::Quiet && std::io::stderr().is_terminal() {
-        Arc::new(bars::Bars::new(voice))
+        Arc::new(bars::Bars::new(voice, verb))
     } else {
-        Arc::new(lines::Lines::new(voice))
+        Arc::new(lines::Lines::new(voice, verb))
     }
 }
 

@@ -43,12 +43,20 @@ pub fn plan(plan: &Plan) -> Vec<String> {
                 let (size, why) = (bytes(held.blob.size), &held.why);
                 format!("there already, {size} ({why})")
             }
-            Step::Send { read, send, mount } => {
+            Step::Send {
+                read,
+                send,
+                mount,
+                kept,
+            } => {
                 let read = match read {
                     Some(size) => format!("read {}", bytes(*size)),
                     None => "read".to_owned(),
                 };
                 let send = match send {
+                    Some(size) if *kept => {
+                        format!("kept from an earlier run: send {}", bytes(*size))
+                    }
                     Some(size) => format!("{read}, send {}", bytes(*size)),
                     None => format!("{read}, compress, send if it is not there"),
                 };

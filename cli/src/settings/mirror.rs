@@ -161,7 +161,7 @@ impl Ways {
     pub fn source(&self, registry: &Registry) -> &Access {
         match self {
             Self::Sides { source, .. } => source,
-            Self::Hosts { named, other } => named.get(registry).unwrap_or(other),
+            Self::Hosts { named, other } => of_host(named, registry).unwrap_or(other),
         }
     }
 
@@ -169,7 +169,7 @@ impl Ways {
     pub fn target(&self, registry: &Registry) -> &Access {
         match self {
             Self::Sides { target, .. } => target,
-            Self::Hosts { named, other } => named.get(registry).unwrap_or(other),
+            Self::Hosts { named, other } => of_host(named, registry).unwrap_or(other),
         }
     }
 }
@@ -267,8 +267,8 @@ fn of_file(path: &Path, args: &args::Mirror) -> Result<(Vec<Job>, Ways), Failure
     // A host that no mirror names may have a password that is not here.
     let is_used = |registry: &Registry| {
         config.jobs.iter().any(|job| {
-            let from = matches!(&job.from, From::Registry(it, ..) if it == registry);
-            from || matches!(&job.to, Goal::Registry(it, _) if it == registry)
+            let from = matches!(&job.from, From::Registry(it, ..) if config::is_same(it, registry));
+            from || matches!(&job.to, Goal::Registry(it, _) if config::is_same(it, registry))
         })
     };
     let mut named = BTreeMap::new();
@@ -279,6 +279,13 @@ fn of_file(path: &Path, args: &args::Mirror) -> Result<(Vec<Job>, Ways), Failure
     }
     let other = Access::parse_host(&Host::default())?;
     Ok((config.jobs, Ways::Hosts { named, other }))
+}
+
+/// The access to a registry that a file names, however it is written.
+fn of_host<'a>(named: &'a BTreeMap<Registry, Access>, registry: &Registry) -> Option<&'a Access> {
+    let mut all = named.iter();
+    let found = all.find(|(it, _)| config::is_same(it, registry));
+    found.map(|(_, access)| access)
 }
 
 fn is_typed(args: &args::Access) -> bool {
@@ -351,6 +358,27 @@ fn usage(what: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_in_capitals_is_the_same_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mirrors.yaml");
+        let text = "registries:\n  Registry.Example.COM: {insecure: true}\nmirrors:\n  \
+                    - {source: registry.example.com/a, target: other.example.com/b}\n";
+        std::fs::write(&path, text).unwrap();
+        let words = ["imgsync", "mirror", "--config", path.to_str().unwrap()];
+        let typed = <args::Arguments as clap::Parser>::parse_from(words);
+        let args::Command::Mirror(typed) = typed.command else {
+            panic!("another command");
+        };
+        let settings = Mirror::parse(&typed).unwrap();
+        let Ways::Hosts { other, .. } = &settings.ways else {
+            panic!("no file");
+        };
+        let way = |name: &str| settings.ways.source(&name.parse().unwrap());
+        assert!(!std::ptr::eq(way("registry.example.com"), other));
+        assert!(std::ptr::eq(way("other.example.com"), other));
+    }
 
     #[test]
     fn every_pair_has_a_file_of_its_own() {

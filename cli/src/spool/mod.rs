@@ -108,6 +108,14 @@ impl Spool {
         room::reserve(self, bytes)
     }
 
+    /// The size of a packed layer that some run has kept here, in bytes. It is not read: whoever
+    /// only wants to tell what there is changes nothing by that. A damaged one counts too.
+    pub fn packed_size(&self, diff_id: &Digest) -> Option<u64> {
+        let data = std::fs::metadata(self.path(Room::Packed, diff_id)).ok()?;
+        let age = data.modified().ok()?.elapsed().unwrap_or_default();
+        (data.is_file() && age <= LONGEST).then_some(data.len())
+    }
+
     /// Takes entries away, also while others read them.
     pub fn remove<'a>(&self, room: Room, digests: impl IntoIterator<Item = &'a Digest>) {
         if self.keeps {

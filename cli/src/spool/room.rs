@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{Room, Spool, draft};
+use crate::report::bytes;
 
 /// The disk cannot take what has to be put aside.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the disk is full: {needed} bytes or more are needed in {}, and {free} are free there",
-    folder.display()
+    "the disk is full: {} or more are needed in {}, and {} are free there",
+    bytes(*needed), folder.display(), bytes(*free)
 )]
 pub struct NoRoom {
     /// The folder of the spool.

@@ -113,14 +113,14 @@ fn the_oldest_leftovers_make_way_and_what_is_missing_then_is_said() {
     let error = room::make_way(&spool, 5, 9, refused()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     let text = error.to_string();
-    assert!(text.contains("9 bytes or more are needed"), "{text}");
+    assert!(text.contains("9 B or more are needed"), "{text}");
     assert!(
         text.contains(&spool.folder().display().to_string()),
         "{text}"
     );
     spool.reserve(1).unwrap();
     let error = spool.reserve(u64::MAX).unwrap_err().to_string();
-    assert!(error.contains(&u64::MAX.to_string()), "{error}");
+    assert!(error.contains("18446.7 PB or more"), "{error}");
 }
 
 #[test]

@@ -77,6 +77,8 @@ struct Upload<'a> {
     is_doubted: bool,
     /// What keeps blobs from counting before all of them are there.
     pass: Pass,
+    /// Whether it was told that bytes are on their way: of a blob that is linked none ever are.
+    is_begun: bool,
 }
 
 /// How a session went.
@@ -151,6 +153,7 @@ async fn locked(
         refusals: 0,
         slot,
         pass,
+        is_begun: false,
     };
     // Asked under the lock: the other push may have sent it just now.
     if upload.is_there().await? {
@@ -159,11 +162,17 @@ async fn locked(
         line.remember(&blob.digest);
         return Ok(Moved::There);
     }
-    report.begin(&blob.digest, &blob.label, blob.size);
     let moved = upload.through_sessions().await?;
     upload.entry.clear();
     line.remember(&blob.digest);
-    report.done(&blob.digest);
+    match (moved, &blob.mount) {
+        (Moved::Sent { .. }, _) => report.done(&blob.digest),
+        (Moved::Linked, Some(from)) => {
+            // Of many images that share their layers these would be many lines.
+            report.detail(&format!("{}: linked from {from}", blob.label));
+        }
+        (Moved::Linked, None) | (Moved::There, _) => {}
+    }
     Ok(moved)
 }
 
@@ -192,6 +201,7 @@ impl Upload<'_> {
                     Start::Open(session) => session,
                 },
             };
+            self.tell_begun(session.offset());
             (self.confirmed, self.taken) = (session.offset(), session.offset());
             self.chunks = 0;
             let ended = match self.way {
@@ -246,8 +256,19 @@ impl Upload<'_> {
             return None;
         }
         self.resumed = true;
-        self.report.position(&self.blob.digest, session.offset());
         Some(session)
+    }
+
+    /// Tells, once, that bytes are on their way, and how many of them an earlier push has brought.
+    fn tell_begun(&mut self, offset: u64) {
+        if std::mem::replace(&mut self.is_begun, true) {
+            return;
+        }
+        let (blob, report) = (self.blob, self.report);
+        report.begin(&blob.digest, &blob.label, blob.size);
+        if offset > 0 {
+            report.position(&blob.digest, offset);
+        }
     }
 
     /// A session without bytes, unless the registry links the blob from another repository. One

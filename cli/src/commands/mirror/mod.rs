@@ -127,7 +127,8 @@ impl Mirrors<'_> {
             (Some(chosen), _, _) => chosen.tags.iter().cloned().map(Reference::Tag).collect(),
             (None, single, _) => Vec::from_iter(single),
         };
-        self.report.mirror(&names.0, &names.1, wanted.len());
+        let tags = chosen.as_ref().map(|_| wanted.len());
+        self.report.mirror(&names.0, &names.1, tags);
         let undated = chosen.as_ref().map_or(0, |chosen| chosen.undated.len());
         if let Some(chosen) = &chosen {
             for (tag, failure) in &chosen.undated {

@@ -5,7 +5,8 @@ use imgsync_oci::{Digest, Tag};
 use super::Push;
 use crate::exit::Failure;
 use crate::plan::{Candidate, Fact, Plan, Why};
-use crate::source::{Content, Found, daemon};
+use crate::source::{Content, Found, Layer, Single, daemon};
+use crate::spool::Spool;
 
 /// What a push would do.
 pub(in crate::commands) struct Preview {
@@ -27,7 +28,11 @@ impl Push {
         };
         let mut more = Vec::new();
         let plan = match (image.map(|image| image.content), found) {
-            (Some(Content::Single(single)), _) => self.single_facts(&single).await?.plan,
+            (Some(Content::Single(single)), _) => {
+                let mut plan = self.single_facts(&single).await?.plan;
+                self.keep(&mut plan, &single);
+                plan
+            }
             (Some(Content::Graph(graph)), _) => self.graph_plan(&graph).await?,
             (None, Found::Daemon(found)) => self.unexported(found, &mut more).await?,
             (None, Found::Here { .. }) => Plan::new(Vec::new(), &Default::default()),
@@ -40,6 +45,19 @@ impl Push {
             more.push(format!("tagged too: {}", tags.join(", ")));
         }
         Ok(Preview { plan, more })
+    }
+
+    /// Takes into account which layers an earlier run has packed.
+    fn keep(&self, plan: &mut Plan, single: &Single) {
+        let folder = self.means.folders.cache.join("spool");
+        let spool = Spool::fleeting(&folder);
+        for layer in &single.layers {
+            if let Layer::Raw { diff_id, .. } = layer
+                && let Some(size) = spool.packed_size(diff_id)
+            {
+                plan.keep(diff_id, size);
+            }
+        }
     }
 
     /// The plan for an image in containerd's store, whose daemon tells which blobs it consists of

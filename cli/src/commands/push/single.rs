@@ -100,6 +100,9 @@ impl Push {
                 *step = Step::Have(held.clone());
             }
         }
+        for (layer, kept) in &earlier {
+            facts.plan.keep(layer, kept.blob.size);
+        }
         self.means.report.plan(&facts.plan);
         let mut parcels = Vec::new();
         let of = single.layers.len();

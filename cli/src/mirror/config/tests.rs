@@ -158,6 +158,10 @@ fn what_is_wrong_is_told_with_its_line() {
             &["line 2", "username"],
         ),
         (
+            "registries:\n  A.io: {}\n  a.io: {}\n".to_owned(),
+            &["line 3", "twice"],
+        ),
+        (
             "registries:\n  'a b': {}\n".to_owned(),
             &["line 2", "registry"],
         ),

@@ -19,7 +19,7 @@ pub(super) struct Sample {
 }
 
 pub(super) fn quiet() -> Arc<dyn Report> {
-    report::new(Voice::Quiet, false)
+    report::new(Voice::Quiet, false, report::Verb::Send)
 }
 
 pub(super) fn tag(text: &str) -> Tag {
