@@ -113,6 +113,8 @@ impl Registry {
 }
 
 #[cfg(test)]
+mod power_cuts;
+#[cfg(test)]
 mod power_tests;
 #[cfg(test)]
 mod tests;

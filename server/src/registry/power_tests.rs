@@ -1,18 +1,12 @@
 //! The power goes at any moment of a day's work: what was acknowledged is there afterwards, and
 //! nothing half-made shows.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
-
 use imgsync_oci::endpoint::{Page, UploadId};
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
+use super::power_cuts::{Day, Step, View};
 use super::{Error, Registry};
-use crate::store::Store;
-use crate::store::testing::{Recording, Remains};
-
-/// What can be seen from outside, by name.
-type View = BTreeMap<String, String>;
+use crate::store::testing::Remains;
 
 /// What is done in one day.
 struct Work {
@@ -48,11 +42,8 @@ fn manifest(layer: &[u8], subject: Option<&[u8]>) -> Vec<u8> {
     manifest.to_string().into_bytes()
 }
 
-/// One acknowledged call.
-type Step = fn(&Work, &Registry) -> Result<(), Error>;
-
 /// In this order. Each can be done again.
-const STEPS: [Step; 20] = [
+const STEPS: [Step<Work>; 20] = [
     |work, registry| work.push_blob(registry, &work.layers[0], Algorithm::Sha256),
     |work, registry| work.push_blob(registry, CONFIG, Algorithm::Sha256),
     |work, registry| work.put(registry, &work.images[0], "v1", &[]),
@@ -224,29 +215,6 @@ impl Work {
     }
 }
 
-/// A day: what was done to the disk, where each step ended, and what could be seen then.
-struct Day {
-    recording: Recording,
-    ends: Vec<usize>,
-    views: Vec<View>,
-}
-
-fn day(work: &Work, root: &Path) -> Day {
-    let (store, recording) = Store::open_recorded(root).unwrap();
-    let registry = Registry::over(store);
-    let (mut ends, mut views) = (vec![0], vec![work.view(&registry)]);
-    for step in STEPS {
-        step(work, &registry).unwrap();
-        ends.push(recording.len());
-        views.push(work.view(&registry));
-    }
-    Day {
-        recording,
-        ends,
-        views,
-    }
-}
-
 /// Starts a registry on what is left, `done` steps having been acknowledged, and looks.
 fn after(work: &Work, day: &Day, done: usize, remains: &Remains) {
     let root = folder();
@@ -300,27 +268,6 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn whenever_the_power_goes_what_was_acknowledged_is_there_and_nothing_half_made_shows() {
     let (work, root) = (Work::new(), folder());
-    let day = day(&work, root.path());
-    let mut seen = HashSet::new();
-    let mut cases = Vec::new();
-    for count in 0..=day.recording.len() {
-        let done = day.ends.iter().rposition(|end| *end <= count).unwrap();
-        for remains in day.recording.after_power_cut(count) {
-            if seen.insert((done, remains.clone())) {
-                cases.push((done, remains));
-            }
-        }
-    }
-    assert!(cases.len() > 1000, "only {} cases", cases.len());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for part in cases.chunks(cases.len().div_ceil(workers)) {
-            let (work, day) = (&work, &day);
-            scope.spawn(move || {
-                for (done, remains) in part {
-                    after(work, day, *done, remains);
-                }
-            });
-        }
-    });
+    let day = Day::of(root.path(), &work, &STEPS, |registry| work.view(registry));
+    day.cut_everywhere(|done, remains| after(&work, &day, done, remains));
 }

@@ -1,7 +1,6 @@
 //! The power goes at any moment of a day of the cache: what was acknowledged as pushed never counts
 //! as cached, what was cached never counts as pushed, and nothing half-made shows.
 
-use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,12 +8,10 @@ use imgsync_oci::{Digest, Reference, Repository, Tag};
 
 use super::tests::{UPSTREAM, folder, image, index};
 use super::{BlobState, Incoming, Limits, ManifestState, TagState};
+use crate::registry::power_cuts::{Day, Step, View};
 use crate::registry::{Error, Registry};
-use crate::store::testing::{Recording, Remains};
-use crate::store::{Key, Mark, Store};
-
-/// What can be seen, by name.
-type View = BTreeMap<String, String>;
+use crate::store::testing::Remains;
+use crate::store::{Key, Mark};
 
 /// What is done in one day.
 struct Work {
@@ -32,11 +29,8 @@ const WHOLE: &[u8] = b"first, and then the rest";
 /// Later than anything else.
 const EVENING: u64 = 4_000_000_000;
 
-/// One acknowledged call.
-type Step = fn(&Work, &Registry) -> Result<(), Error>;
-
 /// In this order. Each can be done again.
-const STEPS: [Step; 25] = [
+const STEPS: [Step<Work>; 25] = [
     |work, registry| work.keep(registry, "v1", &work.images[0].0),
     |work, registry| work.fetch(registry, work.layers[0]),
     |work, registry| work.fetch(registry, &work.images[0].1),
@@ -205,28 +199,6 @@ impl Work {
     }
 }
 
-struct Day {
-    recording: Recording,
-    ends: Vec<usize>,
-    views: Vec<View>,
-}
-
-fn day(work: &Work, root: &Path) -> Day {
-    let (store, recording) = Store::open_recorded(root).unwrap();
-    let registry = Registry::over(store);
-    let (mut ends, mut views) = (vec![0], vec![work.view(&registry)]);
-    for (number, step) in STEPS.iter().enumerate() {
-        step(work, &registry).unwrap_or_else(|error| panic!("step {number}: {error}"));
-        ends.push(recording.len());
-        views.push(work.view(&registry));
-    }
-    Day {
-        recording,
-        ends,
-        views,
-    }
-}
-
 /// Starts a registry on what is left, `done` steps having been acknowledged, and looks.
 fn after(work: &Work, day: &Day, done: usize, remains: &Remains) {
     let root = folder();
@@ -289,27 +261,6 @@ fn files(folder: &Path) -> Vec<String> {
 #[test]
 fn whenever_the_power_goes_pushed_stays_pushed_and_cached_stays_cached() {
     let (work, root) = (Work::new(), folder());
-    let day = day(&work, root.path());
-    let mut seen = HashSet::new();
-    let mut cases = Vec::new();
-    for count in 0..=day.recording.len() {
-        let done = day.ends.iter().rposition(|end| *end <= count).unwrap();
-        for remains in day.recording.after_power_cut(count) {
-            if seen.insert((done, remains.clone())) {
-                cases.push((done, remains));
-            }
-        }
-    }
-    assert!(cases.len() > 1000, "only {} cases", cases.len());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for part in cases.chunks(cases.len().div_ceil(workers)) {
-            let (work, day) = (&work, &day);
-            scope.spawn(move || {
-                for (done, remains) in part {
-                    after(work, day, *done, remains);
-                }
-            });
-        }
-    });
+    let day = Day::of(root.path(), &work, &STEPS, |registry| work.view(registry));
+    day.cut_everywhere(|done, remains| after(&work, &day, done, remains));
 }
