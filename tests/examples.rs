@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Parser as _;
-use imgsync::args::Arguments;
-use imgsync::mirror::config::{Password, parse};
+use imgsync::args::Cli;
+use imgsync::mirror::config::{PasswordSource, parse};
 use serde_json::Value;
 use support::peers::present;
 use support::run::{must, run};
@@ -76,7 +76,7 @@ fn every_command_line_that_is_shown_is_one() {
         let commands = commands(&read(path));
         assert!(commands.len() >= least, "{path}: {commands:?}");
         for command in commands {
-            if let Err(error) = Arguments::try_parse_from(&command) {
+            if let Err(error) = Cli::try_parse_from(&command) {
                 panic!("{path}: {command:?}: {error}");
             }
         }
@@ -103,10 +103,10 @@ fn files_of_mirrors_are_understood() {
     );
     // Two entries of one pair are one job, which takes what either wants.
     assert_eq!(config.jobs[0].rules.len(), 2);
-    let (_, host) = config.hosts.iter().next().unwrap();
+    let (_, host) = config.registries.iter().next().unwrap();
     let (user, password) = host.login.as_ref().unwrap();
     assert_eq!(user, "mirror");
-    assert!(matches!(password, Password::Variable(name) if name == "MIRROR_PASSWORD"));
+    assert!(matches!(password, PasswordSource::Variable(name) if name == "MIRROR_PASSWORD"));
 }
 
 /// The fields of each event, as the table says.

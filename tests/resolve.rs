@@ -12,7 +12,7 @@ mod support;
 
 use std::net::SocketAddr;
 
-use imgsync_oci::ext::resolve::{Layer, Request, Response};
+use imgsync_oci::ext::resolve::{ResolveRequest, ResolveResponse, ResolvedLayer};
 use serde_json::Value;
 use support::check::{self, Found};
 use support::docker::{docker, unique};
@@ -20,8 +20,8 @@ use support::peers::present;
 use support::{DockerImage, Imgsync, Scratch, Server, StockRegistry, http, skopeo};
 
 /// Asks about an image until everything has been looked at.
-fn ask(address: SocketAddr, repository: &str, image: &Found) -> Response {
-    let request = Request {
+fn ask(address: SocketAddr, repository: &str, image: &Found) -> ResolveResponse {
+    let request = ResolveRequest {
         config: Some(image.config.parse().unwrap()),
         diff_ids: image
             .diff_ids
@@ -35,8 +35,8 @@ fn ask(address: SocketAddr, repository: &str, image: &Found) -> Response {
     loop {
         let reply = http::send(address, "POST", &target, &[], &body);
         assert_eq!(reply.status, 200, "{}", reply.text());
-        let answer: Response = serde_json::from_slice(&reply.body).unwrap();
-        if !answer.layers.contains(&Layer::Pending) {
+        let answer: ResolveResponse = serde_json::from_slice(&reply.body).unwrap();
+        if !answer.layers.contains(&ResolvedLayer::Pending) {
             return answer;
         }
     }
@@ -56,9 +56,9 @@ fn is_told(address: SocketAddr, repository: &str, tag: &str) {
     );
 }
 
-fn blob(layer: &Layer) -> (String, u64) {
+fn blob(layer: &ResolvedLayer) -> (String, u64) {
     match layer {
-        Layer::Held { blob } => (blob.digest.to_string(), blob.size),
+        ResolvedLayer::Held { blob } => (blob.digest.to_string(), blob.size),
         other => panic!("{other:?}"),
     }
 }

@@ -4,9 +4,11 @@ mod mirror;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::report::{Verb, Voice};
+use crate::report::{TransferVerb, Verbosity};
 
-pub use mirror::{By, Filter, Mirror, Pull, Referrers, SourceAccess};
+pub use mirror::{
+    MirrorArgs, PullArgs, ReferrersArg, SourceAccessArgs, TagFilterArgs, TagOrderArg,
+};
 
 /// Gets container images to a registry, sending only what it lacks.
 #[derive(Debug, Parser)]
@@ -19,7 +21,7 @@ Examples:
   imgsync pull registry.example.com/app:v1
 
 imgsync COMMAND --help has the options, exit codes and more examples of each.")]
-pub struct Arguments {
+pub struct Cli {
     // Their order puts them behind each command's own options.
     /// Say nothing but what went wrong; the outcome on stdout stays
     #[arg(
@@ -37,67 +39,67 @@ pub struct Arguments {
 
     #[command(subcommand)]
     /// What to do.
-    pub command: Command,
+    pub command: CliCommand,
 }
 
-impl Arguments {
+impl Cli {
     /// How much is told.
-    pub fn voice(&self) -> Voice {
+    pub fn verbosity(&self) -> Verbosity {
         match (self.quiet, self.verbose) {
-            (true, _) => Voice::Quiet,
-            (false, true) => Voice::Verbose,
-            (false, false) => Voice::Normal,
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
         }
     }
 
     /// What it is called that bytes move.
-    pub fn verb(&self) -> Verb {
+    pub fn transfer_verb(&self) -> TransferVerb {
         match &self.command {
-            Command::Pull(_) => Verb::Fetch,
-            Command::Push(_)
-            | Command::Mirror(_)
-            | Command::Ls(_)
-            | Command::Inspect(_)
-            | Command::Rm(_)
-            | Command::Login(_)
-            | Command::Logout(_) => Verb::Send,
+            CliCommand::Pull(_) => TransferVerb::Fetch,
+            CliCommand::Push(_)
+            | CliCommand::Mirror(_)
+            | CliCommand::Ls(_)
+            | CliCommand::Inspect(_)
+            | CliCommand::Rm(_)
+            | CliCommand::Login(_)
+            | CliCommand::Logout(_) => TransferVerb::Send,
         }
     }
 
     /// Whether what happens is told as JSON.
-    pub fn json(&self) -> bool {
+    pub fn is_json(&self) -> bool {
         match &self.command {
-            Command::Push(push) => push.json,
-            Command::Mirror(mirror) => mirror.json,
-            Command::Pull(pull) => pull.json,
-            Command::Ls(_)
-            | Command::Inspect(_)
-            | Command::Rm(_)
-            | Command::Login(_)
-            | Command::Logout(_) => false,
+            CliCommand::Push(push) => push.json,
+            CliCommand::Mirror(mirror) => mirror.json,
+            CliCommand::Pull(pull) => pull.json,
+            CliCommand::Ls(_)
+            | CliCommand::Inspect(_)
+            | CliCommand::Rm(_)
+            | CliCommand::Login(_)
+            | CliCommand::Logout(_) => false,
         }
     }
 }
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Push a local image to a registry
-    Push(Push),
+    Push(PushArgs),
     /// Copy images from registry to registry, and keep them in step
-    Mirror(Box<Mirror>),
+    Mirror(Box<MirrorArgs>),
     /// Get an image from a registry into the local Docker
-    Pull(Pull),
+    Pull(PullArgs),
     /// List repositories, or the tags of one
-    Ls(Ls),
+    Ls(LsArgs),
     /// Show what an image at a registry is made of
-    Inspect(Inspect),
+    Inspect(InspectArgs),
     /// Remove a tag or a manifest from a registry
-    Rm(Rm),
+    Rm(RmArgs),
     /// Check a password at a registry and keep it where docker looks
-    Login(Login),
+    Login(LoginArgs),
     /// Forget the password for a registry
-    Logout(Logout),
+    Logout(LogoutArgs),
 }
 
 /// `imgsync push`
@@ -112,7 +114,7 @@ Examples:
   imgsync push app:v1 registry.example.com/team/app:v2
   docker save app:v1 | imgsync push - localhost:5000/app:v1
   imgsync push oci:build/image localhost:5000/app:v1")]
-pub struct Push {
+pub struct PushArgs {
     /// The image: a name or ID in the local Docker or podman; docker-daemon:NAME; a file or folder,
     /// recognised by its content; docker-archive:PATH[:NAME], oci:PATH[:TAG],
     /// oci-archive:PATH[:TAG]; or - for an archive on standard input
@@ -161,13 +163,13 @@ pub struct Push {
 
     #[command(flatten)]
     /// How the registry is reached, and as whom.
-    pub access: Access,
+    pub access: AccessArgs,
 }
 
 /// How a registry is reached: the same for every verb.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Registry")]
-pub struct Connect {
+pub struct ConnectArgs {
     /// Speak plain HTTP; on loopback that needs no asking
     #[arg(long, conflicts_with_all = ["insecure", "ca_file"])]
     pub plain_http: bool,
@@ -185,10 +187,10 @@ pub struct Connect {
 /// How a registry is reached, and who one is there.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Registry")]
-pub struct Access {
+pub struct AccessArgs {
     #[command(flatten)]
     /// How it is reached.
-    pub connect: Connect,
+    pub connect: ConnectArgs,
 
     /// Log in as this user, with the password from --password-stdin; without it count
     /// IMGSYNC_USERNAME with IMGSYNC_PASSWORD, then what docker, podman or imgsync login stored
@@ -209,7 +211,7 @@ credential helper that Docker's config.json names, else in that file itself.
 Examples:
   imgsync login registry.example.com
   echo \"$TOKEN\" | imgsync login registry.example.com --username ci --password-stdin")]
-pub struct Login {
+pub struct LoginArgs {
     /// The registry: host[:port]
     #[arg(value_name = "HOST")]
     pub registry: String,
@@ -224,12 +226,12 @@ pub struct Login {
 
     #[command(flatten)]
     /// How it is reached.
-    pub connect: Connect,
+    pub connect: ConnectArgs,
 }
 
 /// `imgsync logout`
 #[derive(Debug, Args)]
-pub struct Logout {
+pub struct LogoutArgs {
     /// The registry: host[:port]
     #[arg(value_name = "HOST")]
     pub registry: String,
@@ -243,7 +245,7 @@ With --long every tag's line has, with tabs between: tag, digest, size of all bl
 Examples:
   imgsync ls registry.example.com             its repositories
   imgsync ls registry.example.com/team/app    the tags of one")]
-pub struct Ls {
+pub struct LsArgs {
     /// What to list: host[:port] for repositories, host[:port]/repository for tags
     #[arg(value_name = "REMOTE")]
     pub remote: String,
@@ -254,7 +256,7 @@ pub struct Ls {
 
     #[command(flatten)]
     /// How the registry is reached, and as whom.
-    pub access: Access,
+    pub access: AccessArgs,
 }
 
 /// `imgsync inspect`
@@ -264,7 +266,7 @@ Examples:
   imgsync inspect registry.example.com/team/app:v1
   imgsync inspect --raw registry.example.com/team/app:v1 | sha256sum
   imgsync inspect --json registry.example.com/team/app:v1 | jq -r .digest")]
-pub struct Inspect {
+pub struct InspectArgs {
     /// The image: host[:port]/repository[:tag|@digest]
     #[arg(value_name = "REMOTE")]
     pub remote: String,
@@ -279,7 +281,7 @@ pub struct Inspect {
 
     #[command(flatten)]
     /// How the registry is reached, and as whom.
-    pub access: Access,
+    pub access: AccessArgs,
 }
 
 /// `imgsync rm`
@@ -291,7 +293,7 @@ comes back when the registry next collects its garbage.
 Examples:
   imgsync rm registry.example.com/team/app:v1
   imgsync rm registry.example.com/team/app@sha256:...")]
-pub struct Rm {
+pub struct RmArgs {
     /// What to remove: host[:port]/repository:tag or host[:port]/repository@digest
     #[arg(value_name = "REMOTE", required = true)]
     pub remotes: Vec<String>,
@@ -303,5 +305,5 @@ pub struct Rm {
 
     #[command(flatten)]
     /// How the registry is reached, and as whom.
-    pub access: Access,
+    pub access: AccessArgs,
 }

@@ -9,11 +9,11 @@ use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
 use crate::exit::Failure;
 
 /// Questions that are under way at a time.
-const AT_A_TIME: usize = 16;
+const MAX_CONCURRENT_REQUESTS: usize = 16;
 
 /// A manifest at the target, read.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub struct ParsedManifest {
     /// The manifest as it was sent.
     pub fetched: FetchedManifest,
     /// Its media type, from the registry or from the manifest itself.
@@ -28,19 +28,19 @@ pub struct Held {
 ///
 /// # Errors
 /// The target could not be asked.
-pub async fn manifest(
+pub async fn fetch_manifest(
     client: &Client,
     repository: &Repository,
     reference: &Reference,
-) -> Result<Option<Held>, Failure> {
-    let fetched = match client.manifest(repository, reference).await {
+) -> Result<Option<ParsedManifest>, Failure> {
+    let fetched = match client.fetch_manifest(repository, reference).await {
         Ok(Some(fetched)) => fetched,
         Ok(None) => return Ok(None),
-        Err(error) if error.is_behind() => return Ok(None),
+        Err(error) if error.is_upstream_failure() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let parsed = Manifest::parse(&fetched.bytes, fetched.media_type.as_deref());
-    Ok(parsed.ok().map(|(media_type, manifest)| Held {
+    Ok(parsed.ok().map(|(media_type, manifest)| ParsedManifest {
         fetched,
         media_type,
         manifest,
@@ -51,7 +51,7 @@ pub async fn manifest(
 ///
 /// # Errors
 /// The target could not be asked.
-pub async fn held(
+pub async fn find_blobs(
     client: &Client,
     repository: &Repository,
     blobs: impl IntoIterator<Item = &Descriptor>,
@@ -65,7 +65,7 @@ pub async fn held(
             let there = client.head_blob(repository, digest).await?;
             Ok((digest.clone(), there == Some(size)))
         })
-        .buffer_unordered(AT_A_TIME)
+        .buffer_unordered(MAX_CONCURRENT_REQUESTS)
         .try_filter_map(|(digest, held)| async move { Ok(held.then_some(digest)) })
         .try_collect()
         .await

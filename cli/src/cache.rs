@@ -13,11 +13,11 @@ use imgsync_oci::Digest;
 pub use sweep::sweep;
 
 /// More than an entry ever has, in bytes.
-const LONGEST: u64 = 1024;
+const MAX_LAYER_ENTRY_BYTES: u64 = 1024;
 
 /// A blob that a layer became.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct BlobRef {
     /// The blob's digest.
     pub digest: Digest,
     /// The blob's size in bytes.
@@ -25,17 +25,17 @@ pub struct Known {
 }
 
 /// The blob that the layer with this diffID becomes in `format`, if an earlier run found out.
-pub fn lookup(folder: &Path, format: &str, diff_id: &Digest) -> Option<Known> {
-    let text = entry::read(&path(folder, format, diff_id), LONGEST)?;
+pub fn lookup(folder: &Path, format: &str, diff_id: &Digest) -> Option<BlobRef> {
+    let text = entry::read(&path(folder, format, diff_id), MAX_LAYER_ENTRY_BYTES)?;
     let (digest, size) = text.trim_end().split_once(' ')?;
-    Some(Known {
+    Some(BlobRef {
         digest: digest.parse().ok()?,
         size: size.parse().ok()?,
     })
 }
 
 /// Keeps what was found out, as far as the disk can.
-pub fn remember(folder: &Path, format: &str, diff_id: &Digest, known: &Known) {
+pub fn remember(folder: &Path, format: &str, diff_id: &Digest, known: &BlobRef) {
     let text = format!("{} {}\n", known.digest, known.size);
     entry::write(&path(folder, format, diff_id), &text);
 }
@@ -56,7 +56,7 @@ mod tests {
     fn what_was_remembered_is_found_under_its_format_only() {
         let folder = tempfile::tempdir().unwrap();
         let diff_id = Digest::of(b"raw");
-        let known = Known {
+        let known = BlobRef {
             digest: Digest::of(b"packed"),
             size: 6,
         };

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    imgsync::commands::run(imgsync::args::Arguments::parse())
+    imgsync::commands::run(imgsync::args::Cli::parse())
 }

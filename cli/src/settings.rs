@@ -7,54 +7,54 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use imgsync_oci::{Invalid, Registry, Remote, Repository, Tag};
+use imgsync_oci::{ParseError, Registry, RemoteName, Repository, Tag};
 
-use crate::access::Access;
+use crate::access::RegistryAccess;
 use crate::args;
-use crate::exit::{Failure, Kind};
-use crate::source::{Location, Platforms, Wanted};
-use crate::transfer::Manner;
+use crate::exit::{Failure, FailureKind};
+use crate::source::{ImageLocation, ImageRequest, Platforms};
+use crate::transfer::TransferOptions;
 
-pub(crate) use folder::make as make_folder;
-pub use mirror::{Mirror, State, Ways};
+pub(crate) use folder::create_private_folder as make_folder;
+pub use mirror::{MirrorAccess, MirrorSettings, RecordLocation};
 
 /// Compression gains little beyond, and every thread holds blocks in memory.
-const MOST_THREADS: usize = 8;
+const MAX_COMPRESSION_THREADS: usize = 8;
 const MIB: u64 = 1024 * 1024;
 
 /// Everything that a push needs to know.
 #[derive(Debug, Clone)]
-pub struct Push {
+pub struct PushSettings {
     /// The image.
-    pub image: Wanted,
+    pub image: ImageRequest,
     /// Where it goes.
-    pub remote: Remote,
+    pub remote: RemoteName,
     /// Further tags that the image gets.
     pub tags: Vec<Tag>,
     /// How the registry is reached, and as whom.
-    pub access: Access,
+    pub access: RegistryAccess,
     /// Whether to tell only what would be done.
-    pub is_dry: bool,
+    pub is_dry_run: bool,
     /// Whether what other images at the target say of their layers counts.
     pub reuse: bool,
     /// How the line is used.
-    pub manner: Manner,
+    pub transfer_options: TransferOptions,
     /// How many threads compress.
     pub threads: usize,
     /// The folders of this user.
-    pub folders: Folders,
+    pub folders: UserFolders,
 }
 
 /// The folders that imgsync writes to.
 #[derive(Debug, Clone)]
-pub struct Folders {
+pub struct UserFolders {
     /// What may be lost at any time: known layers, spooled ones.
     pub cache: PathBuf,
 }
 
 /// A repository and tag at a registry: where an image goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct PushTarget {
     /// The registry.
     pub registry: Registry,
     /// The repository.
@@ -63,70 +63,72 @@ pub struct Target {
     pub tag: Tag,
 }
 
-impl std::fmt::Display for Target {
+impl std::fmt::Display for PushTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}:{}", self.registry, self.repository, self.tag)
     }
 }
 
-impl Push {
+impl PushSettings {
     /// Reads the arguments of a push.
     ///
     /// # Errors
     /// Words that are no image, no remote or no size.
-    pub fn parse(args: &args::Push) -> Result<Self, Failure> {
-        let usage = |error: &dyn std::fmt::Display| Failure::new(Kind::Usage, error.to_string());
-        let remote: Remote = args.remote.parse().map_err(|error| {
+    pub fn parse(args: &args::PushArgs) -> Result<Self, Failure> {
+        let usage =
+            |error: &dyn std::fmt::Display| Failure::new(FailureKind::Usage, error.to_string());
+        let remote: RemoteName = args.remote.parse().map_err(|error| {
             let hint = match args.remote.contains("://") {
                 true => "leave http:// and https:// out; for plain HTTP pass --plain-http",
                 false => "write host[:port]/repository[:tag] in lower case, or just host[:port]",
             };
-            usage(&error).hint(hint)
+            usage(&error).with_hint(hint)
         })?;
         if args.image == "-" && args.access.password_stdin {
             let what = "standard input cannot be both the image and the password";
             let hint = "set IMGSYNC_USERNAME and IMGSYNC_PASSWORD instead of --password-stdin";
-            return Err(Failure::new(Kind::Usage, what).hint(hint));
+            return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
         }
         let tags = args.tags.iter().map(|tag| tag.parse()).collect();
-        let tags: Result<Vec<Tag>, Invalid> = tags;
+        let tags: Result<Vec<Tag>, ParseError> = tags;
         let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
-            image: Wanted {
-                location: Location::parse(&args.image)?,
+            image: ImageRequest {
+                location: ImageLocation::parse(&args.image)?,
                 platforms: Platforms::parse(&args.platforms).map_err(|word| {
                     let what = format!("invalid --platform: {word:?}");
-                    Failure::new(Kind::Usage, what).hint("for instance linux/arm64 or linux/arm/v7")
+                    Failure::new(FailureKind::Usage, what)
+                        .with_hint("for instance linux/arm64 or linux/arm/v7")
                 })?,
             },
             tags: tags.map_err(|error| usage(&error))?,
-            access: Access::parse(&args.access)?,
+            access: RegistryAccess::parse(&args.access)?,
             remote,
-            is_dry: args.dry_run,
+            is_dry_run: args.dry_run,
             reuse: !args.no_reuse,
-            manner: Manner {
-                jobs: args.jobs.map(usize::from),
-                chunk: positive("--chunk-size", &args.chunk_size)?,
-                rate: args
+            transfer_options: TransferOptions {
+                max_uploads: args.jobs.map(usize::from),
+                chunk_bytes: parse_size_option("--chunk-size", &args.chunk_size)?,
+                max_bytes_per_second: args
                     .limit_rate
                     .as_ref()
-                    .map(|rate| positive("--limit-rate", rate))
+                    .map(|rate| parse_size_option("--limit-rate", rate))
                     .transpose()?,
             },
-            threads: threads.min(MOST_THREADS),
-            folders: Folders::of_user()?,
+            threads: threads.min(MAX_COMPRESSION_THREADS),
+            folders: UserFolders::from_environment()?,
         })
     }
 }
 
-impl Folders {
+impl UserFolders {
     /// The folders that the environment names: `XDG_CACHE_HOME` if it is absolute (XDG Base
     /// Directory Specification, "Basics"), else `HOME`, else a folder of this user alone in the
     /// system's folder for temporary files.
     ///
     /// # Errors
     /// In the last case, a folder there that cannot be made, or that is somebody else's.
-    fn of_user() -> Result<Self, Failure> {
+    fn from_environment() -> Result<Self, Failure> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let xdg = set("XDG_CACHE_HOME").map(PathBuf::from);
         let home = || Some(PathBuf::from(set("HOME")?).join(".cache"));
@@ -135,12 +137,12 @@ impl Folders {
             Some(base) => {
                 let cache = base.join("imgsync");
                 // Where it cannot be made, whoever needs it says so.
-                let _ = folder::make(&cache);
+                let _ = folder::create_private_folder(&cache);
                 cache
             }
-            None => folder::own_of(&std::env::temp_dir()).map_err(|what| {
-                Failure::new(Kind::Usage, what)
-                    .hint("set HOME, or XDG_CACHE_HOME to a folder of your own")
+            None => folder::create_user_folder(&std::env::temp_dir()).map_err(|what| {
+                Failure::new(FailureKind::Usage, what)
+                    .with_hint("set HOME, or XDG_CACHE_HOME to a folder of your own")
             })?,
         };
         Ok(Self { cache })
@@ -151,7 +153,7 @@ impl Folders {
 ///
 /// # Errors
 /// It names no time.
-pub fn seconds(name: &str, otherwise: u64) -> Result<Duration, Failure> {
+pub fn seconds_from_env(name: &str, otherwise: u64) -> Result<Duration, Failure> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty());
     let Some(text) = text else {
         return Ok(Duration::from_secs(otherwise));
@@ -159,19 +161,20 @@ pub fn seconds(name: &str, otherwise: u64) -> Result<Duration, Failure> {
     let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
     seconds.map(Duration::from_secs).ok_or_else(|| {
         let what = format!("{name}={text} is no number of seconds");
-        Failure::new(Kind::Usage, what)
+        Failure::new(FailureKind::Usage, what)
     })
 }
 
 /// The size that an option names; nothing is no size.
-fn positive(option: &str, text: &str) -> Result<u64, Failure> {
-    size(text).filter(|size| *size > 0).ok_or_else(|| {
-        Failure::new(Kind::Usage, format!("invalid {option}: {text:?}")).hint("for instance 8MiB")
+fn parse_size_option(option: &str, text: &str) -> Result<u64, Failure> {
+    parse_size(text).filter(|size| *size > 0).ok_or_else(|| {
+        Failure::new(FailureKind::Usage, format!("invalid {option}: {text:?}"))
+            .with_hint("for instance 8MiB")
     })
 }
 
 /// Bytes: digits alone, or with `KiB` or `MiB` behind them.
-fn size(text: &str) -> Option<u64> {
+fn parse_size(text: &str) -> Option<u64> {
     let (digits, unit) = match text.strip_suffix("KiB") {
         Some(digits) => (digits, 1024),
         None => match text.strip_suffix("MiB") {
@@ -189,11 +192,11 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!(size("17"), Some(17));
-        assert_eq!(size("4KiB"), Some(4096));
-        assert_eq!(size("8MiB"), Some(8 * MIB));
+        assert_eq!(parse_size("17"), Some(17));
+        assert_eq!(parse_size("4KiB"), Some(4096));
+        assert_eq!(parse_size("8MiB"), Some(8 * MIB));
         for bad in ["", "x", "-1", "8M", "18446744073709551615MiB"] {
-            assert_eq!(size(bad), None, "{bad}");
+            assert_eq!(parse_size(bad), None, "{bad}");
         }
     }
 }

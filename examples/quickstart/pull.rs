@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use futures::StreamExt;
-use imgsync_oci::client::{Client, Scheme};
+use imgsync_oci::client::{Client, UrlScheme};
 use imgsync_oci::{Descriptor, Digest, Hasher, Manifest, Reference, Registry, Repository};
 
 use crate::Failed;
@@ -14,12 +14,12 @@ pub(crate) fn verified(registry: &str, repository: &str, tag: &str) -> Result<St
     let registry: Registry = registry.parse()?;
     let repository: Repository = repository.parse()?;
     let reference: Reference = tag.parse()?;
-    let client = Client::new(&registry, Scheme::Http)?;
+    let client = Client::new(&registry, UrlScheme::Http)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let manifest = client.manifest(&repository, &reference).await?;
+        let manifest = client.fetch_manifest(&repository, &reference).await?;
         let manifest = manifest.ok_or("the manifest is not there")?;
         let (_, parsed) = Manifest::parse(&manifest.bytes, manifest.media_type.as_deref())?;
         let Manifest::Image { config, layers, .. } = parsed else {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::Invalid;
+use crate::ParseError;
 
 /// A registered digest algorithm (OCI image-spec, descriptor, "Registered Algorithms").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,13 +36,13 @@ impl Algorithm {
 }
 
 impl FromStr for Algorithm {
-    type Err = Invalid;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         match text {
             "sha256" => Ok(Self::Sha256),
             "sha512" => Ok(Self::Sha512),
-            other => Err(Invalid::new("digest algorithm", other)),
+            other => Err(ParseError::new("digest algorithm", other)),
         }
     }
 }
@@ -84,16 +84,16 @@ impl Digest {
 }
 
 impl FromStr for Digest {
-    type Err = Invalid;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let (algorithm, hex) = text
             .split_once(':')
-            .ok_or_else(|| Invalid::new("digest", text))?;
+            .ok_or_else(|| ParseError::new("digest", text))?;
         let algorithm: Algorithm = algorithm.parse()?;
         let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
         if hex.len() != algorithm.hex_len() || !hex.bytes().all(lower_hex) {
-            return Err(Invalid::new("digest", text));
+            return Err(ParseError::new("digest", text));
         }
         Ok(Self {
             algorithm,
@@ -130,10 +130,10 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// A digest in the making. Its state can be put on disk and taken up again by a later process.
 #[derive(Clone)]
-pub struct Hasher(State);
+pub struct Hasher(HasherState);
 
 #[derive(Clone)]
-enum State {
+enum HasherState {
     Sha256(Sha256),
     Sha512(Sha512),
 }
@@ -142,35 +142,35 @@ impl Hasher {
     /// A hasher that has seen nothing yet.
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+            Algorithm::Sha256 => HasherState::Sha256(Sha256::new()),
+            Algorithm::Sha512 => HasherState::Sha512(Sha512::new()),
         })
     }
 
     /// The algorithm of the digest that this makes.
     pub fn algorithm(&self) -> Algorithm {
         match &self.0 {
-            State::Sha256(_) => Algorithm::Sha256,
-            State::Sha512(_) => Algorithm::Sha512,
+            HasherState::Sha256(_) => Algorithm::Sha256,
+            HasherState::Sha512(_) => Algorithm::Sha512,
         }
     }
 
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
-            State::Sha256(state) => state.update(bytes),
-            State::Sha512(state) => state.update(bytes),
+            HasherState::Sha256(state) => state.update(bytes),
+            HasherState::Sha512(state) => state.update(bytes),
         }
     }
 
     /// The digest of everything taken in.
     pub fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(state) => Digest {
+            HasherState::Sha256(state) => Digest {
                 algorithm: Algorithm::Sha256,
                 hex: hex::encode(state.finalize()).into(),
             },
-            State::Sha512(state) => Digest {
+            HasherState::Sha512(state) => Digest {
                 algorithm: Algorithm::Sha512,
                 hex: hex::encode(state.finalize()).into(),
             },
@@ -181,16 +181,20 @@ impl Hasher {
     /// library promises to read it, so keep the bytes that were hashed as well.
     pub fn state(&self) -> Vec<u8> {
         match &self.0 {
-            State::Sha256(state) => state.serialize().to_vec(),
-            State::Sha512(state) => state.serialize().to_vec(),
+            HasherState::Sha256(state) => state.serialize().to_vec(),
+            HasherState::Sha512(state) => state.serialize().to_vec(),
         }
     }
 
     /// Goes on from a saved state; `None` if the bytes are not such a state.
     pub fn resume(algorithm: Algorithm, state: &[u8]) -> Option<Self> {
         Some(Self(match algorithm {
-            Algorithm::Sha256 => State::Sha256(Sha256::deserialize(state.try_into().ok()?).ok()?),
-            Algorithm::Sha512 => State::Sha512(Sha512::deserialize(state.try_into().ok()?).ok()?),
+            Algorithm::Sha256 => {
+                HasherState::Sha256(Sha256::deserialize(state.try_into().ok()?).ok()?)
+            }
+            Algorithm::Sha512 => {
+                HasherState::Sha512(Sha512::deserialize(state.try_into().ok()?).ok()?)
+            }
         }))
     }
 }

@@ -6,9 +6,9 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident $name:literal $status:ident $message:literal),* $(,)?) => {
         /// An error code, with the status and the message that go with it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Code { $($(#[$doc])* $variant),* }
+        pub enum ErrorCode { $($(#[$doc])* $variant),* }
 
-        impl Code {
+        impl ErrorCode {
             /// The code as it stands in the error body.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
@@ -84,7 +84,7 @@ codes! {
 
 /// One error as a registry reports it: what both ends put into and read from the JSON body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub struct ApiError {
     /// The code; a foreign registry may send one that [`Code`] does not have.
     pub code: String,
     /// The message for people.
@@ -95,9 +95,9 @@ pub struct Fault {
     pub detail: serde_json::Value,
 }
 
-impl Fault {
+impl ApiError {
     /// The fault that goes with a code.
-    pub fn new(code: Code, detail: impl Into<serde_json::Value>) -> Self {
+    pub fn new(code: ErrorCode, detail: impl Into<serde_json::Value>) -> Self {
         Self {
             code: code.as_str().to_owned(),
             message: code.message().to_owned(),
@@ -106,7 +106,7 @@ impl Fault {
     }
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.code, self.message)?;
         match &self.detail {
@@ -118,18 +118,18 @@ impl std::fmt::Display for Fault {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Body {
-    errors: Vec<Fault>,
+struct ErrorBody {
+    errors: Vec<ApiError>,
 }
 
 /// The JSON body that carries faults; ends with a newline, as the stock registry's does.
-pub fn body(faults: &[Fault]) -> String {
+pub fn format_error_body(faults: &[ApiError]) -> String {
     format!("{}\n", serde_json::json!({ "errors": faults }))
 }
 
 /// Reads the faults of an error body; empty where it is something else, such as a proxy's page.
-pub fn parse_body(bytes: &[u8]) -> Vec<Fault> {
-    serde_json::from_slice::<Body>(bytes)
+pub fn parse_error_body(bytes: &[u8]) -> Vec<ApiError> {
+    serde_json::from_slice::<ErrorBody>(bytes)
         .map(|body| body.errors)
         .unwrap_or_default()
 }
@@ -140,12 +140,15 @@ mod tests {
 
     #[test]
     fn a_body_is_read_as_it_was_written() {
-        let faults = [Fault::new(Code::BlobUnknown, "sha256:x")];
-        assert_eq!(parse_body(body(&faults).as_bytes()), faults);
+        let faults = [ApiError::new(ErrorCode::BlobUnknown, "sha256:x")];
+        assert_eq!(
+            parse_error_body(format_error_body(&faults).as_bytes()),
+            faults
+        );
         assert_eq!(
             faults[0].to_string(),
             "BLOB_UNKNOWN: blob unknown to registry (sha256:x)"
         );
-        assert!(parse_body(b"<html>413</html>").is_empty());
+        assert!(parse_error_body(b"<html>413</html>").is_empty());
     }
 }

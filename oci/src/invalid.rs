@@ -3,18 +3,18 @@
 /// A piece of text that is not what it should be. Trying again does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what}: {text:?}")]
-pub struct Invalid {
+pub struct ParseError {
     what: &'static str,
     text: String,
 }
 
-impl Invalid {
+impl ParseError {
     /// `what` it should have been, and the text that it was (shortened for messages).
     pub fn new(what: &'static str, text: &str) -> Self {
-        const SHOWN_CHARS: usize = 300;
+        const MAX_SHOWN_CHARS: usize = 300;
         Self {
             what,
-            text: text.chars().take(SHOWN_CHARS).collect(),
+            text: text.chars().take(MAX_SHOWN_CHARS).collect(),
         }
     }
 

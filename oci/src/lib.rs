@@ -16,10 +16,10 @@ pub mod referrers;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use endpoint::Endpoint;
-pub use fault::{Code, Fault};
-pub use invalid::Invalid;
+pub use fault::{ApiError, ErrorCode};
+pub use invalid::ParseError;
 pub use manifest::{Descriptor, Manifest};
-pub use name::{LocalName, Reference, Registry, Remote, Repository, Tag};
+pub use name::{LocalName, Reference, Registry, RemoteName, Repository, Tag};
 
 /// The largest manifest that either end takes, in bytes (OCI distribution-spec, "Pushing
 /// Manifests", asks for at least 4 MiB; the stock registry takes no more).

@@ -6,20 +6,20 @@
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Invalid, media};
+use crate::{Digest, ParseError, media};
 
 /// The most descriptors in one list of a manifest: what is read takes many times the memory of its
 /// bytes, and no image comes near it.
-pub const MOST_DESCRIPTORS: usize = 10_000;
+pub const MAX_DESCRIPTORS: usize = 10_000;
 /// The most addresses in one descriptor.
-pub const MOST_URLS: usize = 100;
+pub const MAX_DESCRIPTOR_URLS: usize = 100;
 
 /// What points at content (OCI image-spec, "Content Descriptors").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What the content is; empty where the manifest does not say, as the stock registry takes it.
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "deserialize_null_as_default")]
     pub media_type: String,
     /// The content's digest.
     pub digest: Digest,
@@ -68,10 +68,10 @@ impl Descriptor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// For instance `amd64`; empty where nobody says.
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "deserialize_null_as_default")]
     pub architecture: String,
     /// For instance `linux`; empty where nobody says.
-    #[serde(default, deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "deserialize_null_as_default")]
     pub os: String,
     /// For instance `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ pub struct Children {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Raw {
+struct RawManifest {
     #[serde(default)]
     schema_version: u64,
     media_type: Option<String>,
@@ -125,7 +125,7 @@ struct Raw {
 /// As much of a manifest as shows its type, read without keeping the rest.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Outline {
+struct ManifestOutline {
     #[serde(default)]
     schema_version: u64,
     media_type: Option<String>,
@@ -135,7 +135,7 @@ struct Outline {
 }
 
 /// Programs in Go write `null` for what is empty.
-fn or_nothing<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+fn deserialize_null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
@@ -144,7 +144,7 @@ where
 }
 
 fn urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let urls = deserializer.deserialize_option(AtMost::<String>::new(MOST_URLS))?;
+    let urls = deserializer.deserialize_option(BoundedList::<String>::new(MAX_DESCRIPTOR_URLS))?;
     Ok(urls.unwrap_or_default())
 }
 
@@ -152,27 +152,27 @@ fn descriptors<'de, D>(deserializer: D) -> Result<Option<Vec<Descriptor>>, D::Er
 where
     D: Deserializer<'de>,
 {
-    deserializer.deserialize_option(AtMost::new(MOST_DESCRIPTORS))
+    deserializer.deserialize_option(BoundedList::new(MAX_DESCRIPTORS))
 }
 
 /// A list, or `null`, that is given up where it becomes too long.
-struct AtMost<T> {
-    most: usize,
+struct BoundedList<T> {
+    max_len: usize,
     of: std::marker::PhantomData<T>,
 }
 
-impl<T> AtMost<T> {
-    fn new(most: usize) -> Self {
+impl<T> BoundedList<T> {
+    fn new(max_len: usize) -> Self {
         let of = std::marker::PhantomData;
-        Self { most, of }
+        Self { max_len, of }
     }
 }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<T> {
+impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedList<T> {
     type Value = Option<Vec<T>>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a list of at most {} entries", self.most)
+        write!(f, "a list of at most {} entries", self.max_len)
     }
 
     fn visit_none<E>(self) -> Result<Self::Value, E> {
@@ -189,7 +189,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<T> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while entries.len() < self.most {
+        while entries.len() < self.max_len {
             match list.next_element()? {
                 Some(entry) => entries.push(entry),
                 None => return Ok(Some(entries)),
@@ -199,14 +199,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<T> {
             None => Ok(Some(entries)),
             Some(_) => Err(serde::de::Error::custom(format_args!(
                 "a list has more than {} entries",
-                self.most
+                self.max_len
             ))),
         }
     }
 }
 
-impl Outline {
-    fn of(raw: &Raw) -> Self {
+impl ManifestOutline {
+    fn of(raw: &RawManifest) -> Self {
         Self {
             schema_version: raw.schema_version,
             media_type: raw.media_type.clone(),
@@ -218,15 +218,15 @@ impl Outline {
 
     /// The type, where nothing speaks against it. What is `null` is not there; an empty list is,
     /// as in the stock registry, for who reads the other kind would see an empty one.
-    fn media_type(self, declared: Option<&str>) -> Result<String, Invalid> {
+    fn media_type(self, declared: Option<&str>) -> Result<String, ParseError> {
         if self.schema_version != 2 {
-            return Err(Invalid::new("manifest", "schemaVersion is not 2"));
+            return Err(ParseError::new("manifest", "schemaVersion is not 2"));
         }
         let own = self.media_type.filter(|own| !own.is_empty());
         let media_type = match (declared, own) {
             (Some(declared), Some(own)) if declared != own => {
                 let text = format!("sent as {declared}, but its mediaType is {own}");
-                return Err(Invalid::new("manifest", &text));
+                return Err(ParseError::new("manifest", &text));
             }
             (Some(media_type), _) => media_type.to_owned(),
             (None, Some(media_type)) => media_type,
@@ -235,20 +235,26 @@ impl Outline {
         };
         let is_index = media::is_index(&media_type);
         if is_index && (self.layers.is_some() || self.config.is_some()) {
-            return Err(Invalid::new("manifest", "an index with config or layers"));
+            return Err(ParseError::new(
+                "manifest",
+                "an index with config or layers",
+            ));
         }
         if !is_index && !media::is_image_manifest(&media_type) {
-            return Err(Invalid::new("manifest media type", &media_type));
+            return Err(ParseError::new("manifest media type", &media_type));
         }
         if !is_index && self.manifests.is_some() {
-            return Err(Invalid::new("manifest", "an image manifest with manifests"));
+            return Err(ParseError::new(
+                "manifest",
+                "an image manifest with manifests",
+            ));
         }
         Ok(media_type)
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Invalid> {
-    serde_json::from_slice(bytes).map_err(|error| Invalid::new("manifest", &error.to_string()))
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ParseError> {
+    serde_json::from_slice(bytes).map_err(|error| ParseError::new("manifest", &error.to_string()))
 }
 
 impl Manifest {
@@ -260,15 +266,15 @@ impl Manifest {
     /// manifest contradicts; both a config or `layers` and `manifests`, which would read as either
     /// (image-spec's advice after CVE-2021-41190); more than [`MOST_DESCRIPTORS`] layers or
     /// manifests, or more than [`MOST_URLS`] addresses in one of them.
-    pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<(String, Self), Invalid> {
-        let raw: Raw = read(bytes)?;
-        let media_type = Outline::of(&raw).media_type(declared)?;
+    pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<(String, Self), ParseError> {
+        let raw: RawManifest = read(bytes)?;
+        let media_type = ManifestOutline::of(&raw).media_type(declared)?;
         let subject = raw.subject;
         if media::is_index(&media_type) {
             let manifests = raw.manifests.unwrap_or_default();
             return Ok((media_type, Self::Index { manifests, subject }));
         }
-        let missing = || Invalid::new("manifest", &format!("{media_type} without config"));
+        let missing = || ParseError::new("manifest", &format!("{media_type} without config"));
         let image = Self::Image {
             config: raw.config.ok_or_else(missing)?,
             layers: raw.layers.unwrap_or_default(),
@@ -282,8 +288,8 @@ impl Manifest {
     ///
     /// # Errors
     /// As [`Manifest::parse`], as far as they do not lie in the descriptors.
-    pub fn media_type(bytes: &[u8]) -> Result<String, Invalid> {
-        read::<Outline>(bytes)?.media_type(None)
+    pub fn media_type(bytes: &[u8]) -> Result<String, ParseError> {
+        read::<ManifestOutline>(bytes)?.media_type(None)
     }
 
     /// What the manifest speaks about, if anything.
@@ -403,9 +409,9 @@ mod tests {
     #[test]
     fn more_than_anyone_needs_is_refused_but_its_type_can_be_told() {
         let mut layers = image();
-        layers["layers"] = vec![descriptor("a/b", "layer"); MOST_DESCRIPTORS].into();
+        layers["layers"] = vec![descriptor("a/b", "layer"); MAX_DESCRIPTORS].into();
         let mut urls = image();
-        urls["layers"][0]["urls"] = vec!["x"; MOST_URLS].into();
+        urls["layers"][0]["urls"] = vec!["x"; MAX_DESCRIPTOR_URLS].into();
         for (path, mut just) in [("/layers", layers), ("/layers/0/urls", urls)] {
             assert!(Manifest::parse(just.to_string().as_bytes(), None).is_ok());
             let list = just.pointer_mut(path).unwrap().as_array_mut().unwrap();

@@ -16,7 +16,7 @@ pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json"
 pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 /// Everything that a registry may answer when it is asked for a manifest.
-pub const MANIFESTS: [&str; 4] = [
+pub const MANIFEST_TYPES: [&str; 4] = [
     OCI_MANIFEST,
     OCI_INDEX,
     DOCKER_MANIFEST,
@@ -82,7 +82,7 @@ impl Compression {
 }
 
 /// The type of an uncompressed layer once it is gzip-compressed; `None` for any other type.
-pub fn gzipped(media_type: &str) -> Option<&'static str> {
+pub fn gzip_media_type(media_type: &str) -> Option<&'static str> {
     match media_type {
         "application/vnd.oci.image.layer.v1.tar" => {
             Some("application/vnd.oci.image.layer.v1.tar+gzip")

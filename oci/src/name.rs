@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Digest, Invalid};
+use crate::{Digest, ParseError};
 
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {
@@ -21,14 +21,14 @@ macro_rules! text_type {
         }
 
         impl FromStr for $name {
-            type Err = Invalid;
+            type Err = ParseError;
 
-            fn from_str(text: &str) -> Result<Self, Invalid> {
+            fn from_str(text: &str) -> Result<Self, ParseError> {
                 let check: fn(&str) -> bool = $check;
                 if check(text) {
                     Ok(Self(text.into()))
                 } else {
-                    Err(Invalid::new($what, text))
+                    Err(ParseError::new($what, text))
                 }
             }
         }
@@ -167,9 +167,9 @@ pub enum Reference {
 }
 
 impl FromStr for Reference {
-    type Err = Invalid;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         if text.contains(':') {
             text.parse().map(Self::Digest)
         } else {
@@ -189,17 +189,17 @@ impl fmt::Display for Reference {
 
 /// Where a push goes, as typed: `host[:port]`, or `host[:port]/repository[:tag]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
+pub struct RemoteName {
     /// The registry; always the first part, also without dot or port.
     pub registry: Registry,
     /// The repository and tag; `None` keeps the local image's own.
     pub name: Option<(Repository, Option<Tag>)>,
 }
 
-impl FromStr for Remote {
-    type Err = Invalid;
+impl FromStr for RemoteName {
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let (registry, name) = match text.split_once('/') {
             Some((registry, name)) => (registry, Some(name)),
             None => (text, None),
@@ -224,9 +224,9 @@ pub struct LocalName {
 }
 
 impl FromStr for LocalName {
-    type Err = Invalid;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         // Docker's rule: the first part is a registry if it could not be a plain component.
         let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
         let (registry, name) = match text.split_once('/') {
@@ -242,7 +242,7 @@ impl FromStr for LocalName {
     }
 }
 
-fn split_tag(name: &str) -> Result<(Repository, Option<Tag>), Invalid> {
+fn split_tag(name: &str) -> Result<(Repository, Option<Tag>), ParseError> {
     match name.split_once(':') {
         Some((repository, tag)) => Ok((repository.parse()?, Some(tag.parse()?))),
         None => Ok((name.parse()?, None)),
@@ -321,15 +321,15 @@ mod tests {
 
     #[test]
     fn remotes() {
-        let remote: Remote = "server:5000/team/app:v1".parse().unwrap();
+        let remote: RemoteName = "server:5000/team/app:v1".parse().unwrap();
         assert_eq!(remote.registry.as_str(), "server:5000");
         let (repository, tag) = remote.name.unwrap();
         assert_eq!(repository.as_str(), "team/app");
         assert_eq!(tag.unwrap().as_str(), "v1");
-        assert_eq!("server".parse::<Remote>().unwrap().name, None);
-        assert!("server/".parse::<Remote>().is_err());
-        assert!("https://server/app".parse::<Remote>().is_err());
-        assert!("server/app:v1:v2".parse::<Remote>().is_err());
+        assert_eq!("server".parse::<RemoteName>().unwrap().name, None);
+        assert!("server/".parse::<RemoteName>().is_err());
+        assert!("https://server/app".parse::<RemoteName>().is_err());
+        assert!("server/app:v1:v2".parse::<RemoteName>().is_err());
     }
 
     #[test]

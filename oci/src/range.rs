@@ -1,6 +1,6 @@
 //! Byte ranges: of chunks on their way up, of sessions, and of blobs on their way down.
 
-use crate::Invalid;
+use crate::ParseError;
 
 /// The bytes that a chunk claims to be: first and last offset, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +17,13 @@ impl ContentRange {
     ///
     /// # Errors
     /// Anything else, and a last byte before the first.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let invalid = || Invalid::new("Content-Range", text);
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let invalid = || ParseError::new("Content-Range", text);
         let range = text.strip_prefix("bytes ").unwrap_or(text);
         let range = range.split_once('/').map_or(range, |(range, _size)| range);
         let (first, last) = range.split_once('-').ok_or_else(invalid)?;
-        let first = number(first).ok_or_else(invalid)?;
-        let last = number(last).ok_or_else(invalid)?;
+        let first = parse_digits(first).ok_or_else(invalid)?;
+        let last = parse_digits(last).ok_or_else(invalid)?;
         if last < first || last == u64::MAX {
             return Err(invalid());
         }
@@ -49,23 +49,23 @@ impl std::fmt::Display for ContentRange {
 
 /// The `Range` header of an upload session that holds `offset` bytes. `0-0` stands for nothing as
 /// well as for one byte, as in the stock registry; the exact offset goes in [`OFFSET_HEADER`].
-pub fn held(offset: u64) -> String {
+pub fn format_upload_range(offset: u64) -> String {
     format!("0-{}", offset.saturating_sub(1))
 }
 
 /// Our own header on every answer about an upload session: how many bytes are safely held.
-pub const OFFSET_HEADER: &str = "imgsync-upload-offset";
+pub const UPLOAD_OFFSET_HEADER: &str = "imgsync-upload-offset";
 
 /// Reads a session's `Range` as the registries of this world write it: `0-N` or `bytes=0-N` where
 /// the last byte held is N; `0--1` is none. Yields the number of bytes held; `0-0` reads as none,
 /// since sending a byte again is harmless while skipping one is not.
-pub fn parse_held(text: &str) -> Option<u64> {
+pub fn parse_upload_range(text: &str) -> Option<u64> {
     let range = text.trim().strip_prefix("bytes=").unwrap_or(text.trim());
     let last = range.strip_prefix("0-")?;
     if last == "-1" {
         return Some(0);
     }
-    match number(last)? {
+    match parse_digits(last)? {
         0 => Some(0),
         last => last.checked_add(1),
     }
@@ -73,27 +73,27 @@ pub fn parse_held(text: &str) -> Option<u64> {
 
 /// The part of some content that an answer with status 206 is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Content {
+pub struct PartialContent {
     /// The bytes.
     pub range: ContentRange,
     /// The size of all of it in bytes, where the answer tells.
     pub size: Option<u64>,
 }
 
-impl Content {
+impl PartialContent {
     /// Reads the `Content-Range` of an answer: `bytes first-last/size`, or `*` for the size (RFC
     /// 9110, section 14.4).
     ///
     /// # Errors
     /// Anything else, and a last byte beyond the size.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let invalid = || Invalid::new("Content-Range", text);
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let invalid = || ParseError::new("Content-Range", text);
         let part = text.strip_prefix("bytes ").ok_or_else(invalid)?;
         let (range, size) = part.split_once('/').ok_or_else(invalid)?;
         let range = ContentRange::parse(range).map_err(|_| invalid())?;
         let size = match size {
             "*" => None,
-            size => Some(number(size).ok_or_else(invalid)?),
+            size => Some(parse_digits(size).ok_or_else(invalid)?),
         };
         match size.is_some_and(|size| range.last >= size) {
             true => Err(invalid()),
@@ -104,7 +104,7 @@ impl Content {
 
 /// What part of a blob a `Range` request header asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum RequestedRange {
     /// All of it: no range, or one that HTTP says to ignore (another unit, several ranges).
     Whole,
     /// `len` bytes from `first` on; `len` is at least one.
@@ -119,46 +119,46 @@ pub enum Wanted {
 }
 
 /// Reads a `Range` request header against a blob of `size` bytes (RFC 9110, section 14).
-pub fn wanted(header: Option<&str>, size: u64) -> Wanted {
+pub fn parse_requested_range(header: Option<&str>, size: u64) -> RequestedRange {
     let Some(range) = header.and_then(|text| text.strip_prefix("bytes=")) else {
-        return Wanted::Whole;
+        return RequestedRange::Whole;
     };
     let Some((first, last)) = range.split_once('-') else {
-        return Wanted::Whole;
+        return RequestedRange::Whole;
     };
     match (first, last) {
-        ("", suffix) => match number(suffix) {
-            Some(0) => Wanted::Unsatisfiable,
-            Some(_) if size == 0 => Wanted::Unsatisfiable,
+        ("", suffix) => match parse_digits(suffix) {
+            Some(0) => RequestedRange::Unsatisfiable,
+            Some(_) if size == 0 => RequestedRange::Unsatisfiable,
             Some(len) => {
                 let len = len.min(size);
                 let first = size - len;
-                Wanted::Part { first, len }
+                RequestedRange::Part { first, len }
             }
-            None => Wanted::Whole,
+            None => RequestedRange::Whole,
         },
         (first, last) => {
-            let Some(first) = number(first) else {
-                return Wanted::Whole;
+            let Some(first) = parse_digits(first) else {
+                return RequestedRange::Whole;
             };
             let last = match last {
                 "" => u64::MAX,
-                last => match number(last) {
+                last => match parse_digits(last) {
                     Some(last) if last >= first => last,
-                    Some(_) | None => return Wanted::Whole,
+                    Some(_) | None => return RequestedRange::Whole,
                 },
             };
             if first >= size {
-                return Wanted::Unsatisfiable;
+                return RequestedRange::Unsatisfiable;
             }
             let len = last.min(size - 1) - first + 1;
-            Wanted::Part { first, len }
+            RequestedRange::Part { first, len }
         }
     }
 }
 
 /// Digits only: `parse` alone would take a plus sign.
-fn number(text: &str) -> Option<u64> {
+fn parse_digits(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn parts_of_content() {
-        let part = Content::parse("bytes 5-9/100").unwrap();
+        let part = PartialContent::parse("bytes 5-9/100").unwrap();
         assert_eq!((part.range.first, part.range.len()), (5, 5));
         assert_eq!(part.size, Some(100));
-        assert_eq!(Content::parse("bytes 5-9/*").unwrap().size, None);
+        assert_eq!(PartialContent::parse("bytes 5-9/*").unwrap().size, None);
         for bad in [
             "5-9/100",
             "bytes 5-9",
@@ -201,34 +201,40 @@ mod tests {
             "bytes */100",
             "bytes 9-5/100",
         ] {
-            assert!(Content::parse(bad).is_err(), "{bad}");
+            assert!(PartialContent::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn held_ranges() {
-        assert_eq!(held(0), "0-0");
-        assert_eq!(held(10), "0-9");
-        assert_eq!(parse_held("0-9"), Some(10));
-        assert_eq!(parse_held("bytes=0-9"), Some(10));
-        assert_eq!(parse_held("0-0"), Some(0));
-        assert_eq!(parse_held("0--1"), Some(0));
+    fn upload_ranges() {
+        assert_eq!(format_upload_range(0), "0-0");
+        assert_eq!(format_upload_range(10), "0-9");
+        assert_eq!(parse_upload_range("0-9"), Some(10));
+        assert_eq!(parse_upload_range("bytes=0-9"), Some(10));
+        assert_eq!(parse_upload_range("0-0"), Some(0));
+        assert_eq!(parse_upload_range("0--1"), Some(0));
         for bad in ["", "0--2", "5-9", "x", "0-18446744073709551615"] {
-            assert_eq!(parse_held(bad), None, "{bad}");
+            assert_eq!(parse_upload_range(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn wanted_ranges() {
-        let part = |first, len| Wanted::Part { first, len };
-        assert_eq!(wanted(None, 10), Wanted::Whole);
-        assert_eq!(wanted(Some("bytes=0-0"), 10), part(0, 1));
-        assert_eq!(wanted(Some("bytes=3-"), 10), part(3, 7));
-        assert_eq!(wanted(Some("bytes=3-100"), 10), part(3, 7));
-        assert_eq!(wanted(Some("bytes=-4"), 10), part(6, 4));
-        assert_eq!(wanted(Some("bytes=-40"), 10), part(0, 10));
-        assert_eq!(wanted(Some("bytes=10-"), 10), Wanted::Unsatisfiable);
-        assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
+    fn requested_ranges() {
+        let part = |first, len| RequestedRange::Part { first, len };
+        assert_eq!(parse_requested_range(None, 10), RequestedRange::Whole);
+        assert_eq!(parse_requested_range(Some("bytes=0-0"), 10), part(0, 1));
+        assert_eq!(parse_requested_range(Some("bytes=3-"), 10), part(3, 7));
+        assert_eq!(parse_requested_range(Some("bytes=3-100"), 10), part(3, 7));
+        assert_eq!(parse_requested_range(Some("bytes=-4"), 10), part(6, 4));
+        assert_eq!(parse_requested_range(Some("bytes=-40"), 10), part(0, 10));
+        assert_eq!(
+            parse_requested_range(Some("bytes=10-"), 10),
+            RequestedRange::Unsatisfiable
+        );
+        assert_eq!(
+            parse_requested_range(Some("bytes=0-"), 0),
+            RequestedRange::Unsatisfiable
+        );
         for ignored in [
             "lines=0-1",
             "bytes=0-1,3-4",
@@ -236,7 +242,11 @@ mod tests {
             "bytes=5-3",
             "bytes=",
         ] {
-            assert_eq!(wanted(Some(ignored), 10), Wanted::Whole, "{ignored}");
+            assert_eq!(
+                parse_requested_range(Some(ignored), 10),
+                RequestedRange::Whole,
+                "{ignored}"
+            );
         }
     }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Invalid, Manifest, media};
+use crate::{Digest, Manifest, ParseError, media};
 
 /// A manifest as the list of its subject's referrers shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Referrer {
+pub struct ReferrerDescriptor {
     /// The type of the manifest.
     pub media_type: String,
     /// Its digest.
@@ -29,7 +29,7 @@ pub struct Referrer {
 /// manifests exist, and nothing hangs on them.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Remarks {
+struct ReferrerFields {
     #[serde(default)]
     artifact_type: serde_json::Value,
     #[serde(default)]
@@ -41,7 +41,10 @@ struct Remarks {
 ///
 /// # Errors
 /// Bytes that are no manifest.
-pub fn read(bytes: &[u8], digest: &Digest) -> Result<Option<(Digest, Referrer)>, Invalid> {
+pub fn parse_referrer(
+    bytes: &[u8],
+    digest: &Digest,
+) -> Result<Option<(Digest, ReferrerDescriptor)>, ParseError> {
     let (media_type, manifest) = Manifest::parse(bytes, None)?;
     let (subject, config) = match manifest {
         Manifest::Image {
@@ -52,13 +55,13 @@ pub fn read(bytes: &[u8], digest: &Digest) -> Result<Option<(Digest, Referrer)>,
     let Some(subject) = subject else {
         return Ok(None);
     };
-    let remarks: Remarks = serde_json::from_slice(bytes)
-        .map_err(|error| Invalid::new("manifest", &error.to_string()))?;
+    let remarks: ReferrerFields = serde_json::from_slice(bytes)
+        .map_err(|error| ParseError::new("manifest", &error.to_string()))?;
     let own = remarks
         .artifact_type
         .as_str()
         .filter(|text| !text.is_empty());
-    let referrer = Referrer {
+    let referrer = ReferrerDescriptor {
         media_type,
         digest: digest.clone(),
         size: bytes.len() as u64,
@@ -71,16 +74,16 @@ pub fn read(bytes: &[u8], digest: &Digest) -> Result<Option<(Digest, Referrer)>,
 /// The index that lists referrers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Referrers {
+pub struct ReferrersIndex {
     schema_version: u64,
     media_type: String,
     /// The referrers.
-    pub manifests: Vec<Referrer>,
+    pub manifests: Vec<ReferrerDescriptor>,
 }
 
-impl Referrers {
+impl ReferrersIndex {
     /// The index over these.
-    pub fn of(manifests: Vec<Referrer>) -> Self {
+    pub fn of(manifests: Vec<ReferrerDescriptor>) -> Self {
         Self {
             schema_version: 2,
             media_type: media::OCI_INDEX.to_owned(),
@@ -98,7 +101,7 @@ mod tests {
         json!({ "mediaType": media_type, "digest": Digest::of(content), "size": content.len() })
     }
 
-    fn image(change: impl FnOnce(&mut serde_json::Value)) -> Option<(Digest, Referrer)> {
+    fn image(change: impl FnOnce(&mut serde_json::Value)) -> Option<(Digest, ReferrerDescriptor)> {
         let mut image = json!({
             "schemaVersion": 2,
             "mediaType": media::OCI_MANIFEST,
@@ -108,7 +111,7 @@ mod tests {
         });
         change(&mut image);
         let bytes = image.to_string();
-        read(bytes.as_bytes(), &Digest::of(bytes.as_bytes())).unwrap()
+        parse_referrer(bytes.as_bytes(), &Digest::of(bytes.as_bytes())).unwrap()
     }
 
     #[test]
@@ -141,9 +144,11 @@ mod tests {
             "subject": descriptor(media::OCI_MANIFEST, b"subject"),
         })
         .to_string();
-        let (_, referrer) = read(index.as_bytes(), &Digest::of(b"x")).unwrap().unwrap();
+        let (_, referrer) = parse_referrer(index.as_bytes(), &Digest::of(b"x"))
+            .unwrap()
+            .unwrap();
         assert_eq!(referrer.artifact_type, None);
-        let json = serde_json::to_value(Referrers::of(vec![referrer])).unwrap();
+        let json = serde_json::to_value(ReferrersIndex::of(vec![referrer])).unwrap();
         let listed = json!({
             "mediaType": media::OCI_INDEX, "digest": Digest::of(b"x"), "size": index.len(),
         });

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use fake::{Fake, Reply, Request, status};
-use imgsync_oci::client::upload::{Session, Start};
-use imgsync_oci::client::{Client, Credentials, Error, Scheme, Trouble};
+use imgsync_oci::client::upload::{UploadSession, UploadStart};
+use imgsync_oci::client::{Client, ConnectErrorKind, Credentials, Error, UrlScheme};
 use imgsync_oci::endpoint::Mount;
 use imgsync_oci::{Digest, Reference, Repository};
 
@@ -32,7 +32,7 @@ fn alice(password: &str) -> Option<Credentials> {
 }
 
 fn client(registry: &str, credentials: Option<Credentials>) -> Client {
-    let client = Client::new(&registry.parse().unwrap(), Scheme::Http).unwrap();
+    let client = Client::new(&registry.parse().unwrap(), UrlScheme::Http).unwrap();
     client.with_login(credentials, true)
 }
 
@@ -153,14 +153,14 @@ async fn a_token_that_dies_at_once_is_renewed_every_time() {
 }
 
 /// Opens a session, and sends a chunk into it.
-async fn chunk(client: &Client, session: &mut Session) -> Result<(), Error> {
+async fn chunk(client: &Client, session: &mut UploadSession) -> Result<(), Error> {
     let bytes = futures::stream::iter([Ok(Bytes::from_static(b"blob"))]);
     client.append_upload(session, bytes, 4).await
 }
 
-async fn open(client: &Client) -> Session {
+async fn open(client: &Client) -> UploadSession {
     let opened = client.start_upload(&repository(), None).await.unwrap();
-    let Start::Open(session) = opened else {
+    let UploadStart::Open(session) = opened else {
         panic!("mounted out of nothing");
     };
     session
@@ -195,7 +195,7 @@ async fn a_login_that_runs_out_in_mid_upload_is_renewed_and_the_upload_goes_on()
     let mut session = open(&known).await;
     let error = chunk(&known, &mut session).await.unwrap_err();
     assert!(error.to_string().contains("login"), "{error}");
-    assert!(known.upload_offset(&mut session).await.unwrap());
+    assert!(known.sync_upload_offset(&mut session).await.unwrap());
     chunk(&known, &mut session).await.unwrap();
     known.finish_upload(&session, &digest()).await.unwrap();
     assert_eq!(patches.load(Ordering::SeqCst), 1);
@@ -238,7 +238,7 @@ async fn an_identity_token_is_exchanged_by_post() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, Error::Refused { login: true, .. }),
+        matches!(error, Error::Status { is_login: true, .. }),
         "{error}"
     );
 }
@@ -250,10 +250,13 @@ async fn a_wrong_password_is_an_error_and_never_anonymity() {
     let hub = registry(realm(&server), |_| true, |_| blob_found());
     let wrong = client(&hub.address(), alice("guess"));
     let error = wrong.head_blob(&repository(), &digest()).await.unwrap_err();
-    let Error::Refused { login, status, .. } = &error else {
+    let Error::Status {
+        is_login, status, ..
+    } = &error
+    else {
         panic!("{error}");
     };
-    assert!(*login && status.as_u16() == 401, "{error}");
+    assert!(*is_login && status.as_u16() == 401, "{error}");
     let text = error.to_string();
     for part in [&*server.address(), "no such user", "alice"] {
         assert!(text.contains(part), "{text}");
@@ -273,14 +276,11 @@ async fn a_token_server_that_is_down_is_named() {
     );
     let known = client(&hub.address(), alice("secret"));
     let error = known.check().await.unwrap_err();
-    let Error::Connect {
-        registry, trouble, ..
-    } = &error
-    else {
+    let Error::Connect { registry, kind, .. } = &error else {
         panic!("{error}");
     };
     assert_eq!(registry.as_str(), address.to_string());
-    assert_eq!(*trouble, Trouble::Network);
+    assert_eq!(*kind, ConnectErrorKind::Network);
 }
 
 #[tokio::test]
@@ -296,7 +296,7 @@ async fn a_mount_asks_for_its_source_too() {
         .start_upload(&repository(), Some(mount))
         .await
         .unwrap();
-    assert_eq!(start, Start::Mounted);
+    assert_eq!(start, UploadStart::Mounted);
     let scopes = server.seen()[0].query("scope");
     assert_eq!(
         scopes,
@@ -328,7 +328,7 @@ async fn nothing_that_tells_who_is_asking_goes_to_another_host() {
         Some(4)
     );
     let small = known
-        .small_blob(&repository(), &digest(), 100)
+        .fetch_small_blob(&repository(), &digest(), 100)
         .await
         .unwrap();
     assert_eq!(small.unwrap(), "blob");
@@ -403,9 +403,12 @@ async fn lists_are_followed_to_their_end_and_not_to_other_hosts() {
         },
     );
     let known = client(&hub.address(), None);
-    let first = known.tags(&repository(), None).await.unwrap().unwrap();
+    let first = known.list_tags(&repository(), None).await.unwrap().unwrap();
     let texts: Vec<String> = first.names.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["a", "b"]);
-    let error = known.tags(&repository(), first.next).await.unwrap_err();
-    assert!(matches!(error, Error::Odd { .. }), "{error}");
+    let error = known
+        .list_tags(&repository(), first.next)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
 }

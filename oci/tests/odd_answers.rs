@@ -14,16 +14,16 @@ mod fake;
 use bytes::Bytes;
 use fake::{Fake, Reply, Request, status};
 use futures::stream;
-use imgsync_oci::client::upload::{Session, Start};
-use imgsync_oci::client::{Client, Error, Scheme};
-use imgsync_oci::ext::resolve::{Request as Resolve, Response};
+use imgsync_oci::client::upload::{UploadSession, UploadStart};
+use imgsync_oci::client::{Client, Error, UrlScheme};
+use imgsync_oci::ext::resolve::{ResolveRequest as Resolve, ResolveResponse};
 use imgsync_oci::{Digest, Reference, Repository};
 
 const MANIFEST: &str = "{}";
 const DIGEST: &str = "Docker-Content-Digest";
 
 fn client(registry: &Fake) -> Client {
-    Client::new(&registry.address().parse().unwrap(), Scheme::Http).unwrap()
+    Client::new(&registry.address().parse().unwrap(), UrlScheme::Http).unwrap()
 }
 
 fn repository() -> Repository {
@@ -96,7 +96,7 @@ async fn a_manifest_counts_as_stored_only_where_it_is() {
         status(code).header(DIGEST, other.clone())
     });
     let error = put(&registry).await.unwrap_err();
-    assert!(matches!(error, Error::Odd { .. }), "{error}");
+    assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -119,14 +119,14 @@ async fn a_reader_is_sent_on_within_the_registry_and_a_writer_is_not() {
     assert_eq!(registry.lines(), lines);
 }
 
-async fn open(registry: &Fake) -> Session {
+async fn open(registry: &Fake) -> UploadSession {
     match client(registry).start_upload(&repository(), None).await {
-        Ok(Start::Open(session)) => session,
+        Ok(UploadStart::Open(session)) => session,
         other => panic!("{other:?}"),
     }
 }
 
-async fn append(registry: &Fake) -> Result<Session, Error> {
+async fn append(registry: &Fake) -> Result<UploadSession, Error> {
     let mut session = open(registry).await;
     let bytes = stream::iter([Ok(Bytes::from("blob"))]);
     client(registry)
@@ -159,7 +159,7 @@ async fn an_upload_goes_on_where_it_was_unless_told_otherwise() {
     assert_eq!(append(&registry).await.unwrap().offset(), 3);
     let registry = uploads(|| status(202).header("imgsync-upload-offset", "5"));
     let error = append(&registry).await.unwrap_err();
-    assert!(matches!(error, Error::Odd { .. }), "{error}");
+    assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -167,10 +167,10 @@ async fn nothing_was_mounted_where_nothing_was_named() {
     let registry = Fake::start(|_| status(201));
     let error = client(&registry).start_upload(&repository(), None).await;
     let error = error.unwrap_err();
-    assert!(matches!(error, Error::Odd { .. }), "{error}");
+    assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
 }
 
-async fn resolve(registry: &Fake) -> Result<Option<Response>, Error> {
+async fn resolve(registry: &Fake) -> Result<Option<ResolveResponse>, Error> {
     let request = Resolve {
         diff_ids: vec![Digest::of(b"layer")],
         ..Resolve::default()

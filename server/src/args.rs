@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use imgsync_server::auth::DEFAULT_COST;
-use imgsync_server::config::Address;
+use imgsync_server::auth::DEFAULT_BCRYPT_COST;
+use imgsync_server::config::HostPort;
 
 /// A small registry that keeps the stock registry's own tree, and reads its configuration.
 #[derive(Debug, Parser)]
@@ -18,15 +18,17 @@ Examples:
   imgsync-server serve /etc/imgsync/config.yml
   imgsync-server config /etc/imgsync/config.yml     check it, before a restart
   imgsync-server htpasswd /etc/imgsync/htpasswd alice")]
-pub(crate) struct Arguments {
+pub(crate) struct ServerArguments {
     /// What to do; without a command, serve.
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<ServerCommand>,
 }
 
 /// The words as typed, with the command that the stock registry's images leave out where the first
 /// word is a configuration file.
-pub(crate) fn spelled(words: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+pub(crate) fn with_default_command(
+    words: impl Iterator<Item = OsString>,
+) -> impl Iterator<Item = OsString> {
     let mut words = words.peekable();
     let program = words.next();
     let is_config = words.peek().is_some_and(|word| {
@@ -38,20 +40,20 @@ pub(crate) fn spelled(words: impl Iterator<Item = OsString>) -> impl Iterator<It
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum ServerCommand {
     /// Serve a folder as a registry.
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Print the configuration that counts, and where each value came from.
-    Config(Serve),
+    Config(ServeArgs),
     /// Remove what no manifest needs (not there yet).
-    GarbageCollect(GarbageCollect),
+    GarbageCollect(GarbageCollectArgs),
     /// Add, change or remove a user in a file of logins.
-    Htpasswd(Htpasswd),
+    Htpasswd(HtpasswdArgs),
 }
 
 /// What a configuration comes from, beside the environment.
 #[derive(Debug, Args, Default)]
-pub(crate) struct Serve {
+pub(crate) struct ServeArgs {
     /// The configuration file, as the stock registry has it. Without it, and without --root, the
     /// file that REGISTRY_CONFIGURATION_PATH names, or the first of
     /// /etc/docker/registry/config.yml, /etc/distribution/config.yml and /etc/imgsync/config.yml
@@ -62,11 +64,11 @@ pub(crate) struct Serve {
     pub(crate) root: Option<PathBuf>,
     /// Where to listen; port 0 takes one that is free, no host means every address.
     #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) addr: Option<Address>,
+    pub(crate) addr: Option<HostPort>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct GarbageCollect {
+pub(crate) struct GarbageCollectArgs {
     /// Only say what would be removed.
     #[arg(short, long)]
     pub(crate) dry_run: bool,
@@ -81,7 +83,7 @@ pub(crate) struct GarbageCollect {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Htpasswd {
+pub(crate) struct HtpasswdArgs {
     /// The file; made where it is missing.
     pub(crate) file: PathBuf,
     /// The user. The password is asked for, or read from standard input.
@@ -90,7 +92,7 @@ pub(crate) struct Htpasswd {
     #[arg(long)]
     pub(crate) delete: bool,
     /// How much work a password is to check: one more doubles it.
-    #[arg(long, default_value_t = DEFAULT_COST, conflicts_with = "delete")]
+    #[arg(long, default_value_t = DEFAULT_BCRYPT_COST, conflicts_with = "delete")]
     pub(crate) cost: u32,
 }
 
@@ -110,7 +112,7 @@ mod tests {
             (&["x"], &["x"]),
             (&[], &[]),
         ] {
-            let words: Vec<_> = spelled(typed.iter().map(OsString::from)).collect();
+            let words: Vec<_> = with_default_command(typed.iter().map(OsString::from)).collect();
             assert_eq!(words, meant);
         }
     }

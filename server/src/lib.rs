@@ -15,4 +15,4 @@ mod upstream;
 
 pub use listen::{Error, TlsError, run};
 pub use store::Error as StoreError;
-pub use upstream::OpenError as UpstreamError;
+pub use upstream::UpstreamConfigError as UpstreamError;

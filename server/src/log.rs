@@ -15,19 +15,19 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::{Formatter, Level, Log};
+use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// Where the lines about requests belong: they are written or not whatever the level is, as in
 /// the stock registry.
-pub(crate) const ACCESS: &str = "access";
+pub(crate) const ACCESS_LOG_TARGET: &str = "access";
 
 /// A log that is written, to change what of it is.
 #[derive(Debug)]
-pub struct Handle(reload::Handle<Targets, Registry>);
+pub struct LogHandle(reload::Handle<Targets, Registry>);
 
-impl Handle {
+impl LogHandle {
     /// Takes up another level, and whether requests have lines. What lines look like stays.
-    pub fn set(&self, settings: &Log) {
+    pub fn apply(&self, settings: &LogConfig) {
         if let Err(error) = self.0.reload(targets(settings)) {
             tracing::error!(%error, "the log stays as it was");
         }
@@ -38,9 +38,9 @@ impl Handle {
 ///
 /// # Errors
 /// It was begun before.
-pub fn start(settings: &Log) -> Result<Handle, String> {
+pub fn start(settings: &LogConfig) -> Result<LogHandle, String> {
     let (ours, handle) = reload::Layer::new(targets(settings));
-    let lines = Lines {
+    let lines = LogLineFormatter {
         formatter: settings.formatter,
         fields: settings.fields.clone(),
     };
@@ -53,34 +53,34 @@ pub fn start(settings: &Log) -> Result<Handle, String> {
         .with(layer)
         .try_init()
         .map_err(|error| error.to_string())?;
-    Ok(Handle(handle))
+    Ok(LogHandle(handle))
 }
 
 /// Which events are written.
-fn targets(settings: &Log) -> Targets {
+fn targets(settings: &LogConfig) -> Targets {
     let level = match settings.level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
     };
-    let access = match settings.access {
+    let access = match settings.is_access_log_enabled {
         true => LevelFilter::INFO,
         false => LevelFilter::OFF,
     };
     Targets::new()
         .with_default(level.min(LevelFilter::INFO))
         .with_target(env!("CARGO_CRATE_NAME"), level)
-        .with_target(ACCESS, access)
+        .with_target(ACCESS_LOG_TARGET, access)
 }
 
 /// How events become lines.
-struct Lines {
-    formatter: Formatter,
+struct LogLineFormatter {
+    formatter: LogFormat,
     fields: Vec<(String, String)>,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LogLineFormatter
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -91,20 +91,26 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut said = Said::default();
+        let mut said = EventFields::default();
         event.record(&mut said);
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let line = match self.formatter {
-            Formatter::Text => self.text(&time, event.metadata().level(), &said, &writer),
-            Formatter::Json => self.json(&time, event.metadata().level(), said),
+            LogFormat::Text => self.text(&time, event.metadata().level(), &said, &writer),
+            LogFormat::Json => self.json(&time, event.metadata().level(), said),
         };
         writeln!(writer, "{line}")
     }
 }
 
-impl Lines {
-    fn text(&self, time: &str, level: &tracing::Level, said: &Said, writer: &Writer<'_>) -> String {
+impl LogLineFormatter {
+    fn text(
+        &self,
+        time: &str,
+        level: &tracing::Level,
+        said: &EventFields,
+        writer: &Writer<'_>,
+    ) -> String {
         let shown = match (writer.has_ansi_escapes(), *level) {
             (false, level) => format!("{level:>5}"),
             (true, tracing::Level::ERROR) => "\x1b[31mERROR\x1b[0m".to_owned(),
@@ -121,9 +127,9 @@ impl Lines {
         let values = said
             .values
             .iter()
-            .map(|(name, value)| (*name, shown_as_text(value)));
+            .map(|(name, value)| (*name, format_value(value)));
         let fixed = self.fields.iter();
-        let fixed = fixed.map(|(name, value)| (&**name, shown_as_text(&value.clone().into())));
+        let fixed = fixed.map(|(name, value)| (&**name, format_value(&value.clone().into())));
         for (name, value) in values.chain(fixed) {
             line += &format!(" {name}={value}");
         }
@@ -131,7 +137,7 @@ impl Lines {
     }
 
     /// The names are those of the stock registry's JSON.
-    fn json(&self, time: &str, level: &tracing::Level, said: Said) -> String {
+    fn json(&self, time: &str, level: &tracing::Level, said: EventFields) -> String {
         let mut object = Map::new();
         object.insert("time".to_owned(), time.into());
         object.insert("level".to_owned(), level.as_str().to_lowercase().into());
@@ -148,7 +154,7 @@ impl Lines {
 }
 
 /// A value in a line of text: quoted unless it is one plain word.
-fn shown_as_text(value: &Value) -> String {
+fn format_value(value: &Value) -> String {
     match value {
         Value::String(text) => {
             let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
@@ -163,12 +169,12 @@ fn shown_as_text(value: &Value) -> String {
 
 /// What an event says.
 #[derive(Default)]
-struct Said {
+struct EventFields {
     message: String,
     values: Vec<(&'static str, Value)>,
 }
 
-impl Said {
+impl EventFields {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
@@ -178,7 +184,7 @@ impl Said {
     }
 }
 
-impl Visit for Said {
+impl Visit for EventFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.add(field, format!("{value:?}").into());
     }
@@ -204,15 +210,15 @@ impl Visit for Said {
 mod tests {
     use super::*;
 
-    fn lines(formatter: Formatter) -> Lines {
-        Lines {
+    fn lines(formatter: LogFormat) -> LogLineFormatter {
+        LogLineFormatter {
             formatter,
             fields: vec![("service".to_owned(), "the registry".to_owned())],
         }
     }
 
-    fn said() -> Said {
-        Said {
+    fn said() -> EventFields {
+        EventFields {
             message: "two\nlines".to_owned(),
             values: vec![
                 ("path", "/v2/a b\n\"".into()),
@@ -226,7 +232,7 @@ mod tests {
     #[test]
     fn a_line_stays_a_line() {
         let mut text = String::new();
-        let line = lines(Formatter::Text).text(
+        let line = lines(LogFormat::Text).text(
             "now",
             &tracing::Level::INFO,
             &said(),
@@ -235,7 +241,7 @@ mod tests {
         let expected = "now  INFO two\\nlines path=\"/v2/a b\\n\\\"\" status=200 plain=word \
             none=\"\" service=\"the registry\"";
         assert_eq!(line, expected);
-        let json = lines(Formatter::Json).json("now", &tracing::Level::WARN, said());
+        let json = lines(LogFormat::Json).json("now", &tracing::Level::WARN, said());
         let expected = "{\"time\":\"now\",\"level\":\"warn\",\"msg\":\"two\\nlines\",\
             \"service\":\"the registry\",\"path\":\"/v2/a b\\n\\\"\",\"status\":200,\
             \"plain\":\"word\",\"none\":\"\"}";

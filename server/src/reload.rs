@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgsync_server::config::{Config, Remark, Source, Stamp, Upstream, keep_auth, needs_restart};
+use imgsync_server::config::{
+    Config, ConfigNotice, ConfigSource, FileStamp, UpstreamConfig, keep_auth, keys_needing_restart,
+};
 use imgsync_server::log;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -15,10 +17,10 @@ use crate::setup::Setup;
 
 /// How often files are looked at. Nothing is read before two looks see the same: who writes a file
 /// in place is not interrupted.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const FILE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Says what there is to know about a configuration.
-pub(crate) fn tell(remarks: &[Remark]) {
+pub(crate) fn log_notices(remarks: &[ConfigNotice]) {
     for remark in remarks {
         if remark.is_warning {
             tracing::warn!("configuration: {remark}");
@@ -31,16 +33,16 @@ pub(crate) fn tell(remarks: &[Remark]) {
 /// Sends a configuration whenever there is a new one, or a file that it names has changed, for as
 /// long as there is a server. One that cannot be used is told and leaves the old one in force.
 /// `known` is what the files looked like before they were read for the first time.
-pub(crate) async fn follow(
+pub(crate) async fn watch_config(
     setup: Setup,
     sender: watch::Sender<Arc<Config>>,
-    known: Stamps,
+    known: FileStamps,
     mut hangup: Signal,
-    log: log::Handle,
+    log: log::LogHandle,
 ) {
     let setup = Arc::new(setup);
     let first = Arc::clone(&sender.borrow());
-    let mut looks = interval(LOOK_INTERVAL);
+    let mut looks = interval(FILE_POLL_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = known;
     let mut last = known.clone();
@@ -51,7 +53,7 @@ pub(crate) async fn follow(
             () = sender.closed() => return,
         };
         let current = Arc::clone(&sender.borrow());
-        let now = look(&setup, &current).await;
+        let now = stamp_files(&setup, &current).await;
         let is_settled = now == std::mem::replace(&mut last, now.clone());
         if !is_told && (now == known || !is_settled) {
             continue;
@@ -62,7 +64,7 @@ pub(crate) async fn follow(
         match spawn_blocking(move || again.load()).await {
             Ok(Ok(mut understood)) => {
                 tracing::info!("the configuration was read again: {}", setup.source);
-                tell(&understood.remarks);
+                log_notices(&understood.notices);
                 if keep_auth(&current, &mut understood.config) {
                     tracing::error!(
                         "configuration: auth is gone from {}; logins are still asked for, and end \
@@ -70,13 +72,13 @@ pub(crate) async fn follow(
                         setup.source
                     );
                 }
-                for key in needs_restart(&first, &understood.config) {
+                for key in keys_needing_restart(&first, &understood.config) {
                     tracing::warn!("configuration: {key} changes when the server is started again");
                 }
-                log.set(&understood.config.log);
+                log.apply(&understood.config.log);
                 let config = Arc::new(understood.config);
                 // It may name other files, which are read from now on.
-                known.named = look(&setup, &config).await.named;
+                known.referenced_files = stamp_files(&setup, &config).await.referenced_files;
                 last = known.clone();
                 sender.send_replace(config);
             }
@@ -90,44 +92,54 @@ pub(crate) async fn follow(
 
 /// What the files look like from outside that a configuration was read from and that it names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Stamps {
-    own: Option<Stamp>,
-    named: Vec<Option<Stamp>>,
+pub(crate) struct FileStamps {
+    config_file: Option<FileStamp>,
+    referenced_files: Vec<Option<FileStamp>>,
 }
 
-impl Stamps {
+impl FileStamps {
     /// Looks at the configuration's own file, which is to be read after this.
-    pub(crate) fn of(source: &Source) -> Self {
-        let own = match source {
-            Source::File(path) => Stamp::of(path),
-            Source::Nothing => None,
+    pub(crate) fn of(source: &ConfigSource) -> Self {
+        let config_file = match source {
+            ConfigSource::File(path) => FileStamp::of(path),
+            ConfigSource::NoFile => None,
         };
-        let named = Vec::new();
-        Self { own, named }
+        let referenced_files = Vec::new();
+        Self {
+            config_file,
+            referenced_files,
+        }
     }
 
     /// Looks at the files that it names as well, which are to be read after this.
     pub(crate) fn with(self, config: &Config) -> Self {
         let auth = config.auth.iter().map(|auth| &auth.path);
         let tls = config.http.tls.iter();
-        let upstreams = config.cache.upstreams.iter().flat_map(Upstream::files);
+        let upstreams = config
+            .cache
+            .upstreams
+            .iter()
+            .flat_map(UpstreamConfig::referenced_files);
         let files = auth.chain(tls.flat_map(|tls| [&tls.certificate, &tls.key]));
         let files = files.chain(upstreams);
-        let named = files.map(|file| Stamp::of(file)).collect();
-        Self { named, ..self }
+        let named = files.map(|file| FileStamp::of(file)).collect();
+        Self {
+            referenced_files: named,
+            ..self
+        }
     }
 }
 
-async fn look(setup: &Arc<Setup>, config: &Arc<Config>) -> Stamps {
+async fn stamp_files(setup: &Arc<Setup>, config: &Arc<Config>) -> FileStamps {
     let (setup, config) = (Arc::clone(setup), Arc::clone(config));
-    let stamps = spawn_blocking(move || Stamps::of(&setup.source).with(&config));
+    let stamps = spawn_blocking(move || FileStamps::of(&setup.source).with(&config));
     stamps.await.unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use imgsync_server::config::{Input, understand};
+    use imgsync_server::config::{ConfigInput, parse_config};
 
     #[test]
     fn what_changes_after_it_was_looked_at_is_seen() {
@@ -141,13 +153,13 @@ mod tests {
              http: {{tls: {{certificate: {0}/certificate, key: {0}/key}}}}\n",
             folder.path().display()
         );
-        let input = Input {
+        let input = ConfigInput {
             file: Some(("config.yml", text.as_str())),
-            ..Input::default()
+            ..ConfigInput::default()
         };
-        let config = understand(input).unwrap().config;
-        let source = Source::File(path("config.yml"));
-        let look = || Stamps::of(&source).with(&config);
+        let config = parse_config(input).unwrap().config;
+        let source = ConfigSource::File(path("config.yml"));
+        let look = || FileStamps::of(&source).with(&config);
         for name in ["config.yml", "users", "certificate", "key"] {
             let before = look();
             assert_eq!(before, look(), "{name}");

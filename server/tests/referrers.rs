@@ -3,7 +3,7 @@
 
 mod support;
 
-use imgsync_oci::referrers::{Referrer, Referrers};
+use imgsync_oci::referrers::{ReferrerDescriptor, ReferrersIndex};
 use imgsync_oci::{Algorithm, Digest, media};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ async fn push(server: &Server, manifest: &Value) -> Digest {
 }
 
 /// The referrers that a path lists, all pages.
-async fn listed(server: &Server, path: &str) -> Vec<Referrer> {
+async fn listed(server: &Server, path: &str) -> Vec<ReferrerDescriptor> {
     let (mut found, mut next) = (Vec::new(), path.to_owned());
     loop {
         let response = server.get(&next).await;
@@ -48,7 +48,7 @@ async fn listed(server: &Server, path: &str) -> Vec<Referrer> {
         let link = header(&response, "link");
         let body = response.bytes().await.unwrap();
         assert!(body.len() <= 4 * 1024 * 1024 + 1024);
-        let page: Referrers = serde_json::from_slice(&body).unwrap();
+        let page: ReferrersIndex = serde_json::from_slice(&body).unwrap();
         found.extend(page.manifests);
         match link.strip_prefix('<') {
             Some(link) => next = link.strip_suffix(">; rel=\"next\"").unwrap().to_owned(),
@@ -196,7 +196,7 @@ async fn many_and_large_ones_come_in_pages() {
     }
     pushed.sort();
     let path = format!("/v2/a/referrers/{}", Digest::of(b"subject"));
-    let first: Referrers = server.get(&path).await.json().await.unwrap();
+    let first: ReferrersIndex = server.get(&path).await.json().await.unwrap();
     assert_eq!(first.manifests.len(), 2);
     assert_eq!(digests(&server, &Digest::of(b"subject")).await, pushed);
     let filtered = format!("{path}?artifactType=application/x.two");

@@ -5,8 +5,10 @@ mod support;
 
 use std::io::Write as _;
 
-use imgsync_oci::client::{Client, Scheme};
-use imgsync_oci::ext::resolve::{Layer, MOST_REQUEST_BYTES, Request, Response};
+use imgsync_oci::client::{Client, UrlScheme};
+use imgsync_oci::ext::resolve::{
+    MAX_RESOLVE_REQUEST_BYTES, ResolveRequest, ResolveResponse, ResolvedLayer,
+};
 use imgsync_oci::{Descriptor, Digest, Registry, Repository, media};
 use reqwest::StatusCode;
 
@@ -32,29 +34,29 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn held(media_type: &str, blob: &[u8]) -> Layer {
+fn held(media_type: &str, blob: &[u8]) -> ResolvedLayer {
     let blob = Descriptor::new(media_type, Digest::of(blob), blob.len() as u64);
-    Layer::Held { blob }
+    ResolvedLayer::Held { blob }
 }
 
 /// Asks until everything has been looked at.
-async fn ask(server: &Server, repository: &str, request: &Request) -> Response {
+async fn ask(server: &Server, repository: &str, request: &ResolveRequest) -> ResolveResponse {
     let registry: Registry = server.address.parse().unwrap();
-    let client = Client::new(&registry, Scheme::Http).unwrap();
+    let client = Client::new(&registry, UrlScheme::Http).unwrap();
     let repository: Repository = repository.parse().unwrap();
     loop {
         let answer = client.resolve_layers(&repository, request).await;
         let answer = answer.unwrap().unwrap();
-        if !answer.layers.contains(&Layer::Pending) {
+        if !answer.layers.contains(&ResolvedLayer::Pending) {
             return answer;
         }
     }
 }
 
-async fn layers(server: &Server, repository: &str, diff_ids: &[&Digest]) -> Vec<Layer> {
-    let request = Request {
+async fn layers(server: &Server, repository: &str, diff_ids: &[&Digest]) -> Vec<ResolvedLayer> {
+    let request = ResolveRequest {
         diff_ids: diff_ids.iter().map(|digest| (*digest).clone()).collect(),
-        ..Request::default()
+        ..ResolveRequest::default()
     };
     ask(server, repository, &request).await.layers
 }
@@ -79,15 +81,15 @@ async fn what_was_pushed_is_told_by_its_diff_ids_and_its_config() {
     let image = manifest(&config, &[&blobs[0], &blobs[1]]);
     let put = server.put_manifest("team/app", "v1", media::OCI_MANIFEST, &image);
     assert_eq!(put.await.status(), 201);
-    let request = Request {
+    let request = ResolveRequest {
         config: Some(Digest::of(&config)),
         diff_ids: vec![ids[0].clone(), lie.clone(), ids[1].clone()],
         mount: false,
     };
-    let expected = Response {
+    let expected = ResolveResponse {
         layers: vec![
             held(GZIP, &blobs[0]),
-            Layer::Absent,
+            ResolvedLayer::Absent,
             held("application/vnd.oci.image.layer.v1.tar+zstd", &blobs[1]),
         ],
         manifests: vec![Descriptor::new(
@@ -103,11 +105,11 @@ async fn what_was_pushed_is_told_by_its_diff_ids_and_its_config() {
     let other = ask(&server, "other", &request).await;
     assert!(other.manifests.is_empty());
     assert!(
-        matches!(&other.layers[0], Layer::Elsewhere { repository, .. } if repository == "team/app")
+        matches!(&other.layers[0], ResolvedLayer::Elsewhere { repository, .. } if repository == "team/app")
     );
     let blob = format!("/v2/other/blobs/{}", Digest::of(&blobs[0]));
     assert_eq!(server.head(&blob).await.status(), 404);
-    let mounting = Request {
+    let mounting = ResolveRequest {
         mount: true,
         ..request.clone()
     };
@@ -137,8 +139,8 @@ async fn a_blob_that_goes_is_absent_and_one_that_came_before_the_start_is_found(
     let hex = Digest::of(&blob).hex().to_owned();
     let data = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
     std::fs::remove_file(root.path().join(data)).unwrap();
-    assert_eq!(layers(&server, "a", &[&id]).await, [Layer::Absent]);
-    assert_eq!(layers(&server, "b", &[&id]).await, [Layer::Absent]);
+    assert_eq!(layers(&server, "a", &[&id]).await, [ResolvedLayer::Absent]);
+    assert_eq!(layers(&server, "b", &[&id]).await, [ResolvedLayer::Absent]);
 }
 
 #[tokio::test]
@@ -153,7 +155,7 @@ async fn what_does_not_decode_to_its_last_byte_never_counts() {
         .await;
     server.push_blob("a", &[&blob[..], b"\0"].concat()).await;
     let id = Digest::of(&tar);
-    assert_eq!(layers(&server, "a", &[&id]).await, [Layer::Absent]);
+    assert_eq!(layers(&server, "a", &[&id]).await, [ResolvedLayer::Absent]);
     server.push_blob("a", &blob).await;
     assert_eq!(layers(&server, "a", &[&id]).await, [held(GZIP, &blob)]);
 }
@@ -172,7 +174,9 @@ async fn bad_questions() {
         let response = post(body.as_bytes().to_vec()).await.unwrap();
         faults(response, StatusCode::BAD_REQUEST, "UNSUPPORTED").await;
     }
-    let too_long = post(vec![b' '; MOST_REQUEST_BYTES + 1]).await.unwrap();
+    let too_long = post(vec![b' '; MAX_RESOLVE_REQUEST_BYTES + 1])
+        .await
+        .unwrap();
     faults(too_long, StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID").await;
     let response = server.get(path).await;
     faults(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
@@ -186,5 +190,5 @@ async fn bad_questions() {
     // The most that may be asked, of a repository that is not there.
     let most: Vec<_> = ids[1..].iter().collect();
     let answer = layers(&server, "nowhere", &most).await;
-    assert_eq!(answer, vec![Layer::Absent; 1000]);
+    assert_eq!(answer, vec![ResolvedLayer::Absent; 1000]);
 }

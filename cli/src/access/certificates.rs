@@ -5,24 +5,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use imgsync_oci::Registry;
-use imgsync_oci::client::Tls;
+use imgsync_oci::client::TlsOptions;
 
 use crate::credentials::files::home;
 use crate::report::Report;
 
 /// What the folders hold for a registry, and whether they hold anything. What cannot be used is
 /// said and left out: the registry may not need it.
-pub(super) fn of(registry: &Registry, report: &Arc<dyn Report>) -> (Tls, bool) {
-    let mut tls = Tls::default();
+pub(super) fn load_certificates(
+    registry: &Registry,
+    report: &Arc<dyn Report>,
+) -> (TlsOptions, bool) {
+    let mut tls = TlsOptions::default();
     let mut found = false;
     let mut identified = false;
     for folder in folders() {
         for path in files(&folder.join(name(registry))) {
             let result = match path.extension().and_then(|end| end.to_str()) {
-                Some("crt") => read(&path).and_then(|pem| tls.trust(&pem)),
+                Some("crt") => read(&path).and_then(|pem| tls.add_ca_certificates(&pem)),
                 // TLS shows one certificate; the first in the order of names is it.
                 Some("cert") if !identified => pair(&path)
-                    .and_then(|pem| tls.identify(&pem))
+                    .and_then(|pem| tls.set_client_certificate(&pem))
                     .inspect(|()| identified = true),
                 Some(_) | None => continue,
             };

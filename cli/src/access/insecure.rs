@@ -12,20 +12,20 @@ use crate::credentials::files::home;
 
 /// Registries by name, and networks that registries lie in.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Insecure {
+pub(super) struct InsecureRegistries {
     names: Vec<String>,
     networks: Vec<IpNet>,
 }
 
 #[derive(Deserialize)]
-struct Daemon {
+struct DaemonConfigFile {
     #[serde(rename = "insecure-registries", default)]
     insecure: Vec<String>,
 }
 
-impl Insecure {
+impl InsecureRegistries {
     /// From the words of `insecure-registries`: `host[:port]` or a network as `10.0.0.0/8`.
-    pub(super) fn of_words(words: &[String]) -> Self {
+    pub(super) fn from_words(words: &[String]) -> Self {
         let mut all = Self::default();
         for word in words {
             match word.parse() {
@@ -40,17 +40,17 @@ impl Insecure {
     }
 
     /// From the configuration files of Docker's daemons, the system's and the user's own.
-    pub(super) fn of_files() -> Self {
+    pub(super) fn from_daemon_config() -> Self {
         let own = home().map(|home| home.join(".config/docker/daemon.json"));
         let system = Some(PathBuf::from("/etc/docker/daemon.json"));
         let mut words = Vec::new();
         for path in [system, own].into_iter().flatten() {
             // A file for somebody else, or a damaged one: its daemon complains, not we.
             let content = std::fs::read(path).unwrap_or_default();
-            let daemon: Option<Daemon> = serde_json::from_slice(&content).ok();
+            let daemon: Option<DaemonConfigFile> = serde_json::from_slice(&content).ok();
             words.extend(daemon.into_iter().flat_map(|daemon| daemon.insecure));
         }
-        Self::of_words(&words)
+        Self::from_words(&words)
     }
 
     /// Whether a registry is among them: by its name as typed, or by an address of its host.
@@ -84,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn names_count_as_typed_and_addresses_by_network() {
         let words = ["10.0.0.0/8", "box:5000", "http://lab/", "127.0.0.0/8"].map(str::to_owned);
-        let insecure = Insecure::of_words(&words);
+        let insecure = InsecureRegistries::from_words(&words);
         for (registry, covered) in [
             ("box:5000", true),
             ("box", false),

@@ -8,57 +8,57 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::StatusCode;
-use imgsync_oci::client::{Client, Credentials, Error, Quota, Scheme, Tls};
+use imgsync_oci::client::{Client, Credentials, Error, RetryPolicy, TlsOptions, UrlScheme};
 use imgsync_oci::{Registry, Repository};
 
-use crate::credentials::Variables;
-use crate::exit::{Failure, Kind};
-use crate::mirror::config::{Host, Password};
+use crate::credentials::CredentialVariables;
+use crate::exit::{Failure, FailureKind};
+use crate::mirror::config::{PasswordSource, RegistrySettings};
 use crate::report::Report;
 use crate::{args, credentials, settings};
-use insecure::Insecure;
+use insecure::InsecureRegistries;
 
 /// No password is longer, in bytes; identity tokens can be long.
-const LONGEST_PASSWORD: u64 = 64 * 1024;
+const MAX_PASSWORD_BYTES: u64 = 64 * 1024;
 
 /// How long a blob on its way may stand still before the line counts as broken.
-const STALL_SECONDS: u64 = 60;
+const DEFAULT_STALL_SECONDS: u64 = 60;
 
 /// How registries are reached, and as whom, as the user said it.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
-    way: Way,
+pub struct RegistryAccess {
+    tls_mode: TlsMode,
     ca_files: Vec<PathBuf>,
     /// What was typed with the command.
     credentials: Option<Credentials>,
     /// The environment variables that count where nothing was typed.
-    variables: Variables,
+    credential_variables: CredentialVariables,
     /// The registries that the local engine does not check; `None` where its files say so.
-    engine: Option<Vec<String>>,
+    engine_insecure_registries: Option<Vec<String>>,
 }
 
 /// What the user said of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Way {
+enum TlsMode {
     /// Nothing.
     #[default]
-    Usual,
+    Auto,
     /// None of it.
-    Plain,
+    PlainHttp,
     /// Unchecked.
-    Unchecked,
+    Insecure,
 }
 
-impl Access {
+impl RegistryAccess {
     /// Reads the arguments, and the password from standard input where they say so.
     ///
     /// # Errors
     /// No password there.
-    pub fn parse(args: &args::Access) -> Result<Self, Failure> {
+    pub fn parse(args: &args::AccessArgs) -> Result<Self, Failure> {
         let credentials = match &args.username {
             Some(username) if args.password_stdin => Some(Credentials::Password {
                 username: username.clone(),
-                password: password_from("--password-stdin")?,
+                password: read_stdin_password("--password-stdin")?,
             }),
             Some(_) | None => None,
         };
@@ -73,22 +73,22 @@ impl Access {
     ///
     /// # Errors
     /// As [`Access::parse`].
-    pub fn parse_source(args: &args::SourceAccess) -> Result<Self, Failure> {
+    pub fn parse_source(args: &args::SourceAccessArgs) -> Result<Self, Failure> {
         let credentials = match &args.source_username {
             Some(username) if args.source_password_stdin => Some(Credentials::Password {
                 username: username.clone(),
-                password: password_from("--source-password-stdin")?,
+                password: read_stdin_password("--source-password-stdin")?,
             }),
             Some(_) | None => None,
         };
-        let connect = args::Connect {
+        let connect = args::ConnectArgs {
             plain_http: args.source_plain_http,
             insecure: args.source_insecure,
             ca_file: args.source_ca_file.clone(),
         };
         Ok(Self {
             credentials,
-            variables: Variables::Source,
+            credential_variables: CredentialVariables::Source,
             ..Self::parse_connect(&connect)
         })
     }
@@ -98,35 +98,35 @@ impl Access {
     ///
     /// # Errors
     /// There is no password where the file says.
-    pub fn parse_host(host: &Host) -> Result<Self, Failure> {
+    pub fn parse_host(host: &RegistrySettings) -> Result<Self, Failure> {
         let credentials = match &host.login {
             Some((username, password)) => Some(Credentials::Password {
                 username: username.clone(),
-                password: password_at(password)?,
+                password: read_configured_password(password)?,
             }),
             None => None,
         };
-        let connect = args::Connect {
+        let connect = args::ConnectArgs {
             plain_http: host.plain_http,
             insecure: host.insecure,
             ca_file: host.ca_file.iter().cloned().collect(),
         };
         Ok(Self {
             credentials,
-            variables: Variables::Ignored,
+            credential_variables: CredentialVariables::Ignored,
             ..Self::parse_connect(&connect)
         })
     }
 
     /// The same, of a command that knows by itself who the user is.
-    pub fn parse_connect(args: &args::Connect) -> Self {
-        let way = match (args.plain_http, args.insecure) {
-            (true, _) => Way::Plain,
-            (false, true) => Way::Unchecked,
-            (false, false) => Way::Usual,
+    pub fn parse_connect(args: &args::ConnectArgs) -> Self {
+        let tls_mode = match (args.plain_http, args.insecure) {
+            (true, _) => TlsMode::PlainHttp,
+            (false, true) => TlsMode::Insecure,
+            (false, false) => TlsMode::Auto,
         };
         Self {
-            way,
+            tls_mode,
             ca_files: args.ca_file.clone(),
             ..Self::default()
         }
@@ -134,9 +134,9 @@ impl Access {
 
     /// The same, with the wishes of this machine's engine that the image comes from, in the words
     /// of its `insecure-registries`.
-    pub fn with_engine(self, insecure: Option<Vec<String>>) -> Self {
+    pub fn with_engine_insecure_registries(self, insecure: Option<Vec<String>>) -> Self {
         Self {
-            engine: insecure,
+            engine_insecure_registries: insecure,
             ..self
         }
     }
@@ -153,25 +153,29 @@ impl Access {
         pushes: bool,
         report: &Arc<dyn Report>,
     ) -> Result<Client, Failure> {
-        let stall = settings::seconds("IMGSYNC_STALL_TIMEOUT", STALL_SECONDS)?;
-        let client = match self.reach(registry, report).await? {
-            Reached::Agreed(client) => client.with_stall(stall),
-            Reached::InClear(client) => return without_login(client.with_stall(stall)).await,
+        let stall = settings::seconds_from_env("IMGSYNC_STALL_TIMEOUT", DEFAULT_STALL_SECONDS)?;
+        let client = match self.connect_anonymously(registry, report).await? {
+            AnonymousClient::Trusted(client) => client.with_stall_timeout(stall),
+            AnonymousClient::PlainHttpFallback(client) => {
+                return require_no_login(client.with_stall_timeout(stall)).await;
+            }
         };
         let told = Arc::clone(report);
-        let quota = Quota::telling(move |error, _| told.note(&format!("{error}; trying again")));
-        let client = client.with_quota(Arc::new(quota));
+        let quota = RetryPolicy::with_notifier(move |error, _| {
+            told.note(&format!("{error}; trying again"))
+        });
+        let client = client.with_retry_policy(Arc::new(quota));
         let found = match &self.credentials {
             Some(typed) => Ok(Some(typed.clone())),
-            None => match credentials::of_environment(self.variables)? {
+            None => match credentials::from_environment(self.credential_variables)? {
                 Some(credentials) => Ok(Some(credentials)),
-                None => credentials::stored(registry, repository).await,
+                None => credentials::find_stored(registry, repository).await,
             },
         };
         let credentials = match found {
             Ok(credentials) => credentials,
             // A helper of yesterday is no reason to stop where nobody asks who one is.
-            Err(failure) if failure.kind == Kind::Authentication => {
+            Err(failure) if failure.kind == FailureKind::Authentication => {
                 let open = client.check().await;
                 if open.is_err() {
                     return Err(failure);
@@ -184,7 +188,7 @@ impl Access {
             }
             Err(failure) => return Err(failure),
         };
-        Ok(logged_in(client, credentials, pushes, report))
+        Ok(with_credentials(client, credentials, pushes, report))
     }
 
     /// The same, for exactly these credentials.
@@ -197,73 +201,78 @@ impl Access {
         credentials: Credentials,
         report: &Arc<dyn Report>,
     ) -> Result<Client, Failure> {
-        let client = match self.reach(registry, report).await? {
-            Reached::Agreed(client) => client,
-            Reached::InClear(client) => return without_login(client).await,
+        let client = match self.connect_anonymously(registry, report).await? {
+            AnonymousClient::Trusted(client) => client,
+            AnonymousClient::PlainHttpFallback(client) => return require_no_login(client).await,
         };
-        Ok(logged_in(client, Some(credentials), false, report))
+        Ok(with_credentials(client, Some(credentials), false, report))
     }
 
     /// A client of a registry for nobody yet.
-    async fn reach(
+    async fn connect_anonymously(
         &self,
         registry: &Registry,
         report: &Arc<dyn Report>,
-    ) -> Result<Reached, Failure> {
-        let agreed = |client: Result<Client, Error>| Ok(Reached::Agreed(client?));
-        if self.way == Way::Plain {
-            return agreed(Client::new(registry, Scheme::Http));
+    ) -> Result<AnonymousClient, Failure> {
+        let agreed = |client: Result<Client, Error>| Ok(AnonymousClient::Trusted(client?));
+        if self.tls_mode == TlsMode::PlainHttp {
+            return agreed(Client::new(registry, UrlScheme::Http));
         }
-        let (mut tls, found) = certificates::of(registry, report);
+        let (mut tls, found) = certificates::load_certificates(registry, report);
         for path in &self.ca_files {
-            trust(&mut tls, path)?;
+            add_ca_file(&mut tls, path)?;
         }
-        if self.way == Way::Unchecked {
+        if self.tls_mode == TlsMode::Insecure {
             report.note(&format!(
                 "warning: --insecure: nobody checks that this is {registry}, and whoever is in \
                  between can read and change everything"
             ));
-            return agreed(Client::with_tls(registry, Scheme::Https, &tls.unchecked()));
+            return agreed(Client::with_tls(
+                registry,
+                UrlScheme::Https,
+                &tls.without_verification(),
+            ));
         }
         if found || !self.ca_files.is_empty() {
-            return agreed(Client::with_tls(registry, Scheme::Https, &tls));
+            return agreed(Client::with_tls(registry, UrlScheme::Https, &tls));
         }
         if registry.is_loopback() {
-            return agreed(Client::new(registry, Scheme::Http));
+            return agreed(Client::new(registry, UrlScheme::Http));
         }
-        let insecure = match &self.engine {
-            Some(words) => Insecure::of_words(words),
-            None => Insecure::of_files(),
+        let insecure = match &self.engine_insecure_registries {
+            Some(words) => InsecureRegistries::from_words(words),
+            None => InsecureRegistries::from_daemon_config(),
         };
         if !insecure.covers(registry).await {
-            return agreed(Client::with_tls(registry, Scheme::Https, &tls));
+            return agreed(Client::with_tls(registry, UrlScheme::Https, &tls));
         }
         report.note(&format!(
             "warning: Docker's insecure-registries names {registry}, so nobody checks that this \
              is it"
         ));
-        let client = Client::with_tls(registry, Scheme::Https, &tls.unchecked())?;
+        let client = Client::with_tls(registry, UrlScheme::Https, &tls.without_verification())?;
         // In Docker's order: TLS first, and plain HTTP where that leads nowhere.
-        match client.knock().await {
-            Err(Error::Connect { .. }) => {
-                Ok(Reached::InClear(Client::new(registry, Scheme::Http)?))
-            }
-            Ok(()) | Err(_) => Ok(Reached::Agreed(client)),
+        match client.probe().await {
+            Err(Error::Connect { .. }) => Ok(AnonymousClient::PlainHttpFallback(Client::new(
+                registry,
+                UrlScheme::Http,
+            )?)),
+            Ok(()) | Err(_) => Ok(AnonymousClient::Trusted(client)),
         }
     }
 }
 
 /// A client of a registry for nobody yet, by how it came about.
-enum Reached {
+enum AnonymousClient {
     /// As the user said, or over TLS, or on this machine.
-    Agreed(Client),
+    Trusted(Client),
     /// In plain, because TLS led nowhere. Whoever is in between can see to that, so no secret goes
     /// this way unasked.
-    InClear(Client),
+    PlainHttpFallback(Client),
 }
 
 /// The same client, once it is clear that it needs no login.
-async fn without_login(client: Client) -> Result<Client, Failure> {
+async fn require_no_login(client: Client) -> Result<Client, Failure> {
     match client.check().await {
         Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
             let registry = client.registry();
@@ -273,56 +282,61 @@ async fn without_login(client: Client) -> Result<Client, Failure> {
             );
             let hint = "to send the password in clear, for everybody on the way to read, pass \
                         --plain-http";
-            Err(Failure::new(Kind::Authentication, what).hint(hint))
+            Err(Failure::new(FailureKind::Authentication, what).with_hint(hint))
         }
         Ok(()) | Err(_) => Ok(client),
     }
 }
 
-fn logged_in(
+fn with_credentials(
     client: Client,
     credentials: Option<Credentials>,
     pushes: bool,
     report: &Arc<dyn Report>,
 ) -> Client {
     let report = Arc::clone(report);
-    client.with_login(credentials, pushes).warning(move |host| {
-        report.note(&format!(
-            "warning: the password goes to {host} unencrypted, for everybody on the way to read"
-        ));
-    })
+    client
+        .with_login(credentials, pushes)
+        .with_cleartext_warning(move |host| {
+            report.note(&format!(
+                "warning: the password goes to {host} unencrypted, for everybody on the way to read"
+            ));
+        })
 }
 
-fn trust(tls: &mut Tls, path: &std::path::Path) -> Result<(), Failure> {
+fn add_ca_file(tls: &mut TlsOptions, path: &std::path::Path) -> Result<(), Failure> {
     let shown = path.display();
     let usage = |what: String| {
-        Failure::new(Kind::Usage, format!("cannot use --ca-file {shown}: {what}"))
-            .hint("it should hold the CA's certificate in PEM: -----BEGIN CERTIFICATE-----")
+        Failure::new(
+            FailureKind::Usage,
+            format!("cannot use --ca-file {shown}: {what}"),
+        )
+        .with_hint("it should hold the CA's certificate in PEM: -----BEGIN CERTIFICATE-----")
     };
     let pem = std::fs::read(path).map_err(|error| usage(error.to_string()))?;
-    tls.trust(&pem).map_err(usage)
+    tls.add_ca_certificates(&pem).map_err(usage)
 }
 
 /// The password that a file of mirrors points at.
-fn password_at(place: &Password) -> Result<String, Failure> {
+fn read_configured_password(place: &PasswordSource) -> Result<String, Failure> {
     let (text, name) = match place {
-        Password::Variable(name) => {
+        PasswordSource::Variable(name) => {
             let text = std::env::var(name).map_err(|_| {
                 let what = format!("passwordEnv: the variable {name} is not set");
-                Failure::new(Kind::Usage, what)
+                Failure::new(FailureKind::Usage, what)
             })?;
             (text, name.clone())
         }
-        Password::File(path) => {
+        PasswordSource::File(path) => {
             let name = path.display().to_string();
             let wrong = |what: &dyn std::fmt::Display| {
-                Failure::new(Kind::Usage, format!("passwordFile: {name}: {what}"))
+                Failure::new(FailureKind::Usage, format!("passwordFile: {name}: {what}"))
             };
             let mut text = String::new();
             let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
-            let read = file.take(LONGEST_PASSWORD + 1).read_to_string(&mut text);
+            let read = file.take(MAX_PASSWORD_BYTES + 1).read_to_string(&mut text);
             read.map_err(|error| wrong(&error))?;
-            if text.len() as u64 > LONGEST_PASSWORD {
+            if text.len() as u64 > MAX_PASSWORD_BYTES {
                 return Err(wrong(&"that is no password"));
             }
             (text, name)
@@ -331,7 +345,7 @@ fn password_at(place: &Password) -> Result<String, Failure> {
     let password = text.trim_end_matches(['\r', '\n']);
     match password.is_empty() {
         true => Err(Failure::new(
-            Kind::Usage,
+            FailureKind::Usage,
             format!("the password in {name} is empty"),
         )),
         false => Ok(password.to_owned()),
@@ -342,26 +356,26 @@ fn password_at(place: &Password) -> Result<String, Failure> {
 ///
 /// # Errors
 /// None there, or more than a password.
-pub fn password_from_stdin() -> Result<String, Failure> {
-    password_from("--password-stdin")
+pub fn read_password_from_stdin() -> Result<String, Failure> {
+    read_stdin_password("--password-stdin")
 }
 
 /// The same, for this option.
-fn password_from(option: &str) -> Result<String, Failure> {
+fn read_stdin_password(option: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    let usage = |what: String| Failure::new(Kind::Usage, format!("{option}: {what}"));
-    let input = std::io::stdin().lock().take(LONGEST_PASSWORD + 1);
+    let usage = |what: String| Failure::new(FailureKind::Usage, format!("{option}: {what}"));
+    let input = std::io::stdin().lock().take(MAX_PASSWORD_BYTES + 1);
     { input }
         .read_to_end(&mut bytes)
         .map_err(|error| usage(error.to_string()))?;
-    if bytes.len() as u64 > LONGEST_PASSWORD {
+    if bytes.len() as u64 > MAX_PASSWORD_BYTES {
         return Err(usage("that is no password".to_owned()));
     }
     let text = String::from_utf8(bytes).map_err(|_| usage("it is no text".to_owned()))?;
     let password = text.trim_end_matches(['\r', '\n']);
     match password.is_empty() {
         true => Err(usage("standard input is empty".to_owned())
-            .hint(format!("for instance: imgsync … {option} <password.txt"))),
+            .with_hint(format!("for instance: imgsync … {option} <password.txt"))),
         false => Ok(password.to_owned()),
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Access;
+use super::AccessArgs;
 
 /// `imgsync mirror`
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ Examples:
   imgsync mirror registry.example.com/team/app oci-archive:app.tar --platform linux/arm64
   imgsync mirror oci-archive:app.tar inside.example.com/team/app
   imgsync mirror --config mirrors.yaml")]
-pub struct Mirror {
+pub struct MirrorArgs {
     /// From where: a repository (all its tags), repository:tag or repository@digest, as docker
     /// names them (nginx is docker.io/library/nginx); oci:PATH[:TAG] or oci-archive:PATH[:TAG]
     #[arg(value_name = "SOURCE", required_unless_present = "config")]
@@ -63,7 +63,7 @@ pub struct Mirror {
         default_value = "new",
         conflicts_with = "config"
     )]
-    pub referrers: Referrers,
+    pub referrers: ReferrersArg,
 
     /// The same as --referrers none
     #[arg(long, conflicts_with_all = ["config", "referrers"])]
@@ -101,21 +101,21 @@ pub struct Mirror {
 
     #[command(flatten)]
     /// Which tags.
-    pub filter: Filter,
+    pub filter: TagFilterArgs,
 
     #[command(flatten)]
     /// How the target is reached, and as whom.
-    pub access: Access,
+    pub access: AccessArgs,
 
     #[command(flatten)]
     /// How the source is reached, and as whom.
-    pub source_access: SourceAccess,
+    pub source_access: SourceAccessArgs,
 }
 
 /// Which tags of a source are taken.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Tags")]
-pub struct Filter {
+pub struct TagFilterArgs {
     /// Only tags that match: * any letters, ? one, [a-z] one of these, {a,b} either. May be given
     /// several times
     #[arg(long = "tag", value_name = "GLOB", conflicts_with = "config")]
@@ -141,7 +141,7 @@ pub struct Filter {
         default_value = "version",
         conflicts_with = "config"
     )]
-    pub by: By,
+    pub by: TagOrderArg,
 
     /// Only images that were made at least so long ago, by the date in them: 7d, 12h, '2 weeks'
     #[arg(long, value_name = "TIME", conflicts_with = "config")]
@@ -162,7 +162,7 @@ pub struct Filter {
 
 /// What makes a tag newer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum By {
+pub enum TagOrderArg {
     /// The version that it is.
     #[default]
     Version,
@@ -172,7 +172,7 @@ pub enum By {
 
 /// What comes along with an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Referrers {
+pub enum ReferrersArg {
     /// Nothing.
     None,
     /// What is there when it is copied.
@@ -185,7 +185,7 @@ pub enum Referrers {
 /// How the source is reached, and as whom.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Registry of the source")]
-pub struct SourceAccess {
+pub struct SourceAccessArgs {
     /// Speak plain HTTP with the source
     #[arg(long, conflicts_with_all = ["source_insecure", "source_ca_file", "config"])]
     pub source_plain_http: bool,
@@ -227,7 +227,7 @@ Examples:
   imgsync pull nginx:1.27
   imgsync pull registry.example.com/team/app:v1
   imgsync pull registry.example.com/team/app@sha256:... app:v1")]
-pub struct Pull {
+pub struct PullArgs {
     /// The image, as docker names it: repository[:tag|@digest]; nginx is docker.io/library/nginx
     #[arg(value_name = "REMOTE")]
     pub remote: String,
@@ -254,5 +254,5 @@ pub struct Pull {
 
     #[command(flatten)]
     /// How the registry is reached, and as whom.
-    pub access: Access,
+    pub access: AccessArgs,
 }

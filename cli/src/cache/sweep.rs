@@ -6,38 +6,38 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// The folders of the cache that hold entries.
-const ROOMS: [&str; 3] = ["layers", "places", "hosts"];
+const ENTRY_FOLDERS: [&str; 3] = ["layers", "places", "hosts"];
 /// How long an entry is kept that nobody uses.
-const LONGEST: Duration = Duration::from_secs(90 * 24 * 3600);
+const MAX_ENTRY_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// The most entries of a room: each takes a block of the disk, which is 4 KiB on most.
-const MOST: usize = 20_000;
-const EVERY: Duration = Duration::from_secs(24 * 3600);
+const MAX_ENTRIES_PER_FOLDER: usize = 20_000;
+const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// The file whose date tells when this was last done.
-const MARK: &str = ".swept";
+const LAST_SWEEP_FILE: &str = ".swept";
 /// Folders in folders that entries lie in, at most.
-const DEEPEST: usize = 3;
+const MAX_FOLDER_DEPTH: usize = 3;
 
 /// Clears away what is too old or too much, if that was not done today.
 pub fn sweep(cache: &Path) {
-    let mark = cache.join(MARK);
+    let mark = cache.join(LAST_SWEEP_FILE);
     let done = mark.metadata().and_then(|data| data.modified());
-    let is_done = done.is_ok_and(|done| done.elapsed().is_ok_and(|age| age < EVERY));
+    let is_done = done.is_ok_and(|done| done.elapsed().is_ok_and(|age| age < SWEEP_INTERVAL));
     // Marked first, so that of many runs at once one does it.
     let is_marked = || File::create(&mark).and_then(|file| file.set_modified(SystemTime::now()));
     if !is_done && is_marked().is_ok() {
-        for room in ROOMS {
-            clear(&cache.join(room), MOST);
+        for room in ENTRY_FOLDERS {
+            remove_old_entries(&cache.join(room), MAX_ENTRIES_PER_FOLDER);
         }
     }
 }
 
 /// Takes away what is too old, and the oldest of what is more than `most`.
-fn clear(room: &Path, most: usize) {
-    let (mut entries, folders) = found(room);
+fn remove_old_entries(room: &Path, most: usize) {
+    let (mut entries, folders) = list_entries(room);
     entries.sort_by_key(|(used, _)| *used);
     let too_many = entries.len().saturating_sub(most);
     for (position, (used, path)) in entries.iter().enumerate() {
-        let is_old = used.elapsed().is_ok_and(|age| age > LONGEST);
+        let is_old = used.elapsed().is_ok_and(|age| age > MAX_ENTRY_AGE);
         if is_old || position < too_many {
             // Gone already is as good.
             let _ = std::fs::remove_file(path);
@@ -51,7 +51,7 @@ fn clear(room: &Path, most: usize) {
 
 /// The files below a folder, with the time when each was last used, and the folders, outer before
 /// inner.
-fn found(room: &Path) -> (Vec<(SystemTime, PathBuf)>, Vec<PathBuf>) {
+fn list_entries(room: &Path) -> (Vec<(SystemTime, PathBuf)>, Vec<PathBuf>) {
     let mut files = Vec::new();
     let mut folders = Vec::new();
     let mut open = vec![(room.to_owned(), 0)];
@@ -59,7 +59,7 @@ fn found(room: &Path) -> (Vec<(SystemTime, PathBuf)>, Vec<PathBuf>) {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             // Not what a link leads to.
             let Ok(data) = entry.metadata() else { continue };
-            if data.is_dir() && depth < DEEPEST {
+            if data.is_dir() && depth < MAX_FOLDER_DEPTH {
                 folders.push(entry.path());
                 open.push((entry.path(), depth + 1));
             } else if data.is_file() {
@@ -100,7 +100,7 @@ mod tests {
         put(&old, 91);
         sweep(cache.path());
         assert!(old.exists());
-        put(&cache.path().join(MARK), 1);
+        put(&cache.path().join(LAST_SWEEP_FILE), 1);
         sweep(cache.path());
         assert!(!old.exists());
     }
@@ -114,7 +114,7 @@ mod tests {
         for (path, days) in names.iter().zip(0..) {
             put(path, days);
         }
-        clear(cache.path(), 2);
+        remove_old_entries(cache.path(), 2);
         let left: Vec<bool> = names.iter().map(|path| path.exists()).collect();
         assert_eq!(left, [true, true, false, false, false]);
     }

@@ -7,18 +7,18 @@ use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 use serde_json::Value;
 
 use super::remote;
-use crate::exit::{Failure, Kind};
-use crate::report::shown;
+use crate::exit::{Failure, FailureKind};
+use crate::report::sanitize;
 
 /// No config is larger, in bytes.
-const LARGEST_CONFIG: usize = 4 * 1024 * 1024;
+const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
 /// Children of an index that are asked for at a time.
-const AT_A_TIME: usize = 8;
+const MAX_CONCURRENT_CHILDREN: usize = 8;
 /// An index of more is no image that anybody runs.
-const MOST_CHILDREN: usize = 1000;
+const MAX_INDEX_CHILDREN: usize = 1000;
 
 /// A manifest and what is below it.
-pub(super) struct Contents {
+pub(super) struct ManifestContents {
     pub(super) digest: Digest,
     pub(super) media_type: String,
     /// Its bytes.
@@ -26,11 +26,11 @@ pub(super) struct Contents {
     /// Whether it is an index.
     pub(super) is_index: bool,
     /// One for a manifest, one a child for an index.
-    pub(super) images: Vec<Image>,
+    pub(super) images: Vec<RemoteImage>,
 }
 
 /// One image: a config and layers.
-pub(super) struct Image {
+pub(super) struct RemoteImage {
     pub(super) digest: Digest,
     pub(super) media_type: String,
     /// `os/architecture[/variant]`; `None` where it is no image that runs (an attestation).
@@ -38,10 +38,10 @@ pub(super) struct Image {
     pub(super) config: Option<Descriptor>,
     pub(super) layers: Vec<Descriptor>,
     /// The config, read; of a single image only.
-    pub(super) settings: Option<Value>,
+    pub(super) config_json: Option<Value>,
 }
 
-impl Image {
+impl RemoteImage {
     /// All blobs that the registry holds for it.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let layers = self.layers.iter().filter(|layer| !layer.is_foreign());
@@ -53,18 +53,22 @@ impl Image {
 ///
 /// # Errors
 /// There is none of that name, it makes no sense, or the registry does not give it.
-pub(super) async fn of(client: &Client, name: &remote::Manifest) -> Result<Contents, Failure> {
-    let fetched = fetch(client, name).await?;
+pub(super) async fn fetch_contents(
+    client: &Client,
+    name: &remote::ManifestName,
+) -> Result<ManifestContents, Failure> {
+    let fetched = fetch_manifest(client, name).await?;
     let (media_type, manifest) = parse(name, &fetched)?;
     let (is_index, images) = match manifest {
         Manifest::Image { config, layers, .. } => {
             let digest = fetched.digest.clone();
-            let image = single(client, name, digest, media_type.clone(), config, layers).await?;
+            let image =
+                fetch_image(client, name, digest, media_type.clone(), config, layers).await?;
             (false, vec![image])
         }
         Manifest::Index { manifests, .. } => (true, children(client, name, manifests).await?),
     };
-    Ok(Contents {
+    Ok(ManifestContents {
         digest: fetched.digest,
         media_type,
         bytes: fetched.bytes,
@@ -77,37 +81,39 @@ pub(super) async fn of(client: &Client, name: &remote::Manifest) -> Result<Conte
 ///
 /// # Errors
 /// As [`of`].
-pub(super) async fn fetch(
+pub(super) async fn fetch_manifest(
     client: &Client,
-    name: &remote::Manifest,
+    name: &remote::ManifestName,
 ) -> Result<FetchedManifest, Failure> {
-    let fetched = client.manifest(&name.repository, &name.reference).await?;
-    fetched.ok_or_else(|| remote::absent(name))
+    let fetched = client
+        .fetch_manifest(&name.repository, &name.reference)
+        .await?;
+    fetched.ok_or_else(|| remote::not_found(name))
 }
 
 fn parse(
-    name: &remote::Manifest,
+    name: &remote::ManifestName,
     fetched: &FetchedManifest,
 ) -> Result<(String, Manifest), Failure> {
     Manifest::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(|error| {
         let what = format!("target: {name} cannot be read: {error}");
-        Failure::new(Kind::Target, what).hint("--raw prints it as it is")
+        Failure::new(FailureKind::Target, what).with_hint("--raw prints it as it is")
     })
 }
 
-async fn single(
+async fn fetch_image(
     client: &Client,
-    name: &remote::Manifest,
+    name: &remote::ManifestName,
     digest: Digest,
     media_type: String,
     config: Descriptor,
     layers: Vec<Descriptor>,
-) -> Result<Image, Failure> {
+) -> Result<RemoteImage, Failure> {
     // Artifacts have configs of their own kind, which say nothing here.
     let settings = match media::is_image_config(&config.media_type) {
         true => {
             let bytes = client
-                .small_blob(&name.repository, &config.digest, LARGEST_CONFIG)
+                .fetch_small_blob(&name.repository, &config.digest, MAX_CONFIG_BYTES)
                 .await?;
             bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
         }
@@ -119,31 +125,34 @@ async fn single(
             architecture: settings["architecture"].as_str()?.to_owned(),
             variant: settings["variant"].as_str().map(str::to_owned),
         };
-        text(&platform)
+        format_platform(&platform)
     });
-    Ok(Image {
+    Ok(RemoteImage {
         digest,
         media_type,
         platform,
         config: Some(config),
         layers,
-        settings,
+        config_json: settings,
     })
 }
 
 async fn children(
     client: &Client,
-    name: &remote::Manifest,
+    name: &remote::ManifestName,
     manifests: Vec<Descriptor>,
-) -> Result<Vec<Image>, Failure> {
-    let children = manifests.into_iter().take(MOST_CHILDREN);
+) -> Result<Vec<RemoteImage>, Failure> {
+    let children = manifests.into_iter().take(MAX_INDEX_CHILDREN);
     let children = children.map(|child| async move {
         let reference = Reference::Digest(child.digest.clone());
-        let name = remote::Manifest {
+        let name = remote::ManifestName {
             reference,
             ..name.clone()
         };
-        let manifest = match client.manifest(&name.repository, &name.reference).await? {
+        let manifest = match client
+            .fetch_manifest(&name.repository, &name.reference)
+            .await?
+        {
             Some(fetched) => Some(parse(&name, &fetched)?.1),
             // An index may be there with some of its platforms only.
             None => None,
@@ -152,23 +161,23 @@ async fn children(
             Some(Manifest::Image { config, layers, .. }) => (Some(config), layers),
             Some(Manifest::Index { .. }) | None => (None, Vec::new()),
         };
-        Ok(Image {
-            platform: child.platform.as_ref().and_then(text),
+        Ok(RemoteImage {
+            platform: child.platform.as_ref().and_then(format_platform),
             digest: child.digest,
             media_type: child.media_type,
             config,
             layers,
-            settings: None,
+            config_json: None,
         })
     });
     futures::stream::iter(children)
-        .buffered(AT_A_TIME)
+        .buffered(MAX_CONCURRENT_CHILDREN)
         .try_collect()
         .await
 }
 
 /// A platform as people write it; attestations call theirs unknown.
-fn text(platform: &Platform) -> Option<String> {
+fn format_platform(platform: &Platform) -> Option<String> {
     let Platform {
         os,
         architecture,
@@ -180,5 +189,5 @@ fn text(platform: &Platform) -> Option<String> {
     let variant = variant
         .as_ref()
         .map_or(String::new(), |variant| format!("/{variant}"));
-    Some(shown(&format!("{os}/{architecture}{variant}")))
+    Some(sanitize(&format!("{os}/{architecture}{variant}")))
 }

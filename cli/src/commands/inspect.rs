@@ -5,15 +5,15 @@ use std::sync::Arc;
 use imgsync_oci::Descriptor;
 use serde_json::{Value, json};
 
-use super::contents::{self, Contents, Image};
-use super::remote::Manifest;
-use crate::access::Access;
+use super::contents::{self, ManifestContents, RemoteImage};
+use super::remote::ManifestName;
+use crate::access::RegistryAccess;
 use crate::args;
 use crate::exit::Failure;
-use crate::report::{Report, bytes, shown};
+use crate::report::{Report, format_bytes, sanitize};
 
 /// What of a config people ask for, by its name there and here.
-const SETTINGS: [(&str, &str); 7] = [
+const SHOWN_CONFIG_FIELDS: [(&str, &str); 7] = [
     ("Entrypoint", "entrypoint"),
     ("Cmd", "command"),
     ("User", "user"),
@@ -28,37 +28,40 @@ const SETTINGS: [(&str, &str); 7] = [
 /// # Errors
 /// There is no such image, or the registry does not tell.
 pub(super) async fn inspect(
-    args: &args::Inspect,
+    args: &args::InspectArgs,
     report: &Arc<dyn Report>,
 ) -> Result<Vec<u8>, Failure> {
-    let manifest: Manifest = args.remote.parse()?;
-    let access = Access::parse(&args.access)?;
+    let manifest: ManifestName = args.remote.parse()?;
+    let access = RegistryAccess::parse(&args.access)?;
     let (registry, repository) = (&manifest.registry, &manifest.repository);
     let client = access
         .connect(registry, Some(repository), false, report)
         .await?;
     if args.raw {
-        return Ok(contents::fetch(&client, &manifest).await?.bytes.to_vec());
+        return Ok(contents::fetch_manifest(&client, &manifest)
+            .await?
+            .bytes
+            .to_vec());
     }
-    let found = contents::of(&client, &manifest).await?;
+    let found = contents::fetch_contents(&client, &manifest).await?;
     let mut text = match args.json {
-        true => object(&manifest, &found).to_string(),
+        true => to_json(&manifest, &found).to_string(),
         false => lines(&manifest, &found).join("\n"),
     };
     text.push('\n');
     Ok(text.into_bytes())
 }
 
-fn total(image: &Image) -> u64 {
+fn total(image: &RemoteImage) -> u64 {
     image.blobs().map(|blob| blob.size).sum()
 }
 
-fn object(name: &Manifest, found: &Contents) -> Value {
-    let layers = |image: &Image| -> Vec<Value> {
+fn to_json(name: &ManifestName, found: &ManifestContents) -> Value {
+    let layers = |image: &RemoteImage| -> Vec<Value> {
         let layer = |layer: &Descriptor| json!({"digest": layer.digest, "size": layer.size, "mediaType": layer.media_type});
         image.layers.iter().map(layer).collect()
     };
-    let image = |image: &Image| {
+    let image = |image: &RemoteImage| {
         json!({
             "digest": image.digest,
             "mediaType": image.media_type,
@@ -76,12 +79,12 @@ fn object(name: &Manifest, found: &Contents) -> Value {
         "images": found.images.iter().map(image).collect::<Vec<Value>>(),
     });
     if let (false, [single]) = (found.is_index, &*found.images) {
-        object["config"] = single.settings.clone().unwrap_or(Value::Null);
+        object["config"] = single.config_json.clone().unwrap_or(Value::Null);
     }
     object
 }
 
-fn lines(name: &Manifest, found: &Contents) -> Vec<String> {
+fn lines(name: &ManifestName, found: &ManifestContents) -> Vec<String> {
     let mut lines = vec![
         name.to_string(),
         field("digest", &found.digest.to_string()),
@@ -103,15 +106,15 @@ fn lines(name: &Manifest, found: &Contents) -> Vec<String> {
             continue;
         }
         let layers = image.layers.len();
-        let size = format!("{} in {layers} layers", bytes(total(image)));
+        let size = format!("{} in {layers} layers", format_bytes(total(image)));
         lines.push(field("size", &size));
-        lines.extend(image.settings.iter().flat_map(settings));
+        lines.extend(image.config_json.iter().flat_map(config_lines));
         lines.extend(image.layers.iter().map(|layer| {
-            let size = bytes(layer.size);
+            let size = format_bytes(layer.size);
             format!(
                 "  {}  {size:>9}  {}",
                 layer.digest,
-                shown(&layer.media_type)
+                sanitize(&layer.media_type)
             )
         }));
     }
@@ -119,15 +122,15 @@ fn lines(name: &Manifest, found: &Contents) -> Vec<String> {
 }
 
 fn field(name: &str, value: &str) -> String {
-    format!("  {name:<12} {}", shown(value))
+    format!("  {name:<12} {}", sanitize(value))
 }
 
-fn settings(config: &Value) -> Vec<String> {
+fn config_lines(config: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(created) = config["created"].as_str() {
         lines.push(field("created", created));
     }
-    for (theirs, ours) in SETTINGS {
+    for (theirs, ours) in SHOWN_CONFIG_FIELDS {
         match &config["config"][theirs] {
             Value::Null => {}
             Value::String(text) if text.is_empty() => {}

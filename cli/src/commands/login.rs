@@ -7,10 +7,10 @@ use std::sync::Arc;
 use imgsync_oci::Registry;
 use imgsync_oci::client::Credentials;
 
-use crate::access::{Access, password_from_stdin};
+use crate::access::{RegistryAccess, read_password_from_stdin};
 use crate::args;
 use crate::credentials;
-use crate::exit::{Failure, Kind};
+use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
 
 /// Checks and keeps credentials, and says through `line` where.
@@ -18,14 +18,14 @@ use crate::report::Report;
 /// # Errors
 /// The registry does not take them, or is not there; they cannot be kept.
 pub(super) async fn login(
-    args: args::Login,
+    args: args::LoginArgs,
     report: &Arc<dyn Report>,
     line: &mut (dyn FnMut(String) + Send),
 ) -> Result<(), Failure> {
     let registry = registry(&args.registry)?;
-    let access = Access::parse_connect(&args.connect);
-    let asked = tokio::task::spawn_blocking(move || who(&args)).await;
-    let asked = asked.map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    let access = RegistryAccess::parse_connect(&args.connect);
+    let asked = tokio::task::spawn_blocking(move || read_login(&args)).await;
+    let asked = asked.map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))?;
     let (username, password) = asked?;
     let credentials = Credentials::Password {
         username: username.clone(),
@@ -50,7 +50,7 @@ pub(super) async fn login(
 /// # Errors
 /// They cannot be taken out of where they are.
 pub(super) async fn logout(
-    args: &args::Logout,
+    args: &args::LogoutArgs,
     line: &mut (dyn FnMut(String) + Send),
 ) -> Result<(), Failure> {
     let registry = registry(&args.registry)?;
@@ -62,23 +62,24 @@ pub(super) async fn logout(
 }
 
 fn registry(text: &str) -> Result<Registry, Failure> {
-    text.parse().map_err(|error: imgsync_oci::Invalid| {
-        Failure::new(Kind::Usage, error.to_string()).hint("write just host or host:port")
+    text.parse().map_err(|error: imgsync_oci::ParseError| {
+        Failure::new(FailureKind::Usage, error.to_string())
+            .with_hint("write just host or host:port")
     })
 }
 
 /// The name and password: as typed or piped, else the environment's, else asked for.
-fn who(args: &args::Login) -> Result<(String, String), Failure> {
+fn read_login(args: &args::LoginArgs) -> Result<(String, String), Failure> {
     if args.password_stdin {
         let username = args
             .username
             .clone()
-            .ok_or_else(|| Failure::new(Kind::Usage, "--password-stdin needs --username"))?;
-        return Ok((username, password_from_stdin()?));
+            .ok_or_else(|| Failure::new(FailureKind::Usage, "--password-stdin needs --username"))?;
+        return Ok((username, read_password_from_stdin()?));
     }
     if args.username.is_none()
         && let Some(Credentials::Password { username, password }) =
-            credentials::of_environment(credentials::Variables::Usual)?
+            credentials::from_environment(credentials::CredentialVariables::Primary)?
     {
         return Ok((username, password));
     }
@@ -86,10 +87,14 @@ fn who(args: &args::Login) -> Result<(String, String), Failure> {
     if !(std::io::stdin().is_terminal() && terminal.is_term()) {
         let what = "there is no terminal to ask for a password on";
         let hint = "pass --username NAME --password-stdin, with the password on standard input";
-        return Err(Failure::new(Kind::Usage, what).hint(hint));
+        return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
     }
-    ask(&terminal, args.username.as_deref())
-        .map_err(|error| Failure::new(Kind::Usage, format!("cannot ask for a password: {error}")))
+    ask(&terminal, args.username.as_deref()).map_err(|error| {
+        Failure::new(
+            FailureKind::Usage,
+            format!("cannot ask for a password: {error}"),
+        )
+    })
 }
 
 fn ask(terminal: &console::Term, username: Option<&str>) -> std::io::Result<(String, String)> {

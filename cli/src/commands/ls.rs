@@ -4,33 +4,36 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use imgsync_oci::client::{Client, Names};
-use imgsync_oci::{Reference, Registry, Remote, Repository, Tag};
+use imgsync_oci::client::{Client, ListPage};
+use imgsync_oci::{Reference, Registry, RemoteName, Repository, Tag};
 
-use super::contents::{self, Contents};
-use super::remote::{Manifest, absent};
-use crate::access::Access;
+use super::contents::{self, ManifestContents};
+use super::remote::{ManifestName, not_found};
+use crate::access::RegistryAccess;
 use crate::args;
-use crate::exit::{Failure, Kind};
-use crate::report::{Report, bytes};
+use crate::exit::{Failure, FailureKind};
+use crate::report::{Report, format_bytes};
 
 /// Tags that are looked at at a time, for the long form.
-const AT_A_TIME: usize = 8;
+const MAX_CONCURRENT_TAGS: usize = 8;
 
 /// Prints through `line` what is there.
 ///
 /// # Errors
 /// The registry does not tell.
 pub(super) async fn ls(
-    args: &args::Ls,
+    args: &args::LsArgs,
     report: &Arc<dyn Report>,
     line: &mut (dyn FnMut(String) + Send),
 ) -> Result<(), Failure> {
-    let remote: Remote = args.remote.parse().map_err(|error: imgsync_oci::Invalid| {
-        Failure::new(Kind::Usage, error.to_string())
-            .hint("write host[:port] or host[:port]/repository")
-    })?;
-    let access = Access::parse(&args.access)?;
+    let remote: RemoteName = args
+        .remote
+        .parse()
+        .map_err(|error: imgsync_oci::ParseError| {
+            Failure::new(FailureKind::Usage, error.to_string())
+                .with_hint("write host[:port] or host[:port]/repository")
+        })?;
+    let access = RegistryAccess::parse(&args.access)?;
     let registry = &remote.registry;
     match remote.name {
         None => {
@@ -46,7 +49,7 @@ pub(super) async fn ls(
         Some((_, Some(tag))) => {
             let what = format!("ls lists repositories or tags, and {tag} is a tag already");
             let hint = format!("imgsync inspect {} shows what it names", args.remote);
-            Err(Failure::new(Kind::Usage, what).hint(hint))
+            Err(Failure::new(FailureKind::Usage, what).with_hint(hint))
         }
     }
 }
@@ -57,7 +60,7 @@ async fn repositories(
 ) -> Result<(), Failure> {
     let mut next = None;
     loop {
-        let Names { names, next: more } = client.repositories(next).await?;
+        let ListPage { names, next: more } = client.list_repositories(next).await?;
         for name in names {
             line(name.to_string());
         }
@@ -77,17 +80,18 @@ async fn tags(
 ) -> Result<(), Failure> {
     let mut next = None;
     loop {
-        let Some(found) = client.tags(repository, next).await? else {
+        let Some(found) = client.list_tags(repository, next).await? else {
             let what = format!("target: {registry} has no repository {repository}");
             let hint = format!("see which it has: imgsync ls {registry}");
-            return Err(Failure::new(Kind::Target, what).hint(hint));
+            return Err(Failure::new(FailureKind::Target, what).with_hint(hint));
         };
         if long {
             let lines = found
                 .names
                 .into_iter()
-                .map(|tag| described(client, registry, repository, tag));
-            let mut lines = std::pin::pin!(futures::stream::iter(lines).buffered(AT_A_TIME));
+                .map(|tag| tag_line(client, registry, repository, tag));
+            let mut lines =
+                std::pin::pin!(futures::stream::iter(lines).buffered(MAX_CONCURRENT_TAGS));
             while let Some(text) = lines.try_next().await? {
                 line(text);
             }
@@ -104,28 +108,28 @@ async fn tags(
 }
 
 /// A tag's line: tag, digest, size, platforms.
-async fn described(
+async fn tag_line(
     client: &Client,
     registry: &Registry,
     repository: &Repository,
     tag: Tag,
 ) -> Result<String, Failure> {
-    let manifest = Manifest {
+    let manifest = ManifestName {
         registry: registry.clone(),
         repository: repository.clone(),
         reference: Reference::Tag(tag.clone()),
     };
-    let found = match contents::of(client, &manifest).await {
+    let found = match contents::fetch_contents(client, &manifest).await {
         Ok(found) => found,
         // Gone since it was listed, or of a kind that is none of ours.
-        Err(failure) if failure.kind == Kind::Target => {
-            let gone = absent(&manifest).what == failure.what;
+        Err(failure) if failure.kind == FailureKind::Target => {
+            let gone = not_found(&manifest).what == failure.what;
             let why = if gone { "(gone)" } else { "(unreadable)" };
             return Ok(format!("{tag}\t{why}\t\t"));
         }
         Err(failure) => return Err(failure),
     };
-    let Contents { digest, images, .. } = &found;
+    let ManifestContents { digest, images, .. } = &found;
     let mut once = HashSet::new();
     let size: u64 = images
         .iter()
@@ -137,6 +141,6 @@ async fn described(
         .iter()
         .filter_map(|image| image.platform.clone())
         .collect();
-    let size = bytes(size);
+    let size = format_bytes(size);
     Ok(format!("{tag}\t{digest}\t{size}\t{}", platforms.join(",")))
 }

@@ -12,80 +12,93 @@ mod rm;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::args::{Arguments, Command};
-use crate::exit::{Failure, Kind};
+use crate::args::{Cli, CliCommand};
+use crate::exit::{Failure, FailureKind};
 use crate::report::{self, Report};
 use crate::settings;
 
 /// Runs the command that was typed, to its exit code.
-pub fn run(arguments: Arguments) -> ExitCode {
-    let report = report::new(arguments.voice(), arguments.json(), arguments.verb());
-    let done = perform(arguments.command, &report);
-    match done.and_then(|code| report.data().end().map(|()| code)) {
+pub fn run(arguments: Cli) -> ExitCode {
+    let report = report::new(
+        arguments.verbosity(),
+        arguments.is_json(),
+        arguments.transfer_verb(),
+    );
+    let done = dispatch(arguments.command, &report);
+    match done.and_then(|code| report.output().finish().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            report.failure(&failure);
+            report.show_failure(&failure);
             ExitCode::from(&failure)
         }
     }
 }
 
 /// What mirrors end with that had nothing to do, where they are asked to tell.
-const NOTHING_TO_DO: u8 = 8;
+const NOTHING_TO_DO_EXIT_CODE: u8 = 8;
 
 /// Yields the exit code.
-fn perform(command: Command, report: &Arc<dyn Report>) -> Result<u8, Failure> {
-    let mut print = |line: String| report.data().print(&line);
+fn dispatch(command: CliCommand, report: &Arc<dyn Report>) -> Result<u8, Failure> {
+    let mut print = |line: String| report.output().print(&line);
     match command {
-        Command::Push(args) => {
-            let settings = settings::Push::parse(&args)?;
-            if !settings.is_dry {
-                let outcome = in_runtime(push::push(&settings, report))?;
-                report.outcome(&outcome);
+        CliCommand::Push(args) => {
+            let settings = settings::PushSettings::parse(&args)?;
+            if !settings.is_dry_run {
+                let outcome = run_until_stopped(push::push(&settings, report))?;
+                report.show_push_summary(&outcome);
                 return Ok(0);
             }
-            let preview = in_runtime(push::preview(&settings, report))?;
+            let preview = run_until_stopped(push::preview(&settings, report))?;
             if args.json {
-                report.plan(&preview.plan);
-                preview.more.iter().for_each(|line| report.note(line));
+                report.show_plan(&preview.plan);
+                preview.notes.iter().for_each(|line| report.note(line));
             } else {
-                let lines = report::plan(&preview.plan).into_iter();
-                lines.chain(preview.more).for_each(print);
+                let lines = report::plan_lines(&preview.plan).into_iter();
+                lines.chain(preview.notes).for_each(print);
             }
         }
-        Command::Mirror(args) => return mirrored(&settings::Mirror::parse(&args)?, report),
-        Command::Pull(args) => return mirrored(&settings::Mirror::parse_pull(&args)?, report),
-        Command::Ls(args) => in_runtime(ls::ls(&args, report, &mut print))?,
-        Command::Inspect(args) => {
-            let bytes = in_runtime(inspect::inspect(&args, report))?;
-            report.data().write(&bytes);
+        CliCommand::Mirror(args) => {
+            return run_mirror(&settings::MirrorSettings::parse(&args)?, report);
         }
-        Command::Rm(args) => in_runtime(rm::rm(&args, report, &mut print))?,
-        Command::Login(args) => in_runtime(login::login(args, report, &mut print))?,
-        Command::Logout(args) => in_runtime(login::logout(&args, &mut print))?,
+        CliCommand::Pull(args) => {
+            return run_mirror(&settings::MirrorSettings::parse_pull(&args)?, report);
+        }
+        CliCommand::Ls(args) => run_until_stopped(ls::ls(&args, report, &mut print))?,
+        CliCommand::Inspect(args) => {
+            let bytes = run_until_stopped(inspect::inspect(&args, report))?;
+            report.output().write(&bytes);
+        }
+        CliCommand::Rm(args) => run_until_stopped(rm::rm(&args, report, &mut print))?,
+        CliCommand::Login(args) => run_until_stopped(login::login(args, report, &mut print))?,
+        CliCommand::Logout(args) => run_until_stopped(login::logout(&args, &mut print))?,
     }
     Ok(0)
 }
 
-fn mirrored(settings: &settings::Mirror, report: &Arc<dyn Report>) -> Result<u8, Failure> {
-    match in_runtime(mirror::mirror(settings, report))? {
-        mirror::Ending::Idle if settings.tells_nothing => Ok(NOTHING_TO_DO),
-        mirror::Ending::Idle | mirror::Ending::Changed => Ok(0),
+fn run_mirror(
+    settings: &settings::MirrorSettings,
+    report: &Arc<dyn Report>,
+) -> Result<u8, Failure> {
+    match run_until_stopped(mirror::mirror(settings, report))? {
+        mirror::MirrorOutcome::Unchanged if settings.is_exit_code_requested => {
+            Ok(NOTHING_TO_DO_EXIT_CODE)
+        }
+        mirror::MirrorOutcome::Unchanged | mirror::MirrorOutcome::Changed => Ok(0),
     }
 }
 
 /// Runs a command until it ends or is interrupted.
-fn in_runtime<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+fn run_until_stopped<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Kind::Source, format!("cannot start: {error}")))?;
+        .map_err(|error| Failure::new(FailureKind::Source, format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(async {
         tokio::select! {
             // First, so that it listens before the command has begun.
             biased;
-            kind = stopped() => Err(interrupted(kind)),
+            kind = wait_for_stop_signal() => Err(interrupted_failure(kind)),
             outcome = command => outcome,
         }
     });
@@ -95,10 +108,10 @@ fn in_runtime<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T,
 }
 
 /// Ends when somebody wants the command to stop: Ctrl-C, or SIGTERM.
-async fn stopped() -> Kind {
+async fn wait_for_stop_signal() -> FailureKind {
     let interrupted = async {
         match tokio::signal::ctrl_c().await {
-            Ok(()) => Kind::Interrupted,
+            Ok(()) => FailureKind::Interrupted,
             // Nobody can tell: the signal's own way stays.
             Err(_) => std::future::pending().await,
         }
@@ -109,13 +122,13 @@ async fn stopped() -> Kind {
         if let Ok(mut terminate) = signal(SignalKind::terminate()) {
             return tokio::select! {
                 kind = interrupted => kind,
-                _ = terminate.recv() => Kind::Terminated,
+                _ = terminate.recv() => FailureKind::Terminated,
             };
         }
     }
     interrupted.await
 }
 
-fn interrupted(kind: Kind) -> Failure {
-    Failure::new(kind, "interrupted").hint("run it again: it goes on where this run stopped")
+fn interrupted_failure(kind: FailureKind) -> Failure {
+    Failure::new(kind, "interrupted").with_hint("run it again: it goes on where this run stopped")
 }

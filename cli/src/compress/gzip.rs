@@ -11,29 +11,29 @@ use std::thread;
 
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::{Error, Packed, Tally};
+use super::{CompressError, CountingHasher, LayerDigests};
 
 /// The raw bytes in a member, except for the last one's.
-const BLOCK_BYTES: usize = 1024 * 1024;
+const RAW_BYTES_PER_MEMBER: usize = 1024 * 1024;
 /// Part of the format, as the size of a block is.
-const LEVEL: i32 = 6;
+const GZIP_LEVEL: i32 = 6;
 /// How many blocks beyond one a worker are under way, so that no worker waits for the writer.
-const AHEAD: usize = 2;
+const MAX_EXTRA_BLOCKS: usize = 2;
 
 /// A block of the tar and the member made of it. Passed round and used again.
 #[derive(Default)]
-struct Block {
+struct GzipBlock {
     raw: Vec<u8>,
     member: Vec<u8>,
 }
 
 /// A block on its way to a worker, and the promise that it keeps.
-struct Job {
-    block: Block,
-    done: SyncSender<Result<Block, Error>>,
+struct CompressJob {
+    block: GzipBlock,
+    result_sender: SyncSender<Result<GzipBlock, CompressError>>,
 }
 
-type Promise = Receiver<Result<Block, Error>>;
+type PendingBlock = Receiver<Result<GzipBlock, CompressError>>;
 
 /// Compresses `reader` to its end into `writer` with `threads` workers (at least one). The bytes
 /// depend neither on their number nor on the sizes of reads. Holds about 3 MiB a worker.
@@ -45,19 +45,19 @@ pub fn gzip(
     reader: impl Read + Send,
     writer: &mut impl Write,
     threads: usize,
-) -> Result<Packed, Error> {
+) -> Result<LayerDigests, CompressError> {
     let threads = threads.max(1);
     let (jobs, queue) = sync_channel(threads);
     let queue = Arc::new(Mutex::new(queue));
     // In the order of the tar; its capacity bounds how far reading runs ahead.
-    let (promises, in_order) = sync_channel(threads + AHEAD);
+    let (promises, in_order) = sync_channel(threads + MAX_EXTRA_BLOCKS);
     let (spare, spares) = channel();
     thread::scope(move |scope| {
         for _ in 0..threads {
             let queue = Arc::clone(&queue);
             thread::Builder::new()
                 .spawn_scoped(scope, move || compress_blocks(&queue))
-                .map_err(Error::Compressor)?;
+                .map_err(CompressError::Compressor)?;
         }
         // From here on only the workers hold it: once they are gone, so is the reader.
         drop(queue);
@@ -65,7 +65,7 @@ pub fn gzip(
             .spawn_scoped(scope, move || {
                 read_blocks(reader, &spares, &promises, &jobs)
             })
-            .map_err(Error::Compressor)?;
+            .map_err(CompressError::Compressor)?;
         let written = write_members(in_order, writer, &spare);
         let read = match reading.join() {
             Ok(read) => read,
@@ -73,7 +73,7 @@ pub fn gzip(
         };
         // A write that fails makes the reader stop early, so it is the one to tell of.
         let (written, raw) = (written?, read?);
-        Ok(Packed {
+        Ok(LayerDigests {
             diff_id: raw.hasher.finish(),
             digest: written.hasher.finish(),
             raw_size: raw.size,
@@ -85,20 +85,27 @@ pub fn gzip(
 /// Cuts the tar into blocks and hands them out, until its end or until nobody takes them.
 fn read_blocks(
     mut reader: impl Read,
-    spares: &Receiver<Block>,
-    promises: &SyncSender<Promise>,
-    jobs: &SyncSender<Job>,
-) -> Result<Tally, Error> {
-    let mut raw = Tally::new();
+    spares: &Receiver<GzipBlock>,
+    promises: &SyncSender<PendingBlock>,
+    jobs: &SyncSender<CompressJob>,
+) -> Result<CountingHasher, CompressError> {
+    let mut raw = CountingHasher::new();
     let mut first = true;
     loop {
         let mut block = spares.try_recv().unwrap_or_default();
-        fill(&mut reader, &mut block.raw).map_err(Error::Source)?;
-        raw.take(&block.raw);
-        let last = block.raw.len() < BLOCK_BYTES;
+        fill(&mut reader, &mut block.raw).map_err(CompressError::Read)?;
+        raw.update(&block.raw);
+        let last = block.raw.len() < RAW_BYTES_PER_MEMBER;
         if first || !block.raw.is_empty() {
             let (done, promise) = sync_channel(1);
-            if promises.send(promise).is_err() || jobs.send(Job { block, done }).is_err() {
+            if promises.send(promise).is_err()
+                || jobs
+                    .send(CompressJob {
+                        block,
+                        result_sender: done,
+                    })
+                    .is_err()
+            {
                 return Ok(raw);
             }
         }
@@ -112,23 +119,27 @@ fn read_blocks(
 /// Fills `block` with exactly [`BLOCK_BYTES`], or with what there is before the end.
 fn fill(reader: &mut impl Read, block: &mut Vec<u8>) -> io::Result<()> {
     block.clear();
-    block.reserve_exact(BLOCK_BYTES);
+    block.reserve_exact(RAW_BYTES_PER_MEMBER);
     reader
         .by_ref()
-        .take(BLOCK_BYTES as u64)
+        .take(RAW_BYTES_PER_MEMBER as u64)
         .read_to_end(block)
         .map(|_| ())
 }
 
 /// A worker: compresses blocks until there are no more.
-fn compress_blocks(queue: &Mutex<Receiver<Job>>) {
-    let Ok(level) = CompressionLvl::new(LEVEL) else {
+fn compress_blocks(queue: &Mutex<Receiver<CompressJob>>) {
+    let Ok(level) = CompressionLvl::new(GZIP_LEVEL) else {
         return;
     };
     let mut compressor = Compressor::new(level);
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { mut block, done }) = job else {
+        let Ok(CompressJob {
+            mut block,
+            result_sender: done,
+        }) = job
+        else {
             return;
         };
         let packed = compress(&mut compressor, &mut block).map(|()| block);
@@ -138,46 +149,48 @@ fn compress_blocks(queue: &Mutex<Receiver<Job>>) {
 }
 
 /// One gzip member. libdeflate writes the header that the format asks for: time 0, OS 255.
-fn compress(compressor: &mut Compressor, block: &mut Block) -> Result<(), Error> {
+fn compress(compressor: &mut Compressor, block: &mut GzipBlock) -> Result<(), CompressError> {
     let bound = compressor.gzip_compress_bound(block.raw.len());
     block.member.resize(bound, 0);
     let size = compressor
         .gzip_compress(&block.raw, &mut block.member)
-        .map_err(|error| Error::Compressor(io::Error::other(error.to_string())))?;
+        .map_err(|error| CompressError::Compressor(io::Error::other(error.to_string())))?;
     block.member.truncate(size);
     Ok(())
 }
 
 /// Puts the members down in order.
 fn write_members(
-    in_order: Receiver<Promise>,
+    in_order: Receiver<PendingBlock>,
     writer: &mut impl Write,
-    spare: &Sender<Block>,
-) -> Result<Tally, Error> {
-    let mut written = Tally::new();
+    spare: &Sender<GzipBlock>,
+) -> Result<CountingHasher, CompressError> {
+    let mut written = CountingHasher::new();
     for promise in in_order {
         let block = promise
             .recv()
-            .map_err(|_| Error::Compressor(io::Error::other("a worker ended early")))??;
-        writer.write_all(&block.member).map_err(Error::Spool)?;
-        written.take(&block.member);
+            .map_err(|_| CompressError::Compressor(io::Error::other("a worker ended early")))??;
+        writer
+            .write_all(&block.member)
+            .map_err(CompressError::Write)?;
+        written.update(&block.member);
         // The reader may have seen the end already and need no more buffers.
         let _ = spare.send(block);
     }
-    writer.flush().map_err(Error::Spool)?;
+    writer.flush().map_err(CompressError::Write)?;
     Ok(written)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Choppy, sample};
+    use super::super::testing::{ChunkedReader, sample};
     use super::*;
     use flate2::read::MultiGzDecoder;
     use imgsync_oci::Digest;
 
-    const MIB: usize = BLOCK_BYTES;
+    const MIB: usize = RAW_BYTES_PER_MEMBER;
 
-    fn pack(input: &[u8], threads: usize) -> (Vec<u8>, Packed) {
+    fn pack(input: &[u8], threads: usize) -> (Vec<u8>, LayerDigests) {
         let mut blob = Vec::new();
         let packed = gzip(input, &mut blob, threads).unwrap();
         (blob, packed)
@@ -226,9 +239,9 @@ mod tests {
             assert!(pack(&input, threads).0 == expected, "{threads} threads");
         }
         for chop in [
-            Choppy::each(&input, 1),
-            Choppy::each(&input, 1000),
-            Choppy::random(&input),
+            ChunkedReader::each(&input, 1),
+            ChunkedReader::each(&input, 1000),
+            ChunkedReader::random(&input),
         ] {
             let mut blob = Vec::new();
             gzip(chop, &mut blob, 4).unwrap();
@@ -273,9 +286,9 @@ mod tests {
     }
 
     /// Yields some bytes, then fails.
-    struct Breaking(usize);
+    struct FailingReader(usize);
 
-    impl Read for Breaking {
+    impl Read for FailingReader {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             let len = buffer.len().min(self.0);
             self.0 -= len;
@@ -291,10 +304,10 @@ mod tests {
 
     #[test]
     fn a_failing_source_is_told_from_a_full_disk() {
-        let failed = gzip(Breaking(3 * MIB + 5), &mut io::sink(), 2).unwrap_err();
-        assert!(matches!(failed, Error::Source(_)), "{failed}");
-        struct Full(usize);
-        impl Write for Full {
+        let failed = gzip(FailingReader(3 * MIB + 5), &mut io::sink(), 2).unwrap_err();
+        assert!(matches!(failed, CompressError::Read(_)), "{failed}");
+        struct FullWriter(usize);
+        impl Write for FullWriter {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 self.0 = self
                     .0
@@ -307,7 +320,7 @@ mod tests {
             }
         }
         let input = sample(40 * MIB);
-        let failed = gzip(&input[..], &mut Full(MIB), 2).unwrap_err();
-        assert!(matches!(failed, Error::Spool(_)), "{failed}");
+        let failed = gzip(&input[..], &mut FullWriter(MIB), 2).unwrap_err();
+        assert!(matches!(failed, CompressError::Write(_)), "{failed}");
     }
 }

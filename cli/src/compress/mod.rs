@@ -14,8 +14,8 @@ use std::io;
 use imgsync_oci::{Algorithm, Digest, Hasher};
 
 pub use gzip::gzip;
-pub(crate) use unpack::unpack;
-pub use verify::verify;
+pub(crate) use unpack::decompress;
+pub use verify::compute_layer_digests;
 
 /// The name of what [`gzip`] writes: gzip members of exactly 1 MiB of tar each (the last one
 /// shorter; one empty member for no bytes at all), libdeflate level 6, header time 0, OS 255, no
@@ -24,7 +24,7 @@ pub const FORMAT: &str = "imgsync-gzip-1";
 
 /// A layer's two digests, and the sizes of what they are digests of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packed {
+pub struct LayerDigests {
     /// The digest of the tar.
     pub diff_id: Digest,
     /// The digest of the packed bytes: the blob's.
@@ -37,13 +37,13 @@ pub struct Packed {
 
 /// Why a layer could not be packed or verified.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum CompressError {
     /// The layer's bytes could not be read. Whether another try helps depends on the source.
     #[error("cannot read the layer: {0}")]
-    Source(#[source] io::Error),
+    Read(#[source] io::Error),
     /// The packed bytes could not be put down; a full disk, as a rule.
     #[error("cannot write the compressed layer: {0}")]
-    Spool(#[source] io::Error),
+    Write(#[source] io::Error),
     /// The layer's bytes are not what their type says: cut short, damaged, or followed by others.
     /// Another try reads the same.
     #[error("the layer is not a whole {kind} stream: {source}")]
@@ -59,12 +59,12 @@ pub enum Error {
 }
 
 /// What both passes count and hash on each side of the compression.
-struct Tally {
+struct CountingHasher {
     hasher: Hasher,
     size: u64,
 }
 
-impl Tally {
+impl CountingHasher {
     fn new() -> Self {
         Self {
             hasher: Hasher::new(Algorithm::Sha256),
@@ -72,7 +72,7 @@ impl Tally {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
     }

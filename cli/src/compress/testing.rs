@@ -3,9 +3,9 @@
 use std::io::{self, Read};
 
 /// A generator whose numbers are written down nowhere but here (xorshift64*).
-struct Numbers(u64);
+struct Xorshift(u64);
 
-impl Numbers {
+impl Xorshift {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -16,7 +16,7 @@ impl Numbers {
 
 /// `len` bytes, the same in every run: text with repeats and stretches of noise, by turns.
 pub(crate) fn sample(len: usize) -> Vec<u8> {
-    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut numbers = Xorshift(0x9e37_79b9_7f4a_7c15);
     let mut bytes = Vec::with_capacity(len + 8192);
     while bytes.len() < len {
         for _ in 0..numbers.next() % 64 {
@@ -32,19 +32,19 @@ pub(crate) fn sample(len: usize) -> Vec<u8> {
 }
 
 /// Yields bytes in pieces of its own choice.
-pub(crate) struct Choppy<'a> {
+pub(crate) struct ChunkedReader<'a> {
     rest: &'a [u8],
     piece: Option<usize>,
-    numbers: Numbers,
+    numbers: Xorshift,
 }
 
-impl<'a> Choppy<'a> {
+impl<'a> ChunkedReader<'a> {
     /// Pieces of at most `piece` bytes.
     pub(crate) fn each(rest: &'a [u8], piece: usize) -> Self {
         Self {
             rest,
             piece: Some(piece),
-            numbers: Numbers(1),
+            numbers: Xorshift(1),
         }
     }
 
@@ -53,12 +53,12 @@ impl<'a> Choppy<'a> {
         Self {
             rest,
             piece: None,
-            numbers: Numbers(1),
+            numbers: Xorshift(1),
         }
     }
 }
 
-impl Read for Choppy<'_> {
+impl Read for ChunkedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let piece = match self.piece {
             Some(piece) => piece,

@@ -4,9 +4,9 @@ use std::io::{self, Read};
 
 use imgsync_oci::media::Compression;
 
-use super::{Error, Packed, Tally, unpack};
+use super::{CompressError, CountingHasher, LayerDigests, decompress};
 
-const BUFFER_BYTES: usize = 128 * 1024;
+const READ_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Reads a packed layer to its end and yields its digests and sizes, holding no more of it than
 /// buffers. A layer that is not compressed has one digest for both.
@@ -15,28 +15,31 @@ const BUFFER_BYTES: usize = 128 * 1024;
 /// [`Error::Source`] where reading fails; [`Error::Damaged`] where the bytes are cut short, are
 /// not what `compression` says, go on after the last gzip member or zstd frame, or want a zstd
 /// window above 64 MiB.
-pub fn verify(reader: impl Read, compression: Compression) -> Result<Packed, Error> {
-    let mut packed = Counted {
+pub fn compute_layer_digests(
+    reader: impl Read,
+    compression: Compression,
+) -> Result<LayerDigests, CompressError> {
+    let mut packed = HashingReader {
         inner: reader,
-        tally: Tally::new(),
-        broken: false,
+        counter: CountingHasher::new(),
+        has_failed: false,
     };
-    let raw = unpack(&mut packed, compression).and_then(drain);
+    let raw = decompress(&mut packed, compression).and_then(drain);
     let raw = raw.and_then(|raw| {
-        if packed.tally.size == 0 && compression != Compression::None {
+        if packed.counter.size == 0 && compression != Compression::None {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(raw)
     });
     match raw {
-        Ok(raw) => Ok(Packed {
+        Ok(raw) => Ok(LayerDigests {
             diff_id: raw.hasher.finish(),
-            digest: packed.tally.hasher.finish(),
+            digest: packed.counter.hasher.finish(),
             raw_size: raw.size,
-            size: packed.tally.size,
+            size: packed.counter.size,
         }),
-        Err(error) if packed.broken => Err(Error::Source(error)),
-        Err(source) => Err(Error::Damaged {
+        Err(error) if packed.has_failed => Err(CompressError::Read(error)),
+        Err(source) => Err(CompressError::Damaged {
             kind: match compression {
                 Compression::None => "tar",
                 Compression::Gzip => "gzip",
@@ -48,13 +51,13 @@ pub fn verify(reader: impl Read, compression: Compression) -> Result<Packed, Err
 }
 
 /// Hashes and counts everything that comes.
-fn drain(mut reader: impl Read) -> io::Result<Tally> {
-    let mut tally = Tally::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
+fn drain(mut reader: impl Read) -> io::Result<CountingHasher> {
+    let mut tally = CountingHasher::new();
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
     loop {
         match reader.read(&mut buffer) {
             Ok(0) => return Ok(tally),
-            Ok(len) => tally.take(&buffer[..len]),
+            Ok(len) => tally.update(&buffer[..len]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -62,21 +65,21 @@ fn drain(mut reader: impl Read) -> io::Result<Tally> {
 }
 
 /// The packed side: hashes what passes, and remembers whether it was reading that failed.
-struct Counted<R> {
+struct HashingReader<R> {
     inner: R,
-    tally: Tally,
-    broken: bool,
+    counter: CountingHasher,
+    has_failed: bool,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(buffer) {
             Ok(len) => {
-                self.tally.take(&buffer[..len]);
+                self.counter.update(&buffer[..len]);
                 Ok(len)
             }
             Err(error) => {
-                self.broken = error.kind() != io::ErrorKind::Interrupted;
+                self.has_failed = error.kind() != io::ErrorKind::Interrupted;
                 Err(error)
             }
         }
@@ -111,7 +114,7 @@ mod tests {
             (Compression::Zstd, zstandard(&input)),
             (Compression::Zstd, frames),
         ] {
-            let packed = verify(&blob[..], compression).unwrap();
+            let packed = compute_layer_digests(&blob[..], compression).unwrap();
             assert_eq!(packed.diff_id, Digest::of(&input), "{compression:?}");
             assert_eq!(packed.digest, Digest::of(&blob), "{compression:?}");
             assert_eq!(packed.raw_size, input.len() as u64);
@@ -127,21 +130,21 @@ mod tests {
         let blob = gzipped(&input);
         let border = gzipped(&input[..1024 * 1024]).len();
         for cut in (0..40).chain(border - 30..blob.len()).chain([border / 2]) {
-            let result = verify(&blob[..cut], Compression::Gzip);
+            let result = compute_layer_digests(&blob[..cut], Compression::Gzip);
             if cut == border {
                 assert_ne!(result.unwrap().diff_id, Digest::of(&input));
             } else {
                 assert!(
-                    matches!(result, Err(Error::Damaged { .. })),
+                    matches!(result, Err(CompressError::Damaged { .. })),
                     "gzip cut at {cut}"
                 );
             }
         }
         let blob = zstandard(&input[..5000]);
         for cut in 0..blob.len() {
-            let result = verify(&blob[..cut], Compression::Zstd);
+            let result = compute_layer_digests(&blob[..cut], Compression::Zstd);
             assert!(
-                matches!(result, Err(Error::Damaged { .. })),
+                matches!(result, Err(CompressError::Damaged { .. })),
                 "zstd cut at {cut}"
             );
         }
@@ -160,9 +163,9 @@ mod tests {
                 (Compression::Gzip, gzipped(&input)),
                 (Compression::Zstd, zstandard(&input)),
             ] {
-                let result = verify(&[&blob[..], tail].concat()[..], compression);
+                let result = compute_layer_digests(&[&blob[..], tail].concat()[..], compression);
                 assert!(
-                    matches!(result, Err(Error::Damaged { .. })),
+                    matches!(result, Err(CompressError::Damaged { .. })),
                     "{compression:?} then {tail:?}"
                 );
             }
@@ -175,8 +178,11 @@ mod tests {
         let mut blob = gzipped(&input);
         let middle = blob.len() / 2;
         blob[middle] ^= 1;
-        let result = verify(&blob[..], Compression::Gzip);
-        assert!(matches!(result, Err(Error::Damaged { kind: "gzip", .. })));
+        let result = compute_layer_digests(&blob[..], Compression::Gzip);
+        assert!(matches!(
+            result,
+            Err(CompressError::Damaged { kind: "gzip", .. })
+        ));
     }
 
     #[test]
@@ -185,14 +191,17 @@ mod tests {
         encoder.window_log(27).unwrap();
         io::Write::write_all(&mut encoder, &sample(1000)).unwrap();
         let blob = encoder.finish().unwrap();
-        let result = verify(&blob[..], Compression::Zstd);
-        assert!(matches!(result, Err(Error::Damaged { kind: "zstd", .. })));
+        let result = compute_layer_digests(&blob[..], Compression::Zstd);
+        assert!(matches!(
+            result,
+            Err(CompressError::Damaged { kind: "zstd", .. })
+        ));
     }
 
     #[test]
     fn a_failing_source_is_told_from_damage() {
-        struct Gone;
-        impl Read for Gone {
+        struct FailingReader;
+        impl Read for FailingReader {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 Err(io::Error::other("gone"))
             }
@@ -203,8 +212,11 @@ mod tests {
             (Compression::Gzip, gzipped(&input)),
             (Compression::Zstd, zstandard(&input)),
         ] {
-            let result = verify(blob[..50].chain(Gone), compression);
-            assert!(matches!(result, Err(Error::Source(_))), "{compression:?}");
+            let result = compute_layer_digests(blob[..50].chain(FailingReader), compression);
+            assert!(
+                matches!(result, Err(CompressError::Read(_))),
+                "{compression:?}"
+            );
         }
     }
 }

@@ -14,9 +14,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// A configuration, with all that others keep in it.
 #[derive(Debug, Default)]
-pub(super) struct Config(Map<String, Value>);
+pub(super) struct DockerConfig(Map<String, Value>);
 
-impl Config {
+impl DockerConfig {
     /// Reads a file's content; blank is empty.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Config {
     }
 
     /// The name of the credential helper that is meant for a key alone.
-    pub(super) fn own_helper(&self, key: &str) -> Option<&str> {
+    pub(super) fn registry_helper(&self, key: &str) -> Option<&str> {
         let name = self.0.get("credHelpers")?.get(key)?.as_str()?;
         (!name.is_empty()).then_some(name)
     }
@@ -50,7 +50,7 @@ impl Config {
     /// The name of the credential helper for a registry: its own, else the store for all.
     pub(super) fn helper(&self, key: &str) -> Option<&str> {
         let store = || self.0.get("credsStore")?.as_str();
-        let name = self.own_helper(key).or_else(store)?;
+        let name = self.registry_helper(key).or_else(store)?;
         (!name.is_empty()).then_some(name)
     }
 
@@ -58,7 +58,7 @@ impl Config {
     ///
     /// # Errors
     /// An entry that cannot be read.
-    pub(super) fn inline(&self, key: &str) -> Result<Option<Credentials>, String> {
+    pub(super) fn inline_credentials(&self, key: &str) -> Result<Option<Credentials>, String> {
         let Some(entry) = self.0.get("auths").and_then(|auths| auths.get(key)) else {
             return Ok(None);
         };
@@ -129,35 +129,35 @@ mod tests {
         let text = br#"{"auths": {"a:5000": {"auth": "dTpwOnc="}, "unpadded": {"auth": "dTpwOnc"},
             "empty": {}, "blank": {"auth": ""}, "plain": {"username": "u", "password": "p:w"},
             "token": {"auth": "dTo=", "identitytoken": "t"}, "bad": {"auth": "%"}}}"#;
-        let config = Config::parse(text).unwrap();
+        let config = DockerConfig::parse(text).unwrap();
         let password = password_of("u", "p:w");
         for key in ["a:5000", "unpadded", "plain"] {
-            assert_eq!(config.inline(key).unwrap(), password, "{key}");
+            assert_eq!(config.inline_credentials(key).unwrap(), password, "{key}");
         }
         for key in ["empty", "blank", "absent"] {
-            assert_eq!(config.inline(key).unwrap(), None, "{key}");
+            assert_eq!(config.inline_credentials(key).unwrap(), None, "{key}");
         }
         let token = Some(Credentials::IdentityToken("t".to_owned()));
-        assert_eq!(config.inline("token").unwrap(), token);
-        assert!(config.inline("bad").is_err());
-        assert!(Config::parse(b"[]").is_err());
+        assert_eq!(config.inline_credentials("token").unwrap(), token);
+        assert!(config.inline_credentials("bad").is_err());
+        assert!(DockerConfig::parse(b"[]").is_err());
     }
 
     #[test]
     fn a_registrys_own_helper_comes_before_the_store() {
         let text = br#"{"credsStore": "pass", "credHelpers": {"a": "ecr-login"}}"#;
-        let config = Config::parse(text).unwrap();
+        let config = DockerConfig::parse(text).unwrap();
         assert_eq!(config.helper("a"), Some("ecr-login"));
         assert_eq!(config.helper("b"), Some("pass"));
-        assert_eq!(Config::parse(b" \n").unwrap().helper("a"), None);
+        assert_eq!(DockerConfig::parse(b" \n").unwrap().helper("a"), None);
     }
 
     #[test]
     fn what_others_keep_stays_as_it_is() {
         let text = "{\n\t\"zeta\": 1,\n\t\"auths\": {\n\t\t\"b\": {\n\t\t\t\"auth\": \"dTpw\",\n\t\t\t\"email\": \"x\"\n\t\t},\n\t\t\"c\": {}\n\t},\n\t\"HttpHeaders\": {\n\t\t\"X\": \"y\"\n\t},\n\t\"alpha\": null\n}";
-        let mut config = Config::parse(text.as_bytes()).unwrap();
+        let mut config = DockerConfig::parse(text.as_bytes()).unwrap();
         config.put("a", Some(("u", "p:w")));
-        let credentials = config.inline("a").unwrap();
+        let credentials = config.inline_credentials("a").unwrap();
         assert_eq!(credentials, password_of("u", "p:w"));
         assert!(config.remove("a") && !config.remove("a"));
         assert_eq!(String::from_utf8(config.write().unwrap()).unwrap(), text);

@@ -3,34 +3,34 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Config, failure};
+use super::{DockerConfig, failure};
 use crate::exit::Failure;
 
-fn set(name: &str) -> Option<PathBuf> {
+fn env_path(name: &str) -> Option<PathBuf> {
     let value = std::env::var_os(name).filter(|value| !value.is_empty());
     value.map(PathBuf::from)
 }
 
 /// The user's home folder.
 pub(crate) fn home() -> Option<PathBuf> {
-    set("HOME").or_else(|| set("USERPROFILE"))
+    env_path("HOME").or_else(|| env_path("USERPROFILE"))
 }
 
 /// Docker's own configuration file: what `docker login` writes and `docker` reads.
-pub(super) fn docker() -> Option<PathBuf> {
-    let folder = set("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
+pub(super) fn docker_config_path() -> Option<PathBuf> {
+    let folder = env_path("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
     folder.map(|folder| folder.join("config.json"))
 }
 
 /// The files that Docker and podman keep credentials in, those that count more first.
 pub(super) fn candidates() -> Vec<PathBuf> {
-    let podman = set("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
+    let podman = env_path("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
     // As podman has it, which uses a folder of the system's where the user has no session.
-    let session = set("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
+    let session = env_path("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
     [
-        docker(),
-        set("REGISTRY_AUTH_FILE"),
-        session.or_else(without_session),
+        docker_config_path(),
+        env_path("REGISTRY_AUTH_FILE"),
+        session.or_else(podman_system_auth_file),
         podman.map(|folder| folder.join("containers/auth.json")),
     ]
     .into_iter()
@@ -39,7 +39,7 @@ pub(super) fn candidates() -> Vec<PathBuf> {
 }
 
 #[cfg(target_os = "linux")]
-fn without_session() -> Option<PathBuf> {
+fn podman_system_auth_file() -> Option<PathBuf> {
     use std::os::unix::fs::MetadataExt;
     // This process is its user's.
     let user = std::fs::metadata("/proc/self").ok()?.uid();
@@ -55,7 +55,7 @@ fn without_session() -> Option<PathBuf> {
 ///
 /// # Errors
 /// A file that is there and may not be read, or is damaged.
-pub(super) fn read(path: &Path) -> Result<Config, Failure> {
+pub(super) fn read(path: &Path) -> Result<DockerConfig, Failure> {
     let shown = path.display();
     let content = match std::fs::read(path) {
         Ok(content) => content,
@@ -64,8 +64,8 @@ pub(super) fn read(path: &Path) -> Result<Config, Failure> {
             _ => return Err(failure(format!("cannot read {shown}: {error}"))),
         },
     };
-    Config::parse(&content).map_err(|error| {
-        failure(format!("{shown} is damaged: {error}")).hint("mend it, or move it away")
+    DockerConfig::parse(&content).map_err(|error| {
+        failure(format!("{shown} is damaged: {error}")).with_hint("mend it, or move it away")
     })
 }
 
@@ -73,7 +73,7 @@ pub(super) fn read(path: &Path) -> Result<Config, Failure> {
 ///
 /// # Errors
 /// The disk or its permissions.
-pub(super) fn replace(path: &Path, config: &Config) -> Result<(), Failure> {
+pub(super) fn replace(path: &Path, config: &DockerConfig) -> Result<(), Failure> {
     let shown = path.display();
     let failed = |error: &dyn std::fmt::Display| failure(format!("cannot write {shown}: {error}"));
     let content = config.write().map_err(|error| failed(&error))?;

@@ -14,23 +14,23 @@ use crate::exit::Failure;
 use crate::settings;
 
 /// A helper may ask the user something, but not for ever.
-const PATIENCE_SECONDS: u64 = 60;
+const DEFAULT_HELPER_TIMEOUT_SECONDS: u64 = 60;
 /// No answer is longer.
-const LONGEST_ANSWER: u64 = 64 * 1024;
+const MAX_HELPER_OUTPUT_BYTES: u64 = 64 * 1024;
 /// What helpers say for a registry that they do not know, in place of an exit code.
-const NOT_FOUND: [&str; 2] = [
+const NOT_FOUND_MESSAGES: [&str; 2] = [
     "credentials not found",
     "could not be found in the keychain",
 ];
 /// The name of a user who is a token.
-const TOKEN: &str = "<token>";
+const TOKEN_USERNAME: &str = "<token>";
 
 /// A credential helper, by the name that configurations give it.
-pub(super) struct Helper<'a>(pub(super) &'a str);
+pub(super) struct CredentialHelper<'a>(pub(super) &'a str);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperCredentials {
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -38,7 +38,7 @@ struct Answer {
 }
 
 #[derive(Serialize)]
-struct Stored<'a> {
+struct HelperStoreRequest<'a> {
     #[serde(rename = "ServerURL")]
     key: &'a str,
     #[serde(rename = "Username")]
@@ -48,34 +48,34 @@ struct Stored<'a> {
 }
 
 /// How a helper ended.
-struct Outcome {
-    success: bool,
+struct HelperOutput {
+    is_success: bool,
     stdout: Vec<u8>,
     /// What it said on either, for people.
-    said: String,
+    message: String,
 }
 
-impl Helper<'_> {
+impl CredentialHelper<'_> {
     /// The credentials that it keeps for a key.
     ///
     /// # Errors
     /// It does not start, hangs, fails, or answers nonsense.
     pub(super) async fn get(&self, key: &str) -> Result<Option<Credentials>, Failure> {
         let outcome = self.run("get", key.as_bytes()).await?;
-        if !outcome.success {
-            return match is_not_found(&outcome.said) {
+        if !outcome.is_success {
+            return match is_not_found(&outcome.message) {
                 true => Ok(None),
-                false => Err(self.failed("get", &outcome.said)),
+                false => Err(self.failed("get", &outcome.message)),
             };
         }
-        let answer: Answer = serde_json::from_slice(&outcome.stdout).map_err(|_| {
+        let answer: HelperCredentials = serde_json::from_slice(&outcome.stdout).map_err(|_| {
             let what = format!("the credential helper {} answers nonsense", self.program());
-            failure(what).hint(self.advice())
+            failure(what).with_hint(self.advice())
         })?;
         // A store that knows the registry and not the user answers so.
         Ok(match (&*answer.username, &*answer.secret) {
-            ("" | TOKEN, "") | ("", _) => None,
-            (TOKEN, token) => Some(Credentials::IdentityToken(token.to_owned())),
+            ("" | TOKEN_USERNAME, "") | ("", _) => None,
+            (TOKEN_USERNAME, token) => Some(Credentials::IdentityToken(token.to_owned())),
             (username, password) => Some(Credentials::Password {
                 username: username.to_owned(),
                 password: password.to_owned(),
@@ -93,16 +93,16 @@ impl Helper<'_> {
         username: &str,
         secret: &str,
     ) -> Result<(), Failure> {
-        let stored = Stored {
+        let stored = HelperStoreRequest {
             key,
             username,
             secret,
         };
         let stored = serde_json::to_vec(&stored).map_err(|error| failure(error.to_string()))?;
         let outcome = self.run("store", &stored).await?;
-        match outcome.success {
+        match outcome.is_success {
             true => Ok(()),
-            false => Err(self.failed("store", &outcome.said)),
+            false => Err(self.failed("store", &outcome.message)),
         }
     }
 
@@ -112,27 +112,27 @@ impl Helper<'_> {
     /// It does not start, hangs, or fails.
     pub(super) async fn erase(&self, key: &str) -> Result<bool, Failure> {
         let outcome = self.run("erase", key.as_bytes()).await?;
-        match outcome.success {
+        match outcome.is_success {
             true => Ok(true),
-            false if is_not_found(&outcome.said) => Ok(false),
-            false => Err(self.failed("erase", &outcome.said)),
+            false if is_not_found(&outcome.message) => Ok(false),
+            false => Err(self.failed("erase", &outcome.message)),
         }
     }
 
-    async fn run(&self, verb: &str, input: &[u8]) -> Result<Outcome, Failure> {
+    async fn run(&self, verb: &str, input: &[u8]) -> Result<HelperOutput, Failure> {
         let program = self.program();
         // Only a name: a path here would run whatever a configuration points at.
         if self.0.contains(['/', '\\']) {
             let what = format!("{:?} is no name of a credential helper", self.0);
-            return Err(failure(what).hint(self.advice()));
+            return Err(failure(what).with_hint(self.advice()));
         }
-        let patience = patience()?;
-        let answer = tokio::time::timeout(patience, talk(&program, verb, input)).await;
+        let patience = helper_timeout()?;
+        let answer = tokio::time::timeout(patience, run_helper(&program, verb, input)).await;
         match answer {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => {
                 let what = format!("the credential helper {program} does not start: {error}");
-                Err(failure(what).hint(self.advice()))
+                Err(failure(what).with_hint(self.advice()))
             }
             Err(_) => {
                 let seconds = patience.as_secs();
@@ -144,7 +144,7 @@ impl Helper<'_> {
                     "run `echo HOST | {program} get` to see what it waits for, or set \
                      IMGSYNC_USERNAME and IMGSYNC_PASSWORD to go without it"
                 );
-                Err(failure(what).hint(hint))
+                Err(failure(what).with_hint(hint))
             }
         }
     }
@@ -159,7 +159,7 @@ impl Helper<'_> {
             "" => failure(what),
             said => failure(format!("{what}: {said}")),
         }
-        .hint(self.advice())
+        .with_hint(self.advice())
     }
 
     fn advice(&self) -> String {
@@ -172,12 +172,12 @@ impl Helper<'_> {
 }
 
 /// How long a helper may take: `IMGSYNC_HELPER_TIMEOUT` in seconds, else a minute.
-fn patience() -> Result<Duration, Failure> {
-    settings::seconds("IMGSYNC_HELPER_TIMEOUT", PATIENCE_SECONDS)
+fn helper_timeout() -> Result<Duration, Failure> {
+    settings::seconds_from_env("IMGSYNC_HELPER_TIMEOUT", DEFAULT_HELPER_TIMEOUT_SECONDS)
 }
 
 /// Runs the program to its end; it is killed if this is given up.
-async fn talk(program: &str, verb: &str, input: &[u8]) -> std::io::Result<Outcome> {
+async fn run_helper(program: &str, verb: &str, input: &[u8]) -> std::io::Result<HelperOutput> {
     let mut child = Command::new(program)
         .arg(verb)
         .stdin(Stdio::piped())
@@ -195,13 +195,23 @@ async fn talk(program: &str, verb: &str, input: &[u8]) -> std::io::Result<Outcom
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let read_out = async {
         match stdout {
-            Some(stdout) => stdout.take(LONGEST_ANSWER).read_to_end(&mut out).await,
+            Some(stdout) => {
+                stdout
+                    .take(MAX_HELPER_OUTPUT_BYTES)
+                    .read_to_end(&mut out)
+                    .await
+            }
             None => Ok(0),
         }
     };
     let read_err = async {
         match stderr {
-            Some(stderr) => stderr.take(LONGEST_ANSWER).read_to_end(&mut err).await,
+            Some(stderr) => {
+                stderr
+                    .take(MAX_HELPER_OUTPUT_BYTES)
+                    .read_to_end(&mut err)
+                    .await
+            }
             None => Ok(0),
         }
     };
@@ -214,14 +224,14 @@ async fn talk(program: &str, verb: &str, input: &[u8]) -> std::io::Result<Outcom
         true => String::new(),
         false => said.join(" ").trim().chars().take(300).collect(),
     };
-    Ok(Outcome {
-        success: status.success(),
+    Ok(HelperOutput {
+        is_success: status.success(),
         stdout: out,
-        said,
+        message: said,
     })
 }
 
 fn is_not_found(said: &str) -> bool {
     let said = said.to_lowercase();
-    NOT_FOUND.iter().any(|words| said.contains(words))
+    NOT_FOUND_MESSAGES.iter().any(|words| said.contains(words))
 }

@@ -8,17 +8,17 @@ mod helper;
 use imgsync_oci::client::Credentials;
 use imgsync_oci::{Registry, Repository};
 
-use crate::exit::{Failure, Kind};
-use config::Config;
-use helper::Helper;
+use crate::exit::{Failure, FailureKind};
+use config::DockerConfig;
+use helper::CredentialHelper;
 
 /// The environment variables that name who the user is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Variables {
+pub enum CredentialVariables {
     /// `IMGSYNC_USERNAME` and `IMGSYNC_PASSWORD`: for the one registry of a command, or for the one
     /// that is written to.
     #[default]
-    Usual,
+    Primary,
     /// `IMGSYNC_SOURCE_USERNAME` and `IMGSYNC_SOURCE_PASSWORD`: for the one that is read from, where
     /// there are two.
     Source,
@@ -32,30 +32,30 @@ pub enum Variables {
 /// # Errors
 /// A configuration that cannot be read, or a helper that fails or hangs: silently going on as
 /// nobody would end in a puzzling refusal.
-pub async fn stored(
+pub async fn find_stored(
     registry: &Registry,
     repository: Option<&Repository>,
 ) -> Result<Option<Credentials>, Failure> {
     for path in files::candidates() {
         let config = files::read(&path)?;
-        for key in keys(registry, repository) {
+        for key in config_keys(registry, repository) {
             // The store for all is asked once, by the name that Docker uses. Where a helper is
             // named Docker asks nobody else; what others wrote into the file counts here as well.
             let helper = match key == self::key(registry) {
                 true => config.helper(&key),
-                false => config.own_helper(&key),
+                false => config.registry_helper(&key),
             };
             if let Some(helper) = helper
-                && let Some(credentials) = Helper(helper).get(&key).await?
+                && let Some(credentials) = CredentialHelper(helper).get(&key).await?
             {
                 return Ok(Some(credentials));
             }
-            let inline = config.inline(&key).map_err(|error| {
+            let inline = config.inline_credentials(&key).map_err(|error| {
                 let shown = path.display();
                 failure(format!(
                     "the credentials for {key} in {shown} cannot be read: {error}"
                 ))
-                .hint(format!("log in again: imgsync login {registry}"))
+                .with_hint(format!("log in again: imgsync login {registry}"))
             })?;
             if inline.is_some() {
                 return Ok(inline);
@@ -69,18 +69,18 @@ pub async fn stored(
 ///
 /// # Errors
 /// One variable without the other.
-pub fn of_environment(variables: Variables) -> Result<Option<Credentials>, Failure> {
+pub fn from_environment(variables: CredentialVariables) -> Result<Option<Credentials>, Failure> {
     let (name, secret) = match variables {
-        Variables::Usual => ("IMGSYNC_USERNAME", "IMGSYNC_PASSWORD"),
-        Variables::Source => ("IMGSYNC_SOURCE_USERNAME", "IMGSYNC_SOURCE_PASSWORD"),
-        Variables::Ignored => return Ok(None),
+        CredentialVariables::Primary => ("IMGSYNC_USERNAME", "IMGSYNC_PASSWORD"),
+        CredentialVariables::Source => ("IMGSYNC_SOURCE_USERNAME", "IMGSYNC_SOURCE_PASSWORD"),
+        CredentialVariables::Ignored => return Ok(None),
     };
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     match (variable(name), variable(secret)) {
         (Some(username), Some(password)) => Ok(Some(Credentials::Password { username, password })),
         (None, None) => Ok(None),
         (Some(_), None) | (None, Some(_)) => Err(Failure::new(
-            Kind::Usage,
+            FailureKind::Usage,
             format!("{name} and {secret} only count together, and one is missing"),
         )),
     }
@@ -92,14 +92,16 @@ pub fn of_environment(variables: Variables) -> Result<Option<Credentials>, Failu
 /// # Errors
 /// The helper fails or hangs; the file cannot be read or written.
 pub async fn store(registry: &Registry, username: &str, password: &str) -> Result<String, Failure> {
-    let (path, mut config) = of_docker()?;
+    let (path, mut config) = read_docker_config()?;
     let key = key(registry);
     let Some(helper) = config.helper(&key).map(str::to_owned) else {
         config.put(&key, Some((username, password)));
         files::replace(&path, &config)?;
         return Ok(format!("{}, unencrypted", path.display()));
     };
-    Helper(&helper).store(&key, username, password).await?;
+    CredentialHelper(&helper)
+        .store(&key, username, password)
+        .await?;
     config.put(&key, None);
     files::replace(&path, &config)?;
     Ok(format!("docker-credential-{helper}"))
@@ -110,17 +112,17 @@ pub async fn store(registry: &Registry, username: &str, password: &str) -> Resul
 /// # Errors
 /// As [`store`].
 pub async fn erase(registry: &Registry) -> Result<bool, Failure> {
-    let (path, mut config) = of_docker()?;
+    let (path, mut config) = read_docker_config()?;
     let key = key(registry);
     let mut found = false;
     if let Some(helper) = config.helper(&key).map(str::to_owned) {
-        found = Helper(&helper).get(&key).await?.is_some();
+        found = CredentialHelper(&helper).get(&key).await?.is_some();
         if found {
-            Helper(&helper).erase(&key).await?;
+            CredentialHelper(&helper).erase(&key).await?;
         }
     }
     let mut changed = false;
-    for key in keys(registry, None) {
+    for key in config_keys(registry, None) {
         changed |= config.remove(&key);
     }
     if changed {
@@ -129,9 +131,10 @@ pub async fn erase(registry: &Registry) -> Result<bool, Failure> {
     Ok(found || changed)
 }
 
-fn of_docker() -> Result<(std::path::PathBuf, Config), Failure> {
-    let path = files::docker().ok_or_else(|| {
-        failure("there is no home folder to keep credentials in").hint("set HOME or DOCKER_CONFIG")
+fn read_docker_config() -> Result<(std::path::PathBuf, DockerConfig), Failure> {
+    let path = files::docker_config_path().ok_or_else(|| {
+        failure("there is no home folder to keep credentials in")
+            .with_hint("set HOME or DOCKER_CONFIG")
     })?;
     let config = files::read(&path)?;
     Ok((path, config))
@@ -147,7 +150,7 @@ fn key(registry: &Registry) -> String {
 
 /// The names that a registry goes by in configurations, the usual one first, after those of the
 /// repository and of what it lies below: podman logs in to these as well.
-fn keys(registry: &Registry, repository: Option<&Repository>) -> Vec<String> {
+fn config_keys(registry: &Registry, repository: Option<&Repository>) -> Vec<String> {
     let name = registry.as_str();
     let host = if registry.is_docker_hub() {
         "docker.io"
@@ -175,7 +178,7 @@ fn keys(registry: &Registry, repository: Option<&Repository>) -> Vec<String> {
 }
 
 fn failure(what: impl Into<String>) -> Failure {
-    Failure::new(Kind::Authentication, what)
+    Failure::new(FailureKind::Authentication, what)
 }
 
 #[cfg(test)]
@@ -186,7 +189,7 @@ mod tests {
     fn the_nearest_name_comes_first() {
         let names = |registry: &str, repository: Option<&str>| {
             let repository = repository.map(|text| text.parse().unwrap());
-            keys(&registry.parse().unwrap(), repository.as_ref())
+            config_keys(&registry.parse().unwrap(), repository.as_ref())
         };
         assert_eq!(names("docker.io", None)[0], "https://index.docker.io/v1/");
         assert_eq!(names("a:5000", None)[0], "a:5000");

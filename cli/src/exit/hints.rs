@@ -2,61 +2,65 @@
 
 use http::StatusCode;
 use imgsync_oci::Registry;
-use imgsync_oci::client::{Error, Trouble};
+use imgsync_oci::client::{ConnectErrorKind, Error};
 
 use super::limits;
 
 /// Advice on an error, where there is any.
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
-        Error::Setup { .. } | Error::Odd { .. } => return None,
+        Error::Setup { .. } | Error::InvalidResponse { .. } => return None,
         Error::Connect {
-            registry, trouble, ..
-        } => of_trouble(registry, *trouble),
-        Error::Broken { .. } => "try again: blobs that arrived are not sent twice".to_owned(),
-        Error::Refused { .. } => return of_refusal(error),
+            registry,
+            kind: trouble,
+            ..
+        } => hint_for_connect_error(registry, *trouble),
+        Error::ConnectionLost { .. } => {
+            "try again: blobs that arrived are not sent twice".to_owned()
+        }
+        Error::Status { .. } => return hint_for_status(error),
     };
     Some(text)
 }
 
-fn of_trouble(registry: &Registry, trouble: Trouble) -> String {
+fn hint_for_connect_error(registry: &Registry, trouble: ConnectErrorKind) -> String {
     match trouble {
-        Trouble::Network => {
+        ConnectErrorKind::Network => {
             let text = "check the address and that the registry is running; then try again";
-            match proxy() {
+            match proxy_variable() {
                 Some(proxy) if !registry.is_loopback() => {
                     format!("{text}; {proxy} is set, so that proxy counts too (see NO_PROXY)")
                 }
                 Some(_) | None => text.to_owned(),
             }
         }
-        Trouble::UnknownHost => {
+        ConnectErrorKind::UnknownHost => {
             "check the spelling, and that this machine's name servers know the host".to_owned()
         }
-        Trouble::PlainHttp => format!(
+        ConnectErrorKind::PlainHttp => format!(
             "if {registry} is meant to speak plain HTTP, pass --plain-http: passwords and images \
              then travel unencrypted"
         ),
-        Trouble::UnknownAuthority => format!(
+        ConnectErrorKind::UnknownAuthority => format!(
             "get the CA's certificate and pass it with --ca-file, or put it into \
              /etc/docker/certs.d/{registry}/ca.crt; --insecure checks nothing at all"
         ),
-        Trouble::Certificate => format!(
+        ConnectErrorKind::Certificate => format!(
             "the registry needs another certificate, or you another address for {registry}; \
              --insecure checks nothing at all"
         ),
-        Trouble::ClientCertificate => format!(
+        ConnectErrorKind::ClientCertificate => format!(
             "put the certificate that you were given, and its key, into \
              /etc/docker/certs.d/{registry}/ as client.cert and client.key"
         ),
-        Trouble::Handshake => {
+        ConnectErrorKind::Handshake => {
             format!("see that {registry} speaks TLS 1.2 or newer; its own log may say more")
         }
     }
 }
 
 /// The variable that names a proxy, if one does.
-fn proxy() -> Option<&'static str> {
+fn proxy_variable() -> Option<&'static str> {
     let names = [
         "HTTPS_PROXY",
         "https_proxy",
@@ -73,7 +77,7 @@ fn is_set(variable: &str) -> bool {
 }
 
 /// What to do about a login that is refused.
-fn again(host: &str) -> String {
+fn hint_for_login(host: &str) -> String {
     let remedy = match is_set("IMGSYNC_PASSWORD") {
         true => format!(
             "set IMGSYNC_PASSWORD anew, which counts more than what imgsync login {host} stores"
@@ -83,15 +87,15 @@ fn again(host: &str) -> String {
     format!("the password or token is wrong or has expired: {remedy}")
 }
 
-fn of_refusal(error: &Error) -> Option<String> {
-    let Error::Refused {
+fn hint_for_status(error: &Error) -> Option<String> {
+    let Error::Status {
         registry,
         operation,
         status,
         faults,
         server,
-        login,
-        whom,
+        is_login: login,
+        account: whom,
         retry_after,
     } = error
     else {
@@ -102,9 +106,9 @@ fn of_refusal(error: &Error) -> Option<String> {
             // The one who said no is the token server; the login is the registry's.
             let host = operation.strip_prefix("a login for ");
             let host = host.unwrap_or(registry.as_str());
-            again(host)
+            hint_for_login(host)
         }
-        (StatusCode::UNAUTHORIZED, Some(_)) => again(registry.as_str()),
+        (StatusCode::UNAUTHORIZED, Some(_)) => hint_for_login(registry.as_str()),
         (StatusCode::UNAUTHORIZED, None) => format!(
             "log in with imgsync login {registry} (docker login and podman login count too), or \
              set IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
@@ -115,7 +119,9 @@ fn of_refusal(error: &Error) -> Option<String> {
         (StatusCode::FORBIDDEN, None) => {
             format!("nobody may do this without a login: imgsync login {registry}")
         }
-        (StatusCode::PAYLOAD_TOO_LARGE, _) => limits::lift(server.as_deref(), registry),
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => {
+            limits::hint_for_body_limit(server.as_deref(), registry)
+        }
         (StatusCode::INSUFFICIENT_STORAGE, _) => {
             "the registry's disk is full: make room there, then try again".to_owned()
         }

@@ -3,7 +3,7 @@
 use imgsync_oci::Registry;
 
 /// What to write into which configuration, by the program that answered 413.
-pub(super) fn lift(server: Option<&str>, registry: &Registry) -> String {
+pub(super) fn hint_for_body_limit(server: Option<&str>, registry: &Registry) -> String {
     let server = server.unwrap_or_default().to_ascii_lowercase();
     let is = |name: &str| server.contains(name);
     if is("cloudflare") {
@@ -52,7 +52,7 @@ mod tests {
             (Some("traefik"), "maxRequestBodyBytes"),
             (None, "nginx"),
         ] {
-            let text = lift(server, &registry);
+            let text = hint_for_body_limit(server, &registry);
             assert!(
                 text.contains(line) && text.contains(registry.as_str()),
                 "{text}"

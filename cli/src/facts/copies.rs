@@ -3,26 +3,28 @@
 use imgsync_oci::client::Client;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
 
-use super::same_image;
-use crate::ask::{self, Held};
-use crate::source::Single;
+use super::layers_of_same_image;
+use crate::ask::{self, ParsedManifest};
+use crate::source::SingleImage;
 
 /// The most images of an index that are looked at.
-const MOST: usize = 3;
+const MAX_CHILD_MANIFESTS: usize = 3;
 
 /// The blobs of the image's config and layers, by the manifest of that digest in `repository`, or one
 /// of those below it; `None` where there is none of this very image, or no asking.
 pub(super) async fn find(
     client: &Client,
-    single: &Single,
+    single: &SingleImage,
     repository: &Repository,
     digest: &Digest,
 ) -> Option<(Descriptor, Vec<Descriptor>)> {
     // Nothing is to be written there.
-    let client = client.reading();
+    let client = client.for_reading();
     let top = Reference::Digest(digest.clone());
-    let top = ask::manifest(&client, repository, &top).await.ok()??;
-    if let Some(found) = parts(single, &top) {
+    let top = ask::fetch_manifest(&client, repository, &top)
+        .await
+        .ok()??;
+    if let Some(found) = config_and_layers(single, &top) {
         return Some(found);
     }
     let mut below = match &top.manifest {
@@ -35,18 +37,23 @@ pub(super) async fn find(
         platform.is_some_and(|it| it.architecture == architecture())
     };
     below.sort_by_key(|child| !own(child));
-    for child in below.into_iter().take(MOST) {
+    for child in below.into_iter().take(MAX_CHILD_MANIFESTS) {
         let child = Reference::Digest(child.digest);
-        let held = ask::manifest(&client, repository, &child).await.ok()?;
-        if let Some(found) = held.and_then(|held| parts(single, &held)) {
+        let held = ask::fetch_manifest(&client, repository, &child)
+            .await
+            .ok()?;
+        if let Some(found) = held.and_then(|held| config_and_layers(single, &held)) {
             return Some(found);
         }
     }
     None
 }
 
-fn parts(single: &Single, held: &Held) -> Option<(Descriptor, Vec<Descriptor>)> {
-    let layers = same_image(single, held)?;
+fn config_and_layers(
+    single: &SingleImage,
+    held: &ParsedManifest,
+) -> Option<(Descriptor, Vec<Descriptor>)> {
+    let layers = layers_of_same_image(single, held)?;
     match &held.manifest {
         Manifest::Image { config, .. } => Some((config.clone(), layers.to_vec())),
         Manifest::Index { .. } => None,

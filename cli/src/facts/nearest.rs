@@ -6,18 +6,18 @@ use imgsync_oci::Tag;
 
 /// At most `most` of the tags, nearest to `tag` in version order first; `tag` itself is not among
 /// them.
-pub(super) fn nearest(tags: Vec<Tag>, tag: &Tag, most: usize) -> Vec<Tag> {
+pub(super) fn nearest_tags(tags: Vec<Tag>, tag: &Tag, most: usize) -> Vec<Tag> {
     let mut below: Vec<Tag> = Vec::new();
     let mut above: Vec<Tag> = Vec::new();
     for other in tags {
-        match versions(other.as_str(), tag.as_str()) {
+        match compare_versions(other.as_str(), tag.as_str()) {
             Ordering::Less => below.push(other),
             Ordering::Greater => above.push(other),
             Ordering::Equal => {}
         }
     }
-    below.sort_by(|a, b| versions(b.as_str(), a.as_str()));
-    above.sort_by(|a, b| versions(a.as_str(), b.as_str()));
+    below.sort_by(|a, b| compare_versions(b.as_str(), a.as_str()));
+    above.sort_by(|a, b| compare_versions(a.as_str(), b.as_str()));
     // The version before is the likeliest to share layers.
     let (mut below, mut above) = (below.into_iter(), above.into_iter());
     let mut nearest = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn nearest(tags: Vec<Tag>, tag: &Tag, most: usize) -> Vec<Tag> {
 }
 
 /// Numbers count as numbers, everything else by its letters: `v9` is before `v10`.
-pub(crate) fn versions(a: &str, b: &str) -> Ordering {
+pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     while !a.is_empty() && !b.is_empty() {
         let ((one, rest_a), (other, rest_b)) = (run(a), run(b));
@@ -67,7 +67,7 @@ mod tests {
 
     fn nearest_to(tag: &str, tags: &[&str]) -> Vec<String> {
         let tags = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-        let found = nearest(tags, &tag.parse().unwrap(), 3);
+        let found = nearest_tags(tags, &tag.parse().unwrap(), 3);
         found.iter().map(Tag::to_string).collect()
     }
 

@@ -7,12 +7,12 @@ use std::collections::HashSet;
 use imgsync_oci::{Digest, Tag};
 
 /// The suffixes that cosign writes.
-const SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
+const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 
 /// The image that a tag speaks about; `None` where it is a tag like any other.
-pub fn companion(tag: &Tag) -> Option<Digest> {
+pub fn subject_of(tag: &Tag) -> Option<Digest> {
     let name = match tag.as_str().split_once('.') {
-        Some((name, suffix)) if SUFFIXES.contains(&suffix) => name,
+        Some((name, suffix)) if COSIGN_SUFFIXES.contains(&suffix) => name,
         Some(_) => return None,
         None => tag.as_str(),
     };
@@ -21,15 +21,17 @@ pub fn companion(tag: &Tag) -> Option<Digest> {
 }
 
 /// The tag of the list of referrers.
-pub(super) fn list(subject: &Digest) -> Option<Tag> {
+pub(super) fn fallback_tag(subject: &Digest) -> Option<Tag> {
     name(subject).parse().ok()
 }
 
 /// The tags of cosign's scheme that there may be for an image: of those that are `listed`, where
 /// somebody knows which there are.
-pub(super) fn signatures(subject: &Digest, listed: Option<&HashSet<Tag>>) -> Vec<Tag> {
+pub(super) fn cosign_tags(subject: &Digest, listed: Option<&HashSet<Tag>>) -> Vec<Tag> {
     let name = name(subject);
-    let tags = SUFFIXES.iter().map(|suffix| format!("{name}.{suffix}"));
+    let tags = COSIGN_SUFFIXES
+        .iter()
+        .map(|suffix| format!("{name}.{suffix}"));
     let tags = tags.filter_map(|tag| tag.parse().ok());
     tags.filter(|tag| listed.is_none_or(|listed| listed.contains(tag)))
         .collect()
@@ -44,12 +46,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_that_speak_about_an_image() {
+    fn referrer_tags_are_recognised() {
         let digest = Digest::of(b"x");
         let tag =
             |suffix: &str| -> Tag { format!("sha256-{}{suffix}", digest.hex()).parse().unwrap() };
         for suffix in ["", ".sig", ".att", ".sbom"] {
-            assert_eq!(companion(&tag(suffix)), Some(digest.clone()), "{suffix}");
+            assert_eq!(subject_of(&tag(suffix)), Some(digest.clone()), "{suffix}");
         }
         for plain in [
             "latest",
@@ -59,18 +61,18 @@ mod tests {
             &format!("sha256-{}.other", digest.hex()),
             &digest.hex()[..40],
         ] {
-            assert_eq!(companion(&plain.parse().unwrap()), None, "{plain}");
+            assert_eq!(subject_of(&plain.parse().unwrap()), None, "{plain}");
         }
-        assert_eq!(list(&digest), Some(tag("")));
+        assert_eq!(fallback_tag(&digest), Some(tag("")));
         assert_eq!(
-            signatures(&digest, None),
+            cosign_tags(&digest, None),
             [".sig", ".att", ".sbom"].map(tag)
         );
         let listed = HashSet::from(["", ".att", ".sig"].map(tag));
         assert_eq!(
-            signatures(&digest, Some(&listed)),
+            cosign_tags(&digest, Some(&listed)),
             [".sig", ".att"].map(tag)
         );
-        assert!(signatures(&Digest::of(b"y"), Some(&listed)).is_empty());
+        assert!(cosign_tags(&Digest::of(b"y"), Some(&listed)).is_empty());
     }
 }

@@ -8,27 +8,27 @@ use std::path::{Path, PathBuf};
 use imgsync_oci::Registry;
 use serde_saphyr::Spanned;
 
-use super::choose::{By, Newest, Rules, date};
-use super::job::Job;
-use super::place::{From, To};
-use crate::mirror::Companions;
+use super::choose::{NewestLimit, TagOrder, TagRules, date};
+use super::job::MirrorJob;
+use super::place::{SourceLocation, TargetLocation};
+use crate::mirror::ReferrersPolicy;
 use crate::source::Platforms;
-use raw::Entry;
+use raw::MirrorEntry;
 
 /// What a file asks for.
 #[derive(Debug, Clone, Default)]
-pub struct Config {
+pub struct MirrorConfig {
     /// The mirrors, in the file's order. Entries with the same source and target are one.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<MirrorJob>,
     /// How registries are reached, and as whom.
-    pub hosts: BTreeMap<Registry, Host>,
+    pub registries: BTreeMap<Registry, RegistrySettings>,
 }
 
 /// How one registry is reached, and as whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Host {
+pub struct RegistrySettings {
     /// The user, and where the password is.
-    pub login: Option<(String, Password)>,
+    pub login: Option<(String, PasswordSource)>,
     /// Without TLS.
     pub plain_http: bool,
     /// Without a look at certificates.
@@ -39,7 +39,7 @@ pub struct Host {
 
 /// Where a password is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Password {
+pub enum PasswordSource {
     /// In a file.
     File(PathBuf),
     /// In an environment variable.
@@ -50,18 +50,22 @@ pub enum Password {
 ///
 /// # Errors
 /// What is wrong, with its line.
-pub fn parse(text: &str, folder: &Path) -> Result<Config, String> {
+pub fn parse(text: &str, folder: &Path) -> Result<MirrorConfig, String> {
     let file = raw::parse(text)?;
-    let mut config = Config::default();
+    let mut config = MirrorConfig::default();
     for (name, host) in &file.registries {
         let registry: Registry = name
             .parse()
-            .map_err(|error: imgsync_oci::Invalid| at(host, &error.to_string()))?;
-        if config.hosts.keys().any(|it| is_same(it, &registry)) {
+            .map_err(|error: imgsync_oci::ParseError| at(host, &error.to_string()))?;
+        if config
+            .registries
+            .keys()
+            .any(|it| is_same_registry(it, &registry))
+        {
             return Err(at(host, &format!("{registry} is named twice")));
         }
         let read = self::host(&host.value, folder).map_err(|error| at(host, &error))?;
-        config.hosts.insert(registry, read);
+        config.registries.insert(registry, read);
     }
     if let Some(defaults) = &file.defaults
         && (defaults.value.source.is_some() || defaults.value.target.is_some())
@@ -71,7 +75,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, String> {
     let defaults = file.defaults.map(|it| it.value).unwrap_or_default();
     for entry in &file.mirrors {
         let job = job(&entry.value, &defaults, folder).map_err(|error| at(entry, &error))?;
-        add(&mut config.jobs, job).map_err(|error| at(entry, &error))?;
+        merge_job(&mut config.jobs, job).map_err(|error| at(entry, &error))?;
     }
     match config.jobs.is_empty() {
         true => Err("there is no mirror in it".to_owned()),
@@ -80,7 +84,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, String> {
 }
 
 /// Whether two names are of one registry: in names of hosts capitals do not count (RFC 4343).
-pub fn is_same(one: &Registry, other: &Registry) -> bool {
+pub fn is_same_registry(one: &Registry, other: &Registry) -> bool {
     one.as_str().eq_ignore_ascii_case(other.as_str())
 }
 
@@ -89,13 +93,13 @@ fn at<T>(place: &Spanned<T>, text: &str) -> String {
 }
 
 /// Entries with the same source and target are one mirror, which takes what any of them takes.
-fn add(jobs: &mut Vec<Job>, job: Job) -> Result<(), String> {
-    let is_same = |it: &&mut Job| it.from == job.from && it.to == job.to && it.tag == job.tag;
+fn merge_job(jobs: &mut Vec<MirrorJob>, job: MirrorJob) -> Result<(), String> {
+    let is_same = |it: &&mut MirrorJob| it.from == job.from && it.to == job.to && it.tag == job.tag;
     let Some(same) = jobs.iter_mut().find(is_same) else {
         jobs.push(job);
         return Ok(());
     };
-    let how = |it: &Job| (it.platforms.clone(), it.companions, it.prune);
+    let how = |it: &MirrorJob| (it.platforms.clone(), it.referrers, it.prune);
     if how(same) != how(&job) {
         return Err(format!(
             "an entry before has the same source and target, {} and {}, but other platforms, \
@@ -108,43 +112,43 @@ fn add(jobs: &mut Vec<Job>, job: Job) -> Result<(), String> {
     Ok(())
 }
 
-fn job(entry: &Entry, defaults: &Entry, folder: &Path) -> Result<Job, String> {
+fn job(entry: &MirrorEntry, defaults: &MirrorEntry, folder: &Path) -> Result<MirrorJob, String> {
     let missing = |what: &str| format!("the {what} is missing");
     let source = entry.source.as_deref().ok_or_else(|| missing("source"))?;
     let target = entry.target.as_deref().ok_or_else(|| missing("target"))?;
-    let mut from = From::parse(source).map_err(|error| format!("source: {error}"))?;
-    let mut to = To::parse(target).map_err(|error| format!("target: {error}"))?;
+    let mut from = SourceLocation::parse(source).map_err(|error| format!("source: {error}"))?;
+    let mut to = TargetLocation::parse(target).map_err(|error| format!("target: {error}"))?;
     let defaults = defaults.clone();
     let defaults = match from.single() {
         Some(_) => defaults.without_rules(),
         None => defaults,
     };
     let entry = &entry.clone().or(defaults);
-    if let From::Disk(disk, _) = &mut from {
+    if let SourceLocation::Layout(disk, _) = &mut from {
         disk.path = folder.join(&disk.path);
     }
-    if let To::Disk(disk, _) = &mut to {
+    if let TargetLocation::Layout(disk, _) = &mut to {
         disk.path = folder.join(&disk.path);
     }
     let platforms = entry.platforms.clone().unwrap_or_default();
-    let job = Job {
+    let job = MirrorJob {
         rules: vec![rules(entry)?],
         platforms: Platforms::parse(&platforms)
             .map_err(|word| format!("platforms: {word:?} is none; for instance linux/arm64"))?,
-        companions: match entry.referrers {
-            None => Companions::default(),
-            Some(raw::Referrers::None) => Companions::Leave,
-            Some(raw::Referrers::New) => Companions::Bring,
-            Some(raw::Referrers::All) => Companions::Refresh,
+        referrers: match entry.referrers {
+            None => ReferrersPolicy::default(),
+            Some(raw::ReferrersValue::None) => ReferrersPolicy::Skip,
+            Some(raw::ReferrersValue::New) => ReferrersPolicy::New,
+            Some(raw::ReferrersValue::All) => ReferrersPolicy::All,
         },
         prune: entry.prune.unwrap_or(false),
-        ..Job::new(from, to)?
+        ..MirrorJob::new(from, to)?
     };
     job.check()?;
     Ok(job)
 }
 
-fn rules(entry: &Entry) -> Result<Rules, String> {
+fn rules(entry: &MirrorEntry) -> Result<TagRules, String> {
     fn all<T: std::str::FromStr<Err = String>>(
         key: &str,
         texts: &Option<Vec<String>>,
@@ -154,32 +158,36 @@ fn rules(entry: &Entry) -> Result<Rules, String> {
         parsed.map_err(|error| format!("{key}: {error}"))
     }
     let by = match entry.by {
-        None | Some(raw::By::Version) => By::Version,
-        Some(raw::By::Date) => By::Date,
+        None | Some(raw::TagOrderValue::Version) => TagOrder::Version,
+        Some(raw::TagOrderValue::Date) => TagOrder::Date,
     };
     if entry.newest == Some(0) {
         return Err("newest: 0 would take nothing".to_owned());
     }
     let range = entry.semver.as_ref().map(|text| text.parse()).transpose();
-    let min_age = entry.min_age.as_deref().map(date::span).transpose();
-    Ok(Rules {
+    let min_age = entry
+        .min_age
+        .as_deref()
+        .map(date::parse_duration)
+        .transpose();
+    Ok(TagRules {
         globs: all("tags", &entry.tags)?,
-        expressions: all("tagsRegex", &entry.tags_regex)?,
+        regexes: all("tagsRegex", &entry.tags_regex)?,
         exclude_globs: all("exclude", &entry.exclude)?,
-        exclude_expressions: all("excludeRegex", &entry.exclude_regex)?,
+        exclude_regexes: all("excludeRegex", &entry.exclude_regex)?,
         range: range.map_err(|error: String| format!("semver: {error}"))?,
-        newest: entry.newest.map(|count| Newest { count, by }),
+        newest: entry.newest.map(|count| NewestLimit { count, order: by }),
         min_age: min_age.map_err(|error| format!("minAge: {error}"))?,
     })
 }
 
-fn host(raw: &raw::Host, folder: &Path) -> Result<Host, String> {
+fn host(raw: &raw::RegistryEntry, folder: &Path) -> Result<RegistrySettings, String> {
     let password = match (&raw.password_file, &raw.password_env) {
         (Some(_), Some(_)) => {
             return Err("passwordFile and passwordEnv: one of them is enough".to_owned());
         }
-        (Some(path), None) => Some(Password::File(folder.join(path))),
-        (None, Some(name)) => Some(Password::Variable(name.clone())),
+        (Some(path), None) => Some(PasswordSource::File(folder.join(path))),
+        (None, Some(name)) => Some(PasswordSource::Variable(name.clone())),
         (None, None) => None,
     };
     let login = match (&raw.username, password) {
@@ -193,7 +201,7 @@ fn host(raw: &raw::Host, folder: &Path) -> Result<Host, String> {
     if raw.plain_http && (raw.insecure || raw.ca_file.is_some()) {
         return Err("plainHttp: without TLS no certificate counts".to_owned());
     }
-    Ok(Host {
+    Ok(RegistrySettings {
         login,
         plain_http: raw.plain_http,
         insecure: raw.insecure,

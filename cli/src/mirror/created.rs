@@ -6,19 +6,19 @@ use std::time::SystemTime;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Tag, media};
 use serde::Deserialize;
 
-use super::choose::date::instant;
-use super::ends::{Held, Source};
+use super::choose::date::parse_timestamp;
+use super::ends::{CopySource, VerifiedManifest};
 use crate::exit::Failure;
-use crate::transfer::{Body, Flow};
+use crate::transfer::{BlobReader, BlobSource};
 
 /// The most images of an index that are looked at.
-const MOST: usize = 20;
+const MAX_IMAGES: usize = 20;
 /// The largest config that is read, in bytes.
-const LARGEST: u64 = 4 * 1024 * 1024;
+const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// When an image was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Created {
+pub enum CreationDate {
     /// Its config says so; of an index, the newest image's.
     At(SystemTime),
     /// Nobody says: an artifact, or a config without `created`.
@@ -28,7 +28,7 @@ pub enum Created {
 }
 
 #[derive(Deserialize)]
-struct Config {
+struct ConfigTimestamp {
     created: Option<String>,
 }
 
@@ -36,25 +36,28 @@ struct Config {
 ///
 /// # Errors
 /// The source could not be asked, or what it keeps makes no sense.
-pub async fn created(source: &dyn Source, tag: &Tag) -> Result<Created, Failure> {
-    let Some(held) = source.manifest(&Reference::Tag(tag.clone())).await? else {
-        return Ok(Created::Gone);
+pub async fn fetch_creation_date(
+    source: &dyn CopySource,
+    tag: &Tag,
+) -> Result<CreationDate, Failure> {
+    let Some(held) = source.fetch_manifest(&Reference::Tag(tag.clone())).await? else {
+        return Ok(CreationDate::Gone);
     };
     let mut newest = None;
     match parsed(&held) {
         Some(Manifest::Image { config, .. }) => newest = of_config(source, &config).await?,
         Some(Manifest::Index { manifests, .. }) => {
             let images = manifests.iter().filter(|child| is_image(child));
-            for child in images.take(MOST) {
+            for child in images.take(MAX_IMAGES) {
                 newest = newest.max(of_child(source, &child.digest).await?);
             }
         }
         None => {}
     }
-    Ok(newest.map_or(Created::Unknown, Created::At))
+    Ok(newest.map_or(CreationDate::Unknown, CreationDate::At))
 }
 
-fn parsed(held: &Held) -> Option<Manifest> {
+fn parsed(held: &VerifiedManifest) -> Option<Manifest> {
     let parsed = Manifest::parse(&held.bytes, Some(&held.media_type));
     parsed.ok().map(|(_, manifest)| manifest)
 }
@@ -65,8 +68,10 @@ fn is_image(child: &Descriptor) -> bool {
     platform.is_none_or(|platform| platform.os != "unknown")
 }
 
-async fn of_child(source: &dyn Source, digest: &Digest) -> Result<Option<SystemTime>, Failure> {
-    let held = source.manifest(&Reference::Digest(digest.clone())).await?;
+async fn of_child(source: &dyn CopySource, digest: &Digest) -> Result<Option<SystemTime>, Failure> {
+    let held = source
+        .fetch_manifest(&Reference::Digest(digest.clone()))
+        .await?;
     match held.as_ref().and_then(parsed) {
         Some(Manifest::Image { config, .. }) => of_config(source, &config).await,
         Some(Manifest::Index { .. }) | None => Ok(None),
@@ -74,21 +79,21 @@ async fn of_child(source: &dyn Source, digest: &Digest) -> Result<Option<SystemT
 }
 
 async fn of_config(
-    source: &dyn Source,
+    source: &dyn CopySource,
     config: &Descriptor,
 ) -> Result<Option<SystemTime>, Failure> {
-    if !media::is_image_config(&config.media_type) || config.size > LARGEST {
+    if !media::is_image_config(&config.media_type) || config.size > MAX_CONFIG_BYTES {
         return Ok(None);
     }
     let bytes = whole(source.blob(config).await?, config.size).await?;
-    let config: Option<Config> = serde_json::from_slice(&bytes).ok();
+    let config: Option<ConfigTimestamp> = serde_json::from_slice(&bytes).ok();
     let text = config.and_then(|config| config.created);
-    Ok(text.and_then(|text| instant(&text)))
+    Ok(text.and_then(|text| parse_timestamp(&text)))
 }
 
 /// A small blob in memory, checked on the way.
-async fn whole(body: Body, size: u64) -> Result<Vec<u8>, Failure> {
-    let mut flow = Flow::new(body);
+async fn whole(body: BlobSource, size: u64) -> Result<Vec<u8>, Failure> {
+    let mut flow = BlobReader::new(body);
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < size {
         let at = bytes.len() as u64;

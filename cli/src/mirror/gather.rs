@@ -7,98 +7,107 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
 
-use super::Change;
-use super::ends::{Held, Role};
-use super::plan::{Between, Plan, Step, Way};
-use crate::exit::{Failure, Kind};
+use super::CopyChange;
+use super::ends::{ManifestRole, VerifiedManifest};
+use super::plan::{BlobAction, BlobStep, CopyPair, CopyPlan};
+use crate::exit::{Failure, FailureKind};
 use crate::source::platform::text;
 
 /// Questions that one copy has under way at a time.
-const AT_A_TIME: usize = 8;
+const MAX_CONCURRENT_REQUESTS: usize = 8;
 /// An index in an index is rare, and a deeper nest a trick.
-const DEEPEST: usize = 4;
+const MAX_INDEX_DEPTH: usize = 4;
 /// The most manifests of one image, all parts together.
-const MOST_MANIFESTS: usize = 2000;
+const MAX_MANIFESTS: usize = 2000;
 /// The most bytes of manifests that one image may hold in memory.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+const MAX_MANIFEST_BYTES_PER_IMAGE: usize = 16 * 1024 * 1024;
 
 /// What is found below a manifest, as it is gathered.
 #[derive(Default)]
-struct Below {
+struct MissingContent {
     /// Children first.
-    manifests: Vec<Held>,
+    manifests: Vec<VerifiedManifest>,
     blobs: Vec<Descriptor>,
     seen: HashSet<Digest>,
     bytes: usize,
 }
 
-impl Between<'_> {
+impl CopyPair<'_> {
     /// What it takes to put a manifest, given or named, as `role`.
-    pub(super) async fn image(
+    pub(super) async fn plan_image(
         &self,
         head: Digest,
-        manifest: Result<Held, Digest>,
-        role: Role,
-    ) -> Result<Plan, Failure> {
+        manifest: Result<VerifiedManifest, Digest>,
+        role: ManifestRole,
+    ) -> Result<CopyPlan, Failure> {
         let digest = match &manifest {
             Ok(held) => held.digest.clone(),
             Err(digest) => digest.clone(),
         };
-        let mut plan = Plan::nothing(head, digest.clone());
+        let mut plan = CopyPlan::unchanged(head, digest.clone());
         if self.is_complete(&digest).await? {
-            plan.change = Change::Tag;
+            plan.change = CopyChange::Tag;
             let held = match &manifest {
                 Ok(held) => Some(held.clone()),
-                Err(digest) => self.kept(digest).await?,
+                Err(digest) => self.read_from_target(digest).await?,
             };
             if let Some(held) = held {
-                plan.last = Some((held, role));
+                plan.root_manifest = Some((held, role));
                 return Ok(plan);
             }
         }
         let held = match manifest {
             Ok(held) => held,
-            Err(digest) => self.read(&digest).await?,
+            Err(digest) => self.read_from_source(&digest).await?,
         };
-        let mut below = Below::default();
+        let mut below = MissingContent::default();
         self.gather(&held, 0, &mut below).await?;
         // The last is this very manifest.
         below.manifests.pop();
-        plan.change = Change::Image;
-        plan.parts = below.manifests;
-        plan.blobs = self.steps(below.blobs).await?;
-        plan.last = Some((held, role));
+        plan.change = CopyChange::Image;
+        plan.child_manifests = below.manifests;
+        plan.blobs = self.plan_blobs(below.blobs).await?;
+        plan.root_manifest = Some((held, role));
         Ok(plan)
     }
 
     /// A manifest from the target, or from what was read before.
-    pub(super) async fn kept(&self, digest: &Digest) -> Result<Option<Held>, Failure> {
-        match self.memory.manifest(digest) {
+    pub(super) async fn read_from_target(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<VerifiedManifest>, Failure> {
+        match self.cache.manifest(digest) {
             Some(held) => Ok(Some(held)),
             None => {
                 let reference = Reference::Digest(digest.clone());
-                self.target.manifest(&reference).await
+                self.target.fetch_manifest(&reference).await
             }
         }
     }
 
     /// A manifest from the source, or from what was read before.
-    pub(super) async fn read(&self, digest: &Digest) -> Result<Held, Failure> {
-        self.find(digest).await?.ok_or_else(|| {
+    pub(super) async fn read_from_source(
+        &self,
+        digest: &Digest,
+    ) -> Result<VerifiedManifest, Failure> {
+        self.find_at_source(digest).await?.ok_or_else(|| {
             let what = format!("source: {} has no manifest {digest}", self.source.name());
-            Failure::new(Kind::Source, what)
+            Failure::new(FailureKind::Source, what)
         })
     }
 
     /// The same; `None` where the source does not have it.
-    pub(super) async fn find(&self, digest: &Digest) -> Result<Option<Held>, Failure> {
-        if let Some(held) = self.memory.manifest(digest) {
+    pub(super) async fn find_at_source(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<VerifiedManifest>, Failure> {
+        if let Some(held) = self.cache.manifest(digest) {
             return Ok(Some(held));
         }
         let reference = Reference::Digest(digest.clone());
-        let held = self.source.manifest(&reference).await?;
+        let held = self.source.fetch_manifest(&reference).await?;
         if let Some(held) = &held {
-            self.memory.read(held);
+            self.cache.insert_manifest(held);
         }
         Ok(held)
     }
@@ -106,16 +115,16 @@ impl Between<'_> {
     /// Whether the target has a manifest, and so all its parts.
     async fn is_complete(&self, digest: &Digest) -> Result<bool, Failure> {
         let name = self.target.name();
-        if !self.trusts {
+        if !self.is_target_trusted {
             return Ok(false);
         }
-        if self.memory.is_complete(name, digest) {
+        if self.cache.is_complete(name, digest) {
             return Ok(true);
         }
         let reference = Reference::Digest(digest.clone());
-        let there = self.target.head(&reference).await?.is_some();
+        let there = self.target.head_manifest(&reference).await?.is_some();
         if there {
-            self.memory.completed(name, digest);
+            self.cache.mark_complete(name, digest);
         }
         Ok(there)
     }
@@ -123,17 +132,17 @@ impl Between<'_> {
     /// Gathers a manifest and what is below it, as far as the target lacks it; children first.
     fn gather<'a>(
         &'a self,
-        held: &'a Held,
+        held: &'a VerifiedManifest,
         depth: usize,
-        below: &'a mut Below,
+        below: &'a mut MissingContent,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             let too_much = |what: &str| {
                 let what = format!("source: {} {what}", held.digest);
-                Failure::new(Kind::Source, what)
+                Failure::new(FailureKind::Source, what)
             };
             below.bytes += held.bytes.len();
-            if below.seen.len() >= MOST_MANIFESTS || below.bytes > MOST_BYTES {
+            if below.seen.len() >= MAX_MANIFESTS || below.bytes > MAX_MANIFEST_BYTES_PER_IMAGE {
                 return Err(too_much("has more manifests below it than any image"));
             }
             let parsed = Manifest::parse(&held.bytes, Some(&held.media_type));
@@ -145,12 +154,12 @@ impl Between<'_> {
             let new: Vec<Descriptor> = new
                 .filter(|child| below.seen.insert(child.digest.clone()))
                 .collect();
-            if !new.is_empty() && depth == DEEPEST {
+            if !new.is_empty() && depth == MAX_INDEX_DEPTH {
                 return Err(too_much("nests indexes too deep"));
             }
             let mut lacking = stream::iter(new)
-                .map(|child| async move { self.lacking(&child).await })
-                .buffered(AT_A_TIME);
+                .map(|child| async move { self.find_missing_child(&child).await })
+                .buffered(MAX_CONCURRENT_REQUESTS);
             while let Some(child) = lacking.try_next().await? {
                 if let Some(child) = child {
                     self.gather(&child, depth + 1, below).await?;
@@ -163,35 +172,38 @@ impl Between<'_> {
     }
 
     /// A part of an index, where the target lacks it.
-    async fn lacking(&self, part: &Descriptor) -> Result<Option<Held>, Failure> {
+    async fn find_missing_child(
+        &self,
+        part: &Descriptor,
+    ) -> Result<Option<VerifiedManifest>, Failure> {
         if self.is_complete(&part.digest).await? {
             return Ok(None);
         }
-        let held = self.find(&part.digest).await?;
-        let held = held.ok_or_else(|| self.sparse(part))?;
+        let held = self.find_at_source(&part.digest).await?;
+        let held = held.ok_or_else(|| self.missing_child_failure(part))?;
         let size = held.bytes.len() as u64;
         match size == part.size {
             true => Ok(Some(held)),
             false => {
                 let (digest, said) = (&part.digest, part.size);
                 let what = format!("source: {digest} has {size} bytes where its index says {said}");
-                Err(Failure::new(Kind::Source, what))
+                Err(Failure::new(FailureKind::Source, what))
             }
         }
     }
 
     /// A part that the source itself lacks.
-    fn sparse(&self, part: &Descriptor) -> Failure {
+    fn missing_child_failure(&self, part: &Descriptor) -> Failure {
         let (name, digest) = (self.source.name(), &part.digest);
         let platform = part.platform.as_ref().map(text);
         let platform = platform.map_or(String::new(), |text| format!(", for {text},"));
         let what = format!("source: {name} lacks a part of the index{platform} {digest}");
-        Failure::new(Kind::Source, what)
-            .hint("--platform takes the parts that are there; --exclude leaves the tag out")
+        Failure::new(FailureKind::Source, what)
+            .with_hint("--platform takes the parts that are there; --exclude leaves the tag out")
     }
 
     /// What happens to each of these blobs.
-    async fn steps(&self, blobs: Vec<Descriptor>) -> Result<Vec<Step>, Failure> {
+    async fn plan_blobs(&self, blobs: Vec<Descriptor>) -> Result<Vec<BlobStep>, Failure> {
         let mut once = HashSet::new();
         let blobs = blobs.into_iter();
         let blobs: Vec<Descriptor> = blobs
@@ -199,33 +211,34 @@ impl Between<'_> {
             .collect();
         stream::iter(blobs)
             .map(|blob| async move {
-                let way = self.way(&blob).await?;
-                Ok(Step { blob, way })
+                let way = self.blob_action(&blob).await?;
+                Ok(BlobStep { blob, action: way })
             })
-            .buffered(AT_A_TIME)
+            .buffered(MAX_CONCURRENT_REQUESTS)
             .try_collect()
             .await
     }
 
-    async fn way(&self, blob: &Descriptor) -> Result<Way, Failure> {
-        let known = self.memory.blob(self.target.name(), &blob.digest);
-        let held = known.held.get_or_try_init(|| self.target.holds(blob));
-        if *held.await? || known.moved.initialized() {
-            self.memory.holds(self.target.place(), &blob.digest);
-            return Ok(Way::There);
+    async fn blob_action(&self, blob: &Descriptor) -> Result<BlobAction, Failure> {
+        let known = self.cache.blob_transfer(self.target.name(), &blob.digest);
+        let held = known.is_present.get_or_try_init(|| self.target.holds(blob));
+        if *held.await? || known.transferred.initialized() {
+            self.cache
+                .record_blob_location(self.target.repository(), &blob.digest);
+            return Ok(BlobAction::AlreadyPresent);
         }
-        if known.claimed.swap(true, Ordering::Relaxed) {
-            return Ok(Way::Shared);
+        if known.is_claimed.swap(true, Ordering::Relaxed) {
+            return Ok(BlobAction::SentByAnother);
         }
-        Ok(Way::Send(self.elsewhere(blob)))
+        Ok(BlobAction::Send(self.find_mount_source(blob)))
     }
 
     /// Another repository of the target's registry that holds a blob.
-    fn elsewhere(&self, blob: &Descriptor) -> Option<Repository> {
-        let (registry, own) = self.target.place()?;
-        let from = match self.source.place() {
+    fn find_mount_source(&self, blob: &Descriptor) -> Option<Repository> {
+        let (registry, own) = self.target.repository()?;
+        let from = match self.source.repository() {
             Some((source, repository)) if source == registry => Some(repository.clone()),
-            Some(_) | None => self.memory.whereabouts(registry, &blob.digest),
+            Some(_) | None => self.cache.find_blob_location(registry, &blob.digest),
         };
         from.filter(|from| from != own)
     }

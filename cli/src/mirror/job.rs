@@ -4,51 +4,51 @@ use std::fmt;
 
 use imgsync_oci::{LocalName, Reference, Registry, Repository, Tag};
 
-use super::Companions;
-use super::choose::Rules;
-use super::place::{Disk, From, To};
+use super::ReferrersPolicy;
+use super::choose::TagRules;
+use super::place::{LayoutLocation, SourceLocation, TargetLocation};
 use crate::source::Platforms;
 
 /// One source and one target.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub struct MirrorJob {
     /// Where images come from.
-    pub from: From,
+    pub from: SourceLocation,
     /// Where they go.
-    pub to: Goal,
+    pub to: MirrorTarget,
     /// The tag that a single image gets there; `None` for that of the source, and for many images.
     pub tag: Option<Tag>,
     /// Which tags: those that one of these takes.
-    pub rules: Vec<Rules>,
+    pub rules: Vec<TagRules>,
     /// Which parts of indexes.
     pub platforms: Platforms,
     /// What goes along.
-    pub companions: Companions,
+    pub referrers: ReferrersPolicy,
     /// Whether what was brought and is no longer wanted goes.
     pub prune: bool,
 }
 
 /// Where images go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Goal {
+pub enum MirrorTarget {
     /// A repository at a registry.
     Registry(Registry, Repository),
     /// An OCI image layout.
-    Disk(Disk),
+    Layout(LayoutLocation),
     /// The local Docker; the name is without a tag.
     Daemon(LocalName),
 }
 
-impl Job {
+impl MirrorJob {
     /// A job to bring all that there is, from one place to another.
     ///
     /// # Errors
     /// The two do not go together.
-    pub fn new(from: From, to: To) -> Result<Self, String> {
-        let is_named = matches!(to, To::Daemon(Some(_)));
-        let (to, tag) = goal(&from, to)?;
+    pub fn new(from: SourceLocation, to: TargetLocation) -> Result<Self, String> {
+        let is_named = matches!(to, TargetLocation::Daemon(Some(_)));
+        let (to, tag) = resolve_target(&from, to)?;
         // A layout may hold one image, without a tag.
-        let is_many = matches!(from, From::Registry(_, _, None));
+        let is_many = matches!(from, SourceLocation::Registry(_, _, None));
         if tag.is_some() && is_many {
             return Err(format!(
                 "the target names a tag, but the source {} is all of its tags: name one there too, \
@@ -57,22 +57,29 @@ impl Job {
             ));
         }
         let is_same = match (&from, &to) {
-            (From::Registry(registry, repository, _), Goal::Registry(other, there)) => {
+            (
+                SourceLocation::Registry(registry, repository, _),
+                MirrorTarget::Registry(other, there),
+            ) => {
                 let is_hub = registry.is_docker_hub() && other.is_docker_hub();
                 (registry == other || is_hub)
                     && repository == there
                     && (tag.is_none() || from.single() == tag.clone().map(Reference::Tag))
             }
-            (From::Disk(disk, _), Goal::Disk(other)) => disk.path == other.path,
-            (From::Registry(..), Goal::Disk(_) | Goal::Daemon(_))
-            | (From::Disk(..), Goal::Registry(..) | Goal::Daemon(_)) => false,
+            (SourceLocation::Layout(disk, _), MirrorTarget::Layout(other)) => {
+                disk.path == other.path
+            }
+            (SourceLocation::Registry(..), MirrorTarget::Layout(_) | MirrorTarget::Daemon(_))
+            | (SourceLocation::Layout(..), MirrorTarget::Registry(..) | MirrorTarget::Daemon(_)) => {
+                false
+            }
         };
         if is_same {
             return Err("source and target are the same".to_owned());
         }
         let tag = match (&to, &tag, from.single()) {
             // A name has a tag there.
-            (Goal::Daemon(_), None, Some(Reference::Digest(digest))) => match is_named {
+            (MirrorTarget::Daemon(_), None, Some(Reference::Digest(digest))) => match is_named {
                 true => Some(Tag::latest()),
                 false => {
                     return Err(format!(
@@ -86,9 +93,9 @@ impl Job {
             from,
             to,
             tag,
-            rules: vec![Rules::default()],
+            rules: vec![TagRules::default()],
             platforms: Platforms::default(),
-            companions: Companions::default(),
+            referrers: ReferrersPolicy::default(),
             prune: false,
         })
     }
@@ -107,7 +114,7 @@ impl Job {
                 "pruning needs all of a source's tags, and the source names one".to_owned(),
             );
         }
-        if self.prune && matches!(self.to, Goal::Daemon(_)) {
+        if self.prune && matches!(self.to, MirrorTarget::Daemon(_)) {
             return Err("nothing is pruned in the local Docker".to_owned());
         }
         Ok(())
@@ -118,19 +125,19 @@ impl Job {
         Self::name_of(&self.from)
     }
 
-    fn name_of(from: &From) -> String {
+    fn name_of(from: &SourceLocation) -> String {
         match from {
-            From::Registry(registry, repository, _) => format!("{registry}/{repository}"),
-            From::Disk(disk, _) => disk.to_string(),
+            SourceLocation::Registry(registry, repository, _) => format!("{registry}/{repository}"),
+            SourceLocation::Layout(disk, _) => disk.to_string(),
         }
     }
 }
 
-impl fmt::Display for Goal {
+impl fmt::Display for MirrorTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(registry, repository) => write!(f, "{registry}/{repository}"),
-            Self::Disk(disk) => disk.fmt(f),
+            Self::Layout(disk) => disk.fmt(f),
             Self::Daemon(LocalName {
                 registry: Some(registry),
                 repository,
@@ -142,35 +149,41 @@ impl fmt::Display for Goal {
 }
 
 /// The target, completed by the name that the source has.
-fn goal(from: &From, to: To) -> Result<(Goal, Option<Tag>), String> {
+fn resolve_target(
+    from: &SourceLocation,
+    to: TargetLocation,
+) -> Result<(MirrorTarget, Option<Tag>), String> {
     match to {
-        To::Registry(registry, Some((repository, tag))) => {
-            Ok((Goal::Registry(registry, repository), tag))
+        TargetLocation::Registry(registry, Some((repository, tag))) => {
+            Ok((MirrorTarget::Registry(registry, repository), tag))
         }
-        To::Registry(registry, None) => match from {
-            From::Registry(_, repository, _) => {
-                Ok((Goal::Registry(registry, repository.clone()), None))
+        TargetLocation::Registry(registry, None) => match from {
+            SourceLocation::Registry(_, repository, _) => {
+                Ok((MirrorTarget::Registry(registry, repository.clone()), None))
             }
-            From::Disk(disk, _) => Err(format!(
+            SourceLocation::Layout(disk, _) => Err(format!(
                 "{disk} has no name, and {registry} names no repository: write {registry}/repository"
             )),
         },
-        To::Disk(disk, tag) => Ok((Goal::Disk(disk), tag)),
-        To::Daemon(Some(name)) => {
+        TargetLocation::Layout(disk, tag) => Ok((MirrorTarget::Layout(disk), tag)),
+        TargetLocation::Daemon(Some(name)) => {
             let tag = name.tag.clone();
-            Ok((Goal::Daemon(LocalName { tag: None, ..name }), tag))
+            Ok((MirrorTarget::Daemon(LocalName { tag: None, ..name }), tag))
         }
-        To::Daemon(None) => match from {
-            From::Registry(registry, repository, _) => {
-                Ok((Goal::Daemon(local(registry, repository)), None))
+        TargetLocation::Daemon(None) => match from {
+            SourceLocation::Registry(registry, repository, _) => Ok((
+                MirrorTarget::Daemon(docker_name(registry, repository)),
+                None,
+            )),
+            SourceLocation::Layout(disk, _) => {
+                Err(format!("{disk} has no name: write docker-daemon:NAME"))
             }
-            From::Disk(disk, _) => Err(format!("{disk} has no name: write docker-daemon:NAME")),
         },
     }
 }
 
 /// What `docker pull` calls an image of this repository.
-fn local(registry: &Registry, repository: &Repository) -> LocalName {
+fn docker_name(registry: &Registry, repository: &Repository) -> LocalName {
     let is_hub = registry.is_docker_hub();
     let short = repository.as_str().strip_prefix("library/");
     let short = short.filter(|_| is_hub).and_then(|name| name.parse().ok());
@@ -185,11 +198,11 @@ fn local(registry: &Registry, repository: &Repository) -> LocalName {
 mod tests {
     use super::*;
 
-    fn job(from: &str, to: &str) -> Result<Job, String> {
-        Job::new(From::parse(from)?, To::parse(to)?)
+    fn job(from: &str, to: &str) -> Result<MirrorJob, String> {
+        MirrorJob::new(SourceLocation::parse(from)?, TargetLocation::parse(to)?)
     }
 
-    fn goal(from: &str, to: &str) -> String {
+    fn target_of(from: &str, to: &str) -> String {
         match job(from, to) {
             Ok(job) => format!("{} {:?}", job.to, job.tag),
             Err(error) => format!("wrong: {error}"),
@@ -198,24 +211,24 @@ mod tests {
 
     #[test]
     fn a_target_takes_its_name_from_the_source() {
-        assert_eq!(goal("ghcr.io/a/b", "host"), "host/a/b None");
+        assert_eq!(target_of("ghcr.io/a/b", "host"), "host/a/b None");
         assert_eq!(
-            goal("nginx:1", "host/mirror/nginx:stable"),
+            target_of("nginx:1", "host/mirror/nginx:stable"),
             "host/mirror/nginx Some(stable)"
         );
         assert_eq!(
-            goal("nginx:1", "docker-daemon:"),
+            target_of("nginx:1", "docker-daemon:"),
             "docker-daemon:nginx None"
         );
         assert_eq!(
-            goal("ghcr.io/a/b:v1", "docker-daemon:"),
+            target_of("ghcr.io/a/b:v1", "docker-daemon:"),
             "docker-daemon:ghcr.io/a/b None"
         );
         assert_eq!(
-            goal("nginx:1", "docker-daemon:web:v1"),
+            target_of("nginx:1", "docker-daemon:web:v1"),
             "docker-daemon:web Some(v1)"
         );
-        assert_eq!(goal("oci:x", "host/a"), "host/a None");
+        assert_eq!(target_of("oci:x", "host/a"), "host/a None");
     }
 
     #[test]
@@ -229,13 +242,13 @@ mod tests {
             ("a.io/b:v1", "a.io/b:v1"),
             ("docker.io/b", "registry-1.docker.io/library/b"),
         ] {
-            assert!(goal(from, to).starts_with("wrong: "), "{from} {to}");
+            assert!(target_of(from, to).starts_with("wrong: "), "{from} {to}");
         }
         assert!(job("a.io/b:v1", "a.io/b:v2").is_ok());
         let digest = format!("a.io/b@{}", imgsync_oci::Digest::of(b"x"));
         assert!(job(&digest, "docker-daemon:").is_err());
         assert_eq!(
-            goal(&digest, "docker-daemon:b"),
+            target_of(&digest, "docker-daemon:b"),
             "docker-daemon:b Some(latest)"
         );
         let mut one = job("a.io/b:v1", "host").unwrap();

@@ -6,46 +6,46 @@ use std::path::PathBuf;
 use imgsync_oci::{Digest, LocalName, Reference, Registry, Repository, Tag};
 
 /// The registry that is meant where none is named, as docker has it.
-const HUB: &str = "docker.io";
+const DEFAULT_REGISTRY: &str = "docker.io";
 
 /// Where images come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
+pub enum SourceLocation {
     /// A repository at a registry, or one image of it.
     Registry(Registry, Repository, Option<Reference>),
     /// An OCI image layout, or the image of this name in it.
-    Disk(Disk, Option<Tag>),
+    Layout(LayoutLocation, Option<Tag>),
 }
 
 /// Where images go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum To {
+pub enum TargetLocation {
     /// A repository at a registry; without a name that of the source.
     Registry(Registry, Option<(Repository, Option<Tag>)>),
     /// An OCI image layout.
-    Disk(Disk, Option<Tag>),
+    Layout(LayoutLocation, Option<Tag>),
     /// The local Docker; without a name that of the source.
     Daemon(Option<LocalName>),
 }
 
 /// An OCI image layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disk {
+pub struct LayoutLocation {
     /// Where it is.
     pub path: PathBuf,
     /// Whether it is a tar of the folder.
     pub is_archive: bool,
 }
 
-impl From {
+impl SourceLocation {
     /// Parses `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]`, or an image's name as docker reads it:
     /// `nginx` is `docker.io/library/nginx`.
     ///
     /// # Errors
     /// It is none of these.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some((disk, tag)) = disk(text)? {
-            return Ok(Self::Disk(disk, tag));
+        if let Some((disk, tag)) = parse_layout(text)? {
+            return Ok(Self::Layout(disk, tag));
         }
         refuse_transports(text, &["docker-daemon", "docker-archive"])?;
         let text = text.strip_prefix("docker://").unwrap_or(text);
@@ -59,11 +59,11 @@ impl From {
         {
             return Err(format!("{text} names a registry, but no repository"));
         }
-        let wrong = |error: imgsync_oci::Invalid| error.to_string();
+        let wrong = |error: imgsync_oci::ParseError| error.to_string();
         let local: LocalName = name.parse().map_err(wrong)?;
         let registry = match local.registry {
             Some(registry) => registry,
-            None => HUB.parse().map_err(wrong)?,
+            None => DEFAULT_REGISTRY.parse().map_err(wrong)?,
         };
         let repository = official(&registry, local.repository)?;
         let reference = match digest {
@@ -78,32 +78,32 @@ impl From {
     pub fn single(&self) -> Option<Reference> {
         match self {
             Self::Registry(_, _, reference) => reference.clone(),
-            Self::Disk(_, tag) => tag.clone().map(Reference::Tag),
+            Self::Layout(_, tag) => tag.clone().map(Reference::Tag),
         }
     }
 }
 
-impl To {
+impl TargetLocation {
     /// Parses `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]`, `docker-daemon:[NAME[:TAG]]`, or a remote as
     /// `push` has it: the first part is a registry.
     ///
     /// # Errors
     /// It is none of these.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some((disk, tag)) = disk(text)? {
-            return Ok(Self::Disk(disk, tag));
+        if let Some((disk, tag)) = parse_layout(text)? {
+            return Ok(Self::Layout(disk, tag));
         }
         if let Some(name) = text.strip_prefix("docker-daemon:") {
             let name = (!name.is_empty()).then(|| name.parse()).transpose();
             return Ok(Self::Daemon(
-                name.map_err(|error: imgsync_oci::Invalid| error.to_string())?,
+                name.map_err(|error: imgsync_oci::ParseError| error.to_string())?,
             ));
         }
         refuse_transports(text, &["docker-archive"])?;
         let text = text.strip_prefix("docker://").unwrap_or(text);
-        let remote: imgsync_oci::Remote = text
+        let remote: imgsync_oci::RemoteName = text
             .parse()
-            .map_err(|error: imgsync_oci::Invalid| error.to_string())?;
+            .map_err(|error: imgsync_oci::ParseError| error.to_string())?;
         let name = match remote.name {
             Some((repository, tag)) => Some((official(&remote.registry, repository)?, tag)),
             None => None,
@@ -113,7 +113,7 @@ impl To {
 }
 
 /// `oci:PATH[:TAG]` and `oci-archive:PATH[:TAG]`; a path cannot have a colon, as with skopeo.
-fn disk(text: &str) -> Result<Option<(Disk, Option<Tag>)>, String> {
+fn parse_layout(text: &str) -> Result<Option<(LayoutLocation, Option<Tag>)>, String> {
     let (rest, is_archive) = match (text.strip_prefix("oci:"), text.strip_prefix("oci-archive:")) {
         (Some(rest), _) => (rest, false),
         (None, Some(rest)) => (rest, true),
@@ -131,7 +131,7 @@ fn disk(text: &str) -> Result<Option<(Disk, Option<Tag>)>, String> {
     if path.is_empty() {
         return Err(format!("{text}: there is no path in it"));
     }
-    let disk = Disk {
+    let disk = LayoutLocation {
         path: path.into(),
         is_archive,
     };
@@ -170,10 +170,10 @@ fn official(registry: &Registry, repository: Repository) -> Result<Repository, S
     }
     let name = format!("library/{repository}");
     name.parse()
-        .map_err(|error: imgsync_oci::Invalid| error.to_string())
+        .map_err(|error: imgsync_oci::ParseError| error.to_string())
 }
 
-impl fmt::Display for Disk {
+impl fmt::Display for LayoutLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transport = if self.is_archive {
             "oci-archive"
@@ -189,11 +189,11 @@ mod tests {
     use super::*;
 
     fn from(text: &str) -> String {
-        match From::parse(text) {
-            Ok(From::Registry(registry, repository, reference)) => {
+        match SourceLocation::parse(text) {
+            Ok(SourceLocation::Registry(registry, repository, reference)) => {
                 format!("{registry} {repository} {reference:?}")
             }
-            Ok(From::Disk(disk, tag)) => format!("{disk} {tag:?}"),
+            Ok(SourceLocation::Layout(disk, tag)) => format!("{disk} {tag:?}"),
             Err(error) => format!("wrong: {error}"),
         }
     }
@@ -236,8 +236,8 @@ mod tests {
 
     #[test]
     fn targets_begin_with_a_registry() {
-        let registry = |text: &str| match To::parse(text) {
-            Ok(To::Registry(registry, name)) => Some((registry.to_string(), name)),
+        let registry = |text: &str| match TargetLocation::parse(text) {
+            Ok(TargetLocation::Registry(registry, name)) => Some((registry.to_string(), name)),
             _ => None,
         };
         assert_eq!(registry("host"), Some(("host".to_owned(), None)));
@@ -252,20 +252,26 @@ mod tests {
             "v1"
         );
         assert!(matches!(
-            To::parse("docker-daemon:a/b:v1"),
-            Ok(To::Daemon(Some(_)))
+            TargetLocation::parse("docker-daemon:a/b:v1"),
+            Ok(TargetLocation::Daemon(Some(_)))
         ));
-        assert!(matches!(To::parse("docker-daemon:"), Ok(To::Daemon(None))));
         assert!(matches!(
-            To::parse("oci-archive:x.tar"),
-            Ok(To::Disk(
-                Disk {
+            TargetLocation::parse("docker-daemon:"),
+            Ok(TargetLocation::Daemon(None))
+        ));
+        assert!(matches!(
+            TargetLocation::parse("oci-archive:x.tar"),
+            Ok(TargetLocation::Layout(
+                LayoutLocation {
                     is_archive: true,
                     ..
                 },
                 None
             ))
         ));
-        assert!(To::parse("docker-archive:x").is_err() && To::parse("host/A").is_err());
+        assert!(
+            TargetLocation::parse("docker-archive:x").is_err()
+                && TargetLocation::parse("host/A").is_err()
+        );
     }
 }

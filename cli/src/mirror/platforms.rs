@@ -7,22 +7,22 @@ use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest};
 use serde_json::Value;
 
-use super::ends::Held;
+use super::ends::VerifiedManifest;
 use crate::source::Platforms;
 use crate::source::platform::text;
 
 /// The digest of the index that parts were left out of.
-const WHOLE: &str = "imgsync.mirror.index";
+const INDEX_ANNOTATION: &str = "imgsync.mirror.index";
 /// The platforms that were asked for.
-const ASKED: &str = "imgsync.mirror.platforms";
+const PLATFORMS_ANNOTATION: &str = "imgsync.mirror.platforms";
 /// What BuildKit names an attestation's image by.
-const ATTESTED: &str = "vnd.docker.reference.digest";
+const ATTESTATION_SUBJECT_ANNOTATION: &str = "vnd.docker.reference.digest";
 
 /// What is left of an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sifted {
+pub(super) struct FilteredIndex {
     /// The index; the same as before where nothing was left out.
-    pub(super) index: Held,
+    pub(super) index: VerifiedManifest,
     /// The platforms that were left out.
     pub(super) left_out: Vec<String>,
 }
@@ -32,18 +32,21 @@ pub(super) struct Sifted {
 ///
 /// # Errors
 /// In words: it is no index that can be read, or has none of the platforms.
-pub(super) fn sift(whole: &Held, platforms: &Platforms) -> Result<Sifted, String> {
+pub(super) fn filter_index(
+    whole: &VerifiedManifest,
+    platforms: &Platforms,
+) -> Result<FilteredIndex, String> {
     let parsed = Manifest::parse(&whole.bytes, Some(&whole.media_type));
     let (_, manifest) = parsed.map_err(|error| error.to_string())?;
     let Manifest::Index { manifests, .. } = manifest else {
         let index = whole.clone();
-        return Ok(Sifted {
+        return Ok(FilteredIndex {
             index,
             left_out: Vec::new(),
         });
     };
     let there: Vec<Option<Platform>> = manifests.iter().map(own_platform).collect();
-    let wanted = platforms.among(&there);
+    let wanted = platforms.matching(&there);
     if wanted.is_empty() {
         let names: Vec<String> = there.iter().flatten().map(text).collect();
         return Err(match names.is_empty() {
@@ -57,7 +60,7 @@ pub(super) fn sift(whole: &Held, platforms: &Platforms) -> Result<Sifted, String
         .map(|place| &manifests[place].digest)
         .collect();
     let attests_gone = |child: &Descriptor| {
-        let about = child.annotation(ATTESTED);
+        let about = child.annotation(ATTESTATION_SUBJECT_ANNOTATION);
         about.is_some_and(|about| gone.iter().any(|gone| gone.to_string() == about))
     };
     let keep: Vec<bool> = manifests
@@ -67,14 +70,14 @@ pub(super) fn sift(whole: &Held, platforms: &Platforms) -> Result<Sifted, String
         .collect();
     if keep.iter().all(|keep| *keep) {
         let index = whole.clone();
-        return Ok(Sifted {
+        return Ok(FilteredIndex {
             index,
             left_out: Vec::new(),
         });
     }
     let left_out = (0..manifests.len()).filter(|place| !stays(*place));
     let left_out = left_out.filter_map(|place| there[place].as_ref().map(text));
-    Ok(Sifted {
+    Ok(FilteredIndex {
         left_out: left_out.collect(),
         index: without(whole, &keep, platforms)?,
     })
@@ -82,24 +85,28 @@ pub(super) fn sift(whole: &Held, platforms: &Platforms) -> Result<Sifted, String
 
 /// The index that this one was before parts were left out, if exactly these platforms were asked
 /// for then.
-pub(super) fn whole(index: &Held, platforms: &Platforms) -> Option<Digest> {
+pub(super) fn unfiltered_digest(index: &VerifiedManifest, platforms: &Platforms) -> Option<Digest> {
     let value: Value = serde_json::from_slice(&index.bytes).ok()?;
     let annotation = |name| value.get("annotations")?.get(name)?.as_str();
-    if annotation(ASKED)? != platforms.to_string() {
+    if annotation(PLATFORMS_ANNOTATION)? != platforms.to_string() {
         return None;
     }
-    annotation(WHOLE)?.parse().ok()
+    annotation(INDEX_ANNOTATION)?.parse().ok()
 }
 
 /// The platform that a child is for; an attestation's is none.
 fn own_platform(child: &Descriptor) -> Option<Platform> {
     let platform = child.platform.clone()?;
     let is_known = platform.os != "unknown" && !platform.os.is_empty();
-    (is_known && child.annotation(ATTESTED).is_none()).then_some(platform)
+    (is_known && child.annotation(ATTESTATION_SUBJECT_ANNOTATION).is_none()).then_some(platform)
 }
 
 /// The index with some children only, all other fields as they were.
-fn without(whole: &Held, keep: &[bool], platforms: &Platforms) -> Result<Held, String> {
+fn without(
+    whole: &VerifiedManifest,
+    keep: &[bool],
+    platforms: &Platforms,
+) -> Result<VerifiedManifest, String> {
     let read = serde_json::from_slice(&whole.bytes);
     let mut value: Value = read.map_err(|error| error.to_string())?;
     if let Some(Value::Array(children)) = value.get_mut("manifests") {
@@ -113,10 +120,10 @@ fn without(whole: &Held, keep: &[bool], platforms: &Platforms) -> Result<Held, S
     if !annotations.is_object() {
         *annotations = Value::Object(serde_json::Map::new());
     }
-    annotations[WHOLE] = Value::String(whole.digest.to_string());
-    annotations[ASKED] = Value::String(platforms.to_string());
+    annotations[INDEX_ANNOTATION] = Value::String(whole.digest.to_string());
+    annotations[PLATFORMS_ANNOTATION] = Value::String(platforms.to_string());
     let bytes = serde_json::to_vec(&value).map_err(|error| error.to_string())?;
-    Ok(Held {
+    Ok(VerifiedManifest {
         digest: Digest::of_with(whole.digest.algorithm(), &bytes),
         media_type: whole.media_type.clone(),
         bytes: bytes.into(),
@@ -149,13 +156,13 @@ mod tests {
         child
     }
 
-    fn index(children: Vec<Value>) -> Held {
+    fn index(children: Vec<Value>) -> VerifiedManifest {
         let bytes = serde_json::to_vec(&json!({
             "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": children,
             "x-own": 1, "annotations": { "a": "b" },
         }))
         .unwrap();
-        Held {
+        VerifiedManifest {
             digest: Digest::of(&bytes),
             media_type: media::OCI_INDEX.to_owned(),
             bytes: bytes.into(),
@@ -167,7 +174,7 @@ mod tests {
         Platforms::parse(&words).unwrap()
     }
 
-    fn three() -> Held {
+    fn three() -> VerifiedManifest {
         index(vec![
             child("amd", Some("linux/amd64")),
             child("arm", Some("linux/arm64")),
@@ -179,10 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_others_goes_with_what_attests_it() {
+    fn other_platforms_go_with_their_attestations() {
         let whole_one = three();
         let platforms = wanted(&["linux/arm64", "linux/riscv64"]);
-        let sifted = sift(&whole_one, &platforms).unwrap();
+        let sifted = filter_index(&whole_one, &platforms).unwrap();
         assert_eq!(sifted.left_out, ["linux/amd64", "linux/s390x"]);
         let value: Value = serde_json::from_slice(&sifted.index.bytes).unwrap();
         let left = [
@@ -197,24 +204,27 @@ mod tests {
         );
         assert_eq!(sifted.index.digest, Digest::of(&sifted.index.bytes));
         assert_eq!(
-            whole(&sifted.index, &platforms),
+            unfiltered_digest(&sifted.index, &platforms),
             Some(whole_one.digest.clone())
         );
-        assert_eq!(whole(&sifted.index, &wanted(&["linux/arm64"])), None);
-        assert_eq!(whole(&whole_one, &platforms), None);
-        assert_eq!(sift(&whole_one, &platforms), Ok(sifted));
+        assert_eq!(
+            unfiltered_digest(&sifted.index, &wanted(&["linux/arm64"])),
+            None
+        );
+        assert_eq!(unfiltered_digest(&whole_one, &platforms), None);
+        assert_eq!(filter_index(&whole_one, &platforms), Ok(sifted));
     }
 
     #[test]
     fn an_index_that_loses_nothing_stays_the_same() {
         let whole_one = three();
         let all = wanted(&["linux/amd64", "linux/arm64", "linux/s390x"]);
-        let sifted = sift(&whole_one, &all).unwrap();
+        let sifted = filter_index(&whole_one, &all).unwrap();
         assert_eq!(
             (sifted.index, sifted.left_out.len()),
             (whole_one.clone(), 0)
         );
-        let error = sift(&whole_one, &wanted(&["windows/amd64"])).unwrap_err();
+        let error = filter_index(&whole_one, &wanted(&["windows/amd64"])).unwrap_err();
         assert!(error.contains("windows/amd64, but linux/amd64"), "{error}");
     }
 }

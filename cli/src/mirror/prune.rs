@@ -6,39 +6,39 @@ use imgsync_oci::{Digest, Tag};
 
 /// What is known when all wanted tags have been dealt with.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct PruneInput<'a> {
     /// What the mirror brought, ever.
-    pub brought: &'a BTreeMap<Tag, Vec<Digest>>,
+    pub mirrored: &'a BTreeMap<Tag, Vec<Digest>>,
     /// The tags that it wants.
     pub wanted: &'a HashSet<Tag>,
     /// The images that tags of it speak about, where that is known.
-    pub about: &'a BTreeMap<Tag, HashSet<Digest>>,
+    pub subjects: &'a BTreeMap<Tag, HashSet<Digest>>,
     /// The images that are wanted, where all of them are known.
-    pub images: Option<&'a HashSet<Digest>>,
+    pub wanted_images: Option<&'a HashSet<Digest>>,
 }
 
 /// What becomes of a tag that the mirror brought and wants no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum PruneDecision {
     /// It is as the mirror left it: it goes.
-    Goes(Digest),
+    Delete(Digest),
     /// It is gone already.
-    Gone,
+    AlreadyGone,
     /// Somebody has moved it since, to this: it is no longer the mirror's.
-    Foreign(Digest),
+    Moved(Digest),
 }
 
 /// The tags that are candidates. A tag that speaks about images is one only where it is known about
 /// which, and that none of these is wanted.
-pub fn candidates(known: Known<'_>, is_companion: impl Fn(&Tag) -> bool) -> Vec<Tag> {
-    let unwanted = known.brought.keys().filter(|tag| {
+pub fn candidates(known: PruneInput<'_>, is_companion: impl Fn(&Tag) -> bool) -> Vec<Tag> {
+    let unwanted = known.mirrored.keys().filter(|tag| {
         if known.wanted.contains(tag) {
             return false;
         }
         if !is_companion(tag) {
             return true;
         }
-        match (known.about.get(tag), known.images) {
+        match (known.subjects.get(tag), known.wanted_images) {
             (Some(about), Some(images)) => !about.is_empty() && about.is_disjoint(images),
             (None, _) | (_, None) => false,
         }
@@ -47,11 +47,11 @@ pub fn candidates(known: Known<'_>, is_companion: impl Fn(&Tag) -> bool) -> Vec<
 }
 
 /// What becomes of a candidate that was brought with these digests, now that it names this one.
-pub fn fate(brought: &[Digest], now: Option<&Digest>) -> Fate {
+pub fn decide(brought: &[Digest], now: Option<&Digest>) -> PruneDecision {
     match now {
-        None => Fate::Gone,
-        Some(now) if brought.contains(now) => Fate::Goes(now.clone()),
-        Some(now) => Fate::Foreign(now.clone()),
+        None => PruneDecision::AlreadyGone,
+        Some(now) if brought.contains(now) => PruneDecision::Delete(now.clone()),
+        Some(now) => PruneDecision::Moved(now.clone()),
     }
 }
 
@@ -75,11 +75,11 @@ mod tests {
         ]);
         let (wanted, images) = (tags(&["v2", "v3"]), HashSet::from([two]));
         let found = |images| {
-            let known = Known {
-                brought: &brought,
+            let known = PruneInput {
+                mirrored: &brought,
                 wanted: &wanted,
-                about: &about,
-                images,
+                subjects: &about,
+                wanted_images: images,
             };
             let found = candidates(known, |tag| tag.as_str().starts_with("s-"));
             found.iter().map(Tag::to_string).collect::<Vec<_>>()
@@ -89,12 +89,12 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_moved_is_theirs() {
+    fn moved_tags_are_kept() {
         let (old, new, other) = (Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3"));
         let brought = [old.clone(), new.clone()];
-        assert_eq!(fate(&brought, Some(&new)), Fate::Goes(new));
-        assert_eq!(fate(&brought, Some(&old)), Fate::Goes(old));
-        assert_eq!(fate(&brought, Some(&other)), Fate::Foreign(other));
-        assert_eq!(fate(&brought, None), Fate::Gone);
+        assert_eq!(decide(&brought, Some(&new)), PruneDecision::Delete(new));
+        assert_eq!(decide(&brought, Some(&old)), PruneDecision::Delete(old));
+        assert_eq!(decide(&brought, Some(&other)), PruneDecision::Moved(other));
+        assert_eq!(decide(&brought, None), PruneDecision::AlreadyGone);
     }
 }

@@ -5,55 +5,60 @@ use std::sync::Arc;
 use imgsync_oci::client::{Client, RateLimit};
 use imgsync_oci::{Registry, Repository};
 
-use super::ends::registry::{From, To};
-use super::ends::{Source, Target};
-use super::hosts::Hosts;
-use super::memory::Memory;
-use super::perform::{Performance, preview};
-use super::plan::Between;
-use super::{Change, Copied, Wish};
-use crate::exit::{Failure, Kind};
+use super::ends::registry::{RegistrySource, RegistryTarget};
+use super::ends::{CopySource, CopyTarget};
+use super::hosts::RegistryThrottles;
+use super::memory::RunCache;
+use super::perform::{CopyExecutor, preview};
+use super::plan::CopyPair;
+use super::{CopyChange, CopyOutcome, CopyRequest};
+use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
-use crate::transfer::{Journal, Manner};
+use crate::transfer::{Journal, TransferOptions};
 
 /// What all copies of a run share. Copies may be made at the same time.
-pub struct Run {
+pub struct Copier {
     report: Arc<dyn Report>,
-    memory: Memory,
-    hosts: Hosts,
+    cache: RunCache,
+    throttles: RegistryThrottles,
 }
 
-impl Run {
+impl Copier {
     /// A run that knows nothing yet.
     pub fn new(report: Arc<dyn Report>) -> Self {
         Self {
-            hosts: Hosts::new(Arc::clone(&report)),
-            memory: Memory::default(),
+            throttles: RegistryThrottles::new(Arc::clone(&report)),
+            cache: RunCache::default(),
             report,
         }
     }
 
     /// A repository to read from.
-    pub fn source(&self, client: Client, repository: Repository) -> Arc<dyn Source> {
-        let host = self.hosts.of(client.registry());
-        Arc::new(From::new(client, repository, host))
+    pub fn open_source(&self, client: Client, repository: Repository) -> Arc<dyn CopySource> {
+        let host = self.throttles.for_registry(client.registry());
+        Arc::new(RegistrySource::new(client, repository, host))
     }
 
     /// A repository to write to.
-    pub fn target(
+    pub fn open_target(
         &self,
         client: Client,
         repository: Repository,
         journal: Journal,
-        manner: Manner,
-    ) -> Arc<dyn Target> {
-        let host = self.hosts.of(client.registry());
-        Arc::new(To::new(client, repository, (journal, manner), host))
+        manner: TransferOptions,
+    ) -> Arc<dyn CopyTarget> {
+        let host = self.throttles.for_registry(client.registry());
+        Arc::new(RegistryTarget::new(
+            client,
+            repository,
+            (journal, manner),
+            host,
+        ))
     }
 
     /// What the registries last said of how much may be asked of them, for those that did.
-    pub fn limits(&self) -> Vec<(Registry, RateLimit)> {
-        self.hosts.limits()
+    pub fn rate_limits(&self) -> Vec<(Registry, RateLimit)> {
+        self.throttles.rate_limits()
     }
 
     /// Copies an image, unless it is there. When this yields, the target has it, with everything
@@ -63,34 +68,34 @@ impl Run {
     /// There is no such image at the source; either end fails; there is nothing for the platforms.
     pub async fn copy(
         &self,
-        source: &dyn Source,
-        target: &dyn Target,
-        wish: &Wish,
-    ) -> Result<Copied, Failure> {
-        let between = self.between(source, target);
-        let performance = Performance {
-            between,
+        source: &dyn CopySource,
+        target: &dyn CopyTarget,
+        wish: &CopyRequest,
+    ) -> Result<CopyOutcome, Failure> {
+        let between = self.pair(source, target);
+        let performance = CopyExecutor {
+            pair: between,
             report: &self.report,
             before_tag: &*wish.before_tag,
         };
-        let look = between.look(wish).await?;
-        let turn = self.memory.turn(target.name(), &look.head.digest);
+        let look = between.resolve_names(wish).await?;
+        let turn = self.cache.copy_lock(target.name(), &look.head.digest);
         let _turn = turn.lock().await;
         let plan = between.plan(wish, look.clone()).await?;
-        let is_tag = plan.change == Change::Tag;
-        match performance.perform(plan, wish).await {
+        let is_tag = plan.change == CopyChange::Tag;
+        match performance.execute(plan, wish).await {
             // The registry has the manifest, but perhaps not what it names.
-            Err(failure) if is_tag && failure.kind == Kind::Target => {
-                let between = Between {
-                    trusts: false,
+            Err(failure) if is_tag && failure.kind == FailureKind::Target => {
+                let between = CopyPair {
+                    is_target_trusted: false,
                     ..between
                 };
                 let plan = between.plan(wish, look).await?;
-                let performance = Performance {
-                    between,
+                let performance = CopyExecutor {
+                    pair: between,
                     ..performance
                 };
-                performance.perform(plan, wish).await
+                performance.execute(plan, wish).await
             }
             done => done,
         }
@@ -102,21 +107,21 @@ impl Run {
     /// As [`Run::copy`], as far as asking shows it.
     pub async fn preview(
         &self,
-        source: &dyn Source,
-        target: &dyn Target,
-        wish: &Wish,
-    ) -> Result<Copied, Failure> {
-        let between = self.between(source, target);
-        let look = between.look(wish).await?;
+        source: &dyn CopySource,
+        target: &dyn CopyTarget,
+        wish: &CopyRequest,
+    ) -> Result<CopyOutcome, Failure> {
+        let between = self.pair(source, target);
+        let look = between.resolve_names(wish).await?;
         Ok(preview(between.plan(wish, look).await?))
     }
 
-    fn between<'a>(&'a self, source: &'a dyn Source, target: &'a dyn Target) -> Between<'a> {
-        Between {
-            memory: &self.memory,
+    fn pair<'a>(&'a self, source: &'a dyn CopySource, target: &'a dyn CopyTarget) -> CopyPair<'a> {
+        CopyPair {
+            cache: &self.cache,
             source,
             target,
-            trusts: true,
+            is_target_trusted: true,
         }
     }
 }

@@ -6,28 +6,32 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use imgsync_oci::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::lines::{wanted, write};
-use super::mirror::{mirrored, sum};
-use super::{Data, Mirrored, Outcome, Report, Sum, Verb, Voice, outcome, shown};
+use super::lines::{mirror_start_line, write_stderr};
+use super::mirror::{summary_line, tag_line};
+use super::{
+    MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, TransferVerb, Verbosity,
+    push_summary_line, sanitize,
+};
 use crate::exit::Failure;
-use crate::plan::Plan;
+use crate::plan::PushPlan;
 
-const BLOB: &str = "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} {msg}";
-const TOTAL: &str = "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} \
+const BLOB_TEMPLATE: &str =
+    "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} {msg}";
+const TOTAL_TEMPLATE: &str = "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} \
                      {decimal_bytes_per_sec} {eta} left";
 
 /// The bars.
 #[derive(Debug)]
-pub(super) struct Bars {
-    voice: Voice,
-    verb: Verb,
-    data: Data,
-    all: MultiProgress,
-    shown: Mutex<Shown>,
+pub(super) struct BarReport {
+    verbosity: Verbosity,
+    verb: TransferVerb,
+    data: StdoutWriter,
+    multi_progress: MultiProgress,
+    visible: Mutex<VisibleBars>,
 }
 
 #[derive(Debug, Default)]
-struct Shown {
+struct VisibleBars {
     blobs: HashMap<Digest, ProgressBar>,
     /// There once a blob is on its way.
     total: Option<ProgressBar>,
@@ -35,24 +39,24 @@ struct Shown {
     is_mirror: bool,
 }
 
-impl Bars {
+impl BarReport {
     /// No bar yet.
-    pub(super) fn new(voice: Voice, verb: Verb) -> Self {
+    pub(super) fn new(verbosity: Verbosity, verb: TransferVerb) -> Self {
         Self {
-            voice,
+            verbosity,
             verb,
-            data: Data::default(),
-            all: MultiProgress::new(),
-            shown: Mutex::default(),
+            data: StdoutWriter::default(),
+            multi_progress: MultiProgress::new(),
+            visible: Mutex::default(),
         }
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    fn visible(&self) -> MutexGuard<'_, VisibleBars> {
+        self.visible.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn clear(&self) {
-        if let Some(total) = self.shown().total.take() {
+        if let Some(total) = self.visible().total.take() {
             total.finish_and_clear();
         }
     }
@@ -64,40 +68,42 @@ fn bar(template: &str, size: u64) -> ProgressBar {
     ProgressBar::new(size).with_style(style)
 }
 
-impl Report for Bars {
+impl Report for BarReport {
     fn note(&self, text: &str) {
         // A terminal that is gone is no reason to stop a push.
-        let _ = self.all.println(shown(text));
+        let _ = self.multi_progress.println(sanitize(text));
     }
 
     fn detail(&self, text: &str) {
-        match self.voice {
-            Voice::Quiet | Voice::Normal => {}
-            Voice::Verbose => self.note(text),
+        match self.verbosity {
+            Verbosity::Quiet | Verbosity::Normal => {}
+            Verbosity::Verbose => self.note(text),
         }
     }
 
-    fn plan(&self, _plan: &Plan) {}
+    fn show_plan(&self, _plan: &PushPlan) {}
 
-    fn begin(&self, digest: &Digest, label: &str, size: u64) {
-        let mut shown = self.shown();
+    fn start_blob(&self, digest: &Digest, label: &str, size: u64) {
+        let mut shown = self.visible();
         let total = match &shown.total {
             Some(total) => total.clone(),
             None => {
-                let total = self.all.add(bar(TOTAL, 0));
+                let total = self.multi_progress.add(bar(TOTAL_TEMPLATE, 0));
                 total.set_prefix("total");
                 shown.total = Some(total.clone());
                 total
             }
         };
         total.inc_length(size);
-        let bar = self.all.insert_before(&total, bar(BLOB, size));
-        bar.set_prefix(super::shown(label));
+        let bar = self
+            .multi_progress
+            .insert_before(&total, bar(BLOB_TEMPLATE, size));
+        bar.set_prefix(sanitize(label));
         shown.blobs.insert(digest.clone(), bar);
     }
 
-    fn position(&self, digest: &Digest, offset: u64) {
-        let shown = self.shown();
+    fn update_blob(&self, digest: &Digest, offset: u64) {
+        let shown = self.visible();
         let (Some(bar), Some(total)) = (shown.blobs.get(digest), &shown.total) else {
             return;
         };
@@ -106,53 +112,53 @@ impl Report for Bars {
         total.set_position(all);
     }
 
-    fn done(&self, digest: &Digest) {
-        let mut shown = self.shown();
+    fn finish_blob(&self, digest: &Digest) {
+        let mut shown = self.visible();
         if shown.is_mirror {
             if let Some(bar) = shown.blobs.remove(digest) {
                 bar.finish_and_clear();
-                self.all.remove(&bar);
+                self.multi_progress.remove(&bar);
             }
         } else if let Some(bar) = shown.blobs.get(digest) {
             bar.finish_with_message("done");
         }
     }
 
-    fn outcome(&self, result: &Outcome) {
+    fn show_push_summary(&self, result: &PushSummary) {
         self.clear();
-        self.data.print(&outcome(result));
+        self.data.print(&push_summary_line(result));
     }
 
-    fn mirror(&self, source: &str, target: &str, tags: Option<usize>) {
-        self.shown().is_mirror = true;
+    fn start_mirror(&self, source: &str, target: &str, tags: Option<usize>) {
+        self.visible().is_mirror = true;
         if let Some(tags) = tags {
-            self.note(&wanted(source, target, tags));
+            self.note(&mirror_start_line(source, target, tags));
         }
     }
 
-    fn mirrored(&self, it: &Mirrored) {
+    fn finish_tag(&self, it: &MirroredTag) {
         // Stdout may be the same terminal.
-        self.all
-            .suspend(|| self.data.print(&shown(&mirrored(it, self.verb))));
+        self.multi_progress
+            .suspend(|| self.data.print(&sanitize(&tag_line(it, self.verb))));
     }
 
-    fn left(&self, left: &Mirrored) {
-        if left.is_dry || self.voice == Voice::Verbose {
-            self.mirrored(left);
+    fn skip_tag(&self, left: &MirroredTag) {
+        if left.is_dry_run || self.verbosity == Verbosity::Verbose {
+            self.finish_tag(left);
         }
     }
 
-    fn sum(&self, it: &Sum) {
+    fn show_mirror_summary(&self, it: &MirrorSummary) {
         self.clear();
-        self.data.print(&sum(it, self.verb));
+        self.data.print(&summary_line(it, self.verb));
     }
 
-    fn failure(&self, failure: &Failure) {
+    fn show_failure(&self, failure: &Failure) {
         self.clear();
-        write(&failure.text());
+        write_stderr(&failure.text());
     }
 
-    fn data(&self) -> &Data {
+    fn output(&self) -> &StdoutWriter {
         &self.data
     }
 }

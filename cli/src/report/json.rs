@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 use imgsync_oci::Digest;
 use serde_json::{Value, json};
 
-use super::mirror::{mirrored_fields, sum_fields};
-use super::{Data, Mirrored, Outcome, Report, Sum, Voice, shown};
+use super::mirror::{summary_fields, tag_fields};
+use super::{MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, Verbosity, sanitize};
 use crate::exit::Failure;
-use crate::plan::{Plan, Step};
+use crate::plan::{LayerStep, PushPlan};
 
 /// Between two lines about the progress of one blob.
-const PAUSE: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// JSON on stdout.
 #[derive(Debug)]
-pub(super) struct Json {
-    voice: Voice,
-    data: Data,
-    told: Mutex<HashMap<Digest, Instant>>,
+pub(super) struct JsonReport {
+    verbosity: Verbosity,
+    data: StdoutWriter,
+    last_progress: Mutex<HashMap<Digest, Instant>>,
 }
 
-impl Json {
+impl JsonReport {
     /// Nothing said yet.
-    pub(super) fn new(voice: Voice) -> Self {
+    pub(super) fn new(verbosity: Verbosity) -> Self {
         Self {
-            voice,
-            data: Data::default(),
-            told: Mutex::default(),
+            verbosity,
+            data: StdoutWriter::default(),
+            last_progress: Mutex::default(),
         }
     }
 
@@ -42,35 +42,40 @@ impl Json {
     }
 }
 
-impl Report for Json {
+impl Report for JsonReport {
     fn note(&self, text: &str) {
-        match self.voice {
-            Voice::Quiet => {}
-            Voice::Normal | Voice::Verbose => self.event("note", json!({ "text": shown(text) })),
+        match self.verbosity {
+            Verbosity::Quiet => {}
+            Verbosity::Normal | Verbosity::Verbose => {
+                self.event("note", json!({ "text": sanitize(text) }))
+            }
         }
     }
 
     fn detail(&self, text: &str) {
-        match self.voice {
-            Voice::Quiet | Voice::Normal => {}
-            Voice::Verbose => self.event("detail", json!({ "text": shown(text) })),
+        match self.verbosity {
+            Verbosity::Quiet | Verbosity::Normal => {}
+            Verbosity::Verbose => self.event("detail", json!({ "text": sanitize(text) })),
         }
     }
 
-    fn plan(&self, plan: &Plan) {
-        self.event("plan", described(plan));
+    fn show_plan(&self, plan: &PushPlan) {
+        self.event("plan", plan_fields(plan));
     }
 
-    fn begin(&self, digest: &Digest, label: &str, size: u64) {
-        let blob = json!({ "blob": digest, "label": shown(label), "size": size });
+    fn start_blob(&self, digest: &Digest, label: &str, size: u64) {
+        let blob = json!({ "blob": digest, "label": sanitize(label), "size": size });
         self.event("begin", blob);
     }
 
-    fn position(&self, digest: &Digest, offset: u64) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    fn update_blob(&self, digest: &Digest, offset: u64) {
+        let mut told = self
+            .last_progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let due = match told.get(digest) {
-            Some(last) => now.duration_since(*last) >= PAUSE,
+            Some(last) => now.duration_since(*last) >= PROGRESS_INTERVAL,
             None => true,
         };
         if due {
@@ -79,73 +84,76 @@ impl Report for Json {
         }
     }
 
-    fn done(&self, digest: &Digest) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    fn finish_blob(&self, digest: &Digest) {
+        let mut told = self
+            .last_progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         told.remove(digest);
         drop(told);
         self.event("done", json!({ "blob": digest }));
     }
 
-    fn outcome(&self, outcome: &Outcome) {
+    fn show_push_summary(&self, outcome: &PushSummary) {
         let fields = json!({
             "image": outcome.image,
             "digest": outcome.digest,
             "sent": outcome.sent,
             "saved": outcome.saved,
-            "seconds": outcome.took.as_secs_f64(),
+            "seconds": outcome.elapsed.as_secs_f64(),
         });
         self.event("outcome", fields);
     }
 
-    fn mirror(&self, source: &str, target: &str, tags: Option<usize>) {
+    fn start_mirror(&self, source: &str, target: &str, tags: Option<usize>) {
         let tags = tags.unwrap_or(1);
         let fields = json!({ "source": source, "target": target, "tags": tags });
         self.event("mirror", fields);
     }
 
-    fn mirrored(&self, mirrored: &Mirrored) {
-        self.event("tag", mirrored_fields(mirrored));
+    fn finish_tag(&self, mirrored: &MirroredTag) {
+        self.event("tag", tag_fields(mirrored));
     }
 
-    fn left(&self, left: &Mirrored) {
-        if left.is_dry || self.voice == Voice::Verbose {
-            self.mirrored(left);
+    fn skip_tag(&self, left: &MirroredTag) {
+        if left.is_dry_run || self.verbosity == Verbosity::Verbose {
+            self.finish_tag(left);
         }
     }
 
-    fn sum(&self, sum: &Sum) {
-        self.event("summary", sum_fields(sum));
+    fn show_mirror_summary(&self, sum: &MirrorSummary) {
+        self.event("summary", summary_fields(sum));
     }
 
-    fn failure(&self, failure: &Failure) {
+    fn show_failure(&self, failure: &Failure) {
         let fields = json!({
-            "code": failure.kind.code(),
-            "what": shown(&failure.what),
-            "hint": failure.hint.as_deref().map(shown),
+            "code": failure.kind.exit_code(),
+            "what": sanitize(&failure.what),
+            "hint": failure.hint.as_deref().map(sanitize),
         });
         self.event("failure", fields);
     }
 
-    fn data(&self) -> &Data {
+    fn output(&self) -> &StdoutWriter {
         &self.data
     }
 }
 
 /// A plan, as its event shows it; sizes in bytes, `null` where they are not known.
-fn described(plan: &Plan) -> Value {
-    let layer = |(digest, step): &(Digest, Step)| match step {
-        Step::Have(held) => json!({
+fn plan_fields(plan: &PushPlan) -> Value {
+    let layer = |(digest, step): &(Digest, LayerStep)| match step {
+        LayerStep::AlreadyPresent(held) => json!({
             "layer": digest,
             "step": "have",
             "blob": held.blob.digest,
             "size": held.blob.size,
-            "why": held.why.to_string(),
+            "why": held.evidence.to_string(),
         }),
-        Step::Send {
+        LayerStep::Send {
             read,
             send,
             mount,
-            kept,
+            is_packed: kept,
         } => json!({
             "layer": digest,
             "step": "send",
@@ -154,9 +162,9 @@ fn described(plan: &Plan) -> Value {
             "mount": mount.as_ref().map(ToString::to_string),
             "kept": kept,
         }),
-        Step::Again => json!({ "layer": digest, "step": "again" }),
+        LayerStep::Duplicate => json!({ "layer": digest, "step": "again" }),
     };
-    let sums = plan.sums();
+    let sums = plan.totals();
     json!({
         "layers": plan.steps.iter().map(layer).collect::<Vec<_>>(),
         "read": sums.read,

@@ -6,108 +6,119 @@ use std::sync::{Mutex, PoisonError};
 
 use imgsync_oci::Digest;
 
-use super::mirror::{mirrored, sum};
-use super::{Data, Fate, Mirrored, Outcome, Report, Sum, Verb, Voice, bytes, outcome, shown};
+use super::mirror::{summary_line, tag_line};
+use super::{
+    MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, TagOutcome, TransferVerb,
+    Verbosity, format_bytes, push_summary_line, sanitize,
+};
 use crate::exit::Failure;
-use crate::plan::Plan;
+use crate::plan::PushPlan;
 
 /// Lines on stderr, and the outcome on stdout.
 #[derive(Debug)]
-pub(super) struct Lines {
-    voice: Voice,
-    verb: Verb,
-    data: Data,
+pub(super) struct LineReport {
+    verbosity: Verbosity,
+    verb: TransferVerb,
+    data: StdoutWriter,
     labels: Mutex<HashMap<Digest, (String, u64)>>,
 }
 
-impl Lines {
+impl LineReport {
     /// Nothing said yet.
-    pub(super) fn new(voice: Voice, verb: Verb) -> Self {
+    pub(super) fn new(verbosity: Verbosity, verb: TransferVerb) -> Self {
         Self {
-            voice,
+            verbosity,
             verb,
-            data: Data::default(),
+            data: StdoutWriter::default(),
             labels: Mutex::default(),
         }
     }
 }
 
-impl Report for Lines {
+impl Report for LineReport {
     fn note(&self, text: &str) {
-        match self.voice {
-            Voice::Quiet => {}
-            Voice::Normal | Voice::Verbose => say(text),
+        match self.verbosity {
+            Verbosity::Quiet => {}
+            Verbosity::Normal | Verbosity::Verbose => write_sanitized(text),
         }
     }
 
     fn detail(&self, text: &str) {
-        match self.voice {
-            Voice::Quiet | Voice::Normal => {}
-            Voice::Verbose => say(text),
+        match self.verbosity {
+            Verbosity::Quiet | Verbosity::Normal => {}
+            Verbosity::Verbose => write_sanitized(text),
         }
     }
 
-    fn plan(&self, _plan: &Plan) {}
+    fn show_plan(&self, _plan: &PushPlan) {}
 
-    fn begin(&self, digest: &Digest, label: &str, size: u64) {
+    fn start_blob(&self, digest: &Digest, label: &str, size: u64) {
         let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
         labels.insert(digest.clone(), (label.to_owned(), size));
         drop(labels);
-        self.note(&format!("{label}: {} {}", self.verb.moving(), bytes(size)));
+        self.note(&format!(
+            "{label}: {} {}",
+            self.verb.moving(),
+            format_bytes(size)
+        ));
     }
 
-    fn position(&self, _digest: &Digest, _offset: u64) {}
+    fn update_blob(&self, _digest: &Digest, _offset: u64) {}
 
-    fn done(&self, digest: &Digest) {
+    fn finish_blob(&self, digest: &Digest) {
         let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
         let known = labels.remove(digest);
         drop(labels);
         if let Some((label, size)) = known {
-            self.note(&format!("{label}: {} {}", self.verb.moved(), bytes(size)));
+            self.note(&format!(
+                "{label}: {} {}",
+                self.verb.moved(),
+                format_bytes(size)
+            ));
         }
     }
 
-    fn outcome(&self, result: &Outcome) {
-        self.data.print(&outcome(result));
+    fn show_push_summary(&self, result: &PushSummary) {
+        self.data.print(&push_summary_line(result));
     }
 
-    fn mirror(&self, source: &str, target: &str, tags: Option<usize>) {
+    fn start_mirror(&self, source: &str, target: &str, tags: Option<usize>) {
         // Of one image its own line says all of that.
         if let Some(tags) = tags {
-            self.note(&wanted(source, target, tags));
+            self.note(&mirror_start_line(source, target, tags));
         }
     }
 
-    fn mirrored(&self, it: &Mirrored) {
-        let line = shown(&mirrored(it, self.verb));
-        match (self.voice, &it.fate) {
-            (Voice::Normal | Voice::Verbose, _) => self.data.print(&line),
-            (Voice::Quiet, Fate::Failed(_)) => write(&format!("error: {line}")),
-            (Voice::Quiet, _) => {}
+    fn finish_tag(&self, it: &MirroredTag) {
+        let line = sanitize(&tag_line(it, self.verb));
+        match (self.verbosity, &it.outcome) {
+            (Verbosity::Normal | Verbosity::Verbose, _) => self.data.print(&line),
+            (Verbosity::Quiet, TagOutcome::Failed(_)) => write_stderr(&format!("error: {line}")),
+            (Verbosity::Quiet, _) => {}
         }
     }
 
-    fn left(&self, left: &Mirrored) {
-        if left.is_dry || self.voice == Voice::Verbose {
-            self.mirrored(left);
+    fn skip_tag(&self, left: &MirroredTag) {
+        if left.is_dry_run || self.verbosity == Verbosity::Verbose {
+            self.finish_tag(left);
         }
     }
 
-    fn sum(&self, it: &Sum) {
-        self.data.print(&sum(it, self.verb));
+    fn show_mirror_summary(&self, it: &MirrorSummary) {
+        self.data.print(&summary_line(it, self.verb));
     }
 
-    fn failure(&self, failure: &Failure) {
-        write(&failure.text());
+    fn show_failure(&self, failure: &Failure) {
+        write_stderr(&failure.text());
     }
 
-    fn data(&self) -> &Data {
+    fn output(&self) -> &StdoutWriter {
         &self.data
     }
 }
 
 /// What a mirror begins with.
-pub(super) fn wanted(source: &str, target: &str, tags: usize) -> String {
+pub(super) fn mirror_start_line(source: &str, target: &str, tags: usize) -> String {
     let tags = match tags {
         1 => "1 tag".to_owned(),
         many => format!("{many} tags"),
@@ -116,11 +127,11 @@ pub(super) fn wanted(source: &str, target: &str, tags: usize) -> String {
 }
 
 /// A line for people.
-fn say(text: &str) {
-    write(&shown(text));
+fn write_sanitized(text: &str) {
+    write_stderr(&sanitize(text));
 }
 
 /// Text for people that is safe already. A log that nobody can write to is no reason to stop.
-pub(super) fn write(text: &str) {
+pub(super) fn write_stderr(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -5,41 +5,41 @@ use std::time::Duration;
 use imgsync_oci::Digest;
 use serde_json::{Value, json};
 
-use super::{Verb, bytes, shown};
+use super::{TransferVerb, format_bytes, sanitize};
 use crate::exit::Failure;
-use crate::mirror::{Change, Copied};
+use crate::mirror::{CopyChange, CopyOutcome};
 
 /// What became of a tag, or, of a dry run, would.
 #[derive(Debug, Clone)]
-pub struct Mirrored {
+pub struct MirroredTag {
     /// What it is at the source, with the tag.
     pub source: String,
     /// What it is at the target, with the tag.
     pub target: String,
     /// What became of it.
-    pub fate: Fate,
+    pub outcome: TagOutcome,
     /// Whether nothing was changed.
-    pub is_dry: bool,
+    pub is_dry_run: bool,
 }
 
 /// What becomes of a tag.
 #[derive(Debug, Clone)]
-pub enum Fate {
+pub enum TagOutcome {
     /// It is at the target.
-    There(Box<Copied>),
+    Present(Box<CopyOutcome>),
     /// It was the mirror's, is wanted no more for this reason, and went.
     Pruned(Digest, String),
     /// It was the mirror's, and is wanted no more for the reason given, but stays, and names this.
-    Kept(Digest, String, Stays),
+    Kept(Digest, String, KeepReason),
     /// It is not wanted, for this reason.
-    Left(String),
+    Skipped(String),
     /// It could not be brought, or not be deleted.
     Failed(Failure),
 }
 
 /// Why a tag stays that is wanted no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stays {
+pub enum KeepReason {
     /// Somebody has moved it.
     Moved,
     /// The registry cannot delete a tag and leave what it names.
@@ -48,13 +48,13 @@ pub enum Stays {
 
 /// What mirrors came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sum {
+pub struct MirrorSummary {
     /// Tags that are new at the target.
     pub copied: usize,
     /// Tags that named something else before.
     pub moved: usize,
     /// Tags that were right, and got company: signatures and the like.
-    pub accompanied: usize,
+    pub referrers_added: usize,
     /// Tags that were right.
     pub unchanged: usize,
     /// Tags that went.
@@ -64,100 +64,102 @@ pub struct Sum {
     /// Tags, or whole mirrors, that failed.
     pub failed: usize,
     /// Tags of sources that are not wanted.
-    pub left: usize,
+    pub skipped: usize,
     /// Blob bytes that were sent, or, of a dry run, are to be.
     pub sent: u64,
     /// Blob bytes that did not have to.
     pub saved: u64,
     /// How long it took.
-    pub took: Duration,
+    pub elapsed: Duration,
     /// Whether nothing was changed.
-    pub is_dry: bool,
+    pub is_dry_run: bool,
 }
 
-impl Sum {
+impl MirrorSummary {
     /// Counts one more.
-    pub fn add(&mut self, fate: &Fate) {
+    pub fn add(&mut self, fate: &TagOutcome) {
         let count = match fate {
-            Fate::There(copied) => {
+            TagOutcome::Present(copied) => {
                 self.sent += copied.sent;
                 self.saved += copied.saved;
-                match (copied.change, &copied.before) {
-                    (Change::Nothing, _) => &mut self.unchanged,
-                    (Change::Companions, _) => &mut self.accompanied,
-                    (Change::Tag | Change::Image, None) => &mut self.copied,
-                    (Change::Tag | Change::Image, Some(_)) => &mut self.moved,
+                match (copied.change, &copied.previous_digest) {
+                    (CopyChange::Nothing, _) => &mut self.unchanged,
+                    (CopyChange::Referrers, _) => &mut self.referrers_added,
+                    (CopyChange::Tag | CopyChange::Image, None) => &mut self.copied,
+                    (CopyChange::Tag | CopyChange::Image, Some(_)) => &mut self.moved,
                 }
             }
-            Fate::Pruned(..) => &mut self.pruned,
-            Fate::Kept(..) => &mut self.kept,
-            Fate::Left(_) => &mut self.left,
-            Fate::Failed(_) => &mut self.failed,
+            TagOutcome::Pruned(..) => &mut self.pruned,
+            TagOutcome::Kept(..) => &mut self.kept,
+            TagOutcome::Skipped(_) => &mut self.skipped,
+            TagOutcome::Failed(_) => &mut self.failed,
         };
         *count += 1;
     }
 
     /// Whether anything changed, or would.
     pub fn is_idle(&self) -> bool {
-        self.copied + self.moved + self.accompanied + self.pruned == 0
+        self.copied + self.moved + self.referrers_added + self.pruned == 0
     }
 
     /// How many tags are as they should be.
-    pub fn good(&self) -> usize {
-        self.copied + self.moved + self.accompanied + self.unchanged + self.pruned + self.kept
+    pub fn succeeded(&self) -> usize {
+        self.copied + self.moved + self.referrers_added + self.unchanged + self.pruned + self.kept
     }
 }
 
 /// The word for a fate, as JSON has it.
-fn word(fate: &Fate) -> &'static str {
+fn state_name(fate: &TagOutcome) -> &'static str {
     match fate {
-        Fate::There(copied) => match (copied.change, &copied.before) {
-            (Change::Nothing, _) => "unchanged",
-            (Change::Companions, _) => "accompanied",
-            (Change::Tag | Change::Image, None) => "copied",
-            (Change::Tag | Change::Image, Some(_)) => "moved",
+        TagOutcome::Present(copied) => match (copied.change, &copied.previous_digest) {
+            (CopyChange::Nothing, _) => "unchanged",
+            (CopyChange::Referrers, _) => "accompanied",
+            (CopyChange::Tag | CopyChange::Image, None) => "copied",
+            (CopyChange::Tag | CopyChange::Image, Some(_)) => "moved",
         },
-        Fate::Pruned(..) => "pruned",
-        Fate::Kept(..) => "kept",
-        Fate::Left(_) => "left",
-        Fate::Failed(_) => "failed",
+        TagOutcome::Pruned(..) => "pruned",
+        TagOutcome::Kept(..) => "kept",
+        TagOutcome::Skipped(_) => "left",
+        TagOutcome::Failed(_) => "failed",
     }
 }
 
 /// A tag's line.
-pub(super) fn mirrored(it: &Mirrored, verb: Verb) -> String {
-    let would = if it.is_dry { "would be " } else { "" };
-    let text = match &it.fate {
-        Fate::There(copied) => there(copied, would, verb),
-        Fate::Pruned(_, why) => format!("{would}pruned: {why}"),
-        Fate::Kept(now, why, Stays::Moved) => {
+pub(super) fn tag_line(it: &MirroredTag, verb: TransferVerb) -> String {
+    let would = if it.is_dry_run { "would be " } else { "" };
+    let text = match &it.outcome {
+        TagOutcome::Present(copied) => present_text(copied, would, verb),
+        TagOutcome::Pruned(_, why) => format!("{would}pruned: {why}"),
+        TagOutcome::Kept(now, why, KeepReason::Moved) => {
             format!("kept: {why}, but somebody moved it to {}", now.short())
         }
-        Fate::Kept(_, why, Stays::Undeletable) => {
+        TagOutcome::Kept(_, why, KeepReason::Undeletable) => {
             format!("kept: {why}, but the registry deletes no tag alone")
         }
-        Fate::Left(why) => return format!("{}: left out: {why}", it.source),
-        Fate::Failed(failure) => format!("failed: {}", failure.what),
+        TagOutcome::Skipped(why) => return format!("{}: left out: {why}", it.source),
+        TagOutcome::Failed(failure) => format!("failed: {}", failure.what),
     };
     format!("{}: {text}", it.target)
 }
 
-fn there(copied: &Copied, would: &str, verb: Verb) -> String {
+fn present_text(copied: &CopyOutcome, would: &str, verb: TransferVerb) -> String {
     let sent = match would.is_empty() {
         true => verb.moved(),
         false => verb.to_move(),
     };
     let (sent, saved) = (
-        format!("{sent} {}", bytes(copied.sent)),
-        bytes(copied.saved),
+        format!("{sent} {}", format_bytes(copied.sent)),
+        format_bytes(copied.saved),
     );
-    let mut text = match (copied.change, &copied.before) {
-        (Change::Nothing, _) => "unchanged".to_owned(),
-        (Change::Companions, _) => {
+    let mut text = match (copied.change, &copied.previous_digest) {
+        (CopyChange::Nothing, _) => "unchanged".to_owned(),
+        (CopyChange::Referrers, _) => {
             format!("unchanged; what speaks about it {would}copied, {sent}")
         }
-        (Change::Tag | Change::Image, None) => format!("{would}copied, {sent}, saved {saved}"),
-        (Change::Tag | Change::Image, Some(before)) => {
+        (CopyChange::Tag | CopyChange::Image, None) => {
+            format!("{would}copied, {sent}, saved {saved}")
+        }
+        (CopyChange::Tag | CopyChange::Image, Some(before)) => {
             let before = before.short();
             format!("{would}moved from {before}, {sent}, saved {saved}")
         }
@@ -166,24 +168,24 @@ fn there(copied: &Copied, would: &str, verb: Verb) -> String {
         let parts = copied.left_out.join(", ");
         text += &format!("; without {parts}");
     }
-    if copied.digest != copied.source {
-        let (source, digest) = (copied.source.short(), copied.digest.short());
+    if copied.digest != copied.source_digest {
+        let (source, digest) = (copied.source_digest.short(), copied.digest.short());
         text += &format!("; so {source} became {digest}");
     }
     text
 }
 
 /// The line of the sum.
-pub(super) fn sum(sum: &Sum, verb: Verb) -> String {
+pub(super) fn summary_line(sum: &MirrorSummary, verb: TransferVerb) -> String {
     let counts = [
         (sum.copied, "copied"),
         (sum.moved, "moved"),
-        (sum.accompanied, "accompanied"),
+        (sum.referrers_added, "accompanied"),
         (sum.unchanged, "unchanged"),
         (sum.pruned, "pruned"),
         (sum.kept, "kept"),
         (sum.failed, "failed"),
-        (sum.left, "left out"),
+        (sum.skipped, "left out"),
     ];
     let told = counts.iter().filter(|(count, _)| *count > 0);
     let told: Vec<_> = told
@@ -193,52 +195,52 @@ pub(super) fn sum(sum: &Sum, verb: Verb) -> String {
         true => "no tags".to_owned(),
         false => told.join(", "),
     };
-    let (sent, saved) = (bytes(sum.sent), bytes(sum.saved));
-    match sum.is_dry {
+    let (sent, saved) = (format_bytes(sum.sent), format_bytes(sum.saved));
+    match sum.is_dry_run {
         true => format!("would be: {told}; {} {sent}, saved {saved}", verb.to_move()),
         false => {
-            let took = super::words::seconds(sum.took);
+            let took = super::words::format_duration(sum.elapsed);
             format!("{told}; {} {sent}, saved {saved}, {took}", verb.moved())
         }
     }
 }
 
 /// The fields of a tag's event.
-pub(super) fn mirrored_fields(it: &Mirrored) -> Value {
+pub(super) fn tag_fields(it: &MirroredTag) -> Value {
     let mut fields = json!({
         "source": it.source,
         "target": it.target,
-        "state": word(&it.fate),
-        "dry": it.is_dry,
+        "state": state_name(&it.outcome),
+        "dry": it.is_dry_run,
     });
-    let more = match &it.fate {
-        Fate::There(copied) => json!({
+    let more = match &it.outcome {
+        TagOutcome::Present(copied) => json!({
             "digest": copied.digest,
-            "sourceDigest": copied.source,
-            "before": copied.before,
+            "sourceDigest": copied.source_digest,
+            "before": copied.previous_digest,
             "sent": copied.sent,
             "saved": copied.saved,
-            "linked": copied.linked,
-            "referrers": copied.referrers,
-            "companions": copied.companions.iter().map(|(tag, digest)| {
+            "linked": copied.mounted,
+            "referrers": copied.referrer_count,
+            "companions": copied.referrer_tags.iter().map(|(tag, digest)| {
                 json!({ "tag": tag.as_str(), "digest": digest })
             }).collect::<Vec<_>>(),
-            "leftOut": copied.left_out.iter().map(|text| shown(text)).collect::<Vec<_>>(),
+            "leftOut": copied.left_out.iter().map(|text| sanitize(text)).collect::<Vec<_>>(),
         }),
-        Fate::Pruned(digest, why) => json!({ "digest": digest, "why": shown(why) }),
-        Fate::Kept(digest, why, stays) => json!({
+        TagOutcome::Pruned(digest, why) => json!({ "digest": digest, "why": sanitize(why) }),
+        TagOutcome::Kept(digest, why, stays) => json!({
             "digest": digest,
-            "why": shown(why),
+            "why": sanitize(why),
             "stays": match stays {
-                Stays::Moved => "moved",
-                Stays::Undeletable => "undeletable",
+                KeepReason::Moved => "moved",
+                KeepReason::Undeletable => "undeletable",
             },
         }),
-        Fate::Left(why) => json!({ "why": shown(why) }),
-        Fate::Failed(failure) => json!({
-            "code": failure.kind.code(),
-            "what": shown(&failure.what),
-            "hint": failure.hint.as_deref().map(shown),
+        TagOutcome::Skipped(why) => json!({ "why": sanitize(why) }),
+        TagOutcome::Failed(failure) => json!({
+            "code": failure.kind.exit_code(),
+            "what": sanitize(&failure.what),
+            "hint": failure.hint.as_deref().map(sanitize),
         }),
     };
     if let (Some(fields), Value::Object(mut more)) = (fields.as_object_mut(), more) {
@@ -248,20 +250,20 @@ pub(super) fn mirrored_fields(it: &Mirrored) -> Value {
 }
 
 /// The fields of the sum's event.
-pub(super) fn sum_fields(sum: &Sum) -> Value {
+pub(super) fn summary_fields(sum: &MirrorSummary) -> Value {
     json!({
         "copied": sum.copied,
         "moved": sum.moved,
-        "accompanied": sum.accompanied,
+        "accompanied": sum.referrers_added,
         "unchanged": sum.unchanged,
         "pruned": sum.pruned,
         "kept": sum.kept,
         "failed": sum.failed,
-        "left": sum.left,
+        "left": sum.skipped,
         "sent": sum.sent,
         "saved": sum.saved,
-        "seconds": sum.took.as_secs_f64(),
-        "dry": sum.is_dry,
+        "seconds": sum.elapsed.as_secs_f64(),
+        "dry": sum.is_dry_run,
     })
 }
 
@@ -269,34 +271,34 @@ pub(super) fn sum_fields(sum: &Sum) -> Value {
 mod tests {
     use super::*;
 
-    fn copied(change: Change, before: Option<&[u8]>) -> Fate {
-        Fate::There(Box::new(Copied {
-            source: Digest::of(b"1"),
+    fn copied(change: CopyChange, before: Option<&[u8]>) -> TagOutcome {
+        TagOutcome::Present(Box::new(CopyOutcome {
+            source_digest: Digest::of(b"1"),
             digest: Digest::of(b"1"),
-            before: before.map(Digest::of),
+            previous_digest: before.map(Digest::of),
             change,
             sent: 2000,
             saved: 5,
-            linked: 0,
-            companions: Vec::new(),
-            referrers: 0,
+            mounted: 0,
+            referrer_tags: Vec::new(),
+            referrer_count: 0,
             left_out: Vec::new(),
             notes: Vec::new(),
         }))
     }
 
     #[test]
-    fn lines_and_sum() {
-        let line = |fate: Fate, is_dry| {
+    fn lines_and_summary() {
+        let line = |fate: TagOutcome, is_dry| {
             let (source, target) = ("a/b:v1".to_owned(), "c/d:v1".to_owned());
-            let it = Mirrored {
+            let it = MirroredTag {
                 source,
                 target,
-                fate,
-                is_dry,
+                outcome: fate,
+                is_dry_run: is_dry,
             };
-            let fetched = mirrored(&it, Verb::Fetch);
-            let sent = mirrored(&it, Verb::Send);
+            let fetched = tag_line(&it, TransferVerb::Fetch);
+            let sent = tag_line(&it, TransferVerb::Send);
             assert_eq!(
                 fetched,
                 sent.replace("to send", "to fetch")
@@ -304,7 +306,7 @@ mod tests {
             );
             sent
         };
-        let new = copied(Change::Image, None);
+        let new = copied(CopyChange::Image, None);
         assert_eq!(
             line(new.clone(), false),
             "c/d:v1: copied, sent 2.0 kB, saved 5 B"
@@ -313,17 +315,20 @@ mod tests {
             line(new.clone(), true),
             "c/d:v1: would be copied, to send 2.0 kB, saved 5 B"
         );
-        let moved = copied(Change::Tag, Some(b"0"));
+        let moved = copied(CopyChange::Tag, Some(b"0"));
         assert!(line(moved.clone(), false).starts_with("c/d:v1: moved from "));
-        let left = Fate::Left("is no version".to_owned());
+        let left = TagOutcome::Skipped("is no version".to_owned());
         assert_eq!(line(left.clone(), true), "a/b:v1: left out: is no version");
-        let mut all = Sum::default();
+        let mut all = MirrorSummary::default();
         assert!(all.is_idle());
-        assert_eq!(sum(&all, Verb::Send), "no tags; sent 0 B, saved 0 B, 0.0 s");
-        [new, moved, left].iter().for_each(|fate| all.add(fate));
-        assert!(!all.is_idle() && all.good() == 2);
         assert_eq!(
-            sum(&all, Verb::Send),
+            summary_line(&all, TransferVerb::Send),
+            "no tags; sent 0 B, saved 0 B, 0.0 s"
+        );
+        [new, moved, left].iter().for_each(|fate| all.add(fate));
+        assert!(!all.is_idle() && all.succeeded() == 2);
+        assert_eq!(
+            summary_line(&all, TransferVerb::Send),
             "1 copied, 1 moved, 1 left out; sent 4.0 kB, saved 10 B, 0.0 s"
         );
     }

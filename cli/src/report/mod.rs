@@ -16,12 +16,12 @@ use std::sync::Arc;
 use imgsync_oci::Digest;
 
 use crate::exit::Failure;
-use crate::plan::Plan;
+use crate::plan::PushPlan;
 
-pub use data::Data;
-pub use mirror::{Fate, Mirrored, Stays, Sum};
-pub use text::shown;
-pub use words::{bytes, outcome, plan};
+pub use data::StdoutWriter;
+pub use mirror::{KeepReason, MirrorSummary, MirroredTag, TagOutcome};
+pub use text::sanitize;
+pub use words::{format_bytes, plan_lines, push_summary_line};
 
 /// Takes what happens, as it happens.
 pub trait Report: Send + Sync {
@@ -30,34 +30,34 @@ pub trait Report: Send + Sync {
     /// Something for those who want to know everything.
     fn detail(&self, text: &str);
     /// What is going to happen.
-    fn plan(&self, plan: &Plan);
+    fn show_plan(&self, plan: &PushPlan);
     /// A blob of `size` bytes is on its way; `label` names it for people.
-    fn begin(&self, digest: &Digest, label: &str, size: u64);
+    fn start_blob(&self, digest: &Digest, label: &str, size: u64);
     /// The blob has come to this offset; after a fault it may be less than before.
-    fn position(&self, digest: &Digest, offset: u64);
+    fn update_blob(&self, digest: &Digest, offset: u64);
     /// The blob is at the target.
-    fn done(&self, digest: &Digest);
+    fn finish_blob(&self, digest: &Digest);
     /// The push is over, and the image is there.
-    fn outcome(&self, outcome: &Outcome);
+    fn show_push_summary(&self, outcome: &PushSummary);
     /// A mirror begins: from where, to where, and how many tags it wants; `None` where it is for one
     /// image alone.
-    fn mirror(&self, source: &str, target: &str, tags: Option<usize>);
+    fn start_mirror(&self, source: &str, target: &str, tags: Option<usize>);
     /// A mirror is done with a tag.
-    fn mirrored(&self, mirrored: &Mirrored);
+    fn finish_tag(&self, mirrored: &MirroredTag);
     /// A mirror does not want a tag. Told where nothing is changed, and to those who want to know
     /// everything.
-    fn left(&self, left: &Mirrored);
+    fn skip_tag(&self, left: &MirroredTag);
     /// All mirrors are over.
-    fn sum(&self, sum: &Sum);
+    fn show_mirror_summary(&self, sum: &MirrorSummary);
     /// The command has failed.
-    fn failure(&self, failure: &Failure);
+    fn show_failure(&self, failure: &Failure);
     /// The way to stdout.
-    fn data(&self) -> &Data;
+    fn output(&self) -> &StdoutWriter;
 }
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Voice {
+pub enum Verbosity {
     /// Failures only.
     Quiet,
     /// What a user wants to follow.
@@ -69,7 +69,7 @@ pub enum Voice {
 
 /// What it is called for people that bytes move.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Verb {
+pub enum TransferVerb {
     /// They go where somebody wants them to be.
     #[default]
     Send,
@@ -77,7 +77,7 @@ pub enum Verb {
     Fetch,
 }
 
-impl Verb {
+impl TransferVerb {
     /// While they move.
     fn moving(self) -> &'static str {
         match self {
@@ -104,19 +104,19 @@ impl Verb {
 }
 
 /// The report that was asked for, or that fits where stderr goes.
-pub fn new(voice: Voice, json: bool, verb: Verb) -> Arc<dyn Report> {
+pub fn new(voice: Verbosity, json: bool, verb: TransferVerb) -> Arc<dyn Report> {
     if json {
-        Arc::new(json::Json::new(voice))
-    } else if voice != Voice::Quiet && std::io::stderr().is_terminal() {
-        Arc::new(bars::Bars::new(voice, verb))
+        Arc::new(json::JsonReport::new(voice))
+    } else if voice != Verbosity::Quiet && std::io::stderr().is_terminal() {
+        Arc::new(bars::BarReport::new(voice, verb))
     } else {
-        Arc::new(lines::Lines::new(voice, verb))
+        Arc::new(lines::LineReport::new(voice, verb))
     }
 }
 
 /// What a push came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct PushSummary {
     /// Where the image is now.
     pub image: String,
     /// The digest of its manifest.
@@ -126,5 +126,5 @@ pub struct Outcome {
     /// Bytes of the image's blobs that did not have to.
     pub saved: u64,
     /// How long it took.
-    pub took: std::time::Duration,
+    pub elapsed: std::time::Duration,
 }

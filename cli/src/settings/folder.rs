@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// It cannot be made.
-pub(crate) fn make(folder: &Path) -> io::Result<()> {
+pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -20,7 +20,7 @@ pub(crate) fn make(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// What is wrong with it: it cannot be made, or something of somebody else has its name.
 #[cfg(unix)]
-pub(super) fn own_of(shared: &Path) -> Result<PathBuf, String> {
+pub(super) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 
     let user = rustix::process::getuid().as_raw();
@@ -46,7 +46,8 @@ pub(super) fn own_of(shared: &Path) -> Result<PathBuf, String> {
 #[cfg(not(unix))]
 pub(super) fn own_of(shared: &Path) -> Result<PathBuf, String> {
     let folder = shared.join("imgsync");
-    make(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    create_private_folder(&folder)
+        .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     Ok(folder)
 }
 
@@ -58,23 +59,23 @@ mod tests {
     #[test]
     fn a_shared_folder_gives_one_for_this_user_alone() {
         let shared = tempfile::tempdir().unwrap();
-        let own = own_of(shared.path()).unwrap();
+        let own = create_user_folder(shared.path()).unwrap();
         let mode = || std::fs::metadata(&own).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o700);
-        assert_eq!(own_of(shared.path()).unwrap(), own);
+        assert_eq!(create_user_folder(shared.path()).unwrap(), own);
 
         std::fs::set_permissions(&own, PermissionsExt::from_mode(0o777)).unwrap();
-        own_of(shared.path()).unwrap_err();
+        create_user_folder(shared.path()).unwrap_err();
         std::fs::remove_dir(&own).unwrap();
         std::os::unix::fs::symlink(shared.path(), &own).unwrap();
-        own_of(shared.path()).unwrap_err();
+        create_user_folder(shared.path()).unwrap_err();
     }
 
     #[test]
     fn a_cache_is_for_its_user_alone() {
         let home = tempfile::tempdir().unwrap();
         let cache = home.path().join(".cache/imgsync");
-        make(&cache).unwrap();
+        create_private_folder(&cache).unwrap();
         let mode = std::fs::metadata(&cache).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }

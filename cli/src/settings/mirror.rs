@@ -7,66 +7,66 @@ use std::str::FromStr;
 
 use imgsync_oci::{Digest, LocalName, Registry};
 
-use super::{Folders, MIB, positive};
-use crate::access::Access;
+use super::{MIB, UserFolders, parse_size_option};
+use crate::access::RegistryAccess;
 use crate::args;
-use crate::exit::{Failure, Kind};
-use crate::mirror::Companions;
-use crate::mirror::choose::{By, Newest, Rules, date};
-use crate::mirror::config::{self, Host};
-use crate::mirror::job::{Goal, Job};
-use crate::mirror::place::{From, To};
+use crate::exit::{Failure, FailureKind};
+use crate::mirror::ReferrersPolicy;
+use crate::mirror::choose::{NewestLimit, TagOrder, TagRules, date};
+use crate::mirror::config::{self, RegistrySettings};
+use crate::mirror::job::{MirrorJob, MirrorTarget};
+use crate::mirror::place::{SourceLocation, TargetLocation};
 use crate::source::Platforms;
-use crate::transfer::Manner;
+use crate::transfer::TransferOptions;
 
 /// No file of mirrors is longer, in bytes.
-const LONGEST_CONFIG: u64 = 1024 * 1024;
+const MAX_CONFIG_FILE_BYTES: u64 = 1024 * 1024;
 /// The first chunk of an upload, in bytes.
-const CHUNK: u64 = 8 * MIB;
+const INITIAL_CHUNK_BYTES: u64 = 8 * MIB;
 
 /// Everything that mirrors need to know.
 #[derive(Debug, Clone)]
-pub struct Mirror {
+pub struct MirrorSettings {
     /// What to bring where.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<MirrorJob>,
     /// How registries are reached, and as whom.
-    pub ways: Ways,
+    pub access: MirrorAccess,
     /// Whether to tell only what would be done.
-    pub is_dry: bool,
+    pub is_dry_run: bool,
     /// Whether an exit code of its own tells that there was nothing to do.
-    pub tells_nothing: bool,
+    pub is_exit_code_requested: bool,
     /// Where it is kept what was brought.
-    pub state: State,
+    pub record_location: RecordLocation,
     /// How many tags at a time.
-    pub at_a_time: usize,
+    pub max_concurrent_tags: usize,
     /// How the line is used.
-    pub manner: Manner,
+    pub transfer_options: TransferOptions,
     /// The folders of this user.
-    pub folders: Folders,
+    pub folders: UserFolders,
 }
 
 /// How registries are reached.
 #[derive(Debug, Clone)]
-pub enum Ways {
+pub enum MirrorAccess {
     /// As was typed for either side.
-    Sides {
+    PerSide {
         /// For the source.
-        source: Access,
+        source: RegistryAccess,
         /// For the target.
-        target: Access,
+        target: RegistryAccess,
     },
     /// As a file says for every registry.
-    Hosts {
+    PerHost {
         /// Those that it names.
-        named: BTreeMap<Registry, Access>,
+        hosts: BTreeMap<Registry, RegistryAccess>,
         /// All others.
-        other: Access,
+        default: RegistryAccess,
     },
 }
 
 /// Where it is kept what was brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum RecordLocation {
     /// In this file.
     File(PathBuf),
     /// In this folder, in a file for every pair of source and target.
@@ -75,39 +75,39 @@ pub enum State {
     Nowhere,
 }
 
-impl Mirror {
+impl MirrorSettings {
     /// Reads the arguments of a mirror, and the file that they name.
     ///
     /// # Errors
     /// Words or a file that make no sense.
-    pub fn parse(args: &args::Mirror) -> Result<Self, Failure> {
+    pub fn parse(args: &args::MirrorArgs) -> Result<Self, Failure> {
         let (jobs, ways) = match (&args.config, &args.source, &args.remote) {
-            (Some(path), _, _) => of_file(path, args)?,
-            (None, Some(source), Some(remote)) => typed(source, remote, args)?,
+            (Some(path), _, _) => jobs_from_file(path, args)?,
+            (None, Some(source), Some(remote)) => jobs_from_args(source, remote, args)?,
             (None, _, _) => {
                 let what = "a mirror needs a source and a target, or --config";
-                return Err(Failure::new(Kind::Usage, what));
+                return Err(Failure::new(FailureKind::Usage, what));
             }
         };
         let rate = args.limit_rate.as_ref();
         Ok(Self {
             jobs,
-            ways,
-            is_dry: args.dry_run,
-            tells_nothing: args.exit_code,
-            state: match &args.state {
-                Some(path) => State::File(path.clone()),
-                None => State::of_user(),
+            access: ways,
+            is_dry_run: args.dry_run,
+            is_exit_code_requested: args.exit_code,
+            record_location: match &args.state {
+                Some(path) => RecordLocation::File(path.clone()),
+                None => RecordLocation::from_environment(),
             },
-            at_a_time: usize::from(args.jobs),
-            manner: Manner {
-                jobs: None,
-                chunk: CHUNK,
-                rate: rate
-                    .map(|rate| positive("--limit-rate", rate))
+            max_concurrent_tags: usize::from(args.jobs),
+            transfer_options: TransferOptions {
+                max_uploads: None,
+                chunk_bytes: INITIAL_CHUNK_BYTES,
+                max_bytes_per_second: rate
+                    .map(|rate| parse_size_option("--limit-rate", rate))
                     .transpose()?,
             },
-            folders: Folders::of_user()?,
+            folders: UserFolders::from_environment()?,
         })
     }
 
@@ -115,69 +115,77 @@ impl Mirror {
     ///
     /// # Errors
     /// Words that make no sense.
-    pub fn parse_pull(args: &args::Pull) -> Result<Self, Failure> {
-        let mut from = From::parse(&args.remote).map_err(usage)?;
+    pub fn parse_pull(args: &args::PullArgs) -> Result<Self, Failure> {
+        let mut from = SourceLocation::parse(&args.remote).map_err(usage_failure)?;
         match &mut from {
-            From::Registry(_, _, reference) => {
+            SourceLocation::Registry(_, _, reference) => {
                 let latest = || imgsync_oci::Reference::Tag(imgsync_oci::Tag::latest());
                 reference.get_or_insert_with(latest);
             }
-            From::Disk(disk, _) => {
+            SourceLocation::Layout(disk, _) => {
                 let what = format!("{disk} is no registry's");
                 let hint = format!(
                     "docker load reads archives; or: imgsync mirror {disk} docker-daemon:NAME"
                 );
-                return Err(Failure::new(Kind::Usage, what).hint(hint));
+                return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
             }
         }
         let name = args.name.as_ref().map(|name| name.parse::<LocalName>());
-        let name = name.transpose().map_err(|error| usage(error.to_string()))?;
-        let mut job = Job::new(from, To::Daemon(name)).map_err(usage)?;
+        let name = name
+            .transpose()
+            .map_err(|error| usage_failure(error.to_string()))?;
+        let mut job = MirrorJob::new(from, TargetLocation::Daemon(name)).map_err(usage_failure)?;
         job.platforms = platforms(args.platform.as_slice())?;
-        job.companions = Companions::Leave;
-        let access = Access::parse(&args.access)?;
+        job.referrers = ReferrersPolicy::Skip;
+        let access = RegistryAccess::parse(&args.access)?;
         Ok(Self {
             jobs: vec![job],
-            ways: Ways::Sides {
+            access: MirrorAccess::PerSide {
                 source: access.clone(),
                 target: access,
             },
-            is_dry: args.dry_run,
-            tells_nothing: args.exit_code,
-            state: State::Nowhere,
-            at_a_time: 1,
-            manner: Manner {
-                jobs: None,
-                chunk: CHUNK,
-                rate: None,
+            is_dry_run: args.dry_run,
+            is_exit_code_requested: args.exit_code,
+            record_location: RecordLocation::Nowhere,
+            max_concurrent_tags: 1,
+            transfer_options: TransferOptions {
+                max_uploads: None,
+                chunk_bytes: INITIAL_CHUNK_BYTES,
+                max_bytes_per_second: None,
             },
-            folders: Folders::of_user()?,
+            folders: UserFolders::from_environment()?,
         })
     }
 }
 
-impl Ways {
+impl MirrorAccess {
     /// How a source is reached.
-    pub fn source(&self, registry: &Registry) -> &Access {
+    pub fn for_source(&self, registry: &Registry) -> &RegistryAccess {
         match self {
-            Self::Sides { source, .. } => source,
-            Self::Hosts { named, other } => of_host(named, registry).unwrap_or(other),
+            Self::PerSide { source, .. } => source,
+            Self::PerHost {
+                hosts: named,
+                default: other,
+            } => find_access(named, registry).unwrap_or(other),
         }
     }
 
     /// How a target is reached.
-    pub fn target(&self, registry: &Registry) -> &Access {
+    pub fn for_target(&self, registry: &Registry) -> &RegistryAccess {
         match self {
-            Self::Sides { target, .. } => target,
-            Self::Hosts { named, other } => of_host(named, registry).unwrap_or(other),
+            Self::PerSide { target, .. } => target,
+            Self::PerHost {
+                hosts: named,
+                default: other,
+            } => find_access(named, registry).unwrap_or(other),
         }
     }
 }
 
-impl State {
+impl RecordLocation {
     /// The folder that the environment names: `XDG_STATE_HOME` if it is absolute (XDG Base Directory
     /// Specification, "Basics"), else below `HOME`.
-    fn of_user() -> Self {
+    fn from_environment() -> Self {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let xdg = set("XDG_STATE_HOME").map(PathBuf::from);
         let home = || Some(PathBuf::from(set("HOME")?).join(".local/state"));
@@ -188,19 +196,19 @@ impl State {
     }
 
     /// The file for a pair of source and target.
-    pub fn file(&self, pair: &str) -> Option<PathBuf> {
+    pub fn path_for(&self, pair: &str) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
-            Self::Folder(folder) => Some(folder.join(file_name(pair))),
+            Self::Folder(folder) => Some(folder.join(record_file_name(pair))),
             Self::Nowhere => None,
         }
     }
 }
 
 /// A name that people recognise, and that no other pair has.
-fn file_name(pair: &str) -> String {
-    const LONGEST: usize = 120;
-    let plain = pair.chars().take(LONGEST).map(|c| match c {
+fn record_file_name(pair: &str) -> String {
+    const MAX_READABLE_CHARS: usize = 120;
+    let plain = pair.chars().take(MAX_READABLE_CHARS).map(|c| match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' => c,
         _ => '_',
     });
@@ -210,86 +218,106 @@ fn file_name(pair: &str) -> String {
 }
 
 /// One mirror, from what was typed.
-fn typed(source: &str, remote: &str, args: &args::Mirror) -> Result<(Vec<Job>, Ways), Failure> {
-    let from = From::parse(source).map_err(|error| {
-        usage(error).hint("write host[:port]/repository[:tag], oci:PATH or oci-archive:PATH")
+fn jobs_from_args(
+    source: &str,
+    remote: &str,
+    args: &args::MirrorArgs,
+) -> Result<(Vec<MirrorJob>, MirrorAccess), Failure> {
+    let from = SourceLocation::parse(source).map_err(|error| {
+        usage_failure(error)
+            .with_hint("write host[:port]/repository[:tag], oci:PATH or oci-archive:PATH")
     })?;
-    let to = To::parse(remote).map_err(|error| {
-        usage(error).hint("write host[:port]/repository[:tag] in lower case, or just host[:port]")
+    let to = TargetLocation::parse(remote).map_err(|error| {
+        usage_failure(error)
+            .with_hint("write host[:port]/repository[:tag] in lower case, or just host[:port]")
     })?;
-    let mut job = Job::new(from, to).map_err(usage)?;
+    let mut job = MirrorJob::new(from, to).map_err(usage_failure)?;
     job.rules = vec![rules(&args.filter)?];
     job.platforms = platforms(&args.platforms)?;
-    job.companions = match args.referrers {
-        _ if args.no_referrers => Companions::Leave,
-        args::Referrers::None => Companions::Leave,
-        args::Referrers::New => Companions::Bring,
-        args::Referrers::All => Companions::Refresh,
+    job.referrers = match args.referrers {
+        _ if args.no_referrers => ReferrersPolicy::Skip,
+        args::ReferrersArg::None => ReferrersPolicy::Skip,
+        args::ReferrersArg::New => ReferrersPolicy::New,
+        args::ReferrersArg::All => ReferrersPolicy::All,
     };
     job.prune = args.prune;
-    job.check().map_err(usage)?;
-    let is_target_typed = is_typed(&args.access);
-    if is_target_typed && !matches!(job.to, Goal::Registry(..)) {
+    job.check().map_err(usage_failure)?;
+    let is_target_typed = has_access_args(&args.access);
+    if is_target_typed && !matches!(job.to, MirrorTarget::Registry(..)) {
         let what = format!(
             "{} is no registry, so no login or certificate counts there",
             job.to
         );
         let hint = "for the source there are --source-username, --source-plain-http and so on";
-        return Err(Failure::new(Kind::Usage, what).hint(hint));
+        return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
     }
-    let target = Access::parse(&args.access)?;
+    let target = RegistryAccess::parse(&args.access)?;
     // Of one registry it need not be said twice.
     let is_one = match (&job.from, &job.to) {
-        (From::Registry(one, ..), Goal::Registry(other, _)) => one == other,
-        (From::Registry(..) | From::Disk(..), _) => false,
+        (SourceLocation::Registry(one, ..), MirrorTarget::Registry(other, _)) => one == other,
+        (SourceLocation::Registry(..) | SourceLocation::Layout(..), _) => false,
     };
-    let source = match is_one && !is_source_typed(&args.source_access) {
+    let source = match is_one && !has_source_access_args(&args.source_access) {
         true => target.clone(),
-        false => Access::parse_source(&args.source_access)?,
+        false => RegistryAccess::parse_source(&args.source_access)?,
     };
-    Ok((vec![job], Ways::Sides { source, target }))
+    Ok((vec![job], MirrorAccess::PerSide { source, target }))
 }
 
 /// Many mirrors, from a file.
-fn of_file(path: &Path, args: &args::Mirror) -> Result<(Vec<Job>, Ways), Failure> {
-    if is_typed(&args.access) || is_source_typed(&args.source_access) {
+fn jobs_from_file(
+    path: &Path,
+    args: &args::MirrorArgs,
+) -> Result<(Vec<MirrorJob>, MirrorAccess), Failure> {
+    if has_access_args(&args.access) || has_source_access_args(&args.source_access) {
         let what = "with --config the file says how registries are reached";
-        return Err(Failure::new(Kind::Usage, what).hint("see its section registries"));
+        return Err(Failure::new(FailureKind::Usage, what).with_hint("see its section registries"));
     }
     let shown = path.display().to_string();
-    let wrong = |what: String| Failure::new(Kind::Usage, format!("{shown}: {what}"));
+    let wrong = |what: String| Failure::new(FailureKind::Usage, format!("{shown}: {what}"));
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|error| wrong(error.to_string()))?;
-    let read = file.take(LONGEST_CONFIG + 1).read_to_string(&mut text);
+    let read = file
+        .take(MAX_CONFIG_FILE_BYTES + 1)
+        .read_to_string(&mut text);
     read.map_err(|error| wrong(error.to_string()))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let config = config::parse(&text, folder).map_err(wrong)?;
     // A host that no mirror names may have a password that is not here.
     let is_used = |registry: &Registry| {
         config.jobs.iter().any(|job| {
-            let from = matches!(&job.from, From::Registry(it, ..) if config::is_same(it, registry));
-            from || matches!(&job.to, Goal::Registry(it, _) if config::is_same(it, registry))
+            let from = matches!(&job.from, SourceLocation::Registry(it, ..) if config::is_same_registry(it, registry));
+            from || matches!(&job.to, MirrorTarget::Registry(it, _) if config::is_same_registry(it, registry))
         })
     };
     let mut named = BTreeMap::new();
-    for (registry, host) in &config.hosts {
+    for (registry, host) in &config.registries {
         if is_used(registry) {
-            named.insert(registry.clone(), Access::parse_host(host)?);
+            named.insert(registry.clone(), RegistryAccess::parse_host(host)?);
         }
     }
-    let other = Access::parse_host(&Host::default())?;
-    Ok((config.jobs, Ways::Hosts { named, other }))
+    let other = RegistryAccess::parse_host(&RegistrySettings::default())?;
+    Ok((
+        config.jobs,
+        MirrorAccess::PerHost {
+            hosts: named,
+            default: other,
+        },
+    ))
 }
 
 /// The access to a registry that a file names, however it is written.
-fn of_host<'a>(named: &'a BTreeMap<Registry, Access>, registry: &Registry) -> Option<&'a Access> {
+fn find_access<'a>(
+    named: &'a BTreeMap<Registry, RegistryAccess>,
+    registry: &Registry,
+) -> Option<&'a RegistryAccess> {
     let mut all = named.iter();
-    let found = all.find(|(it, _)| config::is_same(it, registry));
+    let found = all.find(|(it, _)| config::is_same_registry(it, registry));
     found.map(|(_, access)| access)
 }
 
-fn is_typed(args: &args::Access) -> bool {
-    let args::Access {
+fn has_access_args(args: &args::AccessArgs) -> bool {
+    let args::AccessArgs {
         connect,
         username,
         password_stdin,
@@ -301,8 +329,8 @@ fn is_typed(args: &args::Access) -> bool {
         || *password_stdin
 }
 
-fn is_source_typed(args: &args::SourceAccess) -> bool {
-    let args::SourceAccess {
+fn has_source_access_args(args: &args::SourceAccessArgs) -> bool {
+    let args::SourceAccessArgs {
         source_plain_http,
         source_insecure,
         source_ca_file,
@@ -316,43 +344,48 @@ fn is_source_typed(args: &args::SourceAccess) -> bool {
         || *source_password_stdin
 }
 
-fn rules(filter: &args::Filter) -> Result<Rules, Failure> {
+fn rules(filter: &args::TagFilterArgs) -> Result<TagRules, Failure> {
     fn all<T: FromStr<Err = String>>(option: &str, texts: &[String]) -> Result<Vec<T>, Failure> {
         let parsed = texts.iter().map(|text| text.parse());
         let parsed: Result<_, String> = parsed.collect();
-        parsed.map_err(|error| usage(format!("{option}: {error}")))
+        parsed.map_err(|error| usage_failure(format!("{option}: {error}")))
     }
     let by = match filter.by {
-        args::By::Version => By::Version,
-        args::By::Date => By::Date,
+        args::TagOrderArg::Version => TagOrder::Version,
+        args::TagOrderArg::Date => TagOrder::Date,
     };
     let range = filter.semver.as_ref().map(|text| text.parse()).transpose();
-    let min_age = filter.min_age.as_deref().map(date::span).transpose();
-    Ok(Rules {
+    let min_age = filter
+        .min_age
+        .as_deref()
+        .map(date::parse_duration)
+        .transpose();
+    Ok(TagRules {
         globs: all("--tag", &filter.tags)?,
-        expressions: all("--tag-regex", &filter.tags_regex)?,
+        regexes: all("--tag-regex", &filter.tags_regex)?,
         exclude_globs: all("--exclude", &filter.exclude)?,
-        exclude_expressions: all("--exclude-regex", &filter.exclude_regex)?,
+        exclude_regexes: all("--exclude-regex", &filter.exclude_regex)?,
         range: range.map_err(|error: String| {
-            usage(format!("--semver: {error}")).hint("for instance '^1.2' or '>=1.20, <2'")
+            usage_failure(format!("--semver: {error}"))
+                .with_hint("for instance '^1.2' or '>=1.20, <2'")
         })?,
-        newest: filter.newest.map(|count| Newest {
+        newest: filter.newest.map(|count| NewestLimit {
             count: usize::try_from(count).unwrap_or(usize::MAX),
-            by,
+            order: by,
         }),
-        min_age: min_age.map_err(|error| usage(format!("--min-age: {error}")))?,
+        min_age: min_age.map_err(|error| usage_failure(format!("--min-age: {error}")))?,
     })
 }
 
 fn platforms(words: &[String]) -> Result<Platforms, Failure> {
     Platforms::parse(words).map_err(|word| {
         let what = format!("invalid --platform: {word:?}");
-        Failure::new(Kind::Usage, what).hint("for instance linux/arm64 or linux/arm/v7")
+        Failure::new(FailureKind::Usage, what).with_hint("for instance linux/arm64 or linux/arm/v7")
     })
 }
 
-fn usage(what: String) -> Failure {
-    Failure::new(Kind::Usage, what)
+fn usage_failure(what: String) -> Failure {
+    Failure::new(FailureKind::Usage, what)
 }
 
 #[cfg(test)]
@@ -367,23 +400,23 @@ mod tests {
                     - {source: registry.example.com/a, target: other.example.com/b}\n";
         std::fs::write(&path, text).unwrap();
         let words = ["imgsync", "mirror", "--config", path.to_str().unwrap()];
-        let typed = <args::Arguments as clap::Parser>::parse_from(words);
-        let args::Command::Mirror(typed) = typed.command else {
+        let typed = <args::Cli as clap::Parser>::parse_from(words);
+        let args::CliCommand::Mirror(typed) = typed.command else {
             panic!("another command");
         };
-        let settings = Mirror::parse(&typed).unwrap();
-        let Ways::Hosts { other, .. } = &settings.ways else {
+        let settings = MirrorSettings::parse(&typed).unwrap();
+        let MirrorAccess::PerHost { default: other, .. } = &settings.access else {
             panic!("no file");
         };
-        let way = |name: &str| settings.ways.source(&name.parse().unwrap());
+        let way = |name: &str| settings.access.for_source(&name.parse().unwrap());
         assert!(!std::ptr::eq(way("registry.example.com"), other));
         assert!(std::ptr::eq(way("other.example.com"), other));
     }
 
     #[test]
     fn every_pair_has_a_file_of_its_own() {
-        let state = State::Folder("/s".into());
-        let name = |pair: &str| state.file(pair).unwrap().display().to_string();
+        let state = RecordLocation::Folder("/s".into());
+        let name = |pair: &str| state.path_for(pair).unwrap().display().to_string();
         let one = name("a.io/b → c.io/d");
         assert!(
             one.starts_with("/s/a.io_b___c.io_d-") && one.ends_with(".json"),
@@ -391,6 +424,9 @@ mod tests {
         );
         assert_ne!(one, name("a.io/b → c.io_d"));
         assert!(name(&"../".repeat(200)).len() < 160);
-        assert_eq!(State::File("/x".into()).file("a"), Some("/x".into()));
+        assert_eq!(
+            RecordLocation::File("/x".into()).path_for("a"),
+            Some("/x".into())
+        );
     }
 }

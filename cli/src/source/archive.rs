@@ -5,27 +5,27 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
-use super::contents::{Contents, Stored};
+use super::contents::{FileContent, SourceFiles};
 use super::slice::Slice;
-use super::tarball::{Kind, Seekable, Tarball};
+use super::tarball::{SeekableInput, TarEntryKind, TarReader};
 
 /// Lists the entries of the archive `file` of `size` bytes at `path`. No body is read.
 ///
 /// # Errors
 /// Whatever makes an archive unreadable or unsafe, above all one that ends early.
-pub(super) fn index(file: File, size: u64, path: &Path) -> Result<Contents, Error> {
+pub(super) fn read_entries(file: File, size: u64, path: &Path) -> Result<SourceFiles, Error> {
     let from = format!("the archive {}", path.display());
     let file = Arc::new(file);
-    let mut contents = Contents::empty(&from);
-    let mut tarball = Tarball::new(Seekable::new(&*file, size), &from);
+    let mut contents = SourceFiles::empty(&from);
+    let mut tarball = TarReader::new(SeekableInput::new(&*file, size), &from);
     while let Some(entry) = tarball.next()? {
         match entry.kind {
-            Kind::File { offset, len } => {
+            TarEntryKind::File { offset, len } => {
                 let slice = Slice::part(&file, offset, len);
-                contents.store(entry.name, Stored::Here(slice))?;
+                contents.add_file(entry.name, FileContent::Available(slice))?;
             }
-            Kind::Link(target) => contents.link(entry.name, target)?,
-            Kind::Bodiless => {}
+            TarEntryKind::Link(target) => contents.add_link(entry.name, target)?,
+            TarEntryKind::NoBody => {}
         }
     }
     Ok(contents)

@@ -5,12 +5,12 @@ use imgsync_oci::manifest::Platform;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-struct Fields {
-    rootfs: RootFs,
+struct ImageConfigFields {
+    rootfs: ConfigRootFs,
 }
 
 #[derive(Deserialize)]
-struct RootFs {
+struct ConfigRootFs {
     #[serde(default)]
     diff_ids: Vec<Digest>,
 }
@@ -20,7 +20,7 @@ struct RootFs {
 /// # Errors
 /// The JSON's, in words.
 pub(crate) fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
-    serde_json::from_slice::<Fields>(config)
+    serde_json::from_slice::<ImageConfigFields>(config)
         .map(|fields| fields.rootfs.diff_ids)
         .map_err(|error| format!("the image's config cannot be read: {error}"))
 }

@@ -11,36 +11,36 @@ use super::slice::Slice;
 use super::{Error, tarball};
 
 /// How many links may lead to one another.
-const MAX_HOPS: usize = 8;
+const MAX_LINK_HOPS: usize = 8;
 
 /// The entries of an archive, or a folder.
 #[derive(Debug)]
-pub(crate) struct Contents {
-    from: String,
-    entries: Entries,
+pub(crate) struct SourceFiles {
+    source_name: String,
+    entries: FileBackend,
 }
 
 #[derive(Debug)]
-enum Entries {
-    Map(HashMap<String, Entry>),
+enum FileBackend {
+    Map(HashMap<String, FileEntry>),
     /// Looked into when asked: a layout shared by many images has more files than one needs.
     Folder(PathBuf),
 }
 
 /// What is under a name.
 #[derive(Debug)]
-enum Entry {
-    Stored(Stored),
+enum FileEntry {
+    File(FileContent),
     Link(String),
 }
 
 /// The bytes of a file, or their digest where nobody needed them.
 #[derive(Debug, Clone)]
-pub(crate) enum Stored {
+pub(crate) enum FileContent {
     /// They can be read.
-    Here(Slice),
+    Available(Slice),
     /// They were left out, for the target has them.
-    Elsewhere {
+    Skipped {
         /// Their digest; where the name is one, as the name says.
         digest: Digest,
         /// Their number.
@@ -48,56 +48,56 @@ pub(crate) enum Stored {
     },
 }
 
-impl Stored {
+impl FileContent {
     /// The number of bytes.
     pub(crate) fn len(&self) -> u64 {
         match self {
-            Self::Here(slice) => slice.len(),
-            Self::Elsewhere { len, .. } => *len,
+            Self::Available(slice) => slice.len(),
+            Self::Skipped { len, .. } => *len,
         }
     }
 }
 
-impl Contents {
+impl SourceFiles {
     /// No entries yet; `from` names the source in errors.
     pub(super) fn empty(from: &str) -> Self {
         Self {
-            from: from.to_owned(),
-            entries: Entries::Map(HashMap::new()),
+            source_name: from.to_owned(),
+            entries: FileBackend::Map(HashMap::new()),
         }
     }
 
     /// The files below a folder.
     pub(crate) fn folder(path: PathBuf) -> Self {
         Self {
-            from: format!("the OCI layout {}", path.display()),
-            entries: Entries::Folder(path),
+            source_name: format!("the OCI layout {}", path.display()),
+            entries: FileBackend::Folder(path),
         }
     }
 
     /// What errors call the source.
-    pub(crate) fn from(&self) -> &str {
-        &self.from
+    pub(crate) fn source_name(&self) -> &str {
+        &self.source_name
     }
 
     /// Notes a file.
     ///
     /// # Errors
     /// The name is taken: which of the two is meant depends on the reader, so neither is.
-    pub(super) fn store(&mut self, name: String, stored: Stored) -> Result<(), Error> {
-        self.insert(name, Entry::Stored(stored))
+    pub(super) fn add_file(&mut self, name: String, stored: FileContent) -> Result<(), Error> {
+        self.insert(name, FileEntry::File(stored))
     }
 
     /// Notes another name for `target`.
     ///
     /// # Errors
     /// The name is taken.
-    pub(super) fn link(&mut self, name: String, target: String) -> Result<(), Error> {
-        self.insert(name, Entry::Link(target))
+    pub(super) fn add_link(&mut self, name: String, target: String) -> Result<(), Error> {
+        self.insert(name, FileEntry::Link(target))
     }
 
-    fn insert(&mut self, name: String, entry: Entry) -> Result<(), Error> {
-        let Entries::Map(map) = &mut self.entries else {
+    fn insert(&mut self, name: String, entry: FileEntry) -> Result<(), Error> {
+        let FileBackend::Map(map) = &mut self.entries else {
             return Err(self.malformed("a folder takes no entries".to_owned()));
         };
         match map.entry(name) {
@@ -113,24 +113,24 @@ impl Contents {
     }
 
     /// The files that were noted, with their names, in no order.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&str, &Stored)> {
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, &FileContent)> {
         let map = match &self.entries {
-            Entries::Map(map) => Some(map),
-            Entries::Folder(_) => None,
+            FileBackend::Map(map) => Some(map),
+            FileBackend::Folder(_) => None,
         };
         map.into_iter()
             .flatten()
             .filter_map(|(name, entry)| match entry {
-                Entry::Stored(stored) => Some((name.as_str(), stored)),
-                Entry::Link(_) => None,
+                FileEntry::File(stored) => Some((name.as_str(), stored)),
+                FileEntry::Link(_) => None,
             })
     }
 
     /// Whether there is something under this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         match &self.entries {
-            Entries::Map(map) => map.contains_key(name),
-            Entries::Folder(folder) => folder.join(name).exists(),
+            FileBackend::Map(map) => map.contains_key(name),
+            FileBackend::Folder(folder) => folder.join(name).exists(),
         }
     }
 
@@ -138,18 +138,18 @@ impl Contents {
     ///
     /// # Errors
     /// There is nothing; links lead in a circle; the name leaves the source; it is no file.
-    pub(super) fn find(&self, name: &str) -> Result<Stored, Error> {
-        let mut key = tarball::key(name.as_bytes()).ok_or_else(|| Error::UnsafeName {
-            from: self.from.clone(),
+    pub(super) fn find(&self, name: &str) -> Result<FileContent, Error> {
+        let mut key = tarball::entry_key(name.as_bytes()).ok_or_else(|| Error::UnsafeName {
+            from: self.source_name.clone(),
             name: name.to_owned(),
         })?;
         match &self.entries {
-            Entries::Folder(folder) => self.file(folder.join(key), name),
-            Entries::Map(map) => {
-                for _ in 0..MAX_HOPS {
+            FileBackend::Folder(folder) => self.file(folder.join(key), name),
+            FileBackend::Map(map) => {
+                for _ in 0..MAX_LINK_HOPS {
                     match map.get(&key) {
-                        Some(Entry::Stored(stored)) => return Ok(stored.clone()),
-                        Some(Entry::Link(target)) => key.clone_from(target),
+                        Some(FileEntry::File(stored)) => return Ok(stored.clone()),
+                        Some(FileEntry::Link(target)) => key.clone_from(target),
                         None => return Err(self.missing(name)),
                     }
                 }
@@ -158,14 +158,14 @@ impl Contents {
         }
     }
 
-    fn file(&self, path: PathBuf, name: &str) -> Result<Stored, Error> {
+    fn file(&self, path: PathBuf, name: &str) -> Result<FileContent, Error> {
         match path.metadata() {
             Ok(metadata) if metadata.is_file() => {
-                Ok(Stored::Here(Slice::whole(path, metadata.len())))
+                Ok(FileContent::Available(Slice::whole(path, metadata.len())))
             }
             Ok(_) => Err(self.malformed(format!("{name} is no file"))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.missing(name)),
-            Err(error) => Err(self.unreadable(error)),
+            Err(error) => Err(self.read_error(error)),
         }
     }
 
@@ -175,15 +175,15 @@ impl Contents {
     /// Those of [`Contents::find`]; they are more than `limit`, or were left out.
     pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Bytes, Error> {
         match self.find(name)? {
-            Stored::Here(slice) if slice.len() <= limit => {
-                slice.bytes().map_err(|error| self.unreadable(error))
+            FileContent::Available(slice) if slice.len() <= limit => {
+                slice.read_all().map_err(|error| self.read_error(error))
             }
-            Stored::Here(slice) => Err(Error::TooLarge {
-                from: self.from.clone(),
+            FileContent::Available(slice) => Err(Error::TooLarge {
+                from: self.source_name.clone(),
                 what: format!("{name}, of {} bytes,", slice.len()),
                 limit: format!("{limit} bytes"),
             }),
-            Stored::Elsewhere { .. } => Err(self.missing(name)),
+            FileContent::Skipped { .. } => Err(self.missing(name)),
         }
     }
 
@@ -201,8 +201,8 @@ impl Contents {
     ///
     /// # Errors
     /// Those of [`Contents::find`].
-    pub(crate) fn blob(&self, digest: &Digest) -> Result<Stored, Error> {
-        self.find(&blob_name(digest))
+    pub(crate) fn blob(&self, digest: &Digest) -> Result<FileContent, Error> {
+        self.find(&blob_path(digest))
     }
 
     /// The bytes of a small blob in an OCI layout, found to match their digest.
@@ -210,12 +210,12 @@ impl Contents {
     /// # Errors
     /// Those of [`Contents::read`], and [`Error::Mismatch`].
     pub(crate) fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Bytes, Error> {
-        let name = blob_name(digest);
+        let name = blob_path(digest);
         let bytes = self.read(&name, limit)?;
         let found = Digest::of_with(digest.algorithm(), &bytes);
         if found != *digest {
-            return Err(Error::Mismatch {
-                from: self.from.clone(),
+            return Err(Error::DigestMismatch {
+                from: self.source_name.clone(),
                 what: name,
                 expected: digest.clone(),
                 found,
@@ -227,7 +227,7 @@ impl Contents {
     /// The error for content that makes no sense.
     pub(crate) fn malformed(&self, reason: impl Into<String>) -> Error {
         Error::Malformed {
-            from: self.from.clone(),
+            from: self.source_name.clone(),
             reason: reason.into(),
         }
     }
@@ -235,29 +235,29 @@ impl Contents {
     /// The error for something that is not there.
     pub(super) fn missing(&self, what: &str) -> Error {
         Error::Missing {
-            from: self.from.clone(),
+            from: self.source_name.clone(),
             what: what.to_owned(),
         }
     }
 
     /// The error for a read that fails.
-    pub(super) fn unreadable(&self, source: std::io::Error) -> Error {
+    pub(super) fn read_error(&self, source: std::io::Error) -> Error {
         Error::Io {
             action: "read",
-            from: self.from.clone(),
+            from: self.source_name.clone(),
             source,
         }
     }
 }
 
 /// Where an OCI layout keeps a blob (OCI image-spec, "Image Layout").
-pub(super) fn blob_name(digest: &Digest) -> String {
+pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 
 /// The digest that an entry's name states for its bytes, and whether every reader relies on it:
 /// a layout's blobs are named by their digests; podman names layers so, others name otherwise.
-pub(super) fn stated_digest(name: &str) -> Option<(Digest, bool)> {
+pub(super) fn digest_from_name(name: &str) -> Option<(Digest, bool)> {
     if let Some(blob) = name.strip_prefix("blobs/") {
         return Some((blob.replacen('/', ":", 1).parse().ok()?, true));
     }
@@ -269,19 +269,19 @@ pub(super) fn stated_digest(name: &str) -> Option<(Digest, bool)> {
 mod tests {
     use super::*;
 
-    fn stored() -> Stored {
-        Stored::Here(Slice::memory(Bytes::from_static(b"{}")))
+    fn stored() -> FileContent {
+        FileContent::Available(Slice::memory(Bytes::from_static(b"{}")))
     }
 
     #[test]
     fn links_are_followed_inside_and_not_for_ever() {
-        let mut contents = Contents::empty("the test");
-        contents.store("a".into(), stored()).unwrap();
-        contents.link("b".into(), "a".into()).unwrap();
-        contents.link("c".into(), "b".into()).unwrap();
-        contents.link("x".into(), "y".into()).unwrap();
-        contents.link("y".into(), "x".into()).unwrap();
-        contents.link("z".into(), "nowhere".into()).unwrap();
+        let mut contents = SourceFiles::empty("the test");
+        contents.add_file("a".into(), stored()).unwrap();
+        contents.add_link("b".into(), "a".into()).unwrap();
+        contents.add_link("c".into(), "b".into()).unwrap();
+        contents.add_link("x".into(), "y".into()).unwrap();
+        contents.add_link("y".into(), "x".into()).unwrap();
+        contents.add_link("z".into(), "nowhere".into()).unwrap();
         assert_eq!(&contents.read("./c", 10).unwrap()[..], b"{}");
         assert!(matches!(contents.find("x"), Err(Error::Malformed { .. })));
         assert!(matches!(contents.find("z"), Err(Error::Missing { .. })));
@@ -294,14 +294,14 @@ mod tests {
 
     #[test]
     fn a_name_stands_once() {
-        let mut contents = Contents::empty("the test");
-        contents.store("a".into(), stored()).unwrap();
+        let mut contents = SourceFiles::empty("the test");
+        contents.add_file("a".into(), stored()).unwrap();
         assert!(matches!(
-            contents.store("a".into(), stored()),
+            contents.add_file("a".into(), stored()),
             Err(Error::Malformed { .. })
         ));
         assert!(matches!(
-            contents.link("a".into(), "b".into()),
+            contents.add_link("a".into(), "b".into()),
             Err(Error::Malformed { .. })
         ));
     }
@@ -311,7 +311,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), b"1").unwrap();
         std::fs::create_dir(folder.path().join("d")).unwrap();
-        let contents = Contents::folder(folder.path().to_owned());
+        let contents = SourceFiles::folder(folder.path().to_owned());
         assert_eq!(&contents.read("a", 10).unwrap()[..], b"1");
         assert!(matches!(contents.find("b"), Err(Error::Missing { .. })));
         assert!(matches!(contents.find("d"), Err(Error::Malformed { .. })));
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn names_that_state_digests() {
         let hex = "0".repeat(64);
-        let stated = |name: &str| stated_digest(name).map(|(_, relied_on)| relied_on);
+        let stated = |name: &str| digest_from_name(name).map(|(_, relied_on)| relied_on);
         assert_eq!(stated(&format!("blobs/sha256/{hex}")), Some(true));
         assert_eq!(stated(&format!("{hex}.tar")), Some(false));
         for name in [

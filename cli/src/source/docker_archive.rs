@@ -4,20 +4,20 @@ use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest};
 use serde::Deserialize;
 
-use super::contents::{Contents, Stored, stated_digest};
+use super::contents::{FileContent, SourceFiles, digest_from_name};
 use super::slice::Slice;
 use super::{
-    Blobs, Config, Content, Error, Image, Layer, MAX_LAYERS, MAX_METADATA_BYTES, Origin, Platforms,
-    Selector, Single, config, name,
+    Error, Image, ImageBlobs, ImageConfig, ImageContent, ImageSelector, Layer, MAX_LAYERS,
+    MAX_METADATA_BYTES, ManifestOrigin, Platforms, SingleImage, config, name,
 };
 use crate::compress;
 
 /// The file that makes an archive one of this kind.
-pub(super) const MANIFEST: &str = "manifest.json";
+pub(super) const DOCKER_MANIFEST_FILE: &str = "manifest.json";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Item {
+struct DockerManifestItem {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
@@ -25,7 +25,7 @@ struct Item {
     layers: Option<Vec<String>>,
 }
 
-impl Item {
+impl DockerManifestItem {
     fn tags(&self) -> &[String] {
         self.repo_tags.as_deref().unwrap_or_default()
     }
@@ -35,85 +35,93 @@ impl Item {
 ///
 /// # Errors
 /// There is none, or several, or none for these platforms; a part of it is missing, damaged, or not what the config says.
-pub(super) fn image(
-    contents: &Contents,
-    selector: &Selector,
+pub(super) fn read_image(
+    contents: &SourceFiles,
+    selector: &ImageSelector,
     platforms: &Platforms,
-) -> Result<(Image, Blobs), Error> {
-    let items: Vec<Item> = contents.json(MANIFEST, MAX_METADATA_BYTES)?;
+) -> Result<(Image, ImageBlobs), Error> {
+    let items: Vec<DockerManifestItem> = contents.json(DOCKER_MANIFEST_FILE, MAX_METADATA_BYTES)?;
     let (item, tag) = select(contents, &items, selector)?;
     let bytes = contents.read(&item.config, MAX_METADATA_BYTES)?;
     let digest = Digest::of(&bytes);
     if let Some(stated) = config_digest(&item.config).filter(|stated| *stated != digest) {
         return Err(mismatch(contents, &item.config, stated, digest));
     }
-    platforms.check(contents.from(), config::platform(&bytes))?;
+    platforms.check(contents.source_name(), config::platform(&bytes))?;
     let diff_ids = config::diff_ids(&bytes).map_err(|reason| contents.malformed(reason))?;
     let names = item.layers.as_deref().unwrap_or_default();
     if names.len() != diff_ids.len() {
         let (names, diff_ids) = (names.len(), diff_ids.len());
-        let reason = format!("{MANIFEST} names {names} layers, the config {diff_ids}");
+        let reason = format!("{DOCKER_MANIFEST_FILE} names {names} layers, the config {diff_ids}");
         return Err(contents.malformed(reason));
     }
     if names.len() > MAX_LAYERS {
         return Err(Error::TooLarge {
-            from: contents.from().to_owned(),
+            from: contents.source_name().to_owned(),
             what: format!("an image of {} layers", names.len()),
             limit: format!("{MAX_LAYERS} layers"),
         });
     }
-    let mut blobs = Blobs::default();
+    let mut blobs = ImageBlobs::default();
     blobs.insert(digest.clone(), Slice::memory(bytes.clone()));
     let mut layers = Vec::with_capacity(names.len());
     for (name, diff_id) in names.iter().zip(diff_ids) {
-        layers.push(layer(contents, name, diff_id, &mut blobs)?);
+        layers.push(read_layer(contents, name, diff_id, &mut blobs)?);
     }
-    let config = Config {
+    let config = ImageConfig {
         media_type: media::DOCKER_CONFIG.to_owned(),
         digest,
         bytes: Some(bytes),
     };
-    let single = Single {
+    let single = SingleImage {
         config,
         layers,
-        origin: Origin::Written,
+        origin: ManifestOrigin::Generated,
     };
     let image = Image {
         name: tag.and_then(name::familiar),
-        content: Content::Single(single),
-        remarks: Vec::new(),
+        content: ImageContent::Single(single),
+        notes: Vec::new(),
     };
     Ok((image, blobs))
 }
 
 /// The item that is meant, and the tag that names it.
 fn select<'a>(
-    contents: &Contents,
-    items: &'a [Item],
-    selector: &Selector,
-) -> Result<(&'a Item, Option<&'a str>), Error> {
-    let names = || items.iter().flat_map(Item::tags).cloned().collect();
-    let first_tag = |item: &'a Item| (item, item.tags().first().map(String::as_str));
-    let not_there = |wanted: String| Error::NotThere {
-        from: contents.from().to_owned(),
+    contents: &SourceFiles,
+    items: &'a [DockerManifestItem],
+    selector: &ImageSelector,
+) -> Result<(&'a DockerManifestItem, Option<&'a str>), Error> {
+    let names = || {
+        items
+            .iter()
+            .flat_map(DockerManifestItem::tags)
+            .cloned()
+            .collect()
+    };
+    let first_tag = |item: &'a DockerManifestItem| (item, item.tags().first().map(String::as_str));
+    let not_there = |wanted: String| Error::ImageNotFound {
+        from: contents.source_name().to_owned(),
         wanted,
         names: names(),
     };
     match selector {
-        Selector::Only => match items {
+        ImageSelector::Only => match items {
             [] => Err(contents.missing("any image")),
             [item] => Ok(first_tag(item)),
             _ => Err(Error::Ambiguous {
-                from: contents.from().to_owned(),
+                from: contents.source_name().to_owned(),
                 names: names(),
             }),
         },
-        Selector::At(place) => match items.get(*place) {
+        ImageSelector::Position(place) => match items.get(*place) {
             Some(item) => Ok(first_tag(item)),
             None => Err(not_there(format!("@{place}"))),
         },
-        Selector::Named(wanted) => {
-            let tagged = |item: &'a Item| item.tags().iter().map(move |tag| (item, tag.as_str()));
+        ImageSelector::Named(wanted) => {
+            let tagged = |item: &'a DockerManifestItem| {
+                item.tags().iter().map(move |tag| (item, tag.as_str()))
+            };
             let all: Vec<_> = items.iter().flat_map(tagged).collect();
             match name::choose(wanted, all.iter().map(|(_, tag)| *tag)) {
                 Some(place) => Ok((all[place].0, Some(all[place].1))),
@@ -131,34 +139,36 @@ fn config_digest(name: &str) -> Option<Digest> {
         None => name
             .parse()
             .ok()
-            .or_else(|| stated_digest(name).map(|(digest, _)| digest)),
+            .or_else(|| digest_from_name(name).map(|(digest, _)| digest)),
     }
 }
 
 /// A layer by the name of its entry and the diffID that the config states for it. A compressed
 /// one is read to its end here, for nothing else tells its digest.
-fn layer(
-    contents: &Contents,
+fn read_layer(
+    contents: &SourceFiles,
     name: &str,
     diff_id: Digest,
-    blobs: &mut Blobs,
+    blobs: &mut ImageBlobs,
 ) -> Result<Layer, Error> {
     let stored = contents.find(name)?;
     let size = Some(stored.len());
     let slice = match stored {
-        Stored::Here(slice) => slice,
-        Stored::Elsewhere { digest, .. } if digest == diff_id => {
+        FileContent::Available(slice) => slice,
+        FileContent::Skipped { digest, .. } if digest == diff_id => {
             return Ok(Layer::Raw { diff_id, size });
         }
-        Stored::Elsewhere { digest, .. } => {
+        FileContent::Skipped { digest, .. } => {
             return Err(mismatch(contents, name, diff_id, digest));
         }
     };
-    let start = slice.start().map_err(|error| contents.unreadable(error))?;
+    let start = slice
+        .first_bytes()
+        .map_err(|error| contents.read_error(error))?;
     let compression = Compression::of_bytes(&start);
     let media_type = match compression {
         Compression::None => {
-            if let Some((stated, true)) = stated_digest(name)
+            if let Some((stated, true)) = digest_from_name(name)
                 && stated != diff_id
             {
                 return Err(mismatch(contents, name, diff_id, stated));
@@ -169,29 +179,31 @@ fn layer(
         Compression::Gzip => media::DOCKER_LAYER_GZIP,
         Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
     };
-    let reader = slice.reader().map_err(|error| contents.unreadable(error))?;
-    let packed = compress::verify(reader, compression).map_err(|error| match error {
-        compress::Error::Source(error) | compress::Error::Spool(error) => {
-            contents.unreadable(error)
-        }
-        damaged @ (compress::Error::Damaged { .. } | compress::Error::Compressor(_)) => {
-            contents.malformed(format!("{name}: {damaged}"))
-        }
-    })?;
+    let reader = slice.reader().map_err(|error| contents.read_error(error))?;
+    let packed =
+        compress::compute_layer_digests(reader, compression).map_err(|error| match error {
+            compress::CompressError::Read(error) | compress::CompressError::Write(error) => {
+                contents.read_error(error)
+            }
+            damaged @ (compress::CompressError::Damaged { .. }
+            | compress::CompressError::Compressor(_)) => {
+                contents.malformed(format!("{name}: {damaged}"))
+            }
+        })?;
     if packed.diff_id != diff_id {
         return Err(mismatch(contents, name, diff_id, packed.diff_id));
     }
     let descriptor = Descriptor::new(media_type, packed.digest.clone(), packed.size);
     blobs.insert(packed.digest, slice);
-    Ok(Layer::Ready {
+    Ok(Layer::Blob {
         descriptor,
         diff_id: Some(diff_id),
     })
 }
 
-fn mismatch(contents: &Contents, what: &str, expected: Digest, found: Digest) -> Error {
-    Error::Mismatch {
-        from: contents.from().to_owned(),
+fn mismatch(contents: &SourceFiles, what: &str, expected: Digest, found: Digest) -> Error {
+    Error::DigestMismatch {
+        from: contents.source_name().to_owned(),
         what: what.to_owned(),
         expected,
         found,

@@ -2,22 +2,22 @@
 
 use std::io;
 
-use imgsync_oci::{Digest, Invalid};
+use imgsync_oci::{Digest, ParseError};
 
 /// Why an image could not be had. `from` names the source, such as `the archive app.tar`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The word typed for the image names no place that there is.
-    #[error("{word:?} is no image: {reason}")]
-    Word {
+    #[error("{input:?} is no image: {reason}")]
+    InvalidLocation {
         /// What was typed.
-        word: String,
+        input: String,
         /// What is wrong with it.
         reason: String,
     },
     /// A part of a name does not parse.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] ParseError),
     /// The operating system refuses a file.
     #[error("cannot {action} {from}: {source}")]
     Io {
@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// Whoever wrote the archive has put an error in the middle of it.
     #[error("{from} broke off with an error: {message}")]
-    Reported {
+    EmbeddedError {
         /// Which source.
         from: String,
         /// The error.
@@ -62,7 +62,7 @@ pub enum Error {
     },
     /// The archive as a whole is compressed.
     #[error("{from} is compressed with {kind}")]
-    Compressed {
+    CompressedArchive {
         /// Which source.
         from: String,
         /// `gzip`, `zstd`, `xz`, `bzip2`.
@@ -78,7 +78,7 @@ pub enum Error {
     },
     /// Content does not have the digest that it goes by.
     #[error("{from}: {what} should be {expected}, but its bytes are {found}")]
-    Mismatch {
+    DigestMismatch {
         /// Which source.
         from: String,
         /// Which content.
@@ -116,7 +116,7 @@ pub enum Error {
     },
     /// The image that was chosen is not there.
     #[error("{from} holds no image {wanted}; it holds {}", list(names))]
-    NotThere {
+    ImageNotFound {
         /// Which source.
         from: String,
         /// What was asked for.
@@ -125,14 +125,14 @@ pub enum Error {
         names: Vec<String>,
     },
     /// A platform that was asked for is not there.
-    #[error("{from} holds nothing for {wanted}; it holds {}", platforms(there))]
-    NoPlatform {
+    #[error("{from} holds nothing for {wanted}; it holds {}", platforms(available))]
+    PlatformNotFound {
         /// Which source.
         from: String,
         /// What was asked for.
         wanted: String,
         /// The platforms that there are.
-        there: Vec<String>,
+        available: Vec<String>,
     },
     /// Something that imgsync cannot read yet.
     #[error("{what} is not supported")]
@@ -144,7 +144,7 @@ pub enum Error {
     },
     /// A context of Docker's that is meant cannot be had.
     #[error("cannot use the Docker context {name:?}: {reason}")]
-    Context {
+    DockerContext {
         /// Its name.
         name: String,
         /// What is wrong with it.
@@ -152,13 +152,13 @@ pub enum Error {
     },
     /// The daemon cannot be reached.
     #[error("cannot reach the Docker daemon at {address}: {reason}")]
-    Unreachable {
+    DaemonUnreachable {
         /// Its address.
         address: String,
         /// What the system says.
         reason: String,
         /// The way to it is there, and closed to this user.
-        forbidden: bool,
+        is_forbidden: bool,
     },
     /// The daemon has no such image.
     #[error("the Docker daemon has no image {name}")]
@@ -168,7 +168,7 @@ pub enum Error {
     },
     /// The daemon answers with an error.
     #[error("the Docker daemon at {address} answered {status}: {message}")]
-    Refused {
+    DaemonError {
         /// Its address.
         address: String,
         /// The HTTP status.
@@ -196,7 +196,7 @@ impl Error {
     /// What the user can do about it, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Word { .. } | Self::Invalid(_) => {
+            Self::InvalidLocation { .. } | Self::Invalid(_) => {
                 "an image is app:v1, an archive's or OCI layout's path, - for standard input, or \
                  docker-daemon:, docker-archive:, oci:, oci-archive: and what follows them"
             }
@@ -208,7 +208,7 @@ impl Error {
             Self::Malformed { .. } | Self::UnsafeName { .. } => {
                 "imgsync reads what docker save, podman save, skopeo and buildx write"
             }
-            Self::Compressed { kind, .. } => {
+            Self::CompressedArchive { kind, .. } => {
                 let program = match *kind {
                     "gzip" => "gzip",
                     "zstd" => "zstd",
@@ -219,30 +219,30 @@ impl Error {
                     "decompress it on the way: {program} -dc <file> | imgsync push - <remote>"
                 ));
             }
-            Self::Mismatch { .. } => "the source is damaged: export or build the image again",
+            Self::DigestMismatch { .. } => "the source is damaged: export or build the image again",
             Self::Missing { .. } => {
                 "the source is incomplete; of an image that was pulled for one platform only, docker \
                  save --platform exports that one"
             }
             Self::TooLarge { .. } => return None,
-            Self::Ambiguous { .. } | Self::NotThere { .. } => {
+            Self::Ambiguous { .. } | Self::ImageNotFound { .. } => {
                 "name one of them: docker-archive:<path>:<name>, docker-archive:<path>:@<number>, \
                  or oci:<path>:<tag>"
             }
-            Self::NoPlatform { .. } => {
+            Self::PlatformNotFound { .. } => {
                 "give --platform one of those; without it everything that is there goes"
             }
             Self::Unsupported { instead, .. } => return Some(instead.clone()),
-            Self::Context { .. } => {
+            Self::DockerContext { .. } => {
                 "docker context ls shows what there is; DOCKER_HOST goes before any context"
             }
-            Self::Unreachable {
-                forbidden: true, ..
+            Self::DaemonUnreachable {
+                is_forbidden: true, ..
             } => {
                 "your user may not use the socket: join the group docker (then log in again), or \
                  use sudo"
             }
-            Self::Unreachable { .. } => {
+            Self::DaemonUnreachable { .. } => {
                 "is Docker running, or podman's socket (systemctl --user start podman.socket)? Where \
                  it listens elsewhere, set DOCKER_HOST; an archive goes without it: imgsync push \
                  app.tar <remote>"
@@ -251,7 +251,7 @@ impl Error {
                 "docker image ls lists what is there; an archive in the folder goes by its path, \
                  as in ./app.tar"
             }
-            Self::Refused { .. } | Self::Reported { .. } => {
+            Self::DaemonError { .. } | Self::EmbeddedError { .. } => {
                 "the daemon's log says more, often journalctl -u docker"
             }
         };
@@ -262,10 +262,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable {
-                forbidden: false,
+            Self::DaemonUnreachable {
+                is_forbidden: false,
                 ..
-            } | Self::Refused { .. }
+            } | Self::DaemonError { .. }
                 | Self::Spool { .. }
         )
     }

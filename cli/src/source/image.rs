@@ -13,27 +13,27 @@ pub struct Image {
     /// The name it has there; for a remote that names no repository.
     pub name: Option<LocalName>,
     /// What it consists of.
-    pub content: Content,
+    pub content: ImageContent,
     /// What the user should hear of, for instance that platforms of the index are missing.
-    pub remarks: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 /// The two shapes of an image.
 #[derive(Debug, Clone)]
-pub enum Content {
+pub enum ImageContent {
     /// One config and its layers.
-    Single(Single),
+    Single(SingleImage),
     /// An index and everything below it; all of it goes as it is.
-    Graph(Graph),
+    Graph(ImageGraph),
 }
 
-impl Content {
+impl ImageContent {
     /// Every digest that a part of the image goes by at its source: of manifests, configs and
     /// layers, diffIDs among them.
     pub fn digests(&self) -> Vec<Digest> {
         match self {
             Self::Single(single) => {
-                let stored = single.layers.iter().map(Layer::stored);
+                let stored = single.layers.iter().map(Layer::source_digest);
                 let diff_ids = single.layers.iter().filter_map(Layer::diff_id);
                 let all = stored.chain(diff_ids).chain([&single.config.digest]);
                 all.cloned().collect()
@@ -49,18 +49,18 @@ impl Content {
 
 /// One config and its layers, lowest first.
 #[derive(Debug, Clone)]
-pub struct Single {
+pub struct SingleImage {
     /// The config.
-    pub config: Config,
+    pub config: ImageConfig,
     /// The layers. The same layer can stand there twice.
     pub layers: Vec<Layer>,
     /// Where its manifest comes from.
-    pub origin: Origin,
+    pub origin: ManifestOrigin,
 }
 
 /// An image's config. Its digest is known before its bytes are, where a daemon has them.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct ImageConfig {
     /// The media type it goes by in the manifest.
     pub media_type: String,
     /// Its digest: the image's ID in Docker's classic store.
@@ -80,7 +80,7 @@ pub enum Layer {
         size: Option<u64>,
     },
     /// A blob that goes as it is.
-    Ready {
+    Blob {
         /// The blob. It need not be uploaded if [`Descriptor::is_foreign`].
         descriptor: Descriptor,
         /// The digest of the tar in it, as the config states it.
@@ -90,10 +90,10 @@ pub enum Layer {
 
 impl Layer {
     /// The digest of the layer's bytes as the source has them: the key to [`Blobs`].
-    pub fn stored(&self) -> &Digest {
+    pub fn source_digest(&self) -> &Digest {
         match self {
             Self::Raw { diff_id, .. } => diff_id,
-            Self::Ready { descriptor, .. } => &descriptor.digest,
+            Self::Blob { descriptor, .. } => &descriptor.digest,
         }
     }
 
@@ -101,7 +101,7 @@ impl Layer {
     pub fn size(&self) -> Option<u64> {
         match self {
             Self::Raw { size, .. } => *size,
-            Self::Ready { descriptor, .. } => Some(descriptor.size),
+            Self::Blob { descriptor, .. } => Some(descriptor.size),
         }
     }
 
@@ -109,25 +109,25 @@ impl Layer {
     pub fn diff_id(&self) -> Option<&Digest> {
         match self {
             Self::Raw { diff_id, .. } => Some(diff_id),
-            Self::Ready { diff_id, .. } => diff_id.as_ref(),
+            Self::Blob { diff_id, .. } => diff_id.as_ref(),
         }
     }
 }
 
 /// Where a single image's manifest comes from.
 #[derive(Debug, Clone)]
-pub enum Origin {
+pub enum ManifestOrigin {
     /// The source's own; every layer is [`Layer::Ready`].
-    Kept(ManifestBytes),
+    Original(ManifestBytes),
     /// The source's own, with the descriptors of its raw layers replaced by those of their blobs.
     Edited(ManifestBytes),
     /// There is none, or none to be trusted: one is written.
-    Written,
+    Generated,
 }
 
 /// An index and what it stands on.
 #[derive(Debug, Clone)]
-pub struct Graph {
+pub struct ImageGraph {
     /// The digest of the index: the last of `manifests`.
     pub root: Digest,
     /// Every manifest and index, each once, children before parents.
@@ -161,11 +161,11 @@ impl ManifestBytes {
 
 /// Where the bytes of configs and layers are, by the digest of those bytes ([`Layer::stored`]).
 #[derive(Debug, Default)]
-pub struct Blobs {
+pub struct ImageBlobs {
     slices: HashMap<Digest, Slice>,
 }
 
-impl Blobs {
+impl ImageBlobs {
     /// The bytes with this digest. `None` where the source was told that nobody needs them.
     ///
     /// The digest of a raw layer is the config's word for it until it has been packed.

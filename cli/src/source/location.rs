@@ -8,15 +8,15 @@ use super::Error;
 
 /// Where an image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
+pub enum ImageLocation {
     /// In the Docker daemon.
-    Daemon(EngineName),
+    Daemon(DaemonImageName),
     /// In an archive of `docker save`'s kind.
-    DockerArchive(PathBuf, Selector),
+    DockerArchive(PathBuf, ImageSelector),
     /// In an OCI image layout: a folder.
-    OciLayout(PathBuf, Selector),
+    OciLayout(PathBuf, ImageSelector),
     /// In an OCI image layout: a tar of the folder.
-    OciArchive(PathBuf, Selector),
+    OciArchive(PathBuf, ImageSelector),
     /// In a file or folder whose content tells its kind.
     Path(PathBuf),
     /// In an archive that comes on standard input.
@@ -26,20 +26,20 @@ pub enum Location {
 /// What a daemon is asked for: `app:v1`, `app@sha256:…`, an image's ID or the beginning of one.
 /// Nothing in it can lead its path anywhere else in the daemon's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineName {
+pub struct DaemonImageName {
     text: String,
     /// The name, without any digest; an ID looks like one as well.
     pub(super) name: LocalName,
 }
 
-impl EngineName {
+impl DaemonImageName {
     /// The name as it was typed.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 }
 
-impl std::str::FromStr for EngineName {
+impl std::str::FromStr for DaemonImageName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
@@ -57,26 +57,26 @@ impl std::str::FromStr for EngineName {
 
 /// Which of a source's images is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selector {
+pub enum ImageSelector {
     /// The only one.
     Only,
     /// The one of this name or tag.
     Named(String),
     /// The one at this place, counted from 0.
-    At(usize),
+    Position(usize),
 }
 
 /// What is on the disk under a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Nothing,
+enum PathKind {
+    Missing,
     /// A folder with an OCI layout in it.
     Layout,
     Folder,
     File,
 }
 
-impl Location {
+impl ImageLocation {
     /// Parses what was typed.
     ///
     /// `docker-daemon:NAME`, `docker-archive:PATH[:NAME[:TAG]]`, `oci:PATH[:TAG]` and
@@ -90,10 +90,10 @@ impl Location {
     /// [`Error::Word`], [`Error::Invalid`] for what can be none of these, [`Error::Unsupported`]
     /// for other transports of skopeo's.
     pub fn parse(word: &str) -> Result<Self, Error> {
-        Self::parse_seeing(word, look)
+        Self::parse_with(word, path_kind)
     }
 
-    fn parse_seeing(word: &str, look: impl Fn(&Path) -> Seen) -> Result<Self, Error> {
+    fn parse_with(word: &str, look: impl Fn(&Path) -> PathKind) -> Result<Self, Error> {
         if word == "-" {
             return Ok(Self::StandardInput);
         }
@@ -131,51 +131,51 @@ impl Location {
             .iter()
             .any(|it| word.ends_with(it));
         match seen {
-            Seen::Nothing if is_explicit => Err(Error::Word {
-                word: word.to_owned(),
+            PathKind::Missing if is_explicit => Err(Error::InvalidLocation {
+                input: word.to_owned(),
                 reason: "there is no such file or folder".to_owned(),
             }),
-            Seen::Folder if is_explicit => Err(Error::Word {
-                word: word.to_owned(),
+            PathKind::Folder if is_explicit => Err(Error::InvalidLocation {
+                input: word.to_owned(),
                 reason: "the folder holds no OCI image layout".to_owned(),
             }),
-            Seen::Layout => Ok(Self::Path(path.to_owned())),
-            Seen::File if is_explicit || looks_like_archive => Ok(Self::Path(path.to_owned())),
-            Seen::Nothing | Seen::Folder | Seen::File => word.parse().map(Self::Daemon),
+            PathKind::Layout => Ok(Self::Path(path.to_owned())),
+            PathKind::File if is_explicit || looks_like_archive => Ok(Self::Path(path.to_owned())),
+            PathKind::Missing | PathKind::Folder | PathKind::File => word.parse().map(Self::Daemon),
         }
     }
 }
 
-fn look(path: &Path) -> Seen {
+fn path_kind(path: &Path) -> PathKind {
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => {
             if path.join("oci-layout").exists() {
-                Seen::Layout
+                PathKind::Layout
             } else {
-                Seen::Folder
+                PathKind::Folder
             }
         }
-        Ok(_) => Seen::File,
+        Ok(_) => PathKind::File,
         // A path that may not be looked at says so when it is opened.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Seen::File,
-        Err(_) => Seen::Nothing,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => PathKind::File,
+        Err(_) => PathKind::Missing,
     }
 }
 
 /// `PATH`, `PATH:NAME` or `PATH:@NUMBER`; a path cannot have a colon, as with skopeo.
-fn path_and_selector(word: &str, rest: &str) -> Result<(PathBuf, Selector), Error> {
-    let bad = |reason: &str| Error::Word {
-        word: word.to_owned(),
+fn path_and_selector(word: &str, rest: &str) -> Result<(PathBuf, ImageSelector), Error> {
+    let bad = |reason: &str| Error::InvalidLocation {
+        input: word.to_owned(),
         reason: reason.to_owned(),
     };
     let (path, selector) = match rest.split_once(':') {
-        None => (rest, Selector::Only),
+        None => (rest, ImageSelector::Only),
         Some((_, "")) => return Err(bad("nothing follows the last colon")),
         Some((path, name)) => match name.strip_prefix('@') {
-            None => (path, Selector::Named(name.to_owned())),
+            None => (path, ImageSelector::Named(name.to_owned())),
             Some(place) => {
                 let place = place.parse().map_err(|_| bad("after :@ comes a number"))?;
-                (path, Selector::At(place))
+                (path, ImageSelector::Position(place))
             }
         },
     };
@@ -189,43 +189,46 @@ fn path_and_selector(word: &str, rest: &str) -> Result<(PathBuf, Selector), Erro
 mod tests {
     use super::*;
 
-    fn parse(word: &str, seen: Seen) -> Result<Location, Error> {
-        Location::parse_seeing(word, |_| seen)
+    fn parse(word: &str, seen: PathKind) -> Result<ImageLocation, Error> {
+        ImageLocation::parse_with(word, |_| seen)
     }
 
-    fn daemon(text: &str) -> Location {
-        Location::Daemon(text.parse().unwrap())
+    fn daemon(text: &str) -> ImageLocation {
+        ImageLocation::Daemon(text.parse().unwrap())
     }
 
     #[test]
     fn transports_say_what_they_are() {
-        let named = |name: &str| Selector::Named(name.to_owned());
+        let named = |name: &str| ImageSelector::Named(name.to_owned());
         for (word, expected) in [
-            ("-", Location::StandardInput),
+            ("-", ImageLocation::StandardInput),
             ("docker-daemon:app:v1", daemon("app:v1")),
             (
                 "docker-archive:a.tar",
-                Location::DockerArchive("a.tar".into(), Selector::Only),
+                ImageLocation::DockerArchive("a.tar".into(), ImageSelector::Only),
             ),
             (
                 "docker-archive:a.tar:app:v1",
-                Location::DockerArchive("a.tar".into(), named("app:v1")),
+                ImageLocation::DockerArchive("a.tar".into(), named("app:v1")),
             ),
             (
                 "docker-archive:a.tar:@1",
-                Location::DockerArchive("a.tar".into(), Selector::At(1)),
+                ImageLocation::DockerArchive("a.tar".into(), ImageSelector::Position(1)),
             ),
-            ("oci:dir", Location::OciLayout("dir".into(), Selector::Only)),
+            (
+                "oci:dir",
+                ImageLocation::OciLayout("dir".into(), ImageSelector::Only),
+            ),
             (
                 "oci:/dir:v1",
-                Location::OciLayout("/dir".into(), named("v1")),
+                ImageLocation::OciLayout("/dir".into(), named("v1")),
             ),
             (
                 "oci-archive:a:x/y:v1",
-                Location::OciArchive("a".into(), named("x/y:v1")),
+                ImageLocation::OciArchive("a".into(), named("x/y:v1")),
             ),
         ] {
-            assert_eq!(parse(word, Seen::Nothing).unwrap(), expected, "{word}");
+            assert_eq!(parse(word, PathKind::Missing).unwrap(), expected, "{word}");
         }
         for bad in [
             "oci:",
@@ -234,11 +237,11 @@ mod tests {
             "docker-archive:a:@x",
             "docker-daemon:",
         ] {
-            assert!(parse(bad, Seen::File).is_err(), "{bad}");
+            assert!(parse(bad, PathKind::File).is_err(), "{bad}");
         }
         for foreign in ["docker://app", "containers-storage:app"] {
             assert!(matches!(
-                parse(foreign, Seen::Nothing),
+                parse(foreign, PathKind::Missing),
                 Err(Error::Unsupported { .. })
             ));
         }
@@ -246,29 +249,29 @@ mod tests {
 
     #[test]
     fn a_path_is_told_from_a_name() {
-        let path = |word: &str| Location::Path(word.into());
+        let path = |word: &str| ImageLocation::Path(word.into());
         for (word, seen, expected) in [
-            ("app", Seen::Nothing, daemon("app")),
-            ("app", Seen::File, daemon("app")),
-            ("app", Seen::Folder, daemon("app")),
-            ("app", Seen::Layout, path("app")),
-            ("app.tar", Seen::File, path("app.tar")),
-            ("app.tar", Seen::Nothing, daemon("app.tar")),
-            ("out/app.tar", Seen::File, path("out/app.tar")),
-            ("./app", Seen::File, path("./app")),
-            ("/dev/fd/63", Seen::File, path("/dev/fd/63")),
-            ("team/app:v1", Seen::Nothing, daemon("team/app:v1")),
-            ("0123456789ab", Seen::Nothing, daemon("0123456789ab")),
+            ("app", PathKind::Missing, daemon("app")),
+            ("app", PathKind::File, daemon("app")),
+            ("app", PathKind::Folder, daemon("app")),
+            ("app", PathKind::Layout, path("app")),
+            ("app.tar", PathKind::File, path("app.tar")),
+            ("app.tar", PathKind::Missing, daemon("app.tar")),
+            ("out/app.tar", PathKind::File, path("out/app.tar")),
+            ("./app", PathKind::File, path("./app")),
+            ("/dev/fd/63", PathKind::File, path("/dev/fd/63")),
+            ("team/app:v1", PathKind::Missing, daemon("team/app:v1")),
+            ("0123456789ab", PathKind::Missing, daemon("0123456789ab")),
         ] {
             assert_eq!(parse(word, seen).unwrap(), expected, "{word} {seen:?}");
         }
         assert!(matches!(
-            parse("./app.tar", Seen::Nothing),
-            Err(Error::Word { .. })
+            parse("./app.tar", PathKind::Missing),
+            Err(Error::InvalidLocation { .. })
         ));
         assert!(matches!(
-            parse("./app", Seen::Folder),
-            Err(Error::Word { .. })
+            parse("./app", PathKind::Folder),
+            Err(Error::InvalidLocation { .. })
         ));
     }
 
@@ -286,11 +289,11 @@ mod tests {
             "app@latest",
             "a//b",
         ] {
-            assert!(bad.parse::<EngineName>().is_err(), "{bad}");
+            assert!(bad.parse::<DaemonImageName>().is_err(), "{bad}");
         }
         let digest = format!("app@{}", Digest::of(b""));
         for good in [&*digest, "sha256:0123", "app", "localhost:5000/team/app:v1"] {
-            assert_eq!(good.parse::<EngineName>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<DaemonImageName>().unwrap().as_str(), good);
         }
     }
 }

@@ -4,16 +4,16 @@ use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest};
 use serde::Serialize;
 
-use super::{Config, Error, Layer, ManifestBytes, Origin, Single};
+use super::{Error, ImageConfig, Layer, ManifestBytes, ManifestOrigin, SingleImage};
 
 /// Whose media types a manifest speaks in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+enum MediaTypeFamily {
     Docker,
     Oci,
 }
 
-impl Family {
+impl MediaTypeFamily {
     fn of(media_type: &str) -> Self {
         if media_type.starts_with("application/vnd.oci.") {
             Self::Oci
@@ -46,22 +46,22 @@ impl Family {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written<'a> {
+struct ManifestJson<'a> {
     schema_version: u8,
     media_type: &'a str,
-    config: Entry<'a>,
-    layers: Vec<Entry<'a>>,
+    config: DescriptorJson<'a>,
+    layers: Vec<DescriptorJson<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry<'a> {
+struct DescriptorJson<'a> {
     media_type: &'a str,
     size: u64,
     digest: &'a Digest,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> DescriptorJson<'a> {
     fn new(media_type: &'a str, descriptor: &'a Descriptor) -> Self {
         Self {
             media_type,
@@ -82,30 +82,34 @@ pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<ManifestBytes
         Compression::of_media_type(&layer.media_type) == Some(Compression::Zstd)
     };
     let (family, media_type, config_type) = if layers.iter().any(is_zstd) {
-        (Family::Oci, media::OCI_MANIFEST, media::OCI_CONFIG)
+        (MediaTypeFamily::Oci, media::OCI_MANIFEST, media::OCI_CONFIG)
     } else {
-        (Family::Docker, media::DOCKER_MANIFEST, media::DOCKER_CONFIG)
+        (
+            MediaTypeFamily::Docker,
+            media::DOCKER_MANIFEST,
+            media::DOCKER_CONFIG,
+        )
     };
-    let written = Written {
+    let written = ManifestJson {
         schema_version: 2,
         media_type,
-        config: Entry::new(config_type, config),
+        config: DescriptorJson::new(config_type, config),
         layers: layers
             .iter()
-            .map(|layer| Entry::new(family.layer_type_of(layer), layer))
+            .map(|layer| DescriptorJson::new(family.layer_type_of(layer), layer))
             .collect(),
     };
     let bytes = serde_json::to_vec(&written).map_err(unwritable)?;
     Ok(ManifestBytes::new(media_type, bytes))
 }
 
-impl Single {
+impl SingleImage {
     /// The image's manifest, now that every layer's blob is known: `layers` has one descriptor a
     /// layer, in their order; `config_size` is the size of the config in bytes.
     ///
     /// # Errors
     /// [`Error::Malformed`] where `layers` are not as many as the image has.
-    pub fn manifest(
+    pub fn build_manifest(
         &self,
         config_size: u64,
         layers: &[Descriptor],
@@ -115,10 +119,10 @@ impl Single {
             return Err(malformed(reason));
         }
         match &self.origin {
-            Origin::Kept(own) => Ok(own.clone()),
-            Origin::Edited(own) => edit(own, &self.layers, layers),
-            Origin::Written => {
-                let Config {
+            ManifestOrigin::Original(own) => Ok(own.clone()),
+            ManifestOrigin::Edited(own) => edit(own, &self.layers, layers),
+            ManifestOrigin::Generated => {
+                let ImageConfig {
                     media_type, digest, ..
                 } = &self.config;
                 build(
@@ -144,11 +148,11 @@ fn edit(
         .ok_or_else(|| malformed("its layers are not those of the image".to_owned()))?;
     for ((entry, layer), blob) in entries.iter_mut().zip(layers).zip(blobs) {
         match layer {
-            Layer::Ready { .. } => continue,
+            Layer::Blob { .. } => continue,
             Layer::Raw { .. } => {}
         }
         let was = entry.get("mediaType").and_then(|was| was.as_str());
-        let family = Family::of(was.unwrap_or_default());
+        let family = MediaTypeFamily::of(was.unwrap_or_default());
         entry["mediaType"] = family.layer_type_of(blob).into();
         entry["digest"] = blob.digest.to_string().into();
         entry["size"] = blob.size.into();
@@ -204,7 +208,9 @@ mod tests {
     #[test]
     fn zstd_makes_it_an_oci_manifest() {
         let mut zstd = gzip_layer("z");
-        zstd.media_type = Family::Oci.layer_type(Compression::Zstd).to_owned();
+        zstd.media_type = MediaTypeFamily::Oci
+            .layer_type(Compression::Zstd)
+            .to_owned();
         let manifest = build(&config(), &[gzip_layer("a"), zstd]).unwrap();
         let (media_type, parsed) = Manifest::parse(&manifest.bytes, None).unwrap();
         assert_eq!(media_type, media::OCI_MANIFEST);
@@ -214,11 +220,11 @@ mod tests {
         assert_eq!(config.media_type, media::OCI_CONFIG);
         assert_eq!(
             layers[0].media_type,
-            Family::Oci.layer_type(Compression::Gzip)
+            MediaTypeFamily::Oci.layer_type(Compression::Gzip)
         );
         assert_eq!(
             layers[1].media_type,
-            Family::Oci.layer_type(Compression::Zstd)
+            MediaTypeFamily::Oci.layer_type(Compression::Zstd)
         );
     }
 
@@ -232,13 +238,13 @@ mod tests {
             "config": { "mediaType": media::OCI_CONFIG, "digest": config().digest, "size": 2 },
             "layers": [
                 { "size": 7, "annotations": { "b": "1", "a": "2" }, "digest": raw,
-                  "mediaType": Family::Oci.layer_type(Compression::None) },
-                { "mediaType": Family::Oci.layer_type(Compression::Gzip),
+                  "mediaType": MediaTypeFamily::Oci.layer_type(Compression::None) },
+                { "mediaType": MediaTypeFamily::Oci.layer_type(Compression::Gzip),
                   "digest": ready.digest, "size": 5 },
             ],
         });
-        let single = Single {
-            config: Config {
+        let single = SingleImage {
+            config: ImageConfig {
                 media_type: media::OCI_CONFIG.to_owned(),
                 digest: config().digest,
                 bytes: Some(Bytes::from_static(b"{}")),
@@ -248,21 +254,24 @@ mod tests {
                     diff_id: raw.clone(),
                     size: Some(7),
                 },
-                Layer::Ready {
+                Layer::Blob {
                     descriptor: ready.clone(),
                     diff_id: None,
                 },
             ],
-            origin: Origin::Edited(ManifestBytes::new(media::OCI_MANIFEST, own.to_string())),
+            origin: ManifestOrigin::Edited(ManifestBytes::new(
+                media::OCI_MANIFEST,
+                own.to_string(),
+            )),
         };
         let blob = gzip_layer("packed");
-        let edited = single.manifest(2, &[blob.clone(), ready]).unwrap();
+        let edited = single.build_manifest(2, &[blob.clone(), ready]).unwrap();
         let expected = own
             .to_string()
             .replace(&raw.to_string(), &blob.digest.to_string())
             .replace(r#""size":7"#, r#""size":6"#)
             .replace(r#"layer.v1.tar""#, r#"layer.v1.tar+gzip""#);
         assert_eq!(edited.bytes, expected);
-        assert!(single.manifest(2, &[blob]).is_err());
+        assert!(single.build_manifest(2, &[blob]).is_err());
     }
 }

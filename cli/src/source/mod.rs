@@ -34,13 +34,16 @@ use std::path::Path;
 use imgsync_oci::Digest;
 
 use crate::spool::Spool;
-use contents::Contents;
+use contents::SourceFiles;
 
 pub use error::Error;
-pub use image::{Blobs, Config, Content, Graph, Image, Layer, ManifestBytes, Origin, Single};
-pub use location::{EngineName, Location, Selector};
+pub use image::{
+    Image, ImageBlobs, ImageConfig, ImageContent, ImageGraph, Layer, ManifestBytes, ManifestOrigin,
+    SingleImage,
+};
+pub use location::{DaemonImageName, ImageLocation, ImageSelector};
 pub use platform::Platforms;
-pub use slice::{Reader, Slice};
+pub use slice::{Slice, SliceReader};
 
 /// The largest manifest, config or list of images that is read, in bytes. What is larger in an
 /// archive can only be a layer.
@@ -50,32 +53,32 @@ const MAX_LAYERS: usize = 1000;
 
 /// What was asked for.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct ImageRequest {
     /// Where the image is.
-    pub location: Location,
+    pub location: ImageLocation,
     /// Which of its platforms.
     pub platforms: Platforms,
 }
 
 /// An image, and how its bytes can be had.
 #[derive(Debug)]
-pub enum Found {
+pub enum LocatedImage {
     /// Everything is at hand.
-    Here {
+    Local {
         /// The image.
         image: Image,
         /// Its bytes.
-        blobs: Blobs,
+        blobs: ImageBlobs,
     },
     /// A daemon has it.
-    Daemon(daemon::Found),
+    Daemon(daemon::DaemonImage),
 }
 
 /// Says of a layer, by the digest of its bytes as the source has them (the diffID of a raw layer,
 /// the digest of a compressed blob) and their number, that nobody needs them: the target has it
 /// already, or it is at hand. `None` stands for a number that is not known. It is asked on a thread
 /// that may block.
-pub type Unneeded = Box<dyn FnMut(&Digest, Option<u64>) -> bool + Send>;
+pub type SkipLayer = Box<dyn FnMut(&Digest, Option<u64>) -> bool + Send>;
 
 /// Finds an image and what is known of it. Costs a daemon two small requests; of a file or folder
 /// it reads the metadata (and a compressed layer whose digest nothing states); a stream is read to
@@ -84,41 +87,49 @@ pub type Unneeded = Box<dyn FnMut(&Digest, Option<u64>) -> bool + Send>;
 ///
 /// # Errors
 /// See [`Error`]; what is cut short, contradicts itself or lacks a part is never an image.
-pub async fn find(wanted: &Wanted, spool: &Spool, unneeded: Unneeded) -> Result<Found, Error> {
-    if let Location::Daemon(name) = &wanted.location {
+pub async fn find(
+    wanted: &ImageRequest,
+    spool: &Spool,
+    unneeded: SkipLayer,
+) -> Result<LocatedImage, Error> {
+    if let ImageLocation::Daemon(name) = &wanted.location {
         return daemon::find(name, &wanted.platforms)
             .await
-            .map(Found::Daemon);
+            .map(LocatedImage::Daemon);
     }
     let (wanted, spool) = (wanted.clone(), spool.clone());
-    let (image, blobs) = blocking(move || read(&wanted, &spool, unneeded)).await?;
-    Ok(Found::Here { image, blobs })
+    let (image, blobs) = run_blocking(move || read(&wanted, &spool, unneeded)).await?;
+    Ok(LocatedImage::Local { image, blobs })
 }
 
 /// Reads what is no daemon.
-fn read(wanted: &Wanted, spool: &Spool, mut unneeded: Unneeded) -> Result<(Image, Blobs), Error> {
-    let mut open = |path: &Path| contents(path, spool, &mut unneeded);
+fn read(
+    wanted: &ImageRequest,
+    spool: &Spool,
+    mut unneeded: SkipLayer,
+) -> Result<(Image, ImageBlobs), Error> {
+    let mut open = |path: &Path| open_files_skipping(path, spool, &mut unneeded);
     let platforms = &wanted.platforms;
     match &wanted.location {
-        Location::DockerArchive(path, selector) => {
-            docker_archive::image(&open(path)?, selector, platforms)
+        ImageLocation::DockerArchive(path, selector) => {
+            docker_archive::read_image(&open(path)?, selector, platforms)
         }
-        Location::OciLayout(path, selector) | Location::OciArchive(path, selector) => {
-            oci::image(&open(path)?, selector, platforms)
+        ImageLocation::OciLayout(path, selector) | ImageLocation::OciArchive(path, selector) => {
+            oci::read_image(&open(path)?, selector, platforms)
         }
-        Location::Path(path) => recognise(&open(path)?, platforms),
-        Location::StandardInput => {
+        ImageLocation::Path(path) => detect_image(&open(path)?, platforms),
+        ImageLocation::StandardInput => {
             let input = io::stdin().lock();
             if input.is_terminal() {
-                return Err(Error::Word {
-                    word: "-".to_owned(),
+                return Err(Error::InvalidLocation {
+                    input: "-".to_owned(),
                     reason: "standard input is a terminal, and no archive".to_owned(),
                 });
             }
-            let contents = stream(input, "standard input", spool, &mut unneeded)?;
-            recognise(&contents, platforms)
+            let contents = read_stream(input, "standard input", spool, &mut unneeded)?;
+            detect_image(&contents, platforms)
         }
-        Location::Daemon(name) => Err(Error::NoSuchImage {
+        ImageLocation::Daemon(name) => Err(Error::NoSuchImage {
             name: name.as_str().to_owned(),
         }),
     }
@@ -128,7 +139,7 @@ fn read(wanted: &Wanted, spool: &Spool, mut unneeded: Unneeded) -> Result<(Image
 ///
 /// # Errors
 /// It is not there, or no archive, or compressed.
-pub(crate) fn open_archive(path: &Path) -> Result<(Contents, std::fs::Metadata), Error> {
+pub(crate) fn open_archive(path: &Path) -> Result<(SourceFiles, std::fs::Metadata), Error> {
     let failed = |source| Error::Io {
         action: "open",
         from: format!("the archive {}", path.display()),
@@ -136,23 +147,27 @@ pub(crate) fn open_archive(path: &Path) -> Result<(Contents, std::fs::Metadata),
     };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    Ok((archive::index(file, metadata.len(), path)?, metadata))
+    Ok((archive::read_entries(file, metadata.len(), path)?, metadata))
 }
 
 /// What lies under a path: a folder, or an archive, of which everything is wanted.
 ///
 /// # Errors
 /// It is not there, or no archive.
-pub(crate) fn open(path: &Path, spool: &Spool) -> Result<Contents, Error> {
-    contents(
+pub(crate) fn open_files(path: &Path, spool: &Spool) -> Result<SourceFiles, Error> {
+    open_files_skipping(
         path,
         spool,
-        &mut (Box::new(|_: &Digest, _| false) as Unneeded),
+        &mut (Box::new(|_: &Digest, _| false) as SkipLayer),
     )
 }
 
 /// What lies under a path: a folder, an archive, or a pipe that an archive comes from.
-fn contents(path: &Path, spool: &Spool, unneeded: &mut Unneeded) -> Result<Contents, Error> {
+fn open_files_skipping(
+    path: &Path,
+    spool: &Spool,
+    unneeded: &mut SkipLayer,
+) -> Result<SourceFiles, Error> {
     let from = format!("the archive {}", path.display());
     let failed = |source| Error::Io {
         action: "open",
@@ -161,52 +176,57 @@ fn contents(path: &Path, spool: &Spool, unneeded: &mut Unneeded) -> Result<Conte
     };
     let metadata = path.metadata().map_err(failed)?;
     if metadata.is_dir() {
-        return Ok(Contents::folder(path.to_owned()));
+        return Ok(SourceFiles::folder(path.to_owned()));
     }
     let file = File::open(path).map_err(failed)?;
     // Once more, of what was opened.
     let metadata = file.metadata().map_err(failed)?;
-    if metadata.is_file() && !packed::is_packed(&file).map_err(failed)? {
-        archive::index(file, metadata.len(), path)
+    if metadata.is_file() && !packed::is_compressed(&file).map_err(failed)? {
+        archive::read_entries(file, metadata.len(), path)
     } else {
-        stream(file, &from, spool, unneeded)
+        read_stream(file, &from, spool, unneeded)
     }
 }
 
 /// What comes once and cannot be searched: a pipe, or an archive that is compressed as a whole.
-fn stream(
+fn read_stream(
     input: impl io::Read,
     from: &str,
     spool: &Spool,
-    unneeded: &mut Unneeded,
-) -> Result<Contents, Error> {
-    let input = packed::Archive::open(input).map_err(|source| Error::Io {
+    unneeded: &mut SkipLayer,
+) -> Result<SourceFiles, Error> {
+    let input = packed::DecompressedStream::open(input).map_err(|source| Error::Io {
         action: "read",
         from: from.to_owned(),
         source,
     })?;
-    sift::sift(io::BufReader::new(input), from, spool, unneeded, None)
+    sift::stage_stream(io::BufReader::new(input), from, spool, unneeded, None)
 }
 
 /// Reads an image by what is there: an OCI layout, or an archive of Docker's kind, or both in one
 /// (Docker from 25 on).
-fn recognise(contents: &Contents, platforms: &Platforms) -> Result<(Image, Blobs), Error> {
-    let only = &Selector::Only;
-    let is_docker = contents.has(docker_archive::MANIFEST);
-    let is_oci = contents.has(oci::INDEX);
+fn detect_image(
+    contents: &SourceFiles,
+    platforms: &Platforms,
+) -> Result<(Image, ImageBlobs), Error> {
+    let only = &ImageSelector::Only;
+    let is_docker = contents.has(docker_archive::DOCKER_MANIFEST_FILE);
+    let is_oci = contents.has(oci::OCI_INDEX_FILE);
     match (is_docker, is_oci) {
-        (true, true) if oci::is_authoritative(contents)? => oci::image(contents, only, platforms),
-        (true, true | false) => docker_archive::image(contents, only, platforms),
-        (false, true) => oci::image(contents, only, platforms),
+        (true, true) if oci::is_authoritative(contents)? => {
+            oci::read_image(contents, only, platforms)
+        }
+        (true, true | false) => docker_archive::read_image(contents, only, platforms),
+        (false, true) => oci::read_image(contents, only, platforms),
         (false, false) => {
-            let (docker, oci) = (docker_archive::MANIFEST, oci::INDEX);
+            let (docker, oci) = (docker_archive::DOCKER_MANIFEST_FILE, oci::OCI_INDEX_FILE);
             Err(contents.malformed(format!("it has neither {docker} nor {oci}")))
         }
     }
 }
 
 /// Runs what blocks on a thread of its own.
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {

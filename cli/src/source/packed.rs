@@ -18,7 +18,7 @@ const MAGIC_BYTES: usize = 4;
 ///
 /// # Errors
 /// The file's.
-pub(super) fn is_packed(file: &File) -> io::Result<bool> {
+pub(super) fn is_compressed(file: &File) -> io::Result<bool> {
     let mut start = [0; MAGIC_BYTES];
     let len = file.read_at(&mut start, 0)?;
     Ok(compression(&start[..len]) != Compression::None)
@@ -34,12 +34,12 @@ fn compression(start: &[u8]) -> Compression {
 }
 
 /// The tar in a stream, whether that is compressed or not.
-pub(super) struct Archive<'a> {
+pub(super) struct DecompressedStream<'a> {
     tar: Box<dyn Read + 'a>,
-    kind: Compression,
+    compression: Compression,
 }
 
-impl<'a> Archive<'a> {
+impl<'a> DecompressedStream<'a> {
     /// Looks at the beginning of `input`.
     ///
     /// # Errors
@@ -52,19 +52,22 @@ impl<'a> Archive<'a> {
         start.truncate(len);
         let kind = compression(&start);
         let input = Cursor::new(start).chain(input);
-        let tar = compress::unpack(Marked(input), kind)?;
-        Ok(Self { tar, kind })
+        let tar = compress::decompress(InputErrorMarker(input), kind)?;
+        Ok(Self {
+            tar,
+            compression: kind,
+        })
     }
 }
 
-impl Read for Archive<'_> {
+impl Read for DecompressedStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.tar.read(buffer).map_err(|error| {
-            let error = match error.downcast::<Mark>() {
-                Ok(Mark(input)) => return input,
+            let error = match error.downcast::<InputError>() {
+                Ok(InputError(input)) => return input,
                 Err(decoder) => decoder,
             };
-            let (name, limit) = match self.kind {
+            let (name, limit) = match self.compression {
                 Compression::None => return error,
                 Compression::Gzip => ("gzip", ""),
                 Compression::Zstd => ("zstd", " (with a window of at most 64 MiB)"),
@@ -81,17 +84,17 @@ impl Read for Archive<'_> {
 }
 
 /// Marks the errors of what is read, so that they are told from the decoder's.
-struct Marked<R>(R);
+struct InputErrorMarker<R>(R);
 
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-struct Mark(io::Error);
+struct InputError(io::Error);
 
-impl<R: Read> Read for Marked<R> {
+impl<R: Read> Read for InputErrorMarker<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,
-            kind => io::Error::new(kind, Mark(error)),
+            kind => io::Error::new(kind, InputError(error)),
         })
     }
 }

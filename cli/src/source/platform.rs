@@ -32,7 +32,7 @@ impl Platforms {
     }
 
     /// Those that were asked for.
-    pub(super) fn wanted(&self) -> &[Platform] {
+    pub(super) fn requested(&self) -> &[Platform] {
         &self.0
     }
 
@@ -47,10 +47,10 @@ impl Platforms {
     ) -> Result<Vec<usize>, Error> {
         let mut places = Vec::new();
         for wanted in &self.0 {
-            let place = find(wanted, there).ok_or_else(|| Error::NoPlatform {
+            let place = find(wanted, there).ok_or_else(|| Error::PlatformNotFound {
                 from: from.to_owned(),
                 wanted: text(wanted),
-                there: there.iter().flatten().map(text).collect(),
+                available: there.iter().flatten().map(text).collect(),
             })?;
             places.push(place);
         }
@@ -61,13 +61,13 @@ impl Platforms {
 
     /// The places of all that is `there` for one of the wanted ones, in order: there may be several
     /// for one platform, for instance of Windows in several versions.
-    pub(crate) fn among(&self, there: &[Option<Platform>]) -> Vec<usize> {
+    pub(crate) fn matching(&self, there: &[Option<Platform>]) -> Vec<usize> {
         let found = self.0.iter().filter_map(|wanted| find(wanted, there));
         let found: Vec<_> = found
-            .map(|place| there[place].as_ref().map(normal))
+            .map(|place| there[place].as_ref().map(normalize))
             .collect();
         let is_wanted = |place: &usize| {
-            let own = there[*place].as_ref().map(normal);
+            let own = there[*place].as_ref().map(normalize);
             own.is_some() && found.contains(&own)
         };
         (0..there.len()).filter(is_wanted).collect()
@@ -92,14 +92,14 @@ impl fmt::Display for Platforms {
 /// The one that is meant: the same; else, where no variant was asked for, the only one of its
 /// kind.
 fn find(wanted: &Platform, there: &[Option<Platform>]) -> Option<usize> {
-    let same = |it: &Option<Platform>| it.as_ref().map(normal) == Some(normal(wanted));
+    let same = |it: &Option<Platform>| it.as_ref().map(normalize) == Some(normalize(wanted));
     if let Some(place) = there.iter().position(same) {
         return Some(place);
     }
-    let (os, architecture, _) = normal(wanted);
+    let (os, architecture, _) = normalize(wanted);
     let alike = |it: &Option<Platform>| {
         it.as_ref()
-            .is_some_and(|it| (normal(it).0, normal(it).1) == (os, architecture))
+            .is_some_and(|it| (normalize(it).0, normalize(it).1) == (os, architecture))
     };
     let mut places = (0..there.len()).filter(|place| alike(&there[*place]));
     match (wanted.variant.is_none(), places.next(), places.next()) {
@@ -109,7 +109,7 @@ fn find(wanted: &Platform, there: &[Option<Platform>]) -> Option<usize> {
 }
 
 /// As containerd compares platforms: some have two names, and a variant that goes without saying.
-fn normal(platform: &Platform) -> (&str, &str, &str) {
+fn normalize(platform: &Platform) -> (&str, &str, &str) {
     let os = match &*platform.os {
         "macos" => "darwin",
         os => os,
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_said_with_what_is() {
+    fn a_missing_platform_is_reported_with_those_available() {
         for wanted in ["linux/riscv64", "windows/amd64", "linux/amd64/v3"] {
             let error = choose(&["linux/amd64", wanted], &["linux/amd64", "linux/arm64"]);
             let error = error.unwrap_err().to_string();

@@ -7,17 +7,17 @@ use bytes::Bytes;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Algorithm, Digest, Hasher};
 
-use super::contents::{Contents, Stored, stated_digest};
-use super::goal::Goal;
+use super::contents::{FileContent, SourceFiles, digest_from_name};
+use super::goal::ExpectedBlobs;
 use super::slice::Slice;
-use super::tarball::{Kind, Stream, Tarball, fill};
-use super::{Error, MAX_METADATA_BYTES, Unneeded};
-use crate::spool::{Draft, Room, Spool};
+use super::tarball::{StreamInput, TarEntryKind, TarReader, fill};
+use super::{Error, MAX_METADATA_BYTES, SkipLayer};
+use crate::spool::{Draft, Spool, SpoolKind};
 
 /// Entries up to this size stay in memory, as long as all of them fit into the second.
-const SMALL_BYTES: u64 = 256 * 1024;
-const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
-const BUFFER_BYTES: usize = 256 * 1024;
+const MAX_MEMORY_ENTRY_BYTES: u64 = 256 * 1024;
+const MAX_MEMORY_TOTAL_BYTES: u64 = 8 * 1024 * 1024;
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Reads an archive and keeps what could be needed. Whatever is small or could be metadata is
 /// always kept; another entry only if `unneeded` does not know its digest, be it the one that the
@@ -26,69 +26,69 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// # Errors
 /// Whatever makes an archive unreadable or unsafe; a blob that is not what its name says; a full
 /// spool.
-pub(super) fn sift(
+pub(super) fn stage_stream(
     stream: impl Read,
     from: &str,
     spool: &Spool,
-    unneeded: &mut Unneeded,
-    mut goal: Option<Goal>,
-) -> Result<Contents, Error> {
-    let mut contents = Contents::empty(from);
-    let mut shelf = Shelf::new(spool);
-    let mut tarball = Tarball::new(Stream(stream), from);
+    unneeded: &mut SkipLayer,
+    mut goal: Option<ExpectedBlobs>,
+) -> Result<SourceFiles, Error> {
+    let mut contents = SourceFiles::empty(from);
+    let mut shelf = StagingArea::new(spool);
+    let mut tarball = TarReader::new(StreamInput(stream), from);
     while let Some(entry) = tarball.next()? {
         let len = match entry.kind {
-            Kind::File { len, .. } => len,
-            Kind::Link(target) => {
-                contents.link(entry.name, target)?;
+            TarEntryKind::File { len, .. } => len,
+            TarEntryKind::Link(target) => {
+                contents.add_link(entry.name, target)?;
                 continue;
             }
-            Kind::Bodiless => continue,
+            TarEntryKind::NoBody => continue,
         };
-        let stated = stated_digest(&entry.name);
+        let stated = digest_from_name(&entry.name);
         // What was begun of an entry that nobody needed.
-        shelf.begun = 0;
-        let is_layer = len > SMALL_BYTES
-            && (len > MAX_METADATA_BYTES || !shelf.begins_as_json(&mut tarball)?);
+        shelf.peeked_bytes = 0;
+        let is_layer = len > MAX_MEMORY_ENTRY_BYTES
+            && (len > MAX_METADATA_BYTES || !shelf.peek_is_json(&mut tarball)?);
         let stored = match &stated {
             Some((digest, _)) if is_layer && unneeded(digest, Some(len)) => {
                 let digest = digest.clone();
-                Stored::Elsewhere { digest, len }
+                FileContent::Skipped { digest, len }
             }
-            Some((digest, true)) => match shelf.earlier(digest, len) {
-                Some(slice) => Stored::Here(slice),
+            Some((digest, true)) => match shelf.find_spooled(digest, len) {
+                Some(slice) => FileContent::Available(slice),
                 None => {
-                    let put = shelf.put(&mut tarball, len, digest.algorithm())?;
+                    let put = shelf.stage_entry(&mut tarball, len, digest.algorithm())?;
                     if put.digest != *digest {
-                        return Err(Error::Mismatch {
+                        return Err(Error::DigestMismatch {
                             from: from.to_owned(),
                             what: entry.name,
                             expected: digest.clone(),
                             found: put.digest,
                         });
                     }
-                    Stored::Here(shelf.keep(put)?)
+                    FileContent::Available(shelf.commit(put)?)
                 }
             },
             Some((_, false)) | None => {
-                let put = shelf.put(&mut tarball, len, Algorithm::Sha256)?;
+                let put = shelf.stage_entry(&mut tarball, len, Algorithm::Sha256)?;
                 // A compressed layer in an archive of Docker's kind is described nowhere else.
                 let may_go = stated.is_none() && is_layer;
                 if may_go
                     && put.compression == Compression::None
                     && unneeded(&put.digest, Some(len))
                 {
-                    shelf.take_back(&put);
+                    shelf.release(&put);
                     let digest = put.digest;
-                    Stored::Elsewhere { digest, len }
+                    FileContent::Skipped { digest, len }
                 } else {
-                    Stored::Here(shelf.keep(put)?)
+                    FileContent::Available(shelf.commit(put)?)
                 }
             }
         };
-        contents.store(entry.name, stored)?;
+        contents.add_file(entry.name, stored)?;
         if let (Some(goal), Some((digest, true))) = (&mut goal, &stated)
-            && goal.is_reached_with(digest, &mut contents, unneeded)
+            && goal.record_arrival(digest, &mut contents, unneeded)
         {
             return Ok(contents);
         }
@@ -102,15 +102,15 @@ pub(super) fn sift(
 ///
 /// # Errors
 /// Whatever makes an archive unreadable or unsafe; one of them is not there; a full spool.
-pub(super) fn pick(
+pub(super) fn stage_by_digest(
     stream: impl Read,
     from: &str,
     spool: &Spool,
     mut wanted: HashSet<Digest>,
 ) -> Result<HashMap<Digest, Slice>, Error> {
     let mut picked = HashMap::new();
-    let mut shelf = Shelf::new(spool);
-    let mut tarball = Tarball::new(Stream(stream), from);
+    let mut shelf = StagingArea::new(spool);
+    let mut tarball = TarReader::new(StreamInput(stream), from);
     while !wanted.is_empty() {
         let Some(entry) = tarball.next()? else {
             let mut missing: Vec<_> = wanted.iter().map(Digest::to_string).collect();
@@ -120,118 +120,124 @@ pub(super) fn pick(
                 what: missing.join(", "),
             });
         };
-        let Kind::File { len, .. } = entry.kind else {
+        let TarEntryKind::File { len, .. } = entry.kind else {
             continue;
         };
         // A blob's name is its digest; had it lied, then what is wanted would be missing.
-        let stated = stated_digest(&entry.name);
+        let stated = digest_from_name(&entry.name);
         if stated.is_some_and(|(digest, relied_on)| relied_on && !wanted.contains(&digest)) {
             continue;
         }
-        let put = shelf.put(&mut tarball, len, Algorithm::Sha256)?;
+        let put = shelf.stage_entry(&mut tarball, len, Algorithm::Sha256)?;
         if wanted.remove(&put.digest) {
             let digest = put.digest.clone();
-            picked.insert(digest, shelf.keep(put)?);
+            picked.insert(digest, shelf.commit(put)?);
         } else {
-            shelf.take_back(&put);
+            shelf.release(&put);
         }
     }
     Ok(picked)
 }
 
 /// Where entries are put: the small ones in memory, each of the others in a file of the spool.
-struct Shelf<'a> {
+struct StagingArea<'a> {
     spool: &'a Spool,
     memory_left: u64,
     buffer: Vec<u8>,
     /// How much of the current entry stands in the buffer, and was not taken in yet.
-    begun: usize,
+    peeked_bytes: usize,
 }
 
 /// An entry that was put aside.
-struct Put {
-    body: Body,
+struct StagedEntry {
+    body: StagedBody,
     digest: Digest,
     compression: Compression,
 }
 
-enum Body {
+enum StagedBody {
     Memory(Bytes),
     File(Draft),
     /// There was no room for it, which counts only if it turns out to be needed.
-    Lost(Error),
+    Failed(Error),
 }
 
-impl<'a> Shelf<'a> {
+impl<'a> StagingArea<'a> {
     fn new(spool: &'a Spool) -> Self {
         Self {
             spool,
-            memory_left: MEMORY_BYTES,
-            buffer: vec![0; BUFFER_BYTES],
-            begun: 0,
+            memory_left: MAX_MEMORY_TOTAL_BYTES,
+            buffer: vec![0; READ_BUFFER_BYTES],
+            peeked_bytes: 0,
         }
     }
 
     /// Whether the current entry begins as manifests and configs do. No tar does so whose first
     /// file has an honest name, and no compressed one.
-    fn begins_as_json<R: Read>(&mut self, tarball: &mut Tarball<Stream<R>>) -> Result<bool, Error> {
+    fn peek_is_json<R: Read>(
+        &mut self,
+        tarball: &mut TarReader<StreamInput<R>>,
+    ) -> Result<bool, Error> {
         let got = fill(&mut tarball.body(), &mut self.buffer);
-        self.begun = got.map_err(|error| tarball.failed(error))?;
-        let mut bytes = self.buffer[..self.begun].iter();
+        self.peeked_bytes = got.map_err(|error| tarball.read_error(error))?;
+        let mut bytes = self.buffer[..self.peeked_bytes].iter();
         let first = bytes.find(|byte| !byte.is_ascii_whitespace());
         Ok(matches!(first, Some(b'{' | b'[')))
     }
 
     /// The bytes of a large entry that an earlier run has kept.
-    fn earlier(&self, digest: &Digest, len: u64) -> Option<Slice> {
-        let slice = (len > SMALL_BYTES).then(|| self.spool.bytes(digest))?;
+    fn find_spooled(&self, digest: &Digest, len: u64) -> Option<Slice> {
+        let slice = (len > MAX_MEMORY_ENTRY_BYTES).then(|| self.spool.find_bytes(digest))?;
         slice.filter(|slice| slice.len() == len)
     }
 
     /// Takes in the body of the tarball's current entry.
-    fn put<R: Read>(
+    fn stage_entry<R: Read>(
         &mut self,
-        tarball: &mut Tarball<Stream<R>>,
+        tarball: &mut TarReader<StreamInput<R>>,
         len: u64,
         algorithm: Algorithm,
-    ) -> Result<Put, Error> {
-        if len <= SMALL_BYTES && len <= self.memory_left {
+    ) -> Result<StagedEntry, Error> {
+        if len <= MAX_MEMORY_ENTRY_BYTES && len <= self.memory_left {
             let mut bytes = Vec::with_capacity(len as usize);
             let read = tarball.body().read_to_end(&mut bytes);
-            read.map_err(|error| tarball.failed(error))?;
+            read.map_err(|error| tarball.read_error(error))?;
             self.memory_left -= len;
-            return Ok(Put {
+            return Ok(StagedEntry {
                 digest: Digest::of_with(algorithm, &bytes),
                 compression: Compression::of_bytes(&bytes),
-                body: Body::Memory(Bytes::from(bytes)),
+                body: StagedBody::Memory(Bytes::from(bytes)),
             });
         }
         let mut hasher = Hasher::new(algorithm);
         let mut compression = None;
-        let room = self.spool.reserve(len).and_then(|()| self.spool.draft());
+        let room = self
+            .spool
+            .reserve(len)
+            .and_then(|()| self.spool.create_draft());
         let mut body = match room {
-            Ok(draft) => Body::File(draft),
-            Err(error) => Body::Lost(self.failed(error)),
+            Ok(draft) => StagedBody::File(draft),
+            Err(error) => StagedBody::Failed(self.failed(error)),
         };
         loop {
-            let got = match std::mem::take(&mut self.begun) {
+            let got = match std::mem::take(&mut self.peeked_bytes) {
                 0 => fill(&mut tarball.body(), &mut self.buffer),
                 begun => Ok(begun),
             };
-            let got = got.map_err(|error| tarball.failed(error))?;
+            let got = got.map_err(|error| tarball.read_error(error))?;
             if got == 0 {
                 break;
             }
             let bytes = &self.buffer[..got];
             compression.get_or_insert_with(|| Compression::of_bytes(bytes));
             hasher.update(bytes);
-            if let Body::File(draft) = &mut body
+            if let StagedBody::File(draft) = &mut body
                 && let Err(error) = draft.write_all(bytes)
             {
-                body = Body::Lost(self.failed(error));
+                body = StagedBody::Failed(self.failed(error));
             }
         }
-        Ok(Put {
+        Ok(StagedEntry {
             body,
             digest: hasher.finish(),
             compression: compression.unwrap_or(Compression::None),
@@ -242,23 +248,23 @@ impl<'a> Shelf<'a> {
     ///
     /// # Errors
     /// There was no room for them.
-    fn keep(&self, put: Put) -> Result<Slice, Error> {
+    fn commit(&self, put: StagedEntry) -> Result<Slice, Error> {
         match put.body {
-            Body::Memory(bytes) => Ok(Slice::memory(bytes)),
-            Body::File(draft) => {
+            StagedBody::Memory(bytes) => Ok(Slice::memory(bytes)),
+            StagedBody::File(draft) => {
                 let len = draft.len();
-                let file = draft.keep(Room::Bytes, &put.digest);
+                let file = draft.persist(SpoolKind::Bytes, &put.digest);
                 Ok(Slice::part(&file, 0, len))
             }
-            Body::Lost(error) => Err(error),
+            StagedBody::Failed(error) => Err(error),
         }
     }
 
     /// Gives back the room of an entry that is not needed.
-    fn take_back(&mut self, put: &Put) {
+    fn release(&mut self, put: &StagedEntry) {
         match &put.body {
-            Body::Memory(bytes) => self.memory_left += bytes.len() as u64,
-            Body::File(_) | Body::Lost(_) => {}
+            StagedBody::Memory(bytes) => self.memory_left += bytes.len() as u64,
+            StagedBody::File(_) | StagedBody::Failed(_) => {}
         }
     }
 

@@ -11,25 +11,25 @@ use bytes::Bytes;
 /// Bytes in memory, in a part of an open file, or in a file that is opened when they are wanted.
 #[derive(Debug, Clone)]
 pub struct Slice {
-    place: Place,
+    storage: SliceStorage,
     offset: u64,
     len: u64,
 }
 
 #[derive(Debug, Clone)]
-enum Place {
+enum SliceStorage {
     Memory(Bytes),
-    Open(Arc<File>),
-    Closed(Arc<PathBuf>),
+    OpenFile(Arc<File>),
+    ClosedFile(Arc<PathBuf>),
 }
 
 impl Slice {
     /// Bytes in memory.
     pub(crate) fn memory(bytes: Bytes) -> Self {
         let len = bytes.len() as u64;
-        let place = Place::Memory(bytes);
+        let storage = SliceStorage::Memory(bytes);
         Self {
-            place,
+            storage,
             offset: 0,
             len,
         }
@@ -37,15 +37,19 @@ impl Slice {
 
     /// `len` bytes of `file` from `offset` on.
     pub(crate) fn part(file: &Arc<File>, offset: u64, len: u64) -> Self {
-        let place = Place::Open(Arc::clone(file));
-        Self { place, offset, len }
+        let storage = SliceStorage::OpenFile(Arc::clone(file));
+        Self {
+            storage,
+            offset,
+            len,
+        }
     }
 
     /// A whole file of `len` bytes, kept closed, for there may be more of them than descriptors.
     pub(super) fn whole(path: PathBuf, len: u64) -> Self {
-        let place = Place::Closed(Arc::new(path));
+        let storage = SliceStorage::ClosedFile(Arc::new(path));
         Self {
-            place,
+            storage,
             offset: 0,
             len,
         }
@@ -65,17 +69,19 @@ impl Slice {
     ///
     /// # Errors
     /// The file cannot be opened any more.
-    pub fn read_from(&self, start: u64) -> io::Result<Reader> {
-        let place = match &self.place {
-            Place::Memory(bytes) => Opened::Memory(bytes.clone()),
-            Place::Open(file) => Opened::File(Arc::clone(file)),
-            Place::Closed(path) => Opened::File(Arc::new(File::open(path.as_path())?)),
+    pub fn read_from(&self, start: u64) -> io::Result<SliceReader> {
+        let place = match &self.storage {
+            SliceStorage::Memory(bytes) => ReaderStorage::Memory(bytes.clone()),
+            SliceStorage::OpenFile(file) => ReaderStorage::File(Arc::clone(file)),
+            SliceStorage::ClosedFile(path) => {
+                ReaderStorage::File(Arc::new(File::open(path.as_path())?))
+            }
         };
         let start = start.min(self.len);
-        Ok(Reader {
-            place,
-            at: self.offset + start,
-            left: self.len - start,
+        Ok(SliceReader {
+            storage: place,
+            offset: self.offset + start,
+            remaining: self.len - start,
         })
     }
 
@@ -83,7 +89,7 @@ impl Slice {
     ///
     /// # Errors
     /// The file cannot be opened any more.
-    pub fn reader(&self) -> io::Result<Reader> {
+    pub fn reader(&self) -> io::Result<SliceReader> {
         self.read_from(0)
     }
 
@@ -91,8 +97,8 @@ impl Slice {
     ///
     /// # Errors
     /// Reading fails, or the file is shorter than it was.
-    pub(crate) fn bytes(&self) -> io::Result<Bytes> {
-        if let Place::Memory(bytes) = &self.place {
+    pub(crate) fn read_all(&self) -> io::Result<Bytes> {
+        if let SliceStorage::Memory(bytes) = &self.storage {
             return Ok(bytes.clone());
         }
         let mut bytes = Vec::new();
@@ -102,14 +108,14 @@ impl Slice {
 
     /// The bytes, if they are in memory.
     pub(super) fn memory_bytes(&self) -> Option<&Bytes> {
-        match &self.place {
-            Place::Memory(bytes) => Some(bytes),
-            Place::Open(_) | Place::Closed(_) => None,
+        match &self.storage {
+            SliceStorage::Memory(bytes) => Some(bytes),
+            SliceStorage::OpenFile(_) | SliceStorage::ClosedFile(_) => None,
         }
     }
 
     /// The first bytes, up to four: they tell how a layer is compressed.
-    pub(super) fn start(&self) -> io::Result<Vec<u8>> {
+    pub(super) fn first_bytes(&self) -> io::Result<Vec<u8>> {
         let mut start = Vec::new();
         self.reader()?.take(4).read_to_end(&mut start)?;
         Ok(start)
@@ -118,41 +124,41 @@ impl Slice {
 
 /// Reads a [`Slice`] once, from some point to its end.
 #[derive(Debug)]
-pub struct Reader {
-    place: Opened,
-    at: u64,
-    left: u64,
+pub struct SliceReader {
+    storage: ReaderStorage,
+    offset: u64,
+    remaining: u64,
 }
 
 #[derive(Debug)]
-enum Opened {
+enum ReaderStorage {
     Memory(Bytes),
     File(Arc<File>),
 }
 
-impl Read for Reader {
+impl Read for SliceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let want = buffer
             .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            .min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
         if want == 0 {
             return Ok(0);
         }
-        let got = match &self.place {
-            Opened::Memory(bytes) => {
+        let got = match &self.storage {
+            ReaderStorage::Memory(bytes) => {
                 // Lossless: the bytes are in memory.
-                let at = self.at as usize;
+                let at = self.offset as usize;
                 buffer[..want].copy_from_slice(&bytes[at..at + want]);
                 want
             }
-            Opened::File(file) => file.read_at(&mut buffer[..want], self.at)?,
+            ReaderStorage::File(file) => file.read_at(&mut buffer[..want], self.offset)?,
         };
         if got == 0 {
             let message = "the file has become shorter while it was read";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
-        self.at += got as u64;
-        self.left -= got as u64;
+        self.offset += got as u64;
+        self.remaining -= got as u64;
         Ok(got)
     }
 }
@@ -176,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn every_place_reads_alike_and_again() {
+    fn every_storage_reads_the_same_bytes_again() {
         let (slices, _path) = slices();
         for slice in slices {
             assert_eq!(slice.len(), 10);
             for _ in 0..2 {
-                assert_eq!(&slice.bytes().unwrap()[..], b"0123456789");
+                assert_eq!(&slice.read_all().unwrap()[..], b"0123456789");
             }
             let mut tail = String::new();
             slice
@@ -190,7 +196,7 @@ mod tests {
                 .read_to_string(&mut tail)
                 .unwrap();
             assert_eq!(tail, "789");
-            assert_eq!(slice.start().unwrap(), b"0123");
+            assert_eq!(slice.first_bytes().unwrap(), b"0123");
             assert_eq!(slice.read_from(11).unwrap().read(&mut [0; 4]).unwrap(), 0);
         }
     }
@@ -200,8 +206,8 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789").unwrap();
         let file = Arc::new(file);
-        assert_eq!(&Slice::part(&file, 3, 4).bytes().unwrap()[..], b"3456");
-        let beyond = Slice::part(&file, 8, 4).bytes().unwrap_err();
+        assert_eq!(&Slice::part(&file, 3, 4).read_all().unwrap()[..], b"3456");
+        let beyond = Slice::part(&file, 8, 4).read_all().unwrap_err();
         assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

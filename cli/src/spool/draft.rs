@@ -7,38 +7,38 @@ use std::sync::Arc;
 use imgsync_oci::Digest;
 use tempfile::NamedTempFile;
 
-use super::{Room, Spool, room};
+use super::{Spool, SpoolKind, room};
 
 /// How the name of a file begins that is still being written.
-pub(super) const PREFIX: &str = ".draft-";
+pub(super) const DRAFT_PREFIX: &str = ".draft-";
 
 /// A file that is written from its beginning to its end, and then either kept as an entry or just
 /// used. Where the disk is full, leftovers of other images make room.
 #[derive(Debug)]
 pub struct Draft {
     spool: Spool,
-    file: Target,
+    file: DraftFile,
     len: u64,
 }
 
 #[derive(Debug)]
-enum Target {
+enum DraftFile {
     Named(NamedTempFile),
-    Nameless(File),
+    Anonymous(File),
 }
 
 impl Draft {
     pub(super) fn new(spool: &Spool) -> io::Result<Self> {
-        let file = if spool.keeps {
+        let file = if spool.is_persistent {
             let named = tempfile::Builder::new()
-                .prefix(PREFIX)
+                .prefix(DRAFT_PREFIX)
                 .tempfile_in(&spool.folder)?;
             // Tells others that somebody is at it; without it they may take its name away, and it
             // is used without.
             let _ = named.as_file().try_lock_shared();
-            Target::Named(named)
+            DraftFile::Named(named)
         } else {
-            Target::Nameless(tempfile::tempfile_in(&spool.folder)?)
+            DraftFile::Anonymous(tempfile::tempfile_in(&spool.folder)?)
         };
         Ok(Self {
             spool: spool.clone(),
@@ -60,19 +60,19 @@ impl Draft {
     /// The file, without a name: it goes when it is closed.
     pub fn into_file(self) -> Arc<File> {
         Arc::new(match self.file {
-            Target::Named(named) => named.into_file(),
-            Target::Nameless(file) => file,
+            DraftFile::Named(named) => named.into_file(),
+            DraftFile::Anonymous(file) => file,
         })
     }
 
     /// The file, now an entry for this run and the next. To be called when the bytes have proved
     /// to be what the name says. An entry that cannot be kept is still of use to this run.
-    pub fn keep(self, room: Room, digest: &Digest) -> Arc<File> {
+    pub fn persist(self, room: SpoolKind, digest: &Digest) -> Arc<File> {
         Arc::new(match self.file {
-            Target::Nameless(file) => file,
-            Target::Named(named) => {
+            DraftFile::Anonymous(file) => file,
+            DraftFile::Named(named) => {
                 // Where that fails, so does what follows.
-                let _ = self.spool.make(room);
+                let _ = self.spool.create_folder(room);
                 match named.persist(self.spool.path(room, digest)) {
                     Ok(file) => file,
                     Err(failed) => failed.file.into_file(),
@@ -83,8 +83,8 @@ impl Draft {
 
     fn file(&mut self) -> &mut File {
         match &mut self.file {
-            Target::Named(named) => named.as_file_mut(),
-            Target::Nameless(file) => file,
+            DraftFile::Named(named) => named.as_file_mut(),
+            DraftFile::Anonymous(file) => file,
         }
     }
 }
@@ -97,9 +97,9 @@ impl Write for Draft {
                     self.len += written as u64;
                     return Ok(written);
                 }
-                Err(error) if room::is_full(&error) => {
+                Err(error) if room::is_disk_full(&error) => {
                     let needed = self.len + bytes.len() as u64;
-                    room::make_way(&self.spool, self.len, needed, error)?;
+                    room::make_space(&self.spool, self.len, needed, error)?;
                 }
                 Err(error) => return Err(error),
             }

@@ -6,16 +6,16 @@ use bytes::Bytes;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Algorithm, Digest, Hasher};
 
-use super::{Room, Spool};
-use crate::cache::Known;
+use super::{Spool, SpoolKind};
+use crate::cache::BlobRef;
 use crate::compress;
 use crate::source::Slice;
 
 /// A packed layer that an earlier run has kept, found to be whole.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct SpooledLayer {
     /// The blob that it is.
-    pub blob: Known,
+    pub blob: BlobRef,
     /// Its bytes.
     pub bytes: Slice,
 }
@@ -23,20 +23,20 @@ pub struct Kept {
 impl Spool {
     /// The layer with this diffID, packed. It is read to its end: damaged ones are taken away.
     /// Blocks.
-    pub fn packed(&self, diff_id: &Digest) -> Option<Kept> {
-        let (file, len) = self.open(Room::Packed, diff_id)?;
+    pub fn find_compressed(&self, diff_id: &Digest) -> Option<SpooledLayer> {
+        let (file, len) = self.open(SpoolKind::Compressed, diff_id)?;
         let bytes = Slice::part(&file, 0, len);
-        let packed = compress::verify(bytes.reader().ok()?, Compression::Gzip);
+        let packed = compress::compute_layer_digests(bytes.reader().ok()?, Compression::Gzip);
         match packed {
-            Ok(packed) if packed.diff_id == *diff_id => Some(Kept {
-                blob: Known {
+            Ok(packed) if packed.diff_id == *diff_id => Some(SpooledLayer {
+                blob: BlobRef {
                     digest: packed.digest,
                     size: packed.size,
                 },
                 bytes,
             }),
             Ok(_) | Err(_) => {
-                self.remove(Room::Packed, [diff_id]);
+                self.remove(SpoolKind::Compressed, [diff_id]);
                 None
             }
         }
@@ -44,49 +44,49 @@ impl Spool {
 
     /// The bytes with this digest. They are read to their end: damaged ones are taken away.
     /// Blocks.
-    pub fn bytes(&self, digest: &Digest) -> Option<Slice> {
-        let (file, len) = self.open(Room::Bytes, digest)?;
+    pub fn find_bytes(&self, digest: &Digest) -> Option<Slice> {
+        let (file, len) = self.open(SpoolKind::Bytes, digest)?;
         let bytes = Slice::part(&file, 0, len);
-        let mut hashing = Hashing(Hasher::new(digest.algorithm()));
+        let mut hashing = HashWriter(Hasher::new(digest.algorithm()));
         let read = std::io::copy(&mut bytes.reader().ok()?, &mut hashing);
         if read.is_ok() && hashing.0.finish() == *digest {
             return Some(bytes);
         }
-        self.remove(Room::Bytes, [digest]);
+        self.remove(SpoolKind::Bytes, [digest]);
         None
     }
 
     /// Keeps what is small for the next run. A disk that cannot keep it costs that run time, and
     /// nothing else.
-    pub fn keep_small(&self, bytes: &Bytes, algorithm: Algorithm) {
-        self.keep_as(Room::Bytes, &Digest::of_with(algorithm, bytes), bytes);
+    pub fn persist_small(&self, bytes: &Bytes, algorithm: Algorithm) {
+        self.persist_as(SpoolKind::Bytes, &Digest::of_with(algorithm, bytes), bytes);
     }
 
     /// The text of an entry that is not named by its own digest.
-    pub fn listing(&self, about: &Digest, most_bytes: u64) -> Option<Bytes> {
-        let (file, len) = self.open(Room::Exports, about)?;
+    pub fn read_listing(&self, about: &Digest, most_bytes: u64) -> Option<Bytes> {
+        let (file, len) = self.open(SpoolKind::Exports, about)?;
         let slice = Slice::part(&file, 0, len);
-        (len <= most_bytes).then(|| slice.bytes().ok())?
+        (len <= most_bytes).then(|| slice.read_all().ok())?
     }
 
     /// Keeps such a text, under the same terms.
-    pub fn keep_listing(&self, about: &Digest, text: &[u8]) {
-        self.keep_as(Room::Exports, about, text);
+    pub fn persist_listing(&self, about: &Digest, text: &[u8]) {
+        self.persist_as(SpoolKind::Exports, about, text);
     }
 
-    fn keep_as(&self, room: Room, digest: &Digest, bytes: &[u8]) {
-        if self.keeps
-            && let Ok(mut draft) = self.draft()
+    fn persist_as(&self, room: SpoolKind, digest: &Digest, bytes: &[u8]) {
+        if self.is_persistent
+            && let Ok(mut draft) = self.create_draft()
             && draft.write_all(bytes).is_ok()
         {
-            draft.keep(room, digest);
+            draft.persist(room, digest);
         }
     }
 }
 
-struct Hashing(Hasher);
+struct HashWriter(Hasher);
 
-impl Write for Hashing {
+impl Write for HashWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

@@ -26,31 +26,31 @@ use imgsync_oci::Digest;
 use crate::compress;
 
 pub use draft::Draft;
-pub use kept::Kept;
-pub use room::NoRoom;
-pub(crate) use room::is_full;
+pub use kept::SpooledLayer;
+pub use room::DiskFull;
+pub(crate) use room::is_disk_full;
 
 /// How long an entry waits for the next run.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+const MAX_SPOOL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What an entry holds, and what its name is the digest of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub enum SpoolKind {
     /// Bytes as the source has them, by their own digest.
     Bytes,
     /// A layer packed in [`compress::FORMAT`], by its diffID.
-    Packed,
+    Compressed,
     /// What an export consisted of, by what was asked for.
     Exports,
 }
 
-impl Room {
-    const ALL: [Self; 3] = [Self::Bytes, Self::Packed, Self::Exports];
+impl SpoolKind {
+    const ALL: [Self; 3] = [Self::Bytes, Self::Compressed, Self::Exports];
 
     fn folder(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
-            Self::Packed => compress::FORMAT,
+            Self::Compressed => compress::FORMAT,
             Self::Exports => "exports",
         }
     }
@@ -60,29 +60,29 @@ impl Room {
 #[derive(Debug, Clone)]
 pub struct Spool {
     folder: PathBuf,
-    keeps: bool,
+    is_persistent: bool,
 }
 
 impl Spool {
     /// A spool in `folder`, which must exist. Its files have no names, so that the kernel takes
     /// them back however the process ends.
-    pub fn fleeting(folder: &Path) -> Self {
+    pub fn temporary(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
-            keeps: false,
+            is_persistent: false,
         }
     }
 
     /// A spool in `folder`, which must exist, that keeps its entries for the next run. What has
     /// waited too long there is cleared away.
-    pub fn keeping(folder: &Path) -> Self {
+    pub fn persistent(folder: &Path) -> Self {
         // An image may have more layers than a process is given open files at first.
-        room::allow_more_files();
+        room::raise_open_file_limit();
         let spool = Self {
             folder: folder.to_owned(),
-            keeps: true,
+            is_persistent: true,
         };
-        spool.clear_old();
+        spool.remove_expired();
         spool
     }
 
@@ -95,7 +95,7 @@ impl Spool {
     ///
     /// # Errors
     /// The folder is missing, full, or not ours to write.
-    pub fn draft(&self) -> io::Result<Draft> {
+    pub fn create_draft(&self) -> io::Result<Draft> {
         Draft::new(self)
     }
 
@@ -110,15 +110,15 @@ impl Spool {
 
     /// The size of a packed layer that some run has kept here, in bytes. It is not read: whoever
     /// only wants to tell what there is changes nothing by that. A damaged one counts too.
-    pub fn packed_size(&self, diff_id: &Digest) -> Option<u64> {
-        let data = std::fs::metadata(self.path(Room::Packed, diff_id)).ok()?;
+    pub fn compressed_size(&self, diff_id: &Digest) -> Option<u64> {
+        let data = std::fs::metadata(self.path(SpoolKind::Compressed, diff_id)).ok()?;
         let age = data.modified().ok()?.elapsed().unwrap_or_default();
-        (data.is_file() && age <= LONGEST).then_some(data.len())
+        (data.is_file() && age <= MAX_SPOOL_AGE).then_some(data.len())
     }
 
     /// Takes entries away, also while others read them.
-    pub fn remove<'a>(&self, room: Room, digests: impl IntoIterator<Item = &'a Digest>) {
-        if self.keeps {
+    pub fn remove<'a>(&self, room: SpoolKind, digests: impl IntoIterator<Item = &'a Digest>) {
+        if self.is_persistent {
             for digest in digests {
                 // Gone already is as good.
                 let _ = std::fs::remove_file(self.path(room, digest));
@@ -126,14 +126,14 @@ impl Spool {
         }
     }
 
-    fn path(&self, room: Room, digest: &Digest) -> PathBuf {
+    fn path(&self, room: SpoolKind, digest: &Digest) -> PathBuf {
         let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
         self.folder.join(room.folder()).join(name)
     }
 
     /// An entry, open, and its size in bytes. From now on nobody clears it away.
-    fn open(&self, room: Room, digest: &Digest) -> Option<(Arc<File>, u64)> {
-        if !self.keeps {
+    fn open(&self, room: SpoolKind, digest: &Digest) -> Option<(Arc<File>, u64)> {
+        if !self.is_persistent {
             return None;
         }
         let file = File::open(self.path(room, digest)).ok()?;
@@ -145,15 +145,15 @@ impl Spool {
     }
 
     /// Makes the folder of a room, for this user alone: layers may hold secrets.
-    fn make(&self, room: Room) -> io::Result<()> {
+    fn create_folder(&self, room: SpoolKind) -> io::Result<()> {
         let folder = self.folder.join(room.folder());
         DirBuilder::new().recursive(true).mode(0o700).create(folder)
     }
 
-    fn clear_old(&self) {
-        for leftover in room::leftovers(self) {
-            if leftover.is_draft || leftover.age() > LONGEST {
-                leftover.clear();
+    fn remove_expired(&self) {
+        for leftover in room::list_leftovers(self) {
+            if leftover.is_draft || leftover.age() > MAX_SPOOL_AGE {
+                leftover.remove_if_unused();
             }
         }
     }
@@ -162,7 +162,7 @@ impl Spool {
 impl Default for Spool {
     /// A fleeting one in the system's folder for temporary files (`TMPDIR`, else `/tmp`).
     fn default() -> Self {
-        Self::fleeting(&std::env::temp_dir())
+        Self::temporary(&std::env::temp_dir())
     }
 }
 

@@ -5,16 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Room, Spool, draft};
-use crate::report::bytes;
+use super::{Spool, SpoolKind, draft};
+use crate::report::format_bytes;
 
 /// The disk cannot take what has to be put aside.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the disk is full: {} or more are needed in {}, and {} are free there",
-    bytes(*needed), folder.display(), bytes(*free)
+    format_bytes(*needed), folder.display(), format_bytes(*free)
 )]
-pub struct NoRoom {
+pub struct DiskFull {
     /// The folder of the spool.
     pub folder: PathBuf,
     /// How many bytes are needed there; at the least, where that is not known before.
@@ -23,14 +23,14 @@ pub struct NoRoom {
     pub free: u64,
 }
 
-impl From<NoRoom> for io::Error {
-    fn from(error: NoRoom) -> Self {
+impl From<DiskFull> for io::Error {
+    fn from(error: DiskFull) -> Self {
         Self::new(io::ErrorKind::StorageFull, error)
     }
 }
 
 /// Whether the system says that nothing more fits.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
@@ -38,7 +38,7 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 }
 
 /// The bytes that this user may still write to a folder; `None` where the system does not tell.
-fn free(folder: &Path) -> Option<u64> {
+fn free_bytes(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
@@ -49,12 +49,12 @@ fn free(folder: &Path) -> Option<u64> {
 /// [`NoRoom`]. A disk that does not tell is tried.
 pub(super) fn reserve(spool: &Spool, bytes: u64) -> io::Result<()> {
     loop {
-        match free(&spool.folder) {
+        match free_bytes(&spool.folder) {
             None => return Ok(()),
             Some(free) if free >= bytes => return Ok(()),
-            Some(_) if clear_oldest(spool) => {}
+            Some(_) if remove_oldest(spool) => {}
             Some(free) => {
-                return Err(NoRoom {
+                return Err(DiskFull {
                     folder: spool.folder.clone(),
                     needed: bytes,
                     free,
@@ -70,19 +70,19 @@ pub(super) fn reserve(spool: &Spool, bytes: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// [`NoRoom`], where there is no leftover.
-pub(super) fn make_way(
+pub(super) fn make_space(
     spool: &Spool,
     written: u64,
     needed: u64,
     error: io::Error,
 ) -> io::Result<()> {
-    if clear_oldest(spool) {
+    if remove_oldest(spool) {
         return Ok(());
     }
-    let Some(free) = free(&spool.folder) else {
+    let Some(free) = free_bytes(&spool.folder) else {
         return Err(error);
     };
-    Err(NoRoom {
+    Err(DiskFull {
         folder: spool.folder.clone(),
         needed,
         free: free + written,
@@ -90,50 +90,50 @@ pub(super) fn make_way(
     .into())
 }
 
-fn clear_oldest(spool: &Spool) -> bool {
-    let mut all = leftovers(spool);
-    all.sort_by_key(|leftover| leftover.used);
-    all.iter().any(Leftover::clear)
+fn remove_oldest(spool: &Spool) -> bool {
+    let mut all = list_leftovers(spool);
+    all.sort_by_key(|leftover| leftover.last_used);
+    all.iter().any(SpoolLeftover::remove_if_unused)
 }
 
 /// A file in the spool that may be somebody's.
-pub(super) struct Leftover {
+pub(super) struct SpoolLeftover {
     path: PathBuf,
-    used: SystemTime,
+    last_used: SystemTime,
     /// Whether it was still being written.
     pub(super) is_draft: bool,
 }
 
-impl Leftover {
+impl SpoolLeftover {
     /// How long ago it was last used.
     pub(super) fn age(&self) -> Duration {
-        self.used.elapsed().unwrap_or_default()
+        self.last_used.elapsed().unwrap_or_default()
     }
 
     /// Takes it away unless somebody uses it; yields whether it is gone.
-    pub(super) fn clear(&self) -> bool {
+    pub(super) fn remove_if_unused(&self) -> bool {
         let unused = File::open(&self.path).is_ok_and(|file| file.try_lock().is_ok());
         unused && std::fs::remove_file(&self.path).is_ok()
     }
 }
 
 /// Every file in the spool. One that keeps nothing has none to clear away.
-pub(super) fn leftovers(spool: &Spool) -> Vec<Leftover> {
-    if !spool.keeps {
+pub(super) fn list_leftovers(spool: &Spool) -> Vec<SpoolLeftover> {
+    if !spool.is_persistent {
         return Vec::new();
     }
-    let rooms = Room::ALL.map(|room| spool.folder.join(room.folder()));
+    let rooms = SpoolKind::ALL.map(|room| spool.folder.join(room.folder()));
     let mut found = Vec::new();
     for folder in rooms.iter().chain([&spool.folder]) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let is_draft = name.to_string_lossy().starts_with(draft::PREFIX);
+            let is_draft = name.to_string_lossy().starts_with(draft::DRAFT_PREFIX);
             let Ok(data) = entry.metadata() else { continue };
             // Beside the rooms there may be what others put there.
             if data.is_file() && (is_draft || *folder != spool.folder) {
-                found.push(Leftover {
+                found.push(SpoolLeftover {
                     path: entry.path(),
-                    used: data.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                    last_used: data.modified().unwrap_or(SystemTime::UNIX_EPOCH),
                     is_draft,
                 });
             }
@@ -143,12 +143,12 @@ pub(super) fn leftovers(spool: &Spool) -> Vec<Leftover> {
 }
 
 /// Lets this process open as many files as the system lets it at all.
-pub(super) fn allow_more_files() {
+pub(super) fn raise_open_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     /// More than any image has layers. Some systems call a limit infinite that they do not grant.
-    const ENOUGH: u64 = 8192;
+    const MAX_OPEN_FILES: u64 = 8192;
     let mut limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX).min(ENOUGH);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(MAX_OPEN_FILES);
     if limit.current.is_some_and(|current| current < most) {
         limit.current = Some(most);
         // Where that is refused, the limit stays.

@@ -6,49 +6,52 @@ use super::*;
 
 fn spool() -> (tempfile::TempDir, Spool) {
     let folder = tempfile::tempdir().unwrap();
-    let spool = Spool::keeping(folder.path());
+    let spool = Spool::persistent(folder.path());
     (folder, spool)
 }
 
 fn draft(spool: &Spool, bytes: &[u8]) -> Draft {
-    let mut draft = spool.draft().unwrap();
+    let mut draft = spool.create_draft().unwrap();
     draft.write_all(bytes).unwrap();
     draft
 }
 
 fn packed(spool: &Spool, layer: &[u8]) -> Digest {
-    let mut draft = spool.draft().unwrap();
+    let mut draft = spool.create_draft().unwrap();
     let packed = compress::gzip(layer, &mut draft, 1).unwrap();
-    draft.keep(Room::Packed, &packed.diff_id);
+    draft.persist(SpoolKind::Compressed, &packed.diff_id);
     packed.diff_id
 }
 
 fn files(spool: &Spool) -> usize {
-    room::leftovers(spool).len()
+    room::list_leftovers(spool).len()
 }
 
 #[test]
-fn what_was_kept_is_found_and_only_while_it_is_whole() {
+fn persisted_entries_are_found_only_while_intact() {
     let (_folder, spool) = spool();
     let digest = Digest::of(b"layer");
-    assert!(spool.bytes(&digest).is_none());
-    draft(&spool, b"layer").keep(Room::Bytes, &digest);
+    assert!(spool.find_bytes(&digest).is_none());
+    draft(&spool, b"layer").persist(SpoolKind::Bytes, &digest);
     assert_eq!(
-        &spool.bytes(&digest).unwrap().bytes().unwrap()[..],
+        &spool.find_bytes(&digest).unwrap().read_all().unwrap()[..],
         b"layer"
     );
-    std::fs::write(spool.path(Room::Bytes, &digest), b"lawyer").unwrap();
-    assert!(spool.bytes(&digest).is_none());
+    std::fs::write(spool.path(SpoolKind::Bytes, &digest), b"lawyer").unwrap();
+    assert!(spool.find_bytes(&digest).is_none());
     assert_eq!(files(&spool), 0, "what is damaged goes");
 
     let diff_id = packed(&spool, b"tar");
-    let kept = spool.packed(&diff_id).unwrap();
-    assert_eq!(Digest::of(&kept.bytes.bytes().unwrap()), kept.blob.digest);
-    let path = spool.path(Room::Packed, &diff_id);
+    let kept = spool.find_compressed(&diff_id).unwrap();
+    assert_eq!(
+        Digest::of(&kept.bytes.read_all().unwrap()),
+        kept.blob.digest
+    );
+    let path = spool.path(SpoolKind::Compressed, &diff_id);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.pop();
     std::fs::write(&path, &bytes).unwrap();
-    assert!(spool.packed(&diff_id).is_none());
+    assert!(spool.find_compressed(&diff_id).is_none());
     assert_eq!(files(&spool), 0);
 }
 
@@ -58,27 +61,27 @@ fn a_sound_layer_under_a_wrong_name_does_not_count() {
     let diff_id = packed(&spool, b"tar");
     let other = Digest::of(b"another tar");
     let (from, to) = (
-        spool.path(Room::Packed, &diff_id),
-        spool.path(Room::Packed, &other),
+        spool.path(SpoolKind::Compressed, &diff_id),
+        spool.path(SpoolKind::Compressed, &other),
     );
     std::fs::rename(from, to).unwrap();
-    assert!(spool.packed(&other).is_none());
+    assert!(spool.find_compressed(&other).is_none());
 }
 
 #[test]
-fn what_somebody_uses_stays_and_old_leftovers_go() {
+fn entries_in_use_stay_and_old_leftovers_are_removed() {
     let (folder, spool) = spool();
     let [used, old, new] = [b"used", b"old ", b"new "].map(|bytes| {
         let digest = Digest::of(bytes);
-        drop(draft(&spool, bytes).keep(Room::Bytes, &digest));
+        drop(draft(&spool, bytes).persist(SpoolKind::Bytes, &digest));
         digest
     });
-    let mut held = spool.bytes(&used).unwrap().reader().unwrap();
-    let date = SystemTime::now() - LONGEST - Duration::from_secs(60);
+    let mut held = spool.find_bytes(&used).unwrap().reader().unwrap();
+    let date = SystemTime::now() - MAX_SPOOL_AGE - Duration::from_secs(60);
     for digest in [&used, &old] {
         let file = File::options()
             .write(true)
-            .open(spool.path(Room::Bytes, digest));
+            .open(spool.path(SpoolKind::Bytes, digest));
         file.unwrap().set_modified(date).unwrap();
     }
     // Half of something, whose writer was killed; and half of something whose writer lives.
@@ -86,31 +89,31 @@ fn what_somebody_uses_stays_and_old_leftovers_go() {
     let living = draft(&spool, b"y");
     std::fs::write(folder.path().join("somebody else's"), b"z").unwrap();
 
-    let again = Spool::keeping(folder.path());
-    assert!(again.path(Room::Bytes, &used).exists());
-    assert!(!again.path(Room::Bytes, &old).exists());
-    assert!(again.path(Room::Bytes, &new).exists());
+    let again = Spool::persistent(folder.path());
+    assert!(again.path(SpoolKind::Bytes, &used).exists());
+    assert!(!again.path(SpoolKind::Bytes, &old).exists());
+    assert!(again.path(SpoolKind::Bytes, &new).exists());
     assert!(!folder.path().join(".draft-killed").exists());
     assert!(folder.path().join("somebody else's").exists());
 
     // Also what was taken away while it was in use can be read to its end, and kept again.
-    again.remove(Room::Bytes, [&used]);
+    again.remove(SpoolKind::Bytes, [&used]);
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut held, &mut bytes).unwrap();
     assert_eq!(bytes, b"used");
-    living.keep(Room::Bytes, &Digest::of(b"y"));
-    assert!(again.bytes(&Digest::of(b"y")).is_some());
+    living.persist(SpoolKind::Bytes, &Digest::of(b"y"));
+    assert!(again.find_bytes(&Digest::of(b"y")).is_some());
 }
 
 #[test]
-fn the_oldest_leftovers_make_way_and_what_is_missing_then_is_said() {
+fn the_oldest_leftovers_are_removed_and_then_a_full_disk_is_reported() {
     let (_folder, spool) = spool();
     let digest = Digest::of(b"leftover");
-    drop(draft(&spool, b"leftover").keep(Room::Bytes, &digest));
+    drop(draft(&spool, b"leftover").persist(SpoolKind::Bytes, &digest));
     let refused = || io::Error::from(io::ErrorKind::StorageFull);
-    room::make_way(&spool, 5, 9, refused()).unwrap();
+    room::make_space(&spool, 5, 9, refused()).unwrap();
     assert_eq!(files(&spool), 0);
-    let error = room::make_way(&spool, 5, 9, refused()).unwrap_err();
+    let error = room::make_space(&spool, 5, 9, refused()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     let text = error.to_string();
     assert!(text.contains("9 B or more are needed"), "{text}");
@@ -124,12 +127,12 @@ fn the_oldest_leftovers_make_way_and_what_is_missing_then_is_said() {
 }
 
 #[test]
-fn a_fleeting_spool_keeps_nothing() {
+fn a_temporary_spool_persists_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = Spool::fleeting(folder.path());
+    let spool = Spool::temporary(folder.path());
     let digest = Digest::of(b"layer");
-    draft(&spool, b"layer").keep(Room::Bytes, &digest);
-    spool.keep_small(&Bytes::from_static(b"x"), imgsync_oci::Algorithm::Sha256);
-    assert!(spool.bytes(&digest).is_none());
+    draft(&spool, b"layer").persist(SpoolKind::Bytes, &digest);
+    spool.persist_small(&Bytes::from_static(b"x"), imgsync_oci::Algorithm::Sha256);
+    assert!(spool.find_bytes(&digest).is_none());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -10,16 +10,16 @@ use crate::source::Slice;
 
 /// The bytes of a blob.
 #[derive(Debug, Clone)]
-pub enum Body {
+pub enum BlobSource {
     /// On this machine.
-    Here(Slice),
+    Local(Slice),
     /// At a registry, from where they are streamed.
-    There(Remote),
+    Remote(RemoteBlob),
 }
 
 /// A blob at a registry.
 #[derive(Debug, Clone)]
-pub struct Remote {
+pub struct RemoteBlob {
     /// The registry.
     pub client: Client,
     /// The repository that it is read from.
@@ -29,5 +29,5 @@ pub struct Remote {
     /// The size in bytes that it must have.
     pub size: u64,
     /// How many blobs may be read from there at a time, all together; `None` is no bound.
-    pub places: Option<Arc<Semaphore>>,
+    pub read_permits: Option<Arc<Semaphore>>,
 }

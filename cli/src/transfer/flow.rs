@@ -8,58 +8,60 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use imgsync_oci::Digest;
-use imgsync_oci::client::{self, Retry};
+use imgsync_oci::client::{self, RetryVerdict};
 use imgsync_oci::digest::Hasher;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::body::{Body, Remote};
-use crate::exit::{Failure, Kind};
-use crate::source::Reader;
+use super::body::{BlobSource, RemoteBlob};
+use crate::exit::{Failure, FailureKind};
+use crate::source::SliceReader;
 
 /// Why bytes could not be read.
 #[derive(Debug)]
-pub enum Unreadable {
+pub enum SourceReadError {
     /// The disk or the archive on this side.
-    Here(io::Error),
+    Local(io::Error),
     /// The registry that they are at, or the line to it.
-    There(client::Error),
+    Remote(client::Error),
     /// They are not what they should be.
-    Wrong(String),
+    Mismatch(String),
 }
 
-impl Unreadable {
+impl SourceReadError {
     /// Whether reading again may help.
-    pub fn retry(&self) -> Retry {
+    pub fn retry(&self) -> RetryVerdict {
         match self {
-            Self::There(error) => error.retry(),
-            Self::Here(_) | Self::Wrong(_) => Retry::Never,
+            Self::Remote(error) => error.retry_verdict(),
+            Self::Local(_) | Self::Mismatch(_) => RetryVerdict::Never,
         }
     }
 
     /// The failure that this is, of the blob that people call `label`.
     pub fn failure(self, label: &str) -> Failure {
         match self {
-            Self::Here(error) => {
+            Self::Local(error) => {
                 let what = format!("source: cannot read {label}: {error}");
-                Failure::new(Kind::Source, what)
+                Failure::new(FailureKind::Source, what)
             }
-            Self::There(error) => Failure::at_source(error),
-            Self::Wrong(what) => Failure::new(Kind::Source, format!("source: {label}: {what}")),
+            Self::Remote(error) => Failure::at_source(error),
+            Self::Mismatch(what) => {
+                Failure::new(FailureKind::Source, format!("source: {label}: {what}"))
+            }
         }
     }
 }
 
 /// Reads a [`Body`].
-pub struct Flow {
-    body: Body,
-    reading: Reading,
-    hashed: Option<Hashed>,
+pub struct BlobReader {
+    source: BlobSource,
+    state: ReaderState,
+    hashed: Option<PrefixHash>,
 }
 
-enum Reading {
+enum ReaderState {
     Closed,
     Slice {
-        reader: Reader,
+        reader: SliceReader,
         at: u64,
     },
     Stream {
@@ -68,39 +70,39 @@ enum Reading {
         rest: Bytes,
         at: u64,
         /// Whether it has yielded anything: one that has is worth being opened anew.
-        moved: bool,
-        _place: Option<OwnedSemaphorePermit>,
+        has_yielded: bool,
+        _permit: Option<OwnedSemaphorePermit>,
     },
 }
 
 /// The hash of the first `len` bytes.
-struct Hashed {
+struct PrefixHash {
     hasher: Hasher,
     len: u64,
 }
 
-impl std::fmt::Debug for Flow {
+impl std::fmt::Debug for BlobReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Flow")
-            .field("body", &self.body)
+            .field("body", &self.source)
             .finish_non_exhaustive()
     }
 }
 
-impl Flow {
+impl BlobReader {
     /// Opens nothing yet.
-    pub fn new(body: Body) -> Self {
-        let hashed = match &body {
+    pub fn new(source: BlobSource) -> Self {
+        let hashed = match &source {
             // Whoever laid it there has looked at every byte.
-            Body::Here(_) => None,
-            Body::There(remote) => Some(Hashed {
+            BlobSource::Local(_) => None,
+            BlobSource::Remote(remote) => Some(PrefixHash {
                 hasher: Hasher::new(remote.digest.algorithm()),
                 len: 0,
             }),
         };
         Self {
-            body,
-            reading: Reading::Closed,
+            source,
+            state: ReaderState::Closed,
             hashed,
         }
     }
@@ -110,14 +112,14 @@ impl Flow {
     ///
     /// # Errors
     /// The bytes are not to be had.
-    pub async fn ready(&mut self, offset: u64) -> Result<(), Unreadable> {
-        if let Body::There(remote) = &self.body
-            && !self.reading.is_at(offset)
+    pub async fn open_at(&mut self, offset: u64) -> Result<(), SourceReadError> {
+        if let BlobSource::Remote(remote) = &self.source
+            && !self.state.is_at(offset)
             && offset < remote.size
         {
             // What is open may hold the place that the new one waits for.
-            self.reading = Reading::Closed;
-            self.reading = open(remote, offset).await?;
+            self.state = ReaderState::Closed;
+            self.state = open(remote, offset).await?;
         }
         Ok(())
     }
@@ -128,32 +130,32 @@ impl Flow {
     /// # Errors
     /// The bytes are not to be had, or not all of those before are what they should be: that is
     /// noticed at the last of them, where all were read from the first on.
-    pub async fn read(&mut self, offset: u64, most: u64) -> Result<Bytes, Unreadable> {
-        let piece = match &self.body {
-            Body::Here(_) => self.read_here(offset, most).await?,
-            Body::There(remote) if offset >= remote.size => Bytes::new(),
-            Body::There(_) => self.read_there(offset, most).await?,
+    pub async fn read(&mut self, offset: u64, most: u64) -> Result<Bytes, SourceReadError> {
+        let piece = match &self.source {
+            BlobSource::Local(_) => self.read_local(offset, most).await?,
+            BlobSource::Remote(remote) if offset >= remote.size => Bytes::new(),
+            BlobSource::Remote(_) => self.read_remote(offset, most).await?,
         };
         // Its place goes to the next blob at once: this one may have to wait for others.
-        if let Body::There(remote) = &self.body
+        if let BlobSource::Remote(remote) = &self.source
             && offset + piece.len() as u64 == remote.size
         {
-            self.reading = Reading::Closed;
+            self.state = ReaderState::Closed;
         }
         self.hash(offset, &piece)?;
         Ok(piece)
     }
 
-    async fn read_here(&mut self, offset: u64, most: u64) -> Result<Bytes, Unreadable> {
-        let Body::Here(slice) = &self.body else {
+    async fn read_local(&mut self, offset: u64, most: u64) -> Result<Bytes, SourceReadError> {
+        let BlobSource::Local(slice) = &self.source else {
             return Ok(Bytes::new());
         };
         let slice = slice.clone();
-        let reading = std::mem::replace(&mut self.reading, Reading::Closed);
+        let reading = std::mem::replace(&mut self.state, ReaderState::Closed);
         let next = tokio::task::spawn_blocking(move || {
             let mut reader = match reading {
-                Reading::Slice { reader, at } if at == offset => reader,
-                Reading::Slice { .. } | Reading::Closed | Reading::Stream { .. } => {
+                ReaderState::Slice { reader, at } if at == offset => reader,
+                ReaderState::Slice { .. } | ReaderState::Closed | ReaderState::Stream { .. } => {
                     slice.read_from(offset)?
                 }
             };
@@ -163,22 +165,22 @@ impl Flow {
         });
         let next = next.await;
         let next = next.unwrap_or_else(|_| Err(io::Error::other("the reading thread died")));
-        let (piece, reader) = next.map_err(Unreadable::Here)?;
+        let (piece, reader) = next.map_err(SourceReadError::Local)?;
         let at = offset + piece.len() as u64;
-        self.reading = Reading::Slice { reader, at };
+        self.state = ReaderState::Slice { reader, at };
         Ok(piece)
     }
 
-    async fn read_there(&mut self, offset: u64, most: u64) -> Result<Bytes, Unreadable> {
+    async fn read_remote(&mut self, offset: u64, most: u64) -> Result<Bytes, SourceReadError> {
         loop {
-            self.ready(offset).await?;
-            let Reading::Stream {
+            self.open_at(offset).await?;
+            let ReaderState::Stream {
                 pieces,
                 rest,
                 at,
-                moved,
+                has_yielded: moved,
                 ..
-            } = &mut self.reading
+            } = &mut self.state
             else {
                 return Ok(Bytes::new());
             };
@@ -186,11 +188,12 @@ impl Flow {
                 match pieces.next().await {
                     Some(Ok(piece)) => *rest = piece,
                     Some(Err(error)) => {
-                        let again = *moved && matches!(error.retry(), Retry::After(_));
-                        self.reading = Reading::Closed;
+                        let again =
+                            *moved && matches!(error.retry_verdict(), RetryVerdict::After(_));
+                        self.state = ReaderState::Closed;
                         match again {
                             true => continue,
-                            false => return Err(Unreadable::There(error)),
+                            false => return Err(SourceReadError::Remote(error)),
                         }
                     }
                     None => return Err(self.too_short(offset)),
@@ -205,14 +208,14 @@ impl Flow {
         }
     }
 
-    fn too_short(&mut self, offset: u64) -> Unreadable {
-        self.reading = Reading::Closed;
-        Unreadable::Wrong(format!("it ends after {offset} bytes"))
+    fn too_short(&mut self, offset: u64) -> SourceReadError {
+        self.state = ReaderState::Closed;
+        SourceReadError::Mismatch(format!("it ends after {offset} bytes"))
     }
 
     /// Takes in what was read, and checks all of it at the end.
-    fn hash(&mut self, offset: u64, piece: &Bytes) -> Result<(), Unreadable> {
-        let (Some(hashed), Body::There(remote)) = (&mut self.hashed, &self.body) else {
+    fn hash(&mut self, offset: u64, piece: &Bytes) -> Result<(), SourceReadError> {
+        let (Some(hashed), BlobSource::Remote(remote)) = (&mut self.hashed, &self.source) else {
             return Ok(());
         };
         let known = hashed.len.checked_sub(offset);
@@ -236,7 +239,7 @@ impl Flow {
         let found: Digest = hashed.hasher.finish();
         match found == remote.digest {
             true => Ok(()),
-            false => Err(Unreadable::Wrong(format!(
+            false => Err(SourceReadError::Mismatch(format!(
                 "it sent content of {found} where {} was asked for",
                 remote.digest
             ))),
@@ -244,7 +247,7 @@ impl Flow {
     }
 }
 
-impl Reading {
+impl ReaderState {
     fn is_at(&self, offset: u64) -> bool {
         match self {
             Self::Closed => false,
@@ -253,32 +256,32 @@ impl Reading {
     }
 }
 
-async fn open(remote: &Remote, offset: u64) -> Result<Reading, Unreadable> {
-    let Remote {
+async fn open(remote: &RemoteBlob, offset: u64) -> Result<ReaderState, SourceReadError> {
+    let RemoteBlob {
         client,
         repository,
         digest,
         size,
-        places,
+        read_permits: places,
     } = remote;
     let place = match places {
         Some(places) => Arc::clone(places).acquire_owned().await.ok(),
         None => None,
     };
     let found = client.open_blob(repository, digest, offset).await;
-    let found = found.map_err(Unreadable::There)?.ok_or_else(|| {
+    let found = found.map_err(SourceReadError::Remote)?.ok_or_else(|| {
         let registry = client.registry();
-        Unreadable::Wrong(format!("{registry}/{repository} has no {digest}"))
+        SourceReadError::Mismatch(format!("{registry}/{repository} has no {digest}"))
     })?;
     if let Some(said) = found.size.filter(|said| said != size) {
         let what = format!("it has {said} bytes where the manifest says {size}");
-        return Err(Unreadable::Wrong(what));
+        return Err(SourceReadError::Mismatch(what));
     }
-    Ok(Reading::Stream {
+    Ok(ReaderState::Stream {
         pieces: found.skip_to(offset),
         rest: Bytes::new(),
         at: offset,
-        moved: false,
-        _place: place,
+        has_yielded: false,
+        _permit: place,
     })
 }

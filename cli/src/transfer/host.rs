@@ -12,63 +12,66 @@ use serde::{Deserialize, Serialize};
 use crate::cache::entry;
 
 /// How long it counts: proxies are configured anew, and registries are replaced.
-const WORTH: Duration = Duration::from_secs(21 * 24 * 3600);
+const RECORD_TTL: Duration = Duration::from_secs(21 * 24 * 3600);
 /// After this more is tried than was found: what was lifted shall not count for weeks.
-const CERTAIN: Duration = Duration::from_secs(24 * 3600);
+const LIMIT_PROBE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// More than a file ever has.
-const LONGEST: u64 = 64 * 1024;
+const MAX_RECORD_BYTES: u64 = 64 * 1024;
 const MIB: u64 = 1024 * 1024;
 
 /// How a blob goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Way {
+pub(super) enum UploadMode {
     /// In chunks, each with its place.
     Chunks,
     /// In one PATCH, then a PUT, as Docker sends.
     Stream,
     /// In one PUT.
-    Whole,
+    #[serde(rename = "whole")]
+    Monolithic,
 }
 
-impl Way {
+impl UploadMode {
     /// What is left to try where this is refused.
-    pub(super) fn next(self) -> Option<Self> {
+    pub(super) fn fallback(self) -> Option<Self> {
         match self {
             Self::Chunks => Some(Self::Stream),
-            Self::Stream => Some(Self::Whole),
-            Self::Whole => None,
+            Self::Stream => Some(Self::Monolithic),
+            Self::Monolithic => None,
         }
     }
 }
 
 /// What is known of one registry.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(super) struct HostProfile {
     path: PathBuf,
-    found: Mutex<Found>,
+    record: Mutex<HostRecord>,
     /// The smallest chunk but the last that it takes, where it does not say so itself, in bytes.
     pub(super) chunk_min: Option<u64>,
 }
 
 /// What was found out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Found {
+struct HostRecord {
     /// For people who look into the folder.
     registry: String,
     /// The largest request that is not known to be too large, in bytes.
-    body: Option<Since<u64>>,
-    way: Option<Since<Way>>,
+    #[serde(rename = "body")]
+    max_body: Option<DatedValue<u64>>,
+    #[serde(rename = "way")]
+    mode: Option<DatedValue<UploadMode>>,
 }
 
 /// Something, and when it was found out, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Since<T> {
+struct DatedValue<T> {
     value: T,
     found: u64,
 }
 
-impl<T: Copy> Since<T> {
+impl<T: Copy> DatedValue<T> {
     fn now(value: T) -> Self {
         let found = seconds();
         Self { value, found }
@@ -76,7 +79,7 @@ impl<T: Copy> Since<T> {
 
     /// What still counts.
     fn value(self) -> Option<T> {
-        self.is_within(WORTH).then_some(self.value)
+        self.is_within(RECORD_TTL).then_some(self.value)
     }
 
     fn is_within(self, age: Duration) -> bool {
@@ -85,65 +88,67 @@ impl<T: Copy> Since<T> {
     }
 }
 
-impl Host {
+impl HostProfile {
     /// What earlier pushes found out, and what is known of the large hosts.
     pub(super) fn load(cache: &Path, scheme: &str, registry: &Registry) -> Self {
         let name = format!("{scheme} {registry}");
         let path = cache.join("hosts").join(Digest::of(name.as_bytes()).hex());
         let mut found = read(&path).unwrap_or_default();
-        let known = Known::of(registry);
-        found.body = found.body.filter(|body| body.value().is_some());
-        found.way = found.way.filter(|way| way.value().is_some());
+        let known = HostQuirks::for_registry(registry);
+        found.max_body = found.max_body.filter(|body| body.value().is_some());
+        found.mode = found.mode.filter(|way| way.value().is_some());
         found.registry = name;
-        found.body = found.body.or(known.body.map(Since::now));
-        found.way = found.way.or(known.way.map(Since::now));
+        found.max_body = found.max_body.or(known.max_body.map(DatedValue::now));
+        found.mode = found.mode.or(known.mode.map(DatedValue::now));
         Self {
             path,
-            found: Mutex::new(found),
+            record: Mutex::new(found),
             chunk_min: known.chunk_min,
         }
     }
 
     /// The largest request that is worth trying, in bytes: the largest that is not known to be too
     /// large, or twice that after a day.
-    pub(super) fn body(&self) -> Option<u64> {
-        let body = self.found().body?;
-        Some(match body.is_within(CERTAIN) {
+    pub(super) fn max_body(&self) -> Option<u64> {
+        let body = self.record().max_body?;
+        Some(match body.is_within(LIMIT_PROBE_INTERVAL) {
             true => body.value,
             false => body.value.saturating_mul(2),
         })
     }
 
     /// How a blob goes.
-    pub(super) fn way(&self) -> Way {
-        self.found().way.map_or(Way::Chunks, |way| way.value)
+    pub(super) fn mode(&self) -> UploadMode {
+        self.record()
+            .mode
+            .map_or(UploadMode::Chunks, |way| way.value)
     }
 
     /// A request that was larger than `bytes` was refused as too large.
-    pub(super) fn limits_body(&self, bytes: u64) {
-        let body = Some(Since::now(bytes));
-        self.found().body = body;
-        self.keep(|found| found.body = body);
+    pub(super) fn set_max_body(&self, bytes: u64) {
+        let body = Some(DatedValue::now(bytes));
+        self.record().max_body = body;
+        self.update_file(|found| found.max_body = body);
     }
 
     /// A request of `bytes` bytes went through: if that is more than was known, the limit has been
     /// raised.
-    pub(super) fn takes_body(&self, bytes: u64) {
-        let known = self.found().body;
+    pub(super) fn raise_max_body(&self, bytes: u64) {
+        let known = self.record().max_body;
         if known.is_some_and(|known| known.value < bytes) {
-            self.limits_body(bytes);
+            self.set_max_body(bytes);
         }
     }
 
     /// What went `way` was refused for what it is. Yields whether there is another way.
-    pub(super) fn refuses(&self, way: Way) -> bool {
-        let mut found = self.found();
-        let now = found.way.map_or(Way::Chunks, |way| way.value);
-        match (now == way, way.next()) {
+    pub(super) fn fall_back_from(&self, way: UploadMode) -> bool {
+        let mut found = self.record();
+        let now = found.mode.map_or(UploadMode::Chunks, |way| way.value);
+        match (now == way, way.fallback()) {
             // Another blob has found out already.
             (false, _) => true,
             (true, Some(next)) => {
-                found.way = Some(Since::now(next));
+                found.mode = Some(DatedValue::now(next));
                 true
             }
             (true, None) => false,
@@ -151,31 +156,31 @@ impl Host {
     }
 
     /// A blob has gone this way: if it is not the usual one, that is worth knowing.
-    pub(super) fn takes(&self, way: Way) {
-        if way != Way::Chunks {
-            let way = Some(Since::now(way));
-            self.keep(|found| found.way = way);
+    pub(super) fn save_mode(&self, way: UploadMode) {
+        if way != UploadMode::Chunks {
+            let way = Some(DatedValue::now(way));
+            self.update_file(|found| found.mode = way);
         }
     }
 
-    fn found(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    fn record(&self) -> MutexGuard<'_, HostRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes what is on disk, and leaves what others have put there. A disk that cannot keep it
     /// costs the next push a refusal and nothing else.
-    fn keep(&self, change: impl FnOnce(&mut Found)) {
+    fn update_file(&self, change: impl FnOnce(&mut HostRecord)) {
         let mut found = read(&self.path).unwrap_or_default();
         change(&mut found);
-        found.registry.clone_from(&self.found().registry);
+        found.registry.clone_from(&self.record().registry);
         if let Ok(text) = serde_json::to_string(&found) {
             entry::write(&self.path, &text);
         }
     }
 }
 
-fn read(path: &Path) -> Option<Found> {
-    serde_json::from_str(&entry::read(path, LONGEST)?).ok()
+fn read(path: &Path) -> Option<HostRecord> {
+    serde_json::from_str(&entry::read(path, MAX_RECORD_BYTES)?).ok()
 }
 
 fn seconds() -> u64 {
@@ -185,14 +190,14 @@ fn seconds() -> u64 {
 
 /// What is known of a host before it is spoken to.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Known {
+struct HostQuirks {
     chunk_min: Option<u64>,
-    body: Option<u64>,
-    way: Option<Way>,
+    max_body: Option<u64>,
+    mode: Option<UploadMode>,
 }
 
-impl Known {
-    fn of(registry: &Registry) -> Self {
+impl HostQuirks {
+    fn for_registry(registry: &Registry) -> Self {
         let name = registry.as_str();
         let host = name.split_once(':').map_or(name, |(host, _port)| host);
         let below = |domain: &str| host.ends_with(domain);
@@ -208,17 +213,26 @@ impl Known {
         if host == "ghcr.io" {
             // More is answered with 416 (oci-client#37).
             let body = Some(4 * MIB);
-            return Self { body, ..nothing };
+            return Self {
+                max_body: body,
+                ..nothing
+            };
         }
         if below(".pkg.dev") || host == "gcr.io" || below(".gcr.io") {
             // One PATCH or none (skopeo#1101).
-            let way = Some(Way::Stream);
-            return Self { way, ..nothing };
+            let way = Some(UploadMode::Stream);
+            return Self {
+                mode: way,
+                ..nothing
+            };
         }
         if below(".azurecr.io") {
             // Its front end takes about 20 MB (harbor#23015).
             let body = Some(16 * MIB);
-            return Self { body, ..nothing };
+            return Self {
+                max_body: body,
+                ..nothing
+            };
         }
         nothing
     }
@@ -228,37 +242,45 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn host(folder: &Path) -> Host {
-        Host::load(folder, "https", &"registry.example.com".parse().unwrap())
+    fn host(folder: &Path) -> HostProfile {
+        HostProfile::load(folder, "https", &"registry.example.com".parse().unwrap())
     }
 
     #[test]
     fn what_was_found_out_is_there_the_next_time() {
         let folder = tempfile::tempdir().unwrap();
         let first = host(folder.path());
-        assert_eq!((first.body(), first.way()), (None, Way::Chunks));
-        first.limits_body(4 * MIB);
-        assert!(first.refuses(Way::Chunks) && first.refuses(Way::Chunks));
-        assert_eq!(first.way(), Way::Stream);
+        assert_eq!((first.max_body(), first.mode()), (None, UploadMode::Chunks));
+        first.set_max_body(4 * MIB);
+        assert!(
+            first.fall_back_from(UploadMode::Chunks) && first.fall_back_from(UploadMode::Chunks)
+        );
+        assert_eq!(first.mode(), UploadMode::Stream);
         // That it was refused is no proof that the next way works.
-        assert_eq!(host(folder.path()).way(), Way::Chunks);
-        first.takes(Way::Stream);
+        assert_eq!(host(folder.path()).mode(), UploadMode::Chunks);
+        first.save_mode(UploadMode::Stream);
         let second = host(folder.path());
-        assert_eq!((second.body(), second.way()), (Some(4 * MIB), Way::Stream));
-        let other = Host::load(
+        assert_eq!(
+            (second.max_body(), second.mode()),
+            (Some(4 * MIB), UploadMode::Stream)
+        );
+        let other = HostProfile::load(
             folder.path(),
             "http",
             &"registry.example.com".parse().unwrap(),
         );
-        assert_eq!(other.body(), None);
-        assert!(second.refuses(Way::Stream) && !second.refuses(Way::Whole));
+        assert_eq!(other.max_body(), None);
+        assert!(
+            second.fall_back_from(UploadMode::Stream)
+                && !second.fall_back_from(UploadMode::Monolithic)
+        );
     }
 
     /// Makes what is known of bodies so much older.
-    fn age(host: &Host, by: Duration) {
+    fn age(host: &HostProfile, by: Duration) {
         let text = std::fs::read_to_string(&host.path).unwrap();
-        let mut found: Found = serde_json::from_str(&text).unwrap();
-        found.body.as_mut().unwrap().found -= by.as_secs() + 1;
+        let mut found: HostRecord = serde_json::from_str(&text).unwrap();
+        found.max_body.as_mut().unwrap().found -= by.as_secs() + 1;
         std::fs::write(&host.path, serde_json::to_string(&found).unwrap()).unwrap();
     }
 
@@ -266,41 +288,44 @@ mod tests {
     fn a_limit_that_was_raised_is_found_out_day_by_day() {
         let folder = tempfile::tempdir().unwrap();
         let first = host(folder.path());
-        first.takes_body(8 * MIB);
-        assert_eq!(first.body(), None);
-        first.limits_body(MIB);
-        age(&first, CERTAIN);
+        first.raise_max_body(8 * MIB);
+        assert_eq!(first.max_body(), None);
+        first.set_max_body(MIB);
+        age(&first, LIMIT_PROBE_INTERVAL);
         let second = host(folder.path());
-        assert_eq!(second.body(), Some(2 * MIB));
-        second.takes_body(MIB);
-        assert_eq!(host(folder.path()).body(), Some(2 * MIB));
-        second.takes_body(2 * MIB);
-        assert_eq!(host(folder.path()).body(), Some(2 * MIB));
-        age(&second, CERTAIN);
-        assert_eq!(host(folder.path()).body(), Some(4 * MIB));
+        assert_eq!(second.max_body(), Some(2 * MIB));
+        second.raise_max_body(MIB);
+        assert_eq!(host(folder.path()).max_body(), Some(2 * MIB));
+        second.raise_max_body(2 * MIB);
+        assert_eq!(host(folder.path()).max_body(), Some(2 * MIB));
+        age(&second, LIMIT_PROBE_INTERVAL);
+        assert_eq!(host(folder.path()).max_body(), Some(4 * MIB));
     }
 
     #[test]
     fn what_is_old_or_damaged_does_not_count() {
         let folder = tempfile::tempdir().unwrap();
         let known = host(folder.path());
-        known.limits_body(MIB);
-        age(&known, WORTH);
-        assert_eq!(host(folder.path()).body(), None);
+        known.set_max_body(MIB);
+        age(&known, RECORD_TTL);
+        assert_eq!(host(folder.path()).max_body(), None);
         std::fs::write(&known.path, "{").unwrap();
-        assert_eq!(host(folder.path()).body(), None);
+        assert_eq!(host(folder.path()).max_body(), None);
     }
 
     #[test]
     fn the_large_hosts_are_known() {
-        let known = |name: &str| Known::of(&name.parse().unwrap());
+        let known = |name: &str| HostQuirks::for_registry(&name.parse().unwrap());
         let ecr = known("123456789012.dkr.ecr.eu-west-1.amazonaws.com");
         assert_eq!(ecr.chunk_min, Some(5 * MIB));
-        assert_eq!(known("ghcr.io").body, Some(4 * MIB));
-        assert_eq!(known("europe-docker.pkg.dev").way, Some(Way::Stream));
-        assert_eq!(known("eu.gcr.io").way, Some(Way::Stream));
-        assert_eq!(known("team.azurecr.io").body, Some(16 * MIB));
-        assert_eq!(known("notgcr.io"), Known::default());
-        assert_eq!(known("localhost:5000"), Known::default());
+        assert_eq!(known("ghcr.io").max_body, Some(4 * MIB));
+        assert_eq!(
+            known("europe-docker.pkg.dev").mode,
+            Some(UploadMode::Stream)
+        );
+        assert_eq!(known("eu.gcr.io").mode, Some(UploadMode::Stream));
+        assert_eq!(known("team.azurecr.io").max_body, Some(16 * MIB));
+        assert_eq!(known("notgcr.io"), HostQuirks::default());
+        assert_eq!(known("localhost:5000"), HostQuirks::default());
     }
 }

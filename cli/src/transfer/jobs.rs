@@ -4,67 +4,67 @@
 use std::time::Duration;
 
 /// With what a push begins that is not told.
-const FIRST: usize = 3;
-const MOST: usize = 8;
+const INITIAL_UPLOADS: usize = 3;
+const MAX_UPLOADS: usize = 8;
 /// How long is measured before the number may change.
-const WINDOW: Duration = Duration::from_millis(250);
+const MEASURING_WINDOW: Duration = Duration::from_millis(250);
 /// A chunk that takes longer is not waiting for others to come along.
-const QUICK: Duration = Duration::from_secs(4);
+const FAST_CHUNK_DURATION: Duration = Duration::from_secs(4);
 /// How many windows a number stays that has just proved right.
-const REST: u32 = 16;
+const COOLDOWN_WINDOWS: u32 = 16;
 /// One break of the line shows in all uploads at about the same time.
-const SAME_FAULT: Duration = Duration::from_secs(2);
+const SAME_FAULT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The number of blobs under way in one push.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Jobs {
-    now: usize,
+pub(super) struct UploadConcurrency {
+    current: usize,
     is_fixed: bool,
-    window: Option<Window>,
+    window: Option<RateWindow>,
     /// The rate in bytes a second that one upload fewer had, while the last one is on trial.
-    before: Option<f64>,
+    previous_rate: Option<f64>,
     /// Windows to let pass before the next trial.
-    rest: u32,
-    faulted: Option<Duration>,
+    cooldown: u32,
+    last_fault: Option<Duration>,
 }
 
 /// What is being measured.
 #[derive(Debug, Clone, PartialEq)]
-struct Window {
+struct RateWindow {
     began: Duration,
     sent: u64,
     chunks: usize,
 }
 
-impl Jobs {
+impl UploadConcurrency {
     /// So many as the user says, and never another number; or as many as the line is worth.
     pub(super) fn new(wished: Option<usize>) -> Self {
         Self {
-            now: wished.unwrap_or(FIRST).max(1),
+            current: wished.unwrap_or(INITIAL_UPLOADS).max(1),
             is_fixed: wished.is_some(),
             window: None,
-            before: None,
+            previous_rate: None,
             // The first bytes only fill buffers.
-            rest: 1,
-            faulted: None,
+            cooldown: 1,
+            last_fault: None,
         }
     }
 
     /// How many blobs may be under way.
-    pub(super) fn now(&self) -> usize {
-        self.now
+    pub(super) fn current(&self) -> usize {
+        self.current
     }
 
     /// A chunk went through in the time `took`, at the time `at` of the push, which has sent `sent`
     /// bytes by then. `wanted` tells whether there is a blob that waits for its turn: without one
     /// there is nothing to find out.
-    pub(super) fn passed(&mut self, at: Duration, sent: u64, took: Duration, wanted: bool) {
+    pub(super) fn record_chunk(&mut self, at: Duration, sent: u64, took: Duration, wanted: bool) {
         if self.is_fixed || !wanted {
             self.window = None;
-            self.before = None;
+            self.previous_rate = None;
             return;
         }
-        let fresh = Window {
+        let fresh = RateWindow {
             began: at,
             sent,
             chunks: 0,
@@ -72,7 +72,7 @@ impl Jobs {
         let window = self.window.get_or_insert(fresh);
         window.chunks += 1;
         let lasted = at.saturating_sub(window.began);
-        if lasted < WINDOW || window.chunks <= self.now {
+        if lasted < MEASURING_WINDOW || window.chunks <= self.current {
             return;
         }
         let rate = sent.saturating_sub(window.sent) as f64 / lasted.as_secs_f64();
@@ -81,40 +81,40 @@ impl Jobs {
     }
 
     fn judge(&mut self, rate: f64, took: Duration) {
-        if let Some(before) = self.before.take()
-            && rate < before * worth(self.now)
+        if let Some(before) = self.previous_rate.take()
+            && rate < before * required_speedup(self.current)
         {
-            self.now -= 1;
-            self.rest = REST;
+            self.current -= 1;
+            self.cooldown = COOLDOWN_WINDOWS;
             return;
         }
-        if self.rest > 0 {
-            self.rest -= 1;
+        if self.cooldown > 0 {
+            self.cooldown -= 1;
             return;
         }
-        if took < QUICK && self.now < MOST {
-            self.before = Some(rate);
-            self.now += 1;
+        if took < FAST_CHUNK_DURATION && self.current < MAX_UPLOADS {
+            self.previous_rate = Some(rate);
+            self.current += 1;
         }
     }
 
     /// The line broke at the time `at`, or the registry was not well.
-    pub(super) fn faulted(&mut self, at: Duration) {
-        let same = |last: Duration| at.saturating_sub(last) < SAME_FAULT;
-        if self.is_fixed || self.faulted.is_some_and(same) {
+    pub(super) fn record_fault(&mut self, at: Duration) {
+        let same = |last: Duration| at.saturating_sub(last) < SAME_FAULT_INTERVAL;
+        if self.is_fixed || self.last_fault.is_some_and(same) {
             return;
         }
-        self.faulted = Some(at);
-        self.now = (self.now - 1).max(1);
+        self.last_fault = Some(at);
+        self.current = (self.current - 1).max(1);
         self.window = None;
-        self.before = None;
-        self.rest = REST;
+        self.previous_rate = None;
+        self.cooldown = COOLDOWN_WINDOWS;
     }
 }
 
 /// By what factor the rate must have grown for the last of `jobs` uploads to be worth having: a good
 /// third of what it would be if each got as much as before.
-fn worth(jobs: usize) -> f64 {
+fn required_speedup(jobs: usize) -> f64 {
     1.0 + 0.4 / (jobs as f64 - 1.0).max(1.0)
 }
 
@@ -127,58 +127,67 @@ mod tests {
 
     /// Sends chunks for a while over a line that gives so many bytes a second to so many uploads;
     /// yields the most and the last number of jobs.
-    fn run(jobs: &mut Jobs, rate: impl Fn(usize) -> f64) -> (usize, usize) {
+    fn run(jobs: &mut UploadConcurrency, rate: impl Fn(usize) -> f64) -> (usize, usize) {
         let (mut at, mut sent, mut most) = (Duration::ZERO, 0, 0);
         for _ in 0..2000 {
-            let all = rate(jobs.now());
+            let all = rate(jobs.current());
             at += Duration::from_secs_f64(CHUNK as f64 / all);
             sent += CHUNK;
-            let took = Duration::from_secs_f64(CHUNK as f64 * jobs.now() as f64 / all);
-            jobs.passed(at, sent, took, true);
-            most = most.max(jobs.now());
+            let took = Duration::from_secs_f64(CHUNK as f64 * jobs.current() as f64 / all);
+            jobs.record_chunk(at, sent, took, true);
+            most = most.max(jobs.current());
         }
-        (most, jobs.now())
+        (most, jobs.current())
     }
 
     #[test]
     fn more_where_each_brings_more() {
         let each = 20e6;
-        assert_eq!(run(&mut Jobs::new(None), |jobs| each * jobs as f64).1, MOST);
+        assert_eq!(
+            run(&mut UploadConcurrency::new(None), |jobs| each * jobs as f64).1,
+            MAX_UPLOADS
+        );
         let five_fill_it = |jobs: usize| each * jobs.min(5) as f64;
-        let (most, last) = run(&mut Jobs::new(None), five_fill_it);
+        let (most, last) = run(&mut UploadConcurrency::new(None), five_fill_it);
         assert!(most <= 6 && (5..=6).contains(&last), "{most} {last}");
     }
 
     #[test]
     fn few_where_one_fills_the_line() {
-        let (most, last) = run(&mut Jobs::new(None), |_| 50e6);
-        assert!(most <= FIRST + 1 && last <= FIRST + 1, "{most} {last}");
+        let (most, last) = run(&mut UploadConcurrency::new(None), |_| 50e6);
+        assert!(
+            most <= INITIAL_UPLOADS + 1 && last <= INITIAL_UPLOADS + 1,
+            "{most} {last}"
+        );
         // Chunks that take long are no reason to try.
-        assert_eq!(run(&mut Jobs::new(None), |_| 500e3).0, FIRST);
+        assert_eq!(
+            run(&mut UploadConcurrency::new(None), |_| 500e3).0,
+            INITIAL_UPLOADS
+        );
     }
 
     #[test]
     fn a_break_takes_one_back_and_the_last_stays() {
-        let mut jobs = Jobs::new(None);
+        let mut jobs = UploadConcurrency::new(None);
         for second in [10, 11, 20, 30, 40, 50] {
-            jobs.faulted(Duration::from_secs(second));
+            jobs.record_fault(Duration::from_secs(second));
         }
-        assert_eq!(jobs.now(), 1);
-        let mut jobs = Jobs::new(None);
-        jobs.faulted(Duration::from_secs(10));
-        jobs.faulted(Duration::from_secs(11));
-        assert_eq!(jobs.now(), FIRST - 1);
+        assert_eq!(jobs.current(), 1);
+        let mut jobs = UploadConcurrency::new(None);
+        jobs.record_fault(Duration::from_secs(10));
+        jobs.record_fault(Duration::from_secs(11));
+        assert_eq!(jobs.current(), INITIAL_UPLOADS - 1);
     }
 
     #[test]
     fn the_user_s_word_stands_and_without_a_queue_nothing_changes() {
-        let mut jobs = Jobs::new(Some(12));
-        jobs.faulted(Duration::from_secs(10));
+        let mut jobs = UploadConcurrency::new(Some(12));
+        jobs.record_fault(Duration::from_secs(10));
         assert_eq!(run(&mut jobs, |jobs| 20e6 * jobs as f64), (12, 12));
-        let mut jobs = Jobs::new(None);
+        let mut jobs = UploadConcurrency::new(None);
         for step in 0..1000 {
-            jobs.passed(MS * step, u64::from(step) * CHUNK, MS, false);
+            jobs.record_chunk(MS * step, u64::from(step) * CHUNK, MS, false);
         }
-        assert_eq!(jobs.now(), FIRST);
+        assert_eq!(jobs.current(), INITIAL_UPLOADS);
     }
 }

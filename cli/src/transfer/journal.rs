@@ -13,13 +13,13 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use imgsync_oci::client::upload::Session;
+use imgsync_oci::client::upload::UploadSession;
 use imgsync_oci::{Digest, Registry, Repository};
 
 /// No registry keeps a session longer, as far as is known: the stock one purges after a week.
-const LONGEST: Duration = Duration::from_secs(8 * 24 * 3600);
+const MAX_SESSION_AGE: Duration = Duration::from_secs(8 * 24 * 3600);
 /// More than a session's description ever has.
-const LONGEST_BYTES: u64 = 64 * 1024;
+const MAX_SESSION_BYTES: u64 = 64 * 1024;
 
 /// The open sessions of one user.
 #[derive(Debug, Clone)]
@@ -33,8 +33,8 @@ pub struct Journal {
 
 /// The place of one blob's session, locked.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
-    place: Option<(File, PathBuf)>,
+pub(super) struct JournalEntry {
+    locked_file: Option<(File, PathBuf)>,
 }
 
 impl Journal {
@@ -56,22 +56,22 @@ impl Journal {
         registry: &Registry,
         repository: &Repository,
         digest: &Digest,
-    ) -> Option<Entry> {
+    ) -> Option<JournalEntry> {
         let Ok((file, path)) = self.open(registry, repository, digest) else {
-            return Some(Entry::default());
+            return Some(JournalEntry::default());
         };
         match file.try_lock() {
-            Ok(()) => Some(Entry {
-                place: Some((file, path)),
+            Ok(()) => Some(JournalEntry {
+                locked_file: Some((file, path)),
             }),
             Err(TryLockError::WouldBlock) => None,
-            Err(TryLockError::Error(_)) => Some(Entry::default()),
+            Err(TryLockError::Error(_)) => Some(JournalEntry::default()),
         }
     }
 
     /// When the entry of a blob was last written to, where there is one: whoever is sending the
     /// blob does so after every chunk, and while it waits ([`Entry::show_life`]).
-    pub(super) fn written(
+    pub(super) fn last_written(
         &self,
         registry: &Registry,
         repository: &Repository,
@@ -110,25 +110,28 @@ impl Journal {
     }
 }
 
-impl Entry {
+impl JournalEntry {
     /// The session that was open when the last push of this blob ended.
-    pub(super) fn session(&mut self) -> Option<Session> {
-        let (file, _) = self.place.as_mut()?;
+    pub(super) fn session(&mut self) -> Option<UploadSession> {
+        let (file, _) = self.locked_file.as_mut()?;
         let mut text = String::new();
         file.rewind().ok()?;
-        file.take(LONGEST_BYTES).read_to_string(&mut text).ok()?;
+        file.take(MAX_SESSION_BYTES)
+            .read_to_string(&mut text)
+            .ok()?;
         serde_json::from_str(&text).ok()
     }
 
     /// Keeps the session for a later push. Written over the last one in one go, with blanks where
     /// that was longer: a kill in between leaves one of the two. A disk that cannot keep it costs a
     /// later push time and nothing else.
-    pub(super) fn save(&mut self, session: &Session) {
-        let (Some((file, _)), Ok(mut text)) = (&self.place, serde_json::to_string(session)) else {
+    pub(super) fn save(&mut self, session: &UploadSession) {
+        let (Some((file, _)), Ok(mut text)) = (&self.locked_file, serde_json::to_string(session))
+        else {
             return;
         };
         let before = file.metadata().map_or(0, |metadata| metadata.len());
-        let before = usize::try_from(before.min(LONGEST_BYTES)).unwrap_or_default();
+        let before = usize::try_from(before.min(MAX_SESSION_BYTES)).unwrap_or_default();
         while text.len() < before {
             text.push(' ');
         }
@@ -137,9 +140,9 @@ impl Entry {
 
     /// Lets who waits for the lock see that its holder is still at it, whatever that is waiting for.
     /// Never ends.
-    pub(super) fn show_life(&self, every: Duration) -> impl Future<Output = Infallible> + use<> {
+    pub(super) fn keep_alive(&self, every: Duration) -> impl Future<Output = Infallible> + use<> {
         let file = self
-            .place
+            .locked_file
             .as_ref()
             .and_then(|(file, _)| file.try_clone().ok());
         async move {
@@ -153,15 +156,15 @@ impl Entry {
     }
 
     /// The session is gone; the blob is still on its way.
-    pub(super) fn forget(&self) {
-        if let Some((file, _)) = &self.place {
+    pub(super) fn clear_session(&self) {
+        if let Some((file, _)) = &self.locked_file {
             let _ = file.set_len(0);
         }
     }
 
     /// There is no session any more. Who waits for the lock finds a new file.
-    pub(super) fn clear(&self) {
-        if let Some((file, path)) = &self.place {
+    pub(super) fn remove(&self) {
+        if let Some((file, path)) = &self.locked_file {
             let _ = file.set_len(0).and_then(|()| std::fs::remove_file(path));
         }
     }
@@ -175,7 +178,7 @@ fn clear_old(folder: &Path) {
         let old = || -> io::Result<bool> {
             let file = File::open(&path)?;
             let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
-            Ok(age > LONGEST && file.try_lock().is_ok())
+            Ok(age > MAX_SESSION_AGE && file.try_lock().is_ok())
         };
         if old().unwrap_or(false) {
             let _ = std::fs::remove_file(&path);
@@ -194,7 +197,7 @@ mod tests {
         let registry: Registry = "a:5000".parse().unwrap();
         let (one, other): (Repository, Repository) = ("a".parse().unwrap(), "b".parse().unwrap());
         let digest = Digest::of(b"x");
-        let session: Session = serde_json::from_value(serde_json::json!({
+        let session: UploadSession = serde_json::from_value(serde_json::json!({
             "location": "http://a:5000/v2/a/blobs/uploads/1", "offset": 5,
             "chunk_min": null, "chunk_max": null, "scopes": [],
         }))
@@ -203,7 +206,7 @@ mod tests {
         let mut entry = lock(&journal, &one).unwrap();
         assert!(lock(&journal, &one).is_none());
         entry.save(&session);
-        entry.forget();
+        entry.clear_session();
         assert!(lock(&journal, &one).is_none());
         assert_eq!(entry.session(), None);
         entry.save(&session);
@@ -212,7 +215,7 @@ mod tests {
         assert_eq!(lock(&journal, &other).unwrap().session(), None);
         let encrypted = Journal::new(folder.path(), "https");
         assert_eq!(lock(&encrypted, &one).unwrap().session(), None);
-        lock(&journal, &one).unwrap().clear();
+        lock(&journal, &one).unwrap().remove();
         assert_eq!(lock(&journal, &one).unwrap().session(), None);
     }
 
@@ -226,9 +229,9 @@ mod tests {
         let path = journal.path(&registry, &repository, &digest);
         let file = File::open(path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        let written = || journal.written(&registry, &repository, &digest);
+        let written = || journal.last_written(&registry, &repository, &digest);
         assert_eq!(written(), Some(SystemTime::UNIX_EPOCH));
-        let alive = entry.show_life(Duration::from_secs(1));
+        let alive = entry.keep_alive(Duration::from_secs(1));
         let shown = tokio::time::timeout(Duration::from_secs(2), alive);
         shown.await.unwrap_err();
         assert_ne!(written(), Some(SystemTime::UNIX_EPOCH));
@@ -243,6 +246,6 @@ mod tests {
         let entry = journal.try_lock(&registry, &repository, &Digest::of(b"x"));
         let mut entry = entry.unwrap();
         assert_eq!(entry.session(), None);
-        entry.clear();
+        entry.remove();
     }
 }

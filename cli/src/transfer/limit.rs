@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 /// A rate that nothing exceeds for long.
 #[derive(Debug)]
-pub(super) struct Limit {
+pub(super) struct RateLimiter {
     rate: Option<u64>,
     /// When the bytes that were let through so far have had their time.
     free: Mutex<Instant>,
 }
 
-impl Limit {
+impl RateLimiter {
     /// `rate` bytes a second; `None` is no limit.
     pub(super) fn new(rate: Option<u64>) -> Self {
         Self {
@@ -24,16 +24,16 @@ impl Limit {
 
     /// The largest piece that goes through at once, in bytes: a fraction of a second's worth, so
     /// that the line is used evenly.
-    pub(super) fn piece(&self, largest: u64) -> u64 {
-        const FRACTION: u64 = 8;
+    pub(super) fn max_piece(&self, largest: u64) -> u64 {
+        const PIECES_PER_SECOND: u64 = 8;
         match self.rate {
-            Some(rate) => largest.min((rate / FRACTION).max(1)),
+            Some(rate) => largest.min((rate / PIECES_PER_SECOND).max(1)),
             None => largest,
         }
     }
 
     /// Waits until `bytes` more may go.
-    pub(super) async fn pass(&self, bytes: u64) {
+    pub(super) async fn acquire(&self, bytes: u64) {
         if let Some(rate) = self.rate {
             let time = Duration::from_secs_f64(bytes as f64 / rate as f64);
             let start = {
@@ -53,10 +53,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_take_the_time_that_the_rate_gives_them() {
-        let limit = Limit::new(Some(1000));
+        let limit = RateLimiter::new(Some(1000));
         let began = Instant::now();
         for _ in 0..20 {
-            limit.pass(limit.piece(1 << 20)).await;
+            limit.acquire(limit.max_piece(1 << 20)).await;
         }
         // Twenty pieces of 125 bytes: the last may go when nineteen have had their time.
         assert_eq!(began.elapsed().as_millis(), 2375);
@@ -64,10 +64,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_rate_nothing_waits() {
-        let limit = Limit::new(None);
+        let limit = RateLimiter::new(None);
         let began = Instant::now();
-        limit.pass(u64::MAX).await;
+        limit.acquire(u64::MAX).await;
         assert_eq!(began.elapsed(), Duration::ZERO);
-        assert_eq!(limit.piece(5), 5);
+        assert_eq!(limit.max_piece(5), 5);
     }
 }

@@ -5,47 +5,47 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use imgsync_oci::client::Client;
-use imgsync_oci::client::upload::Session;
+use imgsync_oci::client::upload::UploadSession;
 use imgsync_oci::{Digest, Repository};
 
-use super::host::Host;
-use super::journal::Entry;
-use super::limit::Limit;
-use super::slots::Slots;
-use super::{Body, Journal, Pace};
+use super::host::HostProfile;
+use super::journal::JournalEntry;
+use super::limit::RateLimiter;
+use super::slots::ConcurrencyLimiter;
+use super::{BlobSource, ChunkSizer, Journal};
 use crate::cache::places;
 
 /// The way to one repository.
 #[derive(Debug)]
-pub struct Line {
+pub struct RepositoryWriter {
     /// The registry.
     pub client: Client,
     /// The repository that the blobs go to.
     pub repository: Repository,
     pub(super) journal: Journal,
-    pace: Mutex<Pace>,
-    pub(super) limit: Arc<Limit>,
-    pub(super) slots: Slots,
-    pub(super) host: Host,
+    chunk_sizer: Mutex<ChunkSizer>,
+    pub(super) rate_limiter: Arc<RateLimiter>,
+    pub(super) limiter: ConcurrencyLimiter,
+    pub(super) host_profile: HostProfile,
     /// Sessions that a mount was answered with, for whichever blob needs one next.
-    opened: Mutex<Vec<Session>>,
-    pub(super) sent: Arc<AtomicU64>,
+    spare_sessions: Mutex<Vec<UploadSession>>,
+    pub(super) bytes_sent: Arc<AtomicU64>,
 }
 
 /// How a line is used.
 #[derive(Debug, Clone, Copy)]
-pub struct Manner {
+pub struct TransferOptions {
     /// How many blobs are sent at a time; `None` for as many as the line is worth.
-    pub jobs: Option<usize>,
+    pub max_uploads: Option<usize>,
     /// The first chunk's size in bytes.
-    pub chunk: u64,
+    pub chunk_bytes: u64,
     /// The most bytes a second, all blobs together; `None` is no limit.
-    pub rate: Option<u64>,
+    pub max_bytes_per_second: Option<u64>,
 }
 
 /// A blob to send.
 #[derive(Debug, Clone)]
-pub struct Outgoing {
+pub struct PendingBlob {
     /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
@@ -53,31 +53,38 @@ pub struct Outgoing {
     /// What people call it: a layer's number, for instance.
     pub label: String,
     /// Its bytes.
-    pub body: Body,
+    pub source: BlobSource,
     /// Another repository of the same registry that holds it, from where it can be linked.
     pub mount: Option<Repository>,
 }
 
-impl Line {
+impl RepositoryWriter {
     /// A line to a repository.
-    pub fn new(client: Client, repository: Repository, journal: Journal, manner: Manner) -> Self {
-        let host = Host::load(&journal.cache, client.scheme(), client.registry());
+    pub fn new(
+        client: Client,
+        repository: Repository,
+        journal: Journal,
+        manner: TransferOptions,
+    ) -> Self {
+        let host_profile = HostProfile::load(&journal.cache, client.scheme(), client.registry());
         Self {
             client,
             repository,
             journal,
-            pace: Mutex::new(Pace::new(manner.chunk).within(host.body())),
-            limit: Arc::new(Limit::new(manner.rate)),
-            slots: Slots::new(manner.jobs),
-            host,
-            opened: Mutex::default(),
-            sent: Arc::default(),
+            chunk_sizer: Mutex::new(
+                ChunkSizer::new(manner.chunk_bytes).within(host_profile.max_body()),
+            ),
+            rate_limiter: Arc::new(RateLimiter::new(manner.max_bytes_per_second)),
+            limiter: ConcurrencyLimiter::new(manner.max_uploads),
+            host_profile,
+            spare_sessions: Mutex::default(),
+            bytes_sent: Arc::default(),
         }
     }
 
     /// Bytes of blobs that were handed to the network so far, repeated ones included.
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Ordering::Relaxed)
     }
 
     /// Keeps for later runs that the repository holds a blob.
@@ -87,7 +94,7 @@ impl Line {
     }
 
     /// The blob's place in the journal; `None` while another push is sending it.
-    pub(super) fn try_lock(&self, blob: &Outgoing) -> Option<Entry> {
+    pub(super) fn try_lock(&self, blob: &PendingBlob) -> Option<JournalEntry> {
         self.journal
             .try_lock(self.client.registry(), &self.repository, &blob.digest)
     }
@@ -95,49 +102,56 @@ impl Line {
     /// The blob's place in the journal; waits while another push is sending it, as long as that
     /// gets on: one that was stopped and not ended would hold up all others. A chunk takes seconds,
     /// and ten times the stall timeout is far more.
-    pub(super) async fn lock(&self, blob: &Outgoing) -> Entry {
-        const LOOK: Duration = Duration::from_millis(200);
-        let longest = self.client.stall().saturating_mul(10);
+    pub(super) async fn lock(&self, blob: &PendingBlob) -> JournalEntry {
+        const POLL_INTERVAL: Duration = Duration::from_millis(200);
+        let longest = self.client.stall_timeout().saturating_mul(10);
         let (registry, repository) = (self.client.registry(), &self.repository);
-        let written = || self.journal.written(registry, repository, &blob.digest);
+        let written = || {
+            self.journal
+                .last_written(registry, repository, &blob.digest)
+        };
         let (mut seen, mut since) = (written(), Instant::now());
         while since.elapsed() < longest {
             if let Some(entry) = self.try_lock(blob) {
                 return entry;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let now = written();
             if now != seen {
                 (seen, since) = (now, Instant::now());
             }
         }
-        Entry::default()
+        JournalEntry::default()
     }
 
     /// Keeps a session that was opened on the way, for a blob that will need one.
-    pub fn keep_session(&self, session: Session) {
-        self.opened().push(session);
+    pub fn add_spare_session(&self, session: UploadSession) {
+        self.spare_sessions().push(session);
     }
 
     /// A session that was opened on the way, if there is one left.
-    pub(super) fn take_session(&self) -> Option<Session> {
-        self.opened().pop()
+    pub(super) fn take_spare_session(&self) -> Option<UploadSession> {
+        self.spare_sessions().pop()
     }
 
     /// Gives up the sessions that nobody needed. A courtesy: the registry would clear them away.
-    pub async fn cancel_sessions(&self) {
-        let sessions = std::mem::take(&mut *self.opened());
+    pub async fn cancel_spare_sessions(&self) {
+        let sessions = std::mem::take(&mut *self.spare_sessions());
         let cancelled = sessions
             .into_iter()
             .map(|session| self.client.cancel_upload(session));
         futures::future::join_all(cancelled).await;
     }
 
-    fn opened(&self) -> MutexGuard<'_, Vec<Session>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    fn spare_sessions(&self) -> MutexGuard<'_, Vec<UploadSession>> {
+        self.spare_sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn chunk_sizer(&self) -> MutexGuard<'_, ChunkSizer> {
+        self.chunk_sizer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,11 +18,11 @@ mod ship;
 mod slots;
 mod upload;
 
-pub use body::{Body, Remote};
-pub use flow::{Flow, Unreadable};
+pub use body::{BlobSource, RemoteBlob};
+pub use flow::{BlobReader, SourceReadError};
 pub use journal::Journal;
-pub use line::{Line, Manner, Outgoing};
-pub use pace::Pace;
-pub use pack::Item;
-pub use ship::{Means, Parcel, ship};
-pub use upload::{Moved, send};
+pub use line::{PendingBlob, RepositoryWriter, TransferOptions};
+pub use pace::ChunkSizer;
+pub use pack::QueuedContent;
+pub use ship::{QueuedBlob, UploadContext, upload_all};
+pub use upload::{UploadOutcome, upload_blob};

@@ -5,16 +5,16 @@ use std::io::BufWriter;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest};
 
-use super::{Body, Outgoing};
-use crate::cache::Known;
-use crate::compress::{self, Packed};
-use crate::exit::{Failure, Kind};
+use super::{BlobSource, PendingBlob};
+use crate::cache::BlobRef;
+use crate::compress::{self, LayerDigests};
+use crate::exit::{Failure, FailureKind};
 use crate::source::Slice;
-use crate::spool::{Room, Spool};
+use crate::spool::{Spool, SpoolKind};
 
 /// What is to be sent, before its bytes were looked at.
 #[derive(Debug, Clone)]
-pub enum Item {
+pub enum QueuedContent {
     /// A tar to compress. Its blob's digest is known only then.
     Raw {
         /// The digest that the tar must have.
@@ -25,7 +25,7 @@ pub enum Item {
         /// The digest of the tar.
         diff_id: Digest,
         /// The blob that it became.
-        blob: Known,
+        blob: BlobRef,
     },
     /// A blob that goes as it is.
     Ready {
@@ -42,32 +42,32 @@ pub enum Item {
 /// # Errors
 /// Bytes that cannot be read or are not what the image says; a spool without room.
 pub(super) fn pack(
-    item: &Item,
+    item: &QueuedContent,
     bytes: &Slice,
     label: &str,
     spool: &Spool,
     threads: usize,
-) -> Result<Outgoing, Failure> {
-    let failed = |error: compress::Error| failure(label, spool, &error);
+) -> Result<PendingBlob, Failure> {
+    let failed = |error: compress::CompressError| failure(label, spool, &error);
     let reader = bytes
         .reader()
-        .map_err(|error| failed(compress::Error::Source(error)))?;
+        .map_err(|error| failed(compress::CompressError::Read(error)))?;
     match item {
-        Item::Raw { diff_id } => {
-            let no_room = |error| failed(compress::Error::Spool(error));
-            let mut writer = BufWriter::new(spool.draft().map_err(no_room)?);
+        QueuedContent::Raw { diff_id } => {
+            let no_room = |error| failed(compress::CompressError::Write(error));
+            let mut writer = BufWriter::new(spool.create_draft().map_err(no_room)?);
             let packed = compress::gzip(reader, &mut writer, threads).map_err(failed)?;
             let draft = writer
                 .into_inner()
                 .map_err(|error| no_room(error.into_error()))?;
-            expect(label, "diffID", diff_id, &packed.diff_id)?;
-            let file = draft.keep(Room::Packed, diff_id);
-            spool.remove(Room::Bytes, [diff_id]);
+            check_digest(label, "diffID", diff_id, &packed.diff_id)?;
+            let file = draft.persist(SpoolKind::Compressed, diff_id);
+            spool.remove(SpoolKind::Bytes, [diff_id]);
             let bytes = Slice::part(&file, 0, packed.size);
-            Ok(outgoing(&known(&packed), label, bytes))
+            Ok(pending_blob(&blob_ref(&packed), label, bytes))
         }
-        Item::Packed { blob, .. } => Ok(outgoing(blob, label, bytes.clone())),
-        Item::Ready {
+        QueuedContent::Packed { blob, .. } => Ok(pending_blob(blob, label, bytes.clone())),
+        QueuedContent::Ready {
             descriptor,
             diff_id,
         } => {
@@ -76,62 +76,62 @@ pub(super) fn pack(
                 Some(_) => compression.unwrap_or(Compression::None),
                 None => Compression::None,
             };
-            let packed = compress::verify(reader, compression).map_err(failed)?;
-            expect(label, "digest", &descriptor.digest, &packed.digest)?;
+            let packed = compress::compute_layer_digests(reader, compression).map_err(failed)?;
+            check_digest(label, "digest", &descriptor.digest, &packed.digest)?;
             if packed.size != descriptor.size {
                 let what = format!(
                     "source: {label} has {} bytes where the manifest says {}",
                     packed.size, descriptor.size
                 );
-                return Err(Failure::new(Kind::Source, what));
+                return Err(Failure::new(FailureKind::Source, what));
             }
             if let (Some(diff_id), Some(_)) =
                 (diff_id, Compression::of_media_type(&descriptor.media_type))
             {
-                expect(label, "diffID", diff_id, &packed.diff_id)?;
+                check_digest(label, "diffID", diff_id, &packed.diff_id)?;
             }
-            Ok(outgoing(&known(&packed), label, bytes.clone()))
+            Ok(pending_blob(&blob_ref(&packed), label, bytes.clone()))
         }
     }
 }
 
-fn outgoing(blob: &Known, label: &str, bytes: Slice) -> Outgoing {
-    Outgoing {
+fn pending_blob(blob: &BlobRef, label: &str, bytes: Slice) -> PendingBlob {
+    PendingBlob {
         digest: blob.digest.clone(),
         size: blob.size,
         label: label.to_owned(),
-        body: Body::Here(bytes),
+        source: BlobSource::Local(bytes),
         mount: None,
     }
 }
 
-fn known(packed: &Packed) -> Known {
-    Known {
+fn blob_ref(packed: &LayerDigests) -> BlobRef {
+    BlobRef {
         digest: packed.digest.clone(),
         size: packed.size,
     }
 }
 
-fn expect(label: &str, what: &str, said: &Digest, found: &Digest) -> Result<(), Failure> {
+fn check_digest(label: &str, what: &str, said: &Digest, found: &Digest) -> Result<(), Failure> {
     if said == found {
         return Ok(());
     }
     let text =
         format!("source: {label} does not match its {what}: it should be {said}, and is {found}");
-    Err(Failure::new(Kind::Source, text)
-        .hint("the image is damaged where it is kept: build or save it again"))
+    Err(Failure::new(FailureKind::Source, text)
+        .with_hint("the image is damaged where it is kept: build or save it again"))
 }
 
-fn failure(label: &str, spool: &Spool, error: &compress::Error) -> Failure {
-    let failure = Failure::new(Kind::Source, format!("source: {label}: {error}"));
+fn failure(label: &str, spool: &Spool, error: &compress::CompressError) -> Failure {
+    let failure = Failure::new(FailureKind::Source, format!("source: {label}: {error}"));
     match error {
-        compress::Error::Spool(_) => failure.hint(format!(
+        compress::CompressError::Write(_) => failure.with_hint(format!(
             "make room in {}, or point XDG_CACHE_HOME at a larger disk",
             spool.folder().display()
         )),
-        compress::Error::Damaged { .. } => {
-            failure.hint("the image is damaged where it is kept: build or save it again")
+        compress::CompressError::Damaged { .. } => {
+            failure.with_hint("the image is damaged where it is kept: build or save it again")
         }
-        compress::Error::Source(_) | compress::Error::Compressor(_) => failure,
+        compress::CompressError::Read(_) | compress::CompressError::Compressor(_) => failure,
     }
 }

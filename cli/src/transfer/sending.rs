@@ -9,104 +9,112 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::StatusCode;
 use imgsync_oci::client::Error;
-use imgsync_oci::client::upload::Session;
+use imgsync_oci::client::upload::UploadSession;
 
-use super::flow::{Flow, Unreadable};
-use super::host::Way;
-use super::pieces::pieces;
+use super::flow::{BlobReader, SourceReadError};
+use super::host::UploadMode;
+use super::pieces::read_range;
 use super::refusal;
-use super::{Line, Outgoing};
-use crate::exit::{Failure, too_large};
-use crate::report::{Report, bytes as bytes_of};
+use super::{PendingBlob, RepositoryWriter};
+use crate::exit::{Failure, request_too_large};
+use crate::report::{Report, format_bytes as bytes_of};
 
 /// Sends parts of one blob.
-pub(super) struct Sending<'a> {
-    line: &'a Line,
-    blob: &'a Outgoing,
+pub(super) struct BlobSender<'a> {
+    writer: &'a RepositoryWriter,
+    blob: &'a PendingBlob,
     report: &'a Arc<dyn Report>,
     /// The bytes, one reader at a time.
-    flow: Arc<tokio::sync::Mutex<Flow>>,
+    reader: Arc<tokio::sync::Mutex<BlobReader>>,
     /// How many of them were handed to the network, repeated ones included.
-    pub(super) sent: Arc<AtomicU64>,
+    pub(super) bytes_sent: Arc<AtomicU64>,
 }
 
 /// Why a request of a session did not go through.
-pub(super) enum Fault {
+pub(super) enum SendError {
     /// The bytes could not be read.
-    Source(Unreadable),
+    Source(SourceReadError),
     /// Something on the way refuses chunks of this size; a smaller one is worth a try.
     TooLarge,
     /// It refuses what cannot be made smaller.
-    Limit(Failure),
+    SizeLimit(Failure),
     /// The registry refuses the request for what it is.
     Refused(Error, StatusCode),
     /// The line, or the registry.
-    Line(Error),
+    Request(Error),
 }
 
-impl<'a> Sending<'a> {
+impl<'a> BlobSender<'a> {
     /// Opens nothing yet.
-    pub(super) fn new(line: &'a Line, blob: &'a Outgoing, report: &'a Arc<dyn Report>) -> Self {
+    pub(super) fn new(
+        writer: &'a RepositoryWriter,
+        blob: &'a PendingBlob,
+        report: &'a Arc<dyn Report>,
+    ) -> Self {
         Self {
-            line,
+            writer,
             blob,
             report,
-            flow: Arc::new(tokio::sync::Mutex::new(Flow::new(blob.body.clone()))),
-            sent: Arc::default(),
+            reader: Arc::new(tokio::sync::Mutex::new(BlobReader::new(
+                blob.source.clone(),
+            ))),
+            bytes_sent: Arc::default(),
         }
     }
 }
 
-impl Sending<'_> {
+impl BlobSender<'_> {
     /// The next chunk of a session.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub(super) async fn chunk(&self, session: &mut Session) -> Result<(), Fault> {
+    pub(super) async fn send_chunk(&self, session: &mut UploadSession) -> Result<(), SendError> {
         let first = session.offset();
-        self.ready(first).await?;
+        self.open_source(first).await?;
         let left = self.blob.size - first;
-        let minimum = session.chunk_min().max(self.line.host.chunk_min);
+        let minimum = session.chunk_min().max(self.writer.host_profile.chunk_min);
         let maximum = session.chunk_max();
-        let len = self.line.pace().next(left, minimum, maximum);
+        let len = self.writer.chunk_sizer().next(left, minimum, maximum);
         let unreadable = Arc::default();
         let bytes = self.bytes(first, len, &unreadable);
         let began = Instant::now();
-        let sent = self.line.client.append_upload(session, bytes, len).await;
-        let error = match self.judge(sent, &unreadable, len, began.elapsed()) {
+        let sent = self.writer.client.append_upload(session, bytes, len).await;
+        let error = match self.classify(sent, &unreadable, len, began.elapsed()) {
             Ok(()) => {
-                self.line.host.takes_body(len);
+                self.writer.host_profile.raise_max_body(len);
                 return Ok(());
             }
-            Err(Fault::Line(error)) => error,
+            Err(SendError::Request(error)) => error,
             Err(fault) => return Err(fault),
         };
         match error.status() {
             Some(StatusCode::PAYLOAD_TOO_LARGE) => {
-                let worth_it = self.line.pace().too_large(len);
+                let worth_it = self.writer.chunk_sizer().record_too_large(len);
                 if worth_it {
                     // A limit that ends a push is one to be lifted, and not to be kept to.
-                    self.line.host.limits_body(self.line.pace().ceiling());
+                    self.writer
+                        .host_profile
+                        .set_max_body(self.writer.chunk_sizer().ceiling());
                 }
-                let next = self.line.pace().next(left, minimum, maximum);
+                let next = self.writer.chunk_sizer().next(left, minimum, maximum);
                 let floor = minimum.filter(|minimum| next >= len && *minimum >= len);
                 Err(match (worth_it && next < len, floor) {
-                    (true, _) => Fault::TooLarge,
+                    (true, _) => SendError::TooLarge,
                     (false, Some(minimum)) => {
                         let least = bytes_of(minimum);
                         let what = format!("the registry takes no chunks below {least}");
-                        Fault::Limit(too_large(&error, len, &what))
+                        SendError::SizeLimit(request_too_large(&error, len, &what))
                     }
                     (false, None) => {
                         let what = "smaller ones are not worth sending";
-                        Fault::Limit(too_large(&error, len, what))
+                        SendError::SizeLimit(request_too_large(&error, len, what))
                     }
                 })
             }
-            Some(status) if refusal::is_about_the_request(status) => {
-                Err(Fault::Refused(error, status))
+            Some(status) if refusal::is_request_refused(status) => {
+                Err(SendError::Refused(error, status))
             }
-            Some(_) | None => Err(Fault::Line(error)),
+            Some(_) | None => Err(SendError::Request(error)),
         }
     }
 
@@ -114,61 +122,71 @@ impl Sending<'_> {
     ///
     /// # Errors
     /// See [`Fault`].
-    pub(super) async fn whole(&self, session: &mut Session, way: Way) -> Result<(), Fault> {
-        self.ready(0).await?;
-        let (client, size) = (&self.line.client, self.blob.size);
+    pub(super) async fn send_whole(
+        &self,
+        session: &mut UploadSession,
+        way: UploadMode,
+    ) -> Result<(), SendError> {
+        self.open_source(0).await?;
+        let (client, size) = (&self.writer.client, self.blob.size);
         let unreadable = Arc::default();
         let bytes = self.bytes(0, size, &unreadable);
         let began = Instant::now();
         let sent = match way {
-            Way::Whole => {
+            UploadMode::Monolithic => {
                 let digest = &self.blob.digest;
-                client.finish_whole(session, digest, bytes, size).await
+                client.finish_with_blob(session, digest, bytes, size).await
             }
-            Way::Stream | Way::Chunks => client.append_whole(session, bytes, size).await,
+            UploadMode::Stream | UploadMode::Chunks => {
+                client.append_whole_blob(session, bytes, size).await
+            }
         };
-        let error = match self.judge(sent, &unreadable, size, began.elapsed()) {
-            Err(Fault::Line(error)) => error,
+        let error = match self.classify(sent, &unreadable, size, began.elapsed()) {
+            Err(SendError::Request(error)) => error,
             judged => return judged,
         };
         Err(match error.status() {
             Some(StatusCode::PAYLOAD_TOO_LARGE) => {
                 let what = "the registry takes a blob only in one request";
-                Fault::Limit(too_large(&error, size, what))
+                SendError::SizeLimit(request_too_large(&error, size, what))
             }
-            Some(status) if refusal::is_about_the_request(status) => Fault::Refused(error, status),
-            Some(_) | None => Fault::Line(error),
+            Some(status) if refusal::is_request_refused(status) => {
+                SendError::Refused(error, status)
+            }
+            Some(_) | None => SendError::Request(error),
         })
     }
 
     /// Has the bytes at hand before the registry waits for them: a source that is far away may take
     /// its time.
-    async fn ready(&self, first: u64) -> Result<(), Fault> {
-        let ready = self.flow.lock().await.ready(first).await;
-        ready.map_err(Fault::Source)
+    async fn open_source(&self, first: u64) -> Result<(), SendError> {
+        let ready = self.reader.lock().await.open_at(first).await;
+        ready.map_err(SendError::Source)
     }
 
     /// What became of `len` bytes: a read that failed here is told from a fault of the line.
-    fn judge(
+    fn classify(
         &self,
         sent: Result<(), Error>,
-        unreadable: &Mutex<Option<Unreadable>>,
+        unreadable: &Mutex<Option<SourceReadError>>,
         len: u64,
         took: Duration,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SendError> {
         let Err(error) = sent else {
-            self.line.pace().passed(len, took);
-            self.line.slots.passed(self.line.sent(), took);
+            self.writer.chunk_sizer().record_chunk(len, took);
+            self.writer
+                .limiter
+                .record_chunk(self.writer.bytes_sent(), took);
             return Ok(());
         };
         let mut unreadable = unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = unreadable.take() {
-            return Err(Fault::Source(error));
+            return Err(SendError::Source(error));
         }
-        if matches!(error, Error::Broken { .. }) {
-            self.line.pace().broke(len);
+        if matches!(error, Error::ConnectionLost { .. }) {
+            self.writer.chunk_sizer().record_connection_loss(len);
         }
-        Err(Fault::Line(error))
+        Err(SendError::Request(error))
     }
 
     /// The `len` bytes of the blob from `first` on, counted.
@@ -176,9 +194,9 @@ impl Sending<'_> {
         &self,
         first: u64,
         len: u64,
-        unreadable: &Arc<Mutex<Option<Unreadable>>>,
+        unreadable: &Arc<Mutex<Option<SourceReadError>>>,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
-        let bytes = pieces(&self.flow, first, len, &self.line.limit);
+        let bytes = read_range(&self.reader, first, len, &self.writer.rate_limiter);
         self.counted(first, bytes, unreadable)
     }
 
@@ -188,14 +206,14 @@ impl Sending<'_> {
         &self,
         first: u64,
         pieces: P,
-        unreadable: &Arc<Mutex<Option<Unreadable>>>,
+        unreadable: &Arc<Mutex<Option<SourceReadError>>>,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<P>
     where
-        P: Stream<Item = Result<Bytes, Unreadable>> + Send + 'static,
+        P: Stream<Item = Result<Bytes, SourceReadError>> + Send + 'static,
     {
         let digest = self.blob.digest.clone();
-        let (sent, report) = (Arc::clone(&self.line.sent), Arc::clone(self.report));
-        let own = Arc::clone(&self.sent);
+        let (sent, report) = (Arc::clone(&self.writer.bytes_sent), Arc::clone(self.report));
+        let own = Arc::clone(&self.bytes_sent);
         let unreadable = Arc::clone(unreadable);
         let mut position = first;
         pieces.map(move |piece| match piece {
@@ -204,7 +222,7 @@ impl Sending<'_> {
                 position += len;
                 sent.fetch_add(len, Ordering::Relaxed);
                 own.fetch_add(len, Ordering::Relaxed);
-                report.position(&digest, position);
+                report.update_blob(&digest, position);
                 Ok(piece)
             }
             Err(error) => {

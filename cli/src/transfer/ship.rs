@@ -12,50 +12,50 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use imgsync_oci::Digest;
 use tokio::sync::mpsc;
 
-use super::gate::gate;
-use super::pack::{Item, pack};
-use super::upload::upload;
-use super::{Line, Outgoing};
-use crate::cache::{self, Known};
+use super::gate::barrier;
+use super::pack::{QueuedContent, pack};
+use super::upload::upload_behind_barrier;
+use super::{PendingBlob, RepositoryWriter};
+use crate::cache::{self, BlobRef};
 use crate::compress;
-use crate::exit::{Failure, Kind};
+use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
-use crate::settings::Folders;
+use crate::settings::UserFolders;
 use crate::source::Slice;
 use crate::spool::Spool;
 
 /// One thing to send.
 #[derive(Debug, Clone)]
-pub struct Parcel {
+pub struct QueuedBlob {
     /// What it is.
-    pub item: Item,
+    pub content: QueuedContent,
     /// Where its bytes are.
     pub bytes: Slice,
     /// What people call it.
     pub label: String,
 }
 
-impl Parcel {
+impl QueuedBlob {
     /// The digest of the bytes as the source has them.
-    fn stored(&self) -> &Digest {
-        match &self.item {
-            Item::Raw { diff_id } | Item::Packed { diff_id, .. } => diff_id,
-            Item::Ready { descriptor, .. } => &descriptor.digest,
+    fn source_digest(&self) -> &Digest {
+        match &self.content {
+            QueuedContent::Raw { diff_id } | QueuedContent::Packed { diff_id, .. } => diff_id,
+            QueuedContent::Ready { descriptor, .. } => &descriptor.digest,
         }
     }
 }
 
 /// What shipping needs besides the parcels.
 #[derive(Clone)]
-pub struct Means {
+pub struct UploadContext {
     /// The line to the target.
-    pub line: Arc<Line>,
+    pub writer: Arc<RepositoryWriter>,
     /// Where compressed layers wait, also for the next run.
     pub spool: Spool,
     /// How many threads compress.
     pub threads: usize,
     /// Where it is remembered what a layer became.
-    pub folders: Folders,
+    pub folders: UserFolders,
     /// Who is told.
     pub report: Arc<dyn Report>,
 }
@@ -65,13 +65,16 @@ pub struct Means {
 ///
 /// # Errors
 /// The first failure of either side.
-pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest, Known>, Failure> {
-    let (packed, mut arriving) = mpsc::unbounded_channel::<(Digest, Outgoing)>();
-    let (keeper, pass) = gate();
+pub async fn upload_all(
+    means: &UploadContext,
+    parcels: Vec<QueuedBlob>,
+) -> Result<HashMap<Digest, BlobRef>, Failure> {
+    let (packed, mut arriving) = mpsc::unbounded_channel::<(Digest, PendingBlob)>();
+    let (keeper, pass) = barrier();
     let packing = async {
         for parcel in parcels {
-            let stored = parcel.stored().clone();
-            let blob = pack_aside(means, parcel).await?;
+            let stored = parcel.source_digest().clone();
+            let blob = pack_in_background(means, parcel).await?;
             // Nobody listens any more only when uploading has failed, which is told by itself.
             let _ = packed.send((stored, blob));
         }
@@ -87,11 +90,11 @@ pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest,
             tokio::select! {
                 next = arriving.recv(), if packing.is_some() => match (next, &packing) {
                     (Some((stored, blob)), Some(pass)) => {
-                        let known = Known { digest: blob.digest.clone(), size: blob.size };
+                        let known = BlobRef { digest: blob.digest.clone(), size: blob.size };
                         became.insert(stored, known);
                         let pass = pass.clone();
                         uploads.push(async move {
-                            upload(&means.line, &blob, &means.report, pass).await.map(drop)
+                            upload_behind_barrier(&means.writer, &blob, &means.report, pass).await.map(drop)
                         });
                     }
                     (_, _) => packing = None,
@@ -102,20 +105,29 @@ pub async fn ship(means: &Means, parcels: Vec<Parcel>) -> Result<HashMap<Digest,
         Ok(became)
     };
     let gating = async {
-        keeper.keep().await;
+        keeper.open_when_all_arrived().await;
         Ok(())
     };
     let ((), became, ()) = tokio::try_join!(packing, uploading, gating)?;
     Ok(became)
 }
 
-async fn pack_aside(means: &Means, parcel: Parcel) -> Result<Outgoing, Failure> {
+async fn pack_in_background(
+    means: &UploadContext,
+    parcel: QueuedBlob,
+) -> Result<PendingBlob, Failure> {
     let (spool, threads) = (means.spool.clone(), means.threads);
     let folder = means.folders.cache.clone();
     let task = tokio::task::spawn_blocking(move || {
-        let blob = pack(&parcel.item, &parcel.bytes, &parcel.label, &spool, threads)?;
-        if let Item::Raw { diff_id } = &parcel.item {
-            let known = Known {
+        let blob = pack(
+            &parcel.content,
+            &parcel.bytes,
+            &parcel.label,
+            &spool,
+            threads,
+        )?;
+        if let QueuedContent::Raw { diff_id } = &parcel.content {
+            let known = BlobRef {
                 digest: blob.digest.clone(),
                 size: blob.size,
             };
@@ -123,6 +135,10 @@ async fn pack_aside(means: &Means, parcel: Parcel) -> Result<Outgoing, Failure> 
         }
         Ok(blob)
     });
-    task.await
-        .unwrap_or_else(|_| Err(Failure::new(Kind::Source, "source: a reading thread died")))
+    task.await.unwrap_or_else(|_| {
+        Err(Failure::new(
+            FailureKind::Source,
+            "source: a reading thread died",
+        ))
+    })
 }

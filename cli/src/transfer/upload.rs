@@ -8,32 +8,32 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use imgsync_oci::Repository;
-use imgsync_oci::client::upload::{Session, Start};
-use imgsync_oci::client::{Error, Retry};
+use imgsync_oci::client::upload::{UploadSession, UploadStart};
+use imgsync_oci::client::{Error, RetryVerdict};
 use imgsync_oci::endpoint::Mount;
 
-use super::gate::{self, Pass};
-use super::host::Way;
-use super::journal::Entry;
-use super::sending::Sending;
-use super::slots::Slot;
-use super::{Line, Outgoing};
-use crate::exit::{Failure, Kind};
+use super::gate::{self, BarrierPass};
+use super::host::UploadMode;
+use super::journal::JournalEntry;
+use super::sending::BlobSender;
+use super::slots::UploadPermit;
+use super::{PendingBlob, RepositoryWriter};
+use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
 
 /// Faults in a row without a byte of progress before the upload gives up.
-const MOST_FAULTS: u32 = 10;
+const MAX_FAULTS: u32 = 10;
 /// Sessions that one blob may use up, none coming further than those before, until the registry is
 /// not worth trusting with it.
-const MOST_SESSIONS: u32 = 5;
+const MAX_LOST_SESSIONS: u32 = 5;
 
 /// What became of a blob that the target was thought to lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
+pub enum UploadOutcome {
     /// It was there by then.
-    There,
+    AlreadyPresent,
     /// The target linked it from another of its repositories.
-    Linked,
+    Mounted,
     /// It was sent.
     Sent {
         /// Bytes that went to the target, repeated ones included.
@@ -42,19 +42,19 @@ pub enum Moved {
 }
 
 /// One blob on its way.
-struct Upload<'a> {
-    line: &'a Line,
-    blob: &'a Outgoing,
+struct BlobUpload<'a> {
+    writer: &'a RepositoryWriter,
+    blob: &'a PendingBlob,
     report: &'a Arc<dyn Report>,
-    bytes: Sending<'a>,
+    sender: BlobSender<'a>,
     /// Whether what arrived so far is of no use to a later push either.
-    spoilt: bool,
+    is_unusable: bool,
     /// How it goes in this session.
-    way: Way,
+    mode: UploadMode,
     /// The most bytes that the registry ever confirmed in this session.
     confirmed: u64,
     /// How many bytes it took, by its answers to the chunks of this session.
-    taken: u64,
+    accepted: u64,
     /// The chunks that went through in this session.
     chunks: u32,
     /// Faults since `confirmed` last grew.
@@ -62,35 +62,35 @@ struct Upload<'a> {
     /// The most bytes that were ever confirmed in any session.
     best: u64,
     /// Sessions that were lost since that last grew.
-    lost: u32,
+    lost_sessions: u32,
     /// Chunks that were refused for what they are, since a session last took several.
     refusals: u32,
     /// Held while bytes are sent, and not while the upload waits for others.
-    slot: Option<Slot<'a>>,
+    permit: Option<UploadPermit<'a>>,
     /// Where the open session is kept for a later push.
-    entry: Entry,
+    entry: JournalEntry,
     /// Whether the session is an earlier push's, or had a fault: then what the registry holds may
     /// not be what it should be.
-    resumed: bool,
+    is_resumed: bool,
     /// Whether the registry once said of a session what was not so: then none is gone on with
     /// after a fault.
-    is_doubted: bool,
+    is_untrusted: bool,
     /// What keeps blobs from counting before all of them are there.
-    pass: Pass,
+    pass: BarrierPass,
     /// Whether it was told that bytes are on their way: of a blob that is linked none ever are.
     is_begun: bool,
 }
 
 /// How a session went.
-enum Ended {
+enum SessionOutcome {
     /// The registry has the blob.
     Finished,
     /// The session is gone, and another may be opened.
-    Lost,
+    SessionLost,
     /// There was a fault, and it is best to begin again.
-    Again,
+    StartOver,
     /// The registry does not take blobs in this way.
-    Unfit(Error),
+    ModeRefused(Error),
 }
 
 /// Brings a blob to the registry, unless it is there: goes on with the session that an earlier push
@@ -99,12 +99,12 @@ enum Ended {
 ///
 /// # Errors
 /// The registry does not take it; the line stays down; the bytes cannot be read.
-pub(super) async fn upload(
-    line: &Line,
-    blob: &Outgoing,
+pub(super) async fn upload_behind_barrier(
+    line: &RepositoryWriter,
+    blob: &PendingBlob,
     report: &Arc<dyn Report>,
-    mut pass: Pass,
-) -> Result<Moved, Failure> {
+    mut pass: BarrierPass,
+) -> Result<UploadOutcome, Failure> {
     let entry = match line.try_lock(blob) {
         Some(entry) => entry,
         None => {
@@ -118,60 +118,60 @@ pub(super) async fn upload(
         }
     };
     // For a turn and for the others it may have to wait for longer than who waits for this one would.
-    let alive = entry.show_life(line.client.stall());
+    let alive = entry.keep_alive(line.client.stall_timeout());
     tokio::select! {
-        moved = locked(line, blob, report, pass, entry) => moved,
+        moved = upload_locked(line, blob, report, pass, entry) => moved,
         never = alive => match never {},
     }
 }
 
 /// The same, of a blob that no other push is sending.
-async fn locked(
-    line: &Line,
-    blob: &Outgoing,
+async fn upload_locked(
+    line: &RepositoryWriter,
+    blob: &PendingBlob,
     report: &Arc<dyn Report>,
-    pass: Pass,
-    entry: Entry,
-) -> Result<Moved, Failure> {
-    let slot = Some(line.slots.acquire().await);
-    let mut upload = Upload {
-        line,
+    pass: BarrierPass,
+    entry: JournalEntry,
+) -> Result<UploadOutcome, Failure> {
+    let slot = Some(line.limiter.acquire().await);
+    let mut upload = BlobUpload {
+        writer: line,
         blob,
         report,
-        bytes: Sending::new(line, blob, report),
-        spoilt: false,
+        sender: BlobSender::new(line, blob, report),
+        is_unusable: false,
         entry,
-        way: Way::Chunks,
-        resumed: false,
-        is_doubted: false,
+        mode: UploadMode::Chunks,
+        is_resumed: false,
+        is_untrusted: false,
         confirmed: 0,
-        taken: 0,
+        accepted: 0,
         chunks: 0,
         faults: 0,
         best: 0,
-        lost: 0,
+        lost_sessions: 0,
         refusals: 0,
-        slot,
+        permit: slot,
         pass,
         is_begun: false,
     };
     // Asked under the lock: the other push may have sent it just now.
-    if upload.is_there().await? {
+    if upload.is_present().await? {
         report.note(&format!("{}: already there", blob.label));
-        upload.entry.clear();
+        upload.entry.remove();
         line.remember(&blob.digest);
-        return Ok(Moved::There);
+        return Ok(UploadOutcome::AlreadyPresent);
     }
-    let moved = upload.through_sessions().await?;
-    upload.entry.clear();
+    let moved = upload.run_sessions().await?;
+    upload.entry.remove();
     line.remember(&blob.digest);
     match (moved, &blob.mount) {
-        (Moved::Sent { .. }, _) => report.done(&blob.digest),
-        (Moved::Linked, Some(from)) => {
+        (UploadOutcome::Sent { .. }, _) => report.finish_blob(&blob.digest),
+        (UploadOutcome::Mounted, Some(from)) => {
             // Of many images that share their layers these would be many lines.
             report.detail(&format!("{}: linked from {from}", blob.label));
         }
-        (Moved::Linked, None) | (Moved::There, _) => {}
+        (UploadOutcome::Mounted, None) | (UploadOutcome::AlreadyPresent, _) => {}
     }
     Ok(moved)
 }
@@ -180,60 +180,62 @@ async fn locked(
 ///
 /// # Errors
 /// As [`upload`].
-pub async fn send(
-    line: &Line,
-    blob: &Outgoing,
+pub async fn upload_blob(
+    line: &RepositoryWriter,
+    blob: &PendingBlob,
     report: &Arc<dyn Report>,
-) -> Result<Moved, Failure> {
-    upload(line, blob, report, gate::open()).await
+) -> Result<UploadOutcome, Failure> {
+    upload_behind_barrier(line, blob, report, gate::open_pass()).await
 }
 
-impl Upload<'_> {
-    async fn through_sessions(&mut self) -> Result<Moved, Failure> {
-        let client = &self.line.client;
-        let mut earlier = self.earlier_session().await;
+impl BlobUpload<'_> {
+    async fn run_sessions(&mut self) -> Result<UploadOutcome, Failure> {
+        let client = &self.writer.client;
+        let mut earlier = self.resume_session().await;
         let mut mount = self.blob.mount.as_ref();
         loop {
             let mut session = match earlier.take() {
                 Some(session) => session,
                 None => match self.open(mount.take()).await? {
-                    Start::Mounted => return Ok(Moved::Linked),
-                    Start::Open(session) => session,
+                    UploadStart::Mounted => return Ok(UploadOutcome::Mounted),
+                    UploadStart::Open(session) => session,
                 },
             };
             self.tell_begun(session.offset());
-            (self.confirmed, self.taken) = (session.offset(), session.offset());
+            (self.confirmed, self.accepted) = (session.offset(), session.offset());
             self.chunks = 0;
-            let ended = match self.way {
-                Way::Chunks => {
+            let ended = match self.mode {
+                UploadMode::Chunks => {
                     self.entry.save(&session);
-                    self.in_chunks(&mut session).await
+                    self.upload_chunked(&mut session).await
                 }
                 // What is sent as one piece is not gone on with.
-                Way::Stream | Way::Whole => self.in_one(&mut session).await,
+                UploadMode::Stream | UploadMode::Monolithic => {
+                    self.upload_whole(&mut session).await
+                }
             };
             match ended {
-                Ok(Ended::Finished) => {
-                    self.line.host.takes(self.way);
-                    let bytes = self.bytes.sent.load(Ordering::Relaxed);
-                    return Ok(Moved::Sent { bytes });
+                Ok(SessionOutcome::Finished) => {
+                    self.writer.host_profile.save_mode(self.mode);
+                    let bytes = self.sender.bytes_sent.load(Ordering::Relaxed);
+                    return Ok(UploadOutcome::Sent { bytes });
                 }
-                Ok(Ended::Again) => self.entry.forget(),
-                Ok(Ended::Lost) => {
-                    self.entry.forget();
-                    self.lose()?;
+                Ok(SessionOutcome::StartOver) => self.entry.clear_session(),
+                Ok(SessionOutcome::SessionLost) => {
+                    self.entry.clear_session();
+                    self.count_lost_session()?;
                 }
-                Ok(Ended::Unfit(error)) => {
+                Ok(SessionOutcome::ModeRefused(error)) => {
                     let _ = client.cancel_upload(session).await;
-                    self.entry.forget();
-                    self.change_way(error)?;
+                    self.entry.clear_session();
+                    self.change_mode(error)?;
                 }
                 Err(failure) => {
-                    if self.spoilt {
+                    if self.is_unusable {
                         // What this side cannot finish, the other need not keep. A courtesy: the
                         // failure that counts is the first.
                         let _ = client.cancel_upload(session).await;
-                        self.entry.clear();
+                        self.entry.remove();
                     }
                     return Err(failure);
                 }
@@ -243,19 +245,19 @@ impl Upload<'_> {
 
     /// The session that an earlier push of this blob left open, if the registry still has it. A
     /// question that failed for now leaves it worth a try.
-    async fn earlier_session(&mut self) -> Option<Session> {
+    async fn resume_session(&mut self) -> Option<UploadSession> {
         let mut session = self.entry.session()?;
-        if self.line.host.way() != Way::Chunks {
+        if self.writer.host_profile.mode() != UploadMode::Chunks {
             return None;
         }
-        let there = match self.line.client.upload_offset(&mut session).await {
+        let there = match self.writer.client.sync_upload_offset(&mut session).await {
             Ok(there) => there,
-            Err(error) => matches!(error.retry(), Retry::After(_)),
+            Err(error) => matches!(error.retry_verdict(), RetryVerdict::After(_)),
         };
         if !there || session.offset() > self.blob.size {
             return None;
         }
-        self.resumed = true;
+        self.is_resumed = true;
         Some(session)
     }
 
@@ -265,18 +267,18 @@ impl Upload<'_> {
             return;
         }
         let (blob, report) = (self.blob, self.report);
-        report.begin(&blob.digest, &blob.label, blob.size);
+        report.start_blob(&blob.digest, &blob.label, blob.size);
         if offset > 0 {
-            report.position(&blob.digest, offset);
+            report.update_blob(&blob.digest, offset);
         }
     }
 
     /// A session without bytes, unless the registry links the blob from another repository. One
     /// that refuses to link may still take the blob.
-    async fn open(&mut self, from: Option<&Repository>) -> Result<Start, Failure> {
-        self.way = self.line.host.way();
-        self.resumed = false;
-        let (client, repository) = (&self.line.client, &self.line.repository);
+    async fn open(&mut self, from: Option<&Repository>) -> Result<UploadStart, Failure> {
+        self.mode = self.writer.host_profile.mode();
+        self.is_resumed = false;
+        let (client, repository) = (&self.writer.client, &self.writer.repository);
         if let Some(from) = from {
             let mount = Mount {
                 digest: self.blob.digest.clone(),
@@ -284,60 +286,61 @@ impl Upload<'_> {
             };
             match client.start_upload(repository, Some(mount)).await {
                 // Some say so, and have not.
-                Ok(Start::Mounted) if self.is_there().await? => {
-                    return Ok(Start::Mounted);
+                Ok(UploadStart::Mounted) if self.is_present().await? => {
+                    return Ok(UploadStart::Mounted);
                 }
-                Ok(Start::Mounted) => {}
+                Ok(UploadStart::Mounted) => {}
                 Ok(opened) => return Ok(opened),
                 Err(error) if error.status().is_some_and(|it| it.is_client_error()) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        if let Some(session) = self.line.take_session() {
+        if let Some(session) = self.writer.take_spare_session() {
             // It has waited: that it is gone would say nothing of the registry.
-            self.resumed = true;
-            return Ok(Start::Open(session));
+            self.is_resumed = true;
+            return Ok(UploadStart::Open(session));
         }
         loop {
             match client.start_upload(repository, None).await {
                 Ok(opened) => return Ok(opened),
-                Err(error) => self.wait_out(error).await?,
+                Err(error) => self.back_off_if_retryable(error).await?,
             }
         }
     }
 
     /// Whether the registry has the blob.
-    async fn is_there(&mut self) -> Result<bool, Failure> {
-        let (client, repository) = (&self.line.client, &self.line.repository);
+    async fn is_present(&mut self) -> Result<bool, Failure> {
+        let (client, repository) = (&self.writer.client, &self.writer.repository);
         loop {
             match client.head_blob(repository, &self.blob.digest).await {
                 Ok(size) => return Ok(size == Some(self.blob.size)),
-                Err(error) => self.wait_out(error).await?,
+                Err(error) => self.back_off_if_retryable(error).await?,
             }
         }
     }
 
     /// Counts a session that is gone.
-    fn lose(&mut self) -> Result<(), Failure> {
-        self.lost += 1;
-        if self.lost < MOST_SESSIONS {
+    fn count_lost_session(&mut self) -> Result<(), Failure> {
+        self.lost_sessions += 1;
+        if self.lost_sessions < MAX_LOST_SESSIONS {
             return Ok(());
         }
-        let (registry, digest) = (self.line.client.registry(), &self.blob.digest);
-        let what = format!("target: {registry} lost the upload of {digest} {MOST_SESSIONS} times");
-        Err(Failure::new(Kind::Target, what))
+        let (registry, digest) = (self.writer.client.registry(), &self.blob.digest);
+        let what =
+            format!("target: {registry} lost the upload of {digest} {MAX_LOST_SESSIONS} times");
+        Err(Failure::new(FailureKind::Target, what))
     }
 
     /// Takes the next way, if there is one.
-    fn change_way(&mut self, error: Error) -> Result<(), Failure> {
-        if !self.line.host.refuses(self.way) {
+    fn change_mode(&mut self, error: Error) -> Result<(), Failure> {
+        if !self.writer.host_profile.fall_back_from(self.mode) {
             return Err(error.into());
         }
         self.refusals = 0;
-        let how = match self.line.host.way() {
-            Way::Chunks => "in chunks",
-            Way::Stream => "as one piece",
-            Way::Whole => "in one request",
+        let how = match self.writer.host_profile.mode() {
+            UploadMode::Chunks => "in chunks",
+            UploadMode::Stream => "as one piece",
+            UploadMode::Monolithic => "in one request",
         };
         let label = &self.blob.label;
         let text = format!("{label}: {error}; sending it again, {how}");

@@ -6,12 +6,12 @@ use futures::{Stream, StreamExt};
 use http::StatusCode;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 
-use super::{Client, Error, SMALL_REQUEST, reply};
-use crate::range::Content;
+use super::{Client, Error, SMALL_REQUEST_TIMEOUT, reply};
+use crate::range::PartialContent;
 use crate::{Digest, Endpoint, Repository};
 
 /// A blob's bytes as they arrive.
-pub struct Download {
+pub struct BlobDownload {
     /// The offset that the bytes begin at: the one that was asked for, or 0 where the registry
     /// ignores ranges.
     pub first: u64,
@@ -21,7 +21,7 @@ pub struct Download {
     pub bytes: BoxStream<'static, Result<Bytes, Error>>,
 }
 
-impl std::fmt::Debug for Download {
+impl std::fmt::Debug for BlobDownload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Download")
             .field("first", &self.first)
@@ -44,24 +44,25 @@ impl Client {
         repository: &Repository,
         digest: &Digest,
         offset: u64,
-    ) -> Result<Option<Download>, Error> {
+    ) -> Result<Option<BlobDownload>, Error> {
         let endpoint = Endpoint::GetBlob {
             repository: repository.clone(),
             digest: digest.clone(),
         };
         let response = self
-            .retrying(|| async {
+            .retry(|| async {
                 // Packed once more on the way, an offset would be one of other bytes.
                 let mut request = self.request(&endpoint).header(ACCEPT_ENCODING, "identity");
                 if offset > 0 {
                     request = request.header(RANGE, format!("bytes={offset}-"));
                 }
-                let answer = tokio::time::timeout(SMALL_REQUEST, self.settled(&endpoint, request));
+                let answer =
+                    tokio::time::timeout(SMALL_REQUEST_TIMEOUT, self.send_once(&endpoint, request));
                 let response = answer.await.unwrap_or_else(|_| {
-                    Err(self.broken(&endpoint, "no answer in time".to_owned()))
+                    Err(self.connection_lost(&endpoint, "no answer in time".to_owned()))
                 })?;
                 // An address in a store that held no longer: the registry has a new one.
-                match (response.status(), self.is_own(response.url())) {
+                match (response.status(), self.is_registry_url(response.url())) {
                     (
                         status @ (StatusCode::BAD_REQUEST
                         | StatusCode::UNAUTHORIZED
@@ -70,7 +71,7 @@ impl Client {
                         false,
                     ) => {
                         let what = format!("the store that it sent to answered {status}");
-                        Err(self.broken(&endpoint, what))
+                        Err(self.connection_lost(&endpoint, what))
                     }
                     (_, true | false) => Ok(response),
                 }
@@ -82,24 +83,24 @@ impl Client {
             StatusCode::OK => (0, length),
             StatusCode::PARTIAL_CONTENT => {
                 let said = reply::text(headers, &CONTENT_RANGE);
-                let part = said.and_then(|said| Content::parse(said).ok());
+                let part = said.and_then(|said| PartialContent::parse(said).ok());
                 let Some(part) = part.filter(|part| part.range.first == offset) else {
                     let said = said.unwrap_or("nothing").to_owned();
                     let what = format!("asked for bytes from {offset} on, it sent {said}");
-                    return Err(self.odd(&endpoint, what));
+                    return Err(self.invalid_response(&endpoint, what));
                 };
                 let ends = part.size.is_none_or(|size| part.range.last + 1 == size);
                 if !ends || length.is_some_and(|length| length != part.range.len()) {
                     let what = format!("a part of {} bytes, where others fit", part.range.len());
-                    return Err(self.odd(&endpoint, what));
+                    return Err(self.invalid_response(&endpoint, what));
                 }
                 (offset, Some(part.size.unwrap_or(part.range.last + 1)))
             }
             StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(self.refused(&endpoint, response).await),
+            _ => return Err(self.status_error(&endpoint, response).await),
         };
-        let bytes = self.whole(endpoint, response, size.map(|size| size - first));
-        Ok(Some(Download {
+        let bytes = self.check_length(endpoint, response, size.map(|size| size - first));
+        Ok(Some(BlobDownload {
             first,
             size,
             bytes: bytes.boxed(),
@@ -123,7 +124,7 @@ impl Client {
     }
 
     /// The bytes of an answer, of which there must be `len`.
-    fn whole(
+    fn check_length(
         &self,
         endpoint: Endpoint,
         response: reqwest::Response,
@@ -136,7 +137,8 @@ impl Client {
             let (client, endpoint) = (client.clone(), endpoint.clone());
             async move {
                 let mut pieces = pieces?;
-                let broken = |what: String| Some((Err(client.broken(&endpoint, what)), (None, 0)));
+                let broken =
+                    |what: String| Some((Err(client.connection_lost(&endpoint, what)), (None, 0)));
                 match (pieces.next().await, len) {
                     (Some(Ok(piece)), len) => {
                         let so_far = before + piece.len() as u64;
@@ -158,7 +160,7 @@ impl Client {
     }
 }
 
-impl Download {
+impl BlobDownload {
     /// The bytes from `offset` on, which does not lie before `first`.
     pub fn skip_to(self, offset: u64) -> BoxStream<'static, Result<Bytes, Error>> {
         let mut skip = offset.saturating_sub(self.first);

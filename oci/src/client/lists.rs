@@ -6,40 +6,40 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{Client, Error, reply};
-use crate::endpoint::Page;
+use crate::endpoint::Pagination;
 use crate::{Endpoint, Reference, Repository, Tag};
 
 /// How many names to ask for at a time; the stock registry refuses more.
-const NAMES: usize = 1000;
+const LIST_PAGE_SIZE: usize = 1000;
 /// The largest list taken at a time, in bytes: a registry may ignore how much it is asked for.
-const LONGEST_LIST: usize = 16 * 1024 * 1024;
+const MAX_LIST_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// A part of a list, and where it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names<T> {
+pub struct ListPage<T> {
     /// The names, in the registry's order.
     pub names: Vec<T>,
     /// Where the next part is; `None` after the last.
-    pub next: Option<Next>,
+    pub next: Option<NextPage>,
 }
 
 /// Where a list goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Next(Url);
+pub struct NextPage(Url);
 
 /// What became of a manifest that was to be taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deleted {
+pub enum DeleteOutcome {
     /// It is gone.
-    Gone,
+    Deleted,
     /// There is none of that name.
-    Absent,
+    NotFound,
     /// The registry does not delete by that kind of reference, or at all.
     Unsupported,
 }
 
 #[derive(Deserialize)]
-struct Lists {
+struct ListBody {
     repositories: Option<Vec<String>>,
     tags: Option<Vec<String>>,
 }
@@ -50,10 +50,12 @@ impl Client {
     /// # Errors
     /// It is not there, it refuses the caller, or it is no registry.
     pub async fn check(&self) -> Result<(), Error> {
-        let response = self.ask(&Endpoint::Check, HeaderMap::new()).await?;
+        let response = self
+            .send_with_retry(&Endpoint::Check, HeaderMap::new())
+            .await?;
         match response.status() {
             StatusCode::OK => Ok(()),
-            _ => Err(self.refused(&Endpoint::Check, response).await),
+            _ => Err(self.status_error(&Endpoint::Check, response).await),
         }
     }
 
@@ -62,12 +64,14 @@ impl Client {
     ///
     /// # Errors
     /// No connection came about.
-    pub async fn knock(&self) -> Result<(), Error> {
-        let request = self.request(&Endpoint::Check).timeout(super::SMALL_REQUEST);
+    pub async fn probe(&self) -> Result<(), Error> {
+        let request = self
+            .request(&Endpoint::Check)
+            .timeout(super::SMALL_REQUEST_TIMEOUT);
         let sent = super::send::execute(request).await;
         let operation = Endpoint::Check.to_string();
         sent.map(drop)
-            .map_err(|error| self.unreachable(&self.registry, operation, error))
+            .map_err(|error| self.request_error(&self.registry, operation, error))
     }
 
     /// The names of the registry's repositories, a part at a time: the first, or the one at
@@ -75,10 +79,13 @@ impl Client {
     ///
     /// # Errors
     /// The registry does not tell; its answer makes no sense.
-    pub async fn repositories(&self, next: Option<Next>) -> Result<Names<Repository>, Error> {
-        let endpoint = Endpoint::Catalog { page: first() };
-        let (list, next) = self.list(&endpoint, next).await?;
-        Ok(Names {
+    pub async fn list_repositories(
+        &self,
+        next: Option<NextPage>,
+    ) -> Result<ListPage<Repository>, Error> {
+        let endpoint = Endpoint::Catalog { page: first_page() };
+        let (list, next) = self.fetch_list_page(&endpoint, next).await?;
+        Ok(ListPage {
             names: names(list.repositories),
             next,
         })
@@ -88,17 +95,17 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::repositories`].
-    pub async fn tags(
+    pub async fn list_tags(
         &self,
         repository: &Repository,
-        next: Option<Next>,
-    ) -> Result<Option<Names<Tag>>, Error> {
+        next: Option<NextPage>,
+    ) -> Result<Option<ListPage<Tag>>, Error> {
         let endpoint = Endpoint::ListTags {
             repository: repository.clone(),
-            page: first(),
+            page: first_page(),
         };
-        match self.list(&endpoint, next).await {
-            Ok((list, next)) => Ok(Some(Names {
+        match self.fetch_list_page(&endpoint, next).await {
+            Ok((list, next)) => Ok(Some(ListPage {
                 names: names(list.tags),
                 next,
             })),
@@ -107,42 +114,46 @@ impl Client {
         }
     }
 
-    async fn list(
+    async fn fetch_list_page(
         &self,
         endpoint: &Endpoint,
-        next: Option<Next>,
-    ) -> Result<(Lists, Option<Next>), Error> {
-        let url = next.map_or_else(|| self.url(&endpoint.path()), |Next(url)| url);
+        next: Option<NextPage>,
+    ) -> Result<(ListBody, Option<NextPage>), Error> {
+        let url = next.map_or_else(|| self.url(&endpoint.path()), |NextPage(url)| url);
         let operation = endpoint.to_string();
         let scopes = self.scopes(endpoint);
         let response = self
-            .retrying(|| async {
+            .retry(|| async {
                 let request = self.http_for(&url).get(url.clone());
-                let request = request.timeout(super::SMALL_REQUEST);
+                let request = request.timeout(super::SMALL_REQUEST_TIMEOUT);
                 let response = self.send(&operation, &scopes, &url, request).await?;
-                match super::error::is_passing(response.status()) {
-                    true => Err(self.refused(endpoint, response).await),
+                match super::error::is_transient(response.status()) {
+                    true => Err(self.status_error(endpoint, response).await),
                     false => Ok(response),
                 }
             })
             .await?;
         if response.status() != StatusCode::OK {
-            return Err(self.refused(endpoint, response).await);
+            return Err(self.status_error(endpoint, response).await);
         }
         let next = reply::text(response.headers(), &LINK)
-            .and_then(next_of)
+            .and_then(next_link)
             .map(|target| url.join(&target));
         let next = match next {
             // Anywhere else it would not be this registry's list; in place it would never end.
             Some(Ok(next)) if next.origin() == self.base.origin() && next != url => {
-                Some(Next(next))
+                Some(NextPage(next))
             }
-            Some(_) => return Err(self.odd(endpoint, "its Link leads nowhere".to_owned())),
+            Some(_) => {
+                return Err(self.invalid_response(endpoint, "its Link leads nowhere".to_owned()));
+            }
             None => None,
         };
-        let body = self.bounded(&operation, response, LONGEST_LIST).await?;
+        let body = self
+            .read_bounded(&operation, response, MAX_LIST_PAGE_BYTES)
+            .await?;
         let list = serde_json::from_slice(&body);
-        let list = list.map_err(|error| self.odd(endpoint, error.to_string()))?;
+        let list = list.map_err(|error| self.invalid_response(endpoint, error.to_string()))?;
         Ok((list, next))
     }
 
@@ -154,26 +165,26 @@ impl Client {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Deleted, Error> {
+    ) -> Result<DeleteOutcome, Error> {
         let endpoint = Endpoint::DeleteManifest {
             repository: repository.clone(),
             reference: reference.clone(),
         };
-        let response = self.ask(&endpoint, HeaderMap::new()).await?;
+        let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
         match (response.status(), reference) {
-            (status, _) if status.is_success() => Ok(Deleted::Gone),
-            (StatusCode::NOT_FOUND, _) => Ok(Deleted::Absent),
+            (status, _) if status.is_success() => Ok(DeleteOutcome::Deleted),
+            (StatusCode::NOT_FOUND, _) => Ok(DeleteOutcome::NotFound),
             (StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _)
             // The answer of registries that expect a digest.
-            | (StatusCode::BAD_REQUEST, Reference::Tag(_)) => Ok(Deleted::Unsupported),
-            _ => Err(self.refused(&endpoint, response).await),
+            | (StatusCode::BAD_REQUEST, Reference::Tag(_)) => Ok(DeleteOutcome::Unsupported),
+            _ => Err(self.status_error(&endpoint, response).await),
         }
     }
 }
 
-fn first() -> Page {
-    Page {
-        limit: Some(NAMES),
+fn first_page() -> Pagination {
+    Pagination {
+        limit: Some(LIST_PAGE_SIZE),
         last: None,
     }
 }
@@ -185,7 +196,7 @@ fn names<T: std::str::FromStr>(texts: Option<Vec<String>>) -> Vec<T> {
 }
 
 /// The target of `<…>; rel="next"` (RFC 8288, as distribution-spec's lists use it).
-pub(super) fn next_of(link: &str) -> Option<String> {
+pub(super) fn next_link(link: &str) -> Option<String> {
     link.split(',').find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = parameters
@@ -201,7 +212,7 @@ mod tests {
 
     #[test]
     fn links() {
-        let next = |link| next_of(link).unwrap_or_default();
+        let next = |link| next_link(link).unwrap_or_default();
         assert_eq!(
             next("</v2/_catalog?last=b&n=2>; rel=\"next\""),
             "/v2/_catalog?last=b&n=2"

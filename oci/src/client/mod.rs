@@ -26,27 +26,27 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 pub use auth::Credentials;
-pub use download::Download;
-pub use error::{Error, Retry};
-pub use lists::{Deleted, Names, Next};
-pub use quota::{Quota, RateLimit};
+pub use download::BlobDownload;
+pub use error::{Error, RetryVerdict};
+pub use lists::{DeleteOutcome, ListPage, NextPage};
+pub use quota::{RateLimit, RetryPolicy};
 pub use retry::backoff;
-pub use tls::Tls;
-pub use trouble::Trouble;
+pub use tls::TlsOptions;
+pub use trouble::ConnectErrorKind;
 
 use crate::{Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Registry, Repository, media};
 
 /// How long a request that carries little may take, from the first byte to the last.
-const SMALL_REQUEST: Duration = Duration::from_secs(60);
+const SMALL_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a blob on its way may stand still, where nobody says otherwise.
-const STALL: Duration = Duration::from_secs(60);
+const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long finishing an upload may take: a registry may hash the whole blob once more.
-const FINISH: Duration = Duration::from_secs(600);
-const CONNECT: Duration = Duration::from_secs(10);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a registry is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
+pub enum UrlScheme {
     /// Without encryption: for loopback, and where the user says so.
     Http,
     /// With TLS.
@@ -56,24 +56,24 @@ pub enum Scheme {
 /// One registry, and the connections to it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    clients: tls::Clients,
+    http_clients: tls::HttpClients,
     base: Url,
     registry: Registry,
-    auth: Arc<auth::Auth>,
+    auth: Arc<auth::ClientAuth>,
     /// Whether what is read is read for a push.
-    pushes: bool,
+    is_for_push: bool,
     /// Whether it ever answered.
-    reached: Arc<AtomicBool>,
+    has_answered: Arc<AtomicBool>,
     /// How long a blob on its way may stand still.
-    stall: Duration,
+    stall_timeout: Duration,
     /// How often a small request is sent before its fault counts.
-    tries: u32,
-    quota: Arc<Quota>,
+    max_attempts: u32,
+    retry_policy: Arc<RetryPolicy>,
 }
 
 /// What a HEAD says of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestFacts {
+pub struct ManifestHead {
     /// Its digest, where the registry names it.
     pub digest: Option<Digest>,
     /// Its media type, where the registry names it.
@@ -98,8 +98,8 @@ impl Client {
     ///
     /// # Errors
     /// An address that makes no URL; TLS that cannot be set up on this machine.
-    pub fn new(registry: &Registry, scheme: Scheme) -> Result<Self, Error> {
-        Self::with_tls(registry, scheme, &Tls::default())
+    pub fn new(registry: &Registry, scheme: UrlScheme) -> Result<Self, Error> {
+        Self::with_tls(registry, scheme, &TlsOptions::default())
     }
 
     /// The same, with a say in whose certificates count. The environment's proxies count too
@@ -107,10 +107,14 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::new`]; also certificates that are none.
-    pub fn with_tls(registry: &Registry, scheme: Scheme, tls: &Tls) -> Result<Self, Error> {
+    pub fn with_tls(
+        registry: &Registry,
+        scheme: UrlScheme,
+        tls: &TlsOptions,
+    ) -> Result<Self, Error> {
         let scheme = match scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
+            UrlScheme::Http => "http",
+            UrlScheme::Https => "https",
         };
         let setup = |what: String| Error::Setup {
             registry: registry.clone(),
@@ -125,72 +129,75 @@ impl Client {
             Url::parse(&format!("{scheme}://{host}")).map_err(|error| setup(error.to_string()))?;
         let clients = tls.clients(!registry.is_loopback()).map_err(setup)?;
         Ok(Self {
-            clients,
+            http_clients: clients,
             base,
             registry: registry.clone(),
             auth: Arc::default(),
-            pushes: false,
-            reached: Arc::default(),
-            stall: STALL,
-            tries: retry::TRIES,
-            quota: Arc::default(),
+            is_for_push: false,
+            has_answered: Arc::default(),
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
+            max_attempts: retry::DEFAULT_MAX_ATTEMPTS,
+            retry_policy: Arc::default(),
         })
     }
 
     /// The same client, for someone with these credentials. `pushes` tells that reading will be
     /// followed by writing, so that one token can be asked for both.
     pub fn with_login(self, credentials: Option<Credentials>, pushes: bool) -> Self {
-        let auth = Arc::new(auth::Auth::new(credentials, None));
+        let auth = Arc::new(auth::ClientAuth::new(credentials, None));
         Self {
             auth,
-            pushes,
+            is_for_push: pushes,
             ..self
         }
     }
 
     /// The same client, which calls `warn` with a host's name before it sends a password or token
     /// there without encryption; once, and never for this very machine.
-    pub fn warning(self, warn: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub fn with_cleartext_warning(self, warn: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let credentials = self.auth.credentials.clone();
-        let auth = Arc::new(auth::Auth::new(credentials, Some(Arc::new(warn))));
+        let auth = Arc::new(auth::ClientAuth::new(credentials, Some(Arc::new(warn))));
         Self { auth, ..self }
     }
 
     /// The same client, for which a blob on its way, up or down, may stand still for `stall` before
     /// that counts as a broken line; a minute without this.
-    pub fn with_stall(self, stall: Duration) -> Self {
-        Self { stall, ..self }
+    pub fn with_stall_timeout(self, stall: Duration) -> Self {
+        Self {
+            stall_timeout: stall,
+            ..self
+        }
     }
 
     /// How long a blob on its way may stand still.
-    pub fn stall(&self) -> Duration {
-        self.stall
+    pub fn stall_timeout(&self) -> Duration {
+        self.stall_timeout
     }
 
     /// The same client, with the same login, for repositories that are only read from: it asks for
     /// no more than that takes.
-    pub fn reading(&self) -> Self {
+    pub fn for_reading(&self) -> Self {
         Self {
-            pushes: false,
+            is_for_push: false,
             ..self.clone()
         }
     }
 
     /// Whom this client is logged in as, where it has credentials.
-    pub fn whom(&self) -> Option<&str> {
-        self.auth.credentials.as_ref().map(Credentials::whom)
+    pub fn account(&self) -> Option<&str> {
+        self.auth.credentials.as_ref().map(Credentials::account)
     }
 
-    fn was_reached(&self) -> bool {
-        self.reached.load(Ordering::Relaxed)
+    fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 
-    fn reached(&self) {
-        self.reached.store(true, Ordering::Relaxed);
+    fn mark_answered(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
     }
 
     /// Whether an address is at the registry itself.
-    fn is_own(&self, url: &Url) -> bool {
+    fn is_registry_url(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
@@ -215,20 +222,20 @@ impl Client {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<Option<ManifestFacts>, Error> {
+    ) -> Result<Option<ManifestHead>, Error> {
         let endpoint = Endpoint::HeadManifest {
             repository: repository.clone(),
             reference: reference.clone(),
         };
-        let response = self.ask(&endpoint, accept_manifests()).await?;
+        let response = self.send_with_retry(&endpoint, accept_manifests()).await?;
         match response.status() {
-            StatusCode::OK => Ok(Some(ManifestFacts {
+            StatusCode::OK => Ok(Some(ManifestHead {
                 digest: reply::digest(response.headers()),
                 media_type: reply::media_type(response.headers()),
                 size: reply::number(response.headers(), &CONTENT_LENGTH),
             })),
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(self.refused(&endpoint, response).await),
+            _ => Err(self.status_error(&endpoint, response).await),
         }
     }
 
@@ -237,7 +244,7 @@ impl Client {
     /// # Errors
     /// As [`Client::head_manifest`]; also a manifest beyond the limit, or one that does not match
     /// the digest that it was asked for by.
-    pub async fn manifest(
+    pub async fn fetch_manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
@@ -246,22 +253,24 @@ impl Client {
             repository: repository.clone(),
             reference: reference.clone(),
         };
-        let response = self.ask(&endpoint, accept_manifests()).await?;
+        let response = self.send_with_retry(&endpoint, accept_manifests()).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(self.refused(&endpoint, response).await),
+            _ => return Err(self.status_error(&endpoint, response).await),
         }
         let media_type = reply::media_type(response.headers());
         let bytes = self
-            .bounded(&endpoint.to_string(), response, MAX_MANIFEST_BYTES)
+            .read_bounded(&endpoint.to_string(), response, MAX_MANIFEST_BYTES)
             .await?;
         let digest = match reference {
             Reference::Tag(_) => Digest::of(&bytes),
             Reference::Digest(asked) => {
                 let digest = Digest::of_with(asked.algorithm(), &bytes);
                 if digest != *asked {
-                    return Err(self.odd(&endpoint, format!("it sent content of {digest}")));
+                    return Err(
+                        self.invalid_response(&endpoint, format!("it sent content of {digest}"))
+                    );
                 }
                 digest
             }
@@ -292,18 +301,18 @@ impl Client {
             tags: Vec::new(),
         };
         let response = self
-            .retrying(|| async {
+            .retry(|| async {
                 let request = self
                     .request(&endpoint)
-                    .timeout(SMALL_REQUEST)
+                    .timeout(SMALL_REQUEST_TIMEOUT)
                     .header(CONTENT_TYPE, media_type)
                     .body(bytes.clone());
-                self.settled(&endpoint, request).await
+                self.send_once(&endpoint, request).await
             })
             .await?;
         let status = response.status();
         if !status.is_success() {
-            return Err(self.refused(&endpoint, response).await);
+            return Err(self.status_error(&endpoint, response).await);
         }
         let is_ours = |digest: &Digest| *digest == Digest::of_with(digest.algorithm(), &bytes);
         let said = reply::digest(response.headers());
@@ -313,18 +322,18 @@ impl Client {
         // Not the answer of a registry that stored this: a proxy's, perhaps. It must be there.
         let held = match self.head_manifest(repository, reference).await? {
             None => false,
-            Some(ManifestFacts {
+            Some(ManifestHead {
                 digest: Some(digest),
                 ..
             }) => is_ours(&digest),
-            Some(ManifestFacts { digest: None, .. }) => {
-                let found = self.manifest(repository, reference).await?;
+            Some(ManifestHead { digest: None, .. }) => {
+                let found = self.fetch_manifest(repository, reference).await?;
                 found.is_some_and(|found| found.bytes == bytes)
             }
         };
         match held {
             true => Ok(()),
-            false => Err(self.odd(
+            false => Err(self.invalid_response(
                 &endpoint,
                 format!("it says {status}, but does not have the manifest"),
             )),
@@ -344,15 +353,16 @@ impl Client {
             repository: repository.clone(),
             digest: digest.clone(),
         };
-        let response = self.ask(&endpoint, HeaderMap::new()).await?;
+        let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
         match response.status() {
             StatusCode::OK => {
                 let size = reply::number(response.headers(), &CONTENT_LENGTH);
-                size.map(Some)
-                    .ok_or_else(|| self.odd(&endpoint, "it names no Content-Length".to_owned()))
+                size.map(Some).ok_or_else(|| {
+                    self.invalid_response(&endpoint, "it names no Content-Length".to_owned())
+                })
             }
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(self.refused(&endpoint, response).await),
+            _ => Err(self.status_error(&endpoint, response).await),
         }
     }
 
@@ -361,7 +371,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::blob`]; also more than `limit` bytes, or bytes that do not match the digest.
-    pub async fn small_blob(
+    pub async fn fetch_small_blob(
         &self,
         repository: &Repository,
         digest: &Digest,
@@ -371,15 +381,17 @@ impl Client {
             repository: repository.clone(),
             digest: digest.clone(),
         };
-        let response = self.ask(&endpoint, HeaderMap::new()).await?;
+        let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(self.refused(&endpoint, response).await),
+            _ => return Err(self.status_error(&endpoint, response).await),
         }
-        let bytes = self.bounded(&endpoint.to_string(), response, limit).await?;
+        let bytes = self
+            .read_bounded(&endpoint.to_string(), response, limit)
+            .await?;
         if Digest::of_with(digest.algorithm(), &bytes) != *digest {
-            return Err(self.odd(&endpoint, "it sent other content".to_owned()));
+            return Err(self.invalid_response(&endpoint, "it sent other content".to_owned()));
         }
         Ok(Some(bytes))
     }
@@ -387,7 +399,7 @@ impl Client {
 
 fn accept_manifests() -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for media_type in media::MANIFESTS {
+    for media_type in media::MANIFEST_TYPES {
         headers.append(ACCEPT, http::HeaderValue::from_static(media_type));
     }
     headers

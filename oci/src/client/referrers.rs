@@ -7,21 +7,21 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::lists::next_of;
+use super::lists::next_link;
 use super::{Client, Error, reply};
-use crate::referrers::Referrer;
+use crate::referrers::ReferrerDescriptor;
 use crate::{Descriptor, Digest, Endpoint, Repository};
 
 /// The most referrers of one manifest that are read; who has more is filling lists.
-const MOST: usize = 1000;
+const MAX_REFERRERS: usize = 1000;
 /// The most parts that a list is read in.
-const MOST_PARTS: usize = 100;
+const MAX_REFERRERS_PAGES: usize = 100;
 /// The largest part of a list in bytes.
-const LONGEST_PART: usize = 4 * 1024 * 1024;
+const MAX_REFERRERS_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
-struct List<T> {
+struct ReferrersBody<T> {
     #[serde(default)]
     manifests: Option<Vec<T>>,
 }
@@ -33,29 +33,31 @@ impl Client {
     ///
     /// # Errors
     /// The registry does not tell; its answer makes no sense.
-    pub async fn referrers(
+    pub async fn list_referrers(
         &self,
         repository: &Repository,
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Option<Vec<Descriptor>>, Error> {
-        self.listed(repository, digest, artifact_type).await
+        self.fetch_referrers(repository, digest, artifact_type)
+            .await
     }
 
     /// The same list with all that it says of each, to be shown to others.
     ///
     /// # Errors
     /// As [`Client::referrers`].
-    pub async fn shown_referrers(
+    pub async fn list_referrer_descriptors(
         &self,
         repository: &Repository,
         digest: &Digest,
         artifact_type: Option<&str>,
-    ) -> Result<Option<Vec<Referrer>>, Error> {
-        self.listed(repository, digest, artifact_type).await
+    ) -> Result<Option<Vec<ReferrerDescriptor>>, Error> {
+        self.fetch_referrers(repository, digest, artifact_type)
+            .await
     }
 
-    async fn listed<T: DeserializeOwned>(
+    async fn fetch_referrers<T: DeserializeOwned>(
         &self,
         repository: &Repository,
         digest: &Digest,
@@ -69,21 +71,21 @@ impl Client {
         };
         let mut all = Vec::new();
         let mut url = self.url(&endpoint.path());
-        for part in 0..MOST_PARTS {
-            let Some((list, next)) = self.part(&endpoint, &url, part).await? else {
+        for part in 0..MAX_REFERRERS_PAGES {
+            let Some((list, next)) = self.fetch_referrers_page(&endpoint, &url, part).await? else {
                 return Ok(None);
             };
             all.extend(list);
-            all.truncate(MOST);
+            all.truncate(MAX_REFERRERS);
             match next {
-                Some(next) if all.len() < MOST => url = next,
+                Some(next) if all.len() < MAX_REFERRERS => url = next,
                 Some(_) | None => break,
             }
         }
         Ok(Some(all))
     }
 
-    async fn part<T: DeserializeOwned>(
+    async fn fetch_referrers_page<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
         url: &Url,
@@ -92,12 +94,12 @@ impl Client {
         let operation = endpoint.to_string();
         let scopes = self.scopes(endpoint);
         let response = self
-            .retrying(|| async {
+            .retry(|| async {
                 let request = self.http_for(url).get(url.clone());
-                let request = request.timeout(super::SMALL_REQUEST);
+                let request = request.timeout(super::SMALL_REQUEST_TIMEOUT);
                 let response = self.send(&operation, &scopes, url, request).await?;
-                match super::error::is_passing(response.status()) {
-                    true => Err(self.refused(endpoint, response).await),
+                match super::error::is_transient(response.status()) {
+                    true => Err(self.status_error(endpoint, response).await),
                     false => Ok(response),
                 }
             })
@@ -113,17 +115,21 @@ impl Client {
             {
                 return Ok(None);
             }
-            _ => return Err(self.refused(endpoint, response).await),
+            _ => return Err(self.status_error(endpoint, response).await),
         }
-        let next = reply::text(response.headers(), &LINK).and_then(next_of);
+        let next = reply::text(response.headers(), &LINK).and_then(next_link);
         let next = match next.map(|target| url.join(&target)) {
-            Some(Ok(next)) if self.is_own(&next) && next != *url => Some(next),
-            Some(_) => return Err(self.odd(endpoint, "its Link leads nowhere".to_owned())),
+            Some(Ok(next)) if self.is_registry_url(&next) && next != *url => Some(next),
+            Some(_) => {
+                return Err(self.invalid_response(endpoint, "its Link leads nowhere".to_owned()));
+            }
             None => None,
         };
-        let body = self.bounded(&operation, response, LONGEST_PART).await?;
-        let list: List<T> =
-            serde_json::from_slice(&body).map_err(|error| self.odd(endpoint, error.to_string()))?;
+        let body = self
+            .read_bounded(&operation, response, MAX_REFERRERS_PAGE_BYTES)
+            .await?;
+        let list: ReferrersBody<T> = serde_json::from_slice(&body)
+            .map_err(|error| self.invalid_response(endpoint, error.to_string()))?;
         Ok(Some((list.manifests.unwrap_or_default(), next)))
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
 
 /// How long to wait: seconds, or the time until a date (RFC 9110, section 10.2.3); none where that
 /// has gone by.
-pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Some(seconds) = number(headers, &RETRY_AFTER) {
         return Some(Duration::from_secs(seconds));
     }
@@ -45,7 +45,7 @@ mod tests {
         let said = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, value.parse().unwrap());
-            pause(&headers)
+            retry_after(&headers)
         };
         assert_eq!(said("120"), Some(Duration::from_secs(120)));
         let soon = SystemTime::now() + Duration::from_secs(100);

@@ -8,33 +8,33 @@ use http::header::LOCATION;
 use http::{HeaderMap, Method};
 use url::Url;
 
-use super::{Client, Error, SMALL_REQUEST, error, reply};
+use super::{Client, Error, SMALL_REQUEST_TIMEOUT, error, reply};
 use crate::Endpoint;
 
 /// The longest chain of redirects that is followed.
-const MOST_REDIRECTS: usize = 10;
+const MAX_REDIRECTS: usize = 10;
 
 impl Client {
     /// Sends a request without body, again after passing faults; any status that is not a passing
     /// fault is the caller's to judge.
-    pub(super) async fn ask(
+    pub(super) async fn send_with_retry(
         &self,
         endpoint: &Endpoint,
         headers: HeaderMap,
     ) -> Result<reqwest::Response, Error> {
-        self.retrying(|| async {
+        self.retry(|| async {
             let request = self
                 .request(endpoint)
-                .timeout(SMALL_REQUEST)
+                .timeout(SMALL_REQUEST_TIMEOUT)
                 .headers(headers.clone());
-            self.settled(endpoint, request).await
+            self.send_once(endpoint, request).await
         })
         .await
     }
 
     pub(super) fn request(&self, endpoint: &Endpoint) -> reqwest::RequestBuilder {
         let url = self.url(&endpoint.path());
-        self.clients.registry.request(endpoint.method(), url)
+        self.http_clients.registry.request(endpoint.method(), url)
     }
 
     /// The address of a path, and query where there is one, at the registry.
@@ -52,13 +52,13 @@ impl Client {
     /// The HTTP client for an address: the registry's own shows its client certificate.
     pub(super) fn http_for(&self, url: &Url) -> &reqwest::Client {
         match url.origin() == self.base.origin() {
-            true => &self.clients.registry,
-            false => &self.clients.elsewhere,
+            true => &self.http_clients.registry,
+            false => &self.http_clients.other_hosts,
         }
     }
 
     /// Sends a request; a status that asks to try again later is an error already.
-    pub(super) async fn settled(
+    pub(super) async fn send_once(
         &self,
         endpoint: &Endpoint,
         request: reqwest::RequestBuilder,
@@ -67,8 +67,8 @@ impl Client {
         let response = self
             .send(&endpoint.to_string(), &scopes, &self.base, request)
             .await?;
-        if error::is_passing(response.status()) {
-            return Err(self.refused(endpoint, response).await);
+        if error::is_transient(response.status()) {
+            return Err(self.status_error(endpoint, response).await);
         }
         Ok(response)
     }
@@ -83,16 +83,19 @@ impl Client {
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Error> {
         let again = request.try_clone();
-        let request = self.authorized(scopes, request, url).await?;
+        let request = self.authorize(scopes, request, url).await?;
         let asked = Instant::now();
         let response = self.transmit(operation, request).await?;
         let Some(plain) = again else {
             return Ok(response);
         };
         let again = plain.try_clone();
-        let response = match (self.learn(&response, scopes, asked).await?, again) {
+        let response = match (
+            self.handle_challenge(&response, scopes, asked).await?,
+            again,
+        ) {
             (true, Some(again)) => {
-                let again = self.authorized(scopes, again, url).await?;
+                let again = self.authorize(scopes, again, url).await?;
                 self.transmit(operation, again).await?
             }
             (true, None) | (false, _) => response,
@@ -107,9 +110,9 @@ impl Client {
     ) -> Result<reqwest::Response, Error> {
         let response = execute(request)
             .await
-            .map_err(|error| self.unreachable(&self.registry, operation.to_owned(), error))?;
-        self.reached();
-        self.quota.learn(response.headers());
+            .map_err(|error| self.request_error(&self.registry, operation.to_owned(), error))?;
+        self.mark_answered();
+        self.retry_policy.record_rate_limit(response.headers());
         Ok(response)
     }
 
@@ -124,11 +127,12 @@ impl Client {
         let Ok(request) = plain.build() else {
             return Ok(response);
         };
-        if !reads(&request) {
+        if !is_read_request(&request) {
             return Ok(response);
         }
-        for _ in 0..MOST_REDIRECTS {
-            let (Some(next), Some(mut request)) = (onward(&response), request.try_clone()) else {
+        for _ in 0..MAX_REDIRECTS {
+            let (Some(next), Some(mut request)) = (redirect_target(&response), request.try_clone())
+            else {
                 break;
             };
             let http = self.http_for(&next);
@@ -136,13 +140,13 @@ impl Client {
             response = http
                 .execute(request)
                 .await
-                .map_err(|error| self.unreachable(&self.registry, operation.to_owned(), error))?;
+                .map_err(|error| self.request_error(&self.registry, operation.to_owned(), error))?;
         }
         Ok(response)
     }
 
     /// A body that must fit into `limit` bytes.
-    pub(super) async fn bounded(
+    pub(super) async fn read_bounded(
         &self,
         operation: &str,
         response: reqwest::Response,
@@ -151,13 +155,13 @@ impl Client {
         let mut body = Vec::new();
         let mut pieces = std::pin::pin!(self.stream(response));
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|what| Error::Broken {
+            let piece = piece.map_err(|what| Error::ConnectionLost {
                 registry: self.registry.clone(),
                 operation: operation.to_owned(),
                 what,
             })?;
             if body.len() + piece.len() > limit {
-                return Err(Error::Odd {
+                return Err(Error::InvalidResponse {
                     registry: self.registry.clone(),
                     operation: operation.to_owned(),
                     what: format!("it sent more than {limit} bytes"),
@@ -174,7 +178,7 @@ impl Client {
         response: reqwest::Response,
     ) -> impl Stream<Item = Result<Bytes, String>> + Send + use<> {
         let pieces = Box::pin(response.bytes_stream());
-        let stall = self.stall;
+        let stall = self.stall_timeout;
         futures::stream::unfold(Some(pieces), move |pieces| async move {
             let mut pieces = pieces?;
             match tokio::time::timeout(stall, pieces.next()).await {
@@ -195,13 +199,14 @@ pub(super) async fn execute(
 ) -> reqwest::Result<reqwest::Response> {
     let (http, request) = request.build_split();
     let mut request = request?;
-    for _ in 0..MOST_REDIRECTS {
-        let again = match reads(&request) {
+    for _ in 0..MAX_REDIRECTS {
+        let again = match is_read_request(&request) {
             true => request.try_clone(),
             false => None,
         };
         let response = http.execute(request).await?;
-        let next = onward(&response).filter(|next| next.origin() == response.url().origin());
+        let next =
+            redirect_target(&response).filter(|next| next.origin() == response.url().origin());
         let (Some(mut again), Some(next)) = (again, next) else {
             return Ok(response);
         };
@@ -211,12 +216,12 @@ pub(super) async fn execute(
     http.execute(request).await
 }
 
-fn reads(request: &reqwest::Request) -> bool {
+fn is_read_request(request: &reqwest::Request) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
 /// Where an answer sends the caller on to, if it does.
-fn onward(response: &reqwest::Response) -> Option<Url> {
+fn redirect_target(response: &reqwest::Response) -> Option<Url> {
     if !response.status().is_redirection() {
         return None;
     }

@@ -10,15 +10,15 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::verifier::Verifier;
-use super::{CONNECT, error};
+use super::verifier::CertificateVerifier;
+use super::{CONNECT_TIMEOUT, error};
 
 /// What the tool is called.
-const TOOL: &str = concat!("imgsync/", env!("CARGO_PKG_VERSION"));
+const DEFAULT_USER_AGENT: &str = concat!("imgsync/", env!("CARGO_PKG_VERSION"));
 
 /// A client certificate with its key.
 #[derive(Clone)]
-struct Identity {
+struct ClientCertificate {
     parsed: reqwest::Identity,
     pem: Vec<u8>,
 }
@@ -26,25 +26,25 @@ struct Identity {
 /// How TLS is spoken. The roots of the system and the bundled ones always count; without the
 /// latter an image without CA files could reach no registry.
 #[derive(Clone, Default)]
-pub struct Tls {
-    roots: Vec<CertificateDer<'static>>,
-    identity: Option<Identity>,
-    unchecked: bool,
-    agent: Option<&'static str>,
+pub struct TlsOptions {
+    extra_roots: Vec<CertificateDer<'static>>,
+    identity: Option<ClientCertificate>,
+    is_unverified: bool,
+    user_agent: Option<&'static str>,
 }
 
-impl Tls {
+impl TlsOptions {
     /// Takes more CA certificates, from PEM. A server may also show one of them as its own.
     ///
     /// # Errors
     /// Text without a certificate in it.
-    pub fn trust(&mut self, pem: &[u8]) -> Result<(), String> {
+    pub fn add_ca_certificates(&mut self, pem: &[u8]) -> Result<(), String> {
         let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        let found = found.map_err(|error| error::innermost(&error))?;
+        let found = found.map_err(|error| error::root_cause(&error))?;
         if found.is_empty() {
             return Err("there is no certificate in it".to_owned());
         }
-        self.roots.extend(found);
+        self.extra_roots.extend(found);
         Ok(())
     }
 
@@ -53,59 +53,59 @@ impl Tls {
     ///
     /// # Errors
     /// Text without both.
-    pub fn identify(&mut self, pem: &[u8]) -> Result<(), String> {
+    pub fn set_client_certificate(&mut self, pem: &[u8]) -> Result<(), String> {
         let parsed = reqwest::Identity::from_pem(pem);
-        self.identity = Some(Identity {
-            parsed: parsed.map_err(|error| error::innermost(&error))?,
+        self.identity = Some(ClientCertificate {
+            parsed: parsed.map_err(|error| error::root_cause(&error))?,
             pem: pem.to_vec(),
         });
         Ok(())
     }
 
     /// Checks no certificate at all: whoever is in between reads and changes everything.
-    pub fn unchecked(mut self) -> Self {
-        self.unchecked = true;
+    pub fn without_verification(mut self) -> Self {
+        self.is_unverified = true;
         self
     }
 
     /// Has the clients call themselves so (`User-Agent`, NAME/VERSION); without it they are the
     /// tool. A server that asks others is another one.
-    pub fn called(mut self, agent: &'static str) -> Self {
-        self.agent = Some(agent);
+    pub fn with_user_agent(mut self, agent: &'static str) -> Self {
+        self.user_agent = Some(agent);
         self
     }
 
     /// The client for the registry itself, and the one for wherever it sends a request.
-    pub(super) fn clients(&self, proxies: bool) -> Result<Clients, String> {
+    pub(super) fn clients(&self, proxies: bool) -> Result<HttpClients, String> {
         let registry = self.client(proxies, self.identity.as_ref())?;
         let elsewhere = match self.identity {
             Some(_) => self.client(proxies, None)?,
             None => registry.clone(),
         };
-        Ok(Clients {
+        Ok(HttpClients {
             registry,
-            elsewhere,
+            other_hosts: elsewhere,
         })
     }
 
     fn client(
         &self,
         proxies: bool,
-        identity: Option<&Identity>,
+        identity: Option<&ClientCertificate>,
     ) -> Result<reqwest::Client, String> {
         let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
         let bundled = bundled.filter_map(|root| reqwest::Certificate::from_der(root).ok());
         let mut builder = reqwest::Client::builder()
-            .user_agent(self.agent.unwrap_or(TOOL))
-            .connect_timeout(CONNECT)
+            .user_agent(self.user_agent.unwrap_or(DEFAULT_USER_AGENT))
+            .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
             // What goes along with a redirect, and which are followed at all, is ours to decide.
             .redirect(Policy::none());
-        if self.roots.is_empty() || self.unchecked {
+        if self.extra_roots.is_empty() || self.is_unverified {
             builder = builder
                 .tls_certs_merge(bundled)
-                .tls_danger_accept_invalid_certs(self.unchecked);
+                .tls_danger_accept_invalid_certs(self.is_unverified);
             if let Some(identity) = identity {
                 builder = builder.identity(identity.parsed.clone());
             }
@@ -120,16 +120,16 @@ impl Tls {
     }
 
     /// TLS as the HTTP library sets it up, but for whose certificate counts.
-    fn config(&self, identity: Option<&Identity>) -> Result<ClientConfig, rustls::Error> {
+    fn config(&self, identity: Option<&ClientCertificate>) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = Verifier::new(self.roots.clone(), Arc::clone(&provider))?;
+        let verifier = CertificateVerifier::new(self.extra_roots.clone(), Arc::clone(&provider))?;
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match identity {
             None => config.with_no_client_auth(),
-            Some(Identity { pem, .. }) => {
+            Some(ClientCertificate { pem, .. }) => {
                 let bad = |error: rustls::pki_types::pem::Error| {
                     rustls::Error::General(error.to_string())
                 };
@@ -143,19 +143,19 @@ impl Tls {
     }
 }
 
-impl std::fmt::Debug for Tls {
+impl std::fmt::Debug for TlsOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tls")
-            .field("roots", &self.roots.len())
+            .field("roots", &self.extra_roots.len())
             .field("identity", &self.identity.is_some())
-            .field("unchecked", &self.unchecked)
+            .field("unchecked", &self.is_unverified)
             .finish()
     }
 }
 
 /// Two clients, so that a client certificate is shown to the registry alone.
 #[derive(Debug, Clone)]
-pub(super) struct Clients {
+pub(super) struct HttpClients {
     pub(super) registry: reqwest::Client,
-    pub(super) elsewhere: reqwest::Client,
+    pub(super) other_hosts: reqwest::Client,
 }

@@ -2,11 +2,11 @@
 
 use rustls::{CertificateError, InvalidMessage};
 
-use super::error::innermost;
+use super::error::root_cause;
 
 /// What stood between here and a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ConnectErrorKind {
     /// The line, or nobody listening.
     Network,
     /// No address belongs to the host's name.
@@ -23,9 +23,9 @@ pub enum Trouble {
     Handshake,
 }
 
-impl Trouble {
+impl ConnectErrorKind {
     /// The trouble behind an error of connecting, and what it comes to in words.
-    pub(super) fn behind(error: &reqwest::Error) -> (Self, String) {
+    pub(super) fn classify(error: &reqwest::Error) -> (Self, String) {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
         let mut dns = false;
         while let Some(cause) = next {
@@ -36,12 +36,12 @@ impl Trouble {
             dns |= cause.to_string() == "dns error";
             next = cause.source();
         }
-        let said = beyond_generalities(error);
+        let said = specific_causes(error);
         match dns {
             // What glibc says where the name servers do not answer: that may pass.
             true if !said.contains("Temporary failure") => (
                 Self::UnknownHost,
-                format!("no such host: {}", innermost(error)),
+                format!("no such host: {}", root_cause(error)),
             ),
             true | false => (Self::Network, said),
         }
@@ -102,7 +102,7 @@ fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rus
 }
 
 /// The chain of causes, without the first two, which only say that something failed.
-fn beyond_generalities(error: &dyn std::error::Error) -> String {
+fn specific_causes(error: &dyn std::error::Error) -> String {
     let second = error.source().and_then(std::error::Error::source);
     second.map_or_else(|| super::error::chain(error), super::error::chain)
 }

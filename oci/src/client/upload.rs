@@ -13,23 +13,23 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE}
 use http::{HeaderName, Method, StatusCode};
 use url::Url;
 
-use super::{Client, Error, FINISH, SMALL_REQUEST, reply};
+use super::{Client, Error, FINISH_TIMEOUT, SMALL_REQUEST_TIMEOUT, reply};
 use crate::endpoint::Mount;
-use crate::range::{self, ContentRange, OFFSET_HEADER};
+use crate::range::{self, ContentRange, UPLOAD_OFFSET_HEADER};
 use crate::{Digest, Endpoint, Repository};
 
-pub use session::Session;
+pub use session::UploadSession;
 
-const CHUNK_MIN: HeaderName = HeaderName::from_static("oci-chunk-min-length");
-const CHUNK_MAX: HeaderName = HeaderName::from_static("oci-chunk-max-length");
+const CHUNK_MIN_HEADER: HeaderName = HeaderName::from_static("oci-chunk-min-length");
+const CHUNK_MAX_HEADER: HeaderName = HeaderName::from_static("oci-chunk-max-length");
 
 /// How an upload began.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
+pub enum UploadStart {
     /// The registry had the blob elsewhere and linked it: nothing is left to send.
     Mounted,
     /// The bytes are to be sent.
-    Open(Session),
+    Open(UploadSession),
 }
 
 impl Client {
@@ -42,7 +42,7 @@ impl Client {
         &self,
         repository: &Repository,
         mount: Option<Mount>,
-    ) -> Result<Start, Error> {
+    ) -> Result<UploadStart, Error> {
         let mounts = mount.is_some();
         let endpoint = Endpoint::StartUpload {
             repository: repository.clone(),
@@ -51,32 +51,32 @@ impl Client {
             algorithm: None,
         };
         let response = self
-            .retrying(|| async {
+            .retry(|| async {
                 let request = self
                     .request(&endpoint)
-                    .timeout(SMALL_REQUEST)
+                    .timeout(SMALL_REQUEST_TIMEOUT)
                     .header(CONTENT_LENGTH, 0);
-                self.settled(&endpoint, request).await
+                self.send_once(&endpoint, request).await
             })
             .await?;
         match response.status() {
-            StatusCode::CREATED if mounts => Ok(Start::Mounted),
-            StatusCode::CREATED => Err(self.odd(
+            StatusCode::CREATED if mounts => Ok(UploadStart::Mounted),
+            StatusCode::CREATED => Err(self.invalid_response(
                 &endpoint,
                 "it says that the blob is there, which nobody has named".to_owned(),
             )),
             StatusCode::ACCEPTED => {
-                let location = self.location(&endpoint.to_string(), &response)?;
-                Ok(Start::Open(Session {
+                let location = self.next_location(&endpoint.to_string(), &response)?;
+                Ok(UploadStart::Open(UploadSession {
                     location,
                     offset: 0,
-                    chunk_min: reply::number(response.headers(), &CHUNK_MIN),
-                    chunk_max: reply::number(response.headers(), &CHUNK_MAX),
+                    chunk_min: reply::number(response.headers(), &CHUNK_MIN_HEADER),
+                    chunk_max: reply::number(response.headers(), &CHUNK_MAX_HEADER),
                     scopes: self.scopes(&endpoint),
-                    is_renewed: false,
+                    was_login_renewed: false,
                 }))
             }
-            _ => Err(self.refused(&endpoint, response).await),
+            _ => Err(self.status_error(&endpoint, response).await),
         }
     }
 
@@ -88,7 +88,7 @@ impl Client {
     /// broken line; the caller knows better).
     pub async fn append_upload(
         &self,
-        session: &mut Session,
+        session: &mut UploadSession,
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         len: u64,
     ) -> Result<(), Error> {
@@ -109,9 +109,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::append_upload`]; what arrived of it is best forgotten.
-    pub async fn append_whole(
+    pub async fn append_whole_blob(
         &self,
-        session: &mut Session,
+        session: &mut UploadSession,
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         len: u64,
     ) -> Result<(), Error> {
@@ -119,14 +119,14 @@ impl Client {
         self.append(session, request, bytes, len).await
     }
 
-    fn patch(&self, session: &Session) -> reqwest::RequestBuilder {
+    fn patch(&self, session: &UploadSession) -> reqwest::RequestBuilder {
         let url = session.location.clone();
         self.http_for(&url).request(Method::PATCH, url)
     }
 
     async fn append(
         &self,
-        session: &mut Session,
+        session: &mut UploadSession,
         request: reqwest::RequestBuilder,
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         len: u64,
@@ -134,15 +134,15 @@ impl Client {
         let operation = "PATCH of an upload";
         let (url, scopes) = (session.location.clone(), session.scopes.clone());
         // A registry that refuses the new login as well means it.
-        let was_renewed = std::mem::take(&mut session.is_renewed);
+        let was_renewed = std::mem::take(&mut session.was_login_renewed);
         let asked = Instant::now();
         let to = (&url, &*scopes);
         let response = self
-            .send_bytes(operation, to, request, (bytes, len), self.stall)
+            .send_bytes(operation, to, request, (bytes, len), self.stall_timeout)
             .await?;
-        if !was_renewed && self.learn(&response, &scopes, asked).await? {
-            session.is_renewed = true;
-            return Err(self.renewed(operation));
+        if !was_renewed && self.handle_challenge(&response, &scopes, asked).await? {
+            session.was_login_renewed = true;
+            return Err(self.login_renewed_error(operation));
         }
         match response.status() {
             StatusCode::OK
@@ -151,9 +151,9 @@ impl Client {
             | StatusCode::NO_CONTENT => {
                 let all = session.offset + len;
                 // What others write as `Range` here is wrong too often to count.
-                let offset = exact_offset(&response).unwrap_or(all);
+                let offset = confirmed_offset(&response).unwrap_or(all);
                 if !(session.offset..=all).contains(&offset) {
-                    return Err(Error::Odd {
+                    return Err(Error::InvalidResponse {
                         registry: self.registry.clone(),
                         operation: operation.to_owned(),
                         what: format!("it holds {offset} bytes, where {all} were sent"),
@@ -161,12 +161,14 @@ impl Client {
                 }
                 // Where it names no other place, the session stays where it is.
                 if response.headers().contains_key(LOCATION) {
-                    session.location = self.location(operation, &response)?;
+                    session.location = self.next_location(operation, &response)?;
                 }
                 session.offset = offset;
                 Ok(())
             }
-            _ => Err(self.refused_during(operation.to_owned(), response).await),
+            _ => Err(self
+                .status_error_during(operation.to_owned(), response)
+                .await),
         }
     }
 
@@ -176,9 +178,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::finish_upload`]; also bytes that could not be read.
-    pub async fn finish_whole(
+    pub async fn finish_with_blob(
         &self,
-        session: &Session,
+        session: &UploadSession,
         digest: &Digest,
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         len: u64,
@@ -189,14 +191,19 @@ impl Client {
         let to = (&url, &*session.scopes);
         let asked = Instant::now();
         let response = self
-            .send_bytes(operation, to, request, (bytes, len), FINISH)
+            .send_bytes(operation, to, request, (bytes, len), FINISH_TIMEOUT)
             .await?;
-        if self.learn(&response, &session.scopes, asked).await? {
-            return Err(self.renewed(operation));
+        if self
+            .handle_challenge(&response, &session.scopes, asked)
+            .await?
+        {
+            return Err(self.login_renewed_error(operation));
         }
         match response.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
-            _ => Err(self.refused_during(operation.to_owned(), response).await),
+            _ => Err(self
+                .status_error_during(operation.to_owned(), response)
+                .await),
         }
     }
 
@@ -225,19 +232,19 @@ impl Client {
             .body(reqwest::Body::wrap_stream(bytes));
         tokio::select! {
             answer = self.send(operation, scopes, url, request) => answer,
-            seconds = stalled(&progress, len, self.stall, answer) => {
-                Err(self.broken_during(operation, format!("nothing moved for {seconds} seconds")))
+            seconds = wait_for_stall(&progress, len, self.stall_timeout, answer) => {
+                Err(self.connection_lost_during(operation, format!("nothing moved for {seconds} seconds")))
             }
         }
     }
 
     /// The token ran out on the way. There is a new one now, and the bytes are the caller's.
-    fn renewed(&self, operation: &str) -> Error {
-        self.broken_during(operation, "the login had to be renewed".to_owned())
+    fn login_renewed_error(&self, operation: &str) -> Error {
+        self.connection_lost_during(operation, "the login had to be renewed".to_owned())
     }
 
-    fn broken_during(&self, operation: &str, what: String) -> Error {
-        Error::Broken {
+    fn connection_lost_during(&self, operation: &str, what: String) -> Error {
+        Error::ConnectionLost {
             registry: self.registry.clone(),
             operation: operation.to_owned(),
             what,
@@ -249,19 +256,20 @@ impl Client {
     ///
     /// # Errors
     /// Anything but an answer to the question.
-    pub async fn upload_offset(&self, session: &mut Session) -> Result<bool, Error> {
+    pub async fn sync_upload_offset(&self, session: &mut UploadSession) -> Result<bool, Error> {
         let operation = "GET of an upload";
         let response = self
             .session_request(operation, Method::GET, session)
             .await?;
         match response.status() {
             StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED => {
-                let held = reply::text(response.headers(), &RANGE).and_then(range::parse_held);
-                let Some(offset) = exact_offset(&response).or(held) else {
+                let held =
+                    reply::text(response.headers(), &RANGE).and_then(range::parse_upload_range);
+                let Some(offset) = confirmed_offset(&response).or(held) else {
                     return Ok(false);
                 };
                 if response.headers().contains_key(LOCATION) {
-                    session.location = self.location(operation, &response)?;
+                    session.location = self.next_location(operation, &response)?;
                 }
                 session.offset = offset;
                 Ok(true)
@@ -270,7 +278,9 @@ impl Client {
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::GONE
             | StatusCode::RANGE_NOT_SATISFIABLE => Ok(false),
-            _ => Err(self.refused_during(operation.to_owned(), response).await),
+            _ => Err(self
+                .status_error_during(operation.to_owned(), response)
+                .await),
         }
     }
 
@@ -279,15 +289,21 @@ impl Client {
     ///
     /// # Errors
     /// Bytes that do not match the digest, a session that is gone, a broken line.
-    pub async fn finish_upload(&self, session: &Session, digest: &Digest) -> Result<(), Error> {
+    pub async fn finish_upload(
+        &self,
+        session: &UploadSession,
+        digest: &Digest,
+    ) -> Result<(), Error> {
         let operation = "PUT of an upload";
         let url = session.finish_url(digest);
         let request = self.http_for(&url).request(Method::PUT, url.clone());
-        let request = request.timeout(FINISH).header(CONTENT_LENGTH, 0);
+        let request = request.timeout(FINISH_TIMEOUT).header(CONTENT_LENGTH, 0);
         let response = self.send(operation, &session.scopes, &url, request).await?;
         match response.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
-            _ => Err(self.refused_during(operation.to_owned(), response).await),
+            _ => Err(self
+                .status_error_during(operation.to_owned(), response)
+                .await),
         }
     }
 
@@ -296,14 +312,16 @@ impl Client {
     ///
     /// # Errors
     /// The registry could not be told.
-    pub async fn cancel_upload(&self, session: Session) -> Result<(), Error> {
+    pub async fn cancel_upload(&self, session: UploadSession) -> Result<(), Error> {
         let operation = "DELETE of an upload";
         let response = self
             .session_request(operation, Method::DELETE, &session)
             .await?;
         match response.status() {
             status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
-            _ => Err(self.refused_during(operation.to_owned(), response).await),
+            _ => Err(self
+                .status_error_during(operation.to_owned(), response)
+                .await),
         }
     }
 
@@ -311,15 +329,17 @@ impl Client {
         &self,
         operation: &str,
         method: Method,
-        session: &Session,
+        session: &UploadSession,
     ) -> Result<reqwest::Response, Error> {
         let (url, scopes) = (&session.location, &session.scopes);
-        self.retrying(|| async {
+        self.retry(|| async {
             let request = self.http_for(url).request(method.clone(), url.clone());
-            let request = request.timeout(SMALL_REQUEST);
+            let request = request.timeout(SMALL_REQUEST_TIMEOUT);
             let response = self.send(operation, scopes, url, request).await?;
-            if super::error::is_passing(response.status()) {
-                return Err(self.refused_during(operation.to_owned(), response).await);
+            if super::error::is_transient(response.status()) {
+                return Err(self
+                    .status_error_during(operation.to_owned(), response)
+                    .await);
             }
             Ok(response)
         })
@@ -328,22 +348,22 @@ impl Client {
 }
 
 /// The offset that our own server states exactly.
-fn exact_offset(response: &reqwest::Response) -> Option<u64> {
-    let name = HeaderName::from_static(OFFSET_HEADER);
+fn confirmed_offset(response: &reqwest::Response) -> Option<u64> {
+    let name = HeaderName::from_static(UPLOAD_OFFSET_HEADER);
     reply::number(response.headers(), &name)
 }
 
 /// Ends once `progress` has stood still for `stall`, or, when it has come to `len`, for `answer` if
 /// that is longer; yields for how many seconds.
-async fn stalled(progress: &AtomicU64, len: u64, stall: Duration, answer: Duration) -> u64 {
-    const LOOK: Duration = Duration::from_millis(500);
+async fn wait_for_stall(progress: &AtomicU64, len: u64, stall: Duration, answer: Duration) -> u64 {
+    const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
     let mut seen = progress.load(Ordering::Relaxed);
     let mut silent = Duration::ZERO;
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(STALL_CHECK_INTERVAL).await;
         let now = progress.load(Ordering::Relaxed);
         silent = match now == seen {
-            true => silent + LOOK,
+            true => silent + STALL_CHECK_INTERVAL,
             false => Duration::ZERO,
         };
         let patience = match now >= len {

@@ -11,17 +11,17 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 /// What a CA's certificate is refused with where a server shows it as its own: the last check
 /// before the signature, after that of the dates.
-const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
+const CA_AS_SERVER_ERROR: &str = "CaUsedAsEndEntity";
 
 /// Takes what a known CA has signed, and the very certificates that the user named: the one that
 /// `openssl req -x509` makes, and that Docker's manual has registries show, is a CA's.
 #[derive(Debug)]
-pub(super) struct Verifier {
-    signed: rustls_platform_verifier::Verifier,
-    named: Vec<CertificateDer<'static>>,
+pub(super) struct CertificateVerifier {
+    platform: rustls_platform_verifier::Verifier,
+    user_certificates: Vec<CertificateDer<'static>>,
 }
 
-impl Verifier {
+impl CertificateVerifier {
     /// With the system's roots, the bundled ones, and those that the user `named`.
     ///
     /// # Errors
@@ -33,11 +33,14 @@ impl Verifier {
         let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
         let roots = bundled.chain(named.iter().cloned());
         let signed = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, provider)?;
-        Ok(Self { signed, named })
+        Ok(Self {
+            platform: signed,
+            user_certificates: named,
+        })
     }
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -46,7 +49,7 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let error = match self.signed.verify_server_cert(
+        let error = match self.platform.verify_server_cert(
             end_entity,
             intermediates,
             server_name,
@@ -56,7 +59,12 @@ impl ServerCertVerifier for Verifier {
             Ok(verified) => return Ok(verified),
             Err(error) => error,
         };
-        if !is_ca_as_server(&error) || !self.named.iter().any(|named| named == end_entity) {
+        if !is_ca_as_server(&error)
+            || !self
+                .user_certificates
+                .iter()
+                .any(|named| named == end_entity)
+        {
             return Err(error);
         }
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
@@ -69,7 +77,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed
+        self.platform
             .verify_tls12_signature(message, certificate, signature)
     }
 
@@ -79,19 +87,19 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed
+        self.platform
             .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signed.supported_verify_schemes()
+        self.platform.supported_verify_schemes()
     }
 }
 
 fn is_ca_as_server(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => {
-            other.0.to_string() == CA_AS_SERVER
+            other.0.to_string() == CA_AS_SERVER_ERROR
         }
         _ => false,
     }
@@ -124,7 +132,7 @@ mod tests {
         let certificate = CertificateDer::from_pem_slice(SELF_SIGNED.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let all = named.then(|| certificate.clone()).into_iter().collect();
-        let verifier = Verifier::new(all, provider).unwrap();
+        let verifier = CertificateVerifier::new(all, provider).unwrap();
         let name = ServerName::try_from(name).unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(at));
         let verified = verifier.verify_server_cert(&certificate, &[], &name, &[], now);

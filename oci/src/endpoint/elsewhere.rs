@@ -15,7 +15,7 @@ impl Endpoint {
     /// The repositories that a request for a token is about, where it asks for nothing but pulling
     /// (Docker's token specification: any number of `scope=repository:<name>:pull`); `None` where it
     /// asks for anything else, or nothing.
-    pub fn pulls(query: Option<&str>) -> Option<Vec<Repository>> {
+    pub fn token_pull_repositories(query: Option<&str>) -> Option<Vec<Repository>> {
         let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         let scopes = pairs.filter(|(name, _)| name == "scope");
         let texts: Vec<String> = scopes.map(|(_, text)| text.into_owned()).collect();
@@ -29,7 +29,7 @@ impl Endpoint {
     }
 
     /// The same operation in another repository; one that is about none stays as it is.
-    pub fn within(mut self, other: Repository) -> Self {
+    pub fn with_repository(mut self, other: Repository) -> Self {
         match &mut self {
             Self::ListTags { repository, .. }
             | Self::GetManifest { repository, .. }
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_token_for_pulls_is_told_from_any_other() {
         let pulls = |query: &str| {
-            let names = Endpoint::pulls(Some(query))?;
+            let names = Endpoint::token_pull_repositories(Some(query))?;
             let names: Vec<_> = names.iter().map(ToString::to_string).collect();
             Some(names.join(" "))
         };
@@ -79,7 +79,7 @@ mod tests {
         ] {
             assert_eq!(pulls(other), None, "{other}");
         }
-        assert_eq!(Endpoint::pulls(None), None);
+        assert_eq!(Endpoint::token_pull_repositories(None), None);
     }
 
     #[test]
@@ -94,10 +94,10 @@ mod tests {
             assert_eq!(Endpoint::namespace(query).as_deref(), expected, "{query:?}");
         }
         let endpoint = Endpoint::parse(&Method::GET, "/v2/a/manifests/v1", None).unwrap();
-        let other = endpoint.within("docker.io/library/a".parse().unwrap());
+        let other = endpoint.with_repository("docker.io/library/a".parse().unwrap());
         assert_eq!(other.path(), "/v2/docker.io/library/a/manifests/v1");
         assert_eq!(
-            Endpoint::Check.within("a".parse().unwrap()),
+            Endpoint::Check.with_repository("a".parse().unwrap()),
             Endpoint::Check
         );
     }

@@ -7,14 +7,14 @@ mod upload_id;
 
 use http::Method;
 
-pub use parse::Refusal;
+pub use parse::EndpointError;
 pub use upload_id::UploadId;
 
 use crate::{Algorithm, Digest, Reference, Repository, Tag};
 
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct Pagination {
     /// At most so many names; `None` leaves it to the registry.
     pub limit: Option<usize>,
     /// Only names after this one.
@@ -37,9 +37,12 @@ pub enum Endpoint {
     /// `GET /v2/`: does this speak the API, and am I known?
     Check,
     /// `GET /v2/_catalog`
-    Catalog { page: Page },
+    Catalog { page: Pagination },
     /// `GET /v2/<name>/tags/list`
-    ListTags { repository: Repository, page: Page },
+    ListTags {
+        repository: Repository,
+        page: Pagination,
+    },
     /// `GET /v2/<name>/manifests/<reference>`
     GetManifest {
         repository: Repository,
@@ -244,9 +247,12 @@ impl Endpoint {
                 format!("/v2/{repository}/blobs/uploads/{id}{query}")
             }
             Self::DiscoverExtensions => "/v2/_oci/ext/discover".to_owned(),
-            Self::Token => format!("/v2/{}/token", crate::ext::NAME),
+            Self::Token => format!("/v2/{}/token", crate::ext::EXTENSION_NAME),
             Self::ResolveLayers { repository } => {
-                format!("/v2/{repository}/{}/layers/resolve", crate::ext::NAME)
+                format!(
+                    "/v2/{repository}/{}/layers/resolve",
+                    crate::ext::EXTENSION_NAME
+                )
             }
         }
     }
@@ -308,7 +314,7 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
-impl Page {
+impl Pagination {
     fn query(&self) -> String {
         let mut pairs = Vec::new();
         pairs.extend(self.last.iter().map(|last| ("last", last.clone())));
@@ -329,9 +335,9 @@ fn query_of(pairs: Vec<(&str, String)>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Code;
+    use crate::ErrorCode;
 
-    fn parse(method: &str, target: &str) -> Result<Endpoint, Refusal> {
+    fn parse(method: &str, target: &str) -> Result<Endpoint, EndpointError> {
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
@@ -344,7 +350,7 @@ mod tests {
         let repository: Repository = "team/blobs/uploads/app".parse().unwrap();
         let digest = Digest::of(b"x");
         let id = UploadId::random();
-        let page = Page {
+        let page = Pagination {
             limit: Some(5),
             last: Some("a&b".to_owned()),
         };
@@ -358,7 +364,7 @@ mod tests {
         for endpoint in [
             Endpoint::Check,
             Endpoint::Catalog {
-                page: Page::default(),
+                page: Pagination::default(),
             },
             Endpoint::Catalog { page: page.clone() },
             Endpoint::ListTags {
@@ -489,46 +495,58 @@ mod tests {
     #[test]
     fn refusals_say_what_is_wrong() {
         let code = |method, target: &str| parse(method, target).unwrap_err().code;
-        assert_eq!(code("GET", "/"), Code::NotFound);
-        assert_eq!(code("GET", "/v1/_ping"), Code::NotFound);
-        assert_eq!(code("GET", "/v2x"), Code::NotFound);
-        assert_eq!(code("GET", "/v2/a/nothing/here"), Code::NotFound);
-        assert_eq!(code("GET", "/v2/A/tags/list"), Code::NameInvalid);
-        assert_eq!(code("GET", "/v2/tags/list"), Code::NameInvalid);
-        assert_eq!(code("GET", "/v2/a/../b/tags/list"), Code::NameInvalid);
-        assert_eq!(code("GET", "/v2/a/%2e%2e%2fb/tags/list"), Code::NameInvalid);
-        assert_eq!(code("GET", "/v2/a/%ff/tags/list"), Code::NameInvalid);
-        assert_eq!(code("GET", "/%ff"), Code::NotFound);
-        assert_eq!(code("GET", "/v2/_imgsync/layers/resolve"), Code::NotFound);
-        assert_eq!(code("GET", "/v2/a/manifests/-x"), Code::TagInvalid);
-        assert_eq!(code("PUT", "/v2/a/manifests/x?tag=-x"), Code::TagInvalid);
+        assert_eq!(code("GET", "/"), ErrorCode::NotFound);
+        assert_eq!(code("GET", "/v1/_ping"), ErrorCode::NotFound);
+        assert_eq!(code("GET", "/v2x"), ErrorCode::NotFound);
+        assert_eq!(code("GET", "/v2/a/nothing/here"), ErrorCode::NotFound);
+        assert_eq!(code("GET", "/v2/A/tags/list"), ErrorCode::NameInvalid);
+        assert_eq!(code("GET", "/v2/tags/list"), ErrorCode::NameInvalid);
+        assert_eq!(code("GET", "/v2/a/../b/tags/list"), ErrorCode::NameInvalid);
+        assert_eq!(
+            code("GET", "/v2/a/%2e%2e%2fb/tags/list"),
+            ErrorCode::NameInvalid
+        );
+        assert_eq!(code("GET", "/v2/a/%ff/tags/list"), ErrorCode::NameInvalid);
+        assert_eq!(code("GET", "/%ff"), ErrorCode::NotFound);
+        assert_eq!(
+            code("GET", "/v2/_imgsync/layers/resolve"),
+            ErrorCode::NotFound
+        );
+        assert_eq!(code("GET", "/v2/a/manifests/-x"), ErrorCode::TagInvalid);
+        assert_eq!(
+            code("PUT", "/v2/a/manifests/x?tag=-x"),
+            ErrorCode::TagInvalid
+        );
         let tags = "&tag=x".repeat(101);
         let target = format!("/v2/a/manifests/x?{tags}");
-        assert_eq!(code("PUT", &target), Code::TooManyTags);
-        assert_eq!(code("GET", "/v2/a/referrers/x"), Code::DigestInvalid);
+        assert_eq!(code("PUT", &target), ErrorCode::TooManyTags);
+        assert_eq!(code("GET", "/v2/a/referrers/x"), ErrorCode::DigestInvalid);
         assert_eq!(
             code("POST", "/v2/a/blobs/uploads/?digest-algorithm=md5"),
-            Code::DigestInvalid
+            ErrorCode::DigestInvalid
         );
-        assert_eq!(code("GET", "/v2/a/manifests/sha256:x"), Code::DigestInvalid);
-        assert_eq!(code("GET", "/v2/a/blobs/x"), Code::DigestInvalid);
+        assert_eq!(
+            code("GET", "/v2/a/manifests/sha256:x"),
+            ErrorCode::DigestInvalid
+        );
+        assert_eq!(code("GET", "/v2/a/blobs/x"), ErrorCode::DigestInvalid);
         assert_eq!(
             code("GET", "/v2/a/tags/list?n=x"),
-            Code::PaginationNumberInvalid
+            ErrorCode::PaginationNumberInvalid
         );
         assert_eq!(
             code("PATCH", "/v2/a/blobs/uploads/x"),
-            Code::BlobUploadUnknown
+            ErrorCode::BlobUploadUnknown
         );
         let id = UploadId::random();
         assert_eq!(
             code("PUT", &format!("/v2/a/blobs/uploads/{id}")),
-            Code::DigestInvalid
+            ErrorCode::DigestInvalid
         );
         let refusal = parse("POST", "/v2/a/tags/list").unwrap_err();
         assert_eq!(
             (refusal.code, refusal.allow),
-            (Code::Unsupported, &[Method::GET][..])
+            (ErrorCode::Unsupported, &[Method::GET][..])
         );
     }
 

@@ -4,25 +4,25 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::{Endpoint, Mount, Page, UploadId};
-use crate::{Code, Digest, Reference, Repository, Tag, ext};
+use super::{Endpoint, Mount, Pagination, UploadId};
+use crate::{Digest, ErrorCode, Reference, Repository, Tag, ext};
 
 /// How many tags one manifest may get at once; the distribution-spec asks for at least ten.
-const MOST_TAGS: usize = 100;
+const MAX_TAGS_PER_MANIFEST: usize = 100;
 
 /// Why a request is no operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct EndpointError {
     /// The status and code to answer with.
-    pub code: Code,
+    pub code: ErrorCode,
     /// What was wrong, for the error body.
     pub detail: String,
     /// On a 405: the methods that the path does have.
     pub allow: &'static [Method],
 }
 
-impl Refusal {
-    fn new(code: Code, detail: &str) -> Self {
+impl EndpointError {
+    fn new(code: ErrorCode, detail: &str) -> Self {
         Self {
             code,
             detail: detail.to_owned(),
@@ -30,9 +30,9 @@ impl Refusal {
         }
     }
 
-    fn method(allow: &'static [Method]) -> Self {
+    fn method_not_allowed(allow: &'static [Method]) -> Self {
         Self {
-            code: Code::Unsupported,
+            code: ErrorCode::Unsupported,
             detail: String::new(),
             allow,
         }
@@ -45,29 +45,32 @@ impl Endpoint {
     /// # Errors
     /// A path outside the API, a method that the path does not have, a malformed name, tag,
     /// digest, session or page, each with the code to answer with.
-    pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
+    pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, EndpointError> {
         // What is not UTF-8 can only be a bad name, where there are names.
         let garbled = match path.starts_with("/v2/") {
-            true => Code::NameInvalid,
-            false => Code::NotFound,
+            true => ErrorCode::NameInvalid,
+            false => ErrorCode::NotFound,
         };
         let path = percent_decode_str(path)
             .decode_utf8()
-            .map_err(|_| Refusal::new(garbled, path))?;
-        let unknown = || Refusal::new(Code::NotFound, &path);
+            .map_err(|_| EndpointError::new(garbled, path))?;
+        let unknown = || EndpointError::new(ErrorCode::NotFound, &path);
         let rest = path.strip_prefix("/v2").ok_or_else(unknown)?;
         let segments: Vec<&str> = rest.split('/').skip(1).collect();
         let query = Query::parse(query);
         match *segments.as_slice() {
             [] | [""] if matches!(rest, "" | "/") => match *method {
                 Method::GET | Method::HEAD => Ok(Self::Check),
-                _ => Err(Refusal::method(&[Method::GET, Method::HEAD])),
+                _ => Err(EndpointError::method_not_allowed(&[
+                    Method::GET,
+                    Method::HEAD,
+                ])),
             },
             ["_catalog"] => match *method {
                 Method::GET => Ok(Self::Catalog {
                     page: query.page()?,
                 }),
-                _ => Err(Refusal::method(&[Method::GET])),
+                _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
             },
             // The same for every repository.
             [ref name @ .., "_oci", "ext", "discover"] => {
@@ -76,18 +79,18 @@ impl Endpoint {
                 }
                 match *method {
                     Method::GET => Ok(Self::DiscoverExtensions),
-                    _ => Err(Refusal::method(&[Method::GET])),
+                    _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
                 }
             }
-            [ext::NAME, "token"] => match *method {
+            [ext::EXTENSION_NAME, "token"] => match *method {
                 Method::GET => Ok(Self::Token),
-                _ => Err(Refusal::method(&[Method::GET])),
+                _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
             },
-            [ref name @ .., ext::NAME, "layers", "resolve"] if !name.is_empty() => {
+            [ref name @ .., ext::EXTENSION_NAME, "layers", "resolve"] if !name.is_empty() => {
                 let repository = repository(name)?;
                 match *method {
                     Method::POST => Ok(Self::ResolveLayers { repository }),
-                    _ => Err(Refusal::method(&[Method::POST])),
+                    _ => Err(EndpointError::method_not_allowed(&[Method::POST])),
                 }
             }
             [ref name @ .., "tags", "list"] => {
@@ -97,7 +100,7 @@ impl Endpoint {
                         repository,
                         page: query.page()?,
                     }),
-                    _ => Err(Refusal::method(&[Method::GET])),
+                    _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
                 }
             }
             [ref name @ .., "manifests", text] => {
@@ -107,21 +110,21 @@ impl Endpoint {
                 let (repository, digest) = (repository(name)?, digest(text)?);
                 match *method {
                     Method::GET => query.referrers(repository, digest),
-                    _ => Err(Refusal::method(&[Method::GET])),
+                    _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
                 }
             }
             [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
                 let repository = repository(name)?;
                 match *method {
                     Method::POST => query.start_upload(repository),
-                    _ => Err(Refusal::method(&[Method::POST])),
+                    _ => Err(EndpointError::method_not_allowed(&[Method::POST])),
                 }
             }
             [ref name @ .., "blobs", "uploads", id] => {
                 let repository = repository(name)?;
                 let id = id
                     .parse()
-                    .map_err(|_| Refusal::new(Code::BlobUploadUnknown, id))?;
+                    .map_err(|_| EndpointError::new(ErrorCode::BlobUploadUnknown, id))?;
                 Self::upload(method, repository, id, &query)
             }
             [ref name @ .., "blobs", text] => {
@@ -130,7 +133,7 @@ impl Endpoint {
                     Method::GET => Ok(Self::GetBlob { repository, digest }),
                     Method::HEAD => Ok(Self::HeadBlob { repository, digest }),
                     Method::DELETE => Ok(Self::DeleteBlob { repository, digest }),
-                    _ => Err(Refusal::method(&[
+                    _ => Err(EndpointError::method_not_allowed(&[
                         Method::GET,
                         Method::HEAD,
                         Method::DELETE,
@@ -146,7 +149,7 @@ impl Endpoint {
         repository: Repository,
         reference: Reference,
         query: &Query,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, EndpointError> {
         match *method {
             Method::GET => Ok(Self::GetManifest {
                 repository,
@@ -165,7 +168,7 @@ impl Endpoint {
                 repository,
                 reference,
             }),
-            _ => Err(Refusal::method(&[
+            _ => Err(EndpointError::method_not_allowed(&[
                 Method::GET,
                 Method::HEAD,
                 Method::PUT,
@@ -179,7 +182,7 @@ impl Endpoint {
         repository: Repository,
         id: UploadId,
         query: &Query,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, EndpointError> {
         match *method {
             Method::GET | Method::HEAD => Ok(Self::UploadStatus { repository, id }),
             Method::PATCH => Ok(Self::AppendUpload { repository, id }),
@@ -192,10 +195,13 @@ impl Endpoint {
                         digest,
                     })
                 }
-                None => Err(Refusal::new(Code::DigestInvalid, "no digest in the query")),
+                None => Err(EndpointError::new(
+                    ErrorCode::DigestInvalid,
+                    "no digest in the query",
+                )),
             },
             Method::DELETE => Ok(Self::CancelUpload { repository, id }),
-            _ => Err(Refusal::method(&[
+            _ => Err(EndpointError::method_not_allowed(&[
                 Method::GET,
                 Method::HEAD,
                 Method::PATCH,
@@ -206,24 +212,24 @@ impl Endpoint {
     }
 }
 
-fn repository(segments: &[&str]) -> Result<Repository, Refusal> {
+fn repository(segments: &[&str]) -> Result<Repository, EndpointError> {
     let name = segments.join("/");
     name.parse()
-        .map_err(|_| Refusal::new(Code::NameInvalid, &name))
+        .map_err(|_| EndpointError::new(ErrorCode::NameInvalid, &name))
 }
 
-fn reference(text: &str) -> Result<Reference, Refusal> {
+fn reference(text: &str) -> Result<Reference, EndpointError> {
     let code = if text.contains(':') {
-        Code::DigestInvalid
+        ErrorCode::DigestInvalid
     } else {
-        Code::TagInvalid
+        ErrorCode::TagInvalid
     };
-    text.parse().map_err(|_| Refusal::new(code, text))
+    text.parse().map_err(|_| EndpointError::new(code, text))
 }
 
-fn digest(text: &str) -> Result<Digest, Refusal> {
+fn digest(text: &str) -> Result<Digest, EndpointError> {
     text.parse()
-        .map_err(|_| Refusal::new(Code::DigestInvalid, text))
+        .map_err(|_| EndpointError::new(ErrorCode::DigestInvalid, text))
 }
 
 /// A query string, decoded.
@@ -240,34 +246,34 @@ impl Query {
         pair.map(|(_, value)| value.as_str())
     }
 
-    fn page(&self) -> Result<Page, Refusal> {
+    fn page(&self) -> Result<Pagination, EndpointError> {
         let limit = self.get("n").map(|n| {
             n.parse()
-                .map_err(|_| Refusal::new(Code::PaginationNumberInvalid, n))
+                .map_err(|_| EndpointError::new(ErrorCode::PaginationNumberInvalid, n))
         });
-        Ok(Page {
+        Ok(Pagination {
             limit: limit.transpose()?,
             last: self.get("last").map(str::to_owned),
         })
     }
 
-    fn tags(&self) -> Result<Vec<Tag>, Refusal> {
+    fn tags(&self) -> Result<Vec<Tag>, EndpointError> {
         let texts = self.0.iter().filter(|(name, _)| name == "tag");
         let mut tags = Vec::new();
         for (_, text) in texts {
-            if tags.len() == MOST_TAGS {
-                let detail = format!("at most {MOST_TAGS} tags at once");
-                return Err(Refusal::new(Code::TooManyTags, &detail));
+            if tags.len() == MAX_TAGS_PER_MANIFEST {
+                let detail = format!("at most {MAX_TAGS_PER_MANIFEST} tags at once");
+                return Err(EndpointError::new(ErrorCode::TooManyTags, &detail));
             }
             tags.push(
                 text.parse()
-                    .map_err(|_| Refusal::new(Code::TagInvalid, text))?,
+                    .map_err(|_| EndpointError::new(ErrorCode::TagInvalid, text))?,
             );
         }
         Ok(tags)
     }
 
-    fn referrers(&self, repository: Repository, of: Digest) -> Result<Endpoint, Refusal> {
+    fn referrers(&self, repository: Repository, of: Digest) -> Result<Endpoint, EndpointError> {
         Ok(Endpoint::ListReferrers {
             repository,
             digest: of,
@@ -279,7 +285,7 @@ impl Query {
         })
     }
 
-    fn start_upload(&self, repository: Repository) -> Result<Endpoint, Refusal> {
+    fn start_upload(&self, repository: Repository) -> Result<Endpoint, EndpointError> {
         let wanted = self.get("mount").map(digest).transpose()?;
         let mount = match (wanted, self.get("from").map(str::parse)) {
             (Some(digest), Some(Ok(from))) => Some(Mount {
@@ -293,7 +299,7 @@ impl Query {
         let digest = self.get("digest").map(digest).transpose()?;
         let algorithm = self.get("digest-algorithm").map(|name| {
             name.parse()
-                .map_err(|_| Refusal::new(Code::DigestInvalid, name))
+                .map_err(|_| EndpointError::new(ErrorCode::DigestInvalid, name))
         });
         Ok(Endpoint::StartUpload {
             repository,

@@ -12,10 +12,10 @@ impl UploadId {
 }
 
 impl std::str::FromStr for UploadId {
-    type Err = crate::Invalid;
+    type Err = crate::ParseError;
 
-    fn from_str(text: &str) -> Result<Self, crate::Invalid> {
-        let invalid = || crate::Invalid::new("upload session", text);
+    fn from_str(text: &str) -> Result<Self, crate::ParseError> {
+        let invalid = || crate::ParseError::new("upload session", text);
         let id = uuid::Uuid::try_parse(text).map_err(|_| invalid())?;
         // One spelling only, or two paths would name one session.
         (id.hyphenated().to_string() == text)

@@ -4,4 +4,4 @@
 pub mod resolve;
 
 /// The extension's name, as `GET /v2/_oci/ext/discover` lists it.
-pub const NAME: &str = "_imgsync";
+pub const EXTENSION_NAME: &str = "_imgsync";

@@ -8,17 +8,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Descriptor, Digest, Invalid};
+use crate::{Descriptor, Digest, ParseError};
 
 /// How many diffIDs one request may name; Docker itself allows 127 layers.
-pub const MOST_LAYERS: usize = 1000;
+pub const MAX_RESOLVE_DIFF_IDS: usize = 1000;
 /// The largest request in bytes that can name so many.
-pub const MOST_REQUEST_BYTES: usize = 256 * 1024;
+pub const MAX_RESOLVE_REQUEST_BYTES: usize = 256 * 1024;
 
 /// What is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Request {
+pub struct ResolveRequest {
     /// An image's config: which manifests of the repository have it?
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Digest>,
@@ -32,9 +32,9 @@ pub struct Request {
 
 /// What is answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Response {
+pub struct ResolveResponse {
     /// One entry a diffID, in the order of the request.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<ResolvedLayer>,
     /// The repository's manifests whose config is the one asked for, at most ten.
     #[serde(default)]
     pub manifests: Vec<Descriptor>,
@@ -43,7 +43,7 @@ pub struct Response {
 /// What is known of one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
-pub enum Layer {
+pub enum ResolvedLayer {
     /// Held in this repository, or now linked into it: as this blob, its media type found from
     /// its bytes.
     Held {
@@ -64,18 +64,18 @@ pub enum Layer {
     Pending,
 }
 
-impl Request {
+impl ResolveRequest {
     /// Reads a request's body.
     ///
     /// # Errors
     /// Bytes that are no such request, or one that names too many layers.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let request: Self = serde_json::from_slice(bytes)
-            .map_err(|error| Invalid::new("resolve request", &error.to_string()))?;
-        if request.diff_ids.len() > MOST_LAYERS {
+            .map_err(|error| ParseError::new("resolve request", &error.to_string()))?;
+        if request.diff_ids.len() > MAX_RESOLVE_DIFF_IDS {
             let count = request.diff_ids.len();
-            let text = format!("{count} diffIDs, where {MOST_LAYERS} are the most");
-            return Err(Invalid::new("resolve request", &text));
+            let text = format!("{count} diffIDs, where {MAX_RESOLVE_DIFF_IDS} are the most");
+            return Err(ParseError::new("resolve request", &text));
         }
         Ok(request)
     }
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_words_on_the_wire() {
         let digest = Digest::of(b"x");
-        let request = Request {
+        let request = ResolveRequest {
             config: Some(digest.clone()),
             diff_ids: vec![digest.clone()],
             mount: true,
@@ -99,10 +99,10 @@ mod tests {
         });
         assert_eq!(json, expected);
         assert_eq!(
-            Request::parse(json.to_string().as_bytes()).unwrap(),
+            ResolveRequest::parse(json.to_string().as_bytes()).unwrap(),
             request
         );
-        let held = Layer::Held {
+        let held = ResolvedLayer::Held {
             blob: Descriptor::new("t", digest.clone(), 1),
         };
         let json = serde_json::to_value(&held).unwrap();
@@ -112,12 +112,12 @@ mod tests {
 
     #[test]
     fn too_many_layers_are_refused() {
-        let diff_ids: Vec<Digest> = (0..=MOST_LAYERS)
+        let diff_ids: Vec<Digest> = (0..=MAX_RESOLVE_DIFF_IDS)
             .map(|i| Digest::of(i.to_string().as_bytes()))
             .collect();
         let json = serde_json::json!({ "diffIDs": diff_ids }).to_string();
-        assert!(json.len() < MOST_REQUEST_BYTES);
-        assert!(Request::parse(json.as_bytes()).is_err());
-        assert!(Request::parse(b"{}").is_err());
+        assert!(json.len() < MAX_RESOLVE_REQUEST_BYTES);
+        assert!(ResolveRequest::parse(json.as_bytes()).is_err());
+        assert!(ResolveRequest::parse(b"{}").is_err());
     }
 }

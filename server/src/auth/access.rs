@@ -5,24 +5,24 @@ use imgsync_oci::endpoint::{Action, Mount};
 use imgsync_oci::{Endpoint, Repository};
 
 /// Whoever writes reads as well, to see what is there.
-const PUSH: &[&str] = &["pull", "push"];
+const PUSH_ACTIONS: &[&str] = &["pull", "push"];
 
 /// One thing that a caller must be allowed to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct AccessScope {
     /// `repository` or `registry`.
-    pub(crate) kind: &'static str,
+    pub(crate) resource_type: &'static str,
     /// What it is called.
     pub(crate) name: String,
     /// `pull`, `push`, `delete`, or `*`.
     pub(crate) actions: Vec<&'static str>,
 }
 
-impl Wanted {
+impl AccessScope {
     /// Something in a repository.
     pub(crate) fn of(repository: &Repository, actions: &[&'static str]) -> Self {
         Self {
-            kind: "repository",
+            resource_type: "repository",
             name: repository.to_string(),
             actions: actions.to_vec(),
         }
@@ -30,24 +30,24 @@ impl Wanted {
 
     /// Writing to a repository.
     pub(crate) fn push(repository: &Repository) -> Self {
-        Self::of(repository, PUSH)
+        Self::of(repository, PUSH_ACTIONS)
     }
 }
 
 /// All that an operation asks for; nothing where a caller must only be known.
-pub(crate) fn wanted(endpoint: &Endpoint) -> Vec<Wanted> {
+pub(crate) fn required_scopes(endpoint: &Endpoint) -> Vec<AccessScope> {
     let (action, repository) = endpoint.access();
     let actions: &[_] = match action {
         Action::Check => return Vec::new(),
         Action::Catalog => {
-            return vec![Wanted {
-                kind: "registry",
+            return vec![AccessScope {
+                resource_type: "registry",
                 name: "catalog".to_owned(),
                 actions: vec!["*"],
             }];
         }
         Action::Pull => &["pull"],
-        Action::Push => PUSH,
+        Action::Push => PUSH_ACTIONS,
         Action::Delete => &["delete"],
     };
     let source = match endpoint {
@@ -57,8 +57,8 @@ pub(crate) fn wanted(endpoint: &Endpoint) -> Vec<Wanted> {
         } => from.as_ref(),
         _ => None,
     };
-    let target = repository.map(|repository| Wanted::of(repository, actions));
-    let source = source.map(|source| Wanted::of(source, &["pull"]));
+    let target = repository.map(|repository| AccessScope::of(repository, actions));
+    let source = source.map(|source| AccessScope::of(source, &["pull"]));
     target.into_iter().chain(source).collect()
 }
 
@@ -90,12 +90,12 @@ mod tests {
             ),
         ] {
             let endpoint = Endpoint::parse(&method, path, query).unwrap();
-            let scopes: Vec<String> = wanted(&endpoint)
+            let scopes: Vec<String> = required_scopes(&endpoint)
                 .iter()
                 .map(|wanted| {
                     format!(
                         "{}:{}:{}",
-                        wanted.kind,
+                        wanted.resource_type,
                         wanted.name,
                         wanted.actions.join(",")
                     )

@@ -5,13 +5,13 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 /// As clients send it: some leave the padding out.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+const BASE64_PADDING_OPTIONAL: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
 /// A name and a password, not yet known to go together.
-pub(super) struct Login {
+pub(super) struct BasicCredentials {
     pub(super) user: String,
     pub(super) password: Box<[u8]>,
 }
@@ -19,7 +19,7 @@ pub(super) struct Login {
 /// What a header says.
 pub(super) enum Authorization<'a> {
     /// A name and a password (RFC 7617).
-    Basic(Login),
+    Basic(BasicCredentials),
     /// A token (RFC 6750).
     Bearer(&'a str),
 }
@@ -30,9 +30,9 @@ impl<'a> Authorization<'a> {
         let (scheme, value) = std::str::from_utf8(header).ok()?.trim().split_once(' ')?;
         let value = value.trim_start();
         if scheme.eq_ignore_ascii_case("basic") {
-            let bytes = BASE64.decode(value).ok()?;
+            let bytes = BASE64_PADDING_OPTIONAL.decode(value).ok()?;
             let colon = bytes.iter().position(|byte| *byte == b':')?;
-            Some(Self::Basic(Login {
+            Some(Self::Basic(BasicCredentials {
                 user: std::str::from_utf8(&bytes[..colon]).ok()?.to_owned(),
                 password: bytes[colon + 1..].into(),
             }))
@@ -50,7 +50,7 @@ mod tests {
 
     fn login(header: &str) -> Option<(String, String)> {
         match Authorization::parse(header.as_bytes())? {
-            Authorization::Basic(Login { user, password }) => {
+            Authorization::Basic(BasicCredentials { user, password }) => {
                 Some((user, String::from_utf8(password.into()).unwrap()))
             }
             Authorization::Bearer(_) => None,

@@ -5,16 +5,16 @@ use std::io;
 use std::path::Path;
 
 use super::file;
-use super::htpasswd::{Line, entry};
+use super::htpasswd::{HtpasswdLine, parse_line};
 
 /// The bcrypt cost of new passwords: some 60 ms, once per login and process.
-pub const DEFAULT_COST: u32 = 10;
+pub const DEFAULT_BCRYPT_COST: u32 = 10;
 /// What bcrypt looks at. It would ignore the rest in silence.
 const MAX_PASSWORD_BYTES: usize = 72;
 
 /// What to do with a user.
 #[derive(Clone)]
-pub enum Change {
+pub enum UserChange {
     /// Give them this password, adding them where they are not there yet.
     Set {
         /// The password.
@@ -28,7 +28,7 @@ pub enum Change {
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Edit {
+pub enum EditOutcome {
     /// The user is new.
     Added,
     /// The user was there, and has another password now.
@@ -37,7 +37,7 @@ pub enum Edit {
     Deleted,
 }
 
-impl fmt::Display for Edit {
+impl fmt::Display for EditOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Added => "added",
@@ -74,7 +74,7 @@ pub enum EditError {
 ///
 /// # Errors
 /// See [`EditError`]; the file is as it was then.
-pub fn edit(path: &Path, user: &str, change: &Change) -> Result<Edit, EditError> {
+pub fn edit_user(path: &Path, user: &str, change: &UserChange) -> Result<EditOutcome, EditError> {
     let is_name = !user.is_empty()
         && !user.starts_with('#')
         && user.trim() == user
@@ -83,16 +83,16 @@ pub fn edit(path: &Path, user: &str, change: &Change) -> Result<Edit, EditError>
         return Err(EditError::Name(user.to_owned()));
     }
     let line = match change {
-        Change::Set { password, cost } => Some(format!("{user}:{}", hash(password, *cost)?)),
-        Change::Delete => None,
+        UserChange::Set { password, cost } => Some(format!("{user}:{}", hash(password, *cost)?)),
+        UserChange::Delete => None,
     };
-    let mut done = Edit::Deleted;
+    let mut done = EditOutcome::Deleted;
     file::change(path, |old| {
-        let (new, was_there) = changed(old.unwrap_or_default(), user, line.as_deref());
+        let (new, was_there) = replace_user_line(old.unwrap_or_default(), user, line.as_deref());
         done = match (&line, was_there) {
-            (Some(_), true) => Edit::Changed,
-            (Some(_), false) => Edit::Added,
-            (None, true) => Edit::Deleted,
+            (Some(_), true) => EditOutcome::Changed,
+            (Some(_), false) => EditOutcome::Added,
+            (None, true) => EditOutcome::Deleted,
             (None, false) => return Err(EditError::NoSuchUser(user.to_owned())),
         };
         Ok(new)
@@ -124,7 +124,7 @@ fn hash(password: &str, cost: u32) -> Result<String, EditError> {
 }
 
 /// The file with this line for the user, or none, and whether there was one before.
-fn changed(old: &[u8], user: &str, line: Option<&str>) -> (Vec<u8>, bool) {
+fn replace_user_line(old: &[u8], user: &str, line: Option<&str>) -> (Vec<u8>, bool) {
     let end: &[u8] = if old.windows(2).any(|pair| pair == b"\r\n") {
         b"\r\n"
     } else {
@@ -136,7 +136,8 @@ fn changed(old: &[u8], user: &str, line: Option<&str>) -> (Vec<u8>, bool) {
         new.extend_from_slice(end);
     };
     for old_line in old.split_inclusive(|byte| *byte == b'\n') {
-        let is_theirs = matches!(entry(old_line), Line::Entry { name, .. } if name == user);
+        let is_theirs =
+            matches!(parse_line(old_line), HtpasswdLine::Entry { name, .. } if name == user);
         if !is_theirs {
             new.extend_from_slice(old_line);
         } else if line.is_some() && !was_there {
@@ -157,11 +158,11 @@ fn changed(old: &[u8], user: &str, line: Option<&str>) -> (Vec<u8>, bool) {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::htpasswd::Table;
+    use super::super::htpasswd::HtpasswdTable;
     use super::*;
 
-    fn set(password: &str) -> Change {
-        Change::Set {
+    fn set(password: &str) -> UserChange {
+        UserChange::Set {
             password: password.to_owned(),
             cost: 4,
         }
@@ -189,11 +190,11 @@ mod tests {
                 false,
             ),
         ] {
-            let (new, was) = changed(old.as_bytes(), "a", line);
+            let (new, was) = replace_user_line(old.as_bytes(), "a", line);
             assert_eq!(String::from_utf8(new).unwrap(), expected, "{old:?}");
             assert_eq!(was, was_there, "{old:?}");
         }
-        let (new, _) = changed(b"\xff\xfe\na:0", "a", Some("a:1"));
+        let (new, _) = replace_user_line(b"\xff\xfe\na:0", "a", Some("a:1"));
         assert_eq!(new, b"\xff\xfe\na:1\n");
     }
 
@@ -202,26 +203,35 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         let matches = |user: &str, password: &str| {
-            let (table, complaints) = Table::parse(&std::fs::read(&path).unwrap());
+            let (table, complaints) = HtpasswdTable::parse(&std::fs::read(&path).unwrap());
             assert_eq!(complaints, []);
             let hash = table.get(user).map(|hash| hash.as_str().to_owned());
             hash.is_some_and(|hash| bcrypt::verify(password, &hash).unwrap())
         };
-        assert_eq!(edit(&path, "alice", &set("one")).unwrap(), Edit::Added);
+        assert_eq!(
+            edit_user(&path, "alice", &set("one")).unwrap(),
+            EditOutcome::Added
+        );
         let mode = || path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600);
-        assert_eq!(edit(&path, "bob", &set("two")).unwrap(), Edit::Added);
+        assert_eq!(
+            edit_user(&path, "bob", &set("two")).unwrap(),
+            EditOutcome::Added
+        );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(edit(&path, "alice", &set("three")).unwrap(), Edit::Changed);
+        assert_eq!(
+            edit_user(&path, "alice", &set("three")).unwrap(),
+            EditOutcome::Changed
+        );
         assert_eq!(mode(), 0o644);
         assert!(matches("alice", "three") && matches("bob", "two"));
         assert!(!matches("alice", "one"));
         assert_eq!(
-            edit(&path, "alice", &Change::Delete).unwrap(),
-            Edit::Deleted
+            edit_user(&path, "alice", &UserChange::Delete).unwrap(),
+            EditOutcome::Deleted
         );
         assert!(!matches("alice", "three") && matches("bob", "two"));
-        let missing = edit(&path, "alice", &Change::Delete);
+        let missing = edit_user(&path, "alice", &UserChange::Delete);
         assert!(matches!(missing, Err(EditError::NoSuchUser(_))));
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
@@ -233,7 +243,7 @@ mod tests {
         let (real, link) = (folder.path().join("real"), folder.path().join("link"));
         std::fs::write(&real, "").unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        edit(&link, "alice", &set("x")).unwrap();
+        edit_user(&link, "alice", &set("x")).unwrap();
         assert!(link.is_symlink());
         assert!(
             std::fs::read_to_string(&real)
@@ -248,27 +258,27 @@ mod tests {
         let path = folder.path().join("htpasswd");
         for name in ["", "a:b", "#a", " a", "a\nb", "a\0"] {
             assert!(matches!(
-                edit(&path, name, &set("x")),
+                edit_user(&path, name, &set("x")),
                 Err(EditError::Name(_))
             ));
         }
         for password in ["", "a\nb", "a\0", &"x".repeat(73)] {
-            let refused = edit(&path, "alice", &set(password));
+            let refused = edit_user(&path, "alice", &set(password));
             assert!(
                 matches!(refused, Err(EditError::Password(_))),
                 "{password:?}"
             );
         }
         let password = "x".to_owned();
-        let costly = Change::Set { password, cost: 18 };
+        let costly = UserChange::Set { password, cost: 18 };
         assert!(matches!(
-            edit(&path, "alice", &costly),
+            edit_user(&path, "alice", &costly),
             Err(EditError::Cost(18))
         ));
         assert!(!path.exists());
         let nowhere = folder.path().join("none/htpasswd");
         assert!(matches!(
-            edit(&nowhere, "alice", &set("x")),
+            edit_user(&nowhere, "alice", &set("x")),
             Err(EditError::File(_))
         ));
     }
@@ -280,7 +290,7 @@ mod tests {
         std::thread::scope(|scope| {
             for number in 0..8 {
                 let path = &path;
-                scope.spawn(move || edit(path, &format!("user{number}"), &set("x")).unwrap());
+                scope.spawn(move || edit_user(path, &format!("user{number}"), &set("x")).unwrap());
             }
         });
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 8);

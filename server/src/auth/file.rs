@@ -8,9 +8,9 @@ use std::path::Path;
 use super::error::Error;
 
 /// More than any list of users that is kept in a file.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+const MAX_HTPASSWD_BYTES: u64 = 16 * 1024 * 1024;
 /// What a file that we make may be read by: a password's hash is worth guessing at.
-const NEW_MODE: u32 = 0o600;
+const NEW_FILE_MODE: u32 = 0o600;
 
 /// The file's content, at most 16 MiB.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
@@ -23,10 +23,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
-        .take(MAX_BYTES + 1)
+        .take(MAX_HTPASSWD_BYTES + 1)
         .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other(format!("more than {MAX_BYTES} bytes")));
+    if bytes.len() as u64 > MAX_HTPASSWD_BYTES {
+        return Err(io::Error::other(format!(
+            "more than {MAX_HTPASSWD_BYTES} bytes"
+        )));
     }
     Ok(bytes)
 }
@@ -88,7 +90,7 @@ fn write(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(NEW_MODE)
+        .mode(NEW_FILE_MODE)
         .open(temporary)?;
     if let Ok(old) = path.metadata() {
         // Only root may give files away; who cannot keeps the file for themselves, and its group

@@ -10,35 +10,35 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 /// Beyond this one login takes many seconds; a line with more is a mistake, and whoever guesses
 /// names would keep the server busy with it.
-const MAX_COST: u32 = 17;
-const MIN_COST: u32 = 4;
+const MAX_BCRYPT_COST: u32 = 17;
+const MIN_BCRYPT_COST: u32 = 4;
 /// What an unknown user costs where the file has nobody to go by; what `htpasswd -B` writes.
-const USUAL_COST: u32 = 5;
+const EMPTY_FILE_BCRYPT_COST: u32 = 5;
 /// What follows the cost of a hash that no password is known for: salt and hash, all zeros.
-const NOTHING: &str = ".....................................................";
+const UNMATCHABLE_SALT_AND_HASH: &str = ".....................................................";
 
 /// A bcrypt hash as it stands in the file, with salt and cost.
 #[derive(Debug, Clone)]
-pub(super) struct Hash {
+pub(super) struct BcryptHash {
     text: Box<str>,
     cost: u32,
 }
 
 /// The users of a file.
 #[derive(Debug, Default)]
-pub(super) struct Table {
-    users: HashMap<Box<str>, Hash>,
+pub(super) struct HtpasswdTable {
+    users: HashMap<Box<str>, BcryptHash>,
     cost: u32,
 }
 
 /// A line that does not count, and why. Says nothing of the line but a user's name.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Complaint {
+pub(super) struct HtpasswdWarning {
     line: usize,
     reason: String,
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for HtpasswdWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: {}", self.line, self.reason)
     }
@@ -47,26 +47,29 @@ impl fmt::Display for Complaint {
 /// What is computed to check a password: the same amount for everyone in a table, known or not, so
 /// that time tells nobody who is in it.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct PasswordCheck {
     /// The hash that decides; one that nothing matches where the user is unknown.
     pub(super) hash: String,
     /// What is computed besides where it did not match, for the time it takes.
     pub(super) padding: Vec<String>,
 }
 
-impl Hash {
+impl BcryptHash {
     fn parse(text: &str) -> Result<Self, String> {
         if !matches!(text.get(..4), Some("$2y$" | "$2a$" | "$2b$")) {
-            return Err(format!("{}; only bcrypt (htpasswd -B) counts", kind(text)));
+            return Err(format!(
+                "{}; only bcrypt (htpasswd -B) counts",
+                describe_hash_kind(text)
+            ));
         }
         let text = canonical(text).unwrap_or_else(|| text.to_owned());
         let parts: bcrypt::HashParts = text
             .parse()
             .map_err(|_| "its bcrypt hash is damaged".to_owned())?;
         let cost = parts.get_cost();
-        if !(MIN_COST..=MAX_COST).contains(&cost) {
+        if !(MIN_BCRYPT_COST..=MAX_BCRYPT_COST).contains(&cost) {
             return Err(format!(
-                "a bcrypt cost of {cost}; {MIN_COST} to {MAX_COST} count"
+                "a bcrypt cost of {cost}; {MIN_BCRYPT_COST} to {MAX_BCRYPT_COST} count"
             ));
         }
         let text = text.into_boxed_str();
@@ -79,20 +82,20 @@ impl Hash {
     }
 }
 
-impl Table {
+impl HtpasswdTable {
     /// Reads a file's content, and says which lines do not count. Where a name stands twice the
     /// last counts, as for the stock registry.
-    pub(super) fn parse(bytes: &[u8]) -> (Self, Vec<Complaint>) {
+    pub(super) fn parse(bytes: &[u8]) -> (Self, Vec<HtpasswdWarning>) {
         let (mut users, mut complaints) = (HashMap::new(), Vec::new());
         for (number, line) in lines(bytes) {
             let mut complain = |reason| {
                 let line = number;
-                complaints.push(Complaint { line, reason });
+                complaints.push(HtpasswdWarning { line, reason });
             };
-            let (name, hash) = match entry(line) {
-                Line::Nothing => continue,
-                Line::Entry { name, hash } => (name, Hash::parse(hash)),
-                Line::Malformed => {
+            let (name, hash) = match parse_line(line) {
+                HtpasswdLine::Blank => continue,
+                HtpasswdLine::Entry { name, hash } => (name, BcryptHash::parse(hash)),
+                HtpasswdLine::Malformed => {
                     complain("is not of the form USER:HASH".to_owned());
                     continue;
                 }
@@ -110,8 +113,8 @@ impl Table {
                 Err(reason) => complain(format!("user {name:?} cannot log in: {reason}")),
             }
         }
-        let cost = users.values().map(|hash: &Hash| hash.cost).max();
-        let cost = cost.unwrap_or(USUAL_COST);
+        let cost = users.values().map(|hash: &BcryptHash| hash.cost).max();
+        let cost = cost.unwrap_or(EMPTY_FILE_BCRYPT_COST);
         (Self { users, cost }, complaints)
     }
 
@@ -121,20 +124,20 @@ impl Table {
     }
 
     /// A user's hash.
-    pub(super) fn get(&self, name: &str) -> Option<&Hash> {
+    pub(super) fn get(&self, name: &str) -> Option<&BcryptHash> {
         self.users.get(name)
     }
 
     /// What to compute for a user with this hash, or without any.
-    pub(super) fn work(&self, hash: Option<&Hash>) -> Work {
-        let nothing = |cost| format!("$2b${cost:02}${NOTHING}");
+    pub(super) fn password_check(&self, hash: Option<&BcryptHash>) -> PasswordCheck {
+        let nothing = |cost| format!("$2b${cost:02}${UNMATCHABLE_SALT_AND_HASH}");
         match hash {
             // A cost one higher takes twice as long, so these add up to one of the highest cost.
-            Some(hash) => Work {
+            Some(hash) => PasswordCheck {
                 hash: hash.as_str().to_owned(),
                 padding: (hash.cost..self.cost).map(nothing).collect(),
             },
-            None => Work {
+            None => PasswordCheck {
                 hash: nothing(self.cost),
                 padding: Vec::new(),
             },
@@ -144,9 +147,9 @@ impl Table {
 
 /// What a line holds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(super) enum HtpasswdLine<'a> {
     /// A comment, or nothing.
-    Nothing,
+    Blank,
     /// A user.
     Entry {
         /// Their name.
@@ -165,29 +168,29 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 /// Reads one line, with or without its end.
-pub(super) fn entry(line: &[u8]) -> Line<'_> {
+pub(super) fn parse_line(line: &[u8]) -> HtpasswdLine<'_> {
     let line = line.trim_ascii();
     if line.is_empty() || line.starts_with(b"#") {
-        return Line::Nothing;
+        return HtpasswdLine::Blank;
     }
     let Some((name, rest)) = std::str::from_utf8(line)
         .ok()
         .and_then(|line| line.split_once(':'))
     else {
-        return Line::Malformed;
+        return HtpasswdLine::Malformed;
     };
     // Apache ignores what follows a second colon.
     let hash = rest.split(':').next().unwrap_or(rest).trim_end();
     if name.is_empty() || hash.is_empty() {
-        return Line::Malformed;
+        return HtpasswdLine::Malformed;
     }
-    Line::Entry { name, hash }
+    HtpasswdLine::Entry { name, hash }
 }
 
 /// The hash with the bits cleared that a salt's last letter has too many. Some writers leave them
 /// set; the stock registry reads past them, and the bcrypt library does not.
 fn canonical(text: &str) -> Option<String> {
-    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    const BASE64_TRAILING_BITS_ALLOWED: GeneralPurpose = GeneralPurpose::new(
         &alphabet::BCRYPT,
         GeneralPurposeConfig::new()
             .with_decode_allow_trailing_bits(true)
@@ -196,12 +199,12 @@ fn canonical(text: &str) -> Option<String> {
     );
     let (settings, rest) = text.split_at_checked(7)?;
     let (salt, hash) = rest.split_at_checked(22)?;
-    let salt = LENIENT.encode(LENIENT.decode(salt).ok()?);
+    let salt = BASE64_TRAILING_BITS_ALLOWED.encode(BASE64_TRAILING_BITS_ALLOWED.decode(salt).ok()?);
     Some(format!("{settings}{salt}{hash}"))
 }
 
 /// What a hash is that is not bcrypt, as Apache's documentation calls it.
-fn kind(hash: &str) -> &'static str {
+fn describe_hash_kind(hash: &str) -> &'static str {
     match hash {
         _ if hash.starts_with("$apr1$") => "an MD5 hash (htpasswd -m)",
         _ if hash.starts_with("{SHA}") => "a SHA-1 hash (htpasswd -s)",
@@ -217,9 +220,9 @@ mod tests {
 
     const ALICE: &str = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
 
-    fn complaints(text: &str) -> Vec<String> {
-        let (_, complaints) = Table::parse(text.as_bytes());
-        complaints.iter().map(Complaint::to_string).collect()
+    fn warnings(text: &str) -> Vec<String> {
+        let (_, complaints) = HtpasswdTable::parse(text.as_bytes());
+        complaints.iter().map(HtpasswdWarning::to_string).collect()
     }
 
     #[test]
@@ -229,13 +232,13 @@ mod tests {
             ALICE.replace("2y", "2a"),
             ALICE.replace("2y", "2b"),
         );
-        let (table, complaints) = Table::parse(text.as_bytes());
+        let (table, complaints) = HtpasswdTable::parse(text.as_bytes());
         assert_eq!(complaints, []);
         for user in ["alice", "bob", "dora"] {
             assert_eq!(table.get(user).unwrap().as_str().len(), 60, "{user}");
         }
         assert!(table.get("carol").is_none() && table.get("Alice").is_none());
-        assert!(Table::parse(b"").0.is_empty());
+        assert!(HtpasswdTable::parse(b"").0.is_empty());
     }
 
     #[test]
@@ -258,10 +261,10 @@ mod tests {
             (format!("alice:{ALICE}"), "again"),
         ] {
             let text = format!("alice:{ALICE}\n{line}\ncarol:{ALICE}\n");
-            let (table, _) = Table::parse(text.as_bytes());
+            let (table, _) = HtpasswdTable::parse(text.as_bytes());
             assert!(table.get("alice").is_some() && table.get("carol").is_some());
             assert!(table.get("bob").is_none(), "{line}");
-            let said = complaints(&text);
+            let said = warnings(&text);
             assert_eq!(said.len(), 1, "{line}");
             assert!(said[0].starts_with("line 2: "), "{said:?}");
             assert!(
@@ -269,15 +272,15 @@ mod tests {
                 "{said:?}"
             );
         }
-        let (table, said) = Table::parse(b"\xff\xfe:x\n");
+        let (table, said) = HtpasswdTable::parse(b"\xff\xfe:x\n");
         assert!(table.is_empty() && said.len() == 1);
     }
 
     #[test]
     fn the_last_line_of_a_user_counts_also_when_nobody_can_log_in_with_it() {
         let text = format!("alice:{ALICE}\nalice:plain\n");
-        assert!(Table::parse(text.as_bytes()).0.is_empty());
-        assert_eq!(complaints(&text).len(), 2);
+        assert!(HtpasswdTable::parse(text.as_bytes()).0.is_empty());
+        assert_eq!(warnings(&text).len(), 2);
     }
 
     #[test]
@@ -294,7 +297,7 @@ mod tests {
             &good[29..]
         );
         assert!(bcrypt::verify("secret", &bad).is_err());
-        let (table, complaints) = Table::parse(format!("alice:{bad}").as_bytes());
+        let (table, complaints) = HtpasswdTable::parse(format!("alice:{bad}").as_bytes());
         assert_eq!(complaints, []);
         assert_eq!(table.get("alice").unwrap().as_str(), good);
     }
@@ -302,9 +305,9 @@ mod tests {
     #[test]
     fn everyone_costs_the_same() {
         let text = format!("alice:{ALICE}\nbob:{}\n", ALICE.replace("$05$", "$09$"));
-        let (table, _) = Table::parse(text.as_bytes());
+        let (table, _) = HtpasswdTable::parse(text.as_bytes());
         let cost = |user| {
-            let work = table.work(table.get(user));
+            let work = table.password_check(table.get(user));
             let all = std::iter::once(&work.hash).chain(&work.padding);
             all.map(|hash| 1 << hash.parse::<bcrypt::HashParts>().unwrap().get_cost())
                 .sum::<u32>()

@@ -24,29 +24,29 @@ use arc_swap::ArcSwap;
 use imgsync_oci::Repository;
 use imgsync_oci::endpoint::Action;
 
-pub(crate) use self::access::{Wanted, wanted};
-pub use self::edit::{Change, DEFAULT_COST, Edit, EditError, edit};
+pub(crate) use self::access::{AccessScope, required_scopes};
+pub use self::edit::{DEFAULT_BCRYPT_COST, EditError, EditOutcome, UserChange, edit_user};
 pub use self::error::Error;
-pub use self::pattern::Pattern;
+pub use self::pattern::RepositoryPattern;
 pub use self::prompt::password as ask_password;
 
-use self::basic::{Authorization, Login};
-use self::htpasswd::Table;
-use self::remembered::Remembered;
-use self::token::Signer;
-use self::verify::Verifier;
+use self::basic::{Authorization, BasicCredentials};
+use self::htpasswd::HtpasswdTable;
+use self::remembered::LoginCache;
+use self::token::TokenSigner;
+use self::verify::PasswordVerifier;
 use crate::config::Config;
 
 /// How long one of our tokens is good. A client gets the next one by itself.
-pub(crate) const TOKEN_LIFE: Duration = Duration::from_secs(300);
+pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
 /// What is to be known about users, as the configuration says it.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+pub struct AuthConfig {
     /// Where users stand; without it everyone may do everything.
-    pub htpasswd: Option<Htpasswd>,
+    pub htpasswd: Option<HtpasswdFile>,
     /// The repositories that anyone may pull from.
-    pub anonymous_pull: Vec<Pattern>,
+    pub anonymous_pull: Vec<RepositoryPattern>,
     /// What tokens are signed with (`http.secret`); a random key where there is none, so that
     /// tokens end with the process.
     pub secret: Option<String>,
@@ -54,16 +54,16 @@ pub struct Settings {
 
 /// A file of users.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Htpasswd {
+pub struct HtpasswdFile {
     /// The file.
     pub path: PathBuf,
     /// What clients show when they ask for a password.
     pub realm: String,
 }
 
-impl From<&Config> for Settings {
+impl From<&Config> for AuthConfig {
     fn from(config: &Config) -> Self {
-        let htpasswd = config.auth.as_ref().map(|auth| Htpasswd {
+        let htpasswd = config.auth.as_ref().map(|auth| HtpasswdFile {
             path: auth.path.clone(),
             realm: auth.realm.clone(),
         });
@@ -88,18 +88,18 @@ impl User {
 
 /// Why nobody can be said to have sent a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unknown {
+pub(crate) enum AuthenticationError {
     /// Name and password do not go together, or the header cannot be read.
-    Login,
+    InvalidLogin,
     /// The token is not ours, is too old, or its user is gone.
-    Token,
+    InvalidToken,
     /// Too many passwords are being checked already; later, perhaps.
     Busy,
 }
 
 /// How a client should say who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Scheme {
+pub(crate) enum AuthScheme {
     /// With a name and a password, at every request.
     Basic,
     /// With a token of ours. Docker and podman ask for one also when they know no password, and
@@ -108,34 +108,34 @@ pub(crate) enum Scheme {
 }
 
 /// Everything about users, exchanged as a whole when the configuration or the file changes.
-pub(crate) struct Auth {
-    rules: ArcSwap<Rules>,
-    remembered: Remembered,
-    verifier: Verifier,
+pub(crate) struct AccessController {
+    state: ArcSwap<AuthState>,
+    login_cache: LoginCache,
+    verifier: PasswordVerifier,
 }
 
-struct Rules {
+struct AuthState {
     users: Option<Users>,
-    anonymous_pull: Vec<Pattern>,
-    signer: Signer,
+    anonymous_pull: Vec<RepositoryPattern>,
+    signer: TokenSigner,
 }
 
 struct Users {
     realm: String,
-    table: Table,
+    table: HtpasswdTable,
 }
 
-impl Auth {
+impl AccessController {
     /// Reads what the settings name.
     ///
     /// # Errors
     /// The htpasswd file cannot be read. A line that cannot be understood is a warning.
-    pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
-        let signer = Signer::new(settings.secret.as_deref())?;
+    pub(crate) fn open(settings: &AuthConfig) -> Result<Self, Error> {
+        let signer = TokenSigner::new(settings.secret.as_deref())?;
         Ok(Self {
-            rules: ArcSwap::from_pointee(Rules::read(settings, signer)?),
-            remembered: Remembered::new()?,
-            verifier: Verifier::new(),
+            state: ArcSwap::from_pointee(AuthState::read(settings, signer)?),
+            login_cache: LoginCache::new()?,
+            verifier: PasswordVerifier::new(),
         })
     }
 
@@ -144,28 +144,29 @@ impl Auth {
     ///
     /// # Errors
     /// As [`Auth::open`]; everything stays as it was then.
-    pub(crate) fn reload(&self, settings: &Settings) -> Result<(), Error> {
+    pub(crate) fn reload(&self, settings: &AuthConfig) -> Result<(), Error> {
         let signer = match &settings.secret {
-            Some(secret) => Signer::new(Some(secret))?,
-            None => self.rules.load().signer.clone(),
+            Some(secret) => TokenSigner::new(Some(secret))?,
+            None => self.state.load().signer.clone(),
         };
-        self.rules.store(Arc::new(Rules::read(settings, signer)?));
+        self.state
+            .store(Arc::new(AuthState::read(settings, signer)?));
         Ok(())
     }
 
     /// What clients are told that a login is for; `None` where there are no logins.
     pub(crate) fn realm(&self) -> Option<String> {
-        let rules = self.rules.load();
+        let rules = self.state.load();
         rules.users.as_ref().map(|users| users.realm.clone())
     }
 
     /// How clients are to say who they are; `None` where they need not.
-    pub(crate) fn scheme(&self) -> Option<(Scheme, String)> {
-        let rules = self.rules.load();
+    pub(crate) fn scheme(&self) -> Option<(AuthScheme, String)> {
+        let rules = self.state.load();
         let users = rules.users.as_ref()?;
         let scheme = match rules.anonymous_pull.is_empty() {
-            true => Scheme::Basic,
-            false => Scheme::Token,
+            true => AuthScheme::Basic,
+            false => AuthScheme::Token,
         };
         Some((scheme, users.realm.clone()))
     }
@@ -178,8 +179,8 @@ impl Auth {
     pub(crate) async fn identify(
         &self,
         authorization: Option<&[u8]>,
-    ) -> Result<Option<User>, Unknown> {
-        let rules = self.rules.load_full();
+    ) -> Result<Option<User>, AuthenticationError> {
+        let rules = self.state.load_full();
         let (Some(users), Some(header)) = (&rules.users, authorization) else {
             return Ok(None);
         };
@@ -189,45 +190,53 @@ impl Auth {
                 let line = |name: &str| users.table.get(name).map(|hash| hash.as_str());
                 rules
                     .signer
-                    .read(token, SystemTime::now(), line)
-                    .ok_or(Unknown::Token)
+                    .verify(token, SystemTime::now(), line)
+                    .ok_or(AuthenticationError::InvalidToken)
             }
-            None => Err(Unknown::Login),
+            None => Err(AuthenticationError::InvalidLogin),
         }
     }
 
-    async fn verify(&self, users: &Users, login: Login) -> Result<User, Unknown> {
+    async fn verify(
+        &self,
+        users: &Users,
+        login: BasicCredentials,
+    ) -> Result<User, AuthenticationError> {
         let user = || User(login.user.as_str().into());
         let hash = users.table.get(&login.user);
-        let tag = hash.map(|hash| self.remembered.tag(&login, hash.as_str()));
-        let is_known = || tag.is_some_and(|tag| self.remembered.contains(&tag));
+        let tag = hash.map(|hash| self.login_cache.mac(&login, hash.as_str()));
+        let is_known = || tag.is_some_and(|tag| self.login_cache.contains(&tag));
         if is_known() {
             return Ok(user());
         }
-        let turn = self.verifier.turn().await.ok_or(Unknown::Busy)?;
+        let turn = self
+            .verifier
+            .acquire()
+            .await
+            .ok_or(AuthenticationError::Busy)?;
         // Clients come with many connections at once: the first one's answer serves them all.
         if is_known() {
             return Ok(user());
         }
-        let work = users.table.work(hash);
+        let work = users.table.password_check(hash);
         let is_right = turn.check(work, login.password.clone()).await;
         match (is_right, tag) {
             (true, Some(tag)) => {
-                self.remembered.insert(tag);
+                self.login_cache.insert(tag);
                 Ok(user())
             }
-            (true | false, _) => Err(Unknown::Login),
+            (true | false, _) => Err(AuthenticationError::InvalidLogin),
         }
     }
 
     /// Whether this caller may do that. Repositories that do not exist are treated alike.
-    pub(crate) fn may(
+    pub(crate) fn is_allowed(
         &self,
         caller: Option<&User>,
         action: Action,
         repository: Option<&Repository>,
     ) -> bool {
-        let rules = self.rules.load();
+        let rules = self.state.load();
         if rules.users.is_none() || caller.is_some() {
             return true;
         }
@@ -243,22 +252,22 @@ impl Auth {
     }
 
     /// A token that says who its bearer is, for [`TOKEN_LIFE`].
-    pub(crate) fn token(&self, caller: Option<&User>) -> String {
-        let rules = self.rules.load();
+    pub(crate) fn issue_token(&self, caller: Option<&User>) -> String {
+        let rules = self.state.load();
         let line = caller.and_then(|user| {
             let users = rules.users.as_ref()?;
             users.table.get(user.as_str()).map(|hash| hash.as_str())
         });
         rules.signer.sign(
             caller,
-            SystemTime::now() + TOKEN_LIFE,
+            SystemTime::now() + TOKEN_LIFETIME,
             line.unwrap_or_default(),
         )
     }
 }
 
-impl Rules {
-    fn read(settings: &Settings, signer: Signer) -> Result<Self, Error> {
+impl AuthState {
+    fn read(settings: &AuthConfig, signer: TokenSigner) -> Result<Self, Error> {
         let users = settings.htpasswd.as_ref().map(Users::read).transpose()?;
         Ok(Self {
             users,
@@ -269,9 +278,9 @@ impl Rules {
 }
 
 impl Users {
-    fn read(Htpasswd { path, realm }: &Htpasswd) -> Result<Self, Error> {
+    fn read(HtpasswdFile { path, realm }: &HtpasswdFile) -> Result<Self, Error> {
         let text = file::read(path)?;
-        let (table, complaints) = Table::parse(&text);
+        let (table, complaints) = HtpasswdTable::parse(&text);
         for complaint in complaints {
             tracing::warn!("{}: {complaint}", path.display());
         }

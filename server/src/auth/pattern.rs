@@ -3,27 +3,27 @@
 use std::fmt;
 use std::str::FromStr;
 
-use imgsync_oci::{Invalid, Repository};
+use imgsync_oci::{ParseError, Repository};
 
 /// A repository's name in which `*` stands for anything within a component, and `**` for anything
 /// across components: `public/*`, `mirror/**`, `**`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern {
+pub struct RepositoryPattern {
     text: Box<str>,
-    pieces: Vec<Piece>,
+    pieces: Vec<PatternToken>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Piece {
+enum PatternToken {
     /// This very byte.
     Byte(u8),
     /// Any bytes without a slash, or none.
-    Within,
+    AnyInComponent,
     /// Any bytes, or none.
-    Across,
+    AnyAcrossComponents,
 }
 
-impl Pattern {
+impl RepositoryPattern {
     /// Whether it stands for this name.
     pub fn matches(&self, repository: &Repository) -> bool {
         // How much of the pattern may have been used up by the name's beginning: all ways at once,
@@ -40,9 +40,9 @@ impl Pattern {
                 .filter(|(index, _)| at[*index])
             {
                 match piece {
-                    Piece::Byte(wanted) => next[index + 1] |= *wanted == byte,
-                    Piece::Within => next[index] |= byte != b'/',
-                    Piece::Across => next[index] = true,
+                    PatternToken::Byte(wanted) => next[index + 1] |= *wanted == byte,
+                    PatternToken::AnyInComponent => next[index] |= byte != b'/',
+                    PatternToken::AnyAcrossComponents => next[index] = true,
                 }
             }
             self.skip(&mut next);
@@ -54,17 +54,17 @@ impl Pattern {
     /// A star may stand for nothing.
     fn skip(&self, at: &mut [bool]) {
         for (index, piece) in self.pieces.iter().enumerate() {
-            if at[index] && !matches!(piece, Piece::Byte(_)) {
+            if at[index] && !matches!(piece, PatternToken::Byte(_)) {
                 at[index + 1] = true;
             }
         }
     }
 }
 
-impl FromStr for Pattern {
-    type Err = Invalid;
+impl FromStr for RepositoryPattern {
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let is_allowed =
             |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/*".contains(&b);
         let is_good = text.bytes().all(is_allowed)
@@ -72,14 +72,16 @@ impl FromStr for Pattern {
             && text.split('/').all(|component| !component.is_empty())
             && !text.contains("***");
         if !is_good {
-            return Err(Invalid::new("repository pattern", text));
+            return Err(ParseError::new("repository pattern", text));
         }
         let (mut pieces, mut rest) = (Vec::new(), text.as_bytes());
         while let [first, tail @ ..] = rest {
             (pieces, rest) = match (first, tail) {
-                (b'*', [b'*', tail @ ..]) => (with(pieces, Piece::Across), tail),
-                (b'*', tail) => (with(pieces, Piece::Within), tail),
-                (byte, tail) => (with(pieces, Piece::Byte(*byte)), tail),
+                (b'*', [b'*', tail @ ..]) => {
+                    (with(pieces, PatternToken::AnyAcrossComponents), tail)
+                }
+                (b'*', tail) => (with(pieces, PatternToken::AnyInComponent), tail),
+                (byte, tail) => (with(pieces, PatternToken::Byte(*byte)), tail),
             };
         }
         Ok(Self {
@@ -89,12 +91,12 @@ impl FromStr for Pattern {
     }
 }
 
-fn with(mut pieces: Vec<Piece>, piece: Piece) -> Vec<Piece> {
+fn with(mut pieces: Vec<PatternToken>, piece: PatternToken) -> Vec<PatternToken> {
     pieces.push(piece);
     pieces
 }
 
-impl fmt::Display for Pattern {
+impl fmt::Display for RepositoryPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, name: &str) -> bool {
-        let pattern: Pattern = pattern.parse().unwrap();
+        let pattern: RepositoryPattern = pattern.parse().unwrap();
         pattern.matches(&name.parse().unwrap())
     }
 
@@ -147,9 +149,9 @@ mod tests {
         for bad in [
             "", "/", "a/", "/a", "a//b", "A/*", "a b", "***", "a?", "[a]", "ü*",
         ] {
-            assert!(bad.parse::<Pattern>().is_err(), "{bad}");
+            assert!(bad.parse::<RepositoryPattern>().is_err(), "{bad}");
         }
         let text = "a-b_c.d/*/**";
-        assert_eq!(text.parse::<Pattern>().unwrap().to_string(), text);
+        assert_eq!(text.parse::<RepositoryPattern>().unwrap().to_string(), text);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// More than any password.
-const MAX_BYTES: u64 = 4096;
+const MAX_PASSWORD_LINE_BYTES: u64 = 4096;
 
 /// Reads a password from standard input: at a terminal it is asked for twice and not shown, else it
 /// is the first line.
@@ -15,9 +15,9 @@ const MAX_BYTES: u64 = 4096;
 pub fn password(user: &str) -> io::Result<String> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
-        return line();
+        return read_line();
     }
-    let _hidden = Hidden::start()?;
+    let _hidden = EchoGuard::start()?;
     let first = ask(&format!("New password for {user}: "))?;
     if ask("The same again: ")? != first {
         return Err(io::Error::other("the two passwords differ"));
@@ -28,14 +28,19 @@ pub fn password(user: &str) -> io::Result<String> {
 fn ask(prompt: &str) -> io::Result<String> {
     let mut stderr = io::stderr().lock();
     stderr.write_all(prompt.as_bytes())?;
-    let answer = line();
+    let answer = read_line();
     stderr.write_all(b"\n")?;
     answer
 }
 
-fn line() -> io::Result<String> {
+fn read_line() -> io::Result<String> {
     let mut line = String::new();
-    if io::stdin().lock().take(MAX_BYTES).read_line(&mut line)? == 0 {
+    if io::stdin()
+        .lock()
+        .take(MAX_PASSWORD_LINE_BYTES)
+        .read_line(&mut line)?
+        == 0
+    {
         let text = "no password on standard input";
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
     }
@@ -44,9 +49,9 @@ fn line() -> io::Result<String> {
 }
 
 /// A terminal that does not show what is typed, until this goes.
-struct Hidden(Termios);
+struct EchoGuard(Termios);
 
-impl Hidden {
+impl EchoGuard {
     fn start() -> io::Result<Self> {
         let shown = tcgetattr(io::stdin())?;
         let mut hidden = shown.clone();
@@ -56,7 +61,7 @@ impl Hidden {
     }
 }
 
-impl Drop for Hidden {
+impl Drop for EchoGuard {
     fn drop(&mut self) {
         // There is nothing else to be done about it.
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);

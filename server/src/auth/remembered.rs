@@ -8,22 +8,22 @@ use std::sync::{PoisonError, RwLock};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 
-use super::basic::Login;
+use super::basic::BasicCredentials;
 use super::error::Error;
 
 /// Far more than users log in; each costs some 40 bytes.
-const MAX: usize = 16 * 1024;
+const MAX_CACHED_LOGINS: usize = 16 * 1024;
 
 /// What stands for a login.
-pub(super) type Tag = [u8; 32];
+pub(super) type LoginMac = [u8; 32];
 
 /// The logins.
-pub(super) struct Remembered {
+pub(super) struct LoginCache {
     key: hmac::Key,
-    tags: RwLock<HashSet<Tag>>,
+    macs: RwLock<HashSet<LoginMac>>,
 }
 
-impl Remembered {
+impl LoginCache {
     /// Nobody yet.
     ///
     /// # Errors
@@ -31,33 +31,33 @@ impl Remembered {
     pub(super) fn new() -> Result<Self, Error> {
         Ok(Self {
             key: random_key()?,
-            tags: RwLock::default(),
+            macs: RwLock::default(),
         })
     }
 
     /// What stands for this login against this line of the file.
-    pub(super) fn tag(&self, login: &Login, line: &str) -> Tag {
+    pub(super) fn mac(&self, login: &BasicCredentials, line: &str) -> LoginMac {
         let mut context = hmac::Context::with_key(&self.key);
         // Lengths first: no two logins run into the same bytes.
         for part in [login.user.as_bytes(), line.as_bytes(), &login.password] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
-        let mut tag = Tag::default();
+        let mut tag = LoginMac::default();
         tag.copy_from_slice(context.sign().as_ref());
         tag
     }
 
     /// Whether it was found right before.
-    pub(super) fn contains(&self, tag: &Tag) -> bool {
-        let tags = self.tags.read().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn contains(&self, tag: &LoginMac) -> bool {
+        let tags = self.macs.read().unwrap_or_else(PoisonError::into_inner);
         tags.contains(tag)
     }
 
     /// Remembers that it is right. When there are too many, all others are forgotten.
-    pub(super) fn insert(&self, tag: Tag) {
-        let mut tags = self.tags.write().unwrap_or_else(PoisonError::into_inner);
-        if tags.len() >= MAX {
+    pub(super) fn insert(&self, tag: LoginMac) {
+        let mut tags = self.macs.write().unwrap_or_else(PoisonError::into_inner);
+        if tags.len() >= MAX_CACHED_LOGINS {
             tags.clear();
         }
         tags.insert(tag);
@@ -73,8 +73,8 @@ pub(super) fn random_key() -> Result<hmac::Key, Error> {
 mod tests {
     use super::*;
 
-    fn login(user: &str, password: &[u8]) -> Login {
-        Login {
+    fn login(user: &str, password: &[u8]) -> BasicCredentials {
+        BasicCredentials {
             user: user.to_owned(),
             password: password.into(),
         }
@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn only_the_same_login_against_the_same_line_is_known() {
-        let remembered = Remembered::new().unwrap();
-        let tag = remembered.tag(&login("alice", b"secret"), "line");
+        let remembered = LoginCache::new().unwrap();
+        let tag = remembered.mac(&login("alice", b"secret"), "line");
         assert!(!remembered.contains(&tag));
         remembered.insert(tag);
         assert!(remembered.contains(&tag));
@@ -94,20 +94,20 @@ mod tests {
             ("alicel", "secret", "ine"),
             ("alice", "esecret", "lin"),
         ] {
-            let other = remembered.tag(&login(user, password.as_bytes()), line);
+            let other = remembered.mac(&login(user, password.as_bytes()), line);
             assert!(!remembered.contains(&other), "{user} {password} {line}");
         }
-        let other = Remembered::new().unwrap();
-        assert_ne!(other.tag(&login("alice", b"secret"), "line"), tag);
+        let other = LoginCache::new().unwrap();
+        assert_ne!(other.mac(&login("alice", b"secret"), "line"), tag);
     }
 
     #[test]
     fn it_does_not_grow_without_end() {
-        let remembered = Remembered::new().unwrap();
-        for number in 0..=MAX {
+        let remembered = LoginCache::new().unwrap();
+        for number in 0..=MAX_CACHED_LOGINS {
             let password = number.to_string();
-            remembered.insert(remembered.tag(&login("alice", password.as_bytes()), "line"));
+            remembered.insert(remembered.mac(&login("alice", password.as_bytes()), "line"));
         }
-        assert_eq!(remembered.tags.read().unwrap().len(), 1);
+        assert_eq!(remembered.macs.read().unwrap().len(), 1);
     }
 }

@@ -6,9 +6,9 @@ use base64::Engine as _;
 
 use super::*;
 
-fn settings(path: &Path, patterns: &[&str]) -> Settings {
-    Settings {
-        htpasswd: Some(Htpasswd {
+fn settings(path: &Path, patterns: &[&str]) -> AuthConfig {
+    AuthConfig {
+        htpasswd: Some(HtpasswdFile {
             path: path.to_owned(),
             realm: "here".to_owned(),
         }),
@@ -19,7 +19,7 @@ fn settings(path: &Path, patterns: &[&str]) -> Settings {
 
 fn set(path: &Path, user: &str, password: &str) {
     let (password, cost) = (password.to_owned(), 4);
-    edit(path, user, &Change::Set { password, cost }).unwrap();
+    edit_user(path, user, &UserChange::Set { password, cost }).unwrap();
 }
 
 fn basic(user: &str, password: &str) -> Vec<u8> {
@@ -27,7 +27,10 @@ fn basic(user: &str, password: &str) -> Vec<u8> {
     format!("Basic {login}").into_bytes()
 }
 
-async fn who(auth: &Auth, header: &[u8]) -> Result<Option<String>, Unknown> {
+async fn who(
+    auth: &AccessController,
+    header: &[u8],
+) -> Result<Option<String>, AuthenticationError> {
     let user = auth.identify(Some(header)).await?;
     Ok(user.map(|user| user.as_str().to_owned()))
 }
@@ -37,7 +40,7 @@ async fn only_who_knows_the_password_is_the_user() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     set(&path, "alice", "secret");
-    let auth = Auth::open(&settings(&path, &[])).unwrap();
+    let auth = AccessController::open(&settings(&path, &[])).unwrap();
     for _ in 0..2 {
         let alice = who(&auth, &basic("alice", "secret")).await;
         assert_eq!(alice, Ok(Some("alice".to_owned())));
@@ -48,11 +51,21 @@ async fn only_who_knows_the_password_is_the_user() {
             ("alice", ""),
         ] {
             let unknown = who(&auth, &basic(user, password)).await;
-            assert_eq!(unknown, Err(Unknown::Login), "{user} {password}");
+            assert_eq!(
+                unknown,
+                Err(AuthenticationError::InvalidLogin),
+                "{user} {password}"
+            );
         }
     }
-    assert_eq!(who(&auth, b"Digest x").await, Err(Unknown::Login));
-    assert_eq!(who(&auth, b"Bearer x").await, Err(Unknown::Token));
+    assert_eq!(
+        who(&auth, b"Digest x").await,
+        Err(AuthenticationError::InvalidLogin)
+    );
+    assert_eq!(
+        who(&auth, b"Bearer x").await,
+        Err(AuthenticationError::InvalidToken)
+    );
     assert_eq!(auth.identify(None).await, Ok(None));
 }
 
@@ -63,25 +76,31 @@ async fn a_changed_file_counts_at_once_and_a_missing_one_changes_nothing() {
     set(&path, "alice", "one");
     set(&path, "bob", "two");
     let settings = settings(&path, &["public/**"]);
-    let auth = Auth::open(&settings).unwrap();
+    let auth = AccessController::open(&settings).unwrap();
     let alice = auth.identify(Some(&basic("alice", "one"))).await.unwrap();
     assert!(who(&auth, &basic("bob", "two")).await.is_ok());
-    let bearer = format!("Bearer {}", auth.token(alice.as_ref())).into_bytes();
+    let bearer = format!("Bearer {}", auth.issue_token(alice.as_ref())).into_bytes();
     assert_eq!(who(&auth, &bearer).await, Ok(Some("alice".to_owned())));
 
     set(&path, "bob", "three");
     auth.reload(&settings).unwrap();
     assert_eq!(who(&auth, &bearer).await, Ok(Some("alice".to_owned())));
-    assert_eq!(who(&auth, &basic("bob", "two")).await, Err(Unknown::Login));
+    assert_eq!(
+        who(&auth, &basic("bob", "two")).await,
+        Err(AuthenticationError::InvalidLogin)
+    );
     assert!(who(&auth, &basic("bob", "three")).await.is_ok());
 
-    edit(&path, "alice", &Change::Delete).unwrap();
+    edit_user(&path, "alice", &UserChange::Delete).unwrap();
     auth.reload(&settings).unwrap();
     assert_eq!(
         who(&auth, &basic("alice", "one")).await,
-        Err(Unknown::Login)
+        Err(AuthenticationError::InvalidLogin)
     );
-    assert_eq!(who(&auth, &bearer).await, Err(Unknown::Token));
+    assert_eq!(
+        who(&auth, &bearer).await,
+        Err(AuthenticationError::InvalidToken)
+    );
 
     std::fs::remove_file(&path).unwrap();
     let error = auth.reload(&settings).unwrap_err();
@@ -91,7 +110,7 @@ async fn a_changed_file_counts_at_once_and_a_missing_one_changes_nothing() {
     auth.reload(&settings).unwrap();
     assert_eq!(
         who(&auth, &basic("bob", "three")).await,
-        Err(Unknown::Login)
+        Err(AuthenticationError::InvalidLogin)
     );
 }
 
@@ -100,8 +119,8 @@ async fn anyone_may_pull_what_a_pattern_names_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     set(&path, "alice", "secret");
-    let auth = Auth::open(&settings(&path, &["public/**"])).unwrap();
-    assert_eq!(auth.scheme(), Some((Scheme::Token, "here".to_owned())));
+    let auth = AccessController::open(&settings(&path, &["public/**"])).unwrap();
+    assert_eq!(auth.scheme(), Some((AuthScheme::Token, "here".to_owned())));
     let alice = auth
         .identify(Some(&basic("alice", "secret")))
         .await
@@ -115,11 +134,15 @@ async fn anyone_may_pull_what_a_pattern_names_and_nothing_else() {
         (Action::Catalog, None, false),
         (Action::Check, None, false),
     ] {
-        assert_eq!(auth.may(None, action, repository), anyone, "{action:?}");
-        assert!(auth.may(alice.as_ref(), action, repository));
+        assert_eq!(
+            auth.is_allowed(None, action, repository),
+            anyone,
+            "{action:?}"
+        );
+        assert!(auth.is_allowed(alice.as_ref(), action, repository));
     }
-    let off = Auth::open(&Settings::default()).unwrap();
-    assert!(off.may(None, Action::Push, Some(&private)) && off.scheme().is_none());
+    let off = AccessController::open(&AuthConfig::default()).unwrap();
+    assert!(off.is_allowed(None, Action::Push, Some(&private)) && off.scheme().is_none());
     assert_eq!(off.identify(Some(b"Basic nonsense")).await, Ok(None));
 }
 
@@ -128,7 +151,7 @@ async fn clients_that_come_at_once_cost_one_check_between_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     set(&path, "alice", "secret");
-    let auth = Auth::open(&settings(&path, &[])).unwrap();
+    let auth = AccessController::open(&settings(&path, &[])).unwrap();
     let header = basic("alice", "secret");
     let logins = (0..60).map(|_| auth.identify(Some(&header)));
     let all = futures::future::join_all(logins).await;
@@ -148,7 +171,7 @@ async fn a_flood_of_wrong_passwords_is_turned_away_and_known_users_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     set(&path, "alice", "secret");
-    let auth = Auth::open(&settings(&path, &[])).unwrap();
+    let auth = AccessController::open(&settings(&path, &[])).unwrap();
     let header = basic("alice", "secret");
     auth.identify(Some(&header)).await.unwrap();
     let wrong = basic("alice", "wrong");
@@ -158,8 +181,11 @@ async fn a_flood_of_wrong_passwords_is_turned_away_and_known_users_are_not() {
         auth.identify(Some(&header)),
     )
     .await;
-    let busy = |answer: &&Result<_, _>| **answer == Err(Unknown::Busy);
+    let busy = |answer: &&Result<_, _>| **answer == Err(AuthenticationError::Busy);
     assert!(answers.iter().filter(busy).count() > 300);
     assert!(answers.iter().all(Result::is_err) && known.is_ok());
-    assert_eq!(auth.identify(Some(&wrong)).await, Err(Unknown::Login));
+    assert_eq!(
+        auth.identify(Some(&wrong)).await,
+        Err(AuthenticationError::InvalidLogin)
+    );
 }

@@ -10,13 +10,13 @@ use super::error::Error;
 use super::remembered::random_key;
 
 /// Names the layout, so that no other use of the same secret yields a token.
-const FORMAT: &str = "imgsync-token-1";
+const TOKEN_FORMAT: &str = "imgsync-token-1";
 
 /// Makes tokens, and reads those that it made.
 #[derive(Clone)]
-pub(super) struct Signer(hmac::Key);
+pub(super) struct TokenSigner(hmac::Key);
 
-impl Signer {
+impl TokenSigner {
     /// With a key made of a secret, or a random one.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ impl Signer {
         let key = match secret {
             Some(secret) => {
                 let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-                let derived = hmac::sign(&secret, FORMAT.as_bytes());
+                let derived = hmac::sign(&secret, TOKEN_FORMAT.as_bytes());
                 hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
             }
             None => random_key()?,
@@ -40,13 +40,13 @@ impl Signer {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let user = hex::encode(user.map_or("", User::as_str));
-        let mark = hmac::sign(&self.0, &signed(&user, until, line));
+        let mark = hmac::sign(&self.0, &signed_payload(&user, until, line));
         format!("{user}.{until}.{}", hex::encode(mark))
     }
 
     /// Who a token is from: `Some(None)` is somebody unknown. `None` where it is not one of ours,
     /// is too old, or `line_of` its user is gone or another one now.
-    pub(super) fn read<'a>(
+    pub(super) fn verify<'a>(
         &self,
         token: &str,
         now: SystemTime,
@@ -64,16 +64,16 @@ impl Signer {
             false => line_of(&name)?,
         };
         let mark = hex::decode(mark).ok()?;
-        hmac::verify(&self.0, &signed(user, until, line), &mark).ok()?;
+        hmac::verify(&self.0, &signed_payload(user, until, line), &mark).ok()?;
         let until = UNIX_EPOCH.checked_add(Duration::from_secs(until))?;
         let user = (!name.is_empty()).then(|| User(name.into()));
         (now < until).then_some(user)
     }
 }
 
-fn signed(user: &str, until: u64, line: &str) -> Vec<u8> {
+fn signed_payload(user: &str, until: u64, line: &str) -> Vec<u8> {
     // No part but the last can hold a space.
-    format!("{FORMAT} {user} {until} {line}").into_bytes()
+    format!("{TOKEN_FORMAT} {user} {until} {line}").into_bytes()
 }
 
 #[cfg(test)]
@@ -82,13 +82,13 @@ mod tests {
 
     #[test]
     fn a_token_says_who_one_is_until_it_ends_or_the_users_line_changes() {
-        let signer = Signer::new(None).unwrap();
+        let signer = TokenSigner::new(None).unwrap();
         let now = SystemTime::now();
         let until = now + Duration::from_secs(60);
         let alice = User("alice".into());
         let token = signer.sign(Some(&alice), until, "line");
-        let read = |signer: &Signer, token: &str, now, line: Option<&'static str>| {
-            signer.read(token, now, |name| line.filter(|_| name == "alice"))
+        let read = |signer: &TokenSigner, token: &str, now, line: Option<&'static str>| {
+            signer.verify(token, now, |name| line.filter(|_| name == "alice"))
         };
         assert_eq!(
             read(&signer, &token, now, Some("line")),
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(read(&signer, &token, now, Some("other")), None);
         assert_eq!(read(&signer, &token, now, None), None);
         assert_eq!(
-            read(&Signer::new(None).unwrap(), &token, now, Some("line")),
+            read(&TokenSigner::new(None).unwrap(), &token, now, Some("line")),
             None
         );
 
@@ -127,10 +127,10 @@ mod tests {
     #[test]
     fn servers_with_the_same_secret_read_each_others_tokens() {
         let until = SystemTime::now() + Duration::from_secs(60);
-        let token = Signer::new(Some("s")).unwrap().sign(None, until, "");
+        let token = TokenSigner::new(Some("s")).unwrap().sign(None, until, "");
         let read = |secret| {
-            let signer = Signer::new(Some(secret)).unwrap();
-            signer.read(&token, SystemTime::now(), |_| None)
+            let signer = TokenSigner::new(Some(secret)).unwrap();
+            signer.verify(&token, SystemTime::now(), |_| None)
         };
         assert_eq!((read("s"), read("t")), (Some(None), None));
     }

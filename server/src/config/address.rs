@@ -4,18 +4,18 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use imgsync_oci::Invalid;
+use imgsync_oci::ParseError;
 
 /// A host, by name or address, and a port; port 0 means one that is free.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+pub struct HostPort {
     /// The host, an IPv6 address without its brackets. Empty means every address of the machine.
     pub host: String,
     /// The port.
     pub port: u16,
 }
 
-impl Address {
+impl HostPort {
     /// Whether only this machine can reach it.
     pub fn is_loopback(&self) -> bool {
         let address = self.host.parse::<IpAddr>();
@@ -23,11 +23,11 @@ impl Address {
     }
 }
 
-impl FromStr for Address {
-    type Err = Invalid;
+impl FromStr for HostPort {
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let invalid = || Invalid::new("address (host:port)", text);
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let invalid = || ParseError::new("address (host:port)", text);
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
         let port = match port {
             "http" => 80,
@@ -52,7 +52,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
@@ -77,14 +77,14 @@ mod tests {
             ("[::]:5000", "::", false),
             ("registry.example.com:443", "registry.example.com", false),
         ] {
-            let address: Address = text.parse().unwrap();
+            let address: HostPort = text.parse().unwrap();
             assert_eq!(
                 (address.host.as_str(), address.is_loopback()),
                 (host, is_loopback)
             );
             assert_eq!(address.to_string(), text);
         }
-        assert_eq!(":https".parse::<Address>().unwrap().port, 443);
+        assert_eq!(":https".parse::<HostPort>().unwrap().port, 443);
         for bad in [
             "",
             "5000",
@@ -95,7 +95,7 @@ mod tests {
             "::1:5000",
             "http://host:5000",
         ] {
-            assert!(bad.parse::<Address>().is_err(), "{bad}");
+            assert!(bad.parse::<HostPort>().is_err(), "{bad}");
         }
     }
 }

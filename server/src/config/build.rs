@@ -5,26 +5,27 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::cache;
-use super::read::{Reader, Shown};
-use super::tree::Origin;
+use super::read::{ConfigReader, ShownValue};
+use super::tree::ValueOrigin;
 use super::types::{
-    Bind, Config, Formatter, Htpasswd, Http, Imgsync, Level, Log, Purging, Storage, Tls, TlsVersion,
+    Config, HtpasswdConfig, HttpConfig, ImgsyncConfig, ListenAddress, LogConfig, LogFormat,
+    LogLevel, PurgeConfig, StorageConfig, TlsConfig, TlsVersion,
 };
-use super::words::{boolean, duration, number};
+use super::words::{parse_bool, parse_duration, parse_number};
 
 /// What stands beside the driver under `storage`.
-const STORAGE_SETTINGS: &[&str] = &["delete", "redirect", "cache", "tag", "maintenance"];
+const STORAGE_NON_DRIVER_KEYS: &[&str] = &["delete", "redirect", "cache", "tag", "maintenance"];
 
 /// The whole configuration, or nothing where the reader has told of problems. Sections are read in
 /// the order in which they are shown.
-pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
+pub(super) fn build_config(r: &mut ConfigReader<'_>) -> Option<Config> {
     let log = log(r);
     let storage = storage(r);
     let auth = auth(r);
     let http = http(r);
-    let catalog_max_entries = r.value("catalog.maxentries", "1000", page);
-    let tags_max = r.value("tags.maxtags", "1000", page);
-    let cache = cache::cache(r);
+    let catalog_max_entries = r.value("catalog.maxentries", "1000", page_limit);
+    let tags_max = r.value("tags.maxtags", "1000", page_limit);
+    let cache = cache::build_cache(r);
     let imgsync = imgsync(r);
     Some(Config {
         log: log?,
@@ -38,38 +39,43 @@ pub(super) fn config(r: &mut Reader<'_>) -> Option<Config> {
     })
 }
 
-fn log(r: &mut Reader<'_>) -> Option<Log> {
+fn log(r: &mut ConfigReader<'_>) -> Option<LogConfig> {
     // The old name counts where the new one says nothing.
-    let is_old = r.tree.at("loglevel").is_some_and(|node| !node.is_silent())
-        && r.tree.at("log.level").is_none_or(|node| node.is_silent());
+    let is_old = r
+        .tree
+        .at("loglevel")
+        .is_some_and(|node| !node.is_empty_or_disabled())
+        && r.tree
+            .at("log.level")
+            .is_none_or(|node| node.is_empty_or_disabled());
     let level = r.value(if is_old { "loglevel" } else { "log.level" }, "info", level);
     let formatter = r.value("log.formatter", "text", formatter);
     if let (Some(origin), Some((_, true))) = (r.origin("log.formatter"), formatter) {
         let text = "not supported: lines are written as json";
-        r.findings.warning(&origin, "log.formatter", text);
+        r.diagnostics.warning(&origin, "log.formatter", text);
     }
-    let fields = r.words("log.fields");
-    let quiet = r.value("log.accesslog.disabled", "false", boolean);
-    Some(Log {
+    let fields = r.string_map("log.fields");
+    let quiet = r.value("log.accesslog.disabled", "false", parse_bool);
+    Some(LogConfig {
         level: level?,
         formatter: formatter?.0,
         fields: fields?,
-        access: !quiet?,
+        is_access_log_enabled: !quiet?,
     })
 }
 
-fn storage(r: &mut Reader<'_>) -> Option<Storage> {
-    let drivers: Vec<_> = r.free("storage");
+fn storage(r: &mut ConfigReader<'_>) -> Option<StorageConfig> {
+    let drivers: Vec<_> = r.map_entries("storage");
     let drivers: Vec<_> = drivers
         .iter()
-        .filter(|(name, _)| !STORAGE_SETTINGS.contains(&name.as_str()))
+        .filter(|(name, _)| !STORAGE_NON_DRIVER_KEYS.contains(&name.as_str()))
         .collect();
     match drivers.as_slice() {
         [_] => {}
         [] => {
-            let origin = r.origin("storage").unwrap_or(Origin::Default);
+            let origin = r.origin("storage").unwrap_or(ValueOrigin::Default);
             let text = "no storage configuration provided: it takes a driver, as filesystem";
-            r.findings.problem(&origin, "storage", text);
+            r.diagnostics.error(&origin, "storage", text);
         }
         [(_, node), ..] => {
             let named = drivers
@@ -78,7 +84,7 @@ fn storage(r: &mut Reader<'_>) -> Option<Storage> {
             let named: Vec<_> = named.collect();
             let text = format!("takes one driver, and has {}", named.join(" and "));
             let origin = node.origin.clone();
-            r.findings.problem(&origin, "storage", text);
+            r.diagnostics.error(&origin, "storage", text);
         }
     }
     let root = r.value(
@@ -86,25 +92,25 @@ fn storage(r: &mut Reader<'_>) -> Option<Storage> {
         "/var/lib/registry",
         path,
     );
-    let is_delete_enabled = r.value("storage.delete.enabled", "false", boolean);
+    let is_delete_enabled = r.value("storage.delete.enabled", "false", parse_bool);
     let within = "storage.maintenance.uploadpurging";
-    let is_enabled = r.value(&format!("{within}.enabled"), "true", boolean);
-    let age = r.value(&format!("{within}.age"), "168h", duration);
+    let is_enabled = r.value(&format!("{within}.enabled"), "true", parse_bool);
+    let age = r.value(&format!("{within}.age"), "168h", parse_duration);
     let interval = r.value(
         &format!("{within}.interval"),
         "24h",
-        |text| match duration(text)? {
+        |text| match parse_duration(text)? {
             time if time.is_zero() => Err("must be longer than 0".to_owned()),
             time => Ok(time),
         },
     );
-    let is_dry_run = r.value(&format!("{within}.dryrun"), "false", boolean);
-    let is_read_only = r.value("storage.maintenance.readonly.enabled", "false", boolean);
-    Some(Storage {
+    let is_dry_run = r.value(&format!("{within}.dryrun"), "false", parse_bool);
+    let is_read_only = r.value("storage.maintenance.readonly.enabled", "false", parse_bool);
+    Some(StorageConfig {
         root: root?,
         is_delete_enabled: is_delete_enabled?,
         is_read_only: is_read_only?,
-        purging: Purging {
+        purging: PurgeConfig {
             is_enabled: is_enabled?,
             age: age?,
             interval: interval?,
@@ -113,15 +119,15 @@ fn storage(r: &mut Reader<'_>) -> Option<Storage> {
     })
 }
 
-fn auth(r: &mut Reader<'_>) -> Option<Option<Htpasswd>> {
-    let ways = r.free("auth");
+fn auth(r: &mut ConfigReader<'_>) -> Option<Option<HtpasswdConfig>> {
+    let ways = r.map_entries("auth");
     if let [(_, first), .., (_, _)] = ways.as_slice() {
         let named: Vec<_> = ways.iter().map(|(name, _)| name.as_str()).collect();
         let text = format!(
             "takes one way of logging in, and has {}",
             named.join(" and ")
         );
-        r.findings.problem(&first.origin, "auth", text);
+        r.diagnostics.error(&first.origin, "auth", text);
         return None;
     }
     let Some(origin) = r.origin("auth.htpasswd") else {
@@ -131,44 +137,44 @@ fn auth(r: &mut Reader<'_>) -> Option<Option<Htpasswd>> {
     let file = r.optional("auth.htpasswd.path", path)?;
     if file.is_none() {
         let text = "must be set: the file with the logins";
-        r.findings.problem(&origin, "auth.htpasswd.path", text);
+        r.diagnostics.error(&origin, "auth.htpasswd.path", text);
     }
-    Some(Some(Htpasswd {
+    Some(Some(HtpasswdConfig {
         realm: realm?,
         path: file?,
     }))
 }
 
-fn http(r: &mut Reader<'_>) -> Option<Http> {
+fn http(r: &mut ConfigReader<'_>) -> Option<HttpConfig> {
     let bind = bind(r);
     let prefix = r.value("http.prefix", "/", prefix);
     let host = r.optional("http.host", host);
-    let relative_urls = r.optional("http.relativeurls", boolean);
+    let relative_urls = r.optional("http.relativeurls", parse_bool);
     let secret = r.secret("http.secret");
-    let drain_time = r.value("http.draintimeout", "60s", duration);
+    let drain_time = r.value("http.draintimeout", "60s", parse_duration);
     let tls = tls(r);
     let headers = headers(r);
-    let debug = r.optional("http.debug.addr", parsed);
+    let debug = r.optional("http.debug.addr", parse_as);
     let metrics = metrics(r);
-    let is_http2_disabled = r.value("http.http2.disabled", "false", boolean);
-    let is_h2c_enabled = r.value("http.h2c.enabled", "false", boolean);
-    Some(Http {
-        bind: bind?,
+    let is_http2_disabled = r.value("http.http2.disabled", "false", parse_bool);
+    let is_h2c_enabled = r.value("http.h2c.enabled", "false", parse_bool);
+    Some(HttpConfig {
+        listen_address: bind?,
         prefix: prefix?,
         host: host?,
         relative_urls: relative_urls?,
         headers: headers?,
         secret: secret?,
-        drain_time: drain_time?,
+        drain_timeout: drain_time?,
         tls: tls?,
-        debug: debug?,
-        metrics: metrics?,
+        debug_address: debug?,
+        metrics_path: metrics?,
         is_http2_enabled: !is_http2_disabled?,
         is_h2c_enabled: is_h2c_enabled?,
     })
 }
 
-fn bind(r: &mut Reader<'_>) -> Option<Bind> {
+fn bind(r: &mut ConfigReader<'_>) -> Option<ListenAddress> {
     let is_unix = r.value("http.net", "tcp", |text| match text {
         "tcp" => Ok(false),
         "unix" => Ok(true),
@@ -177,17 +183,17 @@ fn bind(r: &mut Reader<'_>) -> Option<Bind> {
     if is_unix? {
         let socket = r.optional("http.addr", path)?;
         if socket.is_none() {
-            let origin = r.origin("http.net").unwrap_or(Origin::Default);
+            let origin = r.origin("http.net").unwrap_or(ValueOrigin::Default);
             let text = "must be set: the path of the socket";
-            r.findings.problem(&origin, "http.addr", text);
+            r.diagnostics.error(&origin, "http.addr", text);
         }
-        return socket.map(Bind::Unix);
+        return socket.map(ListenAddress::Unix);
     }
-    r.value("http.addr", "127.0.0.1:5000", parsed)
-        .map(Bind::Tcp)
+    r.value("http.addr", "127.0.0.1:5000", parse_as)
+        .map(ListenAddress::Tcp)
 }
 
-fn tls(r: &mut Reader<'_>) -> Option<Option<Tls>> {
+fn tls(r: &mut ConfigReader<'_>) -> Option<Option<TlsConfig>> {
     let certificate = r.optional("http.tls.certificate", path);
     let key = r.optional("http.tls.key", path);
     let minimum = r.optional("http.tls.minimumtls", tls_version);
@@ -195,14 +201,14 @@ fn tls(r: &mut Reader<'_>) -> Option<Option<Tls>> {
     let (minimum, cipher_suites) = (minimum?, cipher_suites?);
     if let (Some(origin), Some((_, true))) = (r.origin("http.tls.minimumtls"), minimum) {
         let text = "too old, not spoken: TLS 1.2 is the oldest";
-        r.findings.warning(&origin, "http.tls.minimumtls", text);
+        r.diagnostics.warning(&origin, "http.tls.minimumtls", text);
     }
     let missing = match (certificate?, key?) {
         (Some(certificate), Some(key)) => {
-            return Some(Some(Tls {
+            return Some(Some(TlsConfig {
                 certificate,
                 key,
-                minimum: minimum.map_or(TlsVersion::V1_2, |(version, _)| version),
+                min_version: minimum.map_or(TlsVersion::V1_2, |(version, _)| version),
                 cipher_suites,
             }));
         }
@@ -210,16 +216,16 @@ fn tls(r: &mut Reader<'_>) -> Option<Option<Tls>> {
         (Some(_), None) => "http.tls.key",
         (None, Some(_) | None) => "http.tls.certificate",
     };
-    let origin = r.origin("http.tls").unwrap_or(Origin::Default);
-    r.findings
-        .problem(&origin, missing, "must be set where http.tls says anything");
+    let origin = r.origin("http.tls").unwrap_or(ValueOrigin::Default);
+    r.diagnostics
+        .error(&origin, missing, "must be set where http.tls says anything");
     None
 }
 
 /// Under which path numbers are told at the debug address, where they are.
-fn metrics(r: &mut Reader<'_>) -> Option<Option<String>> {
+fn metrics(r: &mut ConfigReader<'_>) -> Option<Option<String>> {
     let section = "http.debug.prometheus";
-    let is_enabled = r.optional(&format!("{section}.enabled"), boolean)?;
+    let is_enabled = r.optional(&format!("{section}.enabled"), parse_bool)?;
     let path = r.optional(&format!("{section}.path"), |text| {
         match text.starts_with('/') && !text.contains(['?', '#', ' ']) {
             true => Ok(text.to_owned()),
@@ -233,22 +239,22 @@ fn metrics(r: &mut Reader<'_>) -> Option<Option<String>> {
         && r.origin("http.debug.addr").is_none()
     {
         let text = "has no effect: http.debug.addr is not set";
-        r.findings.warning(&origin, section, text);
+        r.diagnostics.warning(&origin, section, text);
     }
     Some(Some(path.unwrap_or_else(|| "/metrics".to_owned())))
 }
 
-fn headers(r: &mut Reader<'_>) -> Option<Vec<(String, Vec<String>)>> {
+fn headers(r: &mut ConfigReader<'_>) -> Option<Vec<(String, Vec<String>)>> {
     let mut headers = Vec::new();
-    for (name, node) in r.free("http.headers") {
+    for (name, node) in r.map_entries("http.headers") {
         let key = format!("http.headers.{name}");
-        let values = r.texts(&key, &node)?;
+        let values = r.list_texts(&key, &node)?;
         if let Err(text) = header_name(&name).and_then(|()| {
             values
                 .iter()
                 .try_for_each(|value| header_value(value).map(drop))
         }) {
-            r.findings.problem(&node.origin, &key, text);
+            r.diagnostics.error(&node.origin, &key, text);
             return None;
         }
         let lower = name.to_ascii_lowercase();
@@ -263,63 +269,64 @@ fn headers(r: &mut Reader<'_>) -> Option<Vec<(String, Vec<String>)>> {
         .iter()
         .any(|word| lower.contains(word));
         let shown = if is_secret {
-            Shown::Secret
+            ShownValue::Secret
         } else {
-            Shown::Items(values.clone())
+            ShownValue::List(values.clone())
         };
-        r.free_entry("http.headers", &name, shown, node.origin);
+        r.record_map_entry("http.headers", &name, shown, node.origin);
         headers.push((name, values));
     }
     Some(headers)
 }
 
-fn imgsync(r: &mut Reader<'_>) -> Option<Imgsync> {
-    let anonymous_pull = r.list("imgsync.anonymous.pull", &[], parsed);
-    let trusted_proxies = r.list("imgsync.trustedproxies", &["127.0.0.0/8", "::1"], parsed);
+fn imgsync(r: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
+    let anonymous_pull = r.list("imgsync.anonymous.pull", &[], parse_as);
+    let trusted_proxies = r.list("imgsync.trustedproxies", &["127.0.0.0/8", "::1"], parse_as);
     if let (Some(patterns), Some(origin)) = (&anonymous_pull, r.origin("imgsync.anonymous.pull"))
         && !patterns.is_empty()
         && r.origin("auth.htpasswd").is_none()
     {
         let text = "has no effect: without auth anyone may pull, and push";
-        r.findings.warning(&origin, "imgsync.anonymous.pull", text);
+        r.diagnostics
+            .warning(&origin, "imgsync.anonymous.pull", text);
     }
-    let connections = r.value("imgsync.limits.connections", "512", amount);
-    let open_uploads = r.value("imgsync.limits.openuploads", "1000", amount);
-    let stall = r.value("imgsync.stall", "60s", patience);
-    let write_stall = r.value("imgsync.writestall", "1h", patience);
-    Some(Imgsync {
+    let connections = r.value("imgsync.limits.connections", "512", positive_count);
+    let open_uploads = r.value("imgsync.limits.openuploads", "1000", positive_count);
+    let stall = r.value("imgsync.stall", "60s", timeout);
+    let write_stall = r.value("imgsync.writestall", "1h", timeout);
+    Some(ImgsyncConfig {
         anonymous_pull: anonymous_pull?,
         trusted_proxies: trusted_proxies?,
-        connections: connections?,
-        open_uploads: open_uploads?,
-        stall: stall?,
-        write_stall: write_stall?,
+        max_connections: connections?,
+        max_open_uploads: open_uploads?,
+        read_timeout: stall?,
+        write_timeout: write_stall?,
     })
 }
 
-fn patience(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
+fn timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
         time if time.as_secs() == 0 => Err("must be 1s or longer".to_owned()),
         time => Ok(time),
     }
 }
 
-fn level(text: &str) -> Result<Level, String> {
+fn level(text: &str) -> Result<LogLevel, String> {
     match text.to_lowercase().as_str() {
-        "error" => Ok(Level::Error),
-        "warn" => Ok(Level::Warn),
-        "info" => Ok(Level::Info),
-        "debug" => Ok(Level::Debug),
+        "error" => Ok(LogLevel::Error),
+        "warn" => Ok(LogLevel::Warn),
+        "info" => Ok(LogLevel::Info),
+        "debug" => Ok(LogLevel::Debug),
         _ => Err(format!("must be error, warn, info or debug, not {text:?}")),
     }
 }
 
 /// A formatter, and whether it only comes close to what was asked for.
-fn formatter(text: &str) -> Result<(Formatter, bool), String> {
+fn formatter(text: &str) -> Result<(LogFormat, bool), String> {
     match text {
-        "text" => Ok((Formatter::Text, false)),
-        "json" => Ok((Formatter::Json, false)),
-        "logstash" => Ok((Formatter::Json, true)),
+        "text" => Ok((LogFormat::Text, false)),
+        "json" => Ok((LogFormat::Json, false)),
+        "logstash" => Ok((LogFormat::Json, true)),
         _ => Err(format!("must be text or json, not {text:?}")),
     }
 }
@@ -342,21 +349,21 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// What knows itself how it is written.
-pub(super) fn parsed<T: FromStr<Err = imgsync_oci::Invalid>>(text: &str) -> Result<T, String> {
+pub(super) fn parse_as<T: FromStr<Err = imgsync_oci::ParseError>>(text: &str) -> Result<T, String> {
     text.parse()
-        .map_err(|error: imgsync_oci::Invalid| error.to_string())
+        .map_err(|error: imgsync_oci::ParseError| error.to_string())
 }
 
 /// How many names a page may have; for the stock registry nothing and less mean the default.
-fn page(text: &str) -> Result<u64, String> {
+fn page_limit(text: &str) -> Result<u64, String> {
     match text.strip_prefix('-') {
-        Some(rest) => number(rest).map(|_| 1000),
-        None => number(text).map(|number| if number == 0 { 1000 } else { number }),
+        Some(rest) => parse_number(rest).map(|_| 1000),
+        None => parse_number(text).map(|number| if number == 0 { 1000 } else { number }),
     }
 }
 
-fn amount(text: &str) -> Result<usize, String> {
-    let number = number(text)?;
+fn positive_count(text: &str) -> Result<usize, String> {
+    let number = parse_number(text)?;
     usize::try_from(number)
         .ok()
         .filter(|number| *number > 0)

@@ -2,81 +2,82 @@
 
 /// What a key does here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Support {
+pub(super) enum KeySupport {
     /// What it says.
-    Works,
+    Supported,
     /// Nothing, and nothing is lost.
-    Needless(&'static str),
+    NoEffect(&'static str),
     /// Nothing, and who set it should know.
-    Missing(&'static str),
+    Unsupported(&'static str),
     /// Nothing, and the server would not be what was asked for: it does not start.
-    Refused(&'static str),
+    Rejected(&'static str),
 }
 
 /// A key's place, with dots between: `#` stands for an item of a list, `*` for a key that is free,
 /// `**` for anything at all.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct ConfigKey {
     pub(super) path: &'static str,
-    pub(super) support: Support,
+    pub(super) support: KeySupport,
 }
 
 /// What may stand at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum KeyShape {
     /// One value.
-    Leaf,
+    Scalar,
     /// Items.
     List,
     /// Keys, all of which are known.
     Section,
     /// Keys that are free.
-    Free,
+    Map,
     /// Whatever the program that this was written for made of it.
     Any,
 }
 
 /// What may stand at a place of the table, or nothing where it is not known.
-pub(super) fn shape(path: &str) -> Option<Shape> {
-    let below = KEYS.iter().filter_map(|key| {
+pub(super) fn shape(path: &str) -> Option<KeyShape> {
+    let below = CONFIG_KEYS.iter().filter_map(|key| {
         let rest = key.path.strip_prefix(path)?;
         (rest.is_empty() || rest.starts_with('.')).then_some(rest)
     });
     below
         .map(|rest| match rest.get(1..) {
-            None => Shape::Leaf,
-            Some("**") => Shape::Any,
-            Some(rest) if rest.starts_with('#') => Shape::List,
-            Some(rest) if rest.starts_with('*') => Shape::Free,
-            Some(_) => Shape::Section,
+            None => KeyShape::Scalar,
+            Some("**") => KeyShape::Any,
+            Some(rest) if rest.starts_with('#') => KeyShape::List,
+            Some(rest) if rest.starts_with('*') => KeyShape::Map,
+            Some(_) => KeyShape::Section,
         })
         .max_by_key(|shape| match shape {
-            Shape::Leaf => 0,
-            Shape::List | Shape::Section | Shape::Free | Shape::Any => 1,
+            KeyShape::Scalar => 0,
+            KeyShape::List | KeyShape::Section | KeyShape::Map | KeyShape::Any => 1,
         })
 }
 
 /// What the key at a place does. A section that has no line of its own works.
-pub(super) fn support(path: &str) -> Support {
-    let key = KEYS.iter().find(|key| key.path == path);
-    key.map_or(Support::Works, |key| key.support)
+pub(super) fn support(path: &str) -> KeySupport {
+    let key = CONFIG_KEYS.iter().find(|key| key.path == path);
+    key.map_or(KeySupport::Supported, |key| key.support)
 }
 
 /// The keys below a place; "" is the top.
-pub(super) fn names(path: &str) -> impl Iterator<Item = &'static str> {
+pub(super) fn child_names(path: &str) -> impl Iterator<Item = &'static str> {
     let prefix = if path.is_empty() {
         String::new()
     } else {
         format!("{path}.")
     };
-    KEYS.iter()
+    CONFIG_KEYS
+        .iter()
         .filter_map(move |key| key.path.strip_prefix(prefix.as_str()))
         .filter_map(|rest| rest.split('.').next())
         .filter(|name| !name.starts_with(['#', '*']))
 }
 
 /// The other name of a key in variables, which the stock registry takes from its own source.
-pub(super) fn other_name(path: &str) -> Option<&'static str> {
+pub(super) fn variable_alias(path: &str) -> Option<&'static str> {
     match path {
         "notifications.events" => Some("EVENTCONFIG"),
         "health.file" => Some("FILECHECKERS"),
@@ -88,7 +89,7 @@ pub(super) fn other_name(path: &str) -> Option<&'static str> {
 }
 
 /// The place of a key below another one.
-pub(super) fn join(path: &str, name: &str) -> String {
+pub(super) fn join_path(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()
     } else {
@@ -96,188 +97,189 @@ pub(super) fn join(path: &str, name: &str) -> String {
     }
 }
 
-const fn works(path: &'static str) -> Key {
-    let support = Support::Works;
-    Key { path, support }
+const fn supported(path: &'static str) -> ConfigKey {
+    let support = KeySupport::Supported;
+    ConfigKey { path, support }
 }
 
-const fn needless(path: &'static str, why: &'static str) -> Key {
-    let support = Support::Needless(why);
-    Key { path, support }
+const fn no_effect(path: &'static str, why: &'static str) -> ConfigKey {
+    let support = KeySupport::NoEffect(why);
+    ConfigKey { path, support }
 }
 
-const fn missing(path: &'static str, why: &'static str) -> Key {
-    let support = Support::Missing(why);
-    Key { path, support }
+const fn unsupported(path: &'static str, why: &'static str) -> ConfigKey {
+    let support = KeySupport::Unsupported(why);
+    ConfigKey { path, support }
 }
 
-const fn refused(path: &'static str, why: &'static str) -> Key {
-    let support = Support::Refused(why);
-    Key { path, support }
+const fn rejected(path: &'static str, why: &'static str) -> ConfigKey {
+    let support = KeySupport::Rejected(why);
+    ConfigKey { path, support }
 }
 
-const DRIVER: &str = "this storage driver is not there; the one that is there is filesystem";
-const EVENTS: &str = "events are not sent";
-const NO_REDIS: &str = "redis is not used";
-const NO_CHECKS: &str = "only the store's own health is looked at";
+const DRIVER_UNSUPPORTED: &str =
+    "this storage driver is not there; the one that is there is filesystem";
+const EVENTS_UNSUPPORTED: &str = "events are not sent";
+const REDIS_UNSUPPORTED: &str = "redis is not used";
+const HEALTH_CHECKS_UNSUPPORTED: &str = "only the store's own health is looked at";
 
 #[rustfmt::skip]
-const KEYS: &[Key] = &[
-    works("version"),
-    works("log.level"),
-    works("log.formatter"),
-    works("log.fields.*"),
-    works("log.accesslog.disabled"),
-    needless("log.reportcaller", "lines of the log do not name places in the source"),
-    missing("log.hooks", "the log is not mailed"),
-    works("log.hooks.**"),
-    works("loglevel"),
+const CONFIG_KEYS: &[ConfigKey] = &[
+    supported("version"),
+    supported("log.level"),
+    supported("log.formatter"),
+    supported("log.fields.*"),
+    supported("log.accesslog.disabled"),
+    no_effect("log.reportcaller", "lines of the log do not name places in the source"),
+    unsupported("log.hooks", "the log is not mailed"),
+    supported("log.hooks.**"),
+    supported("loglevel"),
 
-    works("storage.filesystem.rootdirectory"),
-    needless("storage.filesystem.maxthreads", "the number of threads that use the disk is bounded anyway"),
-    works("storage.delete.enabled"),
-    needless("storage.redirect", "blobs in a folder are never redirected"),
-    works("storage.redirect.disable"),
-    needless("storage.cache", "nothing needs to be cached in front of a folder"),
-    works("storage.cache.**"),
-    needless("storage.tag", "no request looks at many tags"),
-    works("storage.tag.concurrencylimit"),
-    works("storage.maintenance.uploadpurging.enabled"),
-    works("storage.maintenance.uploadpurging.age"),
-    works("storage.maintenance.uploadpurging.interval"),
-    works("storage.maintenance.uploadpurging.dryrun"),
-    works("storage.maintenance.readonly.enabled"),
-    refused("storage.inmemory", DRIVER), works("storage.inmemory.**"),
-    refused("storage.s3", DRIVER), works("storage.s3.**"),
-    refused("storage.s3aws", DRIVER), works("storage.s3aws.**"),
-    refused("storage.azure", DRIVER), works("storage.azure.**"),
-    refused("storage.gcs", DRIVER), works("storage.gcs.**"),
-    refused("storage.swift", DRIVER), works("storage.swift.**"),
-    refused("storage.oss", DRIVER), works("storage.oss.**"),
-    refused("storage.cos", DRIVER), works("storage.cos.**"),
+    supported("storage.filesystem.rootdirectory"),
+    no_effect("storage.filesystem.maxthreads", "the number of threads that use the disk is bounded anyway"),
+    supported("storage.delete.enabled"),
+    no_effect("storage.redirect", "blobs in a folder are never redirected"),
+    supported("storage.redirect.disable"),
+    no_effect("storage.cache", "nothing needs to be cached in front of a folder"),
+    supported("storage.cache.**"),
+    no_effect("storage.tag", "no request looks at many tags"),
+    supported("storage.tag.concurrencylimit"),
+    supported("storage.maintenance.uploadpurging.enabled"),
+    supported("storage.maintenance.uploadpurging.age"),
+    supported("storage.maintenance.uploadpurging.interval"),
+    supported("storage.maintenance.uploadpurging.dryrun"),
+    supported("storage.maintenance.readonly.enabled"),
+    rejected("storage.inmemory", DRIVER_UNSUPPORTED), supported("storage.inmemory.**"),
+    rejected("storage.s3", DRIVER_UNSUPPORTED), supported("storage.s3.**"),
+    rejected("storage.s3aws", DRIVER_UNSUPPORTED), supported("storage.s3aws.**"),
+    rejected("storage.azure", DRIVER_UNSUPPORTED), supported("storage.azure.**"),
+    rejected("storage.gcs", DRIVER_UNSUPPORTED), supported("storage.gcs.**"),
+    rejected("storage.swift", DRIVER_UNSUPPORTED), supported("storage.swift.**"),
+    rejected("storage.oss", DRIVER_UNSUPPORTED), supported("storage.oss.**"),
+    rejected("storage.cos", DRIVER_UNSUPPORTED), supported("storage.cos.**"),
 
-    works("auth.htpasswd.realm"),
-    works("auth.htpasswd.path"),
-    works("auth.none.**"),
-    refused("auth.token", "logins by token are not there, and without them anyone could pull and push"),
-    works("auth.token.**"),
-    refused("auth.silly", "this lets in whoever sends any password, and is not there"),
-    works("auth.silly.**"),
+    supported("auth.htpasswd.realm"),
+    supported("auth.htpasswd.path"),
+    supported("auth.none.**"),
+    rejected("auth.token", "logins by token are not there, and without them anyone could pull and push"),
+    supported("auth.token.**"),
+    rejected("auth.silly", "this lets in whoever sends any password, and is not there"),
+    supported("auth.silly.**"),
 
-    missing("middleware", "nothing is put between the registry and its store"),
-    works("middleware.**"),
-    missing("reporting", "errors are reported in the log only"),
-    works("reporting.**"),
+    unsupported("middleware", "nothing is put between the registry and its store"),
+    supported("middleware.**"),
+    unsupported("reporting", "errors are reported in the log only"),
+    supported("reporting.**"),
 
-    works("http.addr"),
-    works("http.net"),
-    works("http.prefix"),
-    works("http.host"),
-    works("http.secret"),
-    works("http.relativeurls"),
-    works("http.draintimeout"),
-    works("http.tls.certificate"),
-    works("http.tls.key"),
-    refused("http.tls.clientcas", "clients' certificates would not be checked"),
-    works("http.tls.clientcas.#"),
-    refused("http.tls.clientauth", "clients' certificates would not be checked"),
-    works("http.tls.minimumtls"),
-    works("http.tls.ciphersuites.#"),
-    refused("http.tls.letsencrypt", "certificates are not fetched yet, and without one everything would be readable on the way"),
-    works("http.tls.letsencrypt.cachefile"),
-    works("http.tls.letsencrypt.email"),
-    works("http.tls.letsencrypt.hosts.#"),
-    works("http.tls.letsencrypt.directoryurl"),
-    works("http.headers.*.#"),
-    works("http.debug.addr"),
-    works("http.debug.prometheus.enabled"),
-    works("http.debug.prometheus.path"),
-    works("http.http2.disabled"),
-    works("http.h2c.enabled"),
+    supported("http.addr"),
+    supported("http.net"),
+    supported("http.prefix"),
+    supported("http.host"),
+    supported("http.secret"),
+    supported("http.relativeurls"),
+    supported("http.draintimeout"),
+    supported("http.tls.certificate"),
+    supported("http.tls.key"),
+    rejected("http.tls.clientcas", "clients' certificates would not be checked"),
+    supported("http.tls.clientcas.#"),
+    rejected("http.tls.clientauth", "clients' certificates would not be checked"),
+    supported("http.tls.minimumtls"),
+    supported("http.tls.ciphersuites.#"),
+    rejected("http.tls.letsencrypt", "certificates are not fetched yet, and without one everything would be readable on the way"),
+    supported("http.tls.letsencrypt.cachefile"),
+    supported("http.tls.letsencrypt.email"),
+    supported("http.tls.letsencrypt.hosts.#"),
+    supported("http.tls.letsencrypt.directoryurl"),
+    supported("http.headers.*.#"),
+    supported("http.debug.addr"),
+    supported("http.debug.prometheus.enabled"),
+    supported("http.debug.prometheus.path"),
+    supported("http.http2.disabled"),
+    supported("http.h2c.enabled"),
 
-    missing("notifications", EVENTS),
-    works("notifications.events.includereferences"),
-    works("notifications.endpoints.#.name"),
-    works("notifications.endpoints.#.disabled"),
-    works("notifications.endpoints.#.url"),
-    works("notifications.endpoints.#.headers.*.#"),
-    works("notifications.endpoints.#.timeout"),
-    works("notifications.endpoints.#.threshold"),
-    works("notifications.endpoints.#.backoff"),
-    works("notifications.endpoints.#.ignoredmediatypes.#"),
-    works("notifications.endpoints.#.ignore.mediatypes.#"),
-    works("notifications.endpoints.#.ignore.actions.#"),
+    unsupported("notifications", EVENTS_UNSUPPORTED),
+    supported("notifications.events.includereferences"),
+    supported("notifications.endpoints.#.name"),
+    supported("notifications.endpoints.#.disabled"),
+    supported("notifications.endpoints.#.url"),
+    supported("notifications.endpoints.#.headers.*.#"),
+    supported("notifications.endpoints.#.timeout"),
+    supported("notifications.endpoints.#.threshold"),
+    supported("notifications.endpoints.#.backoff"),
+    supported("notifications.endpoints.#.ignoredmediatypes.#"),
+    supported("notifications.endpoints.#.ignore.mediatypes.#"),
+    supported("notifications.endpoints.#.ignore.actions.#"),
 
-    missing("redis", NO_REDIS),
-    works("redis.**"),
+    unsupported("redis", REDIS_UNSUPPORTED),
+    supported("redis.**"),
 
-    needless("health.storagedriver", "a failing disk is told by every request that meets it"),
-    works("health.storagedriver.enabled"),
-    works("health.storagedriver.interval"),
-    works("health.storagedriver.threshold"),
-    missing("health.file", NO_CHECKS),
-    works("health.file.#.file"),
-    works("health.file.#.interval"),
-    works("health.file.#.threshold"),
-    missing("health.http", NO_CHECKS),
-    works("health.http.#.uri"),
-    works("health.http.#.headers.*.#"),
-    works("health.http.#.timeout"),
-    works("health.http.#.interval"),
-    works("health.http.#.threshold"),
-    works("health.http.#.statuscode"),
-    missing("health.tcp", NO_CHECKS),
-    works("health.tcp.#.addr"),
-    works("health.tcp.#.timeout"),
-    works("health.tcp.#.interval"),
-    works("health.tcp.#.threshold"),
+    no_effect("health.storagedriver", "a failing disk is told by every request that meets it"),
+    supported("health.storagedriver.enabled"),
+    supported("health.storagedriver.interval"),
+    supported("health.storagedriver.threshold"),
+    unsupported("health.file", HEALTH_CHECKS_UNSUPPORTED),
+    supported("health.file.#.file"),
+    supported("health.file.#.interval"),
+    supported("health.file.#.threshold"),
+    unsupported("health.http", HEALTH_CHECKS_UNSUPPORTED),
+    supported("health.http.#.uri"),
+    supported("health.http.#.headers.*.#"),
+    supported("health.http.#.timeout"),
+    supported("health.http.#.interval"),
+    supported("health.http.#.threshold"),
+    supported("health.http.#.statuscode"),
+    unsupported("health.tcp", HEALTH_CHECKS_UNSUPPORTED),
+    supported("health.tcp.#.addr"),
+    supported("health.tcp.#.timeout"),
+    supported("health.tcp.#.interval"),
+    supported("health.tcp.#.threshold"),
 
-    works("catalog.maxentries"),
-    works("tags.maxtags"),
+    supported("catalog.maxentries"),
+    supported("tags.maxtags"),
 
-    works("proxy.remoteurl"),
-    works("proxy.username"),
-    works("proxy.password"),
-    refused("proxy.exec", "no program is run for a password; put it into proxy.password, or into the passwordfile of an entry of imgsync.cache.upstreams"),
-    works("proxy.exec.command"),
-    works("proxy.exec.lifetime"),
-    works("proxy.ttl"),
-    needless("proxy.cachewritetimeout", "what a download waits for is bounded anyway"),
+    supported("proxy.remoteurl"),
+    supported("proxy.username"),
+    supported("proxy.password"),
+    rejected("proxy.exec", "no program is run for a password; put it into proxy.password, or into the passwordfile of an entry of imgsync.cache.upstreams"),
+    supported("proxy.exec.command"),
+    supported("proxy.exec.lifetime"),
+    supported("proxy.ttl"),
+    no_effect("proxy.cachewritetimeout", "what a download waits for is bounded anyway"),
 
-    missing("validation", "manifests are not held against these rules; every layer that is not marked as foreign must be there"),
-    works("validation.enabled"),
-    works("validation.disabled"),
-    works("validation.manifests.urls.allow.#"),
-    works("validation.manifests.urls.deny.#"),
-    works("validation.manifests.indexes.platforms"),
-    works("validation.manifests.indexes.platformlist.#.architecture"),
-    works("validation.manifests.indexes.platformlist.#.os"),
-    missing("policy", "repositories are not told apart by class"),
-    works("policy.repository.classes.#"),
-    missing("compatibility", "manifests of schema 1 are not served"),
-    works("compatibility.schema1.signingkeyfile"),
-    works("compatibility.schema1.enabled"),
+    unsupported("validation", "manifests are not held against these rules; every layer that is not marked as foreign must be there"),
+    supported("validation.enabled"),
+    supported("validation.disabled"),
+    supported("validation.manifests.urls.allow.#"),
+    supported("validation.manifests.urls.deny.#"),
+    supported("validation.manifests.indexes.platforms"),
+    supported("validation.manifests.indexes.platformlist.#.architecture"),
+    supported("validation.manifests.indexes.platformlist.#.os"),
+    unsupported("policy", "repositories are not told apart by class"),
+    supported("policy.repository.classes.#"),
+    unsupported("compatibility", "manifests of schema 1 are not served"),
+    supported("compatibility.schema1.signingkeyfile"),
+    supported("compatibility.schema1.enabled"),
 
-    works("imgsync.anonymous.pull.#"),
-    works("imgsync.trustedproxies.#"),
-    works("imgsync.cache.upstreams.#.prefix"),
-    works("imgsync.cache.upstreams.#.remoteurl"),
-    works("imgsync.cache.upstreams.#.username"),
-    works("imgsync.cache.upstreams.#.password"),
-    works("imgsync.cache.upstreams.#.passwordfile"),
-    works("imgsync.cache.upstreams.#.freshness"),
-    works("imgsync.cache.upstreams.#.repositories.#"),
-    works("imgsync.cache.upstreams.#.namespaces.#"),
-    works("imgsync.cache.upstreams.#.mirror"),
-    works("imgsync.cache.upstreams.#.cafile"),
-    works("imgsync.cache.upstreams.#.insecure"),
-    works("imgsync.cache.freshness"),
-    works("imgsync.cache.maxbytes"),
-    works("imgsync.cache.maxage"),
-    works("imgsync.limits.connections"),
-    works("imgsync.limits.openuploads"),
-    works("imgsync.stall"),
-    works("imgsync.writestall"),
+    supported("imgsync.anonymous.pull.#"),
+    supported("imgsync.trustedproxies.#"),
+    supported("imgsync.cache.upstreams.#.prefix"),
+    supported("imgsync.cache.upstreams.#.remoteurl"),
+    supported("imgsync.cache.upstreams.#.username"),
+    supported("imgsync.cache.upstreams.#.password"),
+    supported("imgsync.cache.upstreams.#.passwordfile"),
+    supported("imgsync.cache.upstreams.#.freshness"),
+    supported("imgsync.cache.upstreams.#.repositories.#"),
+    supported("imgsync.cache.upstreams.#.namespaces.#"),
+    supported("imgsync.cache.upstreams.#.mirror"),
+    supported("imgsync.cache.upstreams.#.cafile"),
+    supported("imgsync.cache.upstreams.#.insecure"),
+    supported("imgsync.cache.freshness"),
+    supported("imgsync.cache.maxbytes"),
+    supported("imgsync.cache.maxage"),
+    supported("imgsync.limits.connections"),
+    supported("imgsync.limits.openuploads"),
+    supported("imgsync.stall"),
+    supported("imgsync.writestall"),
 ];
 
 #[cfg(test)]
@@ -287,31 +289,31 @@ mod tests {
     #[test]
     fn shapes() {
         for (path, expected) in [
-            ("http", Some(Shape::Section)),
-            ("http.addr", Some(Shape::Leaf)),
-            ("http.headers", Some(Shape::Free)),
-            ("http.headers.*", Some(Shape::List)),
-            ("http.headers.*.#", Some(Shape::Leaf)),
-            ("http.tls.clientcas", Some(Shape::List)),
-            ("storage.s3", Some(Shape::Any)),
-            ("storage.redirect", Some(Shape::Section)),
-            ("log.fields.*", Some(Shape::Leaf)),
+            ("http", Some(KeyShape::Section)),
+            ("http.addr", Some(KeyShape::Scalar)),
+            ("http.headers", Some(KeyShape::Map)),
+            ("http.headers.*", Some(KeyShape::List)),
+            ("http.headers.*.#", Some(KeyShape::Scalar)),
+            ("http.tls.clientcas", Some(KeyShape::List)),
+            ("storage.s3", Some(KeyShape::Any)),
+            ("storage.redirect", Some(KeyShape::Section)),
+            ("log.fields.*", Some(KeyShape::Scalar)),
             ("http.adr", None),
             ("htt", None),
         ] {
             assert_eq!(shape(path), expected, "{path}");
         }
-        assert!(names("").any(|name| name == "http"));
-        assert!(names("http.tls").any(|name| name == "key"));
-        assert_eq!(names("http.headers").next(), None);
+        assert!(child_names("").any(|name| name == "http"));
+        assert!(child_names("http.tls").any(|name| name == "key"));
+        assert_eq!(child_names("http.headers").next(), None);
     }
 
     #[test]
     fn no_key_stands_twice_and_none_needs_an_underscore() {
-        for (at, key) in KEYS.iter().enumerate() {
+        for (at, key) in CONFIG_KEYS.iter().enumerate() {
             assert!(!key.path.contains(['_', ' ']), "{}", key.path);
             assert!(
-                KEYS[..at].iter().all(|other| other.path != key.path),
+                CONFIG_KEYS[..at].iter().all(|other| other.path != key.path),
                 "{}",
                 key.path
             );

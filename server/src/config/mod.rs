@@ -26,29 +26,30 @@ mod yaml;
 
 use std::sync::Arc;
 
-pub use self::address::Address;
-pub use self::file::{Source, Stamp, Unreadable};
+pub use self::address::HostPort;
+pub use self::file::{ConfigSource, FileStamp, ReadConfigError};
 pub use self::network::Network;
-pub use self::problem::{Problem, Problems, Remark};
-pub use self::tree::Origin;
+pub use self::problem::{ConfigError, ConfigErrors, ConfigNotice};
+pub use self::tree::ValueOrigin;
 pub use self::types::{
-    Bind, Cache, Config, Formatter, Htpasswd, Http, Imgsync, Level, Log, Login, Password, Purging,
-    Secret, Storage, Tls, TlsVersion, Upstream,
+    CacheConfig, Config, HtpasswdConfig, HttpConfig, ImgsyncConfig, ListenAddress, LogConfig,
+    LogFormat, LogLevel, PurgeConfig, Secret, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig,
+    UpstreamLogin, UpstreamPassword,
 };
 
-use self::problem::Findings;
-use self::read::Reader;
-use self::tree::{Node, Value};
+use self::problem::Diagnostics;
+use self::read::ConfigReader;
+use self::tree::{Node, NodeValue};
 
 /// The one version of the file that there is.
-const VERSION: &str = "0.1";
+const CONFIG_VERSION: &str = "0.1";
 /// What counts where there is no file: a folder beside, for this machine only.
-const NO_FILE: &str = "{version: 0.1, storage: {filesystem: {rootdirectory: ./data}, \
+const DEFAULT_CONFIG: &str = "{version: 0.1, storage: {filesystem: {rootdirectory: ./data}, \
                        delete: {enabled: true}}, http: {addr: '127.0.0.1:5000'}}";
 
 /// What a configuration is made of. Later ones count more.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Input<'a> {
+pub struct ConfigInput<'a> {
     /// The file: its name, for messages, and its text.
     pub file: Option<(&'a str, &'a str)>,
     /// The environment. Only what begins with `REGISTRY_` counts.
@@ -59,19 +60,19 @@ pub struct Input<'a> {
 
 /// A configuration, and what there is to know about it.
 #[derive(Debug, Clone)]
-pub struct Understood {
+pub struct LoadedConfig {
     /// What counts.
     pub config: Config,
     /// What whoever runs the server should know.
-    pub remarks: Vec<Remark>,
-    entries: Vec<read::Entry>,
+    pub notices: Vec<ConfigNotice>,
+    settings: Vec<read::EffectiveSetting>,
 }
 
-impl Understood {
+impl LoadedConfig {
     /// The configuration as YAML, each value with a comment that says where it came from. Secrets
     /// are not in it.
-    pub fn print(&self) -> String {
-        print::print(&self.entries)
+    pub fn to_yaml(&self) -> String {
+        print::to_yaml(&self.settings)
     }
 }
 
@@ -80,48 +81,48 @@ impl Understood {
 /// # Errors
 /// It asks for something that is not there, contradicts itself, or is not to be understood. All
 /// that is wrong is told, each with its key and where it stands.
-pub fn understand(input: Input<'_>) -> Result<Understood, Problems> {
-    let mut findings = Findings::default();
-    let mut tree = match read_file(input.file, &mut findings) {
+pub fn parse_config(input: ConfigInput<'_>) -> Result<LoadedConfig, ConfigErrors> {
+    let mut findings = Diagnostics::default();
+    let mut tree = match parse_file(input.file, &mut findings) {
         Some(tree) => tree,
-        None => return Err(Problems(findings.problems)),
+        None => return Err(ConfigErrors(findings.errors)),
     };
-    overlay::lay(&mut tree, input.variables, &mut findings);
-    overlay::argue(&mut tree, input.arguments, &mut findings);
+    overlay::apply_variables(&mut tree, input.variables, &mut findings);
+    overlay::apply_arguments(&mut tree, input.arguments, &mut findings);
     for section in ["storage", "auth"] {
         if let Some(node) = tree.get_mut(section) {
-            node.unfold();
+            node.expand_shorthand();
         }
     }
     check::check(&tree, &mut findings);
-    let mut reader = Reader {
+    let mut reader = ConfigReader {
         tree: &tree,
-        entries: Vec::new(),
-        findings: &mut findings,
+        settings: Vec::new(),
+        diagnostics: &mut findings,
     };
-    let config = build::config(&mut reader);
-    let entries = reader.entries;
+    let config = build::build_config(&mut reader);
+    let entries = reader.settings;
     match config {
-        Some(config) if findings.problems.is_empty() => Ok(Understood {
+        Some(config) if findings.errors.is_empty() => Ok(LoadedConfig {
             config,
-            remarks: findings.remarks,
-            entries,
+            notices: findings.notices,
+            settings: entries,
         }),
-        Some(_) | None => Err(Problems(findings.problems)),
+        Some(_) | None => Err(ConfigErrors(findings.errors)),
     }
 }
 
-fn read_file(file: Option<(&str, &str)>, findings: &mut Findings) -> Option<Node> {
+fn parse_file(file: Option<(&str, &str)>, findings: &mut Diagnostics) -> Option<Node> {
     let (name, text) = match file {
         Some((name, text)) => (Some(Arc::<str>::from(name)), text),
-        None => (None, NO_FILE),
+        None => (None, DEFAULT_CONFIG),
     };
     let origin = |line| match &name {
-        Some(path) => Origin::File {
+        Some(path) => ValueOrigin::File {
             path: Arc::clone(path),
             line,
         },
-        None => Origin::Default,
+        None => ValueOrigin::Default,
     };
     let mut twice = Vec::new();
     let tree = yaml::parse(text, &origin, &mut |key, at| {
@@ -134,7 +135,7 @@ fn read_file(file: Option<(&str, &str)>, findings: &mut Findings) -> Option<Node
     let tree = match tree {
         Ok(tree) => tree,
         Err(broken) => {
-            findings.problem(
+            findings.error(
                 &origin(broken.line),
                 "",
                 format!("not YAML: {}", broken.text),
@@ -143,14 +144,15 @@ fn read_file(file: Option<(&str, &str)>, findings: &mut Findings) -> Option<Node
         }
     };
     let version = match tree.get("version").map(|node| &node.value) {
-        Some(Value::Scalar(version)) => version.as_str(),
-        Some(Value::Null | Value::List(_) | Value::Map(_)) | None => "",
+        Some(NodeValue::Scalar(version)) => version.as_str(),
+        Some(NodeValue::Null | NodeValue::List(_) | NodeValue::Map(_)) | None => "",
     };
-    if version == VERSION {
+    if version == CONFIG_VERSION {
         return Some(tree);
     }
-    let text = format!("unsupported version: {version:?}; the file must say version: {VERSION}");
-    findings.problem(&origin(1), "version", text);
+    let text =
+        format!("unsupported version: {version:?}; the file must say version: {CONFIG_VERSION}");
+    findings.error(&origin(1), "version", text);
     None
 }
 
@@ -165,23 +167,26 @@ pub fn keep_auth(old: &Config, new: &mut Config) -> bool {
 }
 
 /// The keys that differ between two configurations and count only when the server is started again.
-pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+pub fn keys_needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (was, is) = (&old.http, &new.http);
     let pairs = [
         (
             "storage.filesystem.rootdirectory",
             old.storage.root == new.storage.root,
         ),
-        ("http.addr", was.bind == is.bind),
+        ("http.addr", was.listen_address == is.listen_address),
         ("http.tls", was.tls.is_some() == is.tls.is_some()),
-        ("http.debug.addr", was.debug == is.debug),
-        ("http.debug.prometheus", was.metrics == is.metrics),
+        ("http.debug.addr", was.debug_address == is.debug_address),
+        ("http.debug.prometheus", was.metrics_path == is.metrics_path),
         ("log.formatter", old.log.formatter == new.log.formatter),
         ("log.fields", old.log.fields == new.log.fields),
-        ("imgsync.stall", old.imgsync.stall == new.imgsync.stall),
+        (
+            "imgsync.stall",
+            old.imgsync.read_timeout == new.imgsync.read_timeout,
+        ),
         (
             "imgsync.limits.connections",
-            old.imgsync.connections == new.imgsync.connections,
+            old.imgsync.max_connections == new.imgsync.max_connections,
         ),
     ];
     let differ = pairs.into_iter().filter(|(_, is_same)| !is_same);

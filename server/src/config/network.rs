@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use imgsync_oci::Invalid;
+use imgsync_oci::ParseError;
 
 /// Addresses that begin with the same bits, as `10.0.0.0/8`; one address alone as `::1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +40,10 @@ impl Network {
 }
 
 impl FromStr for Network {
-    type Err = Invalid;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let invalid = || Invalid::new("network (as 10.0.0.0/8)", text);
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let invalid = || ParseError::new("network (as 10.0.0.0/8)", text);
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),

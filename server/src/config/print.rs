@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::known::{self, Shape, join};
-use super::read::{Entry, Shown};
+use super::known::{self, KeyShape, join_path};
+use super::read::{EffectiveSetting, ShownValue};
 
 /// YAML that yields the same configuration again, but for what is secret.
-pub(super) fn print(entries: &[Entry]) -> String {
+pub(super) fn to_yaml(entries: &[EffectiveSetting]) -> String {
     let mut text = String::from("version: 0.1\n");
     let mut open: &[String] = &[];
     for entry in entries {
@@ -20,19 +20,19 @@ pub(super) fn print(entries: &[Entry]) -> String {
             .count();
         for (depth, section) in sections.iter().enumerate().skip(shared) {
             let indent = depth * 2;
-            let _ = match is_item(&sections[..depth]) {
+            let _ = match is_list(&sections[..depth]) {
                 true => writeln!(text, "{:indent$}-", ""),
                 false => writeln!(text, "{:indent$}{}:", "", scalar(section)),
             };
         }
         open = sections;
-        let value = match &entry.shown {
-            Shown::One(value) => scalar(value),
-            Shown::Items(items) => {
+        let value = match &entry.value {
+            ShownValue::Scalar(value) => scalar(value),
+            ShownValue::List(items) => {
                 let items: Vec<_> = items.iter().map(|item| scalar(item)).collect();
                 format!("[{}]", items.join(", "))
             }
-            Shown::Secret => "\"******\"".to_owned(),
+            ShownValue::Secret => "\"******\"".to_owned(),
         };
         let indent = sections.len() * 2;
         let _ = writeln!(
@@ -47,19 +47,19 @@ pub(super) fn print(entries: &[Entry]) -> String {
 }
 
 /// Whether what stands at the end of this path is a list, and below it are its items.
-fn is_item(path: &[String]) -> bool {
+fn is_list(path: &[String]) -> bool {
     let mut place = String::new();
     for name in path {
         place = match known::shape(&place) {
-            Some(Shape::List) => join(&place, "#"),
-            _ => join(&place, name),
+            Some(KeyShape::List) => join_path(&place, "#"),
+            _ => join_path(&place, name),
         };
     }
-    known::shape(&place) == Some(Shape::List)
+    known::shape(&place) == Some(KeyShape::List)
 }
 
 /// An origin in one line: a file's name may have line ends.
-fn line(origin: &super::Origin) -> String {
+fn line(origin: &super::ValueOrigin) -> String {
     origin.to_string().replace(char::is_control, "?")
 }
 

@@ -2,30 +2,30 @@
 
 use std::fmt;
 
-use super::tree::Origin;
+use super::tree::ValueOrigin;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigError {
     /// Where it stands.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// The key, as `http.tls.key`; empty where it is not about one.
     pub key: String,
     /// What is wrong.
     pub text: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        say(f, &self.origin, &self.key, &self.text)
+        write_diagnostic(f, &self.origin, &self.key, &self.text)
     }
 }
 
 /// Everything that is wrong with a configuration; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the configuration cannot be used")?;
         self.0
@@ -34,13 +34,13 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigErrors {}
 
 /// What somebody who runs the server should know about its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
+pub struct ConfigNotice {
     /// Where it stands.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// The key; empty where it is not about one.
     pub key: String,
     /// What to know.
@@ -49,16 +49,23 @@ pub struct Remark {
     pub is_warning: bool,
 }
 
-impl fmt::Display for Remark {
+impl fmt::Display for ConfigNotice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        say(f, &self.origin, &self.key, &self.text)
+        write_diagnostic(f, &self.origin, &self.key, &self.text)
     }
 }
 
-fn say(f: &mut fmt::Formatter<'_>, origin: &Origin, key: &str, text: &str) -> fmt::Result {
+fn write_diagnostic(
+    f: &mut fmt::Formatter<'_>,
+    origin: &ValueOrigin,
+    key: &str,
+    text: &str,
+) -> fmt::Result {
     match origin {
-        Origin::Default => {}
-        Origin::File { .. } | Origin::Variable(_) | Origin::Argument(_) => write!(f, "{origin}: ")?,
+        ValueOrigin::Default => {}
+        ValueOrigin::File { .. } | ValueOrigin::Variable(_) | ValueOrigin::Argument(_) => {
+            write!(f, "{origin}: ")?
+        }
     }
     if !key.is_empty() {
         write!(f, "{key}: ")?;
@@ -68,30 +75,30 @@ fn say(f: &mut fmt::Formatter<'_>, origin: &Origin, key: &str, text: &str) -> fm
 
 /// What was found so far.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub(super) problems: Vec<Problem>,
-    pub(super) remarks: Vec<Remark>,
+pub(super) struct Diagnostics {
+    pub(super) errors: Vec<ConfigError>,
+    pub(super) notices: Vec<ConfigNotice>,
 }
 
-impl Findings {
-    pub(super) fn problem(&mut self, origin: &Origin, key: &str, text: impl Into<String>) {
-        self.problems.push(Problem {
+impl Diagnostics {
+    pub(super) fn error(&mut self, origin: &ValueOrigin, key: &str, text: impl Into<String>) {
+        self.errors.push(ConfigError {
             origin: origin.clone(),
             key: key.to_owned(),
             text: text.into(),
         });
     }
 
-    pub(super) fn warning(&mut self, origin: &Origin, key: &str, text: impl Into<String>) {
-        self.remark(origin, key, text.into(), true);
+    pub(super) fn warning(&mut self, origin: &ValueOrigin, key: &str, text: impl Into<String>) {
+        self.notice(origin, key, text.into(), true);
     }
 
-    pub(super) fn note(&mut self, origin: &Origin, key: &str, text: impl Into<String>) {
-        self.remark(origin, key, text.into(), false);
+    pub(super) fn note(&mut self, origin: &ValueOrigin, key: &str, text: impl Into<String>) {
+        self.notice(origin, key, text.into(), false);
     }
 
-    fn remark(&mut self, origin: &Origin, key: &str, text: String, is_warning: bool) {
-        self.remarks.push(Remark {
+    fn notice(&mut self, origin: &ValueOrigin, key: &str, text: String, is_warning: bool) {
+        self.notices.push(ConfigNotice {
             origin: origin.clone(),
             key: key.to_owned(),
             text,

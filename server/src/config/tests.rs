@@ -15,8 +15,8 @@ fn variables(given: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
-fn with(text: &str, given: &[(&str, &str)]) -> Result<Understood, Problems> {
-    understand(Input {
+fn with(text: &str, given: &[(&str, &str)]) -> Result<LoadedConfig, ConfigErrors> {
+    parse_config(ConfigInput {
         file: Some(("c.yml", text)),
         variables: &variables(given),
         arguments: &[],
@@ -24,12 +24,12 @@ fn with(text: &str, given: &[(&str, &str)]) -> Result<Understood, Problems> {
 }
 
 /// The base and some more lines.
-fn file(more: &str) -> Understood {
+fn file(more: &str) -> LoadedConfig {
     with(&format!("{BASE}{more}"), &[]).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// The base under some variables.
-fn environment(given: &[(&str, &str)]) -> Understood {
+fn environment(given: &[(&str, &str)]) -> LoadedConfig {
     with(BASE, given).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
@@ -45,14 +45,14 @@ fn refused(more: &str) -> String {
     refusal(&format!("{BASE}{more}"), &[])
 }
 
-fn warnings(understood: &Understood) -> Vec<String> {
-    let told = understood.remarks.iter().filter(|remark| remark.is_warning);
+fn warnings(understood: &LoadedConfig) -> Vec<String> {
+    let told = understood.notices.iter().filter(|remark| remark.is_warning);
     told.map(ToString::to_string).collect()
 }
 
-fn notes(understood: &Understood) -> Vec<String> {
+fn notes(understood: &LoadedConfig) -> Vec<String> {
     let told = understood
-        .remarks
+        .notices
         .iter()
         .filter(|remark| !remark.is_warning);
     told.map(ToString::to_string).collect()
@@ -143,8 +143,11 @@ fn everything_at_once() {
         cache,
         imgsync,
     } = &understood.config;
-    assert_eq!((log.level, log.formatter), (Level::Debug, Formatter::Json));
-    assert!(!log.access && log.fields.len() == 2);
+    assert_eq!(
+        (log.level, log.formatter),
+        (LogLevel::Debug, LogFormat::Json)
+    );
+    assert!(!log.is_access_log_enabled && log.fields.len() == 2);
     assert_eq!(storage.root, Path::new("/var/lib/registry"));
     assert!(storage.is_delete_enabled && !storage.is_read_only);
     assert_eq!(storage.purging.age, Duration::from_secs(100 * 3600));
@@ -155,19 +158,22 @@ fn everything_at_once() {
         (auth.realm.as_str(), auth.path.as_path()),
         ("basic-realm", Path::new("/auth/htpasswd"))
     );
-    assert_eq!(http.bind, Bind::Tcp("localhost:5000".parse().unwrap()));
+    assert_eq!(
+        http.listen_address,
+        ListenAddress::Tcp("localhost:5000".parse().unwrap())
+    );
     assert_eq!(http.prefix, "/my/nested/registry");
     assert_eq!(
         http.host.as_deref(),
         Some("https://myregistryaddress.org:5000")
     );
     assert_eq!(
-        (http.relative_urls, http.drain_time),
+        (http.relative_urls, http.drain_timeout),
         (Some(false), Duration::from_secs(90))
     );
     let tls = http.tls.as_ref().unwrap();
     assert_eq!(
-        (tls.minimum, tls.certificate.to_str()),
+        (tls.min_version, tls.certificate.to_str()),
         (TlsVersion::V1_3, Some("/path/to/x509/public"))
     );
     assert_eq!(
@@ -177,13 +183,13 @@ fn everything_at_once() {
             vec!["*".to_owned(), "null".to_owned()]
         )
     );
-    assert_eq!(http.debug, Some("localhost:5001".parse().unwrap()));
+    assert_eq!(http.debug_address, Some("localhost:5001".parse().unwrap()));
     assert!(!http.is_http2_enabled && !http.is_h2c_enabled);
     assert_eq!((*catalog_max_entries, *tags_max), (500, 1000));
-    assert_eq!(imgsync.stall, Duration::from_secs(60));
+    assert_eq!(imgsync.read_timeout, Duration::from_secs(60));
     assert!(!format!("{:?}", understood.config).contains("asecret"));
     let told = warnings(&understood);
-    assert_eq!(http.metrics.as_deref(), Some("/metrics"));
+    assert_eq!(http.metrics_path.as_deref(), Some("/metrics"));
     assert!(cache.upstreams.is_empty());
     assert_eq!(told.len(), 1, "{told:#?}");
     assert!(told[0].starts_with("c.yml:65: validation: not supported"));
@@ -206,7 +212,7 @@ fn what_counts_is_printed_with_where_it_came_from() {
         ("REGISTRY_HTTP_HEADERS_Authorization", "[Bearer abc]"),
     ];
     let given = variables(&given);
-    let understood = understand(Input {
+    let understood = parse_config(ConfigInput {
         file: Some((
             "c.yml",
             "version: 0.1\nlog: {fields: {a.b: 'x: y'}}\nstorage: filesystem\nhttp:\n  \
@@ -215,7 +221,7 @@ fn what_counts_is_printed_with_where_it_came_from() {
         variables: &given,
         arguments: &[("--addr", "http.addr", ":0".to_owned())],
     });
-    let printed = understood.unwrap().print();
+    let printed = understood.unwrap().to_yaml();
     assert_eq!(
         printed,
         r#"version: 0.1
@@ -279,7 +285,7 @@ fn what_is_printed_says_the_same_again() {
     );
     for text in [FULL, BASE, &quirks] {
         let mut first = with(text, &[]).unwrap();
-        let again = with(&first.print(), &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        let again = with(&first.to_yaml(), &[]).unwrap_or_else(|problems| panic!("{problems}"));
         if first.config.http.secret.is_some() {
             first.config.http.secret = Some(Secret("******".to_owned()));
         }
@@ -289,14 +295,14 @@ fn what_is_printed_says_the_same_again() {
 
 #[test]
 fn without_a_file() {
-    let understood = understand(Input::default()).unwrap();
+    let understood = parse_config(ConfigInput::default()).unwrap();
     assert_eq!(understood.config.storage.root, Path::new("./data"));
     assert_eq!(
-        understood.config.http.bind,
-        Bind::Tcp("127.0.0.1:5000".parse().unwrap())
+        understood.config.http.listen_address,
+        ListenAddress::Tcp("127.0.0.1:5000".parse().unwrap())
     );
     assert!(understood.config.storage.is_delete_enabled);
-    assert!(understood.remarks.is_empty(), "{:?}", understood.remarks);
+    assert!(understood.notices.is_empty(), "{:?}", understood.notices);
 }
 
 #[test]
@@ -322,7 +328,7 @@ fn the_version_must_be_said() {
 fn what_is_not_yaml() {
     assert!(refusal("version: 0.1\nlog: [\n", &[]).contains("c.yml:3: not YAML"));
     let twice = file("log: {level: info}\nlog: {level: debug}\n");
-    assert_eq!(twice.config.log.level, Level::Debug);
+    assert_eq!(twice.config.log.level, LogLevel::Debug);
     assert!(
         warnings(&twice)[0].contains("c.yml:5: log: stands twice"),
         "{:?}",
@@ -484,11 +490,11 @@ fn what_says_nothing_is_not_refused() {
          health: {storagedriver: {enabled: false}, file: []}\nvalidation: {disabled: true}\n",
     );
     assert_eq!(understood.config.auth, None);
-    assert!(understood.remarks.is_empty(), "{:?}", understood.remarks);
+    assert!(understood.notices.is_empty(), "{:?}", understood.notices);
     let text = "version: 0.1\nstorage: filesystem\nhttp: {tls: {clientcas: [], letsencrypt: {email: ''}}, debug: {prometheus: {enabled: false, path: /m}}}\n";
     let understood = with(text, &[]).unwrap();
     assert_eq!(
-        (&understood.config.http.tls, understood.remarks.len()),
+        (&understood.config.http.tls, understood.notices.len()),
         (&None, 0)
     );
 }
@@ -603,13 +609,13 @@ fn values_that_are_wrong_name_their_key() {
 
 #[test]
 fn old_and_lax_words() {
-    assert_eq!(file("loglevel: debug\n").config.log.level, Level::Debug);
+    assert_eq!(file("loglevel: debug\n").config.log.level, LogLevel::Debug);
     assert_eq!(
         file("loglevel: debug\nlog: {level: Error}\n")
             .config
             .log
             .level,
-        Level::Error
+        LogLevel::Error
     );
     let text = "version: 0.1\nstorage: {filesystem: {}, delete: {enabled: yes}, maintenance: {readonly: {enabled: 'on'}}}\n";
     let storage = with(text, &[]).unwrap().config.storage;
@@ -617,8 +623,8 @@ fn old_and_lax_words() {
     let text = "version: 0.1\nstorage: filesystem\nhttp: {net: unix, addr: /run/r.sock, headers: {X-A: b}, tls: {certificate: /c, key: /k, minimumtls: tls1.0}}\n";
     let understood = with(text, &[]).unwrap();
     assert_eq!(
-        understood.config.http.bind,
-        Bind::Unix("/run/r.sock".into())
+        understood.config.http.listen_address,
+        ListenAddress::Unix("/run/r.sock".into())
     );
     assert_eq!(
         understood.config.http.headers,
@@ -663,14 +669,17 @@ fn variables_of_every_tutorial() {
         (auth.realm.as_str(), auth.path.to_str()),
         ("Registry Realm", Some("/auth/htpasswd"))
     );
-    assert_eq!(config.http.bind, Bind::Tcp("0.0.0.0:443".parse().unwrap()));
+    assert_eq!(
+        config.http.listen_address,
+        ListenAddress::Tcp("0.0.0.0:443".parse().unwrap())
+    );
     assert_eq!(config.http.tls.unwrap().key, Path::new("/certs/domain.key"));
     assert_eq!(config.http.secret, Some(Secret("asecret".to_owned())));
     assert_eq!(config.http.relative_urls, Some(true));
     assert_eq!(config.storage.root, Path::new("/data/registry"));
     assert!(config.storage.is_delete_enabled && !config.storage.purging.is_enabled);
-    assert_eq!(config.log.level, Level::Warn);
-    assert_eq!(config.http.debug, Some(":5001".parse().unwrap()));
+    assert_eq!(config.log.level, LogLevel::Warn);
+    assert_eq!(config.http.debug_address, Some(":5001".parse().unwrap()));
     assert_eq!(
         config.http.headers,
         [(
@@ -680,9 +689,9 @@ fn variables_of_every_tutorial() {
     );
     // The same without the short form, and without a file.
     let given = variables(&given[1..3]);
-    let understood = understand(Input {
+    let understood = parse_config(ConfigInput {
         variables: &given,
-        ..Input::default()
+        ..ConfigInput::default()
     });
     assert!(understood.unwrap().config.auth.is_some());
 }
@@ -811,8 +820,8 @@ fn unknown_variables_only_warn() {
         ("REGISTRY_STORAGE_FILESYSTEM", ""),
     ]);
     assert_eq!(
-        understood.config.http.bind,
-        Bind::Tcp(":5000".parse().unwrap())
+        understood.config.http.listen_address,
+        ListenAddress::Tcp(":5000".parse().unwrap())
     );
     assert_eq!(
         warnings(&understood),
@@ -982,8 +991,11 @@ fn values_that_are_not_yaml_are_what_they_are() {
         let bind = environment(&[("REGISTRY_HTTP_ADDR", addr)])
             .config
             .http
-            .bind;
-        assert_eq!(bind, Bind::Tcp(addr.trim_matches('\'').parse().unwrap()));
+            .listen_address;
+        assert_eq!(
+            bind,
+            ListenAddress::Tcp(addr.trim_matches('\'').parse().unwrap())
+        );
     }
     let secret = environment(&[("REGISTRY_HTTP_SECRET", "%a{b: *c")])
         .config
@@ -991,8 +1003,11 @@ fn values_that_are_not_yaml_are_what_they_are() {
         .secret;
     assert_eq!(secret, Some(Secret("%a{b: *c".to_owned())));
     assert_eq!(
-        environment(&[("REGISTRY_HTTP_ADDR", "")]).config.http.bind,
-        Bind::Tcp("127.0.0.1:5000".parse().unwrap())
+        environment(&[("REGISTRY_HTTP_ADDR", "")])
+            .config
+            .http
+            .listen_address,
+        ListenAddress::Tcp("127.0.0.1:5000".parse().unwrap())
     );
     let text = refusal(BASE, &[("REGISTRY_HTTP_HEADERS", "{a: [")]);
     assert!(
@@ -1009,7 +1024,7 @@ fn values_that_are_not_yaml_are_what_they_are() {
 #[test]
 fn arguments_count_most() {
     let given = variables(&[("REGISTRY_HTTP_ADDR", ":1")]);
-    let input = Input {
+    let input = ConfigInput {
         file: Some(("c.yml", BASE)),
         variables: &given,
         arguments: &[
@@ -1021,10 +1036,10 @@ fn arguments_count_most() {
             ),
         ],
     };
-    let config = understand(input).unwrap().config;
+    let config = parse_config(input).unwrap().config;
     assert_eq!(
-        (config.http.bind, config.storage.root.to_str()),
-        (Bind::Tcp(":2".parse().unwrap()), Some("/r: #"))
+        (config.http.listen_address, config.storage.root.to_str()),
+        (ListenAddress::Tcp(":2".parse().unwrap()), Some("/r: #"))
     );
 }
 
@@ -1052,7 +1067,7 @@ fn what_counts_only_after_a_restart() {
     let changed = |more: &str, given: &[(&str, &str)]| {
         let text = format!("{BASE}{more}");
         let new = with(&text, given).unwrap_or_else(|problems| panic!("{problems}"));
-        needs_restart(&environment(&[]).config, &new.config)
+        keys_needing_restart(&environment(&[]).config, &new.config)
     };
     assert_eq!(changed("", &[]), [""; 0]);
     for (name, value, key) in [

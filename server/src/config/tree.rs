@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// Nobody said anything.
     Default,
     /// A line of the configuration file, counted from 1.
@@ -21,7 +21,7 @@ pub enum Origin {
     Argument(&'static str),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -35,13 +35,13 @@ impl fmt::Display for Origin {
 /// A value and where it came from.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) origin: Origin,
+    pub(super) value: NodeValue,
+    pub(super) origin: ValueOrigin,
 }
 
 /// What stands there. Scalars stay text until somebody knows what they should be.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub(super) enum NodeValue {
     Null,
     Scalar(String),
     List(Vec<Node>),
@@ -50,13 +50,13 @@ pub(super) enum Value {
 }
 
 impl Node {
-    pub(super) fn new(value: Value, origin: Origin) -> Self {
+    pub(super) fn new(value: NodeValue, origin: ValueOrigin) -> Self {
         Self { value, origin }
     }
 
     /// The value under a key, where this is a map that has it.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        let Value::Map(entries) = &self.value else {
+        let NodeValue::Map(entries) = &self.value else {
             return None;
         };
         let entry = entries.iter().find(|(name, _)| name == key);
@@ -67,14 +67,14 @@ impl Node {
     pub(super) fn at(&self, path: &str) -> Option<&Self> {
         path.split('.')
             .try_fold(self, |node, key| match &node.value {
-                Value::List(items) => items.get(key.parse::<usize>().ok()?),
-                Value::Null | Value::Scalar(_) | Value::Map(_) => node.get(key),
+                NodeValue::List(items) => items.get(key.parse::<usize>().ok()?),
+                NodeValue::Null | NodeValue::Scalar(_) | NodeValue::Map(_) => node.get(key),
             })
     }
 
     /// The same, for a value that is to be changed.
     pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
-        let Value::Map(entries) = &mut self.value else {
+        let NodeValue::Map(entries) = &mut self.value else {
             return None;
         };
         let entry = entries.iter_mut().find(|(name, _)| name == key);
@@ -82,23 +82,23 @@ impl Node {
     }
 
     /// `storage: filesystem` is short for `storage: {filesystem: {}}`, and `auth: htpasswd` alike.
-    pub(super) fn unfold(&mut self) {
-        if let Value::Scalar(name) = &self.value
+    pub(super) fn expand_shorthand(&mut self) {
+        if let NodeValue::Scalar(name) = &self.value
             && !name.is_empty()
         {
-            let empty = Self::new(Value::Null, self.origin.clone());
-            self.value = Value::Map(vec![(name.clone(), empty)]);
+            let empty = Self::new(NodeValue::Null, self.origin.clone());
+            self.value = NodeValue::Map(vec![(name.clone(), empty)]);
         }
     }
 
     /// All keys below it, however deep.
-    pub(super) fn keys(&self) -> Vec<&str> {
+    pub(super) fn all_keys(&self) -> Vec<&str> {
         match &self.value {
-            Value::Null | Value::Scalar(_) => Vec::new(),
-            Value::List(items) => items.iter().flat_map(Self::keys).collect(),
-            Value::Map(entries) => {
+            NodeValue::Null | NodeValue::Scalar(_) => Vec::new(),
+            NodeValue::List(items) => items.iter().flat_map(Self::all_keys).collect(),
+            NodeValue::Map(entries) => {
                 let all = entries.iter().flat_map(|(name, node)| {
-                    let below = node.keys();
+                    let below = node.all_keys();
                     std::iter::once(name.as_str()).chain(below)
                 });
                 all.collect()
@@ -107,19 +107,19 @@ impl Node {
     }
 
     /// Whether it asks for nothing: empty, or switched off.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(super) fn is_empty_or_disabled(&self) -> bool {
         match &self.value {
-            Value::Null => true,
-            Value::Scalar(text) => text.is_empty(),
-            Value::List(items) => items.iter().all(Self::is_silent),
-            Value::Map(entries) => {
+            NodeValue::Null => true,
+            NodeValue::Scalar(text) => text.is_empty(),
+            NodeValue::List(items) => items.iter().all(Self::is_empty_or_disabled),
+            NodeValue::Map(entries) => {
                 let says = |key, word| {
-                    matches!(self.get(key), Some(Self { value: Value::Scalar(text), .. })
-                        if super::words::boolean(text) == Ok(word))
+                    matches!(self.get(key), Some(Self { value: NodeValue::Scalar(text), .. })
+                        if super::words::parse_bool(text) == Ok(word))
                 };
                 says("enabled", false)
                     || says("disabled", true)
-                    || entries.iter().all(|(_, node)| node.is_silent())
+                    || entries.iter().all(|(_, node)| node.is_empty_or_disabled())
             }
         }
     }

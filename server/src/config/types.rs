@@ -6,47 +6,47 @@ use std::time::Duration;
 
 use imgsync_oci::{Registry, Repository};
 
-use super::address::Address;
+use super::address::HostPort;
 use super::network::Network;
-use crate::auth::Pattern;
+use crate::auth::RepositoryPattern;
 
 /// Everything that a server is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// What is written about what happens.
-    pub log: Log,
+    pub log: LogConfig,
     /// Where everything is kept, and what may be done to it.
-    pub storage: Storage,
+    pub storage: StorageConfig,
     /// Who may do what; nothing where anyone may do anything.
-    pub auth: Option<Htpasswd>,
+    pub auth: Option<HtpasswdConfig>,
     /// How requests come in.
-    pub http: Http,
+    pub http: HttpConfig,
     /// The most names that one page of the catalog has.
     pub catalog_max_entries: u64,
     /// The most names that a request for one page of tags may ask for.
     pub tags_max: u64,
     /// What is fetched from other registries, and how much of it is kept.
-    pub cache: Cache,
+    pub cache: CacheConfig,
     /// What the stock registry does not have.
-    pub imgsync: Imgsync,
+    pub imgsync: ImgsyncConfig,
 }
 
 /// The log, on standard error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
+pub struct LogConfig {
     /// What is important enough.
-    pub level: Level,
+    pub level: LogLevel,
     /// How a line looks.
-    pub formatter: Formatter,
+    pub formatter: LogFormat,
     /// What stands in every line.
     pub fields: Vec<(String, String)>,
     /// Whether every request has a line.
-    pub access: bool,
+    pub is_access_log_enabled: bool,
 }
 
 /// How important a line of the log must be to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum LogLevel {
     /// Something failed.
     Error,
     /// Something should be looked at.
@@ -59,7 +59,7 @@ pub enum Level {
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Formatter {
+pub enum LogFormat {
     /// For people.
     Text,
     /// One object a line.
@@ -68,7 +68,7 @@ pub enum Formatter {
 
 /// The store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Storage {
+pub struct StorageConfig {
     /// The folder that holds everything; made where it is missing.
     pub root: PathBuf,
     /// Whether manifests, tags and blobs can be deleted.
@@ -76,12 +76,12 @@ pub struct Storage {
     /// Whether nothing can be changed at all.
     pub is_read_only: bool,
     /// What becomes of uploads that nobody goes on with.
-    pub purging: Purging,
+    pub purging: PurgeConfig,
 }
 
 /// When old upload sessions go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Purging {
+pub struct PurgeConfig {
     /// Whether they do.
     pub is_enabled: bool,
     /// How old a session must be.
@@ -94,7 +94,7 @@ pub struct Purging {
 
 /// Logins from a file, as `htpasswd -B` writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Htpasswd {
+pub struct HtpasswdConfig {
     /// What clients are told that the login is for.
     pub realm: String,
     /// The file.
@@ -103,9 +103,9 @@ pub struct Htpasswd {
 
 /// How requests come in, and what answers look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Http {
+pub struct HttpConfig {
     /// Where to listen.
-    pub bind: Bind,
+    pub listen_address: ListenAddress,
     /// What stands before every path: empty, or `/some/where` without a slash at the end.
     pub prefix: String,
     /// What clients reach the server as: `https://registry.example.com:5000`, no slash at the end.
@@ -118,13 +118,13 @@ pub struct Http {
     /// Upload sessions need none.
     pub secret: Option<Secret>,
     /// How long running requests may take to finish at the end.
-    pub drain_time: Duration,
+    pub drain_timeout: Duration,
     /// Certificates, where connections are encrypted.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsConfig>,
     /// Where health is asked for.
-    pub debug: Option<Address>,
+    pub debug_address: Option<HostPort>,
     /// The path under which numbers are told there, where they are.
-    pub metrics: Option<String>,
+    pub metrics_path: Option<String>,
     /// Whether HTTP/2 is spoken over TLS.
     pub is_http2_enabled: bool,
     /// Whether somebody asked for HTTP/2 without TLS. It is spoken anyway.
@@ -143,22 +143,22 @@ impl fmt::Debug for Secret {
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Bind {
+pub enum ListenAddress {
     /// A port.
-    Tcp(Address),
+    Tcp(HostPort),
     /// A socket in the file system.
     Unix(PathBuf),
 }
 
 /// How connections are encrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
+pub struct TlsConfig {
     /// The file with the certificate and those between it and the root, PEM.
     pub certificate: PathBuf,
     /// The file with its key, PEM.
     pub key: PathBuf,
     /// The oldest version that is spoken.
-    pub minimum: TlsVersion,
+    pub min_version: TlsVersion,
     /// The cipher suites of TLS 1.2 by Go's names; all where it is empty.
     pub cipher_suites: Vec<String>,
 }
@@ -174,27 +174,27 @@ pub enum TlsVersion {
 
 /// What stands under `imgsync`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Imgsync {
+pub struct ImgsyncConfig {
     /// Patterns of the repositories that can be pulled from without a login.
-    pub anonymous_pull: Vec<Pattern>,
+    pub anonymous_pull: Vec<RepositoryPattern>,
     /// The proxies whose word on the client's address counts.
     pub trusted_proxies: Vec<Network>,
     /// The most connections at a time.
-    pub connections: usize,
+    pub max_connections: usize,
     /// The most upload sessions at a time.
-    pub open_uploads: usize,
+    pub max_open_uploads: usize,
     /// How long a body may say nothing before its connection counts as gone.
-    pub stall: Duration,
+    pub read_timeout: Duration,
     /// How long an HTTP/1 client may take nothing of an answer before its connection counts as
     /// gone.
-    pub write_stall: Duration,
+    pub write_timeout: Duration,
 }
 
 /// What is fetched from other registries (`proxy` and `imgsync.cache`), and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Cache {
+pub struct CacheConfig {
     /// The other registries. No two have the same prefix, and at most one has none.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamConfig>,
     /// The most that is kept, in bytes; what was pushed here does not count.
     pub max_bytes: Option<u64>,
     /// How long something is kept that nobody asks for.
@@ -203,7 +203,7 @@ pub struct Cache {
 
 /// A registry that stands behind some repository names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
+pub struct UpstreamConfig {
     /// The first components of the names that it stands behind; without it, it stands behind all
     /// that no other one does.
     pub prefix: Option<Repository>,
@@ -212,11 +212,11 @@ pub struct Upstream {
     /// Whether it is spoken to with TLS.
     pub is_tls: bool,
     /// Who this server is there.
-    pub login: Option<Login>,
+    pub login: Option<UpstreamLogin>,
     /// How long a tag counts without asking again where it points.
     pub freshness: Duration,
     /// Patterns of its own repositories that may be fetched from; all where it is empty.
-    pub repositories: Vec<Pattern>,
+    pub repositories: Vec<RepositoryPattern>,
     /// Further names that clients may give it in `?ns=`.
     pub namespaces: Vec<Registry>,
     /// Whether it stands behind names without a prefix, as a mirror of Docker's daemon is asked.
@@ -227,7 +227,7 @@ pub struct Upstream {
     pub is_insecure: bool,
 }
 
-impl Upstream {
+impl UpstreamConfig {
     /// What it is called in the log, in errors and in metrics.
     pub fn name(&self) -> &str {
         match &self.prefix {
@@ -237,10 +237,10 @@ impl Upstream {
     }
 
     /// The files that it names.
-    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+    pub fn referenced_files(&self) -> impl Iterator<Item = &PathBuf> {
         let password = self.login.as_ref().and_then(|login| match &login.password {
-            Password::File(path) => Some(path),
-            Password::Here(_) => None,
+            UpstreamPassword::File(path) => Some(path),
+            UpstreamPassword::Inline(_) => None,
         });
         password.into_iter().chain(&self.ca_file)
     }
@@ -248,18 +248,18 @@ impl Upstream {
 
 /// A login at another registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
+pub struct UpstreamLogin {
     /// The name.
     pub username: String,
     /// Where the password is.
-    pub password: Password,
+    pub password: UpstreamPassword,
 }
 
 /// Where a password is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Password {
+pub enum UpstreamPassword {
     /// Here.
-    Here(Secret),
+    Inline(Secret),
     /// In a file, without the line's end.
     File(PathBuf),
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A boolean of YAML 1.1, which is what the stock registry's reader speaks.
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => {
             Ok(true)
@@ -16,7 +16,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// A whole number that is not negative.
-pub(super) fn number(text: &str) -> Result<u64, String> {
+pub(super) fn parse_number(text: &str) -> Result<u64, String> {
     let parsed = text.parse().ok();
     parsed
         .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
@@ -24,7 +24,7 @@ pub(super) fn number(text: &str) -> Result<u64, String> {
 }
 
 /// A number of bytes, with or without a unit: `50GiB`, `500MB`, `1048576`.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("must be a number of bytes, as 50GiB or 500MB, not {text:?}");
     let unit = text.find(|c: char| !c.is_ascii_digit());
     let (digits, unit) = text.split_at(unit.unwrap_or(text.len()));
@@ -40,12 +40,12 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
         "T" | "TiB" => 1 << 40,
         _ => return Err(wrong()),
     };
-    let number = number(digits).map_err(|_| wrong())?;
+    let number = parse_number(digits).map_err(|_| wrong())?;
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
 /// A duration as Go writes it: numbers with units, largest first or not (`168h`, `1h30m`, `1.5s`).
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("must be a duration with its unit, as 90s, 1h30m or 500ms, not {text:?}");
     if text == "0" {
@@ -122,22 +122,29 @@ mod tests {
             ("0", 0),
             ("0s", 0),
         ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
         for bad in [
             "", "60", "s", "1d", "-1s", "1s 2s", "1..5s", "9999999h", "1h30", "ünf",
         ] {
-            assert!(duration(bad).is_err(), "{bad}");
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn words() {
-        assert_eq!((boolean("yes"), boolean("off")), (Ok(true), Ok(false)));
-        assert!(boolean("1").is_err() && boolean("").is_err());
-        assert_eq!(number("1000"), Ok(1000));
+        assert_eq!(
+            (parse_bool("yes"), parse_bool("off")),
+            (Ok(true), Ok(false))
+        );
+        assert!(parse_bool("1").is_err() && parse_bool("").is_err());
+        assert_eq!(parse_number("1000"), Ok(1000));
         for bad in ["", "-1", "+1", "1.0", "1e3", "99999999999999999999"] {
-            assert!(number(bad).is_err(), "{bad}");
+            assert!(parse_number(bad).is_err(), "{bad}");
         }
     }
 
@@ -150,7 +157,7 @@ mod tests {
             ("500 MB", 500_000_000),
             ("2T", 2 << 40),
         ] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
+            assert_eq!(parse_bytes(text), Ok(expected), "{text}");
         }
         for bad in [
             "",
@@ -161,7 +168,7 @@ mod tests {
             "5 apples",
             "99999999999999T",
         ] {
-            assert!(bytes(bad).is_err(), "{bad}");
+            assert!(parse_bytes(bad).is_err(), "{bad}");
         }
     }
 

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
-use super::tree::{Node, Origin, Value};
+use super::tree::{Node, NodeValue, ValueOrigin};
 
-const MAX_DEPTH: usize = 64;
+const MAX_YAML_DEPTH: usize = 64;
 /// How many values one text may have, those that its aliases repeat counted each time.
-const MAX_NODES: usize = 20_000;
+const MAX_YAML_NODES: usize = 20_000;
 
 /// Text that is not YAML, or not the kind of YAML that a configuration is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(super) struct YamlError {
     /// Counted from 1.
     pub(super) line: usize,
     pub(super) text: String,
@@ -25,47 +25,47 @@ pub(super) struct Broken {
 /// The text is not YAML, nested more than 64 deep, or very large.
 pub(super) fn parse(
     text: &str,
-    origin: &dyn Fn(usize) -> Origin,
-    twice: &mut dyn FnMut(&str, Origin),
-) -> Result<Node, Broken> {
-    let mut builder = Builder {
+    origin: &dyn Fn(usize) -> ValueOrigin,
+    twice: &mut dyn FnMut(&str, ValueOrigin),
+) -> Result<Node, YamlError> {
+    let mut builder = TreeBuilder {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         nodes: 0,
         origin,
-        twice,
+        on_duplicate: twice,
     };
     loop {
         match builder.next()? {
             (Event::Nothing | Event::StreamStart | Event::DocumentStart(_), _) => {}
             (Event::StreamEnd | Event::DocumentEnd, span) => {
-                return Ok(Node::new(Value::Null, origin(span.start.line())));
+                return Ok(Node::new(NodeValue::Null, origin(span.start.line())));
             }
             (event, span) => return builder.node(event, span, span.start.line(), 0),
         }
     }
 }
 
-struct Builder<'a> {
+struct TreeBuilder<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
-    origin: &'a dyn Fn(usize) -> Origin,
-    twice: &'a mut dyn FnMut(&str, Origin),
+    origin: &'a dyn Fn(usize) -> ValueOrigin,
+    on_duplicate: &'a mut dyn FnMut(&str, ValueOrigin),
 }
 
-impl<'a> Builder<'a> {
-    fn next(&mut self) -> Result<(Event<'a>, Span), Broken> {
+impl<'a> TreeBuilder<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), YamlError> {
         match self.parser.next() {
-            Some(next) => next.map_err(Broken::from),
+            Some(next) => next.map_err(YamlError::from),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
 
-    fn count(&mut self, nodes: usize, line: usize, depth: usize) -> Result<(), Broken> {
+    fn count_nodes(&mut self, nodes: usize, line: usize, depth: usize) -> Result<(), YamlError> {
         self.nodes += nodes;
-        if self.nodes > MAX_NODES || depth > MAX_DEPTH {
-            return Err(broken(line, "too much of it, or nested too deep"));
+        if self.nodes > MAX_YAML_NODES || depth > MAX_YAML_DEPTH {
+            return Err(yaml_error(line, "too much of it, or nested too deep"));
         }
         Ok(())
     }
@@ -77,13 +77,13 @@ impl<'a> Builder<'a> {
         span: Span,
         line: usize,
         depth: usize,
-    ) -> Result<Node, Broken> {
-        self.count(1, line, depth)?;
+    ) -> Result<Node, YamlError> {
+        self.count_nodes(1, line, depth)?;
         let (value, anchor) = match event {
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).cloned();
-                let node = node.ok_or_else(|| broken(line, "an alias of nothing"))?;
-                self.count(size(&node), line, depth)?;
+                let node = node.ok_or_else(|| yaml_error(line, "an alias of nothing"))?;
+                self.count_nodes(size(&node), line, depth)?;
                 return Ok(node);
             }
             Event::Scalar(text, style, anchor, _) => (scalar(text.into_owned(), style), anchor),
@@ -96,7 +96,7 @@ impl<'a> Builder<'a> {
             | Event::DocumentEnd
             | Event::SequenceEnd
             | Event::MappingEnd => {
-                return Err(broken(span.start.line(), "a value is missing"));
+                return Err(yaml_error(span.start.line(), "a value is missing"));
             }
         };
         let node = Node::new(value, (self.origin)(line));
@@ -106,11 +106,11 @@ impl<'a> Builder<'a> {
         Ok(node)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Value, Broken> {
+    fn list(&mut self, depth: usize) -> Result<NodeValue, YamlError> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok(Value::List(items)),
+                (Event::SequenceEnd, _) => return Ok(NodeValue::List(items)),
                 (event, span) => {
                     items.push(self.node(event, span, span.start.line(), depth + 1)?);
                 }
@@ -118,21 +118,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Value, Broken> {
+    fn map(&mut self, depth: usize) -> Result<NodeValue, YamlError> {
         let mut entries: Vec<(String, Node)> = Vec::new();
         let mut merged = Vec::new();
         loop {
             let (key, line) = match self.next()? {
                 (Event::MappingEnd, _) => break,
                 (Event::Scalar(key, ..), span) => (key.into_owned(), span.start.line()),
-                (_, span) => return Err(broken(span.start.line(), "a key must be a word")),
+                (_, span) => return Err(yaml_error(span.start.line(), "a key must be a word")),
             };
             let (event, span) = self.next()?;
             let node = self.node(event, span, line, depth + 1)?;
             if key == "<<" {
                 merged.push((node, line));
             } else if let Some((_, old)) = entries.iter_mut().find(|(name, _)| *name == key) {
-                (self.twice)(&key, node.origin.clone());
+                (self.on_duplicate)(&key, node.origin.clone());
                 *old = node;
             } else {
                 entries.push((key, node));
@@ -141,14 +141,14 @@ impl<'a> Builder<'a> {
         for (node, line) in merged {
             merge(&mut entries, node, line)?;
         }
-        Ok(Value::Map(entries))
+        Ok(NodeValue::Map(entries))
     }
 }
 
 /// What a merge key brings counts less than what stands there.
-fn merge(entries: &mut Vec<(String, Node)>, node: Node, line: usize) -> Result<(), Broken> {
+fn merge(entries: &mut Vec<(String, Node)>, node: Node, line: usize) -> Result<(), YamlError> {
     match node.value {
-        Value::Map(more) => {
+        NodeValue::Map(more) => {
             for (key, node) in more {
                 if !entries.iter().any(|(name, _)| *name == key) {
                     entries.push((key, node));
@@ -156,40 +156,42 @@ fn merge(entries: &mut Vec<(String, Node)>, node: Node, line: usize) -> Result<(
             }
             Ok(())
         }
-        Value::List(items) => items
+        NodeValue::List(items) => items
             .into_iter()
             .try_for_each(|item| merge(entries, item, line)),
-        Value::Null | Value::Scalar(_) => Err(broken(line, "<< takes a map, or a list of maps")),
+        NodeValue::Null | NodeValue::Scalar(_) => {
+            Err(yaml_error(line, "<< takes a map, or a list of maps"))
+        }
     }
 }
 
-fn scalar(text: String, style: ScalarStyle) -> Value {
+fn scalar(text: String, style: ScalarStyle) -> NodeValue {
     let is_null = matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL");
     if style == ScalarStyle::Plain && is_null {
-        Value::Null
+        NodeValue::Null
     } else {
-        Value::Scalar(text)
+        NodeValue::Scalar(text)
     }
 }
 
 fn size(node: &Node) -> usize {
     1 + match &node.value {
-        Value::Null | Value::Scalar(_) => 0,
-        Value::List(items) => items.iter().map(size).sum(),
-        Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
+        NodeValue::Null | NodeValue::Scalar(_) => 0,
+        NodeValue::List(items) => items.iter().map(size).sum(),
+        NodeValue::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
     }
 }
 
-fn broken(line: usize, text: &str) -> Broken {
-    Broken {
+fn yaml_error(line: usize, text: &str) -> YamlError {
+    YamlError {
         line,
         text: text.to_owned(),
     }
 }
 
-impl From<ScanError> for Broken {
+impl From<ScanError> for YamlError {
     fn from(error: ScanError) -> Self {
-        broken(error.marker().line(), error.info())
+        yaml_error(error.marker().line(), error.info())
     }
 }
 
@@ -197,8 +199,8 @@ impl From<ScanError> for Broken {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Node, Broken> {
-        let origin = |line| Origin::File {
+    fn read(text: &str) -> Result<Node, YamlError> {
+        let origin = |line| ValueOrigin::File {
             path: "f".into(),
             line,
         };
@@ -223,11 +225,11 @@ mod tests {
         assert_eq!(text(&node, "yes"), "Scalar(\"no\") f:7");
         assert_eq!(text(&node, "version"), "Scalar(\"0.1\") f:8");
         let header = node.at("http.headers.X-Content-Type-Options").unwrap();
-        assert!(matches!(&header.value, Value::List(items) if items.len() == 1));
-        assert_eq!(read("").unwrap().value, Value::Null);
+        assert!(matches!(&header.value, NodeValue::List(items) if items.len() == 1));
+        assert_eq!(read("").unwrap().value, NodeValue::Null);
         assert_eq!(
             read("{a: :5000}").unwrap().at("a").unwrap().value,
-            Value::Scalar(":5000".into())
+            NodeValue::Scalar(":5000".into())
         );
     }
 
@@ -242,13 +244,13 @@ mod tests {
     #[test]
     fn the_last_of_two_counts_and_is_told() {
         let mut heard = Vec::new();
-        let origin = |line| Origin::File {
+        let origin = |line| ValueOrigin::File {
             path: "f".into(),
             line,
         };
-        let mut twice = |key: &str, origin: Origin| heard.push(format!("{key} {origin}"));
+        let mut twice = |key: &str, origin: ValueOrigin| heard.push(format!("{key} {origin}"));
         let node = parse("a: 1\nb: 2\na: 3\n", &origin, &mut twice).unwrap();
-        assert_eq!(node.at("a").unwrap().value, Value::Scalar("3".into()));
+        assert_eq!(node.at("a").unwrap().value, NodeValue::Scalar("3".into()));
         assert_eq!(heard, ["a f:3"]);
     }
 

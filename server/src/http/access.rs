@@ -14,54 +14,60 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
-use super::body::Body;
-use super::flow::Running;
-use super::forwarded::Origin;
-use super::request_id::{REQUEST_ID, RequestId};
+use super::body::ResponseBody;
+use super::flow::RequestGuard;
+use super::forwarded::ForwardedInfo;
+use super::request_id::{REQUEST_ID_HEADER, RequestId};
 use crate::auth::User;
-use crate::log::ACCESS;
+use crate::log::ACCESS_LOG_TARGET;
 
 /// What is known when the request comes. Queries and headers are left out: clients put secrets
 /// there.
-pub(super) struct Line {
+pub(super) struct AccessLogEntry {
     id: RequestId,
     client: Option<IpAddr>,
     method: Method,
     path: String,
     began: Instant,
-    received: Arc<AtomicU64>,
-    running: Running,
+    received_bytes: Arc<AtomicU64>,
+    request_guard: RequestGuard,
 }
 
-impl Line {
-    pub(super) fn new(request: &Parts, origin: &Origin, running: Running) -> Self {
+impl AccessLogEntry {
+    pub(super) fn new(
+        request: &Parts,
+        origin: &ForwardedInfo,
+        request_guard: RequestGuard,
+    ) -> Self {
         Self {
             id: RequestId::of(&request.headers, origin.is_trusted),
             client: origin.client,
             method: request.method.clone(),
             path: request.uri.path().to_owned(),
             began: Instant::now(),
-            received: Arc::default(),
-            running,
+            received_bytes: Arc::default(),
+            request_guard,
         }
     }
 
     /// Where the bytes of the request's body are counted.
-    pub(super) fn received(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.received)
+    pub(super) fn received_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received_bytes)
     }
 
     /// Has the line written when the answer's body is done with, and tells the client the
     /// request's name.
-    pub(super) fn attach(mut self, mut response: Response<Body>) -> Response<Body> {
-        self.running.answer();
+    pub(super) fn attach(mut self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        self.request_guard.begin_response();
         let status = response.status();
         let user = response.extensions_mut().remove::<User>();
-        response.headers_mut().insert(REQUEST_ID, self.id.header());
+        response
+            .headers_mut()
+            .insert(REQUEST_ID_HEADER, self.id.header());
         response.map(|body| {
-            Logged {
+            LoggedBody {
                 body,
-                line: self,
+                entry: self,
                 status,
                 user,
                 sent: 0,
@@ -71,15 +77,15 @@ impl Line {
     }
 }
 
-struct Logged {
-    body: Body,
-    line: Line,
+struct LoggedBody {
+    body: ResponseBody,
+    entry: AccessLogEntry,
     status: StatusCode,
     user: Option<User>,
     sent: u64,
 }
 
-impl HttpBody for Logged {
+impl HttpBody for LoggedBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -93,7 +99,7 @@ impl HttpBody for Logged {
                 self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Poll::Ready(Some(Err(error))) => {
-                let Line { id, path, .. } = &self.line;
+                let AccessLogEntry { id, path, .. } = &self.entry;
                 tracing::error!(id = id.as_str(), path, %error, "an answer broke off");
             }
             Poll::Ready(None) | Poll::Pending => {}
@@ -110,13 +116,13 @@ impl HttpBody for Logged {
     }
 }
 
-impl Drop for Logged {
+impl Drop for LoggedBody {
     fn drop(&mut self) {
-        let line = &self.line;
+        let line = &self.entry;
         let client = line.client.map(|client| client.to_string());
         let ms = u64::try_from(line.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
-            target: ACCESS,
+            target: ACCESS_LOG_TARGET,
             id = line.id.as_str(),
             // Over a Unix socket it is this machine.
             client = client.as_deref().unwrap_or("local"),
@@ -124,7 +130,7 @@ impl Drop for Logged {
             method = line.method.as_str(),
             path = line.path,
             status = self.status.as_u16(),
-            received = line.received.load(Ordering::Relaxed),
+            received = line.received_bytes.load(Ordering::Relaxed),
             sent = self.sent,
             ms,
             "request"

@@ -13,22 +13,22 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode, Version};
 use imgsync_oci::endpoint::Action;
-use imgsync_oci::range::{Wanted, wanted};
-use imgsync_oci::{Code, Digest, Repository};
+use imgsync_oci::range::{RequestedRange, parse_requested_range};
+use imgsync_oci::{Digest, ErrorCode, Repository};
 
-use super::body::{Body, full};
-use super::buffers::Buffers;
+use super::body::{ResponseBody, full};
+use super::buffers::BufferPool;
 use super::caller::Caller;
-use super::failure::Failure;
-use super::reply::{self, value};
-use super::{App, attempt, blocking};
-use crate::registry::{Blob, Error, Partial};
-use crate::upstream::{self, Follower, Found};
+use super::failure::ErrorResponse;
+use super::reply::{self, header_value};
+use super::{App, run_blocking, try_blocking};
+use crate::registry::{Error, OpenBlob, PartialBlob};
+use crate::upstream::{self, BlobAvailability, DownloadReader};
 
 /// How much is read at a time: with 4 KiB a download costs ten times the processor.
-const READ_BYTES: u64 = 256 * 1024;
+const HTTP1_READ_BYTES: u64 = 256 * 1024;
 /// The same for HTTP/2, where one client may have many answers wait.
-const STREAM_READ_BYTES: u64 = 64 * 1024;
+const HTTP2_READ_BYTES: u64 = 64 * 1024;
 
 /// `HEAD`: is it there, and how large.
 pub(super) async fn head(
@@ -36,13 +36,13 @@ pub(super) async fn head(
     caller: &Caller,
     repository: Repository,
     digest: Digest,
-) -> Result<Response<Body>, Failure> {
-    let size = match app.upstreams.behind(&repository) {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let size = match app.upstreams.upstream_for(&repository) {
         Some(place) => match app.upstreams.blob_size(&place, &digest).await {
             // Only who pushes asks, and sends a blob that is not here: no push of ours depends on
             // an upstream.
-            Err(upstream::Error::Failed(_) | upstream::Error::NotAllowed { .. })
-                if caller.may(Action::Push, &repository) =>
+            Err(upstream::Error::Upstream(_) | upstream::Error::NotAllowed { .. })
+                if caller.is_allowed(Action::Push, &repository) =>
             {
                 return Err(Error::BlobUnknown(digest).into());
             }
@@ -50,11 +50,11 @@ pub(super) async fn head(
         },
         None => {
             let (registry, asked) = (app.registry.clone(), digest.clone());
-            attempt(move || registry.blob_size(&repository, &asked)).await?
+            try_blocking(move || registry.blob_size(&repository, &asked)).await?
         }
     };
     let mut response = reply::empty(StatusCode::OK);
-    describe(&mut response, &digest, size);
+    set_blob_headers(&mut response, &digest, size);
     Ok(response)
 }
 
@@ -63,9 +63,9 @@ pub(super) async fn delete(
     app: &App,
     repository: Repository,
     digest: Digest,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
     let registry = app.registry.clone();
-    attempt(move || registry.delete_blob(&repository, &digest)).await?;
+    try_blocking(move || registry.delete_blob(&repository, &digest)).await?;
     Ok(reply::empty(StatusCode::ACCEPTED))
 }
 
@@ -76,113 +76,121 @@ pub(super) async fn get(
     digest: Digest,
     version: Version,
     headers: &HeaderMap,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
     let range = asked_range(headers, &digest);
-    let pace = Pace::of(version);
-    let Some(place) = app.upstreams.behind(&repository) else {
-        return Ok(here(app, &repository, &digest, range, pace).await?);
+    let pace = ReadAhead::of(version);
+    let Some(place) = app.upstreams.upstream_for(&repository) else {
+        return Ok(serve_local(app, &repository, &digest, range, pace).await?);
     };
     let mut is_again = false;
     loop {
-        match app.upstreams.blob(&place, &digest).await? {
-            Found::Coming(follower) => {
-                return coming(app, follower, &digest, range.as_deref(), pace);
+        match app.upstreams.find_or_fetch_blob(&place, &digest).await? {
+            BlobAvailability::Downloading(follower) => {
+                return serve_download(app, follower, &digest, range.as_deref(), pace);
             }
-            Found::Here => {}
+            BlobAvailability::Local => {}
         }
-        match here(app, &repository, &digest, range.clone(), pace).await {
+        match serve_local(app, &repository, &digest, range.clone(), pace).await {
             // Evicted in between: it comes again.
-            Err(Unreadable::Refused(Error::BlobUnknown(_))) if !is_again => is_again = true,
-            answer => return Ok(answer?.map(|body| counted(app, body))),
+            Err(OpenBlobError::Registry(Error::BlobUnknown(_))) if !is_again => is_again = true,
+            answer => return Ok(answer?.map(|body| count_served(app, body))),
         }
     }
 }
 
 /// A blob that is in the registry.
-async fn here(
+async fn serve_local(
     app: &App,
     repository: &Repository,
     digest: &Digest,
     range: Option<String>,
-    pace: Pace,
-) -> Result<Response<Body>, Unreadable> {
+    pace: ReadAhead,
+) -> Result<Response<ResponseBody>, OpenBlobError> {
     let (registry, at, asked) = (app.registry.clone(), repository.clone(), digest.clone());
     // What fits into one read is read here and now.
     let reading = move || {
         let blob = registry.open_blob(&at, &asked)?;
-        let wanted = wanted(range.as_deref(), blob.size());
-        let start = match extent(wanted, blob.size()) {
-            Some((first, len)) if len <= pace.piece => Some(read(&blob, first, len)?),
+        let wanted = parse_requested_range(range.as_deref(), blob.size());
+        let start = match byte_range(wanted, blob.size()) {
+            Some((first, len)) if len <= pace.piece_bytes => Some(read(&blob, first, len)?),
             Some(_) | None => None,
         };
-        Ok::<_, Unreadable>((blob, wanted, start))
+        Ok::<_, OpenBlobError>((blob, wanted, start))
     };
-    let (blob, wanted, start) = blocking(reading).await.map_err(Unreadable::Answered)??;
+    let (blob, wanted, start) = run_blocking(reading)
+        .await
+        .map_err(OpenBlobError::Response)??;
     let size = blob.size();
-    let (first, len) = extent(wanted, size).ok_or_else(|| Unreadable::Answered(beyond(size)))?;
+    let (first, len) = byte_range(wanted, size)
+        .ok_or_else(|| OpenBlobError::Response(range_not_satisfiable(size)))?;
     let body = match start {
         Some(bytes) => full(bytes),
         None => stream(blob, first, len, pace),
     };
-    Ok(answer(digest, wanted, (first, len), size, body))
+    Ok(blob_response(digest, wanted, (first, len), size, body))
 }
 
 /// A blob that is on its way from an upstream: its bytes as they come.
-fn coming(
+fn serve_download(
     app: &App,
-    follower: Follower,
+    follower: DownloadReader,
     digest: &Digest,
     range: Option<&str>,
-    pace: Pace,
-) -> Result<Response<Body>, Failure> {
+    pace: ReadAhead,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
     let size = follower.size();
-    let wanted = wanted(range, size);
-    let (first, len) = extent(wanted, size).ok_or_else(|| beyond(size))?;
-    let buffers = Arc::new(Buffers::default());
-    let read = move |partial: &Partial, at: u64, len: usize| {
+    let wanted = parse_requested_range(range, size);
+    let (first, len) = byte_range(wanted, size).ok_or_else(|| range_not_satisfiable(size))?;
+    let buffers = Arc::new(BufferPool::default());
+    let read = move |partial: &PartialBlob, at: u64, len: usize| {
         let mut count = 0;
-        let bytes = Arc::clone(&buffers).filled(len, |bytes| {
+        let bytes = Arc::clone(&buffers).fill_buffer(len, |bytes| {
             count = partial.read_into(at, bytes)?;
             Ok(())
         })?;
         Ok(bytes.slice(..count))
     };
-    let pieces = follower.bytes(first, len, pace.piece, Arc::new(read));
+    let pieces = follower.stream(first, len, pace.piece_bytes, Arc::new(read));
     let pieces = pieces.map_ok(Frame::data);
-    let body = counted(app, StreamBody::new(pieces).boxed_unsync());
-    Ok(answer(digest, wanted, (first, len), size, body))
+    let body = count_served(app, StreamBody::new(pieces).boxed_unsync());
+    Ok(blob_response(digest, wanted, (first, len), size, body))
 }
 
 /// The same body, its bytes counted as served from behind an upstream's name.
-fn counted(app: &App, body: Body) -> Body {
+fn count_served(app: &App, body: ResponseBody) -> ResponseBody {
     let upstreams = app.upstreams.clone();
     let count = move |frame: Frame<Bytes>| {
-        upstreams.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
+        upstreams.count_served_bytes(frame.data_ref().map_or(0, |data| data.len() as u64));
         frame
     };
     body.map_frame(count).boxed_unsync()
 }
 
-fn beyond(size: u64) -> Failure {
-    let mut failure = Failure::new(Code::RangeInvalid, format!("the blob has {size} bytes"));
-    let range = value(format_args!("bytes */{size}"));
+fn range_not_satisfiable(size: u64) -> ErrorResponse {
+    let mut failure = ErrorResponse::new(
+        ErrorCode::RangeInvalid,
+        format!("the blob has {size} bytes"),
+    );
+    let range = header_value(format_args!("bytes */{size}"));
     failure.headers.insert(CONTENT_RANGE, range);
     failure
 }
 
-fn answer(
+fn blob_response(
     digest: &Digest,
-    wanted: Wanted,
+    wanted: RequestedRange,
     (first, len): (u64, u64),
     size: u64,
-    body: Body,
-) -> Response<Body> {
+    body: ResponseBody,
+) -> Response<ResponseBody> {
     let mut response = reply::with_body(StatusCode::OK, body);
-    describe(&mut response, digest, len);
-    if wanted != Wanted::Whole {
+    set_blob_headers(&mut response, digest, len);
+    if wanted != RequestedRange::Whole {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let range = format!("bytes {first}-{}/{size}", first + len - 1);
-        response.headers_mut().insert(CONTENT_RANGE, value(range));
+        response
+            .headers_mut()
+            .insert(CONTENT_RANGE, header_value(range));
     }
     response
 }
@@ -198,22 +206,22 @@ fn asked_range(headers: &HeaderMap, digest: &Digest) -> Option<String> {
 }
 
 /// First byte and number of bytes.
-fn extent(wanted: Wanted, size: u64) -> Option<(u64, u64)> {
+fn byte_range(wanted: RequestedRange, size: u64) -> Option<(u64, u64)> {
     match wanted {
-        Wanted::Whole => Some((0, size)),
-        Wanted::Part { first, len } => Some((first, len)),
-        Wanted::Unsatisfiable => None,
+        RequestedRange::Whole => Some((0, size)),
+        RequestedRange::Part { first, len } => Some((first, len)),
+        RequestedRange::Unsatisfiable => None,
     }
 }
 
-fn describe(response: &mut Response<Body>, digest: &Digest, len: u64) {
+fn set_blob_headers(response: &mut Response<ResponseBody>, digest: &Digest, len: u64) {
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, len.into());
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
     );
-    headers.insert(reply::CONTENT_DIGEST, value(digest));
+    headers.insert(reply::CONTENT_DIGEST_HEADER, header_value(digest));
     headers.insert(ETAG, etag(digest));
     // What has a digest never changes.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000"));
@@ -222,83 +230,84 @@ fn describe(response: &mut Response<Body>, digest: &Digest, len: u64) {
 
 /// The tag of content that is named by its digest.
 pub(super) fn etag(digest: &Digest) -> HeaderValue {
-    value(format_args!("\"{digest}\""))
+    header_value(format_args!("\"{digest}\""))
 }
 
 /// How a blob is read for its client.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct ReadAhead {
     /// Bytes at a time.
-    piece: u64,
+    piece_bytes: u64,
     /// How many pieces at a time, the one included that the client waits for.
-    pieces: usize,
+    max_pieces: usize,
 }
 
-impl Pace {
+impl ReadAhead {
     fn of(version: Version) -> Self {
         match version >= Version::HTTP_2 {
             true => Self {
-                piece: STREAM_READ_BYTES,
-                pieces: 1,
+                piece_bytes: HTTP2_READ_BYTES,
+                max_pieces: 1,
             },
             false => Self {
-                piece: READ_BYTES,
-                pieces: 2,
+                piece_bytes: HTTP1_READ_BYTES,
+                max_pieces: 2,
             },
         }
     }
 }
 
 /// The bytes of a blob, read at most a little ahead of the client.
-fn stream(blob: Blob, first: u64, len: u64, pace: Pace) -> Body {
+fn stream(blob: OpenBlob, first: u64, len: u64, pace: ReadAhead) -> ResponseBody {
     let (blob, end) = (Arc::new(blob), first + len);
-    let buffers = Arc::new(Buffers::default());
-    let starts = (0..len.div_ceil(pace.piece)).map(move |piece| first + piece * pace.piece);
+    let buffers = Arc::new(BufferPool::default());
+    let starts =
+        (0..len.div_ceil(pace.piece_bytes)).map(move |piece| first + piece * pace.piece_bytes);
     let pieces = futures::stream::iter(starts).map(move |start| {
         let (blob, buffers) = (Arc::clone(&blob), Arc::clone(&buffers));
-        let len = pace.piece.min(end - start);
+        let len = pace.piece_bytes.min(end - start);
         async move {
             let len = usize::try_from(len).map_err(io::Error::other)?;
-            let read = move || buffers.filled(len, |bytes| blob.read_into(start, bytes));
+            let read = move || buffers.fill_buffer(len, |bytes| blob.read_into(start, bytes));
             let read = tokio::task::spawn_blocking(read);
             read.await.map_err(io::Error::other)?.map(Frame::data)
         }
     });
-    StreamBody::new(pieces.buffered(pace.pieces)).boxed_unsync()
+    StreamBody::new(pieces.buffered(pace.max_pieces)).boxed_unsync()
 }
 
 /// Reads a piece; never more than [`READ_BYTES`].
-fn read(blob: &Blob, first: u64, len: u64) -> io::Result<Bytes> {
+fn read(blob: &OpenBlob, first: u64, len: u64) -> io::Result<Bytes> {
     blob.read(first, usize::try_from(len).map_err(io::Error::other)?)
         .map(Bytes::from)
 }
 
 /// Why a blob could not be read.
-enum Unreadable {
+enum OpenBlobError {
     /// The answer is made already.
-    Answered(Failure),
-    Refused(Error),
-    Broken(io::Error),
+    Response(ErrorResponse),
+    Registry(Error),
+    Io(io::Error),
 }
 
-impl From<Error> for Unreadable {
+impl From<Error> for OpenBlobError {
     fn from(error: Error) -> Self {
-        Self::Refused(error)
+        Self::Registry(error)
     }
 }
 
-impl From<io::Error> for Unreadable {
+impl From<io::Error> for OpenBlobError {
     fn from(error: io::Error) -> Self {
-        Self::Broken(error)
+        Self::Io(error)
     }
 }
 
-impl From<Unreadable> for Failure {
-    fn from(error: Unreadable) -> Self {
+impl From<OpenBlobError> for ErrorResponse {
+    fn from(error: OpenBlobError) -> Self {
         match error {
-            Unreadable::Refused(error) => error.into(),
-            Unreadable::Answered(failure) => failure,
-            Unreadable::Broken(error) => Self::internal(&error),
+            OpenBlobError::Registry(error) => error.into(),
+            OpenBlobError::Response(failure) => failure,
+            OpenBlobError::Io(error) => Self::internal(&error),
         }
     }
 }

@@ -8,21 +8,21 @@ use bytes::Bytes;
 
 /// Buffers that nobody uses right now.
 #[derive(Default)]
-pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
+pub(super) struct BufferPool(Mutex<Vec<Vec<u8>>>);
 
 /// A filled buffer; it goes back when the last piece of it is gone.
-struct Filled {
+struct PooledBuffer {
     bytes: Vec<u8>,
     len: usize,
-    buffers: Arc<Buffers>,
+    buffers: Arc<BufferPool>,
 }
 
-impl Buffers {
+impl BufferPool {
     /// Has `len` bytes filled.
     ///
     /// # Errors
     /// Those of `fill`.
-    pub(super) fn filled(
+    pub(super) fn fill_buffer(
         self: Arc<Self>,
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
@@ -33,7 +33,7 @@ impl Buffers {
             bytes.resize(len, 0);
         }
         fill(&mut bytes[..len])?;
-        Ok(Bytes::from_owner(Filled {
+        Ok(Bytes::from_owner(PooledBuffer {
             bytes,
             len,
             buffers: self,
@@ -41,13 +41,13 @@ impl Buffers {
     }
 }
 
-impl AsRef<[u8]> for Filled {
+impl AsRef<[u8]> for PooledBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
-impl Drop for Filled {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         let mut spare = self
@@ -65,10 +65,10 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_once_nobody_reads_it() {
-        let buffers = Arc::new(Buffers::default());
+        let buffers = Arc::new(BufferPool::default());
         let spare = || buffers.0.lock().unwrap().len();
         let fill = |byte: u8, len| {
-            let filled = Arc::clone(&buffers).filled(len, |bytes| {
+            let filled = Arc::clone(&buffers).fill_buffer(len, |bytes| {
                 bytes.fill(byte);
                 Ok(())
             });

@@ -4,11 +4,11 @@ use hyper::{Response, StatusCode};
 use imgsync_oci::ext;
 use serde_json::json;
 
-use super::body::Body;
+use super::body::ResponseBody;
 use super::reply;
 
 /// `GET /v2/_oci/ext/discover`
-pub(super) fn discover() -> Response<Body> {
+pub(super) fn discover() -> Response<ResponseBody> {
     let specification =
         "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md";
     let body = json!({ "extensions": [
@@ -19,11 +19,11 @@ pub(super) fn discover() -> Response<Body> {
             "endpoints": ["_oci/ext/discover"],
         },
         {
-            "name": ext::NAME,
+            "name": ext::EXTENSION_NAME,
             // The words on the wire are in the sources that this server was built from.
             "url": "urn:imgsync:ext:layers",
             "description": "tells which layers, named by diffID, are held, and as which blobs",
-            "endpoints": [format!("{}/layers/resolve", ext::NAME)],
+            "endpoints": [format!("{}/layers/resolve", ext::EXTENSION_NAME)],
         },
     ]});
     reply::json(StatusCode::OK, format!("{body}\n"))

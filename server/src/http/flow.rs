@@ -9,13 +9,13 @@ use tokio::time::sleep;
 
 /// Less than that, in bytes, is no progress of an answer: HTTP/2 answers pings with less while its
 /// streams stand still.
-const LEAST_PROGRESS: u64 = 512;
+const MIN_PROGRESS_BYTES: u64 = 512;
 /// How often one looks, in a time that may pass.
-const LOOKS: u32 = 10;
+const CHECKS_PER_TIMEOUT: u32 = 10;
 
 /// One connection's counts.
 #[derive(Default)]
-pub(crate) struct Flow {
+pub(crate) struct ConnectionActivity {
     /// Bytes that the system took to send.
     written: AtomicU64,
     /// Whether the system takes no more for now.
@@ -27,18 +27,18 @@ pub(crate) struct Flow {
     /// Requests that are not done.
     running: AtomicUsize,
     /// Answers that are on their way out.
-    answers: AtomicUsize,
+    running_responses: AtomicUsize,
 }
 
 /// A request that is not done; it is when this is dropped.
-pub(super) struct Running {
-    flow: Arc<Flow>,
-    is_answering: bool,
+pub(super) struct RequestGuard {
+    activity: Arc<ConnectionActivity>,
+    is_responding: bool,
 }
 
 /// How long a client may take nothing while there is something for it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stalls {
+pub(crate) struct WriteTimeouts {
     /// Of HTTP/1: long, since a proxy that buffers reads much at once, and goes on when its own
     /// client has taken that. A peer that is gone shows by itself, through TCP.
     pub(crate) http1: Duration,
@@ -48,48 +48,53 @@ pub(crate) struct Stalls {
 
 /// Why a connection is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GivenUp {
+pub(crate) enum CloseReason {
     /// Its client took nothing of what it asked for, for so long.
     Stalled(Duration),
     /// Its client asks for nothing.
     Idle,
 }
 
-impl Flow {
+impl ConnectionActivity {
     /// The system took bytes to send.
-    pub(crate) fn wrote(&self, bytes: usize) {
+    pub(crate) fn record_written(&self, bytes: usize) {
         self.is_blocked.store(false, Relaxed);
         self.written.fetch_add(bytes as u64, Relaxed);
     }
 
     /// The system takes no more for now.
-    pub(crate) fn is_blocked(&self) {
+    pub(crate) fn mark_blocked(&self) {
         self.is_blocked.store(true, Relaxed);
     }
 
     /// A request came.
-    pub(super) fn request(self: &Arc<Self>, version: Version) -> Running {
+    pub(super) fn begin_request(self: &Arc<Self>, version: Version) -> RequestGuard {
         self.is_http1.store(version < Version::HTTP_2, Relaxed);
         self.requests.fetch_add(1, Relaxed);
         self.running.fetch_add(1, Relaxed);
-        Running {
-            flow: Arc::clone(self),
-            is_answering: false,
+        RequestGuard {
+            activity: Arc::clone(self),
+            is_responding: false,
         }
     }
 
     /// Becomes ready once the client has taken nothing for too long while there was something for
     /// it, or has asked for nothing for the time `idle`, everything taken.
-    pub(crate) async fn given_up(&self, stalls: Stalls, idle: Duration) -> GivenUp {
-        let tick = stalls.http1.min(stalls.http2).min(idle) / LOOKS;
+    pub(crate) async fn wait_for_timeout(
+        &self,
+        stalls: WriteTimeouts,
+        idle: Duration,
+    ) -> CloseReason {
+        let tick = stalls.http1.min(stalls.http2).min(idle) / CHECKS_PER_TIMEOUT;
         let (mut stalled_for, mut idle_for) = (Duration::ZERO, Duration::ZERO);
         let mut written = self.written.load(Relaxed);
         let mut requests = self.requests.load(Relaxed);
         loop {
             sleep(tick).await;
             let now = self.written.load(Relaxed);
-            let has_more = self.answers.load(Relaxed) > 0 || self.is_blocked.load(Relaxed);
-            if !has_more || now - written >= LEAST_PROGRESS {
+            let has_more =
+                self.running_responses.load(Relaxed) > 0 || self.is_blocked.load(Relaxed);
+            if !has_more || now - written >= MIN_PROGRESS_BYTES {
                 (stalled_for, written) = (Duration::ZERO, now);
             } else {
                 stalled_for += tick;
@@ -106,29 +111,29 @@ impl Flow {
                 false => stalls.http2,
             };
             if stalled_for >= stall {
-                return GivenUp::Stalled(stall);
+                return CloseReason::Stalled(stall);
             }
             if idle_for >= idle {
-                return GivenUp::Idle;
+                return CloseReason::Idle;
             }
         }
     }
 }
 
-impl Running {
+impl RequestGuard {
     /// The answer begins to go out.
-    pub(super) fn answer(&mut self) {
-        self.is_answering = true;
-        self.flow.answers.fetch_add(1, Relaxed);
+    pub(super) fn begin_response(&mut self) {
+        self.is_responding = true;
+        self.activity.running_responses.fetch_add(1, Relaxed);
     }
 }
 
-impl Drop for Running {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
-        if self.is_answering {
-            self.flow.answers.fetch_sub(1, Relaxed);
+        if self.is_responding {
+            self.activity.running_responses.fetch_sub(1, Relaxed);
         }
-        self.flow.running.fetch_sub(1, Relaxed);
+        self.activity.running.fetch_sub(1, Relaxed);
     }
 }
 
@@ -138,72 +143,84 @@ mod tests {
 
     use super::*;
 
-    const STALL: Duration = Duration::from_secs(60);
-    const STALLS: Stalls = Stalls {
+    const HTTP2_TIMEOUT: Duration = Duration::from_secs(60);
+    const WRITE_TIMEOUTS: WriteTimeouts = WriteTimeouts {
         http1: Duration::from_secs(3600),
-        http2: STALL,
+        http2: HTTP2_TIMEOUT,
     };
-    const IDLE: Duration = Duration::from_secs(75);
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-    async fn seconds(flow: &Flow) -> (GivenUp, u64) {
+    async fn seconds(flow: &ConnectionActivity) -> (CloseReason, u64) {
         let began = Instant::now();
-        let why = flow.given_up(STALLS, IDLE).await;
+        let why = flow.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT).await;
         (why, began.elapsed().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_given_up_and_who_is_slow_is_not() {
-        let flow = Arc::new(Flow::default());
-        let mut running = flow.request(Version::HTTP_2);
+        let flow = Arc::new(ConnectionActivity::default());
+        let mut running = flow.begin_request(Version::HTTP_2);
         // Nothing to take yet: a long request.
-        let waiting = tokio::time::timeout(10 * STALL, flow.given_up(STALLS, IDLE));
+        let waiting = tokio::time::timeout(
+            10 * HTTP2_TIMEOUT,
+            flow.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT),
+        );
         assert!(waiting.await.is_err());
-        running.answer();
-        assert_eq!(seconds(&flow).await.0, GivenUp::Stalled(STALL));
+        running.begin_response();
+        assert_eq!(seconds(&flow).await.0, CloseReason::Stalled(HTTP2_TIMEOUT));
         let slowly = async {
             for _ in 0..1000 {
-                flow.wrote(100);
+                flow.record_written(100);
                 sleep(Duration::from_secs(1)).await;
             }
         };
         tokio::select! {
             () = slowly => {}
-            why = flow.given_up(STALLS, IDLE) => panic!("{why:?}"),
+            why = flow.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT) => panic!("{why:?}"),
         }
         drop(running);
-        assert_eq!(seconds(&flow).await.0, GivenUp::Idle);
+        assert_eq!(seconds(&flow).await.0, CloseReason::Idle);
         // The rest of an answer that is complete, but not taken.
-        let _other = flow.request(Version::HTTP_2);
-        flow.is_blocked();
-        assert_eq!(seconds(&flow).await, (GivenUp::Stalled(STALL), 60));
+        let _other = flow.begin_request(Version::HTTP_2);
+        flow.mark_blocked();
+        assert_eq!(
+            seconds(&flow).await,
+            (CloseReason::Stalled(HTTP2_TIMEOUT), 60)
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn over_http1_nobody_is_hurried_also_with_the_rest_of_an_answer() {
-        let flow = Arc::new(Flow::default());
-        let mut running = flow.request(Version::HTTP_11);
-        running.answer();
-        assert_eq!(seconds(&flow).await, (GivenUp::Stalled(STALLS.http1), 3600));
+        let flow = Arc::new(ConnectionActivity::default());
+        let mut running = flow.begin_request(Version::HTTP_11);
+        running.begin_response();
+        assert_eq!(
+            seconds(&flow).await,
+            (CloseReason::Stalled(WRITE_TIMEOUTS.http1), 3600)
+        );
         drop(running);
-        flow.is_blocked();
-        assert_eq!(seconds(&flow).await, (GivenUp::Stalled(STALLS.http1), 3600));
-        flow.wrote(1000);
-        assert_eq!(seconds(&flow).await.0, GivenUp::Idle);
+        flow.mark_blocked();
+        assert_eq!(
+            seconds(&flow).await,
+            (CloseReason::Stalled(WRITE_TIMEOUTS.http1), 3600)
+        );
+        flow.record_written(1000);
+        assert_eq!(seconds(&flow).await.0, CloseReason::Idle);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_for_nothing_is_given_up() {
-        let flow = Arc::new(Flow::default());
-        assert_eq!(seconds(&flow).await, (GivenUp::Idle, 78));
+        let flow = Arc::new(ConnectionActivity::default());
+        assert_eq!(seconds(&flow).await, (CloseReason::Idle, 78));
         let asking = async {
             for _ in 0..100 {
-                drop(flow.request(Version::HTTP_2));
-                sleep(IDLE / 2).await;
+                drop(flow.begin_request(Version::HTTP_2));
+                sleep(IDLE_TIMEOUT / 2).await;
             }
         };
         tokio::select! {
             () = asking => {}
-            why = flow.given_up(STALLS, IDLE) => panic!("{why:?}"),
+            why = flow.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT) => panic!("{why:?}"),
         }
     }
 }

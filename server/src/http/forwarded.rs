@@ -9,7 +9,7 @@ use hyper::header::{FORWARDED, HOST, HeaderMap, HeaderName, LINK, LOCATION};
 use hyper::http::request::Parts;
 use imgsync_oci::Registry;
 
-use super::reply::value;
+use super::reply::header_value;
 use crate::config::{Config, Network};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -18,7 +18,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What is known about the connection that a request came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Connection {
+pub(crate) struct ConnectionInfo {
     /// The other end; `None` on a Unix socket, where only this machine can be.
     pub(crate) peer: Option<SocketAddr>,
     /// Whether it is encrypted.
@@ -27,67 +27,71 @@ pub(crate) struct Connection {
 
 /// How this server is reached from outside, as far as it is told.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reach<'a> {
+pub(crate) struct PublicUrlConfig<'a> {
     /// The proxies whose word counts.
-    trusted: &'a [Network],
+    trusted_proxies: &'a [Network],
     /// The address that clients know: `https://registry.example.com`, without a slash at its end.
-    host: Option<&'a str>,
+    base_url: Option<&'a str>,
     /// What stands before every path: empty, or `/some/where`.
     prefix: &'a str,
     /// Whether addresses in answers are absolute. Relative ones are right behind any proxy.
-    is_absolute: bool,
+    uses_absolute_urls: bool,
 }
 
-impl<'a> From<&'a Config> for Reach<'a> {
+impl<'a> From<&'a Config> for PublicUrlConfig<'a> {
     fn from(config: &'a Config) -> Self {
         let relative = config.http.relative_urls;
         let host = config.http.host.as_deref();
         Self {
-            trusted: &config.imgsync.trusted_proxies,
-            host,
+            trusted_proxies: &config.imgsync.trusted_proxies,
+            base_url: host,
             prefix: &config.http.prefix,
-            is_absolute: !relative.unwrap_or(host.is_none()),
+            uses_absolute_urls: !relative.unwrap_or(host.is_none()),
         }
     }
 }
 
 /// Where one request comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct ForwardedInfo {
     /// The client; `None` where it is this machine, over a Unix socket.
     pub(crate) client: Option<IpAddr>,
     /// Whether the other end of the connection is a proxy whose word counts.
     pub(crate) is_trusted: bool,
     /// Whether it says something as a proxy does, and is not believed.
-    pub(super) is_doubted: bool,
+    pub(super) is_untrusted_proxy: bool,
     /// How the client reaches this server: `https://registry.example.com:5000/prefix`.
-    base: String,
+    base_url: String,
     /// What is put before paths in answers.
-    before: String,
+    location_prefix: String,
 }
 
 /// What one proxy says about what it was asked.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Said<'a> {
+struct ForwardedElement<'a> {
     client: Option<&'a str>,
     proto: Option<&'a str>,
     host: Option<&'a str>,
 }
 
-impl Origin {
+impl ForwardedInfo {
     /// Reads a request's head.
-    pub(crate) fn of(request: &Parts, connection: Connection, reach: Reach<'_>) -> Self {
+    pub(crate) fn of(
+        request: &Parts,
+        connection: ConnectionInfo,
+        reach: PublicUrlConfig<'_>,
+    ) -> Self {
         let is_trusted_address = |address: IpAddr| {
             reach
-                .trusted
+                .trusted_proxies
                 .iter()
                 .any(|network| network.contains(address))
         };
         let peer = connection.peer.map(|peer| peer.ip().to_canonical());
         let is_trusted = peer.is_none_or(is_trusted_address);
-        let (mut client, mut said) = (peer, Said::default());
+        let (mut client, mut said) = (peer, ForwardedElement::default());
         if is_trusted {
-            (client, said) = outermost(&request.headers, peer, is_trusted_address);
+            (client, said) = resolve_client(&request.headers, peer, is_trusted_address);
         }
         let scheme = match said.proto {
             Some(proto) if proto.eq_ignore_ascii_case("https") => "https",
@@ -102,42 +106,43 @@ impl Origin {
             .into_iter()
             .flatten()
             .find(|host| host.parse::<Registry>().is_ok());
-        let base = match (reach.host, host) {
+        let base = match (reach.base_url, host) {
             (Some(base), _) => base.to_owned(),
             (None, Some(host)) => format!("{scheme}://{host}"),
             (None, None) => String::new(),
         };
-        let base = base + reach.prefix;
-        let before = match reach.is_absolute {
-            true => base.clone(),
+        let base_url = base + reach.prefix;
+        let location_prefix = match reach.uses_absolute_urls {
+            true => base_url.clone(),
             false => reach.prefix.to_owned(),
         };
         let says_something = |name| request.headers.contains_key(name);
-        let is_doubted = !is_trusted && [FORWARDED, FORWARDED_PROTO].iter().any(says_something);
+        let is_untrusted_proxy =
+            !is_trusted && [FORWARDED, FORWARDED_PROTO].iter().any(says_something);
         Self {
             client,
             is_trusted,
-            is_doubted,
-            base,
-            before,
+            is_untrusted_proxy,
+            base_url,
+            location_prefix,
         }
     }
 
     /// Whether the client reaches this server at this host, or host and port.
-    pub(super) fn is_at(&self, name: &str) -> bool {
-        let (_, rest) = self.base.split_once("://").unwrap_or_default();
+    pub(super) fn is_reached_at(&self, name: &str) -> bool {
+        let (_, rest) = self.base_url.split_once("://").unwrap_or_default();
         let host = rest.split('/').next().unwrap_or_default();
         !host.is_empty() && host == name
     }
 
     /// The absolute address of a path, as the client must ask for it.
     pub(super) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+        format!("{}{path}", self.base_url)
     }
 
     /// Makes the paths in an answer's headers addresses that the client can use.
-    pub(super) fn locate<B>(&self, response: &mut Response<B>) {
-        if self.before.is_empty() {
+    pub(super) fn rewrite_locations<B>(&self, response: &mut Response<B>) {
+        if self.location_prefix.is_empty() {
             return;
         }
         for (name, before) in [(LOCATION, "/"), (LINK, "</")] {
@@ -146,7 +151,7 @@ impl Origin {
                 && text.starts_with(before)
             {
                 let (start, path) = text.split_at(before.len() - 1);
-                *entry = value(format!("{start}{}{path}", self.before));
+                *entry = header_value(format!("{start}{}{path}", self.location_prefix));
             }
         }
     }
@@ -154,15 +159,15 @@ impl Origin {
 
 /// Goes back from proxy to proxy as long as each is trusted: the client is the first that is not,
 /// or the last there is.
-fn outermost(
+fn resolve_client(
     headers: &HeaderMap,
     peer: Option<IpAddr>,
     is_trusted: impl Fn(IpAddr) -> bool,
-) -> (Option<IpAddr>, Said<'_>) {
-    let elements: Vec<Said<'_>> = values(headers, FORWARDED).map(element).collect();
+) -> (Option<IpAddr>, ForwardedElement<'_>) {
+    let elements: Vec<ForwardedElement<'_>> = values(headers, FORWARDED).map(element).collect();
     // Most proxies set X-Forwarded-For only, and pass on whatever their client says in the other.
     if !elements.is_empty() && values(headers, FORWARDED_FOR).next().is_none() {
-        let mut found = (peer, Said::default());
+        let mut found = (peer, ForwardedElement::default());
         for said in elements.into_iter().rev() {
             let client = said.client.and_then(address);
             let go_on = client.is_some_and(&is_trusted);
@@ -181,7 +186,7 @@ fn outermost(
             break;
         }
     }
-    let said = Said {
+    let said = ForwardedElement {
         client: None,
         proto: values(headers, FORWARDED_PROTO).next(),
         host: values(headers, FORWARDED_HOST).next(),
@@ -201,8 +206,8 @@ fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
 }
 
 /// One element of `Forwarded`: `for=1.2.3.4;proto=https;host="a:1"`.
-fn element(text: &str) -> Said<'_> {
-    let mut said = Said::default();
+fn element(text: &str) -> ForwardedElement<'_> {
+    let mut said = ForwardedElement::default();
     for (name, value) in text.split(';').filter_map(|pair| pair.split_once('=')) {
         let value = Some(value.trim().trim_matches('"'));
         match name.trim().to_ascii_lowercase().as_str() {
@@ -230,11 +235,11 @@ mod tests {
     use super::*;
     use hyper::Request;
 
-    const NOTHING: Reach<'_> = Reach {
-        trusted: &[],
-        host: None,
+    const NO_CONFIG: PublicUrlConfig<'_> = PublicUrlConfig {
+        trusted_proxies: &[],
+        base_url: None,
         prefix: "",
-        is_absolute: false,
+        uses_absolute_urls: false,
     };
 
     fn origin(peer: &str, is_tls: bool, headers: &[(&str, &str)]) -> (String, String, bool) {
@@ -245,11 +250,11 @@ mod tests {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let peer = (peer != "unix").then(|| SocketAddr::new(peer.parse().unwrap(), 1234));
         let trusted = ["127.0.0.0/8", "10.0.0.0/8"].map(|network| network.parse().unwrap());
-        let reach = Reach {
-            trusted: &trusted,
-            ..NOTHING
+        let reach = PublicUrlConfig {
+            trusted_proxies: &trusted,
+            ..NO_CONFIG
         };
-        let origin = Origin::of(&parts, Connection { peer, is_tls }, reach);
+        let origin = ForwardedInfo::of(&parts, ConnectionInfo { peer, is_tls }, reach);
         let client = origin
             .client
             .map_or("-".to_owned(), |client| client.to_string());
@@ -347,34 +352,37 @@ mod tests {
     #[test]
     fn what_the_operator_says_counts_more() {
         let (parts, ()) = Request::get("http://x/").body(()).unwrap().into_parts();
-        let connection = Connection {
+        let connection = ConnectionInfo {
             peer: None,
             is_tls: false,
         };
         let found = |reach| {
-            let origin = Origin::of(&parts, connection, reach);
+            let origin = ForwardedInfo::of(&parts, connection, reach);
             let mut response = Response::new(());
             let headers = response.headers_mut();
-            headers.insert(LOCATION, value("/v2/a"));
-            headers.insert(LINK, value("</v2/b>; rel=\"next\""));
-            origin.locate(&mut response);
+            headers.insert(LOCATION, header_value("/v2/a"));
+            headers.insert(LINK, header_value("</v2/b>; rel=\"next\""));
+            origin.rewrite_locations(&mut response);
             let header = |name| response.headers()[name].to_str().unwrap().to_owned();
             [origin.url("/v2/"), header(LOCATION), header(LINK)]
         };
-        let prefixed = Reach {
+        let prefixed = PublicUrlConfig {
             prefix: "/pre",
-            ..NOTHING
+            ..NO_CONFIG
         };
-        let named = Reach {
-            host: Some("https://registry.example.com"),
+        let named = PublicUrlConfig {
+            base_url: Some("https://registry.example.com"),
             ..prefixed
         };
-        let absolute = Reach {
-            is_absolute: true,
+        let absolute = PublicUrlConfig {
+            uses_absolute_urls: true,
             ..named
         };
         for (reach, expected) in [
-            (NOTHING, ["http://x/v2/", "/v2/a", "</v2/b>; rel=\"next\""]),
+            (
+                NO_CONFIG,
+                ["http://x/v2/", "/v2/a", "</v2/b>; rel=\"next\""],
+            ),
             (
                 prefixed,
                 ["http://x/pre/v2/", "/pre/v2/a", "</pre/v2/b>; rel=\"next\""],

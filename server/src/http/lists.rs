@@ -2,32 +2,32 @@
 
 use hyper::header::LINK;
 use hyper::{Response, StatusCode};
-use imgsync_oci::endpoint::Page;
-use imgsync_oci::{Code, Endpoint, Repository};
+use imgsync_oci::endpoint::Pagination;
+use imgsync_oci::{Endpoint, ErrorCode, Repository};
 use serde_json::json;
 
-use super::body::Body;
-use super::failure::Failure;
-use super::reply::{self, value};
-use super::{App, attempt};
+use super::body::ResponseBody;
+use super::failure::ErrorResponse;
+use super::reply::{self, header_value};
+use super::{App, try_blocking};
 use crate::upstream::Freshness;
 
 /// How many repositories a page has where neither client nor operator says.
-const DEFAULT_REPOSITORIES: u64 = 1000;
+const DEFAULT_CATALOG_ENTRIES: u64 = 1000;
 
 /// `GET /v2/<name>/tags/list`
 pub(super) async fn tags(
     app: &App,
     repository: Repository,
-    page: Page,
+    page: Pagination,
     max: u64,
-) -> Result<Response<Body>, Failure> {
-    bound(&page, max)?;
-    let (listed, freshness) = match app.upstreams.behind(&repository) {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    check_page_limit(&page, max)?;
+    let (listed, freshness) = match app.upstreams.upstream_for(&repository) {
         Some(place) => app.upstreams.tags(&place, &page).await?,
         None => {
             let (registry, of) = (app.registry.clone(), repository.clone());
-            let listed = attempt(move || registry.tags(&of, &page)).await?;
+            let listed = try_blocking(move || registry.list_tags(&of, &page)).await?;
             (listed, Freshness::Fresh)
         }
     };
@@ -35,7 +35,7 @@ pub(super) async fn tags(
     let next = listed
         .next
         .map(|page| Endpoint::ListTags { repository, page });
-    let mut response = answer(&body, next);
+    let mut response = list_response(&body, next);
     reply::warn_if_stale(&mut response, freshness);
     Ok(response)
 }
@@ -43,38 +43,38 @@ pub(super) async fn tags(
 /// `GET /v2/_catalog`
 pub(super) async fn catalog(
     app: &App,
-    mut page: Page,
+    mut page: Pagination,
     max: u64,
-) -> Result<Response<Body>, Failure> {
-    bound(&page, max)?;
-    if max < DEFAULT_REPOSITORIES {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    check_page_limit(&page, max)?;
+    if max < DEFAULT_CATALOG_ENTRIES {
         page.limit = page.limit.or(usize::try_from(max).ok());
     }
     let registry = app.registry.clone();
-    let listed = attempt(move || registry.repositories(&page)).await?;
+    let listed = try_blocking(move || registry.list_repositories(&page)).await?;
     let body = json!({ "repositories": listed.names });
-    Ok(answer(
+    Ok(list_response(
         &body,
         listed.next.map(|page| Endpoint::Catalog { page }),
     ))
 }
 
 /// Nobody gets more names at once than the operator allows.
-fn bound(page: &Page, max: u64) -> Result<(), Failure> {
+fn check_page_limit(page: &Pagination, max: u64) -> Result<(), ErrorResponse> {
     match page.limit {
-        Some(limit) if limit as u64 > max => Err(Failure::new(
-            Code::PaginationNumberInvalid,
+        Some(limit) if limit as u64 > max => Err(ErrorResponse::new(
+            ErrorCode::PaginationNumberInvalid,
             json!({ "n": limit }),
         )),
         Some(_) | None => Ok(()),
     }
 }
 
-fn answer(body: &serde_json::Value, next: Option<Endpoint>) -> Response<Body> {
+fn list_response(body: &serde_json::Value, next: Option<Endpoint>) -> Response<ResponseBody> {
     let mut response = reply::json(StatusCode::OK, format!("{body}\n"));
     if let Some(next) = next {
         let link = format!("<{}>; rel=\"next\"", next.path());
-        response.headers_mut().insert(LINK, value(link));
+        response.headers_mut().insert(LINK, header_value(link));
     }
     response
 }

@@ -7,20 +7,22 @@ use hyper::StatusCode;
 use hyper::header::{
     AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use imgsync_oci::{Code, Endpoint};
+use imgsync_oci::{Endpoint, ErrorCode};
 use serde_json::{Value, json};
 
 use super::App;
-use super::body::Body;
+use super::body::ResponseBody;
 use super::caller::Caller;
-use super::failure::Failure;
-use super::forwarded::Origin;
+use super::failure::ErrorResponse;
+use super::forwarded::ForwardedInfo;
 use super::meaning;
-use super::reply::{self, value};
-use crate::auth::{Auth, Scheme, TOKEN_LIFE, Unknown, Wanted, wanted};
+use super::reply::{self, header_value};
+use crate::auth::{
+    AccessController, AccessScope, AuthScheme, AuthenticationError, TOKEN_LIFETIME, required_scopes,
+};
 
 /// When to come again, in seconds, after too many passwords came at once.
-const PAUSE: HeaderValue = HeaderValue::from_static("2");
+const LOGIN_RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 /// Finds out who asks.
 ///
@@ -32,8 +34,8 @@ pub(super) async fn identify(
     endpoint: &Endpoint,
     query: Option<&str>,
     headers: &HeaderMap,
-    origin: &Arc<Origin>,
-) -> Result<Caller, Failure> {
+    origin: &Arc<ForwardedInfo>,
+) -> Result<Caller, ErrorResponse> {
     let auth = &app.auth;
     let caller = |user| Caller::new(Arc::clone(auth), user, Arc::clone(origin));
     let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -42,36 +44,43 @@ pub(super) async fn identify(
         && authorization.is_some_and(|header| !is_basic(header))
         && let Some(realm) = auth.realm()
     {
-        return Err(unauthorized(&[], Some(basic(&realm))));
+        return Err(unauthorized(&[], Some(basic_challenge(&realm))));
     }
     let user = match auth.identify(authorization).await {
         Ok(user) => user,
-        Err(Unknown::Busy) => {
+        Err(AuthenticationError::Busy) => {
             let detail = "too many passwords are being checked; try again";
-            let mut failure = Failure::new(Code::TooManyRequests, detail);
-            failure.headers.insert(RETRY_AFTER, PAUSE);
+            let mut failure = ErrorResponse::new(ErrorCode::TooManyRequests, detail);
+            failure.headers.insert(RETRY_AFTER, LOGIN_RETRY_AFTER);
             return Err(failure);
         }
         // Docker's daemon logs in at its mirrors as at the Hub. What anyone may do needs no login;
         // a login that is tried asks for nothing, and must fail.
-        Err(Unknown::Login)
+        Err(AuthenticationError::InvalidLogin)
             if *endpoint == Endpoint::Token
-                && meaning::is_for_anyone(app, &caller(None), query) =>
+                && meaning::is_anonymous_pull(app, &caller(None), query) =>
         {
             None
         }
         // A token is asked for with a name and a password.
-        Err(Unknown::Login | Unknown::Token) if *endpoint == Endpoint::Token => {
-            return Err(unauthorized(&[], auth.realm().map(|realm| basic(&realm))));
+        Err(AuthenticationError::InvalidLogin | AuthenticationError::InvalidToken)
+            if *endpoint == Endpoint::Token =>
+        {
+            return Err(unauthorized(
+                &[],
+                auth.realm().map(|realm| basic_challenge(&realm)),
+            ));
         }
-        Err(Unknown::Login) => return Err(challenge(auth, &wanted(endpoint), origin)),
-        Err(Unknown::Token) => {
-            let mut failure = challenge(auth, &wanted(endpoint), origin);
+        Err(AuthenticationError::InvalidLogin) => {
+            return Err(challenge(auth, &required_scopes(endpoint), origin));
+        }
+        Err(AuthenticationError::InvalidToken) => {
+            let mut failure = challenge(auth, &required_scopes(endpoint), origin);
             if let Some(header) = failure.headers.get_mut(WWW_AUTHENTICATE)
                 && let Ok(text) = header.to_str()
                 && text.starts_with("Bearer ")
             {
-                *header = value(format!("{text},error=\"invalid_token\""));
+                *header = header_value(format!("{text},error=\"invalid_token\""));
             }
             return Err(failure);
         }
@@ -80,13 +89,13 @@ pub(super) async fn identify(
 }
 
 /// A token that says who the caller is (Docker's token specification).
-pub(super) fn token(app: &App, caller: &Caller) -> Response<Body> {
-    let token = app.auth.token(caller.user());
+pub(super) fn issue_token(app: &App, caller: &Caller) -> Response<ResponseBody> {
+    let token = app.auth.issue_token(caller.user());
     // Clients know the one name or the other.
     let answer = json!({
         "token": token,
         "access_token": token,
-        "expires_in": TOKEN_LIFE.as_secs(),
+        "expires_in": TOKEN_LIFETIME.as_secs(),
     });
     let mut response = reply::json(StatusCode::OK, format!("{answer}\n"));
     let headers = response.headers_mut();
@@ -95,10 +104,14 @@ pub(super) fn token(app: &App, caller: &Caller) -> Response<Body> {
 }
 
 /// The answer to somebody who must say who they are, and how.
-pub(super) fn challenge(auth: &Auth, all: &[Wanted], origin: &Origin) -> Failure {
+pub(super) fn challenge(
+    auth: &AccessController,
+    all: &[AccessScope],
+    origin: &ForwardedInfo,
+) -> ErrorResponse {
     let challenge = auth.scheme().map(|(scheme, realm)| match scheme {
-        Scheme::Basic => basic(&realm),
-        Scheme::Token => {
+        AuthScheme::Basic => basic_challenge(&realm),
+        AuthScheme::Token => {
             let server = quoted(&origin.url(&Endpoint::Token.path()));
             let mut text = format!("Bearer realm={server},service={}", quoted(&realm));
             if !all.is_empty() {
@@ -110,10 +123,12 @@ pub(super) fn challenge(auth: &Auth, all: &[Wanted], origin: &Origin) -> Failure
     unauthorized(all, challenge)
 }
 
-fn unauthorized(all: &[Wanted], challenge: Option<String>) -> Failure {
-    let mut failure = Failure::new(Code::Unauthorized, detail(all));
+fn unauthorized(all: &[AccessScope], challenge: Option<String>) -> ErrorResponse {
+    let mut failure = ErrorResponse::new(ErrorCode::Unauthorized, denied_access(all));
     if let Some(challenge) = challenge {
-        failure.headers.insert(WWW_AUTHENTICATE, value(challenge));
+        failure
+            .headers
+            .insert(WWW_AUTHENTICATE, header_value(challenge));
     }
     failure
 }
@@ -126,15 +141,15 @@ fn is_basic(header: &[u8]) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(b"basic "))
 }
 
-fn basic(realm: &str) -> String {
+fn basic_challenge(realm: &str) -> String {
     format!("Basic realm={}", quoted(realm))
 }
 
 /// What was missing, as the stock registry lists it.
-pub(super) fn detail(all: &[Wanted]) -> Value {
+pub(super) fn denied_access(all: &[AccessScope]) -> Value {
     let entries = all.iter().flat_map(|wanted| {
         wanted.actions.iter().map(|action| {
-            json!({"Type": wanted.kind, "Class": "", "Name": wanted.name, "Action": action})
+            json!({"Type": wanted.resource_type, "Class": "", "Name": wanted.name, "Action": action})
         })
     });
     match all.is_empty() {
@@ -143,10 +158,10 @@ pub(super) fn detail(all: &[Wanted]) -> Value {
     }
 }
 
-fn scope(all: &[Wanted]) -> String {
+fn scope(all: &[AccessScope]) -> String {
     let scopes = all.iter().map(
-        |Wanted {
-             kind,
+        |AccessScope {
+             resource_type: kind,
              name,
              actions,
          }| format!("{kind}:{name}:{}", actions.join(",")),

@@ -2,21 +2,21 @@
 
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH};
 use hyper::{Response, StatusCode};
-use imgsync_oci::{Code, Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
+use imgsync_oci::{Digest, Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
 
 use super::blobs::etag;
-use super::body::{Body, full};
-use super::failure::Failure;
-use super::received::Received;
-use super::reply::{self, value};
-use super::{App, attempt, blocking, receive};
+use super::body::{ResponseBody, full};
+use super::failure::ErrorResponse;
+use super::received::RequestBody;
+use super::reply::{self, header_value};
+use super::{App, receive, run_blocking, try_blocking};
 use crate::registry::Error;
 use crate::upstream::{self, Freshness};
 
 /// One for each tag that came in the query.
-const TAG: HeaderName = HeaderName::from_static("oci-tag");
+const TAG_HEADER: HeaderName = HeaderName::from_static("oci-tag");
 /// Says that a manifest's subject was understood.
-const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const SUBJECT_HEADER: HeaderName = HeaderName::from_static("oci-subject");
 
 /// `GET` and `HEAD`: what is stored is served, whatever the client says that it accepts.
 pub(super) async fn get(
@@ -24,43 +24,47 @@ pub(super) async fn get(
     repository: Repository,
     reference: Reference,
     headers: &HeaderMap,
-) -> Result<Response<Body>, Failure> {
-    let (manifest, freshness) = match app.upstreams.behind(&repository) {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let (manifest, freshness) = match app.upstreams.upstream_for(&repository) {
         Some(place) => {
-            let freshness = app.upstreams.manifest(&place, &reference).await?;
-            match app.upstreams.read(&place, &reference).await {
+            let freshness = app.upstreams.ensure_manifest(&place, &reference).await?;
+            match app.upstreams.read_manifest(&place, &reference).await {
                 // Evicted in between: it comes again, and counts as used then.
                 Err(upstream::Error::Registry(Error::ManifestUnknown(_))) => {
-                    let freshness = app.upstreams.manifest(&place, &reference).await?;
-                    (app.upstreams.read(&place, &reference).await?, freshness)
+                    let freshness = app.upstreams.ensure_manifest(&place, &reference).await?;
+                    (
+                        app.upstreams.read_manifest(&place, &reference).await?,
+                        freshness,
+                    )
                 }
                 read => (read?, freshness),
             }
         }
         None => {
             let registry = app.registry.clone();
-            let manifest = attempt(move || registry.manifest(&repository, &reference)).await?;
+            let manifest =
+                try_blocking(move || registry.get_manifest(&repository, &reference)).await?;
             (manifest, Freshness::Fresh)
         }
     };
-    let mut response = if is_known(headers, &manifest.digest) {
+    let mut response = if is_cached_by_client(headers, &manifest.digest) {
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {
         let mut response = reply::with_body(StatusCode::OK, full(manifest.bytes));
         response
             .headers_mut()
-            .insert(CONTENT_TYPE, value(manifest.media_type));
+            .insert(CONTENT_TYPE, header_value(manifest.media_type));
         response
     };
     let headers = response.headers_mut();
-    headers.insert(reply::CONTENT_DIGEST, value(&manifest.digest));
+    headers.insert(reply::CONTENT_DIGEST_HEADER, header_value(&manifest.digest));
     headers.insert(ETAG, etag(&manifest.digest));
     reply::warn_if_stale(&mut response, freshness);
     Ok(response)
 }
 
 /// Whether the client has it already; some clients leave out the quotes.
-fn is_known(headers: &HeaderMap, digest: &Digest) -> bool {
+fn is_cached_by_client(headers: &HeaderMap, digest: &Digest) -> bool {
     let digest = digest.to_string();
     let known = headers
         .get_all(IF_NONE_MATCH)
@@ -80,22 +84,22 @@ pub(super) async fn put(
     reference: Reference,
     tags: Vec<Tag>,
     headers: &HeaderMap,
-    body: Received,
-) -> Result<Response<Body>, Failure> {
-    let (limit, too_long) = (MAX_MANIFEST_BYTES, Code::ManifestTooLarge);
-    let bytes = receive::whole(body, headers, limit, too_long, app.patience).await?;
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let (limit, too_long) = (MAX_MANIFEST_BYTES, ErrorCode::ManifestTooLarge);
+    let bytes = receive::read_whole(body, headers, limit, too_long, app.read_timeouts).await?;
     let declared = media_type(headers)?;
     let registry = app.registry.clone();
     let (into, at, named) = (repository.clone(), reference.clone(), tags.clone());
     let put = move || registry.put_manifest(&into, &at, &named, declared.as_deref(), &bytes);
     let taken = match (
-        blocking(put.clone()).await?,
-        app.upstreams.behind(&repository),
+        run_blocking(put.clone()).await?,
+        app.upstreams.upstream_for(&repository),
     ) {
         // Its sender was told that they are there, and they are: at the upstream.
         (Err(Error::ChildrenUnknown(missing)), Some(place)) => {
-            app.upstreams.complete(&place, &missing).await;
-            attempt(put).await?
+            app.upstreams.fetch_missing_blobs(&place, &missing).await;
+            try_blocking(put).await?
         }
         (taken, _) => taken?,
     };
@@ -106,10 +110,10 @@ pub(super) async fn put(
     let mut response = reply::created(&at, &taken.digest);
     let headers = response.headers_mut();
     for tag in tags {
-        headers.append(TAG, value(tag));
+        headers.append(TAG_HEADER, header_value(tag));
     }
     if let Some(subject) = taken.subject {
-        headers.insert(SUBJECT, value(subject));
+        headers.insert(SUBJECT_HEADER, header_value(subject));
     }
     Ok(response)
 }
@@ -119,20 +123,20 @@ pub(super) async fn delete(
     app: &App,
     repository: Repository,
     reference: Reference,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
     let registry = app.registry.clone();
-    attempt(move || registry.delete_manifest(&repository, &reference)).await?;
+    try_blocking(move || registry.delete_manifest(&repository, &reference)).await?;
     Ok(reply::empty(StatusCode::ACCEPTED))
 }
 
 /// The media type that the sender declares, without its parameters.
-fn media_type(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+fn media_type(headers: &HeaderMap) -> Result<Option<String>, ErrorResponse> {
     let Some(header) = headers.get(CONTENT_TYPE) else {
         return Ok(None);
     };
-    let text = header
-        .to_str()
-        .map_err(|_| Failure::new(Code::ManifestInvalid, "the Content-Type is no text"))?;
+    let text = header.to_str().map_err(|_| {
+        ErrorResponse::new(ErrorCode::ManifestInvalid, "the Content-Type is no text")
+    })?;
     let media_type = text.split(';').next().unwrap_or_default().trim();
     Ok((!media_type.is_empty()).then(|| media_type.to_owned()))
 }

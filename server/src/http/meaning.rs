@@ -3,23 +3,23 @@
 
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 use imgsync_oci::endpoint::Action;
-use imgsync_oci::{Code, Endpoint, Repository};
+use imgsync_oci::{Endpoint, ErrorCode, Repository};
 use serde_json::json;
 
 use super::caller::Caller;
-use super::failure::Failure;
-use super::{App, attempt};
+use super::failure::ErrorResponse;
+use super::{App, try_blocking};
 
 /// How clients call themselves that ask a mirror with `?ns=` and never without: containerd, and all
 /// that is made with its library. So does our own tool, which asks no mirrors.
-const NS_SAYERS: [&[u8]; 3] = [b"containerd/", b"buildkit/", b"imgsync/"];
+const NS_AWARE_USER_AGENTS: [&[u8]; 3] = [b"containerd/", b"buildkit/", b"imgsync/"];
 
 /// An operation, as it is meant.
-pub(super) struct Meant {
+pub(super) struct ResolvedOperation {
     pub(super) endpoint: Endpoint,
     /// The same operation on the repository that the path names, where it was taken for a question
     /// to a mirror and nothing else than this path says so.
-    pub(super) plain: Option<Endpoint>,
+    pub(super) fallback: Option<Endpoint>,
 }
 
 /// Finds out what a request means. Whoever asks, the answer shows nothing of a repository that
@@ -27,16 +27,16 @@ pub(super) struct Meant {
 ///
 /// # Errors
 /// It cannot be a repository's name.
-pub(super) async fn meant(
+pub(super) async fn resolve_repository(
     app: &App,
     caller: &Caller,
     endpoint: Endpoint,
     query: Option<&str>,
     headers: &HeaderMap,
-) -> Result<Meant, Failure> {
-    let plainly = |endpoint| Meant {
+) -> Result<ResolvedOperation, ErrorResponse> {
+    let plainly = |endpoint| ResolvedOperation {
         endpoint,
-        plain: None,
+        fallback: None,
     };
     let Some(repository) = endpoint.access().1.cloned() else {
         return Ok(plainly(endpoint));
@@ -45,24 +45,26 @@ pub(super) async fn meant(
         return Ok(plainly(endpoint));
     }
     if let Some(namespace) = Endpoint::namespace(query) {
-        let is_own = |name: &str| caller.is_asking(name);
-        let meant = app.upstreams.within(&namespace, &repository, is_own);
+        let is_own = |name: &str| caller.is_own_host(name);
+        let meant = app
+            .upstreams
+            .resolve_namespace(&namespace, &repository, is_own);
         let meant = meant.ok_or_else(|| {
             let name = format!("{namespace}/{repository}");
-            Failure::new(Code::NameUnknown, json!({ "name": name }))
+            ErrorResponse::new(ErrorCode::NameUnknown, json!({ "name": name }))
         })?;
-        let meant = app.upstreams.in_full(meant);
-        return Ok(plainly(endpoint.within(meant)));
+        let meant = app.upstreams.expand_hub_name(meant);
+        return Ok(plainly(endpoint.with_repository(meant)));
     }
-    let full = app.upstreams.in_full(repository.clone());
+    let full = app.upstreams.expand_hub_name(repository.clone());
     if full != repository {
-        return Ok(plainly(endpoint.within(full)));
+        return Ok(plainly(endpoint.with_repository(full)));
     }
-    match app.upstreams.mirrored(&repository) {
-        Some(_) if is_ours(caller, headers) => Ok(plainly(endpoint)),
+    match app.upstreams.mirror_repository(&repository) {
+        Some(_) if is_local_only(caller, headers) => Ok(plainly(endpoint)),
         Some(mirrored) => {
             let has_shown = headers.contains_key(AUTHORIZATION);
-            mirror(app, caller, endpoint, (repository, mirrored), has_shown).await
+            resolve_mirrored(app, caller, endpoint, (repository, mirrored), has_shown).await
         }
         None => Ok(plainly(endpoint)),
     }
@@ -71,27 +73,31 @@ pub(super) async fn meant(
 /// Whether a plain name can only mean a repository of this server. Who is about to push asks what
 /// is there, and would leave out what is only at a mirror's upstream: whoever is logged in, and
 /// clients that give `ns` where they ask a mirror.
-fn is_ours(caller: &Caller, headers: &HeaderMap) -> bool {
+fn is_local_only(caller: &Caller, headers: &HeaderMap) -> bool {
     let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
-    let says_ns = |agent: &[u8]| NS_SAYERS.iter().any(|name| agent.starts_with(name));
+    let says_ns = |agent: &[u8]| {
+        NS_AWARE_USER_AGENTS
+            .iter()
+            .any(|name| agent.starts_with(name))
+    };
     caller.user().is_some() || agent.is_some_and(says_ns)
 }
 
 /// A name that Docker's daemon would ask a mirror for, but that may be a repository of ours.
-async fn mirror(
+async fn resolve_mirrored(
     app: &App,
     caller: &Caller,
     endpoint: Endpoint,
     (repository, mirrored): (Repository, Repository),
     has_shown: bool,
-) -> Result<Meant, Failure> {
+) -> Result<ResolvedOperation, ErrorResponse> {
     let plainly = |endpoint| {
-        Ok(Meant {
+        Ok(ResolvedOperation {
             endpoint,
-            plain: None,
+            fallback: None,
         })
     };
-    let may_push = caller.may(Action::Push, &repository);
+    let may_push = caller.is_allowed(Action::Push, &repository);
     match &endpoint {
         Endpoint::GetManifest { .. }
         | Endpoint::HeadManifest { .. }
@@ -102,13 +108,13 @@ async fn mirror(
         Endpoint::HeadBlob { .. } if !may_push => {}
         _ => return plainly(endpoint),
     }
-    let mirrored = app.upstreams.in_full(mirrored);
-    if !caller.may(Action::Pull, &mirrored) {
+    let mirrored = app.upstreams.expand_hub_name(mirrored);
+    if !caller.is_allowed(Action::Pull, &mirrored) {
         return plainly(endpoint);
     }
-    if caller.may(Action::Pull, &repository) {
+    if caller.is_allowed(Action::Pull, &repository) {
         let (registry, name) = (app.registry.clone(), repository);
-        if attempt(move || registry.has_repository(&name)).await? {
+        if try_blocking(move || registry.has_repository(&name)).await? {
             return plainly(endpoint);
         }
     }
@@ -117,23 +123,23 @@ async fn mirror(
         return Err(caller.challenge(&endpoint));
     }
     let plain = may_push.then(|| endpoint.clone());
-    Ok(Meant {
-        endpoint: endpoint.within(mirrored),
-        plain,
+    Ok(ResolvedOperation {
+        endpoint: endpoint.with_repository(mirrored),
+        fallback: plain,
     })
 }
 
 /// Whether all that a token is asked for is pulling what anyone may pull: who asks with a login of
 /// another registry, as Docker's daemon asks its mirrors with the Hub's, needs none here.
-pub(super) fn is_for_anyone(app: &App, anyone: &Caller, query: Option<&str>) -> bool {
-    let Some(names) = Endpoint::pulls(query) else {
+pub(super) fn is_anonymous_pull(app: &App, anyone: &Caller, query: Option<&str>) -> bool {
+    let Some(names) = Endpoint::token_pull_repositories(query) else {
         return false;
     };
     names.iter().all(|name| {
-        let full = app.upstreams.in_full(name.clone());
-        let mirrored = app.upstreams.mirrored(&full);
-        let mirrored = mirrored.map(|mirrored| app.upstreams.in_full(mirrored));
-        let may = |name: &Repository| anyone.may(Action::Pull, name);
+        let full = app.upstreams.expand_hub_name(name.clone());
+        let mirrored = app.upstreams.mirror_repository(&full);
+        let mirrored = mirrored.map(|mirrored| app.upstreams.expand_hub_name(mirrored));
+        let may = |name: &Repository| anyone.is_allowed(Action::Pull, name);
         may(&full) || mirrored.as_ref().is_some_and(may)
     })
 }

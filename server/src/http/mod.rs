@@ -37,18 +37,18 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use imgsync_oci::Endpoint;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::body::Body;
-pub(crate) use self::flow::{Flow, GivenUp, Stalls};
-pub(crate) use self::forwarded::Connection;
-pub(crate) use self::rules::Rules;
+pub(crate) use self::body::ResponseBody;
+pub(crate) use self::flow::{CloseReason, ConnectionActivity, WriteTimeouts};
+pub(crate) use self::forwarded::ConnectionInfo;
+pub(crate) use self::rules::WritePolicy;
 
 use self::caller::Caller;
-use self::failure::Failure;
-use self::forwarded::{Origin, Reach};
-use self::meaning::Meant;
-use self::received::Received;
-use self::reconciling::Reconciling;
-use crate::auth::Auth;
+use self::failure::ErrorResponse;
+use self::forwarded::{ForwardedInfo, PublicUrlConfig};
+use self::meaning::ResolvedOperation;
+use self::received::RequestBody;
+use self::reconciling::ReferrersReconciler;
+use crate::auth::AccessController;
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::upstream::Upstreams;
@@ -57,34 +57,34 @@ use crate::upstream::Upstreams;
 pub(crate) struct App {
     registry: Registry,
     upstreams: Upstreams,
-    auth: Arc<Auth>,
+    auth: Arc<AccessController>,
     /// What is told now; another one after a reload.
     config: Arc<ArcSwap<Config>>,
     /// The requests that go on when their connection is gone.
     tasks: TaskTracker,
-    patience: Patience,
-    reconciling: Reconciling,
+    read_timeouts: ReadTimeouts,
+    referrers_reconciler: ReferrersReconciler,
     /// Whether bodies of requests count as broken off: the server is about to end.
-    is_over: Arc<AtomicBool>,
+    is_shutting_down: Arc<AtomicBool>,
     /// Whether it was told once that a proxy is not trusted.
-    has_doubted: AtomicBool,
+    has_warned_untrusted_proxy: AtomicBool,
 }
 
 /// How long a request's body may say nothing.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct ReadTimeouts {
     /// Before it counts as broken off.
-    pub(crate) quiet: Duration,
+    pub(crate) idle: Duration,
     /// The same, once another request wants to write to the same upload session: a client whose
     /// line went dead comes back on a new one while the old one still seems to be there.
-    pub(crate) wanted: Duration,
+    pub(crate) contended: Duration,
 }
 
-impl Default for Patience {
+impl Default for ReadTimeouts {
     fn default() -> Self {
         Self {
-            quiet: Duration::from_secs(60),
-            wanted: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+            contended: Duration::from_secs(5),
         }
     }
 }
@@ -93,12 +93,12 @@ impl App {
     pub(crate) fn new(
         registry: Registry,
         upstreams: Upstreams,
-        auth: Arc<Auth>,
+        auth: Arc<AccessController>,
         config: Arc<ArcSwap<Config>>,
     ) -> Arc<Self> {
-        let patience = Patience {
-            quiet: config.load().imgsync.stall,
-            ..Patience::default()
+        let patience = ReadTimeouts {
+            idle: config.load().imgsync.read_timeout,
+            ..ReadTimeouts::default()
         };
         Arc::new(Self {
             registry,
@@ -106,60 +106,68 @@ impl App {
             auth,
             config,
             tasks: TaskTracker::new(),
-            patience,
-            reconciling: Reconciling::default(),
-            is_over: Arc::default(),
-            has_doubted: AtomicBool::new(false),
+            read_timeouts: patience,
+            referrers_reconciler: ReferrersReconciler::default(),
+            is_shutting_down: Arc::default(),
+            has_warned_untrusted_proxy: AtomicBool::new(false),
         })
     }
 
     /// How long a client may take nothing of what it asked for.
-    pub(crate) fn stalls(&self) -> Stalls {
-        let http1 = self.config.load().imgsync.write_stall;
-        Stalls {
+    pub(crate) fn write_timeouts(&self) -> WriteTimeouts {
+        let http1 = self.config.load().imgsync.write_timeout;
+        WriteTimeouts {
             http1,
-            http2: http1.min(self.patience.quiet),
+            http2: http1.min(self.read_timeouts.idle),
         }
     }
 
     /// Has the bodies of all requests end here, so that what arrived of them is kept.
-    pub(crate) fn break_off(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        self.upstreams.break_off();
+    pub(crate) fn interrupt_bodies(&self) {
+        self.is_shutting_down.store(true, Ordering::Relaxed);
+        self.upstreams.cancel_downloads();
     }
 
     /// Waits for the requests whose connection is gone, and for what is being fetched to be kept as
     /// far as it came.
-    pub(crate) async fn settle(&self) {
+    pub(crate) async fn drain(&self) {
         self.tasks.close();
         self.tasks.wait().await;
-        self.upstreams.settle().await;
+        self.upstreams.drain().await;
     }
 }
 
 /// Answers one request, and writes a line about it.
 pub(crate) async fn serve(
     app: Arc<App>,
-    connection: Connection,
-    flow: Arc<Flow>,
+    connection: ConnectionInfo,
+    flow: Arc<ConnectionActivity>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    let running = flow.request(request.version());
+) -> Result<Response<ResponseBody>, Infallible> {
+    let running = flow.begin_request(request.version());
     let config = app.config.load_full();
     let (parts, body) = request.into_parts();
-    let origin = Arc::new(Origin::of(&parts, connection, Reach::from(&*config)));
-    if origin.is_doubted && !app.has_doubted.swap(true, Ordering::Relaxed) {
+    let origin = Arc::new(ForwardedInfo::of(
+        &parts,
+        connection,
+        PublicUrlConfig::from(&*config),
+    ));
+    if origin.is_untrusted_proxy && !app.has_warned_untrusted_proxy.swap(true, Ordering::Relaxed) {
         tracing::warn!(
             client = origin.client.map(tracing::field::display),
             "a proxy says how it was asked, and is not believed: if it is yours, name its address \
              in imgsync.trustedproxies"
         );
     }
-    let line = access::Line::new(&parts, &origin, running);
-    let body = Received::new(body, line.received(), Arc::clone(&app.is_over));
+    let line = access::AccessLogEntry::new(&parts, &origin, running);
+    let body = RequestBody::new(
+        body,
+        line.received_counter(),
+        Arc::clone(&app.is_shutting_down),
+    );
     let is_head = parts.method == Method::HEAD;
     let only_reads = is_head || parts.method == Method::GET;
-    let answering = answer(
+    let answering = respond(
         Arc::clone(&app),
         Arc::clone(&config),
         Arc::clone(&origin),
@@ -172,50 +180,55 @@ pub(crate) async fn serve(
         false => {
             let task = app.tasks.spawn(answering);
             task.await
-                .unwrap_or_else(|error| Failure::internal(&error).into_response())
+                .unwrap_or_else(|error| ErrorResponse::internal(&error).into_response())
         }
     };
-    origin.locate(&mut response);
+    origin.rewrite_locations(&mut response);
     if is_head {
         response = reply::without_body(response);
     }
-    Ok(line.attach(reply::complete(response, &config.http.headers)))
+    Ok(line.attach(reply::add_common_headers(response, &config.http.headers)))
 }
 
-async fn answer(
+async fn respond(
     app: Arc<App>,
     config: Arc<Config>,
-    origin: Arc<Origin>,
+    origin: Arc<ForwardedInfo>,
     parts: Parts,
-    body: Received,
-) -> Response<Body> {
+    body: RequestBody,
+) -> Response<ResponseBody> {
     let (method, headers) = (&parts.method, &parts.headers);
-    let path = below(&config.http.prefix, parts.uri.path());
+    let path = strip_path_prefix(&config.http.prefix, parts.uri.path());
     if path == "/" && matches!(*method, Method::GET | Method::HEAD) {
         return reply::empty(StatusCode::OK);
     }
     if method == Method::OPTIONS {
-        receive::decline(headers, body);
-        return options::answer(path, parts.uri.query());
+        receive::discard_unread(headers, body);
+        return options::respond(path, parts.uri.query());
     }
     let (meant, caller) = match admit(&app, &config, &origin, &parts, path).await {
         Ok(admitted) => admitted,
         Err(failure) => {
-            receive::decline(headers, body);
+            receive::discard_unread(headers, body);
             return failure.into_response();
         }
     };
     let version = parts.version;
-    let Meant { endpoint, plain } = meant;
-    let mut result = operate(&app, &config, &caller, endpoint, version, headers, body).await;
+    let ResolvedOperation {
+        endpoint,
+        fallback: plain,
+    } = meant;
+    let mut result = dispatch(&app, &config, &caller, endpoint, version, headers, body).await;
     // Nobody's own pushes depend on whether a mirror's upstream answers.
     if let Some(plain) = plain
-        && result.as_ref().is_err_and(|failure| failure.is_upstreams)
+        && result
+            .as_ref()
+            .is_err_and(|failure| failure.is_from_upstream)
     {
-        let nothing = Received::nothing();
-        result = operate(&app, &config, &caller, plain, version, headers, nothing).await;
+        let nothing = RequestBody::empty();
+        result = dispatch(&app, &config, &caller, plain, version, headers, nothing).await;
     }
-    let mut response = result.unwrap_or_else(Failure::into_response);
+    let mut response = result.unwrap_or_else(ErrorResponse::into_response);
     if let Some(user) = caller.user() {
         response.extensions_mut().insert(user.clone());
     }
@@ -224,7 +237,7 @@ async fn answer(
 
 /// The part of a path that stands below the prefix under which this server is told to be; of any
 /// other path nothing, which is no operation.
-fn below<'a>(prefix: &str, path: &'a str) -> &'a str {
+fn strip_path_prefix<'a>(prefix: &str, path: &'a str) -> &'a str {
     match path.strip_prefix(prefix) {
         Some("") => "/",
         Some(rest) if rest.starts_with('/') => rest,
@@ -236,29 +249,29 @@ fn below<'a>(prefix: &str, path: &'a str) -> &'a str {
 async fn admit(
     app: &App,
     config: &Config,
-    origin: &Arc<Origin>,
+    origin: &Arc<ForwardedInfo>,
     parts: &Parts,
     path: &str,
-) -> Result<(Meant, Caller), Failure> {
+) -> Result<(ResolvedOperation, Caller), ErrorResponse> {
     let query = parts.uri.query();
     let endpoint = Endpoint::parse(&parts.method, path, query)?;
     let caller = login::identify(app, &endpoint, query, &parts.headers, origin).await?;
-    let meant = meaning::meant(app, &caller, endpoint, query, &parts.headers).await?;
-    caller.permit(&meant.endpoint)?;
-    Rules::from(config).check(&meant.endpoint)?;
+    let meant = meaning::resolve_repository(app, &caller, endpoint, query, &parts.headers).await?;
+    caller.authorize(&meant.endpoint)?;
+    WritePolicy::from(config).check(&meant.endpoint)?;
     uploads::check_owner(app, &caller, &meant.endpoint).await?;
     Ok((meant, caller))
 }
 
-async fn operate(
+async fn dispatch(
     app: &App,
     config: &Config,
     caller: &Caller,
     endpoint: Endpoint,
     version: Version,
     headers: &HeaderMap,
-    body: Received,
-) -> Result<Response<Body>, Failure> {
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
     match endpoint {
         Endpoint::Check => Ok(reply::check()),
         Endpoint::Catalog { page } => lists::catalog(app, page, config.catalog_max_entries).await,
@@ -301,7 +314,7 @@ async fn operate(
             digest,
             algorithm,
         } => {
-            let asked = uploads::Asked {
+            let asked = uploads::StartUploadQuery {
                 mount,
                 digest,
                 algorithm,
@@ -318,27 +331,29 @@ async fn operate(
             digest,
         } => uploads::finish(app, repository, id, digest, headers, body).await,
         Endpoint::CancelUpload { repository, id } => uploads::cancel(app, repository, id).await,
-        Endpoint::Token => Ok(login::token(app, caller)),
+        Endpoint::Token => Ok(login::issue_token(app, caller)),
         Endpoint::DiscoverExtensions => Ok(extensions::discover()),
         Endpoint::ResolveLayers { repository } => {
-            resolve::layers(app, caller, repository, headers, body).await
+            resolve::post(app, caller, repository, headers, body).await
         }
     }
 }
 
 /// Runs what blocks on the disk where that is allowed.
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Failure> {
+) -> Result<T, ErrorResponse> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Failure::internal(&error))
+    done.map_err(|error| ErrorResponse::internal(&error))
 }
 
 /// The same, for what may fail in a way that needs no more said.
-async fn attempt<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Failure>
+async fn try_blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, ErrorResponse>
 where
     T: Send + 'static,
-    E: Into<Failure> + Send + 'static,
+    E: Into<ErrorResponse> + Send + 'static,
 {
-    blocking(work).await?.map_err(Into::into)
+    run_blocking(work).await?.map_err(Into::into)
 }

@@ -5,23 +5,23 @@ use hyper::header::ALLOW;
 use hyper::{Method, Response, StatusCode};
 use imgsync_oci::Endpoint;
 
-use super::body::Body;
-use super::failure::Failure;
+use super::body::ResponseBody;
+use super::failure::ErrorResponse;
 use super::reply;
 
 /// The methods that a path has, without a body; which headers a page may send and read is the
 /// operator's word, in the headers that every answer carries.
-pub(super) fn answer(path: &str, query: Option<&str>) -> Response<Body> {
+pub(super) fn respond(path: &str, query: Option<&str>) -> Response<ResponseBody> {
     match Endpoint::parse(&Method::OPTIONS, path, query) {
         // The methods that would have been right.
         Err(refusal) if !refusal.allow.is_empty() => {
             let methods: Vec<&str> = refusal.allow.iter().map(Method::as_str).collect();
             let mut response = reply::empty(StatusCode::OK);
-            let allow = reply::value(methods.join(", "));
+            let allow = reply::header_value(methods.join(", "));
             response.headers_mut().insert(ALLOW, allow);
             response
         }
-        Err(refusal) => Failure::from(refusal).into_response(),
+        Err(refusal) => ErrorResponse::from(refusal).into_response(),
         // No operation has this method.
         Ok(_) => reply::empty(StatusCode::OK),
     }

@@ -9,55 +9,59 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 /// A request's body.
-pub(super) struct Received {
+pub(super) struct RequestBody {
     /// None where there is nothing to be read.
     body: Option<Incoming>,
-    count: Arc<AtomicU64>,
-    is_over: Arc<AtomicBool>,
+    received_bytes: Arc<AtomicU64>,
+    is_shutting_down: Arc<AtomicBool>,
 }
 
 /// A body that has no end.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(super) enum RequestBodyError {
     /// Its client or the line.
     #[error(transparent)]
-    Line(#[from] hyper::Error),
+    Connection(#[from] hyper::Error),
     /// This server.
     #[error("the server is about to end")]
-    Ending,
+    ShuttingDown,
 }
 
-impl Received {
+impl RequestBody {
     /// The body, adding the bytes that arrive to `count`; nothing more of it comes once `is_over`
     /// is set, which is seen when it is asked for more.
-    pub(super) fn new(body: Incoming, count: Arc<AtomicU64>, is_over: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        body: Incoming,
+        received_bytes: Arc<AtomicU64>,
+        is_shutting_down: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             body: Some(body),
-            count,
-            is_over,
+            received_bytes,
+            is_shutting_down,
         }
     }
 
     /// No body at all, for an operation that takes none.
-    pub(super) fn nothing() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             body: None,
-            count: Arc::default(),
-            is_over: Arc::default(),
+            received_bytes: Arc::default(),
+            is_shutting_down: Arc::default(),
         }
     }
 }
 
-impl Body for Received {
+impl Body for RequestBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.is_over.load(Ordering::Relaxed) && !self.is_end_stream() {
-            return Poll::Ready(Some(Err(Broken::Ending)));
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        if self.is_shutting_down.load(Ordering::Relaxed) && !self.is_end_stream() {
+            return Poll::Ready(Some(Err(RequestBodyError::ShuttingDown)));
         }
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
@@ -65,9 +69,9 @@ impl Body for Received {
         let polled = Pin::new(body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let len = frame.data_ref().map_or(0, |data| data.len() as u64);
-            self.count.fetch_add(len, Ordering::Relaxed);
+            self.received_bytes.fetch_add(len, Ordering::Relaxed);
         }
-        polled.map(|frame| frame.map(|frame| frame.map_err(Broken::from)))
+        polled.map(|frame| frame.map(|frame| frame.map_err(RequestBodyError::from)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -7,41 +7,41 @@ use std::sync::Arc;
 use imgsync_oci::Repository;
 use tokio::sync::Mutex;
 
-use super::attempt;
-use super::failure::Failure;
+use super::failure::ErrorResponse;
+use super::try_blocking;
 use crate::registry::Registry;
 
 /// How many may wait on the disk at a time: a third of the threads there.
-const LANES: usize = 8;
+const MAX_CONCURRENT_RECONCILES: usize = 8;
 
 /// A few lanes; each repository always takes the same one.
 #[derive(Default)]
-pub(super) struct Reconciling {
-    lanes: [Arc<Mutex<()>>; LANES],
+pub(super) struct ReferrersReconciler {
+    stripes: [Arc<Mutex<()>>; MAX_CONCURRENT_RECONCILES],
     hasher: RandomState,
 }
 
-impl Reconciling {
+impl ReferrersReconciler {
     /// Waits until what is known of a repository's referrers is right.
     ///
     /// # Errors
     /// Those of reading its manifests.
-    pub(super) async fn wait(
+    pub(super) async fn reconcile(
         &self,
         registry: &Registry,
         repository: &Repository,
-    ) -> Result<(), Failure> {
-        if registry.is_reconciled(repository) {
+    ) -> Result<(), ErrorResponse> {
+        if registry.has_reconciled_referrers(repository) {
             return Ok(());
         }
-        let lane = self.hasher.hash_one(repository) % LANES as u64;
-        let lane = usize::try_from(lane).map_err(|error| Failure::internal(&error))?;
-        let turn = Arc::clone(&self.lanes[lane]).lock_owned().await;
+        let lane = self.hasher.hash_one(repository) % MAX_CONCURRENT_RECONCILES as u64;
+        let lane = usize::try_from(lane).map_err(|error| ErrorResponse::internal(&error))?;
+        let turn = Arc::clone(&self.stripes[lane]).lock_owned().await;
         let (registry, repository) = (registry.clone(), repository.clone());
-        attempt(move || {
+        try_blocking(move || {
             // Until the work ends, also when nobody waits for it any more.
             let _turn = turn;
-            registry.reconcile(&repository)
+            registry.reconcile_referrers(&repository)
         })
         .await
     }

@@ -2,16 +2,16 @@
 
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use hyper::{Response, StatusCode};
-use imgsync_oci::referrers::Referrers;
+use imgsync_oci::referrers::ReferrersIndex;
 use imgsync_oci::{Digest, Endpoint, Repository, media};
 
-use super::body::{Body, full};
-use super::failure::Failure;
-use super::reply::{self, value};
-use super::{App, attempt};
+use super::body::{ResponseBody, full};
+use super::failure::ErrorResponse;
+use super::reply::{self, header_value};
+use super::{App, try_blocking};
 use crate::upstream::Freshness;
 
-const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+const FILTERS_APPLIED_HEADER: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// `GET`
 pub(super) async fn list(
@@ -20,17 +20,20 @@ pub(super) async fn list(
     digest: Digest,
     artifact_type: Option<String>,
     last: Option<Digest>,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
     let is_first = last.is_none();
     let (registry, of) = (app.registry.clone(), repository.clone());
     let (subject, wanted) = (digest.clone(), artifact_type.clone());
-    app.reconciling.wait(&app.registry, &repository).await?;
-    let listed =
-        attempt(move || registry.referrers(&of, &subject, wanted.as_deref(), last.as_ref()));
+    app.referrers_reconciler
+        .reconcile(&app.registry, &repository)
+        .await?;
+    let listed = try_blocking(move || {
+        registry.list_referrers(&of, &subject, wanted.as_deref(), last.as_ref())
+    });
     let mut listed = listed.await?;
     let mut freshness = Freshness::Fresh;
     // Those of the upstream stand on the first page, beside ours.
-    if is_first && let Some(place) = app.upstreams.behind(&repository) {
+    if is_first && let Some(place) = app.upstreams.upstream_for(&repository) {
         let here = &listed.referrers;
         let asked = app
             .upstreams
@@ -39,13 +42,16 @@ pub(super) async fn list(
         listed.referrers.extend(more);
         freshness = how;
     }
-    let index = serde_json::to_vec(&Referrers::of(listed.referrers));
-    let index = index.map_err(|error| Failure::internal(&error))?;
+    let index = serde_json::to_vec(&ReferrersIndex::of(listed.referrers));
+    let index = index.map_err(|error| ErrorResponse::internal(&error))?;
     let mut response = reply::with_body(StatusCode::OK, full(index));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media::OCI_INDEX));
     if artifact_type.is_some() {
-        headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+        headers.insert(
+            FILTERS_APPLIED_HEADER,
+            HeaderValue::from_static("artifactType"),
+        );
     }
     if let Some(last) = listed.more_after {
         let next = Endpoint::ListReferrers {
@@ -54,7 +60,10 @@ pub(super) async fn list(
             artifact_type,
             last: Some(last),
         };
-        headers.insert(LINK, value(format_args!("<{}>; rel=\"next\"", next.path())));
+        headers.insert(
+            LINK,
+            header_value(format_args!("<{}>; rel=\"next\"", next.path())),
+        );
     }
     reply::warn_if_stale(&mut response, freshness);
     Ok(response)

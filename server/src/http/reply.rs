@@ -5,34 +5,35 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCAT
 use hyper::{Response, StatusCode};
 use imgsync_oci::{Digest, Endpoint};
 
-use super::body::{Body, full};
+use super::body::{ResponseBody, full};
 use crate::upstream::Freshness;
 
 /// The digest of what was asked for or stored.
-pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(super) const CONTENT_DIGEST_HEADER: HeaderName =
+    HeaderName::from_static("docker-content-digest");
 /// The id of an upload session.
-pub(super) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
-const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+pub(super) const UPLOAD_UUID_HEADER: HeaderName = HeaderName::from_static("docker-upload-uuid");
+const API_VERSION_HEADER: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// A header's value. What is made of checked names, digests and numbers always is one.
-pub(super) fn value(text: impl std::fmt::Display) -> HeaderValue {
+pub(super) fn header_value(text: impl std::fmt::Display) -> HeaderValue {
     HeaderValue::try_from(text.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// An answer without content.
-pub(super) fn empty(status: StatusCode) -> Response<Body> {
+pub(super) fn empty(status: StatusCode) -> Response<ResponseBody> {
     with_body(status, full(""))
 }
 
 /// An answer with a body.
-pub(super) fn with_body(status: StatusCode, body: Body) -> Response<Body> {
+pub(super) fn with_body(status: StatusCode, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response
 }
 
 /// An answer of JSON.
-pub(super) fn json(status: StatusCode, text: String) -> Response<Body> {
+pub(super) fn json(status: StatusCode, text: String) -> Response<ResponseBody> {
     let mut response = with_body(status, full(text));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -40,22 +41,22 @@ pub(super) fn json(status: StatusCode, text: String) -> Response<Body> {
 }
 
 /// The answer that says: this speaks the distribution API.
-pub(super) fn check() -> Response<Body> {
+pub(super) fn check() -> Response<ResponseBody> {
     json(StatusCode::OK, "{}".to_owned())
 }
 
 /// Content was stored: where, and as what. The address is relative, which is right behind any
 /// proxy.
-pub(super) fn created(at: &Endpoint, digest: &Digest) -> Response<Body> {
+pub(super) fn created(at: &Endpoint, digest: &Digest) -> Response<ResponseBody> {
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
-    headers.insert(LOCATION, value(at.path()));
-    headers.insert(CONTENT_DIGEST, value(digest));
+    headers.insert(LOCATION, header_value(at.path()));
+    headers.insert(CONTENT_DIGEST_HEADER, header_value(digest));
     response
 }
 
 /// What a HEAD gets: the headers that the same GET would have.
-pub(super) fn without_body(response: Response<Body>) -> Response<Body> {
+pub(super) fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     if let Some(len) = body.size_hint().exact()
         && !parts.headers.contains_key(CONTENT_LENGTH)
@@ -68,7 +69,7 @@ pub(super) fn without_body(response: Response<Body>) -> Response<Body> {
 }
 
 /// Says that an answer may be out of date (RFC 7234, section 5.5.1).
-pub(super) fn warn_if_stale(response: &mut Response<Body>, freshness: Freshness) {
+pub(super) fn warn_if_stale(response: &mut Response<ResponseBody>, freshness: Freshness) {
     match freshness {
         Freshness::Fresh => {}
         Freshness::Stale => {
@@ -80,12 +81,12 @@ pub(super) fn warn_if_stale(response: &mut Response<Body>, freshness: Freshness)
 
 /// What every answer carries: the API's version, and what the operator wants. What the answer says
 /// itself counts more.
-pub(super) fn complete(
-    mut response: Response<Body>,
+pub(super) fn add_common_headers(
+    mut response: Response<ResponseBody>,
     wanted: &[(String, Vec<String>)],
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let headers = response.headers_mut();
-    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    headers.insert(API_VERSION_HEADER, HeaderValue::from_static("registry/2.0"));
     for (name, values) in wanted {
         // The configuration was read with these very rules.
         let Ok(name) = HeaderName::try_from(name.as_str()) else {
@@ -93,7 +94,7 @@ pub(super) fn complete(
         };
         if !headers.contains_key(&name) {
             for text in values {
-                headers.append(name.clone(), value(text));
+                headers.append(name.clone(), header_value(text));
             }
         }
     }

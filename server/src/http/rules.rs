@@ -2,42 +2,42 @@
 
 use hyper::header::ALLOW;
 use imgsync_oci::endpoint::Action;
-use imgsync_oci::{Code, Endpoint};
+use imgsync_oci::{Endpoint, ErrorCode};
 
-use super::failure::Failure;
-use super::reply::value;
+use super::failure::ErrorResponse;
+use super::reply::header_value;
 use crate::config::Config;
 
 /// What the operator has switched off.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub(crate) struct WritePolicy {
     /// Whether manifests, tags and blobs can be deleted.
-    pub(crate) deletes: bool,
+    pub(crate) is_delete_enabled: bool,
     /// Whether nothing at all may change.
-    pub(crate) read_only: bool,
+    pub(crate) is_read_only: bool,
 }
 
-impl From<&Config> for Rules {
+impl From<&Config> for WritePolicy {
     fn from(config: &Config) -> Self {
         Self {
-            deletes: config.storage.is_delete_enabled,
-            read_only: config.storage.is_read_only,
+            is_delete_enabled: config.storage.is_delete_enabled,
+            is_read_only: config.storage.is_read_only,
         }
     }
 }
 
-impl Rules {
+impl WritePolicy {
     /// Looks whether an operation is switched off.
     ///
     /// # Errors
     /// It is: [`Code::Unsupported`], with the methods that are left.
-    pub(super) fn check(self, endpoint: &Endpoint) -> Result<(), Failure> {
+    pub(super) fn check(self, endpoint: &Endpoint) -> Result<(), ErrorResponse> {
         let (detail, allow) = match endpoint.access().0 {
             Action::Check | Action::Catalog | Action::Pull => return Ok(()),
-            Action::Push | Action::Delete if self.read_only => {
+            Action::Push | Action::Delete if self.is_read_only => {
                 ("the registry is read-only", "GET, HEAD")
             }
-            Action::Delete if !self.deletes => match endpoint {
+            Action::Delete if !self.is_delete_enabled => match endpoint {
                 Endpoint::DeleteManifest { .. } => {
                     ("this registry deletes nothing", "GET, HEAD, PUT")
                 }
@@ -45,8 +45,8 @@ impl Rules {
             },
             Action::Push | Action::Delete => return Ok(()),
         };
-        let mut failure = Failure::new(Code::Unsupported, detail);
-        failure.headers.insert(ALLOW, value(allow));
+        let mut failure = ErrorResponse::new(ErrorCode::Unsupported, detail);
+        failure.headers.insert(ALLOW, header_value(allow));
         Err(failure)
     }
 }

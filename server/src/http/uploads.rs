@@ -4,58 +4,58 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LOCATI
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::{Action, Mount, UploadId};
 use imgsync_oci::range::{self, ContentRange};
-use imgsync_oci::{Algorithm, Code, Digest, Endpoint, Repository};
+use imgsync_oci::{Algorithm, Digest, Endpoint, ErrorCode, Repository};
 
-use super::body::Body;
+use super::body::ResponseBody;
 use super::caller::Caller;
-use super::failure::Failure;
-use super::receive::{Ending, decline, receive};
-use super::received::Received;
-use super::reply::{self, value};
-use super::{App, attempt, blocking};
+use super::failure::ErrorResponse;
+use super::receive::{BodyEnd, append_body, discard_unread};
+use super::received::RequestBody;
+use super::reply::{self, header_value};
+use super::{App, run_blocking, try_blocking};
 use crate::auth::User;
-use crate::registry::{Append, Error};
+use crate::registry::{Error, UploadWriter};
 
 /// The name of a session, for answers about it.
 #[derive(Clone)]
-struct Session {
+struct SessionRef {
     repository: Repository,
     id: UploadId,
 }
 
-impl Session {
+impl SessionRef {
     /// Where the session goes on, and how much it holds.
     fn headers(&self, held: u64) -> HeaderMap {
         let at = Endpoint::UploadStatus {
             repository: self.repository.clone(),
             id: self.id,
         };
-        let offset = HeaderName::from_static(range::OFFSET_HEADER);
+        let offset = HeaderName::from_static(range::UPLOAD_OFFSET_HEADER);
         HeaderMap::from_iter([
-            (LOCATION, value(at.path())),
-            (RANGE, value(range::held(held))),
-            (reply::UPLOAD_UUID, value(self.id)),
-            (offset, value(held)),
+            (LOCATION, header_value(at.path())),
+            (RANGE, header_value(range::format_upload_range(held))),
+            (reply::UPLOAD_UUID_HEADER, header_value(self.id)),
+            (offset, header_value(held)),
         ])
     }
 
-    fn answer(&self, status: StatusCode, held: u64) -> Response<Body> {
+    fn response(&self, status: StatusCode, held: u64) -> Response<ResponseBody> {
         let mut response = reply::empty(status);
         response.headers_mut().extend(self.headers(held));
         response
     }
 
     /// A failure that tells where the session stands.
-    fn failure(&self, code: Code, detail: &str, held: u64) -> Failure {
-        let mut failure = Failure::new(code, detail);
+    fn error_with_offset(&self, code: ErrorCode, detail: &str, held: u64) -> ErrorResponse {
+        let mut failure = ErrorResponse::new(code, detail);
         *failure.headers = self.headers(held);
         failure
     }
 
     /// The registry's error; where it knows how much the session holds, that is told.
-    fn refused(&self, error: Error) -> Failure {
-        let held = error.held();
-        let mut failure = Failure::from(error);
+    fn registry_error(&self, error: Error) -> ErrorResponse {
+        let held = error.upload_offset();
+        let mut failure = ErrorResponse::from(error);
         if let Some(held) = held {
             *failure.headers = self.headers(held);
         }
@@ -65,15 +65,15 @@ impl Session {
 
 /// What a request says about the bytes in its body.
 #[derive(Debug, Clone, Copy, Default)]
-struct Chunk {
+struct ChunkRange {
     /// Where they begin.
     first: Option<u64>,
     /// How many they are.
     len: Option<u64>,
 }
 
-impl Chunk {
-    fn read(headers: &HeaderMap) -> Result<Self, Failure> {
+impl ChunkRange {
+    fn read(headers: &HeaderMap) -> Result<Self, ErrorResponse> {
         let Some(header) = headers.get(CONTENT_RANGE) else {
             return Ok(Self::default());
         };
@@ -82,8 +82,8 @@ impl Chunk {
             .ok()
             .and_then(|text| ContentRange::parse(text).ok());
         let range = range.ok_or_else(|| {
-            Failure::new(
-                Code::RangeInvalid,
+            ErrorResponse::new(
+                ErrorCode::RangeInvalid,
                 "the Content-Range is not of the form first-last",
             )
         })?;
@@ -93,7 +93,7 @@ impl Chunk {
         let length = length.and_then(|length| length.parse::<u64>().ok());
         if length.is_some_and(|length| length != range.len()) {
             let detail = "the Content-Range and the Content-Length do not agree";
-            return Err(Failure::new(Code::SizeInvalid, detail));
+            return Err(ErrorResponse::new(ErrorCode::SizeInvalid, detail));
         }
         Ok(Self {
             first: Some(range.first),
@@ -103,13 +103,13 @@ impl Chunk {
 }
 
 /// What the query of a `POST` asks for.
-pub(super) struct Asked {
+pub(super) struct StartUploadQuery {
     pub(super) mount: Option<Mount>,
     pub(super) digest: Option<Digest>,
     pub(super) algorithm: Option<Algorithm>,
 }
 
-impl Asked {
+impl StartUploadQuery {
     /// By which algorithm the blob will be named, as far as the query tells. Should that turn out
     /// wrong, its bytes are read once more.
     fn algorithm(&self) -> Algorithm {
@@ -123,15 +123,15 @@ impl Asked {
 
 /// Links a blob from a repository that the caller may pull: the one named, or any. One that the
 /// caller may not pull answers as one that lacks the blob.
-async fn mounted(
+async fn try_mount(
     app: &App,
     caller: &Caller,
     into: Repository,
     Mount { digest, from }: Mount,
-) -> Result<bool, Failure> {
+) -> Result<bool, ErrorResponse> {
     let (registry, caller) = (app.registry.clone(), caller.clone());
-    attempt(move || {
-        let may_pull = |from: &Repository| caller.may(Action::Pull, from);
+    try_blocking(move || {
+        let may_pull = |from: &Repository| caller.is_allowed(Action::Pull, from);
         match from {
             Some(from) if may_pull(&from) => registry.mount(&into, &from, &digest),
             Some(_) => Ok(false),
@@ -146,15 +146,15 @@ pub(super) async fn start(
     app: &App,
     caller: &Caller,
     repository: Repository,
-    asked: Asked,
+    asked: StartUploadQuery,
     headers: &HeaderMap,
-    body: Received,
-) -> Result<Response<Body>, Failure> {
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
     let algorithm = asked.algorithm();
-    let Asked { mount, digest, .. } = asked;
+    let StartUploadQuery { mount, digest, .. } = asked;
     if let Some(wanted) = mount {
         let digest = wanted.digest.clone();
-        if mounted(app, caller, repository.clone(), wanted).await? {
+        if try_mount(app, caller, repository.clone(), wanted).await? {
             let at = Endpoint::GetBlob {
                 repository,
                 digest: digest.clone(),
@@ -164,27 +164,27 @@ pub(super) async fn start(
     }
     let (registry, into) = (app.registry.clone(), repository.clone());
     let user = caller.user().cloned();
-    let most = app.config.load().imgsync.open_uploads;
-    let started = attempt(move || {
-        registry.check_uploads(most)?;
+    let most = app.config.load().imgsync.max_open_uploads;
+    let started = try_blocking(move || {
+        registry.check_upload_limit(most)?;
         let owner = user.as_ref().map(User::as_str);
         registry.start_upload(&into, algorithm, owner)
     });
     let id = match started.await {
         Ok(id) => id,
         Err(failure) => {
-            decline(headers, body);
+            discard_unread(headers, body);
             return Err(failure);
         }
     };
     let Some(digest) = digest else {
-        return Ok(Session { repository, id }.answer(StatusCode::ACCEPTED, 0));
+        return Ok(SessionRef { repository, id }.response(StatusCode::ACCEPTED, 0));
     };
     let (registry, into) = (app.registry.clone(), repository.clone());
     let result = finish(app, repository, id, digest, headers, body).await;
     if result.is_err() {
         // The client knows of no session, so nobody would go on with it.
-        attempt(move || match registry.cancel_upload(&into, id) {
+        try_blocking(move || match registry.cancel_upload(&into, id) {
             Ok(()) | Err(Error::UploadUnknown(_)) => Ok(()),
             Err(error) => Err(error),
         })
@@ -202,12 +202,12 @@ pub(super) async fn check_owner(
     app: &App,
     caller: &Caller,
     endpoint: &Endpoint,
-) -> Result<(), Failure> {
+) -> Result<(), ErrorResponse> {
     let (Some((repository, id)), Some(user)) = (endpoint.session(), caller.user().cloned()) else {
         return Ok(());
     };
     let (registry, repository) = (app.registry.clone(), repository.clone());
-    attempt(move || registry.check_owner(&repository, id, user.as_str())).await
+    try_blocking(move || registry.check_upload_owner(&repository, id, user.as_str())).await
 }
 
 /// `GET`: how far the session has come.
@@ -215,14 +215,14 @@ pub(super) async fn status(
     app: &App,
     repository: Repository,
     id: UploadId,
-) -> Result<Response<Body>, Failure> {
-    let session = Session {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let session = SessionRef {
         repository: repository.clone(),
         id,
     };
     let registry = app.registry.clone();
-    let held = attempt(move || registry.upload_offset(&repository, id)).await?;
-    Ok(session.answer(StatusCode::NO_CONTENT, held))
+    let held = try_blocking(move || registry.upload_offset(&repository, id)).await?;
+    Ok(session.response(StatusCode::NO_CONTENT, held))
 }
 
 /// `PATCH`: more bytes.
@@ -231,12 +231,12 @@ pub(super) async fn append(
     repository: Repository,
     id: UploadId,
     headers: &HeaderMap,
-    body: Received,
-) -> Result<Response<Body>, Failure> {
-    let session = Session { repository, id };
-    let mut append = take_in(app, &session, headers, body).await?;
-    let held = attempt(move || append.keep().map(|()| append.offset())).await?;
-    Ok(session.answer(StatusCode::ACCEPTED, held))
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let session = SessionRef { repository, id };
+    let mut append = append_request_body(app, &session, headers, body).await?;
+    let held = try_blocking(move || append.sync().map(|()| append.offset())).await?;
+    Ok(session.response(StatusCode::ACCEPTED, held))
 }
 
 /// `PUT`: the last bytes, if any are left, and the digest of all.
@@ -246,12 +246,12 @@ pub(super) async fn finish(
     id: UploadId,
     digest: Digest,
     headers: &HeaderMap,
-    body: Received,
-) -> Result<Response<Body>, Failure> {
-    let session = Session { repository, id };
-    let append = take_in(app, &session, headers, body).await?;
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let session = SessionRef { repository, id };
+    let append = append_request_body(app, &session, headers, body).await?;
     let expected = digest.clone();
-    attempt(move || append.finish(&expected)).await?;
+    try_blocking(move || append.commit(&expected)).await?;
     let at = Endpoint::GetBlob {
         repository: session.repository,
         digest: digest.clone(),
@@ -264,58 +264,59 @@ pub(super) async fn cancel(
     app: &App,
     repository: Repository,
     id: UploadId,
-) -> Result<Response<Body>, Failure> {
-    let session = Session {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let session = SessionRef {
         repository: repository.clone(),
         id,
     };
     let registry = app.registry.clone();
-    let cancelled = blocking(move || registry.cancel_upload(&repository, id)).await?;
-    cancelled.map_err(|error| session.refused(error))?;
+    let cancelled = run_blocking(move || registry.cancel_upload(&repository, id)).await?;
+    cancelled.map_err(|error| session.registry_error(error))?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
 /// Appends a request's body to a session, whole. Where it broke off, what arrived is kept and the
 /// answer tells how much that is; where it was longer than announced, what was not kept on the way
 /// is forgotten.
-async fn take_in(
+async fn append_request_body(
     app: &App,
-    session: &Session,
+    session: &SessionRef,
     headers: &HeaderMap,
-    body: Received,
-) -> Result<Append, Failure> {
+    body: RequestBody,
+) -> Result<UploadWriter, ErrorResponse> {
     let (append, chunk) = match begin(app, session, headers).await {
         Ok(begun) => begun,
         Err(failure) => {
-            decline(headers, body);
+            discard_unread(headers, body);
             return Err(failure);
         }
     };
-    let (mut append, ending) = receive(body, chunk.len, append, app.patience).await?;
+    let (mut append, ending) = append_body(body, chunk.len, append, app.read_timeouts).await?;
     let (detail, is_kept) = match ending {
-        Ending::Complete => return Ok(append),
-        Ending::Broken => ("the body broke off", true),
-        Ending::TooLong => ("the body is longer than its Content-Range", false),
+        BodyEnd::Complete => return Ok(append),
+        BodyEnd::Interrupted => ("the body broke off", true),
+        BodyEnd::TooLong => ("the body is longer than its Content-Range", false),
     };
-    let held = attempt(move || {
+    let held = try_blocking(move || {
         if is_kept {
-            append.keep()?;
+            append.sync()?;
         } else {
-            append.undo();
+            append.roll_back();
         }
         Ok::<_, Error>(append.offset())
     });
-    Err(session.failure(Code::SizeInvalid, detail, held.await?))
+    Err(session.error_with_offset(ErrorCode::SizeInvalid, detail, held.await?))
 }
 
 async fn begin(
     app: &App,
-    session: &Session,
+    session: &SessionRef,
     headers: &HeaderMap,
-) -> Result<(Append, Chunk), Failure> {
-    let chunk = Chunk::read(headers)?;
-    let (registry, Session { repository, id }) = (app.registry.clone(), session.clone());
-    let begun = blocking(move || registry.append(&repository, id, chunk.first)).await?;
-    let append = begun.map_err(|error| session.refused(error))?;
+) -> Result<(UploadWriter, ChunkRange), ErrorResponse> {
+    let chunk = ChunkRange::read(headers)?;
+    let (registry, SessionRef { repository, id }) = (app.registry.clone(), session.clone());
+    let begun =
+        run_blocking(move || registry.open_upload_writer(&repository, id, chunk.first)).await?;
+    let append = begun.map_err(|error| session.registry_error(error))?;
     Ok((append, chunk))
 }

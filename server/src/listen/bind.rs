@@ -9,7 +9,7 @@ use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::error::Error;
-use crate::config::{Address, Bind};
+use crate::config::{HostPort, ListenAddress};
 
 /// When a quiet peer is asked whether it is still there, how often then, and how many times.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -21,11 +21,11 @@ pub(super) enum Listener {
     /// On a port.
     Tcp(TcpListener, SocketAddr),
     /// On a socket in the file system, which goes with this.
-    Unix(UnixListener, Removed),
+    Unix(UnixListener, SocketFileGuard),
 }
 
 /// A connection, not yet encrypted.
-pub(super) enum Stream {
+pub(super) enum AcceptedStream {
     /// From another machine, or this one.
     Tcp(TcpStream, SocketAddr),
     /// From this machine.
@@ -33,9 +33,9 @@ pub(super) enum Stream {
 }
 
 /// A socket's path, removed at the end.
-pub(super) struct Removed(PathBuf);
+pub(super) struct SocketFileGuard(PathBuf);
 
-impl Drop for Removed {
+impl Drop for SocketFileGuard {
     fn drop(&mut self) {
         // Somebody may have done so before.
         let _ = std::fs::remove_file(&self.0);
@@ -47,17 +47,17 @@ impl Listener {
     ///
     /// # Errors
     /// The address or the path cannot be had.
-    pub(super) async fn bind(bind: &Bind) -> Result<Self, Error> {
+    pub(super) async fn bind(bind: &ListenAddress) -> Result<Self, Error> {
         let failed = |address: String| move |source| Error::Bind { address, source };
         match bind {
-            Bind::Tcp(address) => {
+            ListenAddress::Tcp(address) => {
                 let listener = tcp(address).await.map_err(failed(address.to_string()))?;
                 let local = listener.local_addr().map_err(failed(address.to_string()))?;
                 Ok(Self::Tcp(listener, local))
             }
-            Bind::Unix(path) => {
+            ListenAddress::Unix(path) => {
                 let listener = unix(path).map_err(failed(path.display().to_string()))?;
-                Ok(Self::Unix(listener, Removed(path.clone())))
+                Ok(Self::Unix(listener, SocketFileGuard(path.clone())))
             }
         }
     }
@@ -66,7 +66,7 @@ impl Listener {
     ///
     /// # Errors
     /// The system has no more to give for now.
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    pub(super) async fn accept(&self) -> io::Result<AcceptedStream> {
         match self {
             Self::Tcp(listener, _) => {
                 let (stream, peer) = listener.accept().await?;
@@ -76,11 +76,11 @@ impl Listener {
                 if let Err(error) = keep_alive(&stream) {
                     tracing::debug!(%error, "cannot set TCP keepalive");
                 }
-                Ok(Stream::Tcp(stream, peer))
+                Ok(AcceptedStream::Tcp(stream, peer))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Stream::Unix(stream))
+                Ok(AcceptedStream::Unix(stream))
             }
         }
     }
@@ -98,7 +98,7 @@ impl Listener {
         match self {
             Self::Tcp(_, local) if is_tls => format!("https://{local}"),
             Self::Tcp(_, local) => format!("http://{local}"),
-            Self::Unix(_, Removed(path)) => format!("unix://{}", path.display()),
+            Self::Unix(_, SocketFileGuard(path)) => format!("unix://{}", path.display()),
         }
     }
 }
@@ -113,7 +113,7 @@ fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)
 }
 
-async fn tcp(address: &Address) -> io::Result<TcpListener> {
+async fn tcp(address: &HostPort) -> io::Result<TcpListener> {
     if address.host == "localhost" {
         // Without asking the system's resolver, which a container without files may not have.
         return TcpListener::bind((Ipv4Addr::LOCALHOST, address.port)).await;

@@ -15,50 +15,50 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::ACCEPT_PAUSE;
-use super::bind::{Listener, Stream};
+use super::ACCEPT_RETRY_DELAY;
+use super::bind::{AcceptedStream, Listener};
 use crate::upstream::Upstreams;
 
 /// How long a connection is kept. Who watches comes again.
-const CONNECTION_TIME: Duration = Duration::from_secs(30);
+const MAX_DEBUG_CONNECTION_TIME: Duration = Duration::from_secs(30);
 /// How many connections there may be at a time.
-const CONNECTIONS: usize = 16;
+const MAX_DEBUG_CONNECTIONS: usize = 16;
 
 /// What Prometheus reads (its text format, version 0.0.4).
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Where numbers are told, and whose.
 #[derive(Clone)]
-pub(super) struct Metrics {
+pub(super) struct MetricsEndpoint {
     pub(super) path: String,
     pub(super) upstreams: Upstreams,
 }
 
 /// Answers for as long as the server runs.
-pub(super) async fn serve(listener: Listener, metrics: Option<Metrics>) {
+pub(super) async fn serve(listener: Listener, metrics: Option<MetricsEndpoint>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         match listener.accept().await {
-            Ok(Stream::Tcp(stream, _)) => {
+            Ok(AcceptedStream::Tcp(stream, _)) => {
                 while connections.try_join_next().is_some() {}
-                if connections.len() < CONNECTIONS {
+                if connections.len() < MAX_DEBUG_CONNECTIONS {
                     let served = connection(stream, metrics.clone());
-                    connections.spawn(timeout(CONNECTION_TIME, served));
+                    connections.spawn(timeout(MAX_DEBUG_CONNECTION_TIME, served));
                 }
             }
-            Ok(Stream::Unix(_)) => {}
+            Ok(AcceptedStream::Unix(_)) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection at the debug address");
-                sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
 }
 
-async fn connection(stream: TcpStream, metrics: Option<Metrics>) {
+async fn connection(stream: TcpStream, metrics: Option<MetricsEndpoint>) {
     // An async closure here makes rustc 1.95 fail at every build after the first one.
     let service =
-        service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, metrics.as_ref()))));
+        service_fn(|request| ready(Ok::<_, Infallible>(respond(&request, metrics.as_ref()))));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).max_buf_size(16 * 1024);
     let served = builder
@@ -69,7 +69,10 @@ async fn connection(stream: TcpStream, metrics: Option<Metrics>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, metrics: Option<&Metrics>) -> Response<Full<Bytes>> {
+fn respond(
+    request: &Request<Incoming>,
+    metrics: Option<&MetricsEndpoint>,
+) -> Response<Full<Bytes>> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let path = request.uri().path();
     let metrics = metrics.filter(|metrics| metrics.path == path);
@@ -80,7 +83,11 @@ fn answer(request: &Request<Incoming>, metrics: Option<&Metrics>) -> Response<Fu
             "text/plain",
         ),
         ("/debug/health", _) => (StatusCode::OK, "{}\n".to_owned(), "application/json"),
-        (_, Some(metrics)) => (StatusCode::OK, metrics.upstreams.metrics(), METRICS_TYPE),
+        (_, Some(metrics)) => (
+            StatusCode::OK,
+            metrics.upstreams.render_metrics(),
+            METRICS_CONTENT_TYPE,
+        ),
         (_, None) => (
             StatusCode::NOT_FOUND,
             "not found\n".to_owned(),

@@ -24,10 +24,10 @@ pub enum Error {
     Auth(#[from] auth::Error),
     /// An upstream's files could not be used. The upstream itself is not asked.
     #[error("{0}")]
-    Upstream(#[from] upstream::OpenError),
+    Upstream(#[from] upstream::UpstreamConfigError),
     /// Nothing could be encrypted.
     #[error("{0}")]
-    Tls(#[from] tls::Error),
+    Tls(#[from] tls::TlsError),
     /// Something of the process itself.
     #[error("cannot start: {0}")]
     Start(String),

@@ -7,29 +7,29 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::Flow;
+use crate::http::ConnectionActivity;
 
 /// A stream that counts into a [`Flow`].
-pub(super) struct Metered<S> {
+pub(super) struct MeteredStream<S> {
     stream: S,
-    flow: Arc<Flow>,
+    activity: Arc<ConnectionActivity>,
 }
 
-impl<S> Metered<S> {
-    pub(super) fn new(stream: S, flow: Arc<Flow>) -> Self {
-        Self { stream, flow }
+impl<S> MeteredStream<S> {
+    pub(super) fn new(stream: S, activity: Arc<ConnectionActivity>) -> Self {
+        Self { stream, activity }
     }
 
     fn count(&self, written: &Poll<io::Result<usize>>) {
         match written {
-            Poll::Ready(Ok(bytes)) => self.flow.wrote(*bytes),
+            Poll::Ready(Ok(bytes)) => self.activity.record_written(*bytes),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.flow.is_blocked(),
+            Poll::Pending => self.activity.mark_blocked(),
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -39,7 +39,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

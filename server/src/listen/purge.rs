@@ -10,11 +10,11 @@ use crate::config::Config;
 use crate::registry::Registry;
 
 /// How often one looks whether it is time, so that a reload counts soon.
-const LOOK: Duration = Duration::from_secs(60);
+const MAX_PURGE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Purges at the start and at every interval, for as long as it is told to. What another server
 /// ended is forgotten in any case.
-pub(super) async fn purge(registry: Registry, config: Arc<ArcSwap<Config>>) {
+pub(super) async fn run_purge(registry: Registry, config: Arc<ArcSwap<Config>>) {
     let (mut last, mut was_enabled): (Option<Instant>, _) = (None, false);
     loop {
         let storage = config.load().storage.clone();
@@ -33,7 +33,9 @@ pub(super) async fn purge(registry: Registry, config: Arc<ArcSwap<Config>>) {
                     true => registry.purge_uploads(before, purging.is_dry_run)?,
                     false => 0,
                 };
-                registry.forget_lost_uploads(before).map(|()| count)
+                registry
+                    .delete_orphaned_upload_states(before)
+                    .map(|()| count)
             };
             match tokio::task::spawn_blocking(purge).await {
                 Ok(Ok(0)) => {}
@@ -42,7 +44,9 @@ pub(super) async fn purge(registry: Registry, config: Arc<ArcSwap<Config>>) {
                 Err(error) => tracing::error!(%error, "old uploads were not purged"),
             }
         }
-        let pause = purging.interval.clamp(Duration::from_secs(1), LOOK);
+        let pause = purging
+            .interval
+            .clamp(Duration::from_secs(1), MAX_PURGE_CHECK_INTERVAL);
         sleep(pause).await;
     }
 }

@@ -5,21 +5,21 @@ use std::io;
 use imgsync_oci::{Algorithm, Digest, Repository};
 
 use super::Registry;
-use super::diffids::Job;
+use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
-use super::hold::{Hold, Thing, hold, hold_to_look};
-use crate::store::{self, Key, List};
+use super::hold::{LockGuard, LockKey, lock_exclusive, lock_shared};
+use crate::store::{self, ListScope, ObjectKey};
 
 /// How many repositories are listed at a time.
-const HOLDERS: usize = 1000;
+const REPOSITORY_PAGE_SIZE: usize = 1000;
 
 /// A blob, open to be read.
-pub(crate) struct Blob {
-    bytes: store::Bytes,
+pub(crate) struct OpenBlob {
+    reader: store::ObjectReader,
     size: u64,
 }
 
-impl Blob {
+impl OpenBlob {
     /// The size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
@@ -40,7 +40,7 @@ impl Blob {
     /// # Errors
     /// The disk's; and where the blob has become shorter.
     pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        match self.bytes.read_into(offset, bytes)? < bytes.len() {
+        match self.reader.read_into(offset, bytes)? < bytes.len() {
             true => Err(io::ErrorKind::UnexpectedEof.into()),
             false => Ok(()),
         }
@@ -48,7 +48,7 @@ impl Blob {
 }
 
 /// A blob that a repository holds.
-pub(super) struct Held {
+pub(super) struct LinkedBlob {
     /// What its bytes are stored under. Differs from the digest asked for where a stock registry
     /// stored a sha512 blob, which it does under sha256.
     pub(super) target: Digest,
@@ -58,13 +58,13 @@ pub(super) struct Held {
 
 impl Registry {
     /// The one door for whatever makes blobs count on.
-    pub(super) fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
-        hold(&self.holds, digests.into_iter().map(Thing::from))
+    pub(super) fn lock_digests(&self, digests: impl IntoIterator<Item = Digest>) -> LockGuard {
+        lock_exclusive(&self.locks, digests.into_iter().map(LockKey::from))
     }
 
     /// The same, for what is not only blobs.
-    pub(super) fn hold_things(&self, things: impl IntoIterator<Item = Thing>) -> Hold {
-        hold(&self.holds, things)
+    pub(super) fn lock_keys(&self, things: impl IntoIterator<Item = LockKey>) -> LockGuard {
+        lock_exclusive(&self.locks, things)
     }
 
     /// The size in bytes of a blob that the repository holds.
@@ -72,10 +72,10 @@ impl Registry {
     /// # Errors
     /// [`Error::BlobUnknown`], also where the link is there and the bytes are not.
     pub(crate) fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<u64> {
-        let _hold = hold_to_look(&self.holds, digest.clone().into());
-        let held = self.held(repository, digest)?;
+        let _hold = lock_shared(&self.locks, digest.clone().into());
+        let held = self.find_linked_blob(repository, digest)?;
         if held.is_some() {
-            self.cache.promise(digest);
+            self.cache.lease_blob(digest);
         }
         held.map(|held| held.size)
             .ok_or_else(|| Error::BlobUnknown(digest.clone()))
@@ -85,18 +85,21 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::BlobUnknown`], also where the link is there and the bytes are not.
-    pub(crate) fn open_blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob> {
+    pub(crate) fn open_blob(&self, repository: &Repository, digest: &Digest) -> Result<OpenBlob> {
         let unknown = || Error::BlobUnknown(digest.clone());
-        let _hold = hold_to_look(&self.holds, digest.clone().into());
+        let _hold = lock_shared(&self.locks, digest.clone().into());
         let target = self
-            .link_of(Key::Layer(repository, digest), digest)?
+            .resolve_link(ObjectKey::LayerLink(repository, digest), digest)?
             .ok_or_else(unknown)?;
-        let opened = self.store.open_to_read(Key::Blob(&target))?;
+        let opened = self.store.open_object(ObjectKey::Blob(&target))?;
         let (bytes, size) = opened.ok_or_else(unknown)?;
-        if !self.may_be(digest, &target, size) {
+        if !self.is_possible_size(digest, &target, size) {
             return Err(unknown());
         }
-        Ok(Blob { bytes, size })
+        Ok(OpenBlob {
+            reader: bytes,
+            size,
+        })
     }
 
     /// Makes a repository hold a blob that another one holds; false where that one does not.
@@ -106,18 +109,18 @@ impl Registry {
         from: &Repository,
         digest: &Digest,
     ) -> Result<bool> {
-        let _hold = self.hold([digest.clone()]);
-        let Some(held) = self.held(from, digest)? else {
+        let _hold = self.lock_digests([digest.clone()]);
+        let Some(held) = self.find_linked_blob(from, digest)? else {
             return Ok(false);
         };
         let link = held.target.to_string();
         self.store
-            .put(Key::Layer(repository, digest), link.as_bytes())?;
-        self.promote_blob(repository, digest)?;
-        self.diff_ids
-            .note(Job::Blob(repository.clone(), digest.clone()));
+            .put(ObjectKey::LayerLink(repository, digest), link.as_bytes())?;
+        self.claim_blob(repository, digest)?;
+        self.diff_id_queue
+            .push(DiffIdJob::Blob(repository.clone(), digest.clone()));
         // Looked at again: only now does a collector see that the blob is wanted.
-        Ok(self.held(repository, digest)?.is_some())
+        Ok(self.find_linked_blob(repository, digest)?.is_some())
     }
 
     /// The same, from whichever repository holds it among those that the caller `may_pull`.
@@ -129,12 +132,16 @@ impl Registry {
     ) -> Result<bool> {
         // What a stock registry stored under sha256 is found by its links alone.
         let is_sha256 = digest.algorithm() == Algorithm::Sha256;
-        if is_sha256 && self.store.len(Key::Blob(digest))?.is_none() {
+        if is_sha256 && self.store.len(ObjectKey::Blob(digest))?.is_none() {
             return Ok(false);
         }
         let mut after = String::new();
         loop {
-            let names = self.store.list(List::Holders, &after, HOLDERS)?;
+            let names = self.store.list(
+                ListScope::RepositoriesWithBlobs,
+                &after,
+                REPOSITORY_PAGE_SIZE,
+            )?;
             for from in names.iter().filter_map(|name| name.parse().ok()) {
                 if may_pull(&from) && self.mount(repository, &from, digest)? {
                     return Ok(true);
@@ -148,21 +155,26 @@ impl Registry {
     }
 
     /// Looks whether a repository holds a blob, link and bytes. The caller holds the digest.
-    pub(super) fn held(&self, repository: &Repository, digest: &Digest) -> Result<Option<Held>> {
-        let Some(target) = self.link_of(Key::Layer(repository, digest), digest)? else {
+    pub(super) fn find_linked_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<LinkedBlob>> {
+        let Some(target) = self.resolve_link(ObjectKey::LayerLink(repository, digest), digest)?
+        else {
             return Ok(None);
         };
-        let size = self.store.len(Key::Blob(&target))?;
-        let size = size.filter(|size| self.may_be(digest, &target, *size));
-        Ok(size.map(|size| Held { target, size }))
+        let size = self.store.len(ObjectKey::Blob(&target))?;
+        let size = size.filter(|size| self.is_possible_size(digest, &target, *size));
+        Ok(size.map(|size| LinkedBlob { target, size }))
     }
 
     /// Whether so many bytes under `target` can be the content of `digest`. What was cut off counts
     /// as absent, so that the next push mends it: no bytes at all are what a crash leaves of a blob
     /// that is not the empty one, and of a layer that was read once the size is known.
-    pub(super) fn may_be(&self, digest: &Digest, target: &Digest, size: u64) -> bool {
+    pub(super) fn is_possible_size(&self, digest: &Digest, target: &Digest, size: u64) -> bool {
         let is_possible = size > 0 || *target == Digest::of_with(target.algorithm(), b"");
-        let known = self.known_size(digest).unwrap_or_else(|error| {
+        let known = self.recorded_size(digest).unwrap_or_else(|error| {
             tracing::debug!(%digest, %error, "what is known of a blob cannot be read");
             None
         });

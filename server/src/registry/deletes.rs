@@ -4,8 +4,8 @@ use imgsync_oci::{Digest, Reference, Repository, Tag};
 
 use super::Registry;
 use super::error::{Error, Result};
-use super::hold::Thing;
-use crate::store::{Key, List, Mark};
+use super::hold::LockKey;
+use crate::store::{ListScope, MarkKey, ObjectKey};
 
 impl Registry {
     /// Takes a tag out of a repository; or, by digest, a manifest with all tags that point at it.
@@ -20,19 +20,20 @@ impl Registry {
         let unknown = || Error::ManifestUnknown(reference.clone());
         match reference {
             Reference::Tag(tag) => {
-                let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
+                let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
                 // A damaged link can be deleted as well: its length says nothing.
-                let current = self.store.len(Key::TagCurrent(repository, tag))?;
+                let current = self.store.len(ObjectKey::TagCurrent(repository, tag))?;
                 current.ok_or_else(unknown)?;
                 self.remove_tag(repository, tag)?;
             }
             Reference::Digest(digest) => {
-                let _hold = self.hold([digest.clone()]);
-                let revision = Key::Revision(repository, digest);
+                let _hold = self.lock_digests([digest.clone()]);
+                let revision = ObjectKey::RevisionLink(repository, digest);
                 self.store.len(revision)?.ok_or_else(unknown)?;
                 self.untag(repository, digest)?;
                 self.store.delete(revision)?;
-                self.store.unmark(&[Mark::Revision(repository, digest)])?;
+                self.store
+                    .delete_marks(&[MarkKey::Revision(repository, digest)])?;
             }
         }
         Ok(())
@@ -41,10 +42,16 @@ impl Registry {
     /// Takes away the tags that point at a manifest, which the caller holds. A tag that cannot be
     /// read points at none.
     fn untag(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        let names = self.store.list(List::Tags(repository), "", usize::MAX)?;
+        let names = self
+            .store
+            .list(ListScope::Tags(repository), "", usize::MAX)?;
         for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
-            let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
-            if self.link(Key::TagCurrent(repository, &tag))?.as_ref() == Some(digest) {
+            let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+            if self
+                .read_link(ObjectKey::TagCurrent(repository, &tag))?
+                .as_ref()
+                == Some(digest)
+            {
                 self.remove_tag(repository, &tag)?;
             }
         }
@@ -56,11 +63,13 @@ impl Registry {
     /// # Errors
     /// [`Error::BlobUnknown`] where the repository has no such blob.
     pub(crate) fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        let _hold = self.hold([digest.clone()]);
-        let layer = Key::Layer(repository, digest);
+        let _hold = self.lock_digests([digest.clone()]);
+        let layer = ObjectKey::LayerLink(repository, digest);
         let link = self.store.len(layer)?;
         link.ok_or_else(|| Error::BlobUnknown(digest.clone()))?;
         self.store.delete(layer)?;
-        Ok(self.store.unmark(&[Mark::Layer(repository, digest)])?)
+        Ok(self
+            .store
+            .delete_marks(&[MarkKey::Layer(repository, digest)])?)
     }
 }

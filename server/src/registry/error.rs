@@ -1,7 +1,7 @@
 //! Why the registry does not do what it was asked to.
 
 use imgsync_oci::endpoint::UploadId;
-use imgsync_oci::{Digest, Invalid, Reference, Repository};
+use imgsync_oci::{Digest, ParseError, Reference, Repository};
 
 use crate::store;
 
@@ -19,28 +19,28 @@ pub(crate) enum Error {
     #[error("too many upload sessions are open")]
     TooManyUploads,
     /// Another request is writing to the session; it safely held so much when this was said.
-    #[error("another request writes to the upload session; it holds {held} bytes")]
-    UploadBusy { held: u64 },
+    #[error("another request writes to the upload session; it holds {offset} bytes")]
+    UploadBusy { offset: u64 },
     /// The chunk does not begin where the session ends.
-    #[error("the upload session holds {held} bytes")]
-    WrongOffset { held: u64 },
+    #[error("the upload session holds {offset} bytes")]
+    WrongOffset { offset: u64 },
     #[error("the content is {actual}, not {expected}")]
     DigestMismatch { expected: Digest, actual: Digest },
     #[error("{0}")]
-    ManifestInvalid(Invalid),
+    ManifestInvalid(ParseError),
     /// A manifest names content that its repository does not hold.
     #[error("the repository does not hold {0:?}")]
     ChildrenUnknown(Vec<Digest>),
     /// A manifest names content with another size than it has; both in bytes.
     #[error("{digest} has {actual} bytes, and the manifest says {stated}")]
-    SizeDiffers {
+    SizeMismatch {
         digest: Digest,
         stated: u64,
         actual: u64,
     },
     /// Nothing is wrong with the request, but too many like it are being looked at.
     #[error("too many blobs are being checked against their digests; try again later")]
-    Busy,
+    TooManyReverifications,
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -49,9 +49,9 @@ pub(super) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// How many bytes the upload session holds, where the error is about that.
-    pub(crate) fn held(&self) -> Option<u64> {
+    pub(crate) fn upload_offset(&self) -> Option<u64> {
         match self {
-            Self::UploadBusy { held } | Self::WrongOffset { held } => Some(*held),
+            Self::UploadBusy { offset: held } | Self::WrongOffset { offset: held } => Some(*held),
             Self::NameUnknown(_)
             | Self::BlobUnknown(_)
             | Self::ManifestUnknown(_)
@@ -60,8 +60,8 @@ impl Error {
             | Self::DigestMismatch { .. }
             | Self::ManifestInvalid(_)
             | Self::ChildrenUnknown(_)
-            | Self::SizeDiffers { .. }
-            | Self::Busy
+            | Self::SizeMismatch { .. }
+            | Self::TooManyReverifications
             | Self::Store(_) => None,
         }
     }

@@ -1,22 +1,22 @@
 //! Lists of tags and of repositories, page by page.
 
-use imgsync_oci::endpoint::Page;
+use imgsync_oci::endpoint::Pagination;
 use imgsync_oci::{Repository, Tag};
 
 use super::Registry;
 use super::error::{Error, Result};
-use crate::store::{Key, List};
+use crate::store::{ListScope, ObjectKey};
 
 /// At most so many repositories in one answer, as in the stock registry.
-const REPOSITORIES: usize = 1000;
+const DEFAULT_REPOSITORIES_PER_PAGE: usize = 1000;
 
 /// One page of a list, in the order of the names' bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Names {
+pub(crate) struct NamePage {
     /// The names.
     pub(crate) names: Vec<String>,
     /// Where there are more: the page that follows.
-    pub(crate) next: Option<Page>,
+    pub(crate) next: Option<Pagination>,
 }
 
 impl Registry {
@@ -32,36 +32,36 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::NameUnknown`] where there is no such repository.
-    pub(crate) fn tags(&self, repository: &Repository, page: &Page) -> Result<Names> {
+    pub(crate) fn list_tags(&self, repository: &Repository, page: &Pagination) -> Result<NamePage> {
         if !self.store.has_repository(repository)? {
             return Err(Error::NameUnknown(repository.clone()));
         }
         let limit = page.limit.unwrap_or(usize::MAX);
-        self.page(List::Tags(repository), page, limit, |name| {
+        self.collect_page(ListScope::Tags(repository), page, limit, |name| {
             let Ok(tag) = name.parse::<Tag>() else {
                 return Ok(false);
             };
-            let current = self.store.len(Key::TagCurrent(repository, &tag))?;
+            let current = self.store.len(ObjectKey::TagCurrent(repository, &tag))?;
             Ok(current.is_some_and(|len| len > 0))
         })
     }
 
     /// The repositories, 1,000 a page where nobody says how many.
-    pub(crate) fn repositories(&self, page: &Page) -> Result<Names> {
-        let limit = page.limit.unwrap_or(REPOSITORIES);
-        self.page(List::Repositories, page, limit, |name| {
+    pub(crate) fn list_repositories(&self, page: &Pagination) -> Result<NamePage> {
+        let limit = page.limit.unwrap_or(DEFAULT_REPOSITORIES_PER_PAGE);
+        self.collect_page(ListScope::Repositories, page, limit, |name| {
             Ok(name.parse::<Repository>().is_ok())
         })
     }
 
     /// Collects names that count until there is one more than the page takes.
-    fn page(
+    fn collect_page(
         &self,
-        list: List<'_>,
-        page: &Page,
+        list: ListScope<'_>,
+        page: &Pagination,
         limit: usize,
         counts: impl Fn(&str) -> Result<bool>,
-    ) -> Result<Names> {
+    ) -> Result<NamePage> {
         let mut names: Vec<String> = Vec::new();
         let mut after = page.last.clone().unwrap_or_default();
         while limit > 0 && names.len() <= limit {
@@ -82,10 +82,10 @@ impl Registry {
         }
         let more = names.len() > limit;
         names.truncate(limit);
-        let next = more.then(|| Page {
+        let next = more.then(|| Pagination {
             limit: Some(limit),
             last: names.last().cloned(),
         });
-        Ok(Names { names, next })
+        Ok(NamePage { names, next })
     }
 }

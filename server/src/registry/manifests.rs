@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 
 use imgsync_oci::manifest::Children;
 use imgsync_oci::{
-    Descriptor, Digest, Invalid, MAX_MANIFEST_BYTES, Manifest, Reference, Repository, Tag, media,
+    Descriptor, Digest, MAX_MANIFEST_BYTES, Manifest, ParseError, Reference, Repository, Tag, media,
 };
 
 use super::Registry;
-use super::blobs::Held;
-use super::cache::Below;
-use super::diffids::Job;
-use super::doubt::Verdict;
+use super::blobs::LinkedBlob;
+use super::cache::CachedDescendants;
+use super::diffids::DiffIdJob;
+use super::doubt::ReverifyOutcome;
 use super::error::{Error, Result};
-use super::hold::Thing;
-use crate::store::{Derived, Key};
+use super::hold::LockKey;
+use crate::store::{DerivedKey, ObjectKey};
 
 /// A manifest as it lies in the store.
 pub(crate) struct StoredManifest {
@@ -28,7 +28,7 @@ pub(crate) struct StoredManifest {
 
 /// A manifest that was taken in.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct AcceptedManifest {
     /// What it was stored under.
     pub(crate) digest: Digest,
     /// The manifest that it speaks about, if it does.
@@ -36,22 +36,22 @@ pub(crate) struct Taken {
 }
 
 /// What a manifest names and its repository does not hold.
-struct Lack {
+struct MissingChildren {
     missing: Vec<Digest>,
     /// What is there, but not with as many bytes as the manifest says.
-    doubted: Vec<Doubted>,
+    mismatched: Vec<MismatchedBlob>,
 }
 
 /// A blob and the size in bytes that a manifest gives it.
-struct Doubted {
+struct MismatchedBlob {
     digest: Digest,
     stated: u64,
-    held: Held,
+    stored: LinkedBlob,
 }
 
-impl Lack {
-    fn is_nothing(&self) -> bool {
-        self.missing.is_empty() && self.doubted.is_empty()
+impl MissingChildren {
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.mismatched.is_empty()
     }
 }
 
@@ -61,7 +61,7 @@ impl Registry {
     /// # Errors
     /// [`Error::ManifestUnknown`], also where its bytes are not what they should be, which pushing
     /// the manifest again mends, or of a kind that is long gone.
-    pub(crate) fn manifest(
+    pub(crate) fn get_manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
@@ -70,13 +70,15 @@ impl Registry {
         let digest = match reference {
             Reference::Digest(digest) => digest.clone(),
             Reference::Tag(tag) => self
-                .link(Key::TagCurrent(repository, tag))?
+                .read_link(ObjectKey::TagCurrent(repository, tag))?
                 .ok_or_else(unknown)?,
         };
         let target = self
-            .link_of(Key::Revision(repository, &digest), &digest)?
+            .resolve_link(ObjectKey::RevisionLink(repository, &digest), &digest)?
             .ok_or_else(unknown)?;
-        let bytes = self.store.get(Key::Blob(&target), MAX_MANIFEST_BYTES + 1)?;
+        let bytes = self
+            .store
+            .get(ObjectKey::Blob(&target), MAX_MANIFEST_BYTES + 1)?;
         let bytes = bytes.ok_or_else(unknown)?;
         let is_it = |digest: &Digest| Digest::of_with(digest.algorithm(), &bytes) == *digest;
         if !is_it(&target) || (target != digest && !is_it(&digest)) {
@@ -110,7 +112,7 @@ impl Registry {
         tags: &[Tag],
         declared: Option<&str>,
         bytes: &[u8],
-    ) -> Result<Taken> {
+    ) -> Result<AcceptedManifest> {
         let digest = match reference {
             Reference::Tag(_) => Digest::of(bytes),
             Reference::Digest(expected) => {
@@ -124,7 +126,7 @@ impl Registry {
                 actual
             }
         };
-        let manifest = parse(declared, bytes).map_err(Error::ManifestInvalid)?;
+        let manifest = parse_manifest(declared, bytes).map_err(Error::ManifestInvalid)?;
         let subject = manifest.subject().map(|subject| subject.digest.clone());
         let children = manifest.children();
         let mut tags: Vec<&Tag> = tags.iter().collect();
@@ -132,79 +134,83 @@ impl Registry {
             tags.push(tag);
         }
         let (below, contents, hold) = loop {
-            let below = self.cached_below(repository, &children)?;
+            let below = self.find_cached_descendants(repository, &children)?;
             let named = children.blobs.iter().chain(&children.manifests);
             let named = named.map(|child| child.digest.clone());
             let mut contents: BTreeSet<Digest> = named.chain([digest.clone()]).collect();
             contents.extend(below.digests());
-            let things = contents.iter().cloned().map(Thing::Content);
+            let things = contents.iter().cloned().map(LockKey::Content);
             let tags = tags
                 .iter()
-                .map(|tag| Thing::Tag(repository.clone(), Tag::clone(tag)));
-            let hold = self.hold_things(things.chain(tags));
+                .map(|tag| LockKey::Tag(repository.clone(), Tag::clone(tag)));
+            let hold = self.lock_keys(things.chain(tags));
             // An upstream may just have brought some of it.
-            if self.cached_below(repository, &children)? == below {
+            if self.find_cached_descendants(repository, &children)? == below {
                 break (below, contents, hold);
             }
         };
-        let lack = self.lack_below(repository, &children, &below)?;
-        if !lack.is_nothing() {
+        let lack = self.find_missing_descendants(repository, &children, &below)?;
+        if !lack.is_empty() {
             drop(hold);
-            return Err(self.refuse(lack)?);
+            return Err(self.refuse_manifest(lack)?);
         }
         let link = digest.to_string();
-        let revision = Key::Revision(repository, &digest);
-        let is_new = self.link_of(revision, &digest)?.is_none();
+        let revision = ObjectKey::RevisionLink(repository, &digest);
+        let is_new = self.resolve_link(revision, &digest)?.is_none();
         // First, so that it is there once the manifest counts.
         let hint = subject
             .as_ref()
-            .map(|subject| Derived::Referrer(repository, subject, &digest));
+            .map(|subject| DerivedKey::Referrer(repository, subject, &digest));
         if let Some(hint) = hint {
             self.store.put_derived(hint, b"")?;
         }
-        let put = self
-            .store
-            .put_all(&[(Key::Blob(&digest), bytes), (revision, link.as_bytes())]);
+        let put = self.store.put_all(&[
+            (ObjectKey::Blob(&digest), bytes),
+            (revision, link.as_bytes()),
+        ]);
         if let (Err(_), Some(hint), true) = (&put, hint, is_new) {
-            self.store.forget_derived(hint)?;
+            self.store.delete_derived(hint)?;
         }
         put?;
         // Looked at again: only now does a collector see that the children are wanted.
-        let lack = self.lack_below(repository, &children, &below)?;
-        if !lack.is_nothing() {
+        let lack = self.find_missing_descendants(repository, &children, &below)?;
+        if !lack.is_empty() {
             if is_new {
                 self.store.delete(revision)?;
             }
             drop(hold);
-            return Err(self.refuse(lack)?);
+            return Err(self.refuse_manifest(lack)?);
         }
-        self.diff_ids
-            .note(Job::Manifest(repository.clone(), digest.clone()));
+        self.diff_id_queue
+            .push(DiffIdJob::Manifest(repository.clone(), digest.clone()));
         for tag in &tags {
             self.store.put_all(&[
-                (Key::TagIndex(repository, tag, &digest), link.as_bytes()),
-                (Key::TagCurrent(repository, tag), link.as_bytes()),
+                (
+                    ObjectKey::TagIndex(repository, tag, &digest),
+                    link.as_bytes(),
+                ),
+                (ObjectKey::TagCurrent(repository, tag), link.as_bytes()),
             ])?;
         }
-        self.cache.linked(&digest);
-        self.promote(repository, &digest, (&contents, &below), &tags)?;
-        Ok(Taken { digest, subject })
+        self.cache.unmark_bytes(&digest);
+        self.claim_manifest(repository, &digest, (&contents, &below), &tags)?;
+        Ok(AcceptedManifest { digest, subject })
     }
 
     /// The error that tells what is lacking; what is damaged is removed first, and lacking then.
     /// Nothing is held now.
-    fn refuse(&self, mut lack: Lack) -> Result<Error> {
-        for Doubted {
+    fn refuse_manifest(&self, mut lack: MissingChildren) -> Result<Error> {
+        for MismatchedBlob {
             digest,
             stated,
-            held,
-        } in lack.doubted
+            stored: held,
+        } in lack.mismatched
         {
-            match self.doubt(&held.target)? {
-                Verdict::Gone => lack.missing.push(digest),
+            match self.reverify(&held.target)? {
+                ReverifyOutcome::Absent => lack.missing.push(digest),
                 // No need to read any more: this manifest will never be taken.
-                Verdict::Fine => {
-                    return Ok(Error::SizeDiffers {
+                ReverifyOutcome::Intact => {
+                    return Ok(Error::SizeMismatch {
                         digest,
                         stated,
                         actual: held.size,
@@ -219,15 +225,15 @@ impl Registry {
 
     /// Looks which of a manifest's children a repository does not hold; a child that came from an
     /// upstream without all that it names is missing, too. The caller holds all of them.
-    fn lack_below(
+    fn find_missing_descendants(
         &self,
         repository: &Repository,
         children: &Children,
-        below: &Below,
-    ) -> Result<Lack> {
-        let mut lack = self.lack(repository, children)?;
+        below: &CachedDescendants,
+    ) -> Result<MissingChildren> {
+        let mut lack = self.find_missing_children(repository, children)?;
         for (digest, children) in below.manifests() {
-            if !self.lack(repository, children)?.is_nothing() {
+            if !self.find_missing_children(repository, children)?.is_empty() {
                 lack.missing.push(digest.clone());
             }
         }
@@ -235,30 +241,34 @@ impl Registry {
     }
 
     /// Looks which of a manifest's children a repository does not hold. The caller holds them.
-    fn lack(&self, repository: &Repository, children: &Children) -> Result<Lack> {
+    fn find_missing_children(
+        &self,
+        repository: &Repository,
+        children: &Children,
+    ) -> Result<MissingChildren> {
         let (mut missing, mut doubted) = (Vec::new(), Vec::new());
         let blobs = children.blobs.iter().map(|blob| (&blob.digest, blob.size));
         for (digest, stated) in blobs.collect::<BTreeSet<_>>() {
-            match self.held(repository, digest)? {
+            match self.find_linked_blob(repository, digest)? {
                 Some(held) if held.size == stated => {}
-                Some(held) => doubted.push(Doubted {
+                Some(held) => doubted.push(MismatchedBlob {
                     digest: digest.clone(),
                     stated,
-                    held,
+                    stored: held,
                 }),
                 None => missing.push(digest.clone()),
             }
         }
         for child in &children.manifests {
             let has_blob = || -> Result<bool> {
-                let held = self.held(repository, &child.digest)?;
+                let held = self.find_linked_blob(repository, &child.digest)?;
                 Ok(held.is_some_and(|held| held.size == child.size))
             };
             let is_there = match child.media_type.as_str() {
-                known if media::MANIFESTS.contains(&known) => {
-                    self.has_manifest(repository, child)?
+                known if media::MANIFEST_TYPES.contains(&known) => {
+                    self.has_child_manifest(repository, child)?
                 }
-                "" => self.has_manifest(repository, child)? || has_blob()?,
+                "" => self.has_child_manifest(repository, child)? || has_blob()?,
                 // BuildKit keeps its cache as an index over layers.
                 _ => has_blob()?,
             };
@@ -266,30 +276,36 @@ impl Registry {
                 missing.push(child.digest.clone());
             }
         }
-        Ok(Lack { missing, doubted })
+        Ok(MissingChildren {
+            missing,
+            mismatched: doubted,
+        })
     }
 
-    fn has_manifest(&self, repository: &Repository, child: &Descriptor) -> Result<bool> {
-        let Some(target) = self.link_of(Key::Revision(repository, &child.digest), &child.digest)?
+    fn has_child_manifest(&self, repository: &Repository, child: &Descriptor) -> Result<bool> {
+        let Some(target) = self.resolve_link(
+            ObjectKey::RevisionLink(repository, &child.digest),
+            &child.digest,
+        )?
         else {
             return Ok(false);
         };
-        let size = self.store.len(Key::Blob(&target))?;
+        let size = self.store.len(ObjectKey::Blob(&target))?;
         Ok(child.size > 0 && size == Some(child.size))
     }
 }
 
 /// Reads a manifest of the declared type. What is served later is the type that the bytes alone
 /// show, so the two must be the same.
-pub(super) fn parse(
+pub(super) fn parse_manifest(
     declared: Option<&str>,
     bytes: &[u8],
-) -> std::result::Result<Manifest, Invalid> {
+) -> std::result::Result<Manifest, ParseError> {
     let (media_type, manifest) = Manifest::parse(bytes, declared)?;
     let own = Manifest::media_type(bytes)?;
     if own != media_type {
         let text = format!("sent as {media_type}, but without saying so in a mediaType field");
-        return Err(Invalid::new("manifest", &text));
+        return Err(ParseError::new("manifest", &text));
     }
     Ok(manifest)
 }

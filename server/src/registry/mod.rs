@@ -21,33 +21,34 @@ use std::sync::Arc;
 
 use imgsync_oci::{Algorithm, Digest};
 
-pub(crate) use self::blobs::Blob;
+pub(crate) use self::blobs::OpenBlob;
 pub(crate) use self::cache::{
-    BlobState, Evicted, Filling, Incoming, Limits, ManifestState, Partial, TagState,
+    BlobState, CacheFill, CacheLimits, EvictionStats, ManifestState, PartialBlob, TagState,
+    UpstreamManifest,
 };
 pub(crate) use self::error::Error;
-pub(crate) use self::lists::Names;
+pub(crate) use self::lists::NamePage;
 pub(crate) use self::manifests::StoredManifest;
-pub(crate) use self::uploads::Append;
+pub(crate) use self::uploads::UploadWriter;
 
-use self::cache::Cache;
-use self::doubt::Doubts;
+use self::cache::CacheState;
+use self::doubt::Reverifier;
 use self::error::Result;
-use self::hold::Holds;
-use self::referrers::Reconciled;
-use self::turns::Turns;
-use crate::store::{self, Key, Store};
+use self::hold::LockTable;
+use self::referrers::ReconciledRepositories;
+use self::turns::UploadLocks;
+use crate::store::{self, ObjectKey, Store};
 
 /// The registry over one store. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Registry {
     store: Arc<Store>,
-    holds: Arc<Holds>,
-    turns: Arc<Turns>,
-    doubts: Arc<Doubts>,
-    reconciled: Arc<Reconciled>,
-    cache: Arc<Cache>,
-    diff_ids: Arc<diffids::Queue>,
+    locks: Arc<LockTable>,
+    upload_locks: Arc<UploadLocks>,
+    reverifier: Arc<Reverifier>,
+    reconciled_repositories: Arc<ReconciledRepositories>,
+    cache: Arc<CacheState>,
+    diff_id_queue: Arc<diffids::DiffIdQueue>,
 }
 
 /// More than a link ever has.
@@ -59,33 +60,33 @@ impl Registry {
     /// # Errors
     /// Those of opening the store.
     pub(crate) fn open(root: &Path) -> std::result::Result<Self, store::Error> {
-        Store::open(root).map(Self::over)
+        Store::open(root).map(Self::with_store)
     }
 
     /// The same, for one who is not to change anything; the folder need not be writable then.
     ///
     /// # Errors
     /// As [`Registry::open`].
-    pub(crate) fn open_to_read_only(root: &Path) -> std::result::Result<Self, store::Error> {
-        Store::open_to_read_only(root).map(Self::over)
+    pub(crate) fn open_read_only(root: &Path) -> std::result::Result<Self, store::Error> {
+        Store::open_read_only(root).map(Self::with_store)
     }
 
-    fn over(store: Store) -> Self {
+    fn with_store(store: Store) -> Self {
         Self {
             store: Arc::new(store),
-            holds: Arc::default(),
-            turns: Arc::default(),
-            doubts: Arc::default(),
-            reconciled: Arc::default(),
+            locks: Arc::default(),
+            upload_locks: Arc::default(),
+            reverifier: Arc::default(),
+            reconciled_repositories: Arc::default(),
             cache: Arc::default(),
-            diff_ids: Arc::default(),
+            diff_id_queue: Arc::default(),
         }
     }
 
     /// What the link to `digest` points at: the same, or another only where a stock registry stored
     /// a sha512 digest's content, which it does under sha256. Any other link counts as damaged.
-    fn link_of(&self, key: Key<'_>, digest: &Digest) -> Result<Option<Digest>> {
-        let Some(target) = self.link(key)? else {
+    fn resolve_link(&self, key: ObjectKey<'_>, digest: &Digest) -> Result<Option<Digest>> {
+        let Some(target) = self.read_link(key)? else {
             return Ok(None);
         };
         let (asked, stored) = (digest.algorithm(), target.algorithm());
@@ -98,7 +99,7 @@ impl Registry {
     }
 
     /// What a link points at. A damaged one counts as absent, so that the next push mends it.
-    fn link(&self, key: Key<'_>) -> Result<Option<Digest>> {
+    fn read_link(&self, key: ObjectKey<'_>) -> Result<Option<Digest>> {
         let Some(bytes) = self.store.get(key, MAX_LINK_BYTES)? else {
             return Ok(None);
         };

@@ -5,53 +5,57 @@ use std::path::Path;
 
 use super::{Error, Registry};
 use crate::store::Store;
-use crate::store::testing::{Recording, Remains};
+use crate::store::testing::{DiskSnapshot, Recording};
 
 /// What can be seen from outside, by name.
-pub(super) type View = BTreeMap<String, String>;
+pub(super) type VisibleState = BTreeMap<String, String>;
 
 /// One acknowledged call, in some work.
-pub(super) type Step<Work> = fn(&Work, &Registry) -> Result<(), Error>;
+pub(super) type WorkloadStep<Work> = fn(&Work, &Registry) -> Result<(), Error>;
 
 /// A day: what was done to the disk, where each step ended, and what could be seen then.
-pub(super) struct Day {
+pub(super) struct RecordedWorkload {
     recording: Recording,
-    ends: Vec<usize>,
+    step_ends: Vec<usize>,
     /// Before the first step, and after each.
-    pub(super) views: Vec<View>,
+    pub(super) views: Vec<VisibleState>,
 }
 
-impl Day {
+impl RecordedWorkload {
     /// Does all the steps in a new registry in this folder.
-    pub(super) fn of<Work>(
+    pub(super) fn record<Work>(
         root: &Path,
         work: &Work,
-        steps: &[Step<Work>],
-        view: impl Fn(&Registry) -> View,
+        steps: &[WorkloadStep<Work>],
+        view: impl Fn(&Registry) -> VisibleState,
     ) -> Self {
         let (store, recording) = Store::open_recorded(root).unwrap();
-        let registry = Registry::over(store);
-        let (mut ends, mut views) = (vec![0], vec![view(&registry)]);
+        let registry = Registry::with_store(store);
+        let (mut step_ends, mut views) = (vec![0], vec![view(&registry)]);
         for (number, step) in steps.iter().enumerate() {
             step(work, &registry).unwrap_or_else(|error| panic!("step {number}: {error}"));
-            ends.push(recording.len());
+            step_ends.push(recording.len());
             views.push(view(&registry));
         }
         Self {
             recording,
-            ends,
+            step_ends,
             views,
         }
     }
 
     /// Lets the power go at every moment: `after` gets the number of acknowledged steps, and what
     /// may be left.
-    pub(super) fn cut_everywhere(&self, after: impl Fn(usize, &Remains) + Sync) {
+    pub(super) fn check_every_power_cut(&self, after: impl Fn(usize, &DiskSnapshot) + Sync) {
         let mut seen = HashSet::new();
         let mut cases = Vec::new();
         for count in 0..=self.recording.len() {
-            let done = self.ends.iter().rposition(|end| *end <= count).unwrap();
-            for remains in self.recording.after_power_cut(count) {
+            let done = self
+                .step_ends
+                .iter()
+                .rposition(|end| *end <= count)
+                .unwrap();
+            for remains in self.recording.states_after_power_cut(count) {
                 if seen.insert((done, remains.clone())) {
                     cases.push((done, remains));
                 }

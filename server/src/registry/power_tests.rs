@@ -1,15 +1,15 @@
 //! The power goes at any moment of a day's work: what was acknowledged is there afterwards, and
 //! nothing half-made shows.
 
-use imgsync_oci::endpoint::{Page, UploadId};
+use imgsync_oci::endpoint::{Pagination, UploadId};
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
-use super::power_cuts::{Day, Step, View};
+use super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::{Error, Registry};
-use crate::store::testing::Remains;
+use crate::store::testing::DiskSnapshot;
 
 /// What is done in one day.
-struct Work {
+struct Workload {
     repository: Repository,
     other: Repository,
     layers: [Vec<u8>; 2],
@@ -21,7 +21,7 @@ struct Work {
 }
 
 const CONFIG: &[u8] = b"{\"a\":\"config\"}";
-const SESSION: &[u8] = b"what comes in two parts";
+const UPLOADED_BYTES: &[u8] = b"what comes in two parts";
 
 fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
     serde_json::json!({
@@ -43,12 +43,12 @@ fn manifest(layer: &[u8], subject: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// In this order. Each can be done again.
-const STEPS: [Step<Work>; 20] = [
+const STEPS: [WorkloadStep<Workload>; 20] = [
     |work, registry| work.push_blob(registry, &work.layers[0], Algorithm::Sha256),
     |work, registry| work.push_blob(registry, CONFIG, Algorithm::Sha256),
     |work, registry| work.put(registry, &work.images[0], "v1", &[]),
     |work, registry| work.open(registry, work.finished),
-    |work, registry| work.append(registry, work.finished, &SESSION[..9]),
+    |work, registry| work.append(registry, work.finished, &UPLOADED_BYTES[..9]),
     |work, registry| work.mount(registry),
     |work, registry| work.push_blob(registry, &work.layers[1], Algorithm::Sha512),
     |work, registry| work.push_blob(registry, &work.layers[1], Algorithm::Sha256),
@@ -68,11 +68,11 @@ const STEPS: [Step<Work>; 20] = [
     |work, registry| registry.delete_blob(&work.other, &Digest::of(&work.layers[0])),
     |work, registry| work.delete(registry, &Digest::of(&work.images[1]).to_string()),
     |work, registry| work.put(registry, &work.images[1], "v1", &[]),
-    |work, registry| work.append(registry, work.finished, SESSION),
+    |work, registry| work.append(registry, work.finished, UPLOADED_BYTES),
     |work, registry| work.finish(registry),
 ];
 
-impl Work {
+impl Workload {
     fn new() -> Self {
         let layers = [b"a layer".to_vec(), b"another layer".to_vec()];
         let images = [0, 1].map(|i: usize| manifest(&layers[i], None));
@@ -95,9 +95,9 @@ impl Work {
         algorithm: Algorithm,
     ) -> Result<(), Error> {
         let id = registry.start_upload(&self.repository, algorithm, None)?;
-        let mut append = registry.append(&self.repository, id, Some(0))?;
+        let mut append = registry.open_upload_writer(&self.repository, id, Some(0))?;
         append.write(bytes)?;
-        append.finish(&Digest::of_with(algorithm, bytes))
+        append.commit(&Digest::of_with(algorithm, bytes))
     }
 
     fn put(&self, registry: &Registry, bytes: &[u8], at: &str, tags: &[&str]) -> Result<(), Error> {
@@ -111,15 +111,15 @@ impl Work {
         let store = &registry.store;
         // What is left of one that was not acknowledged.
         store.cancel_upload(&self.repository, id)?;
-        Ok(store.open_upload(&self.repository, id, Algorithm::Sha256, None)?)
+        Ok(store.create_upload(&self.repository, id, Algorithm::Sha256, None)?)
     }
 
     /// Sends what the session lacks of `bytes`, as a client goes on.
     fn append(&self, registry: &Registry, id: UploadId, bytes: &[u8]) -> Result<(), Error> {
         let held = registry.upload_offset(&self.repository, id)?;
-        let mut append = registry.append(&self.repository, id, Some(held))?;
+        let mut append = registry.open_upload_writer(&self.repository, id, Some(held))?;
         append.write(&bytes[held as usize..])?;
-        append.keep()
+        append.sync()
     }
 
     fn mount(&self, registry: &Registry) -> Result<(), Error> {
@@ -137,19 +137,19 @@ impl Work {
     }
 
     fn finish(&self, registry: &Registry) -> Result<(), Error> {
-        if registry.upload_offset(&self.repository, self.finished)? < SESSION.len() as u64 {
+        if registry.upload_offset(&self.repository, self.finished)? < UPLOADED_BYTES.len() as u64 {
             // The power went while the bytes were on their way from the session to the blob.
-            self.append(registry, self.finished, SESSION)?;
+            self.append(registry, self.finished, UPLOADED_BYTES)?;
         }
-        let append = registry.append(&self.repository, self.finished, None)?;
-        append.finish(&Digest::of(SESSION))
+        let append = registry.open_upload_writer(&self.repository, self.finished, None)?;
+        append.commit(&Digest::of(UPLOADED_BYTES))
     }
 
     /// Looks at everything. What is there must be whole.
-    fn view(&self, registry: &Registry) -> View {
-        let mut view = View::new();
+    fn view(&self, registry: &Registry) -> VisibleState {
+        let mut view = VisibleState::new();
         let mut blobs: Vec<(&Repository, &[u8], Algorithm)> = Vec::new();
-        for bytes in [&self.layers[0], &self.layers[1], CONFIG, SESSION] {
+        for bytes in [&self.layers[0], &self.layers[1], CONFIG, UPLOADED_BYTES] {
             blobs.push((&self.repository, bytes, Algorithm::Sha256));
         }
         blobs.push((&self.repository, &self.layers[1], Algorithm::Sha512));
@@ -172,7 +172,7 @@ impl Work {
         for at in digests.iter().map(String::as_str).chain(["v1", "a", "b"]) {
             view.insert(at.to_owned(), self.manifest(registry, at));
         }
-        let listed = match registry.tags(&self.repository, &Page::default()) {
+        let listed = match registry.list_tags(&self.repository, &Pagination::default()) {
             Ok(listed) => listed.names,
             Err(Error::NameUnknown(_)) => Vec::new(),
             Err(error) => panic!("{error}"),
@@ -182,7 +182,7 @@ impl Work {
             assert_eq!(is_listed, view[tag] != "absent", "{tag}");
         }
         let subject = Digest::of(&self.images[0]);
-        let referrers = registry.referrers(&self.repository, &subject, None, None);
+        let referrers = registry.list_referrers(&self.repository, &subject, None, None);
         let referrers = referrers.unwrap().referrers;
         let referrers: Vec<_> = referrers.iter().map(|one| one.digest.to_string()).collect();
         view.insert("referrers".to_owned(), referrers.join(" "));
@@ -200,7 +200,7 @@ impl Work {
     /// The digest of a manifest; all that it names must be there.
     fn manifest(&self, registry: &Registry, at: &str) -> String {
         let at: Reference = at.parse().unwrap();
-        let manifest = match registry.manifest(&self.repository, &at) {
+        let manifest = match registry.get_manifest(&self.repository, &at) {
             Ok(manifest) => manifest,
             Err(Error::ManifestUnknown(_)) => return "absent".to_owned(),
             Err(error) => panic!("{error}"),
@@ -216,9 +216,9 @@ impl Work {
 }
 
 /// Starts a registry on what is left, `done` steps having been acknowledged, and looks.
-fn after(work: &Work, day: &Day, done: usize, remains: &Remains) {
+fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSnapshot) {
     let root = folder();
-    remains.lay_out(root.path());
+    remains.write_to(root.path());
     let registry = Registry::open(root.path()).unwrap();
     let (before, next) = (
         &day.views[done],
@@ -244,7 +244,7 @@ fn after(work: &Work, day: &Day, done: usize, remains: &Remains) {
         Ok(()) => {}
         Err(Error::UploadUnknown(id)) if id == work.finished => {
             // The blob may be there, or not yet.
-            work.push_blob(&registry, SESSION, Algorithm::Sha256)
+            work.push_blob(&registry, UPLOADED_BYTES, Algorithm::Sha256)
                 .unwrap();
         }
         Err(Error::ManifestUnknown(_) | Error::BlobUnknown(_) | Error::UploadUnknown(_)) => {
@@ -267,7 +267,7 @@ fn folder() -> tempfile::TempDir {
 
 #[test]
 fn whenever_the_power_goes_what_was_acknowledged_is_there_and_nothing_half_made_shows() {
-    let (work, root) = (Work::new(), folder());
-    let day = Day::of(root.path(), &work, &STEPS, |registry| work.view(registry));
-    day.cut_everywhere(|done, remains| after(&work, &day, done, remains));
+    let (work, root) = (Workload::new(), folder());
+    let day = RecordedWorkload::record(root.path(), &work, &STEPS, |registry| work.view(registry));
+    day.check_every_power_cut(|done, remains| after(&work, &day, done, remains));
 }

@@ -10,25 +10,25 @@ use imgsync_oci::endpoint::UploadId;
 use super::Registry;
 use super::error::{Error, Result};
 use super::turns;
-use crate::store::{List, Session};
+use crate::store::{ListScope, UploadSummary};
 
 /// How many names of repositories are held at a time.
-const PAGE: usize = 100;
+const REPOSITORY_PAGE_SIZE: usize = 100;
 
 /// How long nothing must have come to a session before it may end for another one's sake.
-const ABANDONED: Duration = Duration::from_secs(3600);
+const ABANDONED_UPLOAD_AGE: Duration = Duration::from_secs(3600);
 /// The same for one that holds nothing, so that nothing is lost.
-const ABANDONED_EMPTY: Duration = Duration::from_secs(600);
+const ABANDONED_EMPTY_UPLOAD_AGE: Duration = Duration::from_secs(600);
 /// The time between two looks for such sessions, where there are too few.
-const LOOK_PAUSE: Duration = Duration::from_secs(10);
+const ABANDONED_SCAN_INTERVAL: Duration = Duration::from_secs(10);
 
-fn is_abandoned(session: &Session, now: SystemTime) -> bool {
+fn is_abandoned(session: &UploadSummary, now: SystemTime) -> bool {
     let limit = match session.is_empty {
-        true => ABANDONED_EMPTY,
-        false => ABANDONED,
+        true => ABANDONED_EMPTY_UPLOAD_AGE,
+        false => ABANDONED_UPLOAD_AGE,
     };
     // A clock that was set back says nothing.
-    now.duration_since(session.changed)
+    now.duration_since(session.modified_at)
         .is_ok_and(|idle| idle > limit)
 }
 
@@ -37,11 +37,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::TooManyUploads`] where there are `most` already.
-    pub(crate) fn check_uploads(&self, most: usize) -> Result<()> {
+    pub(crate) fn check_upload_limit(&self, most: usize) -> Result<()> {
         if self.store.count_uploads(most)? < most {
             return Ok(());
         }
-        self.make_room(most)?;
+        self.cancel_abandoned_uploads(most)?;
         match self.store.count_uploads(most)? < most {
             true => Ok(()),
             false => Err(Error::TooManyUploads),
@@ -50,25 +50,25 @@ impl Registry {
 
     /// Ends sessions that were abandoned, the oldest first and not more than there is need for:
     /// they must not keep everyone else out.
-    fn make_room(&self, most: usize) -> Result<()> {
-        let looked = self.turns.looked.lock();
+    fn cancel_abandoned_uploads(&self, most: usize) -> Result<()> {
+        let looked = self.upload_locks.last_abandoned_scan.lock();
         let mut looked = looked.unwrap_or_else(PoisonError::into_inner);
         // Every session's file is read, and whoever is refused may come again at once.
-        if looked.is_some_and(|looked| looked.elapsed() < LOOK_PAUSE) {
+        if looked.is_some_and(|looked| looked.elapsed() < ABANDONED_SCAN_INTERVAL) {
             return Ok(());
         }
         let now = SystemTime::now();
-        self.store.forget_lost_uploads(now)?;
-        let mut sessions = self.store.sessions()?;
+        self.store.delete_orphaned_upload_states(now)?;
+        let mut sessions = self.store.list_uploads()?;
         // Some more, so that the next one need not look.
         let mut excess = (sessions.len() + (most / 16).max(1)).saturating_sub(most);
-        sessions.sort_by_key(|session| session.changed);
+        sessions.sort_by_key(|session| session.modified_at);
         for session in sessions.iter().filter(|session| is_abandoned(session, now)) {
             if excess == 0 {
                 break;
             }
-            let Session { repository, id, .. } = session;
-            let Some(_turn) = turns::take_idle(&self.turns, *id) else {
+            let UploadSummary { repository, id, .. } = session;
+            let Some(_turn) = turns::try_lock_quietly(&self.upload_locks, *id) else {
                 continue;
             };
             match self.store.cancel_upload(repository, *id) {
@@ -88,8 +88,8 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) fn forget_lost_uploads(&self, before: SystemTime) -> Result<()> {
-        Ok(self.store.forget_lost_uploads(before)?)
+    pub(crate) fn delete_orphaned_upload_states(&self, before: SystemTime) -> Result<()> {
+        Ok(self.store.delete_orphaned_upload_states(before)?)
     }
 
     /// Ends the sessions that began before a moment, but for those that are being written to;
@@ -100,10 +100,14 @@ impl Registry {
     pub(crate) fn purge_uploads(&self, before: SystemTime, is_dry_run: bool) -> Result<usize> {
         let (mut after, mut count) = (String::new(), 0);
         loop {
-            let names = self.store.list(List::Uploading, &after, PAGE)?;
+            let names = self.store.list(
+                ListScope::RepositoriesWithUploads,
+                &after,
+                REPOSITORY_PAGE_SIZE,
+            )?;
             for name in &names {
                 if let Ok(repository) = name.parse() {
-                    count += self.purge_repository(&repository, before, is_dry_run)?;
+                    count += self.purge_repository_uploads(&repository, before, is_dry_run)?;
                 }
             }
             match names.last() {
@@ -114,14 +118,14 @@ impl Registry {
         Ok(count)
     }
 
-    fn purge_repository(
+    fn purge_repository_uploads(
         &self,
         repository: &Repository,
         before: SystemTime,
         is_dry_run: bool,
     ) -> Result<usize> {
         let (mut count, mut result) = (0, Ok(()));
-        self.store.each_upload(repository, &mut |id| match self
+        self.store.for_each_upload(repository, &mut |id| match self
             .purge_upload(repository, id, before, is_dry_run)
         {
             Ok(is_purged) => {
@@ -143,11 +147,11 @@ impl Registry {
         before: SystemTime,
         is_dry_run: bool,
     ) -> Result<bool> {
-        let began = self.store.upload_began(repository, id)?;
+        let began = self.store.upload_started_at(repository, id)?;
         if began.is_none_or(|began| began >= before) {
             return Ok(false);
         }
-        let Some(_turn) = turns::take(&self.turns, id) else {
+        let Some(_turn) = turns::try_lock(&self.upload_locks, id) else {
             return Ok(false);
         };
         if is_dry_run {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use imgsync_oci::endpoint::{Page, UploadId};
+use imgsync_oci::endpoint::{Pagination, UploadId};
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
 use super::{Error, Registry};
@@ -20,13 +20,13 @@ fn tag() -> Reference {
 }
 
 /// An image of one layer, all of it made from a word.
-struct Image {
+struct TestImage {
     config: Vec<u8>,
     layer: Vec<u8>,
     manifest: Vec<u8>,
 }
 
-impl Image {
+impl TestImage {
     fn of(word: &str) -> Self {
         let config = format!("{{\"word\":\"{word}\"}}").into_bytes();
         let layer = format!("the layer of {word}").into_bytes();
@@ -53,23 +53,23 @@ impl Image {
 fn push_blob(registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
     let id = registry.start_upload(&repository(), Algorithm::Sha256, None)?;
     let (start, end) = bytes.split_at(bytes.len() / 2);
-    let mut append = registry.append(&repository(), id, Some(0))?;
+    let mut append = registry.open_upload_writer(&repository(), id, Some(0))?;
     append.write(start)?;
-    append.keep()?;
+    append.sync()?;
     drop(append);
-    let mut append = registry.append(&repository(), id, Some(start.len() as u64))?;
+    let mut append = registry.open_upload_writer(&repository(), id, Some(start.len() as u64))?;
     append.write(end)?;
-    append.finish(&Digest::of(bytes))
+    append.commit(&Digest::of(bytes))
 }
 
-fn push_manifest(registry: &Registry, image: &Image) -> Result<(), Error> {
+fn push_manifest(registry: &Registry, image: &TestImage) -> Result<(), Error> {
     registry
         .put_manifest(&repository(), &tag(), &[], None, &image.manifest)
         .map(|_| ())
 }
 
 /// Pushes as a client does; yields how many of the three steps were acknowledged.
-fn push(registry: &Registry, image: &Image) -> (usize, Result<(), Error>) {
+fn push(registry: &Registry, image: &TestImage) -> (usize, Result<(), Error>) {
     let steps: [&dyn Fn() -> Result<(), Error>; 3] = [
         &|| push_blob(registry, &image.layer),
         &|| push_blob(registry, &image.config),
@@ -102,7 +102,7 @@ fn has(registry: &Registry, bytes: &[u8]) -> bool {
 }
 
 fn tagged(registry: &Registry) -> Vec<u8> {
-    registry.manifest(&repository(), &tag()).unwrap().bytes
+    registry.get_manifest(&repository(), &tag()).unwrap().bytes
 }
 
 /// Pushes `new` over `old` while the disk fails as `fails` says, counting changes from 0; then
@@ -111,7 +111,7 @@ fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static)
     // In memory where that can be had: hundreds of pushes are thousands of syncs.
     let memory = tempfile::tempdir_in("/dev/shm");
     let root = memory.unwrap_or_else(|_| tempfile::tempdir().unwrap());
-    let (old, new) = (Image::of("old"), Image::of("new"));
+    let (old, new) = (TestImage::of("old"), TestImage::of("new"));
     let registry = Registry::open(root.path()).unwrap();
     push(&registry, &old).1.unwrap();
     drop(registry);
@@ -123,7 +123,7 @@ fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static)
         true => Err(io::ErrorKind::StorageFull.into()),
         false => Ok(()),
     };
-    let registry = Registry::over(Store::open_tapped(root.path(), permit).unwrap());
+    let registry = Registry::with_store(Store::open_with_hook(root.path(), permit).unwrap());
     count.store(0, Ordering::Relaxed);
     let (acknowledged, result) = push(&registry, &new);
     let changes = count.load(Ordering::Relaxed);
@@ -146,7 +146,10 @@ fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static)
     if tagged(&registry) == new.manifest {
         assert!(has(&registry, &new.layer) && has(&registry, &new.config));
     }
-    let names = registry.repositories(&Page::default()).unwrap().names;
+    let names = registry
+        .list_repositories(&Pagination::default())
+        .unwrap()
+        .names;
     assert_eq!(names, ["team/app"]);
     assert_eq!(
         std::fs::read_dir(root.path().join("imgsync/tmp"))
@@ -192,7 +195,7 @@ fn damage(root: &Path, digest: &Digest, bytes: &[u8]) {
 fn damaged_content_counts_as_absent_and_the_next_push_mends_it() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
-    let image = Image::of("word");
+    let image = TestImage::of("word");
     push(&registry, &image).1.unwrap();
     let layer = Digest::of(&image.layer);
     // Nothing left of it.
@@ -209,7 +212,7 @@ fn damaged_content_counts_as_absent_and_the_next_push_mends_it() {
     // A manifest that is not what it should be.
     for bytes in [&b""[..], &image.manifest[1..]] {
         damage(root.path(), &Digest::of(&image.manifest), bytes);
-        let error = registry.manifest(&repository(), &tag()).err().unwrap();
+        let error = registry.get_manifest(&repository(), &tag()).err().unwrap();
         assert!(matches!(error, Error::ManifestUnknown(_)));
         push_manifest(&registry, &image).unwrap();
         assert_eq!(tagged(&registry), image.manifest);
@@ -224,7 +227,7 @@ fn damaged_content_counts_as_absent_and_the_next_push_mends_it() {
     )
     .unwrap();
     assert!(!has(&registry, &image.layer));
-    let error = registry.manifest(&repository(), &tag()).err().unwrap();
+    let error = registry.get_manifest(&repository(), &tag()).err().unwrap();
     assert!(matches!(error, Error::ManifestUnknown(_)));
     push(&registry, &image).1.unwrap();
     assert!(has(&registry, &image.layer));
@@ -235,7 +238,7 @@ fn damaged_content_counts_as_absent_and_the_next_push_mends_it() {
 fn a_link_to_other_content_counts_as_absent_and_the_next_push_mends_it() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
-    let (image, other) = (Image::of("word"), Image::of("other"));
+    let (image, other) = (TestImage::of("word"), TestImage::of("other"));
     push(&registry, &other).1.unwrap();
     push(&registry, &image).1.unwrap();
     let repositories = root.path().join("docker/registry/v2/repositories/team/app");
@@ -251,7 +254,10 @@ fn a_link_to_other_content_counts_as_absent_and_the_next_push_mends_it() {
     assert!(!has(&registry, &image.layer));
     let digest = Reference::Digest(Digest::of(&image.manifest));
     for reference in [tag(), digest] {
-        let error = registry.manifest(&repository(), &reference).err().unwrap();
+        let error = registry
+            .get_manifest(&repository(), &reference)
+            .err()
+            .unwrap();
         assert!(matches!(error, Error::ManifestUnknown(_)), "{error}");
     }
     let index = serde_json::json!({
@@ -277,7 +283,7 @@ fn a_link_to_other_content_counts_as_absent_and_the_next_push_mends_it() {
     std::fs::create_dir_all(&folder).unwrap();
     for (bytes, is_served) in [(&other.manifest, false), (&image.manifest, true)] {
         std::fs::write(folder.join("link"), Digest::of(bytes).to_string()).unwrap();
-        let served = registry.manifest(&repository(), &Reference::Digest(alias.clone()));
+        let served = registry.get_manifest(&repository(), &Reference::Digest(alias.clone()));
         assert_eq!(served.is_ok(), is_served);
     }
 }
@@ -286,7 +292,7 @@ fn a_link_to_other_content_counts_as_absent_and_the_next_push_mends_it() {
 fn a_healthy_blob_survives_a_manifest_that_lies_about_its_size() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
-    let image = Image::of("word");
+    let image = TestImage::of("word");
     push(&registry, &image).1.unwrap();
     let mut lie: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
     lie["layers"][0]["size"] = 1.into();
@@ -298,7 +304,7 @@ fn a_healthy_blob_survives_a_manifest_that_lies_about_its_size() {
     assert!(
         matches!(
             &error,
-            Error::SizeDiffers { digest, stated: 1, actual }
+            Error::SizeMismatch { digest, stated: 1, actual }
                 if *digest == layer && *actual == image.layer.len() as u64
         ),
         "{error}"
@@ -350,25 +356,39 @@ fn one_writer_at_a_time() {
     let id = registry
         .start_upload(&repository(), Algorithm::Sha256, None)
         .unwrap();
-    let mut first = registry.append(&repository(), id, None).unwrap();
+    let mut first = registry
+        .open_upload_writer(&repository(), id, None)
+        .unwrap();
     first.write(b"abc").unwrap();
-    assert!(!first.wanted().load(Ordering::Relaxed));
-    let second = registry.append(&repository(), id, Some(0)).err().unwrap();
-    assert!(matches!(second, Error::UploadBusy { held: 0 }), "{second}");
-    assert!(first.wanted().load(Ordering::Relaxed));
+    assert!(!first.contended_flag().load(Ordering::Relaxed));
+    let second = registry
+        .open_upload_writer(&repository(), id, Some(0))
+        .err()
+        .unwrap();
+    assert!(
+        matches!(second, Error::UploadBusy { offset: 0 }),
+        "{second}"
+    );
+    assert!(first.contended_flag().load(Ordering::Relaxed));
     let cancel = registry.cancel_upload(&repository(), id).unwrap_err();
     assert!(matches!(cancel, Error::UploadBusy { .. }), "{cancel}");
-    first.keep().unwrap();
+    first.sync().unwrap();
     drop(first);
-    let late = registry.append(&repository(), id, Some(0)).err().unwrap();
-    assert!(matches!(late, Error::WrongOffset { held: 3 }), "{late}");
+    let late = registry
+        .open_upload_writer(&repository(), id, Some(0))
+        .err()
+        .unwrap();
+    assert!(matches!(late, Error::WrongOffset { offset: 3 }), "{late}");
     registry
-        .append(&repository(), id, Some(3))
+        .open_upload_writer(&repository(), id, Some(3))
         .unwrap()
-        .finish(&Digest::of(b"abc"))
+        .commit(&Digest::of(b"abc"))
         .unwrap();
     assert!(has(&registry, b"abc"));
-    let gone = registry.append(&repository(), id, Some(3)).err().unwrap();
+    let gone = registry
+        .open_upload_writer(&repository(), id, Some(3))
+        .err()
+        .unwrap();
     assert!(matches!(gone, Error::UploadUnknown(_)), "{gone}");
     let nobody = registry
         .cancel_upload(&repository(), UploadId::random())
@@ -380,7 +400,7 @@ fn one_writer_at_a_time() {
 fn what_lies_on_a_volume_that_cannot_be_written_is_served() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
-    let image = Image::of("word");
+    let image = TestImage::of("word");
     push(&registry, &image).1.unwrap();
     let mut referrer: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
     let subject = Digest::of(&image.manifest);
@@ -395,11 +415,11 @@ fn what_lies_on_a_volume_that_cannot_be_written_is_served() {
     drop(registry);
     // As a stock registry leaves it.
     std::fs::remove_dir_all(root.path().join("imgsync")).unwrap();
-    let registry = Registry::over(Store::open_unwritable(root.path()).unwrap());
-    let worker = registry.compute_diff_ids().unwrap();
+    let registry = Registry::with_store(Store::open_unwritable(root.path()).unwrap());
+    let worker = registry.start_diff_id_worker().unwrap();
     assert_eq!(tagged(&registry), image.manifest);
     assert!(has(&registry, &image.layer));
-    let listed = registry.referrers(&repository(), &subject, None, None);
+    let listed = registry.list_referrers(&repository(), &subject, None, None);
     let listed = listed.unwrap().referrers;
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].digest, Digest::of(referrer.as_bytes()));

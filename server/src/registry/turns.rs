@@ -10,60 +10,64 @@ use imgsync_oci::endpoint::UploadId;
 
 /// The sessions that are being written to, each with whether another writer came meanwhile.
 #[derive(Default)]
-pub(super) struct Turns {
-    taken: Mutex<HashMap<UploadId, Arc<AtomicBool>>>,
+pub(super) struct UploadLocks {
+    locked: Mutex<HashMap<UploadId, Arc<AtomicBool>>>,
     /// When sessions that nobody writes to were last looked for, in vain.
-    pub(super) looked: Mutex<Option<Instant>>,
+    pub(super) last_abandoned_scan: Mutex<Option<Instant>>,
 }
 
 /// The right to write to a session, until it is dropped.
-pub(super) struct Turn {
-    turns: Arc<Turns>,
+pub(super) struct UploadLock {
+    locks: Arc<UploadLocks>,
     id: UploadId,
-    wanted: Arc<AtomicBool>,
+    contended: Arc<AtomicBool>,
 }
 
 /// Takes the turn; `None` where another has it, who is told that it is wanted.
-pub(super) fn take(turns: &Arc<Turns>, id: UploadId) -> Option<Turn> {
-    let mut taken = turns.taken.lock().unwrap_or_else(PoisonError::into_inner);
+pub(super) fn try_lock(turns: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
+    let mut taken = turns.locked.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(wanted) = taken.get(&id) {
         wanted.store(true, Ordering::Relaxed);
         return None;
     }
     let wanted = Arc::new(AtomicBool::new(false));
     taken.insert(id, Arc::clone(&wanted));
-    Some(Turn {
-        turns: Arc::clone(turns),
+    Some(UploadLock {
+        locks: Arc::clone(turns),
         id,
-        wanted,
+        contended: wanted,
     })
 }
 
 /// Takes the turn if nobody has it, and disturbs nobody who does.
-pub(super) fn take_idle(turns: &Arc<Turns>, id: UploadId) -> Option<Turn> {
-    let mut taken = turns.taken.lock().unwrap_or_else(PoisonError::into_inner);
+pub(super) fn try_lock_quietly(turns: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
+    let mut taken = turns.locked.lock().unwrap_or_else(PoisonError::into_inner);
     match taken.entry(id) {
         Entry::Occupied(_) => None,
         Entry::Vacant(place) => {
             let wanted = Arc::clone(place.insert(Arc::default()));
             let turns = Arc::clone(turns);
-            Some(Turn { turns, id, wanted })
+            Some(UploadLock {
+                locks: turns,
+                id,
+                contended: wanted,
+            })
         }
     }
 }
 
-impl Turn {
+impl UploadLock {
     /// Set once another writer came.
-    pub(super) fn wanted(&self) -> &Arc<AtomicBool> {
-        &self.wanted
+    pub(super) fn contended_flag(&self) -> &Arc<AtomicBool> {
+        &self.contended
     }
 }
 
-impl Drop for Turn {
+impl Drop for UploadLock {
     fn drop(&mut self) {
         let mut taken = self
-            .turns
-            .taken
+            .locks
+            .locked
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         taken.remove(&self.id);

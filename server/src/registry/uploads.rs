@@ -7,19 +7,19 @@ use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Algorithm, Digest, Repository};
 
 use super::Registry;
-use super::diffids::Job;
+use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
-use super::turns::{self, Turn};
-use crate::store::{Key, Upload};
+use super::turns::{self, UploadLock};
+use crate::store::{ObjectKey, UploadIngest};
 
 /// The right to append to a session. Bytes count once they are kept; those that are not kept when
 /// this is dropped are gone.
-pub(crate) struct Append {
+pub(crate) struct UploadWriter {
     registry: Registry,
     repository: Repository,
     id: UploadId,
-    upload: Upload,
-    turn: Turn,
+    ingest: UploadIngest,
+    lock: UploadLock,
 }
 
 impl Registry {
@@ -32,7 +32,7 @@ impl Registry {
         owner: Option<&str>,
     ) -> Result<UploadId> {
         let id = UploadId::random();
-        self.store.open_upload(repository, id, algorithm, owner)?;
+        self.store.create_upload(repository, id, algorithm, owner)?;
         Ok(id)
     }
 
@@ -41,7 +41,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::UploadUnknown`] where it is another's.
-    pub(crate) fn check_owner(
+    pub(crate) fn check_upload_owner(
         &self,
         repository: &Repository,
         id: UploadId,
@@ -69,31 +69,31 @@ impl Registry {
     /// # Errors
     /// [`Error::UploadUnknown`]; [`Error::UploadBusy`] while another writes;
     /// [`Error::WrongOffset`].
-    pub(crate) fn append(
+    pub(crate) fn open_upload_writer(
         &self,
         repository: &Repository,
         id: UploadId,
         first: Option<u64>,
-    ) -> Result<Append> {
-        let Some(turn) = turns::take(&self.turns, id) else {
+    ) -> Result<UploadWriter> {
+        let Some(turn) = turns::try_lock(&self.upload_locks, id) else {
             let held = self.upload_offset(repository, id)?;
-            return Err(Error::UploadBusy { held });
+            return Err(Error::UploadBusy { offset: held });
         };
         let upload = self
             .store
-            .append(repository, id)?
+            .resume_upload(repository, id)?
             .ok_or(Error::UploadUnknown(id))?;
-        let held = upload.kept();
+        let held = upload.durable_offset();
         if first.is_some_and(|first| first != held) {
-            return Err(Error::WrongOffset { held });
+            return Err(Error::WrongOffset { offset: held });
         }
         let (registry, repository) = (self.clone(), repository.clone());
-        Ok(Append {
+        Ok(UploadWriter {
             registry,
             repository,
             id,
-            upload,
-            turn,
+            ingest: upload,
+            lock: turn,
         })
     }
 
@@ -102,9 +102,9 @@ impl Registry {
     /// # Errors
     /// [`Error::UploadUnknown`]; [`Error::UploadBusy`] while somebody writes to it.
     pub(crate) fn cancel_upload(&self, repository: &Repository, id: UploadId) -> Result<()> {
-        let Some(_turn) = turns::take(&self.turns, id) else {
+        let Some(_turn) = turns::try_lock(&self.upload_locks, id) else {
             let held = self.upload_offset(repository, id)?;
-            return Err(Error::UploadBusy { held });
+            return Err(Error::UploadBusy { offset: held });
         };
         match self.store.cancel_upload(repository, id)? {
             true => Ok(()),
@@ -113,51 +113,51 @@ impl Registry {
     }
 }
 
-impl Append {
+impl UploadWriter {
     /// How many bytes the session holds, with those just appended.
     pub(crate) fn offset(&self) -> u64 {
-        self.upload.offset()
+        self.ingest.offset()
     }
 
     /// How many of those bytes are not kept.
-    pub(crate) fn unkept(&self) -> u64 {
-        self.upload.offset() - self.upload.kept()
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        self.ingest.offset() - self.ingest.durable_offset()
     }
 
     /// Becomes true once another request wants to write to the session.
-    pub(crate) fn wanted(&self) -> Arc<AtomicBool> {
-        Arc::clone(self.turn.wanted())
+    pub(crate) fn contended_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(self.lock.contended_flag())
     }
 
     /// Appends bytes. When this fails, all that was not kept is gone.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.registry.store.write(&mut self.upload, bytes)?)
+        Ok(self.registry.store.write(&mut self.ingest, bytes)?)
     }
 
     /// Makes durable what was appended.
-    pub(crate) fn keep(&mut self) -> Result<()> {
-        Ok(self.registry.store.keep(&mut self.upload)?)
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        Ok(self.registry.store.sync_upload(&mut self.ingest)?)
     }
 
     /// Forgets what was appended and not kept.
-    pub(crate) fn undo(&mut self) {
-        self.registry.store.undo(&mut self.upload);
+    pub(crate) fn roll_back(&mut self) {
+        self.registry.store.roll_back_upload(&mut self.ingest);
     }
 
     /// Ends the session: its repository holds the blob from now on.
     ///
     /// # Errors
     /// [`Error::DigestMismatch`]; the session and its bytes are gone then.
-    pub(crate) fn finish(self, expected: &Digest) -> Result<()> {
+    pub(crate) fn commit(self, expected: &Digest) -> Result<()> {
         let Self {
             registry,
             repository,
             id,
-            upload,
-            turn,
+            ingest: upload,
+            lock: turn,
         } = self;
         let store = &registry.store;
-        let sealed = store.seal(upload, expected.algorithm())?;
+        let sealed = store.seal_upload(upload, expected.algorithm())?;
         if sealed.digest() != expected {
             store.cancel_upload(&repository, id)?;
             return Err(Error::DigestMismatch {
@@ -165,20 +165,20 @@ impl Append {
                 actual: sealed.digest().clone(),
             });
         }
-        let _hold = registry.hold([expected.clone()]);
+        let _hold = registry.lock_digests([expected.clone()]);
         let link = expected.to_string();
-        store.commit(
+        store.commit_upload(
             &sealed,
-            &[(Key::Layer(&repository, expected), link.as_bytes())],
+            &[(ObjectKey::LayerLink(&repository, expected), link.as_bytes())],
         )?;
-        registry.promote_blob(&repository, expected)?;
-        if let Err(error) = store.forget_upload(&repository, id) {
+        registry.claim_blob(&repository, expected)?;
+        if let Err(error) = store.delete_finished_upload(&repository, id) {
             tracing::warn!(%id, %error, "what is left of a finished upload stays");
         }
         drop(turn);
         registry
-            .diff_ids
-            .note(Job::Blob(repository, expected.clone()));
+            .diff_id_queue
+            .push(DiffIdJob::Blob(repository, expected.clone()));
         Ok(())
     }
 }

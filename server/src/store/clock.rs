@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// RFC 3339, UTC, whole seconds, for instance `2026-11-21T22:30:36Z`.
-pub(super) fn rfc3339(time: SystemTime) -> String {
+pub(super) fn format(time: SystemTime) -> String {
     let seconds = time
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
+    let (year, month, day) = date_from_days(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
@@ -34,29 +34,31 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
         return None;
     }
     let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
-    let before: u64 = LENGTHS[..usize::try_from(month).ok()? - 1].iter().sum();
-    let today_leaps = u64::from(is_leap(year) && month > 2);
+    let before: u64 = DAYS_IN_MONTH[..usize::try_from(month).ok()? - 1]
+        .iter()
+        .sum();
+    let today_leaps = u64::from(is_leap_year(year) && month > 2);
     let leaps = leap_days(year - 1) - leap_days(1969) + today_leaps;
     let days = (year - 1970) * 365 + leaps + before + day - 1;
     let time = UNIX_EPOCH + Duration::from_secs(days * 86_400 + hour * 3600 + minute * 60 + second);
-    (rfc3339(time)[..19] == *whole).then_some(time)
+    (format(time)[..19] == *whole).then_some(time)
 }
 
 /// The months' lengths in a year that is no leap year.
-const LENGTHS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+const DAYS_IN_MONTH: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 /// The date that lies so many days after 1970-01-01: whole years first, then whole months.
-fn civil(mut days: u64) -> (u64, u64, u64) {
+fn date_from_days(mut days: u64) -> (u64, u64, u64) {
     let mut year = 1970;
     loop {
-        let length = if is_leap(year) { 366 } else { 365 };
+        let length = if is_leap_year(year) { 366 } else { 365 };
         if days < length {
             break;
         }
         days -= length;
         year += 1;
     }
-    let february = if is_leap(year) { 29 } else { 28 };
+    let february = if is_leap_year(year) { 29 } else { 28 };
     let mut month = 1;
     for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
         if days < length {
@@ -68,7 +70,7 @@ fn civil(mut days: u64) -> (u64, u64, u64) {
     (year, month, days + 1)
 }
 
-fn is_leap(year: u64) -> bool {
+fn is_leap_year(year: u64) -> bool {
     year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }
 
@@ -87,7 +89,7 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
-            assert_eq!(rfc3339(time), text);
+            assert_eq!(format(time), text);
             assert_eq!(parse(text), Some(time));
             assert_eq!(parse(&text.replace('Z', ".123Z")), Some(time));
         }

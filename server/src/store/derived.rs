@@ -8,29 +8,29 @@ use std::path::Path;
 
 use imgsync_oci::{Digest, Repository};
 
-use super::error::{Doing, Result};
-use super::keys::{flat, unflat};
-use super::small::TRIES;
-use super::{Derived, Links, Store};
+use super::error::{IoContext, Result};
+use super::keys::{digest_from_file_name, digest_to_file_name};
+use super::small::MAX_FOLDER_RETRIES;
+use super::{DerivedKey, LinkKind, Store};
 
 impl Store {
     /// Puts something derived under a key, over whatever stood there, durably.
-    pub(crate) fn put_derived(&self, key: Derived<'_>, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn put_derived(&self, key: DerivedKey<'_>, bytes: &[u8]) -> Result<()> {
         if !self.is_writable() {
             return Ok(());
         }
-        self.put_at(self.keys.derived(key), bytes)
+        self.put_file(self.paths.derived(key), bytes)
     }
 
     /// Puts an empty file under a key, where there is none yet, and not durably: for what another
     /// durable file tells as well.
-    pub(crate) fn hint(&self, key: Derived<'_>) -> Result<()> {
+    pub(crate) fn put_derived_unsynced(&self, key: DerivedKey<'_>) -> Result<()> {
         if !self.is_writable() {
             return Ok(());
         }
-        let path = self.keys.derived(key);
+        let path = self.paths.derived(key);
         let folder = path.parent().unwrap_or(&path);
-        let mut tries = 1..=TRIES;
+        let mut tries = 1..=MAX_FOLDER_RETRIES;
         loop {
             if let Some(above) = folder.parent() {
                 self.folders.ensure(above)?;
@@ -41,7 +41,7 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {
                 }
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error).doing("write", &path);
+                    return Err(error).context("write", &path);
                 }
                 Ok(_) | Err(_) => return Ok(()),
             }
@@ -49,58 +49,58 @@ impl Store {
     }
 
     /// What stands under a key, at most `limit` bytes of it; `None` where nothing does.
-    pub(crate) fn derived(&self, key: Derived<'_>, limit: usize) -> Result<Option<Vec<u8>>> {
-        self.read_at(&self.keys.derived(key), limit)
+    pub(crate) fn get_derived(&self, key: DerivedKey<'_>, limit: usize) -> Result<Option<Vec<u8>>> {
+        self.read_file(&self.paths.derived(key), limit)
     }
 
     /// Whether anything stands under a key.
-    pub(crate) fn has_derived(&self, key: Derived<'_>) -> Result<bool> {
-        let path = self.keys.derived(key);
-        Ok(self.disk.len(&path).doing("look at", &path)?.is_some())
+    pub(crate) fn has_derived(&self, key: DerivedKey<'_>) -> Result<bool> {
+        let path = self.paths.derived(key);
+        Ok(self.disk.len(&path).context("look at", &path)?.is_some())
     }
 
     /// Removes what stands under a key, if anything does. Not durably: what comes back after a
     /// crash is found out again.
-    pub(crate) fn forget_derived(&self, key: Derived<'_>) -> Result<()> {
+    pub(crate) fn delete_derived(&self, key: DerivedKey<'_>) -> Result<()> {
         if !self.is_writable() {
             return Ok(());
         }
-        let path = self.keys.derived(key);
-        self.disk.unlink(&path).doing("remove", &path)?;
+        let path = self.paths.derived(key);
+        self.disk.unlink(&path).context("remove", &path)?;
         // Fails while others are in it.
         let _ = path.parent().map(|folder| self.disk.remove_folder(folder));
         Ok(())
     }
 
     /// The blobs that are known to be of a diffID, until `look` breaks off.
-    pub(crate) fn each_unpacked(
+    pub(crate) fn for_each_diff_id_blob(
         &self,
         diff_id: &Digest,
         look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.each_flat(&self.keys.unpacked(diff_id), look)
+        self.for_each_digest_file(&self.paths.diff_id_blobs(diff_id), look)
     }
 
     /// The manifests that a repository is known to have over a config, until `look` breaks off.
-    pub(crate) fn each_configured(
+    pub(crate) fn for_each_config_manifest(
         &self,
         repository: &Repository,
         config: &Digest,
         look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.each_flat(&self.keys.configured(repository, config), look)
+        self.for_each_digest_file(&self.paths.config_manifests(repository, config), look)
     }
 
     /// The digests that a repository links to, until `look` breaks off.
-    pub(crate) fn each_link(
+    pub(crate) fn for_each_link(
         &self,
         repository: &Repository,
-        links: Links,
+        links: LinkKind,
         look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
-        let folder = self.keys.links(repository, links);
-        self.each_folder(&folder, &mut |algorithm| {
-            self.each(
+        let folder = self.paths.links(repository, links);
+        self.for_each_folder(&folder, &mut |algorithm| {
+            self.for_each_entry(
                 &folder.join(algorithm),
                 &mut |name, is_folder| match format!("{algorithm}:{name}").parse() {
                     Ok(digest) if is_folder => look(digest),
@@ -112,21 +112,22 @@ impl Store {
     }
 
     /// The blobs about which something is known as layers, until `look` breaks off.
-    pub(crate) fn each_known_layer(
+    pub(crate) fn for_each_layer_record(
         &self,
         look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
-        let top = self.keys.derived_layers();
-        self.each_folder(&top, &mut |algorithm| {
+        let top = self.paths.layer_records();
+        self.for_each_folder(&top, &mut |algorithm| {
             let below = top.join(algorithm);
-            self.each_folder(&below, &mut |start| {
-                self.each(
-                    &below.join(start),
-                    &mut |name, _| match format!("{algorithm}:{name}").parse() {
-                        Ok(digest) => look(digest),
-                        Err(_) => ControlFlow::Continue(()),
-                    },
+            self.for_each_folder(&below, &mut |start| {
+                self.for_each_entry(&below.join(start), &mut |name, _| match format!(
+                    "{algorithm}:{name}"
                 )
+                .parse()
+                {
+                    Ok(digest) => look(digest),
+                    Err(_) => ControlFlow::Continue(()),
+                })
             })
         })
         .map(|_| ())
@@ -134,21 +135,21 @@ impl Store {
 
     /// The manifests over configs that are known, each with its file's content, at most `limit`
     /// bytes of it, until `look` breaks off.
-    pub(crate) fn each_known_config(
+    pub(crate) fn for_each_config_manifest_file(
         &self,
         limit: usize,
         look: &mut dyn FnMut(Digest, Vec<u8>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let top = self.keys.derived_configs();
-        self.each_folder(&top, &mut |start| {
+        let top = self.paths.all_config_manifests();
+        self.for_each_folder(&top, &mut |start| {
             let below = top.join(start);
             let mut flow = ControlFlow::Continue(());
-            self.each_folder(&below, &mut |name| {
+            self.for_each_folder(&below, &mut |name| {
                 let folder = below.join(name);
-                self.each_flat(&folder, &mut |manifest| {
-                    let path = folder.join(flat(&manifest));
+                self.for_each_digest_file(&folder, &mut |manifest| {
+                    let path = folder.join(digest_to_file_name(&manifest));
                     // What cannot be read says nothing.
-                    let content = self.read_at(&path, limit).ok().flatten();
+                    let content = self.read_file(&path, limit).ok().flatten();
                     flow = look(manifest, content.unwrap_or_default());
                     flow
                 })?;
@@ -158,12 +159,12 @@ impl Store {
         .map(|_| ())
     }
 
-    fn each_flat(
+    fn for_each_digest_file(
         &self,
         folder: &Path,
         look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.each(folder, &mut |name, _| match unflat(name) {
+        self.for_each_entry(folder, &mut |name, _| match digest_from_file_name(name) {
             Some(digest) => look(digest),
             None => ControlFlow::Continue(()),
         })
@@ -171,13 +172,13 @@ impl Store {
     }
 
     /// Goes into every folder in a folder until one breaks off.
-    fn each_folder(
+    fn for_each_folder(
         &self,
         folder: &Path,
         enter: &mut dyn FnMut(&str) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let mut result = Ok(ControlFlow::Continue(()));
-        let _is_broken_off = self.each(folder, &mut |name, is_folder| {
+        let _is_broken_off = self.for_each_entry(folder, &mut |name, is_folder| {
             if !is_folder {
                 return ControlFlow::Continue(());
             }
@@ -191,18 +192,18 @@ impl Store {
     }
 
     /// Shows the names in a folder; says whether `look` broke off.
-    fn each(
+    fn for_each_entry(
         &self,
         folder: &Path,
         look: &mut dyn FnMut(&str, bool) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         let mut flow = ControlFlow::Continue(());
         self.disk
-            .each(folder, &mut |name, is_folder| {
+            .for_each_entry(folder, &mut |name, is_folder| {
                 flow = look(name, is_folder);
                 flow
             })
-            .doing("list", folder)?;
+            .context("list", folder)?;
         Ok(flow)
     }
 }

@@ -13,17 +13,18 @@ use std::time::{Duration, Instant, SystemTime};
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     #[cfg(test)]
-    tap: Option<Tap>,
+    hook: Option<ChangeHook>,
 }
 
 /// Sees every change before it is made, and may fail it.
 #[cfg(test)]
-pub(super) type Tap = std::sync::Arc<dyn Fn(&Change<'_>) -> io::Result<()> + Send + Sync>;
+pub(super) type ChangeHook =
+    std::sync::Arc<dyn Fn(&DiskChange<'_>) -> io::Result<()> + Send + Sync>;
 
 /// A change to the disk, as the tests see it.
 #[derive(Debug)]
 #[allow(dead_code, reason = "read by taps only")]
-pub(super) enum Change<'a> {
+pub(super) enum DiskChange<'a> {
     MakeFolder(&'a Path),
     Create(&'a Path),
     Write {
@@ -47,23 +48,23 @@ pub(super) enum Change<'a> {
 
 impl Disk {
     #[cfg(test)]
-    pub(super) fn tapped(tap: Tap) -> Self {
-        Self { tap: Some(tap) }
+    pub(super) fn with_hook(tap: ChangeHook) -> Self {
+        Self { hook: Some(tap) }
     }
 
     #[cfg(test)]
-    fn permit(&self, change: &Change<'_>) -> io::Result<()> {
-        self.tap.as_ref().map_or(Ok(()), |tap| tap(change))
+    fn permit(&self, change: &DiskChange<'_>) -> io::Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |tap| tap(change))
     }
 
     #[cfg(not(test))]
-    fn permit(&self, _change: &Change<'_>) -> io::Result<()> {
+    fn permit(&self, _change: &DiskChange<'_>) -> io::Result<()> {
         Ok(())
     }
 
     /// Makes one folder; false where it was there already.
     pub(super) fn make_folder(&self, path: &Path) -> io::Result<bool> {
-        self.permit(&Change::MakeFolder(path))?;
+        self.permit(&DiskChange::MakeFolder(path))?;
         match fs::create_dir(path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
@@ -74,8 +75,8 @@ impl Disk {
     }
 
     /// A new file, to write to and read from; it must not exist yet.
-    pub(super) fn create(&self, path: &Path) -> io::Result<File> {
-        self.permit(&Change::Create(path))?;
+    pub(super) fn create(&self, path: &Path) -> io::Result<DiskFile> {
+        self.permit(&DiskChange::Create(path))?;
         let file = fs::File::options()
             .read(true)
             .write(true)
@@ -85,19 +86,19 @@ impl Disk {
     }
 
     /// A file to write to and read from; `None` where there is none.
-    pub(super) fn open(&self, path: &Path) -> io::Result<Option<File>> {
-        let file = present(fs::File::options().read(true).write(true).open(path))?;
+    pub(super) fn open(&self, path: &Path) -> io::Result<Option<DiskFile>> {
+        let file = none_if_not_found(fs::File::options().read(true).write(true).open(path))?;
         Ok(file.map(|file| self.wrap(file, path)))
     }
 
     /// A file to read from; `None` where there is none.
-    pub(super) fn open_to_read(&self, path: &Path) -> io::Result<Option<File>> {
-        let file = present(fs::File::open(path))?;
+    pub(super) fn open_to_read(&self, path: &Path) -> io::Result<Option<DiskFile>> {
+        let file = none_if_not_found(fs::File::open(path))?;
         Ok(file.map(|file| self.wrap(file, path)))
     }
 
-    fn wrap(&self, file: fs::File, path: &Path) -> File {
-        File {
+    fn wrap(&self, file: fs::File, path: &Path) -> DiskFile {
+        DiskFile {
             file,
             path: path.to_owned(),
             disk: self.clone(),
@@ -106,54 +107,54 @@ impl Disk {
 
     /// Moves a file, over whatever stood there.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.permit(&Change::Rename { from, to })?;
+        self.permit(&DiskChange::Rename { from, to })?;
         fs::rename(from, to)
     }
 
     /// Makes a folder's list of names durable.
     pub(super) fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        self.permit(&Change::SyncFolder(path))?;
+        self.permit(&DiskChange::SyncFolder(path))?;
         fs::File::open(path)?.sync_all()
     }
 
     /// Removes a file, if it is there.
     pub(super) fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.permit(&Change::Unlink(path))?;
-        present(fs::remove_file(path)).map(|_| ())
+        self.permit(&DiskChange::Unlink(path))?;
+        none_if_not_found(fs::remove_file(path)).map(|_| ())
     }
 
     /// Removes an empty folder, if it is there.
     pub(super) fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        self.permit(&Change::RemoveFolder(path))?;
-        present(fs::remove_dir(path)).map(|_| ())
+        self.permit(&DiskChange::RemoveFolder(path))?;
+        none_if_not_found(fs::remove_dir(path)).map(|_| ())
     }
 
     /// A file's length in bytes; `None` where there is no such file.
     pub(super) fn len(&self, path: &Path) -> io::Result<Option<u64>> {
-        let found = present(fs::metadata(path))?;
+        let found = none_if_not_found(fs::metadata(path))?;
         Ok(found.filter(fs::Metadata::is_file).map(|found| found.len()))
     }
 
     /// When a file or folder was last changed; `None` where there is none.
     pub(super) fn modified(&self, path: &Path) -> io::Result<Option<SystemTime>> {
-        present(fs::metadata(path).and_then(|found| found.modified()))
+        none_if_not_found(fs::metadata(path).and_then(|found| found.modified()))
     }
 
     /// Says of a file that it was last changed at a moment, if there is such a file.
     pub(super) fn touch(&self, path: &Path, time: SystemTime) -> io::Result<()> {
-        let file = present(fs::File::options().write(true).open(path))?;
+        let file = none_if_not_found(fs::File::options().write(true).open(path))?;
         file.map_or(Ok(()), |file| file.set_modified(time))
     }
 
     /// Whether there is such a folder.
     pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
-        Ok(present(fs::metadata(path))?.is_some_and(|found| found.is_dir()))
+        Ok(none_if_not_found(fs::metadata(path))?.is_some_and(|found| found.is_dir()))
     }
 
     /// The names in a folder, in no order, each with whether it is a folder; `None` where there is
     /// no such folder. Names that are not UTF-8 are nobody's we know.
     pub(super) fn list(&self, path: &Path) -> io::Result<Option<Vec<(String, bool)>>> {
-        let Some(entries) = present(fs::read_dir(path))? else {
+        let Some(entries) = none_if_not_found(fs::read_dir(path))? else {
             return Ok(None);
         };
         let mut names = Vec::new();
@@ -168,12 +169,12 @@ impl Disk {
 
     /// Shows the names in a folder one after the other, in no order, each with whether it is a
     /// folder, until `look` breaks off; nothing where there is no such folder. Holds no list.
-    pub(super) fn each(
+    pub(super) fn for_each_entry(
         &self,
         path: &Path,
         look: &mut dyn FnMut(&str, bool) -> ControlFlow<()>,
     ) -> io::Result<()> {
-        for entry in present(fs::read_dir(path))?.into_iter().flatten() {
+        for entry in none_if_not_found(fs::read_dir(path))?.into_iter().flatten() {
             let entry = entry?;
             let is_folder = entry.file_type()?.is_dir();
             if let Some(name) = entry.file_name().to_str()
@@ -188,9 +189,9 @@ impl Disk {
     /// Takes the lock of a file, made where it is missing; `None` where another process has it, and
     /// still has it after a moment: one that is just ending lets go, and so does a program that is
     /// just starting in its place (until then it has its parent's open files).
-    pub(super) fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        const MOMENT: Duration = Duration::from_secs(2);
-        const LOOK: Duration = Duration::from_millis(10);
+    pub(super) fn lock(&self, path: &Path) -> io::Result<Option<FileLock>> {
+        const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+        const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
         let began = Instant::now();
         let file = fs::File::options()
             .write(true)
@@ -199,9 +200,9 @@ impl Disk {
             .open(path)?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(Lock { _file: file })),
-                Err(fs::TryLockError::WouldBlock) if began.elapsed() < MOMENT => {
-                    std::thread::sleep(LOOK);
+                Ok(()) => return Ok(Some(FileLock { _file: file })),
+                Err(fs::TryLockError::WouldBlock) if began.elapsed() < LOCK_TIMEOUT => {
+                    std::thread::sleep(LOCK_RETRY_DELAY);
                 }
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),
                 Err(fs::TryLockError::Error(error)) => return Err(error),
@@ -216,26 +217,26 @@ pub(crate) struct FileIdentity {
     device: u64,
     inode: u64,
     size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    mtime: (i64, i64),
+    ctime: (i64, i64),
 }
 
 /// A lock, held until it is dropped.
-pub(super) struct Lock {
+pub(super) struct FileLock {
     _file: fs::File,
 }
 
 /// An open file.
-pub(super) struct File {
+pub(super) struct DiskFile {
     file: fs::File,
     path: PathBuf,
     disk: Disk,
 }
 
-impl File {
+impl DiskFile {
     /// Writes all of `bytes` from `offset` on.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let change = Change::Write {
+        let change = DiskChange::Write {
             path: &self.path,
             offset,
             bytes,
@@ -252,13 +253,13 @@ impl File {
 
     /// Makes the content durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.disk.permit(&Change::Sync(&self.path))?;
+        self.disk.permit(&DiskChange::Sync(&self.path))?;
         self.file.sync_data()
     }
 
     /// Cuts off what lies beyond `len` bytes.
     pub(super) fn truncate(&self, len: u64) -> io::Result<()> {
-        self.disk.permit(&Change::Truncate {
+        self.disk.permit(&DiskChange::Truncate {
             path: &self.path,
             len,
         })?;
@@ -277,14 +278,17 @@ impl File {
             device: found.dev(),
             inode: found.ino(),
             size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
+            mtime: (found.mtime(), found.mtime_nsec()),
+            ctime: (found.ctime(), found.ctime_nsec()),
         })
     }
 
     /// Whether the file stands at a path, and not another one.
     pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let (own, there) = (self.file.metadata()?, present(fs::metadata(path))?);
+        let (own, there) = (
+            self.file.metadata()?,
+            none_if_not_found(fs::metadata(path))?,
+        );
         Ok(there.is_some_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
     }
 
@@ -313,7 +317,7 @@ impl File {
 }
 
 /// `None` for what is not there, or lies below something that is no folder.
-fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+fn none_if_not_found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(found) => Ok(Some(found)),
         Err(error)

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No space, or no quota, left. Trying again helps once there is some.
-    #[error("no space left, cannot {doing} {path:?}")]
+    #[error("no space left, cannot {operation} {path:?}")]
     Full {
         /// What was being done.
-        doing: &'static str,
+        operation: &'static str,
         /// To which file or folder.
         path: PathBuf,
     },
@@ -22,10 +22,10 @@ pub enum Error {
         root: PathBuf,
     },
     /// The disk refused. Trying again seldom helps.
-    #[error("cannot {doing} {path:?}: {source}")]
+    #[error("cannot {operation} {path:?}: {source}")]
     Io {
         /// What was being done.
-        doing: &'static str,
+        operation: &'static str,
         /// To which file or folder.
         path: PathBuf,
         /// What the system said.
@@ -36,20 +36,21 @@ pub enum Error {
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
 /// Says of a failed call what was being done.
-pub(super) trait Doing<T> {
-    fn doing(self, doing: &'static str, path: &Path) -> Result<T>;
+pub(super) trait IoContext<T> {
+    fn context(self, doing: &'static str, path: &Path) -> Result<T>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
-    fn doing(self, doing: &'static str, path: &Path) -> Result<T> {
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, doing: &'static str, path: &Path) -> Result<T> {
         self.map_err(|source| {
             let path = path.to_owned();
             match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Error::Full { doing, path }
-                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full {
+                    operation: doing,
+                    path,
+                },
                 _ => Error::Io {
-                    doing,
+                    operation: doing,
                     path,
                     source,
                 },

@@ -10,13 +10,13 @@ use imgsync_oci::{Digest, Repository, Tag};
 
 /// The name of something small, or of a blob.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Key<'a> {
+pub(crate) enum ObjectKey<'a> {
     /// A blob's bytes, those of manifests among them.
     Blob(&'a Digest),
     /// Says that a repository holds a blob.
-    Layer(&'a Repository, &'a Digest),
+    LayerLink(&'a Repository, &'a Digest),
     /// Says that a repository holds a manifest.
-    Revision(&'a Repository, &'a Digest),
+    RevisionLink(&'a Repository, &'a Digest),
     /// Says what a tag points at.
     TagCurrent(&'a Repository, &'a Tag),
     /// Says what a tag points at or once did.
@@ -26,7 +26,7 @@ pub(crate) enum Key<'a> {
 /// The name of a mark: it says that what a repository links to came from an upstream. What has
 /// none was pushed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Mark<'a> {
+pub(crate) enum MarkKey<'a> {
     /// Of the link to a blob.
     Layer(&'a Repository, &'a Digest),
     /// Of the link to a manifest.
@@ -37,7 +37,7 @@ pub(crate) enum Mark<'a> {
 
 /// Which of a repository's links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Links {
+pub(crate) enum LinkKind {
     /// To blobs.
     Layers,
     /// To manifests.
@@ -46,63 +46,68 @@ pub(crate) enum Links {
 
 /// The name of something small that we derived, and can derive again.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Derived<'a> {
+pub(crate) enum DerivedKey<'a> {
     /// What was found out about a blob as a layer.
-    Layer(&'a Digest),
+    LayerRecord(&'a Digest),
     /// Says that a diffID is that of a blob: diffID, blob.
-    Unpacked(&'a Digest, &'a Digest),
+    DiffIdBlob(&'a Digest, &'a Digest),
     /// Says that a repository has a manifest over a config: repository, config, manifest.
-    Config(&'a Repository, &'a Digest, &'a Digest),
+    ConfigManifest(&'a Repository, &'a Digest, &'a Digest),
     /// Says that a manifest speaks about another one: repository, subject, referrer.
     Referrer(&'a Repository, &'a Digest, &'a Digest),
     /// The manifests of a repository that were looked at for all this.
-    Examined(&'a Repository),
+    ExaminedManifests(&'a Repository),
 }
 
 /// How the name of a session's state ends.
-pub(super) const STATE: &str = ".json";
+pub(super) const STATE_SUFFIX: &str = ".json";
 
 /// Draws the paths below one root.
 #[derive(Debug, Clone)]
-pub(super) struct Keys {
-    stock: PathBuf,
-    own: PathBuf,
+pub(super) struct StorePaths {
+    stock_root: PathBuf,
+    own_root: PathBuf,
     scheduler_state: PathBuf,
 }
 
-impl Keys {
+impl StorePaths {
     pub(super) fn new(root: &Path) -> Self {
         Self {
-            stock: root.join("docker/registry/v2"),
-            own: root.join("imgsync"),
+            stock_root: root.join("docker/registry/v2"),
+            own_root: root.join("imgsync"),
             scheduler_state: root.join("scheduler-state.json"),
         }
     }
 
-    pub(super) fn path(&self, key: Key<'_>) -> PathBuf {
+    pub(super) fn object(&self, key: ObjectKey<'_>) -> PathBuf {
         match key {
-            Key::Blob(digest) => {
-                let blobs = self.stock.join("blobs").join(digest.algorithm().as_str());
+            ObjectKey::Blob(digest) => {
+                let blobs = self
+                    .stock_root
+                    .join("blobs")
+                    .join(digest.algorithm().as_str());
                 blobs
                     .join(&digest.hex()[..2])
                     .join(digest.hex())
                     .join("data")
             }
-            Key::Layer(repository, digest) => {
-                link(self.repository(repository).join("_layers"), digest)
+            ObjectKey::LayerLink(repository, digest) => {
+                link_path(self.repository(repository).join("_layers"), digest)
             }
-            Key::Revision(repository, digest) => {
-                link(self.manifests(repository).join("revisions"), digest)
+            ObjectKey::RevisionLink(repository, digest) => {
+                link_path(self.manifests(repository).join("revisions"), digest)
             }
-            Key::TagCurrent(repository, tag) => self.tag(repository, tag).join("current/link"),
-            Key::TagIndex(repository, tag, digest) => {
-                link(self.tag(repository, tag).join("index"), digest)
+            ObjectKey::TagCurrent(repository, tag) => {
+                self.tag(repository, tag).join("current/link")
+            }
+            ObjectKey::TagIndex(repository, tag, digest) => {
+                link_path(self.tag(repository, tag).join("index"), digest)
             }
         }
     }
 
     pub(super) fn repositories(&self) -> PathBuf {
-        self.stock.join("repositories")
+        self.stock_root.join("repositories")
     }
 
     fn repository(&self, repository: &Repository) -> PathBuf {
@@ -155,52 +160,58 @@ impl Keys {
 
     /// What we know about a session beyond its bytes.
     pub(super) fn upload_state(&self, id: UploadId) -> PathBuf {
-        self.upload_states().join(format!("{id}{STATE}"))
+        self.upload_states().join(format!("{id}{STATE_SUFFIX}"))
     }
 
     /// The folder of [`Keys::upload_state`].
     pub(super) fn upload_states(&self) -> PathBuf {
-        self.own.join("uploads")
+        self.own_root.join("uploads")
     }
 
-    pub(super) fn derived(&self, key: Derived<'_>) -> PathBuf {
+    pub(super) fn derived(&self, key: DerivedKey<'_>) -> PathBuf {
         match key {
-            Derived::Layer(digest) => self.derived_layers().join(spread(digest)),
-            Derived::Unpacked(diff_id, blob) => self.unpacked(diff_id).join(flat(blob)),
-            Derived::Config(repository, config, manifest) => {
-                self.configured(repository, config).join(flat(manifest))
+            DerivedKey::LayerRecord(digest) => self.layer_records().join(sharded_path(digest)),
+            DerivedKey::DiffIdBlob(diff_id, blob) => {
+                self.diff_id_blobs(diff_id).join(digest_to_file_name(blob))
             }
-            Derived::Referrer(repository, subject, referrer) => {
-                self.referrers(repository, subject).join(flat(referrer))
+            DerivedKey::ConfigManifest(repository, config, manifest) => self
+                .config_manifests(repository, config)
+                .join(digest_to_file_name(manifest)),
+            DerivedKey::Referrer(repository, subject, referrer) => self
+                .referrers(repository, subject)
+                .join(digest_to_file_name(referrer)),
+            DerivedKey::ExaminedManifests(repository) => {
+                self.derived_repository(repository).join("_examined")
             }
-            Derived::Examined(repository) => self.derived_repository(repository).join("_examined"),
         }
     }
 
     /// One file a blob, below two folders: algorithm, and the start of the name.
-    pub(super) fn derived_layers(&self) -> PathBuf {
-        self.own.join("diffids/blobs")
+    pub(super) fn layer_records(&self) -> PathBuf {
+        self.own_root.join("diffids/blobs")
     }
 
     /// The blobs that a diffID is of, one file each.
-    pub(super) fn unpacked(&self, diff_id: &Digest) -> PathBuf {
-        self.own.join("diffids/layers").join(spread(diff_id))
+    pub(super) fn diff_id_blobs(&self, diff_id: &Digest) -> PathBuf {
+        self.own_root
+            .join("diffids/layers")
+            .join(sharded_path(diff_id))
     }
 
     /// Below this are the folders of [`Keys::configured`], below one folder: the start of the name.
-    pub(super) fn derived_configs(&self) -> PathBuf {
-        self.own.join("diffids/configs")
+    pub(super) fn all_config_manifests(&self) -> PathBuf {
+        self.own_root.join("diffids/configs")
     }
 
     /// The manifests of one repository over one config, one file each.
-    pub(super) fn configured(&self, repository: &Repository, config: &Digest) -> PathBuf {
+    pub(super) fn config_manifests(&self, repository: &Repository, config: &Digest) -> PathBuf {
         let both = Digest::of(format!("{repository} {config}").as_bytes());
         let start = &both.hex()[..2];
-        self.derived_configs().join(start).join(both.hex())
+        self.all_config_manifests().join(start).join(both.hex())
     }
 
     fn derived_repository(&self, repository: &Repository) -> PathBuf {
-        self.own.join("repositories").join(repository.as_str())
+        self.own_root.join("repositories").join(repository.as_str())
     }
 
     /// Below this are the folders of [`Keys::referrers`].
@@ -210,15 +221,15 @@ impl Keys {
 
     /// The manifests of a repository that speak about one, a file each.
     pub(super) fn referrers(&self, repository: &Repository, subject: &Digest) -> PathBuf {
-        self.subjects(repository).join(flat(subject))
+        self.subjects(repository).join(digest_to_file_name(subject))
     }
 
     /// Where a repository's blobs, or its manifests, are named: folders by algorithm, and in them
     /// by digest.
-    pub(super) fn links(&self, repository: &Repository, links: Links) -> PathBuf {
+    pub(super) fn links(&self, repository: &Repository, links: LinkKind) -> PathBuf {
         match links {
-            Links::Layers => self.layers_below(&self.repository(repository)),
-            Links::Revisions => self.manifests(repository).join("revisions"),
+            LinkKind::Layers => self.layers_below(&self.repository(repository)),
+            LinkKind::Revisions => self.manifests(repository).join("revisions"),
         }
     }
 
@@ -228,34 +239,34 @@ impl Keys {
         folder.join("_layers")
     }
 
-    pub(super) fn mark(&self, mark: Mark<'_>) -> PathBuf {
+    pub(super) fn mark(&self, mark: MarkKey<'_>) -> PathBuf {
         match mark {
-            Mark::Layer(repository, digest) => {
-                self.marks(repository, Links::Layers).join(flat(digest))
-            }
-            Mark::Revision(repository, digest) => {
-                self.marks(repository, Links::Revisions).join(flat(digest))
-            }
-            Mark::Tag(repository, tag) => self.tag_marks(repository).join(tag.as_str()),
+            MarkKey::Layer(repository, digest) => self
+                .link_marks(repository, LinkKind::Layers)
+                .join(digest_to_file_name(digest)),
+            MarkKey::Revision(repository, digest) => self
+                .link_marks(repository, LinkKind::Revisions)
+                .join(digest_to_file_name(digest)),
+            MarkKey::Tag(repository, tag) => self.tag_marks(repository).join(tag.as_str()),
         }
     }
 
     /// The marks of a repository's links, one file each.
-    pub(super) fn marks(&self, repository: &Repository, links: Links) -> PathBuf {
-        self.all_marks(repository).join(match links {
-            Links::Layers => "layers",
-            Links::Revisions => "revisions",
+    pub(super) fn link_marks(&self, repository: &Repository, links: LinkKind) -> PathBuf {
+        self.repository_marks(repository).join(match links {
+            LinkKind::Layers => "layers",
+            LinkKind::Revisions => "revisions",
         })
     }
 
     /// The marks of a repository's tags, one file each.
     pub(super) fn tag_marks(&self, repository: &Repository) -> PathBuf {
-        self.all_marks(repository).join("tags")
+        self.repository_marks(repository).join("tags")
     }
 
     /// The folder with all marks of a repository.
-    pub(super) fn all_marks(&self, repository: &Repository) -> PathBuf {
-        self.marks_below(&self.marked().join(repository.as_str()))
+    pub(super) fn repository_marks(&self, repository: &Repository) -> PathBuf {
+        self.marks_below(&self.marked_repositories().join(repository.as_str()))
     }
 
     /// The same, of a folder found below [`Keys::marked`].
@@ -264,32 +275,33 @@ impl Keys {
     }
 
     /// Below this are the marks of all repositories.
-    pub(super) fn marked(&self) -> PathBuf {
+    pub(super) fn marked_repositories(&self) -> PathBuf {
         self.cache().join("repositories")
     }
 
     /// What arrived so far of a blob that is fetched.
-    pub(super) fn filling(&self, digest: &Digest) -> PathBuf {
-        self.fillings().join(flat(digest))
+    pub(super) fn ingest_data(&self, digest: &Digest) -> PathBuf {
+        self.ingests().join(digest_to_file_name(digest))
     }
 
     /// How much of that is durable, and its hash.
-    pub(super) fn filling_state(&self, digest: &Digest) -> PathBuf {
-        self.fillings().join(format!("{}{STATE}", flat(digest)))
+    pub(super) fn ingest_state(&self, digest: &Digest) -> PathBuf {
+        self.ingests()
+            .join(format!("{}{STATE_SUFFIX}", digest_to_file_name(digest)))
     }
 
     /// The folder of both.
-    pub(super) fn fillings(&self) -> PathBuf {
+    pub(super) fn ingests(&self) -> PathBuf {
         self.cache().join("filling")
     }
 
     /// The digests whose bytes are being evicted.
-    pub(super) fn going(&self) -> PathBuf {
+    pub(super) fn pending_evictions(&self) -> PathBuf {
         self.cache().join("going")
     }
 
     /// Says that what a stock registry had cached was marked.
-    pub(super) fn imported(&self) -> PathBuf {
+    pub(super) fn import_done(&self) -> PathBuf {
         self.cache().join("imported")
     }
 
@@ -300,37 +312,37 @@ impl Keys {
     }
 
     fn cache(&self) -> PathBuf {
-        self.own.join("cache")
+        self.own_root.join("cache")
     }
 
     /// Files in the making.
     pub(super) fn temporary(&self) -> PathBuf {
-        self.own.join("tmp")
+        self.own_root.join("tmp")
     }
 
     /// Held by the one server that uses the folder.
-    pub(super) fn lock(&self) -> PathBuf {
-        self.own.join("lock")
+    pub(super) fn lock_file(&self) -> PathBuf {
+        self.own_root.join("lock")
     }
 }
 
 /// A digest as three parts of a path: no folder gets very large.
-fn spread(digest: &Digest) -> PathBuf {
+fn sharded_path(digest: &Digest) -> PathBuf {
     let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
     [algorithm, &hex[..2], hex].iter().collect()
 }
 
 /// A digest as one name; [`unflat`] reads it back.
-pub(super) fn flat(digest: &Digest) -> String {
+pub(super) fn digest_to_file_name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }
 
 /// Reads what [`flat`] wrote; `None` for anything else.
-pub(super) fn unflat(name: &str) -> Option<Digest> {
+pub(super) fn digest_from_file_name(name: &str) -> Option<Digest> {
     name.replacen('-', ":", 1).parse().ok()
 }
 
-fn link(folder: PathBuf, digest: &Digest) -> PathBuf {
+fn link_path(folder: PathBuf, digest: &Digest) -> PathBuf {
     folder
         .join(digest.algorithm().as_str())
         .join(digest.hex())
@@ -343,31 +355,31 @@ mod tests {
 
     #[test]
     fn the_tree_is_the_stock_registrys() {
-        let keys = Keys::new(Path::new("/r"));
+        let keys = StorePaths::new(Path::new("/r"));
         let digest = Digest::of(b"");
         let (repository, tag) = ("a/b".parse().unwrap(), "v1".parse().unwrap());
         let hex = digest.hex();
-        let at = |key| keys.path(key).to_str().unwrap().to_owned();
+        let at = |key| keys.object(key).to_str().unwrap().to_owned();
         let v2 = "/r/docker/registry/v2";
         assert_eq!(
-            at(Key::Blob(&digest)),
+            at(ObjectKey::Blob(&digest)),
             format!("{v2}/blobs/sha256/e3/{hex}/data")
         );
         let repo = format!("{v2}/repositories/a/b");
         assert_eq!(
-            at(Key::Layer(&repository, &digest)),
+            at(ObjectKey::LayerLink(&repository, &digest)),
             format!("{repo}/_layers/sha256/{hex}/link")
         );
         assert_eq!(
-            at(Key::Revision(&repository, &digest)),
+            at(ObjectKey::RevisionLink(&repository, &digest)),
             format!("{repo}/_manifests/revisions/sha256/{hex}/link")
         );
         assert_eq!(
-            at(Key::TagCurrent(&repository, &tag)),
+            at(ObjectKey::TagCurrent(&repository, &tag)),
             format!("{repo}/_manifests/tags/v1/current/link")
         );
         assert_eq!(
-            at(Key::TagIndex(&repository, &tag, &digest)),
+            at(ObjectKey::TagIndex(&repository, &tag, &digest)),
             format!("{repo}/_manifests/tags/v1/index/sha256/{hex}/link")
         );
     }

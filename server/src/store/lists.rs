@@ -5,61 +5,70 @@ use std::path::{Path, PathBuf};
 use imgsync_oci::Repository;
 
 use super::Store;
-use super::error::{Doing, Result};
-use super::keys::Keys;
+use super::error::{IoContext, Result};
+use super::keys::StorePaths;
 
 /// What can be listed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum List<'a> {
+pub(crate) enum ListScope<'a> {
     /// The tags of a repository, those among them that point nowhere as well.
     Tags(&'a Repository),
     /// The repositories.
     Repositories,
     /// What holds blobs, with or without a manifest.
-    Holders,
+    RepositoriesWithBlobs,
     /// What has, or had, upload sessions.
-    Uploading,
+    RepositoriesWithUploads,
     /// What has, or had, something from an upstream.
-    Marked,
+    RepositoriesWithMarks,
 }
 
 impl Store {
     /// Whether a repository exists: the stock registry's rule, that it has or had a manifest.
     pub(crate) fn has_repository(&self, repository: &Repository) -> Result<bool> {
-        let folder = self.keys.manifests(repository);
-        self.disk.is_folder(&folder).doing("look at", &folder)
+        let folder = self.paths.manifests(repository);
+        self.disk.is_folder(&folder).context("look at", &folder)
     }
 
     /// Up to `limit` names that come after `after`, in order.
-    pub(crate) fn list(&self, list: List<'_>, after: &str, limit: usize) -> Result<Vec<String>> {
+    pub(crate) fn list(
+        &self,
+        list: ListScope<'_>,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<String>> {
         match list {
-            List::Tags(repository) => {
-                let mut names = self.folders_in(&self.keys.tags(repository))?;
+            ListScope::Tags(repository) => {
+                let mut names = self.folders_in(&self.paths.tags(repository))?;
                 names.retain(|name| name.as_str() > after);
                 names.sort_unstable();
                 names.truncate(limit);
                 Ok(names)
             }
-            List::Repositories | List::Holders | List::Uploading | List::Marked => {
+            ListScope::Repositories
+            | ListScope::RepositoriesWithBlobs
+            | ListScope::RepositoriesWithUploads
+            | ListScope::RepositoriesWithMarks => {
                 let top = match list {
-                    List::Marked => self.keys.marked(),
-                    List::Repositories | List::Holders | List::Uploading | List::Tags(_) => {
-                        self.keys.repositories()
-                    }
+                    ListScope::RepositoriesWithMarks => self.paths.marked_repositories(),
+                    ListScope::Repositories
+                    | ListScope::RepositoriesWithBlobs
+                    | ListScope::RepositoriesWithUploads
+                    | ListScope::Tags(_) => self.paths.repositories(),
                 };
-                let mut walk = Walk {
+                let mut walk = RepositoryWalk {
                     store: self,
-                    sign: match list {
-                        List::Holders => Keys::layers_below,
-                        List::Uploading => Keys::uploads_below,
-                        List::Marked => Keys::marks_below,
-                        List::Tags(_) | List::Repositories => Keys::manifests_below,
+                    marker_folder: match list {
+                        ListScope::RepositoriesWithBlobs => StorePaths::layers_below,
+                        ListScope::RepositoriesWithUploads => StorePaths::uploads_below,
+                        ListScope::RepositoriesWithMarks => StorePaths::marks_below,
+                        ListScope::Tags(_) | ListScope::Repositories => StorePaths::manifests_below,
                     },
                     after,
                     limit,
                     found: Vec::new(),
                 };
-                walk.below(&top, "")?;
+                walk.walk_folder(&top, "")?;
                 Ok(walk.found)
             }
         }
@@ -69,7 +78,7 @@ impl Store {
         let names = self
             .disk
             .list(folder)
-            .doing("list", folder)?
+            .context("list", folder)?
             .unwrap_or_default();
         let folders = names.into_iter().filter(|(_, is_folder)| *is_folder);
         Ok(folders.map(|(name, _)| name).collect())
@@ -77,18 +86,18 @@ impl Store {
 }
 
 /// Finds repositories, holding only the names of the folders on its way and those it found.
-struct Walk<'a> {
+struct RepositoryWalk<'a> {
     store: &'a Store,
     /// The folder that makes a folder count.
-    sign: fn(&Keys, &Path) -> PathBuf,
+    marker_folder: fn(&StorePaths, &Path) -> PathBuf,
     after: &'a str,
     limit: usize,
     found: Vec<String>,
 }
 
-impl Walk<'_> {
+impl RepositoryWalk<'_> {
     /// Looks through what lies below `folder`; `prefix` is empty or ends with a slash.
-    fn below(&mut self, folder: &Path, prefix: &str) -> Result<()> {
+    fn walk_folder(&mut self, folder: &Path, prefix: &str) -> Result<()> {
         let names = self.store.folders_in(folder)?;
         // A name's folder `a` stands for the repository `a` and for all `a/…`, and `a-b` comes
         // between them.
@@ -105,7 +114,7 @@ impl Walk<'_> {
             let name = format!("{prefix}{step}");
             if step.ends_with('/') {
                 if name.as_str() > self.after || self.after.starts_with(&name) {
-                    self.below(&folder.join(&step), &name)?;
+                    self.walk_folder(&folder.join(&step), &name)?;
                 }
             } else if name.as_str() > self.after && self.is_repository(&folder.join(&step))? {
                 self.found.push(name);
@@ -115,7 +124,7 @@ impl Walk<'_> {
     }
 
     fn is_repository(&self, folder: &Path) -> Result<bool> {
-        let sign = (self.sign)(&self.store.keys, folder);
-        self.store.disk.is_folder(&sign).doing("look at", &sign)
+        let sign = (self.marker_folder)(&self.store.paths, folder);
+        self.store.disk.is_folder(&sign).context("look at", &sign)
     }
 }

@@ -26,26 +26,26 @@ use imgsync_oci::endpoint::UploadId;
 
 pub(crate) use self::disk::FileIdentity;
 pub use self::error::Error;
-pub(crate) use self::filling::{Filling, Partial};
-pub(crate) use self::keys::{Derived, Key, Links, Mark};
-pub(crate) use self::lists::List;
-pub(crate) use self::purge::Session;
-pub(crate) use self::small::Bytes;
-pub(crate) use self::uploads::Upload;
+pub(crate) use self::filling::{BlobIngest, PartialBlob};
+pub(crate) use self::keys::{DerivedKey, LinkKind, MarkKey, ObjectKey};
+pub(crate) use self::lists::ListScope;
+pub(crate) use self::purge::UploadSummary;
+pub(crate) use self::small::ObjectReader;
+pub(crate) use self::uploads::UploadIngest;
 
 use self::disk::Disk;
-use self::error::{Doing, Result};
-use self::folders::Folders;
-use self::keys::Keys;
+use self::error::{IoContext, Result};
+use self::folders::FolderCreator;
+use self::keys::StorePaths;
 
 /// The store below one folder.
 pub(crate) struct Store {
     disk: Disk,
-    keys: Keys,
-    folders: Folders,
+    paths: StorePaths,
+    folders: FolderCreator,
     /// Keeps other servers off the folder for as long as it is open; none where nothing can be
     /// written.
-    lock: Option<disk::Lock>,
+    lock: Option<disk::FileLock>,
 }
 
 impl Store {
@@ -63,28 +63,28 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`]; and where there is no such folder.
-    pub(crate) fn open_to_read_only(root: &Path) -> Result<Self> {
-        Self::open_to_read_only_on(Disk::default(), root)
+    pub(crate) fn open_read_only(root: &Path) -> Result<Self> {
+        Self::open_read_only_on(Disk::default(), root)
     }
 
-    fn open_to_read_only_on(disk: Disk, root: &Path) -> Result<Self> {
+    fn open_read_only_on(disk: Disk, root: &Path) -> Result<Self> {
         let (source, path) = match Self::open_on(disk.clone(), root) {
-            Err(Error::Io { source, path, .. }) if is_unwritable(&source) => (source, path),
+            Err(Error::Io { source, path, .. }) if is_read_only_error(&source) => (source, path),
             opened => return opened,
         };
-        let root = std::path::absolute(root).doing("find", root)?;
-        if !disk.is_folder(&root).doing("look at", &root)? {
-            return Err(source).doing("write", &path);
+        let root = std::path::absolute(root).context("find", root)?;
+        if !disk.is_folder(&root).context("look at", &root)? {
+            return Err(source).context("write", &path);
         }
         tracing::warn!(
             ?root,
             "the folder cannot be written: it is only read, and not locked"
         );
-        let (keys, folders) = (Keys::new(&root), Folders::new(disk.clone()));
+        let (keys, folders) = (StorePaths::new(&root), FolderCreator::new(disk.clone()));
         let lock = None;
         Ok(Self {
             disk,
-            keys,
+            paths: keys,
             folders,
             lock,
         })
@@ -96,27 +96,27 @@ impl Store {
     }
 
     fn open_on(disk: Disk, root: &Path) -> Result<Self> {
-        let root = std::path::absolute(root).doing("find", root)?;
-        let (keys, folders) = (Keys::new(&root), Folders::new(disk.clone()));
-        let lock = keys.lock();
+        let root = std::path::absolute(root).context("find", root)?;
+        let (keys, folders) = (StorePaths::new(&root), FolderCreator::new(disk.clone()));
+        let lock = keys.lock_file();
         folders.ensure(&keys.temporary())?;
-        let taken = disk.lock(&lock).doing("lock", &lock)?;
+        let taken = disk.lock(&lock).context("lock", &lock)?;
         let store = Self {
             disk,
-            keys,
+            paths: keys,
             folders,
             lock: Some(taken.ok_or(Error::Locked { root })?),
         };
-        store.remove_temporary()?;
+        store.remove_temporary_files()?;
         Ok(store)
     }
 
-    fn remove_temporary(&self) -> Result<()> {
-        let folder = self.keys.temporary();
+    fn remove_temporary_files(&self) -> Result<()> {
+        let folder = self.paths.temporary();
         for (name, is_folder) in self
             .disk
             .list(&folder)
-            .doing("list", &folder)?
+            .context("list", &folder)?
             .unwrap_or_default()
         {
             let path = folder.join(name);
@@ -124,19 +124,19 @@ impl Store {
                 self.remove_all(&path)?;
                 continue;
             }
-            self.disk.unlink(&path).doing("remove", &path)?;
+            self.disk.unlink(&path).context("remove", &path)?;
         }
         Ok(())
     }
 
     /// A path that nothing has yet, for a file in the making.
-    fn temporary(&self) -> std::path::PathBuf {
-        self.keys.temporary().join(UploadId::random().to_string())
+    fn temporary_path(&self) -> std::path::PathBuf {
+        self.paths.temporary().join(UploadId::random().to_string())
     }
 }
 
 /// Whether a disk said that it takes nothing.
-fn is_unwritable(error: &std::io::Error) -> bool {
+fn is_read_only_error(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
@@ -149,17 +149,17 @@ mod tests;
 #[cfg(test)]
 impl Store {
     /// A store whose every change to the disk goes through `permit` first.
-    pub(crate) fn open_tapped(
+    pub(crate) fn open_with_hook(
         root: &Path,
         permit: impl Fn() -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let tap = std::sync::Arc::new(move |_: &disk::Change<'_>| permit());
-        Self::open_on(Disk::tapped(tap), root)
+        let tap = std::sync::Arc::new(move |_: &disk::DiskChange<'_>| permit());
+        Self::open_on(Disk::with_hook(tap), root)
     }
 
     /// A store on a volume that is mounted to be read only.
     pub(crate) fn open_unwritable(root: &Path) -> Result<Self> {
-        let refuse = |_: &disk::Change<'_>| Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
-        Self::open_to_read_only_on(Disk::tapped(std::sync::Arc::new(refuse)), root)
+        let refuse = |_: &disk::DiskChange<'_>| Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
+        Self::open_read_only_on(Disk::with_hook(std::sync::Arc::new(refuse)), root)
     }
 }

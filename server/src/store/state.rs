@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 /// Our layout, and that of the hash library's state. Another one is not read: the bytes are hashed
 /// again.
-const FORMAT: &str = "imgsync-upload-1, sha2-0.11";
+const UPLOAD_STATE_FORMAT: &str = "imgsync-upload-1, sha2-0.11";
 
 /// A point that a session can go back to: so many bytes, durable, and their hash so far.
 #[derive(Clone)]
-pub(super) struct Point {
+pub(super) struct UploadCheckpoint {
     pub(super) offset: u64,
     pub(super) hasher: Hasher,
     /// The user who opened the session, where users are known.
@@ -19,7 +19,7 @@ pub(super) struct Point {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct StoredUploadState {
     format: String,
     repository: String,
     offset: u64,
@@ -29,9 +29,9 @@ struct Record {
     owner: Option<String>,
 }
 
-impl Point {
+impl UploadCheckpoint {
     /// Where every session begins.
-    pub(super) fn start(algorithm: Algorithm, owner: Option<&str>) -> Self {
+    pub(super) fn initial(algorithm: Algorithm, owner: Option<&str>) -> Self {
         Self {
             offset: 0,
             hasher: Hasher::new(algorithm),
@@ -42,7 +42,7 @@ impl Point {
     /// The point as it is kept on disk.
     pub(super) fn to_json(&self, repository: &Repository) -> Vec<u8> {
         let record = serde_json::json!({
-            "format": FORMAT,
+            "format": UPLOAD_STATE_FORMAT,
             "repository": repository.as_str(),
             "offset": self.offset,
             "algorithm": self.hasher.algorithm().as_str(),
@@ -54,8 +54,8 @@ impl Point {
 
     /// Reads what [`Point::to_json`] wrote; `None` for anything else, and for another repository.
     pub(super) fn from_json(json: &[u8], repository: &Repository) -> Option<Self> {
-        let record: Record = serde_json::from_slice(json).ok()?;
-        if record.format != FORMAT || record.repository != repository.as_str() {
+        let record: StoredUploadState = serde_json::from_slice(json).ok()?;
+        if record.format != UPLOAD_STATE_FORMAT || record.repository != repository.as_str() {
             return None;
         }
         let algorithm = record.algorithm.parse().ok()?;
@@ -75,24 +75,24 @@ mod tests {
     use imgsync_oci::Digest;
 
     #[test]
-    fn a_point_is_read_as_it_was_written() {
+    fn a_checkpoint_is_read_as_it_was_written() {
         let repository = "a/b".parse().unwrap();
         let mut json = Vec::new();
         for (algorithm, owner) in [
             (Algorithm::Sha256, None),
             (Algorithm::Sha512, Some("alice")),
         ] {
-            let mut point = Point::start(algorithm, owner);
+            let mut point = UploadCheckpoint::initial(algorithm, owner);
             point.hasher.update(b"abc");
             point.offset = 3;
             json = point.to_json(&repository);
-            let read = Point::from_json(&json, &repository).unwrap();
+            let read = UploadCheckpoint::from_json(&json, &repository).unwrap();
             assert_eq!(read.owner.as_deref(), owner);
             let digest = Digest::of_with(algorithm, b"abc");
             assert_eq!((read.offset, read.hasher.finish()), (3, digest));
         }
-        assert!(Point::from_json(&json, &"a/c".parse().unwrap()).is_none());
-        assert!(Point::from_json(&json[..json.len() / 2], &repository).is_none());
-        assert!(Point::from_json(b"", &repository).is_none());
+        assert!(UploadCheckpoint::from_json(&json, &"a/c".parse().unwrap()).is_none());
+        assert!(UploadCheckpoint::from_json(&json[..json.len() / 2], &repository).is_none());
+        assert!(UploadCheckpoint::from_json(b"", &repository).is_none());
     }
 }

@@ -12,16 +12,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::disk::{Change, Disk};
+use super::disk::{Disk, DiskChange};
 use super::{Store, error};
 
 /// What was done, in order.
 #[derive(Clone, Default)]
-pub(crate) struct Recording(Arc<Mutex<Vec<Step>>>);
+pub(crate) struct Recording(Arc<Mutex<Vec<RecordedChange>>>);
 
 /// A change, with paths below the store's root.
 #[derive(Debug, Clone)]
-enum Step {
+enum RecordedChange {
     MakeFolder(PathBuf),
     Create(PathBuf),
     Write(PathBuf, usize, Vec<u8>),
@@ -37,11 +37,14 @@ impl Store {
     pub(crate) fn open_recorded(root: &Path) -> error::Result<(Self, Recording)> {
         let recording = Recording::default();
         let (steps, top) = (Arc::clone(&recording.0), root.to_owned());
-        let tap = move |change: &Change<'_>| {
-            steps.lock().unwrap().extend(Step::of(change, &top));
+        let tap = move |change: &DiskChange<'_>| {
+            steps
+                .lock()
+                .unwrap()
+                .extend(RecordedChange::of(change, &top));
             Ok::<_, io::Error>(())
         };
-        let store = Self::open_on(Disk::tapped(Arc::new(tap)), root)?;
+        let store = Self::open_on(Disk::with_hook(Arc::new(tap)), root)?;
         Ok((store, recording))
     }
 }
@@ -53,19 +56,19 @@ impl Recording {
     }
 
     /// What the disk may hold when the power goes after `count` changes, most of it different.
-    pub(crate) fn after_power_cut(&self, count: usize) -> Vec<Remains> {
-        let mut model = Model::new();
+    pub(crate) fn states_after_power_cut(&self, count: usize) -> Vec<DiskSnapshot> {
+        let mut model = DiskModel::new();
         for step in &self.0.lock().unwrap()[..count] {
             model.take(step);
         }
-        let mut dice = Dice(count as u64 + 1);
+        let mut dice = TestRng(count as u64 + 1);
         let plain = [(0, 0), (3, 1), (3, 2), (3, 3)]
             .map(|(names, content)| model.remains(&mut |_| names, &mut || content));
         let thrown = (0..12).map(|_| {
-            let (mut names, mut content) = (Dice(dice.next()), Dice(dice.next()));
+            let (mut names, mut content) = (TestRng(dice.next()), TestRng(dice.next()));
             model.remains(&mut |_| names.next() % 4, &mut || content.next() % 5)
         });
-        let mut all: Vec<Remains> = plain.into_iter().chain(thrown).collect();
+        let mut all: Vec<DiskSnapshot> = plain.into_iter().chain(thrown).collect();
         all.sort();
         all.dedup();
         all
@@ -74,11 +77,11 @@ impl Recording {
 
 /// Files with their content, and folders.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Remains(BTreeMap<PathBuf, Option<Vec<u8>>>);
+pub(crate) struct DiskSnapshot(BTreeMap<PathBuf, Option<Vec<u8>>>);
 
-impl Remains {
+impl DiskSnapshot {
     /// Lays it out in an empty folder.
-    pub(crate) fn lay_out(&self, root: &Path) {
+    pub(crate) fn write_to(&self, root: &Path) {
         for (path, content) in &self.0 {
             match content {
                 Some(content) => std::fs::write(root.join(path), content).unwrap(),
@@ -88,31 +91,31 @@ impl Remains {
     }
 }
 
-impl Step {
-    fn of(change: &Change<'_>, root: &Path) -> Option<Self> {
+impl RecordedChange {
+    fn of(change: &DiskChange<'_>, root: &Path) -> Option<Self> {
         // What lies above the root is not ours, and there already.
         let below = |path: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
         Some(match change {
-            Change::MakeFolder(path) => Self::MakeFolder(below(path)?),
-            Change::Create(path) => Self::Create(below(path)?),
-            Change::Write {
+            DiskChange::MakeFolder(path) => Self::MakeFolder(below(path)?),
+            DiskChange::Create(path) => Self::Create(below(path)?),
+            DiskChange::Write {
                 path,
                 offset,
                 bytes,
             } => Self::Write(below(path)?, *offset as usize, bytes.to_vec()),
-            Change::Sync(path) => Self::Sync(below(path)?),
-            Change::Truncate { path, len } => Self::Truncate(below(path)?, *len as usize),
-            Change::Rename { from, to } => Self::Rename(below(from)?, below(to)?),
-            Change::SyncFolder(path) => Self::SyncFolder(below(path)?),
-            Change::Unlink(path) | Change::RemoveFolder(path) => Self::Remove(below(path)?),
+            DiskChange::Sync(path) => Self::Sync(below(path)?),
+            DiskChange::Truncate { path, len } => Self::Truncate(below(path)?, *len as usize),
+            DiskChange::Rename { from, to } => Self::Rename(below(from)?, below(to)?),
+            DiskChange::SyncFolder(path) => Self::SyncFolder(below(path)?),
+            DiskChange::Unlink(path) | DiskChange::RemoveFolder(path) => Self::Remove(below(path)?),
         })
     }
 }
 
 /// The disk: files and folders by number, the root being 0; and how many renames there were.
-struct Model(Vec<Node>, usize);
+struct DiskModel(Vec<DiskNode>, usize);
 
-enum Node {
+enum DiskNode {
     File {
         safe: Vec<u8>,
         now: Vec<u8>,
@@ -122,33 +125,33 @@ enum Node {
     Folder {
         safe: BTreeMap<OsString, usize>,
         now: BTreeMap<OsString, usize>,
-        pending: Vec<Name>,
+        pending: Vec<PendingName>,
     },
 }
 
 /// A change of a name that is not safe yet.
 #[derive(Clone)]
-struct Name {
+struct PendingName {
     name: OsString,
     node: Option<usize>,
-    rename: Option<Rename>,
+    rename: Option<RenameSide>,
 }
 
 /// One of the two sides of a rename.
 #[derive(Clone, Copy)]
-struct Rename {
+struct RenameSide {
     id: usize,
     /// The folder on the other side.
     with: usize,
 }
 
-impl Model {
+impl DiskModel {
     fn new() -> Self {
         Self(vec![Self::folder()], 0)
     }
 
-    fn folder() -> Node {
-        Node::Folder {
+    fn folder() -> DiskNode {
+        DiskNode::Folder {
             safe: BTreeMap::new(),
             now: BTreeMap::new(),
             pending: Vec::new(),
@@ -157,48 +160,47 @@ impl Model {
 
     fn find(&self, path: &Path) -> Option<usize> {
         path.iter().try_fold(0, |at, name| match &self.0[at] {
-            Node::Folder { now, .. } => now.get(name).copied(),
-            Node::File { .. } => None,
+            DiskNode::Folder { now, .. } => now.get(name).copied(),
+            DiskNode::File { .. } => None,
         })
     }
 
-    fn take(&mut self, step: &Step) {
+    fn take(&mut self, step: &RecordedChange) {
         match step {
-            Step::MakeFolder(path) => self.add(path, Self::folder()),
-            Step::Create(path) => {
+            RecordedChange::MakeFolder(path) => self.add(path, Self::folder()),
+            RecordedChange::Create(path) => {
                 let (safe, now, between) = Default::default();
-                self.add(path, Node::File { safe, now, between });
+                self.add(path, DiskNode::File { safe, now, between });
             }
-            Step::Write(path, offset, bytes) => self.change(path, |now| {
+            RecordedChange::Write(path, offset, bytes) => self.change(path, |now| {
                 let end = offset + bytes.len();
                 now.resize(now.len().max(end), 0);
                 now[*offset..end].copy_from_slice(bytes);
             }),
-            Step::Truncate(path, len) => self.change(path, |now| now.resize(*len, 0)),
-            Step::Sync(path) => {
+            RecordedChange::Truncate(path, len) => self.change(path, |now| now.resize(*len, 0)),
+            RecordedChange::Sync(path) => {
                 let at = self.find(path).unwrap();
-                let Node::File { safe, now, between } = &mut self.0[at] else {
+                let DiskNode::File { safe, now, between } = &mut self.0[at] else {
                     panic!("{path:?} is a folder");
                 };
                 safe.clone_from(now);
                 between.clear();
             }
-            Step::Remove(path) => {
-                let is_full =
-                    |node: &Node| matches!(node, Node::Folder { now, .. } if !now.is_empty());
+            RecordedChange::Remove(path) => {
+                let is_full = |node: &DiskNode| matches!(node, DiskNode::Folder { now, .. } if !now.is_empty());
                 if self.find(path).is_some_and(|at| !is_full(&self.0[at])) {
                     self.name(path, None, None);
                 }
             }
-            Step::Rename(from, to) => {
+            RecordedChange::Rename(from, to) => {
                 let node = self.find(from).unwrap();
                 let (source, target) = (self.parent(from), self.parent(to));
                 let id = self.1;
                 self.1 += 1;
-                self.name(to, Some(node), Some(Rename { id, with: source }));
-                self.name(from, None, Some(Rename { id, with: target }));
+                self.name(to, Some(node), Some(RenameSide { id, with: source }));
+                self.name(from, None, Some(RenameSide { id, with: target }));
             }
-            Step::SyncFolder(path) => {
+            RecordedChange::SyncFolder(path) => {
                 let at = self.find(path).unwrap();
                 self.settle(at, self.pending(at).len());
             }
@@ -209,25 +211,25 @@ impl Model {
         self.find(path.parent().unwrap()).unwrap()
     }
 
-    fn add(&mut self, path: &Path, node: Node) {
+    fn add(&mut self, path: &Path, node: DiskNode) {
         if self.find(path).is_none() {
             self.0.push(node);
             self.name(path, Some(self.0.len() - 1), None);
         }
     }
 
-    fn name(&mut self, path: &Path, node: Option<usize>, rename: Option<Rename>) {
+    fn name(&mut self, path: &Path, node: Option<usize>, rename: Option<RenameSide>) {
         let (parent, name) = (self.parent(path), path.file_name().unwrap().to_owned());
-        let Node::Folder { now, pending, .. } = &mut self.0[parent] else {
+        let DiskNode::Folder { now, pending, .. } = &mut self.0[parent] else {
             panic!("{path:?} lies in a file");
         };
         set(now, &name, node);
-        pending.push(Name { name, node, rename });
+        pending.push(PendingName { name, node, rename });
     }
 
     fn change(&mut self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let at = self.find(path).unwrap();
-        let Node::File { now, between, .. } = &mut self.0[at] else {
+        let DiskNode::File { now, between, .. } = &mut self.0[at] else {
             panic!("{path:?} is a folder");
         };
         change(now);
@@ -237,10 +239,10 @@ impl Model {
     /// Makes the first so many pending names of a folder safe, and with them the other side of
     /// every rename.
     fn settle(&mut self, at: usize, count: usize) {
-        let Node::Folder { safe, pending, .. } = &mut self.0[at] else {
+        let DiskNode::Folder { safe, pending, .. } = &mut self.0[at] else {
             panic!("a file was synced as a folder");
         };
-        let settled: Vec<Name> = pending.drain(..count).collect();
+        let settled: Vec<PendingName> = pending.drain(..count).collect();
         for name in &settled {
             set(safe, &name.name, name.node);
         }
@@ -251,15 +253,15 @@ impl Model {
         }
     }
 
-    fn pending(&self, at: usize) -> &[Name] {
+    fn pending(&self, at: usize) -> &[PendingName] {
         match &self.0[at] {
-            Node::Folder { pending, .. } => pending,
-            Node::File { .. } => &[],
+            DiskNode::Folder { pending, .. } => pending,
+            DiskNode::File { .. } => &[],
         }
     }
 
     /// Where the other side of a rename stands among its folder's pending names.
-    fn side(&self, rename: Rename) -> Option<usize> {
+    fn side(&self, rename: RenameSide) -> Option<usize> {
         let mut pending = self.pending(rename.with).iter();
         pending.position(|name| name.rename.is_some_and(|other| other.id == rename.id))
     }
@@ -294,13 +296,13 @@ impl Model {
         &self,
         names: &mut dyn FnMut(usize) -> u64,
         content: &mut dyn FnMut() -> u64,
-    ) -> Remains {
+    ) -> DiskSnapshot {
         let kept = self.kept(names);
         let mut remains = BTreeMap::new();
         let mut open = vec![(0, PathBuf::new())];
         while let Some((at, path)) = open.pop() {
             match &self.0[at] {
-                Node::File { safe, now, between } => {
+                DiskNode::File { safe, now, between } => {
                     let bytes = match content() {
                         0 | 2 => safe.clone(),
                         1 => {
@@ -313,9 +315,9 @@ impl Model {
                     };
                     remains.insert(path, Some(bytes));
                 }
-                Node::Folder { safe, pending, .. } => {
+                DiskNode::Folder { safe, pending, .. } => {
                     let mut entries = safe.clone();
-                    for Name { name, node, .. } in &pending[..kept[at]] {
+                    for PendingName { name, node, .. } in &pending[..kept[at]] {
                         set(&mut entries, name, *node);
                     }
                     open.extend(entries.iter().map(|(name, node)| (*node, path.join(name))));
@@ -325,7 +327,7 @@ impl Model {
                 }
             }
         }
-        Remains(remains)
+        DiskSnapshot(remains)
     }
 }
 
@@ -337,9 +339,9 @@ fn set(names: &mut BTreeMap<OsString, usize>, name: &OsString, node: Option<usiz
 }
 
 /// Numbers that look like chance, the same in every run.
-struct Dice(u64);
+struct TestRng(u64);
 
-impl Dice {
+impl TestRng {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Algorithm, Digest, Repository, Tag};
 
-use super::disk::{Change, Disk};
-use super::uploads::Sealed;
-use super::{Derived, Error, Key, List, Store};
+use super::disk::{Disk, DiskChange};
+use super::uploads::SealedUpload;
+use super::{DerivedKey, Error, ListScope, ObjectKey, Store};
 
 fn repository() -> Repository {
     "team/app".parse().unwrap()
@@ -19,22 +19,22 @@ fn repository() -> Repository {
 fn session(store: &Store) -> UploadId {
     let id = UploadId::random();
     store
-        .open_upload(&repository(), id, Algorithm::Sha256, None)
+        .create_upload(&repository(), id, Algorithm::Sha256, None)
         .unwrap();
     id
 }
 
 /// Appends and keeps; yields how much the session holds then.
 fn append(store: &Store, id: UploadId, bytes: &[u8]) -> u64 {
-    let mut upload = store.append(&repository(), id).unwrap().unwrap();
+    let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
     store.write(&mut upload, bytes).unwrap();
-    store.keep(&mut upload).unwrap();
-    upload.kept()
+    store.sync_upload(&mut upload).unwrap();
+    upload.durable_offset()
 }
 
-fn seal(store: &Store, id: UploadId, algorithm: Algorithm) -> Sealed {
-    let upload = store.append(&repository(), id).unwrap().unwrap();
-    store.seal(upload, algorithm).unwrap()
+fn seal(store: &Store, id: UploadId, algorithm: Algorithm) -> SealedUpload {
+    let upload = store.resume_upload(&repository(), id).unwrap().unwrap();
+    store.seal_upload(upload, algorithm).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -51,12 +51,12 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_was_kept_is_there_after_a_restart_and_what_was_not_is_gone() {
+fn synced_bytes_survive_a_restart_and_unsynced_bytes_are_gone() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path()).unwrap();
     let id = session(&store);
     assert_eq!(append(&store, id, b"kept, "), 6);
-    let mut upload = store.append(&repository(), id).unwrap().unwrap();
+    let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
     store.write(&mut upload, b"never kept").unwrap();
     drop((upload, store));
 
@@ -73,17 +73,20 @@ fn what_was_kept_is_there_after_a_restart_and_what_was_not_is_gone() {
     let digest = Digest::of(b"kept, and on");
     let sealed = seal(&store, id, Algorithm::Sha256);
     store
-        .commit(&sealed, &[(Key::Layer(&repository(), &digest), b"x")])
+        .commit_upload(
+            &sealed,
+            &[(ObjectKey::LayerLink(&repository(), &digest), b"x")],
+        )
         .unwrap();
     assert!(store.cancel_upload(&repository(), id).unwrap());
     assert!(!store.cancel_upload(&repository(), id).unwrap());
     assert_eq!(
-        store.get(Key::Blob(&digest), 100).unwrap().unwrap(),
+        store.get(ObjectKey::Blob(&digest), 100).unwrap().unwrap(),
         b"kept, and on"
     );
     assert_eq!(
         store
-            .get(Key::Layer(&repository(), &digest), 100)
+            .get(ObjectKey::LayerLink(&repository(), &digest), 100)
             .unwrap()
             .unwrap(),
         b"x"
@@ -99,12 +102,12 @@ fn a_tail_that_a_power_cut_made_up_is_cut_off() {
     let store = Store::open(root.path()).unwrap();
     let id = session(&store);
     append(&store, id, b"true");
-    let data = store.keys.upload_data(&repository(), id);
+    let data = store.paths.upload_data(&repository(), id);
     std::fs::write(&data, b"true\0\0\0\0").unwrap();
     assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(4));
-    let upload = store.append(&repository(), id).unwrap().unwrap();
+    let upload = store.resume_upload(&repository(), id).unwrap().unwrap();
     assert_eq!(
-        (upload.kept(), std::fs::read(&data).unwrap()),
+        (upload.durable_offset(), std::fs::read(&data).unwrap()),
         (4, b"true".to_vec())
     );
     drop(upload);
@@ -120,7 +123,7 @@ fn a_session_without_our_state_goes_on_from_its_bytes() {
     let store = Store::open(root.path()).unwrap();
     // What a stock registry leaves of an upload in its middle.
     let id = UploadId::random();
-    let folder = store.keys.upload(&repository(), id);
+    let folder = store.paths.upload(&repository(), id);
     std::fs::create_dir_all(folder.join("hashstates/sha256")).unwrap();
     std::fs::write(folder.join("hashstates/sha256/5"), b"state").unwrap();
     std::fs::write(folder.join("startedat"), b"2026-11-21T22:30:36Z").unwrap();
@@ -129,13 +132,13 @@ fn a_session_without_our_state_goes_on_from_its_bytes() {
     assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(5));
     assert_eq!(append(&store, id, b" and ours"), 14);
     // A state that is damaged, and one that speaks of more than there is.
-    let state = store.keys.upload_state(id);
+    let state = store.paths.upload_state(id);
     for bad in [&b""[..], b"{", &std::fs::read(&state).unwrap()] {
         std::fs::write(&state, bad).unwrap();
         std::fs::write(folder.join("data"), b"stock").unwrap();
-        let upload = store.append(&repository(), id).unwrap().unwrap();
-        assert_eq!(upload.kept(), 5);
-        let sealed = store.seal(upload, Algorithm::Sha256).unwrap();
+        let upload = store.resume_upload(&repository(), id).unwrap().unwrap();
+        assert_eq!(upload.durable_offset(), 5);
+        let sealed = store.seal_upload(upload, Algorithm::Sha256).unwrap();
         assert_eq!(*sealed.digest(), Digest::of(b"stock"));
     }
     assert!(store.cancel_upload(&repository(), id).unwrap());
@@ -150,40 +153,40 @@ fn a_session_is_found_only_in_its_repository() {
     let id = session(&store);
     let other: Repository = "team/other".parse().unwrap();
     assert_eq!(store.upload_offset(&other, id).unwrap(), None);
-    assert!(store.append(&other, id).unwrap().is_none());
+    assert!(store.resume_upload(&other, id).unwrap().is_none());
     assert!(!store.cancel_upload(&other, id).unwrap());
     assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(0));
 }
 
 #[test]
-fn when_the_disk_is_full_an_upload_gives_back_what_it_took() {
+fn an_upload_on_a_full_disk_rolls_back_to_its_last_checkpoint() {
     let root = tempfile::tempdir().unwrap();
     let full = Arc::new(AtomicBool::new(false));
     let tap = {
         let full = Arc::clone(&full);
-        move |change: &Change<'_>| match change {
-            Change::Write { .. } if full.load(Ordering::Relaxed) => {
+        move |change: &DiskChange<'_>| match change {
+            DiskChange::Write { .. } if full.load(Ordering::Relaxed) => {
                 Err(io::ErrorKind::StorageFull.into())
             }
             _ => Ok(()),
         }
     };
-    let store = Store::open_on(Disk::tapped(Arc::new(tap)), root.path()).unwrap();
+    let store = Store::open_on(Disk::with_hook(Arc::new(tap)), root.path()).unwrap();
     let id = session(&store);
     append(&store, id, b"first");
     full.store(true, Ordering::Relaxed);
-    let mut upload = store.append(&repository(), id).unwrap().unwrap();
+    let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
     let error = store.write(&mut upload, b"second").unwrap_err();
     assert!(matches!(error, Error::Full { .. }), "{error}");
     assert_eq!(upload.offset(), 5);
-    let data = store.keys.upload_data(&repository(), id);
+    let data = store.paths.upload_data(&repository(), id);
     assert_eq!(std::fs::read(&data).unwrap(), b"first");
     // The bytes fit, what we say about them does not.
     full.store(false, Ordering::Relaxed);
     store.write(&mut upload, b"second").unwrap();
     full.store(true, Ordering::Relaxed);
     assert!(matches!(
-        store.keep(&mut upload).unwrap_err(),
+        store.sync_upload(&mut upload).unwrap_err(),
         Error::Full { .. }
     ));
     assert_eq!(
@@ -192,7 +195,7 @@ fn when_the_disk_is_full_an_upload_gives_back_what_it_took() {
     );
     assert!(
         store
-            .open_upload(&repository(), UploadId::random(), Algorithm::Sha256, None)
+            .create_upload(&repository(), UploadId::random(), Algorithm::Sha256, None)
             .is_err()
     );
     drop(upload);
@@ -209,7 +212,7 @@ fn a_failed_put_leaves_the_old_and_no_trace() {
     let v1: Tag = "v1".parse().unwrap();
     let store = Store::open(root.path()).unwrap();
     store
-        .put(Key::TagCurrent(&repository, &v1), b"old")
+        .put(ObjectKey::TagCurrent(&repository, &v1), b"old")
         .unwrap();
     drop(store);
     let before = files(root.path());
@@ -224,17 +227,17 @@ fn a_failed_put_leaves_the_old_and_no_trace() {
             }
             Ok(())
         };
-        let store = Store::open_tapped(root.path(), permit).unwrap();
+        let store = Store::open_with_hook(root.path(), permit).unwrap();
         armed.store(true, Ordering::Relaxed);
         // Create, write, sync, rename.
         assert!(
             store
-                .put(Key::TagCurrent(&repository, &v1), b"new")
+                .put(ObjectKey::TagCurrent(&repository, &v1), b"new")
                 .is_err()
         );
         assert_eq!(
             store
-                .get(Key::TagCurrent(&repository, &v1), 9)
+                .get(ObjectKey::TagCurrent(&repository, &v1), 9)
                 .unwrap()
                 .unwrap(),
             b"old"
@@ -247,20 +250,22 @@ fn a_failed_put_leaves_the_old_and_no_trace() {
 #[test]
 fn folders_made_for_something_that_failed_are_gone() {
     let root = tempfile::tempdir().unwrap();
-    let tap = |change: &Change<'_>| match change {
-        Change::Rename { to, .. } if to.ends_with("link") => Err(io::ErrorKind::StorageFull.into()),
-        Change::MakeFolder(path) if path.ends_with("tags") => {
+    let tap = |change: &DiskChange<'_>| match change {
+        DiskChange::Rename { to, .. } if to.ends_with("link") => {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        DiskChange::MakeFolder(path) if path.ends_with("tags") => {
             Err(io::ErrorKind::StorageFull.into())
         }
         _ => Ok(()),
     };
-    let store = Store::open_on(Disk::tapped(Arc::new(tap)), root.path()).unwrap();
+    let store = Store::open_on(Disk::with_hook(Arc::new(tap)), root.path()).unwrap();
     let (repository, digest) = (repository(), Digest::of(b"x"));
     let tag: Tag = "v1".parse().unwrap();
     for key in [
-        Key::Revision(&repository, &digest),
-        Key::TagCurrent(&repository, &tag),
-        Key::Layer(&repository, &digest),
+        ObjectKey::RevisionLink(&repository, &digest),
+        ObjectKey::TagCurrent(&repository, &tag),
+        ObjectKey::LayerLink(&repository, &digest),
     ] {
         assert!(store.put(key, b"x").is_err());
         assert!(!store.has_repository(&repository).unwrap());
@@ -276,7 +281,7 @@ fn a_second_server_is_kept_off_and_leftovers_go_at_the_start() {
         Store::open(root.path()),
         Err(Error::Locked { .. })
     ));
-    let leftover = store.temporary();
+    let leftover = store.temporary_path();
     std::fs::write(&leftover, b"half").unwrap();
     drop(store);
     drop(Store::open(root.path()).unwrap());
@@ -293,32 +298,44 @@ fn repositories_are_listed_in_the_order_of_their_names() {
     for name in names {
         let repository: Repository = name.parse().unwrap();
         store
-            .put(Key::Revision(&repository, &Digest::of(b"x")), b"x")
+            .put(
+                ObjectKey::RevisionLink(&repository, &Digest::of(b"x")),
+                b"x",
+            )
             .unwrap();
     }
     // Neither has a manifest.
     let digest = Digest::of(b"y");
     store
-        .put(Key::Layer(&"only/layers".parse().unwrap(), &digest), b"x")
+        .put(
+            ObjectKey::LayerLink(&"only/layers".parse().unwrap(), &digest),
+            b"x",
+        )
         .unwrap();
     session(&store);
     for (start, after) in names.iter().enumerate() {
         let rest: Vec<&str> = names[start + 1..].to_vec();
         assert_eq!(
-            store.list(List::Repositories, after, 100).unwrap(),
+            store.list(ListScope::Repositories, after, 100).unwrap(),
             rest,
             "after {after}"
         );
         let two: Vec<&str> = rest.into_iter().take(2).collect();
         assert_eq!(
-            store.list(List::Repositories, after, 2).unwrap(),
+            store.list(ListScope::Repositories, after, 2).unwrap(),
             two,
             "after {after}"
         );
     }
-    assert_eq!(store.list(List::Repositories, "", 100).unwrap(), names);
-    assert_eq!(store.list(List::Repositories, "a/a", 1).unwrap(), ["a/b"]);
-    assert_eq!(store.list(List::Repositories, "d", 1).unwrap(), [""; 0]);
+    assert_eq!(store.list(ListScope::Repositories, "", 100).unwrap(), names);
+    assert_eq!(
+        store.list(ListScope::Repositories, "a/a", 1).unwrap(),
+        ["a/b"]
+    );
+    assert_eq!(
+        store.list(ListScope::Repositories, "d", 1).unwrap(),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -326,16 +343,16 @@ fn what_was_put_in_the_place_of_damaged_bytes_is_not_deleted_with_them() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path()).unwrap();
     let digest = Digest::of(b"whole");
-    let key = Key::Blob(&digest);
+    let key = ObjectKey::Blob(&digest);
     store.put(key, b"who").unwrap();
-    let (damaged, _) = store.open_to_read(key).unwrap().unwrap();
+    let (damaged, _) = store.open_object(key).unwrap().unwrap();
     store.put(key, b"whole").unwrap();
-    store.delete_this(key, &damaged).unwrap();
+    store.delete_if_unchanged(key, &damaged).unwrap();
     assert_eq!(store.get(key, 9).unwrap().unwrap(), b"whole");
-    let (now, _) = store.open_to_read(key).unwrap().unwrap();
-    store.delete_this(key, &now).unwrap();
+    let (now, _) = store.open_object(key).unwrap().unwrap();
+    store.delete_if_unchanged(key, &now).unwrap();
     assert_eq!(store.get(key, 9).unwrap(), None);
-    store.delete_this(key, &now).unwrap();
+    store.delete_if_unchanged(key, &now).unwrap();
 }
 
 #[test]
@@ -349,11 +366,11 @@ fn what_is_put_into_a_folder_that_others_empty_gets_there() {
             let (store, repository, subject) = (&store, &repository, &subject);
             scope.spawn(move || {
                 let digest = Digest::of(word);
-                let key = Derived::Referrer(repository, subject, &digest);
+                let key = DerivedKey::Referrer(repository, subject, &digest);
                 for _ in 0..500 {
                     store.put_derived(key, b"").unwrap();
                     assert!(store.has_derived(key).unwrap());
-                    store.forget_derived(key).unwrap();
+                    store.delete_derived(key).unwrap();
                 }
             });
         }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use imgsync_oci::client::RateLimit;
 
-use super::error::Kind;
+use super::error::UpstreamFailureKind;
 
 /// How a request for something behind an upstream was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum CacheStatus {
     /// From the disk.
     Hit,
     /// From the upstream.
@@ -25,66 +25,66 @@ pub(crate) enum Answer {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
+pub(crate) enum ContentKind {
     /// A manifest, by tag or digest.
     Manifest,
     /// A blob.
     Blob,
 }
 
-const ANSWERS: [&str; 5] = ["hit", "miss", "stale", "absent", "failed"];
-const SUBJECTS: [&str; 2] = ["manifest", "blob"];
-const KINDS: [Kind; 7] = [
-    Kind::Down,
-    Kind::Slow,
-    Kind::Limited,
-    Kind::Refused,
-    Kind::Odd,
-    Kind::Busy,
-    Kind::Store,
+const CACHE_STATUS_LABELS: [&str; 5] = ["hit", "miss", "stale", "absent", "failed"];
+const CONTENT_KIND_LABELS: [&str; 2] = ["manifest", "blob"];
+const COUNTED_FAILURE_KINDS: [UpstreamFailureKind; 7] = [
+    UpstreamFailureKind::Down,
+    UpstreamFailureKind::TimedOut,
+    UpstreamFailureKind::RateLimited,
+    UpstreamFailureKind::Denied,
+    UpstreamFailureKind::InvalidResponse,
+    UpstreamFailureKind::Busy,
+    UpstreamFailureKind::Store,
 ];
 
 /// Counts of everything.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
-    answers: [[AtomicU64; 5]; 2],
+pub(crate) struct CacheMetrics {
+    requests: [[AtomicU64; 5]; 2],
     /// Bytes of blobs that went to clients from behind upstreams' names.
-    pub(crate) served: AtomicU64,
+    pub(crate) served_bytes: AtomicU64,
     /// Bytes and images that went to make room.
     pub(crate) evicted_bytes: AtomicU64,
     pub(crate) evicted_images: AtomicU64,
     /// Bytes that are kept, when they were last counted.
-    pub(crate) held: AtomicU64,
+    pub(crate) cached_bytes: AtomicU64,
 }
 
 /// Counts of one upstream.
 #[derive(Debug, Default)]
-pub(super) struct RemoteCounts {
+pub(super) struct UpstreamMetrics {
     /// Requests that were made of it.
     pub(super) requests: AtomicU64,
     failures: [AtomicU64; 7],
     /// Bytes of blobs and manifests that came from it.
-    pub(super) bytes: AtomicU64,
+    pub(super) fetched_bytes: AtomicU64,
 }
 
-impl Counts {
-    pub(super) fn answered(&self, subject: Subject, answer: Answer) {
-        self.answers[subject as usize][answer as usize].fetch_add(1, Relaxed);
+impl CacheMetrics {
+    pub(super) fn record_request(&self, subject: ContentKind, answer: CacheStatus) {
+        self.requests[subject as usize][answer as usize].fetch_add(1, Relaxed);
     }
 
     /// All of it, in Prometheus's text format (version 0.0.4).
-    pub(super) fn print<'a>(
+    pub(super) fn render<'a>(
         &self,
-        remotes: impl Iterator<Item = (&'a str, &'a RemoteCounts, Option<RateLimit>)>,
+        remotes: impl Iterator<Item = (&'a str, &'a UpstreamMetrics, Option<RateLimit>)>,
     ) -> String {
-        let mut page = Page::default();
+        let mut page = MetricsText::default();
         page.begin(
             "imgsync_cache_requests_total",
             "counter",
             "Requests for what upstreams have",
         );
-        for (subject, answers) in SUBJECTS.iter().zip(&self.answers) {
-            for (answer, count) in ANSWERS.iter().zip(answers) {
+        for (subject, answers) in CONTENT_KIND_LABELS.iter().zip(&self.requests) {
+            for (answer, count) in CACHE_STATUS_LABELS.iter().zip(answers) {
                 let labels = format!("subject=\"{subject}\",answer=\"{answer}\"");
                 page.line("imgsync_cache_requests_total", &labels, count.load(Relaxed));
             }
@@ -94,7 +94,7 @@ impl Counts {
                 "imgsync_cache_served_bytes_total",
                 "counter",
                 "Bytes of blobs served",
-                &self.served,
+                &self.served_bytes,
             ),
             (
                 "imgsync_cache_evicted_bytes_total",
@@ -112,7 +112,7 @@ impl Counts {
                 "imgsync_cache_held_bytes",
                 "gauge",
                 "Bytes kept, as far as known",
-                &self.held,
+                &self.cached_bytes,
             ),
         ] {
             page.begin(name, kind, help);
@@ -138,7 +138,7 @@ impl Counts {
             "Those that failed, and how",
         );
         for (name, counts, _) in &remotes {
-            for (kind, count) in KINDS.iter().zip(&counts.failures) {
+            for (kind, count) in COUNTED_FAILURE_KINDS.iter().zip(&counts.failures) {
                 let labels = format!("upstream=\"{name}\",kind=\"{}\"", kind.as_str());
                 page.line(
                     "imgsync_upstream_failures_total",
@@ -157,7 +157,7 @@ impl Counts {
             page.line(
                 "imgsync_upstream_bytes_total",
                 &labels,
-                counts.bytes.load(Relaxed),
+                counts.fetched_bytes.load(Relaxed),
             );
         }
         for (metric, help, pick) in [
@@ -183,9 +183,9 @@ impl Counts {
     }
 }
 
-impl RemoteCounts {
-    pub(super) fn failed(&self, kind: Kind) {
-        let at = KINDS
+impl UpstreamMetrics {
+    pub(super) fn record_failure(&self, kind: UpstreamFailureKind) {
+        let at = COUNTED_FAILURE_KINDS
             .iter()
             .position(|known| known.as_str() == kind.as_str());
         if let Some(count) = at.and_then(|at| self.failures.get(at)) {
@@ -195,9 +195,9 @@ impl RemoteCounts {
 }
 
 #[derive(Default)]
-struct Page(String);
+struct MetricsText(String);
 
-impl Page {
+impl MetricsText {
     fn begin(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}");
     }
@@ -216,16 +216,16 @@ mod tests {
 
     #[test]
     fn numbers_are_told_with_their_upstream() {
-        let (counts, remote) = (Counts::default(), RemoteCounts::default());
-        counts.answered(Subject::Blob, Answer::Miss);
-        remote.failed(Kind::Limited);
-        remote.failed(Kind::Full);
+        let (counts, remote) = (CacheMetrics::default(), UpstreamMetrics::default());
+        counts.record_request(ContentKind::Blob, CacheStatus::Miss);
+        remote.record_failure(UpstreamFailureKind::RateLimited);
+        remote.record_failure(UpstreamFailureKind::DiskFull);
         let limit = RateLimit {
             limit: Some(100),
             remaining: None,
             window: None,
         };
-        let text = counts.print([("docker.io", &remote, Some(limit))].into_iter());
+        let text = counts.render([("docker.io", &remote, Some(limit))].into_iter());
         for line in [
             "imgsync_cache_requests_total{subject=\"blob\",answer=\"miss\"} 1",
             "imgsync_upstream_failures_total{upstream=\"docker.io\",kind=\"limited\"} 1",

@@ -16,7 +16,7 @@ pub(crate) enum Error {
     Registry(#[from] registry::Error),
     /// Nobody could tell.
     #[error(transparent)]
-    Failed(#[from] Failed),
+    Upstream(#[from] UpstreamFailure),
     /// The operator does not want it fetched.
     #[error("{repository} is not among what may be fetched from {upstream}")]
     NotAllowed {
@@ -29,45 +29,47 @@ pub(crate) enum Error {
 
 /// An upstream, or this server on its behalf, that did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{upstream} {what}")]
-pub(crate) struct Failed {
+#[error("{upstream} {message}")]
+pub(crate) struct UpstreamFailure {
     /// The upstream, as the configuration calls it.
     pub(crate) upstream: String,
     /// What kind of failure it was.
-    pub(crate) kind: Kind,
+    pub(crate) kind: UpstreamFailureKind,
     /// What happened, following the upstream's name.
-    pub(crate) what: String,
+    pub(crate) message: String,
     /// How long it is to be left alone, where it says so.
     pub(crate) retry_after: Option<Duration>,
 }
 
 /// Kinds of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum UpstreamFailureKind {
     /// It cannot be reached, broke off, or has trouble of its own.
     Down,
     /// It did not answer in time.
-    Slow,
+    TimedOut,
     /// It wants fewer requests.
-    Limited,
+    RateLimited,
     /// It does not let this server have it.
-    Refused,
+    Denied,
     /// It answered something that makes no sense, or other bytes than those asked for.
-    Odd,
+    InvalidResponse,
     /// Too much is being fetched already.
     Busy,
     /// This server's own disk.
     Store,
     /// This server's own disk is full.
-    Full,
+    DiskFull,
 }
 
-impl Kind {
+impl UpstreamFailureKind {
     /// Whether it is the upstream as a whole that has trouble: it is left alone for a moment.
-    pub(super) fn is_general(self) -> bool {
+    pub(super) fn is_upstream_wide(self) -> bool {
         match self {
-            Self::Down | Self::Slow | Self::Limited => true,
-            Self::Refused | Self::Odd | Self::Busy | Self::Store | Self::Full => false,
+            Self::Down | Self::TimedOut | Self::RateLimited => true,
+            Self::Denied | Self::InvalidResponse | Self::Busy | Self::Store | Self::DiskFull => {
+                false
+            }
         }
     }
 
@@ -75,47 +77,66 @@ impl Kind {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Down => "down",
-            Self::Slow => "slow",
-            Self::Limited => "limited",
-            Self::Refused => "refused",
-            Self::Odd => "odd",
+            Self::TimedOut => "slow",
+            Self::RateLimited => "limited",
+            Self::Denied => "refused",
+            Self::InvalidResponse => "odd",
             Self::Busy => "busy",
-            Self::Store | Self::Full => "store",
+            Self::Store | Self::DiskFull => "store",
         }
     }
 }
 
-impl Failed {
-    pub(super) fn new(upstream: &str, kind: Kind, what: impl Into<String>) -> Self {
+impl UpstreamFailure {
+    pub(super) fn new(upstream: &str, kind: UpstreamFailureKind, what: impl Into<String>) -> Self {
         Self {
             upstream: upstream.to_owned(),
             kind,
-            what: what.into(),
+            message: what.into(),
             retry_after: None,
         }
     }
 
     /// What the client says of an upstream, in words for those who ask us. The details, which may
     /// name addresses behind it, are for the log.
-    pub(super) fn of_client(upstream: &str, error: &client::Error) -> Self {
+    pub(super) fn from_client(upstream: &str, error: &client::Error) -> Self {
         let status = error.status();
         let (kind, what) = match (error, status.map(|status| status.as_u16())) {
-            (_, Some(429)) => (Kind::Limited, "limits how much may be fetched".to_owned()),
+            (_, Some(429)) => (
+                UpstreamFailureKind::RateLimited,
+                "limits how much may be fetched".to_owned(),
+            ),
             (_, Some(401 | 403)) => (
-                Kind::Refused,
+                UpstreamFailureKind::Denied,
                 "does not let this server fetch it: it is not there, or this server's login does \
                  not allow it"
                     .to_owned(),
             ),
-            (_, Some(408 | 504)) => (Kind::Slow, "did not answer in time".to_owned()),
-            (_, Some(status @ 500..)) => (Kind::Down, format!("answered with status {status}")),
-            (_, Some(status)) => (Kind::Odd, format!("answered with status {status}")),
-            (client::Error::Connect { .. }, None) => (Kind::Down, "cannot be reached".to_owned()),
-            (client::Error::Broken { .. }, None) => (Kind::Down, "broke off".to_owned()),
-            (client::Error::Setup { .. }, None) => (Kind::Down, "cannot be spoken to".to_owned()),
-            (client::Error::Odd { .. } | client::Error::Refused { .. }, None) => {
-                (Kind::Odd, "gave an answer that makes no sense".to_owned())
+            (_, Some(408 | 504)) => (
+                UpstreamFailureKind::TimedOut,
+                "did not answer in time".to_owned(),
+            ),
+            (_, Some(status @ 500..)) => (
+                UpstreamFailureKind::Down,
+                format!("answered with status {status}"),
+            ),
+            (_, Some(status)) => (
+                UpstreamFailureKind::InvalidResponse,
+                format!("answered with status {status}"),
+            ),
+            (client::Error::Connect { .. }, None) => {
+                (UpstreamFailureKind::Down, "cannot be reached".to_owned())
             }
+            (client::Error::ConnectionLost { .. }, None) => {
+                (UpstreamFailureKind::Down, "broke off".to_owned())
+            }
+            (client::Error::Setup { .. }, None) => {
+                (UpstreamFailureKind::Down, "cannot be spoken to".to_owned())
+            }
+            (client::Error::InvalidResponse { .. } | client::Error::Status { .. }, None) => (
+                UpstreamFailureKind::InvalidResponse,
+                "gave an answer that makes no sense".to_owned(),
+            ),
         };
         Self {
             retry_after: error.retry_after(),
@@ -124,22 +145,26 @@ impl Failed {
     }
 
     /// A failure of our own store, which is logged here and told without its details.
-    pub(super) fn of_store(upstream: &str, error: &registry::Error) -> Self {
+    pub(super) fn from_store(upstream: &str, error: &registry::Error) -> Self {
         tracing::error!(%error, upstream, "what was fetched could not be kept");
         match error {
             registry::Error::Store(crate::store::Error::Full { .. }) => {
                 let what = "is asked through a server whose disk is full";
-                Self::new(upstream, Kind::Full, what)
+                Self::new(upstream, UpstreamFailureKind::DiskFull, what)
             }
-            registry::Error::DigestMismatch { .. } => {
-                Self::new(upstream, Kind::Odd, "sent other content than it should")
-            }
-            registry::Error::ManifestInvalid(_) => {
-                Self::new(upstream, Kind::Odd, "sent something that is no manifest")
-            }
+            registry::Error::DigestMismatch { .. } => Self::new(
+                upstream,
+                UpstreamFailureKind::InvalidResponse,
+                "sent other content than it should",
+            ),
+            registry::Error::ManifestInvalid(_) => Self::new(
+                upstream,
+                UpstreamFailureKind::InvalidResponse,
+                "sent something that is no manifest",
+            ),
             _ => {
                 let what = "is asked through a server that could not keep its answer";
-                Self::new(upstream, Kind::Store, what)
+                Self::new(upstream, UpstreamFailureKind::Store, what)
             }
         }
     }

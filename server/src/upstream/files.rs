@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Login, Password, Secret, Upstream};
+use crate::config::{Secret, UpstreamConfig, UpstreamLogin, UpstreamPassword};
 
 /// More than any password or list of authorities.
-const MAX_BYTES: u64 = 1024 * 1024;
+const MAX_UPSTREAM_FILE_BYTES: u64 = 1024 * 1024;
 
 /// What keeps an upstream from being spoken to: its files.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum UpstreamConfigError {
     /// A file that the configuration names.
     #[error("cannot read {what} of {upstream}, {}: {source}", path.display())]
     Read {
@@ -26,16 +26,16 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Certificates that are none, or an address.
-    #[error("{upstream} cannot be spoken to: {what}")]
+    #[error("{upstream} cannot be spoken to: {reason}")]
     Setup {
         /// The upstream.
         upstream: String,
         /// Why.
-        what: String,
+        reason: String,
     },
 }
 
-impl OpenError {
+impl UpstreamConfigError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -47,20 +47,20 @@ impl OpenError {
 
 /// What stands in the files of an upstream.
 #[derive(PartialEq, Eq)]
-pub(super) struct Files {
+pub(super) struct UpstreamFiles {
     pub(super) password: Option<Secret>,
     /// PEM.
-    pub(super) authorities: Option<Vec<u8>>,
+    pub(super) ca_certificates: Option<Vec<u8>>,
 }
 
-impl Files {
+impl UpstreamFiles {
     /// Reads them.
     ///
     /// # Errors
     /// One cannot be read.
-    pub(super) fn read(settings: &Upstream) -> Result<Self, OpenError> {
+    pub(super) fn read(settings: &UpstreamConfig) -> Result<Self, UpstreamConfigError> {
         let read = |what, path: &Path| {
-            bounded(path).map_err(|source| OpenError::Read {
+            bounded(path).map_err(|source| UpstreamConfigError::Read {
                 upstream: settings.name().to_owned(),
                 what,
                 path: path.to_owned(),
@@ -68,18 +68,18 @@ impl Files {
             })
         };
         let password = match &settings.login {
-            Some(Login {
-                password: Password::Here(secret),
+            Some(UpstreamLogin {
+                password: UpstreamPassword::Inline(secret),
                 ..
             }) => Some(secret.clone()),
-            Some(Login {
-                password: Password::File(path),
+            Some(UpstreamLogin {
+                password: UpstreamPassword::File(path),
                 ..
             }) => {
                 let bytes = read("the password", path)?;
-                let text = String::from_utf8(bytes).map_err(|_| OpenError::Setup {
+                let text = String::from_utf8(bytes).map_err(|_| UpstreamConfigError::Setup {
                     upstream: settings.name().to_owned(),
-                    what: format!("{} holds no text", path.display()),
+                    reason: format!("{} holds no text", path.display()),
                 })?;
                 Some(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))
             }
@@ -89,7 +89,7 @@ impl Files {
         let authorities = authorities.map(|path| read("the certificates", path));
         Ok(Self {
             password,
-            authorities: authorities.transpose()?,
+            ca_certificates: authorities.transpose()?,
         })
     }
 }
@@ -97,9 +97,12 @@ impl Files {
 fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path)?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other(format!("more than {MAX_BYTES} bytes")));
+    file.take(MAX_UPSTREAM_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_UPSTREAM_FILE_BYTES {
+        return Err(io::Error::other(format!(
+            "more than {MAX_UPSTREAM_FILE_BYTES} bytes"
+        )));
     }
     Ok(bytes)
 }

@@ -9,29 +9,29 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 
 /// How many questions may be on their way: they go on when their callers are gone.
-const MOST: usize = 1024;
+const MAX_REQUESTS_IN_FLIGHT: usize = 1024;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lost {
+pub(super) enum SingleFlightError {
     /// Too much is being asked already.
     TooMany,
     /// Asking failed in a way that should not be.
-    Broken,
+    Panicked,
 }
 
-type Answers<K, T> = Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, Option<T>>>>>>;
+type InFlight<K, T> = Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, Option<T>>>>>>;
 
 /// Questions that are on their way.
-pub(super) struct Flights<K, T: Clone>(Answers<K, T>);
+pub(super) struct SingleFlight<K, T: Clone>(InFlight<K, T>);
 
-impl<K, T: Clone> Default for Flights<K, T> {
+impl<K, T: Clone> Default for SingleFlight<K, T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<K, T> Flights<K, T>
+impl<K, T> SingleFlight<K, T>
 where
     K: Eq + Hash + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
@@ -40,7 +40,11 @@ where
     ///
     /// # Errors
     /// [`Lost`].
-    pub(super) async fn ask<F>(&self, key: K, question: impl FnOnce() -> F) -> Result<T, Lost>
+    pub(super) async fn run<F>(
+        &self,
+        key: K,
+        question: impl FnOnce() -> F,
+    ) -> Result<T, SingleFlightError>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -48,10 +52,12 @@ where
             let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match flights.get(&key) {
                 Some(answer) => answer.clone(),
-                None if flights.len() >= MOST => return Err(Lost::TooMany),
+                None if flights.len() >= MAX_REQUESTS_IN_FLIGHT => {
+                    return Err(SingleFlightError::TooMany);
+                }
                 None => {
                     // Gone before the answer is: who comes later asks anew.
-                    let landing = Landing(Arc::clone(&self.0), key.clone());
+                    let landing = InFlightGuard(Arc::clone(&self.0), key.clone());
                     let asked = question();
                     let task = tokio::spawn(async move {
                         let answer = asked.await;
@@ -64,14 +70,14 @@ where
                 }
             }
         };
-        answer.await.ok_or(Lost::Broken)
+        answer.await.ok_or(SingleFlightError::Panicked)
     }
 }
 
 /// Takes a question off the list, however it ends.
-struct Landing<K: Eq + Hash, T: Clone>(Answers<K, T>, K);
+struct InFlightGuard<K: Eq + Hash, T: Clone>(InFlight<K, T>, K);
 
-impl<K: Eq + Hash, T: Clone> Drop for Landing<K, T> {
+impl<K: Eq + Hash, T: Clone> Drop for InFlightGuard<K, T> {
     fn drop(&mut self) {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         flights.remove(&self.1);
@@ -86,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_ask_at_once_share_an_answer_and_the_next_asks_anew() {
-        let flights = Flights::default();
+        let flights = SingleFlight::default();
         let (asked, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let question = || {
             let (asked, go) = (Arc::clone(&asked), Arc::clone(&go));
@@ -97,7 +103,7 @@ mod tests {
             }
         };
         let mut callers: Vec<_> = (0..8)
-            .map(|_| Box::pin(flights.ask("x", question)))
+            .map(|_| Box::pin(flights.run("x", question)))
             .collect();
         for caller in &mut callers {
             assert!(futures::poll!(caller).is_pending());
@@ -107,22 +113,27 @@ mod tests {
         go.notify_one();
         assert_eq!(futures::future::join_all(callers).await, vec![Ok(0); 7]);
         go.notify_one();
-        assert_eq!(flights.ask("x", question).await, Ok(1));
+        assert_eq!(flights.run("x", question).await, Ok(1));
         let panics = || async { panic!("wrong") };
-        assert_eq!(flights.ask("x", panics).await, Err(Lost::Broken));
+        assert_eq!(
+            flights.run("x", panics).await,
+            Err(SingleFlightError::Panicked)
+        );
         assert!(flights.0.lock().unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn their_number_is_bounded() {
-        let flights = Flights::default();
-        let mut callers: Vec<_> = (0..MOST)
-            .map(|key| Box::pin(flights.ask(key, std::future::pending::<()>)))
+        let flights = SingleFlight::default();
+        let mut callers: Vec<_> = (0..MAX_REQUESTS_IN_FLIGHT)
+            .map(|key| Box::pin(flights.run(key, std::future::pending::<()>)))
             .collect();
         for caller in &mut callers {
             assert!(futures::poll!(caller).is_pending());
         }
-        let more = flights.ask(MOST, std::future::pending).await;
-        assert_eq!(more, Err(Lost::TooMany));
+        let more = flights
+            .run(MAX_REQUESTS_IN_FLIGHT, std::future::pending)
+            .await;
+        assert_eq!(more, Err(SingleFlightError::TooMany));
     }
 }

@@ -7,23 +7,28 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::watch;
 
-use super::blocking;
-use super::download::Progress;
-use crate::registry::Partial;
+use super::download::DownloadProgress;
+use super::run_blocking;
+use crate::registry::PartialBlob;
 
 /// Reads a piece of a file from an offset on: so many bytes, or fewer where it ends.
-pub(crate) type Read = Arc<dyn Fn(&Partial, u64, usize) -> io::Result<Bytes> + Send + Sync>;
+pub(crate) type ReadPiece =
+    Arc<dyn Fn(&PartialBlob, u64, usize) -> io::Result<Bytes> + Send + Sync>;
 
 /// Somebody who reads along.
-pub(crate) struct Follower {
-    progress: watch::Receiver<Progress>,
-    partial: Partial,
+pub(crate) struct DownloadReader {
+    progress: watch::Receiver<DownloadProgress>,
+    partial: PartialBlob,
     size: u64,
 }
 
-impl Follower {
+impl DownloadReader {
     /// Reads `partial` as far as `progress` says, and as long as that speaks of this size.
-    pub(super) fn new(progress: watch::Receiver<Progress>, partial: Partial, size: u64) -> Self {
+    pub(super) fn new(
+        progress: watch::Receiver<DownloadProgress>,
+        partial: PartialBlob,
+        size: u64,
+    ) -> Self {
         Self {
             progress,
             partial,
@@ -38,12 +43,12 @@ impl Follower {
 
     /// `len` bytes from `first` on, as they come, in pieces of at most `piece` bytes, into whatever
     /// buffers `read` has. The blob's last byte is held back until all of it turned out to be right.
-    pub(crate) fn bytes(
+    pub(crate) fn stream(
         self,
         first: u64,
         len: u64,
         piece: u64,
-        read: Read,
+        read: ReadPiece,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let start = Some((self, first, first + len, read));
         futures::stream::unfold(start, move |state| async move {
@@ -61,24 +66,29 @@ impl Follower {
         })
     }
 
-    async fn next(&mut self, at: u64, end: u64, piece: u64, read: &Read) -> io::Result<Bytes> {
+    async fn next(&mut self, at: u64, end: u64, piece: u64, read: &ReadPiece) -> io::Result<Bytes> {
         loop {
             let ready = match &*self.progress.borrow_and_update() {
                 // Its caller was told another size, and must not take what came for all of it.
-                Progress::Filling { size, .. } | Progress::Done { size } if *size != self.size => {
+                DownloadProgress::Receiving { size, .. } | DownloadProgress::Done { size }
+                    if *size != self.size =>
+                {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
-                Progress::Filling { size, filled } => (*filled).min(size.saturating_sub(1)),
-                Progress::Done { size } => *size,
-                Progress::Failed(failed) => return Err(io::Error::other(failed.clone())),
-                Progress::Waiting | Progress::Absent => 0,
+                DownloadProgress::Receiving {
+                    size,
+                    received: filled,
+                } => (*filled).min(size.saturating_sub(1)),
+                DownloadProgress::Done { size } => *size,
+                DownloadProgress::Failed(failed) => return Err(io::Error::other(failed.clone())),
+                DownloadProgress::Waiting | DownloadProgress::Absent => 0,
             };
             let ready = ready.min(end);
             if ready > at {
                 let len = (ready - at).min(piece);
                 let len = usize::try_from(len).map_err(io::Error::other)?;
                 let (partial, read) = (self.partial.clone(), Arc::clone(read));
-                let bytes = blocking(move || read(&partial, at, len)).await?;
+                let bytes = run_blocking(move || read(&partial, at, len)).await?;
                 if bytes.is_empty() {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }

@@ -4,45 +4,45 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use imgsync_oci::endpoint::Page;
-use imgsync_oci::referrers::Referrer;
+use imgsync_oci::endpoint::Pagination;
+use imgsync_oci::referrers::ReferrerDescriptor;
 use imgsync_oci::{Digest, Repository, Tag};
 
-use super::error::{Error, Failed};
-use super::flights::Flights;
+use super::error::{Error, UpstreamFailure};
+use super::flights::SingleFlight;
 use super::manifests::Freshness;
-use super::{Place, Upstreams, blocking};
+use super::{UpstreamRepository, Upstreams, run_blocking};
 use crate::registry;
 
 /// How long a list may take, all its pages.
-const TIME: Duration = Duration::from_secs(30);
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many tags are taken from an upstream. The stock registry gives 1,000 a page.
-const MOST_TAGS: usize = 20_000;
+const MAX_UPSTREAM_TAGS: usize = 20_000;
 /// How long a list of tags counts: who reads it page by page has it fetched once.
-const LIFE: Duration = Duration::from_secs(60);
+const TAG_LIST_TTL: Duration = Duration::from_secs(60);
 /// How many repositories' lists are remembered.
-const MOST_LISTS: usize = 16;
+const MAX_TAG_LISTS: usize = 16;
 
-type Names = Arc<BTreeSet<Tag>>;
+type TagSet = Arc<BTreeSet<Tag>>;
 
 /// Lists of tags that upstreams gave a moment ago, or are about to give.
 #[derive(Default)]
-pub(super) struct Lists {
-    known: Mutex<HashMap<Repository, (Instant, Names)>>,
-    flights: Flights<Repository, Result<Option<Names>, Failed>>,
+pub(super) struct TagListCache {
+    cached: Mutex<HashMap<Repository, (Instant, TagSet)>>,
+    requests: SingleFlight<Repository, Result<Option<TagSet>, UpstreamFailure>>,
 }
 
-impl Lists {
-    fn get(&self, repository: &Repository) -> Option<Names> {
-        let lists = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+impl TagListCache {
+    fn get(&self, repository: &Repository) -> Option<TagSet> {
+        let lists = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, names) = lists.get(repository)?;
-        (since.elapsed() < LIFE).then(|| Arc::clone(names))
+        (since.elapsed() < TAG_LIST_TTL).then(|| Arc::clone(names))
     }
 
-    fn keep(&self, repository: Repository, names: Names) {
-        let mut lists = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.retain(|_, (since, _)| since.elapsed() < LIFE);
-        if lists.len() >= MOST_LISTS {
+    fn insert(&self, repository: Repository, names: TagSet) {
+        let mut lists = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.retain(|_, (since, _)| since.elapsed() < TAG_LIST_TTL);
+        if lists.len() >= MAX_TAG_LISTS {
             lists.clear();
         }
         lists.insert(repository, (Instant::now(), names));
@@ -58,28 +58,28 @@ impl Upstreams {
     /// asked.
     pub(crate) async fn tags(
         &self,
-        place: &Place,
-        page: &Page,
-    ) -> Result<(registry::Names, Freshness), Error> {
-        let (registry, repository, _) = self.at(place, ());
-        let all = Page::default();
-        let here = blocking(move || registry.tags(&repository, &all)).await;
+        place: &UpstreamRepository,
+        page: &Pagination,
+    ) -> Result<(registry::NamePage, Freshness), Error> {
+        let (registry, repository, _) = self.disk_context(place, ());
+        let all = Pagination::default();
+        let here = run_blocking(move || registry.list_tags(&repository, &all)).await;
         let here = match here {
             Ok(names) => Some(names.names),
             Err(registry::Error::NameUnknown(_)) => None,
             Err(error) => return Err(error.into()),
         };
         if !place.is_allowed() && here.is_none() {
-            return Err(place.refused());
+            return Err(place.not_allowed_error());
         }
         let there = match place.is_allowed() {
-            true => self.tags_there(place).await,
+            true => self.upstream_tags(place).await,
             false => Ok(None),
         };
         let (there, freshness) = match (there, &here) {
             (Ok(there), _) => (there, Freshness::Fresh),
             (Err(failed), Some(_)) => {
-                place.remote.tell_stale(&failed);
+                place.upstream.log_stale(&failed);
                 (None, Freshness::Stale)
             }
             (Err(failed), None) => return Err(failed.into()),
@@ -90,46 +90,61 @@ impl Upstreams {
         let here = here.iter().flatten().map(String::as_str);
         let here = here.filter(|name| name.parse::<Tag>().is_ok());
         let there = there.iter().flat_map(|there| there.iter().map(Tag::as_str));
-        Ok((cut(here.chain(there), page), freshness))
+        Ok((paginate(here.chain(there), page), freshness))
     }
 
-    async fn tags_there(&self, place: &Place) -> Result<Option<Names>, Failed> {
-        if let Some(names) = self.inner.lists.get(&place.repository) {
+    async fn upstream_tags(
+        &self,
+        place: &UpstreamRepository,
+    ) -> Result<Option<TagSet>, UpstreamFailure> {
+        if let Some(names) = self.inner.tag_lists.get(&place.repository) {
             return Ok(Some(names));
         }
-        if let Some(failed) = place.closed().or_else(|| place.remote.breaker.open()) {
+        if let Some(failed) = place
+            .read_only_failure()
+            .or_else(|| place.upstream.breaker.current_failure())
+        {
             return Err(failed);
         }
         let (this, at) = (self.clone(), place.clone());
-        let question = || async move { this.list(&at).await };
+        let question = || async move { this.fetch_tags(&at).await };
         let asked = self
             .inner
-            .lists
-            .flights
-            .ask(place.repository.clone(), question);
-        asked.await.unwrap_or_else(|lost| Err(place.lost(lost)))
+            .tag_lists
+            .requests
+            .run(place.repository.clone(), question);
+        asked
+            .await
+            .unwrap_or_else(|lost| Err(place.singleflight_failure(lost)))
     }
 
-    async fn list(&self, place: &Place) -> Result<Option<Names>, Failed> {
-        let (client, name) = (place.remote.client(), &place.name);
+    async fn fetch_tags(
+        &self,
+        place: &UpstreamRepository,
+    ) -> Result<Option<TagSet>, UpstreamFailure> {
+        let (client, name) = (place.upstream.client(), &place.upstream_name);
         let listing = || async move {
             let (mut names, mut next) = (BTreeSet::new(), None);
             loop {
-                let Some(part) = client.tags(name, next).await? else {
+                let Some(part) = client.list_tags(name, next).await? else {
                     return Ok(None);
                 };
                 names.extend(part.names);
                 next = part.next;
-                if next.is_none() || names.len() >= MOST_TAGS {
+                if next.is_none() || names.len() >= MAX_UPSTREAM_TAGS {
                     return Ok(Some(names));
                 }
             }
         };
-        let names = place.remote.ask(TIME, listing).await?.map(Arc::new);
+        let names = place
+            .upstream
+            .request(LIST_TIMEOUT, listing)
+            .await?
+            .map(Arc::new);
         if let Some(names) = &names {
             self.inner
-                .lists
-                .keep(place.repository.clone(), Arc::clone(names));
+                .tag_lists
+                .insert(place.repository.clone(), Arc::clone(names));
         }
         Ok(names)
     }
@@ -142,21 +157,26 @@ impl Upstreams {
     /// came from there.
     pub(crate) async fn referrers(
         &self,
-        place: &Place,
+        place: &UpstreamRepository,
         digest: &Digest,
         artifact_type: Option<&str>,
-        here: &[Referrer],
-    ) -> Result<(Vec<Referrer>, Freshness), Error> {
+        here: &[ReferrerDescriptor],
+    ) -> Result<(Vec<ReferrerDescriptor>, Freshness), Error> {
         if !place.is_allowed() {
             return Ok((Vec::new(), Freshness::Fresh));
         }
-        let (client, name) = (place.remote.client(), &place.name);
-        let answer = match place.closed().or_else(|| place.remote.breaker.open()) {
+        let (client, name) = (place.upstream.client(), &place.upstream_name);
+        let answer = match place
+            .read_only_failure()
+            .or_else(|| place.upstream.breaker.current_failure())
+        {
             Some(failed) => Err(failed),
             None => {
                 place
-                    .remote
-                    .ask(TIME, || client.shown_referrers(name, digest, artifact_type))
+                    .upstream
+                    .request(LIST_TIMEOUT, || {
+                        client.list_referrer_descriptors(name, digest, artifact_type)
+                    })
                     .await
             }
         };
@@ -176,7 +196,7 @@ impl Upstreams {
                 Err(failed.into())
             }
             Err(failed) => {
-                place.remote.tell_stale(&failed);
+                place.upstream.log_stale(&failed);
                 Ok((Vec::new(), Freshness::Stale))
             }
         }
@@ -184,17 +204,17 @@ impl Upstreams {
 }
 
 /// The part that a page asks for, of names in any order.
-fn cut<'a>(names: impl Iterator<Item = &'a str>, page: &Page) -> registry::Names {
+fn paginate<'a>(names: impl Iterator<Item = &'a str>, page: &Pagination) -> registry::NamePage {
     let after = page.last.as_deref().unwrap_or_default();
     let names: BTreeSet<&str> = names.filter(|name| *name > after).collect();
     let mut rest = names.into_iter();
     let limit = page.limit.unwrap_or(usize::MAX);
     let names: Vec<String> = rest.by_ref().take(limit).map(str::to_owned).collect();
-    let next = (limit > 0 && rest.next().is_some()).then(|| Page {
+    let next = (limit > 0 && rest.next().is_some()).then(|| Pagination {
         limit: Some(limit),
         last: names.last().cloned(),
     });
-    registry::Names { names, next }
+    registry::NamePage { names, next }
 }
 
 #[cfg(test)]
@@ -205,11 +225,11 @@ mod tests {
     fn pages_follow_each_other_without_gaps() {
         let names = ["c", "a", "b", "a"];
         let page = |limit, last: Option<&str>| {
-            let page = Page {
+            let page = Pagination {
                 limit,
                 last: last.map(str::to_owned),
             };
-            let cut = cut(names.into_iter(), &page);
+            let cut = paginate(names.into_iter(), &page);
             (cut.names.concat(), cut.next.and_then(|next| next.last))
         };
         assert_eq!(page(None, None), ("abc".to_owned(), None));

@@ -2,16 +2,16 @@
 
 use imgsync_oci::{Registry, Repository};
 
-use crate::config::Upstream;
+use crate::config::UpstreamConfig;
 
 /// Where the Hub keeps what people write without an owner: `nginx` is `library/nginx`.
-const HUB_OWNER: &str = "library";
-const HUB: &str = "docker.io";
+const HUB_LIBRARY: &str = "library";
+const DOCKER_HUB: &str = "docker.io";
 
 /// What stands behind a repository: the position of the upstream in the configuration, and the
 /// repository's name there.
-pub(super) fn behind(
-    upstreams: &[Upstream],
+pub(super) fn find_upstream(
+    upstreams: &[UpstreamConfig],
     repository: &Repository,
 ) -> Option<(usize, Repository)> {
     let claims = upstreams.iter().enumerate().filter_map(|(at, upstream)| {
@@ -34,12 +34,12 @@ pub(super) fn behind(
 
 /// The name that a repository of the Hub goes by in full: `docker.io/nginx` is
 /// `docker.io/library/nginx`. Any other name stays as it is.
-pub(super) fn in_full(upstreams: &[Upstream], repository: Repository) -> Repository {
+pub(super) fn expand_hub_name(upstreams: &[UpstreamConfig], repository: Repository) -> Repository {
     let full = upstreams.iter().find_map(|upstream| {
         let prefix = upstream.prefix.as_ref().filter(|_| is_hub(upstream))?;
         let rest = below(prefix, &repository)?;
         let is_short = !rest.contains('/');
-        is_short.then(|| format!("{prefix}/{HUB_OWNER}/{rest}"))
+        is_short.then(|| format!("{prefix}/{HUB_LIBRARY}/{rest}"))
     });
     full.and_then(|full| full.parse().ok())
         .unwrap_or(repository)
@@ -49,8 +49,8 @@ pub(super) fn in_full(upstreams: &[Upstream], repository: Repository) -> Reposit
 /// server's own mean nothing else than the plain name, and so does any that is not known where
 /// the stock registry's `proxy` is set: it never looked at them. `None`: no repository can have
 /// that name here.
-pub(super) fn within(
-    upstreams: &[Upstream],
+pub(super) fn resolve_namespace(
+    upstreams: &[UpstreamConfig],
     namespace: &str,
     repository: &Repository,
     is_own: impl Fn(&str) -> bool,
@@ -70,11 +70,11 @@ pub(super) fn within(
             .find(|upstream| answers_to(upstream, namespace))
     });
     match meant {
-        Some(Upstream {
+        Some(UpstreamConfig {
             prefix: Some(prefix),
             ..
         }) => joined(prefix.as_str()),
-        Some(Upstream { prefix: None, .. }) => Some(repository.clone()),
+        Some(UpstreamConfig { prefix: None, .. }) => Some(repository.clone()),
         None if is_own(namespace) || upstreams.iter().any(|it| it.prefix.is_none()) => {
             Some(repository.clone())
         }
@@ -83,22 +83,25 @@ pub(super) fn within(
 }
 
 /// The name below the mirror's prefix, where there is a mirror.
-pub(super) fn mirrored(upstreams: &[Upstream], repository: &Repository) -> Option<Repository> {
+pub(super) fn mirror_repository(
+    upstreams: &[UpstreamConfig],
+    repository: &Repository,
+) -> Option<Repository> {
     let mirror = upstreams.iter().find(|upstream| upstream.is_mirror)?;
     let prefix = mirror.prefix.as_ref()?;
     format!("{prefix}/{repository}").parse().ok()
 }
 
 /// Whether an upstream is known by this address.
-fn answers_to(upstream: &Upstream, namespace: &str) -> bool {
+fn answers_to(upstream: &UpstreamConfig, namespace: &str) -> bool {
     let Ok(registry) = namespace.parse::<Registry>() else {
         return false;
     };
     registry == upstream.remote || (registry.is_docker_hub() && is_hub(upstream))
 }
 
-fn is_hub(upstream: &Upstream) -> bool {
-    let is_named = |prefix: &Repository| prefix.as_str() == HUB;
+fn is_hub(upstream: &UpstreamConfig) -> bool {
+    let is_named = |prefix: &Repository| prefix.as_str() == DOCKER_HUB;
     upstream.remote.is_docker_hub() || upstream.prefix.as_ref().is_some_and(is_named)
 }
 
@@ -115,8 +118,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn upstream(prefix: &str, remote: &str) -> Upstream {
-        Upstream {
+    fn upstream(prefix: &str, remote: &str) -> UpstreamConfig {
+        UpstreamConfig {
             prefix: prefix.parse().ok(),
             remote: remote.parse().unwrap(),
             is_tls: true,
@@ -130,7 +133,7 @@ mod tests {
         }
     }
 
-    fn several() -> Vec<Upstream> {
+    fn several() -> Vec<UpstreamConfig> {
         let mut quay = upstream("quay", "quay.example:5000");
         quay.namespaces.push("quay.io".parse().unwrap());
         vec![
@@ -148,7 +151,7 @@ mod tests {
     #[test]
     fn the_longest_prefix_counts_and_only_whole_components() {
         let several = several();
-        let of = |name: &str| said(behind(&several, &name.parse().unwrap()));
+        let of = |name: &str| said(find_upstream(&several, &name.parse().unwrap()));
         let found = |at, name: &str| Some((at, name.to_owned()));
         assert_eq!(of("docker.io/library/nginx"), found(0, "library/nginx"));
         assert_eq!(of("ghcr.io/owner/app"), found(1, "owner/app"));
@@ -159,7 +162,7 @@ mod tests {
         }
         let mut with_proxy = several.clone();
         with_proxy.push(upstream("", "hub.example"));
-        let of = |name: &str| said(behind(&with_proxy, &name.parse().unwrap()));
+        let of = |name: &str| said(find_upstream(&with_proxy, &name.parse().unwrap()));
         assert_eq!(of("team/app"), found(4, "team/app"));
         assert_eq!(of("ghcr.io/owner/app"), found(1, "owner/app"));
         assert_eq!(of("ghcr.io"), None);
@@ -168,9 +171,9 @@ mod tests {
     #[test]
     fn a_namespace_means_its_upstream_and_never_a_plain_name_of_ours() {
         let mut all = several();
-        let of = |all: &[Upstream], namespace: &str| {
+        let of = |all: &[UpstreamConfig], namespace: &str| {
             let is_own = |name: &str| name == "own.example:5000";
-            let found = within(all, namespace, &"library/app".parse().unwrap(), is_own);
+            let found = resolve_namespace(all, namespace, &"library/app".parse().unwrap(), is_own);
             found.map(|name| name.to_string())
         };
         for (namespace, expected) in [
@@ -193,13 +196,13 @@ mod tests {
     #[test]
     fn names_of_the_hub_are_completed() {
         let several = several();
-        let full = |name: &str| in_full(&several, name.parse().unwrap()).to_string();
+        let full = |name: &str| expand_hub_name(&several, name.parse().unwrap()).to_string();
         assert_eq!(full("docker.io/nginx"), "docker.io/library/nginx");
         assert_eq!(full("docker.io/owner/app"), "docker.io/owner/app");
         assert_eq!(full("ghcr.io/app"), "ghcr.io/app");
         let app = "library/app".parse().unwrap();
-        let found = mirrored(&several, &app).map(|name| name.to_string());
+        let found = mirror_repository(&several, &app).map(|name| name.to_string());
         assert_eq!(found.as_deref(), Some("docker.io/library/app"));
-        assert_eq!(mirrored(&several[1..], &app), None);
+        assert_eq!(mirror_repository(&several[1..], &app), None);
     }
 }

@@ -7,89 +7,95 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use imgsync_oci::Repository;
-use imgsync_oci::client::{self, Client, Credentials, Scheme, Tls};
+use imgsync_oci::client::{self, Client, Credentials, TlsOptions, UrlScheme};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::breaker::Breaker;
-use super::counts::RemoteCounts;
-use super::error::{Failed, Kind};
-use super::files::{Files, OpenError};
-use crate::config::Upstream;
+use super::breaker::CircuitBreaker;
+use super::counts::UpstreamMetrics;
+use super::error::{UpstreamFailure, UpstreamFailureKind};
+use super::files::{UpstreamConfigError, UpstreamFiles};
+use crate::config::UpstreamConfig;
 
 /// What it is called by those whom it asks: not the tool, which never asks a mirror.
-const AGENT: &str = concat!("imgsync-server/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: &str = concat!("imgsync-server/", env!("CARGO_PKG_VERSION"));
 /// How often the same trouble with one upstream is told.
-const QUIET: Duration = Duration::from_secs(60);
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How many blobs are fetched from one upstream at a time.
-const DOWNLOADS: usize = 8;
+const MAX_CONCURRENT_DOWNLOADS: usize = 8;
 /// How many manifests, each of which may have 4 MiB.
-const MANIFESTS: usize = 16;
+const MAX_CONCURRENT_MANIFESTS: usize = 16;
 /// How many questions wait for the heads of their answers, or for all of a short one.
-const QUESTIONS: usize = 32;
+const MAX_CONCURRENT_REQUESTS: usize = 32;
 
 /// An upstream.
-pub(super) struct Remote {
-    pub(super) settings: Upstream,
-    files: Files,
+pub(super) struct UpstreamClient {
+    pub(super) settings: UpstreamConfig,
+    files: UpstreamFiles,
     client: Client,
-    pub(super) breaker: Breaker,
-    pub(super) counts: Arc<RemoteCounts>,
-    pub(super) downloads: Semaphore,
-    pub(super) manifests: Semaphore,
-    questions: Semaphore,
-    stale: Quiet,
-    trouble: Quiet,
+    pub(super) breaker: CircuitBreaker,
+    pub(super) metrics: Arc<UpstreamMetrics>,
+    pub(super) download_permits: Semaphore,
+    pub(super) manifest_permits: Semaphore,
+    request_permits: Semaphore,
+    stale_log: LogThrottle,
+    failure_log: LogThrottle,
 }
 
 /// Keeps the log short while an upstream has trouble.
 #[derive(Default)]
-struct Quiet {
-    told: Mutex<Option<Instant>>,
-    since: AtomicU64,
+struct LogThrottle {
+    last_logged: Mutex<Option<Instant>>,
+    count: AtomicU64,
 }
 
-impl Quiet {
+impl LogThrottle {
     /// How often something happened since it was last told; `None` where that is not long ago.
-    fn count(&self) -> Option<u64> {
-        let before = self.since.fetch_add(1, Relaxed);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|told| told.elapsed() < QUIET) {
+    fn record(&self) -> Option<u64> {
+        let before = self.count.fetch_add(1, Relaxed);
+        let mut told = self
+            .last_logged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|told| told.elapsed() < FAILURE_LOG_INTERVAL) {
             return None;
         }
         *told = Some(Instant::now());
-        self.since.store(0, Relaxed);
+        self.count.store(0, Relaxed);
         Some(before + 1)
     }
 }
 
-impl Remote {
+impl UpstreamClient {
     /// An upstream; the one that was there before, where it is still the same.
     ///
     /// # Errors
     /// Its files cannot be read or used.
-    pub(super) fn open(settings: &Upstream, before: &[Arc<Self>]) -> Result<Arc<Self>, OpenError> {
-        let files = Files::read(settings)?;
+    pub(super) fn open(
+        settings: &UpstreamConfig,
+        before: &[Arc<Self>],
+    ) -> Result<Arc<Self>, UpstreamConfigError> {
+        let files = UpstreamFiles::read(settings)?;
         let named = before
             .iter()
             .find(|it| it.settings.name() == settings.name());
         if let Some(same) = named.filter(|it| it.settings == *settings && it.files == files) {
             return Ok(Arc::clone(same));
         }
-        let setup = |what: String| OpenError::Setup {
+        let setup = |what: String| UpstreamConfigError::Setup {
             upstream: settings.name().to_owned(),
-            what,
+            reason: what,
         };
-        let mut tls = Tls::default().called(AGENT);
-        if let Some(pem) = &files.authorities {
-            tls.trust(pem).map_err(setup)?;
+        let mut tls = TlsOptions::default().with_user_agent(USER_AGENT);
+        if let Some(pem) = &files.ca_certificates {
+            tls.add_ca_certificates(pem).map_err(setup)?;
         }
         if settings.is_insecure {
-            tls = tls.unchecked();
+            tls = tls.without_verification();
         }
         let scheme = match settings.is_tls {
-            true => Scheme::Https,
-            false => Scheme::Http,
+            true => UrlScheme::Https,
+            false => UrlScheme::Http,
         };
         let client = Client::with_tls(&settings.remote, scheme, &tls)
             .map_err(|error| setup(error.to_string()))?;
@@ -101,7 +107,7 @@ impl Remote {
         let name = settings.name().to_owned();
         let client = client
             .with_login(credentials, false)
-            .warning(move |host| {
+            .with_cleartext_warning(move |host| {
                 tracing::warn!(
                     upstream = name,
                     host,
@@ -109,18 +115,18 @@ impl Remote {
                 );
             })
             // Somebody is waiting, and may have a stale answer instead.
-            .with_tries(1);
+            .with_max_attempts(1);
         Ok(Arc::new(Self {
             settings: settings.clone(),
             files,
             client,
-            breaker: Breaker::default(),
-            counts: named.map(|it| Arc::clone(&it.counts)).unwrap_or_default(),
-            downloads: Semaphore::new(DOWNLOADS),
-            manifests: Semaphore::new(MANIFESTS),
-            questions: Semaphore::new(QUESTIONS),
-            stale: Quiet::default(),
-            trouble: Quiet::default(),
+            breaker: CircuitBreaker::default(),
+            metrics: named.map(|it| Arc::clone(&it.metrics)).unwrap_or_default(),
+            download_permits: Semaphore::new(MAX_CONCURRENT_DOWNLOADS),
+            manifest_permits: Semaphore::new(MAX_CONCURRENT_MANIFESTS),
+            request_permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
+            stale_log: LogThrottle::default(),
+            failure_log: LogThrottle::default(),
         }))
     }
 
@@ -134,7 +140,7 @@ impl Remote {
     }
 
     /// Whether the operator wants anything fetched from this repository of it.
-    pub(super) fn allows(&self, repository: &Repository) -> bool {
+    pub(super) fn is_allowed(&self, repository: &Repository) -> bool {
         let patterns = &self.settings.repositories;
         patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(repository))
     }
@@ -143,59 +149,59 @@ impl Remote {
     ///
     /// # Errors
     /// It failed, which is counted, remembered, and logged.
-    pub(super) async fn ask<T, F>(
+    pub(super) async fn request<T, F>(
         &self,
         time: Duration,
         mut question: impl FnMut() -> F,
-    ) -> Result<T, Failed>
+    ) -> Result<T, UpstreamFailure>
     where
         F: Future<Output = Result<T, client::Error>>,
     {
-        self.counts.requests.fetch_add(1, Relaxed);
+        self.metrics.requests.fetch_add(1, Relaxed);
         let asking = async {
             // Fails only where the semaphore is closed, and it never is.
-            let _turn = self.questions.acquire().await;
+            let _turn = self.request_permits.acquire().await;
             match question().await {
-                Err(client::Error::Broken { .. }) => question().await,
+                Err(client::Error::ConnectionLost { .. }) => question().await,
                 answer => answer,
             }
         };
         let failed = match timeout(time, asking).await {
             Ok(Ok(answer)) => {
-                self.breaker.worked();
+                self.breaker.record_success();
                 return Ok(answer);
             }
             Ok(Err(error)) => {
-                match self.trouble.count() {
+                match self.failure_log.record() {
                     Some(times) => {
                         tracing::warn!(times, "{} failed: {error}", self.settings.name());
                     }
                     None => tracing::debug!("an upstream failed: {error}"),
                 }
-                Failed::of_client(self.settings.name(), &error)
+                UpstreamFailure::from_client(self.settings.name(), &error)
             }
             Err(_) => {
                 let what = format!("did not answer within {} s", time.as_secs());
-                Failed::new(self.settings.name(), Kind::Slow, what)
+                UpstreamFailure::new(self.settings.name(), UpstreamFailureKind::TimedOut, what)
             }
         };
-        self.failed(&failed);
+        self.record_failure(&failed);
         Err(failed)
     }
 
     /// Takes note of a failure.
-    pub(super) fn failed(&self, failed: &Failed) {
-        self.counts.failed(failed.kind);
-        match failed.kind.is_general() {
-            true => self.breaker.failed(failed),
+    pub(super) fn record_failure(&self, failed: &UpstreamFailure) {
+        self.metrics.record_failure(failed.kind);
+        match failed.kind.is_upstream_wide() {
+            true => self.breaker.record_failure(failed),
             // It did answer.
-            false => self.breaker.worked(),
+            false => self.breaker.record_success(),
         }
     }
 
     /// Says, now and then, that answers are stale.
-    pub(super) fn tell_stale(&self, failed: &Failed) {
-        if let Some(answers) = self.stale.count() {
+    pub(super) fn log_stale(&self, failed: &UpstreamFailure) {
+        if let Some(answers) = self.stale_log.record() {
             tracing::warn!(answers, "stale answers are served: {failed}");
         }
     }

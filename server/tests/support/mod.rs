@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use imgsync_oci::{Digest, Fault, fault, media};
+use imgsync_oci::{ApiError, Digest, fault, media};
 use reqwest::{Client, Response, StatusCode};
 
 /// A server process. It ends with the test.
@@ -321,7 +321,7 @@ pub(crate) fn assert_offset(response: &Response, offset: u64) {
 }
 
 /// Checks an error answer, all of it, and yields its faults.
-pub(crate) async fn faults(response: Response, status: StatusCode, code: &str) -> Vec<Fault> {
+pub(crate) async fn faults(response: Response, status: StatusCode, code: &str) -> Vec<ApiError> {
     assert_eq!(response.status(), status);
     assert_eq!(header(&response, "content-type"), "application/json");
     assert_eq!(
@@ -329,7 +329,7 @@ pub(crate) async fn faults(response: Response, status: StatusCode, code: &str) -
         "registry/2.0"
     );
     let body = response.bytes().await.unwrap();
-    let faults = fault::parse_body(&body);
+    let faults = fault::parse_error_body(&body);
     assert!(!faults.is_empty(), "{body:?}");
     for fault in &faults {
         assert_eq!(fault.code, code, "{fault}");

@@ -6,61 +6,69 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use imgsync_oci::{Reference, Tag};
 
-use super::{Mirrors, Told, named};
-use crate::exit::{Failure, Kind};
-use crate::mirror::choose::{Choice, Date, Step, Why, choose};
-use crate::mirror::ends::Source;
-use crate::mirror::job::Job;
-use crate::mirror::{Created, created};
-use crate::report::{Fate, Mirrored};
+use super::{MirrorProgress, MirrorRunner, image_name};
+use crate::exit::{Failure, FailureKind};
+use crate::mirror::choose::{SelectionStep, SkipReason, TagDate, TagSelection, select_tags};
+use crate::mirror::ends::CopySource;
+use crate::mirror::job::MirrorJob;
+use crate::mirror::{CreationDate, fetch_creation_date};
+use crate::report::{MirroredTag, TagOutcome};
 
 /// Dates that are asked for at a time.
-const AT_A_TIME: usize = 8;
+const MAX_CONCURRENT_DATE_REQUESTS: usize = 8;
 /// No repository has more tags.
-const MOST_TAGS: usize = 1_000_000;
+const MAX_TAGS: usize = 1_000_000;
 
 /// The tags of a source.
-pub(super) struct Chosen {
+pub(super) struct SourceTags {
     /// All that it has.
     pub(super) listed: Arc<HashSet<Tag>>,
     /// Those that are wanted, in the order in which they are brought.
-    pub(super) tags: Vec<Tag>,
+    pub(super) selected: Vec<Tag>,
     /// Those that are not.
-    pub(super) left: Vec<(Tag, Why)>,
+    pub(super) skipped: Vec<(Tag, SkipReason)>,
     /// Those of which nobody knows whether they are, since their dates could not be asked.
     pub(super) undated: Vec<(Tag, Failure)>,
 }
 
-impl Mirrors<'_> {
+impl MirrorRunner<'_> {
     /// Lists and chooses.
     ///
     /// # Errors
     /// The tags could not be listed.
-    pub(super) async fn choose(&self, source: &dyn Source, job: &Job) -> Result<Chosen, Failure> {
-        let listed = listed(source).await?;
+    pub(super) async fn select_tags(
+        &self,
+        source: &dyn CopySource,
+        job: &MirrorJob,
+    ) -> Result<SourceTags, Failure> {
+        let listed = list_tags(source).await?;
         let tags: Vec<Tag> = listed.iter().cloned().collect();
         let mut dates = HashMap::new();
         let mut failures = HashMap::new();
-        let Choice { tags, left } = loop {
-            match choose(&tags, &job.rules, &dates, self.now) {
-                Step::Chosen(choice) => break choice,
-                Step::Ask(asked) => {
+        let TagSelection {
+            selected: tags,
+            skipped: left,
+        } = loop {
+            match select_tags(&tags, &job.rules, &dates, self.now) {
+                SelectionStep::Done(choice) => break choice,
+                SelectionStep::NeedDates(asked) => {
                     let count = asked.len();
                     self.report
                         .detail(&format!("asking when {count} images were made"));
                     let asked = asked.into_iter().map(|tag| async move {
-                        let date = created(source, &tag).await;
+                        let date = fetch_creation_date(source, &tag).await;
                         (tag, date)
                     });
-                    let mut answers = futures::stream::iter(asked).buffer_unordered(AT_A_TIME);
+                    let mut answers =
+                        futures::stream::iter(asked).buffer_unordered(MAX_CONCURRENT_DATE_REQUESTS);
                     while let Some((tag, answer)) = answers.next().await {
                         let date = match answer {
-                            Ok(Created::At(time)) => Date::At(time),
-                            Ok(Created::Unknown) => Date::Unknown,
-                            Ok(Created::Gone) => Date::Gone,
+                            Ok(CreationDate::At(time)) => TagDate::At(time),
+                            Ok(CreationDate::Unknown) => TagDate::Unknown,
+                            Ok(CreationDate::Gone) => TagDate::Deleted,
                             Err(failure) => {
                                 failures.insert(tag.clone(), failure);
-                                Date::Failed
+                                TagDate::Failed
                             }
                         };
                         dates.insert(tag, date);
@@ -69,12 +77,13 @@ impl Mirrors<'_> {
             }
         };
         let left = left.into_iter();
-        let (undated, left): (Vec<_>, Vec<_>) = left.partition(|(_, why)| *why == Why::DateFailed);
+        let (undated, left): (Vec<_>, Vec<_>) =
+            left.partition(|(_, why)| *why == SkipReason::DateUnavailable);
         let undated = undated.into_iter();
-        Ok(Chosen {
+        Ok(SourceTags {
             listed: Arc::new(listed),
-            tags,
-            left,
+            selected: tags,
+            skipped: left,
             undated: undated
                 .filter_map(|(tag, _)| Some((tag.clone(), failures.remove(&tag)?)))
                 .collect(),
@@ -82,32 +91,38 @@ impl Mirrors<'_> {
     }
 
     /// Counts a tag that is not wanted, and says so to those who want to know.
-    pub(super) fn leave(&self, told: &mut Told, job: &Job, tag: &Tag, why: &Why) {
+    pub(super) fn report_skipped(
+        &self,
+        told: &mut MirrorProgress,
+        job: &MirrorJob,
+        tag: &Tag,
+        why: &SkipReason,
+    ) {
         // What goes along with another is not left out, and what was pruned is told.
-        if *why == Why::Companion || told.pruned.contains(tag) {
+        if *why == SkipReason::ReferrerTag || told.pruned.contains(tag) {
             return;
         }
-        let fate = Fate::Left(why.to_string());
-        told.sum.add(&fate);
+        let fate = TagOutcome::Skipped(why.to_string());
+        told.summary.add(&fate);
         let reference = Reference::Tag(tag.clone());
-        let line = Mirrored {
-            source: named(&job.source(), &reference),
-            target: named(&job.to.to_string(), &reference),
-            fate,
-            is_dry: self.settings.is_dry,
+        let line = MirroredTag {
+            source: image_name(&job.source(), &reference),
+            target: image_name(&job.to.to_string(), &reference),
+            outcome: fate,
+            is_dry_run: self.settings.is_dry_run,
         };
-        self.report.left(&line);
+        self.report.skip_tag(&line);
     }
 }
 
-async fn listed(source: &dyn Source) -> Result<HashSet<Tag>, Failure> {
+async fn list_tags(source: &dyn CopySource) -> Result<HashSet<Tag>, Failure> {
     let mut listed = HashSet::new();
-    let mut pages = source.tags();
+    let mut pages = source.list_tags();
     while let Some(page) = pages.try_next().await? {
         listed.extend(page);
-        if listed.len() > MOST_TAGS {
-            let what = format!("source: {} lists more than {MOST_TAGS} tags", source.name());
-            return Err(Failure::new(Kind::Source, what));
+        if listed.len() > MAX_TAGS {
+            let what = format!("source: {} lists more than {MAX_TAGS} tags", source.name());
+            return Err(Failure::new(FailureKind::Source, what));
         }
     }
     Ok(listed)

@@ -2,14 +2,14 @@
 
 use imgsync_oci::{LocalName, Reference};
 
-use super::{Mirrors, Told, named};
+use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::Failure;
-use crate::mirror::ends::Source;
-use crate::mirror::ends::daemon::Daemon;
-use crate::mirror::job::{Goal, Job};
-use crate::report::Fate;
+use crate::mirror::ends::CopySource;
+use crate::mirror::ends::daemon::DaemonTarget;
+use crate::mirror::job::{MirrorJob, MirrorTarget};
+use crate::report::TagOutcome;
 
-impl Mirrors<'_> {
+impl MirrorRunner<'_> {
     /// Brings the wanted images into the local Docker, one after the other; yields the first one's
     /// failure. Of one that `is_alone`, that is all that is told of it.
     ///
@@ -17,18 +17,18 @@ impl Mirrors<'_> {
     /// There is no Docker.
     pub(super) async fn load(
         &self,
-        job: &Job,
-        (source, wanted): (&dyn Source, &[Reference]),
+        job: &MirrorJob,
+        (source, wanted): (&dyn CopySource, &[Reference]),
         is_alone: bool,
-        told: &mut Told,
+        told: &mut MirrorProgress,
     ) -> Result<Option<Failure>, Failure> {
-        let Goal::Daemon(name) = &job.to else {
+        let MirrorTarget::Daemon(name) = &job.to else {
             return Ok(None);
         };
-        let daemon = Daemon::connect().await?;
+        let daemon = DaemonTarget::connect().await?;
         let mut failure = None;
         for from in wanted {
-            let wish = self.wish(job, from, None, None);
+            let wish = self.copy_request(job, from, None, None);
             let name = LocalName {
                 tag: match &wish.to {
                     Reference::Tag(tag) => Some(tag.clone()),
@@ -36,25 +36,25 @@ impl Mirrors<'_> {
                 },
                 ..name.clone()
             };
-            let copied = match self.settings.is_dry {
+            let copied = match self.settings.is_dry_run {
                 true => daemon.preview(source, &wish, &name, self.report).await,
-                false => daemon.bring(source, &wish, &name, self.report).await,
+                false => daemon.copy_image(source, &wish, &name, self.report).await,
             };
             let names = (
-                named(&job.source(), from),
-                named(&job.to.to_string(), &wish.to),
+                image_name(&job.source(), from),
+                image_name(&job.to.to_string(), &wish.to),
             );
             match copied {
                 Ok(copied) => {
                     for note in &copied.notes {
                         self.report.note(&format!("{}: {note}", names.1));
                     }
-                    self.tell(told, names, Fate::There(Box::new(copied)));
+                    self.report_tag(told, names, TagOutcome::Present(Box::new(copied)));
                 }
                 Err(error) => {
                     failure.get_or_insert_with(|| error.clone());
                     if !is_alone {
-                        self.tell(told, names, Fate::Failed(error));
+                        self.report_tag(told, names, TagOutcome::Failed(error));
                     }
                 }
             }

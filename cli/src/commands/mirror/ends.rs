@@ -5,61 +5,64 @@ use std::sync::Arc;
 
 use imgsync_oci::{Digest, Reference};
 
-use super::Mirrors;
+use super::MirrorRunner;
 use crate::cache;
-use crate::exit::{Failure, Kind};
-use crate::mirror::ends::{Source, Target, archive, layout};
-use crate::mirror::job::{Goal, Job};
-use crate::mirror::place::{Disk, From};
-use crate::mirror::record::Record;
+use crate::exit::{Failure, FailureKind};
+use crate::mirror::ends::{CopySource, CopyTarget, archive, layout};
+use crate::mirror::job::{MirrorJob, MirrorTarget};
+use crate::mirror::place::{LayoutLocation, SourceLocation};
+use crate::mirror::record::MirrorRecord;
 use crate::spool::Spool;
 use crate::transfer::Journal;
 
 /// A source, and which of its images are meant.
-pub(super) struct Opened {
-    pub(super) source: Arc<dyn Source>,
+pub(super) struct OpenedSource {
+    pub(super) source: Arc<dyn CopySource>,
     /// The one image that is meant; `None` where it is all tags.
-    pub(super) single: Option<Reference>,
+    pub(super) single_reference: Option<Reference>,
     /// The image of a layout that has one: it need not have a tag.
-    pub(super) only: Option<Digest>,
+    pub(super) only_image: Option<Digest>,
 }
 
-impl Mirrors<'_> {
+impl MirrorRunner<'_> {
     /// The source. At a registry nothing need be there yet.
     ///
     /// # Errors
     /// There is no way there; a layout is none, or has no such image.
-    pub(super) async fn source(&self, job: &Job) -> Result<Opened, Failure> {
+    pub(super) async fn open_source(&self, job: &MirrorJob) -> Result<OpenedSource, Failure> {
         let (disk, tag) = match &job.from {
-            From::Registry(registry, repository, single) => {
-                let access = self.settings.ways.source(registry);
+            SourceLocation::Registry(registry, repository, single) => {
+                let access = self.settings.access.for_source(registry);
                 let client = access.connect(registry, Some(repository), false, self.report);
-                return Ok(Opened {
-                    source: self.run.source(client.await?, repository.clone()),
-                    single: single.clone(),
-                    only: None,
+                return Ok(OpenedSource {
+                    source: self.copier.open_source(client.await?, repository.clone()),
+                    single_reference: single.clone(),
+                    only_image: None,
                 });
             }
-            From::Disk(disk, tag) => (disk, tag),
+            SourceLocation::Layout(disk, tag) => (disk, tag),
         };
         let called = disk.to_string();
-        let source = layout::Source::open(&disk.path, &called, &self.spool()?).await?;
-        let only = source.only();
+        let source = layout::LayoutSource::open(&disk.path, &called, &self.open_spool()?).await?;
+        let only = source.only_image();
         let single = match (tag, &job.tag) {
-            (Some(tag), _) => Some(source.named(tag.as_str()).ok_or_else(|| {
-                Failure::new(Kind::Source, format!("source: {called} has no image {tag}"))
+            (Some(tag), _) => Some(source.find_named(tag.as_str()).ok_or_else(|| {
+                Failure::new(
+                    FailureKind::Source,
+                    format!("source: {called} has no image {tag}"),
+                )
             })?),
             // The target names a tag: then one image is meant.
             (None, Some(_)) => Some(only.clone().ok_or_else(|| {
                 let what = format!("source: {called} does not hold exactly one image");
-                Failure::new(Kind::Source, what).hint(format!("name one: {called}:TAG"))
+                Failure::new(FailureKind::Source, what).with_hint(format!("name one: {called}:TAG"))
             })?),
             (None, None) => None,
         };
-        Ok(Opened {
+        Ok(OpenedSource {
             source: Arc::new(source),
-            single: single.map(Reference::Digest),
-            only,
+            single_reference: single.map(Reference::Digest),
+            only_image: only,
         })
     }
 
@@ -67,47 +70,51 @@ impl Mirrors<'_> {
     ///
     /// # Errors
     /// There is no way there; something else is where a layout should be.
-    pub(super) async fn target(&self, job: &Job) -> Result<Option<Arc<dyn Target>>, Failure> {
+    pub(super) async fn open_target(
+        &self,
+        job: &MirrorJob,
+    ) -> Result<Option<Arc<dyn CopyTarget>>, Failure> {
         // What `docker load` and `podman load` call the images.
         let image = match &job.from {
-            From::Registry(..) => Some(job.source()),
-            From::Disk(..) => None,
+            SourceLocation::Registry(..) => Some(job.source()),
+            SourceLocation::Layout(..) => None,
         };
         let called = job.to.to_string();
         Ok(Some(match &job.to {
-            Goal::Registry(registry, repository) => {
-                let access = self.settings.ways.target(registry);
+            MirrorTarget::Registry(registry, repository) => {
+                let access = self.settings.access.for_target(registry);
                 let client = access.connect(registry, Some(repository), true, self.report);
                 let client = client.await?;
-                if !self.settings.is_dry {
+                if !self.settings.is_dry_run {
                     cache::sweep(&self.settings.folders.cache);
                 }
                 let journal = Journal::new(&self.settings.folders.cache, client.scheme());
-                let manner = self.settings.manner;
-                self.run.target(client, repository.clone(), journal, manner)
+                let manner = self.settings.transfer_options;
+                self.copier
+                    .open_target(client, repository.clone(), journal, manner)
             }
-            Goal::Disk(disk) => match disk.is_archive {
-                true => {
-                    Arc::new(archive::Target::open(&disk.path, &called, image.as_deref()).await?)
-                }
-                false => {
-                    Arc::new(layout::Target::open(&disk.path, &called, image.as_deref()).await?)
-                }
+            MirrorTarget::Layout(disk) => match disk.is_archive {
+                true => Arc::new(
+                    archive::ArchiveTarget::open(&disk.path, &called, image.as_deref()).await?,
+                ),
+                false => Arc::new(
+                    layout::LayoutTarget::open(&disk.path, &called, image.as_deref()).await?,
+                ),
             },
-            Goal::Daemon(_) => return Ok(None),
+            MirrorTarget::Daemon(_) => return Ok(None),
         }))
     }
 
     /// Where an archive that is compressed as a whole is unpacked.
-    fn spool(&self) -> Result<Spool, Failure> {
+    fn open_spool(&self) -> Result<Spool, Failure> {
         let folder = self.settings.folders.cache.join("spool");
         std::fs::create_dir_all(&folder).map_err(|error| {
             let shown = folder.display();
             let what = format!("source: cannot make the folder {shown}: {error}");
-            Failure::new(Kind::Source, what)
-                .hint("point XDG_CACHE_HOME at a folder that can be written")
+            Failure::new(FailureKind::Source, what)
+                .with_hint("point XDG_CACHE_HOME at a folder that can be written")
         })?;
-        Ok(Spool::fleeting(&folder))
+        Ok(Spool::temporary(&folder))
     }
 
     /// The record of what this mirror brought; `None` where it can be kept nowhere, and nothing
@@ -115,11 +122,13 @@ impl Mirrors<'_> {
     ///
     /// # Errors
     /// It cannot be used, or pruning needs it.
-    pub(super) fn record(&self, job: &Job) -> Result<Option<Record>, Failure> {
-        let pair = format!("{} → {}", absolute_source(job), absolute_goal(job));
-        let opened = match self.settings.state.file(&pair) {
-            Some(path) if self.settings.is_dry => Some(Record::look(&path, &pair)?),
-            Some(path) => Record::open(&path, &pair)?,
+    pub(super) fn open_record(&self, job: &MirrorJob) -> Result<Option<MirrorRecord>, Failure> {
+        let pair = format!("{} → {}", absolute_source(job), absolute_target(job));
+        let opened = match self.settings.record_location.path_for(&pair) {
+            Some(path) if self.settings.is_dry_run => {
+                Some(MirrorRecord::open_read_only(&path, &pair)?)
+            }
+            Some(path) => MirrorRecord::open(&path, &pair)?,
             None => None,
         };
         match opened {
@@ -128,7 +137,7 @@ impl Mirrors<'_> {
                 let what = "there is no place to keep a record of what is mirrored, and without \
                             one nothing can be pruned";
                 let hint = "set HOME or XDG_STATE_HOME, or pass --state FILE";
-                Err(Failure::new(Kind::Source, what).hint(hint))
+                Err(Failure::new(FailureKind::Source, what).with_hint(hint))
             }
             None => {
                 self.report.note(
@@ -142,24 +151,24 @@ impl Mirrors<'_> {
 }
 
 /// The source by a name that does not hang on the folder that one is in.
-fn absolute_source(job: &Job) -> String {
+fn absolute_source(job: &MirrorJob) -> String {
     match &job.from {
-        From::Registry(..) => job.source(),
-        From::Disk(disk, _) => absolute(disk),
+        SourceLocation::Registry(..) => job.source(),
+        SourceLocation::Layout(disk, _) => absolute(disk),
     }
 }
 
-fn absolute_goal(job: &Job) -> String {
+fn absolute_target(job: &MirrorJob) -> String {
     match &job.to {
-        Goal::Registry(..) | Goal::Daemon(_) => job.to.to_string(),
-        Goal::Disk(disk) => absolute(disk),
+        MirrorTarget::Registry(..) | MirrorTarget::Daemon(_) => job.to.to_string(),
+        MirrorTarget::Layout(disk) => absolute(disk),
     }
 }
 
-fn absolute(disk: &Disk) -> String {
+fn absolute(disk: &LayoutLocation) -> String {
     let path: &Path = &disk.path;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Disk {
+    LayoutLocation {
         path,
         ..disk.clone()
     }

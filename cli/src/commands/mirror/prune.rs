@@ -2,47 +2,47 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use imgsync_oci::client::Deleted;
+use imgsync_oci::client::DeleteOutcome;
 use imgsync_oci::{Digest, Reference, Tag};
 
-use super::{Mirrors, Told, named};
-use crate::exit::{Failure, Kind};
-use crate::mirror::choose::Why;
-use crate::mirror::companion;
-use crate::mirror::ends::Target;
-use crate::mirror::job::Job;
-use crate::mirror::prune::{self, Known};
-use crate::mirror::record::Record;
-use crate::report::{self, Stays};
+use super::{MirrorProgress, MirrorRunner, image_name};
+use crate::exit::{Failure, FailureKind};
+use crate::mirror::choose::SkipReason;
+use crate::mirror::ends::CopyTarget;
+use crate::mirror::job::MirrorJob;
+use crate::mirror::prune::{self, PruneInput};
+use crate::mirror::record::MirrorRecord;
+use crate::mirror::subject_of;
+use crate::report::{self, KeepReason};
 
 /// What pruning goes by.
-pub(super) struct Pruning<'a> {
-    pub(super) target: &'a dyn Target,
-    pub(super) record: &'a Record,
+pub(super) struct PruneRequest<'a> {
+    pub(super) target: &'a dyn CopyTarget,
+    pub(super) record: &'a MirrorRecord,
     /// What the mirror had brought when this run began.
-    pub(super) brought: BTreeMap<Tag, Vec<Digest>>,
+    pub(super) mirrored: BTreeMap<Tag, Vec<Digest>>,
     pub(super) wanted: &'a [Reference],
     /// The digests of the images that are wanted, where all are known.
-    pub(super) images: Option<&'a HashSet<Digest>>,
-    /// Why the source's other tags are not.
-    pub(super) left: &'a [(Tag, Why)],
+    pub(super) wanted_images: Option<&'a HashSet<Digest>>,
+    /// SkipReason the source's other tags are not.
+    pub(super) skipped: &'a [(Tag, SkipReason)],
     /// How many tags may be wanted, and nobody knows.
     pub(super) undated: usize,
 }
 
-impl Mirrors<'_> {
+impl MirrorRunner<'_> {
     /// Prunes, and tells of every tag.
     ///
     /// # Errors
     /// The target could not be asked.
     pub(super) async fn prune(
         &self,
-        job: &Job,
-        pruning: Pruning<'_>,
-        told: &mut Told,
+        job: &MirrorJob,
+        pruning: PruneRequest<'_>,
+        told: &mut MirrorProgress,
     ) -> Result<(), Failure> {
         let goal = job.to.to_string();
-        if pruning.brought.is_empty() {
+        if pruning.mirrored.is_empty() {
             self.report.note(&format!(
                 "{goal}: nothing is pruned: there is no record yet of what this mirror brought"
             ));
@@ -66,19 +66,25 @@ impl Mirrors<'_> {
             Reference::Tag(tag) => Some(tag.clone()),
             Reference::Digest(_) => None,
         });
-        let known = Known {
-            brought: &pruning.brought,
+        let known = PruneInput {
+            mirrored: &pruning.mirrored,
             wanted: &wanted.collect(),
-            about: &pruning.record.about(),
-            images: pruning.images,
+            subjects: &pruning.record.tag_subjects(),
+            wanted_images: pruning.wanted_images,
         };
-        let left: HashMap<_, _> = pruning.left.iter().map(|(tag, why)| (tag, why)).collect();
+        let left: HashMap<_, _> = pruning
+            .skipped
+            .iter()
+            .map(|(tag, why)| (tag, why))
+            .collect();
         let mut stuck = None;
-        for tag in prune::candidates(known, |tag| companion(tag).is_some()) {
-            let digests = pruning.brought.get(&tag).map_or(&[][..], Vec::as_slice);
+        for tag in prune::candidates(known, |tag| subject_of(tag).is_some()) {
+            let digests = pruning.mirrored.get(&tag).map_or(&[][..], Vec::as_slice);
             let reference = Reference::Tag(tag.clone());
             let why = match left.get(&tag) {
-                Some(Why::Companion) => "what it speaks about is wanted no more".to_owned(),
+                Some(SkipReason::ReferrerTag) => {
+                    "what it speaks about is wanted no more".to_owned()
+                }
                 Some(why) => why.to_string(),
                 None => "the source no longer has it".to_owned(),
             };
@@ -86,18 +92,24 @@ impl Mirrors<'_> {
             let fate = match self.prune_one(&pruning, &tag, digests, (why, can)).await {
                 Ok(Some(fate)) => fate,
                 Ok(None) => continue,
-                Err(failure) => report::Fate::Failed(failure),
+                Err(failure) => report::TagOutcome::Failed(failure),
             };
-            if matches!(&fate, report::Fate::Kept(_, _, Stays::Undeletable)) {
+            if matches!(
+                &fate,
+                report::TagOutcome::Kept(_, _, KeepReason::Undeletable)
+            ) {
                 stuck.get_or_insert_with(|| tag.clone());
             }
-            let names = (named(&job.source(), &reference), named(&goal, &reference));
+            let names = (
+                image_name(&job.source(), &reference),
+                image_name(&goal, &reference),
+            );
             let is_lost = matches!(
                 &fate,
-                report::Fate::Failed(failure)
-                    if matches!(failure.kind, Kind::Network | Kind::Authentication)
+                report::TagOutcome::Failed(failure)
+                    if matches!(failure.kind, FailureKind::Network | FailureKind::Authentication)
             );
-            self.tell(told, names, fate);
+            self.report_tag(told, names, fate);
             told.pruned.insert(tag);
             if is_lost {
                 // The next would take as long, and end alike.
@@ -118,39 +130,43 @@ impl Mirrors<'_> {
     /// already. It is not tried to delete it where the registry is known not to.
     async fn prune_one(
         &self,
-        pruning: &Pruning<'_>,
+        pruning: &PruneRequest<'_>,
         tag: &Tag,
         digests: &[Digest],
         (why, can): (String, bool),
-    ) -> Result<Option<report::Fate>, Failure> {
+    ) -> Result<Option<report::TagOutcome>, Failure> {
         let reference = Reference::Tag(tag.clone());
-        let now = pruning.target.head(&reference).await?;
+        let now = pruning.target.head_manifest(&reference).await?;
         let now = now.map(|head| head.digest);
-        let digest = match prune::fate(digests, now.as_ref()) {
-            prune::Fate::Goes(digest) => digest,
-            prune::Fate::Gone => {
+        let digest = match prune::decide(digests, now.as_ref()) {
+            prune::PruneDecision::Delete(digest) => digest,
+            prune::PruneDecision::AlreadyGone => {
                 pruning.record.forget(tag);
                 return Ok(None);
             }
-            prune::Fate::Foreign(now) => {
+            prune::PruneDecision::Moved(now) => {
                 pruning.record.forget(tag);
-                return Ok(Some(report::Fate::Kept(now, why, Stays::Moved)));
+                return Ok(Some(report::TagOutcome::Kept(now, why, KeepReason::Moved)));
             }
         };
-        if self.settings.is_dry {
-            return Ok(Some(report::Fate::Pruned(digest, why)));
+        if self.settings.is_dry_run {
+            return Ok(Some(report::TagOutcome::Pruned(digest, why)));
         }
         let deleted = match can {
             true => pruning.target.delete_tag(tag).await?,
-            false => Deleted::Unsupported,
+            false => DeleteOutcome::Unsupported,
         };
         match deleted {
-            Deleted::Gone | Deleted::Absent => {
+            DeleteOutcome::Deleted | DeleteOutcome::NotFound => {
                 pruning.record.forget(tag);
-                Ok(Some(report::Fate::Pruned(digest, why)))
+                Ok(Some(report::TagOutcome::Pruned(digest, why)))
             }
             // It stays in the record: a registry that is replaced may delete it later.
-            Deleted::Unsupported => Ok(Some(report::Fate::Kept(digest, why, Stays::Undeletable))),
+            DeleteOutcome::Unsupported => Ok(Some(report::TagOutcome::Kept(
+                digest,
+                why,
+                KeepReason::Undeletable,
+            ))),
         }
     }
 }

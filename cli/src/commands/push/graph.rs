@@ -4,58 +4,64 @@ use std::collections::HashSet;
 
 use imgsync_oci::{Descriptor, Manifest, Reference};
 
-use super::{Push, Pushed, total};
+use super::{PushedManifest, Pusher, total};
 use crate::ask;
-use crate::exit::{Failure, Kind};
+use crate::exit::{Failure, FailureKind};
 use crate::facts;
-use crate::plan::{Plan, Step};
-use crate::source::{Blobs, Graph};
-use crate::transfer::{Item, Parcel, ship};
+use crate::plan::{LayerStep, PushPlan};
+use crate::source::{ImageBlobs, ImageGraph};
+use crate::transfer::{QueuedBlob, QueuedContent, upload_all};
 
-impl Push {
+impl Pusher {
     /// What happens to the blobs of an index.
-    pub(super) async fn graph_plan(&self, graph: &Graph) -> Result<Plan, Failure> {
-        let keep = |session| self.means.line.keep_session(session);
-        facts::of_blobs(&self.question(&keep), &graph.blobs).await
+    pub(super) async fn plan_graph(&self, graph: &ImageGraph) -> Result<PushPlan, Failure> {
+        let keep = |session| self.context.writer.add_spare_session(session);
+        facts::plan_blobs(&self.lookup_request(&keep), &graph.blobs).await
     }
 
     /// Sends the blobs that are missing, then the manifests, children first.
-    pub(super) async fn graph(&self, graph: &Graph, mut blobs: Blobs) -> Result<Pushed, Failure> {
-        let plan = self.graph_plan(graph).await?;
-        self.means.report.plan(&plan);
+    pub(super) async fn push_graph(
+        &self,
+        graph: &ImageGraph,
+        mut blobs: ImageBlobs,
+    ) -> Result<PushedManifest, Failure> {
+        let plan = self.plan_graph(graph).await?;
+        self.context.report.show_plan(&plan);
         let of = graph.blobs.len();
         let mut parcels = Vec::new();
         for (position, (blob, (_, step))) in graph.blobs.iter().zip(&plan.steps).enumerate() {
             let label = format!("blob {}/{of}", position + 1);
             match step {
-                Step::Have(_) => self.means.report.note(&format!("{label}: already there")),
-                Step::Send { .. } => parcels.push(parcel(blob, &mut blobs, label)?),
-                Step::Again => {}
+                LayerStep::AlreadyPresent(_) => {
+                    self.context.report.note(&format!("{label}: already there"))
+                }
+                LayerStep::Send { .. } => parcels.push(queue_blob(blob, &mut blobs, label)?),
+                LayerStep::Duplicate => {}
             }
         }
-        ship(&self.means, parcels).await?;
+        upload_all(&self.context, parcels).await?;
         for manifest in &graph.manifests {
             let reference = match manifest.digest == graph.root {
-                true => self.tag(),
+                true => self.tag_reference(),
                 false => Reference::Digest(manifest.digest.clone()),
             };
             self.put(manifest, &reference).await?;
         }
-        Ok(Pushed {
+        Ok(PushedManifest {
             digest: graph.root.clone(),
-            blobs: total(&graph.blobs),
+            blob_bytes: total(&graph.blobs),
         })
     }
 
     /// The blobs that a manifest at the target needs, itself or through its children; `None`
     /// where a child is missing there, or makes no sense.
-    pub(super) async fn blobs_below(
+    pub(super) async fn collect_blobs(
         &self,
         manifest: &Manifest,
     ) -> Result<Option<Vec<Descriptor>>, Failure> {
         /// An index in an index is rare, and a deeper nest a trick.
-        const DEEPEST: usize = 4;
-        let line = &self.means.line;
+        const MAX_INDEX_DEPTH: usize = 4;
+        let line = &self.context.writer;
         let mut blobs = Vec::new();
         let mut asked = HashSet::new();
         let mut below = vec![(manifest.children(), 0)];
@@ -65,11 +71,11 @@ impl Push {
                 if !asked.insert(child.digest.clone()) {
                     continue;
                 }
-                if depth == DEEPEST {
+                if depth == MAX_INDEX_DEPTH {
                     return Ok(None);
                 }
                 let reference = Reference::Digest(child.digest);
-                let child = ask::manifest(&line.client, &line.repository, &reference).await?;
+                let child = ask::fetch_manifest(&line.client, &line.repository, &reference).await?;
                 let Some(child) = child else { return Ok(None) };
                 below.push((child.manifest.children(), depth + 1));
             }
@@ -78,18 +84,22 @@ impl Push {
     }
 }
 
-fn parcel(blob: &Descriptor, blobs: &mut Blobs, label: String) -> Result<Parcel, Failure> {
+fn queue_blob(
+    blob: &Descriptor,
+    blobs: &mut ImageBlobs,
+    label: String,
+) -> Result<QueuedBlob, Failure> {
     let bytes = blobs.take(&blob.digest).ok_or_else(|| {
         let what = format!(
             "source: {} is missing although the image needs it",
             blob.digest
         );
-        Failure::new(Kind::Source, what)
+        Failure::new(FailureKind::Source, what)
             // The target may hold it compressed, which is told only of an archive that passes by.
-            .hint("push again; an archive that came on standard input, give as a file")
+            .with_hint("push again; an archive that came on standard input, give as a file")
     })?;
-    Ok(Parcel {
-        item: Item::Ready {
+    Ok(QueuedBlob {
+        content: QueuedContent::Ready {
             descriptor: blob.clone(),
             diff_id: None,
         },

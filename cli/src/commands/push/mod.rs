@@ -11,30 +11,30 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use imgsync_oci::client::upload::Session;
-use imgsync_oci::{Descriptor, Digest, LocalName, Reference, Remote, Repository, Tag};
+use imgsync_oci::client::upload::UploadSession;
+use imgsync_oci::{Descriptor, Digest, LocalName, Reference, RemoteName, Repository, Tag};
 
 use crate::ask;
 use crate::cache;
-use crate::exit::{Failure, Kind};
-use crate::facts::Question;
-use crate::report::{Outcome, Report};
-use crate::settings::{self, Target};
-use crate::source::{self, Content, Found};
-use crate::spool::{self, Room, Spool};
-use crate::transfer::{Journal, Line, Means};
-use passing::{Passing, Seen};
-pub(super) use preview::Preview;
+use crate::exit::{Failure, FailureKind};
+use crate::facts::LookupRequest;
+use crate::report::{PushSummary, Report};
+use crate::settings::{self, PushTarget};
+use crate::source::{self, ImageContent, LocatedImage};
+use crate::spool::{self, Spool, SpoolKind};
+use crate::transfer::{Journal, RepositoryWriter, UploadContext};
+use passing::{LayerFilter, SkippedLayers};
+pub(super) use preview::PushPreview;
 
 /// The largest config that is read from the target, in bytes.
-const LONGEST_CONFIG: usize = 4 * 1024 * 1024;
+const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where a push stands when it is over.
-struct Pushed {
+struct PushedManifest {
     /// The digest of the manifest that the tag now names.
     digest: Digest,
     /// The size of all blobs that the manifest names, each once, in bytes.
-    blobs: u64,
+    blob_bytes: u64,
 }
 
 /// The size of blobs in bytes. Each is what others say: sums of them end at the largest number.
@@ -44,17 +44,17 @@ fn total<'a>(blobs: impl IntoIterator<Item = &'a Descriptor>) -> u64 {
 }
 
 /// What every kind of push needs.
-struct Push {
-    means: Means,
-    target: Target,
+struct Pusher {
+    context: UploadContext,
+    target: PushTarget,
     /// Whether nothing may change anywhere.
-    is_dry: bool,
+    is_dry_run: bool,
     /// Whether what other images at the target say of their layers counts.
     reuse: bool,
     /// Where else at the target's registry the image lies, as its source says.
     copies: Vec<(Repository, Digest)>,
     /// What was found out while the image passed by.
-    seen: Seen,
+    skipped: SkippedLayers,
 }
 
 /// Brings an image to its remote. When this yields, the manifest is there and everything it names.
@@ -62,28 +62,31 @@ struct Push {
 /// # Errors
 /// See [`Kind`].
 pub(super) async fn push(
-    settings: &settings::Push,
+    settings: &settings::PushSettings,
     report: &Arc<dyn Report>,
-) -> Result<Outcome, Failure> {
+) -> Result<PushSummary, Failure> {
     let began = Instant::now();
     let (push, mut found) = prepare(settings, report).await?;
     let pushed = match &mut found {
-        Found::Here { image, blobs } => push.image(image, std::mem::take(blobs)).await?,
-        Found::Daemon(found) => match found.image() {
-            Some(image) => push.unpacked(found, &image).await?,
-            None => push.in_store(found).await?,
+        LocatedImage::Local { image, blobs } => {
+            push.push_image(image, std::mem::take(blobs)).await?
+        }
+        LocatedImage::Daemon(found) => match found.image() {
+            Some(image) => push.push_unpacked(found, &image).await?,
+            None => push.push_from_containerd_store(found).await?,
         },
     };
-    push.further_tags(&pushed.digest, &settings.tags).await?;
-    push.means.line.cancel_sessions().await;
-    push.forget(&found);
-    let sent = push.means.line.sent();
-    Ok(Outcome {
+    push.put_further_tags(&pushed.digest, &settings.tags)
+        .await?;
+    push.context.writer.cancel_spare_sessions().await;
+    push.remove_spooled(&found);
+    let sent = push.context.writer.bytes_sent();
+    Ok(PushSummary {
         image: push.target.to_string(),
         digest: pushed.digest,
         sent,
-        saved: pushed.blobs.saturating_sub(sent),
-        took: began.elapsed(),
+        saved: pushed.blob_bytes.saturating_sub(sent),
+        elapsed: began.elapsed(),
     })
 }
 
@@ -92,38 +95,41 @@ pub(super) async fn push(
 /// # Errors
 /// See [`Kind`].
 pub(super) async fn preview(
-    settings: &settings::Push,
+    settings: &settings::PushSettings,
     report: &Arc<dyn Report>,
-) -> Result<Preview, Failure> {
+) -> Result<PushPreview, Failure> {
     let (push, found) = prepare(settings, report).await?;
     push.preview(&found, &settings.tags).await
 }
 
 /// Finds the image, and the way to its target.
 async fn prepare(
-    settings: &settings::Push,
+    settings: &settings::PushSettings,
     report: &Arc<dyn Report>,
-) -> Result<(Push, Found), Failure> {
-    let spool = spool(settings, report);
-    if !settings.is_dry {
+) -> Result<(Pusher, LocatedImage), Failure> {
+    let spool = open_spool(settings, report);
+    if !settings.is_dry_run {
         cache::sweep(&settings.folders.cache);
     }
-    let passing = Passing::new(settings, report, &spool);
-    let found = source::find(&settings.image, &spool, passing.unneeded()).await?;
+    let passing = LayerFilter::new(settings, report, &spool);
+    let found = source::find(&settings.image, &spool, passing.skip_layer()).await?;
     let name = match &found {
-        Found::Here { image, .. } => image.name.clone(),
-        Found::Daemon(found) => found.name.clone(),
+        LocatedImage::Local { image, .. } => image.name.clone(),
+        LocatedImage::Daemon(found) => found.name.clone(),
     };
-    let target = target(&settings.remote, name)?;
+    let target = resolve_target(&settings.remote, name)?;
     let insecure = match &found {
-        Found::Here { .. } => None,
-        Found::Daemon(found) => found.insecure.clone(),
+        LocatedImage::Local { .. } => None,
+        LocatedImage::Daemon(found) => found.insecure_registries.clone(),
     };
-    let (client, seen) = passing.over();
+    let (client, seen) = passing.finish();
     let client = match client {
         Some(client) => client,
         None => {
-            let access = settings.access.clone().with_engine(insecure);
+            let access = settings
+                .access
+                .clone()
+                .with_engine_insecure_registries(insecure);
             access
                 .connect(&target.registry, Some(&target.repository), true, report)
                 .await?
@@ -131,46 +137,55 @@ async fn prepare(
     };
     let journal = Journal::new(&settings.folders.cache, client.scheme());
     let copies = match &found {
-        Found::Here { .. } => Vec::new(),
-        Found::Daemon(found) => copies(&found.repo_digests, &target),
+        LocatedImage::Local { .. } => Vec::new(),
+        LocatedImage::Daemon(found) => find_copies(&found.repo_digests, &target),
     };
-    let line = Line::new(client, target.repository.clone(), journal, settings.manner);
-    let push = Push {
-        means: Means {
-            line: Arc::new(line),
+    let line = RepositoryWriter::new(
+        client,
+        target.repository.clone(),
+        journal,
+        settings.transfer_options,
+    );
+    let push = Pusher {
+        context: UploadContext {
+            writer: Arc::new(line),
             spool,
             threads: settings.threads,
             folders: settings.folders.clone(),
             report: Arc::clone(report),
         },
         target,
-        is_dry: settings.is_dry,
+        is_dry_run: settings.is_dry_run,
         reuse: settings.reuse,
         copies,
-        seen,
+        skipped: seen,
     };
     Ok((push, found))
 }
 
-impl Push {
+impl Pusher {
     /// An image whose bytes are all at hand.
-    async fn image(&self, image: &source::Image, blobs: source::Blobs) -> Result<Pushed, Failure> {
-        for remark in &image.remarks {
-            self.means.report.note(remark);
+    async fn push_image(
+        &self,
+        image: &source::Image,
+        blobs: source::ImageBlobs,
+    ) -> Result<PushedManifest, Failure> {
+        for remark in &image.notes {
+            self.context.report.note(remark);
         }
         match &image.content {
-            Content::Single(single) => {
-                let facts = self.single_facts(single).await?;
-                let earlier = self.earlier(single, &facts).await;
-                self.single(single, facts, blobs, earlier).await
+            ImageContent::Single(single) => {
+                let facts = self.look_up_single(single).await?;
+                let earlier = self.find_packed_layers(single, &facts).await;
+                self.push_single(single, facts, blobs, earlier).await
             }
-            Content::Graph(graph) => self.graph(graph, blobs).await,
+            ImageContent::Graph(graph) => self.push_graph(graph, blobs).await,
         }
     }
 
     /// Puts the manifest under more tags, where they do not name it already.
-    async fn further_tags(&self, digest: &Digest, tags: &[Tag]) -> Result<(), Failure> {
-        let line = &self.means.line;
+    async fn put_further_tags(&self, digest: &Digest, tags: &[Tag]) -> Result<(), Failure> {
+        let line = &self.context.writer;
         let (client, repository) = (&line.client, &line.repository);
         let mut held = None;
         for tag in tags {
@@ -179,50 +194,53 @@ impl Push {
             if tagged.and_then(|tagged| tagged.digest).as_ref() != Some(digest) {
                 if held.is_none() {
                     let by_digest = Reference::Digest(digest.clone());
-                    held = ask::manifest(client, repository, &by_digest).await?;
+                    held = ask::fetch_manifest(client, repository, &by_digest).await?;
                 }
                 let Some(held) = &held else {
                     let what = format!("target: {digest} was put, and is not there");
-                    return Err(Failure::new(Kind::Target, what).hint("push again"));
+                    return Err(Failure::new(FailureKind::Target, what).with_hint("push again"));
                 };
                 let bytes = held.fetched.bytes.clone();
                 client
                     .put_manifest(repository, &reference, &held.media_type, bytes)
                     .await?;
             }
-            self.means.report.note(&format!("tagged {tag} too"));
+            self.context.report.note(&format!("tagged {tag} too"));
         }
         Ok(())
     }
 
     /// What is to be asked, and how far it may go.
-    fn question<'a>(&'a self, opened: &'a (dyn Fn(Session) + Send + Sync)) -> Question<'a> {
-        Question {
-            client: &self.means.line.client,
-            repository: &self.means.line.repository,
+    fn lookup_request<'a>(
+        &'a self,
+        opened: &'a (dyn Fn(UploadSession) + Send + Sync),
+    ) -> LookupRequest<'a> {
+        LookupRequest {
+            client: &self.context.writer.client,
+            repository: &self.context.writer.repository,
             tag: &self.target.tag,
-            mount: !self.is_dry,
+            can_mount: !self.is_dry_run,
             reuse: self.reuse,
-            cache: &self.means.folders.cache,
+            cache: &self.context.folders.cache,
             copies: &self.copies,
-            opened,
+            on_spare_session: opened,
         }
     }
 
     /// Takes out of the spool what was kept of an image that is now at its target.
-    fn forget(&self, found: &Found) {
-        let spool = &self.means.spool;
+    fn remove_spooled(&self, found: &LocatedImage) {
+        let spool = &self.context.spool;
         match found {
-            Found::Here { image, .. } => {
+            LocatedImage::Local { image, .. } => {
                 let digests = image.content.digests();
-                spool.remove(Room::Bytes, &digests);
-                spool.remove(Room::Packed, &digests);
+                spool.remove(SpoolKind::Bytes, &digests);
+                spool.remove(SpoolKind::Compressed, &digests);
             }
-            Found::Daemon(found) => found.forget(spool),
+            LocatedImage::Daemon(found) => found.forget(spool),
         }
     }
 
-    fn tag(&self) -> Reference {
+    fn tag_reference(&self) -> Reference {
         Reference::Tag(self.target.tag.clone())
     }
 
@@ -231,7 +249,7 @@ impl Push {
         manifest: &source::ManifestBytes,
         reference: &Reference,
     ) -> Result<(), Failure> {
-        let line = &self.means.line;
+        let line = &self.context.writer;
         let (media_type, bytes) = (&manifest.media_type, manifest.bytes.clone());
         line.client
             .put_manifest(&line.repository, reference, media_type, bytes)
@@ -241,8 +259,8 @@ impl Push {
 }
 
 /// Of the places that a daemon names, those in other repositories of the target's registry.
-fn copies(repo_digests: &[String], target: &Target) -> Vec<(Repository, Digest)> {
-    const MOST: usize = 2;
+fn find_copies(repo_digests: &[String], target: &PushTarget) -> Vec<(Repository, Digest)> {
+    const MAX_COPIES: usize = 2;
     let parsed = repo_digests.iter().filter_map(|text| {
         let (name, digest) = text.split_once('@')?;
         let name: LocalName = name.parse().ok()?;
@@ -258,11 +276,11 @@ fn copies(repo_digests: &[String], target: &Target) -> Vec<(Repository, Digest)>
         let other = here && repository != target.repository;
         Some((repository, digest.parse().ok()?)).filter(|_| other)
     });
-    parsed.take(MOST).collect()
+    parsed.take(MAX_COPIES).collect()
 }
 
 /// Where the image goes: the remote as typed, completed by the name that it has here.
-fn target(remote: &Remote, name: Option<LocalName>) -> Result<Target, Failure> {
+fn resolve_target(remote: &RemoteName, name: Option<LocalName>) -> Result<PushTarget, Failure> {
     let registry = remote.registry.clone();
     let (repository, tag) = match (&remote.name, name) {
         (Some((repository, tag)), _) => (repository.clone(), tag.clone()),
@@ -270,10 +288,10 @@ fn target(remote: &Remote, name: Option<LocalName>) -> Result<Target, Failure> {
         (None, None) => {
             let what = format!("the image has no name, and {registry} names no repository");
             let hint = format!("write {registry}/repository:tag");
-            return Err(Failure::new(Kind::Usage, what).hint(hint));
+            return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
         }
     };
-    Ok(Target {
+    Ok(PushTarget {
         registry,
         repository,
         tag: tag.unwrap_or_else(Tag::latest),
@@ -283,21 +301,21 @@ fn target(remote: &Remote, name: Option<LocalName>) -> Result<Target, Failure> {
 /// The spool, in the user's cache folder: what waits there is as large as the layers that are
 /// missing, and `/tmp` is memory on many machines. A dry run keeps nothing. Where nothing can be kept
 /// there, the push goes on without.
-fn spool(settings: &settings::Push, report: &Arc<dyn Report>) -> Spool {
+fn open_spool(settings: &settings::PushSettings, report: &Arc<dyn Report>) -> Spool {
     let folder = settings.folders.cache.join("spool");
     let usable = || -> io::Result<()> {
-        if !settings.is_dry {
+        if !settings.is_dry_run {
             std::fs::create_dir_all(&folder)?;
         }
         match tempfile::tempfile_in(&folder) {
             // Only what has to be put aside tells how much is needed.
-            Err(error) if spool::is_full(&error) => Ok(()),
+            Err(error) if spool::is_disk_full(&error) => Ok(()),
             tried => tried.map(drop),
         }
     };
-    match (usable(), settings.is_dry) {
-        (Ok(()), true) => Spool::fleeting(&folder),
-        (Ok(()), false) => Spool::keeping(&folder),
+    match (usable(), settings.is_dry_run) {
+        (Ok(()), true) => Spool::temporary(&folder),
+        (Ok(()), false) => Spool::persistent(&folder),
         (Err(_), true) => Spool::default(),
         (Err(error), false) => {
             let (shown, spool) = (folder.display(), Spool::default());

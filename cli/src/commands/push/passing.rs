@@ -14,18 +14,18 @@ use imgsync_oci::ext::resolve;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Registry, Repository, Tag, media};
 use tokio::runtime::Handle;
 
-use super::LONGEST_CONFIG;
-use super::earlier::Earlier;
-use crate::access::Access;
+use super::MAX_CONFIG_BYTES;
+use super::earlier::PackedLayers;
+use crate::access::RegistryAccess;
 use crate::ask;
-use crate::cache::{self, Known};
+use crate::cache::{self, BlobRef};
 use crate::compress;
 use crate::exit::Failure;
 use crate::facts;
-use crate::plan::{Candidate, Why};
+use crate::plan::{BlobCandidate, EvidenceSource};
 use crate::report::Report;
 use crate::settings;
-use crate::source::Unneeded;
+use crate::source::SkipLayer;
 use crate::spool::Spool;
 
 /// The media type of a layer that is not compressed, in a manifest that we write.
@@ -33,23 +33,23 @@ const RAW_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
 /// What was found out of layers that were not put aside.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Seen {
+pub(super) struct SkippedLayers {
     /// Blobs that the target has confirmed, by the digest of the layer's bytes at the source.
-    pub(super) held: HashMap<Digest, Candidate>,
+    pub(super) at_target: HashMap<Digest, BlobCandidate>,
     /// Layers that are here, packed.
-    pub(super) packed: Earlier,
+    pub(super) packed: PackedLayers,
 }
 
 /// Who is asked while an archive passes by.
-pub(super) struct Passing {
-    asking: Arc<Mutex<Asking>>,
-    is_dry: bool,
+pub(super) struct LayerFilter {
+    lookup: Arc<Mutex<LayerLookup>>,
+    is_dry_run: bool,
 }
 
-struct Asking {
-    access: Access,
+struct LayerLookup {
+    access: RegistryAccess,
     registry: Registry,
-    /// Known before the archive is only what was typed.
+    /// BlobRef before the archive is only what was typed.
     repository: Option<Repository>,
     cache: PathBuf,
     spool: Spool,
@@ -59,17 +59,21 @@ struct Asking {
     /// The tag that was typed, or else the usual one; `None` where images may claim nothing.
     tag: Option<Tag>,
     /// What the image under that tag claims of its layers, by diffID. Asked for once.
-    claims: Option<HashMap<Digest, Candidate>>,
+    claims: Option<HashMap<Digest, BlobCandidate>>,
     /// Whether the registry may know layers by their diffIDs.
-    resolves: bool,
-    seen: Seen,
+    can_resolve: bool,
+    skipped: SkippedLayers,
 }
 
-impl Passing {
+impl LayerFilter {
     /// Nobody is asked yet.
-    pub(super) fn new(settings: &settings::Push, report: &Arc<dyn Report>, spool: &Spool) -> Self {
+    pub(super) fn new(
+        settings: &settings::PushSettings,
+        report: &Arc<dyn Report>,
+        spool: &Spool,
+    ) -> Self {
         let named = settings.remote.name.as_ref();
-        let asking = Asking {
+        let asking = LayerLookup {
             access: settings.access.clone(),
             registry: settings.remote.registry.clone(),
             repository: named.map(|(repository, _)| repository.clone()),
@@ -82,46 +86,46 @@ impl Passing {
                 typed.unwrap_or_else(Tag::latest)
             }),
             claims: None,
-            resolves: true,
-            seen: Seen::default(),
+            can_resolve: true,
+            skipped: SkippedLayers::default(),
         };
         Self {
-            asking: Arc::new(Mutex::new(asking)),
-            is_dry: settings.is_dry,
+            lookup: Arc::new(Mutex::new(asking)),
+            is_dry_run: settings.is_dry_run,
         }
     }
 
     /// The question, for the thread that reads. Who only plans needs no bytes at all.
-    pub(super) fn unneeded(&self) -> Unneeded {
-        if self.is_dry {
+    pub(super) fn skip_layer(&self) -> SkipLayer {
+        if self.is_dry_run {
             return Box::new(|_, _| true);
         }
-        let (asking, runtime) = (Arc::clone(&self.asking), Handle::current());
+        let (asking, runtime) = (Arc::clone(&self.lookup), Handle::current());
         Box::new(move |digest, len| {
             let mut asking = asking.lock().unwrap_or_else(PoisonError::into_inner);
-            asking.is_unneeded(&runtime, digest, len)
+            asking.can_skip(&runtime, digest, len)
         })
     }
 
     /// What was found out, and the client that was made for it.
-    pub(super) fn over(self) -> (Option<Client>, Seen) {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn finish(self) -> (Option<Client>, SkippedLayers) {
+        let mut asking = self.lookup.lock().unwrap_or_else(PoisonError::into_inner);
         (
             asking.client.take().flatten(),
-            std::mem::take(&mut asking.seen),
+            std::mem::take(&mut asking.skipped),
         )
     }
 }
 
-impl Asking {
-    fn is_unneeded(&mut self, runtime: &Handle, digest: &Digest, len: Option<u64>) -> bool {
-        if let Some(kept) = self.spool.packed(digest) {
-            self.seen.packed.insert(digest.clone(), kept);
+impl LayerLookup {
+    fn can_skip(&mut self, runtime: &Handle, digest: &Digest, len: Option<u64>) -> bool {
+        if let Some(kept) = self.spool.find_compressed(digest) {
+            self.skipped.packed.insert(digest.clone(), kept);
             return true;
         }
-        match runtime.block_on(self.held(digest, len)) {
+        match runtime.block_on(self.find_at_target(digest, len)) {
             Ok(Some(held)) => {
-                self.seen.held.insert(digest.clone(), held);
+                self.skipped.at_target.insert(digest.clone(), held);
                 true
             }
             Ok(None) => false,
@@ -138,11 +142,11 @@ impl Asking {
     ///
     /// # Errors
     /// A question that failed, which leaves them needed.
-    async fn held(
+    async fn find_at_target(
         &mut self,
         digest: &Digest,
         len: Option<u64>,
-    ) -> Result<Option<Candidate>, Failure> {
+    ) -> Result<Option<BlobCandidate>, Failure> {
         let Some(repository) = self.repository.clone() else {
             return Ok(None);
         };
@@ -156,15 +160,15 @@ impl Asking {
             && holds(digest, len).await?
         {
             let blob = Descriptor::new(RAW_LAYER, digest.clone(), len);
-            let why = Why::Registry;
-            return Ok(Some(Candidate { blob, why }));
+            let evidence = EvidenceSource::Registry;
+            return Ok(Some(BlobCandidate { blob, evidence }));
         }
-        if let Some(Known { digest, size }) = cache::lookup(&self.cache, compress::FORMAT, digest)
+        if let Some(BlobRef { digest, size }) = cache::lookup(&self.cache, compress::FORMAT, digest)
             && holds(&digest, size).await?
         {
             let blob = Descriptor::new(media::DOCKER_LAYER_GZIP, digest, size);
-            let why = Why::Cache;
-            return Ok(Some(Candidate { blob, why }));
+            let evidence = EvidenceSource::Cache;
+            return Ok(Some(BlobCandidate { blob, evidence }));
         }
         if let Some(known) = self.resolved(&client, &repository, digest).await? {
             return Ok(Some(known));
@@ -182,10 +186,10 @@ impl Asking {
         client: &Client,
         repository: &Repository,
         diff_id: &Digest,
-    ) -> Result<Option<Candidate>, Failure> {
+    ) -> Result<Option<BlobCandidate>, Failure> {
         let claims = match (self.claims.take(), self.tag.clone()) {
             (Some(claims), _) => claims,
-            (None, Some(tag)) => claims(client, repository, tag).await?,
+            (None, Some(tag)) => fetch_claims(client, repository, tag).await?,
             (None, None) => HashMap::new(),
         };
         let claimed = claims.get(diff_id).cloned();
@@ -199,11 +203,11 @@ impl Asking {
         client: &Client,
         repository: &Repository,
         diff_id: &Digest,
-    ) -> Result<Option<Candidate>, Failure> {
-        if !self.resolves {
+    ) -> Result<Option<BlobCandidate>, Failure> {
+        if !self.can_resolve {
             return Ok(None);
         }
-        let request = resolve::Request {
+        let request = resolve::ResolveRequest {
             config: None,
             diff_ids: vec![diff_id.clone()],
             mount: true,
@@ -211,21 +215,25 @@ impl Asking {
         let mut layers = match client.resolve_layers(repository, &request).await {
             Ok(Some(response)) => response.layers,
             // Another registry may answer an unknown path with anything.
-            Ok(None) | Err(client::Error::Odd { .. }) => {
-                self.resolves = false;
+            Ok(None) | Err(client::Error::InvalidResponse { .. }) => {
+                self.can_resolve = false;
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
-        let (blob, why) = match layers.pop() {
-            Some(resolve::Layer::Held { blob }) => (blob, Why::Registry),
-            Some(resolve::Layer::Elsewhere { blob, repository }) => match repository.parse() {
-                Ok(repository) => (blob, Why::Elsewhere(repository)),
-                Err(_) => return Ok(None),
-            },
-            Some(resolve::Layer::Absent | resolve::Layer::Pending) | None => return Ok(None),
+        let (blob, evidence) = match layers.pop() {
+            Some(resolve::ResolvedLayer::Held { blob }) => (blob, EvidenceSource::Registry),
+            Some(resolve::ResolvedLayer::Elsewhere { blob, repository }) => {
+                match repository.parse() {
+                    Ok(repository) => (blob, EvidenceSource::OtherRepository(repository)),
+                    Err(_) => return Ok(None),
+                }
+            }
+            Some(resolve::ResolvedLayer::Absent | resolve::ResolvedLayer::Pending) | None => {
+                return Ok(None);
+            }
         };
-        Ok(Some(Candidate { blob, why }))
+        Ok(Some(BlobCandidate { blob, evidence }))
     }
 
     async fn client(&mut self, repository: &Repository) -> Option<Client> {
@@ -239,27 +247,27 @@ impl Asking {
 }
 
 /// What an image at the target claims of its layers.
-async fn claims(
+async fn fetch_claims(
     client: &Client,
     repository: &Repository,
     tag: Tag,
-) -> Result<HashMap<Digest, Candidate>, Failure> {
+) -> Result<HashMap<Digest, BlobCandidate>, Failure> {
     let reference = Reference::Tag(tag.clone());
-    let held = ask::manifest(client, repository, &reference).await?;
+    let held = ask::fetch_manifest(client, repository, &reference).await?;
     let Some(Manifest::Image { config, layers, .. }) = held.map(|held| held.manifest) else {
         return Ok(HashMap::new());
     };
-    if config.size > LONGEST_CONFIG as u64 || !media::is_image_config(&config.media_type) {
+    if config.size > MAX_CONFIG_BYTES as u64 || !media::is_image_config(&config.media_type) {
         return Ok(HashMap::new());
     }
-    let bytes = client.small_blob(repository, &config.digest, LONGEST_CONFIG);
+    let bytes = client.fetch_small_blob(repository, &config.digest, MAX_CONFIG_BYTES);
     let pairs = match bytes.await? {
-        Some(bytes) => facts::pairs(&bytes, &layers),
+        Some(bytes) => facts::layer_pairs(&bytes, &layers),
         None => Vec::new(),
     };
-    let candidate = |blob| Candidate {
+    let candidate = |blob| BlobCandidate {
         blob,
-        why: Why::Claim(tag.clone()),
+        evidence: EvidenceSource::Claim(tag.clone()),
     };
     let pairs = pairs.into_iter();
     Ok(pairs

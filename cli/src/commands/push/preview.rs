@@ -2,40 +2,44 @@
 
 use imgsync_oci::{Digest, Tag};
 
-use super::Push;
+use super::Pusher;
 use crate::exit::Failure;
-use crate::plan::{Candidate, Fact, Plan, Why};
-use crate::source::{Content, Found, Layer, Single, daemon};
+use crate::plan::{BlobCandidate, EvidenceSource, LayerEvidence, PushPlan};
+use crate::source::{ImageContent, Layer, LocatedImage, SingleImage, daemon};
 use crate::spool::Spool;
 
 /// What a push would do.
-pub(in crate::commands) struct Preview {
+pub(in crate::commands) struct PushPreview {
     /// What would happen to the layers.
-    pub(in crate::commands) plan: Plan,
+    pub(in crate::commands) plan: PushPlan,
     /// What else is to be said, a line each.
-    pub(in crate::commands) more: Vec<String>,
+    pub(in crate::commands) notes: Vec<String>,
 }
 
-impl Push {
+impl Pusher {
     /// What would happen.
     ///
     /// # Errors
     /// The target could not be asked.
-    pub(super) async fn preview(&self, found: &Found, tags: &[Tag]) -> Result<Preview, Failure> {
+    pub(super) async fn preview(
+        &self,
+        found: &LocatedImage,
+        tags: &[Tag],
+    ) -> Result<PushPreview, Failure> {
         let image = match found {
-            Found::Here { image, .. } => Some(image.clone()),
-            Found::Daemon(found) => found.image(),
+            LocatedImage::Local { image, .. } => Some(image.clone()),
+            LocatedImage::Daemon(found) => found.image(),
         };
         let mut more = Vec::new();
         let plan = match (image.map(|image| image.content), found) {
-            (Some(Content::Single(single)), _) => {
-                let mut plan = self.single_facts(&single).await?.plan;
-                self.keep(&mut plan, &single);
+            (Some(ImageContent::Single(single)), _) => {
+                let mut plan = self.look_up_single(&single).await?.plan;
+                self.mark_packed_layers(&mut plan, &single);
                 plan
             }
-            (Some(Content::Graph(graph)), _) => self.graph_plan(&graph).await?,
-            (None, Found::Daemon(found)) => self.unexported(found, &mut more).await?,
-            (None, Found::Here { .. }) => Plan::new(Vec::new(), &Default::default()),
+            (Some(ImageContent::Graph(graph)), _) => self.plan_graph(&graph).await?,
+            (None, LocatedImage::Daemon(found)) => self.plan_unexported(found, &mut more).await?,
+            (None, LocatedImage::Local { .. }) => PushPlan::new(Vec::new(), &Default::default()),
         };
         if plan.steps.is_empty() {
             more.push("the image has no layers".to_owned());
@@ -44,18 +48,18 @@ impl Push {
         if !tags.is_empty() {
             more.push(format!("tagged too: {}", tags.join(", ")));
         }
-        Ok(Preview { plan, more })
+        Ok(PushPreview { plan, notes: more })
     }
 
     /// Takes into account which layers an earlier run has packed.
-    fn keep(&self, plan: &mut Plan, single: &Single) {
-        let folder = self.means.folders.cache.join("spool");
-        let spool = Spool::fleeting(&folder);
+    fn mark_packed_layers(&self, plan: &mut PushPlan, single: &SingleImage) {
+        let folder = self.context.folders.cache.join("spool");
+        let spool = Spool::temporary(&folder);
         for layer in &single.layers {
             if let Layer::Raw { diff_id, .. } = layer
-                && let Some(size) = spool.packed_size(diff_id)
+                && let Some(size) = spool.compressed_size(diff_id)
             {
-                plan.keep(diff_id, size);
+                plan.mark_packed(diff_id, size);
             }
         }
     }
@@ -63,25 +67,25 @@ impl Push {
     /// The plan for an image in containerd's store, whose daemon tells which blobs it consists of
     /// only by exporting it: either the target has all of it, or of each layer only the diffID is
     /// known.
-    async fn unexported(
+    async fn plan_unexported(
         &self,
-        found: &daemon::Found,
+        found: &daemon::DaemonImage,
         more: &mut Vec<String>,
-    ) -> Result<Plan, Failure> {
-        if let Some(root) = found.goes() {
-            if let Some((_, blobs)) = self.whole_there(root).await? {
+    ) -> Result<PushPlan, Failure> {
+        if let Some(root) = found.selected_root() {
+            if let Some((_, blobs)) = self.find_complete_manifest(root).await? {
                 let held = blobs.iter().map(|blob| blob.digest.clone()).collect();
-                let facts = blobs.into_iter().map(|blob| Fact {
+                let facts = blobs.into_iter().map(|blob| LayerEvidence {
                     layer: blob.digest.clone(),
                     size: Some(blob.size),
-                    candidate: Some(Candidate {
+                    candidate: Some(BlobCandidate {
                         blob,
-                        why: Why::Itself,
+                        evidence: EvidenceSource::Image,
                     }),
                     mount: None,
                 });
-                more.push(self.of_tag(root).await?);
-                return Ok(Plan::new(facts.collect(), &held));
+                more.push(self.describe_tag(root).await?);
+                return Ok(PushPlan::new(facts.collect(), &held));
             }
             more.push(format!("the manifest {root} is not there, or not whole"));
         }
@@ -90,19 +94,19 @@ impl Push {
              which blobs it consists of: what of them is there already is not sent"
                 .to_owned(),
         );
-        let facts = found.diff_ids.iter().map(|diff_id| Fact {
+        let facts = found.diff_ids.iter().map(|diff_id| LayerEvidence {
             layer: diff_id.clone(),
             size: None,
             candidate: None,
             mount: None,
         });
-        Ok(Plan::new(facts.collect(), &Default::default()))
+        Ok(PushPlan::new(facts.collect(), &Default::default()))
     }
 
     /// What the tag does not name yet.
-    async fn of_tag(&self, root: &Digest) -> Result<String, Failure> {
-        let line = &self.means.line;
-        let (tag, reference) = (&self.target.tag, self.tag());
+    async fn describe_tag(&self, root: &Digest) -> Result<String, Failure> {
+        let line = &self.context.writer;
+        let (tag, reference) = (&self.target.tag, self.tag_reference());
         let tagged = line.client.head_manifest(&line.repository, &reference);
         let named = tagged.await?.and_then(|tagged| tagged.digest);
         Ok(match named.as_ref() == Some(root) {

@@ -5,60 +5,68 @@ use std::collections::HashSet;
 use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
-use super::earlier::Earlier;
-use super::{LONGEST_CONFIG, Push, Pushed, total};
-use crate::ask::Held;
-use crate::cache::Known;
-use crate::exit::{Failure, Kind};
-use crate::facts::{self, Facts, same_image};
-use crate::plan::Step;
+use super::earlier::PackedLayers;
+use super::{MAX_CONFIG_BYTES, PushedManifest, Pusher, total};
+use crate::ask::ParsedManifest;
+use crate::cache::BlobRef;
+use crate::exit::{Failure, FailureKind};
+use crate::facts::{self, TargetState, layers_of_same_image};
+use crate::plan::LayerStep;
 use crate::report;
-use crate::source::{self, Blobs, Layer, Origin, Single, daemon};
-use crate::spool::Kept;
-use crate::transfer::{Item, Parcel, ship};
+use crate::source::{self, ImageBlobs, Layer, ManifestOrigin, SingleImage, daemon};
+use crate::spool::SpooledLayer;
+use crate::transfer::{QueuedBlob, QueuedContent, upload_all};
 
-impl Push {
+impl Pusher {
     /// An image that a daemon keeps unpacked: exported only if something is missing.
-    pub(super) async fn unpacked(
+    pub(super) async fn push_unpacked(
         &self,
-        found: &daemon::Found,
+        found: &daemon::DaemonImage,
         image: &source::Image,
-    ) -> Result<Pushed, Failure> {
-        let source::Content::Single(single) = &image.content else {
-            return self.in_store(found).await;
+    ) -> Result<PushedManifest, Failure> {
+        let source::ImageContent::Single(single) = &image.content else {
+            return self.push_from_containerd_store(found).await;
         };
-        let mut facts = self.single_facts(single).await?;
-        facts.config = self.sound_config(single, &facts).await?;
+        let mut facts = self.look_up_single(single).await?;
+        facts.config_size = self.verify_config_size(single, &facts).await?;
         if facts.is_complete() {
-            let (blobs, earlier) = (Blobs::default(), Earlier::new());
-            return self.single(single, facts, blobs, earlier).await;
+            let (blobs, earlier) = (ImageBlobs::default(), PackedLayers::new());
+            return self.push_single(single, facts, blobs, earlier).await;
         }
-        let earlier = self.earlier(single, &facts).await;
+        let earlier = self.find_packed_layers(single, &facts).await;
         let steps = facts.plan.steps.iter();
         let unneeded: HashSet<Digest> = steps
-            .filter(|(layer, step)| matches!(step, Step::Have(_)) || earlier.contains_key(layer))
+            .filter(|(layer, step)| {
+                matches!(step, LayerStep::AlreadyPresent(_)) || earlier.contains_key(layer)
+            })
             .map(|(layer, _)| layer.clone())
             .collect();
-        let is_here = |layer: &Layer| unneeded.contains(layer.stored());
-        if facts.config.is_some() && single.layers.iter().all(is_here) {
-            let blobs = Blobs::default();
-            return self.single(single, facts, blobs, earlier).await;
+        let is_here = |layer: &Layer| unneeded.contains(layer.source_digest());
+        if facts.config_size.is_some() && single.layers.iter().all(is_here) {
+            let blobs = ImageBlobs::default();
+            return self.push_single(single, facts, blobs, earlier).await;
         }
         let unneeded = Box::new(move |digest: &Digest, _| unneeded.contains(digest));
-        let (image, blobs) = self.exported(found, unneeded).await?;
+        let (image, blobs) = self.export_image(found, unneeded).await?;
         match &image.content {
-            source::Content::Single(single) => self.single(single, facts, blobs, earlier).await,
-            source::Content::Graph(graph) => self.graph(graph, blobs).await,
+            source::ImageContent::Single(single) => {
+                self.push_single(single, facts, blobs, earlier).await
+            }
+            source::ImageContent::Graph(graph) => self.push_graph(graph, blobs).await,
         }
     }
 
     /// The size of the config at the target, where its bytes are not at hand to be compared: the
     /// manifest of this very image states it, or else the registry's bytes are looked at.
-    async fn sound_config(&self, single: &Single, facts: &Facts) -> Result<Option<u64>, Failure> {
-        let Some(size) = facts.config.filter(|_| single.config.bytes.is_none()) else {
-            return Ok(facts.config);
+    async fn verify_config_size(
+        &self,
+        single: &SingleImage,
+        facts: &TargetState,
+    ) -> Result<Option<u64>, Failure> {
+        let Some(size) = facts.config_size.filter(|_| single.config.bytes.is_none()) else {
+            return Ok(facts.config_size);
         };
-        let tagged = facts.tagged.as_ref();
+        let tagged = facts.tag_manifest.as_ref();
         let stated = tagged.and_then(|held| match &held.manifest {
             Manifest::Image { config, .. } if config.digest == single.config.digest => {
                 Some(config.size)
@@ -68,110 +76,118 @@ impl Push {
         if stated == Some(size) {
             return Ok(Some(size));
         }
-        let line = &self.means.line;
+        let line = &self.context.writer;
         let digest = &single.config.digest;
         let bytes = line
             .client
-            .small_blob(&line.repository, digest, LONGEST_CONFIG)
+            .fetch_small_blob(&line.repository, digest, MAX_CONFIG_BYTES)
             .await?;
         Ok(bytes.map(|bytes| bytes.len() as u64))
     }
 
     /// Asks the target about an image, and plans.
-    pub(super) async fn single_facts(&self, single: &Single) -> Result<Facts, Failure> {
-        let keep = |session| self.means.line.keep_session(session);
-        facts::gather(&self.question(&keep), single).await
+    pub(super) async fn look_up_single(
+        &self,
+        single: &SingleImage,
+    ) -> Result<TargetState, Failure> {
+        let keep = |session| self.context.writer.add_spare_session(session);
+        facts::gather(&self.lookup_request(&keep), single).await
     }
 
     /// Sends what the plan says, then the manifest.
-    pub(super) async fn single(
+    pub(super) async fn push_single(
         &self,
-        single: &Single,
-        mut facts: Facts,
-        mut blobs: Blobs,
-        mut earlier: Earlier,
-    ) -> Result<Pushed, Failure> {
+        single: &SingleImage,
+        mut facts: TargetState,
+        mut blobs: ImageBlobs,
+        mut earlier: PackedLayers,
+    ) -> Result<PushedManifest, Failure> {
         for (layer, step) in &mut facts.plan.steps {
             // Not put aside, for the target confirmed it then.
-            if let (Step::Send { .. }, Some(held)) = (&step, self.seen.held.get(layer))
+            if let (LayerStep::Send { .. }, Some(held)) = (&step, self.skipped.at_target.get(layer))
                 && !earlier.contains_key(layer)
                 && blobs.get(layer).is_none()
             {
-                *step = Step::Have(held.clone());
+                *step = LayerStep::AlreadyPresent(held.clone());
             }
         }
         for (layer, kept) in &earlier {
-            facts.plan.keep(layer, kept.blob.size);
+            facts.plan.mark_packed(layer, kept.blob.size);
         }
-        self.means.report.plan(&facts.plan);
+        self.context.report.show_plan(&facts.plan);
         let mut parcels = Vec::new();
         let of = single.layers.len();
         let layers = single.layers.iter().zip(&facts.plan.steps);
         for (position, (layer, (_, step))) in layers.enumerate() {
             let label = format!("layer {}/{of}", position + 1);
             match step {
-                Step::Have(held) => {
-                    let (size, why) = (report::bytes(held.blob.size), &held.why);
+                LayerStep::AlreadyPresent(held) => {
+                    let (size, why) = (report::format_bytes(held.blob.size), &held.evidence);
                     let text = format!("{label}: already there ({size}; {why})");
-                    self.means.report.note(&text);
+                    self.context.report.note(&text);
                 }
-                Step::Send { .. } => match earlier.remove(layer.stored()) {
+                LayerStep::Send { .. } => match earlier.remove(layer.source_digest()) {
                     Some(kept) => {
                         let text = format!("{label}: packed by an earlier push");
-                        self.means.report.note(&text);
-                        parcels.push(kept_parcel(layer, kept, label));
+                        self.context.report.note(&text);
+                        parcels.push(queue_packed_layer(layer, kept, label));
                     }
-                    None => parcels.push(parcel(layer, &mut blobs, label)?),
+                    None => parcels.push(queue_layer(layer, &mut blobs, label)?),
                 },
-                Step::Again => {}
+                LayerStep::Duplicate => {}
             }
         }
-        if facts.config.is_none() {
-            parcels.push(config(single)?);
+        if facts.config_size.is_none() {
+            parcels.push(queue_config(single)?);
         }
-        let config_size = match (&single.config.bytes, facts.config) {
+        let config_size = match (&single.config.bytes, facts.config_size) {
             (Some(bytes), _) => bytes.len() as u64,
             (None, Some(size)) => size,
-            (None, None) => return Err(lacking("the config")),
+            (None, None) => return Err(missing_content("the config")),
         };
-        let became = ship(&self.means, parcels).await?;
+        let became = upload_all(&self.context, parcels).await?;
         let layers = single
             .layers
             .iter()
             .zip(&facts.plan.steps)
             .map(|(layer, (_, step))| match (step, layer) {
-                (Step::Have(held), _) => Ok(held.blob.clone()),
-                (Step::Send { .. } | Step::Again, Layer::Ready { descriptor, .. }) => {
+                (LayerStep::AlreadyPresent(held), _) => Ok(held.blob.clone()),
+                (LayerStep::Send { .. } | LayerStep::Duplicate, Layer::Blob { descriptor, .. }) => {
                     Ok(descriptor.clone())
                 }
-                (Step::Send { .. } | Step::Again, Layer::Raw { diff_id, .. }) => became
-                    .get(diff_id)
-                    .map(|known| packed(known.clone()))
-                    .ok_or_else(|| lacking("a layer")),
+                (LayerStep::Send { .. } | LayerStep::Duplicate, Layer::Raw { diff_id, .. }) => {
+                    became
+                        .get(diff_id)
+                        .map(|known| packed(known.clone()))
+                        .ok_or_else(|| missing_content("a layer"))
+                }
             })
             .collect::<Result<Vec<Descriptor>, Failure>>()?;
-        let manifest = single.manifest(config_size, &layers)?;
+        let manifest = single.build_manifest(config_size, &layers)?;
         let mut once = HashSet::new();
         let blobs = layers
             .iter()
             .filter(|blob| !blob.is_foreign() && once.insert(&blob.digest));
         let blobs = total(blobs).saturating_add(config_size);
         let complete = facts.is_complete();
-        let digest = match facts.tagged {
+        let digest = match facts.tag_manifest {
             // The tag names this image with these very blobs; how its manifest is written is
             // whoever pushed it's own business.
-            Some(held) if complete && stands_for(single, &held, &layers) => held.fetched.digest,
+            Some(held) if complete && is_equivalent(single, &held, &layers) => held.fetched.digest,
             Some(_) | None => {
-                self.put(&manifest, &self.tag()).await?;
+                self.put(&manifest, &self.tag_reference()).await?;
                 manifest.digest
             }
         };
-        Ok(Pushed { digest, blobs })
+        Ok(PushedManifest {
+            digest,
+            blob_bytes: blobs,
+        })
     }
 }
 
 /// Whether the manifest at the target is as good as the one that would be put.
-fn stands_for(single: &Single, held: &Held, layers: &[Descriptor]) -> bool {
+fn is_equivalent(single: &SingleImage, held: &ParsedManifest, layers: &[Descriptor]) -> bool {
     let same_layers = |theirs: &[Descriptor]| {
         // Docker's media types and OCI's say the same; how a layer is unpacked must be right.
         let alike = |theirs: &Descriptor, ours: &Descriptor| {
@@ -184,48 +200,67 @@ fn stands_for(single: &Single, held: &Held, layers: &[Descriptor]) -> bool {
         theirs.len() == layers.len() && pairs.all(|(theirs, ours)| alike(theirs, ours))
     };
     match &single.origin {
-        Origin::Kept(manifest) => manifest.digest == held.fetched.digest,
-        Origin::Edited(_) | Origin::Written => same_image(single, held).is_some_and(same_layers),
+        ManifestOrigin::Original(manifest) => manifest.digest == held.fetched.digest,
+        ManifestOrigin::Edited(_) | ManifestOrigin::Generated => {
+            layers_of_same_image(single, held).is_some_and(same_layers)
+        }
     }
 }
 
-fn packed(known: Known) -> Descriptor {
+fn packed(known: BlobRef) -> Descriptor {
     Descriptor::new(media::DOCKER_LAYER_GZIP, known.digest, known.size)
 }
 
-fn kept_parcel(layer: &Layer, kept: Kept, label: String) -> Parcel {
-    let item = Item::Packed {
-        diff_id: layer.stored().clone(),
+fn queue_packed_layer(layer: &Layer, kept: SpooledLayer, label: String) -> QueuedBlob {
+    let item = QueuedContent::Packed {
+        diff_id: layer.source_digest().clone(),
         blob: kept.blob,
     };
     let bytes = kept.bytes;
-    Parcel { item, bytes, label }
+    QueuedBlob {
+        content: item,
+        bytes,
+        label,
+    }
 }
 
 /// Its bytes are taken: what lies in the spool gives its room back once it is packed.
-fn parcel(layer: &Layer, blobs: &mut Blobs, label: String) -> Result<Parcel, Failure> {
-    let bytes = blobs.take(layer.stored()).ok_or_else(|| lacking(&label))?;
+fn queue_layer(
+    layer: &Layer,
+    blobs: &mut ImageBlobs,
+    label: String,
+) -> Result<QueuedBlob, Failure> {
+    let bytes = blobs
+        .take(layer.source_digest())
+        .ok_or_else(|| missing_content(&label))?;
     let item = match layer {
-        Layer::Raw { diff_id, .. } => Item::Raw {
+        Layer::Raw { diff_id, .. } => QueuedContent::Raw {
             diff_id: diff_id.clone(),
         },
-        Layer::Ready {
+        Layer::Blob {
             descriptor,
             diff_id,
-        } => Item::Ready {
+        } => QueuedContent::Ready {
             descriptor: descriptor.clone(),
             diff_id: diff_id.clone(),
         },
     };
-    Ok(Parcel { item, bytes, label })
+    Ok(QueuedBlob {
+        content: item,
+        bytes,
+        label,
+    })
 }
 
-fn config(single: &Single) -> Result<Parcel, Failure> {
+fn queue_config(single: &SingleImage) -> Result<QueuedBlob, Failure> {
     let config = &single.config;
-    let bytes = config.bytes.clone().ok_or_else(|| lacking("the config"))?;
+    let bytes = config
+        .bytes
+        .clone()
+        .ok_or_else(|| missing_content("the config"))?;
     let size = bytes.len() as u64;
-    Ok(Parcel {
-        item: Item::Ready {
+    Ok(QueuedBlob {
+        content: QueuedContent::Ready {
             descriptor: Descriptor::new(&config.media_type, config.digest.clone(), size),
             diff_id: None,
         },
@@ -234,7 +269,8 @@ fn config(single: &Single) -> Result<Parcel, Failure> {
     })
 }
 
-fn lacking(what: &str) -> Failure {
+fn missing_content(what: &str) -> Failure {
     let what = format!("source: {what} is missing although the image needs it");
-    Failure::new(Kind::Source, what).hint("push again; if it stays so, the image is damaged")
+    Failure::new(FailureKind::Source, what)
+        .with_hint("push again; if it stays so, the image is damaged")
 }

@@ -4,23 +4,23 @@ use std::fmt;
 use std::str::FromStr;
 
 /// No pattern is longer, in bytes.
-const LONGEST: usize = 1024;
+const MAX_PATTERN_BYTES: usize = 1024;
 /// What a compiled expression may take, in bytes.
-const LARGEST: usize = 1 << 20;
+const MAX_COMPILED_REGEX_BYTES: usize = 1 << 20;
 
 /// A glob: `*` any letters, `?` one, `[a-z]` one of these, `{a,b}` either.
 #[derive(Debug, Clone)]
-pub struct Glob(globset::GlobMatcher);
+pub struct TagGlob(globset::GlobMatcher);
 
-impl Glob {
+impl TagGlob {
     /// Whether it matches the whole of a name.
-    pub fn takes(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         self.0.is_match(name)
     }
 
     /// Whether it speaks of what follows a version: whether there is a `-` or `_` in it that is no
     /// part of a class.
-    pub(super) fn names_suffix(&self) -> bool {
+    pub(super) fn has_suffix_separator(&self) -> bool {
         let mut in_class = false;
         for c in self.0.glob().glob().chars() {
             match c {
@@ -34,11 +34,11 @@ impl Glob {
     }
 }
 
-impl FromStr for Glob {
+impl FromStr for TagGlob {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        short("glob", text)?;
+        check_length("glob", text)?;
         let glob = globset::GlobBuilder::new(text)
             .empty_alternates(true)
             .build();
@@ -47,7 +47,7 @@ impl FromStr for Glob {
     }
 }
 
-impl fmt::Display for Glob {
+impl fmt::Display for TagGlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.glob().fmt(f)
     }
@@ -55,27 +55,27 @@ impl fmt::Display for Glob {
 
 /// A regular expression.
 #[derive(Debug, Clone)]
-pub struct Expression {
+pub struct TagRegex {
     text: String,
     whole: regex::Regex,
 }
 
-impl Expression {
+impl TagRegex {
     /// Whether it matches the whole of a name.
-    pub fn takes(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         self.whole.is_match(name)
     }
 }
 
-impl FromStr for Expression {
+impl FromStr for TagRegex {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        short("regular expression", text)?;
+        check_length("regular expression", text)?;
         let compile = |text: &str| {
             regex::RegexBuilder::new(text)
-                .size_limit(LARGEST)
-                .dfa_size_limit(LARGEST)
+                .size_limit(MAX_COMPILED_REGEX_BYTES)
+                .dfa_size_limit(MAX_COMPILED_REGEX_BYTES)
                 .build()
                 .map_err(|error| format!("invalid regular expression: {error}"))
         };
@@ -88,17 +88,19 @@ impl FromStr for Expression {
     }
 }
 
-impl fmt::Display for Expression {
+impl fmt::Display for TagRegex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-fn short(what: &str, text: &str) -> Result<(), String> {
+fn check_length(what: &str, text: &str) -> Result<(), String> {
     match text.len() {
         0 => Err(format!("invalid {what}: it is empty")),
-        1..=LONGEST => Ok(()),
-        _ => Err(format!("invalid {what}: longer than {LONGEST} bytes")),
+        1..=MAX_PATTERN_BYTES => Ok(()),
+        _ => Err(format!(
+            "invalid {what}: longer than {MAX_PATTERN_BYTES} bytes"
+        )),
     }
 }
 
@@ -108,26 +110,26 @@ mod tests {
 
     #[test]
     fn globs_match_whole_names() {
-        let takes = |glob: &str, name: &str| glob.parse::<Glob>().unwrap().takes(name);
+        let takes = |glob: &str, name: &str| glob.parse::<TagGlob>().unwrap().matches(name);
         assert!(takes("v*", "v1.2-rc1") && !takes("v*", "av1"));
         assert!(takes("1.?", "1.2") && !takes("1.?", "1.20"));
         assert!(takes("[0-9]*-{alpine,slim}", "1-slim") && !takes("[0-9]*", "latest"));
         assert!(takes("1.2", "1.2") && !takes("1.2", "1x2"));
         assert!(takes("1{,-alpine}", "1") && takes("1{,-alpine}", "1-alpine"));
-        let names = |glob: &str| glob.parse::<Glob>().unwrap().names_suffix();
+        let names = |glob: &str| glob.parse::<TagGlob>().unwrap().has_suffix_separator();
         assert!(names("*-alpine*") && !names("[0-9]*") && !names("v*"));
         for bad in ["", "[", "{a", &"x".repeat(2000)] {
-            assert!(bad.parse::<Glob>().is_err(), "{bad}");
+            assert!(bad.parse::<TagGlob>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn expressions_match_whole_names() {
-        let takes = |text: &str, name: &str| text.parse::<Expression>().unwrap().takes(name);
+        let takes = |text: &str, name: &str| text.parse::<TagRegex>().unwrap().matches(name);
         assert!(takes(r"v\d+", "v12") && !takes(r"v\d+", "v12-rc") && !takes(r"v\d+", "av12"));
         assert!(takes("a|ab", "ab"));
         for bad in ["", "(", "a)|(b", "(?:a{1000}){1000}"] {
-            assert!(bad.parse::<Expression>().is_err(), "{bad}");
+            assert!(bad.parse::<TagRegex>().is_err(), "{bad}");
         }
     }
 }

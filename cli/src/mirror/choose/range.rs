@@ -5,30 +5,30 @@ use std::str::FromStr;
 
 use semver::{Prerelease, VersionReq};
 
-use super::version::{Version, early_of};
+use super::version::{TagVersion, parse_prerelease};
 
 /// A range is no essay, in bytes.
-const LONGEST: usize = 1024;
+const MAX_RANGE_BYTES: usize = 1024;
 
 /// Versions that are meant: those that one of the parts between `||` takes. In a part all
 /// comparators must hold, with commas or blanks between them, each as Cargo has them: `1.2` means
 /// `^1.2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
+pub struct VersionRange {
     text: String,
     any: Vec<VersionReq>,
 }
 
-impl Range {
+impl VersionRange {
     /// Whether a version is among them. A pre-release is only where the range names one of the same
     /// release, or where `early` says that pre-releases are wanted.
-    pub(super) fn takes(&self, version: &Version, early: bool) -> bool {
+    pub(super) fn matches(&self, version: &TagVersion, early: bool) -> bool {
         let of = |version: &semver::Version| self.any.iter().any(|part| part.matches(version));
         of(&version.semantic()) || (early && of(&version.release()))
     }
 }
 
-impl FromStr for Range {
+impl FromStr for VersionRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -36,7 +36,7 @@ impl FromStr for Range {
             let shown: String = text.chars().take(80).collect();
             format!("invalid range of versions {shown:?}: {why}")
         };
-        if text.len() > LONGEST {
+        if text.len() > MAX_RANGE_BYTES {
             return Err(wrong("too long"));
         }
         let mut any = Vec::new();
@@ -45,7 +45,7 @@ impl FromStr for Range {
             let mut part = VersionReq::parse(&part).map_err(|error| wrong(&error.to_string()))?;
             for comparator in &mut part.comparators {
                 // As tags' are: with a dot between name and number.
-                let early = early_of(comparator.pre.as_str());
+                let early = parse_prerelease(comparator.pre.as_str());
                 if let Some(early) = early.and_then(|early| Prerelease::new(&early).ok()) {
                     comparator.pre = early;
                 }
@@ -57,7 +57,7 @@ impl FromStr for Range {
     }
 }
 
-impl fmt::Display for Range {
+impl fmt::Display for VersionRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -99,8 +99,8 @@ mod tests {
     use super::*;
 
     fn takes(range: &str, tag: &str) -> bool {
-        let range: Range = range.parse().unwrap();
-        range.takes(&Version::parse(tag).unwrap(), false)
+        let range: VersionRange = range.parse().unwrap();
+        range.matches(&TagVersion::parse(tag).unwrap(), false)
     }
 
     #[test]
@@ -125,16 +125,16 @@ mod tests {
 
     #[test]
     fn pre_releases_where_they_are_wanted() {
-        let range: Range = "<2".parse().unwrap();
-        let early = Version::parse("1.5.0-rc1").unwrap();
-        assert!(range.takes(&early, true) && !range.takes(&early, false));
-        assert!(!range.takes(&Version::parse("2.0.0-rc1").unwrap(), true));
+        let range: VersionRange = "<2".parse().unwrap();
+        let early = TagVersion::parse("1.5.0-rc1").unwrap();
+        assert!(range.matches(&early, true) && !range.matches(&early, false));
+        assert!(!range.matches(&TagVersion::parse("2.0.0-rc1").unwrap(), true));
     }
 
     #[test]
     fn what_is_no_range() {
         for bad in ["", " ", "1 ||", "new", ">", "1.2 - 1.4", &"1,".repeat(600)] {
-            assert!(bad.parse::<Range>().is_err(), "{bad}");
+            assert!(bad.parse::<VersionRange>().is_err(), "{bad}");
         }
     }
 }

@@ -9,29 +9,29 @@ fn tags(words: &[&str]) -> Vec<Tag> {
 }
 
 fn now() -> SystemTime {
-    date::instant("2026-01-31T00:00:00Z").unwrap()
+    date::parse_timestamp("2026-01-31T00:00:00Z").unwrap()
 }
 
 /// Rules from words: `tag=…`, `regex=…`, `not=…`, `range=…`, `newest=…`, `by-date`, `age=…`.
-fn rules(words: &[&str]) -> Rules {
-    let mut rules = Rules::default();
-    let mut by = By::Version;
+fn rules(words: &[&str]) -> TagRules {
+    let mut rules = TagRules::default();
+    let mut by = TagOrder::Version;
     let mut count = None;
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
             "tag" => rules.globs.push(value.parse().unwrap()),
-            "regex" => rules.expressions.push(value.parse().unwrap()),
+            "regex" => rules.regexes.push(value.parse().unwrap()),
             "not" => rules.exclude_globs.push(value.parse().unwrap()),
-            "not-regex" => rules.exclude_expressions.push(value.parse().unwrap()),
+            "not-regex" => rules.exclude_regexes.push(value.parse().unwrap()),
             "range" => rules.range = Some(value.parse().unwrap()),
             "newest" => count = Some(value.parse().unwrap()),
-            "by-date" => by = By::Date,
-            "age" => rules.min_age = Some(date::span(value).unwrap()),
+            "by-date" => by = TagOrder::Date,
+            "age" => rules.min_age = Some(date::parse_duration(value).unwrap()),
             _ => panic!("{word}"),
         }
     }
-    rules.newest = count.map(|count| Newest { count, by });
+    rules.newest = count.map(|count| NewestLimit { count, order: by });
     rules
 }
 
@@ -45,21 +45,21 @@ fn chosen_asking(
     let mut dates = HashMap::new();
     let mut asked = Vec::new();
     loop {
-        match choose(&tags(all), &any, &dates, now()) {
-            Step::Ask(tags) => {
+        match select_tags(&tags(all), &any, &dates, now()) {
+            SelectionStep::NeedDates(tags) => {
                 assert!(!tags.is_empty());
                 for tag in tags {
                     asked.push(tag.to_string());
                     let date = match days(tag.as_str()) {
-                        Some(days) => Date::At(now() - DAY * days),
-                        None => Date::Unknown,
+                        Some(days) => TagDate::At(now() - DAY * days),
+                        None => TagDate::Unknown,
                     };
                     assert!(dates.insert(tag, date).is_none(), "asked twice");
                 }
             }
-            Step::Chosen(choice) => {
-                assert_eq!(choice.tags.len() + choice.left.len(), all.len());
-                return (choice.tags.iter().map(Tag::to_string).collect(), asked);
+            SelectionStep::Done(choice) => {
+                assert_eq!(choice.selected.len() + choice.skipped.len(), all.len());
+                return (choice.selected.iter().map(Tag::to_string).collect(), asked);
             }
         }
     }
@@ -72,9 +72,9 @@ fn chosen(all: &[&str], words: &[&str]) -> Vec<String> {
 }
 
 fn why(tag: &str, words: &[&str]) -> String {
-    match choose(&tags(&[tag]), &[rules(words)], &HashMap::new(), now()) {
-        Step::Chosen(choice) => choice.left[0].1.to_string(),
-        Step::Ask(tags) => panic!("{tags:?}"),
+    match select_tags(&tags(&[tag]), &[rules(words)], &HashMap::new(), now()) {
+        SelectionStep::Done(choice) => choice.skipped[0].1.to_string(),
+        SelectionStep::NeedDates(tags) => panic!("{tags:?}"),
     }
 }
 
@@ -200,7 +200,7 @@ fn one_of_several_rules_is_enough() {
 }
 
 #[test]
-fn what_goes_along_is_not_chosen() {
+fn referrer_tags_are_not_selected() {
     let signature = format!("sha256-{}.sig", "a".repeat(64));
     assert_eq!(chosen(&["v1", &signature], &[]), ["v1"]);
 }

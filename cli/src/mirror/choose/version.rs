@@ -8,12 +8,12 @@ use std::cmp::Ordering;
 
 use semver::{BuildMetadata, Prerelease};
 
-use crate::facts::nearest::versions;
+use crate::facts::nearest::compare_versions;
 
 /// No version has more numbers, those of its revision included.
-const MOST_NUMBERS: usize = 8;
+const MAX_VERSION_NUMBERS: usize = 8;
 /// Words that begin a pre-release, with or without a number behind them.
-const EARLY: &[&str] = &[
+const PRERELEASE_WORDS: &[&str] = &[
     "alpha",
     "beta",
     "canary",
@@ -35,22 +35,22 @@ const EARLY: &[&str] = &[
     "unstable",
 ];
 /// The same, only with a number behind them: `3.13.0a1`.
-const EARLY_WITH_NUMBER: &[&str] = &["a", "b", "m"];
+const NUMBERED_PRERELEASE_WORDS: &[&str] = &["a", "b", "m"];
 
 /// A tag, as a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Version {
+pub(super) struct TagVersion {
     /// Major, minor, patch; 0 where the tag does not say.
     release: [u64; 3],
     /// Numbers beyond: `1.2.3.4`, `1.2.3-1`.
     revision: Vec<u64>,
     /// Empty for a release.
-    early: Prerelease,
+    prerelease: Prerelease,
     /// `alpine3.20`, `slim-bookworm`; empty for none.
-    variant: String,
+    flavor: String,
 }
 
-impl Version {
+impl TagVersion {
     /// The version that a tag is; `None` if it is none.
     pub(super) fn parse(tag: &str) -> Option<Self> {
         let text = tag.strip_prefix(['v', 'V']).unwrap_or(tag);
@@ -61,12 +61,12 @@ impl Version {
             Some(suffix) => words.extend(suffix.split(['-', '_'])),
             None if rest.is_empty() => {}
             // Letters that follow at once: the hash of a commit looks like that too.
-            None if numbers.len() > 1 && early_of(rest).is_some() => words.push(rest),
+            None if numbers.len() > 1 && parse_prerelease(rest).is_some() => words.push(rest),
             None => return None,
         }
         // A revision's number, or a date's.
         while let Some(number) = words.first().and_then(|word| number(word))
-            && numbers.len() < MOST_NUMBERS
+            && numbers.len() < MAX_VERSION_NUMBERS
         {
             while numbers.len() < 3 {
                 // Not a minor version, although it stands where one could.
@@ -76,7 +76,7 @@ impl Version {
             words.remove(0);
         }
         if let Some(first) = words.first()
-            && let Some(mut found) = early_of(first)
+            && let Some(mut found) = parse_prerelease(first)
         {
             words.remove(0);
             // `rc-1` is `rc1`.
@@ -93,35 +93,35 @@ impl Version {
         let mut next = || numbers.next().unwrap_or(0);
         Some(Self {
             release: [next(), next(), next()],
-            early: match early {
+            prerelease: match early {
                 Some(early) => Prerelease::new(&early).ok()?,
                 None => Prerelease::EMPTY,
             },
-            variant: words.join("-"),
+            flavor: words.join("-"),
             revision: numbers.collect(),
         })
     }
 
     /// Whether it is a release, and no variant of one.
-    pub(super) fn is_plain(&self) -> bool {
-        self.early.is_empty() && self.variant.is_empty()
+    pub(super) fn is_plain_release(&self) -> bool {
+        self.prerelease.is_empty() && self.flavor.is_empty()
     }
 
     /// Whether it is a variant of a release or pre-release.
-    pub(super) fn is_variant(&self) -> bool {
-        !self.variant.is_empty()
+    pub(super) fn has_flavor(&self) -> bool {
+        !self.flavor.is_empty()
     }
 
     /// What its variant is called, whatever its own version: `alpine3.20` is `alpine`.
-    pub(super) fn kind(&self) -> String {
+    pub(super) fn flavor_name(&self) -> String {
         let is_kept = |c: &char| !c.is_ascii_digit() && *c != '.';
-        self.variant.chars().filter(is_kept).collect()
+        self.flavor.chars().filter(is_kept).collect()
     }
 
     /// The version as Semantic Versioning has it, without variant and revision.
     pub(super) fn semantic(&self) -> semver::Version {
         semver::Version {
-            pre: self.early.clone(),
+            pre: self.prerelease.clone(),
             ..self.release()
         }
     }
@@ -139,12 +139,12 @@ impl Version {
     }
 
     /// Older versions are less; of one version, the older variant.
-    pub(super) fn order(&self, other: &Self) -> Ordering {
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
         let numbers = |it: &Self| (it.release, it.revision.clone());
         numbers(self)
             .cmp(&numbers(other))
-            .then_with(|| self.early.cmp(&other.early))
-            .then_with(|| versions(&self.variant, &other.variant))
+            .then_with(|| self.prerelease.cmp(&other.prerelease))
+            .then_with(|| compare_versions(&self.flavor, &other.flavor))
     }
 }
 
@@ -184,14 +184,16 @@ fn ends_in_number(text: &str) -> bool {
 
 /// The pre-release that a word is, with a dot between its name and its number, so that `rc10` comes
 /// after `rc9`; `None` if it is none.
-pub(super) fn early_of(word: &str) -> Option<String> {
+pub(super) fn parse_prerelease(word: &str) -> Option<String> {
     let word = word.to_ascii_lowercase();
     let end = word.find(|c: char| !c.is_ascii_lowercase());
     let (name, rest) = word.split_at(end.unwrap_or(word.len()));
     let rest = rest.strip_prefix('.').unwrap_or(rest);
     let rest = match rest {
-        "" if EARLY.contains(&name) => return Some(name.to_owned()),
-        rest if EARLY.contains(&name) || EARLY_WITH_NUMBER.contains(&name) => number_of(rest)?,
+        "" if PRERELEASE_WORDS.contains(&name) => return Some(name.to_owned()),
+        rest if PRERELEASE_WORDS.contains(&name) || NUMBERED_PRERELEASE_WORDS.contains(&name) => {
+            number_of(rest)?
+        }
         _ => return None,
     };
     Some(format!("{name}.{rest}"))
@@ -202,10 +204,10 @@ mod tests {
     use super::*;
 
     fn told(tag: &str) -> String {
-        match Version::parse(tag) {
+        match TagVersion::parse(tag) {
             Some(it) => {
                 let revision: Vec<_> = it.revision.iter().map(u64::to_string).collect();
-                format!("{} [{}] {}", it.semantic(), revision.join("."), it.variant)
+                format!("{} [{}] {}", it.semantic(), revision.join("."), it.flavor)
             }
             None => "none".to_owned(),
         }
@@ -268,12 +270,12 @@ mod tests {
         ];
         let versions: Vec<_> = ordered
             .iter()
-            .map(|tag| Version::parse(tag).unwrap())
+            .map(|tag| TagVersion::parse(tag).unwrap())
             .collect();
         for (two, names) in versions.windows(2).zip(ordered.windows(2)) {
-            assert_eq!(two[0].order(&two[1]), Ordering::Less, "{names:?}");
+            assert_eq!(two[0].compare(&two[1]), Ordering::Less, "{names:?}");
         }
-        let kind = |tag| Version::parse(tag).unwrap().kind();
+        let kind = |tag| TagVersion::parse(tag).unwrap().flavor_name();
         assert_eq!(kind("1-alpine3.9"), kind("2-alpine3.20"));
         assert_ne!(kind("1-alpine"), kind("1-slim-alpine"));
     }

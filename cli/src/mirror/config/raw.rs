@@ -7,24 +7,24 @@ use serde::Deserialize;
 use serde_saphyr::{Budget, Error, Options, Spanned};
 
 /// No file is longer, in bytes.
-const LONGEST: usize = 1024 * 1024;
+const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// Values in it, those that aliases repeat counted each time.
-const MOST_VALUES: usize = 100_000;
-const DEEPEST: usize = 16;
+const MAX_YAML_VALUES: usize = 100_000;
+const MAX_YAML_DEPTH: usize = 16;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct File {
-    pub(super) defaults: Option<Spanned<Entry>>,
+pub(super) struct ConfigFile {
+    pub(super) defaults: Option<Spanned<MirrorEntry>>,
     #[serde(default)]
-    pub(super) registries: BTreeMap<String, Spanned<Host>>,
+    pub(super) registries: BTreeMap<String, Spanned<RegistryEntry>>,
     #[serde(default)]
-    pub(super) mirrors: Vec<Spanned<Entry>>,
+    pub(super) mirrors: Vec<Spanned<MirrorEntry>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct Entry {
+pub(super) struct MirrorEntry {
     pub(super) source: Option<String>,
     pub(super) target: Option<String>,
     pub(super) tags: Option<Vec<String>>,
@@ -33,23 +33,23 @@ pub(super) struct Entry {
     pub(super) exclude_regex: Option<Vec<String>>,
     pub(super) semver: Option<String>,
     pub(super) newest: Option<usize>,
-    pub(super) by: Option<By>,
+    pub(super) by: Option<TagOrderValue>,
     pub(super) min_age: Option<String>,
     pub(super) platforms: Option<Vec<String>>,
-    pub(super) referrers: Option<Referrers>,
+    pub(super) referrers: Option<ReferrersValue>,
     pub(super) prune: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum By {
+pub(super) enum TagOrderValue {
     Version,
     Date,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Referrers {
+pub(super) enum ReferrersValue {
     None,
     New,
     All,
@@ -57,7 +57,7 @@ pub(super) enum Referrers {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct Host {
+pub(super) struct RegistryEntry {
     pub(super) username: Option<String>,
     pub(super) password_file: Option<PathBuf>,
     pub(super) password_env: Option<String>,
@@ -66,7 +66,7 @@ pub(super) struct Host {
     pub(super) ca_file: Option<PathBuf>,
 }
 
-impl Entry {
+impl MirrorEntry {
     /// The same, with the defaults where it says nothing.
     pub(super) fn or(self, defaults: Self) -> Self {
         Self {
@@ -102,21 +102,21 @@ impl Entry {
 ///
 /// # Errors
 /// What is wrong, with its line; no value is shown, since one could be a secret in a wrong place.
-pub(super) fn parse(text: &str) -> Result<File, String> {
-    if text.len() > LONGEST {
-        return Err(format!("longer than {LONGEST} bytes"));
+pub(super) fn parse(text: &str) -> Result<ConfigFile, String> {
+    if text.len() > MAX_FILE_BYTES {
+        return Err(format!("longer than {MAX_FILE_BYTES} bytes"));
     }
     let mut budget = Budget::default();
-    budget.max_nodes = MOST_VALUES;
-    budget.max_events = 2 * MOST_VALUES;
-    budget.max_depth = DEEPEST;
-    budget.max_aliases = MOST_VALUES;
+    budget.max_nodes = MAX_YAML_VALUES;
+    budget.max_events = 2 * MAX_YAML_VALUES;
+    budget.max_depth = MAX_YAML_DEPTH;
+    budget.max_aliases = MAX_YAML_VALUES;
     let mut options = Options::default();
     options.budget = Some(budget);
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| told(&error))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| describe_error(&error))
 }
 
-fn told(error: &Error) -> String {
+fn describe_error(error: &Error) -> String {
     let error = error.without_snippet();
     let Error::SerdeUnknownField {
         field,
@@ -134,7 +134,7 @@ fn told(error: &Error) -> String {
             false => text,
         };
     };
-    let shown = crate::report::shown(field);
+    let shown = crate::report::sanitize(field);
     let advice = match field.as_str() {
         "password" => {
             "passwords have no place in this file: name a passwordFile or passwordEnv".to_owned()

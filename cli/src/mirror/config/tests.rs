@@ -1,9 +1,9 @@
 //! Files as people write them, well and badly.
 
 use super::*;
-use crate::mirror::choose::Rules;
+use crate::mirror::choose::TagRules;
 
-fn read(text: &str) -> Result<Config, String> {
+fn read(text: &str) -> Result<MirrorConfig, String> {
     parse(text, Path::new("/etc/imgsync"))
 }
 
@@ -50,7 +50,7 @@ mirrors:
     let nginx = &config.jobs[0];
     assert_eq!(nginx.source(), "docker.io/library/nginx");
     assert_eq!(nginx.to.to_string(), "registry.example.com/mirror/nginx");
-    let Rules {
+    let TagRules {
         globs,
         exclude_globs,
         newest,
@@ -62,9 +62,9 @@ mirrors:
     assert_eq!(exclude_globs.len(), 1);
     assert_eq!(
         *newest,
-        Some(Newest {
+        Some(NewestLimit {
             count: 5,
-            by: By::Version
+            order: TagOrder::Version
         })
     );
     assert_eq!(min_age.unwrap().as_secs(), 7 * 86_400);
@@ -73,22 +73,22 @@ mirrors:
     assert!(!app.prune && app.rules[0].exclude_globs.is_empty());
     assert_eq!(
         app.rules[0].newest,
-        Some(Newest {
+        Some(NewestLimit {
             count: 3,
-            by: By::Date
+            order: TagOrder::Date
         })
     );
-    assert_eq!(app.companions, Companions::Refresh);
+    assert_eq!(app.referrers, ReferrersPolicy::All);
     assert_eq!(app.to.to_string(), "oci:/etc/imgsync/app");
     let one = &config.jobs[2];
     assert!(one.rules[0].is_empty() && !one.prune && !one.platforms.is_empty());
-    let host = |name: &str| &config.hosts[&name.parse().unwrap()];
-    let file = Password::File("/etc/imgsync/secret.txt".into());
+    let host = |name: &str| &config.registries[&name.parse().unwrap()];
+    let file = PasswordSource::File("/etc/imgsync/secret.txt".into());
     assert_eq!(
         host("registry.example.com").login,
         Some(("ci".to_owned(), file))
     );
-    let variable = Password::Variable("GHCR_TOKEN".to_owned());
+    let variable = PasswordSource::Variable("GHCR_TOKEN".to_owned());
     assert_eq!(host("ghcr.io").login, Some(("bot".to_owned(), variable)));
     assert!(host("10.0.0.5:5000").plain_http);
 }

@@ -17,19 +17,19 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use imgsync_oci::client::Deleted;
+use imgsync_oci::client::DeleteOutcome;
 use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
 
 use crate::exit::Failure;
 use crate::report::Report;
-use crate::transfer::{Body, Moved, Outgoing};
+use crate::transfer::{BlobSource, PendingBlob, UploadOutcome};
 
 /// What a question to an end comes to.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, Failure>>;
+pub type TransportFuture<'a, T> = BoxFuture<'a, Result<T, Failure>>;
 
 /// What is known of a manifest without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct ManifestDescriptor {
     /// Its digest.
     pub digest: Digest,
     /// Its media type, where the end tells.
@@ -40,7 +40,7 @@ pub struct Head {
 
 /// A manifest, verified: the bytes have the digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct VerifiedManifest {
     /// Its digest: the one that it was asked for by, else computed from the bytes.
     pub digest: Digest,
     /// Its media type: what the end says, else what its bytes show.
@@ -51,9 +51,9 @@ pub struct Held {
 
 /// What a manifest is at the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
+pub enum ManifestRole {
     /// A part of an index that follows: it is reached through that one, by digest.
-    Part,
+    Child,
     /// What speaks about another manifest: reached through that one's list of referrers.
     Referrer {
         /// What it speaks about.
@@ -66,68 +66,90 @@ pub enum Role {
 }
 
 /// Where images come from: one repository, layout or archive.
-pub trait Source: Send + Sync {
+pub trait CopySource: Send + Sync {
     /// What people call it, without a tag: `ghcr.io/owner/app`, `oci:build/image`.
     fn name(&self) -> &str;
 
     /// The repository that it is, where it is one: a target at the same registry can link its
     /// blobs.
-    fn place(&self) -> Option<(&Registry, &Repository)>;
+    fn repository(&self) -> Option<(&Registry, &Repository)>;
 
     /// All tags, part by part, in the order of the end. A repository that is not there is an
     /// error.
-    fn tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>>;
+    fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>>;
 
     /// What a tag or digest names now; `None` where it names nothing. Cheap: no manifest is read,
     /// where the end can do without.
-    fn head<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Head>>;
+    fn head_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<ManifestDescriptor>>;
 
     /// A manifest, verified; `None` where there is none of that name.
-    fn manifest<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Held>>;
+    fn fetch_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<VerifiedManifest>>;
 
     /// Where a blob's bytes are. Nothing is read yet, and it need not be there.
-    fn blob<'a>(&'a self, blob: &'a Descriptor) -> Answer<'a, Body>;
+    fn blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource>;
 
     /// The manifests that speak about this one by their `subject`, those first that came first;
     /// none where the end keeps no such list. Tags of cosign's scheme are not among them.
-    fn referrers<'a>(&'a self, subject: &'a Digest) -> Answer<'a, Vec<Descriptor>>;
+    fn list_referrers<'a>(&'a self, subject: &'a Digest) -> TransportFuture<'a, Vec<Descriptor>>;
 }
 
 /// Where images go: one repository, layout, archive or daemon. The engine puts what something
 /// needs before it: blobs before their manifest, parts before their index.
-pub trait Target: Send + Sync {
+pub trait CopyTarget: Send + Sync {
     /// What people call it, without a tag.
     fn name(&self) -> &str;
 
     /// The repository that it is, where it is one.
-    fn place(&self) -> Option<(&Registry, &Repository)>;
+    fn repository(&self) -> Option<(&Registry, &Repository)>;
 
     /// What a tag or digest names now. A manifest that is there is there with all its parts.
-    fn head<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Head>>;
+    fn head_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<ManifestDescriptor>>;
 
     /// A manifest that is there; one that makes no sense counts as absent.
-    fn manifest<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Held>>;
+    fn fetch_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<VerifiedManifest>>;
 
     /// Whether it holds a blob, whole.
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> Answer<'a, bool>;
+    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool>;
 
     /// Brings a blob. Goes on where an earlier attempt ended, as far as the end can. When this
     /// yields, the target has the blob, and its bytes have its digest.
-    fn put_blob<'a>(&'a self, blob: &'a Outgoing, report: &'a Arc<dyn Report>)
-    -> Answer<'a, Moved>;
+    fn put_blob<'a>(
+        &'a self,
+        blob: &'a PendingBlob,
+        report: &'a Arc<dyn Report>,
+    ) -> TransportFuture<'a, UploadOutcome>;
 
     /// Puts a manifest, all of whose parts are there. Safe to repeat.
-    fn put_manifest<'a>(&'a self, manifest: &'a Held, role: &'a Role) -> Answer<'a, ()>;
+    fn put_manifest<'a>(
+        &'a self,
+        manifest: &'a VerifiedManifest,
+        role: &'a ManifestRole,
+    ) -> TransportFuture<'a, ()>;
 
     /// The manifests at the target that speak about this one by their `subject`; `None` where the
     /// target keeps no such list by itself. Then the engine keeps one, under the tag that the
     /// specification has for that.
-    fn referrers<'a>(&'a self, subject: &'a Digest) -> Answer<'a, Option<Vec<Descriptor>>>;
+    fn list_referrers<'a>(
+        &'a self,
+        subject: &'a Digest,
+    ) -> TransportFuture<'a, Option<Vec<Descriptor>>>;
 
     /// Takes a tag out, and nothing but the tag.
-    fn delete_tag<'a>(&'a self, tag: &'a Tag) -> Answer<'a, Deleted>;
+    fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome>;
 
     /// All that was put stays from now on: an archive is written out. For a registry there is
     /// nothing left to do.
-    fn finish<'a>(&'a self, report: &'a Arc<dyn Report>) -> Answer<'a, ()>;
+    fn finish<'a>(&'a self, report: &'a Arc<dyn Report>) -> TransportFuture<'a, ()>;
 }

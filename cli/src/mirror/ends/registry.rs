@@ -5,64 +5,72 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
 use futures::stream::{self, BoxStream, StreamExt};
-use imgsync_oci::client::{Client, Deleted, Error, FetchedManifest};
+use imgsync_oci::client::{Client, DeleteOutcome, Error, FetchedManifest};
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Registry, Repository, Tag};
 use tokio::sync::SemaphorePermit;
 
-use super::{Answer, Head, Held, Role, Source, Target};
-use crate::exit::{Failure, Kind};
+use super::{
+    CopySource, CopyTarget, ManifestDescriptor, ManifestRole, TransportFuture, VerifiedManifest,
+};
+use crate::exit::{Failure, FailureKind};
 use crate::mirror::companion;
-use crate::mirror::hosts::Host;
+use crate::mirror::hosts::RegistryThrottle;
 use crate::report::Report;
-use crate::transfer::{Body, Journal, Line, Manner, Moved, Outgoing, Remote, send};
+use crate::transfer::{
+    BlobSource, Journal, PendingBlob, RemoteBlob, RepositoryWriter, TransferOptions, UploadOutcome,
+    upload_blob,
+};
 
 /// The most pages that a list of tags is read in: some registries give fifty tags a page.
-const MOST_PAGES: usize = 20_000;
+const MAX_TAG_PAGES: usize = 20_000;
 
 /// A repository and the way to it.
-struct Way {
+struct RepositoryHandle {
     client: Client,
     repository: Repository,
-    host: Arc<Host>,
+    host: Arc<RegistryThrottle>,
     name: String,
     /// Whether the registry was found to keep no lists of referrers.
-    unlisted: AtomicBool,
+    lacks_referrers_api: AtomicBool,
 }
 
 /// A repository that is read from.
-pub(in crate::mirror) struct From(Way);
+pub(in crate::mirror) struct RegistrySource(RepositoryHandle);
 
 /// A repository that is written to.
-pub(in crate::mirror) struct To {
-    way: Way,
-    line: Line,
+pub(in crate::mirror) struct RegistryTarget {
+    handle: RepositoryHandle,
+    writer: RepositoryWriter,
 }
 
-impl Way {
-    fn new(client: Client, repository: Repository, host: Arc<Host>) -> Self {
-        let client = client.with_quota(Arc::clone(&host.quota));
+impl RepositoryHandle {
+    fn new(client: Client, repository: Repository, host: Arc<RegistryThrottle>) -> Self {
+        let client = client.with_retry_policy(Arc::clone(&host.quota));
         let name = format!("{}/{repository}", client.registry());
         Self {
             client,
             repository,
             host,
             name,
-            unlisted: AtomicBool::new(false),
+            lacks_referrers_api: AtomicBool::new(false),
         }
     }
 
-    fn place(&self) -> (&Registry, &Repository) {
+    fn repository(&self) -> (&Registry, &Repository) {
         (self.client.registry(), &self.repository)
     }
 
     /// Waits until one more request may be made.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    async fn acquire_request_permit(&self) -> Option<SemaphorePermit<'_>> {
         // Nobody closes it.
-        self.host.requests.acquire().await.ok()
+        self.host.request_permits.acquire().await.ok()
     }
 
-    async fn head(&self, reference: &Reference) -> Result<Option<Head>, Error> {
-        let turn = self.turn().await;
+    async fn head_manifest(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<ManifestDescriptor>, Error> {
+        let turn = self.acquire_request_permit().await;
         let found = self
             .client
             .head_manifest(&self.repository, reference)
@@ -73,7 +81,7 @@ impl Way {
             (said, Reference::Tag(_)) => said,
         };
         if let Some(digest) = digest {
-            return Ok(Some(Head {
+            return Ok(Some(ManifestDescriptor {
                 digest,
                 media_type: found.media_type,
                 size: found.size,
@@ -81,39 +89,46 @@ impl Way {
         }
         // Some registries do not say; the bytes do.
         drop(turn);
-        let found = self.fetch(reference).await?;
-        Ok(found.map(|found| Head {
+        let found = self.fetch_manifest(reference).await?;
+        Ok(found.map(|found| ManifestDescriptor {
             digest: found.digest,
             media_type: found.media_type,
             size: Some(found.bytes.len() as u64),
         }))
     }
 
-    async fn fetch(&self, reference: &Reference) -> Result<Option<FetchedManifest>, Error> {
-        let _turn = self.turn().await;
-        self.client.manifest(&self.repository, reference).await
+    async fn fetch_manifest(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<FetchedManifest>, Error> {
+        let _turn = self.acquire_request_permit().await;
+        self.client
+            .fetch_manifest(&self.repository, reference)
+            .await
     }
 
     /// The registry's list of referrers; `None` where it keeps none.
-    async fn listed(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
-        if self.unlisted.load(Ordering::Relaxed) {
+    async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
+        if self.lacks_referrers_api.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let _turn = self.turn().await;
+        let _turn = self.acquire_request_permit().await;
         let client = &self.client;
-        let list = client.referrers(&self.repository, subject, None).await?;
+        let list = client
+            .list_referrers(&self.repository, subject, None)
+            .await?;
         if list.is_none() {
-            self.unlisted.store(true, Ordering::Relaxed);
+            self.lacks_referrers_api.store(true, Ordering::Relaxed);
         }
         Ok(list)
     }
 
     /// The list under the tag that stands in for the registry's.
-    async fn tagged_list(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
-        let Some(tag) = companion::list(subject) else {
+    async fn list_referrers_by_tag(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+        let Some(tag) = companion::fallback_tag(subject) else {
             return Ok(Vec::new());
         };
-        let found = self.fetch(&Reference::Tag(tag)).await?;
+        let found = self.fetch_manifest(&Reference::Tag(tag)).await?;
         // Whatever else is under that name lists nothing.
         let list = found.and_then(|found| {
             let declared = found.media_type.as_deref();
@@ -127,7 +142,7 @@ impl Way {
 }
 
 /// What a kind of manifest is called that registries still keep, and nobody writes any more.
-fn bygone(media_type: &str) -> Option<&'static str> {
+fn describe_obsolete_type(media_type: &str) -> Option<&'static str> {
     match media_type {
         "application/vnd.docker.distribution.manifest.v1+json"
         | "application/vnd.docker.distribution.manifest.v1+prettyjws" => {
@@ -140,41 +155,45 @@ fn bygone(media_type: &str) -> Option<&'static str> {
     }
 }
 
-fn held(found: FetchedManifest) -> Result<Held, imgsync_oci::Invalid> {
+fn into_verified(found: FetchedManifest) -> Result<VerifiedManifest, imgsync_oci::ParseError> {
     let (media_type, _) = Manifest::parse(&found.bytes, found.media_type.as_deref())?;
-    Ok(Held {
+    Ok(VerifiedManifest {
         digest: found.digest,
         media_type,
         bytes: found.bytes,
     })
 }
 
-impl From {
-    pub(in crate::mirror) fn new(client: Client, repository: Repository, host: Arc<Host>) -> Self {
-        Self(Way::new(client, repository, host))
+impl RegistrySource {
+    pub(in crate::mirror) fn new(
+        client: Client,
+        repository: Repository,
+        host: Arc<RegistryThrottle>,
+    ) -> Self {
+        Self(RepositoryHandle::new(client, repository, host))
     }
 }
 
-impl Source for From {
+impl CopySource for RegistrySource {
     fn name(&self) -> &str {
         &self.0.name
     }
 
-    fn place(&self) -> Option<(&Registry, &Repository)> {
-        Some(self.0.place())
+    fn repository(&self) -> Option<(&Registry, &Repository)> {
+        Some(self.0.repository())
     }
 
-    fn tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>> {
+    fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>> {
         let way = &self.0;
         let start = Some((None, 0));
         let pages = stream::unfold(start, move |state| async move {
             let (next, pages) = state?;
-            if pages == MOST_PAGES {
+            if pages == MAX_TAG_PAGES {
                 let what = format!("source: the list of tags of {} does not end", way.name);
-                return Some((Err(Failure::new(Kind::Source, what)), None));
+                return Some((Err(Failure::new(FailureKind::Source, what)), None));
             }
-            let _turn = way.turn().await;
-            let page = way.client.tags(&way.repository, next).await;
+            let _turn = way.acquire_request_permit().await;
+            let page = way.client.list_tags(&way.repository, next).await;
             Some(match page {
                 Ok(Some(page)) => {
                     let next = page.next.map(|next| (Some(next), pages + 1));
@@ -182,7 +201,7 @@ impl Source for From {
                 }
                 Ok(None) => {
                     let what = format!("source: there is no repository {}", way.name);
-                    (Err(Failure::new(Kind::Source, what)), None)
+                    (Err(Failure::new(FailureKind::Source, what)), None)
                 }
                 Err(error) => (Err(Failure::at_source(error)), None),
             })
@@ -190,24 +209,42 @@ impl Source for From {
         pages.boxed()
     }
 
-    fn head<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Head>> {
-        async { self.0.head(reference).await.map_err(Failure::at_source) }.boxed()
+    fn head_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
+        async {
+            self.0
+                .head_manifest(reference)
+                .await
+                .map_err(Failure::at_source)
+        }
+        .boxed()
     }
 
-    fn manifest<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Held>> {
+    fn fetch_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<VerifiedManifest>> {
         async move {
-            let found = self.0.fetch(reference).await.map_err(Failure::at_source)?;
+            let found = self
+                .0
+                .fetch_manifest(reference)
+                .await
+                .map_err(Failure::at_source)?;
             let Some(found) = found else { return Ok(None) };
             let declared = found.media_type.clone();
-            let held = held(found).map_err(|error| {
+            let held = into_verified(found).map_err(|error| {
                 let place = format!("source: {reference} of {}", self.0.name);
-                match declared.as_deref().and_then(bygone) {
+                match declared.as_deref().and_then(describe_obsolete_type) {
                     Some(kind) => Failure::new(
-                        Kind::Source,
+                        FailureKind::Source,
                         format!("{place} is {kind}, which is not copied"),
                     )
-                    .hint("push it anew with a tool of today, or leave its tag out (--exclude)"),
-                    None => Failure::new(Kind::Source, format!("{place}: {error}")),
+                    .with_hint(
+                        "push it anew with a tool of today, or leave its tag out (--exclude)",
+                    ),
+                    None => Failure::new(FailureKind::Source, format!("{place}: {error}")),
                 }
             });
             held.map(Some)
@@ -215,24 +252,28 @@ impl Source for From {
         .boxed()
     }
 
-    fn blob<'a>(&'a self, blob: &'a Descriptor) -> Answer<'a, Body> {
-        let body = Body::There(Remote {
+    fn blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
+        let body = BlobSource::Remote(RemoteBlob {
             client: self.0.client.clone(),
             repository: self.0.repository.clone(),
             digest: blob.digest.clone(),
             size: blob.size,
-            places: Some(Arc::clone(&self.0.host.reads)),
+            read_permits: Some(Arc::clone(&self.0.host.read_permits)),
         });
         std::future::ready(Ok(body)).boxed()
     }
 
-    fn referrers<'a>(&'a self, subject: &'a Digest) -> Answer<'a, Vec<Descriptor>> {
+    fn list_referrers<'a>(&'a self, subject: &'a Digest) -> TransportFuture<'a, Vec<Descriptor>> {
         async {
-            let listed = self.0.listed(subject).await.map_err(Failure::at_source)?;
+            let listed = self
+                .0
+                .list_referrers(subject)
+                .await
+                .map_err(Failure::at_source)?;
             match listed {
                 Some(list) => Ok(list),
                 None => {
-                    let list = self.0.tagged_list(subject).await;
+                    let list = self.0.list_referrers_by_tag(subject).await;
                     list.map_err(Failure::at_source)
                 }
             }
@@ -241,46 +282,52 @@ impl Source for From {
     }
 }
 
-impl To {
+impl RegistryTarget {
     pub(in crate::mirror) fn new(
         client: Client,
         repository: Repository,
-        (journal, manner): (Journal, Manner),
-        host: Arc<Host>,
+        (journal, manner): (Journal, TransferOptions),
+        host: Arc<RegistryThrottle>,
     ) -> Self {
-        let way = Way::new(client, repository.clone(), host);
-        let line = Line::new(way.client.clone(), repository, journal, manner);
-        Self { way, line }
+        let handle = RepositoryHandle::new(client, repository.clone(), host);
+        let writer = RepositoryWriter::new(handle.client.clone(), repository, journal, manner);
+        Self { handle, writer }
     }
 }
 
-impl Target for To {
+impl CopyTarget for RegistryTarget {
     fn name(&self) -> &str {
-        &self.way.name
+        &self.handle.name
     }
 
-    fn place(&self) -> Option<(&Registry, &Repository)> {
-        Some(self.way.place())
+    fn repository(&self) -> Option<(&Registry, &Repository)> {
+        Some(self.handle.repository())
     }
 
-    fn head<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Head>> {
-        async { Ok(self.way.head(reference).await?) }.boxed()
+    fn head_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
+        async { Ok(self.handle.head_manifest(reference).await?) }.boxed()
     }
 
-    fn manifest<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Held>> {
+    fn fetch_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<VerifiedManifest>> {
         async {
-            let found = self.way.fetch(reference).await?;
-            Ok(found.and_then(|found| held(found).ok()))
+            let found = self.handle.fetch_manifest(reference).await?;
+            Ok(found.and_then(|found| into_verified(found).ok()))
         }
         .boxed()
     }
 
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> Answer<'a, bool> {
+    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
         async {
-            let _turn = self.way.turn().await;
-            let Way {
+            let _turn = self.handle.acquire_request_permit().await;
+            let RepositoryHandle {
                 client, repository, ..
-            } = &self.way;
+            } = &self.handle;
             let size = client.head_blob(repository, &blob.digest).await?;
             Ok(size == Some(blob.size))
         }
@@ -289,25 +336,29 @@ impl Target for To {
 
     fn put_blob<'a>(
         &'a self,
-        blob: &'a Outgoing,
+        blob: &'a PendingBlob,
         report: &'a Arc<dyn Report>,
-    ) -> Answer<'a, Moved> {
-        send(&self.line, blob, report).boxed()
+    ) -> TransportFuture<'a, UploadOutcome> {
+        upload_blob(&self.writer, blob, report).boxed()
     }
 
-    fn put_manifest<'a>(&'a self, manifest: &'a Held, role: &'a Role) -> Answer<'a, ()> {
+    fn put_manifest<'a>(
+        &'a self,
+        manifest: &'a VerifiedManifest,
+        role: &'a ManifestRole,
+    ) -> TransportFuture<'a, ()> {
         async {
             let reference = match role {
-                Role::Tagged(tag) => Reference::Tag(tag.clone()),
-                Role::Part | Role::Referrer { .. } | Role::Untagged => {
+                ManifestRole::Tagged(tag) => Reference::Tag(tag.clone()),
+                ManifestRole::Child | ManifestRole::Referrer { .. } | ManifestRole::Untagged => {
                     Reference::Digest(manifest.digest.clone())
                 }
             };
-            let _turn = self.way.turn().await;
-            let Way {
+            let _turn = self.handle.acquire_request_permit().await;
+            let RepositoryHandle {
                 client, repository, ..
-            } = &self.way;
-            let Held {
+            } = &self.handle;
+            let VerifiedManifest {
                 media_type, bytes, ..
             } = manifest;
             client
@@ -318,23 +369,26 @@ impl Target for To {
         .boxed()
     }
 
-    fn referrers<'a>(&'a self, subject: &'a Digest) -> Answer<'a, Option<Vec<Descriptor>>> {
-        async { Ok(self.way.listed(subject).await?) }.boxed()
+    fn list_referrers<'a>(
+        &'a self,
+        subject: &'a Digest,
+    ) -> TransportFuture<'a, Option<Vec<Descriptor>>> {
+        async { Ok(self.handle.list_referrers(subject).await?) }.boxed()
     }
 
-    fn delete_tag<'a>(&'a self, tag: &'a Tag) -> Answer<'a, Deleted> {
+    fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome> {
         async {
-            let _turn = self.way.turn().await;
-            let Way {
+            let _turn = self.handle.acquire_request_permit().await;
+            let RepositoryHandle {
                 client, repository, ..
-            } = &self.way;
+            } = &self.handle;
             let reference = Reference::Tag(tag.clone());
             Ok(client.delete_manifest(repository, &reference).await?)
         }
         .boxed()
     }
 
-    fn finish<'a>(&'a self, _report: &'a Arc<dyn Report>) -> Answer<'a, ()> {
+    fn finish<'a>(&'a self, _report: &'a Arc<dyn Report>) -> TransportFuture<'a, ()> {
         std::future::ready(Ok(())).boxed()
     }
 }

@@ -6,31 +6,31 @@ use bytes::Bytes;
 use imgsync_oci::{Descriptor, Digest, Reference, Tag, media};
 use serde_json::{Value, json};
 
-use super::{Held, Role, Target};
+use super::{CopyTarget, ManifestRole, VerifiedManifest};
 use crate::exit::Failure;
-use crate::report::{self, Report, Voice};
+use crate::report::{self, Report, Verbosity};
 use crate::source::Slice;
-use crate::transfer::{Body, Moved, Outgoing};
+use crate::transfer::{BlobSource, PendingBlob, UploadOutcome};
 
 /// A manifest with its blobs.
-pub(super) struct Sample {
+pub(super) struct SampleImage {
     pub(super) blobs: Vec<Bytes>,
-    pub(super) held: Held,
+    pub(super) manifest: VerifiedManifest,
 }
 
 pub(super) fn quiet() -> Arc<dyn Report> {
-    report::new(Voice::Quiet, false, report::Verb::Send)
+    report::new(Verbosity::Quiet, false, report::TransferVerb::Send)
 }
 
 pub(super) fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-pub(super) fn tagged(text: &str) -> Role {
-    Role::Tagged(tag(text))
+pub(super) fn tagged(text: &str) -> ManifestRole {
+    ManifestRole::Tagged(tag(text))
 }
 
-pub(super) fn at(text: &str) -> Reference {
+pub(super) fn tag_reference(text: &str) -> Reference {
     Reference::Tag(tag(text))
 }
 
@@ -38,9 +38,9 @@ pub(super) fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
     Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64)
 }
 
-fn held(media_type: &str, manifest: &Value) -> Held {
+fn build_manifest(media_type: &str, manifest: &Value) -> VerifiedManifest {
     let bytes = Bytes::from(manifest.to_string());
-    Held {
+    VerifiedManifest {
         digest: Digest::of(&bytes),
         media_type: media_type.to_owned(),
         bytes,
@@ -48,12 +48,12 @@ fn held(media_type: &str, manifest: &Value) -> Held {
 }
 
 /// An image with one layer.
-pub(super) fn image(layer: &[u8]) -> Sample {
-    about(layer, None)
+pub(super) fn image(layer: &[u8]) -> SampleImage {
+    referrer_image(layer, None)
 }
 
 /// What speaks about another manifest.
-pub(super) fn about(layer: &[u8], subject: Option<&Held>) -> Sample {
+pub(super) fn referrer_image(layer: &[u8], subject: Option<&VerifiedManifest>) -> SampleImage {
     let diff_id = Digest::of(layer);
     let config = json!({"os": "linux", "architecture": "amd64",
                         "rootfs": {"type": "layers", "diff_ids": [diff_id]}});
@@ -68,45 +68,48 @@ pub(super) fn about(layer: &[u8], subject: Option<&Held>) -> Sample {
         manifest["subject"] = json!(descriptor(media::OCI_MANIFEST, &subject.bytes));
         manifest["artifactType"] = "application/x-test".into();
     }
-    Sample {
+    SampleImage {
         blobs: vec![config.into(), layer.to_vec().into()],
-        held: held(media::OCI_MANIFEST, &manifest),
+        manifest: build_manifest(media::OCI_MANIFEST, &manifest),
     }
 }
 
 /// An index over these.
-pub(super) fn index(children: &[&Sample]) -> Held {
-    let entry = |it: &&Sample| json!(descriptor(media::OCI_MANIFEST, &it.held.bytes));
+pub(super) fn index(children: &[&SampleImage]) -> VerifiedManifest {
+    let entry = |it: &&SampleImage| json!(descriptor(media::OCI_MANIFEST, &it.manifest.bytes));
     let manifests: Vec<_> = children.iter().map(entry).collect();
     let manifest =
         json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests});
-    held(media::OCI_INDEX, &manifest)
+    build_manifest(media::OCI_INDEX, &manifest)
 }
 
 /// A blob as it is sent; `claimed` is what it goes by.
-pub(super) fn outgoing(claimed: &[u8], bytes: &[u8]) -> Outgoing {
-    Outgoing {
+pub(super) fn pending_blob(claimed: &[u8], bytes: &[u8]) -> PendingBlob {
+    PendingBlob {
         digest: Digest::of(claimed),
         size: claimed.len() as u64,
         label: "a blob".to_owned(),
-        body: Body::Here(Slice::memory(bytes.to_vec().into())),
+        source: BlobSource::Local(Slice::memory(bytes.to_vec().into())),
         mount: None,
     }
 }
 
-pub(super) async fn put_blob(target: &dyn Target, bytes: &[u8]) -> Result<Moved, Failure> {
-    target.put_blob(&outgoing(bytes, bytes), &quiet()).await
+pub(super) async fn put_blob(
+    target: &dyn CopyTarget,
+    bytes: &[u8],
+) -> Result<UploadOutcome, Failure> {
+    target.put_blob(&pending_blob(bytes, bytes), &quiet()).await
 }
 
 /// Puts an image as the engine does.
-pub(super) async fn put(target: &dyn Target, sample: &Sample, role: &Role) {
+pub(super) async fn put(target: &dyn CopyTarget, sample: &SampleImage, role: &ManifestRole) {
     for blob in &sample.blobs {
         put_blob(target, blob).await.unwrap();
     }
-    target.put_manifest(&sample.held, role).await.unwrap();
+    target.put_manifest(&sample.manifest, role).await.unwrap();
 }
 
-pub(super) async fn digest_at(target: &dyn Target, text: &str) -> Option<Digest> {
-    let head = target.head(&at(text)).await.unwrap();
+pub(super) async fn digest_at(target: &dyn CopyTarget, text: &str) -> Option<Digest> {
+    let head = target.head_manifest(&tag_reference(text)).await.unwrap();
     head.map(|head| head.digest)
 }

@@ -5,11 +5,11 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::book::{Book, Line, VERSION, parse};
-use crate::exit::{Failure, Kind};
+use super::book::{FORMAT_VERSION, RecordFile, RecordLine, parse};
+use crate::exit::{Failure, FailureKind};
 
 /// No record is larger, in bytes.
-const LARGEST: u64 = 64 * 1024 * 1024;
+const MAX_RECORD_BYTES: u64 = 64 * 1024 * 1024;
 /// The folder that the file lies in.
 pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
@@ -19,7 +19,10 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 }
 
 /// Nothing, where the error says that nothing may be written there.
-pub(super) fn if_closed<T>(path: &Path, error: &std::io::Error) -> Result<Option<T>, Failure> {
+pub(super) fn none_if_unwritable<T>(
+    path: &Path,
+    error: &std::io::Error,
+) -> Result<Option<T>, Failure> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     match error.kind() {
         PermissionDenied | ReadOnlyFilesystem => Ok(None),
@@ -42,7 +45,8 @@ pub(super) fn lock(path: &Path, file: File) -> Result<File, Failure> {
         Err(TryLockError::WouldBlock) => {
             let shown = path.display();
             let what = format!("another imgsync mirror is at work with the same record, {shown}");
-            Err(Failure::new(Kind::Source, what).hint("wait for it to end, then try again"))
+            Err(Failure::new(FailureKind::Source, what)
+                .with_hint("wait for it to end, then try again"))
         }
         Err(TryLockError::Error(error)) => Err(broken(path, &error)),
     }
@@ -52,11 +56,11 @@ pub(super) fn lock(path: &Path, file: File) -> Result<File, Failure> {
 ///
 /// # Errors
 /// It cannot be read, is larger than any, or makes no sense.
-pub(super) fn read(path: &Path) -> Result<Book, Failure> {
-    let empty = Book {
-        version: VERSION,
+pub(super) fn read(path: &Path) -> Result<RecordFile, Failure> {
+    let empty = RecordFile {
+        version: FORMAT_VERSION,
         mirrors: BTreeMap::new(),
-        about: BTreeMap::new(),
+        subjects: BTreeMap::new(),
     };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -64,24 +68,24 @@ pub(super) fn read(path: &Path) -> Result<Book, Failure> {
         Err(error) => return Err(broken(path, &error)),
     };
     let mut bytes = Vec::new();
-    let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
+    let read = file.take(MAX_RECORD_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|error| broken(path, &error))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(senseless(path, "it is too large"));
+    if bytes.len() as u64 > MAX_RECORD_BYTES {
+        return Err(invalid(path, "it is too large"));
     }
     // A file that CI made before the first run.
     if bytes.is_empty() {
         return Ok(empty);
     }
-    let book = parse(&bytes).map_err(|error| senseless(path, &error.to_string()))?;
-    match book.version == VERSION {
+    let book = parse(&bytes).map_err(|error| invalid(path, &error.to_string()))?;
+    match book.version == FORMAT_VERSION {
         true => Ok(book),
-        false => Err(senseless(path, "a newer imgsync wrote it")),
+        false => Err(invalid(path, "a newer imgsync wrote it")),
     }
 }
 
 /// Puts a line behind what is there, on the disk.
-pub(super) fn add(file: &mut File, line: &Line) -> std::io::Result<()> {
+pub(super) fn append_line(file: &mut File, line: &RecordLine) -> std::io::Result<()> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');
     file.write_all(&bytes)?;
@@ -89,7 +93,7 @@ pub(super) fn add(file: &mut File, line: &Line) -> std::io::Result<()> {
 }
 
 /// Puts a book in place of the file; yields it, at its end.
-pub(super) fn replace(path: &Path, book: &Book) -> std::io::Result<File> {
+pub(super) fn replace(path: &Path, book: &RecordFile) -> std::io::Result<File> {
     let folder = folder_of(path);
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     let mut bytes = serde_json::to_vec_pretty(book)?;
@@ -109,15 +113,15 @@ pub(super) fn broken(path: &Path, error: &dyn std::fmt::Display) -> Failure {
         "the record of what was mirrored, {}, cannot be used: {error}",
         path.display()
     );
-    Failure::new(Kind::Source, what).hint("--state FILE keeps it elsewhere")
+    Failure::new(FailureKind::Source, what).with_hint("--state FILE keeps it elsewhere")
 }
 
-fn senseless(path: &Path, why: &str) -> Failure {
+fn invalid(path: &Path, why: &str) -> Failure {
     let what = format!(
         "the record of what was mirrored, {}, makes no sense: {why}",
         path.display()
     );
     let hint =
         "remove the file to begin anew: then nothing that was mirrored before is ever pruned";
-    Failure::new(Kind::Source, what).hint(hint)
+    Failure::new(FailureKind::Source, what).with_hint(hint)
 }

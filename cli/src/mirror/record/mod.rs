@@ -18,23 +18,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use imgsync_oci::{Digest, Tag};
 
 use crate::exit::Failure;
-use book::{Book, Line};
-use file::{add, broken, folder_of, if_closed, lock, lock_file, read, replace};
+use book::{RecordFile, RecordLine};
+use file::{append_line, broken, folder_of, lock, lock_file, none_if_unwritable, read, replace};
 
 /// What one mirror brought to its target.
 #[derive(Debug)]
-pub struct Record {
+pub struct MirrorRecord {
     /// `None` for one that is only read.
     path: Option<PathBuf>,
     pair: String,
-    book: Mutex<Book>,
+    contents: Mutex<RecordFile>,
     /// The file, where lines can be added to it.
     lines: Mutex<Option<File>>,
     /// Held until this goes.
     _lock: Option<File>,
 }
 
-impl Record {
+impl MirrorRecord {
     /// Opens the record of this pair of source and target for a run that changes the target. A file
     /// that is not there is an empty one; `None` where this user may write nothing there.
     ///
@@ -42,16 +42,16 @@ impl Record {
     /// The file cannot be read or written, or makes no sense; another run has it.
     pub fn open(path: &Path, pair: &str) -> Result<Option<Self>, Failure> {
         if let Err(error) = crate::settings::make_folder(folder_of(path)) {
-            return if_closed(path, &error);
+            return none_if_unwritable(path, &error);
         }
         let lock = match lock_file(path) {
             Ok(file) => lock(path, file)?,
-            Err(error) => return if_closed(path, &error),
+            Err(error) => return none_if_unwritable(path, &error),
         };
         let record = Self {
             path: Some(path.to_owned()),
             pair: pair.to_owned(),
-            book: Mutex::new(read(path)?),
+            contents: Mutex::new(read(path)?),
             lines: Mutex::new(None),
             _lock: Some(lock),
         };
@@ -64,11 +64,11 @@ impl Record {
     ///
     /// # Errors
     /// The file cannot be read, or makes no sense.
-    pub fn look(path: &Path, pair: &str) -> Result<Self, Failure> {
+    pub fn open_read_only(path: &Path, pair: &str) -> Result<Self, Failure> {
         Ok(Self {
             path: None,
             pair: pair.to_owned(),
-            book: Mutex::new(read(path)?),
+            contents: Mutex::new(read(path)?),
             lines: Mutex::new(None),
             _lock: None,
         })
@@ -76,12 +76,12 @@ impl Record {
 
     /// Whether this mirror ever brought anything.
     pub fn is_empty(&self) -> bool {
-        self.brought().is_empty()
+        self.mirrored_tags().is_empty()
     }
 
     /// The tags that this mirror brought, with the digests that it gave them.
-    pub fn brought(&self) -> BTreeMap<Tag, Vec<Digest>> {
-        let book = self.book();
+    pub fn mirrored_tags(&self) -> BTreeMap<Tag, Vec<Digest>> {
+        let book = self.contents();
         let tags = book.mirrors.get(&self.pair).into_iter().flatten();
         let tags = tags.filter_map(|(tag, digests)| {
             let digests = digests.iter().filter_map(|digest| digest.parse().ok());
@@ -91,9 +91,9 @@ impl Record {
     }
 
     /// The images that the tags speak about which this mirror brought with them.
-    pub fn about(&self) -> BTreeMap<Tag, HashSet<Digest>> {
-        let book = self.book();
-        let tags = book.about.get(&self.pair).into_iter().flatten();
+    pub fn tag_subjects(&self) -> BTreeMap<Tag, HashSet<Digest>> {
+        let book = self.contents();
+        let tags = book.subjects.get(&self.pair).into_iter().flatten();
         let tags = tags.filter_map(|(tag, images)| {
             let images = images.iter().filter_map(|digest| digest.parse().ok());
             Some((tag.parse().ok()?, images.collect()))
@@ -106,19 +106,19 @@ impl Record {
     ///
     /// # Errors
     /// It cannot be written down; then the tag must not be put.
-    pub fn before(
+    pub fn record_tag(
         &self,
         tag: &Tag,
         digest: &Digest,
         about: Option<&Digest>,
     ) -> Result<(), Failure> {
-        let line = Line {
+        let line = RecordLine {
             mirror: self.pair.clone(),
             tag: tag.to_string(),
             digest: digest.to_string(),
-            about: about.map(Digest::to_string),
+            subject: about.map(Digest::to_string),
         };
-        let is_new = self.book().take(&line);
+        let is_new = self.contents().apply(&line);
         match is_new {
             true => self.append(&line),
             false => Ok(()),
@@ -126,9 +126,11 @@ impl Record {
     }
 
     /// Adds a line to the file; where that does not work, all of it is written anew.
-    fn append(&self, line: &Line) -> Result<(), Failure> {
+    fn append(&self, line: &RecordLine) -> Result<(), Failure> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let added = lines.as_mut().is_some_and(|file| add(file, line).is_ok());
+        let added = lines
+            .as_mut()
+            .is_some_and(|file| append_line(file, line).is_ok());
         drop(lines);
         match added {
             true => Ok(()),
@@ -139,12 +141,12 @@ impl Record {
     /// A tag was found, or put, to name this; `about` is the image that it speaks about, if it
     /// does. If it is what this mirror gave it last, earlier digests of it no longer count. Kept by
     /// the next [`Record::write`].
-    pub fn settled(&self, tag: &Tag, digest: &Digest, about: Option<&Digest>) {
-        let mut book = self.book();
+    pub fn settle_tag(&self, tag: &Tag, digest: &Digest, about: Option<&Digest>) {
+        let mut book = self.contents();
         if let Some(image) = about
             && book.has(&self.pair, tag)
         {
-            book.add(&self.pair, tag, image);
+            book.add_subject(&self.pair, tag, image);
         }
         let tags = book.mirrors.get_mut(&self.pair);
         if let Some(digests) = tags.and_then(|tags| tags.get_mut(tag.as_str()))
@@ -157,11 +159,11 @@ impl Record {
 
     /// A tag is this mirror's no more. Kept by the next [`Record::write`].
     pub fn forget(&self, tag: &Tag) {
-        let mut book = self.book();
+        let mut book = self.contents();
         if let Some(tags) = book.mirrors.get_mut(&self.pair) {
             tags.remove(tag.as_str());
         }
-        if let Some(tags) = book.about.get_mut(&self.pair) {
+        if let Some(tags) = book.subjects.get_mut(&self.pair) {
             tags.remove(tag.as_str());
         }
     }
@@ -176,12 +178,12 @@ impl Record {
         };
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         *lines = None;
-        let replaced = replace(path, &self.book());
+        let replaced = replace(path, &self.contents());
         *lines = Some(replaced.map_err(|error| broken(path, &error))?);
         Ok(())
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn contents(&self) -> MutexGuard<'_, RecordFile> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,19 +7,19 @@ use std::{fmt, io};
 use super::super::Error;
 use super::context;
 
-const SOCKET: &str = "/var/run/docker.sock";
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 
 /// The daemon's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub enum DaemonAddress {
     /// A Unix socket.
     Socket(PathBuf),
     /// `host:port`, spoken to without encryption.
     Tcp(String),
 }
 
-impl Address {
+impl DaemonAddress {
     /// Whether what answers there runs on this machine, and not somebody on the way to another.
     pub(super) fn is_local(&self) -> bool {
         match self {
@@ -29,7 +29,7 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for DaemonAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => write!(f, "unix://{}", path.display()),
@@ -38,7 +38,7 @@ impl fmt::Display for Address {
     }
 }
 
-impl Address {
+impl DaemonAddress {
     /// The address that the environment says: `DOCKER_HOST`, podman's `CONTAINER_HOST`, the
     /// context that `DOCKER_CONTEXT` or Docker's configuration names; else of the sockets of
     /// Docker, rootless Docker, rootless podman and podman the first that answers.
@@ -51,11 +51,11 @@ impl Address {
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
         let folder = variable("DOCKER_CONFIG").map(PathBuf::from);
         let home = || Some(PathBuf::from(variable("HOME")?).join(".docker"));
-        let environment = Environment {
+        let environment = DaemonEnvironment {
             docker_host: text("DOCKER_HOST"),
             container_host: text("CONTAINER_HOST"),
             context: text("DOCKER_CONTEXT"),
-            encrypted: variable("DOCKER_TLS_VERIFY").is_some(),
+            is_tls: variable("DOCKER_TLS_VERIFY").is_some(),
             runtime: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
             docker_config: folder.or_else(home),
         };
@@ -99,34 +99,34 @@ impl Address {
 
 /// What says where the daemon is.
 #[derive(Debug, Default, Clone)]
-struct Environment {
+struct DaemonEnvironment {
     docker_host: Option<String>,
     container_host: Option<String>,
     context: Option<String>,
-    encrypted: bool,
+    is_tls: bool,
     runtime: Option<PathBuf>,
     docker_config: Option<PathBuf>,
 }
 
-impl Environment {
-    fn choose(&self, connect: impl Fn(&Path) -> io::Result<()>) -> Result<Address, Error> {
+impl DaemonEnvironment {
+    fn choose(&self, connect: impl Fn(&Path) -> io::Result<()>) -> Result<DaemonAddress, Error> {
         if let Some(host) = &self.docker_host {
-            return Address::parse("DOCKER_HOST", host, self.encrypted);
+            return DaemonAddress::parse("DOCKER_HOST", host, self.is_tls);
         }
         if let Some(host) = &self.container_host {
-            return Address::parse("CONTAINER_HOST", host, false);
+            return DaemonAddress::parse("CONTAINER_HOST", host, false);
         }
         if let Some((name, endpoint)) = self.endpoint()? {
             let origin = format!("the Docker context {name}");
-            return Address::parse(&origin, &endpoint.host, endpoint.encrypted);
+            return DaemonAddress::parse(&origin, &endpoint.host, endpoint.is_tls);
         }
-        Ok(Address::Socket(self.socket(connect)))
+        Ok(DaemonAddress::Socket(self.socket(connect)))
     }
 
-    fn endpoint(&self) -> Result<Option<(String, context::Endpoint)>, Error> {
+    fn endpoint(&self) -> Result<Option<(String, context::ContextEndpoint)>, Error> {
         let Some(folder) = &self.docker_config else {
             return match &self.context {
-                Some(name) => Err(Error::Context {
+                Some(name) => Err(Error::DockerContext {
                     name: name.clone(),
                     reason: "neither DOCKER_CONFIG nor HOME is set".to_owned(),
                 }),
@@ -145,7 +145,7 @@ impl Environment {
     fn socket(&self, connect: impl Fn(&Path) -> io::Result<()>) -> PathBuf {
         let of_user = |name| Some(self.runtime.as_ref()?.join(name));
         let all = [
-            Some(PathBuf::from(SOCKET)),
+            Some(PathBuf::from(DOCKER_SOCKET)),
             of_user("docker.sock"),
             of_user("podman/podman.sock"),
             Some(PathBuf::from(PODMAN_SOCKET)),
@@ -158,7 +158,7 @@ impl Environment {
                 Err(_) => there = there.or(Some(path)),
             }
         }
-        there.unwrap_or_else(|| SOCKET.into())
+        there.unwrap_or_else(|| DOCKER_SOCKET.into())
     }
 }
 
@@ -171,10 +171,10 @@ mod tests {
 
     /// With sockets that answer, and some that are there and refuse.
     fn choose(host: Option<&str>, answer: &[&str], refuse: &[&str]) -> String {
-        let environment = Environment {
+        let environment = DaemonEnvironment {
             docker_host: host.map(str::to_owned),
             runtime: Some("/run/user/1000".into()),
-            ..Environment::default()
+            ..DaemonEnvironment::default()
         };
         let connect = |path: &Path| match path.to_str().unwrap() {
             path if answer.contains(&path) => Ok(()),
@@ -187,14 +187,19 @@ mod tests {
     #[test]
     fn docker_host_comes_first_then_the_socket_that_answers() {
         for (host, answer, refuse, expected) in [
-            (None, &[SOCKET, DOCKER, PODMAN][..], &[][..], SOCKET),
+            (
+                None,
+                &[DOCKER_SOCKET, DOCKER, PODMAN][..],
+                &[][..],
+                DOCKER_SOCKET,
+            ),
             (None, &[DOCKER, PODMAN], &[], DOCKER),
             (None, &[PODMAN, PODMAN_SOCKET], &[], PODMAN),
-            (None, &[PODMAN_SOCKET], &[SOCKET], PODMAN_SOCKET),
+            (None, &[PODMAN_SOCKET], &[DOCKER_SOCKET], PODMAN_SOCKET),
             (None, &[], &[PODMAN], PODMAN),
-            (None, &[], &[SOCKET, PODMAN], SOCKET),
-            (None, &[], &[], SOCKET),
-            (Some("unix:///x.sock"), &[SOCKET], &[], "/x.sock"),
+            (None, &[], &[DOCKER_SOCKET, PODMAN], DOCKER_SOCKET),
+            (None, &[], &[], DOCKER_SOCKET),
+            (Some("unix:///x.sock"), &[DOCKER_SOCKET], &[], "/x.sock"),
         ] {
             let chosen = choose(host, answer, refuse);
             assert_eq!(chosen, format!("unix://{expected}"));
@@ -206,7 +211,7 @@ mod tests {
             ("127.0.0.1:2376", "tcp://127.0.0.1:2376"),
             ("host", "tcp://host:2375"),
         ] {
-            assert_eq!(choose(Some(host), &[SOCKET], &[]), expected);
+            assert_eq!(choose(Some(host), &[DOCKER_SOCKET], &[]), expected);
         }
     }
 
@@ -222,18 +227,18 @@ mod tests {
         }
         let config = r#"{"currentContext":"lab"}"#;
         std::fs::write(folder.path().join("config.json"), config).unwrap();
-        let current = Environment {
+        let current = DaemonEnvironment {
             docker_config: Some(folder.path().to_owned()),
-            ..Environment::default()
+            ..DaemonEnvironment::default()
         };
-        let chosen = |environment: &Environment| {
+        let chosen = |environment: &DaemonEnvironment| {
             let address = environment.choose(|_| Ok(()));
             address.map_or_else(|error| error.to_string(), |it| it.to_string())
         };
         assert_eq!(chosen(&current), "tcp://lab:1");
         let mut environment = current.clone();
         environment.context = Some("default".to_owned());
-        assert_eq!(chosen(&environment), format!("unix://{SOCKET}"));
+        assert_eq!(chosen(&environment), format!("unix://{DOCKER_SOCKET}"));
         environment.context = Some("far".to_owned());
         assert!(chosen(&environment).contains("the Docker context far=ssh://me@far"));
         environment.context = Some("nowhere".to_owned());
@@ -245,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_spoken_is_said() {
+    fn unsupported_addresses_are_named_in_the_error() {
         for host in [
             "ssh://me@host",
             "npipe://x",
@@ -255,10 +260,10 @@ mod tests {
             "/var/run/docker.sock",
             "host 1",
         ] {
-            let error = Address::parse("DOCKER_HOST", host, false).unwrap_err();
+            let error = DaemonAddress::parse("DOCKER_HOST", host, false).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }), "{host}");
             assert!(error.to_string().contains(host));
         }
-        assert!(Address::parse("DOCKER_HOST", "tcp://host:2376", true).is_err());
+        assert!(DaemonAddress::parse("DOCKER_HOST", "tcp://host:2376", true).is_err());
     }
 }

@@ -7,18 +7,18 @@ use serde::Deserialize;
 /// Of an image.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Inspected {
+pub(super) struct ImageInspect {
     pub(super) id: Digest,
     #[serde(default)]
     pub(super) repo_tags: Option<Vec<String>>,
     #[serde(default)]
     pub(super) repo_digests: Option<Vec<String>>,
     #[serde(rename = "RootFS", default)]
-    pub(super) root_fs: RootFs,
+    pub(super) root_fs: InspectRootFs,
     #[serde(default)]
     pub(super) size: Option<u64>,
     /// Of the manifest or index: in containerd's store, since API 1.48.
-    pub(super) descriptor: Option<Pointer>,
+    pub(super) descriptor: Option<InspectDescriptor>,
     #[serde(default)]
     pub(super) os: String,
     #[serde(default)]
@@ -27,14 +27,14 @@ pub(super) struct Inspected {
     pub(super) variant: Option<String>,
     /// Of each platform, and what is attested: in containerd's store, when asked for.
     #[serde(default)]
-    pub(super) manifests: Option<Vec<Listed>>,
+    pub(super) manifests: Option<Vec<ManifestSummary>>,
 }
 
 /// One manifest of an image's index.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Listed {
-    pub(super) descriptor: Pointer,
+pub(super) struct ManifestSummary {
+    pub(super) descriptor: InspectDescriptor,
     #[serde(default)]
     pub(super) available: bool,
     pub(super) image_data: Option<ImageData>,
@@ -48,14 +48,14 @@ pub(super) struct ImageData {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct RootFs {
+pub(super) struct InspectRootFs {
     #[serde(default)]
     pub(super) layers: Option<Vec<Digest>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Pointer {
+pub(super) struct InspectDescriptor {
     pub(super) media_type: String,
     pub(super) digest: Digest,
 }
@@ -63,7 +63,7 @@ pub(super) struct Pointer {
 /// Of the daemon itself.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Info {
+pub(super) struct SystemInfo {
     #[serde(default)]
     pub(super) driver_status: Option<Vec<Vec<String>>>,
     /// Docker's; podman's answer has something else there, or nothing.
@@ -71,7 +71,7 @@ pub(super) struct Info {
     pub(super) registry_config: serde_json::Value,
 }
 
-impl Info {
+impl SystemInfo {
     /// Whether it keeps images in containerd's store.
     pub(super) fn has_containerd_store(&self) -> bool {
         let mark = ["driver-type", "io.containerd.snapshotter.v1"];
@@ -82,7 +82,7 @@ impl Info {
     }
 
     /// In the words of `insecure-registries` in the daemon's own configuration.
-    pub(super) fn insecure(&self) -> Vec<String> {
+    pub(super) fn insecure_registries(&self) -> Vec<String> {
         let networks = self.registry_config["InsecureRegistryCIDRs"].as_array();
         let networks = networks.into_iter().flatten();
         let networks = networks.filter_map(|network| network.as_str().map(str::to_owned));

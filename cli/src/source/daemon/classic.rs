@@ -5,17 +5,17 @@ use std::collections::{HashMap, HashSet};
 use imgsync_oci::{Algorithm, Digest, media};
 
 use super::super::{
-    Blobs, Config, Error, Layer, MAX_METADATA_BYTES, Origin, Single, Slice, Unneeded, blocking,
-    config, sift,
+    Error, ImageBlobs, ImageConfig, Layer, MAX_METADATA_BYTES, ManifestOrigin, SingleImage,
+    SkipLayer, Slice, config, run_blocking, sift,
 };
-use super::{Found, from};
+use super::{DaemonImage, export_name};
 use crate::spool::Spool;
 
-impl Found {
+impl DaemonImage {
     /// What Docker's "empty export - not implemented" means to who reads it.
-    fn without_layers(&self, error: Error) -> Error {
+    fn explain_no_layers(&self, error: Error) -> Error {
         match error {
-            Error::Refused { message, .. } if self.diff_ids.is_empty() => Error::Unsupported {
+            Error::DaemonError { message, .. } if self.diff_ids.is_empty() => Error::Unsupported {
                 what: format!(
                     "an image without layers, which the Docker daemon does not export ({message}),"
                 ),
@@ -51,50 +51,50 @@ impl Found {
         &self,
         config: &Digest,
         spool: &Spool,
-        mut unneeded: Unneeded,
+        mut unneeded: SkipLayer,
         begin: impl FnOnce(),
-    ) -> Result<(Single, Blobs), Error> {
+    ) -> Result<(SingleImage, ImageBlobs), Error> {
         let mut wanted: HashSet<_> = self.diff_ids.iter().cloned().collect();
         let (earlier, own) = (spool.clone(), config.clone());
-        let (wanted, mut slices) = blocking(move || {
+        let (wanted, mut slices) = run_blocking(move || {
             wanted.retain(|diff_id| !unneeded(diff_id, None));
             wanted.insert(own);
             let mut slices = HashMap::new();
-            wanted.retain(|digest| match earlier.bytes(digest) {
+            wanted.retain(|digest| match earlier.find_bytes(digest) {
                 Some(slice) => slices.insert(digest.clone(), slice).is_some(),
                 None => true,
             });
             Ok((wanted, slices))
         })
         .await?;
-        let from = from(&self.engine);
+        let from = export_name(&self.engine);
         if !wanted.is_empty() {
             self.reserve(spool, &wanted)?;
             begin();
             let export = self.engine.export(&config.to_string(), &[]).await;
-            let export = export.map_err(|error| self.without_layers(error))?;
+            let export = export.map_err(|error| self.explain_no_layers(error))?;
             let (from, spool) = (from.clone(), spool.clone());
-            let picked = blocking(move || {
-                let picked = sift::pick(export, &from, &spool, wanted)?;
+            let picked = run_blocking(move || {
+                let picked = sift::stage_by_digest(export, &from, &spool, wanted)?;
                 for bytes in picked.values().filter_map(Slice::memory_bytes) {
-                    spool.keep_small(bytes, Algorithm::Sha256);
+                    spool.persist_small(bytes, Algorithm::Sha256);
                 }
                 Ok(picked)
             });
             slices.extend(picked.await?);
         }
         let (config, diff_ids) = (config.clone(), self.diff_ids.clone());
-        blocking(move || classic(&from, config, diff_ids, slices)).await
+        run_blocking(move || assemble_image(&from, config, diff_ids, slices)).await
     }
 }
 
 /// Puts together what was picked of a classic store's export.
-fn classic(
+fn assemble_image(
     from: &str,
     config: Digest,
     diff_ids: Vec<Digest>,
     mut slices: HashMap<Digest, Slice>,
-) -> Result<(Single, Blobs), Error> {
+) -> Result<(SingleImage, ImageBlobs), Error> {
     let missing = || Error::Missing {
         from: from.to_owned(),
         what: config.to_string(),
@@ -107,7 +107,7 @@ fn classic(
             limit: format!("{MAX_METADATA_BYTES} bytes"),
         });
     }
-    let bytes = slice.bytes().map_err(|source| Error::Io {
+    let bytes = slice.read_all().map_err(|source| Error::Io {
         action: "read",
         from: from.to_owned(),
         source,
@@ -125,19 +125,19 @@ fn classic(
         Layer::Raw { diff_id, size }
     };
     let layers = diff_ids.into_iter().map(raw).collect();
-    let mut blobs = Blobs::default();
+    let mut blobs = ImageBlobs::default();
     blobs.insert(config.clone(), Slice::memory(bytes.clone()));
     for (digest, slice) in slices {
         blobs.insert(digest, slice);
     }
-    let single = Single {
-        config: Config {
+    let single = SingleImage {
+        config: ImageConfig {
             media_type: media::DOCKER_CONFIG.to_owned(),
             digest: config,
             bytes: Some(bytes),
         },
         layers,
-        origin: Origin::Written,
+        origin: ManifestOrigin::Generated,
     };
     Ok((single, blobs))
 }

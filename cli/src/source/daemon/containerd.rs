@@ -2,21 +2,22 @@
 
 use imgsync_oci::Digest;
 
-use super::super::contents::Contents;
-use super::super::goal::Goal;
+use super::super::contents::SourceFiles;
+use super::super::goal::ExpectedBlobs;
 use super::super::{
-    Blobs, Content, Error, Platforms, Selector, Unneeded, blocking, listing, oci, sift,
+    Error, ImageBlobs, ImageContent, ImageSelector, Platforms, SkipLayer, listing, oci,
+    run_blocking, sift,
 };
-use super::{Found, from};
+use super::{DaemonImage, export_name};
 use crate::spool::Spool;
 
 /// What an export comes to: the image, its bytes, and what the user should hear.
-type Exported = (Content, Blobs, Vec<String>);
+type ExportedContent = (ImageContent, ImageBlobs, Vec<String>);
 
 /// An image in containerd's store.
-pub(super) struct Stored<'a> {
+pub(super) struct ContainerdImage<'a> {
     /// What the daemon says of it.
-    pub(super) found: &'a Found,
+    pub(super) image: &'a DaemonImage,
     /// Its manifest or index.
     pub(super) root: &'a Digest,
     /// The media type of that, where the daemon says it.
@@ -24,11 +25,11 @@ pub(super) struct Stored<'a> {
 }
 
 /// What the spool knows an export by.
-pub(super) fn about(root: &Digest, platforms: &Platforms) -> Digest {
+pub(super) fn export_key(root: &Digest, platforms: &Platforms) -> Digest {
     Digest::of(format!("{root} {platforms}").as_bytes())
 }
 
-impl Stored<'_> {
+impl ContainerdImage<'_> {
     /// Exports the image, unless an earlier run has kept all that is needed.
     ///
     /// # Errors
@@ -36,42 +37,48 @@ impl Stored<'_> {
     pub(super) async fn export(
         &self,
         spool: &Spool,
-        unneeded: Unneeded,
+        unneeded: SkipLayer,
         begin: impl FnOnce(),
-    ) -> Result<Exported, Error> {
-        let reading = Reading {
-            from: from(&self.found.engine),
+    ) -> Result<ExportedContent, Error> {
+        let reading = ExportReader {
+            source_name: export_name(&self.image.engine),
             root: self.root.clone(),
             media_type: self.media_type.map(str::to_owned),
-            platforms: self.found.platforms.clone(),
+            platforms: self.image.platforms.clone(),
             spool: spool.clone(),
-            about: about(self.root, &self.found.platforms),
+            export_key: export_key(self.root, &self.image.platforms),
             unneeded,
         };
-        let (earlier, mut reading) = blocking(move || {
+        let (earlier, mut reading) = run_blocking(move || {
             let mut reading = reading;
-            Ok((reading.earlier(), reading))
+            Ok((reading.load_spooled(), reading))
         })
         .await?;
         if let Some(earlier) = earlier {
             return Ok(earlier);
         }
         begin();
-        let wanted = self.found.platforms.wanted();
-        let can_choose = self.found.api.is_some_and(|api| api.exports(wanted.len()));
+        let wanted = self.image.platforms.requested();
+        let can_choose = self
+            .image
+            .api_version
+            .is_some_and(|api| api.can_export_platforms(wanted.len()));
         let wanted = if can_choose { wanted } else { &[] };
         let name = self.root.to_string();
-        let export = self.found.engine.export(&name, wanted).await?;
-        blocking(move || {
-            let goal = Some(Goal::new(&reading.root, reading.media_type.as_deref()));
-            let Reading {
-                from,
+        let export = self.image.engine.export(&name, wanted).await?;
+        run_blocking(move || {
+            let goal = Some(ExpectedBlobs::new(
+                &reading.root,
+                reading.media_type.as_deref(),
+            ));
+            let ExportReader {
+                source_name: from,
                 spool,
                 unneeded,
                 ..
             } = &mut reading;
-            let contents = sift::sift(export, from, spool, unneeded, goal)?;
-            listing::keep(&reading.spool, &reading.about, &contents);
+            let contents = sift::stage_stream(export, from, spool, unneeded, goal)?;
+            listing::save(&reading.spool, &reading.export_key, &contents);
             reading.content(&contents)
         })
         .await
@@ -79,25 +86,30 @@ impl Stored<'_> {
 }
 
 /// An export, on a thread that may block.
-struct Reading {
-    from: String,
+struct ExportReader {
+    source_name: String,
     root: Digest,
     media_type: Option<String>,
     platforms: Platforms,
     spool: Spool,
-    about: Digest,
-    unneeded: Unneeded,
+    export_key: Digest,
+    unneeded: SkipLayer,
 }
 
-impl Reading {
+impl ExportReader {
     /// The image as an earlier run has kept it; `None` where something is missing.
-    fn earlier(&mut self) -> Option<Exported> {
-        let contents = listing::again(&self.spool, &self.about, &self.from, &mut self.unneeded)?;
+    fn load_spooled(&mut self) -> Option<ExportedContent> {
+        let contents = listing::restore(
+            &self.spool,
+            &self.export_key,
+            &self.source_name,
+            &mut self.unneeded,
+        )?;
         let exported = self.content(&contents).ok()?;
         // A layer may be kept packed. In an index it goes as it is.
         let is_whole = match &exported.0 {
-            Content::Single(_) => true,
-            Content::Graph(graph) => graph.blobs.iter().all(|blob| {
+            ImageContent::Single(_) => true,
+            ImageContent::Graph(graph) => graph.blobs.iter().all(|blob| {
                 exported.1.get(&blob.digest).is_some()
                     || (self.unneeded)(&blob.digest, Some(blob.size))
             }),
@@ -105,15 +117,15 @@ impl Reading {
         is_whole.then_some(exported)
     }
 
-    fn content(&self, contents: &Contents) -> Result<Exported, Error> {
+    fn content(&self, contents: &SourceFiles) -> Result<ExportedContent, Error> {
         let Self {
             root, platforms, ..
         } = self;
         if platforms.is_empty() || contents.blob(root).is_ok() {
-            return oci::content(contents, root, self.media_type.as_deref(), platforms);
+            return oci::read_content(contents, root, self.media_type.as_deref(), platforms);
         }
         // An export of one platform can do without the index.
-        let (image, blobs) = oci::image(contents, &Selector::Only, platforms)?;
-        Ok((image.content, blobs, image.remarks))
+        let (image, blobs) = oci::read_image(contents, &ImageSelector::Only, platforms)?;
+        Ok((image.content, blobs, image.notes))
     }
 }

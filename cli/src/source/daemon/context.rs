@@ -11,40 +11,40 @@ use serde::de::DeserializeOwned;
 use super::super::Error;
 
 /// The most that is read of a file, in bytes; docker's own are far smaller.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
+const MAX_CONTEXT_FILE_BYTES: u64 = 1024 * 1024;
 /// The context that is none: the daemon is where it is by default.
-const DEFAULT: &str = "default";
+const DEFAULT_CONTEXT: &str = "default";
 
 /// Where a context's daemon is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub(super) struct ContextEndpoint {
     /// As in `DOCKER_HOST`.
     pub(super) host: String,
     /// Whether docker would use certificates there.
-    pub(super) encrypted: bool,
+    pub(super) is_tls: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Config {
+struct ContextConfig {
     #[serde(default)]
     current_context: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Meta {
-    endpoints: Endpoints,
+struct ContextMeta {
+    endpoints: ContextEndpoints,
 }
 
 #[derive(Deserialize)]
-struct Endpoints {
-    docker: Option<Docker>,
+struct ContextEndpoints {
+    docker: Option<DockerEndpoint>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Docker {
+struct DockerEndpoint {
     #[serde(default)]
     host: String,
 }
@@ -55,7 +55,7 @@ struct Docker {
 /// [`Error::Context`] where the file is there and cannot be read.
 pub(super) fn current(folder: &Path) -> Result<Option<String>, Error> {
     let path = folder.join("config.json");
-    let config = json::<Config>(&path).map_err(|reason| Error::Context {
+    let config = json::<ContextConfig>(&path).map_err(|reason| Error::DockerContext {
         name: "current".to_owned(),
         reason,
     })?;
@@ -67,11 +67,11 @@ pub(super) fn current(folder: &Path) -> Result<Option<String>, Error> {
 ///
 /// # Errors
 /// [`Error::Context`]: there is none of this name, it cannot be read, or names no daemon.
-pub(super) fn endpoint(folder: &Path, name: &str) -> Result<Option<Endpoint>, Error> {
-    if name == DEFAULT {
+pub(super) fn endpoint(folder: &Path, name: &str) -> Result<Option<ContextEndpoint>, Error> {
+    if name == DEFAULT_CONTEXT {
         return Ok(None);
     }
-    let failed = |reason: String| Error::Context {
+    let failed = |reason: String| Error::DockerContext {
         name: name.to_owned(),
         reason,
     };
@@ -79,14 +79,15 @@ pub(super) fn endpoint(folder: &Path, name: &str) -> Result<Option<Endpoint>, Er
     let digest = Digest::of(name.as_bytes());
     let contexts = folder.join("contexts");
     let path = contexts.join("meta").join(digest.hex()).join("meta.json");
-    let meta = json::<Meta>(&path).map_err(failed)?;
+    let meta = json::<ContextMeta>(&path).map_err(failed)?;
     let meta = meta.ok_or_else(|| failed(format!("there is no {}", path.display())))?;
     let docker = meta.endpoints.docker.filter(|it| !it.host.is_empty());
-    let Docker { host } = docker.ok_or_else(|| failed("it names no Docker daemon".to_owned()))?;
+    let DockerEndpoint { host } =
+        docker.ok_or_else(|| failed("it names no Docker daemon".to_owned()))?;
     let encrypted = contexts.join("tls").join(digest.hex()).join("docker");
-    Ok(Some(Endpoint {
+    Ok(Some(ContextEndpoint {
         host,
-        encrypted: encrypted.exists(),
+        is_tls: encrypted.exists(),
     }))
 }
 
@@ -99,7 +100,7 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
         Err(error) => return Err(said(&error)),
     };
     let mut bytes = Vec::new();
-    let read = file.take(MAX_FILE_BYTES).read_to_end(&mut bytes);
+    let read = file.take(MAX_CONTEXT_FILE_BYTES).read_to_end(&mut bytes);
     read.map_err(|error| said(&error))?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
@@ -139,14 +140,14 @@ mod tests {
         let tls = write(folder, "lab", "unix:///lab.sock");
         let endpoint_of = |name| endpoint(folder, name).unwrap();
         let found = endpoint_of("lab").unwrap();
-        assert_eq!((&*found.host, found.encrypted), ("unix:///lab.sock", false));
+        assert_eq!((&*found.host, found.is_tls), ("unix:///lab.sock", false));
         std::fs::create_dir_all(tls.join("docker")).unwrap();
-        assert!(endpoint_of("lab").unwrap().encrypted);
+        assert!(endpoint_of("lab").unwrap().is_tls);
         assert_eq!(endpoint_of("default"), None);
     }
 
     #[test]
-    fn what_is_wrong_with_a_context_is_said() {
+    fn errors_name_what_is_wrong_with_a_context() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let said = |name| endpoint(folder, name).unwrap_err().to_string();

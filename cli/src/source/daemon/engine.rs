@@ -13,28 +13,28 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::super::Error;
-use super::address::Address;
+use super::address::DaemonAddress;
 
 /// What of a name stands in a path as it is; the rest is percent-encoded.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+const PATH_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b':');
 /// The largest answer taken, apart from an export.
-const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 /// For the connection, and for answers that cost the daemon nothing. An export has no limit: the
 /// classic store writes every layer to a temporary folder before the first byte.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many pieces of an export wait for their reader; one has some hundred KiB at most.
-const PIECES: usize = 8;
+const MAX_QUEUED_CHUNKS: usize = 8;
 
 /// The version of a daemon's API: major, minor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Api(pub(super) u32, pub(super) u32);
+pub(super) struct ApiVersion(pub(super) u32, pub(super) u32);
 
-impl Api {
+impl ApiVersion {
     fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.split_once('.')?;
         Some(Self(major.parse().ok()?, minor.parse().ok()?))
@@ -42,35 +42,35 @@ impl Api {
 
     /// Whether exports can be of that many platforms (Docker Engine API, "Export an image"). A
     /// daemon that does not know the parameter passes it over.
-    pub(super) fn exports(self, platforms: usize) -> bool {
+    pub(super) fn can_export_platforms(self, platforms: usize) -> bool {
         self >= Self(1, 52) || (platforms == 1 && self >= Self(1, 48))
     }
 }
 
 /// A daemon that can be asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Engine {
+pub(crate) struct DaemonClient {
     client: Client,
     base: String,
-    address: Address,
+    address: DaemonAddress,
 }
 
-impl Engine {
+impl DaemonClient {
     /// Makes ready to speak with the daemon at `address`; it is not reached yet.
     ///
     /// # Errors
     /// The client cannot be made.
-    pub(crate) fn new(address: Address) -> Result<Self, Error> {
+    pub(crate) fn new(address: DaemonAddress) -> Result<Self, Error> {
         let builder = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIME);
+            .connect_timeout(CONNECT_TIMEOUT);
         let (builder, base) = match &address {
-            Address::Socket(path) => (
+            DaemonAddress::Socket(path) => (
                 builder.unix_socket(path.as_path()),
                 "http://localhost".to_owned(),
             ),
-            Address::Tcp(authority) => (builder, format!("http://{authority}")),
+            DaemonAddress::Tcp(authority) => (builder, format!("http://{authority}")),
         };
         let client = builder
             .build()
@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// The address, for messages.
-    pub(crate) fn address(&self) -> &Address {
+    pub(crate) fn address(&self) -> &DaemonAddress {
         &self.address
     }
 
@@ -98,8 +98,11 @@ impl Engine {
         manifests: bool,
     ) -> Result<T, Error> {
         let query = if manifests { "?manifests=true" } else { "" };
-        let path = format!("images/{}/json{query}", utf8_percent_encode(name, IN_PATH));
-        let response = self.get(&path, Some(ANSWER_TIME), name).await?;
+        let path = format!(
+            "images/{}/json{query}",
+            utf8_percent_encode(name, PATH_ENCODE_SET)
+        );
+        let response = self.get(&path, Some(RESPONSE_TIMEOUT), name).await?;
         self.json(response).await
     }
 
@@ -107,10 +110,10 @@ impl Engine {
     ///
     /// # Errors
     /// It is not reached, or refuses.
-    pub(super) async fn info<T: DeserializeOwned>(&self) -> Result<(T, Option<Api>), Error> {
-        let response = self.get("info", Some(ANSWER_TIME), "").await?;
+    pub(super) async fn info<T: DeserializeOwned>(&self) -> Result<(T, Option<ApiVersion>), Error> {
+        let response = self.get("info", Some(RESPONSE_TIMEOUT), "").await?;
         let api = response.headers().get("api-version");
-        let api = api.and_then(|api| Api::parse(api.to_str().ok()?));
+        let api = api.and_then(|api| ApiVersion::parse(api.to_str().ok()?));
         Ok((self.json(response).await?, api))
     }
 
@@ -118,16 +121,20 @@ impl Engine {
     ///
     /// # Errors
     /// It is not reached, has no such image, or refuses.
-    pub(super) async fn export(&self, name: &str, platforms: &[Platform]) -> Result<Export, Error> {
-        let mut path = format!("images/{}/get", utf8_percent_encode(name, IN_PATH));
+    pub(super) async fn export(
+        &self,
+        name: &str,
+        platforms: &[Platform],
+    ) -> Result<ExportStream, Error> {
+        let mut path = format!("images/{}/get", utf8_percent_encode(name, PATH_ENCODE_SET));
         for (place, platform) in platforms.iter().enumerate() {
             let platform = serde_json::json!(platform).to_string();
             path.push(if place == 0 { '?' } else { '&' });
-            let encoded = utf8_percent_encode(&platform, IN_PATH);
+            let encoded = utf8_percent_encode(&platform, PATH_ENCODE_SET);
             path.push_str(&format!("platform={encoded}"));
         }
         let mut response = self.get(&path, None, name).await?;
-        let (sender, pieces) = mpsc::channel(PIECES);
+        let (sender, pieces) = mpsc::channel(MAX_QUEUED_CHUNKS);
         tokio::spawn(async move {
             loop {
                 let piece = match response.chunk().await {
@@ -142,8 +149,8 @@ impl Engine {
                 }
             }
         });
-        Ok(Export {
-            pieces,
+        Ok(ExportStream {
+            chunks: pieces,
             rest: Bytes::new(),
         })
     }
@@ -161,11 +168,11 @@ impl Engine {
         if status == StatusCode::OK {
             return Ok(response);
         }
-        Err(self.refused(response, name).await)
+        Err(self.response_error(response, name).await)
     }
 
     /// What the daemon says where it does not do what it should.
-    async fn refused(&self, response: Response, name: &str) -> Error {
+    async fn response_error(&self, response: Response, name: &str) -> Error {
         let status = response.status();
         if status == StatusCode::NOT_FOUND && !name.is_empty() {
             return Error::NoSuchImage {
@@ -177,14 +184,14 @@ impl Engine {
             Err(error) => return error,
         };
         #[derive(serde::Deserialize)]
-        struct Answer {
+        struct DaemonErrorResponse {
             message: String,
         }
-        let message = match serde_json::from_slice::<Answer>(&body) {
+        let message = match serde_json::from_slice::<DaemonErrorResponse>(&body) {
             Ok(answer) => answer.message,
             Err(_) => String::from_utf8_lossy(&body).chars().take(300).collect(),
         };
-        Error::Refused {
+        Error::DaemonError {
             address: self.address.to_string(),
             status: status.as_u16(),
             message,
@@ -206,11 +213,11 @@ impl Engine {
             let Some(piece) = piece.map_err(|error| unreachable(&self.address, &error))? else {
                 return Ok(body);
             };
-            if body.len() + piece.len() > MAX_ANSWER_BYTES {
+            if body.len() + piece.len() > MAX_RESPONSE_BYTES {
                 return Err(Error::TooLarge {
                     from: format!("the Docker daemon at {}", self.address),
                     what: "an answer".to_owned(),
-                    limit: format!("{MAX_ANSWER_BYTES} bytes"),
+                    limit: format!("{MAX_RESPONSE_BYTES} bytes"),
                 });
             }
             body.extend_from_slice(&piece);
@@ -220,15 +227,15 @@ impl Engine {
 
 /// An export on its way, read on a thread that may block.
 #[derive(Debug)]
-pub(super) struct Export {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
+pub(super) struct ExportStream {
+    chunks: mpsc::Receiver<io::Result<Bytes>>,
     rest: Bytes,
 }
 
-impl Read for Export {
+impl Read for ExportStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
-            match self.pieces.blocking_recv() {
+            match self.chunks.blocking_recv() {
                 Some(piece) => self.rest = piece?,
                 None => return Ok(0),
             }
@@ -240,7 +247,7 @@ impl Read for Export {
 }
 
 /// Why the daemon was not reached, from the system's word at the bottom of the chain.
-fn unreachable(address: &Address, error: &reqwest::Error) -> Error {
+fn unreachable(address: &DaemonAddress, error: &reqwest::Error) -> Error {
     let mut forbidden = false;
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
@@ -249,10 +256,10 @@ fn unreachable(address: &Address, error: &reqwest::Error) -> Error {
         }
         source = error.source();
     }
-    Error::Unreachable {
+    Error::DaemonUnreachable {
         address: address.to_string(),
         reason: innermost(error),
-        forbidden,
+        is_forbidden: forbidden,
     }
 }
 

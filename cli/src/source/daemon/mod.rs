@@ -14,46 +14,47 @@ mod find;
 use imgsync_oci::{Digest, LocalName, media};
 
 use super::{
-    Blobs, Config, Content, Error, Image, Layer, Origin, Platforms, Single, Unneeded, listing,
+    Error, Image, ImageBlobs, ImageConfig, ImageContent, Layer, ManifestOrigin, Platforms,
+    SingleImage, SkipLayer, listing,
 };
-use crate::spool::{Room, Spool};
-pub use address::Address;
-use containerd::Stored;
-use engine::Api;
-pub(crate) use engine::Engine;
-pub(crate) use engine::load::{About, Kind, Known, Loaded};
+use crate::spool::{Spool, SpoolKind};
+pub use address::DaemonAddress;
+use containerd::ContainerdImage;
+use engine::ApiVersion;
+pub(crate) use engine::DaemonClient;
+pub(crate) use engine::load::{DaemonInfo, DaemonKind, LoadOutcome, StoredImage};
 pub(super) use find::find;
 pub use find::find_at;
 
 /// What a daemon says of an image before any export.
 #[derive(Debug, Clone)]
-pub struct Found {
-    engine: Engine,
+pub struct DaemonImage {
+    engine: DaemonClient,
     /// Its name there, with the tag.
     pub name: Option<LocalName>,
     /// The digests of its layers' tars, lowest first; of a multi-platform image, those of the
     /// daemon's own platform.
     pub diff_ids: Vec<Digest>,
     /// How the daemon keeps it.
-    pub store: Store,
+    pub store: ImageStore,
     /// Where the daemon knows the image to lie: `registry/repository@digest`, in Docker's words.
     pub repo_digests: Vec<String>,
     /// The registries that the daemon reaches without checks: names, and networks as
     /// `10.0.0.0/8`. `None` where it is not this machine's daemon: nobody else says what need not
     /// be checked here.
-    pub insecure: Option<Vec<String>>,
+    pub insecure_registries: Option<Vec<String>>,
     /// How many bytes its layers hold, by the daemon's own count.
     size: Option<u64>,
     /// What was asked for.
     platforms: Platforms,
     /// The manifest or index that goes, where that is known.
-    goes: Option<Digest>,
-    api: Option<Api>,
+    selected_root: Option<Digest>,
+    api_version: Option<ApiVersion>,
 }
 
 /// How a daemon keeps its images.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Store {
+pub enum ImageStore {
     /// Unpacked: the image's ID is its config's digest, layers come as raw tars.
     Classic {
         /// The config's digest.
@@ -69,39 +70,39 @@ pub enum Store {
     },
 }
 
-impl Found {
+impl DaemonImage {
     /// The digest of the manifest or index that goes, where it is known before any export.
-    pub fn goes(&self) -> Option<&Digest> {
-        self.goes.as_ref()
+    pub fn selected_root(&self) -> Option<&Digest> {
+        self.selected_root.as_ref()
     }
 
     /// The image without its bytes; `None` where only the export tells (containerd's store).
     pub fn image(&self) -> Option<Image> {
         match &self.store {
-            Store::Containerd { .. } => None,
-            Store::Classic { config } => {
+            ImageStore::Containerd { .. } => None,
+            ImageStore::Classic { config } => {
                 let raw = |diff_id: &Digest| Layer::Raw {
                     diff_id: diff_id.clone(),
                     size: None,
                 };
-                Some(self.named(Content::Single(Single {
-                    config: Config {
+                Some(self.with_content(ImageContent::Single(SingleImage {
+                    config: ImageConfig {
                         media_type: media::DOCKER_CONFIG.to_owned(),
                         digest: config.clone(),
                         bytes: None,
                     },
                     layers: self.diff_ids.iter().map(raw).collect(),
-                    origin: Origin::Written,
+                    origin: ManifestOrigin::Generated,
                 })))
             }
         }
     }
 
-    fn named(&self, content: Content) -> Image {
+    fn with_content(&self, content: ImageContent) -> Image {
         Image {
             name: self.name.clone(),
             content,
-            remarks: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -114,25 +115,25 @@ impl Found {
     pub async fn export(
         &self,
         spool: &Spool,
-        unneeded: Unneeded,
+        unneeded: SkipLayer,
         begin: impl FnOnce(),
-    ) -> Result<(Image, Blobs), Error> {
+    ) -> Result<(Image, ImageBlobs), Error> {
         match &self.store {
-            Store::Classic { config } => {
+            ImageStore::Classic { config } => {
                 let single = self.export_classic(config, spool, unneeded, begin).await;
                 let (single, blobs) = single?;
-                Ok((self.named(Content::Single(single)), blobs))
+                Ok((self.with_content(ImageContent::Single(single)), blobs))
             }
-            Store::Containerd { root, media_type } => {
-                let stored = Stored {
-                    found: self,
+            ImageStore::Containerd { root, media_type } => {
+                let stored = ContainerdImage {
+                    image: self,
                     root,
                     media_type: media_type.as_deref(),
                 };
                 let (content, blobs, remarks) = stored.export(spool, unneeded, begin).await?;
                 let image = Image {
-                    remarks,
-                    ..self.named(content)
+                    notes: remarks,
+                    ..self.with_content(content)
                 };
                 Ok((image, blobs))
             }
@@ -141,19 +142,19 @@ impl Found {
 
     /// Takes what was kept of this image out of the spool. Blocks.
     pub fn forget(&self, spool: &Spool) {
-        spool.remove(Room::Packed, &self.diff_ids);
+        spool.remove(SpoolKind::Compressed, &self.diff_ids);
         match &self.store {
-            Store::Classic { config } => {
-                spool.remove(Room::Bytes, self.diff_ids.iter().chain([config]));
+            ImageStore::Classic { config } => {
+                spool.remove(SpoolKind::Bytes, self.diff_ids.iter().chain([config]));
             }
-            Store::Containerd { root, .. } => {
-                listing::forget(spool, &containerd::about(root, &self.platforms));
+            ImageStore::Containerd { root, .. } => {
+                listing::forget(spool, &containerd::export_key(root, &self.platforms));
             }
         }
     }
 }
 
 /// What an export is called in messages.
-fn from(engine: &Engine) -> String {
+fn export_name(engine: &DaemonClient) -> String {
     format!("the export of the Docker daemon at {}", engine.address())
 }

@@ -5,21 +5,23 @@ use std::collections::HashSet;
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Manifest};
 
-use super::super::contents::Contents;
-use super::super::{Blobs, Content, Error, MAX_METADATA_BYTES, ManifestBytes, Platforms, config};
-use super::graph::{Walk, graph};
-use super::{content, is_attestation, manifest};
+use super::super::contents::SourceFiles;
+use super::super::{
+    Error, ImageBlobs, ImageContent, MAX_METADATA_BYTES, ManifestBytes, Platforms, config,
+};
+use super::graph::{GraphWalk, read_graph};
+use super::{is_attestation, read_content, read_manifest};
 
 /// What an index holds for some platforms: of one the image itself, its bytes unchanged; of
 /// several an index that names only them, and what is attested of them.
-pub(super) fn chosen(
-    contents: &Contents,
+pub(super) fn select_platforms(
+    contents: &SourceFiles,
     own: &ManifestBytes,
     children: &[Descriptor],
     platforms: &Platforms,
-) -> Result<(Content, Blobs, Vec<String>), Error> {
+) -> Result<(ImageContent, ImageBlobs, Vec<String>), Error> {
     let is_there = |it: &Descriptor| {
-        let graph = graph(contents, &it.digest, Some(&it.media_type));
+        let graph = read_graph(contents, &it.digest, Some(&it.media_type));
         !matches!(graph, Err(Error::Missing { .. }))
     };
     let (attestations, images): (Vec<_>, Vec<_>) = children
@@ -31,12 +33,12 @@ pub(super) fn chosen(
         .iter()
         .map(|(_, it)| platform_of(contents, it))
         .collect();
-    let places = platforms.choose(contents.from(), &there)?;
+    let places = platforms.choose(contents.source_name(), &there)?;
     if let [place] = places[..] {
         let (_, only) = images[place];
         let all = Platforms::default();
         let (content, blobs, mut remarks) =
-            content(contents, &only.digest, Some(&only.media_type), &all)?;
+            read_content(contents, &only.digest, Some(&only.media_type), &all)?;
         remarks.push(format!("{platforms} goes as one image, without the index"));
         return Ok((content, blobs, remarks));
     }
@@ -55,22 +57,22 @@ pub(super) fn chosen(
         remarks.push(format!(
             "the index is written anew for {platforms}, so its digest is another one"
         ));
-        restricted(contents, own, &kept)?
+        restrict_index(contents, own, &kept)?
     };
     let (_, parsed) = Manifest::parse(&index.bytes, Some(&index.media_type))
         .map_err(|error| contents.malformed(format!("the index of {platforms}: {error}")))?;
-    let mut walk = Walk::new(contents, &index.digest);
-    walk.enter(index, &parsed, 0)?;
-    let (graph, blobs) = walk.over();
-    Ok((Content::Graph(graph), blobs, remarks))
+    let mut walk = GraphWalk::new(contents, &index.digest);
+    walk.add_manifest(index, &parsed, 0)?;
+    let (graph, blobs) = walk.finish();
+    Ok((ImageContent::Graph(graph), blobs, remarks))
 }
 
 /// The platform of an index's entry: as the entry says, else as the image's config does.
-fn platform_of(contents: &Contents, entry: &Descriptor) -> Option<Platform> {
+fn platform_of(contents: &SourceFiles, entry: &Descriptor) -> Option<Platform> {
     if let Some(platform) = &entry.platform {
         return Some(platform.clone());
     }
-    match manifest(contents, &entry.digest, Some(&entry.media_type)) {
+    match read_manifest(contents, &entry.digest, Some(&entry.media_type)) {
         Ok((_, Manifest::Image { config, .. })) => {
             let config = contents.read_blob(&config.digest, MAX_METADATA_BYTES);
             config.ok().and_then(|config| config::platform(&config))
@@ -80,8 +82,8 @@ fn platform_of(contents: &Contents, entry: &Descriptor) -> Option<Platform> {
 }
 
 /// An index without the entries that are not kept; whatever else it says stays.
-fn restricted(
-    contents: &Contents,
+fn restrict_index(
+    contents: &SourceFiles,
     own: &ManifestBytes,
     kept: &HashSet<usize>,
 ) -> Result<ManifestBytes, Error> {

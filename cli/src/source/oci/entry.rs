@@ -2,20 +2,20 @@
 
 use imgsync_oci::{Descriptor, LocalName, Manifest};
 
-use super::super::contents::Contents;
-use super::super::{Error, MAX_METADATA_BYTES, Selector, name};
-use super::INDEX;
+use super::super::contents::SourceFiles;
+use super::super::{Error, ImageSelector, MAX_METADATA_BYTES, name};
+use super::OCI_INDEX_FILE;
 
 /// The entry of `index.json` that is meant, and the image's name.
-pub(super) fn root(
-    contents: &Contents,
-    selector: &Selector,
+pub(super) fn select_root(
+    contents: &SourceFiles,
+    selector: &ImageSelector,
 ) -> Result<(Descriptor, Option<LocalName>), Error> {
-    let bytes = contents.read(INDEX, MAX_METADATA_BYTES)?;
+    let bytes = contents.read(OCI_INDEX_FILE, MAX_METADATA_BYTES)?;
     let (_, index) = Manifest::parse(&bytes, None)
-        .map_err(|error| contents.malformed(format!("{INDEX}: {error}")))?;
+        .map_err(|error| contents.malformed(format!("{OCI_INDEX_FILE}: {error}")))?;
     let Manifest::Index { manifests, .. } = index else {
-        return Err(contents.malformed(format!("{INDEX} is no index")));
+        return Err(contents.malformed(format!("{OCI_INDEX_FILE} is no index")));
     };
     let names = || {
         manifests
@@ -24,19 +24,19 @@ pub(super) fn root(
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    let from = || contents.from().to_owned();
-    let not_there = |wanted: String| Error::NotThere {
+    let from = || contents.source_name().to_owned();
+    let not_there = |wanted: String| Error::ImageNotFound {
         from: from(),
         wanted,
         names: names(),
     };
     let chosen = match selector {
-        Selector::At(place) => manifests
+        ImageSelector::Position(place) => manifests
             .get(*place)
             .ok_or_else(|| not_there(format!("@{place}")))?,
-        Selector::Named(wanted) => {
+        ImageSelector::Named(wanted) => {
             let labels: Vec<_> = manifests.iter().map(|it| label(it).unwrap_or("")).collect();
-            let tagged = |it: &&Descriptor| it.annotation(REF_NAME) == Some(wanted);
+            let tagged = |it: &&Descriptor| it.annotation(REF_NAME_ANNOTATION) == Some(wanted);
             match manifests.iter().find(tagged) {
                 Some(exact) => exact,
                 None => match name::choose(wanted, labels.into_iter()) {
@@ -45,7 +45,7 @@ pub(super) fn root(
                 },
             }
         }
-        Selector::Only => {
+        ImageSelector::Only => {
             // One image may be there under several names, and referrers without any.
             let one = |all: &[&Descriptor]| {
                 all.first()
@@ -72,11 +72,11 @@ pub(super) fn root(
     Ok((chosen.clone(), full.and_then(name::familiar)))
 }
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// What an entry of `index.json` is called: containerd writes the whole name beside the tag.
 fn label(entry: &Descriptor) -> Option<&str> {
     entry
         .annotation("io.containerd.image.name")
-        .or_else(|| entry.annotation(REF_NAME))
+        .or_else(|| entry.annotation(REF_NAME_ANNOTATION))
 }

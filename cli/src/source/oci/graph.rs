@@ -4,52 +4,52 @@ use std::collections::HashSet;
 
 use imgsync_oci::{Digest, Manifest};
 
-use super::super::contents::Contents;
-use super::super::{Blobs, Error, Graph, ManifestBytes};
-use super::{blob, check_layers, manifest};
+use super::super::contents::SourceFiles;
+use super::super::{Error, ImageBlobs, ImageGraph, ManifestBytes};
+use super::{add_blob, check_layers, read_manifest};
 
 /// How deep indexes may lie in one another.
-const MAX_DEPTH: usize = 4;
+const MAX_INDEX_DEPTH: usize = 4;
 /// The most manifests below one index, and the most bytes of all of them together.
 const MAX_MANIFESTS: usize = 1000;
-const MAX_MANIFESTS_BYTES: usize = 32 * 1024 * 1024;
+const MAX_TOTAL_MANIFEST_BYTES: usize = 32 * 1024 * 1024;
 
 /// Everything below an index, or below one manifest.
-pub(super) fn graph(
-    contents: &Contents,
+pub(super) fn read_graph(
+    contents: &SourceFiles,
     root: &Digest,
     media_type: Option<&str>,
-) -> Result<(Graph, Blobs), Error> {
-    let mut walk = Walk::new(contents, root);
+) -> Result<(ImageGraph, ImageBlobs), Error> {
+    let mut walk = GraphWalk::new(contents, root);
     walk.visit(root, media_type, 0)?;
-    Ok(walk.over())
+    Ok(walk.finish())
 }
 
 /// A walk from an index down, children before parents.
-pub(super) struct Walk<'a> {
-    contents: &'a Contents,
-    graph: Graph,
-    blobs: Blobs,
+pub(super) struct GraphWalk<'a> {
+    contents: &'a SourceFiles,
+    graph: ImageGraph,
+    blobs: ImageBlobs,
     seen_manifests: HashSet<Digest>,
     seen_blobs: HashSet<Digest>,
     /// Bytes of all manifests.
-    bytes: usize,
+    manifest_bytes: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> GraphWalk<'a> {
     /// Begins at `root`, which is entered next.
-    pub(super) fn new(contents: &'a Contents, root: &Digest) -> Self {
+    pub(super) fn new(contents: &'a SourceFiles, root: &Digest) -> Self {
         Self {
             contents,
-            graph: Graph {
+            graph: ImageGraph {
                 root: root.clone(),
                 manifests: Vec::new(),
                 blobs: Vec::new(),
             },
-            blobs: Blobs::default(),
+            blobs: ImageBlobs::default(),
             seen_manifests: HashSet::new(),
             seen_blobs: HashSet::new(),
-            bytes: 0,
+            manifest_bytes: 0,
         }
     }
 
@@ -59,29 +59,29 @@ impl<'a> Walk<'a> {
         media_type: Option<&str>,
         depth: usize,
     ) -> Result<(), Error> {
-        let (own, parsed) = manifest(self.contents, digest, media_type)?;
-        self.enter(own, &parsed, depth)
+        let (own, parsed) = read_manifest(self.contents, digest, media_type)?;
+        self.add_manifest(own, &parsed, depth)
     }
 
     /// Takes in a manifest or index, and all below it.
     ///
     /// # Errors
     /// A part is missing or damaged, or there is too much.
-    pub(super) fn enter(
+    pub(super) fn add_manifest(
         &mut self,
         own: ManifestBytes,
         parsed: &Manifest,
         depth: usize,
     ) -> Result<(), Error> {
-        self.bytes += own.bytes.len();
-        if depth > MAX_DEPTH
+        self.manifest_bytes += own.bytes.len();
+        if depth > MAX_INDEX_DEPTH
             || self.graph.manifests.len() >= MAX_MANIFESTS
-            || self.bytes > MAX_MANIFESTS_BYTES
+            || self.manifest_bytes > MAX_TOTAL_MANIFEST_BYTES
         {
             return Err(Error::TooLarge {
-                from: self.contents.from().to_owned(),
+                from: self.contents.source_name().to_owned(),
                 what: "the image's index".to_owned(),
-                limit: format!("{MAX_MANIFESTS} manifests, {MAX_DEPTH} levels"),
+                limit: format!("{MAX_MANIFESTS} manifests, {MAX_INDEX_DEPTH} levels"),
             });
         }
         if let Manifest::Image { layers, .. } = parsed {
@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
         }
         for child in children.blobs {
             if self.seen_blobs.insert(child.digest.clone()) {
-                blob(self.contents, &child, &mut self.blobs)?;
+                add_blob(self.contents, &child, &mut self.blobs)?;
                 self.graph.blobs.push(child);
             }
         }
@@ -104,7 +104,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What was found.
-    pub(super) fn over(self) -> (Graph, Blobs) {
+    pub(super) fn finish(self) -> (ImageGraph, ImageBlobs) {
         (self.graph, self.blobs)
     }
 }

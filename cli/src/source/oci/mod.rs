@@ -9,36 +9,36 @@ mod single;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
-use super::contents::{Contents, Stored};
+use super::contents::{FileContent, SourceFiles};
 use super::{
-    Blobs, Content, Error, Image, MAX_LAYERS, MAX_METADATA_BYTES, ManifestBytes, Platforms,
-    Selector, config, platform,
+    Error, Image, ImageBlobs, ImageContent, ImageSelector, MAX_LAYERS, MAX_METADATA_BYTES,
+    ManifestBytes, Platforms, config, platform,
 };
-use chosen::chosen;
-use entry::root;
-use graph::graph;
-use single::single;
+use chosen::select_platforms;
+use entry::select_root;
+use graph::read_graph;
+use single::read_single;
 
 /// The file that makes a folder or an archive one of this kind.
-pub(super) const INDEX: &str = "index.json";
+pub(super) const OCI_INDEX_FILE: &str = "index.json";
 
 /// The image that `selector` means.
 ///
 /// # Errors
 /// There is none, or several; a part of it is missing or damaged.
-pub(super) fn image(
-    contents: &Contents,
-    selector: &Selector,
+pub(super) fn read_image(
+    contents: &SourceFiles,
+    selector: &ImageSelector,
     platforms: &Platforms,
-) -> Result<(Image, Blobs), Error> {
-    let (root, name) = root(contents, selector)?;
+) -> Result<(Image, ImageBlobs), Error> {
+    let (root, name) = select_root(contents, selector)?;
     let (content, blobs, remarks) =
-        content(contents, &root.digest, Some(&root.media_type), platforms)?;
+        read_content(contents, &root.digest, Some(&root.media_type), platforms)?;
     Ok((
         Image {
             name,
             content,
-            remarks,
+            notes: remarks,
         },
         blobs,
     ))
@@ -50,13 +50,13 @@ pub(super) fn image(
 ///
 /// # Errors
 /// [`Error::Ambiguous`].
-pub(super) fn is_authoritative(contents: &Contents) -> Result<bool, Error> {
-    let root = match root(contents, &Selector::Only) {
+pub(super) fn is_authoritative(contents: &SourceFiles) -> Result<bool, Error> {
+    let root = match select_root(contents, &ImageSelector::Only) {
         Ok((root, _)) => root,
         Err(error @ Error::Ambiguous { .. }) => return Err(error),
         Err(_) => return Ok(false),
     };
-    let Ok((_, manifest)) = manifest(contents, &root.digest, Some(&root.media_type)) else {
+    let Ok((_, manifest)) = read_manifest(contents, &root.digest, Some(&root.media_type)) else {
         return Ok(false);
     };
     Ok(match manifest {
@@ -70,8 +70,8 @@ fn is_raw(layer: &Descriptor) -> bool {
 }
 
 /// A manifest of the layout, read and parsed.
-fn manifest(
-    contents: &Contents,
+fn read_manifest(
+    contents: &SourceFiles,
     digest: &Digest,
     media_type: Option<&str>,
 ) -> Result<(ManifestBytes, Manifest), Error> {
@@ -97,49 +97,49 @@ fn manifest(
 ///
 /// # Errors
 /// A part is missing, damaged, or contradicts another.
-pub(super) fn content(
-    contents: &Contents,
+pub(super) fn read_content(
+    contents: &SourceFiles,
     digest: &Digest,
     media_type: Option<&str>,
     platforms: &Platforms,
-) -> Result<(Content, Blobs, Vec<String>), Error> {
-    let children = match manifest(contents, digest, media_type)? {
+) -> Result<(ImageContent, ImageBlobs, Vec<String>), Error> {
+    let children = match read_manifest(contents, digest, media_type)? {
         (own, Manifest::Image { config, layers, .. }) => {
-            let (single, blobs) = single(contents, own, &config, &layers)?;
+            let (single, blobs) = read_single(contents, own, &config, &layers)?;
             let config = single.config.bytes.as_ref();
             let there = config.and_then(|config| config::platform(config));
-            platforms.check(contents.from(), there)?;
-            return Ok((Content::Single(single), blobs, Vec::new()));
+            platforms.check(contents.source_name(), there)?;
+            return Ok((ImageContent::Single(single), blobs, Vec::new()));
         }
         (own, Manifest::Index { manifests, .. }) if !platforms.is_empty() => {
-            return chosen(contents, &own, &manifests, platforms);
+            return select_platforms(contents, &own, &manifests, platforms);
         }
         (_, Manifest::Index { manifests, .. }) => manifests,
     };
-    let missing = match graph(contents, digest, media_type) {
-        Ok((graph, blobs)) => return Ok((Content::Graph(graph), blobs, Vec::new())),
+    let missing = match read_graph(contents, digest, media_type) {
+        Ok((graph, blobs)) => return Ok((ImageContent::Graph(graph), blobs, Vec::new())),
         Err(error @ Error::Missing { .. }) => error,
         Err(error) => return Err(error),
     };
     let is_whole = |it: &&Descriptor| {
-        !is_attestation(it) && graph(contents, &it.digest, Some(&it.media_type)).is_ok()
+        !is_attestation(it) && read_graph(contents, &it.digest, Some(&it.media_type)).is_ok()
     };
     let whole: Vec<_> = children.iter().filter(is_whole).collect();
     let [only] = whole[..] else {
         return Err(missing);
     };
     let (own, Manifest::Image { config, layers, .. }) =
-        manifest(contents, &only.digest, Some(&only.media_type))?
+        read_manifest(contents, &only.digest, Some(&only.media_type))?
     else {
         return Err(missing);
     };
-    let (single, blobs) = single(contents, own, &config, &layers)?;
+    let (single, blobs) = read_single(contents, own, &config, &layers)?;
     let platform = match &only.platform {
         Some(platform) => platform::text(platform),
         None => only.digest.to_string(),
     };
     let remark = format!("only {platform} of the image's index is here; it goes without the index");
-    Ok((Content::Single(single), blobs, vec![remark]))
+    Ok((ImageContent::Single(single), blobs, vec![remark]))
 }
 
 /// Whether an index's entry speaks about another one instead of being an image (BuildKit's mark).
@@ -148,20 +148,24 @@ fn is_attestation(entry: &Descriptor) -> bool {
 }
 
 /// Finds a blob and notes where it is.
-fn blob(contents: &Contents, descriptor: &Descriptor, blobs: &mut Blobs) -> Result<(), Error> {
+fn add_blob(
+    contents: &SourceFiles,
+    descriptor: &Descriptor,
+    blobs: &mut ImageBlobs,
+) -> Result<(), Error> {
     let stored = contents.blob(&descriptor.digest)?;
     check_size(contents, descriptor, stored.len())?;
     match stored {
-        Stored::Here(slice) => blobs.insert(descriptor.digest.clone(), slice),
-        Stored::Elsewhere { .. } => {}
+        FileContent::Available(slice) => blobs.insert(descriptor.digest.clone(), slice),
+        FileContent::Skipped { .. } => {}
     }
     Ok(())
 }
 
-fn check_layers(contents: &Contents, layers: &[Descriptor]) -> Result<(), Error> {
+fn check_layers(contents: &SourceFiles, layers: &[Descriptor]) -> Result<(), Error> {
     if layers.len() > MAX_LAYERS {
         return Err(Error::TooLarge {
-            from: contents.from().to_owned(),
+            from: contents.source_name().to_owned(),
             what: format!("an image of {} layers", layers.len()),
             limit: format!("{MAX_LAYERS} layers"),
         });
@@ -169,7 +173,7 @@ fn check_layers(contents: &Contents, layers: &[Descriptor]) -> Result<(), Error>
     Ok(())
 }
 
-fn check_size(contents: &Contents, descriptor: &Descriptor, len: u64) -> Result<(), Error> {
+fn check_size(contents: &SourceFiles, descriptor: &Descriptor, len: u64) -> Result<(), Error> {
     if len != descriptor.size {
         let Descriptor { digest, size, .. } = descriptor;
         let reason = format!("the blob {digest} has {len} bytes, and should have {size}");

@@ -2,22 +2,23 @@
 
 use imgsync_oci::{Descriptor, media};
 
-use super::super::contents::Contents;
+use super::super::contents::SourceFiles;
 use super::super::slice::Slice;
 use super::super::{
-    Blobs, Config, Error, Layer, MAX_METADATA_BYTES, ManifestBytes, Origin, Single, config,
+    Error, ImageBlobs, ImageConfig, Layer, MAX_METADATA_BYTES, ManifestBytes, ManifestOrigin,
+    SingleImage, config,
 };
-use super::{blob, check_layers, check_size, is_raw};
+use super::{add_blob, check_layers, check_size, is_raw};
 
 /// One image: raw layers are told from those that go as they are.
-pub(super) fn single(
-    contents: &Contents,
+pub(super) fn read_single(
+    contents: &SourceFiles,
     own: ManifestBytes,
     config: &Descriptor,
     layers: &[Descriptor],
-) -> Result<(Single, Blobs), Error> {
+) -> Result<(SingleImage, ImageBlobs), Error> {
     check_layers(contents, layers)?;
-    let mut blobs = Blobs::default();
+    let mut blobs = ImageBlobs::default();
     let bytes = contents.read_blob(&config.digest, MAX_METADATA_BYTES)?;
     check_size(contents, config, bytes.len() as u64)?;
     blobs.insert(config.digest.clone(), Slice::memory(bytes.clone()));
@@ -35,13 +36,13 @@ pub(super) fn single(
     let mut sorted = Vec::with_capacity(layers.len());
     for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
         if !descriptor.is_foreign() {
-            blob(contents, descriptor, &mut blobs)?;
+            add_blob(contents, descriptor, &mut blobs)?;
         }
         sorted.push(match diff_id {
             Some(diff_id) if is_raw(descriptor) => {
                 if diff_id != descriptor.digest {
-                    return Err(Error::Mismatch {
-                        from: contents.from().to_owned(),
+                    return Err(Error::DigestMismatch {
+                        from: contents.source_name().to_owned(),
                         what: "an uncompressed layer".to_owned(),
                         expected: diff_id,
                         found: descriptor.digest.clone(),
@@ -52,7 +53,7 @@ pub(super) fn single(
             }
             diff_id => {
                 let descriptor = descriptor.clone();
-                Layer::Ready {
+                Layer::Blob {
                     descriptor,
                     diff_id,
                 }
@@ -62,17 +63,17 @@ pub(super) fn single(
     let has_raw = sorted
         .iter()
         .any(|layer| matches!(layer, Layer::Raw { .. }));
-    let single = Single {
-        config: Config {
+    let single = SingleImage {
+        config: ImageConfig {
             media_type: config.media_type.clone(),
             digest: config.digest.clone(),
             bytes: Some(bytes),
         },
         layers: sorted,
         origin: if has_raw {
-            Origin::Edited(own)
+            ManifestOrigin::Edited(own)
         } else {
-            Origin::Kept(own)
+            ManifestOrigin::Original(own)
         },
     };
     Ok((single, blobs))

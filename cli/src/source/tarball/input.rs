@@ -3,7 +3,7 @@
 use std::io::{self, Read, Seek};
 
 /// What an archive is read from: a file skips bodies by seeking, a stream by reading.
-pub(in crate::source) trait Input: Read {
+pub(in crate::source) trait TarInput: Read {
     /// Moves on by `len` bytes.
     ///
     /// # Errors
@@ -12,12 +12,12 @@ pub(in crate::source) trait Input: Read {
 }
 
 /// A file of known size.
-pub(in crate::source) struct Seekable<F> {
+pub(in crate::source) struct SeekableInput<F> {
     file: io::BufReader<F>,
     left: u64,
 }
 
-impl<F: Read + Seek> Seekable<F> {
+impl<F: Read + Seek> SeekableInput<F> {
     /// Reads `file` from its start; it has `size` bytes.
     pub(in crate::source) fn new(file: F, size: u64) -> Self {
         let file = io::BufReader::with_capacity(4096, file);
@@ -25,7 +25,7 @@ impl<F: Read + Seek> Seekable<F> {
     }
 }
 
-impl<F: Read> Read for Seekable<F> {
+impl<F: Read> Read for SeekableInput<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.file.read(buffer)?;
         self.left = self.left.saturating_sub(len as u64);
@@ -33,7 +33,7 @@ impl<F: Read> Read for Seekable<F> {
     }
 }
 
-impl<F: Read + Seek> Input for Seekable<F> {
+impl<F: Read + Seek> TarInput for SeekableInput<F> {
     fn skip(&mut self, len: u64) -> io::Result<()> {
         let beyond = io::ErrorKind::UnexpectedEof;
         self.left = self.left.checked_sub(len).ok_or(beyond)?;
@@ -43,15 +43,15 @@ impl<F: Read + Seek> Input for Seekable<F> {
 }
 
 /// Bytes that come once.
-pub(in crate::source) struct Stream<R>(pub(in crate::source) R);
+pub(in crate::source) struct StreamInput<R>(pub(in crate::source) R);
 
-impl<R: Read> Read for Stream<R> {
+impl<R: Read> Read for StreamInput<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl<R: Read> Input for Stream<R> {
+impl<R: Read> TarInput for StreamInput<R> {
     fn skip(&mut self, len: u64) -> io::Result<()> {
         match io::copy(&mut self.0.by_ref().take(len), &mut io::sink())? {
             skipped if skipped == len => Ok(()),

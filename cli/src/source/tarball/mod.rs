@@ -12,32 +12,32 @@ use std::io::{self, Read};
 use tar::Header;
 
 use super::Error;
-pub(super) use input::{Input, Seekable, Stream, fill};
-pub(super) use name::{key, link_key};
+pub(super) use input::{SeekableInput, StreamInput, TarInput, fill};
+pub(super) use name::{entry_key, link_key};
 
-const BLOCK_BYTES: u64 = 512;
+const TAR_BLOCK_BYTES: u64 = 512;
 /// The longest name or link target taken, in bytes.
-const MAX_NAME_BYTES: u64 = 4096;
+const MAX_ENTRY_NAME_BYTES: u64 = 4096;
 /// The largest extended header taken, in bytes.
 const MAX_PAX_BYTES: u64 = 64 * 1024;
 /// The most entries taken, and the most bytes that their names may have together.
 const MAX_ENTRIES: usize = 100_000;
-const MAX_NAMES_BYTES: usize = 8 * 1024 * 1024;
+const MAX_TOTAL_NAME_BYTES: usize = 8 * 1024 * 1024;
 /// How much of an error message in place of a header is read.
-const MAX_MESSAGE_BYTES: u64 = 16 * 1024;
+const MAX_ERROR_MESSAGE_BYTES: u64 = 16 * 1024;
 
 /// One entry of an archive.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct TarEntry {
     /// Its name, as a key: checked, without `.` parts.
     pub(super) name: String,
     /// What it is.
-    pub(super) kind: Kind,
+    pub(super) kind: TarEntryKind,
 }
 
 /// What an entry is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TarEntryKind {
     /// A file.
     File {
         /// Where its bytes begin in the archive.
@@ -48,39 +48,39 @@ pub(super) enum Kind {
     /// Another name for the entry of this key.
     Link(String),
     /// A folder or a device: nothing to read.
-    Bodiless,
+    NoBody,
 }
 
 /// Walks through an archive.
-pub(super) struct Tarball<I> {
+pub(super) struct TarReader<I> {
     input: I,
-    from: String,
+    source_name: String,
     /// Bytes read from the input.
     position: u64,
     /// What is left of the current entry: bytes of the file, then padding.
-    body: u64,
-    padding: u64,
+    body_left: u64,
+    padding_left: u64,
     entries: usize,
     names_bytes: usize,
 }
 
 /// What extension headers say of the entry after them.
 #[derive(Default)]
-struct Extension {
+struct ExtendedHeader {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
 }
 
-impl<I: Input> Tarball<I> {
+impl<I: TarInput> TarReader<I> {
     /// Starts at the beginning of `input`; `from` names it in errors.
     pub(super) fn new(input: I, from: &str) -> Self {
         Self {
             input,
-            from: from.to_owned(),
+            source_name: from.to_owned(),
             position: 0,
-            body: 0,
-            padding: 0,
+            body_left: 0,
+            padding_left: 0,
             entries: 0,
             names_bytes: 0,
         }
@@ -91,27 +91,33 @@ impl<I: Input> Tarball<I> {
     /// # Errors
     /// [`Error::Truncated`] where there is no end marker; everything that makes an archive
     /// unsafe or unreadable.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, Error> {
-        let mut extension = Extension::default();
+    pub(super) fn next(&mut self) -> Result<Option<TarEntry>, Error> {
+        let mut extension = ExtendedHeader::default();
         loop {
-            let left = self.body + self.padding;
-            self.input.skip(left).map_err(|error| self.failed(error))?;
+            let left = self.body_left + self.padding_left;
+            self.input
+                .skip(left)
+                .map_err(|error| self.read_error(error))?;
             self.position += left;
-            (self.body, self.padding) = (0, 0);
+            (self.body_left, self.padding_left) = (0, 0);
             let Some(header) = self.header()? else {
                 return Ok(None);
             };
             match header.entry_type().as_byte() {
-                b'L' => extension.name = Some(self.text(&header, MAX_NAME_BYTES)?),
-                b'K' => extension.link = Some(self.text(&header, MAX_NAME_BYTES)?),
+                b'L' => {
+                    extension.name = Some(self.read_extension_body(&header, MAX_ENTRY_NAME_BYTES)?)
+                }
+                b'K' => {
+                    extension.link = Some(self.read_extension_body(&header, MAX_ENTRY_NAME_BYTES)?)
+                }
                 b'x' => {
-                    let records = self.text(&header, MAX_PAX_BYTES)?;
+                    let records = self.read_extension_body(&header, MAX_PAX_BYTES)?;
                     pax::read(&records, &mut extension).map_err(|reason| self.malformed(reason))?;
                 }
                 b'g' => {
                     // For all later entries; nobody writes more than comments there.
-                    let mut all = Extension::default();
-                    let records = self.text(&header, MAX_PAX_BYTES)?;
+                    let mut all = ExtendedHeader::default();
+                    let records = self.read_extension_body(&header, MAX_PAX_BYTES)?;
                     pax::read(&records, &mut all).map_err(|reason| self.malformed(reason))?;
                     if all.name.is_some() || all.link.is_some() || all.size.is_some() {
                         return Err(self.malformed("names or sizes for all entries at once"));
@@ -124,8 +130,8 @@ impl<I: Input> Tarball<I> {
 
     /// The bytes of the entry that [`Tarball::next`] has just yielded. Ends early only where the
     /// input does: then with an error.
-    pub(super) fn body(&mut self) -> Body<'_, I> {
-        Body(self)
+    pub(super) fn body(&mut self) -> TarEntryBody<'_, I> {
+        TarEntryBody(self)
     }
 
     /// The bytes after the end marker, to the end of the input. A writer on the other side of a
@@ -134,13 +140,13 @@ impl<I: Input> Tarball<I> {
     /// # Errors
     /// The input's, and [`Error::Reported`].
     pub(super) fn finish(mut self) -> Result<(), Error> {
-        let mut block = [0; BLOCK_BYTES as usize];
+        let mut block = [0; TAR_BLOCK_BYTES as usize];
         loop {
-            let len = fill(&mut self.input, &mut block).map_err(|error| self.failed(error))?;
+            let len = fill(&mut self.input, &mut block).map_err(|error| self.read_error(error))?;
             match block[..len].iter().find(|byte| **byte != 0) {
                 None if len == 0 => return Ok(()),
                 None => {}
-                Some(b'{') => match self.reported(&block[..len])? {
+                Some(b'{') => match self.embedded_error(&block[..len])? {
                     Some(error) => return Err(error),
                     None => break,
                 },
@@ -148,7 +154,7 @@ impl<I: Input> Tarball<I> {
             }
         }
         // Not for us to judge: tar ignores what follows the end.
-        io::copy(&mut self.input, &mut io::sink()).map_err(|error| self.failed(error))?;
+        io::copy(&mut self.input, &mut io::sink()).map_err(|error| self.read_error(error))?;
         Ok(())
     }
 
@@ -156,45 +162,45 @@ impl<I: Input> Tarball<I> {
     fn header(&mut self) -> Result<Option<Header>, Error> {
         let mut header = Header::new_old();
         let block = header.as_mut_bytes();
-        let len = fill(&mut self.input, block).map_err(|error| self.failed(error))?;
+        let len = fill(&mut self.input, block).map_err(|error| self.read_error(error))?;
         let start = self.position;
         self.position += len as u64;
-        if len as u64 == BLOCK_BYTES && block.iter().all(|byte| *byte == 0) {
+        if len as u64 == TAR_BLOCK_BYTES && block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        if len as u64 == BLOCK_BYTES && is_checked(&header) {
+        if len as u64 == TAR_BLOCK_BYTES && has_valid_checksum(&header) {
             return Ok(Some(header));
         }
         let block = &header.as_bytes()[..len];
-        if let Some(error) = self.reported(block)? {
+        if let Some(error) = self.embedded_error(block)? {
             return Err(error);
         }
         if start == 0 && len > 0 {
             return Err(match compression(block) {
-                Some(kind) => Error::Compressed {
-                    from: self.from.clone(),
+                Some(kind) => Error::CompressedArchive {
+                    from: self.source_name.clone(),
                     kind,
                 },
                 None => self.malformed("it is no tar archive"),
             });
         }
-        if len as u64 == BLOCK_BYTES {
+        if len as u64 == TAR_BLOCK_BYTES {
             return Err(self.malformed(format!("no valid header at byte {start}")));
         }
         if self.position == 0 {
             return Err(Error::Truncated {
-                from: self.from.clone(),
+                from: self.source_name.clone(),
                 reason: "it is empty".to_owned(),
             });
         }
-        Err(self.failed(io::ErrorKind::UnexpectedEof.into()))
+        Err(self.read_error(io::ErrorKind::UnexpectedEof.into()))
     }
 
     /// The error that a daemon has put where a header should be (it answers an export with 200
     /// before it knows whether all goes well).
-    fn reported(&mut self, start: &[u8]) -> Result<Option<Error>, Error> {
+    fn embedded_error(&mut self, start: &[u8]) -> Result<Option<Error>, Error> {
         #[derive(serde::Deserialize)]
-        struct Message {
+        struct ErrorMessage {
             #[serde(alias = "error")]
             message: String,
         }
@@ -204,13 +210,13 @@ impl<I: Input> Tarball<I> {
         let mut text = start.to_vec();
         self.input
             .by_ref()
-            .take(MAX_MESSAGE_BYTES)
+            .take(MAX_ERROR_MESSAGE_BYTES)
             .read_to_end(&mut text)
-            .map_err(|error| self.failed(error))?;
-        let mut values = serde_json::Deserializer::from_slice(&text).into_iter::<Message>();
+            .map_err(|error| self.read_error(error))?;
+        let mut values = serde_json::Deserializer::from_slice(&text).into_iter::<ErrorMessage>();
         Ok(match values.next() {
-            Some(Ok(Message { message })) => Some(Error::Reported {
-                from: self.from.clone(),
+            Some(Ok(ErrorMessage { message })) => Some(Error::EmbeddedError {
+                from: self.source_name.clone(),
                 message,
             }),
             Some(Err(_)) | None => None,
@@ -218,39 +224,44 @@ impl<I: Input> Tarball<I> {
     }
 
     /// The body of an extension header, without the zero byte that may end it.
-    fn text(&mut self, header: &Header, limit: u64) -> Result<Vec<u8>, Error> {
+    fn read_extension_body(&mut self, header: &Header, limit: u64) -> Result<Vec<u8>, Error> {
         let len = self.size(header)?;
         if len > limit {
             return Err(Error::TooLarge {
-                from: self.from.clone(),
+                from: self.source_name.clone(),
                 what: format!("an entry's name or extended header of {len} bytes"),
                 limit: format!("{limit} bytes"),
             });
         }
-        self.open(len)?;
+        self.begin_body(len)?;
         let mut text = Vec::new();
         self.body()
             .read_to_end(&mut text)
-            .map_err(|error| self.failed(error))?;
+            .map_err(|error| self.read_error(error))?;
         if matches!(header.entry_type().as_byte(), b'L' | b'K') && text.last() == Some(&0) {
             text.pop();
         }
         Ok(text)
     }
 
-    fn entry(&mut self, header: &Header, kind: u8, extension: Extension) -> Result<Entry, Error> {
+    fn entry(
+        &mut self,
+        header: &Header,
+        kind: u8,
+        extension: ExtendedHeader,
+    ) -> Result<TarEntry, Error> {
         let name = extension
             .name
             .unwrap_or_else(|| header.path_bytes().into_owned());
         let is_folder = name.ends_with(b"/");
-        let name = key(&name).ok_or_else(|| self.unsafe_name(&name))?;
+        let name = entry_key(&name).ok_or_else(|| self.unsafe_name(&name))?;
         self.entries += 1;
         self.names_bytes += name.len();
-        if self.entries > MAX_ENTRIES || self.names_bytes > MAX_NAMES_BYTES {
+        if self.entries > MAX_ENTRIES || self.names_bytes > MAX_TOTAL_NAME_BYTES {
             return Err(Error::TooLarge {
-                from: self.from.clone(),
+                from: self.source_name.clone(),
                 what: "the number of entries".to_owned(),
-                limit: format!("{MAX_ENTRIES} entries, with names of {MAX_NAMES_BYTES} bytes"),
+                limit: format!("{MAX_ENTRIES} entries, with names of {MAX_TOTAL_NAME_BYTES} bytes"),
             });
         }
         // As Go's reader does, which writes and reads all these archives: only files have bodies.
@@ -264,11 +275,11 @@ impl<I: Input> Tarball<I> {
                     return Err(self.malformed(format!("the folder {name} has bytes")));
                 }
                 let offset = self.position;
-                self.open(len)?;
+                self.begin_body(len)?;
                 if is_folder {
-                    Kind::Bodiless
+                    TarEntryKind::NoBody
                 } else {
-                    Kind::File { offset, len }
+                    TarEntryKind::File { offset, len }
                 }
             }
             b'1' | b'2' => {
@@ -278,22 +289,22 @@ impl<I: Input> Tarball<I> {
                 let link = link.unwrap_or_default();
                 let base = if kind == b'2' { Some(&*name) } else { None };
                 let target = link_key(base, &link);
-                Kind::Link(target.ok_or_else(|| {
+                TarEntryKind::Link(target.ok_or_else(|| {
                     let link = String::from_utf8_lossy(&link);
                     self.unsafe_name(format!("{name} -> {link}").as_bytes())
                 })?)
             }
-            b'3' | b'4' | b'5' | b'6' => Kind::Bodiless,
+            b'3' | b'4' | b'5' | b'6' => TarEntryKind::NoBody,
             other => {
                 let kind = other.escape_ascii();
                 return Err(self.malformed(format!("{name} is an entry of type '{kind}'")));
             }
         };
-        Ok(Entry { name, kind })
+        Ok(TarEntry { name, kind })
     }
 
     /// Notes that a body of `len` bytes begins here.
-    fn open(&mut self, len: u64) -> Result<(), Error> {
+    fn begin_body(&mut self, len: u64) -> Result<(), Error> {
         // No file has more; and no sum of positions overflows.
         if self
             .position
@@ -302,8 +313,8 @@ impl<I: Input> Tarball<I> {
         {
             return Err(self.malformed("an entry's size is impossible"));
         }
-        self.body = len;
-        self.padding = len.next_multiple_of(BLOCK_BYTES) - len;
+        self.body_left = len;
+        self.padding_left = len.next_multiple_of(TAR_BLOCK_BYTES) - len;
         Ok(())
     }
 
@@ -315,25 +326,25 @@ impl<I: Input> Tarball<I> {
 
     fn malformed(&self, reason: impl Into<String>) -> Error {
         Error::Malformed {
-            from: self.from.clone(),
+            from: self.source_name.clone(),
             reason: reason.into(),
         }
     }
 
     fn unsafe_name(&self, name: &[u8]) -> Error {
-        const SHOWN_BYTES: usize = 200;
-        let shown = &name[..name.len().min(SHOWN_BYTES)];
+        const MAX_SHOWN_NAME_BYTES: usize = 200;
+        let shown = &name[..name.len().min(MAX_SHOWN_NAME_BYTES)];
         Error::UnsafeName {
-            from: self.from.clone(),
+            from: self.source_name.clone(),
             name: String::from_utf8_lossy(shown).into_owned(),
         }
     }
 
     /// What an error in reading means here.
-    pub(super) fn failed(&self, error: io::Error) -> Error {
+    pub(super) fn read_error(&self, error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Error::Truncated {
-                from: self.from.clone(),
+                from: self.source_name.clone(),
                 reason: format!(
                     "it ends within or after an entry, near byte {}",
                     self.position
@@ -343,7 +354,7 @@ impl<I: Input> Tarball<I> {
             io::ErrorKind::InvalidData => self.malformed(error.to_string()),
             _ => Error::Io {
                 action: "read",
-                from: self.from.clone(),
+                from: self.source_name.clone(),
                 source: error,
             },
         }
@@ -351,20 +362,20 @@ impl<I: Input> Tarball<I> {
 }
 
 /// The bytes of the current entry.
-pub(super) struct Body<'a, I>(&'a mut Tarball<I>);
+pub(super) struct TarEntryBody<'a, I>(&'a mut TarReader<I>);
 
-impl<I: Read> Read for Body<'_, I> {
+impl<I: Read> Read for TarEntryBody<'_, I> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let want = buffer
             .len()
-            .min(usize::try_from(self.0.body).unwrap_or(usize::MAX));
+            .min(usize::try_from(self.0.body_left).unwrap_or(usize::MAX));
         if want == 0 {
             return Ok(0);
         }
         match self.0.input.read(&mut buffer[..want])? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             got => {
-                self.0.body -= got as u64;
+                self.0.body_left -= got as u64;
                 self.0.position += got as u64;
                 Ok(got)
             }
@@ -373,7 +384,7 @@ impl<I: Read> Read for Body<'_, I> {
 }
 
 /// Whether a header's checksum is right: the sum of its bytes, with its own field as spaces.
-fn is_checked(header: &Header) -> bool {
+fn has_valid_checksum(header: &Header) -> bool {
     let bytes = header.as_bytes();
     let sum: u32 = bytes[..148]
         .iter()

@@ -2,7 +2,7 @@
 
 /// The key of an entry's name: its parts without `.` and empty ones. `None` for a name that is
 /// absolute, climbs with `..`, is no text or has control characters.
-pub(in crate::source) fn key(name: &[u8]) -> Option<String> {
+pub(in crate::source) fn entry_key(name: &[u8]) -> Option<String> {
     let name = text(name)?;
     let parts: Vec<_> = parts(name).collect();
     if name.starts_with('/') || parts.contains(&"..") {
@@ -52,7 +52,7 @@ mod tests {
             ("blobs//sha256/", "blobs/sha256"),
             ("./", ""),
         ] {
-            assert_eq!(key(name.as_bytes()).as_deref(), Some(expected));
+            assert_eq!(entry_key(name.as_bytes()).as_deref(), Some(expected));
         }
         for bad in [
             "",
@@ -64,9 +64,9 @@ mod tests {
             "a\0b",
             "a\nb",
         ] {
-            assert_eq!(key(bad.as_bytes()), None, "{bad:?}");
+            assert_eq!(entry_key(bad.as_bytes()), None, "{bad:?}");
         }
-        assert_eq!(key(b"\xff"), None);
+        assert_eq!(entry_key(b"\xff"), None);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Extended headers: `<length> <key>=<value>\n`, where the length counts the whole record
 //! (POSIX.1-2008, pax, "pax Extended Header").
 
-use super::Extension;
+use super::ExtendedHeader;
 
 /// Takes over what `records` say of an entry's name, link and size.
 ///
 /// # Errors
 /// Records that are not whole; a sparse file, whose bytes are not a layer's.
-pub(super) fn read(mut records: &[u8], extension: &mut Extension) -> Result<(), String> {
+pub(super) fn read(mut records: &[u8], extension: &mut ExtendedHeader) -> Result<(), String> {
     while !records.is_empty() {
         let (key, value, rest) = record(records).ok_or("a broken extended header")?;
         match key {
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn records_are_read_by_their_length() {
-        let mut extension = Extension::default();
+        let mut extension = ExtendedHeader::default();
         // A value may hold newlines; only the length tells where it ends.
         let records = b"22 comment=two\nlines!\n16 path=a/b/c/d\n12 size=123\n";
         read(records, &mut extension).unwrap();
@@ -63,7 +63,7 @@ mod tests {
             b"25 GNU.sparse.major=1234\n",
         ] {
             assert!(
-                read(records, &mut Extension::default()).is_err(),
+                read(records, &mut ExtendedHeader::default()).is_err(),
                 "{records:?}"
             );
         }

@@ -5,12 +5,12 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::source::daemon::{Address, Found, Store, find_at};
-use crate::source::{EngineName, name};
+use crate::source::daemon::{DaemonAddress, DaemonImage, ImageStore, find_at};
+use crate::source::{DaemonImageName, name};
 
 /// What the daemon says and has.
 #[derive(Clone, Default)]
-struct Script {
+struct DaemonScript {
     inspected: Option<Vec<u8>>,
     containerd: bool,
     /// The version of its API, where it says that.
@@ -20,13 +20,13 @@ struct Script {
     missing: usize,
 }
 
-struct Daemon {
+struct FakeDaemon {
     folder: tempfile::TempDir,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-impl Daemon {
-    fn start(script: Script) -> Self {
+impl FakeDaemon {
+    fn start(script: DaemonScript) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -61,16 +61,16 @@ impl Daemon {
         Self { folder, requests }
     }
 
-    async fn find(&self, name: &str) -> Result<Found, Error> {
+    async fn find(&self, name: &str) -> Result<DaemonImage, Error> {
         self.find_for(name, &[]).await
     }
 
-    async fn find_for(&self, name: &str, platforms: &[&str]) -> Result<Found, Error> {
+    async fn find_for(&self, name: &str, platforms: &[&str]) -> Result<DaemonImage, Error> {
         let socket = self.folder.path().join("docker.sock");
         find_at(
-            Address::Socket(socket),
-            &name.parse::<EngineName>().unwrap(),
-            &only(platforms),
+            DaemonAddress::Socket(socket),
+            &name.parse::<DaemonImageName>().unwrap(),
+            &parse_platforms(platforms),
         )
         .await
     }
@@ -82,7 +82,7 @@ impl Daemon {
     }
 }
 
-fn answer(script: &Script, path: &str) -> (&'static str, Vec<u8>) {
+fn answer(script: &DaemonScript, path: &str) -> (&'static str, Vec<u8>) {
     let driver = if script.containerd {
         "io.containerd.snapshotter.v1"
     } else {
@@ -108,9 +108,9 @@ fn answer(script: &Script, path: &str) -> (&'static str, Vec<u8>) {
     }
 }
 
-fn script(archive: &str, containerd: bool) -> Script {
+fn script(archive: &str, containerd: bool) -> DaemonScript {
     let read = |file: String| std::fs::read(recorded(&file)).unwrap();
-    Script {
+    DaemonScript {
         inspected: Some(read(format!("{archive}.inspect.json"))),
         containerd,
         api: None,
@@ -122,18 +122,22 @@ fn script(archive: &str, containerd: bool) -> Script {
 #[tokio::test]
 async fn a_classic_store_tells_everything_but_the_bytes() {
     for archive in ["docker20-classic-store", "docker28-classic-store"] {
-        let daemon = Daemon::start(script(archive, false));
+        let daemon = FakeDaemon::start(script(archive, false));
         let found = daemon.find("sample/app:v1").await.unwrap();
         assert_eq!(daemon.requests(), ["/images/sample%2Fapp:v1/json", "/info"]);
         assert_eq!(
-            found.insecure.as_ref().unwrap(),
+            found.insecure_registries.as_ref().unwrap(),
             &["10.0.0.0/8", "lab:5000"]
         );
         let before = found.image().unwrap();
         assert_eq!(name::text(before.name.as_ref().unwrap()), "sample/app:v1");
-        let (after, blobs) = found.export(&Spool::default(), all(), || {}).await.unwrap();
+        let (after, blobs) = found
+            .export(&Spool::default(), skip_nothing(), || {})
+            .await
+            .unwrap();
         check(&after, &blobs);
-        let (Content::Single(before), Content::Single(after)) = (before.content, after.content)
+        let (ImageContent::Single(before), ImageContent::Single(after)) =
+            (before.content, after.content)
         else {
             panic!("an index");
         };
@@ -141,7 +145,7 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
         let ids = |layers: &[Layer]| {
             layers
                 .iter()
-                .map(|it| it.stored().clone())
+                .map(|it| it.source_digest().clone())
                 .collect::<Vec<_>>()
         };
         assert_eq!(ids(&before.layers), ids(&after.layers));
@@ -157,21 +161,24 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
 
 #[tokio::test]
 async fn of_a_classic_store_only_what_is_needed_is_kept() {
-    let daemon = Daemon::start(script("docker20-classic-store", false));
+    let daemon = FakeDaemon::start(script("docker20-classic-store", false));
     let found = daemon.find("sample/app:v1").await.unwrap();
     let last = found.diff_ids.last().unwrap().clone();
     let needed = last.clone();
-    let unneeded: Unneeded = Box::new(move |digest, _| *digest != needed);
+    let unneeded: SkipLayer = Box::new(move |digest, _| *digest != needed);
     let (image, blobs) = found
         .export(&Spool::default(), unneeded, || {})
         .await
         .unwrap();
-    let Content::Single(single) = image.content else {
+    let ImageContent::Single(single) = image.content else {
         panic!("an index");
     };
     assert!(single.config.bytes.is_some());
     for layer in &single.layers {
-        assert_eq!(blobs.get(layer.stored()).is_some(), *layer.stored() == last);
+        assert_eq!(
+            blobs.get(layer.source_digest()).is_some(),
+            *layer.source_digest() == last
+        );
     }
 }
 
@@ -188,15 +195,18 @@ async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
         inspected.as_object_mut().unwrap().remove("Descriptor");
         old.inspected = Some(inspected.to_string().into());
         for script in [script(archive, true), old] {
-            let daemon = Daemon::start(script);
+            let daemon = FakeDaemon::start(script);
             let found = daemon.find(id).await.unwrap();
-            let Store::Containerd { root, .. } = &found.store else {
+            let ImageStore::Containerd { root, .. } = &found.store else {
                 panic!("a classic store");
             };
             assert_eq!(root.short(), id);
             assert!(found.image().is_none());
             assert_eq!(found.diff_ids.len(), 4);
-            let (image, blobs) = found.export(&Spool::default(), all(), || {}).await.unwrap();
+            let (image, blobs) = found
+                .export(&Spool::default(), skip_nothing(), || {})
+                .await
+                .unwrap();
             check(&image, &blobs);
             assert_eq!(image.name, found.name);
         }
@@ -211,7 +221,7 @@ async fn an_export_that_breaks_off_is_an_error() {
         ("docker28-containerd-store", 4 * 512),
     ] {
         let whole = script(archive, archive.contains("containerd"));
-        let cut = |len: usize, tail: &[u8]| Script {
+        let cut = |len: usize, tail: &[u8]| DaemonScript {
             export: [&whole.export[..len], tail].concat(),
             ..whole.clone()
         };
@@ -224,11 +234,11 @@ async fn an_export_that_breaks_off_is_an_error() {
         }
         let error = export_error(cut(header, br#"{"message":"no space left"}"#)).await;
         assert!(
-            matches!(error, Error::Reported { .. }),
+            matches!(error, Error::EmbeddedError { .. }),
             "{archive}: {error}"
         );
         assert!(error.to_string().contains("no space left"), "{error}");
-        let error = export_error(Script {
+        let error = export_error(DaemonScript {
             missing: 3,
             ..cut(header, b"")
         })
@@ -238,29 +248,29 @@ async fn an_export_that_breaks_off_is_an_error() {
     }
 }
 
-async fn export_error(script: Script) -> Error {
-    let daemon = Daemon::start(script);
+async fn export_error(script: DaemonScript) -> Error {
+    let daemon = FakeDaemon::start(script);
     let found = daemon.find("sample/app:v1").await.unwrap();
     found
-        .export(&Spool::default(), all(), || {})
+        .export(&Spool::default(), skip_nothing(), || {})
         .await
         .unwrap_err()
 }
 
 #[tokio::test]
-async fn what_a_daemon_lacks_is_said() {
-    let daemon = Daemon::start(Script::default());
+async fn a_missing_image_and_an_unreachable_daemon_are_reported() {
+    let daemon = FakeDaemon::start(DaemonScript::default());
     let error = daemon.find("nope:v1").await.unwrap_err();
     assert_eq!(error.to_string(), "the Docker daemon has no image nope:v1");
-    let gone = Address::Socket("/nowhere/docker.sock".into());
-    let error = find_at(gone, &"app".parse().unwrap(), &everything())
+    let gone = DaemonAddress::Socket("/nowhere/docker.sock".into());
+    let error = find_at(gone, &"app".parse().unwrap(), &all_platforms())
         .await
         .unwrap_err();
     assert!(
         matches!(
             error,
-            Error::Unreachable {
-                forbidden: false,
+            Error::DaemonUnreachable {
+                is_forbidden: false,
                 ..
             }
         ),
@@ -272,15 +282,15 @@ async fn what_a_daemon_lacks_is_said() {
     );
 }
 
-const ARM: &str = "cc0bde6b3f3dbe29706fc58c099423cf2bbca1439b1b682bc89933a31253fb93";
+const ARM64_MANIFEST_HEX: &str = "cc0bde6b3f3dbe29706fc58c099423cf2bbca1439b1b682bc89933a31253fb93";
 
 fn manifest_of(image: Image) -> String {
     match image.content {
-        Content::Single(single) => match single.origin {
-            Origin::Kept(own) => own.digest.hex().to_owned(),
+        ImageContent::Single(single) => match single.origin {
+            ManifestOrigin::Original(own) => own.digest.hex().to_owned(),
             other => panic!("{other:?}"),
         },
-        Content::Graph(graph) => graph.root.hex().to_owned(),
+        ImageContent::Graph(graph) => graph.root.hex().to_owned(),
     }
 }
 
@@ -294,7 +304,7 @@ async fn of_a_containerd_store_one_platform_goes() {
         (Some("1.48"), true),
         (Some("1.52"), true),
     ] {
-        let daemon = Daemon::start(Script {
+        let daemon = FakeDaemon::start(DaemonScript {
             api,
             ..script(archive, true)
         });
@@ -302,10 +312,13 @@ async fn of_a_containerd_store_one_platform_goes() {
             .find_for("sample/multi:v1", &["linux/arm64"])
             .await
             .unwrap();
-        assert_eq!(found.goes().unwrap().hex(), ARM);
-        let (image, blobs) = found.export(&Spool::default(), all(), || {}).await.unwrap();
+        assert_eq!(found.selected_root().unwrap().hex(), ARM64_MANIFEST_HEX);
+        let (image, blobs) = found
+            .export(&Spool::default(), skip_nothing(), || {})
+            .await
+            .unwrap();
         check(&image, &blobs);
-        assert_eq!(manifest_of(image), ARM);
+        assert_eq!(manifest_of(image), ARM64_MANIFEST_HEX);
         let requests = daemon.requests().join(" ");
         assert!(requests.contains("/json?manifests=true"), "{requests}");
         let query = "?platform=%7B%22architecture%22:%22arm64%22%2C%22os%22:%22linux%22%7D";
@@ -318,7 +331,7 @@ async fn of_several_platforms_the_index_goes_once_the_daemon_has_them() {
     let archive = "docker28-containerd-store-multi";
     for (api, asked) in [("1.51", 0), ("1.52", 2)] {
         let api = Some(api);
-        let daemon = Daemon::start(Script {
+        let daemon = FakeDaemon::start(DaemonScript {
             api,
             ..script(archive, true)
         });
@@ -327,8 +340,11 @@ async fn of_several_platforms_the_index_goes_once_the_daemon_has_them() {
             .find_for("sample/multi:v1", &platforms)
             .await
             .unwrap();
-        assert!(found.goes().is_none());
-        let (image, blobs) = found.export(&Spool::default(), all(), || {}).await.unwrap();
+        assert!(found.selected_root().is_none());
+        let (image, blobs) = found
+            .export(&Spool::default(), skip_nothing(), || {})
+            .await
+            .unwrap();
         check(&image, &blobs);
         assert!(manifest_of(image).starts_with("8bbc86d4701e"));
         let requests = daemon.requests().join(" ");
@@ -346,17 +362,17 @@ async fn a_platform_that_the_daemon_lacks_is_said_before_any_export() {
         ),
         ("docker20-classic-store", false, "linux/amd64"),
     ] {
-        let daemon = Daemon::start(script(archive, containerd));
+        let daemon = FakeDaemon::start(script(archive, containerd));
         let error = daemon
             .find_for("sample/app:v1", &["linux/s390x"])
             .await
             .unwrap_err();
-        assert!(matches!(error, Error::NoPlatform { .. }), "{error}");
+        assert!(matches!(error, Error::PlatformNotFound { .. }), "{error}");
         assert!(error.to_string().contains("linux/s390x"), "{error}");
         assert!(error.to_string().ends_with(there), "{error}");
         assert_eq!(daemon.requests().len(), 2);
     }
-    let daemon = Daemon::start(script("docker20-classic-store", false));
+    let daemon = FakeDaemon::start(script("docker20-classic-store", false));
     daemon
         .find_for("sample/app:v1", &["linux/amd64"])
         .await

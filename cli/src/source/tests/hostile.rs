@@ -1,15 +1,15 @@
 //! Archives that nobody should send, and those that are merely odd.
 
 use super::*;
-use crate::source::{recognise, sift};
+use crate::source::{detect_image, sift};
 
 /// Both ways of reading; they must agree that it is an error, and on which.
 fn refused(bytes: &[u8]) -> Error {
     let file = from_file(bytes)
-        .and_then(|contents| recognise(&contents, &everything()))
+        .and_then(|contents| detect_image(&contents, &all_platforms()))
         .unwrap_err();
     let stream = from_stream(bytes)
-        .and_then(|contents| recognise(&contents, &everything()))
+        .and_then(|contents| detect_image(&contents, &all_platforms()))
         .unwrap_err();
     assert_eq!(
         std::mem::discriminant(&file),
@@ -87,7 +87,7 @@ fn a_repeated_layer_may_be_a_link() {
     entry(&mut bytes, b'0', b"manifest.json", b"", manifest);
     let bytes = end(bytes);
     for contents in [from_file(&bytes).unwrap(), from_stream(&bytes[..]).unwrap()] {
-        let (image, blobs) = recognise(&contents, &everything()).unwrap();
+        let (image, blobs) = detect_image(&contents, &all_platforms()).unwrap();
         assert_eq!(image.name, None);
         check(&image, &blobs);
     }
@@ -134,7 +134,7 @@ fn entries_of_odd_kinds_are_refused_or_passed_over() {
         entry(&mut bytes, kind, b"x", b"", b"");
     }
     bytes.extend(docker_archive(&[], &[]));
-    recognise(&from_file(&bytes).unwrap(), &everything()).unwrap();
+    detect_image(&from_file(&bytes).unwrap(), &all_platforms()).unwrap();
 }
 
 #[test]
@@ -153,7 +153,8 @@ fn long_names_are_read_in_both_dialects() {
         entry(&mut bytes, b'0', b"short", b"", layer);
         entry(&mut bytes, b'0', b"c.json", b"", config.as_bytes());
         entry(&mut bytes, b'0', b"manifest.json", b"", manifest.as_bytes());
-        let (image, blobs) = recognise(&from_file(&end(bytes)).unwrap(), &everything()).unwrap();
+        let (image, blobs) =
+            detect_image(&from_file(&end(bytes)).unwrap(), &all_platforms()).unwrap();
         check(&image, &blobs);
     }
 }
@@ -194,7 +195,7 @@ fn an_error_in_the_middle_of_an_export_is_told() {
         ] {
             let bytes = [start, message.as_bytes()].concat();
             match from_stream(&bytes[..]) {
-                Err(Error::Reported { message, .. }) => assert_eq!(message, "no space left"),
+                Err(Error::EmbeddedError { message, .. }) => assert_eq!(message, "no space left"),
                 other => panic!("{other:?}"),
             }
         }
@@ -216,15 +217,15 @@ fn an_image_that_contradicts_itself_is_refused() {
     let mut gzipped = Vec::new();
     compress::gzip(b, &mut gzipped, 1).unwrap();
     let bytes = docker_archive(&[("a.tar.gz", &gzipped)], &ids[..1]);
-    assert!(matches!(refused(&bytes), Error::Mismatch { .. }));
+    assert!(matches!(refused(&bytes), Error::DigestMismatch { .. }));
     // A blob whose bytes are not what its name says.
     let name = format!("blobs/sha256/{}", ids[0].hex());
     let bytes = docker_archive(&[(&name, a)], &ids[1..]);
-    assert!(matches!(refused(&bytes), Error::Mismatch { .. }));
+    assert!(matches!(refused(&bytes), Error::DigestMismatch { .. }));
     let bytes = docker_archive(&[(&name, b)], &ids[..1]);
     assert!(matches!(
         from_stream(&bytes[..]),
-        Err(Error::Mismatch { .. })
+        Err(Error::DigestMismatch { .. })
     ));
 }
 
@@ -238,17 +239,17 @@ fn compressed_layers_of_an_archive_keep_their_bytes() {
     for blob in [gzip, zstd] {
         let bytes = docker_archive(&[("0123.tar.gz", &blob)], std::slice::from_ref(&diff_id));
         for contents in [from_file(&bytes).unwrap(), from_stream(&bytes[..]).unwrap()] {
-            let (image, blobs) = recognise(&contents, &everything()).unwrap();
+            let (image, blobs) = detect_image(&contents, &all_platforms()).unwrap();
             check(&image, &blobs);
-            let Content::Single(single) = &image.content else {
+            let ImageContent::Single(single) = &image.content else {
                 panic!("an index");
             };
-            let Layer::Ready { descriptor, .. } = &single.layers[0] else {
+            let Layer::Blob { descriptor, .. } = &single.layers[0] else {
                 panic!("a raw layer");
             };
             assert_eq!(descriptor.digest, Digest::of(&blob));
             let layers = std::slice::from_ref(descriptor);
-            let manifest = single.manifest(1, layers).unwrap();
+            let manifest = single.build_manifest(1, layers).unwrap();
             imgsync_oci::Manifest::parse(&manifest.bytes, None).unwrap();
         }
     }
@@ -267,9 +268,9 @@ fn several_images_are_told_apart_by_name() {
         "{error}"
     );
     let contents = from_file(&bytes).unwrap();
-    let selector = crate::source::Selector::Named("b:v2".to_owned());
+    let selector = crate::source::ImageSelector::Named("b:v2".to_owned());
     let (image, _) =
-        crate::source::docker_archive::image(&contents, &selector, &everything()).unwrap();
+        crate::source::docker_archive::read_image(&contents, &selector, &all_platforms()).unwrap();
     assert_eq!(crate::source::name::text(&image.name.unwrap()), "b:v2");
 }
 
@@ -287,8 +288,8 @@ fn a_stream_keeps_what_is_needed_only() {
     ];
     let bytes = docker_archive(&layers, &ids);
     let there = [ids[0].clone(), ids[1].clone()];
-    let mut unneeded: Unneeded = Box::new(move |digest, _| there.contains(digest));
-    let contents = sift::sift(
+    let mut unneeded: SkipLayer = Box::new(move |digest, _| there.contains(digest));
+    let contents = sift::stage_stream(
         &bytes[..],
         "standard input",
         &Spool::default(),
@@ -296,8 +297,8 @@ fn a_stream_keeps_what_is_needed_only() {
         None,
     )
     .unwrap();
-    let (image, blobs) = recognise(&contents, &everything()).unwrap();
-    let Content::Single(single) = image.content else {
+    let (image, blobs) = detect_image(&contents, &all_platforms()).unwrap();
+    let ImageContent::Single(single) = image.content else {
         panic!("an index");
     };
     for (place, kept) in [(0, false), (1, false), (2, true)] {
@@ -310,15 +311,15 @@ fn a_stream_keeps_what_is_needed_only() {
                 size
             }
         );
-        assert_eq!(blobs.get(layer.stored()).is_some(), kept);
+        assert_eq!(blobs.get(layer.source_digest()).is_some(), kept);
     }
     assert_eq!(pack(&single.layers[2], &blobs).diff_id, ids[2]);
 }
 
 #[test]
-fn picking_ends_with_the_last_that_is_wanted() {
-    struct Beyond;
-    impl Read for Beyond {
+fn reading_by_digest_ends_with_the_last_wanted_entry() {
+    struct FailingReader;
+    impl Read for FailingReader {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
             Err(io::Error::other("read too far"))
         }
@@ -335,13 +336,13 @@ fn picking_ends_with_the_last_that_is_wanted() {
         .unwrap();
     let wanted = HashSet::from([config, layer]);
     let spool = Spool::default();
-    let half = bytes[..16 * 1024].chain(Beyond);
-    let picked = sift::pick(half, "the export", &spool, wanted.clone()).unwrap();
+    let half = bytes[..16 * 1024].chain(FailingReader);
+    let picked = sift::stage_by_digest(half, "the export", &spool, wanted.clone()).unwrap();
     for (digest, slice) in &picked {
-        assert_eq!(Digest::of(&slice.bytes().unwrap()), *digest);
+        assert_eq!(Digest::of(&slice.read_all().unwrap()), *digest);
     }
     assert_eq!(picked.into_keys().collect::<HashSet<_>>(), wanted);
     let wanted = HashSet::from([Digest::of(b"elsewhere")]);
-    let missing = sift::pick(&bytes[..], "the export", &spool, wanted).unwrap_err();
+    let missing = sift::stage_by_digest(&bytes[..], "the export", &spool, wanted).unwrap_err();
     assert!(matches!(missing, Error::Missing { .. }), "{missing}");
 }

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use imgsync_oci::Digest;
 use imgsync_oci::media::Compression;
 
-use super::contents::Contents;
-use super::{Blobs, Content, Error, Image, Layer, Origin, Platforms, Unneeded};
-use crate::compress::{self, Packed};
+use super::contents::SourceFiles;
+use super::{Error, Image, ImageBlobs, ImageContent, Layer, ManifestOrigin, Platforms, SkipLayer};
+use crate::compress::{self, LayerDigests};
 use crate::spool::Spool;
 
 /// A recorded archive, or what an engine said of it.
@@ -26,32 +26,38 @@ fn recorded(name: &str) -> PathBuf {
 }
 
 /// Everything is needed.
-fn all() -> Unneeded {
+fn skip_nothing() -> SkipLayer {
     Box::new(|_, _| false)
 }
 
 /// Every platform.
-fn everything() -> Platforms {
+fn all_platforms() -> Platforms {
     Platforms::default()
 }
 
 /// These platforms.
-fn only(words: &[&str]) -> Platforms {
+fn parse_platforms(words: &[&str]) -> Platforms {
     let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
     Platforms::parse(&words).unwrap()
 }
 
 /// The entries of a file.
-fn from_file(bytes: &[u8]) -> Result<Contents, Error> {
+fn from_file(bytes: &[u8]) -> Result<SourceFiles, Error> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     io::Seek::rewind(&mut file).unwrap();
-    super::archive::index(file, bytes.len() as u64, Path::new("test.tar"))
+    super::archive::read_entries(file, bytes.len() as u64, Path::new("test.tar"))
 }
 
 /// The entries of a stream.
-fn from_stream(bytes: impl Read) -> Result<Contents, Error> {
-    super::sift::sift(bytes, "standard input", &Spool::default(), &mut all(), None)
+fn from_stream(bytes: impl Read) -> Result<SourceFiles, Error> {
+    super::sift::stage_stream(
+        bytes,
+        "standard input",
+        &Spool::default(),
+        &mut skip_nothing(),
+        None,
+    )
 }
 
 /// A tar archive with these files.
@@ -98,17 +104,17 @@ fn docker_archive(layers: &[(&str, &[u8])], diff_ids: &[Digest]) -> Vec<u8> {
 }
 
 /// Packs or verifies a layer.
-fn pack(layer: &Layer, blobs: &Blobs) -> Packed {
+fn pack(layer: &Layer, blobs: &ImageBlobs) -> LayerDigests {
     let reader = blobs
-        .get(layer.stored())
+        .get(layer.source_digest())
         .expect("the layer is there")
         .reader()
         .unwrap();
     match layer {
         Layer::Raw { .. } => compress::gzip(reader, &mut io::sink(), 2).unwrap(),
-        Layer::Ready { descriptor, .. } => {
+        Layer::Blob { descriptor, .. } => {
             let compression = Compression::of_media_type(&descriptor.media_type).unwrap();
-            let packed = compress::verify(reader, compression).unwrap();
+            let packed = compress::compute_layer_digests(reader, compression).unwrap();
             assert_eq!(packed.digest, descriptor.digest);
             assert_eq!(packed.size, descriptor.size);
             packed
@@ -117,9 +123,9 @@ fn pack(layer: &Layer, blobs: &Blobs) -> Packed {
 }
 
 /// Packs every layer and sees that it is what the image says, and that all bytes are there.
-fn check(image: &Image, blobs: &Blobs) {
+fn check(image: &Image, blobs: &ImageBlobs) {
     match &image.content {
-        Content::Single(single) => {
+        ImageContent::Single(single) => {
             let config = single.config.bytes.as_ref().unwrap();
             assert_eq!(Digest::of(config), single.config.digest);
             let stated = super::config::diff_ids(config).unwrap();
@@ -128,15 +134,15 @@ fn check(image: &Image, blobs: &Blobs) {
                 found.push(pack(layer, blobs).diff_id);
             }
             assert_eq!(found, stated);
-            if let Origin::Kept(own) | Origin::Edited(own) = &single.origin {
+            if let ManifestOrigin::Original(own) | ManifestOrigin::Edited(own) = &single.origin {
                 assert_eq!(Digest::of(&own.bytes), own.digest);
             }
         }
-        Content::Graph(graph) => {
+        ImageContent::Graph(graph) => {
             let mut there = HashSet::new();
             for descriptor in &graph.blobs {
                 let slice = blobs.get(&descriptor.digest).unwrap();
-                assert_eq!(Digest::of(&slice.bytes().unwrap()), descriptor.digest);
+                assert_eq!(Digest::of(&slice.read_all().unwrap()), descriptor.digest);
                 assert!(
                     there.insert(&descriptor.digest),
                     "a blob stands there twice"

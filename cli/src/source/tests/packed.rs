@@ -2,7 +2,7 @@
 
 use super::recorded::{EXPECTED, expected, summary};
 use super::*;
-use crate::source::{contents, recognise, stream};
+use crate::source::{detect_image, open_files_skipping, read_stream};
 
 fn gzipped(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -20,20 +20,20 @@ fn halves(bytes: &[u8], pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
 }
 
 /// As a file and as a stream; both must say the same.
-fn both(bytes: &[u8]) -> [Result<Contents, Error>; 2] {
+fn both(bytes: &[u8]) -> [Result<SourceFiles, Error>; 2] {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("archive");
     std::fs::write(&path, bytes).unwrap();
     let spool = Spool::default();
     [
-        contents(&path, &spool, &mut all()),
-        stream(bytes, "standard input", &spool, &mut all()),
+        open_files_skipping(&path, &spool, &mut skip_nothing()),
+        read_stream(bytes, "standard input", &spool, &mut skip_nothing()),
     ]
 }
 
 fn refused(bytes: &[u8]) -> Error {
     let [file, stream] = both(bytes).map(|read| {
-        read.and_then(|it| recognise(&it, &everything()))
+        read.and_then(|it| detect_image(&it, &all_platforms()))
             .unwrap_err()
     });
     assert_eq!(
@@ -59,7 +59,7 @@ fn every_archive_is_the_same_image_however_it_is_compressed() {
             [skipped, zstandard(&bytes)].concat(),
         ] {
             for read in both(&packed) {
-                let (image, blobs) = recognise(&read.unwrap(), &everything()).unwrap();
+                let (image, blobs) = detect_image(&read.unwrap(), &all_platforms()).unwrap();
                 assert_eq!(summary(&image), expected(name, origin, layers), "{file}");
                 check(&image, &blobs);
             }
@@ -112,7 +112,7 @@ fn what_needs_too_much_memory_is_refused() {
 }
 
 #[test]
-fn other_programs_and_boxes_in_boxes_are_named() {
+fn nested_and_unsupported_compression_is_named() {
     let bytes = gzipped(&std::fs::read(recorded(EXPECTED[0].0)).unwrap());
     for (packed, expected) in [
         (b"\xfd7zXZ\0 and so on".to_vec(), "xz"),
@@ -120,7 +120,7 @@ fn other_programs_and_boxes_in_boxes_are_named() {
         (gzipped(&bytes), "gzip"),
     ] {
         let error = refused(&packed);
-        let Error::Compressed { kind, .. } = &error else {
+        let Error::CompressedArchive { kind, .. } = &error else {
             panic!("{error}");
         };
         assert_eq!(*kind, expected);
@@ -131,16 +131,22 @@ fn other_programs_and_boxes_in_boxes_are_named() {
 /// What the input says of itself is not taken for damage.
 #[test]
 fn a_failing_input_is_told_from_a_damaged_one() {
-    struct Gone;
-    impl Read for Gone {
+    struct FailingReader;
+    impl Read for FailingReader {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
             Err(io::Error::other("the line is gone"))
         }
     }
     let bytes = std::fs::read(recorded(EXPECTED[0].0)).unwrap();
     for packed in [gzipped(&bytes), zstandard(&bytes)] {
-        let input = packed[..500].chain(Gone);
-        let error = stream(input, "standard input", &Spool::default(), &mut all()).unwrap_err();
+        let input = packed[..500].chain(FailingReader);
+        let error = read_stream(
+            input,
+            "standard input",
+            &Spool::default(),
+            &mut skip_nothing(),
+        )
+        .unwrap_err();
         assert!(matches!(error, Error::Io { .. }), "{error}");
         assert!(error.to_string().contains("the line is gone"), "{error}");
     }

@@ -1,14 +1,14 @@
 //! Which platforms of an image go.
 
 use super::*;
-use crate::source::{Single, recognise};
+use crate::source::{SingleImage, detect_image};
 
 const MULTI: &str = "docker28-containerd-store-multi.tar";
-const INDEX: &str = "8bbc86d4701edabdf5e8ab0b8cfaafb4197220884b559f8c794a9dd27f95bece";
+const INDEX_HEX: &str = "8bbc86d4701edabdf5e8ab0b8cfaafb4197220884b559f8c794a9dd27f95bece";
 
-fn multi(platforms: &[&str]) -> Result<(Image, Blobs), Error> {
+fn multi(platforms: &[&str]) -> Result<(Image, ImageBlobs), Error> {
     let contents = from_file(&std::fs::read(recorded(MULTI)).unwrap()).unwrap();
-    recognise(&contents, &only(platforms))
+    detect_image(&contents, &parse_platforms(platforms))
 }
 
 #[test]
@@ -19,9 +19,9 @@ fn one_platform_goes_as_the_image_that_it_is() {
     ] {
         let (image, blobs) = multi(&[platform]).unwrap();
         check(&image, &blobs);
-        assert!(image.remarks[0].contains(platform), "{:?}", image.remarks);
-        let Content::Single(Single {
-            origin: Origin::Kept(own),
+        assert!(image.notes[0].contains(platform), "{:?}", image.notes);
+        let ImageContent::Single(SingleImage {
+            origin: ManifestOrigin::Original(own),
             ..
         }) = image.content
         else {
@@ -35,11 +35,11 @@ fn one_platform_goes_as_the_image_that_it_is() {
 fn all_platforms_are_the_index_unchanged() {
     let (image, blobs) = multi(&["linux/arm64", "linux/amd64"]).unwrap();
     check(&image, &blobs);
-    assert!(image.remarks.is_empty());
-    let Content::Graph(graph) = image.content else {
+    assert!(image.notes.is_empty());
+    let ImageContent::Graph(graph) = image.content else {
         panic!("no index")
     };
-    assert_eq!(graph.root.hex(), INDEX);
+    assert_eq!(graph.root.hex(), INDEX_HEX);
 }
 
 #[test]
@@ -53,10 +53,10 @@ fn a_platform_that_is_not_there_is_said_with_those_that_are() {
     );
     for file in ["docker20-classic-store.tar", "podman4-oci-archive.tar"] {
         let contents = from_file(&std::fs::read(recorded(file)).unwrap()).unwrap();
-        let (image, blobs) = recognise(&contents, &only(&["linux/amd64"])).unwrap();
+        let (image, blobs) = detect_image(&contents, &parse_platforms(&["linux/amd64"])).unwrap();
         check(&image, &blobs);
-        let error = recognise(&contents, &only(&["linux/arm64"])).unwrap_err();
-        assert!(matches!(error, Error::NoPlatform { .. }), "{error}");
+        let error = detect_image(&contents, &parse_platforms(&["linux/arm64"])).unwrap_err();
+        assert!(matches!(error, Error::PlatformNotFound { .. }), "{error}");
         assert!(error.to_string().ends_with("linux/amd64"), "{error}");
     }
 }
@@ -70,9 +70,9 @@ fn a_platform_of_which_parts_are_missing_is_not_there() {
         .unwrap();
     let config = "9ac524f899b46ded9d356adebdb77d0d72eb57653e003a72af48b244f7c77c4f";
     std::fs::remove_file(folder.path().join("blobs/sha256").join(config)).unwrap();
-    let contents = Contents::folder(folder.path().to_owned());
-    recognise(&contents, &only(&["linux/amd64"])).unwrap();
-    let error = recognise(&contents, &only(&["linux/arm64"])).unwrap_err();
+    let contents = SourceFiles::folder(folder.path().to_owned());
+    detect_image(&contents, &parse_platforms(&["linux/amd64"])).unwrap();
+    let error = detect_image(&contents, &parse_platforms(&["linux/arm64"])).unwrap_err();
     assert!(
         error.to_string().ends_with("it holds linux/amd64"),
         "{error}"

@@ -5,34 +5,34 @@ use std::path::Path;
 use imgsync_oci::Digest;
 
 use super::*;
-use crate::source::{Selector, name, oci, recognise};
+use crate::source::{ImageSelector, detect_image, name, oci};
 
 /// What an archive holds, in short.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Summary {
+pub(super) struct ImageSummary {
     name: Option<String>,
     /// How the manifest comes about, and its digest where it has one.
     origin: String,
     layers: usize,
 }
 
-pub(super) fn summary(image: &Image) -> Summary {
+pub(super) fn summary(image: &Image) -> ImageSummary {
     let name = image.name.as_ref().map(name::text);
     let (origin, layers) = match &image.content {
-        Content::Single(single) => {
+        ImageContent::Single(single) => {
             let raw = single
                 .layers
                 .iter()
                 .filter(|it| matches!(it, Layer::Raw { .. }))
                 .count();
             let origin = match &single.origin {
-                Origin::Kept(own) => format!("kept {}", own.digest.short()),
-                Origin::Edited(own) => format!("edited {}", own.digest.short()),
-                Origin::Written => format!("written {}", single.config.digest.short()),
+                ManifestOrigin::Original(own) => format!("kept {}", own.digest.short()),
+                ManifestOrigin::Edited(own) => format!("edited {}", own.digest.short()),
+                ManifestOrigin::Generated => format!("written {}", single.config.digest.short()),
             };
             (format!("{origin}, {raw} raw"), single.layers.len())
         }
-        Content::Graph(graph) => {
+        ImageContent::Graph(graph) => {
             let origin = format!(
                 "graph {}, {} manifests",
                 graph.root.short(),
@@ -41,7 +41,7 @@ pub(super) fn summary(image: &Image) -> Summary {
             (origin, graph.blobs.len())
         }
     };
-    Summary {
+    ImageSummary {
         name,
         origin,
         layers,
@@ -99,8 +99,8 @@ pub(super) const EXPECTED: [(&str, Option<&str>, &str, usize); 8] = [
     ),
 ];
 
-pub(super) fn expected(name: Option<&str>, origin: &str, layers: usize) -> Summary {
-    Summary {
+pub(super) fn expected(name: Option<&str>, origin: &str, layers: usize) -> ImageSummary {
+    ImageSummary {
         name: name.map(str::to_owned),
         origin: origin.to_owned(),
         layers,
@@ -112,7 +112,7 @@ fn every_archive_is_read_alike_as_file_and_as_stream() {
     for (file, name, origin, layers) in EXPECTED {
         let bytes = std::fs::read(recorded(file)).unwrap();
         for contents in [from_file(&bytes).unwrap(), from_stream(&bytes[..]).unwrap()] {
-            let (image, blobs) = recognise(&contents, &everything()).unwrap();
+            let (image, blobs) = detect_image(&contents, &all_platforms()).unwrap();
             assert_eq!(summary(&image), expected(name, origin, layers), "{file}");
             check(&image, &blobs);
         }
@@ -133,7 +133,7 @@ fn an_archive_cut_anywhere_is_never_another_image() {
         for cut in (0..bytes.len()).filter(|cut| cut % 61 == 0 || cut % 512 < 2 || *cut >= end) {
             let cut_off = &bytes[..cut];
             for contents in [from_file(cut_off), from_stream(cut_off)] {
-                match contents.and_then(|contents| recognise(&contents, &everything())) {
+                match contents.and_then(|contents| detect_image(&contents, &all_platforms())) {
                     Ok((image, _)) if cut >= whole => {
                         assert_eq!(summary(&image), expected(name, origin, layers));
                     }
@@ -153,26 +153,27 @@ fn an_archive_cut_anywhere_is_never_another_image() {
 fn a_changed_layer_is_noticed() {
     for (file, ..) in EXPECTED {
         let bytes = std::fs::read(recorded(file)).unwrap();
-        let (image, _) = recognise(&from_file(&bytes).unwrap(), &everything()).unwrap();
-        let Content::Single(single) = image.content else {
+        let (image, _) = detect_image(&from_file(&bytes).unwrap(), &all_platforms()).unwrap();
+        let ImageContent::Single(single) = image.content else {
             continue;
         };
         for place in 0..single.layers.len() {
             let mut changed = bytes.clone();
-            change(&mut changed, single.layers[place].stored());
-            let read = from_file(&changed).and_then(|contents| recognise(&contents, &everything()));
+            change(&mut changed, single.layers[place].source_digest());
+            let read =
+                from_file(&changed).and_then(|contents| detect_image(&contents, &all_platforms()));
             let (image, blobs) = read.unwrap();
-            let Content::Single(single) = image.content else {
+            let ImageContent::Single(single) = image.content else {
                 panic!("{file} has become an index");
             };
             let layer = &single.layers[place];
-            let reader = blobs.get(layer.stored()).unwrap().reader().unwrap();
+            let reader = blobs.get(layer.source_digest()).unwrap().reader().unwrap();
             let noticed = match layer {
                 Layer::Raw { diff_id, .. } => {
                     compress::gzip(reader, &mut io::sink(), 1).unwrap().diff_id != *diff_id
                 }
-                Layer::Ready { descriptor, .. } => {
-                    let packed = compress::verify(reader, Compression::Gzip);
+                Layer::Blob { descriptor, .. } => {
+                    let packed = compress::compute_layer_digests(reader, Compression::Gzip);
                     packed.is_err() || packed.unwrap().digest != descriptor.digest
                 }
             };
@@ -201,17 +202,18 @@ fn change(bytes: &mut [u8], digest: &Digest) {
 }
 
 #[test]
-fn what_was_said_is_taken() {
+fn the_selected_image_is_read() {
     let bytes = std::fs::read(recorded("docker28-containerd-store.tar")).unwrap();
     let contents = from_file(&bytes).unwrap();
     for selector in [
-        Selector::Only,
-        Selector::At(0),
-        Selector::Named("sample/app:v1".into()),
+        ImageSelector::Only,
+        ImageSelector::Position(0),
+        ImageSelector::Named("sample/app:v1".into()),
     ] {
         // As an archive of Docker's kind it has compressed layers, whose digests reading tells.
         let (image, blobs) =
-            crate::source::docker_archive::image(&contents, &selector, &everything()).unwrap();
+            crate::source::docker_archive::read_image(&contents, &selector, &all_platforms())
+                .unwrap();
         assert_eq!(
             summary(&image),
             expected(Some("sample/app:v1"), "written 4b3a4a36d970, 0 raw", 4)
@@ -219,23 +221,27 @@ fn what_was_said_is_taken() {
         check(&image, &blobs);
     }
     for selector in [
-        Selector::Only,
-        Selector::Named("v1".into()),
-        Selector::At(0),
+        ImageSelector::Only,
+        ImageSelector::Named("v1".into()),
+        ImageSelector::Position(0),
     ] {
-        let (image, _) = oci::image(&contents, &selector, &everything()).unwrap();
+        let (image, _) = oci::read_image(&contents, &selector, &all_platforms()).unwrap();
         assert_eq!(summary(&image).origin, "kept c66113554c42, 0 raw");
     }
-    for selector in [Selector::At(1), Selector::Named("other:v1".into())] {
+    for selector in [
+        ImageSelector::Position(1),
+        ImageSelector::Named("other:v1".into()),
+    ] {
         let not_there =
-            crate::source::docker_archive::image(&contents, &selector, &everything()).unwrap_err();
+            crate::source::docker_archive::read_image(&contents, &selector, &all_platforms())
+                .unwrap_err();
         assert!(
             not_there.to_string().contains("sample/app:v1"),
             "{not_there}"
         );
         assert!(matches!(
-            oci::image(&contents, &selector, &everything()),
-            Err(Error::NotThere { .. })
+            oci::read_image(&contents, &selector, &all_platforms()),
+            Err(Error::ImageNotFound { .. })
         ));
     }
 }
@@ -244,7 +250,8 @@ fn what_was_said_is_taken() {
 fn a_layout_with_raw_layers_is_edited() {
     let bytes = std::fs::read(recorded("docker28-containerd-store-loaded.tar")).unwrap();
     let contents = from_file(&bytes).unwrap();
-    let (image, blobs) = oci::image(&contents, &Selector::Only, &everything()).unwrap();
+    let (image, blobs) =
+        oci::read_image(&contents, &ImageSelector::Only, &all_platforms()).unwrap();
     assert_eq!(summary(&image).origin, "edited efbe15671388, 4 raw");
     check(&image, &blobs);
 }
@@ -254,8 +261,9 @@ fn a_folder_is_read_as_its_archive() {
     for (file, name, origin, layers) in [EXPECTED[7], EXPECTED[3]] {
         let folder = tempfile::tempdir().unwrap();
         unpack(&recorded(file), folder.path());
-        let contents = Contents::folder(folder.path().to_owned());
-        let (image, blobs) = oci::image(&contents, &Selector::Only, &everything()).unwrap();
+        let contents = SourceFiles::folder(folder.path().to_owned());
+        let (image, blobs) =
+            oci::read_image(&contents, &ImageSelector::Only, &all_platforms()).unwrap();
         assert_eq!(summary(&image), expected(name, origin, layers));
         check(&image, &blobs);
     }
@@ -278,19 +286,16 @@ fn of_an_index_the_one_whole_platform_goes() {
     let blobs = folder.path().join("blobs/sha256");
     let arm_config = "9ac524f899b46ded9d356adebdb77d0d72eb57653e003a72af48b244f7c77c4f";
     std::fs::remove_file(blobs.join(arm_config)).unwrap();
-    let contents = Contents::folder(folder.path().to_owned());
-    let (image, blobs_here) = oci::image(&contents, &Selector::Only, &everything()).unwrap();
+    let contents = SourceFiles::folder(folder.path().to_owned());
+    let (image, blobs_here) =
+        oci::read_image(&contents, &ImageSelector::Only, &all_platforms()).unwrap();
     assert_eq!(summary(&image).origin, "kept 834405ef1d93, 0 raw");
-    assert!(
-        image.remarks[0].contains("linux/amd64"),
-        "{:?}",
-        image.remarks
-    );
+    assert!(image.notes[0].contains("linux/amd64"), "{:?}", image.notes);
     check(&image, &blobs_here);
     let amd_config = "4b3a4a36d97011502728835982ae1a5a854e2053c831e0b91c4f19fd2c29e4d9";
     std::fs::remove_file(blobs.join(amd_config)).unwrap();
     assert!(matches!(
-        oci::image(&contents, &Selector::Only, &everything()),
+        oci::read_image(&contents, &ImageSelector::Only, &all_platforms()),
         Err(Error::Missing { .. })
     ));
 }

@@ -3,33 +3,36 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use imgsync_oci::client::{Error, Retry, backoff};
+use imgsync_oci::client::{Error, RetryVerdict, backoff};
 
-use super::super::flow::Unreadable;
-use super::{MOST_FAULTS, Upload};
-use crate::exit::{Failure, Kind};
+use super::super::flow::SourceReadError;
+use super::{BlobUpload, MAX_FAULTS};
+use crate::exit::{Failure, FailureKind};
 
 /// After so many faults in a row somebody who looks on should know why nothing moves: seconds have
 /// passed, and more will.
-const WORTH_TELLING: u32 = 4;
+const FAULTS_BEFORE_NOTE: u32 = 4;
 
-impl Upload<'_> {
+impl BlobUpload<'_> {
     /// Gives the slot to another blob, and waits until all bytes of all blobs are there.
-    pub(super) async fn wait_for_the_others(&mut self) -> Result<(), Failure> {
-        self.slot = None;
-        match self.pass.through().await {
+    pub(super) async fn wait_at_barrier(&mut self) -> Result<(), Failure> {
+        self.permit = None;
+        match self.pass.wait().await {
             true => {
-                self.slot = Some(self.line.slots.acquire().await);
+                self.permit = Some(self.writer.limiter.acquire().await);
                 Ok(())
             }
-            false => Err(Failure::new(Kind::Target, "target: another blob failed")),
+            false => Err(Failure::new(
+                FailureKind::Target,
+                "target: another blob failed",
+            )),
         }
     }
 
     /// Lets another blob go first where there are too many on their way.
-    pub(super) async fn share_slot(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.slot = Some(slot.share().await);
+    pub(super) async fn share_permit(&mut self) {
+        if let Some(slot) = self.permit.take() {
+            self.permit = Some(slot.yield_if_surplus().await);
         }
     }
 
@@ -37,30 +40,33 @@ impl Upload<'_> {
     ///
     /// # Errors
     /// No other try is worth it: the fault counts.
-    pub(super) async fn pause(&mut self, error: Error) -> Result<(), Failure> {
+    pub(super) async fn back_off_in_session(&mut self, error: Error) -> Result<(), Failure> {
         match error.status() {
             // The session is not where it was thought to be; the next question tells.
             Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) => {
-                self.wait(error, None).await
+                self.back_off(error, None).await
             }
-            Some(_) | None => self.wait_out(error).await,
+            Some(_) | None => self.back_off_if_retryable(error).await,
         }
     }
 
     /// The same, after a question that is no part of a session.
-    pub(super) async fn wait_out(&mut self, error: Error) -> Result<(), Failure> {
-        match error.retry() {
-            Retry::After(asked) => self.wait(error, asked).await,
-            Retry::Never => Err(error.into()),
+    pub(super) async fn back_off_if_retryable(&mut self, error: Error) -> Result<(), Failure> {
+        match error.retry_verdict() {
+            RetryVerdict::After(asked) => self.back_off(error, asked).await,
+            RetryVerdict::Never => Err(error.into()),
         }
     }
 
     /// The same, after bytes could not be read.
-    pub(super) async fn pause_for_source(&mut self, error: Unreadable) -> Result<(), Failure> {
+    pub(super) async fn back_off_after_read_error(
+        &mut self,
+        error: SourceReadError,
+    ) -> Result<(), Failure> {
         self.faults += 1;
-        self.resumed = true;
+        self.is_resumed = true;
         match error.retry() {
-            Retry::After(asked) if self.faults < MOST_FAULTS => {
+            RetryVerdict::After(asked) if self.faults < MAX_FAULTS => {
                 let pause = backoff(self.faults, asked);
                 let failure = error.failure(&self.blob.label);
                 let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
@@ -69,10 +75,10 @@ impl Upload<'_> {
                 tokio::time::sleep(pause).await;
                 Ok(())
             }
-            Retry::After(_) | Retry::Never => {
-                self.spoilt = match &error {
-                    Unreadable::Here(_) | Unreadable::Wrong(_) => true,
-                    Unreadable::There(_) => false,
+            RetryVerdict::After(_) | RetryVerdict::Never => {
+                self.is_unusable = match &error {
+                    SourceReadError::Local(_) | SourceReadError::Mismatch(_) => true,
+                    SourceReadError::Remote(_) => false,
                 };
                 Err(error.failure(&self.blob.label))
             }
@@ -83,23 +89,23 @@ impl Upload<'_> {
     ///
     /// # Errors
     /// There were too many.
-    pub(super) async fn wait(
+    pub(super) async fn back_off(
         &mut self,
         error: Error,
         asked: Option<Duration>,
     ) -> Result<(), Failure> {
         self.faults += 1;
-        self.resumed = true;
-        if self.faults >= MOST_FAULTS {
+        self.is_resumed = true;
+        if self.faults >= MAX_FAULTS {
             return Err(error.into());
         }
-        self.line.pace().faulted();
-        self.line.slots.faulted();
+        self.writer.chunk_sizer().record_fault();
+        self.writer.limiter.record_fault();
         let pause = backoff(self.faults, asked);
         let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
         let text = format!("{label}: {error}; trying again in {seconds:.1} s");
         match self.faults {
-            WORTH_TELLING => self.report.note(&text),
+            FAULTS_BEFORE_NOTE => self.report.note(&text),
             _ => self.report.detail(&text),
         }
         tokio::time::sleep(pause).await;

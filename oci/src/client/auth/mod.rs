@@ -34,7 +34,7 @@ pub enum Credentials {
 
 impl Credentials {
     /// Whom they are for, as messages say it.
-    pub fn whom(&self) -> &str {
+    pub fn account(&self) -> &str {
         match self {
             Self::Password { username, .. } => username,
             Self::IdentityToken(_) => "the stored identity token",
@@ -49,45 +49,45 @@ impl std::fmt::Debug for Credentials {
 }
 
 /// Takes the name of a host that a secret is about to be sent to in the clear.
-pub(super) type Warn = Arc<dyn Fn(&str) + Send + Sync>;
+pub(super) type CleartextWarning = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What this client knows of logging in at its registry.
 #[derive(Default)]
-pub(super) struct Auth {
+pub(super) struct ClientAuth {
     pub(super) credentials: Option<Credentials>,
-    learned: Mutex<Learned>,
+    challenge: Mutex<ChallengeState>,
     /// One question to the token server at a time: many requests notice at once that theirs ran
     /// out, and one answer serves all of them.
-    asking: tokio::sync::Mutex<()>,
-    warn: Option<Warn>,
-    warned: AtomicBool,
+    token_request_lock: tokio::sync::Mutex<()>,
+    warn: Option<CleartextWarning>,
+    has_warned: AtomicBool,
 }
 
-impl std::fmt::Debug for Auth {
+impl std::fmt::Debug for ClientAuth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Auth")
-            .field("learned", &self.learned)
+            .field("learned", &self.challenge)
             .finish_non_exhaustive()
     }
 }
 
 /// What the registry's challenge asked for.
 #[derive(Debug, Default)]
-enum Learned {
+enum ChallengeState {
     /// It has not challenged yet.
     #[default]
-    Nothing,
+    NotChallenged,
     /// The credentials themselves.
     Basic,
     /// Tokens from a server of its choice.
     Bearer {
-        server: token::Server,
+        server: token::TokenServer,
         tokens: HashMap<Vec<String>, Token>,
     },
 }
 
-impl Auth {
-    pub(super) fn new(credentials: Option<Credentials>, warn: Option<Warn>) -> Self {
+impl ClientAuth {
+    pub(super) fn new(credentials: Option<Credentials>, warn: Option<CleartextWarning>) -> Self {
         Self {
             credentials,
             warn,
@@ -95,31 +95,35 @@ impl Auth {
         }
     }
 
-    fn learned(&self) -> MutexGuard<'_, Learned> {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    fn challenge(&self) -> MutexGuard<'_, ChallengeState> {
+        self.challenge
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The token for these scopes, and the server to renew it at.
-    fn known(&self, scopes: &[String]) -> Option<(token::Server, Token)> {
-        match &*self.learned() {
-            Learned::Nothing | Learned::Basic => None,
-            Learned::Bearer { server, tokens } => {
+    fn cached_token(&self, scopes: &[String]) -> Option<(token::TokenServer, Token)> {
+        match &*self.challenge() {
+            ChallengeState::NotChallenged | ChallengeState::Basic => None,
+            ChallengeState::Bearer { server, tokens } => {
                 Some((server.clone(), tokens.get(scopes)?.clone()))
             }
         }
     }
 
-    fn keep(&self, server: &token::Server, scopes: &[String], token: Token) {
-        let mut learned = self.learned();
+    fn cache_token(&self, server: &token::TokenServer, scopes: &[String], token: Token) {
+        let mut learned = self.challenge();
         match &mut *learned {
-            Learned::Bearer {
+            ChallengeState::Bearer {
                 server: known,
                 tokens,
             } if known == server => {
                 tokens.insert(scopes.to_vec(), token);
             }
-            Learned::Nothing | Learned::Basic | Learned::Bearer { .. } => {
-                *learned = Learned::Bearer {
+            ChallengeState::NotChallenged
+            | ChallengeState::Basic
+            | ChallengeState::Bearer { .. } => {
+                *learned = ChallengeState::Bearer {
                     server: server.clone(),
                     tokens: HashMap::from([(scopes.to_vec(), token)]),
                 };
@@ -131,7 +135,7 @@ impl Auth {
 impl Client {
     /// Whether the registry has asked who the caller is, and was told.
     pub fn has_logged_in(&self) -> bool {
-        !matches!(&*self.auth.learned(), Learned::Nothing)
+        !matches!(&*self.auth.challenge(), ChallengeState::NotChallenged)
     }
 
     /// The request with whatever the registry is known to want; a token that is about to expire
@@ -139,7 +143,7 @@ impl Client {
     ///
     /// # Errors
     /// The token server does not give a token.
-    pub(super) async fn authorized(
+    pub(super) async fn authorize(
         &self,
         scopes: &[String],
         request: reqwest::RequestBuilder,
@@ -148,22 +152,22 @@ impl Client {
         if url.origin() != self.base.origin() {
             return Ok(request);
         }
-        if matches!(&*self.auth.learned(), Learned::Basic) {
+        if matches!(&*self.auth.challenge(), ChallengeState::Basic) {
             return Ok(self.basic(request, url));
         }
-        let Some((_, token)) = self.auth.known(scopes) else {
+        let Some((_, token)) = self.auth.cached_token(scopes) else {
             return Ok(request);
         };
         if token.is_fresh() {
             return Ok(request.bearer_auth(&token.value));
         }
-        let _turn = self.auth.asking.lock().await;
-        let token = match self.auth.known(scopes) {
+        let _turn = self.auth.token_request_lock.lock().await;
+        let token = match self.auth.cached_token(scopes) {
             // Another request was here first.
             Some((_, token)) if token.is_fresh() => token,
             Some((server, old)) => {
-                let token = self.token(&server, &old.scopes).await?;
-                self.auth.keep(&server, scopes, token.clone());
+                let token = self.request_token(&server, &old.scopes).await?;
+                self.auth.cache_token(&server, scopes, token.clone());
                 token
             }
             None => return Ok(request),
@@ -176,7 +180,7 @@ impl Client {
     ///
     /// # Errors
     /// The token server does not give a token, or is one that must not see credentials.
-    pub(super) async fn learn(
+    pub(super) async fn handle_challenge(
         &self,
         response: &reqwest::Response,
         scopes: &[String],
@@ -199,24 +203,24 @@ impl Client {
         };
         if let Some(bearer) = of("bearer") {
             let server = self.token_server(bearer)?;
-            let scopes_too = token::parameter(bearer, "scope").unwrap_or_default();
-            let wanted = scopes::joined(scopes, &scopes_too);
-            let _turn = self.auth.asking.lock().await;
-            let news = self.auth.known(scopes);
-            if news.is_some_and(|(known, token)| known == server && token.since > asked) {
+            let scopes_too = token::challenge_parameter(bearer, "scope").unwrap_or_default();
+            let wanted = scopes::merge_scopes(scopes, &scopes_too);
+            let _turn = self.auth.token_request_lock.lock().await;
+            let news = self.auth.cached_token(scopes);
+            if news.is_some_and(|(known, token)| known == server && token.requested_at > asked) {
                 return Ok(true);
             }
-            let token = self.token(&server, &wanted).await?;
-            self.auth.keep(&server, scopes, token);
+            let token = self.request_token(&server, &wanted).await?;
+            self.auth.cache_token(&server, scopes, token);
             return Ok(true);
         }
         let password = matches!(self.auth.credentials, Some(Credentials::Password { .. }));
         if of("basic").is_none() || !password {
             return Ok(false);
         }
-        let mut learned = self.auth.learned();
-        let news = !matches!(*learned, Learned::Basic);
-        *learned = Learned::Basic;
+        let mut learned = self.auth.challenge();
+        let news = !matches!(*learned, ChallengeState::Basic);
+        *learned = ChallengeState::Basic;
         Ok(news)
     }
 
@@ -238,7 +242,7 @@ impl Client {
             return;
         }
         if let Some(warn) = &self.auth.warn
-            && !self.auth.warned.swap(true, Ordering::Relaxed)
+            && !self.auth.has_warned.swap(true, Ordering::Relaxed)
         {
             warn(host);
         }

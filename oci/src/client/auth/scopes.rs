@@ -14,7 +14,7 @@ impl Client {
             Action::Push => "pull,push",
             Action::Delete => "pull,delete",
             // Where a push follows, reading asks for its scope at once: one token serves both.
-            Action::Pull if self.pushes => "pull,push",
+            Action::Pull if self.is_for_push => "pull,push",
             Action::Pull => "pull",
         };
         let mut scopes: Vec<String> = repository
@@ -38,7 +38,7 @@ impl Client {
 
 /// Our scopes, and those of a challenge that are not among them: some registries have actions of
 /// their own.
-pub(super) fn joined(ours: &[String], challenge: &str) -> Vec<String> {
+pub(super) fn merge_scopes(ours: &[String], challenge: &str) -> Vec<String> {
     let covers = |scope: &&str| {
         ours.iter().any(|ours| {
             let (Some((ours, have)), Some((name, want))) =
@@ -62,10 +62,10 @@ mod tests {
     #[test]
     fn a_challenge_adds_only_what_was_not_asked_for() {
         let ours = ["repository:a/b:pull,push".to_owned()];
-        assert_eq!(joined(&ours, ""), ours);
-        assert_eq!(joined(&ours, "repository:a/b:push,pull"), ours);
-        assert_eq!(joined(&ours, "repository:a/b:pull"), ours);
-        let more = joined(&ours, "repository:a/b:delete repository:c:pull");
+        assert_eq!(merge_scopes(&ours, ""), ours);
+        assert_eq!(merge_scopes(&ours, "repository:a/b:push,pull"), ours);
+        assert_eq!(merge_scopes(&ours, "repository:a/b:pull"), ours);
+        let more = merge_scopes(&ours, "repository:a/b:delete repository:c:pull");
         assert_eq!(
             more[1..],
             ["repository:a/b:delete", "repository:c:pull"].map(str::to_owned)

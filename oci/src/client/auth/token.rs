@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use url::Url;
 
-use super::super::error::named;
+use super::super::error::registry_of_url;
 use super::super::send::execute;
-use super::super::{Client, Error, SMALL_REQUEST};
+use super::super::{Client, Error, SMALL_REQUEST_TIMEOUT};
 use super::Credentials;
 
 /// A token is renewed so long before its end, or in the last half of a shorter life.
-const MARGIN: Duration = Duration::from_secs(10);
+const TOKEN_RENEWAL_MARGIN: Duration = Duration::from_secs(10);
 /// What a token's life is where nobody says.
-const DEFAULT_LIFE_SECONDS: u64 = 60;
+const DEFAULT_TOKEN_SECONDS: u64 = 60;
 /// No token is believed to live longer.
-const LONGEST_LIFE_SECONDS: u64 = 86_400;
+const MAX_TOKEN_SECONDS: u64 = 86_400;
 /// Tokens are short; a larger answer is something else.
-const LONGEST_TOKEN_ANSWER: usize = 256 * 1024;
+const MAX_TOKEN_RESPONSE_BYTES: usize = 256 * 1024;
 
 /// A token server, as a challenge names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Server {
+pub(super) struct TokenServer {
     realm: Url,
     service: Option<String>,
 }
@@ -32,8 +32,8 @@ pub(super) struct Server {
 pub(super) struct Token {
     pub(super) value: String,
     /// When it was asked for.
-    pub(super) since: Instant,
-    life: Duration,
+    pub(super) requested_at: Instant,
+    lifetime: Duration,
     /// What was asked for.
     pub(super) scopes: Vec<String>,
 }
@@ -47,19 +47,22 @@ impl std::fmt::Debug for Token {
 impl Token {
     /// Whether it will still hold when a request with it arrives.
     pub(super) fn is_fresh(&self) -> bool {
-        self.since.elapsed() + MARGIN.min(self.life / 2) < self.life
+        self.requested_at.elapsed() + TOKEN_RENEWAL_MARGIN.min(self.lifetime / 2) < self.lifetime
     }
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
 }
 
 /// A parameter of a challenge.
-pub(super) fn parameter(challenge: &http_auth::ChallengeRef<'_>, name: &str) -> Option<String> {
+pub(super) fn challenge_parameter(
+    challenge: &http_auth::ChallengeRef<'_>,
+    name: &str,
+) -> Option<String> {
     let mut all = challenge.params.iter();
     let found = all.find(|(key, _)| key.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value.to_unescaped())
@@ -73,13 +76,14 @@ impl Client {
     pub(super) fn token_server(
         &self,
         challenge: &http_auth::ChallengeRef<'_>,
-    ) -> Result<Server, Error> {
-        let odd = |what: &str| Error::Odd {
+    ) -> Result<TokenServer, Error> {
+        let odd = |what: &str| Error::InvalidResponse {
             registry: self.registry.clone(),
             operation: "a login".to_owned(),
             what: what.to_owned(),
         };
-        let realm = parameter(challenge, "realm").and_then(|realm| self.base.join(&realm).ok());
+        let realm =
+            challenge_parameter(challenge, "realm").and_then(|realm| self.base.join(&realm).ok());
         let realm = realm
             .filter(|realm| matches!(realm.scheme(), "http" | "https"))
             .ok_or_else(|| odd("its challenge names no token server"))?;
@@ -88,9 +92,9 @@ impl Client {
                 "its token server does not use TLS, so it gets no password",
             ));
         }
-        Ok(Server {
+        Ok(TokenServer {
             realm,
-            service: parameter(challenge, "service"),
+            service: challenge_parameter(challenge, "service"),
         })
     }
 
@@ -99,42 +103,48 @@ impl Client {
     /// # Errors
     /// The server is not reached, refuses, or answers something else. It is the server that the
     /// error names, not the registry.
-    pub(super) async fn token(&self, server: &Server, scopes: &[String]) -> Result<Token, Error> {
+    pub(super) async fn request_token(
+        &self,
+        server: &TokenServer,
+        scopes: &[String],
+    ) -> Result<Token, Error> {
         let since = Instant::now();
         let operation = || format!("a login for {}", self.registry);
         // The host is what messages call the server; one that makes no address goes by the
         // registry's name.
-        let named = named(&server.realm).unwrap_or_else(|| self.registry.clone());
-        let request = self.token_request(server, scopes).timeout(SMALL_REQUEST);
+        let named = registry_of_url(&server.realm).unwrap_or_else(|| self.registry.clone());
+        let request = self
+            .token_request(server, scopes)
+            .timeout(SMALL_REQUEST_TIMEOUT);
         let response = execute(request)
             .await
-            .map_err(|error| self.unreachable(&named, operation(), error))?;
+            .map_err(|error| self.request_error(&named, operation(), error))?;
         if !response.status().is_success() {
-            let refused = self.refused_by(&named, operation(), response).await;
-            return Err(refused.of_login());
+            let refused = self.status_error_from(&named, operation(), response).await;
+            return Err(refused.into_login_error());
         }
         let body = self
-            .bounded(&operation(), response, LONGEST_TOKEN_ANSWER)
+            .read_bounded(&operation(), response, MAX_TOKEN_RESPONSE_BYTES)
             .await?;
-        let answer: Option<Answer> = serde_json::from_slice(&body).ok();
+        let answer: Option<TokenResponse> = serde_json::from_slice(&body).ok();
         let life = answer.as_ref().and_then(|answer| answer.expires_in);
-        let life = life.unwrap_or(DEFAULT_LIFE_SECONDS);
+        let life = life.unwrap_or(DEFAULT_TOKEN_SECONDS);
         let value = answer.and_then(|answer| answer.token.or(answer.access_token));
         let value = value.filter(|value| !value.is_empty());
         Ok(Token {
-            value: value.ok_or_else(|| Error::Odd {
+            value: value.ok_or_else(|| Error::InvalidResponse {
                 registry: named,
                 operation: operation(),
                 what: "there is no token in it".to_owned(),
             })?,
-            since,
-            life: Duration::from_secs(life.min(LONGEST_LIFE_SECONDS)),
+            requested_at: since,
+            lifetime: Duration::from_secs(life.min(MAX_TOKEN_SECONDS)),
             scopes: scopes.to_vec(),
         })
     }
 
-    fn token_request(&self, server: &Server, scopes: &[String]) -> reqwest::RequestBuilder {
-        let Server { realm, service } = server;
+    fn token_request(&self, server: &TokenServer, scopes: &[String]) -> reqwest::RequestBuilder {
+        let TokenServer { realm, service } = server;
         let http = self.http_for(realm);
         match &self.auth.credentials {
             Some(Credentials::IdentityToken(identity)) => {
@@ -174,8 +184,8 @@ mod tests {
         let fresh = |life| {
             let token = Token {
                 value: String::new(),
-                since: Instant::now(),
-                life: Duration::from_secs(life),
+                requested_at: Instant::now(),
+                lifetime: Duration::from_secs(life),
                 scopes: Vec::new(),
             };
             token.is_fresh()
@@ -194,7 +204,7 @@ mod tests {
                 .token_server(&challenges[0])
                 .map(|server| server.realm)
         };
-        use super::super::super::Scheme::{Http, Https};
+        use super::super::super::UrlScheme::{Http, Https};
         assert!(server("http://auth.example.com/token", Https).is_err());
         assert!(server("ftp://auth.example.com/token", Http).is_err());
         let good = server("https://auth.example.com/token", Https).unwrap();

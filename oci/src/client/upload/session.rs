@@ -10,7 +10,7 @@ use crate::Digest;
 /// An open upload session: where it is, and how far it has come. Can be put on disk and taken up
 /// by a later process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
+pub struct UploadSession {
     /// Where the next request goes; opaque, and new after every answer.
     pub(super) location: Url,
     /// How many bytes the registry holds, as far as is known here.
@@ -21,17 +21,17 @@ pub struct Session {
     pub(super) scopes: Vec<String>,
     /// Whether the login was renewed for the request before, which brought nothing.
     #[serde(skip)]
-    pub(super) is_renewed: bool,
+    pub(super) was_login_renewed: bool,
 }
 
-impl Session {
+impl UploadSession {
     /// How many bytes the registry has confirmed.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Goes on from this byte: where the registry's word on what it holds has proved wrong.
-    pub fn go_on_at(&mut self, offset: u64) {
+    pub fn set_offset(&mut self, offset: u64) {
         self.offset = offset;
     }
 
@@ -56,7 +56,7 @@ impl Session {
 
 impl Client {
     /// Where the session goes on: relative or absolute, query and all.
-    pub(super) fn location(
+    pub(super) fn next_location(
         &self,
         operation: &str,
         response: &reqwest::Response,
@@ -64,8 +64,8 @@ impl Client {
         reply::text(response.headers(), &LOCATION)
             .and_then(|location| response.url().join(location).ok())
             .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .map(|url| encrypted(url, response.url()))
-            .ok_or_else(|| Error::Odd {
+            .map(|url| upgrade_to_https(url, response.url()))
+            .ok_or_else(|| Error::InvalidResponse {
                 registry: self.registry.clone(),
                 operation: operation.to_owned(),
                 what: "it names no Location to go on at".to_owned(),
@@ -75,7 +75,7 @@ impl Client {
 
 /// Where a session goes on, over TLS if its answer came so: a registry behind a proxy that ends TLS
 /// may not know of it, and names its own address with `http`.
-fn encrypted(mut next: Url, from: &Url) -> Url {
+fn upgrade_to_https(mut next: Url, from: &Url) -> Url {
     let same = |url: &Url| (url.host_str().map(str::to_owned), url.port());
     if from.scheme() == "https" && next.scheme() == "http" && same(&next) == same(from) {
         // Only special schemes, with a host: this cannot fail.
@@ -92,7 +92,7 @@ mod tests {
     fn a_session_stays_encrypted_at_the_registry_itself() {
         let next = |from: &str, to: &str| {
             let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
-            encrypted(to, &from).to_string()
+            upgrade_to_https(to, &from).to_string()
         };
         assert_eq!(next("https://a/x", "http://a/u?s=1"), "https://a/u?s=1");
         assert_eq!(

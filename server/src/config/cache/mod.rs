@@ -7,63 +7,65 @@ mod remote;
 #[cfg(test)]
 mod tests;
 
-use super::read::Reader;
-use super::tree::{Origin, Value};
-use super::types::{Cache, Upstream};
-use super::words::{bytes, duration};
+use super::read::ConfigReader;
+use super::tree::{NodeValue, ValueOrigin};
+use super::types::{CacheConfig, UpstreamConfig};
+use super::words::{parse_bytes, parse_duration};
 
-const UPSTREAMS: &str = "imgsync.cache.upstreams";
+const UPSTREAMS_KEY: &str = "imgsync.cache.upstreams";
 /// The stock registry's, of version 3; version 2 cannot do otherwise.
-const PROXY_TTL: &str = "168h";
-const MAX_AGE: &str = "720h";
+const DEFAULT_PROXY_TTL: &str = "168h";
+const DEFAULT_MAX_AGE: &str = "720h";
 /// A HEAD is not counted by Docker Hub, so asking again soon costs little.
-const FRESHNESS: &str = "1m";
+const DEFAULT_FRESHNESS: &str = "1m";
 
 /// What is kept of which registries; nothing, where none is named.
-pub(super) fn cache(r: &mut Reader<'_>) -> Option<Cache> {
+pub(super) fn build_cache(r: &mut ConfigReader<'_>) -> Option<CacheConfig> {
     let freshness_key = "imgsync.cache.freshness";
-    let has_any = is_said(r, "proxy.remoteurl") || count(r)? > 0;
+    let has_any = is_set(r, "proxy.remoteurl") || count_listed(r)? > 0;
     if !has_any {
         // Read all the same: what is wrong is told, and what is right has no effect.
         if let Some(origin) = r.origin("imgsync.cache")
-            && is_said(r, "imgsync.cache")
+            && is_set(r, "imgsync.cache")
         {
             let text = "has no effect: it names no registry to fetch from";
-            r.findings.warning(&origin, "imgsync.cache", text);
+            r.diagnostics.warning(&origin, "imgsync.cache", text);
         }
-        r.optional(freshness_key, duration)?;
-        r.optional("imgsync.cache.maxbytes", bytes)?;
-        r.optional("imgsync.cache.maxage", duration)?;
-        r.optional("proxy.ttl", duration)?;
-        return Some(Cache::default());
+        r.optional(freshness_key, parse_duration)?;
+        r.optional("imgsync.cache.maxbytes", parse_bytes)?;
+        r.optional("imgsync.cache.maxage", parse_duration)?;
+        r.optional("proxy.ttl", parse_duration)?;
+        return Some(CacheConfig::default());
     }
     let text = r.tree.at(freshness_key).and_then(|node| match &node.value {
-        Value::Scalar(text) => Some(text.clone()),
-        Value::Null | Value::List(_) | Value::Map(_) => None,
+        NodeValue::Scalar(text) => Some(text.clone()),
+        NodeValue::Null | NodeValue::List(_) | NodeValue::Map(_) => None,
     });
-    let freshness = text.unwrap_or_else(|| FRESHNESS.to_owned());
-    let proxy = proxy::proxy(r, &freshness);
-    let ttl = match is_said(r, "proxy.remoteurl") {
-        true => r.value("proxy.ttl", PROXY_TTL, duration).map(Some),
+    let freshness = text.unwrap_or_else(|| DEFAULT_FRESHNESS.to_owned());
+    let proxy = proxy::build_proxy(r, &freshness);
+    let ttl = match is_set(r, "proxy.remoteurl") {
+        true => r
+            .value("proxy.ttl", DEFAULT_PROXY_TTL, parse_duration)
+            .map(Some),
         false => Some(None),
     };
-    let listed: Vec<_> = (0..count(r)?)
-        .map(|at| listed::listed(r, at, &freshness))
+    let listed: Vec<_> = (0..count_listed(r)?)
+        .map(|at| listed::build_upstream(r, at, &freshness))
         .collect();
-    let said_freshness = r.value(freshness_key, FRESHNESS, duration);
-    let max_bytes = r.optional("imgsync.cache.maxbytes", bytes);
+    let said_freshness = r.value(freshness_key, DEFAULT_FRESHNESS, parse_duration);
+    let max_bytes = r.optional("imgsync.cache.maxbytes", parse_bytes);
     // The stock registry's time counts where ours says nothing.
     let max_age = match ttl? {
-        Some(ttl) if !is_said(r, "imgsync.cache.maxage") => Some(ttl),
-        Some(_) | None => r.value("imgsync.cache.maxage", MAX_AGE, duration),
+        Some(ttl) if !is_set(r, "imgsync.cache.maxage") => Some(ttl),
+        Some(_) | None => r.value("imgsync.cache.maxage", DEFAULT_MAX_AGE, parse_duration),
     };
     let listed: Option<Vec<_>> = listed.into_iter().collect();
     said_freshness?;
     let mut upstreams: Vec<_> = proxy?.into_iter().collect();
     upstreams.extend(listed?);
-    apart::tell_apart(r.findings, &upstreams)?;
-    apart::choose_mirror(&mut upstreams);
-    Some(Cache {
+    apart::check_conflicts(r.diagnostics, &upstreams)?;
+    apart::choose_default_mirror(&mut upstreams);
+    Some(CacheConfig {
         upstreams: upstreams
             .into_iter()
             .map(|(_, upstream)| upstream)
@@ -74,30 +76,32 @@ pub(super) fn cache(r: &mut Reader<'_>) -> Option<Cache> {
 }
 
 /// An upstream, and where it was said.
-type Said = (Place, Upstream);
+type ParsedUpstream = (UpstreamPosition, UpstreamConfig);
 
 /// Where something was said, and under which key.
 #[derive(Clone)]
-struct Place {
+struct UpstreamPosition {
     key: String,
-    origin: Origin,
-    says_mirror: bool,
+    origin: ValueOrigin,
+    has_mirror_key: bool,
 }
 
-fn is_said(r: &Reader<'_>, key: &str) -> bool {
-    r.tree.at(key).is_some_and(|node| !node.is_silent())
+fn is_set(r: &ConfigReader<'_>, key: &str) -> bool {
+    r.tree
+        .at(key)
+        .is_some_and(|node| !node.is_empty_or_disabled())
 }
 
-fn count(r: &mut Reader<'_>) -> Option<usize> {
-    let Some(node) = r.tree.at(UPSTREAMS) else {
+fn count_listed(r: &mut ConfigReader<'_>) -> Option<usize> {
+    let Some(node) = r.tree.at(UPSTREAMS_KEY) else {
         return Some(0);
     };
     match &node.value {
-        Value::Null => Some(0),
-        Value::List(items) => Some(items.len()),
-        Value::Scalar(_) | Value::Map(_) => {
+        NodeValue::Null => Some(0),
+        NodeValue::List(items) => Some(items.len()),
+        NodeValue::Scalar(_) | NodeValue::Map(_) => {
             let text = "must be a list of registries, each with a prefix and a remoteurl";
-            r.findings.problem(&node.origin, UPSTREAMS, text);
+            r.diagnostics.error(&node.origin, UPSTREAMS_KEY, text);
             None
         }
     }

@@ -1,34 +1,37 @@
 //! The stock registry's section: `proxy`.
 
-use super::super::read::Reader;
-use super::super::types::Upstream;
-use super::super::words::duration;
-use super::remote::{login, remote};
-use super::{Place, Said, is_said};
+use super::super::read::ConfigReader;
+use super::super::types::UpstreamConfig;
+use super::super::words::parse_duration;
+use super::remote::{build_login, parse_remote_url};
+use super::{ParsedUpstream, UpstreamPosition, is_set};
 
 /// The stock registry's only upstream: it stands behind every name.
-pub(super) fn proxy(r: &mut Reader<'_>, freshness: &str) -> Option<Option<Said>> {
+pub(super) fn build_proxy(
+    r: &mut ConfigReader<'_>,
+    freshness: &str,
+) -> Option<Option<ParsedUpstream>> {
     let Some(origin) = r
         .origin("proxy.remoteurl")
-        .filter(|_| is_said(r, "proxy.remoteurl"))
+        .filter(|_| is_set(r, "proxy.remoteurl"))
     else {
         return Some(None);
     };
-    let remote = r.optional("proxy.remoteurl", remote)?;
-    let login = login(r, "proxy", false)?;
+    let remote = r.optional("proxy.remoteurl", parse_remote_url)?;
+    let login = build_login(r, "proxy", false)?;
     let (remote, is_tls) = remote?;
-    let place = Place {
+    let place = UpstreamPosition {
         key: "proxy".to_owned(),
         origin,
-        says_mirror: false,
+        has_mirror_key: false,
     };
-    let upstream = Upstream {
+    let upstream = UpstreamConfig {
         prefix: None,
         remote,
         is_tls,
         login,
         // What is wrong with it is told where it stands.
-        freshness: duration(freshness).unwrap_or_default(),
+        freshness: parse_duration(freshness).unwrap_or_default(),
         repositories: Vec::new(),
         namespaces: Vec::new(),
         is_mirror: false,

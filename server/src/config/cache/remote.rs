@@ -3,12 +3,16 @@
 use imgsync_oci::Registry;
 
 use super::super::build::{header_value, path};
-use super::super::read::Reader;
-use super::super::tree::Origin;
-use super::super::types::{Login, Password};
+use super::super::read::ConfigReader;
+use super::super::tree::ValueOrigin;
+use super::super::types::{UpstreamLogin, UpstreamPassword};
 
 /// The login under `base`, if one is said there.
-pub(super) fn login(r: &mut Reader<'_>, base: &str, takes_file: bool) -> Option<Option<Login>> {
+pub(super) fn build_login(
+    r: &mut ConfigReader<'_>,
+    base: &str,
+    takes_file: bool,
+) -> Option<Option<UpstreamLogin>> {
     let key = |name: &str| format!("{base}.{name}");
     let username = r.optional(&key("username"), header_value)?;
     let password = r.secret(&key("password"))?;
@@ -16,9 +20,9 @@ pub(super) fn login(r: &mut Reader<'_>, base: &str, takes_file: bool) -> Option<
         true => r.optional(&key("passwordfile"), path)?,
         false => None,
     };
-    let problem = |r: &mut Reader<'_>, name: &str, text: &str| {
-        let origin = r.origin(base).unwrap_or(Origin::Default);
-        r.findings.problem(&origin, &key(name), text);
+    let problem = |r: &mut ConfigReader<'_>, name: &str, text: &str| {
+        let origin = r.origin(base).unwrap_or(ValueOrigin::Default);
+        r.diagnostics.error(&origin, &key(name), text);
         None
     };
     let password = match (password, file) {
@@ -29,12 +33,12 @@ pub(super) fn login(r: &mut Reader<'_>, base: &str, takes_file: bool) -> Option<
                 "stands beside a password; one of them counts",
             );
         }
-        (Some(password), None) => Some(Password::Here(password)),
-        (None, Some(file)) => Some(Password::File(file)),
+        (Some(password), None) => Some(UpstreamPassword::Inline(password)),
+        (None, Some(file)) => Some(UpstreamPassword::File(file)),
         (None, None) => None,
     };
     match (username, password) {
-        (Some(username), Some(password)) => Some(Some(Login { username, password })),
+        (Some(username), Some(password)) => Some(Some(UpstreamLogin { username, password })),
         (None, None) => Some(None),
         (Some(_), None) => problem(r, "password", "must be set where there is a username"),
         (None, Some(_)) => problem(r, "username", "must be set where there is a password"),
@@ -42,7 +46,7 @@ pub(super) fn login(r: &mut Reader<'_>, base: &str, takes_file: bool) -> Option<
 }
 
 /// A registry's address, and whether it is spoken to with TLS.
-pub(super) fn remote(text: &str) -> Result<(Registry, bool), String> {
+pub(super) fn parse_remote_url(text: &str) -> Result<(Registry, bool), String> {
     let wrong = |why: &str| {
         Err(format!(
             "must be a registry's URL, as https://registry-1.docker.io{why}, not {text:?}"

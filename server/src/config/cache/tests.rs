@@ -1,22 +1,22 @@
 use std::time::Duration;
 
-use super::super::types::{Login, Password};
-use super::super::{Config, Input, Secret, understand};
+use super::super::types::{UpstreamLogin, UpstreamPassword};
+use super::super::{Config, ConfigInput, Secret, parse_config};
 use super::*;
 
 fn with(text: &str) -> Result<Config, String> {
     let text = format!("version: 0.1\nstorage: filesystem\n{text}");
     let file = Some(("c.yml", text.as_str()));
-    let understood = understand(Input {
+    let understood = parse_config(ConfigInput {
         file,
-        ..Input::default()
+        ..ConfigInput::default()
     });
     understood
         .map(|understood| understood.config)
         .map_err(|problems| problems.to_string())
 }
 
-fn cache(text: &str) -> Cache {
+fn cache(text: &str) -> CacheConfig {
     with(text)
         .unwrap_or_else(|problems| panic!("{problems}"))
         .cache
@@ -35,9 +35,9 @@ fn the_stock_section_stands_behind_every_name() {
         (None, true, false)
     );
     assert_eq!(proxy.name(), "registry-1.docker.io");
-    let login = Login {
+    let login = UpstreamLogin {
         username: "u".to_owned(),
-        password: Password::Here(Secret("p".to_owned())),
+        password: UpstreamPassword::Inline(Secret("p".to_owned())),
     };
     assert_eq!(proxy.login, Some(login));
     assert_eq!(cache.max_age, Some(Duration::from_secs(48 * 3600)));
@@ -74,7 +74,7 @@ fn several_upstreams() {
     );
     assert!(!team.is_tls && team.repositories[0].matches(&"app/x".parse().unwrap()));
     let files: Vec<_> = team
-        .files()
+        .referenced_files()
         .map(|path| path.display().to_string())
         .collect();
     assert_eq!(files, ["/p", "/c"]);
@@ -86,7 +86,7 @@ fn several_upstreams() {
     assert!(!self::cache(no_mirror).upstreams[0].is_mirror);
     assert_eq!(
         self::cache("imgsync: {cache: {maxage: 1h}}\n"),
-        Cache::default()
+        CacheConfig::default()
     );
 }
 
@@ -200,25 +200,25 @@ fn variables_and_what_is_printed_say_the_same() {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
-    let understood = understand(Input {
+    let understood = parse_config(ConfigInput {
         variables: &variables,
-        ..Input::default()
+        ..ConfigInput::default()
     })
     .unwrap();
-    let printed = understood.print();
+    let printed = understood.to_yaml();
     assert!(!printed.contains("swordfish"), "{printed}");
     assert!(
         printed.contains("    upstreams:\n      -\n        prefix: ghcr.io"),
         "{printed}"
     );
     let mut first = understood.config.cache;
-    let again = understand(Input {
+    let again = parse_config(ConfigInput {
         file: Some(("again.yml", &printed)),
-        ..Input::default()
+        ..ConfigInput::default()
     });
     let again = again.unwrap_or_else(|problems| panic!("{problems}\n{printed}"));
     if let Some(login) = &mut first.upstreams[0].login {
-        login.password = Password::Here(Secret("******".to_owned()));
+        login.password = UpstreamPassword::Inline(Secret("******".to_owned()));
     }
     assert_eq!(first, again.config.cache);
 }

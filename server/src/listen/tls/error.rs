@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// What is wrong with certificate, key or settings; each names the file.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -46,7 +46,7 @@ pub enum Error {
     NoSuite,
 }
 
-impl Error {
+impl TlsError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

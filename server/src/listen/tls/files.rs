@@ -7,13 +7,13 @@ use std::path::Path;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::error::Error;
+use super::error::TlsError;
 
 /// More than any chain of certificates.
-const MAX_BYTES: u64 = 1024 * 1024;
+const MAX_PEM_BYTES: u64 = 1024 * 1024;
 
 /// The server's certificate, and those that follow it in its file.
-pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let chain = chain.map_err(|error| damaged(path, &error))?;
@@ -28,7 +28,7 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> 
 }
 
 /// The first key in a file: PKCS#1, PKCS#8 or SEC1.
-pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let bytes = read(path)?;
     if is_encrypted(&bytes) {
         let decrypt = "is encrypted; write a plain one with `openssl pkey -in KEY -out PLAIN`";
@@ -48,7 +48,7 @@ fn is_encrypted(pem: &[u8]) -> bool {
     text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
-fn damaged(path: &Path, error: &pem::Error) -> Error {
+fn damaged(path: &Path, error: &pem::Error) -> TlsError {
     let reason = match error {
         pem::Error::MissingSectionEnd { .. } => "is damaged: it ends within a certificate",
         _ => "is damaged: it is not a PEM file",
@@ -56,26 +56,26 @@ fn damaged(path: &Path, error: &pem::Error) -> Error {
     content(path, reason)
 }
 
-fn content(path: &Path, reason: &str) -> Error {
-    Error::Content {
+fn content(path: &Path, reason: &str) -> TlsError {
+    TlsError::Content {
         path: path.to_owned(),
         reason: reason.to_owned(),
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Read {
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let failed = |source| TlsError::Read {
         path: path.to_owned(),
         source,
     };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(MAX_BYTES + 1)
+    file.take(MAX_PEM_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if bytes.len() as u64 > MAX_BYTES {
+    if bytes.len() as u64 > MAX_PEM_BYTES {
         return Err(failed(io::Error::other(format!(
-            "more than {MAX_BYTES} bytes"
+            "more than {MAX_PEM_BYTES} bytes"
         ))));
     }
     Ok(bytes)

@@ -19,25 +19,25 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-pub use self::error::Error;
+pub use self::error::TlsError;
 
-use crate::config::{Tls as Settings, TlsVersion};
+use crate::config::{TlsConfig as Settings, TlsVersion};
 
 /// How long a client may take until both ends agree on keys.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What connections are encrypted with.
-pub(super) struct Tls {
+pub(super) struct ReloadableTls {
     config: ArcSwap<ServerConfig>,
 }
 
-impl Tls {
+impl ReloadableTls {
     /// Reads certificate and key. HTTP/2 is offered to clients where `http2` says so.
     ///
     /// # Errors
     /// A file cannot be read or holds something else, key and certificate do not belong together,
     /// or no cipher suite is left.
-    pub(super) fn open(settings: &Settings, http2: bool) -> Result<Self, Error> {
+    pub(super) fn open(settings: &Settings, http2: bool) -> Result<Self, TlsError> {
         let config = ArcSwap::from_pointee(config(settings, http2)?);
         Ok(Self { config })
     }
@@ -46,7 +46,7 @@ impl Tls {
     ///
     /// # Errors
     /// As [`Tls::open`]; everything stays as it was then.
-    pub(super) fn reload(&self, settings: &Settings, http2: bool) -> Result<(), Error> {
+    pub(super) fn reload(&self, settings: &Settings, http2: bool) -> Result<(), TlsError> {
         self.config.store(Arc::new(config(settings, http2)?));
         Ok(())
     }
@@ -57,7 +57,7 @@ impl Tls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let acceptor = TlsAcceptor::from(self.config.load_full());
-        match timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
+        match timeout(TLS_HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
@@ -71,18 +71,19 @@ impl Tls {
     }
 }
 
-fn config(settings: &Settings, http2: bool) -> Result<ServerConfig, Error> {
+fn config(settings: &Settings, http2: bool) -> Result<ServerConfig, TlsError> {
     let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites = suites::chosen(&settings.cipher_suites, provider.cipher_suites)?;
+    provider.cipher_suites =
+        suites::select_suites(&settings.cipher_suites, provider.cipher_suites)?;
     let provider = Arc::new(provider);
     let certificate: Arc<dyn ResolvesServerCert> = certificate(settings, &provider)?;
-    let versions: &[_] = match settings.minimum {
+    let versions: &[_] = match settings.min_version {
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
         TlsVersion::V1_3 => &[&TLS13],
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
-        .map_err(|_| Error::NoSuite)?
+        .map_err(|_| TlsError::NoSuite)?
         .with_client_cert_verifier(Arc::new(NoClientAuth))
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -95,16 +96,16 @@ fn config(settings: &Settings, http2: bool) -> Result<ServerConfig, Error> {
 fn certificate(
     settings: &Settings,
     provider: &CryptoProvider,
-) -> Result<Arc<SingleCertAndKey>, Error> {
-    let chain = files::chain(&settings.certificate)?;
-    let key = files::key(&settings.key)?;
+) -> Result<Arc<SingleCertAndKey>, TlsError> {
+    let chain = files::read_chain(&settings.certificate)?;
+    let key = files::read_key(&settings.key)?;
     let key = provider.key_provider.load_private_key(key);
-    let key = key.map_err(|_| Error::KeyKind(settings.key.clone()))?;
+    let key = key.map_err(|_| TlsError::KeyKind(settings.key.clone()))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
-            return Err(Error::Mismatch {
+            return Err(TlsError::Mismatch {
                 certificate: settings.certificate.clone(),
                 key: settings.key.clone(),
             });
@@ -116,7 +117,7 @@ fn certificate(
             tracing::warn!("clients that check the certificate in {path} will refuse it: {reason}");
         }
         Err(error) => {
-            return Err(Error::Certificate {
+            return Err(TlsError::Certificate {
                 path: settings.certificate.clone(),
                 reason: error.to_string(),
             });

@@ -2,28 +2,28 @@
 
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
-use super::error::Error;
+use super::error::TlsError;
 
 /// Those of `supported` that are named; all where nothing is. As in Go, the suites of TLS 1.3 stay
 /// where only those of 1.2 are named.
 ///
 /// # Errors
 /// [`Error::NoSuite`] where none of the names is known.
-pub(super) fn chosen(
+pub(super) fn select_suites(
     names: &[String],
     supported: Vec<SupportedCipherSuite>,
-) -> Result<Vec<SupportedCipherSuite>, Error> {
+) -> Result<Vec<SupportedCipherSuite>, TlsError> {
     if names.is_empty() {
         return Ok(supported);
     }
-    let is_named = |suite: &SupportedCipherSuite| names.iter().any(|name| is(suite, name));
+    let is_named = |suite: &SupportedCipherSuite| names.iter().any(|name| has_name(suite, name));
     for name in names {
-        if !supported.iter().any(|suite| is(suite, name)) {
+        if !supported.iter().any(|suite| has_name(suite, name)) {
             tracing::warn!("http.tls.ciphersuites: {name} is not supported, and left out");
         }
     }
     if !supported.iter().any(is_named) {
-        return Err(Error::NoSuite);
+        return Err(TlsError::NoSuite);
     }
     let names_1_3 = supported
         .iter()
@@ -40,7 +40,7 @@ fn is_1_3(suite: &SupportedCipherSuite) -> bool {
     version.version == rustls::ProtocolVersion::TLSv1_3
 }
 
-fn is(suite: &SupportedCipherSuite, name: &str) -> bool {
+fn has_name(suite: &SupportedCipherSuite, name: &str) -> bool {
     // The library names 1.3's suites for the version; before Go 1.14 two had no hash at their end.
     let own = format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1);
     own == name || (name.ends_with("_POLY1305") && own == format!("{name}_SHA256"))
@@ -50,10 +50,10 @@ fn is(suite: &SupportedCipherSuite, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn chosen_of(names: &[&str]) -> Result<Vec<String>, Error> {
+    fn chosen_of(names: &[&str]) -> Result<Vec<String>, TlsError> {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let supported = rustls::crypto::aws_lc_rs::default_provider().cipher_suites;
-        let suites = chosen(&names, supported)?;
+        let suites = select_suites(&names, supported)?;
         Ok(suites
             .iter()
             .map(|suite| format!("{:?}", suite.suite()))
@@ -90,6 +90,9 @@ mod tests {
         assert!(suites.contains(&rsa.to_owned()));
         let suites = chosen_of(&["TLS_AES_128_GCM_SHA256", rsa]).unwrap();
         assert_eq!(suites, ["TLS13_AES_128_GCM_SHA256", rsa]);
-        assert!(matches!(chosen_of(&[old, "nonsense"]), Err(Error::NoSuite)));
+        assert!(matches!(
+            chosen_of(&[old, "nonsense"]),
+            Err(TlsError::NoSuite)
+        ));
     }
 }

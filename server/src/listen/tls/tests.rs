@@ -30,7 +30,7 @@ fn settings(folder: &Path, certificate: &str, key: &str) -> Settings {
     Settings {
         certificate: folder.join(certificate),
         key: folder.join(key),
-        minimum: TlsVersion::V1_2,
+        min_version: TlsVersion::V1_2,
         cipher_suites: Vec::new(),
     }
 }
@@ -174,7 +174,7 @@ fn a_reload_that_fails_leaves_everything_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     certificate(folder.path(), "ec -pkeyopt ec_paramgen_curve:P-256", "a");
     let settings = settings(folder.path(), "a.crt", "a.key");
-    let tls = Tls::open(&settings, true).unwrap();
+    let tls = ReloadableTls::open(&settings, true).unwrap();
     let before = tls.config.load_full();
     let missing = Settings {
         key: PathBuf::from("/none"),

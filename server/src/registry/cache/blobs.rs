@@ -3,12 +3,12 @@
 use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
-use super::super::blobs::Held;
-use super::super::diffids::Job;
+use super::super::blobs::LinkedBlob;
+use super::super::diffids::DiffIdJob;
 use super::super::error::Result;
-use super::super::hold::hold_to_look;
-use super::moment;
-use crate::store::{Key, Mark};
+use super::super::hold::lock_shared;
+use super::from_unix_seconds;
+use crate::store::{MarkKey, ObjectKey};
 
 /// What is here of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +33,11 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub(crate) fn blob_state(&self, repository: &Repository, digest: &Digest) -> Result<BlobState> {
-        let _hold = hold_to_look(&self.holds, digest.clone().into());
-        if let Some(Held { size, .. }) = self.held(repository, digest)? {
+        let _hold = lock_shared(&self.locks, digest.clone().into());
+        if let Some(LinkedBlob { size, .. }) = self.find_linked_blob(repository, digest)? {
             return Ok(BlobState::Linked { size });
         }
-        Ok(match self.whole(digest)? {
+        Ok(match self.stored_size(digest)? {
             Some(size) => BlobState::Elsewhere { size },
             None => BlobState::Absent,
         })
@@ -45,9 +45,9 @@ impl Registry {
 
     /// The size in bytes of what is stored under a digest, as far as it can be its content. The
     /// caller holds the digest.
-    fn whole(&self, digest: &Digest) -> Result<Option<u64>> {
-        let size = self.store.len(Key::Blob(digest))?;
-        Ok(size.filter(|size| self.may_be(digest, digest, *size)))
+    fn stored_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let size = self.store.len(ObjectKey::Blob(digest))?;
+        Ok(size.filter(|size| self.is_possible_size(digest, digest, *size)))
     }
 
     /// Lets a repository hold a blob whose bytes are here, an upstream having said `now` (unix
@@ -55,46 +55,50 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) fn link_cached(
+    pub(crate) fn link_cached_blob(
         &self,
         repository: &Repository,
         digest: &Digest,
         now: u64,
     ) -> Result<bool> {
-        let _hold = self.hold([digest.clone()]);
-        if self.held(repository, digest)?.is_some() {
+        let _hold = self.lock_digests([digest.clone()]);
+        if self.find_linked_blob(repository, digest)?.is_some() {
             return Ok(true);
         }
-        if self.whole(digest)?.is_none() {
+        if self.stored_size(digest)?.is_none() {
             return Ok(false);
         }
-        self.mark_layer(repository, digest, now)?;
+        self.mark_layer_cached(repository, digest, now)?;
         let link = digest.to_string();
         self.store
-            .put(Key::Layer(repository, digest), link.as_bytes())?;
-        self.linked_cached(repository, digest);
+            .put(ObjectKey::LayerLink(repository, digest), link.as_bytes())?;
+        self.note_cached_blob_linked(repository, digest);
         Ok(true)
     }
 
     /// Says that a repository holds a blob from an upstream now. The caller holds the digest.
-    pub(super) fn linked_cached(&self, repository: &Repository, digest: &Digest) {
-        self.cache.linked(digest);
-        self.cache.named(repository, [digest]);
-        self.diff_ids
-            .note(Job::Blob(repository.clone(), digest.clone()));
+    pub(super) fn note_cached_blob_linked(&self, repository: &Repository, digest: &Digest) {
+        self.cache.unmark_bytes(digest);
+        self.cache.unmark_named(repository, [digest]);
+        self.diff_id_queue
+            .push(DiffIdJob::Blob(repository.clone(), digest.clone()));
     }
 
     /// Makes the mark of a blob that is about to be linked, unless its link is there already: one
     /// without a mark was pushed, and stays that. The caller holds the digest.
-    pub(super) fn mark_layer(
+    pub(super) fn mark_layer_cached(
         &self,
         repository: &Repository,
         digest: &Digest,
         now: u64,
     ) -> Result<()> {
-        if self.store.len(Key::Layer(repository, digest))?.is_none() {
-            let mark = Mark::Layer(repository, digest);
-            self.store.mark(mark, b"", moment(now))?;
+        if self
+            .store
+            .len(ObjectKey::LayerLink(repository, digest))?
+            .is_none()
+        {
+            let mark = MarkKey::Layer(repository, digest);
+            self.store.put_mark(mark, b"", from_unix_seconds(now))?;
         }
         Ok(())
     }

@@ -9,86 +9,89 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::survey::{Candidate, key};
-use super::{Cache, seconds};
-use crate::store::{Key, Mark};
+use super::survey::{EvictionCandidate, link_key};
+use super::{CacheState, to_unix_seconds};
+use crate::store::{MarkKey, ObjectKey};
 
 /// All is counted anew after so many seconds, and what was unused for too long is looked for.
-const SURVEY_SECONDS: u64 = 3600;
+const SCAN_INTERVAL_SECONDS: u64 = 3600;
 /// What nothing names is looked for after so many seconds, and goes when it is as old.
-const SWEEP_SECONDS: u64 = 24 * 3600;
+const SWEEP_INTERVAL_SECONDS: u64 = 24 * 3600;
 /// Where nothing could go, one looks again after so many seconds at most.
-const PAUSE_SECONDS: u64 = 300;
+const MAX_EVICTION_PAUSE_SECONDS: u64 = 300;
 /// A fetch that broke off is not gone on with after so many seconds.
-const FILLING_SECONDS: u64 = 7 * 24 * 3600;
+const MAX_PARTIAL_BLOB_AGE_SECONDS: u64 = 7 * 24 * 3600;
 /// How many fetches that broke off are kept.
-const MOST_FILLINGS: usize = 64;
+const MAX_PARTIAL_BLOBS: usize = 64;
 /// What was used within this time is spared even where far too much is cached.
-const PRESSED: Duration = Duration::from_secs(60);
+const MAX_GRACE_PERIOD_UNDER_PRESSURE: Duration = Duration::from_secs(60);
 /// How much is named by what goes in one round.
-const MOST_NAMED: usize = 20_000;
+const MAX_BLOBS_PER_BATCH: usize = 20_000;
 /// Not known.
-const UNKNOWN: u64 = u64::MAX;
+const UNKNOWN_SIZE: u64 = u64::MAX;
 
 /// How much is cached, and for how long.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct CacheLimits {
     /// How many bytes.
-    pub(crate) bytes: Option<u64>,
+    pub(crate) max_bytes: Option<u64>,
     /// How long what is not used.
-    pub(crate) unused: Option<Duration>,
+    pub(crate) max_unused: Option<Duration>,
     /// What was used within this time stays in any case: somebody may be pulling it.
-    pub(crate) spare: Duration,
+    pub(crate) grace_period: Duration,
 }
 
-impl Limits {
+impl CacheLimits {
     /// The same where so many bytes are `held`: far above the limit less is spared, or whoever pulls
     /// much at a time fills the disk. Who is still pulling what goes then has it fetched again.
-    fn under(self, held: Option<u64>) -> Self {
+    fn adjusted_for_pressure(self, held: Option<u64>) -> Self {
         let is_far_above = held
-            .zip(self.bytes)
+            .zip(self.max_bytes)
             .is_some_and(|(held, most)| held > most.saturating_add(most / 4));
         let spare = match is_far_above {
-            true => self.spare.min(PRESSED),
-            false => self.spare,
+            true => self.grace_period.min(MAX_GRACE_PERIOD_UNDER_PRESSURE),
+            false => self.grace_period,
         };
-        Self { spare, ..self }
+        Self {
+            grace_period: spare,
+            ..self
+        }
     }
 }
 
 /// What came of evicting.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Evicted {
+pub(crate) struct EvictionStats {
     /// How many images went.
     pub(crate) images: usize,
     /// How many bytes there are less.
-    pub(crate) bytes: u64,
+    pub(crate) freed_bytes: u64,
     /// How many bytes are cached now, as far as that is known.
-    pub(crate) held: Option<u64>,
+    pub(crate) cached_bytes: Option<u64>,
 }
 
 /// How much is cached.
-pub(super) struct Held {
+pub(super) struct CacheSize {
     /// When it was last counted, in bytes; or [`UNKNOWN`].
     counted: AtomicU64,
     /// What came since.
     added: AtomicU64,
 }
 
-impl Default for Held {
+impl Default for CacheSize {
     fn default() -> Self {
         Self {
-            counted: AtomicU64::new(UNKNOWN),
+            counted: AtomicU64::new(UNKNOWN_SIZE),
             added: AtomicU64::new(0),
         }
     }
 }
 
-impl Held {
+impl CacheSize {
     fn get(&self) -> Option<u64> {
         let counted = self.counted.load(Ordering::Relaxed);
         let added = self.added.load(Ordering::Relaxed);
-        (counted != UNKNOWN).then(|| counted.saturating_add(added))
+        (counted != UNKNOWN_SIZE).then(|| counted.saturating_add(added))
     }
 
     /// So many bytes came.
@@ -99,13 +102,13 @@ impl Held {
 
 /// What evicting remembers, in unix seconds.
 #[derive(Default)]
-pub(super) struct Rounds {
+pub(super) struct EvictionSchedule {
     /// Whether what an earlier server was about to remove is removed.
     is_recovered: bool,
-    counted: Option<u64>,
-    swept: Option<u64>,
+    last_scan: Option<u64>,
+    last_sweep: Option<u64>,
     /// When it was in vain.
-    in_vain: Option<u64>,
+    last_futile_round: Option<u64>,
 }
 
 fn is_due(last: Option<u64>, now: u64, pause: u64) -> bool {
@@ -114,9 +117,9 @@ fn is_due(last: Option<u64>, now: u64, pause: u64) -> bool {
 
 impl Registry {
     /// Whether more is cached than there should be, as far as that is known. Never waits.
-    pub(crate) fn is_over(&self, limits: &Limits) -> bool {
-        let held = self.cache.held.get();
-        held.zip(limits.bytes)
+    pub(crate) fn is_over_limit(&self, limits: &CacheLimits) -> bool {
+        let held = self.cache.size.get();
+        held.zip(limits.max_bytes)
             .is_some_and(|(held, most)| held > most)
     }
 
@@ -126,184 +129,198 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store; what comes after the one that failed is left for the next time.
-    pub(crate) fn evict(&self, limits: &Limits, now: u64) -> Result<Evicted> {
-        let mut rounds = match self.cache.rounds.try_lock() {
+    pub(crate) fn evict(&self, limits: &CacheLimits, now: u64) -> Result<EvictionStats> {
+        let mut rounds = match self.cache.eviction_schedule.try_lock() {
             Ok(rounds) => rounds,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(Evicted::default()),
+            Err(TryLockError::WouldBlock) => return Ok(EvictionStats::default()),
         };
-        let limits = &limits.under(self.cache.held.get());
-        let spare = limits.spare.as_secs();
-        self.cache.forget_promises(now, spare);
+        let limits = &limits.adjusted_for_pressure(self.cache.size.get());
+        let spare = limits.grace_period.as_secs();
+        self.cache.expire_leases(now, spare);
         if !rounds.is_recovered {
-            let left: HashSet<Digest> = self.store.going()?.into_iter().collect();
-            self.release(left)?;
+            let left: HashSet<Digest> = self.store.pending_evictions()?.into_iter().collect();
+            self.remove_unlinked_bytes(left)?;
             rounds.is_recovered = true;
         }
-        let pause = PAUSE_SECONDS.min(spare / 4);
-        let is_waiting = !is_due(rounds.in_vain, now, pause);
-        if !is_due(rounds.counted, now, SURVEY_SECONDS) && (is_waiting || !self.is_over(limits)) {
-            let held = self.cache.held.get();
-            return Ok(Evicted {
-                held,
-                ..Evicted::default()
+        let pause = MAX_EVICTION_PAUSE_SECONDS.min(spare / 4);
+        let is_waiting = !is_due(rounds.last_futile_round, now, pause);
+        if !is_due(rounds.last_scan, now, SCAN_INTERVAL_SECONDS)
+            && (is_waiting || !self.is_over_limit(limits))
+        {
+            let held = self.cache.size.get();
+            return Ok(EvictionStats {
+                cached_bytes: held,
+                ..EvictionStats::default()
             });
         }
         // Until all of it is done.
         rounds.is_recovered = false;
-        let mut round = Round {
+        let mut round = EvictionRound {
             registry: self,
             limits,
             now,
-            evicted: Evicted::default(),
-            held: 0,
+            stats: EvictionStats::default(),
+            cached_bytes: 0,
         };
-        round.count()?;
-        rounds.counted = Some(now);
-        if is_due(rounds.swept, now, SWEEP_SECONDS) {
-            let freed = self.sweep(now.saturating_sub(SWEEP_SECONDS.max(spare)))?;
-            round.freed(freed);
-            rounds.swept = Some(now);
+        round.recount_cached_bytes()?;
+        rounds.last_scan = Some(now);
+        if is_due(rounds.last_sweep, now, SWEEP_INTERVAL_SECONDS) {
+            let freed = self.sweep(now.saturating_sub(SWEEP_INTERVAL_SECONDS.max(spare)))?;
+            round.add_freed_bytes(freed);
+            rounds.last_sweep = Some(now);
         }
-        round.drop_fillings()?;
-        round.evict()?;
-        if round.excess() > 0 {
+        round.discard_stale_partial_blobs()?;
+        round.evict_images()?;
+        if round.excess_bytes() > 0 {
             let freed = self.sweep(now.saturating_sub(spare))?;
-            round.freed(freed);
+            round.add_freed_bytes(freed);
         }
         rounds.is_recovered = true;
-        rounds.in_vain = (round.excess() > 0).then_some(now);
-        self.cache.held.counted.store(round.held, Ordering::Relaxed);
-        let mut evicted = round.evicted;
-        evicted.held = self.cache.held.get();
+        rounds.last_futile_round = (round.excess_bytes() > 0).then_some(now);
+        self.cache
+            .size
+            .counted
+            .store(round.cached_bytes, Ordering::Relaxed);
+        let mut evicted = round.stats;
+        evicted.cached_bytes = self.cache.size.get();
         Ok(evicted)
     }
 
     /// Removes the bytes of what no repository links to any more; yields how many there were.
-    pub(super) fn release(&self, digests: HashSet<Digest>) -> Result<u64> {
+    pub(super) fn remove_unlinked_bytes(&self, digests: HashSet<Digest>) -> Result<u64> {
         if digests.is_empty() {
             return Ok(0);
         }
-        self.find_released(digests)?;
-        let freed = self.remove_released()?;
-        self.store.forget_going()?;
+        self.mark_unlinked_bytes(digests)?;
+        let freed = self.remove_marked_bytes()?;
+        self.store.clear_pending_evictions()?;
         Ok(freed)
     }
 
     /// Finds out which of these no repository links to. Who links to one of them from now on says
     /// so.
-    pub(super) fn find_released(&self, digests: HashSet<Digest>) -> Result<()> {
-        self.cache.let_bytes_go(digests);
-        self.each_link_anywhere(&mut |repository, links, digest| {
-            if self.cache.may_bytes_go(&digest)
-                && self.store.len(key(repository, links, &digest))?.is_some()
+    pub(super) fn mark_unlinked_bytes(&self, digests: HashSet<Digest>) -> Result<()> {
+        self.cache.mark_bytes_for_eviction(digests);
+        self.for_each_link_anywhere(&mut |repository, links, digest| {
+            if self.cache.has_bytes_marked_for_eviction(&digest)
+                && self
+                    .store
+                    .len(link_key(repository, links, &digest))?
+                    .is_some()
             {
-                self.cache.linked(&digest);
+                self.cache.unmark_bytes(&digest);
             }
-            if let Some(target) = self.other_target(repository, links, &digest)? {
-                self.cache.linked(&target);
+            if let Some(target) = self.alias_target(repository, links, &digest)? {
+                self.cache.unmark_bytes(&target);
             }
             Ok(())
         })
     }
 
     /// Removes their bytes; yields how many there were.
-    pub(super) fn remove_released(&self) -> Result<u64> {
+    pub(super) fn remove_marked_bytes(&self) -> Result<u64> {
         let mut freed = 0;
-        for digest in self.cache.bytes_going() {
-            let _hold = self.hold([digest.clone()]);
-            if self.cache.may_bytes_go(&digest) {
-                freed += self.store.len(Key::Blob(&digest))?.unwrap_or(0);
-                self.store.delete(Key::Blob(&digest))?;
+        for digest in self.cache.bytes_marked_for_eviction() {
+            let _hold = self.lock_digests([digest.clone()]);
+            if self.cache.has_bytes_marked_for_eviction(&digest) {
+                freed += self.store.len(ObjectKey::Blob(&digest))?.unwrap_or(0);
+                self.store.delete(ObjectKey::Blob(&digest))?;
             }
         }
-        self.cache.let_bytes_go(HashSet::new());
+        self.cache.mark_bytes_for_eviction(HashSet::new());
         Ok(freed)
     }
 }
 
 /// One time of evicting.
-struct Round<'a> {
+struct EvictionRound<'a> {
     registry: &'a Registry,
-    limits: &'a Limits,
+    limits: &'a CacheLimits,
     now: u64,
-    evicted: Evicted,
+    stats: EvictionStats,
     /// How many bytes are cached now.
-    held: u64,
+    cached_bytes: u64,
 }
 
-impl Round<'_> {
+impl EvictionRound<'_> {
     /// How many bytes are too many.
-    fn excess(&self) -> u64 {
-        let most = self.limits.bytes.unwrap_or(u64::MAX);
-        self.held.saturating_sub(most)
+    fn excess_bytes(&self) -> u64 {
+        let most = self.limits.max_bytes.unwrap_or(u64::MAX);
+        self.cached_bytes.saturating_sub(most)
     }
 
-    fn freed(&mut self, bytes: u64) {
-        self.evicted.bytes += bytes;
-        self.held = self.held.saturating_sub(bytes);
+    fn add_freed_bytes(&mut self, bytes: u64) {
+        self.stats.freed_bytes += bytes;
+        self.cached_bytes = self.cached_bytes.saturating_sub(bytes);
     }
 
-    fn count(&mut self) -> Result<()> {
+    fn recount_cached_bytes(&mut self) -> Result<()> {
         // What comes meanwhile may count twice, but not be forgotten.
-        let held = &self.registry.cache.held;
+        let held = &self.registry.cache.size;
         held.added.store(0, Ordering::Relaxed);
-        let fillings = self.registry.store.fillings()?;
+        let fillings = self.registry.store.partial_blob_files()?;
         let filling: u64 = fillings.iter().map(|filling| filling.size).sum();
-        self.held = filling + self.registry.count_held()?;
-        held.counted.store(self.held, Ordering::Relaxed);
+        self.cached_bytes = filling + self.registry.count_cached_bytes()?;
+        held.counted.store(self.cached_bytes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Removes what is left of fetches that broke off: the old ones, those that are too many, and
     /// all that there is no room for.
-    fn drop_fillings(&mut self) -> Result<()> {
-        self.registry.store.drop_filling_states()?;
-        let mut left = self.registry.store.fillings()?;
-        left.sort_by_key(|filling| filling.changed);
+    fn discard_stale_partial_blobs(&mut self) -> Result<()> {
+        self.registry.store.delete_orphaned_ingest_states()?;
+        let mut left = self.registry.store.partial_blob_files()?;
+        left.sort_by_key(|filling| filling.modified_at);
         let mut count = left.len();
         for filling in left {
-            let age = self.now.saturating_sub(seconds(filling.changed));
-            let is_wanted = age < FILLING_SECONDS && count <= MOST_FILLINGS && self.excess() == 0;
-            if is_wanted || age < self.limits.spare.as_secs() {
+            let age = self
+                .now
+                .saturating_sub(to_unix_seconds(filling.modified_at));
+            let is_wanted = age < MAX_PARTIAL_BLOB_AGE_SECONDS
+                && count <= MAX_PARTIAL_BLOBS
+                && self.excess_bytes() == 0;
+            if is_wanted || age < self.limits.grace_period.as_secs() {
                 continue;
             }
-            if self.registry.drop_filling(&filling.digest)? {
+            if self.registry.discard_partial_blob(&filling.digest)? {
                 count -= 1;
-                self.freed(filling.size);
+                self.add_freed_bytes(filling.size);
             }
         }
         Ok(())
     }
 
     /// Evicts images until there is room, and those that were unused for too long.
-    fn evict(&mut self) -> Result<()> {
-        let until = self.now.checked_sub(self.limits.spare.as_secs());
-        let mut after: Option<Candidate> = None;
+    fn evict_images(&mut self) -> Result<()> {
+        let until = self.now.checked_sub(self.limits.grace_period.as_secs());
+        let mut after: Option<EvictionCandidate> = None;
         while let Some(until) = until {
-            let candidates = self.registry.oldest(after.as_ref(), until)?;
-            let count = self.choose(&candidates)?;
+            let candidates = self
+                .registry
+                .find_least_recently_used(after.as_ref(), until)?;
+            let count = self.count_to_evict(&candidates)?;
             let Some(last) = candidates[..count].last() else {
                 break;
             };
-            self.evict_these(&candidates[..count], last.used.0)?;
+            self.evict_candidates(&candidates[..count], last.last_used.0)?;
             after = Some(last.clone());
         }
         Ok(())
     }
 
     /// How many of these have to go, at most so many that less would be too few.
-    fn choose(&self, candidates: &[Candidate]) -> Result<usize> {
-        let unused = self.limits.unused.map(|unused| unused.as_secs());
+    fn count_to_evict(&self, candidates: &[EvictionCandidate]) -> Result<usize> {
+        let unused = self.limits.max_unused.map(|unused| unused.as_secs());
         let too_old = unused.and_then(|unused| self.now.checked_sub(unused));
         let (mut freed, mut named) = (0, 0);
         for (count, candidate) in candidates.iter().enumerate() {
-            let is_too_old = too_old.is_some_and(|too_old| candidate.used.0 < too_old);
-            let is_needed = freed < self.excess();
-            if !(is_too_old || is_needed) || named > MOST_NAMED {
+            let is_too_old = too_old.is_some_and(|too_old| candidate.last_used.0 < too_old);
+            let is_needed = freed < self.excess_bytes();
+            if !(is_too_old || is_needed) || named > MAX_BLOBS_PER_BATCH {
                 return Ok(count);
             }
-            let (bytes, names) = self.most_freed(candidate)?;
+            let (bytes, names) = self.estimate_freed(candidate)?;
             freed += bytes;
             named += names;
         }
@@ -311,28 +328,28 @@ impl Round<'_> {
     }
 
     /// How many bytes may be freed with a manifest, and how many blobs it names.
-    fn most_freed(&self, candidate: &Candidate) -> Result<(u64, usize)> {
-        let Candidate {
+    fn estimate_freed(&self, candidate: &EvictionCandidate) -> Result<(u64, usize)> {
+        let EvictionCandidate {
             repository, digest, ..
         } = candidate;
         let store = &self.registry.store;
-        let own = store.len(Key::Blob(digest))?.unwrap_or(0);
-        let Some(manifest) = self.registry.read_manifest(repository, digest)? else {
+        let own = store.len(ObjectKey::Blob(digest))?.unwrap_or(0);
+        let Some(manifest) = self.registry.read_parsed_manifest(repository, digest)? else {
             return Ok((own, 1));
         };
         let (mut bytes, blobs) = (own, manifest.children().blobs);
         for blob in &blobs {
             if store
-                .marked_at(Mark::Layer(repository, &blob.digest))?
+                .mark_time(MarkKey::Layer(repository, &blob.digest))?
                 .is_some()
             {
-                bytes += store.len(Key::Blob(&blob.digest))?.unwrap_or(0);
+                bytes += store.len(ObjectKey::Blob(&blob.digest))?.unwrap_or(0);
             }
         }
         Ok((bytes, blobs.len() + 1))
     }
 
-    fn evict_these(&mut self, candidates: &[Candidate], until: u64) -> Result<()> {
+    fn evict_candidates(&mut self, candidates: &[EvictionCandidate], until: u64) -> Result<()> {
         let mut by_repository: BTreeMap<&Repository, Vec<Digest>> = BTreeMap::new();
         for candidate in candidates {
             let digests = by_repository.entry(&candidate.repository).or_default();
@@ -344,24 +361,24 @@ impl Round<'_> {
             // Should all end here, the next start removes the bytes.
             let mut note = |more: &HashSet<Digest>| {
                 let all: Vec<_> = unlinked.union(more).collect();
-                Ok(registry.store.note_going(&all)?)
+                Ok(registry.store.save_pending_evictions(&all)?)
             };
-            let gone = registry.evict_from(repository, &digests, until, &mut note)?;
+            let gone = registry.evict_from_repository(repository, &digests, until, &mut note)?;
             if gone.images > 0 {
                 tracing::info!(%repository, images = gone.images, "evicted from the cache");
             }
-            self.evicted.images += gone.images;
+            self.stats.images += gone.images;
             unlinked.extend(gone.digests);
         }
-        let freed = self.registry.release(unlinked)?;
-        self.freed(freed);
+        let freed = self.registry.remove_unlinked_bytes(unlinked)?;
+        self.add_freed_bytes(freed);
         Ok(())
     }
 }
 
-impl Cache {
+impl CacheState {
     /// So many bytes came from an upstream.
-    pub(super) fn added(&self, bytes: u64) {
-        self.held.add(bytes);
+    pub(super) fn add_cached_bytes(&self, bytes: u64) {
+        self.size.add(bytes);
     }
 }

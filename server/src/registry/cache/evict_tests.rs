@@ -8,14 +8,14 @@ use std::time::Duration;
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 
 use super::tests::{fetch, folder, image, index, keep, push, push_blob, repository, tag};
-use super::{BlobState, Evicted, Limits, ManifestState, TagState};
+use super::{BlobState, CacheLimits, EvictionStats, ManifestState, TagState};
 use crate::registry::{Error, Registry};
 
-fn to_bytes(bytes: u64) -> Limits {
-    Limits {
-        bytes: Some(bytes),
-        unused: None,
-        spare: Duration::from_secs(60),
+fn to_bytes(bytes: u64) -> CacheLimits {
+    CacheLimits {
+        max_bytes: Some(bytes),
+        max_unused: None,
+        grace_period: Duration::from_secs(60),
     }
 }
 
@@ -53,7 +53,7 @@ fn cache(
         match registry.blob_state(repository, &digest).unwrap() {
             BlobState::Linked { .. } => {}
             BlobState::Elsewhere { .. } => {
-                assert!(registry.link_cached(repository, &digest, now).unwrap());
+                assert!(registry.link_cached_blob(repository, &digest, now).unwrap());
             }
             BlobState::Absent => fetch(registry, repository, bytes, now),
         }
@@ -81,14 +81,14 @@ fn what_was_used_longest_ago_goes_and_no_more_than_has_to() {
         digests.push((repository, digest));
     }
     // The first was pulled once more.
-    registry.used(digests[0].0, &digests[0].1, 2000);
+    registry.record_use(digests[0].0, &digests[0].1, 2000);
     let now = 100_000;
     let evicted = registry.evict(&to_bytes(1_000_000), now).unwrap();
     assert_eq!(evicted.images, 0);
-    assert_eq!(evicted.held, Some(stored(root.path())));
+    assert_eq!(evicted.cached_bytes, Some(stored(root.path())));
     let evicted = registry.evict(&to_bytes(75_000), now).unwrap();
     assert_eq!(evicted.images, 2);
-    assert_eq!(evicted.held, Some(stored(root.path())));
+    assert_eq!(evicted.cached_bytes, Some(stored(root.path())));
     for (number, (repository, digest)) in digests.iter().enumerate() {
         let is_kept = !(1..=2).contains(&number);
         assert_eq!(is_there(&registry, repository, digest), is_kept, "{number}");
@@ -103,15 +103,15 @@ fn what_was_used_longest_ago_goes_and_no_more_than_has_to() {
     assert!(is_there(&registry, digests[1].0, &digests[1].1));
     // What is just being pulled stays, however much it is.
     for (repository, digest) in &digests {
-        registry.used(repository, digest, now);
+        registry.record_use(repository, digest, now);
     }
-    assert!(registry.is_over(&to_bytes(10)));
+    assert!(registry.is_over_limit(&to_bytes(10)));
     let evicted = registry.evict(&to_bytes(10), now + 10).unwrap();
-    assert_eq!((evicted.images, evicted.bytes), (0, 0));
+    assert_eq!((evicted.images, evicted.freed_bytes), (0, 0));
     let evicted = registry.evict(&to_bytes(10), now + 100).unwrap();
     assert_eq!(evicted.images, 8);
-    assert_eq!((evicted.held, stored(root.path())), (Some(0), 0));
-    assert!(!registry.is_over(&to_bytes(10)));
+    assert_eq!((evicted.cached_bytes, stored(root.path())), (Some(0), 0));
+    assert!(!registry.is_over_limit(&to_bytes(10)));
 }
 
 #[test]
@@ -134,10 +134,10 @@ fn what_was_not_used_for_too_long_goes_though_there_is_room() {
         &[b"two", b"both"],
         9000,
     );
-    let limits = Limits {
-        bytes: None,
-        unused: Some(Duration::from_secs(5000)),
-        spare: Duration::from_secs(60),
+    let limits = CacheLimits {
+        max_bytes: None,
+        max_unused: Some(Duration::from_secs(5000)),
+        grace_period: Duration::from_secs(60),
     };
     assert_eq!(registry.evict(&limits, 5000).unwrap().images, 0);
     assert_eq!(registry.evict(&limits, 10_000).unwrap().images, 1);
@@ -178,7 +178,7 @@ fn an_index_goes_with_its_children_when_none_of_them_is_used_any_more() {
 }
 
 #[test]
-fn what_no_manifest_names_goes_after_a_while_and_what_was_promised_later() {
+fn unreferenced_blobs_are_swept_after_a_while_and_leased_ones_later() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let limits = to_bytes(1_000_000);
@@ -197,7 +197,7 @@ fn what_no_manifest_names_goes_after_a_while_and_what_was_promised_later() {
 }
 
 #[test]
-fn what_is_not_here_is_promised_to_nobody() {
+fn an_absent_blob_is_never_leased() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     registry.evict(&to_bytes(1_000_000), 1000).unwrap();
@@ -206,7 +206,7 @@ fn what_is_not_here_is_promised_to_nobody() {
     registry.blob_size(&repository(), &here).unwrap();
     registry.blob_size(&repository(), &gone).unwrap_err();
     // Else anybody could keep all of it from being evicted, by asking for enough that is not.
-    assert!(registry.cache.is_promised(&here) && !registry.cache.is_promised(&gone));
+    assert!(registry.cache.is_leased(&here) && !registry.cache.is_leased(&gone));
 }
 
 #[test]
@@ -214,24 +214,33 @@ fn fetches_that_broke_off_make_room_and_do_not_stay_for_ever() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let begin = |word: &[u8]| {
-        let mut filling = registry.fill(&Digest::of(word)).unwrap().unwrap();
+        let mut filling = registry
+            .open_cache_fill(&Digest::of(word))
+            .unwrap()
+            .unwrap();
         filling.append(&[1; 1000]).unwrap();
-        filling.keep().unwrap();
+        filling.sync().unwrap();
         filling
     };
     drop(begin(b"given up"));
     let going_on = begin(b"going on");
-    let now = super::seconds(std::time::SystemTime::now());
+    let now = super::to_unix_seconds(std::time::SystemTime::now());
     let limits = to_bytes(500);
-    assert_eq!(registry.evict(&limits, now).unwrap().held, Some(2000));
+    assert_eq!(
+        registry.evict(&limits, now).unwrap().cached_bytes,
+        Some(2000)
+    );
     let evicted = registry.evict(&limits, now + 4000).unwrap();
-    assert_eq!((evicted.bytes, evicted.held), (1000, Some(1000)));
+    assert_eq!(
+        (evicted.freed_bytes, evicted.cached_bytes),
+        (1000, Some(1000))
+    );
     assert_eq!(going_on.reader().read(0, 9).unwrap(), [1; 9]);
     drop(going_on);
     let evicted = registry
         .evict(&to_bytes(5000), now + 8 * 24 * 3600)
         .unwrap();
-    assert_eq!((evicted.bytes, evicted.held), (1000, Some(0)));
+    assert_eq!((evicted.freed_bytes, evicted.cached_bytes), (1000, Some(0)));
 }
 
 #[test]
@@ -255,10 +264,10 @@ fn what_is_pushed_over_a_cached_image_is_never_evicted_nor_overwritten() {
     let evicted = registry.evict(&to_bytes(0), 100_000).unwrap();
     assert_eq!(
         evicted,
-        Evicted {
+        EvictionStats {
             images: 0,
-            bytes: 0,
-            held: Some(0)
+            freed_bytes: 0,
+            cached_bytes: Some(0)
         }
     );
     for digest in [&one, &two, &Digest::of(&index)] {
@@ -281,8 +290,8 @@ fn what_is_pushed_over_a_cached_image_is_never_evicted_nor_overwritten() {
             .confirm_tag(&repository, &tag(), &kept.digest, 1)
             .unwrap()
     );
-    assert!(!registry.forget_tag(&repository, &tag()).unwrap());
-    let served = registry.manifest(&repository, &Reference::Tag(tag()));
+    assert!(!registry.remove_cached_tag(&repository, &tag()).unwrap());
+    let served = registry.get_manifest(&repository, &Reference::Tag(tag()));
     assert_eq!(served.unwrap().bytes, index);
     // Another tag of the same image is still the upstream's.
     let state = registry.tag_state(&repository, &"one".parse().unwrap());
@@ -298,7 +307,7 @@ fn what_a_crash_left_of_evicting_is_removed_by_the_next_start() {
     push_blob(&registry, &"other".parse().unwrap(), b"bare");
     registry
         .store
-        .note_going(&[&digests[0], &digests[1]])
+        .save_pending_evictions(&[&digests[0], &digests[1]])
         .unwrap();
     registry.delete_blob(&repository(), &digests[0]).unwrap();
     // As a crash and a stock registry leave it.
@@ -310,7 +319,7 @@ fn what_a_crash_left_of_evicting_is_removed_by_the_next_start() {
     assert_eq!(stored(root.path()), before - 5);
     let pushed = registry.open_blob(&"other".parse().unwrap(), &digests[1]);
     assert!(pushed.is_ok());
-    assert!(registry.store.going().unwrap().is_empty());
+    assert!(registry.store.pending_evictions().unwrap().is_empty());
 }
 
 #[test]
@@ -349,14 +358,18 @@ fn what_is_linked_again_after_it_was_found_to_be_unlinked_keeps_its_bytes() {
         .delete_manifest(&here, &Reference::Digest(of(&manifest)))
         .unwrap();
     registry
-        .find_released(digests.iter().cloned().collect())
+        .mark_unlinked_bytes(digests.iter().cloned().collect())
         .unwrap();
     push_blob(&registry, &here, b"pushed");
-    assert!(registry.link_cached(&there, &of(b"linked"), 1).unwrap());
+    assert!(
+        registry
+            .link_cached_blob(&there, &of(b"linked"), 1)
+            .unwrap()
+    );
     fetch(&registry, &there, b"fetched", 1);
     push(&registry, &here, "v1", &manifest).unwrap();
     keep(&registry, &there, None, &other, 1);
-    assert_eq!(registry.remove_released().unwrap(), 4);
+    assert_eq!(registry.remove_marked_bytes().unwrap(), 4);
     for (repository, bytes) in [
         (&here, &b"pushed"[..]),
         (&there, b"linked"),
@@ -377,10 +390,10 @@ fn what_is_pulled_while_it_is_about_to_go_stays_whole() {
     let one = cache(&registry, &at, "one", "one", &[b"first"], 1000);
     let all = keep(&registry, &at, Some(&tag()), &index(&[&child]), 1000).digest;
     let mut pull = |_: &_| {
-        registry.used(&at, &all, 3000);
+        registry.record_use(&at, &all, 3000);
         Ok(())
     };
-    let gone = registry.evict_from(&at, std::slice::from_ref(&one), 2000, &mut pull);
+    let gone = registry.evict_from_repository(&at, std::slice::from_ref(&one), 2000, &mut pull);
     assert!(gone.unwrap().digests.is_empty());
     for digest in [&one, &all] {
         assert!(is_there(&registry, &at, digest));
@@ -398,18 +411,18 @@ fn what_a_pushed_tag_points_at_stays_whoever_brought_it() {
     // As a stock registry leaves it that was started in between.
     let (ours, link): (Tag, _) = ("ours".parse().unwrap(), digest.to_string());
     let at = repository();
-    let current = crate::store::Key::TagCurrent(&at, &ours);
+    let current = crate::store::ObjectKey::TagCurrent(&at, &ours);
     registry.store.put(current, link.as_bytes()).unwrap();
     assert_eq!(registry.evict(&to_bytes(0), 100_000).unwrap().images, 0);
-    let served = registry.manifest(&at, &Reference::Tag(ours)).unwrap();
+    let served = registry.get_manifest(&at, &Reference::Tag(ours)).unwrap();
     assert_eq!(served.digest, digest);
     registry.open_blob(&at, &Digest::of(b"first")).unwrap();
 }
 
 /// Numbers that look like chance, the same in every run.
-struct Dice(u64);
+struct TestRng(u64);
 
-impl Dice {
+impl TestRng {
     fn below(&mut self, most: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -420,21 +433,21 @@ impl Dice {
 
 /// What must be there, whatever was evicted.
 #[derive(Default)]
-struct Pushed {
+struct PushedContent {
     tags: BTreeMap<(Repository, Tag), Digest>,
     manifests: BTreeSet<(Repository, Digest)>,
     blobs: BTreeSet<(Repository, Digest)>,
 }
 
 /// All images and indexes that there are, by digest; and the content of all blobs.
-struct World {
+struct TestContent {
     repositories: Vec<Repository>,
     tags: Vec<Tag>,
     images: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     indexes: Vec<(Vec<u8>, Vec<usize>)>,
 }
 
-impl World {
+impl TestContent {
     fn new() -> Self {
         let layers: Vec<Vec<u8>> = (0..6_u8).map(|it| vec![it; 100 << it]).collect();
         let images: Vec<_> = (0..8_usize)
@@ -471,7 +484,7 @@ impl World {
             match registry.blob_state(to, &digest).unwrap() {
                 BlobState::Linked { .. } => {}
                 BlobState::Elsewhere { .. } => {
-                    assert!(registry.link_cached(to, &digest, now).unwrap());
+                    assert!(registry.link_cached_blob(to, &digest, now).unwrap());
                 }
                 BlobState::Absent => fetch(registry, to, bytes, now),
             }
@@ -488,7 +501,7 @@ impl World {
         push(registry, to, at, &self.images[it].0).unwrap();
     }
 
-    fn must_have(&self, pushed: &mut Pushed, at: &Repository, it: usize) {
+    fn must_have(&self, pushed: &mut PushedContent, at: &Repository, it: usize) {
         let digest = Digest::of(&self.images[it].0);
         pushed.manifests.insert((at.clone(), digest));
         for bytes in &self.images[it].1 {
@@ -513,12 +526,12 @@ impl World {
     }
 }
 
-impl Pushed {
+impl PushedContent {
     fn check(&self, registry: &Registry) {
         for ((repository, tag), digest) in &self.tags {
             let state = registry.tag_state(repository, tag).unwrap();
             assert_eq!(state, TagState::Pushed, "{repository}:{tag}");
-            let served = registry.manifest(repository, &Reference::Tag(tag.clone()));
+            let served = registry.get_manifest(repository, &Reference::Tag(tag.clone()));
             assert_eq!(served.unwrap().digest, *digest);
         }
         for (repository, digest) in &self.manifests {
@@ -533,11 +546,11 @@ impl Pushed {
     }
 }
 
-fn live(seed: u64, world: &World) -> usize {
+fn live(seed: u64, world: &TestContent) -> usize {
     let root = folder();
     let mut registry = Registry::open(root.path()).unwrap();
-    let mut dice = Dice(seed * 7919 + 1);
-    let (mut pushed, mut now, mut evicted) = (Pushed::default(), 10_000, 0);
+    let mut dice = TestRng(seed * 7919 + 1);
+    let (mut pushed, mut now, mut evicted) = (PushedContent::default(), 10_000, 0);
     for _ in 0..60 {
         now += 1 + dice.below(100) as u64;
         let repository = &world.repositories[dice.below(3)];
@@ -602,7 +615,7 @@ fn live(seed: u64, world: &World) -> usize {
                     pushed.blobs.insert((repository.clone(), blob));
                 }
             }
-            8 => registry.used(repository, &Digest::of(&world.images[it].0), now),
+            8 => registry.record_use(repository, &Digest::of(&world.images[it].0), now),
             9 => {
                 drop(registry);
                 registry = Registry::open(root.path()).unwrap();
@@ -611,15 +624,15 @@ fn live(seed: u64, world: &World) -> usize {
                 // All that was promised by a HEAD is long ago.
                 now += 10_000;
                 let before = world.whole(&registry);
-                let limits = Limits {
-                    bytes: Some([0, 2_000, 5_000, 100_000][dice.below(4)]),
-                    unused: [None, Some(Duration::from_secs(20_000))][dice.below(2)],
-                    spare: Duration::from_secs(1 + dice.below(2) as u64 * 5_000),
+                let limits = CacheLimits {
+                    max_bytes: Some([0, 2_000, 5_000, 100_000][dice.below(4)]),
+                    max_unused: [None, Some(Duration::from_secs(20_000))][dice.below(2)],
+                    grace_period: Duration::from_secs(1 + dice.below(2) as u64 * 5_000),
                 };
                 let first = registry.evict(&limits, now - 5_000).unwrap();
                 let done = registry.evict(&limits, now).unwrap();
                 evicted += first.images + done.images;
-                assert!(done.held <= limits.bytes, "{done:?}");
+                assert!(done.cached_bytes <= limits.max_bytes, "{done:?}");
                 for (image, blobs) in world.whole(&registry) {
                     assert_eq!(blobs, before[&image], "{image:?}");
                 }
@@ -631,7 +644,7 @@ fn live(seed: u64, world: &World) -> usize {
     now += 200_000;
     registry.evict(&to_bytes(0), now - 100_000).unwrap();
     let done = registry.evict(&to_bytes(0), now).unwrap();
-    assert_eq!(done.held, Some(0));
+    assert_eq!(done.cached_bytes, Some(0));
     pushed.check(&registry);
     drop(registry);
     let registry = Registry::open(root.path()).unwrap();
@@ -641,15 +654,15 @@ fn live(seed: u64, world: &World) -> usize {
 
 #[test]
 fn whatever_is_cached_pushed_pulled_and_evicted_what_was_pushed_is_never_lost() {
-    let world = World::new();
+    let world = TestContent::new();
     let evicted: usize = (1..=40).map(|seed| live(seed, &world)).sum();
     assert!(evicted > 100, "only {evicted} images were evicted");
 }
 
 /// Says that it is over, however that came.
-struct Over<'a>(&'a AtomicBool);
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -659,13 +672,13 @@ impl Drop for Over<'_> {
 fn what_is_pushed_while_the_same_is_cached_and_evicted_is_there_when_it_is_acknowledged() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
-    let world = World::new();
+    let world = TestContent::new();
     let at: Repository = world.repositories[1].clone();
     let is_over = AtomicBool::new(false);
-    let nothing = Limits {
-        bytes: Some(0),
-        unused: None,
-        spare: Duration::from_secs(0),
+    let nothing = CacheLimits {
+        max_bytes: Some(0),
+        max_unused: None,
+        grace_period: Duration::from_secs(0),
     };
     let evicted = std::thread::scope(|scope| {
         let (registry, world, at, is_over) = (&registry, &world, &at, &is_over);
@@ -682,7 +695,7 @@ fn what_is_pushed_while_the_same_is_cached_and_evicted_is_there_when_it_is_ackno
                         BlobState::Linked { .. } => {}
                         // Either may be gone again.
                         BlobState::Elsewhere { .. } => {
-                            registry.link_cached(at, &digest, 1000).unwrap();
+                            registry.link_cached_blob(at, &digest, 1000).unwrap();
                         }
                         BlobState::Absent => fetch(registry, at, bytes, 1000),
                     }
@@ -696,7 +709,7 @@ fn what_is_pushed_while_the_same_is_cached_and_evicted_is_there_when_it_is_ackno
             }
             images
         });
-        let over = Over(is_over);
+        let over = StopOnDrop(is_over);
         for round in 0..60 {
             let it = round % 8;
             let (manifest, blobs) = &world.images[it];

@@ -6,23 +6,23 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
-use crate::store::{self, Key, Partial};
+use crate::store::{self, ObjectKey, PartialBlob};
 
 /// The one writer of a blob that is being fetched. Dropped, it leaves what it has for the next one.
-pub(crate) struct Filling {
-    turn: Turn,
-    filling: store::Filling,
+pub(crate) struct CacheFill {
+    lock: FillLock,
+    ingest: store::BlobIngest,
 }
 
 /// The right to fill, until it is dropped.
-struct Turn {
+struct FillLock {
     registry: Registry,
     digest: Digest,
 }
 
-impl Drop for Turn {
+impl Drop for FillLock {
     fn drop(&mut self) {
-        let filling = self.registry.cache.filling.lock();
+        let filling = self.registry.cache.fills_in_progress.lock();
         let mut filling = filling.unwrap_or_else(PoisonError::into_inner);
         filling.remove(&self.digest);
     }
@@ -33,42 +33,45 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) fn fill(&self, digest: &Digest) -> Result<Option<Filling>> {
-        let Some(turn) = self.turn_to_fill(digest) else {
+    pub(crate) fn open_cache_fill(&self, digest: &Digest) -> Result<Option<CacheFill>> {
+        let Some(turn) = self.try_lock_fill(digest) else {
             return Ok(None);
         };
-        let filling = self.store.open_filling(digest)?;
-        Ok(Some(Filling { turn, filling }))
+        let filling = self.store.open_ingest(digest)?;
+        Ok(Some(CacheFill {
+            lock: turn,
+            ingest: filling,
+        }))
     }
 
-    fn turn_to_fill(&self, digest: &Digest) -> Option<Turn> {
-        let filling = self.cache.filling.lock();
+    fn try_lock_fill(&self, digest: &Digest) -> Option<FillLock> {
+        let filling = self.cache.fills_in_progress.lock();
         let mut filling = filling.unwrap_or_else(PoisonError::into_inner);
-        filling.insert(digest.clone()).then(|| Turn {
+        filling.insert(digest.clone()).then(|| FillLock {
             registry: self.clone(),
             digest: digest.clone(),
         })
     }
 
     /// Removes what is left of a fetch that broke off; false where somebody goes on with it.
-    pub(super) fn drop_filling(&self, digest: &Digest) -> Result<bool> {
-        let Some(_turn) = self.turn_to_fill(digest) else {
+    pub(super) fn discard_partial_blob(&self, digest: &Digest) -> Result<bool> {
+        let Some(_turn) = self.try_lock_fill(digest) else {
             return Ok(false);
         };
-        self.store.discard_filling(digest)?;
+        self.store.discard_ingest(digest)?;
         Ok(true)
     }
 }
 
-impl Filling {
+impl CacheFill {
     /// How many bytes there are: where to go on.
     pub(crate) fn len(&self) -> u64 {
-        self.filling.len()
+        self.ingest.len()
     }
 
     /// What there is, for those who read it while more comes.
-    pub(crate) fn reader(&self) -> Partial {
-        self.filling.reader()
+    pub(crate) fn reader(&self) -> PartialBlob {
+        self.ingest.reader()
     }
 
     /// Appends bytes, and makes all durable from time to time.
@@ -76,15 +79,19 @@ impl Filling {
     /// # Errors
     /// Those of the store; what was not durable is gone then.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.turn.registry.store.fill(&mut self.filling, bytes)?)
+        Ok(self
+            .lock
+            .registry
+            .store
+            .append_to_ingest(&mut self.ingest, bytes)?)
     }
 
     /// Makes durable what was appended, so that the next one can go on from there.
     ///
     /// # Errors
     /// Those of the store; what was not durable is gone then.
-    pub(crate) fn keep(&mut self) -> Result<()> {
-        Ok(self.turn.registry.store.keep_filling(&mut self.filling)?)
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        Ok(self.lock.registry.store.sync_ingest(&mut self.ingest)?)
     }
 
     /// Begins anew.
@@ -92,8 +99,8 @@ impl Filling {
     /// # Errors
     /// Those of the store.
     pub(crate) fn restart(&mut self) -> Result<()> {
-        let store = &self.turn.registry.store;
-        Ok(store.restart_filling(&mut self.filling)?)
+        let store = &self.lock.registry.store;
+        Ok(store.restart_ingest(&mut self.ingest)?)
     }
 
     /// Ends it, at `now` (unix seconds): these repositories hold the blob from now on.
@@ -101,29 +108,32 @@ impl Filling {
     /// # Errors
     /// [`Error::DigestMismatch`]: the bytes are gone then. Those of the store.
     pub(crate) fn commit(self, repositories: &[Repository], now: u64) -> Result<()> {
-        let Self { turn, filling } = self;
-        let Turn { registry, digest } = &turn;
-        let filled = match registry.store.seal_filling(&filling)? {
+        let Self {
+            lock: turn,
+            ingest: filling,
+        } = self;
+        let FillLock { registry, digest } = &turn;
+        let filled = match registry.store.seal_ingest(&filling)? {
             Ok(filled) => filled,
             Err(actual) => {
-                registry.store.discard_filling(digest)?;
+                registry.store.discard_ingest(digest)?;
                 return Err(Error::DigestMismatch {
                     expected: digest.clone(),
                     actual,
                 });
             }
         };
-        let _hold = registry.hold([digest.clone()]);
+        let _hold = registry.lock_digests([digest.clone()]);
         let text = digest.to_string();
         let mut links = Vec::new();
         for repository in repositories {
-            registry.mark_layer(repository, digest, now)?;
-            links.push((Key::Layer(repository, digest), text.as_bytes()));
+            registry.mark_layer_cached(repository, digest, now)?;
+            links.push((ObjectKey::LayerLink(repository, digest), text.as_bytes()));
         }
-        registry.store.commit_filled(&filled, &links)?;
-        registry.cache.added(filling.len());
+        registry.store.commit_ingest(&filled, &links)?;
+        registry.cache.add_cached_bytes(filling.len());
         for repository in repositories {
-            registry.linked_cached(repository, digest);
+            registry.note_cached_blob_linked(repository, digest);
         }
         Ok(())
     }
@@ -144,7 +154,7 @@ impl Filling {
     /// # Errors
     /// Those of the store.
     pub(crate) fn discard(self) -> Result<()> {
-        let Turn { registry, digest } = &self.turn;
-        Ok(registry.store.discard_filling(digest)?)
+        let FillLock { registry, digest } = &self.lock;
+        Ok(registry.store.discard_ingest(digest)?)
     }
 }

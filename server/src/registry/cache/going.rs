@@ -10,36 +10,38 @@ use std::sync::{MutexGuard, PoisonError};
 
 use imgsync_oci::{Digest, Repository};
 
-use super::Cache;
+use super::CacheState;
 
 /// What is to go.
 #[derive(Default)]
-pub(super) struct Going {
+pub(super) struct EvictionMarks {
     /// Links and manifests of one repository.
-    of: Option<Repository>,
+    repository: Option<Repository>,
     digests: HashSet<Digest>,
     /// Bytes that no repository was found to link to.
-    bytes: HashSet<Digest>,
+    unlinked: HashSet<Digest>,
 }
 
-impl Cache {
-    fn going(&self) -> MutexGuard<'_, Going> {
-        self.going.lock().unwrap_or_else(PoisonError::into_inner)
+impl CacheState {
+    fn lock_eviction_marks(&self) -> MutexGuard<'_, EvictionMarks> {
+        self.eviction_marks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A repository begins to link to these bytes.
-    pub(in crate::registry) fn linked(&self, digest: &Digest) {
-        self.going().bytes.remove(digest);
+    pub(in crate::registry) fn unmark_bytes(&self, digest: &Digest) {
+        self.lock_eviction_marks().unlinked.remove(digest);
     }
 
     /// A repository's manifest is used or kept that has, or names, these digests.
-    pub(in crate::registry) fn named<'a>(
+    pub(in crate::registry) fn unmark_named<'a>(
         &self,
         repository: &Repository,
         digests: impl IntoIterator<Item = &'a Digest>,
     ) {
-        let mut going = self.going();
-        if going.of.as_ref() == Some(repository) {
+        let mut going = self.lock_eviction_marks();
+        if going.repository.as_ref() == Some(repository) {
             for digest in digests {
                 going.digests.remove(digest);
             }
@@ -47,29 +49,33 @@ impl Cache {
     }
 
     /// Says what is to go out of a repository; only one at a time.
-    pub(super) fn let_go(&self, repository: &Repository, digests: HashSet<Digest>) {
-        let mut going = self.going();
-        going.of = Some(repository.clone());
+    pub(super) fn mark_for_eviction(&self, repository: &Repository, digests: HashSet<Digest>) {
+        let mut going = self.lock_eviction_marks();
+        going.repository = Some(repository.clone());
         going.digests = digests;
     }
 
     /// Whether something is still to go out of the repository that was named last.
-    pub(super) fn may_go(&self, digest: &Digest) -> bool {
-        self.going().digests.contains(digest)
+    pub(super) fn is_marked_for_eviction(&self, digest: &Digest) -> bool {
+        self.lock_eviction_marks().digests.contains(digest)
     }
 
     /// Says which bytes are to go.
-    pub(super) fn let_bytes_go(&self, digests: HashSet<Digest>) {
-        self.going().bytes = digests;
+    pub(super) fn mark_bytes_for_eviction(&self, digests: HashSet<Digest>) {
+        self.lock_eviction_marks().unlinked = digests;
     }
 
     /// The bytes that are still to go.
-    pub(super) fn bytes_going(&self) -> Vec<Digest> {
-        self.going().bytes.iter().cloned().collect()
+    pub(super) fn bytes_marked_for_eviction(&self) -> Vec<Digest> {
+        self.lock_eviction_marks()
+            .unlinked
+            .iter()
+            .cloned()
+            .collect()
     }
 
     /// Whether bytes are still to go.
-    pub(super) fn may_bytes_go(&self, digest: &Digest) -> bool {
-        self.going().bytes.contains(digest)
+    pub(super) fn has_bytes_marked_for_eviction(&self, digest: &Digest) -> bool {
+        self.lock_eviction_marks().unlinked.contains(digest)
     }
 }

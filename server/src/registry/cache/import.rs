@@ -15,13 +15,13 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::super::hold::Thing;
+use super::super::hold::LockKey;
 use super::tags::{TagMark, TagState};
-use super::{moment, survey};
-use crate::store::{Bytes, Key, Links, List, Mark};
+use super::{from_unix_seconds, survey};
+use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey, ObjectReader};
 
 /// How much of the file is read at a time.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 impl Registry {
     /// Marks what a stock registry cached from an upstream, as far as it is there; done once for a
@@ -30,54 +30,57 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) fn import_proxied(&self, upstream: &str, now: u64) -> Result<usize> {
-        if self.store.is_imported()? {
+    pub(crate) fn import_stock_proxy(&self, upstream: &str, now: u64) -> Result<usize> {
+        if self.store.is_proxy_imported()? {
             return Ok(0);
         }
         let Some((bytes, written)) = self.store.scheduler_state()? else {
             return Ok(0);
         };
-        let mut import = Import {
+        let mut import = ProxyImport {
             registry: self,
-            written,
+            file_modified_at: written,
             now,
-            marked: 0,
+            marked_count: 0,
             repositories: BTreeSet::new(),
-            failed: None,
+            error: None,
         };
-        let reader = io::BufReader::with_capacity(READ_BYTES, Reader { bytes, offset: 0 });
+        let reader = io::BufReader::with_capacity(
+            READ_BUFFER_BYTES,
+            SchedulerStateReader { bytes, offset: 0 },
+        );
         let mut json = serde_json::Deserializer::from_reader(reader);
         let read = json.deserialize_map(&mut import);
-        if let Some(error) = import.failed {
+        if let Some(error) = import.error {
             return Err(error);
         }
         if let Err(error) = read {
             tracing::warn!(%error, "scheduler-state.json is damaged; the rest counts as pushed");
         }
         for repository in &import.repositories {
-            self.unmark_what_is_named(repository)?;
-            self.mark_tags(repository, upstream)?;
+            self.unmark_children_of_pushed(repository)?;
+            self.mark_cached_tags(repository, upstream)?;
         }
-        self.store.note_imported()?;
-        Ok(import.marked)
+        self.store.record_proxy_import()?;
+        Ok(import.marked_count)
     }
 
     /// Removes the marks of whatever is named by a manifest without one.
-    fn unmark_what_is_named(&self, repository: &Repository) -> Result<()> {
+    fn unmark_children_of_pushed(&self, repository: &Repository) -> Result<()> {
         loop {
             let mut is_done = true;
-            self.each_manifest(repository, &mut |digest, manifest| {
-                let mark = Mark::Revision(repository, &digest);
-                if self.store.marked_at(mark)?.is_some() {
+            self.for_each_manifest(repository, &mut |digest, manifest| {
+                let mark = MarkKey::Revision(repository, &digest);
+                if self.store.mark_time(mark)?.is_some() {
                     return Ok(());
                 }
                 let children = manifest.children();
                 for child in children.blobs.iter().chain(&children.manifests) {
                     let child = &child.digest;
-                    let revision = Mark::Revision(repository, child);
-                    is_done &= self.store.marked_at(revision)?.is_none();
+                    let revision = MarkKey::Revision(repository, child);
+                    is_done &= self.store.mark_time(revision)?.is_none();
                     self.store
-                        .unmark(&[Mark::Layer(repository, child), revision])?;
+                        .delete_marks(&[MarkKey::Layer(repository, child), revision])?;
                 }
                 Ok(())
             })?;
@@ -89,16 +92,18 @@ impl Registry {
 
     /// Marks the tags that point at what has a mark. When the upstream last confirmed them is not
     /// known.
-    fn mark_tags(&self, repository: &Repository, upstream: &str) -> Result<()> {
-        let names = self.store.list(List::Tags(repository), "", usize::MAX)?;
+    fn mark_cached_tags(&self, repository: &Repository, upstream: &str) -> Result<()> {
+        let names = self
+            .store
+            .list(ListScope::Tags(repository), "", usize::MAX)?;
         for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
-            let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
-            let Some(digest) = self.link(Key::TagCurrent(repository, &tag))? else {
+            let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+            let Some(digest) = self.read_link(ObjectKey::TagCurrent(repository, &tag))? else {
                 continue;
             };
-            let mark = Mark::Revision(repository, &digest);
-            let is_cached = self.store.marked_at(mark)?.is_some();
-            let is_marked = self.held_tag_state(repository, &tag)? != TagState::Pushed;
+            let mark = MarkKey::Revision(repository, &digest);
+            let is_cached = self.store.mark_time(mark)?.is_some();
+            let is_marked = self.tag_state_locked(repository, &tag)? != TagState::Pushed;
             if is_cached && !is_marked {
                 let mark = TagMark::new(vec![digest], 0, upstream);
                 self.put_tag_mark(repository, &tag, &mark)?;
@@ -109,18 +114,18 @@ impl Registry {
 }
 
 /// Takes in one member after the other.
-struct Import<'a> {
+struct ProxyImport<'a> {
     registry: &'a Registry,
     /// When the file was written: what is linked later is not in it.
-    written: SystemTime,
+    file_modified_at: SystemTime,
     now: u64,
-    marked: usize,
+    marked_count: usize,
     repositories: BTreeSet<Repository>,
-    failed: Option<super::super::Error>,
+    error: Option<super::super::Error>,
 }
 
-impl Import<'_> {
-    fn take(&mut self, name: &str) -> Result<()> {
+impl ProxyImport<'_> {
+    fn import_entry(&mut self, name: &str) -> Result<()> {
         let Some((repository, digest)) = name.split_once('@') else {
             return Ok(());
         };
@@ -129,29 +134,34 @@ impl Import<'_> {
             return Ok(());
         };
         // What kind it is of is noted as well, but the links themselves know.
-        for links in [Links::Layers, Links::Revisions] {
-            if self.mark(&repository, links, &digest)? {
-                self.marked += 1;
+        for links in [LinkKind::Layers, LinkKind::Revisions] {
+            if self.mark_if_linked(&repository, links, &digest)? {
+                self.marked_count += 1;
                 self.repositories.insert(repository.clone());
             }
         }
         Ok(())
     }
 
-    fn mark(&self, repository: &Repository, links: Links, digest: &Digest) -> Result<bool> {
+    fn mark_if_linked(
+        &self,
+        repository: &Repository,
+        links: LinkKind,
+        digest: &Digest,
+    ) -> Result<bool> {
         let store = &self.registry.store;
-        let _hold = self.registry.hold([digest.clone()]);
-        let linked = store.changed(survey::key(repository, links, digest))?;
-        if linked.is_none_or(|linked| linked > self.written) {
+        let _hold = self.registry.lock_digests([digest.clone()]);
+        let linked = store.object_modified_at(survey::link_key(repository, links, digest))?;
+        if linked.is_none_or(|linked| linked > self.file_modified_at) {
             return Ok(false);
         }
-        let mark = survey::mark(repository, links, digest);
-        store.mark(mark, b"", moment(self.now))?;
+        let mark = survey::mark_key(repository, links, digest);
+        store.put_mark(mark, b"", from_unix_seconds(self.now))?;
         Ok(true)
     }
 }
 
-impl<'de> Visitor<'de> for &mut Import<'_> {
+impl<'de> Visitor<'de> for &mut ProxyImport<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,8 +171,8 @@ impl<'de> Visitor<'de> for &mut Import<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
         while let Some(name) = map.next_key::<String>()? {
             map.next_value::<IgnoredAny>()?;
-            if let Err(error) = self.take(&name) {
-                self.failed = Some(error);
+            if let Err(error) = self.import_entry(&name) {
+                self.error = Some(error);
                 return Err(serde::de::Error::custom("a mark could not be made"));
             }
         }
@@ -171,12 +181,12 @@ impl<'de> Visitor<'de> for &mut Import<'_> {
 }
 
 /// A file, from its beginning on.
-struct Reader {
-    bytes: Bytes,
+struct SchedulerStateReader {
+    bytes: ObjectReader,
     offset: u64,
 }
 
-impl io::Read for Reader {
+impl io::Read for SchedulerStateReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.bytes.read_into(self.offset, into)?;
         self.offset += read as u64;

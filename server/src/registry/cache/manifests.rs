@@ -3,13 +3,13 @@
 use imgsync_oci::{Digest, Repository, Tag};
 
 use super::super::Registry;
-use super::super::diffids::Job;
+use super::super::diffids::DiffIdJob;
 use super::super::error::{Error, Result};
-use super::super::hold::{Thing, hold_to_look};
-use super::super::manifests::parse;
-use super::moment;
+use super::super::hold::{LockKey, lock_shared};
+use super::super::manifests::parse_manifest;
+use super::from_unix_seconds;
 use super::tags::{TagMark, TagState};
-use crate::store::{Derived, Key, Mark};
+use crate::store::{DerivedKey, MarkKey, ObjectKey};
 
 /// Whose a manifest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum ManifestState {
 
 /// A manifest as an upstream gave it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Incoming<'a> {
+pub(crate) struct UpstreamManifest<'a> {
     /// The digest that it was asked for, or that the upstream gave it; sha256 where there is none.
     pub(crate) digest: Option<&'a Digest>,
     /// The media type that the upstream gave it.
@@ -37,7 +37,7 @@ pub(crate) struct Incoming<'a> {
 
 /// A manifest that was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct CachedManifest {
     /// What it is stored under.
     pub(crate) digest: Digest,
     /// Whether the tag points at it now. It does not where the tag was pushed here.
@@ -54,16 +54,18 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<ManifestState> {
-        let _hold = hold_to_look(&self.holds, digest.clone().into());
-        let target = self.link_of(Key::Revision(repository, digest), digest)?;
+        let _hold = lock_shared(&self.locks, digest.clone().into());
+        let target = self.resolve_link(ObjectKey::RevisionLink(repository, digest), digest)?;
         let size = match &target {
-            Some(target) => self.store.len(Key::Blob(target))?,
+            Some(target) => self.store.len(ObjectKey::Blob(target))?,
             None => None,
         };
         if size.is_none_or(|size| size == 0) {
             return Ok(ManifestState::Absent);
         }
-        let mark = self.store.marked_at(Mark::Revision(repository, digest))?;
+        let mark = self
+            .store
+            .mark_time(MarkKey::Revision(repository, digest))?;
         Ok(match mark {
             Some(_) => ManifestState::Cached,
             None => ManifestState::Pushed,
@@ -75,14 +77,14 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::DigestMismatch`]; [`Error::ManifestInvalid`]; those of the store.
-    pub(crate) fn keep_manifest(
+    pub(crate) fn cache_manifest(
         &self,
         repository: &Repository,
         tag: Option<&Tag>,
-        incoming: Incoming<'_>,
+        incoming: UpstreamManifest<'_>,
         now: u64,
-    ) -> Result<Kept> {
-        let Incoming {
+    ) -> Result<CachedManifest> {
+        let UpstreamManifest {
             digest: expected,
             media_type,
             bytes,
@@ -98,36 +100,41 @@ impl Registry {
                 actual: digest,
             });
         }
-        let manifest = parse(media_type, bytes).map_err(Error::ManifestInvalid)?;
+        let manifest = parse_manifest(media_type, bytes).map_err(Error::ManifestInvalid)?;
         let children = manifest.children();
-        let things = tag.map(|tag| Thing::Tag(repository.clone(), tag.clone()));
-        let _hold = self.hold_things([Thing::from(digest.clone())].into_iter().chain(things));
+        let things = tag.map(|tag| LockKey::Tag(repository.clone(), tag.clone()));
+        let _hold = self.lock_keys([LockKey::from(digest.clone())].into_iter().chain(things));
         let subject = manifest.subject().map(|subject| &subject.digest);
         if let Some(subject) = subject {
-            let hint = Derived::Referrer(repository, subject, &digest);
+            let hint = DerivedKey::Referrer(repository, subject, &digest);
             self.store.put_derived(hint, b"")?;
         }
-        let (revision, link) = (Key::Revision(repository, &digest), digest.to_string());
+        let (revision, link) = (
+            ObjectKey::RevisionLink(repository, &digest),
+            digest.to_string(),
+        );
         // A link without a mark was pushed, and stays that.
-        let mark = Mark::Revision(repository, &digest);
+        let mark = MarkKey::Revision(repository, &digest);
         if self.store.len(revision)?.is_none() {
-            self.store.mark(mark, b"", moment(now))?;
+            self.store.put_mark(mark, b"", from_unix_seconds(now))?;
         }
-        self.store
-            .put_all(&[(Key::Blob(&digest), bytes), (revision, link.as_bytes())])?;
-        self.diff_ids
-            .note(Job::Manifest(repository.clone(), digest.clone()));
-        self.cache.linked(&digest);
-        self.cache.added(bytes.len() as u64);
+        self.store.put_all(&[
+            (ObjectKey::Blob(&digest), bytes),
+            (revision, link.as_bytes()),
+        ])?;
+        self.diff_id_queue
+            .push(DiffIdJob::Manifest(repository.clone(), digest.clone()));
+        self.cache.unmark_bytes(&digest);
+        self.cache.add_cached_bytes(bytes.len() as u64);
         let below = children.blobs.iter().chain(&children.manifests);
         self.cache
-            .named(repository, below.map(|child| &child.digest));
-        self.used(repository, &digest, now);
+            .unmark_named(repository, below.map(|child| &child.digest));
+        self.record_use(repository, &digest, now);
         let is_tagged = match tag {
             Some(tag) => self.move_cached_tag(repository, tag, &digest, upstream, now)?,
             None => false,
         };
-        Ok(Kept { digest, is_tagged })
+        Ok(CachedManifest { digest, is_tagged })
     }
 
     /// Lets a tag point at a manifest, unless it was pushed here. The caller holds both.
@@ -139,7 +146,7 @@ impl Registry {
         upstream: &str,
         now: u64,
     ) -> Result<bool> {
-        let before = match self.held_tag_state(repository, tag)? {
+        let before = match self.tag_state_locked(repository, tag)? {
             TagState::Pushed => return Ok(false),
             TagState::Absent => None,
             TagState::Cached { digest: before, .. } => Some(before).filter(|it| it != digest),
@@ -149,12 +156,16 @@ impl Registry {
         self.put_tag_mark(repository, tag, &TagMark::new(digests, now, upstream))?;
         let link = digest.to_string();
         self.store.put_all(&[
-            (Key::TagIndex(repository, tag, digest), link.as_bytes()),
-            (Key::TagCurrent(repository, tag), link.as_bytes()),
+            (
+                ObjectKey::TagIndex(repository, tag, digest),
+                link.as_bytes(),
+            ),
+            (ObjectKey::TagCurrent(repository, tag), link.as_bytes()),
         ])?;
         if let Some(before) = before {
             // It would be there for ever.
-            self.store.delete(Key::TagIndex(repository, tag, &before))?;
+            self.store
+                .delete(ObjectKey::TagIndex(repository, tag, &before))?;
         }
         Ok(true)
     }

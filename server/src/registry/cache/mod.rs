@@ -31,35 +31,35 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use imgsync_oci::Digest;
 
 pub(crate) use self::blobs::BlobState;
-pub(crate) use self::evict::{Evicted, Limits};
-pub(crate) use self::filling::Filling;
-pub(crate) use self::manifests::{Incoming, ManifestState};
-pub(super) use self::promote::Below;
+pub(crate) use self::evict::{CacheLimits, EvictionStats};
+pub(crate) use self::filling::CacheFill;
+pub(crate) use self::manifests::{ManifestState, UpstreamManifest};
+pub(super) use self::promote::CachedDescendants;
 pub(crate) use self::tags::TagState;
-pub(crate) use crate::store::Partial;
+pub(crate) use crate::store::PartialBlob;
 
-use self::evict::{Held, Rounds};
-use self::going::Going;
-use self::uses::{Recent, Uses};
+use self::evict::{CacheSize, EvictionSchedule};
+use self::going::EvictionMarks;
+use self::uses::{BlobLeases, LruIndex};
 
 /// What is known of the cache beside what is on the disk.
 #[derive(Default)]
-pub(super) struct Cache {
-    uses: Mutex<Uses>,
-    promised: Mutex<Recent>,
-    going: Mutex<Going>,
+pub(super) struct CacheState {
+    lru: Mutex<LruIndex>,
+    leases: Mutex<BlobLeases>,
+    eviction_marks: Mutex<EvictionMarks>,
     /// The blobs that are being filled.
-    filling: Mutex<HashSet<Digest>>,
-    held: Held,
-    rounds: Mutex<Rounds>,
+    fills_in_progress: Mutex<HashSet<Digest>>,
+    size: CacheSize,
+    eviction_schedule: Mutex<EvictionSchedule>,
 }
 
-fn moment(seconds: u64) -> SystemTime {
+fn from_unix_seconds(seconds: u64) -> SystemTime {
     let moment = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
     moment.unwrap_or(UNIX_EPOCH)
 }
 
-fn seconds(moment: SystemTime) -> u64 {
+fn to_unix_seconds(moment: SystemTime) -> u64 {
     let since = moment.duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

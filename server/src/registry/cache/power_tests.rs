@@ -7,14 +7,14 @@ use std::time::Duration;
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 
 use super::tests::{UPSTREAM, folder, image, index};
-use super::{BlobState, Incoming, Limits, ManifestState, TagState};
-use crate::registry::power_cuts::{Day, Step, View};
+use super::{BlobState, CacheLimits, ManifestState, TagState, UpstreamManifest};
+use crate::registry::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use crate::registry::{Error, Registry};
-use crate::store::testing::Remains;
-use crate::store::{Key, Mark};
+use crate::store::testing::DiskSnapshot;
+use crate::store::{MarkKey, ObjectKey};
 
 /// What is done in one day.
-struct Work {
+struct Workload {
     repository: Repository,
     other: Repository,
     layers: [&'static [u8]; 3],
@@ -24,20 +24,20 @@ struct Work {
     indexes: [Vec<u8>; 2],
 }
 
-const FIRST: &[u8] = b"first, ";
-const WHOLE: &[u8] = b"first, and then the rest";
+const PARTIAL_BYTES: &[u8] = b"first, ";
+const COMPLETE_BYTES: &[u8] = b"first, and then the rest";
 /// Later than anything else.
-const EVENING: u64 = 4_000_000_000;
+const EVICTION_TIME: u64 = 4_000_000_000;
 
 /// In this order. Each can be done again.
-const STEPS: [Step<Work>; 25] = [
+const STEPS: [WorkloadStep<Workload>; 25] = [
     |work, registry| work.keep(registry, "v1", &work.images[0].0),
     |work, registry| work.fetch(registry, work.layers[0]),
     |work, registry| work.fetch(registry, &work.images[0].1),
     |work, registry| work.begin(registry),
     |work, registry| work.keep(registry, "v1", &work.images[1].0),
     |work, registry| work.confirm(registry, "v1", &work.images[1].0),
-    |work, registry| work.fetch(registry, WHOLE),
+    |work, registry| work.fetch(registry, COMPLETE_BYTES),
     |work, registry| work.fetch(registry, work.layers[1]),
     |work, registry| work.fetch(registry, &work.images[1].1),
     |work, registry| work.keep(registry, "index", &work.indexes[0]),
@@ -59,7 +59,7 @@ const STEPS: [Step<Work>; 25] = [
     |work, registry| work.evict(registry),
 ];
 
-impl Work {
+impl Workload {
     fn new() -> Self {
         let layers: [&[u8]; 3] = [b"a layer", b"another layer", b"a third one"];
         let images = [0, 1, 2].map(|it: usize| image(&it.to_string(), &[layers[it]]));
@@ -76,26 +76,28 @@ impl Work {
 
     /// Under no tag where that is empty.
     fn keep(&self, registry: &Registry, tag: &str, bytes: &[u8]) -> Result<(), Error> {
-        let incoming = Incoming {
+        let incoming = UpstreamManifest {
             digest: None,
             media_type: None,
             bytes,
             upstream: UPSTREAM,
         };
         let tag: Option<Tag> = tag.parse().ok();
-        let kept = registry.keep_manifest(&self.repository, tag.as_ref(), incoming, 1000);
+        let kept = registry.cache_manifest(&self.repository, tag.as_ref(), incoming, 1000);
         kept.map(|_| ())
     }
 
     fn begin(&self, registry: &Registry) -> Result<(), Error> {
-        let mut filling = registry.fill(&Digest::of(WHOLE))?.unwrap();
+        let mut filling = registry
+            .open_cache_fill(&Digest::of(COMPLETE_BYTES))?
+            .unwrap();
         let held = filling.len() as usize;
-        filling.append(&FIRST[held..])?;
-        filling.keep()
+        filling.append(&PARTIAL_BYTES[held..])?;
+        filling.sync()
     }
 
     fn fetch(&self, registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
-        let mut filling = registry.fill(&Digest::of(bytes))?.unwrap();
+        let mut filling = registry.open_cache_fill(&Digest::of(bytes))?.unwrap();
         let held = filling.len() as usize;
         filling.append(&bytes[held..])?;
         filling.commit(std::slice::from_ref(&self.repository), 1000)
@@ -103,7 +105,7 @@ impl Work {
 
     fn link(&self, registry: &Registry) -> Result<(), Error> {
         let layer = Digest::of(self.layers[0]);
-        assert!(registry.link_cached(&self.other, &layer, 1000)?);
+        assert!(registry.link_cached_blob(&self.other, &layer, 1000)?);
         Ok(())
     }
 
@@ -115,15 +117,17 @@ impl Work {
 
     fn forget(&self, registry: &Registry, tag: &str) -> Result<(), Error> {
         let tag = tag.parse().unwrap();
-        registry.forget_tag(&self.repository, &tag).map(|_| ())
+        registry
+            .remove_cached_tag(&self.repository, &tag)
+            .map(|_| ())
     }
 
     fn upload(&self, registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
         let algorithm = imgsync_oci::Algorithm::Sha256;
         let id = registry.start_upload(&self.repository, algorithm, None)?;
-        let mut append = registry.append(&self.repository, id, Some(0))?;
+        let mut append = registry.open_upload_writer(&self.repository, id, Some(0))?;
         append.write(bytes)?;
-        append.finish(&Digest::of(bytes))
+        append.commit(&Digest::of(bytes))
     }
 
     fn push(&self, registry: &Registry, at: &str, bytes: &[u8]) -> Result<(), Error> {
@@ -137,33 +141,37 @@ impl Work {
     }
 
     fn evict(&self, registry: &Registry) -> Result<(), Error> {
-        let limits = Limits {
-            bytes: Some(0),
-            unused: None,
-            spare: Duration::from_secs(1),
+        let limits = CacheLimits {
+            max_bytes: Some(0),
+            max_unused: None,
+            grace_period: Duration::from_secs(1),
         };
-        registry.evict(&limits, EVENING)?;
+        registry.evict(&limits, EVICTION_TIME)?;
         // Once more, an hour later: what the first one promised is over.
-        registry.evict(&limits, EVENING + 4000).map(|_| ())
+        registry.evict(&limits, EVICTION_TIME + 4000).map(|_| ())
     }
 
     /// Looks at everything. What is there must be whole.
-    fn view(&self, registry: &Registry) -> View {
-        let mut view = View::new();
+    fn view(&self, registry: &Registry) -> VisibleState {
+        let mut view = VisibleState::new();
         let images = self.images.iter();
         let configs = images.clone().map(|(_, config)| &config[..]);
-        let layers = self.layers.into_iter().chain([WHOLE]).chain(configs);
+        let layers = self
+            .layers
+            .into_iter()
+            .chain([COMPLETE_BYTES])
+            .chain(configs);
         for bytes in layers {
             for repository in [&self.repository, &self.other] {
                 let digest = Digest::of(bytes);
-                let mark = Mark::Layer(repository, &digest);
+                let mark = MarkKey::Layer(repository, &digest);
                 let state = match registry.open_blob(repository, &digest) {
                     Err(Error::BlobUnknown(_)) => "absent",
                     Err(error) => panic!("{error}"),
                     Ok(blob) => {
                         assert_eq!(blob.size(), bytes.len() as u64);
                         assert_eq!(blob.read(0, bytes.len()).unwrap(), bytes);
-                        match registry.store.marked_at(mark).unwrap() {
+                        match registry.store.mark_time(mark).unwrap() {
                             Some(_) => "cached",
                             None => "pushed",
                         }
@@ -177,7 +185,7 @@ impl Work {
             let state = registry.manifest_state(&self.repository, &digest).unwrap();
             if state != ManifestState::Absent {
                 let at = Reference::Digest(digest.clone());
-                let served = registry.manifest(&self.repository, &at).unwrap();
+                let served = registry.get_manifest(&self.repository, &at).unwrap();
                 assert_eq!(served.bytes, *bytes);
             }
             view.insert(digest.to_string(), format!("{state:?}"));
@@ -185,12 +193,14 @@ impl Work {
         for tag in ["v1", "index", "v3", "v4"] {
             let name: Tag = tag.parse().unwrap();
             let state = registry.tag_state(&self.repository, &name).unwrap();
-            let served = registry.link(Key::TagCurrent(&self.repository, &name));
+            let served = registry.read_link(ObjectKey::TagCurrent(&self.repository, &name));
             let state = match state {
                 TagState::Absent => "absent".to_owned(),
                 TagState::Pushed => format!("pushed {:?}", served.unwrap()),
                 TagState::Cached {
-                    digest, confirmed, ..
+                    digest,
+                    confirmed_at: confirmed,
+                    ..
                 } => format!("cached {digest} {confirmed}"),
             };
             view.insert(tag.to_owned(), state);
@@ -200,9 +210,9 @@ impl Work {
 }
 
 /// Starts a registry on what is left, `done` steps having been acknowledged, and looks.
-fn after(work: &Work, day: &Day, done: usize, remains: &Remains) {
+fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSnapshot) {
     let root = folder();
-    remains.lay_out(root.path());
+    remains.write_to(root.path());
     let registry = Registry::open(root.path()).unwrap();
     let last = &day.views[done];
     let next = day.views.get(done + 1).unwrap_or(last);
@@ -215,8 +225,11 @@ fn after(work: &Work, day: &Day, done: usize, remains: &Remains) {
         );
     }
     if (4..6).contains(&done) {
-        let filling = registry.fill(&Digest::of(WHOLE)).unwrap().unwrap();
-        assert_eq!(filling.len(), FIRST.len() as u64);
+        let filling = registry
+            .open_cache_fill(&Digest::of(COMPLETE_BYTES))
+            .unwrap()
+            .unwrap();
+        assert_eq!(filling.len(), PARTIAL_BYTES.len() as u64);
     }
     let Some(step) = STEPS.get(done) else { return };
     match step(work, &registry) {
@@ -238,7 +251,10 @@ fn after(work: &Work, day: &Day, done: usize, remains: &Remains) {
             String::from_utf8_lossy(bytes)
         );
     };
-    work.layers.into_iter().chain([WHOLE]).for_each(bytes);
+    work.layers
+        .into_iter()
+        .chain([COMPLETE_BYTES])
+        .for_each(bytes);
     for name in ["repositories", "filling"] {
         let left = root.path().join("imgsync/cache").join(name);
         let marks = files(&left);
@@ -260,7 +276,7 @@ fn files(folder: &Path) -> Vec<String> {
 
 #[test]
 fn whenever_the_power_goes_pushed_stays_pushed_and_cached_stays_cached() {
-    let (work, root) = (Work::new(), folder());
-    let day = Day::of(root.path(), &work, &STEPS, |registry| work.view(registry));
-    day.cut_everywhere(|done, remains| after(&work, &day, done, remains));
+    let (work, root) = (Workload::new(), folder());
+    let day = RecordedWorkload::record(root.path(), &work, &STEPS, |registry| work.view(registry));
+    day.check_every_power_cut(|done, remains| after(&work, &day, done, remains));
 }

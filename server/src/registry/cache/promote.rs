@@ -4,25 +4,25 @@
 use std::collections::{BTreeSet, HashSet};
 
 use imgsync_oci::manifest::Children;
-use imgsync_oci::{Descriptor, Digest, Invalid, Manifest, Reference, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, Manifest, ParseError, Reference, Repository, Tag};
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
-use crate::store::Mark;
+use crate::store::MarkKey;
 
 /// The most digests that one pushed manifest may name through cached ones.
-const MOST_BELOW: usize = 20_000;
+const MAX_CACHED_DESCENDANTS: usize = 20_000;
 
 /// The cached manifests that a pushed one names, and those that they name; each after one that
 /// names it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::registry) struct Below(Vec<(Digest, Children)>);
+pub(in crate::registry) struct CachedDescendants(Vec<(Digest, Children)>);
 
-impl Below {
+impl CachedDescendants {
     /// Everything in it, and everything that it names.
     pub(in crate::registry) fn digests(&self) -> BTreeSet<Digest> {
         let all = self.0.iter().flat_map(|(digest, children)| {
-            let named = named(children).map(|child| &child.digest);
+            let named = child_descriptors(children).map(|child| &child.digest);
             [digest].into_iter().chain(named)
         });
         all.cloned().collect()
@@ -34,7 +34,7 @@ impl Below {
     }
 }
 
-fn named(children: &Children) -> impl Iterator<Item = &Descriptor> {
+fn child_descriptors(children: &Children) -> impl Iterator<Item = &Descriptor> {
     children.blobs.iter().chain(&children.manifests)
 }
 
@@ -44,12 +44,12 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::ManifestInvalid`] where they are too many; those of the store.
-    pub(in crate::registry) fn cached_below(
+    pub(in crate::registry) fn find_cached_descendants(
         &self,
         repository: &Repository,
         children: &Children,
-    ) -> Result<Below> {
-        let mut below = Below::default();
+    ) -> Result<CachedDescendants> {
+        let mut below = CachedDescendants::default();
         if !self.store.has_marks(repository)? {
             return Ok(below);
         }
@@ -60,7 +60,7 @@ impl Registry {
                 continue;
             }
             let reference = Reference::Digest(digest.clone());
-            let bytes = match self.manifest(repository, &reference) {
+            let bytes = match self.get_manifest(repository, &reference) {
                 Ok(manifest) => manifest.bytes,
                 // Then it is missing, and that is told.
                 Err(Error::ManifestUnknown(_)) => continue,
@@ -70,10 +70,10 @@ impl Registry {
                 continue;
             };
             let children = manifest.children();
-            count += 1 + named(&children).count();
-            if count > MOST_BELOW {
-                let text = format!("more than {MOST_BELOW} things below an index");
-                return Err(Error::ManifestInvalid(Invalid::new("manifest", &text)));
+            count += 1 + child_descriptors(&children).count();
+            if count > MAX_CACHED_DESCENDANTS {
+                let text = format!("more than {MAX_CACHED_DESCENDANTS} things below an index");
+                return Err(Error::ManifestInvalid(ParseError::new("manifest", &text)));
             }
             open.extend(digests(&children.manifests));
             below.0.push((digest, children));
@@ -82,8 +82,8 @@ impl Registry {
     }
 
     fn is_marked_revision(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
-        let mark = Mark::Revision(repository, digest);
-        Ok(self.store.marked_at(mark)?.is_some())
+        let mark = MarkKey::Revision(repository, digest);
+        Ok(self.store.mark_time(mark)?.is_some())
     }
 
     /// Removes the marks of a manifest that was pushed, of all that it names, and of the tags that
@@ -91,39 +91,41 @@ impl Registry {
     ///
     /// Whatever names something that has a mark keeps its own until then: a push that is done again
     /// after a crash does not look below what has none.
-    pub(in crate::registry) fn promote(
+    pub(in crate::registry) fn claim_manifest(
         &self,
         repository: &Repository,
         digest: &Digest,
-        (named, below): (&BTreeSet<Digest>, &Below),
+        (named, below): (&BTreeSet<Digest>, &CachedDescendants),
         tags: &[&Tag],
     ) -> Result<()> {
-        self.cache.named(repository, named);
+        self.cache.unmark_named(repository, named);
         if !self.store.has_marks(repository)? {
             return Ok(());
         }
-        let layers = named.iter().map(|named| Mark::Layer(repository, named));
-        self.store.unmark(&layers.collect::<Vec<_>>())?;
+        let layers = named.iter().map(|named| MarkKey::Layer(repository, named));
+        self.store.delete_marks(&layers.collect::<Vec<_>>())?;
         let last_first = below.0.iter().rev().map(|(digest, _)| digest);
         let revisions = last_first.chain([digest]);
-        let revisions = revisions.map(|digest| Mark::Revision(repository, digest));
-        let tags = tags.iter().map(|tag| Mark::Tag(repository, tag));
+        let revisions = revisions.map(|digest| MarkKey::Revision(repository, digest));
+        let tags = tags.iter().map(|tag| MarkKey::Tag(repository, tag));
         let marks: Vec<_> = revisions.chain(tags).collect();
-        Ok(self.store.unmark(&marks)?)
+        Ok(self.store.delete_marks(&marks)?)
     }
 
     /// The same for a blob that was pushed or mounted, and is linked now. The caller holds it.
-    pub(in crate::registry) fn promote_blob(
+    pub(in crate::registry) fn claim_blob(
         &self,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<()> {
-        self.cache.linked(digest);
-        self.cache.named(repository, [digest]);
+        self.cache.unmark_bytes(digest);
+        self.cache.unmark_named(repository, [digest]);
         if !self.store.has_marks(repository)? {
             return Ok(());
         }
-        Ok(self.store.unmark(&[Mark::Layer(repository, digest)])?)
+        Ok(self
+            .store
+            .delete_marks(&[MarkKey::Layer(repository, digest)])?)
     }
 }
 

@@ -10,35 +10,35 @@ use imgsync_oci::{Algorithm, Digest, Manifest, Reference, Repository};
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
-use super::seconds;
-use crate::store::{Key, Links, List, Mark};
+use super::to_unix_seconds;
+use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey};
 
 /// How many names of repositories are held at a time.
-const PAGE: usize = 1000;
+const REPOSITORY_PAGE_SIZE: usize = 1000;
 /// How many digests are counted in one walk.
-const COUNTED: u64 = 65_536;
+const MAX_DIGESTS_PER_COUNT: u64 = 65_536;
 /// How many manifests are found at a time.
-const FOUND: usize = 512;
+const MAX_CANDIDATES_PER_SCAN: usize = 512;
 
 /// A cached manifest, in the order of its last use.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Candidate {
+pub(super) struct EvictionCandidate {
     /// When it was last used, in unix seconds; and within a second the how-manieth use that was.
-    pub(super) used: (u64, u64),
+    pub(super) last_used: (u64, u64),
     pub(super) repository: Repository,
     pub(super) digest: Digest,
 }
 
 impl Registry {
     /// Calls `look` with every repository of a list.
-    pub(super) fn each_repository(
+    pub(super) fn for_each_repository(
         &self,
-        list: List<'_>,
+        list: ListScope<'_>,
         look: &mut dyn FnMut(Repository) -> Result<()>,
     ) -> Result<()> {
         let mut after = String::new();
         loop {
-            let names = self.store.list(list, &after, PAGE)?;
+            let names = self.store.list(list, &after, REPOSITORY_PAGE_SIZE)?;
             for name in &names {
                 if let Ok(repository) = name.parse() {
                     look(repository)?;
@@ -53,20 +53,21 @@ impl Registry {
 
     /// Calls `look` with everything that any repository may link to: the repository, which of its
     /// links it is, and the digest that it is called by. A folder may be there without its link.
-    pub(super) fn each_link_anywhere(
+    pub(super) fn for_each_link_anywhere(
         &self,
-        look: &mut dyn FnMut(&Repository, Links, Digest) -> Result<()>,
+        look: &mut dyn FnMut(&Repository, LinkKind, Digest) -> Result<()>,
     ) -> Result<()> {
         let lists = [
-            (List::Holders, Links::Layers),
-            (List::Repositories, Links::Revisions),
+            (ListScope::RepositoriesWithBlobs, LinkKind::Layers),
+            (ListScope::Repositories, LinkKind::Revisions),
         ];
         for (list, links) in lists {
-            self.each_repository(list, &mut |repository| {
+            self.for_each_repository(list, &mut |repository| {
                 let mut failed = None;
-                self.store.each_link(&repository, links, &mut |digest| {
-                    step(&mut failed, look(&repository, links, digest))
-                })?;
+                self.store
+                    .for_each_link(&repository, links, &mut |digest| {
+                        continue_unless_failed(&mut failed, look(&repository, links, digest))
+                    })?;
                 failed.map_or(Ok(()), Err)
             })?;
         }
@@ -74,46 +75,47 @@ impl Registry {
     }
 
     /// Calls `look` with everything from an upstream that a repository links to, or did.
-    fn each_mark(
+    fn for_each_mark(
         &self,
         repository: &Repository,
         look: &mut dyn FnMut(Digest) -> Result<()>,
     ) -> Result<()> {
-        for links in [Links::Layers, Links::Revisions] {
+        for links in [LinkKind::Layers, LinkKind::Revisions] {
             let mut failed = None;
-            self.store.each_marked(repository, links, &mut |digest| {
-                step(&mut failed, look(digest))
-            })?;
+            self.store
+                .for_each_marked_link(repository, links, &mut |digest| {
+                    continue_unless_failed(&mut failed, look(digest))
+                })?;
             failed.map_or(Ok(()), Err)?;
         }
         Ok(())
     }
 
     /// Calls `look` with every manifest of a repository that can be read.
-    pub(super) fn each_manifest(
+    pub(super) fn for_each_manifest(
         &self,
         repository: &Repository,
         look: &mut dyn FnMut(Digest, Manifest) -> Result<()>,
     ) -> Result<()> {
         let mut failed = None;
-        let mut read = |digest: Digest| match self.read_manifest(repository, &digest)? {
+        let mut read = |digest: Digest| match self.read_parsed_manifest(repository, &digest)? {
             Some(manifest) => look(digest, manifest),
             None => Ok(()),
         };
         self.store
-            .each_link(repository, Links::Revisions, &mut |digest| {
-                step(&mut failed, read(digest))
+            .for_each_link(repository, LinkKind::Revisions, &mut |digest| {
+                continue_unless_failed(&mut failed, read(digest))
             })?;
         failed.map_or(Ok(()), Err)
     }
 
     /// A repository's manifest; `None` where it has none, or one that cannot be read as such.
-    pub(super) fn read_manifest(
+    pub(super) fn read_parsed_manifest(
         &self,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<Manifest>> {
-        match self.manifest(repository, &Reference::Digest(digest.clone())) {
+        match self.get_manifest(repository, &Reference::Digest(digest.clone())) {
             Ok(stored) => Ok(Manifest::parse(&stored.bytes, None).ok().map(|read| read.1)),
             Err(Error::ManifestUnknown(_)) => Ok(None),
             Err(error) => Err(error),
@@ -122,28 +124,28 @@ impl Registry {
 
     /// How many bytes the cache holds: of what came from an upstream and was pushed nowhere, each
     /// blob once.
-    pub(super) fn count_held(&self) -> Result<u64> {
+    pub(super) fn count_cached_bytes(&self) -> Result<u64> {
         let mut marks: u64 = 0;
-        self.each_repository(List::Marked, &mut |repository| {
-            self.each_mark(&repository, &mut |_| {
+        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
+            self.for_each_mark(&repository, &mut |_| {
                 marks += 1;
                 Ok(())
             })
         })?;
-        let parts = u128::from(marks / COUNTED + 1);
+        let parts = u128::from(marks / MAX_DIGESTS_PER_COUNT + 1);
         let mut held = 0;
         for part in 0..parts {
-            held += self.count_part(&|digest| short(digest) % parts == part)?;
+            held += self.count_cached_bytes_in(&|digest| digest_prefix(digest) % parts == part)?;
         }
         Ok(held)
     }
 
-    fn count_part(&self, is_in: &dyn Fn(&Digest) -> bool) -> Result<u64> {
+    fn count_cached_bytes_in(&self, is_in: &dyn Fn(&Digest) -> bool) -> Result<u64> {
         let (mut cached, mut held) = (HashSet::new(), 0);
-        self.each_repository(List::Marked, &mut |repository| {
-            self.each_mark(&repository, &mut |digest| {
+        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
+            self.for_each_mark(&repository, &mut |digest| {
                 if is_in(&digest) {
-                    cached.insert(short(&digest));
+                    cached.insert(digest_prefix(&digest));
                 }
                 Ok(())
             })
@@ -151,24 +153,24 @@ impl Registry {
         if cached.is_empty() {
             return Ok(0);
         }
-        self.each_link_anywhere(&mut |repository, links, digest| {
-            if cached.contains(&short(&digest))
+        self.for_each_link_anywhere(&mut |repository, links, digest| {
+            if cached.contains(&digest_prefix(&digest))
                 && self
                     .store
-                    .marked_at(mark(repository, links, &digest))?
+                    .mark_time(mark_key(repository, links, &digest))?
                     .is_none()
             {
-                cached.remove(&short(&digest));
+                cached.remove(&digest_prefix(&digest));
             }
-            if let Some(target) = self.other_target(repository, links, &digest)? {
-                cached.remove(&short(&target));
+            if let Some(target) = self.alias_target(repository, links, &digest)? {
+                cached.remove(&digest_prefix(&target));
             }
             Ok(())
         })?;
-        self.each_repository(List::Marked, &mut |repository| {
-            self.each_mark(&repository, &mut |digest| {
-                if cached.remove(&short(&digest)) {
-                    held += self.store.len(Key::Blob(&digest))?.unwrap_or(0);
+        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
+            self.for_each_mark(&repository, &mut |digest| {
+                if cached.remove(&digest_prefix(&digest)) {
+                    held += self.store.len(ObjectKey::Blob(&digest))?.unwrap_or(0);
                 }
                 Ok(())
             })
@@ -178,16 +180,16 @@ impl Registry {
 
     /// What a link points at, where that is not what the link is called: a stock registry stores
     /// what has a sha512 digest under sha256.
-    pub(super) fn other_target(
+    pub(super) fn alias_target(
         &self,
         repository: &Repository,
-        links: Links,
+        links: LinkKind,
         digest: &Digest,
     ) -> Result<Option<Digest>> {
         if digest.algorithm() == Algorithm::Sha256 {
             return Ok(None);
         }
-        let target = self.link(key(repository, links, digest))?;
+        let target = self.read_link(link_key(repository, links, digest))?;
         Ok(target.filter(|target| target != digest))
     }
 
@@ -197,29 +199,35 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<(u64, u64)>> {
-        let noted = self.store.marked_at(Mark::Revision(repository, digest))?;
-        let known = self.cache.last_use(repository, digest);
-        Ok(noted.map(|noted| known.unwrap_or_default().max((seconds(noted), 0))))
+        let noted = self
+            .store
+            .mark_time(MarkKey::Revision(repository, digest))?;
+        let known = self.cache.last_use_in_memory(repository, digest);
+        Ok(noted.map(|noted| known.unwrap_or_default().max((to_unix_seconds(noted), 0))))
     }
 
     /// The cached manifests that were used longest ago, in that order: those that come after
     /// `after`, and were not used after `until` (unix seconds). Some of them; none only where there
     /// are none.
-    pub(super) fn oldest(&self, after: Option<&Candidate>, until: u64) -> Result<Vec<Candidate>> {
-        let mut found: BinaryHeap<Candidate> = BinaryHeap::new();
-        self.each_repository(List::Marked, &mut |repository| {
+    pub(super) fn find_least_recently_used(
+        &self,
+        after: Option<&EvictionCandidate>,
+        until: u64,
+    ) -> Result<Vec<EvictionCandidate>> {
+        let mut found: BinaryHeap<EvictionCandidate> = BinaryHeap::new();
+        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
             let mut failed = None;
             let mut consider = |digest: Digest| {
                 let Some(used) = self.last_used(&repository, &digest)? else {
                     return Ok(());
                 };
-                let is_full = found.len() >= FOUND;
-                let is_late = found.peek().is_some_and(|last| last.used < used);
+                let is_full = found.len() >= MAX_CANDIDATES_PER_SCAN;
+                let is_late = found.peek().is_some_and(|last| last.last_used < used);
                 if used.0 > until || (is_full && is_late) {
                     return Ok(());
                 }
-                let candidate = Candidate {
-                    used,
+                let candidate = EvictionCandidate {
+                    last_used: used,
                     repository: repository.clone(),
                     digest,
                 };
@@ -232,8 +240,8 @@ impl Registry {
                 Ok(())
             };
             self.store
-                .each_marked(&repository, Links::Revisions, &mut |digest| {
-                    step(&mut failed, consider(digest))
+                .for_each_marked_link(&repository, LinkKind::Revisions, &mut |digest| {
+                    continue_unless_failed(&mut failed, consider(digest))
                 })?;
             failed.map_or(Ok(()), Err)
         })?;
@@ -241,22 +249,33 @@ impl Registry {
     }
 }
 
-pub(super) fn mark<'a>(repository: &'a Repository, links: Links, digest: &'a Digest) -> Mark<'a> {
+pub(super) fn mark_key<'a>(
+    repository: &'a Repository,
+    links: LinkKind,
+    digest: &'a Digest,
+) -> MarkKey<'a> {
     match links {
-        Links::Layers => Mark::Layer(repository, digest),
-        Links::Revisions => Mark::Revision(repository, digest),
+        LinkKind::Layers => MarkKey::Layer(repository, digest),
+        LinkKind::Revisions => MarkKey::Revision(repository, digest),
     }
 }
 
-pub(super) fn key<'a>(repository: &'a Repository, links: Links, digest: &'a Digest) -> Key<'a> {
+pub(super) fn link_key<'a>(
+    repository: &'a Repository,
+    links: LinkKind,
+    digest: &'a Digest,
+) -> ObjectKey<'a> {
     match links {
-        Links::Layers => Key::Layer(repository, digest),
-        Links::Revisions => Key::Revision(repository, digest),
+        LinkKind::Layers => ObjectKey::LayerLink(repository, digest),
+        LinkKind::Revisions => ObjectKey::RevisionLink(repository, digest),
     }
 }
 
 /// Goes on, unless something failed.
-pub(super) fn step(failed: &mut Option<Error>, result: Result<()>) -> ControlFlow<()> {
+pub(super) fn continue_unless_failed(
+    failed: &mut Option<Error>,
+    result: Result<()>,
+) -> ControlFlow<()> {
     match result {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
@@ -267,7 +286,7 @@ pub(super) fn step(failed: &mut Option<Error>, result: Result<()>) -> ControlFlo
 }
 
 /// Enough of a digest to tell it from all others.
-fn short(digest: &Digest) -> u128 {
+fn digest_prefix(digest: &Digest) -> u128 {
     let start = digest.hex().get(..32).unwrap_or_default();
     u128::from_str_radix(start, 16).unwrap_or_default()
 }

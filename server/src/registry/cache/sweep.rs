@@ -7,21 +7,21 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::super::hold::Thing;
-use super::seconds;
-use super::survey::{key, mark, step};
-use crate::store::{Key, Links, List, Mark};
+use super::super::hold::LockKey;
+use super::survey::{continue_unless_failed, link_key, mark_key};
+use super::to_unix_seconds;
+use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey};
 
 /// How many blobs of a repository are looked at at a time.
-const MOST_SWEPT: usize = 20_000;
+const MAX_BLOBS_PER_SWEEP_PASS: usize = 20_000;
 
 impl Registry {
     /// Removes cached blobs that no manifest of their repository names, if they came until `until`
     /// (unix seconds), and marks without content; yields how many bytes there are less.
     pub(super) fn sweep(&self, until: u64) -> Result<u64> {
         let mut freed = 0;
-        self.each_repository(List::Marked, &mut |repository| {
-            self.drop_marks(&repository)?;
+        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
+            self.delete_orphaned_marks(&repository)?;
             freed += self.sweep_repository(&repository, until)?;
             Ok(())
         })?;
@@ -31,12 +31,12 @@ impl Registry {
     fn sweep_repository(&self, repository: &Repository, until: u64) -> Result<u64> {
         let (mut freed, mut staying) = (0, 0);
         loop {
-            let old = self.old_layers(repository, until, staying)?;
-            let is_last = old.len() < MOST_SWEPT;
+            let old = self.find_old_layers(repository, until, staying)?;
+            let is_last = old.len() < MAX_BLOBS_PER_SWEEP_PASS;
             let count = old.len();
             let unlinked = self.sweep_layers(repository, old)?;
             staying += count - unlinked.len();
-            freed += self.release(unlinked)?;
+            freed += self.remove_unlinked_bytes(unlinked)?;
             if is_last {
                 return Ok(freed);
             }
@@ -44,7 +44,7 @@ impl Registry {
     }
 
     /// Some of the cached blobs that came until `until`, but for the first `skip` of them.
-    fn old_layers(
+    fn find_old_layers(
         &self,
         repository: &Repository,
         until: u64,
@@ -52,24 +52,25 @@ impl Registry {
     ) -> Result<HashSet<Digest>> {
         let (mut old, mut failed) = (HashSet::new(), None);
         let mut look = |digest: Digest| {
-            let came = self.store.marked_at(Mark::Layer(repository, &digest))?;
-            if came.is_some_and(|came| seconds(came) <= until) {
+            let came = self.store.mark_time(MarkKey::Layer(repository, &digest))?;
+            if came.is_some_and(|came| to_unix_seconds(came) <= until) {
                 match skip {
                     0 => drop(old.insert(digest)),
                     _ => skip -= 1,
                 }
             }
-            Ok(old.len() < MOST_SWEPT)
+            Ok(old.len() < MAX_BLOBS_PER_SWEEP_PASS)
         };
-        self.store.each_marked(
-            repository,
-            Links::Layers,
-            &mut |digest| match look(digest) {
-                Ok(true) => ControlFlow::Continue(()),
-                Ok(false) => ControlFlow::Break(()),
-                Err(error) => step(&mut failed, Err(error)),
-            },
-        )?;
+        self.store
+            .for_each_marked_link(
+                repository,
+                LinkKind::Layers,
+                &mut |digest| match look(digest) {
+                    Ok(true) => ControlFlow::Continue(()),
+                    Ok(false) => ControlFlow::Break(()),
+                    Err(error) => continue_unless_failed(&mut failed, Err(error)),
+                },
+            )?;
         failed.map_or(Ok(old), Err)
     }
 
@@ -83,62 +84,73 @@ impl Registry {
         if old.is_empty() {
             return Ok(unlinked);
         }
-        self.cache.let_go(repository, old.clone());
-        self.each_manifest(repository, &mut |_, manifest| {
+        self.cache.mark_for_eviction(repository, old.clone());
+        self.for_each_manifest(repository, &mut |_, manifest| {
             let children = manifest.children();
             let names = children.blobs.iter().chain(&children.manifests);
             self.cache
-                .named(repository, names.map(|child| &child.digest));
+                .unmark_named(repository, names.map(|child| &child.digest));
             Ok(())
         })?;
-        old.retain(|digest| self.cache.may_go(digest));
+        old.retain(|digest| self.cache.is_marked_for_eviction(digest));
         if !old.is_empty() {
-            self.store.note_going(&old.iter().collect::<Vec<_>>())?;
+            self.store
+                .save_pending_evictions(&old.iter().collect::<Vec<_>>())?;
         }
         for digest in old {
             if self.evict_blob(repository, &digest)? {
                 unlinked.insert(digest);
             }
         }
-        self.cache.let_go(repository, HashSet::new());
+        self.cache.mark_for_eviction(repository, HashSet::new());
         Ok(unlinked)
     }
 
     /// Removes marks whose links are gone.
-    fn drop_marks(&self, repository: &Repository) -> Result<()> {
-        for links in [Links::Layers, Links::Revisions] {
+    fn delete_orphaned_marks(&self, repository: &Repository) -> Result<()> {
+        for links in [LinkKind::Layers, LinkKind::Revisions] {
             let mut failed = None;
-            self.store.each_marked(repository, links, &mut |digest| {
-                step(&mut failed, self.drop_mark(repository, links, &digest))
-            })?;
+            self.store
+                .for_each_marked_link(repository, links, &mut |digest| {
+                    continue_unless_failed(
+                        &mut failed,
+                        self.delete_orphaned_mark(repository, links, &digest),
+                    )
+                })?;
             failed.map_or(Ok(()), Err)?;
         }
         let mut tags = Vec::new();
-        self.store.each_marked_tag(repository, &mut |tag| {
+        self.store.for_each_marked_tag(repository, &mut |tag| {
             tags.push(tag);
             ControlFlow::Continue(())
         })?;
         for tag in tags {
-            let current = Key::TagCurrent(repository, &tag);
+            let current = ObjectKey::TagCurrent(repository, &tag);
             if self.store.len(current)?.is_some() {
                 continue;
             }
-            let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
+            let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             if self.store.len(current)?.is_none() {
-                self.store.unmark(&[Mark::Tag(repository, &tag)])?;
+                self.store.delete_marks(&[MarkKey::Tag(repository, &tag)])?;
             }
         }
         Ok(())
     }
 
-    fn drop_mark(&self, repository: &Repository, links: Links, digest: &Digest) -> Result<()> {
-        let key = key(repository, links, digest);
+    fn delete_orphaned_mark(
+        &self,
+        repository: &Repository,
+        links: LinkKind,
+        digest: &Digest,
+    ) -> Result<()> {
+        let key = link_key(repository, links, digest);
         if self.store.len(key)?.is_some() {
             return Ok(());
         }
-        let _hold = self.hold([digest.clone()]);
+        let _hold = self.lock_digests([digest.clone()]);
         if self.store.len(key)?.is_none() {
-            self.store.unmark(&[mark(repository, links, digest)])?;
+            self.store
+                .delete_marks(&[mark_key(repository, links, digest)])?;
         }
         Ok(())
     }

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::super::hold::{Thing, hold_to_look};
-use super::moment;
-use crate::store::{Key, Mark};
+use super::super::hold::{LockKey, lock_shared};
+use super::from_unix_seconds;
+use crate::store::{MarkKey, ObjectKey};
 
 /// How a tag's mark begins that we can read.
-const FORMAT: &str = "imgsync-cached-tag-1";
+const TAG_MARK_FORMAT: &str = "imgsync-cached-tag-1";
 /// More than a mark ever has.
-const MAX_MARK_BYTES: usize = 4096;
+const MAX_TAG_MARK_BYTES: usize = 4096;
 /// What the upstream confirms again within so many seconds is not noted again.
-const NOTE_SECONDS: u64 = 10;
+const CONFIRM_INTERVAL_SECONDS: u64 = 10;
 
 /// Whose a tag is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum TagState {
         /// What it points at.
         digest: Digest,
         /// When the upstream last said so, in unix seconds.
-        confirmed: u64,
+        confirmed_at: u64,
         /// The upstream's name, as it was given when the tag was kept.
         upstream: String,
     },
@@ -48,7 +48,7 @@ pub(super) struct TagMark {
 impl TagMark {
     pub(super) fn new(digests: Vec<Digest>, confirmed: u64, upstream: &str) -> Self {
         Self {
-            format: FORMAT.to_owned(),
+            format: TAG_MARK_FORMAT.to_owned(),
             digests,
             confirmed,
             upstream: upstream.to_owned(),
@@ -63,16 +63,16 @@ impl Registry {
     /// Those of the store.
     pub(crate) fn tag_state(&self, repository: &Repository, tag: &Tag) -> Result<TagState> {
         // A tag that is just moving, or just goes, would seem to be pushed.
-        let thing = Thing::Tag(repository.clone(), tag.clone());
-        let _hold = hold_to_look(&self.holds, thing);
-        self.held_tag_state(repository, tag)
+        let thing = LockKey::Tag(repository.clone(), tag.clone());
+        let _hold = lock_shared(&self.locks, thing);
+        self.tag_state_locked(repository, tag)
     }
 
     /// The same, of a tag that the caller holds.
-    pub(super) fn held_tag_state(&self, repository: &Repository, tag: &Tag) -> Result<TagState> {
-        let current = Key::TagCurrent(repository, tag);
-        let mark = self.tag_mark(repository, tag)?;
-        let Some(digest) = self.link(current)? else {
+    pub(super) fn tag_state_locked(&self, repository: &Repository, tag: &Tag) -> Result<TagState> {
+        let current = ObjectKey::TagCurrent(repository, tag);
+        let mark = self.read_tag_mark(repository, tag)?;
+        let Some(digest) = self.read_link(current)? else {
             // A damaged link may have been a pushed tag's.
             let is_there = self.store.len(current)?.is_some();
             return Ok(match is_there && mark.is_none() {
@@ -83,7 +83,7 @@ impl Registry {
         Ok(match mark {
             Some(mark) if mark.digests.contains(&digest) => TagState::Cached {
                 digest,
-                confirmed: mark.confirmed,
+                confirmed_at: mark.confirmed,
                 upstream: mark.upstream,
             },
             Some(_) | None => TagState::Pushed,
@@ -91,11 +91,11 @@ impl Registry {
     }
 
     /// What a tag's mark says; one that cannot be read is none.
-    fn tag_mark(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagMark>> {
-        let mark = Mark::Tag(repository, tag);
-        let json = self.store.read_mark(mark, MAX_MARK_BYTES)?;
+    fn read_tag_mark(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagMark>> {
+        let mark = MarkKey::Tag(repository, tag);
+        let json = self.store.read_mark(mark, MAX_TAG_MARK_BYTES)?;
         let mark = json.and_then(|json| serde_json::from_slice::<TagMark>(&json).ok());
-        Ok(mark.filter(|mark| mark.format == FORMAT))
+        Ok(mark.filter(|mark| mark.format == TAG_MARK_FORMAT))
     }
 
     pub(super) fn put_tag_mark(
@@ -105,9 +105,9 @@ impl Registry {
         mark: &TagMark,
     ) -> Result<()> {
         let json = serde_json::json!(mark).to_string();
-        let time = moment(mark.confirmed);
-        let tag = Mark::Tag(repository, tag);
-        Ok(self.store.mark(tag, json.as_bytes(), time)?)
+        let time = from_unix_seconds(mark.confirmed);
+        let tag = MarkKey::Tag(repository, tag);
+        Ok(self.store.put_mark(tag, json.as_bytes(), time)?)
     }
 
     /// Notes that the upstream says `now` (unix seconds) that a cached tag points at `digest`;
@@ -122,14 +122,14 @@ impl Registry {
         digest: &Digest,
         now: u64,
     ) -> Result<bool> {
-        let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
-        match self.held_tag_state(repository, tag)? {
+        let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+        match self.tag_state_locked(repository, tag)? {
             TagState::Cached {
                 digest: current,
-                confirmed,
+                confirmed_at: confirmed,
                 upstream,
             } if current == *digest => {
-                if confirmed.abs_diff(now) >= NOTE_SECONDS {
+                if confirmed.abs_diff(now) >= CONFIRM_INTERVAL_SECONDS {
                     let mark = TagMark::new(vec![current], now, &upstream);
                     self.put_tag_mark(repository, tag, &mark)?;
                 }
@@ -144,9 +144,9 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) fn forget_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
-        let _hold = self.hold_things([Thing::Tag(repository.clone(), tag.clone())]);
-        match self.held_tag_state(repository, tag)? {
+    pub(crate) fn remove_cached_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
+        let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+        match self.tag_state_locked(repository, tag)? {
             TagState::Cached { .. } => {
                 self.remove_tag(repository, tag)?;
                 Ok(true)
@@ -158,6 +158,6 @@ impl Registry {
     /// Takes a tag away, and then its mark. The caller holds it.
     pub(in crate::registry) fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<()> {
         self.store.delete_tag(repository, tag)?;
-        Ok(self.store.unmark(&[Mark::Tag(repository, tag)])?)
+        Ok(self.store.delete_marks(&[MarkKey::Tag(repository, tag)])?)
     }
 }

@@ -2,8 +2,8 @@
 
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, Tag, media};
 
-use super::manifests::Kept;
-use super::{BlobState, Incoming, ManifestState, TagState};
+use super::manifests::CachedManifest;
+use super::{BlobState, ManifestState, TagState, UpstreamManifest};
 use crate::registry::{Error, Registry};
 
 pub(super) const UPSTREAM: &str = "ghcr.io";
@@ -58,21 +58,24 @@ pub(super) fn keep(
     tag: Option<&Tag>,
     bytes: &[u8],
     now: u64,
-) -> Kept {
-    let incoming = Incoming {
+) -> CachedManifest {
+    let incoming = UpstreamManifest {
         digest: None,
         media_type: None,
         bytes,
         upstream: UPSTREAM,
     };
     registry
-        .keep_manifest(repository, tag, incoming, now)
+        .cache_manifest(repository, tag, incoming, now)
         .unwrap()
 }
 
 /// Fetches a blob.
 pub(super) fn fetch(registry: &Registry, repository: &Repository, bytes: &[u8], now: u64) {
-    let mut filling = registry.fill(&Digest::of(bytes)).unwrap().unwrap();
+    let mut filling = registry
+        .open_cache_fill(&Digest::of(bytes))
+        .unwrap()
+        .unwrap();
     filling.append(&bytes[filling.len() as usize..]).unwrap();
     filling
         .commit(std::slice::from_ref(repository), now)
@@ -83,9 +86,11 @@ pub(super) fn push_blob(registry: &Registry, repository: &Repository, bytes: &[u
     let id = registry
         .start_upload(repository, Algorithm::Sha256, None)
         .unwrap();
-    let mut append = registry.append(repository, id, Some(0)).unwrap();
+    let mut append = registry
+        .open_upload_writer(repository, id, Some(0))
+        .unwrap();
     append.write(bytes).unwrap();
-    append.finish(&Digest::of(bytes)).unwrap();
+    append.commit(&Digest::of(bytes)).unwrap();
 }
 
 pub(super) fn push(
@@ -102,7 +107,7 @@ pub(super) fn push(
 fn cached(digest: &Digest, confirmed: u64) -> TagState {
     TagState::Cached {
         digest: digest.clone(),
-        confirmed,
+        confirmed_at: confirmed,
         upstream: UPSTREAM.to_owned(),
     }
 }
@@ -131,7 +136,7 @@ fn a_cached_image_is_served_like_any_other_and_known_to_be_cached() {
     );
     let state = registry.manifest_state(&repository, &digest).unwrap();
     assert_eq!(state, ManifestState::Cached);
-    let served = registry.manifest(&repository, &Reference::Tag(tag.clone()));
+    let served = registry.get_manifest(&repository, &Reference::Tag(tag.clone()));
     assert_eq!(served.unwrap().bytes, manifest);
     let layer = Digest::of(b"layer");
     let blob = registry.open_blob(&repository, &layer).unwrap();
@@ -156,8 +161,8 @@ fn a_cached_image_is_served_like_any_other_and_known_to_be_cached() {
     keep(&registry, &repository, Some(&tag), &other, 4000);
     let state = registry.tag_state(&repository, &tag).unwrap();
     assert_eq!(state, cached(&Digest::of(&other), 4000));
-    assert!(registry.forget_tag(&repository, &tag).unwrap());
-    assert!(!registry.forget_tag(&repository, &tag).unwrap());
+    assert!(registry.remove_cached_tag(&repository, &tag).unwrap());
+    assert!(!registry.remove_cached_tag(&repository, &tag).unwrap());
     assert_eq!(
         registry.tag_state(&repository, &tag).unwrap(),
         TagState::Absent
@@ -172,23 +177,23 @@ fn what_an_upstream_sends_is_kept_only_if_it_is_what_was_asked_for() {
     let registry = Registry::open(root.path()).unwrap();
     let (manifest, _) = image("one", &[b"layer"]);
     let other = Digest::of(b"other");
-    let incoming = Incoming {
+    let incoming = UpstreamManifest {
         digest: Some(&other),
         media_type: None,
         bytes: &manifest,
         upstream: UPSTREAM,
     };
     let error = registry
-        .keep_manifest(&repository(), Some(&tag()), incoming, 1)
+        .cache_manifest(&repository(), Some(&tag()), incoming, 1)
         .unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
-    let incoming = Incoming {
+    let incoming = UpstreamManifest {
         digest: None,
         bytes: b"<html>",
         ..incoming
     };
     let error = registry
-        .keep_manifest(&repository(), Some(&tag()), incoming, 1)
+        .cache_manifest(&repository(), Some(&tag()), incoming, 1)
         .unwrap_err();
     assert!(matches!(error, Error::ManifestInvalid(_)), "{error}");
     assert_eq!(
@@ -196,27 +201,30 @@ fn what_an_upstream_sends_is_kept_only_if_it_is_what_was_asked_for() {
         TagState::Absent
     );
     let digest = Digest::of(b"layer");
-    let mut filling = registry.fill(&digest).unwrap().unwrap();
+    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
     filling.append(b"laxer").unwrap();
     let error = filling.commit(&[repository()], 1).unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
     let state = registry.blob_state(&repository(), &digest).unwrap();
     assert_eq!(state, BlobState::Absent);
-    assert_eq!(registry.fill(&digest).unwrap().unwrap().len(), 0);
+    assert_eq!(registry.open_cache_fill(&digest).unwrap().unwrap().len(), 0);
 }
 
 #[test]
-fn who_reads_while_a_blob_fills_can_read_on_when_it_is_done() {
+fn a_reader_of_a_partial_blob_reads_on_after_the_commit() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let digest = Digest::of(b"first, second");
-    let mut filling = registry.fill(&digest).unwrap().unwrap();
-    assert!(registry.fill(&digest).unwrap().is_none(), "one writer");
+    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
+    assert!(
+        registry.open_cache_fill(&digest).unwrap().is_none(),
+        "one writer"
+    );
     let reader = filling.reader();
     assert_eq!(reader.read(0, 100).unwrap(), b"");
     filling.append(b"first").unwrap();
     assert_eq!(
-        (reader.filled(), reader.read(1, 100).unwrap()),
+        (reader.available(), reader.read(1, 100).unwrap()),
         (5, b"irst".to_vec())
     );
     assert_eq!(reader.read(9, 100).unwrap(), b"");
@@ -228,10 +236,14 @@ fn who_reads_while_a_blob_fills_can_read_on_when_it_is_done() {
     let other = "ghcr.io/owner/other".parse().unwrap();
     let state = registry.blob_state(&other, &digest).unwrap();
     assert_eq!(state, BlobState::Elsewhere { size: 13 });
-    assert!(registry.link_cached(&other, &digest, 2).unwrap());
+    assert!(registry.link_cached_blob(&other, &digest, 2).unwrap());
     let state = registry.blob_state(&other, &digest).unwrap();
     assert_eq!(state, BlobState::Linked { size: 13 });
-    assert!(!registry.link_cached(&other, &Digest::of(b"no"), 2).unwrap());
+    assert!(
+        !registry
+            .link_cached_blob(&other, &Digest::of(b"no"), 2)
+            .unwrap()
+    );
 }
 
 #[test]
@@ -239,24 +251,24 @@ fn a_fetch_that_broke_off_goes_on_from_what_was_kept() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let digest = Digest::of(b"kept, and on");
-    let mut filling = registry.fill(&digest).unwrap().unwrap();
+    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
     filling.append(b"kept").unwrap();
-    filling.keep().unwrap();
+    filling.sync().unwrap();
     filling.append(b" lost").unwrap();
     drop(filling);
     drop(registry);
     let registry = Registry::open(root.path()).unwrap();
-    let mut filling = registry.fill(&digest).unwrap().unwrap();
+    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
     assert_eq!(filling.len(), 4);
     filling.append(b", and on").unwrap();
     filling.commit(&[repository()], 1).unwrap();
     // Begun anew, other bytes than before are no harm.
     let digest = Digest::of(b"right");
-    let mut filling = registry.fill(&digest).unwrap().unwrap();
+    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
     filling.append(b"wrong, and long").unwrap();
-    filling.keep().unwrap();
+    filling.sync().unwrap();
     filling.restart().unwrap();
-    assert_eq!((filling.len(), filling.reader().filled()), (0, 0));
+    assert_eq!((filling.len(), filling.reader().available()), (0, 0));
     filling.append(b"right").unwrap();
     filling.commit(&[repository()], 1).unwrap();
     let blob = registry.open_blob(&repository(), &digest).unwrap();
@@ -264,7 +276,10 @@ fn a_fetch_that_broke_off_goes_on_from_what_was_kept() {
         (blob.size(), blob.read(0, 5).unwrap()),
         (5, b"right".to_vec())
     );
-    let filling = registry.fill(&Digest::of(b"none")).unwrap().unwrap();
+    let filling = registry
+        .open_cache_fill(&Digest::of(b"none"))
+        .unwrap()
+        .unwrap();
     filling.discard().unwrap();
     let left = std::fs::read_dir(root.path().join("imgsync/cache/filling"));
     assert_eq!(left.unwrap().count(), 0);
@@ -304,7 +319,7 @@ fn what_a_stock_registry_cached_is_cached_and_what_was_pushed_is_not() {
     // The end was not written.
     let json = serde_json::json!(noted).to_string();
     std::fs::write(&state, &json[..json.len() - 1]).unwrap();
-    let link = crate::store::Key::Revision(&proxied, &digest);
+    let link = crate::store::ObjectKey::RevisionLink(&proxied, &digest);
     registry
         .store
         .put(link, digest.to_string().as_bytes())
@@ -318,21 +333,21 @@ fn what_a_stock_registry_cached_is_cached_and_what_was_pushed_is_not() {
         .open(root.path().join(link));
     link.unwrap().set_modified(later).unwrap();
 
-    assert_eq!(registry.import_proxied("docker.io", 5000).unwrap(), 4);
-    assert_eq!(registry.import_proxied("docker.io", 5000).unwrap(), 0);
+    assert_eq!(registry.import_stock_proxy("docker.io", 5000).unwrap(), 4);
+    assert_eq!(registry.import_stock_proxy("docker.io", 5000).unwrap(), 0);
     let cached = registry.tag_state(&proxied, &"latest".parse().unwrap());
     let expected = TagState::Cached {
         digest: Digest::of(&manifest),
-        confirmed: 0,
+        confirmed_at: 0,
         upstream: "docker.io".to_owned(),
     };
     assert_eq!(cached.unwrap(), expected);
     let ours = registry.tag_state(&proxied, &"ours".parse().unwrap());
     assert_eq!(ours.unwrap(), TagState::Pushed);
-    let limits = super::Limits {
-        bytes: Some(0),
-        unused: None,
-        spare: std::time::Duration::from_secs(1),
+    let limits = super::CacheLimits {
+        max_bytes: Some(0),
+        max_unused: None,
+        grace_period: std::time::Duration::from_secs(1),
     };
     assert_eq!(registry.evict(&limits, 100_000).unwrap().images, 1);
     for (repository, bytes, is_there) in [
@@ -345,6 +360,6 @@ fn what_a_stock_registry_cached_is_cached_and_what_was_pushed_is_not() {
         let opened = registry.open_blob(repository, &Digest::of(bytes));
         assert_eq!(opened.is_ok(), is_there, "{repository}");
     }
-    let served = registry.manifest(&proxied, &"ours".parse().unwrap());
+    let served = registry.get_manifest(&proxied, &"ours".parse().unwrap());
     assert_eq!(served.unwrap().bytes, pushed);
 }

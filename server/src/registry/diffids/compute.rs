@@ -11,49 +11,49 @@ use std::time::{Duration, Instant};
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Algorithm, Digest, Hasher};
 
-use super::record::Layer;
+use super::record::ComputedLayer;
 
 /// How much of a blob is read at a time.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// How much is decoded at a time.
-const PART_BYTES: usize = 64 * 1024;
+const DECODE_BUFFER_BYTES: usize = 64 * 1024;
 /// How far back zstd may refer: 8 MiB, which every decoder supports (RFC 8878, 3.1.1.1.2), and
 /// which is the memory that it takes.
 const ZSTD_WINDOW_LOG: u32 = 23;
 /// A tar's block.
-const BLOCK_BYTES: usize = 512;
+const TAR_BLOCK_BYTES: usize = 512;
 
 /// When a blob is given up.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct DecodeLimits {
     /// More decoded bytes than that.
-    pub(super) decoded: u64,
+    pub(super) max_decoded_bytes: u64,
     /// From so many decoded bytes on…
-    pub(super) ratio_from: u64,
+    pub(super) min_bytes_for_ratio: u64,
     /// …so many of them for each byte of the blob; gzip's best is 1032.
-    pub(super) ratio: u64,
+    pub(super) max_ratio: u64,
     /// More time than that.
-    pub(super) time: Duration,
+    pub(super) max_time: Duration,
 }
 
-impl Default for Limits {
+impl Default for DecodeLimits {
     fn default() -> Self {
         Self {
-            decoded: 64 << 30,
-            ratio_from: 64 << 20,
-            ratio: 1000,
-            time: Duration::from_secs(2 * 60 * 60),
+            max_decoded_bytes: 64 << 30,
+            min_bytes_for_ratio: 64 << 20,
+            max_ratio: 1000,
+            max_time: Duration::from_secs(2 * 60 * 60),
         }
     }
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum DiffIdOutcome {
     /// A layer.
-    Layer(Layer),
+    Layer(ComputedLayer),
     /// Not a layer, or none that can be computed; why.
-    Nothing(String),
+    NotALayer(String),
     /// The bytes are not those that the digest names.
     Damaged,
     /// The disk would not read.
@@ -64,40 +64,45 @@ pub(super) enum Outcome {
 
 /// As [`compute`]; where that panics, which a decoder may, the blob counts as none that can be
 /// computed.
-pub(super) fn compute_apart(
+pub(super) fn compute_catching_panics(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
-    limits: Limits,
+    limits: DecodeLimits,
     goes_on: &dyn Fn() -> bool,
-) -> Outcome {
-    let computed = catch_unwind(AssertUnwindSafe(|| compute(blob, read, limits, goes_on)));
+) -> DiffIdOutcome {
+    let computed = catch_unwind(AssertUnwindSafe(|| {
+        compute_diff_id(blob, read, limits, goes_on)
+    }));
     computed.unwrap_or_else(|_| {
         tracing::error!(%blob, "a decoder panicked");
-        Outcome::Nothing("a decoder panicked".to_owned())
+        DiffIdOutcome::NotALayer("a decoder panicked".to_owned())
     })
 }
 
 /// Computes the diffID of `blob`, whose bytes `read` yields by offset and length; fewer only at
 /// the end. `goes_on` is asked again and again.
-fn compute(
+fn compute_diff_id(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
-    limits: Limits,
+    limits: DecodeLimits,
     goes_on: &dyn Fn() -> bool,
-) -> Outcome {
-    let mut source = BufReader::with_capacity(READ_BYTES, Source::new(blob.algorithm(), read));
+) -> DiffIdOutcome {
+    let mut source = BufReader::with_capacity(
+        READ_BUFFER_BYTES,
+        HashingSource::new(blob.algorithm(), read),
+    );
     let compression = match source.fill_buf() {
         Ok(start) => Compression::of_bytes(start),
-        Err(error) => return Outcome::Unreadable(error),
+        Err(error) => return DiffIdOutcome::Unreadable(error),
     };
     let (decoded, source) = match compression {
         Compression::None => {
-            let decoded = decode(&mut source, |it| it.get_ref().read, limits, goes_on);
+            let decoded = decode(&mut source, |it| it.get_ref().bytes_read, limits, goes_on);
             (decoded, source)
         }
         Compression::Gzip => {
             let mut decoder = flate2::bufread::MultiGzDecoder::new(source);
-            let consumed = |it: &flate2::bufread::MultiGzDecoder<_>| consumed(it.get_ref());
+            let consumed = |it: &flate2::bufread::MultiGzDecoder<_>| consumed_bytes(it.get_ref());
             (
                 decode(&mut decoder, consumed, limits, goes_on),
                 decoder.into_inner(),
@@ -106,59 +111,65 @@ fn compute(
         Compression::Zstd => {
             let mut decoder = match zstd::stream::read::Decoder::with_buffer(source) {
                 Ok(decoder) => decoder,
-                Err(error) => return Outcome::Nothing(error.to_string()),
+                Err(error) => return DiffIdOutcome::NotALayer(error.to_string()),
             };
             if let Err(error) = decoder.window_log_max(ZSTD_WINDOW_LOG) {
-                return Outcome::Nothing(error.to_string());
+                return DiffIdOutcome::NotALayer(error.to_string());
             }
             let consumed =
-                |it: &zstd::stream::read::Decoder<'_, BufReader<_>>| consumed(it.get_ref());
+                |it: &zstd::stream::read::Decoder<'_, BufReader<_>>| consumed_bytes(it.get_ref());
             (
                 decode(&mut decoder, consumed, limits, goes_on),
                 decoder.into_inner(),
             )
         }
     };
-    finish(blob, compression, decoded, source, goes_on)
+    verify_decoded(blob, compression, decoded, source, goes_on)
 }
 
 /// Looks whether all of the blob was decoded, and whether it is the blob.
-fn finish<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
+fn verify_decoded<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
     blob: &Digest,
     compression: Compression,
-    decoded: Decoded,
-    mut source: BufReader<Source<F>>,
+    decoded: DecodeOutcome,
+    mut source: BufReader<HashingSource<F>>,
     goes_on: &dyn Fn() -> bool,
-) -> Outcome {
+) -> DiffIdOutcome {
     let diff_id = match decoded {
-        Decoded::Whole(diff_id) => diff_id,
-        Decoded::Nothing(why) => return Outcome::Nothing(why),
-        Decoded::TooShort => return rest(blob, source, "too short for a tar", goes_on),
-        Decoded::Stopped => return Outcome::Stopped,
-        Decoded::Broken(error) => {
-            return match source.get_mut().failed.take() {
-                Some(error) => Outcome::Unreadable(error),
-                None => rest(blob, source, &error.to_string(), goes_on),
+        DecodeOutcome::Complete(diff_id) => diff_id,
+        DecodeOutcome::Rejected(why) => return DiffIdOutcome::NotALayer(why),
+        DecodeOutcome::TooShort => {
+            return verify_undecodable(blob, source, "too short for a tar", goes_on);
+        }
+        DecodeOutcome::Stopped => return DiffIdOutcome::Stopped,
+        DecodeOutcome::Failed(error) => {
+            return match source.get_mut().error.take() {
+                Some(error) => DiffIdOutcome::Unreadable(error),
+                None => verify_undecodable(blob, source, &error.to_string(), goes_on),
             };
         }
     };
     match source.fill_buf() {
         Ok([]) => {}
         Ok(_) => {
-            return rest(
+            return verify_undecodable(
                 blob,
                 source,
                 "something follows the compressed data",
                 goes_on,
             );
         }
-        Err(error) => return Outcome::Unreadable(error),
+        Err(error) => return DiffIdOutcome::Unreadable(error),
     }
-    let Source { read, hasher, .. } = source.into_inner();
+    let HashingSource {
+        bytes_read: read,
+        hasher,
+        ..
+    } = source.into_inner();
     if hasher.finish() != *blob {
-        return Outcome::Damaged;
+        return DiffIdOutcome::Damaged;
     }
-    Outcome::Layer(Layer {
+    DiffIdOutcome::Layer(ComputedLayer {
         diff_id,
         compression,
         size: read,
@@ -166,36 +177,36 @@ fn finish<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
 }
 
 /// Reads what is left of a blob that does not decode: is it damaged, or no layer?
-fn rest<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
+fn verify_undecodable<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
     blob: &Digest,
-    source: BufReader<Source<F>>,
+    source: BufReader<HashingSource<F>>,
     why: &str,
     goes_on: &dyn Fn() -> bool,
-) -> Outcome {
-    let (mut source, mut part) = (source.into_inner(), vec![0; PART_BYTES]);
+) -> DiffIdOutcome {
+    let (mut source, mut part) = (source.into_inner(), vec![0; DECODE_BUFFER_BYTES]);
     loop {
         if !goes_on() {
-            return Outcome::Stopped;
+            return DiffIdOutcome::Stopped;
         }
         match source.read(&mut part) {
             Ok(0) => break,
             Ok(_) => {}
-            Err(error) => return Outcome::Unreadable(error),
+            Err(error) => return DiffIdOutcome::Unreadable(error),
         }
     }
     match source.hasher.finish() == *blob {
-        true => Outcome::Nothing(why.to_owned()),
-        false => Outcome::Damaged,
+        true => DiffIdOutcome::NotALayer(why.to_owned()),
+        false => DiffIdOutcome::Damaged,
     }
 }
 
 /// How decoding ended.
-enum Decoded {
+enum DecodeOutcome {
     /// Less than a tar can have.
     TooShort,
-    Whole(Digest),
-    Nothing(String),
-    Broken(io::Error),
+    Complete(Digest),
+    Rejected(String),
+    Failed(io::Error),
     Stopped,
 }
 
@@ -203,56 +214,63 @@ enum Decoded {
 fn decode<D: Read>(
     decoder: &mut D,
     consumed: impl Fn(&D) -> u64,
-    limits: Limits,
+    limits: DecodeLimits,
     goes_on: &dyn Fn() -> bool,
-) -> Decoded {
+) -> DecodeOutcome {
     let (began, mut hasher) = (Instant::now(), Hasher::new(Algorithm::Sha256));
-    let (mut part, mut start, mut total) = (vec![0; PART_BYTES], Vec::new(), 0_u64);
+    let (mut part, mut start, mut total) = (vec![0; DECODE_BUFFER_BYTES], Vec::new(), 0_u64);
     loop {
         if !goes_on() {
-            return Decoded::Stopped;
+            return DecodeOutcome::Stopped;
         }
         let count = match decoder.read(&mut part) {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Decoded::Broken(error),
+            Err(error) => return DecodeOutcome::Failed(error),
         };
         let bytes = &part[..count];
-        if start.len() < BLOCK_BYTES {
-            let wanted = (BLOCK_BYTES - start.len()).min(count);
+        if start.len() < TAR_BLOCK_BYTES {
+            let wanted = (TAR_BLOCK_BYTES - start.len()).min(count);
             start.extend_from_slice(&bytes[..wanted]);
-            if start.len() == BLOCK_BYTES && !begins_a_tar(&start) {
-                return Decoded::Nothing("not a tar".to_owned());
+            if start.len() == TAR_BLOCK_BYTES && !is_tar_start(&start) {
+                return DecodeOutcome::Rejected("not a tar".to_owned());
             }
         }
         hasher.update(bytes);
         total += count as u64;
-        let most = consumed(decoder).saturating_mul(limits.ratio);
-        if total > limits.decoded || (total > limits.ratio_from && total > most) {
-            return Decoded::Nothing(format!("it decodes into {total} bytes and more"));
+        let most = consumed(decoder).saturating_mul(limits.max_ratio);
+        if total > limits.max_decoded_bytes || (total > limits.min_bytes_for_ratio && total > most)
+        {
+            return DecodeOutcome::Rejected(format!("it decodes into {total} bytes and more"));
         }
-        if began.elapsed() > limits.time {
-            return Decoded::Nothing("it takes too long".to_owned());
+        if began.elapsed() > limits.max_time {
+            return DecodeOutcome::Rejected("it takes too long".to_owned());
         }
     }
-    if start.len() < BLOCK_BYTES {
-        return Decoded::TooShort;
+    if start.len() < TAR_BLOCK_BYTES {
+        return DecodeOutcome::TooShort;
     }
-    Decoded::Whole(hasher.finish())
+    DecodeOutcome::Complete(hasher.finish())
 }
 
 /// Whether a block is a tar's header, by its checksum, or the zeros of an empty one
 /// (POSIX, pax, "ustar Interchange Format").
-fn begins_a_tar(block: &[u8]) -> bool {
-    const CHECKSUM: std::ops::Range<usize> = 148..156;
+fn is_tar_start(block: &[u8]) -> bool {
+    const CHECKSUM_FIELD: std::ops::Range<usize> = 148..156;
     if block.iter().all(|byte| *byte == 0) {
         return true;
     }
-    let field = block[CHECKSUM].trim_ascii_start();
+    let field = block[CHECKSUM_FIELD].trim_ascii_start();
     let digits = field.iter().take_while(|byte| (b'0'..=b'7').contains(byte));
     let said = digits.fold(0_i64, |sum, digit| sum * 8 + i64::from(digit - b'0'));
-    let counted = |at: usize, byte: u8| if CHECKSUM.contains(&at) { b' ' } else { byte };
+    let counted = |at: usize, byte: u8| {
+        if CHECKSUM_FIELD.contains(&at) {
+            b' '
+        } else {
+            byte
+        }
+    };
     let bytes = || {
         block
             .iter()
@@ -266,43 +284,43 @@ fn begins_a_tar(block: &[u8]) -> bool {
 }
 
 /// A blob's bytes, counted and hashed on the way.
-struct Source<F> {
+struct HashingSource<F> {
     fetch: F,
     hasher: Hasher,
     /// How many were read.
-    read: u64,
+    bytes_read: u64,
     /// Why it would not read.
-    failed: Option<io::Error>,
+    error: Option<io::Error>,
 }
 
-impl<F> Source<F> {
+impl<F> HashingSource<F> {
     fn new(algorithm: Algorithm, fetch: F) -> Self {
         Self {
             fetch,
             hasher: Hasher::new(algorithm),
-            read: 0,
-            failed: None,
+            bytes_read: 0,
+            error: None,
         }
     }
 }
 
-fn consumed<F>(source: &BufReader<Source<F>>) -> u64
+fn consumed_bytes<F>(source: &BufReader<HashingSource<F>>) -> u64
 where
-    Source<F>: Read,
+    HashingSource<F>: Read,
 {
-    source.get_ref().read
+    source.get_ref().bytes_read
 }
 
-impl<F: FnMut(u64, usize) -> io::Result<Vec<u8>>> Read for Source<F> {
+impl<F: FnMut(u64, usize) -> io::Result<Vec<u8>>> Read for HashingSource<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = (self.fetch)(self.read, buffer.len()).map_err(|error| {
+        let bytes = (self.fetch)(self.bytes_read, buffer.len()).map_err(|error| {
             let kind = error.kind();
-            self.failed = Some(error);
+            self.error = Some(error);
             io::Error::from(kind)
         })?;
         buffer[..bytes.len()].copy_from_slice(&bytes);
         self.hasher.update(&bytes);
-        self.read += bytes.len() as u64;
+        self.bytes_read += bytes.len() as u64;
         Ok(bytes.len())
     }
 }

@@ -13,4 +13,4 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::queue::{Job, Queue};
+pub(super) use self::queue::{DiffIdJob, DiffIdQueue};

@@ -5,24 +5,24 @@ use imgsync_oci::{Digest, Repository};
 use serde::{Deserialize, Serialize};
 
 /// Our layout, and the rules by which a blob counts as a layer. A record of another one is none.
-const FORMAT: &str = "imgsync-layer-1";
+const LAYER_RECORD_FORMAT: &str = "imgsync-layer-1";
 /// At most so many repositories are remembered for a blob.
-const MOST_REPOSITORIES: usize = 100;
+const MAX_RECORDED_REPOSITORIES: usize = 100;
 /// More than a record ever has: names have at most 255 characters.
-pub(super) const MAX_BYTES: usize = 64 * 1024;
+pub(super) const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// What is known about one blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct LayerRecord {
     /// `None` where the blob is no layer, or none that can be computed.
-    pub(super) layer: Option<Layer>,
+    pub(super) layer: Option<ComputedLayer>,
     /// Repositories that link or linked it, the latest last; not necessarily all.
     pub(super) repositories: Vec<Repository>,
 }
 
 /// A blob that is a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Layer {
+pub(super) struct ComputedLayer {
     pub(super) diff_id: Digest,
     pub(super) compression: Compression,
     /// Of the blob, in bytes.
@@ -30,26 +30,26 @@ pub(super) struct Layer {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct StoredLayerRecord {
     format: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    layer: Option<WrittenLayer>,
+    layer: Option<StoredLayer>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     repositories: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct WrittenLayer {
+struct StoredLayer {
     #[serde(rename = "diffID")]
     diff_id: Digest,
     compression: String,
     size: u64,
 }
 
-impl Record {
+impl LayerRecord {
     /// Adds a repository; false where it was there already. Where there are too many, those go
     /// first of which `is_live` says no.
-    pub(super) fn add(
+    pub(super) fn add_repository(
         &mut self,
         repository: &Repository,
         is_live: impl Fn(&Repository) -> bool,
@@ -57,10 +57,10 @@ impl Record {
         if self.repositories.contains(repository) {
             return false;
         }
-        if self.repositories.len() >= MOST_REPOSITORIES {
+        if self.repositories.len() >= MAX_RECORDED_REPOSITORIES {
             self.repositories.retain(is_live);
         }
-        if self.repositories.len() >= MOST_REPOSITORIES {
+        if self.repositories.len() >= MAX_RECORDED_REPOSITORIES {
             return false;
         }
         self.repositories.push(repository.clone());
@@ -68,17 +68,17 @@ impl Record {
     }
 
     pub(super) fn to_json(&self) -> Vec<u8> {
-        let layer = self.layer.as_ref().map(|layer| WrittenLayer {
+        let layer = self.layer.as_ref().map(|layer| StoredLayer {
             diff_id: layer.diff_id.clone(),
-            compression: name(layer.compression).to_owned(),
+            compression: compression_name(layer.compression).to_owned(),
             size: layer.size,
         });
         let names = self
             .repositories
             .iter()
             .map(|name| name.as_str().to_owned());
-        let written = serde_json::json!(Written {
-            format: FORMAT.to_owned(),
+        let written = serde_json::json!(StoredLayerRecord {
+            format: LAYER_RECORD_FORMAT.to_owned(),
             layer,
             repositories: names.collect(),
         });
@@ -87,14 +87,14 @@ impl Record {
 
     /// Reads what [`Record::to_json`] wrote; `None` for anything else.
     pub(super) fn from_json(json: &[u8]) -> Option<Self> {
-        let written: Written = serde_json::from_slice(json).ok()?;
-        if written.format != FORMAT {
+        let written: StoredLayerRecord = serde_json::from_slice(json).ok()?;
+        if written.format != LAYER_RECORD_FORMAT {
             return None;
         }
         let layer = match written.layer {
-            Some(layer) => Some(Layer {
+            Some(layer) => Some(ComputedLayer {
                 diff_id: layer.diff_id,
-                compression: compression(&layer.compression)?,
+                compression: parse_compression(&layer.compression)?,
                 size: layer.size,
             }),
             None => None,
@@ -107,7 +107,7 @@ impl Record {
     }
 }
 
-fn name(compression: Compression) -> &'static str {
+fn compression_name(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "none",
         Compression::Gzip => "gzip",
@@ -115,18 +115,18 @@ fn name(compression: Compression) -> &'static str {
     }
 }
 
-fn compression(name: &str) -> Option<Compression> {
+fn parse_compression(name: &str) -> Option<Compression> {
     let all = [Compression::None, Compression::Gzip, Compression::Zstd];
-    all.into_iter().find(|it| self::name(*it) == name)
+    all.into_iter().find(|it| compression_name(*it) == name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record() -> Record {
-        Record {
-            layer: Some(Layer {
+    fn record() -> LayerRecord {
+        LayerRecord {
+            layer: Some(ComputedLayer {
                 diff_id: Digest::of(b"tar"),
                 compression: Compression::Zstd,
                 size: 7,
@@ -138,29 +138,29 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written_or_not_at_all() {
         let json = record().to_json();
-        assert_eq!(Record::from_json(&json), Some(record()));
+        assert_eq!(LayerRecord::from_json(&json), Some(record()));
         for end in 0..json.len() - 2 {
-            assert_eq!(Record::from_json(&json[..end]), None);
+            assert_eq!(LayerRecord::from_json(&json[..end]), None);
         }
-        let none = Record {
+        let none = LayerRecord {
             layer: None,
             repositories: Vec::new(),
         };
-        assert_eq!(Record::from_json(&none.to_json()), Some(none));
+        assert_eq!(LayerRecord::from_json(&none.to_json()), Some(none));
     }
 
     #[test]
     fn repositories_are_bounded_and_those_that_are_gone_make_room() {
         let mut record = record();
-        for number in 1..MOST_REPOSITORIES {
+        for number in 1..MAX_RECORDED_REPOSITORIES {
             let name = format!("r{number}").parse().unwrap();
-            assert!(record.add(&name, |_| true));
-            assert!(!record.add(&name, |_| true));
+            assert!(record.add_repository(&name, |_| true));
+            assert!(!record.add_repository(&name, |_| true));
         }
         let another = "another".parse().unwrap();
-        assert!(!record.add(&another, |_| true));
-        assert!(record.add(&another, |name| name.as_str() != "r1"));
-        assert_eq!(record.repositories.len(), MOST_REPOSITORIES);
-        assert!(record.to_json().len() < MAX_BYTES);
+        assert!(!record.add_repository(&another, |_| true));
+        assert!(record.add_repository(&another, |name| name.as_str() != "r1"));
+        assert_eq!(record.repositories.len(), MAX_RECORDED_REPOSITORIES);
+        assert!(record.to_json().len() < MAX_RECORD_BYTES);
     }
 }

@@ -3,12 +3,12 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use imgsync_oci::ext::resolve::{Layer, Request};
+use imgsync_oci::ext::resolve::{ResolveRequest, ResolvedLayer};
 use imgsync_oci::{Descriptor, Digest, Repository, media};
 
-use super::Job;
+use super::DiffIdJob;
 use crate::registry::Registry;
-use crate::store::{Derived, Key};
+use crate::store::{DerivedKey, ObjectKey};
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
@@ -38,25 +38,25 @@ fn put_under(registry: &Registry, name: &str, digest: &Digest, bytes: &[u8]) {
     let link = digest.to_string();
     let into = repository(name);
     let entries = [
-        (Key::Blob(digest), bytes),
-        (Key::Layer(&into, digest), link.as_bytes()),
+        (ObjectKey::Blob(digest), bytes),
+        (ObjectKey::LayerLink(&into, digest), link.as_bytes()),
     ];
     registry.store.put_all(&entries).unwrap();
 }
 
 /// Lets the worker look at everything, those among it that were noted just now.
 fn look(registry: &Registry) {
-    let _worker = registry.compute_diff_ids().unwrap();
+    let _worker = registry.start_diff_id_worker().unwrap();
     settle(registry);
 }
 
 fn settle(registry: &Registry) {
-    while registry.diff_ids.is_busy() {
+    while registry.diff_id_queue.is_busy() {
         std::thread::yield_now();
     }
 }
 
-fn ask(registry: &Registry, name: &str, diff_id: &Digest) -> Layer {
+fn ask(registry: &Registry, name: &str, diff_id: &Digest) -> ResolvedLayer {
     ask_as(registry, name, diff_id, |_| true, false)
 }
 
@@ -66,19 +66,19 @@ fn ask_as(
     diff_id: &Digest,
     may_pull: impl Fn(&Repository) -> bool,
     is_mounting: bool,
-) -> Layer {
-    let request = Request {
+) -> ResolvedLayer {
+    let request = ResolveRequest {
         diff_ids: vec![diff_id.clone()],
-        ..Request::default()
+        ..ResolveRequest::default()
     };
-    let answer = registry.resolve(&repository(name), &request, &may_pull, is_mounting);
-    let [layer] = <[Layer; 1]>::try_from(answer.unwrap().layers).unwrap();
+    let answer = registry.resolve_layers(&repository(name), &request, &may_pull, is_mounting);
+    let [layer] = <[ResolvedLayer; 1]>::try_from(answer.unwrap().layers).unwrap();
     layer
 }
 
-fn held(media_type: &str, blob: &[u8]) -> Layer {
+fn held(media_type: &str, blob: &[u8]) -> ResolvedLayer {
     let blob = Descriptor::new(media_type, Digest::of(blob), blob.len() as u64);
-    Layer::Held { blob }
+    ResolvedLayer::Held { blob }
 }
 
 /// All files of ours below a folder.
@@ -104,7 +104,7 @@ fn a_layer_is_held_where_it_is_linked_and_elsewhere_for_who_may_look_there() {
     put(&registry, "a/b", b"{\"not\":\"a layer\"}");
     look(&registry);
     assert_eq!(ask(&registry, "a/b", &diff_id), held(GZIP, &blob));
-    let elsewhere = Layer::Elsewhere {
+    let elsewhere = ResolvedLayer::Elsewhere {
         blob: Descriptor::new(GZIP, Digest::of(&blob), blob.len() as u64),
         repository: "a/b".to_owned(),
     };
@@ -112,16 +112,19 @@ fn a_layer_is_held_where_it_is_linked_and_elsewhere_for_who_may_look_there() {
     // A repository that one may not read is as one that is not there.
     for is_mounting in [false, true] {
         let told = ask_as(&registry, "c", &diff_id, |_| false, is_mounting);
-        assert_eq!(told, Layer::Absent);
+        assert_eq!(told, ResolvedLayer::Absent);
     }
     let may_see = |name: &Repository| name.as_str() == "a/b";
     let mounted = ask_as(&registry, "c", &diff_id, may_see, true);
     assert_eq!(mounted, held(GZIP, &blob));
     assert_eq!(ask_as(&registry, "c", &diff_id, |_| false, false), mounted);
     // A blob's own digest is no diffID, and neither is one of another algorithm.
-    assert_eq!(ask(&registry, "a/b", &Digest::of(&blob)), Layer::Absent);
+    assert_eq!(
+        ask(&registry, "a/b", &Digest::of(&blob)),
+        ResolvedLayer::Absent
+    );
     let long = Digest::of_with(imgsync_oci::Algorithm::Sha512, &tar);
-    assert_eq!(ask(&registry, "a/b", &long), Layer::Absent);
+    assert_eq!(ask(&registry, "a/b", &long), ResolvedLayer::Absent);
 }
 
 #[test]
@@ -135,20 +138,20 @@ fn only_what_is_linked_and_there_now_counts() {
     assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
     registry
         .store
-        .delete(Key::Layer(&repository("a"), &digest))
+        .delete(ObjectKey::LayerLink(&repository("a"), &digest))
         .unwrap();
-    assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
-    assert_eq!(ask(&registry, "b", &diff_id), Layer::Absent);
+    assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
+    assert_eq!(ask(&registry, "b", &diff_id), ResolvedLayer::Absent);
     put(&registry, "a", &blob);
     assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
     // Cut short, as after a power cut; then gone.
     registry
         .store
-        .put(Key::Blob(&digest), &blob[..blob.len() / 2])
+        .put(ObjectKey::Blob(&digest), &blob[..blob.len() / 2])
         .unwrap();
-    assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
-    registry.store.delete(Key::Blob(&digest)).unwrap();
-    assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
+    assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
+    registry.store.delete(ObjectKey::Blob(&digest)).unwrap();
+    assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
     // The next walk forgets it.
     assert_eq!(files(&root.path().join("imgsync/diffids")).len(), 2);
     look(&registry);
@@ -164,12 +167,12 @@ fn what_is_not_looked_at_yet_is_pending_for_everyone() {
     let registry = Registry::open(root.path()).unwrap();
     let tar = tar("x");
     let digest = put(&registry, "a", &tar);
-    registry.diff_ids.open();
+    registry.diff_id_queue.open();
     for may_pull in [false, true] {
         let told = ask_as(&registry, "a", &digest, |_| may_pull, false);
-        assert_eq!(told, Layer::Pending);
+        assert_eq!(told, ResolvedLayer::Pending);
     }
-    registry.diff_ids.close();
+    registry.diff_id_queue.close();
     look(&registry);
     assert_eq!(
         ask(&registry, "a", &digest),
@@ -185,17 +188,17 @@ fn a_crash_at_any_moment_and_damage_are_mended_by_the_next_start() {
     let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
     let digest = put(&registry, "a", &blob);
     // Stopped between its two files.
-    let half = Derived::Unpacked(&diff_id, &digest);
+    let half = DerivedKey::DiffIdBlob(&diff_id, &digest);
     registry.store.put_derived(half, b"").unwrap();
-    assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
+    assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
     look(&registry);
     assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
     for damage in [&b""[..], b"{", b"{\"format\":\"another\"}"] {
         registry
             .store
-            .put_derived(Derived::Layer(&digest), damage)
+            .put_derived(DerivedKey::LayerRecord(&digest), damage)
             .unwrap();
-        assert_eq!(ask(&registry, "a", &diff_id), Layer::Absent);
+        assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
         look(&registry);
         assert_eq!(
             ask(&registry, "a", &diff_id),
@@ -207,9 +210,9 @@ fn a_crash_at_any_moment_and_damage_are_mended_by_the_next_start() {
     let lie = Digest::of(b"lie");
     registry
         .store
-        .put_derived(Derived::Unpacked(&lie, &digest), b"")
+        .put_derived(DerivedKey::DiffIdBlob(&lie, &digest), b"")
         .unwrap();
-    assert_eq!(ask(&registry, "a", &lie), Layer::Absent);
+    assert_eq!(ask(&registry, "a", &lie), ResolvedLayer::Absent);
 }
 
 #[test]
@@ -223,12 +226,14 @@ fn damaged_bytes_are_not_taken_for_the_blob_and_a_push_mends_them() {
         put_under(&registry, "a", &digest, &damaged);
         look(&registry);
         for wrong in [&diff_id, &Digest::of(&other)] {
-            assert_eq!(ask(&registry, "a", wrong), Layer::Absent);
+            assert_eq!(ask(&registry, "a", wrong), ResolvedLayer::Absent);
         }
     }
     put_under(&registry, "a", &digest, &blob);
-    let _worker = registry.compute_diff_ids().unwrap();
-    registry.diff_ids.note(Job::Blob(repository("a"), digest));
+    let _worker = registry.start_diff_id_worker().unwrap();
+    registry
+        .diff_id_queue
+        .push(DiffIdJob::Blob(repository("a"), digest));
     settle(&registry);
     assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
 }
@@ -238,12 +243,12 @@ fn manifests_are_told_by_their_config() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let config = put(&registry, "a", b"{\"an\":\"image\"}");
-    let request = Request {
+    let request = ResolveRequest {
         config: Some(config.clone()),
-        ..Request::default()
+        ..ResolveRequest::default()
     };
     let told = |name: &str| {
-        let answer = registry.resolve(&repository(name), &request, &|_| true, false);
+        let answer = registry.resolve_layers(&repository(name), &request, &|_| true, false);
         answer.unwrap().manifests
     };
     assert_eq!(told("a"), []);
@@ -261,8 +266,8 @@ fn manifests_are_told_by_their_config() {
         let (digest, into) = (Digest::of(&bytes), repository("a"));
         let link = digest.to_string();
         let entries = [
-            (Key::Blob(&digest), &bytes[..]),
-            (Key::Revision(&into, &digest), link.as_bytes()),
+            (ObjectKey::Blob(&digest), &bytes[..]),
+            (ObjectKey::RevisionLink(&into, &digest), link.as_bytes()),
         ];
         registry.store.put_all(&entries).unwrap();
         pushed.push(Descriptor::new(
@@ -282,7 +287,7 @@ fn manifests_are_told_by_their_config() {
         let key = (repository("a"), manifest.digest.clone());
         registry
             .store
-            .delete(Key::Revision(&key.0, &key.1))
+            .delete(ObjectKey::RevisionLink(&key.0, &key.1))
             .unwrap();
     }
     assert_eq!(told("a"), pushed[..1]);
@@ -299,7 +304,10 @@ fn a_layer_that_was_cut_off_counts_as_absent_and_the_next_push_mends_it() {
     let size = || registry.blob_size(&repository("a"), &digest);
     look(&registry);
     assert_eq!(size().unwrap(), blob.len() as u64);
-    registry.store.put(Key::Blob(&digest), &blob[..10]).unwrap();
+    registry
+        .store
+        .put(ObjectKey::Blob(&digest), &blob[..10])
+        .unwrap();
     assert!(size().is_err());
     assert!(registry.open_blob(&repository("a"), &digest).is_err());
     put(&registry, "a", &blob);
@@ -317,7 +325,7 @@ fn what_is_found_to_be_damaged_is_removed_and_the_next_push_mends_it() {
         put_under(&registry, "a", &digest, damaged);
         look(&registry);
         assert!(registry.blob_size(&repository("a"), &digest).is_err());
-        assert_eq!(registry.store.len(Key::Blob(&digest)).unwrap(), None);
+        assert_eq!(registry.store.len(ObjectKey::Blob(&digest)).unwrap(), None);
     }
     put(&registry, "a", &blob);
     look(&registry);

@@ -6,20 +6,20 @@ use std::thread::JoinHandle;
 
 use imgsync_oci::{Digest, Manifest, Reference, Repository};
 
-use super::compute::{Limits, Outcome, compute_apart};
-use super::queue::{Job, Next, Queue};
-use super::record::{self, Record};
+use super::compute::{DecodeLimits, DiffIdOutcome, compute_catching_panics};
+use super::queue::{DiffIdJob, DiffIdQueue, WorkerTask};
+use super::record::{self, LayerRecord};
 use crate::registry::Registry;
 use crate::registry::error::Result;
-use crate::store::{Derived, Key, Links, List};
+use crate::store::{DerivedKey, LinkKind, ListScope, ObjectKey};
 
 /// How many names of repositories are held at a time.
-const PAGE: usize = 100;
+const REPOSITORY_PAGE_SIZE: usize = 100;
 /// Others go first.
-const NICE: i32 = 19;
+const WORKER_NICENESS: i32 = 19;
 
 /// The background work on diffIDs. It ends when this is dropped.
-pub(crate) struct Worker {
+pub(crate) struct DiffIdWorker {
     registry: Registry,
     thread: Option<JoinHandle<()>>,
 }
@@ -29,32 +29,35 @@ impl Registry {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(crate) fn compute_diff_ids(&self) -> std::io::Result<Worker> {
-        self.compute_diff_ids_within(Limits::default())
+    pub(crate) fn start_diff_id_worker(&self) -> std::io::Result<DiffIdWorker> {
+        self.start_diff_id_worker_with_limits(DecodeLimits::default())
     }
 
-    pub(super) fn compute_diff_ids_within(&self, limits: Limits) -> std::io::Result<Worker> {
+    pub(super) fn start_diff_id_worker_with_limits(
+        &self,
+        limits: DecodeLimits,
+    ) -> std::io::Result<DiffIdWorker> {
         // What cannot be noted is not computed.
         if self.store.is_writable() {
-            self.diff_ids.open();
+            self.diff_id_queue.open();
         }
-        let work = Work {
+        let work = WorkerThread {
             registry: self.clone(),
             limits,
         };
         let thread = std::thread::Builder::new()
             .name("diffids".to_owned())
             .spawn(move || work.run())?;
-        Ok(Worker {
+        Ok(DiffIdWorker {
             registry: self.clone(),
             thread: Some(thread),
         })
     }
 }
 
-impl Drop for Worker {
+impl Drop for DiffIdWorker {
     fn drop(&mut self) {
-        self.registry.diff_ids.close();
+        self.registry.diff_id_queue.close();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -63,55 +66,55 @@ impl Drop for Worker {
     }
 }
 
-struct Work {
+struct WorkerThread {
     registry: Registry,
-    limits: Limits,
+    limits: DecodeLimits,
 }
 
-impl Work {
-    fn queue(&self) -> &Queue {
-        &self.registry.diff_ids
+impl WorkerThread {
+    fn queue(&self) -> &DiffIdQueue {
+        &self.registry.diff_id_queue
     }
 
     fn run(&self) {
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        if let Err(error) = rustix::process::setpriority_process(None, WORKER_NICENESS) {
             tracing::debug!(%error, "diffIDs are computed at the usual priority");
         }
         loop {
-            match self.queue().next() {
-                Next::Job(job) => {
-                    apart(|| self.job(&job));
-                    self.queue().done();
+            match self.queue().wait_for_task() {
+                WorkerTask::Job(job) => {
+                    catch_panic(|| self.run_job(&job));
+                    self.queue().finish_job();
                 }
-                Next::Walk => {
-                    if let Some(Err(error)) = apart(|| self.walk()) {
+                WorkerTask::Walk => {
+                    if let Some(Err(error)) = catch_panic(|| self.walk_all()) {
                         tracing::warn!(%error, "not all blobs could be looked at for diffIDs");
                     }
                     // A walk that broke off may have left one.
-                    self.queue().done();
-                    self.queue().walked();
+                    self.queue().finish_job();
+                    self.queue().finish_walk();
                 }
-                Next::Stop => return,
+                WorkerTask::Stop => return,
             }
         }
     }
 
     /// What was just pushed comes first.
-    fn turn(&self) -> ControlFlow<()> {
+    fn run_queued_jobs(&self) -> ControlFlow<()> {
         while self.queue().is_open() {
-            let Some(job) = self.queue().take() else {
+            let Some(job) = self.queue().try_take_job() else {
                 return ControlFlow::Continue(());
             };
-            apart(|| self.job(&job));
-            self.queue().done();
+            catch_panic(|| self.run_job(&job));
+            self.queue().finish_job();
         }
         ControlFlow::Break(())
     }
 
-    fn job(&self, job: &Job) {
+    fn run_job(&self, job: &DiffIdJob) {
         let done = match job {
-            Job::Blob(repository, digest) => self.blob(repository, digest, true),
-            Job::Manifest(repository, digest) => self.manifest(repository, digest),
+            DiffIdJob::Blob(repository, digest) => self.record_blob(repository, digest, true),
+            DiffIdJob::Manifest(repository, digest) => self.record_manifest(repository, digest),
         };
         if let Err(error) = done {
             tracing::warn!(?job, %error, "a diffID was not computed; the next start tries again");
@@ -119,14 +122,18 @@ impl Work {
     }
 
     /// Looks at everything that is linked anywhere, then forgets what is gone.
-    fn walk(&self) -> Result<()> {
-        self.forget_what_is_gone()?;
+    fn walk_all(&self) -> Result<()> {
+        self.delete_stale_records()?;
         let mut after = String::new();
         loop {
-            let names = self.registry.store.list(List::Holders, &after, PAGE)?;
+            let names = self.registry.store.list(
+                ListScope::RepositoriesWithBlobs,
+                &after,
+                REPOSITORY_PAGE_SIZE,
+            )?;
             for name in &names {
                 if let Ok(repository) = name.parse()
-                    && self.repository(&repository)?.is_break()
+                    && self.walk_repository(&repository)?.is_break()
                 {
                     return Ok(());
                 }
@@ -138,18 +145,18 @@ impl Work {
         }
     }
 
-    fn repository(&self, repository: &Repository) -> Result<ControlFlow<()>> {
+    fn walk_repository(&self, repository: &Repository) -> Result<ControlFlow<()>> {
         // So that nobody has to wait for it later; who comes sooner does it for himself.
-        if let Err(error) = self.registry.reconcile(repository) {
+        if let Err(error) = self.registry.reconcile_referrers(repository) {
             tracing::warn!(%repository, %error, "the referrers were not looked at");
         }
         let mut flow = ControlFlow::Continue(());
-        for links in [Links::Layers, Links::Revisions] {
+        for links in [LinkKind::Layers, LinkKind::Revisions] {
             let mut visit = |digest: Digest| {
-                flow = self.turn();
+                flow = self.run_queued_jobs();
                 let done = match links {
-                    Links::Layers => self.blob(repository, &digest, false),
-                    Links::Revisions => self.manifest(repository, &digest),
+                    LinkKind::Layers => self.record_blob(repository, &digest, false),
+                    LinkKind::Revisions => self.record_manifest(repository, &digest),
                 };
                 if let Err(error) = done {
                     tracing::warn!(%repository, %digest, %error, "not looked at for diffIDs");
@@ -158,7 +165,7 @@ impl Work {
             };
             self.registry
                 .store
-                .each_link(repository, links, &mut visit)?;
+                .for_each_link(repository, links, &mut visit)?;
             if flow.is_break() {
                 break;
             }
@@ -168,88 +175,88 @@ impl Work {
 
     /// Finds out what a blob is, unless that is known; remembers that the repository links it.
     /// What is new is looked at again where it counted as nothing: then it may have been damaged.
-    fn blob(&self, repository: &Repository, digest: &Digest, is_new: bool) -> Result<()> {
+    fn record_blob(&self, repository: &Repository, digest: &Digest, is_new: bool) -> Result<()> {
         let store = &self.registry.store;
-        if let Some(mut known) = self.registry.record(digest)?
+        if let Some(mut known) = self.registry.read_layer_record(digest)?
             && (known.layer.is_some() || !is_new)
         {
             let is_live = |other: &Repository| {
-                let link = store.len(Key::Layer(other, digest));
+                let link = store.len(ObjectKey::LayerLink(other, digest));
                 link.is_ok_and(|len| len.is_some())
             };
-            if known.layer.is_some() && known.add(repository, is_live) {
-                store.put_derived(Derived::Layer(digest), &known.to_json())?;
+            if known.layer.is_some() && known.add_repository(repository, is_live) {
+                store.put_derived(DerivedKey::LayerRecord(digest), &known.to_json())?;
             }
             return Ok(());
         }
-        let Some(layer) = self.look(repository, digest)? else {
+        let Some(layer) = self.compute_layer(repository, digest)? else {
             return Ok(());
         };
         if let Some(layer) = &layer {
-            store.put_derived(Derived::Unpacked(&layer.diff_id, digest), b"")?;
+            store.put_derived(DerivedKey::DiffIdBlob(&layer.diff_id, digest), b"")?;
         }
         let repositories = match &layer {
             Some(_) => vec![repository.clone()],
             None => Vec::new(),
         };
-        let found = Record {
+        let found = LayerRecord {
             layer,
             repositories,
         };
         // Last: this says that all is done.
-        store.put_derived(Derived::Layer(digest), &found.to_json())?;
+        store.put_derived(DerivedKey::LayerRecord(digest), &found.to_json())?;
         Ok(())
     }
 
     /// Computes; `None` where nothing can be said for good.
-    fn look(
+    fn compute_layer(
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Result<Option<Option<record::Layer>>> {
+    ) -> Result<Option<Option<record::ComputedLayer>>> {
         let store = &self.registry.store;
         let held = {
-            let _hold = self.registry.hold([digest.clone()]);
-            self.registry.held(repository, digest)?
+            let _hold = self.registry.lock_digests([digest.clone()]);
+            self.registry.find_linked_blob(repository, digest)?
         };
         let Some(held) = held else { return Ok(None) };
-        let Some((bytes, _)) = store.open_to_read(Key::Blob(&held.target))? else {
+        let Some((bytes, _)) = store.open_object(ObjectKey::Blob(&held.target))? else {
             return Ok(None);
         };
         let read = |offset, len| bytes.read(offset, len);
         Ok(
-            match compute_apart(digest, read, self.limits, &|| self.queue().is_open()) {
-                Outcome::Layer(layer) => Some(Some(layer)),
-                Outcome::Nothing(why) => {
+            match compute_catching_panics(digest, read, self.limits, &|| self.queue().is_open()) {
+                DiffIdOutcome::Layer(layer) => Some(Some(layer)),
+                DiffIdOutcome::NotALayer(why) => {
                     tracing::debug!(%digest, why, "no layer");
                     Some(None)
                 }
-                Outcome::Damaged => {
+                DiffIdOutcome::Damaged => {
                     match held.target == *digest {
-                        true => self.registry.remove_damaged(digest, &bytes)?,
+                        true => self.registry.remove_damaged_blob(digest, &bytes)?,
                         // Either the bytes or the link.
                         false => {
-                            let verdict = self.registry.doubt(&held.target)?;
+                            let verdict = self.registry.reverify(&held.target)?;
                             tracing::warn!(%repository, %digest, ?verdict, "not what it should be");
                         }
                     }
                     None
                 }
-                Outcome::Unreadable(error) => {
+                DiffIdOutcome::Unreadable(error) => {
                     tracing::warn!(%repository, %digest, %error, "a blob cannot be read");
                     None
                 }
-                Outcome::Stopped => None,
+                DiffIdOutcome::Stopped => None,
             },
         )
     }
 
     /// Remembers which config a manifest is over.
-    fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        let Some(config) = self.registry.config_of(repository, digest)? else {
+    fn record_manifest(&self, repository: &Repository, digest: &Digest) -> Result<()> {
+        let Some(config) = self.registry.read_config_digest(repository, digest)? else {
             return Ok(());
         };
-        let key = Derived::Config(repository, &config, digest);
+        let key = DerivedKey::ConfigManifest(repository, &config, digest);
         if !self.registry.store.has_derived(key)? {
             let content = format!("{repository} {config}");
             self.registry.store.put_derived(key, content.as_bytes())?;
@@ -258,45 +265,56 @@ impl Work {
     }
 
     /// What another program deleted, or its collector took away.
-    fn forget_what_is_gone(&self) -> Result<()> {
+    fn delete_stale_records(&self) -> Result<()> {
         let store = &self.registry.store;
-        store.each_known_layer(&mut |digest| {
-            let flow = self.turn();
+        store.for_each_layer_record(&mut |digest| {
+            let flow = self.run_queued_jobs();
             // What cannot be looked at is not known to be gone.
-            if let Ok(None) = store.len(Key::Blob(&digest))
-                && let Err(error) = self.forget(&digest)
+            if let Ok(None) = store.len(ObjectKey::Blob(&digest))
+                && let Err(error) = self.delete_layer_record(&digest)
             {
                 tracing::debug!(%digest, %error, "what is known of a blob that is gone stays");
             }
             flow
         })?;
-        store.each_known_config(record::MAX_BYTES, &mut |manifest, content| {
-            let flow = self.turn();
-            let text = String::from_utf8(content).unwrap_or_default();
-            if let Some((repository, config)) = text.split_once(' ')
-                && let (Ok(repository), Ok(config)) = (repository.parse(), config.parse())
-                && let Ok(None) = store.len(Key::Revision(&repository, &manifest))
-            {
-                // Every answer is confirmed, so what stays does no harm.
-                let _ = store.forget_derived(Derived::Config(&repository, &config, &manifest));
-            }
-            flow
-        })?;
+        store.for_each_config_manifest_file(
+            record::MAX_RECORD_BYTES,
+            &mut |manifest, content| {
+                let flow = self.run_queued_jobs();
+                let text = String::from_utf8(content).unwrap_or_default();
+                if let Some((repository, config)) = text.split_once(' ')
+                    && let (Ok(repository), Ok(config)) = (repository.parse(), config.parse())
+                    && let Ok(None) = store.len(ObjectKey::RevisionLink(&repository, &manifest))
+                {
+                    // Every answer is confirmed, so what stays does no harm.
+                    let _ = store.delete_derived(DerivedKey::ConfigManifest(
+                        &repository,
+                        &config,
+                        &manifest,
+                    ));
+                }
+                flow
+            },
+        )?;
         Ok(())
     }
 
-    fn forget(&self, digest: &Digest) -> Result<()> {
+    fn delete_layer_record(&self, digest: &Digest) -> Result<()> {
         let store = &self.registry.store;
-        if let Some(layer) = self.registry.record(digest)?.and_then(|known| known.layer) {
-            store.forget_derived(Derived::Unpacked(&layer.diff_id, digest))?;
+        if let Some(layer) = self
+            .registry
+            .read_layer_record(digest)?
+            .and_then(|known| known.layer)
+        {
+            store.delete_derived(DerivedKey::DiffIdBlob(&layer.diff_id, digest))?;
         }
-        Ok(store.forget_derived(Derived::Layer(digest))?)
+        Ok(store.delete_derived(DerivedKey::LayerRecord(digest))?)
     }
 }
 
 /// Does something that must not take the thread with it: without it, all that is asked for would be
 /// pending for ever. `None` where it panicked, which the panic's own message tells.
-fn apart<T>(work: impl FnOnce() -> T) -> Option<T> {
+fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
     if done.is_err() {
         tracing::error!("the computing of diffIDs failed in a way that it should not");
@@ -306,27 +324,29 @@ fn apart<T>(work: impl FnOnce() -> T) -> Option<T> {
 
 impl Registry {
     /// The size in bytes that a blob has as a layer, where it was read as one.
-    pub(in crate::registry) fn known_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let known = self.record(digest)?.and_then(|known| known.layer);
+    pub(in crate::registry) fn recorded_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let known = self
+            .read_layer_record(digest)?
+            .and_then(|known| known.layer);
         Ok(known.map(|layer| layer.size))
     }
 
     /// What is known of a blob as a layer; a damaged record is none.
-    pub(super) fn record(&self, digest: &Digest) -> Result<Option<Record>> {
+    pub(super) fn read_layer_record(&self, digest: &Digest) -> Result<Option<LayerRecord>> {
         let json = self
             .store
-            .derived(Derived::Layer(digest), record::MAX_BYTES)?;
-        Ok(json.and_then(|json| Record::from_json(&json)))
+            .get_derived(DerivedKey::LayerRecord(digest), record::MAX_RECORD_BYTES)?;
+        Ok(json.and_then(|json| LayerRecord::from_json(&json)))
     }
 
     /// The config that a repository's manifest is over, where it has one.
-    pub(super) fn config_of(
+    pub(super) fn read_config_digest(
         &self,
         repository: &Repository,
         manifest: &Digest,
     ) -> Result<Option<Digest>> {
         let reference = Reference::Digest(manifest.clone());
-        let stored = match self.manifest(repository, &reference) {
+        let stored = match self.get_manifest(repository, &reference) {
             Ok(stored) => stored,
             Err(crate::registry::Error::ManifestUnknown(_)) => return Ok(None),
             Err(error) => return Err(error),

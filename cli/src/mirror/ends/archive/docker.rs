@@ -4,16 +4,16 @@
 use imgsync_oci::{Descriptor, Digest, Manifest, media};
 use serde_json::{Value, json};
 
-use crate::mirror::ends::layout::{Index, walk};
+use crate::mirror::ends::layout::{LayoutIndex, walk};
 
 /// The file's name.
-pub(in crate::mirror::ends) const MANIFEST: &str = "manifest.json";
+pub(in crate::mirror::ends) const DOCKER_MANIFEST_FILE: &str = "manifest.json";
 /// How deep indexes of one image may lie in one another.
-const MAX_DEPTH: usize = 4;
+const MAX_INDEX_DEPTH: usize = 4;
 
 /// An image as Docker's classic store takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::mirror::ends) struct Loadable {
+pub(in crate::mirror::ends) struct DockerManifestEntry {
     /// The config's digest.
     pub(in crate::mirror::ends) config: Digest,
     /// The layers' blobs, lowest first.
@@ -23,16 +23,16 @@ pub(in crate::mirror::ends) struct Loadable {
 }
 
 /// Where a blob lies in a layout.
-pub(in crate::mirror::ends) fn path(digest: &Digest) -> String {
+pub(in crate::mirror::ends) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 
 /// The file over these images.
-pub(in crate::mirror::ends) fn manifest_json(images: &[Loadable]) -> Vec<u8> {
-    let entry = |image: &Loadable| {
-        let layers: Vec<_> = image.layers.iter().map(path).collect();
+pub(in crate::mirror::ends) fn manifest_json(images: &[DockerManifestEntry]) -> Vec<u8> {
+    let entry = |image: &DockerManifestEntry| {
+        let layers: Vec<_> = image.layers.iter().map(blob_path).collect();
         json!({
-            "Config": path(&image.config),
+            "Config": blob_path(&image.config),
             "RepoTags": (!image.names.is_empty()).then_some(&image.names),
             "Layers": layers,
         })
@@ -43,23 +43,23 @@ pub(in crate::mirror::ends) fn manifest_json(images: &[Loadable]) -> Vec<u8> {
 
 /// The images under the tags of an index that are of a single platform; the others need
 /// containerd's store, or a choice that nobody has made. `image` is what they are called.
-pub(super) fn loadable(
-    blobs: &dyn walk::Blobs,
-    index: &Index,
+pub(super) fn docker_manifest_entries(
+    blobs: &dyn walk::BlobStore,
+    index: &LayoutIndex,
     image: Option<&str>,
-) -> Vec<Loadable> {
-    let mut images: Vec<Loadable> = Vec::new();
+) -> Vec<DockerManifestEntry> {
+    let mut images: Vec<DockerManifestEntry> = Vec::new();
     for tag in index.tags() {
-        let Some(entry) = index.tagged(&tag) else {
+        let Some(entry) = index.find_tagged(&tag) else {
             continue;
         };
-        let Some((config, layers)) = single(blobs, entry, 0) else {
+        let Some((config, layers)) = resolve_single_platform(blobs, entry, 0) else {
             continue;
         };
         let name = image.map(|image| format!("{image}:{tag}"));
         match images.iter_mut().find(|image| image.config == config) {
             Some(image) => image.names.extend(name),
-            None => images.push(Loadable {
+            None => images.push(DockerManifestEntry {
                 config,
                 layers,
                 names: name.into_iter().collect(),
@@ -69,12 +69,12 @@ pub(super) fn loadable(
     images
 }
 
-fn single(
-    blobs: &dyn walk::Blobs,
+fn resolve_single_platform(
+    blobs: &dyn walk::BlobStore,
     entry: &Descriptor,
     depth: usize,
 ) -> Option<(Digest, Vec<Digest>)> {
-    let held = walk::held(blobs, &entry.digest, Some(&entry.media_type))?;
+    let held = walk::read_manifest(blobs, &entry.digest, Some(&entry.media_type))?;
     match Manifest::parse(&held.bytes, Some(&held.media_type)).ok()?.1 {
         Manifest::Image { config, layers, .. } => {
             let can_run = media::is_image_config(&config.media_type)
@@ -82,11 +82,11 @@ fn single(
             let layers = layers.into_iter().map(|layer| layer.digest).collect();
             can_run.then_some((config.digest, layers))
         }
-        Manifest::Index { manifests, .. } if depth < MAX_DEPTH => {
+        Manifest::Index { manifests, .. } if depth < MAX_INDEX_DEPTH => {
             let is_image = |it: &&Descriptor| it.annotation("vnd.docker.reference.type").is_none();
             let images: Vec<_> = manifests.iter().filter(is_image).collect();
             match images[..] {
-                [only] => single(blobs, only, depth + 1),
+                [only] => resolve_single_platform(blobs, only, depth + 1),
                 _ => None,
             }
         }

@@ -3,20 +3,20 @@
 use tar::{EntryType, Header};
 
 /// A tar consists of blocks of so many bytes.
-pub(in crate::mirror::ends) const BLOCK_BYTES: u64 = 512;
+pub(in crate::mirror::ends) const TAR_BLOCK_BYTES: u64 = 512;
 /// What ends a tar: two empty blocks.
-pub(in crate::mirror::ends) const END: [u8; 1024] = [0; 1024];
+pub(in crate::mirror::ends) const TAR_END: [u8; 1024] = [0; 1024];
 /// The longest name that stands in a header itself, in bytes.
-const MAX_NAME_BYTES: usize = 100;
-const LONG_NAME: &str = "././@LongLink";
+const MAX_HEADER_NAME_BYTES: usize = 100;
+const LONG_NAME_ENTRY: &str = "././@LongLink";
 
 /// What goes before the `size` bytes of a file.
 pub(in crate::mirror::ends) fn header(name: &str, size: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    if name.len() > MAX_NAME_BYTES {
+    if name.len() > MAX_HEADER_NAME_BYTES {
         // GNU's way: the name as a file of its own, with a zero at its end.
         let len = name.len() as u64 + 1;
-        bytes.extend_from_slice(block(LONG_NAME, len, EntryType::GNULongName).as_bytes());
+        bytes.extend_from_slice(block(LONG_NAME_ENTRY, len, EntryType::GNULongName).as_bytes());
         bytes.extend_from_slice(name.as_bytes());
         bytes.push(0);
         bytes.extend_from_slice(&padding(len));
@@ -27,7 +27,7 @@ pub(in crate::mirror::ends) fn header(name: &str, size: u64) -> Vec<u8> {
 
 /// What follows after so many bytes of a file.
 pub(in crate::mirror::ends) fn padding(size: u64) -> Vec<u8> {
-    let len = size.next_multiple_of(BLOCK_BYTES) - size;
+    let len = size.next_multiple_of(TAR_BLOCK_BYTES) - size;
     // Less than a block.
     vec![0; len as usize]
 }
@@ -43,7 +43,7 @@ pub(in crate::mirror::ends) fn file(name: &str, content: &[u8]) -> Vec<u8> {
 
 fn block(name: &str, size: u64, kind: EntryType) -> Header {
     let mut header = Header::new_gnu();
-    let short = &name.as_bytes()[..name.len().min(MAX_NAME_BYTES)];
+    let short = &name.as_bytes()[..name.len().min(MAX_HEADER_NAME_BYTES)];
     header.as_old_mut().name[..short.len()].copy_from_slice(short);
     header.set_entry_type(kind);
     header.set_mode(0o644);
@@ -66,8 +66,8 @@ mod tests {
         let long = format!("blobs/sha512/{}", "0".repeat(128));
         let mut tar = file(&long, b"1");
         tar.extend_from_slice(&file("index.json", &[b'x'; 512]));
-        tar.extend_from_slice(&END);
-        assert_eq!(tar.len() as u64 % BLOCK_BYTES, 0);
+        tar.extend_from_slice(&TAR_END);
+        assert_eq!(tar.len() as u64 % TAR_BLOCK_BYTES, 0);
         let mut archive = tar::Archive::new(&*tar);
         let mut seen = Vec::new();
         for entry in archive.entries().unwrap() {

@@ -11,5 +11,5 @@ mod target;
 mod tests;
 mod writer;
 
-pub(super) use docker::{Loadable, MANIFEST, manifest_json, path};
-pub use target::Target;
+pub(super) use docker::{DOCKER_MANIFEST_FILE, DockerManifestEntry, blob_path, manifest_json};
+pub use target::ArchiveTarget;

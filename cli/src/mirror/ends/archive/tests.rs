@@ -5,26 +5,26 @@ use std::path::Path;
 use futures::StreamExt;
 
 use super::*;
-use crate::mirror::ends::layout::Source;
+use crate::mirror::ends::layout::LayoutSource;
 use crate::mirror::ends::testing::*;
-use crate::mirror::ends::{Role, Source as _, Target as _};
+use crate::mirror::ends::{CopySource as _, CopyTarget as _, ManifestRole};
 use crate::spool::Spool;
-use crate::transfer::Moved;
+use crate::transfer::UploadOutcome;
 
-async fn target(path: &Path) -> Target {
-    let target = Target::open(path, "oci-archive:it", Some("ghcr.io/o/app"));
+async fn target(path: &Path) -> ArchiveTarget {
+    let target = ArchiveTarget::open(path, "oci-archive:it", Some("ghcr.io/o/app"));
     target.await.unwrap()
 }
 
-async fn source(path: &Path) -> Source {
+async fn source(path: &Path) -> LayoutSource {
     let spool = Spool::default();
-    let source = Source::open(path, "oci-archive:it", &spool);
+    let source = LayoutSource::open(path, "oci-archive:it", &spool);
     source.await.unwrap()
 }
 
 async fn tags(path: &Path) -> Vec<String> {
     let source = source(path).await;
-    let tags = source.tags().next().await.unwrap().unwrap();
+    let tags = source.list_tags().next().await.unwrap().unwrap();
     tags.iter().map(ToString::to_string).collect()
 }
 
@@ -45,15 +45,24 @@ async fn an_archive_appears_whole_and_takes_more() {
     let (a, b) = (image(b"a"), image(b"b"));
     let first = target(&path).await;
     put(&first, &a, &tagged("v1")).await;
-    assert_eq!(digest_at(&first, "v1").await, Some(a.held.digest.clone()));
+    assert_eq!(
+        digest_at(&first, "v1").await,
+        Some(a.manifest.digest.clone())
+    );
     assert!(!path.exists());
     first.finish(&quiet()).await.unwrap();
     assert_eq!(tags(&path).await, ["v1"]);
     let before = std::fs::read(&path).unwrap();
 
     let second = target(&path).await;
-    assert_eq!(digest_at(&second, "v1").await, Some(a.held.digest.clone()));
-    assert_eq!(put_blob(&second, &a.blobs[1]).await.unwrap(), Moved::There);
+    assert_eq!(
+        digest_at(&second, "v1").await,
+        Some(a.manifest.digest.clone())
+    );
+    assert_eq!(
+        put_blob(&second, &a.blobs[1]).await.unwrap(),
+        UploadOutcome::AlreadyPresent
+    );
     second.finish(&quiet()).await.unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), before);
     put(&second, &b, &tagged("v2")).await;
@@ -95,14 +104,14 @@ async fn a_blob_that_fails_leaves_nothing_in_the_archive() {
     let archive = target(&path).await;
     put_blob(&archive, b"nobody's").await.unwrap();
     for bytes in [&b"wrong"[..], b"ri"] {
-        let blob = outgoing(b"right", bytes);
+        let blob = pending_blob(b"right", bytes);
         assert!(archive.put_blob(&blob, &quiet()).await.is_err());
     }
     archive.finish(&quiet()).await.unwrap();
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
     assert!(
         archive
-            .put_blob(&outgoing(b"right", b"wrong"), &quiet())
+            .put_blob(&pending_blob(b"right", b"wrong"), &quiet())
             .await
             .is_err()
     );
@@ -113,7 +122,7 @@ async fn a_blob_that_fails_leaves_nothing_in_the_archive() {
 }
 
 #[tokio::test]
-async fn one_writes_at_a_time_and_nobody_undoes_the_other() {
+async fn one_writer_at_a_time_and_no_lost_updates() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("it.tar");
     let (one, other) = (target(&path).await, target(&path).await);
@@ -148,7 +157,11 @@ async fn an_old_archive_that_is_damaged_is_neither_used_nor_lost() {
     drop(archive);
     for bad in [&bytes[..1000], b"no tar", b""] {
         std::fs::write(&path, bad).unwrap();
-        assert!(Target::open(&path, "oci-archive:it", None).await.is_err());
+        assert!(
+            ArchiveTarget::open(&path, "oci-archive:it", None)
+                .await
+                .is_err()
+        );
         assert_eq!(std::fs::read(&path).unwrap(), bad);
     }
 }
@@ -160,17 +173,24 @@ async fn an_index_keeps_its_parts() {
     let (a, b) = (image(b"a"), image(b"b"));
     let whole = index(&[&a, &b]);
     let archive = target(&path).await;
-    put(&archive, &a, &Role::Part).await;
-    put(&archive, &b, &Role::Part).await;
+    put(&archive, &a, &ManifestRole::Child).await;
+    put(&archive, &b, &ManifestRole::Child).await;
     archive.put_manifest(&whole, &tagged("v1")).await.unwrap();
-    let signature = about(b"signature", Some(&whole));
+    let signature = referrer_image(b"signature", Some(&whole));
     let subject = whole.digest.clone();
-    put(&archive, &signature, &Role::Referrer { subject }).await;
+    put(&archive, &signature, &ManifestRole::Referrer { subject }).await;
     archive.finish(&quiet()).await.unwrap();
     let source = source(&path).await;
-    assert_eq!(source.manifest(&at("v1")).await.unwrap().unwrap(), whole);
-    let about_it = source.referrers(&whole.digest).await.unwrap();
-    assert_eq!(about_it[0].digest, signature.held.digest);
+    assert_eq!(
+        source
+            .fetch_manifest(&tag_reference("v1"))
+            .await
+            .unwrap()
+            .unwrap(),
+        whole
+    );
+    let about_it = source.list_referrers(&whole.digest).await.unwrap();
+    assert_eq!(about_it[0].digest, signature.manifest.digest);
     // And once more through the old file: nothing gets lost on the way.
     let again = target(&path).await;
     put(&again, &image(b"c"), &tagged("v2")).await;

@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 use imgsync_oci::Digest;
 
-use super::docker::path;
-use super::header::{self, END};
-use crate::mirror::ends::plain::{self, Locked};
+use super::docker::blob_path;
+use super::header::{self, TAR_END};
+use crate::mirror::ends::plain::{self, LockedFile};
 use crate::source::Slice;
 
 /// What was written: blobs, by digest.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Written {
+pub(super) struct WrittenBlobs {
     slices: HashMap<Digest, Slice>,
 }
 
-impl Written {
+impl WrittenBlobs {
     /// Where a blob lies.
     pub(super) fn get(&self, digest: &Digest) -> Option<&Slice> {
         self.slices.get(digest)
@@ -31,47 +31,47 @@ impl Written {
     }
 
     /// Notes what an [`Entry`] came to.
-    pub(super) fn note(&mut self, digest: Digest, slice: Slice) {
+    pub(super) fn insert(&mut self, digest: Digest, slice: Slice) {
         self.slices.insert(digest, slice);
     }
 }
 
 /// The file.
 #[derive(Debug)]
-pub(super) struct Writer {
-    locked: Locked,
+pub(super) struct ArchiveWriter {
+    locked_file: LockedFile,
     file: Arc<std::fs::File>,
-    end: u64,
+    end_offset: u64,
 }
 
-impl Writer {
+impl ArchiveWriter {
     /// Begins a file under `path`, in place of what an earlier run left there; `None` while
     /// somebody else writes it.
     ///
     /// # Errors
     /// The system's.
     pub(super) fn begin(path: &Path) -> io::Result<Option<Self>> {
-        let Some(locked) = Locked::try_open(path)? else {
+        let Some(locked) = LockedFile::try_open(path)? else {
             return Ok(None);
         };
         locked.file.set_len(0)?;
         let file = Arc::new(locked.file.try_clone()?);
         Ok(Some(Self {
-            locked,
+            locked_file: locked,
             file,
-            end: 0,
+            end_offset: 0,
         }))
     }
 
     /// Begins an entry of `size` bytes. It counts only when it is [`Writer::close`]d; the next one
     /// takes its place else.
-    pub(super) fn open(&self, digest: &Digest, size: u64) -> Entry {
-        Entry {
+    pub(super) fn open(&self, digest: &Digest, size: u64) -> TarEntryWriter {
+        TarEntryWriter {
             file: Arc::clone(&self.file),
-            first: self.end,
-            head: header::header(&path(digest), size),
+            header_offset: self.end_offset,
+            header: header::header(&blob_path(digest), size),
             size,
-            at: 0,
+            written: 0,
         }
     }
 
@@ -79,15 +79,15 @@ impl Writer {
     ///
     /// # Errors
     /// The system's; bytes are missing.
-    pub(super) fn close(&mut self, entry: &Entry) -> io::Result<Slice> {
-        if entry.at != entry.size {
+    pub(super) fn close(&mut self, entry: &TarEntryWriter) -> io::Result<Slice> {
+        if entry.written != entry.size {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let body = entry.first + entry.head.len() as u64;
-        self.file.write_all_at(&entry.head, entry.first)?;
+        let body = entry.header_offset + entry.header.len() as u64;
+        self.file.write_all_at(&entry.header, entry.header_offset)?;
         let padding = header::padding(entry.size);
         self.file.write_all_at(&padding, body + entry.size)?;
-        self.end = body + entry.size + padding.len() as u64;
+        self.end_offset = body + entry.size + padding.len() as u64;
         Ok(Slice::part(&self.file, body, entry.size))
     }
 
@@ -95,10 +95,10 @@ impl Writer {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn file(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+    pub(super) fn append_file(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
         let bytes = header::file(name, content);
-        self.file.write_all_at(&bytes, self.end)?;
-        self.end += bytes.len() as u64;
+        self.file.write_all_at(&bytes, self.end_offset)?;
+        self.end_offset += bytes.len() as u64;
         Ok(())
     }
 
@@ -106,15 +106,15 @@ impl Writer {
     ///
     /// # Errors
     /// The system's; then nothing has the name that had it not before.
-    pub(super) fn keep(self, path: &Path) -> io::Result<()> {
+    pub(super) fn commit(self, path: &Path) -> io::Result<()> {
         let whole = || {
-            self.file.write_all_at(&END, self.end)?;
-            self.file.set_len(self.end + END.len() as u64)?;
+            self.file.write_all_at(&TAR_END, self.end_offset)?;
+            self.file.set_len(self.end_offset + TAR_END.len() as u64)?;
             self.file.sync_all()?;
-            std::fs::rename(&self.locked.path, path)?;
-            plain::sync(plain::parent(path))
+            std::fs::rename(&self.locked_file.path, path)?;
+            plain::sync_folder(plain::parent(path))
         };
-        whole().map_err(|error| plain::at(path, &error))
+        whole().map_err(|error| plain::with_path(path, &error))
     }
 
     /// Throws the file away.
@@ -122,33 +122,33 @@ impl Writer {
     /// # Errors
     /// The system's.
     pub(super) fn discard(self) -> io::Result<()> {
-        self.locked.remove()
+        self.locked_file.remove()
     }
 }
 
 /// One blob on its way into the tar.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct TarEntryWriter {
     file: Arc<std::fs::File>,
-    first: u64,
-    head: Vec<u8>,
+    header_offset: u64,
+    header: Vec<u8>,
     size: u64,
     /// How many of its bytes are written.
-    at: u64,
+    written: u64,
 }
 
-impl Entry {
+impl TarEntryWriter {
     /// Puts the next bytes.
     ///
     /// # Errors
     /// The system's; they are too many.
     pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        if piece.len() as u64 > self.size - self.at {
+        if piece.len() as u64 > self.size - self.written {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let body = self.first + self.head.len() as u64;
-        self.file.write_all_at(piece, body + self.at)?;
-        self.at += piece.len() as u64;
+        let body = self.header_offset + self.header.len() as u64;
+        self.file.write_all_at(piece, body + self.written)?;
+        self.written += piece.len() as u64;
         Ok(())
     }
 }

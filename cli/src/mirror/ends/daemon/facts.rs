@@ -4,53 +4,53 @@ use std::collections::HashSet;
 
 use imgsync_oci::{Descriptor, Digest, Tag};
 
-use super::image::Image;
-use crate::mirror::{Change, Copied};
-use crate::source::daemon::Known;
+use super::image::PlatformImage;
+use crate::mirror::{CopyChange, CopyOutcome};
+use crate::source::daemon::StoredImage;
 
 /// What is known before anything is sent.
-pub(super) struct Facts {
-    pub(super) image: Image,
+pub(super) struct DaemonTargetState {
+    pub(super) image: PlatformImage,
     /// The image's name in the daemon, and its tag.
-    pub(super) name: String,
+    pub(super) repository_name: String,
     pub(super) tag: Tag,
     /// What has that name now.
-    pub(super) before: Option<Known>,
+    pub(super) previous_image: Option<StoredImage>,
     /// The ID that the image has in this daemon, where it is there.
-    pub(super) there: Option<Digest>,
+    pub(super) existing_id: Option<Digest>,
 }
 
-impl Facts {
+impl DaemonTargetState {
     /// What is known of the copy before it is made.
-    pub(super) fn copied(&self) -> Copied {
-        let before = self.before.as_ref().map(|known| known.id.clone());
-        let change = match &self.there {
-            None => Change::Image,
-            Some(id) if before.as_ref() == Some(id) => Change::Nothing,
-            Some(_) => Change::Tag,
+    pub(super) fn initial_outcome(&self) -> CopyOutcome {
+        let before = self.previous_image.as_ref().map(|known| known.id.clone());
+        let change = match &self.existing_id {
+            None => CopyChange::Image,
+            Some(id) if before.as_ref() == Some(id) => CopyChange::Nothing,
+            Some(_) => CopyChange::Tag,
         };
-        let blobs = distinct(&self.image.layers).map(|layer| layer.size);
-        Copied {
-            source: self.image.root.clone(),
+        let blobs = distinct_layers(&self.image.layers).map(|layer| layer.size);
+        CopyOutcome {
+            source_digest: self.image.root.clone(),
             digest: self.image.manifest.digest.clone(),
-            before,
+            previous_digest: before,
             change,
             sent: 0,
             saved: match change {
-                Change::Tag => blobs.sum(),
-                Change::Nothing | Change::Companions | Change::Image => 0,
+                CopyChange::Tag => blobs.sum(),
+                CopyChange::Nothing | CopyChange::Referrers | CopyChange::Image => 0,
             },
-            linked: 0,
-            companions: Vec::new(),
-            referrers: 0,
-            left_out: self.image.left_out.clone(),
+            mounted: 0,
+            referrer_tags: Vec::new(),
+            referrer_count: 0,
+            left_out: self.image.omitted_platforms.clone(),
             notes: Vec::new(),
         }
     }
 }
 
 /// Layers, each once.
-pub(super) fn distinct(layers: &[Descriptor]) -> impl Iterator<Item = &Descriptor> {
+pub(super) fn distinct_layers(layers: &[Descriptor]) -> impl Iterator<Item = &Descriptor> {
     let mut seen = HashSet::new();
     layers.iter().filter(move |it| seen.insert(&it.digest))
 }

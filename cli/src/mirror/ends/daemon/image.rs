@@ -3,35 +3,35 @@
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 
-use crate::exit::{Failure, Kind};
-use crate::mirror::ends::{Held, Source};
+use crate::exit::{Failure, FailureKind};
+use crate::mirror::ends::{CopySource, VerifiedManifest};
 use crate::source::{Error, Platforms, platform};
 
 /// How deep indexes may lie in one another.
-const MAX_DEPTH: usize = 4;
+const MAX_INDEX_DEPTH: usize = 4;
 
 /// An image for one platform.
 #[derive(Debug, Clone)]
-pub(super) struct Image {
+pub(super) struct PlatformImage {
     /// What the reference named.
     pub(super) root: Digest,
     /// Its manifest.
-    pub(super) manifest: Held,
+    pub(super) manifest: VerifiedManifest,
     /// Its config; the digest is its ID where a daemon keeps it unpacked.
     pub(super) config: Descriptor,
     /// Its layers, lowest first.
     pub(super) layers: Vec<Descriptor>,
     /// The platforms of the index that are left out.
-    pub(super) left_out: Vec<String>,
+    pub(super) omitted_platforms: Vec<String>,
 }
 
-impl Image {
+impl PlatformImage {
     /// The image that `reference` means at `source` for one of `platforms`.
     ///
     /// # Errors
     /// There is none; it is none that can be run.
     pub(super) async fn find(
-        source: &dyn Source,
+        source: &dyn CopySource,
         reference: &Reference,
         platforms: &Platforms,
     ) -> Result<Self, Failure> {
@@ -43,7 +43,7 @@ impl Image {
             from: format!("{} at {}", reference, source.name()),
             reason,
         };
-        let root = source.manifest(reference).await?;
+        let root = source.fetch_manifest(reference).await?;
         let root = root.ok_or_else(|| {
             let mark = match reference {
                 Reference::Tag(_) => ':',
@@ -51,14 +51,14 @@ impl Image {
             };
             let name = source.name();
             Failure::new(
-                Kind::Source,
+                FailureKind::Source,
                 format!("source: there is no {name}{mark}{reference}"),
             )
-            .hint(format!("see what is there: imgsync ls {name}"))
+            .with_hint(format!("see what is there: imgsync ls {name}"))
         })?;
         let mut left_out = Vec::new();
         let mut held = root.clone();
-        for _ in 0..=MAX_DEPTH {
+        for _ in 0..=MAX_INDEX_DEPTH {
             let parsed = Manifest::parse(&held.bytes, Some(&held.media_type));
             let (_, parsed) = parsed.map_err(|error| malformed(error.to_string()))?;
             let children = match parsed {
@@ -79,7 +79,7 @@ impl Image {
                         manifest: held,
                         config,
                         layers,
-                        left_out,
+                        omitted_platforms: left_out,
                     });
                 }
                 Manifest::Index { manifests, .. } => manifests,
@@ -87,7 +87,7 @@ impl Image {
             let (child, others) = choose(source.name(), children, platforms)?;
             left_out.extend(others);
             let digest = Reference::Digest(child.digest.clone());
-            let next = source.manifest(&digest).await?;
+            let next = source.fetch_manifest(&digest).await?;
             held = next.ok_or_else(|| missing(child.digest.to_string()))?;
         }
         Err(malformed("its indexes lie too deep in one another".to_owned()).into())
@@ -96,11 +96,11 @@ impl Image {
 
 /// Why none of an index's images is chosen. A daemon takes one, so that leaving `--platform` out is
 /// no advice.
-fn of_many(error: Error) -> Failure {
-    let is_none = matches!(error, Error::NoPlatform { .. });
+fn platform_failure(error: Error) -> Failure {
+    let is_none = matches!(error, Error::PlatformNotFound { .. });
     let failure = Failure::from(error);
     match is_none {
-        true => failure.hint("one of those comes with --platform"),
+        true => failure.with_hint("one of those comes with --platform"),
         false => failure,
     }
 }
@@ -117,7 +117,7 @@ fn choose(
     let there: Vec<Option<Platform>> = images.iter().map(|it| it.platform.clone()).collect();
     let place = match (&images[..], &there[..]) {
         ([_], [None]) => 0,
-        _ => match platforms.choose(from, &there).map_err(of_many)?[..] {
+        _ => match platforms.choose(from, &there).map_err(platform_failure)?[..] {
             [place] => place,
             _ => {
                 return Err(Error::Unsupported {

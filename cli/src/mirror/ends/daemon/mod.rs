@@ -8,4 +8,4 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use target::Daemon;
+pub use target::DaemonTarget;

@@ -8,69 +8,84 @@ use futures::stream;
 use imgsync_oci::Tag;
 use tokio::sync::mpsc;
 
-use super::image::Image;
+use super::image::PlatformImage;
 use crate::exit::Failure;
-use crate::mirror::ends::Role;
-use crate::mirror::ends::archive::{Loadable, MANIFEST, header, manifest_json, path};
-use crate::mirror::ends::fetch::{Fetch, Next};
-use crate::mirror::ends::layout::{INDEX, Index, LAYOUT, LAYOUT_BYTES};
+use crate::mirror::ends::ManifestRole;
+use crate::mirror::ends::archive::{
+    DOCKER_MANIFEST_FILE, DockerManifestEntry, blob_path, header, manifest_json,
+};
+use crate::mirror::ends::fetch::{BlobFetch, FetchEvent};
+use crate::mirror::ends::layout::{
+    LayoutIndex, OCI_INDEX_FILE, OCI_LAYOUT_CONTENT, OCI_LAYOUT_FILE,
+};
 use crate::report::Report;
 use crate::source::daemon;
-use crate::transfer::Outgoing;
+use crate::transfer::PendingBlob;
 
 /// How many pieces wait for the daemon.
-const PIECES: usize = 4;
+const MAX_QUEUED_CHUNKS: usize = 4;
 
 /// The end of the stream that is written to.
 #[derive(Debug)]
-pub(super) struct Sender {
-    pieces: mpsc::Sender<io::Result<Bytes>>,
+pub(super) struct ArchiveSender {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
 }
 
 /// Why no more is written.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum StreamError {
     /// The daemon reads no further: it has said why.
-    Unread,
+    ReceiverClosed,
     /// The source does not give what is needed.
-    Failed(Failure),
+    SourceFailed(Failure),
 }
 
 /// A stream: what is sent at one end is the body of a request at the other.
-pub(super) fn stream() -> (Sender, reqwest::Body) {
-    let (pieces, receiver) = mpsc::channel(PIECES);
+pub(super) fn archive_channel() -> (ArchiveSender, reqwest::Body) {
+    let (pieces, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
     let body = stream::unfold(receiver, |mut receiver| async move {
         let piece: io::Result<Bytes> = receiver.recv().await?;
         Some((piece, receiver))
     });
-    (Sender { pieces }, reqwest::Body::wrap_stream(body))
+    (
+        ArchiveSender { chunks: pieces },
+        reqwest::Body::wrap_stream(body),
+    )
 }
 
-impl Sender {
-    async fn send(&self, piece: Bytes) -> Result<(), Ended> {
-        let sent = self.pieces.send(Ok(piece)).await;
-        sent.map_err(|_| Ended::Unread)
+impl ArchiveSender {
+    async fn send(&self, piece: Bytes) -> Result<(), StreamError> {
+        let sent = self.chunks.send(Ok(piece)).await;
+        sent.map_err(|_| StreamError::ReceiverClosed)
     }
 
     /// Puts a blob into the stream, checked on the way. Yields the number of its bytes.
     ///
     /// # Errors
     /// After one the stream is of no use, and must be [`Sender::spoil`]ed.
-    pub(super) async fn blob(&self, blob: &Outgoing, report: &dyn Report) -> Result<u64, Ended> {
-        report.begin(&blob.digest, &blob.label, blob.size);
-        let head = header::header(&path(&blob.digest), blob.size);
+    pub(super) async fn send_blob(
+        &self,
+        blob: &PendingBlob,
+        report: &dyn Report,
+    ) -> Result<u64, StreamError> {
+        report.start_blob(&blob.digest, &blob.label, blob.size);
+        let head = header::header(&blob_path(&blob.digest), blob.size);
         self.send(head.into()).await?;
-        let mut fetch = Fetch::new(blob);
+        let mut fetch = BlobFetch::new(blob);
         loop {
-            match fetch.next().await.map_err(Ended::Failed)? {
-                Next::Piece(piece) => self.send(piece).await?,
-                Next::Whole => break,
-                Next::Wrong(failure) => return Err(Ended::Failed(failure)),
+            match fetch
+                .next_chunk()
+                .await
+                .map_err(StreamError::SourceFailed)?
+            {
+                FetchEvent::Chunk(piece) => self.send(piece).await?,
+                FetchEvent::Complete => break,
+                FetchEvent::Corrupt(failure) => return Err(StreamError::SourceFailed(failure)),
             }
-            report.position(&blob.digest, fetch.at());
+            report.update_blob(&blob.digest, fetch.position());
         }
         self.send(header::padding(blob.size).into()).await?;
-        report.done(&blob.digest);
+        report.finish_blob(&blob.digest);
         Ok(blob.size)
     }
 
@@ -78,53 +93,53 @@ impl Sender {
     ///
     /// # Errors
     /// [`Ended::Unread`].
-    pub(super) async fn end(self, files: Vec<(String, Vec<u8>)>) -> Result<(), Ended> {
+    pub(super) async fn end(self, files: Vec<(String, Vec<u8>)>) -> Result<(), StreamError> {
         for (name, content) in files {
             self.send(header::file(&name, &content).into()).await?;
         }
-        self.send(Bytes::from_static(&header::END)).await
+        self.send(Bytes::from_static(&header::TAR_END)).await
     }
 
     /// Lets the daemon know that what it has read is no archive.
-    pub(super) async fn spoil(self) {
+    pub(super) async fn abort(self) {
         let error = io::Error::other("the archive broke off");
         // A daemon that has gone away need not be told.
-        let _ = self.pieces.send(Err(error)).await;
+        let _ = self.chunks.send(Err(error)).await;
     }
 }
 
 /// The small files of an image's archive, all but its layers. A classic store is told of its names
 /// in `manifest.json` alone, for its archives need not be whole; the others read it as a layout.
-pub(super) fn files(
-    kind: daemon::Kind,
-    image: &Image,
+pub(super) fn archive_files(
+    kind: daemon::DaemonKind,
+    image: &PlatformImage,
     config: &Bytes,
     (repository, tag): (&str, &Tag),
 ) -> Vec<(String, Vec<u8>)> {
-    let loadable = Loadable {
+    let loadable = DockerManifestEntry {
         config: image.config.digest.clone(),
         layers: image.layers.iter().map(|it| it.digest.clone()).collect(),
         names: vec![format!("{repository}:{tag}")],
     };
-    let mut files = vec![(path(&image.config.digest), config.to_vec())];
+    let mut files = vec![(blob_path(&image.config.digest), config.to_vec())];
     match kind {
-        daemon::Kind::Classic => {}
-        daemon::Kind::Containerd | daemon::Kind::Podman => {
+        daemon::DaemonKind::Classic => {}
+        daemon::DaemonKind::Containerd | daemon::DaemonKind::Podman => {
             let held = &image.manifest;
-            let mut index = Index::default();
-            let role = Role::Tagged(tag.clone());
-            index.put(held, &role, Some(&whole_name(repository)));
-            files.push((path(&held.digest), held.bytes.to_vec()));
-            files.push((INDEX.to_owned(), index.bytes()));
-            files.push((LAYOUT.to_owned(), LAYOUT_BYTES.to_vec()));
+            let mut index = LayoutIndex::default();
+            let role = ManifestRole::Tagged(tag.clone());
+            index.add_manifest(held, &role, Some(&full_name(repository)));
+            files.push((blob_path(&held.digest), held.bytes.to_vec()));
+            files.push((OCI_INDEX_FILE.to_owned(), index.to_bytes()));
+            files.push((OCI_LAYOUT_FILE.to_owned(), OCI_LAYOUT_CONTENT.to_vec()));
         }
     }
-    files.push((MANIFEST.to_owned(), manifest_json(&[loadable])));
+    files.push((DOCKER_MANIFEST_FILE.to_owned(), manifest_json(&[loadable])));
     files
 }
 
 /// A repository's name with all that Docker leaves out when it shows it.
-fn whole_name(repository: &str) -> String {
+fn full_name(repository: &str) -> String {
     match repository.split_once('/') {
         Some((first, _)) if first == "localhost" || first.contains(['.', ':']) => {
             repository.to_owned()

@@ -6,52 +6,57 @@ use std::sync::Arc;
 use bytes::Bytes;
 use imgsync_oci::{Descriptor, Digest, LocalName, MAX_MANIFEST_BYTES, Tag};
 
-use super::facts::{Facts, distinct};
-use super::image::Image;
-use super::stream::{Ended, Sender, files, stream};
-use crate::exit::{Failure, Kind};
-use crate::mirror::ends::Source;
-use crate::mirror::ends::fetch::{Fetch, Next};
-use crate::mirror::{Change, Copied, Wish};
+use super::facts::{DaemonTargetState, distinct_layers};
+use super::image::PlatformImage;
+use super::stream::{ArchiveSender, StreamError, archive_channel, archive_files};
+use crate::exit::{Failure, FailureKind};
+use crate::mirror::ends::CopySource;
+use crate::mirror::ends::fetch::{BlobFetch, FetchEvent};
+use crate::mirror::{CopyChange, CopyOutcome, CopyRequest};
 use crate::report::Report;
-use crate::source::daemon::{self, About, Address, Engine, Known, Loaded};
+use crate::source::daemon::{
+    self, DaemonAddress, DaemonClient, DaemonInfo, LoadOutcome, StoredImage,
+};
 use crate::source::{Error, Platforms, config, name, platform};
-use crate::transfer::Outgoing;
+use crate::transfer::PendingBlob;
 
 /// How often an archive is made anew, because a layer that the daemon had is gone by then.
-const ATTEMPTS: usize = 3;
+const MAX_LOAD_ATTEMPTS: usize = 3;
 
 /// A daemon that images go into.
 #[derive(Debug, Clone)]
-pub struct Daemon {
-    engine: Engine,
-    about: About,
+pub struct DaemonTarget {
+    engine: DaemonClient,
+    info: DaemonInfo,
 }
 
 /// An image and what of it is at hand.
-struct Parts<'a> {
-    image: &'a Image,
+struct PreparedImage<'a> {
+    image: &'a PlatformImage,
     config: Bytes,
-    layers: Vec<Outgoing>,
+    layers: Vec<PendingBlob>,
 }
 
-impl Daemon {
+impl DaemonTarget {
     /// Asks the daemon that the environment names what it is.
     ///
     /// # Errors
     /// It is not reached, or refuses.
     pub async fn connect() -> Result<Self, Failure> {
-        Self::at(Address::from_environment().map_err(at_target)?).await
+        Self::connect_to(DaemonAddress::from_environment().map_err(target_failure)?).await
     }
 
     /// Asks the daemon at `address` what it is.
     ///
     /// # Errors
     /// It is not reached, or refuses.
-    pub async fn at(address: Address) -> Result<Self, Failure> {
-        let engine = Engine::new(address).map_err(at_target)?;
-        let about = engine.about().await.map_err(at_target)?;
-        Ok(Self { engine, about })
+    pub async fn connect_to(address: DaemonAddress) -> Result<Self, Failure> {
+        let engine = DaemonClient::new(address).map_err(target_failure)?;
+        let about = engine.daemon_info().await.map_err(target_failure)?;
+        Ok(Self {
+            engine,
+            info: about,
+        })
     }
 
     /// Brings the image that `wish` means, for the one platform that it names or else the daemon's
@@ -60,34 +65,39 @@ impl Daemon {
     ///
     /// # Errors
     /// Either end's; then the daemon has what it had.
-    pub async fn bring(
+    pub async fn copy_image(
         &self,
-        source: &dyn Source,
-        wish: &Wish,
+        source: &dyn CopySource,
+        wish: &CopyRequest,
         name: &LocalName,
         report: &Arc<dyn Report>,
-    ) -> Result<Copied, Failure> {
-        let facts = self.facts(source, wish, name).await?;
-        let mut copied = facts.copied();
-        if copied.change == Change::Nothing {
+    ) -> Result<CopyOutcome, Failure> {
+        let facts = self.gather_state(source, wish, name).await?;
+        let mut copied = facts.initial_outcome();
+        if copied.change == CopyChange::Nothing {
             return Ok(copied);
         }
-        if let Some(id) = &facts.there {
+        if let Some(id) = &facts.existing_id {
             (wish.before_tag)(&facts.tag, &copied.digest, &copied.digest)?;
-            let tagged = self.engine.tag(id, &facts.name, facts.tag.as_str()).await;
-            tagged.map_err(at_target)?;
+            let tagged = self
+                .engine
+                .tag(id, &facts.repository_name, facts.tag.as_str())
+                .await;
+            tagged.map_err(target_failure)?;
             return Ok(copied);
         }
-        let config = self.config(source, &facts.image).await?;
-        copied.notes.extend(self.remark(source, wish, &config)?);
-        let parts = Parts {
-            layers: outgoing(source, &facts.image).await?,
+        let config = self.fetch_config(source, &facts.image).await?;
+        copied
+            .notes
+            .extend(self.check_platform(source, wish, &config)?);
+        let parts = PreparedImage {
+            layers: pending_layers(source, &facts.image).await?,
             image: &facts.image,
             config,
         };
         (wish.before_tag)(&facts.tag, &copied.digest, &copied.digest)?;
         copied.sent = self.load(&parts, &facts, &**report).await?;
-        self.confirm(&facts).await?;
+        self.verify_tag(&facts).await?;
         let all: u64 = parts.layers.iter().map(|layer| layer.size).sum();
         copied.saved = all.saturating_sub(copied.sent);
         Ok(copied)
@@ -100,44 +110,49 @@ impl Daemon {
     /// As [`Daemon::bring`].
     pub async fn preview(
         &self,
-        source: &dyn Source,
-        wish: &Wish,
+        source: &dyn CopySource,
+        wish: &CopyRequest,
         name: &LocalName,
         _report: &Arc<dyn Report>,
-    ) -> Result<Copied, Failure> {
-        let facts = self.facts(source, wish, name).await?;
-        let mut copied = facts.copied();
-        if copied.change != Change::Image {
+    ) -> Result<CopyOutcome, Failure> {
+        let facts = self.gather_state(source, wish, name).await?;
+        let mut copied = facts.initial_outcome();
+        if copied.change != CopyChange::Image {
             return Ok(copied);
         }
-        let config = self.config(source, &facts.image).await?;
-        copied.notes.extend(self.remark(source, wish, &config)?);
+        let config = self.fetch_config(source, &facts.image).await?;
+        copied
+            .notes
+            .extend(self.check_platform(source, wish, &config)?);
         let diff_ids = diff_ids(source, &facts.image, &config)?;
-        let there = facts.before.map(|it| it.diff_ids).unwrap_or_default();
+        let there = facts
+            .previous_image
+            .map(|it| it.diff_ids)
+            .unwrap_or_default();
         let same = diff_ids.iter().zip(&there);
         let same = same.take_while(|(one, other)| one == other).count();
-        let keeps = self.about.kind == daemon::Kind::Classic;
+        let keeps = self.info.kind == daemon::DaemonKind::Classic;
         let (had, wanted) = facts.image.layers.split_at(if keeps { same } else { 0 });
-        copied.sent = distinct(wanted).map(|layer| layer.size).sum();
+        copied.sent = distinct_layers(wanted).map(|layer| layer.size).sum();
         if keeps && copied.sent > 0 {
             let note = "at most so much: of which other images it takes layers, Docker tells when it loads";
             copied.notes.push(note.to_owned());
         }
-        copied.saved = distinct(had).map(|layer| layer.size).sum();
+        copied.saved = distinct_layers(had).map(|layer| layer.size).sum();
         Ok(copied)
     }
 
-    async fn facts(
+    async fn gather_state(
         &self,
-        source: &dyn Source,
-        wish: &Wish,
+        source: &dyn CopySource,
+        wish: &CopyRequest,
         name: &LocalName,
-    ) -> Result<Facts, Failure> {
+    ) -> Result<DaemonTargetState, Failure> {
         let platforms = match wish.platforms.is_empty() {
             true => self.platforms()?,
             false => wish.platforms.clone(),
         };
-        let image = Image::find(source, &wish.from, &platforms).await?;
+        let image = PlatformImage::find(source, &wish.from, &platforms).await?;
         let tag = name.tag.clone().unwrap_or_else(Tag::latest);
         let bare = LocalName {
             tag: None,
@@ -145,34 +160,38 @@ impl Daemon {
         };
         let bare = name::text(&bare);
         let full = format!("{bare}:{tag}");
-        let before = self.engine.known(&full).await.map_err(at_target)?;
-        let ids = match self.about.kind {
-            daemon::Kind::Classic | daemon::Kind::Podman => vec![&image.config.digest],
-            daemon::Kind::Containerd => vec![&image.manifest.digest, &image.root],
+        let before = self
+            .engine
+            .find_image(&full)
+            .await
+            .map_err(target_failure)?;
+        let ids = match self.info.kind {
+            daemon::DaemonKind::Classic | daemon::DaemonKind::Podman => vec![&image.config.digest],
+            daemon::DaemonKind::Containerd => vec![&image.manifest.digest, &image.root],
         };
-        let has_name = |known: &Known| ids.contains(&&known.id);
+        let has_name = |known: &StoredImage| ids.contains(&&known.id);
         let mut there = before.clone().filter(has_name).map(|known| known.id);
         for id in ids {
             if there.is_none() {
-                let known = self.engine.known(&id.to_string()).await;
-                there = known.map_err(at_target)?.map(|known| known.id);
+                let known = self.engine.find_image(&id.to_string()).await;
+                there = known.map_err(target_failure)?.map(|known| known.id);
             }
         }
-        Ok(Facts {
+        Ok(DaemonTargetState {
             image,
-            name: bare,
+            repository_name: bare,
             tag,
-            before,
-            there,
+            previous_image: before,
+            existing_id: there,
         })
     }
 
     /// The daemon's own platform.
     fn platforms(&self) -> Result<Platforms, Failure> {
-        let word = &self.about.platform;
+        let word = &self.info.platform;
         Platforms::parse(std::slice::from_ref(word)).map_err(|_| {
             let what = format!("target: the daemon says that it runs on {word:?}");
-            Failure::new(Kind::Target, what).hint("name the platform with --platform")
+            Failure::new(FailureKind::Target, what).with_hint("name the platform with --platform")
         })
     }
 
@@ -180,10 +199,10 @@ impl Daemon {
     ///
     /// # Errors
     /// It is for something else than was asked for.
-    fn remark(
+    fn check_platform(
         &self,
-        source: &dyn Source,
-        wish: &Wish,
+        source: &dyn CopySource,
+        wish: &CopyRequest,
         config: &[u8],
     ) -> Result<Option<String>, Failure> {
         let Some(own) = config::platform(config) else {
@@ -202,13 +221,17 @@ impl Daemon {
             (false, false) => {
                 let what = format!("source: {}: {what}", source.name());
                 let hint = "there is no other one under this name: leave --platform out to take it";
-                Err(Failure::new(Kind::Source, what).hint(hint))
+                Err(Failure::new(FailureKind::Source, what).with_hint(hint))
             }
         }
     }
 
     /// The image's config, verified; it says which layers the image has, unpacked.
-    async fn config(&self, source: &dyn Source, image: &Image) -> Result<Bytes, Failure> {
+    async fn fetch_config(
+        &self,
+        source: &dyn CopySource,
+        image: &PlatformImage,
+    ) -> Result<Bytes, Failure> {
         let Descriptor { digest, size, .. } = &image.config;
         if *size > MAX_MANIFEST_BYTES as u64 {
             return Err(Error::TooLarge {
@@ -218,20 +241,20 @@ impl Daemon {
             }
             .into());
         }
-        let blob = Outgoing {
+        let blob = PendingBlob {
             digest: digest.clone(),
             size: *size,
             label: "config".to_owned(),
-            body: source.blob(&image.config).await?,
+            source: source.blob(&image.config).await?,
             mount: None,
         };
-        let mut fetch = Fetch::new(&blob);
+        let mut fetch = BlobFetch::new(&blob);
         let mut config = Vec::new();
         loop {
-            match fetch.next().await? {
-                Next::Piece(piece) => config.extend_from_slice(&piece),
-                Next::Whole => break,
-                Next::Wrong(failure) => return Err(failure),
+            match fetch.next_chunk().await? {
+                FetchEvent::Chunk(piece) => config.extend_from_slice(&piece),
+                FetchEvent::Complete => break,
+                FetchEvent::Corrupt(failure) => return Err(failure),
             }
         }
         diff_ids(source, image, &config)?;
@@ -242,21 +265,21 @@ impl Daemon {
     /// names the first that it lacks; those from there on are sent. Yields the bytes that were.
     async fn load(
         &self,
-        parts: &Parts<'_>,
-        facts: &Facts,
+        parts: &PreparedImage<'_>,
+        facts: &DaemonTargetState,
         report: &dyn Report,
     ) -> Result<u64, Failure> {
-        let can_leave_out = self.about.kind == daemon::Kind::Classic;
+        let can_leave_out = self.info.kind == daemon::DaemonKind::Classic;
         let mut first = if can_leave_out { parts.layers.len() } else { 0 };
         let mut sent = 0;
-        for _ in 0..ATTEMPTS {
-            let (bytes, loaded) = self.offer(parts, first, facts, report).await?;
+        for _ in 0..MAX_LOAD_ATTEMPTS {
+            let (bytes, loaded) = self.try_load(parts, first, facts, report).await?;
             sent += bytes;
             let words = match loaded {
-                Loaded::Whole => return Ok(sent),
-                Loaded::Refused(words) => words,
+                LoadOutcome::Loaded => return Ok(sent),
+                LoadOutcome::Rejected(words) => words,
             };
-            let names = |layer: &Outgoing| words.contains(layer.digest.hex());
+            let names = |layer: &PendingBlob| words.contains(layer.digest.hex());
             match parts.layers[..first].iter().position(names) {
                 Some(place) => first = place,
                 // It does not say what is wrong with an archive without layers.
@@ -264,81 +287,89 @@ impl Daemon {
                 None => {
                     let address = self.engine.address();
                     let what = format!("target: the daemon at {address} did not take it: {words}");
-                    let what = Failure::new(Kind::Target, what);
-                    return Err(what.hint("the daemon's log says more, often journalctl -u docker"));
+                    let what = Failure::new(FailureKind::Target, what);
+                    return Err(
+                        what.with_hint("the daemon's log says more, often journalctl -u docker")
+                    );
                 }
             }
         }
         let what = "target: the daemon's layers go while the image is loaded";
-        Err(Failure::new(Kind::Target, what).hint("try again when nobody removes images there"))
+        Err(Failure::new(FailureKind::Target, what)
+            .with_hint("try again when nobody removes images there"))
     }
 
     /// Offers the daemon an archive with the layers from `first` on.
-    async fn offer(
+    async fn try_load(
         &self,
-        parts: &Parts<'_>,
+        parts: &PreparedImage<'_>,
         first: usize,
-        facts: &Facts,
+        facts: &DaemonTargetState,
         report: &dyn Report,
-    ) -> Result<(u64, Loaded), Failure> {
-        let (sender, body) = stream();
-        let name = (&*facts.name, &facts.tag);
-        let small = files(self.about.kind, parts.image, &parts.config, name);
+    ) -> Result<(u64, LoadOutcome), Failure> {
+        let (sender, body) = archive_channel();
+        let name = (&*facts.repository_name, &facts.tag);
+        let small = archive_files(self.info.kind, parts.image, &parts.config, name);
         let written = write(sender, &parts.layers[first..], small, report);
         let (written, loaded) = futures::join!(written, self.engine.load(body));
         match written {
-            Ok(bytes) => Ok((bytes, loaded.map_err(at_target)?)),
+            Ok(bytes) => Ok((bytes, loaded.map_err(target_failure)?)),
             // Whatever the daemon says of half an archive, the source is to blame.
-            Err(Ended::Failed(failure)) => Err(failure),
-            Err(Ended::Unread) => match loaded.map_err(at_target)? {
-                Loaded::Refused(words) => Ok((0, Loaded::Refused(words))),
-                Loaded::Whole => {
+            Err(StreamError::SourceFailed(failure)) => Err(failure),
+            Err(StreamError::ReceiverClosed) => match loaded.map_err(target_failure)? {
+                LoadOutcome::Rejected(words) => Ok((0, LoadOutcome::Rejected(words))),
+                LoadOutcome::Loaded => {
                     let words = "it says that it has loaded what it has not read to its end";
-                    Ok((0, Loaded::Refused(words.to_owned())))
+                    Ok((0, LoadOutcome::Rejected(words.to_owned())))
                 }
             },
         }
     }
 
     /// Sees that the name names the image now.
-    async fn confirm(&self, facts: &Facts) -> Result<(), Failure> {
-        let full = format!("{}:{}", facts.name, facts.tag);
-        let known = self.engine.known(&full).await.map_err(at_target)?;
-        let id = match self.about.kind {
-            daemon::Kind::Classic | daemon::Kind::Podman => &facts.image.config.digest,
-            daemon::Kind::Containerd => &facts.image.manifest.digest,
+    async fn verify_tag(&self, facts: &DaemonTargetState) -> Result<(), Failure> {
+        let full = format!("{}:{}", facts.repository_name, facts.tag);
+        let known = self
+            .engine
+            .find_image(&full)
+            .await
+            .map_err(target_failure)?;
+        let id = match self.info.kind {
+            daemon::DaemonKind::Classic | daemon::DaemonKind::Podman => &facts.image.config.digest,
+            daemon::DaemonKind::Containerd => &facts.image.manifest.digest,
         };
         match known {
             Some(known) if known.id == *id => Ok(()),
             Some(known) => {
                 let is = known.id;
                 let what = format!("target: the daemon took it, but {full} is {is} and not {id}");
-                Err(Failure::new(Kind::Target, what).hint("was it tagged anew meanwhile?"))
+                Err(Failure::new(FailureKind::Target, what)
+                    .with_hint("was it tagged anew meanwhile?"))
             }
             None => {
                 let what = format!("target: the daemon took it, but knows no {full}");
-                Err(Failure::new(Kind::Target, what))
+                Err(Failure::new(FailureKind::Target, what))
             }
         }
     }
 }
 
 async fn write(
-    sender: Sender,
-    layers: &[Outgoing],
+    sender: ArchiveSender,
+    layers: &[PendingBlob],
     small: Vec<(String, Vec<u8>)>,
     report: &dyn Report,
-) -> Result<u64, Ended> {
+) -> Result<u64, StreamError> {
     let mut bytes = 0;
     let mut seen = HashSet::new();
     for layer in layers {
         if !seen.insert(&layer.digest) {
             continue;
         }
-        match sender.blob(layer, report).await {
+        match sender.send_blob(layer, report).await {
             Ok(size) => bytes += size,
             Err(ended) => {
-                sender.spoil().await;
+                sender.abort().await;
                 return Err(ended);
             }
         }
@@ -347,14 +378,17 @@ async fn write(
     Ok(bytes)
 }
 
-async fn outgoing(source: &dyn Source, image: &Image) -> Result<Vec<Outgoing>, Failure> {
+async fn pending_layers(
+    source: &dyn CopySource,
+    image: &PlatformImage,
+) -> Result<Vec<PendingBlob>, Failure> {
     let mut all = Vec::new();
     for (place, layer) in image.layers.iter().enumerate() {
-        all.push(Outgoing {
+        all.push(PendingBlob {
             digest: layer.digest.clone(),
             size: layer.size,
             label: format!("layer {}/{}", place + 1, image.layers.len()),
-            body: source.blob(layer).await?,
+            source: source.blob(layer).await?,
             mount: None,
         });
     }
@@ -362,7 +396,11 @@ async fn outgoing(source: &dyn Source, image: &Image) -> Result<Vec<Outgoing>, F
 }
 
 /// The digests of the layers' tars: as many as the manifest has layers.
-fn diff_ids(source: &dyn Source, image: &Image, config: &[u8]) -> Result<Vec<Digest>, Failure> {
+fn diff_ids(
+    source: &dyn CopySource,
+    image: &PlatformImage,
+    config: &[u8],
+) -> Result<Vec<Digest>, Failure> {
     let diff_ids = config::diff_ids(config).and_then(|ids| {
         let (layers, diff_ids) = (image.layers.len(), ids.len());
         match layers == diff_ids {
@@ -379,19 +417,20 @@ fn diff_ids(source: &dyn Source, image: &Image, config: &[u8]) -> Result<Vec<Dig
 }
 
 /// A daemon's errors, where it is the target.
-fn at_target(error: Error) -> Failure {
-    let failure = Failure::new(Kind::Target, format!("target: {error}"));
-    if let Error::Unreachable {
-        forbidden: false, ..
+fn target_failure(error: Error) -> Failure {
+    let failure = Failure::new(FailureKind::Target, format!("target: {error}"));
+    if let Error::DaemonUnreachable {
+        is_forbidden: false,
+        ..
     } = error
     {
-        return failure.hint(
+        return failure.with_hint(
             "is Docker running, or podman's socket (systemctl --user start podman.socket)? Where it \
              listens elsewhere, set DOCKER_HOST; without one, imgsync mirror into oci-archive:<path>",
         );
     }
     match error.hint() {
-        Some(hint) => failure.hint(hint),
+        Some(hint) => failure.with_hint(hint),
         None => failure,
     }
 }

@@ -3,25 +3,25 @@
 use bytes::Bytes;
 use imgsync_oci::{Descriptor, Digest, media};
 
-use super::image::Image;
-use super::stream::files;
+use super::image::PlatformImage;
+use super::stream::archive_files;
 use crate::mirror::ends::testing;
-use crate::source::daemon::Kind;
+use crate::source::daemon::DaemonKind;
 
-fn image() -> Image {
+fn image() -> PlatformImage {
     let sample = testing::image(b"layer");
-    Image {
+    PlatformImage {
         root: Digest::of(b"an index"),
         config: testing::descriptor(media::OCI_CONFIG, &sample.blobs[0]),
         layers: vec![Descriptor::new("", Digest::of(b"layer"), 5)],
-        manifest: sample.held,
-        left_out: Vec::new(),
+        manifest: sample.manifest,
+        omitted_platforms: Vec::new(),
     }
 }
 
-fn handed(kind: Kind, repository: &str) -> Vec<(String, serde_json::Value)> {
+fn archive_files_for(kind: DaemonKind, repository: &str) -> Vec<(String, serde_json::Value)> {
     let config = Bytes::from_static(b"{}");
-    let files = files(kind, &image(), &config, (repository, &testing::tag("v1")));
+    let files = archive_files(kind, &image(), &config, (repository, &testing::tag("v1")));
     let parsed = |bytes: Vec<u8>| serde_json::from_slice(&bytes).unwrap();
     let files = files.into_iter();
     files.map(|(name, bytes)| (name, parsed(bytes))).collect()
@@ -29,7 +29,7 @@ fn handed(kind: Kind, repository: &str) -> Vec<(String, serde_json::Value)> {
 
 #[test]
 fn a_classic_store_is_told_of_no_layout_that_lacks_layers() {
-    let handed = handed(Kind::Classic, "app");
+    let handed = archive_files_for(DaemonKind::Classic, "app");
     let names: Vec<_> = handed.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names.len(), 2);
     assert_eq!(names[1], "manifest.json");
@@ -49,8 +49,8 @@ fn the_others_read_a_layout_and_the_whole_name_in_it() {
         ("ghcr.io/team/app", "ghcr.io/team/app:v1"),
         ("127.0.0.1:5000/app", "127.0.0.1:5000/app:v1"),
     ] {
-        for kind in [Kind::Containerd, Kind::Podman] {
-            let handed = handed(kind, repository);
+        for kind in [DaemonKind::Containerd, DaemonKind::Podman] {
+            let handed = archive_files_for(kind, repository);
             let file = |name: &str| &handed.iter().find(|it| it.0 == name).unwrap().1;
             let entry = &file("index.json")["manifests"][0];
             assert_eq!(entry["digest"], image().manifest.digest.to_string());

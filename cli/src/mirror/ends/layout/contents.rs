@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use imgsync_oci::{Digest, MAX_MANIFEST_BYTES};
 
-use super::{Index, walk};
-use crate::source::contents::{Contents, Stored};
+use super::{LayoutIndex, walk};
+use crate::source::contents::{FileContent, SourceFiles};
 
 /// The file that lists what a layout holds.
-pub(in crate::mirror::ends) const INDEX: &str = "index.json";
+pub(in crate::mirror::ends) const OCI_INDEX_FILE: &str = "index.json";
 /// The largest `index.json` that is read, in bytes: some ten thousand entries.
 const MAX_INDEX_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -15,20 +15,21 @@ const MAX_INDEX_BYTES: u64 = 8 * 1024 * 1024;
 ///
 /// # Errors
 /// There is none, or it makes no sense.
-pub(crate) fn index(contents: &Contents) -> Result<Index, crate::source::Error> {
-    let bytes = contents.read(INDEX, MAX_INDEX_BYTES)?;
-    Index::parse(&bytes).map_err(|reason| contents.malformed(format!("{INDEX}: {reason}")))
+pub(crate) fn read_index(contents: &SourceFiles) -> Result<LayoutIndex, crate::source::Error> {
+    let bytes = contents.read(OCI_INDEX_FILE, MAX_INDEX_BYTES)?;
+    LayoutIndex::parse(&bytes)
+        .map_err(|reason| contents.malformed(format!("{OCI_INDEX_FILE}: {reason}")))
 }
 
-impl walk::Blobs for Contents {
+impl walk::BlobStore for SourceFiles {
     fn size(&self, digest: &Digest) -> Option<u64> {
         match self.blob(digest) {
-            Ok(Stored::Here(slice)) => Some(slice.len()),
-            Ok(Stored::Elsewhere { .. }) | Err(_) => None,
+            Ok(FileContent::Available(slice)) => Some(slice.len()),
+            Ok(FileContent::Skipped { .. }) | Err(_) => None,
         }
     }
 
-    fn bytes(&self, digest: &Digest) -> Option<Bytes> {
+    fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
         self.read_blob(digest, MAX_MANIFEST_BYTES as u64).ok()
     }
 }

@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 
 use imgsync_oci::Digest;
 
-use super::Index;
-use super::contents::{INDEX, index};
-use crate::mirror::ends::plain::{self, Locked};
-use crate::source::contents::Contents;
+use super::LayoutIndex;
+use super::contents::{OCI_INDEX_FILE, read_index};
+use crate::mirror::ends::plain::{self, LockedFile};
+use crate::source::contents::SourceFiles;
 
 /// The file that makes a folder a layout.
-pub(in crate::mirror::ends) const LAYOUT: &str = "oci-layout";
+pub(in crate::mirror::ends) const OCI_LAYOUT_FILE: &str = "oci-layout";
 /// What stands in it (OCI image-spec, "Image Layout").
-pub(in crate::mirror::ends) const LAYOUT_BYTES: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(in crate::mirror::ends) const OCI_LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// Ours: parts of blobs, files on their way, the lock. Nothing of a layout's own.
-const OWN: &str = ".imgsync";
+const WORK_FOLDER: &str = ".imgsync";
 
 /// A layout's folder; it need not be there yet.
 #[derive(Debug, Clone)]
-pub(super) struct Folder {
+pub(super) struct LayoutFolder {
     root: PathBuf,
 }
 
-impl Folder {
+impl LayoutFolder {
     /// Looks at what is under `root`: a layout, an empty folder or nothing.
     ///
     /// # Errors
@@ -37,8 +37,8 @@ impl Folder {
             }
             Err(error) => return Err(format!("{shown}: {error}")),
         };
-        let layout = root.join(LAYOUT);
-        let is_layout = plain::file(&layout).map_err(|error| error.to_string())?;
+        let layout = root.join(OCI_LAYOUT_FILE);
+        let is_layout = plain::file_size(&layout).map_err(|error| error.to_string())?;
         match is_layout {
             Some(size) if size < 4096 => {
                 let bytes = std::fs::read(&layout).map_err(|error| error.to_string())?;
@@ -53,7 +53,7 @@ impl Folder {
             None => {
                 let mut names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
                 // A run that was killed at its very beginning leaves no more than folders.
-                if names.any(|name| name != OWN && name != "blobs") {
+                if names.any(|name| name != WORK_FOLDER && name != "blobs") {
                     return Err(format!("{shown} holds something, and no OCI layout"));
                 }
             }
@@ -68,26 +68,27 @@ impl Folder {
     pub(super) fn make(&self) -> io::Result<()> {
         let missing = self.root.ancestors().take_while(|it| !it.exists());
         let missing: Vec<_> = missing.map(plain::parent).collect();
-        std::fs::create_dir_all(&self.root).map_err(|error| plain::at(&self.root, &error))?;
+        std::fs::create_dir_all(&self.root)
+            .map_err(|error| plain::with_path(&self.root, &error))?;
         for parent in missing {
-            plain::sync(parent)?;
+            plain::sync_folder(parent)?;
         }
-        plain::folder(&self.own())?;
-        plain::folder(&self.root.join("blobs"))
+        plain::create_folder(&self.work_folder())?;
+        plain::create_folder(&self.root.join("blobs"))
     }
 
     /// The folder of what is ours.
-    pub(super) fn own(&self) -> PathBuf {
-        self.root.join(OWN)
+    pub(super) fn work_folder(&self) -> PathBuf {
+        self.root.join(WORK_FOLDER)
     }
 
     /// Where a blob lies when it is whole; its folder is made.
     ///
     /// # Errors
     /// As [`Folder::make`].
-    pub(super) fn place(&self, digest: &Digest) -> io::Result<PathBuf> {
+    pub(super) fn prepare_blob_path(&self, digest: &Digest) -> io::Result<PathBuf> {
         let path = self.path(digest);
-        plain::folder(plain::parent(&path))?;
+        plain::create_folder(plain::parent(&path))?;
         Ok(path)
     }
 
@@ -97,32 +98,32 @@ impl Folder {
     }
 
     /// Where a blob lies while it is not whole.
-    pub(super) fn part(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn partial_path(&self, digest: &Digest) -> PathBuf {
         let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
-        self.own().join(format!("{algorithm}-{hex}.part"))
+        self.work_folder().join(format!("{algorithm}-{hex}.part"))
     }
 
     /// The number of bytes of a blob that is whole.
     ///
     /// # Errors
     /// Something else has its name.
-    pub(super) fn size(&self, digest: &Digest) -> io::Result<Option<u64>> {
-        plain::file(&self.path(digest))
+    pub(super) fn blob_size(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        plain::file_size(&self.path(digest))
     }
 
     /// What is there, to be read.
-    pub(super) fn contents(&self) -> Contents {
-        Contents::folder(self.root.clone())
+    pub(super) fn files(&self) -> SourceFiles {
+        SourceFiles::folder(self.root.clone())
     }
 
     /// The index as it is now; an empty one where there is none.
     ///
     /// # Errors
     /// It makes no sense, or is no plain file.
-    pub(super) fn index(&self) -> Result<Index, String> {
-        match plain::file(&self.root.join(INDEX)) {
-            Ok(Some(_)) => index(&self.contents()).map_err(|error| error.to_string()),
-            Ok(None) => Ok(Index::default()),
+    pub(super) fn read_index(&self) -> Result<LayoutIndex, String> {
+        match plain::file_size(&self.root.join(OCI_INDEX_FILE)) {
+            Ok(Some(_)) => read_index(&self.files()).map_err(|error| error.to_string()),
+            Ok(None) => Ok(LayoutIndex::default()),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -132,31 +133,35 @@ impl Folder {
     ///
     /// # Errors
     /// The system's; then the old one is there.
-    pub(super) fn write_index(&self, index: &Index, _lock: &Locked) -> io::Result<()> {
-        let temporary = self.own().join("index.part");
-        let layout = self.root.join(LAYOUT);
-        if plain::file(&layout)?.is_none() {
-            plain::replace(&layout, LAYOUT_BYTES, &temporary)?;
+    pub(super) fn write_index(&self, index: &LayoutIndex, _lock: &LockedFile) -> io::Result<()> {
+        let temporary = self.work_folder().join("index.part");
+        let layout = self.root.join(OCI_LAYOUT_FILE);
+        if plain::file_size(&layout)?.is_none() {
+            plain::replace_file(&layout, OCI_LAYOUT_CONTENT, &temporary)?;
         }
-        plain::replace(&self.root.join(INDEX), &index.bytes(), &temporary)
+        plain::replace_file(
+            &self.root.join(OCI_INDEX_FILE),
+            &index.to_bytes(),
+            &temporary,
+        )
     }
 
     /// Waits for the right to change the index.
     ///
     /// # Errors
     /// The system's.
-    pub(super) async fn lock(&self) -> io::Result<Locked> {
-        Locked::open(&self.own().join("lock")).await
+    pub(super) async fn lock(&self) -> io::Result<LockedFile> {
+        LockedFile::open_waiting(&self.work_folder().join("lock")).await
     }
 
     /// Takes away what is ours, if nothing of it is wanted any more: no part of a blob is there,
     /// and nobody else writes.
-    pub(super) fn tidy(&self) {
-        if let Ok(Some(lock)) = Locked::try_open(&self.own().join("lock")) {
+    pub(super) fn remove_work_folder(&self) {
+        if let Ok(Some(lock)) = LockedFile::try_open(&self.work_folder().join("lock")) {
             // None of it is any trouble to the layout, and a folder that is not empty stays.
-            let _ = std::fs::remove_file(self.own().join("index.part"));
+            let _ = std::fs::remove_file(self.work_folder().join("index.part"));
             let _ = lock.remove();
-            let _ = std::fs::remove_dir(self.own());
+            let _ = std::fs::remove_dir(self.work_folder());
         }
     }
 }

@@ -3,28 +3,28 @@
 use imgsync_oci::{Descriptor, Digest, Manifest, Tag, media};
 use serde_json::{Map, Value, json};
 
-use crate::mirror::ends::{Held, Role};
+use crate::mirror::ends::{ManifestRole, VerifiedManifest};
 use crate::source::name;
 
 /// The annotation that names an entry (OCI image-spec, "Image Layout", "index.json").
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// The entries of an `index.json`. What was there and is not understood stays as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Index {
+pub(crate) struct LayoutIndex {
     /// The fields beside `manifests`.
-    rest: Map<String, Value>,
-    entries: Vec<Entry>,
+    other_fields: Map<String, Value>,
+    entries: Vec<IndexEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Entry {
+struct IndexEntry {
     descriptor: Descriptor,
     /// As it stands in the file.
     raw: Value,
 }
 
-impl Index {
+impl LayoutIndex {
     /// Reads an `index.json`.
     ///
     /// # Errors
@@ -44,16 +44,16 @@ impl Index {
         };
         rest.remove("manifests");
         let entries = manifests.into_iter().zip(raw);
-        let entries = entries.map(|(descriptor, raw)| Entry { descriptor, raw });
+        let entries = entries.map(|(descriptor, raw)| IndexEntry { descriptor, raw });
         Ok(Self {
-            rest,
+            other_fields: rest,
             entries: entries.collect(),
         })
     }
 
     /// The file's bytes.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut whole = self.rest.clone();
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut whole = self.other_fields.clone();
         whole.entry("schemaVersion").or_insert(json!(2));
         whole.entry("mediaType").or_insert(json!(media::OCI_INDEX));
         let raw = self.entries.iter().map(|entry| entry.raw.clone());
@@ -79,8 +79,8 @@ impl Index {
     ///
     /// # Errors
     /// The names of several that have the tag and differ in content.
-    pub(crate) fn find(&self, wanted: &Tag) -> Result<Option<&Descriptor>, Vec<String>> {
-        if let Some(exact) = self.tagged(wanted) {
+    pub(crate) fn resolve_tag(&self, wanted: &Tag) -> Result<Option<&Descriptor>, Vec<String>> {
+        if let Some(exact) = self.find_tagged(wanted) {
             return Ok(Some(exact));
         }
         let alike = || self.entries().filter(|it| tag(it).as_ref() == Some(wanted));
@@ -90,55 +90,63 @@ impl Index {
         if alike().all(|it| it.digest == first.digest) {
             return Ok(Some(first));
         }
-        let names = alike().filter_map(|it| it.annotation(REF_NAME));
+        let names = alike().filter_map(|it| it.annotation(REF_NAME_ANNOTATION));
         Err(names.map(str::to_owned).collect())
     }
 
     /// The entry whose name is this tag and nothing else.
-    pub(crate) fn tagged(&self, tag: &Tag) -> Option<&Descriptor> {
+    pub(crate) fn find_tagged(&self, tag: &Tag) -> Option<&Descriptor> {
         self.entries().find(|it| is_named(it, tag.as_str()))
     }
 
     /// The entry that has just this name, whole as it may be.
-    pub(crate) fn named(&self, name: &str) -> Option<&Descriptor> {
+    pub(crate) fn find_named(&self, name: &str) -> Option<&Descriptor> {
         self.entries().find(|it| is_named(it, name))
     }
 
     /// Whether anything here is listed by this digest.
-    pub(crate) fn lists(&self, digest: &Digest) -> bool {
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
         self.entries().any(|it| it.digest == *digest)
     }
 
     /// Notes a manifest in the role that it has. A tag leaves what it named before; a part needs
     /// no entry. `image` is what the image as a whole is called, for Docker and podman. Yields
     /// whether anything changed.
-    pub(crate) fn put(&mut self, manifest: &Held, role: &Role, image: Option<&str>) -> bool {
+    pub(crate) fn add_manifest(
+        &mut self,
+        manifest: &VerifiedManifest,
+        role: &ManifestRole,
+        image: Option<&str>,
+    ) -> bool {
         let mut raw = json!({
             "mediaType": manifest.media_type,
             "digest": manifest.digest,
             "size": manifest.bytes.len(),
         });
         match role {
-            Role::Part => return false,
-            Role::Referrer { .. } | Role::Untagged if self.lists(&manifest.digest) => {
+            ManifestRole::Child => return false,
+            ManifestRole::Referrer { .. } | ManifestRole::Untagged
+                if self.contains(&manifest.digest) =>
+            {
                 return false;
             }
-            Role::Referrer { .. } => {
-                let shown = imgsync_oci::referrers::read(&manifest.bytes, &manifest.digest);
+            ManifestRole::Referrer { .. } => {
+                let shown =
+                    imgsync_oci::referrers::parse_referrer(&manifest.bytes, &manifest.digest);
                 if let Ok(Some((_, referrer))) = shown
                     && let Some(artifact_type) = referrer.artifact_type
                 {
                     raw["artifactType"] = artifact_type.into();
                 }
             }
-            Role::Untagged => {}
-            Role::Tagged(tag) => {
-                raw["annotations"] = json!({ REF_NAME: tag.as_str() });
+            ManifestRole::Untagged => {}
+            ManifestRole::Tagged(tag) => {
+                raw["annotations"] = json!({ REF_NAME_ANNOTATION: tag.as_str() });
                 if let Some(image) = image {
-                    raw["annotations"][IMAGE_NAME] = format!("{image}:{tag}").into();
+                    raw["annotations"][IMAGE_NAME_ANNOTATION] = format!("{image}:{tag}").into();
                 }
                 if self
-                    .tagged(tag)
+                    .find_tagged(tag)
                     .is_some_and(|it| it.digest == manifest.digest)
                 {
                     return false;
@@ -149,7 +157,7 @@ impl Index {
         let size = manifest.bytes.len() as u64;
         let mut descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
         descriptor.annotations = serde_json::from_value(raw["annotations"].clone()).ok();
-        self.entries.push(Entry { descriptor, raw });
+        self.entries.push(IndexEntry { descriptor, raw });
         true
     }
 
@@ -165,8 +173,11 @@ impl Index {
     /// Brings the entries into an order that does not depend on when they came: by name, then by
     /// digest.
     pub(crate) fn sort(&mut self) {
-        let key = |entry: &Entry| {
-            let name = entry.descriptor.annotation(REF_NAME).map(str::to_owned);
+        let key = |entry: &IndexEntry| {
+            let name = entry
+                .descriptor
+                .annotation(REF_NAME_ANNOTATION)
+                .map(str::to_owned);
             (name.is_none(), name, entry.descriptor.digest.clone())
         };
         self.entries.sort_by_cached_key(key);
@@ -174,15 +185,15 @@ impl Index {
 }
 
 /// Where containerd and Docker put the whole name of an image.
-const IMAGE_NAME: &str = "io.containerd.image.name";
+const IMAGE_NAME_ANNOTATION: &str = "io.containerd.image.name";
 
 fn is_named(entry: &Descriptor, name: &str) -> bool {
-    entry.annotation(REF_NAME) == Some(name)
+    entry.annotation(REF_NAME_ANNOTATION) == Some(name)
 }
 
 /// The tag of an entry, by its name; `None` where it has none.
 pub(super) fn tag(entry: &Descriptor) -> Option<Tag> {
-    let name = entry.annotation(REF_NAME)?;
+    let name = entry.annotation(REF_NAME_ANNOTATION)?;
     match name.parse() {
         Ok(tag) => Some(tag),
         Err(_) => name::familiar(name)?.tag,
@@ -193,8 +204,8 @@ pub(super) fn tag(entry: &Descriptor) -> Option<Tag> {
 mod tests {
     use super::*;
 
-    fn held(content: &str) -> Held {
-        Held {
+    fn manifest(content: &str) -> VerifiedManifest {
+        VerifiedManifest {
             digest: Digest::of(content.as_bytes()),
             media_type: media::OCI_MANIFEST.to_owned(),
             bytes: content.to_owned().into(),
@@ -205,8 +216,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn tagged(text: &str) -> Role {
-        Role::Tagged(tag(text))
+    fn tagged(text: &str) -> ManifestRole {
+        ManifestRole::Tagged(tag(text))
     }
 
     #[test]
@@ -214,47 +225,50 @@ mod tests {
         let foreign = json!({
             "schemaVersion": 2, "x": {"b": 1, "a": 2}, "annotations": {"k": "v"},
             "manifests": [{"mediaType": media::OCI_MANIFEST, "digest": Digest::of(b"0"),
-                           "size": 1, "y": 7, "annotations": {REF_NAME: "v1"}}],
+                           "size": 1, "y": 7, "annotations": {REF_NAME_ANNOTATION: "v1"}}],
         });
-        let mut index = Index::parse(foreign.to_string().as_bytes()).unwrap();
-        assert!(index.put(&held("a"), &tagged("v2"), None));
-        assert!(!index.put(&held("a"), &tagged("v2"), None));
-        assert!(index.put(&held("b"), &tagged("v2"), Some("ghcr.io/o/app")));
-        assert!(!index.put(&held("b"), &Role::Untagged, None));
-        assert!(!index.put(&held("c"), &Role::Part, None));
+        let mut index = LayoutIndex::parse(foreign.to_string().as_bytes()).unwrap();
+        assert!(index.add_manifest(&manifest("a"), &tagged("v2"), None));
+        assert!(!index.add_manifest(&manifest("a"), &tagged("v2"), None));
+        assert!(index.add_manifest(&manifest("b"), &tagged("v2"), Some("ghcr.io/o/app")));
+        assert!(!index.add_manifest(&manifest("b"), &ManifestRole::Untagged, None));
+        assert!(!index.add_manifest(&manifest("c"), &ManifestRole::Child, None));
         assert_eq!(index.tags(), [tag("v1"), tag("v2")]);
-        let written: Value = serde_json::from_slice(&index.bytes()).unwrap();
+        let written: Value = serde_json::from_slice(&index.to_bytes()).unwrap();
         assert_eq!(written["x"], foreign["x"]);
         assert_eq!(written["manifests"][0], foreign["manifests"][0]);
         assert_eq!(
-            written["manifests"][1]["annotations"][IMAGE_NAME],
+            written["manifests"][1]["annotations"][IMAGE_NAME_ANNOTATION],
             "ghcr.io/o/app:v2"
         );
         assert_eq!(written["manifests"].as_array().unwrap().len(), 2);
         assert!(index.remove(&tag("v1")) && !index.remove(&tag("v1")));
-        assert_eq!(Index::parse(&index.bytes()).unwrap().tags(), [tag("v2")]);
+        assert_eq!(
+            LayoutIndex::parse(&index.to_bytes()).unwrap().tags(),
+            [tag("v2")]
+        );
     }
 
     #[test]
     fn whole_names_have_tags_and_bare_ones_go_before_them() {
         let entry = |content: &str, name: &str| {
             json!({"mediaType": media::OCI_MANIFEST, "digest": Digest::of(content.as_bytes()),
-                   "size": 1, "annotations": {REF_NAME: name}})
+                   "size": 1, "annotations": {REF_NAME_ANNOTATION: name}})
         };
         let index = |entries: Vec<Value>| {
             let text = json!({"schemaVersion": 2, "manifests": entries}).to_string();
-            Index::parse(text.as_bytes()).unwrap()
+            LayoutIndex::parse(text.as_bytes()).unwrap()
         };
         let two = index(vec![
             entry("a", "localhost/app:v1"),
             entry("b", "ghcr.io/app:v1"),
         ]);
         assert_eq!(two.tags(), [tag("v1")]);
-        assert_eq!(two.find(&tag("v1")).unwrap_err().len(), 2);
-        assert_eq!(two.find(&tag("v2")), Ok(None));
-        assert_eq!(two.tagged(&tag("v1")), None);
+        assert_eq!(two.resolve_tag(&tag("v1")).unwrap_err().len(), 2);
+        assert_eq!(two.resolve_tag(&tag("v2")), Ok(None));
+        assert_eq!(two.find_tagged(&tag("v1")), None);
         let bare = index(vec![entry("a", "localhost/app:v1"), entry("b", "v1")]);
-        let found = bare.find(&tag("v1")).unwrap().unwrap();
+        let found = bare.resolve_tag(&tag("v1")).unwrap().unwrap();
         assert_eq!(found.digest, Digest::of(b"b"));
     }
 
@@ -267,7 +281,7 @@ mod tests {
             r#"{"schemaVersion":2,"config":{},"layers":[]}"#,
             r#"{"schemaVersion":2,"manifests":[{"digest":"sha256:x","size":1}]}"#,
         ] {
-            assert!(Index::parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(LayoutIndex::parse(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

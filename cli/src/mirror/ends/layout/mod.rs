@@ -14,8 +14,8 @@ mod target;
 mod tests;
 pub(super) mod walk;
 
-pub(super) use contents::{INDEX, index as read_index};
-pub(super) use folder::{LAYOUT, LAYOUT_BYTES};
-pub(super) use index::Index;
-pub use source::Source;
-pub use target::Target;
+pub(super) use contents::{OCI_INDEX_FILE, read_index};
+pub(super) use folder::{OCI_LAYOUT_CONTENT, OCI_LAYOUT_FILE};
+pub(super) use index::LayoutIndex;
+pub use source::LayoutSource;
+pub use target::LayoutTarget;

@@ -5,26 +5,28 @@ use std::path::Path;
 
 use imgsync_oci::{Digest, Hasher};
 
-use crate::mirror::ends::plain::{self, Locked};
+use crate::mirror::ends::plain::{self, LockedFile};
 
 /// How much is read at a time.
-const PIECE: usize = 256 * 1024;
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// A part of a blob, on the disk, under a lock.
 #[derive(Debug)]
-pub(super) struct Part {
-    locked: Locked,
+pub(super) struct PartialFile {
+    locked_file: LockedFile,
 }
 
-impl Part {
+impl PartialFile {
     /// The part that an earlier run left, or an empty one. Waits while somebody else brings the
     /// same blob.
     ///
     /// # Errors
     /// The system's.
     pub(super) async fn open(path: &Path) -> io::Result<Self> {
-        let locked = Locked::open(path).await?;
-        Ok(Self { locked })
+        let locked = LockedFile::open_waiting(path).await?;
+        Ok(Self {
+            locked_file: locked,
+        })
     }
 
     /// Reads again what is there of a blob of `size` bytes; what cannot be its beginning goes.
@@ -32,19 +34,19 @@ impl Part {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn begin(&mut self, digest: &Digest, size: u64) -> io::Result<(Hasher, u64)> {
+    pub(super) fn rehash(&mut self, digest: &Digest, size: u64) -> io::Result<(Hasher, u64)> {
         let hasher = || Hasher::new(digest.algorithm());
-        let len = self.locked.file.metadata()?.len();
+        let len = self.locked_file.file.metadata()?.len();
         if len > size {
-            self.empty()?;
+            self.truncate()?;
             return Ok((hasher(), 0));
         }
         let mut hashed = hasher();
-        let mut buffer = vec![0; PIECE];
-        self.locked.file.seek(SeekFrom::Start(0))?;
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        self.locked_file.file.seek(SeekFrom::Start(0))?;
         let mut read = 0;
         loop {
-            let got = self.locked.file.read(&mut buffer)?;
+            let got = self.locked_file.file.read(&mut buffer)?;
             if got == 0 {
                 return Ok((hashed, read));
             }
@@ -57,9 +59,9 @@ impl Part {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn empty(&mut self) -> io::Result<()> {
-        self.locked.file.set_len(0)?;
-        self.locked.file.seek(SeekFrom::Start(0))?;
+    pub(super) fn truncate(&mut self) -> io::Result<()> {
+        self.locked_file.file.set_len(0)?;
+        self.locked_file.file.seek(SeekFrom::Start(0))?;
         Ok(())
     }
 
@@ -68,21 +70,21 @@ impl Part {
     /// # Errors
     /// The system's, above all a full disk.
     pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        let written = self.locked.file.write_all(piece);
-        written.map_err(|error| plain::at(&self.locked.path, &error))
+        let written = self.locked_file.file.write_all(piece);
+        written.map_err(|error| plain::with_path(&self.locked_file.path, &error))
     }
 
     /// Makes the part, now whole and verified, the blob under `path`. It is on the disk then.
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn keep(self, path: &Path) -> io::Result<()> {
+    pub(super) fn commit(self, path: &Path) -> io::Result<()> {
         let whole = || {
-            self.locked.file.sync_all()?;
-            std::fs::rename(&self.locked.path, path)?;
-            plain::sync(plain::parent(path))
+            self.locked_file.file.sync_all()?;
+            std::fs::rename(&self.locked_file.path, path)?;
+            plain::sync_folder(plain::parent(path))
         };
-        whole().map_err(|error| plain::at(path, &error))
+        whole().map_err(|error| plain::with_path(path, &error))
     }
 
     /// Throws it away.
@@ -90,6 +92,6 @@ impl Part {
     /// # Errors
     /// The system's.
     pub(super) fn discard(self) -> io::Result<()> {
-        self.locked.remove()
+        self.locked_file.remove()
     }
 }

@@ -3,33 +3,35 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use imgsync_oci::client::Deleted;
+use imgsync_oci::client::DeleteOutcome;
 use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
 
-use super::folder::Folder;
-use super::part::Part;
-use super::{Index, walk};
-use crate::exit::{Failure, Kind};
-use crate::mirror::ends::fetch::{Fetch, Next};
-use crate::mirror::ends::off::{off, unwritable};
-use crate::mirror::ends::{self, Answer, Head, Held, Moved, Role};
+use super::folder::LayoutFolder;
+use super::part::PartialFile;
+use super::{LayoutIndex, walk};
+use crate::exit::{Failure, FailureKind};
+use crate::mirror::ends::fetch::{BlobFetch, FetchEvent};
+use crate::mirror::ends::off::{run_blocking, write_failure};
+use crate::mirror::ends::{
+    self, ManifestDescriptor, ManifestRole, TransportFuture, UploadOutcome, VerifiedManifest,
+};
 use crate::report::Report;
-use crate::source::contents::Contents;
-use crate::transfer::Outgoing;
+use crate::source::contents::SourceFiles;
+use crate::transfer::PendingBlob;
 
 /// A layout that images go into. What is in it stays; tags that come again are replaced.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct LayoutTarget {
     name: String,
-    folder: Arc<Folder>,
-    contents: Arc<Contents>,
+    folder: Arc<LayoutFolder>,
+    files: Arc<SourceFiles>,
     /// What images are called as a whole, without the tag.
-    image: Option<String>,
+    image_name: Option<String>,
     /// One at a time changes the index; what is in there is not read twice.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    index_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Target {
+impl LayoutTarget {
     /// The layout in the folder `path`, which need not be there yet. `called` is what the user
     /// typed for it; `image` what the images are called as a whole, for Docker and podman.
     ///
@@ -37,153 +39,163 @@ impl Target {
     /// Something else is there.
     pub async fn open(path: &Path, called: &str, image: Option<&str>) -> Result<Self, Failure> {
         let path = path.to_owned();
-        let folder = off(move || {
-            let folder = Folder::new(&path).map_err(not_ours)?;
-            folder.index().map_err(not_ours)?;
+        let folder = run_blocking(move || {
+            let folder = LayoutFolder::new(&path).map_err(invalid_target)?;
+            folder.read_index().map_err(invalid_target)?;
             Ok(folder)
         })
         .await?;
         Ok(Self {
             name: called.to_owned(),
-            contents: Arc::new(folder.contents()),
+            files: Arc::new(folder.files()),
             folder: Arc::new(folder),
-            image: image.map(str::to_owned),
-            turn: Arc::default(),
+            image_name: image.map(str::to_owned),
+            index_lock: Arc::default(),
         })
     }
 
-    fn index(&self) -> Result<Index, Failure> {
-        self.folder.index().map_err(not_ours)
+    fn read_index(&self) -> Result<LayoutIndex, Failure> {
+        self.folder.read_index().map_err(invalid_target)
     }
 
     /// What a reference means, if it is there with all its parts.
-    fn held(&self, reference: &Reference) -> Result<Option<Held>, Failure> {
+    fn read_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>, Failure> {
         let (digest, media_type) = match reference {
             Reference::Digest(digest) => (digest.clone(), None),
-            Reference::Tag(tag) => match self.index()?.tagged(tag) {
+            Reference::Tag(tag) => match self.read_index()?.find_tagged(tag) {
                 Some(entry) => (entry.digest.clone(), Some(entry.media_type.clone())),
                 None => return Ok(None),
             },
         };
         let media_type = media_type.as_deref();
-        match walk::is_whole(&*self.contents, &digest, media_type) {
-            true => Ok(walk::held(&*self.contents, &digest, media_type)),
+        match walk::is_complete(&*self.files, &digest, media_type) {
+            true => Ok(walk::read_manifest(&*self.files, &digest, media_type)),
             false => Ok(None),
         }
     }
 
     fn has(&self, digest: &Digest, size: u64) -> Result<bool, Failure> {
-        let found = self.folder.size(digest);
-        let found = found.map_err(|error| unwritable(&error))?;
+        let found = self.folder.blob_size(digest);
+        let found = found.map_err(|error| write_failure(&error))?;
         Ok(found == Some(size))
     }
 
     /// The place of a blob, and its part, ready to be written; `None` where it came meanwhile.
-    async fn part(&self, digest: &Digest, size: u64) -> Result<Option<Part>, Failure> {
-        self.folder.make().map_err(|error| unwritable(&error))?;
-        let part = Part::open(&self.folder.part(digest)).await;
-        let part = part.map_err(|error| unwritable(&error))?;
+    async fn open_partial(
+        &self,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<Option<PartialFile>, Failure> {
+        self.folder.make().map_err(|error| write_failure(&error))?;
+        let part = PartialFile::open(&self.folder.partial_path(digest)).await;
+        let part = part.map_err(|error| write_failure(&error))?;
         if !self.has(digest, size)? {
             return Ok(Some(part));
         }
-        part.discard().map_err(|error| unwritable(&error))?;
+        part.discard().map_err(|error| write_failure(&error))?;
         Ok(None)
     }
 
     /// Puts a small blob that is at hand, and verified.
-    async fn put_bytes(&self, manifest: &Held) -> Result<(), Failure> {
+    async fn put_bytes(&self, manifest: &VerifiedManifest) -> Result<(), Failure> {
         let size = manifest.bytes.len() as u64;
         if self.has(&manifest.digest, size)? {
             return Ok(());
         }
-        let Some(mut part) = self.part(&manifest.digest, size).await? else {
+        let Some(mut part) = self.open_partial(&manifest.digest, size).await? else {
             return Ok(());
         };
         let (folder, manifest) = (Arc::clone(&self.folder), manifest.clone());
-        off(move || {
+        run_blocking(move || {
             let mut whole = || {
-                part.empty()?;
+                part.truncate()?;
                 part.write(&manifest.bytes)?;
-                folder.place(&manifest.digest)
+                folder.prepare_blob_path(&manifest.digest)
             };
-            let kept = whole().and_then(|place| part.keep(&place));
-            kept.map_err(|error| unwritable(&error))
+            let kept = whole().and_then(|place| part.commit(&place));
+            kept.map_err(|error| write_failure(&error))
         })
         .await
     }
 
-    async fn bring(&self, blob: &Outgoing, report: &Arc<dyn Report>) -> Result<Moved, Failure> {
+    async fn copy_blob(
+        &self,
+        blob: &PendingBlob,
+        report: &Arc<dyn Report>,
+    ) -> Result<UploadOutcome, Failure> {
         if self.has(&blob.digest, blob.size)? {
-            return Ok(Moved::There);
+            return Ok(UploadOutcome::AlreadyPresent);
         }
-        let Some(mut part) = self.part(&blob.digest, blob.size).await? else {
-            return Ok(Moved::There);
+        let Some(mut part) = self.open_partial(&blob.digest, blob.size).await? else {
+            return Ok(UploadOutcome::AlreadyPresent);
         };
-        report.begin(&blob.digest, &blob.label, blob.size);
+        report.start_blob(&blob.digest, &blob.label, blob.size);
         let mut bytes = 0;
         loop {
             let (digest, size) = (blob.digest.clone(), blob.size);
             let hashed;
             let first;
-            (part, hashed, first) = off(move || {
-                let begun = part.begin(&digest, size);
-                let (hashed, first) = begun.map_err(|error| unwritable(&error))?;
+            (part, hashed, first) = run_blocking(move || {
+                let begun = part.rehash(&digest, size);
+                let (hashed, first) = begun.map_err(|error| write_failure(&error))?;
                 Ok((part, hashed, first))
             })
             .await?;
-            report.position(&blob.digest, first);
-            let mut fetch = Fetch::after(blob, first, hashed);
+            report.update_blob(&blob.digest, first);
+            let mut fetch = BlobFetch::resume(blob, first, hashed);
             let wrong = loop {
-                match fetch.next().await? {
-                    Next::Piece(piece) => {
+                match fetch.next_chunk().await? {
+                    FetchEvent::Chunk(piece) => {
                         bytes += piece.len() as u64;
-                        part = off(move || {
+                        part = run_blocking(move || {
                             let written = part.write(&piece);
-                            written.map_err(|error| unwritable(&error))?;
+                            written.map_err(|error| write_failure(&error))?;
                             Ok(part)
                         })
                         .await?;
-                        report.position(&blob.digest, fetch.at());
+                        report.update_blob(&blob.digest, fetch.position());
                     }
-                    Next::Whole => break None,
-                    Next::Wrong(failure) => break Some(failure),
+                    FetchEvent::Complete => break None,
+                    FetchEvent::Corrupt(failure) => break Some(failure),
                 }
             };
             let Some(failure) = wrong else { break };
             // What was there before may be to blame, and not the source.
-            part.empty().map_err(|error| unwritable(&error))?;
+            part.truncate().map_err(|error| write_failure(&error))?;
             if first == 0 {
-                part.discard().map_err(|error| unwritable(&error))?;
+                part.discard().map_err(|error| write_failure(&error))?;
                 return Err(failure);
             }
             report.detail(&format!("{}: begins anew: {}", blob.digest, failure.what));
         }
         let (folder, digest) = (Arc::clone(&self.folder), blob.digest.clone());
-        off(move || {
-            let kept = folder.place(&digest).and_then(|place| part.keep(&place));
-            kept.map_err(|error| unwritable(&error))
+        run_blocking(move || {
+            let kept = folder
+                .prepare_blob_path(&digest)
+                .and_then(|place| part.commit(&place));
+            kept.map_err(|error| write_failure(&error))
         })
         .await?;
-        report.done(&blob.digest);
-        Ok(Moved::Sent { bytes })
+        report.finish_blob(&blob.digest);
+        Ok(UploadOutcome::Sent { bytes })
     }
 
     /// Changes the index, under the lock. Yields what `change` does: whether it changed anything.
     async fn edit(
         &self,
-        change: impl FnOnce(&mut Index) -> bool + Send + 'static,
+        change: impl FnOnce(&mut LayoutIndex) -> bool + Send + 'static,
     ) -> Result<bool, Failure> {
-        let _turn = self.turn.lock().await;
-        self.folder.make().map_err(|error| unwritable(&error))?;
+        let _turn = self.index_lock.lock().await;
+        self.folder.make().map_err(|error| write_failure(&error))?;
         let lock = self.folder.lock().await;
-        let lock = lock.map_err(|error| unwritable(&error))?;
+        let lock = lock.map_err(|error| write_failure(&error))?;
         let folder = Arc::clone(&self.folder);
-        off(move || {
-            let mut index = folder.index().map_err(not_ours)?;
+        run_blocking(move || {
+            let mut index = folder.read_index().map_err(invalid_target)?;
             let changed = change(&mut index);
             if changed {
                 let written = folder.write_index(&index, &lock);
-                written.map_err(|error| unwritable(&error))?;
+                written.map_err(|error| write_failure(&error))?;
             }
             Ok(changed)
         })
@@ -191,24 +203,27 @@ impl Target {
     }
 }
 
-fn not_ours(reason: String) -> Failure {
-    Failure::new(Kind::Target, format!("target: {reason}"))
-        .hint("give a folder that is empty, not there yet, or an OCI layout that is whole")
+fn invalid_target(reason: String) -> Failure {
+    Failure::new(FailureKind::Target, format!("target: {reason}"))
+        .with_hint("give a folder that is empty, not there yet, or an OCI layout that is whole")
 }
 
-impl ends::Target for Target {
+impl ends::CopyTarget for LayoutTarget {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn place(&self) -> Option<(&Registry, &Repository)> {
+    fn repository(&self) -> Option<(&Registry, &Repository)> {
         None
     }
 
-    fn head<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Head>> {
+    fn head_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
         Box::pin(async move {
-            let held = self.manifest(reference).await?;
-            Ok(held.map(|held| Head {
+            let held = self.fetch_manifest(reference).await?;
+            Ok(held.map(|held| ManifestDescriptor {
                 size: Some(held.bytes.len() as u64),
                 digest: held.digest,
                 media_type: Some(held.media_type),
@@ -216,57 +231,69 @@ impl ends::Target for Target {
         })
     }
 
-    fn manifest<'a>(&'a self, reference: &'a Reference) -> Answer<'a, Option<Held>> {
+    fn fetch_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<VerifiedManifest>> {
         let (own, reference) = (self.clone(), reference.clone());
-        Box::pin(off(move || own.held(&reference)))
+        Box::pin(run_blocking(move || own.read_manifest(&reference)))
     }
 
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> Answer<'a, bool> {
+    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
         Box::pin(async { self.has(&blob.digest, blob.size) })
     }
 
-    fn referrers<'a>(&'a self, subject: &'a Digest) -> Answer<'a, Option<Vec<Descriptor>>> {
+    fn list_referrers<'a>(
+        &'a self,
+        subject: &'a Digest,
+    ) -> TransportFuture<'a, Option<Vec<Descriptor>>> {
         let (own, subject) = (self.clone(), subject.clone());
-        Box::pin(off(move || {
-            let about = walk::referrers_of(&*own.contents, &own.index()?);
+        Box::pin(run_blocking(move || {
+            let about = walk::referrers_by_subject(&*own.files, &own.read_index()?);
             Ok(Some(about.get(&subject).cloned().unwrap_or_default()))
         }))
     }
 
     fn put_blob<'a>(
         &'a self,
-        blob: &'a Outgoing,
+        blob: &'a PendingBlob,
         report: &'a Arc<dyn Report>,
-    ) -> Answer<'a, Moved> {
-        Box::pin(self.bring(blob, report))
+    ) -> TransportFuture<'a, UploadOutcome> {
+        Box::pin(self.copy_blob(blob, report))
     }
 
-    fn put_manifest<'a>(&'a self, manifest: &'a Held, role: &'a Role) -> Answer<'a, ()> {
+    fn put_manifest<'a>(
+        &'a self,
+        manifest: &'a VerifiedManifest,
+        role: &'a ManifestRole,
+    ) -> TransportFuture<'a, ()> {
         Box::pin(async move {
             self.put_bytes(manifest).await?;
-            if *role == Role::Part {
+            if *role == ManifestRole::Child {
                 return Ok(());
             }
-            let (manifest, role, image) = (manifest.clone(), role.clone(), self.image.clone());
-            let put = move |index: &mut Index| index.put(&manifest, &role, image.as_deref());
+            let (manifest, role, image) = (manifest.clone(), role.clone(), self.image_name.clone());
+            let put = move |index: &mut LayoutIndex| {
+                index.add_manifest(&manifest, &role, image.as_deref())
+            };
             self.edit(put).await.map(drop)
         })
     }
 
-    fn delete_tag<'a>(&'a self, tag: &'a Tag) -> Answer<'a, Deleted> {
+    fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome> {
         Box::pin(async move {
             let tag = tag.clone();
             Ok(match self.edit(move |index| index.remove(&tag)).await? {
-                true => Deleted::Gone,
-                false => Deleted::Absent,
+                true => DeleteOutcome::Deleted,
+                false => DeleteOutcome::NotFound,
             })
         })
     }
 
-    fn finish<'a>(&'a self, _: &'a Arc<dyn Report>) -> Answer<'a, ()> {
+    fn finish<'a>(&'a self, _: &'a Arc<dyn Report>) -> TransportFuture<'a, ()> {
         let own = self.clone();
-        Box::pin(off(move || {
-            own.folder.tidy();
+        Box::pin(run_blocking(move || {
+            own.folder.remove_work_folder();
             Ok(())
         }))
     }

@@ -3,21 +3,21 @@
 use std::path::Path;
 
 use futures::StreamExt;
-use imgsync_oci::client::Deleted;
+use imgsync_oci::client::DeleteOutcome;
 
 use super::*;
 use crate::mirror::ends::testing::*;
-use crate::mirror::ends::{Role, Source as _, Target as _};
+use crate::mirror::ends::{CopySource as _, CopyTarget as _, ManifestRole};
 use crate::spool::Spool;
-use crate::transfer::Moved;
+use crate::transfer::UploadOutcome;
 
-async fn target(path: &Path) -> Target {
-    Target::open(path, "oci:it", None).await.unwrap()
+async fn target(path: &Path) -> LayoutTarget {
+    LayoutTarget::open(path, "oci:it", None).await.unwrap()
 }
 
-async fn source(path: &Path) -> Source {
+async fn source(path: &Path) -> LayoutSource {
     let spool = Spool::default();
-    let source = Source::open(path, "oci:it", &spool);
+    let source = LayoutSource::open(path, "oci:it", &spool);
     source.await.unwrap()
 }
 
@@ -30,7 +30,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_was_put_comes_out_and_what_is_there_stays() {
+async fn stored_images_are_read_back_and_existing_ones_stay() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("new/layout");
     let (a, b, c) = (image(b"a"), image(b"b"), image(b"c"));
@@ -43,37 +43,52 @@ async fn what_was_put_comes_out_and_what_is_there_stays() {
     assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
 
     let second = target(&path).await;
-    assert_eq!(digest_at(&second, "v1").await, Some(a.held.digest.clone()));
-    assert_eq!(put_blob(&second, &a.blobs[0]).await.unwrap(), Moved::There);
-    put(&second, &b, &Role::Part).await;
-    put(&second, &c, &Role::Part).await;
+    assert_eq!(
+        digest_at(&second, "v1").await,
+        Some(a.manifest.digest.clone())
+    );
+    assert_eq!(
+        put_blob(&second, &a.blobs[0]).await.unwrap(),
+        UploadOutcome::AlreadyPresent
+    );
+    put(&second, &b, &ManifestRole::Child).await;
+    put(&second, &c, &ManifestRole::Child).await;
     let both = index(&[&b, &c]);
     second.put_manifest(&both, &tagged("v1")).await.unwrap();
-    let signature = about(b"signature", Some(&both));
+    let signature = referrer_image(b"signature", Some(&both));
     let subject = both.digest.clone();
-    let role = Role::Referrer { subject };
+    let role = ManifestRole::Referrer { subject };
     put(&second, &signature, &role).await;
-    let about_it = second.referrers(&both.digest).await.unwrap().unwrap();
+    let about_it = second.list_referrers(&both.digest).await.unwrap().unwrap();
     assert_eq!(about_it.len(), 1);
     second.finish(&quiet()).await.unwrap();
 
     let read = source(&path).await;
-    let tags: Vec<_> = read.tags().collect().await;
+    let tags: Vec<_> = read.list_tags().collect().await;
     assert_eq!(tags[0].as_ref().unwrap(), &[tag("same"), tag("v1")]);
-    let held = read.manifest(&at("v1")).await.unwrap().unwrap();
+    let held = read
+        .fetch_manifest(&tag_reference("v1"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(held, both);
-    let about_it = read.referrers(&both.digest).await.unwrap();
-    assert_eq!(about_it[0].digest, signature.held.digest);
-    assert!(read.referrers(&a.held.digest).await.unwrap().is_empty());
+    let about_it = read.list_referrers(&both.digest).await.unwrap();
+    assert_eq!(about_it[0].digest, signature.manifest.digest);
+    assert!(
+        read.list_referrers(&a.manifest.digest)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let layer = descriptor("", &c.blobs[1]);
     assert!(read.blob(&layer).await.is_ok());
     let absent = descriptor("", b"nowhere");
     assert!(read.blob(&absent).await.is_err());
 
     let deleted = second.delete_tag(&tag("same")).await.unwrap();
-    assert!(matches!(deleted, Deleted::Gone));
+    assert!(matches!(deleted, DeleteOutcome::Deleted));
     let again = second.delete_tag(&tag("same")).await.unwrap();
-    assert!(matches!(again, Deleted::Absent));
+    assert!(matches!(again, DeleteOutcome::NotFound));
     assert_eq!(digest_at(&second, "same").await, None);
 }
 
@@ -82,8 +97,8 @@ async fn an_image_that_lacks_a_blob_is_not_there() {
     let scratch = tempfile::tempdir().unwrap();
     let (a, b) = (image(b"a"), image(b"b"));
     let layout = target(scratch.path()).await;
-    put(&layout, &a, &Role::Part).await;
-    put(&layout, &b, &Role::Part).await;
+    put(&layout, &a, &ManifestRole::Child).await;
+    put(&layout, &b, &ManifestRole::Child).await;
     layout
         .put_manifest(&index(&[&a, &b]), &tagged("v1"))
         .await
@@ -98,7 +113,7 @@ async fn an_image_that_lacks_a_blob_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_part_goes_on_and_a_damaged_one_begins_anew() {
+async fn a_partial_blob_resumes_and_a_damaged_one_restarts() {
     let scratch = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..700_000u32).map(|at| (at % 251) as u8).collect();
     let digest = imgsync_oci::Digest::of(&bytes);
@@ -116,7 +131,7 @@ async fn a_part_goes_on_and_a_damaged_one_begins_anew() {
         std::fs::write(&part, before).unwrap();
         let layout = target(scratch.path()).await;
         let moved = put_blob(&layout, &bytes).await.unwrap();
-        assert_eq!(moved, Moved::Sent { bytes: expected });
+        assert_eq!(moved, UploadOutcome::Sent { bytes: expected });
         assert_eq!(std::fs::read(&whole).unwrap(), bytes);
         assert!(!part.exists());
         std::fs::remove_file(&whole).unwrap();
@@ -128,7 +143,7 @@ async fn what_is_damaged_leaves_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let layout = target(scratch.path()).await;
     for bytes in [&b"wrong"[..], b"ri", b"rightandmore"] {
-        let blob = outgoing(b"right", bytes);
+        let blob = pending_blob(b"right", bytes);
         let moved = layout.put_blob(&blob, &quiet()).await;
         // Of a slice that is too long the beginning is read; it may well be right.
         assert_eq!(moved.is_ok(), bytes.starts_with(b"right"), "{bytes:?}");
@@ -142,7 +157,7 @@ async fn what_is_damaged_leaves_nothing() {
 async fn two_at_once_lose_no_entry() {
     let scratch = tempfile::tempdir().unwrap();
     let (one, other) = (target(scratch.path()).await, target(scratch.path()).await);
-    let fill = |layout: Target, name: &'static str| async move {
+    let fill = |layout: LayoutTarget, name: &'static str| async move {
         for number in 0..10 {
             let sample = image(format!("{name}{}", number % 3).as_bytes());
             put(&layout, &sample, &tagged(&format!("{name}{number}"))).await;
@@ -152,18 +167,23 @@ async fn two_at_once_lose_no_entry() {
     for task in tasks {
         task.await.unwrap();
     }
-    let tags = source(scratch.path()).await.tags().next().await.unwrap();
+    let tags = source(scratch.path())
+        .await
+        .list_tags()
+        .next()
+        .await
+        .unwrap();
     assert_eq!(tags.unwrap().len(), 20);
 }
 
 #[tokio::test]
-async fn nothing_is_written_through_links_nor_into_what_is_no_layout() {
+async fn links_and_folders_without_a_layout_are_not_written_to() {
     let scratch = tempfile::tempdir().unwrap();
     let (path, away) = (scratch.path().join("it"), scratch.path().join("away"));
     std::fs::create_dir_all(&path).unwrap();
     std::fs::create_dir_all(&away).unwrap();
     std::fs::write(path.join("letter.txt"), "dear").unwrap();
-    assert!(Target::open(&path, "oci:it", None).await.is_err());
+    assert!(LayoutTarget::open(&path, "oci:it", None).await.is_err());
     std::fs::remove_file(path.join("letter.txt")).unwrap();
     for link in [".imgsync", "blobs"] {
         std::os::unix::fs::symlink(&away, path.join(link)).unwrap();
@@ -172,12 +192,12 @@ async fn nothing_is_written_through_links_nor_into_what_is_no_layout() {
         assert!(names(&away).is_empty());
         std::fs::remove_file(path.join(link)).unwrap();
     }
-    std::fs::write(path.join("oci-layout"), LAYOUT_BYTES).unwrap();
+    std::fs::write(path.join("oci-layout"), OCI_LAYOUT_CONTENT).unwrap();
     std::os::unix::fs::symlink(away.join("index"), path.join("index.json")).unwrap();
-    assert!(Target::open(&path, "oci:it", None).await.is_err());
+    assert!(LayoutTarget::open(&path, "oci:it", None).await.is_err());
     std::fs::remove_file(path.join("index.json")).unwrap();
     std::fs::write(path.join("index.json"), "{}").unwrap();
-    assert!(Target::open(&path, "oci:it", None).await.is_err());
+    assert!(LayoutTarget::open(&path, "oci:it", None).await.is_err());
 }
 
 #[tokio::test]
@@ -187,12 +207,17 @@ async fn a_source_says_what_is_damaged() {
     let sample = image(b"a");
     put(&layout, &sample, &tagged("v1")).await;
     let read = source(scratch.path()).await;
-    assert_eq!(read.only(), Some(sample.held.digest.clone()));
-    assert_eq!(read.named("v1"), Some(sample.held.digest.clone()));
-    assert!(read.manifest(&at("v2")).await.unwrap().is_none());
+    assert_eq!(read.only_image(), Some(sample.manifest.digest.clone()));
+    assert_eq!(read.find_named("v1"), Some(sample.manifest.digest.clone()));
+    assert!(
+        read.fetch_manifest(&tag_reference("v2"))
+            .await
+            .unwrap()
+            .is_none()
+    );
     let blobs = scratch.path().join("blobs/sha256");
-    std::fs::write(blobs.join(sample.held.digest.hex()), "other").unwrap();
-    let error = read.manifest(&at("v1")).await.unwrap_err();
+    std::fs::write(blobs.join(sample.manifest.digest.hex()), "other").unwrap();
+    let error = read.fetch_manifest(&tag_reference("v1")).await.unwrap_err();
     assert!(error.what.starts_with("source: "), "{}", error.what);
     let cut = descriptor("", b"a");
     std::fs::write(blobs.join(cut.digest.hex()), "").unwrap();

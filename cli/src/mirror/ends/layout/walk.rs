@@ -5,35 +5,43 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use imgsync_oci::{Descriptor, Digest, Manifest, media, referrers};
 
-use super::Index;
-use crate::mirror::ends::Held;
+use super::LayoutIndex;
+use crate::mirror::ends::VerifiedManifest;
 
 /// How deep indexes may lie in one another.
-const MAX_DEPTH: usize = 4;
+const MAX_INDEX_DEPTH: usize = 4;
 /// The most manifests and blobs that one walk looks at.
-const MAX_STEPS: usize = 200_000;
+const MAX_VISITED_BLOBS: usize = 200_000;
 
 /// Blobs under their digests. Whoever reads one checks it.
-pub(crate) trait Blobs {
+pub(crate) trait BlobStore {
     /// The number of bytes of a blob; `None` where it is not there.
     fn size(&self, digest: &Digest) -> Option<u64>;
 
     /// The bytes of a manifest, found to match the digest; `None` where it is not there, does not
     /// match, or is too large to be one.
-    fn bytes(&self, digest: &Digest) -> Option<Bytes>;
+    fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes>;
 }
 
 /// A manifest, verified; one that makes no sense counts as absent.
-pub(crate) fn held(blobs: &dyn Blobs, digest: &Digest, declared: Option<&str>) -> Option<Held> {
+pub(crate) fn read_manifest(
+    blobs: &dyn BlobStore,
+    digest: &Digest,
+    declared: Option<&str>,
+) -> Option<VerifiedManifest> {
     read(blobs, digest, declared).map(|(held, _)| held)
 }
 
-fn read(blobs: &dyn Blobs, digest: &Digest, declared: Option<&str>) -> Option<(Held, Manifest)> {
-    let bytes = blobs.bytes(digest)?;
+fn read(
+    blobs: &dyn BlobStore,
+    digest: &Digest,
+    declared: Option<&str>,
+) -> Option<(VerifiedManifest, Manifest)> {
+    let bytes = blobs.manifest_bytes(digest)?;
     let declared = declared.filter(|media_type| !media_type.is_empty());
     let (media_type, manifest) = Manifest::parse(&bytes, declared).ok()?;
     let digest = digest.clone();
-    let held = Held {
+    let held = VerifiedManifest {
         digest,
         media_type,
         bytes,
@@ -42,13 +50,17 @@ fn read(blobs: &dyn Blobs, digest: &Digest, declared: Option<&str>) -> Option<(H
 }
 
 /// Whether a manifest is there with everything that it needs, each as long as it should be.
-pub(crate) fn is_whole(blobs: &dyn Blobs, digest: &Digest, media_type: Option<&str>) -> bool {
+pub(crate) fn is_complete(
+    blobs: &dyn BlobStore,
+    digest: &Digest,
+    media_type: Option<&str>,
+) -> bool {
     let mut seen = HashSet::new();
-    is_whole_below(blobs, digest, media_type, 0, &mut seen)
+    is_complete_below(blobs, digest, media_type, 0, &mut seen)
 }
 
-fn is_whole_below(
-    blobs: &dyn Blobs,
+fn is_complete_below(
+    blobs: &dyn BlobStore,
     digest: &Digest,
     media_type: Option<&str>,
     depth: usize,
@@ -57,7 +69,7 @@ fn is_whole_below(
     if !seen.insert(digest.clone()) {
         return true;
     }
-    if depth > MAX_DEPTH || seen.len() > MAX_STEPS {
+    if depth > MAX_INDEX_DEPTH || seen.len() > MAX_VISITED_BLOBS {
         return false;
     }
     let Some((_, manifest)) = read(blobs, digest, media_type) else {
@@ -67,7 +79,7 @@ fn is_whole_below(
     let is_there = |blob: &Descriptor| blobs.size(&blob.digest) == Some(blob.size);
     children.blobs.iter().all(is_there)
         && children.manifests.iter().all(|child| {
-            is_whole_below(
+            is_complete_below(
                 blobs,
                 &child.digest,
                 Some(&child.media_type),
@@ -78,8 +90,8 @@ fn is_whole_below(
 }
 
 /// All that is there of what the entries of an index need, each once, children before parents.
-pub(crate) fn reachable(blobs: &dyn Blobs, index: &Index) -> Vec<Digest> {
-    let mut walk = Reach {
+pub(crate) fn reachable_digests(blobs: &dyn BlobStore, index: &LayoutIndex) -> Vec<Digest> {
+    let mut walk = ReachableWalk {
         blobs,
         seen: HashSet::new(),
         found: Vec::new(),
@@ -90,15 +102,15 @@ pub(crate) fn reachable(blobs: &dyn Blobs, index: &Index) -> Vec<Digest> {
     walk.found
 }
 
-struct Reach<'a> {
-    blobs: &'a dyn Blobs,
+struct ReachableWalk<'a> {
+    blobs: &'a dyn BlobStore,
     seen: HashSet<Digest>,
     found: Vec<Digest>,
 }
 
-impl Reach<'_> {
+impl ReachableWalk<'_> {
     fn visit(&mut self, entry: &Descriptor, depth: usize) {
-        if depth > MAX_DEPTH || self.seen.len() > MAX_STEPS {
+        if depth > MAX_INDEX_DEPTH || self.seen.len() > MAX_VISITED_BLOBS {
             return;
         }
         if !self.seen.insert(entry.digest.clone()) || self.blobs.size(&entry.digest).is_none() {
@@ -122,23 +134,29 @@ impl Reach<'_> {
 
 /// Who speaks about whom, by `subject`: of all manifests that an index lists, and of those below
 /// them. What is not there, or makes no sense, speaks about nothing.
-pub(crate) fn referrers_of(blobs: &dyn Blobs, index: &Index) -> HashMap<Digest, Vec<Descriptor>> {
+pub(crate) fn referrers_by_subject(
+    blobs: &dyn BlobStore,
+    index: &LayoutIndex,
+) -> HashMap<Digest, Vec<Descriptor>> {
     let mut about: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
     let mut seen = HashSet::new();
     let mut open: Vec<_> = index.entries().map(|entry| (entry.clone(), 0)).collect();
     open.reverse();
     while let Some((entry, depth)) = open.pop() {
-        if depth > MAX_DEPTH || seen.len() > MAX_STEPS || !seen.insert(entry.digest.clone()) {
+        if depth > MAX_INDEX_DEPTH
+            || seen.len() > MAX_VISITED_BLOBS
+            || !seen.insert(entry.digest.clone())
+        {
             continue;
         }
         // The list of a registry without the referrers API names types that are not the manifest's
         // own, and one that is not there at all is no reason to stop.
-        let declared = media::MANIFESTS.contains(&&*entry.media_type);
+        let declared = media::MANIFEST_TYPES.contains(&&*entry.media_type);
         let declared = declared.then_some(&*entry.media_type);
         let Some((held, manifest)) = read(blobs, &entry.digest, declared) else {
             continue;
         };
-        if let Ok(Some((subject, _))) = referrers::read(&held.bytes, &held.digest) {
+        if let Ok(Some((subject, _))) = referrers::parse_referrer(&held.bytes, &held.digest) {
             let size = held.bytes.len() as u64;
             let referrer = Descriptor::new(&held.media_type, held.digest, size);
             about.entry(subject).or_default().push(referrer);

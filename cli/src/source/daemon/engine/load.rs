@@ -5,13 +5,13 @@ use percent_encoding::utf8_percent_encode;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use super::super::answer::{Info, Inspected};
-use super::{ANSWER_TIME, Engine, IN_PATH, unreachable};
+use super::super::answer::{ImageInspect, SystemInfo};
+use super::{DaemonClient, PATH_ENCODE_SET, RESPONSE_TIMEOUT, unreachable};
 use crate::source::Error;
 
 /// What a daemon is, as far as loading goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum DaemonKind {
     /// Docker with its own store: takes an archive that leaves out layers which it has.
     Classic,
     /// Docker with containerd's store.
@@ -22,16 +22,16 @@ pub(crate) enum Kind {
 
 /// A daemon and what it runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct About {
+pub(crate) struct DaemonInfo {
     /// What it is.
-    pub(crate) kind: Kind,
+    pub(crate) kind: DaemonKind,
     /// As `linux/amd64`.
     pub(crate) platform: String,
 }
 
 /// An image that a daemon has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct StoredImage {
     /// Its ID.
     pub(crate) id: Digest,
     /// The digests of its layers' tars, lowest first.
@@ -40,68 +40,68 @@ pub(crate) struct Known {
 
 /// What became of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Loaded {
+pub(crate) enum LoadOutcome {
     /// Its image is there.
-    Whole,
+    Loaded,
     /// It was not taken; the daemon's words.
-    Refused(String),
+    Rejected(String),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Version {
+struct VersionResponse {
     #[serde(default)]
     os: String,
     #[serde(default)]
     arch: String,
     #[serde(default)]
-    components: Option<Vec<Component>>,
+    components: Option<Vec<VersionComponent>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Component {
+struct VersionComponent {
     #[serde(default)]
     name: String,
 }
 
 /// One line of the answer to an archive.
 #[derive(Deserialize)]
-struct Line {
+struct LoadMessage {
     #[serde(default)]
     error: Option<String>,
 }
 
-impl Engine {
+impl DaemonClient {
     /// What the daemon is.
     ///
     /// # Errors
     /// It is not reached, or refuses.
-    pub(crate) async fn about(&self) -> Result<About, Error> {
-        let response = self.get("version", Some(ANSWER_TIME), "").await?;
-        let version: Version = self.json(response).await?;
+    pub(crate) async fn daemon_info(&self) -> Result<DaemonInfo, Error> {
+        let response = self.get("version", Some(RESPONSE_TIMEOUT), "").await?;
+        let version: VersionResponse = self.json(response).await?;
         let mut components = version.components.iter().flatten();
         let is_podman = components.any(|it| it.name.starts_with("Podman"));
         let kind = if is_podman {
-            Kind::Podman
+            DaemonKind::Podman
         } else {
-            let (info, _) = self.info::<Info>().await?;
+            let (info, _) = self.info::<SystemInfo>().await?;
             match info.has_containerd_store() {
-                true => Kind::Containerd,
-                false => Kind::Classic,
+                true => DaemonKind::Containerd,
+                false => DaemonKind::Classic,
             }
         };
         let platform = format!("{}/{}", version.os, version.arch);
-        Ok(About { kind, platform })
+        Ok(DaemonInfo { kind, platform })
     }
 
     /// The image of a name or ID; `None` where there is none.
     ///
     /// # Errors
     /// The daemon is not reached, or refuses.
-    pub(crate) async fn known(&self, name: &str) -> Result<Option<Known>, Error> {
-        match self.inspect::<Inspected>(name, false).await {
-            Ok(found) => Ok(Some(Known {
+    pub(crate) async fn find_image(&self, name: &str) -> Result<Option<StoredImage>, Error> {
+        match self.inspect::<ImageInspect>(name, false).await {
+            Ok(found) => Ok(Some(StoredImage {
                 id: found.id,
                 diff_ids: found.root_fs.layers.unwrap_or_default(),
             })),
@@ -116,15 +116,15 @@ impl Engine {
     /// The daemon is not reached, has no such image, or refuses.
     pub(crate) async fn tag(&self, id: &Digest, repository: &str, tag: &str) -> Result<(), Error> {
         let id = id.to_string();
-        let encoded = |text| utf8_percent_encode(text, IN_PATH);
+        let encoded = |text| utf8_percent_encode(text, PATH_ENCODE_SET);
         let (repository, tag) = (encoded(repository), encoded(tag));
         let path = format!("images/{}/tag?repo={repository}&tag={tag}", encoded(&id));
         let request = self.client.post(format!("{}/{path}", self.base));
-        let response = request.timeout(ANSWER_TIME).send().await;
+        let response = request.timeout(RESPONSE_TIMEOUT).send().await;
         let response = response.map_err(|error| unreachable(&self.address, &error))?;
         match response.status().is_success() {
             true => Ok(()),
-            false => Err(self.refused(response, &id).await),
+            false => Err(self.response_error(response, &id).await),
         }
     }
 
@@ -132,7 +132,7 @@ impl Engine {
     ///
     /// # Errors
     /// The daemon is not reached, or the archive's stream ended with an error.
-    pub(crate) async fn load(&self, archive: reqwest::Body) -> Result<Loaded, Error> {
+    pub(crate) async fn load(&self, archive: reqwest::Body) -> Result<LoadOutcome, Error> {
         let request = self
             .client
             .post(format!("{}/images/load?quiet=1", self.base));
@@ -140,30 +140,30 @@ impl Engine {
         let response = request.body(archive).send().await;
         let response = response.map_err(|error| unreachable(&self.address, &error))?;
         if response.status() != StatusCode::OK {
-            return match self.refused(response, "").await {
+            return match self.response_error(response, "").await {
                 // The daemon itself is well: it is the archive that it does not take.
-                Error::Refused { message, .. } => Ok(Loaded::Refused(message)),
+                Error::DaemonError { message, .. } => Ok(LoadOutcome::Rejected(message)),
                 error => Err(error),
             };
         }
         let body = self.body(response).await?;
-        Ok(read(&body))
+        Ok(parse_load_response(&body))
     }
 }
 
 /// The answer to an archive: one JSON object after the other; a status of 200 says nothing yet.
-fn read(body: &[u8]) -> Loaded {
-    for line in serde_json::Deserializer::from_slice(body).into_iter::<Line>() {
+fn parse_load_response(body: &[u8]) -> LoadOutcome {
+    for line in serde_json::Deserializer::from_slice(body).into_iter::<LoadMessage>() {
         match line {
-            Ok(Line { error: None }) => {}
-            Ok(Line { error: Some(error) }) => return Loaded::Refused(error),
+            Ok(LoadMessage { error: None }) => {}
+            Ok(LoadMessage { error: Some(error) }) => return LoadOutcome::Rejected(error),
             Err(_) => {
                 let text = String::from_utf8_lossy(body).chars().take(300).collect();
-                return Loaded::Refused(text);
+                return LoadOutcome::Rejected(text);
             }
         }
     }
-    Loaded::Whole
+    LoadOutcome::Loaded
 }
 
 #[cfg(test)]
@@ -172,10 +172,13 @@ mod tests {
 
     #[test]
     fn an_error_in_the_middle_of_a_good_answer_is_one() {
-        let refused = |text: &str| Loaded::Refused(text.to_owned());
+        let refused = |text: &str| LoadOutcome::Rejected(text.to_owned());
         for (body, expected) in [
-            ("{\"stream\":\"Loaded image: a:b\\n\"}\r\n", Loaded::Whole),
-            ("", Loaded::Whole),
+            (
+                "{\"stream\":\"Loaded image: a:b\\n\"}\r\n",
+                LoadOutcome::Loaded,
+            ),
+            ("", LoadOutcome::Loaded),
             (
                 "{\"status\":\"Loading layer\",\"progressDetail\":{}}\r\n\
                  {\"errorDetail\":{\"message\":\"no space\"},\"error\":\"no space\"}\r\n",
@@ -183,7 +186,7 @@ mod tests {
             ),
             ("<html>", refused("<html>")),
         ] {
-            assert_eq!(read(body.as_bytes()), expected, "{body}");
+            assert_eq!(parse_load_response(body.as_bytes()), expected, "{body}");
         }
     }
 }

@@ -10,17 +10,17 @@ fn tar(seed: u32) -> Vec<u8> {
         b"etaoin shrdlu\n"[state as usize >> 24 & 7]
     };
     let content: Vec<u8> = std::iter::repeat_with(&mut next).take(700_000).collect();
-    let mut header = [0; BLOCK_BYTES];
+    let mut header = [0; TAR_BLOCK_BYTES];
     header[..4].copy_from_slice(b"file");
     header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
-    header[CHECKSUM_AT..CHECKSUM_AT + 8].fill(b' ');
+    header[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 8].fill(b' ');
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[CHECKSUM_AT..CHECKSUM_AT + 7].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    let padding = vec![0; content.len().next_multiple_of(BLOCK_BYTES) - content.len()];
+    header[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 7].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let padding = vec![0; content.len().next_multiple_of(TAR_BLOCK_BYTES) - content.len()];
     [&header[..], &content, &padding, &[0; 1024]].concat()
 }
 
-const CHECKSUM_AT: usize = 148;
+const CHECKSUM_OFFSET: usize = 148;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -32,22 +32,22 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::stream::encode_all(bytes, 1).unwrap()
 }
 
-fn found(blob: &[u8]) -> Outcome {
-    found_within(blob, Limits::default())
+fn found(blob: &[u8]) -> DiffIdOutcome {
+    found_within(blob, DecodeLimits::default())
 }
 
-fn found_within(blob: &[u8], limits: Limits) -> Outcome {
+fn found_within(blob: &[u8], limits: DecodeLimits) -> DiffIdOutcome {
     let read = |offset: u64, len: usize| {
         let rest = &blob[offset as usize..];
         Ok(rest[..len.min(rest.len())].to_vec())
     };
-    compute(&Digest::of(blob), read, limits, &|| true)
+    compute_diff_id(&Digest::of(blob), read, limits, &|| true)
 }
 
 fn assert_layer(blob: &[u8], tar: &[u8], compression: Compression) {
     match found(blob) {
-        Outcome::Layer(layer) => {
-            let expected = Layer {
+        DiffIdOutcome::Layer(layer) => {
+            let expected = ComputedLayer {
                 diff_id: Digest::of(tar),
                 compression,
                 size: blob.len() as u64,
@@ -58,10 +58,10 @@ fn assert_layer(blob: &[u8], tar: &[u8], compression: Compression) {
     }
 }
 
-fn assert_nothing(blob: &[u8], what: &str) {
+fn assert_not_a_layer(blob: &[u8], what: &str) {
     let outcome = found(blob);
     assert!(
-        matches!(outcome, Outcome::Nothing(_)),
+        matches!(outcome, DiffIdOutcome::NotALayer(_)),
         "{what}: {outcome:?}"
     );
 }
@@ -74,12 +74,16 @@ fn what_is_cut_off_is_damaged_and_what_panics_is_no_layer() {
             let rest = &bytes[offset as usize..];
             Ok(rest[..len.min(rest.len())].to_vec())
         };
-        let outcome = compute(&Digest::of(&blob), read, Limits::default(), &|| true);
-        assert!(matches!(outcome, Outcome::Damaged), "{outcome:?}");
+        let outcome = compute_diff_id(&Digest::of(&blob), read, DecodeLimits::default(), &|| true);
+        assert!(matches!(outcome, DiffIdOutcome::Damaged), "{outcome:?}");
     }
     let read = |_, _| panic!("as a decoder might");
-    let outcome = compute_apart(&Digest::of(&blob), read, Limits::default(), &|| true);
-    assert!(matches!(outcome, Outcome::Nothing(_)), "{outcome:?}");
+    let outcome =
+        compute_catching_panics(&Digest::of(&blob), read, DecodeLimits::default(), &|| true);
+    assert!(
+        matches!(outcome, DiffIdOutcome::NotALayer(_)),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -105,7 +109,7 @@ fn what_does_not_end_where_it_should_never_counts() {
     let tar = tar(2);
     for (kind, blob) in [("gzip", gzip(&tar)), ("zstd", zstd(&tar))] {
         for cut in [1, 4, 8, 9, blob.len() / 2, blob.len() - 20] {
-            assert_nothing(&blob[..blob.len() - cut], &format!("{kind} less {cut}"));
+            assert_not_a_layer(&blob[..blob.len() - cut], &format!("{kind} less {cut}"));
         }
         for behind in [
             &b"\0"[..],
@@ -118,7 +122,7 @@ fn what_does_not_end_where_it_should_never_counts() {
             &blob[..blob.len() - 1],
         ] {
             let blob = [&blob[..], behind].concat();
-            assert_nothing(&blob, &format!("{kind} and {behind:x?}"));
+            assert_not_a_layer(&blob, &format!("{kind} and {behind:x?}"));
         }
     }
 }
@@ -128,46 +132,49 @@ fn what_is_no_tar_never_counts() {
     let json = br#"{"architecture":"amd64"}"#;
     let long = vec![b'x'; 5000];
     for content in [&json[..], &long, b"", &[0; 511]] {
-        assert_nothing(content, "plain");
-        assert_nothing(&gzip(content), "gzip");
-        assert_nothing(&zstd(content), "zstd");
+        assert_not_a_layer(content, "plain");
+        assert_not_a_layer(&gzip(content), "gzip");
+        assert_not_a_layer(&zstd(content), "zstd");
     }
     // A tar in bzip2 would be taken for its own tar.
-    assert_nothing(&[b"BZh91AY&SY", &long[..]].concat(), "bzip2");
+    assert_not_a_layer(&[b"BZh91AY&SY", &long[..]].concat(), "bzip2");
     // Long distances take memory that is not given.
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(ZSTD_WINDOW_LOG + 1).unwrap();
     encoder.write_all(&vec![0; 40 << 20]).unwrap();
-    assert_nothing(&encoder.finish().unwrap(), "a window too large");
+    assert_not_a_layer(&encoder.finish().unwrap(), "a window too large");
 }
 
 #[test]
 fn bombs_are_given_up() {
-    let limits = Limits {
-        ratio_from: 1 << 20,
-        ..Limits::default()
+    let limits = DecodeLimits {
+        min_bytes_for_ratio: 1 << 20,
+        ..DecodeLimits::default()
     };
     let zeros = vec![0; 64 << 20];
     let bomb = zstd(&zeros);
     assert!(bomb.len() < zeros.len() / 1000, "not much of a bomb");
-    assert!(matches!(found_within(&bomb, limits), Outcome::Nothing(_)));
-    assert!(matches!(found(&bomb), Outcome::Layer(_)));
-    let limits = Limits {
-        decoded: 1 << 20,
-        ..Limits::default()
+    assert!(matches!(
+        found_within(&bomb, limits),
+        DiffIdOutcome::NotALayer(_)
+    ));
+    assert!(matches!(found(&bomb), DiffIdOutcome::Layer(_)));
+    let limits = DecodeLimits {
+        max_decoded_bytes: 1 << 20,
+        ..DecodeLimits::default()
     };
     let large = [tar(3), tar(4)].concat();
     assert!(matches!(
         found_within(&gzip(&large), limits),
-        Outcome::Nothing(_)
+        DiffIdOutcome::NotALayer(_)
     ));
-    let limits = Limits {
-        time: Duration::ZERO,
-        ..Limits::default()
+    let limits = DecodeLimits {
+        max_time: Duration::ZERO,
+        ..DecodeLimits::default()
     };
     assert!(matches!(
         found_within(&gzip(&tar(5)), limits),
-        Outcome::Nothing(_)
+        DiffIdOutcome::NotALayer(_)
     ));
 }
 
@@ -178,19 +185,19 @@ fn damage_failure_and_stop_are_told_apart() {
         let rest = &tar[offset as usize..];
         Ok(rest[..len.min(rest.len())].to_vec())
     };
-    let (limits, other) = (Limits::default(), Digest::of(b"other"));
-    let outcome = compute(&other, read, limits, &|| true);
-    assert!(matches!(outcome, Outcome::Damaged));
-    let outcome = compute(&Digest::of(&tar), read, limits, &|| false);
-    assert!(matches!(outcome, Outcome::Stopped));
+    let (limits, other) = (DecodeLimits::default(), Digest::of(b"other"));
+    let outcome = compute_diff_id(&other, read, limits, &|| true);
+    assert!(matches!(outcome, DiffIdOutcome::Damaged));
+    let outcome = compute_diff_id(&Digest::of(&tar), read, limits, &|| false);
+    assert!(matches!(outcome, DiffIdOutcome::Stopped));
     for blob in [tar.clone(), gzip(&tar), zstd(&tar)] {
         let breaks = |offset: u64, len: usize| match offset {
             0 => Ok(blob[..len.min(1000)].to_vec()),
             _ => Err(io::Error::other("the disk is broken")),
         };
-        let outcome = compute(&Digest::of(&blob), breaks, limits, &|| true);
+        let outcome = compute_diff_id(&Digest::of(&blob), breaks, limits, &|| true);
         match outcome {
-            Outcome::Unreadable(error) => assert_eq!(error.to_string(), "the disk is broken"),
+            DiffIdOutcome::Unreadable(error) => assert_eq!(error.to_string(), "the disk is broken"),
             other => panic!("{other:?}"),
         }
     }
