@@ -39,8 +39,8 @@ const WALLS: &[Wall] = &[
         ],
         within: &[
             "cli/src/plan.rs",
-            "cli/src/transfer/pace.rs",
-            "cli/src/transfer/jobs.rs",
+            "cli/src/transfer/chunk_sizer.rs",
+            "cli/src/transfer/concurrency.rs",
             "cli/src/transfer/refusal.rs",
         ],
         except: &[],
@@ -56,11 +56,11 @@ const WALLS: &[Wall] = &[
             "async ",
         ],
         within: &[
-            "cli/src/mirror/choose",
+            "cli/src/mirror/selection",
             "cli/src/mirror/config",
             "cli/src/mirror/config.rs",
             "cli/src/mirror/job.rs",
-            "cli/src/mirror/place.rs",
+            "cli/src/mirror/location.rs",
             "cli/src/mirror/prune.rs",
         ],
         except: &[],
@@ -91,8 +91,8 @@ const WALLS: &[Wall] = &[
             "server/src/store/disk",
             // What the operator names: the configuration, logins, certificates, a socket.
             "server/src/config/file",
-            "server/src/auth/file",
-            "server/src/listen/tls/files",
+            "server/src/auth/htpasswd_file",
+            "server/src/listen/tls/pem",
             "server/src/upstream/files",
             "server/src/listen/bind",
         ],
@@ -102,7 +102,7 @@ const WALLS: &[Wall] = &[
         words: &["\"_manifests", "\"_layers", "\"_uploads", "docker/registry"],
         within: &["server/src", "oci/src", "cli/src"],
         // The stock registry's configuration lies at /etc/docker/registry.
-        except: &["server/src/store/keys", "server/src/config/file"],
+        except: &["server/src/store/paths", "server/src/config/file"],
         because: "only store/keys draws storage paths",
     },
     Wall {

@@ -2,8 +2,8 @@
 //! in [`places`] where blobs are. Only ever a hint: the target is asked before it counts, and a
 //! damaged entry is no entry.
 
+pub mod blob_locations;
 pub mod entry;
-pub mod places;
 mod sweep;
 
 use std::path::{Path, PathBuf};

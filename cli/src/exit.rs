@@ -1,7 +1,7 @@
 //! How a command ends: what failed, at which end, what to do about it, and the exit code.
 
+mod body_limit;
 mod hints;
-mod limits;
 
 use std::process::ExitCode;
 
@@ -159,5 +159,6 @@ pub fn request_too_large(error: &client::Error, size: u64, why: &str) -> Failure
         |server| format!("{server} before {registry}"),
     );
     let what = format!("target: {who} refuses a request of {size} as too large, and {why}");
-    Failure::new(FailureKind::Target, what).with_hint(limits::hint_for_body_limit(server, registry))
+    Failure::new(FailureKind::Target, what)
+        .with_hint(body_limit::hint_for_body_limit(server, registry))
 }

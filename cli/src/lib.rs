@@ -2,15 +2,15 @@
 
 pub mod access;
 pub mod args;
-pub mod ask;
 pub mod cache;
 pub mod commands;
 pub mod compress;
 pub mod credentials;
+pub mod evidence;
 pub mod exit;
-pub mod facts;
 pub mod mirror;
 pub mod plan;
+pub mod probe;
 pub mod report;
 pub mod settings;
 pub mod source;

@@ -1,7 +1,7 @@
 //! What the typed words mean.
 
-mod folder;
 mod mirror;
+mod private_folder;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use crate::exit::{Failure, FailureKind};
 use crate::source::{ImageLocation, ImageRequest, Platforms};
 use crate::transfer::TransferOptions;
 
-pub(crate) use folder::create_private_folder as make_folder;
 pub use mirror::{MirrorAccess, MirrorSettings, RecordLocation};
+pub(crate) use private_folder::create_private_folder as make_folder;
 
 /// Compression gains little beyond, and every thread holds blocks in memory.
 const MAX_COMPRESSION_THREADS: usize = 8;
@@ -137,10 +137,10 @@ impl UserFolders {
             Some(base) => {
                 let cache = base.join("imgsync");
                 // Where it cannot be made, whoever needs it says so.
-                let _ = folder::create_private_folder(&cache);
+                let _ = private_folder::create_private_folder(&cache);
                 cache
             }
-            None => folder::create_user_folder(&std::env::temp_dir()).map_err(|what| {
+            None => private_folder::create_user_folder(&std::env::temp_dir()).map_err(|what| {
                 Failure::new(FailureKind::Usage, what)
                     .with_hint("set HOME, or XDG_CACHE_HOME to a folder of your own")
             })?,

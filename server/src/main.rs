@@ -1,8 +1,8 @@
 //! The program: arguments, signals and exit codes around [`imgsync_server::run`].
 
 mod args;
+mod config_loader;
 mod reload;
-mod setup;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -17,8 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use self::args::{GarbageCollectArgs, HtpasswdArgs, ServeArgs, ServerArguments, ServerCommand};
+use self::config_loader::Setup;
 use self::reload::FileStamps;
-use self::setup::Setup;
 
 /// Threads that wait for the disk. Few are enough: no request occupies one while its client is
 /// slow. Each costs memory.

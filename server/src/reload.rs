@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::setup::Setup;
+use crate::config_loader::Setup;
 
 /// How often files are looked at. Nothing is read before two looks see the same: who writes a file
 /// in place is not interrupted.

@@ -1,7 +1,7 @@
 //! The way to a registry: in plain or over TLS, whose certificates count, and as whom.
 
 mod certificates;
-mod insecure;
+mod insecure_registries;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::exit::{Failure, FailureKind};
 use crate::mirror::config::{PasswordSource, RegistrySettings};
 use crate::report::Report;
 use crate::{args, credentials, settings};
-use insecure::InsecureRegistries;
+use insecure_registries::InsecureRegistries;
 
 /// No password is longer, in bytes; identity tokens can be long.
 const MAX_PASSWORD_BYTES: u64 = 64 * 1024;

@@ -6,7 +6,7 @@ use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 use serde_json::Value;
 
-use super::remote;
+use super::manifest_name;
 use crate::exit::{Failure, FailureKind};
 use crate::report::sanitize;
 
@@ -55,7 +55,7 @@ impl RemoteImage {
 /// There is none of that name, it makes no sense, or the registry does not give it.
 pub(super) async fn fetch_contents(
     client: &Client,
-    name: &remote::ManifestName,
+    name: &manifest_name::ManifestName,
 ) -> Result<ManifestContents, Failure> {
     let fetched = fetch_manifest(client, name).await?;
     let (media_type, manifest) = parse(name, &fetched)?;
@@ -83,16 +83,16 @@ pub(super) async fn fetch_contents(
 /// As [`of`].
 pub(super) async fn fetch_manifest(
     client: &Client,
-    name: &remote::ManifestName,
+    name: &manifest_name::ManifestName,
 ) -> Result<FetchedManifest, Failure> {
     let fetched = client
         .fetch_manifest(&name.repository, &name.reference)
         .await?;
-    fetched.ok_or_else(|| remote::not_found(name))
+    fetched.ok_or_else(|| manifest_name::not_found(name))
 }
 
 fn parse(
-    name: &remote::ManifestName,
+    name: &manifest_name::ManifestName,
     fetched: &FetchedManifest,
 ) -> Result<(String, Manifest), Failure> {
     Manifest::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(|error| {
@@ -103,7 +103,7 @@ fn parse(
 
 async fn fetch_image(
     client: &Client,
-    name: &remote::ManifestName,
+    name: &manifest_name::ManifestName,
     digest: Digest,
     media_type: String,
     config: Descriptor,
@@ -139,13 +139,13 @@ async fn fetch_image(
 
 async fn children(
     client: &Client,
-    name: &remote::ManifestName,
+    name: &manifest_name::ManifestName,
     manifests: Vec<Descriptor>,
 ) -> Result<Vec<RemoteImage>, Failure> {
     let children = manifests.into_iter().take(MAX_INDEX_CHILDREN);
     let children = children.map(|child| async move {
         let reference = Reference::Digest(child.digest.clone());
-        let name = remote::ManifestName {
+        let name = manifest_name::ManifestName {
             reference,
             ..name.clone()
         };

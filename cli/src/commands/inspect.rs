@@ -6,7 +6,7 @@ use imgsync_oci::Descriptor;
 use serde_json::{Value, json};
 
 use super::contents::{self, ManifestContents, RemoteImage};
-use super::remote::ManifestName;
+use super::manifest_name::ManifestName;
 use crate::access::RegistryAccess;
 use crate::args;
 use crate::exit::Failure;

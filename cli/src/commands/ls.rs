@@ -8,7 +8,7 @@ use imgsync_oci::client::{Client, ListPage};
 use imgsync_oci::{Reference, Registry, RemoteName, Repository, Tag};
 
 use super::contents::{self, ManifestContents};
-use super::remote::{ManifestName, not_found};
+use super::manifest_name::{ManifestName, not_found};
 use crate::access::RegistryAccess;
 use crate::args;
 use crate::exit::{Failure, FailureKind};

@@ -4,9 +4,9 @@ mod contents;
 mod inspect;
 mod login;
 mod ls;
+mod manifest_name;
 mod mirror;
 mod push;
-mod remote;
 mod rm;
 
 use std::process::ExitCode;

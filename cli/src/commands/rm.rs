@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imgsync_oci::Reference;
 use imgsync_oci::client::{Client, DeleteOutcome};
 
-use super::remote::ManifestName;
+use super::manifest_name::ManifestName;
 use crate::access::RegistryAccess;
 use crate::args;
 use crate::exit::{Failure, FailureKind};
@@ -30,7 +30,7 @@ pub(super) async fn rm(
             .connect(registry, Some(repository), false, report)
             .await?;
         let reference = match args.digest {
-            true => Reference::Digest(super::remote::digest(&client, &manifest).await?),
+            true => Reference::Digest(super::manifest_name::digest(&client, &manifest).await?),
             false => manifest.reference.clone(),
         };
         remove(&client, &manifest, &reference).await?;
@@ -65,7 +65,7 @@ async fn remove(
         (DeleteOutcome::Unsupported, Reference::Tag(tag)) => {
             let registry = &manifest.registry;
             let what = format!("{registry} cannot delete the tag {tag} alone, or nothing at all");
-            let digest = super::remote::digest(client, manifest).await;
+            let digest = super::manifest_name::digest(client, manifest).await;
             let by_digest = match digest {
                 Ok(digest) => manifest.with_reference(&Reference::Digest(digest)),
                 Err(_) => "its digest".to_owned(),

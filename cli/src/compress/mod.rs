@@ -3,19 +3,19 @@
 //! [`gzip`] packs a raw layer; [`verify`] reads one that others have packed. Both yield what the
 //! two digests of a layer are: the diffID, of the tar, and the blob's digest, of the packed bytes.
 
+mod decompress;
 mod gzip;
+mod layer_digests;
 #[cfg(test)]
 pub(crate) mod testing;
-mod unpack;
-mod verify;
 
 use std::io;
 
 use imgsync_oci::{Algorithm, Digest, Hasher};
 
+pub(crate) use decompress::decompress;
 pub use gzip::gzip;
-pub(crate) use unpack::decompress;
-pub use verify::compute_layer_digests;
+pub use layer_digests::compute_layer_digests;
 
 /// The name of what [`gzip`] writes: gzip members of exactly 1 MiB of tar each (the last one
 /// shorter; one empty member for no bytes at all), libdeflate level 6, header time 0, OS 255, no

@@ -1,7 +1,7 @@
 //! Who the user is at a registry: what they typed, the environment, Docker's configuration with
 //! its helpers and stores, podman's.
 
-mod config;
+mod docker_config;
 pub(crate) mod files;
 mod helper;
 
@@ -9,7 +9,7 @@ use imgsync_oci::client::Credentials;
 use imgsync_oci::{Registry, Repository};
 
 use crate::exit::{Failure, FailureKind};
-use config::DockerConfig;
+use docker_config::DockerConfig;
 use helper::CredentialHelper;
 
 /// The environment variables that name who the user is.

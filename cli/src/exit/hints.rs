@@ -4,7 +4,7 @@ use http::StatusCode;
 use imgsync_oci::Registry;
 use imgsync_oci::client::{ConnectErrorKind, Error};
 
-use super::limits;
+use super::body_limit;
 
 /// Advice on an error, where there is any.
 pub(super) fn hint(error: &Error) -> Option<String> {
@@ -120,7 +120,7 @@ fn hint_for_status(error: &Error) -> Option<String> {
             format!("nobody may do this without a login: imgsync login {registry}")
         }
         (StatusCode::PAYLOAD_TOO_LARGE, _) => {
-            limits::hint_for_body_limit(server.as_deref(), registry)
+            body_limit::hint_for_body_limit(server.as_deref(), registry)
         }
         (StatusCode::INSUFFICIENT_STORAGE, _) => {
             "the registry's disk is full: make room there, then try again".to_owned()

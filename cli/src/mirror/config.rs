@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use imgsync_oci::Registry;
 use serde_saphyr::Spanned;
 
-use super::choose::{NewestLimit, TagOrder, TagRules, date};
 use super::job::MirrorJob;
-use super::place::{SourceLocation, TargetLocation};
+use super::location::{SourceLocation, TargetLocation};
+use super::selection::{NewestLimit, TagOrder, TagRules, date};
 use crate::mirror::ReferrersPolicy;
 use crate::source::Platforms;
 use raw::MirrorEntry;

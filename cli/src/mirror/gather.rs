@@ -8,8 +8,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
 
 use super::CopyChange;
-use super::ends::{ManifestRole, VerifiedManifest};
 use super::plan::{BlobAction, BlobStep, CopyPair, CopyPlan};
+use super::transports::{ManifestRole, VerifiedManifest};
 use crate::exit::{Failure, FailureKind};
 use crate::source::platform::text;
 

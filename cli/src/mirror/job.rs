@@ -5,8 +5,8 @@ use std::fmt;
 use imgsync_oci::{LocalName, Reference, Registry, Repository, Tag};
 
 use super::ReferrersPolicy;
-use super::choose::TagRules;
-use super::place::{LayoutLocation, SourceLocation, TargetLocation};
+use super::location::{LayoutLocation, SourceLocation, TargetLocation};
+use super::selection::TagRules;
 use crate::source::Platforms;
 
 /// One source and one target.

@@ -1,22 +1,22 @@
 //! Copies images between two ends, as they are: registries, layouts, archives, a daemon.
 
-mod accompany;
-pub mod choose;
-mod companion;
 pub mod config;
-mod created;
-pub mod ends;
+mod copier;
+mod creation_date;
+mod execute;
 mod gather;
-mod hosts;
 pub mod job;
-mod memory;
-mod perform;
-pub mod place;
+pub mod location;
 mod plan;
-mod platforms;
+mod platform_filter;
 pub mod prune;
 pub mod record;
-mod run;
+mod referrer_tags;
+mod referrers;
+mod run_cache;
+pub mod selection;
+mod throttle;
+pub mod transports;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use imgsync_oci::{Digest, Reference, Tag};
 use crate::exit::Failure;
 use crate::source::Platforms;
 
-pub use companion::subject_of;
-pub use created::{CreationDate, fetch_creation_date};
-pub use run::Copier;
+pub use copier::Copier;
+pub use creation_date::{CreationDate, fetch_creation_date};
+pub use referrer_tags::subject_of;
 
 /// What goes along with an image that speaks about it: signatures, attestations, lists of parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,9 +3,11 @@
 
 use imgsync_oci::{Descriptor, Digest, Reference, Repository, Tag, media};
 
-use super::ends::{CopySource, CopyTarget, ManifestDescriptor, ManifestRole, VerifiedManifest};
-use super::memory::RunCache;
-use super::platforms::{self, FilteredIndex};
+use super::platform_filter::{self, FilteredIndex};
+use super::run_cache::RunCache;
+use super::transports::{
+    CopySource, CopyTarget, ManifestDescriptor, ManifestRole, VerifiedManifest,
+};
 use super::{CopyChange, CopyRequest};
 use crate::exit::{Failure, FailureKind};
 
@@ -188,7 +190,8 @@ impl CopyPair<'_> {
         }
         let held = before.and_then(|tagged| tagged.manifest.as_ref());
         if let Some(held) = held
-            && platforms::unfiltered_digest(held, &wish.platforms).as_ref() == Some(&head.digest)
+            && platform_filter::unfiltered_digest(held, &wish.platforms).as_ref()
+                == Some(&head.digest)
         {
             return Ok(RootPlan {
                 manifest: RootState::UpToDate(held.digest.clone()),
@@ -201,7 +204,7 @@ impl CopyPair<'_> {
             Some(held) => held.clone(),
             None => self.read_from_source(&head.digest).await?,
         };
-        let sifted = platforms::filter_index(&whole, &wish.platforms).map_err(|what| {
+        let sifted = platform_filter::filter_index(&whole, &wish.platforms).map_err(|what| {
             let name = image_name(self.source.name(), &wish.from);
             Failure::new(FailureKind::Source, format!("source: {name}: {what}"))
         })?;

@@ -199,7 +199,7 @@ pub(super) fn summary_line(sum: &MirrorSummary, verb: TransferVerb) -> String {
     match sum.is_dry_run {
         true => format!("would be: {told}; {} {sent}, saved {saved}", verb.to_move()),
         false => {
-            let took = super::words::format_duration(sum.elapsed);
+            let took = super::formatting::format_duration(sum.elapsed);
             format!("{told}; {} {sent}, saved {saved}, {took}", verb.moved())
         }
     }

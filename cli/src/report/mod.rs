@@ -3,12 +3,12 @@
 //! to stdout.
 
 mod bars;
-mod data;
+mod formatting;
 mod json;
 mod lines;
 mod mirror;
-mod text;
-mod words;
+mod safe_text;
+mod stdout;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use imgsync_oci::Digest;
 use crate::exit::Failure;
 use crate::plan::PushPlan;
 
-pub use data::StdoutWriter;
+pub use formatting::{format_bytes, plan_lines, push_summary_line};
 pub use mirror::{KeepReason, MirrorSummary, MirroredTag, TagOutcome};
-pub use text::sanitize;
-pub use words::{format_bytes, plan_lines, push_summary_line};
+pub use safe_text::sanitize;
+pub use stdout::StdoutWriter;
 
 /// Takes what happens, as it happens.
 pub trait Report: Send + Sync {

@@ -12,10 +12,10 @@ use crate::access::RegistryAccess;
 use crate::args;
 use crate::exit::{Failure, FailureKind};
 use crate::mirror::ReferrersPolicy;
-use crate::mirror::choose::{NewestLimit, TagOrder, TagRules, date};
 use crate::mirror::config::{self, RegistrySettings};
 use crate::mirror::job::{MirrorJob, MirrorTarget};
-use crate::mirror::place::{SourceLocation, TargetLocation};
+use crate::mirror::location::{SourceLocation, TargetLocation};
+use crate::mirror::selection::{NewestLimit, TagOrder, TagRules, date};
 use crate::source::Platforms;
 use crate::transfer::TransferOptions;
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
-use super::contents::{FileContent, SourceFiles};
+use super::files::{FileContent, SourceFiles};
 use super::slice::Slice;
-use super::tarball::{SeekableInput, TarEntryKind, TarReader};
+use super::tar_reader::{SeekableInput, TarEntryKind, TarReader};
 
 /// Lists the entries of the archive `file` of `size` bytes at `path`. No body is read.
 ///

@@ -4,7 +4,7 @@ use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest};
 use serde::Deserialize;
 
-use super::contents::{FileContent, SourceFiles, digest_from_name};
+use super::files::{FileContent, SourceFiles, digest_from_name};
 use super::slice::Slice;
 use super::{
     Error, Image, ImageBlobs, ImageConfig, ImageContent, ImageSelector, Layer, MAX_LAYERS,

@@ -7,23 +7,23 @@
 //! into memory is bounded.
 
 mod archive;
+mod compressed;
 pub(crate) mod config;
-pub(crate) mod contents;
 pub mod daemon;
 mod docker_archive;
 mod error;
-mod goal;
+mod expected_blobs;
+mod export_listing;
+pub(crate) mod files;
 mod image;
-mod listing;
 mod location;
 pub mod manifest;
 pub(crate) mod name;
-mod oci;
-mod packed;
+mod oci_layout;
 pub(crate) mod platform;
-mod sift;
 mod slice;
-mod tarball;
+mod staging;
+mod tar_reader;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +34,7 @@ use std::path::Path;
 use imgsync_oci::Digest;
 
 use crate::spool::Spool;
-use contents::SourceFiles;
+use files::SourceFiles;
 
 pub use error::Error;
 pub use image::{
@@ -115,7 +115,7 @@ fn read(
             docker_archive::read_image(&open(path)?, selector, platforms)
         }
         ImageLocation::OciLayout(path, selector) | ImageLocation::OciArchive(path, selector) => {
-            oci::read_image(&open(path)?, selector, platforms)
+            oci_layout::read_image(&open(path)?, selector, platforms)
         }
         ImageLocation::Path(path) => detect_image(&open(path)?, platforms),
         ImageLocation::StandardInput => {
@@ -181,7 +181,7 @@ fn open_files_skipping(
     let file = File::open(path).map_err(failed)?;
     // Once more, of what was opened.
     let metadata = file.metadata().map_err(failed)?;
-    if metadata.is_file() && !packed::is_compressed(&file).map_err(failed)? {
+    if metadata.is_file() && !compressed::is_compressed(&file).map_err(failed)? {
         archive::read_entries(file, metadata.len(), path)
     } else {
         read_stream(file, &from, spool, unneeded)
@@ -195,12 +195,12 @@ fn read_stream(
     spool: &Spool,
     unneeded: &mut SkipLayer,
 ) -> Result<SourceFiles, Error> {
-    let input = packed::DecompressedStream::open(input).map_err(|source| Error::Io {
+    let input = compressed::DecompressedStream::open(input).map_err(|source| Error::Io {
         action: "read",
         from: from.to_owned(),
         source,
     })?;
-    sift::stage_stream(io::BufReader::new(input), from, spool, unneeded, None)
+    staging::stage_stream(io::BufReader::new(input), from, spool, unneeded, None)
 }
 
 /// Reads an image by what is there: an OCI layout, or an archive of Docker's kind, or both in one
@@ -211,15 +211,18 @@ fn detect_image(
 ) -> Result<(Image, ImageBlobs), Error> {
     let only = &ImageSelector::Only;
     let is_docker = contents.has(docker_archive::DOCKER_MANIFEST_FILE);
-    let is_oci = contents.has(oci::OCI_INDEX_FILE);
+    let is_oci = contents.has(oci_layout::OCI_INDEX_FILE);
     match (is_docker, is_oci) {
-        (true, true) if oci::is_authoritative(contents)? => {
-            oci::read_image(contents, only, platforms)
+        (true, true) if oci_layout::is_authoritative(contents)? => {
+            oci_layout::read_image(contents, only, platforms)
         }
         (true, true | false) => docker_archive::read_image(contents, only, platforms),
-        (false, true) => oci::read_image(contents, only, platforms),
+        (false, true) => oci_layout::read_image(contents, only, platforms),
         (false, false) => {
-            let (docker, oci) = (docker_archive::DOCKER_MANIFEST_FILE, oci::OCI_INDEX_FILE);
+            let (docker, oci) = (
+                docker_archive::DOCKER_MANIFEST_FILE,
+                oci_layout::OCI_INDEX_FILE,
+            );
             Err(contents.malformed(format!("it has neither {docker} nor {oci}")))
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imgsync_oci::Digest;
 use tempfile::NamedTempFile;
 
-use super::{Spool, SpoolKind, room};
+use super::{Spool, SpoolKind, disk_space};
 
 /// How the name of a file begins that is still being written.
 pub(super) const DRAFT_PREFIX: &str = ".draft-";
@@ -97,9 +97,9 @@ impl Write for Draft {
                     self.len += written as u64;
                     return Ok(written);
                 }
-                Err(error) if room::is_disk_full(&error) => {
+                Err(error) if disk_space::is_disk_full(&error) => {
                     let needed = self.len + bytes.len() as u64;
-                    room::make_space(&self.spool, self.len, needed, error)?;
+                    disk_space::make_space(&self.spool, self.len, needed, error)?;
                 }
                 Err(error) => return Err(error),
             }

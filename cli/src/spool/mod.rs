@@ -10,9 +10,9 @@
 //! An image's entries go when its push has succeeded; what is left of others goes after a week, or
 //! when the room is needed.
 
+mod disk_space;
 mod draft;
-mod kept;
-mod room;
+mod entry;
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -25,10 +25,10 @@ use imgsync_oci::Digest;
 
 use crate::compress;
 
+pub use disk_space::DiskFull;
+pub(crate) use disk_space::is_disk_full;
 pub use draft::Draft;
-pub use kept::SpooledLayer;
-pub use room::DiskFull;
-pub(crate) use room::is_disk_full;
+pub use entry::SpooledLayer;
 
 /// How long an entry waits for the next run.
 const MAX_SPOOL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -77,7 +77,7 @@ impl Spool {
     /// waited too long there is cleared away.
     pub fn persistent(folder: &Path) -> Self {
         // An image may have more layers than a process is given open files at first.
-        room::raise_open_file_limit();
+        disk_space::raise_open_file_limit();
         let spool = Self {
             folder: folder.to_owned(),
             is_persistent: true,
@@ -105,7 +105,7 @@ impl Spool {
     /// # Errors
     /// [`NoRoom`], in an error of kind [`io::ErrorKind::StorageFull`].
     pub fn reserve(&self, bytes: u64) -> io::Result<()> {
-        room::reserve(self, bytes)
+        disk_space::reserve(self, bytes)
     }
 
     /// The size of a packed layer that some run has kept here, in bytes. It is not read: whoever
@@ -151,7 +151,7 @@ impl Spool {
     }
 
     fn remove_expired(&self) {
-        for leftover in room::list_leftovers(self) {
+        for leftover in disk_space::list_leftovers(self) {
             if leftover.is_draft || leftover.age() > MAX_SPOOL_AGE {
                 leftover.remove_if_unused();
             }

@@ -24,7 +24,7 @@ fn packed(spool: &Spool, layer: &[u8]) -> Digest {
 }
 
 fn files(spool: &Spool) -> usize {
-    room::list_leftovers(spool).len()
+    disk_space::list_leftovers(spool).len()
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn the_oldest_leftovers_are_removed_and_then_a_full_disk_is_reported() {
     let digest = Digest::of(b"leftover");
     drop(draft(&spool, b"leftover").persist(SpoolKind::Bytes, &digest));
     let refused = || io::Error::from(io::ErrorKind::StorageFull);
-    room::make_space(&spool, 5, 9, refused()).unwrap();
+    disk_space::make_space(&spool, 5, 9, refused()).unwrap();
     assert_eq!(files(&spool), 0);
-    let error = room::make_space(&spool, 5, 9, refused()).unwrap_err();
+    let error = disk_space::make_space(&spool, 5, 9, refused()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     let text = error.to_string();
     assert!(text.contains("9 B or more are needed"), "{text}");

@@ -1,28 +1,28 @@
 //! Carries out a plan: what is missing is packed, and goes through upload sessions, several at a
 //! time.
 
-mod body;
-mod flow;
-mod gate;
-mod host;
-mod jobs;
+mod barrier;
+mod blob_reader;
+mod blob_sender;
+mod blob_source;
+mod byte_stream;
+mod chunk_sizer;
+mod concurrency;
+mod concurrency_limiter;
+mod host_profile;
 mod journal;
-mod limit;
-mod line;
-mod pace;
 mod pack;
-mod pieces;
+mod rate_limiter;
 mod refusal;
-mod sending;
-mod ship;
-mod slots;
+mod repository_writer;
 mod upload;
+mod upload_all;
 
-pub use body::{BlobSource, RemoteBlob};
-pub use flow::{BlobReader, SourceReadError};
+pub use blob_reader::{BlobReader, SourceReadError};
+pub use blob_source::{BlobSource, RemoteBlob};
+pub use chunk_sizer::ChunkSizer;
 pub use journal::Journal;
-pub use line::{PendingBlob, RepositoryWriter, TransferOptions};
-pub use pace::ChunkSizer;
 pub use pack::QueuedContent;
-pub use ship::{QueuedBlob, UploadContext, upload_all};
+pub use repository_writer::{PendingBlob, RepositoryWriter, TransferOptions};
 pub use upload::{UploadOutcome, upload_blob};
+pub use upload_all::{QueuedBlob, UploadContext, upload_all};

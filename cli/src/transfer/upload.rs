@@ -1,8 +1,8 @@
 //! One blob through upload sessions, whatever the line does: after any fault the registry is asked
 //! where it stands, and the upload goes on from there.
 
-mod carry;
-mod waiting;
+mod retry;
+mod session;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,11 +12,11 @@ use imgsync_oci::client::upload::{UploadSession, UploadStart};
 use imgsync_oci::client::{Error, RetryVerdict};
 use imgsync_oci::endpoint::Mount;
 
-use super::gate::{self, BarrierPass};
-use super::host::UploadMode;
+use super::barrier::{self, BarrierPass};
+use super::blob_sender::BlobSender;
+use super::concurrency_limiter::UploadPermit;
+use super::host_profile::UploadMode;
 use super::journal::JournalEntry;
-use super::sending::BlobSender;
-use super::slots::UploadPermit;
 use super::{PendingBlob, RepositoryWriter};
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
@@ -185,7 +185,7 @@ pub async fn upload_blob(
     blob: &PendingBlob,
     report: &Arc<dyn Report>,
 ) -> Result<UploadOutcome, Failure> {
-    upload_behind_barrier(line, blob, report, gate::open_pass()).await
+    upload_behind_barrier(line, blob, report, barrier::open_pass()).await
 }
 
 impl BlobUpload<'_> {

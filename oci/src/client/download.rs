@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt};
 use http::StatusCode;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 
-use super::{Client, Error, SMALL_REQUEST_TIMEOUT, reply};
+use super::{Client, Error, SMALL_REQUEST_TIMEOUT, response_headers};
 use crate::range::PartialContent;
 use crate::{Digest, Endpoint, Repository};
 
@@ -78,11 +78,11 @@ impl Client {
             })
             .await?;
         let headers = response.headers();
-        let length = reply::number(headers, &CONTENT_LENGTH);
+        let length = response_headers::number(headers, &CONTENT_LENGTH);
         let (first, size) = match response.status() {
             StatusCode::OK => (0, length),
             StatusCode::PARTIAL_CONTENT => {
-                let said = reply::text(headers, &CONTENT_RANGE);
+                let said = response_headers::text(headers, &CONTENT_RANGE);
                 let part = said.and_then(|said| PartialContent::parse(said).ok());
                 let Some(part) = part.filter(|part| part.range.first == offset) else {
                     let said = said.unwrap_or("nothing").to_owned();

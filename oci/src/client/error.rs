@@ -6,8 +6,8 @@ use http::StatusCode;
 use http::header::SERVER;
 use url::Url;
 
-use super::{Client, ConnectErrorKind, reply};
-use crate::{ApiError, Endpoint, ErrorCode, Registry, fault};
+use super::{Client, ConnectErrorKind, response_headers};
+use crate::{ApiError, Endpoint, ErrorCode, Registry, api_error};
 
 /// A request that did not do what it should. The text names the registry and the operation.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -258,8 +258,8 @@ impl Client {
     ) -> Error {
         const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
         let status = response.status();
-        let server = reply::text(response.headers(), &SERVER).map(Box::from);
-        let retry_after = reply::retry_after(response.headers());
+        let server = response_headers::text(response.headers(), &SERVER).map(Box::from);
+        let retry_after = response_headers::retry_after(response.headers());
         let body = self
             .read_bounded(&operation, response, MAX_ERROR_BODY_BYTES)
             .await;
@@ -269,7 +269,7 @@ impl Client {
             registry: server_name.clone(),
             operation,
             status,
-            faults: fault::parse_error_body(&body),
+            faults: api_error::parse_error_body(&body),
             server,
             retry_after,
             is_login: false,

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Client, Error, reply};
+use super::{Client, Error, response_headers};
 use crate::endpoint::Pagination;
 use crate::{Endpoint, Reference, Repository, Tag};
 
@@ -136,7 +136,7 @@ impl Client {
         if response.status() != StatusCode::OK {
             return Err(self.status_error(endpoint, response).await);
         }
-        let next = reply::text(response.headers(), &LINK)
+        let next = response_headers::text(response.headers(), &LINK)
             .and_then(next_link)
             .map(|target| url.join(&target));
         let next = match next {

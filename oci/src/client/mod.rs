@@ -2,19 +2,19 @@
 //! fault named. Sending a blob is in [`upload`].
 
 mod auth;
+mod certificate_verifier;
+mod connect_error;
 mod download;
 mod error;
 mod lists;
-mod quota;
 mod referrers;
-mod reply;
 mod resolve;
+mod response_headers;
 mod retry;
+mod retry_policy;
 mod send;
 mod tls;
-mod trouble;
 pub mod upload;
-mod verifier;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,13 +26,13 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 pub use auth::Credentials;
+pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;
 pub use error::{Error, RetryVerdict};
 pub use lists::{DeleteOutcome, ListPage, NextPage};
-pub use quota::{RateLimit, RetryPolicy};
 pub use retry::backoff;
+pub use retry_policy::{RateLimit, RetryPolicy};
 pub use tls::TlsOptions;
-pub use trouble::ConnectErrorKind;
 
 use crate::{Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Registry, Repository, media};
 
@@ -230,9 +230,9 @@ impl Client {
         let response = self.send_with_retry(&endpoint, accept_manifests()).await?;
         match response.status() {
             StatusCode::OK => Ok(Some(ManifestHead {
-                digest: reply::digest(response.headers()),
-                media_type: reply::media_type(response.headers()),
-                size: reply::number(response.headers(), &CONTENT_LENGTH),
+                digest: response_headers::digest(response.headers()),
+                media_type: response_headers::media_type(response.headers()),
+                size: response_headers::number(response.headers(), &CONTENT_LENGTH),
             })),
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(self.status_error(&endpoint, response).await),
@@ -259,7 +259,7 @@ impl Client {
             StatusCode::NOT_FOUND => return Ok(None),
             _ => return Err(self.status_error(&endpoint, response).await),
         }
-        let media_type = reply::media_type(response.headers());
+        let media_type = response_headers::media_type(response.headers());
         let bytes = self
             .read_bounded(&endpoint.to_string(), response, MAX_MANIFEST_BYTES)
             .await?;
@@ -315,7 +315,7 @@ impl Client {
             return Err(self.status_error(&endpoint, response).await);
         }
         let is_ours = |digest: &Digest| *digest == Digest::of_with(digest.algorithm(), &bytes);
-        let said = reply::digest(response.headers());
+        let said = response_headers::digest(response.headers());
         if status == StatusCode::CREATED && said.as_ref().is_some_and(is_ours) {
             return Ok(());
         }
@@ -356,7 +356,7 @@ impl Client {
         let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
         match response.status() {
             StatusCode::OK => {
-                let size = reply::number(response.headers(), &CONTENT_LENGTH);
+                let size = response_headers::number(response.headers(), &CONTENT_LENGTH);
                 size.map(Some).ok_or_else(|| {
                     self.invalid_response(&endpoint, "it names no Content-Length".to_owned())
                 })

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::lists::next_link;
-use super::{Client, Error, reply};
+use super::{Client, Error, response_headers};
 use crate::referrers::ReferrerDescriptor;
 use crate::{Descriptor, Digest, Endpoint, Repository};
 
@@ -117,7 +117,7 @@ impl Client {
             }
             _ => return Err(self.status_error(endpoint, response).await),
         }
-        let next = reply::text(response.headers(), &LINK).and_then(next_link);
+        let next = response_headers::text(response.headers(), &LINK).and_then(next_link);
         let next = match next.map(|target| url.join(&target)) {
             Some(Ok(next)) if self.is_registry_url(&next) && next != *url => Some(next),
             Some(_) => {

@@ -8,7 +8,7 @@ use http::header::LOCATION;
 use http::{HeaderMap, Method};
 use url::Url;
 
-use super::{Client, Error, SMALL_REQUEST_TIMEOUT, error, reply};
+use super::{Client, Error, SMALL_REQUEST_TIMEOUT, error, response_headers};
 use crate::Endpoint;
 
 /// The longest chain of redirects that is followed.
@@ -225,7 +225,7 @@ fn redirect_target(response: &reqwest::Response) -> Option<Url> {
     if !response.status().is_redirection() {
         return None;
     }
-    let next = reply::text(response.headers(), &LOCATION)?;
+    let next = response_headers::text(response.headers(), &LOCATION)?;
     let next = response.url().join(next).ok()?;
     matches!(next.scheme(), "http" | "https").then_some(next)
 }

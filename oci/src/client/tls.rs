@@ -10,7 +10,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::verifier::CertificateVerifier;
+use super::certificate_verifier::CertificateVerifier;
 use super::{CONNECT_TIMEOUT, error};
 
 /// What the tool is called.

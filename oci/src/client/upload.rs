@@ -13,7 +13,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE}
 use http::{HeaderName, Method, StatusCode};
 use url::Url;
 
-use super::{Client, Error, FINISH_TIMEOUT, SMALL_REQUEST_TIMEOUT, reply};
+use super::{Client, Error, FINISH_TIMEOUT, SMALL_REQUEST_TIMEOUT, response_headers};
 use crate::endpoint::Mount;
 use crate::range::{self, ContentRange, UPLOAD_OFFSET_HEADER};
 use crate::{Digest, Endpoint, Repository};
@@ -70,8 +70,8 @@ impl Client {
                 Ok(UploadStart::Open(UploadSession {
                     location,
                     offset: 0,
-                    chunk_min: reply::number(response.headers(), &CHUNK_MIN_HEADER),
-                    chunk_max: reply::number(response.headers(), &CHUNK_MAX_HEADER),
+                    chunk_min: response_headers::number(response.headers(), &CHUNK_MIN_HEADER),
+                    chunk_max: response_headers::number(response.headers(), &CHUNK_MAX_HEADER),
                     scopes: self.scopes(&endpoint),
                     was_login_renewed: false,
                 }))
@@ -263,8 +263,8 @@ impl Client {
             .await?;
         match response.status() {
             StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED => {
-                let held =
-                    reply::text(response.headers(), &RANGE).and_then(range::parse_upload_range);
+                let held = response_headers::text(response.headers(), &RANGE)
+                    .and_then(range::parse_upload_range);
                 let Some(offset) = confirmed_offset(&response).or(held) else {
                     return Ok(false);
                 };
@@ -350,7 +350,7 @@ impl Client {
 /// The offset that our own server states exactly.
 fn confirmed_offset(response: &reqwest::Response) -> Option<u64> {
     let name = HeaderName::from_static(UPLOAD_OFFSET_HEADER);
-    reply::number(response.headers(), &name)
+    response_headers::number(response.headers(), &name)
 }
 
 /// Ends once `progress` has stood still for `stall`, or, when it has come to `len`, for `answer` if

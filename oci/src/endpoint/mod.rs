@@ -1,7 +1,7 @@
 //! The operations of the distribution API, one variant each: route, subject of authorization and
 //! label of logs in one value. The server parses what the client builds.
 
-mod elsewhere;
+mod namespace;
 mod parse;
 mod upload_id;
 

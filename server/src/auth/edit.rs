@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::file;
 use super::htpasswd::{HtpasswdLine, parse_line};
+use super::htpasswd_file;
 
 /// The bcrypt cost of new passwords: some 60 ms, once per login and process.
 pub const DEFAULT_BCRYPT_COST: u32 = 10;
@@ -87,7 +87,7 @@ pub fn edit_user(path: &Path, user: &str, change: &UserChange) -> Result<EditOut
         UserChange::Delete => None,
     };
     let mut done = EditOutcome::Deleted;
-    file::change(path, |old| {
+    htpasswd_file::change(path, |old| {
         let (new, was_there) = replace_user_line(old.unwrap_or_default(), user, line.as_deref());
         done = match (&line, was_there) {
             (Some(_), true) => EditOutcome::Changed,

@@ -4,17 +4,17 @@
 //! Users stand in an htpasswd file, as the stock registry's do, and may do everything. Where
 //! patterns of repositories are given, anyone may pull from those.
 
-mod access;
-mod basic;
+mod authorization;
 mod edit;
 mod error;
-mod file;
 mod htpasswd;
+mod htpasswd_file;
+mod login_cache;
+mod password_check;
 mod pattern;
 mod prompt;
-mod remembered;
+mod scope;
 mod token;
-mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,17 +24,17 @@ use arc_swap::ArcSwap;
 use imgsync_oci::Repository;
 use imgsync_oci::endpoint::Action;
 
-pub(crate) use self::access::{AccessScope, required_scopes};
 pub use self::edit::{DEFAULT_BCRYPT_COST, EditError, EditOutcome, UserChange, edit_user};
 pub use self::error::Error;
 pub use self::pattern::RepositoryPattern;
 pub use self::prompt::password as ask_password;
+pub(crate) use self::scope::{AccessScope, required_scopes};
 
-use self::basic::{Authorization, BasicCredentials};
+use self::authorization::{Authorization, BasicCredentials};
 use self::htpasswd::HtpasswdTable;
-use self::remembered::LoginCache;
+use self::login_cache::LoginCache;
+use self::password_check::PasswordVerifier;
 use self::token::TokenSigner;
-use self::verify::PasswordVerifier;
 use crate::config::Config;
 
 /// How long one of our tokens is good. A client gets the next one by itself.
@@ -279,7 +279,7 @@ impl AuthState {
 
 impl Users {
     fn read(HtpasswdFile { path, realm }: &HtpasswdFile) -> Result<Self, Error> {
-        let text = file::read(path)?;
+        let text = htpasswd_file::read(path)?;
         let (table, complaints) = HtpasswdTable::parse(&text);
         for complaint in complaints {
             tracing::warn!("{}: {complaint}", path.display());

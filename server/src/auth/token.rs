@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 
 use super::User;
 use super::error::Error;
-use super::remembered::random_key;
+use super::login_cache::random_key;
 
 /// Names the layout, so that no other use of the same secret yields a token.
 const TOKEN_FORMAT: &str = "imgsync-token-1";

@@ -5,13 +5,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::cache;
-use super::read::{ConfigReader, ShownValue};
+use super::reader::{ConfigReader, ShownValue};
+use super::scalars::{parse_bool, parse_duration, parse_number};
 use super::tree::ValueOrigin;
 use super::types::{
     Config, HtpasswdConfig, HttpConfig, ImgsyncConfig, ListenAddress, LogConfig, LogFormat,
     LogLevel, PurgeConfig, StorageConfig, TlsConfig, TlsVersion,
 };
-use super::words::{parse_bool, parse_duration, parse_number};
 
 /// What stands beside the driver under `storage`.
 const STORAGE_NON_DRIVER_KEYS: &[&str] = &["delete", "redirect", "cache", "tag", "maintenance"];

@@ -1,10 +1,10 @@
 //! A tree held against the keys that are known: what is misspelt, what does nothing here, and what
 //! the server does not start with.
 
-use super::known::{self, KeyShape, KeySupport, join_path};
-use super::problem::Diagnostics;
+use super::diagnostics::Diagnostics;
+use super::keys::{self, KeyShape, KeySupport, join_path};
+use super::scalars;
 use super::tree::{Node, NodeValue};
-use super::words;
 
 /// Sections in which a key that nobody reads may leave a door open, or change what the server is.
 const STRICT_SECTIONS: &[&str] = &["auth", "http.tls", "imgsync"];
@@ -41,8 +41,8 @@ pub(super) fn is_security_relevant<'a>(
         let is_login = |name: &str| name.eq_ignore_ascii_case("htpasswd");
         return is_login(name) || holds.any(is_login);
     }
-    let among = known::child_names(path).chain(SECURITY_SECTIONS.iter().copied());
-    words::closest(name, among).is_some_and(|meant| SECURITY_SECTIONS.contains(&meant))
+    let among = keys::child_names(path).chain(SECURITY_SECTIONS.iter().copied());
+    scalars::closest(name, among).is_some_and(|meant| SECURITY_SECTIONS.contains(&meant))
         || is_lock(name)
         || holds.any(is_lock)
 }
@@ -62,7 +62,7 @@ fn section(node: &Node, path: &str, shown: &str, findings: &mut Diagnostics) {
     };
     for (name, node) in entries {
         let (place, key) = (join_path(path, name), join_path(shown, name));
-        match known::shape(&place) {
+        match keys::shape(&place) {
             Some(shape) => known_key(node, shape, &place, &key, findings),
             None => report_unknown_key(node, path, shown, name, findings),
         }
@@ -74,7 +74,7 @@ fn known_key(node: &Node, shape: KeyShape, path: &str, shown: &str, findings: &m
     let is_named =
         matches!(path.split_once('.'), Some(("storage" | "auth", name)) if !name.contains('.'));
     let speaks = !node.is_empty_or_disabled();
-    match known::support(path) {
+    match keys::support(path) {
         KeySupport::Supported => {}
         KeySupport::NoEffect(why) if speaks => {
             findings.note(&node.origin, shown, format!("has no effect: {why}"));
@@ -92,7 +92,7 @@ fn known_key(node: &Node, shape: KeyShape, path: &str, shown: &str, findings: &m
         (KeyShape::List, NodeValue::List(items)) => {
             let place = join_path(path, "#");
             for (at, item) in items.iter().enumerate() {
-                if known::shape(&place) == Some(KeyShape::Section) {
+                if keys::shape(&place) == Some(KeyShape::Section) {
                     section(item, &place, &join_path(shown, &at.to_string()), findings);
                 }
             }
@@ -112,7 +112,7 @@ fn report_unknown_key(
     findings: &mut Diagnostics,
 ) {
     let key = join_path(shown, name);
-    let meant = words::closest(name, known::child_names(path)).map(|name| join_path(shown, name));
+    let meant = scalars::closest(name, keys::child_names(path)).map(|name| join_path(shown, name));
     let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
     if path == "storage" {
         let text = format!("neither a storage driver nor a setting{meant}");

@@ -6,30 +6,30 @@
 //! store (`storage`), or is our own (`imgsync`); and so does one anywhere that may have been meant for
 //! one of these.
 
-mod address;
 mod build;
 mod cache;
 mod check;
+mod diagnostics;
 mod file;
-mod known;
+mod host_port;
+mod keys;
 mod network;
 mod overlay;
 mod print;
-mod problem;
-mod read;
+mod reader;
+mod scalars;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod types;
-mod words;
 mod yaml;
 
 use std::sync::Arc;
 
-pub use self::address::HostPort;
+pub use self::diagnostics::{ConfigError, ConfigErrors, ConfigNotice};
 pub use self::file::{ConfigSource, FileStamp, ReadConfigError};
+pub use self::host_port::HostPort;
 pub use self::network::Network;
-pub use self::problem::{ConfigError, ConfigErrors, ConfigNotice};
 pub use self::tree::ValueOrigin;
 pub use self::types::{
     CacheConfig, Config, HtpasswdConfig, HttpConfig, ImgsyncConfig, ListenAddress, LogConfig,
@@ -37,8 +37,8 @@ pub use self::types::{
     UpstreamLogin, UpstreamPassword,
 };
 
-use self::problem::Diagnostics;
-use self::read::ConfigReader;
+use self::diagnostics::Diagnostics;
+use self::reader::ConfigReader;
 use self::tree::{Node, NodeValue};
 
 /// The one version of the file that there is.
@@ -65,7 +65,7 @@ pub struct LoadedConfig {
     pub config: Config,
     /// What whoever runs the server should know.
     pub notices: Vec<ConfigNotice>,
-    settings: Vec<read::EffectiveSetting>,
+    settings: Vec<reader::EffectiveSetting>,
 }
 
 impl LoadedConfig {

@@ -2,10 +2,10 @@
 //! matched with the keys of the file; values are YAML; the shorter names first.
 
 use super::check::{is_security_relevant, is_strict};
-use super::known::{self, KeyShape, join_path};
-use super::problem::Diagnostics;
+use super::diagnostics::Diagnostics;
+use super::keys::{self, KeyShape, join_path};
 use super::tree::{Node, NodeValue, ValueOrigin};
-use super::{words, yaml};
+use super::{scalars, yaml};
 
 /// Names that begin so and are no settings.
 const VARIABLE_PREFIX: &str = "REGISTRY_";
@@ -129,7 +129,7 @@ fn resolve_variable(name: &str) -> VariableTarget {
             KeyShape::Map => {
                 // Nothing else is below but items, so the rest of the name is one key.
                 let mut rest = parts[at - 1..].to_vec();
-                let inner = known::shape(&join_path(&place, "*"));
+                let inner = keys::shape(&join_path(&place, "*"));
                 let has_index = rest.len() > 1
                     && rest
                         .last()
@@ -145,7 +145,7 @@ fn resolve_variable(name: &str) -> VariableTarget {
             KeyShape::Scalar => None,
         };
         let Some((below, step)) = next else {
-            let meant = words::closest(part, known::child_names(&place));
+            let meant = scalars::closest(part, keys::child_names(&place));
             let meant = meant.map(|meant| {
                 let mut parts = parts.clone();
                 let upper = meant.to_uppercase();
@@ -169,15 +169,15 @@ fn resolve_variable(name: &str) -> VariableTarget {
         steps.push(step);
         if shape != KeyShape::Any {
             place = join_path(&place, &below);
-            shape = known::shape(&place).unwrap_or(KeyShape::Any);
+            shape = keys::shape(&place).unwrap_or(KeyShape::Any);
         }
     }
     VariableTarget::Setting { steps, shape }
 }
 
 fn key(place: &str, part: &str) -> Option<&'static str> {
-    known::child_names(place).find(|name| {
-        name.to_uppercase() == part || known::variable_alias(&join_path(place, name)) == Some(part)
+    keys::child_names(place).find(|name| {
+        name.to_uppercase() == part || keys::variable_alias(&join_path(place, name)) == Some(part)
     })
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::known::{self, KeyShape, join_path};
-use super::read::{EffectiveSetting, ShownValue};
+use super::keys::{self, KeyShape, join_path};
+use super::reader::{EffectiveSetting, ShownValue};
 
 /// YAML that yields the same configuration again, but for what is secret.
 pub(super) fn to_yaml(entries: &[EffectiveSetting]) -> String {
@@ -50,12 +50,12 @@ pub(super) fn to_yaml(entries: &[EffectiveSetting]) -> String {
 fn is_list(path: &[String]) -> bool {
     let mut place = String::new();
     for name in path {
-        place = match known::shape(&place) {
+        place = match keys::shape(&place) {
             Some(KeyShape::List) => join_path(&place, "#"),
             _ => join_path(&place, name),
         };
     }
-    known::shape(&place) == Some(KeyShape::List)
+    keys::shape(&place) == Some(KeyShape::List)
 }
 
 /// An origin in one line: a file's name may have line ends.

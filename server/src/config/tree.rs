@@ -115,7 +115,7 @@ impl Node {
             NodeValue::Map(entries) => {
                 let says = |key, word| {
                     matches!(self.get(key), Some(Self { value: NodeValue::Scalar(text), .. })
-                        if super::words::parse_bool(text) == Ok(word))
+                        if super::scalars::parse_bool(text) == Ok(word))
                 };
                 says("enabled", false)
                     || says("disabled", true)

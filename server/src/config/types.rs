@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use imgsync_oci::{Registry, Repository};
 
-use super::address::HostPort;
+use super::host_port::HostPort;
 use super::network::Network;
 use crate::auth::RepositoryPattern;
 

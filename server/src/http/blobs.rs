@@ -17,10 +17,10 @@ use imgsync_oci::range::{RequestedRange, parse_requested_range};
 use imgsync_oci::{Digest, ErrorCode, Repository};
 
 use super::body::{ResponseBody, full};
-use super::buffers::BufferPool;
+use super::buffer_pool::BufferPool;
 use super::caller::Caller;
-use super::failure::ErrorResponse;
-use super::reply::{self, header_value};
+use super::error_response::ErrorResponse;
+use super::responses::{self, header_value};
 use super::{App, run_blocking, try_blocking};
 use crate::registry::{Error, OpenBlob, PartialBlob};
 use crate::upstream::{self, BlobAvailability, DownloadReader};
@@ -53,7 +53,7 @@ pub(super) async fn head(
             try_blocking(move || registry.blob_size(&repository, &asked)).await?
         }
     };
-    let mut response = reply::empty(StatusCode::OK);
+    let mut response = responses::empty(StatusCode::OK);
     set_blob_headers(&mut response, &digest, size);
     Ok(response)
 }
@@ -66,7 +66,7 @@ pub(super) async fn delete(
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let registry = app.registry.clone();
     try_blocking(move || registry.delete_blob(&repository, &digest)).await?;
-    Ok(reply::empty(StatusCode::ACCEPTED))
+    Ok(responses::empty(StatusCode::ACCEPTED))
 }
 
 /// `GET`: all of it or a range.
@@ -183,7 +183,7 @@ fn blob_response(
     size: u64,
     body: ResponseBody,
 ) -> Response<ResponseBody> {
-    let mut response = reply::with_body(StatusCode::OK, body);
+    let mut response = responses::with_body(StatusCode::OK, body);
     set_blob_headers(&mut response, digest, len);
     if wanted != RequestedRange::Whole {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -221,7 +221,7 @@ fn set_blob_headers(response: &mut Response<ResponseBody>, digest: &Digest, len:
         CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
     );
-    headers.insert(reply::CONTENT_DIGEST_HEADER, header_value(digest));
+    headers.insert(responses::CONTENT_DIGEST_HEADER, header_value(digest));
     headers.insert(ETAG, etag(digest));
     // What has a digest never changes.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000"));

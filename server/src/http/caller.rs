@@ -6,9 +6,9 @@ use std::sync::Arc;
 use imgsync_oci::endpoint::Action;
 use imgsync_oci::{Endpoint, ErrorCode, Repository};
 
-use super::failure::ErrorResponse;
+use super::authentication;
+use super::error_response::ErrorResponse;
 use super::forwarded::ForwardedInfo;
-use super::login;
 use crate::auth::{AccessController, AccessScope, User, required_scopes};
 
 /// The caller of one request. Cheap to clone: work that blocks takes one along.
@@ -63,17 +63,19 @@ impl Caller {
 
     /// How to log in for an operation.
     pub(super) fn challenge(&self, endpoint: &Endpoint) -> ErrorResponse {
-        login::challenge(&self.auth, &required_scopes(endpoint), &self.forwarded)
+        authentication::challenge(&self.auth, &required_scopes(endpoint), &self.forwarded)
     }
 
     /// What to answer a caller who may not: that they must say who they are, or, to somebody who
     /// has done so, that it is not for them.
     pub(super) fn deny(&self, wanted: &AccessScope) -> ErrorResponse {
         match self.user {
-            None => login::challenge(&self.auth, std::slice::from_ref(wanted), &self.forwarded),
+            None => {
+                authentication::challenge(&self.auth, std::slice::from_ref(wanted), &self.forwarded)
+            }
             Some(_) => ErrorResponse::new(
                 ErrorCode::Denied,
-                login::denied_access(std::slice::from_ref(wanted)),
+                authentication::denied_access(std::slice::from_ref(wanted)),
             ),
         }
     }

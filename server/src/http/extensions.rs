@@ -5,7 +5,7 @@ use imgsync_oci::ext;
 use serde_json::json;
 
 use super::body::ResponseBody;
-use super::reply;
+use super::responses;
 
 /// `GET /v2/_oci/ext/discover`
 pub(super) fn discover() -> Response<ResponseBody> {
@@ -26,5 +26,5 @@ pub(super) fn discover() -> Response<ResponseBody> {
             "endpoints": [format!("{}/layers/resolve", ext::EXTENSION_NAME)],
         },
     ]});
-    reply::json(StatusCode::OK, format!("{body}\n"))
+    responses::json(StatusCode::OK, format!("{body}\n"))
 }

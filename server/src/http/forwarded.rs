@@ -9,7 +9,7 @@ use hyper::header::{FORWARDED, HOST, HeaderMap, HeaderName, LINK, LOCATION};
 use hyper::http::request::Parts;
 use imgsync_oci::Registry;
 
-use super::reply::header_value;
+use super::responses::header_value;
 use crate::config::{Config, Network};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -7,8 +7,8 @@ use imgsync_oci::{Endpoint, ErrorCode, Repository};
 use serde_json::json;
 
 use super::body::ResponseBody;
-use super::failure::ErrorResponse;
-use super::reply::{self, header_value};
+use super::error_response::ErrorResponse;
+use super::responses::{self, header_value};
 use super::{App, try_blocking};
 use crate::upstream::Freshness;
 
@@ -36,7 +36,7 @@ pub(super) async fn tags(
         .next
         .map(|page| Endpoint::ListTags { repository, page });
     let mut response = list_response(&body, next);
-    reply::warn_if_stale(&mut response, freshness);
+    responses::warn_if_stale(&mut response, freshness);
     Ok(response)
 }
 
@@ -71,7 +71,7 @@ fn check_page_limit(page: &Pagination, max: u64) -> Result<(), ErrorResponse> {
 }
 
 fn list_response(body: &serde_json::Value, next: Option<Endpoint>) -> Response<ResponseBody> {
-    let mut response = reply::json(StatusCode::OK, format!("{body}\n"));
+    let mut response = responses::json(StatusCode::OK, format!("{body}\n"));
     if let Some(next) = next {
         let link = format!("<{}>; rel=\"next\"", next.path());
         response.headers_mut().insert(LINK, header_value(link));

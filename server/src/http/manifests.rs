@@ -6,9 +6,9 @@ use imgsync_oci::{Digest, Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Re
 
 use super::blobs::etag;
 use super::body::{ResponseBody, full};
-use super::failure::ErrorResponse;
-use super::received::RequestBody;
-use super::reply::{self, header_value};
+use super::error_response::ErrorResponse;
+use super::request_body::RequestBody;
+use super::responses::{self, header_value};
 use super::{App, receive, run_blocking, try_blocking};
 use crate::registry::Error;
 use crate::upstream::{self, Freshness};
@@ -48,18 +48,21 @@ pub(super) async fn get(
         }
     };
     let mut response = if is_cached_by_client(headers, &manifest.digest) {
-        reply::empty(StatusCode::NOT_MODIFIED)
+        responses::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let mut response = reply::with_body(StatusCode::OK, full(manifest.bytes));
+        let mut response = responses::with_body(StatusCode::OK, full(manifest.bytes));
         response
             .headers_mut()
             .insert(CONTENT_TYPE, header_value(manifest.media_type));
         response
     };
     let headers = response.headers_mut();
-    headers.insert(reply::CONTENT_DIGEST_HEADER, header_value(&manifest.digest));
+    headers.insert(
+        responses::CONTENT_DIGEST_HEADER,
+        header_value(&manifest.digest),
+    );
     headers.insert(ETAG, etag(&manifest.digest));
-    reply::warn_if_stale(&mut response, freshness);
+    responses::warn_if_stale(&mut response, freshness);
     Ok(response)
 }
 
@@ -107,7 +110,7 @@ pub(super) async fn put(
         repository,
         reference,
     };
-    let mut response = reply::created(&at, &taken.digest);
+    let mut response = responses::created(&at, &taken.digest);
     let headers = response.headers_mut();
     for tag in tags {
         headers.append(TAG_HEADER, header_value(tag));
@@ -126,7 +129,7 @@ pub(super) async fn delete(
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let registry = app.registry.clone();
     try_blocking(move || registry.delete_manifest(&repository, &reference)).await?;
-    Ok(reply::empty(StatusCode::ACCEPTED))
+    Ok(responses::empty(StatusCode::ACCEPTED))
 }
 
 /// The media type that the sender declares, without its parameters.

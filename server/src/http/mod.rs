@@ -1,28 +1,28 @@
 //! The room that knows requests and answers, and the only one beside `listen` that does.
 
-mod access;
+mod access_log;
+mod authentication;
 mod blobs;
 mod body;
-mod buffers;
+mod buffer_pool;
 mod caller;
+mod connection_activity;
+mod error_response;
 mod extensions;
-mod failure;
-mod flow;
 mod forwarded;
 mod lists;
-mod login;
 mod manifests;
-mod meaning;
 mod options;
 mod receive;
-mod received;
-mod reconciling;
 mod referrers;
-mod reply;
+mod referrers_reconciler;
+mod repository_resolution;
+mod request_body;
 mod request_id;
-mod resolve;
-mod rules;
+mod resolve_layers;
+mod responses;
 mod uploads;
+mod write_policy;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -38,16 +38,16 @@ use imgsync_oci::Endpoint;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::body::ResponseBody;
-pub(crate) use self::flow::{CloseReason, ConnectionActivity, WriteTimeouts};
+pub(crate) use self::connection_activity::{CloseReason, ConnectionActivity, WriteTimeouts};
 pub(crate) use self::forwarded::ConnectionInfo;
-pub(crate) use self::rules::WritePolicy;
+pub(crate) use self::write_policy::WritePolicy;
 
 use self::caller::Caller;
-use self::failure::ErrorResponse;
+use self::error_response::ErrorResponse;
 use self::forwarded::{ForwardedInfo, PublicUrlConfig};
-use self::meaning::ResolvedOperation;
-use self::received::RequestBody;
-use self::reconciling::ReferrersReconciler;
+use self::referrers_reconciler::ReferrersReconciler;
+use self::repository_resolution::ResolvedOperation;
+use self::request_body::RequestBody;
 use crate::auth::AccessController;
 use crate::config::Config;
 use crate::registry::Registry;
@@ -159,7 +159,7 @@ pub(crate) async fn serve(
              in imgsync.trustedproxies"
         );
     }
-    let line = access::AccessLogEntry::new(&parts, &origin, running);
+    let line = access_log::AccessLogEntry::new(&parts, &origin, running);
     let body = RequestBody::new(
         body,
         line.received_counter(),
@@ -185,9 +185,12 @@ pub(crate) async fn serve(
     };
     origin.rewrite_locations(&mut response);
     if is_head {
-        response = reply::without_body(response);
+        response = responses::without_body(response);
     }
-    Ok(line.attach(reply::add_common_headers(response, &config.http.headers)))
+    Ok(line.attach(responses::add_common_headers(
+        response,
+        &config.http.headers,
+    )))
 }
 
 async fn respond(
@@ -200,7 +203,7 @@ async fn respond(
     let (method, headers) = (&parts.method, &parts.headers);
     let path = strip_path_prefix(&config.http.prefix, parts.uri.path());
     if path == "/" && matches!(*method, Method::GET | Method::HEAD) {
-        return reply::empty(StatusCode::OK);
+        return responses::empty(StatusCode::OK);
     }
     if method == Method::OPTIONS {
         receive::discard_unread(headers, body);
@@ -255,8 +258,10 @@ async fn admit(
 ) -> Result<(ResolvedOperation, Caller), ErrorResponse> {
     let query = parts.uri.query();
     let endpoint = Endpoint::parse(&parts.method, path, query)?;
-    let caller = login::identify(app, &endpoint, query, &parts.headers, origin).await?;
-    let meant = meaning::resolve_repository(app, &caller, endpoint, query, &parts.headers).await?;
+    let caller = authentication::identify(app, &endpoint, query, &parts.headers, origin).await?;
+    let meant =
+        repository_resolution::resolve_repository(app, &caller, endpoint, query, &parts.headers)
+            .await?;
     caller.authorize(&meant.endpoint)?;
     WritePolicy::from(config).check(&meant.endpoint)?;
     uploads::check_owner(app, &caller, &meant.endpoint).await?;
@@ -273,7 +278,7 @@ async fn dispatch(
     body: RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     match endpoint {
-        Endpoint::Check => Ok(reply::check()),
+        Endpoint::Check => Ok(responses::check()),
         Endpoint::Catalog { page } => lists::catalog(app, page, config.catalog_max_entries).await,
         Endpoint::ListTags { repository, page } => {
             lists::tags(app, repository, page, config.tags_max).await
@@ -331,10 +336,10 @@ async fn dispatch(
             digest,
         } => uploads::finish(app, repository, id, digest, headers, body).await,
         Endpoint::CancelUpload { repository, id } => uploads::cancel(app, repository, id).await,
-        Endpoint::Token => Ok(login::issue_token(app, caller)),
+        Endpoint::Token => Ok(authentication::issue_token(app, caller)),
         Endpoint::DiscoverExtensions => Ok(extensions::discover()),
         Endpoint::ResolveLayers { repository } => {
-            resolve::post(app, caller, repository, headers, body).await
+            resolve_layers::post(app, caller, repository, headers, body).await
         }
     }
 }

@@ -6,8 +6,8 @@ use hyper::{Method, Response, StatusCode};
 use imgsync_oci::Endpoint;
 
 use super::body::ResponseBody;
-use super::failure::ErrorResponse;
-use super::reply;
+use super::error_response::ErrorResponse;
+use super::responses;
 
 /// The methods that a path has, without a body; which headers a page may send and read is the
 /// operator's word, in the headers that every answer carries.
@@ -16,13 +16,13 @@ pub(super) fn respond(path: &str, query: Option<&str>) -> Response<ResponseBody>
         // The methods that would have been right.
         Err(refusal) if !refusal.allow.is_empty() => {
             let methods: Vec<&str> = refusal.allow.iter().map(Method::as_str).collect();
-            let mut response = reply::empty(StatusCode::OK);
-            let allow = reply::header_value(methods.join(", "));
+            let mut response = responses::empty(StatusCode::OK);
+            let allow = responses::header_value(methods.join(", "));
             response.headers_mut().insert(ALLOW, allow);
             response
         }
         Err(refusal) => ErrorResponse::from(refusal).into_response(),
         // No operation has this method.
-        Ok(_) => reply::empty(StatusCode::OK),
+        Ok(_) => responses::empty(StatusCode::OK),
     }
 }

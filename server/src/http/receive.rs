@@ -10,8 +10,8 @@ use hyper::header::{EXPECT, HeaderMap};
 use imgsync_oci::ErrorCode;
 use tokio::time::timeout;
 
-use super::failure::ErrorResponse;
-use super::received::RequestBody;
+use super::error_response::ErrorResponse;
+use super::request_body::RequestBody;
 use super::{ReadTimeouts, try_blocking};
 use crate::registry::{Error, UploadWriter};
 

@@ -6,8 +6,8 @@ use imgsync_oci::referrers::ReferrersIndex;
 use imgsync_oci::{Digest, Endpoint, Repository, media};
 
 use super::body::{ResponseBody, full};
-use super::failure::ErrorResponse;
-use super::reply::{self, header_value};
+use super::error_response::ErrorResponse;
+use super::responses::{self, header_value};
 use super::{App, try_blocking};
 use crate::upstream::Freshness;
 
@@ -44,7 +44,7 @@ pub(super) async fn list(
     }
     let index = serde_json::to_vec(&ReferrersIndex::of(listed.referrers));
     let index = index.map_err(|error| ErrorResponse::internal(&error))?;
-    let mut response = reply::with_body(StatusCode::OK, full(index));
+    let mut response = responses::with_body(StatusCode::OK, full(index));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media::OCI_INDEX));
     if artifact_type.is_some() {
@@ -65,6 +65,6 @@ pub(super) async fn list(
             header_value(format_args!("<{}>; rel=\"next\"", next.path())),
         );
     }
-    reply::warn_if_stale(&mut response, freshness);
+    responses::warn_if_stale(&mut response, freshness);
     Ok(response)
 }

@@ -34,7 +34,7 @@ impl RequestId {
             *RUN_PREFIX,
             REQUEST_COUNTER.fetch_add(1, Ordering::Relaxed)
         );
-        Self(super::reply::header_value(text))
+        Self(super::responses::header_value(text))
     }
 
     pub(super) fn header(&self) -> HeaderValue {

@@ -8,10 +8,10 @@ use imgsync_oci::{Algorithm, Digest, Endpoint, ErrorCode, Repository};
 
 use super::body::ResponseBody;
 use super::caller::Caller;
-use super::failure::ErrorResponse;
+use super::error_response::ErrorResponse;
 use super::receive::{BodyEnd, append_body, discard_unread};
-use super::received::RequestBody;
-use super::reply::{self, header_value};
+use super::request_body::RequestBody;
+use super::responses::{self, header_value};
 use super::{App, run_blocking, try_blocking};
 use crate::auth::User;
 use crate::registry::{Error, UploadWriter};
@@ -34,13 +34,13 @@ impl SessionRef {
         HeaderMap::from_iter([
             (LOCATION, header_value(at.path())),
             (RANGE, header_value(range::format_upload_range(held))),
-            (reply::UPLOAD_UUID_HEADER, header_value(self.id)),
+            (responses::UPLOAD_UUID_HEADER, header_value(self.id)),
             (offset, header_value(held)),
         ])
     }
 
     fn response(&self, status: StatusCode, held: u64) -> Response<ResponseBody> {
-        let mut response = reply::empty(status);
+        let mut response = responses::empty(status);
         response.headers_mut().extend(self.headers(held));
         response
     }
@@ -159,7 +159,7 @@ pub(super) async fn start(
                 repository,
                 digest: digest.clone(),
             };
-            return Ok(reply::created(&at, &digest));
+            return Ok(responses::created(&at, &digest));
         }
     }
     let (registry, into) = (app.registry.clone(), repository.clone());
@@ -256,7 +256,7 @@ pub(super) async fn finish(
         repository: session.repository,
         digest: digest.clone(),
     };
-    Ok(reply::created(&at, &digest))
+    Ok(responses::created(&at, &digest))
 }
 
 /// `DELETE`: no blob after all.
@@ -272,7 +272,7 @@ pub(super) async fn cancel(
     let registry = app.registry.clone();
     let cancelled = run_blocking(move || registry.cancel_upload(&repository, id)).await?;
     cancelled.map_err(|error| session.registry_error(error))?;
-    Ok(reply::empty(StatusCode::NO_CONTENT))
+    Ok(responses::empty(StatusCode::NO_CONTENT))
 }
 
 /// Appends a request's body to a session, whole. Where it broke off, what arrived is kept and the

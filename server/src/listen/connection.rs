@@ -9,7 +9,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::metered::MeteredStream;
+use super::metered_stream::MeteredStream;
 use crate::http::{self, App, CloseReason, ConnectionActivity, ConnectionInfo};
 
 /// How long a connection may take to send a request's head, also when it waits between two.

@@ -5,8 +5,8 @@ mod connection;
 mod debug;
 mod error;
 mod evict;
-mod files;
-mod metered;
+mod metered_stream;
+mod open_files;
 mod purge;
 mod tls;
 
@@ -72,7 +72,7 @@ pub async fn run(
     listening: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    files::raise_open_files_limit();
+    open_files::raise_open_files_limit();
     let config = Arc::clone(&configs.borrow_and_update());
     let auth = Arc::new(AccessController::open(&config.as_ref().into())?);
     let tls = config.http.tls.as_ref();

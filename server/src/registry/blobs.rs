@@ -7,7 +7,7 @@ use imgsync_oci::{Algorithm, Digest, Repository};
 use super::Registry;
 use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
-use super::hold::{LockGuard, LockKey, lock_exclusive, lock_shared};
+use super::locks::{LockGuard, LockKey, lock_exclusive, lock_shared};
 use crate::store::{self, ListScope, ObjectKey};
 
 /// How many repositories are listed at a time.

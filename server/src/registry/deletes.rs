@@ -4,7 +4,7 @@ use imgsync_oci::{Digest, Reference, Repository, Tag};
 
 use super::Registry;
 use super::error::{Error, Result};
-use super::hold::LockKey;
+use super::locks::LockKey;
 use crate::store::{ListScope, MarkKey, ObjectKey};
 
 impl Registry {

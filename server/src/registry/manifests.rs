@@ -11,9 +11,9 @@ use super::Registry;
 use super::blobs::LinkedBlob;
 use super::cache::CachedDescendants;
 use super::diffids::DiffIdJob;
-use super::doubt::ReverifyOutcome;
 use super::error::{Error, Result};
-use super::hold::LockKey;
+use super::locks::LockKey;
+use super::reverify::ReverifyOutcome;
 use crate::store::{DerivedKey, ObjectKey};
 
 /// A manifest as it lies in the store.

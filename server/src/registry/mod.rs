@@ -6,14 +6,14 @@ mod blobs;
 mod cache;
 mod deletes;
 mod diffids;
-mod doubt;
 mod error;
-mod hold;
 mod lists;
+mod locks;
 mod manifests;
 mod purge;
 mod referrers;
-mod turns;
+mod reverify;
+mod upload_locks;
 mod uploads;
 
 use std::path::Path;
@@ -32,11 +32,11 @@ pub(crate) use self::manifests::StoredManifest;
 pub(crate) use self::uploads::UploadWriter;
 
 use self::cache::CacheState;
-use self::doubt::Reverifier;
 use self::error::Result;
-use self::hold::LockTable;
+use self::locks::LockTable;
 use self::referrers::ReconciledRepositories;
-use self::turns::UploadLocks;
+use self::reverify::Reverifier;
+use self::upload_locks::UploadLocks;
 use crate::store::{self, ObjectKey, Store};
 
 /// The registry over one store. Clones share everything.

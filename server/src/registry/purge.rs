@@ -9,7 +9,7 @@ use imgsync_oci::endpoint::UploadId;
 
 use super::Registry;
 use super::error::{Error, Result};
-use super::turns;
+use super::upload_locks;
 use crate::store::{ListScope, UploadSummary};
 
 /// How many names of repositories are held at a time.
@@ -68,7 +68,7 @@ impl Registry {
                 break;
             }
             let UploadSummary { repository, id, .. } = session;
-            let Some(_turn) = turns::try_lock_quietly(&self.upload_locks, *id) else {
+            let Some(_turn) = upload_locks::try_lock_quietly(&self.upload_locks, *id) else {
                 continue;
             };
             match self.store.cancel_upload(repository, *id) {
@@ -151,7 +151,7 @@ impl Registry {
         if began.is_none_or(|began| began >= before) {
             return Ok(false);
         }
-        let Some(_turn) = turns::try_lock(&self.upload_locks, id) else {
+        let Some(_turn) = upload_locks::try_lock(&self.upload_locks, id) else {
             return Ok(false);
         };
         if is_dry_run {

@@ -14,7 +14,7 @@ use imgsync_oci::{Digest, Reference, Repository};
 
 use super::Registry;
 use super::error::{Error, Result};
-use super::hold::LockKey;
+use super::locks::LockKey;
 use crate::store::{DerivedKey, LinkKind, ObjectKey};
 
 /// The most that one answer lists, in bytes of JSON; a single referrer may have more.

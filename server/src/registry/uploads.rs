@@ -9,7 +9,7 @@ use imgsync_oci::{Algorithm, Digest, Repository};
 use super::Registry;
 use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
-use super::turns::{self, UploadLock};
+use super::upload_locks::{self, UploadLock};
 use crate::store::{ObjectKey, UploadIngest};
 
 /// The right to append to a session. Bytes count once they are kept; those that are not kept when
@@ -75,7 +75,7 @@ impl Registry {
         id: UploadId,
         first: Option<u64>,
     ) -> Result<UploadWriter> {
-        let Some(turn) = turns::try_lock(&self.upload_locks, id) else {
+        let Some(turn) = upload_locks::try_lock(&self.upload_locks, id) else {
             let held = self.upload_offset(repository, id)?;
             return Err(Error::UploadBusy { offset: held });
         };
@@ -102,7 +102,7 @@ impl Registry {
     /// # Errors
     /// [`Error::UploadUnknown`]; [`Error::UploadBusy`] while somebody writes to it.
     pub(crate) fn cancel_upload(&self, repository: &Repository, id: UploadId) -> Result<()> {
-        let Some(_turn) = turns::try_lock(&self.upload_locks, id) else {
+        let Some(_turn) = upload_locks::try_lock(&self.upload_locks, id) else {
             let held = self.upload_offset(repository, id)?;
             return Err(Error::UploadBusy { offset: held });
         };

@@ -9,8 +9,8 @@ use std::path::Path;
 use imgsync_oci::{Digest, Repository};
 
 use super::error::{IoContext, Result};
-use super::keys::{digest_from_file_name, digest_to_file_name};
-use super::small::MAX_FOLDER_RETRIES;
+use super::objects::MAX_FOLDER_RETRIES;
+use super::paths::{digest_from_file_name, digest_to_file_name};
 use super::{DerivedKey, LinkKind, Store};
 
 impl Store {

@@ -6,7 +6,7 @@ use imgsync_oci::Repository;
 
 use super::Store;
 use super::error::{IoContext, Result};
-use super::keys::StorePaths;
+use super::paths::StorePaths;
 
 /// What can be listed.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use imgsync_oci::{Digest, Repository, Tag};
 
 use super::error::{IoContext, Result};
-use super::keys::digest_from_file_name;
+use super::paths::digest_from_file_name;
 use super::{LinkKind, MarkKey, Store};
 
 /// More than is ever noted as going.

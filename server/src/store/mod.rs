@@ -3,21 +3,21 @@
 //! The verbs are the registry's: open an upload, append, commit under a digest, cancel, put
 //! something small, get, list after. Nothing above assumes that there are files.
 
-mod clock;
+mod delete;
 mod derived;
 mod disk;
 mod error;
-mod filling;
 mod folders;
-mod keys;
+mod ingest;
 mod lists;
 mod marks;
-mod purge;
+mod objects;
+mod paths;
 mod referrers;
-mod remove;
-mod small;
-mod state;
-mod stock;
+mod rfc3339;
+mod stock_proxy;
+mod upload_list;
+mod upload_state;
 mod uploads;
 
 use std::path::Path;
@@ -26,17 +26,17 @@ use imgsync_oci::endpoint::UploadId;
 
 pub(crate) use self::disk::FileIdentity;
 pub use self::error::Error;
-pub(crate) use self::filling::{BlobIngest, PartialBlob};
-pub(crate) use self::keys::{DerivedKey, LinkKind, MarkKey, ObjectKey};
+pub(crate) use self::ingest::{BlobIngest, PartialBlob};
 pub(crate) use self::lists::ListScope;
-pub(crate) use self::purge::UploadSummary;
-pub(crate) use self::small::ObjectReader;
+pub(crate) use self::objects::ObjectReader;
+pub(crate) use self::paths::{DerivedKey, LinkKind, MarkKey, ObjectKey};
+pub(crate) use self::upload_list::UploadSummary;
 pub(crate) use self::uploads::UploadIngest;
 
 use self::disk::Disk;
 use self::error::{IoContext, Result};
 use self::folders::FolderCreator;
-use self::keys::StorePaths;
+use self::paths::StorePaths;
 
 /// The store below one folder.
 pub(crate) struct Store {

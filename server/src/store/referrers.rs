@@ -4,7 +4,7 @@ use imgsync_oci::{Digest, Repository};
 
 use super::Store;
 use super::error::{IoContext, Result};
-use super::keys::digest_from_file_name;
+use super::paths::digest_from_file_name;
 
 impl Store {
     /// The manifests that are known to speak about one, in the order of their digests.

@@ -14,8 +14,8 @@ use imgsync_oci::{Algorithm, Digest, Hasher, Repository};
 
 use super::disk::DiskFile;
 use super::error::{IoContext, Result};
-use super::state::UploadCheckpoint;
-use super::{ObjectKey, Store, clock};
+use super::upload_state::UploadCheckpoint;
+use super::{ObjectKey, Store, rfc3339};
 
 /// More than a state ever has.
 const MAX_UPLOAD_STATE_BYTES: usize = 64 * 1024;
@@ -87,7 +87,7 @@ impl Store {
         let folder = self.paths.upload(repository, id);
         self.folders.ensure(&folder)?;
         let started = self.paths.upload_started(repository, id);
-        let now = clock::format(SystemTime::now());
+        let now = rfc3339::format(SystemTime::now());
         let written = self
             .disk
             .create(&started)

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use imgsync_oci::{Digest, Repository};
 
-use super::counts::{CacheStatus, ContentKind};
 use super::download::UpstreamDownload;
+use super::download_reader::DownloadReader;
 use super::error::{Error, UpstreamFailure, UpstreamFailureKind};
-use super::follower::DownloadReader;
+use super::metrics::{CacheStatus, ContentKind};
 use super::{ContentKey, UpstreamRepository, Upstreams, run_blocking, unix_now};
 use crate::registry::{self, BlobState};
 

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::download_reader::DownloadReader;
 use super::error::{UpstreamFailure, UpstreamFailureKind};
-use super::follower::DownloadReader;
 use super::{UpstreamRepository, run_blocking, unix_now};
 use crate::registry::{CacheFill, PartialBlob, Registry};
 

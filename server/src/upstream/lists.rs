@@ -9,8 +9,8 @@ use imgsync_oci::referrers::ReferrerDescriptor;
 use imgsync_oci::{Digest, Repository, Tag};
 
 use super::error::{Error, UpstreamFailure};
-use super::flights::SingleFlight;
 use super::manifests::Freshness;
+use super::singleflight::SingleFlight;
 use super::{UpstreamRepository, Upstreams, run_blocking};
 use crate::registry;
 

@@ -6,8 +6,8 @@ use imgsync_oci::client::{FetchedManifest, ManifestHead};
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 use tokio::time::timeout;
 
-use super::counts::{CacheStatus, ContentKind};
 use super::error::{Error, UpstreamFailure, UpstreamFailureKind};
+use super::metrics::{CacheStatus, ContentKind};
 use super::{UpstreamRepository, Upstreams, run_blocking, unix_now};
 use crate::registry::{self, ManifestState, StoredManifest, TagState, UpstreamManifest};
 

@@ -4,19 +4,19 @@
 //! Whatever a client sends, only configured hosts are spoken to, with this server's own logins.
 //! No header of a client goes there, and none of theirs comes back.
 
-mod absent;
 mod blobs;
-mod breaker;
-mod counts;
+mod circuit_breaker;
 mod download;
+mod download_reader;
 mod error;
 mod files;
-mod flights;
-mod follower;
 mod lists;
 mod manifests;
-mod names;
-mod remote;
+mod metrics;
+mod negative_cache;
+mod routing;
+mod singleflight;
+mod upstream_client;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,19 +27,19 @@ use imgsync_oci::Repository;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::blobs::BlobAvailability;
+pub(crate) use self::download_reader::DownloadReader;
 pub(crate) use self::error::{Error, UpstreamFailure, UpstreamFailureKind};
 pub use self::files::UpstreamConfigError;
-pub(crate) use self::follower::DownloadReader;
 pub(crate) use self::manifests::Freshness;
 
-use self::absent::NegativeCache;
 use self::blobs::{Downloads, UpstreamBlob};
-use self::counts::{CacheMetrics, CacheStatus, ContentKind};
 use self::download::DownloadShutdown;
-use self::flights::{SingleFlight, SingleFlightError};
 use self::lists::TagListCache;
 use self::manifests::ManifestOutcome;
-use self::remote::UpstreamClient;
+use self::metrics::{CacheMetrics, CacheStatus, ContentKind};
+use self::negative_cache::NegativeCache;
+use self::singleflight::{SingleFlight, SingleFlightError};
+use self::upstream_client::UpstreamClient;
 use crate::config::{self, Config};
 use crate::registry::{self, CacheLimits, EvictionStats, Registry};
 
@@ -128,7 +128,7 @@ impl Upstreams {
     /// The upstream behind a repository, if there is one.
     pub(crate) fn upstream_for(&self, repository: &Repository) -> Option<UpstreamRepository> {
         let known = self.inner.configured.load();
-        let (at, name) = names::find_upstream(&known.settings, repository)?;
+        let (at, name) = routing::find_upstream(&known.settings, repository)?;
         Some(UpstreamRepository {
             upstream: Arc::clone(known.clients.get(at)?),
             upstream_name: name,
@@ -145,7 +145,7 @@ impl Upstreams {
     /// The repository that a name means which stands in a path by itself: the Hub's short names in
     /// full, any other as it is.
     pub(crate) fn expand_hub_name(&self, repository: Repository) -> Repository {
-        names::expand_hub_name(&self.inner.configured.load().settings, repository)
+        routing::expand_hub_name(&self.inner.configured.load().settings, repository)
     }
 
     /// The repository that is meant by a name within another registry's, as in `?ns=`; `None`
@@ -156,7 +156,7 @@ impl Upstreams {
         repository: &Repository,
         is_own: impl Fn(&str) -> bool,
     ) -> Option<Repository> {
-        names::resolve_namespace(
+        routing::resolve_namespace(
             &self.inner.configured.load().settings,
             namespace,
             repository,
@@ -168,9 +168,9 @@ impl Upstreams {
     /// is a mirror and the name has no upstream itself.
     pub(crate) fn mirror_repository(&self, repository: &Repository) -> Option<Repository> {
         let known = self.inner.configured.load();
-        match names::find_upstream(&known.settings, repository) {
+        match routing::find_upstream(&known.settings, repository) {
             Some(_) => None,
-            None => names::mirror_repository(&known.settings, repository),
+            None => routing::mirror_repository(&known.settings, repository),
         }
     }
 

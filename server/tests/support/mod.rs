@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use imgsync_oci::{ApiError, Digest, fault, media};
+use imgsync_oci::{ApiError, Digest, api_error, media};
 use reqwest::{Client, Response, StatusCode};
 
 /// A server process. It ends with the test.
@@ -329,7 +329,7 @@ pub(crate) async fn faults(response: Response, status: StatusCode, code: &str) -
         "registry/2.0"
     );
     let body = response.bytes().await.unwrap();
-    let faults = fault::parse_error_body(&body);
+    let faults = api_error::parse_error_body(&body);
     assert!(!faults.is_empty(), "{body:?}");
     for fault in &faults {
         assert_eq!(fault.code, code, "{fault}");

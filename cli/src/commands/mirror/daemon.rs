@@ -4,9 +4,9 @@ use imgsync_oci::{LocalName, Reference};
 
 use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::Failure;
-use crate::mirror::ends::CopySource;
-use crate::mirror::ends::daemon::DaemonTarget;
 use crate::mirror::job::{MirrorJob, MirrorTarget};
+use crate::mirror::transports::CopySource;
+use crate::mirror::transports::daemon::DaemonTarget;
 use crate::report::TagOutcome;
 
 impl MirrorRunner<'_> {

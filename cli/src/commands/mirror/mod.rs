@@ -1,11 +1,11 @@
 //! `imgsync mirror` and `imgsync pull`: one mirror after the other, several tags at a time. A tag
 //! that fails stops no other, and a mirror that fails no other either.
 
-mod choice;
 mod daemon;
-mod ends;
 mod prune;
+mod selection;
 mod tags;
+mod transports;
 
 use std::collections::HashSet;
 use std::sync::Arc;

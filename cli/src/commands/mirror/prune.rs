@@ -7,12 +7,12 @@ use imgsync_oci::{Digest, Reference, Tag};
 
 use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::{Failure, FailureKind};
-use crate::mirror::choose::SkipReason;
-use crate::mirror::ends::CopyTarget;
 use crate::mirror::job::MirrorJob;
 use crate::mirror::prune::{self, PruneInput};
 use crate::mirror::record::MirrorRecord;
+use crate::mirror::selection::SkipReason;
 use crate::mirror::subject_of;
+use crate::mirror::transports::CopyTarget;
 use crate::report::{self, KeepReason};
 
 /// What pruning goes by.

@@ -8,11 +8,11 @@ use imgsync_oci::{Reference, Tag};
 
 use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::{Failure, FailureKind};
-use crate::mirror::choose::SkipReason;
-use crate::mirror::ends::{CopySource, CopyTarget};
 use crate::mirror::job::MirrorJob;
-use crate::mirror::place::SourceLocation;
+use crate::mirror::location::SourceLocation;
 use crate::mirror::record::MirrorRecord;
+use crate::mirror::selection::SkipReason;
+use crate::mirror::transports::{CopySource, CopyTarget};
 use crate::mirror::{BeforeTagHook, CopyOutcome, CopyRequest, subject_of};
 use crate::report::TagOutcome;
 

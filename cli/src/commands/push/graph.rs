@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use imgsync_oci::{Descriptor, Manifest, Reference};
 
 use super::{PushedManifest, Pusher, total};
-use crate::ask;
+use crate::evidence;
 use crate::exit::{Failure, FailureKind};
-use crate::facts;
 use crate::plan::{LayerStep, PushPlan};
+use crate::probe;
 use crate::source::{ImageBlobs, ImageGraph};
 use crate::transfer::{QueuedBlob, QueuedContent, upload_all};
 
@@ -16,7 +16,7 @@ impl Pusher {
     /// What happens to the blobs of an index.
     pub(super) async fn plan_graph(&self, graph: &ImageGraph) -> Result<PushPlan, Failure> {
         let keep = |session| self.context.writer.add_spare_session(session);
-        facts::plan_blobs(&self.lookup_request(&keep), &graph.blobs).await
+        evidence::plan_blobs(&self.lookup_request(&keep), &graph.blobs).await
     }
 
     /// Sends the blobs that are missing, then the manifests, children first.
@@ -75,7 +75,8 @@ impl Pusher {
                     return Ok(None);
                 }
                 let reference = Reference::Digest(child.digest);
-                let child = ask::fetch_manifest(&line.client, &line.repository, &reference).await?;
+                let child =
+                    probe::fetch_manifest(&line.client, &line.repository, &reference).await?;
                 let Some(child) = child else { return Ok(None) };
                 below.push((child.manifest.children(), depth + 1));
             }

@@ -1,9 +1,9 @@
 //! `imgsync push`: find the image, ask what the target lacks, send that, put the manifest.
 
-mod earlier;
+mod containerd_store;
 mod graph;
-mod in_store;
-mod passing;
+mod layer_filter;
+mod packed_layers;
 mod preview;
 mod single;
 
@@ -14,16 +14,16 @@ use std::time::Instant;
 use imgsync_oci::client::upload::UploadSession;
 use imgsync_oci::{Descriptor, Digest, LocalName, Reference, RemoteName, Repository, Tag};
 
-use crate::ask;
 use crate::cache;
+use crate::evidence::LookupRequest;
 use crate::exit::{Failure, FailureKind};
-use crate::facts::LookupRequest;
+use crate::probe;
 use crate::report::{PushSummary, Report};
 use crate::settings::{self, PushTarget};
 use crate::source::{self, ImageContent, LocatedImage};
 use crate::spool::{self, Spool, SpoolKind};
 use crate::transfer::{Journal, RepositoryWriter, UploadContext};
-use passing::{LayerFilter, SkippedLayers};
+use layer_filter::{LayerFilter, SkippedLayers};
 pub(super) use preview::PushPreview;
 
 /// The largest config that is read from the target, in bytes.
@@ -194,7 +194,7 @@ impl Pusher {
             if tagged.and_then(|tagged| tagged.digest).as_ref() != Some(digest) {
                 if held.is_none() {
                     let by_digest = Reference::Digest(digest.clone());
-                    held = ask::fetch_manifest(client, repository, &by_digest).await?;
+                    held = probe::fetch_manifest(client, repository, &by_digest).await?;
                 }
                 let Some(held) = &held else {
                     let what = format!("target: {digest} was put, and is not there");

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
-use super::earlier::PackedLayers;
+use super::packed_layers::PackedLayers;
 use super::{MAX_CONFIG_BYTES, PushedManifest, Pusher, total};
-use crate::ask::ParsedManifest;
 use crate::cache::BlobRef;
+use crate::evidence::{self, TargetState, layers_of_same_image};
 use crate::exit::{Failure, FailureKind};
-use crate::facts::{self, TargetState, layers_of_same_image};
 use crate::plan::LayerStep;
+use crate::probe::ParsedManifest;
 use crate::report;
 use crate::source::{self, ImageBlobs, Layer, ManifestOrigin, SingleImage, daemon};
 use crate::spool::SpooledLayer;
@@ -91,7 +91,7 @@ impl Pusher {
         single: &SingleImage,
     ) -> Result<TargetState, Failure> {
         let keep = |session| self.context.writer.add_spare_session(session);
-        facts::gather(&self.lookup_request(&keep), single).await
+        evidence::gather(&self.lookup_request(&keep), single).await
     }
 
     /// Sends what the plan says, then the manifest.

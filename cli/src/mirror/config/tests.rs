@@ -1,7 +1,7 @@
 //! Files as people write them, well and badly.
 
 use super::*;
-use crate::mirror::choose::TagRules;
+use crate::mirror::selection::TagRules;
 
 fn read(text: &str) -> Result<MirrorConfig, String> {
     parse(text, Path::new("/etc/imgsync"))

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::book::{FORMAT_VERSION, RecordFile, RecordLine, parse};
+use super::format::{FORMAT_VERSION, RecordFile, RecordLine, parse};
 use crate::exit::{Failure, FailureKind};
 
 /// No record is larger, in bytes.

@@ -5,8 +5,8 @@
 //! not claimed. Between two runs the file is one JSON object; while one is at work, a line for every tag
 //! follows it, so that what is written does not grow with the number of tags.
 
-mod book;
 mod file;
+mod format;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use imgsync_oci::{Digest, Tag};
 
 use crate::exit::Failure;
-use book::{RecordFile, RecordLine};
 use file::{append_line, broken, folder_of, lock, lock_file, none_if_unwritable, read, replace};
+use format::{RecordFile, RecordLine};
 
 /// What one mirror brought to its target.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use imgsync_oci::{Algorithm, Digest, media};
 
 use super::super::{
     Error, ImageBlobs, ImageConfig, Layer, MAX_METADATA_BYTES, ManifestOrigin, SingleImage,
-    SkipLayer, Slice, config, run_blocking, sift,
+    SkipLayer, Slice, config, run_blocking, staging,
 };
 use super::{DaemonImage, export_name};
 use crate::spool::Spool;
@@ -75,7 +75,7 @@ impl DaemonImage {
             let export = export.map_err(|error| self.explain_no_layers(error))?;
             let (from, spool) = (from.clone(), spool.clone());
             let picked = run_blocking(move || {
-                let picked = sift::stage_by_digest(export, &from, &spool, wanted)?;
+                let picked = staging::stage_by_digest(export, &from, &spool, wanted)?;
                 for bytes in picked.values().filter_map(Slice::memory_bytes) {
                     spool.persist_small(bytes, Algorithm::Sha256);
                 }

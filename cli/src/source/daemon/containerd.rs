@@ -2,11 +2,11 @@
 
 use imgsync_oci::Digest;
 
-use super::super::contents::SourceFiles;
-use super::super::goal::ExpectedBlobs;
+use super::super::expected_blobs::ExpectedBlobs;
+use super::super::files::SourceFiles;
 use super::super::{
-    Error, ImageBlobs, ImageContent, ImageSelector, Platforms, SkipLayer, listing, oci,
-    run_blocking, sift,
+    Error, ImageBlobs, ImageContent, ImageSelector, Platforms, SkipLayer, export_listing,
+    oci_layout, run_blocking, staging,
 };
 use super::{DaemonImage, export_name};
 use crate::spool::Spool;
@@ -77,8 +77,8 @@ impl ContainerdImage<'_> {
                 unneeded,
                 ..
             } = &mut reading;
-            let contents = sift::stage_stream(export, from, spool, unneeded, goal)?;
-            listing::save(&reading.spool, &reading.export_key, &contents);
+            let contents = staging::stage_stream(export, from, spool, unneeded, goal)?;
+            export_listing::save(&reading.spool, &reading.export_key, &contents);
             reading.content(&contents)
         })
         .await
@@ -99,7 +99,7 @@ struct ExportReader {
 impl ExportReader {
     /// The image as an earlier run has kept it; `None` where something is missing.
     fn load_spooled(&mut self) -> Option<ExportedContent> {
-        let contents = listing::restore(
+        let contents = export_listing::restore(
             &self.spool,
             &self.export_key,
             &self.source_name,
@@ -122,10 +122,10 @@ impl ExportReader {
             root, platforms, ..
         } = self;
         if platforms.is_empty() || contents.blob(root).is_ok() {
-            return oci::read_content(contents, root, self.media_type.as_deref(), platforms);
+            return oci_layout::read_content(contents, root, self.media_type.as_deref(), platforms);
         }
         // An export of one platform can do without the index.
-        let (image, blobs) = oci::read_image(contents, &ImageSelector::Only, platforms)?;
+        let (image, blobs) = oci_layout::read_image(contents, &ImageSelector::Only, platforms)?;
         Ok((image.content, blobs, image.notes))
     }
 }

@@ -5,8 +5,8 @@ use imgsync_oci::manifest::Platform;
 
 use super::super::location::DaemonImageName;
 use super::super::{Error, MAX_LAYERS, Platforms, name};
-use super::answer::{ImageInspect, InspectDescriptor, ManifestSummary, SystemInfo};
-use super::engine::DaemonClient;
+use super::client::DaemonClient;
+use super::responses::{ImageInspect, InspectDescriptor, ManifestSummary, SystemInfo};
 use super::{DaemonAddress, DaemonImage, ImageStore, export_name};
 
 /// Asks the daemon that the environment names for an image.

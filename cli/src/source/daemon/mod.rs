@@ -4,25 +4,25 @@
 //! only when bytes are needed, and by the image's ID: the name may have moved by then.
 
 mod address;
-mod answer;
 mod classic;
+mod client;
 mod containerd;
 mod context;
-mod engine;
 mod find;
+mod responses;
 
 use imgsync_oci::{Digest, LocalName, media};
 
 use super::{
     Error, Image, ImageBlobs, ImageConfig, ImageContent, Layer, ManifestOrigin, Platforms,
-    SingleImage, SkipLayer, listing,
+    SingleImage, SkipLayer, export_listing,
 };
 use crate::spool::{Spool, SpoolKind};
 pub use address::DaemonAddress;
+use client::ApiVersion;
+pub(crate) use client::DaemonClient;
+pub(crate) use client::load::{DaemonInfo, DaemonKind, LoadOutcome, StoredImage};
 use containerd::ContainerdImage;
-use engine::ApiVersion;
-pub(crate) use engine::DaemonClient;
-pub(crate) use engine::load::{DaemonInfo, DaemonKind, LoadOutcome, StoredImage};
 pub(super) use find::find;
 pub use find::find_at;
 
@@ -148,7 +148,7 @@ impl DaemonImage {
                 spool.remove(SpoolKind::Bytes, self.diff_ids.iter().chain([config]));
             }
             ImageStore::Containerd { root, .. } => {
-                listing::forget(spool, &containerd::export_key(root, &self.platforms));
+                export_listing::forget(spool, &containerd::export_key(root, &self.platforms));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Archives that nobody should send, and those that are merely odd.
 
 use super::*;
-use crate::source::{detect_image, sift};
+use crate::source::{detect_image, staging};
 
 /// Both ways of reading; they must agree that it is an error, and on which.
 fn refused(bytes: &[u8]) -> Error {
@@ -289,7 +289,7 @@ fn a_stream_keeps_what_is_needed_only() {
     let bytes = docker_archive(&layers, &ids);
     let there = [ids[0].clone(), ids[1].clone()];
     let mut unneeded: SkipLayer = Box::new(move |digest, _| there.contains(digest));
-    let contents = sift::stage_stream(
+    let contents = staging::stage_stream(
         &bytes[..],
         "standard input",
         &Spool::default(),
@@ -337,12 +337,12 @@ fn reading_by_digest_ends_with_the_last_wanted_entry() {
     let wanted = HashSet::from([config, layer]);
     let spool = Spool::default();
     let half = bytes[..16 * 1024].chain(FailingReader);
-    let picked = sift::stage_by_digest(half, "the export", &spool, wanted.clone()).unwrap();
+    let picked = staging::stage_by_digest(half, "the export", &spool, wanted.clone()).unwrap();
     for (digest, slice) in &picked {
         assert_eq!(Digest::of(&slice.read_all().unwrap()), *digest);
     }
     assert_eq!(picked.into_keys().collect::<HashSet<_>>(), wanted);
     let wanted = HashSet::from([Digest::of(b"elsewhere")]);
-    let missing = sift::stage_by_digest(&bytes[..], "the export", &spool, wanted).unwrap_err();
+    let missing = staging::stage_by_digest(&bytes[..], "the export", &spool, wanted).unwrap_err();
     assert!(matches!(missing, Error::Missing { .. }), "{missing}");
 }

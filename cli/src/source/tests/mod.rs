@@ -1,8 +1,8 @@
 //! Whole sources: what real engines recorded, what nobody should send, and a daemon's answers.
 
+mod compressed;
 mod daemon;
 mod hostile;
-mod packed;
 mod platforms;
 mod recorded;
 
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use imgsync_oci::Digest;
 use imgsync_oci::media::Compression;
 
-use super::contents::SourceFiles;
+use super::files::SourceFiles;
 use super::{Error, Image, ImageBlobs, ImageContent, Layer, ManifestOrigin, Platforms, SkipLayer};
 use crate::compress::{self, LayerDigests};
 use crate::spool::Spool;
@@ -51,7 +51,7 @@ fn from_file(bytes: &[u8]) -> Result<SourceFiles, Error> {
 
 /// The entries of a stream.
 fn from_stream(bytes: impl Read) -> Result<SourceFiles, Error> {
-    super::sift::stage_stream(
+    super::staging::stage_stream(
         bytes,
         "standard input",
         &Spool::default(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use imgsync_oci::Digest;
 
 use super::*;
-use crate::source::{ImageSelector, detect_image, name, oci};
+use crate::source::{ImageSelector, detect_image, name, oci_layout};
 
 /// What an archive holds, in short.
 #[derive(Debug, PartialEq, Eq)]
@@ -225,7 +225,7 @@ fn the_selected_image_is_read() {
         ImageSelector::Named("v1".into()),
         ImageSelector::Position(0),
     ] {
-        let (image, _) = oci::read_image(&contents, &selector, &all_platforms()).unwrap();
+        let (image, _) = oci_layout::read_image(&contents, &selector, &all_platforms()).unwrap();
         assert_eq!(summary(&image).origin, "kept c66113554c42, 0 raw");
     }
     for selector in [
@@ -240,7 +240,7 @@ fn the_selected_image_is_read() {
             "{not_there}"
         );
         assert!(matches!(
-            oci::read_image(&contents, &selector, &all_platforms()),
+            oci_layout::read_image(&contents, &selector, &all_platforms()),
             Err(Error::ImageNotFound { .. })
         ));
     }
@@ -251,7 +251,7 @@ fn a_layout_with_raw_layers_is_edited() {
     let bytes = std::fs::read(recorded("docker28-containerd-store-loaded.tar")).unwrap();
     let contents = from_file(&bytes).unwrap();
     let (image, blobs) =
-        oci::read_image(&contents, &ImageSelector::Only, &all_platforms()).unwrap();
+        oci_layout::read_image(&contents, &ImageSelector::Only, &all_platforms()).unwrap();
     assert_eq!(summary(&image).origin, "edited efbe15671388, 4 raw");
     check(&image, &blobs);
 }
@@ -263,7 +263,7 @@ fn a_folder_is_read_as_its_archive() {
         unpack(&recorded(file), folder.path());
         let contents = SourceFiles::folder(folder.path().to_owned());
         let (image, blobs) =
-            oci::read_image(&contents, &ImageSelector::Only, &all_platforms()).unwrap();
+            oci_layout::read_image(&contents, &ImageSelector::Only, &all_platforms()).unwrap();
         assert_eq!(summary(&image), expected(name, origin, layers));
         check(&image, &blobs);
     }
@@ -288,14 +288,14 @@ fn of_an_index_the_one_whole_platform_goes() {
     std::fs::remove_file(blobs.join(arm_config)).unwrap();
     let contents = SourceFiles::folder(folder.path().to_owned());
     let (image, blobs_here) =
-        oci::read_image(&contents, &ImageSelector::Only, &all_platforms()).unwrap();
+        oci_layout::read_image(&contents, &ImageSelector::Only, &all_platforms()).unwrap();
     assert_eq!(summary(&image).origin, "kept 834405ef1d93, 0 raw");
     assert!(image.notes[0].contains("linux/amd64"), "{:?}", image.notes);
     check(&image, &blobs_here);
     let amd_config = "4b3a4a36d97011502728835982ae1a5a854e2053c831e0b91c4f19fd2c29e4d9";
     std::fs::remove_file(blobs.join(amd_config)).unwrap();
     assert!(matches!(
-        oci::read_image(&contents, &ImageSelector::Only, &all_platforms()),
+        oci_layout::read_image(&contents, &ImageSelector::Only, &all_platforms()),
         Err(Error::Missing { .. })
     ));
 }

@@ -4,7 +4,7 @@ use http::header::LOCATION;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::super::{Client, Error, reply};
+use super::super::{Client, Error, response_headers};
 use crate::Digest;
 
 /// An open upload session: where it is, and how far it has come. Can be put on disk and taken up
@@ -61,7 +61,7 @@ impl Client {
         operation: &str,
         response: &reqwest::Response,
     ) -> Result<Url, Error> {
-        reply::text(response.headers(), &LOCATION)
+        response_headers::text(response.headers(), &LOCATION)
             .and_then(|location| response.url().join(location).ok())
             .filter(|url| matches!(url.scheme(), "http" | "https"))
             .map(|url| upgrade_to_https(url, response.url()))

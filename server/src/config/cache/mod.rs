@@ -1,16 +1,16 @@
 //! The registries behind this one: the stock registry's `proxy`, and `imgsync.cache`.
 
-mod apart;
-mod listed;
+mod conflicts;
 mod proxy;
 mod remote;
 #[cfg(test)]
 mod tests;
+mod upstream_entry;
 
-use super::read::ConfigReader;
+use super::reader::ConfigReader;
+use super::scalars::{parse_bytes, parse_duration};
 use super::tree::{NodeValue, ValueOrigin};
 use super::types::{CacheConfig, UpstreamConfig};
-use super::words::{parse_bytes, parse_duration};
 
 const UPSTREAMS_KEY: &str = "imgsync.cache.upstreams";
 /// The stock registry's, of version 3; version 2 cannot do otherwise.
@@ -50,7 +50,7 @@ pub(super) fn build_cache(r: &mut ConfigReader<'_>) -> Option<CacheConfig> {
         false => Some(None),
     };
     let listed: Vec<_> = (0..count_listed(r)?)
-        .map(|at| listed::build_upstream(r, at, &freshness))
+        .map(|at| upstream_entry::build_upstream(r, at, &freshness))
         .collect();
     let said_freshness = r.value(freshness_key, DEFAULT_FRESHNESS, parse_duration);
     let max_bytes = r.optional("imgsync.cache.maxbytes", parse_bytes);
@@ -63,8 +63,8 @@ pub(super) fn build_cache(r: &mut ConfigReader<'_>) -> Option<CacheConfig> {
     said_freshness?;
     let mut upstreams: Vec<_> = proxy?.into_iter().collect();
     upstreams.extend(listed?);
-    apart::check_conflicts(r.diagnostics, &upstreams)?;
-    apart::choose_default_mirror(&mut upstreams);
+    conflicts::check_conflicts(r.diagnostics, &upstreams)?;
+    conflicts::choose_default_mirror(&mut upstreams);
     Some(CacheConfig {
         upstreams: upstreams
             .into_iter()

@@ -1,8 +1,8 @@
 //! The stock registry's section: `proxy`.
 
-use super::super::read::ConfigReader;
+use super::super::reader::ConfigReader;
+use super::super::scalars::parse_duration;
 use super::super::types::UpstreamConfig;
-use super::super::words::parse_duration;
 use super::remote::{build_login, parse_remote_url};
 use super::{ParsedUpstream, UpstreamPosition, is_set};
 

@@ -3,7 +3,7 @@
 use imgsync_oci::Registry;
 
 use super::super::build::{header_value, path};
-use super::super::read::ConfigReader;
+use super::super::reader::ConfigReader;
 use super::super::tree::ValueOrigin;
 use super::super::types::{UpstreamLogin, UpstreamPassword};
 

@@ -1,9 +1,9 @@
 //! TLS from files. Everything is exchanged as a whole when a file or the configuration changes:
 //! connections that are open stay as they are, new ones get the new certificate.
 
+mod cipher_suites;
 mod error;
-mod files;
-mod suites;
+mod pem;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl ReloadableTls {
 fn config(settings: &Settings, http2: bool) -> Result<ServerConfig, TlsError> {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites =
-        suites::select_suites(&settings.cipher_suites, provider.cipher_suites)?;
+        cipher_suites::select_suites(&settings.cipher_suites, provider.cipher_suites)?;
     let provider = Arc::new(provider);
     let certificate: Arc<dyn ResolvesServerCert> = certificate(settings, &provider)?;
     let versions: &[_] = match settings.min_version {
@@ -97,8 +97,8 @@ fn certificate(
     settings: &Settings,
     provider: &CryptoProvider,
 ) -> Result<Arc<SingleCertAndKey>, TlsError> {
-    let chain = files::read_chain(&settings.certificate)?;
-    let key = files::read_key(&settings.key)?;
+    let chain = pem::read_chain(&settings.certificate)?;
+    let key = pem::read_key(&settings.key)?;
     let key = provider.key_provider.load_private_key(key);
     let key = key.map_err(|_| TlsError::KeyKind(settings.key.clone()))?;
     let certified = CertifiedKey::new(chain, key);

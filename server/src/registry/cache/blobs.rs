@@ -6,7 +6,7 @@ use super::super::Registry;
 use super::super::blobs::LinkedBlob;
 use super::super::diffids::DiffIdJob;
 use super::super::error::Result;
-use super::super::hold::lock_shared;
+use super::super::locks::lock_shared;
 use super::from_unix_seconds;
 use crate::store::{MarkKey, ObjectKey};
 

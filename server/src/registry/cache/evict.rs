@@ -9,7 +9,7 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::survey::{EvictionCandidate, link_key};
+use super::scan::{EvictionCandidate, link_key};
 use super::{CacheState, to_unix_seconds};
 use crate::store::{MarkKey, ObjectKey};
 

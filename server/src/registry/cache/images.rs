@@ -7,7 +7,7 @@ use imgsync_oci::{Digest, Manifest, Repository, Tag};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::super::hold::LockKey;
+use super::super::locks::LockKey;
 use super::tags::TagState;
 use crate::store::{ListScope, MarkKey, ObjectKey};
 

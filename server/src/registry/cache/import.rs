@@ -15,9 +15,9 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::super::hold::LockKey;
+use super::super::locks::LockKey;
 use super::tags::{TagMark, TagState};
-use super::{from_unix_seconds, survey};
+use super::{from_unix_seconds, scan};
 use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey, ObjectReader};
 
 /// How much of the file is read at a time.
@@ -151,11 +151,11 @@ impl ProxyImport<'_> {
     ) -> Result<bool> {
         let store = &self.registry.store;
         let _hold = self.registry.lock_digests([digest.clone()]);
-        let linked = store.object_modified_at(survey::link_key(repository, links, digest))?;
+        let linked = store.object_modified_at(scan::link_key(repository, links, digest))?;
         if linked.is_none_or(|linked| linked > self.file_modified_at) {
             return Ok(false);
         }
-        let mark = survey::mark_key(repository, links, digest);
+        let mark = scan::mark_key(repository, links, digest);
         store.put_mark(mark, b"", from_unix_seconds(self.now))?;
         Ok(true)
     }

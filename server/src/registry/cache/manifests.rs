@@ -5,7 +5,7 @@ use imgsync_oci::{Digest, Repository, Tag};
 use super::super::Registry;
 use super::super::diffids::DiffIdJob;
 use super::super::error::{Error, Result};
-use super::super::hold::{LockKey, lock_shared};
+use super::super::locks::{LockKey, lock_shared};
 use super::super::manifests::parse_manifest;
 use super::from_unix_seconds;
 use super::tags::{TagMark, TagState};

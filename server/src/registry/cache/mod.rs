@@ -12,17 +12,17 @@
 //! said: when the tag points at something else, somebody pushed that.
 
 mod blobs;
+mod claim;
 mod evict;
-mod filling;
-mod going;
+mod eviction_marks;
+mod fill;
 mod images;
 mod import;
+mod lru;
 mod manifests;
-mod promote;
-mod survey;
+mod scan;
 mod sweep;
 mod tags;
-mod uses;
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -31,16 +31,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use imgsync_oci::Digest;
 
 pub(crate) use self::blobs::BlobState;
+pub(super) use self::claim::CachedDescendants;
 pub(crate) use self::evict::{CacheLimits, EvictionStats};
-pub(crate) use self::filling::CacheFill;
+pub(crate) use self::fill::CacheFill;
 pub(crate) use self::manifests::{ManifestState, UpstreamManifest};
-pub(super) use self::promote::CachedDescendants;
 pub(crate) use self::tags::TagState;
 pub(crate) use crate::store::PartialBlob;
 
 use self::evict::{CacheSize, EvictionSchedule};
-use self::going::EvictionMarks;
-use self::uses::{BlobLeases, LruIndex};
+use self::eviction_marks::EvictionMarks;
+use self::lru::{BlobLeases, LruIndex};
 
 /// What is known of the cache beside what is on the disk.
 #[derive(Default)]

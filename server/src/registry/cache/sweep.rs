@@ -7,8 +7,8 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::super::hold::LockKey;
-use super::survey::{continue_unless_failed, link_key, mark_key};
+use super::super::locks::LockKey;
+use super::scan::{continue_unless_failed, link_key, mark_key};
 use super::to_unix_seconds;
 use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey};
 

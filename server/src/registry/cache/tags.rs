@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Registry;
 use super::super::error::Result;
-use super::super::hold::{LockKey, lock_shared};
+use super::super::locks::{LockKey, lock_shared};
 use super::from_unix_seconds;
 use crate::store::{MarkKey, ObjectKey};
 
