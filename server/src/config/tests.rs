@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::read::Shown;
 use super::*;
 
 const BASE: &str =
@@ -1089,4 +1090,41 @@ fn what_counts_only_after_a_restart() {
         ("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true"),
     ];
     assert_eq!(changed(live, &given), [""; 0]);
+}
+
+#[test]
+fn defaults_are_documented() {
+    let text = include_str!("../../../docs/server.md");
+    let more = "auth: {htpasswd: {path: /users}}\n\
+                imgsync: {cache: {upstreams: [{prefix: a, remoteurl: 'https://a.example'}]}}\n";
+    let proxy = "proxy: {remoteurl: 'https://b.example'}\n";
+    for file in [more.to_owned(), format!("{more}{proxy}")] {
+        let file = format!("version: 0.1\nstorage: filesystem\n{file}");
+        let input = Input {
+            file: Some(("config.yml", &file)),
+            ..Input::default()
+        };
+        let entries = understand(input).unwrap().entries;
+        let defaults = entries.iter().filter(|it| it.origin == Origin::Default);
+        // An upstream takes the default of another key.
+        for entry in defaults.filter(|it| it.path.last().unwrap() != "freshness") {
+            let name = |part: &String| match part.parse::<usize>() {
+                Ok(_) => "#".to_owned(),
+                Err(_) => part.clone(),
+            };
+            let path = entry.path.iter().map(name).collect::<Vec<_>>().join(".");
+            let value = match &entry.shown {
+                Shown::One(value) => format!("`{value}`"),
+                Shown::Items(values) => format!("`{}`", values.join("`, `")),
+                Shown::Secret => panic!("{path} has a default"),
+            };
+            let row = text
+                .lines()
+                .find(|row| row.starts_with(&format!("| `{path}`<br>")));
+            let cell = row
+                .and_then(|row| row.split(" | ").nth(2))
+                .unwrap_or_default();
+            assert!(cell.starts_with(&value), "{path}: {value} is not {cell}");
+        }
+    }
 }
