@@ -1,4 +1,4 @@
-//! The walls between the rooms, as the README's invariants state them: which files may name what.
+//! The walls between the rooms, as the invariants of docs/architecture.md state them: which files may name what.
 //! Cheap, and blunt: words in the code, not in comments or tests.
 #![allow(
     clippy::unwrap_used,

@@ -11,7 +11,7 @@ use imgsync_oci::client;
 use crate::report::{format_bytes, sanitize};
 use crate::source;
 
-/// The kinds of failure, one exit code each. The README lists them.
+/// The kinds of failure, one exit code each. docs/push.md lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// What was typed makes no sense.

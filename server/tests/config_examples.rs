@@ -432,3 +432,33 @@ async fn the_examples_to_copy() {
         .basic_auth("alice", Some("swordfish"));
     assert_eq!(request.send().await.unwrap().status(), 404);
 }
+
+/// The YAML blocks of a document.
+fn yaml_blocks(path: &str) -> Vec<String> {
+    let text = shown(path);
+    let blocks = text.split("```yaml\n").skip(1);
+    let block = |rest: &str| rest.split_once("```").unwrap().0.to_owned();
+    blocks.map(block).collect()
+}
+
+#[test]
+fn configurations_in_the_documents() {
+    for (path, least) in [("docs/server.md", 4), ("docs/stock-registry.md", 4)] {
+        let blocks = yaml_blocks(path);
+        assert!(blocks.len() >= least, "{path}");
+        for block in blocks {
+            let has = |key: &str| block.lines().any(|line| line.starts_with(key));
+            let mut config = String::new();
+            if !has("version:") {
+                config += "version: 0.1\n";
+            }
+            if !has("storage:") {
+                config += "storage: {filesystem: {rootdirectory: /var/lib/registry}}\n";
+            }
+            let output = Setup::new(&(config + &block)).run(&["config"]);
+            let said = stderr(&output);
+            assert!(output.status.success(), "{path}: {block}{said}");
+            assert!(!said.contains("warning"), "{path}: {block}{said}");
+        }
+    }
+}

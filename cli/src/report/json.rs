@@ -1,4 +1,4 @@
-//! One JSON object a line, for programs. PUSH.md lists the events; they only ever gain fields.
+//! One JSON object a line, for programs. docs/push.md lists the events; they only ever gain fields.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -308,6 +308,59 @@ mod tests {
         assert_eq!(child_names("http.headers").next(), None);
     }
 
+    /// The first cells of the tables in `docs/server.md`.
+    fn documented() -> Vec<&'static str> {
+        let text = include_str!("../../../docs/server.md");
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.filter_map(|row| row.split(" |").next()).collect()
+    }
+
+    /// A key without what stands for all items of a list, or for anything.
+    fn without_wildcard(path: &str) -> &str {
+        path.trim_end_matches(".**").trim_end_matches(".#")
+    }
+
+    fn variable(path: &str) -> String {
+        let name = path.to_uppercase().replace('.', "_");
+        format!("REGISTRY_{}", name.replace('#', "0").replace('*', "NAME"))
+    }
+
+    #[test]
+    fn every_key_is_documented_with_its_variable() {
+        let cells = documented();
+        for key in CONFIG_KEYS.iter().filter(|key| key.path != "version") {
+            let has_no_effect = CONFIG_KEYS.iter().find(|other| {
+                let rest = key.path.strip_prefix(other.path);
+                let is_above = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+                is_above && other.support != KeySupport::Supported
+            });
+            let is_documented = match has_no_effect {
+                Some(key) => {
+                    let names = |cell: &&str| cell.split(['`', ',', ' ']).any(|it| it == key.path);
+                    cells.iter().any(names)
+                }
+                None => {
+                    let path = without_wildcard(key.path);
+                    cells.contains(&format!("{path}`<br>`{}`", variable(path)).as_str())
+                }
+            };
+            assert!(is_documented, "docs/server.md lacks {}", key.path);
+        }
+    }
+
+    #[test]
+    fn every_documented_key_exists() {
+        let with_variable = documented()
+            .into_iter()
+            .filter_map(|it| it.split_once("`<br>"));
+        for (path, _) in with_variable {
+            let is_known = CONFIG_KEYS
+                .iter()
+                .any(|key| without_wildcard(key.path) == path);
+            assert!(is_known, "docs/server.md has {path}");
+        }
+    }
+
     #[test]
     fn no_key_stands_twice_and_none_needs_an_underscore() {
         for (at, key) in CONFIG_KEYS.iter().enumerate() {
