@@ -17,6 +17,7 @@ pub mod name;
 mod parse_error;
 pub mod range;
 pub mod referrers;
+pub mod units;
 
 pub use api_error::{ApiError, ErrorCode};
 pub use digest::{Algorithm, Digest, Hasher};
