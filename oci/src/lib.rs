@@ -11,6 +11,7 @@ pub mod digest;
 pub mod endpoint;
 pub mod ext;
 pub mod graph;
+pub mod layer;
 pub mod manifest;
 pub mod media;
 pub mod name;
