@@ -1,18 +1,24 @@
-//! The words both ends of imgsync speak, and a client of any registry.
+//! The types of the OCI specifications, and a registry client: the part that the tool and the
+//! server share.
 //!
-//! Outside [`client`] nothing here does I/O: strings are parsed into these types once, at the edge.
+//! Names, digests, manifests and requests are parsed into these types once, where they come in. No
+//! module outside [`client`] does I/O. Start at [`Endpoint`] for the API, at [`client::Client`] for
+//! a registry, and at [`Manifest`] for an image.
 
 pub mod api_error;
 pub mod client;
 pub mod digest;
 pub mod endpoint;
 pub mod ext;
+pub mod graph;
+pub mod layer;
 pub mod manifest;
 pub mod media;
 pub mod name;
 mod parse_error;
 pub mod range;
 pub mod referrers;
+pub mod units;
 
 pub use api_error::{ApiError, ErrorCode};
 pub use digest::{Algorithm, Digest, Hasher};
@@ -21,6 +27,6 @@ pub use manifest::{Descriptor, Manifest};
 pub use name::{LocalName, Reference, Registry, RemoteName, Repository, Tag};
 pub use parse_error::ParseError;
 
-/// The largest manifest that either end takes, in bytes (OCI distribution-spec, "Pushing
-/// Manifests", asks for at least 4 MiB; the stock registry takes no more).
+/// The largest manifest that the client and the server accept, in bytes. OCI distribution-spec,
+/// "Pushing Manifests", asks for at least 4 MiB, and the stock registry accepts no more.
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;

@@ -1,93 +1,43 @@
-//! The digests of a layer that others have packed.
+//! Computes the digests of a layer that others have compressed.
 
-use std::io::{self, Read};
+use std::io::Read;
 
+use imgsync_oci::layer::{self, DecodeLimits, LayerDigests, LayerError};
 use imgsync_oci::media::Compression;
 
-use super::{CompressError, CountingHasher, LayerDigests, decompress};
+use super::{CompressError, MAX_ZSTD_WINDOW_LOG};
 
-const READ_BUFFER_BYTES: usize = 128 * 1024;
-
-/// Reads a packed layer to its end and yields its digests and sizes, holding no more of it than
-/// buffers. A layer that is not compressed has one digest for both.
+/// Reads a compressed layer to its end and returns its digests and sizes, holding no more of it
+/// than buffers. A layer that is not compressed has one digest for both.
 ///
 /// # Errors
-/// [`Error::Source`] where reading fails; [`Error::Damaged`] where the bytes are cut short, are
-/// not what `compression` says, go on after the last gzip member or zstd frame, or want a zstd
-/// window above 64 MiB.
+/// [`CompressError::Read`] where reading fails; [`CompressError::Damaged`] where the bytes are cut
+/// short, are not what `compression` says, go on after the last gzip member or zstd frame, or need
+/// a zstd window above 64 MiB.
 pub fn compute_layer_digests(
     reader: impl Read,
     compression: Compression,
 ) -> Result<LayerDigests, CompressError> {
-    let mut packed = HashingReader {
-        inner: reader,
-        counter: CountingHasher::new(),
-        has_failed: false,
-    };
-    let raw = decompress(&mut packed, compression).and_then(drain);
-    let raw = raw.and_then(|raw| {
-        if packed.counter.size == 0 && compression != Compression::None {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(raw)
-    });
-    match raw {
-        Ok(raw) => Ok(LayerDigests {
-            diff_id: raw.hasher.finish(),
-            digest: packed.counter.hasher.finish(),
-            raw_size: raw.size,
-            size: packed.counter.size,
-        }),
-        Err(error) if packed.has_failed => Err(CompressError::Read(error)),
-        Err(source) => Err(CompressError::Damaged {
-            kind: match compression {
-                Compression::None => "tar",
-                Compression::Gzip => "gzip",
-                Compression::Zstd => "zstd",
-            },
-            source,
-        }),
-    }
-}
-
-/// Hashes and counts everything that comes.
-fn drain(mut reader: impl Read) -> io::Result<CountingHasher> {
-    let mut tally = CountingHasher::new();
-    let mut buffer = vec![0; READ_BUFFER_BYTES];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(tally),
-            Ok(len) => tally.update(&buffer[..len]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// The packed side: hashes what passes, and remembers whether it was reading that failed.
-struct HashingReader<R> {
-    inner: R,
-    counter: CountingHasher,
-    has_failed: bool,
-}
-
-impl<R: Read> Read for HashingReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.inner.read(buffer) {
-            Ok(len) => {
-                self.counter.update(&buffer[..len]);
-                Ok(len)
-            }
-            Err(error) => {
-                self.has_failed = error.kind() != io::ErrorKind::Interrupted;
-                Err(error)
-            }
-        }
-    }
+    let limits = DecodeLimits::with_window(MAX_ZSTD_WINDOW_LOG);
+    layer::compute_digests(reader, compression, limits).map_err(|error| {
+        let source = match error {
+            LayerError::Read(error) => return CompressError::Read(error),
+            LayerError::Corrupt(error) => error,
+            error @ LayerError::TooLarge { .. } => std::io::Error::other(error),
+        };
+        let kind = match compression {
+            Compression::None => "tar",
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        };
+        CompressError::Damaged { kind, source }
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::super::testing::sample;
     use super::*;
     use crate::compress::gzip;

@@ -11,10 +11,11 @@ pub(crate) mod testing;
 
 use std::io;
 
-use imgsync_oci::{Algorithm, Digest, Hasher};
+use imgsync_oci::{Algorithm, Hasher};
 
 pub(crate) use decompress::decompress;
 pub use gzip::gzip;
+pub use imgsync_oci::layer::LayerDigests;
 pub use layer_digests::compute_layer_digests;
 
 /// The name of what [`gzip`] writes: gzip members of exactly 1 MiB of tar each (the last one
@@ -22,18 +23,11 @@ pub use layer_digests::compute_layer_digests;
 /// name. A change of these bytes is a change of this name.
 pub const FORMAT: &str = "imgsync-gzip-1";
 
-/// A layer's two digests, and the sizes of what they are digests of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerDigests {
-    /// The digest of the tar.
-    pub diff_id: Digest,
-    /// The digest of the packed bytes: the blob's.
-    pub digest: Digest,
-    /// The size of the tar, in bytes.
-    pub raw_size: u64,
-    /// The size of the packed bytes: the blob's.
-    pub size: u64,
-}
+/// The largest zstd window that is accepted, as a power of two: 64 MiB, which the decoder holds in
+/// memory. The tools that compress layers use 8 MiB at most, which every decoder must support (RFC
+/// 8878, section 3.1.1.1.2). The server computes diffIDs with no more than 8 MiB: for a layer with
+/// a larger window it has no answer to `layers/resolve`.
+const MAX_ZSTD_WINDOW_LOG: u32 = 26;
 
 /// Why a layer could not be packed or verified.
 #[derive(Debug, thiserror::Error)]

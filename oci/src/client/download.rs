@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 
 use super::{Client, Error, SMALL_REQUEST_TIMEOUT, response_headers};
+use crate::endpoint::RepositoryOperation;
 use crate::range::PartialContent;
 use crate::{Digest, Endpoint, Repository};
 
@@ -45,10 +46,12 @@ impl Client {
         digest: &Digest,
         offset: u64,
     ) -> Result<Option<BlobDownload>, Error> {
-        let endpoint = Endpoint::GetBlob {
-            repository: repository.clone(),
-            digest: digest.clone(),
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::GetBlob {
+                digest: digest.clone(),
+            },
+        );
         let response = self
             .retry(|| async {
                 // Packed once more on the way, an offset would be one of other bytes.

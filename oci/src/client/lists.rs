@@ -6,7 +6,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{Client, Error, response_headers};
-use crate::endpoint::Pagination;
+use crate::endpoint::{Pagination, RegistryOperation, RepositoryOperation};
 use crate::{Endpoint, Reference, Repository, Tag};
 
 /// How many names to ask for at a time; the stock registry refuses more.
@@ -51,11 +51,11 @@ impl Client {
     /// It is not there, it refuses the caller, or it is no registry.
     pub async fn check(&self) -> Result<(), Error> {
         let response = self
-            .send_with_retry(&Endpoint::Check, HeaderMap::new())
+            .send_with_retry(&Endpoint::CHECK, HeaderMap::new())
             .await?;
         match response.status() {
             StatusCode::OK => Ok(()),
-            _ => Err(self.status_error(&Endpoint::Check, response).await),
+            _ => Err(self.status_error(&Endpoint::CHECK, response).await),
         }
     }
 
@@ -66,10 +66,10 @@ impl Client {
     /// No connection came about.
     pub async fn probe(&self) -> Result<(), Error> {
         let request = self
-            .request(&Endpoint::Check)
+            .request(&Endpoint::CHECK)
             .timeout(super::SMALL_REQUEST_TIMEOUT);
         let sent = super::send::execute(request).await;
-        let operation = Endpoint::Check.to_string();
+        let operation = Endpoint::CHECK.to_string();
         sent.map(drop)
             .map_err(|error| self.request_error(&self.registry, operation, error))
     }
@@ -83,7 +83,8 @@ impl Client {
         &self,
         next: Option<NextPage>,
     ) -> Result<ListPage<Repository>, Error> {
-        let endpoint = Endpoint::Catalog { page: first_page() };
+        let page = first_page();
+        let endpoint = RegistryOperation::Catalog { page }.into();
         let (list, next) = self.fetch_list_page(&endpoint, next).await?;
         Ok(ListPage {
             names: names(list.repositories),
@@ -100,10 +101,10 @@ impl Client {
         repository: &Repository,
         next: Option<NextPage>,
     ) -> Result<Option<ListPage<Tag>>, Error> {
-        let endpoint = Endpoint::ListTags {
-            repository: repository.clone(),
-            page: first_page(),
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::ListTags { page: first_page() },
+        );
         match self.fetch_list_page(&endpoint, next).await {
             Ok((list, next)) => Ok(Some(ListPage {
                 names: names(list.tags),
@@ -166,10 +167,12 @@ impl Client {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<DeleteOutcome, Error> {
-        let endpoint = Endpoint::DeleteManifest {
-            repository: repository.clone(),
-            reference: reference.clone(),
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::DeleteManifest {
+                reference: reference.clone(),
+            },
+        );
         let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
         match (response.status(), reference) {
             (status, _) if status.is_success() => Ok(DeleteOutcome::Deleted),

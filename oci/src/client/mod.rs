@@ -10,6 +10,7 @@ mod lists;
 mod referrers;
 mod resolve;
 mod response_headers;
+mod resume;
 mod retry;
 mod retry_policy;
 mod send;
@@ -30,10 +31,12 @@ pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;
 pub use error::{Error, RetryVerdict};
 pub use lists::{DeleteOutcome, ListPage, NextPage};
+pub use resume::ResumingDownload;
 pub use retry::backoff;
 pub use retry_policy::{RateLimit, RetryPolicy};
 pub use tls::TlsOptions;
 
+use crate::endpoint::RepositoryOperation;
 use crate::{Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Registry, Repository, media};
 
 /// How long a request that carries little may take, from the first byte to the last.
@@ -223,10 +226,12 @@ impl Client {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<ManifestHead>, Error> {
-        let endpoint = Endpoint::HeadManifest {
-            repository: repository.clone(),
-            reference: reference.clone(),
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::HeadManifest {
+                reference: reference.clone(),
+            },
+        );
         let response = self.send_with_retry(&endpoint, accept_manifests()).await?;
         match response.status() {
             StatusCode::OK => Ok(Some(ManifestHead {
@@ -249,10 +254,12 @@ impl Client {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<FetchedManifest>, Error> {
-        let endpoint = Endpoint::GetManifest {
-            repository: repository.clone(),
-            reference: reference.clone(),
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::GetManifest {
+                reference: reference.clone(),
+            },
+        );
         let response = self.send_with_retry(&endpoint, accept_manifests()).await?;
         match response.status() {
             StatusCode::OK => {}
@@ -295,11 +302,13 @@ impl Client {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<(), Error> {
-        let endpoint = Endpoint::PutManifest {
-            repository: repository.clone(),
-            reference: reference.clone(),
-            tags: Vec::new(),
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::PutManifest {
+                reference: reference.clone(),
+                tags: Vec::new(),
+            },
+        );
         let response = self
             .retry(|| async {
                 let request = self
@@ -349,10 +358,12 @@ impl Client {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
-        let endpoint = Endpoint::HeadBlob {
-            repository: repository.clone(),
-            digest: digest.clone(),
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::HeadBlob {
+                digest: digest.clone(),
+            },
+        );
         let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
         match response.status() {
             StatusCode::OK => {
@@ -377,10 +388,12 @@ impl Client {
         digest: &Digest,
         limit: usize,
     ) -> Result<Option<Bytes>, Error> {
-        let endpoint = Endpoint::GetBlob {
-            repository: repository.clone(),
-            digest: digest.clone(),
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::GetBlob {
+                digest: digest.clone(),
+            },
+        );
         let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
         match response.status() {
             StatusCode::OK => {}

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::lists::next_link;
 use super::{Client, Error, response_headers};
+use crate::endpoint::RepositoryOperation;
 use crate::referrers::ReferrerDescriptor;
 use crate::{Descriptor, Digest, Endpoint, Repository};
 
@@ -63,12 +64,14 @@ impl Client {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Option<Vec<T>>, Error> {
-        let endpoint = Endpoint::ListReferrers {
-            repository: repository.clone(),
-            digest: digest.clone(),
-            artifact_type: artifact_type.map(str::to_owned),
-            last: None,
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::ListReferrers {
+                digest: digest.clone(),
+                artifact_type: artifact_type.map(str::to_owned),
+                last: None,
+            },
+        );
         let mut all = Vec::new();
         let mut url = self.url(&endpoint.path());
         for part in 0..MAX_REFERRERS_PAGES {

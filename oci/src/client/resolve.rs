@@ -7,6 +7,7 @@ use http::header::CONTENT_TYPE;
 use super::error::is_transient;
 use super::retry::backoff;
 use super::{Client, Error, SMALL_REQUEST_TIMEOUT};
+use crate::endpoint::RepositoryOperation;
 use crate::ext::resolve::{ResolveRequest, ResolveResponse};
 use crate::{Endpoint, Repository};
 
@@ -26,9 +27,7 @@ impl Client {
         repository: &Repository,
         request: &ResolveRequest,
     ) -> Result<Option<ResolveResponse>, Error> {
-        let endpoint = Endpoint::ResolveLayers {
-            repository: repository.clone(),
-        };
+        let endpoint = Endpoint::within(repository, RepositoryOperation::ResolveLayers);
         let odd = |error: serde_json::Error| self.invalid_response(&endpoint, error.to_string());
         let body = Bytes::from(serde_json::to_vec(request).map_err(odd)?);
         let (operation, scopes) = (endpoint.to_string(), self.scopes(&endpoint));

@@ -14,7 +14,7 @@ use http::{HeaderName, Method, StatusCode};
 use url::Url;
 
 use super::{Client, Error, FINISH_TIMEOUT, SMALL_REQUEST_TIMEOUT, response_headers};
-use crate::endpoint::Mount;
+use crate::endpoint::{Mount, RepositoryOperation};
 use crate::range::{self, ContentRange, UPLOAD_OFFSET_HEADER};
 use crate::{Digest, Endpoint, Repository};
 
@@ -44,12 +44,14 @@ impl Client {
         mount: Option<Mount>,
     ) -> Result<UploadStart, Error> {
         let mounts = mount.is_some();
-        let endpoint = Endpoint::StartUpload {
-            repository: repository.clone(),
-            mount,
-            digest: None,
-            algorithm: None,
-        };
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::StartUpload {
+                mount,
+                digest: None,
+                algorithm: None,
+            },
+        );
         let response = self
             .retry(|| async {
                 let request = self

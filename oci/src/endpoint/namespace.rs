@@ -28,27 +28,13 @@ impl Endpoint {
         (!names.is_empty()).then_some(names)
     }
 
-    /// The same operation in another repository; one that is about none stays as it is.
-    pub fn with_repository(mut self, other: Repository) -> Self {
-        match &mut self {
-            Self::ListTags { repository, .. }
-            | Self::GetManifest { repository, .. }
-            | Self::HeadManifest { repository, .. }
-            | Self::PutManifest { repository, .. }
-            | Self::DeleteManifest { repository, .. }
-            | Self::ListReferrers { repository, .. }
-            | Self::GetBlob { repository, .. }
-            | Self::HeadBlob { repository, .. }
-            | Self::DeleteBlob { repository, .. }
-            | Self::StartUpload { repository, .. }
-            | Self::UploadStatus { repository, .. }
-            | Self::AppendUpload { repository, .. }
-            | Self::FinishUpload { repository, .. }
-            | Self::CancelUpload { repository, .. }
-            | Self::ResolveLayers { repository } => *repository = other,
-            Self::Check | Self::Catalog { .. } | Self::DiscoverExtensions | Self::Token => {}
+    /// Returns the same operation within `other`. An operation on the registry as a whole is
+    /// returned unchanged.
+    pub fn with_repository(self, other: Repository) -> Self {
+        match self {
+            Self::Registry(operation) => Self::Registry(operation),
+            Self::Repository(_, operation) => Self::Repository(other, operation),
         }
-        self
     }
 }
 
@@ -97,8 +83,8 @@ mod tests {
         let other = endpoint.with_repository("docker.io/library/a".parse().unwrap());
         assert_eq!(other.path(), "/v2/docker.io/library/a/manifests/v1");
         assert_eq!(
-            Endpoint::Check.with_repository("a".parse().unwrap()),
-            Endpoint::Check
+            Endpoint::CHECK.with_repository("a".parse().unwrap()),
+            Endpoint::CHECK
         );
     }
 }

@@ -1,23 +1,36 @@
-//! From a request's line to an operation. Repository names contain slashes, so paths are read from
-//! the right.
+//! Parses the method, path and query of a request into an [`Endpoint`]. Repository names contain
+//! slashes, so paths are matched from the right.
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::{Endpoint, Mount, Pagination, UploadId};
+use super::{
+    Endpoint, Mount, Pagination, RegistryOperation, RepositoryOperation, UploadId, UploadOperation,
+};
 use crate::{Digest, ErrorCode, Reference, Repository, Tag, ext};
 
-/// How many tags one manifest may get at once; the distribution-spec asks for at least ten.
+/// The most tags that one manifest may get in one request; the distribution-spec asks for at least
+/// ten.
 const MAX_TAGS_PER_MANIFEST: usize = 100;
 
-/// Why a request is no operation.
+const MANIFEST_METHODS: &[Method] = &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE];
+const BLOB_METHODS: &[Method] = &[Method::GET, Method::HEAD, Method::DELETE];
+const SESSION_METHODS: &[Method] = &[
+    Method::GET,
+    Method::HEAD,
+    Method::PATCH,
+    Method::PUT,
+    Method::DELETE,
+];
+
+/// The reason why a request is no operation of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointError {
-    /// The status and code to answer with.
+    /// The error code to answer with, which implies the status.
     pub code: ErrorCode,
-    /// What was wrong, for the error body.
+    /// The invalid part of the request, for the error body.
     pub detail: String,
-    /// On a 405: the methods that the path does have.
+    /// The methods that the path supports; empty unless the method was wrong (status 405).
     pub allow: &'static [Method],
 }
 
@@ -40,176 +53,185 @@ impl EndpointError {
 }
 
 impl Endpoint {
-    /// Reads a request's method, path and query.
+    /// Parses the method, path and query of a request.
     ///
     /// # Errors
-    /// A path outside the API, a method that the path does not have, a malformed name, tag,
-    /// digest, session or page, each with the code to answer with.
+    /// Fails on a path outside the API, on a method that the path does not support, and on a
+    /// malformed name, tag, digest, session id or page. The error has the code to answer with.
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, EndpointError> {
-        // What is not UTF-8 can only be a bad name, where there are names.
-        let garbled = match path.starts_with("/v2/") {
-            true => ErrorCode::NameInvalid,
-            false => ErrorCode::NotFound,
+        // A path that is not UTF-8 can only be wrong in a name, because all else is ASCII.
+        let invalid = if path.starts_with("/v2/") {
+            ErrorCode::NameInvalid
+        } else {
+            ErrorCode::NotFound
         };
         let path = percent_decode_str(path)
             .decode_utf8()
-            .map_err(|_| EndpointError::new(garbled, path))?;
-        let unknown = || EndpointError::new(ErrorCode::NotFound, &path);
-        let rest = path.strip_prefix("/v2").ok_or_else(unknown)?;
+            .map_err(|_| EndpointError::new(invalid, path))?;
+        let not_found = || EndpointError::new(ErrorCode::NotFound, &path);
+        let rest = path.strip_prefix("/v2").ok_or_else(not_found)?;
         let segments: Vec<&str> = rest.split('/').skip(1).collect();
         let query = Query::parse(query);
         match *segments.as_slice() {
-            [] | [""] if matches!(rest, "" | "/") => match *method {
-                Method::GET | Method::HEAD => Ok(Self::Check),
-                _ => Err(EndpointError::method_not_allowed(&[
-                    Method::GET,
-                    Method::HEAD,
-                ])),
-            },
-            ["_catalog"] => match *method {
-                Method::GET => Ok(Self::Catalog {
-                    page: query.page()?,
-                }),
-                _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
-            },
-            // The same for every repository.
+            [] | [""] if matches!(rest, "" | "/") => {
+                require(method, &[Method::GET, Method::HEAD])?;
+                Ok(Self::CHECK)
+            }
+            ["_catalog"] => {
+                require(method, &[Method::GET])?;
+                let page = query.page()?;
+                Ok(RegistryOperation::Catalog { page }.into())
+            }
+            // The extensions are the same for every repository.
             [ref name @ .., "_oci", "ext", "discover"] => {
                 if !name.is_empty() {
                     repository(name)?;
                 }
-                match *method {
-                    Method::GET => Ok(Self::DiscoverExtensions),
-                    _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
-                }
+                require(method, &[Method::GET])?;
+                Ok(RegistryOperation::DiscoverExtensions.into())
             }
-            [ext::EXTENSION_NAME, "token"] => match *method {
-                Method::GET => Ok(Self::Token),
-                _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
-            },
-            [ref name @ .., ext::EXTENSION_NAME, "layers", "resolve"] if !name.is_empty() => {
-                let repository = repository(name)?;
-                match *method {
-                    Method::POST => Ok(Self::ResolveLayers { repository }),
-                    _ => Err(EndpointError::method_not_allowed(&[Method::POST])),
-                }
+            [ext::EXTENSION_NAME, "token"] => {
+                require(method, &[Method::GET])?;
+                Ok(Self::TOKEN)
             }
-            [ref name @ .., "tags", "list"] => {
-                let repository = repository(name)?;
-                match *method {
-                    Method::GET => Ok(Self::ListTags {
-                        repository,
-                        page: query.page()?,
-                    }),
-                    _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
-                }
-            }
-            [ref name @ .., "manifests", text] => {
-                Self::manifest(method, repository(name)?, reference(text)?, &query)
-            }
-            [ref name @ .., "referrers", text] => {
-                let (repository, digest) = (repository(name)?, digest(text)?);
-                match *method {
-                    Method::GET => query.referrers(repository, digest),
-                    _ => Err(EndpointError::method_not_allowed(&[Method::GET])),
-                }
-            }
-            [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
-                let repository = repository(name)?;
-                match *method {
-                    Method::POST => query.start_upload(repository),
-                    _ => Err(EndpointError::method_not_allowed(&[Method::POST])),
-                }
-            }
-            [ref name @ .., "blobs", "uploads", id] => {
-                let repository = repository(name)?;
-                let id = id
-                    .parse()
-                    .map_err(|_| EndpointError::new(ErrorCode::BlobUploadUnknown, id))?;
-                Self::upload(method, repository, id, &query)
-            }
-            [ref name @ .., "blobs", text] => {
-                let (repository, digest) = (repository(name)?, digest(text)?);
-                match *method {
-                    Method::GET => Ok(Self::GetBlob { repository, digest }),
-                    Method::HEAD => Ok(Self::HeadBlob { repository, digest }),
-                    Method::DELETE => Ok(Self::DeleteBlob { repository, digest }),
-                    _ => Err(EndpointError::method_not_allowed(&[
-                        Method::GET,
-                        Method::HEAD,
-                        Method::DELETE,
-                    ])),
-                }
-            }
-            _ => Err(unknown()),
+            _ => repository_operation(method, &segments, &query).ok_or_else(not_found)?,
         }
     }
+}
 
-    fn manifest(
-        method: &Method,
-        repository: Repository,
-        reference: Reference,
-        query: &Query,
-    ) -> Result<Self, EndpointError> {
-        match *method {
-            Method::GET => Ok(Self::GetManifest {
-                repository,
-                reference,
-            }),
-            Method::HEAD => Ok(Self::HeadManifest {
-                repository,
-                reference,
-            }),
-            Method::PUT => Ok(Self::PutManifest {
-                repository,
-                reference,
-                tags: query.tags()?,
-            }),
-            Method::DELETE => Ok(Self::DeleteManifest {
-                repository,
-                reference,
-            }),
-            _ => Err(EndpointError::method_not_allowed(&[
-                Method::GET,
-                Method::HEAD,
-                Method::PUT,
-                Method::DELETE,
-            ])),
+/// Parses a path within a repository; `None` for paths outside the API. The name is checked before
+/// the rest of the path.
+fn repository_operation(
+    method: &Method,
+    segments: &[&str],
+    query: &Query,
+) -> Option<Result<Endpoint, EndpointError>> {
+    let parse = |name, operation: &dyn Fn() -> Result<RepositoryOperation, EndpointError>| {
+        Some(repository(name).and_then(|name| Ok(Endpoint::Repository(name, operation()?))))
+    };
+    match *segments {
+        [ref name @ .., ext::EXTENSION_NAME, "layers", "resolve"] if !name.is_empty() => {
+            parse(name, &|| resolve_layers(method))
         }
+        [ref name @ .., "tags", "list"] => parse(name, &|| list_tags(method, query)),
+        [ref name @ .., "manifests", reference] => {
+            parse(name, &|| manifest(method, reference, query))
+        }
+        [ref name @ .., "referrers", subject] => {
+            parse(name, &|| list_referrers(method, subject, query))
+        }
+        [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
+            parse(name, &|| start_upload(method, query))
+        }
+        [ref name @ .., "blobs", "uploads", id] => parse(name, &|| upload(method, id, query)),
+        [ref name @ .., "blobs", digest] => parse(name, &|| blob(method, digest)),
+        _ => None,
     }
+}
 
-    fn upload(
-        method: &Method,
-        repository: Repository,
-        id: UploadId,
-        query: &Query,
-    ) -> Result<Self, EndpointError> {
-        match *method {
-            Method::GET | Method::HEAD => Ok(Self::UploadStatus { repository, id }),
-            Method::PATCH => Ok(Self::AppendUpload { repository, id }),
-            Method::PUT => match query.get("digest") {
-                Some(text) => {
-                    let digest = digest(text)?;
-                    Ok(Self::FinishUpload {
-                        repository,
-                        id,
-                        digest,
-                    })
-                }
-                None => Err(EndpointError::new(
-                    ErrorCode::DigestInvalid,
-                    "no digest in the query",
-                )),
-            },
-            Method::DELETE => Ok(Self::CancelUpload { repository, id }),
-            _ => Err(EndpointError::method_not_allowed(&[
-                Method::GET,
-                Method::HEAD,
-                Method::PATCH,
-                Method::PUT,
-                Method::DELETE,
-            ])),
-        }
+fn require(method: &Method, allow: &'static [Method]) -> Result<(), EndpointError> {
+    if allow.contains(method) {
+        return Ok(());
     }
+    Err(EndpointError::method_not_allowed(allow))
+}
+
+fn resolve_layers(method: &Method) -> Result<RepositoryOperation, EndpointError> {
+    require(method, &[Method::POST])?;
+    Ok(RepositoryOperation::ResolveLayers)
+}
+
+fn list_tags(method: &Method, query: &Query) -> Result<RepositoryOperation, EndpointError> {
+    require(method, &[Method::GET])?;
+    let page = query.page()?;
+    Ok(RepositoryOperation::ListTags { page })
+}
+
+fn manifest(
+    method: &Method,
+    text: &str,
+    query: &Query,
+) -> Result<RepositoryOperation, EndpointError> {
+    let reference = reference(text)?;
+    match *method {
+        Method::GET => Ok(RepositoryOperation::GetManifest { reference }),
+        Method::HEAD => Ok(RepositoryOperation::HeadManifest { reference }),
+        Method::PUT => {
+            let tags = query.tags()?;
+            Ok(RepositoryOperation::PutManifest { reference, tags })
+        }
+        Method::DELETE => Ok(RepositoryOperation::DeleteManifest { reference }),
+        _ => Err(EndpointError::method_not_allowed(MANIFEST_METHODS)),
+    }
+}
+
+fn list_referrers(
+    method: &Method,
+    subject: &str,
+    query: &Query,
+) -> Result<RepositoryOperation, EndpointError> {
+    let subject = digest(subject)?;
+    require(method, &[Method::GET])?;
+    let artifact_type = query.get("artifactType");
+    Ok(RepositoryOperation::ListReferrers {
+        digest: subject,
+        artifact_type: artifact_type
+            .filter(|filter| !filter.is_empty())
+            .map(str::to_owned),
+        last: query.get("last").map(digest).transpose()?,
+    })
+}
+
+fn blob(method: &Method, text: &str) -> Result<RepositoryOperation, EndpointError> {
+    let digest = digest(text)?;
+    match *method {
+        Method::GET => Ok(RepositoryOperation::GetBlob { digest }),
+        Method::HEAD => Ok(RepositoryOperation::HeadBlob { digest }),
+        Method::DELETE => Ok(RepositoryOperation::DeleteBlob { digest }),
+        _ => Err(EndpointError::method_not_allowed(BLOB_METHODS)),
+    }
+}
+
+fn start_upload(method: &Method, query: &Query) -> Result<RepositoryOperation, EndpointError> {
+    require(method, &[Method::POST])?;
+    let mounted = query.get("mount").map(digest).transpose()?;
+    let mount = match (mounted, query.get("from").map(str::parse)) {
+        (Some(digest), Some(Ok(from))) => Some(Mount {
+            digest,
+            from: Some(from),
+        }),
+        (Some(digest), None) => Some(Mount { digest, from: None }),
+        // A mount from an impossible name cannot succeed, so an upload session starts instead.
+        (Some(_), Some(Err(_))) | (None, _) => None,
+    };
+    let digest = query.get("digest").map(digest).transpose()?;
+    let algorithm = query.get("digest-algorithm").map(|name| {
+        name.parse()
+            .map_err(|_| EndpointError::new(ErrorCode::DigestInvalid, name))
+    });
+    Ok(RepositoryOperation::StartUpload {
+        mount,
+        digest,
+        algorithm: algorithm.transpose()?,
+    })
+}
+
+fn upload(method: &Method, id: &str, query: &Query) -> Result<RepositoryOperation, EndpointError> {
+    let id: UploadId = id
+        .parse()
+        .map_err(|_| EndpointError::new(ErrorCode::BlobUploadUnknown, id))?;
+    let operation = match *method {
+        Method::GET | Method::HEAD => UploadOperation::Status,
+        Method::PATCH => UploadOperation::Append,
+        Method::PUT => {
+            let missing = || EndpointError::new(ErrorCode::DigestInvalid, "no digest in the query");
+            let digest = digest(query.get("digest").ok_or_else(missing)?)?;
+            UploadOperation::Finish { digest }
+        }
+        Method::DELETE => UploadOperation::Cancel,
+        _ => return Err(EndpointError::method_not_allowed(SESSION_METHODS)),
+    };
+    Ok(RepositoryOperation::Upload(id, operation))
 }
 
 fn repository(segments: &[&str]) -> Result<Repository, EndpointError> {
@@ -232,7 +254,7 @@ fn digest(text: &str) -> Result<Digest, EndpointError> {
         .map_err(|_| EndpointError::new(ErrorCode::DigestInvalid, text))
 }
 
-/// A query string, decoded.
+/// The decoded parameters of a query string.
 struct Query(Vec<(String, String)>);
 
 impl Query {
@@ -271,41 +293,5 @@ impl Query {
             );
         }
         Ok(tags)
-    }
-
-    fn referrers(&self, repository: Repository, of: Digest) -> Result<Endpoint, EndpointError> {
-        Ok(Endpoint::ListReferrers {
-            repository,
-            digest: of,
-            artifact_type: self
-                .get("artifactType")
-                .filter(|wanted| !wanted.is_empty())
-                .map(str::to_owned),
-            last: self.get("last").map(digest).transpose()?,
-        })
-    }
-
-    fn start_upload(&self, repository: Repository) -> Result<Endpoint, EndpointError> {
-        let wanted = self.get("mount").map(digest).transpose()?;
-        let mount = match (wanted, self.get("from").map(str::parse)) {
-            (Some(digest), Some(Ok(from))) => Some(Mount {
-                digest,
-                from: Some(from),
-            }),
-            (Some(digest), None) => Some(Mount { digest, from: None }),
-            // A source that cannot exist is a mount that fails: the upload starts instead.
-            (Some(_), Some(Err(_))) | (None, _) => None,
-        };
-        let digest = self.get("digest").map(digest).transpose()?;
-        let algorithm = self.get("digest-algorithm").map(|name| {
-            name.parse()
-                .map_err(|_| EndpointError::new(ErrorCode::DigestInvalid, name))
-        });
-        Ok(Endpoint::StartUpload {
-            repository,
-            mount,
-            digest,
-            algorithm: algorithm.transpose()?,
-        })
     }
 }

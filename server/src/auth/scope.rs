@@ -1,7 +1,7 @@
 //! What an operation asks of its caller, in the words of the stock registry's answers and of
 //! tokens' scopes.
 
-use imgsync_oci::endpoint::{Action, Mount};
+use imgsync_oci::endpoint::{Action, Mount, RepositoryOperation};
 use imgsync_oci::{Endpoint, Repository};
 
 /// Whoever writes reads as well, to see what is there.
@@ -51,10 +51,13 @@ pub(crate) fn required_scopes(endpoint: &Endpoint) -> Vec<AccessScope> {
         Action::Delete => &["delete"],
     };
     let source = match endpoint {
-        Endpoint::StartUpload {
-            mount: Some(Mount { from, .. }),
-            ..
-        } => from.as_ref(),
+        Endpoint::Repository(
+            _,
+            RepositoryOperation::StartUpload {
+                mount: Some(Mount { from, .. }),
+                ..
+            },
+        ) => from.as_ref(),
         _ => None,
     };
     let target = repository.map(|repository| AccessScope::of(repository, actions));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use imgsync_oci::units;
+
 /// A boolean of YAML 1.1, which is what the stock registry's reader speaks.
 pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
@@ -23,60 +25,20 @@ pub(super) fn parse_number(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("must be a whole number, not {text:?}"))
 }
 
-/// A number of bytes, with or without a unit: `50GiB`, `500MB`, `1048576`.
+/// A number of bytes, with or without a unit: `50GiB`, `500MB`, `1048576`. Whole numbers only, as
+/// the keys have always been.
 pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("must be a number of bytes, as 50GiB or 500MB, not {text:?}");
-    let unit = text.find(|c: char| !c.is_ascii_digit());
-    let (digits, unit) = text.split_at(unit.unwrap_or(text.len()));
-    let factor: u64 = match unit.trim_start() {
-        "" | "B" => 1,
-        "kB" | "KB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "TB" => 1_000_000_000_000,
-        "K" | "KiB" => 1 << 10,
-        "M" | "MiB" => 1 << 20,
-        "G" | "GiB" => 1 << 30,
-        "T" | "TiB" => 1 << 40,
-        _ => return Err(wrong()),
-    };
-    let number = parse_number(digits).map_err(|_| wrong())?;
-    number.checked_mul(factor).ok_or_else(wrong)
+    let parsed = units::parse_bytes(text).ok();
+    parsed
+        .filter(|_| !text.contains('.'))
+        .ok_or_else(|| format!("must be a number of bytes, as 50GiB or 500MB, not {text:?}"))
 }
 
 /// A duration as Go writes it: numbers with units, largest first or not (`168h`, `1h30m`, `1.5s`).
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || format!("must be a duration with its unit, as 90s, 1h30m or 500ms, not {text:?}");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut total = 0.0;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let is_number = |c: char| c.is_ascii_digit() || c == '.';
-        let (number, after) = rest.split_at(rest.find(|c| !is_number(c)).ok_or_else(wrong)?);
-        let (unit, after) = after.split_at(after.find(is_number).unwrap_or(after.len()));
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" | "μs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(wrong()),
-        };
-        total += seconds * number.parse::<f64>().map_err(|_| wrong())?;
-        rest = after;
-    }
-    // Go's own limit is 292 years.
-    if total > 9.0e9 {
-        return Err(wrong());
-    }
-    Ok(Duration::from_nanos((total * 1e9).round() as u64))
+    units::parse_go_duration(text).map_err(|_| {
+        format!("must be a duration with its unit, as 90s, 1h30m or 500ms, not {text:?}")
+    })
 }
 
 /// The one of some words that is meant, or a close one.

@@ -40,7 +40,7 @@ pub(super) async fn identify(
     let caller = |user| Caller::new(Arc::clone(auth), user, Arc::clone(origin));
     let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     // A token that leaked could be renewed for ever.
-    if *endpoint == Endpoint::Token
+    if *endpoint == Endpoint::TOKEN
         && authorization.is_some_and(|header| !is_basic(header))
         && let Some(realm) = auth.realm()
     {
@@ -57,14 +57,14 @@ pub(super) async fn identify(
         // Docker's daemon logs in at its mirrors as at the Hub. What anyone may do needs no login;
         // a login that is tried asks for nothing, and must fail.
         Err(AuthenticationError::InvalidLogin)
-            if *endpoint == Endpoint::Token
+            if *endpoint == Endpoint::TOKEN
                 && repository_resolution::is_anonymous_pull(app, &caller(None), query) =>
         {
             None
         }
         // A token is asked for with a name and a password.
         Err(AuthenticationError::InvalidLogin | AuthenticationError::InvalidToken)
-            if *endpoint == Endpoint::Token =>
+            if *endpoint == Endpoint::TOKEN =>
         {
             return Err(unauthorized(
                 &[],
@@ -112,7 +112,7 @@ pub(super) fn challenge(
     let challenge = auth.scheme().map(|(scheme, realm)| match scheme {
         AuthScheme::Basic => basic_challenge(&realm),
         AuthScheme::Token => {
-            let server = quoted(&origin.url(&Endpoint::Token.path()));
+            let server = quoted(&origin.url(&Endpoint::TOKEN.path()));
             let mut text = format!("Bearer realm={server},service={}", quoted(&realm));
             if !all.is_empty() {
                 text += &format!(",scope={}", quoted(&scope(all)));

@@ -55,7 +55,7 @@ impl Caller {
     pub(super) fn authorize(&self, endpoint: &Endpoint) -> Result<(), ErrorResponse> {
         let (action, repository) = endpoint.access();
         // Who asks for a token need not be known: that is what the token will say.
-        if *endpoint == Endpoint::Token || self.auth.is_allowed(self.user(), action, repository) {
+        if *endpoint == Endpoint::TOKEN || self.auth.is_allowed(self.user(), action, repository) {
             return Ok(());
         }
         Err(self.challenge(endpoint))

@@ -2,7 +2,7 @@
 
 use hyper::header::LINK;
 use hyper::{Response, StatusCode};
-use imgsync_oci::endpoint::Pagination;
+use imgsync_oci::endpoint::{Pagination, RegistryOperation, RepositoryOperation};
 use imgsync_oci::{Endpoint, ErrorCode, Repository};
 use serde_json::json;
 
@@ -34,7 +34,7 @@ pub(super) async fn tags(
     let body = json!({ "name": repository.as_str(), "tags": listed.names });
     let next = listed
         .next
-        .map(|page| Endpoint::ListTags { repository, page });
+        .map(|page| Endpoint::Repository(repository, RepositoryOperation::ListTags { page }));
     let mut response = list_response(&body, next);
     responses::warn_if_stale(&mut response, freshness);
     Ok(response)
@@ -55,7 +55,9 @@ pub(super) async fn catalog(
     let body = json!({ "repositories": listed.names });
     Ok(list_response(
         &body,
-        listed.next.map(|page| Endpoint::Catalog { page }),
+        listed
+            .next
+            .map(|page| RegistryOperation::Catalog { page }.into()),
     ))
 }
 

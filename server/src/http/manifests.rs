@@ -2,6 +2,7 @@
 
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH};
 use hyper::{Response, StatusCode};
+use imgsync_oci::endpoint::RepositoryOperation;
 use imgsync_oci::{Digest, Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
 
 use super::blobs::etag;
@@ -106,10 +107,7 @@ pub(super) async fn put(
         }
         (taken, _) => taken?,
     };
-    let at = Endpoint::GetManifest {
-        repository,
-        reference,
-    };
+    let at = Endpoint::Repository(repository, RepositoryOperation::GetManifest { reference });
     let mut response = responses::created(&at, &taken.digest);
     let headers = response.headers_mut();
     for tag in tags {

@@ -34,7 +34,8 @@ use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use imgsync_oci::Endpoint;
+use imgsync_oci::endpoint::{RegistryOperation, RepositoryOperation, UploadOperation};
+use imgsync_oci::{Endpoint, Repository};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::body::ResponseBody;
@@ -278,43 +279,68 @@ async fn dispatch(
     body: RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     match endpoint {
-        Endpoint::Check => Ok(responses::check()),
-        Endpoint::Catalog { page } => lists::catalog(app, page, config.catalog_max_entries).await,
-        Endpoint::ListTags { repository, page } => {
+        Endpoint::Registry(operation) => {
+            dispatch_registry_operation(app, config, caller, operation).await
+        }
+        Endpoint::Repository(repository, operation) => {
+            let scoped = (repository, operation);
+            dispatch_repository_operation(app, config, caller, scoped, version, headers, body).await
+        }
+    }
+}
+
+async fn dispatch_registry_operation(
+    app: &App,
+    config: &Config,
+    caller: &Caller,
+    operation: RegistryOperation,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    match operation {
+        RegistryOperation::Check => Ok(responses::check()),
+        RegistryOperation::Catalog { page } => {
+            lists::catalog(app, page, config.catalog_max_entries).await
+        }
+        RegistryOperation::DiscoverExtensions => Ok(extensions::discover()),
+        RegistryOperation::Token => Ok(authentication::issue_token(app, caller)),
+    }
+}
+
+async fn dispatch_repository_operation(
+    app: &App,
+    config: &Config,
+    caller: &Caller,
+    (repository, operation): (Repository, RepositoryOperation),
+    version: Version,
+    headers: &HeaderMap,
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    match operation {
+        RepositoryOperation::ListTags { page } => {
             lists::tags(app, repository, page, config.tags_max).await
         }
-        Endpoint::GetManifest {
-            repository,
-            reference,
+        RepositoryOperation::GetManifest { reference }
+        | RepositoryOperation::HeadManifest { reference } => {
+            manifests::get(app, repository, reference, headers).await
         }
-        | Endpoint::HeadManifest {
-            repository,
-            reference,
-        } => manifests::get(app, repository, reference, headers).await,
-        Endpoint::PutManifest {
-            repository,
-            reference,
-            tags,
-        } => manifests::put(app, repository, reference, tags, headers, body).await,
-        Endpoint::DeleteManifest {
-            repository,
-            reference,
-        } => manifests::delete(app, repository, reference).await,
-        Endpoint::ListReferrers {
-            repository,
+        RepositoryOperation::PutManifest { reference, tags } => {
+            manifests::put(app, repository, reference, tags, headers, body).await
+        }
+        RepositoryOperation::DeleteManifest { reference } => {
+            manifests::delete(app, repository, reference).await
+        }
+        RepositoryOperation::ListReferrers {
             digest,
             artifact_type,
             last,
         } => referrers::list(app, repository, digest, artifact_type, last).await,
-        Endpoint::GetBlob { repository, digest } => {
+        RepositoryOperation::GetBlob { digest } => {
             blobs::get(app, repository, digest, version, headers).await
         }
-        Endpoint::HeadBlob { repository, digest } => {
+        RepositoryOperation::HeadBlob { digest } => {
             blobs::head(app, caller, repository, digest).await
         }
-        Endpoint::DeleteBlob { repository, digest } => blobs::delete(app, repository, digest).await,
-        Endpoint::StartUpload {
-            repository,
+        RepositoryOperation::DeleteBlob { digest } => blobs::delete(app, repository, digest).await,
+        RepositoryOperation::StartUpload {
             mount,
             digest,
             algorithm,
@@ -326,19 +352,15 @@ async fn dispatch(
             };
             uploads::start(app, caller, repository, asked, headers, body).await
         }
-        Endpoint::UploadStatus { repository, id } => uploads::status(app, repository, id).await,
-        Endpoint::AppendUpload { repository, id } => {
-            uploads::append(app, repository, id, headers, body).await
-        }
-        Endpoint::FinishUpload {
-            repository,
-            id,
-            digest,
-        } => uploads::finish(app, repository, id, digest, headers, body).await,
-        Endpoint::CancelUpload { repository, id } => uploads::cancel(app, repository, id).await,
-        Endpoint::Token => Ok(authentication::issue_token(app, caller)),
-        Endpoint::DiscoverExtensions => Ok(extensions::discover()),
-        Endpoint::ResolveLayers { repository } => {
+        RepositoryOperation::Upload(id, operation) => match operation {
+            UploadOperation::Status => uploads::status(app, repository, id).await,
+            UploadOperation::Append => uploads::append(app, repository, id, headers, body).await,
+            UploadOperation::Finish { digest } => {
+                uploads::finish(app, repository, id, digest, headers, body).await
+            }
+            UploadOperation::Cancel => uploads::cancel(app, repository, id).await,
+        },
+        RepositoryOperation::ResolveLayers => {
             resolve_layers::post(app, caller, repository, headers, body).await
         }
     }

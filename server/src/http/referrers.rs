@@ -2,6 +2,7 @@
 
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use hyper::{Response, StatusCode};
+use imgsync_oci::endpoint::RepositoryOperation;
 use imgsync_oci::referrers::ReferrersIndex;
 use imgsync_oci::{Digest, Endpoint, Repository, media};
 
@@ -54,12 +55,12 @@ pub(super) async fn list(
         );
     }
     if let Some(last) = listed.more_after {
-        let next = Endpoint::ListReferrers {
-            repository,
+        let operation = RepositoryOperation::ListReferrers {
             digest,
             artifact_type,
             last: Some(last),
         };
+        let next = Endpoint::Repository(repository, operation);
         headers.insert(
             LINK,
             header_value(format_args!("<{}>; rel=\"next\"", next.path())),

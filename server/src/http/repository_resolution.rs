@@ -2,7 +2,7 @@
 //! means by that. The names are in `upstream`; here stands who may mean what.
 
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
-use imgsync_oci::endpoint::Action;
+use imgsync_oci::endpoint::{Action, RepositoryOperation};
 use imgsync_oci::{Endpoint, ErrorCode, Repository};
 use serde_json::json;
 
@@ -38,7 +38,7 @@ pub(super) async fn resolve_repository(
         endpoint,
         fallback: None,
     };
-    let Some(repository) = endpoint.access().1.cloned() else {
+    let Some(repository) = endpoint.repository().cloned() else {
         return Ok(plainly(endpoint));
     };
     if app.upstreams.is_empty() {
@@ -98,14 +98,17 @@ async fn resolve_mirrored(
         })
     };
     let may_push = caller.is_allowed(Action::Push, &repository);
-    match &endpoint {
-        Endpoint::GetManifest { .. }
-        | Endpoint::HeadManifest { .. }
-        | Endpoint::GetBlob { .. }
-        | Endpoint::ListTags { .. }
-        | Endpoint::ListReferrers { .. } => {}
+    let Endpoint::Repository(_, operation) = &endpoint else {
+        return plainly(endpoint);
+    };
+    match operation {
+        RepositoryOperation::GetManifest { .. }
+        | RepositoryOperation::HeadManifest { .. }
+        | RepositoryOperation::GetBlob { .. }
+        | RepositoryOperation::ListTags { .. }
+        | RepositoryOperation::ListReferrers { .. } => {}
         // Asked before a blob is pushed, and by nobody who pulls.
-        Endpoint::HeadBlob { .. } if !may_push => {}
+        RepositoryOperation::HeadBlob { .. } if !may_push => {}
         _ => return plainly(endpoint),
     }
     let mirrored = app.upstreams.expand_hub_name(mirrored);

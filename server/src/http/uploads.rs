@@ -2,7 +2,7 @@
 
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LOCATION, RANGE};
 use hyper::{Response, StatusCode};
-use imgsync_oci::endpoint::{Action, Mount, UploadId};
+use imgsync_oci::endpoint::{Action, Mount, RepositoryOperation, UploadId, UploadOperation};
 use imgsync_oci::range::{self, ContentRange};
 use imgsync_oci::{Algorithm, Digest, Endpoint, ErrorCode, Repository};
 
@@ -26,10 +26,8 @@ struct SessionRef {
 impl SessionRef {
     /// Where the session goes on, and how much it holds.
     fn headers(&self, held: u64) -> HeaderMap {
-        let at = Endpoint::UploadStatus {
-            repository: self.repository.clone(),
-            id: self.id,
-        };
+        let operation = RepositoryOperation::Upload(self.id, UploadOperation::Status);
+        let at = Endpoint::within(&self.repository, operation);
         let offset = HeaderName::from_static(range::UPLOAD_OFFSET_HEADER);
         HeaderMap::from_iter([
             (LOCATION, header_value(at.path())),
@@ -155,10 +153,10 @@ pub(super) async fn start(
     if let Some(wanted) = mount {
         let digest = wanted.digest.clone();
         if try_mount(app, caller, repository.clone(), wanted).await? {
-            let at = Endpoint::GetBlob {
-                repository,
+            let operation = RepositoryOperation::GetBlob {
                 digest: digest.clone(),
             };
+            let at = Endpoint::Repository(repository, operation);
             return Ok(responses::created(&at, &digest));
         }
     }
@@ -252,10 +250,10 @@ pub(super) async fn finish(
     let append = append_request_body(app, &session, headers, body).await?;
     let expected = digest.clone();
     try_blocking(move || append.commit(&expected)).await?;
-    let at = Endpoint::GetBlob {
-        repository: session.repository,
+    let operation = RepositoryOperation::GetBlob {
         digest: digest.clone(),
     };
+    let at = Endpoint::Repository(session.repository, operation);
     Ok(responses::created(&at, &digest))
 }
 

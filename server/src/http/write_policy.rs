@@ -1,7 +1,7 @@
 //! What this registry lets nobody do, whoever asks.
 
 use hyper::header::ALLOW;
-use imgsync_oci::endpoint::Action;
+use imgsync_oci::endpoint::{Action, RepositoryOperation};
 use imgsync_oci::{Endpoint, ErrorCode};
 
 use super::error_response::ErrorResponse;
@@ -38,7 +38,7 @@ impl WritePolicy {
                 ("the registry is read-only", "GET, HEAD")
             }
             Action::Delete if !self.is_delete_enabled => match endpoint {
-                Endpoint::DeleteManifest { .. } => {
+                Endpoint::Repository(_, RepositoryOperation::DeleteManifest { .. }) => {
                     ("this registry deletes nothing", "GET, HEAD, PUT")
                 }
                 _ => ("this registry deletes nothing", "GET, HEAD"),

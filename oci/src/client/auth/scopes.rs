@@ -2,7 +2,7 @@
 
 use super::Client;
 use crate::Endpoint;
-use crate::endpoint::Action;
+use crate::endpoint::{Action, RepositoryOperation};
 
 impl Client {
     /// The scopes that an operation needs, as tokens name them.
@@ -21,9 +21,12 @@ impl Client {
             .iter()
             .map(|repository| format!("repository:{repository}:{actions}"))
             .collect();
-        if let Endpoint::StartUpload {
-            mount: Some(mount), ..
-        } = endpoint
+        if let Endpoint::Repository(
+            _,
+            RepositoryOperation::StartUpload {
+                mount: Some(mount), ..
+            },
+        ) = endpoint
         {
             scopes.extend(
                 mount

@@ -1,73 +1,67 @@
-//! From a blob's bytes to its diffID, as one stream: nothing grows with the size of the blob.
+//! Computes the diffID of a blob as one stream: memory does not grow with the size of the blob.
 //!
-//! A blob counts only if it decodes to its last byte, all gzip members and zstd frames, with
-//! nothing behind them, into something that begins as a tar does, and if its bytes are what its
-//! digest says. What decodes into far too much, or takes far too long, does not count.
+//! A blob counts as a layer only if it decodes to its last byte, with nothing after the last gzip
+//! member or zstd frame, if the decoded bytes begin as a tar does, and if the blob matches its
+//! digest. A blob that decodes to far too much, or takes far too long, is not a layer.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use imgsync_oci::media::Compression;
-use imgsync_oci::{Algorithm, Digest, Hasher};
+use imgsync_oci::Digest;
+use imgsync_oci::layer::{DecodeLimits, HashingReader, LayerError, LayerReader};
 
 use super::record::ComputedLayer;
 
-/// How much of a blob is read at a time.
-const READ_BUFFER_BYTES: usize = 256 * 1024;
-/// How much is decoded at a time.
+/// The number of bytes that are decoded at a time.
 const DECODE_BUFFER_BYTES: usize = 64 * 1024;
-/// How far back zstd may refer: 8 MiB, which every decoder supports (RFC 8878, 3.1.1.1.2), and
-/// which is the memory that it takes.
-const ZSTD_WINDOW_LOG: u32 = 23;
-/// A tar's block.
+/// The largest zstd window, as a power of two: 8 MiB, which every decoder supports (RFC 8878,
+/// section 3.1.1.1.2), and which is the memory that decoding takes.
+const MAX_ZSTD_WINDOW_LOG: u32 = 23;
+/// The size of a block of a tar.
 const TAR_BLOCK_BYTES: usize = 512;
 
-/// When a blob is given up.
+/// The bounds of one computation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct DecodeLimits {
-    /// More decoded bytes than that.
-    pub(super) max_decoded_bytes: u64,
-    /// From so many decoded bytes on…
-    pub(super) min_bytes_for_ratio: u64,
-    /// …so many of them for each byte of the blob; gzip's best is 1032.
-    pub(super) max_ratio: u64,
-    /// More time than that.
+pub(super) struct DiffIdLimits {
+    pub(super) decode: DecodeLimits,
     pub(super) max_time: Duration,
 }
 
-impl Default for DecodeLimits {
+impl Default for DiffIdLimits {
     fn default() -> Self {
         Self {
-            max_decoded_bytes: 64 << 30,
-            min_bytes_for_ratio: 64 << 20,
-            max_ratio: 1000,
+            decode: DecodeLimits {
+                max_window_log: MAX_ZSTD_WINDOW_LOG,
+                max_decoded_bytes: 64 << 30,
+                min_bytes_for_ratio: 64 << 20,
+                max_ratio: 1000,
+            },
             max_time: Duration::from_secs(2 * 60 * 60),
         }
     }
 }
 
-/// What came of it.
+/// The outcome of one computation.
 #[derive(Debug)]
 pub(super) enum DiffIdOutcome {
-    /// A layer.
+    /// The blob is a layer.
     Layer(ComputedLayer),
-    /// Not a layer, or none that can be computed; why.
+    /// The blob is no layer, or none whose diffID can be computed, for this reason.
     NotALayer(String),
-    /// The bytes are not those that the digest names.
+    /// The bytes do not match the digest of the blob.
     Damaged,
-    /// The disk would not read.
+    /// The disk failed to read.
     Unreadable(io::Error),
-    /// The caller said to stop.
+    /// The caller stopped the computation.
     Stopped,
 }
 
-/// As [`compute`]; where that panics, which a decoder may, the blob counts as none that can be
-/// computed.
+/// Computes as [`compute_diff_id`] does. A blob at which a decoder panics is not a layer.
 pub(super) fn compute_catching_panics(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
-    limits: DecodeLimits,
+    limits: DiffIdLimits,
     goes_on: &dyn Fn() -> bool,
 ) -> DiffIdOutcome {
     let computed = catch_unwind(AssertUnwindSafe(|| {
@@ -79,111 +73,112 @@ pub(super) fn compute_catching_panics(
     })
 }
 
-/// Computes the diffID of `blob`, whose bytes `read` yields by offset and length; fewer only at
-/// the end. `goes_on` is asked again and again.
+/// Computes the diffID of `blob`. `read` returns its bytes by offset and length, fewer only at the
+/// end. `goes_on` is asked before each part; the computation stops when it returns false.
 fn compute_diff_id(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
-    limits: DecodeLimits,
+    limits: DiffIdLimits,
     goes_on: &dyn Fn() -> bool,
 ) -> DiffIdOutcome {
-    let mut source = BufReader::with_capacity(
-        READ_BUFFER_BYTES,
-        HashingSource::new(blob.algorithm(), read),
-    );
-    let compression = match source.fill_buf() {
-        Ok(start) => Compression::of_bytes(start),
-        Err(error) => return DiffIdOutcome::Unreadable(error),
+    let source = BlobReader {
+        fetch: read,
+        offset: 0,
     };
-    let (decoded, source) = match compression {
-        Compression::None => {
-            let decoded = decode(&mut source, |it| it.get_ref().bytes_read, limits, goes_on);
-            (decoded, source)
-        }
-        Compression::Gzip => {
-            let mut decoder = flate2::bufread::MultiGzDecoder::new(source);
-            let consumed = |it: &flate2::bufread::MultiGzDecoder<_>| consumed_bytes(it.get_ref());
-            (
-                decode(&mut decoder, consumed, limits, goes_on),
-                decoder.into_inner(),
-            )
-        }
-        Compression::Zstd => {
-            let mut decoder = match zstd::stream::read::Decoder::with_buffer(source) {
-                Ok(decoder) => decoder,
-                Err(error) => return DiffIdOutcome::NotALayer(error.to_string()),
-            };
-            if let Err(error) = decoder.window_log_max(ZSTD_WINDOW_LOG) {
-                return DiffIdOutcome::NotALayer(error.to_string());
-            }
-            let consumed =
-                |it: &zstd::stream::read::Decoder<'_, BufReader<_>>| consumed_bytes(it.get_ref());
-            (
-                decode(&mut decoder, consumed, limits, goes_on),
-                decoder.into_inner(),
-            )
-        }
+    let mut layer = match LayerReader::detect(source, blob.algorithm(), limits.decode) {
+        Ok(layer) => layer,
+        Err(LayerError::Read(error)) => return DiffIdOutcome::Unreadable(error),
+        Err(error) => return DiffIdOutcome::NotALayer(error.to_string()),
     };
-    verify_decoded(blob, compression, decoded, source, goes_on)
+    match decode(&mut layer, limits.max_time, goes_on) {
+        Ok(()) => verify_digest(blob, layer),
+        Err(DecodeFailure::Rejected(reason)) => DiffIdOutcome::NotALayer(reason),
+        Err(DecodeFailure::Undecodable(reason)) => {
+            verify_undecodable(blob, layer.into_compressed(), &reason, goes_on)
+        }
+        Err(DecodeFailure::Unreadable(error)) => DiffIdOutcome::Unreadable(error),
+        Err(DecodeFailure::Stopped) => DiffIdOutcome::Stopped,
+    }
 }
 
-/// Looks whether all of the blob was decoded, and whether it is the blob.
-fn verify_decoded<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
-    blob: &Digest,
-    compression: Compression,
-    decoded: DecodeOutcome,
-    mut source: BufReader<HashingSource<F>>,
-    goes_on: &dyn Fn() -> bool,
-) -> DiffIdOutcome {
-    let diff_id = match decoded {
-        DecodeOutcome::Complete(diff_id) => diff_id,
-        DecodeOutcome::Rejected(why) => return DiffIdOutcome::NotALayer(why),
-        DecodeOutcome::TooShort => {
-            return verify_undecodable(blob, source, "too short for a tar", goes_on);
+/// The reason why decoding ended early.
+enum DecodeFailure {
+    /// The content is not that of a layer, whether the blob is damaged or not.
+    Rejected(String),
+    /// The bytes do not decode to a tar, perhaps because they are damaged.
+    Undecodable(String),
+    Unreadable(io::Error),
+    Stopped,
+}
+
+impl From<LayerError> for DecodeFailure {
+    fn from(error: LayerError) -> Self {
+        match error {
+            LayerError::Read(error) => Self::Unreadable(error),
+            LayerError::Corrupt(error) => Self::Undecodable(error.to_string()),
+            LayerError::TooLarge { decoded } => {
+                Self::Rejected(format!("it decodes into {decoded} bytes and more"))
+            }
         }
-        DecodeOutcome::Stopped => return DiffIdOutcome::Stopped,
-        DecodeOutcome::Failed(error) => {
-            return match source.get_mut().error.take() {
-                Some(error) => DiffIdOutcome::Unreadable(error),
-                None => verify_undecodable(blob, source, &error.to_string(), goes_on),
-            };
-        }
-    };
-    match source.fill_buf() {
-        Ok([]) => {}
-        Ok(_) => {
-            return verify_undecodable(
-                blob,
-                source,
-                "something follows the compressed data",
-                goes_on,
-            );
-        }
-        Err(error) => return DiffIdOutcome::Unreadable(error),
     }
-    let HashingSource {
-        bytes_read: read,
-        hasher,
-        ..
-    } = source.into_inner();
-    if hasher.finish() != *blob {
+}
+
+/// Decodes a layer to its end, and checks that it begins as a tar does.
+fn decode<R: Read>(
+    layer: &mut LayerReader<R>,
+    max_time: Duration,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<(), DecodeFailure> {
+    let (began, mut part, mut start) = (Instant::now(), vec![0; DECODE_BUFFER_BYTES], Vec::new());
+    loop {
+        if !goes_on() {
+            return Err(DecodeFailure::Stopped);
+        }
+        let count = layer.read(&mut part)?;
+        if count == 0 {
+            break;
+        }
+        if start.len() < TAR_BLOCK_BYTES {
+            let wanted = (TAR_BLOCK_BYTES - start.len()).min(count);
+            start.extend_from_slice(&part[..wanted]);
+            if start.len() == TAR_BLOCK_BYTES && !is_tar_start(&start) {
+                return Err(DecodeFailure::Rejected("not a tar".to_owned()));
+            }
+        }
+        if began.elapsed() > max_time {
+            return Err(DecodeFailure::Rejected("it takes too long".to_owned()));
+        }
+    }
+    if start.len() < TAR_BLOCK_BYTES {
+        let reason = "too short for a tar".to_owned();
+        return Err(DecodeFailure::Undecodable(reason));
+    }
+    Ok(layer.check_end()?)
+}
+
+/// Checks that the bytes that were decoded are those of the blob.
+fn verify_digest<R: Read>(blob: &Digest, layer: LayerReader<R>) -> DiffIdOutcome {
+    let compression = layer.compression();
+    let digests = layer.finish();
+    if digests.digest != *blob {
         return DiffIdOutcome::Damaged;
     }
     DiffIdOutcome::Layer(ComputedLayer {
-        diff_id,
+        diff_id: digests.diff_id,
         compression,
-        size: read,
+        size: digests.size,
     })
 }
 
-/// Reads what is left of a blob that does not decode: is it damaged, or no layer?
-fn verify_undecodable<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
+/// Reads what is left of a blob that does not decode, to tell a damaged blob from one that is no
+/// layer.
+fn verify_undecodable<R: Read>(
     blob: &Digest,
-    source: BufReader<HashingSource<F>>,
-    why: &str,
+    mut source: HashingReader<R>,
+    reason: &str,
     goes_on: &dyn Fn() -> bool,
 ) -> DiffIdOutcome {
-    let (mut source, mut part) = (source.into_inner(), vec![0; DECODE_BUFFER_BYTES]);
+    let mut part = vec![0; DECODE_BUFFER_BYTES];
     loop {
         if !goes_on() {
             return DiffIdOutcome::Stopped;
@@ -194,64 +189,11 @@ fn verify_undecodable<F: FnMut(u64, usize) -> io::Result<Vec<u8>>>(
             Err(error) => return DiffIdOutcome::Unreadable(error),
         }
     }
-    match source.hasher.finish() == *blob {
-        true => DiffIdOutcome::NotALayer(why.to_owned()),
-        false => DiffIdOutcome::Damaged,
+    if source.finish() == *blob {
+        DiffIdOutcome::NotALayer(reason.to_owned())
+    } else {
+        DiffIdOutcome::Damaged
     }
-}
-
-/// How decoding ended.
-enum DecodeOutcome {
-    /// Less than a tar can have.
-    TooShort,
-    Complete(Digest),
-    Rejected(String),
-    Failed(io::Error),
-    Stopped,
-}
-
-/// Decodes to the end; `consumed` says how many bytes of the blob went in so far.
-fn decode<D: Read>(
-    decoder: &mut D,
-    consumed: impl Fn(&D) -> u64,
-    limits: DecodeLimits,
-    goes_on: &dyn Fn() -> bool,
-) -> DecodeOutcome {
-    let (began, mut hasher) = (Instant::now(), Hasher::new(Algorithm::Sha256));
-    let (mut part, mut start, mut total) = (vec![0; DECODE_BUFFER_BYTES], Vec::new(), 0_u64);
-    loop {
-        if !goes_on() {
-            return DecodeOutcome::Stopped;
-        }
-        let count = match decoder.read(&mut part) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return DecodeOutcome::Failed(error),
-        };
-        let bytes = &part[..count];
-        if start.len() < TAR_BLOCK_BYTES {
-            let wanted = (TAR_BLOCK_BYTES - start.len()).min(count);
-            start.extend_from_slice(&bytes[..wanted]);
-            if start.len() == TAR_BLOCK_BYTES && !is_tar_start(&start) {
-                return DecodeOutcome::Rejected("not a tar".to_owned());
-            }
-        }
-        hasher.update(bytes);
-        total += count as u64;
-        let most = consumed(decoder).saturating_mul(limits.max_ratio);
-        if total > limits.max_decoded_bytes || (total > limits.min_bytes_for_ratio && total > most)
-        {
-            return DecodeOutcome::Rejected(format!("it decodes into {total} bytes and more"));
-        }
-        if began.elapsed() > limits.max_time {
-            return DecodeOutcome::Rejected("it takes too long".to_owned());
-        }
-    }
-    if start.len() < TAR_BLOCK_BYTES {
-        return DecodeOutcome::TooShort;
-    }
-    DecodeOutcome::Complete(hasher.finish())
 }
 
 /// Whether a block is a tar's header, by its checksum, or the zeros of an empty one
@@ -283,44 +225,17 @@ fn is_tar_start(block: &[u8]) -> bool {
     said == unsigned || said == signed
 }
 
-/// A blob's bytes, counted and hashed on the way.
-struct HashingSource<F> {
+/// The bytes of a blob as one stream.
+struct BlobReader<F> {
     fetch: F,
-    hasher: Hasher,
-    /// How many were read.
-    bytes_read: u64,
-    /// Why it would not read.
-    error: Option<io::Error>,
+    offset: u64,
 }
 
-impl<F> HashingSource<F> {
-    fn new(algorithm: Algorithm, fetch: F) -> Self {
-        Self {
-            fetch,
-            hasher: Hasher::new(algorithm),
-            bytes_read: 0,
-            error: None,
-        }
-    }
-}
-
-fn consumed_bytes<F>(source: &BufReader<HashingSource<F>>) -> u64
-where
-    HashingSource<F>: Read,
-{
-    source.get_ref().bytes_read
-}
-
-impl<F: FnMut(u64, usize) -> io::Result<Vec<u8>>> Read for HashingSource<F> {
+impl<F: FnMut(u64, usize) -> io::Result<Vec<u8>>> Read for BlobReader<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = (self.fetch)(self.bytes_read, buffer.len()).map_err(|error| {
-            let kind = error.kind();
-            self.error = Some(error);
-            io::Error::from(kind)
-        })?;
+        let bytes = (self.fetch)(self.offset, buffer.len())?;
         buffer[..bytes.len()].copy_from_slice(&bytes);
-        self.hasher.update(&bytes);
-        self.bytes_read += bytes.len() as u64;
+        self.offset += bytes.len() as u64;
         Ok(bytes.len())
     }
 }

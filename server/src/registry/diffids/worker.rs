@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use imgsync_oci::{Digest, Manifest, Reference, Repository};
 
-use super::compute::{DecodeLimits, DiffIdOutcome, compute_catching_panics};
+use super::compute::{DiffIdLimits, DiffIdOutcome, compute_catching_panics};
 use super::queue::{DiffIdJob, DiffIdQueue, WorkerTask};
 use super::record::{self, LayerRecord};
 use crate::registry::Registry;
@@ -30,12 +30,12 @@ impl Registry {
     /// # Errors
     /// The system has no thread to give.
     pub(crate) fn start_diff_id_worker(&self) -> std::io::Result<DiffIdWorker> {
-        self.start_diff_id_worker_with_limits(DecodeLimits::default())
+        self.start_diff_id_worker_with_limits(DiffIdLimits::default())
     }
 
     pub(super) fn start_diff_id_worker_with_limits(
         &self,
-        limits: DecodeLimits,
+        limits: DiffIdLimits,
     ) -> std::io::Result<DiffIdWorker> {
         // What cannot be noted is not computed.
         if self.store.is_writable() {
@@ -68,7 +68,7 @@ impl Drop for DiffIdWorker {
 
 struct WorkerThread {
     registry: Registry,
-    limits: DecodeLimits,
+    limits: DiffIdLimits,
 }
 
 impl WorkerThread {

@@ -1,5 +1,7 @@
 use std::io::Write as _;
 
+use imgsync_oci::media::Compression;
+
 use super::*;
 
 /// A tar of one file that does not compress too well.
@@ -33,10 +35,10 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn found(blob: &[u8]) -> DiffIdOutcome {
-    found_within(blob, DecodeLimits::default())
+    found_within(blob, DiffIdLimits::default())
 }
 
-fn found_within(blob: &[u8], limits: DecodeLimits) -> DiffIdOutcome {
+fn found_within(blob: &[u8], limits: DiffIdLimits) -> DiffIdOutcome {
     let read = |offset: u64, len: usize| {
         let rest = &blob[offset as usize..];
         Ok(rest[..len.min(rest.len())].to_vec())
@@ -74,12 +76,12 @@ fn what_is_cut_off_is_damaged_and_what_panics_is_no_layer() {
             let rest = &bytes[offset as usize..];
             Ok(rest[..len.min(rest.len())].to_vec())
         };
-        let outcome = compute_diff_id(&Digest::of(&blob), read, DecodeLimits::default(), &|| true);
+        let outcome = compute_diff_id(&Digest::of(&blob), read, DiffIdLimits::default(), &|| true);
         assert!(matches!(outcome, DiffIdOutcome::Damaged), "{outcome:?}");
     }
     let read = |_, _| panic!("as a decoder might");
     let outcome =
-        compute_catching_panics(&Digest::of(&blob), read, DecodeLimits::default(), &|| true);
+        compute_catching_panics(&Digest::of(&blob), read, DiffIdLimits::default(), &|| true);
     assert!(
         matches!(outcome, DiffIdOutcome::NotALayer(_)),
         "{outcome:?}"
@@ -140,17 +142,15 @@ fn what_is_no_tar_never_counts() {
     assert_not_a_layer(&[b"BZh91AY&SY", &long[..]].concat(), "bzip2");
     // Long distances take memory that is not given.
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.window_log(ZSTD_WINDOW_LOG + 1).unwrap();
+    encoder.window_log(MAX_ZSTD_WINDOW_LOG + 1).unwrap();
     encoder.write_all(&vec![0; 40 << 20]).unwrap();
     assert_not_a_layer(&encoder.finish().unwrap(), "a window too large");
 }
 
 #[test]
 fn bombs_are_given_up() {
-    let limits = DecodeLimits {
-        min_bytes_for_ratio: 1 << 20,
-        ..DecodeLimits::default()
-    };
+    let mut limits = DiffIdLimits::default();
+    limits.decode.min_bytes_for_ratio = 1 << 20;
     let zeros = vec![0; 64 << 20];
     let bomb = zstd(&zeros);
     assert!(bomb.len() < zeros.len() / 1000, "not much of a bomb");
@@ -159,18 +159,16 @@ fn bombs_are_given_up() {
         DiffIdOutcome::NotALayer(_)
     ));
     assert!(matches!(found(&bomb), DiffIdOutcome::Layer(_)));
-    let limits = DecodeLimits {
-        max_decoded_bytes: 1 << 20,
-        ..DecodeLimits::default()
-    };
+    let mut limits = DiffIdLimits::default();
+    limits.decode.max_decoded_bytes = 1 << 20;
     let large = [tar(3), tar(4)].concat();
     assert!(matches!(
         found_within(&gzip(&large), limits),
         DiffIdOutcome::NotALayer(_)
     ));
-    let limits = DecodeLimits {
+    let limits = DiffIdLimits {
         max_time: Duration::ZERO,
-        ..DecodeLimits::default()
+        ..DiffIdLimits::default()
     };
     assert!(matches!(
         found_within(&gzip(&tar(5)), limits),
@@ -185,7 +183,7 @@ fn damage_failure_and_stop_are_told_apart() {
         let rest = &tar[offset as usize..];
         Ok(rest[..len.min(rest.len())].to_vec())
     };
-    let (limits, other) = (DecodeLimits::default(), Digest::of(b"other"));
+    let (limits, other) = (DiffIdLimits::default(), Digest::of(b"other"));
     let outcome = compute_diff_id(&other, read, limits, &|| true);
     assert!(matches!(outcome, DiffIdOutcome::Damaged));
     let outcome = compute_diff_id(&Digest::of(&tar), read, limits, &|| false);

@@ -1,0 +1,155 @@
+//! The download of a blob that survives lost connections.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::retry::backoff;
+use super::{Client, Error, RetryVerdict};
+use crate::endpoint::RepositoryOperation;
+use crate::{Digest, Endpoint, Repository};
+
+/// How many times in a row a download may fail without a new byte.
+const DEFAULT_MAX_FAULTS: u32 = 4;
+
+/// A download of a blob that goes on at its offset when the connection is lost.
+///
+/// After a fault that a retry can mend, the next request asks for a `Range` from the first missing
+/// byte on. The first fault after a new byte is retried at once, further ones back off; a download
+/// that fails too often in a row without a new byte ends with the last error. The caller checks
+/// size and digest, and sets the timeout of a stalled transfer with
+/// [`Client::with_stall_timeout`].
+pub struct ResumingDownload {
+    client: Client,
+    repository: Repository,
+    digest: Digest,
+    offset: u64,
+    size: Option<u64>,
+    pieces: Option<BoxStream<'static, Result<Bytes, Error>>>,
+    /// The faults since the last new byte.
+    faults: u32,
+    max_faults: u32,
+    has_progressed: bool,
+}
+
+impl ResumingDownload {
+    /// Returns a download from `offset` on. No request is made yet.
+    pub fn new(client: Client, repository: Repository, digest: Digest, offset: u64) -> Self {
+        Self {
+            client,
+            repository,
+            digest,
+            offset,
+            size: None,
+            pieces: None,
+            faults: 0,
+            max_faults: DEFAULT_MAX_FAULTS,
+            has_progressed: false,
+        }
+    }
+
+    /// Sets how many times in a row the download may fail without a new byte: 4 by default; 1 ends
+    /// it at the first fault that follows no new byte.
+    pub fn with_max_faults(self, max_faults: u32) -> Self {
+        Self { max_faults, ..self }
+    }
+
+    /// Returns the offset of the next byte.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Returns the size of the whole blob in bytes, once an answer has stated it.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Makes the request, unless one is open, so that the next bytes need not wait for it. Returns
+    /// false where the registry does not have the blob.
+    ///
+    /// # Errors
+    /// As [`Client::open_blob`]; [`Error::InvalidResponse`] where the blob has another size than an
+    /// earlier answer stated.
+    pub async fn open(&mut self) -> Result<bool, Error> {
+        if self.pieces.is_some() {
+            return Ok(true);
+        }
+        let opened = self
+            .client
+            .open_blob(&self.repository, &self.digest, self.offset);
+        let Some(download) = opened.await? else {
+            return Ok(false);
+        };
+        if let (Some(before), Some(now)) = (self.size, download.size)
+            && before != now
+        {
+            let what = format!("the blob had {before} bytes and has {now} now");
+            return Err(self.invalid_response(what));
+        }
+        self.size = self.size.or(download.size);
+        self.pieces = Some(download.skip_to(self.offset));
+        Ok(true)
+    }
+
+    /// Returns the next bytes; `None` at the end of the blob.
+    ///
+    /// # Errors
+    /// Fails on an error that a retry does not mend, after too many faults without a new byte, and
+    /// where the registry does not have the blob, or no longer. A later call tries again.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let error = match self.read().await {
+                Ok(Some(piece)) => {
+                    self.offset += piece.len() as u64;
+                    (self.faults, self.has_progressed) = (0, true);
+                    return Ok(Some(piece));
+                }
+                Ok(None) => return Ok(None),
+                Err(error) => error,
+            };
+            self.pieces = None;
+            self.faults += 1;
+            // The fault that ends a stretch of progress does not count against the limit.
+            let in_a_row = self.faults - u32::from(self.has_progressed);
+            let RetryVerdict::After(asked) = error.retry_verdict() else {
+                return Err(error);
+            };
+            if in_a_row >= self.max_faults {
+                return Err(error);
+            }
+            if in_a_row > 0 || asked.is_some() {
+                tokio::time::sleep(backoff(in_a_row.max(1), asked)).await;
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Error> {
+        if !self.open().await? {
+            return Err(self.invalid_response("it does not have the blob".to_owned()));
+        }
+        match &mut self.pieces {
+            Some(pieces) => pieces.next().await.transpose(),
+            None => Ok(None),
+        }
+    }
+
+    fn invalid_response(&self, what: String) -> Error {
+        let digest = self.digest.clone();
+        let operation = RepositoryOperation::GetBlob { digest };
+        let endpoint = Endpoint::within(&self.repository, operation);
+        self.client.invalid_response(&endpoint, what)
+    }
+}
+
+impl std::fmt::Debug for ResumingDownload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResumingDownload")
+            .field("digest", &self.digest)
+            .field("offset", &self.offset)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
