@@ -1,31 +1,16 @@
 //! What is there to be copied: the command lines, files of mirrors and events of the documents, and
 //! `examples/`. What is shown works.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
-
-mod support;
-
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
+use crate::support::process::Process;
+use crate::support::{Nginx, server};
+use crate::support::prelude::*;
 use clap::Parser as _;
 use imgsync::args::Cli;
 use imgsync::mirror::config::{PasswordSource, parse};
 use serde_json::Value;
-use support::docker::unique;
-use support::peers::present;
-use support::process::Process;
-use support::run::{must, run};
-use support::{
-    Authority, DockerImage, Image, Imgsync, Nginx, Scratch, Server, archive, bytes, image, server,
-};
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -204,7 +189,7 @@ fn events_have_the_fields_that_the_table_has() {
     let server = Server::start(&scratch.folder("root"));
     let at = server.address();
     let path = scratch.path("image.tar");
-    let layer = image::layer("data", bytes::noise(1, 300_000));
+    let layer = layer("data", noise(1, 300_000));
     archive::write_tar(&Image::new(vec![layer]).docker_archive("app:v1"), &path);
     let path = path.to_str().unwrap();
     let team = format!("{at}/team/app:v1");
@@ -273,7 +258,7 @@ fn nginx_as_the_example_has_it_lets_large_layers_and_logins_pass() {
     let registry = format!("localhost:{}", nginx.address().port());
 
     let path = scratch.path("image.tar");
-    let layer = image::layer("data", bytes::noise(1, 20_000_000));
+    let layer = layer("data", noise(1, 20_000_000));
     archive::write_tar(&Image::new(vec![layer]).docker_archive("app:v1"), &path);
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let ca = authority.certificate();

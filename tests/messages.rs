@@ -1,28 +1,14 @@
 //! What is said when a push fails for a reason that its user can do something about: the whole text
 //! on stderr, word by word, and the exit code.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
-)]
-
-mod support;
-
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use support::fake::{self, Fake};
-use support::image::{Image, layer};
-use support::peers::{absent, present};
-use support::run::{Outcome, run};
-use support::{
-    Authority, Imgsync, Proxy, Scratch, Server, SmallDisk, StockRegistry, archive, bytes,
-};
+use crate::support::fake::Fake;
+use crate::support::peers::absent;
+use crate::support::prelude::*;
+use crate::support::{Proxy, SmallDisk, fake};
 
 const SOURCE: i32 = 3;
 const AUTHENTICATION: i32 = 5;
@@ -255,7 +241,7 @@ fn a_disk_that_is_too_small_for_what_must_be_put_aside() {
     let cache = disk.folder("cache");
     let folder = cache.to_str().unwrap();
     let path = laptop.scratch.path("large.tar");
-    let image = Image::new(vec![layer("noise", bytes::noise(1, 5_000_000))]);
+    let image = Image::new(vec![layer("noise", noise(1, 5_000_000))]);
     archive::write_tar(&image.docker_archive("app:v1"), &path);
     let mut command = laptop.imgsync.command();
     command.env("XDG_CACHE_HOME", &cache).env("TMPDIR", &cache);

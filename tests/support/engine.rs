@@ -4,14 +4,24 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::framing::{Framing, Request};
 
-/// The listening socket; its threads end with the test's process.
+/// The listening socket; closed when this goes.
 pub struct Engine {
     socket: PathBuf,
     seen: Arc<Mutex<Vec<Framing>>>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts.
+        let _ = UnixStream::connect(&self.socket);
+    }
 }
 
 impl Engine {
@@ -25,15 +35,23 @@ impl Engine {
         let socket = folder.join("engine.sock");
         let listener = UnixListener::bind(&socket).expect("a socket");
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
+        let closing = Arc::new(AtomicBool::new(false));
+        let (log, closed) = (Arc::clone(&seen), Arc::clone(&closing));
         std::thread::spawn(move || {
             for client in listener.incoming() {
+                if closed.load(Ordering::SeqCst) {
+                    return;
+                }
                 let (log, daemon) = (Arc::clone(&log), daemon.clone());
                 // A client that goes away in mid-request is its own affair.
                 std::thread::spawn(move || serve(client.expect("a client"), &daemon, &log).ok());
             }
         });
-        Self { socket, seen }
+        Self {
+            socket,
+            seen,
+            closing,
+        }
     }
 
     /// `unix://…`

@@ -1,8 +1,10 @@
 //! An HTTP server whose answers a test writes, and which remembers what it was asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
+
+use super::listener::Listener;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -39,6 +41,7 @@ impl Request {
     }
 
     /// The value of a field of a form.
+    #[allow(dead_code, reason = "only the tests of oci send forms")]
     pub fn field(&self, name: &str) -> String {
         values(&self.body, name).pop().unwrap_or_default()
     }
@@ -87,9 +90,9 @@ pub enum Early {
     Break(usize),
 }
 
-/// The running server; its thread ends with the test's process.
+/// The running server; it ends when this goes.
 pub struct Fake {
-    address: SocketAddr,
+    listener: Listener,
     seen: Arc<Mutex<Vec<Request>>>,
 }
 
@@ -103,25 +106,18 @@ impl Fake {
         early: impl Fn(&Request) -> Early + Send + Sync + 'static,
         answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (early, answer, log) = (Arc::new(early), Arc::new(answer), Arc::clone(&seen));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (early, answer, log) =
-                    (Arc::clone(&early), Arc::clone(&answer), Arc::clone(&log));
-                std::thread::spawn(move || {
-                    serve(stream.expect("a connection"), &*early, &*answer, &log)
-                });
-            }
+        let log = Arc::clone(&seen);
+        let listener = Listener::start(move |stream, _| {
+            // A client that goes away in mid-request is its own affair.
+            let _ = serve(stream, &early, &answer, &log);
         });
-        Self { address, seen }
+        Self { listener, seen }
     }
 
     /// `127.0.0.1:PORT`
     pub fn address(&self) -> String {
-        self.address.to_string()
+        self.listener.address().to_string()
     }
 
     /// What it was asked, in the order of arrival.

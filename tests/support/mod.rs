@@ -2,12 +2,8 @@
 //! with known bytes, a relay that counts and cuts, and a check of what a registry serves.
 
 #![allow(
-    dead_code,
     unreachable_pub,
-    unused_imports,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "every test crate takes from here what it needs; a test may panic and talk"
+    reason = "a program of tests has no public items; `pub` says what a test may use"
 )]
 
 pub mod archive;
@@ -25,9 +21,11 @@ pub mod http;
 pub mod image;
 pub mod imgsync;
 pub mod line;
+pub mod listener;
 pub mod nginx;
 pub mod peers;
 pub mod podman;
+pub mod prelude;
 pub mod process;
 pub mod proxy;
 pub mod quirky;
@@ -36,6 +34,7 @@ pub mod relay;
 pub mod run;
 pub mod scratch;
 pub mod seed;
+pub mod serial;
 pub mod server;
 pub mod shape;
 pub mod skopeo;
@@ -54,7 +53,7 @@ pub use nginx::{Nginx, Treatment};
 pub use podman::Podman;
 pub use proxy::Proxy;
 pub use random::Random;
-pub use relay::{Cut, Moment, Relay, Traffic};
+pub use relay::{Cut, Moment, Relay};
 pub use scratch::Scratch;
 pub use server::Server;
 pub use shape::Shape;

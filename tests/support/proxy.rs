@@ -2,35 +2,32 @@
 //! the hosts. So a test can have a registry of any name without leaving this machine.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// The running proxy; its threads end with the test's process.
+use super::listener::Listener;
+
+/// The running proxy; it ends when this goes.
 pub struct Proxy {
-    address: SocketAddr,
+    listener: Listener,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
     /// A proxy before `target`.
     pub fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let log = Arc::clone(&log);
-                // A client that goes away in mid-request is its own affair.
-                std::thread::spawn(move || serve(stream.expect("a connection"), target, &log).ok());
-            }
+        let listener = Listener::start(move |stream, _| {
+            // A client that goes away in mid-request is its own affair.
+            let _ = serve(stream, target, &log);
         });
-        Self { address, seen }
+        Self { listener, seen }
     }
 
     /// `http://127.0.0.1:PORT`
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.listener.address())
     }
 
     /// The first line of every connection's first request.

@@ -164,13 +164,6 @@ impl Quirky {
     pub fn open_sessions(&self) -> usize {
         locked(&self.state).sessions.len()
     }
-
-    /// The sizes of a repository's blobs.
-    pub fn blobs(&self, repository: &str) -> usize {
-        let state = locked(&self.state);
-        let there = state.blobs.keys().filter(|(name, _)| name == repository);
-        there.count()
-    }
 }
 
 fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {

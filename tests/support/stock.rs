@@ -60,11 +60,6 @@ impl StockRegistry {
         self.address
     }
 
-    /// What it logged.
-    pub fn log(&self) -> String {
-        self.process.stderr()
-    }
-
     /// Asks it to end and waits for that.
     pub fn stop(&mut self) {
         self.process.terminate();

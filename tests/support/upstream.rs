@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use base64::Engine as _;
@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::bytes::digest;
 use super::fake::Request;
 use super::image::Image;
+use super::listener::Listener;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// What only it and whoever is logged in there should know; it stands in every answer's headers.
@@ -68,33 +69,27 @@ struct State {
     seen: Vec<Request>,
 }
 
-/// The running registry; its threads end with the test's process.
+/// The running registry; it ends when this goes.
 pub struct Upstream {
-    address: SocketAddr,
+    listener: Listener,
     shared: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Upstream {
     /// Starts one on a free port.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
         let shared: Arc<(Mutex<State>, Condvar)> = Arc::default();
         let served = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let served = Arc::clone(&served);
-                std::thread::spawn(move || {
-                    serve(stream.expect("a connection"), address, &served);
-                });
-            }
+        let listener = Listener::start(move |stream, address| {
+            // A client that goes away in mid-request is its own affair.
+            let _ = serve(stream, address, &served);
         });
-        Self { address, shared }
+        Self { listener, shared }
     }
 
     /// `127.0.0.1:PORT`
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,5 +1,4 @@
 //! The program with a configuration, as somebody would start it.
-#![allow(dead_code, reason = "each test file uses a part of this")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! A real server in a folder of its own, and requests to it.
-#![allow(dead_code, reason = "each test file uses a part of this")]
+
+pub(crate) mod launch;
+pub(crate) mod prelude;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,404 @@
+//! Challenges and tokens, against a registry and a token server that are written here: what goes
+//! over the wire, to whom, and what it comes to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::fake::{Fake, Reply, Request, status};
+use bytes::Bytes;
+use imgsync_oci::client::upload::{UploadSession, UploadStart};
+use imgsync_oci::client::{Client, ConnectErrorKind, Credentials, Error, UrlScheme};
+use imgsync_oci::endpoint::Mount;
+use imgsync_oci::{Digest, Reference, Repository};
+
+/// `alice:secret` as Basic has it.
+const BASIC: &str = "Basic YWxpY2U6c2VjcmV0";
+
+fn alice(password: &str) -> Option<Credentials> {
+    Some(Credentials::Password {
+        username: "alice".to_owned(),
+        password: password.to_owned(),
+    })
+}
+
+fn client(registry: &str, credentials: Option<Credentials>) -> Client {
+    let client = Client::new(&registry.parse().unwrap(), UrlScheme::Http).unwrap();
+    client.with_login(credentials, true)
+}
+
+fn repository() -> Repository {
+    "team/app".parse().unwrap()
+}
+
+fn digest() -> Digest {
+    Digest::of(b"blob")
+}
+
+fn blob_found() -> Reply {
+    status(200).header("Content-Length", "4")
+}
+
+/// A token server that knows alice, and numbers its tokens.
+fn tokens(life: &'static str) -> Fake {
+    let count = AtomicUsize::new(0);
+    Fake::start(move |request| match request.authorization() {
+        BASIC => {
+            let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+            status(200).body(format!("{{\"token\": \"t{number}\"{life}}}"))
+        }
+        _ => {
+            status(401).body(r#"{"errors": [{"code": "UNAUTHORIZED", "message": "no such user"}]}"#)
+        }
+    })
+}
+
+/// A registry that wants a token of that server, and takes those that `good` likes.
+fn registry(
+    realm: String,
+    good: impl Fn(&str) -> bool + Send + Sync + 'static,
+    answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+) -> Fake {
+    Fake::start(move |request| {
+        match request.authorization().strip_prefix("Bearer ") {
+            Some(token) if good(token) => answer(request),
+            _ => status(401).header(
+                "WWW-Authenticate",
+                format!("Bearer realm=\"{realm}\",service=\"the, service\",scope=\"repository:team/app:pull\""),
+            ),
+        }
+    })
+}
+
+fn realm(server: &Fake) -> String {
+    format!("http://{}/token?account=x", server.address())
+}
+
+#[tokio::test]
+async fn basic_is_sent_once_asked_for_and_then_always() {
+    let registry = Fake::start(|request| match request.authorization() {
+        BASIC => blob_found(),
+        _ => status(401).header("WWW-Authenticate", "Basic realm=\"here\""),
+    });
+    let known = client(&registry.address(), alice("secret"));
+    for _ in 0..2 {
+        let found = known.head_blob(&repository(), &digest()).await;
+        assert_eq!(found.unwrap(), Some(4));
+    }
+    let sent: Vec<String> = registry
+        .seen()
+        .iter()
+        .map(|it| it.authorization().to_owned())
+        .collect();
+    assert_eq!(sent, ["", BASIC, BASIC]);
+
+    let wrong = client(&registry.address(), alice("guess"));
+    let error = wrong.head_blob(&repository(), &digest()).await.unwrap_err();
+    assert_eq!(error.status().unwrap().as_u16(), 401);
+    assert!(error.to_string().contains("alice"), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_serves_until_its_end_and_one_request_renews_it_for_all() {
+    let server = tokens(", \"expires_in\": 300");
+    let hub = registry(realm(&server), |_| true, |_| blob_found());
+    let known = client(&hub.address(), alice("secret"));
+    for _ in 0..3 {
+        known.head_blob(&repository(), &digest()).await.unwrap();
+    }
+    let asked = server.seen();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].query("service"), ["the, service"]);
+    assert_eq!(asked[0].query("scope"), ["repository:team/app:pull,push"]);
+    assert_eq!(asked[0].query("account"), ["x"]);
+    assert_eq!(hub.seen().last().unwrap().authorization(), "Bearer t1");
+
+    // The registry has forgotten its tokens; many requests find out at once.
+    let server = tokens("");
+    let round = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&round);
+    let good = move |token: &str| now.load(Ordering::SeqCst) == 0 || token != "t1";
+    let hub = registry(realm(&server), good, |_| blob_found());
+    let known = client(&hub.address(), alice("secret"));
+    known.head_blob(&repository(), &digest()).await.unwrap();
+    round.store(1, Ordering::SeqCst);
+    let all = (0..16).map(|_| async {
+        let repository = repository();
+        known.head_blob(&repository, &digest()).await.unwrap()
+    });
+    futures::future::join_all(all).await;
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_dies_at_once_is_renewed_every_time() {
+    let server = tokens(", \"expires_in\": 0");
+    let hub = registry(realm(&server), |_| true, |_| blob_found());
+    let known = client(&hub.address(), alice("secret"));
+    for _ in 0..3 {
+        known.head_blob(&repository(), &digest()).await.unwrap();
+    }
+    let sent = hub.seen();
+    let last = sent.last().unwrap().authorization();
+    assert_eq!(last, format!("Bearer t{}", server.seen().len()));
+}
+
+/// Opens a session, and sends a chunk into it.
+async fn chunk(client: &Client, session: &mut UploadSession) -> Result<(), Error> {
+    let bytes = futures::stream::iter([Ok(Bytes::from_static(b"blob"))]);
+    client.append_upload(session, bytes, 4).await
+}
+
+async fn open(client: &Client) -> UploadSession {
+    let opened = client.start_upload(&repository(), None).await.unwrap();
+    let UploadStart::Open(session) = opened else {
+        panic!("mounted out of nothing");
+    };
+    session
+}
+
+#[tokio::test]
+async fn a_login_that_runs_out_in_mid_upload_is_renewed_and_the_upload_goes_on() {
+    let server = tokens("");
+    // The first token ends just before the first chunk.
+    let patches = Arc::new(AtomicUsize::new(0));
+    let hub = {
+        let (realm, patches) = (realm(&server), Arc::clone(&patches));
+        Fake::start(move |request| {
+            let refused = status(401).header(
+                "WWW-Authenticate",
+                format!("Bearer realm=\"{realm}\",error=\"invalid_token\""),
+            );
+            match (&*request.method, request.authorization()) {
+                ("PATCH", "Bearer t1") => {
+                    patches.fetch_add(1, Ordering::SeqCst);
+                    refused
+                }
+                ("POST", "Bearer t1") => status(202).header("Location", "/session"),
+                ("PATCH", "Bearer t2") => status(202).header("Location", "/session"),
+                ("GET", "Bearer t2") => status(204).header("Range", "0-0"),
+                ("PUT", "Bearer t2") => status(201),
+                _ => refused,
+            }
+        })
+    };
+    let known = client(&hub.address(), alice("secret"));
+    let mut session = open(&known).await;
+    let error = chunk(&known, &mut session).await.unwrap_err();
+    assert!(error.to_string().contains("login"), "{error}");
+    assert!(known.sync_upload_offset(&mut session).await.unwrap());
+    chunk(&known, &mut session).await.unwrap();
+    known.finish_upload(&session, &digest()).await.unwrap();
+    assert_eq!(patches.load(Ordering::SeqCst), 1);
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_is_never_taken_is_a_refusal() {
+    let server = tokens("");
+    let hub = registry(realm(&server), |_| false, |_| blob_found());
+    let known = client(&hub.address(), alice("secret"));
+    let error = known.head_blob(&repository(), &digest()).await.unwrap_err();
+    assert_eq!(error.status().unwrap().as_u16(), 401);
+    assert_eq!(hub.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged_by_post() {
+    let server =
+        Fake::start(
+            |request| match (&*request.method, request.field("refresh_token").as_str()) {
+                ("POST", "identity") => status(200).body(r#"{"access_token": "granted"}"#),
+                _ => status(400).body(r#"{"error": "invalid_grant"}"#),
+            },
+        );
+    let hub = registry(realm(&server), |token| token == "granted", |_| blob_found());
+    let login = |token: &str| Some(Credentials::IdentityToken(token.to_owned()));
+    let known = client(&hub.address(), login("identity"));
+    known.head_blob(&repository(), &digest()).await.unwrap();
+    let asked = &server.seen()[0];
+    assert_eq!(asked.authorization(), "");
+    assert_eq!(asked.field("grant_type"), "refresh_token");
+    assert_eq!(asked.field("service"), "the, service");
+    assert_eq!(asked.field("scope"), "repository:team/app:pull,push");
+    assert!(!asked.target.contains("identity"));
+
+    let expired = client(&hub.address(), login("expired"));
+    let error = expired
+        .head_blob(&repository(), &digest())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::Status { is_login: true, .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_an_error_and_never_anonymity() {
+    let server = tokens("");
+    // A registry that would show everything to anonymous tokens.
+    let hub = registry(realm(&server), |_| true, |_| blob_found());
+    let wrong = client(&hub.address(), alice("guess"));
+    let error = wrong.head_blob(&repository(), &digest()).await.unwrap_err();
+    let Error::Status {
+        is_login, status, ..
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert!(*is_login && status.as_u16() == 401, "{error}");
+    let text = error.to_string();
+    for part in [&*server.address(), "no such user", "alice"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(hub.seen().len(), 1, "nothing was asked without the login");
+}
+
+#[tokio::test]
+async fn a_token_server_that_is_down_is_named() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let hub = registry(
+        format!("http://{address}/token"),
+        |_| true,
+        |_| blob_found(),
+    );
+    let known = client(&hub.address(), alice("secret"));
+    let error = known.check().await.unwrap_err();
+    let Error::Connect { registry, kind, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(registry.as_str(), address.to_string());
+    assert_eq!(*kind, ConnectErrorKind::Network);
+}
+
+#[tokio::test]
+async fn a_mount_asks_for_its_source_too() {
+    let server = tokens("");
+    let hub = registry(realm(&server), |_| true, |_| status(201));
+    let known = client(&hub.address(), alice("secret"));
+    let mount = Mount {
+        digest: digest(),
+        from: Some("base/os".parse().unwrap()),
+    };
+    let start = known
+        .start_upload(&repository(), Some(mount))
+        .await
+        .unwrap();
+    assert_eq!(start, UploadStart::Mounted);
+    let scopes = server.seen()[0].query("scope");
+    assert_eq!(
+        scopes,
+        ["repository:team/app:pull,push", "repository:base/os:pull"]
+    );
+}
+
+#[tokio::test]
+async fn nothing_that_tells_who_is_asking_goes_to_another_host() {
+    let elsewhere = Fake::start(|request| match &*request.method {
+        "PATCH" => status(202).header("Location", "/session2"),
+        "PUT" => status(201),
+        "HEAD" => blob_found(),
+        _ => status(200).body("blob"),
+    });
+    let server = tokens("");
+    let away = elsewhere.address();
+    let hub = registry(
+        realm(&server),
+        |_| true,
+        move |request| match &*request.method {
+            "POST" => status(202).header("Location", format!("http://{away}/session?state=1")),
+            _ => status(307).header("Location", format!("http://{away}/blob")),
+        },
+    );
+    let known = client(&hub.address(), alice("secret"));
+    assert_eq!(
+        known.head_blob(&repository(), &digest()).await.unwrap(),
+        Some(4)
+    );
+    let small = known
+        .fetch_small_blob(&repository(), &digest(), 100)
+        .await
+        .unwrap();
+    assert_eq!(small.unwrap(), "blob");
+    let mut session = open(&known).await;
+    chunk(&known, &mut session).await.unwrap();
+    known.finish_upload(&session, &digest()).await.unwrap();
+    let lines = ["HEAD /blob", "GET /blob", "PATCH /session", "PUT /session2"];
+    assert_eq!(elsewhere.lines(), lines);
+    for request in elsewhere.seen() {
+        assert_eq!(request.authorization(), "", "{}", request.line());
+        assert_eq!(request.header("referer"), None, "{}", request.line());
+    }
+}
+
+#[tokio::test]
+async fn a_token_server_that_sends_us_on_gets_no_further_with_credentials() {
+    let thief = Fake::start(|_| status(200).body(r#"{"token": "anonymous"}"#));
+    let to = thief.address();
+    for code in [302, 307] {
+        let to = to.clone();
+        let server = Fake::start(move |_| status(code).header("Location", format!("http://{to}/")));
+        let hub = registry(realm(&server), |_| true, |_| blob_found());
+        let logins = [
+            alice("secret"),
+            Some(Credentials::IdentityToken("identity".to_owned())),
+        ];
+        for login in logins {
+            let known = client(&hub.address(), login);
+            let error = known.check().await.unwrap_err();
+            assert_eq!(error.status().unwrap().as_u16(), code);
+        }
+    }
+    assert_eq!(thief.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_challenge_that_wants_more_gets_it() {
+    let server = tokens("");
+    let place = realm(&server);
+    let hub = Fake::start(move |request| {
+        match request.authorization() {
+        "" => status(401).header("WWW-Authenticate", format!(
+            "Bearer realm=\"{place}\", scope=\"repository:team/app:delete,pull repository:team/app:special\""
+        )),
+        _ => status(202),
+    }
+    });
+    let known = client(&hub.address(), alice("secret"));
+    let tag: Reference = "v1".parse().unwrap();
+    known.delete_manifest(&repository(), &tag).await.unwrap();
+    let scopes = server.seen()[0].query("scope");
+    assert_eq!(
+        scopes,
+        [
+            "repository:team/app:pull,delete",
+            "repository:team/app:special"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn lists_are_followed_to_their_end_and_not_to_other_hosts() {
+    let hub = Fake::start(
+        |request| match request.query("last").first().map(String::as_str) {
+            None => status(200)
+                .header("Link", "</v2/team/app/tags/list?last=b&n=2>; rel=\"next\"")
+                .body(r#"{"name": "team/app", "tags": ["a", "b", "not a tag"]}"#),
+            Some("b") => status(200)
+                .header("Link", "<http://example.com/v2/>; rel=\"next\"")
+                .body(r#"{"tags": ["c"]}"#),
+            Some(_) => status(404),
+        },
+    );
+    let known = client(&hub.address(), None);
+    let first = known.list_tags(&repository(), None).await.unwrap().unwrap();
+    let texts: Vec<String> = first.names.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["a", "b"]);
+    let error = known
+        .list_tags(&repository(), first.next)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
+}

@@ -1,0 +1,184 @@
+//! Registries, and proxies before them, that answer what they should not: no success is believed
+//! that did not come about.
+
+use crate::fake::{Fake, Reply, Request, status};
+use bytes::Bytes;
+use futures::stream;
+use imgsync_oci::client::upload::{UploadSession, UploadStart};
+use imgsync_oci::client::{Client, Error, UrlScheme};
+use imgsync_oci::ext::resolve::{ResolveRequest as Resolve, ResolveResponse};
+use imgsync_oci::{Digest, Reference, Repository};
+
+const MANIFEST: &str = "{}";
+const DIGEST: &str = "Docker-Content-Digest";
+
+fn client(registry: &Fake) -> Client {
+    Client::new(&registry.address().parse().unwrap(), UrlScheme::Http).unwrap()
+}
+
+fn repository() -> Repository {
+    "team/app".parse().unwrap()
+}
+
+async fn put(registry: &Fake) -> Result<(), Error> {
+    let tag = Reference::Tag("v1".parse().unwrap());
+    let bytes = Bytes::from(MANIFEST);
+    client(registry)
+        .put_manifest(&repository(), &tag, "application/json", bytes)
+        .await
+}
+
+fn ours() -> String {
+    Digest::of(MANIFEST.as_bytes()).to_string()
+}
+
+#[tokio::test]
+async fn a_manifest_counts_as_stored_only_where_it_is() {
+    let other = Digest::of(b"other").to_string();
+    // What PUT, HEAD and GET are answered with, how it ends, and the requests that it takes.
+    type Answers = fn(&Request) -> Reply;
+    let cases: [(Answers, bool, &[&str]); 6] = [
+        (|_| status(201).header(DIGEST, ours()), true, &["PUT"]),
+        (|_| status(200), false, &["PUT", "HEAD", "GET"]),
+        (
+            |request| match &*request.method {
+                "PUT" => status(201),
+                _ => status(200).header(DIGEST, ours()),
+            },
+            true,
+            &["PUT", "HEAD"],
+        ),
+        (
+            |request| match &*request.method {
+                "PUT" => status(202).header(DIGEST, ours()),
+                _ => status(404),
+            },
+            false,
+            &["PUT", "HEAD"],
+        ),
+        (
+            |request| match &*request.method {
+                "PUT" => status(204),
+                _ => status(200).body(MANIFEST),
+            },
+            true,
+            &["PUT", "HEAD", "GET"],
+        ),
+        (
+            |request| match &*request.method {
+                "PUT" => status(302).header("Location", "/elsewhere"),
+                _ => status(200),
+            },
+            false,
+            &["PUT"],
+        ),
+    ];
+    for (answers, is_stored, methods) in cases {
+        let registry = Fake::start(answers);
+        let result = put(&registry).await;
+        assert_eq!(result.is_ok(), is_stored, "{methods:?}: {result:?}");
+        let seen = registry.seen();
+        let asked: Vec<&str> = seen.iter().map(|it| it.method.as_str()).collect();
+        assert_eq!(asked, methods);
+    }
+    let registry = Fake::start(move |request| {
+        let code = if request.method == "PUT" { 201 } else { 200 };
+        status(code).header(DIGEST, other.clone())
+    });
+    let error = put(&registry).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_reader_is_sent_on_within_the_registry_and_a_writer_is_not() {
+    let registry = Fake::start(|request| match &*request.target {
+        "/there" => status(200).header("Content-Length", "4"),
+        _ => status(307).header("Location", "/there"),
+    });
+    let known = client(&registry);
+    let found = known.head_blob(&repository(), &Digest::of(b"blob")).await;
+    assert_eq!(found.unwrap(), Some(4));
+    let started = known.start_upload(&repository(), None).await;
+    assert_eq!(started.unwrap_err().status().unwrap().as_u16(), 307);
+    let digest = Digest::of(b"blob");
+    let lines = [
+        format!("HEAD /v2/team/app/blobs/{digest}"),
+        "HEAD /there".to_owned(),
+        "POST /v2/team/app/blobs/uploads/".to_owned(),
+    ];
+    assert_eq!(registry.lines(), lines);
+}
+
+async fn open(registry: &Fake) -> UploadSession {
+    match client(registry).start_upload(&repository(), None).await {
+        Ok(UploadStart::Open(session)) => session,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn append(registry: &Fake) -> Result<UploadSession, Error> {
+    let mut session = open(registry).await;
+    let bytes = stream::iter([Ok(Bytes::from("blob"))]);
+    client(registry)
+        .append_upload(&mut session, bytes, 4)
+        .await?;
+    Ok(session)
+}
+
+fn uploads(patch: impl Fn() -> Reply + Send + Sync + 'static) -> Fake {
+    Fake::start(move |request| match &*request.method {
+        "POST" => status(202).header("Location", "/session"),
+        "PATCH" => patch(),
+        _ => status(201),
+    })
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_where_it_was_unless_told_otherwise() {
+    let registry = uploads(|| status(200));
+    let session = append(&registry).await.unwrap();
+    assert_eq!(session.offset(), 4);
+    client(&registry)
+        .finish_upload(&session, &Digest::of(b"blob"))
+        .await
+        .unwrap();
+    let lines = registry.lines();
+    assert_eq!(lines[1..], ["PATCH /session", "PUT /session"]);
+
+    let registry = uploads(|| status(202).header("imgsync-upload-offset", "3"));
+    assert_eq!(append(&registry).await.unwrap().offset(), 3);
+    let registry = uploads(|| status(202).header("imgsync-upload-offset", "5"));
+    let error = append(&registry).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_was_mounted_where_nothing_was_named() {
+    let registry = Fake::start(|_| status(201));
+    let error = client(&registry).start_upload(&repository(), None).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
+}
+
+async fn resolve(registry: &Fake) -> Result<Option<ResolveResponse>, Error> {
+    let request = Resolve {
+        diff_ids: vec![Digest::of(b"layer")],
+        ..Resolve::default()
+    };
+    client(registry)
+        .resolve_layers(&repository(), &request)
+        .await
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_at_our_question_does_not_know_it() {
+    for (code, requests) in [(302, 1), (403, 1), (404, 1), (500, 2), (503, 2)] {
+        let registry = Fake::start(move |_| status(code).header("Location", "/login"));
+        let answer = resolve(&registry).await;
+        assert_eq!(answer.unwrap(), None, "{code}");
+        assert_eq!(registry.lines().len(), requests, "{code}");
+    }
+    let registry = Fake::start(|_| status(401));
+    let answer = resolve(&registry).await;
+    assert_eq!(answer.unwrap_err().status().unwrap().as_u16(), 401);
+}

@@ -1,0 +1,175 @@
+//! Blobs on their way out.
+
+use crate::support::prelude::*;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2;
+use hyper::{Request, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn whole() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    // More than one read, and no multiple of it.
+    let content = bytes(1_000_001);
+    let digest = server.push_blob("a/b", &content).await;
+    let path = format!("/v2/a/b/blobs/{digest}");
+    for response in [server.head(&path).await, server.get(&path).await] {
+        assert_eq!(response.status(), 200);
+        for (name, value) in [
+            ("content-length", "1000001"),
+            ("content-type", "application/octet-stream"),
+            ("docker-content-digest", &digest.to_string()),
+            ("etag", &format!("\"{digest}\"")),
+            ("cache-control", "max-age=31536000"),
+            ("accept-ranges", "bytes"),
+            ("docker-distribution-api-version", "registry/2.0"),
+        ] {
+            assert_eq!(header(&response, name), value, "{name}");
+        }
+        let body = response.bytes().await.unwrap();
+        assert!(body.is_empty() || body == content);
+    }
+    let escaped = path.replace("sha256:", "sha256%3A");
+    assert_eq!(server.get(&escaped).await.bytes().await.unwrap(), content);
+}
+
+#[tokio::test]
+async fn ranges() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let content = bytes(1_000_000);
+    let digest = server.push_blob("a", &content).await;
+    let url = server.url(&format!("/v2/a/blobs/{digest}"));
+    let get = |range: &str| client().get(&url).header("range", range).send();
+    for (range, first, last) in [
+        ("bytes=0-0", 0, 0),
+        ("bytes=1-999998", 1, 999_998),
+        ("bytes=262143-262144", 262_143, 262_144),
+        ("bytes=300000-", 300_000, 999_999),
+        ("bytes=-1", 999_999, 999_999),
+        ("bytes=999999-5000000", 999_999, 999_999),
+    ] {
+        let response = get(range).await.unwrap();
+        assert_eq!(response.status(), 206, "{range}");
+        assert_eq!(
+            header(&response, "content-range"),
+            format!("bytes {first}-{last}/1000000")
+        );
+        assert_eq!(
+            header(&response, "content-length"),
+            (last - first + 1).to_string()
+        );
+        assert!(
+            response.bytes().await.unwrap() == content[first..=last],
+            "{range}"
+        );
+    }
+    for range in ["bytes=1000000-", "bytes=-0"] {
+        let response = get(range).await.unwrap();
+        assert_eq!(header(&response, "content-range"), "bytes */1000000");
+        faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+    }
+    for ignored in ["bytes=0-1,3-4", "lines=1-2", "bytes=5-1"] {
+        assert_eq!(get(ignored).await.unwrap().status(), 200, "{ignored}");
+    }
+    // A range of something that has changed is not what was asked for.
+    for (condition, status) in [
+        (format!("\"{digest}\""), 206),
+        ("\"other\"".to_owned(), 200),
+    ] {
+        let request = client().get(&url).header("range", "bytes=0-9");
+        let response = request.header("if-range", condition).send().await.unwrap();
+        assert_eq!(response.status(), status);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let digest = server.push_blob("a", b"content").await;
+    let absent = Digest::of(b"absent");
+    // Content that only another repository holds is absent as well.
+    for path in [
+        format!("/v2/a/blobs/{absent}"),
+        format!("/v2/b/blobs/{digest}"),
+    ] {
+        let found = faults(
+            server.get(&path).await,
+            StatusCode::NOT_FOUND,
+            "BLOB_UNKNOWN",
+        )
+        .await;
+        let asked = path.rsplit('/').next().unwrap();
+        assert_eq!(found[0].detail, asked);
+        let head = server.head(&path).await;
+        assert_eq!(head.status(), 404);
+        assert!(header(&head, "content-length").parse::<u64>().unwrap() > 0);
+    }
+    let bad = server.get("/v2/a/blobs/sha256:..%2f..%2fx").await;
+    faults(bad, StatusCode::NOT_FOUND, "UNSUPPORTED").await;
+    let bad = server.get("/v2/a/blobs/sha256:x").await;
+    faults(bad, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+}
+
+#[tokio::test]
+async fn over_http2_without_tls_where_that_is_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    for variables in [
+        &[][..],
+        &[
+            ("REGISTRY_HTTP_H2C_ENABLED", "true"),
+            ("REGISTRY_HTTP_HTTP2_DISABLED", "true"),
+        ],
+    ] {
+        let server = Server::start_with(root.path(), variables);
+        let stream = TcpStream::connect(&server.address).await.unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        let check = Request::get(server.url("/v2/")).body(Full::new(Bytes::new()));
+        assert!(sender.send_request(check.unwrap()).await.is_err());
+    }
+    let server = Server::start_with(root.path(), &[("REGISTRY_HTTP_H2C_ENABLED", "true")]);
+    let content = Bytes::from(bytes(20_000_000));
+    let digest = Digest::of(&content);
+    let stream = TcpStream::connect(&server.address).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = |method: &str, path: String, body: Bytes| {
+        let request = Request::builder().method(method).uri(server.url(&path));
+        request.body(Full::new(body)).unwrap()
+    };
+    let upload = format!("/v2/a/blobs/uploads/?digest={digest}");
+    let response = sender
+        .send_request(request("POST", upload, content.clone()))
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.status(), response.version()),
+        (StatusCode::CREATED, Version::HTTP_2)
+    );
+    let blob = format!("/v2/a/blobs/{digest}");
+    let head = sender
+        .send_request(request("HEAD", blob.clone(), Bytes::new()))
+        .await
+        .unwrap();
+    assert_eq!(head.headers()["content-length"], "20000000");
+    let response = sender
+        .send_request(request("GET", blob, Bytes::new()))
+        .await
+        .unwrap();
+    assert!(response.into_body().collect().await.unwrap().to_bytes() == content);
+    let absent = format!("/v2/b/blobs/{digest}");
+    let response = sender
+        .send_request(request("HEAD", absent, Bytes::new()))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 404);
+    drop(sender);
+    connection.await.unwrap().unwrap();
+}

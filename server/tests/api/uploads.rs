@@ -1,0 +1,420 @@
+//! Blobs on their way in: every form of upload, and everything that can be wrong with one.
+
+use crate::support::assert_offset;
+use crate::support::prelude::*;
+use reqwest::Body;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+async fn assert_blob(server: &Server, repository: &str, content: &[u8]) {
+    let digest = Digest::of(content);
+    let response = server
+        .get(&format!("/v2/{repository}/blobs/{digest}"))
+        .await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        header(&response, "docker-content-digest"),
+        digest.to_string()
+    );
+    assert!(response.bytes().await.unwrap() == content, "other bytes");
+}
+
+async fn assert_no_blob(server: &Server, repository: &str, content: &[u8]) {
+    let digest = Digest::of(content);
+    assert_eq!(
+        server
+            .head(&format!("/v2/{repository}/blobs/{digest}"))
+            .await
+            .status(),
+        404
+    );
+}
+
+#[tokio::test]
+async fn in_chunks() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let content = bytes(3_000_000);
+    let location = server.start_upload("team/app").await;
+    let mut offset = 0;
+    for chunk in content.chunks(1_000_000) {
+        let response = server.patch(&location, offset, chunk).await;
+        assert_eq!(response.status(), 202);
+        offset += chunk.len() as u64;
+        assert_offset(&response, offset);
+        assert_eq!(server.offset(&location).await, offset);
+    }
+    assert_no_blob(&server, "team/app", &content).await;
+    let digest = Digest::of(&content);
+    let response = server.put(&location, &digest, b"").await;
+    assert_eq!(response.status(), 201);
+    assert_eq!(
+        header(&response, "location"),
+        format!("/v2/team/app/blobs/{digest}")
+    );
+    assert_eq!(
+        header(&response, "docker-content-digest"),
+        digest.to_string()
+    );
+    assert_blob(&server, "team/app", &content).await;
+    // The session has ended, and the blob is this repository's alone.
+    let gone = server.get(&location).await;
+    faults(gone, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    assert_no_blob(&server, "other", &content).await;
+}
+
+#[tokio::test]
+async fn streamed_and_in_one_request_and_with_a_last_chunk() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    // As docker does: one PATCH of unknown length.
+    let content = bytes(2_500_000);
+    let location = server.start_upload("a").await;
+    let parts: Vec<_> = content.chunks(70_000).map(<[u8]>::to_vec).collect();
+    let parts = futures::stream::iter(parts.into_iter().map(Ok::<_, std::io::Error>));
+    let request = client()
+        .patch(server.url(&location))
+        .body(Body::wrap_stream(parts));
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 202);
+    assert_offset(&response, 2_500_000);
+    assert_eq!(
+        server
+            .put(&location, &Digest::of(&content), b"")
+            .await
+            .status(),
+        201
+    );
+    assert_blob(&server, "a", &content).await;
+    // POST, then PUT with everything.
+    let location = server.start_upload("a").await;
+    let response = server
+        .put(&location, &Digest::of(b"one put"), b"one put")
+        .await;
+    assert_eq!(response.status(), 201);
+    assert_blob(&server, "a", b"one put").await;
+    // A last chunk at the PUT, with its range.
+    let location = server.start_upload("a").await;
+    assert_eq!(server.patch(&location, 0, b"first, ").await.status(), 202);
+    let digest = Digest::of(b"first, last");
+    let put = client().put(server.url(&format!("{location}?digest={digest}")));
+    let put = put.header("content-range", "7-10").body("last");
+    assert_eq!(put.send().await.unwrap().status(), 201);
+    assert_blob(&server, "a", b"first, last").await;
+    // POST with everything; the empty blob, too.
+    server.push_blob("a", b"one post").await;
+    assert_blob(&server, "a", b"one post").await;
+    server.push_blob("a", b"").await;
+    assert_blob(&server, "a", b"").await;
+}
+
+#[tokio::test]
+async fn by_sha512() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let digest = Digest::of_with(Algorithm::Sha512, b"content");
+    let location = server.start_upload("a").await;
+    assert_eq!(server.patch(&location, 0, b"content").await.status(), 202);
+    assert_eq!(server.put(&location, &digest, b"").await.status(), 201);
+    let response = server.get(&format!("/v2/a/blobs/{digest}")).await;
+    assert_eq!(response.bytes().await.unwrap(), "content");
+    // Its own blob, where a stock registry's collector finds it.
+    let hex = digest.hex();
+    let blobs = root.path().join("docker/registry/v2/blobs/sha512");
+    assert!(blobs.join(&hex[..2]).join(hex).join("data").exists());
+    assert_no_blob(&server, "a", b"content").await;
+}
+
+#[tokio::test]
+async fn chunks_that_do_not_fit_change_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let location = server.start_upload("a").await;
+    assert_eq!(
+        server.patch(&location, 0, b"0123456789").await.status(),
+        202
+    );
+    // Out of order: behind and before the end. What the client needs to go on stands in the answer.
+    for first in [11, 9, 0] {
+        let response = server.patch(&location, first, &bytes(2_000_000)).await;
+        assert_offset(&response, 10);
+        faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+    }
+    let digest = Digest::of(b"0123456789x");
+    let put = client().put(server.url(&format!("{location}?digest={digest}")));
+    let response = put
+        .header("content-range", "11-11")
+        .body("x")
+        .send()
+        .await
+        .unwrap();
+    assert_offset(&response, 10);
+    faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+    // A range that is none, and ones that the body contradicts.
+    let patch = |range: &'static str| {
+        client()
+            .patch(server.url(&location))
+            .header("content-range", range)
+    };
+    let response = patch("ten-eleven").body("ab").send().await.unwrap();
+    faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+    for range in ["10-10", "10-12"] {
+        let response = patch(range).body("ab").send().await.unwrap();
+        faults(response, StatusCode::BAD_REQUEST, "SIZE_INVALID").await;
+        let stream = futures::stream::iter(["a", "b"].map(Ok::<_, std::io::Error>));
+        let response = patch(range)
+            .body(Body::wrap_stream(stream))
+            .send()
+            .await
+            .unwrap();
+        let held = if range == "10-10" { 10 } else { 12 };
+        assert_offset(&response, held);
+        faults(response, StatusCode::BAD_REQUEST, "SIZE_INVALID").await;
+        assert_eq!(server.offset(&location).await, held);
+    }
+    let content = b"0123456789ab";
+    assert_eq!(
+        server
+            .put(&location, &Digest::of(content), b"")
+            .await
+            .status(),
+        201
+    );
+    assert_blob(&server, "a", content).await;
+}
+
+#[tokio::test]
+async fn a_wrong_digest_ends_the_upload_and_shows_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let location = server.start_upload("a").await;
+    assert_eq!(
+        server.patch(&location, 0, b"these bytes").await.status(),
+        202
+    );
+    let response = server
+        .put(&location, &Digest::of(b"other bytes"), b"")
+        .await;
+    faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    let gone = server.get(&location).await;
+    faults(gone, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    let url = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"other bytes"));
+    let response = client()
+        .post(server.url(&url))
+        .body("these bytes")
+        .send()
+        .await
+        .unwrap();
+    faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    for content in [&b"these bytes"[..], b"other bytes"] {
+        assert_no_blob(&server, "a", content).await;
+    }
+    // No digest at all, and one that is none.
+    let location = server.start_upload("a").await;
+    for query in [
+        "",
+        "?digest=sha256:123",
+        "?digest=md5:d41d8cd98f00b204e9800998ecf8427e",
+    ] {
+        let url = server.url(&format!("{location}{query}"));
+        let response = client().put(url).send().await.unwrap();
+        faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    }
+    assert_eq!(server.offset(&location).await, 0);
+}
+
+#[tokio::test]
+async fn sessions_belong_to_their_repository_and_can_be_cancelled() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let location = server.start_upload("a/b").await;
+    let elsewhere = location.replace("/v2/a/b/", "/v2/a/c/");
+    faults(
+        server.get(&elsewhere).await,
+        StatusCode::NOT_FOUND,
+        "BLOB_UPLOAD_UNKNOWN",
+    )
+    .await;
+    let response = server.patch(&elsewhere, 0, b"x").await;
+    faults(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    assert_eq!(server.head(&location).await.status(), 204);
+    let response = client().delete(server.url(&location)).send().await.unwrap();
+    assert_eq!(response.status(), 204);
+    for _ in 0..2 {
+        let response = client().delete(server.url(&location)).send().await.unwrap();
+        faults(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    }
+    let response = server.patch(&location, 0, b"x").await;
+    faults(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    for id in ["..%2f..%2fx", "x"] {
+        let response = server.get(&format!("/v2/a/blobs/uploads/{id}")).await;
+        assert_eq!(response.status(), 404, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn mounts() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let digest = server.push_blob("from/here", b"content").await;
+    let mount = |into: &str, query: String| {
+        client().post(server.url(&format!("/v2/{into}/blobs/uploads/?mount={digest}{query}")))
+    };
+    // Not held there, no such place, a place that cannot be: an upload begins.
+    for query in ["&from=to/here", "&from=nowhere", "&from=../x"] {
+        let response = mount("to/here", query.to_owned()).send().await.unwrap();
+        assert_eq!(response.status(), 202, "{query}");
+        assert_offset(&response, 0);
+        assert_no_blob(&server, "to/here", b"content").await;
+    }
+    let response = mount("to/here", "&from=from/here".to_owned())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 201);
+    assert_eq!(
+        header(&response, "location"),
+        format!("/v2/to/here/blobs/{digest}")
+    );
+    assert_eq!(
+        header(&response, "docker-content-digest"),
+        digest.to_string()
+    );
+    assert_blob(&server, "to/here", b"content").await;
+}
+
+/// Sends the head of a request and a part of its body, and leaves the connection open.
+async fn send_part(
+    server: &Server,
+    location: &str,
+    head: &str,
+    part: &[u8],
+) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(&server.address)
+        .await
+        .unwrap();
+    let head = format!("PATCH {location} HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(part).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_keeps_what_arrived() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let content = bytes(3_000_000);
+    let location = server.start_upload("a").await;
+    let head = "content-length: 3000000\r\ncontent-range: 0-2999999";
+    let mut stream = send_part(&server, &location, head, &content[..2_000_000]).await;
+    stream.shutdown().await.unwrap();
+    // The answer, or the end of the connection, comes after the bytes were dealt with.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    drop(stream);
+    let mut held = 0;
+    // The server may see the break a little later than we do.
+    while held == 0 {
+        let response = server.patch(&location, 2_999_999, b"x").await;
+        assert_eq!(response.status(), 416);
+        held = header(&response, "imgsync-upload-offset").parse().unwrap();
+    }
+    assert_eq!(held, 2_000_000);
+    let rest = &content[2_000_000..];
+    assert_eq!(server.patch(&location, held, rest).await.status(), 202);
+    assert_eq!(
+        server
+            .put(&location, &Digest::of(&content), b"")
+            .await
+            .status(),
+        201
+    );
+    assert_blob(&server, "a", &content).await;
+}
+
+#[tokio::test]
+async fn a_second_writer_is_told_where_the_session_stands() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let location = server.start_upload("a").await;
+    assert_eq!(server.patch(&location, 0, b"0123").await.status(), 202);
+    let head = "content-length: 8\r\ncontent-range: 4-11";
+    let mut first = send_part(&server, &location, head, b"4567").await;
+    server.wait_until_busy(&location).await;
+    let refused = server.put(&location, &Digest::of(b"no"), b"").await;
+    assert_eq!(refused.status(), 416);
+    assert_offset(&refused, 4);
+    let refused = client().delete(server.url(&location)).send().await.unwrap();
+    assert_eq!(refused.status(), 416);
+    assert_eq!(server.offset(&location).await, 4);
+    first.write_all(b"89ab").await.unwrap();
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 202");
+    assert_eq!(server.offset(&location).await, 12);
+    let response = server
+        .put(&location, &Digest::of(b"0123456789ab"), b"")
+        .await;
+    assert_eq!(response.status(), 201);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_after_the_server_was_killed() {
+    let root = tempfile::tempdir().unwrap();
+    let mut server = Server::start(root.path());
+    let content = bytes(3_000_000);
+    let location = server.start_upload("a").await;
+    server.kill_and_restart();
+    assert_eq!(server.offset(&location).await, 0);
+    assert_eq!(
+        server
+            .patch(&location, 0, &content[..1_000_000])
+            .await
+            .status(),
+        202
+    );
+    server.kill_and_restart();
+    assert_eq!(server.offset(&location).await, 1_000_000);
+    // In the middle of a chunk: only what was acknowledged counts.
+    let head = "content-length: 1500000\r\ncontent-range: 1000000-2499999";
+    let part = &content[1_000_000..2_400_000];
+    let stream = send_part(&server, &location, head, part).await;
+    let data = find(root.path(), "data");
+    while std::fs::metadata(&data).unwrap().len() <= 1_000_000 {
+        tokio::task::yield_now().await;
+    }
+    server.kill_and_restart();
+    drop(stream);
+    assert_eq!(server.offset(&location).await, 1_000_000);
+    assert_eq!(
+        server
+            .patch(&location, 1_000_000, &content[1_000_000..])
+            .await
+            .status(),
+        202
+    );
+    server.kill_and_restart();
+    assert_eq!(
+        server
+            .put(&location, &Digest::of(&content), b"")
+            .await
+            .status(),
+        201
+    );
+    server.kill_and_restart();
+    assert_blob(&server, "a", &content).await;
+}
+
+/// The only file of that name.
+fn find(folder: &Path, name: &str) -> PathBuf {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.ends_with(name) {
+                return path;
+            }
+        }
+    }
+    panic!("no {name}");
+}

@@ -1,0 +1,109 @@
+//! Logins: who gets in, how everybody else is told to, and what it costs.
+
+mod access;
+mod cost;
+mod log;
+mod users;
+
+use std::io::Write as _;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use crate::support::prelude::*;
+use reqwest::RequestBuilder;
+
+const PASSWORD: &str = "correct horse";
+
+/// A folder with users, and a server that knows them.
+struct Setup {
+    folder: tempfile::TempDir,
+    server: Server,
+}
+
+impl Setup {
+    /// alice and bob; anyone may pull what the pattern names.
+    fn start(pattern: &str) -> Self {
+        Self::with_users(pattern, &[("alice", "4"), ("bob", "4")])
+    }
+
+    fn with_users(pattern: &str, users: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        for (user, cost) in users {
+            assert!(set(&path, user, PASSWORD, cost).status.success());
+        }
+        let pattern = format!("[{pattern}]");
+        let server = Server::start_with(
+            &folder.path().join("root"),
+            &[
+                ("REGISTRY_AUTH", "htpasswd"),
+                ("REGISTRY_AUTH_HTPASSWD_REALM", "a \"realm\""),
+                ("REGISTRY_AUTH_HTPASSWD_PATH", path.to_str().unwrap()),
+                ("REGISTRY_IMGSYNC_ANONYMOUS_PULL", &pattern),
+            ],
+        );
+        Self { folder, server }
+    }
+
+    fn htpasswd(&self) -> PathBuf {
+        self.folder.path().join("htpasswd")
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        client().get(self.server.url(path))
+    }
+
+    /// What a user with the right password gets.
+    async fn status_of(&self, user: &str, password: &str) -> StatusCode {
+        let request = self.get("/v2/").basic_auth(user, Some(password));
+        request.send().await.unwrap().status()
+    }
+
+    /// Pushes a blob and a manifest as alice.
+    async fn push(&self, repository: &str) {
+        let (config, url) = (b"{}", |path: &str| {
+            self.server.url(&format!("/v2/{repository}{path}"))
+        });
+        let digest = Digest::of(config);
+        let blob = client().post(url(&format!("/blobs/uploads/?digest={digest}")));
+        let blob = blob.basic_auth("alice", Some(PASSWORD)).body(&config[..]);
+        assert_eq!(blob.send().await.unwrap().status(), 201);
+        let manifest = client().put(url("/manifests/v1"));
+        let manifest = manifest
+            .basic_auth("alice", Some(PASSWORD))
+            .header("content-type", media::OCI_MANIFEST)
+            .body(crate::support::manifest(config, &[]));
+        assert_eq!(manifest.send().await.unwrap().status(), 201);
+    }
+}
+
+/// `imgsync-server htpasswd`, with a password on standard input.
+fn set(path: &Path, user: &str, password: &str, cost: &str) -> Output {
+    htpasswd(&[path.to_str().unwrap(), user, "--cost", cost], password)
+}
+
+fn htpasswd(arguments: &[&str], password: &str) -> Output {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_imgsync-server"))
+        .arg("htpasswd")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have ended before it asked for one.
+    let _ = writeln!(process.stdin.take().unwrap(), "{password}");
+    process.wait_with_output().unwrap()
+}
+
+fn challenge(response: &Response) -> String {
+    header(response, "www-authenticate")
+}
+
+async fn eventually(is_so: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < Duration::from_secs(60), "waited too long");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,112 @@
+//! The cache's configuration, by the program itself.
+
+use crate::support::launch::{Setup, stderr, stdout};
+
+const BASE: &str = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{folder}/registry'}}\n\
+                    http: {addr: '127.0.0.1:0'}\n";
+
+async fn status(url: &str) -> u16 {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    client.get(url).send().await.unwrap().status().as_u16()
+}
+
+/// An address where nobody listens.
+fn nowhere() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn what_counts_is_printed_without_passwords() {
+    let setup = Setup::new(&format!(
+        "{BASE}proxy: {{remoteurl: 'https://registry-1.docker.io', username: u, password: swordfish}}\n\
+         imgsync:\n  cache:\n    upstreams:\n    - {{prefix: ghcr.io, remoteurl: 'https://ghcr.io', username: u, password: marlin}}\n"
+    ))
+    .with("REGISTRY_IMGSYNC_CACHE_UPSTREAMS_1_PREFIX", "quay.io")
+    .with("REGISTRY_IMGSYNC_CACHE_UPSTREAMS_1_REMOTEURL", "https://quay.io");
+    let output = setup.run(&["config"]);
+    let (text, said) = (stdout(&output), stderr(&output));
+    assert!(output.status.success(), "{said}");
+    for line in [
+        "  remoteurl: https://registry-1.docker.io  # ",
+        "  password: \"******\"",
+        "        prefix: quay.io  # REGISTRY_IMGSYNC_CACHE_UPSTREAMS_1_PREFIX",
+        "    maxage: ",
+    ] {
+        let is_there = text.contains(line);
+        // The stock registry's time counts, and is what is shown.
+        assert_eq!(is_there, line != "    maxage: ", "{line}\n{text}");
+    }
+    for secret in ["swordfish", "marlin"] {
+        assert!(
+            !text.contains(secret) && !said.contains(secret),
+            "{text}{said}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_keeps_the_server_from_starting() {
+    for (more, said) in [
+        (
+            "imgsync: {cache: {upstreams: [{prefix: a, remoteurl: 'http://a:1', mirorr: true}]}}\n",
+            "config.yml:4: imgsync.cache.upstreams.0.mirorr: unknown key; did you mean imgsync.cache.upstreams.0.mirror?",
+        ),
+        (
+            "imgsync: {cache: {upstreams: [{prefix: a, remoteurl: 'ftp://a'}]}}\n",
+            "config.yml:4: imgsync.cache.upstreams.0.remoteurl: must be a registry's URL",
+        ),
+        (
+            "proxy: {remoteurl: 'http://a:1', username: u}\n",
+            "proxy.password: must be set",
+        ),
+    ] {
+        let setup = Setup::new(&format!("{BASE}{more}"));
+        let output = setup.run(&["serve"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    // What it names is looked at, but no upstream is.
+    let entry =
+        "prefix: a, remoteurl: 'http://a.invalid:1', username: u, passwordfile: '{folder}/none'";
+    let setup = Setup::new(&format!(
+        "{BASE}imgsync: {{cache: {{upstreams: [{{{entry}}}]}}}}\n"
+    ));
+    let output = setup.run(&["serve"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(
+        said.contains("cannot read the password of a, ") && said.contains("hint: "),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn upstreams_come_and_go_while_the_server_runs() {
+    let running = Setup::new(BASE).serve();
+    let target = format!("{}/v2/up.example/app/manifests/v1", running.url);
+    assert_eq!(status(&target).await, 404);
+    let with = |more: &str| {
+        let entry = format!(
+            "{{prefix: up.example, remoteurl: 'http://{}'{more}}}",
+            nowhere()
+        );
+        format!("{BASE}imgsync: {{cache: {{upstreams: [{entry}]}}}}\n")
+    };
+    let reload = async |config: &str, said: &str| {
+        running.setup().write(config);
+        running.signal("HUP");
+        running.wait_for(said).await;
+    };
+    reload(&with(""), "was read again").await;
+    while status(&target).await != 502 {}
+    reload(
+        &with(", username: u, passwordfile: /none"),
+        "the old upstreams stay",
+    )
+    .await;
+    assert_eq!(status(&target).await, 502);
+    running.setup().write(BASE);
+    running.signal("HUP");
+    while status(&target).await != 404 {}
+}

@@ -1,0 +1,198 @@
+//! Configurations that a server does not start with, typos, and what `config` prints.
+
+use crate::support::launch::{Setup, stderr, stdout};
+
+const BASE: &str = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{folder}/registry'}}\n";
+
+#[test]
+fn what_would_be_another_server_does_not_start() {
+    for (more, said) in [
+        (
+            "auth: {token: {realm: r, service: s, issuer: i, rootcertbundle: /x}}",
+            "config.yml:3: auth.token: not supported: logins by token",
+        ),
+        (
+            "auth: {htpaswd: {realm: r, path: /x}}",
+            "did you mean auth.htpasswd?",
+        ),
+        (
+            "auht: {htpasswd: {realm: r, path: /x}}",
+            "config.yml:3: auht: unknown key; did you mean auth?",
+        ),
+        (
+            "http: {tsl: {certificate: /c, key: /k}}",
+            "http.tsl: unknown key; did you mean http.tls?",
+        ),
+        (
+            "http: {tls: {certificate: /c, key: /k, clientcas: [/ca]}}",
+            "config.yml:3: http.tls.clientcas: not supported",
+        ),
+        (
+            "http: {tls: {certificate: /c, key: /k, clientca: [/ca]}}",
+            "http.tls.clientca: unknown key; did you mean http.tls.clientcas?",
+        ),
+        (
+            "proxy: {remoteurl: 'https://registry-1.docker.io', exec: {command: /x}}",
+            "config.yml:3: proxy.exec: not supported",
+        ),
+        (
+            "log: {level: loud}",
+            "log.level: must be error, warn, info or debug",
+        ),
+        ("a: [", "not YAML"),
+    ] {
+        let setup = Setup::new(&format!("{BASE}{more}\n"));
+        for verb in ["serve", "config"] {
+            let output = setup.run(&[verb]);
+            assert_eq!(output.status.code(), Some(2), "{more}");
+            let text = stderr(&output);
+            assert!(
+                text.starts_with("error: the configuration cannot be used\n"),
+                "{text}"
+            );
+            assert!(text.contains(said) && text.contains("\nhint: "), "{text}");
+            assert!(output.stdout.is_empty(), "{}", stdout(&output));
+        }
+        assert!(!setup.path("registry").exists());
+    }
+    // Anyone who adds variables for S3 to an image with a built-in file meets this.
+    let output = Setup::new(BASE)
+        .with("REGISTRY_STORAGE_S3_BUCKET", "b")
+        .run(&["serve"]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text.contains("and s3 (REGISTRY_STORAGE_S3_BUCKET)"),
+        "{text}"
+    );
+    let text = stderr(&Setup::new("storage: filesystem\n").run(&["serve"]));
+    assert!(text.contains("unsupported version: \"\""), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_no_reason_to_start_without_it() {
+    let setup = Setup::new(BASE).with("REGISTRY_CONFIGURATION_PATH", "{folder}/missing.yml");
+    for output in [
+        setup.program(&["serve"]).output().unwrap(),
+        setup.program(&["serve", "other.yml"]).output().unwrap(),
+    ] {
+        assert_eq!(output.status.code(), Some(2));
+        let text = stderr(&output);
+        assert!(text.contains("cannot read the configuration"), "{text}");
+    }
+}
+
+#[test]
+fn a_typo_and_what_is_not_there_yet_are_told() {
+    // F12: the stock registry says nothing to either.
+    let config = format!(
+        "{BASE}http: {{adr: ':5000'}}\nnotifications: {{endpoints: [{{name: n, url: 'http://x'}}]}}\n"
+    );
+    let output = Setup::new(&config).run(&["config"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stderr(&output);
+    assert!(
+        text.contains("warning: ")
+            && text
+                .contains("config.yml:3: http.adr: unknown key, ignored; did you mean http.addr?"),
+        "{text}"
+    );
+    assert!(
+        text.contains("config.yml:4: notifications: not supported: events are not sent"),
+        "{text}"
+    );
+}
+
+#[test]
+fn config_prints_what_counts_and_why() {
+    let setup = Setup::new(
+        "version: 0.1\nlog: {fields: {service: registry}}\nstorage:\n  filesystem:\n    rootdirectory: /srv/registry\n\
+         http:\n  addr: :5000\n  secret: swordfish\n  headers:\n    X-Content-Type-Options: [nosniff]\n    \
+         X-Api-Token: [hush]\nauth:\n  htpasswd: {realm: a realm, path: /auth/htpasswd}\n",
+    )
+    .with("REGISTRY_LOG_LEVEL", "warn")
+    .with("REGISTRY_STORAGE_DELETE_ENABLED", "true")
+    .with("REGISTRY_IMGSYNC_ANONYMOUS_PULL_0", "public/*");
+    let output = setup.run(&["config", "--addr", "127.0.0.1:0"]);
+    let file = setup.path("config.yml");
+    let printed = stdout(&output).replace(file.to_str().unwrap(), "config.yml");
+    assert_eq!(
+        printed,
+        r#"version: 0.1
+log:
+  level: warn  # REGISTRY_LOG_LEVEL
+  formatter: text  # default
+  fields:
+    service: registry  # config.yml:2
+  accesslog:
+    disabled: false  # default
+storage:
+  filesystem:
+    rootdirectory: /srv/registry  # config.yml:5
+  delete:
+    enabled: true  # REGISTRY_STORAGE_DELETE_ENABLED
+  maintenance:
+    uploadpurging:
+      enabled: true  # default
+      age: 168h  # default
+      interval: 24h  # default
+      dryrun: false  # default
+    readonly:
+      enabled: false  # default
+auth:
+  htpasswd:
+    realm: "a realm"  # config.yml:13
+    path: /auth/htpasswd  # config.yml:13
+http:
+  net: tcp  # --addr
+  addr: 127.0.0.1:0  # --addr
+  prefix: /  # default
+  secret: "******"  # config.yml:8
+  draintimeout: 60s  # default
+  headers:
+    X-Content-Type-Options: [nosniff]  # config.yml:10
+    X-Api-Token: "******"  # config.yml:11
+  http2:
+    disabled: false  # default
+  h2c:
+    enabled: false  # default
+catalog:
+  maxentries: 1000  # default
+tags:
+  maxtags: 1000  # default
+imgsync:
+  anonymous:
+    pull: ["public/*"]  # REGISTRY_IMGSYNC_ANONYMOUS_PULL_0
+  trustedproxies: [127.0.0.0/8, ::1]  # default
+  limits:
+    connections: 512  # default
+    openuploads: 1000  # default
+  stall: 60s  # default
+  writestall: 1h  # default
+"#
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn the_commands_of_the_stock_registry() {
+    let setup = Setup::new(BASE);
+    for arguments in [
+        &["garbage-collect"][..],
+        &["garbage-collect", "-d", "-m", "-q"],
+        &[
+            "garbage-collect",
+            "--dry-run",
+            "--delete-untagged",
+            "--quiet",
+        ],
+    ] {
+        let output = setup.run(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let text = stderr(&output);
+        assert!(text.contains("garbage-collect is not there yet"), "{text}");
+    }
+    let output = setup.program(&["--version"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stdout(&output).starts_with("imgsync-server "));
+}

@@ -1,0 +1,177 @@
+//! A configuration that changes under a running server.
+
+use crate::support::launch::{Running, Setup};
+use crate::support::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+fn config(header: &str, more: &str) -> String {
+    format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: '{{folder}}/registry'}}{more}}}\n\
+         http: {{addr: '127.0.0.1:0', headers: {{X-Which: [{header}]}}}}\n"
+    )
+}
+
+/// The header by which configurations differ here, as a new connection sees it.
+async fn which(server: &Running) -> String {
+    let url = format!("{}/v2/", server.url);
+    header(&client().get(url).send().await.unwrap(), "x-which")
+}
+
+async fn push_status(server: &Running) -> u16 {
+    let url = format!("{}/v2/a/blobs/uploads/", server.url);
+    client().post(url).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn at_a_signal_and_no_download_breaks() {
+    let server = Setup::new(&config("first", "")).serve();
+    // More than the system keeps on the way, so that the server is still at it.
+    let bytes = bytes(48 * 1024 * 1024);
+    let digest = Digest::of(&bytes);
+    let url = format!("{}/v2/a/blobs/uploads/?digest={digest}", server.url);
+    let pushed = client().post(url).body(bytes.clone()).send().await.unwrap();
+    assert_eq!(pushed.status(), 201);
+    let address = server.url.trim_start_matches("http://");
+    let mut download = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    download.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    download.read_exact(&mut answer).await.unwrap();
+
+    server.setup().write(&config(
+        "second",
+        ", maintenance: {readonly: {enabled: true}}",
+    ));
+    server.signal("HUP");
+    while which(&server).await != "second" {}
+    assert_eq!(push_status(&server).await, 405);
+
+    download.read_to_end(&mut answer).await.unwrap();
+    let body = answer
+        .windows(4)
+        .position(|end| end == b"\r\n\r\n")
+        .unwrap()
+        + 4;
+    assert!(answer[..body].starts_with(b"HTTP/1.1 200"));
+    assert_eq!(Digest::of(&answer[body..]), digest);
+}
+
+#[tokio::test]
+async fn when_the_file_changes_and_only_if_it_can_be_used() {
+    let server = Setup::new(&config("first", "")).serve();
+    assert_eq!(which(&server).await, "first");
+    server.setup().write(&config("second", ""));
+    while which(&server).await != "second" {}
+    // Replaced as a whole, as editors and Kubernetes do it.
+    let fresh = server.setup().path("fresh.yml");
+    let text = std::fs::read_to_string(server.setup().path("config.yml")).unwrap();
+    std::fs::write(&fresh, text.replace("second", "third")).unwrap();
+    std::fs::rename(&fresh, server.setup().path("config.yml")).unwrap();
+    while which(&server).await != "third" {}
+
+    server
+        .setup()
+        .write(&config("fourth", ", delte: {enabled: true}"));
+    server.signal("HUP");
+    server
+        .wait_for("the old configuration stays in force")
+        .await;
+    let log = server.log();
+    assert!(log.contains("did you mean storage.delete?"), "{log}");
+    assert_eq!(which(&server).await, "third");
+
+    let other = config("fifth", "").replace("'127.0.0.1:0'", "'127.0.0.1:1'");
+    server.setup().write(&other);
+    server.signal("HUP");
+    while which(&server).await != "fifth" {}
+    let log = server.log();
+    assert!(
+        log.contains("http.addr changes when the server is started again"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn logins_do_not_end_while_it_runs() {
+    let base = config("first", "").replace("127.0.0.1:0", "0.0.0.0:0");
+    let auth = "auth: {htpasswd: {realm: r, path: '{folder}/users'}}\n\
+                imgsync: {anonymous: {pull: [public]}}\n";
+    let setup = Setup::new(&format!("{base}{auth}"));
+    std::fs::write(setup.path("users"), "").unwrap();
+    let server = setup.serve();
+    let url = server.url.replace("0.0.0.0", "127.0.0.1");
+    let ask = async || client().get(format!("{url}/v2/")).send().await.unwrap();
+    assert_eq!(ask().await.status(), 401);
+    let exposed = "passwords come to";
+    let misled = "clients of http://0.0.0.0:";
+    let log = server.log();
+    assert_eq!(
+        (log.matches(exposed).count(), log.matches(misled).count()),
+        (1, 1),
+        "{log}"
+    );
+
+    server.setup().write(&base.replace("first", "second"));
+    server.signal("HUP");
+    while header(&ask().await, "x-which") != "second" {}
+    assert_eq!(ask().await.status(), 401);
+    let log = server.log();
+    assert!(
+        log.contains("ERROR") && log.contains("auth is gone from"),
+        "{log}"
+    );
+    while server.log().matches(exposed).count() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // A restart is what ends them.
+    let server = Setup::new(&base).serve();
+    let url = server.url.replace("0.0.0.0", "127.0.0.1");
+    let answer = client().get(format!("{url}/v2/")).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(server.log().contains("may pull and push"));
+}
+
+#[tokio::test]
+async fn variables_count_more_also_when_it_is_read_again() {
+    let server = Setup::new(&config("first", ""))
+        .with("REGISTRY_HTTP_HEADERS_X-Other", "[kept]")
+        .with("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")
+        .serve();
+    server.setup().write(&config(
+        "second",
+        ", maintenance: {readonly: {enabled: false}}",
+    ));
+    server.signal("HUP");
+    while which(&server).await != "second" {}
+    assert_eq!(push_status(&server).await, 405);
+    let url = format!("{}/v2/", server.url);
+    let answer = client().get(url).send().await.unwrap();
+    assert_eq!(header(&answer, "x-other"), "kept");
+}
+
+#[tokio::test]
+async fn what_is_logged_changes_as_well() {
+    let quiet = format!(
+        "{}log: {{level: error, accesslog: {{disabled: true}}}}\n",
+        config("first", "")
+    );
+    let server = Setup::new(&quiet).serve();
+    assert_eq!(which(&server).await, "first");
+    let loud = config("second", "") + "log: {level: debug}\n";
+    server.setup().write(&loud);
+    server.signal("HUP");
+    while which(&server).await != "second" {}
+    server.wait_for("path=/v2/").await;
+    let requests = server.log().matches("path=/v2/").count();
+    server.setup().write(&quiet);
+    server.signal("HUP");
+    while which(&server).await != "first" {}
+    let after = server.log().matches("path=/v2/").count();
+    for _ in 0..5 {
+        assert_eq!(which(&server).await, "first");
+    }
+    assert_eq!(server.log().matches("path=/v2/").count(), after);
+    assert!(after >= requests);
+}

@@ -1,0 +1,5 @@
+//! How the server starts and ends, and what it finds in its folder.
+
+mod abandoned;
+mod leftovers;
+mod program;

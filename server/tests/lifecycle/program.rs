@@ -1,0 +1,220 @@
+//! The program itself: how it starts, what it says, how it ends.
+
+use std::process::Output;
+
+use crate::support::command;
+use crate::support::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_imgsync-server"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn what_it_cannot_do_it_says() {
+    let output = run(&["serve", "/nowhere/config.yml"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    assert!(
+        text.contains("error: cannot read the configuration \"/nowhere/config.yml\""),
+        "{text}"
+    );
+    assert!(text.contains("hint: "), "{text}");
+    assert!(output.stdout.is_empty());
+    for arguments in [&["serve", "--addr", "nonsense"][..], &["fly"]] {
+        assert_eq!(run(arguments).status.code(), Some(2));
+    }
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let output = run(&[
+        "serve",
+        "--root",
+        file.to_str().unwrap(),
+        "--addr",
+        "127.0.0.1:0",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("hint: look at the folder's owner"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[tokio::test]
+async fn it_needs_nothing_but_a_folder_to_be_in() {
+    let folder = tempfile::tempdir().unwrap();
+    // The default port may be taken; then it must say so, and by its own name.
+    let mut process = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
+    process.current_dir(folder.path()).stdin(Stdio::null());
+    // The machine may have a registry of its own, with a configuration in the usual place.
+    process.args(["serve", "--root", "data"]);
+    let mut process = process
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let stdout = process.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+    if line.is_empty() {
+        let output = process.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            stderr(&output).contains("cannot listen on 127.0.0.1:5000"),
+            "{}",
+            stderr(&output)
+        );
+    } else {
+        assert_eq!(line, "imgsync-server listening on http://127.0.0.1:5000\n");
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    assert!(folder.path().join("data/imgsync/lock").exists());
+}
+
+#[tokio::test]
+async fn one_server_per_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let _first = Server::start(root.path());
+    let output = command(root.path())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(
+        text.contains("another imgsync-server uses the folder"),
+        "{text}"
+    );
+    assert!(text.contains("hint: stop the other server"), "{text}");
+}
+
+#[tokio::test]
+async fn it_warns_where_anyone_may_reach_it_and_logs_a_line_per_request() {
+    let root = tempfile::tempdir().unwrap();
+    let log = root.path().join("log");
+    let mut process = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
+    process
+        .args(["serve", "--addr", "0.0.0.0:0", "--root"])
+        .arg(root.path().join("data"));
+    process
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap());
+    let mut process = process.spawn().unwrap();
+    let mut line = String::new();
+    let stdout = process.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+    let port = line.trim().rsplit(':').next().unwrap();
+    let url = format!("http://127.0.0.1:{port}/v2/a/tags/list?secret=swordfish");
+    let request = client()
+        .get(url)
+        .header("authorization", "Basic c3dvcmRmaXNo");
+    assert_eq!(request.send().await.unwrap().status(), 404);
+    assert!(
+        Command::new("kill")
+            .arg(process.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    let log = std::fs::read_to_string(log).unwrap();
+    assert_eq!(
+        log.matches("there is no authentication").count(),
+        1,
+        "{log}"
+    );
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("/v2/a/tags/list"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    for part in [
+        "INFO",
+        "id=",
+        "client=127.0.0.1",
+        "user=-",
+        "method=GET",
+        "status=404",
+        "received=0",
+        "sent=",
+        "ms=",
+    ] {
+        assert!(lines[0].contains(part), "{}", lines[0]);
+    }
+    assert!(
+        !log.contains("swordfish") && !log.contains("c3dvcmRmaXNo"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn told_twice_it_does_not_wait() {
+    let root = tempfile::tempdir().unwrap();
+    // Far longer than a test may take.
+    let long = [("REGISTRY_HTTP_DRAINTIMEOUT", "24h")];
+    let mut server = Server::start_with(root.path(), &long);
+    let location = server.start_upload("a").await;
+    let mut stream = tokio::net::TcpStream::connect(&server.address)
+        .await
+        .unwrap();
+    let head = format!("PATCH {location} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n01234");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    server.wait_until_busy(&location).await;
+    server.signal("TERM");
+    server.wait_for_log("running requests may finish");
+    server.signal("INT");
+    server.wait();
+    let log = server.log();
+    assert!(log.contains("told to stop once more"), "{log}");
+    // What was acknowledged is there, and the session goes on.
+    let server = Server::start(root.path());
+    let offset = server.offset(&location).await;
+    assert!(offset <= 5, "{offset}");
+    let rest = &b"0123456789"[offset as usize..];
+    assert_eq!(server.patch(&location, offset, rest).await.status(), 202);
+}
+
+#[tokio::test]
+async fn it_drains_before_it_ends() {
+    let root = tempfile::tempdir().unwrap();
+    let mut server = Server::start(root.path());
+    let location = server.start_upload("a").await;
+    let digest = Digest::of(b"0123456789");
+    let mut stream = tokio::net::TcpStream::connect(&server.address)
+        .await
+        .unwrap();
+    let head = format!("PUT {location}?digest={digest} HTTP/1.1\r\nhost: x\r\ncontent-length: 10");
+    stream
+        .write_all(format!("{head}\r\n\r\n01234").as_bytes())
+        .await
+        .unwrap();
+    server.wait_until_busy(&location).await;
+    server.terminate();
+    // No new connections from some moment on.
+    while tokio::net::TcpStream::connect(&server.address)
+        .await
+        .is_ok()
+    {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(b"56789").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(server.wait().code(), Some(0));
+    let server = Server::start(root.path());
+    assert_eq!(
+        server.head(&format!("/v2/a/blobs/{digest}")).await.status(),
+        200
+    );
+}

@@ -1,0 +1,4 @@
+//! Logins, TLS and credentials, at both ends.
+
+mod clients;
+mod login;

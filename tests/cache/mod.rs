@@ -1,0 +1,6 @@
+//! The pull-through cache of imgsync-server.
+
+mod clients;
+mod peers;
+mod room;
+mod upstream;

@@ -1,0 +1,330 @@
+//! Blobs that are fetched once, resumed after a break, checked, and served while they arrive.
+
+use std::sync::Barrier;
+use std::time::Duration;
+
+use super::{Cache, FRESH, PREFIX, blob, image, manifest, open, pull};
+use crate::support::http::{get, send};
+use crate::support::prelude::*;
+use crate::support::upstream::Published;
+
+#[test]
+fn eight_cold_pulls_fetch_each_blob_once_and_read_along() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(1, 3 << 20));
+    let cache = Cache::before(&upstream, FRESH, "");
+    upstream.behave(|manners| manners.hold = Some(100_000));
+    let address = cache.address();
+    let large: Vec<_> = published
+        .blobs
+        .iter()
+        .filter(|(_, blob)| blob.len() > 200_000)
+        .collect();
+    assert_eq!(large.len(), 2);
+    let reading = Barrier::new(9);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let reply = get(address, &manifest("v1"));
+                assert_eq!(reply.body, published.manifest, "{}", reply.text());
+                let answers = large.iter().map(|(digest, bytes)| {
+                    let mut answer = open(address, &blob(digest), "");
+                    assert_eq!((answer.status, answer.length), (200, bytes.len()));
+                    let start = answer.take(1000);
+                    (answer, start, bytes)
+                });
+                let answers: Vec<_> = answers.collect();
+                // All have their first bytes, while the upstream holds the last ones back.
+                reading.wait();
+                for (answer, mut bytes, expected) in answers {
+                    bytes.extend(answer.rest());
+                    assert!(bytes == *expected);
+                }
+            });
+        }
+        reading.wait();
+        upstream.behave(|manners| manners.hold = None);
+    });
+    pull(address, &published);
+    for (digest, _) in &published.blobs {
+        assert_eq!(upstream.count("GET", digest), 1, "{digest}");
+    }
+    assert_eq!(upstream.count("GET", "/manifests/v1"), 1);
+    let misses = cache.metric("imgsync_cache_requests_total{subject=\"blob\",answer=\"miss\"}");
+    assert!(misses >= 3, "{misses}");
+    let received = cache.metric(&format!(
+        "imgsync_upstream_bytes_total{{upstream=\"{PREFIX}\"}}"
+    ));
+    let sizes: usize = published.blobs.iter().map(|(_, blob)| blob.len()).sum();
+    assert_eq!(received, (sizes + published.manifest.len()) as u64);
+}
+
+#[test]
+fn ranges_are_served_while_a_blob_fills_and_who_leaves_stops_nothing() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(3, 1 << 20));
+    let cache = Cache::before(&upstream, FRESH, "");
+    upstream.behave(|manners| manners.hold = Some(200_000));
+    let (name, bytes) = &published.blobs[0];
+    let part = |range: &str| {
+        open(
+            cache.address(),
+            &blob(name),
+            &format!("Range: bytes={range}\r\n"),
+        )
+    };
+    let mut first = part("1000-1999");
+    assert_eq!((first.status, first.length), (206, 1000));
+    let range = format!("content-range: bytes 1000-1999/{}", bytes.len());
+    assert!(first.head.to_lowercase().contains(&range), "{}", first.head);
+    assert!(first.take(1000) == bytes[1000..2000]);
+    let beyond = part(&format!("{}-", bytes.len()));
+    assert_eq!(beyond.status, 416);
+    // These come once the upstream goes on; the first reader goes away before.
+    let last = part("-5000");
+    assert_eq!((last.status, last.length), (206, 5000));
+    drop((first, part("0-").take(10)));
+    upstream.behave(|manners| manners.hold = None);
+    assert!(last.rest() == bytes[bytes.len() - 5000..]);
+    until("the blob to be kept", || {
+        let reply = send(cache.address(), "HEAD", &blob(name), &[], b"");
+        let is_kept =
+            cache.metric("imgsync_cache_requests_total{subject=\"blob\",answer=\"hit\"}") > 0;
+        let whole = get(cache.address(), &blob(name));
+        assert!(reply.status == 200 && whole.body == *bytes);
+        is_kept.then_some(())
+    });
+    assert_eq!(upstream.count("GET", name), 1);
+}
+
+#[test]
+fn a_download_that_breaks_off_goes_on_from_its_offset() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(11, 1 << 20));
+    let cache = Cache::before(&upstream, FRESH, "");
+    let (name, bytes) = &published.blobs[0];
+    upstream.behave(|manners| manners.cut = Some(300_000));
+    let reply = cache.get(&blob(name));
+    assert!(reply.status == 200 && reply.body == *bytes);
+    let ranges: Vec<_> = upstream
+        .seen()
+        .into_iter()
+        .filter(|it| it.method == "GET")
+        .collect();
+    let ranges: Vec<_> = ranges.iter().map(|it| it.header("range")).collect();
+    assert_eq!(ranges, [None, Some("bytes=300000-")]);
+
+    // One that ignores ranges sends it all again, and no caller sees anything twice.
+    let (name, bytes) = &published.blobs[1];
+    upstream.behave(|manners| {
+        manners.cut = Some(100_000);
+        manners.ignores_ranges = true;
+    });
+    let reply = cache.get(&blob(name));
+    assert!(reply.status == 200 && reply.body == *bytes);
+}
+
+#[test]
+fn an_upstream_that_cannot_go_on_within_a_blob_gives_it_from_its_beginning() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(12, 1 << 20));
+    let cache = Cache::before(&upstream, FRESH, "");
+    upstream.behave(|manners| {
+        manners.cut = Some(300_000);
+        manners.refuses_ranges = true;
+    });
+    let (name, bytes) = &published.blobs[0];
+    let reply = cache.get(&blob(name));
+    assert!(reply.status == 200 && reply.body == *bytes);
+}
+
+#[test]
+fn who_was_told_a_wrong_size_never_gets_what_looks_like_a_whole_blob() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(14, 1 << 20));
+    let cache = Cache::before(&upstream, FRESH, "");
+    let announced = 300_000;
+    upstream.behave(|manners| manners.announces = Some(announced));
+    let (name, bytes) = &published.blobs[0];
+    let answer = open(cache.address(), &blob(name), "");
+    assert_eq!((answer.status, answer.length), (200, announced));
+    assert!(answer.rest().len() < announced);
+    let reply = cache.get(&blob(name));
+    assert!(reply.status == 200 && reply.body == *bytes);
+}
+
+#[test]
+fn after_a_restart_of_the_server_a_download_goes_on_too() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(13, 1 << 20));
+    let mut cache = Cache::before(&upstream, FRESH, "");
+    let (name, bytes) = &published.blobs[0];
+    upstream.behave(|manners| manners.hold = Some(300_000));
+    let mut answer = open(cache.address(), &blob(name), "");
+    answer.take(299_000);
+    drop(answer);
+    assert!(cache.server.stop().success());
+    upstream.behave(|manners| manners.hold = None);
+    upstream.forget();
+    cache.restart();
+    let reply = cache.get(&blob(name));
+    assert!(reply.status == 200 && reply.body == *bytes);
+    let asked = upstream.seen();
+    let range = asked
+        .iter()
+        .find(|it| it.method == "GET")
+        .unwrap()
+        .header("range");
+    let first: usize = range.unwrap()["bytes=".len()..]
+        .trim_end_matches('-')
+        .parse()
+        .unwrap();
+    assert!((299_000..=300_000).contains(&first), "{first}");
+}
+
+#[test]
+fn wrong_bytes_are_never_kept_and_no_caller_gets_them_whole() {
+    let upstream = Upstream::start();
+    let published = upstream.put("team/app", "v1", &image(15, 200_000));
+    let cache = Cache::before(&upstream, FRESH, "");
+    upstream.behave(|manners| manners.is_wrong = true);
+    let (name, bytes) = &published.blobs[0];
+    let answer = open(cache.address(), &blob(name), "");
+    assert_eq!((answer.status, answer.length), (200, bytes.len()));
+    assert!(answer.rest().len() < bytes.len());
+    cache
+        .get(&manifest(&published.digest))
+        .refused(502, "UNAVAILABLE");
+    upstream.behave(|manners| manners.is_wrong = false);
+    pull(cache.address(), &published);
+    let failures = format!("imgsync_upstream_failures_total{{upstream=\"{PREFIX}\",kind=\"odd\"}}");
+    assert_eq!(cache.metric(&failures), 2);
+}
+
+/// Makes all that is noted about what was fetched for a repository so much older.
+fn age(root: &Path, repository: &str, by: Duration) {
+    let mut open = vec![root.join("imgsync")];
+    let mut aged = 0;
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path
+                .display()
+                .to_string()
+                .contains(&format!("{repository}/_marks/"))
+            {
+                let file = std::fs::File::options().append(true).open(&path).unwrap();
+                let before = file.metadata().unwrap().modified().unwrap();
+                file.set_modified(before - by).unwrap();
+                aged += 1;
+            }
+        }
+    }
+    assert!(aged > 0, "nothing is noted of {repository}");
+}
+
+#[test]
+fn a_full_cache_lets_go_of_what_was_used_longest_ago_and_of_nothing_else() {
+    let upstream = Upstream::start();
+    let with = |seed| {
+        Image::new(vec![
+            layer("shared", noise(50, 200_000)),
+            layer("own", noise(seed, 300_000)),
+        ])
+    };
+    let (old, new) = (with(51), with(52));
+    let (old, new) = (
+        upstream.put("team/old", "v1", &old),
+        upstream.put("team/new", "v1", &new),
+    );
+    let mut cache = Cache::before(&upstream, FRESH, "");
+    let pull = |cache: &Cache, repository: &str, published: &Published| {
+        let at = |rest: &str| cache.get(&format!("/v2/{repository}/{rest}"));
+        let manifest = at("manifests/v1");
+        assert!(manifest.body == published.manifest, "{}", manifest.text());
+        for (name, bytes) in &published.blobs {
+            assert!(
+                at(&format!("blobs/{name}")).body == *bytes,
+                "{repository}: {name}"
+            );
+        }
+    };
+    pull(&cache, "up.example/team/old", &old);
+    pull(&cache, "up.example/team/new", &new);
+    // Ours has blobs that were fetched, and more than the cache may have.
+    let ours = Upstream::start().put("x", "v1", &with(53));
+    for (name, bytes) in &ours.blobs {
+        let target = format!("/v2/team/ours/blobs/uploads/?digest={name}");
+        assert_eq!(
+            send(cache.address(), "POST", &target, &[], bytes).status,
+            201
+        );
+    }
+    let media_type = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
+    let target = "/v2/team/ours/manifests/v1";
+    let put = send(cache.address(), "PUT", target, &media_type, &ours.manifest);
+    assert_eq!(put.status, 201, "{}", put.text());
+
+    assert!(cache.server.stop().success());
+    let root = cache.scratch.path("registry");
+    age(&root, "team/old", Duration::from_secs(2 * 3600));
+    age(&root, "team/new", Duration::from_secs(3600));
+    let config = cache.scratch.path("config.yml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("cache: {", "cache: {maxbytes: 600kB, "),
+    )
+    .unwrap();
+    upstream.behave(|manners| manners.is_down = true);
+    cache.restart();
+    until("room to be made", || {
+        (cache.metric("imgsync_cache_evicted_images_total") > 0).then_some(())
+    });
+    pull(&cache, "up.example/team/new", &new);
+    pull(&cache, "team/ours", &ours);
+    let gone = cache.get("/v2/up.example/team/old/manifests/v1");
+    gone.refused(502, "UNAVAILABLE");
+    upstream.behave(|manners| manners.is_down = false);
+    pull(&cache, "up.example/team/old", &old);
+}
+
+#[test]
+fn memory_stays_small_whatever_is_pulled_and_however_slowly() {
+    let upstream = Upstream::start();
+    let large = Image::new(
+        (0..6)
+            .map(|seed| layer("large", noise(40 + seed, 24 << 20)))
+            .collect(),
+    );
+    let published = upstream.put("team/app", "v1", &large);
+    let cache = Cache::before(&upstream, FRESH, "");
+    let address = cache.address();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            // Readers of all layers at once, all of which begin before any goes on.
+            let begun: Vec<_> = published
+                .blobs
+                .iter()
+                .map(|(digest, bytes)| {
+                    let mut answer = open(address, &blob(digest), "");
+                    let start = answer.take(1);
+                    (answer, start, bytes)
+                })
+                .collect();
+            scope.spawn(|| {
+                for (answer, mut bytes, expected) in begun {
+                    bytes.extend(answer.rest());
+                    assert!(bytes == *expected);
+                }
+            });
+        }
+    });
+    for (digest, _) in &published.blobs {
+        assert_eq!(upstream.count("GET", digest), 1);
+    }
+    let peak = cache.server.peak_memory();
+    assert!(peak < 50_000_000, "{peak} bytes at the most");
+}

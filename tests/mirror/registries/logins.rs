@@ -1,0 +1,124 @@
+//! Tokens that expire, and redirects to other hosts.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{FROM, TO, head, version};
+use crate::support::fake::{Fake, status};
+use crate::support::prelude::*;
+use crate::support::seed;
+use crate::support::seed::OCI_MANIFEST;
+
+/// `imgsync mirror SOURCE REMOTE`, logged in at the source.
+fn logged_in(imgsync: &Imgsync, from: &str, to: &str) -> Outcome {
+    let mut command = imgsync.command();
+    command.env("IMGSYNC_SOURCE_USERNAME", "reader");
+    command.env("IMGSYNC_SOURCE_PASSWORD", "pass");
+    run(command.args(["mirror", from, to]))
+}
+
+#[test]
+fn tokens_that_run_out_on_the_way_are_renewed() {
+    let scratch = Scratch::new();
+    let source = Upstream::start();
+    let target = Server::start(&scratch.folder("target"));
+    source.behave(|manners| manners.tokens = Some(("reader", "pass", 30)));
+    let tags: Vec<_> = (0..8).map(|number| format!("v{number}")).collect();
+    let published = tags.iter().zip(0..);
+    let published: Vec<_> = published
+        .map(|(tag, number)| source.put(FROM, tag, &version(number)).digest)
+        .collect();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let (from, to) = (
+        format!("{}/{FROM}", source.address()),
+        format!("{}/{TO}", target.address()),
+    );
+    logged_in(&imgsync, &from, &to).succeeded();
+    for (tag, digest) in tags.iter().zip(&published) {
+        assert_eq!(head(target.address(), TO, tag).as_ref(), Some(digest));
+    }
+}
+
+/// A registry that sends its readers on to a store, whose addresses hold for one request each. The
+/// store is another server, and no business of the password's.
+#[test]
+fn a_store_whose_addresses_run_out_gets_no_password() {
+    const CUT: usize = 30_000;
+    let layer: String = (0..20_000).map(|line| format!("{line}\n")).collect();
+    let (config, len) = ("{}".to_owned(), layer.len());
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": seed::descriptor("application/vnd.oci.empty.v1+json", config.as_bytes()),
+        "layers": [seed::descriptor("text/plain", layer.as_bytes())],
+    })
+    .to_string();
+    let content = layer.clone();
+    let asked = AtomicUsize::new(0);
+    let store = Fake::start(move |request| {
+        if request.target.starts_with("/small") {
+            return status(200).body("{}");
+        }
+        // The first address has run out, the second ends early, the third is asked for the rest.
+        match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => status(403).body("<Error>Request has expired</Error>"),
+            1 => status(200)
+                .header("Content-Length", len.to_string())
+                .body(&content[..CUT]),
+            _ => {
+                let range = format!("bytes {CUT}-{}/{len}", len - 1);
+                let reply = status(206).header("Content-Range", range);
+                reply.body(&content[CUT..])
+            }
+        }
+    });
+    let (address, small) = (store.address(), digest(config.as_bytes()));
+    let manifest_digest = digest(manifest.as_bytes());
+    let named = manifest_digest.clone();
+    let addresses = AtomicUsize::new(0);
+    let registry = Fake::start(move |request| {
+        if request.authorization().is_empty() {
+            return status(401).header("WWW-Authenticate", "Basic realm=\"here\"");
+        }
+        if request.target.contains("/manifests/sha256-") {
+            return status(404);
+        }
+        if request.target.contains("/manifests/") {
+            return status(200)
+                .header("Content-Type", OCI_MANIFEST)
+                .header("Docker-Content-Digest", &named)
+                .body(&*manifest);
+        }
+        if request.target.contains("/blobs/") {
+            let kind = match request.target.ends_with(&small) {
+                true => "small",
+                false => "large",
+            };
+            let number = addresses.fetch_add(1, Ordering::SeqCst);
+            let next = format!("http://{address}/{kind}?signature={number}");
+            return status(307).header("Location", next);
+        }
+        status(404)
+    });
+    let scratch = Scratch::new();
+    let target = Server::start(&scratch.folder("target"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let from = format!("{}/{FROM}:v1", registry.address());
+    let to = format!("{}/{TO}:v1", target.address());
+    logged_in(&imgsync, &from, &to).succeeded();
+    let arrived = head(target.address(), TO, "v1");
+    assert_eq!(arrived, Some(manifest_digest));
+    let blob = format!("/v2/{TO}/blobs/{}", digest(layer.as_bytes()));
+    assert_eq!(http::get(target.address(), &blob).text(), layer);
+    let seen = store.seen();
+    let large = seen
+        .iter()
+        .filter(|request| request.target.starts_with("/large"));
+    let large: Vec<_> = large.collect();
+    assert_eq!(large.len(), 3);
+    let once: BTreeSet<_> = seen.iter().map(|request| &request.target).collect();
+    assert_eq!(once.len(), seen.len(), "an address was used twice");
+    assert_eq!(large[2].header("range"), Some(&*format!("bytes={CUT}-")));
+    assert!(
+        seen.iter()
+            .all(|request| request.authorization().is_empty())
+    );
+}

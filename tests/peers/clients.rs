@@ -1,0 +1,70 @@
+//! Whoever pushes to our server, everyone else pulls the same image from it.
+
+use crate::support::prelude::*;
+
+const PEERS: [&str; 4] = ["docker", "busybox", "podman", "skopeo"];
+
+/// A built image, in the daemon and as an archive; what `push` does with it, all must pull.
+fn pushed_by(name: &str, push: impl FnOnce(&DockerImage, &str, &str)) {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let image = DockerImage::build(&unique(name), "v1");
+    let id = image.id();
+    let archive = image.save(scratch.path("image.tar"));
+    let remote = format!("{}/team/{name}:v1", server.address());
+    push(&image, archive.to_str().expect("a path in UTF-8"), &remote);
+    image.remove();
+
+    let tag = format!("team/{name}:v1");
+    let found = check::at_registry(server.address(), &tag);
+    assert_eq!(found.config, id);
+
+    let pulled = DockerImage::pull(&remote);
+    assert_eq!(pulled.id(), id, "pulled by docker");
+    assert_eq!(pulled.prints(), "hello from version v1");
+
+    let podman = Podman::new();
+    podman.pull(&remote);
+    assert_eq!(podman.id(&remote), id, "pulled by podman");
+
+    let folder = scratch.path("folder");
+    skopeo::pull(server.address(), &tag, &folder);
+    assert_eq!(check::in_folder(&folder), found, "pulled by skopeo");
+}
+
+#[test]
+fn what_docker_pushes_everyone_pulls() {
+    if !present(&PEERS) {
+        return;
+    }
+    let _docker = serial::docker();
+    pushed_by("docker", |image, _, remote| {
+        let tagged = image.tag(remote);
+        docker(&["push", tagged.reference()]);
+    });
+}
+
+#[test]
+fn what_podman_pushes_everyone_pulls() {
+    if !present(&PEERS) {
+        return;
+    }
+    let _docker = serial::docker();
+    pushed_by("podman", |image, archive, remote| {
+        let podman = Podman::new();
+        podman.load(archive);
+        podman.push(&image.id(), remote);
+    });
+}
+
+#[test]
+fn what_skopeo_pushes_everyone_pulls() {
+    if !present(&PEERS) {
+        return;
+    }
+    let _docker = serial::docker();
+    pushed_by("skopeo", |_, archive, remote| {
+        let source = format!("docker-archive:{archive}");
+        skopeo::copy(&source, &format!("docker://{remote}"));
+    });
+}

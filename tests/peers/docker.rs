@@ -1,0 +1,156 @@
+//! The main job: an image from the local Docker goes to our server, and runs from there.
+
+use crate::support::Engine;
+use crate::support::prelude::*;
+
+#[test]
+fn docker_pulls_and_runs_what_was_pushed_from_the_daemon() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let image = DockerImage::build(&unique("docker"), "v1");
+    let id = image.id();
+
+    let remote = format!("{}/team/app:v1", server.address());
+    imgsync.push(image.reference(), &remote).succeeded();
+    image.remove();
+
+    let found = check::at_registry(server.address(), "team/app:v1");
+    let relay = Relay::start(server.address(), Cut::Never);
+    let pulled = DockerImage::pull(format!("{}/team/app:v1", relay.address()));
+    assert_eq!(pulled.id(), id);
+    assert_eq!(pulled.prints(), "hello from version v1");
+    // The daemon had nothing left: every blob came from the server.
+    let requests = relay.requests();
+    let read: BTreeSet<_> = requests
+        .iter()
+        .filter(|request| request.reads_blob())
+        .filter_map(|request| request.target.rsplit('/').next())
+        .collect();
+    let held: BTreeSet<_> = found.blobs.iter().map(|(digest, _)| &**digest).collect();
+    assert_eq!(read, held);
+}
+
+#[test]
+fn an_image_is_pushed_by_its_id() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let image = DockerImage::build(&unique("by-id"), "v1");
+    let id = image.id();
+
+    let hex = id.strip_prefix("sha256:").expect("an ID");
+    for (name, form) in [
+        ("app:full", &*id),
+        ("app:hex", hex),
+        ("app:short", &hex[..12]),
+    ] {
+        let remote = format!("{}/{name}", server.address());
+        imgsync.push(form, &remote).succeeded();
+        let found = check::at_registry(server.address(), name);
+        assert_eq!(found.config, id, "{form}");
+    }
+    // The daemon knows what it is called.
+    imgsync.push(&id, &server.address().to_string()).succeeded();
+    let found = check::at_registry(server.address(), image.reference());
+    assert_eq!(found.config, id);
+}
+
+#[test]
+fn a_remote_without_a_name_keeps_name_and_tag() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let name = unique("named");
+    let image = DockerImage::build(&name, "v7");
+    let only = server.address().to_string();
+
+    imgsync.push(image.reference(), &only).succeeded();
+    let found = check::at_registry(server.address(), &format!("{name}:v7"));
+    assert_eq!(found.config, image.id());
+
+    // The registry in a local name is where the image came from, not where it goes.
+    let elsewhere = image.tag(format!("registry.example.com/{name}:v8"));
+    let explicit = format!("docker-daemon:{}", elsewhere.reference());
+    imgsync.push(&explicit, &only).succeeded();
+    let found = check::at_registry(server.address(), &format!("{name}:v8"));
+    assert_eq!(found.config, image.id());
+}
+
+#[test]
+fn an_image_that_the_daemon_lacks_is_the_sources_fault() {
+    if !present(&["docker"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let name = unique("nowhere");
+    let remote = format!("{}/app:v1", server.address());
+    imgsync.push(&name, &remote).failed(3, &["source", &name]);
+}
+
+/// A user whose home is empty pushes an image that is there: the daemon is asked what the image is,
+/// and never for its layers.
+fn assert_not_exported(address: SocketAddr) {
+    let scratch = Scratch::new();
+    let image = DockerImage::build(&unique("there"), "v1");
+    let remote = format!("{address}/app:v1");
+    Imgsync::new(&scratch.folder("first-home"))
+        .push(image.reference(), &remote)
+        .succeeded();
+
+    let engine = Engine::before_docker(scratch.root());
+    let relay = Relay::start(address, Cut::Never);
+    let imgsync = Imgsync::new(&scratch.folder("empty-home"));
+    let mut command = imgsync.command();
+    command.env("DOCKER_HOST", engine.host());
+    command.args(["push", image.reference()]);
+    let outcome = run(command.arg(format!("{}/app:v1", relay.address()))).succeeded();
+    assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
+    let asked = engine.requests();
+    let lines: Vec<String> = asked.iter().map(ToString::to_string).collect();
+    assert!(!asked.is_empty(), "the daemon was asked elsewhere");
+    let exports = |line: &&String| line.contains("/get");
+    assert_eq!(lines.iter().find(exports), None, "{lines:#?}");
+    assert!(lines.len() <= 5, "{lines:#?}");
+    let (requests, bytes) = (relay.asked(), relay.traffic().total());
+    assert!(requests <= 10, "{requests} requests");
+    assert!(bytes <= 20_000, "{bytes} bytes");
+    assert_eq!(check::at_registry(address, "app:v1").config, image.id());
+}
+
+#[test]
+fn an_image_that_is_at_our_server_is_not_exported() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    assert_not_exported(server.address());
+}
+
+#[test]
+fn an_image_that_is_at_a_stock_registry_is_not_exported() {
+    if !present(&["docker", "busybox", "docker-registry"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let scratch = Scratch::new();
+    let stock = StockRegistry::start(&scratch.folder("root"));
+    assert_not_exported(stock.address());
+}

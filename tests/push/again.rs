@@ -1,0 +1,211 @@
+//! Pushing again: what the registry has is not sent, counted on the line.
+
+use crate::support::framing::Request;
+use crate::support::prelude::*;
+
+struct Stage {
+    server: Server,
+    imgsync: Imgsync,
+    /// Last, for it goes last: the server must be dead by then.
+    scratch: Scratch,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        Self {
+            server: Server::start(&scratch.folder("root")),
+            imgsync: Imgsync::new(&scratch.folder("home")),
+            scratch,
+        }
+    }
+
+    /// Pushes, and yields every request that it took, and the line at the end.
+    fn push(&self, image: &str, name: &str) -> (Vec<Request>, String) {
+        let relay = Relay::start(self.server.address(), Cut::Never);
+        let remote = format!("{}/{name}", relay.address());
+        let outcome = self.imgsync.push(image, &remote).succeeded();
+        (relay.requests(), outcome.stdout)
+    }
+
+    fn blobs(&self, name: &str) -> BTreeSet<(String, u64)> {
+        check::at_registry(self.server.address(), name)
+            .blobs
+            .into_iter()
+            .collect()
+    }
+
+    /// Pushing the same image must send nothing but, perhaps, the manifest: to the same tag, to
+    /// another one, and when imgsync remembers nothing.
+    fn assert_nothing_sent(&self, image: &str) {
+        let before = check::at_registry(self.server.address(), "app:v1");
+        for (name, forget) in [("app:v1", false), ("app:more", false), ("app:v1", true)] {
+            if forget {
+                self.imgsync.forget();
+            }
+            let (requests, line) = self.push(image, name);
+            assert_no_blob(&requests);
+            assert!(line.contains(": sent 0 B, saved "), "{line}");
+            // A handful, not one per layer and try.
+            assert!(requests.len() <= 12, "{}", shown(&requests));
+            assert_eq!(check::at_registry(self.server.address(), name), before);
+        }
+    }
+
+    /// A changed version sends exactly the blobs that are new, each once, and one manifest.
+    fn assert_only_new_sent(&self, image: &str, forget: bool) {
+        let before = self.blobs("app:v1");
+        if forget {
+            self.imgsync.forget();
+        }
+        let (requests, _) = self.push(image, "app:v2");
+        let after = self.blobs("app:v2");
+        let new: Vec<_> = after.difference(&before).cloned().collect();
+        assert_eq!(new.len(), 2, "the last layer and the config: {new:?}");
+
+        let finished: Vec<_> = requests
+            .iter()
+            .filter_map(Request::finished_digest)
+            .collect();
+        let named: BTreeSet<_> = finished.iter().cloned().collect();
+        assert_eq!(
+            named,
+            new.iter().map(|(digest, _)| digest.clone()).collect()
+        );
+        assert_eq!(finished.len(), 2, "{}", shown(&requests));
+        let sent: u64 = requests
+            .iter()
+            .filter(|r| r.writes_blob())
+            .map(|r| r.body)
+            .sum();
+        let sizes: u64 = new.iter().map(|(_, size)| size).sum();
+        assert_eq!(sent, sizes, "{}", shown(&requests));
+        let manifests = requests.iter().filter(|request| request.puts_manifest());
+        assert_eq!(manifests.count(), 1, "{}", shown(&requests));
+    }
+}
+
+fn assert_no_blob(requests: &[Request]) {
+    let wrote = requests.iter().any(Request::writes_blob);
+    assert!(!wrote, "{}", shown(requests));
+}
+
+fn shown(requests: &[Request]) -> String {
+    let lines: Vec<_> = requests.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// Two versions of an image that differ in the last layer alone.
+fn versions() -> [Image; 2] {
+    let lower = || (0..3).map(|i| layer("data", bytes::mixed(i, 1_500_000)));
+    let last = |seed| layer("app", bytes::mixed(seed, 400_000));
+    [8, 9].map(|seed| Image::new(lower().chain([last(seed)]).collect()))
+}
+
+/// Both versions in the form that `write` gives them.
+fn written(scratch: &Scratch, write: impl Fn(&Image, PathBuf) -> PathBuf) -> [PathBuf; 2] {
+    let [first, second] = versions();
+    [(first, "first"), (second, "second")].map(|(image, name)| write(&image, scratch.path(name)))
+}
+
+fn as_archive(image: &Image, path: PathBuf) -> PathBuf {
+    archive::write_tar(&image.docker_archive("app:v1"), &path);
+    path
+}
+
+fn as_layout(image: &Image, path: PathBuf) -> PathBuf {
+    archive::write_folder(&image.oci_layout("v1"), &path);
+    path
+}
+
+#[test]
+fn an_unchanged_image_from_the_daemon_sends_no_blob() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let stage = Stage::new();
+    let image = DockerImage::build(&unique("again"), "v1");
+    stage.push(image.reference(), "app:v1");
+    stage.assert_nothing_sent(image.reference());
+}
+
+#[test]
+fn a_changed_image_from_the_daemon_sends_what_is_new() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let stage = Stage::new();
+    let name = unique("changed");
+    let first = DockerImage::build(&name, "v1");
+    let second = DockerImage::build(&name, "v2");
+    stage.push(first.reference(), "app:v1");
+    stage.assert_only_new_sent(second.reference(), false);
+}
+
+#[test]
+fn a_changed_image_from_the_daemon_sends_what_is_new_also_without_a_cache() {
+    if !present(&["docker", "busybox"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let stage = Stage::new();
+    let name = unique("forgotten");
+    let first = DockerImage::build(&name, "v1");
+    let second = DockerImage::build(&name, "v2");
+    stage.push(first.reference(), "app:v1");
+    stage.assert_only_new_sent(second.reference(), true);
+}
+
+#[test]
+fn an_unchanged_image_from_an_archive_sends_no_blob() {
+    for form in [as_archive, as_layout] {
+        let stage = Stage::new();
+        let [first, _] = written(&stage.scratch, form);
+        stage.push(text(&first), "app:v1");
+        stage.assert_nothing_sent(text(&first));
+    }
+}
+
+#[test]
+fn a_changed_image_from_an_archive_sends_what_is_new() {
+    for form in [as_archive, as_layout] {
+        for forget in [false, true] {
+            let stage = Stage::new();
+            let [first, second] = written(&stage.scratch, form);
+            stage.push(text(&first), "app:v1");
+            stage.assert_only_new_sent(text(&second), forget);
+        }
+    }
+}
+
+/// The layers' bytes are exchanged for others of the same size: whoever opens one would notice.
+#[test]
+fn an_unchanged_image_opens_no_layer() {
+    let stage = Stage::new();
+    let [image, _] = versions();
+
+    let layout = as_layout(&image, stage.scratch.path("layout"));
+    stage.push(text(&layout), "layout:v1");
+    for blob in image.compressed() {
+        let path = layout.join(image::blob_name(&blob));
+        std::fs::write(path, vec![0; blob.len()]).expect("the blob");
+    }
+    assert_no_blob(&stage.push(text(&layout), "layout:v1").0);
+
+    let path = as_archive(&image, stage.scratch.path("archive"));
+    stage.push(text(&path), "archive:v1");
+    let mut entries = image.docker_archive("app:v1");
+    for entry in &mut entries {
+        if entry.name.ends_with(".tar") {
+            entry.bytes.fill(0);
+        }
+    }
+    archive::write_tar(&entries, &path);
+    assert_no_blob(&stage.push(text(&path), "archive:v1").0);
+}

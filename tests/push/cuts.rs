@@ -1,0 +1,151 @@
+//! The line breaks again and again, and the server with it: one push still gets through, and sends
+//! little more than the image.
+
+use std::sync::mpsc;
+
+use crate::support::framing::Request;
+use crate::support::prelude::*;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Four layers, about 60 MB in all, that do not compress.
+fn large_image(folder: &Path) -> (Image, PathBuf) {
+    let sizes = [22_000_000, 19_000_000, 13_000_000, 6_000_000];
+    let layers = sizes.iter().zip(40..);
+    let layers = layers.map(|(size, seed)| layer("data", noise(seed, *size)));
+    let image = Image::new(layers.collect());
+    let path = folder.join("image.tar");
+    archive::write_tar(&image.docker_archive("app:v1"), &path);
+    (image, path)
+}
+
+/// Pushes through a line that breaks, and counts.
+fn pushed_through(cut: Cut, options: &[&str]) {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let (image, path) = large_image(scratch.root());
+    let relay = Relay::start(server.address(), cut);
+
+    let remote = format!("{}/app:v1", relay.address());
+    let path = path.to_str().expect("a path in UTF-8");
+    imgsync.push_with(options, path, &remote).succeeded();
+
+    let found = check::at_registry(server.address(), "app:v1");
+    assert_eq!(found.config, image.id());
+    assert!(found.size() > 60_000_000, "the layers do not compress");
+
+    let requests = relay.requests();
+    let writes: Vec<_> = requests
+        .iter()
+        .filter(|request| request.writes_blob())
+        .collect();
+    let sent: u64 = writes.iter().map(|request| request.body).sum();
+    let broken: Vec<_> = writes.iter().filter(|request| !request.complete).collect();
+    // What a cut may cost: the chunk that was on its way on each open upload.
+    let wasted: u64 = broken.iter().filter_map(|request| request.announced).sum();
+    assert!(
+        relay.cuts() >= 10,
+        "the line broke only {} times",
+        relay.cuts()
+    );
+    assert!(
+        sent <= found.size() + wasted,
+        "{sent} bytes sent of {}, {} cuts\n{}",
+        found.size(),
+        relay.cuts(),
+        shown(&requests)
+    );
+    eprintln!(
+        "{} cuts, {} broken requests; {} bytes, {sent} sent, {} at most",
+        relay.cuts(),
+        broken.len(),
+        found.size(),
+        found.size() + wasted
+    );
+}
+
+fn shown(requests: &[Request]) -> String {
+    let lines: Vec<_> = requests.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// About three megabytes, never the same twice in a row, none a multiple of a chunk.
+fn sizes() -> Vec<u64> {
+    vec![
+        3 * MIB,
+        2 * MIB + 77_777,
+        4 * MIB - 1,
+        3 * MIB + 500_001,
+        MIB + 13,
+    ]
+}
+
+#[test]
+fn every_connection_breaks_after_some_megabytes() {
+    pushed_through(Cut::Each(sizes()), &[]);
+}
+
+#[test]
+fn every_connection_breaks_after_some_megabytes_with_small_chunks() {
+    pushed_through(Cut::Each(sizes()), &["--chunk-size", "4MiB"]);
+}
+
+#[test]
+fn the_whole_line_breaks_after_some_megabytes() {
+    pushed_through(Cut::All(sizes()), &[]);
+}
+
+#[test]
+fn the_whole_line_breaks_after_some_megabytes_with_small_chunks() {
+    pushed_through(Cut::All(sizes()), &["--chunk-size", "4MiB"]);
+}
+
+/// What the server acknowledged is on its disk: killed in the middle of a push, and started again,
+/// it goes on where it was, and so does the push.
+#[test]
+fn the_server_is_killed_and_started_again_in_the_middle() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let (image, path) = large_image(scratch.root());
+    let relay = Relay::start(server.address(), Cut::Never);
+    let (reached, halfway) = mpsc::channel();
+    // The relay passes nothing on before the server is dead.
+    let (killed, dead) = mpsc::channel::<()>();
+    relay.after(18_000_000, move || {
+        reached.send(()).expect("the test waits");
+        dead.recv().expect("the test answers");
+    });
+
+    let remote = format!("{}/app:v1", relay.address());
+    let path = path.to_str().expect("a path in UTF-8").to_owned();
+    // One blob at a time, so that one chunk is on its way when the server dies.
+    let options = ["--jobs", "1", "--chunk-size", "2MiB"];
+    let push = std::thread::spawn(move || imgsync.push_with(&options, &path, &remote));
+    halfway.recv().expect("a push that sends 18 MB");
+    let before = relay.requests();
+    server.kill();
+    killed.send(()).expect("the relay waits");
+    server.start_again();
+    relay.forward_to(server.address());
+    push.join().expect("the push").succeeded();
+
+    let found = check::at_registry(server.address(), "app:v1");
+    assert_eq!(found.config, image.id());
+    let requests = relay.requests();
+    let on_its_way = before.iter().rfind(|request| !request.complete);
+    let chunk = on_its_way.and_then(|request| request.announced);
+    let chunk = chunk.expect("a chunk that the server did not get");
+    let writes = || requests.iter().filter(|request| request.writes_blob());
+    let sent: u64 = writes().map(|request| request.body).sum();
+    assert!(
+        sent <= found.size() + chunk,
+        "{sent} bytes sent of {}, and {chunk} may be lost\n{}",
+        found.size(),
+        shown(&requests)
+    );
+    // No session was lost: each blob has had one.
+    let opened = writes().filter(|request| request.method == "POST").count();
+    assert_eq!(opened, found.blobs.len(), "{}", shown(&requests));
+}

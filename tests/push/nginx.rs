@@ -1,0 +1,146 @@
+//! nginx before the registry, with the limits on requests that people leave in its configuration: a
+//! push finds a size that passes.
+
+use crate::support::authority::Pair;
+use crate::support::prelude::*;
+use crate::support::{Nginx, Treatment};
+
+struct Stage {
+    imgsync: Imgsync,
+    server: Server,
+    authority: Authority,
+    pair: Pair,
+    /// Last, for it goes last: the server must be dead by then.
+    scratch: Scratch,
+}
+
+impl Stage {
+    /// `None` where a peer is missing.
+    fn new() -> Option<Self> {
+        if !present(&["nginx", "openssl"]) {
+            return None;
+        }
+        let scratch = Scratch::new();
+        let authority = Authority::new(&scratch.folder("ca"));
+        Some(Self {
+            imgsync: Imgsync::new(&scratch.folder("home")),
+            server: Server::start(&scratch.folder("root")),
+            pair: authority.sign("server", &["DNS:localhost", "IP:127.0.0.1"]),
+            authority,
+            scratch,
+        })
+    }
+
+    fn nginx(&self, treatment: Treatment) -> Nginx {
+        let folder = self.scratch.folder("nginx");
+        Nginx::treating(&folder, self.server.address(), &self.pair, treatment)
+    }
+
+    /// Three layers that do not compress, one of them larger than any limit here.
+    fn image(&self, seed: u64) -> (Image, PathBuf) {
+        let sizes = [20_000_000, 5_000_000, 300_000];
+        let layers = sizes.iter().zip(seed..);
+        let layers = layers.map(|(size, seed)| layer("data", noise(seed, *size)));
+        let image = Image::new(layers.collect());
+        let path = self.scratch.path(&format!("image-{seed}.tar"));
+        archive::write_tar(&image.docker_archive("app:v1"), &path);
+        (image, path)
+    }
+
+    fn push(&self, options: &[&str], path: &Path, remote: &str) -> Outcome {
+        let ca = self.authority.certificate();
+        let mut options = options.to_vec();
+        options.extend(["--json", "--ca-file", ca.to_str().unwrap()]);
+        self.imgsync
+            .push_with(&options, path.to_str().unwrap(), remote)
+    }
+}
+
+/// Bytes of blobs that a push says it sent, repeated ones included.
+fn sent(outcome: &Outcome) -> u64 {
+    let events = outcome.stdout.lines().map(|line| {
+        let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        event
+    });
+    let mut outcomes = events.filter(|event| event["event"] == "outcome");
+    let outcome = outcomes.next().expect("an outcome");
+    outcome["sent"].as_u64().expect("a number")
+}
+
+/// Pushes through nginx, an image and then another one.
+fn finds_a_size_that_passes(body: Option<&'static str>, buffers: bool, least: usize) {
+    let Some(stage) = Stage::new() else {
+        return;
+    };
+    let nginx = stage.nginx(Treatment { body, buffers });
+    let remote = |name: &str| format!("{}/{name}", nginx.address());
+    let (image, path) = stage.image(1);
+    let outcome = stage.push(&[], &path, &remote("app:v1")).succeeded();
+    let found = check::at_registry(stage.server.address(), "app:v1");
+    assert_eq!(found.config, image.id());
+    let refused = nginx.refused_as_too_large();
+    let (sent_first, size) = (sent(&outcome), found.size());
+    eprintln!(
+        "{body:?}, buffers: {buffers}: {refused} requests too large, {sent_first} bytes sent of {size}"
+    );
+    // The limit was met, and not again and again.
+    assert!((least..=10).contains(&refused), "{}", nginx.log());
+
+    // The next push to that host knows it.
+    let (image, path) = stage.image(11);
+    let outcome = stage.push(&[], &path, &remote("app:v2")).succeeded();
+    let found = check::at_registry(stage.server.address(), "app:v2");
+    assert_eq!(found.config, image.id());
+    assert_eq!(nginx.refused_as_too_large(), refused, "{}", nginx.log());
+    assert_eq!(sent(&outcome), found.size());
+}
+
+#[test]
+fn a_limit_of_one_mebibyte() {
+    finds_a_size_that_passes(Some("1m"), false, 1);
+}
+
+#[test]
+fn a_limit_of_one_mebibyte_and_bodies_taken_in_whole() {
+    finds_a_size_that_passes(Some("1m"), true, 1);
+}
+
+#[test]
+fn a_limit_of_eight_mebibytes() {
+    finds_a_size_that_passes(Some("8m"), false, 0);
+}
+
+#[test]
+fn a_limit_of_eight_mebibytes_and_bodies_taken_in_whole() {
+    finds_a_size_that_passes(Some("8m"), true, 0);
+}
+
+#[test]
+fn the_limit_that_nobody_set() {
+    finds_a_size_that_passes(None, false, 1);
+}
+
+#[test]
+fn the_limit_that_nobody_set_and_bodies_taken_in_whole() {
+    finds_a_size_that_passes(None, true, 1);
+}
+
+/// Below a size that makes sense the user is told who is in the way, and which line would help.
+#[test]
+fn a_limit_that_leaves_no_room_is_named() {
+    let Some(stage) = Stage::new() else {
+        return;
+    };
+    let nginx = stage.nginx(Treatment {
+        body: Some("16k"),
+        buffers: false,
+    });
+    let (_, path) = stage.image(1);
+    let remote = format!("{}/app:v1", nginx.address());
+    let ca = stage.authority.certificate();
+    let options = ["--ca-file", ca.to_str().unwrap()];
+    let outcome = stage
+        .imgsync
+        .push_with(&options, path.to_str().unwrap(), &remote);
+    outcome.failed(4, &["nginx", "client_max_body_size"]);
+}

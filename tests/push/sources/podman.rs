@@ -1,0 +1,233 @@
+//! podman's socket, as root and without root.
+
+use super::{Stage, recorded, text};
+use crate::support::peers::absent;
+use crate::support::prelude::*;
+use crate::support::process::Process;
+
+/// podman's service with the recorded image in it.
+struct Service {
+    _process: Process,
+    podman: Podman,
+    /// Its socket lies where podman has it below `XDG_RUNTIME_DIR`, which this is.
+    runtime: PathBuf,
+}
+
+impl Service {
+    fn start(scratch: &Scratch) -> Self {
+        let podman = Podman::new();
+        podman.load(text(&recorded("podman4-docker-archive.tar")));
+        let runtime = scratch.folder("runtime");
+        std::fs::create_dir(runtime.join("podman")).expect("a folder");
+        let socket = runtime.join("podman/podman.sock");
+        let mut command = podman.command();
+        command.args(["system", "service", "--time", "0"]);
+        command.arg(format!("unix://{}", socket.display()));
+        let process = Process::start("podman", &mut command, &scratch.folder("podman"));
+        until("podman's socket", || {
+            std::os::unix::net::UnixStream::connect(&socket).ok()
+        });
+        Self {
+            _process: process,
+            podman,
+            runtime,
+        }
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}/podman/podman.sock", self.runtime.display())
+    }
+}
+
+const PODMAN_IMAGE: &str = "localhost/sample/app:v1";
+
+/// However podman is named, its image arrives whole, by name and by ID.
+#[test]
+fn images_come_from_the_service_of_podman() {
+    if !present(&["podman"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let service = Service::start(&stage.scratch);
+    let id = service.podman.id(PODMAN_IMAGE);
+    let config = stage.scratch.folder("docker-config");
+    let context = digest(b"lab");
+    let context = context.strip_prefix("sha256:").expect("hex");
+    let meta = config.join("contexts/meta").join(context);
+    std::fs::create_dir_all(&meta).expect("a folder");
+    let json = serde_json::json!({
+        "Name": "lab", "Metadata": {}, "Endpoints": {"docker": {"Host": service.host()}},
+    });
+    std::fs::write(meta.join("meta.json"), json.to_string()).expect("a file");
+    let by_config = stage.scratch.folder("current-context");
+    let copied = by_config.join("contexts/meta").join(context);
+    std::fs::create_dir_all(&copied).expect("a folder");
+    std::fs::copy(meta.join("meta.json"), copied.join("meta.json")).expect("a copy");
+    let json = r#"{"currentContext":"lab"}"#;
+    std::fs::write(by_config.join("config.json"), json).expect("a file");
+
+    let host = service.host();
+    for (at, (image, variables)) in [
+        (PODMAN_IMAGE, vec![("DOCKER_HOST", &*host)]),
+        (&id, vec![("CONTAINER_HOST", &*host)]),
+        (
+            PODMAN_IMAGE,
+            vec![("DOCKER_CONFIG", text(&config)), ("DOCKER_CONTEXT", "lab")],
+        ),
+        (
+            "docker-daemon:sample/app:v1",
+            vec![("DOCKER_CONFIG", text(&by_config))],
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Each compresses and sends anew.
+        stage.imgsync.forget();
+        let name = format!("podman{at}");
+        let mut command = stage.imgsync.command();
+        command.env_remove("DOCKER_HOST").envs(variables);
+        command.args(["push", image, &stage.remote(&name)]);
+        run(&mut command).succeeded();
+        assert_eq!(stage.found(&name).config, id, "{name}");
+    }
+    let mut command = stage.imgsync.command();
+    command.env("DOCKER_HOST", &host);
+    command.args(["push", "nowhere:v1", &stage.remote("none")]);
+    run(&mut command).failed(3, &["no image nowhere:v1"]);
+}
+
+/// On a machine without Docker nothing has to be said: podman's socket is found.
+#[test]
+fn without_docker_the_socket_of_podman_is_found() {
+    if !present(&["podman"]) {
+        return;
+    }
+    // A room of its own, in which no system's socket is seen.
+    let alone = |program: &str| {
+        let mut command = Command::new("unshare");
+        let script = "mount -t tmpfs none /run && exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script, "sh", program]);
+        command.stdin(Stdio::null());
+        command
+    };
+    if run(&mut alone("true")).code != Some(0) {
+        absent("unshare may not make a mount namespace here (it takes root)");
+        return;
+    }
+    let stage = Stage::new();
+    let service = Service::start(&stage.scratch);
+    let inner = stage.imgsync.command();
+    let mut command = alone(&inner.get_program().to_string_lossy());
+    command.env_clear();
+    for (name, value) in inner.get_envs() {
+        command.envs(value.map(|value| (name, value)));
+    }
+    command.env_remove("DOCKER_HOST");
+    command.env("XDG_RUNTIME_DIR", &service.runtime);
+    command.args(["push", PODMAN_IMAGE, &stage.remote("found")]);
+    run(&mut command).succeeded();
+    let id = service.podman.id(PODMAN_IMAGE);
+    assert_eq!(stage.found("found").config, id);
+}
+
+/// A user of the system, with podman to itself; gone with this.
+struct User {
+    name: String,
+    home: PathBuf,
+}
+
+impl User {
+    /// `None` where no user can be made.
+    fn new() -> Option<Self> {
+        let name = format!("imgsync-tests-{}", std::process::id());
+        let mut command = Command::new("useradd");
+        command.args(["--create-home", "--shell", "/bin/sh", &name]);
+        let made = command.stdin(Stdio::null()).status();
+        made.is_ok_and(|status| status.success()).then(|| Self {
+            home: Path::new("/home").join(&name),
+            name,
+        })
+    }
+
+    /// A program as this user runs it.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        for option in ["--reuid", "--regid"] {
+            command.args([option, &self.name]);
+        }
+        command.args(["--init-groups", program]).current_dir("/");
+        command.env_clear();
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.env("HOME", &self.home);
+        command.env("XDG_RUNTIME_DIR", self.home.join("run"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn podman(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command("podman");
+        command.args(["--storage-driver", "vfs"]).args(arguments);
+        command
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // Ends the process that keeps podman's namespace of this user.
+        let _ = run(&mut self.podman(&["system", "migrate"]));
+        let mut command = Command::new("userdel");
+        let _ = run(command.args(["--force", "--remove", &self.name]));
+    }
+}
+
+/// Run by root, this makes a user for it; run by a user, the tests above are it already.
+#[test]
+fn images_come_from_a_podman_without_root() {
+    if !present(&["podman"]) {
+        return;
+    }
+    let root = run(Command::new("id").arg("-u").stdin(Stdio::null()));
+    if root.stdout.trim() != "0" {
+        return;
+    }
+    let Some(user) = User::new() else {
+        absent("no user can be made for podman without root");
+        return;
+    };
+    let socket = user.home.join("run/podman/podman.sock");
+    let parent = socket.parent().expect("a folder");
+    run(user.command("mkdir").args(["-p", text(parent)])).succeeded();
+    // Neither the archive nor the tool may lie where another user can get at them.
+    let [archive, tool] = ["app.tar", "imgsync"].map(|name| user.home.join(name));
+    std::fs::copy(recorded("podman4-docker-archive.tar"), &archive).expect("a copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_imgsync"), &tool).expect("a copy");
+    let mut chmod = Command::new("chmod");
+    run(chmod.arg("a+rx").args([&archive, &tool])).succeeded();
+
+    let loaded = run(&mut user.podman(&["load", "--input", text(&archive)]));
+    if loaded.code != Some(0) {
+        absent(&format!("podman does not work without root here: {loaded}"));
+        return;
+    }
+    let id = run(&mut user.podman(&["image", "inspect", "--format", "{{.Id}}", PODMAN_IMAGE]));
+    let id = format!("sha256:{}", id.succeeded().stdout.trim());
+    let stage = Stage::new();
+    let host = format!("unix://{}", socket.display());
+    let mut service = user.podman(&["system", "service", "--time", "0", &host]);
+    let service = Process::start("podman", &mut service, &stage.scratch.folder("podman"));
+    until("podman's socket", || {
+        std::os::unix::net::UnixStream::connect(&socket).ok()
+    });
+    let mut command = user.command(text(&tool));
+    command.env("CONTAINER_HOST", &host);
+    command.args(["push", PODMAN_IMAGE, &stage.remote("rootless")]);
+    run(&mut command).succeeded();
+    assert_eq!(stage.found("rootless").config, id);
+    // Again, with nothing left to send.
+    let mut command = user.command(text(&tool));
+    command.env("DOCKER_HOST", &host);
+    command.args(["push", PODMAN_IMAGE, &stage.remote("rootless")]);
+    run(&mut command).succeeded();
+    drop(service);
+}

@@ -1,0 +1,16 @@
+//! What nearly every test of a flow names.
+
+pub use std::collections::BTreeSet;
+pub use std::net::SocketAddr;
+pub use std::path::{Path, PathBuf};
+pub use std::process::{Command, Stdio};
+
+pub use super::bytes::{digest, noise};
+pub use super::docker::{docker, unique};
+pub use super::image::layer;
+pub use super::peers::present;
+pub use super::run::{Outcome, must, run, until};
+pub use super::{
+    Authority, Cut, DockerImage, Image, Imgsync, Podman, Relay, Scratch, Server, StockRegistry,
+    Upstream, archive, bytes, check, http, image, serial, skopeo,
+};
