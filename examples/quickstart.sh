@@ -1,9 +1,9 @@
 #!/bin/sh
-# The whole path in one command, with nothing but Rust installed: builds both programs, starts a
-# server, pushes an image, pushes a changed version, pulls both back and verifies every digest.
+# Shows a push in one command; only Rust must be installed. It builds both programs, starts a server,
+# pushes an image, pushes a changed version, pulls both back, and verifies every digest.
 #
-#   examples/quickstart.sh           with a sample image that it makes itself
-#   examples/quickstart.sh app:v1    with that image of the local Docker
+#   examples/quickstart.sh           with a sample image
+#   examples/quickstart.sh app:v1    with an image of the local Docker
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --quiet --release --workspace --bins

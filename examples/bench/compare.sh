@@ -1,9 +1,9 @@
 #!/bin/sh
-# Measures pushes: imgsync beside docker push and skopeo copy, to imgsync-server and, where it is
-# installed, to docker-registry; prints one Markdown table. Takes root, for the Docker daemons that
-# it starts and ends; tests/peers.sh installs what it compares with.
+# Compares imgsync push with docker push and skopeo copy. The target is imgsync-server, and
+# docker-registry if it is installed. Prints a Markdown table. Needs root, because it starts Docker
+# daemons. tests/peers.sh installs the programs that are compared.
 #
-#   examples/bench/compare.sh [MEGABYTES [MEGABYTES OF THE IMAGE FOR THE SLOW LINE]]
+#   examples/bench/compare.sh [MEGABYTES [MEGABYTES OF THE IMAGE FOR THE SLOW LINK]]
 #
 # Without arguments: 300 and 20.
 set -eu
