@@ -17,7 +17,8 @@ use std::process::{Command, Stdio};
 
 use clap::Parser as _;
 use imgsync::args::Cli;
-use imgsync::mirror::config::{PasswordSource, parse};
+use imgsync::login::PasswordSource;
+use imgsync::mirror::config::parse;
 use serde_json::Value;
 use support::peers::present;
 use support::run::{must, run};
