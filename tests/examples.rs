@@ -9,7 +9,8 @@ use crate::support::{Nginx, server};
 use crate::support::prelude::*;
 use clap::Parser as _;
 use imgsync::args::Cli;
-use imgsync::mirror::config::{PasswordSource, parse};
+use imgsync::login::PasswordSource;
+use imgsync::mirror::config::parse;
 use serde_json::Value;
 
 fn top() -> PathBuf {

@@ -39,12 +39,13 @@ const WALLS: &[Wall] = &[
         ],
         within: &[
             "cli/src/plan.rs",
-            "cli/src/transfer/chunk_sizer.rs",
-            "cli/src/transfer/concurrency.rs",
-            "cli/src/transfer/refusal.rs",
+            "cli/src/text",
+            "cli/src/upload/chunk_sizer.rs",
+            "cli/src/upload/concurrency.rs",
+            "cli/src/upload/refusal.rs",
         ],
         except: &[],
-        because: "plan, pace, jobs and refusal are pure",
+        because: "plan, text, pace, jobs and refusal are pure",
     },
     Wall {
         words: &[
@@ -159,11 +160,135 @@ fn every_room_keeps_to_its_own() {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
-/// The lines of code, without comments, up to the tests at the end of the file.
+/// The top-level modules of a crate, from the top floor down: a module imports only modules below
+/// it. `lib` and `main` stand above all.
+const FLOORS: &[(&str, &[&str])] = &[(
+    "cli/src",
+    &[
+        "commands",
+        "settings",
+        "args",
+        "push",
+        "mirror",
+        "copy",
+        "transports",
+        "evidence",
+        "upload",
+        "login",
+        "spool",
+        "cache",
+        "compress",
+        "image",
+        "report",
+        "plan",
+        "exit",
+        "disk",
+        "text",
+    ],
+)];
+
+#[test]
+fn no_module_imports_upwards() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut wrong = Vec::new();
+    for (folder, floors) in FLOORS {
+        for file in sources(&top.join(folder)) {
+            let own = module(&file, &top.join(folder));
+            if own == "lib" || own == "main" {
+                continue;
+            }
+            let Some(floor) = floors.iter().position(|name| *name == own) else {
+                wrong.push(format!("{folder}: {own} is not in the list of modules"));
+                continue;
+            };
+            let text = std::fs::read_to_string(&file).unwrap();
+            for (number, imported) in imports(&text) {
+                let found = floors.iter().position(|name| *name == imported);
+                if found.is_some_and(|found| found < floor) {
+                    let file = file.display();
+                    wrong.push(format!("{file}:{number}: {own} imports {imported}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn imports_are_found_in_groups_too() {
+    let text =
+        "use crate::a::{b, c};\nuse crate::{\n    d, e::{self, f},\n    g,\n};\ncrate::h::i();\n";
+    let found = imports(text);
+    let names: Vec<_> = found.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["a", "d", "e", "g", "h"]);
+    assert_eq!(found.last().map(|(number, _)| *number), Some(6));
+}
+
+/// The top-level module that a file of a crate belongs to.
+fn module(file: &Path, folder: &Path) -> String {
+    let first = file.strip_prefix(folder).unwrap().components().next();
+    let first = Path::new(first.unwrap().as_os_str());
+    first.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+/// The top-level modules of its own crate that the code names, each with its line.
+fn imports(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    // How many braces of a `crate::{…}` are open, and whether a name at their first level may begin.
+    let (mut depth, mut begins) = (0, false);
+    for (number, line) in code(text) {
+        let mut rest = line;
+        while !rest.is_empty() {
+            if depth == 0 {
+                let Some((_, behind)) = rest.split_once("crate::") else {
+                    break;
+                };
+                rest = behind;
+                if let Some(group) = rest.strip_prefix('{') {
+                    (rest, depth, begins) = (group, 1, true);
+                } else {
+                    found.push((number, first_word(rest)));
+                }
+                continue;
+            }
+            let word = first_word(rest);
+            if !word.is_empty() {
+                rest = &rest[word.len()..];
+                if begins && depth == 1 {
+                    found.push((number, word));
+                }
+                begins = false;
+                continue;
+            }
+            let mark = rest.chars().next().unwrap_or_default();
+            rest = &rest[mark.len_utf8()..];
+            match mark {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' => begins = true,
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+fn first_word(text: &str) -> String {
+    let is_part = |c: &char| c.is_alphanumeric() || *c == '_';
+    text.chars().take_while(is_part).collect()
+}
+
+/// The lines of code, without comments, up to the tests at the end of the file. That a file of
+/// tests belongs to a module ends nothing.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .enumerate()
-        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+    let ends = |line: &str, next: Option<&str>| {
+        line.starts_with("#[cfg(test)]") && next.is_none_or(|next| !next.ends_with(';'))
+    };
+    let lines = text.lines().enumerate();
+    let with_next = lines.zip(text.lines().skip(1).map(Some).chain([None]));
+    with_next
+        .take_while(move |((_, line), next)| !ends(line, *next))
+        .map(|(line, _)| line)
         .map(|(number, line)| (number + 1, line.split("//").next().unwrap_or_default()))
         .filter(|(_, line)| !line.trim().is_empty())
 }

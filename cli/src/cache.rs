@@ -5,12 +5,14 @@
 pub mod blob_locations;
 pub mod entry;
 mod sweep;
+mod user_folders;
 
 use std::path::{Path, PathBuf};
 
 use imgsync_oci::Digest;
 
 pub use sweep::sweep;
+pub use user_folders::UserFolders;
 
 /// More than an entry ever has, in bytes.
 const MAX_LAYER_ENTRY_BYTES: u64 = 1024;

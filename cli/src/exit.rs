@@ -8,8 +8,7 @@ use std::process::ExitCode;
 use http::StatusCode;
 use imgsync_oci::client;
 
-use crate::report::{format_bytes, sanitize};
-use crate::source;
+use crate::text::{format_bytes, sanitize};
 
 /// The kinds of failure, one exit code each. docs/push.md lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,17 +91,6 @@ impl Failure {
 impl From<&Failure> for ExitCode {
     fn from(failure: &Failure) -> Self {
         Self::from(failure.kind.exit_code())
-    }
-}
-
-impl From<source::Error> for Failure {
-    fn from(error: source::Error) -> Self {
-        Self {
-            kind: FailureKind::Source,
-            what: format!("source: {error}"),
-            hint: error.hint(),
-            is_rate_limited: false,
-        }
     }
 }
 

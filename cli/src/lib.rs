@@ -1,18 +1,21 @@
 //! imgsync: uploads what a registry lacks of a local container image.
 
-pub mod access;
 pub mod args;
 pub mod cache;
 pub mod commands;
 pub mod compress;
-pub mod credentials;
+pub mod copy;
+pub mod disk;
 pub mod evidence;
 pub mod exit;
+pub mod image;
+pub mod login;
 pub mod mirror;
 pub mod plan;
-pub mod probe;
+pub mod push;
 pub mod report;
 pub mod settings;
-pub mod source;
 pub mod spool;
-pub mod transfer;
+pub mod text;
+pub mod transports;
+pub mod upload;

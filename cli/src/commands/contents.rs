@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::manifest_name;
 use crate::exit::{Failure, FailureKind};
-use crate::report::sanitize;
+use crate::text::sanitize;
 
 /// No config is larger, in bytes.
 const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::contents::{self, ManifestContents, RemoteImage};
 use super::manifest_name::ManifestName;
-use crate::access::RegistryAccess;
 use crate::args;
 use crate::exit::Failure;
-use crate::report::{Report, format_bytes, sanitize};
+use crate::login::RegistryAccess;
+use crate::report::Report;
+use crate::text::{format_bytes, sanitize};
 
 /// What of a config people ask for, by its name there and here.
 const SHOWN_CONFIG_FIELDS: [(&str, &str); 7] = [

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use imgsync_oci::Registry;
 use imgsync_oci::client::Credentials;
 
-use crate::access::{RegistryAccess, read_password_from_stdin};
 use crate::args;
-use crate::credentials;
 use crate::exit::{Failure, FailureKind};
+use crate::login::{RegistryAccess, credentials, read_password_from_stdin};
 use crate::report::Report;
 
 /// Checks and keeps credentials, and says through `line` where.

@@ -9,10 +9,11 @@ use imgsync_oci::{Reference, Registry, RemoteName, Repository, Tag};
 
 use super::contents::{self, ManifestContents};
 use super::manifest_name::{ManifestName, not_found};
-use crate::access::RegistryAccess;
 use crate::args;
 use crate::exit::{Failure, FailureKind};
-use crate::report::{Report, format_bytes};
+use crate::login::RegistryAccess;
+use crate::report::Report;
+use crate::text::format_bytes;
 
 /// Tags that are looked at at a time, for the long form.
 const MAX_CONCURRENT_TAGS: usize = 8;

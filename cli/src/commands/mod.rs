@@ -41,22 +41,7 @@ const NOTHING_TO_DO_EXIT_CODE: u8 = 8;
 fn dispatch(command: CliCommand, report: &Arc<dyn Report>) -> Result<u8, Failure> {
     let mut print = |line: String| report.output().print(&line);
     match command {
-        CliCommand::Push(args) => {
-            let settings = settings::PushSettings::parse(&args)?;
-            if !settings.is_dry_run {
-                let outcome = run_until_stopped(push::push(&settings, report))?;
-                report.show_push_summary(&outcome);
-                return Ok(0);
-            }
-            let preview = run_until_stopped(push::preview(&settings, report))?;
-            if args.json {
-                report.show_plan(&preview.plan);
-                preview.notes.iter().for_each(|line| report.note(line));
-            } else {
-                let lines = report::plan_lines(&preview.plan).into_iter();
-                lines.chain(preview.notes).for_each(print);
-            }
-        }
+        CliCommand::Push(args) => push::push(&args, report, &mut print)?,
         CliCommand::Mirror(args) => {
             return run_mirror(&settings::MirrorSettings::parse(&args)?, report);
         }

@@ -6,9 +6,9 @@ use imgsync_oci::Reference;
 use imgsync_oci::client::{Client, DeleteOutcome};
 
 use super::manifest_name::ManifestName;
-use crate::access::RegistryAccess;
 use crate::args;
 use crate::exit::{Failure, FailureKind};
+use crate::login::RegistryAccess;
 use crate::report::Report;
 
 /// Removes what was named, one after the other, and prints through `line` what is gone.

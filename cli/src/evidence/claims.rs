@@ -12,10 +12,10 @@ use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Tag};
 use serde::Deserialize;
 
 use super::LookupRequest;
-use super::tag_order::nearest_tags;
+use super::probe::{self, ParsedManifest};
 use crate::exit::Failure;
 use crate::plan::{BlobCandidate, EvidenceSource};
-use crate::probe::{self, ParsedManifest};
+use crate::text::nearest_tags;
 
 /// Tags besides the target's own and `latest`.
 const MAX_OTHER_TAGS: usize = 3;

@@ -4,8 +4,8 @@ use imgsync_oci::client::Client;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
 
 use super::layers_of_same_image;
-use crate::probe::{self, ParsedManifest};
-use crate::source::SingleImage;
+use super::probe::{self, ParsedManifest};
+use crate::image::SingleImage;
 
 /// The most images of an index that are looked at.
 const MAX_CHILD_MANIFESTS: usize = 3;

@@ -3,7 +3,7 @@
 mod claims;
 mod copies;
 mod mounts;
-pub(crate) mod tag_order;
+pub mod probe;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -17,9 +17,9 @@ use imgsync_oci::{Descriptor, Digest, Manifest, Repository, Tag, media};
 use crate::cache::{self, blob_locations};
 use crate::compress;
 use crate::exit::Failure;
+use crate::image::{Layer, SingleImage};
 use crate::plan::{BlobCandidate, EvidenceSource, LayerEvidence, PushPlan};
-use crate::probe::{self, ParsedManifest};
-use crate::source::{Layer, SingleImage};
+use probe::ParsedManifest;
 
 pub use claims::layer_pairs;
 

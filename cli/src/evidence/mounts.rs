@@ -9,10 +9,9 @@ use imgsync_oci::client::upload::{UploadSession, UploadStart};
 use imgsync_oci::endpoint::Mount;
 use imgsync_oci::{Descriptor, Digest, Repository};
 
-use super::LookupRequest;
+use super::{LookupRequest, probe};
 use crate::cache::blob_locations;
 use crate::exit::Failure;
-use crate::probe;
 
 /// Tries for one blob.
 const MAX_MOUNT_ATTEMPTS: usize = 2;

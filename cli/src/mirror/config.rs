@@ -3,16 +3,18 @@
 mod raw;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use imgsync_oci::Registry;
 use serde_saphyr::Spanned;
 
 use super::job::MirrorJob;
 use super::location::{SourceLocation, TargetLocation};
-use super::selection::{NewestLimit, TagOrder, TagRules, date};
-use crate::mirror::ReferrersPolicy;
-use crate::source::Platforms;
+use super::selection::{NewestLimit, TagOrder, TagRules};
+use crate::image::Platforms;
+use crate::login::{PasswordSource, RegistrySettings, is_same_registry};
+use crate::text;
+use crate::transports::ReferrersPolicy;
 use raw::MirrorEntry;
 
 /// What a file asks for.
@@ -22,28 +24,6 @@ pub struct MirrorConfig {
     pub jobs: Vec<MirrorJob>,
     /// How registries are reached, and as whom.
     pub registries: BTreeMap<Registry, RegistrySettings>,
-}
-
-/// How one registry is reached, and as whom.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RegistrySettings {
-    /// The user, and where the password is.
-    pub login: Option<(String, PasswordSource)>,
-    /// Without TLS.
-    pub plain_http: bool,
-    /// Without a look at certificates.
-    pub insecure: bool,
-    /// A CA's certificate that counts too.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// Where a password is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PasswordSource {
-    /// In a file.
-    File(PathBuf),
-    /// In an environment variable.
-    Variable(String),
 }
 
 /// Reads a file's text. Paths in it count from `folder`.
@@ -81,11 +61,6 @@ pub fn parse(text: &str, folder: &Path) -> Result<MirrorConfig, String> {
         true => Err("there is no mirror in it".to_owned()),
         false => Ok(config),
     }
-}
-
-/// Whether two names are of one registry: in names of hosts capitals do not count (RFC 4343).
-pub fn is_same_registry(one: &Registry, other: &Registry) -> bool {
-    one.as_str().eq_ignore_ascii_case(other.as_str())
 }
 
 fn at<T>(place: &Spanned<T>, text: &str) -> String {
@@ -168,7 +143,7 @@ fn rules(entry: &MirrorEntry) -> Result<TagRules, String> {
     let min_age = entry
         .min_age
         .as_deref()
-        .map(date::parse_duration)
+        .map(text::parse_duration)
         .transpose();
     Ok(TagRules {
         globs: all("tags", &entry.tags)?,

@@ -4,10 +4,10 @@ use std::fmt;
 
 use imgsync_oci::{LocalName, Reference, Registry, Repository, Tag};
 
-use super::ReferrersPolicy;
 use super::location::{LayoutLocation, SourceLocation, TargetLocation};
 use super::selection::TagRules;
-use crate::source::Platforms;
+use crate::image::Platforms;
+use crate::transports::ReferrersPolicy;
 
 /// One source and one target.
 #[derive(Debug, Clone)]

@@ -10,10 +10,11 @@ use super::lines::{mirror_start_line, write_stderr};
 use super::mirror::{summary_line, tag_line};
 use super::{
     MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, TransferVerb, Verbosity,
-    push_summary_line, sanitize,
+    push_summary_line,
 };
 use crate::exit::Failure;
 use crate::plan::PushPlan;
+use crate::text::sanitize;
 
 const BLOB_TEMPLATE: &str =
     "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} {msg}";

@@ -1,25 +1,8 @@
 //! Numbers as people read them.
 
-use std::time::Duration;
-
 use super::PushSummary;
 use crate::plan::{LayerStep, PlanTotals, PushPlan};
-
-/// Bytes with a decimal unit, as network lines are measured: `999 B`, `1.2 MB`.
-pub fn format_bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut value = count as f64 / 1000.0;
-    let mut unit = 0;
-    // 999.95 would print as 1000.0 of the smaller unit.
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
+use crate::text::{format_bytes, format_duration};
 
 /// The one line at the end of a push.
 pub fn push_summary_line(outcome: &PushSummary) -> String {
@@ -88,26 +71,14 @@ fn total(sums: &PlanTotals) -> String {
     )
 }
 
-pub(super) fn format_duration(took: Duration) -> String {
-    let seconds = took.as_secs();
-    if seconds < 60 {
-        format!("{:.1} s", took.as_secs_f64())
-    } else {
-        format!("{} min {} s", seconds / 60, seconds % 60)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn sizes_and_times() {
-        assert_eq!(format_bytes(0), "0 B");
-        assert_eq!(format_bytes(999), "999 B");
-        assert_eq!(format_bytes(1000), "1.0 kB");
-        assert_eq!(format_bytes(999_999), "1.0 MB");
-        assert_eq!(format_bytes(12_345_678), "12.3 MB");
         let line = push_summary_line(&PushSummary {
             image: "host/app:v1".to_owned(),
             digest: imgsync_oci::Digest::of(b""),

@@ -8,9 +8,10 @@ use imgsync_oci::Digest;
 use serde_json::{Value, json};
 
 use super::mirror::{summary_fields, tag_fields};
-use super::{MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, Verbosity, sanitize};
+use super::{MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, Verbosity};
 use crate::exit::Failure;
 use crate::plan::{LayerStep, PushPlan};
+use crate::text::sanitize;
 
 /// Between two lines about the progress of one blob.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);

@@ -9,10 +9,11 @@ use imgsync_oci::Digest;
 use super::mirror::{summary_line, tag_line};
 use super::{
     MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, TagOutcome, TransferVerb,
-    Verbosity, format_bytes, push_summary_line, sanitize,
+    Verbosity, push_summary_line,
 };
 use crate::exit::Failure;
 use crate::plan::PushPlan;
+use crate::text::{format_bytes, sanitize};
 
 /// Lines on stderr, and the outcome on stdout.
 #[derive(Debug)]

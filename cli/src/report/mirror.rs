@@ -5,9 +5,9 @@ use std::time::Duration;
 use imgsync_oci::Digest;
 use serde_json::{Value, json};
 
-use super::{TransferVerb, format_bytes, sanitize};
+use super::{CopyChange, CopyOutcome, TransferVerb};
 use crate::exit::Failure;
-use crate::mirror::{CopyChange, CopyOutcome};
+use crate::text::{format_bytes, sanitize};
 
 /// What became of a tag, or, of a dry run, would.
 #[derive(Debug, Clone)]
@@ -199,7 +199,7 @@ pub(super) fn summary_line(sum: &MirrorSummary, verb: TransferVerb) -> String {
     match sum.is_dry_run {
         true => format!("would be: {told}; {} {sent}, saved {saved}", verb.to_move()),
         false => {
-            let took = super::formatting::format_duration(sum.elapsed);
+            let took = crate::text::format_duration(sum.elapsed);
             format!("{told}; {} {sent}, saved {saved}, {took}", verb.moved())
         }
     }

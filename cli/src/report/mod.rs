@@ -3,11 +3,11 @@
 //! to stdout.
 
 mod bars;
+mod copy;
 mod formatting;
 mod json;
 mod lines;
 mod mirror;
-mod safe_text;
 mod stdout;
 
 use std::io::IsTerminal;
@@ -18,9 +18,10 @@ use imgsync_oci::Digest;
 use crate::exit::Failure;
 use crate::plan::PushPlan;
 
-pub use formatting::{format_bytes, plan_lines, push_summary_line};
+pub use copy::{CopyChange, CopyOutcome};
+pub use formatting::{plan_lines, push_summary_line};
 pub use mirror::{KeepReason, MirrorSummary, MirroredTag, TagOutcome};
-pub use safe_text::sanitize;
+
 pub use stdout::StdoutWriter;
 
 /// Takes what happens, as it happens.

@@ -7,17 +7,19 @@ use std::str::FromStr;
 
 use imgsync_oci::{Digest, LocalName, Registry};
 
-use super::{MIB, UserFolders, parse_size_option};
-use crate::access::RegistryAccess;
+use super::parse_size_option;
 use crate::args;
+use crate::cache::UserFolders;
 use crate::exit::{Failure, FailureKind};
-use crate::mirror::ReferrersPolicy;
-use crate::mirror::config::{self, RegistrySettings};
+use crate::image::Platforms;
+use crate::login::{self, RegistryAccess, RegistrySettings};
+use crate::mirror::config;
 use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::mirror::location::{SourceLocation, TargetLocation};
-use crate::mirror::selection::{NewestLimit, TagOrder, TagRules, date};
-use crate::source::Platforms;
-use crate::transfer::TransferOptions;
+use crate::mirror::selection::{NewestLimit, TagOrder, TagRules};
+use crate::text::{self, MIB};
+use crate::transports::ReferrersPolicy;
+use crate::upload::TransferOptions;
 
 /// No file of mirrors is longer, in bytes.
 const MAX_CONFIG_FILE_BYTES: u64 = 1024 * 1024;
@@ -286,8 +288,8 @@ fn jobs_from_file(
     // A host that no mirror names may have a password that is not here.
     let is_used = |registry: &Registry| {
         config.jobs.iter().any(|job| {
-            let from = matches!(&job.from, SourceLocation::Registry(it, ..) if config::is_same_registry(it, registry));
-            from || matches!(&job.to, MirrorTarget::Registry(it, _) if config::is_same_registry(it, registry))
+            let from = matches!(&job.from, SourceLocation::Registry(it, ..) if login::is_same_registry(it, registry));
+            from || matches!(&job.to, MirrorTarget::Registry(it, _) if login::is_same_registry(it, registry))
         })
     };
     let mut named = BTreeMap::new();
@@ -312,7 +314,7 @@ fn find_access<'a>(
     registry: &Registry,
 ) -> Option<&'a RegistryAccess> {
     let mut all = named.iter();
-    let found = all.find(|(it, _)| config::is_same_registry(it, registry));
+    let found = all.find(|(it, _)| login::is_same_registry(it, registry));
     found.map(|(_, access)| access)
 }
 
@@ -358,7 +360,7 @@ fn rules(filter: &args::TagFilterArgs) -> Result<TagRules, Failure> {
     let min_age = filter
         .min_age
         .as_deref()
-        .map(date::parse_duration)
+        .map(text::parse_duration)
         .transpose();
     Ok(TagRules {
         globs: all("--tag", &filter.tags)?,

@@ -2,46 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::{Spool, SpoolKind, draft};
-use crate::report::format_bytes;
-
-/// The disk cannot take what has to be put aside.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the disk is full: {} or more are needed in {}, and {} are free there",
-    format_bytes(*needed), folder.display(), format_bytes(*free)
-)]
-pub struct DiskFull {
-    /// The folder of the spool.
-    pub folder: PathBuf,
-    /// How many bytes are needed there; at the least, where that is not known before.
-    pub needed: u64,
-    /// How many bytes are free there.
-    pub free: u64,
-}
-
-impl From<DiskFull> for io::Error {
-    fn from(error: DiskFull) -> Self {
-        Self::new(io::ErrorKind::StorageFull, error)
-    }
-}
-
-/// Whether the system says that nothing more fits.
-pub(crate) fn is_disk_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
-
-/// The bytes that this user may still write to a folder; `None` where the system does not tell.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
+use crate::disk::{DiskFull, free_bytes};
 
 /// Makes room for so many bytes more.
 ///

@@ -8,6 +8,7 @@ use imgsync_oci::Digest;
 use tempfile::NamedTempFile;
 
 use super::{Spool, SpoolKind, disk_space};
+use crate::disk;
 
 /// How the name of a file begins that is still being written.
 pub(super) const DRAFT_PREFIX: &str = ".draft-";
@@ -97,7 +98,7 @@ impl Write for Draft {
                     self.len += written as u64;
                     return Ok(written);
                 }
-                Err(error) if disk_space::is_disk_full(&error) => {
+                Err(error) if disk::is_disk_full(&error) => {
                     let needed = self.len + bytes.len() as u64;
                     disk_space::make_space(&self.spool, self.len, needed, error)?;
                 }

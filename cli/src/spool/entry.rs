@@ -9,7 +9,7 @@ use imgsync_oci::{Algorithm, Digest, Hasher};
 use super::{Spool, SpoolKind};
 use crate::cache::BlobRef;
 use crate::compress;
-use crate::source::Slice;
+use crate::image::Slice;
 
 /// A packed layer that an earlier run has kept, found to be whole.
 #[derive(Debug, Clone)]

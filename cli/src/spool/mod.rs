@@ -25,8 +25,6 @@ use imgsync_oci::Digest;
 
 use crate::compress;
 
-pub use disk_space::DiskFull;
-pub(crate) use disk_space::is_disk_full;
 pub use draft::Draft;
 pub use entry::SpooledLayer;
 

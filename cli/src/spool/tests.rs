@@ -2,7 +2,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 
-use super::*;
+use super::{disk_space, *};
 
 fn spool() -> (tempfile::TempDir, Spool) {
     let folder = tempfile::tempdir().unwrap();

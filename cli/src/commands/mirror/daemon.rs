@@ -5,9 +5,9 @@ use imgsync_oci::{LocalName, Reference};
 use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::Failure;
 use crate::mirror::job::{MirrorJob, MirrorTarget};
-use crate::mirror::transports::CopySource;
-use crate::mirror::transports::daemon::DaemonTarget;
 use crate::report::TagOutcome;
+use crate::transports::CopySource;
+use crate::transports::daemon::DaemonTarget;
 
 impl MirrorRunner<'_> {
     /// Brings the wanted images into the local Docker, one after the other; yields the first one's

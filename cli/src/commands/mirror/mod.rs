@@ -13,8 +13,8 @@ use std::time::{Instant, SystemTime};
 
 use imgsync_oci::{Reference, Tag};
 
+use crate::copy::Copier;
 use crate::exit::{Failure, FailureKind};
-use crate::mirror::Copier;
 use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::report::{MirrorSummary, MirroredTag, Report, TagOutcome};
 use crate::settings;

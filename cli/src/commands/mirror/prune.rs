@@ -7,13 +7,13 @@ use imgsync_oci::{Digest, Reference, Tag};
 
 use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::{Failure, FailureKind};
+use crate::image::subject_of;
 use crate::mirror::job::MirrorJob;
 use crate::mirror::prune::{self, PruneInput};
 use crate::mirror::record::MirrorRecord;
 use crate::mirror::selection::SkipReason;
-use crate::mirror::subject_of;
-use crate::mirror::transports::CopyTarget;
 use crate::report::{self, KeepReason};
+use crate::transports::CopyTarget;
 
 /// What pruning goes by.
 pub(super) struct PruneRequest<'a> {

@@ -7,12 +7,12 @@ use futures::{StreamExt, TryStreamExt};
 use imgsync_oci::{Reference, Tag};
 
 use super::{MirrorProgress, MirrorRunner, image_name};
+use crate::copy::{CreationDate, fetch_creation_date};
 use crate::exit::{Failure, FailureKind};
 use crate::mirror::job::MirrorJob;
 use crate::mirror::selection::{SelectionStep, SkipReason, TagDate, TagSelection, select_tags};
-use crate::mirror::transports::CopySource;
-use crate::mirror::{CreationDate, fetch_creation_date};
 use crate::report::{MirroredTag, TagOutcome};
+use crate::transports::CopySource;
 
 /// Dates that are asked for at a time.
 const MAX_CONCURRENT_DATE_REQUESTS: usize = 8;

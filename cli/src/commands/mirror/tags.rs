@@ -8,13 +8,13 @@ use imgsync_oci::{Reference, Tag};
 
 use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::{Failure, FailureKind};
+use crate::image::subject_of;
 use crate::mirror::job::MirrorJob;
 use crate::mirror::location::SourceLocation;
 use crate::mirror::record::MirrorRecord;
 use crate::mirror::selection::SkipReason;
-use crate::mirror::transports::{CopySource, CopyTarget};
-use crate::mirror::{BeforeTagHook, CopyOutcome, CopyRequest, subject_of};
-use crate::report::TagOutcome;
+use crate::report::{CopyOutcome, TagOutcome};
+use crate::transports::{BeforeTagHook, CopyRequest, CopySource, CopyTarget};
 
 /// So many failures of the line or of logins, or of a registry that has had enough, in a row, and the
 /// rest is not tried: each may take minutes, and ends alike.

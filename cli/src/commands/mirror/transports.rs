@@ -11,9 +11,9 @@ use crate::exit::{Failure, FailureKind};
 use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::mirror::location::{LayoutLocation, SourceLocation};
 use crate::mirror::record::MirrorRecord;
-use crate::mirror::transports::{CopySource, CopyTarget, archive, layout};
 use crate::spool::Spool;
-use crate::transfer::Journal;
+use crate::transports::{CopySource, CopyTarget, archive, layout};
+use crate::upload::Journal;
 
 /// A source, and which of its images are meant.
 pub(super) struct OpenedSource {

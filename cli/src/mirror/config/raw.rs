@@ -134,7 +134,7 @@ fn describe_error(error: &Error) -> String {
             false => text,
         };
     };
-    let shown = crate::report::sanitize(field);
+    let shown = crate::text::sanitize(field);
     let advice = match field.as_str() {
         "password" => {
             "passwords have no place in this file: name a passwordFile or passwordEnv".to_owned()

@@ -41,7 +41,7 @@ impl MirrorRecord {
     /// # Errors
     /// The file cannot be read or written, or makes no sense; another run has it.
     pub fn open(path: &Path, pair: &str) -> Result<Option<Self>, Failure> {
-        if let Err(error) = crate::settings::make_folder(folder_of(path)) {
+        if let Err(error) = crate::disk::create_private_folder(folder_of(path)) {
             return none_if_unwritable(path, &error);
         }
         let lock = match lock_file(path) {

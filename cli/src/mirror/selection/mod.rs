@@ -18,7 +18,7 @@ pub use pattern::{TagGlob, TagRegex};
 pub use range::VersionRange;
 pub use rules::{NewestLimit, SkipReason, TagOrder, TagRules};
 
-use crate::evidence::tag_order::compare_versions;
+use crate::text::compare_versions;
 use version::TagVersion;
 
 /// What comes next.

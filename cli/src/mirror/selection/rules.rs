@@ -8,7 +8,7 @@ use imgsync_oci::Tag;
 use super::pattern::{TagGlob, TagRegex};
 use super::range::VersionRange;
 use super::version::TagVersion;
-use crate::mirror::subject_of;
+use crate::image::subject_of;
 
 /// What a tag must be like. Without any rule every tag is taken.
 #[derive(Debug, Clone, Default)]

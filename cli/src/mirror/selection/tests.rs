@@ -1,6 +1,7 @@
 //! Choices over lists as registries have them.
 
 use super::*;
+use crate::text;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -9,7 +10,7 @@ fn tags(words: &[&str]) -> Vec<Tag> {
 }
 
 fn now() -> SystemTime {
-    date::parse_timestamp("2026-01-31T00:00:00Z").unwrap()
+    text::parse_timestamp("2026-01-31T00:00:00Z").unwrap()
 }
 
 /// Rules from words: `tag=…`, `regex=…`, `not=…`, `range=…`, `newest=…`, `by-date`, `age=…`.
@@ -27,7 +28,7 @@ fn rules(words: &[&str]) -> TagRules {
             "range" => rules.range = Some(value.parse().unwrap()),
             "newest" => count = Some(value.parse().unwrap()),
             "by-date" => by = TagOrder::Date,
-            "age" => rules.min_age = Some(date::parse_duration(value).unwrap()),
+            "age" => rules.min_age = Some(text::parse_duration(value).unwrap()),
             _ => panic!("{word}"),
         }
     }

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use semver::{BuildMetadata, Prerelease};
 
-use crate::evidence::tag_order::compare_versions;
+use crate::text::compare_versions;
 
 /// No version has more numbers, those of its revision included.
 const MAX_VERSION_NUMBERS: usize = 8;

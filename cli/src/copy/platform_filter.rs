@@ -1,0 +1,230 @@
+//! An index with some of its platforms left out: another index, with another digest. It says in
+//! annotations which one it was and what was asked for, so that a later run sees that there is
+//! nothing to do without reading the whole one again. It stays an index where one platform is left:
+//! attestations hang on it, and who pulls need not care.
+
+use imgsync_oci::manifest::Platform;
+use imgsync_oci::{Descriptor, Digest, Manifest};
+use serde_json::Value;
+
+use crate::image::Platforms;
+use crate::image::platform::text;
+use crate::transports::VerifiedManifest;
+
+/// The digest of the index that parts were left out of.
+const INDEX_ANNOTATION: &str = "imgsync.mirror.index";
+/// The platforms that were asked for.
+const PLATFORMS_ANNOTATION: &str = "imgsync.mirror.platforms";
+/// What BuildKit names an attestation's image by.
+const ATTESTATION_SUBJECT_ANNOTATION: &str = "vnd.docker.reference.digest";
+
+/// What is left of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FilteredIndex {
+    /// The index; the same as before where nothing was left out.
+    pub(super) index: VerifiedManifest,
+    /// The platforms that were left out.
+    pub(super) left_out: Vec<String>,
+}
+
+/// Leaves out what is for other platforms, and the attestations that speak about it. Children that
+/// say nothing of a platform stay.
+///
+/// # Errors
+/// In words: it is no index that can be read, or has none of the platforms.
+pub(super) fn filter_index(
+    whole: &VerifiedManifest,
+    platforms: &Platforms,
+) -> Result<FilteredIndex, String> {
+    let parsed = Manifest::parse(&whole.bytes, Some(&whole.media_type));
+    let (_, manifest) = parsed.map_err(|error| error.to_string())?;
+    let Manifest::Index { manifests, .. } = manifest else {
+        let index = whole.clone();
+        return Ok(FilteredIndex {
+            index,
+            left_out: Vec::new(),
+        });
+    };
+    let there: Vec<Option<Platform>> = manifests.iter().map(own_platform).collect();
+    let wanted = platforms.matching(&there);
+    if wanted.is_empty() {
+        let names: Vec<String> = there.iter().flatten().map(text).collect();
+        return Err(match names.is_empty() {
+            true => format!("it names no platforms, so none of {platforms}"),
+            false => format!("it has nothing for {platforms}, but {}", names.join(", ")),
+        });
+    }
+    let stays = |place: usize| there[place].is_none() || wanted.contains(&place);
+    let gone: Vec<&Digest> = (0..manifests.len())
+        .filter(|place| !stays(*place))
+        .map(|place| &manifests[place].digest)
+        .collect();
+    let attests_gone = |child: &Descriptor| {
+        let about = child.annotation(ATTESTATION_SUBJECT_ANNOTATION);
+        about.is_some_and(|about| gone.iter().any(|gone| gone.to_string() == about))
+    };
+    let keep: Vec<bool> = manifests
+        .iter()
+        .enumerate()
+        .map(|(place, child)| stays(place) && !attests_gone(child))
+        .collect();
+    if keep.iter().all(|keep| *keep) {
+        let index = whole.clone();
+        return Ok(FilteredIndex {
+            index,
+            left_out: Vec::new(),
+        });
+    }
+    let left_out = (0..manifests.len()).filter(|place| !stays(*place));
+    let left_out = left_out.filter_map(|place| there[place].as_ref().map(text));
+    Ok(FilteredIndex {
+        left_out: left_out.collect(),
+        index: without(whole, &keep, platforms)?,
+    })
+}
+
+/// The index that this one was before parts were left out, if exactly these platforms were asked
+/// for then.
+pub(super) fn unfiltered_digest(index: &VerifiedManifest, platforms: &Platforms) -> Option<Digest> {
+    let value: Value = serde_json::from_slice(&index.bytes).ok()?;
+    let annotation = |name| value.get("annotations")?.get(name)?.as_str();
+    if annotation(PLATFORMS_ANNOTATION)? != platforms.to_string() {
+        return None;
+    }
+    annotation(INDEX_ANNOTATION)?.parse().ok()
+}
+
+/// The platform that a child is for; an attestation's is none.
+fn own_platform(child: &Descriptor) -> Option<Platform> {
+    let platform = child.platform.clone()?;
+    let is_known = platform.os != "unknown" && !platform.os.is_empty();
+    (is_known && child.annotation(ATTESTATION_SUBJECT_ANNOTATION).is_none()).then_some(platform)
+}
+
+/// The index with some children only, all other fields as they were.
+fn without(
+    whole: &VerifiedManifest,
+    keep: &[bool],
+    platforms: &Platforms,
+) -> Result<VerifiedManifest, String> {
+    let read = serde_json::from_slice(&whole.bytes);
+    let mut value: Value = read.map_err(|error| error.to_string())?;
+    if let Some(Value::Array(children)) = value.get_mut("manifests") {
+        let mut keep = keep.iter();
+        children.retain(|_| keep.next().copied().unwrap_or(false));
+    }
+    let Value::Object(fields) = &mut value else {
+        return Err("it is no object".to_owned());
+    };
+    let annotations = fields.entry("annotations").or_insert(Value::Null);
+    if !annotations.is_object() {
+        *annotations = Value::Object(serde_json::Map::new());
+    }
+    annotations[INDEX_ANNOTATION] = Value::String(whole.digest.to_string());
+    annotations[PLATFORMS_ANNOTATION] = Value::String(platforms.to_string());
+    let bytes = serde_json::to_vec(&value).map_err(|error| error.to_string())?;
+    Ok(VerifiedManifest {
+        digest: Digest::of_with(whole.digest.algorithm(), &bytes),
+        media_type: whole.media_type.clone(),
+        bytes: bytes.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use imgsync_oci::media;
+    use serde_json::json;
+
+    use super::*;
+
+    fn child(name: &str, platform: Option<&str>) -> Value {
+        let digest = Digest::of(name.as_bytes());
+        let mut child = json!({ "mediaType": media::OCI_MANIFEST, "digest": digest, "size": 5 });
+        if let Some((os, architecture)) = platform.and_then(|text| text.split_once('/')) {
+            child["platform"] = json!({ "architecture": architecture, "os": os });
+        }
+        child
+    }
+
+    fn attestation(of: &str) -> Value {
+        let mut child = child(&format!("attests {of}"), Some("unknown/unknown"));
+        let about = Digest::of(of.as_bytes());
+        child["annotations"] = json!({
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": about,
+        });
+        child
+    }
+
+    fn index(children: Vec<Value>) -> VerifiedManifest {
+        let bytes = serde_json::to_vec(&json!({
+            "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": children,
+            "x-own": 1, "annotations": { "a": "b" },
+        }))
+        .unwrap();
+        VerifiedManifest {
+            digest: Digest::of(&bytes),
+            media_type: media::OCI_INDEX.to_owned(),
+            bytes: bytes.into(),
+        }
+    }
+
+    fn wanted(words: &[&str]) -> Platforms {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        Platforms::parse(&words).unwrap()
+    }
+
+    fn three() -> VerifiedManifest {
+        index(vec![
+            child("amd", Some("linux/amd64")),
+            child("arm", Some("linux/arm64")),
+            child("z", Some("linux/s390x")),
+            attestation("amd"),
+            attestation("arm"),
+            child("plain", None),
+        ])
+    }
+
+    #[test]
+    fn other_platforms_go_with_their_attestations() {
+        let whole_one = three();
+        let platforms = wanted(&["linux/arm64", "linux/riscv64"]);
+        let sifted = filter_index(&whole_one, &platforms).unwrap();
+        assert_eq!(sifted.left_out, ["linux/amd64", "linux/s390x"]);
+        let value: Value = serde_json::from_slice(&sifted.index.bytes).unwrap();
+        let left = [
+            child("arm", Some("linux/arm64")),
+            attestation("arm"),
+            child("plain", None),
+        ];
+        assert_eq!(value["manifests"], json!(left));
+        assert_eq!(
+            (&value["x-own"], &value["annotations"]["a"]),
+            (&json!(1), &json!("b"))
+        );
+        assert_eq!(sifted.index.digest, Digest::of(&sifted.index.bytes));
+        assert_eq!(
+            unfiltered_digest(&sifted.index, &platforms),
+            Some(whole_one.digest.clone())
+        );
+        assert_eq!(
+            unfiltered_digest(&sifted.index, &wanted(&["linux/arm64"])),
+            None
+        );
+        assert_eq!(unfiltered_digest(&whole_one, &platforms), None);
+        assert_eq!(filter_index(&whole_one, &platforms), Ok(sifted));
+    }
+
+    #[test]
+    fn an_index_that_loses_nothing_stays_the_same() {
+        let whole_one = three();
+        let all = wanted(&["linux/amd64", "linux/arm64", "linux/s390x"]);
+        let sifted = filter_index(&whole_one, &all).unwrap();
+        assert_eq!(
+            (sifted.index, sifted.left_out.len()),
+            (whole_one.clone(), 0)
+        );
+        let error = filter_index(&whole_one, &wanted(&["windows/amd64"])).unwrap_err();
+        assert!(error.contains("windows/amd64, but linux/amd64"), "{error}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Files and folders on the disk: replaced in one step, locked, for one user alone.
+
+mod lock;
+mod private_folder;
+mod replace;
+mod space;
+
+pub(crate) use lock::LockedFile;
+pub(crate) use private_folder::{create_private_folder, create_user_folder};
+pub(crate) use replace::{
+    create_folder, file_size, is_same_file, parent, replace_file, sync_folder, with_path,
+};
+pub use space::{DiskFull, free_bytes, is_disk_full};

@@ -1,0 +1,82 @@
+//! Folders that nobody else can look into.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Makes a folder, and those that it lies in, for this user alone. One that is there stays as it
+/// is.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
+/// A folder of this user alone in one that everybody can write to.
+///
+/// # Errors
+/// What is wrong with it: it cannot be made, or something of somebody else has its name.
+#[cfg(unix)]
+pub(crate) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+
+    let user = rustix::process::getuid().as_raw();
+    let folder = shared.join(format!("imgsync-{user}"));
+    let shown = folder.display();
+    match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(format!("cannot make the folder {shown}: {error}")),
+    }
+    let found = std::fs::symlink_metadata(&folder);
+    let found = found.map_err(|error| format!("cannot look at {shown}: {error}"))?;
+    match found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0 {
+        true => Ok(folder),
+        false => Err(format!("{shown} is no folder that is yours alone")),
+    }
+}
+
+/// The same; other systems' folders for temporary files are a user's own.
+///
+/// # Errors
+/// It cannot be made.
+#[cfg(not(unix))]
+pub(crate) fn own_of(shared: &Path) -> Result<PathBuf, String> {
+    let folder = shared.join("imgsync");
+    create_private_folder(&folder)
+        .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use crate::disk::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_shared_folder_gives_one_for_this_user_alone() {
+        let shared = tempfile::tempdir().unwrap();
+        let own = create_user_folder(shared.path()).unwrap();
+        let mode = || std::fs::metadata(&own).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o700);
+        assert_eq!(create_user_folder(shared.path()).unwrap(), own);
+
+        std::fs::set_permissions(&own, PermissionsExt::from_mode(0o777)).unwrap();
+        create_user_folder(shared.path()).unwrap_err();
+        std::fs::remove_dir(&own).unwrap();
+        std::os::unix::fs::symlink(shared.path(), &own).unwrap();
+        create_user_folder(shared.path()).unwrap_err();
+    }
+
+    #[test]
+    fn a_cache_is_for_its_user_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = home.path().join(".cache/imgsync");
+        create_private_folder(&cache).unwrap();
+        let mode = std::fs::metadata(&cache).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}

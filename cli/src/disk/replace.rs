@@ -1,0 +1,107 @@
+//! Files and folders as others find them: whole or not at all, and never through links that
+//! somebody else laid.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The number of bytes of the file under a path; `None` where there is nothing.
+///
+/// # Errors
+/// It is a link, a folder or a device; it may not be looked at.
+pub(crate) fn file_size(path: &Path) -> io::Result<Option<u64>> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() => Ok(Some(found.len())),
+        Ok(_) => Err(refused(path, "is no plain file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(with_path(path, &error)),
+    }
+}
+
+/// Makes a folder where there is none.
+///
+/// # Errors
+/// There is something else, above all a link; it cannot be made.
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    match std::fs::create_dir(path) {
+        Ok(()) => return sync_folder(parent(path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(with_path(path, &error)),
+    }
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(refused(path, "is no plain folder")),
+        Err(error) => Err(with_path(path, &error)),
+    }
+}
+
+/// Puts bytes under a path, in place of what is there, by way of the file `temporary` of the same
+/// file system, which nobody else may write meanwhile. They are on the disk when this returns.
+///
+/// # Errors
+/// The disk is full, or not ours to write; then the path is as it was.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8], temporary: &Path) -> io::Result<()> {
+    file_size(temporary)?;
+    let whole = || -> io::Result<()> {
+        let mut file = File::create(temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(temporary, path)?;
+        sync_folder(parent(path))
+    };
+    whole().map_err(|error| with_path(path, &error))
+}
+
+/// The folder that a path lies in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Puts a folder's entries on the disk.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Whether these are of one file.
+pub(crate) fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// An error with the path that it is about.
+pub(crate) fn with_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+fn refused(path: &Path, what: &str) -> io::Error {
+    let text = format!("{} {what}", path.display());
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::*;
+
+    #[test]
+    fn links_are_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (real, link) = (scratch.path().join("real"), scratch.path().join("link"));
+        create_folder(&real).unwrap();
+        create_folder(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert!(
+            create_folder(&link).is_err() && file_size(&link).is_err() && file_size(&real).is_err()
+        );
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(scratch.path().join("new"), &link).unwrap();
+        assert!(LockedFile::try_open(&link).is_err());
+        assert!(!scratch.path().join("new").exists());
+        assert_eq!(file_size(&scratch.path().join("nothing")).unwrap(), None);
+        // What stands at the end of a name is replaced, and not what it leads to.
+        replace_file(&link, b"x", &scratch.path().join("part")).unwrap();
+        assert_eq!(file_size(&link).unwrap(), Some(1));
+    }
+}

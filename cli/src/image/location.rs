@@ -1,0 +1,299 @@
+//! The word that is typed for an image, parsed once.
+
+use std::path::{Path, PathBuf};
+
+use imgsync_oci::{Digest, LocalName};
+
+use super::Error;
+
+/// Where an image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageLocation {
+    /// In the Docker daemon.
+    Daemon(DaemonImageName),
+    /// In an archive of `docker save`'s kind.
+    DockerArchive(PathBuf, ImageSelector),
+    /// In an OCI image layout: a folder.
+    OciLayout(PathBuf, ImageSelector),
+    /// In an OCI image layout: a tar of the folder.
+    OciArchive(PathBuf, ImageSelector),
+    /// In a file or folder whose content tells its kind.
+    Path(PathBuf),
+    /// In an archive that comes on standard input.
+    StandardInput,
+}
+
+/// What a daemon is asked for: `app:v1`, `app@sha256:…`, an image's ID or the beginning of one.
+/// Nothing in it can lead its path anywhere else in the daemon's API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonImageName {
+    text: String,
+    /// The name, without any digest; an ID looks like one as well.
+    pub(crate) name: LocalName,
+}
+
+impl DaemonImageName {
+    /// The name as it was typed.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl std::str::FromStr for DaemonImageName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let name = match text.split_once('@') {
+            Some((name, digest)) => {
+                digest.parse::<Digest>()?;
+                name
+            }
+            None => text,
+        };
+        let (text, name) = (text.to_owned(), name.parse()?);
+        Ok(Self { text, name })
+    }
+}
+
+/// Which of a source's images is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSelector {
+    /// The only one.
+    Only,
+    /// The one of this name or tag.
+    Named(String),
+    /// The one at this place, counted from 0.
+    Position(usize),
+}
+
+/// What is on the disk under a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PathKind {
+    Missing,
+    /// A folder with an OCI layout in it.
+    Layout,
+    Folder,
+    File,
+}
+
+impl ImageLocation {
+    /// Parses what was typed.
+    ///
+    /// `docker-daemon:NAME`, `docker-archive:PATH[:NAME[:TAG]]`, `oci:PATH[:TAG]` and
+    /// `oci-archive:PATH[:TAG]` say what they are, as with skopeo; `:@NUMBER` in place of the name
+    /// takes the image at that place. `-` is standard input. Anything else is a path if it begins
+    /// with `/`, `./` or `../`, or if there is a file of that name that ends in `.tar` (or in
+    /// `.tar.gz`, `.tgz`, `.tar.zst`) or a folder with an OCI layout; otherwise it is the name of
+    /// an image in the daemon.
+    ///
+    /// # Errors
+    /// [`Error::Word`], [`Error::Invalid`] for what can be none of these, [`Error::Unsupported`]
+    /// for other transports of skopeo's.
+    pub fn parse(word: &str) -> Result<Self, Error> {
+        Self::parse_with(word, path_kind)
+    }
+
+    fn parse_with(word: &str, look: impl Fn(&Path) -> PathKind) -> Result<Self, Error> {
+        if word == "-" {
+            return Ok(Self::StandardInput);
+        }
+        if let Some((transport, rest)) = word.split_once(':') {
+            match transport {
+                "docker-daemon" => return rest.parse().map(Self::Daemon),
+                "docker-archive" => {
+                    return path_and_selector(word, rest).map(|(p, s)| Self::DockerArchive(p, s));
+                }
+                "oci" => return path_and_selector(word, rest).map(|(p, s)| Self::OciLayout(p, s)),
+                "oci-archive" => {
+                    return path_and_selector(word, rest).map(|(p, s)| Self::OciArchive(p, s));
+                }
+                "containers-storage" => {
+                    return Err(Error::Unsupported {
+                        what: "podman's storage as a source".to_owned(),
+                        instead: "podman save <image> | imgsync push - <remote>".to_owned(),
+                    });
+                }
+                "docker" if rest.starts_with("//") => {
+                    return Err(Error::Unsupported {
+                        what: "a registry as a source".to_owned(),
+                        instead: "pull the image first, or copy it with skopeo".to_owned(),
+                    });
+                }
+                // A name and its tag, as a rule.
+                _ => {}
+            }
+        }
+        let path = Path::new(word);
+        let seen = look(path);
+        let is_explicit =
+            ["/", "./", "../"].iter().any(|it| word.starts_with(it)) || matches!(word, "." | "..");
+        let looks_like_archive = [".tar", ".tar.gz", ".tgz", ".tar.zst"]
+            .iter()
+            .any(|it| word.ends_with(it));
+        match seen {
+            PathKind::Missing if is_explicit => Err(Error::InvalidLocation {
+                input: word.to_owned(),
+                reason: "there is no such file or folder".to_owned(),
+            }),
+            PathKind::Folder if is_explicit => Err(Error::InvalidLocation {
+                input: word.to_owned(),
+                reason: "the folder holds no OCI image layout".to_owned(),
+            }),
+            PathKind::Layout => Ok(Self::Path(path.to_owned())),
+            PathKind::File if is_explicit || looks_like_archive => Ok(Self::Path(path.to_owned())),
+            PathKind::Missing | PathKind::Folder | PathKind::File => word.parse().map(Self::Daemon),
+        }
+    }
+}
+
+fn path_kind(path: &Path) -> PathKind {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            if path.join("oci-layout").exists() {
+                PathKind::Layout
+            } else {
+                PathKind::Folder
+            }
+        }
+        Ok(_) => PathKind::File,
+        // A path that may not be looked at says so when it is opened.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => PathKind::File,
+        Err(_) => PathKind::Missing,
+    }
+}
+
+/// `PATH`, `PATH:NAME` or `PATH:@NUMBER`; a path cannot have a colon, as with skopeo.
+fn path_and_selector(word: &str, rest: &str) -> Result<(PathBuf, ImageSelector), Error> {
+    let bad = |reason: &str| Error::InvalidLocation {
+        input: word.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let (path, selector) = match rest.split_once(':') {
+        None => (rest, ImageSelector::Only),
+        Some((_, "")) => return Err(bad("nothing follows the last colon")),
+        Some((path, name)) => match name.strip_prefix('@') {
+            None => (path, ImageSelector::Named(name.to_owned())),
+            Some(place) => {
+                let place = place.parse().map_err(|_| bad("after :@ comes a number"))?;
+                (path, ImageSelector::Position(place))
+            }
+        },
+    };
+    if path.is_empty() {
+        return Err(bad("there is no path in it"));
+    }
+    Ok((path.into(), selector))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(word: &str, seen: PathKind) -> Result<ImageLocation, Error> {
+        ImageLocation::parse_with(word, |_| seen)
+    }
+
+    fn daemon(text: &str) -> ImageLocation {
+        ImageLocation::Daemon(text.parse().unwrap())
+    }
+
+    #[test]
+    fn transports_say_what_they_are() {
+        let named = |name: &str| ImageSelector::Named(name.to_owned());
+        for (word, expected) in [
+            ("-", ImageLocation::StandardInput),
+            ("docker-daemon:app:v1", daemon("app:v1")),
+            (
+                "docker-archive:a.tar",
+                ImageLocation::DockerArchive("a.tar".into(), ImageSelector::Only),
+            ),
+            (
+                "docker-archive:a.tar:app:v1",
+                ImageLocation::DockerArchive("a.tar".into(), named("app:v1")),
+            ),
+            (
+                "docker-archive:a.tar:@1",
+                ImageLocation::DockerArchive("a.tar".into(), ImageSelector::Position(1)),
+            ),
+            (
+                "oci:dir",
+                ImageLocation::OciLayout("dir".into(), ImageSelector::Only),
+            ),
+            (
+                "oci:/dir:v1",
+                ImageLocation::OciLayout("/dir".into(), named("v1")),
+            ),
+            (
+                "oci-archive:a:x/y:v1",
+                ImageLocation::OciArchive("a".into(), named("x/y:v1")),
+            ),
+        ] {
+            assert_eq!(parse(word, PathKind::Missing).unwrap(), expected, "{word}");
+        }
+        for bad in [
+            "oci:",
+            "oci::v1",
+            "oci:a:",
+            "docker-archive:a:@x",
+            "docker-daemon:",
+        ] {
+            assert!(parse(bad, PathKind::File).is_err(), "{bad}");
+        }
+        for foreign in ["docker://app", "containers-storage:app"] {
+            assert!(matches!(
+                parse(foreign, PathKind::Missing),
+                Err(Error::Unsupported { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_path_is_told_from_a_name() {
+        let path = |word: &str| ImageLocation::Path(word.into());
+        for (word, seen, expected) in [
+            ("app", PathKind::Missing, daemon("app")),
+            ("app", PathKind::File, daemon("app")),
+            ("app", PathKind::Folder, daemon("app")),
+            ("app", PathKind::Layout, path("app")),
+            ("app.tar", PathKind::File, path("app.tar")),
+            ("app.tar", PathKind::Missing, daemon("app.tar")),
+            ("out/app.tar", PathKind::File, path("out/app.tar")),
+            ("./app", PathKind::File, path("./app")),
+            ("/dev/fd/63", PathKind::File, path("/dev/fd/63")),
+            ("team/app:v1", PathKind::Missing, daemon("team/app:v1")),
+            ("0123456789ab", PathKind::Missing, daemon("0123456789ab")),
+        ] {
+            assert_eq!(parse(word, seen).unwrap(), expected, "{word} {seen:?}");
+        }
+        assert!(matches!(
+            parse("./app.tar", PathKind::Missing),
+            Err(Error::InvalidLocation { .. })
+        ));
+        assert!(matches!(
+            parse("./app", PathKind::Folder),
+            Err(Error::InvalidLocation { .. })
+        ));
+    }
+
+    #[test]
+    fn nothing_leads_out_of_the_images_in_the_daemons_api() {
+        for bad in [
+            "",
+            "a b",
+            "a/../b",
+            "..",
+            "a?b",
+            "a#b",
+            "a%2fb",
+            "A",
+            "app@latest",
+            "a//b",
+        ] {
+            assert!(bad.parse::<DaemonImageName>().is_err(), "{bad}");
+        }
+        let digest = format!("app@{}", Digest::of(b""));
+        for good in [&*digest, "sha256:0123", "app", "localhost:5000/team/app:v1"] {
+            assert_eq!(good.parse::<DaemonImageName>().unwrap().as_str(), good);
+        }
+    }
+}

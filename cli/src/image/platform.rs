@@ -1,0 +1,231 @@
+//! Which of an image's platforms are meant.
+
+use std::fmt;
+
+use imgsync_oci::manifest::Platform;
+
+use super::Error;
+
+/// The platforms that were asked for; none means everything that is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Platforms(Vec<Platform>);
+
+impl Platforms {
+    /// Parses `os/architecture[/variant]`, such as `linux/arm64` or `linux/arm/v7`.
+    ///
+    /// # Errors
+    /// The first word that is none of these.
+    pub fn parse(words: &[String]) -> Result<Self, &str> {
+        let mut platforms = Vec::new();
+        for word in words {
+            let platform = platform(word).ok_or(word.as_str())?;
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
+        Ok(Self(platforms))
+    }
+
+    /// Whether none was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those that were asked for.
+    pub(crate) fn requested(&self) -> &[Platform] {
+        &self.0
+    }
+
+    /// The places of the wanted ones among those that are `there`, each once, in order.
+    ///
+    /// # Errors
+    /// [`Error::NoPlatform`].
+    pub(crate) fn choose(
+        &self,
+        from: &str,
+        there: &[Option<Platform>],
+    ) -> Result<Vec<usize>, Error> {
+        let mut places = Vec::new();
+        for wanted in &self.0 {
+            let place = find(wanted, there).ok_or_else(|| Error::PlatformNotFound {
+                from: from.to_owned(),
+                wanted: text(wanted),
+                available: there.iter().flatten().map(text).collect(),
+            })?;
+            places.push(place);
+        }
+        places.sort_unstable();
+        places.dedup();
+        Ok(places)
+    }
+
+    /// The places of all that is `there` for one of the wanted ones, in order: there may be several
+    /// for one platform, for instance of Windows in several versions.
+    pub(crate) fn matching(&self, there: &[Option<Platform>]) -> Vec<usize> {
+        let found = self.0.iter().filter_map(|wanted| find(wanted, there));
+        let found: Vec<_> = found
+            .map(|place| there[place].as_ref().map(normalize))
+            .collect();
+        let is_wanted = |place: &usize| {
+            let own = there[*place].as_ref().map(normalize);
+            own.is_some() && found.contains(&own)
+        };
+        (0..there.len()).filter(is_wanted).collect()
+    }
+
+    /// Whether the one platform that there is will do.
+    ///
+    /// # Errors
+    /// [`Error::NoPlatform`].
+    pub(crate) fn check(&self, from: &str, there: Option<Platform>) -> Result<(), Error> {
+        self.choose(from, &[there]).map(|_| ())
+    }
+}
+
+impl fmt::Display for Platforms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(text).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+/// The one that is meant: the same; else, where no variant was asked for, the only one of its
+/// kind.
+fn find(wanted: &Platform, there: &[Option<Platform>]) -> Option<usize> {
+    let same = |it: &Option<Platform>| it.as_ref().map(normalize) == Some(normalize(wanted));
+    if let Some(place) = there.iter().position(same) {
+        return Some(place);
+    }
+    let (os, architecture, _) = normalize(wanted);
+    let alike = |it: &Option<Platform>| {
+        it.as_ref()
+            .is_some_and(|it| (normalize(it).0, normalize(it).1) == (os, architecture))
+    };
+    let mut places = (0..there.len()).filter(|place| alike(&there[*place]));
+    match (wanted.variant.is_none(), places.next(), places.next()) {
+        (true, Some(place), None) => Some(place),
+        _ => None,
+    }
+}
+
+/// As containerd compares platforms: some have two names, and a variant that goes without saying.
+fn normalize(platform: &Platform) -> (&str, &str, &str) {
+    let os = match &*platform.os {
+        "macos" => "darwin",
+        os => os,
+    };
+    let variant = platform.variant.as_deref().unwrap_or_default();
+    let (architecture, variant) = match (&*platform.architecture, variant) {
+        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+        ("x86_64" | "x86-64", variant) => ("amd64", variant),
+        ("aarch64" | "arm64", "8" | "v8") => ("arm64", ""),
+        ("aarch64", variant) => ("arm64", variant),
+        ("i386", variant) => ("386", variant),
+        ("armhf" | "arm", "" | "7") => ("arm", "v7"),
+        ("armel", "" | "6") | ("arm", "6") => ("arm", "v6"),
+        ("arm", "5") => ("arm", "v5"),
+        other => other,
+    };
+    (os, architecture, variant)
+}
+
+fn platform(word: &str) -> Option<Platform> {
+    let mut parts = word.split('/');
+    let mut part = || parts.next().map(|part| part.to_ascii_lowercase());
+    let (os, architecture, variant) = (part()?, part()?, part());
+    let is_name = |part: &String| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !part.is_empty() && part.bytes().all(is_plain)
+    };
+    let all = [Some(&os), Some(&architecture), variant.as_ref()];
+    if parts.next().is_some() || !all.into_iter().flatten().all(is_name) {
+        return None;
+    }
+    Some(Platform {
+        architecture,
+        os,
+        variant,
+    })
+}
+
+/// `os/architecture[/variant]`
+pub(crate) fn text(platform: &Platform) -> String {
+    let Platform {
+        architecture,
+        os,
+        variant,
+    } = platform;
+    match variant.as_deref() {
+        Some(variant) if !variant.is_empty() => format!("{os}/{architecture}/{variant}"),
+        _ => format!("{os}/{architecture}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there(words: &[&str]) -> Vec<Option<Platform>> {
+        words.iter().map(|word| platform(word)).collect()
+    }
+
+    fn choose(wanted: &[&str], all: &[&str]) -> Result<Vec<usize>, Error> {
+        let wanted: Vec<_> = wanted.iter().map(|&word| word.to_owned()).collect();
+        Platforms::parse(&wanted).unwrap().choose("it", &there(all))
+    }
+
+    #[test]
+    fn platforms_are_found_by_all_their_names() {
+        let all = [
+            "linux/amd64",
+            "linux/arm/v6",
+            "linux/arm/v7",
+            "linux/arm64/v8",
+            "linux/s390x",
+        ];
+        for (wanted, place) in [
+            ("linux/amd64", 0),
+            ("linux/x86_64", 0),
+            ("Linux/AMD64", 0),
+            ("linux/arm/v6", 1),
+            ("linux/arm", 2),
+            ("linux/arm64", 3),
+            ("linux/aarch64", 3),
+            ("linux/arm64/v8", 3),
+        ] {
+            assert_eq!(choose(&[wanted], &all).unwrap(), [place], "{wanted}");
+        }
+        assert_eq!(
+            choose(&["linux/s390x", "linux/amd64"], &all).unwrap(),
+            [0, 4]
+        );
+        assert_eq!(choose(&["linux/ppc64"], &["linux/ppc64/x"]).unwrap(), [0]);
+    }
+
+    #[test]
+    fn a_missing_platform_is_reported_with_those_available() {
+        for wanted in ["linux/riscv64", "windows/amd64", "linux/amd64/v3"] {
+            let error = choose(&["linux/amd64", wanted], &["linux/amd64", "linux/arm64"]);
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+            assert!(error.contains("linux/amd64, linux/arm64"), "{error}");
+        }
+        // Two are as near as one another.
+        assert!(choose(&["linux/mips"], &["linux/mips/a", "linux/mips/b"]).is_err());
+    }
+
+    #[test]
+    fn words_that_are_no_platform() {
+        for bad in [
+            "",
+            "linux",
+            "linux/",
+            "/amd64",
+            "linux/a/b/c",
+            "linux/a b",
+            "linux/arm/",
+        ] {
+            assert_eq!(Platforms::parse(&[bad.to_owned()]), Err(bad));
+        }
+    }
+}

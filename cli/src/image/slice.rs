@@ -1,0 +1,213 @@
+//! A stretch of bytes that lies somewhere and can be read again and again.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// Bytes in memory, in a part of an open file, or in a file that is opened when they are wanted.
+#[derive(Debug, Clone)]
+pub struct Slice {
+    storage: SliceStorage,
+    offset: u64,
+    len: u64,
+}
+
+#[derive(Debug, Clone)]
+enum SliceStorage {
+    Memory(Bytes),
+    OpenFile(Arc<File>),
+    ClosedFile(Arc<PathBuf>),
+}
+
+impl Slice {
+    /// Bytes in memory.
+    pub(crate) fn memory(bytes: Bytes) -> Self {
+        let len = bytes.len() as u64;
+        let storage = SliceStorage::Memory(bytes);
+        Self {
+            storage,
+            offset: 0,
+            len,
+        }
+    }
+
+    /// `len` bytes of `file` from `offset` on.
+    pub(crate) fn part(file: &Arc<File>, offset: u64, len: u64) -> Self {
+        let storage = SliceStorage::OpenFile(Arc::clone(file));
+        Self {
+            storage,
+            offset,
+            len,
+        }
+    }
+
+    /// A whole file of `len` bytes, kept closed, for there may be more of them than descriptors.
+    pub(crate) fn whole(path: PathBuf, len: u64) -> Self {
+        let storage = SliceStorage::ClosedFile(Arc::new(path));
+        Self {
+            storage,
+            offset: 0,
+            len,
+        }
+    }
+
+    /// The number of bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A reader from `start` to the end; it owns what it reads from and can go to any thread.
+    ///
+    /// # Errors
+    /// The file cannot be opened any more.
+    pub fn read_from(&self, start: u64) -> io::Result<SliceReader> {
+        let place = match &self.storage {
+            SliceStorage::Memory(bytes) => ReaderStorage::Memory(bytes.clone()),
+            SliceStorage::OpenFile(file) => ReaderStorage::File(Arc::clone(file)),
+            SliceStorage::ClosedFile(path) => {
+                ReaderStorage::File(Arc::new(File::open(path.as_path())?))
+            }
+        };
+        let start = start.min(self.len);
+        Ok(SliceReader {
+            storage: place,
+            offset: self.offset + start,
+            remaining: self.len - start,
+        })
+    }
+
+    /// A reader of all of it.
+    ///
+    /// # Errors
+    /// The file cannot be opened any more.
+    pub fn reader(&self) -> io::Result<SliceReader> {
+        self.read_from(0)
+    }
+
+    /// All of it in memory; for what is known to be small.
+    ///
+    /// # Errors
+    /// Reading fails, or the file is shorter than it was.
+    pub(crate) fn read_all(&self) -> io::Result<Bytes> {
+        if let SliceStorage::Memory(bytes) = &self.storage {
+            return Ok(bytes.clone());
+        }
+        let mut bytes = Vec::new();
+        self.reader()?.read_to_end(&mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    /// The bytes, if they are in memory.
+    pub(crate) fn memory_bytes(&self) -> Option<&Bytes> {
+        match &self.storage {
+            SliceStorage::Memory(bytes) => Some(bytes),
+            SliceStorage::OpenFile(_) | SliceStorage::ClosedFile(_) => None,
+        }
+    }
+
+    /// The first bytes, up to four: they tell how a layer is compressed.
+    pub(crate) fn first_bytes(&self) -> io::Result<Vec<u8>> {
+        let mut start = Vec::new();
+        self.reader()?.take(4).read_to_end(&mut start)?;
+        Ok(start)
+    }
+}
+
+/// Reads a [`Slice`] once, from some point to its end.
+#[derive(Debug)]
+pub struct SliceReader {
+    storage: ReaderStorage,
+    offset: u64,
+    remaining: u64,
+}
+
+#[derive(Debug)]
+enum ReaderStorage {
+    Memory(Bytes),
+    File(Arc<File>),
+}
+
+impl Read for SliceReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let want = buffer
+            .len()
+            .min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
+        if want == 0 {
+            return Ok(0);
+        }
+        let got = match &self.storage {
+            ReaderStorage::Memory(bytes) => {
+                // Lossless: the bytes are in memory.
+                let at = self.offset as usize;
+                buffer[..want].copy_from_slice(&bytes[at..at + want]);
+                want
+            }
+            ReaderStorage::File(file) => file.read_at(&mut buffer[..want], self.offset)?,
+        };
+        if got == 0 {
+            let message = "the file has become shorter while it was read";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+        }
+        self.offset += got as u64;
+        self.remaining -= got as u64;
+        Ok(got)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn slices() -> (Vec<Slice>, tempfile::TempPath) {
+        let mut named = tempfile::NamedTempFile::new().unwrap();
+        named.write_all(b"0123456789").unwrap();
+        let open = Arc::new(named.reopen().unwrap());
+        let path = named.into_temp_path();
+        let slices = vec![
+            Slice::memory(Bytes::from_static(b"0123456789")),
+            Slice::part(&open, 0, 10),
+            Slice::whole(path.to_path_buf(), 10),
+        ];
+        (slices, path)
+    }
+
+    #[test]
+    fn every_storage_reads_the_same_bytes_again() {
+        let (slices, _path) = slices();
+        for slice in slices {
+            assert_eq!(slice.len(), 10);
+            for _ in 0..2 {
+                assert_eq!(&slice.read_all().unwrap()[..], b"0123456789");
+            }
+            let mut tail = String::new();
+            slice
+                .read_from(7)
+                .unwrap()
+                .read_to_string(&mut tail)
+                .unwrap();
+            assert_eq!(tail, "789");
+            assert_eq!(slice.first_bytes().unwrap(), b"0123");
+            assert_eq!(slice.read_from(11).unwrap().read(&mut [0; 4]).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_part_ends_where_it_ends_and_a_file_that_shrank_is_noticed() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let file = Arc::new(file);
+        assert_eq!(&Slice::part(&file, 3, 4).read_all().unwrap()[..], b"3456");
+        let beyond = Slice::part(&file, 8, 4).read_all().unwrap_err();
+        assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,100 @@
+//! Archives that are compressed as a whole, as in `docker save app | gzip`.
+//!
+//! Nothing in such a file can be found by seeking, so it is read as a stream.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::os::unix::fs::FileExt;
+
+use imgsync_oci::media::Compression;
+
+use super::tar_reader::fill;
+use crate::compress;
+
+/// As many bytes as tell how an archive is compressed.
+const MAGIC_BYTES: usize = 4;
+
+/// Whether a file is compressed in a way that is read here.
+///
+/// # Errors
+/// The file's.
+pub(crate) fn is_compressed(file: &File) -> io::Result<bool> {
+    let mut start = [0; MAGIC_BYTES];
+    let len = file.read_at(&mut start, 0)?;
+    Ok(compression(&start[..len]) != Compression::None)
+}
+
+/// How a stream that begins so is compressed. A zstd stream may begin with a frame to be skipped
+/// (RFC 8878, section 3.1.2), as pzstd writes them; no name of a tar's first entry looks like that.
+fn compression(start: &[u8]) -> Compression {
+    match start {
+        [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Compression::Zstd,
+        start => Compression::of_bytes(start),
+    }
+}
+
+/// The tar in a stream, whether that is compressed or not.
+pub(crate) struct DecompressedStream<'a> {
+    tar: Box<dyn Read + 'a>,
+    compression: Compression,
+}
+
+impl<'a> DecompressedStream<'a> {
+    /// Looks at the beginning of `input`.
+    ///
+    /// # Errors
+    /// The input's. Later, when read, also [`io::ErrorKind::UnexpectedEof`] for a compressed
+    /// stream that is cut short, [`io::ErrorKind::InvalidData`] for one that is damaged, wants
+    /// too much memory, or is followed by something else.
+    pub(in crate::transports) fn open(mut input: impl Read + 'a) -> io::Result<Self> {
+        let mut start = vec![0; MAGIC_BYTES];
+        let len = fill(&mut input, &mut start)?;
+        start.truncate(len);
+        let kind = compression(&start);
+        let input = Cursor::new(start).chain(input);
+        let tar = compress::decompress(InputErrorMarker(input), kind)?;
+        Ok(Self {
+            tar,
+            compression: kind,
+        })
+    }
+}
+
+impl Read for DecompressedStream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.tar.read(buffer).map_err(|error| {
+            let error = match error.downcast::<InputError>() {
+                Ok(InputError(input)) => return input,
+                Err(decoder) => decoder,
+            };
+            let (name, limit) = match self.compression {
+                Compression::None => return error,
+                Compression::Gzip => ("gzip", ""),
+                Compression::Zstd => ("zstd", " (with a window of at most 64 MiB)"),
+            };
+            match error.kind() {
+                io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => error,
+                _ => {
+                    let what = format!("it is no whole {name} file{limit}: {error}");
+                    io::Error::new(io::ErrorKind::InvalidData, what)
+                }
+            }
+        })
+    }
+}
+
+/// Marks the errors of what is read, so that they are told from the decoder's.
+struct InputErrorMarker<R>(R);
+
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct InputError(io::Error);
+
+impl<R: Read> Read for InputErrorMarker<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            kind => io::Error::new(kind, InputError(error)),
+        })
+    }
+}

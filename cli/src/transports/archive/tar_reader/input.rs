@@ -1,0 +1,75 @@
+//! What archives are read from.
+
+use std::io::{self, Read, Seek};
+
+/// What an archive is read from: a file skips bodies by seeking, a stream by reading.
+pub(in crate::transports) trait TarInput: Read {
+    /// Moves on by `len` bytes.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] where there are fewer.
+    fn skip(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// A file of known size.
+pub(in crate::transports) struct SeekableInput<F> {
+    file: io::BufReader<F>,
+    left: u64,
+}
+
+impl<F: Read + Seek> SeekableInput<F> {
+    /// Reads `file` from its start; it has `size` bytes.
+    pub(in crate::transports) fn new(file: F, size: u64) -> Self {
+        let file = io::BufReader::with_capacity(4096, file);
+        Self { file, left: size }
+    }
+}
+
+impl<F: Read> Read for SeekableInput<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read(buffer)?;
+        self.left = self.left.saturating_sub(len as u64);
+        Ok(len)
+    }
+}
+
+impl<F: Read + Seek> TarInput for SeekableInput<F> {
+    fn skip(&mut self, len: u64) -> io::Result<()> {
+        let beyond = io::ErrorKind::UnexpectedEof;
+        self.left = self.left.checked_sub(len).ok_or(beyond)?;
+        self.file
+            .seek_relative(i64::try_from(len).map_err(|_| beyond)?)
+    }
+}
+
+/// Bytes that come once.
+pub(in crate::transports) struct StreamInput<R>(pub(in crate::transports) R);
+
+impl<R: Read> Read for StreamInput<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> TarInput for StreamInput<R> {
+    fn skip(&mut self, len: u64) -> io::Result<()> {
+        match io::copy(&mut self.0.by_ref().take(len), &mut io::sink())? {
+            skipped if skipped == len => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// Reads until `buffer` is full or the input ends; yields how much.
+pub(in crate::transports) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(len) => filled += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

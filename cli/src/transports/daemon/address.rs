@@ -1,0 +1,269 @@
+//! Where the daemon listens.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use super::context;
+use crate::image::Error;
+
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
+
+/// The daemon's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DaemonAddress {
+    /// A Unix socket.
+    Socket(PathBuf),
+    /// `host:port`, spoken to without encryption.
+    Tcp(String),
+}
+
+impl DaemonAddress {
+    /// Whether what answers there runs on this machine, and not somebody on the way to another.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Socket(_) => true,
+            Self::Tcp(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for DaemonAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(authority) => write!(f, "tcp://{authority}"),
+        }
+    }
+}
+
+impl DaemonAddress {
+    /// The address that the environment says: `DOCKER_HOST`, podman's `CONTAINER_HOST`, the
+    /// context that `DOCKER_CONTEXT` or Docker's configuration names; else of the sockets of
+    /// Docker, rootless Docker, rootless podman and podman the first that answers.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for an address of a kind that is not spoken here;
+    /// [`Error::Context`].
+    pub fn from_environment() -> Result<Self, Error> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
+        let folder = variable("DOCKER_CONFIG").map(PathBuf::from);
+        let home = || Some(PathBuf::from(variable("HOME")?).join(".docker"));
+        let environment = DaemonEnvironment {
+            docker_host: text("DOCKER_HOST"),
+            container_host: text("CONTAINER_HOST"),
+            context: text("DOCKER_CONTEXT"),
+            is_tls: variable("DOCKER_TLS_VERIFY").is_some(),
+            runtime: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
+            docker_config: folder.or_else(home),
+        };
+        environment.choose(|path| UnixStream::connect(path).map(drop))
+    }
+
+    fn parse(origin: &str, host: &str, encrypted: bool) -> Result<Self, Error> {
+        let unsupported = |what: &str| Error::Unsupported {
+            what: format!("{origin}={host}: {what}"),
+            instead: "run imgsync where the daemon is, or pipe: docker save <image> | \
+                      imgsync push - <remote>"
+                .to_owned(),
+        };
+        let (scheme, rest) = match host.split_once("://") {
+            Some(parts) => parts,
+            // As Docker's own client: what names no scheme is a host.
+            None if !host.contains('/') => ("tcp", host),
+            None => return Err(unsupported("an address without unix:// or tcp://")),
+        };
+        match scheme {
+            "unix" if rest.starts_with('/') => Ok(Self::Socket(rest.into())),
+            "unix" => Err(unsupported("a socket whose path is not absolute")),
+            "tcp" if encrypted => Err(unsupported("a daemon behind TLS")),
+            "tcp" => {
+                let authority = rest.trim_end_matches('/');
+                let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| {
+                    !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+                });
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+                if authority.is_empty() || !authority.chars().all(is_plain) {
+                    return Err(unsupported("a malformed address"));
+                }
+                let port = if has_port { "" } else { ":2375" };
+                Ok(Self::Tcp(format!("{authority}{port}")))
+            }
+            "ssh" => Err(unsupported("a daemon behind SSH")),
+            _ => Err(unsupported("an address of this kind")),
+        }
+    }
+}
+
+/// What says where the daemon is.
+#[derive(Debug, Default, Clone)]
+struct DaemonEnvironment {
+    docker_host: Option<String>,
+    container_host: Option<String>,
+    context: Option<String>,
+    is_tls: bool,
+    runtime: Option<PathBuf>,
+    docker_config: Option<PathBuf>,
+}
+
+impl DaemonEnvironment {
+    fn choose(&self, connect: impl Fn(&Path) -> io::Result<()>) -> Result<DaemonAddress, Error> {
+        if let Some(host) = &self.docker_host {
+            return DaemonAddress::parse("DOCKER_HOST", host, self.is_tls);
+        }
+        if let Some(host) = &self.container_host {
+            return DaemonAddress::parse("CONTAINER_HOST", host, false);
+        }
+        if let Some((name, endpoint)) = self.endpoint()? {
+            let origin = format!("the Docker context {name}");
+            return DaemonAddress::parse(&origin, &endpoint.host, endpoint.is_tls);
+        }
+        Ok(DaemonAddress::Socket(self.socket(connect)))
+    }
+
+    fn endpoint(&self) -> Result<Option<(String, context::ContextEndpoint)>, Error> {
+        let Some(folder) = &self.docker_config else {
+            return match &self.context {
+                Some(name) => Err(Error::DockerContext {
+                    name: name.clone(),
+                    reason: "neither DOCKER_CONFIG nor HOME is set".to_owned(),
+                }),
+                None => Ok(None),
+            };
+        };
+        let name = match &self.context {
+            Some(name) => Some(name.clone()),
+            None => context::current(folder)?,
+        };
+        let Some(name) = name else { return Ok(None) };
+        Ok(context::endpoint(folder, &name)?.map(|endpoint| (name, endpoint)))
+    }
+
+    /// The first socket that answers; else the first that is there, whose error says why not.
+    fn socket(&self, connect: impl Fn(&Path) -> io::Result<()>) -> PathBuf {
+        let of_user = |name| Some(self.runtime.as_ref()?.join(name));
+        let all = [
+            Some(PathBuf::from(DOCKER_SOCKET)),
+            of_user("docker.sock"),
+            of_user("podman/podman.sock"),
+            Some(PathBuf::from(PODMAN_SOCKET)),
+        ];
+        let mut there = None;
+        for path in all.into_iter().flatten() {
+            match connect(&path) {
+                Ok(()) => return path,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => there = there.or(Some(path)),
+            }
+        }
+        there.unwrap_or_else(|| DOCKER_SOCKET.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCKER: &str = "/run/user/1000/docker.sock";
+    const PODMAN: &str = "/run/user/1000/podman/podman.sock";
+
+    /// With sockets that answer, and some that are there and refuse.
+    fn choose(host: Option<&str>, answer: &[&str], refuse: &[&str]) -> String {
+        let environment = DaemonEnvironment {
+            docker_host: host.map(str::to_owned),
+            runtime: Some("/run/user/1000".into()),
+            ..DaemonEnvironment::default()
+        };
+        let connect = |path: &Path| match path.to_str().unwrap() {
+            path if answer.contains(&path) => Ok(()),
+            path if refuse.contains(&path) => Err(io::ErrorKind::ConnectionRefused.into()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        environment.choose(connect).unwrap().to_string()
+    }
+
+    #[test]
+    fn docker_host_comes_first_then_the_socket_that_answers() {
+        for (host, answer, refuse, expected) in [
+            (
+                None,
+                &[DOCKER_SOCKET, DOCKER, PODMAN][..],
+                &[][..],
+                DOCKER_SOCKET,
+            ),
+            (None, &[DOCKER, PODMAN], &[], DOCKER),
+            (None, &[PODMAN, PODMAN_SOCKET], &[], PODMAN),
+            (None, &[PODMAN_SOCKET], &[DOCKER_SOCKET], PODMAN_SOCKET),
+            (None, &[], &[PODMAN], PODMAN),
+            (None, &[], &[DOCKER_SOCKET, PODMAN], DOCKER_SOCKET),
+            (None, &[], &[], DOCKER_SOCKET),
+            (Some("unix:///x.sock"), &[DOCKER_SOCKET], &[], "/x.sock"),
+        ] {
+            let chosen = choose(host, answer, refuse);
+            assert_eq!(chosen, format!("unix://{expected}"));
+        }
+        for (host, expected) in [
+            ("tcp://127.0.0.1:2375", "tcp://127.0.0.1:2375"),
+            ("tcp://[::1]:2375/", "tcp://[::1]:2375"),
+            ("tcp://host", "tcp://host:2375"),
+            ("127.0.0.1:2376", "tcp://127.0.0.1:2376"),
+            ("host", "tcp://host:2375"),
+        ] {
+            assert_eq!(choose(Some(host), &[DOCKER_SOCKET], &[]), expected);
+        }
+    }
+
+    #[test]
+    fn the_environment_goes_before_a_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, host) in [("lab", "tcp://lab:1"), ("far", "ssh://me@far")] {
+            let meta = imgsync_oci::Digest::of(name.as_bytes());
+            let meta = folder.path().join("contexts/meta").join(meta.hex());
+            std::fs::create_dir_all(&meta).unwrap();
+            let json = format!(r#"{{"Endpoints":{{"docker":{{"Host":"{host}"}}}}}}"#);
+            std::fs::write(meta.join("meta.json"), json).unwrap();
+        }
+        let config = r#"{"currentContext":"lab"}"#;
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        let current = DaemonEnvironment {
+            docker_config: Some(folder.path().to_owned()),
+            ..DaemonEnvironment::default()
+        };
+        let chosen = |environment: &DaemonEnvironment| {
+            let address = environment.choose(|_| Ok(()));
+            address.map_or_else(|error| error.to_string(), |it| it.to_string())
+        };
+        assert_eq!(chosen(&current), "tcp://lab:1");
+        let mut environment = current.clone();
+        environment.context = Some("default".to_owned());
+        assert_eq!(chosen(&environment), format!("unix://{DOCKER_SOCKET}"));
+        environment.context = Some("far".to_owned());
+        assert!(chosen(&environment).contains("the Docker context far=ssh://me@far"));
+        environment.context = Some("nowhere".to_owned());
+        assert!(chosen(&environment).contains("\"nowhere\""));
+        environment.container_host = Some("unix:///podman.sock".to_owned());
+        assert_eq!(chosen(&environment), "unix:///podman.sock");
+        environment.docker_host = Some("unix:///docker.sock".to_owned());
+        assert_eq!(chosen(&environment), "unix:///docker.sock");
+    }
+
+    #[test]
+    fn unsupported_addresses_are_named_in_the_error() {
+        for host in [
+            "ssh://me@host",
+            "npipe://x",
+            "tcp://",
+            "tcp://a/b",
+            "unix://x",
+            "/var/run/docker.sock",
+            "host 1",
+        ] {
+            let error = DaemonAddress::parse("DOCKER_HOST", host, false).unwrap_err();
+            assert!(matches!(error, Error::Unsupported { .. }), "{host}");
+            assert!(error.to_string().contains(host));
+        }
+        assert!(DaemonAddress::parse("DOCKER_HOST", "tcp://host:2376", true).is_err());
+    }
+}

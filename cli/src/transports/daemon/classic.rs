@@ -1,0 +1,145 @@
+//! The export of an image in a classic store: its config, and its layers as raw tars.
+
+use std::collections::{HashMap, HashSet};
+
+use imgsync_oci::{Algorithm, Digest, media};
+
+use super::super::SkipLayer;
+use super::{DaemonImage, export_name};
+use crate::image::{
+    Error, ImageBlobs, ImageConfig, Layer, ManifestOrigin, SingleImage, Slice, config,
+};
+use crate::spool::Spool;
+use crate::transports::archive::staging;
+use crate::transports::source::{MAX_METADATA_BYTES, run_blocking};
+
+impl DaemonImage {
+    /// What Docker's "empty export - not implemented" means to who reads it.
+    fn explain_no_layers(&self, error: Error) -> Error {
+        match error {
+            Error::DaemonError { message, .. } if self.diff_ids.is_empty() => Error::Unsupported {
+                what: format!(
+                    "an image without layers, which the Docker daemon does not export ({message}),"
+                ),
+                instead: "let the build make a layer, as COPY does; or build an archive and push \
+                          that: docker buildx build --output type=oci,dest=app.tar"
+                    .to_owned(),
+            },
+            other => other,
+        }
+    }
+
+    /// Sees that an export of all layers has room, before the daemon begins one: it writes all of
+    /// it to its own disk first. How large single layers are it does not tell.
+    fn reserve(&self, spool: &Spool, wanted: &HashSet<Digest>) -> Result<(), Error> {
+        let once: HashSet<_> = self.diff_ids.iter().collect();
+        let are_all =
+            once.len() == self.diff_ids.len() && once.iter().all(|it| wanted.contains(*it));
+        let Some(size) = self.size.filter(|_| are_all) else {
+            return Ok(());
+        };
+        // Podman counts a little more than the layers.
+        spool
+            .reserve(size - size / 100)
+            .map_err(|source| Error::Spool {
+                folder: spool.folder().display().to_string(),
+                source,
+            })
+    }
+
+    /// Up to Docker 24 nothing in the archive names a layer's diffID, so what is wanted is told
+    /// by its digest; and reading ends as soon as all of it is there.
+    pub(super) async fn export_classic(
+        &self,
+        config: &Digest,
+        spool: &Spool,
+        mut unneeded: SkipLayer,
+        begin: impl FnOnce(),
+    ) -> Result<(SingleImage, ImageBlobs), Error> {
+        let mut wanted: HashSet<_> = self.diff_ids.iter().cloned().collect();
+        let (earlier, own) = (spool.clone(), config.clone());
+        let (wanted, mut slices) = run_blocking(move || {
+            wanted.retain(|diff_id| !unneeded(diff_id, None));
+            wanted.insert(own);
+            let mut slices = HashMap::new();
+            wanted.retain(|digest| match earlier.find_bytes(digest) {
+                Some(slice) => slices.insert(digest.clone(), slice).is_some(),
+                None => true,
+            });
+            Ok((wanted, slices))
+        })
+        .await?;
+        let from = export_name(&self.engine);
+        if !wanted.is_empty() {
+            self.reserve(spool, &wanted)?;
+            begin();
+            let export = self.engine.export(&config.to_string(), &[]).await;
+            let export = export.map_err(|error| self.explain_no_layers(error))?;
+            let (from, spool) = (from.clone(), spool.clone());
+            let picked = run_blocking(move || {
+                let picked = staging::stage_by_digest(export, &from, &spool, wanted)?;
+                for bytes in picked.values().filter_map(Slice::memory_bytes) {
+                    spool.persist_small(bytes, Algorithm::Sha256);
+                }
+                Ok(picked)
+            });
+            slices.extend(picked.await?);
+        }
+        let (config, diff_ids) = (config.clone(), self.diff_ids.clone());
+        run_blocking(move || assemble_image(&from, config, diff_ids, slices)).await
+    }
+}
+
+/// Puts together what was picked of a classic store's export.
+fn assemble_image(
+    from: &str,
+    config: Digest,
+    diff_ids: Vec<Digest>,
+    mut slices: HashMap<Digest, Slice>,
+) -> Result<(SingleImage, ImageBlobs), Error> {
+    let missing = || Error::Missing {
+        from: from.to_owned(),
+        what: config.to_string(),
+    };
+    let slice = slices.remove(&config).ok_or_else(missing)?;
+    if slice.len() > MAX_METADATA_BYTES {
+        return Err(Error::TooLarge {
+            from: from.to_owned(),
+            what: "the image's config".to_owned(),
+            limit: format!("{MAX_METADATA_BYTES} bytes"),
+        });
+    }
+    let bytes = slice.read_all().map_err(|source| Error::Io {
+        action: "read",
+        from: from.to_owned(),
+        source,
+    })?;
+    let malformed = |reason| Error::Malformed {
+        from: from.to_owned(),
+        reason,
+    };
+    if config::diff_ids(&bytes).map_err(malformed)? != diff_ids {
+        let reason = "the config lists other layers than the daemon did".to_owned();
+        return Err(malformed(reason));
+    }
+    let raw = |diff_id: Digest| {
+        let size = slices.get(&diff_id).map(Slice::len);
+        Layer::Raw { diff_id, size }
+    };
+    let layers = diff_ids.into_iter().map(raw).collect();
+    let mut blobs = ImageBlobs::default();
+    blobs.insert(config.clone(), Slice::memory(bytes.clone()));
+    for (digest, slice) in slices {
+        blobs.insert(digest, slice);
+    }
+    let single = SingleImage {
+        config: ImageConfig {
+            media_type: media::DOCKER_CONFIG.to_owned(),
+            digest: config,
+            bytes: Some(bytes),
+        },
+        layers,
+        origin: ManifestOrigin::Generated,
+    };
+    Ok((single, blobs))
+}

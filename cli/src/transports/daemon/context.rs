@@ -1,0 +1,166 @@
+//! Docker's contexts: named places where a daemon is (`docker context ls`).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use imgsync_oci::Digest;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::image::Error;
+
+/// The most that is read of a file, in bytes; docker's own are far smaller.
+const MAX_CONTEXT_FILE_BYTES: u64 = 1024 * 1024;
+/// The context that is none: the daemon is where it is by default.
+const DEFAULT_CONTEXT: &str = "default";
+
+/// Where a context's daemon is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ContextEndpoint {
+    /// As in `DOCKER_HOST`.
+    pub(super) host: String,
+    /// Whether docker would use certificates there.
+    pub(super) is_tls: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContextConfig {
+    #[serde(default)]
+    current_context: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ContextMeta {
+    endpoints: ContextEndpoints,
+}
+
+#[derive(Deserialize)]
+struct ContextEndpoints {
+    docker: Option<DockerEndpoint>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerEndpoint {
+    #[serde(default)]
+    host: String,
+}
+
+/// The context that Docker's `config.json` in `folder` says is current.
+///
+/// # Errors
+/// [`Error::Context`] where the file is there and cannot be read.
+pub(super) fn current(folder: &Path) -> Result<Option<String>, Error> {
+    let path = folder.join("config.json");
+    let config = json::<ContextConfig>(&path).map_err(|reason| Error::DockerContext {
+        name: "current".to_owned(),
+        reason,
+    })?;
+    let name = config.map(|config| config.current_context);
+    Ok(name.filter(|name| !name.is_empty()))
+}
+
+/// Where the daemon of a context is; `None` for the default one.
+///
+/// # Errors
+/// [`Error::Context`]: there is none of this name, it cannot be read, or names no daemon.
+pub(super) fn endpoint(folder: &Path, name: &str) -> Result<Option<ContextEndpoint>, Error> {
+    if name == DEFAULT_CONTEXT {
+        return Ok(None);
+    }
+    let failed = |reason: String| Error::DockerContext {
+        name: name.to_owned(),
+        reason,
+    };
+    // Docker names the folders by digests, so that a context's name is never a path.
+    let digest = Digest::of(name.as_bytes());
+    let contexts = folder.join("contexts");
+    let path = contexts.join("meta").join(digest.hex()).join("meta.json");
+    let meta = json::<ContextMeta>(&path).map_err(failed)?;
+    let meta = meta.ok_or_else(|| failed(format!("there is no {}", path.display())))?;
+    let docker = meta.endpoints.docker.filter(|it| !it.host.is_empty());
+    let DockerEndpoint { host } =
+        docker.ok_or_else(|| failed("it names no Docker daemon".to_owned()))?;
+    let encrypted = contexts.join("tls").join(digest.hex()).join("docker");
+    Ok(Some(ContextEndpoint {
+        host,
+        is_tls: encrypted.exists(),
+    }))
+}
+
+/// A file's JSON; `None` where there is no file, or nothing in it.
+fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
+    let said = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(said(&error)),
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_CONTEXT_FILE_BYTES).read_to_end(&mut bytes);
+    read.map_err(|error| said(&error))?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| said(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, name: &str, host: &str) -> std::path::PathBuf {
+        let meta = folder
+            .join("contexts/meta")
+            .join(Digest::of(name.as_bytes()).hex());
+        std::fs::create_dir_all(&meta).unwrap();
+        let json = serde_json::json!({
+            "Name": name, "Metadata": {},
+            "Endpoints": {"docker": {"Host": host, "SkipTLSVerify": false}},
+        });
+        std::fs::write(meta.join("meta.json"), json.to_string()).unwrap();
+        folder
+            .join("contexts/tls")
+            .join(Digest::of(name.as_bytes()).hex())
+    }
+
+    #[test]
+    fn a_context_names_an_endpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        assert_eq!(current(folder).unwrap(), None);
+        std::fs::write(folder.join("config.json"), r#"{"currentContext":"lab"}"#).unwrap();
+        assert_eq!(current(folder).unwrap().as_deref(), Some("lab"));
+
+        let tls = write(folder, "lab", "unix:///lab.sock");
+        let endpoint_of = |name| endpoint(folder, name).unwrap();
+        let found = endpoint_of("lab").unwrap();
+        assert_eq!((&*found.host, found.is_tls), ("unix:///lab.sock", false));
+        std::fs::create_dir_all(tls.join("docker")).unwrap();
+        assert!(endpoint_of("lab").unwrap().is_tls);
+        assert_eq!(endpoint_of("default"), None);
+    }
+
+    #[test]
+    fn errors_name_what_is_wrong_with_a_context() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let said = |name| endpoint(folder, name).unwrap_err().to_string();
+        assert!(said("../x").contains("there is no"));
+        write(folder, "empty", "");
+        assert!(said("empty").contains("names no Docker daemon"));
+        let broken = folder
+            .join("contexts/meta")
+            .join(Digest::of(b"broken").hex());
+        std::fs::create_dir_all(&broken).unwrap();
+        std::fs::write(broken.join("meta.json"), "{").unwrap();
+        assert!(said("broken").contains("meta.json"));
+        std::fs::write(folder.join("config.json"), "{").unwrap();
+        assert!(current(folder).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! The one image that a daemon takes of what a reference means.
+
+use imgsync_oci::manifest::Platform;
+use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
+
+use crate::exit::{Failure, FailureKind};
+use crate::image::{Error, Platforms, platform};
+use crate::transports::{CopySource, VerifiedManifest};
+
+/// How deep indexes may lie in one another.
+const MAX_INDEX_DEPTH: usize = 4;
+
+/// An image for one platform.
+#[derive(Debug, Clone)]
+pub(super) struct PlatformImage {
+    /// What the reference named.
+    pub(super) root: Digest,
+    /// Its manifest.
+    pub(super) manifest: VerifiedManifest,
+    /// Its config; the digest is its ID where a daemon keeps it unpacked.
+    pub(super) config: Descriptor,
+    /// Its layers, lowest first.
+    pub(super) layers: Vec<Descriptor>,
+    /// The platforms of the index that are left out.
+    pub(super) omitted_platforms: Vec<String>,
+}
+
+impl PlatformImage {
+    /// The image that `reference` means at `source` for one of `platforms`.
+    ///
+    /// # Errors
+    /// There is none; it is none that can be run.
+    pub(super) async fn find(
+        source: &dyn CopySource,
+        reference: &Reference,
+        platforms: &Platforms,
+    ) -> Result<Self, Failure> {
+        let missing = |what: String| Error::Missing {
+            from: source.name().to_owned(),
+            what,
+        };
+        let malformed = |reason: String| Error::Malformed {
+            from: format!("{} at {}", reference, source.name()),
+            reason,
+        };
+        let root = source.fetch_manifest(reference).await?;
+        let root = root.ok_or_else(|| {
+            let mark = match reference {
+                Reference::Tag(_) => ':',
+                Reference::Digest(_) => '@',
+            };
+            let name = source.name();
+            Failure::new(
+                FailureKind::Source,
+                format!("source: there is no {name}{mark}{reference}"),
+            )
+            .with_hint(format!("see what is there: imgsync ls {name}"))
+        })?;
+        let mut left_out = Vec::new();
+        let mut held = root.clone();
+        for _ in 0..=MAX_INDEX_DEPTH {
+            let parsed = Manifest::parse(&held.bytes, Some(&held.media_type));
+            let (_, parsed) = parsed.map_err(|error| malformed(error.to_string()))?;
+            let children = match parsed {
+                Manifest::Image { config, layers, .. } => {
+                    if !media::is_image_config(&config.media_type) {
+                        let what = format!("its config is {}", config.media_type);
+                        return Err(malformed(what).into());
+                    }
+                    if let Some(layer) = layers.iter().find(|layer| layer.is_foreign()) {
+                        return Err(Error::Unsupported {
+                            what: format!("the layer {} from another place", layer.digest),
+                            instead: "pull it with docker pull".to_owned(),
+                        }
+                        .into());
+                    }
+                    return Ok(Self {
+                        root: root.digest,
+                        manifest: held,
+                        config,
+                        layers,
+                        omitted_platforms: left_out,
+                    });
+                }
+                Manifest::Index { manifests, .. } => manifests,
+            };
+            let (child, others) = choose(source.name(), children, platforms)?;
+            left_out.extend(others);
+            let digest = Reference::Digest(child.digest.clone());
+            let next = source.fetch_manifest(&digest).await?;
+            held = next.ok_or_else(|| missing(child.digest.to_string()))?;
+        }
+        Err(malformed("its indexes lie too deep in one another".to_owned()).into())
+    }
+}
+
+/// Why none of an index's images is chosen. A daemon takes one, so that leaving `--platform` out is
+/// no advice.
+fn platform_failure(error: Error) -> Failure {
+    let is_none = matches!(error, Error::PlatformNotFound { .. });
+    let failure = Failure::from(error);
+    match is_none {
+        true => failure.with_hint("one of those comes with --platform"),
+        false => failure,
+    }
+}
+
+/// The child of an index that is for one of the platforms, and the names of the others.
+fn choose(
+    from: &str,
+    children: Vec<Descriptor>,
+    platforms: &Platforms,
+) -> Result<(Descriptor, Vec<String>), Failure> {
+    // What BuildKit attests of an image stands beside it.
+    let is_image = |it: &Descriptor| it.annotation("vnd.docker.reference.type").is_none();
+    let mut images: Vec<_> = children.into_iter().filter(is_image).collect();
+    let there: Vec<Option<Platform>> = images.iter().map(|it| it.platform.clone()).collect();
+    let place = match (&images[..], &there[..]) {
+        ([_], [None]) => 0,
+        _ => match platforms.choose(from, &there).map_err(platform_failure)?[..] {
+            [place] => place,
+            _ => {
+                return Err(Error::Unsupported {
+                    what: "more than one platform in a daemon".to_owned(),
+                    instead: "name one with --platform".to_owned(),
+                }
+                .into());
+            }
+        },
+    };
+    let chosen = images.swap_remove(place);
+    let others = there.iter().enumerate().filter(|(at, _)| *at != place);
+    let others = others.filter_map(|(_, it)| it.as_ref().map(platform::text));
+    Ok((chosen, others.collect()))
+}

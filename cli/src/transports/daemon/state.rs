@@ -1,0 +1,56 @@
+//! What is known of an image and a daemon before anything is sent. Pure.
+
+use std::collections::HashSet;
+
+use imgsync_oci::{Descriptor, Digest, Tag};
+
+use super::StoredImage;
+use super::platform_image::PlatformImage;
+use crate::report::{CopyChange, CopyOutcome};
+
+/// What is known before anything is sent.
+pub(super) struct DaemonTargetState {
+    pub(super) image: PlatformImage,
+    /// The image's name in the daemon, and its tag.
+    pub(super) repository_name: String,
+    pub(super) tag: Tag,
+    /// What has that name now.
+    pub(super) previous_image: Option<StoredImage>,
+    /// The ID that the image has in this daemon, where it is there.
+    pub(super) existing_id: Option<Digest>,
+}
+
+impl DaemonTargetState {
+    /// What is known of the copy before it is made.
+    pub(super) fn initial_outcome(&self) -> CopyOutcome {
+        let before = self.previous_image.as_ref().map(|known| known.id.clone());
+        let change = match &self.existing_id {
+            None => CopyChange::Image,
+            Some(id) if before.as_ref() == Some(id) => CopyChange::Nothing,
+            Some(_) => CopyChange::Tag,
+        };
+        let blobs = distinct_layers(&self.image.layers).map(|layer| layer.size);
+        CopyOutcome {
+            source_digest: self.image.root.clone(),
+            digest: self.image.manifest.digest.clone(),
+            previous_digest: before,
+            change,
+            sent: 0,
+            saved: match change {
+                CopyChange::Tag => blobs.sum(),
+                CopyChange::Nothing | CopyChange::Referrers | CopyChange::Image => 0,
+            },
+            mounted: 0,
+            referrer_tags: Vec::new(),
+            referrer_count: 0,
+            left_out: self.image.omitted_platforms.clone(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Layers, each once.
+pub(super) fn distinct_layers(layers: &[Descriptor]) -> impl Iterator<Item = &Descriptor> {
+    let mut seen = HashSet::new();
+    layers.iter().filter(move |it| seen.insert(&it.digest))
+}

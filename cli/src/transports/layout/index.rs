@@ -1,0 +1,287 @@
+//! The `index.json` of a layout: what it lists, and how entries come and go. Pure.
+
+use imgsync_oci::{Descriptor, Digest, Manifest, Tag, media};
+use serde_json::{Map, Value, json};
+
+use crate::image::name;
+use crate::transports::{ManifestRole, VerifiedManifest};
+
+/// The annotation that names an entry (OCI image-spec, "Image Layout", "index.json").
+const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
+/// The entries of an `index.json`. What was there and is not understood stays as it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct LayoutIndex {
+    /// The fields beside `manifests`.
+    other_fields: Map<String, Value>,
+    entries: Vec<IndexEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct IndexEntry {
+    descriptor: Descriptor,
+    /// As it stands in the file.
+    raw: Value,
+}
+
+impl LayoutIndex {
+    /// Reads an `index.json`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let (_, parsed) = Manifest::parse(bytes, None).map_err(|error| error.to_string())?;
+        let Manifest::Index { manifests, .. } = parsed else {
+            return Err("it is no index".to_owned());
+        };
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let Value::Object(mut rest) = value else {
+            return Err("it is no index".to_owned());
+        };
+        let raw = match rest.get_mut("manifests").map(Value::take) {
+            Some(Value::Array(raw)) => raw,
+            Some(_) | None => Vec::new(),
+        };
+        rest.remove("manifests");
+        let entries = manifests.into_iter().zip(raw);
+        let entries = entries.map(|(descriptor, raw)| IndexEntry { descriptor, raw });
+        Ok(Self {
+            other_fields: rest,
+            entries: entries.collect(),
+        })
+    }
+
+    /// The file's bytes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut whole = self.other_fields.clone();
+        whole.entry("schemaVersion").or_insert(json!(2));
+        whole.entry("mediaType").or_insert(json!(media::OCI_INDEX));
+        let raw = self.entries.iter().map(|entry| entry.raw.clone());
+        whole.insert("manifests".to_owned(), raw.collect());
+        Value::Object(whole).to_string().into_bytes()
+    }
+
+    /// What is listed, in order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Descriptor> {
+        self.entries.iter().map(|entry| &entry.descriptor)
+    }
+
+    /// All tags, each once, in order: of an entry whose name is a whole one, as podman and Docker
+    /// write it, its tag.
+    pub(crate) fn tags(&self) -> Vec<Tag> {
+        let mut seen = std::collections::HashSet::new();
+        let tags = self.entries().filter_map(tag);
+        tags.filter(|tag| seen.insert(tag.clone())).collect()
+    }
+
+    /// The entry that is meant by a tag: the one that has just this name, else the one whose
+    /// whole name ends in it.
+    ///
+    /// # Errors
+    /// The names of several that have the tag and differ in content.
+    pub(crate) fn resolve_tag(&self, wanted: &Tag) -> Result<Option<&Descriptor>, Vec<String>> {
+        if let Some(exact) = self.find_tagged(wanted) {
+            return Ok(Some(exact));
+        }
+        let alike = || self.entries().filter(|it| tag(it).as_ref() == Some(wanted));
+        let Some(first) = alike().next() else {
+            return Ok(None);
+        };
+        if alike().all(|it| it.digest == first.digest) {
+            return Ok(Some(first));
+        }
+        let names = alike().filter_map(|it| it.annotation(REF_NAME_ANNOTATION));
+        Err(names.map(str::to_owned).collect())
+    }
+
+    /// The entry whose name is this tag and nothing else.
+    pub(crate) fn find_tagged(&self, tag: &Tag) -> Option<&Descriptor> {
+        self.entries().find(|it| is_named(it, tag.as_str()))
+    }
+
+    /// The entry that has just this name, whole as it may be.
+    pub(crate) fn find_named(&self, name: &str) -> Option<&Descriptor> {
+        self.entries().find(|it| is_named(it, name))
+    }
+
+    /// Whether anything here is listed by this digest.
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.entries().any(|it| it.digest == *digest)
+    }
+
+    /// Notes a manifest in the role that it has. A tag leaves what it named before; a part needs
+    /// no entry. `image` is what the image as a whole is called, for Docker and podman. Yields
+    /// whether anything changed.
+    pub(crate) fn add_manifest(
+        &mut self,
+        manifest: &VerifiedManifest,
+        role: &ManifestRole,
+        image: Option<&str>,
+    ) -> bool {
+        let mut raw = json!({
+            "mediaType": manifest.media_type,
+            "digest": manifest.digest,
+            "size": manifest.bytes.len(),
+        });
+        match role {
+            ManifestRole::Child => return false,
+            ManifestRole::Referrer { .. } | ManifestRole::Untagged
+                if self.contains(&manifest.digest) =>
+            {
+                return false;
+            }
+            ManifestRole::Referrer { .. } => {
+                let shown =
+                    imgsync_oci::referrers::parse_referrer(&manifest.bytes, &manifest.digest);
+                if let Ok(Some((_, referrer))) = shown
+                    && let Some(artifact_type) = referrer.artifact_type
+                {
+                    raw["artifactType"] = artifact_type.into();
+                }
+            }
+            ManifestRole::Untagged => {}
+            ManifestRole::Tagged(tag) => {
+                raw["annotations"] = json!({ REF_NAME_ANNOTATION: tag.as_str() });
+                if let Some(image) = image {
+                    raw["annotations"][IMAGE_NAME_ANNOTATION] = format!("{image}:{tag}").into();
+                }
+                if self
+                    .find_tagged(tag)
+                    .is_some_and(|it| it.digest == manifest.digest)
+                {
+                    return false;
+                }
+                self.remove(tag);
+            }
+        }
+        let size = manifest.bytes.len() as u64;
+        let mut descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
+        descriptor.annotations = serde_json::from_value(raw["annotations"].clone()).ok();
+        self.entries.push(IndexEntry { descriptor, raw });
+        true
+    }
+
+    /// Takes a tag out; what it named stays where other entries list it. Yields whether it was
+    /// there.
+    pub(crate) fn remove(&mut self, tag: &Tag) -> bool {
+        let before = self.entries.len();
+        self.entries
+            .retain(|it| !is_named(&it.descriptor, tag.as_str()));
+        self.entries.len() != before
+    }
+
+    /// Brings the entries into an order that does not depend on when they came: by name, then by
+    /// digest.
+    pub(crate) fn sort(&mut self) {
+        let key = |entry: &IndexEntry| {
+            let name = entry
+                .descriptor
+                .annotation(REF_NAME_ANNOTATION)
+                .map(str::to_owned);
+            (name.is_none(), name, entry.descriptor.digest.clone())
+        };
+        self.entries.sort_by_cached_key(key);
+    }
+}
+
+/// Where containerd and Docker put the whole name of an image.
+const IMAGE_NAME_ANNOTATION: &str = "io.containerd.image.name";
+
+fn is_named(entry: &Descriptor, name: &str) -> bool {
+    entry.annotation(REF_NAME_ANNOTATION) == Some(name)
+}
+
+/// The tag of an entry, by its name; `None` where it has none.
+pub(super) fn tag(entry: &Descriptor) -> Option<Tag> {
+    let name = entry.annotation(REF_NAME_ANNOTATION)?;
+    match name.parse() {
+        Ok(tag) => Some(tag),
+        Err(_) => name::familiar(name)?.tag,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(content: &str) -> VerifiedManifest {
+        VerifiedManifest {
+            digest: Digest::of(content.as_bytes()),
+            media_type: media::OCI_MANIFEST.to_owned(),
+            bytes: content.to_owned().into(),
+        }
+    }
+
+    fn tag(text: &str) -> Tag {
+        text.parse().unwrap()
+    }
+
+    fn tagged(text: &str) -> ManifestRole {
+        ManifestRole::Tagged(tag(text))
+    }
+
+    #[test]
+    fn a_tag_leaves_what_it_named_and_the_rest_stays() {
+        let foreign = json!({
+            "schemaVersion": 2, "x": {"b": 1, "a": 2}, "annotations": {"k": "v"},
+            "manifests": [{"mediaType": media::OCI_MANIFEST, "digest": Digest::of(b"0"),
+                           "size": 1, "y": 7, "annotations": {REF_NAME_ANNOTATION: "v1"}}],
+        });
+        let mut index = LayoutIndex::parse(foreign.to_string().as_bytes()).unwrap();
+        assert!(index.add_manifest(&manifest("a"), &tagged("v2"), None));
+        assert!(!index.add_manifest(&manifest("a"), &tagged("v2"), None));
+        assert!(index.add_manifest(&manifest("b"), &tagged("v2"), Some("ghcr.io/o/app")));
+        assert!(!index.add_manifest(&manifest("b"), &ManifestRole::Untagged, None));
+        assert!(!index.add_manifest(&manifest("c"), &ManifestRole::Child, None));
+        assert_eq!(index.tags(), [tag("v1"), tag("v2")]);
+        let written: Value = serde_json::from_slice(&index.to_bytes()).unwrap();
+        assert_eq!(written["x"], foreign["x"]);
+        assert_eq!(written["manifests"][0], foreign["manifests"][0]);
+        assert_eq!(
+            written["manifests"][1]["annotations"][IMAGE_NAME_ANNOTATION],
+            "ghcr.io/o/app:v2"
+        );
+        assert_eq!(written["manifests"].as_array().unwrap().len(), 2);
+        assert!(index.remove(&tag("v1")) && !index.remove(&tag("v1")));
+        assert_eq!(
+            LayoutIndex::parse(&index.to_bytes()).unwrap().tags(),
+            [tag("v2")]
+        );
+    }
+
+    #[test]
+    fn whole_names_have_tags_and_bare_ones_go_before_them() {
+        let entry = |content: &str, name: &str| {
+            json!({"mediaType": media::OCI_MANIFEST, "digest": Digest::of(content.as_bytes()),
+                   "size": 1, "annotations": {REF_NAME_ANNOTATION: name}})
+        };
+        let index = |entries: Vec<Value>| {
+            let text = json!({"schemaVersion": 2, "manifests": entries}).to_string();
+            LayoutIndex::parse(text.as_bytes()).unwrap()
+        };
+        let two = index(vec![
+            entry("a", "localhost/app:v1"),
+            entry("b", "ghcr.io/app:v1"),
+        ]);
+        assert_eq!(two.tags(), [tag("v1")]);
+        assert_eq!(two.resolve_tag(&tag("v1")).unwrap_err().len(), 2);
+        assert_eq!(two.resolve_tag(&tag("v2")), Ok(None));
+        assert_eq!(two.find_tagged(&tag("v1")), None);
+        let bare = index(vec![entry("a", "localhost/app:v1"), entry("b", "v1")]);
+        let found = bare.resolve_tag(&tag("v1")).unwrap().unwrap();
+        assert_eq!(found.digest, Digest::of(b"b"));
+    }
+
+    #[test]
+    fn what_is_no_index_is_refused() {
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            r#"{"schemaVersion":2,"config":{},"layers":[]}"#,
+            r#"{"schemaVersion":2,"manifests":[{"digest":"sha256:x","size":1}]}"#,
+        ] {
+            assert!(LayoutIndex::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! An OCI layout as a source: a folder, or an archive of one.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use futures::stream::{self, BoxStream, StreamExt};
+use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
+
+use super::{LayoutIndex, store, walk};
+use crate::exit::Failure;
+use crate::image::Error;
+use crate::spool::Spool;
+use crate::transports::blocking::run_blocking;
+use crate::transports::files::{FileContent, SourceFiles};
+use crate::transports::{self, ManifestDescriptor, TransportFuture, VerifiedManifest, source};
+use crate::upload::BlobSource;
+
+/// A layout that images come out of. What it says is believed only as far as digests show it; its
+/// files may be links, as build tools make them, for the bytes behind them are checked too.
+#[derive(Debug, Clone)]
+pub struct LayoutSource {
+    name: String,
+    files: Arc<SourceFiles>,
+    index: Arc<LayoutIndex>,
+    referrers: Arc<OnceLock<HashMap<Digest, Vec<Descriptor>>>>,
+}
+
+impl LayoutSource {
+    /// Opens the layout under `path`: a folder, or an archive, which may be compressed as a whole
+    /// (it is then unpacked into `spool`). `called` is what the user typed for it.
+    ///
+    /// # Errors
+    /// It is not there, or no layout.
+    pub async fn open(path: &Path, called: &str, spool: &Spool) -> Result<Self, Failure> {
+        let (path, spool) = (path.to_owned(), spool.clone());
+        let (contents, index) = run_blocking(move || {
+            let contents = source::open_files(&path, &spool)?;
+            let index = store::read_index(&contents)?;
+            Ok((contents, index))
+        })
+        .await?;
+        Ok(Self {
+            name: called.to_owned(),
+            files: Arc::new(contents),
+            index: Arc::new(index),
+            referrers: Arc::default(),
+        })
+    }
+
+    /// What a name of the layout's own stands for: the whole of what an entry is called, be it a
+    /// tag or, as podman and Docker write, a name with one.
+    pub fn find_named(&self, name: &str) -> Option<Digest> {
+        self.index
+            .find_named(name)
+            .map(|entry| entry.digest.clone())
+    }
+
+    /// The only image of a layout that has one image and no name for it.
+    pub fn only_image(&self) -> Option<Digest> {
+        let mut digests: Vec<_> = self.index.entries().map(|it| &it.digest).collect();
+        let about = self.referrer_map();
+        let is_referrer = |digest: &Digest| {
+            let mut all = about.values().flatten();
+            all.any(|referrer| referrer.digest == *digest)
+        };
+        digests.retain(|digest| !is_referrer(digest));
+        digests.dedup();
+        match digests[..] {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
+    }
+
+    fn referrer_map(&self) -> &HashMap<Digest, Vec<Descriptor>> {
+        self.referrers
+            .get_or_init(|| walk::referrers_by_subject(&*self.files, &self.index))
+    }
+
+    /// The digest and type of what a reference means.
+    fn entry(&self, reference: &Reference) -> Result<Option<Descriptor>, Failure> {
+        match reference {
+            Reference::Digest(digest) => Ok(self
+                .files
+                .blob(digest)
+                .ok()
+                .map(|stored| Descriptor::new("", digest.clone(), stored.len()))),
+            Reference::Tag(tag) => match self.index.resolve_tag(tag) {
+                Ok(entry) => Ok(entry.cloned()),
+                Err(names) => Err(Error::Ambiguous {
+                    from: self.files.source_name().to_owned(),
+                    names,
+                }
+                .into()),
+            },
+        }
+    }
+
+    fn read_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>, Failure> {
+        let Some(entry) = self.entry(reference)? else {
+            return Ok(None);
+        };
+        let held = walk::read_manifest(&*self.files, &entry.digest, Some(&entry.media_type));
+        if held.is_some() {
+            return Ok(held);
+        }
+        // A tag that names nothing readable is damage; a digest may be that of something else.
+        match reference {
+            Reference::Digest(_) => Ok(None),
+            Reference::Tag(tag) => {
+                let what = format!("the manifest {} of {tag}", entry.digest);
+                let reason = format!("{what} is missing, damaged or none");
+                Err(self.files.malformed(reason).into())
+            }
+        }
+    }
+}
+
+impl transports::CopySource for LayoutSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn repository(&self) -> Option<(&Registry, &Repository)> {
+        None
+    }
+
+    fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>> {
+        stream::once(async { Ok(self.index.tags()) }).boxed()
+    }
+
+    fn head_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
+        let (own, reference) = (self.clone(), reference.clone());
+        Box::pin(run_blocking(move || {
+            Ok(own
+                .read_manifest(&reference)?
+                .map(|held| ManifestDescriptor {
+                    digest: held.digest,
+                    media_type: Some(held.media_type),
+                    size: Some(held.bytes.len() as u64),
+                }))
+        }))
+    }
+
+    fn fetch_manifest<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> TransportFuture<'a, Option<VerifiedManifest>> {
+        let (own, reference) = (self.clone(), reference.clone());
+        Box::pin(run_blocking(move || own.read_manifest(&reference)))
+    }
+
+    fn blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
+        Box::pin(async move {
+            let stored = self.files.blob(&blob.digest)?;
+            let (digest, len) = (&blob.digest, stored.len());
+            if len != blob.size {
+                let size = blob.size;
+                let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
+                return Err(self.files.malformed(reason).into());
+            }
+            match stored {
+                FileContent::Available(slice) => Ok(BlobSource::Local(slice)),
+                // Nothing is left out of what was opened here.
+                FileContent::Skipped { .. } => {
+                    let reason = format!("the blob {digest} was not kept");
+                    Err(self.files.malformed(reason).into())
+                }
+            }
+        })
+    }
+
+    fn list_referrers<'a>(&'a self, subject: &'a Digest) -> TransportFuture<'a, Vec<Descriptor>> {
+        let (own, subject) = (self.clone(), subject.clone());
+        Box::pin(run_blocking(move || {
+            Ok(own
+                .referrer_map()
+                .get(&subject)
+                .cloned()
+                .unwrap_or_default())
+        }))
+    }
+}

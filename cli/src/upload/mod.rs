@@ -1,0 +1,28 @@
+//! Carries out a plan: what is missing is packed, and goes through upload sessions, several at a
+//! time.
+
+mod barrier;
+mod blob_reader;
+mod blob_sender;
+mod blob_source;
+mod blob_upload;
+mod byte_stream;
+mod chunk_sizer;
+mod concurrency;
+mod concurrency_limiter;
+mod host_profile;
+mod journal;
+mod pack;
+mod rate_limiter;
+mod refusal;
+mod repository_writer;
+mod upload_all;
+
+pub use blob_reader::{BlobReader, SourceReadError};
+pub use blob_source::{BlobSource, RemoteBlob};
+pub use blob_upload::{UploadOutcome, upload_blob};
+pub use chunk_sizer::ChunkSizer;
+pub use journal::Journal;
+pub use pack::QueuedContent;
+pub use repository_writer::{PendingBlob, RepositoryWriter, TransferOptions};
+pub use upload_all::{QueuedBlob, UploadContext, upload_all};
