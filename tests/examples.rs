@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
+use crate::support::prelude::*;
 use crate::support::process::Process;
 use crate::support::{Nginx, server};
-use crate::support::prelude::*;
 use clap::Parser as _;
 use imgsync::args::Cli;
 use imgsync::login::PasswordSource;
