@@ -307,7 +307,7 @@ fn nginx_as_the_example_has_it_lets_large_layers_and_logins_pass() {
 /// Prepares a folder as the documents expect it: an image as an archive and as a layout.
 fn work_folder(scratch: &Scratch) -> PathBuf {
     let work = scratch.folder("work");
-    let image = Image::new(vec![image::layer("data", bytes::noise(1, 3_000_000))]);
+    let image = Image::new(vec![layer("data", noise(1, 3_000_000))]);
     let plain = archive::tar_of(&image.docker_archive("app:v1"));
     std::fs::write(work.join("image.tar"), &plain).unwrap();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
