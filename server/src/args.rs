@@ -1,4 +1,4 @@
-//! What was typed.
+//! The command line of `imgsync-server`. Start reading at [`ServerArguments`].
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,91 +7,94 @@ use clap::{Args, Parser, Subcommand};
 use imgsync_server::auth::DEFAULT_BCRYPT_COST;
 use imgsync_server::config::HostPort;
 
-/// A small registry that keeps the stock registry's own tree, and reads its configuration.
+/// A small OCI registry that uses the configuration and the storage folder of the stock registry
 #[derive(Debug, Parser)]
 #[command(name = "imgsync-server", version, max_term_width = 100)]
 #[command(after_help = "\
-Without a command it serves; a first word that ends in .yml or .yaml is the file to serve by.
+Without a command, the server is started. `imgsync-server config.yml` is short for
+`imgsync-server serve config.yml`.
 
 Examples:
   imgsync-server serve --root /srv/registry --addr 127.0.0.1:5000
   imgsync-server serve /etc/imgsync/config.yml
-  imgsync-server config /etc/imgsync/config.yml     check it, before a restart
-  imgsync-server htpasswd /etc/imgsync/htpasswd alice")]
+  imgsync-server config /etc/imgsync/config.yml        Check a configuration before a restart
+  imgsync-server htpasswd /etc/imgsync/htpasswd alice  Add a user; prompts for the password")]
 pub(crate) struct ServerArguments {
-    /// What to do; without a command, serve.
+    /// The command; without one, the server is started.
     #[command(subcommand)]
     pub(crate) command: Option<ServerCommand>,
 }
 
-/// The words as typed, with the command that the stock registry's images leave out where the first
-/// word is a configuration file.
+/// Returns the arguments with `serve` inserted when the first one is a configuration file: the
+/// images of the stock registry are started with the file alone.
 pub(crate) fn with_default_command(
-    words: impl Iterator<Item = OsString>,
+    arguments: impl Iterator<Item = OsString>,
 ) -> impl Iterator<Item = OsString> {
-    let mut words = words.peekable();
-    let program = words.next();
-    let is_config = words.peek().is_some_and(|word| {
-        let end = Path::new(word).extension();
-        end.is_some_and(|end| end == "yml" || end == "yaml")
+    let mut arguments = arguments.peekable();
+    let program = arguments.next();
+    let is_config_file = arguments.peek().is_some_and(|argument| {
+        let extension = Path::new(argument).extension();
+        extension.is_some_and(|extension| extension == "yml" || extension == "yaml")
     });
-    let serve = is_config.then(|| "serve".into());
-    program.into_iter().chain(serve).chain(words)
+    let serve = is_config_file.then(|| "serve".into());
+    program.into_iter().chain(serve).chain(arguments)
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
-    /// Serve a folder as a registry.
+    /// Start the server
     Serve(ServeArgs),
-    /// Print the configuration that counts, and where each value came from.
+    /// Print the effective configuration as YAML, with the source of each value
     Config(ServeArgs),
-    /// Remove what no manifest needs (not there yet).
+    /// Remove unreferenced blobs (not implemented yet)
     GarbageCollect(GarbageCollectArgs),
-    /// Add, change or remove a user in a file of logins.
+    /// Add, change or delete a user in an htpasswd file
     Htpasswd(HtpasswdArgs),
 }
 
-/// What a configuration comes from, beside the environment.
+/// The arguments that configure the server, beside environment variables.
 #[derive(Debug, Args, Default)]
 pub(crate) struct ServeArgs {
-    /// The configuration file, as the stock registry has it. Without it, and without --root, the
-    /// file that REGISTRY_CONFIGURATION_PATH names, or the first of
-    /// /etc/docker/registry/config.yml, /etc/distribution/config.yml and /etc/imgsync/config.yml
-    /// that is there; without any, ./data and 127.0.0.1:5000.
+    /// Configuration file, in the format of the stock registry
+    ///
+    /// Without CONFIG and --root, the file is $REGISTRY_CONFIGURATION_PATH, or the first that exists
+    /// of /etc/docker/registry/config.yml, /etc/distribution/config.yml and
+    /// /etc/imgsync/config.yml. Without any file, images are stored in ./data and the server listens
+    /// on 127.0.0.1:5000.
     pub(crate) config: Option<PathBuf>,
-    /// The folder that holds everything; made where it is missing.
+    /// Storage folder; created if missing
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
-    /// Where to listen; port 0 takes one that is free, no host means every address.
+    /// Address to listen on; port 0 selects a free port, an empty host means all addresses
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) addr: Option<HostPort>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct GarbageCollectArgs {
-    /// Only say what would be removed.
+    /// Print what would be removed, without removing it
     #[arg(short, long)]
     pub(crate) dry_run: bool,
-    /// Remove manifests that no tag names as well.
+    /// Also remove manifests without a tag
     #[arg(short = 'm', long)]
     pub(crate) delete_untagged: bool,
-    /// Say less.
+    /// Print less
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// The configuration file.
+    /// Configuration file
     pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct HtpasswdArgs {
-    /// The file; made where it is missing.
+    /// File with users and password hashes; created if missing
     pub(crate) file: PathBuf,
-    /// The user. The password is asked for, or read from standard input.
+    /// User name; the password is prompted for, or read from standard input
     pub(crate) user: String,
-    /// Remove the user.
+    /// Delete the user
     #[arg(long)]
     pub(crate) delete: bool,
-    /// How much work a password is to check: one more doubles it.
+    /// Cost of the password hash (bcrypt); each step doubles the time of a password check
     #[arg(long, default_value_t = DEFAULT_BCRYPT_COST, conflicts_with = "delete")]
     pub(crate) cost: u32,
 }
@@ -101,8 +104,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_alone_is_served() {
-        for (typed, meant) in [
+    fn a_configuration_file_alone_means_serve() {
+        for (typed, expected) in [
             (&["x", "/a/b.yml"][..], &["x", "serve", "/a/b.yml"][..]),
             (
                 &["x", "c.yaml", "--root", "r"],
@@ -112,8 +115,9 @@ mod tests {
             (&["x"], &["x"]),
             (&[], &[]),
         ] {
-            let words: Vec<_> = with_default_command(typed.iter().map(OsString::from)).collect();
-            assert_eq!(words, meant);
+            let arguments: Vec<_> =
+                with_default_command(typed.iter().map(OsString::from)).collect();
+            assert_eq!(arguments, expected);
         }
     }
 }

@@ -1,4 +1,6 @@
-//! What the configuration comes from: the words that were typed, the environment, a file.
+//! Collects the sources of the configuration (command line, environment, file) and loads them.
+
+use std::ffi::OsString;
 
 use imgsync_server::config::{
     ConfigErrors, ConfigInput, ConfigSource, LoadedConfig, ReadConfigError, parse_config,
@@ -6,46 +8,48 @@ use imgsync_server::config::{
 
 use crate::args::ServeArgs;
 
-/// Everything that is needed to read the configuration, once or again.
+/// The sources of the configuration, to load it at the start and at each reload.
 pub(crate) struct Setup {
-    /// Which file it is.
+    /// The configuration file.
     pub(crate) source: ConfigSource,
     variables: Vec<(String, String)>,
     arguments: Vec<(&'static str, &'static str, String)>,
 }
 
-/// A configuration that cannot be had.
+/// The configuration cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigLoadError {
-    /// Its file.
+    /// The file cannot be read.
     #[error(transparent)]
     Unreadable(#[from] ReadConfigError),
-    /// What is in it.
+    /// The configuration is invalid.
     #[error(transparent)]
     Invalid(#[from] ConfigErrors),
 }
 
 impl ConfigLoadError {
-    /// What to do about it.
+    /// Returns what the user can do about it, in the imperative.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => {
-                "look at the path, and at the file's permissions; --root starts without a file"
+                "check the path and the permissions of the file, or use --root DIR to start without \
+                 a configuration file"
             }
             Self::Invalid(_) => {
-                "put these right, or take them out; imgsync-server config FILE tries it"
+                "correct or remove these settings; check the result with `imgsync-server config`"
             }
         }
     }
 }
 
 impl Setup {
-    /// Finds out which file it is. Whoever names a folder does not mean the machine's own registry.
-    pub(crate) fn new(words: ServeArgs) -> Self {
-        let ServeArgs { config, root, addr } = words;
+    /// Collects the sources. With `--root` no default path is searched for a configuration file,
+    /// because it may belong to another registry on the machine.
+    pub(crate) fn new(args: ServeArgs) -> Self {
+        let ServeArgs { config, root, addr } = args;
         let variables: Vec<_> = std::env::vars_os()
             .map(|(name, value)| {
-                let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+                let text = |text: OsString| text.to_string_lossy().into_owned();
                 (text(name), text(value))
             })
             .filter(|(name, _)| name.starts_with("REGISTRY_"))
@@ -67,7 +71,10 @@ impl Setup {
         }
     }
 
-    /// Reads the file and understands all of it.
+    /// Reads the file and parses the whole configuration.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the configuration is invalid.
     pub(crate) fn load(&self) -> Result<LoadedConfig, ConfigLoadError> {
         let file = self.source.read()?;
         let file = file

@@ -1,8 +1,11 @@
-//! imgsync-server: a small registry that keeps the stock registry's own tree.
+//! imgsync-server: a small OCI registry that stores images in the same folders as the stock
+//! registry (CNCF Distribution).
 //!
-//! Rooms, and who may call whom: `listen → http → upstream → registry → store`. Only `http` and
-//! `listen` name an HTTP server's types; only `upstream` speaks to other registries; only
-//! `store/keys.rs` builds a storage path; only `store/disk.rs` calls the filesystem.
+//! Modules, from the top: `serve`, `listen`, `http`, `upstream`, `auth`, `registry`, `store`,
+//! `log`, `config`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
+//! use an HTTP server's types; only `upstream` sends requests to other registries; only
+//! `store/paths.rs` builds storage paths; only `store/disk.rs` calls the filesystem for stored data.
+//! Start reading at [`run`].
 
 pub mod auth;
 pub mod config;
@@ -10,9 +13,11 @@ mod http;
 mod listen;
 pub mod log;
 mod registry;
+mod serve;
 mod store;
 mod upstream;
 
-pub use listen::{Error, TlsError, run};
+pub use listen::{BindError, TlsError};
+pub use serve::{Error, run};
 pub use store::Error as StoreError;
 pub use upstream::UpstreamConfigError as UpstreamError;

@@ -1,4 +1,4 @@
-//! The log, on standard error: one line an event, as text or JSON.
+//! The log on standard error: one line per event, as text or JSON. Start reading at [`start`].
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -17,46 +17,45 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
-/// Where the lines about requests belong: they are written or not whatever the level is, as in
-/// the stock registry.
+/// The target of access log lines. They do not depend on the log level, as in the stock registry.
 pub(crate) const ACCESS_LOG_TARGET: &str = "access";
 
-/// A log that is written, to change what of it is.
+/// A handle to change the filter of the running log.
 #[derive(Debug)]
 pub struct LogHandle(reload::Handle<Targets, Registry>);
 
 impl LogHandle {
-    /// Takes up another level, and whether requests have lines. What lines look like stays.
+    /// Applies the level and the access log switch. The format of lines does not change.
     pub fn apply(&self, settings: &LogConfig) {
         if let Err(error) = self.0.reload(targets(settings)) {
-            tracing::error!(%error, "the log stays as it was");
+            tracing::error!(%error, "cannot change the log level");
         }
     }
 }
 
-/// Begins to write the log.
+/// Starts the log.
 ///
 /// # Errors
-/// It was begun before.
+/// When a log has been started before.
 pub fn start(settings: &LogConfig) -> Result<LogHandle, String> {
-    let (ours, handle) = reload::Layer::new(targets(settings));
-    let lines = LogLineFormatter {
+    let (filter, handle) = reload::Layer::new(targets(settings));
+    let formatter = LogLineFormatter {
         formatter: settings.formatter,
         fields: settings.fields.clone(),
     };
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .event_format(lines);
+        .event_format(formatter);
     tracing_subscriber::registry()
-        .with(ours)
+        .with(filter)
         .with(layer)
         .try_init()
         .map_err(|error| error.to_string())?;
     Ok(LogHandle(handle))
 }
 
-/// Which events are written.
+/// Returns the filter of events.
 fn targets(settings: &LogConfig) -> Targets {
     let level = match settings.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -64,9 +63,10 @@ fn targets(settings: &LogConfig) -> Targets {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
     };
-    let access = match settings.is_access_log_enabled {
-        true => LevelFilter::INFO,
-        false => LevelFilter::OFF,
+    let access = if settings.is_access_log_enabled {
+        LevelFilter::INFO
+    } else {
+        LevelFilter::OFF
     };
     Targets::new()
         .with_default(level.min(LevelFilter::INFO))
@@ -74,7 +74,7 @@ fn targets(settings: &LogConfig) -> Targets {
         .with_target(ACCESS_LOG_TARGET, access)
 }
 
-/// How events become lines.
+/// Formats events as lines of text or JSON.
 struct LogLineFormatter {
     formatter: LogFormat,
     fields: Vec<(String, String)>,
@@ -91,83 +91,86 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut said = EventFields::default();
-        event.record(&mut said);
+        let mut fields = EventFields::default();
+        event.record(&mut fields);
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let line = match self.formatter {
-            LogFormat::Text => self.text(&time, event.metadata().level(), &said, &writer),
-            LogFormat::Json => self.json(&time, event.metadata().level(), said),
+            LogFormat::Text => self.format_text(&time, event.metadata().level(), &fields, &writer),
+            LogFormat::Json => self.format_json(&time, event.metadata().level(), fields),
         };
         writeln!(writer, "{line}")
     }
 }
 
 impl LogLineFormatter {
-    fn text(
+    fn format_text(
         &self,
         time: &str,
         level: &tracing::Level,
-        said: &EventFields,
+        event: &EventFields,
         writer: &Writer<'_>,
     ) -> String {
-        let shown = match (writer.has_ansi_escapes(), *level) {
+        let level = match (writer.has_ansi_escapes(), *level) {
             (false, level) => format!("{level:>5}"),
             (true, tracing::Level::ERROR) => "\x1b[31mERROR\x1b[0m".to_owned(),
             (true, tracing::Level::WARN) => "\x1b[33m WARN\x1b[0m".to_owned(),
             (true, tracing::Level::INFO) => "\x1b[32m INFO\x1b[0m".to_owned(),
             (true, level) => format!("\x1b[34m{level:>5}\x1b[0m"),
         };
-        // What a message quotes from outside must not make a line of its own.
-        let message = match said.message.contains(char::is_control) {
-            true => said.message.escape_debug().to_string(),
-            false => said.message.clone(),
+        // Text from clients in a message must not start a new line.
+        let message = if event.message.contains(char::is_control) {
+            event.message.escape_debug().to_string()
+        } else {
+            event.message.clone()
         };
-        let mut line = format!("{time} {shown} {message}");
-        let values = said
+        let mut line = format!("{time} {level} {message}");
+        let values = event
             .values
             .iter()
             .map(|(name, value)| (*name, format_value(value)));
-        let fixed = self.fields.iter();
-        let fixed = fixed.map(|(name, value)| (&**name, format_value(&value.clone().into())));
-        for (name, value) in values.chain(fixed) {
+        let configured = self.fields.iter();
+        let configured =
+            configured.map(|(name, value)| (&**name, format_value(&value.clone().into())));
+        for (name, value) in values.chain(configured) {
             line += &format!(" {name}={value}");
         }
         line
     }
 
-    /// The names are those of the stock registry's JSON.
-    fn json(&self, time: &str, level: &tracing::Level, said: EventFields) -> String {
+    /// Formats an event as JSON, with the field names of the stock registry.
+    fn format_json(&self, time: &str, level: &tracing::Level, event: EventFields) -> String {
         let mut object = Map::new();
         object.insert("time".to_owned(), time.into());
         object.insert("level".to_owned(), level.as_str().to_lowercase().into());
-        object.insert("msg".to_owned(), said.message.into());
-        let fixed = self
+        object.insert("msg".to_owned(), event.message.into());
+        let configured = self
             .fields
             .iter()
             .map(|(name, value)| (name.clone(), value.clone().into()));
-        object.extend(fixed);
-        let values = said.values.into_iter();
+        object.extend(configured);
+        let values = event.values.into_iter();
         object.extend(values.map(|(name, value)| (name.to_owned(), value)));
         Value::Object(object).to_string()
     }
 }
 
-/// A value in a line of text: quoted unless it is one plain word.
+/// Formats a value in a line of text, in quotes unless it is one word.
 fn format_value(value: &Value) -> String {
     match value {
         Value::String(text) => {
             let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
-            match !text.is_empty() && text.bytes().all(is_plain) {
-                true => text.clone(),
-                false => format!("{text:?}"),
+            if !text.is_empty() && text.bytes().all(is_plain) {
+                text.clone()
+            } else {
+                format!("{text:?}")
             }
         }
         other => other.to_string(),
     }
 }
 
-/// What an event says.
+/// The message and the fields of an event.
 #[derive(Default)]
 struct EventFields {
     message: String,
@@ -210,14 +213,14 @@ impl Visit for EventFields {
 mod tests {
     use super::*;
 
-    fn lines(formatter: LogFormat) -> LogLineFormatter {
+    fn formatter(formatter: LogFormat) -> LogLineFormatter {
         LogLineFormatter {
             formatter,
             fields: vec![("service".to_owned(), "the registry".to_owned())],
         }
     }
 
-    fn said() -> EventFields {
+    fn event() -> EventFields {
         EventFields {
             message: "two\nlines".to_owned(),
             values: vec![
@@ -230,18 +233,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_stays_a_line() {
+    fn an_event_is_one_line() {
         let mut text = String::new();
-        let line = lines(LogFormat::Text).text(
+        let line = formatter(LogFormat::Text).format_text(
             "now",
             &tracing::Level::INFO,
-            &said(),
+            &event(),
             &Writer::new(&mut text),
         );
         let expected = "now  INFO two\\nlines path=\"/v2/a b\\n\\\"\" status=200 plain=word \
             none=\"\" service=\"the registry\"";
         assert_eq!(line, expected);
-        let json = lines(LogFormat::Json).json("now", &tracing::Level::WARN, said());
+        let json = formatter(LogFormat::Json).format_json("now", &tracing::Level::WARN, event());
         let expected = "{\"time\":\"now\",\"level\":\"warn\",\"msg\":\"two\\nlines\",\
             \"service\":\"the registry\",\"path\":\"/v2/a b\\n\\\"\",\"status\":200,\
             \"plain\":\"word\",\"none\":\"\"}";

@@ -1,4 +1,5 @@
-//! The program: arguments, signals and exit codes around [`imgsync_server::run`].
+//! The program `imgsync-server`: command line, signals and exit codes around
+//! [`imgsync_server::run`]. Start reading at [`main`].
 
 mod args;
 mod config_loader;
@@ -20,53 +21,61 @@ use self::args::{GarbageCollectArgs, HtpasswdArgs, ServeArgs, ServerArguments, S
 use self::config_loader::Setup;
 use self::reload::FileStamps;
 
-/// Threads that wait for the disk. Few are enough: no request occupies one while its client is
-/// slow. Each costs memory.
+/// Threads for disk access. Few are enough, because no request occupies one while its client is
+/// slow, and each one needs memory.
 const MAX_BLOCKING_THREADS: usize = 24;
 const MAX_WORKER_THREADS: usize = 4;
-/// How long work on the disk may take after the last request.
+/// How long disk access may take after the last request.
 const BLOCKING_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Exit codes: what was asked for is not possible; what was asked for cannot be understood.
+/// The exit code when the operation failed.
 const EXIT_FAILURE: u8 = 1;
+/// The exit code when the arguments or the configuration are invalid.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let command =
-        ServerArguments::parse_from(args::with_default_command(std::env::args_os())).command;
+    let arguments = args::with_default_command(std::env::args_os());
+    let command = ServerArguments::parse_from(arguments).command;
     match command.unwrap_or_else(|| ServerCommand::Serve(ServeArgs::default())) {
-        ServerCommand::Serve(words) => serve(words),
-        ServerCommand::Config(words) => print_config(words),
-        ServerCommand::GarbageCollect(words) => garbage_collect(words),
-        ServerCommand::Htpasswd(words) => htpasswd(words),
+        ServerCommand::Serve(args) => serve(args),
+        ServerCommand::Config(args) => print_config(args),
+        ServerCommand::GarbageCollect(args) => garbage_collect(args),
+        ServerCommand::Htpasswd(args) => htpasswd(args),
     }
 }
 
-fn serve(words: ServeArgs) -> ExitCode {
-    let setup = Setup::new(words);
-    // Looked at before it is read, so that no change is missed.
-    let seen = FileStamps::of(&setup.source);
-    let understood = match setup.load() {
-        Ok(understood) => understood,
+fn serve(args: ServeArgs) -> ExitCode {
+    let setup = Setup::new(args);
+    // Stamped before the file is read, so that a change in between is noticed later.
+    let stamps = FileStamps::of(&setup.source);
+    let loaded = match setup.load() {
+        Ok(loaded) => loaded,
         Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
     };
-    let log = match log::start(&understood.config.log) {
+    let log = match log::start(&loaded.config.log) {
         Ok(log) => log,
-        Err(error) => return fail(&format!("cannot begin a log: {error}"), None, EXIT_FAILURE),
+        Err(error) => {
+            return fail(
+                &format!("cannot start the log: {error}"),
+                None,
+                EXIT_FAILURE,
+            );
+        }
     };
     tracing::info!("configuration: {}", setup.source);
-    reload::log_notices(&understood.notices);
-    let seen = seen.with(&understood.config);
-    match run_server(setup, seen, understood, log) {
+    reload::log_notices(&loaded.notices);
+    let stamps = stamps.with(&loaded.config);
+    match run_server(setup, stamps, loaded, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
     }
 }
 
+/// Runs the server until SIGTERM or SIGINT. A second signal aborts the running requests.
 fn run_server(
     setup: Setup,
-    seen: FileStamps,
-    first: LoadedConfig,
+    stamps: FileStamps,
+    loaded: LoadedConfig,
     log: log::LogHandle,
 ) -> Result<(), Error> {
     let workers = std::thread::available_parallelism()
@@ -82,98 +91,98 @@ fn run_server(
         let failed = |error: io::Error| Error::Start(error.to_string());
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let (told, stop) = oneshot::channel();
-        let stop = async {
-            // Fails only when it does not matter any more.
-            let _ = stop.await;
+        let (stop_sender, stop_receiver) = oneshot::channel();
+        let shutdown = async {
+            // An error means that the sender is dropped: the process is about to end.
+            let _ = stop_receiver.await;
         };
-        let twice = async {
+        let second_signal = async {
             next_signal(&mut terminate, &mut interrupt).await;
-            let _ = told.send(());
+            let _ = stop_sender.send(());
             next_signal(&mut terminate, &mut interrupt).await;
         };
         let hangup = signal(SignalKind::hangup()).map_err(failed)?;
-        let (sender, configs) = watch::channel(Arc::new(first.config));
-        tokio::spawn(reload::watch_config(setup, sender, seen, hangup, log));
+        let (sender, configs) = watch::channel(Arc::new(loaded.config));
+        tokio::spawn(reload::watch_config(setup, sender, stamps, hangup, log));
         tokio::select! {
-            result = imgsync_server::run(configs, announce, stop) => result.map(|()| BLOCKING_SHUTDOWN_TIMEOUT),
-            () = twice => {
-                tracing::warn!("told to stop once more: running requests are broken off");
+            result = imgsync_server::run(configs, announce, shutdown) => {
+                result.map(|()| BLOCKING_SHUTDOWN_TIMEOUT)
+            }
+            () = second_signal => {
+                tracing::warn!("second stop signal: aborting running requests");
                 Ok(Duration::ZERO)
             }
         }
     });
-    runtime.shutdown_timeout(
-        result
-            .as_ref()
-            .copied()
-            .unwrap_or(BLOCKING_SHUTDOWN_TIMEOUT),
-    );
+    let timeout = result.as_ref().copied();
+    runtime.shutdown_timeout(timeout.unwrap_or(BLOCKING_SHUTDOWN_TIMEOUT));
     result.map(drop)
 }
 
-/// Becomes ready at the next of two signals.
-async fn next_signal(one: &mut Signal, other: &mut Signal) {
+/// Waits for the next of two signals.
+async fn next_signal(first: &mut Signal, second: &mut Signal) {
     tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
+        _ = first.recv() => {}
+        _ = second.recv() => {}
     }
 }
 
-/// The one line on standard output: scripts read the port from it.
+/// Prints the only line on standard output, from which scripts read the port.
 fn announce(url: &str) {
     if let Err(error) = write_stdout(&format!("imgsync-server listening on {url}\n")) {
-        tracing::warn!(%error, "cannot say on standard output that the server listens on {url}");
+        tracing::warn!(%error, "cannot print the address {url} on standard output");
     }
 }
 
-fn print_config(words: ServeArgs) -> ExitCode {
-    let setup = Setup::new(words);
-    let understood = match setup.load() {
-        Ok(understood) => understood,
+fn print_config(args: ServeArgs) -> ExitCode {
+    let setup = Setup::new(args);
+    let loaded = match setup.load() {
+        Ok(loaded) => loaded,
         Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
     };
-    let mut remarks = format!("configuration: {}\n", setup.source);
-    for remark in &understood.notices {
-        let word = if remark.is_warning { "warning" } else { "note" };
-        remarks.push_str(&format!("{word}: {remark}\n"));
+    let mut text = format!("configuration: {}\n", setup.source);
+    for notice in &loaded.notices {
+        let severity = if notice.is_warning { "warning" } else { "note" };
+        text.push_str(&format!("{severity}: {notice}\n"));
     }
-    // There is nobody left to tell.
-    let _ = io::stderr().write_all(remarks.as_bytes());
-    print_result(&understood.to_yaml())
+    write_stderr(&text);
+    print_result(&loaded.to_yaml())
 }
 
-fn garbage_collect(words: GarbageCollectArgs) -> ExitCode {
+fn garbage_collect(args: GarbageCollectArgs) -> ExitCode {
     let GarbageCollectArgs {
         dry_run: _,
         delete_untagged: _,
         quiet: _,
         config: _,
-    } = words;
+    } = args;
     fail(
-        "garbage-collect is not there yet: nothing was looked at or removed",
-        Some("the stock registry's collector works on this folder while this server is stopped"),
+        "garbage-collect is not implemented yet: nothing was checked or removed",
+        Some("stop this server, then run the stock registry's garbage-collect on the same folder"),
         EXIT_FAILURE,
     )
 }
 
-fn htpasswd(words: HtpasswdArgs) -> ExitCode {
+fn htpasswd(args: HtpasswdArgs) -> ExitCode {
     let HtpasswdArgs {
         file,
         user,
         delete,
         cost,
-    } = words;
+    } = args;
     let change = if delete {
         UserChange::Delete
     } else {
         match ask_password(&user) {
             Ok(password) => UserChange::Set { password, cost },
-            Err(error) => return fail(&format!("no password: {error}"), None, EXIT_FAILURE),
+            Err(error) => {
+                let text = format!("cannot read the password: {error}");
+                return fail(&text, None, EXIT_FAILURE);
+            }
         }
     };
     match edit_user(&file, &user, &change) {
-        Ok(done) => print_result(&format!("{done} user {user}\n")),
+        Ok(outcome) => print_result(&format!("{outcome} user {user}\n")),
         Err(error) => fail(&error.to_string(), None, EXIT_FAILURE),
     }
 }
@@ -195,13 +204,17 @@ fn write_stdout(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Says what went wrong, and what to do about it.
+/// Prints an error and its hint, and returns the exit code.
 fn fail(text: &str, hint: Option<&str>, code: u8) -> ExitCode {
     let mut message = format!("error: {text}\n");
     if let Some(hint) = hint {
         message.push_str(&format!("hint: {hint}\n"));
     }
-    // There is nobody left to tell.
-    let _ = io::stderr().write_all(message.as_bytes());
+    write_stderr(&message);
     ExitCode::from(code)
+}
+
+fn write_stderr(text: &str) {
+    // A failure could be reported nowhere.
+    let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -1,13 +1,16 @@
-//! A configuration that changes while the server runs: at SIGHUP, and when its file, or one that it
-//! names, has changed.
+//! Reloads the configuration at SIGHUP, and when its file or a file that it refers to changes.
+//!
+//! This module sends new configurations; `imgsync_server::run` applies them. Start reading at
+//! [`watch_config`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use imgsync_server::config::{
-    Config, ConfigNotice, ConfigSource, FileStamp, UpstreamConfig, keep_auth, keys_needing_restart,
+    Config, ConfigNotice, ConfigSource, FileStamp, LoadedConfig, UpstreamConfig, keep_auth,
+    keys_needing_restart,
 };
-use imgsync_server::log;
+use imgsync_server::log::LogHandle;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -15,82 +18,96 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config_loader::Setup;
 
-/// How often files are looked at. Nothing is read before two looks see the same: who writes a file
-/// in place is not interrupted.
+/// How often files are checked for changes. A changed file is read only after two equal checks, so
+/// that a file is not read while it is being written.
 const FILE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Says what there is to know about a configuration.
-pub(crate) fn log_notices(remarks: &[ConfigNotice]) {
-    for remark in remarks {
-        if remark.is_warning {
-            tracing::warn!("configuration: {remark}");
+/// Logs the warnings and notes about a configuration.
+pub(crate) fn log_notices(notices: &[ConfigNotice]) {
+    for notice in notices {
+        if notice.is_warning {
+            tracing::warn!("configuration: {notice}");
         } else {
-            tracing::info!("configuration: {remark}");
+            tracing::info!("configuration: {notice}");
         }
     }
 }
 
-/// Sends a configuration whenever there is a new one, or a file that it names has changed, for as
-/// long as there is a server. One that cannot be used is told and leaves the old one in force.
-/// `known` is what the files looked like before they were read for the first time.
+/// Sends a configuration at each SIGHUP and file change, until the receiver is dropped. An invalid
+/// configuration is logged and not sent. `loaded_stamps` are the stamps of the files from before
+/// they were read for the first time.
 pub(crate) async fn watch_config(
     setup: Setup,
     sender: watch::Sender<Arc<Config>>,
-    known: FileStamps,
+    mut loaded_stamps: FileStamps,
     mut hangup: Signal,
-    log: log::LogHandle,
+    log: LogHandle,
 ) {
     let setup = Arc::new(setup);
     let first = Arc::clone(&sender.borrow());
-    let mut looks = interval(FILE_POLL_INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = known;
-    let mut last = known.clone();
+    let mut ticks = interval(FILE_POLL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last_stamps = loaded_stamps.clone();
     loop {
-        let is_told = tokio::select! {
-            _ = looks.tick() => false,
-            told = hangup.recv() => told.is_some(),
+        let is_requested = tokio::select! {
+            _ = ticks.tick() => false,
+            signal = hangup.recv() => signal.is_some(),
             () = sender.closed() => return,
         };
         let current = Arc::clone(&sender.borrow());
-        let now = stamp_files(&setup, &current).await;
-        let is_settled = now == std::mem::replace(&mut last, now.clone());
-        if !is_told && (now == known || !is_settled) {
+        let stamps = stamp_files(&setup, &current).await;
+        let is_stable = stamps == std::mem::replace(&mut last_stamps, stamps.clone());
+        if !is_requested && (stamps == loaded_stamps || !is_stable) {
             continue;
         }
-        // Seen before it is read: what changes meanwhile is read once more.
-        known = now;
-        let again = Arc::clone(&setup);
-        match spawn_blocking(move || again.load()).await {
-            Ok(Ok(mut understood)) => {
-                tracing::info!("the configuration was read again: {}", setup.source);
-                log_notices(&understood.notices);
-                if keep_auth(&current, &mut understood.config) {
-                    tracing::error!(
-                        "configuration: auth is gone from {}; logins are still asked for, and end \
-                         only when the server is started again",
-                        setup.source
-                    );
-                }
-                for key in keys_needing_restart(&first, &understood.config) {
-                    tracing::warn!("configuration: {key} changes when the server is started again");
-                }
-                log.apply(&understood.config.log);
-                let config = Arc::new(understood.config);
-                // It may name other files, which are read from now on.
-                known.referenced_files = stamp_files(&setup, &config).await.referenced_files;
-                last = known.clone();
-                sender.send_replace(config);
-            }
-            Ok(Err(error)) => {
-                tracing::error!("the old configuration stays in force: {error}");
-            }
-            Err(error) => tracing::error!(%error, "the old configuration stays in force"),
+        // The stamps are older than the read, so a change in between causes another reload.
+        loaded_stamps = stamps;
+        let Some(mut loaded) = load(&setup).await else {
+            continue;
+        };
+        log_reload(&setup.source, &first, &current, &mut loaded);
+        log.apply(&loaded.config.log);
+        let config = Arc::new(loaded.config);
+        // The new configuration may refer to other files, which are read after this.
+        loaded_stamps.referenced_files = stamp_files(&setup, &config).await.referenced_files;
+        last_stamps = loaded_stamps.clone();
+        sender.send_replace(config);
+    }
+}
+
+/// Loads the configuration; logs an error and returns `None` when that fails.
+async fn load(setup: &Arc<Setup>) -> Option<LoadedConfig> {
+    let setup = Arc::clone(setup);
+    match spawn_blocking(move || setup.load()).await {
+        Ok(Ok(loaded)) => Some(loaded),
+        Ok(Err(error)) => {
+            tracing::error!("keeping the old configuration: {error}");
+            None
+        }
+        Err(error) => {
+            tracing::error!(%error, "keeping the old configuration");
+            None
         }
     }
 }
 
-/// What the files look like from outside that a configuration was read from and that it names.
+/// Keeps authentication if the new configuration lost it, and logs what the operator should know
+/// about the reload. `first` is the configuration at the start of the process.
+fn log_reload(source: &ConfigSource, first: &Config, current: &Config, loaded: &mut LoadedConfig) {
+    tracing::info!("reloaded the configuration: {source}");
+    log_notices(&loaded.notices);
+    if keep_auth(current, &mut loaded.config) {
+        tracing::error!(
+            "configuration: {source} no longer contains auth; authentication stays enabled until \
+             the server is restarted"
+        );
+    }
+    for key in keys_needing_restart(first, &loaded.config) {
+        tracing::warn!("configuration: the change of {key} takes effect after a restart");
+    }
+}
+
+/// The stamps of the configuration file and of the files that the configuration refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct FileStamps {
     config_file: Option<FileStamp>,
@@ -98,20 +115,19 @@ pub(crate) struct FileStamps {
 }
 
 impl FileStamps {
-    /// Looks at the configuration's own file, which is to be read after this.
+    /// Stamps the configuration file. Call this before the file is read.
     pub(crate) fn of(source: &ConfigSource) -> Self {
         let config_file = match source {
             ConfigSource::File(path) => FileStamp::of(path),
             ConfigSource::NoFile => None,
         };
-        let referenced_files = Vec::new();
         Self {
             config_file,
-            referenced_files,
+            referenced_files: Vec::new(),
         }
     }
 
-    /// Looks at the files that it names as well, which are to be read after this.
+    /// Stamps also the files that the configuration refers to. Call this before they are read.
     pub(crate) fn with(self, config: &Config) -> Self {
         let auth = config.auth.iter().map(|auth| &auth.path);
         let tls = config.http.tls.iter();
@@ -122,9 +138,8 @@ impl FileStamps {
             .flat_map(UpstreamConfig::referenced_files);
         let files = auth.chain(tls.flat_map(|tls| [&tls.certificate, &tls.key]));
         let files = files.chain(upstreams);
-        let named = files.map(|file| FileStamp::of(file)).collect();
         Self {
-            referenced_files: named,
+            referenced_files: files.map(|file| FileStamp::of(file)).collect(),
             ..self
         }
     }
@@ -142,7 +157,7 @@ mod tests {
     use imgsync_server::config::{ConfigInput, parse_config};
 
     #[test]
-    fn what_changes_after_it_was_looked_at_is_seen() {
+    fn a_change_of_any_file_changes_the_stamps() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for name in ["config.yml", "users", "certificate", "key"] {
@@ -159,12 +174,12 @@ mod tests {
         };
         let config = parse_config(input).unwrap().config;
         let source = ConfigSource::File(path("config.yml"));
-        let look = || FileStamps::of(&source).with(&config);
+        let stamps = || FileStamps::of(&source).with(&config);
         for name in ["config.yml", "users", "certificate", "key"] {
-            let before = look();
-            assert_eq!(before, look(), "{name}");
+            let before = stamps();
+            assert_eq!(before, stamps(), "{name}");
             std::fs::write(path(name), "longer").unwrap();
-            assert_ne!(before, look(), "{name}");
+            assert_ne!(before, stamps(), "{name}");
         }
     }
 }

@@ -1,16 +1,20 @@
-//! A tree held against the keys that are known: what is misspelt, what does nothing here, and what
-//! the server does not start with.
+//! Checks the keys of the merged tree against the table of known keys, and reports unknown keys and
+//! keys without effect.
+//!
+//! An unknown key is a warning, or an error where ignoring it could disable authentication or TLS,
+//! or select another store. Start reading at [`check`].
 
 use super::diagnostics::Diagnostics;
 use super::keys::{self, KeyShape, KeySupport, join_path};
-use super::scalars;
+use super::suggestion::closest_name;
 use super::tree::{Node, NodeValue};
 
-/// Sections in which a key that nobody reads may leave a door open, or change what the server is.
+/// Sections in which an unknown key is an error at any depth: ignoring the key could weaken security
+/// or change what the server does.
 const STRICT_SECTIONS: &[&str] = &["auth", "http.tls", "imgsync"];
 
-/// Whether an unknown key in this place keeps the server from starting. Elsewhere the stock
-/// registry's files may have anything, and have always been read.
+/// Returns whether an unknown key in this section is an error. Elsewhere it is a warning, because
+/// the stock registry ignores unknown keys and existing files contain them.
 pub(super) fn is_strict(path: &str) -> bool {
     let within = |section: &str| {
         path.strip_prefix(section)
@@ -19,86 +23,99 @@ pub(super) fn is_strict(path: &str) -> bool {
     path == "storage" || STRICT_SECTIONS.iter().any(|section| within(section))
 }
 
-/// What locks the server or is its store, and must not be missing for a slip of the hand.
+/// Sections that must not be lost because of a typing error.
 const SECURITY_SECTIONS: &[&str] = &["auth", "tls", "storage"];
-/// What stands in those and nowhere else.
+/// Keys that occur only in those sections.
 const SECURITY_KEYS: &[&str] = &["htpasswd", "certificate", "realm"];
 
-/// Whether an unknown name in this place may have been meant to lock the server, or to name its
-/// store: it comes close to such a key, or is or `holds` one that stands in such a section.
+/// Returns whether an unknown name in a section probably means a security section or the store:
+/// the name is similar to such a section, or the name or one of `names_below` is a key of such a
+/// section.
 pub(super) fn is_security_relevant<'a>(
     path: &str,
     name: &str,
-    mut holds: impl Iterator<Item = &'a str>,
+    mut names_below: impl Iterator<Item = &'a str>,
 ) -> bool {
-    let is_lock = |name: &str| {
+    let is_security_key = |name: &str| {
         SECURITY_KEYS
             .iter()
-            .any(|lock| name.eq_ignore_ascii_case(lock))
+            .any(|key| name.eq_ignore_ascii_case(key))
     };
     if !path.is_empty() && path != "http" {
-        // Too far in: `htpasswd` alone cannot have been meant for anything else.
-        let is_login = |name: &str| name.eq_ignore_ascii_case("htpasswd");
-        return is_login(name) || holds.any(is_login);
+        // `realm` and `certificate` may have another meaning here; `htpasswd` cannot.
+        let is_htpasswd = |name: &str| name.eq_ignore_ascii_case("htpasswd");
+        return is_htpasswd(name) || names_below.any(is_htpasswd);
     }
-    let among = keys::child_names(path).chain(SECURITY_SECTIONS.iter().copied());
-    scalars::closest(name, among).is_some_and(|meant| SECURITY_SECTIONS.contains(&meant))
-        || is_lock(name)
-        || holds.any(is_lock)
+    let candidates = keys::child_names(path).chain(SECURITY_SECTIONS.iter().copied());
+    closest_name(name, candidates).is_some_and(|closest| SECURITY_SECTIONS.contains(&closest))
+        || is_security_key(name)
+        || names_below.any(is_security_key)
 }
 
-/// Looks at everything below the top.
-pub(super) fn check(tree: &Node, findings: &mut Diagnostics) {
-    section(tree, "", "", findings);
+/// Checks all keys of the tree.
+pub(super) fn check(tree: &Node, diagnostics: &mut Diagnostics) {
+    check_section(tree, "", "", diagnostics);
 }
 
-/// `path` is the place in the table, `shown` the one in the file.
-fn section(node: &Node, path: &str, shown: &str, findings: &mut Diagnostics) {
+/// Checks a section. `path` is its place in the table of keys (`#` for a list item), `shown` its
+/// place in the file.
+fn check_section(node: &Node, path: &str, shown: &str, diagnostics: &mut Diagnostics) {
     let NodeValue::Map(entries) = &node.value else {
         if node.value != NodeValue::Null {
-            findings.error(&node.origin, shown, "must be a section with keys in it");
+            diagnostics.error(&node.origin, shown, "must be a section (a YAML mapping)");
         }
         return;
     };
     for (name, node) in entries {
-        let (place, key) = (join_path(path, name), join_path(shown, name));
-        match keys::shape(&place) {
-            Some(shape) => known_key(node, shape, &place, &key, findings),
-            None => report_unknown_key(node, path, shown, name, findings),
+        let (key_path, key) = (join_path(path, name), join_path(shown, name));
+        match keys::shape(&key_path) {
+            Some(shape) => check_known_key(node, shape, &key_path, &key, diagnostics),
+            None => report_unknown_key(node, path, shown, name, diagnostics),
         }
     }
 }
 
-fn known_key(node: &Node, shape: KeyShape, path: &str, shown: &str, findings: &mut Diagnostics) {
-    // A driver counts by being named, and so does a way of logging in.
-    let is_named =
+fn check_known_key(
+    node: &Node,
+    shape: KeyShape,
+    path: &str,
+    shown: &str,
+    diagnostics: &mut Diagnostics,
+) {
+    // A storage driver or an authentication method is selected even when its section is empty.
+    let is_selected =
         matches!(path.split_once('.'), Some(("storage" | "auth", name)) if !name.contains('.'));
-    let speaks = !node.is_empty_or_disabled();
+    let is_set = !node.is_empty_or_disabled();
     match keys::support(path) {
         KeySupport::Supported => {}
-        KeySupport::NoEffect(why) if speaks => {
-            findings.note(&node.origin, shown, format!("has no effect: {why}"));
+        KeySupport::NoEffect(why) if is_set => {
+            diagnostics.note(&node.origin, shown, format!("has no effect: {why}"));
         }
-        KeySupport::Unsupported(why) if speaks => {
-            findings.warning(&node.origin, shown, format!("not supported: {why}"));
+        KeySupport::Unsupported(why) if is_set => {
+            diagnostics.warning(&node.origin, shown, format!("not supported: {why}"));
         }
-        KeySupport::Rejected(why) if speaks || is_named => {
-            findings.error(&node.origin, shown, format!("not supported: {why}"));
+        KeySupport::Rejected(why) if is_set || is_selected => {
+            diagnostics.error(&node.origin, shown, format!("not supported: {why}"));
         }
         KeySupport::NoEffect(_) | KeySupport::Unsupported(_) | KeySupport::Rejected(_) => {}
     }
     match (shape, &node.value) {
-        (KeyShape::Section, _) => section(node, path, shown, findings),
+        (KeyShape::Section, _) => check_section(node, path, shown, diagnostics),
         (KeyShape::List, NodeValue::List(items)) => {
-            let place = join_path(path, "#");
+            let item_path = join_path(path, "#");
             for (at, item) in items.iter().enumerate() {
-                if keys::shape(&place) == Some(KeyShape::Section) {
-                    section(item, &place, &join_path(shown, &at.to_string()), findings);
+                if keys::shape(&item_path) == Some(KeyShape::Section) {
+                    check_section(
+                        item,
+                        &item_path,
+                        &join_path(shown, &at.to_string()),
+                        diagnostics,
+                    );
                 }
             }
         }
         (KeyShape::Map, value) if !matches!(value, NodeValue::Map(_) | NodeValue::Null) => {
-            findings.error(&node.origin, shown, "must be a section with keys in it");
+            diagnostics.error(&node.origin, shown, "must be a section (a YAML mapping)");
         }
         (KeyShape::Scalar | KeyShape::List | KeyShape::Map | KeyShape::Any, _) => {}
     }
@@ -109,20 +126,21 @@ fn report_unknown_key(
     path: &str,
     shown: &str,
     name: &str,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) {
     let key = join_path(shown, name);
-    let meant = scalars::closest(name, keys::child_names(path)).map(|name| join_path(shown, name));
-    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    let hint = closest_name(name, keys::child_names(path))
+        .map(|closest| format!("; did you mean {}?", join_path(shown, closest)))
+        .unwrap_or_default();
     if path == "storage" {
-        let text = format!("neither a storage driver nor a setting{meant}");
-        findings.error(&node.origin, &key, text);
+        let text = format!("unknown storage driver or setting{hint}");
+        diagnostics.error(&node.origin, &key, text);
     } else if path == "auth" {
-        let text = format!("unknown way of logging in{meant}");
-        findings.error(&node.origin, &key, text);
+        let text = format!("unknown authentication method{hint}");
+        diagnostics.error(&node.origin, &key, text);
     } else if is_strict(path) || is_security_relevant(path, name, node.all_keys().into_iter()) {
-        findings.error(&node.origin, &key, format!("unknown key{meant}"));
+        diagnostics.error(&node.origin, &key, format!("unknown key{hint}"));
     } else {
-        findings.warning(&node.origin, &key, format!("unknown key, ignored{meant}"));
+        diagnostics.warning(&node.origin, &key, format!("unknown key, ignored{hint}"));
     }
 }

@@ -1,17 +1,18 @@
-//! What is said about a configuration: why it cannot be used, and what its reader should know.
+//! Errors, warnings and notes about a configuration, each with the key and the place where the key
+//! is set.
 
 use std::fmt;
 
 use super::tree::ValueOrigin;
 
-/// Why a configuration cannot be used.
+/// An error in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where it stands.
+    /// Where the key is set.
     pub origin: ValueOrigin,
-    /// The key, as `http.tls.key`; empty where it is not about one.
+    /// The key, for example `http.tls.key`; empty when the error concerns no single key.
     pub key: String,
-    /// What is wrong.
+    /// What is wrong with the key.
     pub text: String,
 }
 
@@ -21,31 +22,29 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Everything that is wrong with a configuration; never empty.
+/// All errors of a configuration; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the configuration cannot be used")?;
-        self.0
-            .iter()
-            .try_for_each(|problem| write!(f, "\n  {problem}"))
+        f.write_str("invalid configuration")?;
+        self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
     }
 }
 
 impl std::error::Error for ConfigErrors {}
 
-/// What somebody who runs the server should know about its configuration.
+/// A warning or note about a configuration that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigNotice {
-    /// Where it stands.
+    /// Where the key is set.
     pub origin: ValueOrigin,
-    /// The key; empty where it is not about one.
+    /// The key; empty when the notice concerns no single key.
     pub key: String,
-    /// What to know.
+    /// The message.
     pub text: String,
-    /// Whether something that was asked for does not happen.
+    /// True for a warning: a setting does not do what it asks for. False for a note.
     pub is_warning: bool,
 }
 
@@ -73,7 +72,7 @@ fn write_diagnostic(
     f.write_str(text)
 }
 
-/// What was found so far.
+/// Collects errors and notices while a configuration is read.
 #[derive(Debug, Default)]
 pub(super) struct Diagnostics {
     pub(super) errors: Vec<ConfigError>,

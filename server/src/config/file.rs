@@ -1,38 +1,43 @@
-//! Which file is the configuration, and its text.
+//! Finds and reads the configuration file. This is the only module of `config` that does I/O.
 
 use std::fmt;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where the stock registry's images have theirs, 2.x and 3.x, and where ours may be.
+/// Where the configuration file is searched: the paths of the stock registry's images (2.x, 3.x),
+/// then our own.
 const DEFAULT_CONFIG_PATHS: &[&str] = &[
     "/etc/docker/registry/config.yml",
     "/etc/distribution/config.yml",
     "/etc/imgsync/config.yml",
 ];
-/// Says which file to use.
+/// The environment variable with the path of the configuration file.
 const CONFIG_PATH_VARIABLE: &str = "REGISTRY_CONFIGURATION_PATH";
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 
-/// Which file is the configuration.
+/// The source of the configuration, beside environment variables and options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigSource {
-    /// This one; it must be there.
+    /// This file; it must exist.
     File(PathBuf),
-    /// None: the defaults, the environment and the arguments are all.
+    /// No file: only defaults, environment variables and options.
     NoFile,
 }
 
 impl ConfigSource {
-    /// The file that was named as an argument; else the one that the environment names; else, where
-    /// `is_searched`, the first one that stands in a usual place.
-    pub fn find(named: Option<PathBuf>, variables: &[(String, String)], is_searched: bool) -> Self {
-        Self::choose(named, variables, is_searched, Path::exists)
+    /// Returns the file given as an argument; else the file that `REGISTRY_CONFIGURATION_PATH`
+    /// names; else, with `is_searched`, the first default path that exists.
+    pub fn find(
+        argument: Option<PathBuf>,
+        variables: &[(String, String)],
+        is_searched: bool,
+    ) -> Self {
+        Self::choose(argument, variables, is_searched, Path::exists)
     }
 
     fn choose(
-        named: Option<PathBuf>,
+        argument: Option<PathBuf>,
         variables: &[(String, String)],
         is_searched: bool,
         exists: impl Fn(&Path) -> bool,
@@ -40,22 +45,22 @@ impl ConfigSource {
         let variable = variables
             .iter()
             .find(|(name, value)| name == CONFIG_PATH_VARIABLE && !value.is_empty());
-        let usual = || {
+        let default_path = || {
             DEFAULT_CONFIG_PATHS
                 .iter()
                 .map(PathBuf::from)
                 .find(|path| exists(path))
         };
-        named
+        argument
             .or_else(|| variable.map(|(_, value)| value.into()))
-            .or_else(|| is_searched.then(usual).flatten())
+            .or_else(|| is_searched.then(default_path).flatten())
             .map_or(Self::NoFile, Self::File)
     }
 
-    /// The file's name and text.
+    /// Reads the file. Returns its path and its text, or `None` without a file.
     ///
     /// # Errors
-    /// It cannot be read, is larger than 1 MiB, or is not text.
+    /// When the file cannot be read, is larger than 1 MiB, or is not UTF-8.
     pub fn read(&self) -> Result<Option<(String, String)>, ReadConfigError> {
         let Self::File(path) = self else {
             return Ok(None);
@@ -65,7 +70,7 @@ impl ConfigSource {
             let file = std::fs::File::open(path)?;
             if file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_CONFIG_BYTES
             {
-                return Err(io::Error::other("larger than 1 MiB"));
+                return Err(io::Error::other("the file is larger than 1 MiB"));
             }
             Ok(text)
         };
@@ -88,17 +93,18 @@ impl fmt::Display for ConfigSource {
     }
 }
 
-/// A configuration file that cannot be read.
+/// The configuration file cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the configuration {path:?}: {source}")]
+#[error("cannot read the configuration file {path:?}: {source}")]
 pub struct ReadConfigError {
     /// The file.
     pub path: PathBuf,
-    /// What the system said.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
-/// What a file looks like from outside. Another one means that it may have other content.
+/// The metadata of a file by which a change is noticed: inode, size and times. A different stamp
+/// means that the content may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileStamp {
     inode: (u64, u64),
@@ -107,15 +113,15 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
-    /// Looks at a file, at the end of all links to it.
+    /// Returns the stamp of a file, following symbolic links; `None` when the file cannot be accessed.
     pub fn of(path: &Path) -> Option<Self> {
-        let found = std::fs::metadata(path).ok()?;
+        let metadata = std::fs::metadata(path).ok()?;
         Some(Self {
-            inode: (found.dev(), found.ino()),
-            size: found.size(),
+            inode: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
             times: [
-                (found.mtime(), found.mtime_nsec()),
-                (found.ctime(), found.ctime_nsec()),
+                (metadata.mtime(), metadata.mtime_nsec()),
+                (metadata.ctime(), metadata.ctime_nsec()),
             ],
         })
     }
@@ -126,11 +132,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_file() {
+    fn argument_then_variable_then_default_path() {
         let variables = |path: &str| vec![(CONFIG_PATH_VARIABLE.to_owned(), path.to_owned())];
-        let find = |named: Option<&str>, path: &str, is_searched, there: &'static str| {
-            let exists = |path: &Path| path == Path::new(there);
-            ConfigSource::choose(named.map(Into::into), &variables(path), is_searched, exists)
+        let find = |argument: Option<&str>, path: &str, is_searched, existing: &'static str| {
+            let exists = |path: &Path| path == Path::new(existing);
+            ConfigSource::choose(
+                argument.map(Into::into),
+                &variables(path),
+                is_searched,
+                exists,
+            )
         };
         let file = |path: &str| ConfigSource::File(path.into());
         assert_eq!(
@@ -154,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read() {
+    fn unreadable_and_large_files_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         assert!(ConfigSource::File(folder.path().into()).read().is_err());
         let path = folder.path().join("config.yml");

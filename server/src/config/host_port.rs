@@ -1,4 +1,4 @@
-//! Where to listen.
+//! The address of a listening socket: `host:port`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 use imgsync_oci::ParseError;
 
-/// A host, by name or address, and a port; port 0 means one that is free.
+/// A host name or IP address, and a port. Port 0 means any free port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
-    /// The host, an IPv6 address without its brackets. Empty means every address of the machine.
+    /// The host; an IPv6 address without brackets. Empty means all addresses of the machine.
     pub host: String,
     /// The port.
     pub port: u16,
 }
 
 impl HostPort {
-    /// Whether only this machine can reach it.
+    /// Returns whether only clients on this machine can connect.
     pub fn is_loopback(&self) -> bool {
         let address = self.host.parse::<IpAddr>();
         self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses() {
+    fn addresses_are_parsed_and_printed() {
         for (text, host, is_loopback) in [
             ("127.0.0.1:5000", "127.0.0.1", true),
             ("[::1]:0", "::1", true),

@@ -1,42 +1,46 @@
-//! Every key that a configuration may have: the stock registry's, of 2.x and 3.x, and our own.
+//! The table of all configuration keys: those of the stock registry (2.x and 3.x) and our own.
+//!
+//! The table says which keys exist and whether they are supported; `build` reads the values. Start
+//! reading at [`ConfigKey`].
 
-/// What a key does here.
+/// Whether and how a key is supported. The text is the reason, shown after `not supported:` or `has no
+/// effect:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeySupport {
-    /// What it says.
+    /// The key works as in the stock registry.
     Supported,
-    /// Nothing, and nothing is lost.
+    /// The key has no effect, and none is needed: a note.
     NoEffect(&'static str),
-    /// Nothing, and who set it should know.
+    /// The key is ignored: a warning.
     Unsupported(&'static str),
-    /// Nothing, and the server would not be what was asked for: it does not start.
+    /// Ignoring the key would weaken security or change what the server does: an error.
     Rejected(&'static str),
 }
 
-/// A key's place, with dots between: `#` stands for an item of a list, `*` for a key that is free,
-/// `**` for anything at all.
+/// A key of the table. Its path has dots between the names; `#` stands for a list item, `*` for any
+/// name, and `**` for anything below.
 #[derive(Debug)]
 pub(super) struct ConfigKey {
     pub(super) path: &'static str,
     pub(super) support: KeySupport,
 }
 
-/// What may stand at a place.
+/// The kind of value that a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyShape {
-    /// One value.
+    /// A single value.
     Scalar,
-    /// Items.
+    /// A list.
     List,
-    /// Keys, all of which are known.
+    /// A section with known keys.
     Section,
-    /// Keys that are free.
+    /// A section with any keys.
     Map,
-    /// Whatever the program that this was written for made of it.
+    /// Anything; the value is not checked.
     Any,
 }
 
-/// What may stand at a place of the table, or nothing where it is not known.
+/// Returns the kind of value at a path of the table; `None` when the path is unknown.
 pub(super) fn shape(path: &str) -> Option<KeyShape> {
     let below = CONFIG_KEYS.iter().filter_map(|key| {
         let rest = key.path.strip_prefix(path)?;
@@ -56,13 +60,13 @@ pub(super) fn shape(path: &str) -> Option<KeyShape> {
         })
 }
 
-/// What the key at a place does. A section that has no line of its own works.
+/// Returns how a key is supported. A section without its own entry is supported.
 pub(super) fn support(path: &str) -> KeySupport {
     let key = CONFIG_KEYS.iter().find(|key| key.path == path);
     key.map_or(KeySupport::Supported, |key| key.support)
 }
 
-/// The keys below a place; "" is the top.
+/// Returns the names of the keys directly below a path; the empty path is the top.
 pub(super) fn child_names(path: &str) -> impl Iterator<Item = &'static str> {
     let prefix = if path.is_empty() {
         String::new()
@@ -76,7 +80,8 @@ pub(super) fn child_names(path: &str) -> impl Iterator<Item = &'static str> {
         .filter(|name| !name.starts_with(['#', '*']))
 }
 
-/// The other name of a key in variables, which the stock registry takes from its own source.
+/// Returns the second name of a key in environment variables: the stock registry derives names from
+/// its Go fields, and some differ from the YAML keys.
 pub(super) fn variable_alias(path: &str) -> Option<&'static str> {
     match path {
         "notifications.events" => Some("EVENTCONFIG"),
@@ -88,7 +93,7 @@ pub(super) fn variable_alias(path: &str) -> Option<&'static str> {
     }
 }
 
-/// The place of a key below another one.
+/// Joins a path and the name of a key below it.
 pub(super) fn join_path(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()
@@ -117,11 +122,10 @@ const fn rejected(path: &'static str, why: &'static str) -> ConfigKey {
     ConfigKey { path, support }
 }
 
-const DRIVER_UNSUPPORTED: &str =
-    "this storage driver is not there; the one that is there is filesystem";
+const DRIVER_UNSUPPORTED: &str = "the only storage driver is filesystem";
 const EVENTS_UNSUPPORTED: &str = "events are not sent";
 const REDIS_UNSUPPORTED: &str = "redis is not used";
-const HEALTH_CHECKS_UNSUPPORTED: &str = "only the store's own health is looked at";
+const HEALTH_CHECKS_UNSUPPORTED: &str = "health checks of files and other services are not run";
 
 #[rustfmt::skip]
 const CONFIG_KEYS: &[ConfigKey] = &[
@@ -130,19 +134,19 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("log.formatter"),
     supported("log.fields.*"),
     supported("log.accesslog.disabled"),
-    no_effect("log.reportcaller", "lines of the log do not name places in the source"),
-    unsupported("log.hooks", "the log is not mailed"),
+    no_effect("log.reportcaller", "log lines do not name source locations"),
+    unsupported("log.hooks", "the log is not sent by mail"),
     supported("log.hooks.**"),
     supported("loglevel"),
 
     supported("storage.filesystem.rootdirectory"),
-    no_effect("storage.filesystem.maxthreads", "the number of threads that use the disk is bounded anyway"),
+    no_effect("storage.filesystem.maxthreads", "the number of disk threads is always bounded"),
     supported("storage.delete.enabled"),
-    no_effect("storage.redirect", "blobs in a folder are never redirected"),
+    no_effect("storage.redirect", "blobs are always served by this server, never redirected"),
     supported("storage.redirect.disable"),
-    no_effect("storage.cache", "nothing needs to be cached in front of a folder"),
+    no_effect("storage.cache", "a folder needs no cache of blob descriptors"),
     supported("storage.cache.**"),
-    no_effect("storage.tag", "no request looks at many tags"),
+    no_effect("storage.tag", "no request reads many tags at once"),
     supported("storage.tag.concurrencylimit"),
     supported("storage.maintenance.uploadpurging.enabled"),
     supported("storage.maintenance.uploadpurging.age"),
@@ -161,14 +165,14 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("auth.htpasswd.realm"),
     supported("auth.htpasswd.path"),
     supported("auth.none.**"),
-    rejected("auth.token", "logins by token are not there, and without them anyone could pull and push"),
+    rejected("auth.token", "token authentication is not implemented, and without it anyone could pull and push"),
     supported("auth.token.**"),
-    rejected("auth.silly", "this lets in whoever sends any password, and is not there"),
+    rejected("auth.silly", "this method accepts any password"),
     supported("auth.silly.**"),
 
-    unsupported("middleware", "nothing is put between the registry and its store"),
+    unsupported("middleware", "middleware is not run"),
     supported("middleware.**"),
-    unsupported("reporting", "errors are reported in the log only"),
+    unsupported("reporting", "errors are written to the log only"),
     supported("reporting.**"),
 
     supported("http.addr"),
@@ -180,12 +184,12 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("http.draintimeout"),
     supported("http.tls.certificate"),
     supported("http.tls.key"),
-    rejected("http.tls.clientcas", "clients' certificates would not be checked"),
+    rejected("http.tls.clientcas", "client certificates would not be verified"),
     supported("http.tls.clientcas.#"),
-    rejected("http.tls.clientauth", "clients' certificates would not be checked"),
+    rejected("http.tls.clientauth", "client certificates would not be verified"),
     supported("http.tls.minimumtls"),
     supported("http.tls.ciphersuites.#"),
-    rejected("http.tls.letsencrypt", "certificates are not fetched yet, and without one everything would be readable on the way"),
+    rejected("http.tls.letsencrypt", "certificates are not requested from Let's Encrypt, and without one connections are not encrypted"),
     supported("http.tls.letsencrypt.cachefile"),
     supported("http.tls.letsencrypt.email"),
     supported("http.tls.letsencrypt.hosts.#"),
@@ -213,7 +217,7 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     unsupported("redis", REDIS_UNSUPPORTED),
     supported("redis.**"),
 
-    no_effect("health.storagedriver", "a failing disk is told by every request that meets it"),
+    no_effect("health.storagedriver", "disk errors are reported by the requests that meet them"),
     supported("health.storagedriver.enabled"),
     supported("health.storagedriver.interval"),
     supported("health.storagedriver.threshold"),
@@ -240,13 +244,13 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("proxy.remoteurl"),
     supported("proxy.username"),
     supported("proxy.password"),
-    rejected("proxy.exec", "no program is run for a password; put it into proxy.password, or into the passwordfile of an entry of imgsync.cache.upstreams"),
+    rejected("proxy.exec", "credential helpers are not run; set proxy.password, or passwordfile of an entry in imgsync.cache.upstreams"),
     supported("proxy.exec.command"),
     supported("proxy.exec.lifetime"),
     supported("proxy.ttl"),
-    no_effect("proxy.cachewritetimeout", "what a download waits for is bounded anyway"),
+    no_effect("proxy.cachewritetimeout", "downloads have their own timeouts"),
 
-    unsupported("validation", "manifests are not held against these rules; every layer that is not marked as foreign must be there"),
+    unsupported("validation", "manifests are not checked against these rules; every layer must exist, except foreign layers"),
     supported("validation.enabled"),
     supported("validation.disabled"),
     supported("validation.manifests.urls.allow.#"),
@@ -254,9 +258,9 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("validation.manifests.indexes.platforms"),
     supported("validation.manifests.indexes.platformlist.#.architecture"),
     supported("validation.manifests.indexes.platformlist.#.os"),
-    unsupported("policy", "repositories are not told apart by class"),
+    unsupported("policy", "repository classes are not used"),
     supported("policy.repository.classes.#"),
-    unsupported("compatibility", "manifests of schema 1 are not served"),
+    unsupported("compatibility", "schema 1 manifests are not served"),
     supported("compatibility.schema1.signingkeyfile"),
     supported("compatibility.schema1.enabled"),
 
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_stands_twice_and_none_needs_an_underscore() {
+    fn keys_are_unique_and_have_no_underscores() {
         for (at, key) in CONFIG_KEYS.iter().enumerate() {
             assert!(!key.path.contains(['_', ' ']), "{}", key.path);
             assert!(

@@ -1,4 +1,4 @@
-//! Ranges of addresses.
+//! IP networks in CIDR notation.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use imgsync_oci::ParseError;
 
-/// Addresses that begin with the same bits, as `10.0.0.0/8`; one address alone as `::1`.
+/// An IP network such as `10.0.0.0/8`, or a single address such as `::1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -14,7 +14,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address is in it. An IPv4 address that comes in IPv6's clothes counts as itself.
+    /// Returns whether an address is in the network. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -33,7 +33,7 @@ impl Network {
         }
     }
 
-    /// Whether all of it is this machine itself.
+    /// Returns whether the network contains only loopback addresses.
     pub fn is_loopback(&self) -> bool {
         self.address.is_loopback() && self.bits >= 8
     }
@@ -43,21 +43,21 @@ impl FromStr for Network {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let invalid = || ParseError::new("network (as 10.0.0.0/8)", text);
+        let invalid = || ParseError::new("network (such as 10.0.0.0/8)", text);
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| invalid())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
+        let max_bits = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
-            None => most,
+            None => max_bits,
             Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 bits.parse().map_err(|_| invalid())?
             }
             Some(_) => return Err(invalid()),
         };
-        if bits > most {
+        if bits > max_bits {
             return Err(invalid());
         }
         Ok(Self { address, bits })
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks() {
+    fn networks_contain_their_addresses() {
         for (network, inside, outside) in [
             ("127.0.0.1/8", "127.255.0.9", "128.0.0.1"),
             ("10.0.0.0/8", "::ffff:10.1.2.3", "11.0.0.1"),

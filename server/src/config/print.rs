@@ -1,35 +1,36 @@
-//! The effective configuration as YAML, each value with where it came from.
+//! Prints the effective configuration as YAML, with the source of each value as a comment.
 
 use std::fmt::Write as _;
 
 use super::keys::{self, KeyShape, join_path};
 use super::reader::{EffectiveSetting, ShownValue};
 
-/// YAML that yields the same configuration again, but for what is secret.
-pub(super) fn to_yaml(entries: &[EffectiveSetting]) -> String {
+/// Returns YAML that yields the same configuration when it is read again, except for secrets.
+pub(super) fn to_yaml(settings: &[EffectiveSetting]) -> String {
     let mut text = String::from("version: 0.1\n");
     let mut open: &[String] = &[];
-    for entry in entries {
-        let Some((key, sections)) = entry.path.split_last() else {
+    for setting in settings {
+        let Some((key, sections)) = setting.path.split_last() else {
             continue;
         };
         let shared = open
             .iter()
             .zip(sections)
-            .take_while(|(open, wanted)| open == wanted)
+            .take_while(|(open, section)| open == section)
             .count();
         for (depth, section) in sections.iter().enumerate().skip(shared) {
             let indent = depth * 2;
-            let _ = match is_list(&sections[..depth]) {
-                true => writeln!(text, "{:indent$}-", ""),
-                false => writeln!(text, "{:indent$}{}:", "", scalar(section)),
+            let _ = if is_list(&sections[..depth]) {
+                writeln!(text, "{:indent$}-", "")
+            } else {
+                writeln!(text, "{:indent$}{}:", "", format_scalar(section))
             };
         }
         open = sections;
-        let value = match &entry.value {
-            ShownValue::Scalar(value) => scalar(value),
+        let value = match &setting.value {
+            ShownValue::Scalar(value) => format_scalar(value),
             ShownValue::List(items) => {
-                let items: Vec<_> = items.iter().map(|item| scalar(item)).collect();
+                let items: Vec<_> = items.iter().map(|item| format_scalar(item)).collect();
                 format!("[{}]", items.join(", "))
             }
             ShownValue::Secret => "\"******\"".to_owned(),
@@ -39,36 +40,36 @@ pub(super) fn to_yaml(entries: &[EffectiveSetting]) -> String {
             text,
             "{:indent$}{}: {value}  # {}",
             "",
-            scalar(key),
-            line(&entry.origin)
+            format_scalar(key),
+            format_origin(&setting.origin)
         );
     }
     text
 }
 
-/// Whether what stands at the end of this path is a list, and below it are its items.
+/// Returns whether the value at this path is a list, whose items are the next keys.
 fn is_list(path: &[String]) -> bool {
-    let mut place = String::new();
+    let mut table_path = String::new();
     for name in path {
-        place = match keys::shape(&place) {
-            Some(KeyShape::List) => join_path(&place, "#"),
-            _ => join_path(&place, name),
+        table_path = match keys::shape(&table_path) {
+            Some(KeyShape::List) => join_path(&table_path, "#"),
+            _ => join_path(&table_path, name),
         };
     }
-    keys::shape(&place) == Some(KeyShape::List)
+    keys::shape(&table_path) == Some(KeyShape::List)
 }
 
-/// An origin in one line: a file's name may have line ends.
-fn line(origin: &super::ValueOrigin) -> String {
+/// Formats an origin on one line: the path of a file may contain line ends.
+fn format_origin(origin: &super::ValueOrigin) -> String {
     origin.to_string().replace(char::is_control, "?")
 }
 
-/// A word, in quotes where it could be taken for something else.
-fn scalar(text: &str) -> String {
+/// Formats a scalar, in quotes when plain YAML would mean something else.
+fn format_scalar(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._/+~".contains(c);
     let begins_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '.');
     let is_null = text.eq_ignore_ascii_case("null");
-    // An address begins with a colon, and that is fine.
+    // Plain YAML allows colons within a scalar, and at its beginning: `:5000`.
     let rest = text.replace(':', "");
     let is_address = !rest.is_empty() && rest.chars().all(is_plain) && !text.ends_with(':');
     if is_address && !is_null && (begins_well || text.starts_with(':')) {

@@ -1,29 +1,32 @@
-//! Typed values out of a tree, and a record of each: what it is and where it came from.
+//! Reads typed values from the merged tree, and records each effective setting with its origin.
+//!
+//! Methods that return `Option` report a problem to the diagnostics and return `None`. Start reading
+//! at [`ConfigReader`].
 
 use super::diagnostics::Diagnostics;
 use super::keys::join_path;
 use super::tree::{Node, NodeValue, ValueOrigin};
 use super::types::Secret;
 
-/// A value that counts.
+/// An effective setting, for the output of `imgsync-server config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EffectiveSetting {
-    /// The keys that lead to it.
+    /// The keys from the top of the file to the value.
     pub(super) path: Vec<String>,
     pub(super) value: ShownValue,
     pub(super) origin: ValueOrigin,
 }
 
-/// What is told of a value.
+/// A value as it is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ShownValue {
     Scalar(String),
     List(Vec<String>),
-    /// That there is one.
+    /// A value that is not printed, only that it is set.
     Secret,
 }
 
-/// Takes values out of a tree. What cannot be taken is told, and yields nothing.
+/// Reads values by key, and collects the effective settings and the diagnostics.
 pub(super) struct ConfigReader<'a> {
     pub(super) tree: &'a Node,
     pub(super) settings: Vec<EffectiveSetting>,
@@ -31,7 +34,7 @@ pub(super) struct ConfigReader<'a> {
 }
 
 impl ConfigReader<'_> {
-    /// A value, the default where nothing is said.
+    /// Reads a value; parses `default` when the key is not set.
     pub(super) fn value<T>(
         &mut self,
         path: &str,
@@ -44,7 +47,7 @@ impl ConfigReader<'_> {
         self.parse(path, text, origin, parse)
     }
 
-    /// A value that need not be there.
+    /// Reads a value; `Some(None)` when the key is not set.
     pub(super) fn optional<T>(
         &mut self,
         path: &str,
@@ -56,19 +59,19 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Values, in the order in which they stand, the default where nothing is said. One value alone
-    /// is taken as a list of it.
+    /// Reads a list; parses `default` when the key is not set. A single value is a list with one
+    /// item.
     pub(super) fn list<T>(
         &mut self,
         path: &str,
         default: &[&str],
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        let said = self
+        let node = self
             .tree
             .at(path)
             .filter(|node| node.value != NodeValue::Null);
-        let (texts, origin) = match said {
+        let (texts, origin) = match node {
             Some(node) => (self.list_texts(path, node)?, node.origin.clone()),
             None => (
                 default.iter().map(ToString::to_string).collect(),
@@ -77,7 +80,7 @@ impl ConfigReader<'_> {
         };
         match texts.iter().map(|text| parse(text)).collect() {
             Ok(values) => {
-                if said.is_some() || !texts.is_empty() {
+                if node.is_some() || !texts.is_empty() {
                     self.record(path, ShownValue::List(texts), origin);
                 }
                 Some(values)
@@ -89,29 +92,36 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// The keys below a section that are free, each with what it holds.
+    /// Returns the keys of a section and their nodes; empty when the key is no section.
     pub(super) fn map_entries(&self, path: &str) -> Vec<(String, Node)> {
         match self.tree.at(path).map(|node| &node.value) {
             Some(NodeValue::Map(entries)) => entries.clone(),
-            Some(NodeValue::Null | NodeValue::Scalar(_) | NodeValue::List(_)) | None => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
-    /// Where a key stands, if it does.
+    /// Returns whether a key is set to anything but an empty or disabled value.
+    pub(super) fn is_set(&self, path: &str) -> bool {
+        self.tree
+            .at(path)
+            .is_some_and(|node| !node.is_empty_or_disabled())
+    }
+
+    /// Returns where a key is set; `None` when it is not.
     pub(super) fn origin(&self, path: &str) -> Option<ValueOrigin> {
         self.tree.at(path).map(|node| node.origin.clone())
     }
 
-    /// What a key says, and a record without its words.
+    /// Reads a secret, which is recorded without its text.
     pub(super) fn secret(&mut self, path: &str) -> Option<Option<Secret>> {
-        let said = self.text(path)?;
-        Some(said.map(|(text, origin)| {
+        let value = self.text(path)?;
+        Some(value.map(|(text, origin)| {
             self.record(path, ShownValue::Secret, origin);
             Secret(text)
         }))
     }
 
-    pub(super) fn record(&mut self, path: &str, shown: ShownValue, origin: ValueOrigin) {
+    fn record(&mut self, path: &str, shown: ShownValue, origin: ValueOrigin) {
         let path = path.split('.').map(str::to_owned).collect();
         self.settings.push(EffectiveSetting {
             path,
@@ -120,7 +130,7 @@ impl ConfigReader<'_> {
         });
     }
 
-    /// The words of a list.
+    /// Reads the texts of a list; a single value is a list with one item.
     pub(super) fn list_texts(&mut self, path: &str, node: &Node) -> Option<Vec<String>> {
         let items = match &node.value {
             NodeValue::Null => return Some(Vec::new()),
@@ -128,17 +138,17 @@ impl ConfigReader<'_> {
             NodeValue::List(items) => items.as_slice(),
             NodeValue::Map(_) => &[],
         };
-        let words = items.iter().map(|item| match &item.value {
+        let texts = items.iter().map(|item| match &item.value {
             NodeValue::Scalar(text) => Some(text.clone()),
             NodeValue::Null | NodeValue::List(_) | NodeValue::Map(_) => None,
         });
-        let words: Option<Vec<_>> = words.collect();
-        if words.is_none() || matches!(node.value, NodeValue::Map(_)) {
+        let texts: Option<Vec<_>> = texts.collect();
+        if texts.is_none() || matches!(node.value, NodeValue::Map(_)) {
             let text = "must be a list of single values";
             self.diagnostics.error(&node.origin, path, text);
             return None;
         }
-        words
+        texts
     }
 
     fn text(&mut self, path: &str) -> Option<Option<(String, ValueOrigin)>> {
@@ -176,9 +186,9 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Free keys whose values are words: `log.fields`.
+    /// Reads a section with any keys, each with a single value: `log.fields`.
     pub(super) fn string_map(&mut self, path: &str) -> Option<Vec<(String, String)>> {
-        let mut words = Vec::new();
+        let mut pairs = Vec::new();
         for (key, node) in self.map_entries(path) {
             let text = match &node.value {
                 NodeValue::Null => String::new(),
@@ -191,12 +201,12 @@ impl ConfigReader<'_> {
                 }
             };
             self.record_map_entry(path, &key, ShownValue::Scalar(text.clone()), node.origin);
-            words.push((key, text));
+            pairs.push((key, text));
         }
-        Some(words)
+        Some(pairs)
     }
 
-    /// The same record, for a key that may have dots in it.
+    /// Records a setting whose last key may contain dots.
     pub(super) fn record_map_entry(
         &mut self,
         path: &str,

@@ -1,10 +1,16 @@
-//! Words into values, as the stock registry reads them.
+//! Parses the text of single values, in the notation of the stock registry.
+//!
+//! An error is the end of a sentence that begins with the key: "must be …".
 
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use imgsync_oci::units;
+use imgsync_oci::{ParseError, units};
 
-/// A boolean of YAML 1.1, which is what the stock registry's reader speaks.
+const DEFAULT_PAGE_LIMIT: u64 = 1000;
+
+/// Parses a boolean of YAML 1.1, the version that the stock registry's parser implements.
 pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => {
@@ -17,7 +23,7 @@ pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A whole number that is not negative.
+/// Parses a whole number that is not negative.
 pub(super) fn parse_number(text: &str) -> Result<u64, String> {
     let parsed = text.parse().ok();
     parsed
@@ -41,32 +47,61 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// The one of some words that is meant, or a close one.
-pub(super) fn closest<'a>(word: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = word.to_lowercase();
-    let measured = among.map(|other| (distance(&lower, &other.to_lowercase()), other));
-    let (distance, other) = measured.min_by_key(|(distance, _)| *distance)?;
-    (distance <= (word.len().max(other.len()) / 3).clamp(1, 3)).then_some(other)
+/// Parses a duration of at least one second.
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = parse_duration(text)?;
+    if timeout.as_secs() == 0 {
+        return Err("must be 1s or longer".to_owned());
+    }
+    Ok(timeout)
 }
 
-/// How many letters must be put in, left out, replaced or swapped with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    // The rows for the letters of `a` before the last one, up to the last one, and with this one.
-    let mut before = vec![0; b.len() + 1];
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i; b.len() + 1];
-        for j in 1..=b.len() {
-            let differs = usize::from(a[i - 1] != b[j - 1]);
-            row[j] = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + differs);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(before[j - 2] + 1);
+/// Parses the maximum size of a page. As in the stock registry, 0 and negative numbers mean the
+/// default, 1000.
+pub(super) fn parse_page_limit(text: &str) -> Result<u64, String> {
+    match text.strip_prefix('-') {
+        Some(rest) => parse_number(rest).map(|_| DEFAULT_PAGE_LIMIT),
+        None => parse_number(text).map(|number| {
+            if number == 0 {
+                DEFAULT_PAGE_LIMIT
+            } else {
+                number
             }
-        }
-        before = std::mem::replace(&mut last, row);
+        }),
     }
-    last[b.len()]
+}
+
+/// Parses a whole number above 0.
+pub(super) fn parse_positive_count(text: &str) -> Result<usize, String> {
+    let number = parse_number(text)?;
+    usize::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("must be a number above 0, not {text:?}"))
+}
+
+/// Parses the path of a file or folder.
+pub(super) fn parse_path(text: &str) -> Result<PathBuf, String> {
+    if text.contains('\0') {
+        return Err("must be a path, without NUL characters".to_owned());
+    }
+    Ok(text.into())
+}
+
+/// Parses a value that is sent in an HTTP header: printable ASCII, so no line ends.
+pub(super) fn parse_header_value(text: &str) -> Result<String, String> {
+    if !text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+        return Err("must be printable ASCII: it is sent in an HTTP header".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Parses a value with its type's own parser.
+pub(super) fn parse_with_from_str<T>(text: &str) -> Result<T, String>
+where
+    T: FromStr<Err = ParseError>,
+{
+    text.parse().map_err(|error: ParseError| error.to_string())
 }
 
 #[cfg(test)]
@@ -98,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn words() {
+    fn booleans_and_numbers() {
         assert_eq!(
             (parse_bool("yes"), parse_bool("off")),
             (Ok(true), Ok(false))
@@ -131,22 +166,6 @@ mod tests {
             "99999999999999T",
         ] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_closest_word() {
-        let keys = ["addr", "net", "host", "headers", "relativeurls", "http2"];
-        for (word, meant) in [
-            ("adr", Some("addr")),
-            ("ADDR", Some("addr")),
-            ("hots", Some("host")),
-            ("header", Some("headers")),
-            ("relative_urls", Some("relativeurls")),
-            ("port", None),
-            ("x", None),
-        ] {
-            assert_eq!(closest(word, keys.into_iter()), meant, "{word}");
         }
     }
 }

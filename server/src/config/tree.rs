@@ -1,23 +1,23 @@
-//! A configuration as a tree of values, each of which knows where it came from.
+//! The untyped configuration: a tree of values, each with its origin. Start reading at [`Node`].
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a value came from.
+/// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
-    /// Nobody said anything.
+    /// The built-in default.
     Default,
-    /// A line of the configuration file, counted from 1.
+    /// The configuration file.
     File {
-        /// The file.
+        /// The path of the file.
         path: Arc<str>,
-        /// The line.
+        /// The line, counted from 1.
         line: usize,
     },
-    /// An environment variable.
+    /// An environment variable, by its name.
     Variable(String),
-    /// An argument of the command line.
+    /// A command-line option, by its name.
     Argument(&'static str),
 }
 
@@ -32,20 +32,20 @@ impl fmt::Display for ValueOrigin {
     }
 }
 
-/// A value and where it came from.
+/// A value and its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub(super) value: NodeValue,
     pub(super) origin: ValueOrigin,
 }
 
-/// What stands there. Scalars stay text until somebody knows what they should be.
+/// An untyped value. Scalars stay text until a reader parses them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum NodeValue {
     Null,
     Scalar(String),
     List(Vec<Node>),
-    /// In the order in which it was written, each key once.
+    /// In the order of the file; each key occurs once.
     Map(Vec<(String, Node)>),
 }
 
@@ -54,7 +54,7 @@ impl Node {
         Self { value, origin }
     }
 
-    /// The value under a key, where this is a map that has it.
+    /// Returns the value of a key; `None` when this is not a map or the key is missing.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         let NodeValue::Map(entries) = &self.value else {
             return None;
@@ -63,7 +63,7 @@ impl Node {
         entry.map(|(_, node)| node)
     }
 
-    /// The value at a path of keys with dots between them; items of a list go by their number.
+    /// Returns the node at a dotted path; a number is the index of a list item.
     pub(super) fn at(&self, path: &str) -> Option<&Self> {
         path.split('.')
             .try_fold(self, |node, key| match &node.value {
@@ -72,7 +72,7 @@ impl Node {
             })
     }
 
-    /// The same, for a value that is to be changed.
+    /// Returns the value of a key for changing it; `None` as in [`Node::get`].
     pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
         let NodeValue::Map(entries) = &mut self.value else {
             return None;
@@ -81,7 +81,7 @@ impl Node {
         entry.map(|(_, node)| node)
     }
 
-    /// `storage: filesystem` is short for `storage: {filesystem: {}}`, and `auth: htpasswd` alike.
+    /// Expands `storage: filesystem`, which is short for `storage: {filesystem: {}}`; also for `auth`.
     pub(super) fn expand_shorthand(&mut self) {
         if let NodeValue::Scalar(name) = &self.value
             && !name.is_empty()
@@ -91,34 +91,34 @@ impl Node {
         }
     }
 
-    /// All keys below it, however deep.
+    /// Returns all keys below this node, at any depth.
     pub(super) fn all_keys(&self) -> Vec<&str> {
         match &self.value {
             NodeValue::Null | NodeValue::Scalar(_) => Vec::new(),
             NodeValue::List(items) => items.iter().flat_map(Self::all_keys).collect(),
             NodeValue::Map(entries) => {
-                let all = entries.iter().flat_map(|(name, node)| {
+                let keys = entries.iter().flat_map(|(name, node)| {
                     let below = node.all_keys();
                     std::iter::once(name.as_str()).chain(below)
                 });
-                all.collect()
+                keys.collect()
             }
         }
     }
 
-    /// Whether it asks for nothing: empty, or switched off.
+    /// Returns whether the node is empty, or a section with `enabled: false` or `disabled: true`.
     pub(super) fn is_empty_or_disabled(&self) -> bool {
         match &self.value {
             NodeValue::Null => true,
             NodeValue::Scalar(text) => text.is_empty(),
             NodeValue::List(items) => items.iter().all(Self::is_empty_or_disabled),
             NodeValue::Map(entries) => {
-                let says = |key, word| {
+                let has_flag = |key, expected| {
                     matches!(self.get(key), Some(Self { value: NodeValue::Scalar(text), .. })
-                        if super::scalars::parse_bool(text) == Ok(word))
+                        if super::scalars::parse_bool(text) == Ok(expected))
                 };
-                says("enabled", false)
-                    || says("disabled", true)
+                has_flag("enabled", false)
+                    || has_flag("disabled", true)
                     || entries.iter().all(|(_, node)| node.is_empty_or_disabled())
             }
         }

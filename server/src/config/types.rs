@@ -1,4 +1,4 @@
-//! A configuration, understood.
+//! The typed configuration. Start reading at [`Config`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,128 +10,129 @@ use super::host_port::HostPort;
 use super::network::Network;
 use crate::auth::RepositoryPattern;
 
-/// Everything that a server is told.
+/// The configuration of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// What is written about what happens.
+    /// The log.
     pub log: LogConfig,
-    /// Where everything is kept, and what may be done to it.
+    /// The storage folder, and which changes are allowed.
     pub storage: StorageConfig,
-    /// Who may do what; nothing where anyone may do anything.
+    /// Authentication; `None` allows everyone to pull and push.
     pub auth: Option<HtpasswdConfig>,
-    /// How requests come in.
+    /// Listening sockets and HTTP.
     pub http: HttpConfig,
-    /// The most names that one page of the catalog has.
+    /// The maximum number of names in one page of the catalog.
     pub catalog_max_entries: u64,
-    /// The most names that a request for one page of tags may ask for.
+    /// The maximum number of tags that one request may ask for.
     pub tags_max: u64,
-    /// What is fetched from other registries, and how much of it is kept.
+    /// Pull-through caching of other registries.
     pub cache: CacheConfig,
-    /// What the stock registry does not have.
+    /// The section `imgsync`, which the stock registry does not have.
     pub imgsync: ImgsyncConfig,
 }
 
-/// The log, on standard error.
+/// The section `log`. The log is written to standard error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// What is important enough.
+    /// The lowest level that is written.
     pub level: LogLevel,
-    /// How a line looks.
+    /// The format of log lines.
     pub formatter: LogFormat,
-    /// What stands in every line.
+    /// Fields that are added to every line.
     pub fields: Vec<(String, String)>,
-    /// Whether every request has a line.
+    /// Whether a line is written for every request.
     pub is_access_log_enabled: bool,
 }
 
-/// How important a line of the log must be to be written.
+/// A log level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Something failed.
+    /// Failures only.
     Error,
-    /// Something should be looked at.
+    /// Also problems that the operator should look at.
     Warn,
-    /// Something happened.
+    /// Also normal events.
     Info,
-    /// Everything.
+    /// Also details for debugging.
     Debug,
 }
 
-/// How a line of the log looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text.
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// The store.
+/// The section `storage`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageConfig {
-    /// The folder that holds everything; made where it is missing.
+    /// The storage folder; created if missing.
     pub root: PathBuf,
-    /// Whether manifests, tags and blobs can be deleted.
+    /// Whether clients can delete manifests, tags and blobs.
     pub is_delete_enabled: bool,
-    /// Whether nothing can be changed at all.
+    /// Whether all changes are refused.
     pub is_read_only: bool,
-    /// What becomes of uploads that nobody goes on with.
+    /// Purging of abandoned upload sessions.
     pub purging: PurgeConfig,
 }
 
-/// When old upload sessions go.
+/// The section `storage.maintenance.uploadpurging`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PurgeConfig {
-    /// Whether they do.
+    /// Whether abandoned upload sessions are purged.
     pub is_enabled: bool,
-    /// How old a session must be.
+    /// The age from which a session is purged.
     pub age: Duration,
-    /// The time between two looks.
+    /// The time between two purges; not zero.
     pub interval: Duration,
-    /// Whether it is only told which would go.
+    /// Whether sessions are only logged, not purged.
     pub is_dry_run: bool,
 }
 
-/// Logins from a file, as `htpasswd -B` writes it.
+/// The section `auth.htpasswd`: users in a file as `htpasswd -B` writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HtpasswdConfig {
-    /// What clients are told that the login is for.
+    /// The realm that clients show when they ask for a password.
     pub realm: String,
-    /// The file.
+    /// The htpasswd file.
     pub path: PathBuf,
 }
 
-/// How requests come in, and what answers look like.
+/// The section `http`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// Where to listen.
+    /// The listening socket.
     pub listen_address: ListenAddress,
-    /// What stands before every path: empty, or `/some/where` without a slash at the end.
+    /// The prefix of every path: empty, or for example `/registry`, without a slash at the end.
     pub prefix: String,
-    /// What clients reach the server as: `https://registry.example.com:5000`, no slash at the end.
+    /// The URL under which clients reach the server, such as `https://registry.example.com:5000`,
+    /// without a slash at the end.
     pub host: Option<String>,
-    /// Whether addresses in answers are relative, where somebody said so.
+    /// Whether `Location` headers are relative; `None` when not configured.
     pub relative_urls: Option<bool>,
-    /// Headers of every answer: names, each with its values.
+    /// Headers of every response: names, each with its values.
     pub headers: Vec<(String, Vec<String>)>,
-    /// What tokens of our own are sealed with; a new one at every start where nothing is said.
-    /// Upload sessions need none.
+    /// The key that signs this server's tokens; `None` means a new random key at every start. Upload
+    /// sessions do not need it.
     pub secret: Option<Secret>,
-    /// How long running requests may take to finish at the end.
+    /// How long running requests may take to finish at shutdown.
     pub drain_timeout: Duration,
-    /// Certificates, where connections are encrypted.
+    /// TLS; `None` for plain HTTP.
     pub tls: Option<TlsConfig>,
-    /// Where health is asked for.
+    /// The debug address, for health checks and metrics.
     pub debug_address: Option<HostPort>,
-    /// The path under which numbers are told there, where they are.
+    /// The path of Prometheus metrics on the debug address; `None` disables them.
     pub metrics_path: Option<String>,
-    /// Whether HTTP/2 is spoken over TLS.
+    /// Whether HTTP/2 is offered over TLS.
     pub is_http2_enabled: bool,
-    /// Whether somebody asked for HTTP/2 without TLS. It is spoken anyway.
+    /// Whether HTTP/2 is accepted without TLS.
     pub is_h2c_enabled: bool,
 }
 
-/// What must not be seen, in no log.
+/// A secret text; its `Debug` output hides the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
@@ -141,94 +142,93 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where to listen.
+/// The address of the listening socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// A port.
+    /// A TCP port.
     Tcp(HostPort),
-    /// A socket in the file system.
+    /// A Unix socket.
     Unix(PathBuf),
 }
 
-/// How connections are encrypted.
+/// The section `http.tls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// The file with the certificate and those between it and the root, PEM.
+    /// The PEM file with the certificate, followed by intermediate certificates.
     pub certificate: PathBuf,
-    /// The file with its key, PEM.
+    /// The PEM file with the certificate's private key.
     pub key: PathBuf,
-    /// The oldest version that is spoken.
+    /// The oldest version that is accepted.
     pub min_version: TlsVersion,
-    /// The cipher suites of TLS 1.2 by Go's names; all where it is empty.
+    /// The allowed cipher suites by Go's names; empty allows all.
     pub cipher_suites: Vec<String>,
 }
 
-/// A version of TLS.
+/// A TLS version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
-    /// 1.2
+    /// TLS 1.2.
     V1_2,
-    /// 1.3
+    /// TLS 1.3.
     V1_3,
 }
 
-/// What stands under `imgsync`.
+/// The section `imgsync`, without `imgsync.cache`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImgsyncConfig {
-    /// Patterns of the repositories that can be pulled from without a login.
+    /// Patterns of the repositories that anyone can pull from without a login.
     pub anonymous_pull: Vec<RepositoryPattern>,
-    /// The proxies whose word on the client's address counts.
+    /// The proxies whose `Forwarded` and `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Vec<Network>,
-    /// The most connections at a time.
+    /// The maximum number of open connections.
     pub max_connections: usize,
-    /// The most upload sessions at a time.
+    /// The maximum number of open upload sessions.
     pub max_open_uploads: usize,
-    /// How long a body may say nothing before its connection counts as gone.
+    /// How long a client may send nothing within a request body before the connection is closed.
     pub read_timeout: Duration,
-    /// How long an HTTP/1 client may take nothing of an answer before its connection counts as
-    /// gone.
+    /// How long an HTTP/1.1 client may read nothing of a response before the connection is closed.
     pub write_timeout: Duration,
 }
 
-/// What is fetched from other registries (`proxy` and `imgsync.cache`), and how much of it is kept.
+/// Pull-through caching: the sections `proxy` and `imgsync.cache`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CacheConfig {
-    /// The other registries. No two have the same prefix, and at most one has none.
+    /// The upstream registries. Their prefixes differ, and at most one has no prefix.
     pub upstreams: Vec<UpstreamConfig>,
-    /// The most that is kept, in bytes; what was pushed here does not count.
+    /// The maximum size of the cache in bytes; pushed images do not count. `None` means no limit.
     pub max_bytes: Option<u64>,
-    /// How long something is kept that nobody asks for.
+    /// How long an image stays cached after its last use; `None` means forever.
     pub max_age: Option<Duration>,
 }
 
-/// A registry that stands behind some repository names.
+/// An upstream registry, whose images are fetched on demand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
-    /// The first components of the names that it stands behind; without it, it stands behind all
-    /// that no other one does.
+    /// The first components of the repository names that belong to this upstream. The upstream
+    /// without a prefix serves all names that no other prefix matches.
     pub prefix: Option<Repository>,
-    /// Where it is.
+    /// The address of the registry.
     pub remote: Registry,
-    /// Whether it is spoken to with TLS.
+    /// Whether it is contacted over HTTPS.
     pub is_tls: bool,
-    /// Who this server is there.
+    /// The login of this server at the upstream.
     pub login: Option<UpstreamLogin>,
-    /// How long a tag counts without asking again where it points.
+    /// How long a cached tag is used before the upstream is asked again.
     pub freshness: Duration,
-    /// Patterns of its own repositories that may be fetched from; all where it is empty.
+    /// Patterns of the upstream's repositories that may be fetched; empty allows all.
     pub repositories: Vec<RepositoryPattern>,
-    /// Further names that clients may give it in `?ns=`.
+    /// Further names by which clients may refer to the upstream in `?ns=`.
     pub namespaces: Vec<Registry>,
-    /// Whether it stands behind names without a prefix, as a mirror of Docker's daemon is asked.
+    /// Whether it also serves names without a prefix, which Docker sends to a registry mirror.
     pub is_mirror: bool,
-    /// A file with further certificate authorities, PEM.
+    /// A PEM file with additional certificate authorities.
     pub ca_file: Option<PathBuf>,
-    /// Whether its certificate is taken whatever it is.
+    /// Whether its certificate is not verified.
     pub is_insecure: bool,
 }
 
 impl UpstreamConfig {
-    /// What it is called in the log, in errors and in metrics.
+    /// Returns the name of the upstream in logs, errors and metrics: the prefix, or the address.
     pub fn name(&self) -> &str {
         match &self.prefix {
             Some(prefix) => prefix.as_str(),
@@ -236,7 +236,7 @@ impl UpstreamConfig {
         }
     }
 
-    /// The files that it names.
+    /// Returns the files that the settings refer to: the password and the certificate authorities.
     pub fn referenced_files(&self) -> impl Iterator<Item = &PathBuf> {
         let password = self.login.as_ref().and_then(|login| match &login.password {
             UpstreamPassword::File(path) => Some(path),
@@ -246,20 +246,20 @@ impl UpstreamConfig {
     }
 }
 
-/// A login at another registry.
+/// A login at an upstream registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamLogin {
-    /// The name.
+    /// The user name.
     pub username: String,
-    /// Where the password is.
+    /// The source of the password.
     pub password: UpstreamPassword,
 }
 
-/// Where a password is.
+/// The source of a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamPassword {
-    /// Here.
+    /// The password itself.
     Inline(Secret),
-    /// In a file, without the line's end.
+    /// A file that contains the password; a line end after it is ignored.
     File(PathBuf),
 }

@@ -1,4 +1,4 @@
-//! YAML text into a tree.
+//! Parses YAML into a tree of values with their lines. Start reading at [`parse`].
 
 use std::collections::HashMap;
 
@@ -7,33 +7,34 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use super::tree::{Node, NodeValue, ValueOrigin};
 
 const MAX_YAML_DEPTH: usize = 64;
-/// How many values one text may have, those that its aliases repeat counted each time.
+/// The most values in one document. Values that aliases repeat count each time, against documents
+/// that expand without bound.
 const MAX_YAML_NODES: usize = 20_000;
 
-/// Text that is not YAML, or not the kind of YAML that a configuration is.
+/// The text is not YAML, or uses YAML that a configuration cannot contain.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct YamlError {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub(super) line: usize,
     pub(super) text: String,
 }
 
-/// Reads the first document of a text. Anchors, aliases and merge keys work; of a key that stands
-/// twice the last counts, as for the stock registry, and `twice` hears of it.
+/// Parses the first document of a text. Anchors, aliases and merge keys are supported. Of a
+/// duplicate key the last value is used, as in the stock registry, and `on_duplicate` is called.
 ///
 /// # Errors
-/// The text is not YAML, nested more than 64 deep, or very large.
+/// When the text is not YAML, nested more than 64 levels deep, or has more than 20,000 values.
 pub(super) fn parse(
     text: &str,
     origin: &dyn Fn(usize) -> ValueOrigin,
-    twice: &mut dyn FnMut(&str, ValueOrigin),
+    on_duplicate: &mut dyn FnMut(&str, ValueOrigin),
 ) -> Result<Node, YamlError> {
     let mut builder = TreeBuilder {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         nodes: 0,
         origin,
-        on_duplicate: twice,
+        on_duplicate,
     };
     loop {
         match builder.next()? {
@@ -65,12 +66,13 @@ impl<'a> TreeBuilder<'a> {
     fn count_nodes(&mut self, nodes: usize, line: usize, depth: usize) -> Result<(), YamlError> {
         self.nodes += nodes;
         if self.nodes > MAX_YAML_NODES || depth > MAX_YAML_DEPTH {
-            return Err(yaml_error(line, "too much of it, or nested too deep"));
+            return Err(yaml_error(line, "too many values, or nested too deep"));
         }
         Ok(())
     }
 
-    /// The value that an event begins. `line` is where its key stands, if it has one.
+    /// Builds the value that starts with an event. `line` is the line of its key, or of the value
+    /// itself without a key.
     fn node(
         &mut self,
         event: Event<'a>,
@@ -82,8 +84,8 @@ impl<'a> TreeBuilder<'a> {
         let (value, anchor) = match event {
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).cloned();
-                let node = node.ok_or_else(|| yaml_error(line, "an alias of nothing"))?;
-                self.count_nodes(size(&node), line, depth)?;
+                let node = node.ok_or_else(|| yaml_error(line, "the alias refers to no anchor"))?;
+                self.count_nodes(count_values(&node), line, depth)?;
                 return Ok(node);
             }
             Event::Scalar(text, style, anchor, _) => (scalar(text.into_owned(), style), anchor),
@@ -125,7 +127,12 @@ impl<'a> TreeBuilder<'a> {
             let (key, line) = match self.next()? {
                 (Event::MappingEnd, _) => break,
                 (Event::Scalar(key, ..), span) => (key.into_owned(), span.start.line()),
-                (_, span) => return Err(yaml_error(span.start.line(), "a key must be a word")),
+                (_, span) => {
+                    return Err(yaml_error(
+                        span.start.line(),
+                        "a key must be a single value",
+                    ));
+                }
             };
             let (event, span) = self.next()?;
             let node = self.node(event, span, line, depth + 1)?;
@@ -145,7 +152,7 @@ impl<'a> TreeBuilder<'a> {
     }
 }
 
-/// What a merge key brings counts less than what stands there.
+/// Adds the keys of a merge key (`<<`) that the section does not set itself.
 fn merge(entries: &mut Vec<(String, Node)>, node: Node, line: usize) -> Result<(), YamlError> {
     match node.value {
         NodeValue::Map(more) => {
@@ -159,9 +166,10 @@ fn merge(entries: &mut Vec<(String, Node)>, node: Node, line: usize) -> Result<(
         NodeValue::List(items) => items
             .into_iter()
             .try_for_each(|item| merge(entries, item, line)),
-        NodeValue::Null | NodeValue::Scalar(_) => {
-            Err(yaml_error(line, "<< takes a map, or a list of maps"))
-        }
+        NodeValue::Null | NodeValue::Scalar(_) => Err(yaml_error(
+            line,
+            "the value of << must be a mapping, or a list of mappings",
+        )),
     }
 }
 
@@ -174,11 +182,11 @@ fn scalar(text: String, style: ScalarStyle) -> NodeValue {
     }
 }
 
-fn size(node: &Node) -> usize {
+fn count_values(node: &Node) -> usize {
     1 + match &node.value {
         NodeValue::Null | NodeValue::Scalar(_) => 0,
-        NodeValue::List(items) => items.iter().map(size).sum(),
-        NodeValue::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
+        NodeValue::List(items) => items.iter().map(count_values).sum(),
+        NodeValue::Map(entries) => entries.iter().map(|(_, node)| count_values(node)).sum(),
     }
 }
 
@@ -213,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_configurations_are_written_in() {
+    fn values_keep_their_lines() {
         let node = read(
             "# talk\nhttp:\n  addr: :5000\n  debug: {addr: ':5001', empty: }\n  headers:\n    \
              X-Content-Type-Options: [nosniff]\nyes: no\nversion: 0.1\n",
@@ -242,20 +250,21 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_two_counts_and_is_told() {
-        let mut heard = Vec::new();
+    fn the_last_duplicate_is_used_and_reported() {
+        let mut duplicates = Vec::new();
         let origin = |line| ValueOrigin::File {
             path: "f".into(),
             line,
         };
-        let mut twice = |key: &str, origin: ValueOrigin| heard.push(format!("{key} {origin}"));
-        let node = parse("a: 1\nb: 2\na: 3\n", &origin, &mut twice).unwrap();
+        let mut on_duplicate =
+            |key: &str, origin: ValueOrigin| duplicates.push(format!("{key} {origin}"));
+        let node = parse("a: 1\nb: 2\na: 3\n", &origin, &mut on_duplicate).unwrap();
         assert_eq!(node.at("a").unwrap().value, NodeValue::Scalar("3".into()));
-        assert_eq!(heard, ["a f:3"]);
+        assert_eq!(duplicates, ["a f:3"]);
     }
 
     #[test]
-    fn what_is_no_configuration() {
+    fn errors_name_the_line() {
         for (text, line) in [
             ("a: 1\n b: 2\n", 2),
             ("a: [1\n", 2),
@@ -268,9 +277,9 @@ mod tests {
         assert!(read(&"[".repeat(1000)).is_err());
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..8 {
-            let of = format!("*a{}", i - 1);
-            bomb += &format!("a{i}: &a{i} [{}]\n", [of.as_str(); 10].join(", "));
+            let alias = format!("*a{}", i - 1);
+            bomb += &format!("a{i}: &a{i} [{}]\n", [alias.as_str(); 10].join(", "));
         }
-        assert!(read(&bomb).unwrap_err().text.contains("too much"));
+        assert!(read(&bomb).unwrap_err().text.contains("too many"));
     }
 }

@@ -1,4 +1,6 @@
-//! Where connections come from: a port, or a socket in the file system.
+//! Listening sockets: TCP ports and Unix sockets.
+//!
+//! TLS and HTTP come later, on the accepted stream. Start reading at [`Listener`].
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,72 +10,84 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::error::Error;
 use crate::config::{HostPort, ListenAddress};
 
-/// When a quiet peer is asked whether it is still there, how often then, and how many times.
+/// TCP keepalive: idle time before the first probe, time between probes, and number of probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// Takes connections.
-pub(super) enum Listener {
-    /// On a port.
+/// The server cannot listen on an address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// The address, or the path of the Unix socket.
+    pub address: String,
+    /// The error of the operating system.
+    pub source: io::Error,
+}
+
+/// A bound socket that accepts connections.
+pub(crate) enum Listener {
+    /// A TCP port and its local address.
     Tcp(TcpListener, SocketAddr),
-    /// On a socket in the file system, which goes with this.
+    /// A Unix socket; its file is removed when the listener is dropped.
     Unix(UnixListener, SocketFileGuard),
 }
 
-/// A connection, not yet encrypted.
-pub(super) enum AcceptedStream {
-    /// From another machine, or this one.
+/// An accepted connection, before TLS.
+pub(crate) enum AcceptedStream {
+    /// A TCP connection and the client's address.
     Tcp(TcpStream, SocketAddr),
-    /// From this machine.
+    /// A connection over a Unix socket.
     Unix(UnixStream),
 }
 
-/// A socket's path, removed at the end.
-pub(super) struct SocketFileGuard(PathBuf);
+/// Removes the file of a Unix socket when dropped.
+pub(crate) struct SocketFileGuard(PathBuf);
 
 impl Drop for SocketFileGuard {
     fn drop(&mut self) {
-        // Somebody may have done so before.
+        // The file may be gone already.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Listener {
-    /// Begins to listen. Without a host that is on all addresses of the machine.
+    /// Binds an address. An empty host means all addresses of the machine.
     ///
     /// # Errors
-    /// The address or the path cannot be had.
-    pub(super) async fn bind(bind: &ListenAddress) -> Result<Self, Error> {
-        let failed = |address: String| move |source| Error::Bind { address, source };
-        match bind {
+    /// When the operating system refuses the address or the path.
+    pub(crate) async fn bind(address: &ListenAddress) -> Result<Self, BindError> {
+        let failed = |address: String| move |source| BindError { address, source };
+        match address {
             ListenAddress::Tcp(address) => {
-                let listener = tcp(address).await.map_err(failed(address.to_string()))?;
+                let listener = bind_tcp(address)
+                    .await
+                    .map_err(failed(address.to_string()))?;
                 let local = listener.local_addr().map_err(failed(address.to_string()))?;
                 Ok(Self::Tcp(listener, local))
             }
             ListenAddress::Unix(path) => {
-                let listener = unix(path).map_err(failed(path.display().to_string()))?;
+                let listener = bind_unix(path).map_err(failed(path.display().to_string()))?;
                 Ok(Self::Unix(listener, SocketFileGuard(path.clone())))
             }
         }
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     ///
     /// # Errors
-    /// The system has no more to give for now.
-    pub(super) async fn accept(&self) -> io::Result<AcceptedStream> {
+    /// When the operating system cannot open another connection, for example because the limit on
+    /// open files is reached.
+    pub(crate) async fn accept(&self) -> io::Result<AcceptedStream> {
         match self {
             Self::Tcp(listener, _) => {
                 let (stream, peer) = listener.accept().await?;
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
                 }
-                if let Err(error) = keep_alive(&stream) {
+                if let Err(error) = enable_keepalive(&stream) {
                     tracing::debug!(%error, "cannot set TCP keepalive");
                 }
                 Ok(AcceptedStream::Tcp(stream, peer))
@@ -85,16 +99,16 @@ impl Listener {
         }
     }
 
-    /// Whether only this machine can connect.
-    pub(super) fn is_local(&self) -> bool {
+    /// Returns whether only clients on this machine can connect.
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(_, local) => local.ip().is_loopback(),
             Self::Unix(..) => true,
         }
     }
 
-    /// The address for people and scripts, its port never 0.
-    pub(super) fn url(&self, is_tls: bool) -> String {
+    /// Returns the URL of the bound address; its port is the real one, never 0.
+    pub(crate) fn url(&self, is_tls: bool) -> String {
         match self {
             Self::Tcp(_, local) if is_tls => format!("https://{local}"),
             Self::Tcp(_, local) => format!("http://{local}"),
@@ -103,25 +117,26 @@ impl Listener {
     }
 }
 
-/// Has the system ask whether a quiet peer is still there. Not with TCP_USER_TIMEOUT: that ends
-/// also connections whose peer answers but has no room for more yet. A peer that answers nothing at
-/// all is given up by the system.
-fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+/// Enables TCP keepalive, so that the kernel closes connections to peers that are gone.
+///
+/// TCP_USER_TIMEOUT would also close connections whose peer is alive but reads slowly, with a full
+/// receive window.
+fn enable_keepalive(stream: &TcpStream) -> rustix::io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER)?;
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)
 }
 
-async fn tcp(address: &HostPort) -> io::Result<TcpListener> {
+async fn bind_tcp(address: &HostPort) -> io::Result<TcpListener> {
     if address.host == "localhost" {
-        // Without asking the system's resolver, which a container without files may not have.
+        // No resolver: a minimal container may have no /etc/hosts.
         return TcpListener::bind((Ipv4Addr::LOCALHOST, address.port)).await;
     }
     if !address.host.is_empty() {
         return TcpListener::bind((address.host.as_str(), address.port)).await;
     }
-    // Where there is IPv6, this takes IPv4 as well.
+    // Where the machine has IPv6, this socket accepts IPv4 as well.
     match TcpListener::bind(("::", address.port)).await {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
             TcpListener::bind(("0.0.0.0", address.port)).await
@@ -130,16 +145,16 @@ async fn tcp(address: &HostPort) -> io::Result<TcpListener> {
     }
 }
 
-fn unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            // Left by a server that was killed, if nobody answers there.
+            // A refused connection means that the file was left behind by a killed server.
             match std::os::unix::net::UnixStream::connect(path) {
                 Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
                     std::fs::remove_file(path)?;
                     UnixListener::bind(path)
                 }
-                Ok(_) | Err(_) => Err(error),
+                _ => Err(error),
             }
         }
         bound => bound,

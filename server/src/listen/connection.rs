@@ -1,4 +1,7 @@
-//! One connection, HTTP/1.1 or HTTP/2, whichever the client begins with.
+//! Serves HTTP/1.1 or HTTP/2 on one connection.
+//!
+//! Sets the limits and timeouts of the HTTP library; the requests themselves go to `http`. Start
+//! reading at [`serve`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,71 +15,78 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::metered_stream::MeteredStream;
 use crate::http::{self, App, CloseReason, ConnectionActivity, ConnectionInfo};
 
-/// How long a connection may take to send a request's head, also when it waits between two.
+/// How long a client may take to send a request's head; also the idle timeout of a connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(75);
-/// What HTTP/1.1 reads ahead, and the most that a request's head may have.
+/// The read buffer of an HTTP/1.1 connection, and so the longest head of a request.
 const MAX_READ_BUFFER_BYTES: usize = 64 * 1024;
-/// What an HTTP/2 client may send before somebody reads it. All of it may have to be kept, for each
-/// connection, so this does not adapt itself to long lines; the stock registry has 1 MiB as well.
+/// HTTP/2 flow control: how much a client may send before it is read, per stream and per
+/// connection. The windows are fixed because each connection may buffer all of it in memory; the
+/// stock registry also has 1 MiB.
 const HTTP2_STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// What waits to be sent on one HTTP/2 stream.
+/// How much is buffered for sending on one HTTP/2 stream.
 const MAX_SEND_BUFFER_BYTES: usize = 64 * 1024;
 const MAX_HTTP2_STREAMS: u32 = 16;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
-/// How often a quiet HTTP/2 connection is asked whether it is still there.
+/// How often an HTTP/2 connection is checked with a PING, and how long the answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a connection may speak.
+/// The HTTP versions that a connection may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HttpProtocol {
-    /// HTTP/1.1 and nothing else.
+    /// HTTP/1.1 only.
     Http1,
-    /// HTTP/2 and nothing else: so it was agreed on.
+    /// HTTP/2 only, as ALPN selected it.
     Http2,
-    /// Either, as the client begins.
+    /// Either; the first bytes from the client decide.
     Either,
 }
 
-/// Serves a connection until its client closes it, it goes quiet, or the server stops.
+/// Serves a connection until the client closes it, a timeout expires, or the server shuts down.
 pub(super) async fn serve<S>(
     stream: S,
     protocol: HttpProtocol,
-    connection: ConnectionInfo,
+    info: ConnectionInfo,
     app: Arc<App>,
     watcher: Watcher,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let flow = Arc::new(ConnectionActivity::default());
-    let (stalls, config) = (app.write_timeouts(), builder());
-    let stream = MeteredStream::new(stream, Arc::clone(&flow));
-    let counts = Arc::clone(&flow);
+    let activity = Arc::new(ConnectionActivity::default());
+    let (write_timeouts, builder) = (app.write_timeouts(), http_builder());
+    let stream = MeteredStream::new(stream, Arc::clone(&activity));
+    let request_activity = Arc::clone(&activity);
     let service = service_fn(move |request| {
-        http::serve(Arc::clone(&app), connection, Arc::clone(&counts), request)
+        http::serve(
+            Arc::clone(&app),
+            info,
+            Arc::clone(&request_activity),
+            request,
+        )
     });
     let builder = match protocol {
-        HttpProtocol::Http1 => config.http1_only(),
-        HttpProtocol::Http2 => config.http2_only(),
-        HttpProtocol::Either => config,
+        HttpProtocol::Http1 => builder.http1_only(),
+        HttpProtocol::Http2 => builder.http2_only(),
+        HttpProtocol::Either => builder,
     };
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // What breaks here is a line or a client; requests report for themselves.
+        // Only debug: the network or the client failed, and each request has its own log line.
         ended = watcher.watch(connection) => if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended badly");
+            tracing::debug!(%error, "connection failed");
         },
-        why = flow.wait_for_timeout(stalls, HEADER_READ_TIMEOUT) => match why {
-            CloseReason::Stalled(stall) => {
-                tracing::warn!("a client took nothing for {} s", stall.as_secs());
-            }
-            CloseReason::Idle => tracing::debug!("a connection was idle"),
+        reason = activity.wait_for_timeout(write_timeouts, HEADER_READ_TIMEOUT) => match reason {
+            CloseReason::Stalled(timeout) => tracing::warn!(
+                "closing a connection: the client read nothing for {} s",
+                timeout.as_secs()
+            ),
+            CloseReason::Idle => tracing::debug!("closing an idle connection"),
         },
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
+fn http_builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()

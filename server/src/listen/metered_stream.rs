@@ -1,4 +1,5 @@
-//! A stream that says how much of what is sent the system takes.
+//! A stream that records how much of the written data the operating system accepts, for the write
+//! timeout.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::ConnectionActivity;
 
-/// A stream that counts into a [`Flow`].
+/// A stream that records its writes in a [`ConnectionActivity`].
 pub(super) struct MeteredStream<S> {
     stream: S,
     activity: Arc<ConnectionActivity>,
@@ -20,7 +21,7 @@ impl<S> MeteredStream<S> {
         Self { stream, activity }
     }
 
-    fn count(&self, written: &Poll<io::Result<usize>>) {
+    fn record(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Ready(Ok(bytes)) => self.activity.record_written(*bytes),
             Poll::Ready(Err(_)) => {}
@@ -46,7 +47,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.count(&written);
+        self.record(&written);
         written
     }
 
@@ -56,7 +57,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.count(&written);
+        self.record(&written);
         written
     }
 

@@ -60,7 +60,7 @@ async fn an_operator_is_told_of_passwords_in_the_clear_and_of_proxies_that_are_n
     server.wait_for_log("/v2/");
     let log = server.log();
     assert_eq!(
-        log.matches("passwords come to http://0.0.0.0:").count(),
+        log.matches("passwords are sent to http://0.0.0.0:").count(),
         1,
         "{log}"
     );

@@ -98,11 +98,11 @@ async fn upstreams_come_and_go_while_the_server_runs() {
         running.signal("HUP");
         running.wait_for(said).await;
     };
-    reload(&with(""), "was read again").await;
+    reload(&with(""), "reloaded the configuration").await;
     while status(&target).await != 502 {}
     reload(
         &with(", username: u, passwordfile: /none"),
-        "the old upstreams stay",
+        "keeping the old upstreams",
     )
     .await;
     assert_eq!(status(&target).await, 502);

@@ -9,7 +9,7 @@ fn what_would_be_another_server_does_not_start() {
     for (more, said) in [
         (
             "auth: {token: {realm: r, service: s, issuer: i, rootcertbundle: /x}}",
-            "config.yml:3: auth.token: not supported: logins by token",
+            "config.yml:3: auth.token: not supported: token authentication",
         ),
         (
             "auth: {htpaswd: {realm: r, path: /x}}",
@@ -39,17 +39,14 @@ fn what_would_be_another_server_does_not_start() {
             "log: {level: loud}",
             "log.level: must be error, warn, info or debug",
         ),
-        ("a: [", "not YAML"),
+        ("a: [", "invalid YAML"),
     ] {
         let setup = Setup::new(&format!("{BASE}{more}\n"));
         for verb in ["serve", "config"] {
             let output = setup.run(&[verb]);
             assert_eq!(output.status.code(), Some(2), "{more}");
             let text = stderr(&output);
-            assert!(
-                text.starts_with("error: the configuration cannot be used\n"),
-                "{text}"
-            );
+            assert!(text.starts_with("error: invalid configuration\n"), "{text}");
             assert!(text.contains(said) && text.contains("\nhint: "), "{text}");
             assert!(output.stdout.is_empty(), "{}", stdout(&output));
         }
@@ -190,7 +187,10 @@ fn the_commands_of_the_stock_registry() {
         let output = setup.run(arguments);
         assert_eq!(output.status.code(), Some(1));
         let text = stderr(&output);
-        assert!(text.contains("garbage-collect is not there yet"), "{text}");
+        assert!(
+            text.contains("garbage-collect is not implemented yet"),
+            "{text}"
+        );
     }
     let output = setup.program(&["--version"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));

@@ -92,7 +92,7 @@ async fn who_takes_nothing_of_an_answer_is_cut_off() {
     )
     .unwrap();
     // Nothing is read until the server says that it has given up.
-    server.wait_for_log("a client took nothing for 1 s");
+    server.wait_for_log("the client read nothing for 1 s");
     let mut got = 0;
     let mut buffer = vec![0; 1 << 20];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
@@ -299,13 +299,13 @@ async fn old_uploads_go_at_the_start_and_young_ones_stay() {
 
     let dry = [("REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING_DRYRUN", "true")];
     let server = Told::start(folder.path(), &dry);
-    server.wait_for_log("looked for old uploads");
+    server.wait_for_log("checked abandoned uploads");
     assert_eq!(server.log().matches("would be purged").count(), 2);
     drop(server);
     assert!(sessions.iter().all(|id| uploads.join(id).exists()));
 
     let server = Told::start(folder.path(), &[]);
-    server.wait_for_log("looked for old uploads");
+    server.wait_for_log("checked abandoned uploads");
     let there: Vec<bool> = sessions
         .iter()
         .map(|id| uploads.join(id).exists())

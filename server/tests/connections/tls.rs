@@ -184,7 +184,7 @@ async fn a_new_certificate_counts_for_new_connections_and_cuts_no_old_one() {
     // A key that does not match leaves the certificate that works.
     std::fs::write(setup.path("a.key"), "nonsense").unwrap();
     server.signal("HUP");
-    server.wait_for_log("the old certificate stays");
+    server.wait_for_log("keeping the old certificate");
     let again = trusting(&setup.path("b.crt")).get(&url).send().await;
     assert_eq!(again.unwrap().status(), 200);
 }

@@ -23,7 +23,7 @@ fn what_it_cannot_do_it_says() {
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
     assert!(
-        text.contains("error: cannot read the configuration \"/nowhere/config.yml\""),
+        text.contains("error: cannot read the configuration file \"/nowhere/config.yml\""),
         "{text}"
     );
     assert!(text.contains("hint: "), "{text}");
@@ -43,7 +43,7 @@ fn what_it_cannot_do_it_says() {
     ]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("hint: look at the folder's owner"),
+        stderr(&output).contains("hint: check the owner"),
         "{}",
         stderr(&output)
     );
@@ -129,7 +129,7 @@ async fn it_warns_where_anyone_may_reach_it_and_logs_a_line_per_request() {
     assert_eq!(process.wait().unwrap().code(), Some(0));
     let log = std::fs::read_to_string(log).unwrap();
     assert_eq!(
-        log.matches("there is no authentication").count(),
+        log.matches("no authentication is configured").count(),
         1,
         "{log}"
     );
@@ -171,11 +171,11 @@ async fn told_twice_it_does_not_wait() {
     stream.write_all(head.as_bytes()).await.unwrap();
     server.wait_until_busy(&location).await;
     server.signal("TERM");
-    server.wait_for_log("running requests may finish");
+    server.wait_for_log("waiting for running requests");
     server.signal("INT");
     server.wait();
     let log = server.log();
-    assert!(log.contains("told to stop once more"), "{log}");
+    assert!(log.contains("second stop signal"), "{log}");
     // What was acknowledged is there, and the session goes on.
     let server = Server::start(root.path());
     let offset = server.offset(&location).await;

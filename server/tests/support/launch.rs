@@ -109,7 +109,7 @@ impl Running {
     /// Where health is told.
     pub(crate) fn debug_url(&self) -> String {
         let log = self.log();
-        let (_, rest) = log.split_once("health is told at ").unwrap();
+        let (_, rest) = log.split_once("health check at ").unwrap();
         let (url, _) = rest.split_once("/debug/health").unwrap();
         url.to_owned()
     }

@@ -61,7 +61,7 @@ impl Cache {
     /// What it tells of itself, by name and labels.
     fn metric(&self, name: &str) -> u64 {
         let log = self.server.log();
-        let (_, rest) = log.split_once("health is told at http://").unwrap();
+        let (_, rest) = log.split_once("health check at http://").unwrap();
         let (address, _) = rest.split_once("/debug/health").unwrap();
         let page = get(address.parse().unwrap(), "/metrics").text();
         let line = page

@@ -1,56 +1,58 @@
-//! Which of the registries a name means: never two.
+//! Checks that each repository name belongs to at most one upstream.
 
 use super::super::diagnostics::Diagnostics;
 use super::ParsedUpstream;
 
-/// The name under which people know Docker Hub.
+/// The prefix that users choose for Docker Hub.
 const DOCKER_HUB: &str = "docker.io";
 
-/// No name may mean two registries.
+/// Reports upstreams with the same prefix, and more than one mirror for names without a prefix.
+/// Returns `None` when there is a conflict.
 pub(super) fn check_conflicts(
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
     upstreams: &[ParsedUpstream],
 ) -> Option<()> {
-    let before = findings.errors.len();
+    let errors_before = diagnostics.errors.len();
     let has_proxy = upstreams
         .iter()
         .any(|(_, upstream)| upstream.prefix.is_none());
-    for (at, (place, upstream)) in upstreams.iter().enumerate() {
-        let earlier = &upstreams[..at];
+    for (index, (position, upstream)) in upstreams.iter().enumerate() {
+        let earlier = &upstreams[..index];
         if upstream.prefix.is_some()
             && earlier
                 .iter()
                 .any(|(_, other)| other.prefix == upstream.prefix)
         {
-            let text = "stands twice: names that begin with it would mean two registries";
-            findings.error(&place.origin, &format!("{}.prefix", place.key), text);
+            let text = "duplicate prefix: only one upstream can have it";
+            diagnostics.error(&position.origin, &format!("{}.prefix", position.key), text);
         }
         if !upstream.is_mirror {
             continue;
         }
-        let key = format!("{}.mirror", place.key);
+        let key = format!("{}.mirror", position.key);
         if has_proxy {
-            let text = "cannot stand beside proxy.remoteurl: names without a prefix belong to that";
-            findings.error(&place.origin, &key, text);
+            let text = "cannot be set together with proxy.remoteurl, which serves all names without a prefix";
+            diagnostics.error(&position.origin, &key, text);
         } else if earlier.iter().any(|(_, other)| other.is_mirror) {
-            let text = "stands twice: names without a prefix would mean two registries";
-            findings.error(&place.origin, &key, text);
+            let text = "only one upstream can be the mirror";
+            diagnostics.error(&position.origin, &key, text);
         }
     }
-    (findings.errors.len() == before).then_some(())
+    (diagnostics.errors.len() == errors_before).then_some(())
 }
 
-/// Docker's daemon asks its mirrors for the Hub's repositories and nothing else.
+/// Makes the upstream `docker.io` the mirror for names without a prefix, unless another upstream
+/// serves them or `mirror` is set: the Docker daemon asks its mirrors only for images of Docker Hub.
 pub(super) fn choose_default_mirror(upstreams: &mut [ParsedUpstream]) {
     let is_taken = |(_, upstream): &ParsedUpstream| upstream.is_mirror || upstream.prefix.is_none();
     if upstreams.iter().any(is_taken) {
         return;
     }
-    for (place, upstream) in upstreams {
+    for (position, upstream) in upstreams {
         let is_hub = upstream
             .prefix
             .as_ref()
             .is_some_and(|prefix| prefix.as_str() == DOCKER_HUB);
-        upstream.is_mirror = is_hub && !place.has_mirror_key;
+        upstream.is_mirror = is_hub && !position.has_mirror_key;
     }
 }

@@ -1,4 +1,6 @@
-//! The registries behind this one: the stock registry's `proxy`, and `imgsync.cache`.
+//! Pull-through caching: the stock registry's section `proxy`, and our `imgsync.cache`.
+//!
+//! Start reading at [`build_cache`].
 
 mod conflicts;
 mod proxy;
@@ -7,63 +9,59 @@ mod remote;
 mod tests;
 mod upstream_entry;
 
+use std::time::Duration;
+
 use super::reader::ConfigReader;
 use super::scalars::{parse_bytes, parse_duration};
 use super::tree::{NodeValue, ValueOrigin};
 use super::types::{CacheConfig, UpstreamConfig};
 
 const UPSTREAMS_KEY: &str = "imgsync.cache.upstreams";
-/// The stock registry's, of version 3; version 2 cannot do otherwise.
+const FRESHNESS_KEY: &str = "imgsync.cache.freshness";
+const MAX_BYTES_KEY: &str = "imgsync.cache.maxbytes";
+const MAX_AGE_KEY: &str = "imgsync.cache.maxage";
+/// The default of the stock registry 3.x, and the fixed value of 2.x.
 const DEFAULT_PROXY_TTL: &str = "168h";
 const DEFAULT_MAX_AGE: &str = "720h";
-/// A HEAD is not counted by Docker Hub, so asking again soon costs little.
+/// Short, because Docker Hub does not count HEAD requests against its rate limit.
 const DEFAULT_FRESHNESS: &str = "1m";
 
-/// What is kept of which registries; nothing, where none is named.
-pub(super) fn build_cache(r: &mut ConfigReader<'_>) -> Option<CacheConfig> {
-    let freshness_key = "imgsync.cache.freshness";
-    let has_any = is_set(r, "proxy.remoteurl") || count_listed(r)? > 0;
-    if !has_any {
-        // Read all the same: what is wrong is told, and what is right has no effect.
-        if let Some(origin) = r.origin("imgsync.cache")
-            && is_set(r, "imgsync.cache")
-        {
-            let text = "has no effect: it names no registry to fetch from";
-            r.diagnostics.warning(&origin, "imgsync.cache", text);
-        }
-        r.optional(freshness_key, parse_duration)?;
-        r.optional("imgsync.cache.maxbytes", parse_bytes)?;
-        r.optional("imgsync.cache.maxage", parse_duration)?;
-        r.optional("proxy.ttl", parse_duration)?;
+/// An upstream and the place where it is configured.
+type ParsedUpstream = (UpstreamPosition, UpstreamConfig);
+
+/// The place where an upstream is configured.
+#[derive(Clone)]
+struct UpstreamPosition {
+    key: String,
+    origin: ValueOrigin,
+    has_mirror_key: bool,
+}
+
+/// Builds the cache settings; they are empty when no upstream is configured.
+pub(super) fn build_cache(reader: &mut ConfigReader<'_>) -> Option<CacheConfig> {
+    let listed_count = count_listed_upstreams(reader)?;
+    if listed_count == 0 && !reader.is_set("proxy.remoteurl") {
+        check_unused_settings(reader)?;
         return Some(CacheConfig::default());
     }
-    let text = r.tree.at(freshness_key).and_then(|node| match &node.value {
-        NodeValue::Scalar(text) => Some(text.clone()),
-        NodeValue::Null | NodeValue::List(_) | NodeValue::Map(_) => None,
-    });
-    let freshness = text.unwrap_or_else(|| DEFAULT_FRESHNESS.to_owned());
-    let proxy = proxy::build_proxy(r, &freshness);
-    let ttl = match is_set(r, "proxy.remoteurl") {
-        true => r
-            .value("proxy.ttl", DEFAULT_PROXY_TTL, parse_duration)
-            .map(Some),
-        false => Some(None),
-    };
-    let listed: Vec<_> = (0..count_listed(r)?)
-        .map(|at| upstream_entry::build_upstream(r, at, &freshness))
+    let freshness = freshness_text(reader);
+    let proxy = proxy::build_proxy(reader, &freshness);
+    let ttl = build_proxy_ttl(reader);
+    let listed: Vec<_> = (0..listed_count)
+        .map(|index| upstream_entry::build_upstream(reader, index, &freshness))
         .collect();
-    let said_freshness = r.value(freshness_key, DEFAULT_FRESHNESS, parse_duration);
-    let max_bytes = r.optional("imgsync.cache.maxbytes", parse_bytes);
-    // The stock registry's time counts where ours says nothing.
+    let default_freshness = reader.value(FRESHNESS_KEY, DEFAULT_FRESHNESS, parse_duration);
+    let max_bytes = reader.optional(MAX_BYTES_KEY, parse_bytes);
+    // The stock registry's `proxy.ttl` applies unless `maxage` is set.
     let max_age = match ttl? {
-        Some(ttl) if !is_set(r, "imgsync.cache.maxage") => Some(ttl),
-        Some(_) | None => r.value("imgsync.cache.maxage", DEFAULT_MAX_AGE, parse_duration),
+        Some(ttl) if !reader.is_set(MAX_AGE_KEY) => Some(ttl),
+        _ => reader.value(MAX_AGE_KEY, DEFAULT_MAX_AGE, parse_duration),
     };
     let listed: Option<Vec<_>> = listed.into_iter().collect();
-    said_freshness?;
+    default_freshness?;
     let mut upstreams: Vec<_> = proxy?.into_iter().collect();
     upstreams.extend(listed?);
-    conflicts::check_conflicts(r.diagnostics, &upstreams)?;
+    conflicts::check_conflicts(reader.diagnostics, &upstreams)?;
     conflicts::choose_default_mirror(&mut upstreams);
     Some(CacheConfig {
         upstreams: upstreams
@@ -75,33 +73,49 @@ pub(super) fn build_cache(r: &mut ConfigReader<'_>) -> Option<CacheConfig> {
     })
 }
 
-/// An upstream, and where it was said.
-type ParsedUpstream = (UpstreamPosition, UpstreamConfig);
-
-/// Where something was said, and under which key.
-#[derive(Clone)]
-struct UpstreamPosition {
-    key: String,
-    origin: ValueOrigin,
-    has_mirror_key: bool,
+/// Checks the values of settings that have no effect without an upstream.
+fn check_unused_settings(reader: &mut ConfigReader<'_>) -> Option<()> {
+    if let Some(origin) = reader.origin("imgsync.cache")
+        && reader.is_set("imgsync.cache")
+    {
+        let text = "has no effect: no upstream is configured";
+        reader.diagnostics.warning(&origin, "imgsync.cache", text);
+    }
+    reader.optional(FRESHNESS_KEY, parse_duration)?;
+    reader.optional(MAX_BYTES_KEY, parse_bytes)?;
+    reader.optional(MAX_AGE_KEY, parse_duration)?;
+    reader.optional("proxy.ttl", parse_duration)?;
+    Some(())
 }
 
-fn is_set(r: &ConfigReader<'_>, key: &str) -> bool {
-    r.tree
-        .at(key)
-        .is_some_and(|node| !node.is_empty_or_disabled())
+/// Returns the text of the freshness that upstreams without their own use. Its errors are reported
+/// once, for its own key.
+fn freshness_text(reader: &ConfigReader<'_>) -> String {
+    match reader.tree.at(FRESHNESS_KEY).map(|node| &node.value) {
+        Some(NodeValue::Scalar(text)) => text.clone(),
+        _ => DEFAULT_FRESHNESS.to_owned(),
+    }
 }
 
-fn count_listed(r: &mut ConfigReader<'_>) -> Option<usize> {
-    let Some(node) = r.tree.at(UPSTREAMS_KEY) else {
+fn build_proxy_ttl(reader: &mut ConfigReader<'_>) -> Option<Option<Duration>> {
+    if !reader.is_set("proxy.remoteurl") {
+        return Some(None);
+    }
+    reader
+        .value("proxy.ttl", DEFAULT_PROXY_TTL, parse_duration)
+        .map(Some)
+}
+
+fn count_listed_upstreams(reader: &mut ConfigReader<'_>) -> Option<usize> {
+    let Some(node) = reader.tree.at(UPSTREAMS_KEY) else {
         return Some(0);
     };
     match &node.value {
         NodeValue::Null => Some(0),
         NodeValue::List(items) => Some(items.len()),
         NodeValue::Scalar(_) | NodeValue::Map(_) => {
-            let text = "must be a list of registries, each with a prefix and a remoteurl";
-            r.diagnostics.error(&node.origin, UPSTREAMS_KEY, text);
+            let text = "must be a list of upstreams, each with prefix and remoteurl";
+            reader.diagnostics.error(&node.origin, UPSTREAMS_KEY, text);
             None
         }
     }

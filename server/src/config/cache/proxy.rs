@@ -1,26 +1,27 @@
-//! The stock registry's section: `proxy`.
+//! The stock registry's section `proxy`.
 
 use super::super::reader::ConfigReader;
 use super::super::scalars::parse_duration;
 use super::super::types::UpstreamConfig;
 use super::remote::{build_login, parse_remote_url};
-use super::{ParsedUpstream, UpstreamPosition, is_set};
+use super::{ParsedUpstream, UpstreamPosition};
 
-/// The stock registry's only upstream: it stands behind every name.
+/// Builds the upstream of `proxy`, which serves every name without another upstream's prefix;
+/// `Some(None)` when `proxy.remoteurl` is not set.
 pub(super) fn build_proxy(
-    r: &mut ConfigReader<'_>,
+    reader: &mut ConfigReader<'_>,
     freshness: &str,
 ) -> Option<Option<ParsedUpstream>> {
-    let Some(origin) = r
+    let Some(origin) = reader
         .origin("proxy.remoteurl")
-        .filter(|_| is_set(r, "proxy.remoteurl"))
+        .filter(|_| reader.is_set("proxy.remoteurl"))
     else {
         return Some(None);
     };
-    let remote = r.optional("proxy.remoteurl", parse_remote_url)?;
-    let login = build_login(r, "proxy", false)?;
+    let remote = reader.optional("proxy.remoteurl", parse_remote_url)?;
+    let login = build_login(reader, "proxy", false)?;
     let (remote, is_tls) = remote?;
-    let place = UpstreamPosition {
+    let position = UpstreamPosition {
         key: "proxy".to_owned(),
         origin,
         has_mirror_key: false,
@@ -30,7 +31,7 @@ pub(super) fn build_proxy(
         remote,
         is_tls,
         login,
-        // What is wrong with it is told where it stands.
+        // An invalid value is reported for its own key.
         freshness: parse_duration(freshness).unwrap_or_default(),
         repositories: Vec::new(),
         namespaces: Vec::new(),
@@ -38,5 +39,5 @@ pub(super) fn build_proxy(
         ca_file: None,
         is_insecure: false,
     };
-    Some(Some((place, upstream)))
+    Some(Some((position, upstream)))
 }

@@ -1,29 +1,27 @@
-use std::time::Duration;
-
 use super::super::types::{UpstreamLogin, UpstreamPassword};
 use super::super::{Config, ConfigInput, Secret, parse_config};
 use super::*;
 
-fn with(text: &str) -> Result<Config, String> {
+fn parse(text: &str) -> Result<Config, String> {
     let text = format!("version: 0.1\nstorage: filesystem\n{text}");
     let file = Some(("c.yml", text.as_str()));
-    let understood = parse_config(ConfigInput {
+    let loaded = parse_config(ConfigInput {
         file,
         ..ConfigInput::default()
     });
-    understood
-        .map(|understood| understood.config)
-        .map_err(|problems| problems.to_string())
+    loaded
+        .map(|loaded| loaded.config)
+        .map_err(|errors| errors.to_string())
 }
 
 fn cache(text: &str) -> CacheConfig {
-    with(text)
-        .unwrap_or_else(|problems| panic!("{problems}"))
+    parse(text)
+        .unwrap_or_else(|errors| panic!("{errors}"))
         .cache
 }
 
 #[test]
-fn the_stock_section_stands_behind_every_name() {
+fn the_proxy_section_serves_every_name() {
     let cache = cache(
         "proxy: {remoteurl: 'https://registry-1.docker.io/', username: u, password: p, ttl: 48h}\n",
     );
@@ -91,10 +89,11 @@ fn several_upstreams() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_told_with_its_place() {
-    let listed = |entries: &str| with(&format!("imgsync:\n  cache:\n    upstreams:\n{entries}"));
+fn errors_name_the_key_and_the_line() {
+    let parse_upstreams =
+        |entries: &str| parse(&format!("imgsync:\n  cache:\n    upstreams:\n{entries}"));
     let one = "    - {prefix: a, remoteurl: 'http://a:1'";
-    for (text, said) in [
+    for (text, expected) in [
         (
             format!("{one}, passwrod: x}}\n"),
             "c.yml:6: imgsync.cache.upstreams.0.passwrod: unknown key",
@@ -109,17 +108,17 @@ fn what_cannot_be_meant_is_told_with_its_place() {
         ),
         (
             format!("{one}, username: u, password: x, passwordfile: /x}}\n"),
-            "0.passwordfile: stands beside",
+            "0.passwordfile: cannot be set together with password",
         ),
         (
             format!("{one}}}\n    - {{prefix: a, remoteurl: 'http://b:1'}}\n"),
-            "c.yml:7: imgsync.cache.upstreams.1.prefix: stands twice",
+            "c.yml:7: imgsync.cache.upstreams.1.prefix: duplicate prefix",
         ),
         (
             format!(
                 "{one}, mirror: true}}\n    - {{prefix: b, remoteurl: 'http://b:1', mirror: true}}\n"
             ),
-            "1.mirror: stands twice",
+            "1.mirror: only one upstream can be the mirror",
         ),
         ("    - {prefix: a}\n".to_owned(), "0.remoteurl: must be set"),
         (
@@ -128,7 +127,7 @@ fn what_cannot_be_meant_is_told_with_its_place() {
         ),
         (
             "    - {prefix: A/, remoteurl: 'http://a:1'}\n".to_owned(),
-            "0.prefix: must be what names begin with",
+            "0.prefix: must be a prefix of names",
         ),
         (
             "    - {prefix: a, remoteurl: 'a:1'}\n".to_owned(),
@@ -140,7 +139,7 @@ fn what_cannot_be_meant_is_told_with_its_place() {
         ),
         (
             "    - {prefix: a, remoteurl: 'http://u:p@a:1'}\n".to_owned(),
-            "must not hold a login",
+            "must not contain a login",
         ),
         (
             "    - {prefix: a, remoteurl: 'http://a:1', freshness: 5}\n".to_owned(),
@@ -151,33 +150,33 @@ fn what_cannot_be_meant_is_told_with_its_place() {
             "0.repositories: ",
         ),
     ] {
-        let problems = listed(&text).unwrap_err();
-        assert!(problems.contains(said), "{said}\n{problems}");
-        assert!(!problems.contains("u:p@"), "{problems}");
+        let errors = parse_upstreams(&text).unwrap_err();
+        assert!(errors.contains(expected), "{expected}\n{errors}");
+        assert!(!errors.contains("u:p@"), "{errors}");
     }
     let both = "proxy: {remoteurl: 'http://a:1'}\nimgsync: {cache: {upstreams: [{prefix: b, remoteurl: 'http://b:1', mirror: true}]}}\n";
     assert!(
-        with(both)
+        parse(both)
             .unwrap_err()
-            .contains("cannot stand beside proxy.remoteurl")
+            .contains("cannot be set together with proxy.remoteurl")
     );
     let many =
         "imgsync: {cache: {maxbytes: many, upstreams: [{prefix: b, remoteurl: 'http://b:1'}]}}\n";
     assert!(
-        with(many)
+        parse(many)
             .unwrap_err()
             .contains("imgsync.cache.maxbytes: must be a number of bytes")
     );
     let exec = "proxy: {remoteurl: 'http://a:1', exec: {command: /x}}\n";
     assert!(
-        with(exec)
+        parse(exec)
             .unwrap_err()
             .contains("c.yml:3: proxy.exec: not supported")
     );
 }
 
 #[test]
-fn variables_and_what_is_printed_say_the_same() {
+fn printed_configuration_equals_the_variables() {
     let variables: Vec<_> = [
         ("REGISTRY_PROXY_REMOTEURL", "https://registry-1.docker.io"),
         ("REGISTRY_PROXY_USERNAME", "u"),
@@ -200,23 +199,23 @@ fn variables_and_what_is_printed_say_the_same() {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
-    let understood = parse_config(ConfigInput {
+    let loaded = parse_config(ConfigInput {
         variables: &variables,
         ..ConfigInput::default()
     })
     .unwrap();
-    let printed = understood.to_yaml();
+    let printed = loaded.to_yaml();
     assert!(!printed.contains("swordfish"), "{printed}");
     assert!(
         printed.contains("    upstreams:\n      -\n        prefix: ghcr.io"),
         "{printed}"
     );
-    let mut first = understood.config.cache;
+    let mut first = loaded.config.cache;
     let again = parse_config(ConfigInput {
         file: Some(("again.yml", &printed)),
         ..ConfigInput::default()
     });
-    let again = again.unwrap_or_else(|problems| panic!("{problems}\n{printed}"));
+    let again = again.unwrap_or_else(|errors| panic!("{errors}\n{printed}"));
     if let Some(login) = &mut first.upstreams[0].login {
         login.password = UpstreamPassword::Inline(Secret("******".to_owned()));
     }

@@ -1,51 +1,49 @@
-//! One registry of `imgsync.cache.upstreams`.
+//! One entry of `imgsync.cache.upstreams`.
 
 use std::path::PathBuf;
 
 use imgsync_oci::{Registry, Repository};
 
-use super::super::build::{parse_as, path};
 use super::super::reader::ConfigReader;
-use super::super::scalars::{parse_bool, parse_duration};
+use super::super::scalars::{parse_bool, parse_duration, parse_path, parse_with_from_str};
 use super::super::tree::ValueOrigin;
 use super::super::types::UpstreamConfig;
 use super::remote::{build_login, parse_remote_url};
 use super::{ParsedUpstream, UPSTREAMS_KEY, UpstreamPosition};
 
-/// The registry at this place in the list; `freshness` counts where it says none.
+/// Builds the upstream at an index of the list. `freshness` applies when the entry sets none.
 pub(super) fn build_upstream(
-    r: &mut ConfigReader<'_>,
-    at: usize,
+    reader: &mut ConfigReader<'_>,
+    index: usize,
     freshness: &str,
 ) -> Option<ParsedUpstream> {
-    let base = format!("{UPSTREAMS_KEY}.{at}");
+    let base = format!("{UPSTREAMS_KEY}.{index}");
     let key = |name: &str| format!("{base}.{name}");
-    let origin = r.origin(&base).unwrap_or(ValueOrigin::Default);
-    let prefix = required(r, &key("prefix"), &origin, |text| {
-        let wrong = || format!("must be what names begin with, as docker.io, not {text:?}");
-        text.parse::<Repository>().map_err(|_| wrong())
+    let origin = reader.origin(&base).unwrap_or(ValueOrigin::Default);
+    let prefix = required(reader, &key("prefix"), &origin, |text| {
+        let invalid = || format!("must be a prefix of names such as docker.io, not {text:?}");
+        text.parse::<Repository>().map_err(|_| invalid())
     });
-    let remote = required(r, &key("remoteurl"), &origin, parse_remote_url);
-    let login = build_login(r, &base, true);
-    let freshness = r.value(&key("freshness"), freshness, parse_duration);
-    let repositories = r.list(&key("repositories"), &[], parse_as);
-    let namespaces = r.list(&key("namespaces"), &[], |text| {
-        text.parse::<Registry>().map_err(|error| error.to_string())
-    });
-    let mirror = r.optional(&key("mirror"), parse_bool);
-    let ca_file = r.optional(&key("cafile"), path);
-    let insecure = r.value(&key("insecure"), "false", parse_bool);
+    let remote = required(reader, &key("remoteurl"), &origin, parse_remote_url);
+    let login = build_login(reader, &base, true);
+    let freshness = reader.value(&key("freshness"), freshness, parse_duration);
+    let repositories = reader.list(&key("repositories"), &[], parse_with_from_str);
+    let namespaces = reader.list(&key("namespaces"), &[], parse_with_from_str::<Registry>);
+    let mirror = reader.optional(&key("mirror"), parse_bool);
+    let ca_file = reader.optional(&key("cafile"), parse_path);
+    let insecure = reader.value(&key("insecure"), "false", parse_bool);
     let (remote, is_tls) = remote?;
     let (ca_file, is_insecure, mirror): (Option<PathBuf>, bool, _) = (ca_file?, insecure?, mirror?);
-    if is_insecure && let Some(origin) = r.origin(&key("insecure")) {
-        let text = "whoever is between here and there can read and change everything";
-        r.diagnostics.warning(&origin, &key("insecure"), text);
+    if is_insecure && let Some(origin) = reader.origin(&key("insecure")) {
+        let text =
+            "unsafe: certificates are not verified, so the connection can be read and modified";
+        reader.diagnostics.warning(&origin, &key("insecure"), text);
     }
     if !is_tls && (ca_file.is_some() || is_insecure) {
-        let text = "has no effect on certificates: the remoteurl is not https";
-        r.diagnostics.warning(&origin, &base, text);
+        let text = "cafile and insecure have no effect: remoteurl is not an https:// URL";
+        reader.diagnostics.warning(&origin, &base, text);
     }
-    let place = UpstreamPosition {
+    let position = UpstreamPosition {
         key: base.clone(),
         origin,
         has_mirror_key: mirror.is_some(),
@@ -62,19 +60,19 @@ pub(super) fn build_upstream(
         ca_file,
         is_insecure,
     };
-    Some((place, upstream))
+    Some((position, upstream))
 }
 
-/// A value that must be there.
+/// Reads a value, and reports an error when it is not set.
 fn required<T>(
-    r: &mut ConfigReader<'_>,
+    reader: &mut ConfigReader<'_>,
     key: &str,
     origin: &ValueOrigin,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Option<T> {
-    let value = r.optional(key, parse)?;
+    let value = reader.optional(key, parse)?;
     if value.is_none() {
-        r.diagnostics.error(origin, key, "must be set");
+        reader.diagnostics.error(origin, key, "must be set");
     }
     value
 }

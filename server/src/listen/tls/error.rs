@@ -1,9 +1,9 @@
-//! Why connections cannot be encrypted.
+//! The reasons for which TLS cannot be set up.
 
 use std::io;
 use std::path::PathBuf;
 
-/// What is wrong with certificate, key or settings; each names the file.
+/// The certificate, the key or the TLS settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
@@ -11,29 +11,29 @@ pub enum TlsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file is not what it should be.
+    /// A file has the wrong content.
     #[error("{} {reason}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong, after the file's name.
+        /// What is wrong; the message has the path before it.
         reason: String,
     },
-    /// A certificate that cannot be served.
+    /// The TLS library rejects the certificate.
     #[error("the certificate in {} cannot be used: {reason}", path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What the TLS library said.
+        /// The reason of the TLS library.
         reason: String,
     },
-    /// A key that cannot be signed with.
-    #[error("the key in {} is of a kind that is not supported", .0.display())]
+    /// The type or the size of the key is not supported.
+    #[error("unsupported type or size of the key in {}", .0.display())]
     KeyKind(PathBuf),
-    /// Two files that do not belong together.
+    /// The key is not the one of the certificate.
     #[error("the key in {} does not match the certificate in {}", key.display(), certificate.display())]
     Mismatch {
         /// The certificate's file.
@@ -41,34 +41,36 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
     },
-    /// The configuration leaves nothing to encrypt with.
+    /// No configured cipher suite is supported.
     #[error("none of the cipher suites in http.tls.ciphersuites is supported")]
     NoSuite,
 }
 
 impl TlsError {
-    /// What to do about it.
+    /// Returns what the operator can do about it, in the imperative.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Read { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => Some("let the server's user read it"),
+                io::ErrorKind::PermissionDenied => {
+                    Some("let the user that runs the server read the file")
+                }
                 io::ErrorKind::IsADirectory => {
-                    Some("Docker makes a folder where a file to be mounted is missing")
+                    Some("mount an existing file: Docker creates a folder when the file is missing")
                 }
                 _ => None,
             },
-            Self::Content { .. } => Some("both files are PEM, as openssl and certbot write it"),
-            Self::Certificate { .. } => {
-                Some("make one of X.509 version 3, with the server's name in subjectAltName")
-            }
+            Self::Content { .. } => Some("use PEM files, as openssl and certbot write them"),
+            Self::Certificate { .. } => Some(
+                "create an X.509 version 3 certificate with the server's name in subjectAltName",
+            ),
             Self::KeyKind(_) => Some(
-                "RSA from 2048 to 8192 bits, ECDSA (P-256, P-384, P-521) and Ed25519 keys are known",
+                "use an RSA key of 2048 to 8192 bits, an ECDSA key (P-256, P-384 or P-521), or Ed25519",
             ),
             Self::Mismatch { .. } => Some(
-                "the server's own certificate stands first in its file, those above it follow; \
-                 compare `openssl x509 -noout -pubkey -in CERTIFICATE` with `openssl pkey -pubout -in KEY`",
+                "put the server's own certificate first in its file, intermediate certificates after \
+                 it; compare `openssl x509 -noout -pubkey -in CERTIFICATE` with `openssl pkey -pubout -in KEY`",
             ),
-            Self::NoSuite => Some("leave http.tls.ciphersuites out: the defaults are good"),
+            Self::NoSuite => Some("remove http.tls.ciphersuites to use the defaults"),
         }
     }
 }

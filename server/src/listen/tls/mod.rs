@@ -1,5 +1,7 @@
-//! TLS from files. Everything is exchanged as a whole when a file or the configuration changes:
-//! connections that are open stay as they are, new ones get the new certificate.
+//! TLS with a certificate and a key from files.
+//!
+//! A reload replaces the whole TLS configuration: open connections keep the old certificate, new
+//! ones get the new certificate. Start reading at [`ReloadableTls`].
 
 mod cipher_suites;
 mod error;
@@ -21,37 +23,42 @@ use tokio_rustls::server::TlsStream;
 
 pub use self::error::TlsError;
 
-use crate::config::{TlsConfig as Settings, TlsVersion};
+use crate::config::{TlsConfig, TlsVersion};
 
-/// How long a client may take until both ends agree on keys.
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What connections are encrypted with.
-pub(super) struct ReloadableTls {
+/// The TLS configuration for new connections, which a reload replaces.
+pub(crate) struct ReloadableTls {
     config: ArcSwap<ServerConfig>,
 }
 
 impl ReloadableTls {
-    /// Reads certificate and key. HTTP/2 is offered to clients where `http2` says so.
+    /// Reads the certificate and the key. `is_http2_enabled` offers HTTP/2 to clients (ALPN).
     ///
     /// # Errors
-    /// A file cannot be read or holds something else, key and certificate do not belong together,
-    /// or no cipher suite is left.
-    pub(super) fn open(settings: &Settings, http2: bool) -> Result<Self, TlsError> {
-        let config = ArcSwap::from_pointee(config(settings, http2)?);
+    /// When a file cannot be read or is not PEM, when the key does not match the certificate, or
+    /// when no configured cipher suite is supported.
+    pub(crate) fn open(settings: &TlsConfig, is_http2_enabled: bool) -> Result<Self, TlsError> {
+        let config = ArcSwap::from_pointee(build_server_config(settings, is_http2_enabled)?);
         Ok(Self { config })
     }
 
-    /// Reads it all again, for connections that come from now on.
+    /// Reads the certificate and the key again, for new connections.
     ///
     /// # Errors
-    /// As [`Tls::open`]; everything stays as it was then.
-    pub(super) fn reload(&self, settings: &Settings, http2: bool) -> Result<(), TlsError> {
-        self.config.store(Arc::new(config(settings, http2)?));
+    /// As [`ReloadableTls::open`]; the old TLS configuration stays then.
+    pub(crate) fn reload(
+        &self,
+        settings: &TlsConfig,
+        is_http2_enabled: bool,
+    ) -> Result<(), TlsError> {
+        let config = build_server_config(settings, is_http2_enabled)?;
+        self.config.store(Arc::new(config));
         Ok(())
     }
 
-    /// Agrees on keys with a client; `None` where that fails, which is the client's business.
+    /// Performs the TLS handshake with a client. Returns `None` when it fails or takes too long;
+    /// that is logged at debug level only, because port scanners cause it all the time.
     pub(super) async fn accept<S>(&self, stream: S) -> Option<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -60,23 +67,26 @@ impl ReloadableTls {
         match timeout(TLS_HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "a TLS handshake failed");
+                tracing::debug!(%error, "TLS handshake failed");
                 None
             }
             Err(_) => {
-                tracing::debug!("a TLS handshake took too long");
+                tracing::debug!("TLS handshake timed out");
                 None
             }
         }
     }
 }
 
-fn config(settings: &Settings, http2: bool) -> Result<ServerConfig, TlsError> {
+fn build_server_config(
+    settings: &TlsConfig,
+    is_http2_enabled: bool,
+) -> Result<ServerConfig, TlsError> {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites =
         cipher_suites::select_suites(&settings.cipher_suites, provider.cipher_suites)?;
     let provider = Arc::new(provider);
-    let certificate: Arc<dyn ResolvesServerCert> = certificate(settings, &provider)?;
+    let certificate: Arc<dyn ResolvesServerCert> = load_certificate(settings, &provider)?;
     let versions: &[_] = match settings.min_version {
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
         TlsVersion::V1_3 => &[&TLS13],
@@ -87,14 +97,14 @@ fn config(settings: &Settings, http2: bool) -> Result<ServerConfig, TlsError> {
         .with_client_cert_verifier(Arc::new(NoClientAuth))
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if http2 {
+    if is_http2_enabled {
         config.alpn_protocols.insert(0, b"h2".to_vec());
     }
     Ok(config)
 }
 
-fn certificate(
-    settings: &Settings,
+fn load_certificate(
+    settings: &TlsConfig,
     provider: &CryptoProvider,
 ) -> Result<Arc<SingleCertAndKey>, TlsError> {
     let chain = pem::read_chain(&settings.certificate)?;
@@ -110,11 +120,13 @@ fn certificate(
                 key: settings.key.clone(),
             });
         }
-        // One of X.509 version 1, as openssl makes without extensions. Clients that check nothing
-        // take it, and the stock registry serves it.
+        // An X.509 version 1 certificate, which openssl creates when no extension is given. Clients
+        // that skip verification accept it, and the stock registry serves it.
         Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(reason))) => {
             let path = settings.certificate.display();
-            tracing::warn!("clients that check the certificate in {path} will refuse it: {reason}");
+            tracing::warn!(
+                "clients that verify the certificate in {path} will reject it: {reason}"
+            );
         }
         Err(error) => {
             return Err(TlsError::Certificate {

@@ -1,4 +1,4 @@
-//! Certificates and keys in PEM files (RFC 7468), as openssl and certbot write them.
+//! Reads certificates and keys from PEM files (RFC 7468), as openssl and certbot write them.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,54 +9,61 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::TlsError;
 
-/// More than any chain of certificates.
+/// The largest PEM file that is read; certificate chains are a few KiB.
 const MAX_PEM_BYTES: u64 = 1024 * 1024;
 
-/// The server's certificate, and those that follow it in its file.
+/// Reads the server's certificate and the intermediate certificates after it.
+///
+/// # Errors
+/// When the file cannot be read, is not PEM, or holds no certificate.
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let chain = chain.map_err(|error| damaged(path, &error))?;
+    let chain = chain.map_err(|error| damaged_error(path, &error))?;
     if chain.is_empty() {
         let reason = match PrivateKeyDer::from_pem_slice(&bytes) {
             Ok(_) => "holds a key and no certificate; are the two files swapped?",
             Err(_) => "holds no certificate",
         };
-        return Err(content(path, reason));
+        return Err(content_error(path, reason));
     }
     Ok(chain)
 }
 
-/// The first key in a file: PKCS#1, PKCS#8 or SEC1.
+/// Reads the first private key of a file: PKCS#1, PKCS#8 or SEC1.
+///
+/// # Errors
+/// When the file cannot be read, is not PEM, holds no key, or the key is encrypted.
 pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let bytes = read(path)?;
     if is_encrypted(&bytes) {
-        let decrypt = "is encrypted; write a plain one with `openssl pkey -in KEY -out PLAIN`";
-        return Err(content(path, decrypt));
+        let reason = "is encrypted; decrypt the key with `openssl pkey -in KEY -out PLAIN`";
+        return Err(content_error(path, reason));
     }
     match PrivateKeyDer::from_pem_slice(&bytes) {
         Ok(key) => Ok(key),
-        Err(pem::Error::NoItemsFound) => Err(content(path, "holds no private key")),
-        // What is wrong with it is not told: it would be the key's own bytes.
-        Err(_) => Err(content(path, "is damaged: it is not a PEM file")),
+        Err(pem::Error::NoItemsFound) => Err(content_error(path, "holds no private key")),
+        // The parser's message may quote bytes of the key, so the error does not include it.
+        Err(_) => Err(content_error(path, "is damaged: not a PEM file")),
     }
 }
 
-/// PKCS#8 says it in the block's name, the older forms in a header.
+/// Returns whether a key is encrypted: PKCS#8 has its own label for that, PKCS#1 and SEC1 have a
+/// header.
 fn is_encrypted(pem: &[u8]) -> bool {
     let text = String::from_utf8_lossy(pem);
     text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
-fn damaged(path: &Path, error: &pem::Error) -> TlsError {
+fn damaged_error(path: &Path, error: &pem::Error) -> TlsError {
     let reason = match error {
-        pem::Error::MissingSectionEnd { .. } => "is damaged: it ends within a certificate",
-        _ => "is damaged: it is not a PEM file",
+        pem::Error::MissingSectionEnd { .. } => "is damaged: the file ends within a certificate",
+        _ => "is damaged: not a PEM file",
     };
-    content(path, reason)
+    content_error(path, reason)
 }
 
-fn content(path: &Path, reason: &str) -> TlsError {
+fn content_error(path: &Path, reason: &str) -> TlsError {
     TlsError::Content {
         path: path.to_owned(),
         reason: reason.to_owned(),

@@ -1,22 +1,22 @@
-//! Certificates as tutorials make them, with openssl.
+//! Tests with certificates that openssl creates, as tutorials do.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
 
-/// Runs `openssl`, which every machine that makes certificates has.
+/// Runs `openssl` with space-separated arguments.
 fn openssl(folder: &Path, arguments: &str) {
     let output = Command::new("openssl")
         .current_dir(folder)
         .args(arguments.split(' '))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "openssl {arguments}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {arguments}: {stderr}");
 }
 
-fn certificate(folder: &Path, kind: &str, name: &str) {
+fn create_certificate(folder: &Path, kind: &str, name: &str) {
     openssl(
         folder,
         &format!(
@@ -26,8 +26,8 @@ fn certificate(folder: &Path, kind: &str, name: &str) {
     );
 }
 
-fn settings(folder: &Path, certificate: &str, key: &str) -> Settings {
-    Settings {
+fn settings(folder: &Path, certificate: &str, key: &str) -> TlsConfig {
+    TlsConfig {
         certificate: folder.join(certificate),
         key: folder.join(key),
         min_version: TlsVersion::V1_2,
@@ -35,20 +35,20 @@ fn settings(folder: &Path, certificate: &str, key: &str) -> Settings {
     }
 }
 
-fn refused(folder: &Path, certificate: &str, key: &str) -> String {
-    let refused = config(&settings(folder, certificate, key), true);
-    let error = refused.map(|_| ()).unwrap_err();
+fn error_text(folder: &Path, certificate: &str, key: &str) -> String {
+    let result = build_server_config(&settings(folder, certificate, key), true);
+    let error = result.map(|_| ()).unwrap_err();
     error.to_string().replace(&folder.display().to_string(), "")
 }
 
 #[test]
-fn keys_in_every_form() {
+fn keys_in_every_pem_format() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    certificate(folder, "rsa:2048", "rsa");
-    certificate(folder, "ec -pkeyopt ec_paramgen_curve:P-256", "p256");
-    certificate(folder, "ec -pkeyopt ec_paramgen_curve:P-384", "p384");
-    certificate(folder, "ed25519", "ed");
+    create_certificate(folder, "rsa:2048", "rsa");
+    create_certificate(folder, "ec -pkeyopt ec_paramgen_curve:P-256", "p256");
+    create_certificate(folder, "ec -pkeyopt ec_paramgen_curve:P-384", "p384");
+    create_certificate(folder, "ed25519", "ed");
     openssl(folder, "rsa -traditional -in rsa.key -out rsa.pkcs1");
     openssl(folder, "ec -in p256.key -out p256.sec1");
     for (certificate, key, begins) in [
@@ -61,22 +61,22 @@ fn keys_in_every_form() {
     ] {
         let text = std::fs::read_to_string(folder.join(key)).unwrap();
         assert!(text.starts_with(begins), "{text}");
-        let config = config(&settings(folder, certificate, key), true).unwrap();
+        let config = build_server_config(&settings(folder, certificate, key), true).unwrap();
         assert_eq!(
             config.alpn_protocols,
             [b"h2".to_vec(), b"http/1.1".to_vec()]
         );
     }
-    // What `openssl ecparam -genkey` writes, with the line ends of Windows; and all in one file.
+    // As `openssl ecparam -genkey` writes it, with the line ends of Windows; and all in one file.
     let key = std::fs::read_to_string(folder.join("p256.sec1")).unwrap();
     let parameters =
         "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
     let both = format!("{parameters}{key}").replace('\n', "\r\n");
     std::fs::write(folder.join("both.key"), &both).unwrap();
-    config(&settings(folder, "p256.crt", "both.key"), true).unwrap();
+    build_server_config(&settings(folder, "p256.crt", "both.key"), true).unwrap();
     let crt = std::fs::read_to_string(folder.join("p256.crt")).unwrap();
     std::fs::write(folder.join("all.pem"), format!("{crt}{both}")).unwrap();
-    let one = config(&settings(folder, "all.pem", "all.pem"), false).unwrap();
+    let one = build_server_config(&settings(folder, "all.pem", "all.pem"), false).unwrap();
     assert_eq!(one.alpn_protocols, [b"http/1.1".to_vec()]);
 }
 
@@ -84,7 +84,7 @@ fn keys_in_every_form() {
 fn a_certificate_of_version_1_is_served_as_the_stock_registry_does() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    certificate(folder, "rsa:2048", "ca");
+    create_certificate(folder, "rsa:2048", "ca");
     openssl(
         folder,
         "req -new -newkey rsa:2048 -nodes -subj /CN=x -keyout v1.key -out v1.csr",
@@ -93,17 +93,17 @@ fn a_certificate_of_version_1_is_served_as_the_stock_registry_does() {
         folder,
         "x509 -req -in v1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out v1.crt",
     );
-    config(&settings(folder, "v1.crt", "v1.key"), true).unwrap();
+    build_server_config(&settings(folder, "v1.crt", "v1.key"), true).unwrap();
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_file_and_the_problem() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let file = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
     let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-    certificate(folder, "rsa:2048", "a");
-    certificate(folder, "rsa:2048", "b");
+    create_certificate(folder, "rsa:2048", "a");
+    create_certificate(folder, "rsa:2048", "b");
     openssl(
         folder,
         "pkey -in a.key -aes128 -passout pass:x -out encrypted8.key",
@@ -154,9 +154,13 @@ fn what_is_wrong_is_named() {
         (
             "short.crt",
             "short.key",
-            "the key in /short.key is of a kind",
+            "unsupported type or size of the key in /short.key",
         ),
-        ("half.crt", "a.key", "/half.crt is damaged: it ends within"),
+        (
+            "half.crt",
+            "a.key",
+            "/half.crt is damaged: the file ends within",
+        ),
         ("a.crt", "half.key", "/half.key is damaged"),
         (
             "garbage.crt",
@@ -164,19 +168,19 @@ fn what_is_wrong_is_named() {
             "the certificate in /garbage.crt cannot be used",
         ),
     ] {
-        let said = refused(folder, certificate, key);
-        assert!(said.starts_with(expected), "{said:?}, not {expected:?}");
+        let text = error_text(folder, certificate, key);
+        assert!(text.starts_with(expected), "{text:?}, not {expected:?}");
     }
 }
 
 #[test]
-fn a_reload_that_fails_leaves_everything_as_it_was() {
+fn a_failed_reload_keeps_the_old_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    certificate(folder.path(), "ec -pkeyopt ec_paramgen_curve:P-256", "a");
+    create_certificate(folder.path(), "ec -pkeyopt ec_paramgen_curve:P-256", "a");
     let settings = settings(folder.path(), "a.crt", "a.key");
     let tls = ReloadableTls::open(&settings, true).unwrap();
     let before = tls.config.load_full();
-    let missing = Settings {
+    let missing = TlsConfig {
         key: PathBuf::from("/none"),
         ..settings.clone()
     };

@@ -1,5 +1,6 @@
-//! The debug address: whether this server is well, for whatever watches over it, and numbers where
-//! they are wanted. Nothing secret.
+//! The debug address (`http.debug`): health check and Prometheus metrics, without authentication.
+//!
+//! Nothing secret may be served here. Start reading at [`serve`].
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -15,26 +16,25 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::ACCEPT_RETRY_DELAY;
-use super::bind::{AcceptedStream, Listener};
+use crate::listen::{ACCEPT_RETRY_DELAY, AcceptedStream, Listener};
 use crate::upstream::Upstreams;
 
-/// How long a connection is kept. Who watches comes again.
+/// How long a connection may stay open. Monitoring tools reconnect.
 const MAX_DEBUG_CONNECTION_TIME: Duration = Duration::from_secs(30);
-/// How many connections there may be at a time.
 const MAX_DEBUG_CONNECTIONS: usize = 16;
+const MAX_REQUEST_HEAD_BYTES: usize = 16 * 1024;
 
-/// What Prometheus reads (its text format, version 0.0.4).
+/// The media type of Prometheus's text format.
 const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Where numbers are told, and whose.
+/// The metrics and the path under which they are served.
 #[derive(Clone)]
 pub(super) struct MetricsEndpoint {
     pub(super) path: String,
     pub(super) upstreams: Upstreams,
 }
 
-/// Answers for as long as the server runs.
+/// Serves the debug address. Runs until aborted.
 pub(super) async fn serve(listener: Listener, metrics: Option<MetricsEndpoint>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -48,7 +48,7 @@ pub(super) async fn serve(listener: Listener, metrics: Option<MetricsEndpoint>) 
             }
             Ok(AcceptedStream::Unix(_)) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot take a connection at the debug address");
+                tracing::warn!(%error, "cannot accept a connection on the debug address");
                 sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
@@ -56,16 +56,18 @@ pub(super) async fn serve(listener: Listener, metrics: Option<MetricsEndpoint>) 
 }
 
 async fn connection(stream: TcpStream, metrics: Option<MetricsEndpoint>) {
-    // An async closure here makes rustc 1.95 fail at every build after the first one.
+    // Not an async closure: with one, rustc 1.95 crashes at every incremental build.
     let service =
         service_fn(|request| ready(Ok::<_, Infallible>(respond(&request, metrics.as_ref()))));
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).max_buf_size(16 * 1024);
+    builder
+        .timer(TokioTimer::new())
+        .max_buf_size(MAX_REQUEST_HEAD_BYTES);
     let served = builder
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a connection at the debug address ended badly");
+        tracing::debug!(%error, "connection on the debug address failed");
     }
 }
 
@@ -73,11 +75,11 @@ fn respond(
     request: &Request<Incoming>,
     metrics: Option<&MetricsEndpoint>,
 ) -> Response<Full<Bytes>> {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let path = request.uri().path();
     let metrics = metrics.filter(|metrics| metrics.path == path);
     let (status, text, media_type) = match (path, metrics) {
-        ("/debug/health", _) | (_, Some(_)) if !reads => (
+        ("/debug/health", _) | (_, Some(_)) if !is_read => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method not allowed\n".to_owned(),
             "text/plain",

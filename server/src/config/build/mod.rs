@@ -1,0 +1,143 @@
+//! Builds the typed [`Config`] from the merged tree: one function per section.
+//!
+//! Every problem goes to the reader's diagnostics. A function returns `None` when its section has
+//! an error, after it has read the rest of the section, so that all errors are reported at once.
+//! Start reading at [`build_config`].
+
+mod headers;
+mod http;
+mod storage;
+mod tls;
+
+use super::cache;
+use super::reader::ConfigReader;
+use super::scalars::{
+    parse_bool, parse_header_value, parse_page_limit, parse_path, parse_positive_count,
+    parse_timeout, parse_with_from_str,
+};
+use super::types::{Config, HtpasswdConfig, ImgsyncConfig, LogConfig, LogFormat, LogLevel};
+
+/// Builds the whole configuration, or returns `None` when it has errors. The order of the sections
+/// here is their order in the output of `imgsync-server config`.
+pub(super) fn build_config(reader: &mut ConfigReader<'_>) -> Option<Config> {
+    let log = build_log(reader);
+    let storage = storage::build_storage(reader);
+    let auth = build_auth(reader);
+    let http = http::build_http(reader);
+    let catalog_max_entries = reader.value("catalog.maxentries", "1000", parse_page_limit);
+    let tags_max = reader.value("tags.maxtags", "1000", parse_page_limit);
+    let cache = cache::build_cache(reader);
+    let imgsync = build_imgsync(reader);
+    Some(Config {
+        log: log?,
+        storage: storage?,
+        auth: auth?,
+        http: http?,
+        catalog_max_entries: catalog_max_entries?,
+        tags_max: tags_max?,
+        cache: cache?,
+        imgsync: imgsync?,
+    })
+}
+
+fn build_log(reader: &mut ConfigReader<'_>) -> Option<LogConfig> {
+    // The stock registry's old key `loglevel` is used only when `log.level` is not set.
+    let level_key = if reader.is_set("loglevel") && !reader.is_set("log.level") {
+        "loglevel"
+    } else {
+        "log.level"
+    };
+    let level = reader.value(level_key, "info", parse_log_level);
+    let formatter = reader.value("log.formatter", "text", parse_formatter);
+    if let (Some(origin), Some((_, true))) = (reader.origin("log.formatter"), formatter) {
+        let text = "not supported: the log is written as json instead of logstash";
+        reader.diagnostics.warning(&origin, "log.formatter", text);
+    }
+    let fields = reader.string_map("log.fields");
+    let is_access_log_disabled = reader.value("log.accesslog.disabled", "false", parse_bool);
+    Some(LogConfig {
+        level: level?,
+        formatter: formatter?.0,
+        fields: fields?,
+        is_access_log_enabled: !is_access_log_disabled?,
+    })
+}
+
+fn build_auth(reader: &mut ConfigReader<'_>) -> Option<Option<HtpasswdConfig>> {
+    let methods = reader.map_entries("auth");
+    if let [(_, first), .., (_, _)] = methods.as_slice() {
+        let names: Vec<_> = methods.iter().map(|(name, _)| name.as_str()).collect();
+        let text = format!(
+            "only one authentication method can be configured, found {}",
+            names.join(" and ")
+        );
+        reader.diagnostics.error(&first.origin, "auth", text);
+        return None;
+    }
+    let Some(origin) = reader.origin("auth.htpasswd") else {
+        return Some(None);
+    };
+    let realm = reader.value("auth.htpasswd.realm", "Registry", parse_header_value);
+    let path = reader.optional("auth.htpasswd.path", parse_path)?;
+    if path.is_none() {
+        let text = "must be set to the path of the htpasswd file";
+        reader
+            .diagnostics
+            .error(&origin, "auth.htpasswd.path", text);
+    }
+    Some(Some(HtpasswdConfig {
+        realm: realm?,
+        path: path?,
+    }))
+}
+
+fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
+    let anonymous_pull = reader.list("imgsync.anonymous.pull", &[], parse_with_from_str);
+    let trusted_proxies = reader.list(
+        "imgsync.trustedproxies",
+        &["127.0.0.0/8", "::1"],
+        parse_with_from_str,
+    );
+    if let (Some(patterns), Some(origin)) =
+        (&anonymous_pull, reader.origin("imgsync.anonymous.pull"))
+        && !patterns.is_empty()
+        && reader.origin("auth.htpasswd").is_none()
+    {
+        let text = "has no effect: without auth, anyone can pull and push";
+        reader
+            .diagnostics
+            .warning(&origin, "imgsync.anonymous.pull", text);
+    }
+    let max_connections = reader.value("imgsync.limits.connections", "512", parse_positive_count);
+    let max_open_uploads = reader.value("imgsync.limits.openuploads", "1000", parse_positive_count);
+    let read_timeout = reader.value("imgsync.stall", "60s", parse_timeout);
+    let write_timeout = reader.value("imgsync.writestall", "1h", parse_timeout);
+    Some(ImgsyncConfig {
+        anonymous_pull: anonymous_pull?,
+        trusted_proxies: trusted_proxies?,
+        max_connections: max_connections?,
+        max_open_uploads: max_open_uploads?,
+        read_timeout: read_timeout?,
+        write_timeout: write_timeout?,
+    })
+}
+
+fn parse_log_level(text: &str) -> Result<LogLevel, String> {
+    match text.to_lowercase().as_str() {
+        "error" => Ok(LogLevel::Error),
+        "warn" => Ok(LogLevel::Warn),
+        "info" => Ok(LogLevel::Info),
+        "debug" => Ok(LogLevel::Debug),
+        _ => Err(format!("must be error, warn, info or debug, not {text:?}")),
+    }
+}
+
+/// Parses a log format. The flag is true when it replaces an unsupported format.
+fn parse_formatter(text: &str) -> Result<(LogFormat, bool), String> {
+    match text {
+        "text" => Ok((LogFormat::Text, false)),
+        "json" => Ok((LogFormat::Json, false)),
+        "logstash" => Ok((LogFormat::Json, true)),
+        _ => Err(format!("must be text or json, not {text:?}")),
+    }
+}

@@ -1,0 +1,172 @@
+//! Unknown keys, unsupported sections and invalid values in a file.
+
+use super::*;
+
+#[test]
+fn unknown_keys_are_reported_with_a_suggestion() {
+    // The stock registry ignores these keys silently, and listens on a random address.
+    let loaded = with(
+        "version: 0.1\nstorage: filesystem\nhttp: {adr: ':5000'}\nlgo: {}\nlog:\n  feilds: {}\n",
+        &[],
+    );
+    let loaded = loaded.unwrap();
+    assert_eq!(
+        warnings(&loaded),
+        [
+            "c.yml:3: http.adr: unknown key, ignored; did you mean http.addr?",
+            "c.yml:4: lgo: unknown key, ignored; did you mean log?",
+            "c.yml:6: log.feilds: unknown key, ignored; did you mean log.fields?",
+        ]
+    );
+    assert_eq!(
+        warnings(&file("whatever: 1\n")),
+        ["c.yml:4: whatever: unknown key, ignored"]
+    );
+    for (more, text) in [
+        (
+            "auth: {htpasswd: {realm: r, path: /p, pth: /q}}",
+            "auth.htpasswd.pth: unknown key; did you mean auth.htpasswd.path?",
+        ),
+        (
+            "auth: {htpaswd: {realm: r, path: /p}}",
+            "auth.htpaswd: unknown authentication method; did you mean auth.htpasswd?",
+        ),
+        ("auth: ldap", "auth.ldap: unknown authentication method"),
+        (
+            "imgsync: {anonymus: {}}",
+            "imgsync.anonymus: unknown key; did you mean imgsync.anonymous?",
+        ),
+    ] {
+        let refused = refused(more);
+        assert!(refused.contains(text), "{refused}");
+    }
+    let text = refusal(
+        "version: 0.1\nstorage: filesystem\nhttp: {tls: {clientca: [/x]}}\n",
+        &[],
+    );
+    assert!(
+        text.contains("http.tls.clientca: unknown key; did you mean http.tls.clientcas?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn empty_and_disabled_sections_are_ignored() {
+    let loaded = file(
+        "auth: none\nproxy: {remoteurl: '', ttl: 168h}\nnotifications: {endpoints: []}\nredis:\n\
+         health: {storagedriver: {enabled: false}, file: []}\nvalidation: {disabled: true}\n",
+    );
+    assert_eq!(loaded.config.auth, None);
+    assert!(loaded.notices.is_empty(), "{:?}", loaded.notices);
+    let text = "version: 0.1\nstorage: filesystem\nhttp: {tls: {clientcas: [], letsencrypt: {email: ''}}, debug: {prometheus: {enabled: false, path: /m}}}\n";
+    let loaded = with(text, &[]).unwrap();
+    assert_eq!((&loaded.config.http.tls, loaded.notices.len()), (&None, 0));
+}
+
+#[test]
+fn unsupported_sections_are_reported_once() {
+    for (more, key) in [
+        (
+            "notifications: {events: {includereferences: true}, endpoints: [{name: a, url: 'http://x', headers: {A: [b]}}]}",
+            "notifications",
+        ),
+        ("redis: {addrs: ['localhost:6379'], db: 0}", "redis"),
+        ("health: {http: [{uri: 'http://x'}]}", "health.http"),
+        (
+            "health: {file: [{file: /tmp/down, interval: 10s}]}",
+            "health.file",
+        ),
+        ("health: {tcp: [{addr: 'redis:6379'}]}", "health.tcp"),
+        ("policy: {repository: {classes: [image]}}", "policy"),
+        (
+            "validation: {manifests: {indexes: {platforms: list, platformlist: [{architecture: amd64, os: linux}]}}}",
+            "validation",
+        ),
+        (
+            "middleware: {storage: [{name: redirect, options: {baseurl: 'https://x'}}]}",
+            "middleware",
+        ),
+        ("log: {hooks: [{type: mail}]}", "log.hooks"),
+        ("log: {formatter: logstash}", "log.formatter"),
+    ] {
+        let loaded = file(more);
+        let messages = warnings(&loaded);
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(
+            messages[0].starts_with(&format!("c.yml:4: {key}: not supported: ")),
+            "{messages:?}"
+        );
+    }
+    let messages = warnings(&file("notifications: {endpoints: [{nmae: a}]}")).join("\n");
+    assert!(messages.contains("notifications.endpoints.0.nmae: unknown key, ignored; did you mean notifications.endpoints.0.name?"), "{messages}");
+}
+
+#[test]
+fn invalid_values_name_their_key() {
+    for (more, text) in [
+        (
+            "log: {level: loud}",
+            "c.yml:4: log.level: must be error, warn, info or debug, not \"loud\"",
+        ),
+        ("log: {formatter: xml}", "log.formatter: must be"),
+        ("log: text", "log: must be a section"),
+        ("log: {fields: [a]}", "log.fields: must be a section"),
+        (
+            "catalog: {maxentries: many}",
+            "catalog.maxentries: must be a whole number",
+        ),
+        (
+            "imgsync: {trustedproxies: [10/8]}",
+            "imgsync.trustedproxies: ",
+        ),
+        (
+            "imgsync: {limits: {connections: 0}}",
+            "imgsync.limits.connections: must be a number above 0",
+        ),
+        (
+            "imgsync: {stall: 5}",
+            "imgsync.stall: must be a duration with its unit",
+        ),
+    ] {
+        let refused = refused(more);
+        assert!(refused.contains(text), "{refused}");
+    }
+    for (http, text) in [
+        ("addr: 5000", "http.addr: "),
+        ("addr: [a]", "http.addr: must be a single value"),
+        ("net: udp", "http.net: must be tcp or unix"),
+        ("net: unix", "http.addr: must be set"),
+        ("host: reg.example.com", "http.host: must be a URL"),
+        ("prefix: '/a b/'", "http.prefix: must be a path"),
+        (
+            "draintimeout: 60",
+            "http.draintimeout: must be a duration with its unit",
+        ),
+        (
+            "relativeurls: maybe",
+            "http.relativeurls: must be true or false",
+        ),
+        (
+            "headers: {'X Y': [a]}",
+            "http.headers.X Y: must be the name of a header",
+        ),
+        (
+            "headers: {X: [\"a\\r\\nSet-Cookie: b\"]}",
+            "http.headers.X: must be printable ASCII",
+        ),
+        (
+            "headers: {Content-Length: ['0']}",
+            "http.headers.Content-Length: cannot be set",
+        ),
+        ("headers: {X: {y: z}}", "http.headers.X: must be a list"),
+    ] {
+        let refused = refusal(
+            &format!("version: 0.1\nstorage: filesystem\nhttp: {{{http}}}\n"),
+            &[],
+        );
+        assert!(refused.contains(text), "{refused}");
+    }
+    // All errors are reported at once.
+    let refused = refused("log: {level: loud}\ncatalog: {maxentries: x}\nproxy: {remoteurl: x}\n");
+    assert_eq!(refused.lines().count(), 4, "{refused}");
+}

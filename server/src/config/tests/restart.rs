@@ -1,0 +1,66 @@
+//! Changes that need a restart.
+
+use super::*;
+
+#[test]
+fn authentication_ends_only_with_a_restart() {
+    let open = file("").config;
+    let locked = |path: &str| file(&format!("auth: {{htpasswd: {{path: {path}}}}}\n")).config;
+    for (old, new, kept) in [
+        (&locked("/p"), &open, Some("/p")),
+        (&locked("/p"), &locked("/q"), None),
+        (&open, &locked("/q"), None),
+        (&open, &open, None),
+    ] {
+        let mut now = new.clone();
+        assert_eq!(keep_auth(old, &mut now), kept.is_some());
+        assert_eq!(
+            now.auth,
+            if kept.is_some() { &old.auth } else { &new.auth }.clone()
+        );
+    }
+}
+
+#[test]
+fn keys_that_need_a_restart() {
+    let changed = |more: &str, given: &[(&str, &str)]| {
+        let text = format!("{BASE}{more}");
+        let new = with(&text, given).unwrap_or_else(|errors| panic!("{errors}"));
+        keys_needing_restart(&environment(&[]).config, &new.config)
+    };
+    assert_eq!(changed("", &[]), [""; 0]);
+    for (name, value, key) in [
+        (
+            "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY",
+            "/other",
+            "storage.filesystem.rootdirectory",
+        ),
+        ("REGISTRY_HTTP_ADDR", ":5001", "http.addr"),
+        ("REGISTRY_HTTP_NET", "unix", "http.addr"),
+        (
+            "REGISTRY_HTTP_TLS",
+            "{certificate: /c, key: /k}",
+            "http.tls",
+        ),
+        ("REGISTRY_HTTP_DEBUG_ADDR", ":5001", "http.debug.addr"),
+        ("REGISTRY_LOG_FORMATTER", "json", "log.formatter"),
+        ("REGISTRY_LOG_FIELDS_A", "b", "log.fields"),
+        ("REGISTRY_IMGSYNC_STALL", "5s", "imgsync.stall"),
+        (
+            "REGISTRY_IMGSYNC_LIMITS_CONNECTIONS",
+            "5",
+            "imgsync.limits.connections",
+        ),
+    ] {
+        assert_eq!(changed("", &[(name, value)]), [key]);
+    }
+    let live = "log: {level: debug}\ncatalog: {maxentries: 5}\nauth: {htpasswd: {path: /p}}\n\
+                imgsync: {anonymous: {pull: [a]}, trustedproxies: [10.0.0.1], limits: {openuploads: 3}}\n";
+    let given = [
+        ("REGISTRY_HTTP_HEADERS_X-A", "[b]"),
+        ("REGISTRY_HTTP_PREFIX", "/x/"),
+        ("REGISTRY_STORAGE_DELETE_ENABLED", "true"),
+        ("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true"),
+    ];
+    assert_eq!(changed(live, &given), [""; 0]);
+}

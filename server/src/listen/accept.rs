@@ -1,0 +1,164 @@
+//! The accept loop: one task per connection, bounded, and drained at shutdown.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
+
+use super::bind::{AcceptedStream, Listener};
+use super::connection::{self, HttpProtocol};
+use super::plain_http;
+use super::tls::ReloadableTls;
+use crate::config::Config;
+use crate::http::{App, ConnectionInfo};
+
+/// The delay before the next `accept` after one that failed, for example without file descriptors.
+pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Bounds of the last part of the drain timeout, in which uploads write what they have received.
+const MIN_SYNC_TIME: Duration = Duration::from_secs(2);
+const MAX_SYNC_TIME: Duration = Duration::from_secs(5);
+
+/// Accepts connections of one listener and serves HTTP on them.
+pub(crate) struct ConnectionAcceptor {
+    /// The address that clients connect to.
+    pub(crate) listener: Listener,
+    /// Answers the requests.
+    pub(crate) app: Arc<App>,
+    /// Encrypts the connections; without it they are plain HTTP.
+    pub(crate) tls: Option<Arc<ReloadableTls>>,
+    /// The current configuration; a reload replaces it.
+    pub(crate) config: Arc<ArcSwap<Config>>,
+}
+
+impl ConnectionAcceptor {
+    /// Accepts connections until `shutdown` is ready, then lets the running requests finish within
+    /// the drain timeout.
+    pub(crate) async fn run(self, shutdown: impl Future<Output = ()>) {
+        let connections = GracefulShutdown::new();
+        // Further connections wait in the kernel's backlog.
+        let limit = self.config.load().imgsync.max_connections;
+        let permits = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            let (accepted, permit) = tokio::select! {
+                next = accept_with_permit(&self.listener, &permits) => next,
+                () = &mut shutdown => break,
+            };
+            match accepted {
+                Ok(stream) => {
+                    let serving = self.serve_stream(stream, connections.watcher());
+                    tokio::spawn(async move {
+                        serving.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_RETRY_DELAY).await;
+                }
+            }
+        }
+        drop(self.listener);
+        drain(
+            connections,
+            &self.app,
+            self.config.load().http.drain_timeout,
+        )
+        .await;
+    }
+
+    /// Returns the future that serves HTTP on a stream until the connection ends.
+    fn serve_stream(
+        &self,
+        stream: AcceptedStream,
+        watcher: Watcher,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
+        let is_tls = tls.is_some();
+        let connection_info = move |peer| ConnectionInfo { peer, is_tls };
+        let plain_protocol = plain_protocol(&self.config.load());
+        async move {
+            match (stream, tls) {
+                (AcceptedStream::Tcp(mut stream, peer), Some(tls)) => {
+                    if plain_http::begins_with_tls(&mut stream).await
+                        && let Some(stream) = tls.accept(stream).await
+                    {
+                        let (protocol, info) =
+                            (negotiated_protocol(&stream), connection_info(Some(peer)));
+                        connection::serve(stream, protocol, info, app, watcher).await;
+                    }
+                }
+                (AcceptedStream::Unix(stream), Some(tls)) => {
+                    if let Some(stream) = tls.accept(stream).await {
+                        let (protocol, info) =
+                            (negotiated_protocol(&stream), connection_info(None));
+                        connection::serve(stream, protocol, info, app, watcher).await;
+                    }
+                }
+                (AcceptedStream::Tcp(stream, peer), None) => {
+                    let info = connection_info(Some(peer));
+                    connection::serve(stream, plain_protocol, info, app, watcher).await;
+                }
+                (AcceptedStream::Unix(stream), None) => {
+                    let info = connection_info(None);
+                    connection::serve(stream, plain_protocol, info, app, watcher).await;
+                }
+            }
+        }
+    }
+}
+
+/// Accepts the next connection once the number of open connections is below the limit.
+async fn accept_with_permit(
+    listener: &Listener,
+    permits: &Arc<Semaphore>,
+) -> (io::Result<AcceptedStream>, Option<OwnedSemaphorePermit>) {
+    let permit = Arc::clone(permits).acquire_owned().await;
+    (listener.accept().await, permit.ok())
+}
+
+/// Waits for the running requests. Shortly before `drain_timeout` ends, request bodies are
+/// interrupted, so that uploads keep what they have received and can resume.
+async fn drain(connections: GracefulShutdown, app: &App, drain_timeout: Duration) {
+    tracing::info!("shutting down: waiting for running requests");
+    let mut draining = std::pin::pin!(async {
+        connections.shutdown().await;
+        app.drain().await;
+    });
+    let sync_time = (drain_timeout / 4).clamp(MIN_SYNC_TIME, MAX_SYNC_TIME);
+    let finish_time = drain_timeout.saturating_sub(sync_time);
+    if timeout(finish_time, &mut draining).await.is_ok() {
+        return;
+    }
+    app.interrupt_bodies();
+    if timeout(sync_time, draining).await.is_err() {
+        tracing::warn!(
+            "some requests did not finish within {} s (http.draintimeout)",
+            drain_timeout.as_secs()
+        );
+    }
+}
+
+/// Returns the protocols of connections without TLS. HTTP/2 needs `http.h2c.enabled`, as in the
+/// stock registry.
+fn plain_protocol(config: &Config) -> HttpProtocol {
+    if config.http.is_http2_enabled && config.http.is_h2c_enabled {
+        HttpProtocol::Either
+    } else {
+        HttpProtocol::Http1
+    }
+}
+
+/// Returns the protocol that ALPN selected (RFC 9113, section 3.2); HTTP/1.1 without ALPN.
+fn negotiated_protocol<S>(stream: &TlsStream<S>) -> HttpProtocol {
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => HttpProtocol::Http2,
+        _ => HttpProtocol::Http1,
+    }
+}

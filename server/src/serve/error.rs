@@ -1,0 +1,60 @@
+//! The reasons for which the server does not start.
+
+use std::io;
+
+use crate::listen::{BindError, TlsError};
+use crate::{auth, store, upstream};
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The storage folder cannot be used.
+    #[error("cannot open the store: {0}")]
+    Store(#[from] store::Error),
+    /// The address cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The users cannot be read.
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
+    /// A file of an upstream cannot be used. The upstream itself is not contacted.
+    #[error(transparent)]
+    Upstream(#[from] upstream::UpstreamConfigError),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The process itself cannot be set up: threads, signal handlers.
+    #[error("cannot start: {0}")]
+    Start(String),
+}
+
+impl Error {
+    /// Returns what the operator can do about it, in the imperative.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(store::Error::Locked { .. }) => {
+                Some("stop the other server, or use another folder with --root")
+            }
+            Self::Store(store::Error::Full { .. }) => {
+                Some("free some disk space, then start again")
+            }
+            Self::Store(store::Error::Io { .. }) => Some(
+                "check the owner and the permissions of the folder, or use another folder with \
+                 --root",
+            ),
+            Self::Bind(BindError { source, .. }) => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    Some("another program uses this address; choose another port with --addr")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    Some("ports below 1024 need privileges; choose another port with --addr")
+                }
+                _ => Some("choose an address of this machine with --addr"),
+            },
+            Self::Auth(error) => error.hint(),
+            Self::Upstream(error) => error.hint(),
+            Self::Tls(error) => error.hint(),
+            Self::Start(_) => None,
+        }
+    }
+}

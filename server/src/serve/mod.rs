@@ -1,0 +1,147 @@
+//! Composition root: builds the parts of the server and runs them until shutdown.
+//!
+//! This module opens the store, the users, the upstreams and the sockets, starts the background
+//! jobs (purging of uploads, eviction, debug address, reload) and stops them. It answers no client
+//! itself: `listen` accepts connections and `http` handles requests. Start reading at [`run`].
+
+mod apply_config;
+mod debug;
+mod error;
+mod evict;
+mod exposure;
+mod open_files;
+mod purge;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, spawn_blocking};
+
+pub use self::error::Error;
+
+use self::apply_config::{ReloadableParts, apply_configs};
+use self::debug::MetricsEndpoint;
+use self::exposure::Exposure;
+use self::open_files::raise_open_files_limit;
+use crate::auth::AccessController;
+use crate::config::{Config, ListenAddress, StorageConfig};
+use crate::http::App;
+use crate::listen::{ConnectionAcceptor, Listener, ReloadableTls};
+use crate::registry::Registry;
+use crate::upstream::Upstreams;
+
+/// Runs the server until `shutdown` is ready, then waits for the running requests.
+///
+/// `announce` is called once with the URL of the listening socket, whose port is never 0. Each
+/// further configuration from `configs` is applied as far as it can change at run time; users,
+/// certificates and the files of upstreams are read again.
+///
+/// # Errors
+/// When the store, the address, the users, the certificate or the files of an upstream cannot be
+/// used.
+pub async fn run(
+    mut configs: watch::Receiver<Arc<Config>>,
+    announce: impl FnOnce(&str),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    raise_open_files_limit();
+    let config = Arc::clone(&configs.borrow_and_update());
+    let auth = Arc::new(AccessController::open(&config.as_ref().into())?);
+    let tls = open_tls(&config)?;
+    let registry = open_registry(&config.storage).await?;
+    let upstreams = Upstreams::open(registry.clone(), &config)?;
+    import_proxied(upstreams.clone()).await?;
+    let parts = Arc::new(ReloadableParts {
+        auth: Arc::clone(&auth),
+        upstreams: upstreams.clone(),
+        tls: tls.clone(),
+        config: Arc::new(ArcSwap::new(Arc::clone(&config))),
+    });
+    // Dropped at the end of this function: the worker stops after the last request.
+    let _diff_ids = registry
+        .start_diff_id_worker()
+        .map_err(|error| Error::Start(error.to_string()))?;
+    let listener = Listener::bind(&config.http.listen_address).await?;
+    let exposure = Exposure::of(&listener, tls.is_some());
+    exposure.warn(&auth, &config);
+    let debug_server = start_debug_server(&config, &upstreams).await?;
+    announce(&exposure.url);
+    let current = Arc::clone(&parts.config);
+    let jobs = [
+        tokio::spawn(purge::run_purge(registry.clone(), Arc::clone(&current))).abort_handle(),
+        tokio::spawn(evict::run_eviction(upstreams.clone())).abort_handle(),
+        tokio::spawn(apply_configs(configs, parts, exposure)).abort_handle(),
+    ];
+    let acceptor = ConnectionAcceptor {
+        listener,
+        app: App::new(registry, upstreams, auth, Arc::clone(&current)),
+        tls,
+        config: current,
+    };
+    acceptor.run(shutdown).await;
+    debug_server
+        .iter()
+        .chain(&jobs)
+        .for_each(AbortHandle::abort);
+    Ok(())
+}
+
+fn open_tls(config: &Config) -> Result<Option<Arc<ReloadableTls>>, Error> {
+    let Some(settings) = &config.http.tls else {
+        return Ok(None);
+    };
+    let tls = ReloadableTls::open(settings, config.http.is_http2_enabled)?;
+    Ok(Some(Arc::new(tls)))
+}
+
+async fn open_registry(storage: &StorageConfig) -> Result<Registry, Error> {
+    let (root, is_read_only) = (storage.root.clone(), storage.is_read_only);
+    let opening = spawn_blocking(move || {
+        if is_read_only {
+            Registry::open_read_only(&root)
+        } else {
+            Registry::open(&root)
+        }
+    });
+    let opened = opening
+        .await
+        .map_err(|error| Error::Start(error.to_string()))?;
+    Ok(opened?)
+}
+
+/// Marks what a stock registry with `proxy` has cached in this folder as cached, so that it can be
+/// evicted. A failure is only logged: the server can serve without it.
+async fn import_proxied(upstreams: Upstreams) -> Result<(), Error> {
+    let imported = spawn_blocking(move || upstreams.import_proxied())
+        .await
+        .map_err(|error| Error::Start(error.to_string()))?;
+    if let Err(error) = imported {
+        tracing::warn!(
+            "cannot import the cache of a stock registry; its images count as pushed and are never \
+             evicted: {error}"
+        );
+    }
+    Ok(())
+}
+
+/// Serves health and metrics on the debug address, if one is configured.
+async fn start_debug_server(
+    config: &Config,
+    upstreams: &Upstreams,
+) -> Result<Option<AbortHandle>, Error> {
+    let Some(address) = config.http.debug_address.clone() else {
+        return Ok(None);
+    };
+    let listener = Listener::bind(&ListenAddress::Tcp(address)).await?;
+    tracing::info!("health check at {}/debug/health", listener.url(false));
+    let metrics = config.http.metrics_path.clone();
+    let metrics = metrics.map(|path| MetricsEndpoint {
+        path,
+        upstreams: upstreams.clone(),
+    });
+    Ok(Some(
+        tokio::spawn(debug::serve(listener, metrics)).abort_handle(),
+    ))
+}
