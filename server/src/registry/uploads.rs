@@ -10,7 +10,7 @@ use super::Registry;
 use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
 use super::upload_locks::{self, UploadLock};
-use crate::store::{ObjectKey, UploadIngest};
+use crate::store::{Ingest, ObjectKey};
 
 /// The right to append to a session. Bytes count once they are kept; those that are not kept when
 /// this is dropped are gone.
@@ -18,7 +18,7 @@ pub(crate) struct UploadWriter {
     registry: Registry,
     repository: Repository,
     id: UploadId,
-    ingest: UploadIngest,
+    ingest: Ingest,
     lock: UploadLock,
 }
 
@@ -121,7 +121,7 @@ impl UploadWriter {
 
     /// How many of those bytes are not kept.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
-        self.ingest.offset() - self.ingest.durable_offset()
+        self.ingest.unsynced_bytes()
     }
 
     /// Becomes true once another request wants to write to the session.
@@ -131,17 +131,17 @@ impl UploadWriter {
 
     /// Appends bytes. When this fails, all that was not kept is gone.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.registry.store.write(&mut self.ingest, bytes)?)
+        Ok(self.ingest.write(bytes)?)
     }
 
     /// Makes durable what was appended.
     pub(crate) fn sync(&mut self) -> Result<()> {
-        Ok(self.registry.store.sync_upload(&mut self.ingest)?)
+        Ok(self.registry.store.sync_ingest(&mut self.ingest)?)
     }
 
     /// Forgets what was appended and not kept.
     pub(crate) fn roll_back(&mut self) {
-        self.registry.store.roll_back_upload(&mut self.ingest);
+        self.ingest.roll_back();
     }
 
     /// Ends the session: its repository holds the blob from now on.
@@ -157,7 +157,7 @@ impl UploadWriter {
             lock: turn,
         } = self;
         let store = &registry.store;
-        let sealed = store.seal_upload(upload, expected.algorithm())?;
+        let sealed = upload.seal(expected.algorithm())?;
         if sealed.digest() != expected {
             store.cancel_upload(&repository, id)?;
             return Err(Error::DigestMismatch {
@@ -167,7 +167,7 @@ impl UploadWriter {
         }
         let _hold = registry.lock_digests([expected.clone()]);
         let link = expected.to_string();
-        store.commit_upload(
+        store.commit_ingest(
             &sealed,
             &[(ObjectKey::LayerLink(&repository, expected), link.as_bytes())],
         )?;

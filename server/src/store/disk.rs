@@ -234,6 +234,11 @@ pub(super) struct DiskFile {
 }
 
 impl DiskFile {
+    /// Returns the path at which the file was opened.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes all of `bytes` from `offset` on.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let change = DiskChange::Write {

@@ -3,6 +3,8 @@
 //! The verbs are the registry's: open an upload, append, commit under a digest, cancel, put
 //! something small, get, list after. Nothing above assumes that there are files.
 
+mod cache_fills;
+mod checkpoint;
 mod delete;
 mod derived;
 mod disk;
@@ -17,7 +19,6 @@ mod referrers;
 mod rfc3339;
 mod stock_proxy;
 mod upload_list;
-mod upload_state;
 mod uploads;
 
 use std::path::Path;
@@ -26,12 +27,11 @@ use imgsync_oci::endpoint::UploadId;
 
 pub(crate) use self::disk::FileIdentity;
 pub use self::error::Error;
-pub(crate) use self::ingest::{BlobIngest, PartialBlob};
+pub(crate) use self::ingest::{Ingest, PartialBlob};
 pub(crate) use self::lists::ListScope;
 pub(crate) use self::objects::ObjectReader;
 pub(crate) use self::paths::{DerivedKey, LinkKind, MarkKey, ObjectKey};
 pub(crate) use self::upload_list::UploadSummary;
-pub(crate) use self::uploads::UploadIngest;
 
 use self::disk::Disk;
 use self::error::{IoContext, Result};

@@ -143,7 +143,7 @@ impl Store {
         }
     }
 
-    fn sync_folder(&self, folder: &Path) -> Result<()> {
+    pub(super) fn sync_folder(&self, folder: &Path) -> Result<()> {
         self.disk
             .sync_folder(folder)
             .context("sync the folder", folder)

@@ -280,18 +280,18 @@ impl StorePaths {
     }
 
     /// What arrived so far of a blob that is fetched.
-    pub(super) fn ingest_data(&self, digest: &Digest) -> PathBuf {
-        self.ingests().join(digest_to_file_name(digest))
+    pub(super) fn cache_fill_data(&self, digest: &Digest) -> PathBuf {
+        self.cache_fills().join(digest_to_file_name(digest))
     }
 
     /// How much of that is durable, and its hash.
-    pub(super) fn ingest_state(&self, digest: &Digest) -> PathBuf {
-        self.ingests()
+    pub(super) fn cache_fill_state(&self, digest: &Digest) -> PathBuf {
+        self.cache_fills()
             .join(format!("{}{STATE_SUFFIX}", digest_to_file_name(digest)))
     }
 
     /// The folder of both.
-    pub(super) fn ingests(&self) -> PathBuf {
+    pub(super) fn cache_fills(&self) -> PathBuf {
         self.cache().join("filling")
     }
 

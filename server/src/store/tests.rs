@@ -9,7 +9,7 @@ use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Algorithm, Digest, Repository, Tag};
 
 use super::disk::{Disk, DiskChange};
-use super::uploads::SealedUpload;
+use super::ingest::SealedIngest;
 use super::{DerivedKey, Error, ListScope, ObjectKey, Store};
 
 fn repository() -> Repository {
@@ -27,14 +27,14 @@ fn session(store: &Store) -> UploadId {
 /// Appends and keeps; yields how much the session holds then.
 fn append(store: &Store, id: UploadId, bytes: &[u8]) -> u64 {
     let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
-    store.write(&mut upload, bytes).unwrap();
-    store.sync_upload(&mut upload).unwrap();
+    upload.write(bytes).unwrap();
+    store.sync_ingest(&mut upload).unwrap();
     upload.durable_offset()
 }
 
-fn seal(store: &Store, id: UploadId, algorithm: Algorithm) -> SealedUpload {
+fn seal(store: &Store, id: UploadId, algorithm: Algorithm) -> SealedIngest {
     let upload = store.resume_upload(&repository(), id).unwrap().unwrap();
-    store.seal_upload(upload, algorithm).unwrap()
+    upload.seal(algorithm).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -57,7 +57,7 @@ fn synced_bytes_survive_a_restart_and_unsynced_bytes_are_gone() {
     let id = session(&store);
     assert_eq!(append(&store, id, b"kept, "), 6);
     let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
-    store.write(&mut upload, b"never kept").unwrap();
+    upload.write(b"never kept").unwrap();
     drop((upload, store));
 
     let store = Store::open(root.path()).unwrap();
@@ -73,7 +73,7 @@ fn synced_bytes_survive_a_restart_and_unsynced_bytes_are_gone() {
     let digest = Digest::of(b"kept, and on");
     let sealed = seal(&store, id, Algorithm::Sha256);
     store
-        .commit_upload(
+        .commit_ingest(
             &sealed,
             &[(ObjectKey::LayerLink(&repository(), &digest), b"x")],
         )
@@ -138,7 +138,7 @@ fn a_session_without_our_state_goes_on_from_its_bytes() {
         std::fs::write(folder.join("data"), b"stock").unwrap();
         let upload = store.resume_upload(&repository(), id).unwrap().unwrap();
         assert_eq!(upload.durable_offset(), 5);
-        let sealed = store.seal_upload(upload, Algorithm::Sha256).unwrap();
+        let sealed = upload.seal(Algorithm::Sha256).unwrap();
         assert_eq!(*sealed.digest(), Digest::of(b"stock"));
     }
     assert!(store.cancel_upload(&repository(), id).unwrap());
@@ -176,17 +176,17 @@ fn an_upload_on_a_full_disk_rolls_back_to_its_last_checkpoint() {
     append(&store, id, b"first");
     full.store(true, Ordering::Relaxed);
     let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
-    let error = store.write(&mut upload, b"second").unwrap_err();
+    let error = upload.write(b"second").unwrap_err();
     assert!(matches!(error, Error::Full { .. }), "{error}");
     assert_eq!(upload.offset(), 5);
     let data = store.paths.upload_data(&repository(), id);
     assert_eq!(std::fs::read(&data).unwrap(), b"first");
     // The bytes fit, what we say about them does not.
     full.store(false, Ordering::Relaxed);
-    store.write(&mut upload, b"second").unwrap();
+    upload.write(b"second").unwrap();
     full.store(true, Ordering::Relaxed);
     assert!(matches!(
-        store.sync_upload(&mut upload).unwrap_err(),
+        store.sync_ingest(&mut upload).unwrap_err(),
         Error::Full { .. }
     ));
     assert_eq!(

@@ -7,14 +7,13 @@ use imgsync_oci::Repository;
 use imgsync_oci::endpoint::UploadId;
 use serde::Deserialize;
 
+use super::checkpoint::MAX_STATE_BYTES;
 use super::error::{IoContext, Result};
 use super::paths::STATE_SUFFIX;
 use super::{Store, rfc3339};
 
 /// More than the moment of a session's start ever has.
 const MAX_STARTED_AT_BYTES: usize = 64;
-/// More than a state ever has.
-const MAX_UPLOAD_STATE_BYTES: usize = 64 * 1024;
 
 /// What is read of a state here.
 #[derive(Deserialize)]
@@ -92,7 +91,7 @@ impl Store {
                 continue;
             };
             let json = self
-                .read_file(&path, MAX_UPLOAD_STATE_BYTES)?
+                .read_file(&path, MAX_STATE_BYTES)?
                 .unwrap_or_default();
             let state: Option<UploadStateFields> = serde_json::from_slice(&json).ok();
             sessions.extend(state.and_then(|state| {
@@ -130,7 +129,7 @@ impl Store {
                 continue;
             }
             let json = self
-                .read_file(&path, MAX_UPLOAD_STATE_BYTES)?
+                .read_file(&path, MAX_STATE_BYTES)?
                 .unwrap_or_default();
             let state: Option<UploadStateFields> = serde_json::from_slice(&json).ok();
             let repository = state.and_then(|state| state.repository.parse().ok());

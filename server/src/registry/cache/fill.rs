@@ -6,12 +6,15 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
-use crate::store::{self, ObjectKey, PartialBlob};
+use crate::store::{self, Ingest, ObjectKey, PartialBlob};
+
+/// How many bytes are appended between two checkpoints.
+const CHECKPOINT_INTERVAL_BYTES: u64 = 32 * 1024 * 1024;
 
 /// The one writer of a blob that is being fetched. Dropped, it leaves what it has for the next one.
 pub(crate) struct CacheFill {
     lock: FillLock,
-    ingest: store::BlobIngest,
+    ingest: Ingest,
 }
 
 /// The right to fill, until it is dropped.
@@ -37,7 +40,7 @@ impl Registry {
         let Some(turn) = self.try_lock_fill(digest) else {
             return Ok(None);
         };
-        let filling = self.store.open_ingest(digest)?;
+        let filling = self.store.open_cache_fill(digest)?;
         Ok(Some(CacheFill {
             lock: turn,
             ingest: filling,
@@ -58,7 +61,7 @@ impl Registry {
         let Some(_turn) = self.try_lock_fill(digest) else {
             return Ok(false);
         };
-        self.store.discard_ingest(digest)?;
+        self.store.discard_cache_fill(digest)?;
         Ok(true)
     }
 }
@@ -66,7 +69,7 @@ impl Registry {
 impl CacheFill {
     /// How many bytes there are: where to go on.
     pub(crate) fn len(&self) -> u64 {
-        self.ingest.len()
+        self.ingest.offset()
     }
 
     /// What there is, for those who read it while more comes.
@@ -79,11 +82,11 @@ impl CacheFill {
     /// # Errors
     /// Those of the store; what was not durable is gone then.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self
-            .lock
-            .registry
-            .store
-            .append_to_ingest(&mut self.ingest, bytes)?)
+        self.ingest.write(bytes)?;
+        if self.ingest.unsynced_bytes() < CHECKPOINT_INTERVAL_BYTES {
+            return Ok(());
+        }
+        self.sync()
     }
 
     /// Makes durable what was appended, so that the next one can go on from there.
@@ -113,16 +116,14 @@ impl CacheFill {
             ingest: filling,
         } = self;
         let FillLock { registry, digest } = &turn;
-        let filled = match registry.store.seal_ingest(&filling)? {
-            Ok(filled) => filled,
-            Err(actual) => {
-                registry.store.discard_ingest(digest)?;
-                return Err(Error::DigestMismatch {
-                    expected: digest.clone(),
-                    actual,
-                });
-            }
-        };
+        let sealed = filling.seal(digest.algorithm())?;
+        if sealed.digest() != digest {
+            registry.store.discard_cache_fill(digest)?;
+            return Err(Error::DigestMismatch {
+                expected: digest.clone(),
+                actual: sealed.digest().clone(),
+            });
+        }
         let _hold = registry.lock_digests([digest.clone()]);
         let text = digest.to_string();
         let mut links = Vec::new();
@@ -130,8 +131,9 @@ impl CacheFill {
             registry.mark_layer_cached(repository, digest, now)?;
             links.push((ObjectKey::LayerLink(repository, digest), text.as_bytes()));
         }
-        registry.store.commit_ingest(&filled, &links)?;
-        registry.cache.add_cached_bytes(filling.len());
+        registry.store.commit_ingest(&sealed, &links)?;
+        registry.store.delete_finished_cache_fill(digest);
+        registry.cache.add_cached_bytes(sealed.size());
         for repository in repositories {
             registry.note_cached_blob_linked(repository, digest);
         }
@@ -155,6 +157,6 @@ impl CacheFill {
     /// Those of the store.
     pub(crate) fn discard(self) -> Result<()> {
         let FillLock { registry, digest } = &self.lock;
-        Ok(registry.store.discard_ingest(digest)?)
+        Ok(registry.store.discard_cache_fill(digest)?)
     }
 }
