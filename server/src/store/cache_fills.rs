@@ -26,9 +26,6 @@ pub(crate) struct PartialBlobFile {
 impl Store {
     /// Opens the ingest of a blob, with the bytes that an earlier fetch left. Those are read and
     /// hashed again: damage in the only copy would otherwise end up in the blob.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn open_cache_fill(&self, digest: &Digest) -> Result<Ingest> {
         let path = self.paths.cache_fill_data(digest);
         let key = IngestKey::CacheFill(digest.clone());
@@ -64,9 +61,6 @@ impl Store {
     }
 
     /// Removes the ingest of a blob, if there is one. Not durably.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn discard_cache_fill(&self, digest: &Digest) -> Result<()> {
         for path in [
             self.paths.cache_fill_state(digest),
@@ -78,9 +72,6 @@ impl Store {
     }
 
     /// Lists the data files of all fetches, including those that are open.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn partial_blob_files(&self) -> Result<Vec<PartialBlobFile>> {
         let mut files = Vec::new();
         for digest in self.cache_fill_digests(digest_from_file_name)? {
@@ -99,9 +90,6 @@ impl Store {
     }
 
     /// Removes the state files of fetches whose data file is gone.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn delete_orphaned_ingest_states(&self) -> Result<()> {
         let parse = |name: &str| digest_from_file_name(name.strip_suffix(STATE_SUFFIX)?);
         for digest in self.cache_fill_digests(parse)? {

@@ -13,7 +13,7 @@ pub(super) const MAX_STATE_BYTES: usize = 64 * 1024;
 /// Names the layout of an upload's state file and of the hash library's state in it. A file in
 /// another format is ignored, and the bytes are hashed again.
 const UPLOAD_FORMAT: &str = "imgsync-upload-1, sha2-0.11";
-/// The same for a cache fill.
+/// Names the layout of the state file of a cache fill.
 const CACHE_FILL_FORMAT: &str = "imgsync-filling-1, sha2-0.11";
 
 /// A number of bytes from the start of an ingest, and the hash of those bytes.

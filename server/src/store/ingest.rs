@@ -105,9 +105,6 @@ impl PartialBlob {
 
     /// Reads from `offset` until `bytes` is full or the available bytes end; returns the number of
     /// bytes read.
-    ///
-    /// # Errors
-    /// Returns the error of the read.
     pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let available = self.available().saturating_sub(offset);
         let len = usize::try_from(available).map_or(bytes.len(), |len| len.min(bytes.len()));
@@ -115,9 +112,6 @@ impl PartialBlob {
     }
 
     /// Reads up to `len` bytes from `offset`; fewer where the available bytes end.
-    ///
-    /// # Errors
-    /// Returns the error of the read.
     #[cfg(test)]
     pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
@@ -233,9 +227,6 @@ impl Ingest {
 
     /// Makes all bytes durable and computes their digest. Reads the whole file if `algorithm` is
     /// not the one that was computed during the writes.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn seal(mut self, algorithm: Algorithm) -> Result<SealedIngest> {
         let data = Arc::clone(&self.data);
         let (file, path, size) = (&data.file, data.file.path(), self.written.offset);
@@ -285,9 +276,6 @@ impl Store {
     }
 
     /// Drops all bytes of an ingest.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn restart_ingest(&self, ingest: &mut Ingest) -> Result<()> {
         self.delete_ingest_state(&ingest.key)?;
         ingest.durable = Checkpoint::initial(ingest.written.hasher.algorithm());
@@ -314,9 +302,6 @@ impl Store {
     ///
     /// The links come first: a link without bytes counts as absent, but bytes that have left the
     /// ingest without a link would have to be sent again.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn commit_ingest(
         &self,
         sealed: &SealedIngest,

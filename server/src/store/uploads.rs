@@ -66,9 +66,6 @@ impl Store {
     }
 
     /// Returns how many durable bytes a session has; `None` if there is no such session.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn upload_offset(
         &self,
         repository: &Repository,
@@ -87,9 +84,6 @@ impl Store {
 
     /// Returns the user who opened a session; `None` if unknown, as for a session of a stock
     /// registry.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn upload_owner(
         &self,
         repository: &Repository,
@@ -120,9 +114,6 @@ impl Store {
     }
 
     /// Opens a session to append to it, at its last checkpoint; `None` if there is no such session.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn resume_upload(
         &self,
         repository: &Repository,
@@ -159,9 +150,6 @@ impl Store {
     }
 
     /// Removes a session and its bytes, durably; returns whether there was one.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn cancel_upload(&self, repository: &Repository, id: UploadId) -> Result<bool> {
         let folder = self.paths.upload(repository, id);
         if !self.disk.is_folder(&folder).context("stat", &folder)? {
@@ -175,9 +163,6 @@ impl Store {
 
     /// Removes what is left of a session that became a blob. After a crash the session may seem to
     /// be open and empty.
-    ///
-    /// # Errors
-    /// Returns the error of the disk.
     pub(crate) fn delete_finished_upload(
         &self,
         repository: &Repository,
