@@ -1,4 +1,7 @@
-//! Blobs: what a repository holds, and how another comes to hold it.
+//! Reads blobs, and mounts them from one repository into another.
+//!
+//! Writing blobs is up to `uploads` and `cache`. Start reading at [`Registry::open_blob`] and
+//! [`Registry::mount`].
 
 use std::io;
 
@@ -13,124 +16,129 @@ use crate::store::{self, ListScope, ObjectKey};
 /// How many repositories are listed at a time.
 const REPOSITORY_PAGE_SIZE: usize = 1000;
 
-/// A blob, open to be read.
+/// A blob that is open for reading.
 pub(crate) struct OpenBlob {
     reader: store::ObjectReader,
     size: u64,
 }
 
 impl OpenBlob {
-    /// The size in bytes.
+    /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Reads `len` bytes from `offset` on.
+    /// Reads `len` bytes at `offset`.
     ///
     /// # Errors
-    /// As [`Blob::read_into`].
+    /// As [`OpenBlob::read_into`].
     pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         self.read_into(offset, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Fills `bytes` from `offset` on.
+    /// Fills `bytes` from `offset`.
     ///
     /// # Errors
-    /// The disk's; and where the blob has become shorter.
+    /// Returns the error of the read; [`io::ErrorKind::UnexpectedEof`] if the file has been
+    /// truncated.
     pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        match self.reader.read_into(offset, bytes)? < bytes.len() {
-            true => Err(io::ErrorKind::UnexpectedEof.into()),
-            false => Ok(()),
+        if self.reader.read_into(offset, bytes)? < bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        Ok(())
     }
 }
 
 /// A blob that a repository holds.
 pub(super) struct LinkedBlob {
-    /// What its bytes are stored under. Differs from the digest asked for where a stock registry
-    /// stored a sha512 blob, which it does under sha256.
+    /// The digest under which the bytes are stored. Differs from the blob's digest if a stock
+    /// registry stored a sha512 blob, which it does under sha256.
     pub(super) target: Digest,
     /// In bytes.
     pub(super) size: u64,
 }
 
 impl Registry {
-    /// The one door for whatever makes blobs count on.
+    /// Locks digests exclusively.
     pub(super) fn lock_digests(&self, digests: impl IntoIterator<Item = Digest>) -> LockGuard {
         lock_exclusive(&self.locks, digests.into_iter().map(LockKey::from))
     }
 
-    /// The same, for what is not only blobs.
-    pub(super) fn lock_keys(&self, things: impl IntoIterator<Item = LockKey>) -> LockGuard {
-        lock_exclusive(&self.locks, things)
+    /// Locks keys of any kind exclusively.
+    pub(super) fn lock_keys(&self, keys: impl IntoIterator<Item = LockKey>) -> LockGuard {
+        lock_exclusive(&self.locks, keys)
     }
 
-    /// The size in bytes of a blob that the repository holds.
+    /// Returns the size in bytes of a blob in a repository.
     ///
     /// # Errors
-    /// [`Error::BlobUnknown`], also where the link is there and the bytes are not.
+    /// [`Error::BlobUnknown`], also if there is a link but no bytes; [`Error::Store`].
     pub(crate) fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<u64> {
-        let _hold = lock_shared(&self.locks, digest.clone().into());
-        let held = self.find_linked_blob(repository, digest)?;
-        if held.is_some() {
-            self.cache.lease_blob(digest);
-        }
-        held.map(|held| held.size)
-            .ok_or_else(|| Error::BlobUnknown(digest.clone()))
+        let _lock = lock_shared(&self.locks, digest.clone().into());
+        let blob = self
+            .find_linked_blob(repository, digest)?
+            .ok_or_else(|| Error::BlobUnknown(digest.clone()))?;
+        self.cache.lease_blob(digest);
+        Ok(blob.size)
     }
 
-    /// Opens a blob that the repository holds.
+    /// Opens a blob in a repository.
     ///
     /// # Errors
-    /// [`Error::BlobUnknown`], also where the link is there and the bytes are not.
+    /// [`Error::BlobUnknown`], also if there is a link but no bytes; [`Error::Store`].
     pub(crate) fn open_blob(&self, repository: &Repository, digest: &Digest) -> Result<OpenBlob> {
         let unknown = || Error::BlobUnknown(digest.clone());
-        let _hold = lock_shared(&self.locks, digest.clone().into());
+        let _lock = lock_shared(&self.locks, digest.clone().into());
         let target = self
             .resolve_link(ObjectKey::LayerLink(repository, digest), digest)?
             .ok_or_else(unknown)?;
         let opened = self.store.open_object(ObjectKey::Blob(&target))?;
-        let (bytes, size) = opened.ok_or_else(unknown)?;
+        let (reader, size) = opened.ok_or_else(unknown)?;
         if !self.is_possible_size(digest, &target, size) {
             return Err(unknown());
         }
-        Ok(OpenBlob {
-            reader: bytes,
-            size,
-        })
+        Ok(OpenBlob { reader, size })
     }
 
-    /// Makes a repository hold a blob that another one holds; false where that one does not.
+    /// Mounts a blob into a repository; returns false if the source repository does not hold it.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
     pub(crate) fn mount(
         &self,
         repository: &Repository,
         from: &Repository,
         digest: &Digest,
     ) -> Result<bool> {
-        let _hold = self.lock_digests([digest.clone()]);
-        let Some(held) = self.find_linked_blob(from, digest)? else {
+        let _lock = self.lock_digests([digest.clone()]);
+        let Some(blob) = self.find_linked_blob(from, digest)? else {
             return Ok(false);
         };
-        let link = held.target.to_string();
+        let link = blob.target.to_string();
         self.store
             .put(ObjectKey::LayerLink(repository, digest), link.as_bytes())?;
         self.claim_blob(repository, digest)?;
         self.diff_id_queue
             .push(DiffIdJob::Blob(repository.clone(), digest.clone()));
-        // Looked at again: only now does a collector see that the blob is wanted.
+        // Checked again, because a garbage collection that ran before the link was written may have
+        // removed the blob.
         Ok(self.find_linked_blob(repository, digest)?.is_some())
     }
 
-    /// The same, from whichever repository holds it among those that the caller `may_pull`.
+    /// Mounts a blob from any repository that holds it and for which `may_pull` is true; returns
+    /// false if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
     pub(crate) fn mount_from_any(
         &self,
         repository: &Repository,
         digest: &Digest,
         may_pull: &dyn Fn(&Repository) -> bool,
     ) -> Result<bool> {
-        // What a stock registry stored under sha256 is found by its links alone.
+        // A sha512 blob of a stock registry is stored under sha256, so only a link leads to it.
         let is_sha256 = digest.algorithm() == Algorithm::Sha256;
         if is_sha256 && self.store.len(ObjectKey::Blob(digest))?.is_none() {
             return Ok(false);
@@ -154,7 +162,8 @@ impl Registry {
         }
     }
 
-    /// Looks whether a repository holds a blob, link and bytes. The caller holds the digest.
+    /// Returns a blob if the repository has both its link and its bytes. The caller holds the lock
+    /// of the digest.
     pub(super) fn find_linked_blob(
         &self,
         repository: &Repository,
@@ -169,19 +178,21 @@ impl Registry {
         Ok(size.map(|size| LinkedBlob { target, size }))
     }
 
-    /// Whether so many bytes under `target` can be the content of `digest`. What was cut off counts
-    /// as absent, so that the next push mends it: no bytes at all are what a crash leaves of a blob
-    /// that is not the empty one, and of a layer that was read once the size is known.
+    /// Whether `size` bytes under `target` can be the content of `digest`. A truncated blob counts
+    /// as absent, so that the next push repairs it.
+    ///
+    /// Two cases are recognized: an empty file, unless the digest is that of no bytes, and a layer
+    /// whose size was recorded.
     pub(super) fn is_possible_size(&self, digest: &Digest, target: &Digest, size: u64) -> bool {
         let is_possible = size > 0 || *target == Digest::of_with(target.algorithm(), b"");
-        let known = self.recorded_size(digest).unwrap_or_else(|error| {
-            tracing::debug!(%digest, %error, "what is known of a blob cannot be read");
+        let recorded = self.recorded_size(digest).unwrap_or_else(|error| {
+            tracing::debug!(%digest, %error, "cannot read a layer record");
             None
         });
-        let is_known_size = known.is_none_or(|known| known == size);
-        if !is_known_size {
-            tracing::warn!(%digest, size, "a blob that was cut off or grew counts as absent");
+        let is_recorded = recorded.is_none_or(|recorded| recorded == size);
+        if !is_recorded {
+            tracing::warn!(%digest, size, "treating a blob as absent: its size has changed");
         }
-        is_possible && is_known_size
+        is_possible && is_recorded
     }
 }

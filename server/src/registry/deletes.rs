@@ -1,4 +1,6 @@
-//! What is taken out of a repository again. The bytes stay until they are collected.
+//! Deletes tags, manifests and blobs from repositories.
+//!
+//! Only links are removed. The bytes stay until a garbage collection removes them.
 
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 
@@ -8,10 +10,10 @@ use super::locks::LockKey;
 use crate::store::{ListScope, MarkKey, ObjectKey};
 
 impl Registry {
-    /// Takes a tag out of a repository; or, by digest, a manifest with all tags that point at it.
+    /// Deletes a tag; or, by digest, a manifest and all tags that point at it.
     ///
     /// # Errors
-    /// [`Error::ManifestUnknown`] where the repository has no such tag or manifest.
+    /// [`Error::ManifestUnknown`] if the repository has no such tag or manifest; [`Error::Store`].
     pub(crate) fn delete_manifest(
         &self,
         repository: &Repository,
@@ -20,14 +22,14 @@ impl Registry {
         let unknown = || Error::ManifestUnknown(reference.clone());
         match reference {
             Reference::Tag(tag) => {
-                let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
-                // A damaged link can be deleted as well: its length says nothing.
+                let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+                // The link is not read, so that a damaged one can be deleted, too.
                 let current = self.store.len(ObjectKey::TagCurrent(repository, tag))?;
                 current.ok_or_else(unknown)?;
                 self.remove_tag(repository, tag)?;
             }
             Reference::Digest(digest) => {
-                let _hold = self.lock_digests([digest.clone()]);
+                let _lock = self.lock_digests([digest.clone()]);
                 let revision = ObjectKey::RevisionLink(repository, digest);
                 self.store.len(revision)?.ok_or_else(unknown)?;
                 self.untag(repository, digest)?;
@@ -39,31 +41,28 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes away the tags that point at a manifest, which the caller holds. A tag that cannot be
-    /// read points at none.
+    /// Deletes the tags that point at a manifest. The caller holds the lock of its digest. A tag
+    /// that cannot be read counts as pointing elsewhere.
     fn untag(&self, repository: &Repository, digest: &Digest) -> Result<()> {
         let names = self
             .store
             .list(ListScope::Tags(repository), "", usize::MAX)?;
         for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
-            let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
-            if self
-                .read_link(ObjectKey::TagCurrent(repository, &tag))?
-                .as_ref()
-                == Some(digest)
-            {
+            let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+            let target = self.read_link(ObjectKey::TagCurrent(repository, &tag))?;
+            if target.as_ref() == Some(digest) {
                 self.remove_tag(repository, &tag)?;
             }
         }
         Ok(())
     }
 
-    /// Takes a blob out of a repository. Manifests that name it stay, and lack it from now on.
+    /// Deletes a blob from a repository. The manifests that reference it stay.
     ///
     /// # Errors
-    /// [`Error::BlobUnknown`] where the repository has no such blob.
+    /// [`Error::BlobUnknown`] if the repository has no such blob; [`Error::Store`].
     pub(crate) fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        let _hold = self.lock_digests([digest.clone()]);
+        let _lock = self.lock_digests([digest.clone()]);
         let layer = ObjectKey::LayerLink(repository, digest);
         let link = self.store.len(layer)?;
         link.ok_or_else(|| Error::BlobUnknown(digest.clone()))?;

@@ -1,45 +1,49 @@
-//! Why the registry does not do what it was asked to.
+//! The errors of the registry.
+//!
+//! They name no HTTP status: `http` maps each error to one.
 
 use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Digest, ParseError, Reference, Repository};
 
 use crate::store;
 
-/// A refusal, or a failure. Each says by its kind whether the caller or the registry is at fault.
+/// A rejected request, or a failure of the registry. The variant tells which of the two it is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("there is no repository {0}")]
+    #[error("repository {0} not found")]
     NameUnknown(Repository),
-    #[error("the repository does not hold {0}")]
+    #[error("blob {0} not found in the repository")]
     BlobUnknown(Digest),
-    #[error("the repository has no manifest {0}")]
+    #[error("manifest {0} not found in the repository")]
     ManifestUnknown(Reference),
-    #[error("there is no upload session {0}")]
+    #[error("upload session {0} not found")]
     UploadUnknown(UploadId),
     #[error("too many upload sessions are open")]
     TooManyUploads,
-    /// Another request is writing to the session; it safely held so much when this was said.
-    #[error("another request writes to the upload session; it holds {offset} bytes")]
+    /// Another request is writing to the session, which has `offset` durable bytes.
+    #[error("another request is writing to the upload session, which has {offset} bytes")]
     UploadBusy { offset: u64 },
-    /// The chunk does not begin where the session ends.
-    #[error("the upload session holds {offset} bytes")]
+    /// The chunk does not start at the session's offset.
+    #[error("the chunk does not start at the end of the upload session, which has {offset} bytes")]
     WrongOffset { offset: u64 },
-    #[error("the content is {actual}, not {expected}")]
+    #[error("digest mismatch: the content has digest {actual}, not {expected}")]
     DigestMismatch { expected: Digest, actual: Digest },
     #[error("{0}")]
     ManifestInvalid(ParseError),
-    /// A manifest names content that its repository does not hold.
-    #[error("the repository does not hold {0:?}")]
+    /// A manifest references content that its repository does not hold.
+    #[error("the manifest references content that is not in the repository: {0:?}")]
     ChildrenUnknown(Vec<Digest>),
-    /// A manifest names content with another size than it has; both in bytes.
-    #[error("{digest} has {actual} bytes, and the manifest says {stated}")]
+    /// A manifest states another size for a blob than the blob has. Both are in bytes.
+    #[error(
+        "size mismatch: the manifest says that {digest} has {stated} bytes, but it has {actual}"
+    )]
     SizeMismatch {
         digest: Digest,
         stated: u64,
         actual: u64,
     },
-    /// Nothing is wrong with the request, but too many like it are being looked at.
-    #[error("too many blobs are being checked against their digests; try again later")]
+    /// The request is valid, but too many others wait for a blob to be verified.
+    #[error("too many blobs are being verified; try again later")]
     TooManyReverifications,
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -48,10 +52,10 @@ pub(crate) enum Error {
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// How many bytes the upload session holds, where the error is about that.
+    /// Returns the number of durable bytes in the upload session, if the error is about that.
     pub(crate) fn upload_offset(&self) -> Option<u64> {
         match self {
-            Self::UploadBusy { offset: held } | Self::WrongOffset { offset: held } => Some(*held),
+            Self::UploadBusy { offset } | Self::WrongOffset { offset } => Some(*offset),
             Self::NameUnknown(_)
             | Self::BlobUnknown(_)
             | Self::ManifestUnknown(_)

@@ -1,4 +1,6 @@
-//! Lists of tags and of repositories, page by page.
+//! Lists tags and repositories, page by page.
+//!
+//! Start reading at [`NamePage`].
 
 use imgsync_oci::endpoint::Pagination;
 use imgsync_oci::{Repository, Tag};
@@ -7,31 +9,30 @@ use super::Registry;
 use super::error::{Error, Result};
 use crate::store::{ListScope, ObjectKey};
 
-/// At most so many repositories in one answer, as in the stock registry.
+/// The page size of a list of repositories if the client names none, as in the stock registry.
 const DEFAULT_REPOSITORIES_PER_PAGE: usize = 1000;
 
-/// One page of a list, in the order of the names' bytes.
+/// One page of a list, in the byte order of the names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NamePage {
-    /// The names.
     pub(crate) names: Vec<String>,
-    /// Where there are more: the page that follows.
+    /// The page that follows; `None` if there is none.
     pub(crate) next: Option<Pagination>,
 }
 
 impl Registry {
-    /// Whether there is a repository of that name.
+    /// Whether a repository exists.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`Error::Store`].
     pub(crate) fn has_repository(&self, repository: &Repository) -> Result<bool> {
         Ok(self.store.has_repository(repository)?)
     }
 
-    /// A repository's tags; all of them, unless the page is limited.
+    /// Lists the tags of a repository: all of them, unless the page has a limit.
     ///
     /// # Errors
-    /// [`Error::NameUnknown`] where there is no such repository.
+    /// [`Error::NameUnknown`] if there is no such repository; [`Error::Store`].
     pub(crate) fn list_tags(&self, repository: &Repository, page: &Pagination) -> Result<NamePage> {
         if !self.store.has_repository(repository)? {
             return Err(Error::NameUnknown(repository.clone()));
@@ -46,7 +47,10 @@ impl Registry {
         })
     }
 
-    /// The repositories, 1,000 a page where nobody says how many.
+    /// Lists the repositories, 1,000 on a page if the page has no limit.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
     pub(crate) fn list_repositories(&self, page: &Pagination) -> Result<NamePage> {
         let limit = page.limit.unwrap_or(DEFAULT_REPOSITORIES_PER_PAGE);
         self.collect_page(ListScope::Repositories, page, limit, |name| {
@@ -54,25 +58,26 @@ impl Registry {
         })
     }
 
-    /// Collects names that count until there is one more than the page takes.
+    /// Collects the names for which `is_listed` is true, and one more than fits on the page: that
+    /// tells whether there is a next page.
     fn collect_page(
         &self,
-        list: ListScope<'_>,
+        scope: ListScope<'_>,
         page: &Pagination,
         limit: usize,
-        counts: impl Fn(&str) -> Result<bool>,
+        is_listed: impl Fn(&str) -> Result<bool>,
     ) -> Result<NamePage> {
         let mut names: Vec<String> = Vec::new();
         let mut after = page.last.clone().unwrap_or_default();
         while limit > 0 && names.len() <= limit {
-            let wanted = limit.saturating_add(1) - names.len();
-            let batch = self.store.list(list, &after, wanted)?;
-            let is_last = batch.len() < wanted;
+            let missing = limit.saturating_add(1) - names.len();
+            let batch = self.store.list(scope, &after, missing)?;
+            let is_last = batch.len() < missing;
             if let Some(last) = batch.last() {
                 after.clone_from(last);
             }
             for name in batch {
-                if counts(&name)? {
+                if is_listed(&name)? {
                     names.push(name);
                 }
             }
@@ -80,9 +85,9 @@ impl Registry {
                 break;
             }
         }
-        let more = names.len() > limit;
+        let has_more = names.len() > limit;
         names.truncate(limit);
-        let next = more.then(|| Pagination {
+        let next = has_more.then(|| Pagination {
             limit: Some(limit),
             last: names.last().cloned(),
         });

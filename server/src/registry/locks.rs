@@ -1,23 +1,22 @@
-//! One door for whatever makes a blob count on: a lock per digest. Tags, and what we know of a
-//! repository's referrers, have theirs beside it.
+//! Locks digests, tags and referrer hints.
 //!
-//! A push, a mount, a HEAD answered 200 and a manifest's check of its children all promise that a
-//! blob is there. Each makes its promise while it holds the digest, so that nothing which takes
-//! blobs away can come between look and promise.
+//! A push, a mount, a HEAD that returns 200 and the check of a manifest's children all promise that
+//! a blob exists. Each holds the lock of the digest from the lookup until the promise is recorded,
+//! so that nothing can remove the blob in between. Start reading at [`lock_exclusive`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use imgsync_oci::{Digest, Repository, Tag};
 
-/// What can be held.
+/// Names what a lock protects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum LockKey {
-    /// The blob of this digest, manifest or not, and all links to it.
+    /// The bytes of a blob or manifest, and all links to them.
     Content(Digest),
-    /// A repository's tag.
+    /// A tag of a repository.
     Tag(Repository, Tag),
-    /// What is known of the manifests of a repository beyond what is in the tree.
+    /// The referrer hints of a repository.
     ReferrerHints(Repository),
 }
 
@@ -27,81 +26,77 @@ impl From<Digest> for LockKey {
     }
 }
 
-/// How something is held.
+/// How a key is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LockMode {
-    /// By one, who may change it.
+    /// One holder, which may change the content.
     Exclusive,
-    /// By so many, who only look.
+    /// This many holders, which only read.
     Shared(usize),
 }
 
-/// What is held now.
+/// The locks that are held now.
 #[derive(Default)]
 pub(super) struct LockTable {
     modes: Mutex<HashMap<LockKey, LockMode>>,
     released: Condvar,
 }
 
-/// Holds things until it is dropped.
+/// One or more held locks, released on drop.
 pub(super) struct LockGuard {
     table: Arc<LockTable>,
     keys: HashSet<LockKey>,
 }
 
-/// Waits until nobody holds any of `things`, then holds them all at once: two that want the same
-/// ones in different order cannot wait for each other. Who holds some already may only wait for
-/// what comes later in this list: known, content, tag.
+/// Waits until none of `keys` is locked, then locks all of them at once. Two callers that want the
+/// same keys in different order can therefore not deadlock.
+///
+/// A caller that holds locks already may only wait for keys that come later in this order: referrer
+/// hints, content, tags.
 pub(super) fn lock_exclusive(
-    holds: &Arc<LockTable>,
-    things: impl IntoIterator<Item = LockKey>,
+    table: &Arc<LockTable>,
+    keys: impl IntoIterator<Item = LockKey>,
 ) -> LockGuard {
-    let things: HashSet<LockKey> = things.into_iter().collect();
-    let held = holds.modes.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_taken = |held: &mut HashMap<LockKey, LockMode>| {
-        let mut wanted = things.iter();
-        wanted.any(|thing| held.contains_key(thing))
-    };
-    let held = holds.released.wait_while(held, is_taken);
-    let mut held = held.unwrap_or_else(PoisonError::into_inner);
-    held.extend(
-        things
-            .iter()
-            .map(|thing| (thing.clone(), LockMode::Exclusive)),
-    );
+    let keys: HashSet<LockKey> = keys.into_iter().collect();
+    let modes = table.modes.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_locked =
+        |modes: &mut HashMap<LockKey, LockMode>| keys.iter().any(|key| modes.contains_key(key));
+    let modes = table.released.wait_while(modes, is_locked);
+    let mut modes = modes.unwrap_or_else(PoisonError::into_inner);
+    modes.extend(keys.iter().map(|key| (key.clone(), LockMode::Exclusive)));
     LockGuard {
-        table: Arc::clone(holds),
-        keys: things,
+        table: Arc::clone(table),
+        keys,
     }
 }
 
-/// Holds one thing together with others who only look at it, too: nobody changes it meanwhile.
-pub(super) fn lock_shared(holds: &Arc<LockTable>, thing: LockKey) -> LockGuard {
-    let held = holds.modes.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_taken =
-        |held: &mut HashMap<LockKey, LockMode>| held.get(&thing) == Some(&LockMode::Exclusive);
-    let held = holds.released.wait_while(held, is_taken);
-    let mut held = held.unwrap_or_else(PoisonError::into_inner);
-    let way = match held.get(&thing) {
+/// Waits until `key` is not locked exclusively, then locks it together with other readers.
+pub(super) fn lock_shared(table: &Arc<LockTable>, key: LockKey) -> LockGuard {
+    let modes = table.modes.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_locked =
+        |modes: &mut HashMap<LockKey, LockMode>| modes.get(&key) == Some(&LockMode::Exclusive);
+    let modes = table.released.wait_while(modes, is_locked);
+    let mut modes = modes.unwrap_or_else(PoisonError::into_inner);
+    let mode = match modes.get(&key) {
         Some(LockMode::Shared(count)) => LockMode::Shared(count + 1),
-        Some(LockMode::Exclusive) | None => LockMode::Shared(1),
+        _ => LockMode::Shared(1),
     };
-    held.insert(thing.clone(), way);
+    modes.insert(key.clone(), mode);
     LockGuard {
-        table: Arc::clone(holds),
-        keys: HashSet::from([thing]),
+        table: Arc::clone(table),
+        keys: HashSet::from([key]),
     }
 }
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        let held = self.table.modes.lock();
-        let mut held = held.unwrap_or_else(PoisonError::into_inner);
-        for thing in &self.keys {
-            match held.get_mut(thing) {
+        let modes = self.table.modes.lock();
+        let mut modes = modes.unwrap_or_else(PoisonError::into_inner);
+        for key in &self.keys {
+            match modes.get_mut(key) {
                 Some(LockMode::Shared(count)) if *count > 1 => *count -= 1,
-                Some(LockMode::Shared(_) | LockMode::Exclusive) | None => {
-                    held.remove(thing);
+                _ => {
+                    modes.remove(key);
                 }
             }
         }
@@ -116,15 +111,15 @@ mod tests {
 
     #[test]
     fn a_locked_key_is_waited_for_and_leaves_nothing_behind() {
-        let holds = Arc::new(LockTable::default());
+        let table = Arc::new(LockTable::default());
         let [a, b, c] = [b"a", b"b", b"c"].map(|word| LockKey::from(Digest::of(word)));
-        let first = lock_exclusive(&holds, [a.clone(), b.clone(), a.clone()]);
-        drop(lock_exclusive(&holds, [c.clone()]));
+        let first = lock_exclusive(&table, [a.clone(), b.clone(), a.clone()]);
+        drop(lock_exclusive(&table, [c.clone()]));
         let (sender, receiver) = mpsc::channel();
         let other = std::thread::spawn({
-            let (holds, sender) = (Arc::clone(&holds), sender.clone());
+            let (table, sender) = (Arc::clone(&table), sender.clone());
             move || {
-                let _second = lock_exclusive(&holds, [c, b]);
+                let _second = lock_exclusive(&table, [c, b]);
                 sender.send("second").unwrap();
             }
         });
@@ -132,30 +127,30 @@ mod tests {
         drop(first);
         other.join().unwrap();
         assert_eq!(receiver.try_iter().collect::<Vec<_>>(), ["first", "second"]);
-        assert!(holds.modes.lock().unwrap().is_empty());
+        assert!(table.modes.lock().unwrap().is_empty());
     }
 
     #[test]
     fn many_share_a_lock_and_an_exclusive_one_waits_for_all() {
-        let holds = Arc::new(LockTable::default());
-        let thing = LockKey::from(Digest::of(b"a"));
-        let looks = [0, 1].map(|_| lock_shared(&holds, thing.clone()));
+        let table = Arc::new(LockTable::default());
+        let key = LockKey::from(Digest::of(b"a"));
+        let readers = [0, 1].map(|_| lock_shared(&table, key.clone()));
         let (sender, receiver) = mpsc::channel();
         let other = std::thread::spawn({
-            let (holds, thing, sender) = (Arc::clone(&holds), thing.clone(), sender.clone());
+            let (table, key, sender) = (Arc::clone(&table), key.clone(), sender.clone());
             move || {
-                let _alone = lock_exclusive(&holds, [thing]);
-                sender.send("alone").unwrap();
+                let _writer = lock_exclusive(&table, [key]);
+                sender.send("writer").unwrap();
             }
         });
-        for look in looks {
-            sender.send("look").unwrap();
-            drop(look);
+        for reader in readers {
+            sender.send("reader").unwrap();
+            drop(reader);
         }
         other.join().unwrap();
         let order: Vec<_> = receiver.try_iter().collect();
-        assert_eq!(order, ["look", "look", "alone"]);
-        drop(lock_shared(&holds, thing));
-        assert!(holds.modes.lock().unwrap().is_empty());
+        assert_eq!(order, ["reader", "reader", "writer"]);
+        drop(lock_shared(&table, key));
+        assert!(table.modes.lock().unwrap().is_empty());
     }
 }

@@ -1,4 +1,7 @@
-//! Manifests and the tags that point at them.
+//! Reads and stores manifests and tags.
+//!
+//! Deleting is up to `deletes`, referrers are up to `referrers`. Start reading at
+//! [`Registry::put_manifest`].
 
 use std::collections::BTreeSet;
 
@@ -12,41 +15,49 @@ use super::blobs::LinkedBlob;
 use super::cache::CachedDescendants;
 use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
-use super::locks::LockKey;
+use super::locks::{LockGuard, LockKey};
 use super::reverify::ReverifyOutcome;
 use crate::store::{DerivedKey, ObjectKey};
 
-/// A manifest as it lies in the store.
+/// A manifest in a repository.
 pub(crate) struct StoredManifest {
-    /// What it was stored under.
+    /// The digest under which it was pushed.
     pub(crate) digest: Digest,
-    /// What it says that it is.
+    /// The media type that follows from its bytes.
     pub(crate) media_type: String,
-    /// The manifest itself.
+    /// The manifest, as it was pushed.
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A manifest that was taken in.
+/// A manifest that was stored.
 #[derive(Debug)]
 pub(crate) struct AcceptedManifest {
-    /// What it was stored under.
+    /// The digest under which it was stored.
     pub(crate) digest: Digest,
-    /// The manifest that it speaks about, if it does.
+    /// The digest of its subject, if it has one.
     pub(crate) subject: Option<Digest>,
 }
 
-/// What a manifest names and its repository does not hold.
+/// The children of a manifest that its repository does not hold.
 struct MissingChildren {
     missing: Vec<Digest>,
-    /// What is there, but not with as many bytes as the manifest says.
+    /// The blobs that have another size than the manifest says.
     mismatched: Vec<MismatchedBlob>,
 }
 
-/// A blob and the size in bytes that a manifest gives it.
+/// A blob, and the size in bytes that a manifest states for it.
 struct MismatchedBlob {
     digest: Digest,
     stated: u64,
     stored: LinkedBlob,
+}
+
+/// The locks on a manifest that is being pushed, and what they cover.
+struct LockedGraph {
+    descendants: CachedDescendants,
+    /// The locked digests: those of the manifest, its children and their cached descendants.
+    contents: BTreeSet<Digest>,
+    lock: LockGuard,
 }
 
 impl MissingChildren {
@@ -56,11 +67,11 @@ impl MissingChildren {
 }
 
 impl Registry {
-    /// A repository's manifest.
+    /// Returns a manifest of a repository.
     ///
     /// # Errors
-    /// [`Error::ManifestUnknown`], also where its bytes are not what they should be, which pushing
-    /// the manifest again mends, or of a kind that is long gone.
+    /// [`Error::ManifestUnknown`], also if the stored manifest is damaged, which the next push
+    /// repairs, or has a format that is no longer supported; [`Error::Store`].
     pub(crate) fn get_manifest(
         &self,
         repository: &Repository,
@@ -80,9 +91,9 @@ impl Registry {
             .store
             .get(ObjectKey::Blob(&target), MAX_MANIFEST_BYTES + 1)?;
         let bytes = bytes.ok_or_else(unknown)?;
-        let is_it = |digest: &Digest| Digest::of_with(digest.algorithm(), &bytes) == *digest;
-        if !is_it(&target) || (target != digest && !is_it(&digest)) {
-            tracing::warn!(%repository, %target, "a damaged manifest counts as absent");
+        let matches = |digest: &Digest| Digest::of_with(digest.algorithm(), &bytes) == *digest;
+        if !matches(&target) || (target != digest && !matches(&digest)) {
+            tracing::warn!(%repository, %target, "treating a manifest as absent: it is damaged");
             return Err(unknown());
         }
         match Manifest::media_type(&bytes) {
@@ -92,19 +103,20 @@ impl Registry {
                 bytes,
             }),
             Err(error) => {
-                tracing::warn!(%repository, %target, %error, "a manifest that cannot be served");
+                tracing::warn!(%repository, %target, %error, "cannot serve a manifest");
                 Err(unknown())
             }
         }
     }
 
-    /// Takes in a manifest, and moves the tags: the one that it was sent under, if it was, and those
-    /// beside. `declared` is the media type that its sender gave.
+    /// Stores a manifest and points tags at it: the tag in `reference`, if it is one, and `tags`.
+    /// `declared` is the media type that the client sent.
     ///
     /// # Errors
-    /// [`Error::ManifestInvalid`]; [`Error::DigestMismatch`] where it was sent under another
-    /// digest; [`Error::ChildrenUnknown`] where the repository lacks what it names;
-    /// [`Error::SizeDiffers`] where that has another size; [`Error::Busy`].
+    /// [`Error::ManifestInvalid`]; [`Error::DigestMismatch`] if `reference` is another digest;
+    /// [`Error::ChildrenUnknown`] if the repository lacks content that the manifest references;
+    /// [`Error::SizeMismatch`] if that content has another size; [`Error::TooManyReverifications`];
+    /// [`Error::Store`].
     pub(crate) fn put_manifest(
         &self,
         repository: &Repository,
@@ -113,19 +125,7 @@ impl Registry {
         declared: Option<&str>,
         bytes: &[u8],
     ) -> Result<AcceptedManifest> {
-        let digest = match reference {
-            Reference::Tag(_) => Digest::of(bytes),
-            Reference::Digest(expected) => {
-                let actual = Digest::of_with(expected.algorithm(), bytes);
-                if actual != *expected {
-                    return Err(Error::DigestMismatch {
-                        expected: expected.clone(),
-                        actual,
-                    });
-                }
-                actual
-            }
-        };
+        let digest = checked_digest(reference, bytes)?;
         let manifest = parse_manifest(declared, bytes).map_err(Error::ManifestInvalid)?;
         let subject = manifest.subject().map(|subject| subject.digest.clone());
         let children = manifest.children();
@@ -133,152 +133,190 @@ impl Registry {
         if let Reference::Tag(tag) = reference {
             tags.push(tag);
         }
-        let (below, contents, hold) = loop {
-            let below = self.find_cached_descendants(repository, &children)?;
-            let named = children.blobs.iter().chain(&children.manifests);
-            let named = named.map(|child| child.digest.clone());
-            let mut contents: BTreeSet<Digest> = named.chain([digest.clone()]).collect();
-            contents.extend(below.digests());
-            let things = contents.iter().cloned().map(LockKey::Content);
-            let tags = tags
-                .iter()
-                .map(|tag| LockKey::Tag(repository.clone(), Tag::clone(tag)));
-            let hold = self.lock_keys(things.chain(tags));
-            // An upstream may just have brought some of it.
-            if self.find_cached_descendants(repository, &children)? == below {
-                break (below, contents, hold);
-            }
-        };
-        let lack = self.find_missing_descendants(repository, &children, &below)?;
-        if !lack.is_empty() {
-            drop(hold);
-            return Err(self.refuse_manifest(lack)?);
+        let LockedGraph {
+            descendants,
+            contents,
+            lock,
+        } = self.lock_graph(repository, &digest, &children, &tags)?;
+        let missing = self.find_missing_descendants(repository, &children, &descendants)?;
+        if !missing.is_empty() {
+            drop(lock);
+            return Err(self.rejection(missing)?);
         }
-        let link = digest.to_string();
         let revision = ObjectKey::RevisionLink(repository, &digest);
         let is_new = self.resolve_link(revision, &digest)?.is_none();
-        // First, so that it is there once the manifest counts.
-        let hint = subject
-            .as_ref()
-            .map(|subject| DerivedKey::Referrer(repository, subject, &digest));
-        if let Some(hint) = hint {
-            self.store.put_derived(hint, b"")?;
-        }
-        let put = self.store.put_all(&[
-            (ObjectKey::Blob(&digest), bytes),
-            (revision, link.as_bytes()),
-        ]);
-        if let (Err(_), Some(hint), true) = (&put, hint, is_new) {
-            self.store.delete_derived(hint)?;
-        }
-        put?;
-        // Looked at again: only now does a collector see that the children are wanted.
-        let lack = self.find_missing_descendants(repository, &children, &below)?;
-        if !lack.is_empty() {
+        self.store_manifest(repository, &digest, subject.as_ref(), is_new, bytes)?;
+        // Checked again, because a garbage collection that started before the manifest was stored
+        // may have removed a child.
+        let missing = self.find_missing_descendants(repository, &children, &descendants)?;
+        if !missing.is_empty() {
             if is_new {
                 self.store.delete(revision)?;
             }
-            drop(hold);
-            return Err(self.refuse_manifest(lack)?);
+            drop(lock);
+            return Err(self.rejection(missing)?);
         }
         self.diff_id_queue
             .push(DiffIdJob::Manifest(repository.clone(), digest.clone()));
-        for tag in &tags {
+        self.put_tags(repository, &digest, &tags)?;
+        self.cache.unmark_bytes(&digest);
+        self.claim_manifest(repository, &digest, (&contents, &descendants), &tags)?;
+        Ok(AcceptedManifest { digest, subject })
+    }
+
+    /// Locks a manifest, its tags, its children, and what cached children reference.
+    fn lock_graph(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        children: &Children,
+        tags: &[&Tag],
+    ) -> Result<LockedGraph> {
+        loop {
+            let descendants = self.find_cached_descendants(repository, children)?;
+            let named = children.blobs.iter().chain(&children.manifests);
+            let named = named.map(|child| child.digest.clone());
+            let mut contents: BTreeSet<Digest> = named.chain([digest.clone()]).collect();
+            contents.extend(descendants.digests());
+            let content_keys = contents.iter().cloned().map(LockKey::Content);
+            let tag_keys = tags
+                .iter()
+                .map(|tag| LockKey::Tag(repository.clone(), Tag::clone(tag)));
+            let lock = self.lock_keys(content_keys.chain(tag_keys));
+            // A pull may have cached more of the children before the locks were taken.
+            if self.find_cached_descendants(repository, children)? == descendants {
+                return Ok(LockedGraph {
+                    descendants,
+                    contents,
+                    lock,
+                });
+            }
+        }
+    }
+
+    /// Writes a manifest and its link, and a referrer hint if it has a subject.
+    fn store_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        subject: Option<&Digest>,
+        is_new: bool,
+        bytes: &[u8],
+    ) -> Result<()> {
+        // The hint comes first, so that it exists as soon as the manifest does.
+        let hint = subject.map(|subject| DerivedKey::Referrer(repository, subject, digest));
+        if let Some(hint) = hint {
+            self.store.put_derived(hint, b"")?;
+        }
+        let link = digest.to_string();
+        let result = self.store.put_all(&[
+            (ObjectKey::Blob(digest), bytes),
+            (ObjectKey::RevisionLink(repository, digest), link.as_bytes()),
+        ]);
+        if let (Err(_), Some(hint), true) = (&result, hint, is_new) {
+            self.store.delete_derived(hint)?;
+        }
+        Ok(result?)
+    }
+
+    fn put_tags(&self, repository: &Repository, digest: &Digest, tags: &[&Tag]) -> Result<()> {
+        let link = digest.to_string();
+        for tag in tags {
             self.store.put_all(&[
                 (
-                    ObjectKey::TagIndex(repository, tag, &digest),
+                    ObjectKey::TagIndex(repository, tag, digest),
                     link.as_bytes(),
                 ),
                 (ObjectKey::TagCurrent(repository, tag), link.as_bytes()),
             ])?;
         }
-        self.cache.unmark_bytes(&digest);
-        self.claim_manifest(repository, &digest, (&contents, &below), &tags)?;
-        Ok(AcceptedManifest { digest, subject })
+        Ok(())
     }
 
-    /// The error that tells what is lacking; what is damaged is removed first, and lacking then.
-    /// Nothing is held now.
-    fn refuse_manifest(&self, mut lack: MissingChildren) -> Result<Error> {
+    /// Returns the error for a manifest whose children are incomplete. Damaged blobs are removed
+    /// first and count as missing. The caller holds no locks.
+    fn rejection(&self, children: MissingChildren) -> Result<Error> {
+        let mut missing = children.missing;
         for MismatchedBlob {
             digest,
             stated,
-            stored: held,
-        } in lack.mismatched
+            stored,
+        } in children.mismatched
         {
-            match self.reverify(&held.target)? {
-                ReverifyOutcome::Absent => lack.missing.push(digest),
-                // No need to read any more: this manifest will never be taken.
+            match self.reverify(&stored.target)? {
+                ReverifyOutcome::Absent => missing.push(digest),
+                // The manifest is wrong, so the other blobs need not be hashed.
                 ReverifyOutcome::Intact => {
                     return Ok(Error::SizeMismatch {
                         digest,
                         stated,
-                        actual: held.size,
+                        actual: stored.size,
                     });
                 }
             }
         }
-        lack.missing.sort_unstable();
-        lack.missing.dedup();
-        Ok(Error::ChildrenUnknown(lack.missing))
+        missing.sort_unstable();
+        missing.dedup();
+        Ok(Error::ChildrenUnknown(missing))
     }
 
-    /// Looks which of a manifest's children a repository does not hold; a child that came from an
-    /// upstream without all that it names is missing, too. The caller holds all of them.
+    /// Returns the children of a manifest that a repository does not hold. A cached child manifest
+    /// counts as missing if its own children are incomplete. The caller holds the locks of all.
     fn find_missing_descendants(
         &self,
         repository: &Repository,
         children: &Children,
-        below: &CachedDescendants,
+        descendants: &CachedDescendants,
     ) -> Result<MissingChildren> {
-        let mut lack = self.find_missing_children(repository, children)?;
-        for (digest, children) in below.manifests() {
+        let mut missing = self.find_missing_children(repository, children)?;
+        for (digest, children) in descendants.manifests() {
             if !self.find_missing_children(repository, children)?.is_empty() {
-                lack.missing.push(digest.clone());
+                missing.missing.push(digest.clone());
             }
         }
-        Ok(lack)
+        Ok(missing)
     }
 
-    /// Looks which of a manifest's children a repository does not hold. The caller holds them.
+    /// Returns the children of a manifest that a repository does not hold. The caller holds their
+    /// locks.
     fn find_missing_children(
         &self,
         repository: &Repository,
         children: &Children,
     ) -> Result<MissingChildren> {
-        let (mut missing, mut doubted) = (Vec::new(), Vec::new());
+        let (mut missing, mut mismatched) = (Vec::new(), Vec::new());
         let blobs = children.blobs.iter().map(|blob| (&blob.digest, blob.size));
         for (digest, stated) in blobs.collect::<BTreeSet<_>>() {
             match self.find_linked_blob(repository, digest)? {
-                Some(held) if held.size == stated => {}
-                Some(held) => doubted.push(MismatchedBlob {
+                Some(stored) if stored.size == stated => {}
+                Some(stored) => mismatched.push(MismatchedBlob {
                     digest: digest.clone(),
                     stated,
-                    stored: held,
+                    stored,
                 }),
                 None => missing.push(digest.clone()),
             }
         }
         for child in &children.manifests {
             let has_blob = || -> Result<bool> {
-                let held = self.find_linked_blob(repository, &child.digest)?;
-                Ok(held.is_some_and(|held| held.size == child.size))
+                let blob = self.find_linked_blob(repository, &child.digest)?;
+                Ok(blob.is_some_and(|blob| blob.size == child.size))
             };
-            let is_there = match child.media_type.as_str() {
+            let is_present = match child.media_type.as_str() {
                 known if media::MANIFEST_TYPES.contains(&known) => {
                     self.has_child_manifest(repository, child)?
                 }
                 "" => self.has_child_manifest(repository, child)? || has_blob()?,
-                // BuildKit keeps its cache as an index over layers.
+                // BuildKit exports its cache as an index whose children are layers.
                 _ => has_blob()?,
             };
-            if !is_there {
+            if !is_present {
                 missing.push(child.digest.clone());
             }
         }
         Ok(MissingChildren {
             missing,
-            mismatched: doubted,
+            mismatched,
         })
     }
 
@@ -295,8 +333,25 @@ impl Registry {
     }
 }
 
-/// Reads a manifest of the declared type. What is served later is the type that the bytes alone
-/// show, so the two must be the same.
+/// Returns the digest of a manifest, and checks that it is the one under which it was pushed.
+fn checked_digest(reference: &Reference, bytes: &[u8]) -> Result<Digest> {
+    let Reference::Digest(expected) = reference else {
+        return Ok(Digest::of(bytes));
+    };
+    let actual = Digest::of_with(expected.algorithm(), bytes);
+    if actual != *expected {
+        return Err(Error::DigestMismatch {
+            expected: expected.clone(),
+            actual,
+        });
+    }
+    Ok(actual)
+}
+
+/// Parses a manifest of the declared media type.
+///
+/// # Errors
+/// Also fails if the bytes alone show another media type, because that one is served later.
 pub(super) fn parse_manifest(
     declared: Option<&str>,
     bytes: &[u8],
@@ -304,7 +359,7 @@ pub(super) fn parse_manifest(
     let (media_type, manifest) = Manifest::parse(bytes, declared)?;
     let own = Manifest::media_type(bytes)?;
     if own != media_type {
-        let text = format!("sent as {media_type}, but without saying so in a mediaType field");
+        let text = format!("pushed as {media_type}, but the mediaType field does not say so");
         return Err(ParseError::new("manifest", &text));
     }
     Ok(manifest)

@@ -1,6 +1,8 @@
-//! The registry itself: what repositories hold, and by which rules. It knows no HTTP and no paths.
+//! Implements the rules of a registry: which repository holds which blobs, manifests and tags.
 //!
-//! Everything here blocks on the disk, and is called where that is allowed.
+//! It knows neither HTTP nor paths: requests are parsed in `http`, files are written by `store`.
+//! All functions block on the disk; call them on a thread where blocking is allowed. Start reading
+//! at [`Registry`].
 
 mod blobs;
 mod cache;
@@ -39,7 +41,7 @@ use self::reverify::Reverifier;
 use self::upload_locks::UploadLocks;
 use crate::store::{self, ObjectKey, Store};
 
-/// The registry over one store. Clones share everything.
+/// A registry over one store. Clones share all state.
 #[derive(Clone)]
 pub(crate) struct Registry {
     store: Arc<Store>,
@@ -51,22 +53,22 @@ pub(crate) struct Registry {
     diff_id_queue: Arc<diffids::DiffIdQueue>,
 }
 
-/// More than a link ever has.
+/// Bounds how much of a link is read; real ones have at most 135 bytes.
 const MAX_LINK_BYTES: usize = 1024;
 
 impl Registry {
-    /// Opens the registry that lies in a folder.
+    /// Opens the registry in a storage folder.
     ///
     /// # Errors
-    /// Those of opening the store.
+    /// As [`Store::open`].
     pub(crate) fn open(root: &Path) -> std::result::Result<Self, store::Error> {
         Store::open(root).map(Self::with_store)
     }
 
-    /// The same, for one who is not to change anything; the folder need not be writable then.
+    /// Opens the registry for reading only if its storage folder cannot be written.
     ///
     /// # Errors
-    /// As [`Registry::open`].
+    /// As [`Store::open_read_only`].
     pub(crate) fn open_read_only(root: &Path) -> std::result::Result<Self, store::Error> {
         Store::open_read_only(root).map(Self::with_store)
     }
@@ -83,22 +85,25 @@ impl Registry {
         }
     }
 
-    /// What the link to `digest` points at: the same, or another only where a stock registry stored
-    /// a sha512 digest's content, which it does under sha256. Any other link counts as damaged.
+    /// Returns the digest under which the content of `digest` is stored; `None` if the link is
+    /// missing or damaged.
+    ///
+    /// The two digests differ only for a sha512 digest that a stock registry stored, which it does
+    /// under sha256. A link to any other content counts as damaged.
     fn resolve_link(&self, key: ObjectKey<'_>, digest: &Digest) -> Result<Option<Digest>> {
         let Some(target) = self.read_link(key)? else {
             return Ok(None);
         };
-        let (asked, stored) = (digest.algorithm(), target.algorithm());
-        let is_alias = asked == Algorithm::Sha512 && stored == Algorithm::Sha256;
+        let algorithms = (digest.algorithm(), target.algorithm());
+        let is_alias = algorithms == (Algorithm::Sha512, Algorithm::Sha256);
         if target != *digest && !is_alias {
-            tracing::warn!(%digest, %target, "a link to other content counts as absent");
+            tracing::warn!(%digest, %target, "treating a link as absent: it points to other content");
             return Ok(None);
         }
         Ok(Some(target))
     }
 
-    /// What a link points at. A damaged one counts as absent, so that the next push mends it.
+    /// Reads a link. A damaged link counts as absent, so that the next push repairs it.
     fn read_link(&self, key: ObjectKey<'_>) -> Result<Option<Digest>> {
         let Some(bytes) = self.store.get(key, MAX_LINK_BYTES)? else {
             return Ok(None);
@@ -107,7 +112,7 @@ impl Registry {
             .ok()
             .and_then(|text| text.parse().ok());
         if digest.is_none() {
-            tracing::warn!(?key, "a damaged link counts as absent");
+            tracing::warn!(?key, "treating a link as absent: it is damaged");
         }
         Ok(digest)
     }

@@ -1,4 +1,7 @@
-//! A day's work, and every moment at which the power may go in it.
+//! Runs a workload on a recorded disk, and checks the registry after a power cut at every moment of
+//! it.
+//!
+//! Start reading at [`RecordedWorkload`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -7,22 +10,23 @@ use super::{Error, Registry};
 use crate::store::Store;
 use crate::store::testing::{DiskSnapshot, Recording};
 
-/// What can be seen from outside, by name.
+/// What clients can see, by name.
 pub(super) type VisibleState = BTreeMap<String, String>;
 
-/// One acknowledged call, in some work.
+/// One acknowledged call of a workload.
 pub(super) type WorkloadStep<Work> = fn(&Work, &Registry) -> Result<(), Error>;
 
-/// A day: what was done to the disk, where each step ended, and what could be seen then.
+/// A workload that was run once: the changes to the disk, and what clients saw after each step.
 pub(super) struct RecordedWorkload {
     recording: Recording,
+    /// How many changes there were before the first step, and after each.
     step_ends: Vec<usize>,
-    /// Before the first step, and after each.
+    /// What clients saw before the first step, and after each.
     pub(super) views: Vec<VisibleState>,
 }
 
 impl RecordedWorkload {
-    /// Does all the steps in a new registry in this folder.
+    /// Runs all steps in a new registry in `root`.
     pub(super) fn record<Work>(
         root: &Path,
         work: &Work,
@@ -44,9 +48,9 @@ impl RecordedWorkload {
         }
     }
 
-    /// Lets the power go at every moment: `after` gets the number of acknowledged steps, and what
-    /// may be left.
-    pub(super) fn check_every_power_cut(&self, after: impl Fn(usize, &DiskSnapshot) + Sync) {
+    /// Calls `check` for the states of the disk after a power cut at every moment, with the number
+    /// of acknowledged steps.
+    pub(super) fn check_every_power_cut(&self, check: impl Fn(usize, &DiskSnapshot) + Sync) {
         let mut seen = HashSet::new();
         let mut cases = Vec::new();
         for count in 0..=self.recording.len() {
@@ -55,9 +59,9 @@ impl RecordedWorkload {
                 .iter()
                 .rposition(|end| *end <= count)
                 .unwrap();
-            for remains in self.recording.states_after_power_cut(count) {
-                if seen.insert((done, remains.clone())) {
-                    cases.push((done, remains));
+            for snapshot in self.recording.states_after_power_cut(count) {
+                if seen.insert((done, snapshot.clone())) {
+                    cases.push((done, snapshot));
                 }
             }
         }
@@ -65,10 +69,10 @@ impl RecordedWorkload {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
             for part in cases.chunks(cases.len().div_ceil(workers)) {
-                let after = &after;
+                let check = &check;
                 scope.spawn(move || {
-                    for (done, remains) in part {
-                        after(*done, remains);
+                    for (done, snapshot) in part {
+                        check(*done, snapshot);
                     }
                 });
             }

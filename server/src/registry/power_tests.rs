@@ -1,5 +1,5 @@
-//! The power goes at any moment of a day's work: what was acknowledged is there afterwards, and
-//! nothing half-made shows.
+//! Tests of power cuts at every moment of a workload: afterwards, everything that was acknowledged
+//! is there, and nothing incomplete is visible.
 
 use imgsync_oci::endpoint::{Pagination, UploadId};
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
@@ -8,14 +8,14 @@ use super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::{Error, Registry};
 use crate::store::testing::DiskSnapshot;
 
-/// What is done in one day.
+/// The content that the workload pushes.
 struct Workload {
     repository: Repository,
     other: Repository,
     layers: [Vec<u8>; 2],
     images: [Vec<u8>; 2],
     referrer: Vec<u8>,
-    /// A session that is finished in the end, and one that is given up.
+    /// A session that is finished in the end, and one that is cancelled.
     finished: UploadId,
     cancelled: UploadId,
 }
@@ -42,7 +42,7 @@ fn manifest(layer: &[u8], subject: Option<&[u8]>) -> Vec<u8> {
     manifest.to_string().into_bytes()
 }
 
-/// In this order. Each can be done again.
+/// The steps, in order. Each can be repeated.
 const STEPS: [WorkloadStep<Workload>; 20] = [
     |work, registry| work.push_blob(registry, &work.layers[0], Algorithm::Sha256),
     |work, registry| work.push_blob(registry, CONFIG, Algorithm::Sha256),
@@ -95,9 +95,9 @@ impl Workload {
         algorithm: Algorithm,
     ) -> Result<(), Error> {
         let id = registry.start_upload(&self.repository, algorithm, None)?;
-        let mut append = registry.open_upload_writer(&self.repository, id, Some(0))?;
-        append.write(bytes)?;
-        append.commit(&Digest::of_with(algorithm, bytes))
+        let mut writer = registry.open_upload_writer(&self.repository, id, Some(0))?;
+        writer.write(bytes)?;
+        writer.commit(&Digest::of_with(algorithm, bytes))
     }
 
     fn put(&self, registry: &Registry, bytes: &[u8], at: &str, tags: &[&str]) -> Result<(), Error> {
@@ -109,17 +109,17 @@ impl Workload {
 
     fn open(&self, registry: &Registry, id: UploadId) -> Result<(), Error> {
         let store = &registry.store;
-        // What is left of one that was not acknowledged.
+        // An earlier attempt that was not acknowledged may have left a session.
         store.cancel_upload(&self.repository, id)?;
         Ok(store.create_upload(&self.repository, id, Algorithm::Sha256, None)?)
     }
 
-    /// Sends what the session lacks of `bytes`, as a client goes on.
+    /// Sends the bytes that the session lacks, as a client that resumes does.
     fn append(&self, registry: &Registry, id: UploadId, bytes: &[u8]) -> Result<(), Error> {
-        let held = registry.upload_offset(&self.repository, id)?;
-        let mut append = registry.open_upload_writer(&self.repository, id, Some(held))?;
-        append.write(&bytes[held as usize..])?;
-        append.sync()
+        let offset = registry.upload_offset(&self.repository, id)?;
+        let mut writer = registry.open_upload_writer(&self.repository, id, Some(offset))?;
+        writer.write(&bytes[offset as usize..])?;
+        writer.sync()
     }
 
     fn mount(&self, registry: &Registry) -> Result<(), Error> {
@@ -138,14 +138,14 @@ impl Workload {
 
     fn finish(&self, registry: &Registry) -> Result<(), Error> {
         if registry.upload_offset(&self.repository, self.finished)? < UPLOADED_BYTES.len() as u64 {
-            // The power went while the bytes were on their way from the session to the blob.
+            // The power was cut while the bytes were moved from the session to the blob.
             self.append(registry, self.finished, UPLOADED_BYTES)?;
         }
-        let append = registry.open_upload_writer(&self.repository, self.finished, None)?;
-        append.commit(&Digest::of(UPLOADED_BYTES))
+        let writer = registry.open_upload_writer(&self.repository, self.finished, None)?;
+        writer.commit(&Digest::of(UPLOADED_BYTES))
     }
 
-    /// Looks at everything. What is there must be whole.
+    /// Reads everything that clients can see, and asserts that it is complete.
     fn view(&self, registry: &Registry) -> VisibleState {
         let mut view = VisibleState::new();
         let mut blobs: Vec<(&Repository, &[u8], Algorithm)> = Vec::new();
@@ -156,7 +156,7 @@ impl Workload {
         blobs.push((&self.other, &self.layers[0], Algorithm::Sha256));
         for (repository, bytes, algorithm) in blobs {
             let digest = Digest::of_with(algorithm, bytes);
-            let held = match registry.open_blob(repository, &digest) {
+            let state = match registry.open_blob(repository, &digest) {
                 Ok(blob) => {
                     assert_eq!(blob.size(), bytes.len() as u64);
                     assert_eq!(blob.read(0, bytes.len()).unwrap(), bytes);
@@ -165,7 +165,7 @@ impl Workload {
                 Err(Error::BlobUnknown(_)) => "absent",
                 Err(error) => panic!("{error}"),
             };
-            view.insert(format!("{repository} {digest}"), held.to_owned());
+            view.insert(format!("{repository} {digest}"), state.to_owned());
         }
         let digests = [&self.images[0], &self.images[1], &self.referrer];
         let digests = digests.map(|bytes| Digest::of(bytes).to_string());
@@ -184,7 +184,10 @@ impl Workload {
         let subject = Digest::of(&self.images[0]);
         let referrers = registry.list_referrers(&self.repository, &subject, None, None);
         let referrers = referrers.unwrap().referrers;
-        let referrers: Vec<_> = referrers.iter().map(|one| one.digest.to_string()).collect();
+        let referrers: Vec<_> = referrers
+            .iter()
+            .map(|referrer| referrer.digest.to_string())
+            .collect();
         view.insert("referrers".to_owned(), referrers.join(" "));
         for (name, id) in [("finished", self.finished), ("cancelled", self.cancelled)] {
             let offset = match registry.upload_offset(&self.repository, id) {
@@ -197,7 +200,7 @@ impl Workload {
         view
     }
 
-    /// The digest of a manifest; all that it names must be there.
+    /// Returns the digest of a manifest, and asserts that its children are there.
     fn manifest(&self, registry: &Registry, at: &str) -> String {
         let at: Reference = at.parse().unwrap();
         let manifest = match registry.get_manifest(&self.repository, &at) {
@@ -215,18 +218,22 @@ impl Workload {
     }
 }
 
-/// Starts a registry on what is left, `done` steps having been acknowledged, and looks.
-fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSnapshot) {
+/// Starts a registry on the state of a disk after a power cut, and checks what clients see. `done`
+/// is the number of acknowledged steps.
+fn check(work: &Workload, recorded: &RecordedWorkload, done: usize, snapshot: &DiskSnapshot) {
     let root = folder();
-    remains.write_to(root.path());
+    snapshot.write_to(root.path());
     let registry = Registry::open(root.path()).unwrap();
     let (before, next) = (
-        &day.views[done],
-        day.views.get(done + 1).unwrap_or(&day.views[done]),
+        &recorded.views[done],
+        recorded
+            .views
+            .get(done + 1)
+            .unwrap_or(&recorded.views[done]),
     );
     let view = work.view(&registry);
     for (name, seen) in &view {
-        // Nobody asks any more for a session that became a blob; it may seem to be open, empty.
+        // A session that became a blob may seem to be open and empty. No client asks for it again.
         if name == "finished" && next[name] == "unknown" && seen == "0" {
             continue;
         }
@@ -238,7 +245,7 @@ fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSna
     }
     let temporary = std::fs::read_dir(root.path().join("imgsync/tmp")).unwrap();
     assert_eq!(temporary.count(), 0);
-    // Trying again is safe.
+    // Repeating the next step is safe.
     let Some(step) = STEPS.get(done) else { return };
     match step(work, &registry) {
         Ok(()) => {}
@@ -248,7 +255,7 @@ fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSna
                 .unwrap();
         }
         Err(Error::ManifestUnknown(_) | Error::BlobUnknown(_) | Error::UploadUnknown(_)) => {
-            // Nothing is left to do.
+            // The step was complete.
             assert!(
                 view.iter()
                     .all(|(name, seen)| name == "finished" || next[name] == *seen)
@@ -259,15 +266,16 @@ fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSna
     assert_eq!(work.view(&registry), *next, "step {done} again");
 }
 
-/// In memory where that can be had: these are thousands of folders.
+/// Returns a temporary folder, in memory if possible, because the test creates thousands of them.
 fn folder() -> tempfile::TempDir {
     let memory = tempfile::tempdir_in("/dev/shm");
     memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 #[test]
-fn whenever_the_power_goes_what_was_acknowledged_is_there_and_nothing_half_made_shows() {
+fn after_a_power_cut_everything_acknowledged_is_there_and_nothing_incomplete_is_visible() {
     let (work, root) = (Workload::new(), folder());
-    let day = RecordedWorkload::record(root.path(), &work, &STEPS, |registry| work.view(registry));
-    day.check_every_power_cut(|done, remains| after(&work, &day, done, remains));
+    let recorded =
+        RecordedWorkload::record(root.path(), &work, &STEPS, |registry| work.view(registry));
+    recorded.check_every_power_cut(|done, snapshot| check(&work, &recorded, done, snapshot));
 }

@@ -1,4 +1,7 @@
-//! Upload sessions that nobody goes on with.
+//! Removes old and abandoned upload sessions.
+//!
+//! When the purge runs is decided by its callers. Start reading at [`Registry::purge_uploads`] and
+//! [`Registry::check_upload_limit`].
 
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
@@ -12,91 +15,93 @@ use super::error::{Error, Result};
 use super::upload_locks;
 use crate::store::{ListScope, UploadSummary};
 
-/// How many names of repositories are held at a time.
+/// How many repositories are listed at a time.
 const REPOSITORY_PAGE_SIZE: usize = 100;
 
-/// How long nothing must have come to a session before it may end for another one's sake.
+/// How long a session must be idle before it may be cancelled to make room for another one.
 const ABANDONED_UPLOAD_AGE: Duration = Duration::from_secs(3600);
-/// The same for one that holds nothing, so that nothing is lost.
+/// How long a session without bytes must be idle for that; cancelling it loses no work.
 const ABANDONED_EMPTY_UPLOAD_AGE: Duration = Duration::from_secs(600);
-/// The time between two looks for such sessions, where there are too few.
+/// How long to wait after a search for abandoned sessions that did not find enough.
 const ABANDONED_SCAN_INTERVAL: Duration = Duration::from_secs(10);
 
 fn is_abandoned(session: &UploadSummary, now: SystemTime) -> bool {
-    let limit = match session.is_empty {
-        true => ABANDONED_EMPTY_UPLOAD_AGE,
-        false => ABANDONED_UPLOAD_AGE,
+    let limit = if session.is_empty {
+        ABANDONED_EMPTY_UPLOAD_AGE
+    } else {
+        ABANDONED_UPLOAD_AGE
     };
-    // A clock that was set back says nothing.
+    // The age is unknown if the clock was set back.
     now.duration_since(session.modified_at)
         .is_ok_and(|idle| idle > limit)
 }
 
 impl Registry {
-    /// Looks whether one more upload session may be opened.
+    /// Checks that one more upload session may be opened; cancels abandoned ones if there are
+    /// `max_uploads` already.
     ///
     /// # Errors
-    /// [`Error::TooManyUploads`] where there are `most` already.
-    pub(crate) fn check_upload_limit(&self, most: usize) -> Result<()> {
-        if self.store.count_uploads(most)? < most {
+    /// [`Error::TooManyUploads`] if not enough of them are abandoned; [`Error::Store`].
+    pub(crate) fn check_upload_limit(&self, max_uploads: usize) -> Result<()> {
+        if self.store.count_uploads(max_uploads)? < max_uploads {
             return Ok(());
         }
-        self.cancel_abandoned_uploads(most)?;
-        match self.store.count_uploads(most)? < most {
-            true => Ok(()),
-            false => Err(Error::TooManyUploads),
+        self.cancel_abandoned_uploads(max_uploads)?;
+        if self.store.count_uploads(max_uploads)? >= max_uploads {
+            return Err(Error::TooManyUploads);
         }
+        Ok(())
     }
 
-    /// Ends sessions that were abandoned, the oldest first and not more than there is need for:
-    /// they must not keep everyone else out.
-    fn cancel_abandoned_uploads(&self, most: usize) -> Result<()> {
-        let looked = self.upload_locks.last_abandoned_scan.lock();
-        let mut looked = looked.unwrap_or_else(PoisonError::into_inner);
-        // Every session's file is read, and whoever is refused may come again at once.
-        if looked.is_some_and(|looked| looked.elapsed() < ABANDONED_SCAN_INTERVAL) {
+    /// Cancels abandoned sessions, the oldest first, until there are a few less than `max_uploads`.
+    fn cancel_abandoned_uploads(&self, max_uploads: usize) -> Result<()> {
+        let last_scan = self.upload_locks.last_abandoned_scan.lock();
+        let mut last_scan = last_scan.unwrap_or_else(PoisonError::into_inner);
+        // A scan reads the state file of each session, and clients may retry at once.
+        if last_scan.is_some_and(|time| time.elapsed() < ABANDONED_SCAN_INTERVAL) {
             return Ok(());
         }
         let now = SystemTime::now();
         self.store.delete_orphaned_upload_states(now)?;
         let mut sessions = self.store.list_uploads()?;
-        // Some more, so that the next one need not look.
-        let mut excess = (sessions.len() + (most / 16).max(1)).saturating_sub(most);
+        // Cancel some more, so that the next requests need no scan.
+        let mut excess = (sessions.len() + (max_uploads / 16).max(1)).saturating_sub(max_uploads);
         sessions.sort_by_key(|session| session.modified_at);
         for session in sessions.iter().filter(|session| is_abandoned(session, now)) {
             if excess == 0 {
                 break;
             }
             let UploadSummary { repository, id, .. } = session;
-            let Some(_turn) = upload_locks::try_lock_quietly(&self.upload_locks, *id) else {
+            let Some(_lock) = upload_locks::try_lock_quietly(&self.upload_locks, *id) else {
                 continue;
             };
             match self.store.cancel_upload(repository, *id) {
                 Ok(true) => {
-                    tracing::info!(%repository, %id, "an abandoned upload ends: there are too many");
+                    tracing::info!(%repository, %id, "cancelled an abandoned upload: too many are open");
                     excess -= 1;
                 }
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%repository, %id, %error, "an upload cannot be ended"),
+                Err(error) => tracing::warn!(%repository, %id, %error, "cannot cancel an upload"),
             }
         }
-        *looked = (excess > 0).then(Instant::now);
+        *last_scan = (excess > 0).then(Instant::now);
         Ok(())
     }
 
-    /// Forgets sessions that are gone, a stock registry having ended them, of before a moment.
+    /// Removes the state files that were last written before `before` and whose session is gone,
+    /// for example because a stock registry finished it.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`Error::Store`].
     pub(crate) fn delete_orphaned_upload_states(&self, before: SystemTime) -> Result<()> {
         Ok(self.store.delete_orphaned_upload_states(before)?)
     }
 
-    /// Ends the sessions that began before a moment, but for those that are being written to;
-    /// yields how many. With `is_dry_run` it only tells which it would end.
+    /// Cancels the sessions that were opened before `before`, except those that are being written
+    /// to; returns how many. A dry run only logs them.
     ///
     /// # Errors
-    /// Those of the store; what comes after the one that failed is left for the next time.
+    /// [`Error::Store`]. The sessions after the failed one are left for the next purge.
     pub(crate) fn purge_uploads(&self, before: SystemTime, is_dry_run: bool) -> Result<usize> {
         let (mut after, mut count) = (String::new(), 0);
         loop {
@@ -147,18 +152,18 @@ impl Registry {
         before: SystemTime,
         is_dry_run: bool,
     ) -> Result<bool> {
-        let began = self.store.upload_started_at(repository, id)?;
-        if began.is_none_or(|began| began >= before) {
+        let started_at = self.store.upload_started_at(repository, id)?;
+        if started_at.is_none_or(|time| time >= before) {
             return Ok(false);
         }
-        let Some(_turn) = upload_locks::try_lock(&self.upload_locks, id) else {
+        let Some(_lock) = upload_locks::try_lock(&self.upload_locks, id) else {
             return Ok(false);
         };
         if is_dry_run {
             tracing::info!(%repository, %id, "an old upload would be purged");
             return Ok(true);
         }
-        tracing::info!(%repository, %id, "an old upload is purged");
+        tracing::info!(%repository, %id, "purging an old upload");
         Ok(self.store.cancel_upload(repository, id)?)
     }
 }

@@ -1,9 +1,10 @@
-//! Which manifests of a repository speak about another one.
+//! Lists the referrers of a manifest: the manifests that name it as their subject.
 //!
-//! What the tree does not say is found out by reading manifests, and kept in files of our own. Such
-//! a file only hints: it follows from a manifest's bytes, which never change, and counts for as
-//! long as the repository has that manifest. A stock registry may have pushed and deleted while we
-//! were not there, so the hints are reconciled before their first use.
+//! The stock registry's tree does not record subjects, so manifests are read for them, and each
+//! result is stored as a referrer hint. A hint follows from the bytes of a manifest, which never
+//! change, but counts only while the repository has that manifest. A stock registry may have pushed
+//! and deleted manifests since the last run, so the hints of a repository are reconciled before
+//! their first use. Start reading at [`Registry::list_referrers`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -17,34 +18,36 @@ use super::error::{Error, Result};
 use super::locks::LockKey;
 use crate::store::{DerivedKey, LinkKind, ObjectKey};
 
-/// The most that one answer lists, in bytes of JSON; a single referrer may have more.
+/// Bounds the JSON of one page of referrers; a page with a single referrer may be larger.
 const MAX_REFERRERS_PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// The first line of the file that names the manifests that were read, each with the one that it
-/// speaks about, if it does; another one is not read.
+/// The first line of the file that lists the manifests that were read and their subjects. A file
+/// with another first line is ignored.
 const EXAMINED_FORMAT: &str = "imgsync-examined-2";
-/// A line has at most 272 bytes: this is nearly a million manifests.
+/// Bounds how much of that file is read. A line has at most 272 bytes, so this is enough for nearly
+/// a million manifests.
 const MAX_EXAMINED_BYTES: usize = 256 * 1024 * 1024;
 
-/// The manifest that another speaks about, if it does.
+/// The digest of a manifest's subject, if it has one.
 type OptionalSubject = Option<Digest>;
 
-/// The repositories whose hints are right since this server runs.
+/// The repositories whose hints were reconciled since the server started.
 #[derive(Default)]
 pub(super) struct ReconciledRepositories(Mutex<HashSet<Repository>>);
 
-/// Some of a manifest's referrers, in the order of their digests.
+/// One page of a manifest's referrers, in the order of their digests.
 #[derive(Debug)]
 pub(crate) struct ReferrersPage {
-    /// What they are.
     pub(crate) referrers: Vec<ReferrerDescriptor>,
-    /// Where there may be more: the last of these.
+    /// The last digest of this page, if there may be more.
     pub(crate) more_after: Option<Digest>,
 }
 
 impl Registry {
-    /// The manifests that speak about one, whether that one is there or not, those of one
-    /// `artifact_type` if it is given, from the one after `last` on. None where there is no such
-    /// repository.
+    /// Lists the referrers of a manifest after `last`, only those of one `artifact_type` if that is
+    /// given. The manifest itself need not exist. The list of an unknown repository is empty.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
     pub(crate) fn list_referrers(
         &self,
         repository: &Repository,
@@ -52,19 +55,18 @@ impl Registry {
         artifact_type: Option<&str>,
         last: Option<&Digest>,
     ) -> Result<ReferrersPage> {
-        let mut listed = ReferrersPage {
+        let mut page = ReferrersPage {
             referrers: Vec::new(),
             more_after: None,
         };
-        let known = match self.store.is_writable() {
-            true => {
-                self.reconcile_referrers(repository)?;
-                self.store.referrer_hints(repository, subject)?
-            }
-            false => self.find_referrers(repository, subject)?,
+        let hinted = if self.store.is_writable() {
+            self.reconcile_referrers(repository)?;
+            self.store.referrer_hints(repository, subject)?
+        } else {
+            self.find_referrers(repository, subject)?
         };
         let mut bytes = 0;
-        for digest in known {
+        for digest in hinted {
             if last.is_some_and(|last| digest <= *last) {
                 continue;
             }
@@ -77,16 +79,16 @@ impl Registry {
             }
             bytes += serde_json::to_vec(&referrer)
                 .map_or(MAX_REFERRERS_PAGE_BYTES, |json| json.len() + 1);
-            if bytes > MAX_REFERRERS_PAGE_BYTES && !listed.referrers.is_empty() {
-                listed.more_after = listed.referrers.last().map(|last| last.digest.clone());
+            if bytes > MAX_REFERRERS_PAGE_BYTES && !page.referrers.is_empty() {
+                page.more_after = page.referrers.last().map(|last| last.digest.clone());
                 break;
             }
-            listed.referrers.push(referrer);
+            page.referrers.push(referrer);
         }
-        Ok(listed)
+        Ok(page)
     }
 
-    /// Reads a manifest that is believed to speak about another one.
+    /// Reads the referrer for which there is a hint; `None` if the hint is stale.
     fn read_referrer(
         &self,
         repository: &Repository,
@@ -95,33 +97,36 @@ impl Registry {
     ) -> Result<Option<ReferrerDescriptor>> {
         match self.get_manifest(repository, &Reference::Digest(digest.clone())) {
             Ok(manifest) => Ok(match referrers::parse_referrer(&manifest.bytes, &digest) {
-                Ok(Some((about, referrer))) if about == *subject => Some(referrer),
-                Ok(_) | Err(_) => None,
+                Ok(Some((of, referrer))) if of == *subject => Some(referrer),
+                _ => None,
             }),
             Err(Error::ManifestUnknown(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a repository's hints are right already: then asking for referrers waits for nobody.
+    /// Whether the hints of a repository are reconciled, so that listing referrers is quick.
     pub(crate) fn has_reconciled_referrers(&self, repository: &Repository) -> bool {
         self.reconciled_repositories.contains(repository)
     }
 
-    /// Makes a repository's hints right, once while this server runs: reads the manifests that are
-    /// new, and forgets those that have vanished.
+    /// Reconciles the hints of a repository, once per run of the server: reads the manifests that
+    /// are new, and removes the hints of those that are gone.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
     pub(crate) fn reconcile_referrers(&self, repository: &Repository) -> Result<()> {
         if self.reconciled_repositories.contains(repository) || !self.store.is_writable() {
             return Ok(());
         }
-        let _hold = self.lock_keys([LockKey::ReferrerHints(repository.clone())]);
+        let _lock = self.lock_keys([LockKey::ReferrerHints(repository.clone())]);
         if self.reconciled_repositories.contains(repository)
             || !self.store.has_repository(repository)?
         {
             return Ok(());
         }
-        // Hints are not made durable one by one. What was examined is, with all that they say, so
-        // that a power cut loses none.
+        // The hints are not synced one by one. The list of examined manifests contains the same
+        // facts and is durable, so a power cut loses none.
         let before = self.read_examined(repository)?;
         let after = self.examine_manifests(repository, &before)?;
         for (digest, subject) in &after {
@@ -140,32 +145,31 @@ impl Registry {
         Ok(())
     }
 
-    /// The manifests that speak about one, in the order of their digests, where no hints can be
-    /// made.
+    /// Returns the referrers of a manifest, in the order of their digests, without writing hints.
     fn find_referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Digest>> {
         let examined = self.read_examined(repository)?;
         let all = self.examine_manifests(repository, &examined)?;
-        let found = all
+        let referrers = all
             .into_iter()
-            .filter(|(_, about)| about.as_ref() == Some(subject));
-        Ok(found.map(|(digest, _)| digest).collect())
+            .filter(|(_, of)| of.as_ref() == Some(subject));
+        Ok(referrers.map(|(digest, _)| digest).collect())
     }
 
-    /// The manifests that a repository has, each with the one that it speaks about, if it does.
-    /// Those that were examined before are not read again.
+    /// Returns the manifests of a repository with their subjects. Those in `before` are not read
+    /// again.
     fn examine_manifests(
         &self,
         repository: &Repository,
         before: &BTreeMap<Digest, OptionalSubject>,
     ) -> Result<BTreeMap<Digest, OptionalSubject>> {
-        let mut there = Vec::new();
+        let mut digests = Vec::new();
         self.store
             .for_each_link(repository, LinkKind::Revisions, &mut |digest| {
-                there.push(digest);
+                digests.push(digest);
                 ControlFlow::Continue(())
             })?;
         let mut after = BTreeMap::new();
-        for digest in there {
+        for digest in digests {
             let revision = ObjectKey::RevisionLink(repository, &digest);
             let subject = match before.get(&digest) {
                 Some(subject) if self.store.len(revision)?.is_some() => Some(subject.clone()),
@@ -179,8 +183,7 @@ impl Registry {
         Ok(after)
     }
 
-    /// Reads a manifest for the one that it speaks about, if it does; nothing where it cannot be
-    /// read now.
+    /// Reads the subject of a manifest; `None` if the manifest cannot be read now.
     fn examine_manifest(
         &self,
         repository: &Repository,
@@ -194,7 +197,7 @@ impl Registry {
         Ok(Some(
             match referrers::parse_referrer(&manifest.bytes, digest) {
                 Ok(Some((subject, _))) => Some(subject),
-                Ok(None) | Err(_) => None,
+                _ => None,
             },
         ))
     }
@@ -206,7 +209,7 @@ impl Registry {
         let mut lines = text.lines();
         match lines.next() {
             Some(EXAMINED_FORMAT) => Ok(lines.filter_map(parse_examined_line).collect()),
-            Some(_) | None => Ok(BTreeMap::new()),
+            _ => Ok(BTreeMap::new()),
         }
     }
 
@@ -226,20 +229,17 @@ impl Registry {
         Ok(self.store.put_derived(key, text.as_bytes())?)
     }
 
-    /// Forgets the hints at manifests that are gone. Who comes here must have noted that they were
-    /// not examined: should one come back, it is read again.
+    /// Removes the hints of manifests that are gone. The caller must have removed these manifests
+    /// from the list of examined ones, so that they are read again if they are pushed again.
     fn delete_stale_hints(&self, repository: &Repository) -> Result<()> {
         for subject in self.store.hinted_subjects(repository)? {
             for digest in self.store.referrer_hints(repository, &subject)? {
-                // A push makes the hint first, and the manifest then.
-                let _hold = self.lock_digests([digest.clone()]);
-                if self
-                    .store
-                    .len(ObjectKey::RevisionLink(repository, &digest))?
-                    .is_none()
-                {
-                    self.store
-                        .delete_derived(DerivedKey::Referrer(repository, &subject, &digest))?;
+                // A push writes the hint before the manifest, both under this lock.
+                let _lock = self.lock_digests([digest.clone()]);
+                let revision = ObjectKey::RevisionLink(repository, &digest);
+                if self.store.len(revision)?.is_none() {
+                    let hint = DerivedKey::Referrer(repository, &subject, &digest);
+                    self.store.delete_derived(hint)?;
                 }
             }
         }
@@ -247,7 +247,7 @@ impl Registry {
     }
 }
 
-/// A line about a manifest that was read.
+/// Parses a line of the list of examined manifests.
 fn parse_examined_line(line: &str) -> Option<(Digest, OptionalSubject)> {
     match line.split_once(' ') {
         Some((digest, subject)) => Some((digest.parse().ok()?, Some(subject.parse().ok()?))),
@@ -257,12 +257,12 @@ fn parse_examined_line(line: &str) -> Option<(Digest, OptionalSubject)> {
 
 impl ReconciledRepositories {
     fn contains(&self, repository: &Repository) -> bool {
-        let done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        done.contains(repository)
+        let reconciled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reconciled.contains(repository)
     }
 
     fn insert(&self, repository: &Repository) {
-        let mut done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        done.insert(repository.clone());
+        let mut reconciled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reconciled.insert(repository.clone());
     }
 }

@@ -1,7 +1,9 @@
-//! Blobs whose size is not what a manifest says: is it the blob that is wrong, or the manifest?
+//! Verifies stored blobs against their digests.
 //!
-//! Only reading all of the bytes tells, which anybody who may push could ask for as often as they
-//! like. So it is done for one blob at a time, few wait for it, and the answer is remembered.
+//! If a manifest states another size for a blob than the blob has, one of the two is wrong, and
+//! only hashing the blob tells which. Any client that may push can cause that again and again.
+//! Therefore one blob is hashed at a time, few requests may wait for it, and results are
+//! remembered. Start reading at [`Registry::reverify`].
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,23 +14,23 @@ use super::Registry;
 use super::error::{Error, Result};
 use crate::store::{FileIdentity, ObjectKey, ObjectReader};
 
-/// How much is read at a time to be hashed again.
+/// How much of a blob is read at a time to hash it.
 const HASH_BUFFER_BYTES: usize = 256 * 1024;
-/// How many may wait for their turn, each of them on a thread.
+/// Bounds how many requests wait to verify a blob; each of them occupies a thread.
 const MAX_WAITING_REVERIFICATIONS: usize = 4;
-/// How many answers are remembered.
+/// Bounds how many results are remembered.
 const MAX_REMEMBERED_BLOBS: usize = 1024;
 
-/// What came of doubting a blob.
+/// The result of verifying a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReverifyOutcome {
-    /// Its bytes are what its digest says.
+    /// The bytes match the digest.
     Intact,
-    /// It is not there, or not any more.
+    /// There is no such blob; a damaged one was removed.
     Absent,
 }
 
-/// The doubts about blobs, one after the other.
+/// Lets one request at a time verify a blob, and remembers the results.
 #[derive(Default)]
 pub(super) struct Reverifier {
     state: Mutex<ReverifierState>,
@@ -39,11 +41,11 @@ pub(super) struct Reverifier {
 struct ReverifierState {
     is_hashing: bool,
     waiting: usize,
-    /// What was found to be fine, the latest last.
+    /// The blobs that were found intact, the latest last.
     intact: VecDeque<(Digest, FileIdentity)>,
 }
 
-/// The turn to read a blob, until it is dropped.
+/// The permit to verify a blob, released on drop.
 struct ReverifyPermit<'a>(&'a Reverifier);
 
 impl Reverifier {
@@ -51,7 +53,7 @@ impl Reverifier {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the turn; `None` where too many do already.
+    /// Waits for the permit; `None` if too many requests wait already.
     fn acquire(&self) -> Option<ReverifyPermit<'_>> {
         let mut state = self.lock();
         if state.is_hashing {
@@ -69,8 +71,8 @@ impl Reverifier {
 
     fn is_known_intact(&self, digest: &Digest, file: FileIdentity) -> bool {
         let state = self.lock();
-        let mut known = state.intact.iter();
-        known.any(|known| known.0 == *digest && known.1 == file)
+        let mut intact = state.intact.iter();
+        intact.any(|(known, identity)| known == digest && *identity == file)
     }
 
     fn remember_intact(&self, digest: &Digest, file: FileIdentity) {
@@ -90,62 +92,63 @@ impl Drop for ReverifyPermit<'_> {
 }
 
 impl Registry {
-    /// Reads bytes whose size is not what a manifest says. If they are not what their own digest
-    /// says either, they are removed, so that they are asked for and sent again. The caller does
-    /// not hold the digest, since this takes long.
+    /// Hashes a blob whose size differs from the size in a manifest. Removes a damaged blob, so
+    /// that clients push it again.
+    ///
+    /// The caller must not hold the lock of the digest, because hashing can take long.
     ///
     /// # Errors
-    /// [`Error::Busy`] where too many wait for such an answer already; those of the store.
+    /// [`Error::TooManyReverifications`] if too many requests wait already; [`Error::Store`].
     pub(super) fn reverify(&self, target: &Digest) -> Result<ReverifyOutcome> {
-        if let Some(verdict) = self.outcome_without_reading(target)? {
-            return Ok(verdict);
+        if let Some(outcome) = self.outcome_without_reading(target)? {
+            return Ok(outcome);
         }
-        let _turn = self
+        let _permit = self
             .reverifier
             .acquire()
             .ok_or(Error::TooManyReverifications)?;
-        // Perhaps that is what was waited for.
-        if let Some(verdict) = self.outcome_without_reading(target)? {
-            return Ok(verdict);
+        // Another request may have verified this blob in the meantime.
+        if let Some(outcome) = self.outcome_without_reading(target)? {
+            return Ok(outcome);
         }
         let key = ObjectKey::Blob(target);
-        let Some((bytes, _)) = self.store.open_object(key)? else {
+        let Some((reader, _)) = self.store.open_object(key)? else {
             return Ok(ReverifyOutcome::Absent);
         };
-        let before = self.store.identity(key, &bytes)?;
-        if self
+        let before = self.store.identity(key, &reader)?;
+        let algorithm = target.algorithm();
+        let hashed = self
             .store
-            .hash_object(key, &bytes, target.algorithm(), HASH_BUFFER_BYTES)?
-            != *target
-        {
-            self.remove_damaged_blob(target, &bytes)?;
+            .hash_object(key, &reader, algorithm, HASH_BUFFER_BYTES)?;
+        if hashed != *target {
+            self.remove_damaged_blob(target, &reader)?;
             return Ok(ReverifyOutcome::Absent);
         }
-        if self.store.identity(key, &bytes)? == before {
+        if self.store.identity(key, &reader)? == before {
             self.reverifier.remember_intact(target, before);
         }
         Ok(ReverifyOutcome::Intact)
     }
 
-    /// The answer that can be given without reading.
+    /// Returns the outcome if it is known without hashing the blob.
     fn outcome_without_reading(&self, target: &Digest) -> Result<Option<ReverifyOutcome>> {
         let key = ObjectKey::Blob(target);
-        let Some((bytes, _)) = self.store.open_object(key)? else {
+        let Some((reader, _)) = self.store.open_object(key)? else {
             return Ok(Some(ReverifyOutcome::Absent));
         };
-        let file = self.store.identity(key, &bytes)?;
-        let is_fine = self.reverifier.is_known_intact(target, file);
-        Ok(is_fine.then_some(ReverifyOutcome::Intact))
+        let file = self.store.identity(key, &reader)?;
+        let is_intact = self.reverifier.is_known_intact(target, file);
+        Ok(is_intact.then_some(ReverifyOutcome::Intact))
     }
 
-    /// Removes a blob whose bytes were found not to be what its digest says, unless others have
-    /// come into its place. The caller does not hold the digest.
-    pub(super) fn remove_damaged_blob(&self, target: &Digest, bytes: &ObjectReader) -> Result<()> {
-        tracing::warn!(%target, "the bytes of a blob are damaged; they are removed");
-        let _hold = self.lock_digests([target.clone()]);
+    /// Removes a blob whose bytes do not match its digest, unless it was replaced since `reader`
+    /// was opened. The caller must not hold the lock of the digest.
+    pub(super) fn remove_damaged_blob(&self, target: &Digest, reader: &ObjectReader) -> Result<()> {
+        tracing::warn!(%target, "removing a damaged blob");
+        let _lock = self.lock_digests([target.clone()]);
         Ok(self
             .store
-            .delete_if_unchanged(ObjectKey::Blob(target), bytes)?)
+            .delete_if_unchanged(ObjectKey::Blob(target), reader)?)
     }
 }
 
@@ -155,25 +158,25 @@ mod tests {
 
     #[test]
     fn one_runs_at_a_time_few_wait_and_the_others_are_refused() {
-        let doubts = Reverifier::default();
-        let first = doubts.acquire().unwrap();
+        let reverifier = Reverifier::default();
+        let first = reverifier.acquire().unwrap();
         std::thread::scope(|scope| {
             let waiting: Vec<_> = (0..MAX_WAITING_REVERIFICATIONS)
-                .map(|_| scope.spawn(|| doubts.acquire().is_some()))
+                .map(|_| scope.spawn(|| reverifier.acquire().is_some()))
                 .collect();
-            while doubts.lock().waiting < MAX_WAITING_REVERIFICATIONS {
+            while reverifier.lock().waiting < MAX_WAITING_REVERIFICATIONS {
                 std::thread::yield_now();
             }
-            assert!(doubts.acquire().is_none());
+            assert!(reverifier.acquire().is_none());
             drop(first);
-            assert!(waiting.into_iter().all(|it| it.join().unwrap()));
+            assert!(waiting.into_iter().all(|thread| thread.join().unwrap()));
         });
-        assert!(doubts.acquire().is_some());
-        assert_eq!(doubts.lock().waiting, 0);
+        assert!(reverifier.acquire().is_some());
+        assert_eq!(reverifier.lock().waiting, 0);
     }
 
     #[test]
-    fn what_was_read_once_is_remembered_until_the_file_is_another() {
+    fn an_intact_blob_is_remembered_until_its_file_changes() {
         let root = tempfile::tempdir().unwrap();
         let registry = Registry::open(root.path()).unwrap();
         let digest = Digest::of(b"content");
@@ -182,10 +185,10 @@ mod tests {
         registry.store.put(key, b"content").unwrap();
         assert_eq!(registry.outcome_without_reading(&digest).unwrap(), None);
         assert_eq!(registry.reverify(&digest).unwrap(), ReverifyOutcome::Intact);
-        // Now nobody has to wait for a turn.
-        let turn = registry.reverifier.acquire().unwrap();
+        // A remembered blob needs no permit.
+        let permit = registry.reverifier.acquire().unwrap();
         assert_eq!(registry.reverify(&digest).unwrap(), ReverifyOutcome::Intact);
-        drop(turn);
+        drop(permit);
         registry.store.put(key, b"other").unwrap();
         assert_eq!(registry.reverify(&digest).unwrap(), ReverifyOutcome::Absent);
         assert_eq!(registry.store.len(key).unwrap(), None);
@@ -200,14 +203,14 @@ mod tests {
             .store
             .put(ObjectKey::Blob(&digest), b"content")
             .unwrap();
-        let (bytes, _) = registry
+        let (reader, _) = registry
             .store
             .open_object(ObjectKey::Blob(&digest))
             .unwrap()
             .unwrap();
         let file = registry
             .store
-            .identity(ObjectKey::Blob(&digest), &bytes)
+            .identity(ObjectKey::Blob(&digest), &reader)
             .unwrap();
         for number in 0..MAX_REMEMBERED_BLOBS + 3 {
             let digest = Digest::of(&number.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! The registry's rules, on a real disk; and on one that fails.
+//! Tests of the registry's rules, on a real disk and on a failing one.
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn tag() -> Reference {
     "v1".parse().unwrap()
 }
 
-/// An image of one layer, all of it made from a word.
+/// An image with one layer; all content contains one word.
 struct TestImage {
     config: Vec<u8>,
     layer: Vec<u8>,
@@ -53,13 +53,13 @@ impl TestImage {
 fn push_blob(registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
     let id = registry.start_upload(&repository(), Algorithm::Sha256, None)?;
     let (start, end) = bytes.split_at(bytes.len() / 2);
-    let mut append = registry.open_upload_writer(&repository(), id, Some(0))?;
-    append.write(start)?;
-    append.sync()?;
-    drop(append);
-    let mut append = registry.open_upload_writer(&repository(), id, Some(start.len() as u64))?;
-    append.write(end)?;
-    append.commit(&Digest::of(bytes))
+    let mut writer = registry.open_upload_writer(&repository(), id, Some(0))?;
+    writer.write(start)?;
+    writer.sync()?;
+    drop(writer);
+    let mut writer = registry.open_upload_writer(&repository(), id, Some(start.len() as u64))?;
+    writer.write(end)?;
+    writer.commit(&Digest::of(bytes))
 }
 
 fn push_manifest(registry: &Registry, image: &TestImage) -> Result<(), Error> {
@@ -68,7 +68,7 @@ fn push_manifest(registry: &Registry, image: &TestImage) -> Result<(), Error> {
         .map(|_| ())
 }
 
-/// Pushes as a client does; yields how many of the three steps were acknowledged.
+/// Pushes an image as a client does; returns how many of the three steps were acknowledged.
 fn push(registry: &Registry, image: &TestImage) -> (usize, Result<(), Error>) {
     let steps: [&dyn Fn() -> Result<(), Error>; 3] = [
         &|| push_blob(registry, &image.layer),
@@ -83,7 +83,7 @@ fn push(registry: &Registry, image: &TestImage) -> (usize, Result<(), Error>) {
     (3, Ok(()))
 }
 
-/// Whether a blob is there; if it is, it must be whole.
+/// Whether a blob is there. Asserts that it is complete if so.
 fn has(registry: &Registry, bytes: &[u8]) -> bool {
     let digest = Digest::of(bytes);
     match registry.open_blob(&repository(), &digest) {
@@ -105,10 +105,10 @@ fn tagged(registry: &Registry) -> Vec<u8> {
     registry.get_manifest(&repository(), &tag()).unwrap().bytes
 }
 
-/// Pushes `new` over `old` while the disk fails as `fails` says, counting changes from 0; then
-/// looks at what a server on the same folder has. Yields how many changes were tried.
+/// Pushes an image over another one while the disk fails each change for whose number `fails` is
+/// true, then checks what a new server on the same folder has. Returns the number of changes.
 fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> usize {
-    // In memory where that can be had: hundreds of pushes are thousands of syncs.
+    // In memory if possible, because hundreds of pushes need thousands of syncs.
     let memory = tempfile::tempdir_in("/dev/shm");
     let root = memory.unwrap_or_else(|_| tempfile::tempdir().unwrap());
     let (old, new) = (TestImage::of("old"), TestImage::of("new"));
@@ -116,12 +116,14 @@ fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static)
     push(&registry, &old).1.unwrap();
     drop(registry);
 
-    // Opening is not to fail here.
+    // The changes during opening do not fail.
     let count = Arc::new(AtomicUsize::new(usize::MAX / 2));
     let counter = Arc::clone(&count);
-    let permit = move || match fails(counter.fetch_add(1, Ordering::Relaxed)) {
-        true => Err(io::ErrorKind::StorageFull.into()),
-        false => Ok(()),
+    let permit = move || {
+        if fails(counter.fetch_add(1, Ordering::Relaxed)) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     };
     let registry = Registry::with_store(Store::open_with_hook(root.path(), permit).unwrap());
     count.store(0, Ordering::Relaxed);
@@ -157,32 +159,32 @@ fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static)
             .count(),
         0
     );
-    // Trying again is safe.
+    // Repeating the push is safe.
     push(&registry, &new).1.unwrap();
     assert_eq!(tagged(&registry), new.manifest);
     changes
 }
 
-/// Lets the n-th change fail, for every n that a push has; `fails` is asked with n and the count.
+/// Runs a push for every n up to its number of changes; change `count` fails if `fails(n, count)`.
 fn push_with_every_failure(fails: fn(usize, usize) -> bool) {
     let mut nth = 0;
     while push_on_a_failing_disk(move |count| fails(nth, count)) > nth {
         nth += 1;
     }
-    assert!(nth > 60, "only {nth} changes were there to fail");
+    assert!(nth > 60, "only {nth} changes could fail");
 }
 
 #[test]
-fn a_disk_that_fails_once_loses_nothing_acknowledged_and_shows_nothing_half_made() {
+fn a_disk_that_fails_once_loses_nothing_acknowledged_and_shows_nothing_incomplete() {
     push_with_every_failure(|nth, count| count == nth);
 }
 
 #[test]
-fn a_disk_that_fails_for_good_loses_nothing_acknowledged_and_shows_nothing_half_made() {
+fn a_disk_that_fails_for_good_loses_nothing_acknowledged_and_shows_nothing_incomplete() {
     push_with_every_failure(|nth, count| (nth..usize::MAX / 4).contains(&count));
 }
 
-/// Replaces what a blob's file says.
+/// Replaces the bytes of a blob's file.
 fn damage(root: &Path, digest: &Digest, bytes: &[u8]) {
     let hex = digest.hex();
     let blobs = root.join("docker/registry/v2/blobs/sha256");
@@ -192,24 +194,24 @@ fn damage(root: &Path, digest: &Digest, bytes: &[u8]) {
 }
 
 #[test]
-fn damaged_content_counts_as_absent_and_the_next_push_mends_it() {
+fn damaged_content_counts_as_absent_and_the_next_push_repairs_it() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let image = TestImage::of("word");
     push(&registry, &image).1.unwrap();
     let layer = Digest::of(&image.layer);
-    // Nothing left of it.
+    // An empty file.
     damage(root.path(), &layer, b"");
     assert!(!has(&registry, &image.layer));
     push(&registry, &image).1.unwrap();
     assert!(has(&registry, &image.layer));
-    // Some of it left, which only a manifest's size tells.
+    // A truncated file, which only the size in a manifest reveals.
     damage(root.path(), &layer, &image.layer[..3]);
     let error = push_manifest(&registry, &image).unwrap_err();
     assert!(matches!(&error, Error::ChildrenUnknown(missing) if *missing == [layer.clone()]));
     assert!(!has(&registry, &image.layer));
     push(&registry, &image).1.unwrap();
-    // A manifest that is not what it should be.
+    // A damaged manifest.
     for bytes in [&b""[..], &image.manifest[1..]] {
         damage(root.path(), &Digest::of(&image.manifest), bytes);
         let error = registry.get_manifest(&repository(), &tag()).err().unwrap();
@@ -217,7 +219,7 @@ fn damaged_content_counts_as_absent_and_the_next_push_mends_it() {
         push_manifest(&registry, &image).unwrap();
         assert_eq!(tagged(&registry), image.manifest);
     }
-    // Links that say nothing.
+    // Damaged links.
     let repositories = root.path().join("docker/registry/v2/repositories/team/app");
     let hex = layer.hex();
     std::fs::write(repositories.join(format!("_layers/sha256/{hex}/link")), b"").unwrap();
@@ -235,7 +237,7 @@ fn damaged_content_counts_as_absent_and_the_next_push_mends_it() {
 }
 
 #[test]
-fn a_link_to_other_content_counts_as_absent_and_the_next_push_mends_it() {
+fn a_link_to_other_content_counts_as_absent_and_the_next_push_repairs_it() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let (image, other) = (TestImage::of("word"), TestImage::of("other"));
@@ -277,7 +279,7 @@ fn a_link_to_other_content_counts_as_absent_and_the_next_push_mends_it() {
     push(&registry, &image).1.unwrap();
     assert!(has(&registry, &image.layer));
     assert_eq!(tagged(&registry), image.manifest);
-    // A manifest's alias is what it is called, or it is not served.
+    // A manifest under its sha512 digest is served only if its content matches.
     let alias = Digest::of_with(Algorithm::Sha512, &image.manifest);
     let folder = repositories.join(format!("_manifests/revisions/sha512/{}", alias.hex()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -397,7 +399,7 @@ fn one_writer_at_a_time() {
 }
 
 #[test]
-fn what_lies_on_a_volume_that_cannot_be_written_is_served() {
+fn content_on_a_read_only_volume_is_served() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let image = TestImage::of("word");
@@ -413,7 +415,7 @@ fn what_lies_on_a_volume_that_cannot_be_written_is_served() {
         .put_manifest(&repository(), &at, &[], None, referrer.as_bytes())
         .unwrap();
     drop(registry);
-    // As a stock registry leaves it.
+    // As a stock registry leaves the folder.
     std::fs::remove_dir_all(root.path().join("imgsync")).unwrap();
     let registry = Registry::with_store(Store::open_unwritable(root.path()).unwrap());
     let worker = registry.start_diff_id_worker().unwrap();
@@ -427,7 +429,7 @@ fn what_lies_on_a_volume_that_cannot_be_written_is_served() {
     assert!(matches!(error, Error::Store(_)), "{error}");
     drop(worker);
     assert!(!root.path().join("imgsync").exists());
-    // What is not there at all is not taken for an empty one.
+    // A missing folder does not count as an empty one.
     let nowhere = root.path().join("nowhere");
     assert!(Store::open_unwritable(&nowhere).is_err());
 }

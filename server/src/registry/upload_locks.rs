@@ -1,4 +1,6 @@
-//! One writer at a time for each upload session.
+//! Locks upload sessions: each has at most one writer.
+//!
+//! Start reading at [`try_lock`].
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,56 +10,52 @@ use std::time::Instant;
 
 use imgsync_oci::endpoint::UploadId;
 
-/// The sessions that are being written to, each with whether another writer came meanwhile.
+/// The locked sessions, each with a flag that says whether another writer tried to lock it.
 #[derive(Default)]
 pub(super) struct UploadLocks {
     locked: Mutex<HashMap<UploadId, Arc<AtomicBool>>>,
-    /// When sessions that nobody writes to were last looked for, in vain.
+    /// The time of the last search for abandoned sessions that did not find enough.
     pub(super) last_abandoned_scan: Mutex<Option<Instant>>,
 }
 
-/// The right to write to a session, until it is dropped.
+/// The lock of a session, released on drop.
 pub(super) struct UploadLock {
     locks: Arc<UploadLocks>,
     id: UploadId,
     contended: Arc<AtomicBool>,
 }
 
-/// Takes the turn; `None` where another has it, who is told that it is wanted.
-pub(super) fn try_lock(turns: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
-    let mut taken = turns.locked.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(wanted) = taken.get(&id) {
-        wanted.store(true, Ordering::Relaxed);
-        return None;
+/// Locks a session; `None` if it is locked. In that case, sets the contended flag of the lock.
+pub(super) fn try_lock(locks: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
+    let mut locked = locks.locked.lock().unwrap_or_else(PoisonError::into_inner);
+    match locked.entry(id) {
+        Entry::Occupied(entry) => {
+            entry.get().store(true, Ordering::Relaxed);
+            None
+        }
+        Entry::Vacant(entry) => Some(UploadLock::new(locks, id, entry.insert(Arc::default()))),
     }
-    let wanted = Arc::new(AtomicBool::new(false));
-    taken.insert(id, Arc::clone(&wanted));
-    Some(UploadLock {
-        locks: Arc::clone(turns),
-        id,
-        contended: wanted,
-    })
 }
 
-/// Takes the turn if nobody has it, and disturbs nobody who does.
-pub(super) fn try_lock_quietly(turns: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
-    let mut taken = turns.locked.lock().unwrap_or_else(PoisonError::into_inner);
-    match taken.entry(id) {
+/// Locks a session; `None` if it is locked. Does not set the contended flag.
+pub(super) fn try_lock_quietly(locks: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
+    let mut locked = locks.locked.lock().unwrap_or_else(PoisonError::into_inner);
+    match locked.entry(id) {
         Entry::Occupied(_) => None,
-        Entry::Vacant(place) => {
-            let wanted = Arc::clone(place.insert(Arc::default()));
-            let turns = Arc::clone(turns);
-            Some(UploadLock {
-                locks: turns,
-                id,
-                contended: wanted,
-            })
-        }
+        Entry::Vacant(entry) => Some(UploadLock::new(locks, id, entry.insert(Arc::default()))),
     }
 }
 
 impl UploadLock {
-    /// Set once another writer came.
+    fn new(locks: &Arc<UploadLocks>, id: UploadId, contended: &Arc<AtomicBool>) -> Self {
+        Self {
+            locks: Arc::clone(locks),
+            id,
+            contended: Arc::clone(contended),
+        }
+    }
+
+    /// Returns the flag that is set when another writer tries to lock the session.
     pub(super) fn contended_flag(&self) -> &Arc<AtomicBool> {
         &self.contended
     }
@@ -65,11 +63,8 @@ impl UploadLock {
 
 impl Drop for UploadLock {
     fn drop(&mut self) {
-        let mut taken = self
-            .locks
-            .locked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        taken.remove(&self.id);
+        let locked = self.locks.locked.lock();
+        let mut locked = locked.unwrap_or_else(PoisonError::into_inner);
+        locked.remove(&self.id);
     }
 }

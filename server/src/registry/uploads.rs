@@ -1,4 +1,6 @@
-//! Upload sessions, and what becomes of them.
+//! Opens, writes, finishes and cancels upload sessions.
+//!
+//! Start reading at [`UploadWriter`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,21 +12,23 @@ use super::Registry;
 use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
 use super::upload_locks::{self, UploadLock};
-use crate::store::{ObjectKey, UploadIngest};
+use crate::store::{Ingest, ObjectKey};
 
-/// The right to append to a session. Bytes count once they are kept; those that are not kept when
-/// this is dropped are gone.
+/// The only writer of a session. Bytes that are not synced when the writer is dropped are lost.
 pub(crate) struct UploadWriter {
     registry: Registry,
     repository: Repository,
     id: UploadId,
-    ingest: UploadIngest,
+    ingest: Ingest,
     lock: UploadLock,
 }
 
 impl Registry {
-    /// Opens an upload session; `algorithm` is that of the digest that it should end with, `owner`
-    /// the user who opens it.
+    /// Opens an upload session. `algorithm` is that of the digest with which the session is
+    /// expected to end; `owner` is the user who opens it.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
     pub(crate) fn start_upload(
         &self,
         repository: &Repository,
@@ -36,11 +40,10 @@ impl Registry {
         Ok(id)
     }
 
-    /// Looks whether a session may be a user's to go on with: their own, or one that nobody is
-    /// known to have opened.
+    /// Checks that a user may continue a session: their own one, or one without a known owner.
     ///
     /// # Errors
-    /// [`Error::UploadUnknown`] where it is another's.
+    /// [`Error::UploadUnknown`] if the session belongs to another user; [`Error::Store`].
     pub(crate) fn check_upload_owner(
         &self,
         repository: &Repository,
@@ -49,115 +52,124 @@ impl Registry {
     ) -> Result<()> {
         match self.store.upload_owner(repository, id)? {
             Some(owner) if *owner != *user => Err(Error::UploadUnknown(id)),
-            Some(_) | None => Ok(()),
+            _ => Ok(()),
         }
     }
 
-    /// How many bytes a session safely holds.
+    /// Returns the number of durable bytes of a session.
     ///
     /// # Errors
-    /// [`Error::UploadUnknown`], also where the session is another repository's.
+    /// [`Error::UploadUnknown`] if there is no such session in the repository; [`Error::Store`].
     pub(crate) fn upload_offset(&self, repository: &Repository, id: UploadId) -> Result<u64> {
         self.store
             .upload_offset(repository, id)?
             .ok_or(Error::UploadUnknown(id))
     }
 
-    /// Begins to append to a session, at the end of what it safely holds; `first` is where the
-    /// caller believes that to be, if they said so.
+    /// Opens a session to append after its durable bytes. `expected_offset` is the offset at which
+    /// the client wants to append, if it named one.
     ///
     /// # Errors
-    /// [`Error::UploadUnknown`]; [`Error::UploadBusy`] while another writes;
-    /// [`Error::WrongOffset`].
+    /// [`Error::UploadUnknown`]; [`Error::UploadBusy`] while another request writes to the session;
+    /// [`Error::WrongOffset`] if the session does not end at `expected_offset`; [`Error::Store`].
     pub(crate) fn open_upload_writer(
         &self,
         repository: &Repository,
         id: UploadId,
-        first: Option<u64>,
+        expected_offset: Option<u64>,
     ) -> Result<UploadWriter> {
-        let Some(turn) = upload_locks::try_lock(&self.upload_locks, id) else {
-            let held = self.upload_offset(repository, id)?;
-            return Err(Error::UploadBusy { offset: held });
-        };
-        let upload = self
+        let lock = self.lock_upload(repository, id)?;
+        let ingest = self
             .store
             .resume_upload(repository, id)?
             .ok_or(Error::UploadUnknown(id))?;
-        let held = upload.durable_offset();
-        if first.is_some_and(|first| first != held) {
-            return Err(Error::WrongOffset { offset: held });
+        let offset = ingest.durable_offset();
+        if expected_offset.is_some_and(|expected| expected != offset) {
+            return Err(Error::WrongOffset { offset });
         }
-        let (registry, repository) = (self.clone(), repository.clone());
         Ok(UploadWriter {
-            registry,
-            repository,
+            registry: self.clone(),
+            repository: repository.clone(),
             id,
-            ingest: upload,
-            lock: turn,
+            ingest,
+            lock,
         })
     }
 
-    /// Ends a session without a blob.
+    fn lock_upload(&self, repository: &Repository, id: UploadId) -> Result<UploadLock> {
+        match upload_locks::try_lock(&self.upload_locks, id) {
+            Some(lock) => Ok(lock),
+            None => Err(Error::UploadBusy {
+                offset: self.upload_offset(repository, id)?,
+            }),
+        }
+    }
+
+    /// Cancels a session and removes its bytes.
     ///
     /// # Errors
-    /// [`Error::UploadUnknown`]; [`Error::UploadBusy`] while somebody writes to it.
+    /// [`Error::UploadUnknown`]; [`Error::UploadBusy`] while a request writes to the session;
+    /// [`Error::Store`].
     pub(crate) fn cancel_upload(&self, repository: &Repository, id: UploadId) -> Result<()> {
-        let Some(_turn) = upload_locks::try_lock(&self.upload_locks, id) else {
-            let held = self.upload_offset(repository, id)?;
-            return Err(Error::UploadBusy { offset: held });
-        };
-        match self.store.cancel_upload(repository, id)? {
-            true => Ok(()),
-            false => Err(Error::UploadUnknown(id)),
+        let _lock = self.lock_upload(repository, id)?;
+        if !self.store.cancel_upload(repository, id)? {
+            return Err(Error::UploadUnknown(id));
         }
+        Ok(())
     }
 }
 
 impl UploadWriter {
-    /// How many bytes the session holds, with those just appended.
+    /// Returns the number of bytes in the session, durable or not.
     pub(crate) fn offset(&self) -> u64 {
         self.ingest.offset()
     }
 
-    /// How many of those bytes are not kept.
+    /// Returns the number of bytes that a crash would lose.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
-        self.ingest.offset() - self.ingest.durable_offset()
+        self.ingest.unsynced_bytes()
     }
 
-    /// Becomes true once another request wants to write to the session.
+    /// Returns the flag that is set when another request tries to write to the session.
     pub(crate) fn contended_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(self.lock.contended_flag())
     }
 
-    /// Appends bytes. When this fails, all that was not kept is gone.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.registry.store.write(&mut self.ingest, bytes)?)
-    }
-
-    /// Makes durable what was appended.
-    pub(crate) fn sync(&mut self) -> Result<()> {
-        Ok(self.registry.store.sync_upload(&mut self.ingest)?)
-    }
-
-    /// Forgets what was appended and not kept.
-    pub(crate) fn roll_back(&mut self) {
-        self.registry.store.roll_back_upload(&mut self.ingest);
-    }
-
-    /// Ends the session: its repository holds the blob from now on.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// [`Error::DigestMismatch`]; the session and its bytes are gone then.
+    /// [`Error::Store`]. The unsynced bytes are lost then.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.ingest.write(bytes)?)
+    }
+
+    /// Makes the appended bytes durable.
+    ///
+    /// # Errors
+    /// [`Error::Store`]. The unsynced bytes are lost then.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        Ok(self.registry.store.sync_ingest(&mut self.ingest)?)
+    }
+
+    /// Drops the unsynced bytes.
+    pub(crate) fn roll_back(&mut self) {
+        self.ingest.roll_back();
+    }
+
+    /// Finishes the session: its bytes become a blob of the repository.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`], which also removes the session and its bytes; [`Error::Store`].
     pub(crate) fn commit(self, expected: &Digest) -> Result<()> {
         let Self {
             registry,
             repository,
             id,
-            ingest: upload,
-            lock: turn,
+            ingest,
+            lock,
         } = self;
         let store = &registry.store;
-        let sealed = store.seal_upload(upload, expected.algorithm())?;
+        let sealed = ingest.seal(expected.algorithm())?;
         if sealed.digest() != expected {
             store.cancel_upload(&repository, id)?;
             return Err(Error::DigestMismatch {
@@ -165,17 +177,17 @@ impl UploadWriter {
                 actual: sealed.digest().clone(),
             });
         }
-        let _hold = registry.lock_digests([expected.clone()]);
+        let _digest_lock = registry.lock_digests([expected.clone()]);
         let link = expected.to_string();
-        store.commit_upload(
+        store.commit_ingest(
             &sealed,
             &[(ObjectKey::LayerLink(&repository, expected), link.as_bytes())],
         )?;
         registry.claim_blob(&repository, expected)?;
         if let Err(error) = store.delete_finished_upload(&repository, id) {
-            tracing::warn!(%id, %error, "what is left of a finished upload stays");
+            tracing::warn!(%id, %error, "cannot remove the files of a finished upload");
         }
-        drop(turn);
+        drop(lock);
         registry
             .diff_id_queue
             .push(DiffIdJob::Blob(repository, expected.clone()));

@@ -1,4 +1,4 @@
-//! What goes away, and goes durably.
+//! Removes objects, tags and folders, durably.
 
 use std::path::Path;
 
@@ -8,49 +8,49 @@ use super::error::{IoContext, Result};
 use super::{ObjectKey, ObjectReader, Store};
 
 impl Store {
-    /// Removes what stands under a key, durably, if anything does.
+    /// Removes an object, if it is there. It is gone for good when this returns.
     pub(crate) fn delete(&self, key: ObjectKey<'_>) -> Result<()> {
         let path = self.paths.object(key);
         let folder = path.parent().unwrap_or(&path);
-        if !self.disk.is_folder(folder).context("look at", folder)? {
+        if !self.disk.is_folder(folder).context("stat", folder)? {
             return Ok(());
         }
         self.disk.unlink(&path).context("remove", &path)?;
         self.disk
             .sync_folder(folder)
             .context("sync the folder", folder)?;
-        // The folder is of use to nobody now. A stock registry leaves it, so it is no harm either.
+        // Best effort: a stock registry leaves the empty folder behind, too.
         if let Err(error) = self.disk.remove_folder(folder) {
-            tracing::debug!(?folder, %error, "an empty folder stays");
+            tracing::debug!(?folder, %error, "did not remove an empty folder");
         }
         Ok(())
     }
 
-    /// The same, if what stands there is still what `bytes` was opened from.
+    /// Removes an object as [`Store::delete`] does, unless it was replaced since `reader` was
+    /// opened.
     pub(crate) fn delete_if_unchanged(
         &self,
         key: ObjectKey<'_>,
-        bytes: &ObjectReader,
+        reader: &ObjectReader,
     ) -> Result<()> {
         let path = self.paths.object(key);
-        match bytes.is_at(&path).context("look at", &path)? {
-            true => self.delete(key),
-            false => Ok(()),
+        if !reader.is_at(&path).context("stat", &path)? {
+            return Ok(());
         }
+        self.delete(key)
     }
 
-    /// Removes a tag with all that it once pointed at, durably and at once; false where there is
-    /// none.
+    /// Removes a tag and its history, durably and atomically; returns whether there was such a tag.
     pub(crate) fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
         let folder = self.paths.tag(repository, tag);
-        if !self.disk.is_folder(&folder).context("look at", &folder)? {
+        if !self.disk.is_folder(&folder).context("stat", &folder)? {
             return Ok(false);
         }
         self.remove_durably(&folder)?;
         Ok(true)
     }
 
-    /// Removes a folder with all that is in it, durably and at once.
+    /// Removes a folder and its content, durably and atomically.
     pub(super) fn remove_durably(&self, folder: &Path) -> Result<()> {
         let (parent, temporary) = (folder.parent().unwrap_or(folder), self.temporary_path());
         self.disk
@@ -60,19 +60,15 @@ impl Store {
             .sync_folder(parent)
             .context("sync the folder", parent)?;
         if let Err(error) = self.remove_all(&temporary) {
-            tracing::warn!(?folder, %error, "what was removed takes space until the next start");
+            tracing::warn!(?folder, %error, "cannot free the space of a removed folder before the next start");
         }
         Ok(())
     }
 
-    /// Removes a folder and all that is in it. A crash leaves some of that.
+    /// Removes a folder and its content. A crash can leave a part of the content.
     pub(super) fn remove_all(&self, folder: &Path) -> Result<()> {
-        for (name, is_folder) in self
-            .disk
-            .list(folder)
-            .context("list", folder)?
-            .unwrap_or_default()
-        {
+        let entries = self.disk.list(folder).context("list", folder)?;
+        for (name, is_folder) in entries.unwrap_or_default() {
             let path = folder.join(name);
             if is_folder {
                 self.remove_all(&path)?;

@@ -1,6 +1,7 @@
-//! What we derived from blobs and manifests: files of our own that are never needed to serve what
-//! is in the tree. All of them can be derived again, so a damaged one counts as none. Where nothing
-//! can be written, none is made or removed.
+//! Derived files: facts about blobs and manifests that were computed once, such as diffIDs.
+//!
+//! They can all be computed again from the tree, so a damaged file counts as absent, and content is
+//! served without them. In a read-only store none is written or removed.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -14,7 +15,7 @@ use super::paths::{digest_from_file_name, digest_to_file_name};
 use super::{DerivedKey, LinkKind, Store};
 
 impl Store {
-    /// Puts something derived under a key, over whatever stood there, durably.
+    /// Writes a derived file, replacing the one that was there. It is durable when this returns.
     pub(crate) fn put_derived(&self, key: DerivedKey<'_>, bytes: &[u8]) -> Result<()> {
         if !self.is_writable() {
             return Ok(());
@@ -22,99 +23,100 @@ impl Store {
         self.put_file(self.paths.derived(key), bytes)
     }
 
-    /// Puts an empty file under a key, where there is none yet, and not durably: for what another
-    /// durable file tells as well.
+    /// Creates an empty derived file, if there is none yet. Not durably: meant for facts that
+    /// another durable file contains, too.
     pub(crate) fn put_derived_unsynced(&self, key: DerivedKey<'_>) -> Result<()> {
         if !self.is_writable() {
             return Ok(());
         }
         let path = self.paths.derived(key);
         let folder = path.parent().unwrap_or(&path);
-        let mut tries = 1..=MAX_FOLDER_RETRIES;
+        let mut retries = 1..=MAX_FOLDER_RETRIES;
         loop {
-            if let Some(above) = folder.parent() {
-                self.folders.ensure(above)?;
+            if let Some(parent) = folder.parent() {
+                self.folders.ensure(parent)?;
             }
-            let made = self.disk.make_folder(folder);
-            match made.and_then(|_| self.disk.create(&path)) {
-                // Somebody else had the folder empty, and removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {
-                }
+            let created = self.disk.make_folder(folder);
+            match created.and_then(|_| self.disk.create(&path)) {
+                // Another thread found the folder empty and removed it.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && retries.next().is_some() => {}
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(error).context("write", &path);
                 }
-                Ok(_) | Err(_) => return Ok(()),
+                _ => return Ok(()),
             }
         }
     }
 
-    /// What stands under a key, at most `limit` bytes of it; `None` where nothing does.
+    /// Reads a derived file, at most its first `limit` bytes; `None` if there is no such file.
     pub(crate) fn get_derived(&self, key: DerivedKey<'_>, limit: usize) -> Result<Option<Vec<u8>>> {
         self.read_file(&self.paths.derived(key), limit)
     }
 
-    /// Whether anything stands under a key.
+    /// Whether there is a derived file under a key.
     pub(crate) fn has_derived(&self, key: DerivedKey<'_>) -> Result<bool> {
         let path = self.paths.derived(key);
-        Ok(self.disk.len(&path).context("look at", &path)?.is_some())
+        Ok(self.disk.len(&path).context("stat", &path)?.is_some())
     }
 
-    /// Removes what stands under a key, if anything does. Not durably: what comes back after a
-    /// crash is found out again.
+    /// Removes a derived file, if there is one. Not durably: a file that is back after a crash is
+    /// recognized as stale.
     pub(crate) fn delete_derived(&self, key: DerivedKey<'_>) -> Result<()> {
         if !self.is_writable() {
             return Ok(());
         }
         let path = self.paths.derived(key);
         self.disk.unlink(&path).context("remove", &path)?;
-        // Fails while others are in it.
+        // Fails while there are other files in the folder.
         let _ = path.parent().map(|folder| self.disk.remove_folder(folder));
         Ok(())
     }
 
-    /// The blobs that are known to be of a diffID, until `look` breaks off.
+    /// Calls `visit` with each blob that is recorded for a diffID, until it breaks.
     pub(crate) fn for_each_diff_id_blob(
         &self,
         diff_id: &Digest,
-        look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.for_each_digest_file(&self.paths.diff_id_blobs(diff_id), look)
+        self.for_each_digest_file(&self.paths.diff_id_blobs(diff_id), visit)
     }
 
-    /// The manifests that a repository is known to have over a config, until `look` breaks off.
+    /// Calls `visit` with each manifest of a repository that is recorded for a config, until it
+    /// breaks.
     pub(crate) fn for_each_config_manifest(
         &self,
         repository: &Repository,
         config: &Digest,
-        look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.for_each_digest_file(&self.paths.config_manifests(repository, config), look)
+        self.for_each_digest_file(&self.paths.config_manifests(repository, config), visit)
     }
 
-    /// The digests that a repository links to, until `look` breaks off.
+    /// Calls `visit` with each digest to which a repository links, until it breaks.
     pub(crate) fn for_each_link(
         &self,
         repository: &Repository,
         links: LinkKind,
-        look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
         let folder = self.paths.links(repository, links);
         self.for_each_folder(&folder, &mut |algorithm| {
             self.for_each_entry(
                 &folder.join(algorithm),
                 &mut |name, is_folder| match format!("{algorithm}:{name}").parse() {
-                    Ok(digest) if is_folder => look(digest),
-                    Ok(_) | Err(_) => ControlFlow::Continue(()),
+                    Ok(digest) if is_folder => visit(digest),
+                    _ => ControlFlow::Continue(()),
                 },
             )
         })
         .map(|_| ())
     }
 
-    /// The blobs about which something is known as layers, until `look` breaks off.
+    /// Calls `visit` with each blob that has a layer record, until it breaks.
     pub(crate) fn for_each_layer_record(
         &self,
-        look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
         let top = self.paths.layer_records();
         self.for_each_folder(&top, &mut |algorithm| {
@@ -125,7 +127,7 @@ impl Store {
                 )
                 .parse()
                 {
-                    Ok(digest) => look(digest),
+                    Ok(digest) => visit(digest),
                     Err(_) => ControlFlow::Continue(()),
                 })
             })
@@ -133,12 +135,12 @@ impl Store {
         .map(|_| ())
     }
 
-    /// The manifests over configs that are known, each with its file's content, at most `limit`
-    /// bytes of it, until `look` breaks off.
+    /// Calls `visit` with each recorded manifest of any config, and with the first `limit` bytes of
+    /// the file that records it, until it breaks.
     pub(crate) fn for_each_config_manifest_file(
         &self,
         limit: usize,
-        look: &mut dyn FnMut(Digest, Vec<u8>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Digest, Vec<u8>) -> ControlFlow<()>,
     ) -> Result<()> {
         let top = self.paths.all_config_manifests();
         self.for_each_folder(&top, &mut |start| {
@@ -148,9 +150,9 @@ impl Store {
                 let folder = below.join(name);
                 self.for_each_digest_file(&folder, &mut |manifest| {
                     let path = folder.join(digest_to_file_name(&manifest));
-                    // What cannot be read says nothing.
+                    // An unreadable file counts as empty.
                     let content = self.read_file(&path, limit).ok().flatten();
-                    flow = look(manifest, content.unwrap_or_default());
+                    flow = visit(manifest, content.unwrap_or_default());
                     flow
                 })?;
                 Ok(flow)
@@ -162,23 +164,23 @@ impl Store {
     fn for_each_digest_file(
         &self,
         folder: &Path,
-        look: &mut dyn FnMut(Digest) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
     ) -> Result<()> {
         self.for_each_entry(folder, &mut |name, _| match digest_from_file_name(name) {
-            Some(digest) => look(digest),
+            Some(digest) => visit(digest),
             None => ControlFlow::Continue(()),
         })
         .map(|_| ())
     }
 
-    /// Goes into every folder in a folder until one breaks off.
+    /// Calls `enter` with the name of each folder in a folder, until it breaks or fails.
     fn for_each_folder(
         &self,
         folder: &Path,
         enter: &mut dyn FnMut(&str) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let mut result = Ok(ControlFlow::Continue(()));
-        let _is_broken_off = self.for_each_entry(folder, &mut |name, is_folder| {
+        let _ = self.for_each_entry(folder, &mut |name, is_folder| {
             if !is_folder {
                 return ControlFlow::Continue(());
             }
@@ -191,16 +193,17 @@ impl Store {
         result
     }
 
-    /// Shows the names in a folder; says whether `look` broke off.
+    /// Calls `visit` with each name in a folder and whether it is a folder, until it breaks;
+    /// returns whether it did.
     fn for_each_entry(
         &self,
         folder: &Path,
-        look: &mut dyn FnMut(&str, bool) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(&str, bool) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         let mut flow = ControlFlow::Continue(());
         self.disk
             .for_each_entry(folder, &mut |name, is_folder| {
-                flow = look(name, is_folder);
+                flow = visit(name, is_folder);
                 flow
             })
             .context("list", folder)?;

@@ -1,6 +1,7 @@
-//! The only place that calls the filesystem.
+//! Calls the filesystem; no other module of the server's storage does.
 //!
-//! Tests record and fail what goes through here: that is how crashes and full disks are tried.
+//! Tests hook into every change here to record it or to make it fail. That is how crashes and full
+//! disks are tested. Start reading at [`Disk`].
 
 use std::fs;
 use std::io;
@@ -16,14 +17,14 @@ pub(super) struct Disk {
     hook: Option<ChangeHook>,
 }
 
-/// Sees every change before it is made, and may fail it.
+/// Is called before every change, and can make it fail.
 #[cfg(test)]
 pub(super) type ChangeHook =
     std::sync::Arc<dyn Fn(&DiskChange<'_>) -> io::Result<()> + Send + Sync>;
 
-/// A change to the disk, as the tests see it.
+/// A change to the disk.
 #[derive(Debug)]
-#[allow(dead_code, reason = "read by taps only")]
+#[allow(dead_code, reason = "read by the hooks of tests only")]
 pub(super) enum DiskChange<'a> {
     MakeFolder(&'a Path),
     Create(&'a Path),
@@ -48,13 +49,13 @@ pub(super) enum DiskChange<'a> {
 
 impl Disk {
     #[cfg(test)]
-    pub(super) fn with_hook(tap: ChangeHook) -> Self {
-        Self { hook: Some(tap) }
+    pub(super) fn with_hook(hook: ChangeHook) -> Self {
+        Self { hook: Some(hook) }
     }
 
     #[cfg(test)]
     fn permit(&self, change: &DiskChange<'_>) -> io::Result<()> {
-        self.hook.as_ref().map_or(Ok(()), |tap| tap(change))
+        self.hook.as_ref().map_or(Ok(()), |hook| hook(change))
     }
 
     #[cfg(not(test))]
@@ -62,7 +63,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes one folder; false where it was there already.
+    /// Creates one folder; returns false if it exists already.
     pub(super) fn make_folder(&self, path: &Path) -> io::Result<bool> {
         self.permit(&DiskChange::MakeFolder(path))?;
         match fs::create_dir(path) {
@@ -74,7 +75,7 @@ impl Disk {
         }
     }
 
-    /// A new file, to write to and read from; it must not exist yet.
+    /// Creates a file for reading and writing. It must not exist yet.
     pub(super) fn create(&self, path: &Path) -> io::Result<DiskFile> {
         self.permit(&DiskChange::Create(path))?;
         let file = fs::File::options()
@@ -85,13 +86,13 @@ impl Disk {
         Ok(self.wrap(file, path))
     }
 
-    /// A file to write to and read from; `None` where there is none.
+    /// Opens a file for reading and writing; `None` if there is no such file.
     pub(super) fn open(&self, path: &Path) -> io::Result<Option<DiskFile>> {
         let file = none_if_not_found(fs::File::options().read(true).write(true).open(path))?;
         Ok(file.map(|file| self.wrap(file, path)))
     }
 
-    /// A file to read from; `None` where there is none.
+    /// Opens a file for reading; `None` if there is no such file.
     pub(super) fn open_to_read(&self, path: &Path) -> io::Result<Option<DiskFile>> {
         let file = none_if_not_found(fs::File::open(path))?;
         Ok(file.map(|file| self.wrap(file, path)))
@@ -105,54 +106,55 @@ impl Disk {
         }
     }
 
-    /// Moves a file, over whatever stood there.
+    /// Renames a file, replacing the one at `to`.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.permit(&DiskChange::Rename { from, to })?;
         fs::rename(from, to)
     }
 
-    /// Makes a folder's list of names durable.
+    /// Makes the entries of a folder durable.
     pub(super) fn sync_folder(&self, path: &Path) -> io::Result<()> {
         self.permit(&DiskChange::SyncFolder(path))?;
         fs::File::open(path)?.sync_all()
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if there is one.
     pub(super) fn unlink(&self, path: &Path) -> io::Result<()> {
         self.permit(&DiskChange::Unlink(path))?;
         none_if_not_found(fs::remove_file(path)).map(|_| ())
     }
 
-    /// Removes an empty folder, if it is there.
+    /// Removes an empty folder, if there is one.
     pub(super) fn remove_folder(&self, path: &Path) -> io::Result<()> {
         self.permit(&DiskChange::RemoveFolder(path))?;
         none_if_not_found(fs::remove_dir(path)).map(|_| ())
     }
 
-    /// A file's length in bytes; `None` where there is no such file.
+    /// Returns the length of a file in bytes; `None` if there is no such file.
     pub(super) fn len(&self, path: &Path) -> io::Result<Option<u64>> {
-        let found = none_if_not_found(fs::metadata(path))?;
-        Ok(found.filter(fs::Metadata::is_file).map(|found| found.len()))
+        let metadata = none_if_not_found(fs::metadata(path))?;
+        let of_file = metadata.filter(fs::Metadata::is_file);
+        Ok(of_file.map(|metadata| metadata.len()))
     }
 
-    /// When a file or folder was last changed; `None` where there is none.
+    /// Returns the modification time of a file or folder; `None` if there is none.
     pub(super) fn modified(&self, path: &Path) -> io::Result<Option<SystemTime>> {
-        none_if_not_found(fs::metadata(path).and_then(|found| found.modified()))
+        none_if_not_found(fs::metadata(path).and_then(|metadata| metadata.modified()))
     }
 
-    /// Says of a file that it was last changed at a moment, if there is such a file.
+    /// Sets the modification time of a file, if there is one.
     pub(super) fn touch(&self, path: &Path, time: SystemTime) -> io::Result<()> {
         let file = none_if_not_found(fs::File::options().write(true).open(path))?;
         file.map_or(Ok(()), |file| file.set_modified(time))
     }
 
-    /// Whether there is such a folder.
+    /// Whether there is a folder at `path`.
     pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
-        Ok(none_if_not_found(fs::metadata(path))?.is_some_and(|found| found.is_dir()))
+        Ok(none_if_not_found(fs::metadata(path))?.is_some_and(|metadata| metadata.is_dir()))
     }
 
-    /// The names in a folder, in no order, each with whether it is a folder; `None` where there is
-    /// no such folder. Names that are not UTF-8 are nobody's we know.
+    /// Lists the names in a folder, in no order, each with whether it is a folder; `None` if there
+    /// is no such folder. Skips names that are not UTF-8, because this server never writes one.
     pub(super) fn list(&self, path: &Path) -> io::Result<Option<Vec<(String, bool)>>> {
         let Some(entries) = none_if_not_found(fs::read_dir(path))? else {
             return Ok(None);
@@ -167,18 +169,18 @@ impl Disk {
         Ok(Some(names))
     }
 
-    /// Shows the names in a folder one after the other, in no order, each with whether it is a
-    /// folder, until `look` breaks off; nothing where there is no such folder. Holds no list.
+    /// Calls `visit` with each name in a folder, in no order, and whether it is a folder, until it
+    /// breaks. Does nothing if there is no such folder. Keeps no list in memory.
     pub(super) fn for_each_entry(
         &self,
         path: &Path,
-        look: &mut dyn FnMut(&str, bool) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(&str, bool) -> ControlFlow<()>,
     ) -> io::Result<()> {
         for entry in none_if_not_found(fs::read_dir(path))?.into_iter().flatten() {
             let entry = entry?;
             let is_folder = entry.file_type()?.is_dir();
             if let Some(name) = entry.file_name().to_str()
-                && look(name, is_folder).is_break()
+                && visit(name, is_folder).is_break()
             {
                 break;
             }
@@ -186,13 +188,14 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes the lock of a file, made where it is missing; `None` where another process has it, and
-    /// still has it after a moment: one that is just ending lets go, and so does a program that is
-    /// just starting in its place (until then it has its parent's open files).
+    /// Locks a file, which is created if it is missing; `None` if another process keeps the lock.
+    ///
+    /// Retries for two seconds, because two processes release the lock soon: a server that is just
+    /// exiting, and a child process that has inherited the file and is about to execute a program.
     pub(super) fn lock(&self, path: &Path) -> io::Result<Option<FileLock>> {
         const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
         const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
-        let began = Instant::now();
+        let started_at = Instant::now();
         let file = fs::File::options()
             .write(true)
             .create(true)
@@ -201,7 +204,7 @@ impl Disk {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(FileLock { _file: file })),
-                Err(fs::TryLockError::WouldBlock) if began.elapsed() < LOCK_TIMEOUT => {
+                Err(fs::TryLockError::WouldBlock) if started_at.elapsed() < LOCK_TIMEOUT => {
                     std::thread::sleep(LOCK_RETRY_DELAY);
                 }
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),
@@ -211,7 +214,7 @@ impl Disk {
     }
 }
 
-/// What stays the same for as long as nobody writes to a file.
+/// Identifies a file and its content: any write to the file changes the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileIdentity {
     device: u64,
@@ -221,7 +224,7 @@ pub(crate) struct FileIdentity {
     ctime: (i64, i64),
 }
 
-/// A lock, held until it is dropped.
+/// A file lock, released on drop.
 pub(super) struct FileLock {
     _file: fs::File,
 }
@@ -234,7 +237,12 @@ pub(super) struct DiskFile {
 }
 
 impl DiskFile {
-    /// Writes all of `bytes` from `offset` on.
+    /// Returns the path at which the file was opened.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes all of `bytes` at `offset`.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let change = DiskChange::Write {
             path: &self.path,
@@ -244,20 +252,20 @@ impl DiskFile {
         let permitted = self.disk.permit(&change);
         #[cfg(test)]
         if permitted.is_err() {
-            // What a full disk does: some of it is written.
+            // A full disk writes a part of the bytes, too.
             self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
         }
         permitted?;
         self.file.write_all_at(bytes, offset)
     }
 
-    /// Makes the content durable.
+    /// Makes the content of the file durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.disk.permit(&DiskChange::Sync(&self.path))?;
         self.file.sync_data()
     }
 
-    /// Cuts off what lies beyond `len` bytes.
+    /// Truncates the file to `len` bytes.
     pub(super) fn truncate(&self, len: u64) -> io::Result<()> {
         self.disk.permit(&DiskChange::Truncate {
             path: &self.path,
@@ -266,33 +274,31 @@ impl DiskFile {
         self.file.set_len(len)
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub(super) fn len(&self) -> io::Result<u64> {
-        self.file.metadata().map(|found| found.len())
+        self.file.metadata().map(|metadata| metadata.len())
     }
 
-    /// What tells this file, as it is now, from others and from itself once it was written to.
+    /// Returns the identity of the file and its content.
     pub(super) fn identity(&self) -> io::Result<FileIdentity> {
-        let found = self.file.metadata()?;
+        let metadata = self.file.metadata()?;
         Ok(FileIdentity {
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.size(),
-            mtime: (found.mtime(), found.mtime_nsec()),
-            ctime: (found.ctime(), found.ctime_nsec()),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 
-    /// Whether the file stands at a path, and not another one.
+    /// Whether the file at `path` is this file.
     pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let (own, there) = (
-            self.file.metadata()?,
-            none_if_not_found(fs::metadata(path))?,
-        );
-        Ok(there.is_some_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
+        let own = self.file.metadata()?;
+        let other = none_if_not_found(fs::metadata(path))?;
+        Ok(other.is_some_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())))
     }
 
-    /// Reads up to `len` bytes from `offset` on; fewer only where the file ends.
+    /// Reads up to `len` bytes from `offset`; fewer only at the end of the file.
     pub(super) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         let read = self.read_into(offset, &mut bytes)?;
@@ -300,8 +306,8 @@ impl DiskFile {
         Ok(bytes)
     }
 
-    /// Reads from `offset` on until `bytes` is full; yields how many were read, fewer only where
-    /// the file ends.
+    /// Reads from `offset` until `bytes` is full; returns the number of bytes read, which is less
+    /// only at the end of the file.
     pub(super) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let mut read = 0;
         while read < bytes.len() {
@@ -316,10 +322,10 @@ impl DiskFile {
     }
 }
 
-/// `None` for what is not there, or lies below something that is no folder.
+/// Turns the error of a missing file or parent folder into `None`.
 fn none_if_not_found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
-        Ok(found) => Ok(Some(found)),
+        Ok(value) => Ok(Some(value)),
         Err(error)
             if matches!(
                 error.kind(),

@@ -1,56 +1,55 @@
-//! What can go wrong with bytes under keys.
+//! The errors of the store.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A failure of the store. Its text names paths: it is for the log and the operator, never for an
-/// answer.
+/// A failed operation of the store. The text contains paths: it is meant for the log and the
+/// operator, and must not be sent to clients.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No space, or no quota, left. Trying again helps once there is some.
-    #[error("no space left, cannot {operation} {path:?}")]
+    /// The disk is full or the quota is used up. A retry succeeds once there is space.
+    #[error("cannot {operation} {path:?}: no space left")]
     Full {
-        /// What was being done.
+        /// The operation that failed, as a verb.
         operation: &'static str,
-        /// To which file or folder.
+        /// The file or folder.
         path: PathBuf,
     },
-    /// Another server uses the folder.
+    /// Another server uses the storage folder.
     #[error("another imgsync-server uses the folder {root:?}")]
     Locked {
-        /// The folder.
+        /// The storage folder.
         root: PathBuf,
     },
-    /// The disk refused. Trying again seldom helps.
+    /// The operating system reported another error. A retry seldom helps.
     #[error("cannot {operation} {path:?}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation that failed, as a verb.
         operation: &'static str,
-        /// To which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
-/// Says of a failed call what was being done.
+/// Adds the operation and the path to the error of a system call.
 pub(super) trait IoContext<T> {
-    fn context(self, doing: &'static str, path: &Path) -> Result<T>;
+    fn context(self, operation: &'static str, path: &Path) -> Result<T>;
 }
 
 impl<T> IoContext<T> for io::Result<T> {
-    fn context(self, doing: &'static str, path: &Path) -> Result<T> {
+    fn context(self, operation: &'static str, path: &Path) -> Result<T> {
         self.map_err(|source| {
             let path = path.to_owned();
             match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full {
-                    operation: doing,
-                    path,
-                },
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Error::Full { operation, path }
+                }
                 _ => Error::Io {
-                    operation: doing,
+                    operation,
                     path,
                     source,
                 },

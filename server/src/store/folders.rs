@@ -1,4 +1,6 @@
-//! Folders that are there for good.
+//! Creates folders so that they survive a power cut.
+//!
+//! Start reading at [`FolderCreator::ensure`].
 
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -6,15 +8,15 @@ use std::sync::{PoisonError, RwLock};
 use super::disk::Disk;
 use super::error::{IoContext, Result};
 
-/// Makes folders.
+/// Creates folders, one caller at a time.
 pub(super) struct FolderCreator {
     disk: Disk,
-    /// Held to make folders, and to look for them: whoever finds one must be able to rely on its
-    /// being durable, also when another is just making it.
-    making: RwLock<()>,
+    /// Held exclusively while folders are created, and shared while they are looked up. A folder
+    /// that a lookup finds is therefore durable, even if another thread has just created it.
+    lock: RwLock<()>,
 }
 
-/// The folders that one call made, outermost first.
+/// The folders that one call of [`FolderCreator::ensure`] created, outermost first.
 #[derive(Default)]
 pub(super) struct CreatedFolders(Vec<PathBuf>);
 
@@ -22,34 +24,36 @@ impl FolderCreator {
     pub(super) fn new(disk: Disk) -> Self {
         Self {
             disk,
-            making: RwLock::new(()),
+            lock: RwLock::new(()),
         }
     }
 
-    /// Makes a folder and those above it that are missing, each durable. When that fails, those
-    /// that were made are gone again.
+    /// Creates a folder and its missing parents, each of them durable.
+    ///
+    /// # Errors
+    /// Returns the error of the disk. The folders that were created are removed again then.
     pub(super) fn ensure(&self, path: &Path) -> Result<CreatedFolders> {
         {
-            let _shared = self.making.read().unwrap_or_else(PoisonError::into_inner);
-            if self.disk.is_folder(path).context("look at", path)? {
+            let _shared = self.lock.read().unwrap_or_else(PoisonError::into_inner);
+            if self.disk.is_folder(path).context("stat", path)? {
                 return Ok(CreatedFolders::default());
             }
         }
-        let _alone = self.making.write().unwrap_or_else(PoisonError::into_inner);
-        let mut made = CreatedFolders::default();
-        match self.make(path, &mut made) {
-            Ok(()) => Ok(made),
+        let _exclusive = self.lock.write().unwrap_or_else(PoisonError::into_inner);
+        let mut created = CreatedFolders::default();
+        match self.create(path, &mut created) {
+            Ok(()) => Ok(created),
             Err(error) => {
-                self.remove_created(&made);
+                self.remove_created(&created);
                 Err(error)
             }
         }
     }
 
-    fn make(&self, path: &Path, made: &mut CreatedFolders) -> Result<()> {
+    fn create(&self, path: &Path, created: &mut CreatedFolders) -> Result<()> {
         let mut missing = Vec::new();
         for folder in path.ancestors() {
-            if self.disk.is_folder(folder).context("look at", folder)? {
+            if self.disk.is_folder(folder).context("stat", folder)? {
                 break;
             }
             missing.push(folder);
@@ -58,9 +62,9 @@ impl FolderCreator {
             if self
                 .disk
                 .make_folder(folder)
-                .context("make the folder", folder)?
+                .context("create the folder", folder)?
             {
-                made.0.push(folder.to_owned());
+                created.0.push(folder.to_owned());
             }
             if let Some(parent) = folder.parent() {
                 self.disk
@@ -71,11 +75,11 @@ impl FolderCreator {
         Ok(())
     }
 
-    /// Removes folders again, as far as nothing is in them by now.
-    pub(super) fn remove_created(&self, made: &CreatedFolders) {
-        for folder in made.0.iter().rev() {
+    /// Removes created folders that are still empty.
+    pub(super) fn remove_created(&self, created: &CreatedFolders) {
+        for folder in created.0.iter().rev() {
             if let Err(error) = self.disk.remove_folder(folder) {
-                tracing::debug!(?folder, %error, "a new folder stays");
+                tracing::debug!(?folder, %error, "did not remove a new folder");
                 return;
             }
         }

@@ -1,105 +1,117 @@
-//! Blobs on their way in from an upstream: files that grow while others read them.
+//! Bytes that are becoming a blob: those of an upload session, or those fetched from an upstream.
 //!
-//! How much of a file is durable, and the hash of that, lies beside it, so that a fetch goes on
-//! after a restart. What is not known to be durable is cut off, since a power cut can leave a tail
-//! of zeros.
+//! An ingest appends to one file. A state file beside it stores the last checkpoint: how many bytes
+//! are durable, and their hash, so that the ingest can resume after a restart. Bytes after the
+//! checkpoint are cut off then, because a power cut can leave zeros there. Start reading at
+//! [`Ingest`]; how ingests are opened and removed is up to `uploads` and `cache_fills`.
 
 use std::io;
-use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
-use imgsync_oci::{Digest, Hasher};
-use serde::Deserialize;
+use imgsync_oci::endpoint::UploadId;
+use imgsync_oci::{Algorithm, Digest, Hasher, Repository};
 
+use super::checkpoint::Checkpoint;
 use super::disk::DiskFile;
 use super::error::{IoContext, Result};
-use super::paths::{STATE_SUFFIX, digest_from_file_name};
-use super::uploads::HASH_BUFFER_BYTES;
+use super::paths::StorePaths;
 use super::{ObjectKey, Store};
 
-/// Our layout, and that of the hash library's state.
-const INGEST_STATE_FORMAT: &str = "imgsync-filling-1, sha2-0.11";
-/// More than a state ever has.
-const MAX_INGEST_STATE_BYTES: usize = 64 * 1024;
-/// So much is appended between two durable points.
-const CHECKPOINT_INTERVAL_BYTES: u64 = 32 * 1024 * 1024;
+/// How much of a file is read at a time to hash it.
+const HASH_BUFFER_BYTES: usize = 256 * 1024;
 
-/// A file that is being filled. Only one may be open per digest.
-pub(crate) struct BlobIngest {
-    digest: Digest,
-    shared: Arc<IngestFile>,
-    written: IngestCheckpoint,
-    /// What will be there after a crash.
-    durable: IngestCheckpoint,
+/// Names an ingest.
+#[derive(Debug, Clone)]
+pub(super) enum IngestKey {
+    /// An upload session.
+    Upload {
+        repository: Repository,
+        id: UploadId,
+        /// The user who opened the session, if known.
+        owner: Option<Arc<str>>,
+    },
+    /// A blob that is fetched from an upstream.
+    CacheFill(Digest),
 }
 
-/// What was appended so far, open to be read; also after the file has become a blob, or has gone.
-#[derive(Clone)]
-pub(crate) struct PartialBlob(Arc<IngestFile>);
+/// The writer of an ingest, positioned at its end. At most one may be open per key.
+pub(crate) struct Ingest {
+    key: IngestKey,
+    data: Arc<DataFile>,
+    written: Checkpoint,
+    /// What survives a crash: the content of the state file.
+    durable: Checkpoint,
+    /// Whether the data file was changed since its last sync.
+    needs_sync: bool,
+}
 
-struct IngestFile {
+/// Reads the bytes of an ingest while more are appended. Stays readable after the ingest became a
+/// blob or was removed.
+#[derive(Clone)]
+pub(crate) struct PartialBlob(Arc<DataFile>);
+
+struct DataFile {
     file: DiskFile,
     available: AtomicU64,
 }
 
-#[derive(Clone)]
-struct IngestCheckpoint {
-    offset: u64,
-    hasher: Hasher,
+/// The bytes of an ingest, all durable, with their digest.
+pub(crate) struct SealedIngest {
+    data_path: PathBuf,
+    digest: Digest,
+    size: u64,
 }
 
-impl IngestCheckpoint {
-    fn initial(digest: &Digest) -> Self {
-        Self {
-            offset: 0,
-            hasher: Hasher::new(digest.algorithm()),
+impl IngestKey {
+    fn state_path(&self, paths: &StorePaths) -> PathBuf {
+        match self {
+            Self::Upload { id, .. } => paths.upload_state(*id),
+            Self::CacheFill(digest) => paths.cache_fill_state(digest),
+        }
+    }
+
+    fn state_json(&self, checkpoint: &Checkpoint) -> Vec<u8> {
+        match self {
+            Self::Upload {
+                repository, owner, ..
+            } => checkpoint.to_upload_json(repository, owner.as_deref()),
+            Self::CacheFill(_) => checkpoint.to_cache_fill_json(),
+        }
+    }
+
+    fn upload_id(&self) -> Option<UploadId> {
+        match self {
+            Self::Upload { id, .. } => Some(*id),
+            Self::CacheFill(_) => None,
+        }
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        match self {
+            Self::Upload { .. } => None,
+            Self::CacheFill(digest) => Some(digest),
         }
     }
 }
 
-#[derive(Deserialize)]
-struct StoredIngestState {
-    format: String,
-    offset: u64,
-    hash: String,
-}
-
-/// All of a blob's bytes, durable, and found to be those of its digest.
-pub(crate) struct SealedIngest(Digest);
-
-/// A file that was left when a fetch broke off.
-pub(crate) struct PartialBlobFile {
-    pub(crate) digest: Digest,
-    /// When bytes last came to it.
-    pub(crate) modified_at: SystemTime,
-    /// How many bytes it takes.
-    pub(crate) size: u64,
-}
-
 impl PartialBlob {
-    /// How many bytes there are now. Less than before where some could not be kept.
+    /// Returns how many bytes can be read now. The number shrinks when bytes could not be made
+    /// durable.
     pub(crate) fn available(&self) -> u64 {
         self.0.available.load(Ordering::Acquire)
     }
 
-    /// Reads from `offset` on until `bytes` is full; yields how many were read, fewer where the
-    /// file ends for now.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Reads from `offset` until `bytes` is full or the available bytes end; returns the number of
+    /// bytes read.
     pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        let there = self.available().saturating_sub(offset);
-        let len = usize::try_from(there).map_or(bytes.len(), |there| there.min(bytes.len()));
+        let available = self.available().saturating_sub(offset);
+        let len = usize::try_from(available).map_or(bytes.len(), |len| len.min(bytes.len()));
         self.0.file.read_into(offset, &mut bytes[..len])
     }
 
-    /// Reads up to `len` bytes from `offset` on; fewer where the file ends for now.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Reads up to `len` bytes from `offset`; fewer where the available bytes end.
     #[cfg(test)]
     pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
@@ -109,266 +121,210 @@ impl PartialBlob {
     }
 }
 
-impl BlobIngest {
-    /// How many bytes there are.
-    pub(crate) fn len(&self) -> u64 {
+impl SealedIngest {
+    /// Returns the digest of the bytes.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Returns the number of bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Ingest {
+    /// Opens an ingest at `checkpoint` and truncates its file there. `is_durable` says whether the
+    /// checkpoint was read from the state file, so that its bytes need no sync.
+    pub(super) fn resume(
+        key: IngestKey,
+        file: DiskFile,
+        checkpoint: Checkpoint,
+        is_durable: bool,
+    ) -> Result<Self> {
+        let is_longer = file.len().context("stat", file.path())? > checkpoint.offset;
+        if is_longer {
+            let truncated = file.truncate(checkpoint.offset);
+            truncated.context("truncate", file.path())?;
+        }
+        Ok(Self {
+            key,
+            data: Arc::new(DataFile {
+                file,
+                available: AtomicU64::new(checkpoint.offset),
+            }),
+            written: checkpoint.clone(),
+            durable: checkpoint,
+            needs_sync: is_longer || !is_durable,
+        })
+    }
+
+    /// Returns the number of bytes, durable or not.
+    pub(crate) fn offset(&self) -> u64 {
         self.written.offset
     }
 
-    /// What there is, to be read while more comes.
-    pub(crate) fn reader(&self) -> PartialBlob {
-        PartialBlob(Arc::clone(&self.shared))
+    /// Returns the number of bytes that survive a crash.
+    pub(crate) fn durable_offset(&self) -> u64 {
+        self.durable.offset
     }
 
-    fn reset_to(&mut self, point: IngestCheckpoint) {
-        self.shared.available.store(point.offset, Ordering::Release);
-        self.written = point;
+    /// Returns the number of bytes that a crash would lose.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        self.written.offset - self.durable.offset
+    }
+
+    /// Returns a reader of the bytes, including those appended later.
+    pub(crate) fn reader(&self) -> PartialBlob {
+        PartialBlob(Arc::clone(&self.data))
+    }
+
+    /// Appends bytes. They are durable after [`Store::sync_ingest`].
+    ///
+    /// # Errors
+    /// Returns the error of the write. The ingest is back at its last checkpoint then.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let file = &self.data.file;
+        let written = file.write(self.written.offset, bytes);
+        if let Err(error) = written.context("write", file.path()) {
+            self.roll_back();
+            return Err(error);
+        }
+        self.needs_sync = true;
+        self.written.hasher.update(bytes);
+        self.written.offset += bytes.len() as u64;
+        self.publish_offset();
+        Ok(())
+    }
+
+    /// Drops the bytes after the last checkpoint.
+    pub(crate) fn roll_back(&mut self) {
+        self.written = self.durable.clone();
+        self.publish_offset();
+        self.needs_sync = true;
+        if let Err(error) = self.data.file.truncate(self.durable.offset) {
+            // Later writes overwrite these bytes, and sealing or reopening cuts them off.
+            tracing::warn!(
+                id = self.key.upload_id().map(tracing::field::display),
+                digest = self.key.digest().map(tracing::field::display),
+                %error,
+                "cannot truncate a file after a failed write; trying again when it is next opened"
+            );
+        }
+    }
+
+    fn publish_offset(&self) {
+        let available = &self.data.available;
+        available.store(self.written.offset, Ordering::Release);
+    }
+
+    fn sync_data(&mut self) -> Result<()> {
+        let file = &self.data.file;
+        file.sync().context("sync", file.path())?;
+        self.needs_sync = false;
+        Ok(())
+    }
+
+    /// Makes all bytes durable and computes their digest. Reads the whole file if `algorithm` is
+    /// not the one that was computed during the writes.
+    pub(crate) fn seal(mut self, algorithm: Algorithm) -> Result<SealedIngest> {
+        let data = Arc::clone(&self.data);
+        let (file, path, size) = (&data.file, data.file.path(), self.written.offset);
+        // The file is longer only if truncating it failed after a failed write.
+        if file.len().context("stat", path)? > size {
+            file.truncate(size).context("truncate", path)?;
+            self.needs_sync = true;
+        }
+        if self.needs_sync {
+            self.sync_data()?;
+        }
+        let hasher = if self.written.hasher.algorithm() == algorithm {
+            self.written.hasher
+        } else {
+            hash_prefix(file, algorithm, size)?
+        };
+        Ok(SealedIngest {
+            data_path: path.to_owned(),
+            digest: hasher.finish(),
+            size,
+        })
     }
 }
 
 impl Store {
-    /// Opens the file for a blob, with what arrived of it already. That is read: nobody but this
-    /// file has it, so what rotted would stay wrong for ever once it is a blob.
-    pub(crate) fn open_ingest(&self, digest: &Digest) -> Result<BlobIngest> {
-        let path = self.paths.ingest_data(digest);
-        let opened = self.disk.open(&path).context("open", &path)?;
-        let held = opened.as_ref().map_or(Ok(0), DiskFile::len);
-        let held = held.context("look at", &path)?;
-        let point = self.read_ingest_checkpoint(digest)?;
-        let is_sound = match (&point, &opened) {
-            (Some(point), Some(file)) if point.offset <= held => {
-                hash_prefix(file, &path, point)? == point.hasher.state()
-            }
-            (Some(_) | None, Some(_) | None) => false,
-        };
-        let kept = match point.filter(|_| is_sound) {
-            Some(point) => point,
-            None => {
-                self.delete_ingest_state(digest)?;
-                IngestCheckpoint::initial(digest)
-            }
-        };
-        let file = match opened {
-            Some(file) => file,
-            None => {
-                self.folders.ensure(&self.paths.ingests())?;
-                self.disk.create(&path).context("write", &path)?
-            }
-        };
-        if kept.offset < held {
-            file.truncate(kept.offset).context("cut", &path)?;
+    /// Makes the appended bytes durable and stores a checkpoint.
+    ///
+    /// # Errors
+    /// Returns the error of the disk. The ingest is back at its last checkpoint then.
+    pub(crate) fn sync_ingest(&self, ingest: &mut Ingest) -> Result<()> {
+        if ingest.unsynced_bytes() == 0 {
+            return Ok(());
         }
-        let filled = AtomicU64::new(kept.offset);
-        Ok(BlobIngest {
-            digest: digest.clone(),
-            shared: Arc::new(IngestFile {
-                file,
-                available: filled,
-            }),
-            written: kept.clone(),
-            durable: kept,
-        })
+        let synced = ingest
+            .sync_data()
+            .and_then(|()| self.put_ingest_state(&ingest.key, &ingest.written));
+        match synced {
+            Ok(()) => ingest.durable = ingest.written.clone(),
+            Err(_) => ingest.roll_back(),
+        }
+        synced
     }
 
-    /// Removes what is noted about a file, durably: other bytes may come into it now, and nobody
-    /// must take those for the ones that were hashed.
-    fn delete_ingest_state(&self, digest: &Digest) -> Result<()> {
-        let (path, folder) = (self.paths.ingest_state(digest), self.paths.ingests());
-        if self.disk.len(&path).context("look at", &path)?.is_none() {
+    /// Writes the state file of an ingest, durably.
+    pub(super) fn put_ingest_state(&self, key: &IngestKey, checkpoint: &Checkpoint) -> Result<()> {
+        self.put_file(key.state_path(&self.paths), &key.state_json(checkpoint))
+    }
+
+    /// Drops all bytes of an ingest.
+    pub(crate) fn restart_ingest(&self, ingest: &mut Ingest) -> Result<()> {
+        self.delete_ingest_state(&ingest.key)?;
+        ingest.durable = Checkpoint::initial(ingest.written.hasher.algorithm());
+        ingest.written = ingest.durable.clone();
+        ingest.publish_offset();
+        ingest.needs_sync = true;
+        let file = &ingest.data.file;
+        file.truncate(0).context("truncate", file.path())
+    }
+
+    /// Removes the state file of an ingest, durably. The data file may get other bytes from now
+    /// on, and the old checkpoint must not vouch for those.
+    pub(super) fn delete_ingest_state(&self, key: &IngestKey) -> Result<()> {
+        let path = key.state_path(&self.paths);
+        if self.disk.len(&path).context("stat", &path)?.is_none() {
             return Ok(());
         }
         self.disk.unlink(&path).context("remove", &path)?;
-        self.disk
-            .sync_folder(&folder)
-            .context("sync the folder", &folder)
+        self.sync_folder(path.parent().unwrap_or(&path))
     }
 
-    fn read_ingest_checkpoint(&self, digest: &Digest) -> Result<Option<IngestCheckpoint>> {
-        let json = self.read_file(&self.paths.ingest_state(digest), MAX_INGEST_STATE_BYTES)?;
-        Ok(json.and_then(|json| {
-            let record: StoredIngestState = serde_json::from_slice(&json).ok()?;
-            let state = hex::decode(record.hash).ok()?;
-            let hasher = Hasher::resume(digest.algorithm(), &state)?;
-            let offset = record.offset;
-            (record.format == INGEST_STATE_FORMAT).then_some(IngestCheckpoint { offset, hasher })
-        }))
-    }
-
-    /// Appends bytes, and makes all durable from time to time. When this fails, the file is back at
-    /// its last durable point.
-    pub(crate) fn append_to_ingest(&self, filling: &mut BlobIngest, bytes: &[u8]) -> Result<()> {
-        let path = self.paths.ingest_data(&filling.digest);
-        let file = &filling.shared.file;
-        if let Err(error) = file
-            .write(filling.written.offset, bytes)
-            .context("write", &path)
-        {
-            self.roll_back_ingest(filling);
-            return Err(error);
-        }
-        filling.written.hasher.update(bytes);
-        filling.written.offset += bytes.len() as u64;
-        let shared = &filling.shared;
-        shared
-            .available
-            .store(filling.written.offset, Ordering::Release);
-        match filling.written.offset - filling.durable.offset < CHECKPOINT_INTERVAL_BYTES {
-            true => Ok(()),
-            false => self.sync_ingest(filling),
-        }
-    }
-
-    /// Makes durable what was appended; when this fails, the file is back at its last durable
-    /// point.
-    pub(crate) fn sync_ingest(&self, filling: &mut BlobIngest) -> Result<()> {
-        if filling.written.offset == filling.durable.offset {
-            return Ok(());
-        }
-        let path = self.paths.ingest_data(&filling.digest);
-        let record = serde_json::json!({
-            "format": INGEST_STATE_FORMAT,
-            "offset": filling.written.offset,
-            "hash": hex::encode(filling.written.hasher.state()),
-        });
-        let state = self.paths.ingest_state(&filling.digest);
-        let synced = filling.shared.file.sync().context("sync", &path);
-        let kept = synced.and_then(|()| self.put_file(state, format!("{record}\n").as_bytes()));
-        match kept {
-            Ok(()) => filling.durable = filling.written.clone(),
-            Err(_) => self.roll_back_ingest(filling),
-        }
-        kept
-    }
-
-    fn roll_back_ingest(&self, filling: &mut BlobIngest) {
-        filling.reset_to(filling.durable.clone());
-        if let Err(error) = filling.shared.file.truncate(filling.durable.offset) {
-            // Harmless: it is cut when it is opened again, and overwritten until then.
-            tracing::warn!(digest = %filling.digest, %error, "cannot cut a file back");
-        }
-    }
-
-    /// Forgets all bytes.
-    pub(crate) fn restart_ingest(&self, filling: &mut BlobIngest) -> Result<()> {
-        let path = self.paths.ingest_data(&filling.digest);
-        self.delete_ingest_state(&filling.digest)?;
-        filling.durable = IngestCheckpoint::initial(&filling.digest);
-        filling.reset_to(filling.durable.clone());
-        filling.shared.file.truncate(0).context("cut", &path)
-    }
-
-    /// Makes all bytes durable; says how they are to be had under their digest, or under which
-    /// other one they would belong.
-    pub(crate) fn seal_ingest(
-        &self,
-        filling: &BlobIngest,
-    ) -> Result<std::result::Result<SealedIngest, Digest>> {
-        let actual = filling.written.hasher.clone().finish();
-        if actual != filling.digest {
-            return Ok(Err(actual));
-        }
-        let path = self.paths.ingest_data(&filling.digest);
-        let (file, len) = (&filling.shared.file, filling.written.offset);
-        // Longer only where it could not be cut after a fault.
-        if file.len().context("look at", &path)? != len {
-            file.truncate(len).context("cut", &path)?;
-        }
-        file.sync().context("sync", &path)?;
-        Ok(Ok(SealedIngest(actual)))
-    }
-
-    /// Puts `links`, and then turns a filled file into a blob, over whatever stood there. When this
-    /// returns all of it is durable.
+    /// Puts `links`, then moves the bytes to the blob's path, replacing what was there. All of it
+    /// is durable when this returns. The state file stays.
+    ///
+    /// The links come first: a link without bytes counts as absent, but bytes that have left the
+    /// ingest without a link would have to be sent again.
     pub(crate) fn commit_ingest(
         &self,
-        filled: &SealedIngest,
+        sealed: &SealedIngest,
         links: &[(ObjectKey<'_>, &[u8])],
     ) -> Result<()> {
-        let digest = &filled.0;
-        let (from, to) = (
-            self.paths.ingest_data(digest),
-            self.paths.object(ObjectKey::Blob(digest)),
-        );
         self.put_all(links)?;
-        self.rename_durably(&from, &to)?;
-        // Without its file it says nothing.
-        self.discard_file(&self.paths.ingest_state(digest));
-        Ok(())
-    }
-
-    /// Removes a file that was being filled, if there is one. Not durably.
-    pub(crate) fn discard_ingest(&self, digest: &Digest) -> Result<()> {
-        for path in [
-            self.paths.ingest_state(digest),
-            self.paths.ingest_data(digest),
-        ] {
-            self.disk.unlink(&path).context("remove", &path)?;
-        }
-        Ok(())
-    }
-
-    /// All files that are there, those that are open among them.
-    pub(crate) fn partial_blob_files(&self) -> Result<Vec<PartialBlobFile>> {
-        let mut found = Vec::new();
-        for digest in self.ingest_digests(digest_from_file_name)? {
-            let path = self.paths.ingest_data(&digest);
-            let changed = self.disk.modified(&path).context("look at", &path)?;
-            let size = self.disk.len(&path).context("look at", &path)?;
-            if let (Some(changed), Some(size)) = (changed, size) {
-                found.push(PartialBlobFile {
-                    digest,
-                    modified_at: changed,
-                    size,
-                });
-            }
-        }
-        Ok(found)
-    }
-
-    /// Removes what is noted about files that have become blobs, or have gone.
-    pub(crate) fn delete_orphaned_ingest_states(&self) -> Result<()> {
-        let state_of = |name: &str| {
-            name.strip_suffix(STATE_SUFFIX)
-                .and_then(digest_from_file_name)
-        };
-        for digest in self.ingest_digests(state_of)? {
-            let (path, state) = (
-                self.paths.ingest_data(&digest),
-                self.paths.ingest_state(&digest),
-            );
-            if self.disk.len(&path).context("look at", &path)?.is_none() {
-                self.disk.unlink(&state).context("remove", &state)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn ingest_digests(&self, read: impl Fn(&str) -> Option<Digest>) -> Result<Vec<Digest>> {
-        let (folder, mut found) = (self.paths.ingests(), Vec::new());
-        let mut look = |name: &str, _: bool| {
-            found.extend(read(name));
-            ControlFlow::Continue(())
-        };
-        self.disk
-            .for_each_entry(&folder, &mut look)
-            .context("list", &folder)?;
-        Ok(found)
+        let blob = self.paths.object(ObjectKey::Blob(&sealed.digest));
+        self.rename_durably(&sealed.data_path, &blob)
     }
 }
 
-/// The state of the hash of a file's bytes before a point.
-fn hash_prefix(file: &DiskFile, path: &Path, point: &IngestCheckpoint) -> Result<Vec<u8>> {
-    let (mut hasher, mut offset) = (Hasher::new(point.hasher.algorithm()), 0);
-    while offset < point.offset {
-        let left = point.offset - offset;
-        let len =
-            usize::try_from(left).map_or(HASH_BUFFER_BYTES, |left| left.min(HASH_BUFFER_BYTES));
-        let bytes = file.read(offset, len).context("read", path)?;
+/// Hashes the first `len` bytes of a file, or all of them if there are fewer.
+pub(super) fn hash_prefix(file: &DiskFile, algorithm: Algorithm, len: u64) -> Result<Hasher> {
+    let (mut hasher, mut offset) = (Hasher::new(algorithm), 0);
+    while offset < len {
+        let part = usize::try_from(len - offset).unwrap_or(usize::MAX);
+        let bytes = file.read(offset, part.min(HASH_BUFFER_BYTES));
+        let bytes = bytes.context("read", file.path())?;
         if bytes.is_empty() {
             break;
         }
         hasher.update(&bytes);
         offset += bytes.len() as u64;
     }
-    Ok(hasher.state())
+    Ok(hasher)
 }

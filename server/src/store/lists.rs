@@ -1,4 +1,6 @@
-//! Lists of names, in the order of their bytes.
+//! Lists repositories and tags in the byte order of their names.
+//!
+//! Start reading at [`Store::list`].
 
 use std::path::{Path, PathBuf};
 
@@ -8,70 +10,65 @@ use super::Store;
 use super::error::{IoContext, Result};
 use super::paths::StorePaths;
 
-/// What can be listed.
+/// The names to list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ListScope<'a> {
-    /// The tags of a repository, those among them that point nowhere as well.
+    /// The tags of a repository, including those without a current link.
     Tags(&'a Repository),
-    /// The repositories.
+    /// The repositories that have, or had, a manifest.
     Repositories,
-    /// What holds blobs, with or without a manifest.
+    /// The repositories that have, or had, blobs.
     RepositoriesWithBlobs,
-    /// What has, or had, upload sessions.
+    /// The repositories that have, or had, upload sessions.
     RepositoriesWithUploads,
-    /// What has, or had, something from an upstream.
+    /// The repositories that have, or had, content from an upstream.
     RepositoriesWithMarks,
 }
 
 impl Store {
-    /// Whether a repository exists: the stock registry's rule, that it has or had a manifest.
+    /// Whether a repository exists. As in the stock registry, one that has or had a manifest does.
     pub(crate) fn has_repository(&self, repository: &Repository) -> Result<bool> {
         let folder = self.paths.manifests(repository);
-        self.disk.is_folder(&folder).context("look at", &folder)
+        self.disk.is_folder(&folder).context("stat", &folder)
     }
 
-    /// Up to `limit` names that come after `after`, in order.
+    /// Lists up to `limit` names that come after `after`, in order.
     pub(crate) fn list(
         &self,
-        list: ListScope<'_>,
+        scope: ListScope<'_>,
         after: &str,
         limit: usize,
     ) -> Result<Vec<String>> {
-        match list {
-            ListScope::Tags(repository) => {
-                let mut names = self.folders_in(&self.paths.tags(repository))?;
-                names.retain(|name| name.as_str() > after);
-                names.sort_unstable();
-                names.truncate(limit);
-                Ok(names)
+        let (top, marker_folder): (_, MarkerFolder) = match scope {
+            ListScope::Tags(repository) => return self.list_tags(repository, after, limit),
+            ListScope::Repositories => (self.paths.repositories(), StorePaths::manifests_below),
+            ListScope::RepositoriesWithBlobs => {
+                (self.paths.repositories(), StorePaths::layers_below)
             }
-            ListScope::Repositories
-            | ListScope::RepositoriesWithBlobs
-            | ListScope::RepositoriesWithUploads
-            | ListScope::RepositoriesWithMarks => {
-                let top = match list {
-                    ListScope::RepositoriesWithMarks => self.paths.marked_repositories(),
-                    ListScope::Repositories
-                    | ListScope::RepositoriesWithBlobs
-                    | ListScope::RepositoriesWithUploads
-                    | ListScope::Tags(_) => self.paths.repositories(),
-                };
-                let mut walk = RepositoryWalk {
-                    store: self,
-                    marker_folder: match list {
-                        ListScope::RepositoriesWithBlobs => StorePaths::layers_below,
-                        ListScope::RepositoriesWithUploads => StorePaths::uploads_below,
-                        ListScope::RepositoriesWithMarks => StorePaths::marks_below,
-                        ListScope::Tags(_) | ListScope::Repositories => StorePaths::manifests_below,
-                    },
-                    after,
-                    limit,
-                    found: Vec::new(),
-                };
-                walk.walk_folder(&top, "")?;
-                Ok(walk.found)
+            ListScope::RepositoriesWithUploads => {
+                (self.paths.repositories(), StorePaths::uploads_below)
             }
-        }
+            ListScope::RepositoriesWithMarks => {
+                (self.paths.marked_repositories(), StorePaths::marks_below)
+            }
+        };
+        let mut walk = RepositoryWalk {
+            store: self,
+            marker_folder,
+            after,
+            limit,
+            names: Vec::new(),
+        };
+        walk.walk_folder(&top, "")?;
+        Ok(walk.names)
+    }
+
+    fn list_tags(&self, repository: &Repository, after: &str, limit: usize) -> Result<Vec<String>> {
+        let mut names = self.folders_in(&self.paths.tags(repository))?;
+        names.retain(|name| name.as_str() > after);
+        names.sort_unstable();
+        names.truncate(limit);
+        Ok(names)
     }
 
     fn folders_in(&self, folder: &Path) -> Result<Vec<String>> {
@@ -85,22 +82,25 @@ impl Store {
     }
 }
 
-/// Finds repositories, holding only the names of the folders on its way and those it found.
+/// Returns the path below a folder that makes this folder a repository.
+type MarkerFolder = fn(&StorePaths, &Path) -> PathBuf;
+
+/// Walks the tree of repositories. Keeps in memory only the entries of the folders on the current
+/// path and the names of the result.
 struct RepositoryWalk<'a> {
     store: &'a Store,
-    /// The folder that makes a folder count.
-    marker_folder: fn(&StorePaths, &Path) -> PathBuf,
+    marker_folder: MarkerFolder,
     after: &'a str,
     limit: usize,
-    found: Vec<String>,
+    names: Vec<String>,
 }
 
 impl RepositoryWalk<'_> {
-    /// Looks through what lies below `folder`; `prefix` is empty or ends with a slash.
+    /// Walks the folders below `folder`. `prefix` is empty or ends with a slash.
     fn walk_folder(&mut self, folder: &Path, prefix: &str) -> Result<()> {
         let names = self.store.folders_in(folder)?;
-        // A name's folder `a` stands for the repository `a` and for all `a/…`, and `a-b` comes
-        // between them.
+        // The folder `a` stands for the repository `a` and for all `a/…`, and the repository `a-b`
+        // sorts between them.
         let mut steps: Vec<String> = Vec::with_capacity(names.len() * 2);
         for name in names.into_iter().filter(|name| !name.starts_with('_')) {
             steps.push(format!("{name}/"));
@@ -108,7 +108,7 @@ impl RepositoryWalk<'_> {
         }
         steps.sort_unstable();
         for step in steps {
-            if self.found.len() >= self.limit {
+            if self.names.len() >= self.limit {
                 return Ok(());
             }
             let name = format!("{prefix}{step}");
@@ -117,14 +117,14 @@ impl RepositoryWalk<'_> {
                     self.walk_folder(&folder.join(&step), &name)?;
                 }
             } else if name.as_str() > self.after && self.is_repository(&folder.join(&step))? {
-                self.found.push(name);
+                self.names.push(name);
             }
         }
         Ok(())
     }
 
     fn is_repository(&self, folder: &Path) -> Result<bool> {
-        let sign = (self.marker_folder)(&self.store.paths, folder);
-        self.store.disk.is_folder(&sign).context("look at", &sign)
+        let marker = (self.marker_folder)(&self.store.paths, folder);
+        self.store.disk.is_folder(&marker).context("stat", &marker)
     }
 }

@@ -1,8 +1,11 @@
-//! Bytes under keys, in the stock registry's own tree, durable before they are acknowledged.
+//! Stores blobs, links, tags and upload sessions in the stock registry's own directory layout, and
+//! makes every change durable before it returns.
 //!
-//! The verbs are the registry's: open an upload, append, commit under a digest, cancel, put
-//! something small, get, list after. Nothing above assumes that there are files.
+//! The store knows paths and fsync, but no rules of a registry: those belong to `registry`, which
+//! in turn knows no paths. Start reading at [`Store`].
 
+mod cache_fills;
+mod checkpoint;
 mod delete;
 mod derived;
 mod disk;
@@ -17,7 +20,6 @@ mod referrers;
 mod rfc3339;
 mod stock_proxy;
 mod upload_list;
-mod upload_state;
 mod uploads;
 
 use std::path::Path;
@@ -26,43 +28,42 @@ use imgsync_oci::endpoint::UploadId;
 
 pub(crate) use self::disk::FileIdentity;
 pub use self::error::Error;
-pub(crate) use self::ingest::{BlobIngest, PartialBlob};
+pub(crate) use self::ingest::{Ingest, PartialBlob};
 pub(crate) use self::lists::ListScope;
 pub(crate) use self::objects::ObjectReader;
 pub(crate) use self::paths::{DerivedKey, LinkKind, MarkKey, ObjectKey};
 pub(crate) use self::upload_list::UploadSummary;
-pub(crate) use self::uploads::UploadIngest;
 
 use self::disk::Disk;
 use self::error::{IoContext, Result};
 use self::folders::FolderCreator;
 use self::paths::StorePaths;
 
-/// The store below one folder.
+/// The storage in one folder.
 pub(crate) struct Store {
     disk: Disk,
     paths: StorePaths,
     folders: FolderCreator,
-    /// Keeps other servers off the folder for as long as it is open; none where nothing can be
-    /// written.
+    /// Keeps other servers out of the folder. `None` if the folder is read-only.
     lock: Option<disk::FileLock>,
 }
 
 impl Store {
-    /// Opens the store, made where it is missing, and removes what an earlier server left half
-    /// made.
+    /// Opens the store in a folder, which is created if it is missing. Removes the temporary files
+    /// of an earlier server.
     ///
     /// # Errors
-    /// Another server has it open; or the disk refuses.
+    /// [`Error::Locked`] if another server uses the folder; otherwise the error of the disk.
     pub(crate) fn open(root: &Path) -> Result<Self> {
         Self::open_on(Disk::default(), root)
     }
 
-    /// The same, for one who only reads: where the folder cannot be written, as on a volume that is
-    /// mounted so, nothing is made, removed or locked.
+    /// Opens the store for reading only if its folder cannot be written, for example on a volume
+    /// that is mounted read-only. Then nothing is created, removed or locked. Otherwise opens the
+    /// store as [`Store::open`] does.
     ///
     /// # Errors
-    /// As [`Store::open`]; and where there is no such folder.
+    /// As [`Store::open`]. A read-only folder must exist.
     pub(crate) fn open_read_only(root: &Path) -> Result<Self> {
         Self::open_read_only_on(Disk::default(), root)
     }
@@ -72,40 +73,38 @@ impl Store {
             Err(Error::Io { source, path, .. }) if is_read_only_error(&source) => (source, path),
             opened => return opened,
         };
-        let root = std::path::absolute(root).context("find", root)?;
-        if !disk.is_folder(&root).context("look at", &root)? {
+        let root = std::path::absolute(root).context("resolve", root)?;
+        if !disk.is_folder(&root).context("stat", &root)? {
             return Err(source).context("write", &path);
         }
         tracing::warn!(
             ?root,
-            "the folder cannot be written: it is only read, and not locked"
+            "the storage folder is read-only: serving its content without a lock"
         );
-        let (keys, folders) = (StorePaths::new(&root), FolderCreator::new(disk.clone()));
-        let lock = None;
         Ok(Self {
+            paths: StorePaths::new(&root),
+            folders: FolderCreator::new(disk.clone()),
             disk,
-            paths: keys,
-            folders,
-            lock,
+            lock: None,
         })
     }
 
-    /// Whether anything can be written at all.
+    /// Whether the store can be written to.
     pub(crate) fn is_writable(&self) -> bool {
         self.lock.is_some()
     }
 
     fn open_on(disk: Disk, root: &Path) -> Result<Self> {
-        let root = std::path::absolute(root).context("find", root)?;
-        let (keys, folders) = (StorePaths::new(&root), FolderCreator::new(disk.clone()));
-        let lock = keys.lock_file();
-        folders.ensure(&keys.temporary())?;
-        let taken = disk.lock(&lock).context("lock", &lock)?;
+        let root = std::path::absolute(root).context("resolve", root)?;
+        let (paths, folders) = (StorePaths::new(&root), FolderCreator::new(disk.clone()));
+        folders.ensure(&paths.temporary())?;
+        let lock_file = paths.lock_file();
+        let lock = disk.lock(&lock_file).context("lock", &lock_file)?;
         let store = Self {
             disk,
-            paths: keys,
+            paths,
             folders,
-            lock: Some(taken.ok_or(Error::Locked { root })?),
+            lock: Some(lock.ok_or(Error::Locked { root })?),
         };
         store.remove_temporary_files()?;
         Ok(store)
@@ -113,29 +112,25 @@ impl Store {
 
     fn remove_temporary_files(&self) -> Result<()> {
         let folder = self.paths.temporary();
-        for (name, is_folder) in self
-            .disk
-            .list(&folder)
-            .context("list", &folder)?
-            .unwrap_or_default()
-        {
+        let entries = self.disk.list(&folder).context("list", &folder)?;
+        for (name, is_folder) in entries.unwrap_or_default() {
             let path = folder.join(name);
             if is_folder {
                 self.remove_all(&path)?;
-                continue;
+            } else {
+                self.disk.unlink(&path).context("remove", &path)?;
             }
-            self.disk.unlink(&path).context("remove", &path)?;
         }
         Ok(())
     }
 
-    /// A path that nothing has yet, for a file in the making.
+    /// Returns an unused path for a temporary file.
     fn temporary_path(&self) -> std::path::PathBuf {
         self.paths.temporary().join(UploadId::random().to_string())
     }
 }
 
-/// Whether a disk said that it takes nothing.
+/// Whether an error says that a folder cannot be written.
 fn is_read_only_error(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
@@ -148,16 +143,16 @@ mod tests;
 
 #[cfg(test)]
 impl Store {
-    /// A store whose every change to the disk goes through `permit` first.
+    /// Opens a store that calls `permit` before each change to the disk.
     pub(crate) fn open_with_hook(
         root: &Path,
         permit: impl Fn() -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let tap = std::sync::Arc::new(move |_: &disk::DiskChange<'_>| permit());
-        Self::open_on(Disk::with_hook(tap), root)
+        let hook = std::sync::Arc::new(move |_: &disk::DiskChange<'_>| permit());
+        Self::open_on(Disk::with_hook(hook), root)
     }
 
-    /// A store on a volume that is mounted to be read only.
+    /// Opens a store as if its volume were mounted read-only.
     pub(crate) fn open_unwritable(root: &Path) -> Result<Self> {
         let refuse = |_: &disk::DiskChange<'_>| Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
         Self::open_read_only_on(Disk::with_hook(std::sync::Arc::new(refuse)), root)

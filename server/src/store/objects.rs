@@ -1,4 +1,7 @@
-//! Small things, written whole and read whole; and blobs, as far as they are read.
+//! Writes objects whole, and reads objects whole or in parts.
+//!
+//! An object is a link, a manifest or a blob. Large blobs are written by `ingest`. Start reading at
+//! [`Store::put_all`] and [`ObjectReader`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,79 +12,80 @@ use super::disk::{DiskFile, FileIdentity};
 use super::error::{IoContext, Result};
 use super::{ObjectKey, Store};
 
-/// How often a folder is made again that was removed before anything was in it.
+/// Bounds how often a folder is created again when others remove it while it is empty.
 pub(super) const MAX_FOLDER_RETRIES: usize = 100;
 
-/// Something small, written and durable, that does not stand in its place yet.
+/// An object in a temporary file, durable, that is not at its path yet.
 struct PreparedObject {
     temporary: PathBuf,
-    to: PathBuf,
+    target: PathBuf,
 }
 
-/// Bytes that are there, open to be read in parts.
+/// Reads the bytes of an object.
 pub(crate) struct ObjectReader(DiskFile);
 
 impl ObjectReader {
-    /// Reads up to `len` bytes from `offset` on; fewer only where they end.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Reads up to `len` bytes from `offset`; fewer only at the end of the object.
     pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         self.0.read(offset, len)
     }
 
-    /// Reads from `offset` on until `bytes` is full; yields how many were read, fewer only where
-    /// they end.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Reads from `offset` until `bytes` is full; returns the number of bytes read, which is less
+    /// only at the end of the object.
     pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.0.read_into(offset, bytes)
     }
 
-    /// What tells these bytes, as they are now, from others.
+    /// Returns the identity of the file, which changes when the file is written to.
     fn identity(&self) -> io::Result<FileIdentity> {
         self.0.identity()
     }
 
-    /// Whether this is still what stands at a path.
+    /// Whether the file at `path` is the one that was opened.
     pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
         self.0.is_at(path)
     }
 }
 
 impl Store {
-    /// Puts something small under a key, over whatever stood there. When this returns it is
-    /// durable; when it fails there is the old or the new, whole.
+    /// Writes an object, replacing the one that was there. It is durable when this returns.
+    ///
+    /// # Errors
+    /// Returns the error of the disk. Either the old or the new object is there then, complete.
     pub(crate) fn put(&self, key: ObjectKey<'_>, bytes: &[u8]) -> Result<()> {
         self.put_all(&[(key, bytes)])
     }
 
-    /// Puts several small things, in this order. Nearly all that can run out of space is done
-    /// before the first of them shows.
+    /// Writes several objects, each as [`Store::put`] does, in this order.
+    ///
+    /// All of them are written to temporary files first, so that a full disk is nearly always
+    /// noticed before the first object is visible.
+    ///
+    /// # Errors
+    /// Returns the error of the disk. The objects before the failed one may have been replaced.
     pub(crate) fn put_all(&self, entries: &[(ObjectKey<'_>, &[u8])]) -> Result<()> {
         let prepared = self.prepare_all(entries)?;
         self.publish_all(prepared)
     }
 
     fn prepare_all(&self, entries: &[(ObjectKey<'_>, &[u8])]) -> Result<Vec<PreparedObject>> {
-        let mut done = Vec::with_capacity(entries.len());
+        let mut prepared = Vec::with_capacity(entries.len());
         for (key, bytes) in entries {
             match self.prepare(self.paths.object(*key), bytes) {
-                Ok(prepared) => done.push(prepared),
+                Ok(object) => prepared.push(object),
                 Err(error) => {
-                    self.discard_all(done);
+                    self.discard_all(prepared);
                     return Err(error);
                 }
             }
         }
-        Ok(done)
+        Ok(prepared)
     }
 
     fn publish_all(&self, prepared: Vec<PreparedObject>) -> Result<()> {
         let mut rest = prepared.into_iter();
-        while let Some(PreparedObject { temporary, to }) = rest.next() {
-            if let Err(error) = self.rename_durably(&temporary, &to) {
+        while let Some(PreparedObject { temporary, target }) = rest.next() {
+            if let Err(error) = self.rename_durably(&temporary, &target) {
                 self.discard_file(&temporary);
                 self.discard_all(rest);
                 return Err(error);
@@ -91,18 +95,18 @@ impl Store {
     }
 
     fn discard_all(&self, prepared: impl IntoIterator<Item = PreparedObject>) {
-        for one in prepared {
-            self.discard_file(&one.temporary);
+        for object in prepared {
+            self.discard_file(&object.temporary);
         }
     }
 
-    /// Puts a file of our own in its place.
+    /// Writes a file of our own as [`Store::put`] writes an object.
     pub(super) fn put_file(&self, path: PathBuf, bytes: &[u8]) -> Result<()> {
         let prepared = self.prepare(path, bytes)?;
         self.publish_all(vec![prepared])
     }
 
-    fn prepare(&self, to: PathBuf, bytes: &[u8]) -> Result<PreparedObject> {
+    fn prepare(&self, target: PathBuf, bytes: &[u8]) -> Result<PreparedObject> {
         let temporary = self.temporary_path();
         let written = self.disk.create(&temporary).and_then(|file| {
             file.write(0, bytes)?;
@@ -110,46 +114,45 @@ impl Store {
         });
         if let Err(error) = written {
             self.discard_file(&temporary);
-            return Err(error).context("write", &to);
+            return Err(error).context("write", &target);
         }
-        Ok(PreparedObject { temporary, to })
+        Ok(PreparedObject { temporary, target })
     }
 
-    /// Removes a file in the making; what cannot be removed now is at the next start.
+    /// Removes a temporary file. One that cannot be removed now is removed at the next start.
     pub(super) fn discard_file(&self, temporary: &Path) {
         if let Err(error) = self.disk.unlink(temporary) {
-            tracing::warn!(?temporary, %error, "a file in the making stays until the next start");
+            tracing::warn!(?temporary, %error, "cannot remove a temporary file before the next start");
         }
     }
 
-    /// Moves a durable file to where it belongs, making the folders that it needs.
+    /// Moves a synced file to `to`, durably, and creates the folders that it needs.
     pub(super) fn rename_durably(&self, from: &Path, to: &Path) -> Result<()> {
         let folder = to.parent().unwrap_or(to);
-        let mut tries = 1..=MAX_FOLDER_RETRIES;
+        let mut retries = 1..=MAX_FOLDER_RETRIES;
         loop {
-            let made = self.folders.ensure(folder)?;
+            let created = self.folders.ensure(folder)?;
             match self.disk.rename(from, to) {
-                // Somebody else had it empty, and removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {
-                    continue;
-                }
+                // Another thread found the folder empty and removed it.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && retries.next().is_some() => {}
                 moved => {
                     let moved = moved
                         .context("write", to)
                         .and_then(|()| self.sync_folder(folder));
-                    return moved.inspect_err(|_| self.folders.remove_created(&made));
+                    return moved.inspect_err(|_| self.folders.remove_created(&created));
                 }
             }
         }
     }
 
-    fn sync_folder(&self, folder: &Path) -> Result<()> {
+    pub(super) fn sync_folder(&self, folder: &Path) -> Result<()> {
         self.disk
             .sync_folder(folder)
             .context("sync the folder", folder)
     }
 
-    /// The bytes under a key, at most `limit` of them; `None` where there are none.
+    /// Reads an object, at most its first `limit` bytes; `None` if there is no such object.
     pub(crate) fn get(&self, key: ObjectKey<'_>, limit: usize) -> Result<Option<Vec<u8>>> {
         let path = self.paths.object(key);
         self.read_file(&path, limit)
@@ -159,47 +162,48 @@ impl Store {
         let Some(file) = self.disk.open_to_read(path).context("open", path)? else {
             return Ok(None);
         };
-        let len = file.len().context("look at", path)?;
+        let len = file.len().context("stat", path)?;
         let len = usize::try_from(len).map_or(limit, |len| len.min(limit));
         file.read(0, len).context("read", path).map(Some)
     }
 
-    /// The length in bytes of what stands under a key; `None` where nothing does.
+    /// Returns the length of an object in bytes; `None` if there is no such object.
     pub(crate) fn len(&self, key: ObjectKey<'_>) -> Result<Option<u64>> {
         let path = self.paths.object(key);
-        self.disk.len(&path).context("look at", &path)
+        self.disk.len(&path).context("stat", &path)
     }
 
-    /// What tells what was opened under a key from what stands there later.
+    /// Returns the identity of an open object, to tell it from a later one under the same key.
     pub(crate) fn identity(
         &self,
         key: ObjectKey<'_>,
-        bytes: &ObjectReader,
+        reader: &ObjectReader,
     ) -> Result<FileIdentity> {
-        bytes.identity().context("look at", &self.paths.object(key))
+        reader.identity().context("stat", &self.paths.object(key))
     }
 
-    /// The digest of what was opened under a key, read in parts of so many bytes.
+    /// Hashes an open object, reading `buffer_bytes` at a time.
     pub(crate) fn hash_object(
         &self,
         key: ObjectKey<'_>,
-        bytes: &ObjectReader,
+        reader: &ObjectReader,
         algorithm: Algorithm,
-        part: usize,
+        buffer_bytes: usize,
     ) -> Result<Digest> {
         let (mut hasher, mut offset) = (Hasher::new(algorithm), 0);
         loop {
-            let read = bytes.read(offset, part);
-            let read = read.context("read", &self.paths.object(key))?;
-            if read.is_empty() {
+            let bytes = reader.read(offset, buffer_bytes);
+            let bytes = bytes.context("read", &self.paths.object(key))?;
+            if bytes.is_empty() {
                 return Ok(hasher.finish());
             }
-            hasher.update(&read);
-            offset += read.len() as u64;
+            hasher.update(&bytes);
+            offset += bytes.len() as u64;
         }
     }
 
-    /// Opens what stands under a key, to be read in parts; with its length in bytes.
+    /// Opens an object to read parts of it; returns it with its length in bytes, or `None` if there
+    /// is no such object.
     pub(crate) fn open_object(&self, key: ObjectKey<'_>) -> Result<Option<(ObjectReader, u64)>> {
         self.open_file(&self.paths.object(key))
     }
@@ -208,7 +212,7 @@ impl Store {
         let Some(file) = self.disk.open_to_read(path).context("open", path)? else {
             return Ok(None);
         };
-        let len = file.len().context("look at", path)?;
+        let len = file.len().context("stat", path)?;
         Ok(Some((ObjectReader(file), len)))
     }
 }

@@ -1,68 +1,69 @@
-//! Where everything lies: the only place that builds a storage path.
+//! Builds every storage path; no other module does.
 //!
-//! The tree below `docker/` is the stock registry's own (distribution, `registry/storage/paths.go`);
-//! what we need beyond it lies below `imgsync/`, on the same volume so that renames work.
+//! The tree below `docker/` has the layout of the stock registry (distribution,
+//! `registry/storage/paths.go`). Files of our own are below `imgsync/`, on the same volume, so that
+//! they can be renamed into the tree. All names here are frozen. Start reading at [`StorePaths`].
 
 use std::path::{Path, PathBuf};
 
 use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Digest, Repository, Tag};
 
-/// The name of something small, or of a blob.
+/// Names an object: a blob, or a link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ObjectKey<'a> {
-    /// A blob's bytes, those of manifests among them.
+    /// The bytes of a blob or a manifest.
     Blob(&'a Digest),
-    /// Says that a repository holds a blob.
+    /// The link that makes a repository hold a blob.
     LayerLink(&'a Repository, &'a Digest),
-    /// Says that a repository holds a manifest.
+    /// The link that makes a repository hold a manifest.
     RevisionLink(&'a Repository, &'a Digest),
-    /// Says what a tag points at.
+    /// The link from a tag to its manifest.
     TagCurrent(&'a Repository, &'a Tag),
-    /// Says what a tag points at or once did.
+    /// The link from a tag to a manifest that it points or pointed at.
     TagIndex(&'a Repository, &'a Tag, &'a Digest),
 }
 
-/// The name of a mark: it says that what a repository links to came from an upstream. What has
-/// none was pushed.
+/// Names a mark. A mark says that a link or tag of a repository came from an upstream; one without
+/// a mark was pushed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum MarkKey<'a> {
-    /// Of the link to a blob.
+    /// The mark of a link to a blob.
     Layer(&'a Repository, &'a Digest),
-    /// Of the link to a manifest.
+    /// The mark of a link to a manifest.
     Revision(&'a Repository, &'a Digest),
-    /// Of a tag.
+    /// The mark of a tag.
     Tag(&'a Repository, &'a Tag),
 }
 
-/// Which of a repository's links.
+/// The kinds of links that a repository has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkKind {
-    /// To blobs.
+    /// Links to blobs.
     Layers,
-    /// To manifests.
+    /// Links to manifests.
     Revisions,
 }
 
-/// The name of something small that we derived, and can derive again.
+/// Names a derived file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DerivedKey<'a> {
-    /// What was found out about a blob as a layer.
+    /// Whether a blob is a layer, and of which diffID.
     LayerRecord(&'a Digest),
-    /// Says that a diffID is that of a blob: diffID, blob.
+    /// Records a blob of a diffID. Fields: diffID, blob.
     DiffIdBlob(&'a Digest, &'a Digest),
-    /// Says that a repository has a manifest over a config: repository, config, manifest.
+    /// Records a manifest of a config. Fields: repository, config, manifest.
     ConfigManifest(&'a Repository, &'a Digest, &'a Digest),
-    /// Says that a manifest speaks about another one: repository, subject, referrer.
+    /// Records a referrer of a manifest. Fields: repository, subject, referrer.
     Referrer(&'a Repository, &'a Digest, &'a Digest),
-    /// The manifests of a repository that were looked at for all this.
+    /// Lists the manifests of a repository that were read for their subjects.
     ExaminedManifests(&'a Repository),
 }
 
-/// How the name of a session's state ends.
+/// The end of the names of ingest state files.
 pub(super) const STATE_SUFFIX: &str = ".json";
 
-/// Draws the paths below one root.
+/// The paths below one storage folder.
 #[derive(Debug, Clone)]
 pub(super) struct StorePaths {
     stock_root: PathBuf,
@@ -114,12 +115,12 @@ impl StorePaths {
         self.repositories().join(repository.as_str())
     }
 
-    /// The folder that makes a folder a repository.
+    /// Returns the folder with a repository's manifests. Its existence makes the repository exist.
     pub(super) fn manifests(&self, repository: &Repository) -> PathBuf {
         self.manifests_below(&self.repository(repository))
     }
 
-    /// The same, of a folder found below [`Keys::repositories`].
+    /// Returns the folder with the manifests of the repository in `folder`.
     pub(super) fn manifests_below(&self, folder: &Path) -> PathBuf {
         folder.join("_manifests")
     }
@@ -128,42 +129,43 @@ impl StorePaths {
         self.manifests(repository).join("tags")
     }
 
-    /// What a tag points at, and what it once did.
+    /// Returns the folder of a tag, with its current link and its history.
     pub(super) fn tag(&self, repository: &Repository, tag: &Tag) -> PathBuf {
         self.tags(repository).join(tag.as_str())
     }
 
-    /// An upload session's folder.
+    /// Returns the folder of an upload session.
     pub(super) fn upload(&self, repository: &Repository, id: UploadId) -> PathBuf {
         self.uploads(repository).join(id.to_string())
     }
 
-    /// The folder with a repository's upload sessions.
+    /// Returns the folder with a repository's upload sessions.
     pub(super) fn uploads(&self, repository: &Repository) -> PathBuf {
         self.uploads_below(&self.repository(repository))
     }
 
-    /// The same, of a folder found below [`Keys::repositories`].
+    /// Returns the folder with the upload sessions of the repository in `folder`.
     pub(super) fn uploads_below(&self, folder: &Path) -> PathBuf {
         folder.join("_uploads")
     }
 
-    /// The bytes that a session holds.
+    /// Returns the data file of an upload session.
     pub(super) fn upload_data(&self, repository: &Repository, id: UploadId) -> PathBuf {
         self.upload(repository, id).join("data")
     }
 
-    /// When a session began; the stock registry's purge reads it.
+    /// Returns the file with the time when a session was opened. The stock registry's purge reads
+    /// this file.
     pub(super) fn upload_started(&self, repository: &Repository, id: UploadId) -> PathBuf {
         self.upload(repository, id).join("startedat")
     }
 
-    /// What we know about a session beyond its bytes.
+    /// Returns the state file of an upload session.
     pub(super) fn upload_state(&self, id: UploadId) -> PathBuf {
         self.upload_states().join(format!("{id}{STATE_SUFFIX}"))
     }
 
-    /// The folder of [`Keys::upload_state`].
+    /// Returns the folder with the state files of all upload sessions.
     pub(super) fn upload_states(&self) -> PathBuf {
         self.own_root.join("uploads")
     }
@@ -186,46 +188,48 @@ impl StorePaths {
         }
     }
 
-    /// One file a blob, below two folders: algorithm, and the start of the name.
+    /// Returns the folder with the layer records: one file per blob, below a folder for the
+    /// algorithm and one for the first two characters of the digest.
     pub(super) fn layer_records(&self) -> PathBuf {
         self.own_root.join("diffids/blobs")
     }
 
-    /// The blobs that a diffID is of, one file each.
+    /// Returns the folder with the blobs of a diffID, one file each.
     pub(super) fn diff_id_blobs(&self, diff_id: &Digest) -> PathBuf {
         self.own_root
             .join("diffids/layers")
             .join(sharded_path(diff_id))
     }
 
-    /// Below this are the folders of [`Keys::configured`], below one folder: the start of the name.
+    /// Returns the folder with all folders of [`StorePaths::config_manifests`]. Between the two is
+    /// a folder for the first two characters of the name.
     pub(super) fn all_config_manifests(&self) -> PathBuf {
         self.own_root.join("diffids/configs")
     }
 
-    /// The manifests of one repository over one config, one file each.
+    /// Returns the folder with a repository's manifests of one config, one file each.
     pub(super) fn config_manifests(&self, repository: &Repository, config: &Digest) -> PathBuf {
-        let both = Digest::of(format!("{repository} {config}").as_bytes());
-        let start = &both.hex()[..2];
-        self.all_config_manifests().join(start).join(both.hex())
+        let key = Digest::of(format!("{repository} {config}").as_bytes());
+        let start = &key.hex()[..2];
+        self.all_config_manifests().join(start).join(key.hex())
     }
 
     fn derived_repository(&self, repository: &Repository) -> PathBuf {
         self.own_root.join("repositories").join(repository.as_str())
     }
 
-    /// Below this are the folders of [`Keys::referrers`].
+    /// Returns the folder with all folders of [`StorePaths::referrers`] of a repository.
     pub(super) fn subjects(&self, repository: &Repository) -> PathBuf {
         self.derived_repository(repository).join("_referrers")
     }
 
-    /// The manifests of a repository that speak about one, a file each.
+    /// Returns the folder with the referrers of a manifest, one file each.
     pub(super) fn referrers(&self, repository: &Repository, subject: &Digest) -> PathBuf {
         self.subjects(repository).join(digest_to_file_name(subject))
     }
 
-    /// Where a repository's blobs, or its manifests, are named: folders by algorithm, and in them
-    /// by digest.
+    /// Returns the folder with a repository's links: a folder per algorithm, and in it one per
+    /// digest.
     pub(super) fn links(&self, repository: &Repository, links: LinkKind) -> PathBuf {
         match links {
             LinkKind::Layers => self.layers_below(&self.repository(repository)),
@@ -233,8 +237,7 @@ impl StorePaths {
         }
     }
 
-    /// The folder in which a repository's blobs are named, whose own folder was found below
-    /// [`Keys::repositories`].
+    /// Returns the folder with the links to blobs of the repository in `folder`.
     pub(super) fn layers_below(&self, folder: &Path) -> PathBuf {
         folder.join("_layers")
     }
@@ -251,7 +254,7 @@ impl StorePaths {
         }
     }
 
-    /// The marks of a repository's links, one file each.
+    /// Returns the folder with the marks of a repository's links, one file each.
     pub(super) fn link_marks(&self, repository: &Repository, links: LinkKind) -> PathBuf {
         self.repository_marks(repository).join(match links {
             LinkKind::Layers => "layers",
@@ -259,53 +262,53 @@ impl StorePaths {
         })
     }
 
-    /// The marks of a repository's tags, one file each.
+    /// Returns the folder with the marks of a repository's tags, one file each.
     pub(super) fn tag_marks(&self, repository: &Repository) -> PathBuf {
         self.repository_marks(repository).join("tags")
     }
 
-    /// The folder with all marks of a repository.
+    /// Returns the folder with all marks of a repository.
     pub(super) fn repository_marks(&self, repository: &Repository) -> PathBuf {
         self.marks_below(&self.marked_repositories().join(repository.as_str()))
     }
 
-    /// The same, of a folder found below [`Keys::marked`].
+    /// Returns the folder with the marks of the repository in `folder`.
     pub(super) fn marks_below(&self, folder: &Path) -> PathBuf {
         folder.join("_marks")
     }
 
-    /// Below this are the marks of all repositories.
+    /// Returns the folder with the marks of all repositories.
     pub(super) fn marked_repositories(&self) -> PathBuf {
         self.cache().join("repositories")
     }
 
-    /// What arrived so far of a blob that is fetched.
-    pub(super) fn ingest_data(&self, digest: &Digest) -> PathBuf {
-        self.ingests().join(digest_to_file_name(digest))
+    /// Returns the data file of a blob that is being fetched.
+    pub(super) fn cache_fill_data(&self, digest: &Digest) -> PathBuf {
+        self.cache_fills().join(digest_to_file_name(digest))
     }
 
-    /// How much of that is durable, and its hash.
-    pub(super) fn ingest_state(&self, digest: &Digest) -> PathBuf {
-        self.ingests()
+    /// Returns the state file of a blob that is being fetched.
+    pub(super) fn cache_fill_state(&self, digest: &Digest) -> PathBuf {
+        self.cache_fills()
             .join(format!("{}{STATE_SUFFIX}", digest_to_file_name(digest)))
     }
 
-    /// The folder of both.
-    pub(super) fn ingests(&self) -> PathBuf {
+    /// Returns the folder with the data and state files of all fetches.
+    pub(super) fn cache_fills(&self) -> PathBuf {
         self.cache().join("filling")
     }
 
-    /// The digests whose bytes are being evicted.
+    /// Returns the file with the digests of the blobs that are being evicted.
     pub(super) fn pending_evictions(&self) -> PathBuf {
         self.cache().join("going")
     }
 
-    /// Says that what a stock registry had cached was marked.
+    /// Returns the file whose existence says that a stock registry's cache was imported.
     pub(super) fn import_done(&self) -> PathBuf {
         self.cache().join("imported")
     }
 
-    /// What a stock registry notes about what it cached
+    /// Returns the file in which a stock registry lists its cached content
     /// (distribution, `registry/proxy/scheduler`).
     pub(super) fn scheduler_state(&self) -> PathBuf {
         self.scheduler_state.clone()
@@ -315,29 +318,29 @@ impl StorePaths {
         self.own_root.join("cache")
     }
 
-    /// Files in the making.
+    /// Returns the folder for temporary files.
     pub(super) fn temporary(&self) -> PathBuf {
         self.own_root.join("tmp")
     }
 
-    /// Held by the one server that uses the folder.
+    /// Returns the file that a server locks while it uses the storage folder.
     pub(super) fn lock_file(&self) -> PathBuf {
         self.own_root.join("lock")
     }
 }
 
-/// A digest as three parts of a path: no folder gets very large.
+/// Returns a path of three parts for a digest, so that no folder gets very large.
 fn sharded_path(digest: &Digest) -> PathBuf {
     let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
     [algorithm, &hex[..2], hex].iter().collect()
 }
 
-/// A digest as one name; [`unflat`] reads it back.
+/// Returns a file name for a digest. [`digest_from_file_name`] is the inverse.
 pub(super) fn digest_to_file_name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }
 
-/// Reads what [`flat`] wrote; `None` for anything else.
+/// Returns the digest for which [`digest_to_file_name`] returned a name; `None` for other names.
 pub(super) fn digest_from_file_name(name: &str) -> Option<Digest> {
     name.replacen('-', ":", 1).parse().ok()
 }
@@ -355,31 +358,31 @@ mod tests {
 
     #[test]
     fn the_tree_is_the_stock_registrys() {
-        let keys = StorePaths::new(Path::new("/r"));
+        let paths = StorePaths::new(Path::new("/r"));
         let digest = Digest::of(b"");
         let (repository, tag) = ("a/b".parse().unwrap(), "v1".parse().unwrap());
         let hex = digest.hex();
-        let at = |key| keys.object(key).to_str().unwrap().to_owned();
+        let path = |key| paths.object(key).to_str().unwrap().to_owned();
         let v2 = "/r/docker/registry/v2";
         assert_eq!(
-            at(ObjectKey::Blob(&digest)),
+            path(ObjectKey::Blob(&digest)),
             format!("{v2}/blobs/sha256/e3/{hex}/data")
         );
         let repo = format!("{v2}/repositories/a/b");
         assert_eq!(
-            at(ObjectKey::LayerLink(&repository, &digest)),
+            path(ObjectKey::LayerLink(&repository, &digest)),
             format!("{repo}/_layers/sha256/{hex}/link")
         );
         assert_eq!(
-            at(ObjectKey::RevisionLink(&repository, &digest)),
+            path(ObjectKey::RevisionLink(&repository, &digest)),
             format!("{repo}/_manifests/revisions/sha256/{hex}/link")
         );
         assert_eq!(
-            at(ObjectKey::TagCurrent(&repository, &tag)),
+            path(ObjectKey::TagCurrent(&repository, &tag)),
             format!("{repo}/_manifests/tags/v1/current/link")
         );
         assert_eq!(
-            at(ObjectKey::TagIndex(&repository, &tag, &digest)),
+            path(ObjectKey::TagIndex(&repository, &tag, &digest)),
             format!("{repo}/_manifests/tags/v1/index/sha256/{hex}/link")
         );
     }

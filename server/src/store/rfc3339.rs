@@ -1,82 +1,34 @@
-//! The time as the stock registry writes it.
+//! Times in the text form that the stock registry writes: RFC 3339.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// RFC 3339, UTC, whole seconds, for instance `2026-11-21T22:30:36Z`.
+use jiff::Timestamp;
+
+/// Returns a time in UTC, in whole seconds, for example `2026-11-21T22:30:36Z`. A time before 1970
+/// becomes the start of 1970.
 pub(super) fn format(time: SystemTime) -> String {
-    let seconds = time
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date_from_days(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    let timestamp = Timestamp::try_from(time.max(UNIX_EPOCH)).unwrap_or(Timestamp::MAX);
+    format!("{timestamp:.0}")
 }
 
-/// Reads what [`rfc3339`] wrote, fractions of a second as well; `None` for anything else, and for
-/// another time zone than UTC, which the stock registry never writes.
+/// Reads a time that [`format`] wrote, or one with fractions of a second, which are dropped.
+///
+/// Returns `None` for any other text, also for the parts of RFC 3339 that the stock registry never
+/// writes: another offset than `Z`, a space instead of the `T`, and times before 1970.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
-    let (whole, fraction) = text.trim().strip_suffix('Z')?.split_at_checked(19)?;
-    let is_fraction = fraction.strip_prefix('.').is_some_and(|digits| {
-        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-    });
-    if !fraction.is_empty() && !is_fraction {
-        return None;
-    }
-    let number = |range: std::ops::Range<usize>| {
-        let digits = whole.get(range)?;
-        let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
-        digits.parse::<u64>().ok().filter(|_| are_digits)
-    };
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
-    let before: u64 = DAYS_IN_MONTH[..usize::try_from(month).ok()? - 1]
-        .iter()
-        .sum();
-    let today_leaps = u64::from(is_leap_year(year) && month > 2);
-    let leaps = leap_days(year - 1) - leap_days(1969) + today_leaps;
-    let days = (year - 1970) * 365 + leaps + before + day - 1;
-    let time = UNIX_EPOCH + Duration::from_secs(days * 86_400 + hour * 3600 + minute * 60 + second);
-    (format(time)[..19] == *whole).then_some(time)
-}
-
-/// The months' lengths in a year that is no leap year.
-const DAYS_IN_MONTH: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-
-/// The date that lies so many days after 1970-01-01: whole years first, then whole months.
-fn date_from_days(mut days: u64) -> (u64, u64, u64) {
-    let mut year = 1970;
-    loop {
-        let length = if is_leap_year(year) { 366 } else { 365 };
-        if days < length {
-            break;
-        }
-        days -= length;
-        year += 1;
-    }
-    let february = if is_leap_year(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    (year, month, days + 1)
-}
-
-fn is_leap_year(year: u64) -> bool {
-    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    let text = text.trim();
+    let timestamp: Timestamp = text.parse().ok()?;
+    let seconds = timestamp.as_second();
+    let time = SystemTime::from(Timestamp::from_second(seconds).ok()?);
+    // The parser accepts more than one way to write a time.
+    let date_and_time = &format(time)[..19];
+    (seconds >= 0 && text.starts_with(date_and_time) && text.ends_with('Z')).then_some(time)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn known_moments() {

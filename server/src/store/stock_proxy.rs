@@ -1,4 +1,6 @@
-//! What a stock registry noted in its proxy mode, and whether that was looked at.
+//! The files that a stock registry wrote in its proxy mode, and whether they were imported.
+//!
+//! What they mean is up to `registry::cache::import`.
 
 use std::time::SystemTime;
 
@@ -6,27 +8,28 @@ use super::error::{IoContext, Result};
 use super::{ObjectKey, ObjectReader, Store};
 
 impl Store {
-    /// What a stock registry noted about what it cached, and when; `None` where it did not.
+    /// Opens the stock registry's list of cached content, with the time when it was written; `None`
+    /// if there is no such list.
     pub(crate) fn scheduler_state(&self) -> Result<Option<(ObjectReader, SystemTime)>> {
         let path = self.paths.scheduler_state();
-        let written = self.disk.modified(&path).context("look at", &path)?;
+        let modified_at = self.disk.modified(&path).context("stat", &path)?;
         let opened = self.open_file(&path)?;
-        Ok(opened.map(|(bytes, _)| bytes).zip(written))
+        Ok(opened.map(|(reader, _)| reader).zip(modified_at))
     }
 
-    /// When something was put under a key; `None` where nothing is.
+    /// Returns the time when an object was last written; `None` if there is none.
     pub(crate) fn object_modified_at(&self, key: ObjectKey<'_>) -> Result<Option<SystemTime>> {
         let path = self.paths.object(key);
-        self.disk.modified(&path).context("look at", &path)
+        self.disk.modified(&path).context("stat", &path)
     }
 
-    /// Whether what was noted has been looked at.
+    /// Whether the list of cached content was imported.
     pub(crate) fn is_proxy_imported(&self) -> Result<bool> {
         let path = self.paths.import_done();
-        Ok(self.disk.len(&path).context("look at", &path)?.is_some())
+        Ok(self.disk.len(&path).context("stat", &path)?.is_some())
     }
 
-    /// Says, durably, that what was noted has been looked at.
+    /// Records, durably, that the list of cached content was imported.
     pub(crate) fn record_proxy_import(&self) -> Result<()> {
         self.put_file(self.paths.import_done(), b"")
     }

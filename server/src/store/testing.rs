@@ -1,10 +1,10 @@
-//! A power cut, for tests: all that is done to a disk is recorded, and then laid out again as far
-//! as a filesystem may have come with it.
+//! Simulates power cuts for tests: records every change to a disk, then rebuilds the states in
+//! which a filesystem may be after a power cut.
 //!
-//! The rules: what a file holds is safe once the file was synced, and a name once its folder was.
-//! What came after that may be lost. The names of one folder change in the order in which they were
-//! told to, those of different folders in any; a rename happens whole or not at all. Of unsynced
-//! content there is nothing, all, some writes, or zeros of the right length.
+//! The rules: content is safe once its file was synced, and a name once its folder was synced.
+//! Later changes can be lost. The names of one folder change in the order of the calls, those of
+//! different folders in any order. A rename is atomic. Of unsynced content there is nothing, all,
+//! some of the writes, or zeros of the right length. Start reading at [`Recording`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use super::disk::{Disk, DiskChange};
 use super::{Store, error};
 
-/// What was done, in order.
+/// The changes to a disk, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Recording(Arc<Mutex<Vec<RecordedChange>>>);
 
@@ -33,54 +33,52 @@ enum RecordedChange {
 }
 
 impl Store {
-    /// A store whose every change to the disk is recorded.
+    /// Opens a store that records each change to the disk.
     pub(crate) fn open_recorded(root: &Path) -> error::Result<(Self, Recording)> {
         let recording = Recording::default();
-        let (steps, top) = (Arc::clone(&recording.0), root.to_owned());
-        let tap = move |change: &DiskChange<'_>| {
-            steps
-                .lock()
-                .unwrap()
-                .extend(RecordedChange::of(change, &top));
+        let (changes, top) = (Arc::clone(&recording.0), root.to_owned());
+        let hook = move |change: &DiskChange<'_>| {
+            let mut changes = changes.lock().unwrap();
+            changes.extend(RecordedChange::of(change, &top));
             Ok::<_, io::Error>(())
         };
-        let store = Self::open_on(Disk::with_hook(Arc::new(tap)), root)?;
+        let store = Self::open_on(Disk::with_hook(Arc::new(hook)), root)?;
         Ok((store, recording))
     }
 }
 
 impl Recording {
-    /// How many changes there are.
+    /// Returns the number of changes.
     pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 
-    /// What the disk may hold when the power goes after `count` changes, most of it different.
+    /// Returns states that the disk can have after a power cut that follows `count` changes.
     pub(crate) fn states_after_power_cut(&self, count: usize) -> Vec<DiskSnapshot> {
         let mut model = DiskModel::new();
-        for step in &self.0.lock().unwrap()[..count] {
-            model.take(step);
+        for change in &self.0.lock().unwrap()[..count] {
+            model.apply(change);
         }
-        let mut dice = TestRng(count as u64 + 1);
-        let plain = [(0, 0), (3, 1), (3, 2), (3, 3)]
+        let mut random = TestRng(count as u64 + 1);
+        let fixed = [(0, 0), (3, 1), (3, 2), (3, 3)]
             .map(|(names, content)| model.remains(&mut |_| names, &mut || content));
-        let thrown = (0..12).map(|_| {
-            let (mut names, mut content) = (TestRng(dice.next()), TestRng(dice.next()));
+        let drawn = (0..12).map(|_| {
+            let (mut names, mut content) = (TestRng(random.next()), TestRng(random.next()));
             model.remains(&mut |_| names.next() % 4, &mut || content.next() % 5)
         });
-        let mut all: Vec<DiskSnapshot> = plain.into_iter().chain(thrown).collect();
+        let mut all: Vec<DiskSnapshot> = fixed.into_iter().chain(drawn).collect();
         all.sort();
         all.dedup();
         all
     }
 }
 
-/// Files with their content, and folders.
+/// The content of a disk: files with their bytes, and folders.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DiskSnapshot(BTreeMap<PathBuf, Option<Vec<u8>>>);
 
 impl DiskSnapshot {
-    /// Lays it out in an empty folder.
+    /// Writes the snapshot into an empty folder.
     pub(crate) fn write_to(&self, root: &Path) {
         for (path, content) in &self.0 {
             match content {
@@ -93,7 +91,7 @@ impl DiskSnapshot {
 
 impl RecordedChange {
     fn of(change: &DiskChange<'_>, root: &Path) -> Option<Self> {
-        // What lies above the root is not ours, and there already.
+        // Changes above the root are not recorded: these folders exist already.
         let below = |path: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
         Some(match change {
             DiskChange::MakeFolder(path) => Self::MakeFolder(below(path)?),
@@ -112,14 +110,14 @@ impl RecordedChange {
     }
 }
 
-/// The disk: files and folders by number, the root being 0; and how many renames there were.
+/// A disk: its files and folders, of which the root is number 0, and the number of renames so far.
 struct DiskModel(Vec<DiskNode>, usize);
 
 enum DiskNode {
     File {
         safe: Vec<u8>,
         now: Vec<u8>,
-        /// What `now` was after each unsynced change.
+        /// The content after each unsynced change.
         between: Vec<Vec<u8>>,
     },
     Folder {
@@ -129,7 +127,7 @@ enum DiskNode {
     },
 }
 
-/// A change of a name that is not safe yet.
+/// A change of a name that was not synced yet.
 #[derive(Clone)]
 struct PendingName {
     name: OsString,
@@ -165,8 +163,8 @@ impl DiskModel {
         })
     }
 
-    fn take(&mut self, step: &RecordedChange) {
-        match step {
+    fn apply(&mut self, change: &RecordedChange) {
+        match change {
             RecordedChange::MakeFolder(path) => self.add(path, Self::folder()),
             RecordedChange::Create(path) => {
                 let (safe, now, between) = Default::default();
@@ -236,8 +234,8 @@ impl DiskModel {
         between.push(now.clone());
     }
 
-    /// Makes the first so many pending names of a folder safe, and with them the other side of
-    /// every rename.
+    /// Makes the first `count` pending names of a folder safe, and the other side of each rename
+    /// among them.
     fn settle(&mut self, at: usize, count: usize) {
         let DiskNode::Folder { safe, pending, .. } = &mut self.0[at] else {
             panic!("a file was synced as a folder");
@@ -260,13 +258,13 @@ impl DiskModel {
         }
     }
 
-    /// Where the other side of a rename stands among its folder's pending names.
+    /// Returns the position of the other side of a rename among its folder's pending names.
     fn side(&self, rename: RenameSide) -> Option<usize> {
         let mut pending = self.pending(rename.with).iter();
         pending.position(|name| name.rename.is_some_and(|other| other.id == rename.id))
     }
 
-    /// Which of the pending names of each folder happened: the first so many.
+    /// Returns for each folder how many of its pending names survive.
     fn kept(&self, names: &mut dyn FnMut(usize) -> u64) -> Vec<usize> {
         let mut kept: Vec<usize> = (0..self.0.len())
             .map(|at| match (names(at), self.pending(at).len()) {
@@ -338,7 +336,7 @@ fn set(names: &mut BTreeMap<OsString, usize>, name: &OsString, node: Option<usiz
     };
 }
 
-/// Numbers that look like chance, the same in every run.
+/// Generates pseudorandom numbers, the same in every run.
 struct TestRng(u64);
 
 impl TestRng {

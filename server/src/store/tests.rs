@@ -1,4 +1,4 @@
-//! What any store must do, tried on a real disk.
+//! Tests of the store on a real disk.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Algorithm, Digest, Repository, Tag};
 
 use super::disk::{Disk, DiskChange};
-use super::uploads::SealedUpload;
+use super::ingest::SealedIngest;
 use super::{DerivedKey, Error, ListScope, ObjectKey, Store};
 
 fn repository() -> Repository {
@@ -24,30 +24,30 @@ fn session(store: &Store) -> UploadId {
     id
 }
 
-/// Appends and keeps; yields how much the session holds then.
+/// Appends and syncs bytes; returns the durable offset of the session.
 fn append(store: &Store, id: UploadId, bytes: &[u8]) -> u64 {
     let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
-    store.write(&mut upload, bytes).unwrap();
-    store.sync_upload(&mut upload).unwrap();
+    upload.write(bytes).unwrap();
+    store.sync_ingest(&mut upload).unwrap();
     upload.durable_offset()
 }
 
-fn seal(store: &Store, id: UploadId, algorithm: Algorithm) -> SealedUpload {
+fn seal(store: &Store, id: UploadId, algorithm: Algorithm) -> SealedIngest {
     let upload = store.resume_upload(&repository(), id).unwrap().unwrap();
-    store.seal_upload(upload, algorithm).unwrap()
+    upload.seal(algorithm).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(files(&path));
+            paths.extend(files(&path));
         } else {
-            found.push(path.to_str().unwrap().to_owned());
+            paths.push(path.to_str().unwrap().to_owned());
         }
     }
-    found
+    paths
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn synced_bytes_survive_a_restart_and_unsynced_bytes_are_gone() {
     let id = session(&store);
     assert_eq!(append(&store, id, b"kept, "), 6);
     let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
-    store.write(&mut upload, b"never kept").unwrap();
+    upload.write(b"never kept").unwrap();
     drop((upload, store));
 
     let store = Store::open(root.path()).unwrap();
@@ -73,7 +73,7 @@ fn synced_bytes_survive_a_restart_and_unsynced_bytes_are_gone() {
     let digest = Digest::of(b"kept, and on");
     let sealed = seal(&store, id, Algorithm::Sha256);
     store
-        .commit_upload(
+        .commit_ingest(
             &sealed,
             &[(ObjectKey::LayerLink(&repository(), &digest), b"x")],
         )
@@ -92,12 +92,12 @@ fn synced_bytes_survive_a_restart_and_unsynced_bytes_are_gone() {
         b"x"
     );
     assert_eq!(store.upload_offset(&repository(), id).unwrap(), None);
-    // The blob, its link, and our lock.
+    // The blob, its link, and the lock file.
     assert_eq!(files(root.path()).len(), 3);
 }
 
 #[test]
-fn a_tail_that_a_power_cut_made_up_is_cut_off() {
+fn a_tail_of_zeros_after_a_power_cut_is_truncated() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path()).unwrap();
     let id = session(&store);
@@ -118,10 +118,10 @@ fn a_tail_that_a_power_cut_made_up_is_cut_off() {
 }
 
 #[test]
-fn a_session_without_our_state_goes_on_from_its_bytes() {
+fn a_session_without_a_state_file_resumes_at_its_last_byte() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path()).unwrap();
-    // What a stock registry leaves of an upload in its middle.
+    // The files of a stock registry's upload session.
     let id = UploadId::random();
     let folder = store.paths.upload(&repository(), id);
     std::fs::create_dir_all(folder.join("hashstates/sha256")).unwrap();
@@ -131,14 +131,14 @@ fn a_session_without_our_state_goes_on_from_its_bytes() {
     std::fs::write(folder.join("data"), b"stock").unwrap();
     assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(5));
     assert_eq!(append(&store, id, b" and ours"), 14);
-    // A state that is damaged, and one that speaks of more than there is.
+    // Damaged state files, and one whose checkpoint is beyond the end of the data.
     let state = store.paths.upload_state(id);
     for bad in [&b""[..], b"{", &std::fs::read(&state).unwrap()] {
         std::fs::write(&state, bad).unwrap();
         std::fs::write(folder.join("data"), b"stock").unwrap();
         let upload = store.resume_upload(&repository(), id).unwrap().unwrap();
         assert_eq!(upload.durable_offset(), 5);
-        let sealed = store.seal_upload(upload, Algorithm::Sha256).unwrap();
+        let sealed = upload.seal(Algorithm::Sha256).unwrap();
         assert_eq!(*sealed.digest(), Digest::of(b"stock"));
     }
     assert!(store.cancel_upload(&repository(), id).unwrap());
@@ -162,7 +162,7 @@ fn a_session_is_found_only_in_its_repository() {
 fn an_upload_on_a_full_disk_rolls_back_to_its_last_checkpoint() {
     let root = tempfile::tempdir().unwrap();
     let full = Arc::new(AtomicBool::new(false));
-    let tap = {
+    let hook = {
         let full = Arc::clone(&full);
         move |change: &DiskChange<'_>| match change {
             DiskChange::Write { .. } if full.load(Ordering::Relaxed) => {
@@ -171,22 +171,22 @@ fn an_upload_on_a_full_disk_rolls_back_to_its_last_checkpoint() {
             _ => Ok(()),
         }
     };
-    let store = Store::open_on(Disk::with_hook(Arc::new(tap)), root.path()).unwrap();
+    let store = Store::open_on(Disk::with_hook(Arc::new(hook)), root.path()).unwrap();
     let id = session(&store);
     append(&store, id, b"first");
     full.store(true, Ordering::Relaxed);
     let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
-    let error = store.write(&mut upload, b"second").unwrap_err();
+    let error = upload.write(b"second").unwrap_err();
     assert!(matches!(error, Error::Full { .. }), "{error}");
     assert_eq!(upload.offset(), 5);
     let data = store.paths.upload_data(&repository(), id);
     assert_eq!(std::fs::read(&data).unwrap(), b"first");
-    // The bytes fit, what we say about them does not.
+    // There is space for the bytes, but not for the checkpoint.
     full.store(false, Ordering::Relaxed);
-    store.write(&mut upload, b"second").unwrap();
+    upload.write(b"second").unwrap();
     full.store(true, Ordering::Relaxed);
     assert!(matches!(
-        store.sync_upload(&mut upload).unwrap_err(),
+        store.sync_ingest(&mut upload).unwrap_err(),
         Error::Full { .. }
     ));
     assert_eq!(
@@ -202,7 +202,11 @@ fn an_upload_on_a_full_disk_rolls_back_to_its_last_checkpoint() {
     full.store(false, Ordering::Relaxed);
     assert_eq!(append(&store, id, b", third"), 12);
     store.cancel_upload(&repository(), id).unwrap();
-    assert_eq!(files(root.path()).len(), 1, "more than our lock");
+    assert_eq!(
+        files(root.path()).len(),
+        1,
+        "more than the lock file is left"
+    );
 }
 
 #[test]
@@ -248,9 +252,9 @@ fn a_failed_put_leaves_the_old_and_no_trace() {
 }
 
 #[test]
-fn folders_made_for_something_that_failed_are_gone() {
+fn folders_created_for_a_failed_put_are_removed() {
     let root = tempfile::tempdir().unwrap();
-    let tap = |change: &DiskChange<'_>| match change {
+    let hook = |change: &DiskChange<'_>| match change {
         DiskChange::Rename { to, .. } if to.ends_with("link") => {
             Err(io::ErrorKind::StorageFull.into())
         }
@@ -259,7 +263,7 @@ fn folders_made_for_something_that_failed_are_gone() {
         }
         _ => Ok(()),
     };
-    let store = Store::open_on(Disk::with_hook(Arc::new(tap)), root.path()).unwrap();
+    let store = Store::open_on(Disk::with_hook(Arc::new(hook)), root.path()).unwrap();
     let (repository, digest) = (repository(), Digest::of(b"x"));
     let tag: Tag = "v1".parse().unwrap();
     for key in [
@@ -274,7 +278,7 @@ fn folders_made_for_something_that_failed_are_gone() {
 }
 
 #[test]
-fn a_second_server_is_kept_off_and_leftovers_go_at_the_start() {
+fn a_second_server_is_locked_out_and_temporary_files_are_removed_at_the_start() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path()).unwrap();
     assert!(matches!(
@@ -304,7 +308,7 @@ fn repositories_are_listed_in_the_order_of_their_names() {
             )
             .unwrap();
     }
-    // Neither has a manifest.
+    // Neither of these repositories has a manifest.
     let digest = Digest::of(b"y");
     store
         .put(
@@ -339,7 +343,7 @@ fn repositories_are_listed_in_the_order_of_their_names() {
 }
 
 #[test]
-fn what_was_put_in_the_place_of_damaged_bytes_is_not_deleted_with_them() {
+fn a_replaced_object_is_not_deleted_with_the_damaged_one() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path()).unwrap();
     let digest = Digest::of(b"whole");
@@ -349,23 +353,23 @@ fn what_was_put_in_the_place_of_damaged_bytes_is_not_deleted_with_them() {
     store.put(key, b"whole").unwrap();
     store.delete_if_unchanged(key, &damaged).unwrap();
     assert_eq!(store.get(key, 9).unwrap().unwrap(), b"whole");
-    let (now, _) = store.open_object(key).unwrap().unwrap();
-    store.delete_if_unchanged(key, &now).unwrap();
+    let (current, _) = store.open_object(key).unwrap().unwrap();
+    store.delete_if_unchanged(key, &current).unwrap();
     assert_eq!(store.get(key, 9).unwrap(), None);
-    store.delete_if_unchanged(key, &now).unwrap();
+    store.delete_if_unchanged(key, &current).unwrap();
 }
 
 #[test]
-fn what_is_put_into_a_folder_that_others_empty_gets_there() {
+fn a_file_is_written_while_another_thread_removes_its_empty_folder() {
     let memory = tempfile::tempdir_in("/dev/shm");
     let root = memory.unwrap_or_else(|_| tempfile::tempdir().unwrap());
     let store = Store::open(root.path()).unwrap();
     let (repository, subject) = (repository(), Digest::of(b"subject"));
     std::thread::scope(|scope| {
-        for word in [b"one", b"two"] {
+        for name in [b"one", b"two"] {
             let (store, repository, subject) = (&store, &repository, &subject);
             scope.spawn(move || {
-                let digest = Digest::of(word);
+                let digest = Digest::of(name);
                 let key = DerivedKey::Referrer(repository, subject, &digest);
                 for _ in 0..500 {
                     store.put_derived(key, b"").unwrap();

@@ -1,4 +1,6 @@
-//! Upload sessions as a whole: how many there are, and since when.
+//! Lists upload sessions, and finds out how old they are.
+//!
+//! Which of them are purged is decided by `registry::purge`.
 
 use std::ops::ControlFlow;
 use std::time::SystemTime;
@@ -7,16 +9,15 @@ use imgsync_oci::Repository;
 use imgsync_oci::endpoint::UploadId;
 use serde::Deserialize;
 
+use super::checkpoint::MAX_STATE_BYTES;
 use super::error::{IoContext, Result};
 use super::paths::STATE_SUFFIX;
 use super::{Store, rfc3339};
 
-/// More than the moment of a session's start ever has.
+/// Bounds how much of the file with a session's start is read; real ones have about 20 bytes.
 const MAX_STARTED_AT_BYTES: usize = 64;
-/// More than a state ever has.
-const MAX_UPLOAD_STATE_BYTES: usize = 64 * 1024;
 
-/// What is read of a state here.
+/// The fields of an upload's state file that a list needs, in any format.
 #[derive(Deserialize)]
 struct UploadStateFields {
     repository: String,
@@ -24,50 +25,53 @@ struct UploadStateFields {
     offset: u64,
 }
 
-/// A session of ours.
+/// A session that has a state file of ours.
 pub(crate) struct UploadSummary {
     pub(crate) repository: Repository,
     pub(crate) id: UploadId,
-    /// When bytes were last kept; when it began, where there are none.
+    /// The time of the last checkpoint; the session's start if there was none.
     pub(crate) modified_at: SystemTime,
-    /// Whether it holds no byte.
+    /// Whether the session has no durable bytes.
     pub(crate) is_empty: bool,
 }
 
 impl Store {
-    /// How many sessions of ours there are; `limit` where there are so many or more.
+    /// Counts the sessions that have a state file, up to `limit`.
     pub(crate) fn count_uploads(&self, limit: usize) -> Result<usize> {
         let (folder, mut count) = (self.paths.upload_states(), 0);
-        let mut look = |name: &str, _: bool| {
+        let mut visit = |name: &str, _: bool| {
             count += usize::from(name.ends_with(STATE_SUFFIX));
-            match count < limit {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(()),
+            if count < limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
         };
         self.disk
-            .for_each_entry(&folder, &mut look)
+            .for_each_entry(&folder, &mut visit)
             .context("list", &folder)?;
         Ok(count)
     }
 
-    /// A repository's sessions, whoever began them, until `look` breaks off.
+    /// Calls `visit` with each session of a repository, including those that a stock registry
+    /// opened, until it breaks.
     pub(crate) fn for_each_upload(
         &self,
         repository: &Repository,
-        look: &mut dyn FnMut(UploadId) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(UploadId) -> ControlFlow<()>,
     ) -> Result<()> {
         let folder = self.paths.uploads(repository);
-        let mut look = |name: &str, is_folder: bool| match name.parse() {
-            Ok(id) if is_folder => look(id),
-            Ok(_) | Err(_) => ControlFlow::Continue(()),
+        let mut visit_name = |name: &str, is_folder: bool| match name.parse() {
+            Ok(id) if is_folder => visit(id),
+            _ => ControlFlow::Continue(()),
         };
         self.disk
-            .for_each_entry(&folder, &mut look)
+            .for_each_entry(&folder, &mut visit_name)
             .context("list", &folder)
     }
 
-    /// When a session began: what it says itself; where it does not, when its folder last changed.
+    /// Returns when a session was opened, from its `startedat` file. If that cannot be read,
+    /// returns the modification time of the session's folder; `None` if there is no such session.
     pub(crate) fn upload_started_at(
         &self,
         repository: &Repository,
@@ -80,68 +84,67 @@ impl Store {
             return Ok(Some(time));
         }
         let folder = self.paths.upload(repository, id);
-        self.disk.modified(&folder).context("look at", &folder)
+        self.disk.modified(&folder).context("stat", &folder)
     }
 
-    /// All sessions of ours.
+    /// Lists the sessions that have a state file.
     pub(crate) fn list_uploads(&self) -> Result<Vec<UploadSummary>> {
         let mut sessions = Vec::new();
         for id in self.upload_ids()? {
             let path = self.paths.upload_state(id);
-            let Some(changed) = self.disk.modified(&path).context("look at", &path)? else {
+            let Some(modified_at) = self.disk.modified(&path).context("stat", &path)? else {
                 continue;
             };
-            let json = self
-                .read_file(&path, MAX_UPLOAD_STATE_BYTES)?
-                .unwrap_or_default();
-            let state: Option<UploadStateFields> = serde_json::from_slice(&json).ok();
-            sessions.extend(state.and_then(|state| {
+            let fields = self.read_upload_state_fields(id)?;
+            sessions.extend(fields.and_then(|fields| {
                 Some(UploadSummary {
-                    repository: state.repository.parse().ok()?,
+                    repository: fields.repository.parse().ok()?,
                     id,
-                    modified_at: changed,
-                    is_empty: state.offset == 0,
+                    modified_at,
+                    is_empty: fields.offset == 0,
                 })
             }));
         }
         Ok(sessions)
     }
 
+    fn read_upload_state_fields(&self, id: UploadId) -> Result<Option<UploadStateFields>> {
+        let json = self.read_file(&self.paths.upload_state(id), MAX_STATE_BYTES)?;
+        Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
+    }
+
     fn upload_ids(&self) -> Result<Vec<UploadId>> {
         let (folder, mut ids) = (self.paths.upload_states(), Vec::new());
-        let mut look = |name: &str, _: bool| {
+        let mut visit = |name: &str, _: bool| {
             let id = name.strip_suffix(STATE_SUFFIX);
             ids.extend(id.and_then(|id| id.parse::<UploadId>().ok()));
             ControlFlow::Continue(())
         };
         self.disk
-            .for_each_entry(&folder, &mut look)
+            .for_each_entry(&folder, &mut visit)
             .context("list", &folder)?;
         Ok(ids)
     }
 
-    /// Removes what we know about sessions that are gone, a stock registry having ended them, if
-    /// it is older than `before`.
+    /// Removes the state files that were last written before `before` and whose session is gone,
+    /// for example because a stock registry finished it.
     pub(crate) fn delete_orphaned_upload_states(&self, before: SystemTime) -> Result<()> {
         for id in self.upload_ids()? {
             let path = self.paths.upload_state(id);
-            let modified = self.disk.modified(&path).context("look at", &path)?;
+            let modified = self.disk.modified(&path).context("stat", &path)?;
             if modified.is_none_or(|time| time >= before) {
                 continue;
             }
-            let json = self
-                .read_file(&path, MAX_UPLOAD_STATE_BYTES)?
-                .unwrap_or_default();
-            let state: Option<UploadStateFields> = serde_json::from_slice(&json).ok();
-            let repository = state.and_then(|state| state.repository.parse().ok());
-            let is_there = match repository {
+            let fields = self.read_upload_state_fields(id)?;
+            let repository = fields.and_then(|fields| fields.repository.parse().ok());
+            let has_session = match repository {
                 Some(repository) => {
                     let folder = self.paths.upload(&repository, id);
-                    self.disk.is_folder(&folder).context("look at", &folder)?
+                    self.disk.is_folder(&folder).context("stat", &folder)?
                 }
                 None => false,
             };
-            if !is_there {
+            if !has_session {
                 self.disk.unlink(&path).context("remove", &path)?;
             }
         }

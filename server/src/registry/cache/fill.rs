@@ -1,4 +1,6 @@
-//! Blobs that are being fetched.
+//! Fills the cache with blobs that are fetched from an upstream.
+//!
+//! Start reading at [`CacheFill`]; the fetching itself is up to `upstream`.
 
 use std::sync::PoisonError;
 
@@ -6,15 +8,19 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
-use crate::store::{self, ObjectKey, PartialBlob};
+use crate::store::{self, Ingest, ObjectKey, PartialBlob};
 
-/// The one writer of a blob that is being fetched. Dropped, it leaves what it has for the next one.
+/// How many bytes are appended between two checkpoints.
+const CHECKPOINT_INTERVAL_BYTES: u64 = 32 * 1024 * 1024;
+
+/// The only writer of a blob that is being fetched. A dropped writer leaves its durable bytes for
+/// the next fetch.
 pub(crate) struct CacheFill {
     lock: FillLock,
-    ingest: store::BlobIngest,
+    ingest: Ingest,
 }
 
-/// The right to fill, until it is dropped.
+/// The lock of a digest that is being fetched, released on drop.
 struct FillLock {
     registry: Registry,
     digest: Digest,
@@ -22,139 +28,133 @@ struct FillLock {
 
 impl Drop for FillLock {
     fn drop(&mut self) {
-        let filling = self.registry.cache.fills_in_progress.lock();
-        let mut filling = filling.unwrap_or_else(PoisonError::into_inner);
-        filling.remove(&self.digest);
+        let locked = self.registry.cache.fills_in_progress.lock();
+        let mut locked = locked.unwrap_or_else(PoisonError::into_inner);
+        locked.remove(&self.digest);
     }
 }
 
 impl Registry {
-    /// Begins to fill a blob, or goes on; `None` where another does already.
+    /// Starts or resumes a fetch of a blob; `None` if another fetch of it is running.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`Error::Store`].
     pub(crate) fn open_cache_fill(&self, digest: &Digest) -> Result<Option<CacheFill>> {
-        let Some(turn) = self.try_lock_fill(digest) else {
+        let Some(lock) = self.try_lock_fill(digest) else {
             return Ok(None);
         };
-        let filling = self.store.open_ingest(digest)?;
-        Ok(Some(CacheFill {
-            lock: turn,
-            ingest: filling,
-        }))
+        let ingest = self.store.open_cache_fill(digest)?;
+        Ok(Some(CacheFill { lock, ingest }))
     }
 
     fn try_lock_fill(&self, digest: &Digest) -> Option<FillLock> {
-        let filling = self.cache.fills_in_progress.lock();
-        let mut filling = filling.unwrap_or_else(PoisonError::into_inner);
-        filling.insert(digest.clone()).then(|| FillLock {
+        let locked = self.cache.fills_in_progress.lock();
+        let mut locked = locked.unwrap_or_else(PoisonError::into_inner);
+        locked.insert(digest.clone()).then(|| FillLock {
             registry: self.clone(),
             digest: digest.clone(),
         })
     }
 
-    /// Removes what is left of a fetch that broke off; false where somebody goes on with it.
+    /// Removes what an interrupted fetch left; returns false if a fetch of the blob is running.
     pub(super) fn discard_partial_blob(&self, digest: &Digest) -> Result<bool> {
-        let Some(_turn) = self.try_lock_fill(digest) else {
+        let Some(_lock) = self.try_lock_fill(digest) else {
             return Ok(false);
         };
-        self.store.discard_ingest(digest)?;
+        self.store.discard_cache_fill(digest)?;
         Ok(true)
     }
 }
 
 impl CacheFill {
-    /// How many bytes there are: where to go on.
+    /// Returns the number of bytes fetched, which is the offset at which to resume.
     pub(crate) fn len(&self) -> u64 {
-        self.ingest.len()
+        self.ingest.offset()
     }
 
-    /// What there is, for those who read it while more comes.
+    /// Returns a reader of the bytes, including those appended later.
     pub(crate) fn reader(&self) -> PartialBlob {
         self.ingest.reader()
     }
 
-    /// Appends bytes, and makes all durable from time to time.
+    /// Appends bytes, and makes all of them durable from time to time.
     ///
     /// # Errors
-    /// Those of the store; what was not durable is gone then.
+    /// [`Error::Store`]. The bytes that were not durable are lost then.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self
-            .lock
-            .registry
-            .store
-            .append_to_ingest(&mut self.ingest, bytes)?)
+        self.ingest.write(bytes)?;
+        if self.ingest.unsynced_bytes() < CHECKPOINT_INTERVAL_BYTES {
+            return Ok(());
+        }
+        self.sync()
     }
 
-    /// Makes durable what was appended, so that the next one can go on from there.
+    /// Makes the appended bytes durable, so that the next fetch resumes after them.
     ///
     /// # Errors
-    /// Those of the store; what was not durable is gone then.
+    /// [`Error::Store`]. The bytes that were not durable are lost then.
     pub(crate) fn sync(&mut self) -> Result<()> {
         Ok(self.lock.registry.store.sync_ingest(&mut self.ingest)?)
     }
 
-    /// Begins anew.
+    /// Drops all bytes, to start the fetch over.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`Error::Store`].
     pub(crate) fn restart(&mut self) -> Result<()> {
         let store = &self.lock.registry.store;
         Ok(store.restart_ingest(&mut self.ingest)?)
     }
 
-    /// Ends it, at `now` (unix seconds): these repositories hold the blob from now on.
+    /// Finishes the fetch: the bytes become a cached blob of `repositories`. `now` is in Unix
+    /// seconds.
     ///
     /// # Errors
-    /// [`Error::DigestMismatch`]: the bytes are gone then. Those of the store.
+    /// [`Error::DigestMismatch`], which also removes the bytes; [`Error::Store`].
     pub(crate) fn commit(self, repositories: &[Repository], now: u64) -> Result<()> {
-        let Self {
-            lock: turn,
-            ingest: filling,
-        } = self;
-        let FillLock { registry, digest } = &turn;
-        let filled = match registry.store.seal_ingest(&filling)? {
-            Ok(filled) => filled,
-            Err(actual) => {
-                registry.store.discard_ingest(digest)?;
-                return Err(Error::DigestMismatch {
-                    expected: digest.clone(),
-                    actual,
-                });
-            }
-        };
-        let _hold = registry.lock_digests([digest.clone()]);
-        let text = digest.to_string();
+        let Self { lock, ingest } = self;
+        let FillLock { registry, digest } = &lock;
+        let sealed = ingest.seal(digest.algorithm())?;
+        if sealed.digest() != digest {
+            registry.store.discard_cache_fill(digest)?;
+            return Err(Error::DigestMismatch {
+                expected: digest.clone(),
+                actual: sealed.digest().clone(),
+            });
+        }
+        let _digest_lock = registry.lock_digests([digest.clone()]);
+        let link = digest.to_string();
         let mut links = Vec::new();
         for repository in repositories {
             registry.mark_layer_cached(repository, digest, now)?;
-            links.push((ObjectKey::LayerLink(repository, digest), text.as_bytes()));
+            links.push((ObjectKey::LayerLink(repository, digest), link.as_bytes()));
         }
-        registry.store.commit_ingest(&filled, &links)?;
-        registry.cache.add_cached_bytes(filling.len());
+        registry.store.commit_ingest(&sealed, &links)?;
+        registry.store.delete_finished_cache_fill(digest);
+        registry.cache.add_cached_bytes(sealed.size());
         for repository in repositories {
             registry.note_cached_blob_linked(repository, digest);
         }
         Ok(())
     }
 
-    /// Ends it after an error, which it yields. What came is left for the next one, but for a full
-    /// disk: that needs the room for what is pushed.
+    /// Ends the fetch after an error, which is returned. The bytes are left for the next fetch,
+    /// unless the disk is full: pushes need that space.
     pub(crate) fn give_up(self, error: Error) -> Error {
         if matches!(error, Error::Store(store::Error::Full { .. }))
             && let Err(error) = self.discard()
         {
-            tracing::warn!(%error, "what was fetched of a blob stays on a full disk");
+            tracing::warn!(%error, "cannot remove an interrupted fetch from a full disk");
         }
         error
     }
 
-    /// Ends it without a blob.
+    /// Ends the fetch and removes its bytes.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`Error::Store`].
     pub(crate) fn discard(self) -> Result<()> {
         let FillLock { registry, digest } = &self.lock;
-        Ok(registry.store.discard_ingest(digest)?)
+        Ok(registry.store.discard_cache_fill(digest)?)
     }
 }

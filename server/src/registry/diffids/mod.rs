@@ -1,8 +1,10 @@
-//! Which blobs are which layers: diffIDs, computed here from the bytes that are stored, in the
-//! background, one blob at a time. Nobody's claim counts.
+//! Finds the stored layers that have a given diffID.
 //!
-//! What is found out is kept in files of our own and reconciled at every start, since a stock
-//! registry may have written to the tree meanwhile; every answer is confirmed by a look at the tree.
+//! A background worker computes the diffID of each blob from its stored bytes, one blob at a time;
+//! claims of clients are not used. Results are stored in derived files. They are reconciled with
+//! the tree at every start, because a stock registry may have written to it, and every answer is
+//! checked against the tree. Start reading at [`worker`] for the computing, and at [`resolve`] for
+//! the answers.
 
 mod compute;
 mod queue;

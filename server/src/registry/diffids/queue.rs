@@ -1,34 +1,37 @@
-//! What is still to be looked at. Bounded: what does not fit is found by another walk.
+//! Queues the blobs and manifests that the worker has yet to examine.
+//!
+//! The queue is bounded: if a job does not fit, the worker walks all repositories once more. Start
+//! reading at [`DiffIdQueue`].
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use imgsync_oci::{Digest, Repository};
 
-/// How many things wait by name.
+/// Bounds how many jobs are queued.
 const MAX_QUEUED_JOBS: usize = 4096;
 
-/// Something new in a repository.
+/// Something new in a repository that the worker has to examine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::registry) enum DiffIdJob {
-    /// A link to a blob.
+    /// A blob.
     Blob(Repository, Digest),
     /// A manifest.
     Manifest(Repository, Digest),
 }
 
-/// What the worker does next.
+/// The next task of the worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum WorkerTask {
-    /// This.
+    /// Run one job.
     Job(DiffIdJob),
-    /// Look through everything.
+    /// Walk all repositories.
     Walk,
-    /// Nothing more at all.
+    /// Exit.
     Stop,
 }
 
-/// The way from requests to the worker.
+/// Passes jobs from requests to the worker.
 #[derive(Default)]
 pub(in crate::registry) struct DiffIdQueue {
     state: Mutex<QueueState>,
@@ -38,11 +41,11 @@ pub(in crate::registry) struct DiffIdQueue {
 #[derive(Default)]
 struct QueueState {
     jobs: VecDeque<DiffIdJob>,
-    /// Whether there is a worker.
+    /// Whether a worker is running.
     is_open: bool,
     is_walk_pending: bool,
     is_walking: bool,
-    /// Whether a job was taken and is not done.
+    /// Whether a job was taken and is not finished.
     is_working: bool,
 }
 
@@ -51,32 +54,32 @@ impl DiffIdQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A worker begins, with a walk.
+    /// Opens the queue for a worker, with a walk as its first task.
     pub(super) fn open(&self) {
         let mut state = self.lock();
         state.is_open = true;
         state.is_walk_pending = true;
     }
 
-    /// The worker is to end.
+    /// Tells the worker to exit.
     pub(super) fn close(&self) {
         self.lock().is_open = false;
         self.changed.notify_all();
     }
 
-    /// Whether the worker is to go on.
+    /// Whether the worker should keep running.
     pub(super) fn is_open(&self) -> bool {
         self.lock().is_open
     }
 
-    /// Whether something is still to be looked at, or is being looked at.
+    /// Whether a job or walk is pending or running.
     pub(super) fn is_busy(&self) -> bool {
         let state = self.lock();
         let is_walk = state.is_walk_pending || state.is_walking;
         state.is_open && (is_walk || state.is_working || !state.jobs.is_empty())
     }
 
-    /// Takes note of something new. Never waits.
+    /// Adds a job, without blocking. Does nothing if there is no worker.
     pub(in crate::registry) fn push(&self, job: DiffIdJob) {
         let mut state = self.lock();
         if !state.is_open {
@@ -84,24 +87,24 @@ impl DiffIdQueue {
         }
         match &job {
             _ if state.jobs.len() >= MAX_QUEUED_JOBS => state.is_walk_pending = true,
-            // Soon done, where a blob may take a while.
+            // Examining a manifest is quick; a blob can take a while.
             DiffIdJob::Manifest(..) => state.jobs.push_front(job),
             DiffIdJob::Blob(..) => state.jobs.push_back(job),
         }
         self.changed.notify_all();
     }
 
-    /// The last job is done.
+    /// Marks the job that was taken last as finished.
     pub(super) fn finish_job(&self) {
         self.lock().is_working = false;
     }
 
-    /// The walk is done.
+    /// Marks the walk as finished.
     pub(super) fn finish_walk(&self) {
         self.lock().is_walking = false;
     }
 
-    /// A job that waits, if any. Until [`Queue::done`], it counts as being looked at.
+    /// Takes a job, if one is queued. It counts as running until [`DiffIdQueue::finish_job`].
     pub(super) fn try_take_job(&self) -> Option<DiffIdJob> {
         let mut state = self.lock();
         let job = state.jobs.pop_front();
@@ -109,7 +112,7 @@ impl DiffIdQueue {
         job
     }
 
-    /// Waits for something to do. Jobs come before a walk.
+    /// Waits for the next task. Jobs come before a walk.
     pub(super) fn wait_for_task(&self) -> WorkerTask {
         let mut state = self
             .changed
@@ -143,7 +146,7 @@ mod tests {
     fn it_is_busy_until_everything_was_looked_at() {
         let queue = DiffIdQueue::default();
         queue.push(job(0));
-        assert!(!queue.is_busy(), "nobody serves it");
+        assert!(!queue.is_busy(), "there is no worker");
         queue.open();
         assert!(queue.is_busy());
         assert_eq!(queue.wait_for_task(), WorkerTask::Walk);

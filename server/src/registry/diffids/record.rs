@@ -1,22 +1,26 @@
-//! What is known about one blob as a layer, as it is kept on disk.
+//! The layer record: the file that stores whether a blob is a layer, and its diffID.
+//!
+//! Start reading at [`LayerRecord`].
 
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Digest, Repository};
 use serde::{Deserialize, Serialize};
 
-/// Our layout, and the rules by which a blob counts as a layer. A record of another one is none.
+/// Names the file layout and the rules by which a blob counts as a layer. A record in another
+/// format counts as absent.
 const LAYER_RECORD_FORMAT: &str = "imgsync-layer-1";
-/// At most so many repositories are remembered for a blob.
+/// Bounds how many repositories are recorded for a blob.
 const MAX_RECORDED_REPOSITORIES: usize = 100;
-/// More than a record ever has: names have at most 255 characters.
+/// Bounds how much of a record is read. Real ones are shorter, because names have at most 255
+/// characters.
 pub(super) const MAX_RECORD_BYTES: usize = 64 * 1024;
 
-/// What is known about one blob.
+/// The facts about one blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LayerRecord {
-    /// `None` where the blob is no layer, or none that can be computed.
+    /// The layer; `None` if the blob is no layer, or one whose diffID cannot be computed.
     pub(super) layer: Option<ComputedLayer>,
-    /// Repositories that link or linked it, the latest last; not necessarily all.
+    /// Repositories that link or linked the blob, the latest last; not necessarily all.
     pub(super) repositories: Vec<Repository>,
 }
 
@@ -25,7 +29,7 @@ pub(super) struct LayerRecord {
 pub(super) struct ComputedLayer {
     pub(super) diff_id: Digest,
     pub(super) compression: Compression,
-    /// Of the blob, in bytes.
+    /// The size of the blob in bytes.
     pub(super) size: u64,
 }
 
@@ -47,8 +51,8 @@ struct StoredLayer {
 }
 
 impl LayerRecord {
-    /// Adds a repository; false where it was there already. Where there are too many, those go
-    /// first of which `is_live` says no.
+    /// Adds a repository; returns whether the record has changed. If the list is full, removes the
+    /// repositories for which `is_live` is false first.
     pub(super) fn add_repository(
         &mut self,
         repository: &Repository,
@@ -67,6 +71,7 @@ impl LayerRecord {
         true
     }
 
+    /// Returns the content of the record's file.
     pub(super) fn to_json(&self) -> Vec<u8> {
         let layer = self.layer.as_ref().map(|layer| StoredLayer {
             diff_id: layer.diff_id.clone(),
@@ -77,21 +82,21 @@ impl LayerRecord {
             .repositories
             .iter()
             .map(|name| name.as_str().to_owned());
-        let written = serde_json::json!(StoredLayerRecord {
+        let record = serde_json::json!(StoredLayerRecord {
             format: LAYER_RECORD_FORMAT.to_owned(),
             layer,
             repositories: names.collect(),
         });
-        format!("{written}\n").into_bytes()
+        format!("{record}\n").into_bytes()
     }
 
-    /// Reads what [`Record::to_json`] wrote; `None` for anything else.
+    /// Reads what [`LayerRecord::to_json`] wrote; `None` for anything else.
     pub(super) fn from_json(json: &[u8]) -> Option<Self> {
-        let written: StoredLayerRecord = serde_json::from_slice(json).ok()?;
-        if written.format != LAYER_RECORD_FORMAT {
+        let record: StoredLayerRecord = serde_json::from_slice(json).ok()?;
+        if record.format != LAYER_RECORD_FORMAT {
             return None;
         }
-        let layer = match written.layer {
+        let layer = match record.layer {
             Some(layer) => Some(ComputedLayer {
                 diff_id: layer.diff_id,
                 compression: parse_compression(&layer.compression)?,
@@ -99,7 +104,7 @@ impl LayerRecord {
             }),
             None => None,
         };
-        let names = written.repositories.iter().map(|name| name.parse().ok());
+        let names = record.repositories.iter().map(|name| name.parse().ok());
         Some(Self {
             layer,
             repositories: names.collect::<Option<_>>()?,
@@ -117,7 +122,8 @@ fn compression_name(compression: Compression) -> &'static str {
 
 fn parse_compression(name: &str) -> Option<Compression> {
     let all = [Compression::None, Compression::Gzip, Compression::Zstd];
-    all.into_iter().find(|it| compression_name(*it) == name)
+    all.into_iter()
+        .find(|compression| compression_name(*compression) == name)
 }
 
 #[cfg(test)]
@@ -150,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn repositories_are_bounded_and_those_that_are_gone_make_room() {
+    fn repositories_are_bounded_and_stale_ones_are_replaced() {
         let mut record = record();
         for number in 1..MAX_RECORDED_REPOSITORIES {
             let name = format!("r{number}").parse().unwrap();

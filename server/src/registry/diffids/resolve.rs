@@ -1,4 +1,6 @@
-//! Answers to "which of these layers do you hold?" ([`imgsync_oci::ext::resolve`]).
+//! Answers requests that ask which of some layers are stored ([`imgsync_oci::ext::resolve`]).
+//!
+//! Start reading at [`Registry::resolve_layers`].
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -11,37 +13,40 @@ use super::record;
 use crate::registry::Registry;
 use crate::registry::error::{Error, Result};
 
-/// How many blobs of one diffID are looked at: two compressors never agree on the bytes.
+/// Bounds how many blobs of one diffID are checked. There can be several, because compressors
+/// differ in their output.
 const MAX_BLOBS_PER_DIFF_ID: usize = 64;
-/// How many looks at the disk one request may cause beyond one a layer.
+/// Bounds how many lookups on the disk one request may cause, beyond one per layer.
 const MAX_EXTRA_LOOKUPS: usize = 20_000;
-/// How many manifests of one config are named, and how many are looked at for that.
+/// Bounds how many manifests of one config are returned.
 const MAX_MANIFESTS_PER_CONFIG: usize = 10;
+/// Bounds how many manifests of one config are checked for that.
 const MAX_MANIFESTS_CHECKED_PER_CONFIG: usize = 100;
 
-/// One request while it is answered.
+/// One request, while it is answered.
 struct ResolveQuery<'a> {
     registry: &'a Registry,
     repository: &'a Repository,
     may_pull: &'a dyn Fn(&Repository) -> bool,
     is_mounting: bool,
-    /// Looks that are left.
     lookups_left: Cell<usize>,
 }
 
-/// A blob of the right diffID, and where it may be linked.
+/// A blob with the requested diffID, and the repositories that may hold it.
 struct LayerCandidate {
     blob: Descriptor,
     repositories: Vec<Repository>,
 }
 
 impl Registry {
-    /// Which of the layers are held, for a caller who may pull from `repository`, and from others
-    /// where `may_pull` says so; who may push to `repository` if `is_mounting`, which links what
-    /// only others hold into it.
+    /// Reports for each requested layer whether `repository` or another repository holds it.
+    ///
+    /// The caller may pull from `repository` and from each repository for which `may_pull` is true.
+    /// With `is_mounting`, the caller may also push to `repository`, and layers that only other
+    /// repositories hold are mounted into it.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`Error::Store`].
     pub(crate) fn resolve_layers(
         &self,
         repository: &Repository,
@@ -49,22 +54,24 @@ impl Registry {
         may_pull: &dyn Fn(&Repository) -> bool,
         is_mounting: bool,
     ) -> Result<ResolveResponse> {
-        // Asked first: what is found out from now on may be missed, but is then not called absent.
+        // Read first: a layer that is recorded from now on may be missed, but must then be reported
+        // as pending, not as absent.
         let is_busy = self.diff_id_queue.is_busy();
-        let question = ResolveQuery {
+        let query = ResolveQuery {
             registry: self,
             repository,
             may_pull,
             is_mounting,
             lookups_left: Cell::new(MAX_EXTRA_LOOKUPS),
         };
-        let unknown = match is_busy {
-            true => ResolvedLayer::Pending,
-            false => ResolvedLayer::Absent,
+        let unknown = if is_busy {
+            ResolvedLayer::Pending
+        } else {
+            ResolvedLayer::Absent
         };
         let mut layers = Vec::with_capacity(request.diff_ids.len());
         for diff_id in &request.diff_ids {
-            let layer = question.resolve_layer(diff_id)?;
+            let layer = query.resolve_layer(diff_id)?;
             layers.push(layer.unwrap_or_else(|| unknown.clone()));
         }
         let manifests = match &request.config {
@@ -74,24 +81,21 @@ impl Registry {
         Ok(ResolveResponse { layers, manifests })
     }
 
-    /// The repository's manifests over a config, at most ten.
+    /// Returns the manifests of a repository that have a given config, at most ten.
     fn find_manifests_by_config(
         &self,
         repository: &Repository,
         config: &Digest,
     ) -> Result<Vec<Descriptor>> {
-        let mut known = Vec::new();
+        let mut recorded = Vec::new();
         self.store
             .for_each_config_manifest(repository, config, &mut |manifest| {
-                known.push(manifest);
-                match known.len() < MAX_MANIFESTS_CHECKED_PER_CONFIG {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(()),
-                }
+                recorded.push(manifest);
+                continue_while(recorded.len() < MAX_MANIFESTS_CHECKED_PER_CONFIG)
             })?;
-        let mut found = Vec::new();
-        for digest in known {
-            if found.len() >= MAX_MANIFESTS_PER_CONFIG {
+        let mut manifests = Vec::new();
+        for digest in recorded {
+            if manifests.len() >= MAX_MANIFESTS_PER_CONFIG {
                 break;
             }
             if self.read_config_digest(repository, &digest)?.as_ref() != Some(config) {
@@ -100,18 +104,18 @@ impl Registry {
             match self.get_manifest(repository, &Reference::Digest(digest)) {
                 Ok(stored) => {
                     let size = stored.bytes.len() as u64;
-                    found.push(Descriptor::new(&stored.media_type, stored.digest, size));
+                    manifests.push(Descriptor::new(&stored.media_type, stored.digest, size));
                 }
                 Err(Error::ManifestUnknown(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(found)
+        Ok(manifests)
     }
 }
 
 impl ResolveQuery<'_> {
-    /// Where a layer is held; `None` where it is not, as far as the caller may know.
+    /// Returns where a layer is stored; `None` if it is not, or not where the caller may pull.
     fn resolve_layer(&self, diff_id: &Digest) -> Result<Option<ResolvedLayer>> {
         let candidates = self.find_candidates(diff_id)?;
         for candidate in &candidates {
@@ -121,7 +125,7 @@ impl ResolveQuery<'_> {
             }
         }
         for candidate in candidates {
-            // The latest first: it is the likeliest to be there still.
+            // The repository that was recorded last is the most likely to hold the blob still.
             for repository in candidate.repositories.iter().rev() {
                 if repository == self.repository
                     || !(self.may_pull)(repository)
@@ -149,48 +153,46 @@ impl ResolveQuery<'_> {
         Ok(is_mounted.then_some(ResolvedLayer::Held { blob }))
     }
 
-    /// The blobs that are known to be of a diffID.
+    /// Returns the blobs that are recorded for a diffID.
     fn find_candidates(&self, diff_id: &Digest) -> Result<Vec<LayerCandidate>> {
         let mut blobs = Vec::new();
         self.registry
             .store
             .for_each_diff_id_blob(diff_id, &mut |blob| {
                 blobs.push(blob);
-                match blobs.len() < MAX_BLOBS_PER_DIFF_ID {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(()),
-                }
+                continue_while(blobs.len() < MAX_BLOBS_PER_DIFF_ID)
             })?;
         let mut candidates = Vec::new();
         for digest in blobs {
             if !self.try_spend_lookup() {
                 break;
             }
-            let Some(known) = self.registry.read_layer_record(&digest)? else {
+            let Some(record) = self.registry.read_layer_record(&digest)? else {
                 continue;
             };
-            let Some(layer) = known.layer.filter(|layer| layer.diff_id == *diff_id) else {
+            let Some(layer) = record.layer.filter(|layer| layer.diff_id == *diff_id) else {
                 continue;
             };
             candidates.push(LayerCandidate {
                 blob: descriptor(digest, &layer),
-                repositories: known.repositories,
+                repositories: record.repositories,
             });
         }
         Ok(candidates)
     }
 
-    /// Whether a repository links a blob, and its data is there now.
+    /// Whether a repository holds a blob now, with link and bytes.
     fn has_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<bool> {
         if !self.try_spend_lookup() {
             return Ok(false);
         }
-        let _hold = self.registry.lock_digests([blob.digest.clone()]);
-        let held = self.registry.find_linked_blob(repository, &blob.digest)?;
+        let _lock = self.registry.lock_digests([blob.digest.clone()]);
+        let linked = self.registry.find_linked_blob(repository, &blob.digest)?;
         self.registry.cache.lease_blob(&blob.digest);
-        Ok(held.is_some_and(|held| held.size == blob.size))
+        Ok(linked.is_some_and(|linked| linked.size == blob.size))
     }
 
+    /// Counts a lookup; returns false if none is left.
     fn try_spend_lookup(&self) -> bool {
         let left = self.lookups_left.get();
         self.lookups_left.set(left.saturating_sub(1));
@@ -198,7 +200,15 @@ impl ResolveQuery<'_> {
     }
 }
 
-/// A layer's descriptor, its media type as its bytes show it.
+fn continue_while(condition: bool) -> ControlFlow<()> {
+    if condition {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(())
+    }
+}
+
+/// Returns the descriptor of a layer, with the media type that its bytes show.
 fn descriptor(digest: Digest, layer: &record::ComputedLayer) -> Descriptor {
     let media_type = match layer.compression {
         Compression::None => "application/vnd.oci.image.layer.v1.tar",

@@ -1,4 +1,4 @@
-//! What resolve tells, and what it does not, over a real disk.
+//! Tests of the answers to resolve requests, on a real disk.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn repository(name: &str) -> Repository {
     name.parse().unwrap()
 }
 
-/// The tar of nothing, as long as a word.
+/// Returns an empty tar archive, whose length depends on `word`.
 fn tar(word: &str) -> Vec<u8> {
     vec![0; 512 * (2 + word.len())]
 }
@@ -27,7 +27,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Puts a blob and its link into the tree, as any program may.
+/// Writes a blob and its link into the tree, as any other program may.
 fn put(registry: &Registry, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
     put_under(registry, name, &digest, bytes);
@@ -44,13 +44,13 @@ fn put_under(registry: &Registry, name: &str, digest: &Digest, bytes: &[u8]) {
     registry.store.put_all(&entries).unwrap();
 }
 
-/// Lets the worker look at everything, those among it that were noted just now.
-fn look(registry: &Registry) {
+/// Runs the worker until it has examined everything.
+fn examine(registry: &Registry) {
     let _worker = registry.start_diff_id_worker().unwrap();
-    settle(registry);
+    wait_until_idle(registry);
 }
 
-fn settle(registry: &Registry) {
+fn wait_until_idle(registry: &Registry) {
     while registry.diff_id_queue.is_busy() {
         std::thread::yield_now();
     }
@@ -81,44 +81,45 @@ fn held(media_type: &str, blob: &[u8]) -> ResolvedLayer {
     ResolvedLayer::Held { blob }
 }
 
-/// All files of ours below a folder.
+/// Lists all files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+    let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => found.push(path),
+        if path.is_dir() {
+            paths.extend(files(&path));
+        } else {
+            paths.push(path);
         }
     }
-    found
+    paths
 }
 
 #[test]
-fn a_layer_is_held_where_it_is_linked_and_elsewhere_for_who_may_look_there() {
+fn a_layer_is_held_where_it_is_linked_and_elsewhere_for_callers_who_may_pull_there() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let tar = tar("layer");
     let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
     put(&registry, "a/b", &blob);
     put(&registry, "a/b", b"{\"not\":\"a layer\"}");
-    look(&registry);
+    examine(&registry);
     assert_eq!(ask(&registry, "a/b", &diff_id), held(GZIP, &blob));
     let elsewhere = ResolvedLayer::Elsewhere {
         blob: Descriptor::new(GZIP, Digest::of(&blob), blob.len() as u64),
         repository: "a/b".to_owned(),
     };
     assert_eq!(ask(&registry, "c", &diff_id), elsewhere);
-    // A repository that one may not read is as one that is not there.
+    // A repository from which the caller may not pull counts as absent.
     for is_mounting in [false, true] {
-        let told = ask_as(&registry, "c", &diff_id, |_| false, is_mounting);
-        assert_eq!(told, ResolvedLayer::Absent);
+        let layer = ask_as(&registry, "c", &diff_id, |_| false, is_mounting);
+        assert_eq!(layer, ResolvedLayer::Absent);
     }
     let may_see = |name: &Repository| name.as_str() == "a/b";
     let mounted = ask_as(&registry, "c", &diff_id, may_see, true);
     assert_eq!(mounted, held(GZIP, &blob));
     assert_eq!(ask_as(&registry, "c", &diff_id, |_| false, false), mounted);
-    // A blob's own digest is no diffID, and neither is one of another algorithm.
+    // Neither the blob's own digest nor a digest of another algorithm is its diffID.
     assert_eq!(
         ask(&registry, "a/b", &Digest::of(&blob)),
         ResolvedLayer::Absent
@@ -128,13 +129,13 @@ fn a_layer_is_held_where_it_is_linked_and_elsewhere_for_who_may_look_there() {
 }
 
 #[test]
-fn only_what_is_linked_and_there_now_counts() {
+fn only_a_blob_that_is_linked_and_stored_now_counts() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let tar = tar("x");
     let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
     let digest = put(&registry, "a", &blob);
-    look(&registry);
+    examine(&registry);
     assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
     registry
         .store
@@ -144,7 +145,7 @@ fn only_what_is_linked_and_there_now_counts() {
     assert_eq!(ask(&registry, "b", &diff_id), ResolvedLayer::Absent);
     put(&registry, "a", &blob);
     assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
-    // Cut short, as after a power cut; then gone.
+    // The blob is truncated, as after a power cut, and then gone.
     registry
         .store
         .put(ObjectKey::Blob(&digest), &blob[..blob.len() / 2])
@@ -152,9 +153,9 @@ fn only_what_is_linked_and_there_now_counts() {
     assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
     registry.store.delete(ObjectKey::Blob(&digest)).unwrap();
     assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
-    // The next walk forgets it.
+    // The next walk removes the records.
     assert_eq!(files(&root.path().join("imgsync/diffids")).len(), 2);
-    look(&registry);
+    examine(&registry);
     assert_eq!(
         files(&root.path().join("imgsync/diffids")),
         [""; 0].map(PathBuf::from)
@@ -162,18 +163,18 @@ fn only_what_is_linked_and_there_now_counts() {
 }
 
 #[test]
-fn what_is_not_looked_at_yet_is_pending_for_everyone() {
+fn a_blob_that_was_not_examined_yet_is_pending_for_everyone() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let tar = tar("x");
     let digest = put(&registry, "a", &tar);
     registry.diff_id_queue.open();
     for may_pull in [false, true] {
-        let told = ask_as(&registry, "a", &digest, |_| may_pull, false);
-        assert_eq!(told, ResolvedLayer::Pending);
+        let layer = ask_as(&registry, "a", &digest, |_| may_pull, false);
+        assert_eq!(layer, ResolvedLayer::Pending);
     }
     registry.diff_id_queue.close();
-    look(&registry);
+    examine(&registry);
     assert_eq!(
         ask(&registry, "a", &digest),
         held("application/vnd.oci.image.layer.v1.tar", &tar)
@@ -181,17 +182,17 @@ fn what_is_not_looked_at_yet_is_pending_for_everyone() {
 }
 
 #[test]
-fn a_crash_at_any_moment_and_damage_are_mended_by_the_next_start() {
+fn a_crash_at_any_moment_and_damage_are_repaired_by_the_next_start() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let tar = tar("x");
     let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
     let digest = put(&registry, "a", &blob);
-    // Stopped between its two files.
+    // A crash between the writing of the two files.
     let half = DerivedKey::DiffIdBlob(&diff_id, &digest);
     registry.store.put_derived(half, b"").unwrap();
     assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
-    look(&registry);
+    examine(&registry);
     assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
     for damage in [&b""[..], b"{", b"{\"format\":\"another\"}"] {
         registry
@@ -199,14 +200,14 @@ fn a_crash_at_any_moment_and_damage_are_mended_by_the_next_start() {
             .put_derived(DerivedKey::LayerRecord(&digest), damage)
             .unwrap();
         assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
-        look(&registry);
+        examine(&registry);
         assert_eq!(
             ask(&registry, "a", &diff_id),
             held(GZIP, &blob),
             "{damage:?}"
         );
     }
-    // A file that says what is not so is not believed.
+    // A wrong record has no effect.
     let lie = Digest::of(b"lie");
     registry
         .store
@@ -216,7 +217,7 @@ fn a_crash_at_any_moment_and_damage_are_mended_by_the_next_start() {
 }
 
 #[test]
-fn damaged_bytes_are_not_taken_for_the_blob_and_a_push_mends_them() {
+fn damaged_bytes_do_not_count_as_the_blob_and_a_push_repairs_them() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let (tar, other) = (tar("good"), tar("bad"));
@@ -224,7 +225,7 @@ fn damaged_bytes_are_not_taken_for_the_blob_and_a_push_mends_them() {
     let digest = Digest::of(&blob);
     for damaged in [gzip(&other), blob[..blob.len() - 1].to_vec()] {
         put_under(&registry, "a", &digest, &damaged);
-        look(&registry);
+        examine(&registry);
         for wrong in [&diff_id, &Digest::of(&other)] {
             assert_eq!(ask(&registry, "a", wrong), ResolvedLayer::Absent);
         }
@@ -234,12 +235,12 @@ fn damaged_bytes_are_not_taken_for_the_blob_and_a_push_mends_them() {
     registry
         .diff_id_queue
         .push(DiffIdJob::Blob(repository("a"), digest));
-    settle(&registry);
+    wait_until_idle(&registry);
     assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
 }
 
 #[test]
-fn manifests_are_told_by_their_config() {
+fn manifests_are_found_by_their_config() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let config = put(&registry, "a", b"{\"an\":\"image\"}");
@@ -247,11 +248,11 @@ fn manifests_are_told_by_their_config() {
         config: Some(config.clone()),
         ..ResolveRequest::default()
     };
-    let told = |name: &str| {
+    let resolve = |name: &str| {
         let answer = registry.resolve_layers(&repository(name), &request, &|_| true, false);
         answer.unwrap().manifests
     };
-    assert_eq!(told("a"), []);
+    assert_eq!(resolve("a"), []);
     let size = b"{\"an\":\"image\"}".len();
     let mut pushed = Vec::new();
     for number in 0..12 {
@@ -276,13 +277,13 @@ fn manifests_are_told_by_their_config() {
             bytes.len() as u64,
         ));
         if number == 0 {
-            look(&registry);
-            assert_eq!(told("a"), pushed);
+            examine(&registry);
+            assert_eq!(resolve("a"), pushed);
         }
     }
-    look(&registry);
-    assert_eq!(told("a").len(), 10);
-    assert_eq!(told("b"), []);
+    examine(&registry);
+    assert_eq!(resolve("a").len(), 10);
+    assert_eq!(resolve("b"), []);
     for manifest in &pushed[1..] {
         let key = (repository("a"), manifest.digest.clone());
         registry
@@ -290,19 +291,19 @@ fn manifests_are_told_by_their_config() {
             .delete(ObjectKey::RevisionLink(&key.0, &key.1))
             .unwrap();
     }
-    assert_eq!(told("a"), pushed[..1]);
-    look(&registry);
+    assert_eq!(resolve("a"), pushed[..1]);
+    examine(&registry);
     assert_eq!(files(&root.path().join("imgsync/diffids/configs")).len(), 1);
 }
 
 #[test]
-fn a_layer_that_was_cut_off_counts_as_absent_and_the_next_push_mends_it() {
+fn a_truncated_layer_counts_as_absent_and_the_next_push_repairs_it() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let blob = gzip(&tar("word"));
     let digest = put(&registry, "a", &blob);
     let size = || registry.blob_size(&repository("a"), &digest);
-    look(&registry);
+    examine(&registry);
     assert_eq!(size().unwrap(), blob.len() as u64);
     registry
         .store
@@ -315,20 +316,20 @@ fn a_layer_that_was_cut_off_counts_as_absent_and_the_next_push_mends_it() {
 }
 
 #[test]
-fn what_is_found_to_be_damaged_is_removed_and_the_next_push_mends_it() {
+fn a_damaged_blob_is_removed_and_the_next_push_repairs_it() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let (blob, other) = (gzip(&tar("word")), gzip(&tar("others")));
     let digest = Digest::of(&blob);
-    // Cut off, and whole but other bytes.
+    // A truncated blob, and complete but different bytes.
     for damaged in [&blob[..10], &other] {
         put_under(&registry, "a", &digest, damaged);
-        look(&registry);
+        examine(&registry);
         assert!(registry.blob_size(&repository("a"), &digest).is_err());
         assert_eq!(registry.store.len(ObjectKey::Blob(&digest)).unwrap(), None);
     }
     put(&registry, "a", &blob);
-    look(&registry);
+    examine(&registry);
     let size = registry.blob_size(&repository("a"), &digest).unwrap();
     assert_eq!(size, blob.len() as u64);
     assert_eq!(

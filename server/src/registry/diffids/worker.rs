@@ -1,4 +1,7 @@
-//! The one thread that looks at blobs, as politely as the system allows.
+//! The thread that computes diffIDs, with the lowest priority.
+//!
+//! It examines everything once at the start, then whatever is pushed. Start reading at
+//! [`Registry::start_diff_id_worker`].
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,22 +16,23 @@ use crate::registry::Registry;
 use crate::registry::error::Result;
 use crate::store::{DerivedKey, LinkKind, ListScope, ObjectKey};
 
-/// How many names of repositories are held at a time.
+/// How many repositories are listed at a time.
 const REPOSITORY_PAGE_SIZE: usize = 100;
-/// Others go first.
+/// The lowest priority that Unix has.
 const WORKER_NICENESS: i32 = 19;
 
-/// The background work on diffIDs. It ends when this is dropped.
+/// The background computation of diffIDs, stopped on drop.
 pub(crate) struct DiffIdWorker {
     registry: Registry,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Registry {
-    /// Begins to compute diffIDs: of what is there, then of whatever comes. Call it once.
+    /// Starts computing diffIDs: first of the blobs that are stored, then of those that are pushed.
+    /// Call this once.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// Returns the error of creating the thread.
     pub(crate) fn start_diff_id_worker(&self) -> std::io::Result<DiffIdWorker> {
         self.start_diff_id_worker_with_limits(DiffIdLimits::default())
     }
@@ -37,17 +41,17 @@ impl Registry {
         &self,
         limits: DiffIdLimits,
     ) -> std::io::Result<DiffIdWorker> {
-        // What cannot be noted is not computed.
+        // In a read-only store the results could not be stored.
         if self.store.is_writable() {
             self.diff_id_queue.open();
         }
-        let work = WorkerThread {
+        let worker = WorkerThread {
             registry: self.clone(),
             limits,
         };
         let thread = std::thread::Builder::new()
             .name("diffids".to_owned())
-            .spawn(move || work.run())?;
+            .spawn(move || worker.run())?;
         Ok(DiffIdWorker {
             registry: self.clone(),
             thread: Some(thread),
@@ -61,7 +65,7 @@ impl Drop for DiffIdWorker {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the computing of diffIDs ended badly");
+            tracing::error!("the thread that computes diffIDs has panicked");
         }
     }
 }
@@ -78,7 +82,7 @@ impl WorkerThread {
 
     fn run(&self) {
         if let Err(error) = rustix::process::setpriority_process(None, WORKER_NICENESS) {
-            tracing::debug!(%error, "diffIDs are computed at the usual priority");
+            tracing::debug!(%error, "cannot lower the priority of the thread that computes diffIDs");
         }
         loop {
             match self.queue().wait_for_task() {
@@ -88,9 +92,9 @@ impl WorkerThread {
                 }
                 WorkerTask::Walk => {
                     if let Some(Err(error)) = catch_panic(|| self.walk_all()) {
-                        tracing::warn!(%error, "not all blobs could be looked at for diffIDs");
+                        tracing::warn!(%error, "cannot compute the diffIDs of all blobs");
                     }
-                    // A walk that broke off may have left one.
+                    // A walk that panicked may have left a job unfinished.
                     self.queue().finish_job();
                     self.queue().finish_walk();
                 }
@@ -99,7 +103,7 @@ impl WorkerThread {
         }
     }
 
-    /// What was just pushed comes first.
+    /// Runs the queued jobs, so that a walk does not delay what was just pushed.
     fn run_queued_jobs(&self) -> ControlFlow<()> {
         while self.queue().is_open() {
             let Some(job) = self.queue().try_take_job() else {
@@ -112,16 +116,16 @@ impl WorkerThread {
     }
 
     fn run_job(&self, job: &DiffIdJob) {
-        let done = match job {
+        let result = match job {
             DiffIdJob::Blob(repository, digest) => self.record_blob(repository, digest, true),
             DiffIdJob::Manifest(repository, digest) => self.record_manifest(repository, digest),
         };
-        if let Err(error) = done {
-            tracing::warn!(?job, %error, "a diffID was not computed; the next start tries again");
+        if let Err(error) = result {
+            tracing::warn!(?job, %error, "cannot compute a diffID; the next start retries");
         }
     }
 
-    /// Looks at everything that is linked anywhere, then forgets what is gone.
+    /// Removes the records of blobs that are gone, then examines everything that is linked.
     fn walk_all(&self) -> Result<()> {
         self.delete_stale_records()?;
         let mut after = String::new();
@@ -146,20 +150,20 @@ impl WorkerThread {
     }
 
     fn walk_repository(&self, repository: &Repository) -> Result<ControlFlow<()>> {
-        // So that nobody has to wait for it later; who comes sooner does it for himself.
+        // Done here so that a later request need not wait for it.
         if let Err(error) = self.registry.reconcile_referrers(repository) {
-            tracing::warn!(%repository, %error, "the referrers were not looked at");
+            tracing::warn!(%repository, %error, "cannot reconcile the referrers");
         }
         let mut flow = ControlFlow::Continue(());
         for links in [LinkKind::Layers, LinkKind::Revisions] {
             let mut visit = |digest: Digest| {
                 flow = self.run_queued_jobs();
-                let done = match links {
+                let result = match links {
                     LinkKind::Layers => self.record_blob(repository, &digest, false),
                     LinkKind::Revisions => self.record_manifest(repository, &digest),
                 };
-                if let Err(error) = done {
-                    tracing::warn!(%repository, %digest, %error, "not looked at for diffIDs");
+                if let Err(error) = result {
+                    tracing::warn!(%repository, %digest, %error, "cannot compute a diffID");
                 }
                 flow
             };
@@ -173,19 +177,21 @@ impl WorkerThread {
         Ok(flow)
     }
 
-    /// Finds out what a blob is, unless that is known; remembers that the repository links it.
-    /// What is new is looked at again where it counted as nothing: then it may have been damaged.
+    /// Computes the layer record of a blob, unless there is one, and adds the repository to it.
+    ///
+    /// With `is_new`, a blob that was recorded as no layer is examined again, because the old bytes
+    /// may have been damaged.
     fn record_blob(&self, repository: &Repository, digest: &Digest, is_new: bool) -> Result<()> {
         let store = &self.registry.store;
-        if let Some(mut known) = self.registry.read_layer_record(digest)?
-            && (known.layer.is_some() || !is_new)
+        if let Some(mut record) = self.registry.read_layer_record(digest)?
+            && (record.layer.is_some() || !is_new)
         {
             let is_live = |other: &Repository| {
                 let link = store.len(ObjectKey::LayerLink(other, digest));
                 link.is_ok_and(|len| len.is_some())
             };
-            if known.layer.is_some() && known.add_repository(repository, is_live) {
-                store.put_derived(DerivedKey::LayerRecord(digest), &known.to_json())?;
+            if record.layer.is_some() && record.add_repository(repository, is_live) {
+                store.put_derived(DerivedKey::LayerRecord(digest), &record.to_json())?;
             }
             return Ok(());
         }
@@ -199,51 +205,52 @@ impl WorkerThread {
             Some(_) => vec![repository.clone()],
             None => Vec::new(),
         };
-        let found = LayerRecord {
+        let record = LayerRecord {
             layer,
             repositories,
         };
-        // Last: this says that all is done.
-        store.put_derived(DerivedKey::LayerRecord(digest), &found.to_json())?;
+        // Written last: a blob with a record is not examined again.
+        store.put_derived(DerivedKey::LayerRecord(digest), &record.to_json())?;
         Ok(())
     }
 
-    /// Computes; `None` where nothing can be said for good.
+    /// Computes the layer of a blob. The outer `None` means that the result is not final, for
+    /// example because the blob cannot be read now; the inner `None` means that the blob is no
+    /// layer.
     fn compute_layer(
         &self,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<Option<record::ComputedLayer>>> {
         let store = &self.registry.store;
-        let held = {
-            let _hold = self.registry.lock_digests([digest.clone()]);
+        let blob = {
+            let _lock = self.registry.lock_digests([digest.clone()]);
             self.registry.find_linked_blob(repository, digest)?
         };
-        let Some(held) = held else { return Ok(None) };
-        let Some((bytes, _)) = store.open_object(ObjectKey::Blob(&held.target))? else {
+        let Some(blob) = blob else { return Ok(None) };
+        let Some((reader, _)) = store.open_object(ObjectKey::Blob(&blob.target))? else {
             return Ok(None);
         };
-        let read = |offset, len| bytes.read(offset, len);
+        let read = |offset, len| reader.read(offset, len);
         Ok(
             match compute_catching_panics(digest, read, self.limits, &|| self.queue().is_open()) {
                 DiffIdOutcome::Layer(layer) => Some(Some(layer)),
                 DiffIdOutcome::NotALayer(why) => {
-                    tracing::debug!(%digest, why, "no layer");
+                    tracing::debug!(%digest, why, "a blob is not a layer");
                     Some(None)
                 }
                 DiffIdOutcome::Damaged => {
-                    match held.target == *digest {
-                        true => self.registry.remove_damaged_blob(digest, &bytes)?,
-                        // Either the bytes or the link.
-                        false => {
-                            let verdict = self.registry.reverify(&held.target)?;
-                            tracing::warn!(%repository, %digest, ?verdict, "not what it should be");
-                        }
+                    if blob.target == *digest {
+                        self.registry.remove_damaged_blob(digest, &reader)?;
+                    } else {
+                        // Either the bytes or the link are wrong.
+                        let verdict = self.registry.reverify(&blob.target)?;
+                        tracing::warn!(%repository, %digest, ?verdict, "a blob does not match its digest");
                     }
                     None
                 }
                 DiffIdOutcome::Unreadable(error) => {
-                    tracing::warn!(%repository, %digest, %error, "a blob cannot be read");
+                    tracing::warn!(%repository, %digest, %error, "cannot read a blob");
                     None
                 }
                 DiffIdOutcome::Stopped => None,
@@ -251,7 +258,7 @@ impl WorkerThread {
         )
     }
 
-    /// Remembers which config a manifest is over.
+    /// Records the config of a manifest.
     fn record_manifest(&self, repository: &Repository, digest: &Digest) -> Result<()> {
         let Some(config) = self.registry.read_config_digest(repository, digest)? else {
             return Ok(());
@@ -264,16 +271,16 @@ impl WorkerThread {
         Ok(())
     }
 
-    /// What another program deleted, or its collector took away.
+    /// Removes the records of blobs and manifests that another program deleted.
     fn delete_stale_records(&self) -> Result<()> {
         let store = &self.registry.store;
         store.for_each_layer_record(&mut |digest| {
             let flow = self.run_queued_jobs();
-            // What cannot be looked at is not known to be gone.
+            // After an error the blob may still be there.
             if let Ok(None) = store.len(ObjectKey::Blob(&digest))
                 && let Err(error) = self.delete_layer_record(&digest)
             {
-                tracing::debug!(%digest, %error, "what is known of a blob that is gone stays");
+                tracing::debug!(%digest, %error, "cannot remove the record of a deleted blob");
             }
             flow
         })?;
@@ -286,7 +293,7 @@ impl WorkerThread {
                     && let (Ok(repository), Ok(config)) = (repository.parse(), config.parse())
                     && let Ok(None) = store.len(ObjectKey::RevisionLink(&repository, &manifest))
                 {
-                    // Every answer is confirmed, so what stays does no harm.
+                    // A stale record is harmless, because every answer is checked.
                     let _ = store.delete_derived(DerivedKey::ConfigManifest(
                         &repository,
                         &config,
@@ -301,37 +308,34 @@ impl WorkerThread {
 
     fn delete_layer_record(&self, digest: &Digest) -> Result<()> {
         let store = &self.registry.store;
-        if let Some(layer) = self
-            .registry
-            .read_layer_record(digest)?
-            .and_then(|known| known.layer)
-        {
+        let record = self.registry.read_layer_record(digest)?;
+        if let Some(layer) = record.and_then(|record| record.layer) {
             store.delete_derived(DerivedKey::DiffIdBlob(&layer.diff_id, digest))?;
         }
         Ok(store.delete_derived(DerivedKey::LayerRecord(digest))?)
     }
 }
 
-/// Does something that must not take the thread with it: without it, all that is asked for would be
-/// pending for ever. `None` where it panicked, which the panic's own message tells.
+/// Runs work and catches a panic, for which it returns `None`. Without the thread, all layers would
+/// be pending forever. The panic itself logs its message.
 fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
-    let done = catch_unwind(AssertUnwindSafe(work));
-    if done.is_err() {
-        tracing::error!("the computing of diffIDs failed in a way that it should not");
+    let result = catch_unwind(AssertUnwindSafe(work));
+    if result.is_err() {
+        tracing::error!("computing a diffID has panicked; this is a bug");
     }
-    done.ok()
+    result.ok()
 }
 
 impl Registry {
-    /// The size in bytes that a blob has as a layer, where it was read as one.
+    /// Returns the size in bytes that is recorded for a blob, if it is recorded as a layer.
     pub(in crate::registry) fn recorded_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let known = self
-            .read_layer_record(digest)?
-            .and_then(|known| known.layer);
-        Ok(known.map(|layer| layer.size))
+        let record = self.read_layer_record(digest)?;
+        Ok(record
+            .and_then(|record| record.layer)
+            .map(|layer| layer.size))
     }
 
-    /// What is known of a blob as a layer; a damaged record is none.
+    /// Reads the layer record of a blob. A damaged record counts as absent.
     pub(super) fn read_layer_record(&self, digest: &Digest) -> Result<Option<LayerRecord>> {
         let json = self
             .store
@@ -339,7 +343,7 @@ impl Registry {
         Ok(json.and_then(|json| LayerRecord::from_json(&json)))
     }
 
-    /// The config that a repository's manifest is over, where it has one.
+    /// Returns the digest of a manifest's config, if the manifest is in the repository and has one.
     pub(super) fn read_config_digest(
         &self,
         repository: &Repository,
@@ -353,7 +357,7 @@ impl Registry {
         };
         Ok(match Manifest::parse(&stored.bytes, None) {
             Ok((_, Manifest::Image { config, .. })) => Some(config.digest),
-            Ok((_, Manifest::Index { .. })) | Err(_) => None,
+            _ => None,
         })
     }
 }

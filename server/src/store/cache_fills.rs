@@ -1,0 +1,126 @@
+//! Blobs that are fetched from an upstream: how their ingests are opened, listed and removed.
+//!
+//! The writing itself is done by [`Ingest`].
+
+use std::ops::ControlFlow;
+use std::time::SystemTime;
+
+use imgsync_oci::Digest;
+
+use super::Store;
+use super::checkpoint::{Checkpoint, MAX_STATE_BYTES};
+use super::disk::DiskFile;
+use super::error::{IoContext, Result};
+use super::ingest::{Ingest, IngestKey, hash_prefix};
+use super::paths::{STATE_SUFFIX, digest_from_file_name};
+
+/// The file of a fetch that is running or was interrupted.
+pub(crate) struct PartialBlobFile {
+    pub(crate) digest: Digest,
+    /// When bytes were last written to it.
+    pub(crate) modified_at: SystemTime,
+    /// In bytes.
+    pub(crate) size: u64,
+}
+
+impl Store {
+    /// Opens the ingest of a blob, with the bytes that an earlier fetch left. Those are read and
+    /// hashed again: damage in the only copy would otherwise end up in the blob.
+    pub(crate) fn open_cache_fill(&self, digest: &Digest) -> Result<Ingest> {
+        let path = self.paths.cache_fill_data(digest);
+        let key = IngestKey::CacheFill(digest.clone());
+        let opened = self.disk.open(&path).context("open", &path)?;
+        let resumable = match (&opened, self.read_cache_fill_checkpoint(digest)?) {
+            (Some(file), Some(checkpoint)) if is_intact(file, &checkpoint)? => Some(checkpoint),
+            _ => None,
+        };
+        if resumable.is_none() {
+            self.delete_ingest_state(&key)?;
+        }
+        let file = match opened {
+            Some(file) => file,
+            None => {
+                self.folders.ensure(&self.paths.cache_fills())?;
+                self.disk.create(&path).context("write", &path)?
+            }
+        };
+        let is_durable = resumable.is_some();
+        let checkpoint = resumable.unwrap_or_else(|| Checkpoint::initial(digest.algorithm()));
+        Ingest::resume(key, file, checkpoint, is_durable)
+    }
+
+    fn read_cache_fill_checkpoint(&self, digest: &Digest) -> Result<Option<Checkpoint>> {
+        let json = self.read_file(&self.paths.cache_fill_state(digest), MAX_STATE_BYTES)?;
+        Ok(json.and_then(|json| Checkpoint::from_cache_fill_json(&json, digest)))
+    }
+
+    /// Removes the state file of an ingest that became a blob. Not durably: without its data file
+    /// the state means nothing.
+    pub(crate) fn delete_finished_cache_fill(&self, digest: &Digest) {
+        self.discard_file(&self.paths.cache_fill_state(digest));
+    }
+
+    /// Removes the ingest of a blob, if there is one. Not durably.
+    pub(crate) fn discard_cache_fill(&self, digest: &Digest) -> Result<()> {
+        for path in [
+            self.paths.cache_fill_state(digest),
+            self.paths.cache_fill_data(digest),
+        ] {
+            self.disk.unlink(&path).context("remove", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Lists the data files of all fetches, including those that are open.
+    pub(crate) fn partial_blob_files(&self) -> Result<Vec<PartialBlobFile>> {
+        let mut files = Vec::new();
+        for digest in self.cache_fill_digests(digest_from_file_name)? {
+            let path = self.paths.cache_fill_data(&digest);
+            let modified_at = self.disk.modified(&path).context("stat", &path)?;
+            let size = self.disk.len(&path).context("stat", &path)?;
+            if let (Some(modified_at), Some(size)) = (modified_at, size) {
+                files.push(PartialBlobFile {
+                    digest,
+                    modified_at,
+                    size,
+                });
+            }
+        }
+        Ok(files)
+    }
+
+    /// Removes the state files of fetches whose data file is gone.
+    pub(crate) fn delete_orphaned_ingest_states(&self) -> Result<()> {
+        let parse = |name: &str| digest_from_file_name(name.strip_suffix(STATE_SUFFIX)?);
+        for digest in self.cache_fill_digests(parse)? {
+            let data = self.paths.cache_fill_data(&digest);
+            if self.disk.len(&data).context("stat", &data)?.is_none() {
+                let state = self.paths.cache_fill_state(&digest);
+                self.disk.unlink(&state).context("remove", &state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn cache_fill_digests(&self, parse: impl Fn(&str) -> Option<Digest>) -> Result<Vec<Digest>> {
+        let (folder, mut digests) = (self.paths.cache_fills(), Vec::new());
+        let mut visit = |name: &str, _: bool| {
+            digests.extend(parse(name));
+            ControlFlow::Continue(())
+        };
+        self.disk
+            .for_each_entry(&folder, &mut visit)
+            .context("list", &folder)?;
+        Ok(digests)
+    }
+}
+
+/// Whether a file still begins with the bytes that its checkpoint covers.
+fn is_intact(file: &DiskFile, checkpoint: &Checkpoint) -> Result<bool> {
+    if checkpoint.offset > file.len().context("stat", file.path())? {
+        return Ok(false);
+    }
+    let algorithm = checkpoint.hasher.algorithm();
+    let hasher = hash_prefix(file, algorithm, checkpoint.offset)?;
+    Ok(hasher.state() == checkpoint.hasher.state())
+}
