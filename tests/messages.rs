@@ -194,9 +194,9 @@ fn a_certificate_of_an_unknown_authority() {
     let (certificate, key) = (pair.certificate, pair.key);
     let tls = format!(", tls: {{certificate: {certificate:?}, key: {key:?}}}");
     let registry = StockRegistry::configured(&laptop.scratch.folder("root"), "", &tls, "");
-    let proxy = Proxy::start(registry.address()).url();
+    let proxy = Proxy::start(registry.address());
     let host = "registry.example.com";
-    let outcome = laptop.push(&format!("{host}/app:v1"), &[("HTTPS_PROXY", &proxy)]);
+    let outcome = laptop.push(&format!("{host}/app:v1"), &[("HTTPS_PROXY", &proxy.url())]);
     said(&outcome, &[(host, "HOST")], NETWORK, UNKNOWN_AUTHORITY);
 }
 
@@ -225,8 +225,9 @@ fn a_registry_that_speaks_plain_http() {
     let laptop = Laptop::new();
     let registry = StockRegistry::start(&laptop.scratch.folder("root"));
     // Any name leads to it; only loopback is spoken to without TLS by itself.
-    let proxy = Proxy::start(registry.address()).url();
-    let variables = [("HTTPS_PROXY", &*proxy), ("HTTP_PROXY", &*proxy)];
+    let proxy = Proxy::start(registry.address());
+    let url = proxy.url();
+    let variables = [("HTTPS_PROXY", &*url), ("HTTP_PROXY", &*url)];
     let outcome = laptop.push("registry.example.com:5000/app:v1", &variables);
     said(&outcome, &[], NETWORK, PLAIN_HTTP);
 }

@@ -3,7 +3,11 @@
 #
 #   tests/run.sh [ARGUMENTS OF CARGO TEST]
 #
-# Installs and starts the peers (tests/peers.sh), builds, checks format and lints, runs all tests.
+#   tests/run.sh push::              only the tests of one area: a folder of tests/ or server/tests/
+#   tests/run.sh push::quirks::      only the tests of one module
+#   tests/run.sh --test flows        only one program: flows (tests/), main (server/tests, oci/tests)
+#
+# Installs and starts the peers (tests/peers.sh), builds, checks format and lints, runs the tests.
 # A dockerd that this starts is stopped at the end; one that ran before stays as it was.
 # With CI=true rustfmt and clippy must be installed, elsewhere they are skipped when missing.
 set -eu
@@ -40,6 +44,7 @@ bash tests/peers.sh --env "$scratch/peers.env"
 . "$scratch/peers.env"
 
 # The tests take the server's binary from beside the tool's, so both must come from one profile.
+# Only that part of the arguments is for the build.
 profile=
 expected=no
 for argument in "$@"; do
@@ -57,7 +62,8 @@ for argument in "$@"; do
 done
 
 step 'build'
-cargo build --workspace --bins ${profile:+"$profile"}
+# Not `cargo build`: without the tests, dependencies have fewer features, and are built twice.
+cargo test --workspace --no-run ${profile:+"$profile"}
 
 # Runs a check of a component that may be missing, except in CI.
 check() {

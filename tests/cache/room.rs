@@ -302,6 +302,7 @@ fn digest_of(address: SocketAddr, target: &str) -> String {
 
 #[test]
 fn eight_cold_pulls_of_layers_of_200_mb_take_less_than_50_mb_of_memory() {
+    let _heavy = serial::heavy();
     let scratch = Scratch::new();
     let upstream = Server::start(&scratch.folder("upstream"));
     let relay = Relay::start(upstream.address(), Cut::Never);

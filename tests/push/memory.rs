@@ -6,6 +6,7 @@ const MOST: u64 = 100_000_000;
 
 #[test]
 fn a_layer_of_600_mb_takes_less_than_100_mb_of_memory() {
+    let _heavy = serial::heavy();
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
     let imgsync = Imgsync::new(&scratch.folder("home"));

@@ -14,8 +14,8 @@ pub fn docker() -> MutexGuard<'static, ()> {
     alone(&DOCKER)
 }
 
-/// The tests that measure memory or move hundreds of megabytes: two of them side by side would take
-/// a small machine's memory, disk and processors from all others.
+/// The tests that move hundreds of megabytes, most of which measure memory: two of them side by side
+/// would take a small machine's memory, disk and processors from all others.
 pub fn heavy() -> MutexGuard<'static, ()> {
     alone(&HEAVY)
 }

@@ -293,6 +293,7 @@ fn a_full_cache_lets_go_of_what_was_used_longest_ago_and_of_nothing_else() {
 
 #[test]
 fn memory_stays_small_whatever_is_pulled_and_however_slowly() {
+    let _heavy = serial::heavy();
     let upstream = Upstream::start();
     let large = Image::new(
         (0..6)

@@ -256,6 +256,7 @@ fn a_blob_that_the_target_has_lost_is_sent_again() {
 /// Neither the size of a layer nor the number of tags shows in the memory that a mirror takes.
 #[test]
 fn a_layer_of_300_mb_takes_less_than_50_mb_of_memory() {
+    let _heavy = serial::heavy();
     const MOST: u64 = 50_000_000;
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));

@@ -86,6 +86,7 @@ fn a_compressed_archive_that_is_not_whole_is_refused() {
 
 #[test]
 fn memory_stays_bounded_for_a_large_compressed_archive() {
+    let _heavy = serial::heavy();
     let stage = Stage::new();
     let plain = stage.scratch.path("large.tar");
     archive::write_large(&plain, 200_000_000, "large:v1");
