@@ -1,25 +1,26 @@
-//! The errors that a registry answers with (OCI distribution-spec, "Error Codes", and Docker's).
+//! The error codes and error bodies of registries (OCI distribution-spec, "Error Codes", and
+//! Docker's).
 
 use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident $name:literal $status:ident $message:literal),* $(,)?) => {
-        /// An error code, with the status and the message that go with it.
+        /// An error code, with its status and message.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ErrorCode { $($(#[$doc])* $variant),* }
 
         impl ErrorCode {
-            /// The code as it stands in the error body.
+            /// Returns the code as it is written in the error body.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
             }
 
-            /// The HTTP status that a registry sends it with.
+            /// Returns the HTTP status that belongs to the code.
             pub fn status(self) -> http::StatusCode {
                 match self { $(Self::$variant => http::StatusCode::$status),* }
             }
 
-            /// The message for people.
+            /// Returns the message for people.
             pub fn message(self) -> &'static str {
                 match self { $(Self::$variant => $message),* }
             }
@@ -30,73 +31,73 @@ macro_rules! codes {
 codes! {
     /// The repository does not hold this blob.
     BlobUnknown "BLOB_UNKNOWN" NOT_FOUND "blob unknown to registry",
-    /// The upload cannot go on as asked.
+    /// The upload cannot continue as requested.
     BlobUploadInvalid "BLOB_UPLOAD_INVALID" NOT_FOUND "blob upload invalid",
-    /// There is no such upload session.
+    /// The upload session does not exist.
     BlobUploadUnknown "BLOB_UPLOAD_UNKNOWN" NOT_FOUND "blob upload unknown to registry",
-    /// A body of our own extension that is not understood.
+    /// The body of an extension request is malformed.
     BodyInvalid "UNSUPPORTED" BAD_REQUEST "the request's body is not understood",
-    /// A body of our own extension that is too large.
+    /// The body of an extension request is too large.
     BodyTooLarge "SIZE_INVALID" PAYLOAD_TOO_LARGE "the request's body is too large",
-    /// The caller is known, and may not.
+    /// The caller is logged in and lacks the permission.
     Denied "DENIED" FORBIDDEN "requested access to the resource is denied",
-    /// A digest that is malformed, or not that of the bytes.
+    /// The digest is malformed, or does not match the bytes.
     DigestInvalid "DIGEST_INVALID" BAD_REQUEST "provided digest did not match uploaded content",
-    /// A manifest names content that the repository does not hold.
+    /// The manifest names content that the repository does not hold.
     ManifestBlobUnknown "MANIFEST_BLOB_UNKNOWN" BAD_REQUEST "manifest references a manifest or blob unknown to registry",
-    /// Bytes that are no manifest.
+    /// The bytes are no manifest.
     ManifestInvalid "MANIFEST_INVALID" BAD_REQUEST "manifest invalid",
-    /// A manifest beyond the limit; it shares its code with any other bad manifest.
+    /// The manifest exceeds the limit. The code is the one of any invalid manifest.
     ManifestTooLarge "MANIFEST_INVALID" PAYLOAD_TOO_LARGE "manifest too large",
     /// The repository has no such manifest or tag.
     ManifestUnknown "MANIFEST_UNKNOWN" NOT_FOUND "manifest unknown to registry",
-    /// Not a repository name.
+    /// The name is no valid repository name.
     NameInvalid "NAME_INVALID" BAD_REQUEST "invalid repository name",
-    /// There is no such repository.
+    /// The repository does not exist.
     NameUnknown "NAME_UNKNOWN" NOT_FOUND "repository name not known to registry",
-    /// A path that the API does not have.
+    /// The path is not part of the API.
     NotFound "UNSUPPORTED" NOT_FOUND "no such endpoint",
-    /// A page size that is no number.
+    /// The page size is no number, or too large.
     PaginationNumberInvalid "PAGINATION_NUMBER_INVALID" BAD_REQUEST "invalid number of results requested",
-    /// A chunk or range that does not fit.
+    /// The chunk does not start at the offset of the session, or the range is invalid.
     RangeInvalid "RANGE_INVALID" RANGE_NOT_SATISFIABLE "invalid content range",
-    /// The body was not as long as announced.
+    /// The body is not as long as its headers state.
     SizeInvalid "SIZE_INVALID" BAD_REQUEST "provided length did not match content length",
-    /// The registry's disk is full.
+    /// The disk of the registry is full.
     StorageFull "UNAVAILABLE" INSUFFICIENT_STORAGE "no space left at the registry",
-    /// Not a tag.
+    /// The text is no valid tag.
     TagInvalid "TAG_INVALID" BAD_REQUEST "invalid tag",
-    /// More tags for one manifest than the registry sets at once.
+    /// The request sets more tags for one manifest than the registry accepts.
     TooManyTags "TAG_INVALID" URI_TOO_LONG "too many tags",
-    /// Slow down.
+    /// The caller exceeds a rate limit.
     TooManyRequests "TOOMANYREQUESTS" TOO_MANY_REQUESTS "too many requests",
-    /// The caller must say who they are.
+    /// The caller must log in.
     Unauthorized "UNAUTHORIZED" UNAUTHORIZED "authentication required",
-    /// Not now; later, perhaps.
+    /// The registry cannot answer now; a retry may succeed.
     Unavailable "UNAVAILABLE" SERVICE_UNAVAILABLE "service unavailable",
-    /// The registry behind this one did not give what was asked for.
+    /// The upstream of the registry failed.
     UpstreamFailed "UNAVAILABLE" BAD_GATEWAY "the registry behind this one failed",
-    /// The registry's own failure.
+    /// The registry failed.
     Unknown "UNKNOWN" INTERNAL_SERVER_ERROR "unknown error",
-    /// The path exists, the method does not.
+    /// The path does not support the method.
     Unsupported "UNSUPPORTED" METHOD_NOT_ALLOWED "the operation is unsupported",
 }
 
-/// One error as a registry reports it: what both ends put into and read from the JSON body.
+/// One error in the JSON body of an error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// The code; a foreign registry may send one that [`Code`] does not have.
+    /// The code. Other registries may send codes that [`ErrorCode`] does not have.
     pub code: String,
     /// The message for people.
     #[serde(default)]
     pub message: String,
-    /// Whatever else there is to say.
+    /// Further information, in a form that depends on the code.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub detail: serde_json::Value,
 }
 
 impl ApiError {
-    /// The fault that goes with a code.
+    /// Returns the error of a code, with its message.
     pub fn new(code: ErrorCode, detail: impl Into<serde_json::Value>) -> Self {
         Self {
             code: code.as_str().to_owned(),
@@ -122,12 +123,12 @@ struct ErrorBody {
     errors: Vec<ApiError>,
 }
 
-/// The JSON body that carries faults; ends with a newline, as the stock registry's does.
-pub fn format_error_body(faults: &[ApiError]) -> String {
-    format!("{}\n", serde_json::json!({ "errors": faults }))
+/// Formats the JSON body with these errors. It ends with a newline, as that of the stock registry.
+pub fn format_error_body(errors: &[ApiError]) -> String {
+    format!("{}\n", serde_json::json!({ "errors": errors }))
 }
 
-/// Reads the faults of an error body; empty where it is something else, such as a proxy's page.
+/// Parses the errors of an error body; empty for other bodies, such as the page of a proxy.
 pub fn parse_error_body(bytes: &[u8]) -> Vec<ApiError> {
     serde_json::from_slice::<ErrorBody>(bytes)
         .map(|body| body.errors)
@@ -139,14 +140,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_read_as_it_was_written() {
-        let faults = [ApiError::new(ErrorCode::BlobUnknown, "sha256:x")];
+    fn a_body_is_parsed_as_it_was_formatted() {
+        let errors = [ApiError::new(ErrorCode::BlobUnknown, "sha256:x")];
         assert_eq!(
-            parse_error_body(format_error_body(&faults).as_bytes()),
-            faults
+            parse_error_body(format_error_body(&errors).as_bytes()),
+            errors
         );
         assert_eq!(
-            faults[0].to_string(),
+            errors[0].to_string(),
             "BLOB_UNKNOWN: blob unknown to registry (sha256:x)"
         );
         assert!(parse_error_body(b"<html>413</html>").is_empty());

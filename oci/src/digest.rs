@@ -1,4 +1,4 @@
-//! Content digests, and the hashing that yields them.
+//! Digests of content, and the hashers that compute them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +12,14 @@ use crate::ParseError;
 /// A registered digest algorithm (OCI image-spec, descriptor, "Registered Algorithms").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// SHA-256, 64 hex characters; the one that everybody uses.
+    /// SHA-256, 64 hex characters; in practice the only one in use.
     Sha256,
     /// SHA-512, 128 hex characters.
     Sha512,
 }
 
 impl Algorithm {
-    /// The name as it stands before the colon.
+    /// Returns the name of the algorithm, the part of a digest before the colon.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -47,7 +47,7 @@ impl FromStr for Algorithm {
     }
 }
 
-/// A digest, checked: known algorithm, lower-case hex of the right length.
+/// A valid digest: a known algorithm, and lower-case hex of the right length.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
@@ -55,29 +55,29 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// The sha256 digest of `bytes`.
+    /// Returns the SHA-256 digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self::of_with(Algorithm::Sha256, bytes)
     }
 
-    /// The digest of `bytes` by `algorithm`.
+    /// Returns the digest of `bytes` with `algorithm`.
     pub fn of_with(algorithm: Algorithm, bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes);
         hasher.finish()
     }
 
-    /// The algorithm.
+    /// Returns the algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The hex part, without algorithm and colon.
+    /// Returns the hex part, without the algorithm and the colon.
     pub fn hex(&self) -> &str {
         &self.hex
     }
 
-    /// The first twelve hex characters, for people.
+    /// Returns the first twelve hex characters, for messages.
     pub fn short(&self) -> &str {
         &self.hex[..12]
     }
@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A digest in the making. Its state can be put on disk and taken up again by a later process.
+/// Computes a digest. The state can be saved to disk and restored by a later process.
 #[derive(Clone)]
 pub struct Hasher(HasherState);
 
@@ -139,7 +139,7 @@ enum HasherState {
 }
 
 impl Hasher {
-    /// A hasher that has seen nothing yet.
+    /// Returns a hasher of no bytes yet.
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
             Algorithm::Sha256 => HasherState::Sha256(Sha256::new()),
@@ -147,7 +147,7 @@ impl Hasher {
         })
     }
 
-    /// The algorithm of the digest that this makes.
+    /// Returns the algorithm of the digest.
     pub fn algorithm(&self) -> Algorithm {
         match &self.0 {
             HasherState::Sha256(_) => Algorithm::Sha256,
@@ -155,7 +155,7 @@ impl Hasher {
         }
     }
 
-    /// Takes in the next bytes.
+    /// Hashes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             HasherState::Sha256(state) => state.update(bytes),
@@ -163,7 +163,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of everything taken in.
+    /// Returns the digest of all bytes.
     pub fn finish(self) -> Digest {
         match self.0 {
             HasherState::Sha256(state) => Digest {
@@ -177,8 +177,8 @@ impl Hasher {
         }
     }
 
-    /// The state as bytes, for [`Hasher::resume`]. Only this build's major version of the hash
-    /// library promises to read it, so keep the bytes that were hashed as well.
+    /// Serializes the state, for [`Hasher::resume`]. Only the same major version of the hash library
+    /// can restore the state, so the hashed bytes must be kept as well.
     pub fn state(&self) -> Vec<u8> {
         match &self.0 {
             HasherState::Sha256(state) => state.serialize().to_vec(),
@@ -186,7 +186,7 @@ impl Hasher {
         }
     }
 
-    /// Goes on from a saved state; `None` if the bytes are not such a state.
+    /// Restores a serialized state; `None` if the bytes are no such state.
     pub fn resume(algorithm: Algorithm, state: &[u8]) -> Option<Self> {
         Some(Self(match algorithm {
             Algorithm::Sha256 => {
@@ -212,7 +212,7 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn a_digest_is_read_and_written_alike() {
+    fn a_digest_is_parsed_and_formatted_alike() {
         let digest: Digest = EMPTY.parse().unwrap();
         assert_eq!(digest, Digest::of(b""));
         assert_eq!(digest.to_string(), EMPTY);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_digest_is_refused() {
+    fn invalid_digests_are_rejected() {
         let upper = EMPTY.to_uppercase();
         for text in [
             "",
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_state_goes_on() {
+    fn a_saved_state_is_restored() {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let mut hasher = Hasher::new(algorithm);
             hasher.update(&[7; 1001]);

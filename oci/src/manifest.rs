@@ -1,47 +1,47 @@
-//! Manifests and indexes, and the edges of the graph that they draw.
+//! Manifests and indexes, and the content that they name.
 //!
-//! A manifest is its bytes: these types are read from them and never written back, for a digest
-//! counts for the bytes alone.
+//! These types are parsed from the bytes of a manifest and never serialized back, because the digest
+//! of a manifest is the digest of its exact bytes. Start at [`Manifest::parse`].
 
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ParseError, media};
 
-/// The most descriptors in one list of a manifest: what is read takes many times the memory of its
-/// bytes, and no image comes near it.
+/// The most descriptors in one list of a manifest. Parsed descriptors take many times the memory of
+/// their bytes, and no image comes near this number.
 pub const MAX_DESCRIPTORS: usize = 10_000;
-/// The most addresses in one descriptor.
+/// The most URLs in one descriptor.
 pub const MAX_DESCRIPTOR_URLS: usize = 100;
 
-/// What points at content (OCI image-spec, "Content Descriptors").
+/// A descriptor of content (OCI image-spec, "Content Descriptors").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What the content is; empty where the manifest does not say, as the stock registry takes it.
+    /// The media type; empty where the manifest has none, which the stock registry accepts.
     #[serde(default, deserialize_with = "deserialize_null_as_default")]
     pub media_type: String,
-    /// The content's digest.
+    /// The digest of the content.
     pub digest: Digest,
-    /// The content's size in bytes.
+    /// The size of the content in bytes.
     pub size: u64,
-    /// Where else the content may be had; such layers need not be in the registry.
+    /// Other locations of the content. Layers with URLs need not be in the registry.
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "urls"
     )]
     pub urls: Vec<String>,
-    /// Free-form remarks, among them the names that archives give their images.
+    /// Annotations; those in the index of a layout contain the names of its images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<std::collections::BTreeMap<String, String>>,
-    /// The platform of an index's child.
+    /// The platform, for a child of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }
 
 impl Descriptor {
-    /// A descriptor with nothing but the three required fields.
+    /// Returns a descriptor with the three required fields alone.
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.to_owned(),
@@ -53,58 +53,58 @@ impl Descriptor {
         }
     }
 
-    /// The value of an annotation.
+    /// Returns the value of an annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Whether a registry need not hold the content.
+    /// Reports whether the content need not be in the registry.
     pub fn is_foreign(&self) -> bool {
         media::is_non_distributable(&self.media_type)
     }
 }
 
-/// What an image runs on.
+/// The platform that an image runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
-    /// For instance `amd64`; empty where nobody says.
+    /// The architecture, for example `amd64`; empty if unknown.
     #[serde(default, deserialize_with = "deserialize_null_as_default")]
     pub architecture: String,
-    /// For instance `linux`; empty where nobody says.
+    /// The operating system, for example `linux`; empty if unknown.
     #[serde(default, deserialize_with = "deserialize_null_as_default")]
     pub os: String,
-    /// For instance `v8`.
+    /// The variant of the architecture, for example `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
-/// A manifest as read from its bytes.
+/// A parsed manifest or index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manifest {
-    /// A config and layers.
+    /// An image manifest, with a config and layers.
     Image {
-        /// The config; its digest is the image's ID in Docker's classic store.
+        /// The config. Its digest is the ID of the image in Docker's classic store.
         config: Descriptor,
         /// The layers, lowest first.
         layers: Vec<Descriptor>,
-        /// What this manifest speaks about, if anything (OCI image-spec, "subject").
+        /// The manifest that this one refers to (OCI image-spec, "subject").
         subject: Option<Descriptor>,
     },
-    /// Other manifests, for instance one a platform.
+    /// An index of other manifests, usually one for each platform.
     Index {
         /// The children, in order.
         manifests: Vec<Descriptor>,
-        /// What this index speaks about, if anything.
+        /// The manifest that this index refers to.
         subject: Option<Descriptor>,
     },
 }
 
-/// The edges out of one manifest.
+/// The content that one manifest names and needs.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Children {
-    /// Config and layers that the registry must hold.
+    /// The config and layers that the registry must hold.
     pub blobs: Vec<Descriptor>,
-    /// Manifests that the registry must hold.
+    /// The manifests that the registry must hold.
     pub manifests: Vec<Descriptor>,
 }
 
@@ -122,7 +122,7 @@ struct RawManifest {
     subject: Option<Descriptor>,
 }
 
-/// As much of a manifest as shows its type, read without keeping the rest.
+/// The fields of a manifest that determine its type, parsed without keeping their content.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ManifestOutline {
@@ -134,7 +134,7 @@ struct ManifestOutline {
     manifests: Option<IgnoredAny>,
 }
 
-/// Programs in Go write `null` for what is empty.
+/// Deserializes `null`, which programs in Go write for an empty value, as the default.
 fn deserialize_null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -155,7 +155,7 @@ where
     deserializer.deserialize_option(BoundedList::new(MAX_DESCRIPTORS))
 }
 
-/// A list, or `null`, that is given up where it becomes too long.
+/// Deserializes a list or `null`, and fails as soon as the list is too long.
 struct BoundedList<T> {
     max_len: usize,
     of: std::marker::PhantomData<T>,
@@ -216,8 +216,9 @@ impl ManifestOutline {
         }
     }
 
-    /// The type, where nothing speaks against it. What is `null` is not there; an empty list is,
-    /// as in the stock registry, for who reads the other kind would see an empty one.
+    /// Returns the media type, unless the fields contradict it. A field that is `null` counts as
+    /// missing, but an empty list does not, as in the stock registry: a program that parses the
+    /// other type would see an empty list.
     fn media_type(self, declared: Option<&str>) -> Result<String, ParseError> {
         if self.schema_version != 2 {
             return Err(ParseError::new("manifest", "schemaVersion is not 2"));
@@ -258,14 +259,14 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ParseError> {
 }
 
 impl Manifest {
-    /// Reads a manifest of the type that its sender declared; without one, of the type that it
-    /// names itself, or that its fields show. Yields the type as well.
+    /// Parses a manifest, and returns it with its media type: the one that its sender declared, or
+    /// else its own `mediaType`, or else the one that its fields imply.
     ///
     /// # Errors
-    /// Bytes that are no manifest; a type that nobody here knows; a declared type that the
-    /// manifest contradicts; both a config or `layers` and `manifests`, which would read as either
-    /// (image-spec's advice after CVE-2021-41190); more than [`MOST_DESCRIPTORS`] layers or
-    /// manifests, or more than [`MOST_URLS`] addresses in one of them.
+    /// Fails on bytes that are no manifest; on an unknown media type; on a declared type that the
+    /// manifest contradicts; on a config or `layers` beside `manifests`, which could be parsed as
+    /// either type (image-spec's advice after CVE-2021-41190); on more than [`MAX_DESCRIPTORS`]
+    /// layers or manifests, or more than [`MAX_DESCRIPTOR_URLS`] URLs in one of them.
     pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<(String, Self), ParseError> {
         let raw: RawManifest = read(bytes)?;
         let media_type = ManifestOutline::of(&raw).media_type(declared)?;
@@ -283,24 +284,24 @@ impl Manifest {
         Ok((media_type, image))
     }
 
-    /// The type that a manifest's bytes show, as [`Manifest::parse`] finds it when nothing is
-    /// declared. Takes no memory for the descriptors, and does not look at them.
+    /// Returns the media type of a manifest as [`Manifest::parse`] does without a declared type. Does
+    /// not parse the descriptors, and takes no memory for them.
     ///
     /// # Errors
-    /// As [`Manifest::parse`], as far as they do not lie in the descriptors.
+    /// As [`Manifest::parse`], except for errors in descriptors.
     pub fn media_type(bytes: &[u8]) -> Result<String, ParseError> {
         read::<ManifestOutline>(bytes)?.media_type(None)
     }
 
-    /// What the manifest speaks about, if anything.
+    /// Returns the subject, the manifest that this one refers to.
     pub fn subject(&self) -> Option<&Descriptor> {
         match self {
             Self::Image { subject, .. } | Self::Index { subject, .. } => subject.as_ref(),
         }
     }
 
-    /// What must be in the registry before this manifest: the one place that knows the graph's
-    /// edges. A subject is not among them, for it may come later.
+    /// Returns the content that must be in the registry before this manifest. The subject is not part
+    /// of it, because a subject may be pushed later.
     pub fn children(&self) -> Children {
         match self {
             Self::Image { config, layers, .. } => Children {
@@ -319,132 +320,4 @@ impl Manifest {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn descriptor(media_type: &str, content: &str) -> serde_json::Value {
-        serde_json::json!({
-            "mediaType": media_type,
-            "digest": Digest::of(content.as_bytes()),
-            "size": content.len(),
-        })
-    }
-
-    fn image() -> serde_json::Value {
-        serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": media::OCI_MANIFEST,
-            "config": descriptor(media::OCI_CONFIG, "config"),
-            "layers": [
-                descriptor("application/vnd.oci.image.layer.v1.tar+gzip", "layer"),
-                descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", "far"),
-            ],
-        })
-    }
-
-    #[test]
-    fn an_image_needs_its_config_and_its_layers_but_not_foreign_ones() {
-        let (media_type, manifest) = Manifest::parse(image().to_string().as_bytes(), None).unwrap();
-        assert_eq!(media_type, media::OCI_MANIFEST);
-        let children = manifest.children();
-        let digests: Vec<_> = children.blobs.iter().map(|blob| &blob.digest).collect();
-        assert_eq!(digests, [&Digest::of(b"config"), &Digest::of(b"layer")]);
-        assert!(children.manifests.is_empty());
-    }
-
-    #[test]
-    fn an_index_needs_its_manifests() {
-        let index = serde_json::json!({
-            "schemaVersion": 2,
-            "manifests": [descriptor(media::OCI_MANIFEST, "child")],
-        });
-        let (media_type, manifest) = Manifest::parse(index.to_string().as_bytes(), None).unwrap();
-        assert_eq!(media_type, media::OCI_INDEX);
-        assert_eq!(manifest.children().manifests.len(), 1);
-    }
-
-    #[test]
-    fn what_programs_in_go_leave_empty_counts_as_empty() {
-        let mut image = image();
-        image["annotations"] = serde_json::Value::Null;
-        image["manifests"] = serde_json::Value::Null;
-        image["layers"][0]["urls"] = serde_json::Value::Null;
-        image["layers"][0]["annotations"] = serde_json::Value::Null;
-        image["layers"][0]
-            .as_object_mut()
-            .unwrap()
-            .remove("mediaType");
-        image["layers"][1]["urls"] = serde_json::json!(["https://far.example/away"]);
-        let (_, manifest) = Manifest::parse(image.to_string().as_bytes(), None).unwrap();
-        let Manifest::Image { layers, .. } = manifest else {
-            panic!("{manifest:?}");
-        };
-        assert_eq!(layers[0].media_type, "");
-        assert!(layers[0].urls.is_empty());
-        assert_eq!(layers[1].urls, ["https://far.example/away"]);
-        image["layers"] = serde_json::Value::Null;
-        let (_, manifest) = Manifest::parse(image.to_string().as_bytes(), None).unwrap();
-        assert_eq!(manifest.children().blobs.len(), 1);
-
-        let mut index = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": media::OCI_INDEX,
-            "config": null,
-            "layers": null,
-            "manifests": [descriptor(media::OCI_MANIFEST, "a"), descriptor(media::OCI_MANIFEST, "b")],
-        });
-        index["manifests"][0]["platform"] = serde_json::json!({ "architecture": "amd64" });
-        index["manifests"][1]["platform"] = serde_json::json!({});
-        let (_, manifest) = Manifest::parse(index.to_string().as_bytes(), None).unwrap();
-        let children = manifest.children().manifests;
-        let platforms = children.iter().map(|child| child.platform.clone().unwrap());
-        let platforms: Vec<_> = platforms.map(|it| (it.os, it.architecture)).collect();
-        let expected = [("", "amd64"), ("", "")].map(|(os, arch)| (os.into(), arch.into()));
-        assert_eq!(platforms, expected);
-        index["manifests"] = serde_json::Value::Null;
-        let (_, manifest) = Manifest::parse(index.to_string().as_bytes(), None).unwrap();
-        assert!(manifest.children().manifests.is_empty());
-    }
-
-    #[test]
-    fn more_than_anyone_needs_is_refused_but_its_type_can_be_told() {
-        let mut layers = image();
-        layers["layers"] = vec![descriptor("a/b", "layer"); MAX_DESCRIPTORS].into();
-        let mut urls = image();
-        urls["layers"][0]["urls"] = vec!["x"; MAX_DESCRIPTOR_URLS].into();
-        for (path, mut just) in [("/layers", layers), ("/layers/0/urls", urls)] {
-            assert!(Manifest::parse(just.to_string().as_bytes(), None).is_ok());
-            let list = just.pointer_mut(path).unwrap().as_array_mut().unwrap();
-            list.push(list[0].clone());
-            let bytes = just.to_string();
-            let error = Manifest::parse(bytes.as_bytes(), None).unwrap_err();
-            assert!(error.to_string().contains("more than"), "{error}");
-            let media_type = Manifest::media_type(bytes.as_bytes()).unwrap();
-            assert_eq!(media_type, media::OCI_MANIFEST);
-        }
-    }
-
-    #[test]
-    fn what_could_be_read_two_ways_is_refused() {
-        let mut both = image();
-        both["manifests"] = serde_json::json!([]);
-        let mut old = image();
-        old["schemaVersion"] = 1.into();
-        for (bytes, declared) in [
-            (both.to_string(), None),
-            (old.to_string(), None),
-            (image().to_string(), Some(media::OCI_INDEX)),
-            (image().to_string(), Some("text/plain")),
-            ("{".to_owned(), None),
-            ("[]".to_owned(), None),
-        ] {
-            assert!(
-                Manifest::parse(bytes.as_bytes(), declared).is_err(),
-                "{bytes}"
-            );
-            if declared.is_none() {
-                assert!(Manifest::media_type(bytes.as_bytes()).is_err(), "{bytes}");
-            }
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Media types: the ones that exist, and what they say about bytes.
+//! The media types of manifests, configs and layers, and what they mean.
 
 /// An OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -15,7 +15,7 @@ pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json"
 /// A gzip-compressed layer of Docker's manifest.
 pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
-/// Everything that a registry may answer when it is asked for a manifest.
+/// The media types of manifests that the client accepts.
 pub const MANIFEST_TYPES: [&str; 4] = [
     OCI_MANIFEST,
     OCI_INDEX,
@@ -23,32 +23,32 @@ pub const MANIFEST_TYPES: [&str; 4] = [
     DOCKER_MANIFEST_LIST,
 ];
 
-/// Whether a manifest of this type lists other manifests.
+/// Reports whether a manifest of this type lists other manifests.
 pub fn is_index(media_type: &str) -> bool {
     media_type == OCI_INDEX || media_type == DOCKER_MANIFEST_LIST
 }
 
-/// Whether a manifest of this type lists a config and layers.
+/// Reports whether a manifest of this type lists a config and layers.
 pub fn is_image_manifest(media_type: &str) -> bool {
     media_type == OCI_MANIFEST || media_type == DOCKER_MANIFEST
 }
 
-/// Whether blobs of this type are the config of a runnable image, which lists diffIDs.
+/// Reports whether a blob of this type is the config of a runnable image, which lists diffIDs.
 pub fn is_image_config(media_type: &str) -> bool {
     media_type == OCI_CONFIG || media_type == DOCKER_CONFIG
 }
 
-/// Whether layers of this type are never stored in a registry but fetched from elsewhere
-/// (OCI image-spec, "Non-Distributable Layers"; Docker's foreign layers).
+/// Reports whether layers of this type are never stored in a registry but downloaded from their
+/// `urls` (OCI image-spec, "Non-Distributable Layers"; Docker's foreign layers).
 pub fn is_non_distributable(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
         || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
 }
 
-/// How the tar of a layer is packed.
+/// The compression of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all: the blob is the tar, and its digest the diffID.
+    /// Uncompressed: the blob is the tar, and its digest is the diffID.
     None,
     /// gzip, of one or several members.
     Gzip,
@@ -57,7 +57,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// What the first bytes of a layer say; four bytes are enough.
+    /// Detects the compression from the first bytes of a layer; four bytes are enough.
     pub fn of_bytes(start: &[u8]) -> Self {
         if start.starts_with(&[0x1f, 0x8b]) {
             Self::Gzip
@@ -68,7 +68,8 @@ impl Compression {
         }
     }
 
-    /// What a layer's media type says; `None` where it is no layer of an image's file system.
+    /// Returns the compression that a media type names; `None` for a type that is no layer of a
+    /// file system.
     pub fn of_media_type(media_type: &str) -> Option<Self> {
         match media_type {
             "application/vnd.oci.image.layer.v1.tar"
@@ -81,7 +82,7 @@ impl Compression {
     }
 }
 
-/// The type of an uncompressed layer once it is gzip-compressed; `None` for any other type.
+/// Returns the gzip variant of the media type of an uncompressed layer; `None` for other types.
 pub fn gzip_media_type(media_type: &str) -> Option<&'static str> {
     match media_type {
         "application/vnd.oci.image.layer.v1.tar" => {

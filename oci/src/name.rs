@@ -1,6 +1,8 @@
-//! Names: repositories, tags, registries, and the references made of them.
+//! Names of repositories, tags and registries, and references that consist of them.
 //!
-//! Grammar: OCI distribution-spec, "Pulling manifests"; the familiar local form is Docker's.
+//! The grammar is that of the OCI distribution-spec, "Pulling manifests"; the short form of local
+//! names is Docker's. Start at [`Reference`] for a registry's names, and at [`LocalName`] for a
+//! user's.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +16,7 @@ macro_rules! text_type {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -48,7 +50,7 @@ macro_rules! text_type {
 }
 
 text_type!(
-    /// A repository's name: lower-case components with slashes between them, at most 255 characters.
+    /// The name of a repository: lower-case components separated by slashes, at most 255 characters.
     Repository,
     "repository name",
     |text| text.len() <= 255 && text.split('/').all(is_component)
@@ -67,21 +69,21 @@ text_type!(
 );
 
 text_type!(
-    /// A registry's address: `host` or `host:port`; an IPv6 address stands in brackets.
+    /// The address of a registry: `host` or `host:port`, with IPv6 addresses in brackets.
     Registry,
     "registry address",
     is_registry
 );
 
 impl Tag {
-    /// The tag that is meant where none is named.
+    /// Returns `latest`, the default tag.
     pub fn latest() -> Self {
         Self("latest".into())
     }
 }
 
 impl Registry {
-    /// The host, without the port and without an IPv6 address's brackets.
+    /// Returns the host, without the port, and without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         match self.0.strip_prefix('[') {
             Some(rest) => rest.split(']').next().unwrap_or(rest),
@@ -89,7 +91,7 @@ impl Registry {
         }
     }
 
-    /// Whether this is Docker Hub, by any of the names it goes by.
+    /// Reports whether this is Docker Hub, by any of its names.
     pub fn is_docker_hub(&self) -> bool {
         matches!(
             self.as_str(),
@@ -97,13 +99,13 @@ impl Registry {
         )
     }
 
-    /// Whether the address names this very machine, so that plain HTTP is safe.
+    /// Reports whether the address is a loopback address, so that plain HTTP is safe.
     pub fn is_loopback(&self) -> bool {
         is_loopback(self.host())
     }
 }
 
-/// Whether a host, without port and with or without an IPv6 address's brackets, is this machine.
+/// Reports whether a host is this machine. The host has no port; an IPv6 address may have brackets.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
@@ -157,12 +159,12 @@ fn is_registry(text: &str) -> bool {
         }
 }
 
-/// What a manifest is asked for by.
+/// The tag or digest of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
-    /// A name that can move.
+    /// A tag, which may point to another manifest later.
     Tag(Tag),
-    /// The content itself.
+    /// A digest, which identifies the content.
     Digest(Digest),
 }
 
@@ -187,12 +189,12 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Where a push goes, as typed: `host[:port]`, or `host[:port]/repository[:tag]`.
+/// The target of a push as it is typed: `host[:port]`, or `host[:port]/repository[:tag]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteName {
-    /// The registry; always the first part, also without dot or port.
+    /// The registry: always the first part, even without a dot or port.
     pub registry: Registry,
-    /// The repository and tag; `None` keeps the local image's own.
+    /// The repository and tag; `None` stands for those of the local image.
     pub name: Option<(Repository, Option<Tag>)>,
 }
 
@@ -211,7 +213,7 @@ impl FromStr for RemoteName {
     }
 }
 
-/// A local image's name in the form that people know from Docker: `app`, `team/app:v1`,
+/// The name of a local image in Docker's form: `app`, `team/app:v1` or
 /// `registry.example.com:5000/team/app:v1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalName {
@@ -227,11 +229,11 @@ impl FromStr for LocalName {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        // Docker's rule: the first part is a registry if it could not be a plain component.
+        // Docker's rule: the first part is a registry if it cannot be part of a repository name.
         let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
         let (registry, name) = match text.split_once('/') {
             Some((first, rest)) if is_host(first) => (Some(first.parse()?), rest),
-            Some(_) | None => (None, text),
+            _ => (None, text),
         };
         let (repository, tag) = split_tag(name)?;
         Ok(Self {

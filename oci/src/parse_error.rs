@@ -1,6 +1,6 @@
-//! The one error of parsing.
+//! The error of every parser in this crate.
 
-/// A piece of text that is not what it should be. Trying again does not help.
+/// A text that cannot be parsed. A retry does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what}: {text:?}")]
 pub struct ParseError {
@@ -9,7 +9,7 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    /// `what` it should have been, and the text that it was (shortened for messages).
+    /// Returns the error of a `text` that should have been a `what`. Long texts are shortened.
     pub fn new(what: &'static str, text: &str) -> Self {
         const MAX_SHOWN_CHARS: usize = 300;
         Self {
@@ -18,7 +18,7 @@ impl ParseError {
         }
     }
 
-    /// What the text should have been, for instance "repository name".
+    /// Returns what the text should have been, for example "repository name".
     pub fn what(&self) -> &'static str {
         self.what
     }

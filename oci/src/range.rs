@@ -1,22 +1,22 @@
-//! Byte ranges: of chunks on their way up, of sessions, and of blobs on their way down.
+//! Byte ranges in headers: of uploaded chunks, of upload sessions, and of downloads.
 
 use crate::ParseError;
 
-/// The bytes that a chunk claims to be: first and last offset, both included.
+/// The position of a chunk in its blob, by its first and its last byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentRange {
-    /// Offset of the first byte.
+    /// The offset of the first byte.
     pub first: u64,
-    /// Offset of the last byte; not before the first.
+    /// The offset of the last byte, which is not before the first.
     pub last: u64,
 }
 
 impl ContentRange {
-    /// Reads the `Content-Range` of a chunk: `first-last` (OCI distribution-spec, "Pushing a blob
-    /// in chunks"), and HTTP's own `bytes first-last/size`, which some clients send.
+    /// Parses the `Content-Range` of a chunk: `first-last` (OCI distribution-spec, "Pushing a blob
+    /// in chunks"), or HTTP's own `bytes first-last/size`, which some clients send.
     ///
     /// # Errors
-    /// Anything else, and a last byte before the first.
+    /// Fails on any other form, and on a last byte before the first.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let invalid = || ParseError::new("Content-Range", text);
         let range = text.strip_prefix("bytes ").unwrap_or(text);
@@ -30,12 +30,12 @@ impl ContentRange {
         Ok(Self { first, last })
     }
 
-    /// How many bytes the range spans; at least one.
+    /// Returns the number of bytes in the range, at least one.
     pub fn len(self) -> u64 {
         self.last - self.first + 1
     }
 
-    /// Never: a range has at least one byte.
+    /// Returns false, because a range has at least one byte.
     pub fn is_empty(self) -> bool {
         false
     }
@@ -47,18 +47,20 @@ impl std::fmt::Display for ContentRange {
     }
 }
 
-/// The `Range` header of an upload session that holds `offset` bytes. `0-0` stands for nothing as
-/// well as for one byte, as in the stock registry; the exact offset goes in [`OFFSET_HEADER`].
+/// Returns the `Range` header of an upload session that holds `offset` bytes. `0-0` stands for zero
+/// bytes as well as for one, as in the stock registry; [`UPLOAD_OFFSET_HEADER`] has the exact
+/// offset.
 pub fn format_upload_range(offset: u64) -> String {
     format!("0-{}", offset.saturating_sub(1))
 }
 
-/// Our own header on every answer about an upload session: how many bytes are safely held.
+/// The header, on every response about an upload session of our server, with the exact number of
+/// bytes that the session holds durably.
 pub const UPLOAD_OFFSET_HEADER: &str = "imgsync-upload-offset";
 
-/// Reads a session's `Range` as the registries of this world write it: `0-N` or `bytes=0-N` where
-/// the last byte held is N; `0--1` is none. Yields the number of bytes held; `0-0` reads as none,
-/// since sending a byte again is harmless while skipping one is not.
+/// Parses the `Range` header of an upload session and returns the number of bytes that the session
+/// holds. Registries write `0-N` or `bytes=0-N`, where N is the last byte, and some `0--1` for
+/// none. `0-0` counts as none: sending a byte twice is harmless, skipping one is not.
 pub fn parse_upload_range(text: &str) -> Option<u64> {
     let range = text.trim().strip_prefix("bytes=").unwrap_or(text.trim());
     let last = range.strip_prefix("0-")?;
@@ -71,21 +73,21 @@ pub fn parse_upload_range(text: &str) -> Option<u64> {
     }
 }
 
-/// The part of some content that an answer with status 206 is.
+/// The part of a blob that a response with status 206 has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartialContent {
-    /// The bytes.
+    /// The position of the bytes.
     pub range: ContentRange,
-    /// The size of all of it in bytes, where the answer tells.
+    /// The size of the whole blob in bytes, where the response states it.
     pub size: Option<u64>,
 }
 
 impl PartialContent {
-    /// Reads the `Content-Range` of an answer: `bytes first-last/size`, or `*` for the size (RFC
+    /// Parses the `Content-Range` of a response: `bytes first-last/size`, or `*` for the size (RFC
     /// 9110, section 14.4).
     ///
     /// # Errors
-    /// Anything else, and a last byte beyond the size.
+    /// Fails on any other form, and on a last byte beyond the size.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let invalid = || ParseError::new("Content-Range", text);
         let part = text.strip_prefix("bytes ").ok_or_else(invalid)?;
@@ -95,30 +97,30 @@ impl PartialContent {
             "*" => None,
             size => Some(parse_digits(size).ok_or_else(invalid)?),
         };
-        match size.is_some_and(|size| range.last >= size) {
-            true => Err(invalid()),
-            false => Ok(Self { range, size }),
+        if size.is_some_and(|size| range.last >= size) {
+            return Err(invalid());
         }
+        Ok(Self { range, size })
     }
 }
 
-/// What part of a blob a `Range` request header asks for.
+/// The part of a blob that the `Range` header of a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestedRange {
-    /// All of it: no range, or one that HTTP says to ignore (another unit, several ranges).
+    /// The whole blob: there is no range, or one to be ignored (another unit, several ranges).
     Whole,
     /// `len` bytes from `first` on; `len` is at least one.
     Part {
-        /// Offset of the first byte.
+        /// The offset of the first byte.
         first: u64,
-        /// Number of bytes.
+        /// The number of bytes.
         len: u64,
     },
-    /// Nothing that the blob has: the answer is 416.
+    /// Bytes that the blob does not have; the response is 416.
     Unsatisfiable,
 }
 
-/// Reads a `Range` request header against a blob of `size` bytes (RFC 9110, section 14).
+/// Parses the `Range` header of a request for a blob of `size` bytes (RFC 9110, section 14).
 pub fn parse_requested_range(header: Option<&str>, size: u64) -> RequestedRange {
     let Some(range) = header.and_then(|text| text.strip_prefix("bytes=")) else {
         return RequestedRange::Whole;
@@ -145,7 +147,7 @@ pub fn parse_requested_range(header: Option<&str>, size: u64) -> RequestedRange 
                 "" => u64::MAX,
                 last => match parse_digits(last) {
                     Some(last) if last >= first => last,
-                    Some(_) | None => return RequestedRange::Whole,
+                    _ => return RequestedRange::Whole,
                 },
             };
             if first >= size {
@@ -157,7 +159,7 @@ pub fn parse_requested_range(header: Option<&str>, size: u64) -> RequestedRange 
     }
 }
 
-/// Digits only: `parse` alone would take a plus sign.
+/// Parses digits alone, because `parse` also accepts a plus sign.
 fn parse_digits(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_content() {
+    fn partial_content() {
         let part = PartialContent::parse("bytes 5-9/100").unwrap();
         assert_eq!((part.range.first, part.range.len()), (5, 5));
         assert_eq!(part.size, Some(100));

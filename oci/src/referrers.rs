@@ -1,5 +1,5 @@
-//! Manifests that speak about another manifest: signatures, attestations, lists of parts (OCI
-//! distribution-spec, "Listing Referrers").
+//! Referrers: manifests whose `subject` is another manifest, such as signatures, attestations and
+//! SBOMs (OCI distribution-spec, "Listing Referrers").
 
 use std::collections::BTreeMap;
 
@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Manifest, ParseError, media};
 
-/// A manifest as the list of its subject's referrers shows it.
+/// A referrer, as the list of its subject's referrers describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReferrerDescriptor {
-    /// The type of the manifest.
+    /// The media type of the manifest.
     pub media_type: String,
-    /// Its digest.
+    /// The digest of the manifest.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// The size of the manifest in bytes.
     pub size: u64,
-    /// What it is: its own `artifactType`, else the type of its config.
+    /// The `artifactType` of the manifest, or else the media type of its config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// Its annotations.
+    /// The annotations of the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-/// What is read of a manifest beside its edges. Fields of another shape count as none: such
-/// manifests exist, and nothing hangs on them.
+/// The fields of a manifest that only lists of referrers show. A field of another type counts as
+/// missing, because such manifests exist and these fields are not essential.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReferrerFields {
@@ -36,11 +36,11 @@ struct ReferrerFields {
     annotations: serde_json::Value,
 }
 
-/// Reads which manifest these bytes speak about, and how that one's list shows them; `None` where
-/// they speak about none.
+/// Parses a manifest, and returns its subject with the descriptor for the subject's list of
+/// referrers; `None` for a manifest without subject.
 ///
 /// # Errors
-/// Bytes that are no manifest.
+/// Fails on bytes that are no manifest.
 pub fn parse_referrer(
     bytes: &[u8],
     digest: &Digest,
@@ -49,15 +49,18 @@ pub fn parse_referrer(
     let (subject, config) = match manifest {
         Manifest::Image {
             config, subject, ..
-        } => (subject, Some(config.media_type).filter(|it| !it.is_empty())),
+        } => (
+            subject,
+            Some(config.media_type).filter(|media_type| !media_type.is_empty()),
+        ),
         Manifest::Index { subject, .. } => (subject, None),
     };
     let Some(subject) = subject else {
         return Ok(None);
     };
-    let remarks: ReferrerFields = serde_json::from_slice(bytes)
+    let fields: ReferrerFields = serde_json::from_slice(bytes)
         .map_err(|error| ParseError::new("manifest", &error.to_string()))?;
-    let own = remarks
+    let own = fields
         .artifact_type
         .as_str()
         .filter(|text| !text.is_empty());
@@ -66,12 +69,12 @@ pub fn parse_referrer(
         digest: digest.clone(),
         size: bytes.len() as u64,
         artifact_type: own.map(str::to_owned).or(config),
-        annotations: serde_json::from_value(remarks.annotations).unwrap_or_default(),
+        annotations: serde_json::from_value(fields.annotations).unwrap_or_default(),
     };
     Ok(Some((subject.digest, referrer)))
 }
 
-/// The index that lists referrers.
+/// The list of a manifest's referrers, which is an OCI index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReferrersIndex {
@@ -82,7 +85,7 @@ pub struct ReferrersIndex {
 }
 
 impl ReferrersIndex {
-    /// The index over these.
+    /// Returns the list of these referrers.
     pub fn of(manifests: Vec<ReferrerDescriptor>) -> Self {
         Self {
             schema_version: 2,
@@ -115,25 +118,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_of_a_manifest() {
+    fn the_descriptor_of_a_referrer() {
         let (subject, plain) = image(|_| {}).unwrap();
         assert_eq!(subject, Digest::of(b"subject"));
         assert_eq!(plain.artifact_type.as_deref(), Some("application/x.config"));
         assert_eq!(plain.annotations, None);
-        let (_, rich) = image(|image| {
+        let (_, signature) = image(|image| {
             image["artifactType"] = "application/x.sig".into();
             image["annotations"] = json!({ "a": "b" });
         })
         .unwrap();
-        assert_eq!(rich.artifact_type.as_deref(), Some("application/x.sig"));
-        assert_eq!(rich.annotations.unwrap()["a"], "b");
-        let (_, odd) = image(|image| {
+        assert_eq!(
+            signature.artifact_type.as_deref(),
+            Some("application/x.sig")
+        );
+        assert_eq!(signature.annotations.unwrap()["a"], "b");
+        let (_, malformed) = image(|image| {
             image["artifactType"] = "".into();
             image["annotations"] = json!({ "a": 1 });
         })
         .unwrap();
-        assert_eq!(odd.artifact_type.as_deref(), Some("application/x.config"));
-        assert_eq!(odd.annotations, None);
+        assert_eq!(
+            malformed.artifact_type.as_deref(),
+            Some("application/x.config")
+        );
+        assert_eq!(malformed.annotations, None);
         assert_eq!(image(|image| image["subject"] = json!(null)), None);
     }
 

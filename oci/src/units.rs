@@ -138,8 +138,8 @@ pub fn parse_go_duration(text: &str) -> Result<Duration, ParseError> {
 }
 
 fn find_unit(units: &[(&str, u64)], unit: &str) -> Option<u64> {
-    let found = units.iter().find(|(name, _)| *name == unit);
-    found.map(|(_, nanos)| *nanos)
+    let unit = units.iter().find(|(name, _)| *name == unit);
+    unit.map(|(_, nanos)| *nanos)
 }
 
 fn parse_with_units(

@@ -1,4 +1,4 @@
-//! Whose certificate a server may show.
+//! The verification of server certificates.
 
 use std::sync::Arc;
 
@@ -9,12 +9,13 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// What a CA's certificate is refused with where a server shows it as its own: the last check
-/// before the signature, after that of the dates.
+/// The error for a CA certificate that a server uses as its own. It is the last check before the
+/// signature, and comes after that of the dates.
 const CA_AS_SERVER_ERROR: &str = "CaUsedAsEndEntity";
 
-/// Takes what a known CA has signed, and the very certificates that the user named: the one that
-/// `openssl req -x509` makes, and that Docker's manual has registries show, is a CA's.
+/// Accepts certificates that a trusted CA has signed, and the certificates that the user named
+/// themselves: `openssl req -x509`, which Docker's manual recommends for registries, makes a CA
+/// certificate.
 #[derive(Debug)]
 pub(super) struct CertificateVerifier {
     platform: rustls_platform_verifier::Verifier,
@@ -22,10 +23,11 @@ pub(super) struct CertificateVerifier {
 }
 
 impl CertificateVerifier {
-    /// With the system's roots, the bundled ones, and those that the user `named`.
+    /// Returns a verifier that trusts the system's roots, the bundled ones, and those that the user
+    /// `named`.
     ///
     /// # Errors
-    /// A certificate that cannot be read.
+    /// Fails on a certificate that cannot be parsed.
     pub(super) fn new(
         named: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
@@ -111,7 +113,7 @@ mod tests {
     use rustls::pki_types::pem::PemObject;
     use std::time::Duration;
 
-    /// By `openssl req -newkey ec -nodes -x509 -days 10 -addext
+    /// Made by `openssl req -newkey ec -nodes -x509 -days 10 -addext
     /// subjectAltName=DNS:registry.example.com`.
     const SELF_SIGNED: &str = "-----BEGIN CERTIFICATE-----\n\
         MIIBmzCCAUKgAwIBAgIUaNpkgDwfPUKxg5UlljLFoiY07a4wCgYIKoZIzj0EAwIw\n\
@@ -124,11 +126,11 @@ mod tests {
         SM49BAMCA0cAMEQCIA6GKxQLqnvkJtZnp08PLC5tAZ3/fqTFlprcASOhJ9G/AiB8\n\
         36lqUoghUpNqSa8tIP9hXOKeHO4O/tTNFn1gU4iXrw==\n\
         -----END CERTIFICATE-----";
-    /// When it begins to count, in seconds since 1970.
+    /// The start of its validity, in seconds since 1970.
     const BEGINS: u64 = 1_795_314_881;
     const DAY: u64 = 86_400;
 
-    fn shown(named: bool, name: &str, at: u64) -> Result<(), String> {
+    fn verify(named: bool, name: &str, at: u64) -> Result<(), String> {
         let certificate = CertificateDer::from_pem_slice(SELF_SIGNED.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let all = named.then(|| certificate.clone()).into_iter().collect();
@@ -140,16 +142,16 @@ mod tests {
     }
 
     #[test]
-    fn a_named_certificate_counts_for_its_names_and_within_its_dates() {
+    fn a_named_certificate_is_valid_for_its_names_and_within_its_dates() {
         let host = "registry.example.com";
-        assert_eq!(shown(true, host, BEGINS + DAY), Ok(()));
-        shown(false, host, BEGINS + DAY).unwrap_err();
+        assert_eq!(verify(true, host, BEGINS + DAY), Ok(()));
+        verify(false, host, BEGINS + DAY).unwrap_err();
         for (name, at, why) in [
             ("example.com", BEGINS + DAY, "not valid for name"),
             (host, BEGINS - DAY, "not valid yet"),
             (host, BEGINS + 11 * DAY, "expired"),
         ] {
-            let error = shown(true, name, at).unwrap_err();
+            let error = verify(true, name, at).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
     }

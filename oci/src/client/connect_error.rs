@@ -1,30 +1,30 @@
-//! Why a connection did not come about.
+//! The kinds of errors of connecting.
 
 use rustls::{CertificateError, InvalidMessage};
 
 use super::error::root_cause;
 
-/// What stood between here and a registry.
+/// The reason why no connection to a registry could be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectErrorKind {
-    /// The line, or nobody listening.
+    /// The network failed, or nothing listens at the address.
     Network,
-    /// No address belongs to the host's name.
+    /// The host name has no address.
     UnknownHost,
-    /// The other end does not speak TLS, most likely plain HTTP.
+    /// The server does not speak TLS, but most likely plain HTTP.
     PlainHttp,
-    /// Nobody that this machine trusts vouches for the certificate.
+    /// The certificate is signed by a CA that this machine does not trust.
     UnknownAuthority,
-    /// The certificate is another host's, or its time is not now.
+    /// The certificate is for another host, has expired or is not valid yet.
     Certificate,
-    /// The other end wants a client certificate, or refuses the one it got.
+    /// The server requires a client certificate, or rejects the one that was sent.
     ClientCertificate,
-    /// Anything else in TLS's handshake.
+    /// The TLS handshake failed for another reason.
     Handshake,
 }
 
 impl ConnectErrorKind {
-    /// The trouble behind an error of connecting, and what it comes to in words.
+    /// Returns the kind of an error of connecting, and its text.
     pub(super) fn classify(error: &reqwest::Error) -> (Self, String) {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
         let mut dns = false;
@@ -32,23 +32,21 @@ impl ConnectErrorKind {
             if let Some(tls) = tls_error(cause) {
                 return Self::of_tls(tls);
             }
-            // The resolver's error has no type of its own to look for.
+            // The error of the resolver has no type of its own, so its text must do.
             dns |= cause.to_string() == "dns error";
             next = cause.source();
         }
-        let said = specific_causes(error);
-        match dns {
-            // What glibc says where the name servers do not answer: that may pass.
-            true if !said.contains("Temporary failure") => (
-                Self::UnknownHost,
-                format!("no such host: {}", root_cause(error)),
-            ),
-            true | false => (Self::Network, said),
+        let text = specific_causes(error);
+        // glibc's text for name servers that do not answer, which may pass.
+        if dns && !text.contains("Temporary failure") {
+            let text = format!("no such host: {}", root_cause(error));
+            return (Self::UnknownHost, text);
         }
+        (Self::Network, text)
     }
 
     fn of_tls(error: &rustls::Error) -> (Self, String) {
-        let said = error.to_string();
+        let text = error.to_string();
         match error {
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
                 (Self::PlainHttp, "it does not speak TLS".to_owned())
@@ -78,19 +76,19 @@ impl ConnectErrorKind {
                 Self::Certificate,
                 "its certificate is not valid yet; is this machine's clock right?".to_owned(),
             ),
-            rustls::Error::InvalidCertificate(_) => (Self::Certificate, said),
+            rustls::Error::InvalidCertificate(_) => (Self::Certificate, text),
             rustls::Error::AlertReceived(
                 rustls::AlertDescription::CertificateRequired
                 | rustls::AlertDescription::BadCertificate
                 | rustls::AlertDescription::UnknownCA
                 | rustls::AlertDescription::CertificateUnknown,
-            ) => (Self::ClientCertificate, said),
-            _ => (Self::Handshake, said),
+            ) => (Self::ClientCertificate, text),
+            _ => (Self::Handshake, text),
         }
     }
 }
 
-/// The TLS error that an error is, or carries inside: one of I/O hides it from `source`.
+/// Returns the TLS error that an error is or contains. I/O errors do not show theirs in `source`.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(error);
@@ -101,7 +99,7 @@ fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rus
     tls_error(inner)
 }
 
-/// The chain of causes, without the first two, which only say that something failed.
+/// Formats the chain of causes without the first two, which only state that something failed.
 fn specific_causes(error: &dyn std::error::Error) -> String {
     let second = error.source().and_then(std::error::Error::source);
     second.map_or_else(|| super::error::chain(error), super::error::chain)

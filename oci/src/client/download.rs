@@ -1,4 +1,5 @@
-//! A blob on its way down: from any offset, with its size known before the first byte.
+//! Downloads of blobs from any offset. A download that goes on after lost connections is
+//! [`super::ResumingDownload`].
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -11,20 +12,19 @@ use crate::endpoint::RepositoryOperation;
 use crate::range::PartialContent;
 use crate::{Digest, Endpoint, Repository};
 
-/// A blob's bytes as they arrive.
+/// A blob that is being downloaded.
 pub struct BlobDownload {
-    /// The offset that the bytes begin at: the one that was asked for, or 0 where the registry
-    /// ignores ranges.
+    /// The offset of the first byte: the requested one, or 0 if the registry ignores ranges.
     pub first: u64,
-    /// The size of the whole blob in bytes, where the answer tells.
+    /// The size of the whole blob in bytes, if the response states it.
     pub size: Option<u64>,
-    /// The bytes. An end before the size that was told is an error.
+    /// The bytes as they arrive. An end before `size` is an error.
     pub bytes: BoxStream<'static, Result<Bytes, Error>>,
 }
 
 impl std::fmt::Debug for BlobDownload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Download")
+        f.debug_struct("BlobDownload")
             .field("first", &self.first)
             .field("size", &self.size)
             .finish_non_exhaustive()
@@ -32,14 +32,15 @@ impl std::fmt::Debug for BlobDownload {
 }
 
 impl Client {
-    /// A blob's bytes from `offset` on; `None` where the registry has no such blob. The caller
-    /// checks the digest, and skips what lies before `offset` where `first` says so. Asks the
-    /// registry itself each time, also where it sends its readers on to a store: such an address
-    /// holds for a while only.
+    /// Opens a download from `offset` on; `None` if the registry does not have the blob. The caller
+    /// checks the digest, and skips the bytes before `offset` if `first` is smaller.
+    ///
+    /// Each call asks the registry itself, even if it redirects to a store, because such URLs
+    /// expire.
     ///
     /// # Errors
-    /// Anything but the blob or a no; a part that is not the one that was asked for. Status 416
-    /// says that the blob ends before `offset`.
+    /// Fails on an error status, and on a part that was not requested. Status 416 means that the
+    /// blob ends before `offset`.
     pub async fn open_blob(
         &self,
         repository: &Repository,
@@ -54,7 +55,7 @@ impl Client {
         );
         let response = self
             .retry(|| async {
-                // Packed once more on the way, an offset would be one of other bytes.
+                // The offset would refer to other bytes if a proxy compressed the body.
                 let mut request = self.request(&endpoint).header(ACCEPT_ENCODING, "identity");
                 if offset > 0 {
                     request = request.header(RANGE, format!("bytes={offset}-"));
@@ -62,22 +63,15 @@ impl Client {
                 let answer =
                     tokio::time::timeout(SMALL_REQUEST_TIMEOUT, self.send_once(&endpoint, request));
                 let response = answer.await.unwrap_or_else(|_| {
-                    Err(self.connection_lost(&endpoint, "no answer in time".to_owned()))
+                    Err(self.connection_lost(&endpoint, "no response in time".to_owned()))
                 })?;
-                // An address in a store that held no longer: the registry has a new one.
-                match (response.status(), self.is_registry_url(response.url())) {
-                    (
-                        status @ (StatusCode::BAD_REQUEST
-                        | StatusCode::UNAUTHORIZED
-                        | StatusCode::FORBIDDEN
-                        | StatusCode::GONE),
-                        false,
-                    ) => {
-                        let what = format!("the store that it sent to answered {status}");
-                        Err(self.connection_lost(&endpoint, what))
-                    }
-                    (_, true | false) => Ok(response),
+                // The URL of a store may have expired; the registry will give a new one.
+                let is_store = !self.is_registry_url(response.url());
+                if is_store && may_have_expired(response.status()) {
+                    let what = format!("the redirect target answered {}", response.status());
+                    return Err(self.connection_lost(&endpoint, what));
                 }
+                Ok(response)
             })
             .await?;
         let headers = response.headers();
@@ -85,16 +79,17 @@ impl Client {
         let (first, size) = match response.status() {
             StatusCode::OK => (0, length),
             StatusCode::PARTIAL_CONTENT => {
-                let said = response_headers::text(headers, &CONTENT_RANGE);
-                let part = said.and_then(|said| PartialContent::parse(said).ok());
+                let header = response_headers::text(headers, &CONTENT_RANGE);
+                let part = header.and_then(|header| PartialContent::parse(header).ok());
                 let Some(part) = part.filter(|part| part.range.first == offset) else {
-                    let said = said.unwrap_or("nothing").to_owned();
-                    let what = format!("asked for bytes from {offset} on, it sent {said}");
+                    let header = header.unwrap_or("missing");
+                    let what =
+                        format!("requested bytes from {offset} on, Content-Range is {header}");
                     return Err(self.invalid_response(&endpoint, what));
                 };
                 let ends = part.size.is_none_or(|size| part.range.last + 1 == size);
                 if !ends || length.is_some_and(|length| length != part.range.len()) {
-                    let what = format!("a part of {} bytes, where others fit", part.range.len());
+                    let what = format!("the part of {} bytes is incomplete", part.range.len());
                     return Err(self.invalid_response(&endpoint, what));
                 }
                 (offset, Some(part.size.unwrap_or(part.range.last + 1)))
@@ -110,9 +105,9 @@ impl Client {
         }))
     }
 
-    /// A blob's bytes from `offset` on, as they arrive; `None` where the registry has no such
-    /// blob. The caller checks the digest. What lies before `offset` is read and dropped where
-    /// the registry ignores ranges.
+    /// Streams a blob from `offset` on; `None` if the registry does not have the blob. The caller
+    /// checks the digest. If the registry ignores ranges, the bytes before `offset` are read and
+    /// dropped.
     ///
     /// # Errors
     /// As [`Client::open_blob`].
@@ -122,11 +117,11 @@ impl Client {
         digest: &Digest,
         offset: u64,
     ) -> Result<Option<impl Stream<Item = Result<Bytes, Error>> + Send + use<>>, Error> {
-        let found = self.open_blob(repository, digest, offset).await?;
-        Ok(found.map(|found| found.skip_to(offset)))
+        let download = self.open_blob(repository, digest, offset).await?;
+        Ok(download.map(|download| download.skip_to(offset)))
     }
 
-    /// The bytes of an answer, of which there must be `len`.
+    /// Streams the body of a response, and fails unless it has `len` bytes.
     fn check_length(
         &self,
         endpoint: Endpoint,
@@ -147,24 +142,35 @@ impl Client {
                         let so_far = before + piece.len() as u64;
                         match len {
                             Some(len) if so_far > len => {
-                                broken(format!("it sent more than {len} bytes"))
+                                broken(format!("the body has more than {len} bytes"))
                             }
-                            Some(_) | None => Some((Ok(piece), (Some(pieces), so_far))),
+                            _ => Some((Ok(piece), (Some(pieces), so_far))),
                         }
                     }
                     (Some(Err(what)), _) => broken(what),
                     (None, Some(len)) if before < len => {
-                        broken(format!("it ended after {before} of {len} bytes"))
+                        broken(format!("the body ended after {before} of {len} bytes"))
                     }
-                    (None, Some(_) | None) => None,
+                    (None, _) => None,
                 }
             }
         })
     }
 }
 
+/// Reports whether a store may answer so for a URL that has expired.
+fn may_have_expired(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::GONE
+    )
+}
+
 impl BlobDownload {
-    /// The bytes from `offset` on, which does not lie before `first`.
+    /// Streams the bytes from `offset` on, which is not before `first`.
     pub fn skip_to(self, offset: u64) -> BoxStream<'static, Result<Bytes, Error>> {
         let mut skip = offset.saturating_sub(self.first);
         let bytes = self.bytes.filter_map(move |piece| {
@@ -172,7 +178,7 @@ impl BlobDownload {
                 Ok(mut piece) => {
                     let dropped = skip.min(piece.len() as u64);
                     skip -= dropped;
-                    // Not more than its length, which is a usize.
+                    // At most the length of the piece, which is a usize.
                     let piece = piece.split_off(dropped as usize);
                     (!piece.is_empty()).then_some(Ok(piece))
                 }

@@ -1,4 +1,4 @@
-//! What can go wrong between here and a registry.
+//! The errors of requests to a registry.
 
 use std::time::Duration;
 
@@ -9,85 +9,85 @@ use url::Url;
 use super::{Client, ConnectErrorKind, response_headers};
 use crate::{ApiError, Endpoint, ErrorCode, Registry, api_error};
 
-/// A request that did not do what it should. The text names the registry and the operation.
+/// The failure of a request. The text names the registry and the operation.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The client itself could not be made.
-    #[error("cannot speak to {registry}: {what}")]
+    /// The client could not be set up.
+    #[error("cannot set up a client for {registry}: {what}")]
     Setup {
         /// The registry.
         registry: Registry,
-        /// Why.
+        /// The reason.
         what: String,
     },
-    /// No connection came about.
+    /// No connection could be opened.
     #[error("cannot reach {registry}: {what}")]
     Connect {
         /// The registry.
         registry: Registry,
-        /// Why, down to the cause.
+        /// The error with its causes.
         what: String,
-        /// What kind of trouble it was.
+        /// The kind of error.
         kind: ConnectErrorKind,
     },
-    /// The connection broke or fell silent on the way.
+    /// The connection broke or stalled during the request.
     #[error("lost the connection to {registry} during {operation}: {what}")]
     ConnectionLost {
         /// The registry.
         registry: Registry,
-        /// Method and path.
+        /// The method and path.
         operation: String,
-        /// Why, down to the cause.
+        /// The error with its causes.
         what: String,
     },
-    /// The registry, its token server, or a proxy before them, answered with an error status.
+    /// The registry, its token server, or a proxy in front of them answered with an error status.
     #[error("{registry} answered {operation} with {status}{}{}", errors_suffix(*.status, .faults), account_suffix(*.status, .account.as_deref()))]
     Status {
         /// The registry.
         registry: Registry,
-        /// Method and path.
+        /// The method and path.
         operation: String,
         /// The status.
         status: StatusCode,
-        /// The errors in the body; empty where a proxy answered.
+        /// The errors in the body; empty if a proxy answered.
         faults: Vec<ApiError>,
-        /// The `Server` header, which tells a proxy's answer from the registry's; without one, the
-        /// program that signs the page in the body.
+        /// The `Server` header, which tells a response of a proxy from one of the registry; without
+        /// the header, the program that is named at the end of the HTML page in the body.
         server: Option<Box<str>>,
-        /// How long the registry asks to wait.
+        /// The time to wait that the registry asks for.
         retry_after: Option<Duration>,
-        /// Whether it was a login that was refused, at the registry's token server.
+        /// Whether the token server of the registry refused the login.
         is_login: bool,
-        /// Whom the caller had said they are.
+        /// The account that the request was made with.
         account: Option<Box<str>>,
     },
-    /// The registry answered something that makes no sense.
-    #[error("{registry} gave an answer to {operation} that makes no sense: {what}")]
+    /// The response violates the protocol.
+    #[error("invalid response from {registry} to {operation}: {what}")]
     InvalidResponse {
         /// The registry.
         registry: Registry,
-        /// Method and path.
+        /// The method and path.
         operation: String,
-        /// What was wrong with it.
+        /// What is wrong with the response.
         what: String,
     },
 }
 
-/// Whether the same request may succeed a little later.
+/// The answer to whether a retry of the same request may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryVerdict {
-    /// Perhaps, after the time that the registry asks for, if it does.
+    /// It may succeed, after the time that the registry asks for, if any.
     After(Option<Duration>),
-    /// No.
+    /// It cannot succeed.
     Never,
 }
 
 impl Error {
-    /// Whether trying again can help.
+    /// Returns whether a retry may succeed.
     pub fn retry_verdict(&self) -> RetryVerdict {
         match self {
             Self::Setup { .. } | Self::InvalidResponse { .. } => RetryVerdict::Never,
-            Self::Connect { kind: trouble, .. } => match trouble {
+            Self::Connect { kind, .. } => match kind {
                 ConnectErrorKind::Network => RetryVerdict::After(None),
                 ConnectErrorKind::UnknownHost
                 | ConnectErrorKind::PlainHttp
@@ -108,13 +108,13 @@ impl Error {
         }
     }
 
-    /// Whether the registry itself is well, and one behind it, whose content it caches, failed: our
-    /// server says so by 502 with a fault. It has tried already what there was to try.
+    /// Reports whether an upstream of the registry failed, rather than the registry itself: our server
+    /// answers 502 with an error body then, after its own retries.
     pub fn is_upstream_failure(&self) -> bool {
-        let said = ErrorCode::UpstreamFailed;
+        let code = ErrorCode::UpstreamFailed;
         match self {
             Self::Status { status, faults, .. } => {
-                *status == said.status() && faults.iter().any(|fault| fault.code == said.as_str())
+                *status == code.status() && faults.iter().any(|fault| fault.code == code.as_str())
             }
             Self::Setup { .. }
             | Self::Connect { .. }
@@ -123,18 +123,15 @@ impl Error {
         }
     }
 
-    /// The same, of a login.
+    /// Marks the error as a refusal of the login.
     pub(super) fn into_login_error(mut self) -> Self {
-        if let Self::Status {
-            is_login: login, ..
-        } = &mut self
-        {
-            *login = true;
+        if let Self::Status { is_login, .. } = &mut self {
+            *is_login = true;
         }
         self
     }
 
-    /// How long whoever answered asks to wait, where they do.
+    /// Returns the time to wait that the response asks for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
@@ -145,7 +142,7 @@ impl Error {
         }
     }
 
-    /// The status, where one was answered.
+    /// Returns the status of the response, if there was one.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Status { status, .. } => Some(*status),
@@ -157,7 +154,7 @@ impl Error {
     }
 }
 
-/// Statuses that say "not now" rather than "no".
+/// Reports whether a retry may change the status.
 pub(super) fn is_transient(status: StatusCode) -> bool {
     matches!(
         status,
@@ -171,7 +168,7 @@ pub(super) fn is_transient(status: StatusCode) -> bool {
     )
 }
 
-/// An error with its causes, in one line.
+/// Formats an error with its causes in one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -185,7 +182,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The last cause of an error: the one that says what happened.
+/// Formats the last cause of an error, which tells what happened.
 pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -194,31 +191,31 @@ pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// Who was refused, where that is the point.
-fn account_suffix(status: StatusCode, whom: Option<&str>) -> String {
-    match (status, whom) {
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(whom)) => {
-            format!(" (as {whom})")
+/// Names the account, for statuses that depend on it.
+fn account_suffix(status: StatusCode, account: Option<&str>) -> String {
+    match (status, account) {
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(account)) => {
+            format!(" (as {account})")
         }
         _ => String::new(),
     }
 }
 
 fn errors_suffix(status: StatusCode, faults: &[ApiError]) -> String {
-    let said = |fault: &ApiError| match status {
-        // The detail is the list of rights that a token would need: nothing for people.
+    let text = |fault: &ApiError| match status {
+        // The detail lists the permissions that a token would need, which does not help people.
         StatusCode::UNAUTHORIZED => format!("{}: {}", fault.code, fault.message),
         _ => fault.to_string(),
     };
-    let texts: Vec<String> = faults.iter().take(5).map(said).collect();
-    match texts.is_empty() {
-        true => String::new(),
-        false => format!(": {}", texts.join("; ")),
+    let texts: Vec<String> = faults.iter().take(5).map(text).collect();
+    if texts.is_empty() {
+        return String::new();
     }
+    format!(": {}", texts.join("; "))
 }
 
-/// The program that signs an error page, as nginx and what is built on it do:
-/// `<hr><center>nginx/1.22.1</center>`.
+/// Returns the name of the program at the end of an error page, where nginx and its derivatives
+/// write it: `<hr><center>nginx/1.22.1</center>`.
 fn page_signature(page: &[u8]) -> Option<&str> {
     const MAX_SIGNATURE_BYTES: usize = 60;
     let page = std::str::from_utf8(page).ok()?;
@@ -230,7 +227,7 @@ fn page_signature(page: &[u8]) -> Option<&str> {
 }
 
 impl Client {
-    /// An answer with an error status, read as far as it can be.
+    /// Returns the error for a response with an error status, with the errors in its body.
     pub(super) async fn status_error(
         &self,
         endpoint: &Endpoint,
@@ -249,7 +246,7 @@ impl Client {
             .await
     }
 
-    /// The same, of a server that need not be the registry itself.
+    /// Returns the error for a response of `server_name`, which may be a token server.
     pub(super) async fn status_error_from(
         &self,
         server_name: &Registry,
@@ -293,46 +290,46 @@ impl Client {
         }
     }
 
-    /// A request to `server` that got no answer.
+    /// Returns the error for a request to `server` that got no response.
     pub(super) fn request_error(
         &self,
         server: &Registry,
         operation: String,
         error: reqwest::Error,
     ) -> Error {
-        // A registry may send a caller on to another host, an object store for instance.
+        // A registry may redirect to another host, for example to an object store.
         let elsewhere = error.url().filter(|url| url.origin() != self.base.origin());
         let elsewhere = elsewhere
             .and_then(registry_of_url)
-            .filter(|it| it != server);
-        let sent_on = match &elsewhere {
-            Some(_) => format!(" (where {server} sends this)"),
+            .filter(|host| host != server);
+        let redirected = match &elsewhere {
+            Some(_) => format!(" (redirected by {server})"),
             None => String::new(),
         };
         let registry = elsewhere.unwrap_or_else(|| server.clone());
         if !error.is_connect() {
-            let what = chain(&error.without_url()) + &sent_on;
+            let what = chain(&error.without_url()) + &redirected;
             return Error::ConnectionLost {
                 registry,
                 operation,
                 what,
             };
         }
-        let (trouble, what) = ConnectErrorKind::classify(&error.without_url());
-        let trouble = match trouble {
-            // The name was known a moment ago: a laptop that changes networks.
+        let (kind, what) = ConnectErrorKind::classify(&error.without_url());
+        let kind = match kind {
+            // The name was resolved before, so this may be a laptop that changes networks.
             ConnectErrorKind::UnknownHost if self.has_answered() => ConnectErrorKind::Network,
-            trouble => trouble,
+            kind => kind,
         };
         Error::Connect {
             registry,
-            what: what + &sent_on,
-            kind: trouble,
+            what: what + &redirected,
+            kind,
         }
     }
 }
 
-/// A URL's host and port as an address.
+/// Returns the host and port of a URL as an address.
 pub(super) fn registry_of_url(url: &Url) -> Option<Registry> {
     let host = url.host_str()?;
     match url.port() {
@@ -346,7 +343,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_may_tell_who_wrote_it() {
+    fn an_error_page_names_its_program() {
         let page = b"<html><center><h1>413 Too Large</h1></center><hr><center>openresty</center>";
         assert_eq!(page_signature(page), Some("openresty"));
         assert_eq!(page_signature(b"<center><script></center>"), None);

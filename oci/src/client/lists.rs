@@ -1,4 +1,4 @@
-//! What is at a registry: is it one, which repositories, which tags; and taking manifests out.
+//! Checks a registry, lists its repositories and tags, and deletes manifests.
 
 use http::header::LINK;
 use http::{HeaderMap, StatusCode};
@@ -9,32 +9,32 @@ use super::{Client, Error, response_headers};
 use crate::endpoint::{Pagination, RegistryOperation, RepositoryOperation};
 use crate::{Endpoint, Reference, Repository, Tag};
 
-/// How many names to ask for at a time; the stock registry refuses more.
+/// The number of names to request in a page; the stock registry accepts no more.
 const LIST_PAGE_SIZE: usize = 1000;
-/// The largest list taken at a time, in bytes: a registry may ignore how much it is asked for.
+/// The largest page in bytes, because a registry may ignore the requested number of names.
 const MAX_LIST_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// A part of a list, and where it goes on.
+/// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPage<T> {
-    /// The names, in the registry's order.
+    /// The names, in the order of the registry. Invalid names are left out.
     pub names: Vec<T>,
-    /// Where the next part is; `None` after the last.
+    /// The next page; `None` after the last one.
     pub next: Option<NextPage>,
 }
 
-/// Where a list goes on.
+/// The URL of the next page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextPage(Url);
 
-/// What became of a manifest that was to be taken out.
+/// The outcome of deleting a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteOutcome {
-    /// It is gone.
+    /// The manifest or tag was deleted.
     Deleted,
-    /// There is none of that name.
+    /// The manifest or tag does not exist.
     NotFound,
-    /// The registry does not delete by that kind of reference, or at all.
+    /// The registry does not support deleting, or not by this kind of reference.
     Unsupported,
 }
 
@@ -45,10 +45,10 @@ struct ListBody {
 }
 
 impl Client {
-    /// Asks whether the registry is there and knows the caller.
+    /// Checks that the address is a registry, and that it accepts the login.
     ///
     /// # Errors
-    /// It is not there, it refuses the caller, or it is no registry.
+    /// Fails if the registry cannot be reached, rejects the login, or is no registry.
     pub async fn check(&self) -> Result<(), Error> {
         let response = self
             .send_with_retry(&Endpoint::CHECK, HeaderMap::new())
@@ -59,11 +59,11 @@ impl Client {
         }
     }
 
-    /// Whether anything answers at the address, in the way that this client speaks: one request,
-    /// without login, whatever the answer.
+    /// Checks, with one request and without login, that a server answers at the address and with the
+    /// scheme of this client. Any response counts.
     ///
     /// # Errors
-    /// No connection came about.
+    /// Fails if no connection can be opened.
     pub async fn probe(&self) -> Result<(), Error> {
         let request = self
             .request(&Endpoint::CHECK)
@@ -74,11 +74,10 @@ impl Client {
             .map_err(|error| self.request_error(&self.registry, operation, error))
     }
 
-    /// The names of the registry's repositories, a part at a time: the first, or the one at
-    /// `next`.
+    /// Lists the repositories of the registry: the first page, or the page `next`.
     ///
     /// # Errors
-    /// The registry does not tell; its answer makes no sense.
+    /// Fails on an error status and on an invalid response.
     pub async fn list_repositories(
         &self,
         next: Option<NextPage>,
@@ -92,10 +91,11 @@ impl Client {
         })
     }
 
-    /// A repository's tags, a part at a time; `None` where there is no such repository.
+    /// Lists the tags of a repository: the first page, or the page `next`. `None` if the repository
+    /// does not exist.
     ///
     /// # Errors
-    /// As [`Client::repositories`].
+    /// As [`Client::list_repositories`].
     pub async fn list_tags(
         &self,
         repository: &Repository,
@@ -128,10 +128,10 @@ impl Client {
                 let request = self.http_for(&url).get(url.clone());
                 let request = request.timeout(super::SMALL_REQUEST_TIMEOUT);
                 let response = self.send(&operation, &scopes, &url, request).await?;
-                match super::error::is_transient(response.status()) {
-                    true => Err(self.status_error(endpoint, response).await),
-                    false => Ok(response),
+                if super::error::is_transient(response.status()) {
+                    return Err(self.status_error(endpoint, response).await);
                 }
+                Ok(response)
             })
             .await?;
         if response.status() != StatusCode::OK {
@@ -141,12 +141,14 @@ impl Client {
             .and_then(next_link)
             .map(|target| url.join(&target));
         let next = match next {
-            // Anywhere else it would not be this registry's list; in place it would never end.
+            // Another origin is not this registry, and the same URL again would never end.
             Some(Ok(next)) if next.origin() == self.base.origin() && next != url => {
                 Some(NextPage(next))
             }
             Some(_) => {
-                return Err(self.invalid_response(endpoint, "its Link leads nowhere".to_owned()));
+                return Err(
+                    self.invalid_response(endpoint, "its Link header is invalid".to_owned())
+                );
             }
             None => None,
         };
@@ -158,10 +160,10 @@ impl Client {
         Ok((list, next))
     }
 
-    /// Takes a manifest out: by tag the tag alone, by digest the manifest with all its tags.
+    /// Deletes a tag, or, by digest, a manifest with all its tags.
     ///
     /// # Errors
-    /// The caller may not, or the registry fails.
+    /// Fails if the caller lacks the permission, and on other error statuses.
     pub async fn delete_manifest(
         &self,
         repository: &Repository,
@@ -178,7 +180,7 @@ impl Client {
             (status, _) if status.is_success() => Ok(DeleteOutcome::Deleted),
             (StatusCode::NOT_FOUND, _) => Ok(DeleteOutcome::NotFound),
             (StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _)
-            // The answer of registries that expect a digest.
+            // The response of registries that expect a digest.
             | (StatusCode::BAD_REQUEST, Reference::Tag(_)) => Ok(DeleteOutcome::Unsupported),
             _ => Err(self.status_error(&endpoint, response).await),
         }
@@ -192,13 +194,13 @@ fn first_page() -> Pagination {
     }
 }
 
-/// Those that are names.
+/// Parses names, and leaves out those that are invalid.
 fn names<T: std::str::FromStr>(texts: Option<Vec<String>>) -> Vec<T> {
     let texts = texts.unwrap_or_default().into_iter();
     texts.filter_map(|text| text.parse().ok()).collect()
 }
 
-/// The target of `<…>; rel="next"` (RFC 8288, as distribution-spec's lists use it).
+/// Returns the target of `<…>; rel="next"` in a `Link` header (RFC 8288).
 pub(super) fn next_link(link: &str) -> Option<String> {
     link.split(',').find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;

@@ -1,12 +1,18 @@
-//! A client of any registry: one method per operation, every answer read generously and every
-//! fault named. Sending a blob is in [`upload`].
+//! A client of one registry, with one method for each operation of the API. Start at [`Client`];
+//! uploads are in [`upload`].
+//!
+//! The client accepts the deviations from the specification that registries show, and returns an
+//! [`Error`] that names registry and operation for everything else. It retries small requests;
+//! uploads are continued by the caller, who has the bytes.
 
 mod auth;
+mod blobs;
 mod certificate_verifier;
 mod connect_error;
 mod download;
 mod error;
 mod lists;
+mod manifests;
 mod referrers;
 mod resolve;
 mod response_headers;
@@ -21,9 +27,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
 use url::Url;
 
 pub use auth::Credentials;
@@ -31,85 +34,63 @@ pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;
 pub use error::{Error, RetryVerdict};
 pub use lists::{DeleteOutcome, ListPage, NextPage};
+pub use manifests::{FetchedManifest, ManifestHead};
 pub use resume::ResumingDownload;
 pub use retry::backoff;
 pub use retry_policy::{RateLimit, RetryPolicy};
 pub use tls::TlsOptions;
 
-use crate::endpoint::RepositoryOperation;
-use crate::{Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Registry, Repository, media};
+use crate::Registry;
 
-/// How long a request that carries little may take, from the first byte to the last.
+/// The timeout of a request without a large body, from the first byte to the last.
 const SMALL_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a blob on its way may stand still, where nobody says otherwise.
+/// The default time that the transfer of a blob may stall.
 const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long finishing an upload may take: a registry may hash the whole blob once more.
+/// The timeout of the request that finishes an upload: a registry may hash the whole blob again.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a registry is spoken to.
+/// The scheme of a registry's URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UrlScheme {
-    /// Without encryption: for loopback, and where the user says so.
+    /// Plain HTTP: for loopback addresses, and where the user asks for it.
     Http,
-    /// With TLS.
+    /// HTTPS.
     Https,
 }
 
-/// One registry, and the connections to it.
+/// A client of one registry. Clones share connections, login and rate limit.
 #[derive(Debug, Clone)]
 pub struct Client {
     http_clients: tls::HttpClients,
     base: Url,
     registry: Registry,
     auth: Arc<auth::ClientAuth>,
-    /// Whether what is read is read for a push.
+    /// Whether tokens for reading ask for push as well, because a push follows.
     is_for_push: bool,
-    /// Whether it ever answered.
+    /// Whether the registry has answered any request so far.
     has_answered: Arc<AtomicBool>,
-    /// How long a blob on its way may stand still.
+    /// The time that the transfer of a blob may stall.
     stall_timeout: Duration,
-    /// How often a small request is sent before its fault counts.
+    /// The most attempts of a small request.
     max_attempts: u32,
     retry_policy: Arc<RetryPolicy>,
 }
 
-/// What a HEAD says of a manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestHead {
-    /// Its digest, where the registry names it.
-    pub digest: Option<Digest>,
-    /// Its media type, where the registry names it.
-    pub media_type: Option<String>,
-    /// Its size in bytes, where the registry names it.
-    pub size: Option<u64>,
-}
-
-/// A manifest, as the registry has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FetchedManifest {
-    /// The digest of the bytes, computed here.
-    pub digest: Digest,
-    /// The media type that the registry sent it with.
-    pub media_type: Option<String>,
-    /// The bytes.
-    pub bytes: Bytes,
-}
-
 impl Client {
-    /// A client of `registry`. No request is made yet.
+    /// Returns a client of `registry`. No request is made yet.
     ///
     /// # Errors
-    /// An address that makes no URL; TLS that cannot be set up on this machine.
+    /// Fails if the address makes no URL, or if TLS cannot be set up on this machine.
     pub fn new(registry: &Registry, scheme: UrlScheme) -> Result<Self, Error> {
         Self::with_tls(registry, scheme, &TlsOptions::default())
     }
 
-    /// The same, with a say in whose certificates count. The environment's proxies count too
-    /// (`HTTPS_PROXY` and the like), but never on the way to this very machine.
+    /// Returns a client of `registry` with these TLS options. It uses the proxies of the environment
+    /// (`HTTPS_PROXY` and others), except for loopback addresses.
     ///
     /// # Errors
-    /// As [`Client::new`]; also certificates that are none.
+    /// As [`Client::new`]; also on invalid certificates.
     pub fn with_tls(
         registry: &Registry,
         scheme: UrlScheme,
@@ -123,10 +104,11 @@ impl Client {
             registry: registry.clone(),
             what,
         };
-        // The Hub's API lives under another name than the one that people write.
-        let host = match registry.is_docker_hub() {
-            true => "registry-1.docker.io",
-            false => registry.as_str(),
+        // The API of Docker Hub has another host name than the one that people type.
+        let host = if registry.is_docker_hub() {
+            "registry-1.docker.io"
+        } else {
+            registry.as_str()
         };
         let base =
             Url::parse(&format!("{scheme}://{host}")).map_err(|error| setup(error.to_string()))?;
@@ -144,8 +126,8 @@ impl Client {
         })
     }
 
-    /// The same client, for someone with these credentials. `pushes` tells that reading will be
-    /// followed by writing, so that one token can be asked for both.
+    /// Sets the credentials. With `pushes`, tokens for reading are requested with push as well, so
+    /// that one token serves the lookups and the push that follows.
     pub fn with_login(self, credentials: Option<Credentials>, pushes: bool) -> Self {
         let auth = Arc::new(auth::ClientAuth::new(credentials, None));
         Self {
@@ -155,16 +137,16 @@ impl Client {
         }
     }
 
-    /// The same client, which calls `warn` with a host's name before it sends a password or token
-    /// there without encryption; once, and never for this very machine.
+    /// Sets a function that is called with the host name, once, before a password or token is sent
+    /// without encryption. It is not called for loopback addresses.
     pub fn with_cleartext_warning(self, warn: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let credentials = self.auth.credentials.clone();
         let auth = Arc::new(auth::ClientAuth::new(credentials, Some(Arc::new(warn))));
         Self { auth, ..self }
     }
 
-    /// The same client, for which a blob on its way, up or down, may stand still for `stall` before
-    /// that counts as a broken line; a minute without this.
+    /// Sets the time that the transfer of a blob, in either direction, may stall before the
+    /// connection counts as lost. The default is one minute.
     pub fn with_stall_timeout(self, stall: Duration) -> Self {
         Self {
             stall_timeout: stall,
@@ -172,13 +154,12 @@ impl Client {
         }
     }
 
-    /// How long a blob on its way may stand still.
+    /// Returns the time that the transfer of a blob may stall.
     pub fn stall_timeout(&self) -> Duration {
         self.stall_timeout
     }
 
-    /// The same client, with the same login, for repositories that are only read from: it asks for
-    /// no more than that takes.
+    /// Returns a client with the same login whose tokens for reading allow no more than pull.
     pub fn for_reading(&self) -> Self {
         Self {
             is_for_push: false,
@@ -186,7 +167,7 @@ impl Client {
         }
     }
 
-    /// Whom this client is logged in as, where it has credentials.
+    /// Returns the account of the credentials, for messages.
     pub fn account(&self) -> Option<&str> {
         self.auth.credentials.as_ref().map(Credentials::account)
     }
@@ -199,12 +180,12 @@ impl Client {
         self.has_answered.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an address is at the registry itself.
+    /// Reports whether a URL is at the registry itself, not at a store that it redirects to.
     fn is_registry_url(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
-    /// `http` or `https`: how this client speaks.
+    /// Returns the scheme of the registry's URLs: `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         match self.base.scheme() {
             "https" => "https",
@@ -212,208 +193,8 @@ impl Client {
         }
     }
 
-    /// The registry that this client speaks to.
+    /// Returns the address of the registry.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
-
-    /// Whether the registry has a manifest; `None` where it says that it has not.
-    ///
-    /// # Errors
-    /// Anything but a yes or a no: a question that failed is not a "no".
-    pub async fn head_manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-    ) -> Result<Option<ManifestHead>, Error> {
-        let endpoint = Endpoint::within(
-            repository,
-            RepositoryOperation::HeadManifest {
-                reference: reference.clone(),
-            },
-        );
-        let response = self.send_with_retry(&endpoint, accept_manifests()).await?;
-        match response.status() {
-            StatusCode::OK => Ok(Some(ManifestHead {
-                digest: response_headers::digest(response.headers()),
-                media_type: response_headers::media_type(response.headers()),
-                size: response_headers::number(response.headers(), &CONTENT_LENGTH),
-            })),
-            StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(self.status_error(&endpoint, response).await),
-        }
-    }
-
-    /// A manifest's bytes; `None` where the registry has none of that name.
-    ///
-    /// # Errors
-    /// As [`Client::head_manifest`]; also a manifest beyond the limit, or one that does not match
-    /// the digest that it was asked for by.
-    pub async fn fetch_manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-    ) -> Result<Option<FetchedManifest>, Error> {
-        let endpoint = Endpoint::within(
-            repository,
-            RepositoryOperation::GetManifest {
-                reference: reference.clone(),
-            },
-        );
-        let response = self.send_with_retry(&endpoint, accept_manifests()).await?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(self.status_error(&endpoint, response).await),
-        }
-        let media_type = response_headers::media_type(response.headers());
-        let bytes = self
-            .read_bounded(&endpoint.to_string(), response, MAX_MANIFEST_BYTES)
-            .await?;
-        let digest = match reference {
-            Reference::Tag(_) => Digest::of(&bytes),
-            Reference::Digest(asked) => {
-                let digest = Digest::of_with(asked.algorithm(), &bytes);
-                if digest != *asked {
-                    return Err(
-                        self.invalid_response(&endpoint, format!("it sent content of {digest}"))
-                    );
-                }
-                digest
-            }
-        };
-        Ok(Some(FetchedManifest {
-            digest,
-            media_type,
-            bytes,
-        }))
-    }
-
-    /// Puts a manifest under a tag or its digest. Safe to repeat, and repeated after passing
-    /// faults.
-    ///
-    /// # Errors
-    /// The registry does not take it, for instance because a blob is missing there; it says that
-    /// it does, but does not have it.
-    pub async fn put_manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-        media_type: &str,
-        bytes: Bytes,
-    ) -> Result<(), Error> {
-        let endpoint = Endpoint::within(
-            repository,
-            RepositoryOperation::PutManifest {
-                reference: reference.clone(),
-                tags: Vec::new(),
-            },
-        );
-        let response = self
-            .retry(|| async {
-                let request = self
-                    .request(&endpoint)
-                    .timeout(SMALL_REQUEST_TIMEOUT)
-                    .header(CONTENT_TYPE, media_type)
-                    .body(bytes.clone());
-                self.send_once(&endpoint, request).await
-            })
-            .await?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(self.status_error(&endpoint, response).await);
-        }
-        let is_ours = |digest: &Digest| *digest == Digest::of_with(digest.algorithm(), &bytes);
-        let said = response_headers::digest(response.headers());
-        if status == StatusCode::CREATED && said.as_ref().is_some_and(is_ours) {
-            return Ok(());
-        }
-        // Not the answer of a registry that stored this: a proxy's, perhaps. It must be there.
-        let held = match self.head_manifest(repository, reference).await? {
-            None => false,
-            Some(ManifestHead {
-                digest: Some(digest),
-                ..
-            }) => is_ours(&digest),
-            Some(ManifestHead { digest: None, .. }) => {
-                let found = self.fetch_manifest(repository, reference).await?;
-                found.is_some_and(|found| found.bytes == bytes)
-            }
-        };
-        match held {
-            true => Ok(()),
-            false => Err(self.invalid_response(
-                &endpoint,
-                format!("it says {status}, but does not have the manifest"),
-            )),
-        }
-    }
-
-    /// The size in bytes of a blob that the registry holds; `None` where it says that it does not.
-    ///
-    /// # Errors
-    /// Anything but a yes or a no, and a yes without a size.
-    pub async fn head_blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Option<u64>, Error> {
-        let endpoint = Endpoint::within(
-            repository,
-            RepositoryOperation::HeadBlob {
-                digest: digest.clone(),
-            },
-        );
-        let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
-        match response.status() {
-            StatusCode::OK => {
-                let size = response_headers::number(response.headers(), &CONTENT_LENGTH);
-                size.map(Some).ok_or_else(|| {
-                    self.invalid_response(&endpoint, "it names no Content-Length".to_owned())
-                })
-            }
-            StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(self.status_error(&endpoint, response).await),
-        }
-    }
-
-    /// A small blob, such as a config, whole and verified; `None` where the registry has no such
-    /// blob.
-    ///
-    /// # Errors
-    /// As [`Client::blob`]; also more than `limit` bytes, or bytes that do not match the digest.
-    pub async fn fetch_small_blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        limit: usize,
-    ) -> Result<Option<Bytes>, Error> {
-        let endpoint = Endpoint::within(
-            repository,
-            RepositoryOperation::GetBlob {
-                digest: digest.clone(),
-            },
-        );
-        let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(self.status_error(&endpoint, response).await),
-        }
-        let bytes = self
-            .read_bounded(&endpoint.to_string(), response, limit)
-            .await?;
-        if Digest::of_with(digest.algorithm(), &bytes) != *digest {
-            return Err(self.invalid_response(&endpoint, "it sent other content".to_owned()));
-        }
-        Ok(Some(bytes))
-    }
-}
-
-fn accept_manifests() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for media_type in media::MANIFEST_TYPES {
-        headers.append(ACCEPT, http::HeaderValue::from_static(media_type));
-    }
-    headers
 }

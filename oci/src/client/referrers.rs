@@ -1,5 +1,4 @@
-//! Which manifests speak about another one, as the registry lists them (OCI distribution-spec,
-//! "Listing Referrers").
+//! Lists the referrers of a manifest (OCI distribution-spec, "Listing Referrers").
 
 use http::StatusCode;
 use http::header::LINK;
@@ -13,11 +12,11 @@ use crate::endpoint::RepositoryOperation;
 use crate::referrers::ReferrerDescriptor;
 use crate::{Descriptor, Digest, Endpoint, Repository};
 
-/// The most referrers of one manifest that are read; who has more is filling lists.
+/// The most referrers of one manifest that are read; no real manifest has more.
 const MAX_REFERRERS: usize = 1000;
-/// The most parts that a list is read in.
+/// The most pages of a list that are read.
 const MAX_REFERRERS_PAGES: usize = 100;
-/// The largest part of a list in bytes.
+/// The largest page of a list in bytes.
 const MAX_REFERRERS_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Deserialize)]
@@ -28,12 +27,12 @@ struct ReferrersBody<T> {
 }
 
 impl Client {
-    /// The manifests that speak about `digest`, in the registry's order, at most a thousand; of
-    /// one type only where that is named and the registry sifts. `None` where it keeps no such
-    /// list: then the tag of the fallback scheme may name one.
+    /// Lists the referrers of the manifest `digest` in the order of the registry, at most a thousand.
+    /// With `artifact_type`, the registry may leave out referrers of other types. `None` if the
+    /// registry does not have the API; the tag of the fallback scheme may have a list then.
     ///
     /// # Errors
-    /// The registry does not tell; its answer makes no sense.
+    /// Fails on an error status and on an invalid response.
     pub async fn list_referrers(
         &self,
         repository: &Repository,
@@ -44,10 +43,11 @@ impl Client {
             .await
     }
 
-    /// The same list with all that it says of each, to be shown to others.
+    /// Lists the referrers as [`Client::list_referrers`] does, with the fields that only such lists
+    /// have.
     ///
     /// # Errors
-    /// As [`Client::referrers`].
+    /// As [`Client::list_referrers`].
     pub async fn list_referrer_descriptors(
         &self,
         repository: &Repository,
@@ -74,15 +74,15 @@ impl Client {
         );
         let mut all = Vec::new();
         let mut url = self.url(&endpoint.path());
-        for part in 0..MAX_REFERRERS_PAGES {
-            let Some((list, next)) = self.fetch_referrers_page(&endpoint, &url, part).await? else {
+        for page in 0..MAX_REFERRERS_PAGES {
+            let Some((list, next)) = self.fetch_referrers_page(&endpoint, &url, page).await? else {
                 return Ok(None);
             };
             all.extend(list);
             all.truncate(MAX_REFERRERS);
             match next {
                 Some(next) if all.len() < MAX_REFERRERS => url = next,
-                Some(_) | None => break,
+                _ => break,
             }
         }
         Ok(Some(all))
@@ -92,7 +92,7 @@ impl Client {
         &self,
         endpoint: &Endpoint,
         url: &Url,
-        part: usize,
+        page: usize,
     ) -> Result<Option<(Vec<T>, Option<Url>)>, Error> {
         let operation = endpoint.to_string();
         let scopes = self.scopes(endpoint);
@@ -101,20 +101,20 @@ impl Client {
                 let request = self.http_for(url).get(url.clone());
                 let request = request.timeout(super::SMALL_REQUEST_TIMEOUT);
                 let response = self.send(&operation, &scopes, url, request).await?;
-                match super::error::is_transient(response.status()) {
-                    true => Err(self.status_error(endpoint, response).await),
-                    false => Ok(response),
+                if super::error::is_transient(response.status()) {
+                    return Err(self.status_error(endpoint, response).await);
                 }
+                Ok(response)
             })
             .await?;
         match response.status() {
             StatusCode::OK => {}
-            // What registries say to a path that they do not know.
+            // The statuses with which registries answer an unknown path.
             StatusCode::NOT_FOUND
             | StatusCode::BAD_REQUEST
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::NOT_IMPLEMENTED
-                if part == 0 =>
+                if page == 0 =>
             {
                 return Ok(None);
             }
@@ -124,7 +124,9 @@ impl Client {
         let next = match next.map(|target| url.join(&target)) {
             Some(Ok(next)) if self.is_registry_url(&next) && next != *url => Some(next),
             Some(_) => {
-                return Err(self.invalid_response(endpoint, "its Link leads nowhere".to_owned()));
+                return Err(
+                    self.invalid_response(endpoint, "its Link header is invalid".to_owned())
+                );
             }
             None => None,
         };

@@ -1,4 +1,4 @@
-//! Asking our own registry which layers it holds; see [`crate::ext::resolve`].
+//! Looks up layers by diffID at our own server; see [`crate::ext::resolve`].
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -11,27 +11,28 @@ use crate::endpoint::RepositoryOperation;
 use crate::ext::resolve::{ResolveRequest, ResolveResponse};
 use crate::{Endpoint, Repository};
 
-/// The largest answer in bytes: a thousand layers with the longest digests and names, and more.
+/// The largest response in bytes, which has room for a thousand layers with the longest names.
 const MAX_RESOLVE_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 
 impl Client {
-    /// Which of these layers the registry holds; `None` where it does not know the question, as
-    /// most registries, whatever status they say so with. Safe to repeat, and repeated after
-    /// passing faults.
+    /// Looks up layers by their diffIDs; `None` if the registry does not have the extension, as most
+    /// do not, whatever status they answer with. The request is idempotent, and is retried after
+    /// transient errors.
     ///
     /// # Errors
-    /// The caller has to log in (401), the registry has no time (429), the line fails, or the
-    /// answer makes no sense.
+    /// Fails if the caller has to log in (401), on a rate limit (429), on network errors, and on an
+    /// invalid response.
     pub async fn resolve_layers(
         &self,
         repository: &Repository,
         request: &ResolveRequest,
     ) -> Result<Option<ResolveResponse>, Error> {
         let endpoint = Endpoint::within(repository, RepositoryOperation::ResolveLayers);
-        let odd = |error: serde_json::Error| self.invalid_response(&endpoint, error.to_string());
-        let body = Bytes::from(serde_json::to_vec(request).map_err(odd)?);
+        let invalid =
+            |error: serde_json::Error| self.invalid_response(&endpoint, error.to_string());
+        let body = Bytes::from(serde_json::to_vec(request).map_err(invalid)?);
         let (operation, scopes) = (endpoint.to_string(), self.scopes(&endpoint));
-        let ask = || {
+        let send = || {
             self.retry(|| async {
                 let request = self
                     .request(&endpoint)
@@ -47,12 +48,11 @@ impl Client {
                 }
             })
         };
-        let mut response = ask().await?;
-        // Once more, and no oftener: a registry, or a proxy before it, that fails at a path that
-        // it does not know may do so each time.
+        let mut response = send().await?;
+        // One retry is enough: a registry or a proxy that fails at an unknown path does so each time.
         if is_transient(response.status()) {
             tokio::time::sleep(backoff(1, None)).await;
-            response = ask().await?;
+            response = send().await?;
         }
         match response.status() {
             StatusCode::OK => {}
@@ -62,10 +62,10 @@ impl Client {
         let bytes = self
             .read_bounded(&endpoint.to_string(), response, MAX_RESOLVE_RESPONSE_BYTES)
             .await?;
-        let answer: ResolveResponse = serde_json::from_slice(&bytes).map_err(odd)?;
-        let (asked, answered) = (request.diff_ids.len(), answer.layers.len());
-        if asked != answered {
-            let text = format!("{answered} layers, where {asked} were asked for");
+        let answer: ResolveResponse = serde_json::from_slice(&bytes).map_err(invalid)?;
+        let (requested, answered) = (request.diff_ids.len(), answer.layers.len());
+        if requested != answered {
+            let text = format!("it lists {answered} layers, {requested} were requested");
             return Err(self.invalid_response(&endpoint, text));
         }
         Ok(Some(answer))

@@ -1,4 +1,4 @@
-//! What headers of an answer say; whatever is malformed reads as absent.
+//! Parses headers of responses. A malformed header counts as missing.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,14 +20,14 @@ pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
     text(headers, &name)?.parse().ok()
 }
 
-/// The media type, without parameters.
+/// Returns the media type, without parameters.
 pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = text(headers, &CONTENT_TYPE)?;
     Some(value.split(';').next()?.trim().to_owned())
 }
 
-/// How long to wait: seconds, or the time until a date (RFC 9110, section 10.2.3); none where that
-/// has gone by.
+/// Returns the time to wait of `Retry-After`: seconds, or the time until a date (RFC 9110, section
+/// 10.2.3), which is zero for a date in the past.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Some(seconds) = number(headers, &RETRY_AFTER) {
         return Some(Duration::from_secs(seconds));
@@ -42,16 +42,16 @@ mod tests {
 
     #[test]
     fn pauses_in_seconds_and_until_a_date() {
-        let said = |value: &str| {
+        let parse = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, value.parse().unwrap());
             retry_after(&headers)
         };
-        assert_eq!(said("120"), Some(Duration::from_secs(120)));
+        assert_eq!(parse("120"), Some(Duration::from_secs(120)));
         let soon = SystemTime::now() + Duration::from_secs(100);
-        let soon = said(&httpdate::fmt_http_date(soon)).unwrap();
+        let soon = parse(&httpdate::fmt_http_date(soon)).unwrap();
         assert!(soon <= Duration::from_secs(100) && soon > Duration::from_secs(50));
-        assert_eq!(said("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(said("soon"), None);
+        assert_eq!(parse("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse("soon"), None);
     }
 }

@@ -111,14 +111,14 @@ impl ResumingDownload {
             self.faults += 1;
             // The fault that ends a stretch of progress does not count against the limit.
             let in_a_row = self.faults - u32::from(self.has_progressed);
-            let RetryVerdict::After(asked) = error.retry_verdict() else {
+            let RetryVerdict::After(retry_after) = error.retry_verdict() else {
                 return Err(error);
             };
             if in_a_row >= self.max_faults {
                 return Err(error);
             }
-            if in_a_row > 0 || asked.is_some() {
-                tokio::time::sleep(backoff(in_a_row.max(1), asked)).await;
+            if in_a_row > 0 || retry_after.is_some() {
+                tokio::time::sleep(backoff(in_a_row.max(1), retry_after)).await;
             }
         }
     }

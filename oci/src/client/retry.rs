@@ -1,18 +1,18 @@
-//! Trying again: how often, and after how long.
+//! The number of attempts of a request, and the delays between them.
 
 use std::time::Duration;
 
-/// How many times a small request is sent before its fault counts.
+/// The most attempts of a small request.
 pub(super) const DEFAULT_MAX_ATTEMPTS: u32 = 7;
-/// Where a registry asks for more patience than this, the user should know rather than wait.
+/// The longest delay. If a registry asks for more, the user should see the error instead of waiting.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// The pause before try number `failures` + 1: doubling from a quarter of a second up to eight
-/// seconds, a random half of it left out so that several clients do not come back as one; or what
-/// the registry asks for, at most half a minute.
-pub fn backoff(failures: u32, asked: Option<Duration>) -> Duration {
-    if let Some(asked) = asked {
-        return asked.min(MAX_RETRY_AFTER);
+/// Returns the delay after `failures` failed attempts: the time that the registry asks for, at most
+/// 30 seconds; or else an exponential delay of 250 ms to 8 s, of which up to half is cut off at
+/// random, so that several clients do not retry at the same moment.
+pub fn backoff(failures: u32, retry_after: Option<Duration>) -> Duration {
+    if let Some(retry_after) = retry_after {
+        return retry_after.min(MAX_RETRY_AFTER);
     }
     let full = Duration::from_millis(250) * 2u32.pow(failures.saturating_sub(1).min(5));
     let random = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_but_not_for_ever() {
+    fn delays_grow_up_to_a_bound() {
         let seconds = Duration::from_secs;
         assert!(backoff(1, None) <= Duration::from_millis(250));
         assert!(backoff(4, None) >= seconds(1));

@@ -1,8 +1,8 @@
-//! How much a registry allows to be asked, and waiting where it was too much.
+//! Rate limits of registries, and the delays that all clients of one registry share.
 //!
-//! Docker Hub counts manifests that are read, and tells with `ratelimit-limit` and
-//! `ratelimit-remaining`, as `100;w=21600`: a hundred in six hours ("Docker Hub usage and
-//! limits"). HEAD is not counted.
+//! Docker Hub counts GET requests of manifests, and reports its limit in `ratelimit-limit` and
+//! `ratelimit-remaining`: `100;w=21600` is one hundred in six hours ("Docker Hub usage and limits").
+//! HEAD requests are not counted.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,27 +13,27 @@ use tokio::time::Instant;
 use super::retry::backoff;
 use super::{Client, Error, RetryVerdict, response_headers};
 
-/// The number of requests that a registry last said that it allows.
+/// The rate limit that a registry last reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimit {
-    /// So many in a window.
+    /// The requests that one window allows.
     pub limit: Option<u64>,
-    /// So many are left.
+    /// The requests that are left in the current window.
     pub remaining: Option<u64>,
-    /// How long a window is.
+    /// The length of a window.
     pub window: Option<Duration>,
 }
 
 type RetryNotifier = Box<dyn Fn(&Error, Duration) + Send + Sync>;
 
-/// What all clients of one registry share of its patience.
+/// The retry state that all clients of one registry share.
 #[derive(Default)]
 pub struct RetryPolicy {
     rate_limit: Mutex<Option<RateLimit>>,
-    /// Nothing is asked before.
+    /// The time before which no request is sent.
     paused_until: Mutex<Option<Instant>>,
     wait_limit: Option<WaitLimit>,
-    /// Is told of the first fault that lasts.
+    /// Called, once, for the first error that a retry does not mend.
     notify_once: Mutex<Option<RetryNotifier>>,
 }
 
@@ -44,84 +44,80 @@ struct WaitLimit {
 
 impl std::fmt::Debug for RetryPolicy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Quota")
-            .field("seen", &self.rate_limit)
+        f.debug_struct("RetryPolicy")
+            .field("rate_limit", &self.rate_limit)
             .finish_non_exhaustive()
     }
 }
 
 impl RetryPolicy {
-    /// One that waits as long as a registry asks for with `Retry-After`, all clients together, and
-    /// says so to `told`; where that is more than `longest` the error counts at once. Without this
-    /// at most half a minute is waited for, and nothing said.
+    /// Returns a policy that waits as long as `Retry-After` asks for, for all clients together, and
+    /// calls `notify` with the error and the delay. If the delay exceeds `max_wait`, the error is
+    /// returned at once. The default policy waits for at most 30 seconds.
     pub fn waiting_up_to(
-        longest: Duration,
-        told: impl Fn(&Error, Duration) + Send + Sync + 'static,
+        max_wait: Duration,
+        notify: impl Fn(&Error, Duration) + Send + Sync + 'static,
     ) -> Self {
-        let told = Box::new(told);
+        let notify = Box::new(notify);
         Self {
-            wait_limit: Some(WaitLimit {
-                max_wait: longest,
-                notify: told,
-            }),
+            wait_limit: Some(WaitLimit { max_wait, notify }),
             ..Self::default()
         }
     }
 
-    /// One that says once to `told` that something is tried again, and why: when a request has failed
-    /// for the second time. Else nobody would know for long what is waited for.
-    pub fn with_notifier(told: impl Fn(&Error, Duration) + Send + Sync + 'static) -> Self {
+    /// Returns a policy that calls `notify`, once, with the error and the delay when a request has
+    /// failed for the second time, so that the user learns early why there is no progress.
+    pub fn with_notifier(notify: impl Fn(&Error, Duration) + Send + Sync + 'static) -> Self {
         Self {
-            notify_once: Mutex::new(Some(Box::new(told))),
+            notify_once: Mutex::new(Some(Box::new(notify))),
             ..Self::default()
         }
     }
 
-    /// What the registry last said of its limit.
+    /// Returns the rate limit that the registry last reported.
     pub fn rate_limit(&self) -> Option<RateLimit> {
         *lock(&self.rate_limit)
     }
 
-    /// Takes note of what an answer says of the limit.
+    /// Records the rate limit in the headers of a response.
     pub(super) fn record_rate_limit(&self, headers: &HeaderMap) {
-        if let Some(said) = RateLimit::from_headers(headers) {
-            *lock(&self.rate_limit) = Some(said);
+        if let Some(limit) = RateLimit::from_headers(headers) {
+            *lock(&self.rate_limit) = Some(limit);
         }
     }
 
-    /// How long to wait before the next try after `failures` of them; `None` where it is not worth
-    /// it.
+    /// Returns the delay before the next attempt after `failures` of them; `None` if the error should
+    /// be returned instead.
     fn pause_before_retry(
         &self,
         error: &Error,
-        asked: Option<Duration>,
+        retry_after: Option<Duration>,
         failures: u32,
     ) -> Option<Duration> {
-        let (Some(patience), Some(asked)) = (&self.wait_limit, asked) else {
-            let pause = backoff(failures, asked);
+        let (Some(limit), Some(retry_after)) = (&self.wait_limit, retry_after) else {
+            let pause = backoff(failures, retry_after);
             if failures > 1
-                && let Some(told) = lock(&self.notify_once).take()
+                && let Some(notify) = lock(&self.notify_once).take()
             {
-                told(error, pause);
+                notify(error, pause);
             }
             return Some(pause);
         };
-        if asked > patience.max_wait {
+        if retry_after > limit.max_wait {
             return None;
         }
-        // A whole host's limit, not one request's: nobody else need run into it, and who did is
-        // told once.
+        // The limit applies to all requests, so all of them wait, and one notification is enough.
         if error.status() == Some(StatusCode::TOO_MANY_REQUESTS) {
             const SAME_DEADLINE_TOLERANCE: Duration = Duration::from_secs(1);
-            let end = Instant::now() + asked;
+            let end = Instant::now() + retry_after;
             let mut until = lock(&self.paused_until);
             if until.is_some_and(|until| until + SAME_DEADLINE_TOLERANCE > end) {
-                return Some(asked);
+                return Some(retry_after);
             }
             *until = Some(end);
         }
-        (patience.notify)(error, asked);
-        Some(asked)
+        (limit.notify)(error, retry_after);
+        Some(retry_after)
     }
 
     async fn wait_until_allowed(&self) {
@@ -162,31 +158,28 @@ impl RateLimit {
 }
 
 impl Client {
-    /// The same client, which shares what it learns of its registry's limits, and waits as
-    /// `quota` says.
-    pub fn with_retry_policy(self, quota: std::sync::Arc<RetryPolicy>) -> Self {
+    /// Sets the retry policy, which several clients of the registry may share.
+    pub fn with_retry_policy(self, retry_policy: std::sync::Arc<RetryPolicy>) -> Self {
         Self {
-            retry_policy: quota,
+            retry_policy,
             ..self
         }
     }
 
-    /// The same client, which sends a small request at most so often before its fault counts;
-    /// seven times without this.
-    pub fn with_max_attempts(self, tries: u32) -> Self {
+    /// Sets the most attempts of a small request. The default is seven.
+    pub fn with_max_attempts(self, max_attempts: u32) -> Self {
         Self {
-            max_attempts: tries,
+            max_attempts,
             ..self
         }
     }
 
-    /// What the registry last said of how much may be asked of it, on any answer to this client
-    /// or its clones.
+    /// Returns the rate limit that the registry last reported to this client or its clones.
     pub fn rate_limit(&self) -> Option<RateLimit> {
         self.retry_policy.rate_limit()
     }
 
-    /// Repeats `attempt` until it succeeds, fails for good, or has failed too often.
+    /// Repeats `attempt` until it succeeds, fails for good, or reaches the most attempts.
     pub(super) async fn retry<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
@@ -200,9 +193,9 @@ impl Client {
             };
             failures += 1;
             let pause = match error.retry_verdict() {
-                RetryVerdict::After(asked) if failures < self.max_attempts => self
+                RetryVerdict::After(retry_after) if failures < self.max_attempts => self
                     .retry_policy
-                    .pause_before_retry(&error, asked, failures),
+                    .pause_before_retry(&error, retry_after, failures),
                 RetryVerdict::After(_) | RetryVerdict::Never => None,
             };
             match pause {
@@ -217,7 +210,7 @@ impl Client {
 mod tests {
     use super::*;
 
-    fn said(pairs: &[(&'static str, &str)]) -> Option<RateLimit> {
+    fn limit_of(pairs: &[(&'static str, &str)]) -> Option<RateLimit> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.insert(*name, value.parse().unwrap());
@@ -226,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_as_registries_write_them() {
+    fn limits_are_parsed_as_registries_write_them() {
         let hub = [
             ("ratelimit-limit", "100;w=21600"),
             ("ratelimit-remaining", "76;w=21600"),
@@ -236,14 +229,14 @@ mod tests {
             remaining: Some(76),
             window: Some(Duration::from_secs(21600)),
         };
-        assert_eq!(said(&hub), Some(read));
-        let bare = said(&[("ratelimit-remaining", "5")]).unwrap();
+        assert_eq!(limit_of(&hub), Some(read));
+        let bare = limit_of(&[("ratelimit-remaining", "5")]).unwrap();
         assert_eq!(
             (bare.remaining, bare.limit, bare.window),
             (Some(5), None, None)
         );
-        assert_eq!(said(&[("ratelimit-limit", "many")]), None);
-        assert_eq!(said(&[]), None);
+        assert_eq!(limit_of(&[("ratelimit-limit", "many")]), None);
+        assert_eq!(limit_of(&[]), None);
     }
 
     fn too_many(retry_after: u64) -> Error {
@@ -260,36 +253,37 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_lasts_is_told_once() {
-        let (told, heard) = std::sync::mpsc::channel();
-        let quota = RetryPolicy::with_notifier(move |error, _| told.send(error.status()).unwrap());
+    fn an_error_that_lasts_is_notified_once() {
+        let (sender, notified) = std::sync::mpsc::channel();
+        let policy =
+            RetryPolicy::with_notifier(move |error, _| sender.send(error.status()).unwrap());
         let counts = [1, 1, 2, 3, 1, 2].map(|failures| {
             assert!(
-                quota
+                policy
                     .pause_before_retry(&too_many(1), None, failures)
                     .is_some()
             );
-            heard.try_iter().count()
+            notified.try_iter().count()
         });
         assert_eq!(counts, [0, 0, 1, 0, 0, 0]);
     }
 
     #[tokio::test]
-    async fn waits_as_long_as_it_is_asked_to_and_says_so_or_gives_up() {
-        let (told, heard) = std::sync::mpsc::channel();
-        let quota = RetryPolicy::waiting_up_to(Duration::from_secs(600), move |_, pause| {
-            told.send(pause).unwrap();
+    async fn waits_as_long_as_the_registry_asks_up_to_the_limit() {
+        let (sender, notified) = std::sync::mpsc::channel();
+        let policy = RetryPolicy::waiting_up_to(Duration::from_secs(600), move |_, pause| {
+            sender.send(pause).unwrap();
         });
         let pause = |seconds| {
             let error = too_many(seconds);
-            quota.pause_before_retry(&error, Some(Duration::from_secs(seconds)), 1)
+            policy.pause_before_retry(&error, Some(Duration::from_secs(seconds)), 1)
         };
         assert_eq!(pause(300), Some(Duration::from_secs(300)));
         assert_eq!(pause(299), Some(Duration::from_secs(299)));
-        assert_eq!(heard.try_recv(), Ok(Duration::from_secs(300)));
-        assert!(heard.try_recv().is_err());
-        assert!(lock(&quota.paused_until).is_some_and(|until| until > Instant::now()));
+        assert_eq!(notified.try_recv(), Ok(Duration::from_secs(300)));
+        assert!(notified.try_recv().is_err());
+        assert!(lock(&policy.paused_until).is_some_and(|until| until > Instant::now()));
         assert_eq!(pause(3600), None);
-        assert!(heard.try_recv().is_err());
+        assert!(notified.try_recv().is_err());
     }
 }

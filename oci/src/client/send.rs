@@ -1,4 +1,5 @@
-//! Requests on their way out and answers on their way in, the same for every operation.
+//! Sends requests and reads responses, in the same way for every operation: login, redirects,
+//! timeouts and limits.
 
 use std::time::Instant;
 
@@ -15,8 +16,8 @@ use crate::Endpoint;
 const MAX_REDIRECTS: usize = 10;
 
 impl Client {
-    /// Sends a request without body, again after passing faults; any status that is not a passing
-    /// fault is the caller's to judge.
+    /// Sends a request without body, and retries it after transient errors. The caller judges every
+    /// status that is not transient.
     pub(super) async fn send_with_retry(
         &self,
         endpoint: &Endpoint,
@@ -37,7 +38,7 @@ impl Client {
         self.http_clients.registry.request(endpoint.method(), url)
     }
 
-    /// The address of a path, and query where there is one, at the registry.
+    /// Returns the URL of a path, with an optional query, at the registry.
     pub(super) fn url(&self, target: &str) -> Url {
         let mut url = self.base.clone();
         let (path, query) = match target.split_once('?') {
@@ -49,15 +50,16 @@ impl Client {
         url
     }
 
-    /// The HTTP client for an address: the registry's own shows its client certificate.
+    /// Returns the HTTP client for a URL: only the registry's own sends the client certificate.
     pub(super) fn http_for(&self, url: &Url) -> &reqwest::Client {
-        match url.origin() == self.base.origin() {
-            true => &self.http_clients.registry,
-            false => &self.http_clients.other_hosts,
+        if self.is_registry_url(url) {
+            &self.http_clients.registry
+        } else {
+            &self.http_clients.other_hosts
         }
     }
 
-    /// Sends a request; a status that asks to try again later is an error already.
+    /// Sends a request once. A transient status is returned as an error.
     pub(super) async fn send_once(
         &self,
         endpoint: &Endpoint,
@@ -73,8 +75,8 @@ impl Client {
         Ok(response)
     }
 
-    /// Sends a request to `url` with whatever login the registry wants; once more where it turns
-    /// out to want one, unless the body is a stream, which cannot be sent twice.
+    /// Sends a request to `url` with the login that the registry requires. After a challenge the
+    /// request is sent once more, unless its body is a stream, which cannot be sent twice.
     pub(super) async fn send(
         &self,
         operation: &str,
@@ -84,14 +86,14 @@ impl Client {
     ) -> Result<reqwest::Response, Error> {
         let again = request.try_clone();
         let request = self.authorize(scopes, request, url).await?;
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let response = self.transmit(operation, request).await?;
         let Some(plain) = again else {
             return Ok(response);
         };
         let again = plain.try_clone();
         let response = match (
-            self.handle_challenge(&response, scopes, asked).await?,
+            self.handle_challenge(&response, scopes, sent_at).await?,
             again,
         ) {
             (true, Some(again)) => {
@@ -116,8 +118,7 @@ impl Client {
         Ok(response)
     }
 
-    /// Goes where a registry sends a reader, for instance to an object store, with nothing that
-    /// tells who is asking.
+    /// Follows redirects of a GET or HEAD, for example to an object store, without credentials.
     async fn follow(
         &self,
         operation: &str,
@@ -145,7 +146,7 @@ impl Client {
         Ok(response)
     }
 
-    /// A body that must fit into `limit` bytes.
+    /// Reads a body of at most `limit` bytes.
     pub(super) async fn read_bounded(
         &self,
         operation: &str,
@@ -164,7 +165,7 @@ impl Client {
                 return Err(Error::InvalidResponse {
                     registry: self.registry.clone(),
                     operation: operation.to_owned(),
-                    what: format!("it sent more than {limit} bytes"),
+                    what: format!("the body has more than {limit} bytes"),
                 });
             }
             body.extend_from_slice(&piece);
@@ -172,7 +173,7 @@ impl Client {
         Ok(body.into())
     }
 
-    /// A body as it arrives; a silence as long as the stall timeout ends it with an error.
+    /// Streams a body as it arrives. A pause as long as the stall timeout ends it with an error.
     pub(super) fn stream(
         &self,
         response: reqwest::Response,
@@ -185,25 +186,22 @@ impl Client {
                 Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
                 Ok(Some(Err(error))) => Some((Err(error::chain(&error)), None)),
                 Ok(None) => None,
-                Err(_) => Some((Err("it fell silent".to_owned()), None)),
+                Err(_) => Some((Err("no data arrived in time".to_owned()), None)),
             }
         })
     }
 }
 
-/// Sends a request as it is. A reader goes along where its server sends it on to another path;
-/// to another origin nobody does here, for what goes along there is another question. A writer
-/// goes nowhere: a redirect that is followed with GET would look as if it had written.
+/// Sends a request as it is. A GET or HEAD follows redirects within its origin; redirects to other
+/// origins are returned, because credentials must not be sent there. Other methods follow no
+/// redirect: followed with GET, it would look as if the write had succeeded.
 pub(super) async fn execute(
     request: reqwest::RequestBuilder,
 ) -> reqwest::Result<reqwest::Response> {
     let (http, request) = request.build_split();
     let mut request = request?;
     for _ in 0..MAX_REDIRECTS {
-        let again = match is_read_request(&request) {
-            true => request.try_clone(),
-            false => None,
-        };
+        let again = request.try_clone().filter(is_read_request);
         let response = http.execute(request).await?;
         let next =
             redirect_target(&response).filter(|next| next.origin() == response.url().origin());
@@ -220,7 +218,7 @@ fn is_read_request(request: &reqwest::Request) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
-/// Where an answer sends the caller on to, if it does.
+/// Returns the URL that a response redirects to.
 fn redirect_target(response: &reqwest::Response) -> Option<Url> {
     if !response.status().is_redirection() {
         return None;

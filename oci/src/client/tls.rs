@@ -1,4 +1,4 @@
-//! What a registry's certificate is checked against, and the two HTTP clients that follow from it.
+//! TLS options, and the two HTTP clients that are built from them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::certificate_verifier::CertificateVerifier;
 use super::{CONNECT_TIMEOUT, error};
 
-/// What the tool is called.
+/// The `User-Agent` of the tool.
 const DEFAULT_USER_AGENT: &str = concat!("imgsync/", env!("CARGO_PKG_VERSION"));
 
 /// A client certificate with its key.
@@ -23,8 +23,8 @@ struct ClientCertificate {
     pem: Vec<u8>,
 }
 
-/// How TLS is spoken. The roots of the system and the bundled ones always count; without the
-/// latter an image without CA files could reach no registry.
+/// The TLS options of a client. The system's roots and the bundled ones are always trusted; the
+/// bundled ones are for container images without CA files.
 #[derive(Clone, Default)]
 pub struct TlsOptions {
     extra_roots: Vec<CertificateDer<'static>>,
@@ -34,25 +34,25 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
-    /// Takes more CA certificates, from PEM. A server may also show one of them as its own.
+    /// Trusts further CA certificates, in PEM. A server may also use one of them as its own.
     ///
     /// # Errors
-    /// Text without a certificate in it.
+    /// Fails on text without a certificate.
     pub fn add_ca_certificates(&mut self, pem: &[u8]) -> Result<(), String> {
-        let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        let found = found.map_err(|error| error::root_cause(&error))?;
-        if found.is_empty() {
-            return Err("there is no certificate in it".to_owned());
+        let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates.map_err(|error| error::root_cause(&error))?;
+        if certificates.is_empty() {
+            return Err("no certificate found".to_owned());
         }
-        self.extra_roots.extend(found);
+        self.extra_roots.extend(certificates);
         Ok(())
     }
 
-    /// Shows this client certificate to the registry, and to no other host: PEM of the
-    /// certificate, its chain and its key, one after the other.
+    /// Sets the client certificate, in PEM: the certificate, its chain and its key, one after the
+    /// other. It is sent to the registry and to no other host.
     ///
     /// # Errors
-    /// Text without both.
+    /// Fails on text without a certificate or without a key.
     pub fn set_client_certificate(&mut self, pem: &[u8]) -> Result<(), String> {
         let parsed = reqwest::Identity::from_pem(pem);
         self.identity = Some(ClientCertificate {
@@ -62,20 +62,21 @@ impl TlsOptions {
         Ok(())
     }
 
-    /// Checks no certificate at all: whoever is in between reads and changes everything.
+    /// Skips the verification of certificates. The connection can then be read and modified by
+    /// others.
     pub fn without_verification(mut self) -> Self {
         self.is_unverified = true;
         self
     }
 
-    /// Has the clients call themselves so (`User-Agent`, NAME/VERSION); without it they are the
-    /// tool. A server that asks others is another one.
+    /// Sets the `User-Agent` (NAME/VERSION). The default is that of the tool; the server sets its own
+    /// for requests to upstreams.
     pub fn with_user_agent(mut self, agent: &'static str) -> Self {
         self.user_agent = Some(agent);
         self
     }
 
-    /// The client for the registry itself, and the one for wherever it sends a request.
+    /// Builds the client for the registry, and the one for hosts that it redirects to.
     pub(super) fn clients(&self, proxies: bool) -> Result<HttpClients, String> {
         let registry = self.client(proxies, self.identity.as_ref())?;
         let elsewhere = match self.identity {
@@ -100,7 +101,7 @@ impl TlsOptions {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(30))
             .referer(false)
-            // What goes along with a redirect, and which are followed at all, is ours to decide.
+            // This crate follows redirects itself, and decides which headers are sent along.
             .redirect(Policy::none());
         if self.extra_roots.is_empty() || self.is_unverified {
             builder = builder
@@ -119,7 +120,7 @@ impl TlsOptions {
         builder.build().map_err(|error| error::chain(&error))
     }
 
-    /// TLS as the HTTP library sets it up, but for whose certificate counts.
+    /// Builds the TLS configuration of the HTTP library with our own certificate verifier.
     fn config(&self, identity: Option<&ClientCertificate>) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = CertificateVerifier::new(self.extra_roots.clone(), Arc::clone(&provider))?;
@@ -145,7 +146,7 @@ impl TlsOptions {
 
 impl std::fmt::Debug for TlsOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls")
+        f.debug_struct("TlsOptions")
             .field("roots", &self.extra_roots.len())
             .field("identity", &self.identity.is_some())
             .field("unchecked", &self.is_unverified)
@@ -153,7 +154,7 @@ impl std::fmt::Debug for TlsOptions {
     }
 }
 
-/// Two clients, so that a client certificate is shown to the registry alone.
+/// Two clients, so that the client certificate is sent to the registry alone.
 #[derive(Debug, Clone)]
 pub(super) struct HttpClients {
     pub(super) registry: reqwest::Client,

@@ -1,5 +1,7 @@
-//! Sending a blob through an upload session: start, append, ask where it stands, finish, cancel.
-//! Each call is one request; going on after a fault is the caller's part, who has the bytes.
+//! Uploads of blobs through upload sessions: start, append, query the offset, finish, cancel. Start
+//! at [`UploadSession`].
+//!
+//! Each method is one request. The caller, who has the bytes, continues after an error.
 
 mod session;
 
@@ -23,27 +25,27 @@ pub use session::UploadSession;
 const CHUNK_MIN_HEADER: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 const CHUNK_MAX_HEADER: HeaderName = HeaderName::from_static("oci-chunk-max-length");
 
-/// How an upload began.
+/// The outcome of starting an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadStart {
-    /// The registry had the blob elsewhere and linked it: nothing is left to send.
+    /// The registry mounted the blob from another repository; nothing is left to upload.
     Mounted,
-    /// The bytes are to be sent.
+    /// The session is open, and the bytes are to be uploaded.
     Open(UploadSession),
 }
 
 impl Client {
-    /// Opens a session, or mounts the blob where the registry can. A session that a lost answer
-    /// leaves behind holds nothing, and the registry clears it away.
+    /// Opens an upload session, or mounts the blob if the registry can. A session whose response is
+    /// lost holds no bytes, and expires at the registry.
     ///
     /// # Errors
-    /// The registry does not take uploads here.
+    /// Fails if the registry does not accept uploads to this repository.
     pub async fn start_upload(
         &self,
         repository: &Repository,
         mount: Option<Mount>,
     ) -> Result<UploadStart, Error> {
-        let mounts = mount.is_some();
+        let is_mount = mount.is_some();
         let endpoint = Endpoint::within(
             repository,
             RepositoryOperation::StartUpload {
@@ -62,10 +64,10 @@ impl Client {
             })
             .await?;
         match response.status() {
-            StatusCode::CREATED if mounts => Ok(UploadStart::Mounted),
+            StatusCode::CREATED if is_mount => Ok(UploadStart::Mounted),
             StatusCode::CREATED => Err(self.invalid_response(
                 &endpoint,
-                "it says that the blob is there, which nobody has named".to_owned(),
+                "it reports a mounted blob, but none was requested".to_owned(),
             )),
             StatusCode::ACCEPTED => {
                 let location = self.next_location(&endpoint.to_string(), &response)?;
@@ -82,12 +84,12 @@ impl Client {
         }
     }
 
-    /// Appends `len` bytes at the session's offset, which moves on when the registry has them.
-    /// After an error ask [`Client::upload_offset`] before going on: a part may have arrived.
+    /// Appends `len` bytes at the offset of the session, and advances the offset. After an error,
+    /// call [`Client::sync_upload_offset`] before continuing, because a part may have arrived.
     ///
     /// # Errors
-    /// A broken line, a registry that says no, or bytes that could not be read (which shows as a
-    /// broken line; the caller knows better).
+    /// Fails on a lost connection and on an error status. An error of `bytes` appears as a lost
+    /// connection; the caller knows the cause.
     pub async fn append_upload(
         &self,
         session: &mut UploadSession,
@@ -105,12 +107,12 @@ impl Client {
         self.append(session, request, bytes, len).await
     }
 
-    /// Sends a whole blob of `len` bytes in one request, to a session that holds nothing yet, and
-    /// without a word on ranges: what every registry takes, since Docker sends so. The session is
-    /// finished with [`Client::finish_upload`].
+    /// Sends a whole blob of `len` bytes in one PATCH without `Content-Range`, to a session that holds
+    /// no bytes. Every registry accepts this form, because Docker uses it. Finish the session with
+    /// [`Client::finish_upload`].
     ///
     /// # Errors
-    /// As [`Client::append_upload`]; what arrived of it is best forgotten.
+    /// As [`Client::append_upload`]; start a new session then.
     pub async fn append_whole_blob(
         &self,
         session: &mut UploadSession,
@@ -135,14 +137,14 @@ impl Client {
     ) -> Result<(), Error> {
         let operation = "PATCH of an upload";
         let (url, scopes) = (session.location.clone(), session.scopes.clone());
-        // A registry that refuses the new login as well means it.
+        // A registry that rejects the renewed login as well does so for good.
         let was_renewed = std::mem::take(&mut session.was_login_renewed);
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let to = (&url, &*scopes);
         let response = self
             .send_bytes(operation, to, request, (bytes, len), self.stall_timeout)
             .await?;
-        if !was_renewed && self.handle_challenge(&response, &scopes, asked).await? {
+        if !was_renewed && self.handle_challenge(&response, &scopes, sent_at).await? {
             session.was_login_renewed = true;
             return Err(self.login_renewed_error(operation));
         }
@@ -152,16 +154,16 @@ impl Client {
             | StatusCode::ACCEPTED
             | StatusCode::NO_CONTENT => {
                 let all = session.offset + len;
-                // What others write as `Range` here is wrong too often to count.
+                // Other registries state a wrong `Range` here too often to rely on it.
                 let offset = confirmed_offset(&response).unwrap_or(all);
                 if !(session.offset..=all).contains(&offset) {
                     return Err(Error::InvalidResponse {
                         registry: self.registry.clone(),
                         operation: operation.to_owned(),
-                        what: format!("it holds {offset} bytes, where {all} were sent"),
+                        what: format!("it reports {offset} bytes after {all} were sent"),
                     });
                 }
-                // Where it names no other place, the session stays where it is.
+                // Without a new Location, the session keeps its URL.
                 if response.headers().contains_key(LOCATION) {
                     session.location = self.next_location(operation, &response)?;
                 }
@@ -174,12 +176,11 @@ impl Client {
         }
     }
 
-    /// Sends a whole blob of `len` bytes with the request that finishes the session, which holds
-    /// nothing yet (OCI distribution-spec, "POST then PUT"). When this yields, the registry has
-    /// the blob.
+    /// Sends a whole blob of `len` bytes with the request that finishes the session, which holds no
+    /// bytes yet (OCI distribution-spec, "POST then PUT"). On success the registry has the blob.
     ///
     /// # Errors
-    /// As [`Client::finish_upload`]; also bytes that could not be read.
+    /// As [`Client::finish_upload`]; also on an error of `bytes`.
     pub async fn finish_with_blob(
         &self,
         session: &UploadSession,
@@ -191,12 +192,12 @@ impl Client {
         let url = session.finish_url(digest);
         let request = self.http_for(&url).request(Method::PUT, url.clone());
         let to = (&url, &*session.scopes);
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let response = self
             .send_bytes(operation, to, request, (bytes, len), FINISH_TIMEOUT)
             .await?;
         if self
-            .handle_challenge(&response, &session.scopes, asked)
+            .handle_challenge(&response, &session.scopes, sent_at)
             .await?
         {
             return Err(self.login_renewed_error(operation));
@@ -209,8 +210,8 @@ impl Client {
         }
     }
 
-    /// Sends a request with a body that is read once. Nothing may stand still for longer than the
-    /// stall timeout while it is sent, and for longer than `answer` before the answer.
+    /// Sends a request with a body that can be read once. The upload may stall for the stall timeout;
+    /// after the last byte, the response may take `answer` if that is longer.
     async fn send_bytes(
         &self,
         operation: &str,
@@ -235,12 +236,13 @@ impl Client {
         tokio::select! {
             answer = self.send(operation, scopes, url, request) => answer,
             seconds = wait_for_stall(&progress, len, self.stall_timeout, answer) => {
-                Err(self.connection_lost_during(operation, format!("nothing moved for {seconds} seconds")))
+                Err(self.connection_lost_during(operation, format!("no data was sent for {seconds} seconds")))
             }
         }
     }
 
-    /// The token ran out on the way. There is a new one now, and the bytes are the caller's.
+    /// Returns the error for a token that expired before the request, and was renewed since. The
+    /// caller has to send the bytes again.
     fn login_renewed_error(&self, operation: &str) -> Error {
         self.connection_lost_during(operation, "the login had to be renewed".to_owned())
     }
@@ -253,11 +255,11 @@ impl Client {
         }
     }
 
-    /// Asks the registry how much it holds, and sets the session's offset to it; `false` where
-    /// the session is gone, or the registry cannot tell: then a new one must be opened.
+    /// Sets the offset of the session to the number of bytes that the registry reports. Returns false
+    /// if the session no longer exists, or the registry reports no number; open a new one then.
     ///
     /// # Errors
-    /// Anything but an answer to the question.
+    /// Fails on network errors and on other error statuses.
     pub async fn sync_upload_offset(&self, session: &mut UploadSession) -> Result<bool, Error> {
         let operation = "GET of an upload";
         let response = self
@@ -265,9 +267,9 @@ impl Client {
             .await?;
         match response.status() {
             StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED => {
-                let held = response_headers::text(response.headers(), &RANGE)
+                let range = response_headers::text(response.headers(), &RANGE)
                     .and_then(range::parse_upload_range);
-                let Some(offset) = confirmed_offset(&response).or(held) else {
+                let Some(offset) = confirmed_offset(&response).or(range) else {
                     return Ok(false);
                 };
                 if response.headers().contains_key(LOCATION) {
@@ -286,11 +288,12 @@ impl Client {
         }
     }
 
-    /// Tells the registry that all bytes were sent, and what their digest is. When this yields,
-    /// the registry has the blob. After a broken line ask with `head_blob` whether it came about.
+    /// Finishes a session whose bytes have all been sent. On success the registry has the blob. After
+    /// a lost connection, ask with [`Client::head_blob`] whether the blob was committed.
     ///
     /// # Errors
-    /// Bytes that do not match the digest, a session that is gone, a broken line.
+    /// Fails if the bytes do not match the digest, if the session no longer exists, and on network
+    /// errors.
     pub async fn finish_upload(
         &self,
         session: &UploadSession,
@@ -309,11 +312,11 @@ impl Client {
         }
     }
 
-    /// Gives a session up, so that the registry need not keep what it holds of it. That it is
-    /// gone already is fine.
+    /// Cancels a session, so that the registry can discard its bytes. A session that no longer exists
+    /// is no error.
     ///
     /// # Errors
-    /// The registry could not be told.
+    /// Fails on network errors and on other error statuses.
     pub async fn cancel_upload(&self, session: UploadSession) -> Result<(), Error> {
         let operation = "DELETE of an upload";
         let response = self
@@ -349,32 +352,30 @@ impl Client {
     }
 }
 
-/// The offset that our own server states exactly.
+/// Returns the exact offset that our own server reports.
 fn confirmed_offset(response: &reqwest::Response) -> Option<u64> {
     let name = HeaderName::from_static(UPLOAD_OFFSET_HEADER);
     response_headers::number(response.headers(), &name)
 }
 
-/// Ends once `progress` has stood still for `stall`, or, when it has come to `len`, for `answer` if
-/// that is longer; yields for how many seconds.
+/// Waits until `progress` has not changed for `stall`, or, once `progress` is at `len`, for `answer`
+/// if that is longer. Returns the length of the pause in seconds.
 async fn wait_for_stall(progress: &AtomicU64, len: u64, stall: Duration, answer: Duration) -> u64 {
     const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-    let mut seen = progress.load(Ordering::Relaxed);
-    let mut silent = Duration::ZERO;
+    let mut last = progress.load(Ordering::Relaxed);
+    let mut pause = Duration::ZERO;
     loop {
         tokio::time::sleep(STALL_CHECK_INTERVAL).await;
         let now = progress.load(Ordering::Relaxed);
-        silent = match now == seen {
-            true => silent + STALL_CHECK_INTERVAL,
-            false => Duration::ZERO,
+        pause = if now == last {
+            pause + STALL_CHECK_INTERVAL
+        } else {
+            Duration::ZERO
         };
-        let patience = match now >= len {
-            true => stall.max(answer),
-            false => stall,
-        };
-        if silent >= patience {
-            return patience.as_secs();
+        let timeout = if now >= len { stall.max(answer) } else { stall };
+        if pause >= timeout {
+            return timeout.as_secs();
         }
-        seen = now;
+        last = now;
     }
 }

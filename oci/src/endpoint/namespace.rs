@@ -1,20 +1,21 @@
-//! Operations that are meant for another repository than their path names.
+//! Requests whose query, not whose path, names the repository or registry that is meant.
 
 use super::Endpoint;
 use crate::Repository;
 
 impl Endpoint {
-    /// The registry that a client means by a query's `ns`: containerd asks a mirror that way, in
-    /// paths that name the repository without its registry. Not checked to be an address.
+    /// Returns the registry in the `ns` parameter of a query, by which containerd names the upstream
+    /// of a mirror; its paths have the repository without the registry. The text is not checked to
+    /// be an address. `None` for a missing or empty parameter.
     pub fn namespace(query: Option<&str>) -> Option<String> {
         let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         let (_, namespace) = pairs.find(|(name, _)| name == "ns")?;
         Some(namespace.into_owned()).filter(|namespace| !namespace.is_empty())
     }
 
-    /// The repositories that a request for a token is about, where it asks for nothing but pulling
-    /// (Docker's token specification: any number of `scope=repository:<name>:pull`); `None` where it
-    /// asks for anything else, or nothing.
+    /// Returns the repositories in the query of a token request that asks for pull alone: any number
+    /// of `scope=repository:<name>:pull` (Docker's token specification). `None` where the query has
+    /// another scope, or none.
     pub fn token_pull_repositories(query: Option<&str>) -> Option<Vec<Repository>> {
         let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         let scopes = pairs.filter(|(name, _)| name == "scope");
@@ -44,7 +45,7 @@ mod tests {
     use http::Method;
 
     #[test]
-    fn a_token_for_pulls_is_told_from_any_other() {
+    fn only_token_requests_for_pulls_name_repositories() {
         let pulls = |query: &str| {
             let names = Endpoint::token_pull_repositories(Some(query))?;
             let names: Vec<_> = names.iter().map(ToString::to_string).collect();
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_read_and_a_repository_exchanged() {
+    fn a_namespace_is_parsed_and_a_repository_replaced() {
         for (query, expected) in [
             (None, None),
             (Some("n=5"), None),

@@ -1,11 +1,11 @@
-//! The name of an upload session.
+//! The id of an upload session.
 
-/// Identifies an upload session; always a UUID, so that it is safe in a path.
+/// The id of an upload session: a UUID in lower case with hyphens, which is safe in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadId(uuid::Uuid);
 
 impl UploadId {
-    /// A new one, not to be guessed: it comes from the system's random generator.
+    /// Returns a new id from the system's random generator, which nobody can guess.
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4())
     }
@@ -17,7 +17,7 @@ impl std::str::FromStr for UploadId {
     fn from_str(text: &str) -> Result<Self, crate::ParseError> {
         let invalid = || crate::ParseError::new("upload session", text);
         let id = uuid::Uuid::try_parse(text).map_err(|_| invalid())?;
-        // One spelling only, or two paths would name one session.
+        // With several spellings, several paths would name one session.
         (id.hyphenated().to_string() == text)
             .then_some(Self(id))
             .ok_or_else(invalid)

@@ -1,7 +1,7 @@
-//! Our extension of the distribution API (OCI distribution-spec, "Extensions"), one file a call.
-//! Scoped to a repository, so that the repository's own permissions apply.
+//! The extension `_imgsync` of the distribution API (OCI distribution-spec, "Extensions"), one
+//! module for each call. Calls are scoped to a repository, so that its permissions apply.
 
 pub mod resolve;
 
-/// The extension's name, as `GET /v2/_oci/ext/discover` lists it.
+/// The name of the extension, as `GET /v2/_oci/ext/discover` lists it.
 pub const EXTENSION_NAME: &str = "_imgsync";

@@ -1,74 +1,74 @@
-//! `POST /v2/<name>/_imgsync/layers/resolve`: which of these layers, named by diffID, does the
-//! registry hold, and as which blobs?
+//! The messages of `POST /v2/<name>/_imgsync/layers/resolve`, which finds the blobs of layers by
+//! their diffIDs.
 //!
-//! Needs pull on the repository; with `mount`, push as well. A layer counts as held only if its
-//! blob is linked in a repository that the caller may pull and its data is there now; one that the
-//! caller may not see answers exactly as one that is absent. The registry computes diffIDs from the
-//! bytes that it stores, and believes nobody's claim.
+//! The call needs pull on the repository, and push as well with `mount`. A layer is reported only if
+//! its blob is linked in a repository that the caller may pull, and if its data exists now; any
+//! other layer is reported as absent. DiffIDs are computed by the registry from the bytes that it
+//! stores; claims of clients are not used.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Descriptor, Digest, ParseError};
 
-/// How many diffIDs one request may name; Docker itself allows 127 layers.
+/// The most diffIDs in one request. Docker allows images of 127 layers.
 pub const MAX_RESOLVE_DIFF_IDS: usize = 1000;
-/// The largest request in bytes that can name so many.
+/// The size in bytes of the largest request, which has room for that many diffIDs.
 pub const MAX_RESOLVE_REQUEST_BYTES: usize = 256 * 1024;
 
-/// What is asked.
+/// The body of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolveRequest {
-    /// An image's config: which manifests of the repository have it?
+    /// The digest of a config. The response lists the manifests of the repository that have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Digest>,
-    /// The layers, each once; sha256.
+    /// The diffIDs of the layers, each once, with SHA-256.
     #[serde(rename = "diffIDs")]
     pub diff_ids: Vec<Digest>,
-    /// Whether what other repositories hold is to be linked into this one.
+    /// Whether to mount blobs of other repositories into this one.
     #[serde(default)]
     pub mount: bool,
 }
 
-/// What is answered.
+/// The body of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolveResponse {
-    /// One entry a diffID, in the order of the request.
+    /// One entry for each diffID, in the order of the request.
     pub layers: Vec<ResolvedLayer>,
-    /// The repository's manifests whose config is the one asked for, at most ten.
+    /// The manifests of the repository that have the requested config, at most ten.
     #[serde(default)]
     pub manifests: Vec<Descriptor>,
 }
 
-/// What is known of one layer.
+/// The state of one layer at the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum ResolvedLayer {
-    /// Held in this repository, or now linked into it: as this blob, its media type found from
-    /// its bytes.
+    /// The layer is in this repository, or was mounted into it by this request. The media type is
+    /// detected from the bytes of the blob.
     Held {
         /// The blob.
         blob: Descriptor,
     },
-    /// Held in another repository that the caller may pull, and not linked because `mount` was
-    /// not asked for.
+    /// The layer is in another repository that the caller may pull, and the request did not ask
+    /// to mount it.
     Elsewhere {
         /// The blob.
         blob: Descriptor,
         /// The repository.
         repository: String,
     },
-    /// Not held, as far as the caller may know.
+    /// The layer is in no repository that the caller may pull.
     Absent,
-    /// Not known yet: some blobs' diffIDs have not been computed.
+    /// The registry cannot tell yet: the diffIDs of some blobs are still to be computed.
     Pending,
 }
 
 impl ResolveRequest {
-    /// Reads a request's body.
+    /// Parses the body of a request.
     ///
     /// # Errors
-    /// Bytes that are no such request, or one that names too many layers.
+    /// Fails on malformed JSON, and on more than [`MAX_RESOLVE_DIFF_IDS`] layers.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let request: Self = serde_json::from_slice(bytes)
             .map_err(|error| ParseError::new("resolve request", &error.to_string()))?;
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_on_the_wire() {
+    fn messages_on_the_wire() {
         let digest = Digest::of(b"x");
         let request = ResolveRequest {
             config: Some(digest.clone()),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_layers_are_refused() {
+    fn too_many_layers_are_rejected() {
         let diff_ids: Vec<Digest> = (0..=MAX_RESOLVE_DIFF_IDS)
             .map(|i| Digest::of(i.to_string().as_bytes()))
             .collect();

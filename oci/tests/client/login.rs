@@ -1,5 +1,5 @@
-//! Challenges and tokens, against a registry and a token server that are written here: what goes
-//! over the wire, to whom, and what it comes to.
+//! Challenges and tokens, against a registry and a token server of this test: the requests, their
+//! targets, and the outcome.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use imgsync_oci::client::{Client, ConnectErrorKind, Credentials, Error, UrlSchem
 use imgsync_oci::endpoint::Mount;
 use imgsync_oci::{Digest, Reference, Repository};
 
-/// `alice:secret` as Basic has it.
+/// `alice:secret`, encoded for Basic authentication.
 const BASIC: &str = "Basic YWxpY2U6c2VjcmV0";
 
 fn alice(password: &str) -> Option<Credentials> {
@@ -38,7 +38,7 @@ fn blob_found() -> Reply {
     status(200).header("Content-Length", "4")
 }
 
-/// A token server that knows alice, and numbers its tokens.
+/// Starts a token server that accepts alice, and numbers its tokens.
 fn tokens(life: &'static str) -> Fake {
     let count = AtomicUsize::new(0);
     Fake::start(move |request| match request.authorization() {
@@ -52,7 +52,7 @@ fn tokens(life: &'static str) -> Fake {
     })
 }
 
-/// A registry that wants a token of that server, and takes those that `good` likes.
+/// Starts a registry that requires a token of that server, and accepts those for which `good` is true.
 fn registry(
     realm: String,
     good: impl Fn(&str) -> bool + Send + Sync + 'static,
@@ -74,7 +74,7 @@ fn realm(server: &Fake) -> String {
 }
 
 #[tokio::test]
-async fn basic_is_sent_once_asked_for_and_then_always() {
+async fn basic_is_sent_with_every_request_after_the_challenge() {
     let registry = Fake::start(|request| match request.authorization() {
         BASIC => blob_found(),
         _ => status(401).header("WWW-Authenticate", "Basic realm=\"here\""),
@@ -98,7 +98,7 @@ async fn basic_is_sent_once_asked_for_and_then_always() {
 }
 
 #[tokio::test]
-async fn a_token_serves_until_its_end_and_one_request_renews_it_for_all() {
+async fn a_token_is_used_until_its_end_and_one_request_renews_it_for_all() {
     let server = tokens(", \"expires_in\": 300");
     let hub = registry(realm(&server), |_| true, |_| blob_found());
     let known = client(&hub.address(), alice("secret"));
@@ -112,7 +112,7 @@ async fn a_token_serves_until_its_end_and_one_request_renews_it_for_all() {
     assert_eq!(asked[0].query("account"), ["x"]);
     assert_eq!(hub.seen().last().unwrap().authorization(), "Bearer t1");
 
-    // The registry has forgotten its tokens; many requests find out at once.
+    // The registry no longer accepts its tokens, and many requests notice at once.
     let server = tokens("");
     let round = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&round);
@@ -130,7 +130,7 @@ async fn a_token_serves_until_its_end_and_one_request_renews_it_for_all() {
 }
 
 #[tokio::test]
-async fn a_token_that_dies_at_once_is_renewed_every_time() {
+async fn a_token_without_lifetime_is_renewed_for_every_request() {
     let server = tokens(", \"expires_in\": 0");
     let hub = registry(realm(&server), |_| true, |_| blob_found());
     let known = client(&hub.address(), alice("secret"));
@@ -142,7 +142,7 @@ async fn a_token_that_dies_at_once_is_renewed_every_time() {
     assert_eq!(last, format!("Bearer t{}", server.seen().len()));
 }
 
-/// Opens a session, and sends a chunk into it.
+/// Appends a chunk to a session.
 async fn chunk(client: &Client, session: &mut UploadSession) -> Result<(), Error> {
     let bytes = futures::stream::iter([Ok(Bytes::from_static(b"blob"))]);
     client.append_upload(session, bytes, 4).await
@@ -157,9 +157,9 @@ async fn open(client: &Client) -> UploadSession {
 }
 
 #[tokio::test]
-async fn a_login_that_runs_out_in_mid_upload_is_renewed_and_the_upload_goes_on() {
+async fn a_login_that_expires_during_an_upload_is_renewed() {
     let server = tokens("");
-    // The first token ends just before the first chunk.
+    // The first token expires just before the first chunk.
     let patches = Arc::new(AtomicUsize::new(0));
     let hub = {
         let (realm, patches) = (realm(&server), Arc::clone(&patches));
@@ -193,7 +193,7 @@ async fn a_login_that_runs_out_in_mid_upload_is_renewed_and_the_upload_goes_on()
 }
 
 #[tokio::test]
-async fn a_token_that_is_never_taken_is_a_refusal() {
+async fn a_token_that_is_never_accepted_is_an_error() {
     let server = tokens("");
     let hub = registry(realm(&server), |_| false, |_| blob_found());
     let known = client(&hub.address(), alice("secret"));
@@ -234,9 +234,9 @@ async fn an_identity_token_is_exchanged_by_post() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_an_error_and_never_anonymity() {
+async fn a_wrong_password_is_an_error_and_not_an_anonymous_login() {
     let server = tokens("");
-    // A registry that would show everything to anonymous tokens.
+    // A registry that would accept an anonymous token.
     let hub = registry(realm(&server), |_| true, |_| blob_found());
     let wrong = client(&hub.address(), alice("guess"));
     let error = wrong.head_blob(&repository(), &digest()).await.unwrap_err();
@@ -274,7 +274,7 @@ async fn a_token_server_that_is_down_is_named() {
 }
 
 #[tokio::test]
-async fn a_mount_asks_for_its_source_too() {
+async fn a_mount_requests_pull_on_its_source() {
     let server = tokens("");
     let hub = registry(realm(&server), |_| true, |_| status(201));
     let known = client(&hub.address(), alice("secret"));
@@ -295,7 +295,7 @@ async fn a_mount_asks_for_its_source_too() {
 }
 
 #[tokio::test]
-async fn nothing_that_tells_who_is_asking_goes_to_another_host() {
+async fn credentials_are_not_sent_to_another_host() {
     let elsewhere = Fake::start(|request| match &*request.method {
         "PATCH" => status(202).header("Location", "/session2"),
         "PUT" => status(201),
@@ -334,7 +334,7 @@ async fn nothing_that_tells_who_is_asking_goes_to_another_host() {
 }
 
 #[tokio::test]
-async fn a_token_server_that_sends_us_on_gets_no_further_with_credentials() {
+async fn credentials_do_not_follow_a_redirect_of_the_token_server() {
     let thief = Fake::start(|_| status(200).body(r#"{"token": "anonymous"}"#));
     let to = thief.address();
     for code in [302, 307] {
@@ -355,7 +355,7 @@ async fn a_token_server_that_sends_us_on_gets_no_further_with_credentials() {
 }
 
 #[tokio::test]
-async fn a_challenge_that_wants_more_gets_it() {
+async fn a_challenge_with_further_scopes_is_answered() {
     let server = tokens("");
     let place = realm(&server);
     let hub = Fake::start(move |request| {
@@ -380,7 +380,7 @@ async fn a_challenge_that_wants_more_gets_it() {
 }
 
 #[tokio::test]
-async fn lists_are_followed_to_their_end_and_not_to_other_hosts() {
+async fn lists_are_read_to_their_end_and_not_from_other_hosts() {
     let hub = Fake::start(
         |request| match request.query("last").first().map(String::as_str) {
             None => status(200)

@@ -1,5 +1,5 @@
-//! Registries, and proxies before them, that answer what they should not: no success is believed
-//! that did not come about.
+//! Registries and proxies with wrong responses: the client reports success only if the operation has
+//! succeeded.
 
 use crate::fake::{Fake, Reply, Request, status};
 use bytes::Bytes;
@@ -28,29 +28,33 @@ async fn put(registry: &Fake) -> Result<(), Error> {
         .await
 }
 
-fn ours() -> String {
+fn manifest_digest() -> String {
     Digest::of(MANIFEST.as_bytes()).to_string()
 }
 
 #[tokio::test]
-async fn a_manifest_counts_as_stored_only_where_it_is() {
+async fn a_manifest_counts_as_stored_only_if_it_is_there() {
     let other = Digest::of(b"other").to_string();
-    // What PUT, HEAD and GET are answered with, how it ends, and the requests that it takes.
+    // The responses to PUT, HEAD and GET, whether the put succeeds, and the requests that it makes.
     type Answers = fn(&Request) -> Reply;
     let cases: [(Answers, bool, &[&str]); 6] = [
-        (|_| status(201).header(DIGEST, ours()), true, &["PUT"]),
+        (
+            |_| status(201).header(DIGEST, manifest_digest()),
+            true,
+            &["PUT"],
+        ),
         (|_| status(200), false, &["PUT", "HEAD", "GET"]),
         (
             |request| match &*request.method {
                 "PUT" => status(201),
-                _ => status(200).header(DIGEST, ours()),
+                _ => status(200).header(DIGEST, manifest_digest()),
             },
             true,
             &["PUT", "HEAD"],
         ),
         (
             |request| match &*request.method {
-                "PUT" => status(202).header(DIGEST, ours()),
+                "PUT" => status(202).header(DIGEST, manifest_digest()),
                 _ => status(404),
             },
             false,
@@ -90,7 +94,7 @@ async fn a_manifest_counts_as_stored_only_where_it_is() {
 }
 
 #[tokio::test]
-async fn a_reader_is_sent_on_within_the_registry_and_a_writer_is_not() {
+async fn reads_follow_redirects_within_the_registry_and_writes_do_not() {
     let registry = Fake::start(|request| match &*request.target {
         "/there" => status(200).header("Content-Length", "4"),
         _ => status(307).header("Location", "/there"),
@@ -134,7 +138,7 @@ fn uploads(patch: impl Fn() -> Reply + Send + Sync + 'static) -> Fake {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_where_it_was_unless_told_otherwise() {
+async fn an_upload_keeps_its_location_unless_there_is_a_new_one() {
     let registry = uploads(|| status(200));
     let session = append(&registry).await.unwrap();
     assert_eq!(session.offset(), 4);
@@ -153,7 +157,7 @@ async fn an_upload_goes_on_where_it_was_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn nothing_was_mounted_where_nothing_was_named() {
+async fn a_created_response_without_a_mount_is_invalid() {
     let registry = Fake::start(|_| status(201));
     let error = client(&registry).start_upload(&repository(), None).await;
     let error = error.unwrap_err();
@@ -171,7 +175,7 @@ async fn resolve(registry: &Fake) -> Result<Option<ResolveResponse>, Error> {
 }
 
 #[tokio::test]
-async fn a_registry_that_fails_at_our_question_does_not_know_it() {
+async fn a_registry_that_fails_at_the_extension_does_not_have_it() {
     for (code, requests) in [(302, 1), (403, 1), (404, 1), (500, 2), (503, 2)] {
         let registry = Fake::start(move |_| status(code).header("Location", "/login"));
         let answer = resolve(&registry).await;

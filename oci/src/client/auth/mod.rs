@@ -1,7 +1,7 @@
-//! Saying who one is: challenges, Basic, and Bearer tokens with the scopes that a request needs.
+//! Authentication: challenges, Basic, and Bearer tokens with the scopes of a request.
 //!
-//! Credentials go to the registry that they are for and to the token server that it names, over
-//! TLS where the registry itself is spoken to over TLS, and nowhere else.
+//! Credentials are sent to their registry and to the token server that it names, and nowhere else.
+//! If the registry uses TLS, the token server must use it too.
 
 mod scopes;
 mod token;
@@ -18,22 +18,22 @@ use url::Url;
 use super::{Client, Error};
 use token::Token;
 
-/// How the user is known to a registry.
+/// The credentials of a user at a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
-    /// A name and a password, or what serves as one.
+    /// A username and a password or access token.
     Password {
-        /// The name.
+        /// The username.
         username: String,
         /// The password.
         password: String,
     },
-    /// A token that is exchanged for others ("identity token" in Docker's configuration).
+    /// A refresh token, which Docker's configuration calls an identity token.
     IdentityToken(String),
 }
 
 impl Credentials {
-    /// Whom they are for, as messages say it.
+    /// Returns the account, for messages.
     pub fn account(&self) -> &str {
         match self {
             Self::Password { username, .. } => username,
@@ -48,16 +48,16 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Takes the name of a host that a secret is about to be sent to in the clear.
+/// Called with the name of the host to which a secret is about to be sent without encryption.
 pub(super) type CleartextWarning = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// What this client knows of logging in at its registry.
+/// The authentication state of a client.
 #[derive(Default)]
 pub(super) struct ClientAuth {
     pub(super) credentials: Option<Credentials>,
     challenge: Mutex<ChallengeState>,
-    /// One question to the token server at a time: many requests notice at once that theirs ran
-    /// out, and one answer serves all of them.
+    /// Allows one token request at a time: many requests notice at once that their token expired, and
+    /// one new token serves all of them.
     token_request_lock: tokio::sync::Mutex<()>,
     warn: Option<CleartextWarning>,
     has_warned: AtomicBool,
@@ -65,21 +65,21 @@ pub(super) struct ClientAuth {
 
 impl std::fmt::Debug for ClientAuth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth")
-            .field("learned", &self.challenge)
+        f.debug_struct("ClientAuth")
+            .field("challenge", &self.challenge)
             .finish_non_exhaustive()
     }
 }
 
-/// What the registry's challenge asked for.
+/// The authentication that the registry asked for in its challenge.
 #[derive(Debug, Default)]
 enum ChallengeState {
-    /// It has not challenged yet.
+    /// There was no challenge yet.
     #[default]
     NotChallenged,
-    /// The credentials themselves.
+    /// Basic authentication with the credentials.
     Basic,
-    /// Tokens from a server of its choice.
+    /// Tokens of a token server, by their scopes.
     Bearer {
         server: token::TokenServer,
         tokens: HashMap<Vec<String>, Token>,
@@ -101,7 +101,7 @@ impl ClientAuth {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The token for these scopes, and the server to renew it at.
+    /// Returns the token for these scopes, and the token server that renews it.
     fn cached_token(&self, scopes: &[String]) -> Option<(token::TokenServer, Token)> {
         match &*self.challenge() {
             ChallengeState::NotChallenged | ChallengeState::Basic => None,
@@ -112,8 +112,8 @@ impl ClientAuth {
     }
 
     fn cache_token(&self, server: &token::TokenServer, scopes: &[String], token: Token) {
-        let mut learned = self.challenge();
-        match &mut *learned {
+        let mut state = self.challenge();
+        match &mut *state {
             ChallengeState::Bearer {
                 server: known,
                 tokens,
@@ -123,7 +123,7 @@ impl ClientAuth {
             ChallengeState::NotChallenged
             | ChallengeState::Basic
             | ChallengeState::Bearer { .. } => {
-                *learned = ChallengeState::Bearer {
+                *state = ChallengeState::Bearer {
                     server: server.clone(),
                     tokens: HashMap::from([(scopes.to_vec(), token)]),
                 };
@@ -133,16 +133,16 @@ impl ClientAuth {
 }
 
 impl Client {
-    /// Whether the registry has asked who the caller is, and was told.
+    /// Reports whether the registry has asked for a login, and got one.
     pub fn has_logged_in(&self) -> bool {
         !matches!(&*self.auth.challenge(), ChallengeState::NotChallenged)
     }
 
-    /// The request with whatever the registry is known to want; a token that is about to expire
-    /// is renewed first. A request to anywhere but the registry goes as it is.
+    /// Adds the authentication that the registry is known to require. A token that is about to expire
+    /// is renewed first. Requests to other hosts are returned unchanged.
     ///
     /// # Errors
-    /// The token server does not give a token.
+    /// Fails if the token server does not issue a token.
     pub(super) async fn authorize(
         &self,
         scopes: &[String],
@@ -161,9 +161,9 @@ impl Client {
         if token.is_fresh() {
             return Ok(request.bearer_auth(&token.value));
         }
-        let _turn = self.auth.token_request_lock.lock().await;
+        let _guard = self.auth.token_request_lock.lock().await;
         let token = match self.auth.cached_token(scopes) {
-            // Another request was here first.
+            // Another request renewed the token meanwhile.
             Some((_, token)) if token.is_fresh() => token,
             Some((server, old)) => {
                 let token = self.request_token(&server, &old.scopes).await?;
@@ -175,16 +175,16 @@ impl Client {
         Ok(request.bearer_auth(&token.value))
     }
 
-    /// Learns from a 401 to a request that was sent at `asked` what the registry wants; yields
-    /// whether the same request is worth sending again.
+    /// Handles the challenge in a 401 response to a request that was sent at `sent_at`. Returns whether
+    /// the same request should be sent again.
     ///
     /// # Errors
-    /// The token server does not give a token, or is one that must not see credentials.
+    /// Fails if the token server does not issue a token, or must not get credentials.
     pub(super) async fn handle_challenge(
         &self,
         response: &reqwest::Response,
         scopes: &[String],
-        asked: Instant,
+        sent_at: Instant,
     ) -> Result<bool, Error> {
         if response.status() != StatusCode::UNAUTHORIZED
             || response.url().origin() != self.base.origin()
@@ -203,11 +203,12 @@ impl Client {
         };
         if let Some(bearer) = of("bearer") {
             let server = self.token_server(bearer)?;
-            let scopes_too = token::challenge_parameter(bearer, "scope").unwrap_or_default();
-            let wanted = scopes::merge_scopes(scopes, &scopes_too);
-            let _turn = self.auth.token_request_lock.lock().await;
-            let news = self.auth.cached_token(scopes);
-            if news.is_some_and(|(known, token)| known == server && token.requested_at > asked) {
+            let challenged = token::challenge_parameter(bearer, "scope").unwrap_or_default();
+            let wanted = scopes::merge_scopes(scopes, &challenged);
+            let _guard = self.auth.token_request_lock.lock().await;
+            let cached = self.auth.cached_token(scopes);
+            if cached.is_some_and(|(known, token)| known == server && token.requested_at > sent_at)
+            {
                 return Ok(true);
             }
             let token = self.request_token(&server, &wanted).await?;
@@ -218,13 +219,13 @@ impl Client {
         if of("basic").is_none() || !password {
             return Ok(false);
         }
-        let mut learned = self.auth.challenge();
-        let news = !matches!(*learned, ChallengeState::Basic);
-        *learned = ChallengeState::Basic;
-        Ok(news)
+        let mut state = self.auth.challenge();
+        let is_new = !matches!(*state, ChallengeState::Basic);
+        *state = ChallengeState::Basic;
+        Ok(is_new)
     }
 
-    /// The request with name and password, as it goes to `url`.
+    /// Adds username and password to a request to `url`.
     fn basic(&self, request: reqwest::RequestBuilder, url: &Url) -> reqwest::RequestBuilder {
         match &self.auth.credentials {
             Some(Credentials::Password { username, password }) => {
@@ -235,7 +236,7 @@ impl Client {
         }
     }
 
-    /// Says, once, that a secret is about to travel where everybody on the way can read it.
+    /// Warns, once, that a secret is about to be sent without encryption.
     fn warn_if_in_clear(&self, url: &Url) {
         let host = url.host_str().unwrap_or_default();
         if url.scheme() != "http" || crate::name::is_loopback(host) {

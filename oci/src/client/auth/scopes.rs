@@ -1,11 +1,11 @@
-//! What a token must allow (Docker's token authentication specification, "Requesting a Token").
+//! The scopes of tokens (Docker's token authentication specification, "Requesting a Token").
 
 use super::Client;
 use crate::Endpoint;
 use crate::endpoint::{Action, RepositoryOperation};
 
 impl Client {
-    /// The scopes that an operation needs, as tokens name them.
+    /// Returns the scopes that an operation needs.
     pub(in super::super) fn scopes(&self, endpoint: &Endpoint) -> Vec<String> {
         let (action, repository) = endpoint.access();
         let actions = match action {
@@ -13,7 +13,7 @@ impl Client {
             Action::Catalog => return vec!["registry:catalog:*".to_owned()],
             Action::Push => "pull,push",
             Action::Delete => "pull,delete",
-            // Where a push follows, reading asks for its scope at once: one token serves both.
+            // If a push follows, its scope is requested for reading already: one token serves both.
             Action::Pull if self.is_for_push => "pull,push",
             Action::Pull => "pull",
         };
@@ -39,8 +39,8 @@ impl Client {
     }
 }
 
-/// Our scopes, and those of a challenge that are not among them: some registries have actions of
-/// their own.
+/// Returns our scopes and those of a challenge that they do not cover, because some registries have
+/// actions of their own.
 pub(super) fn merge_scopes(ours: &[String], challenge: &str) -> Vec<String> {
     let covers = |scope: &&str| {
         ours.iter().any(|ours| {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_challenge_adds_only_what_was_not_asked_for() {
+    fn a_challenge_adds_only_scopes_that_are_missing() {
         let ours = ["repository:a/b:pull,push".to_owned()];
         assert_eq!(merge_scopes(&ours, ""), ours);
         assert_eq!(merge_scopes(&ours, "repository:a/b:push,pull"), ours);

@@ -1,5 +1,5 @@
-//! Tokens, and the server that gives them (Docker's token authentication specification; its
-//! OAuth2 form for identity tokens).
+//! Tokens and token servers (Docker's token authentication specification; for identity tokens its
+//! OAuth2 form).
 
 use std::time::{Duration, Instant};
 
@@ -11,30 +11,30 @@ use super::super::send::execute;
 use super::super::{Client, Error, SMALL_REQUEST_TIMEOUT};
 use super::Credentials;
 
-/// A token is renewed so long before its end, or in the last half of a shorter life.
+/// The time before its end at which a token is renewed; half of its lifetime if that is shorter.
 const TOKEN_RENEWAL_MARGIN: Duration = Duration::from_secs(10);
-/// What a token's life is where nobody says.
+/// The lifetime of a token if the response states none.
 const DEFAULT_TOKEN_SECONDS: u64 = 60;
-/// No token is believed to live longer.
+/// The longest lifetime that is used, whatever the response states.
 const MAX_TOKEN_SECONDS: u64 = 86_400;
-/// Tokens are short; a larger answer is something else.
+/// The largest response of a token server in bytes. Tokens are short.
 const MAX_TOKEN_RESPONSE_BYTES: usize = 256 * 1024;
 
-/// A token server, as a challenge names it.
+/// The token server that a challenge names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TokenServer {
     realm: Url,
     service: Option<String>,
 }
 
-/// A token and its life.
+/// A token and its lifetime.
 #[derive(Clone)]
 pub(super) struct Token {
     pub(super) value: String,
-    /// When it was asked for.
+    /// The time of the request.
     pub(super) requested_at: Instant,
     lifetime: Duration,
-    /// What was asked for.
+    /// The requested scopes.
     pub(super) scopes: Vec<String>,
 }
 
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Whether it will still hold when a request with it arrives.
+    /// Reports whether the token is still valid when a request with it arrives.
     pub(super) fn is_fresh(&self) -> bool {
         self.requested_at.elapsed() + TOKEN_RENEWAL_MARGIN.min(self.lifetime / 2) < self.lifetime
     }
@@ -58,26 +58,26 @@ struct TokenResponse {
     expires_in: Option<u64>,
 }
 
-/// A parameter of a challenge.
+/// Returns a parameter of a challenge.
 pub(super) fn challenge_parameter(
     challenge: &http_auth::ChallengeRef<'_>,
     name: &str,
 ) -> Option<String> {
     let mut all = challenge.params.iter();
-    let found = all.find(|(key, _)| key.eq_ignore_ascii_case(name));
-    found.map(|(_, value)| value.to_unescaped())
+    let parameter = all.find(|(key, _)| key.eq_ignore_ascii_case(name));
+    parameter.map(|(_, value)| value.to_unescaped())
 }
 
 impl Client {
-    /// The token server that a challenge names.
+    /// Returns the token server that a challenge names.
     ///
     /// # Errors
-    /// It names none, or one without TLS although the registry has it.
+    /// Fails if the challenge names none, or one without TLS although the registry uses TLS.
     pub(super) fn token_server(
         &self,
         challenge: &http_auth::ChallengeRef<'_>,
     ) -> Result<TokenServer, Error> {
-        let odd = |what: &str| Error::InvalidResponse {
+        let invalid = |what: &str| Error::InvalidResponse {
             registry: self.registry.clone(),
             operation: "a login".to_owned(),
             what: what.to_owned(),
@@ -86,10 +86,10 @@ impl Client {
             challenge_parameter(challenge, "realm").and_then(|realm| self.base.join(&realm).ok());
         let realm = realm
             .filter(|realm| matches!(realm.scheme(), "http" | "https"))
-            .ok_or_else(|| odd("its challenge names no token server"))?;
+            .ok_or_else(|| invalid("its challenge has no valid realm"))?;
         if self.base.scheme() == "https" && realm.scheme() != "https" {
-            return Err(odd(
-                "its token server does not use TLS, so it gets no password",
+            return Err(invalid(
+                "its token server does not use TLS, so no password is sent there",
             ));
         }
         Ok(TokenServer {
@@ -98,20 +98,19 @@ impl Client {
         })
     }
 
-    /// Asks for a token that allows these scopes.
+    /// Requests a token for these scopes.
     ///
     /// # Errors
-    /// The server is not reached, refuses, or answers something else. It is the server that the
-    /// error names, not the registry.
+    /// Fails if the token server cannot be reached, rejects the login, or returns no token. The error
+    /// names the token server, not the registry.
     pub(super) async fn request_token(
         &self,
         server: &TokenServer,
         scopes: &[String],
     ) -> Result<Token, Error> {
-        let since = Instant::now();
+        let requested_at = Instant::now();
         let operation = || format!("a login for {}", self.registry);
-        // The host is what messages call the server; one that makes no address goes by the
-        // registry's name.
+        // Messages name the token server by its host, or the registry if the host is no address.
         let named = registry_of_url(&server.realm).unwrap_or_else(|| self.registry.clone());
         let request = self
             .token_request(server, scopes)
@@ -127,18 +126,18 @@ impl Client {
             .read_bounded(&operation(), response, MAX_TOKEN_RESPONSE_BYTES)
             .await?;
         let answer: Option<TokenResponse> = serde_json::from_slice(&body).ok();
-        let life = answer.as_ref().and_then(|answer| answer.expires_in);
-        let life = life.unwrap_or(DEFAULT_TOKEN_SECONDS);
+        let lifetime = answer.as_ref().and_then(|answer| answer.expires_in);
+        let lifetime = lifetime.unwrap_or(DEFAULT_TOKEN_SECONDS);
         let value = answer.and_then(|answer| answer.token.or(answer.access_token));
         let value = value.filter(|value| !value.is_empty());
         Ok(Token {
             value: value.ok_or_else(|| Error::InvalidResponse {
                 registry: named,
                 operation: operation(),
-                what: "there is no token in it".to_owned(),
+                what: "there is no token".to_owned(),
             })?,
-            requested_at: since,
-            lifetime: Duration::from_secs(life.min(MAX_TOKEN_SECONDS)),
+            requested_at,
+            lifetime: Duration::from_secs(lifetime.min(MAX_TOKEN_SECONDS)),
             scopes: scopes.to_vec(),
         })
     }

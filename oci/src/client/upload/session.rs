@@ -1,4 +1,4 @@
-//! An upload session, as it is kept between requests and between runs.
+//! The state of an upload session between requests and between runs.
 
 use http::header::LOCATION;
 use serde::{Deserialize, Serialize};
@@ -7,45 +7,45 @@ use url::Url;
 use super::super::{Client, Error, response_headers};
 use crate::Digest;
 
-/// An open upload session: where it is, and how far it has come. Can be put on disk and taken up
-/// by a later process.
+/// An open upload session: its URL and its offset. A later process can continue a session that was
+/// saved to disk; the names of the fields are part of the format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadSession {
-    /// Where the next request goes; opaque, and new after every answer.
+    /// The URL of the next request; opaque, and new after every response.
     pub(super) location: Url,
-    /// How many bytes the registry holds, as far as is known here.
+    /// The number of bytes that the registry has confirmed.
     pub(super) offset: u64,
     pub(super) chunk_min: Option<u64>,
     pub(super) chunk_max: Option<u64>,
-    /// What a token for the session must allow.
+    /// The scopes of a token for the session.
     pub(super) scopes: Vec<String>,
-    /// Whether the login was renewed for the request before, which brought nothing.
+    /// Whether the login was renewed after the previous request, which was rejected.
     #[serde(skip)]
     pub(super) was_login_renewed: bool,
 }
 
 impl UploadSession {
-    /// How many bytes the registry has confirmed.
+    /// Returns the number of bytes that the registry has confirmed.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Goes on from this byte: where the registry's word on what it holds has proved wrong.
+    /// Sets the offset, where the number that the registry reported proved wrong.
     pub fn set_offset(&mut self, offset: u64) {
         self.offset = offset;
     }
 
-    /// The smallest chunk that the registry takes, in bytes, the last one excepted.
+    /// Returns the smallest chunk in bytes that the registry accepts, except for the last one.
     pub fn chunk_min(&self) -> Option<u64> {
         self.chunk_min
     }
 
-    /// The largest chunk that the registry takes, in bytes.
+    /// Returns the largest chunk in bytes that the registry accepts.
     pub fn chunk_max(&self) -> Option<u64> {
         self.chunk_max
     }
 
-    /// Where it is finished.
+    /// Returns the URL that finishes the session.
     pub(super) fn finish_url(&self, digest: &Digest) -> Url {
         let mut url = self.location.clone();
         url.query_pairs_mut()
@@ -55,7 +55,7 @@ impl UploadSession {
 }
 
 impl Client {
-    /// Where the session goes on: relative or absolute, query and all.
+    /// Returns the URL of the next request from the `Location` header, which may be relative.
     pub(super) fn next_location(
         &self,
         operation: &str,
@@ -68,13 +68,13 @@ impl Client {
             .ok_or_else(|| Error::InvalidResponse {
                 registry: self.registry.clone(),
                 operation: operation.to_owned(),
-                what: "it names no Location to go on at".to_owned(),
+                what: "there is no valid Location".to_owned(),
             })
     }
 }
 
-/// Where a session goes on, over TLS if its answer came so: a registry behind a proxy that ends TLS
-/// may not know of it, and names its own address with `http`.
+/// Upgrades the URL of a session to HTTPS if the response came over HTTPS from the same host: a
+/// registry behind a proxy that terminates TLS may state its own address with `http`.
 fn upgrade_to_https(mut next: Url, from: &Url) -> Url {
     let same = |url: &Url| (url.host_str().map(str::to_owned), url.port());
     if from.scheme() == "https" && next.scheme() == "http" && same(&next) == same(from) {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_stays_encrypted_at_the_registry_itself() {
+    fn a_session_stays_encrypted_at_the_registry() {
         let next = |from: &str, to: &str| {
             let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
             upgrade_to_https(to, &from).to_string()

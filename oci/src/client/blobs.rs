@@ -1,0 +1,74 @@
+//! Looks up blobs and reads small ones. Downloads of any size are in [`super::download`].
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode};
+
+use super::{Client, Error, response_headers};
+use crate::endpoint::RepositoryOperation;
+use crate::{Digest, Endpoint, Repository};
+
+impl Client {
+    /// Asks for the size in bytes of a blob; `None` if the registry does not have the blob.
+    ///
+    /// # Errors
+    /// Fails on any response but 200 and 404, and on 200 without a size.
+    pub async fn head_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Error> {
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::HeadBlob {
+                digest: digest.clone(),
+            },
+        );
+        let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {
+                let size = response_headers::number(response.headers(), &CONTENT_LENGTH);
+                size.map(Some).ok_or_else(|| {
+                    self.invalid_response(&endpoint, "there is no Content-Length".to_owned())
+                })
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.status_error(&endpoint, response).await),
+        }
+    }
+
+    /// Fetches and verifies a small blob, such as a config; `None` if the registry does not have it.
+    ///
+    /// # Errors
+    /// As [`Client::head_blob`]; also on more than `limit` bytes, and on bytes that do not match the
+    /// digest.
+    pub async fn fetch_small_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        limit: usize,
+    ) -> Result<Option<Bytes>, Error> {
+        let endpoint = Endpoint::within(
+            repository,
+            RepositoryOperation::GetBlob {
+                digest: digest.clone(),
+            },
+        );
+        let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(self.status_error(&endpoint, response).await),
+        }
+        let bytes = self
+            .read_bounded(&endpoint.to_string(), response, limit)
+            .await?;
+        if Digest::of_with(digest.algorithm(), &bytes) != *digest {
+            return Err(self.invalid_response(
+                &endpoint,
+                "the content does not match the digest".to_owned(),
+            ));
+        }
+        Ok(Some(bytes))
+    }
+}
