@@ -9,9 +9,10 @@ use super::reader::{ConfigReader, ShownValue};
 use super::scalars::{parse_bool, parse_duration, parse_number};
 use super::tree::ValueOrigin;
 use super::types::{
-    Config, HtpasswdConfig, HttpConfig, ImgsyncConfig, ListenAddress, LogConfig, LogFormat,
-    LogLevel, PurgeConfig, StorageConfig, TlsConfig, TlsVersion,
+    Config, HttpConfig, ImgsyncConfig, ListenAddress, LogConfig, LogFormat, LogLevel, PurgeConfig,
+    StorageConfig, TlsConfig, TlsVersion,
 };
+use crate::auth::HtpasswdConfig;
 
 /// What stands beside the driver under `storage`.
 const STORAGE_NON_DRIVER_KEYS: &[&str] = &["delete", "redirect", "cache", "tag", "maintenance"];

@@ -32,9 +32,9 @@ pub use self::host_port::HostPort;
 pub use self::network::Network;
 pub use self::tree::ValueOrigin;
 pub use self::types::{
-    CacheConfig, Config, HtpasswdConfig, HttpConfig, ImgsyncConfig, ListenAddress, LogConfig,
-    LogFormat, LogLevel, PurgeConfig, Secret, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig,
-    UpstreamLogin, UpstreamPassword,
+    CacheConfig, Config, HttpConfig, ImgsyncConfig, ListenAddress, LogConfig, LogFormat, LogLevel,
+    PurgeConfig, Secret, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig, UpstreamLogin,
+    UpstreamPassword,
 };
 
 use self::diagnostics::Diagnostics;

@@ -8,7 +8,7 @@ use imgsync_oci::{Registry, Repository};
 
 use super::host_port::HostPort;
 use super::network::Network;
-use crate::auth::RepositoryPattern;
+use crate::auth::{HtpasswdConfig, RepositoryPattern};
 
 /// Everything that a server is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,15 +90,6 @@ pub struct PurgeConfig {
     pub interval: Duration,
     /// Whether it is only told which would go.
     pub is_dry_run: bool,
-}
-
-/// Logins from a file, as `htpasswd -B` writes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HtpasswdConfig {
-    /// What clients are told that the login is for.
-    pub realm: String,
-    /// The file.
-    pub path: PathBuf,
 }
 
 /// How requests come in, and what answers look like.

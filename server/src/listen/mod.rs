@@ -1,5 +1,6 @@
 //! From an address to connections, and back: bind, accept, drain.
 
+mod auth_config;
 mod bind;
 mod connection;
 mod debug;
