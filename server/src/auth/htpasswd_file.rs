@@ -32,7 +32,7 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_HTPASSWD_BYTES {
         return Err(io::Error::other(format!(
-            "more than {MAX_HTPASSWD_BYTES} bytes"
+            "the file is larger than {MAX_HTPASSWD_BYTES} bytes"
         )));
     }
     Ok(bytes)

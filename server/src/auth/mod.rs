@@ -2,7 +2,7 @@
 //!
 //! Users come from an htpasswd file, as with the stock registry, and may do everything. Anyone may
 //! pull from the repositories that match the configured patterns. This module must not know HTTP:
-//! it gets the value of a header and returns a user. Start reading at [`AccessController`].
+//! it gets the value of a header and returns a user. Start reading at `AccessController`.
 
 mod access_controller;
 mod authorization;

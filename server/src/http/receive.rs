@@ -177,7 +177,12 @@ pub(super) async fn read_whole(
     too_long: ErrorCode,
     timeouts: ReadTimeouts,
 ) -> Result<Vec<u8>, ErrorResponse> {
-    let too_long = || ErrorResponse::new(too_long, format!("more than {limit} bytes"));
+    let too_long = || {
+        ErrorResponse::new(
+            too_long,
+            format!("the request body is larger than {limit} bytes"),
+        )
+    };
     if body.size_hint().lower() > limit as u64 {
         return Err(too_long());
     }
