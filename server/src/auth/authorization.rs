@@ -1,22 +1,22 @@
-//! The `Authorization` header (RFC 9110, section 11.6.2), as far as a registry is sent it.
+//! Parses the `Authorization` header (RFC 9110, section 11.6.2): the Basic and Bearer schemes.
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// As clients send it: some leave the padding out.
+/// Base64 with or without padding: some clients leave it out.
 const BASE64_PADDING_OPTIONAL: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A name and a password, not yet known to go together.
+/// A name and a password that are not yet verified.
 pub(super) struct BasicCredentials {
     pub(super) user: String,
     pub(super) password: Box<[u8]>,
 }
 
-/// What a header says.
+/// The credentials in a header.
 pub(super) enum Authorization<'a> {
     /// A name and a password (RFC 7617).
     Basic(BasicCredentials),
@@ -25,7 +25,7 @@ pub(super) enum Authorization<'a> {
 }
 
 impl<'a> Authorization<'a> {
-    /// Reads a header's value; `None` where it says something else, or nothing sensible.
+    /// Parses the value of a header; `None` if the scheme is unknown or the value is malformed.
     pub(super) fn parse(header: &'a [u8]) -> Option<Self> {
         let (scheme, value) = std::str::from_utf8(header).ok()?.trim().split_once(' ')?;
         let value = value.trim_start();

@@ -1,39 +1,40 @@
-//! Changes to an htpasswd file: one user's line, and nothing else.
+//! Changes one user's line in an htpasswd file and keeps all other lines as they are.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::htpasswd::{HtpasswdLine, parse_line};
+use super::htpasswd::{HtpasswdLine, MAX_BCRYPT_COST, MIN_BCRYPT_COST, parse_line};
 use super::htpasswd_file;
 
-/// The bcrypt cost of new passwords: some 60 ms, once per login and process.
+/// The default bcrypt cost of new passwords. A check takes about 60 ms, once per login as long as
+/// the server runs.
 pub const DEFAULT_BCRYPT_COST: u32 = 10;
-/// What bcrypt looks at. It would ignore the rest in silence.
+/// The most bytes of a password that bcrypt uses. It would silently ignore the rest.
 const MAX_PASSWORD_BYTES: usize = 72;
 
-/// What to do with a user.
+/// A change to one user.
 #[derive(Clone)]
 pub enum UserChange {
-    /// Give them this password, adding them where they are not there yet.
+    /// Set the password, and add the user if there is none of this name.
     Set {
         /// The password.
         password: String,
-        /// The bcrypt cost, 4 to 17; each one more takes twice as long.
+        /// The bcrypt cost, 4 to 17; each step doubles the time of a check.
         cost: u32,
     },
-    /// Take them out.
+    /// Delete the user.
     Delete,
 }
 
-/// What became of it.
+/// What a change did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EditOutcome {
-    /// The user is new.
+    /// The user was added.
     Added,
-    /// The user was there, and has another password now.
+    /// The password of an existing user was changed.
     Changed,
-    /// The user is gone.
+    /// The user was deleted.
     Deleted,
 }
 
@@ -47,49 +48,54 @@ impl fmt::Display for EditOutcome {
     }
 }
 
-/// Why nothing was changed.
+/// Why the file was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// The name cannot stand in such a file.
+    /// The file format cannot hold this name.
     #[error(
-        "{0:?} cannot be a user's name: it must not be empty, begin with #, or hold a colon, a line's end or space around it"
+        "invalid user name {0:?}: it must not be empty, start with '#', contain a colon or a line break, or start or end with a space"
     )]
     Name(String),
-    /// The password cannot be hashed as it is.
+    /// bcrypt cannot hash this password.
     #[error("{0}")]
     Password(&'static str),
-    /// bcrypt does not take this cost.
-    #[error("the cost {0} is out of range: 4 to 17")]
+    /// The bcrypt cost is out of range.
+    #[error(
+        "invalid bcrypt cost {0}: expected {min} to {max}",
+        min = MIN_BCRYPT_COST,
+        max = MAX_BCRYPT_COST
+    )]
     Cost(u32),
-    /// There is no such user to delete.
-    #[error("there is no user {0:?} in it")]
+    /// The user to delete does not exist.
+    #[error("no user {0:?} in the file")]
     NoSuchUser(String),
-    /// The file.
+    /// The file cannot be read or written.
     #[error("{0}")]
     File(#[from] io::Error),
 }
 
-/// Changes one user in an htpasswd file, which is made where it is missing. All other lines stay as
-/// they are. When this returns the change is durable; a running server takes it up by itself.
+/// Changes one user in an htpasswd file, and creates the file if it is missing. All other lines
+/// stay as they are. The change is durable when this returns; a running server reloads the file by
+/// itself.
 ///
 /// # Errors
-/// See [`EditError`]; the file is as it was then.
+/// See [`EditError`]; the file is not changed.
 pub fn edit_user(path: &Path, user: &str, change: &UserChange) -> Result<EditOutcome, EditError> {
-    let is_name = !user.is_empty()
+    let is_valid_name = !user.is_empty()
         && !user.starts_with('#')
         && user.trim() == user
         && !user.contains([':', '\n', '\r', '\0']);
-    if !is_name {
+    if !is_valid_name {
         return Err(EditError::Name(user.to_owned()));
     }
     let line = match change {
         UserChange::Set { password, cost } => Some(format!("{user}:{}", hash(password, *cost)?)),
         UserChange::Delete => None,
     };
-    let mut done = EditOutcome::Deleted;
+    let mut outcome = EditOutcome::Deleted;
     htpasswd_file::change(path, |old| {
-        let (new, was_there) = replace_user_line(old.unwrap_or_default(), user, line.as_deref());
-        done = match (&line, was_there) {
+        let (new, was_present) = replace_user_line(old.unwrap_or_default(), user, line.as_deref());
+        outcome = match (&line, was_present) {
             (Some(_), true) => EditOutcome::Changed,
             (Some(_), false) => EditOutcome::Added,
             (None, true) => EditOutcome::Deleted,
@@ -97,7 +103,7 @@ pub fn edit_user(path: &Path, user: &str, change: &UserChange) -> Result<EditOut
         };
         Ok(new)
     })?;
-    Ok(done)
+    Ok(outcome)
 }
 
 fn hash(password: &str, cost: u32) -> Result<String, EditError> {
@@ -106,52 +112,53 @@ fn hash(password: &str, cost: u32) -> Result<String, EditError> {
     }
     if password.len() > MAX_PASSWORD_BYTES {
         return Err(EditError::Password(
-            "the password is longer than 72 bytes, and bcrypt would ignore the rest",
+            "the password is longer than 72 bytes, which is the limit of bcrypt",
         ));
     }
     if password.contains(['\0', '\n', '\r']) {
         return Err(EditError::Password(
-            "the password holds a line's end or a zero byte",
+            "the password contains a line break or a NUL byte",
         ));
     }
-    if !(4..=17).contains(&cost) {
+    if !(MIN_BCRYPT_COST..=MAX_BCRYPT_COST).contains(&cost) {
         return Err(EditError::Cost(cost));
     }
     let parts = bcrypt::hash_with_result(password, cost);
     let parts = parts.map_err(|error| io::Error::other(error.to_string()))?;
-    // As `htpasswd -B` writes it; Apache's and Go's readers know no other as well.
+    // `htpasswd -B` writes this version. Apache and Go read it best.
     Ok(parts.format_for_version(bcrypt::Version::TwoY))
 }
 
-/// The file with this line for the user, or none, and whether there was one before.
+/// Returns the content of the file with the user's line replaced, or removed if `line` is `None`,
+/// and whether the user had a line before.
 fn replace_user_line(old: &[u8], user: &str, line: Option<&str>) -> (Vec<u8>, bool) {
-    let end: &[u8] = if old.windows(2).any(|pair| pair == b"\r\n") {
+    let line_end: &[u8] = if old.windows(2).any(|pair| pair == b"\r\n") {
         b"\r\n"
     } else {
         b"\n"
     };
-    let (mut new, mut was_there) = (Vec::with_capacity(old.len() + 100), false);
-    let put = |new: &mut Vec<u8>| {
+    let (mut new, mut was_present) = (Vec::with_capacity(old.len() + 100), false);
+    let push_line = |new: &mut Vec<u8>| {
         new.extend_from_slice(line.unwrap_or_default().as_bytes());
-        new.extend_from_slice(end);
+        new.extend_from_slice(line_end);
     };
     for old_line in old.split_inclusive(|byte| *byte == b'\n') {
-        let is_theirs =
+        let is_users =
             matches!(parse_line(old_line), HtpasswdLine::Entry { name, .. } if name == user);
-        if !is_theirs {
+        if !is_users {
             new.extend_from_slice(old_line);
-        } else if line.is_some() && !was_there {
-            put(&mut new);
+        } else if line.is_some() && !was_present {
+            push_line(&mut new);
         }
-        was_there |= is_theirs;
+        was_present |= is_users;
     }
-    if line.is_some() && !was_there {
+    if line.is_some() && !was_present {
         if !new.is_empty() && !new.ends_with(b"\n") {
-            new.extend_from_slice(end);
+            new.extend_from_slice(line_end);
         }
-        put(&mut new);
+        push_line(&mut new);
     }
-    (new, was_there)
+    (new, was_present)
 }
 
 #[cfg(test)]
@@ -170,7 +177,7 @@ mod tests {
 
     #[test]
     fn other_lines_stay_as_they_are() {
-        for (old, line, expected, was_there) in [
+        for (old, line, expected, was_present) in [
             ("", Some("a:1"), "a:1\n", false),
             ("b:2", Some("a:1"), "b:2\na:1\n", false),
             (
@@ -192,7 +199,7 @@ mod tests {
         ] {
             let (new, was) = replace_user_line(old.as_bytes(), "a", line);
             assert_eq!(String::from_utf8(new).unwrap(), expected, "{old:?}");
-            assert_eq!(was, was_there, "{old:?}");
+            assert_eq!(was, was_present, "{old:?}");
         }
         let (new, _) = replace_user_line(b"\xff\xfe\na:0", "a", Some("a:1"));
         assert_eq!(new, b"\xff\xfe\na:1\n");
@@ -203,8 +210,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         let matches = |user: &str, password: &str| {
-            let (table, complaints) = HtpasswdTable::parse(&std::fs::read(&path).unwrap());
-            assert_eq!(complaints, []);
+            let (table, warnings) = HtpasswdTable::parse(&std::fs::read(&path).unwrap());
+            assert_eq!(warnings, []);
             let hash = table.get(user).map(|hash| hash.as_str().to_owned());
             hash.is_some_and(|hash| bcrypt::verify(password, &hash).unwrap())
         };
@@ -253,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_user_or_a_password() {
+    fn invalid_users_and_passwords_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         for name in ["", "a:b", "#a", " a", "a\nb", "a\0"] {
@@ -263,9 +270,9 @@ mod tests {
             ));
         }
         for password in ["", "a\nb", "a\0", &"x".repeat(73)] {
-            let refused = edit_user(&path, "alice", &set(password));
+            let result = edit_user(&path, "alice", &set(password));
             assert!(
-                matches!(refused, Err(EditError::Password(_))),
+                matches!(result, Err(EditError::Password(_))),
                 "{password:?}"
             );
         }
@@ -276,9 +283,9 @@ mod tests {
             Err(EditError::Cost(18))
         ));
         assert!(!path.exists());
-        let nowhere = folder.path().join("none/htpasswd");
+        let missing_folder = folder.path().join("none/htpasswd");
         assert!(matches!(
-            edit_user(&nowhere, "alice", &set("x")),
+            edit_user(&missing_folder, "alice", &set("x")),
             Err(EditError::File(_))
         ));
     }

@@ -1,5 +1,5 @@
-//! The htpasswd format (Apache's, of which the stock registry reads the bcrypt lines): a user a
-//! line, `name:hash`.
+//! Parses the htpasswd format of Apache: one user per line, `name:hash`. As with the stock
+//! registry, only bcrypt hashes are accepted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,16 +8,18 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// Beyond this one login takes many seconds; a line with more is a mistake, and whoever guesses
-/// names would keep the server busy with it.
-const MAX_BCRYPT_COST: u32 = 17;
-const MIN_BCRYPT_COST: u32 = 4;
-/// What an unknown user costs where the file has nobody to go by; what `htpasswd -B` writes.
+/// The highest bcrypt cost that is accepted. Beyond it one check takes many seconds, and logins
+/// with guessed names would keep the server busy.
+pub(super) const MAX_BCRYPT_COST: u32 = 17;
+/// The lowest bcrypt cost that the format has.
+pub(super) const MIN_BCRYPT_COST: u32 = 4;
+/// The bcrypt cost of checking an unknown user if the file has no users: the default of
+/// `htpasswd -B`.
 const EMPTY_FILE_BCRYPT_COST: u32 = 5;
-/// What follows the cost of a hash that no password is known for: salt and hash, all zeros.
+/// The salt and hash, all zeros, of a bcrypt hash that no known password matches.
 const UNMATCHABLE_SALT_AND_HASH: &str = ".....................................................";
 
-/// A bcrypt hash as it stands in the file, with salt and cost.
+/// A bcrypt hash with its version, cost and salt.
 #[derive(Debug, Clone)]
 pub(super) struct BcryptHash {
     text: Box<str>,
@@ -31,7 +33,8 @@ pub(super) struct HtpasswdTable {
     cost: u32,
 }
 
-/// A line that does not count, and why. Says nothing of the line but a user's name.
+/// Why a line of the file is ignored. It contains the name of the user, but nothing else of the
+/// line, which may hold a password.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct HtpasswdWarning {
     line: usize,
@@ -44,13 +47,13 @@ impl fmt::Display for HtpasswdWarning {
     }
 }
 
-/// What is computed to check a password: the same amount for everyone in a table, known or not, so
-/// that time tells nobody who is in it.
+/// The computation that checks a password. Its cost is the same for every name, known or unknown,
+/// so that the time of a response does not reveal whether a user exists.
 #[derive(Debug)]
 pub(super) struct PasswordCheck {
-    /// The hash that decides; one that nothing matches where the user is unknown.
+    /// The hash to compare with; for an unknown user, one that no password matches.
     pub(super) hash: String,
-    /// What is computed besides where it did not match, for the time it takes.
+    /// The hashes that are computed after a mismatch, only for the time that they take.
     pub(super) padding: Vec<String>,
 }
 
@@ -58,116 +61,117 @@ impl BcryptHash {
     fn parse(text: &str) -> Result<Self, String> {
         if !matches!(text.get(..4), Some("$2y$" | "$2a$" | "$2b$")) {
             return Err(format!(
-                "{}; only bcrypt (htpasswd -B) counts",
+                "{}; only bcrypt (htpasswd -B) is supported",
                 describe_hash_kind(text)
             ));
         }
         let text = canonical(text).unwrap_or_else(|| text.to_owned());
         let parts: bcrypt::HashParts = text
             .parse()
-            .map_err(|_| "its bcrypt hash is damaged".to_owned())?;
+            .map_err(|_| "the bcrypt hash is damaged".to_owned())?;
         let cost = parts.get_cost();
         if !(MIN_BCRYPT_COST..=MAX_BCRYPT_COST).contains(&cost) {
             return Err(format!(
-                "a bcrypt cost of {cost}; {MIN_BCRYPT_COST} to {MAX_BCRYPT_COST} count"
+                "a bcrypt cost of {cost}; {MIN_BCRYPT_COST} to {MAX_BCRYPT_COST} are supported"
             ));
         }
         let text = text.into_boxed_str();
         Ok(Self { text, cost })
     }
 
-    /// The hash as it stands in the file.
+    /// Returns the hash in its text form.
     pub(super) fn as_str(&self) -> &str {
         &self.text
     }
 }
 
 impl HtpasswdTable {
-    /// Reads a file's content, and says which lines do not count. Where a name stands twice the
-    /// last counts, as for the stock registry.
+    /// Parses the content of a file, and returns a warning for each line that is ignored. If a name
+    /// has several lines the last one wins, as with the stock registry.
     pub(super) fn parse(bytes: &[u8]) -> (Self, Vec<HtpasswdWarning>) {
-        let (mut users, mut complaints) = (HashMap::new(), Vec::new());
+        let (mut users, mut warnings) = (HashMap::new(), Vec::new());
         for (number, line) in lines(bytes) {
-            let mut complain = |reason| {
-                let line = number;
-                complaints.push(HtpasswdWarning { line, reason });
+            let mut warn = |reason| {
+                warnings.push(HtpasswdWarning {
+                    line: number,
+                    reason,
+                });
             };
             let (name, hash) = match parse_line(line) {
                 HtpasswdLine::Blank => continue,
                 HtpasswdLine::Entry { name, hash } => (name, BcryptHash::parse(hash)),
                 HtpasswdLine::Malformed => {
-                    complain("is not of the form USER:HASH".to_owned());
+                    warn("expected USER:HASH".to_owned());
                     continue;
                 }
             };
-            // A line that does not count must not leave an earlier one of the same user in force.
+            // An invalid line must not leave an earlier line of the same user in force.
             if users.remove(name).is_some() {
-                complain(format!(
-                    "user {name:?} stands here again; the last line counts"
-                ));
+                warn(format!("user {name:?} is listed again; the last line wins"));
             }
             match hash {
                 Ok(hash) => {
                     users.insert(name.into(), hash);
                 }
-                Err(reason) => complain(format!("user {name:?} cannot log in: {reason}")),
+                Err(reason) => warn(format!("user {name:?} cannot log in: {reason}")),
             }
         }
         let cost = users.values().map(|hash: &BcryptHash| hash.cost).max();
         let cost = cost.unwrap_or(EMPTY_FILE_BCRYPT_COST);
-        (Self { users, cost }, complaints)
+        (Self { users, cost }, warnings)
     }
 
-    /// Whether nobody can log in.
+    /// Returns whether there are no users.
     pub(super) fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// A user's hash.
+    /// Returns the hash of a user.
     pub(super) fn get(&self, name: &str) -> Option<&BcryptHash> {
         self.users.get(name)
     }
 
-    /// What to compute for a user with this hash, or without any.
+    /// Returns the check for a user with this hash, or for an unknown user.
     pub(super) fn password_check(&self, hash: Option<&BcryptHash>) -> PasswordCheck {
-        let nothing = |cost| format!("$2b${cost:02}${UNMATCHABLE_SALT_AND_HASH}");
+        let unmatchable = |cost| format!("$2b${cost:02}${UNMATCHABLE_SALT_AND_HASH}");
         match hash {
-            // A cost one higher takes twice as long, so these add up to one of the highest cost.
+            // Each cost takes twice as long as the one below, so a hash of cost n and padding of
+            // the costs n to max-1 take as long as one hash of cost max.
             Some(hash) => PasswordCheck {
                 hash: hash.as_str().to_owned(),
-                padding: (hash.cost..self.cost).map(nothing).collect(),
+                padding: (hash.cost..self.cost).map(unmatchable).collect(),
             },
             None => PasswordCheck {
-                hash: nothing(self.cost),
+                hash: unmatchable(self.cost),
                 padding: Vec::new(),
             },
         }
     }
 }
 
-/// What a line holds.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HtpasswdLine<'a> {
-    /// A comment, or nothing.
+    /// An empty line or a comment.
     Blank,
     /// A user.
     Entry {
-        /// Their name.
+        /// The name.
         name: &'a str,
-        /// Whatever stands for their password.
+        /// The hash of the password, of any kind.
         hash: &'a str,
     },
-    /// Something else.
+    /// Any other line.
     Malformed,
 }
 
-/// The lines of a file with their numbers, without what ends them.
+/// Returns the lines of a file with their numbers from 1, without a byte order mark.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     (1..).zip(bytes.split(|byte| *byte == b'\n'))
 }
 
-/// Reads one line, with or without its end.
+/// Parses one line, with or without its line break.
 pub(super) fn parse_line(line: &[u8]) -> HtpasswdLine<'_> {
     let line = line.trim_ascii();
     if line.is_empty() || line.starts_with(b"#") {
@@ -179,7 +183,7 @@ pub(super) fn parse_line(line: &[u8]) -> HtpasswdLine<'_> {
     else {
         return HtpasswdLine::Malformed;
     };
-    // Apache ignores what follows a second colon.
+    // Apache ignores the text after a second colon.
     let hash = rest.split(':').next().unwrap_or(rest).trim_end();
     if name.is_empty() || hash.is_empty() {
         return HtpasswdLine::Malformed;
@@ -187,8 +191,8 @@ pub(super) fn parse_line(line: &[u8]) -> HtpasswdLine<'_> {
     HtpasswdLine::Entry { name, hash }
 }
 
-/// The hash with the bits cleared that a salt's last letter has too many. Some writers leave them
-/// set; the stock registry reads past them, and the bcrypt library does not.
+/// Clears the unused bits in the last character of the salt. Some programs leave them set; the
+/// stock registry ignores them, and the bcrypt library rejects them.
 fn canonical(text: &str) -> Option<String> {
     const BASE64_TRAILING_BITS_ALLOWED: GeneralPurpose = GeneralPurpose::new(
         &alphabet::BCRYPT,
@@ -203,14 +207,14 @@ fn canonical(text: &str) -> Option<String> {
     Some(format!("{settings}{salt}{hash}"))
 }
 
-/// What a hash is that is not bcrypt, as Apache's documentation calls it.
+/// Names the kind of a hash that is not bcrypt, in the words of Apache's documentation.
 fn describe_hash_kind(hash: &str) -> &'static str {
     match hash {
         _ if hash.starts_with("$apr1$") => "an MD5 hash (htpasswd -m)",
         _ if hash.starts_with("{SHA}") => "a SHA-1 hash (htpasswd -s)",
         _ if hash.starts_with("$5$") => "a SHA-256 hash (htpasswd -2)",
         _ if hash.starts_with("$6$") => "a SHA-512 hash (htpasswd -5)",
-        _ => "a hash of another kind, or a password as it is",
+        _ => "a hash of an unknown kind, or a plain text password",
     }
 }
 
@@ -221,8 +225,8 @@ mod tests {
     const ALICE: &str = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
 
     fn warnings(text: &str) -> Vec<String> {
-        let (_, complaints) = HtpasswdTable::parse(text.as_bytes());
-        complaints.iter().map(HtpasswdWarning::to_string).collect()
+        let (_, warnings) = HtpasswdTable::parse(text.as_bytes());
+        warnings.iter().map(HtpasswdWarning::to_string).collect()
     }
 
     #[test]
@@ -232,8 +236,8 @@ mod tests {
             ALICE.replace("2y", "2a"),
             ALICE.replace("2y", "2b"),
         );
-        let (table, complaints) = HtpasswdTable::parse(text.as_bytes());
-        assert_eq!(complaints, []);
+        let (table, warnings) = HtpasswdTable::parse(text.as_bytes());
+        assert_eq!(warnings, []);
         for user in ["alice", "bob", "dora"] {
             assert_eq!(table.get(user).unwrap().as_str().len(), 60, "{user}");
         }
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_named_and_spoils_no_other() {
+    fn an_invalid_line_is_reported_and_affects_no_other() {
         let secret = "hunter2";
         for (line, words) in [
             (format!("bob:{secret}"), "\"bob\" cannot log in"),
@@ -264,52 +268,53 @@ mod tests {
             let (table, _) = HtpasswdTable::parse(text.as_bytes());
             assert!(table.get("alice").is_some() && table.get("carol").is_some());
             assert!(table.get("bob").is_none(), "{line}");
-            let said = warnings(&text);
-            assert_eq!(said.len(), 1, "{line}");
-            assert!(said[0].starts_with("line 2: "), "{said:?}");
+            let warnings = warnings(&text);
+            assert_eq!(warnings.len(), 1, "{line}");
+            assert!(warnings[0].starts_with("line 2: "), "{warnings:?}");
             assert!(
-                said[0].contains(words) && !said[0].contains(secret),
-                "{said:?}"
+                warnings[0].contains(words) && !warnings[0].contains(secret),
+                "{warnings:?}"
             );
         }
-        let (table, said) = HtpasswdTable::parse(b"\xff\xfe:x\n");
-        assert!(table.is_empty() && said.len() == 1);
+        let (table, warnings) = HtpasswdTable::parse(b"\xff\xfe:x\n");
+        assert!(table.is_empty() && warnings.len() == 1);
     }
 
     #[test]
-    fn the_last_line_of_a_user_counts_also_when_nobody_can_log_in_with_it() {
+    fn the_last_line_of_a_user_wins_even_if_it_is_invalid() {
         let text = format!("alice:{ALICE}\nalice:plain\n");
         assert!(HtpasswdTable::parse(text.as_bytes()).0.is_empty());
         assert_eq!(warnings(&text).len(), 2);
     }
 
     #[test]
-    fn a_salt_with_bits_too_many_is_read() {
+    fn a_salt_with_unused_bits_set_is_accepted() {
         let hash = bcrypt::hash_with_salt("secret", 4, [7; 16]).unwrap();
         let good = hash.to_string();
-        // The same salt: of its last letter's six bits two count.
-        let last = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        let index = last.find(&good[28..29]).unwrap();
+        // Only two of the six bits of the last character belong to the salt.
+        let characters = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        let index = characters.find(&good[28..29]).unwrap();
         let bad = format!(
             "{}{}{}",
             &good[..28],
-            &last[index + 5..=index + 5],
+            &characters[index + 5..=index + 5],
             &good[29..]
         );
         assert!(bcrypt::verify("secret", &bad).is_err());
-        let (table, complaints) = HtpasswdTable::parse(format!("alice:{bad}").as_bytes());
-        assert_eq!(complaints, []);
+        let (table, warnings) = HtpasswdTable::parse(format!("alice:{bad}").as_bytes());
+        assert_eq!(warnings, []);
         assert_eq!(table.get("alice").unwrap().as_str(), good);
     }
 
     #[test]
-    fn everyone_costs_the_same() {
+    fn a_check_costs_the_same_for_every_name() {
         let text = format!("alice:{ALICE}\nbob:{}\n", ALICE.replace("$05$", "$09$"));
         let (table, _) = HtpasswdTable::parse(text.as_bytes());
         let cost = |user| {
-            let work = table.password_check(table.get(user));
-            let all = std::iter::once(&work.hash).chain(&work.padding);
-            all.map(|hash| 1 << hash.parse::<bcrypt::HashParts>().unwrap().get_cost())
+            let check = table.password_check(table.get(user));
+            let hashes = std::iter::once(&check.hash).chain(&check.padding);
+            hashes
+                .map(|hash| 1 << hash.parse::<bcrypt::HashParts>().unwrap().get_cost())
                 .sum::<u32>()
         };
         assert_eq!([cost("alice"), cost("bob"), cost("nobody")], [1 << 9; 3]);

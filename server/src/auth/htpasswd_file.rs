@@ -1,4 +1,6 @@
-//! The htpasswd file on disk: read whole, replaced whole.
+//! Reads and atomically replaces the htpasswd file on disk.
+//!
+//! It must not know the format of the lines.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -7,12 +9,15 @@ use std::path::Path;
 
 use super::error::Error;
 
-/// More than any list of users that is kept in a file.
+/// The largest file that is read.
 const MAX_HTPASSWD_BYTES: u64 = 16 * 1024 * 1024;
-/// What a file that we make may be read by: a password's hash is worth guessing at.
+/// The mode of a new file: only its owner may read it, because hashes can be attacked offline.
 const NEW_FILE_MODE: u32 = 0o600;
 
-/// The file's content, at most 16 MiB.
+/// Reads the content of the file.
+///
+/// # Errors
+/// The file cannot be read, or is larger than 16 MiB.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     bytes(path).map_err(|source| Error::Read {
         path: path.to_owned(),
@@ -27,21 +32,24 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_HTPASSWD_BYTES {
         return Err(io::Error::other(format!(
-            "more than {MAX_HTPASSWD_BYTES} bytes"
+            "the file is larger than {MAX_HTPASSWD_BYTES} bytes"
         )));
     }
     Ok(bytes)
 }
 
-/// Changes a file: `change` gets what it holds, `None` where it is not there, and yields what it is
-/// to hold, or why not. Another process that changes the same file waits. When this returns the
-/// change is durable; a reader sees the old file or the new one. Owner and mode stay as far as the
-/// system lets them.
+/// Changes a file atomically. `change` maps the old content, `None` if there is no file, to the new
+/// content. Another process that changes the same file waits; a reader sees the old file or the new
+/// one. The change is durable when this returns. Owner and mode are preserved as far as the system
+/// allows.
+///
+/// # Errors
+/// Those of `change`, and those of the file system; the file is not changed.
 pub(super) fn change<E: From<io::Error>>(
     path: &Path,
     change: impl FnOnce(Option<&[u8]>) -> Result<Vec<u8>, E>,
 ) -> Result<(), E> {
-    // What a link points at is replaced, not the link.
+    // Replaces the target of a symbolic link, not the link.
     let path = match path.canonicalize() {
         Ok(path) => path,
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
@@ -49,10 +57,10 @@ pub(super) fn change<E: From<io::Error>>(
     };
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
-        Some(_) | None => Path::new("."),
+        _ => Path::new("."),
     };
-    let folder = (folder, File::open(folder)?);
-    folder.1.lock()?;
+    let handle = File::open(folder)?;
+    handle.lock()?;
     let old = match bytes(&path) {
         Ok(old) => Some(old),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -60,12 +68,13 @@ pub(super) fn change<E: From<io::Error>>(
     };
     let new = change(old.as_deref())?;
     if old.as_ref() != Some(&new) {
-        replace(&path, folder, &new)?;
+        replace(&path, folder, &handle, &new)?;
     }
     Ok(())
 }
 
-fn replace(path: &Path, (folder, handle): (&Path, File), bytes: &[u8]) -> io::Result<()> {
+/// Replaces a file through a temporary one. The caller holds the lock on the folder.
+fn replace(path: &Path, folder: &Path, handle: &File, bytes: &[u8]) -> io::Result<()> {
     let Some(name) = path.file_name() else {
         return Err(io::ErrorKind::InvalidFilename.into());
     };
@@ -73,14 +82,14 @@ fn replace(path: &Path, (folder, handle): (&Path, File), bytes: &[u8]) -> io::Re
     temporary.push(name);
     temporary.push(".tmp");
     let temporary = folder.join(temporary);
-    // We hold the lock, so whoever left one is gone.
+    // The lock is held, so a temporary file is left over from a process that was killed.
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     let result = write(&temporary, path, bytes).and_then(|()| std::fs::rename(&temporary, path));
     if result.is_err() {
-        // It may not have come into being.
+        // The file may not exist: it is what could not be created.
         let _ = std::fs::remove_file(&temporary);
     }
     result.and_then(|()| handle.sync_all())
@@ -93,8 +102,7 @@ fn write(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(NEW_FILE_MODE)
         .open(temporary)?;
     if let Ok(old) = path.metadata() {
-        // Only root may give files away; who cannot keeps the file for themselves, and its group
-        // where that is theirs.
+        // Only root may change the owner. Other users keep the group if they are members of it.
         let _ = fchown(&file, Some(old.uid()), Some(old.gid()))
             .or_else(|_| fchown(&file, None, Some(old.gid())));
         file.set_permissions(Permissions::from_mode(old.mode() & 0o777))?;

@@ -1,6 +1,8 @@
-//! Logins that were found right, so that checking them again costs microseconds instead of a
-//! bcrypt. Kept is a keyed hash of name, password and the line in the file; a change of the line
-//! makes it worthless, and so does the end of the process, which is the end of the key.
+//! Caches valid logins, so that checking one again takes microseconds instead of a bcrypt hash.
+//!
+//! It must not hold a password: it holds a keyed hash (MAC) of name, password and bcrypt hash. A
+//! change of the user's line makes the MAC useless, and so does the end of the process, because the
+//! key is random.
 
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
@@ -11,23 +13,23 @@ use aws_lc_rs::rand::SystemRandom;
 use super::authorization::BasicCredentials;
 use super::error::Error;
 
-/// Far more than users log in; each costs some 40 bytes.
+/// The most logins in the cache, far more than there are users. Each takes about 40 bytes.
 const MAX_CACHED_LOGINS: usize = 16 * 1024;
 
-/// What stands for a login.
+/// The MAC of a login.
 pub(super) type LoginMac = [u8; 32];
 
-/// The logins.
+/// A bounded set of valid logins.
 pub(super) struct LoginCache {
     key: hmac::Key,
     macs: RwLock<HashSet<LoginMac>>,
 }
 
 impl LoginCache {
-    /// Nobody yet.
+    /// Creates an empty cache with a random key.
     ///
     /// # Errors
-    /// There are no random numbers for a key.
+    /// The system provides no random numbers.
     pub(super) fn new() -> Result<Self, Error> {
         Ok(Self {
             key: random_key()?,
@@ -35,36 +37,39 @@ impl LoginCache {
         })
     }
 
-    /// What stands for this login against this line of the file.
-    pub(super) fn mac(&self, login: &BasicCredentials, line: &str) -> LoginMac {
+    /// Returns the MAC of a login with the user's bcrypt hash.
+    pub(super) fn mac(&self, login: &BasicCredentials, hash: &str) -> LoginMac {
         let mut context = hmac::Context::with_key(&self.key);
-        // Lengths first: no two logins run into the same bytes.
-        for part in [login.user.as_bytes(), line.as_bytes(), &login.password] {
+        // Each part is preceded by its length, so that no two logins yield the same bytes.
+        for part in [login.user.as_bytes(), hash.as_bytes(), &login.password] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
-        let mut tag = LoginMac::default();
-        tag.copy_from_slice(context.sign().as_ref());
-        tag
+        let mut mac = LoginMac::default();
+        mac.copy_from_slice(context.sign().as_ref());
+        mac
     }
 
-    /// Whether it was found right before.
-    pub(super) fn contains(&self, tag: &LoginMac) -> bool {
-        let tags = self.macs.read().unwrap_or_else(PoisonError::into_inner);
-        tags.contains(tag)
+    /// Returns whether the login was found valid before.
+    pub(super) fn contains(&self, mac: &LoginMac) -> bool {
+        let macs = self.macs.read().unwrap_or_else(PoisonError::into_inner);
+        macs.contains(mac)
     }
 
-    /// Remembers that it is right. When there are too many, all others are forgotten.
-    pub(super) fn insert(&self, tag: LoginMac) {
-        let mut tags = self.macs.write().unwrap_or_else(PoisonError::into_inner);
-        if tags.len() >= MAX_CACHED_LOGINS {
-            tags.clear();
+    /// Adds a valid login. A full cache is emptied first.
+    pub(super) fn insert(&self, mac: LoginMac) {
+        let mut macs = self.macs.write().unwrap_or_else(PoisonError::into_inner);
+        if macs.len() >= MAX_CACHED_LOGINS {
+            macs.clear();
         }
-        tags.insert(tag);
+        macs.insert(mac);
     }
 }
 
-/// A key that nobody knows.
+/// Creates a random key.
+///
+/// # Errors
+/// The system provides no random numbers.
 pub(super) fn random_key() -> Result<hmac::Key, Error> {
     hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).map_err(|_| Error::Random)
 }
@@ -81,33 +86,33 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_login_against_the_same_line_is_known() {
-        let remembered = LoginCache::new().unwrap();
-        let tag = remembered.mac(&login("alice", b"secret"), "line");
-        assert!(!remembered.contains(&tag));
-        remembered.insert(tag);
-        assert!(remembered.contains(&tag));
-        for (user, password, line) in [
-            ("alice", "Secret", "line"),
-            ("bob", "secret", "line"),
-            ("alice", "secret", "line2"),
-            ("alicel", "secret", "ine"),
+    fn only_the_same_login_with_the_same_hash_is_cached() {
+        let cache = LoginCache::new().unwrap();
+        let mac = cache.mac(&login("alice", b"secret"), "hash");
+        assert!(!cache.contains(&mac));
+        cache.insert(mac);
+        assert!(cache.contains(&mac));
+        for (user, password, hash) in [
+            ("alice", "Secret", "hash"),
+            ("bob", "secret", "hash"),
+            ("alice", "secret", "hash2"),
+            ("aliceh", "secret", "ash"),
             ("alice", "esecret", "lin"),
         ] {
-            let other = remembered.mac(&login(user, password.as_bytes()), line);
-            assert!(!remembered.contains(&other), "{user} {password} {line}");
+            let other = cache.mac(&login(user, password.as_bytes()), hash);
+            assert!(!cache.contains(&other), "{user} {password} {hash}");
         }
         let other = LoginCache::new().unwrap();
-        assert_ne!(other.mac(&login("alice", b"secret"), "line"), tag);
+        assert_ne!(other.mac(&login("alice", b"secret"), "hash"), mac);
     }
 
     #[test]
-    fn it_does_not_grow_without_end() {
-        let remembered = LoginCache::new().unwrap();
+    fn the_cache_is_bounded() {
+        let cache = LoginCache::new().unwrap();
         for number in 0..=MAX_CACHED_LOGINS {
             let password = number.to_string();
-            remembered.insert(remembered.mac(&login("alice", password.as_bytes()), "line"));
+            cache.insert(cache.mac(&login("alice", password.as_bytes()), "hash"));
         }
-        assert_eq!(remembered.macs.read().unwrap().len(), 1);
+        assert_eq!(cache.macs.read().unwrap().len(), 1);
     }
 }

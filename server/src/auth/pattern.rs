@@ -3,61 +3,27 @@
 use std::fmt;
 use std::str::FromStr;
 
+use globset::{GlobBuilder, GlobMatcher};
 use imgsync_oci::{ParseError, Repository};
 
-/// A repository's name in which `*` stands for anything within a component, and `**` for anything
-/// across components: `public/*`, `mirror/**`, `**`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The longest pattern, in bytes: the length limit of a repository's name.
+const MAX_PATTERN_BYTES: usize = 255;
+/// `**` as a glob: text within one component, or text with at least one slash. The `**` of globset
+/// itself stands for whole components, also for none: its `**/app` matches `app`.
+const ANY_ACROSS_COMPONENTS: &str = "{*,*/**/*}";
+
+/// A repository name with wildcards: `*` matches any text within a component, `**` any text across
+/// components. Examples: `public/*`, `mirror/**`, `**`.
+#[derive(Debug, Clone)]
 pub struct RepositoryPattern {
     text: Box<str>,
-    pieces: Vec<PatternToken>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PatternToken {
-    /// This very byte.
-    Byte(u8),
-    /// Any bytes without a slash, or none.
-    AnyInComponent,
-    /// Any bytes, or none.
-    AnyAcrossComponents,
+    matcher: GlobMatcher,
 }
 
 impl RepositoryPattern {
-    /// Whether it stands for this name.
+    /// Returns whether the pattern matches the whole name.
     pub fn matches(&self, repository: &Repository) -> bool {
-        // How much of the pattern may have been used up by the name's beginning: all ways at once,
-        // so that no pattern takes long.
-        let mut at = vec![false; self.pieces.len() + 1];
-        at[0] = true;
-        self.skip(&mut at);
-        for byte in repository.as_str().bytes() {
-            let mut next = vec![false; at.len()];
-            for (index, piece) in self
-                .pieces
-                .iter()
-                .enumerate()
-                .filter(|(index, _)| at[*index])
-            {
-                match piece {
-                    PatternToken::Byte(wanted) => next[index + 1] |= *wanted == byte,
-                    PatternToken::AnyInComponent => next[index] |= byte != b'/',
-                    PatternToken::AnyAcrossComponents => next[index] = true,
-                }
-            }
-            self.skip(&mut next);
-            at = next;
-        }
-        at.last() == Some(&true)
-    }
-
-    /// A star may stand for nothing.
-    fn skip(&self, at: &mut [bool]) {
-        for (index, piece) in self.pieces.iter().enumerate() {
-            if at[index] && !matches!(piece, PatternToken::Byte(_)) {
-                at[index + 1] = true;
-            }
-        }
+        self.matcher.is_match(repository.as_str())
     }
 }
 
@@ -67,34 +33,32 @@ impl FromStr for RepositoryPattern {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let is_allowed =
             |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/*".contains(&b);
-        let is_good = text.bytes().all(is_allowed)
-            && text.len() <= 255
+        let is_valid = text.bytes().all(is_allowed)
+            && text.len() <= MAX_PATTERN_BYTES
             && text.split('/').all(|component| !component.is_empty())
             && !text.contains("***");
-        if !is_good {
-            return Err(ParseError::new("repository pattern", text));
+        let invalid = || ParseError::new("repository pattern", text);
+        if !is_valid {
+            return Err(invalid());
         }
-        let (mut pieces, mut rest) = (Vec::new(), text.as_bytes());
-        while let [first, tail @ ..] = rest {
-            (pieces, rest) = match (first, tail) {
-                (b'*', [b'*', tail @ ..]) => {
-                    (with(pieces, PatternToken::AnyAcrossComponents), tail)
-                }
-                (b'*', tail) => (with(pieces, PatternToken::AnyInComponent), tail),
-                (byte, tail) => (with(pieces, PatternToken::Byte(*byte)), tail),
-            };
-        }
+        let glob = GlobBuilder::new(&text.replace("**", ANY_ACROSS_COMPONENTS))
+            .literal_separator(true)
+            .build()
+            .map_err(|_| invalid())?;
         Ok(Self {
             text: text.into(),
-            pieces,
+            matcher: glob.compile_matcher(),
         })
     }
 }
 
-fn with(mut pieces: Vec<PatternToken>, piece: PatternToken) -> Vec<PatternToken> {
-    pieces.push(piece);
-    pieces
+impl PartialEq for RepositoryPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
 }
+
+impl Eq for RepositoryPattern {}
 
 impl fmt::Display for RepositoryPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,20 +96,25 @@ mod tests {
             ("team-*/app", "team-a/b/app", false),
             ("a*b*c", "axxbyybzzc", true),
             ("a*b*c", "axxbyybzz", false),
+            ("a**b", "ab", true),
+            ("a**b", "a-x/y/z-b", true),
+            ("a/**/b", "a/x/y/b", true),
+            ("a/**/b", "a/b", false),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
     }
 
     #[test]
-    fn a_pattern_of_many_stars_takes_no_longer() {
+    fn a_pattern_of_many_stars_is_not_slow() {
         let name = "a".repeat(255);
         assert!(!matches(&format!("{}b", "*a".repeat(120)), &name));
         assert!(matches(&"*a".repeat(120), &name));
+        assert!(matches(&"**a".repeat(85), &name));
     }
 
     #[test]
-    fn what_is_no_pattern() {
+    fn invalid_patterns_are_rejected() {
         for bad in [
             "", "/", "a/", "/a", "a//b", "A/*", "a b", "***", "a?", "[a]", "ü*",
         ] {

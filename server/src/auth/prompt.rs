@@ -1,39 +1,50 @@
-//! A password, typed or piped.
+//! Reads a new password, typed at a terminal or piped.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use console::Term;
 
-/// More than any password.
+/// The most that is read of a line that is piped.
 const MAX_PASSWORD_LINE_BYTES: u64 = 4096;
 
-/// Reads a password from standard input: at a terminal it is asked for twice and not shown, else it
-/// is the first line.
+/// Reads a password from standard input. At a terminal it asks twice and hides what is typed;
+/// otherwise the password is the first line.
 ///
 /// # Errors
-/// Standard input ends or fails, or the two differ.
+/// Standard input ends or cannot be read, or the two passwords differ.
 pub fn password(user: &str) -> io::Result<String> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        return read_line();
+    if !io::stdin().is_terminal() {
+        return read_piped_line();
     }
-    let _hidden = EchoGuard::start()?;
-    let first = ask(&format!("New password for {user}: "))?;
-    if ask("The same again: ")? != first {
+    let terminal = prompt_terminal()?;
+    let first = ask(&terminal, &format!("New password for {user}: "))?;
+    if ask(&terminal, "Re-type new password: ")? != first {
         return Err(io::Error::other("the two passwords differ"));
     }
     Ok(first)
 }
 
-fn ask(prompt: &str) -> io::Result<String> {
-    let mut stderr = io::stderr().lock();
-    stderr.write_all(prompt.as_bytes())?;
-    let answer = read_line();
-    stderr.write_all(b"\n")?;
-    answer
+/// Chooses the stream for the prompt: `console` hides what is typed only if it can show a prompt.
+fn prompt_terminal() -> io::Result<Term> {
+    let streams = [Term::stderr(), Term::stdout()];
+    streams.into_iter().find(Term::is_term).ok_or_else(|| {
+        io::Error::other(
+            "cannot show the prompt: neither standard error nor standard output is a terminal",
+        )
+    })
 }
 
-fn read_line() -> io::Result<String> {
+fn ask(terminal: &Term, prompt: &str) -> io::Result<String> {
+    terminal.write_str(prompt)?;
+    let password = terminal.read_secure_line()?;
+    // An end of input (Ctrl-D) reads as an empty line.
+    if password.is_empty() {
+        return Err(io::Error::other("nothing was typed"));
+    }
+    Ok(password)
+}
+
+fn read_piped_line() -> io::Result<String> {
     let mut line = String::new();
     if io::stdin()
         .lock()
@@ -41,29 +52,9 @@ fn read_line() -> io::Result<String> {
         .read_line(&mut line)?
         == 0
     {
-        let text = "no password on standard input";
+        let text = "standard input is empty";
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
     }
     let line = line.strip_suffix('\n').unwrap_or(&line);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
-}
-
-/// A terminal that does not show what is typed, until this goes.
-struct EchoGuard(Termios);
-
-impl EchoGuard {
-    fn start() -> io::Result<Self> {
-        let shown = tcgetattr(io::stdin())?;
-        let mut hidden = shown.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
-        Ok(Self(shown))
-    }
-}
-
-impl Drop for EchoGuard {
-    fn drop(&mut self) {
-        // There is nothing else to be done about it.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
-    }
 }

@@ -1,25 +1,28 @@
-//! What an operation asks of its caller, in the words of the stock registry's answers and of
-//! tokens' scopes.
+//! The permissions that an operation requires, in the form of token scopes and of the stock
+//! registry's error details.
+
+use std::fmt;
 
 use imgsync_oci::endpoint::{Action, Mount, RepositoryOperation};
 use imgsync_oci::{Endpoint, Repository};
 
-/// Whoever writes reads as well, to see what is there.
+/// The actions of a push, which also reads.
 const PUSH_ACTIONS: &[&str] = &["pull", "push"];
 
-/// One thing that a caller must be allowed to do.
+/// A permission on one resource. Its text form is that of a token scope:
+/// `repository:app:pull,push`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AccessScope {
     /// `repository` or `registry`.
     pub(crate) resource_type: &'static str,
-    /// What it is called.
+    /// The name of the resource.
     pub(crate) name: String,
     /// `pull`, `push`, `delete`, or `*`.
     pub(crate) actions: Vec<&'static str>,
 }
 
 impl AccessScope {
-    /// Something in a repository.
+    /// Creates a scope on a repository.
     pub(crate) fn of(repository: &Repository, actions: &[&'static str]) -> Self {
         Self {
             resource_type: "repository",
@@ -28,13 +31,20 @@ impl AccessScope {
         }
     }
 
-    /// Writing to a repository.
+    /// Creates the scope of a push to a repository.
     pub(crate) fn push(repository: &Repository) -> Self {
         Self::of(repository, PUSH_ACTIONS)
     }
 }
 
-/// All that an operation asks for; nothing where a caller must only be known.
+impl fmt::Display for AccessScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let actions = self.actions.join(",");
+        write!(f, "{}:{}:{actions}", self.resource_type, self.name)
+    }
+}
+
+/// Returns the permissions that an operation requires; none if it only requires a login.
 pub(crate) fn required_scopes(endpoint: &Endpoint) -> Vec<AccessScope> {
     let (action, repository) = endpoint.access();
     let actions: &[_] = match action {
@@ -71,7 +81,7 @@ mod tests {
     use hyper::Method;
 
     #[test]
-    fn what_operations_ask_for() {
+    fn operations_require_these_scopes() {
         let digest = imgsync_oci::Digest::of(b"x");
         let blob = format!("/v2/a/b/blobs/{digest}");
         let mount = format!("mount={digest}&from=c");
@@ -95,14 +105,7 @@ mod tests {
             let endpoint = Endpoint::parse(&method, path, query).unwrap();
             let scopes: Vec<String> = required_scopes(&endpoint)
                 .iter()
-                .map(|wanted| {
-                    format!(
-                        "{}:{}:{}",
-                        wanted.resource_type,
-                        wanted.name,
-                        wanted.actions.join(",")
-                    )
-                })
+                .map(AccessScope::to_string)
                 .collect();
             assert_eq!(scopes.join(" "), expected);
         }

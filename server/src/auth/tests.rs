@@ -1,14 +1,15 @@
-//! Users, from a file to a decision.
+//! Tests of authentication and authorization, from the htpasswd file to the decision.
 
 use std::path::Path;
 
 use base64::Engine as _;
+use imgsync_oci::endpoint::Action;
 
 use super::*;
 
 fn settings(path: &Path, patterns: &[&str]) -> AuthConfig {
     AuthConfig {
-        htpasswd: Some(HtpasswdFile {
+        htpasswd: Some(HtpasswdConfig {
             path: path.to_owned(),
             realm: "here".to_owned(),
         }),
@@ -27,7 +28,7 @@ fn basic(user: &str, password: &str) -> Vec<u8> {
     format!("Basic {login}").into_bytes()
 }
 
-async fn who(
+async fn identify(
     auth: &AccessController,
     header: &[u8],
 ) -> Result<Option<String>, AuthenticationError> {
@@ -36,13 +37,13 @@ async fn who(
 }
 
 #[tokio::test]
-async fn only_who_knows_the_password_is_the_user() {
+async fn only_the_right_password_authenticates_a_user() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     set(&path, "alice", "secret");
     let auth = AccessController::open(&settings(&path, &[])).unwrap();
     for _ in 0..2 {
-        let alice = who(&auth, &basic("alice", "secret")).await;
+        let alice = identify(&auth, &basic("alice", "secret")).await;
         assert_eq!(alice, Ok(Some("alice".to_owned())));
         for (user, password) in [
             ("alice", "Secret"),
@@ -50,7 +51,7 @@ async fn only_who_knows_the_password_is_the_user() {
             ("", ""),
             ("alice", ""),
         ] {
-            let unknown = who(&auth, &basic(user, password)).await;
+            let unknown = identify(&auth, &basic(user, password)).await;
             assert_eq!(
                 unknown,
                 Err(AuthenticationError::InvalidLogin),
@@ -59,18 +60,18 @@ async fn only_who_knows_the_password_is_the_user() {
         }
     }
     assert_eq!(
-        who(&auth, b"Digest x").await,
+        identify(&auth, b"Digest x").await,
         Err(AuthenticationError::InvalidLogin)
     );
     assert_eq!(
-        who(&auth, b"Bearer x").await,
+        identify(&auth, b"Bearer x").await,
         Err(AuthenticationError::InvalidToken)
     );
     assert_eq!(auth.identify(None).await, Ok(None));
 }
 
 #[tokio::test]
-async fn a_changed_file_counts_at_once_and_a_missing_one_changes_nothing() {
+async fn a_reload_applies_a_changed_file_and_keeps_the_users_if_it_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     set(&path, "alice", "one");
@@ -78,44 +79,44 @@ async fn a_changed_file_counts_at_once_and_a_missing_one_changes_nothing() {
     let settings = settings(&path, &["public/**"]);
     let auth = AccessController::open(&settings).unwrap();
     let alice = auth.identify(Some(&basic("alice", "one"))).await.unwrap();
-    assert!(who(&auth, &basic("bob", "two")).await.is_ok());
+    assert!(identify(&auth, &basic("bob", "two")).await.is_ok());
     let bearer = format!("Bearer {}", auth.issue_token(alice.as_ref())).into_bytes();
-    assert_eq!(who(&auth, &bearer).await, Ok(Some("alice".to_owned())));
+    assert_eq!(identify(&auth, &bearer).await, Ok(Some("alice".to_owned())));
 
     set(&path, "bob", "three");
     auth.reload(&settings).unwrap();
-    assert_eq!(who(&auth, &bearer).await, Ok(Some("alice".to_owned())));
+    assert_eq!(identify(&auth, &bearer).await, Ok(Some("alice".to_owned())));
     assert_eq!(
-        who(&auth, &basic("bob", "two")).await,
+        identify(&auth, &basic("bob", "two")).await,
         Err(AuthenticationError::InvalidLogin)
     );
-    assert!(who(&auth, &basic("bob", "three")).await.is_ok());
+    assert!(identify(&auth, &basic("bob", "three")).await.is_ok());
 
     edit_user(&path, "alice", &UserChange::Delete).unwrap();
     auth.reload(&settings).unwrap();
     assert_eq!(
-        who(&auth, &basic("alice", "one")).await,
+        identify(&auth, &basic("alice", "one")).await,
         Err(AuthenticationError::InvalidLogin)
     );
     assert_eq!(
-        who(&auth, &bearer).await,
+        identify(&auth, &bearer).await,
         Err(AuthenticationError::InvalidToken)
     );
 
     std::fs::remove_file(&path).unwrap();
     let error = auth.reload(&settings).unwrap_err();
     assert!(error.hint().unwrap().contains("imgsync-server htpasswd"));
-    assert!(who(&auth, &basic("bob", "three")).await.is_ok());
+    assert!(identify(&auth, &basic("bob", "three")).await.is_ok());
     std::fs::write(&path, "").unwrap();
     auth.reload(&settings).unwrap();
     assert_eq!(
-        who(&auth, &basic("bob", "three")).await,
+        identify(&auth, &basic("bob", "three")).await,
         Err(AuthenticationError::InvalidLogin)
     );
 }
 
 #[tokio::test]
-async fn anyone_may_pull_what_a_pattern_names_and_nothing_else() {
+async fn anyone_may_pull_from_matching_repositories_and_do_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     set(&path, "alice", "secret");
@@ -147,7 +148,7 @@ async fn anyone_may_pull_what_a_pattern_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn clients_that_come_at_once_cost_one_check_between_them() {
+async fn simultaneous_logins_share_one_check() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     set(&path, "alice", "secret");
@@ -156,7 +157,7 @@ async fn clients_that_come_at_once_cost_one_check_between_them() {
     let logins = (0..60).map(|_| auth.identify(Some(&header)));
     let all = futures::future::join_all(logins).await;
     assert!(all.iter().all(Result::is_ok));
-    // More than can wait: those that were remembered do not.
+    // More logins than the queue holds: cached logins do not need it.
     let many = (0..1000).map(|_| auth.identify(Some(&header)));
     assert!(
         futures::future::join_all(many)
@@ -167,7 +168,7 @@ async fn clients_that_come_at_once_cost_one_check_between_them() {
 }
 
 #[tokio::test]
-async fn a_flood_of_wrong_passwords_is_turned_away_and_known_users_are_not() {
+async fn a_flood_of_wrong_passwords_is_rejected_and_cached_logins_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
     set(&path, "alice", "secret");

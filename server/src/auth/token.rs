@@ -1,5 +1,6 @@
-//! Tokens of our own: they say who their bearer is for a few minutes, and nothing of what they may
-//! do, which is asked anew at every request. Only this server reads them.
+//! Signs and verifies the tokens of this server. A token identifies a user for a few minutes.
+//!
+//! It must not grant permissions: they are checked at every request.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,18 +10,19 @@ use super::User;
 use super::error::Error;
 use super::login_cache::random_key;
 
-/// Names the layout, so that no other use of the same secret yields a token.
+/// The name of the token format. It is part of the signed bytes, so that no other use of the same
+/// secret yields a valid token.
 const TOKEN_FORMAT: &str = "imgsync-token-1";
 
-/// Makes tokens, and reads those that it made.
+/// Signs tokens and verifies its own.
 #[derive(Clone)]
 pub(super) struct TokenSigner(hmac::Key);
 
 impl TokenSigner {
-    /// With a key made of a secret, or a random one.
+    /// Creates a signer with a key that is derived from a secret, or with a random key.
     ///
     /// # Errors
-    /// There are no random numbers.
+    /// The system provides no random numbers.
     pub(super) fn new(secret: Option<&str>) -> Result<Self, Error> {
         let key = match secret {
             Some(secret) => {
@@ -33,47 +35,44 @@ impl TokenSigner {
         Ok(Self(key))
     }
 
-    /// A token for a user whose line in the file is this, or for somebody unknown. A change of the
-    /// line ends it.
-    pub(super) fn sign(&self, user: Option<&User>, until: SystemTime, line: &str) -> String {
-        let until = until
+    /// Signs a token for a user with this password hash, or for an anonymous caller with an empty
+    /// one. The token ends at the time `expiry`, and when the hash changes.
+    pub(super) fn sign(&self, user: Option<&User>, expiry: SystemTime, hash: &str) -> String {
+        let expiry = expiry
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let user = hex::encode(user.map_or("", User::as_str));
-        let mark = hmac::sign(&self.0, &signed_payload(&user, until, line));
-        format!("{user}.{until}.{}", hex::encode(mark))
+        let mac = hmac::sign(&self.0, &signed_payload(&user, expiry, hash));
+        format!("{user}.{expiry}.{}", hex::encode(mac))
     }
 
-    /// Who a token is from: `Some(None)` is somebody unknown. `None` where it is not one of ours,
-    /// is too old, or `line_of` its user is gone or another one now.
+    /// Returns the user of a valid token; `Some(None)` for an anonymous one. `None` if the token is
+    /// not signed by this key, has expired, or `hash_of` its user has changed.
     pub(super) fn verify<'a>(
         &self,
         token: &str,
         now: SystemTime,
-        line_of: impl FnOnce(&str) -> Option<&'a str>,
+        hash_of: impl FnOnce(&str) -> Option<&'a str>,
     ) -> Option<Option<User>> {
         let mut parts = token.split('.');
-        let (user, until, mark) = (parts.next()?, parts.next()?, parts.next()?);
+        let (user, expiry, mac) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() {
             return None;
         }
-        let until: u64 = until.parse().ok()?;
+        let expiry: u64 = expiry.parse().ok()?;
         let name = String::from_utf8(hex::decode(user).ok()?).ok()?;
-        let line = match name.is_empty() {
-            true => "",
-            false => line_of(&name)?,
-        };
-        let mark = hex::decode(mark).ok()?;
-        hmac::verify(&self.0, &signed_payload(user, until, line), &mark).ok()?;
-        let until = UNIX_EPOCH.checked_add(Duration::from_secs(until))?;
+        let hash = if name.is_empty() { "" } else { hash_of(&name)? };
+        let mac = hex::decode(mac).ok()?;
+        hmac::verify(&self.0, &signed_payload(user, expiry, hash), &mac).ok()?;
+        let expiry = UNIX_EPOCH.checked_add(Duration::from_secs(expiry))?;
         let user = (!name.is_empty()).then(|| User(name.into()));
-        (now < until).then_some(user)
+        (now < expiry).then_some(user)
     }
 }
 
-fn signed_payload(user: &str, until: u64, line: &str) -> Vec<u8> {
-    // No part but the last can hold a space.
-    format!("{TOKEN_FORMAT} {user} {until} {line}").into_bytes()
+fn signed_payload(user: &str, expiry: u64, hash: &str) -> Vec<u8> {
+    // Only the last part can contain a space, so no two tokens have the same payload.
+    format!("{TOKEN_FORMAT} {user} {expiry} {hash}").into_bytes()
 }
 
 #[cfg(test)]
@@ -81,35 +80,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_says_who_one_is_until_it_ends_or_the_users_line_changes() {
+    fn a_token_is_valid_until_it_expires_or_the_password_hash_changes() {
         let signer = TokenSigner::new(None).unwrap();
         let now = SystemTime::now();
-        let until = now + Duration::from_secs(60);
+        let expiry = now + Duration::from_secs(60);
         let alice = User("alice".into());
-        let token = signer.sign(Some(&alice), until, "line");
-        let read = |signer: &TokenSigner, token: &str, now, line: Option<&'static str>| {
-            signer.verify(token, now, |name| line.filter(|_| name == "alice"))
+        let token = signer.sign(Some(&alice), expiry, "hash");
+        let read = |signer: &TokenSigner, token: &str, now, hash: Option<&'static str>| {
+            signer.verify(token, now, |name| hash.filter(|_| name == "alice"))
         };
         assert_eq!(
-            read(&signer, &token, now, Some("line")),
+            read(&signer, &token, now, Some("hash")),
             Some(Some(alice.clone()))
         );
-        assert_eq!(read(&signer, &token, until, Some("line")), None);
+        assert_eq!(read(&signer, &token, expiry, Some("hash")), None);
         assert_eq!(read(&signer, &token, now, Some("other")), None);
         assert_eq!(read(&signer, &token, now, None), None);
         assert_eq!(
-            read(&TokenSigner::new(None).unwrap(), &token, now, Some("line")),
+            read(&TokenSigner::new(None).unwrap(), &token, now, Some("hash")),
             None
         );
 
-        let anonymous = signer.sign(None, until, "");
+        let anonymous = signer.sign(None, expiry, "");
         assert_eq!(read(&signer, &anonymous, now, None), Some(None));
-        let mark = anonymous.rsplit('.').next().unwrap();
-        let until = token.split('.').nth(1).unwrap();
-        let forged = format!("{}.{until}.{mark}", hex::encode("alice"));
+        let mac = anonymous.rsplit('.').next().unwrap();
+        let expiry = token.split('.').nth(1).unwrap();
+        let forged = format!("{}.{expiry}.{mac}", hex::encode("alice"));
         assert_eq!(read(&signer, &forged, now, Some("")), None);
-        let later = token.replace(until, "99999999999");
-        assert_eq!(read(&signer, &later, now, Some("line")), None);
+        let later = token.replace(expiry, "99999999999");
+        assert_eq!(read(&signer, &later, now, Some("hash")), None);
         for bad in [
             "",
             ".",
@@ -118,16 +117,16 @@ mod tests {
             &format!("{token}."),
             &token[..token.len() - 1],
         ] {
-            assert_eq!(read(&signer, bad, now, Some("line")), None, "{bad}");
+            assert_eq!(read(&signer, bad, now, Some("hash")), None, "{bad}");
         }
-        let far = format!(".{}.{mark}", u64::MAX);
+        let far = format!(".{}.{mac}", u64::MAX);
         assert_eq!(read(&signer, &far, now, None), None);
     }
 
     #[test]
-    fn servers_with_the_same_secret_read_each_others_tokens() {
-        let until = SystemTime::now() + Duration::from_secs(60);
-        let token = TokenSigner::new(Some("s")).unwrap().sign(None, until, "");
+    fn servers_with_the_same_secret_accept_each_others_tokens() {
+        let expiry = SystemTime::now() + Duration::from_secs(60);
+        let token = TokenSigner::new(Some("s")).unwrap().sign(None, expiry, "");
         let read = |secret| {
             let signer = TokenSigner::new(Some(secret)).unwrap();
             signer.verify(&token, SystemTime::now(), |_| None)

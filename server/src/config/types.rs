@@ -8,7 +8,7 @@ use imgsync_oci::{Registry, Repository};
 
 use super::host_port::HostPort;
 use super::network::Network;
-use crate::auth::RepositoryPattern;
+use crate::auth::{HtpasswdConfig, RepositoryPattern};
 
 /// The configuration of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,16 +92,7 @@ pub struct PurgeConfig {
     pub is_dry_run: bool,
 }
 
-/// The section `auth.htpasswd`: users in a file as `htpasswd -B` writes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HtpasswdConfig {
-    /// The realm that clients show when they ask for a password.
-    pub realm: String,
-    /// The htpasswd file.
-    pub path: PathBuf,
-}
-
-/// The section `http`.
+/// How requests come in, and what answers look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
     /// The listening socket.

@@ -1,4 +1,4 @@
-//! One line per request in the log, written once its answer has gone out or was given up.
+//! Logs one line per request, once its response is sent or given up.
 
 use std::io;
 use std::net::IpAddr;
@@ -21,42 +21,43 @@ use super::request_id::{REQUEST_ID_HEADER, RequestId};
 use crate::auth::User;
 use crate::log::ACCESS_LOG_TARGET;
 
-/// What is known when the request comes. Queries and headers are left out: clients put secrets
+/// The log entry of one request. It contains no query and no headers, because clients put secrets
 /// there.
 pub(super) struct AccessLogEntry {
     id: RequestId,
     client: Option<IpAddr>,
     method: Method,
     path: String,
-    began: Instant,
+    start: Instant,
     received_bytes: Arc<AtomicU64>,
     request_guard: RequestGuard,
 }
 
 impl AccessLogEntry {
+    /// Creates the entry from the head of a request.
     pub(super) fn new(
         request: &Parts,
-        origin: &ForwardedInfo,
+        forwarded: &ForwardedInfo,
         request_guard: RequestGuard,
     ) -> Self {
         Self {
-            id: RequestId::of(&request.headers, origin.is_trusted),
-            client: origin.client,
+            id: RequestId::of(&request.headers, forwarded.is_trusted),
+            client: forwarded.client,
             method: request.method.clone(),
             path: request.uri.path().to_owned(),
-            began: Instant::now(),
+            start: Instant::now(),
             received_bytes: Arc::default(),
             request_guard,
         }
     }
 
-    /// Where the bytes of the request's body are counted.
+    /// Returns the counter of the bytes of the request body.
     pub(super) fn received_counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.received_bytes)
     }
 
-    /// Has the line written when the answer's body is done with, and tells the client the
-    /// request's name.
+    /// Attaches the entry to a response: the line is logged when the response body is dropped. Adds
+    /// the id of the request to the response headers.
     pub(super) fn attach(mut self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         self.request_guard.begin_response();
         let status = response.status();
@@ -77,6 +78,7 @@ impl AccessLogEntry {
     }
 }
 
+/// A response body that logs the request when it is dropped.
 struct LoggedBody {
     body: ResponseBody,
     entry: AccessLogEntry,
@@ -100,7 +102,7 @@ impl HttpBody for LoggedBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 let AccessLogEntry { id, path, .. } = &self.entry;
-                tracing::error!(id = id.as_str(), path, %error, "an answer broke off");
+                tracing::error!(id = id.as_str(), path, %error, "the response was interrupted");
             }
             Poll::Ready(None) | Poll::Pending => {}
         }
@@ -118,19 +120,19 @@ impl HttpBody for LoggedBody {
 
 impl Drop for LoggedBody {
     fn drop(&mut self) {
-        let line = &self.entry;
-        let client = line.client.map(|client| client.to_string());
-        let ms = u64::try_from(line.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let entry = &self.entry;
+        let client = entry.client.map(|client| client.to_string());
+        let ms = u64::try_from(entry.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             target: ACCESS_LOG_TARGET,
-            id = line.id.as_str(),
-            // Over a Unix socket it is this machine.
+            id = entry.id.as_str(),
+            // A Unix socket has no client address.
             client = client.as_deref().unwrap_or("local"),
             user = self.user.as_ref().map_or("-", User::as_str),
-            method = line.method.as_str(),
-            path = line.path,
+            method = entry.method.as_str(),
+            path = entry.path,
             status = self.status.as_u16(),
-            received = line.received_bytes.load(Ordering::Relaxed),
+            received = entry.received_bytes.load(Ordering::Relaxed),
             sent = self.sent,
             ms,
             "request"

@@ -1,4 +1,4 @@
-//! Blobs over HTTP (OCI distribution-spec, "Pulling blobs").
+//! Serves blobs (OCI distribution-spec, "Pulling blobs").
 
 use std::io;
 use std::sync::Arc;
@@ -16,21 +16,22 @@ use imgsync_oci::endpoint::Action;
 use imgsync_oci::range::{RequestedRange, parse_requested_range};
 use imgsync_oci::{Digest, ErrorCode, Repository};
 
+use super::app::App;
+use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
 use super::buffer_pool::BufferPool;
 use super::caller::Caller;
 use super::error_response::ErrorResponse;
 use super::responses::{self, header_value};
-use super::{App, run_blocking, try_blocking};
 use crate::registry::{Error, OpenBlob, PartialBlob};
 use crate::upstream::{self, BlobAvailability, DownloadReader};
 
-/// How much is read at a time: with 4 KiB a download costs ten times the processor.
+/// The bytes that are read at a time for HTTP/1. Reads of 4 KiB would take ten times the CPU time.
 const HTTP1_READ_BYTES: u64 = 256 * 1024;
-/// The same for HTTP/2, where one client may have many answers wait.
+/// The bytes that are read at a time for HTTP/2, where one client can have many open responses.
 const HTTP2_READ_BYTES: u64 = 64 * 1024;
 
-/// `HEAD`: is it there, and how large.
+/// Serves `HEAD`: the size of a blob.
 pub(super) async fn head(
     app: &App,
     caller: &Caller,
@@ -38,9 +39,9 @@ pub(super) async fn head(
     digest: Digest,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let size = match app.upstreams.upstream_for(&repository) {
-        Some(place) => match app.upstreams.blob_size(&place, &digest).await {
-            // Only who pushes asks, and sends a blob that is not here: no push of ours depends on
-            // an upstream.
+        Some(upstream) => match app.upstreams.blob_size(&upstream, &digest).await {
+            // A push must not depend on the upstream: a client that may push uploads the blob if
+            // it is unknown here.
             Err(upstream::Error::Upstream(_) | upstream::Error::NotAllowed { .. })
                 if caller.is_allowed(Action::Push, &repository) =>
             {
@@ -49,8 +50,8 @@ pub(super) async fn head(
             size => size?,
         },
         None => {
-            let (registry, asked) = (app.registry.clone(), digest.clone());
-            try_blocking(move || registry.blob_size(&repository, &asked)).await?
+            let (registry, digest) = (app.registry.clone(), digest.clone());
+            try_blocking(move || registry.blob_size(&repository, &digest)).await?
         }
     };
     let mut response = responses::empty(StatusCode::OK);
@@ -58,7 +59,7 @@ pub(super) async fn head(
     Ok(response)
 }
 
-/// `DELETE`
+/// Serves `DELETE`.
 pub(super) async fn delete(
     app: &App,
     repository: Repository,
@@ -69,7 +70,7 @@ pub(super) async fn delete(
     Ok(responses::empty(StatusCode::ACCEPTED))
 }
 
-/// `GET`: all of it or a range.
+/// Serves `GET`: the blob or a range of it.
 pub(super) async fn get(
     app: &App,
     repository: Repository,
@@ -77,68 +78,71 @@ pub(super) async fn get(
     version: Version,
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let range = asked_range(headers, &digest);
-    let pace = ReadAhead::of(version);
-    let Some(place) = app.upstreams.upstream_for(&repository) else {
-        return Ok(serve_local(app, &repository, &digest, range, pace).await?);
+    let range = requested_range(headers, &digest);
+    let read_ahead = ReadAhead::of(version);
+    let Some(upstream) = app.upstreams.upstream_for(&repository) else {
+        return Ok(serve_local(app, &repository, &digest, range, read_ahead).await?);
     };
-    let mut is_again = false;
+    let mut is_refetch = false;
     loop {
-        match app.upstreams.find_or_fetch_blob(&place, &digest).await? {
-            BlobAvailability::Downloading(follower) => {
-                return serve_download(app, follower, &digest, range.as_deref(), pace);
+        match app.upstreams.find_or_fetch_blob(&upstream, &digest).await? {
+            BlobAvailability::Downloading(reader) => {
+                return serve_download(app, reader, &digest, range.as_deref(), read_ahead);
             }
             BlobAvailability::Local => {}
         }
-        match serve_local(app, &repository, &digest, range.clone(), pace).await {
-            // Evicted in between: it comes again.
-            Err(OpenBlobError::Registry(Error::BlobUnknown(_))) if !is_again => is_again = true,
-            answer => return Ok(answer?.map(|body| count_served(app, body))),
+        match serve_local(app, &repository, &digest, range.clone(), read_ahead).await {
+            // The blob was evicted before the read: fetch it again.
+            Err(OpenBlobError::Registry(Error::BlobUnknown(_))) if !is_refetch => {
+                is_refetch = true;
+            }
+            response => return Ok(response?.map(|body| count_served(app, body))),
         }
     }
 }
 
-/// A blob that is in the registry.
+/// Serves a blob that is in the registry.
 async fn serve_local(
     app: &App,
     repository: &Repository,
     digest: &Digest,
     range: Option<String>,
-    pace: ReadAhead,
+    read_ahead: ReadAhead,
 ) -> Result<Response<ResponseBody>, OpenBlobError> {
-    let (registry, at, asked) = (app.registry.clone(), repository.clone(), digest.clone());
-    // What fits into one read is read here and now.
-    let reading = move || {
-        let blob = registry.open_blob(&at, &asked)?;
+    let (registry, repository, wanted_digest) =
+        (app.registry.clone(), repository.clone(), digest.clone());
+    // A response that fits into one read is read in the same blocking call.
+    let open = move || {
+        let blob = registry.open_blob(&repository, &wanted_digest)?;
         let wanted = parse_requested_range(range.as_deref(), blob.size());
-        let start = match byte_range(wanted, blob.size()) {
-            Some((first, len)) if len <= pace.piece_bytes => Some(read(&blob, first, len)?),
-            Some(_) | None => None,
+        let bytes = match byte_range(wanted, blob.size()) {
+            Some((first, len)) if len <= read_ahead.piece_bytes => Some(read(&blob, first, len)?),
+            _ => None,
         };
-        Ok::<_, OpenBlobError>((blob, wanted, start))
+        Ok::<_, OpenBlobError>((blob, wanted, bytes))
     };
-    let (blob, wanted, start) = run_blocking(reading)
+    let (blob, wanted, bytes) = run_blocking(open)
         .await
         .map_err(OpenBlobError::Response)??;
     let size = blob.size();
     let (first, len) = byte_range(wanted, size)
         .ok_or_else(|| OpenBlobError::Response(range_not_satisfiable(size)))?;
-    let body = match start {
+    let body = match bytes {
         Some(bytes) => full(bytes),
-        None => stream(blob, first, len, pace),
+        None => stream(blob, first, len, read_ahead),
     };
     Ok(blob_response(digest, wanted, (first, len), size, body))
 }
 
-/// A blob that is on its way from an upstream: its bytes as they come.
+/// Serves a blob while it is downloaded from an upstream.
 fn serve_download(
     app: &App,
-    follower: DownloadReader,
+    reader: DownloadReader,
     digest: &Digest,
     range: Option<&str>,
-    pace: ReadAhead,
+    read_ahead: ReadAhead,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let size = follower.size();
+    let size = reader.size();
     let wanted = parse_requested_range(range, size);
     let (first, len) = byte_range(wanted, size).ok_or_else(|| range_not_satisfiable(size))?;
     let buffers = Arc::new(BufferPool::default());
@@ -150,13 +154,13 @@ fn serve_download(
         })?;
         Ok(bytes.slice(..count))
     };
-    let pieces = follower.stream(first, len, pace.piece_bytes, Arc::new(read));
+    let pieces = reader.stream(first, len, read_ahead.piece_bytes, Arc::new(read));
     let pieces = pieces.map_ok(Frame::data);
     let body = count_served(app, StreamBody::new(pieces).boxed_unsync());
     Ok(blob_response(digest, wanted, (first, len), size, body))
 }
 
-/// The same body, its bytes counted as served from behind an upstream's name.
+/// Counts the bytes of a response body in the metrics of the cache.
 fn count_served(app: &App, body: ResponseBody) -> ResponseBody {
     let upstreams = app.upstreams.clone();
     let count = move |frame: Frame<Bytes>| {
@@ -167,13 +171,13 @@ fn count_served(app: &App, body: ResponseBody) -> ResponseBody {
 }
 
 fn range_not_satisfiable(size: u64) -> ErrorResponse {
-    let mut failure = ErrorResponse::new(
+    let mut response = ErrorResponse::new(
         ErrorCode::RangeInvalid,
         format!("the blob has {size} bytes"),
     );
     let range = header_value(format_args!("bytes */{size}"));
-    failure.headers.insert(CONTENT_RANGE, range);
-    failure
+    response.headers.insert(CONTENT_RANGE, range);
+    response
 }
 
 fn blob_response(
@@ -195,8 +199,8 @@ fn blob_response(
     response
 }
 
-/// The range asked for; none where it was meant for other content (RFC 9110, "If-Range").
-fn asked_range(headers: &HeaderMap, digest: &Digest) -> Option<String> {
+/// Returns the `Range` header, unless `If-Range` names other content (RFC 9110, section 13.1.5).
+fn requested_range(headers: &HeaderMap, digest: &Digest) -> Option<String> {
     if let Some(condition) = headers.get(IF_RANGE)
         && *condition != etag(digest)
     {
@@ -205,7 +209,7 @@ fn asked_range(headers: &HeaderMap, digest: &Digest) -> Option<String> {
     Some(headers.get(RANGE)?.to_str().ok()?.to_owned())
 }
 
-/// First byte and number of bytes.
+/// Returns the offset of the first byte and the number of bytes.
 fn byte_range(wanted: RequestedRange, size: u64) -> Option<(u64, u64)> {
     match wanted {
         RequestedRange::Whole => Some((0, size)),
@@ -223,49 +227,50 @@ fn set_blob_headers(response: &mut Response<ResponseBody>, digest: &Digest, len:
     );
     headers.insert(responses::CONTENT_DIGEST_HEADER, header_value(digest));
     headers.insert(ETAG, etag(digest));
-    // What has a digest never changes.
+    // Content that is addressed by its digest never changes.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
 }
 
-/// The tag of content that is named by its digest.
+/// Returns the entity tag of content: its digest.
 pub(super) fn etag(digest: &Digest) -> HeaderValue {
     header_value(format_args!("\"{digest}\""))
 }
 
-/// How a blob is read for its client.
+/// How far a blob is read ahead of its client.
 #[derive(Debug, Clone, Copy)]
 struct ReadAhead {
-    /// Bytes at a time.
+    /// The bytes that are read at a time.
     piece_bytes: u64,
-    /// How many pieces at a time, the one included that the client waits for.
+    /// The most pieces in memory, including the one that is being sent.
     max_pieces: usize,
 }
 
 impl ReadAhead {
     fn of(version: Version) -> Self {
-        match version >= Version::HTTP_2 {
-            true => Self {
+        if version >= Version::HTTP_2 {
+            Self {
                 piece_bytes: HTTP2_READ_BYTES,
                 max_pieces: 1,
-            },
-            false => Self {
+            }
+        } else {
+            Self {
                 piece_bytes: HTTP1_READ_BYTES,
                 max_pieces: 2,
-            },
+            }
         }
     }
 }
 
-/// The bytes of a blob, read at most a little ahead of the client.
-fn stream(blob: OpenBlob, first: u64, len: u64, pace: ReadAhead) -> ResponseBody {
+/// Streams a part of a blob, reading a bounded amount ahead of the client.
+fn stream(blob: OpenBlob, first: u64, len: u64, read_ahead: ReadAhead) -> ResponseBody {
     let (blob, end) = (Arc::new(blob), first + len);
     let buffers = Arc::new(BufferPool::default());
-    let starts =
-        (0..len.div_ceil(pace.piece_bytes)).map(move |piece| first + piece * pace.piece_bytes);
+    let starts = (0..len.div_ceil(read_ahead.piece_bytes))
+        .map(move |piece| first + piece * read_ahead.piece_bytes);
     let pieces = futures::stream::iter(starts).map(move |start| {
         let (blob, buffers) = (Arc::clone(&blob), Arc::clone(&buffers));
-        let len = pace.piece_bytes.min(end - start);
+        let len = read_ahead.piece_bytes.min(end - start);
         async move {
             let len = usize::try_from(len).map_err(io::Error::other)?;
             let read = move || buffers.fill_buffer(len, |bytes| blob.read_into(start, bytes));
@@ -273,20 +278,22 @@ fn stream(blob: OpenBlob, first: u64, len: u64, pace: ReadAhead) -> ResponseBody
             read.await.map_err(io::Error::other)?.map(Frame::data)
         }
     });
-    StreamBody::new(pieces.buffered(pace.max_pieces)).boxed_unsync()
+    StreamBody::new(pieces.buffered(read_ahead.max_pieces)).boxed_unsync()
 }
 
-/// Reads a piece; never more than [`READ_BYTES`].
+/// Reads one piece: at most [`ReadAhead::piece_bytes`].
 fn read(blob: &OpenBlob, first: u64, len: u64) -> io::Result<Bytes> {
     blob.read(first, usize::try_from(len).map_err(io::Error::other)?)
         .map(Bytes::from)
 }
 
-/// Why a blob could not be read.
+/// Why a blob cannot be served.
 enum OpenBlobError {
-    /// The answer is made already.
+    /// The response is already built.
     Response(ErrorResponse),
+    /// The registry rejected the request.
     Registry(Error),
+    /// The file cannot be read.
     Io(io::Error),
 }
 
@@ -306,7 +313,7 @@ impl From<OpenBlobError> for ErrorResponse {
     fn from(error: OpenBlobError) -> Self {
         match error {
             OpenBlobError::Registry(error) => error.into(),
-            OpenBlobError::Response(failure) => failure,
+            OpenBlobError::Response(response) => response,
             OpenBlobError::Io(error) => Self::internal(&error),
         }
     }

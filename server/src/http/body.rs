@@ -1,4 +1,4 @@
-//! The bodies of answers.
+//! The bodies of responses.
 
 use std::io;
 
@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 
-/// An answer's body: some bytes, or a blob read bit by bit.
+/// A response body: bytes in memory, or a stream.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// A body that is there already.
+/// Creates a body from bytes in memory.
 pub(super) fn full(bytes: impl Into<Bytes>) -> ResponseBody {
     Full::new(bytes.into())
         .map_err(|never| match never {})

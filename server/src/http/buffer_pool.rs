@@ -1,24 +1,23 @@
-//! The buffers of one download, used again and again: a new one for every piece would cost more
-//! than reading it.
+//! Reuses the buffers of one download. A new buffer for each piece would cost more than the read.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// Buffers that nobody uses right now.
+/// The buffers that are free.
 #[derive(Default)]
 pub(super) struct BufferPool(Mutex<Vec<Vec<u8>>>);
 
-/// A filled buffer; it goes back when the last piece of it is gone.
+/// A filled buffer. It returns to its pool when the last slice of it is dropped.
 struct PooledBuffer {
     bytes: Vec<u8>,
     len: usize,
-    buffers: Arc<BufferPool>,
+    pool: Arc<BufferPool>,
 }
 
 impl BufferPool {
-    /// Has `len` bytes filled.
+    /// Fills a free or new buffer of `len` bytes, and returns it.
     ///
     /// # Errors
     /// Those of `fill`.
@@ -27,8 +26,8 @@ impl BufferPool {
         len: usize,
         fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
     ) -> io::Result<Bytes> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut bytes = spare.unwrap_or_default();
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut bytes = free.unwrap_or_default();
         if bytes.len() < len {
             bytes.resize(len, 0);
         }
@@ -36,7 +35,7 @@ impl BufferPool {
         Ok(Bytes::from_owner(PooledBuffer {
             bytes,
             len,
-            buffers: self,
+            pool: self,
         }))
     }
 }
@@ -50,12 +49,8 @@ impl AsRef<[u8]> for PooledBuffer {
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        let mut spare = self
-            .buffers
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        spare.push(bytes);
+        let mut free = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(bytes);
     }
 }
 
@@ -64,11 +59,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_comes_back_once_nobody_reads_it() {
-        let buffers = Arc::new(BufferPool::default());
-        let spare = || buffers.0.lock().unwrap().len();
+    fn a_buffer_returns_to_the_pool_when_its_last_slice_is_dropped() {
+        let pool = Arc::new(BufferPool::default());
+        let free = || pool.0.lock().unwrap().len();
         let fill = |byte: u8, len| {
-            let filled = Arc::clone(&buffers).fill_buffer(len, |bytes| {
+            let filled = Arc::clone(&pool).fill_buffer(len, |bytes| {
                 bytes.fill(byte);
                 Ok(())
             });
@@ -77,13 +72,13 @@ mod tests {
         let first = fill(1, 8);
         let rest = first.slice(4..);
         drop(first);
-        assert_eq!((spare(), &rest[..]), (0, &[1; 4][..]));
+        assert_eq!((free(), &rest[..]), (0, &[1; 4][..]));
         drop(rest);
-        assert_eq!(spare(), 1);
+        assert_eq!(free(), 1);
         let second = fill(2, 3);
-        assert_eq!((spare(), &second[..]), (0, &[2; 3][..]));
+        assert_eq!((free(), &second[..]), (0, &[2; 3][..]));
         let third = fill(3, 16);
         drop((second, third));
-        assert_eq!(spare(), 2);
+        assert_eq!(free(), 2);
     }
 }

@@ -1,17 +1,17 @@
-//! Who asks, and what they may do.
+//! The caller of a request and its permissions.
 
 use std::fmt;
 use std::sync::Arc;
 
 use imgsync_oci::endpoint::Action;
-use imgsync_oci::{Endpoint, ErrorCode, Repository};
+use imgsync_oci::{Endpoint, Repository};
 
-use super::authentication;
+use super::challenge;
 use super::error_response::ErrorResponse;
 use super::forwarded::ForwardedInfo;
 use crate::auth::{AccessController, AccessScope, User, required_scopes};
 
-/// The caller of one request. Cheap to clone: work that blocks takes one along.
+/// The caller of one request. It is cheap to clone into blocking work.
 #[derive(Clone)]
 pub(super) struct Caller {
     auth: Arc<AccessController>,
@@ -20,7 +20,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// A user, or somebody who is not known.
+    /// Creates a caller; `None` is an anonymous one.
     pub(super) fn new(
         auth: Arc<AccessController>,
         user: Option<User>,
@@ -33,51 +33,46 @@ impl Caller {
         }
     }
 
-    /// The user, if the caller is known to be one.
+    /// Returns the user; `None` if the caller is anonymous.
     pub(super) fn user(&self) -> Option<&User> {
         self.user.as_ref()
     }
 
-    /// Whether the caller may do this in a repository.
+    /// Returns whether the caller may do this in a repository.
     pub(super) fn is_allowed(&self, action: Action, repository: &Repository) -> bool {
         self.auth.is_allowed(self.user(), action, Some(repository))
     }
 
-    /// Whether this is the name or address by which the caller asks this very server.
+    /// Returns whether the caller reaches this server under this host name or address.
     pub(super) fn is_own_host(&self, name: &str) -> bool {
         self.forwarded.is_reached_at(name)
     }
 
-    /// Lets a caller go on who may do what an operation asks for.
+    /// Checks that the caller may perform an operation.
     ///
     /// # Errors
-    /// [`Code::Unauthorized`] with a challenge.
+    /// [`ErrorCode::Unauthorized`](imgsync_oci::ErrorCode::Unauthorized) with a challenge.
     pub(super) fn authorize(&self, endpoint: &Endpoint) -> Result<(), ErrorResponse> {
         let (action, repository) = endpoint.access();
-        // Who asks for a token need not be known: that is what the token will say.
+        // A token request needs no permission: the token only identifies the caller.
         if *endpoint == Endpoint::TOKEN || self.auth.is_allowed(self.user(), action, repository) {
             return Ok(());
         }
         Err(self.challenge(endpoint))
     }
 
-    /// How to log in for an operation.
+    /// Builds the challenge to log in for an operation.
     pub(super) fn challenge(&self, endpoint: &Endpoint) -> ErrorResponse {
-        authentication::challenge(&self.auth, &required_scopes(endpoint), &self.forwarded)
+        challenge::log_in(&self.auth, &required_scopes(endpoint), &self.forwarded)
     }
 
-    /// What to answer a caller who may not: that they must say who they are, or, to somebody who
-    /// has done so, that it is not for them.
-    pub(super) fn deny(&self, wanted: &AccessScope) -> ErrorResponse {
-        match self.user {
-            None => {
-                authentication::challenge(&self.auth, std::slice::from_ref(wanted), &self.forwarded)
-            }
-            Some(_) => ErrorResponse::new(
-                ErrorCode::Denied,
-                authentication::denied_access(std::slice::from_ref(wanted)),
-            ),
+    /// Builds the response to a caller without this permission: a challenge for an anonymous
+    /// caller, a denial for a user.
+    pub(super) fn deny(&self, scope: &AccessScope) -> ErrorResponse {
+        if self.user.is_some() {
+            return challenge::deny(scope);
         }
+        challenge::log_in(&self.auth, std::slice::from_ref(scope), &self.forwarded)
     }
 }
 

@@ -1,4 +1,6 @@
-//! What goes on on one connection: enough to tell a slow client from one that is gone.
+//! The activity of one connection, to tell a slow client from one that is gone.
+//!
+//! It must not close the connection: `listen` does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -7,67 +9,67 @@ use std::time::Duration;
 use hyper::Version;
 use tokio::time::sleep;
 
-/// Less than that, in bytes, is no progress of an answer: HTTP/2 answers pings with less while its
-/// streams stand still.
+/// The bytes that count as progress of a response. HTTP/2 sends fewer to answer pings while its
+/// streams are blocked.
 const MIN_PROGRESS_BYTES: u64 = 512;
-/// How often one looks, in a time that may pass.
+/// The number of checks in each timeout.
 const CHECKS_PER_TIMEOUT: u32 = 10;
 
-/// One connection's counts.
+/// The counters of one connection.
 #[derive(Default)]
 pub(crate) struct ConnectionActivity {
-    /// Bytes that the system took to send.
+    /// The bytes that the socket accepted.
     written: AtomicU64,
-    /// Whether the system takes no more for now.
+    /// Whether the socket accepts no more bytes for now.
     is_blocked: AtomicBool,
-    /// Whether HTTP/1 is spoken here, as far as requests show.
+    /// Whether the last request used HTTP/1.
     is_http1: AtomicBool,
-    /// Requests, ever.
+    /// All requests so far.
     requests: AtomicU64,
-    /// Requests that are not done.
+    /// The requests that are not complete.
     running: AtomicUsize,
-    /// Answers that are on their way out.
+    /// The responses that are being sent.
     running_responses: AtomicUsize,
 }
 
-/// A request that is not done; it is when this is dropped.
+/// A running request. Dropping the guard completes it.
 pub(super) struct RequestGuard {
     activity: Arc<ConnectionActivity>,
     is_responding: bool,
 }
 
-/// How long a client may take nothing while there is something for it.
+/// How long a client may accept no bytes while a response is pending.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteTimeouts {
-    /// Of HTTP/1: long, since a proxy that buffers reads much at once, and goes on when its own
-    /// client has taken that. A peer that is gone shows by itself, through TCP.
+    /// The timeout of HTTP/1. It is long, because a buffering proxy reads much at once and then
+    /// pauses until its own client has read that. TCP detects a peer that is gone.
     pub(crate) http1: Duration,
-    /// Of HTTP/2, where each connection has many answers waiting.
+    /// The timeout of HTTP/2, where many responses can wait on each connection.
     pub(crate) http2: Duration,
 }
 
-/// Why a connection is given up.
+/// Why a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CloseReason {
-    /// Its client took nothing of what it asked for, for so long.
+    /// The client accepted no bytes of a pending response for this long.
     Stalled(Duration),
-    /// Its client asks for nothing.
+    /// The client sent no request for too long.
     Idle,
 }
 
 impl ConnectionActivity {
-    /// The system took bytes to send.
+    /// Records that the socket accepted bytes.
     pub(crate) fn record_written(&self, bytes: usize) {
         self.is_blocked.store(false, Relaxed);
         self.written.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// The system takes no more for now.
+    /// Records that the socket accepts no more bytes for now.
     pub(crate) fn mark_blocked(&self) {
         self.is_blocked.store(true, Relaxed);
     }
 
-    /// A request came.
+    /// Records the start of a request.
     pub(super) fn begin_request(self: &Arc<Self>, version: Version) -> RequestGuard {
         self.is_http1.store(version < Version::HTTP_2, Relaxed);
         self.requests.fetch_add(1, Relaxed);
@@ -78,40 +80,41 @@ impl ConnectionActivity {
         }
     }
 
-    /// Becomes ready once the client has taken nothing for too long while there was something for
-    /// it, or has asked for nothing for the time `idle`, everything taken.
+    /// Waits until the connection should be closed: the client has accepted no bytes of a pending
+    /// response for too long, or has sent no request for the time `idle`.
     pub(crate) async fn wait_for_timeout(
         &self,
-        stalls: WriteTimeouts,
+        timeouts: WriteTimeouts,
         idle: Duration,
     ) -> CloseReason {
-        let tick = stalls.http1.min(stalls.http2).min(idle) / CHECKS_PER_TIMEOUT;
+        let tick = timeouts.http1.min(timeouts.http2).min(idle) / CHECKS_PER_TIMEOUT;
         let (mut stalled_for, mut idle_for) = (Duration::ZERO, Duration::ZERO);
         let mut written = self.written.load(Relaxed);
         let mut requests = self.requests.load(Relaxed);
         loop {
             sleep(tick).await;
-            let now = self.written.load(Relaxed);
-            let has_more =
+            let written_now = self.written.load(Relaxed);
+            let has_pending =
                 self.running_responses.load(Relaxed) > 0 || self.is_blocked.load(Relaxed);
-            if !has_more || now - written >= MIN_PROGRESS_BYTES {
-                (stalled_for, written) = (Duration::ZERO, now);
+            if !has_pending || written_now - written >= MIN_PROGRESS_BYTES {
+                (stalled_for, written) = (Duration::ZERO, written_now);
             } else {
                 stalled_for += tick;
             }
-            let now = self.requests.load(Relaxed);
-            let is_busy = has_more || self.running.load(Relaxed) > 0;
-            if is_busy || now != requests {
-                (idle_for, requests) = (Duration::ZERO, now);
+            let requests_now = self.requests.load(Relaxed);
+            let is_busy = has_pending || self.running.load(Relaxed) > 0;
+            if is_busy || requests_now != requests {
+                (idle_for, requests) = (Duration::ZERO, requests_now);
             } else {
                 idle_for += tick;
             }
-            let stall = match self.is_http1.load(Relaxed) {
-                true => stalls.http1,
-                false => stalls.http2,
+            let write_timeout = if self.is_http1.load(Relaxed) {
+                timeouts.http1
+            } else {
+                timeouts.http2
             };
-            if stalled_for >= stall {
-                return CloseReason::Stalled(stall);
+            if stalled_for >= write_timeout {
+                return CloseReason::Stalled(write_timeout);
             }
             if idle_for >= idle {
                 return CloseReason::Idle;
@@ -121,7 +124,7 @@ impl ConnectionActivity {
 }
 
 impl RequestGuard {
-    /// The answer begins to go out.
+    /// Records that the response is being sent.
     pub(super) fn begin_response(&mut self) {
         self.is_responding = true;
         self.activity.running_responses.fetch_add(1, Relaxed);
@@ -150,77 +153,82 @@ mod tests {
     };
     const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-    async fn seconds(flow: &ConnectionActivity) -> (CloseReason, u64) {
-        let began = Instant::now();
-        let why = flow.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT).await;
-        (why, began.elapsed().as_secs())
+    async fn close_after(activity: &ConnectionActivity) -> (CloseReason, u64) {
+        let start = Instant::now();
+        let reason = activity
+            .wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT)
+            .await;
+        (reason, start.elapsed().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_given_up_and_who_is_slow_is_not() {
-        let flow = Arc::new(ConnectionActivity::default());
-        let mut running = flow.begin_request(Version::HTTP_2);
-        // Nothing to take yet: a long request.
+    async fn a_stalled_client_is_closed_and_a_slow_one_is_not() {
+        let activity = Arc::new(ConnectionActivity::default());
+        let mut request = activity.begin_request(Version::HTTP_2);
+        // A long request without a response so far.
         let waiting = tokio::time::timeout(
             10 * HTTP2_TIMEOUT,
-            flow.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT),
+            activity.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT),
         );
         assert!(waiting.await.is_err());
-        running.begin_response();
-        assert_eq!(seconds(&flow).await.0, CloseReason::Stalled(HTTP2_TIMEOUT));
+        request.begin_response();
+        assert_eq!(
+            close_after(&activity).await.0,
+            CloseReason::Stalled(HTTP2_TIMEOUT)
+        );
         let slowly = async {
             for _ in 0..1000 {
-                flow.record_written(100);
+                activity.record_written(100);
                 sleep(Duration::from_secs(1)).await;
             }
         };
         tokio::select! {
             () = slowly => {}
-            why = flow.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT) => panic!("{why:?}"),
+            reason = activity.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT) => panic!("{reason:?}"),
         }
-        drop(running);
-        assert_eq!(seconds(&flow).await.0, CloseReason::Idle);
-        // The rest of an answer that is complete, but not taken.
-        let _other = flow.begin_request(Version::HTTP_2);
-        flow.mark_blocked();
+        drop(request);
+        assert_eq!(close_after(&activity).await.0, CloseReason::Idle);
+        // The response is complete, but the client has not read the rest of it.
+        let _other = activity.begin_request(Version::HTTP_2);
+        activity.mark_blocked();
         assert_eq!(
-            seconds(&flow).await,
+            close_after(&activity).await,
             (CloseReason::Stalled(HTTP2_TIMEOUT), 60)
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn over_http1_nobody_is_hurried_also_with_the_rest_of_an_answer() {
-        let flow = Arc::new(ConnectionActivity::default());
-        let mut running = flow.begin_request(Version::HTTP_11);
-        running.begin_response();
+    async fn http1_has_a_longer_write_timeout_even_for_the_rest_of_a_response() {
+        let activity = Arc::new(ConnectionActivity::default());
+        let mut request = activity.begin_request(Version::HTTP_11);
+        request.begin_response();
         assert_eq!(
-            seconds(&flow).await,
+            close_after(&activity).await,
             (CloseReason::Stalled(WRITE_TIMEOUTS.http1), 3600)
         );
-        drop(running);
-        flow.mark_blocked();
+        drop(request);
+        activity.mark_blocked();
         assert_eq!(
-            seconds(&flow).await,
+            close_after(&activity).await,
             (CloseReason::Stalled(WRITE_TIMEOUTS.http1), 3600)
         );
-        flow.record_written(1000);
-        assert_eq!(seconds(&flow).await.0, CloseReason::Idle);
+        activity.record_written(1000);
+        assert_eq!(close_after(&activity).await.0, CloseReason::Idle);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_for_nothing_is_given_up() {
-        let flow = Arc::new(ConnectionActivity::default());
-        assert_eq!(seconds(&flow).await, (CloseReason::Idle, 78));
-        let asking = async {
+    async fn a_client_without_requests_is_closed() {
+        let activity = Arc::new(ConnectionActivity::default());
+        assert_eq!(close_after(&activity).await, (CloseReason::Idle, 78));
+        let requesting = async {
             for _ in 0..100 {
-                drop(flow.begin_request(Version::HTTP_2));
+                drop(activity.begin_request(Version::HTTP_2));
                 sleep(IDLE_TIMEOUT / 2).await;
             }
         };
         tokio::select! {
-            () = asking => {}
-            why = flow.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT) => panic!("{why:?}"),
+            () = requesting => {}
+            reason = activity.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT) => panic!("{reason:?}"),
         }
     }
 }

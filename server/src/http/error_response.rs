@@ -1,5 +1,6 @@
-//! From what went wrong to what the client is told: the one map of errors to statuses and codes.
-//! Nothing internal leaves through it.
+//! Maps all errors to responses: status, code, detail and headers.
+//!
+//! It must not send internal errors to the client: they are only logged.
 
 use hyper::ext::ReasonPhrase;
 use hyper::header::{ALLOW, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -14,45 +15,49 @@ use crate::registry::Error;
 use crate::store;
 use crate::upstream::{self, UpstreamFailure, UpstreamFailureKind};
 
-/// When to come again, in seconds, where too many uploads are open or blobs are checked.
+/// The `Retry-After` value, in seconds, if too many uploads are open or too many blobs are being
+/// verified.
 const BUSY_RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
-/// An answer that says no.
+/// The `Retry-After` value, in seconds, if the upstream states none.
+const DEFAULT_UPSTREAM_RETRY_SECONDS: u64 = 5;
+
+/// An error response.
 #[derive(Debug)]
 pub(super) struct ErrorResponse {
     code: ErrorCode,
-    faults: Vec<ApiError>,
-    /// What the answer carries beside its body.
+    errors: Vec<ApiError>,
+    /// The headers besides those of the body.
     pub(super) headers: Box<HeaderMap>,
-    /// Whether it is an upstream that did not do what it should.
+    /// Whether an upstream caused the error.
     pub(super) is_from_upstream: bool,
-    /// What stands beside the status, where that should be more than its name.
+    /// The reason phrase of the status line, if it should not be the standard one.
     reason_phrase: Option<String>,
 }
 
 impl ErrorResponse {
-    /// The failure that goes with a code.
+    /// Creates the response for a code.
     pub(super) fn new(code: ErrorCode, detail: impl Into<Value>) -> Self {
         Self {
             code,
-            faults: vec![ApiError::new(code, detail)],
+            errors: vec![ApiError::new(code, detail)],
             headers: Box::default(),
             is_from_upstream: false,
             reason_phrase: None,
         }
     }
 
-    /// A fault of our own, which is logged and not told.
+    /// Logs an internal error, and creates a response that does not contain it.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
-        tracing::error!(%error, "a request failed");
+        tracing::error!(%error, "request failed");
         Self::new(ErrorCode::Unknown, Value::Null)
     }
 
-    /// The answer.
+    /// Builds the HTTP response.
     pub(super) fn into_response(self) -> Response<ResponseBody> {
         let mut response = responses::json(
             self.code.status(),
-            api_error::format_error_body(&self.faults),
+            api_error::format_error_body(&self.errors),
         );
         response.headers_mut().extend(*self.headers);
         let reason = self
@@ -70,20 +75,20 @@ fn is_printable(c: char) -> bool {
 }
 
 impl From<EndpointError> for ErrorResponse {
-    fn from(refusal: EndpointError) -> Self {
+    fn from(error: EndpointError) -> Self {
         let EndpointError {
             code,
             detail,
             allow,
-        } = refusal;
-        let mut failure = Self::new(code, detail);
+        } = error;
+        let mut response = Self::new(code, detail);
         if !allow.is_empty() {
             let methods: Vec<&str> = allow.iter().map(Method::as_str).collect();
-            failure
+            response
                 .headers
                 .insert(ALLOW, responses::header_value(methods.join(", ")));
         }
-        failure
+        response
     }
 }
 
@@ -96,16 +101,16 @@ impl From<upstream::Error> for ErrorResponse {
                 is_from_upstream: true,
                 ..Self::new(ErrorCode::Denied, text)
             },
-            upstream::Error::Upstream(failed) => failed.into(),
+            upstream::Error::Upstream(failure) => failure.into(),
         }
     }
 }
 
 impl From<UpstreamFailure> for ErrorResponse {
-    /// Never "not found": nobody could tell. And never a 401 or 403: those would be about the
-    /// caller's own login.
-    fn from(failed: UpstreamFailure) -> Self {
-        let code = match failed.kind {
+    /// Builds a 5xx response. It must not be a 404, because whether the content exists is unknown,
+    /// and not a 401 or 403, which would refer to the caller's own login.
+    fn from(failure: UpstreamFailure) -> Self {
+        let code = match failure.kind {
             UpstreamFailureKind::RateLimited
             | UpstreamFailureKind::Busy
             | UpstreamFailureKind::TimedOut => ErrorCode::Unavailable,
@@ -115,17 +120,19 @@ impl From<UpstreamFailure> for ErrorResponse {
             UpstreamFailureKind::DiskFull => ErrorCode::StorageFull,
             UpstreamFailureKind::Store => ErrorCode::Unknown,
         };
-        let mut failure = Self {
+        let mut response = Self {
             is_from_upstream: true,
-            ..Self::new(code, failed.to_string())
+            ..Self::new(code, failure.to_string())
         };
-        // Docker shows nothing of a body that comes with such a status; but it shows its reason.
-        failure.reason_phrase = Some(failed.to_string());
+        // Docker does not show the body of such a response, but its reason phrase.
+        response.reason_phrase = Some(failure.to_string());
         if code == ErrorCode::Unavailable {
-            let seconds = failed.retry_after.map_or(5, |time| time.as_secs().max(1));
-            failure.headers.insert(RETRY_AFTER, seconds.into());
+            let seconds = failure
+                .retry_after
+                .map_or(DEFAULT_UPSTREAM_RETRY_SECONDS, |time| time.as_secs().max(1));
+            response.headers.insert(RETRY_AFTER, seconds.into());
         }
-        failure
+        response
     }
 }
 
@@ -145,9 +152,9 @@ impl From<Error> for ErrorResponse {
                 format!("unknown digest={digest}"),
             ),
             Error::TooManyUploads => {
-                let mut failure = Self::new(ErrorCode::TooManyRequests, text);
-                failure.headers.insert(RETRY_AFTER, BUSY_RETRY_AFTER);
-                failure
+                let mut response = Self::new(ErrorCode::TooManyRequests, text);
+                response.headers.insert(RETRY_AFTER, BUSY_RETRY_AFTER);
+                response
             }
             Error::UploadUnknown(_) => Self::new(ErrorCode::BlobUploadUnknown, text),
             Error::UploadBusy { offset: _ } | Error::WrongOffset { offset: _ } => {
@@ -158,9 +165,9 @@ impl From<Error> for ErrorResponse {
                 actual: _,
             } => Self::new(ErrorCode::DigestInvalid, text),
             Error::TooManyReverifications => {
-                let mut failure = Self::new(ErrorCode::Unavailable, text);
-                failure.headers.insert(RETRY_AFTER, BUSY_RETRY_AFTER);
-                failure
+                let mut response = Self::new(ErrorCode::Unavailable, text);
+                response.headers.insert(RETRY_AFTER, BUSY_RETRY_AFTER);
+                response
             }
             Error::ManifestInvalid(_)
             | Error::SizeMismatch {
@@ -170,7 +177,7 @@ impl From<Error> for ErrorResponse {
             } => Self::new(ErrorCode::ManifestInvalid, text),
             Error::ChildrenUnknown(digests) => Self {
                 code: ErrorCode::ManifestBlobUnknown,
-                faults: digests
+                errors: digests
                     .iter()
                     .map(|digest| ApiError::new(ErrorCode::ManifestBlobUnknown, digest.to_string()))
                     .collect(),
@@ -179,11 +186,11 @@ impl From<Error> for ErrorResponse {
                 reason_phrase: None,
             },
             Error::Store(store::Error::Full { .. }) => {
-                tracing::error!(error = text, "a request failed");
+                tracing::error!(error = text, "request failed");
                 Self::new(ErrorCode::StorageFull, Value::Null)
             }
             Error::Store(store::Error::Locked { .. } | store::Error::Io { .. }) => {
-                tracing::error!(error = text, "a request failed");
+                tracing::error!(error = text, "request failed");
                 Self::new(ErrorCode::Unknown, Value::Null)
             }
         }

@@ -1,4 +1,4 @@
-//! What this registry can do beyond the distribution API (OCI distribution-spec, "Extensions").
+//! Lists the extensions of the distribution API (OCI distribution-spec, "Extensions").
 
 use hyper::{Response, StatusCode};
 use imgsync_oci::ext;
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::body::ResponseBody;
 use super::responses;
 
-/// `GET /v2/_oci/ext/discover`
+/// Serves `GET /v2/_oci/ext/discover`.
 pub(super) fn discover() -> Response<ResponseBody> {
     let specification =
         "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md";
@@ -20,7 +20,7 @@ pub(super) fn discover() -> Response<ResponseBody> {
         },
         {
             "name": ext::EXTENSION_NAME,
-            // The words on the wire are in the sources that this server was built from.
+            // The extension has no public specification, so a URN stands for it.
             "url": "urn:imgsync:ext:layers",
             "description": "tells which layers, named by diffID, are held, and as which blobs",
             "endpoints": [format!("{}/layers/resolve", ext::EXTENSION_NAME)],

@@ -1,4 +1,5 @@
-//! Lists over HTTP (OCI distribution-spec, "Listing Tags"; the catalog is Docker's).
+//! Serves the lists of tags (OCI distribution-spec, "Listing Tags") and of repositories (Docker's
+//! catalog).
 
 use hyper::header::LINK;
 use hyper::{Response, StatusCode};
@@ -6,16 +7,17 @@ use imgsync_oci::endpoint::{Pagination, RegistryOperation, RepositoryOperation};
 use imgsync_oci::{Endpoint, ErrorCode, Repository};
 use serde_json::json;
 
+use super::app::App;
+use super::blocking::try_blocking;
 use super::body::ResponseBody;
 use super::error_response::ErrorResponse;
 use super::responses::{self, header_value};
-use super::{App, try_blocking};
 use crate::upstream::Freshness;
 
-/// How many repositories a page has where neither client nor operator says.
+/// The size of a catalog page if neither the client nor the configuration sets one.
 const DEFAULT_CATALOG_ENTRIES: u64 = 1000;
 
-/// `GET /v2/<name>/tags/list`
+/// Serves `GET /v2/<name>/tags/list`.
 pub(super) async fn tags(
     app: &App,
     repository: Repository,
@@ -24,10 +26,10 @@ pub(super) async fn tags(
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     check_page_limit(&page, max)?;
     let (listed, freshness) = match app.upstreams.upstream_for(&repository) {
-        Some(place) => app.upstreams.tags(&place, &page).await?,
+        Some(upstream) => app.upstreams.tags(&upstream, &page).await?,
         None => {
-            let (registry, of) = (app.registry.clone(), repository.clone());
-            let listed = try_blocking(move || registry.list_tags(&of, &page)).await?;
+            let (registry, repository) = (app.registry.clone(), repository.clone());
+            let listed = try_blocking(move || registry.list_tags(&repository, &page)).await?;
             (listed, Freshness::Fresh)
         }
     };
@@ -40,7 +42,7 @@ pub(super) async fn tags(
     Ok(response)
 }
 
-/// `GET /v2/_catalog`
+/// Serves `GET /v2/_catalog`.
 pub(super) async fn catalog(
     app: &App,
     mut page: Pagination,
@@ -61,14 +63,14 @@ pub(super) async fn catalog(
     ))
 }
 
-/// Nobody gets more names at once than the operator allows.
+/// Rejects a page size above the configured maximum.
 fn check_page_limit(page: &Pagination, max: u64) -> Result<(), ErrorResponse> {
     match page.limit {
         Some(limit) if limit as u64 > max => Err(ErrorResponse::new(
             ErrorCode::PaginationNumberInvalid,
             json!({ "n": limit }),
         )),
-        Some(_) | None => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -1,25 +1,27 @@
-//! Manifests over HTTP (OCI distribution-spec, "Pulling manifests", "Pushing Manifests").
+//! Serves manifests (OCI distribution-spec, "Pulling manifests", "Pushing Manifests").
 
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH};
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::RepositoryOperation;
 use imgsync_oci::{Digest, Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
 
+use super::app::App;
 use super::blobs::etag;
+use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
 use super::error_response::ErrorResponse;
+use super::receive;
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
-use super::{App, receive, run_blocking, try_blocking};
 use crate::registry::Error;
 use crate::upstream::{self, Freshness};
 
-/// One for each tag that came in the query.
+/// A response header for each tag in the query of a push.
 const TAG_HEADER: HeaderName = HeaderName::from_static("oci-tag");
-/// Says that a manifest's subject was understood.
+/// The response header that confirms the subject of a manifest.
 const SUBJECT_HEADER: HeaderName = HeaderName::from_static("oci-subject");
 
-/// `GET` and `HEAD`: what is stored is served, whatever the client says that it accepts.
+/// Serves `GET` and `HEAD`: the manifest as it is stored, whatever media types the client accepts.
 pub(super) async fn get(
     app: &App,
     repository: Repository,
@@ -27,14 +29,14 @@ pub(super) async fn get(
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let (manifest, freshness) = match app.upstreams.upstream_for(&repository) {
-        Some(place) => {
-            let freshness = app.upstreams.ensure_manifest(&place, &reference).await?;
-            match app.upstreams.read_manifest(&place, &reference).await {
-                // Evicted in between: it comes again, and counts as used then.
+        Some(upstream) => {
+            let freshness = app.upstreams.ensure_manifest(&upstream, &reference).await?;
+            match app.upstreams.read_manifest(&upstream, &reference).await {
+                // The manifest was evicted before the read: fetch it again, which marks it as used.
                 Err(upstream::Error::Registry(Error::ManifestUnknown(_))) => {
-                    let freshness = app.upstreams.ensure_manifest(&place, &reference).await?;
+                    let freshness = app.upstreams.ensure_manifest(&upstream, &reference).await?;
                     (
-                        app.upstreams.read_manifest(&place, &reference).await?,
+                        app.upstreams.read_manifest(&upstream, &reference).await?,
                         freshness,
                     )
                 }
@@ -67,59 +69,62 @@ pub(super) async fn get(
     Ok(response)
 }
 
-/// Whether the client has it already; some clients leave out the quotes.
+/// Returns whether `If-None-Match` names the manifest. Some clients leave out the quotes.
 fn is_cached_by_client(headers: &HeaderMap, digest: &Digest) -> bool {
     let digest = digest.to_string();
-    let known = headers
+    let tags = headers
         .get_all(IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok());
-    known.flat_map(|value| value.split(',')).any(|tag| {
+    tags.flat_map(|value| value.split(',')).any(|tag| {
         let tag = tag.trim();
         let tag = tag.strip_prefix("W/").unwrap_or(tag);
         tag == "*" || tag.trim_matches('"') == digest
     })
 }
 
-/// `PUT`.
+/// Serves `PUT`: stores a manifest, and points its tags to it.
 pub(super) async fn put(
     app: &App,
     repository: Repository,
     reference: Reference,
     tags: Vec<Tag>,
     headers: &HeaderMap,
-    body: RequestBody,
+    body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let (limit, too_long) = (MAX_MANIFEST_BYTES, ErrorCode::ManifestTooLarge);
-    let bytes = receive::read_whole(body, headers, limit, too_long, app.read_timeouts).await?;
+    let bytes = receive::read_whole(body, limit, too_long, app.read_timeouts).await?;
     let declared = media_type(headers)?;
     let registry = app.registry.clone();
-    let (into, at, named) = (repository.clone(), reference.clone(), tags.clone());
-    let put = move || registry.put_manifest(&into, &at, &named, declared.as_deref(), &bytes);
-    let taken = match (
+    let (target, put_reference, put_tags) = (repository.clone(), reference.clone(), tags.clone());
+    let put = move || {
+        let declared = declared.as_deref();
+        registry.put_manifest(&target, &put_reference, &put_tags, declared, &bytes)
+    };
+    let stored = match (
         run_blocking(put.clone()).await?,
         app.upstreams.upstream_for(&repository),
     ) {
-        // Its sender was told that they are there, and they are: at the upstream.
-        (Err(Error::ChildrenUnknown(missing)), Some(place)) => {
-            app.upstreams.fetch_missing_blobs(&place, &missing).await;
+        // The client skipped blobs that this server reported as present: they are at the upstream.
+        (Err(Error::ChildrenUnknown(missing)), Some(upstream)) => {
+            app.upstreams.fetch_missing_blobs(&upstream, &missing).await;
             try_blocking(put).await?
         }
-        (taken, _) => taken?,
+        (result, _) => result?,
     };
-    let at = Endpoint::Repository(repository, RepositoryOperation::GetManifest { reference });
-    let mut response = responses::created(&at, &taken.digest);
+    let location = Endpoint::Repository(repository, RepositoryOperation::GetManifest { reference });
+    let mut response = responses::created(&location, &stored.digest);
     let headers = response.headers_mut();
     for tag in tags {
         headers.append(TAG_HEADER, header_value(tag));
     }
-    if let Some(subject) = taken.subject {
+    if let Some(subject) = stored.subject {
         headers.insert(SUBJECT_HEADER, header_value(subject));
     }
     Ok(response)
 }
 
-/// `DELETE`: a tag alone, or a manifest with all its tags.
+/// Serves `DELETE`: deletes a tag, or a manifest with all its tags.
 pub(super) async fn delete(
     app: &App,
     repository: Repository,
@@ -130,13 +135,13 @@ pub(super) async fn delete(
     Ok(responses::empty(StatusCode::ACCEPTED))
 }
 
-/// The media type that the sender declares, without its parameters.
+/// Returns the media type in `Content-Type`, without its parameters.
 fn media_type(headers: &HeaderMap) -> Result<Option<String>, ErrorResponse> {
     let Some(header) = headers.get(CONTENT_TYPE) else {
         return Ok(None);
     };
     let text = header.to_str().map_err(|_| {
-        ErrorResponse::new(ErrorCode::ManifestInvalid, "the Content-Type is no text")
+        ErrorResponse::new(ErrorCode::ManifestInvalid, "Content-Type is not valid text")
     })?;
     let media_type = text.split(';').next().unwrap_or_default().trim();
     Ok((!media_type.is_empty()).then(|| media_type.to_owned()))

@@ -1,15 +1,22 @@
-//! The room that knows requests and answers, and the only one beside `listen` that does.
+//! Serves the HTTP API of the registry (OCI distribution-spec).
+//!
+//! Only this module and `listen` may use the types of the HTTP server. This module must not access
+//! the disk: it calls [`crate::registry`] and [`crate::upstream`]. Start reading at [`serve`].
 
 mod access_log;
+mod app;
 mod authentication;
 mod blobs;
+mod blocking;
 mod body;
 mod buffer_pool;
 mod caller;
+mod challenge;
 mod connection_activity;
 mod error_response;
 mod extensions;
 mod forwarded;
+mod forwarded_headers;
 mod lists;
 mod manifests;
 mod options;
@@ -26,211 +33,132 @@ mod write_policy;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use arc_swap::ArcSwap;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use imgsync_oci::endpoint::{RegistryOperation, RepositoryOperation, UploadOperation};
 use imgsync_oci::{Endpoint, Repository};
-use tokio_util::task::TaskTracker;
 
-pub(crate) use self::body::ResponseBody;
-pub(crate) use self::connection_activity::{CloseReason, ConnectionActivity, WriteTimeouts};
+pub(crate) use self::app::App;
+pub(crate) use self::connection_activity::{CloseReason, ConnectionActivity};
 pub(crate) use self::forwarded::ConnectionInfo;
-pub(crate) use self::write_policy::WritePolicy;
 
+use self::body::ResponseBody;
 use self::caller::Caller;
 use self::error_response::ErrorResponse;
 use self::forwarded::{ForwardedInfo, PublicUrlConfig};
-use self::referrers_reconciler::ReferrersReconciler;
 use self::repository_resolution::ResolvedOperation;
 use self::request_body::RequestBody;
-use crate::auth::AccessController;
+use self::write_policy::WritePolicy;
 use crate::config::Config;
-use crate::registry::Registry;
-use crate::upstream::Upstreams;
 
-/// What handling a request takes.
-pub(crate) struct App {
-    registry: Registry,
-    upstreams: Upstreams,
-    auth: Arc<AccessController>,
-    /// What is told now; another one after a reload.
-    config: Arc<ArcSwap<Config>>,
-    /// The requests that go on when their connection is gone.
-    tasks: TaskTracker,
-    read_timeouts: ReadTimeouts,
-    referrers_reconciler: ReferrersReconciler,
-    /// Whether bodies of requests count as broken off: the server is about to end.
-    is_shutting_down: Arc<AtomicBool>,
-    /// Whether it was told once that a proxy is not trusted.
-    has_warned_untrusted_proxy: AtomicBool,
-}
-
-/// How long a request's body may say nothing.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ReadTimeouts {
-    /// Before it counts as broken off.
-    pub(crate) idle: Duration,
-    /// The same, once another request wants to write to the same upload session: a client whose
-    /// line went dead comes back on a new one while the old one still seems to be there.
-    pub(crate) contended: Duration,
-}
-
-impl Default for ReadTimeouts {
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(60),
-            contended: Duration::from_secs(5),
-        }
-    }
-}
-
-impl App {
-    pub(crate) fn new(
-        registry: Registry,
-        upstreams: Upstreams,
-        auth: Arc<AccessController>,
-        config: Arc<ArcSwap<Config>>,
-    ) -> Arc<Self> {
-        let patience = ReadTimeouts {
-            idle: config.load().imgsync.read_timeout,
-            ..ReadTimeouts::default()
-        };
-        Arc::new(Self {
-            registry,
-            upstreams,
-            auth,
-            config,
-            tasks: TaskTracker::new(),
-            read_timeouts: patience,
-            referrers_reconciler: ReferrersReconciler::default(),
-            is_shutting_down: Arc::default(),
-            has_warned_untrusted_proxy: AtomicBool::new(false),
-        })
-    }
-
-    /// How long a client may take nothing of what it asked for.
-    pub(crate) fn write_timeouts(&self) -> WriteTimeouts {
-        let http1 = self.config.load().imgsync.write_timeout;
-        WriteTimeouts {
-            http1,
-            http2: http1.min(self.read_timeouts.idle),
-        }
-    }
-
-    /// Has the bodies of all requests end here, so that what arrived of them is kept.
-    pub(crate) fn interrupt_bodies(&self) {
-        self.is_shutting_down.store(true, Ordering::Relaxed);
-        self.upstreams.cancel_downloads();
-    }
-
-    /// Waits for the requests whose connection is gone, and for what is being fetched to be kept as
-    /// far as it came.
-    pub(crate) async fn drain(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.upstreams.drain().await;
-    }
-}
-
-/// Answers one request, and writes a line about it.
+/// Serves one request, and logs it.
 pub(crate) async fn serve(
     app: Arc<App>,
     connection: ConnectionInfo,
-    flow: Arc<ConnectionActivity>,
+    activity: Arc<ConnectionActivity>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let running = flow.begin_request(request.version());
+    let request_guard = activity.begin_request(request.version());
     let config = app.config.load_full();
     let (parts, body) = request.into_parts();
-    let origin = Arc::new(ForwardedInfo::of(
+    let forwarded = Arc::new(ForwardedInfo::of(
         &parts,
         connection,
         PublicUrlConfig::from(&*config),
     ));
-    if origin.is_untrusted_proxy && !app.has_warned_untrusted_proxy.swap(true, Ordering::Relaxed) {
-        tracing::warn!(
-            client = origin.client.map(tracing::field::display),
-            "a proxy says how it was asked, and is not believed: if it is yours, name its address \
-             in imgsync.trustedproxies"
-        );
-    }
-    let line = access_log::AccessLogEntry::new(&parts, &origin, running);
+    warn_about_untrusted_proxy(&app, &forwarded);
+    let log_entry = access_log::AccessLogEntry::new(&parts, &forwarded, request_guard);
     let body = RequestBody::new(
         body,
-        line.received_counter(),
+        log_entry.received_counter(),
         Arc::clone(&app.is_shutting_down),
     );
     let is_head = parts.method == Method::HEAD;
-    let only_reads = is_head || parts.method == Method::GET;
-    let answering = respond(
+    let is_read = is_head || parts.method == Method::GET;
+    let responding = respond(
         Arc::clone(&app),
         Arc::clone(&config),
-        Arc::clone(&origin),
+        Arc::clone(&forwarded),
         parts,
         body,
     );
-    let mut response = match only_reads {
-        true => answering.await,
-        // What has arrived is to be kept also when the connection, and this future, are gone.
-        false => {
-            let task = app.tasks.spawn(answering);
-            task.await
-                .unwrap_or_else(|error| ErrorResponse::internal(&error).into_response())
-        }
+    let mut response = if is_read {
+        responding.await
+    } else {
+        // A task of its own keeps the bytes that arrived, even if the connection is closed and this
+        // future is dropped.
+        let task = app.tasks.spawn(responding);
+        task.await
+            .unwrap_or_else(|error| ErrorResponse::internal(&error).into_response())
     };
-    origin.rewrite_locations(&mut response);
+    forwarded.rewrite_locations(&mut response);
     if is_head {
         response = responses::without_body(response);
     }
-    Ok(line.attach(responses::add_common_headers(
+    Ok(log_entry.attach(responses::add_common_headers(
         response,
         &config.http.headers,
     )))
 }
 
+/// Warns, once, that forwarding headers are ignored.
+fn warn_about_untrusted_proxy(app: &App, forwarded: &ForwardedInfo) {
+    if !forwarded.is_untrusted_proxy || app.has_warned_untrusted_proxy.swap(true, Ordering::Relaxed)
+    {
+        return;
+    }
+    tracing::warn!(
+        client = forwarded.client.map(tracing::field::display),
+        "ignored Forwarded and X-Forwarded-* headers from an untrusted proxy: if the proxy is \
+         yours, add its address to imgsync.trustedproxies"
+    );
+}
+
 async fn respond(
     app: Arc<App>,
     config: Arc<Config>,
-    origin: Arc<ForwardedInfo>,
+    forwarded: Arc<ForwardedInfo>,
     parts: Parts,
-    body: RequestBody,
+    mut body: RequestBody,
 ) -> Response<ResponseBody> {
-    let (method, headers) = (&parts.method, &parts.headers);
+    let response = handle(&app, &config, &forwarded, &parts, &mut body).await;
+    receive::drain_unread(&parts.headers, body);
+    response
+}
+
+/// Handles a request, and reads as much of its body as the operation needs.
+async fn handle(
+    app: &App,
+    config: &Config,
+    forwarded: &Arc<ForwardedInfo>,
+    parts: &Parts,
+    body: &mut RequestBody,
+) -> Response<ResponseBody> {
+    let (method, headers, version) = (&parts.method, &parts.headers, parts.version);
     let path = strip_path_prefix(&config.http.prefix, parts.uri.path());
     if path == "/" && matches!(*method, Method::GET | Method::HEAD) {
         return responses::empty(StatusCode::OK);
     }
     if method == Method::OPTIONS {
-        receive::discard_unread(headers, body);
         return options::respond(path, parts.uri.query());
     }
-    let (meant, caller) = match admit(&app, &config, &origin, &parts, path).await {
+    let (resolved, caller) = match admit(app, config, forwarded, parts, path).await {
         Ok(admitted) => admitted,
-        Err(failure) => {
-            receive::discard_unread(headers, body);
-            return failure.into_response();
-        }
+        Err(response) => return response.into_response(),
     };
-    let version = parts.version;
-    let ResolvedOperation {
-        endpoint,
-        fallback: plain,
-    } = meant;
-    let mut result = dispatch(&app, &config, &caller, endpoint, version, headers, body).await;
-    // Nobody's own pushes depend on whether a mirror's upstream answers.
-    if let Some(plain) = plain
+    let ResolvedOperation { endpoint, fallback } = resolved;
+    let mut result = dispatch(app, config, &caller, endpoint, version, headers, body).await;
+    // A client that is about to push must not depend on the upstream of a mirror.
+    if let Some(fallback) = fallback
         && result
             .as_ref()
-            .is_err_and(|failure| failure.is_from_upstream)
+            .is_err_and(|response| response.is_from_upstream)
     {
-        let nothing = RequestBody::empty();
-        result = dispatch(&app, &config, &caller, plain, version, headers, nothing).await;
+        result = dispatch(app, config, &caller, fallback, version, headers, body).await;
     }
     let mut response = result.unwrap_or_else(ErrorResponse::into_response);
     if let Some(user) = caller.user() {
@@ -239,36 +167,38 @@ async fn respond(
     response
 }
 
-/// The part of a path that stands below the prefix under which this server is told to be; of any
-/// other path nothing, which is no operation.
+/// Removes the configured prefix from a path. A path without the prefix becomes empty, which
+/// matches no operation.
 fn strip_path_prefix<'a>(prefix: &str, path: &'a str) -> &'a str {
     match path.strip_prefix(prefix) {
         Some("") => "/",
         Some(rest) if rest.starts_with('/') => rest,
-        Some(_) | None => "",
+        _ => "",
     }
 }
 
-/// What a request asks for, as it is meant, and who asks, once it is clear that they may.
+/// Parses a request, identifies and authorizes its caller, and returns the operation with its
+/// repository resolved.
 async fn admit(
     app: &App,
     config: &Config,
-    origin: &Arc<ForwardedInfo>,
+    forwarded: &Arc<ForwardedInfo>,
     parts: &Parts,
     path: &str,
 ) -> Result<(ResolvedOperation, Caller), ErrorResponse> {
     let query = parts.uri.query();
     let endpoint = Endpoint::parse(&parts.method, path, query)?;
-    let caller = authentication::identify(app, &endpoint, query, &parts.headers, origin).await?;
-    let meant =
+    let caller = authentication::identify(app, &endpoint, query, &parts.headers, forwarded).await?;
+    let resolved =
         repository_resolution::resolve_repository(app, &caller, endpoint, query, &parts.headers)
             .await?;
-    caller.authorize(&meant.endpoint)?;
-    WritePolicy::from(config).check(&meant.endpoint)?;
-    uploads::check_owner(app, &caller, &meant.endpoint).await?;
-    Ok((meant, caller))
+    caller.authorize(&resolved.endpoint)?;
+    WritePolicy::from(config).check(&resolved.endpoint)?;
+    uploads::check_owner(app, &caller, &resolved.endpoint).await?;
+    Ok((resolved, caller))
 }
 
+/// Calls the handler of an operation.
 async fn dispatch(
     app: &App,
     config: &Config,
@@ -276,7 +206,7 @@ async fn dispatch(
     endpoint: Endpoint,
     version: Version,
     headers: &HeaderMap,
-    body: RequestBody,
+    body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     match endpoint {
         Endpoint::Registry(operation) => {
@@ -312,7 +242,7 @@ async fn dispatch_repository_operation(
     (repository, operation): (Repository, RepositoryOperation),
     version: Version,
     headers: &HeaderMap,
-    body: RequestBody,
+    body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     match operation {
         RepositoryOperation::ListTags { page } => {
@@ -361,26 +291,7 @@ async fn dispatch_repository_operation(
             UploadOperation::Cancel => uploads::cancel(app, repository, id).await,
         },
         RepositoryOperation::ResolveLayers => {
-            resolve_layers::post(app, caller, repository, headers, body).await
+            resolve_layers::post(app, caller, repository, body).await
         }
     }
-}
-
-/// Runs what blocks on the disk where that is allowed.
-async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ErrorResponse> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| ErrorResponse::internal(&error))
-}
-
-/// The same, for what may fail in a way that needs no more said.
-async fn try_blocking<T, E>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, ErrorResponse>
-where
-    T: Send + 'static,
-    E: Into<ErrorResponse> + Send + 'static,
-{
-    run_blocking(work).await?.map_err(Into::into)
 }

@@ -1,5 +1,5 @@
-//! `OPTIONS`: what browsers ask before another site's page may talk to a registry (Fetch standard,
-//! "CORS-preflight request"). They ask without credentials, so that comes before all logins.
+//! Serves `OPTIONS`: the preflight requests of browsers (Fetch standard, "CORS-preflight request").
+//! Browsers send them without credentials, so they are served without a login.
 
 use hyper::header::ALLOW;
 use hyper::{Method, Response, StatusCode};
@@ -9,20 +9,20 @@ use super::body::ResponseBody;
 use super::error_response::ErrorResponse;
 use super::responses;
 
-/// The methods that a path has, without a body; which headers a page may send and read is the
-/// operator's word, in the headers that every answer carries.
+/// Lists the methods of a path. The CORS headers come from the configuration (`http.headers`),
+/// which adds them to every response.
 pub(super) fn respond(path: &str, query: Option<&str>) -> Response<ResponseBody> {
     match Endpoint::parse(&Method::OPTIONS, path, query) {
-        // The methods that would have been right.
-        Err(refusal) if !refusal.allow.is_empty() => {
-            let methods: Vec<&str> = refusal.allow.iter().map(Method::as_str).collect();
+        // The parser lists the methods that the path supports.
+        Err(error) if !error.allow.is_empty() => {
+            let methods: Vec<&str> = error.allow.iter().map(Method::as_str).collect();
             let mut response = responses::empty(StatusCode::OK);
             let allow = responses::header_value(methods.join(", "));
             response.headers_mut().insert(ALLOW, allow);
             response
         }
-        Err(refusal) => ErrorResponse::from(refusal).into_response(),
-        // No operation has this method.
+        Err(error) => ErrorResponse::from(error).into_response(),
+        // Unreachable: no operation uses this method.
         Ok(_) => responses::empty(StatusCode::OK),
     }
 }

@@ -1,4 +1,7 @@
-//! Bodies of requests, taken in without ever holding more than a little of them.
+//! Receives request bodies with bounded memory.
+//!
+//! It must not decide what becomes of an interrupted body: [`append_body`] reports how the body
+//! ended, and its caller keeps or drops the bytes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,125 +13,140 @@ use hyper::header::{EXPECT, HeaderMap};
 use imgsync_oci::ErrorCode;
 use tokio::time::timeout;
 
+use super::blocking::try_blocking;
 use super::error_response::ErrorResponse;
 use super::request_body::RequestBody;
-use super::{ReadTimeouts, try_blocking};
 use crate::registry::{Error, UploadWriter};
 
-/// What is written at a time. While one batch is written the next one arrives.
+/// The most bytes that are written at once. The next batch arrives while one is written.
 const MAX_BATCH_BYTES: usize = 256 * 1024;
-/// A batch of tiny frames costs more memory than its bytes.
+/// The most frames of a batch: tiny frames cost more memory than their bytes.
 const MAX_BATCH_FRAMES: usize = 64;
-/// How much of a body may arrive before it is kept: the most that is lost with the server.
+/// The number of bytes after which an upload is synced to disk: the most that a crash loses.
 const SYNC_INTERVAL_BYTES: u64 = 64 * 1024 * 1024;
-/// How often a quiet body is looked at.
+/// The interval at which the read timeouts are checked.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How much of a body that nobody wants is read, so that its sender sees the answer.
+/// The most bytes of an unread body that are drained.
 const MAX_DRAIN_BYTES: u64 = 16 * 1024 * 1024;
+/// The longest time for which an unread body is drained.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a request body may stay silent before it counts as interrupted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReadTimeouts {
+    /// The timeout as long as no other request waits for the upload session.
+    pub(super) idle: Duration,
+    /// The timeout once another request waits for the upload session: a client that lost its
+    /// connection retries on a new one while the old one still looks open.
+    pub(super) contended: Duration,
+}
+
+impl Default for ReadTimeouts {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(60),
+            contended: Duration::from_secs(5),
+        }
+    }
+}
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyEnd {
-    /// With its last byte.
+    /// The body is complete.
     Complete,
-    /// Before that: the connection broke, or nothing came for too long.
+    /// The connection broke, a read timeout passed, or the server is shutting down.
     Interrupted,
-    /// Not before more than was announced had come.
+    /// The client sent more bytes than it announced.
     TooLong,
 }
 
-/// Appends a body to an upload session, the end of it not kept yet. `announced` is its length in
-/// bytes, where the request says it.
+/// Appends a body to an upload session. `announced` is the length of the body in bytes, if the
+/// request states one. The last bytes are written but not yet synced to disk.
 ///
 /// # Errors
-/// Those of writing.
+/// Those of writing to the session.
 pub(super) async fn append_body(
-    mut body: RequestBody,
+    body: &mut RequestBody,
     announced: Option<u64>,
-    append: UploadWriter,
-    patience: ReadTimeouts,
+    writer: UploadWriter,
+    timeouts: ReadTimeouts,
 ) -> Result<(UploadWriter, BodyEnd), ErrorResponse> {
-    let wanted = append.contended_flag();
-    let mut room = announced;
-    let mut writing = write(append, Vec::new());
+    let contended = writer.contended_flag();
+    let mut remaining = announced;
+    let mut writing = write(writer, Vec::new());
     loop {
-        // Both go on at the same time.
+        // The task writes one batch while the next one arrives.
         let written = tokio::spawn(writing);
-        let (batch, ending) = gather(&mut body, &mut room, &wanted, patience).await;
-        let append = match written.await {
-            Ok(Ok(append)) => append,
-            Ok(Err(failure)) => {
-                drain(body);
-                return Err(failure);
-            }
-            Err(error) => return Err(ErrorResponse::internal(&error)),
-        };
-        let Some(ending) = ending else {
-            writing = write(append, batch);
+        let (batch, end) = gather(body, &mut remaining, &contended, timeouts).await;
+        let writer = written
+            .await
+            .map_err(|error| ErrorResponse::internal(&error))??;
+        let Some(end) = end else {
+            writing = write(writer, batch);
             continue;
         };
-        if ending == BodyEnd::TooLong {
-            drain(body);
+        if end == BodyEnd::Interrupted {
+            body.abandon();
         }
-        let append = write(append, batch).await?;
-        let is_short = room.is_some_and(|room| room > 0);
-        return match ending {
-            BodyEnd::Complete if is_short => Ok((append, BodyEnd::Interrupted)),
-            BodyEnd::Complete | BodyEnd::Interrupted | BodyEnd::TooLong => Ok((append, ending)),
+        let writer = write(writer, batch).await?;
+        let is_short = remaining.is_some_and(|remaining| remaining > 0);
+        return match end {
+            BodyEnd::Complete if is_short => Ok((writer, BodyEnd::Interrupted)),
+            BodyEnd::Complete | BodyEnd::Interrupted | BodyEnd::TooLong => Ok((writer, end)),
         };
     }
 }
 
-async fn write(mut append: UploadWriter, batch: Vec<Bytes>) -> Result<UploadWriter, ErrorResponse> {
+async fn write(mut writer: UploadWriter, batch: Vec<Bytes>) -> Result<UploadWriter, ErrorResponse> {
     if batch.is_empty() {
-        return Ok(append);
+        return Ok(writer);
     }
     try_blocking(move || {
         for bytes in &batch {
-            append.write(bytes)?;
+            writer.write(bytes)?;
         }
-        if append.unsynced_bytes() >= SYNC_INTERVAL_BYTES {
-            append.sync()?;
+        if writer.unsynced_bytes() >= SYNC_INTERVAL_BYTES {
+            writer.sync()?;
         }
-        Ok::<_, Error>(append)
+        Ok::<_, Error>(writer)
     })
     .await
 }
 
-/// Collects a batch of a body's bytes; with how the body ended, if it did.
+/// Collects a batch of bytes, and returns it with the end of the body if the body ended.
 async fn gather<B: Body<Data = Bytes> + Unpin>(
     body: &mut B,
-    room: &mut Option<u64>,
-    wanted: &AtomicBool,
-    patience: ReadTimeouts,
+    remaining: &mut Option<u64>,
+    contended: &AtomicBool,
+    timeouts: ReadTimeouts,
 ) -> (Vec<Bytes>, Option<BodyEnd>) {
     let (mut batch, mut len) = (Vec::new(), 0);
     while len < MAX_BATCH_BYTES && batch.len() < MAX_BATCH_FRAMES {
-        match next(body, wanted, patience).await {
+        match next(body, contended, timeouts).await {
             Ok(bytes) => {
-                if let Some(room) = room {
-                    match room.checked_sub(bytes.len() as u64) {
-                        Some(rest) => *room = rest,
+                if let Some(remaining) = remaining {
+                    match remaining.checked_sub(bytes.len() as u64) {
+                        Some(rest) => *remaining = rest,
                         None => return (batch, Some(BodyEnd::TooLong)),
                     }
                 }
                 len += bytes.len();
                 batch.push(bytes);
             }
-            Err(ending) => return (batch, Some(ending)),
+            Err(end) => return (batch, Some(end)),
         }
     }
     (batch, None)
 }
 
-/// The next bytes of a body, or how it ended.
+/// Returns the next bytes of a body, or how it ended.
 async fn next<B: Body<Data = Bytes> + Unpin>(
     body: &mut B,
-    wanted: &AtomicBool,
-    patience: ReadTimeouts,
+    contended: &AtomicBool,
+    timeouts: ReadTimeouts,
 ) -> Result<Bytes, BodyEnd> {
-    let mut quiet = Duration::ZERO;
+    let mut idle = Duration::ZERO;
     loop {
         match timeout(IDLE_CHECK_INTERVAL, body.frame()).await {
             Ok(Some(Ok(frame))) => match frame.into_data() {
@@ -139,9 +157,9 @@ async fn next<B: Body<Data = Bytes> + Unpin>(
             Ok(Some(Err(_broken))) => return Err(BodyEnd::Interrupted),
             Ok(None) => return Err(BodyEnd::Complete),
             Err(_elapsed) => {
-                quiet += IDLE_CHECK_INTERVAL;
-                let is_wanted = wanted.load(Ordering::Relaxed);
-                if quiet >= patience.idle || (is_wanted && quiet >= patience.contended) {
+                idle += IDLE_CHECK_INTERVAL;
+                let is_contended = contended.load(Ordering::Relaxed);
+                if idle >= timeouts.idle || (is_contended && idle >= timeouts.contended) {
                     return Err(BodyEnd::Interrupted);
                 }
             }
@@ -152,55 +170,53 @@ async fn next<B: Body<Data = Bytes> + Unpin>(
 /// Reads a whole body of at most `limit` bytes.
 ///
 /// # Errors
-/// `too_long` where there is more; [`Code::SizeInvalid`] where it breaks off.
+/// `too_long` if the body has more bytes, [`ErrorCode::SizeInvalid`] if it is interrupted.
 pub(super) async fn read_whole(
-    mut body: RequestBody,
-    headers: &HeaderMap,
+    body: &mut RequestBody,
     limit: usize,
     too_long: ErrorCode,
-    patience: ReadTimeouts,
+    timeouts: ReadTimeouts,
 ) -> Result<Vec<u8>, ErrorResponse> {
-    let too_long = || ErrorResponse::new(too_long, format!("more than {limit} bytes"));
+    let too_long = || {
+        ErrorResponse::new(
+            too_long,
+            format!("the request body is larger than {limit} bytes"),
+        )
+    };
     if body.size_hint().lower() > limit as u64 {
-        discard_unread(headers, body);
         return Err(too_long());
     }
     let mut bytes = Vec::new();
-    let nobody = AtomicBool::new(false);
+    let never_contended = AtomicBool::new(false);
     loop {
-        match next(&mut body, &nobody, patience).await {
-            Ok(part) if part.len() > limit - bytes.len() => {
-                drain(body);
-                return Err(too_long());
-            }
+        match next(body, &never_contended, timeouts).await {
+            Ok(part) if part.len() > limit - bytes.len() => return Err(too_long()),
             Ok(part) => bytes.extend_from_slice(&part),
             Err(BodyEnd::Complete) => return Ok(bytes),
             Err(BodyEnd::Interrupted | BodyEnd::TooLong) => {
+                body.abandon();
                 return Err(ErrorResponse::new(
                     ErrorCode::SizeInvalid,
-                    "the body broke off",
+                    "the request body is incomplete",
                 ));
             }
         }
     }
 }
 
-/// What to do with a body that was not looked at: as [`drain`], unless its sender waits to be told
-/// to go on, and so has not sent anything.
-pub(super) fn discard_unread(headers: &HeaderMap, body: RequestBody) {
-    if !headers.contains_key(EXPECT) && !body.is_end_stream() {
-        drain(body);
+/// Reads and drops the rest of a body while the response goes out, up to a limit. A client whose
+/// connection is closed while it still sends sees a broken connection instead of the response.
+pub(super) fn drain_unread(headers: &HeaderMap, mut body: RequestBody) {
+    // A client that waits for "100 Continue" has sent nothing.
+    let awaits_continue = headers.contains_key(EXPECT) && !body.is_started();
+    if awaits_continue || body.is_end_stream() {
+        return;
     }
-}
-
-/// Reads on while the answer goes out, up to a point: a client that is cut off while it still sends
-/// sees a broken connection and not the answer.
-fn drain(mut body: RequestBody) {
     tokio::spawn(timeout(DRAIN_TIMEOUT, async move {
-        let mut read = 0;
+        let mut drained = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, |data| data.len() as u64);
-            if read > MAX_DRAIN_BYTES {
+            drained += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if drained > MAX_DRAIN_BYTES {
                 return;
             }
         }
@@ -227,45 +243,45 @@ mod tests {
         StreamBody::new(futures::stream::iter(frames))
     }
 
-    /// Sends one byte and then nothing, for ever.
+    /// Returns a body that sends one byte and then stays silent.
     fn stalled() -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
         let one = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"x")))]);
         StreamBody::new(one.chain(futures::stream::pending()))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_says_nothing_is_broken_off_sooner_when_another_waits() {
-        for (is_wanted, seconds) in [(false, 60), (true, 5)] {
-            let wanted = AtomicBool::new(is_wanted);
-            let began = tokio::time::Instant::now();
-            let (batch, ending) = gather(&mut stalled(), &mut None, &wanted, READ_TIMEOUTS).await;
-            assert_eq!((batch.len(), ending), (1, Some(BodyEnd::Interrupted)));
-            assert_eq!(began.elapsed().as_secs(), seconds);
+    async fn a_silent_body_is_interrupted_sooner_when_another_request_waits() {
+        for (is_contended, seconds) in [(false, 60), (true, 5)] {
+            let contended = AtomicBool::new(is_contended);
+            let start = tokio::time::Instant::now();
+            let (batch, end) = gather(&mut stalled(), &mut None, &contended, READ_TIMEOUTS).await;
+            assert_eq!((batch.len(), end), (1, Some(BodyEnd::Interrupted)));
+            assert_eq!(start.elapsed().as_secs(), seconds);
         }
     }
 
     #[tokio::test]
     async fn batches_are_bounded_by_bytes_and_by_frames() {
-        let nobody = AtomicBool::new(false);
+        let never_contended = AtomicBool::new(false);
         let large = Bytes::from(vec![0; MAX_BATCH_BYTES / 2]);
         let mut body = body_of(vec![large.clone(), large.clone(), large]);
-        let (batch, ending) = gather(&mut body, &mut None, &nobody, READ_TIMEOUTS).await;
-        assert_eq!((batch.len(), ending), (2, None));
-        let (batch, ending) = gather(&mut body, &mut None, &nobody, READ_TIMEOUTS).await;
-        assert_eq!((batch.len(), ending), (1, Some(BodyEnd::Complete)));
+        let (batch, end) = gather(&mut body, &mut None, &never_contended, READ_TIMEOUTS).await;
+        assert_eq!((batch.len(), end), (2, None));
+        let (batch, end) = gather(&mut body, &mut None, &never_contended, READ_TIMEOUTS).await;
+        assert_eq!((batch.len(), end), (1, Some(BodyEnd::Complete)));
         let mut body = body_of(vec![Bytes::from_static(b"x"); MAX_BATCH_FRAMES + 1]);
-        let (batch, ending) = gather(&mut body, &mut None, &nobody, READ_TIMEOUTS).await;
-        assert_eq!((batch.len(), ending), (MAX_BATCH_FRAMES, None));
+        let (batch, end) = gather(&mut body, &mut None, &never_contended, READ_TIMEOUTS).await;
+        assert_eq!((batch.len(), end), (MAX_BATCH_FRAMES, None));
     }
 
     #[tokio::test]
     async fn more_than_announced_is_too_long() {
-        let nobody = AtomicBool::new(false);
-        for (announced, ending) in [(5, BodyEnd::TooLong), (6, BodyEnd::Complete)] {
+        let never_contended = AtomicBool::new(false);
+        for (announced, end) in [(5, BodyEnd::TooLong), (6, BodyEnd::Complete)] {
             let parts = vec![Bytes::from_static(b"abc"), Bytes::from_static(b"def")];
-            let (mut body, mut room) = (body_of(parts), Some(announced));
-            let gathered = gather(&mut body, &mut room, &nobody, READ_TIMEOUTS).await;
-            assert_eq!(gathered.1, Some(ending));
+            let (mut body, mut remaining) = (body_of(parts), Some(announced));
+            let gathered = gather(&mut body, &mut remaining, &never_contended, READ_TIMEOUTS).await;
+            assert_eq!(gathered.1, Some(end));
         }
     }
 }

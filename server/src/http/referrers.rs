@@ -1,4 +1,4 @@
-//! Lists of referrers over HTTP (OCI distribution-spec, "Listing Referrers").
+//! Serves lists of referrers (OCI distribution-spec, "Listing Referrers").
 
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use hyper::{Response, StatusCode};
@@ -6,15 +6,18 @@ use imgsync_oci::endpoint::RepositoryOperation;
 use imgsync_oci::referrers::ReferrersIndex;
 use imgsync_oci::{Digest, Endpoint, Repository, media};
 
+use super::app::App;
+use super::blocking::try_blocking;
 use super::body::{ResponseBody, full};
 use super::error_response::ErrorResponse;
 use super::responses::{self, header_value};
-use super::{App, try_blocking};
 use crate::upstream::Freshness;
 
+/// The response header that names the filters in use.
 const FILTERS_APPLIED_HEADER: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// `GET`
+/// Serves `GET`: one page of the referrers of a manifest. The first page includes those of the
+/// upstream.
 pub(super) async fn list(
     app: &App,
     repository: Repository,
@@ -22,28 +25,28 @@ pub(super) async fn list(
     artifact_type: Option<String>,
     last: Option<Digest>,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let is_first = last.is_none();
-    let (registry, of) = (app.registry.clone(), repository.clone());
-    let (subject, wanted) = (digest.clone(), artifact_type.clone());
+    let is_first_page = last.is_none();
+    let (registry, listed_repository) = (app.registry.clone(), repository.clone());
+    let (subject, filter) = (digest.clone(), artifact_type.clone());
     app.referrers_reconciler
         .reconcile(&app.registry, &repository)
         .await?;
-    let listed = try_blocking(move || {
-        registry.list_referrers(&of, &subject, wanted.as_deref(), last.as_ref())
+    let listing = try_blocking(move || {
+        let filter = filter.as_deref();
+        registry.list_referrers(&listed_repository, &subject, filter, last.as_ref())
     });
-    let mut listed = listed.await?;
+    let mut page = listing.await?;
     let mut freshness = Freshness::Fresh;
-    // Those of the upstream stand on the first page, beside ours.
-    if is_first && let Some(place) = app.upstreams.upstream_for(&repository) {
-        let here = &listed.referrers;
-        let asked = app
+    if is_first_page && let Some(upstream) = app.upstreams.upstream_for(&repository) {
+        let local = &page.referrers;
+        let fetching = app
             .upstreams
-            .referrers(&place, &digest, artifact_type.as_deref(), here);
-        let (more, how) = asked.await?;
-        listed.referrers.extend(more);
-        freshness = how;
+            .referrers(&upstream, &digest, artifact_type.as_deref(), local);
+        let (fetched, upstream_freshness) = fetching.await?;
+        page.referrers.extend(fetched);
+        freshness = upstream_freshness;
     }
-    let index = serde_json::to_vec(&ReferrersIndex::of(listed.referrers));
+    let index = serde_json::to_vec(&ReferrersIndex::of(page.referrers));
     let index = index.map_err(|error| ErrorResponse::internal(&error))?;
     let mut response = responses::with_body(StatusCode::OK, full(index));
     let headers = response.headers_mut();
@@ -54,7 +57,7 @@ pub(super) async fn list(
             HeaderValue::from_static("artifactType"),
         );
     }
-    if let Some(last) = listed.more_after {
+    if let Some(last) = page.more_after {
         let operation = RepositoryOperation::ListReferrers {
             digest,
             artifact_type,

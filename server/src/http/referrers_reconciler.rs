@@ -1,5 +1,5 @@
-//! Who waits until what is known of a repository's referrers is right: on the disk one of all that
-//! ask, so that the others take no thread from requests that have nothing to do with it.
+//! Limits the reconciling of referrers: one request per repository reads the disk, and the others
+//! wait without using a blocking thread.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use imgsync_oci::Repository;
 use tokio::sync::Mutex;
 
+use super::blocking::try_blocking;
 use super::error_response::ErrorResponse;
-use super::try_blocking;
 use crate::registry::Registry;
 
-/// How many may wait on the disk at a time: a third of the threads there.
+/// The most repositories that are reconciled at a time: a third of the blocking threads.
 const MAX_CONCURRENT_RECONCILES: usize = 8;
 
-/// A few lanes; each repository always takes the same one.
+/// A striped lock: each repository always uses the same stripe.
 #[derive(Default)]
 pub(super) struct ReferrersReconciler {
     stripes: [Arc<Mutex<()>>; MAX_CONCURRENT_RECONCILES],
@@ -22,10 +22,10 @@ pub(super) struct ReferrersReconciler {
 }
 
 impl ReferrersReconciler {
-    /// Waits until what is known of a repository's referrers is right.
+    /// Waits until the list of a repository's referrers matches its manifests.
     ///
     /// # Errors
-    /// Those of reading its manifests.
+    /// Those of reading the manifests.
     pub(super) async fn reconcile(
         &self,
         registry: &Registry,
@@ -34,13 +34,13 @@ impl ReferrersReconciler {
         if registry.has_reconciled_referrers(repository) {
             return Ok(());
         }
-        let lane = self.hasher.hash_one(repository) % MAX_CONCURRENT_RECONCILES as u64;
-        let lane = usize::try_from(lane).map_err(|error| ErrorResponse::internal(&error))?;
-        let turn = Arc::clone(&self.stripes[lane]).lock_owned().await;
+        let stripe = self.hasher.hash_one(repository) % MAX_CONCURRENT_RECONCILES as u64;
+        let stripe = usize::try_from(stripe).map_err(|error| ErrorResponse::internal(&error))?;
+        let guard = Arc::clone(&self.stripes[stripe]).lock_owned().await;
         let (registry, repository) = (registry.clone(), repository.clone());
         try_blocking(move || {
-            // Until the work ends, also when nobody waits for it any more.
-            let _turn = turn;
+            // The lock is held until the work ends, even if the client disconnects.
+            let _guard = guard;
             registry.reconcile_referrers(&repository)
         })
         .await

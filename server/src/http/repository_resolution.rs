@@ -1,32 +1,38 @@
-//! Which repository a request is about: the one that its path names, or another that its client
-//! means by that. The names are in `upstream`; here stands who may mean what.
+//! Resolves the repository of a request: the one in its path, or the repository of an upstream that
+//! the client addresses through this server as a mirror.
+//!
+//! It must not map names itself: `upstream` does. This module decides which clients may address a
+//! mirror. Start reading at [`resolve_repository`].
 
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 use imgsync_oci::endpoint::{Action, RepositoryOperation};
 use imgsync_oci::{Endpoint, ErrorCode, Repository};
 use serde_json::json;
 
+use super::app::App;
+use super::blocking::try_blocking;
 use super::caller::Caller;
 use super::error_response::ErrorResponse;
-use super::{App, try_blocking};
 
-/// How clients call themselves that ask a mirror with `?ns=` and never without: containerd, and all
-/// that is made with its library. So does our own tool, which asks no mirrors.
+/// The `User-Agent` prefixes of clients that always send `?ns=` to a mirror: containerd and
+/// programs with its library. imgsync uses no mirrors.
 const NS_AWARE_USER_AGENTS: [&[u8]; 3] = [b"containerd/", b"buildkit/", b"imgsync/"];
 
-/// An operation, as it is meant.
+/// An operation with its repository resolved.
 pub(super) struct ResolvedOperation {
+    /// The operation to perform.
     pub(super) endpoint: Endpoint,
-    /// The same operation on the repository that the path names, where it was taken for a question
-    /// to a mirror and nothing else than this path says so.
+    /// The operation on the repository in the path, if the request only looks like one to a mirror.
+    /// It is performed if the upstream fails.
     pub(super) fallback: Option<Endpoint>,
 }
 
-/// Finds out what a request means. Whoever asks, the answer shows nothing of a repository that
-/// they may not pull from: it counts as one that is not there.
+/// Resolves the repository of a request. The result reveals nothing about a repository that the
+/// caller may not pull from: it counts as missing.
 ///
 /// # Errors
-/// It cannot be a repository's name.
+/// [`ErrorCode::NameUnknown`] if namespace and path form no valid repository name, and
+/// [`ErrorCode::Unauthorized`] if a login decides what the request addresses.
 pub(super) async fn resolve_repository(
     app: &App,
     caller: &Caller,
@@ -34,64 +40,72 @@ pub(super) async fn resolve_repository(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<ResolvedOperation, ErrorResponse> {
-    let plainly = |endpoint| ResolvedOperation {
+    let unchanged = |endpoint| ResolvedOperation {
         endpoint,
         fallback: None,
     };
-    let Some(repository) = endpoint.repository().cloned() else {
-        return Ok(plainly(endpoint));
+    let Some(repository) = endpoint.access().1.cloned() else {
+        return Ok(unchanged(endpoint));
     };
     if app.upstreams.is_empty() {
-        return Ok(plainly(endpoint));
+        return Ok(unchanged(endpoint));
     }
     if let Some(namespace) = Endpoint::namespace(query) {
-        let is_own = |name: &str| caller.is_own_host(name);
-        let meant = app
+        let is_own_host = |name: &str| caller.is_own_host(name);
+        let resolved = app
             .upstreams
-            .resolve_namespace(&namespace, &repository, is_own);
-        let meant = meant.ok_or_else(|| {
+            .resolve_namespace(&namespace, &repository, is_own_host);
+        let resolved = resolved.ok_or_else(|| {
             let name = format!("{namespace}/{repository}");
             ErrorResponse::new(ErrorCode::NameUnknown, json!({ "name": name }))
         })?;
-        let meant = app.upstreams.expand_hub_name(meant);
-        return Ok(plainly(endpoint.with_repository(meant)));
+        let resolved = app.upstreams.expand_hub_name(resolved);
+        return Ok(unchanged(endpoint.with_repository(resolved)));
     }
-    let full = app.upstreams.expand_hub_name(repository.clone());
-    if full != repository {
-        return Ok(plainly(endpoint.with_repository(full)));
+    let full_name = app.upstreams.expand_hub_name(repository.clone());
+    if full_name != repository {
+        return Ok(unchanged(endpoint.with_repository(full_name)));
     }
     match app.upstreams.mirror_repository(&repository) {
-        Some(_) if is_local_only(caller, headers) => Ok(plainly(endpoint)),
+        Some(_) if is_local_only(caller, headers) => Ok(unchanged(endpoint)),
         Some(mirrored) => {
-            let has_shown = headers.contains_key(AUTHORIZATION);
-            resolve_mirrored(app, caller, endpoint, (repository, mirrored), has_shown).await
+            let has_credentials = headers.contains_key(AUTHORIZATION);
+            resolve_mirrored(
+                app,
+                caller,
+                endpoint,
+                (repository, mirrored),
+                has_credentials,
+            )
+            .await
         }
-        None => Ok(plainly(endpoint)),
+        None => Ok(unchanged(endpoint)),
     }
 }
 
-/// Whether a plain name can only mean a repository of this server. Who is about to push asks what
-/// is there, and would leave out what is only at a mirror's upstream: whoever is logged in, and
-/// clients that give `ns` where they ask a mirror.
+/// Returns whether a name without a namespace must be a repository of this server. It must be for
+/// users who are logged in and for clients that send `ns` to a mirror: before a push they look up
+/// blobs, and would skip a blob that only the upstream has.
 fn is_local_only(caller: &Caller, headers: &HeaderMap) -> bool {
-    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
-    let says_ns = |agent: &[u8]| {
+    let user_agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    let is_ns_aware = |user_agent: &[u8]| {
         NS_AWARE_USER_AGENTS
             .iter()
-            .any(|name| agent.starts_with(name))
+            .any(|prefix| user_agent.starts_with(prefix))
     };
-    caller.user().is_some() || agent.is_some_and(says_ns)
+    caller.user().is_some() || user_agent.is_some_and(is_ns_aware)
 }
 
-/// A name that Docker's daemon would ask a mirror for, but that may be a repository of ours.
+/// Resolves a name that Docker's daemon may send to a mirror, and that may also be a repository of
+/// this server.
 async fn resolve_mirrored(
     app: &App,
     caller: &Caller,
     endpoint: Endpoint,
     (repository, mirrored): (Repository, Repository),
-    has_shown: bool,
+    has_credentials: bool,
 ) -> Result<ResolvedOperation, ErrorResponse> {
-    let plainly = |endpoint| {
+    let unchanged = |endpoint| {
         Ok(ResolvedOperation {
             endpoint,
             fallback: None,
@@ -99,7 +113,7 @@ async fn resolve_mirrored(
     };
     let may_push = caller.is_allowed(Action::Push, &repository);
     let Endpoint::Repository(_, operation) = &endpoint else {
-        return plainly(endpoint);
+        return unchanged(endpoint);
     };
     match operation {
         RepositoryOperation::GetManifest { .. }
@@ -107,42 +121,43 @@ async fn resolve_mirrored(
         | RepositoryOperation::GetBlob { .. }
         | RepositoryOperation::ListTags { .. }
         | RepositoryOperation::ListReferrers { .. } => {}
-        // Asked before a blob is pushed, and by nobody who pulls.
+        // Clients send it before they push a blob, not when they pull.
         RepositoryOperation::HeadBlob { .. } if !may_push => {}
-        _ => return plainly(endpoint),
+        _ => return unchanged(endpoint),
     }
     let mirrored = app.upstreams.expand_hub_name(mirrored);
     if !caller.is_allowed(Action::Pull, &mirrored) {
-        return plainly(endpoint);
+        return unchanged(endpoint);
     }
     if caller.is_allowed(Action::Pull, &repository) {
         let (registry, name) = (app.registry.clone(), repository);
         if try_blocking(move || registry.has_repository(&name)).await? {
-            return plainly(endpoint);
+            return unchanged(endpoint);
         }
     }
-    // Many ask without their login first, also before they push. Docker's daemon never does.
-    if !may_push && !has_shown {
+    // Many clients send their first request without credentials, also before a push. Docker's
+    // daemon never does.
+    if !may_push && !has_credentials {
         return Err(caller.challenge(&endpoint));
     }
-    let plain = may_push.then(|| endpoint.clone());
+    let fallback = may_push.then(|| endpoint.clone());
     Ok(ResolvedOperation {
         endpoint: endpoint.with_repository(mirrored),
-        fallback: plain,
+        fallback,
     })
 }
 
-/// Whether all that a token is asked for is pulling what anyone may pull: who asks with a login of
-/// another registry, as Docker's daemon asks its mirrors with the Hub's, needs none here.
-pub(super) fn is_anonymous_pull(app: &App, anyone: &Caller, query: Option<&str>) -> bool {
-    let Some(names) = Endpoint::token_pull_repositories(query) else {
+/// Returns whether a token request is only for pulls that are open to anyone. Such a request needs
+/// no valid login: Docker's daemon sends its mirrors the login of Docker Hub.
+pub(super) fn is_anonymous_pull(app: &App, anonymous: &Caller, query: Option<&str>) -> bool {
+    let Some(repositories) = Endpoint::token_pull_repositories(query) else {
         return false;
     };
-    names.iter().all(|name| {
-        let full = app.upstreams.expand_hub_name(name.clone());
-        let mirrored = app.upstreams.mirror_repository(&full);
+    repositories.iter().all(|repository| {
+        let full_name = app.upstreams.expand_hub_name(repository.clone());
+        let mirrored = app.upstreams.mirror_repository(&full_name);
         let mirrored = mirrored.map(|mirrored| app.upstreams.expand_hub_name(mirrored));
-        let may = |name: &Repository| anyone.is_allowed(Action::Pull, name);
-        may(&full) || mirrored.as_ref().is_some_and(may)
+        let is_open = |repository: &Repository| anonymous.is_allowed(Action::Pull, repository);
+        is_open(&full_name) || mirrored.as_ref().is_some_and(is_open)
     })
 }

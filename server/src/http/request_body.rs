@@ -1,4 +1,4 @@
-//! A request's body, counted as it comes in.
+//! A request body that counts its bytes and ends early when the server shuts down.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,28 +8,29 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-/// A request's body.
+/// The body of a request.
 pub(super) struct RequestBody {
-    /// None where there is nothing to be read.
+    /// `None` once the body has ended or is abandoned.
     body: Option<Incoming>,
+    is_started: bool,
     received_bytes: Arc<AtomicU64>,
     is_shutting_down: Arc<AtomicBool>,
 }
 
-/// A body that has no end.
+/// Why a body cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestBodyError {
-    /// Its client or the line.
+    /// The connection failed or the client closed it.
     #[error(transparent)]
     Connection(#[from] hyper::Error),
-    /// This server.
-    #[error("the server is about to end")]
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
     ShuttingDown,
 }
 
 impl RequestBody {
-    /// The body, adding the bytes that arrive to `count`; nothing more of it comes once `is_over`
-    /// is set, which is seen when it is asked for more.
+    /// Creates a body that adds the bytes it receives to `received_bytes`. Once
+    /// `is_shutting_down` is set, the next read fails.
     pub(super) fn new(
         body: Incoming,
         received_bytes: Arc<AtomicU64>,
@@ -37,18 +38,21 @@ impl RequestBody {
     ) -> Self {
         Self {
             body: Some(body),
+            is_started: false,
             received_bytes,
             is_shutting_down,
         }
     }
 
-    /// No body at all, for an operation that takes none.
-    pub(super) fn empty() -> Self {
-        Self {
-            body: None,
-            received_bytes: Arc::default(),
-            is_shutting_down: Arc::default(),
-        }
+    /// Returns whether anything has been read. The first read sends "100 Continue" to a client
+    /// that expects it.
+    pub(super) fn is_started(&self) -> bool {
+        self.is_started
+    }
+
+    /// Gives up on the rest of a body that was interrupted.
+    pub(super) fn abandon(&mut self) {
+        self.body = None;
     }
 }
 
@@ -63,13 +67,19 @@ impl Body for RequestBody {
         if self.is_shutting_down.load(Ordering::Relaxed) && !self.is_end_stream() {
             return Poll::Ready(Some(Err(RequestBodyError::ShuttingDown)));
         }
+        self.is_started = true;
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
         let polled = Pin::new(body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            let len = frame.data_ref().map_or(0, |data| data.len() as u64);
-            self.received_bytes.fetch_add(len, Ordering::Relaxed);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.received_bytes.fetch_add(len, Ordering::Relaxed);
+            }
+            // A chunked body does not know by itself that it has ended.
+            Poll::Ready(None) => self.body = None,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         polled.map(|frame| frame.map(|frame| frame.map_err(RequestBodyError::from)))
     }
@@ -79,7 +89,7 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let none = SizeHint::with_exact(0);
-        self.body.as_ref().map_or(none, Body::size_hint)
+        let empty = SizeHint::with_exact(0);
+        self.body.as_ref().map_or(empty, Body::size_hint)
     }
 }

@@ -1,4 +1,4 @@
-//! Answers, and the headers that many of them share.
+//! Builds responses, and the headers that many of them share.
 
 use hyper::body::Body as _;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, WARNING};
@@ -8,31 +8,33 @@ use imgsync_oci::{Digest, Endpoint};
 use super::body::{ResponseBody, full};
 use crate::upstream::Freshness;
 
-/// The digest of what was asked for or stored.
+/// The header with the digest of the content that is served or stored.
 pub(super) const CONTENT_DIGEST_HEADER: HeaderName =
     HeaderName::from_static("docker-content-digest");
-/// The id of an upload session.
+/// The header with the id of an upload session.
 pub(super) const UPLOAD_UUID_HEADER: HeaderName = HeaderName::from_static("docker-upload-uuid");
+/// The header by which Docker recognizes a registry.
 const API_VERSION_HEADER: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// A header's value. What is made of checked names, digests and numbers always is one.
+/// Formats a header value; empty if the text cannot be one, which is impossible for valid names,
+/// digests and numbers.
 pub(super) fn header_value(text: impl std::fmt::Display) -> HeaderValue {
     HeaderValue::try_from(text.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// An answer without content.
+/// Creates a response without content.
 pub(super) fn empty(status: StatusCode) -> Response<ResponseBody> {
     with_body(status, full(""))
 }
 
-/// An answer with a body.
+/// Creates a response with a body.
 pub(super) fn with_body(status: StatusCode, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response
 }
 
-/// An answer of JSON.
+/// Creates a JSON response.
 pub(super) fn json(status: StatusCode, text: String) -> Response<ResponseBody> {
     let mut response = with_body(status, full(text));
     let headers = response.headers_mut();
@@ -40,22 +42,22 @@ pub(super) fn json(status: StatusCode, text: String) -> Response<ResponseBody> {
     response
 }
 
-/// The answer that says: this speaks the distribution API.
+/// Creates the response of the API version check.
 pub(super) fn check() -> Response<ResponseBody> {
     json(StatusCode::OK, "{}".to_owned())
 }
 
-/// Content was stored: where, and as what. The address is relative, which is right behind any
-/// proxy.
-pub(super) fn created(at: &Endpoint, digest: &Digest) -> Response<ResponseBody> {
+/// Creates the response to a push: 201 with location and digest. The location is relative, which
+/// works behind any proxy.
+pub(super) fn created(location: &Endpoint, digest: &Digest) -> Response<ResponseBody> {
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
-    headers.insert(LOCATION, header_value(at.path()));
+    headers.insert(LOCATION, header_value(location.path()));
     headers.insert(CONTENT_DIGEST_HEADER, header_value(digest));
     response
 }
 
-/// What a HEAD gets: the headers that the same GET would have.
+/// Turns the response to a GET into the response to a HEAD: the same headers without a body.
 pub(super) fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     if let Some(len) = body.size_hint().exact()
@@ -68,7 +70,7 @@ pub(super) fn without_body(response: Response<ResponseBody>) -> Response<Respons
     Response::from_parts(parts, full(""))
 }
 
-/// Says that an answer may be out of date (RFC 7234, section 5.5.1).
+/// Adds a warning that the response may be out of date (RFC 7234, section 5.5.1).
 pub(super) fn warn_if_stale(response: &mut Response<ResponseBody>, freshness: Freshness) {
     match freshness {
         Freshness::Fresh => {}
@@ -79,16 +81,16 @@ pub(super) fn warn_if_stale(response: &mut Response<ResponseBody>, freshness: Fr
     }
 }
 
-/// What every answer carries: the API's version, and what the operator wants. What the answer says
-/// itself counts more.
+/// Adds the API version and the configured headers. Headers that the response already has take
+/// precedence.
 pub(super) fn add_common_headers(
     mut response: Response<ResponseBody>,
-    wanted: &[(String, Vec<String>)],
+    configured: &[(String, Vec<String>)],
 ) -> Response<ResponseBody> {
     let headers = response.headers_mut();
     headers.insert(API_VERSION_HEADER, HeaderValue::from_static("registry/2.0"));
-    for (name, values) in wanted {
-        // The configuration was read with these very rules.
+    for (name, values) in configured {
+        // Unreachable: the configuration accepts only valid names.
         let Ok(name) = HeaderName::try_from(name.as_str()) else {
             continue;
         };

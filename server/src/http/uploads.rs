@@ -1,4 +1,6 @@
-//! Upload sessions over HTTP (OCI distribution-spec, "Pushing blobs").
+//! Serves upload sessions (OCI distribution-spec, "Pushing blobs").
+//!
+//! It must not touch the store: [`crate::registry`] owns the sessions.
 
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LOCATION, RANGE};
 use hyper::{Response, StatusCode};
@@ -6,17 +8,18 @@ use imgsync_oci::endpoint::{Action, Mount, RepositoryOperation, UploadId, Upload
 use imgsync_oci::range::{self, ContentRange};
 use imgsync_oci::{Algorithm, Digest, Endpoint, ErrorCode, Repository};
 
+use super::app::App;
+use super::blocking::{run_blocking, try_blocking};
 use super::body::ResponseBody;
 use super::caller::Caller;
 use super::error_response::ErrorResponse;
-use super::receive::{BodyEnd, append_body, discard_unread};
+use super::receive::{BodyEnd, append_body};
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
-use super::{App, run_blocking, try_blocking};
 use crate::auth::User;
 use crate::registry::{Error, UploadWriter};
 
-/// The name of a session, for answers about it.
+/// An upload session, as responses refer to it.
 #[derive(Clone)]
 struct SessionRef {
     repository: Repository,
@@ -24,53 +27,55 @@ struct SessionRef {
 }
 
 impl SessionRef {
-    /// Where the session goes on, and how much it holds.
-    fn headers(&self, held: u64) -> HeaderMap {
+    /// Returns the headers that tell a client where to continue and how many bytes are stored.
+    fn headers(&self, offset: u64) -> HeaderMap {
         let operation = RepositoryOperation::Upload(self.id, UploadOperation::Status);
-        let at = Endpoint::within(&self.repository, operation);
-        let offset = HeaderName::from_static(range::UPLOAD_OFFSET_HEADER);
+        let location = Endpoint::within(&self.repository, operation);
+        let offset_header = HeaderName::from_static(range::UPLOAD_OFFSET_HEADER);
         HeaderMap::from_iter([
-            (LOCATION, header_value(at.path())),
-            (RANGE, header_value(range::format_upload_range(held))),
+            (LOCATION, header_value(location.path())),
+            (RANGE, header_value(range::format_upload_range(offset))),
             (responses::UPLOAD_UUID_HEADER, header_value(self.id)),
-            (offset, header_value(held)),
+            (offset_header, header_value(offset)),
         ])
     }
 
-    fn response(&self, status: StatusCode, held: u64) -> Response<ResponseBody> {
+    fn response(&self, status: StatusCode, offset: u64) -> Response<ResponseBody> {
         let mut response = responses::empty(status);
-        response.headers_mut().extend(self.headers(held));
+        response.headers_mut().extend(self.headers(offset));
         response
     }
 
-    /// A failure that tells where the session stands.
-    fn error_with_offset(&self, code: ErrorCode, detail: &str, held: u64) -> ErrorResponse {
-        let mut failure = ErrorResponse::new(code, detail);
-        *failure.headers = self.headers(held);
-        failure
+    /// Builds an error response that states the offset of the session.
+    fn error_with_offset(&self, code: ErrorCode, detail: &str, offset: u64) -> ErrorResponse {
+        let mut response = ErrorResponse::new(code, detail);
+        *response.headers = self.headers(offset);
+        response
     }
 
-    /// The registry's error; where it knows how much the session holds, that is told.
+    /// Builds the response to an error of the registry, with the offset of the session if the
+    /// error has one.
     fn registry_error(&self, error: Error) -> ErrorResponse {
-        let held = error.upload_offset();
-        let mut failure = ErrorResponse::from(error);
-        if let Some(held) = held {
-            *failure.headers = self.headers(held);
+        let offset = error.upload_offset();
+        let mut response = ErrorResponse::from(error);
+        if let Some(offset) = offset {
+            *response.headers = self.headers(offset);
         }
-        failure
+        response
     }
 }
 
-/// What a request says about the bytes in its body.
+/// The position of a chunk in its blob, as far as the request states it.
 #[derive(Debug, Clone, Copy, Default)]
 struct ChunkRange {
-    /// Where they begin.
+    /// The offset of the first byte.
     first: Option<u64>,
-    /// How many they are.
+    /// The number of bytes.
     len: Option<u64>,
 }
 
 impl ChunkRange {
+    /// Reads `Content-Range` and compares it with `Content-Length`.
     fn read(headers: &HeaderMap) -> Result<Self, ErrorResponse> {
         let Some(header) = headers.get(CONTENT_RANGE) else {
             return Ok(Self::default());
@@ -80,17 +85,15 @@ impl ChunkRange {
             .ok()
             .and_then(|text| ContentRange::parse(text).ok());
         let range = range.ok_or_else(|| {
-            ErrorResponse::new(
-                ErrorCode::RangeInvalid,
-                "the Content-Range is not of the form first-last",
-            )
+            let detail = "invalid Content-Range: expected FIRST-LAST";
+            ErrorResponse::new(ErrorCode::RangeInvalid, detail)
         })?;
         let length = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok());
         let length = length.and_then(|length| length.parse::<u64>().ok());
         if length.is_some_and(|length| length != range.len()) {
-            let detail = "the Content-Range and the Content-Length do not agree";
+            let detail = "Content-Range and Content-Length disagree";
             return Err(ErrorResponse::new(ErrorCode::SizeInvalid, detail));
         }
         Ok(Self {
@@ -100,102 +103,99 @@ impl ChunkRange {
     }
 }
 
-/// What the query of a `POST` asks for.
+/// The query of a request that starts an upload.
 pub(super) struct StartUploadQuery {
+    /// The blob to mount instead of uploading it.
     pub(super) mount: Option<Mount>,
+    /// The digest of the blob, if the whole blob is in the request body.
     pub(super) digest: Option<Digest>,
+    /// The algorithm that the client will name the blob by.
     pub(super) algorithm: Option<Algorithm>,
 }
 
 impl StartUploadQuery {
-    /// By which algorithm the blob will be named, as far as the query tells. Should that turn out
-    /// wrong, its bytes are read once more.
+    /// Guesses the digest algorithm of the blob. If the final digest uses another one, the bytes
+    /// are read again.
     fn algorithm(&self) -> Algorithm {
-        let named = self.digest.as_ref();
-        let named = named.or(self.mount.as_ref().map(|mount| &mount.digest));
+        let digest = self.digest.as_ref();
+        let digest = digest.or(self.mount.as_ref().map(|mount| &mount.digest));
         self.algorithm
-            .or(named.map(Digest::algorithm))
+            .or(digest.map(Digest::algorithm))
             .unwrap_or(Algorithm::Sha256)
     }
 }
 
-/// Links a blob from a repository that the caller may pull: the one named, or any. One that the
-/// caller may not pull answers as one that lacks the blob.
+/// Links a blob from another repository: from the one that the request names, or from any. A
+/// repository that the caller may not pull from counts as one without the blob.
 async fn try_mount(
     app: &App,
     caller: &Caller,
-    into: Repository,
+    target: Repository,
     Mount { digest, from }: Mount,
 ) -> Result<bool, ErrorResponse> {
     let (registry, caller) = (app.registry.clone(), caller.clone());
     try_blocking(move || {
-        let may_pull = |from: &Repository| caller.is_allowed(Action::Pull, from);
+        let may_pull = |source: &Repository| caller.is_allowed(Action::Pull, source);
         match from {
-            Some(from) if may_pull(&from) => registry.mount(&into, &from, &digest),
+            Some(source) if may_pull(&source) => registry.mount(&target, &source, &digest),
             Some(_) => Ok(false),
-            None => registry.mount_from_any(&into, &digest, &may_pull),
+            None => registry.mount_from_any(&target, &digest, &may_pull),
         }
     })
     .await
 }
 
-/// `POST`: a session; or the blob itself, where it can be mounted or comes along.
+/// Serves `POST`: mounts the blob, stores the blob in the body, or starts an upload session.
 pub(super) async fn start(
     app: &App,
     caller: &Caller,
     repository: Repository,
-    asked: StartUploadQuery,
+    query: StartUploadQuery,
     headers: &HeaderMap,
-    body: RequestBody,
+    body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let algorithm = asked.algorithm();
-    let StartUploadQuery { mount, digest, .. } = asked;
-    if let Some(wanted) = mount {
-        let digest = wanted.digest.clone();
-        if try_mount(app, caller, repository.clone(), wanted).await? {
+    let algorithm = query.algorithm();
+    let StartUploadQuery { mount, digest, .. } = query;
+    if let Some(mount) = mount {
+        let digest = mount.digest.clone();
+        if try_mount(app, caller, repository.clone(), mount).await? {
             let operation = RepositoryOperation::GetBlob {
                 digest: digest.clone(),
             };
-            let at = Endpoint::Repository(repository, operation);
-            return Ok(responses::created(&at, &digest));
+            let location = Endpoint::Repository(repository, operation);
+            return Ok(responses::created(&location, &digest));
         }
     }
-    let (registry, into) = (app.registry.clone(), repository.clone());
+    let (registry, target) = (app.registry.clone(), repository.clone());
     let user = caller.user().cloned();
-    let most = app.config.load().imgsync.max_open_uploads;
-    let started = try_blocking(move || {
-        registry.check_upload_limit(most)?;
+    let limit = app.config.load().imgsync.max_open_uploads;
+    let id = try_blocking(move || {
+        registry.check_upload_limit(limit)?;
         let owner = user.as_ref().map(User::as_str);
-        registry.start_upload(&into, algorithm, owner)
-    });
-    let id = match started.await {
-        Ok(id) => id,
-        Err(failure) => {
-            discard_unread(headers, body);
-            return Err(failure);
-        }
-    };
+        registry.start_upload(&target, algorithm, owner)
+    })
+    .await?;
     let Some(digest) = digest else {
         return Ok(SessionRef { repository, id }.response(StatusCode::ACCEPTED, 0));
     };
-    let (registry, into) = (app.registry.clone(), repository.clone());
+    let (registry, target) = (app.registry.clone(), repository.clone());
     let result = finish(app, repository, id, digest, headers, body).await;
     if result.is_err() {
-        // The client knows of no session, so nobody would go on with it.
-        try_blocking(move || match registry.cancel_upload(&into, id) {
+        // The client does not know the session, so it cannot resume it.
+        try_blocking(move || match registry.cancel_upload(&target, id) {
             Ok(()) | Err(Error::UploadUnknown(_)) => Ok(()),
             Err(error) => Err(error),
         })
         .await?;
     }
-    result.map_err(|mut failure| {
-        failure.headers.clear();
-        failure
+    result.map_err(|mut response| {
+        response.headers.clear();
+        response
     })
 }
 
-/// Looks whether the session that an operation is about belongs to its caller. Another user's
-/// answers as one that does not exist.
+/// Checks that the upload session of a request belongs to its caller. The session of another user
+/// counts as unknown.
 pub(super) async fn check_owner(
     app: &App,
     caller: &Caller,
@@ -208,7 +208,7 @@ pub(super) async fn check_owner(
     try_blocking(move || registry.check_upload_owner(&repository, id, user.as_str())).await
 }
 
-/// `GET`: how far the session has come.
+/// Serves `GET`: the offset of a session.
 pub(super) async fn status(
     app: &App,
     repository: Repository,
@@ -219,45 +219,45 @@ pub(super) async fn status(
         id,
     };
     let registry = app.registry.clone();
-    let held = try_blocking(move || registry.upload_offset(&repository, id)).await?;
-    Ok(session.response(StatusCode::NO_CONTENT, held))
+    let offset = try_blocking(move || registry.upload_offset(&repository, id)).await?;
+    Ok(session.response(StatusCode::NO_CONTENT, offset))
 }
 
-/// `PATCH`: more bytes.
+/// Serves `PATCH`: appends the body to a session.
 pub(super) async fn append(
     app: &App,
     repository: Repository,
     id: UploadId,
     headers: &HeaderMap,
-    body: RequestBody,
+    body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let session = SessionRef { repository, id };
-    let mut append = append_request_body(app, &session, headers, body).await?;
-    let held = try_blocking(move || append.sync().map(|()| append.offset())).await?;
-    Ok(session.response(StatusCode::ACCEPTED, held))
+    let mut writer = append_request_body(app, &session, headers, body).await?;
+    let offset = try_blocking(move || writer.sync().map(|()| writer.offset())).await?;
+    Ok(session.response(StatusCode::ACCEPTED, offset))
 }
 
-/// `PUT`: the last bytes, if any are left, and the digest of all.
+/// Serves `PUT`: appends the body, if there is one, and commits the session as a blob.
 pub(super) async fn finish(
     app: &App,
     repository: Repository,
     id: UploadId,
     digest: Digest,
     headers: &HeaderMap,
-    body: RequestBody,
+    body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let session = SessionRef { repository, id };
-    let append = append_request_body(app, &session, headers, body).await?;
+    let writer = append_request_body(app, &session, headers, body).await?;
     let expected = digest.clone();
-    try_blocking(move || append.commit(&expected)).await?;
+    try_blocking(move || writer.commit(&expected)).await?;
     let operation = RepositoryOperation::GetBlob {
         digest: digest.clone(),
     };
-    let at = Endpoint::Repository(session.repository, operation);
-    Ok(responses::created(&at, &digest))
+    let location = Endpoint::Repository(session.repository, operation);
+    Ok(responses::created(&location, &digest))
 }
 
-/// `DELETE`: no blob after all.
+/// Serves `DELETE`: cancels a session.
 pub(super) async fn cancel(
     app: &App,
     repository: Repository,
@@ -273,48 +273,42 @@ pub(super) async fn cancel(
     Ok(responses::empty(StatusCode::NO_CONTENT))
 }
 
-/// Appends a request's body to a session, whole. Where it broke off, what arrived is kept and the
-/// answer tells how much that is; where it was longer than announced, what was not kept on the way
-/// is forgotten.
+/// Appends a request body to a session. Of an interrupted body, the bytes that arrived are kept.
+/// Of a body that is too long, the bytes that are not yet synced are dropped. The error response
+/// states the resulting offset.
 async fn append_request_body(
     app: &App,
     session: &SessionRef,
     headers: &HeaderMap,
-    body: RequestBody,
+    body: &mut RequestBody,
 ) -> Result<UploadWriter, ErrorResponse> {
-    let (append, chunk) = match begin(app, session, headers).await {
-        Ok(begun) => begun,
-        Err(failure) => {
-            discard_unread(headers, body);
-            return Err(failure);
-        }
+    let (writer, chunk) = open_writer(app, session, headers).await?;
+    let (mut writer, end) = append_body(body, chunk.len, writer, app.read_timeouts).await?;
+    let (detail, is_kept) = match end {
+        BodyEnd::Complete => return Ok(writer),
+        BodyEnd::Interrupted => ("the request body is incomplete", true),
+        BodyEnd::TooLong => ("the request body is longer than its Content-Range", false),
     };
-    let (mut append, ending) = append_body(body, chunk.len, append, app.read_timeouts).await?;
-    let (detail, is_kept) = match ending {
-        BodyEnd::Complete => return Ok(append),
-        BodyEnd::Interrupted => ("the body broke off", true),
-        BodyEnd::TooLong => ("the body is longer than its Content-Range", false),
-    };
-    let held = try_blocking(move || {
+    let offset = try_blocking(move || {
         if is_kept {
-            append.sync()?;
+            writer.sync()?;
         } else {
-            append.roll_back();
+            writer.roll_back();
         }
-        Ok::<_, Error>(append.offset())
+        Ok::<_, Error>(writer.offset())
     });
-    Err(session.error_with_offset(ErrorCode::SizeInvalid, detail, held.await?))
+    Err(session.error_with_offset(ErrorCode::SizeInvalid, detail, offset.await?))
 }
 
-async fn begin(
+async fn open_writer(
     app: &App,
     session: &SessionRef,
     headers: &HeaderMap,
 ) -> Result<(UploadWriter, ChunkRange), ErrorResponse> {
     let chunk = ChunkRange::read(headers)?;
     let (registry, SessionRef { repository, id }) = (app.registry.clone(), session.clone());
-    let begun =
+    let opened =
         run_blocking(move || registry.open_upload_writer(&repository, id, chunk.first)).await?;
-    let append = begun.map_err(|error| session.registry_error(error))?;
-    Ok((append, chunk))
+    let writer = opened.map_err(|error| session.registry_error(error))?;
+    Ok((writer, chunk))
 }

@@ -1,4 +1,4 @@
-//! What this registry lets nobody do, whoever asks.
+//! Rejects operations that the configuration disables for everyone.
 
 use hyper::header::ALLOW;
 use imgsync_oci::endpoint::{Action, RepositoryOperation};
@@ -8,12 +8,12 @@ use super::error_response::ErrorResponse;
 use super::responses::header_value;
 use crate::config::Config;
 
-/// What the operator has switched off.
+/// The operations that the configuration disables.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WritePolicy {
     /// Whether manifests, tags and blobs can be deleted.
     pub(crate) is_delete_enabled: bool,
-    /// Whether nothing at all may change.
+    /// Whether nothing can be changed.
     pub(crate) is_read_only: bool,
 }
 
@@ -27,10 +27,10 @@ impl From<&Config> for WritePolicy {
 }
 
 impl WritePolicy {
-    /// Looks whether an operation is switched off.
+    /// Checks that an operation is enabled.
     ///
     /// # Errors
-    /// It is: [`Code::Unsupported`], with the methods that are left.
+    /// [`ErrorCode::Unsupported`], with the methods that are enabled.
     pub(super) fn check(self, endpoint: &Endpoint) -> Result<(), ErrorResponse> {
         let (detail, allow) = match endpoint.access().0 {
             Action::Check | Action::Catalog | Action::Pull => return Ok(()),
@@ -39,14 +39,14 @@ impl WritePolicy {
             }
             Action::Delete if !self.is_delete_enabled => match endpoint {
                 Endpoint::Repository(_, RepositoryOperation::DeleteManifest { .. }) => {
-                    ("this registry deletes nothing", "GET, HEAD, PUT")
+                    ("deletion is disabled in this registry", "GET, HEAD, PUT")
                 }
-                _ => ("this registry deletes nothing", "GET, HEAD"),
+                _ => ("deletion is disabled in this registry", "GET, HEAD"),
             },
             Action::Push | Action::Delete => return Ok(()),
         };
-        let mut failure = ErrorResponse::new(ErrorCode::Unsupported, detail);
-        failure.headers.insert(ALLOW, header_value(allow));
-        Err(failure)
+        let mut response = ErrorResponse::new(ErrorCode::Unsupported, detail);
+        response.headers.insert(ALLOW, header_value(allow));
+        Err(response)
     }
 }

@@ -5,6 +5,7 @@
 //! itself: `listen` accepts connections and `http` handles requests. Start reading at [`run`].
 
 mod apply_config;
+mod auth_config;
 mod debug;
 mod error;
 mod evict;

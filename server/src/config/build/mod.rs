@@ -15,7 +15,8 @@ use super::scalars::{
     parse_bool, parse_header_value, parse_page_limit, parse_path, parse_positive_count,
     parse_timeout, parse_with_from_str,
 };
-use super::types::{Config, HtpasswdConfig, ImgsyncConfig, LogConfig, LogFormat, LogLevel};
+use super::types::{Config, ImgsyncConfig, LogConfig, LogFormat, LogLevel};
+use crate::auth::HtpasswdConfig;
 
 /// Builds the whole configuration, or returns `None` when it has errors. The order of the sections
 /// here is their order in the output of `imgsync-server config`.
