@@ -4,6 +4,7 @@
 //! [`Registry::mount`].
 
 use std::io;
+use std::ops::ControlFlow;
 
 use imgsync_oci::{Algorithm, Digest, Repository};
 
@@ -12,9 +13,6 @@ use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
 use super::locks::{LockGuard, LockKey, lock_exclusive, lock_shared};
 use crate::store::{self, ListScope, ObjectKey};
-
-/// How many repositories are listed at a time.
-const REPOSITORY_PAGE_SIZE: usize = 1000;
 
 /// A blob that is open for reading.
 pub(crate) struct OpenBlob {
@@ -143,23 +141,16 @@ impl Registry {
         if is_sha256 && self.store.len(ObjectKey::Blob(digest))?.is_none() {
             return Ok(false);
         }
-        let mut after = String::new();
-        loop {
-            let names = self.store.list(
-                ListScope::RepositoriesWithBlobs,
-                &after,
-                REPOSITORY_PAGE_SIZE,
-            )?;
-            for from in names.iter().filter_map(|name| name.parse().ok()) {
-                if may_pull(&from) && self.mount(repository, &from, digest)? {
-                    return Ok(true);
-                }
-            }
-            match names.into_iter().last() {
-                Some(last) => after = last,
-                None => return Ok(false),
-            }
-        }
+        let mut is_mounted = false;
+        self.visit_repositories(ListScope::RepositoriesWithBlobs, &mut |from| {
+            is_mounted = may_pull(&from) && self.mount(repository, &from, digest)?;
+            Ok(if is_mounted {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })?;
+        Ok(is_mounted)
     }
 
     /// Returns a blob if the repository has both its link and its bytes. The caller holds the lock

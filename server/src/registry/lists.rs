@@ -2,6 +2,8 @@
 //!
 //! Start reading at [`NamePage`].
 
+use std::ops::ControlFlow;
+
 use imgsync_oci::endpoint::Pagination;
 use imgsync_oci::{Repository, Tag};
 
@@ -11,6 +13,9 @@ use crate::store::{ListScope, ObjectKey};
 
 /// The page size of a list of repositories if the client names none, as in the stock registry.
 const DEFAULT_REPOSITORIES_PER_PAGE: usize = 1000;
+
+/// How many repositories are read at a time when all of them are visited.
+const REPOSITORIES_PER_READ: usize = 1000;
 
 /// One page of a list, in the byte order of the names.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +61,30 @@ impl Registry {
         self.collect_page(ListScope::Repositories, page, limit, |name| {
             Ok(name.parse::<Repository>().is_ok())
         })
+    }
+
+    /// Calls `visit` with each repository of a scope, in the order of their names, until it breaks.
+    ///
+    /// # Errors
+    /// [`Error::Store`], and the errors of `visit`.
+    pub(super) fn visit_repositories(
+        &self,
+        scope: ListScope<'_>,
+        visit: &mut dyn FnMut(Repository) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let mut after = String::new();
+        loop {
+            let names = self.store.list(scope, &after, REPOSITORIES_PER_READ)?;
+            for repository in names.iter().filter_map(|name| name.parse().ok()) {
+                if visit(repository)?.is_break() {
+                    return Ok(());
+                }
+            }
+            match names.into_iter().last() {
+                Some(last) => after = last,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Collects the names for which `is_listed` is true, and one more than fits on the page: that

@@ -15,9 +15,6 @@ use super::error::{Error, Result};
 use super::upload_locks;
 use crate::store::{ListScope, UploadSummary};
 
-/// How many repositories are listed at a time.
-const REPOSITORY_PAGE_SIZE: usize = 100;
-
 /// How long a session must be idle before it may be cancelled to make room for another one.
 const ABANDONED_UPLOAD_AGE: Duration = Duration::from_secs(3600);
 /// How long a session without bytes must be idle for that; cancelling it loses no work.
@@ -103,23 +100,11 @@ impl Registry {
     /// # Errors
     /// [`Error::Store`]. The sessions after the failed one are left for the next purge.
     pub(crate) fn purge_uploads(&self, before: SystemTime, is_dry_run: bool) -> Result<usize> {
-        let (mut after, mut count) = (String::new(), 0);
-        loop {
-            let names = self.store.list(
-                ListScope::RepositoriesWithUploads,
-                &after,
-                REPOSITORY_PAGE_SIZE,
-            )?;
-            for name in &names {
-                if let Ok(repository) = name.parse() {
-                    count += self.purge_repository_uploads(&repository, before, is_dry_run)?;
-                }
-            }
-            match names.last() {
-                Some(last) => after.clone_from(last),
-                None => break,
-            }
-        }
+        let mut count = 0;
+        self.visit_repositories(ListScope::RepositoriesWithUploads, &mut |repository| {
+            count += self.purge_repository_uploads(&repository, before, is_dry_run)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(count)
     }
 

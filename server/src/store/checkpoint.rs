@@ -138,4 +138,21 @@ mod tests {
         assert!(UploadState::from_json(&json[..json.len() / 2], &repository).is_none());
         assert!(UploadState::from_json(b"", &repository).is_none());
     }
+
+    #[test]
+    fn a_checkpoint_of_a_cache_fill_is_read_as_it_was_written() {
+        let digest = Digest::of(b"abc");
+        let mut checkpoint = Checkpoint::initial(digest.algorithm());
+        checkpoint.hasher.update(b"abc");
+        checkpoint.offset = 3;
+        let json = checkpoint.to_cache_fill_json();
+        let read = Checkpoint::from_cache_fill_json(&json, &digest).unwrap();
+        assert_eq!((read.offset, read.hasher.finish()), (3, digest.clone()));
+        let sha512 = Digest::of_with(Algorithm::Sha512, b"abc");
+        for (bytes, digest) in [(&json[..], &sha512), (&json[..json.len() / 2], &digest)] {
+            assert!(Checkpoint::from_cache_fill_json(bytes, digest).is_none());
+        }
+        let upload = checkpoint.to_upload_json(&"a/b".parse().unwrap(), None);
+        assert!(Checkpoint::from_cache_fill_json(&upload, &digest).is_none());
+    }
 }

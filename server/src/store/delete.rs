@@ -60,7 +60,11 @@ impl Store {
             .sync_folder(parent)
             .context("sync the folder", parent)?;
         if let Err(error) = self.remove_all(&temporary) {
-            tracing::warn!(?folder, %error, "cannot free the space of a removed folder before the next start");
+            tracing::warn!(
+                ?folder,
+                %error,
+                "cannot free the space of a removed folder; the next start frees it"
+            );
         }
         Ok(())
     }

@@ -122,7 +122,11 @@ impl Store {
     /// Removes a temporary file. One that cannot be removed now is removed at the next start.
     pub(super) fn discard_file(&self, temporary: &Path) {
         if let Err(error) = self.disk.unlink(temporary) {
-            tracing::warn!(?temporary, %error, "cannot remove a temporary file before the next start");
+            tracing::warn!(
+                ?temporary,
+                %error,
+                "cannot remove a temporary file; the next start removes it"
+            );
         }
     }
 

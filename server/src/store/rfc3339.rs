@@ -11,7 +11,8 @@ pub(super) fn format(time: SystemTime) -> String {
     format!("{timestamp:.0}")
 }
 
-/// Reads a time that [`format`] wrote, or one with fractions of a second, which are dropped.
+/// Reads a time that [`format()`] wrote, or one with up to nine digits of fractions of a second,
+/// which are dropped.
 ///
 /// Returns `None` for any other text, also for the parts of RFC 3339 that the stock registry never
 /// writes: another offset than `Z`, a space instead of the `T`, and times before 1970.

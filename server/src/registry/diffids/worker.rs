@@ -16,8 +16,6 @@ use crate::registry::Registry;
 use crate::registry::error::Result;
 use crate::store::{DerivedKey, LinkKind, ListScope, ObjectKey};
 
-/// How many repositories are listed at a time.
-const REPOSITORY_PAGE_SIZE: usize = 100;
 /// The lowest priority that Unix has.
 const WORKER_NICENESS: i32 = 19;
 
@@ -128,25 +126,10 @@ impl WorkerThread {
     /// Removes the records of blobs that are gone, then examines everything that is linked.
     fn walk_all(&self) -> Result<()> {
         self.delete_stale_records()?;
-        let mut after = String::new();
-        loop {
-            let names = self.registry.store.list(
-                ListScope::RepositoriesWithBlobs,
-                &after,
-                REPOSITORY_PAGE_SIZE,
-            )?;
-            for name in &names {
-                if let Ok(repository) = name.parse()
-                    && self.walk_repository(&repository)?.is_break()
-                {
-                    return Ok(());
-                }
-            }
-            match names.last() {
-                Some(last) => after.clone_from(last),
-                None => return Ok(()),
-            }
-        }
+        self.registry
+            .visit_repositories(ListScope::RepositoriesWithBlobs, &mut |repository| {
+                self.walk_repository(&repository)
+            })
     }
 
     fn walk_repository(&self, repository: &Repository) -> Result<ControlFlow<()>> {
