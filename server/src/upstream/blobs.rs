@@ -1,4 +1,7 @@
-//! Blobs from behind: one download each, whoever asks.
+//! Fetches blobs from upstreams: one download per digest, shared by all clients that ask for it.
+//!
+//! The transfer itself is in [`super::download`]. Start reading at
+//! [`Upstreams::find_or_fetch_blob`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,33 +16,34 @@ use super::metrics::{CacheStatus, ContentKind};
 use super::{ContentKey, UpstreamRepository, Upstreams, run_blocking, unix_now};
 use crate::registry::{self, BlobState};
 
-/// How long the upstream may take to say whether it has a blob.
+/// Time limit for asking an upstream whether it has a blob.
 const BLOB_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// A download that waited for its turn so long is not begun where the upstream just failed.
+/// A download that waited in the queue for this long is not started while the circuit breaker is
+/// open.
 const MAX_TIME_IN_QUEUE: Duration = Duration::from_secs(30);
-/// How many blobs may be fetched, or wait for their turn.
+/// Maximum number of downloads that are running or queued.
 const MAX_QUEUED_DOWNLOADS: usize = 1024;
-/// How many blobs are fetched for one manifest that is pushed.
+/// Maximum number of blobs fetched for one pushed manifest.
 const MAX_FETCHED_PER_MANIFEST: usize = 128;
 
-/// Where a blob is to be read.
+/// Where to read a blob from.
 pub(crate) enum BlobAvailability {
-    /// In the registry.
+    /// The blob is stored in this registry.
     Local,
-    /// It is on its way.
+    /// The blob is being downloaded, and can be read meanwhile.
     Downloading(DownloadReader),
 }
 
-/// What an upstream says of a blob.
+/// The answer of an upstream to a HEAD request for a blob.
 #[derive(Debug, Clone)]
 pub(super) enum UpstreamBlob {
-    /// It has it, with so many bytes.
+    /// The upstream has the blob, with this size in bytes.
     Present(u64),
     Absent,
     Failed(UpstreamFailure),
 }
 
-/// The blobs that are being fetched.
+/// The downloads that are running or queued, by digest.
 #[derive(Default)]
 pub(super) struct Downloads {
     running: Mutex<HashMap<Digest, Arc<UpstreamDownload>>>,
@@ -53,10 +57,11 @@ impl Downloads {
 }
 
 impl Upstreams {
-    /// Finds a blob here, or has it fetched.
+    /// Finds a blob in this registry, or starts to fetch it from the upstream.
     ///
     /// # Errors
-    /// The upstream does not have it, could not be asked, or may not be.
+    /// Returns an error if the upstream does not have the blob, cannot be reached, or must not be
+    /// asked.
     pub(crate) async fn find_or_fetch_blob(
         &self,
         place: &UpstreamRepository,
@@ -70,17 +75,18 @@ impl Upstreams {
         result
     }
 
-    /// The size in bytes of a blob that is here, or that the upstream has.
+    /// Returns the size in bytes of a blob in this registry or at the upstream.
     ///
     /// # Errors
-    /// As [`Upstreams::blob`].
+    /// Returns the errors of [`Upstreams::find_or_fetch_blob`].
     pub(crate) async fn blob_size(
         &self,
         place: &UpstreamRepository,
         digest: &Digest,
     ) -> Result<u64, Error> {
         let (registry, repository, asked) = self.disk_context(place, digest.clone());
-        // Who asks may be about to push, and relies on it.
+        // A client checks this before a push and then skips the upload, so the blob must really be
+        // on disk.
         match run_blocking(move || registry.blob_size(&repository, &asked)).await {
             Err(registry::Error::BlobUnknown(_)) => {}
             size => return Ok(size?),
@@ -93,8 +99,8 @@ impl Upstreams {
         self.head_blob(place, digest).await
     }
 
-    /// Has blobs fetched that a manifest needs which is pushed below an upstream's names: its
-    /// sender was told that they are there. Ends at the first that cannot be had.
+    /// Fetches the blobs that a pushed manifest needs. The client skipped their upload because this
+    /// registry reported that they exist. Stops at the first blob that cannot be fetched.
     pub(crate) async fn fetch_missing_blobs(&self, place: &UpstreamRepository, digests: &[Digest]) {
         for digest in digests.iter().take(MAX_FETCHED_PER_MANIFEST) {
             let done = match self.find_blob(place, digest).await {
@@ -122,7 +128,8 @@ impl Upstreams {
             match run_blocking(move || registry.blob_state(&repository, &asked)).await? {
                 BlobState::Linked { .. } => return Ok(BlobAvailability::Local),
                 BlobState::Elsewhere { size } => {
-                    // Only the upstream can say that it belongs to this repository as well.
+                    // The blob is linked in another repository. Only the upstream knows whether
+                    // this repository has it too.
                     if self.head_blob(place, digest).await? != size {
                         let what = "has a blob of another size under the same digest";
                         return Err(place
@@ -146,14 +153,16 @@ impl Upstreams {
             if !running.belongs_to(&place.repository) {
                 self.head_blob(place, digest).await?;
                 if !running.add(place.repository.clone()) {
-                    // It is being verified, and will be here for others.
+                    // The download is being verified and takes no more repositories. The blob is on
+                    // disk afterwards.
                     running.wait().await?;
                     continue;
                 }
             }
             match running.open_reader().await {
                 Ok(Some(follower)) => return Ok(BlobAvailability::Downloading(follower)),
-                // What the upstream says of another repository is not said of this one.
+                // The upstream's answer was about another repository and says nothing about this
+                // one.
                 Ok(None) if !running.is_from(&place.repository) => {}
                 Err(failed)
                     if failed.kind == UpstreamFailureKind::Denied
@@ -161,12 +170,12 @@ impl Upstreams {
                 Ok(None) => return Err(registry::Error::BlobUnknown(digest.clone()).into()),
                 Err(failed) => return Err(failed.into()),
             }
-            // Until it is off the list.
+            // Retry once the failed download has been removed from the list.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Begins a download, or finds that somebody else just did.
+    /// Starts a download, or returns the one that another request has just started.
     async fn start_download(
         &self,
         place: &UpstreamRepository,
@@ -200,9 +209,10 @@ impl Upstreams {
         self.inner.tasks.spawn(async move {
             let _entry = entry;
             let (remote, since) = (Arc::clone(&place.upstream), Instant::now());
-            // Fails only where the semaphore is closed, and it never is.
+            // `acquire` fails only on a closed semaphore, and this one is never closed.
             let _turn = remote.download_permits.acquire().await;
-            // Of many that wait for an upstream which says nothing, not each tries that itself.
+            // If the upstream does not respond, the queued downloads must not each wait for their
+            // own timeout.
             if since.elapsed() >= MAX_TIME_IN_QUEUE
                 && let Some(failed) = remote.breaker.current_failure()
             {
@@ -220,6 +230,8 @@ impl Upstreams {
         Ok(download)
     }
 
+    /// Asks the upstream for the size of a blob. Concurrent requests for the same blob share one
+    /// answer.
     async fn head_blob(&self, place: &UpstreamRepository, digest: &Digest) -> Result<u64, Error> {
         place.check_fetch_allowed()?;
         let unknown = || registry::Error::BlobUnknown(digest.clone()).into();
@@ -253,7 +265,7 @@ impl Upstreams {
     }
 }
 
-/// Takes a download off the list, however it ends.
+/// Removes a download from the list when it is dropped, however the download ended.
 struct DownloadGuard(Upstreams, Digest);
 
 impl Drop for DownloadGuard {
@@ -265,8 +277,8 @@ impl Drop for DownloadGuard {
     }
 }
 
-/// What a blob is remembered under where it is not there. A manifest may have the same digest, and
-/// be there.
+/// Returns the key of a blob in the negative cache. The prefix keeps it apart from a manifest with
+/// the same digest.
 fn key(repository: &Repository, digest: &Digest) -> ContentKey {
     (repository.clone(), format!("blob {digest}"))
 }

@@ -1,28 +1,34 @@
-//! An upstream that just failed is left alone for a moment, by those who can do without it.
+//! Circuit breaker: pauses requests to an upstream for a short time after it failed.
+//!
+//! A request that the cache can answer respects every pause. A missing manifest is still requested
+//! during a pause, unless the upstream asked for the pause with a rate limit. Start reading at
+//! [`CircuitBreaker`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::{UpstreamFailure, UpstreamFailureKind};
 
-/// How long after a failure.
+/// Length of the pause after a failure without `Retry-After`, and its lower bound.
 const MIN_BREAKER_OPEN_TIME: Duration = Duration::from_secs(5);
-/// Nobody is obeyed for longer.
+/// Upper bound of the pause, even if `Retry-After` asks for more.
 const MAX_BREAKER_OPEN_TIME: Duration = Duration::from_secs(300);
 
-/// What is known of an upstream's health.
+/// The last failure of an upstream, and the time until which requests to it are paused.
 #[derive(Debug, Default)]
 pub(super) struct CircuitBreaker(Mutex<Option<(Instant, UpstreamFailure)>>);
 
 impl CircuitBreaker {
-    /// It answered. That ends no pause that it asked for: many limit manifests and nothing else.
+    /// Records that the upstream answered, and closes the breaker. A rate limit stays in effect:
+    /// many registries limit only manifest requests, so other requests still succeed.
     pub(super) fn record_success(&self) {
         if self.rate_limit_failure().is_none() {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 
-    /// It failed in a way that is not about what was asked for.
+    /// Records a failure. Failures that concern only the requested content, and not the whole
+    /// upstream, are ignored.
     pub(super) fn record_failure(&self, failed: &UpstreamFailure) {
         let is_limited = failed.kind == UpstreamFailureKind::RateLimited;
         if !failed.kind.is_upstream_wide() || (!is_limited && self.rate_limit_failure().is_some()) {
@@ -36,7 +42,8 @@ impl CircuitBreaker {
         *state = Some((Instant::now() + pause, failed.clone()));
     }
 
-    /// The failure for which it is left alone now, with what is left of the time.
+    /// Returns the failure that keeps the breaker open, with the remaining pause as `retry_after`,
+    /// or `None` if the breaker is closed.
     pub(super) fn current_failure(&self) -> Option<UpstreamFailure> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, failed) = state.as_ref()?;
@@ -47,7 +54,8 @@ impl CircuitBreaker {
         })
     }
 
-    /// The same, where it asked for that itself: then nobody goes there.
+    /// Returns the current failure if it is a rate limit. Then missing manifests are not requested
+    /// either.
     pub(super) fn rate_limit_failure(&self) -> Option<UpstreamFailure> {
         self.current_failure()
             .filter(|failed| failed.kind == UpstreamFailureKind::RateLimited)

@@ -1,5 +1,8 @@
-//! One blob on its way from an upstream to the disk, and to everybody who asked for it meanwhile.
-//! It goes on without them.
+//! Downloads one blob from an upstream into the cache, while clients read it.
+//!
+//! A download resumes after errors and continues when its readers disconnect. This module does not
+//! decide which blobs are fetched; that is [`super::blobs`]. Start reading at
+//! [`UpstreamDownload::run`].
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -17,65 +20,66 @@ use super::error::{UpstreamFailure, UpstreamFailureKind};
 use super::{UpstreamRepository, run_blocking, unix_now};
 use crate::registry::{CacheFill, PartialBlob, Registry};
 
-/// How long it may take until the first byte comes.
+/// Time limit from a request to the headers of its response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an upstream may say nothing within a blob.
+/// Time limit between two reads of a response body.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often it is tried again without a byte that is new.
+/// Number of consecutive attempts without a new byte after which a download fails.
 const MAX_TRIES_WITHOUT_PROGRESS: u32 = 4;
-/// The pause before the second try; it doubles.
+/// Delay before the first retry. It doubles with each further retry.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(500);
-/// A pause that an upstream asks for is not waited for where it is longer.
+/// Longest delay between retries. A download fails if the upstream asks for a longer one.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
-/// How long a download may take to end by itself.
+/// How long a download may take to write what it has received, once it is stopped.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 const SHUTDOWN_MESSAGE: &str = "is no longer asked: this server stops";
-/// How much of the line is written to the disk at a time, in bytes, where so much is there.
+/// Number of bytes to collect before a write to disk, if so many are available at once.
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// How far a blob is.
+/// Progress of a download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DownloadProgress {
-    /// Its turn has not come, or the upstream has not answered.
+    /// The download is queued, or the upstream has not answered yet.
     Waiting,
-    /// So many of its `size` bytes are there to be read.
+    /// The body is being received; `received` of `size` bytes can be read.
     Receiving {
-        /// In bytes.
+        /// The size of the whole blob in bytes.
         size: u64,
-        /// In bytes.
+        /// The number of bytes received.
         received: u64,
     },
-    /// All of it is there, and it is right.
+    /// The blob is complete and its digest is verified.
     Done {
-        /// In bytes.
+        /// The size of the blob in bytes.
         size: u64,
     },
-    /// The upstream does not have it.
+    /// The upstream does not have the blob.
     Absent,
-    /// It could not be had.
+    /// The download failed.
     Failed(UpstreamFailure),
 }
 
-/// A blob that is being fetched.
+/// A download of one blob, shared by all clients that read it.
 pub(super) struct UpstreamDownload {
     progress: watch::Sender<DownloadProgress>,
     partial: OnceLock<PartialBlob>,
-    /// The one that it is fetched from, by its name here.
+    /// The local name of the repository from which the blob is fetched.
     source: Repository,
-    /// The repositories that will hold it; `None` once it is too late.
+    /// The repositories that will link the blob; `None` once the blob is being verified.
     repositories: Mutex<Option<BTreeSet<Repository>>>,
 }
 
-/// The end of the server.
+/// Signals that stop downloads when the server shuts down.
 #[derive(Default)]
 pub(super) struct DownloadShutdown {
-    /// What nobody waits for ends.
+    /// Stops downloads without readers.
     pub(super) graceful: CancellationToken,
-    /// Everything does.
+    /// Stops all downloads.
     pub(super) immediate: CancellationToken,
 }
 
 impl UpstreamDownload {
+    /// Creates a download that is queued, from and into a repository.
     pub(super) fn new(repository: Repository) -> Arc<Self> {
         Arc::new(Self {
             progress: watch::Sender::new(DownloadProgress::Waiting),
@@ -85,12 +89,12 @@ impl UpstreamDownload {
         })
     }
 
-    /// Whether it is fetched from this repository.
+    /// Reports whether the blob is fetched from this repository.
     pub(super) fn is_from(&self, repository: &Repository) -> bool {
         self.source == *repository
     }
 
-    /// Whether the blob will belong to a repository.
+    /// Reports whether this repository will link the blob.
     pub(super) fn belongs_to(&self, repository: &Repository) -> bool {
         let into = self
             .repositories
@@ -99,7 +103,8 @@ impl UpstreamDownload {
         into.as_ref().is_some_and(|into| into.contains(repository))
     }
 
-    /// Has the blob belong to a repository as well; false where it is too late.
+    /// Adds a repository that will link the blob. Returns false if the blob is already being
+    /// verified.
     pub(super) fn add(&self, repository: Repository) -> bool {
         let mut into = self
             .repositories
@@ -108,7 +113,7 @@ impl UpstreamDownload {
         into.as_mut().map(|into| into.insert(repository)).is_some()
     }
 
-    /// The size in bytes, once it is known.
+    /// Returns the size of the blob in bytes, if it is known yet.
     pub(super) fn size(&self) -> Option<u64> {
         match *self.progress.borrow() {
             DownloadProgress::Receiving { size, .. } | DownloadProgress::Done { size } => {
@@ -120,10 +125,11 @@ impl UpstreamDownload {
         }
     }
 
-    /// Waits until the size is known; `None` where the upstream does not have the blob.
+    /// Waits until the size is known, and returns a reader. Returns `None` if the upstream does not
+    /// have the blob.
     ///
     /// # Errors
-    /// It cannot be had.
+    /// Returns the failure of the download.
     pub(super) async fn open_reader(&self) -> Result<Option<DownloadReader>, UpstreamFailure> {
         let mut progress = self.progress.subscribe();
         loop {
@@ -153,7 +159,10 @@ impl UpstreamDownload {
         }
     }
 
-    /// Waits until it is over; false where the upstream does not have it.
+    /// Waits until the download has ended. Returns false if the upstream does not have the blob.
+    ///
+    /// # Errors
+    /// Returns the failure of the download.
     pub(super) async fn wait(&self) -> Result<bool, UpstreamFailure> {
         let mut progress = self.progress.subscribe();
         loop {
@@ -174,13 +183,13 @@ impl UpstreamDownload {
         }
     }
 
-    /// Ends it before it began.
+    /// Fails a download that has not started.
     pub(super) fn fail(&self, failed: UpstreamFailure) {
         self.progress.send_replace(DownloadProgress::Failed(failed));
     }
 
-    /// Fetches the blob to its end, unless the server ends; false where the upstream does not have
-    /// it.
+    /// Downloads the blob, until it is complete or the server shuts down. Returns false if the
+    /// upstream does not have the blob.
     pub(super) async fn run(
         &self,
         registry: Registry,
@@ -191,7 +200,8 @@ impl UpstreamDownload {
         let fetching = self.fetch(registry, &place, &digest, ending);
         let abandoned = async {
             self.abandoned(ending).await;
-            // Within a body it ends by itself, and keeps what came.
+            // A download that is receiving a body sees the signal itself, and keeps the bytes it
+            // has.
             sleep(SHUTDOWN_GRACE).await;
         };
         let last = tokio::select! {
@@ -206,7 +216,8 @@ impl UpstreamDownload {
         is_there
     }
 
-    /// Becomes ready when the server ends and nobody reads along, or it ends at once.
+    /// Completes when the server shuts down and the download has no readers, or when all downloads
+    /// must stop.
     async fn abandoned(&self, ending: &DownloadShutdown) {
         let left = async {
             ending.graceful.cancelled().await;
@@ -218,6 +229,7 @@ impl UpstreamDownload {
         }
     }
 
+    /// Downloads the blob with retries, and verifies it. Returns the final progress.
     async fn fetch(
         &self,
         registry: Registry,
@@ -255,7 +267,7 @@ impl UpstreamDownload {
                     failed
                 }
             };
-            // An upstream that cannot go on within a blob may still give it from its beginning.
+            // An upstream that does not support ranges may still send the blob from its start.
             if failed.kind == UpstreamFailureKind::InvalidResponse && before > 0 && !is_anew {
                 if let Some(size) = self.size() {
                     self.report_received(size, 0);
@@ -267,7 +279,7 @@ impl UpstreamDownload {
                 is_anew = true;
                 continue;
             }
-            // Whatever happens next, so much is there.
+            // Makes the received bytes durable, so that a later attempt resumes after them.
             let kept = run_blocking(move || match filling.sync() {
                 Ok(()) => Ok(filling),
                 Err(error) => Err(filling.give_up(error)),
@@ -277,7 +289,8 @@ impl UpstreamDownload {
                 (failures, pause) = (0, FIRST_RETRY_DELAY);
             }
             failures += 1;
-            // Who has nothing yet is better off with an answer now.
+            // Clients that wait for the headers of their response get the error at once, without
+            // retries.
             let tries = match self.size() {
                 None => 1,
                 Some(_) => MAX_TRIES_WITHOUT_PROGRESS,
@@ -292,7 +305,7 @@ impl UpstreamDownload {
         }
     }
 
-    /// One request, from where the file ends to where the answer does.
+    /// Requests the rest of the blob once, and appends the response to the partial file.
     async fn attempt(
         &self,
         place: &UpstreamRepository,
@@ -302,7 +315,7 @@ impl UpstreamDownload {
     ) -> AttemptOutcome {
         let offset = filling.len();
         let (client, name) = (place.upstream.client(), &place.upstream_name);
-        // What lies there may be all of it already, and then there is no range to ask for.
+        // The partial file may be complete already, and then no range is left to request.
         if offset > 0 {
             match place
                 .upstream
@@ -343,7 +356,8 @@ impl UpstreamDownload {
             },
         };
         self.report_received(size, filling.len());
-        // Where ranges are ignored, what is here already comes once more.
+        // An upstream that ignores the range sends the blob from its start, so skip the known
+        // bytes.
         let mut skip = offset.saturating_sub(first);
         let mut pieces = bytes;
         loop {
@@ -379,7 +393,7 @@ impl UpstreamDownload {
                     }
                     None => end = Some(None),
                 }
-                // No more than is there already, and not too much.
+                // Collect only what has already arrived, and at most one batch.
                 if end.is_some() || count >= MAX_BATCH_BYTES {
                     break;
                 }
@@ -425,6 +439,7 @@ impl UpstreamDownload {
         }
     }
 
+    /// Publishes the size of the blob and the number of bytes received.
     fn report_received(&self, size: u64, filled: u64) {
         self.progress.send_replace(DownloadProgress::Receiving {
             size,
@@ -432,7 +447,7 @@ impl UpstreamDownload {
         });
     }
 
-    /// Verifies what came, and links it.
+    /// Verifies the digest of the blob, and links the blob in its repositories.
     async fn finish(
         &self,
         place: &UpstreamRepository,
@@ -452,14 +467,14 @@ impl UpstreamDownload {
     }
 }
 
-/// What became of one request.
+/// Outcome of one attempt.
 enum AttemptOutcome {
-    /// All bytes are there, so many; nobody has verified them.
+    /// The partial file has all bytes of the blob, whose size is given. They are not verified.
     Complete(CacheFill, u64),
-    /// The upstream does not have it.
+    /// The upstream does not have the blob.
     Absent(CacheFill),
-    /// It ended before the blob did.
+    /// The attempt ended before the blob was complete; it can be retried.
     Interrupted(CacheFill, UpstreamFailure),
-    /// Nothing is left to go on with.
+    /// The partial file cannot be used any more.
     Failed(UpstreamFailure),
 }

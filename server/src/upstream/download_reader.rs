@@ -1,4 +1,7 @@
-//! Somebody who reads a blob while it comes.
+//! Streams a blob to one client while it is still being downloaded.
+//!
+//! This module only reads the partial file; [`super::download`] writes it. Start reading at
+//! [`DownloadReader`].
 
 use std::io;
 use std::sync::Arc;
@@ -11,11 +14,11 @@ use super::download::DownloadProgress;
 use super::run_blocking;
 use crate::registry::PartialBlob;
 
-/// Reads a piece of a file from an offset on: so many bytes, or fewer where it ends.
+/// Reads a number of bytes from a file at an offset. Returns fewer at the end of the file.
 pub(crate) type ReadPiece =
     Arc<dyn Fn(&PartialBlob, u64, usize) -> io::Result<Bytes> + Send + Sync>;
 
-/// Somebody who reads along.
+/// Reads a blob at the pace of its download.
 pub(crate) struct DownloadReader {
     progress: watch::Receiver<DownloadProgress>,
     partial: PartialBlob,
@@ -23,7 +26,8 @@ pub(crate) struct DownloadReader {
 }
 
 impl DownloadReader {
-    /// Reads `partial` as far as `progress` says, and as long as that speaks of this size.
+    /// Creates a reader of `partial`. It fails as soon as `progress` reports a size other than
+    /// `size`.
     pub(super) fn new(
         progress: watch::Receiver<DownloadProgress>,
         partial: PartialBlob,
@@ -36,13 +40,14 @@ impl DownloadReader {
         }
     }
 
-    /// The size in bytes of the whole blob.
+    /// Returns the size in bytes of the whole blob.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// `len` bytes from `first` on, as they come, in pieces of at most `piece` bytes, into whatever
-    /// buffers `read` has. The blob's last byte is held back until all of it turned out to be right.
+    /// Streams `len` bytes from offset `first` as they arrive, in chunks of at most `piece` bytes
+    /// that `read` allocates. The last byte of the blob is withheld until its digest is verified,
+    /// so that a client never receives a complete blob with wrong content.
     pub(crate) fn stream(
         self,
         first: u64,
@@ -66,10 +71,12 @@ impl DownloadReader {
         })
     }
 
+    /// Returns the next chunk from offset `at`, and waits until at least one byte is available.
     async fn next(&mut self, at: u64, end: u64, piece: u64, read: &ReadPiece) -> io::Result<Bytes> {
         loop {
             let ready = match &*self.progress.borrow_and_update() {
-                // Its caller was told another size, and must not take what came for all of it.
+                // The client received another size in `Content-Length`, and must not take these
+                // bytes for the whole blob.
                 DownloadProgress::Receiving { size, .. } | DownloadProgress::Done { size }
                     if *size != self.size =>
                 {

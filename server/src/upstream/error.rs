@@ -1,5 +1,7 @@
-//! Why something could not be had from an upstream. What is told of it names the upstream and the
-//! reason, and nothing that only this server should know.
+//! Errors of requests to upstreams.
+//!
+//! Messages name the upstream and the reason, because clients see them. They contain no internal
+//! addresses or other details; those are only logged. Start reading at [`Error`].
 
 use std::time::Duration;
 
@@ -8,62 +10,64 @@ use imgsync_oci::client;
 
 use crate::registry;
 
-/// Why a request for something that is not ours, or no longer fresh, came to nothing.
+/// Error of a request for upstream content.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The upstream does not have it, or it is not here and nobody stands behind it.
+    /// The upstream does not have the content; or the content is not stored here and has no
+    /// upstream.
     #[error(transparent)]
     Registry(#[from] registry::Error),
-    /// Nobody could tell.
+    /// The upstream could not be asked, or did not give a usable answer.
     #[error(transparent)]
     Upstream(#[from] UpstreamFailure),
-    /// The operator does not want it fetched.
+    /// The configuration excludes this repository.
     #[error("{repository} is not among what may be fetched from {upstream}")]
     NotAllowed {
-        /// The upstream.
+        /// The name of the upstream.
         upstream: String,
-        /// The name there.
+        /// The name of the repository at the upstream.
         repository: Repository,
     },
 }
 
-/// An upstream, or this server on its behalf, that did not do what was asked.
+/// A failed request to an upstream, caused by the upstream or by this server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{upstream} {message}")]
 pub(crate) struct UpstreamFailure {
-    /// The upstream, as the configuration calls it.
+    /// The name of the upstream in the configuration.
     pub(crate) upstream: String,
-    /// What kind of failure it was.
+    /// The kind of the failure.
     pub(crate) kind: UpstreamFailureKind,
-    /// What happened, following the upstream's name.
+    /// What happened: a phrase that follows the name of the upstream.
     pub(crate) message: String,
-    /// How long it is to be left alone, where it says so.
+    /// How long to wait before the next request, if the upstream sent `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Kinds of failures.
+/// Kind of a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UpstreamFailureKind {
-    /// It cannot be reached, broke off, or has trouble of its own.
+    /// The upstream cannot be reached, closed the connection, or answered with a server error.
     Down,
-    /// It did not answer in time.
+    /// The upstream did not answer in time.
     TimedOut,
-    /// It wants fewer requests.
+    /// The upstream limits the request rate.
     RateLimited,
-    /// It does not let this server have it.
+    /// The upstream denied access to the content.
     Denied,
-    /// It answered something that makes no sense, or other bytes than those asked for.
+    /// The upstream sent an invalid response, or content with another digest.
     InvalidResponse,
-    /// Too much is being fetched already.
+    /// Too many requests or downloads are in progress, or this server does not fetch at the moment.
     Busy,
-    /// This server's own disk.
+    /// This server could not store the content.
     Store,
-    /// This server's own disk is full.
+    /// The disk of this server is full.
     DiskFull,
 }
 
 impl UpstreamFailureKind {
-    /// Whether it is the upstream as a whole that has trouble: it is left alone for a moment.
+    /// Reports whether the failure concerns the upstream as a whole. Then the circuit breaker
+    /// opens.
     pub(super) fn is_upstream_wide(self) -> bool {
         match self {
             Self::Down | Self::TimedOut | Self::RateLimited => true,
@@ -73,7 +77,7 @@ impl UpstreamFailureKind {
         }
     }
 
-    /// What it is called in metrics.
+    /// Returns the label of this kind in the metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Down => "down",
@@ -88,6 +92,7 @@ impl UpstreamFailureKind {
 }
 
 impl UpstreamFailure {
+    /// Creates a failure without `retry_after`.
     pub(super) fn new(upstream: &str, kind: UpstreamFailureKind, what: impl Into<String>) -> Self {
         Self {
             upstream: upstream.to_owned(),
@@ -97,8 +102,8 @@ impl UpstreamFailure {
         }
     }
 
-    /// What the client says of an upstream, in words for those who ask us. The details, which may
-    /// name addresses behind it, are for the log.
+    /// Converts an error of the HTTP client into a failure whose message clients may see. The
+    /// original error may contain internal addresses, so it is only logged.
     pub(super) fn from_client(upstream: &str, error: &client::Error) -> Self {
         let status = error.status();
         let (kind, what) = match (error, status.map(|status| status.as_u16())) {
@@ -144,7 +149,7 @@ impl UpstreamFailure {
         }
     }
 
-    /// A failure of our own store, which is logged here and told without its details.
+    /// Logs an error of the store, and converts it into a failure without its details.
     pub(super) fn from_store(upstream: &str, error: &registry::Error) -> Self {
         tracing::error!(%error, upstream, "what was fetched could not be kept");
         match error {

@@ -1,5 +1,6 @@
-//! The files that the configuration of an upstream names: its password, and whose certificates
-//! count.
+//! Reads the files that an upstream's configuration names: its password and its CA certificates.
+//!
+//! This module makes no connection. Start reading at [`UpstreamFiles`].
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -7,36 +8,36 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Secret, UpstreamConfig, UpstreamLogin, UpstreamPassword};
 
-/// More than any password or list of authorities.
+/// Size limit of such a file, larger than any real password file or CA bundle.
 const MAX_UPSTREAM_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What keeps an upstream from being spoken to: its files.
+/// Error in the configuration of an upstream.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamConfigError {
-    /// A file that the configuration names.
+    /// A file that the configuration names cannot be read.
     #[error("cannot read {what} of {upstream}, {}: {source}", path.display())]
     Read {
-        /// The upstream.
+        /// The name of the upstream.
         upstream: String,
-        /// What is in the file.
+        /// What the file contains.
         what: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Certificates that are none, or an address.
+    /// A certificate or the address of the upstream is invalid.
     #[error("{upstream} cannot be spoken to: {reason}")]
     Setup {
-        /// The upstream.
+        /// The name of the upstream.
         upstream: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl UpstreamConfigError {
-    /// What to do about it.
+    /// Returns a hint for the operator.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Read { .. } => Some("look at the file's path, owner and permissions"),
@@ -45,19 +46,19 @@ impl UpstreamConfigError {
     }
 }
 
-/// What stands in the files of an upstream.
+/// The contents of an upstream's files.
 #[derive(PartialEq, Eq)]
 pub(super) struct UpstreamFiles {
     pub(super) password: Option<Secret>,
-    /// PEM.
+    /// CA certificates in PEM.
     pub(super) ca_certificates: Option<Vec<u8>>,
 }
 
 impl UpstreamFiles {
-    /// Reads them.
+    /// Reads the files of an upstream.
     ///
     /// # Errors
-    /// One cannot be read.
+    /// Returns an error if a file cannot be read, or if the password is not UTF-8.
     pub(super) fn read(settings: &UpstreamConfig) -> Result<Self, UpstreamConfigError> {
         let read = |what, path: &Path| {
             bounded(path).map_err(|source| UpstreamConfigError::Read {
@@ -94,6 +95,7 @@ impl UpstreamFiles {
     }
 }
 
+/// Reads a file of at most [`MAX_UPSTREAM_FILE_BYTES`] bytes.
 fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path)?;

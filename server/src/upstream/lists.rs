@@ -1,4 +1,7 @@
-//! Tags and referrers of a repository with an upstream: what is there, and what is here beside.
+//! Lists tags and referrers of repositories with an upstream: those at the upstream merged with
+//! those stored here.
+//!
+//! Upstream lists are only kept in memory, for a short time. Start reading at [`Upstreams::tags`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,18 +17,18 @@ use super::singleflight::SingleFlight;
 use super::{UpstreamRepository, Upstreams, run_blocking};
 use crate::registry;
 
-/// How long a list may take, all its pages.
+/// Time limit for fetching a list, with all its pages.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many tags are taken from an upstream. The stock registry gives 1,000 a page.
+/// Maximum number of tags taken from an upstream. The stock registry returns up to 1,000 per page.
 const MAX_UPSTREAM_TAGS: usize = 20_000;
-/// How long a list of tags counts: who reads it page by page has it fetched once.
+/// How long a tag list is reused, so that a client that pages through it causes one fetch.
 const TAG_LIST_TTL: Duration = Duration::from_secs(60);
-/// How many repositories' lists are remembered.
+/// Maximum number of repositories whose tag lists are kept.
 const MAX_TAG_LISTS: usize = 16;
 
 type TagSet = Arc<BTreeSet<Tag>>;
 
-/// Lists of tags that upstreams gave a moment ago, or are about to give.
+/// The tag lists fetched recently, and those being fetched.
 #[derive(Default)]
 pub(super) struct TagListCache {
     cached: Mutex<HashMap<Repository, (Instant, TagSet)>>,
@@ -33,12 +36,14 @@ pub(super) struct TagListCache {
 }
 
 impl TagListCache {
+    /// Returns the tags of a repository, if they were fetched recently.
     fn get(&self, repository: &Repository) -> Option<TagSet> {
         let lists = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, names) = lists.get(repository)?;
         (since.elapsed() < TAG_LIST_TTL).then(|| Arc::clone(names))
     }
 
+    /// Stores the tags of a repository.
     fn insert(&self, repository: Repository, names: TagSet) {
         let mut lists = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         lists.retain(|_, (since, _)| since.elapsed() < TAG_LIST_TTL);
@@ -50,12 +55,12 @@ impl TagListCache {
 }
 
 impl Upstreams {
-    /// A page of a repository's tags: the upstream's and those that are only here, in the order of
-    /// their bytes. Where the upstream cannot be asked, those that are here.
+    /// Returns a page of a repository's tags, in byte order: those at the upstream and those stored
+    /// here. If the upstream cannot be asked, returns only those stored here.
     ///
     /// # Errors
-    /// There is no such repository, here or there; it is not here, and the upstream cannot be
-    /// asked.
+    /// Returns an error if the repository exists neither here nor at the upstream; or if it does
+    /// not exist here and the upstream cannot be asked.
     pub(crate) async fn tags(
         &self,
         place: &UpstreamRepository,
@@ -93,6 +98,7 @@ impl Upstreams {
         Ok((paginate(here.chain(there), page), freshness))
     }
 
+    /// Returns all tags at the upstream, cached or fetched; `None` if it has no such repository.
     async fn upstream_tags(
         &self,
         place: &UpstreamRepository,
@@ -118,6 +124,7 @@ impl Upstreams {
             .unwrap_or_else(|lost| Err(place.singleflight_failure(lost)))
     }
 
+    /// Fetches all tags from the upstream, up to [`MAX_UPSTREAM_TAGS`], and caches them.
     async fn fetch_tags(
         &self,
         place: &UpstreamRepository,
@@ -149,12 +156,13 @@ impl Upstreams {
         Ok(names)
     }
 
-    /// The referrers that the upstream knows of a manifest, beside those `here`; at most a
-    /// thousand. Where it cannot be asked, none, if there are any here.
+    /// Returns the referrers of a manifest that the upstream has and that are not among those
+    /// stored `here`; at most a thousand. If the upstream cannot be asked and some are stored here,
+    /// returns none.
     ///
     /// # Errors
-    /// It cannot be asked, and there are none here: to say so would mean that nobody signed what
-    /// came from there.
+    /// Returns an error if the upstream cannot be asked and no referrers are stored here, unless
+    /// the manifest was pushed. An empty list would mean that the image has no signatures.
     pub(crate) async fn referrers(
         &self,
         place: &UpstreamRepository,
@@ -185,7 +193,7 @@ impl Upstreams {
                 let known: BTreeSet<_> = here.iter().map(|it| &it.digest).collect();
                 let there = there.into_iter().flatten();
                 let news = there.filter(|it| !known.contains(&it.digest));
-                // Not every registry sifts.
+                // Not every registry filters by artifact type.
                 let news = news.filter(|it| {
                     artifact_type.is_none_or(|wanted| it.artifact_type.as_deref() == Some(wanted))
                 });
@@ -203,7 +211,7 @@ impl Upstreams {
     }
 }
 
-/// The part that a page asks for, of names in any order.
+/// Returns the requested page of names, which may come in any order.
 fn paginate<'a>(names: impl Iterator<Item = &'a str>, page: &Pagination) -> registry::NamePage {
     let after = page.last.as_deref().unwrap_or_default();
     let names: BTreeSet<&str> = names.filter(|name| *name > after).collect();

@@ -1,4 +1,8 @@
-//! Manifests from behind: fresh ones from the disk, others asked for anew.
+//! Provides manifests from upstreams: cached ones while they are fresh, others after asking the
+//! upstream.
+//!
+//! This module does not read blobs, and it never replaces a pushed tag. Start reading at
+//! [`Upstreams::ensure_manifest`].
 
 use std::time::Duration;
 
@@ -11,36 +15,37 @@ use super::metrics::{CacheStatus, ContentKind};
 use super::{UpstreamRepository, Upstreams, run_blocking, unix_now};
 use crate::registry::{self, ManifestState, StoredManifest, TagState, UpstreamManifest};
 
-/// How long it may take to hear where a tag points, while there is an older answer.
+/// Time limit for asking where a tag points, when a cached answer can be used instead.
 const TAG_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a manifest may take.
+/// Time limit for fetching a manifest.
 const MANIFEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What became of a question.
+/// Outcome of asking an upstream for a manifest.
 #[derive(Debug, Clone)]
 pub(super) enum ManifestOutcome {
-    /// It is here now, and right.
+    /// The manifest is stored and verified.
     Stored,
-    /// The upstream does not have it.
+    /// The upstream does not have the manifest.
     Absent,
-    /// It could not be asked.
+    /// The upstream could not be asked, or the manifest could not be stored.
     Failed(UpstreamFailure),
 }
 
-/// Whether an answer is as the upstream would give it now.
+/// Whether an answer is known to be current.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// As far as was to be found out.
+    /// The answer is current, as far as the freshness settings require.
     Fresh,
-    /// The upstream could not be asked.
+    /// The answer may be outdated, because the upstream could not be asked.
     Stale,
 }
 
 impl Upstreams {
-    /// Sees to it that the registry has a manifest, as new as it should be.
+    /// Ensures that the registry stores a manifest that is fresh enough to serve.
     ///
     /// # Errors
-    /// The upstream does not have it, could not be asked, or may not be.
+    /// Returns an error if the upstream does not have the manifest, cannot be reached, or must not
+    /// be asked.
     pub(crate) async fn ensure_manifest(
         &self,
         place: &UpstreamRepository,
@@ -54,10 +59,10 @@ impl Upstreams {
         result.map(|(freshness, _)| freshness)
     }
 
-    /// Reads a manifest that is here, and takes note that it is used.
+    /// Reads a stored manifest, and records its use for eviction.
     ///
     /// # Errors
-    /// It is not here.
+    /// Returns an error if the manifest is not stored.
     pub(crate) async fn read_manifest(
         &self,
         place: &UpstreamRepository,
@@ -75,6 +80,7 @@ impl Upstreams {
         Ok(run_blocking(read).await?)
     }
 
+    /// Ensures a manifest by digest. Its content cannot change, so a stored one is always fresh.
     async fn by_digest(
         &self,
         place: &UpstreamRepository,
@@ -87,6 +93,7 @@ impl Upstreams {
         self.fetch_missing_manifest(place, reference).await
     }
 
+    /// Ensures a manifest by tag, asking the upstream if the cached tag is too old.
     async fn by_tag(
         &self,
         place: &UpstreamRepository,
@@ -96,9 +103,10 @@ impl Upstreams {
         let (registry, repository, asked) = self.disk_context(place, tag.clone());
         let state = run_blocking(move || registry.tag_state(&repository, &asked)).await?;
         let (digest, confirmed) = match state {
-            // Ours: no upstream has a say in it.
+            // A pushed tag takes precedence over the upstream.
             TagState::Pushed => return Ok((Freshness::Fresh, CacheStatus::Hit)),
-            // What another upstream said under this name says nothing of this one.
+            // The tag was cached from another upstream under the same name, so it must be fetched
+            // from this one.
             TagState::Cached { upstream, .. } if upstream != place.upstream.address() => {
                 return self.fetch_missing_manifest(place, reference).await;
             }
@@ -112,12 +120,13 @@ impl Upstreams {
         if !place.is_allowed() {
             return Err(place.not_allowed_error());
         }
-        // Evicted or damaged while the tag was not.
+        // The manifest may be evicted or damaged while its tag remains.
         if !self.has_manifest(place, &digest).await? {
             return self.fetch_missing_manifest(place, reference).await;
         }
         let age = unix_now().saturating_sub(confirmed);
-        // A clock that was set back makes nothing fresh for ever.
+        // If the clock was set back, a confirmation in the future must not keep the tag fresh
+        // forever.
         let is_known = confirmed <= unix_now() + 60;
         if is_known && Duration::from_secs(age) < place.upstream.settings.freshness {
             return Ok((Freshness::Fresh, CacheStatus::Hit));
@@ -137,6 +146,7 @@ impl Upstreams {
         Ok((Freshness::Stale, CacheStatus::Stale))
     }
 
+    /// Reports whether a manifest is stored, pushed or cached.
     async fn has_manifest(
         &self,
         place: &UpstreamRepository,
@@ -150,7 +160,7 @@ impl Upstreams {
         })
     }
 
-    /// Whether a manifest was pushed here.
+    /// Reports whether a manifest was pushed to this registry.
     pub(super) async fn is_pushed(
         &self,
         place: &UpstreamRepository,
@@ -161,7 +171,7 @@ impl Upstreams {
         Ok(state == ManifestState::Pushed)
     }
 
-    /// What is not here at all.
+    /// Fetches a manifest that is not stored. Concurrent requests for the same one share a fetch.
     async fn fetch_missing_manifest(
         &self,
         place: &UpstreamRepository,
@@ -185,7 +195,8 @@ impl Upstreams {
         }
     }
 
-    /// Asks where a tag points now, and fetches what is new.
+    /// Revalidates a cached tag, and fetches the manifest if the tag moved. Concurrent requests for
+    /// the same tag share one revalidation.
     async fn refresh(
         &self,
         place: &UpstreamRepository,
@@ -199,6 +210,7 @@ impl Upstreams {
         outcome.unwrap_or_else(|lost| ManifestOutcome::Failed(place.singleflight_failure(lost)))
     }
 
+    /// Asks the upstream where a tag points. `known` is the digest of the cached tag.
     async fn check_tag(
         &self,
         place: &UpstreamRepository,
@@ -218,7 +230,7 @@ impl Upstreams {
                 let (registry, repository, tag) = self.disk_context(place, tag.clone());
                 let confirm = move || registry.confirm_tag(&repository, &tag, &known, unix_now());
                 match run_blocking(confirm).await {
-                    // Or it was pushed meanwhile, and is ours.
+                    // False means that the tag was pushed in the meantime, and is served as pushed.
                     Ok(true | false) => ManifestOutcome::Stored,
                     Err(error) => ManifestOutcome::Failed(place.store_failure(&error)),
                 }
@@ -229,7 +241,7 @@ impl Upstreams {
         }
     }
 
-    /// Fetches a manifest, and keeps it.
+    /// Fetches a manifest from the upstream and stores it.
     async fn fetch_manifest(
         &self,
         place: &UpstreamRepository,
@@ -270,13 +282,13 @@ impl Upstreams {
             registry.cache_manifest(&repository, tag.as_ref(), incoming, unix_now())
         };
         match run_blocking(keep).await {
-            // Where it is not tagged, the tag was pushed meanwhile and is ours.
+            // If the manifest did not get the tag, the tag was pushed in the meantime.
             Ok(_) => ManifestOutcome::Stored,
             Err(error) => ManifestOutcome::Failed(place.store_failure(&error)),
         }
     }
 
-    /// The upstream says that it has no such manifest.
+    /// Records that the upstream has no such manifest, and removes a cached tag of that name.
     async fn record_absent(
         &self,
         place: &UpstreamRepository,
@@ -296,7 +308,7 @@ impl Upstreams {
         ManifestOutcome::Absent
     }
 
-    /// What work on the disk about a place takes along.
+    /// Clones what a blocking disk operation on a repository needs, together with `what`.
     pub(super) fn disk_context<T>(
         &self,
         place: &UpstreamRepository,

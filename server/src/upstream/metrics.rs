@@ -1,5 +1,7 @@
-//! What the cache did, in numbers, as Prometheus reads them. Labels are the configured upstreams
-//! and words of ours, so their number is bounded.
+//! Counts cache and upstream activity, and renders the metrics in the Prometheus text format.
+//!
+//! Labels are configured upstream names and fixed words, so the number of time series is bounded.
+//! Start reading at [`CacheMetrics`].
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,22 +10,22 @@ use imgsync_oci::client::RateLimit;
 
 use super::error::UpstreamFailureKind;
 
-/// How a request for something behind an upstream was answered.
+/// How a request for upstream content was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CacheStatus {
-    /// From the disk.
+    /// Served from the cache.
     Hit,
-    /// From the upstream.
+    /// Fetched from the upstream.
     Miss,
-    /// From the disk, although the upstream should have been asked.
+    /// Served from the cache without revalidation, because the upstream could not be asked.
     Stale,
-    /// The upstream does not have it.
+    /// The upstream does not have the content.
     Absent,
-    /// It could not be had.
+    /// The request failed.
     Failed,
 }
 
-/// What is asked for.
+/// The kind of the requested content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentKind {
     /// A manifest, by tag or digest.
@@ -44,35 +46,37 @@ const COUNTED_FAILURE_KINDS: [UpstreamFailureKind; 7] = [
     UpstreamFailureKind::Store,
 ];
 
-/// Counts of everything.
+/// Counters of the cache as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct CacheMetrics {
     requests: [[AtomicU64; 5]; 2],
-    /// Bytes of blobs that went to clients from behind upstreams' names.
+    /// Blob bytes sent to clients from repositories with an upstream.
     pub(crate) served_bytes: AtomicU64,
-    /// Bytes and images that went to make room.
+    /// Bytes freed by eviction.
     pub(crate) evicted_bytes: AtomicU64,
+    /// Images removed by eviction.
     pub(crate) evicted_images: AtomicU64,
-    /// Bytes that are kept, when they were last counted.
+    /// Bytes in the cache when they were last counted.
     pub(crate) cached_bytes: AtomicU64,
 }
 
-/// Counts of one upstream.
+/// Counters of one upstream.
 #[derive(Debug, Default)]
 pub(super) struct UpstreamMetrics {
-    /// Requests that were made of it.
+    /// Requests sent to the upstream.
     pub(super) requests: AtomicU64,
     failures: [AtomicU64; 7],
-    /// Bytes of blobs and manifests that came from it.
+    /// Bytes of blobs and manifests received from the upstream.
     pub(super) fetched_bytes: AtomicU64,
 }
 
 impl CacheMetrics {
+    /// Counts a client's request.
     pub(super) fn record_request(&self, subject: ContentKind, answer: CacheStatus) {
         self.requests[subject as usize][answer as usize].fetch_add(1, Relaxed);
     }
 
-    /// All of it, in Prometheus's text format (version 0.0.4).
+    /// Renders all metrics in the Prometheus text format (version 0.0.4).
     pub(super) fn render<'a>(
         &self,
         remotes: impl Iterator<Item = (&'a str, &'a UpstreamMetrics, Option<RateLimit>)>,
@@ -184,6 +188,8 @@ impl CacheMetrics {
 }
 
 impl UpstreamMetrics {
+    /// Counts a failed request. A full disk counts as a store failure, because both have the same
+    /// label.
     pub(super) fn record_failure(&self, kind: UpstreamFailureKind) {
         let at = COUNTED_FAILURE_KINDS
             .iter()

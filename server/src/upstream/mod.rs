@@ -1,8 +1,9 @@
-//! What lies behind this registry: other registries, whose images are fetched when somebody asks
-//! for them, and kept. What is here is the registry's; this room knows how it gets there.
+//! Pull-through cache: fetches content from upstream registries and stores it in this registry.
 //!
-//! Whatever a client sends, only configured hosts are spoken to, with this server's own logins.
-//! No header of a client goes there, and none of theirs comes back.
+//! This module decides when an upstream is asked and shares each fetch among clients. The files on
+//! disk belong to [`crate::registry`]. Only configured hosts are contacted, with this server's own
+//! credentials: no client header is forwarded to an upstream, and no upstream header to a client.
+//! Start reading at [`Upstreams`].
 
 mod blobs;
 mod circuit_breaker;
@@ -43,13 +44,14 @@ use self::upstream_client::UpstreamClient;
 use crate::config::{self, Config};
 use crate::registry::{self, CacheLimits, EvictionStats, Registry};
 
-/// Images in use are not taken away from those who are about to read them.
+/// Images that were used within this time are not evicted: a client may still be pulling their
+/// blobs.
 const MIN_IDLE_BEFORE_EVICTION: std::time::Duration = std::time::Duration::from_secs(15 * 60);
 
-/// A name in a repository: of a manifest or a blob.
+/// Key of a manifest or a blob within a repository.
 type ContentKey = (Repository, String);
 
-/// All registries behind this one. Clones share everything.
+/// All configured upstreams. Clones share the same state.
 #[derive(Clone)]
 pub(crate) struct Upstreams {
     inner: Arc<Inner>,
@@ -72,30 +74,31 @@ struct Inner {
 #[derive(Default)]
 struct UpstreamSet {
     settings: Vec<config::UpstreamConfig>,
-    /// One each, in the same order.
+    /// One client per entry of `settings`, in the same order.
     clients: Vec<Arc<UpstreamClient>>,
-    /// None where nothing is kept.
+    /// `None` if nothing can be cached: no upstream is configured, or the storage is read-only.
     limits: Option<CacheLimits>,
     is_read_only: bool,
 }
 
-/// A repository with an upstream behind it.
+/// A repository of this registry that has an upstream.
 #[derive(Clone)]
 pub(crate) struct UpstreamRepository {
     upstream: Arc<UpstreamClient>,
-    /// What it is called there.
+    /// The name of the repository at the upstream.
     upstream_name: Repository,
-    /// What it is called here.
+    /// The name of the repository in this registry.
     repository: Repository,
-    /// Whether nothing may be kept, and so nothing is asked for.
+    /// Whether the storage is read-only. Then the upstream is not asked, because nothing can be
+    /// stored.
     is_read_only: bool,
 }
 
 impl Upstreams {
-    /// Gets ready to ask the configured upstreams. None is asked.
+    /// Creates the clients of the configured upstreams. Sends no request.
     ///
     /// # Errors
-    /// The files that the configuration names for them cannot be read or used.
+    /// Returns an error if a file that the configuration names cannot be read or used.
     pub(crate) fn open(registry: Registry, config: &Config) -> Result<Self, UpstreamConfigError> {
         let known = UpstreamSet::open(config, &[])?;
         Ok(Self {
@@ -114,10 +117,10 @@ impl Upstreams {
         })
     }
 
-    /// Takes up another configuration. Upstreams that stay the same keep their logins.
+    /// Applies a new configuration. Unchanged upstreams keep their client and its tokens.
     ///
     /// # Errors
-    /// As [`Upstreams::open`]; everything stays as it was then.
+    /// Returns the errors of [`Upstreams::open`]; the previous configuration then stays in effect.
     pub(crate) fn reload(&self, config: &Config) -> Result<(), UpstreamConfigError> {
         let before = self.inner.configured.load();
         let known = UpstreamSet::open(config, &before.clients)?;
@@ -125,7 +128,7 @@ impl Upstreams {
         Ok(())
     }
 
-    /// The upstream behind a repository, if there is one.
+    /// Returns the upstream of a repository, or `None` if it has none.
     pub(crate) fn upstream_for(&self, repository: &Repository) -> Option<UpstreamRepository> {
         let known = self.inner.configured.load();
         let (at, name) = routing::find_upstream(&known.settings, repository)?;
@@ -137,19 +140,20 @@ impl Upstreams {
         })
     }
 
-    /// Whether there is any upstream.
+    /// Reports whether no upstream is configured.
     pub(crate) fn is_empty(&self) -> bool {
         self.inner.configured.load().settings.is_empty()
     }
 
-    /// The repository that a name means which stands in a path by itself: the Hub's short names in
-    /// full, any other as it is.
+    /// Expands a short Docker Hub name in a request path to its full form, and returns every other
+    /// name unchanged.
     pub(crate) fn expand_hub_name(&self, repository: Repository) -> Repository {
         routing::expand_hub_name(&self.inner.configured.load().settings, repository)
     }
 
-    /// The repository that is meant by a name within another registry's, as in `?ns=`; `None`
-    /// where there can be none. `is_own` tells whether that registry is this one.
+    /// Returns the local repository for a name in the namespace of another registry, as in `?ns=`,
+    /// or `None` if no local repository can have that name. `is_own` reports whether a namespace is
+    /// this registry's own address.
     pub(crate) fn resolve_namespace(
         &self,
         namespace: &str,
@@ -164,8 +168,9 @@ impl Upstreams {
         )
     }
 
-    /// The repository that is meant by a name as Docker's daemon asks a mirror for it, where there
-    /// is a mirror and the name has no upstream itself.
+    /// Returns the local repository for a name that the Docker daemon requests from a registry
+    /// mirror. Returns `None` if no upstream is configured as the mirror, or if the name itself has
+    /// an upstream.
     pub(crate) fn mirror_repository(&self, repository: &Repository) -> Option<Repository> {
         let known = self.inner.configured.load();
         match routing::find_upstream(&known.settings, repository) {
@@ -174,15 +179,16 @@ impl Upstreams {
         }
     }
 
-    /// Takes note of bytes that went to a client.
+    /// Counts blob bytes that were sent to a client.
     pub(crate) fn count_served_bytes(&self, bytes: u64) {
         self.inner.metrics.served_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Makes room, where more is kept than should be; `None` where there is no upstream. Blocks.
+    /// Evicts cached images until the cache is within its limits. Returns `None` if nothing is
+    /// cached. Blocks.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub(crate) fn evict(&self) -> Result<Option<EvictionStats>, registry::Error> {
         let Some(limits) = self.inner.configured.load().limits else {
             return Ok(None);
@@ -199,17 +205,18 @@ impl Upstreams {
         Ok(Some(evicted))
     }
 
-    /// Whether room should be made now.
+    /// Reports whether the cache exceeds its limits and should be evicted now.
     pub(crate) fn is_over_limit(&self) -> bool {
         let limits = self.inner.configured.load().limits;
         limits.is_some_and(|limits| self.inner.registry.is_over_limit(&limits))
     }
 
-    /// Takes over what a stock registry in proxy mode fetched into the same folder, so that it is
-    /// not taken for pushed; before anything is served. Blocks.
+    /// Marks the content that a stock registry in proxy mode fetched into the same directory as
+    /// cached, so that it is not treated as pushed. Must run before the first request is served.
+    /// Blocks.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub(crate) fn import_proxied(&self) -> Result<(), registry::Error> {
         let known = self.inner.configured.load();
         if known.is_read_only {
@@ -228,7 +235,7 @@ impl Upstreams {
         Ok(())
     }
 
-    /// What happened, in Prometheus's text format.
+    /// Renders the cache metrics in the Prometheus text format.
     pub(crate) fn render_metrics(&self) -> String {
         let known = self.inner.configured.load();
         let remotes = known.clients.iter().map(|remote| {
@@ -238,19 +245,20 @@ impl Upstreams {
         self.inner.metrics.render(remotes)
     }
 
-    /// Has downloads end that nobody waits for, and waits for all to end. They are gone on with
-    /// after the next start.
+    /// Stops downloads that no client reads, and waits until all downloads have ended. A stopped
+    /// download resumes after the next start.
     pub(crate) async fn drain(&self) {
         self.inner.shutdown.graceful.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
     }
 
-    /// Has all downloads end.
+    /// Stops all downloads, including those that clients read.
     pub(crate) fn cancel_downloads(&self) {
         self.inner.shutdown.immediate.cancel();
     }
 
+    /// Counts the result of a client's request. `answer` maps a success to its metrics label.
     fn count_request<T>(
         &self,
         subject: ContentKind,
@@ -271,6 +279,7 @@ impl Upstreams {
 }
 
 impl UpstreamSet {
+    /// Opens the upstreams of a configuration, reusing the clients in `before` that did not change.
     fn open(config: &Config, before: &[Arc<UpstreamClient>]) -> Result<Self, UpstreamConfigError> {
         let is_read_only = config.storage.is_read_only;
         let settings = config.cache.upstreams.clone();
@@ -291,6 +300,7 @@ impl UpstreamSet {
 }
 
 impl UpstreamRepository {
+    /// Reports whether the configuration allows fetching this repository.
     fn is_allowed(&self) -> bool {
         self.upstream.is_allowed(&self.upstream_name)
     }
@@ -302,17 +312,19 @@ impl UpstreamRepository {
         }
     }
 
-    /// Why the upstream is not asked for anything at all, if so.
+    /// Returns the failure to report if the upstream must not be asked because the storage is
+    /// read-only.
     fn read_only_failure(&self) -> Option<UpstreamFailure> {
         let what = "is not asked while this registry is read-only";
         self.is_read_only
             .then(|| self.failure(UpstreamFailureKind::Busy, what))
     }
 
-    /// Whether something may be fetched.
+    /// Checks that this repository may be fetched from its upstream.
     ///
     /// # Errors
-    /// It may not.
+    /// Returns an error if the storage is read-only, or if the configuration excludes the
+    /// repository.
     fn check_fetch_allowed(&self) -> Result<(), Error> {
         match self.read_only_failure() {
             Some(closed) => Err(closed.into()),
@@ -325,7 +337,7 @@ impl UpstreamRepository {
         UpstreamFailure::new(self.upstream.settings.name(), kind, what)
     }
 
-    /// The same failure, counted and remembered.
+    /// Counts a failure, updates the circuit breaker, and returns the failure.
     fn record_failure(&self, failed: UpstreamFailure) -> UpstreamFailure {
         self.upstream.record_failure(&failed);
         failed
@@ -344,7 +356,8 @@ impl UpstreamRepository {
         }
     }
 
-    /// What came could not be kept, or is not what it should be.
+    /// Converts an error of the store into a failure, and records it. The fetched content could not
+    /// be stored, or failed verification.
     fn store_failure(&self, error: &registry::Error) -> UpstreamFailure {
         self.record_failure(UpstreamFailure::from_store(
             self.upstream.settings.name(),
@@ -352,6 +365,7 @@ impl UpstreamRepository {
         ))
     }
 
+    /// Counts bytes received from the upstream.
     fn count_received_bytes(&self, bytes: u64) {
         self.upstream
             .metrics
@@ -360,22 +374,22 @@ impl UpstreamRepository {
     }
 }
 
-/// Unix seconds.
+/// Returns the current time in Unix seconds.
 fn unix_now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
 
-/// Runs what blocks on the disk where that is allowed.
+/// Runs blocking disk work on the thread pool for blocking tasks.
 ///
 /// # Panics
-/// As the work does.
+/// Panics if `work` panics.
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime ends, and this future with it.
+            // The runtime is shutting down, which drops this future too.
             Err(_) => std::future::pending().await,
         },
     }

@@ -1,16 +1,20 @@
-//! What an upstream was just asked for and does not have: it is not asked again at once.
+//! Negative cache: remembers for a short time what an upstream does not have, so that it is not
+//! asked again at once.
+//!
+//! Start reading at [`NegativeCache`].
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a no counts. Who has just pushed there does not want to wait longer.
+/// How long an absence is remembered. It is short because the content may just have been pushed to
+/// the upstream.
 const ABSENCE_TTL: Duration = Duration::from_secs(10);
-/// How many are remembered.
+/// Maximum number of remembered absences.
 const MAX_ABSENCES: usize = 4096;
 
-/// Names that were not there.
+/// The keys that were recently absent, with the time at which each expires.
 #[derive(Debug)]
 pub(super) struct NegativeCache<K>(Mutex<HashMap<K, Instant>>);
 
@@ -21,7 +25,7 @@ impl<K> Default for NegativeCache<K> {
 }
 
 impl<K: Eq + Hash> NegativeCache<K> {
-    /// It was not there.
+    /// Records that a key is absent.
     pub(super) fn insert(&self, key: K) {
         let now = Instant::now();
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,7 +38,7 @@ impl<K: Eq + Hash> NegativeCache<K> {
         names.insert(key, now + ABSENCE_TTL);
     }
 
-    /// Whether it was not there a moment ago.
+    /// Reports whether a key was absent a moment ago.
     pub(super) fn contains(&self, key: &K) -> bool {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         names.get(key).is_some_and(|until| *until > Instant::now())

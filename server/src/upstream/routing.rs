@@ -1,15 +1,17 @@
-//! Which registry stands behind a repository's name, and what it calls the repository. Pure.
+//! Maps repository names to upstreams and to the names that the upstreams use.
+//!
+//! These functions are pure: they read only the configuration. Start reading at [`find_upstream`].
 
 use imgsync_oci::{Registry, Repository};
 
 use crate::config::UpstreamConfig;
 
-/// Where the Hub keeps what people write without an owner: `nginx` is `library/nginx`.
+/// The namespace of official images on Docker Hub: `nginx` is `library/nginx`.
 const HUB_LIBRARY: &str = "library";
 const DOCKER_HUB: &str = "docker.io";
 
-/// What stands behind a repository: the position of the upstream in the configuration, and the
-/// repository's name there.
+/// Returns the upstream of a repository, as an index into the configuration, and the name of the
+/// repository there. The longest matching prefix wins.
 pub(super) fn find_upstream(
     upstreams: &[UpstreamConfig],
     repository: &Repository,
@@ -23,7 +25,8 @@ pub(super) fn find_upstream(
         Some((_, at, rest)) => Some((at, rest.parse().ok()?)),
         None => {
             let at = upstreams.iter().position(|it| it.prefix.is_none())?;
-            // What begins with another's prefix and is nothing else belongs to nobody.
+            // A name that equals the prefix of an upstream has no upstream, not even the stock
+            // registry's proxy.
             let is_prefix = upstreams
                 .iter()
                 .any(|it| it.prefix.as_ref() == Some(repository));
@@ -32,8 +35,8 @@ pub(super) fn find_upstream(
     }
 }
 
-/// The name that a repository of the Hub goes by in full: `docker.io/nginx` is
-/// `docker.io/library/nginx`. Any other name stays as it is.
+/// Expands a short Docker Hub name: `docker.io/nginx` becomes `docker.io/library/nginx`. Returns
+/// every other name unchanged.
 pub(super) fn expand_hub_name(upstreams: &[UpstreamConfig], repository: Repository) -> Repository {
     let full = upstreams.iter().find_map(|upstream| {
         let prefix = upstream.prefix.as_ref().filter(|_| is_hub(upstream))?;
@@ -45,10 +48,11 @@ pub(super) fn expand_hub_name(upstreams: &[UpstreamConfig], repository: Reposito
         .unwrap_or(repository)
 }
 
-/// The repository that is meant by a name within another registry's (`?ns=`). Names of this very
-/// server's own mean nothing else than the plain name, and so does any that is not known where
-/// the stock registry's `proxy` is set: it never looked at them. `None`: no repository can have
-/// that name here.
+/// Returns the local repository for a name in the namespace of another registry (`?ns=`), or `None`
+/// if no local repository can have that name.
+///
+/// The namespace of this server means the plain name. So does an unknown namespace if the stock
+/// registry's `proxy` is configured, because the stock registry ignores namespaces.
 pub(super) fn resolve_namespace(
     upstreams: &[UpstreamConfig],
     namespace: &str,
@@ -82,7 +86,8 @@ pub(super) fn resolve_namespace(
     }
 }
 
-/// The name below the mirror's prefix, where there is a mirror.
+/// Returns the name below the prefix of the mirror, or `None` if no upstream is configured as the
+/// mirror.
 pub(super) fn mirror_repository(
     upstreams: &[UpstreamConfig],
     repository: &Repository,
@@ -92,7 +97,7 @@ pub(super) fn mirror_repository(
     format!("{prefix}/{repository}").parse().ok()
 }
 
-/// Whether an upstream is known by this address.
+/// Reports whether an upstream has this address.
 fn answers_to(upstream: &UpstreamConfig, namespace: &str) -> bool {
     let Ok(registry) = namespace.parse::<Registry>() else {
         return false;
@@ -100,12 +105,13 @@ fn answers_to(upstream: &UpstreamConfig, namespace: &str) -> bool {
     registry == upstream.remote || (registry.is_docker_hub() && is_hub(upstream))
 }
 
+/// Reports whether an upstream is Docker Hub, or is configured under its name.
 fn is_hub(upstream: &UpstreamConfig) -> bool {
     let is_named = |prefix: &Repository| prefix.as_str() == DOCKER_HUB;
     upstream.remote.is_docker_hub() || upstream.prefix.as_ref().is_some_and(is_named)
 }
 
-/// What follows a prefix and a slash.
+/// Returns the rest of a name after a prefix and a slash.
 fn below<'a>(prefix: &Repository, repository: &'a Repository) -> Option<&'a str> {
     repository
         .as_str()

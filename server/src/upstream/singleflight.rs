@@ -1,4 +1,7 @@
-//! Many callers, one question: whoever asks for what is being asked already gets the same answer.
+//! Single flight: concurrent requests with the same key share one execution and its result.
+//!
+//! Results are not cached: a request that comes later runs again. Start reading at
+//! [`SingleFlight`].
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -8,21 +11,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 
-/// How many questions may be on their way: they go on when their callers are gone.
+/// Maximum number of requests in flight. They are not cancelled when their callers disconnect.
 const MAX_REQUESTS_IN_FLIGHT: usize = 1024;
 
-/// Why there is no answer.
+/// Why a request has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SingleFlightError {
-    /// Too much is being asked already.
+    /// Too many requests are in flight.
     TooMany,
-    /// Asking failed in a way that should not be.
+    /// The request panicked.
     Panicked,
 }
 
 type InFlight<K, T> = Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, Option<T>>>>>>;
 
-/// Questions that are on their way.
+/// The requests in flight, by key.
 pub(super) struct SingleFlight<K, T: Clone>(InFlight<K, T>);
 
 impl<K, T: Clone> Default for SingleFlight<K, T> {
@@ -36,10 +39,12 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// The answer to a question. It is asked to its end, also when all who wait for it go away.
+    /// Runs a request, or waits for the one with the same key that is in flight. A request runs to
+    /// its end even if all callers disconnect.
     ///
     /// # Errors
-    /// [`Lost`].
+    /// Returns a [`SingleFlightError`] if too many requests are in flight, or if the request
+    /// panics.
     pub(super) async fn run<F>(
         &self,
         key: K,
@@ -56,7 +61,8 @@ where
                     return Err(SingleFlightError::TooMany);
                 }
                 None => {
-                    // Gone before the answer is: who comes later asks anew.
+                    // Removed before the result is published, so that a later caller starts a new
+                    // request.
                     let landing = InFlightGuard(Arc::clone(&self.0), key.clone());
                     let asked = question();
                     let task = tokio::spawn(async move {
@@ -74,7 +80,7 @@ where
     }
 }
 
-/// Takes a question off the list, however it ends.
+/// Removes a request from the map when it is dropped, however the request ended.
 struct InFlightGuard<K: Eq + Hash, T: Clone>(InFlight<K, T>, K);
 
 impl<K: Eq + Hash, T: Clone> Drop for InFlightGuard<K, T> {
@@ -108,7 +114,7 @@ mod tests {
         for caller in &mut callers {
             assert!(futures::poll!(caller).is_pending());
         }
-        // One that goes away takes nothing from the others.
+        // A caller that disconnects does not affect the others.
         drop(callers.remove(0));
         go.notify_one();
         assert_eq!(futures::future::join_all(callers).await, vec![Ok(0); 7]);

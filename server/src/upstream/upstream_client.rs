@@ -1,5 +1,7 @@
-//! One upstream: the client that speaks to it, with this server's login and nobody else's, and
-//! what is known of how it fares.
+//! Sends requests to one upstream, with this server's own credentials, and tracks its health.
+//!
+//! Limits on concurrency, timeouts, the circuit breaker and logging of failures are here; what to
+//! request is not. Start reading at [`UpstreamClient`].
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,18 +19,19 @@ use super::files::{UpstreamConfigError, UpstreamFiles};
 use super::metrics::UpstreamMetrics;
 use crate::config::UpstreamConfig;
 
-/// What it is called by those whom it asks: not the tool, which never asks a mirror.
+/// The `User-Agent` header. It differs from that of the tool, because this server assumes that the
+/// tool never uses it as a mirror.
 const USER_AGENT: &str = concat!("imgsync-server/", env!("CARGO_PKG_VERSION"));
-/// How often the same trouble with one upstream is told.
+/// Minimum time between two log messages about the same problem of an upstream.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// How many blobs are fetched from one upstream at a time.
+/// Maximum number of concurrent blob downloads from one upstream.
 const MAX_CONCURRENT_DOWNLOADS: usize = 8;
-/// How many manifests, each of which may have 4 MiB.
+/// Maximum number of concurrent manifest fetches; each manifest may have 4 MiB.
 const MAX_CONCURRENT_MANIFESTS: usize = 16;
-/// How many questions wait for the heads of their answers, or for all of a short one.
+/// Maximum number of concurrent requests that wait for response headers, or for a short response.
 const MAX_CONCURRENT_REQUESTS: usize = 32;
 
-/// An upstream.
+/// An upstream, with its client and its state.
 pub(super) struct UpstreamClient {
     pub(super) settings: UpstreamConfig,
     files: UpstreamFiles,
@@ -42,7 +45,7 @@ pub(super) struct UpstreamClient {
     failure_log: LogThrottle,
 }
 
-/// Keeps the log short while an upstream has trouble.
+/// Limits how often a repeated problem is logged.
 #[derive(Default)]
 struct LogThrottle {
     last_logged: Mutex<Option<Instant>>,
@@ -50,7 +53,8 @@ struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// How often something happened since it was last told; `None` where that is not long ago.
+    /// Counts an event. Returns how many events happened since the last log message, or `None` if
+    /// that message was logged recently.
     fn record(&self) -> Option<u64> {
         let before = self.count.fetch_add(1, Relaxed);
         let mut told = self
@@ -67,10 +71,11 @@ impl LogThrottle {
 }
 
 impl UpstreamClient {
-    /// An upstream; the one that was there before, where it is still the same.
+    /// Returns a client for an upstream: the one in `before` if neither its settings nor its files
+    /// changed, or else a new one.
     ///
     /// # Errors
-    /// Its files cannot be read or used.
+    /// Returns an error if the files of the upstream cannot be read or used.
     pub(super) fn open(
         settings: &UpstreamConfig,
         before: &[Arc<Self>],
@@ -114,7 +119,7 @@ impl UpstreamClient {
                     "the password goes there without encryption"
                 );
             })
-            // Somebody is waiting, and may have a stale answer instead.
+            // A client is waiting and may be served a stale answer instead, so do not retry.
             .with_max_attempts(1);
         Ok(Arc::new(Self {
             settings: settings.clone(),
@@ -130,25 +135,27 @@ impl UpstreamClient {
         }))
     }
 
+    /// Returns the HTTP client.
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The name under which what comes from it is marked: where it is.
+    /// Returns the address of the upstream. Cached content is marked with it.
     pub(super) fn address(&self) -> &str {
         self.settings.remote.as_str()
     }
 
-    /// Whether the operator wants anything fetched from this repository of it.
+    /// Reports whether the configuration allows fetching from this repository of the upstream.
     pub(super) fn is_allowed(&self, repository: &Repository) -> bool {
         let patterns = &self.settings.repositories;
         patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(repository))
     }
 
-    /// Asks, for at most `time`; once more at once where a connection turns out to be dead.
+    /// Sends a request, with a time limit for all of it. Repeats the request once if the connection
+    /// was lost, because an idle connection may have been closed.
     ///
     /// # Errors
-    /// It failed, which is counted, remembered, and logged.
+    /// Returns the failure, which is already counted and reported to the circuit breaker.
     pub(super) async fn request<T, F>(
         &self,
         time: Duration,
@@ -159,7 +166,7 @@ impl UpstreamClient {
     {
         self.metrics.requests.fetch_add(1, Relaxed);
         let asking = async {
-            // Fails only where the semaphore is closed, and it never is.
+            // `acquire` fails only on a closed semaphore, and this one is never closed.
             let _turn = self.request_permits.acquire().await;
             match question().await {
                 Err(client::Error::ConnectionLost { .. }) => question().await,
@@ -189,17 +196,17 @@ impl UpstreamClient {
         Err(failed)
     }
 
-    /// Takes note of a failure.
+    /// Counts a failure and reports it to the circuit breaker.
     pub(super) fn record_failure(&self, failed: &UpstreamFailure) {
         self.metrics.record_failure(failed.kind);
         match failed.kind.is_upstream_wide() {
             true => self.breaker.record_failure(failed),
-            // It did answer.
+            // The upstream did answer.
             false => self.breaker.record_success(),
         }
     }
 
-    /// Says, now and then, that answers are stale.
+    /// Logs, at most once per interval, that stale answers are served.
     pub(super) fn log_stale(&self, failed: &UpstreamFailure) {
         if let Some(answers) = self.stale_log.record() {
             tracing::warn!(answers, "stale answers are served: {failed}");

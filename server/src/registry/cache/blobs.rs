@@ -1,4 +1,6 @@
-//! Cached blobs: what is here of them, and in which repositories.
+//! Looks up blobs that may be cached, and links cached blobs into repositories.
+//!
+//! Fetching the bytes is up to [`super::fill`]. Start reading at [`BlobState`].
 
 use imgsync_oci::{Digest, Repository};
 
@@ -10,28 +12,28 @@ use super::super::locks::lock_shared;
 use super::from_unix_seconds;
 use crate::store::{MarkKey, ObjectKey};
 
-/// What is here of a blob.
+/// Where a blob is stored, from the point of view of one repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlobState {
-    /// The repository holds it; its size in bytes.
+    /// The repository links the blob.
     Linked {
-        /// In bytes.
+        /// The size of the blob in bytes.
         size: u64,
     },
-    /// Its bytes are here, but the repository does not hold it.
+    /// The bytes are stored, but the repository does not link them.
     Elsewhere {
-        /// In bytes.
+        /// The size of the blob in bytes.
         size: u64,
     },
-    /// There is nothing of it.
+    /// The bytes are not stored.
     Absent,
 }
 
 impl Registry {
-    /// What is here of a blob.
+    /// Returns where a blob is stored.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub(crate) fn blob_state(&self, repository: &Repository, digest: &Digest) -> Result<BlobState> {
         let _hold = lock_shared(&self.locks, digest.clone().into());
         if let Some(LinkedBlob { size, .. }) = self.find_linked_blob(repository, digest)? {
@@ -43,18 +45,18 @@ impl Registry {
         })
     }
 
-    /// The size in bytes of what is stored under a digest, as far as it can be its content. The
-    /// caller holds the digest.
+    /// Returns the size in bytes of the stored blob, if that size is possible for its digest. The
+    /// caller holds the lock of the digest.
     fn stored_size(&self, digest: &Digest) -> Result<Option<u64>> {
         let size = self.store.len(ObjectKey::Blob(digest))?;
         Ok(size.filter(|size| self.is_possible_size(digest, digest, *size)))
     }
 
-    /// Lets a repository hold a blob whose bytes are here, an upstream having said `now` (unix
-    /// seconds) that the blob is in that repository; false where the bytes are not here any more.
+    /// Links a stored blob into a repository, because the upstream reported at `now` (Unix seconds)
+    /// that the repository has it. Returns false if the bytes are no longer stored.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub(crate) fn link_cached_blob(
         &self,
         repository: &Repository,
@@ -76,7 +78,8 @@ impl Registry {
         Ok(true)
     }
 
-    /// Says that a repository holds a blob from an upstream now. The caller holds the digest.
+    /// Protects a newly linked cached blob from the eviction in progress, and queues it for its
+    /// diffID. The caller holds the lock of the digest.
     pub(super) fn note_cached_blob_linked(&self, repository: &Repository, digest: &Digest) {
         self.cache.unmark_bytes(digest);
         self.cache.unmark_named(repository, [digest]);
@@ -84,8 +87,8 @@ impl Registry {
             .push(DiffIdJob::Blob(repository.clone(), digest.clone()));
     }
 
-    /// Makes the mark of a blob that is about to be linked, unless its link is there already: one
-    /// without a mark was pushed, and stays that. The caller holds the digest.
+    /// Marks a blob that is about to be linked as cached, unless it is already linked: a link
+    /// without a mark was pushed and must stay unmarked. The caller holds the lock of the digest.
     pub(super) fn mark_layer_cached(
         &self,
         repository: &Repository,

@@ -1,5 +1,7 @@
-//! Whatever is pushed counts as pushed from then on, with all that it names, also where an
-//! upstream brought it.
+//! Turns cached content into pushed content: a push claims the manifest and everything that it
+//! names.
+//!
+//! Start reading at [`Registry::claim_manifest`].
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -10,16 +12,16 @@ use super::super::Registry;
 use super::super::error::{Error, Result};
 use crate::store::MarkKey;
 
-/// The most digests that one pushed manifest may name through cached ones.
+/// Maximum number of digests that a pushed manifest may name through cached manifests.
 const MAX_CACHED_DESCENDANTS: usize = 20_000;
 
-/// The cached manifests that a pushed one names, and those that they name; each after one that
-/// names it.
+/// The cached manifests that a pushed manifest names, directly or through each other. Parents come
+/// before their children.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::registry) struct CachedDescendants(Vec<(Digest, Children)>);
 
 impl CachedDescendants {
-    /// Everything in it, and everything that it names.
+    /// Returns the digests of these manifests and of everything that they name.
     pub(in crate::registry) fn digests(&self) -> BTreeSet<Digest> {
         let all = self.0.iter().flat_map(|(digest, children)| {
             let named = child_descriptors(children).map(|child| &child.digest);
@@ -28,7 +30,7 @@ impl CachedDescendants {
         all.cloned().collect()
     }
 
-    /// The manifests in it, each with what it names.
+    /// Returns these manifests, each with its children.
     pub(in crate::registry) fn manifests(&self) -> &[(Digest, Children)] {
         &self.0
     }
@@ -39,11 +41,13 @@ fn child_descriptors(children: &Children) -> impl Iterator<Item = &Descriptor> {
 }
 
 impl Registry {
-    /// Finds the cached manifests that a manifest names, directly or through others of them. What
-    /// was pushed need not be looked into: all that it names was there, and counts as pushed.
+    /// Finds the cached manifests that a manifest names, directly or through other cached
+    /// manifests. Pushed manifests are not searched, because everything that they name already
+    /// counts as pushed.
     ///
     /// # Errors
-    /// [`Error::ManifestInvalid`] where they are too many; those of the store.
+    /// Returns [`Error::ManifestInvalid`] if the manifest names too many digests, or an error of
+    /// the store.
     pub(in crate::registry) fn find_cached_descendants(
         &self,
         repository: &Repository,
@@ -62,7 +66,7 @@ impl Registry {
             let reference = Reference::Digest(digest.clone());
             let bytes = match self.get_manifest(repository, &reference) {
                 Ok(manifest) => manifest.bytes,
-                // Then it is missing, and that is told.
+                // The check of the manifest's children reports it as missing.
                 Err(Error::ManifestUnknown(_)) => continue,
                 Err(error) => return Err(error),
             };
@@ -81,16 +85,17 @@ impl Registry {
         Ok(below)
     }
 
+    /// Reports whether a manifest is marked as cached.
     fn is_marked_revision(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
         let mark = MarkKey::Revision(repository, digest);
         Ok(self.store.mark_time(mark)?.is_some())
     }
 
-    /// Removes the marks of a manifest that was pushed, of all that it names, and of the tags that
-    /// point at it now. The caller holds all of them.
+    /// Removes the marks of a pushed manifest, of everything that it names, and of the tags that
+    /// now point at it. The caller holds the locks of all of them.
     ///
-    /// Whatever names something that has a mark keeps its own until then: a push that is done again
-    /// after a crash does not look below what has none.
+    /// The mark of a parent is removed after the marks of its children. A push that is repeated
+    /// after a crash does not look below manifests without a mark, so a child's mark would remain.
     pub(in crate::registry) fn claim_manifest(
         &self,
         repository: &Repository,
@@ -112,7 +117,8 @@ impl Registry {
         Ok(self.store.delete_marks(&marks)?)
     }
 
-    /// The same for a blob that was pushed or mounted, and is linked now. The caller holds it.
+    /// Removes the mark of a blob that was pushed or mounted and is now linked. The caller holds
+    /// the lock of its digest.
     pub(in crate::registry) fn claim_blob(
         &self,
         repository: &Repository,

@@ -1,4 +1,7 @@
-//! The cache stays within its bounds: what was used longest ago goes first, image by image.
+//! Evicts the least recently used images when the cache exceeds its limits.
+//!
+//! This module decides when to evict and how much. What may leave a repository is decided in
+//! [`super::images`]. Start reading at [`Registry::evict`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::TryLockError;
@@ -13,37 +16,39 @@ use super::scan::{EvictionCandidate, link_key};
 use super::{CacheState, to_unix_seconds};
 use crate::store::{MarkKey, ObjectKey};
 
-/// All is counted anew after so many seconds, and what was unused for too long is looked for.
+/// Interval at which the cache is recounted and expired images are looked for.
 const SCAN_INTERVAL_SECONDS: u64 = 3600;
-/// What nothing names is looked for after so many seconds, and goes when it is as old.
+/// Interval at which unreferenced blobs are swept, and the minimum age of a swept blob.
 const SWEEP_INTERVAL_SECONDS: u64 = 24 * 3600;
-/// Where nothing could go, one looks again after so many seconds at most.
+/// Longest pause after a round that could not bring the cache within its limits.
 const MAX_EVICTION_PAUSE_SECONDS: u64 = 300;
-/// A fetch that broke off is not gone on with after so many seconds.
+/// Age at which an interrupted download is discarded.
 const MAX_PARTIAL_BLOB_AGE_SECONDS: u64 = 7 * 24 * 3600;
-/// How many fetches that broke off are kept.
+/// Maximum number of interrupted downloads that are kept.
 const MAX_PARTIAL_BLOBS: usize = 64;
-/// What was used within this time is spared even where far too much is cached.
+/// Upper bound of the grace period while the cache is far above its limit.
 const MAX_GRACE_PERIOD_UNDER_PRESSURE: Duration = Duration::from_secs(60);
-/// How much is named by what goes in one round.
+/// Number of named blobs after which a batch of images is complete.
 const MAX_BLOBS_PER_BATCH: usize = 20_000;
-/// Not known.
+/// Means that the cached bytes were not counted yet.
 const UNKNOWN_SIZE: u64 = u64::MAX;
 
-/// How much is cached, and for how long.
+/// Limits of the cache.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CacheLimits {
-    /// How many bytes.
+    /// Maximum size in bytes; `None` for no limit.
     pub(crate) max_bytes: Option<u64>,
-    /// How long what is not used.
+    /// Time without use after which an image expires; `None` for no limit.
     pub(crate) max_unused: Option<Duration>,
-    /// What was used within this time stays in any case: somebody may be pulling it.
+    /// Images that were used within this time are never evicted, because a client may be pulling
+    /// them.
     pub(crate) grace_period: Duration,
 }
 
 impl CacheLimits {
-    /// The same where so many bytes are `held`: far above the limit less is spared, or whoever pulls
-    /// much at a time fills the disk. Who is still pulling what goes then has it fetched again.
+    /// Returns the limits to apply when `held` bytes are cached. Far above the limit the grace
+    /// period is shorter, or many concurrent pulls could fill the disk. A client that is still
+    /// pulling an evicted image causes it to be fetched again.
     fn adjusted_for_pressure(self, held: Option<u64>) -> Self {
         let is_far_above = held
             .zip(self.max_bytes)
@@ -59,22 +64,22 @@ impl CacheLimits {
     }
 }
 
-/// What came of evicting.
+/// Result of an eviction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EvictionStats {
-    /// How many images went.
+    /// Number of evicted images.
     pub(crate) images: usize,
-    /// How many bytes there are less.
+    /// Number of freed bytes.
     pub(crate) freed_bytes: u64,
-    /// How many bytes are cached now, as far as that is known.
+    /// Number of cached bytes afterwards, if known.
     pub(crate) cached_bytes: Option<u64>,
 }
 
-/// How much is cached.
+/// The size of the cache: the last count, and what was added since.
 pub(super) struct CacheSize {
-    /// When it was last counted, in bytes; or [`UNKNOWN`].
+    /// The last count in bytes, or [`UNKNOWN_SIZE`].
     counted: AtomicU64,
-    /// What came since.
+    /// Bytes added since the last count.
     added: AtomicU64,
 }
 
@@ -88,47 +93,49 @@ impl Default for CacheSize {
 }
 
 impl CacheSize {
+    /// Returns the cached bytes, or `None` before the first count.
     fn get(&self) -> Option<u64> {
         let counted = self.counted.load(Ordering::Relaxed);
         let added = self.added.load(Ordering::Relaxed);
         (counted != UNKNOWN_SIZE).then(|| counted.saturating_add(added))
     }
 
-    /// So many bytes came.
+    /// Adds bytes that were cached.
     pub(super) fn add(&self, bytes: u64) {
         self.added.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
-/// What evicting remembers, in unix seconds.
+/// State between evictions. Times are in Unix seconds.
 #[derive(Default)]
 pub(super) struct EvictionSchedule {
-    /// Whether what an earlier server was about to remove is removed.
+    /// Whether the pending evictions of an interrupted round are finished.
     is_recovered: bool,
     last_scan: Option<u64>,
     last_sweep: Option<u64>,
-    /// When it was in vain.
+    /// When a round last left the cache above its limit.
     last_futile_round: Option<u64>,
 }
 
+/// Reports whether `pause` seconds have passed since `last`.
 fn is_due(last: Option<u64>, now: u64, pause: u64) -> bool {
     last.is_none_or(|last| now.abs_diff(last) >= pause)
 }
 
 impl Registry {
-    /// Whether more is cached than there should be, as far as that is known. Never waits.
+    /// Reports whether the known size of the cache exceeds the limit. Never blocks.
     pub(crate) fn is_over_limit(&self, limits: &CacheLimits) -> bool {
         let held = self.cache.size.get();
         held.zip(limits.max_bytes)
             .is_some_and(|(held, most)| held > most)
     }
 
-    /// Brings the cache within its limits, as things are `now` (unix seconds): whole images, used
-    /// longest ago first. Returns at once where nothing is due, or another does it already; may take
-    /// seconds otherwise. Call it once at the start, and then from time to time.
+    /// Evicts whole images, least recently used first, until the cache is within its limits at
+    /// `now` (Unix seconds). Returns at once if nothing is due or another eviction is running;
+    /// otherwise it may take seconds. Call it once at the start and then periodically.
     ///
     /// # Errors
-    /// Those of the store; what comes after the one that failed is left for the next time.
+    /// Returns an error of the store; the rest of the work is left to the next call.
     pub(crate) fn evict(&self, limits: &CacheLimits, now: u64) -> Result<EvictionStats> {
         let mut rounds = match self.cache.eviction_schedule.try_lock() {
             Ok(rounds) => rounds,
@@ -154,7 +161,7 @@ impl Registry {
                 ..EvictionStats::default()
             });
         }
-        // Until all of it is done.
+        // If this round fails, the next one must finish its pending evictions.
         rounds.is_recovered = false;
         let mut round = EvictionRound {
             registry: self,
@@ -187,7 +194,8 @@ impl Registry {
         Ok(evicted)
     }
 
-    /// Removes the bytes of what no repository links to any more; yields how many there were.
+    /// Deletes the bytes of those digests that no repository links. Returns the number of freed
+    /// bytes.
     pub(super) fn remove_unlinked_bytes(&self, digests: HashSet<Digest>) -> Result<u64> {
         if digests.is_empty() {
             return Ok(0);
@@ -198,8 +206,8 @@ impl Registry {
         Ok(freed)
     }
 
-    /// Finds out which of these no repository links to. Who links to one of them from now on says
-    /// so.
+    /// Marks those digests for eviction that no repository links. If a repository links one of them
+    /// from now on, it unmarks the digest.
     pub(super) fn mark_unlinked_bytes(&self, digests: HashSet<Digest>) -> Result<()> {
         self.cache.mark_bytes_for_eviction(digests);
         self.for_each_link_anywhere(&mut |repository, links, digest| {
@@ -218,7 +226,7 @@ impl Registry {
         })
     }
 
-    /// Removes their bytes; yields how many there were.
+    /// Deletes the bytes that are marked for eviction. Returns the number of freed bytes.
     pub(super) fn remove_marked_bytes(&self) -> Result<u64> {
         let mut freed = 0;
         for digest in self.cache.bytes_marked_for_eviction() {
@@ -233,30 +241,33 @@ impl Registry {
     }
 }
 
-/// One time of evicting.
+/// One run of eviction.
 struct EvictionRound<'a> {
     registry: &'a Registry,
     limits: &'a CacheLimits,
     now: u64,
     stats: EvictionStats,
-    /// How many bytes are cached now.
+    /// Number of cached bytes.
     cached_bytes: u64,
 }
 
 impl EvictionRound<'_> {
-    /// How many bytes are too many.
+    /// Returns the number of bytes above the limit.
     fn excess_bytes(&self) -> u64 {
         let most = self.limits.max_bytes.unwrap_or(u64::MAX);
         self.cached_bytes.saturating_sub(most)
     }
 
+    /// Counts freed bytes.
     fn add_freed_bytes(&mut self, bytes: u64) {
         self.stats.freed_bytes += bytes;
         self.cached_bytes = self.cached_bytes.saturating_sub(bytes);
     }
 
+    /// Counts the cached bytes on disk, including interrupted downloads.
     fn recount_cached_bytes(&mut self) -> Result<()> {
-        // What comes meanwhile may count twice, but not be forgotten.
+        // Reset before counting: content that is cached meanwhile may count twice, but is never
+        // missed.
         let held = &self.registry.cache.size;
         held.added.store(0, Ordering::Relaxed);
         let fillings = self.registry.store.partial_blob_files()?;
@@ -266,8 +277,7 @@ impl EvictionRound<'_> {
         Ok(())
     }
 
-    /// Removes what is left of fetches that broke off: the old ones, those that are too many, and
-    /// all that there is no room for.
+    /// Discards interrupted downloads that are too old, too many, or do not fit into the cache.
     fn discard_stale_partial_blobs(&mut self) -> Result<()> {
         self.registry.store.delete_orphaned_ingest_states()?;
         let mut left = self.registry.store.partial_blob_files()?;
@@ -291,7 +301,7 @@ impl EvictionRound<'_> {
         Ok(())
     }
 
-    /// Evicts images until there is room, and those that were unused for too long.
+    /// Evicts expired images, and others until the cache is within its limit.
     fn evict_images(&mut self) -> Result<()> {
         let until = self.now.checked_sub(self.limits.grace_period.as_secs());
         let mut after: Option<EvictionCandidate> = None;
@@ -309,7 +319,7 @@ impl EvictionRound<'_> {
         Ok(())
     }
 
-    /// How many of these have to go, at most so many that less would be too few.
+    /// Returns how many of the candidates to evict in one batch: no more than needed.
     fn count_to_evict(&self, candidates: &[EvictionCandidate]) -> Result<usize> {
         let unused = self.limits.max_unused.map(|unused| unused.as_secs());
         let too_old = unused.and_then(|unused| self.now.checked_sub(unused));
@@ -327,7 +337,8 @@ impl EvictionRound<'_> {
         Ok(candidates.len())
     }
 
-    /// How many bytes may be freed with a manifest, and how many blobs it names.
+    /// Returns an estimate of the bytes that evicting a manifest frees, and the number of digests
+    /// that go with it: the manifest and the blobs that it names.
     fn estimate_freed(&self, candidate: &EvictionCandidate) -> Result<(u64, usize)> {
         let EvictionCandidate {
             repository, digest, ..
@@ -349,6 +360,8 @@ impl EvictionRound<'_> {
         Ok((bytes, blobs.len() + 1))
     }
 
+    /// Evicts manifests that were not used after `until`, and deletes the bytes that no repository
+    /// links afterwards.
     fn evict_candidates(&mut self, candidates: &[EvictionCandidate], until: u64) -> Result<()> {
         let mut by_repository: BTreeMap<&Repository, Vec<Digest>> = BTreeMap::new();
         for candidate in candidates {
@@ -358,7 +371,7 @@ impl EvictionRound<'_> {
         let mut unlinked = HashSet::new();
         for (repository, digests) in by_repository {
             let registry = self.registry;
-            // Should all end here, the next start removes the bytes.
+            // Saved first: if the server stops here, the next start deletes the bytes.
             let mut note = |more: &HashSet<Digest>| {
                 let all: Vec<_> = unlinked.union(more).collect();
                 Ok(registry.store.save_pending_evictions(&all)?)
@@ -377,7 +390,7 @@ impl EvictionRound<'_> {
 }
 
 impl CacheState {
-    /// So many bytes came from an upstream.
+    /// Adds bytes that were cached from an upstream.
     pub(super) fn add_cached_bytes(&self, bytes: u64) {
         self.size.add(bytes);
     }

@@ -1,4 +1,4 @@
-//! Eviction: what goes, what stays, and that nothing pushed is ever lost.
+//! Tests of eviction: which images are evicted, which stay, and that pushed content is never lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,7 +19,7 @@ fn to_bytes(bytes: u64) -> CacheLimits {
     }
 }
 
-/// How many bytes the blobs have that lie in a folder.
+/// Returns the total size of the blobs below a directory.
 fn bytes_in(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let sizes = entries.map(|entry| {
@@ -36,7 +36,7 @@ fn stored(root: &Path) -> u64 {
     bytes_in(&root.join("docker/registry/v2/blobs"))
 }
 
-/// Caches an image whole.
+/// Caches an image with all its blobs.
 fn cache(
     registry: &Registry,
     repository: &Repository,
@@ -80,7 +80,7 @@ fn what_was_used_longest_ago_goes_and_no_more_than_has_to() {
         let digest = cache(&registry, repository, &tag, &tag, &[layer], now);
         digests.push((repository, digest));
     }
-    // The first was pulled once more.
+    // The first image is pulled again.
     registry.record_use(digests[0].0, &digests[0].1, 2000);
     let now = 100_000;
     let evicted = registry.evict(&to_bytes(1_000_000), now).unwrap();
@@ -98,10 +98,10 @@ fn what_was_used_longest_ago_goes_and_no_more_than_has_to() {
         let layer = Digest::of(&layers[number]);
         assert_eq!(registry.open_blob(repository, &layer).is_ok(), is_kept);
     }
-    // It can be fetched again.
+    // An evicted image can be fetched again.
     cache(&registry, &repositories[1], "v1", "v1", &[&layers[1]], now);
     assert!(is_there(&registry, digests[1].0, &digests[1].1));
-    // What is just being pulled stays, however much it is.
+    // Images in the grace period stay, however far the cache is above its limit.
     for (repository, digest) in &digests {
         registry.record_use(repository, digest, now);
     }
@@ -161,7 +161,8 @@ fn an_index_goes_with_its_children_when_none_of_them_is_used_any_more() {
     let (first, _) = image("one", &[b"first"]);
     let index = index(&[&first, &child]);
     let all = keep(&registry, &repository, Some(&tag()), &index, 1050).digest;
-    // Between the two: its children were used later, and before.
+    // The index was last used between its children: one earlier, one later. Another image is older
+    // than the newest child.
     let other = cache(&registry, &repository, "other", "other", &[b"third"], 1080);
     let limits = to_bytes(stored(root.path()) - 1);
     registry.evict(&limits, 10_000).unwrap();
@@ -205,7 +206,8 @@ fn an_absent_blob_is_never_leased() {
     let [here, gone] = [Digest::of(b"here"), Digest::of(b"gone")];
     registry.blob_size(&repository(), &here).unwrap();
     registry.blob_size(&repository(), &gone).unwrap_err();
-    // Else anybody could keep all of it from being evicted, by asking for enough that is not.
+    // Otherwise a client could fill the leases with absent digests, and thereby keep every blob
+    // from being evicted.
     assert!(registry.cache.is_leased(&here) && !registry.cache.is_leased(&gone));
 }
 
@@ -254,7 +256,7 @@ fn what_is_pushed_over_a_cached_image_is_never_evicted_nor_overwritten() {
     let two = keep(&registry, &repository, None, &second, 1000).digest;
     let index = index(&[&first, &second]);
     keep(&registry, &repository, Some(&tag()), &index, 1000);
-    // A child is not here with all its blobs.
+    // One child lacks a blob.
     let error = push(&registry, &repository, "v1", &index).unwrap_err();
     assert!(matches!(&error, Error::ChildrenUnknown(missing) if *missing == [two.clone()]));
     fetch(&registry, &repository, b"second", 1000);
@@ -281,7 +283,7 @@ fn what_is_pushed_over_a_cached_image_is_never_evicted_nor_overwritten() {
         registry.tag_state(&repository, &tag()).unwrap(),
         TagState::Pushed
     );
-    // The upstream has something newer.
+    // The upstream moves the tag to a newer image.
     let (newer, _) = image("three", &[b"third"]);
     let kept = keep(&registry, &repository, Some(&tag()), &newer, 200_000);
     assert!(!kept.is_tagged);
@@ -293,7 +295,7 @@ fn what_is_pushed_over_a_cached_image_is_never_evicted_nor_overwritten() {
     assert!(!registry.remove_cached_tag(&repository, &tag()).unwrap());
     let served = registry.get_manifest(&repository, &Reference::Tag(tag()));
     assert_eq!(served.unwrap().bytes, index);
-    // Another tag of the same image is still the upstream's.
+    // Another tag of the same image still counts as cached.
     let state = registry.tag_state(&repository, &"one".parse().unwrap());
     assert!(matches!(state.unwrap(), TagState::Cached { .. }));
 }
@@ -310,7 +312,7 @@ fn what_a_crash_left_of_evicting_is_removed_by_the_next_start() {
         .save_pending_evictions(&[&digests[0], &digests[1]])
         .unwrap();
     registry.delete_blob(&repository(), &digests[0]).unwrap();
-    // As a crash and a stock registry leave it.
+    // The state that a crash and a stock registry leave behind.
     let hex = digests[0].hex();
     let link = "docker/registry/v2/repositories/ghcr.io/owner/app/_layers/sha256";
     std::fs::create_dir(root.path().join(link).join(hex)).unwrap();
@@ -408,7 +410,7 @@ fn what_a_pushed_tag_points_at_stays_whoever_brought_it() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let digest = cache(&registry, &repository(), "v1", "one", &[b"first"], 1000);
-    // As a stock registry leaves it that was started in between.
+    // The state that a stock registry leaves behind if it ran in between.
     let (ours, link): (Tag, _) = ("ours".parse().unwrap(), digest.to_string());
     let at = repository();
     let current = crate::store::ObjectKey::TagCurrent(&at, &ours);
@@ -419,7 +421,7 @@ fn what_a_pushed_tag_points_at_stays_whoever_brought_it() {
     registry.open_blob(&at, &Digest::of(b"first")).unwrap();
 }
 
-/// Numbers that look like chance, the same in every run.
+/// A pseudo-random generator with the same sequence in every run.
 struct TestRng(u64);
 
 impl TestRng {
@@ -431,7 +433,7 @@ impl TestRng {
     }
 }
 
-/// What must be there, whatever was evicted.
+/// The pushed content, which must survive every eviction.
 #[derive(Default)]
 struct PushedContent {
     tags: BTreeMap<(Repository, Tag), Digest>,
@@ -439,7 +441,7 @@ struct PushedContent {
     blobs: BTreeSet<(Repository, Digest)>,
 }
 
-/// All images and indexes that there are, by digest; and the content of all blobs.
+/// All images and indexes of the test by digest, and the content of all blobs.
 struct TestContent {
     repositories: Vec<Repository>,
     tags: Vec<Tag>,
@@ -477,7 +479,7 @@ impl TestContent {
         }
     }
 
-    /// Brings some of an image's blobs.
+    /// Caches the first `most` blobs of an image.
     fn cache_blobs(&self, registry: &Registry, to: &Repository, it: usize, most: usize, now: u64) {
         for bytes in self.images[it].1.iter().take(most) {
             let digest = Digest::of(bytes);
@@ -491,7 +493,7 @@ impl TestContent {
         }
     }
 
-    /// Pushes as clients do: what a HEAD finds is not sent.
+    /// Pushes an image as clients do: blobs that a HEAD finds are not uploaded.
     fn push_image(&self, registry: &Registry, to: &Repository, it: usize, at: &str) {
         for bytes in &self.images[it].1 {
             if registry.blob_size(to, &Digest::of(bytes)).is_err() {
@@ -509,7 +511,8 @@ impl TestContent {
         }
     }
 
-    /// The blobs that a repository holds, of each manifest that it has.
+    /// Returns the manifests that each repository has, with those of their blobs that the
+    /// repository links.
     fn whole(&self, registry: &Registry) -> BTreeMap<(Repository, Digest), Vec<Digest>> {
         let mut found = BTreeMap::new();
         for repository in &self.repositories {
@@ -580,7 +583,7 @@ fn live(seed: u64, world: &TestContent) -> usize {
                 pushed.tags.insert(key, digest);
             }
             5 => {
-                // Where a child came from an upstream in part, it is pushed once more.
+                // A child that is only partly cached must be pushed too.
                 let (index, children) = &world.indexes[it % 3];
                 if push(&registry, repository, tag.as_str(), index).is_err() {
                     for child in children {
@@ -621,7 +624,7 @@ fn live(seed: u64, world: &TestContent) -> usize {
                 registry = Registry::open(root.path()).unwrap();
             }
             _ => {
-                // All that was promised by a HEAD is long ago.
+                // All leases from HEAD requests have expired.
                 now += 10_000;
                 let before = world.whole(&registry);
                 let limits = CacheLimits {
@@ -640,7 +643,7 @@ fn live(seed: u64, world: &TestContent) -> usize {
         }
         pushed.check(&registry);
     }
-    // All that is left in the end is what was pushed.
+    // In the end only pushed content is left.
     now += 200_000;
     registry.evict(&to_bytes(0), now - 100_000).unwrap();
     let done = registry.evict(&to_bytes(0), now).unwrap();
@@ -659,7 +662,7 @@ fn whatever_is_cached_pushed_pulled_and_evicted_what_was_pushed_is_never_lost() 
     assert!(evicted > 100, "only {evicted} images were evicted");
 }
 
-/// Says that it is over, however that came.
+/// Sets the stop flag when dropped, also after a panic.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -693,7 +696,7 @@ fn what_is_pushed_while_the_same_is_cached_and_evicted_is_there_when_it_is_ackno
                     let digest = Digest::of(bytes);
                     match registry.blob_state(at, &digest).unwrap() {
                         BlobState::Linked { .. } => {}
-                        // Either may be gone again.
+                        // The bytes or the link may be evicted again at once.
                         BlobState::Elsewhere { .. } => {
                             registry.link_cached_blob(at, &digest, 1000).unwrap();
                         }
@@ -723,7 +726,7 @@ fn what_is_pushed_while_the_same_is_cached_and_evicted_is_there_when_it_is_ackno
                 }
                 match push(registry, at, &digest.to_string(), manifest) {
                     Ok(()) => break,
-                    // What a HEAD found is gone by now: a client begins anew.
+                    // A blob that a HEAD found has been evicted since; a client starts over.
                     Err(Error::ChildrenUnknown(_)) => {}
                     Err(error) => panic!("{error}"),
                 }
@@ -736,12 +739,12 @@ fn what_is_pushed_while_the_same_is_cached_and_evicted_is_there_when_it_is_ackno
             }
             let state = registry.manifest_state(at, &digest).unwrap();
             assert_eq!(state, ManifestState::Pushed);
-            // For the next round it is nobody's.
+            // Deletes the pushed image, so that the next round starts without it.
             registry
                 .delete_manifest(at, &Reference::Digest(digest))
                 .unwrap();
             for bytes in blobs {
-                // The same layer may be in the image twice.
+                // The image may contain the same layer twice.
                 let _ = registry.delete_blob(at, &Digest::of(bytes));
             }
         }

@@ -1,9 +1,10 @@
-//! What eviction has found to be of no more use, and is about to take away.
+//! Marks of content that is about to be evicted.
 //!
-//! Eviction writes it down here first, then looks through what is linked and named, and strikes off
-//! what it finds; whoever links to any of it, or names it, strikes it off while they hold the
-//! digest, once that is on the disk. Eviction looks here again while it holds the digest. So what is
-//! wanted again between the look and the deed stays.
+//! Eviction first marks what looks unused, then scans all links and manifests and unmarks what they
+//! name. A request that links or names a marked digest also unmarks it, after the write is durable
+//! and while it holds the lock of the digest. Eviction checks the mark again under the same lock
+//! before it deletes anything. So content that is used again between the scan and the deletion
+//! stays. Start reading at [`EvictionMarks`].
 
 use std::collections::HashSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -12,13 +13,13 @@ use imgsync_oci::{Digest, Repository};
 
 use super::CacheState;
 
-/// What is to go.
+/// The content marked for eviction.
 #[derive(Default)]
 pub(super) struct EvictionMarks {
-    /// Links and manifests of one repository.
+    /// The repository whose links and manifests are marked by `digests`.
     repository: Option<Repository>,
     digests: HashSet<Digest>,
-    /// Bytes that no repository was found to link to.
+    /// Digests of bytes that no repository links.
     unlinked: HashSet<Digest>,
 }
 
@@ -29,12 +30,13 @@ impl CacheState {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A repository begins to link to these bytes.
+    /// Unmarks bytes, because a repository links them.
     pub(in crate::registry) fn unmark_bytes(&self, digest: &Digest) {
         self.lock_eviction_marks().unlinked.remove(digest);
     }
 
-    /// A repository's manifest is used or kept that has, or names, these digests.
+    /// Unmarks digests in a repository, because a manifest that is one of them or names them is
+    /// used or stored.
     pub(in crate::registry) fn unmark_named<'a>(
         &self,
         repository: &Repository,
@@ -48,24 +50,24 @@ impl CacheState {
         }
     }
 
-    /// Says what is to go out of a repository; only one at a time.
+    /// Marks digests for eviction from a repository. Replaces the marks of the previous repository.
     pub(super) fn mark_for_eviction(&self, repository: &Repository, digests: HashSet<Digest>) {
         let mut going = self.lock_eviction_marks();
         going.repository = Some(repository.clone());
         going.digests = digests;
     }
 
-    /// Whether something is still to go out of the repository that was named last.
+    /// Reports whether a digest is still marked in the repository that was marked last.
     pub(super) fn is_marked_for_eviction(&self, digest: &Digest) -> bool {
         self.lock_eviction_marks().digests.contains(digest)
     }
 
-    /// Says which bytes are to go.
+    /// Marks bytes for eviction. Replaces the previous marks of bytes.
     pub(super) fn mark_bytes_for_eviction(&self, digests: HashSet<Digest>) {
         self.lock_eviction_marks().unlinked = digests;
     }
 
-    /// The bytes that are still to go.
+    /// Returns the digests of the bytes that are still marked.
     pub(super) fn bytes_marked_for_eviction(&self) -> Vec<Digest> {
         self.lock_eviction_marks()
             .unlinked
@@ -74,7 +76,7 @@ impl CacheState {
             .collect()
     }
 
-    /// Whether bytes are still to go.
+    /// Reports whether bytes are still marked.
     pub(super) fn has_bytes_marked_for_eviction(&self, digest: &Digest) -> bool {
         self.lock_eviction_marks().unlinked.contains(digest)
     }

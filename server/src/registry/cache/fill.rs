@@ -10,10 +10,10 @@ use super::super::Registry;
 use super::super::error::{Error, Result};
 use crate::store::{self, Ingest, ObjectKey, PartialBlob};
 
-/// How many bytes are appended between two checkpoints.
+/// Number of bytes that are appended between two checkpoints.
 const CHECKPOINT_INTERVAL_BYTES: u64 = 32 * 1024 * 1024;
 
-/// The only writer of a blob that is being fetched. A dropped writer leaves its durable bytes for
+/// The only writer of a blob that is being fetched. If it is dropped, the durable bytes remain for
 /// the next fetch.
 pub(crate) struct CacheFill {
     lock: FillLock,
@@ -35,10 +35,10 @@ impl Drop for FillLock {
 }
 
 impl Registry {
-    /// Starts or resumes a fetch of a blob; `None` if another fetch of it is running.
+    /// Starts or resumes a fetch of a blob. Returns `None` if another fetch of the blob is running.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// Returns [`Error::Store`] if the store fails.
     pub(crate) fn open_cache_fill(&self, digest: &Digest) -> Result<Option<CacheFill>> {
         let Some(lock) = self.try_lock_fill(digest) else {
             return Ok(None);
@@ -47,6 +47,7 @@ impl Registry {
         Ok(Some(CacheFill { lock, ingest }))
     }
 
+    /// Locks a digest for a fetch. Returns `None` if another fetch holds the lock.
     fn try_lock_fill(&self, digest: &Digest) -> Option<FillLock> {
         let locked = self.cache.fills_in_progress.lock();
         let mut locked = locked.unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +57,7 @@ impl Registry {
         })
     }
 
-    /// Removes what an interrupted fetch left; returns false if a fetch of the blob is running.
+    /// Removes the bytes of an interrupted fetch. Returns false if a fetch of the blob is running.
     pub(super) fn discard_partial_blob(&self, digest: &Digest) -> Result<bool> {
         let Some(_lock) = self.try_lock_fill(digest) else {
             return Ok(false);
@@ -80,7 +81,7 @@ impl CacheFill {
     /// Appends bytes, and makes all of them durable from time to time.
     ///
     /// # Errors
-    /// [`Error::Store`]. The bytes that were not durable are lost then.
+    /// Returns [`Error::Store`] if the store fails. The bytes that were not durable are then lost.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.ingest.write(bytes)?;
         if self.ingest.unsynced_bytes() < CHECKPOINT_INTERVAL_BYTES {
@@ -92,7 +93,7 @@ impl CacheFill {
     /// Makes the appended bytes durable, so that the next fetch resumes after them.
     ///
     /// # Errors
-    /// [`Error::Store`]. The bytes that were not durable are lost then.
+    /// Returns [`Error::Store`] if the store fails. The bytes that were not durable are then lost.
     pub(crate) fn sync(&mut self) -> Result<()> {
         Ok(self.lock.registry.store.sync_ingest(&mut self.ingest)?)
     }
@@ -100,7 +101,7 @@ impl CacheFill {
     /// Drops all bytes, to start the fetch over.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// Returns [`Error::Store`] if the store fails.
     pub(crate) fn restart(&mut self) -> Result<()> {
         let store = &self.lock.registry.store;
         Ok(store.restart_ingest(&mut self.ingest)?)
@@ -110,7 +111,8 @@ impl CacheFill {
     /// seconds.
     ///
     /// # Errors
-    /// [`Error::DigestMismatch`], which also removes the bytes; [`Error::Store`].
+    /// Returns [`Error::DigestMismatch`] if the bytes do not match the digest, and removes them;
+    /// returns [`Error::Store`] if the store fails.
     pub(crate) fn commit(self, repositories: &[Repository], now: u64) -> Result<()> {
         let Self { lock, ingest } = self;
         let FillLock { registry, digest } = &lock;
@@ -138,7 +140,7 @@ impl CacheFill {
         Ok(())
     }
 
-    /// Ends the fetch after an error, which is returned. The bytes are left for the next fetch,
+    /// Ends the fetch after an error, and returns the error. The bytes remain for the next fetch,
     /// unless the disk is full: pushes need that space.
     pub(crate) fn give_up(self, error: Error) -> Error {
         if matches!(error, Error::Store(store::Error::Full { .. }))
@@ -152,7 +154,7 @@ impl CacheFill {
     /// Ends the fetch and removes its bytes.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// Returns [`Error::Store`] if the store fails.
     pub(crate) fn discard(self) -> Result<()> {
         let FillLock { registry, digest } = &self.lock;
         Ok(registry.store.discard_cache_fill(digest)?)

@@ -1,4 +1,8 @@
-//! Images go out of one repository: tags, manifests, and the blobs that nothing else there names.
+//! Evicts images from one repository: cached tags, manifests, and the blobs that nothing else in
+//! the repository names.
+//!
+//! Only links and marks are deleted here; the bytes are deleted in [`super::evict`]. Start reading
+//! at [`Registry::evict_from_repository`].
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -11,26 +15,25 @@ use super::super::locks::LockKey;
 use super::tags::TagState;
 use crate::store::{ListScope, MarkKey, ObjectKey};
 
-/// The most that goes out of a repository at a time; what is left of larger images goes with what
-/// nothing names.
+/// Maximum number of digests evicted from a repository at a time. What remains of larger images is
+/// swept later as unreferenced.
 const MAX_DIGESTS_PER_EVICTION: usize = 50_000;
 
-/// What went out of a repository.
+/// What was evicted from a repository.
 #[derive(Debug, Default)]
 pub(super) struct EvictedContent {
-    /// How many manifests that no other one named.
+    /// Number of evicted manifests that no index names.
     pub(super) images: usize,
-    /// What the repository does not link to any more.
+    /// The digests that the repository no longer links.
     pub(super) digests: HashSet<Digest>,
 }
 
-/// The indexes of a repository that have to do with what is to go, each with the manifests that it
-/// names.
+/// The indexes related to the manifests to evict, each with the manifests that it names.
 #[derive(Default)]
 struct IndexGraph(BTreeMap<Digest, BTreeSet<Digest>>);
 
 impl IndexGraph {
-    /// The indexes that name a manifest.
+    /// Returns the indexes that name a manifest.
     fn parents<'a>(&'a self, digest: &'a Digest) -> impl Iterator<Item = &'a Digest> {
         let above = self
             .0
@@ -39,8 +42,8 @@ impl IndexGraph {
         above.map(|(index, _)| index)
     }
 
-    /// The indexes that name a manifest, directly or not, and are named by none; itself where none
-    /// names it.
+    /// Returns the top-level indexes that name a manifest, directly or through other indexes.
+    /// Returns the manifest itself if no index names it.
     fn roots(&self, digest: &Digest) -> BTreeSet<Digest> {
         let (mut tops, mut seen) = (BTreeSet::new(), BTreeSet::new());
         let mut open = vec![digest.clone()];
@@ -57,7 +60,7 @@ impl IndexGraph {
         tops
     }
 
-    /// A manifest with all that it names, directly or not.
+    /// Returns a manifest and all manifests that it names, directly or through other indexes.
     fn subtree(&self, digest: &Digest) -> BTreeSet<Digest> {
         let (mut all, mut open) = (BTreeSet::new(), vec![digest.clone()]);
         while let Some(digest) = open.pop() {
@@ -69,16 +72,19 @@ impl IndexGraph {
     }
 }
 
+/// Returns the digests that a manifest names.
 fn child_digests(children: &Children) -> impl Iterator<Item = &Digest> {
     let all = children.blobs.iter().chain(&children.manifests);
     all.map(|child| &child.digest)
 }
 
 impl Registry {
-    /// Takes cached manifests out of a repository, with their tags, the manifests and the blobs
-    /// that only they name. An index goes with all that it names or not at all, and only if none of
-    /// that was used after `until` (unix seconds). What was pushed stays, and all that it names.
-    /// `note` is called with all that may go, before any of it does.
+    /// Evicts cached manifests from a repository, with their tags and with the manifests and blobs
+    /// that only they name.
+    ///
+    /// An index is evicted together with all manifests that it names, and only if none of them was
+    /// used after `until` (Unix seconds). Pushed content stays, with everything that it names.
+    /// `note` is called with every digest that may be evicted, before the first is.
     pub(super) fn evict_from_repository(
         &self,
         repository: &Repository,
@@ -96,14 +102,14 @@ impl Registry {
                 all.extend(child_digests(&children).take(room).cloned());
             }
         }
-        // Some below an index do not go with it.
+        // Some manifests named by an evicted index stay, so this records more than is evicted.
         note(&all)?;
         self.cache.mark_for_eviction(repository, all.clone());
         self.unmark_named_by_kept_manifests(repository, &manifests)?;
         let tags = self.unmark_pushed_tags(repository, &manifests)?;
         self.unmark_named_by_unmarked(repository, &manifests)?;
         let mut gone = EvictedContent::default();
-        // Those that name others first: none that stays ever lacks what it named.
+        // Parents first, so that a manifest that stays never lacks a child.
         for digest in indexes.sort_parents_first(&manifests) {
             let is_top = indexes.parents(&digest).next().is_none();
             let tags = tags.get(&digest).map_or(&[][..], Vec::as_slice);
@@ -111,7 +117,7 @@ impl Registry {
                 gone.images += usize::from(is_top);
                 gone.digests.insert(digest);
             } else if let Some(manifest) = self.read_parsed_manifest(repository, &digest)? {
-                // It was used or pushed meanwhile.
+                // The manifest was used or pushed meanwhile.
                 self.cache
                     .unmark_named(repository, child_digests(&manifest.children()));
             }
@@ -125,8 +131,8 @@ impl Registry {
         Ok(gone)
     }
 
-    /// Finds the indexes that name any of these manifests, and those that name those; with all
-    /// that they name.
+    /// Finds the indexes related to these manifests: those that name them directly or through other
+    /// indexes, and those that they name.
     fn load_index_graph(&self, repository: &Repository, about: &[Digest]) -> Result<IndexGraph> {
         let mut indexes = IndexGraph::default();
         let mut about: HashSet<Digest> = about.iter().cloned().collect();
@@ -154,7 +160,8 @@ impl Registry {
         }
     }
 
-    /// The manifests that go: whole images, and of what they name what nothing else names.
+    /// Selects the manifests to evict: whole images, without the manifests that other manifests
+    /// still name.
     fn select_manifests_to_evict(
         &self,
         repository: &Repository,
@@ -196,7 +203,7 @@ impl Registry {
         }
     }
 
-    /// Strikes off whatever the manifests name that stay.
+    /// Unmarks everything that the remaining manifests name.
     fn unmark_named_by_kept_manifests(
         &self,
         repository: &Repository,
@@ -211,7 +218,8 @@ impl Registry {
         })
     }
 
-    /// Strikes off what pushed tags point at; yields the cached tags of all else that is to go.
+    /// Unmarks the manifests that pushed tags point at. Returns the cached tags of the other
+    /// manifests.
     fn unmark_pushed_tags(
         &self,
         repository: &Repository,
@@ -237,7 +245,7 @@ impl Registry {
         Ok(tags)
     }
 
-    /// Strikes off what is named by manifests that were struck off meanwhile.
+    /// Unmarks everything that is named by manifests that were themselves unmarked.
     fn unmark_named_by_unmarked(
         &self,
         repository: &Repository,
@@ -262,8 +270,8 @@ impl Registry {
         }
     }
 
-    /// Takes a manifest with its tags out of a repository, if it may still go and was not used
-    /// after `until`; false where it stays.
+    /// Evicts a manifest and its tags, if the manifest is still marked and was not used after
+    /// `until`. Returns whether it was evicted.
     fn evict_manifest(
         &self,
         repository: &Repository,
@@ -292,7 +300,8 @@ impl Registry {
         Ok(true)
     }
 
-    /// Takes a blob out of a repository, if it is a cached one and may still go; false where not.
+    /// Evicts a blob from a repository, if the blob is cached, still marked and not leased. Returns
+    /// whether it was evicted.
     pub(super) fn evict_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
         let _hold = self.lock_digests([digest.clone()]);
         let mark = MarkKey::Layer(repository, digest);
@@ -310,7 +319,7 @@ impl Registry {
 }
 
 impl IndexGraph {
-    /// These manifests, each after those that name it.
+    /// Sorts manifests so that each comes after those that name it.
     fn sort_parents_first(&self, manifests: &BTreeSet<Digest>) -> Vec<Digest> {
         let (mut sorted, mut done) = (Vec::new(), BTreeSet::new());
         while sorted.len() < manifests.len() {
@@ -323,7 +332,7 @@ impl IndexGraph {
             }
             done.extend(sorted[before..].iter().cloned());
             if sorted.len() == before {
-                // No digest can name itself, so this is never reached with real ones.
+                // Only a cycle leads here, and digests cannot form one.
                 break;
             }
         }

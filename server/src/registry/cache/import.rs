@@ -1,9 +1,10 @@
-//! What a stock registry cached in its proxy mode is ours to go on with.
+//! Imports the content that a stock registry cached in proxy mode.
 //!
-//! It notes in `scheduler-state.json` what it fetched, so that it can delete that again: an object
-//! with a member `repository@digest` for each (distribution, `registry/proxy/scheduler`). That
-//! becomes marked here, and with it the tags that point at it. Nothing else is: what is not noted
-//! may have been pushed.
+//! The stock registry records in `scheduler-state.json` what it fetched, to delete it later: an
+//! object with a member `repository@digest` for each item (distribution,
+//! `registry/proxy/scheduler`). The import marks these items as cached, together with the tags that
+//! point at them. It marks nothing else, because everything else may have been pushed. Start
+//! reading at [`Registry::import_stock_proxy`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,16 +21,16 @@ use super::tags::{TagMark, TagState};
 use super::{from_unix_seconds, scan};
 use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey, ObjectReader};
 
-/// How much of the file is read at a time.
+/// Size of the read buffer for the file.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 impl Registry {
-    /// Marks what a stock registry cached from an upstream, as far as it is there; done once for a
-    /// folder, since a push may have made it ours later. Yields how many blobs and manifests got a
-    /// mark. Call it before anything is served.
+    /// Marks the content that a stock registry cached from an upstream. Returns the number of blobs
+    /// and manifests marked. Does nothing after the first import, because later pushes may have
+    /// claimed the content. Call it before the first request is served. `now` is in Unix seconds.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub(crate) fn import_stock_proxy(&self, upstream: &str, now: u64) -> Result<usize> {
         if self.store.is_proxy_imported()? {
             return Ok(0);
@@ -65,7 +66,7 @@ impl Registry {
         Ok(import.marked_count)
     }
 
-    /// Removes the marks of whatever is named by a manifest without one.
+    /// Removes the marks of everything that an unmarked manifest names.
     fn unmark_children_of_pushed(&self, repository: &Repository) -> Result<()> {
         loop {
             let mut is_done = true;
@@ -90,8 +91,8 @@ impl Registry {
         }
     }
 
-    /// Marks the tags that point at what has a mark. When the upstream last confirmed them is not
-    /// known.
+    /// Marks the tags that point at marked manifests. Their last confirmation by the upstream is
+    /// unknown and set to 0.
     fn mark_cached_tags(&self, repository: &Repository, upstream: &str) -> Result<()> {
         let names = self
             .store
@@ -113,10 +114,10 @@ impl Registry {
     }
 }
 
-/// Takes in one member after the other.
+/// Imports the members of the file one by one.
 struct ProxyImport<'a> {
     registry: &'a Registry,
-    /// When the file was written: what is linked later is not in it.
+    /// When the file was written. Links that are newer are not in it.
     file_modified_at: SystemTime,
     now: u64,
     marked_count: usize,
@@ -125,6 +126,7 @@ struct ProxyImport<'a> {
 }
 
 impl ProxyImport<'_> {
+    /// Imports one member, named `repository@digest`. Ignores other names.
     fn import_entry(&mut self, name: &str) -> Result<()> {
         let Some((repository, digest)) = name.split_once('@') else {
             return Ok(());
@@ -133,7 +135,8 @@ impl ProxyImport<'_> {
         else {
             return Ok(());
         };
-        // What kind it is of is noted as well, but the links themselves know.
+        // The file also records whether the item is a blob or a manifest, but the links show it as
+        // well.
         for links in [LinkKind::Layers, LinkKind::Revisions] {
             if self.mark_if_linked(&repository, links, &digest)? {
                 self.marked_count += 1;
@@ -143,6 +146,7 @@ impl ProxyImport<'_> {
         Ok(())
     }
 
+    /// Marks an item as cached if it was linked before the file was written.
     fn mark_if_linked(
         &self,
         repository: &Repository,
@@ -180,7 +184,7 @@ impl<'de> Visitor<'de> for &mut ProxyImport<'_> {
     }
 }
 
-/// A file, from its beginning on.
+/// Reads the file from its start.
 struct SchedulerStateReader {
     bytes: ObjectReader,
     offset: u64,

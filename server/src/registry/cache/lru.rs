@@ -1,7 +1,7 @@
-//! When what was cached was last used.
+//! Tracks when cached manifests were last used, and which blobs are leased to clients.
 //!
-//! Exactly in memory, and at most once an hour on the disk, where the time of a manifest's mark is
-//! that of its last use.
+//! Uses are exact in memory. On disk, the time of a manifest's mark is its last use, updated at
+//! most once an hour. Start reading at [`LruIndex`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
@@ -12,30 +12,31 @@ use super::super::Registry;
 use super::{CacheState, from_unix_seconds};
 use crate::store::MarkKey;
 
-/// A use is noted on the disk when the last one noted is older than so many seconds.
+/// Minimum time between two updates of a manifest's last use on disk.
 const USE_SAVE_INTERVAL_SECONDS: u64 = 3600;
-/// How many manifests' uses are known.
+/// Maximum number of manifests whose last use is held in memory.
 const MAX_TRACKED_MANIFESTS: usize = 8192;
-/// How many blobs are remembered for [`Recent`].
+/// Maximum number of blobs in one generation of [`BlobLeases`].
 const MAX_LEASED_BLOBS: usize = 32_768;
 
-/// The last uses of manifests, and what is on the disk about them.
+/// The last use of each manifest.
 #[derive(Default)]
 pub(super) struct LruIndex {
     entries: HashMap<(Repository, Digest), ManifestUse>,
-    /// How many there were.
+    /// Number of uses so far. It orders uses within the same second.
     use_count: u64,
 }
 
 #[derive(Clone, Copy)]
 struct ManifestUse {
-    /// In unix seconds; and the how-manieth use it was.
+    /// Unix seconds, and the number of the use.
     last_used: (u64, u64),
+    /// When the use was last saved to disk, in Unix seconds.
     saved_at: u64,
 }
 
 impl LruIndex {
-    /// Notes a use; says whether it is to be noted on the disk.
+    /// Records a use. Returns whether it should be saved to disk.
     fn record(&mut self, repository: &Repository, digest: &Digest, now: u64) -> bool {
         if self.entries.len() >= MAX_TRACKED_MANIFESTS {
             self.drop_older_half();
@@ -65,7 +66,7 @@ impl LruIndex {
         }
     }
 
-    /// Forgets the older half: what is on the disk is at most an hour behind.
+    /// Drops the older half of the entries. Their times on disk are at most an hour behind.
     fn drop_older_half(&mut self) {
         let mut uses: Vec<_> = self.entries.values().map(|known| known.last_used).collect();
         let middle = uses.len() / 2;
@@ -75,12 +76,13 @@ impl LruIndex {
     }
 }
 
-/// The blobs that somebody was told of not long ago: two spans of time, the later one growing.
+/// Blobs whose existence was recently reported to a client, in two generations: the current one,
+/// which grows, and the previous one.
 #[derive(Default)]
 pub(super) struct BlobLeases {
-    /// Whether anything is evicted at all.
+    /// Whether eviction is running at all; without it no leases are needed.
     is_enabled: bool,
-    /// When the later one began, in unix seconds.
+    /// When the current generation began, in Unix seconds.
     current_since: u64,
     current: LeaseGeneration,
     previous: LeaseGeneration,
@@ -89,7 +91,7 @@ pub(super) struct BlobLeases {
 #[derive(Default)]
 struct LeaseGeneration {
     digests: HashSet<Digest>,
-    /// Whether there were more than could be remembered.
+    /// Whether the generation was full. Then every blob counts as leased.
     has_overflowed: bool,
 }
 
@@ -100,8 +102,8 @@ impl LeaseGeneration {
 }
 
 impl CacheState {
-    /// When a manifest was last used, in unix seconds and as the how-manieth use, as far as that is
-    /// known here.
+    /// Returns the last use of a manifest that is held in memory, as Unix seconds and the number of
+    /// the use.
     pub(super) fn last_use_in_memory(
         &self,
         repository: &Repository,
@@ -112,7 +114,7 @@ impl CacheState {
         known.map(|known| known.last_used)
     }
 
-    /// Somebody was told that a blob is here, and may rely on it for a while.
+    /// Leases a blob, because a client was told that it exists and may rely on that for a while.
     pub(in crate::registry) fn lease_blob(&self, digest: &Digest) {
         let recent = self.leases.lock();
         let mut recent = recent.unwrap_or_else(PoisonError::into_inner);
@@ -127,8 +129,8 @@ impl CacheState {
         }
     }
 
-    /// Forgets what was promised at least `span` seconds before `now`, in unix seconds; that of the
-    /// last `span` seconds is remembered from now on.
+    /// Drops the leases that are at least `span` seconds old at `now` (Unix seconds). The first
+    /// call enables leases; all leases of the last `span` seconds are then kept.
     pub(super) fn expire_leases(&self, now: u64, span: u64) {
         let recent = self.leases.lock();
         let mut recent = recent.unwrap_or_else(PoisonError::into_inner);
@@ -139,7 +141,7 @@ impl CacheState {
         }
     }
 
-    /// Whether somebody was told of a blob since, or may have been.
+    /// Reports whether a blob is leased, or may be.
     pub(super) fn is_leased(&self, digest: &Digest) -> bool {
         let recent = self.leases.lock();
         let recent = recent.unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +150,8 @@ impl CacheState {
 }
 
 impl Registry {
-    /// Notes that a manifest is used `now` (unix seconds), if it is a cached one.
+    /// Records that a manifest is used at `now` (Unix seconds), and protects it from the eviction
+    /// in progress. Has no effect on disk if the manifest is not cached.
     pub(crate) fn record_use(&self, repository: &Repository, digest: &Digest, now: u64) {
         self.cache.unmark_named(repository, [digest]);
         let uses = self.cache.lru.lock();

@@ -1,4 +1,6 @@
-//! Cached manifests.
+//! Stores manifests from upstreams, and tells cached manifests from pushed ones.
+//!
+//! Start reading at [`Registry::cache_manifest`].
 
 use imgsync_oci::{Digest, Repository, Tag};
 
@@ -11,44 +13,46 @@ use super::from_unix_seconds;
 use super::tags::{TagMark, TagState};
 use crate::store::{DerivedKey, MarkKey, ObjectKey};
 
-/// Whose a manifest is.
+/// Whether a repository has a manifest, and where it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ManifestState {
     /// The repository has no such manifest.
     Absent,
-    /// It was pushed here.
+    /// The manifest was pushed to this registry.
     Pushed,
-    /// It came from an upstream.
+    /// The manifest was cached from an upstream.
     Cached,
 }
 
-/// A manifest as an upstream gave it.
+/// A manifest received from an upstream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UpstreamManifest<'a> {
-    /// The digest that it was asked for, or that the upstream gave it; sha256 where there is none.
+    /// The digest that was requested or that the upstream reported; `None` if neither is known,
+    /// then sha256 is used.
     pub(crate) digest: Option<&'a Digest>,
-    /// The media type that the upstream gave it.
+    /// The media type that the upstream reported.
     pub(crate) media_type: Option<&'a str>,
-    /// The manifest itself.
+    /// The bytes of the manifest.
     pub(crate) bytes: &'a [u8],
-    /// The upstream's name.
+    /// The address of the upstream.
     pub(crate) upstream: &'a str,
 }
 
-/// A manifest that was kept.
+/// A manifest that was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CachedManifest {
-    /// What it is stored under.
+    /// The digest of the manifest.
     pub(crate) digest: Digest,
-    /// Whether the tag points at it now. It does not where the tag was pushed here.
+    /// Whether the tag points at the manifest now. False if the tag was pushed to this registry.
     pub(crate) is_tagged: bool,
 }
 
 impl Registry {
-    /// Whether a repository has a manifest, link and bytes, and whose it is. The bytes are not read.
+    /// Reports whether a repository has a manifest, with link and bytes, and where it came from.
+    /// Does not read the bytes.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub(crate) fn manifest_state(
         &self,
         repository: &Repository,
@@ -72,11 +76,12 @@ impl Registry {
         })
     }
 
-    /// Keeps a manifest that an upstream gave `now` (unix seconds), and moves a cached tag to it.
-    /// What it names need not be there. What was pushed stays as it is.
+    /// Stores a manifest that an upstream sent at `now` (Unix seconds), and moves a cached tag to
+    /// it. The blobs that it names need not be stored. Pushed manifests and tags stay as they are.
     ///
     /// # Errors
-    /// [`Error::DigestMismatch`]; [`Error::ManifestInvalid`]; those of the store.
+    /// Returns [`Error::DigestMismatch`] if the bytes do not match the digest,
+    /// [`Error::ManifestInvalid`] if they are not a manifest, or an error of the store.
     pub(crate) fn cache_manifest(
         &self,
         repository: &Repository,
@@ -113,7 +118,7 @@ impl Registry {
             ObjectKey::RevisionLink(repository, &digest),
             digest.to_string(),
         );
-        // A link without a mark was pushed, and stays that.
+        // A link without a mark was pushed and must stay unmarked.
         let mark = MarkKey::Revision(repository, &digest);
         if self.store.len(revision)?.is_none() {
             self.store.put_mark(mark, b"", from_unix_seconds(now))?;
@@ -137,7 +142,8 @@ impl Registry {
         Ok(CachedManifest { digest, is_tagged })
     }
 
-    /// Lets a tag point at a manifest, unless it was pushed here. The caller holds both.
+    /// Moves a tag to a manifest, unless the tag was pushed. Returns whether the tag points at the
+    /// manifest. The caller holds the locks of both.
     fn move_cached_tag(
         &self,
         repository: &Repository,
@@ -151,7 +157,7 @@ impl Registry {
             TagState::Absent => None,
             TagState::Cached { digest: before, .. } => Some(before).filter(|it| it != digest),
         };
-        // Until it has moved, it is cached as well.
+        // The mark lists both digests, so that the tag counts as cached before and after it moves.
         let digests = [digest.clone()].into_iter().chain(before.clone()).collect();
         self.put_tag_mark(repository, tag, &TagMark::new(digests, now, upstream))?;
         let link = digest.to_string();
@@ -163,7 +169,7 @@ impl Registry {
             (ObjectKey::TagCurrent(repository, tag), link.as_bytes()),
         ])?;
         if let Some(before) = before {
-            // It would be there for ever.
+            // Nothing else would ever delete the old entry.
             self.store
                 .delete(ObjectKey::TagIndex(repository, tag, &before))?;
         }

@@ -1,15 +1,22 @@
-//! What came from an upstream: it lies in the tree like everything else, and is marked beside it.
-//! What has no mark was pushed: it is ours, is never evicted, and no upstream overwrites it.
+//! Tracks which content was cached from an upstream, and evicts it when the cache exceeds its
+//! limits.
 //!
-//! The order of things, so that no crash makes a wrong promise:
-//! - Something is kept: first its mark, then its link and its bytes. A mark alone means nothing, and
-//!   a link without bytes counts as absent.
-//! - Something is pushed: first its bytes and its link, then its mark goes, then it is acknowledged.
-//! - Something is evicted or deleted: first its link, then its mark; bytes last, when no repository
-//!   links to them.
+//! Cached content lies in the same tree as pushed content and has a mark beside the tree. Content
+//! without a mark was pushed: it is never evicted, and no upstream overwrites it. This module sends
+//! no requests; [`crate::upstream`] does. Start reading at [`CacheFill`] for what enters the cache
+//! and at [`CacheLimits`] for what leaves it.
 //!
-//! All of this happens under the holds of what it is about. A tag's mark names what the upstream
-//! said: when the tag points at something else, somebody pushed that.
+//! Writes are ordered so that the cache is consistent after a crash:
+//!
+//! - Caching: the mark is written first, then the link and the bytes. A mark alone means nothing,
+//!   and a link without bytes counts as absent.
+//! - Pushing: the bytes and the link are written first, then the mark is deleted, then the push is
+//!   acknowledged.
+//! - Eviction and deletion: the link is deleted first, then the mark, and the bytes last, once no
+//!   repository links them.
+//!
+//! Every step holds the locks of the content that it changes. The mark of a tag stores the digest
+//! that the upstream reported: if the tag points elsewhere, it was pushed.
 
 mod blobs;
 mod claim;
@@ -42,23 +49,25 @@ use self::evict::{CacheSize, EvictionSchedule};
 use self::eviction_marks::EvictionMarks;
 use self::lru::{BlobLeases, LruIndex};
 
-/// What is known of the cache beside what is on the disk.
+/// The state of the cache that is held in memory.
 #[derive(Default)]
 pub(super) struct CacheState {
     lru: Mutex<LruIndex>,
     leases: Mutex<BlobLeases>,
     eviction_marks: Mutex<EvictionMarks>,
-    /// The blobs that are being filled.
+    /// The digests of the blobs that are being fetched.
     fills_in_progress: Mutex<HashSet<Digest>>,
     size: CacheSize,
     eviction_schedule: Mutex<EvictionSchedule>,
 }
 
+/// Converts Unix seconds to a time.
 fn from_unix_seconds(seconds: u64) -> SystemTime {
     let moment = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
     moment.unwrap_or(UNIX_EPOCH)
 }
 
+/// Converts a time to Unix seconds; a time before 1970 becomes 0.
 fn to_unix_seconds(moment: SystemTime) -> u64 {
     let since = moment.duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())

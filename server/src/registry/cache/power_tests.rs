@@ -1,5 +1,7 @@
-//! The power goes at any moment of a day of the cache: what was acknowledged as pushed never counts
-//! as cached, what was cached never counts as pushed, and nothing half-made shows.
+//! Power cut tests of the cache: a cut at any point of a sequence of operations.
+//!
+//! Acknowledged pushes must never count as cached, cached content must never count as pushed, and
+//! nothing incomplete may be visible.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,23 +15,23 @@ use crate::registry::{Error, Registry};
 use crate::store::testing::DiskSnapshot;
 use crate::store::{MarkKey, ObjectKey};
 
-/// What is done in one day.
+/// The content that the sequence of operations uses.
 struct Workload {
     repository: Repository,
     other: Repository,
     layers: [&'static [u8]; 3],
-    /// An image with the first layer, and so on; with its config.
+    /// One image for each layer, with its config.
     images: [(Vec<u8>, Vec<u8>); 3],
-    /// One over the first two, and one over that.
+    /// An index of the first two images, and an index of that index.
     indexes: [Vec<u8>; 2],
 }
 
 const PARTIAL_BYTES: &[u8] = b"first, ";
 const COMPLETE_BYTES: &[u8] = b"first, and then the rest";
-/// Later than anything else.
+/// A time after all operations, in Unix seconds.
 const EVICTION_TIME: u64 = 4_000_000_000;
 
-/// In this order. Each can be done again.
+/// The operations in order. Each can be repeated.
 const STEPS: [WorkloadStep<Workload>; 25] = [
     |work, registry| work.keep(registry, "v1", &work.images[0].0),
     |work, registry| work.fetch(registry, work.layers[0]),
@@ -43,7 +45,7 @@ const STEPS: [WorkloadStep<Workload>; 25] = [
     |work, registry| work.keep(registry, "index", &work.indexes[0]),
     |work, registry| work.keep(registry, "", &work.indexes[1]),
     |work, registry| work.link(registry),
-    // A tag of ours, over a cached one, of an image that came from the upstream.
+    // Pushes a tag over a cached one, for an image that came from the upstream.
     |work, registry| work.push(registry, "v1", &work.images[0].0),
     |work, registry| work.keep(registry, "v1", &work.images[1].0),
     |work, registry| work.push(registry, "index", &work.indexes[0]),
@@ -74,7 +76,7 @@ impl Workload {
         }
     }
 
-    /// Under no tag where that is empty.
+    /// Caches a manifest, with a tag unless `tag` is empty.
     fn keep(&self, registry: &Registry, tag: &str, bytes: &[u8]) -> Result<(), Error> {
         let incoming = UpstreamManifest {
             digest: None,
@@ -147,11 +149,11 @@ impl Workload {
             grace_period: Duration::from_secs(1),
         };
         registry.evict(&limits, EVICTION_TIME)?;
-        // Once more, an hour later: what the first one promised is over.
+        // Evicts again an hour later, when the leases have expired.
         registry.evict(&limits, EVICTION_TIME + 4000).map(|_| ())
     }
 
-    /// Looks at everything. What is there must be whole.
+    /// Returns everything that is visible, and checks that all of it is complete.
     fn view(&self, registry: &Registry) -> VisibleState {
         let mut view = VisibleState::new();
         let images = self.images.iter();
@@ -209,7 +211,7 @@ impl Workload {
     }
 }
 
-/// Starts a registry on what is left, `done` steps having been acknowledged, and looks.
+/// Starts a registry on what a power cut after `done` acknowledged operations left, and checks it.
 fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSnapshot) {
     let root = folder();
     remains.write_to(root.path());
@@ -233,12 +235,12 @@ fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSna
     }
     let Some(step) = STEPS.get(done) else { return };
     match step(work, &registry) {
-        // Nothing is left to do.
+        // `ManifestUnknown` means that the operation was already complete.
         Ok(()) | Err(Error::ManifestUnknown(_)) => {}
         Err(error) => panic!("step {done}: {error}"),
     }
     assert_eq!(work.view(&registry), *next, "step {done} again");
-    // Nothing that a crash left takes room for ever.
+    // Nothing that a crash left may occupy space forever.
     work.evict(&registry).unwrap();
     let bytes = |bytes: &[u8]| {
         let digest = Digest::of(bytes);

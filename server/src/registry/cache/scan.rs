@@ -1,7 +1,9 @@
-//! What the cache holds, and what of it was used longest ago.
+//! Scans the marks of the cache, to count the cached bytes and to find the least recently used
+//! manifests.
 //!
-//! Nothing about this is kept beside the marks themselves, so it is looked up by walking through
-//! them. The memory that a walk takes is bounded, however much there is.
+//! There is no other index, so every scan walks the marks on disk. The memory of a scan is bounded,
+//! however large the cache is. Nothing is changed here. Start reading at
+//! [`Registry::find_least_recently_used`].
 
 use std::collections::{BinaryHeap, HashSet};
 use std::ops::ControlFlow;
@@ -13,24 +15,24 @@ use super::super::error::{Error, Result};
 use super::to_unix_seconds;
 use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey};
 
-/// How many names of repositories are held at a time.
+/// Number of repository names read at a time.
 const REPOSITORY_PAGE_SIZE: usize = 1000;
-/// How many digests are counted in one walk.
+/// Maximum number of digests counted in one walk; larger caches take several walks.
 const MAX_DIGESTS_PER_COUNT: u64 = 65_536;
-/// How many manifests are found at a time.
+/// Maximum number of candidates returned by one scan.
 const MAX_CANDIDATES_PER_SCAN: usize = 512;
 
-/// A cached manifest, in the order of its last use.
+/// A cached manifest, ordered by its last use.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EvictionCandidate {
-    /// When it was last used, in unix seconds; and within a second the how-manieth use that was.
+    /// The last use: Unix seconds, and the number of the use to order those within a second.
     pub(super) last_used: (u64, u64),
     pub(super) repository: Repository,
     pub(super) digest: Digest,
 }
 
 impl Registry {
-    /// Calls `look` with every repository of a list.
+    /// Calls `look` with each repository of a list.
     pub(super) fn for_each_repository(
         &self,
         list: ListScope<'_>,
@@ -51,8 +53,8 @@ impl Registry {
         }
     }
 
-    /// Calls `look` with everything that any repository may link to: the repository, which of its
-    /// links it is, and the digest that it is called by. A folder may be there without its link.
+    /// Calls `look` with each possible link of every repository: the repository, the kind of link,
+    /// and the digest in its name. The directory of a link may exist without the link.
     pub(super) fn for_each_link_anywhere(
         &self,
         look: &mut dyn FnMut(&Repository, LinkKind, Digest) -> Result<()>,
@@ -74,7 +76,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Calls `look` with everything from an upstream that a repository links to, or did.
+    /// Calls `look` with the digest of each mark of a repository. The marked content may be gone.
     fn for_each_mark(
         &self,
         repository: &Repository,
@@ -91,7 +93,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Calls `look` with every manifest of a repository that can be read.
+    /// Calls `look` with each readable manifest of a repository.
     pub(super) fn for_each_manifest(
         &self,
         repository: &Repository,
@@ -109,7 +111,8 @@ impl Registry {
         failed.map_or(Ok(()), Err)
     }
 
-    /// A repository's manifest; `None` where it has none, or one that cannot be read as such.
+    /// Reads and parses a manifest. Returns `None` if the repository does not have it or it does
+    /// not parse.
     pub(super) fn read_parsed_manifest(
         &self,
         repository: &Repository,
@@ -122,8 +125,8 @@ impl Registry {
         }
     }
 
-    /// How many bytes the cache holds: of what came from an upstream and was pushed nowhere, each
-    /// blob once.
+    /// Returns the number of cached bytes: content that was cached from an upstream and pushed to
+    /// no repository. Each blob counts once.
     pub(super) fn count_cached_bytes(&self) -> Result<u64> {
         let mut marks: u64 = 0;
         self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
@@ -140,6 +143,7 @@ impl Registry {
         Ok(held)
     }
 
+    /// Counts the cached bytes of the digests for which `is_in` is true.
     fn count_cached_bytes_in(&self, is_in: &dyn Fn(&Digest) -> bool) -> Result<u64> {
         let (mut cached, mut held) = (HashSet::new(), 0);
         self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
@@ -178,8 +182,8 @@ impl Registry {
         Ok(held)
     }
 
-    /// What a link points at, where that is not what the link is called: a stock registry stores
-    /// what has a sha512 digest under sha256.
+    /// Returns the target of a link, if it differs from the digest in the link's name: a stock
+    /// registry stores content with a sha512 digest under its sha256 digest.
     pub(super) fn alias_target(
         &self,
         repository: &Repository,
@@ -193,7 +197,7 @@ impl Registry {
         Ok(target.filter(|target| target != digest))
     }
 
-    /// When a cached manifest was last used; `None` where it is not cached.
+    /// Returns the last use of a manifest, or `None` if it is not cached.
     pub(super) fn last_used(
         &self,
         repository: &Repository,
@@ -206,9 +210,9 @@ impl Registry {
         Ok(noted.map(|noted| known.unwrap_or_default().max((to_unix_seconds(noted), 0))))
     }
 
-    /// The cached manifests that were used longest ago, in that order: those that come after
-    /// `after`, and were not used after `until` (unix seconds). Some of them; none only where there
-    /// are none.
+    /// Returns the least recently used cached manifests in order: those after `after` that were not
+    /// used later than `until` (Unix seconds). The list is limited in length, and empty only if
+    /// there are none.
     pub(super) fn find_least_recently_used(
         &self,
         after: Option<&EvictionCandidate>,
@@ -249,6 +253,7 @@ impl Registry {
     }
 }
 
+/// Returns the key of the mark that belongs to a link.
 pub(super) fn mark_key<'a>(
     repository: &'a Repository,
     links: LinkKind,
@@ -260,6 +265,7 @@ pub(super) fn mark_key<'a>(
     }
 }
 
+/// Returns the key of a link.
 pub(super) fn link_key<'a>(
     repository: &'a Repository,
     links: LinkKind,
@@ -271,7 +277,7 @@ pub(super) fn link_key<'a>(
     }
 }
 
-/// Goes on, unless something failed.
+/// Continues a walk, or stores an error and stops the walk.
 pub(super) fn continue_unless_failed(
     failed: &mut Option<Error>,
     result: Result<()>,
@@ -285,7 +291,7 @@ pub(super) fn continue_unless_failed(
     }
 }
 
-/// Enough of a digest to tell it from all others.
+/// Returns the first 128 bits of a digest, enough to tell digests apart with half the memory.
 fn digest_prefix(digest: &Digest) -> u128 {
     let start = digest.hex().get(..32).unwrap_or_default();
     u128::from_str_radix(start, 16).unwrap_or_default()

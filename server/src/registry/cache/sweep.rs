@@ -1,4 +1,6 @@
-//! What the cache holds without using it: blobs that nothing names, marks without content.
+//! Sweeps cached blobs that no manifest names, and marks whose content is gone.
+//!
+//! Start reading at [`Registry::sweep`].
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -12,12 +14,13 @@ use super::scan::{continue_unless_failed, link_key, mark_key};
 use super::to_unix_seconds;
 use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey};
 
-/// How many blobs of a repository are looked at at a time.
+/// Maximum number of blobs of a repository swept in one pass.
 const MAX_BLOBS_PER_SWEEP_PASS: usize = 20_000;
 
 impl Registry {
-    /// Removes cached blobs that no manifest of their repository names, if they came until `until`
-    /// (unix seconds), and marks without content; yields how many bytes there are less.
+    /// Deletes cached blobs that were cached no later than `until` (Unix seconds) and that no
+    /// manifest of their repository names, and deletes orphaned marks. Returns the number of freed
+    /// bytes.
     pub(super) fn sweep(&self, until: u64) -> Result<u64> {
         let mut freed = 0;
         self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
@@ -28,6 +31,7 @@ impl Registry {
         Ok(freed)
     }
 
+    /// Sweeps the blobs of one repository, in passes. Returns the number of freed bytes.
     fn sweep_repository(&self, repository: &Repository, until: u64) -> Result<u64> {
         let (mut freed, mut staying) = (0, 0);
         loop {
@@ -43,7 +47,8 @@ impl Registry {
         }
     }
 
-    /// Some of the cached blobs that came until `until`, but for the first `skip` of them.
+    /// Returns blobs that were cached no later than `until`, at most as many as one pass takes,
+    /// after skipping the first `skip`.
     fn find_old_layers(
         &self,
         repository: &Repository,
@@ -74,7 +79,7 @@ impl Registry {
         failed.map_or(Ok(old), Err)
     }
 
-    /// Takes those of these blobs out of a repository that no manifest there names; yields them.
+    /// Evicts those of the blobs that no manifest of the repository names, and returns them.
     fn sweep_layers(
         &self,
         repository: &Repository,
@@ -106,7 +111,7 @@ impl Registry {
         Ok(unlinked)
     }
 
-    /// Removes marks whose links are gone.
+    /// Deletes the marks of blobs, manifests and tags whose links are gone.
     fn delete_orphaned_marks(&self, repository: &Repository) -> Result<()> {
         for links in [LinkKind::Layers, LinkKind::Revisions] {
             let mut failed = None;
@@ -137,6 +142,7 @@ impl Registry {
         Ok(())
     }
 
+    /// Deletes a mark if its link is gone.
     fn delete_orphaned_mark(
         &self,
         repository: &Repository,

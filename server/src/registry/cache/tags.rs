@@ -1,4 +1,6 @@
-//! Cached tags: what the upstream said that they point at, and when it said so last.
+//! Stores for each cached tag which digest the upstream reported, and when it last confirmed it.
+//!
+//! Start reading at [`TagState`].
 
 use imgsync_oci::{Digest, Repository, Tag};
 use serde::{Deserialize, Serialize};
@@ -9,37 +11,37 @@ use super::super::locks::{LockKey, lock_shared};
 use super::from_unix_seconds;
 use crate::store::{MarkKey, ObjectKey};
 
-/// How a tag's mark begins that we can read.
+/// Format of a tag's mark. A mark in another format counts as absent.
 const TAG_MARK_FORMAT: &str = "imgsync-cached-tag-1";
-/// More than a mark ever has.
+/// Size limit when reading a mark; real marks are smaller.
 const MAX_TAG_MARK_BYTES: usize = 4096;
-/// What the upstream confirms again within so many seconds is not noted again.
+/// Minimum time between two saved confirmations of a tag.
 const CONFIRM_INTERVAL_SECONDS: u64 = 10;
 
-/// Whose a tag is.
+/// Whether a repository has a tag, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TagState {
     /// The repository has no such tag.
     Absent,
-    /// It was pushed here.
+    /// The tag was pushed to this registry.
     Pushed,
-    /// It came from an upstream.
+    /// The tag was cached from an upstream.
     Cached {
-        /// What it points at.
+        /// The digest that the tag points at.
         digest: Digest,
-        /// When the upstream last said so, in unix seconds.
+        /// When the upstream last confirmed the tag, in Unix seconds.
         confirmed_at: u64,
-        /// The upstream's name, as it was given when the tag was kept.
+        /// The address of the upstream from which the tag was cached.
         upstream: String,
     },
 }
 
-/// What a tag's mark says.
+/// The content of a tag's mark.
 #[derive(Serialize, Deserialize)]
 pub(super) struct TagMark {
     format: String,
-    /// What the upstream said that the tag points at; before that, what it said earlier, since the
-    /// mark is made before the tag moves.
+    /// The digest that the upstream reported, and the previous one: the mark is written before the
+    /// tag moves, so it must match the tag before and after.
     digests: Vec<Digest>,
     confirmed: u64,
     upstream: String,
@@ -57,23 +59,23 @@ impl TagMark {
 }
 
 impl Registry {
-    /// Whether a repository has a tag, and whose it is.
+    /// Returns whether a repository has a tag, and where it came from.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub(crate) fn tag_state(&self, repository: &Repository, tag: &Tag) -> Result<TagState> {
-        // A tag that is just moving, or just goes, would seem to be pushed.
+        // Without the lock, a tag that is being moved or deleted could look like a pushed tag.
         let thing = LockKey::Tag(repository.clone(), tag.clone());
         let _hold = lock_shared(&self.locks, thing);
         self.tag_state_locked(repository, tag)
     }
 
-    /// The same, of a tag that the caller holds.
+    /// Returns the state of a tag. The caller holds the lock of the tag.
     pub(super) fn tag_state_locked(&self, repository: &Repository, tag: &Tag) -> Result<TagState> {
         let current = ObjectKey::TagCurrent(repository, tag);
         let mark = self.read_tag_mark(repository, tag)?;
         let Some(digest) = self.read_link(current)? else {
-            // A damaged link may have been a pushed tag's.
+            // A damaged link without a mark may have been a pushed tag.
             let is_there = self.store.len(current)?.is_some();
             return Ok(match is_there && mark.is_none() {
                 true => TagState::Pushed,
@@ -90,7 +92,7 @@ impl Registry {
         })
     }
 
-    /// What a tag's mark says; one that cannot be read is none.
+    /// Reads the mark of a tag. An unreadable mark counts as absent.
     fn read_tag_mark(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagMark>> {
         let mark = MarkKey::Tag(repository, tag);
         let json = self.store.read_mark(mark, MAX_TAG_MARK_BYTES)?;
@@ -98,6 +100,7 @@ impl Registry {
         Ok(mark.filter(|mark| mark.format == TAG_MARK_FORMAT))
     }
 
+    /// Writes the mark of a tag.
     pub(super) fn put_tag_mark(
         &self,
         repository: &Repository,
@@ -110,11 +113,11 @@ impl Registry {
         Ok(self.store.put_mark(tag, json.as_bytes(), time)?)
     }
 
-    /// Notes that the upstream says `now` (unix seconds) that a cached tag points at `digest`;
-    /// false where the tag is not cached, or points at something else.
+    /// Records that the upstream confirmed at `now` (Unix seconds) that a cached tag points at
+    /// `digest`. Returns false if the tag is not cached or points elsewhere.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub(crate) fn confirm_tag(
         &self,
         repository: &Repository,
@@ -139,11 +142,11 @@ impl Registry {
         }
     }
 
-    /// Takes a cached tag away, the upstream having none of that name; false where it is not
-    /// cached. What it pointed at stays until it is evicted.
+    /// Deletes a cached tag, because the upstream no longer has it. Returns false if the tag is not
+    /// cached. The manifest stays until it is evicted.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub(crate) fn remove_cached_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
         let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
         match self.tag_state_locked(repository, tag)? {
@@ -155,7 +158,7 @@ impl Registry {
         }
     }
 
-    /// Takes a tag away, and then its mark. The caller holds it.
+    /// Deletes a tag, and then its mark. The caller holds the lock of the tag.
     pub(in crate::registry) fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<()> {
         self.store.delete_tag(repository, tag)?;
         Ok(self.store.delete_marks(&[MarkKey::Tag(repository, tag)])?)

@@ -1,4 +1,4 @@
-//! The cache's rules, on a real disk.
+//! Tests of the cache on a real file system.
 
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, Tag, media};
 
@@ -16,7 +16,7 @@ pub(super) fn tag() -> Tag {
     "v1".parse().unwrap()
 }
 
-/// In memory where that can be had: much of this is syncs.
+/// Returns a temporary directory, in memory if possible, because the tests sync often.
 pub(super) fn folder() -> tempfile::TempDir {
     let memory = tempfile::tempdir_in("/dev/shm");
     memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
@@ -28,7 +28,8 @@ pub(super) fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
     })
 }
 
-/// An image over these layers, with a config made from a word.
+/// Returns the manifest and the config of an image with these layers. The config is made from
+/// `word`.
 pub(super) fn image(word: &str, layers: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
     let config = format!("{{\"word\":\"{word}\"}}").into_bytes();
     let layer = |bytes: &&[u8]| descriptor("application/vnd.oci.image.layer.v1.tar", bytes);
@@ -51,7 +52,7 @@ pub(super) fn index(manifests: &[&[u8]]) -> Vec<u8> {
     index.to_string().into_bytes()
 }
 
-/// Keeps a manifest as an upstream gives it.
+/// Caches a manifest as received from an upstream.
 pub(super) fn keep(
     registry: &Registry,
     repository: &Repository,
@@ -70,7 +71,7 @@ pub(super) fn keep(
         .unwrap()
 }
 
-/// Fetches a blob.
+/// Caches a blob.
 pub(super) fn fetch(registry: &Registry, repository: &Repository, bytes: &[u8], now: u64) {
     let mut filling = registry
         .open_cache_fill(&Digest::of(bytes))
@@ -141,7 +142,7 @@ fn a_cached_image_is_served_like_any_other_and_known_to_be_cached() {
     let layer = Digest::of(b"layer");
     let blob = registry.open_blob(&repository, &layer).unwrap();
     assert_eq!(blob.read(0, 5).unwrap(), b"layer");
-    // The upstream says so again, of this one and of another.
+    // The upstream confirms this digest, and then another one.
     assert!(
         registry
             .confirm_tag(&repository, &tag, &digest, 2000)
@@ -156,7 +157,7 @@ fn a_cached_image_is_served_like_any_other_and_known_to_be_cached() {
         registry.tag_state(&repository, &tag).unwrap(),
         cached(&digest, 2000)
     );
-    // It has another one now, and then none.
+    // The upstream moves the tag, and then deletes it.
     let (other, _) = image("two", &[b"layer"]);
     keep(&registry, &repository, Some(&tag), &other, 4000);
     let state = registry.tag_state(&repository, &tag).unwrap();
@@ -262,7 +263,7 @@ fn a_fetch_that_broke_off_goes_on_from_what_was_kept() {
     assert_eq!(filling.len(), 4);
     filling.append(b", and on").unwrap();
     filling.commit(&[repository()], 1).unwrap();
-    // Begun anew, other bytes than before are no harm.
+    // The bytes from before a restart do no harm.
     let digest = Digest::of(b"right");
     let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
     filling.append(b"wrong, and long").unwrap();
@@ -310,13 +311,13 @@ fn what_a_stock_registry_cached_is_cached_and_what_was_pushed_is_not() {
     note(&proxied, b"gone", 0);
     push_blob(&registry, &own, b"layer");
     let state = root.path().join("scheduler-state.json");
-    // Later than that, with a layer that was there.
+    // A push after the file was written, with a layer that the proxy had cached.
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(10);
     push_blob(&registry, &proxied, &other);
     push(&registry, &proxied, "ours", &pushed).unwrap();
     let digest = Digest::of(&pushed);
     note(&proxied, &pushed, 1);
-    // The end was not written.
+    // The file is truncated.
     let json = serde_json::json!(noted).to_string();
     std::fs::write(&state, &json[..json.len() - 1]).unwrap();
     let link = crate::store::ObjectKey::RevisionLink(&proxied, &digest);

@@ -1,8 +1,10 @@
 //! Computes the diffID of a blob as one stream: memory does not grow with the size of the blob.
 //!
-//! A blob counts as a layer only if it decodes to its last byte, with nothing after the last gzip
-//! member or zstd frame, if the decoded bytes begin as a tar does, and if the blob matches its
-//! digest. A blob that decodes to far too much, or takes far too long, is not a layer.
+//! A blob counts as a layer only if all of these hold: it decodes to its last byte, with nothing
+//! after the last gzip member or zstd frame; the decoded bytes begin as a tar does; and the blob
+//! matches its digest. A blob that decodes to too many bytes, or takes too long, is not a layer.
+//! Nothing is stored here; [`super::worker`] stores the result. Start reading at
+//! [`compute_diff_id`].
 
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +15,7 @@ use imgsync_oci::layer::{DecodeLimits, HashingReader, LayerError, LayerReader};
 
 use super::record::ComputedLayer;
 
-/// The number of bytes that are decoded at a time.
+/// Number of bytes that are decoded at a time.
 const DECODE_BUFFER_BYTES: usize = 64 * 1024;
 /// The largest zstd window, as a power of two: 8 MiB, which every decoder supports (RFC 8878,
 /// section 3.1.1.1.2), and which is the memory that decoding takes.
@@ -21,10 +23,12 @@ const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 /// The size of a block of a tar.
 const TAR_BLOCK_BYTES: usize = 512;
 
-/// The bounds of one computation.
+/// Limits of one computation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DiffIdLimits {
+    /// The limits on the decoded bytes.
     pub(super) decode: DecodeLimits,
+    /// The longest time that the computation may take.
     pub(super) max_time: Duration,
 }
 
@@ -57,7 +61,7 @@ pub(super) enum DiffIdOutcome {
     Stopped,
 }
 
-/// Computes as [`compute_diff_id`] does. A blob at which a decoder panics is not a layer.
+/// Calls [`compute_diff_id`] and catches panics. A blob at which a decoder panics is not a layer.
 pub(super) fn compute_catching_panics(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
@@ -73,8 +77,8 @@ pub(super) fn compute_catching_panics(
     })
 }
 
-/// Computes the diffID of `blob`. `read` returns its bytes by offset and length, fewer only at the
-/// end. `goes_on` is asked before each part; the computation stops when it returns false.
+/// Computes the diffID of `blob`. `read` returns bytes of the blob by offset and length, fewer only
+/// at the end. `goes_on` is called before each part; the computation stops when it returns false.
 fn compute_diff_id(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
@@ -156,7 +160,7 @@ fn decode<R: Read>(
     Ok(layer.check_end()?)
 }
 
-/// Checks that the bytes that were decoded are those of the blob.
+/// Checks that the decoded bytes are those of the blob, and returns the layer.
 fn verify_digest<R: Read>(blob: &Digest, layer: LayerReader<R>) -> DiffIdOutcome {
     let compression = layer.compression();
     let digests = layer.finish();
@@ -170,7 +174,7 @@ fn verify_digest<R: Read>(blob: &Digest, layer: LayerReader<R>) -> DiffIdOutcome
     })
 }
 
-/// Reads what is left of a blob that does not decode, to tell a damaged blob from one that is no
+/// Reads the rest of a blob that does not decode, to tell a damaged blob from one that is not a
 /// layer.
 fn verify_undecodable<R: Read>(
     blob: &Digest,
@@ -196,7 +200,7 @@ fn verify_undecodable<R: Read>(
     }
 }
 
-/// Whether a block is a tar's header, by its checksum, or the zeros of an empty one
+/// Reports whether a block is a tar header, by its checksum, or the zero block of an empty tar
 /// (POSIX, pax, "ustar Interchange Format").
 fn is_tar_start(block: &[u8]) -> bool {
     const CHECKSUM_FIELD: std::ops::Range<usize> = 148..156;
@@ -219,7 +223,7 @@ fn is_tar_start(block: &[u8]) -> bool {
             .enumerate()
             .map(|(at, byte)| counted(at, *byte))
     };
-    // Some old programs counted bytes as signed.
+    // Some old programs sum the bytes as signed.
     let unsigned: i64 = bytes().map(i64::from).sum();
     let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
     said == unsigned || said == signed

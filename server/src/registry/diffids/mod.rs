@@ -1,10 +1,10 @@
 //! Finds the stored layers that have a given diffID.
 //!
 //! A background worker computes the diffID of each blob from its stored bytes, one blob at a time;
-//! claims of clients are not used. Results are stored in derived files. They are reconciled with
-//! the tree at every start, because a stock registry may have written to it, and every answer is
-//! checked against the tree. Start reading at [`worker`] for the computing, and at [`resolve`] for
-//! the answers.
+//! claims of clients are not used. Results are stored in derived files. The files are reconciled
+//! with the tree at every start, because a stock registry may have written to the tree, and every
+//! answer is checked against the tree. Start reading at [`worker`] for the computation, and at
+//! [`resolve`] for the answers.
 
 mod compute;
 mod queue;

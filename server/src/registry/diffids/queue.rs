@@ -1,14 +1,14 @@
 //! Queues the blobs and manifests that the worker has yet to examine.
 //!
-//! The queue is bounded: if a job does not fit, the worker walks all repositories once more. Start
-//! reading at [`DiffIdQueue`].
+//! The queue is bounded: if a job does not fit, the worker walks all repositories once more. The
+//! queue does not run jobs; [`super::worker`] does. Start reading at [`DiffIdQueue`].
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use imgsync_oci::{Digest, Repository};
 
-/// Bounds how many jobs are queued.
+/// Maximum number of queued jobs.
 const MAX_QUEUED_JOBS: usize = 4096;
 
 /// Something new in a repository that the worker has to examine.
@@ -43,7 +43,9 @@ struct QueueState {
     jobs: VecDeque<DiffIdJob>,
     /// Whether a worker is running.
     is_open: bool,
+    /// Whether a walk was requested and has not started.
     is_walk_pending: bool,
+    /// Whether a walk has started and is not finished.
     is_walking: bool,
     /// Whether a job was taken and is not finished.
     is_working: bool,
@@ -67,12 +69,12 @@ impl DiffIdQueue {
         self.changed.notify_all();
     }
 
-    /// Whether the worker should keep running.
+    /// Reports whether the worker should keep running.
     pub(super) fn is_open(&self) -> bool {
         self.lock().is_open
     }
 
-    /// Whether a job or walk is pending or running.
+    /// Reports whether a job or walk is pending or running.
     pub(super) fn is_busy(&self) -> bool {
         let state = self.lock();
         let is_walk = state.is_walk_pending || state.is_walking;

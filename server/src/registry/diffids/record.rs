@@ -6,19 +6,19 @@ use imgsync_oci::media::Compression;
 use imgsync_oci::{Digest, Repository};
 use serde::{Deserialize, Serialize};
 
-/// Names the file layout and the rules by which a blob counts as a layer. A record in another
-/// format counts as absent.
+/// Format of the file, and version of the rules by which a blob counts as a layer. A record in
+/// another format counts as absent.
 const LAYER_RECORD_FORMAT: &str = "imgsync-layer-1";
-/// Bounds how many repositories are recorded for a blob.
+/// Maximum number of repositories recorded for a blob.
 const MAX_RECORDED_REPOSITORIES: usize = 100;
-/// Bounds how much of a record is read. Real ones are shorter, because names have at most 255
+/// Size limit when reading a record. Real records are shorter, because names have at most 255
 /// characters.
 pub(super) const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// The facts about one blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LayerRecord {
-    /// The layer; `None` if the blob is no layer, or one whose diffID cannot be computed.
+    /// The layer; `None` if the blob is not a layer, or its diffID cannot be computed.
     pub(super) layer: Option<ComputedLayer>,
     /// Repositories that link or linked the blob, the latest last; not necessarily all.
     pub(super) repositories: Vec<Repository>,
@@ -51,8 +51,8 @@ struct StoredLayer {
 }
 
 impl LayerRecord {
-    /// Adds a repository; returns whether the record has changed. If the list is full, removes the
-    /// repositories for which `is_live` is false first.
+    /// Adds a repository. Returns whether the record has changed. If the list is full, first
+    /// removes the repositories for which `is_live` is false.
     pub(super) fn add_repository(
         &mut self,
         repository: &Repository,
@@ -90,7 +90,7 @@ impl LayerRecord {
         format!("{record}\n").into_bytes()
     }
 
-    /// Reads what [`LayerRecord::to_json`] wrote; `None` for anything else.
+    /// Reads the output of [`LayerRecord::to_json`]. Returns `None` for anything else.
     pub(super) fn from_json(json: &[u8]) -> Option<Self> {
         let record: StoredLayerRecord = serde_json::from_slice(json).ok()?;
         if record.format != LAYER_RECORD_FORMAT {

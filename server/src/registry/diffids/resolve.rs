@@ -1,6 +1,7 @@
 //! Answers requests that ask which of some layers are stored ([`imgsync_oci::ext::resolve`]).
 //!
-//! Start reading at [`Registry::resolve_layers`].
+//! Nothing is computed here: layers without a record are reported as pending or absent. Start
+//! reading at [`Registry::resolve_layers`].
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -13,14 +14,14 @@ use super::record;
 use crate::registry::Registry;
 use crate::registry::error::{Error, Result};
 
-/// Bounds how many blobs of one diffID are checked. There can be several, because compressors
-/// differ in their output.
+/// Maximum number of blobs checked for one diffID. There can be several, because the output of
+/// compressors differs.
 const MAX_BLOBS_PER_DIFF_ID: usize = 64;
-/// Bounds how many lookups on the disk one request may cause, beyond one per layer.
+/// Maximum number of disk lookups per request, beyond one per layer.
 const MAX_EXTRA_LOOKUPS: usize = 20_000;
-/// Bounds how many manifests of one config are returned.
+/// Maximum number of manifests returned for one config.
 const MAX_MANIFESTS_PER_CONFIG: usize = 10;
-/// Bounds how many manifests of one config are checked for that.
+/// Maximum number of manifests checked for one config.
 const MAX_MANIFESTS_CHECKED_PER_CONFIG: usize = 100;
 
 /// One request, while it is answered.
@@ -46,7 +47,7 @@ impl Registry {
     /// repositories hold are mounted into it.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// Returns [`Error::Store`] if the store fails.
     pub(crate) fn resolve_layers(
         &self,
         repository: &Repository,
@@ -115,7 +116,8 @@ impl Registry {
 }
 
 impl ResolveQuery<'_> {
-    /// Returns where a layer is stored; `None` if it is not, or not where the caller may pull.
+    /// Returns where a layer is stored. Returns `None` if it is not stored, or only where the
+    /// caller may not pull.
     fn resolve_layer(&self, diff_id: &Digest) -> Result<Option<ResolvedLayer>> {
         let candidates = self.find_candidates(diff_id)?;
         for candidate in &candidates {
@@ -181,7 +183,7 @@ impl ResolveQuery<'_> {
         Ok(candidates)
     }
 
-    /// Whether a repository holds a blob now, with link and bytes.
+    /// Reports whether a repository holds a blob now, with link and bytes.
     fn has_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<bool> {
         if !self.try_spend_lookup() {
             return Ok(false);

@@ -27,7 +27,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Writes a blob and its link into the tree, as any other program may.
+/// Writes a blob and its link into the tree, as another program may do.
 fn put(registry: &Registry, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
     put_under(registry, name, &digest, bytes);
@@ -81,7 +81,7 @@ fn held(media_type: &str, blob: &[u8]) -> ResolvedLayer {
     ResolvedLayer::Held { blob }
 }
 
-/// Lists all files below a folder.
+/// Lists all files below a directory.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
@@ -188,7 +188,7 @@ fn a_crash_at_any_moment_and_damage_are_repaired_by_the_next_start() {
     let tar = tar("x");
     let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
     let digest = put(&registry, "a", &blob);
-    // A crash between the writing of the two files.
+    // A crash after the first of the two files is written.
     let half = DerivedKey::DiffIdBlob(&diff_id, &digest);
     registry.store.put_derived(half, b"").unwrap();
     assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);

@@ -1,7 +1,7 @@
-//! The thread that computes diffIDs, with the lowest priority.
+//! Runs the thread that computes diffIDs, with the lowest priority.
 //!
-//! It examines everything once at the start, then whatever is pushed. Start reading at
-//! [`Registry::start_diff_id_worker`].
+//! The thread examines all blobs and manifests once at the start, then those that are pushed. Start
+//! reading at [`Registry::start_diff_id_worker`].
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ use crate::registry::Registry;
 use crate::registry::error::Result;
 use crate::store::{DerivedKey, LinkKind, ListScope, ObjectKey};
 
-/// The lowest priority that Unix has.
+/// The lowest priority of a Unix process (nice 19).
 const WORKER_NICENESS: i32 = 19;
 
 /// The background computation of diffIDs, stopped on drop.
@@ -27,7 +27,7 @@ pub(crate) struct DiffIdWorker {
 
 impl Registry {
     /// Starts computing diffIDs: first of the blobs that are stored, then of those that are pushed.
-    /// Call this once.
+    /// Must be called only once.
     ///
     /// # Errors
     /// Returns the error of creating the thread.
@@ -101,7 +101,7 @@ impl WorkerThread {
         }
     }
 
-    /// Runs the queued jobs, so that a walk does not delay what was just pushed.
+    /// Runs the queued jobs, so that a walk does not delay content that was just pushed.
     fn run_queued_jobs(&self) -> ControlFlow<()> {
         while self.queue().is_open() {
             let Some(job) = self.queue().try_take_job() else {
@@ -132,8 +132,9 @@ impl WorkerThread {
             })
     }
 
+    /// Examines everything that a repository links.
     fn walk_repository(&self, repository: &Repository) -> Result<ControlFlow<()>> {
-        // Done here so that a later request need not wait for it.
+        // Reconciled here, so that a later request need not wait for it.
         if let Err(error) = self.registry.reconcile_referrers(repository) {
             tracing::warn!(%repository, %error, "cannot reconcile the referrers");
         }
@@ -198,7 +199,7 @@ impl WorkerThread {
     }
 
     /// Computes the layer of a blob. The outer `None` means that the result is not final, for
-    /// example because the blob cannot be read now; the inner `None` means that the blob is no
+    /// example because the blob cannot be read now. The inner `None` means that the blob is not a
     /// layer.
     fn compute_layer(
         &self,
@@ -226,7 +227,7 @@ impl WorkerThread {
                     if blob.target == *digest {
                         self.registry.remove_damaged_blob(digest, &reader)?;
                     } else {
-                        // Either the bytes or the link are wrong.
+                        // Either the bytes or the link is wrong.
                         let verdict = self.registry.reverify(&blob.target)?;
                         tracing::warn!(%repository, %digest, ?verdict, "a blob does not match its digest");
                     }
@@ -289,6 +290,7 @@ impl WorkerThread {
         Ok(())
     }
 
+    /// Deletes the layer record of a blob, after its diffID entry.
     fn delete_layer_record(&self, digest: &Digest) -> Result<()> {
         let store = &self.registry.store;
         let record = self.registry.read_layer_record(digest)?;
@@ -299,8 +301,8 @@ impl WorkerThread {
     }
 }
 
-/// Runs work and catches a panic, for which it returns `None`. Without the thread, all layers would
-/// be pending forever. The panic itself logs its message.
+/// Runs work and catches a panic, for which it returns `None`. If a panic ended the thread, all
+/// layers would stay pending forever. The panic hook has logged the message already.
 fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(work));
     if result.is_err() {

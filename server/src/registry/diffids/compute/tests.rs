@@ -1,10 +1,12 @@
+//! Tests of which blobs count as layers, and of their diffIDs.
+
 use std::io::Write as _;
 
 use imgsync_oci::media::Compression;
 
 use super::*;
 
-/// A tar of one file that does not compress too well.
+/// Returns a tar of one file that compresses only moderately.
 fn tar(seed: u32) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -96,11 +98,11 @@ fn layers_of_every_kind() {
     assert_layer(&zstd(&tar), &tar, Compression::Zstd);
     let empty = vec![0; 1024];
     assert_layer(&gzip(&empty), &empty, Compression::Gzip);
-    // Members and frames are one stream, also those with nothing in them.
+    // All gzip members or zstd frames form one stream, including empty ones.
     let (first, second) = tar.split_at(300_001);
     let members = [gzip(first), gzip(b""), gzip(second)].concat();
     assert_layer(&members, &tar, Compression::Gzip);
-    // zstd:chunked has frames that are skipped.
+    // zstd:chunked adds skippable frames.
     let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
     let frames = [zstd(first), zstd(second), skipped].concat();
     assert_layer(&frames, &tar, Compression::Zstd);
@@ -138,9 +140,9 @@ fn what_is_no_tar_never_counts() {
         assert_not_a_layer(&gzip(content), "gzip");
         assert_not_a_layer(&zstd(content), "zstd");
     }
-    // A tar in bzip2 would be taken for its own tar.
+    // A bzip2 blob must not count as an uncompressed tar.
     assert_not_a_layer(&[b"BZh91AY&SY", &long[..]].concat(), "bzip2");
-    // Long distances take memory that is not given.
+    // A window above the limit would take too much memory.
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(MAX_ZSTD_WINDOW_LOG + 1).unwrap();
     encoder.write_all(&vec![0; 40 << 20]).unwrap();
