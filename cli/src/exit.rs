@@ -20,7 +20,8 @@ pub enum FailureKind {
     Usage,
     /// The local image, the local disk or the source registry failed.
     Source,
-    /// The target registry, or a proxy in front of it, refused a request.
+    /// The target registry, or a proxy in front of it, refused a request or sent an invalid
+    /// response.
     Target,
     /// The registry requires a login, or does not accept the credentials.
     Authentication,
@@ -139,7 +140,7 @@ impl Failure {
 }
 
 /// Returns the failure for a request of `size` bytes that was refused as too large and cannot be
-/// made smaller. `why` tells the reason why not.
+/// made smaller. `why` completes the message with the reason.
 pub fn request_too_large(error: &client::Error, size: u64, why: &str) -> Failure {
     let client::Error::Status {
         registry, server, ..

@@ -1,8 +1,8 @@
 //! Compresses and verifies layers in one pass and in bounded memory.
 //!
-//! [`gzip()`] compresses a raw layer; [`compute_layer_digests`] reads one that another tool
-//! has compressed. Both return the two digests of a layer: the diffID of the uncompressed tar, and
-//! the digest of the blob. This module does not store the blobs. Start reading at [`gzip()`].
+//! [`gzip()`] compresses a raw layer; [`compute_layer_digests`] reads one that another tool has
+//! compressed. Both return the two digests of a layer: the diffID of the uncompressed tar, and the
+//! digest of the blob. This module does not store the blobs. Start reading at [`gzip()`].
 
 mod decompress;
 mod gzip;
@@ -19,9 +19,9 @@ pub use gzip::gzip;
 pub use imgsync_oci::layer::LayerDigests;
 pub use layer_digests::compute_layer_digests;
 
-/// The name of the format that [`gzip()`] writes: gzip members of exactly 1 MiB of tar each
-/// (the last one is shorter, and an empty tar has one empty member), libdeflate level 6, header
-/// time 0, OS 255, no file name. Any change of these bytes needs a new name.
+/// The name of the format that [`gzip()`] writes: gzip members of exactly 1 MiB of tar each (the
+/// last one is shorter, and an empty tar has one empty member), libdeflate level 6, header time 0,
+/// OS 255, no file name. Any change of these bytes needs a new name.
 pub const FORMAT: &str = "imgsync-gzip-1";
 
 /// The largest zstd window that is accepted, as a power of two: 64 MiB, which the decoder holds in

@@ -1,4 +1,4 @@
-//! Folders that no other user can read or write.
+//! Folders that are private to the current user.
 
 use std::io;
 use std::path::{Path, PathBuf};

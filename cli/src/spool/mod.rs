@@ -131,8 +131,8 @@ impl Spool {
         self.folder.join(room.folder()).join(name)
     }
 
-    /// Opens an entry, and returns it with its size in bytes. The entry is not deleted while it is
-    /// open.
+    /// Opens an entry, and returns it with its size in bytes. A shared lock keeps clean-up from
+    /// deleting the entry while it is open.
     fn open(&self, room: SpoolKind, digest: &Digest) -> Option<(Arc<File>, u64)> {
         if !self.is_persistent {
             return None;

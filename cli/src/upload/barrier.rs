@@ -11,7 +11,8 @@ pub(super) struct CommitBarrier {
     opened: watch::Sender<bool>,
 }
 
-/// A participant of the barrier: the barrier waits for its arrival, and it waits for the barrier.
+/// A participant of the barrier: the barrier waits for its arrival, and the participant can wait
+/// until the barrier opens.
 #[derive(Debug, Clone)]
 pub(super) struct BarrierPass {
     /// Sends no message: dropping the sender signals the arrival.

@@ -81,7 +81,7 @@ struct BlobUpload<'a> {
     is_untrusted: bool,
     /// The barrier that keeps blobs from being finished before all of them have been sent.
     pass: BarrierPass,
-    /// Whether the start of the upload was reported. A blob that is mounted never starts.
+    /// Whether the start of the upload was reported. The upload of a mounted blob never starts.
     is_begun: bool,
 }
 

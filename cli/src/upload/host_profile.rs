@@ -51,8 +51,8 @@ impl UploadMode {
 pub(super) struct HostProfile {
     path: PathBuf,
     record: Mutex<HostRecord>,
-    /// The smallest chunk in bytes that the registry accepts, except for the last one, if it is
-    /// known not to announce that itself.
+    /// The smallest chunk in bytes that the registry accepts, except for the last chunk of a blob.
+    /// Set for registries that do not announce the limit.
     pub(super) chunk_min: Option<u64>,
 }
 

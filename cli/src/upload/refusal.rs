@@ -82,8 +82,8 @@ pub(super) fn decide(refused: RefusedChunk, said: SessionStatus) -> RefusalActio
         SessionStatus::At(at) if is_clean && at == first => RefusalAction::ChangeMode,
         // Without any fault, the registry has dropped the chunks that it accepted.
         SessionStatus::At(0) if is_clean => RefusalAction::ChangeMode,
-        // The chunk started at the reported offset and was refused. The offset by the accepted
-        // chunks may be the right one.
+        // The chunk started at the reported offset and was refused. The end of the accepted chunks
+        // may be the right offset.
         SessionStatus::At(at) if at == first && taken != first && times <= 2 => {
             RefusalAction::ResumeAt(taken)
         }

@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use imgsync_oci::client::Credentials;
 use serde_json::{Map, Value};
 
-/// Docker pads its base64, other tools do not.
+/// Docker pads its base64; other tools do not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
