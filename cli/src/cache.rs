@@ -1,6 +1,8 @@
-//! What this user's earlier runs learned: which blob a diffID became in a compression format, and
-//! in [`places`] where blobs are. Only ever a hint: the target is asked before it counts, and a
-//! damaged entry is no entry.
+//! Keeps what this user's earlier runs have found: which blob a layer becomes in a compression
+//! format, and in [`blob_locations`] which repositories have a blob.
+//!
+//! An entry is only a hint: callers must ask the registry before they rely on one, and a damaged
+//! entry counts as missing. Start reading at [`lookup`] and [`remember`].
 
 pub mod blob_locations;
 pub mod entry;
@@ -14,19 +16,20 @@ use imgsync_oci::Digest;
 pub use sweep::sweep;
 pub use user_folders::UserFolders;
 
-/// More than an entry ever has, in bytes.
+/// An upper bound for the size of an entry in bytes.
 const MAX_LAYER_ENTRY_BYTES: u64 = 1024;
 
-/// A blob that a layer became.
+/// The blob that a layer was compressed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobRef {
-    /// The blob's digest.
+    /// The digest of the blob.
     pub digest: Digest,
-    /// The blob's size in bytes.
+    /// The size of the blob in bytes.
     pub size: u64,
 }
 
-/// The blob that the layer with this diffID becomes in `format`, if an earlier run found out.
+/// Returns the blob that the layer with this diffID becomes in `format`, if an earlier run has
+/// recorded it.
 pub fn lookup(folder: &Path, format: &str, diff_id: &Digest) -> Option<BlobRef> {
     let text = entry::read(&path(folder, format, diff_id), MAX_LAYER_ENTRY_BYTES)?;
     let (digest, size) = text.trim_end().split_once(' ')?;
@@ -36,7 +39,7 @@ pub fn lookup(folder: &Path, format: &str, diff_id: &Digest) -> Option<BlobRef> 
     })
 }
 
-/// Keeps what was found out, as far as the disk can.
+/// Records the blob that a layer becomes. Write errors are ignored.
 pub fn remember(folder: &Path, format: &str, diff_id: &Digest, known: &BlobRef) {
     let text = format!("{} {}\n", known.digest, known.size);
     entry::write(&path(folder, format, diff_id), &text);

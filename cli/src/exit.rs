@@ -1,4 +1,7 @@
-//! How a command ends: what failed, at which end, what to do about it, and the exit code.
+//! Describes how a command fails: the error message, the hint and the exit code.
+//!
+//! This module does not print messages; see
+//! [`Report::show_failure`](crate::report::Report::show_failure). Start reading at [`Failure`].
 
 mod body_limit;
 mod hints;
@@ -10,29 +13,30 @@ use imgsync_oci::client;
 
 use crate::text::{format_bytes, sanitize};
 
-/// The kinds of failure, one exit code each. docs/push.md lists them.
+/// The kinds of failure, one for each exit code. They are listed in docs/push.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// What was typed makes no sense.
+    /// The command line or the configuration is invalid.
     Usage,
-    /// The local image, or the disk on this side.
+    /// The local image, the local disk or the source registry failed.
     Source,
-    /// The registry, or a proxy before it, said no.
+    /// The target registry, or a proxy in front of it, refused a request or sent an invalid
+    /// response.
     Target,
-    /// The registry wants a login, or does not allow this one.
+    /// The registry requires a login, or does not accept the credentials.
     Authentication,
-    /// The line between.
+    /// The network connection failed.
     Network,
-    /// Some of what was to be done failed, the rest is done.
+    /// Some of the work failed, and the rest was done.
     Partial,
-    /// The user stopped it.
+    /// The user interrupted the command (SIGINT).
     Interrupted,
-    /// The system, or whoever looks after programs here, stopped it (SIGTERM).
+    /// The system or a process manager terminated the command (SIGTERM).
     Terminated,
 }
 
 impl FailureKind {
-    /// The exit code.
+    /// Returns the exit code.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Usage => 2,
@@ -47,21 +51,22 @@ impl FailureKind {
     }
 }
 
-/// Why a command did not do what it was asked.
+/// A failure that ends a command.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// What kind it is.
+    /// The kind of the failure.
     pub kind: FailureKind,
-    /// What happened, and at which end.
+    /// What failed, on which side, and why.
     pub what: String,
-    /// What to do about it.
+    /// What the user can do about it.
     pub hint: Option<String>,
-    /// Whether the registry has had enough, and is to be left alone for longer than anybody waits.
+    /// Whether the registry limits the rate of requests, so that more requests should not be sent
+    /// now.
     pub is_rate_limited: bool,
 }
 
 impl Failure {
-    /// A failure without advice.
+    /// Creates a failure without a hint.
     pub fn new(kind: FailureKind, what: impl Into<String>) -> Self {
         Self {
             kind,
@@ -71,14 +76,15 @@ impl Failure {
         }
     }
 
-    /// The same failure with advice.
+    /// Sets the hint.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The text for people: `error:` and, where there is one, `hint:`. What happened may be told in
-    /// the words of a registry or an archive, so whatever would steer a terminal is left out.
+    /// Returns the message to show: an `error:` line, and a `hint:` line if there is a hint. The
+    /// text may come from a registry or an archive, so characters that control a terminal are
+    /// replaced.
     pub fn text(&self) -> String {
         let what = sanitize(&self.what);
         match &self.hint {
@@ -101,13 +107,13 @@ impl From<client::Error> for Failure {
 }
 
 impl Failure {
-    /// A failure at the registry that is copied from.
+    /// Converts an error of the registry that is copied from.
     pub fn at_source(error: client::Error) -> Self {
         Self::from_registry("source", FailureKind::Source, &error)
     }
 
-    /// A failure at a registry: `end` says which of the two it is, and `said_no` what kind its own
-    /// refusals are.
+    /// Converts an error of a registry. `end` is `source` or `target`, and `said_no` is the kind of
+    /// failure to use if the registry refused the request.
     fn from_registry(end: &str, said_no: FailureKind, error: &client::Error) -> Self {
         let kind = match error {
             client::Error::Setup { .. }
@@ -133,7 +139,8 @@ impl Failure {
     }
 }
 
-/// A request of `size` bytes was refused as too large, and cannot be made smaller, because `why`.
+/// Returns the failure for a request of `size` bytes that was refused as too large and cannot be
+/// made smaller. `why` completes the message with the reason.
 pub fn request_too_large(error: &client::Error, size: u64, why: &str) -> Failure {
     let client::Error::Status {
         registry, server, ..

@@ -1,5 +1,8 @@
-//! In which repositories of a registry this user's earlier runs saw a blob: whence it may be linked
-//! instead of being sent. A few names a blob; only ever a hint, for the registry decides.
+//! Keeps the repositories of a registry in which earlier runs of this user have seen a blob, so
+//! that the blob can be mounted from there instead of being sent.
+//!
+//! There are a few names for each blob. A location is only a hint: the registry may have deleted
+//! the blob since. Start reading at [`lookup`].
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +10,12 @@ use imgsync_oci::{Digest, Registry, Repository};
 
 use super::entry;
 
-/// The most repositories that are remembered of one blob.
+/// The largest number of repositories kept for one blob.
 const MAX_REPOSITORIES_PER_BLOB: usize = 4;
-/// More than so many names have, in bytes.
+/// An upper bound for the size of an entry in bytes.
 const MAX_LOCATION_ENTRY_BYTES: u64 = 4 * 1024;
 
-/// The repositories of `registry` that held the blob, the last one first.
+/// Returns the repositories of `registry` in which the blob was seen, the latest one first.
 pub fn lookup(folder: &Path, registry: &Registry, blob: &Digest) -> Vec<Repository> {
     let Some(text) = entry::read(&path(folder, registry, blob), MAX_LOCATION_ENTRY_BYTES) else {
         return Vec::new();
@@ -21,8 +24,8 @@ pub fn lookup(folder: &Path, registry: &Registry, blob: &Digest) -> Vec<Reposito
     names.take(MAX_REPOSITORIES_PER_BLOB).collect()
 }
 
-/// Keeps that `repository` holds the blob, as far as the disk can. Of two runs that do so at the same
-/// time one may be lost.
+/// Records that `repository` has the blob. Write errors are ignored, and of two concurrent calls
+/// for the same blob one may be lost.
 pub fn remember(folder: &Path, registry: &Registry, blob: &Digest, repository: &Repository) {
     let known = lookup(folder, registry, blob);
     if known.first() == Some(repository) {

@@ -1,24 +1,26 @@
-//! One small file an entry, so that concurrent runs never disturb each other. It is replaced as a
-//! whole, and its date tells when it was last of use.
+//! Reads and writes single cache entries.
+//!
+//! Each entry is a small file of its own that is replaced in one step, so that concurrent runs do
+//! not disturb each other. The modification time of the file is the time of its last use. This
+//! module does not interpret the text. Start reading at [`read`].
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What stands in an entry, of which at most `longest` bytes are read; `None` where there is none,
-/// or it is no text.
+/// Returns the text of an entry, at most `longest` bytes of it, and marks the entry as used.
+/// Returns `None` if there is no entry or if it is not UTF-8 text.
 pub fn read(path: &Path, longest: u64) -> Option<String> {
     let file = File::open(path).ok()?;
-    // Without a fresh date it is forgotten too soon, and found out again.
+    // If the time cannot be set, the entry is deleted too early and found again later.
     let _ = file.set_modified(SystemTime::now());
     let mut text = String::new();
     file.take(longest).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
-/// Writes an entry. A disk that cannot keep it costs a later run time and nothing else, so there is
-/// no error.
+/// Writes an entry. Errors are ignored, because a missing entry only costs a later run time.
 pub fn write(path: &Path, text: &str) {
     let Some(folder) = path.parent() else { return };
     let write = || -> io::Result<()> {

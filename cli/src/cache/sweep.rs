@@ -1,5 +1,7 @@
-//! What earlier runs learned does not pile up: entries that nobody used for long go, and the oldest
-//! of too many. Looked after once a day.
+//! Deletes old cache entries once a day: those that have not been used for long, and the oldest
+//! ones of a folder with too many.
+//!
+//! This module does not touch the spool. Start reading at [`sweep`].
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,22 +9,22 @@ use std::time::{Duration, SystemTime};
 
 /// The folders of the cache that hold entries.
 const ENTRY_FOLDERS: [&str; 3] = ["layers", "places", "hosts"];
-/// How long an entry is kept that nobody uses.
+/// The time without use after which an entry is deleted.
 const MAX_ENTRY_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// The most entries of a room: each takes a block of the disk, which is 4 KiB on most.
+/// The largest number of entries in a folder. Each takes a block of the disk, usually 4 KiB.
 const MAX_ENTRIES_PER_FOLDER: usize = 20_000;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// The file whose date tells when this was last done.
+/// The file whose modification time is that of the last sweep.
 const LAST_SWEEP_FILE: &str = ".swept";
-/// Folders in folders that entries lie in, at most.
+/// The largest depth of nested folders with entries.
 const MAX_FOLDER_DEPTH: usize = 3;
 
-/// Clears away what is too old or too much, if that was not done today.
+/// Deletes entries that are too old or too many, unless that was done within the last day.
 pub fn sweep(cache: &Path) {
     let mark = cache.join(LAST_SWEEP_FILE);
     let done = mark.metadata().and_then(|data| data.modified());
     let is_done = done.is_ok_and(|done| done.elapsed().is_ok_and(|age| age < SWEEP_INTERVAL));
-    // Marked first, so that of many runs at once one does it.
+    // The file is written first, so that only one of several concurrent runs does the work.
     let is_marked = || File::create(&mark).and_then(|file| file.set_modified(SystemTime::now()));
     if !is_done && is_marked().is_ok() {
         for room in ENTRY_FOLDERS {
@@ -31,7 +33,7 @@ pub fn sweep(cache: &Path) {
     }
 }
 
-/// Takes away what is too old, and the oldest of what is more than `most`.
+/// Deletes entries that are too old, and the oldest ones beyond `most`.
 fn remove_old_entries(room: &Path, most: usize) {
     let (mut entries, folders) = list_entries(room);
     entries.sort_by_key(|(used, _)| *used);
@@ -39,25 +41,25 @@ fn remove_old_entries(room: &Path, most: usize) {
     for (position, (used, path)) in entries.iter().enumerate() {
         let is_old = used.elapsed().is_ok_and(|age| age > MAX_ENTRY_AGE);
         if is_old || position < too_many {
-            // Gone already is as good.
+            // Another run may have deleted the entry already.
             let _ = std::fs::remove_file(path);
         }
     }
     for folder in folders.iter().rev() {
-        // Only an empty one goes.
+        // Removes only empty folders.
         let _ = std::fs::remove_dir(folder);
     }
 }
 
-/// The files below a folder, with the time when each was last used, and the folders, outer before
-/// inner.
+/// Lists the files below a folder with the time of their last use, and the folders, parents before
+/// children.
 fn list_entries(room: &Path) -> (Vec<(SystemTime, PathBuf)>, Vec<PathBuf>) {
     let mut files = Vec::new();
     let mut folders = Vec::new();
     let mut open = vec![(room.to_owned(), 0)];
     while let Some((folder, depth)) = open.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            // Not what a link leads to.
+            // Does not follow symbolic links.
             let Ok(data) = entry.metadata() else { continue };
             if data.is_dir() && depth < MAX_FOLDER_DEPTH {
                 folders.push(entry.path());
@@ -76,7 +78,7 @@ mod tests {
     use super::super::entry;
     use super::*;
 
-    /// An entry that was last used so many days ago.
+    /// Writes an entry that was last used the given number of days ago.
     fn put(path: &Path, days: u64) {
         entry::write(path, "x");
         let used = SystemTime::now() - Duration::from_secs(days * 24 * 3600);

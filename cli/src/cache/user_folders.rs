@@ -1,4 +1,4 @@
-//! The folders that belong to a user.
+//! The folders of the current user.
 
 use std::path::PathBuf;
 
@@ -8,17 +8,17 @@ use crate::exit::{Failure, FailureKind};
 /// The folders that imgsync writes to.
 #[derive(Debug, Clone)]
 pub struct UserFolders {
-    /// What may be lost at any time: known layers, spooled ones.
+    /// The folder for data that can be lost at any time, such as cache entries and the spool.
     pub cache: PathBuf,
 }
 
 impl UserFolders {
-    /// The folders that the environment names: `XDG_CACHE_HOME` if it is absolute (XDG Base
-    /// Directory Specification, "Basics"), else `HOME`, else a folder of this user alone in the
+    /// Returns the folders set by the environment: below `XDG_CACHE_HOME` if that is absolute (XDG
+    /// Base Directory Specification, "Basics"), else below `HOME`, else a private folder in the
     /// system's folder for temporary files.
     ///
     /// # Errors
-    /// In the last case, a folder there that cannot be made, or that is somebody else's.
+    /// In the last case, fails if the folder cannot be created or belongs to another user.
     pub fn from_environment() -> Result<Self, Failure> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let xdg = set("XDG_CACHE_HOME").map(PathBuf::from);
@@ -27,7 +27,7 @@ impl UserFolders {
         let cache = match base {
             Some(base) => {
                 let cache = base.join("imgsync");
-                // Where it cannot be made, whoever needs it says so.
+                // Errors are ignored here; the first write to the folder reports them.
                 let _ = disk::create_private_folder(&cache);
                 cache
             }

@@ -1,4 +1,7 @@
-//! Decodes a compressed stream where no digest is needed.
+//! Decodes a compressed stream when no digest is needed.
+//!
+//! This module does not verify digests; see
+//! [`compute_layer_digests`](super::compute_layer_digests). Start reading at [`decompress`].
 
 use std::io::{self, Read};
 
@@ -7,13 +10,13 @@ use imgsync_oci::media::Compression;
 
 use super::MAX_ZSTD_WINDOW_LOG;
 
-/// Returns the decoded bytes of `reader`: all gzip members, all zstd frames. Holds no more than
-/// buffers and a zstd window of at most 64 MiB in memory.
+/// Returns a reader of the decoded bytes of `reader`: all gzip members or zstd frames. The memory
+/// is limited to buffers and a zstd window of at most 64 MiB.
 ///
 /// # Errors
-/// The decoder cannot be made. Later, the returned reader passes on the errors of `reader` as they
-/// are; it yields [`io::ErrorKind::UnexpectedEof`] where the stream is cut short, and other errors
-/// where the stream is damaged, has further bytes after its end, or needs a larger window.
+/// Fails if the decoder cannot be created. The returned reader passes on the errors of `reader`. It
+/// fails with [`io::ErrorKind::UnexpectedEof`] if the stream is truncated, and with other errors if
+/// the stream is damaged, is followed by other bytes, or needs a larger window.
 pub(crate) fn decompress<'a>(
     reader: impl Read + 'a,
     compression: Compression,

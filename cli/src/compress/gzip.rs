@@ -1,8 +1,8 @@
-//! The format `imgsync-gzip-1`, written by several threads.
+//! Writes the format `imgsync-gzip-1` with several threads.
 //!
-//! One thread reads and hashes the tar, the workers compress blocks, and the calling thread puts
-//! the members down in order and hashes them. Which thread compresses a block has no influence on
-//! its bytes, for every block is a gzip member of its own.
+//! One thread reads and hashes the tar, the workers compress blocks, and the calling thread writes
+//! and hashes the members in order. Each block is a gzip member of its own, so the output does not
+//! depend on which thread compresses which block. Start reading at [`gzip`].
 
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -13,21 +13,22 @@ use libdeflater::{CompressionLvl, Compressor};
 
 use super::{CompressError, CountingHasher, LayerDigests};
 
-/// The raw bytes in a member, except for the last one's.
+/// The number of tar bytes in a member, except for the last one.
 const RAW_BYTES_PER_MEMBER: usize = 1024 * 1024;
-/// Part of the format, as the size of a block is.
+/// Part of the format, like the size of a block.
 const GZIP_LEVEL: i32 = 6;
-/// How many blocks beyond one a worker are under way, so that no worker waits for the writer.
+/// The number of blocks in progress in addition to one for each worker, so that no worker waits for
+/// the writer.
 const MAX_EXTRA_BLOCKS: usize = 2;
 
-/// A block of the tar and the member made of it. Passed round and used again.
+/// A block of the tar and the gzip member made from it. The buffers are reused.
 #[derive(Default)]
 struct GzipBlock {
     raw: Vec<u8>,
     member: Vec<u8>,
 }
 
-/// A block on its way to a worker, and the promise that it keeps.
+/// A block for a worker, with the channel for the result.
 struct CompressJob {
     block: GzipBlock,
     result_sender: SyncSender<Result<GzipBlock, CompressError>>,
@@ -35,12 +36,14 @@ struct CompressJob {
 
 type PendingBlock = Receiver<Result<GzipBlock, CompressError>>;
 
-/// Compresses `reader` to its end into `writer` with `threads` workers (at least one). The bytes
-/// depend neither on their number nor on the sizes of reads. Holds about 3 MiB a worker.
+/// Compresses `reader` to its end into `writer` with `threads` workers, at least one. The output
+/// depends neither on the number of threads nor on the sizes of the reads. Takes about 3 MiB of
+/// memory for each worker.
 ///
 /// # Errors
-/// [`Error::Source`] where reading fails, [`Error::Spool`] where writing does,
-/// [`Error::Compressor`] where no thread can be started. What was written by then is worthless.
+/// Returns [`CompressError::Read`] if reading fails, [`CompressError::Write`] if writing fails, and
+/// [`CompressError::Compressor`] if no thread can be started. The output written so far is then
+/// useless.
 pub fn gzip(
     reader: impl Read + Send,
     writer: &mut impl Write,
@@ -49,7 +52,7 @@ pub fn gzip(
     let threads = threads.max(1);
     let (jobs, queue) = sync_channel(threads);
     let queue = Arc::new(Mutex::new(queue));
-    // In the order of the tar; its capacity bounds how far reading runs ahead.
+    // The results in the order of the tar. The capacity limits how far reading runs ahead.
     let (promises, in_order) = sync_channel(threads + MAX_EXTRA_BLOCKS);
     let (spare, spares) = channel();
     thread::scope(move |scope| {
@@ -59,7 +62,7 @@ pub fn gzip(
                 .spawn_scoped(scope, move || compress_blocks(&queue))
                 .map_err(CompressError::Compressor)?;
         }
-        // From here on only the workers hold it: once they are gone, so is the reader.
+        // From here on only the workers hold the queue, so the reader stops when they are gone.
         drop(queue);
         let reading = thread::Builder::new()
             .spawn_scoped(scope, move || {
@@ -71,7 +74,7 @@ pub fn gzip(
             Ok(read) => read,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        // A write that fails makes the reader stop early, so it is the one to tell of.
+        // A failed write also makes the reader stop early, so the write error is returned first.
         let (written, raw) = (written?, read?);
         Ok(LayerDigests {
             diff_id: raw.hasher.finish(),
@@ -82,7 +85,7 @@ pub fn gzip(
     })
 }
 
-/// Cuts the tar into blocks and hands them out, until its end or until nobody takes them.
+/// Splits the tar into blocks and queues them, until the tar ends or the workers have stopped.
 fn read_blocks(
     mut reader: impl Read,
     spares: &Receiver<GzipBlock>,
@@ -116,7 +119,7 @@ fn read_blocks(
     }
 }
 
-/// Fills `block` with exactly [`BLOCK_BYTES`], or with what there is before the end.
+/// Fills `block` with exactly [`RAW_BYTES_PER_MEMBER`] bytes, or with fewer at the end of the tar.
 fn fill(reader: &mut impl Read, block: &mut Vec<u8>) -> io::Result<()> {
     block.clear();
     block.reserve_exact(RAW_BYTES_PER_MEMBER);
@@ -127,7 +130,7 @@ fn fill(reader: &mut impl Read, block: &mut Vec<u8>) -> io::Result<()> {
         .map(|_| ())
 }
 
-/// A worker: compresses blocks until there are no more.
+/// Compresses blocks until the queue is closed. Runs in each worker thread.
 fn compress_blocks(queue: &Mutex<Receiver<CompressJob>>) {
     let Ok(level) = CompressionLvl::new(GZIP_LEVEL) else {
         return;
@@ -143,12 +146,12 @@ fn compress_blocks(queue: &Mutex<Receiver<CompressJob>>) {
             return;
         };
         let packed = compress(&mut compressor, &mut block).map(|()| block);
-        // Nobody waits for it any more where writing has failed.
+        // The receiver is gone if writing has failed.
         let _ = done.send(packed);
     }
 }
 
-/// One gzip member. libdeflate writes the header that the format asks for: time 0, OS 255.
+/// Compresses one gzip member. libdeflate writes the header of the format: time 0, OS 255.
 fn compress(compressor: &mut Compressor, block: &mut GzipBlock) -> Result<(), CompressError> {
     let bound = compressor.gzip_compress_bound(block.raw.len());
     block.member.resize(bound, 0);
@@ -159,7 +162,7 @@ fn compress(compressor: &mut Compressor, block: &mut GzipBlock) -> Result<(), Co
     Ok(())
 }
 
-/// Puts the members down in order.
+/// Writes the members in order.
 fn write_members(
     in_order: Receiver<PendingBlock>,
     writer: &mut impl Write,
@@ -174,7 +177,7 @@ fn write_members(
             .write_all(&block.member)
             .map_err(CompressError::Write)?;
         written.update(&block.member);
-        // The reader may have seen the end already and need no more buffers.
+        // The reader may have reached the end and need no more buffers.
         let _ = spare.send(block);
     }
     writer.flush().map_err(CompressError::Write)?;
@@ -196,7 +199,7 @@ mod tests {
         (blob, packed)
     }
 
-    /// The bytes of the format, for ever: a change here is another format with another name.
+    /// The bytes of the format must never change: a change is a new format with a new name.
     #[test]
     fn golden_vectors() {
         for (len, digest) in [
@@ -256,7 +259,8 @@ mod tests {
         let mut rest = &blob[..];
         let mut sizes = Vec::new();
         while !rest.is_empty() {
-            // Magic, deflate, no flags, time 0, no extra flags, OS 255 (RFC 1952, section 2.3).
+            // Magic number, deflate, no flags, time 0, no extra flags, OS 255 (RFC 1952, section
+            // 2.3).
             assert_eq!(rest[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
             let mut decoder = flate2::bufread::GzDecoder::new(rest);
             sizes.push(io::copy(&mut decoder, &mut io::sink()).unwrap());
@@ -285,7 +289,7 @@ mod tests {
         }
     }
 
-    /// Yields some bytes, then fails.
+    /// Yields the given number of bytes, and then fails.
     struct FailingReader(usize);
 
     impl Read for FailingReader {

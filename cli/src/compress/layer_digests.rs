@@ -1,4 +1,6 @@
-//! Computes the digests of a layer that others have compressed.
+//! Computes the digests of a layer that another tool has compressed.
+//!
+//! This module does not store or decide anything. Start reading at [`compute_layer_digests`].
 
 use std::io::Read;
 
@@ -7,13 +9,13 @@ use imgsync_oci::media::Compression;
 
 use super::{CompressError, MAX_ZSTD_WINDOW_LOG};
 
-/// Reads a compressed layer to its end and returns its digests and sizes, holding no more of it
-/// than buffers. A layer that is not compressed has one digest for both.
+/// Reads a compressed layer to its end, and returns its digests and sizes. Only buffers are kept in
+/// memory. Both digests of an uncompressed layer are the same.
 ///
 /// # Errors
-/// [`CompressError::Read`] where reading fails; [`CompressError::Damaged`] where the bytes are cut
-/// short, are not what `compression` says, go on after the last gzip member or zstd frame, or need
-/// a zstd window above 64 MiB.
+/// Returns [`CompressError::Read`] if reading fails, and [`CompressError::Damaged`] if the bytes
+/// are truncated, do not match `compression`, are followed by other bytes, or need a zstd window of
+/// more than 64 MiB.
 pub fn compute_layer_digests(
     reader: impl Read,
     compression: Compression,
@@ -56,7 +58,7 @@ mod tests {
     #[test]
     fn both_digests_of_each_kind() {
         let input = sample(2_500_000);
-        // Two frames, as parallel and seekable zstd writers make.
+        // Two frames, as parallel and seekable zstd writers produce them.
         let frames = [zstandard(&input[..1000]), zstandard(&input[1000..])].concat();
         for (compression, blob) in [
             (Compression::None, input.clone()),
@@ -74,8 +76,9 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_anywhere_is_refused() {
-        // Members of 1 MiB, so that cuts fall before, at the border of, and behind a member; a cut
-        // exactly at a border leaves a whole gzip file, which only its digest tells from the full.
+        // Members of 1 MiB, so that some cuts are before, at and after the end of a member. A cut
+        // exactly at the end of a member leaves a valid gzip file that only its digest shows to be
+        // incomplete.
         let input = sample(1024 * 1024 + 300);
         let blob = gzipped(&input);
         let border = gzipped(&input[..1024 * 1024]).len();

@@ -1,7 +1,8 @@
-//! From the tar of a layer to the blob that a registry stores, in one pass and in bounded memory.
+//! Compresses and verifies layers in one pass and in bounded memory.
 //!
-//! [`gzip`] packs a raw layer; [`verify`] reads one that others have packed. Both yield what the
-//! two digests of a layer are: the diffID, of the tar, and the blob's digest, of the packed bytes.
+//! [`gzip()`] compresses a raw layer; [`compute_layer_digests`] reads one that another tool has
+//! compressed. Both return the two digests of a layer: the diffID of the uncompressed tar, and the
+//! digest of the blob. This module does not store the blobs. Start reading at [`gzip()`].
 
 mod decompress;
 mod gzip;
@@ -18,9 +19,9 @@ pub use gzip::gzip;
 pub use imgsync_oci::layer::LayerDigests;
 pub use layer_digests::compute_layer_digests;
 
-/// The name of what [`gzip`] writes: gzip members of exactly 1 MiB of tar each (the last one
-/// shorter; one empty member for no bytes at all), libdeflate level 6, header time 0, OS 255, no
-/// name. A change of these bytes is a change of this name.
+/// The name of the format that [`gzip()`] writes: gzip members of exactly 1 MiB of tar each (the
+/// last one is shorter, and an empty tar has one empty member), libdeflate level 6, header time 0,
+/// OS 255, no file name. Any change of these bytes needs a new name.
 pub const FORMAT: &str = "imgsync-gzip-1";
 
 /// The largest zstd window that is accepted, as a power of two: 64 MiB, which the decoder holds in
@@ -29,30 +30,30 @@ pub const FORMAT: &str = "imgsync-gzip-1";
 /// a larger window it has no answer to `layers/resolve`.
 const MAX_ZSTD_WINDOW_LOG: u32 = 26;
 
-/// Why a layer could not be packed or verified.
+/// Why a layer could not be compressed or verified.
 #[derive(Debug, thiserror::Error)]
 pub enum CompressError {
-    /// The layer's bytes could not be read. Whether another try helps depends on the source.
+    /// The bytes of the layer could not be read. Whether a retry helps depends on the source.
     #[error("cannot read the layer: {0}")]
     Read(#[source] io::Error),
-    /// The packed bytes could not be put down; a full disk, as a rule.
+    /// The compressed bytes could not be written, usually because the disk is full.
     #[error("cannot write the compressed layer: {0}")]
     Write(#[source] io::Error),
-    /// The layer's bytes are not what their type says: cut short, damaged, or followed by others.
-    /// Another try reads the same.
+    /// The bytes of the layer are not what their media type says: truncated, damaged, or followed
+    /// by other bytes. A retry reads the same bytes.
     #[error("the layer is not a whole {kind} stream: {source}")]
     Damaged {
-        /// `gzip` or `zstd`.
+        /// The format: `tar`, `gzip` or `zstd`.
         kind: &'static str,
-        /// What the decoder said.
+        /// The error of the decoder.
         source: io::Error,
     },
-    /// This machine has no room for another thread, or the compressor broke its promise.
+    /// No thread could be started, or the compressor failed.
     #[error("cannot compress: {0}")]
     Compressor(#[source] io::Error),
 }
 
-/// What both passes count and hash on each side of the compression.
+/// Counts and hashes the bytes on one side of the compression.
 struct CountingHasher {
     hasher: Hasher,
     size: u64,

@@ -1,8 +1,8 @@
-//! Inputs that are the same in every run, and readers that yield them in odd pieces.
+//! Test inputs that are the same in every run, and readers that return pieces of odd sizes.
 
 use std::io::{self, Read};
 
-/// A generator whose numbers are written down nowhere but here (xorshift64*).
+/// A random number generator (xorshift64*), implemented here so that its numbers never change.
 struct Xorshift(u64);
 
 impl Xorshift {
@@ -14,7 +14,7 @@ impl Xorshift {
     }
 }
 
-/// `len` bytes, the same in every run: text with repeats and stretches of noise, by turns.
+/// Returns `len` bytes that are the same in every run: repetitive text and random bytes in turn.
 pub(crate) fn sample(len: usize) -> Vec<u8> {
     let mut numbers = Xorshift(0x9e37_79b9_7f4a_7c15);
     let mut bytes = Vec::with_capacity(len + 8192);
@@ -31,7 +31,7 @@ pub(crate) fn sample(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Yields bytes in pieces of its own choice.
+/// A reader that returns at most a given number of bytes at a time.
 pub(crate) struct ChunkedReader<'a> {
     rest: &'a [u8],
     piece: Option<usize>,
@@ -39,7 +39,7 @@ pub(crate) struct ChunkedReader<'a> {
 }
 
 impl<'a> ChunkedReader<'a> {
-    /// Pieces of at most `piece` bytes.
+    /// Creates a reader of pieces of at most `piece` bytes.
     pub(crate) fn each(rest: &'a [u8], piece: usize) -> Self {
         Self {
             rest,
@@ -48,7 +48,7 @@ impl<'a> ChunkedReader<'a> {
         }
     }
 
-    /// Pieces of one to 100,000 bytes.
+    /// Creates a reader of pieces of 1 to 100,000 bytes.
     pub(crate) fn random(rest: &'a [u8]) -> Self {
         Self {
             rest,

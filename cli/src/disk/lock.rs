@@ -1,4 +1,6 @@
-//! Files that one process has at a time.
+//! Files that are locked by one process at a time.
+//!
+//! This module does not write to the files. Start reading at [`LockedFile`].
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use super::{create_folder, file_size, is_same_file, parent, with_path};
 
-/// A file that is open under a lock, which goes with it.
+/// An open file with an exclusive lock, which is released when the file is dropped.
 #[derive(Debug)]
 pub(crate) struct LockedFile {
     pub(crate) file: File,
@@ -15,10 +17,10 @@ pub(crate) struct LockedFile {
 }
 
 impl LockedFile {
-    /// Opens a file, or makes it, and locks it; `None` while somebody else has it.
+    /// Opens or creates a file, and locks it. Returns `None` while another process holds the lock.
     ///
     /// # Errors
-    /// It cannot be made, or is no plain file.
+    /// Fails if the file cannot be created or locked, or if the path is not a regular file.
     pub(crate) fn try_open(path: &Path) -> io::Result<Option<Self>> {
         let failed = |error: io::Error| with_path(path, &error);
         file_size(path)?;
@@ -30,7 +32,7 @@ impl LockedFile {
             Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // Whoever had it until now may have moved or removed it.
+        // The previous holder of the lock may have renamed or removed the file.
         if !is_still_at(&opened, path) {
             return Ok(None);
         }
@@ -40,17 +42,17 @@ impl LockedFile {
         }))
     }
 
-    /// The same; waits until nobody else has it, and makes the folder that it is in.
+    /// Opens or creates a file, and waits for its lock. Creates the parent folder if it is missing.
     ///
     /// # Errors
-    /// As [`Locked::try_open`]; the folder cannot be made.
+    /// Fails as [`LockedFile::try_open`] does, or if the folder cannot be created.
     pub(crate) async fn open_waiting(path: &Path) -> io::Result<Self> {
         const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(100);
         loop {
             match Self::try_open(path) {
                 Ok(Some(locked)) => return Ok(locked),
                 Ok(None) => tokio::time::sleep(LOCK_POLL_INTERVAL).await,
-                // Whoever ended last took the folder along.
+                // The last process to finish may have removed the folder.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     create_folder(parent(path))?
                 }
@@ -59,10 +61,10 @@ impl LockedFile {
         }
     }
 
-    /// Takes the file away.
+    /// Removes the file, and releases the lock.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be removed.
     pub(crate) fn remove(self) -> io::Result<()> {
         std::fs::remove_file(&self.path).map_err(|error| with_path(&self.path, &error))
     }

@@ -1,4 +1,6 @@
-//! Files and folders on the disk: replaced in one step, locked, for one user alone.
+//! Files and folders on the local disk: replaced in one step, locked, and private to one user.
+//!
+//! This module does not know what the files hold. Start reading at `replace_file` and `LockedFile`.
 
 mod lock;
 mod private_folder;

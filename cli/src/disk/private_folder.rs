@@ -1,13 +1,13 @@
-//! Folders that nobody else can look into.
+//! Folders that are private to the current user.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Makes a folder, and those that it lies in, for this user alone. One that is there stays as it
-/// is.
+/// Creates a folder and its missing parents, for this user only. An existing folder keeps its
+/// permissions.
 ///
 /// # Errors
-/// It cannot be made.
+/// Fails if the folder cannot be created.
 pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
@@ -15,10 +15,11 @@ pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
     builder.recursive(true).create(folder)
 }
 
-/// A folder of this user alone in one that everybody can write to.
+/// Returns this user's own folder below one that all users can write to, and creates it if needed.
 ///
 /// # Errors
-/// What is wrong with it: it cannot be made, or something of somebody else has its name.
+/// Returns the reason as text if the folder cannot be created, or if the name is taken by something
+/// that another user owns or can write to.
 #[cfg(unix)]
 pub(crate) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -39,10 +40,11 @@ pub(crate) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// The same; other systems' folders for temporary files are a user's own.
+/// Returns a folder below the system's folder for temporary files, and creates it if needed. Other
+/// systems have one such folder for each user.
 ///
 /// # Errors
-/// It cannot be made.
+/// Returns the reason as text if the folder cannot be created.
 #[cfg(not(unix))]
 pub(crate) fn own_of(shared: &Path) -> Result<PathBuf, String> {
     let folder = shared.join("imgsync");

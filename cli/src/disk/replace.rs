@@ -1,15 +1,17 @@
-//! Files and folders as others find them: whole or not at all, and never through links that
-//! somebody else laid.
+//! Files and folders that other processes see complete or not at all.
+//!
+//! The functions do not follow symbolic links at the last component of a path, because another user
+//! may have created the link. Start reading at [`replace_file`].
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The number of bytes of the file under a path; `None` where there is nothing.
+/// Returns the size in bytes of the regular file at a path, or `None` if nothing is there.
 ///
 /// # Errors
-/// It is a link, a folder or a device; it may not be looked at.
+/// Fails if the path is a symbolic link, a folder or a device, or if the file cannot be examined.
 pub(crate) fn file_size(path: &Path) -> io::Result<Option<u64>> {
     match path.symlink_metadata() {
         Ok(found) if found.is_file() => Ok(Some(found.len())),
@@ -19,10 +21,10 @@ pub(crate) fn file_size(path: &Path) -> io::Result<Option<u64>> {
     }
 }
 
-/// Makes a folder where there is none.
+/// Creates a folder, unless it exists.
 ///
 /// # Errors
-/// There is something else, above all a link; it cannot be made.
+/// Fails if the path is anything else, such as a symbolic link, or if the folder cannot be created.
 pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     match std::fs::create_dir(path) {
         Ok(()) => return sync_folder(parent(path)),
@@ -36,11 +38,12 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts bytes under a path, in place of what is there, by way of the file `temporary` of the same
-/// file system, which nobody else may write meanwhile. They are on the disk when this returns.
+/// Replaces the content of a file in one step: writes `bytes` to `temporary`, which must be on the
+/// same file system and not in use by another process, and renames that file to `path`. The bytes
+/// are on the disk when this function returns.
 ///
 /// # Errors
-/// The disk is full, or not ours to write; then the path is as it was.
+/// Fails if the disk is full or the files cannot be written. The path then keeps its old content.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8], temporary: &Path) -> io::Result<()> {
     file_size(temporary)?;
     let whole = || -> io::Result<()> {
@@ -53,7 +56,7 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8], temporary: &Path) -> io::R
     whole().map_err(|error| with_path(path, &error))
 }
 
-/// The folder that a path lies in.
+/// Returns the folder that contains a path.
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -61,17 +64,17 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Puts a folder's entries on the disk.
+/// Writes the entries of a folder to the disk (`fsync`).
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Whether these are of one file.
+/// Returns whether both belong to the same file.
 pub(crate) fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// An error with the path that it is about.
+/// Adds the path to the message of an error.
 pub(crate) fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -100,7 +103,7 @@ mod tests {
         assert!(LockedFile::try_open(&link).is_err());
         assert!(!scratch.path().join("new").exists());
         assert_eq!(file_size(&scratch.path().join("nothing")).unwrap(), None);
-        // What stands at the end of a name is replaced, and not what it leads to.
+        // The symbolic link itself is replaced, and not the file that it points to.
         replace_file(&link, b"x", &scratch.path().join("part")).unwrap();
         assert_eq!(file_size(&link).unwrap(), Some(1));
     }

@@ -1,11 +1,13 @@
-//! How much a disk can take.
+//! The free space of a disk, and errors of a full one.
+//!
+//! This module frees no space. Start reading at [`free_bytes`].
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::text::format_bytes;
 
-/// The disk cannot take what has to be put aside.
+/// The disk has too little space for the spool.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the disk is full: {} or more are needed in {}, and {} are free there",
@@ -14,9 +16,9 @@ use crate::text::format_bytes;
 pub struct DiskFull {
     /// The folder of the spool.
     pub folder: PathBuf,
-    /// How many bytes are needed there; at the least, where that is not known before.
+    /// The number of bytes needed, or a lower bound if the size is not known in advance.
     pub needed: u64,
-    /// How many bytes are free there.
+    /// The number of free bytes.
     pub free: u64,
 }
 
@@ -26,7 +28,7 @@ impl From<DiskFull> for io::Error {
     }
 }
 
-/// Whether the system says that nothing more fits.
+/// Returns whether an error means that the disk or the user's quota is full.
 pub fn is_disk_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -34,7 +36,8 @@ pub fn is_disk_full(error: &io::Error) -> bool {
     )
 }
 
-/// The bytes that this user may still write to a folder; `None` where the system does not tell.
+/// Returns the number of bytes that this user can still write to a folder; `None` if the system
+/// does not report it.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))

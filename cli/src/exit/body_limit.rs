@@ -1,8 +1,8 @@
-//! How to lift the limit that a proxy sets to the size of a request.
+//! Hints on how to raise a proxy's limit for the size of a request.
 
 use imgsync_oci::Registry;
 
-/// What to write into which configuration, by the program that answered 413.
+/// Returns the configuration to change, depending on the `Server` header of the 413 response.
 pub(super) fn hint_for_body_limit(server: Option<&str>, registry: &Registry) -> String {
     let server = server.unwrap_or_default().to_ascii_lowercase();
     let is = |name: &str| server.contains(name);

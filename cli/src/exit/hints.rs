@@ -1,4 +1,6 @@
-//! What to do about a registry's errors, for a person who is tired.
+//! Hints on what to do about the errors of a registry.
+//!
+//! This module does not classify failures. Start reading at [`hint`].
 
 use http::StatusCode;
 use imgsync_oci::Registry;
@@ -6,7 +8,7 @@ use imgsync_oci::client::{ConnectErrorKind, Error};
 
 use super::body_limit;
 
-/// Advice on an error, where there is any.
+/// Returns the hint for an error, if there is one.
 pub(super) fn hint(error: &Error) -> Option<String> {
     let text = match error {
         Error::Setup { .. } | Error::InvalidResponse { .. } => return None,
@@ -59,7 +61,7 @@ fn hint_for_connect_error(registry: &Registry, trouble: ConnectErrorKind) -> Str
     }
 }
 
-/// The variable that names a proxy, if one does.
+/// Returns the name of the proxy variable that is set, if any.
 fn proxy_variable() -> Option<&'static str> {
     let names = [
         "HTTPS_PROXY",
@@ -76,7 +78,7 @@ fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|value| !value.is_empty())
 }
 
-/// What to do about a login that is refused.
+/// Returns the hint for credentials that were refused.
 fn hint_for_login(host: &str) -> String {
     let remedy = match is_set("IMGSYNC_PASSWORD") {
         true => format!(
@@ -103,7 +105,7 @@ fn hint_for_status(error: &Error) -> Option<String> {
     };
     let text = match (*status, whom) {
         (status, Some(_)) if *login && status.is_client_error() => {
-            // The one who said no is the token server; the login is the registry's.
+            // The token server refused the request, but the login to store is that of the registry.
             let host = operation.strip_prefix("a login for ");
             let host = host.unwrap_or(registry.as_str());
             hint_for_login(host)

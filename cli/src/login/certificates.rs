@@ -1,5 +1,8 @@
-//! The `certs.d` folders of Docker and podman: for each registry a folder with CA certificates
-//! (`*.crt`) and client certificates with their keys (`*.cert`, `*.key`).
+//! Loads the certificates in the `certs.d` folders of Docker and podman: one folder for each
+//! registry, with CA certificates (`*.crt`) and client certificates with their keys (`*.cert`,
+//! `*.key`).
+//!
+//! This module opens no connections. Start reading at [`load_certificates`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +13,8 @@ use imgsync_oci::client::TlsOptions;
 use super::credentials::files::home;
 use crate::report::Report;
 
-/// What the folders hold for a registry, and whether they hold anything. What cannot be used is
-/// said and left out: the registry may not need it.
+/// Returns the TLS options for a registry, and whether the folders contain any certificate. A file
+/// that cannot be used is reported and skipped, because the registry may not need it.
 pub(super) fn load_certificates(
     registry: &Registry,
     report: &Arc<dyn Report>,
@@ -23,7 +26,7 @@ pub(super) fn load_certificates(
         for path in files(&folder.join(name(registry))) {
             let result = match path.extension().and_then(|end| end.to_str()) {
                 Some("crt") => read(&path).and_then(|pem| tls.add_ca_certificates(&pem)),
-                // TLS shows one certificate; the first in the order of names is it.
+                // A TLS client presents one certificate: the first one by file name.
                 Some("cert") if !identified => pair(&path)
                     .and_then(|pem| tls.set_client_certificate(&pem))
                     .inspect(|()| identified = true),
@@ -41,7 +44,7 @@ pub(super) fn load_certificates(
     (tls, found)
 }
 
-/// The folders, the system's first, as Docker and podman have them.
+/// Returns the folders in the order of Docker and podman, those of the system first.
 fn folders() -> Vec<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty());
     let config = config
@@ -61,7 +64,7 @@ fn folders() -> Vec<PathBuf> {
     .collect()
 }
 
-/// The folder's name for a registry; on Windows no name has a colon.
+/// Returns the name of a registry's folder. File names on Windows cannot contain a colon.
 fn name(registry: &Registry) -> String {
     match cfg!(windows) {
         true => registry.as_str().replace(':', ""),
@@ -69,7 +72,7 @@ fn name(registry: &Registry) -> String {
     }
 }
 
-/// The files of a folder, in the order of their names.
+/// Lists the files of a folder by name.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -77,7 +80,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// A certificate and its key, one after the other.
+/// Returns a certificate followed by its key, in PEM.
 fn pair(certificate: &Path) -> Result<Vec<u8>, String> {
     let key = certificate.with_extension("key");
     let mut pem = read(certificate)?;

@@ -1,13 +1,14 @@
-//! Times that the environment names.
+//! Reads timeouts from environment variables.
 
 use std::time::Duration;
 
 use crate::exit::{Failure, FailureKind};
 
-/// The time that a variable of the environment names in seconds, else so many.
+/// Returns the time in seconds set by an environment variable, or `otherwise` seconds if the
+/// variable is not set.
 ///
 /// # Errors
-/// It names no time.
+/// Fails if the value is not a positive whole number.
 pub fn seconds_from_env(name: &str, otherwise: u64) -> Result<Duration, Failure> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty());
     let Some(text) = text else {

@@ -1,5 +1,7 @@
-//! Which registries the local engine reaches without checks: `insecure-registries` of its
-//! `daemon.json`, or what the engine itself says.
+//! Finds out which registries the local engine uses without certificate verification: the
+//! `insecure-registries` of its `daemon.json`, or those that the engine reports.
+//!
+//! This module does not connect to the registries. Start reading at [`InsecureRegistries`].
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use serde::Deserialize;
 
 use super::credentials::files::home;
 
-/// Registries by name, and networks that registries lie in.
+/// Insecure registries by name, and networks that contain them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct InsecureRegistries {
     names: Vec<String>,
@@ -24,7 +26,8 @@ struct DaemonConfigFile {
 }
 
 impl InsecureRegistries {
-    /// From the words of `insecure-registries`: `host[:port]` or a network as `10.0.0.0/8`.
+    /// Parses the entries of `insecure-registries`: `host[:port]`, or a network such as
+    /// `10.0.0.0/8`.
     pub(super) fn from_words(words: &[String]) -> Self {
         let mut all = Self::default();
         for word in words {
@@ -39,13 +42,13 @@ impl InsecureRegistries {
         all
     }
 
-    /// From the configuration files of Docker's daemons, the system's and the user's own.
+    /// Reads the configuration files of Docker's daemons: that of the system and that of the user.
     pub(super) fn from_daemon_config() -> Self {
         let own = home().map(|home| home.join(".config/docker/daemon.json"));
         let system = Some(PathBuf::from("/etc/docker/daemon.json"));
         let mut words = Vec::new();
         for path in [system, own].into_iter().flatten() {
-            // A file for somebody else, or a damaged one: its daemon complains, not we.
+            // A file that cannot be read or parsed is skipped; the daemon reports the error itself.
             let content = std::fs::read(path).unwrap_or_default();
             let daemon: Option<DaemonConfigFile> = serde_json::from_slice(&content).ok();
             words.extend(daemon.into_iter().flat_map(|daemon| daemon.insecure));
@@ -53,7 +56,8 @@ impl InsecureRegistries {
         Self::from_words(&words)
     }
 
-    /// Whether a registry is among them: by its name as typed, or by an address of its host.
+    /// Returns whether a registry is insecure, by its name as given or by an IP address of its
+    /// host.
     pub(super) async fn covers(&self, registry: &Registry) -> bool {
         if self.names.iter().any(|name| name == registry.as_str()) {
             return true;

@@ -1,4 +1,7 @@
-//! The way to a registry: in plain or over TLS, whose certificates count, and as whom.
+//! Connects to registries: chooses the URL scheme, the trusted certificates and the credentials.
+//!
+//! This module sends no requests but those that test the connection and the login. Start reading at
+//! [`RegistryAccess`].
 
 mod certificates;
 pub mod credentials;
@@ -22,43 +25,44 @@ use insecure_registries::InsecureRegistries;
 pub use environment::seconds_from_env;
 pub use registry_settings::{PasswordSource, RegistrySettings, is_same_registry};
 
-/// No password is longer, in bytes; identity tokens can be long.
+/// The largest password in bytes. Identity tokens can be long.
 const MAX_PASSWORD_BYTES: u64 = 64 * 1024;
 
-/// How long a blob on its way may stand still before the line counts as broken.
+/// The time without progress of a transfer after which the connection counts as broken.
 const DEFAULT_STALL_SECONDS: u64 = 60;
 
-/// How registries are reached, and as whom, as the user said it.
+/// The user's options for reaching registries and logging in.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryAccess {
     tls_mode: TlsMode,
     ca_files: Vec<PathBuf>,
-    /// What was typed with the command.
+    /// The credentials given on the command line.
     credentials: Option<Credentials>,
-    /// The environment variables that count where nothing was typed.
+    /// The environment variables to use if no credentials were given.
     credential_variables: CredentialVariables,
-    /// The registries that the local engine does not check; `None` where its files say so.
+    /// The `insecure-registries` of the local engine; `None` to read them from the configuration
+    /// files of Docker's daemon.
     engine_insecure_registries: Option<Vec<String>>,
 }
 
-/// What the user said of TLS.
+/// The TLS option that the user chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum TlsMode {
-    /// Nothing.
+    /// No option: the scheme and verification depend on the registry.
     #[default]
     Auto,
-    /// None of it.
+    /// Plain HTTP.
     PlainHttp,
-    /// Unchecked.
+    /// TLS without certificate verification.
     Insecure,
 }
 
 impl RegistryAccess {
-    /// The same, as a file of mirrors says it of a registry. Nothing of the environment counts but
-    /// what the file names: it would go to every registry.
+    /// Creates the options for one registry of a mirror configuration. The environment variables
+    /// for credentials are ignored, because they would be sent to every registry in the file.
     ///
     /// # Errors
-    /// There is no password where the file says.
+    /// Fails if the password cannot be read from its source.
     pub fn parse_host(host: &RegistrySettings) -> Result<Self, Failure> {
         let credentials = match &host.login {
             Some((username, password)) => Some(Credentials::Password {
@@ -75,7 +79,8 @@ impl RegistryAccess {
         })
     }
 
-    /// The way to a registry as it was said, for whoever the environment or a store names.
+    /// Creates options for a registry whose credentials come from the environment or a credential
+    /// store.
     pub fn new(plain_http: bool, insecure: bool, ca_files: Vec<PathBuf>) -> Self {
         let tls_mode = match (plain_http, insecure) {
             (true, _) => TlsMode::PlainHttp,
@@ -89,7 +94,8 @@ impl RegistryAccess {
         }
     }
 
-    /// The same, with credentials that were typed, and the variables that count where none were.
+    /// Sets the credentials given on the command line, and the environment variables to use without
+    /// them.
     pub fn with_credentials(
         self,
         credentials: Option<Credentials>,
@@ -102,8 +108,7 @@ impl RegistryAccess {
         }
     }
 
-    /// The same, with the wishes of this machine's engine that the image comes from, in the words
-    /// of its `insecure-registries`.
+    /// Sets the `insecure-registries` of the local engine that the image comes from.
     pub fn with_engine_insecure_registries(self, insecure: Option<Vec<String>>) -> Self {
         Self {
             engine_insecure_registries: insecure,
@@ -111,11 +116,12 @@ impl RegistryAccess {
         }
     }
 
-    /// A client of a registry for this user. `pushes` tells that writing follows.
+    /// Creates a client for a registry, with the user's credentials. `pushes` tells whether the
+    /// client will write.
     ///
     /// # Errors
-    /// A file of certificates that holds none; credentials that are stored but cannot be had; a
-    /// login that would go in clear though nobody said that it may.
+    /// Fails if a certificate file contains no certificate, if stored credentials cannot be read,
+    /// or if credentials would be sent unencrypted without `--plain-http`.
     pub async fn connect(
         &self,
         registry: &Registry,
@@ -144,7 +150,7 @@ impl RegistryAccess {
         };
         let credentials = match found {
             Ok(credentials) => credentials,
-            // A helper of yesterday is no reason to stop where nobody asks who one is.
+            // Broken stored credentials are no reason to fail if the registry needs no login.
             Err(failure) if failure.kind == FailureKind::Authentication => {
                 let open = client.check().await;
                 if open.is_err() {
@@ -161,10 +167,10 @@ impl RegistryAccess {
         Ok(with_credentials(client, credentials, pushes, report))
     }
 
-    /// The same, for exactly these credentials.
+    /// Creates a client for a registry with exactly these credentials.
     ///
     /// # Errors
-    /// As [`Access::connect`].
+    /// Fails as [`RegistryAccess::connect`] does.
     pub async fn connect_as(
         &self,
         registry: &Registry,
@@ -178,7 +184,7 @@ impl RegistryAccess {
         Ok(with_credentials(client, Some(credentials), false, report))
     }
 
-    /// A client of a registry for nobody yet.
+    /// Creates a client without credentials.
     async fn connect_anonymously(
         &self,
         registry: &Registry,
@@ -221,7 +227,7 @@ impl RegistryAccess {
              is it"
         ));
         let client = Client::with_tls(registry, UrlScheme::Https, &tls.without_verification())?;
-        // In Docker's order: TLS first, and plain HTTP where that leads nowhere.
+        // As Docker does: TLS first, and plain HTTP if no TLS connection can be established.
         match client.probe().await {
             Err(Error::Connect { .. }) => Ok(AnonymousClient::PlainHttpFallback(Client::new(
                 registry,
@@ -232,16 +238,16 @@ impl RegistryAccess {
     }
 }
 
-/// A client of a registry for nobody yet, by how it came about.
+/// A client without credentials, and how its connection was chosen.
 enum AnonymousClient {
-    /// As the user said, or over TLS, or on this machine.
+    /// The user has chosen the connection, or it uses TLS, or the registry is on this machine.
     Trusted(Client),
-    /// In plain, because TLS led nowhere. Whoever is in between can see to that, so no secret goes
-    /// this way unasked.
+    /// Plain HTTP because TLS failed. An attacker on the network can cause that, so no credentials
+    /// are sent unless the user asks for it.
     PlainHttpFallback(Client),
 }
 
-/// The same client, once it is clear that it needs no login.
+/// Returns the client if the registry needs no login, and fails otherwise.
 async fn require_no_login(client: Client) -> Result<Client, Failure> {
     match client.check().await {
         Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
@@ -287,7 +293,7 @@ fn add_ca_file(tls: &mut TlsOptions, path: &std::path::Path) -> Result<(), Failu
     tls.add_ca_certificates(&pem).map_err(usage)
 }
 
-/// The password that a file of mirrors points at.
+/// Reads the password that a mirror configuration refers to.
 fn read_configured_password(place: &PasswordSource) -> Result<String, Failure> {
     let (text, name) = match place {
         PasswordSource::Variable(name) => {
@@ -322,18 +328,18 @@ fn read_configured_password(place: &PasswordSource) -> Result<String, Failure> {
     }
 }
 
-/// The password on standard input, without the end of its line.
+/// Reads a password from standard input, without the line break at the end.
 ///
 /// # Errors
-/// None there, or more than a password.
+/// Fails if standard input is empty, too long or not UTF-8.
 pub fn read_password_from_stdin() -> Result<String, Failure> {
     read_stdin_password("--password-stdin")
 }
 
-/// The same, for this option.
+/// Reads a password from standard input for the given option, which errors name.
 ///
 /// # Errors
-/// As [`read_password_from_stdin`].
+/// Fails as [`read_password_from_stdin`] does.
 pub(crate) fn read_stdin_password(option: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let usage = |what: String| Failure::new(FailureKind::Usage, format!("{option}: {what}"));

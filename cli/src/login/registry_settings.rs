@@ -1,32 +1,32 @@
-//! What a file says of a registry.
+//! The settings of a registry in a configuration file.
 
 use std::path::PathBuf;
 
 use imgsync_oci::Registry;
 
-/// How one registry is reached, and as whom.
+/// How to connect and log in to one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegistrySettings {
-    /// The user, and where the password is.
+    /// The username and the source of the password.
     pub login: Option<(String, PasswordSource)>,
-    /// Without TLS.
+    /// Whether to use plain HTTP.
     pub plain_http: bool,
-    /// Without a look at certificates.
+    /// Whether to skip certificate verification.
     pub insecure: bool,
-    /// A CA's certificate that counts too.
+    /// The file with an additional CA certificate to trust.
     pub ca_file: Option<PathBuf>,
 }
 
-/// Where a password is.
+/// The source of a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PasswordSource {
-    /// In a file.
+    /// A file.
     File(PathBuf),
-    /// In an environment variable.
+    /// An environment variable.
     Variable(String),
 }
 
-/// Whether two names are of one registry: in names of hosts capitals do not count (RFC 4343).
+/// Returns whether two names are of the same registry. Host names are case-insensitive (RFC 4343).
 pub fn is_same_registry(one: &Registry, other: &Registry) -> bool {
     one.as_str().eq_ignore_ascii_case(other.as_str())
 }

@@ -1,4 +1,6 @@
-//! Progress bars on a terminal: one a blob, and one for all of them.
+//! Shows progress bars on a terminal: one for each blob, and one for the total.
+//!
+//! This module formats no results. Start reading at [`BarReport`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +23,7 @@ const BLOB_TEMPLATE: &str =
 const TOTAL_TEMPLATE: &str = "{prefix:<14} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} \
                      {decimal_bytes_per_sec} {eta} left";
 
-/// The bars.
+/// A report with progress bars.
 #[derive(Debug)]
 pub(super) struct BarReport {
     verbosity: Verbosity,
@@ -34,14 +36,15 @@ pub(super) struct BarReport {
 #[derive(Debug, Default)]
 struct VisibleBars {
     blobs: HashMap<Digest, ProgressBar>,
-    /// There once a blob is on its way.
+    /// The bar for the total. Set once a blob has started.
     total: Option<ProgressBar>,
-    /// Whether there may be more blobs than lines: then a bar goes when its blob is there.
+    /// Whether a mirror is running, which may transfer more blobs than the terminal has lines. The
+    /// bar of a finished blob is then removed.
     is_mirror: bool,
 }
 
 impl BarReport {
-    /// No bar yet.
+    /// Creates a report without bars.
     pub(super) fn new(verbosity: Verbosity, verb: TransferVerb) -> Self {
         Self {
             verbosity,
@@ -71,7 +74,7 @@ fn bar(template: &str, size: u64) -> ProgressBar {
 
 impl Report for BarReport {
     fn note(&self, text: &str) {
-        // A terminal that is gone is no reason to stop a push.
+        // A terminal that was closed is no reason to stop a push.
         let _ = self.multi_progress.println(sanitize(text));
     }
 
@@ -138,7 +141,7 @@ impl Report for BarReport {
     }
 
     fn finish_tag(&self, it: &MirroredTag) {
-        // Stdout may be the same terminal.
+        // Stdout may be the same terminal, so the bars are hidden while the line is printed.
         self.multi_progress
             .suspend(|| self.data.print(&sanitize(&tag_line(it, self.verb))));
     }

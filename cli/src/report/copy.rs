@@ -1,45 +1,45 @@
-//! What a copy came to.
+//! The result of copying an image between registries.
 
 use imgsync_oci::{Digest, Tag};
 
-/// How much had to be done.
+/// How much a copy had to change at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CopyChange {
-    /// Nothing: the target's tag names it already, and all that goes along is there.
+    /// Nothing: the tag and the referrers are up to date.
     Nothing,
-    /// Only something that goes along.
+    /// Only referrers were added.
     Referrers,
-    /// The target held the manifest under another name; the tag was put.
+    /// The target had the manifest, and only the tag was set.
     Tag,
-    /// The manifest, and whatever it needs and the target lacked.
+    /// The manifest was written, with the blobs that the target lacked.
     Image,
 }
 
-/// What a copy came to, or, of a preview, would come to.
+/// The result of a copy, or the expected result in a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyOutcome {
     /// The digest at the source.
     pub source_digest: Digest,
-    /// The digest at the target: another one where `platforms` left parts out.
+    /// The digest at the target. It differs if `platforms` left out parts of the index.
     pub digest: Digest,
-    /// What the tag named at the target before.
+    /// The digest that the tag had at the target before.
     pub previous_digest: Option<Digest>,
-    /// How much had to be done.
+    /// How much was changed at the target.
     pub change: CopyChange,
-    /// Bytes of blobs that were sent; of a preview, that are to be sent.
+    /// The blob bytes that were sent, or would be sent in a dry run.
     pub sent: u64,
-    /// Bytes of blobs that it needs, and that were at the target or sent with another image. 0 for
-    /// an image that nothing was read of, since its tag is right.
+    /// The bytes of needed blobs that the target had or got with another image. Zero if the tag was
+    /// up to date, because the image was not read then.
     pub saved: u64,
-    /// Those of them that the target linked from another of its repositories.
+    /// The part of `saved` that the target mounted from another of its repositories.
     pub mounted: u64,
-    /// Tags that speak about the image or its parts, as far as they were asked for, with what they
-    /// name at the target now; lists of referrers that were written too.
+    /// The selected tags of referrers of the image or its parts, with their digests at the target,
+    /// including the lists of referrers that were written.
     pub referrer_tags: Vec<(Tag, Digest)>,
-    /// How many referrers were brought.
+    /// The number of referrers that were copied.
     pub referrer_count: usize,
-    /// The platforms that were left out, where some were; as `linux/arm64`.
+    /// The platforms that were left out, such as `linux/arm64`.
     pub left_out: Vec<String>,
-    /// What people should hear of.
+    /// Messages to show to the user.
     pub notes: Vec<String>,
 }

@@ -1,10 +1,10 @@
-//! Numbers as people read them.
+//! Formats the plan and the result of a push as text.
 
 use super::PushSummary;
 use crate::plan::{LayerStep, PlanTotals, PushPlan};
 use crate::text::{format_bytes, format_duration};
 
-/// The one line at the end of a push.
+/// Returns the last line of a push.
 pub fn push_summary_line(outcome: &PushSummary) -> String {
     format!(
         "{}@{}: sent {}, saved {}, {}",
@@ -16,7 +16,7 @@ pub fn push_summary_line(outcome: &PushSummary) -> String {
     )
 }
 
-/// A plan, a line for every layer, and one for the sums.
+/// Returns the lines of a plan: one for each layer, and one for the totals.
 pub fn plan_lines(plan: &PushPlan) -> Vec<String> {
     let of = plan.steps.len();
     let mut lines = Vec::new();

@@ -1,4 +1,7 @@
-//! One JSON object a line, for programs. docs/push.md lists the events; they only ever gain fields.
+//! Prints events as JSON lines for programs.
+//!
+//! The events are listed in docs/push.md. New fields may be added, but none is removed or renamed.
+//! Start reading at [`JsonReport`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,10 +16,10 @@ use crate::exit::Failure;
 use crate::plan::{LayerStep, PushPlan};
 use crate::text::sanitize;
 
-/// Between two lines about the progress of one blob.
+/// The shortest time between two progress events of a blob.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// JSON on stdout.
+/// A report of JSON lines on stdout.
 #[derive(Debug)]
 pub(super) struct JsonReport {
     verbosity: Verbosity,
@@ -25,7 +28,7 @@ pub(super) struct JsonReport {
 }
 
 impl JsonReport {
-    /// Nothing said yet.
+    /// Creates a report that has printed nothing yet.
     pub(super) fn new(verbosity: Verbosity) -> Self {
         Self {
             verbosity,
@@ -140,7 +143,8 @@ impl Report for JsonReport {
     }
 }
 
-/// A plan, as its event shows it; sizes in bytes, `null` where they are not known.
+/// Returns the fields of the event for a plan. Sizes are in bytes, and `null` if they are not
+/// known.
 fn plan_fields(plan: &PushPlan) -> Value {
     let layer = |(digest, step): &(Digest, LayerStep)| match step {
         LayerStep::AlreadyPresent(held) => json!({

@@ -1,4 +1,6 @@
-//! Plain lines, for logs: one when a blob starts, one when it is there.
+//! Prints plain lines, for logs: one when a blob starts, and one when it is at the target.
+//!
+//! This module shows no progress within a blob. Start reading at [`LineReport`].
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -15,7 +17,7 @@ use crate::exit::Failure;
 use crate::plan::PushPlan;
 use crate::text::{format_bytes, sanitize};
 
-/// Lines on stderr, and the outcome on stdout.
+/// A report of lines on stderr, with the results on stdout.
 #[derive(Debug)]
 pub(super) struct LineReport {
     verbosity: Verbosity,
@@ -25,7 +27,7 @@ pub(super) struct LineReport {
 }
 
 impl LineReport {
-    /// Nothing said yet.
+    /// Creates a report that has printed nothing yet.
     pub(super) fn new(verbosity: Verbosity, verb: TransferVerb) -> Self {
         Self {
             verbosity,
@@ -84,7 +86,7 @@ impl Report for LineReport {
     }
 
     fn start_mirror(&self, source: &str, target: &str, tags: Option<usize>) {
-        // Of one image its own line says all of that.
+        // For a single image, the line of its tag contains the same information.
         if let Some(tags) = tags {
             self.note(&mirror_start_line(source, target, tags));
         }
@@ -118,7 +120,7 @@ impl Report for LineReport {
     }
 }
 
-/// What a mirror begins with.
+/// Returns the first line of a mirror.
 pub(super) fn mirror_start_line(source: &str, target: &str, tags: usize) -> String {
     let tags = match tags {
         1 => "1 tag".to_owned(),
@@ -127,12 +129,13 @@ pub(super) fn mirror_start_line(source: &str, target: &str, tags: usize) -> Stri
     format!("{source} to {target}: {tags}")
 }
 
-/// A line for people.
+/// Prints a line to stderr, with control characters replaced.
 fn write_sanitized(text: &str) {
     write_stderr(&sanitize(text));
 }
 
-/// Text for people that is safe already. A log that nobody can write to is no reason to stop.
+/// Prints a line to stderr that is safe to print. Errors are ignored, because a log that cannot be
+/// written is no reason to stop.
 pub(super) fn write_stderr(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

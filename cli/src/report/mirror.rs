@@ -1,4 +1,6 @@
-//! What mirrors tell: a line for every tag, and the sum.
+//! The results of mirrors, formatted as text and as JSON: one for each tag, and the totals.
+//!
+//! This module does not decide which tags to mirror. Start reading at [`TagOutcome`].
 
 use std::time::Duration;
 
@@ -9,74 +11,77 @@ use super::{CopyChange, CopyOutcome, TransferVerb};
 use crate::exit::Failure;
 use crate::text::{format_bytes, sanitize};
 
-/// What became of a tag, or, of a dry run, would.
+/// The result for a tag, or the expected result in a dry run.
 #[derive(Debug, Clone)]
 pub struct MirroredTag {
-    /// What it is at the source, with the tag.
+    /// The reference at the source, with the tag.
     pub source: String,
-    /// What it is at the target, with the tag.
+    /// The reference at the target, with the tag.
     pub target: String,
-    /// What became of it.
+    /// The result.
     pub outcome: TagOutcome,
-    /// Whether nothing was changed.
+    /// Whether this was a dry run, which changes nothing.
     pub is_dry_run: bool,
 }
 
-/// What becomes of a tag.
+/// What was done with a tag, or would be done in a dry run.
 #[derive(Debug, Clone)]
 pub enum TagOutcome {
-    /// It is at the target.
+    /// The tag is at the target.
     Present(Box<CopyOutcome>),
-    /// It was the mirror's, is wanted no more for this reason, and went.
+    /// The tag was created by the mirror, is not selected any more for this reason, and was
+    /// deleted.
     Pruned(Digest, String),
-    /// It was the mirror's, and is wanted no more for the reason given, but stays, and names this.
+    /// The tag was created by the mirror and is not selected any more for this reason, but was kept
+    /// with this digest.
     Kept(Digest, String, KeepReason),
-    /// It is not wanted, for this reason.
+    /// The tag is not selected, for this reason.
     Skipped(String),
-    /// It could not be brought, or not be deleted.
+    /// The tag could not be copied or deleted.
     Failed(Failure),
 }
 
-/// Why a tag stays that is wanted no more.
+/// Why a tag was kept that is not selected any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepReason {
-    /// Somebody has moved it.
+    /// Another user or tool has changed the tag.
     Moved,
-    /// The registry cannot delete a tag and leave what it names.
+    /// The registry cannot delete a tag without its manifest.
     Undeletable,
 }
 
-/// What mirrors came to.
+/// The totals of all mirrors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MirrorSummary {
-    /// Tags that are new at the target.
+    /// The number of tags created at the target.
     pub copied: usize,
-    /// Tags that named something else before.
+    /// The number of tags that had another digest before.
     pub moved: usize,
-    /// Tags that were right, and got company: signatures and the like.
+    /// The number of unchanged tags to which referrers were added, such as signatures.
     pub referrers_added: usize,
-    /// Tags that were right.
+    /// The number of tags that were up to date.
     pub unchanged: usize,
-    /// Tags that went.
+    /// The number of tags deleted at the target.
     pub pruned: usize,
-    /// Tags that were not pruned, since somebody has moved them, or the registry does not delete.
+    /// The number of tags that were not pruned because another user or tool has changed them, or
+    /// because the registry cannot delete them.
     pub kept: usize,
-    /// Tags, or whole mirrors, that failed.
+    /// The number of tags, or whole mirrors, that failed.
     pub failed: usize,
-    /// Tags of sources that are not wanted.
+    /// The number of source tags that are not selected.
     pub skipped: usize,
-    /// Blob bytes that were sent, or, of a dry run, are to be.
+    /// The blob bytes that were sent, or would be sent in a dry run.
     pub sent: u64,
-    /// Blob bytes that did not have to.
+    /// The blob bytes that did not have to be sent.
     pub saved: u64,
-    /// How long it took.
+    /// The duration of all mirrors.
     pub elapsed: Duration,
-    /// Whether nothing was changed.
+    /// Whether this was a dry run, which changes nothing.
     pub is_dry_run: bool,
 }
 
 impl MirrorSummary {
-    /// Counts one more.
+    /// Counts the outcome of one tag.
     pub fn add(&mut self, fate: &TagOutcome) {
         let count = match fate {
             TagOutcome::Present(copied) => {
@@ -97,18 +102,18 @@ impl MirrorSummary {
         *count += 1;
     }
 
-    /// Whether anything changed, or would.
+    /// Returns whether nothing was changed, or would be changed in a dry run.
     pub fn is_idle(&self) -> bool {
         self.copied + self.moved + self.referrers_added + self.pruned == 0
     }
 
-    /// How many tags are as they should be.
+    /// Returns the number of tags that are in the desired state, or were kept.
     pub fn succeeded(&self) -> usize {
         self.copied + self.moved + self.referrers_added + self.unchanged + self.pruned + self.kept
     }
 }
 
-/// The word for a fate, as JSON has it.
+/// Returns the value of `state` in JSON for an outcome.
 fn state_name(fate: &TagOutcome) -> &'static str {
     match fate {
         TagOutcome::Present(copied) => match (copied.change, &copied.previous_digest) {
@@ -124,7 +129,7 @@ fn state_name(fate: &TagOutcome) -> &'static str {
     }
 }
 
-/// A tag's line.
+/// Formats the line for a tag.
 pub(super) fn tag_line(it: &MirroredTag, verb: TransferVerb) -> String {
     let would = if it.is_dry_run { "would be " } else { "" };
     let text = match &it.outcome {
@@ -175,7 +180,7 @@ fn present_text(copied: &CopyOutcome, would: &str, verb: TransferVerb) -> String
     text
 }
 
-/// The line of the sum.
+/// Formats the line for the totals.
 pub(super) fn summary_line(sum: &MirrorSummary, verb: TransferVerb) -> String {
     let counts = [
         (sum.copied, "copied"),
@@ -205,7 +210,7 @@ pub(super) fn summary_line(sum: &MirrorSummary, verb: TransferVerb) -> String {
     }
 }
 
-/// The fields of a tag's event.
+/// Returns the fields of the JSON event for a tag.
 pub(super) fn tag_fields(it: &MirroredTag) -> Value {
     let mut fields = json!({
         "source": it.source,
@@ -249,7 +254,7 @@ pub(super) fn tag_fields(it: &MirroredTag) -> Value {
     fields
 }
 
-/// The fields of the sum's event.
+/// Returns the fields of the JSON event for the totals.
 pub(super) fn summary_fields(sum: &MirrorSummary) -> Value {
     json!({
         "copied": sum.copied,

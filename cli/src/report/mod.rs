@@ -1,6 +1,9 @@
-//! What is told while a command runs: bars on a terminal, lines elsewhere, or JSON. The rooms that
-//! do the work only speak to [`Report`]. What is for people goes to stderr; JSON is data, and goes
-//! to stdout.
+//! Reports progress and results while a command runs: as progress bars on a terminal, as lines
+//! elsewhere, or as JSON.
+//!
+//! The modules that do the work know only the trait [`Report`]. Messages for people go to stderr;
+//! results and JSON go to stdout. This module does not decide what is done. Start reading at
+//! [`Report`].
 
 mod bars;
 mod copy;
@@ -24,62 +27,62 @@ pub use mirror::{KeepReason, MirrorSummary, MirroredTag, TagOutcome};
 
 pub use stdout::StdoutWriter;
 
-/// Takes what happens, as it happens.
+/// Receives the events of a command as they happen.
 pub trait Report: Send + Sync {
-    /// Something worth a line.
+    /// Shows a message at normal verbosity.
     fn note(&self, text: &str);
-    /// Something for those who want to know everything.
+    /// Shows a message only at verbosity [`Verbosity::Verbose`].
     fn detail(&self, text: &str);
-    /// What is going to happen.
+    /// Shows the plan of a push.
     fn show_plan(&self, plan: &PushPlan);
-    /// A blob of `size` bytes is on its way; `label` names it for people.
+    /// Reports that the upload of a blob of `size` bytes has started. `label` is the name to show.
     fn start_blob(&self, digest: &Digest, label: &str, size: u64);
-    /// The blob has come to this offset; after a fault it may be less than before.
+    /// Reports the offset that a blob has reached. After a fault it may be less than before.
     fn update_blob(&self, digest: &Digest, offset: u64);
-    /// The blob is at the target.
+    /// Reports that a blob is at the target.
     fn finish_blob(&self, digest: &Digest);
-    /// The push is over, and the image is there.
+    /// Reports the result of a successful push.
     fn show_push_summary(&self, outcome: &PushSummary);
-    /// A mirror begins: from where, to where, and how many tags it wants; `None` where it is for one
-    /// image alone.
+    /// Reports the start of a mirror with its source, its target and the number of tags; `tags` is
+    /// `None` for a single image.
     fn start_mirror(&self, source: &str, target: &str, tags: Option<usize>);
-    /// A mirror is done with a tag.
+    /// Reports what was done with a tag of a mirror.
     fn finish_tag(&self, mirrored: &MirroredTag);
-    /// A mirror does not want a tag. Told where nothing is changed, and to those who want to know
-    /// everything.
+    /// Reports a tag that a mirror does not select. Shown only in a dry run and at verbosity
+    /// [`Verbosity::Verbose`].
     fn skip_tag(&self, left: &MirroredTag);
-    /// All mirrors are over.
+    /// Reports the totals of all mirrors.
     fn show_mirror_summary(&self, sum: &MirrorSummary);
-    /// The command has failed.
+    /// Reports that the command has failed.
     fn show_failure(&self, failure: &Failure);
-    /// The way to stdout.
+    /// Returns the writer for stdout.
     fn output(&self) -> &StdoutWriter;
 }
 
-/// How much is told.
+/// How much is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Verbosity {
-    /// Failures only.
+    /// Only failures.
     Quiet,
-    /// What a user wants to follow.
+    /// What a user usually wants to follow.
     #[default]
     Normal,
-    /// Every fault of the line, too.
+    /// All network errors and retries as well.
     Verbose,
 }
 
-/// What it is called for people that bytes move.
+/// The verb for a transfer in messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TransferVerb {
-    /// They go where somebody wants them to be.
+    /// The bytes are sent to a registry.
     #[default]
     Send,
-    /// They come to who types.
+    /// The bytes are fetched for the user who runs `imgsync pull`.
     Fetch,
 }
 
 impl TransferVerb {
-    /// While they move.
+    /// Returns the participle for a transfer in progress.
     fn moving(self) -> &'static str {
         match self {
             Self::Send => "sending",
@@ -87,7 +90,7 @@ impl TransferVerb {
         }
     }
 
-    /// When they have moved.
+    /// Returns the participle for a finished transfer.
     fn moved(self) -> &'static str {
         match self {
             Self::Send => "sent",
@@ -95,7 +98,7 @@ impl TransferVerb {
         }
     }
 
-    /// Before they move.
+    /// Returns the infinitive for a transfer in a dry run.
     fn to_move(self) -> &'static str {
         match self {
             Self::Send => "to send",
@@ -104,7 +107,8 @@ impl TransferVerb {
     }
 }
 
-/// The report that was asked for, or that fits where stderr goes.
+/// Creates the report for the given options: JSON, or progress bars if stderr is a terminal, or
+/// lines.
 pub fn new(voice: Verbosity, json: bool, verb: TransferVerb) -> Arc<dyn Report> {
     if json {
         Arc::new(json::JsonReport::new(voice))
@@ -115,17 +119,17 @@ pub fn new(voice: Verbosity, json: bool, verb: TransferVerb) -> Arc<dyn Report> 
     }
 }
 
-/// What a push came to.
+/// The result of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushSummary {
-    /// Where the image is now.
+    /// The reference of the image at the target.
     pub image: String,
-    /// The digest of its manifest.
+    /// The digest of the manifest.
     pub digest: Digest,
-    /// Blob bytes that went over the network, repeated ones included.
+    /// The blob bytes sent over the network, repeated ones included.
     pub sent: u64,
-    /// Bytes of the image's blobs that did not have to.
+    /// The bytes of the image's blobs that did not have to be sent.
     pub saved: u64,
-    /// How long it took.
+    /// The duration of the push.
     pub elapsed: std::time::Duration,
 }

@@ -1,32 +1,35 @@
-//! What goes to stdout, and whether it came through.
+//! Writes to stdout, and records whether that succeeded.
+//!
+//! This module does not format anything. Start reading at [`StdoutWriter`].
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, PoisonError};
 
 use crate::exit::{Failure, FailureKind};
 
-/// The way to stdout. It remembers what went wrong, so that a command that has its say along the
-/// way ends with the right exit code.
+/// A writer for stdout that records the first error, so that a command that prints its results as
+/// it goes still ends with the right exit code.
 #[derive(Debug, Default)]
 pub struct StdoutWriter {
     first_error: Mutex<Option<io::Error>>,
 }
 
 impl StdoutWriter {
-    /// A line of data.
+    /// Prints a line of data.
     pub fn print(&self, line: &str) {
         self.write(format!("{line}\n").as_bytes());
     }
 
-    /// Data as it is.
+    /// Writes bytes without a line break.
     pub fn write(&self, bytes: &[u8]) {
         self.write_or_record(|out| out.write_all(bytes).and_then(|()| out.flush()));
     }
 
-    /// Whether all data came through, or to a reader that went away because it had seen enough.
+    /// Checks that all data was written. Data that was not read because the reader has closed the
+    /// pipe counts as written.
     ///
     /// # Errors
-    /// Why it did not, such as a full disk.
+    /// Returns the first write error, for example of a full disk.
     pub fn finish(&self) -> Result<(), Failure> {
         self.write_or_record(|out| out.flush());
         let mut fault = self
@@ -43,7 +46,7 @@ impl StdoutWriter {
         }
     }
 
-    /// Writes, and keeps the first error.
+    /// Writes, and records the first error. A closed pipe is no error.
     fn write_or_record(&self, write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) {
         let result = write(&mut io::stdout().lock());
         let Err(error) = result else { return };

@@ -1,4 +1,6 @@
-//! How much the disk of the spool can take, and what makes way.
+//! Makes space on the disk of the spool by deleting leftovers.
+//!
+//! This module deletes no entry that is in use. Start reading at [`reserve`].
 
 use std::fs::File;
 use std::io;
@@ -8,10 +10,10 @@ use std::time::{Duration, SystemTime};
 use super::{Spool, SpoolKind, draft};
 use crate::disk::{DiskFull, free_bytes};
 
-/// Makes room for so many bytes more.
+/// Makes space for `bytes` more bytes. Does nothing if the system does not report the free space.
 ///
 /// # Errors
-/// [`NoRoom`]. A disk that does not tell is tried.
+/// Returns a [`DiskFull`] if there is nothing left to delete.
 pub(super) fn reserve(spool: &Spool, bytes: u64) -> io::Result<()> {
     loop {
         match free_bytes(&spool.folder) {
@@ -30,11 +32,12 @@ pub(super) fn reserve(spool: &Spool, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// Lets the oldest leftover make way for a file that has `written` bytes and gets at least
-/// `needed`, after the system has refused with `error`.
+/// Deletes the oldest leftover to make space for a file that has `written` bytes and will have at
+/// least `needed`, after a write has failed with `error`.
 ///
 /// # Errors
-/// [`NoRoom`], where there is no leftover.
+/// Returns a [`DiskFull`] if there is no leftover, or `error` if the system does not report the
+/// free space.
 pub(super) fn make_space(
     spool: &Spool,
     written: u64,
@@ -61,28 +64,28 @@ fn remove_oldest(spool: &Spool) -> bool {
     all.iter().any(SpoolLeftover::remove_if_unused)
 }
 
-/// A file in the spool that may be somebody's.
+/// A file in the spool that may be in use by another run.
 pub(super) struct SpoolLeftover {
     path: PathBuf,
     last_used: SystemTime,
-    /// Whether it was still being written.
+    /// Whether the file was still being written.
     pub(super) is_draft: bool,
 }
 
 impl SpoolLeftover {
-    /// How long ago it was last used.
+    /// Returns the time since the last use.
     pub(super) fn age(&self) -> Duration {
         self.last_used.elapsed().unwrap_or_default()
     }
 
-    /// Takes it away unless somebody uses it; yields whether it is gone.
+    /// Removes the file unless it is in use. Returns whether it was removed.
     pub(super) fn remove_if_unused(&self) -> bool {
         let unused = File::open(&self.path).is_ok_and(|file| file.try_lock().is_ok());
         unused && std::fs::remove_file(&self.path).is_ok()
     }
 }
 
-/// Every file in the spool. One that keeps nothing has none to clear away.
+/// Lists the files in a spool. A temporary spool has none.
 pub(super) fn list_leftovers(spool: &Spool) -> Vec<SpoolLeftover> {
     if !spool.is_persistent {
         return Vec::new();
@@ -94,7 +97,7 @@ pub(super) fn list_leftovers(spool: &Spool) -> Vec<SpoolLeftover> {
             let name = entry.file_name();
             let is_draft = name.to_string_lossy().starts_with(draft::DRAFT_PREFIX);
             let Ok(data) = entry.metadata() else { continue };
-            // Beside the rooms there may be what others put there.
+            // The spool folder itself may hold files of other programs.
             if data.is_file() && (is_draft || *folder != spool.folder) {
                 found.push(SpoolLeftover {
                     path: entry.path(),
@@ -107,10 +110,11 @@ pub(super) fn list_leftovers(spool: &Spool) -> Vec<SpoolLeftover> {
     found
 }
 
-/// Lets this process open as many files as the system lets it at all.
+/// Raises the limit for open files as far as the system allows.
 pub(super) fn raise_open_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    /// More than any image has layers. Some systems call a limit infinite that they do not grant.
+    /// An upper bound for the layers of an image. Some systems report an infinite limit that they
+    /// do not grant.
     const MAX_OPEN_FILES: u64 = 8192;
     let mut limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX).min(MAX_OPEN_FILES);

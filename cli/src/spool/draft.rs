@@ -1,4 +1,6 @@
-//! A spool file while it is written.
+//! Spool files that are still being written.
+//!
+//! This module does not verify the bytes. Start reading at [`Draft`].
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,11 +12,11 @@ use tempfile::NamedTempFile;
 use super::{Spool, SpoolKind, disk_space};
 use crate::disk;
 
-/// How the name of a file begins that is still being written.
+/// The prefix of the name of a file that is still being written.
 pub(super) const DRAFT_PREFIX: &str = ".draft-";
 
-/// A file that is written from its beginning to its end, and then either kept as an entry or just
-/// used. Where the disk is full, leftovers of other images make room.
+/// A file that is written from start to end, and then kept as an entry or used without a name. If
+/// the disk is full, leftovers of other images are deleted.
 #[derive(Debug)]
 pub struct Draft {
     spool: Spool,
@@ -34,8 +36,8 @@ impl Draft {
             let named = tempfile::Builder::new()
                 .prefix(DRAFT_PREFIX)
                 .tempfile_in(&spool.folder)?;
-            // Tells others that somebody is at it; without it they may take its name away, and it
-            // is used without.
+            // The lock shows other runs that the file is in use. Without the lock they may remove
+            // its name, and the file can still be used without one.
             let _ = named.as_file().try_lock_shared();
             DraftFile::Named(named)
         } else {
@@ -48,17 +50,17 @@ impl Draft {
         })
     }
 
-    /// The number of bytes written.
+    /// Returns the number of bytes written.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether nothing was written.
+    /// Returns whether no bytes were written.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The file, without a name: it goes when it is closed.
+    /// Returns the file without a name. The kernel frees it when it is closed.
     pub fn into_file(self) -> Arc<File> {
         Arc::new(match self.file {
             DraftFile::Named(named) => named.into_file(),
@@ -66,13 +68,14 @@ impl Draft {
         })
     }
 
-    /// The file, now an entry for this run and the next. To be called when the bytes have proved
-    /// to be what the name says. An entry that cannot be kept is still of use to this run.
+    /// Keeps the file as an entry for this run and the next, and returns it. Must be called only
+    /// after the bytes were verified. If the entry cannot be kept, the file is returned without a
+    /// name.
     pub fn persist(self, room: SpoolKind, digest: &Digest) -> Arc<File> {
         Arc::new(match self.file {
             DraftFile::Anonymous(file) => file,
             DraftFile::Named(named) => {
-                // Where that fails, so does what follows.
+                // If the folder cannot be created, the next call fails too.
                 let _ = self.spool.create_folder(room);
                 match named.persist(self.spool.path(room, digest)) {
                     Ok(file) => file,

@@ -1,4 +1,7 @@
-//! What an earlier run put aside, read again before it counts.
+//! Reads entries that an earlier run has kept, and verifies them before they are used.
+//!
+//! This module does not delete old entries; [`disk_space`](super::disk_space) does. Start reading
+//! at [`Spool::find_bytes`].
 
 use std::io::Write;
 
@@ -11,18 +14,18 @@ use crate::cache::BlobRef;
 use crate::compress;
 use crate::image::Slice;
 
-/// A packed layer that an earlier run has kept, found to be whole.
+/// A compressed layer that an earlier run has kept, verified.
 #[derive(Debug, Clone)]
 pub struct SpooledLayer {
-    /// The blob that it is.
+    /// The digest and size of the blob.
     pub blob: BlobRef,
-    /// Its bytes.
+    /// The bytes of the blob.
     pub bytes: Slice,
 }
 
 impl Spool {
-    /// The layer with this diffID, packed. It is read to its end: damaged ones are taken away.
-    /// Blocks.
+    /// Returns the compressed layer with this diffID. Reads the layer to the end, and removes a
+    /// damaged one. Blocks the thread.
     pub fn find_compressed(&self, diff_id: &Digest) -> Option<SpooledLayer> {
         let (file, len) = self.open(SpoolKind::Compressed, diff_id)?;
         let bytes = Slice::part(&file, 0, len);
@@ -42,8 +45,8 @@ impl Spool {
         }
     }
 
-    /// The bytes with this digest. They are read to their end: damaged ones are taken away.
-    /// Blocks.
+    /// Returns the bytes with this digest. Reads them to the end, and removes a damaged entry.
+    /// Blocks the thread.
     pub fn find_bytes(&self, digest: &Digest) -> Option<Slice> {
         let (file, len) = self.open(SpoolKind::Bytes, digest)?;
         let bytes = Slice::part(&file, 0, len);
@@ -56,20 +59,21 @@ impl Spool {
         None
     }
 
-    /// Keeps what is small for the next run. A disk that cannot keep it costs that run time, and
-    /// nothing else.
+    /// Keeps a small number of bytes for the next run. Errors are ignored, because a missing entry
+    /// only costs the next run time.
     pub fn persist_small(&self, bytes: &Bytes, algorithm: Algorithm) {
         self.persist_as(SpoolKind::Bytes, &Digest::of_with(algorithm, bytes), bytes);
     }
 
-    /// The text of an entry that is not named by its own digest.
+    /// Returns the listing kept for the request `about`, if it has at most `most_bytes` bytes. A
+    /// listing is not named by its own digest, so it is not verified.
     pub fn read_listing(&self, about: &Digest, most_bytes: u64) -> Option<Bytes> {
         let (file, len) = self.open(SpoolKind::Exports, about)?;
         let slice = Slice::part(&file, 0, len);
         (len <= most_bytes).then(|| slice.read_all().ok())?
     }
 
-    /// Keeps such a text, under the same terms.
+    /// Keeps a listing for the request `about`. Errors are ignored.
     pub fn persist_listing(&self, about: &Digest, text: &[u8]) {
         self.persist_as(SpoolKind::Exports, about, text);
     }

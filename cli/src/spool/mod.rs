@@ -1,14 +1,15 @@
-//! Where bytes wait that do not fit in memory and come only once, and where they outlive a push
-//! that was killed.
+//! Stores bytes on disk that do not fit in memory and can be read only once, and keeps them for the
+//! next run if a push is killed.
 //!
-//! Three rooms below one folder, and in each one file an entry, named by a digest. So concurrent
-//! pushes share what is the same and never disturb each other: an entry is written under a name of
-//! its own ([`Draft`]) and then renamed; whoever uses one has it open, and holds a shared lock that
-//! keeps it from being cleared away. What is found is a hint like all else in the cache: it is read
-//! to its end, and counts if its digests are right ([`Spool::bytes`], [`Spool::packed`]).
+//! The spool has three folders, one for each [`SpoolKind`], with one file for each entry, named by
+//! a digest. Concurrent pushes share equal entries and do not disturb each other: an entry is
+//! written under a temporary name ([`Draft`]) and then renamed, and each reader holds a shared lock
+//! that keeps the entry from being deleted. An entry is read to the end and used only if its
+//! digests are right ([`Spool::find_bytes`], [`Spool::find_compressed`]).
 //!
-//! An image's entries go when its push has succeeded; what is left of others goes after a week, or
-//! when the room is needed.
+//! The entries of an image are removed after a successful push. Those that remain are deleted after
+//! a week, or when the space is needed. This module does not decide what to spool. Start reading at
+//! [`Spool`].
 
 mod disk_space;
 mod draft;
@@ -28,17 +29,17 @@ use crate::compress;
 pub use draft::Draft;
 pub use entry::SpooledLayer;
 
-/// How long an entry waits for the next run.
+/// The age after which an entry is deleted.
 const MAX_SPOOL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What an entry holds, and what its name is the digest of.
+/// The kinds of entries, with the digest that is used as the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpoolKind {
-    /// Bytes as the source has them, by their own digest.
+    /// Bytes as stored at the source, named by their own digest.
     Bytes,
-    /// A layer packed in [`compress::FORMAT`], by its diffID.
+    /// A layer compressed in [`compress::FORMAT`], named by its diffID.
     Compressed,
-    /// What an export consisted of, by what was asked for.
+    /// The list of the parts of an image export, named by the digest of the request.
     Exports,
 }
 
@@ -62,8 +63,8 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// A spool in `folder`, which must exist. Its files have no names, so that the kernel takes
-    /// them back however the process ends.
+    /// Creates a spool in `folder`, which must exist, whose files have no names. The kernel frees
+    /// them when the process ends, even if it is killed.
     pub fn temporary(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -71,10 +72,10 @@ impl Spool {
         }
     }
 
-    /// A spool in `folder`, which must exist, that keeps its entries for the next run. What has
-    /// waited too long there is cleared away.
+    /// Opens a spool in `folder`, which must exist, that keeps its entries for the next run.
+    /// Deletes entries that are too old.
     pub fn persistent(folder: &Path) -> Self {
-        // An image may have more layers than a process is given open files at first.
+        // An image may have more layers than the default limit for open files.
         disk_space::raise_open_file_limit();
         let spool = Self {
             folder: folder.to_owned(),
@@ -84,41 +85,42 @@ impl Spool {
         spool
     }
 
-    /// The folder, for messages.
+    /// Returns the folder, for messages.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A new empty file to be written.
+    /// Creates an empty file to write to.
     ///
     /// # Errors
-    /// The folder is missing, full, or not ours to write.
+    /// Fails if the folder is missing, full or not writable.
     pub fn create_draft(&self) -> io::Result<Draft> {
         Draft::new(self)
     }
 
-    /// Sees to it that the disk has room for so many bytes more: leftovers of other images go
-    /// first, the oldest before the others.
+    /// Checks that the disk has space for `bytes` more bytes, and deletes leftovers of other images
+    /// if needed, the oldest first.
     ///
     /// # Errors
-    /// [`NoRoom`], in an error of kind [`io::ErrorKind::StorageFull`].
+    /// Returns a [`DiskFull`](crate::disk::DiskFull) in an error of kind
+    /// [`io::ErrorKind::StorageFull`].
     pub fn reserve(&self, bytes: u64) -> io::Result<()> {
         disk_space::reserve(self, bytes)
     }
 
-    /// The size of a packed layer that some run has kept here, in bytes. It is not read: whoever
-    /// only wants to tell what there is changes nothing by that. A damaged one counts too.
+    /// Returns the size in bytes of a compressed layer that an earlier run has kept. The entry is
+    /// neither read nor marked as used, so it may be damaged.
     pub fn compressed_size(&self, diff_id: &Digest) -> Option<u64> {
         let data = std::fs::metadata(self.path(SpoolKind::Compressed, diff_id)).ok()?;
         let age = data.modified().ok()?.elapsed().unwrap_or_default();
         (data.is_file() && age <= MAX_SPOOL_AGE).then_some(data.len())
     }
 
-    /// Takes entries away, also while others read them.
+    /// Removes entries. Open readers can still read them to the end.
     pub fn remove<'a>(&self, room: SpoolKind, digests: impl IntoIterator<Item = &'a Digest>) {
         if self.is_persistent {
             for digest in digests {
-                // Gone already is as good.
+                // Another run may have removed the entry already.
                 let _ = std::fs::remove_file(self.path(room, digest));
             }
         }
@@ -129,20 +131,22 @@ impl Spool {
         self.folder.join(room.folder()).join(name)
     }
 
-    /// An entry, open, and its size in bytes. From now on nobody clears it away.
+    /// Opens an entry, and returns it with its size in bytes. A shared lock keeps clean-up from
+    /// deleting the entry while it is open.
     fn open(&self, room: SpoolKind, digest: &Digest) -> Option<(Arc<File>, u64)> {
         if !self.is_persistent {
             return None;
         }
         let file = File::open(self.path(room, digest)).ok()?;
         let data = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        // Without a lock or a fresh date it may be cleared away too soon, and is made again.
+        // If the lock or the time cannot be set, the entry may be deleted too early and is created
+        // again later.
         let _ = file.try_lock_shared();
         let _ = file.set_modified(SystemTime::now());
         Some((Arc::new(file), data.len()))
     }
 
-    /// Makes the folder of a room, for this user alone: layers may hold secrets.
+    /// Creates the folder of a kind for this user only, because layers may hold secrets.
     fn create_folder(&self, room: SpoolKind) -> io::Result<()> {
         let folder = self.folder.join(room.folder());
         DirBuilder::new().recursive(true).mode(0o700).create(folder)
@@ -158,7 +162,8 @@ impl Spool {
 }
 
 impl Default for Spool {
-    /// A fleeting one in the system's folder for temporary files (`TMPDIR`, else `/tmp`).
+    /// Returns a temporary spool in the system's folder for temporary files (`TMPDIR`, else
+    /// `/tmp`).
     fn default() -> Self {
         Self::temporary(&std::env::temp_dir())
     }

@@ -84,7 +84,7 @@ fn entries_in_use_stay_and_old_leftovers_are_removed() {
             .open(spool.path(SpoolKind::Bytes, digest));
         file.unwrap().set_modified(date).unwrap();
     }
-    // Half of something, whose writer was killed; and half of something whose writer lives.
+    // One draft whose writer was killed, and one whose writer is still running.
     std::fs::write(folder.path().join(".draft-killed"), b"x").unwrap();
     let living = draft(&spool, b"y");
     std::fs::write(folder.path().join("somebody else's"), b"z").unwrap();
@@ -96,7 +96,7 @@ fn entries_in_use_stay_and_old_leftovers_are_removed() {
     assert!(!folder.path().join(".draft-killed").exists());
     assert!(folder.path().join("somebody else's").exists());
 
-    // Also what was taken away while it was in use can be read to its end, and kept again.
+    // An entry that was removed while in use can be read to the end, and kept again.
     again.remove(SpoolKind::Bytes, [&used]);
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut held, &mut bytes).unwrap();

@@ -1,4 +1,6 @@
-//! Text: numbers, times and versions, read and shown, and the text of others.
+//! Parses and formats sizes, times and versions, and makes untrusted text safe to print.
+//!
+//! This module does not print anything. Start reading at [`format_bytes`] and [`sanitize`].
 
 mod safe_text;
 mod size;

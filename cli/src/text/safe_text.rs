@@ -1,8 +1,9 @@
-//! Text of others, made safe to print.
+//! Makes untrusted text safe to print on a terminal.
 
-/// The text without what would steer a terminal or turn the order of what is read around: control
-/// characters, and Unicode's controls of direction (UAX #9, "Explicit directional embeddings and
-/// overrides", "isolates"). White space that would break the line becomes a blank.
+/// Replaces the characters that control a terminal or change the direction of text: control
+/// characters, and the directional controls of Unicode (UAX #9, "Explicit Directional Embeddings
+/// and Overrides" and "Isolates"). Line breaks and tabs become spaces, so that the text stays on
+/// one line.
 pub fn sanitize(text: &str) -> String {
     let safe = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',

@@ -1,9 +1,9 @@
-//! Numbers of bytes, read and shown.
+//! Parses and formats numbers of bytes.
 
-/// Bytes of a mebibyte.
+/// The number of bytes in a mebibyte.
 pub const MIB: u64 = 1024 * 1024;
 
-/// Bytes with a decimal unit, as network lines are measured: `999 B`, `1.2 MB`.
+/// Formats a number of bytes with a decimal unit, as network rates are measured: `999 B`, `1.2 MB`.
 pub fn format_bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if count < 1000 {
@@ -11,7 +11,7 @@ pub fn format_bytes(count: u64) -> String {
     }
     let mut value = count as f64 / 1000.0;
     let mut unit = 0;
-    // 999.95 would print as 1000.0 of the smaller unit.
+    // 999.95 would be shown as 1000.0 of the smaller unit.
     while value >= 999.95 && unit + 1 < UNITS.len() {
         value /= 1000.0;
         unit += 1;
@@ -19,7 +19,8 @@ pub fn format_bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// Bytes: digits alone, or with `KiB` or `MiB` behind them.
+/// Parses a number of bytes: digits alone, or followed by `KiB` or `MiB`. Returns `None` if the
+/// text is anything else or the number is too large.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (digits, unit) = match text.strip_suffix("KiB") {
         Some(digits) => (digits, 1024),

@@ -1,11 +1,10 @@
-//! Which other tags are worth a look: the ones nearest in name, as versions go.
+//! Compares tags as versions, to find those that are likely to share layers with a given tag.
 
 use std::cmp::Ordering;
 
 use imgsync_oci::Tag;
 
-/// At most `most` of the tags, nearest to `tag` in version order first; `tag` itself is not among
-/// them.
+/// Returns at most `most` tags other than `tag`, the nearest in version order first.
 pub fn nearest_tags(tags: Vec<Tag>, tag: &Tag, most: usize) -> Vec<Tag> {
     let mut below: Vec<Tag> = Vec::new();
     let mut above: Vec<Tag> = Vec::new();
@@ -18,7 +17,7 @@ pub fn nearest_tags(tags: Vec<Tag>, tag: &Tag, most: usize) -> Vec<Tag> {
     }
     below.sort_by(|a, b| compare_versions(b.as_str(), a.as_str()));
     above.sort_by(|a, b| compare_versions(a.as_str(), b.as_str()));
-    // The version before is the likeliest to share layers.
+    // The preceding version is the one most likely to share layers.
     let (mut below, mut above) = (below.into_iter(), above.into_iter());
     let mut nearest = Vec::new();
     while nearest.len() < most {
@@ -31,7 +30,7 @@ pub fn nearest_tags(tags: Vec<Tag>, tag: &Tag, most: usize) -> Vec<Tag> {
     nearest
 }
 
-/// Numbers count as numbers, everything else by its letters: `v9` is before `v10`.
+/// Compares runs of digits as numbers and all other text by its bytes: `v9` is before `v10`.
 pub fn compare_versions(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     while !a.is_empty() && !b.is_empty() {
@@ -48,14 +47,15 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
     a.len().cmp(&b.len())
 }
 
-/// The digits at the start, or what is no digit there, and the rest.
+/// Splits off the leading run of digits or of other characters.
 fn run(text: &str) -> (&str, &str) {
     let digits = text.starts_with(|c: char| c.is_ascii_digit());
     let end = text.find(|c: char| c.is_ascii_digit() != digits);
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// A number without leading zeros; longer is larger.
+/// Returns a run of digits without leading zeros, or `None` if the run is not a number. Of two such
+/// numbers the longer one is larger.
 fn number(run: &str) -> Option<&str> {
     let digits = run.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| run.trim_start_matches('0'))

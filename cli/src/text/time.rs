@@ -1,13 +1,13 @@
-//! Points and spans of time, read and shown.
+//! Parses and formats timestamps and durations.
 
 use std::time::{Duration, SystemTime};
 
-/// The time that an RFC 3339 text names, as `created` of a config (image-spec, "Image Config").
+/// Parses an RFC 3339 timestamp, such as `created` of an image config (image-spec, "Image Config").
 pub fn parse_timestamp(text: &str) -> Option<SystemTime> {
     text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
 }
 
-/// A time, to the second, for people: `2026-01-31T12:00:00Z`.
+/// Formats a time in UTC to the second: `2026-01-31T12:00:00Z`.
 pub fn format_timestamp(time: SystemTime) -> String {
     match jiff::Timestamp::try_from(time) {
         Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -15,10 +15,11 @@ pub fn format_timestamp(time: SystemTime) -> String {
     }
 }
 
-/// A time span as people type it: `7d`, `12h`, `2 weeks`, `1d 12h`. A day has 24 hours.
+/// Parses a duration as users write it: `7d`, `12h`, `2 weeks`, `1d 12h`. A day has 24 hours.
 ///
 /// # Errors
-/// It is none, it is negative, or it has months or years, whose lengths differ.
+/// Fails if the text is not a duration, or if the duration is negative or contains months or years,
+/// whose lengths differ.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         let shown: String = text.chars().take(80).collect();
@@ -33,7 +34,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|_| wrong())
 }
 
-/// A length of time as people read it: `1.5 s`, `2 min 3 s`.
+/// Formats a duration: `1.5 s`, `2 min 3 s`.
 pub fn format_duration(took: Duration) -> String {
     let seconds = took.as_secs();
     if seconds < 60 {

@@ -1,24 +1,26 @@
-//! The moment after which blobs may count: everything that is to be sent has been packed, has
-//! proved sound, and lies at the registry, though unfinished. Before it a push that fails leaves
-//! nothing behind but open sessions.
+//! A barrier that holds back the finishing of blobs until every blob has been packed, verified and
+//! sent. A push that fails before that leaves nothing at the registry but open sessions.
+//!
+//! This module knows nothing of blobs or requests. Start reading at [`barrier`].
 
 use tokio::sync::{mpsc, watch};
 
-/// Opens the gate.
+/// Opens the barrier once all passes have arrived.
 pub(super) struct CommitBarrier {
     arrivals: mpsc::UnboundedReceiver<()>,
     opened: watch::Sender<bool>,
 }
 
-/// What everyone holds who must have arrived before the gate opens, and who waits for it.
+/// A participant of the barrier: the barrier waits for its arrival, and the participant can wait
+/// until the barrier opens.
 #[derive(Debug, Clone)]
 pub(super) struct BarrierPass {
-    /// Nothing is ever said over it: that it is gone is the message.
+    /// Sends no message: dropping the sender signals the arrival.
     arrival: Option<mpsc::UnboundedSender<()>>,
     opened: watch::Receiver<bool>,
 }
 
-/// A closed gate, and the first pass, which others are cloned from.
+/// Creates a closed barrier, and the first pass, to be cloned for each participant.
 pub(super) fn barrier() -> (CommitBarrier, BarrierPass) {
     let (sender, expected) = mpsc::unbounded_channel();
     let (open, opened) = watch::channel(false);
@@ -33,7 +35,7 @@ pub(super) fn barrier() -> (CommitBarrier, BarrierPass) {
     (keeper, pass)
 }
 
-/// A pass for who need not wait for anybody.
+/// Returns a pass that never waits.
 pub(super) fn open_pass() -> BarrierPass {
     BarrierPass {
         arrival: None,
@@ -42,8 +44,8 @@ pub(super) fn open_pass() -> BarrierPass {
 }
 
 impl CommitBarrier {
-    /// Opens the gate once every pass has arrived or is gone. To be dropped, and the gate with it,
-    /// when one of them failed.
+    /// Opens the barrier once every pass has arrived or was dropped. If an upload fails, this
+    /// future must be dropped, and the barrier then never opens.
     pub(super) async fn open_when_all_arrived(mut self) {
         while self.arrivals.recv().await.is_some() {}
         self.opened.send_replace(true);
@@ -51,12 +53,13 @@ impl CommitBarrier {
 }
 
 impl BarrierPass {
-    /// The gate need not wait for this one any more.
+    /// Arrives without waiting: the barrier does not wait for this pass any more.
     pub(super) fn arrive(&mut self) {
         self.arrival = None;
     }
 
-    /// Arrives, and waits for the others; yields whether the gate opened, or will never.
+    /// Arrives, and waits for the other passes. Returns whether the barrier opened; `false` if it
+    /// never will.
     pub(super) async fn wait(&mut self) -> bool {
         self.arrive();
         self.opened.wait_for(|open| *open).await.is_ok()

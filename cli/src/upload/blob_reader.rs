@@ -1,5 +1,7 @@
-//! The bytes of a blob in their order, from any offset on, again where need be. What comes from a
-//! registry keeps its connection between two reads, and is hashed on the way.
+//! Reads the bytes of a blob in order from any offset, as often as needed. A blob at a registry
+//! keeps its connection between two reads, and is verified while it is read.
+//!
+//! This module sends nothing to the target. Start reading at [`BlobReader::read`].
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -19,16 +21,16 @@ use crate::image::SliceReader;
 /// Why bytes could not be read.
 #[derive(Debug)]
 pub enum SourceReadError {
-    /// The disk or the archive on this side.
+    /// The local disk or archive failed.
     Local(io::Error),
-    /// The registry that they are at, or the line to it.
+    /// The source registry or the connection to it failed.
     Remote(client::Error),
-    /// They are not what they should be.
+    /// The bytes are not those of the expected blob.
     Mismatch(String),
 }
 
 impl SourceReadError {
-    /// Whether reading again may help.
+    /// Returns whether reading again may succeed.
     pub fn retry(&self) -> RetryVerdict {
         match self {
             Self::Remote(error) => error.retry_verdict(),
@@ -36,7 +38,7 @@ impl SourceReadError {
         }
     }
 
-    /// The failure that this is, of the blob that people call `label`.
+    /// Converts the error to the failure of a push of the blob that is shown as `label`.
     pub fn failure(self, label: &str) -> Failure {
         match self {
             Self::Local(error) => {
@@ -51,7 +53,7 @@ impl SourceReadError {
     }
 }
 
-/// Reads a [`Body`].
+/// Reads the bytes of a [`BlobSource`].
 pub struct BlobReader {
     source: BlobSource,
     state: ReaderState,
@@ -66,10 +68,10 @@ enum ReaderState {
     },
     Stream {
         pieces: BoxStream<'static, Result<Bytes, client::Error>>,
-        /// What was taken from it, and not yielded yet.
+        /// The bytes received from the stream and not yet returned.
         rest: Bytes,
         at: u64,
-        /// Whether it has yielded anything: one that has is worth being opened anew.
+        /// Whether the stream has yielded bytes. Only then is it reopened after an error.
         has_yielded: bool,
         _permit: Option<OwnedSemaphorePermit>,
     },
@@ -90,10 +92,10 @@ impl std::fmt::Debug for BlobReader {
 }
 
 impl BlobReader {
-    /// Opens nothing yet.
+    /// Creates a reader for a source. The source is opened later.
     pub fn new(source: BlobSource) -> Self {
         let hashed = match &source {
-            // Whoever laid it there has looked at every byte.
+            // The bytes of a local blob were verified when it was packed.
             BlobSource::Local(_) => None,
             BlobSource::Remote(remote) => Some(PrefixHash {
                 hasher: Hasher::new(remote.digest.algorithm()),
@@ -107,36 +109,36 @@ impl BlobReader {
         }
     }
 
-    /// Opens what is far away, so that the next read at `offset` need not wait for that: with all
-    /// the patience that its client has.
+    /// Opens a remote source at `offset`, so that the next read does not wait for the connection.
+    /// Retries as often as the client of the source does.
     ///
     /// # Errors
-    /// The bytes are not to be had.
+    /// Fails if the source cannot be opened.
     pub async fn open_at(&mut self, offset: u64) -> Result<(), SourceReadError> {
         if let BlobSource::Remote(remote) = &self.source
             && !self.state.is_at(offset)
             && offset < remote.size
         {
-            // What is open may hold the place that the new one waits for.
+            // An open stream may hold the permit that the new one would wait for.
             self.state = ReaderState::Closed;
             self.state = open(remote, offset).await?;
         }
         Ok(())
     }
 
-    /// At most `most` of the bytes from `offset` on, and at least one, unless the blob ends there.
-    /// A line that breaks after it has yielded something is taken up again at once.
+    /// Returns at most `most` bytes from `offset`, and at least one unless the blob ends there.
+    /// Reopens a connection that breaks after it has yielded bytes.
     ///
     /// # Errors
-    /// The bytes are not to be had, or not all of those before are what they should be: that is
-    /// noticed at the last of them, where all were read from the first on.
+    /// Fails if the bytes cannot be read, or if the blob does not have the expected digest. The
+    /// digest is checked at the last byte, if all bytes were read from the first one on.
     pub async fn read(&mut self, offset: u64, most: u64) -> Result<Bytes, SourceReadError> {
         let piece = match &self.source {
             BlobSource::Local(_) => self.read_local(offset, most).await?,
             BlobSource::Remote(remote) if offset >= remote.size => Bytes::new(),
             BlobSource::Remote(_) => self.read_remote(offset, most).await?,
         };
-        // Its place goes to the next blob at once: this one may have to wait for others.
+        // The permit is released at once, because this blob may have to wait for others.
         if let BlobSource::Remote(remote) = &self.source
             && offset + piece.len() as u64 == remote.size
         {
@@ -213,7 +215,7 @@ impl BlobReader {
         SourceReadError::Mismatch(format!("it ends after {offset} bytes"))
     }
 
-    /// Takes in what was read, and checks all of it at the end.
+    /// Hashes the bytes that were read, and checks the digest at the end of the blob.
     fn hash(&mut self, offset: u64, piece: &Bytes) -> Result<(), SourceReadError> {
         let (Some(hashed), BlobSource::Remote(remote)) = (&mut self.hashed, &self.source) else {
             return Ok(());
@@ -224,7 +226,8 @@ impl BlobReader {
             Some(piece.get(known..).unwrap_or_default())
         });
         let Some(news) = news else {
-            // An earlier run sent what lies before: whoever has it must check.
+            // An earlier run has sent the bytes before this offset, so the registry must verify the
+            // blob.
             self.hashed = None;
             return Ok(());
         };

@@ -1,4 +1,6 @@
-//! The bytes of a blob on their way: one request, and what became of it.
+//! Sends single requests of an upload session, and classifies their errors.
+//!
+//! This module does not retry. Start reading at [`BlobSender::send_chunk`].
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,28 +26,28 @@ pub(super) struct BlobSender<'a> {
     writer: &'a RepositoryWriter,
     blob: &'a PendingBlob,
     report: &'a Arc<dyn Report>,
-    /// The bytes, one reader at a time.
+    /// The reader of the bytes, used by one request at a time.
     reader: Arc<tokio::sync::Mutex<BlobReader>>,
-    /// How many of them were handed to the network, repeated ones included.
+    /// The bytes passed to the network, repeated ones included.
     pub(super) bytes_sent: Arc<AtomicU64>,
 }
 
-/// Why a request of a session did not go through.
+/// Why a request of a session failed.
 pub(super) enum SendError {
     /// The bytes could not be read.
     Source(SourceReadError),
-    /// Something on the way refuses chunks of this size; a smaller one is worth a try.
+    /// The registry or a proxy refuses chunks of this size. A smaller chunk may pass.
     TooLarge,
-    /// It refuses what cannot be made smaller.
+    /// The registry or a proxy refuses the size, and the request cannot be made smaller.
     SizeLimit(Failure),
-    /// The registry refuses the request for what it is.
+    /// The registry refuses the request itself, with this status.
     Refused(Error, StatusCode),
-    /// The line, or the registry.
+    /// The connection or the registry failed.
     Request(Error),
 }
 
 impl<'a> BlobSender<'a> {
-    /// Opens nothing yet.
+    /// Creates a sender for a blob. The source is opened later.
     pub(super) fn new(
         writer: &'a RepositoryWriter,
         blob: &'a PendingBlob,
@@ -64,10 +66,10 @@ impl<'a> BlobSender<'a> {
 }
 
 impl BlobSender<'_> {
-    /// The next chunk of a session.
+    /// Sends the next chunk of a session.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`SendError`].
     pub(super) async fn send_chunk(&self, session: &mut UploadSession) -> Result<(), SendError> {
         let first = session.offset();
         self.open_source(first).await?;
@@ -91,7 +93,8 @@ impl BlobSender<'_> {
             Some(StatusCode::PAYLOAD_TOO_LARGE) => {
                 let worth_it = self.writer.chunk_sizer().record_too_large(len);
                 if worth_it {
-                    // A limit that ends a push is one to be lifted, and not to be kept to.
+                    // A limit that makes the push fail is not saved, because the user is asked to
+                    // raise it.
                     self.writer
                         .host_profile
                         .set_max_body(self.writer.chunk_sizer().ceiling());
@@ -118,10 +121,11 @@ impl BlobSender<'_> {
         }
     }
 
-    /// All of the blob in one request; with [`Way::Whole`] that also finishes it.
+    /// Sends the whole blob in one request, which with [`UploadMode::Monolithic`] also finishes the
+    /// session.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`SendError`].
     pub(super) async fn send_whole(
         &self,
         session: &mut UploadSession,
@@ -157,14 +161,15 @@ impl BlobSender<'_> {
         })
     }
 
-    /// Has the bytes at hand before the registry waits for them: a source that is far away may take
-    /// its time.
+    /// Opens the source before the request starts, because a remote source may be slow to answer
+    /// and the registry would time out.
     async fn open_source(&self, first: u64) -> Result<(), SendError> {
         let ready = self.reader.lock().await.open_at(first).await;
         ready.map_err(SendError::Source)
     }
 
-    /// What became of `len` bytes: a read that failed here is told from a fault of the line.
+    /// Records the result of a request with `len` bytes, and separates read errors from errors of
+    /// the connection.
     fn classify(
         &self,
         sent: Result<(), Error>,
@@ -189,7 +194,7 @@ impl BlobSender<'_> {
         Err(SendError::Request(error))
     }
 
-    /// The `len` bytes of the blob from `first` on, counted.
+    /// Returns the `len` bytes of the blob from offset `first`, and counts them.
     fn bytes(
         &self,
         first: u64,
@@ -200,8 +205,8 @@ impl BlobSender<'_> {
         self.counted(first, bytes, unreadable)
     }
 
-    /// Counts bytes as the network takes them, and keeps the error of a read that failed: on the
-    /// wire it looks like a broken line.
+    /// Counts bytes as the network takes them, and keeps the error of a failed read. For the HTTP
+    /// client that error looks like a broken connection.
     fn counted<P>(
         &self,
         first: u64,

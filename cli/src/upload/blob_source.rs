@@ -1,4 +1,4 @@
-//! Where the bytes of a blob are that is to be sent.
+//! The places that the bytes of a blob can be uploaded from.
 
 use std::sync::Arc;
 
@@ -8,26 +8,26 @@ use tokio::sync::Semaphore;
 
 use crate::image::Slice;
 
-/// The bytes of a blob.
+/// The source of a blob's bytes.
 #[derive(Debug, Clone)]
 pub enum BlobSource {
-    /// On this machine.
+    /// A file on this machine, or a part of one.
     Local(Slice),
-    /// At a registry, from where they are streamed.
+    /// A registry, from which the bytes are streamed.
     Remote(RemoteBlob),
 }
 
 /// A blob at a registry.
 #[derive(Debug, Clone)]
 pub struct RemoteBlob {
-    /// The registry.
+    /// The client of the registry.
     pub client: Client,
-    /// The repository that it is read from.
+    /// The repository to read from.
     pub repository: Repository,
-    /// Its digest.
+    /// The digest of the blob.
     pub digest: Digest,
-    /// The size in bytes that it must have.
+    /// The expected size in bytes.
     pub size: u64,
-    /// How many blobs may be read from there at a time, all together; `None` is no bound.
+    /// The permits that limit concurrent reads from that registry; `None` for no limit.
     pub read_permits: Option<Arc<Semaphore>>,
 }

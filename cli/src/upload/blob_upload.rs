@@ -1,5 +1,8 @@
-//! One blob through upload sessions, whatever the line does: after any fault the registry is asked
-//! where it stands, and the upload goes on from there.
+//! Uploads one blob through upload sessions: after a fault, asks the registry for the offset of the
+//! session, and resumes there.
+//!
+//! This module decides when to retry, resume or start over; a single request is sent by
+//! [`BlobSender`]. Start reading at [`upload_blob`].
 
 mod retry;
 mod session;
@@ -21,84 +24,86 @@ use super::{PendingBlob, RepositoryWriter};
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
 
-/// Faults in a row without a byte of progress before the upload gives up.
+/// The number of faults in a row without progress after which the upload fails.
 const MAX_FAULTS: u32 = 10;
-/// Sessions that one blob may use up, none coming further than those before, until the registry is
-/// not worth trusting with it.
+/// The number of sessions in a row that the registry may lose without progress before the upload
+/// fails.
 const MAX_LOST_SESSIONS: u32 = 5;
 
-/// What became of a blob that the target was thought to lack.
+/// How the registry got a blob that it was thought to lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadOutcome {
-    /// It was there by then.
+    /// The registry had the blob already.
     AlreadyPresent,
-    /// The target linked it from another of its repositories.
+    /// The registry mounted the blob from another of its repositories.
     Mounted,
-    /// It was sent.
+    /// The blob was sent.
     Sent {
-        /// Bytes that went to the target, repeated ones included.
+        /// The bytes sent to the target, repeated ones included.
         bytes: u64,
     },
 }
 
-/// One blob on its way.
+/// The state of one blob's upload.
 struct BlobUpload<'a> {
     writer: &'a RepositoryWriter,
     blob: &'a PendingBlob,
     report: &'a Arc<dyn Report>,
     sender: BlobSender<'a>,
-    /// Whether what arrived so far is of no use to a later push either.
+    /// Whether the bytes sent so far are useless to a later push too, so that the session is
+    /// cancelled.
     is_unusable: bool,
-    /// How it goes in this session.
+    /// The upload mode of this session.
     mode: UploadMode,
-    /// The most bytes that the registry ever confirmed in this session.
+    /// The largest offset that the registry has confirmed in this session.
     confirmed: u64,
-    /// How many bytes it took, by its answers to the chunks of this session.
+    /// The offset after the chunks that the registry has accepted in this session.
     accepted: u64,
-    /// The chunks that went through in this session.
+    /// The number of chunks accepted in this session.
     chunks: u32,
-    /// Faults since `confirmed` last grew.
+    /// The number of faults since `confirmed` last grew.
     faults: u32,
-    /// The most bytes that were ever confirmed in any session.
+    /// The largest offset confirmed in any session.
     best: u64,
-    /// Sessions that were lost since that last grew.
+    /// The number of sessions lost since `best` last grew.
     lost_sessions: u32,
-    /// Chunks that were refused for what they are, since a session last took several.
+    /// The number of refused chunks since a session last accepted several.
     refusals: u32,
-    /// Held while bytes are sent, and not while the upload waits for others.
+    /// The permit to send. Released while the upload waits for other blobs.
     permit: Option<UploadPermit<'a>>,
-    /// Where the open session is kept for a later push.
+    /// The journal entry that keeps the open session for a later push.
     entry: JournalEntry,
-    /// Whether the session is an earlier push's, or had a fault: then what the registry holds may
-    /// not be what it should be.
+    /// Whether the session was opened by an earlier push or has had a fault. The bytes that the
+    /// registry holds may then be wrong.
     is_resumed: bool,
-    /// Whether the registry once said of a session what was not so: then none is gone on with
-    /// after a fault.
+    /// Whether a session that had a fault turned out to hold wrong bytes. No session is resumed
+    /// after a fault then.
     is_untrusted: bool,
-    /// What keeps blobs from counting before all of them are there.
+    /// The barrier that keeps blobs from being finished before all of them have been sent.
     pass: BarrierPass,
-    /// Whether it was told that bytes are on their way: of a blob that is linked none ever are.
+    /// Whether the start of the upload was reported. The upload of a mounted blob never starts.
     is_begun: bool,
 }
 
-/// How a session went.
+/// How a session ended.
 enum SessionOutcome {
     /// The registry has the blob.
     Finished,
-    /// The session is gone, and another may be opened.
+    /// The session is lost. Another one may be opened.
     SessionLost,
-    /// There was a fault, and it is best to begin again.
+    /// There was a fault, and the blob is sent again from the start.
     StartOver,
-    /// The registry does not take blobs in this way.
+    /// The registry refuses this upload mode.
     ModeRefused(Error),
 }
 
-/// Brings a blob to the registry, unless it is there: goes on with the session that an earlier push
-/// left open, or opens one, and finishes it once `pass` lets it through. When this yields, the
-/// registry has the blob.
+/// Uploads a blob, unless the registry has it: resumes the session that an earlier push left open,
+/// or opens one, and finishes the session once the barrier opens. When this function returns `Ok`,
+/// the registry has the blob.
 ///
 /// # Errors
-/// The registry does not take it; the line stays down; the bytes cannot be read.
+/// Fails if the registry refuses the blob, if too many retries fail, or if the bytes cannot be
+/// read.
 pub(super) async fn upload_behind_barrier(
     line: &RepositoryWriter,
     blob: &PendingBlob,
@@ -108,7 +113,7 @@ pub(super) async fn upload_behind_barrier(
     let entry = match line.try_lock(blob) {
         Some(entry) => entry,
         None => {
-            // Another push is sending it, and may itself wait for what this one is sending.
+            // The other push may itself wait for a blob that this push is uploading.
             pass.arrive();
             report.note(&format!(
                 "{}: another push is sending it; waiting",
@@ -117,7 +122,8 @@ pub(super) async fn upload_behind_barrier(
             line.lock(blob).await
         }
     };
-    // For a turn and for the others it may have to wait for longer than who waits for this one would.
+    // Waiting for a permit or for the barrier can exceed the timeout of another push that waits for
+    // this lock, so the entry is touched regularly.
     let alive = entry.keep_alive(line.client.stall_timeout());
     tokio::select! {
         moved = upload_locked(line, blob, report, pass, entry) => moved,
@@ -125,7 +131,7 @@ pub(super) async fn upload_behind_barrier(
     }
 }
 
-/// The same, of a blob that no other push is sending.
+/// Uploads a blob whose journal entry is locked, so that no other push is uploading it.
 async fn upload_locked(
     line: &RepositoryWriter,
     blob: &PendingBlob,
@@ -155,7 +161,7 @@ async fn upload_locked(
         pass,
         is_begun: false,
     };
-    // Asked under the lock: the other push may have sent it just now.
+    // Another push may have finished the blob just before this one got the lock.
     if upload.is_present().await? {
         report.note(&format!("{}: already there", blob.label));
         upload.entry.remove();
@@ -168,7 +174,7 @@ async fn upload_locked(
     match (moved, &blob.mount) {
         (UploadOutcome::Sent { .. }, _) => report.finish_blob(&blob.digest),
         (UploadOutcome::Mounted, Some(from)) => {
-            // Of many images that share their layers these would be many lines.
+            // A detail and not a note: images that share many layers would print many lines.
             report.detail(&format!("{}: linked from {from}", blob.label));
         }
         (UploadOutcome::Mounted, None) | (UploadOutcome::AlreadyPresent, _) => {}
@@ -176,10 +182,11 @@ async fn upload_locked(
     Ok(moved)
 }
 
-/// The same, of a blob that counts as soon as it is there.
+/// Uploads a blob, and finishes its session without waiting for other blobs.
 ///
 /// # Errors
-/// As [`upload`].
+/// Fails if the registry refuses the blob, if too many retries fail, or if the bytes cannot be
+/// read.
 pub async fn upload_blob(
     line: &RepositoryWriter,
     blob: &PendingBlob,
@@ -209,7 +216,7 @@ impl BlobUpload<'_> {
                     self.entry.save(&session);
                     self.upload_chunked(&mut session).await
                 }
-                // What is sent as one piece is not gone on with.
+                // A blob sent in one request cannot be resumed, so the session is not saved.
                 UploadMode::Stream | UploadMode::Monolithic => {
                     self.upload_whole(&mut session).await
                 }
@@ -232,8 +239,8 @@ impl BlobUpload<'_> {
                 }
                 Err(failure) => {
                     if self.is_unusable {
-                        // What this side cannot finish, the other need not keep. A courtesy: the
-                        // failure that counts is the first.
+                        // The bytes sent so far are of no use, so the registry need not keep them.
+                        // An error of this request is ignored; the first failure is returned.
                         let _ = client.cancel_upload(session).await;
                         self.entry.remove();
                     }
@@ -243,8 +250,8 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// The session that an earlier push of this blob left open, if the registry still has it. A
-    /// question that failed for now leaves it worth a try.
+    /// Returns the session that an earlier push of this blob left open, if the registry still has
+    /// it. A session whose offset request failed temporarily is returned too.
     async fn resume_session(&mut self) -> Option<UploadSession> {
         let mut session = self.entry.session()?;
         if self.writer.host_profile.mode() != UploadMode::Chunks {
@@ -261,7 +268,7 @@ impl BlobUpload<'_> {
         Some(session)
     }
 
-    /// Tells, once, that bytes are on their way, and how many of them an earlier push has brought.
+    /// Reports once that the upload has started, and how many bytes an earlier push has sent.
     fn tell_begun(&mut self, offset: u64) {
         if std::mem::replace(&mut self.is_begun, true) {
             return;
@@ -273,8 +280,8 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// A session without bytes, unless the registry links the blob from another repository. One
-    /// that refuses to link may still take the blob.
+    /// Opens a session, unless the registry mounts the blob from another repository. A registry
+    /// that refuses the mount may still accept an upload.
     async fn open(&mut self, from: Option<&Repository>) -> Result<UploadStart, Failure> {
         self.mode = self.writer.host_profile.mode();
         self.is_resumed = false;
@@ -285,7 +292,7 @@ impl BlobUpload<'_> {
                 from: Some(from.clone()),
             };
             match client.start_upload(repository, Some(mount)).await {
-                // Some say so, and have not.
+                // Some registries answer 201 to a mount and do not hold the blob afterwards.
                 Ok(UploadStart::Mounted) if self.is_present().await? => {
                     return Ok(UploadStart::Mounted);
                 }
@@ -296,7 +303,7 @@ impl BlobUpload<'_> {
             }
         }
         if let Some(session) = self.writer.take_spare_session() {
-            // It has waited: that it is gone would say nothing of the registry.
+            // The session may have expired while it waited, which is no fault of the registry.
             self.is_resumed = true;
             return Ok(UploadStart::Open(session));
         }
@@ -308,7 +315,7 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Whether the registry has the blob.
+    /// Returns whether the registry has the blob.
     async fn is_present(&mut self) -> Result<bool, Failure> {
         let (client, repository) = (&self.writer.client, &self.writer.repository);
         loop {
@@ -319,7 +326,7 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Counts a session that is gone.
+    /// Counts a lost session, and fails after [`MAX_LOST_SESSIONS`] without progress.
     fn count_lost_session(&mut self) -> Result<(), Failure> {
         self.lost_sessions += 1;
         if self.lost_sessions < MAX_LOST_SESSIONS {
@@ -331,7 +338,7 @@ impl BlobUpload<'_> {
         Err(Failure::new(FailureKind::Target, what))
     }
 
-    /// Takes the next way, if there is one.
+    /// Falls back to the next upload mode, and returns `error` if there is none.
     fn change_mode(&mut self, error: Error) -> Result<(), Failure> {
         if !self.writer.host_profile.fall_back_from(self.mode) {
             return Err(error.into());

@@ -1,4 +1,7 @@
-//! The bytes of a blob as a stream for the network; any part of them, again and again.
+//! Streams a range of a blob's bytes as the body of a request.
+//!
+//! This module does not reopen or verify the source; the [`BlobReader`] does. Start reading at
+//! [`read_range`].
 
 use std::sync::Arc;
 
@@ -9,11 +12,11 @@ use tokio::sync::Mutex;
 use super::blob_reader::{BlobReader, SourceReadError};
 use super::rate_limiter::RateLimiter;
 
-/// How much is read at a time.
+/// The largest number of bytes to read at a time.
 const MAX_READ_BYTES: u64 = 256 * 1024;
 
-/// The `len` bytes of a blob from `first` on, as fast as `limit` lets them. Ends with an error where
-/// there are fewer.
+/// Returns `len` bytes of a blob from offset `first`, no faster than `limit` allows. The stream
+/// ends with an error if the blob is shorter.
 pub(super) fn read_range(
     flow: &Arc<Mutex<BlobReader>>,
     first: u64,

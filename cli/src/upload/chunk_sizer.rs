@@ -1,27 +1,29 @@
-//! How large a chunk should be: large enough that asking costs little, small enough that a fault
-//! does, and never larger than a proxy lets through. Pure: time comes in as a number.
+//! Chooses the size of chunks: large enough that the requests cost little, small enough that a
+//! fault costs little, and no larger than a proxy accepts.
+//!
+//! This module does no I/O and reads no clock. Start reading at [`ChunkSizer`].
 
 use std::time::Duration;
 
-/// Below this a line is not worth using, and a proxy's limit not worth obeying.
+/// The smallest chunk after a fault, and the smallest size limit of a proxy that is respected.
 const MIN_CHUNK_BYTES: u64 = 64 * 1024;
 const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
-/// A chunk that took less may be larger next time.
+/// After a chunk that took less time, the next one may be larger.
 const FAST_CHUNK_DURATION: Duration = Duration::from_secs(4);
 
-/// The chunk size of one push; all its uploads share one.
+/// The chunk size of one push, shared by all its uploads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkSizer {
     chunk: u64,
-    /// The largest chunk that is not known to be too large.
+    /// The largest chunk that is not known to be refused.
     ceiling: u64,
-    /// The size of a chunk with which the line broke, until one as large goes through: some
-    /// proxies say nothing else when a request is too large.
+    /// The size of a chunk during which the connection broke, until a chunk as large is accepted.
+    /// Some proxies close the connection when a request is too large, and send no response.
     broken: Option<u64>,
 }
 
 impl ChunkSizer {
-    /// Starts with chunks of `chunk` bytes.
+    /// Creates a sizer that starts with chunks of `chunk` bytes.
     pub fn new(chunk: u64) -> Self {
         let chunk = chunk.clamp(1, MAX_CHUNK_BYTES);
         Self {
@@ -31,8 +33,8 @@ impl ChunkSizer {
         }
     }
 
-    /// The same, where chunks of more than `limit` bytes are known to be refused. One that is too
-    /// small to be worth obeying cannot have been found out by a push.
+    /// Limits chunks to `limit` bytes, because larger ones are known to be refused. A limit below
+    /// `MIN_CHUNK_BYTES` is raised to that size; a push never records a smaller one.
     pub fn within(mut self, limit: Option<u64>) -> Self {
         self.ceiling = self
             .ceiling
@@ -41,18 +43,19 @@ impl ChunkSizer {
         self
     }
 
-    /// The largest chunk in bytes that is not known to be refused.
+    /// Returns the largest chunk in bytes that is not known to be refused.
     pub fn ceiling(&self) -> u64 {
         self.ceiling
     }
 
-    /// The size in bytes for the next chunk of `left` bytes, within what the registry takes.
+    /// Returns the size in bytes of the next chunk, with `left` bytes to send, within the bounds
+    /// that the registry announced.
     pub fn next(&self, left: u64, minimum: Option<u64>, maximum: Option<u64>) -> u64 {
         let wished = self.chunk.max(minimum.unwrap_or(0));
         wished.min(maximum.unwrap_or(u64::MAX).max(1)).min(left)
     }
 
-    /// A chunk of `bytes` went through.
+    /// Records that a chunk of `bytes` was accepted after `took`.
     pub fn record_chunk(&mut self, bytes: u64, took: Duration) {
         self.broken = self.broken.filter(|broken| *broken > bytes);
         if bytes >= self.chunk && took < FAST_CHUNK_DURATION {
@@ -60,13 +63,14 @@ impl ChunkSizer {
         }
     }
 
-    /// The line broke, or the registry was not well.
+    /// Records a fault of the connection or the registry, and halves the chunk size.
     pub fn record_fault(&mut self) {
         self.chunk = (self.chunk / 2).max(MIN_CHUNK_BYTES.min(self.chunk));
     }
 
-    /// The line broke while a chunk of `bytes` was on its way. If that happens again and again with
-    /// chunks of that size, and never with smaller ones, larger ones are not tried any more.
+    /// Records that the connection broke while a chunk of `bytes` was being sent. If that happens
+    /// twice with chunks of that size or larger, and none was accepted in between, larger chunks
+    /// are not tried any more.
     pub fn record_connection_loss(&mut self, bytes: u64) {
         match self.broken {
             Some(before) if bytes >= before => {
@@ -78,7 +82,8 @@ impl ChunkSizer {
         }
     }
 
-    /// A chunk of `bytes` was refused as too large. Yields whether a smaller one is worth a try.
+    /// Records that a chunk of `bytes` was refused as too large. Returns whether a smaller one is
+    /// worth a try.
     pub fn record_too_large(&mut self, bytes: u64) -> bool {
         self.ceiling = self.ceiling.min((bytes / 2).max(1));
         self.chunk = self.chunk.min(self.ceiling);
@@ -154,7 +159,7 @@ mod tests {
             }
         }
         assert_eq!(broke, 2);
-        // A line that breaks now and then is no such thing.
+        // A connection that breaks now and then does not lower the ceiling.
         let mut pace = ChunkSizer::new(8 * MIB);
         for _ in 0..10 {
             pace.record_connection_loss(8 * MIB);

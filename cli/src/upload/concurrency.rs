@@ -1,34 +1,37 @@
-//! How many blobs to send at a time: few on a line that one upload fills, more on one that gives more
-//! to more of them. Pure: time and bytes come in as numbers.
+//! Chooses the number of concurrent uploads from the measured throughput: few if one upload fills
+//! the connection, more as long as each further upload adds throughput.
+//!
+//! This module does no I/O and reads no clock. Start reading at [`UploadConcurrency`].
 
 use std::time::Duration;
 
-/// With what a push begins that is not told.
+/// The number at the start of a push, unless the user sets one.
 const INITIAL_UPLOADS: usize = 3;
 const MAX_UPLOADS: usize = 8;
-/// How long is measured before the number may change.
+/// How long the rate is measured before the number may change.
 const MEASURING_WINDOW: Duration = Duration::from_millis(250);
-/// A chunk that takes longer is not waiting for others to come along.
+/// A further upload is tried only if a chunk takes less than this time.
 const FAST_CHUNK_DURATION: Duration = Duration::from_secs(4);
-/// How many windows a number stays that has just proved right.
+/// The number of windows without a trial after the number was reduced.
 const COOLDOWN_WINDOWS: u32 = 16;
-/// One break of the line shows in all uploads at about the same time.
+/// Faults within this interval are counted as one, because a broken connection shows in all
+/// uploads.
 const SAME_FAULT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The number of blobs under way in one push.
+/// The number of concurrent uploads of one push.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct UploadConcurrency {
     current: usize,
     is_fixed: bool,
     window: Option<RateWindow>,
-    /// The rate in bytes a second that one upload fewer had, while the last one is on trial.
+    /// The rate in bytes a second with one upload fewer, while the last upload is on trial.
     previous_rate: Option<f64>,
-    /// Windows to let pass before the next trial.
+    /// The number of windows to wait before the next trial.
     cooldown: u32,
     last_fault: Option<Duration>,
 }
 
-/// What is being measured.
+/// The measurement in progress.
 #[derive(Debug, Clone, PartialEq)]
 struct RateWindow {
     began: Duration,
@@ -37,27 +40,29 @@ struct RateWindow {
 }
 
 impl UploadConcurrency {
-    /// So many as the user says, and never another number; or as many as the line is worth.
+    /// Uses a fixed number of uploads, or adapts the number to the throughput if there is none.
     pub(super) fn new(wished: Option<usize>) -> Self {
         Self {
             current: wished.unwrap_or(INITIAL_UPLOADS).max(1),
             is_fixed: wished.is_some(),
             window: None,
             previous_rate: None,
-            // The first bytes only fill buffers.
+            // The first window is skipped, because the first bytes only fill buffers.
             cooldown: 1,
             last_fault: None,
         }
     }
 
-    /// How many blobs may be under way.
+    /// Returns the number of uploads that may run at the same time.
     pub(super) fn current(&self) -> usize {
         self.current
     }
 
-    /// A chunk went through in the time `took`, at the time `at` of the push, which has sent `sent`
-    /// bytes by then. `wanted` tells whether there is a blob that waits for its turn: without one
-    /// there is nothing to find out.
+    /// Records that a chunk was accepted.
+    ///
+    /// `took` is the duration of its request, `at` the time since the push started, and `sent` the
+    /// number of bytes that the push has sent by then. `wanted` tells whether a blob is waiting for
+    /// a permit; without one another upload cannot be tried, and nothing is measured.
     pub(super) fn record_chunk(&mut self, at: Duration, sent: u64, took: Duration, wanted: bool) {
         if self.is_fixed || !wanted {
             self.window = None;
@@ -98,7 +103,8 @@ impl UploadConcurrency {
         }
     }
 
-    /// The line broke at the time `at`, or the registry was not well.
+    /// Records a fault of the connection or the registry at the time `at` since the push started,
+    /// and reduces the number by one.
     pub(super) fn record_fault(&mut self, at: Duration) {
         let same = |last: Duration| at.saturating_sub(last) < SAME_FAULT_INTERVAL;
         if self.is_fixed || self.last_fault.is_some_and(same) {
@@ -112,8 +118,8 @@ impl UploadConcurrency {
     }
 }
 
-/// By what factor the rate must have grown for the last of `jobs` uploads to be worth having: a good
-/// third of what it would be if each got as much as before.
+/// Returns the factor by which the rate must grow for the last of `jobs` uploads to be kept: 40% of
+/// the growth that an upload as fast as the others would bring.
 fn required_speedup(jobs: usize) -> f64 {
     1.0 + 0.4 / (jobs as f64 - 1.0).max(1.0)
 }
@@ -125,8 +131,8 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
     const CHUNK: u64 = 1024 * 1024;
 
-    /// Sends chunks for a while over a line that gives so many bytes a second to so many uploads;
-    /// yields the most and the last number of jobs.
+    /// Sends chunks over a connection with a total rate of `rate(uploads)` bytes a second. Returns
+    /// the largest and the last number of uploads.
     fn run(jobs: &mut UploadConcurrency, rate: impl Fn(usize) -> f64) -> (usize, usize) {
         let (mut at, mut sent, mut most) = (Duration::ZERO, 0, 0);
         for _ in 0..2000 {
@@ -159,7 +165,7 @@ mod tests {
             most <= INITIAL_UPLOADS + 1 && last <= INITIAL_UPLOADS + 1,
             "{most} {last}"
         );
-        // Chunks that take long are no reason to try.
+        // Slow chunks give no reason to try another upload.
         assert_eq!(
             run(&mut UploadConcurrency::new(None), |_| 500e3).0,
             INITIAL_UPLOADS

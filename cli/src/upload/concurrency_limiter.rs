@@ -1,4 +1,7 @@
-//! Turns: as many blobs are on their way at a time as [`Jobs`] says, from moment to moment.
+//! Hands out the permits to upload, as many at a time as [`UploadConcurrency`] allows at that
+//! moment.
+//!
+//! This module does not choose the number. Start reading at [`ConcurrencyLimiter`].
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::concurrency::UploadConcurrency;
 
-/// The turns of one push.
+/// The upload permits of one push.
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimiter {
     semaphore: Semaphore,
@@ -18,12 +21,12 @@ pub(super) struct ConcurrencyLimiter {
 #[derive(Debug)]
 struct LimiterState {
     concurrency: UploadConcurrency,
-    /// Turns that are to vanish when they are next given back.
+    /// The number of permits to destroy when they are next released.
     surplus: usize,
     waiting: usize,
 }
 
-/// A turn.
+/// A permit to upload, released when dropped.
 #[derive(Debug)]
 pub(super) struct UploadPermit<'a> {
     limiter: &'a ConcurrencyLimiter,
@@ -31,7 +34,8 @@ pub(super) struct UploadPermit<'a> {
 }
 
 impl ConcurrencyLimiter {
-    /// So many turns as the user says; `None` for as many as the line is worth.
+    /// Creates a limiter with a fixed number of permits; `None` adapts the number to the
+    /// throughput.
     pub(super) fn new(wished: Option<usize>) -> Self {
         let jobs = UploadConcurrency::new(wished);
         Self {
@@ -45,11 +49,11 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// Waits for a turn.
+    /// Waits for a permit.
     pub(super) async fn acquire(&self) -> UploadPermit<'_> {
         self.state().waiting += 1;
         let waiting = WaitingGuard(self);
-        // It is never closed.
+        // The semaphore is never closed, so this cannot fail.
         let turn = self.semaphore.acquire().await.ok();
         drop(waiting);
         UploadPermit {
@@ -58,7 +62,7 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// A chunk went through; `sent` bytes did in all.
+    /// Records that a chunk was accepted, after `sent` bytes in all.
     pub(super) fn record_chunk(&self, sent: u64, took: Duration) {
         let at = self.began.elapsed();
         let mut state = self.state();
@@ -68,7 +72,7 @@ impl ConcurrencyLimiter {
         self.apply_concurrency(&mut state, before);
     }
 
-    /// The line broke.
+    /// Records a fault of the connection or the registry.
     pub(super) fn record_fault(&self) {
         let at = self.began.elapsed();
         let mut state = self.state();
@@ -94,7 +98,8 @@ impl ConcurrencyLimiter {
 }
 
 impl<'a> UploadPermit<'a> {
-    /// Gives way if there are more turns than there should be, and waits for the next.
+    /// Releases the permit if there are more than there should be, and waits for the next one.
+    /// Returns the same permit otherwise.
     pub(super) async fn yield_if_surplus(self) -> UploadPermit<'a> {
         let slots = self.limiter;
         if slots.state().surplus == 0 {
@@ -118,7 +123,7 @@ impl Drop for UploadPermit<'_> {
     }
 }
 
-/// Somebody waits; not any more when this is dropped, however it ends.
+/// Counts one waiting upload until it is dropped, also if the wait is cancelled.
 struct WaitingGuard<'a>(&'a ConcurrencyLimiter);
 
 impl Drop for WaitingGuard<'_> {
@@ -142,7 +147,8 @@ mod tests {
         let mut held = held.into_iter();
         let given = held.next().unwrap();
         assert!(given.yield_if_surplus().now_or_never().is_none());
-        // One fewer than before: another one's end is no gap, but the next one's.
+        // There is one permit fewer than before. The permit already given up leaves no free one;
+        // the next to be dropped does.
         let kept = held
             .next()
             .unwrap()

@@ -1,6 +1,9 @@
-//! What a registry, and the proxies before it, were found to take: how large a request may be, and
-//! whether a blob may come in chunks. Remembered for a while, one small file a registry, so that the
-//! next push need not be refused again. Only ever a hint: a later refusal teaches anew.
+//! Remembers what a registry and the proxies in front of it accept: the largest request, and
+//! whether a blob may be sent in chunks.
+//!
+//! The records expire, and there is one small file for each registry. A record is only a hint that
+//! saves the next push a refused request; a later refusal replaces the record. This module sends no
+//! requests. Start reading at [`HostProfile`].
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,21 +14,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::entry;
 
-/// How long it counts: proxies are configured anew, and registries are replaced.
+/// The lifetime of a record, because proxies are reconfigured and registries are replaced.
 const RECORD_TTL: Duration = Duration::from_secs(21 * 24 * 3600);
-/// After this more is tried than was found: what was lifted shall not count for weeks.
+/// After this time a larger request is tried, so that a limit that was raised is noticed.
 const LIMIT_PROBE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// More than a file ever has.
+/// An upper bound for the size of a record.
 const MAX_RECORD_BYTES: u64 = 64 * 1024;
 const MIB: u64 = 1024 * 1024;
 
-/// How a blob goes.
+/// How a blob is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum UploadMode {
-    /// In chunks, each with its place.
+    /// In chunks, each with its offset.
     Chunks,
-    /// In one PATCH, then a PUT, as Docker sends.
+    /// In one PATCH and then an empty PUT, as Docker does.
     Stream,
     /// In one PUT.
     #[serde(rename = "whole")]
@@ -33,7 +36,7 @@ pub(super) enum UploadMode {
 }
 
 impl UploadMode {
-    /// What is left to try where this is refused.
+    /// Returns the mode to try after this one was refused.
     pub(super) fn fallback(self) -> Option<Self> {
         match self {
             Self::Chunks => Some(Self::Stream),
@@ -43,28 +46,29 @@ impl UploadMode {
     }
 }
 
-/// What is known of one registry.
+/// The known limits of one registry.
 #[derive(Debug)]
 pub(super) struct HostProfile {
     path: PathBuf,
     record: Mutex<HostRecord>,
-    /// The smallest chunk but the last that it takes, where it does not say so itself, in bytes.
+    /// The smallest chunk in bytes that the registry accepts, except for the last chunk of a blob.
+    /// Set for registries that do not announce the limit.
     pub(super) chunk_min: Option<u64>,
 }
 
-/// What was found out.
+/// The contents of a record file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct HostRecord {
-    /// For people who look into the folder.
+    /// The URL scheme and the host, for people who look into the folder.
     registry: String,
-    /// The largest request that is not known to be too large, in bytes.
+    /// The largest request in bytes that is not known to be too large.
     #[serde(rename = "body")]
     max_body: Option<DatedValue<u64>>,
     #[serde(rename = "way")]
     mode: Option<DatedValue<UploadMode>>,
 }
 
-/// Something, and when it was found out, in seconds since 1970.
+/// A value and the time at which it was found, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct DatedValue<T> {
     value: T,
@@ -77,7 +81,7 @@ impl<T: Copy> DatedValue<T> {
         Self { value, found }
     }
 
-    /// What still counts.
+    /// Returns the value unless it has expired.
     fn value(self) -> Option<T> {
         self.is_within(RECORD_TTL).then_some(self.value)
     }
@@ -89,7 +93,7 @@ impl<T: Copy> DatedValue<T> {
 }
 
 impl HostProfile {
-    /// What earlier pushes found out, and what is known of the large hosts.
+    /// Loads what earlier pushes have found, and adds what is known of the large public registries.
     pub(super) fn load(cache: &Path, scheme: &str, registry: &Registry) -> Self {
         let name = format!("{scheme} {registry}");
         let path = cache.join("hosts").join(Digest::of(name.as_bytes()).hex());
@@ -107,8 +111,9 @@ impl HostProfile {
         }
     }
 
-    /// The largest request that is worth trying, in bytes: the largest that is not known to be too
-    /// large, or twice that after a day.
+    /// Returns the largest request in bytes that is worth a try: the largest that is not known to
+    /// be refused, or twice as much if the limit was found more than a day ago. `None` if no limit
+    /// is known.
     pub(super) fn max_body(&self) -> Option<u64> {
         let body = self.record().max_body?;
         Some(match body.is_within(LIMIT_PROBE_INTERVAL) {
@@ -117,22 +122,21 @@ impl HostProfile {
         })
     }
 
-    /// How a blob goes.
+    /// Returns the mode to send a blob in.
     pub(super) fn mode(&self) -> UploadMode {
         self.record()
             .mode
             .map_or(UploadMode::Chunks, |way| way.value)
     }
 
-    /// A request that was larger than `bytes` was refused as too large.
+    /// Records that a request of more than `bytes` bytes was refused as too large.
     pub(super) fn set_max_body(&self, bytes: u64) {
         let body = Some(DatedValue::now(bytes));
         self.record().max_body = body;
         self.update_file(|found| found.max_body = body);
     }
 
-    /// A request of `bytes` bytes went through: if that is more than was known, the limit has been
-    /// raised.
+    /// Records that a request of `bytes` bytes was accepted, and raises a lower limit.
     pub(super) fn raise_max_body(&self, bytes: u64) {
         let known = self.record().max_body;
         if known.is_some_and(|known| known.value < bytes) {
@@ -140,12 +144,12 @@ impl HostProfile {
         }
     }
 
-    /// What went `way` was refused for what it is. Yields whether there is another way.
+    /// Falls back from a mode that the registry has refused. Returns whether there is another mode.
     pub(super) fn fall_back_from(&self, way: UploadMode) -> bool {
         let mut found = self.record();
         let now = found.mode.map_or(UploadMode::Chunks, |way| way.value);
         match (now == way, way.fallback()) {
-            // Another blob has found out already.
+            // Another blob has caused the fallback already.
             (false, _) => true,
             (true, Some(next)) => {
                 found.mode = Some(DatedValue::now(next));
@@ -155,7 +159,7 @@ impl HostProfile {
         }
     }
 
-    /// A blob has gone this way: if it is not the usual one, that is worth knowing.
+    /// Saves the mode in which a blob was sent, unless it is the default one.
     pub(super) fn save_mode(&self, way: UploadMode) {
         if way != UploadMode::Chunks {
             let way = Some(DatedValue::now(way));
@@ -167,8 +171,8 @@ impl HostProfile {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is on disk, and leaves what others have put there. A disk that cannot keep it
-    /// costs the next push a refusal and nothing else.
+    /// Changes the file, and keeps what other pushes have written. A write error is ignored: the
+    /// next push then has a request refused again.
     fn update_file(&self, change: impl FnOnce(&mut HostRecord)) {
         let mut found = read(&self.path).unwrap_or_default();
         change(&mut found);
@@ -188,7 +192,7 @@ fn seconds() -> u64 {
     now.map_or(0, |now| now.as_secs())
 }
 
-/// What is known of a host before it is spoken to.
+/// The limits of a registry that are known without a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct HostQuirks {
     chunk_min: Option<u64>,
@@ -203,7 +207,7 @@ impl HostQuirks {
         let below = |domain: &str| host.ends_with(domain);
         let nothing = Self::default();
         if host.contains(".dkr.ecr.") && (below(".amazonaws.com") || below(".amazonaws.com.cn")) {
-            // Parts as its object store has them (aws/containers-roadmap#2831).
+            // The parts of its object store have a minimum size (aws/containers-roadmap#2831).
             let chunk_min = Some(5 * MIB);
             return Self {
                 chunk_min,
@@ -211,7 +215,7 @@ impl HostQuirks {
             };
         }
         if host == "ghcr.io" {
-            // More is answered with 416 (oci-client#37).
+            // Larger chunks are answered with 416 (oci-client#37).
             let body = Some(4 * MIB);
             return Self {
                 max_body: body,
@@ -219,7 +223,7 @@ impl HostQuirks {
             };
         }
         if below(".pkg.dev") || host == "gcr.io" || below(".gcr.io") {
-            // One PATCH or none (skopeo#1101).
+            // Only one PATCH a session is accepted (skopeo#1101).
             let way = Some(UploadMode::Stream);
             return Self {
                 mode: way,
@@ -227,7 +231,7 @@ impl HostQuirks {
             };
         }
         if below(".azurecr.io") {
-            // Its front end takes about 20 MB (harbor#23015).
+            // The front end accepts about 20 MB (harbor#23015).
             let body = Some(16 * MIB);
             return Self {
                 max_body: body,
@@ -256,7 +260,7 @@ mod tests {
             first.fall_back_from(UploadMode::Chunks) && first.fall_back_from(UploadMode::Chunks)
         );
         assert_eq!(first.mode(), UploadMode::Stream);
-        // That it was refused is no proof that the next way works.
+        // A refusal of chunks does not prove that the next mode works, so nothing is saved yet.
         assert_eq!(host(folder.path()).mode(), UploadMode::Chunks);
         first.save_mode(UploadMode::Stream);
         let second = host(folder.path());
@@ -276,7 +280,7 @@ mod tests {
         );
     }
 
-    /// Makes what is known of bodies so much older.
+    /// Makes the recorded size limit older by the given time.
     fn age(host: &HostProfile, by: Duration) {
         let text = std::fs::read_to_string(&host.path).unwrap();
         let mut found: HostRecord = serde_json::from_str(&text).unwrap();

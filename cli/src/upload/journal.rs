@@ -1,10 +1,13 @@
-//! Open upload sessions, on disk: a push that was killed, or a laptop that slept, goes on where the
-//! registry stands.
+//! Keeps open upload sessions on disk, so that a later push resumes an upload that was killed or
+//! suspended.
 //!
-//! One file a blob and repository, named by what they are; so a session is only ever taken up for
-//! the very bytes that it was opened for. The file is locked while its blob is on its way, which
-//! also keeps two pushes from sending the same blob at the same time: the later one waits, and then
-//! finds the blob there.
+//! There is one file for each blob and repository, and its name is a hash of both, so a session is
+//! only ever resumed for the bytes that it was opened for. The file is locked while its blob is
+//! being uploaded. Two pushes therefore never send the same blob at the same time: the second one
+//! waits, and then finds the blob at the registry.
+//!
+//! This module sends no requests, and a disk that cannot keep a journal never makes a push fail.
+//! Start reading at [`Journal`].
 
 use std::convert::Infallible;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -16,29 +19,31 @@ use std::time::{Duration, SystemTime};
 use imgsync_oci::client::upload::UploadSession;
 use imgsync_oci::{Digest, Registry, Repository};
 
-/// No registry keeps a session longer, as far as is known: the stock one purges after a week.
+/// The age after which a session is deleted. The stock registry purges sessions after a week, and
+/// no registry is known to keep them longer.
 const MAX_SESSION_AGE: Duration = Duration::from_secs(8 * 24 * 3600);
-/// More than a session's description ever has.
+/// An upper bound for the size of a saved session.
 const MAX_SESSION_BYTES: u64 = 64 * 1024;
 
-/// The open sessions of one user.
+/// The open upload sessions of one user.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// The cache folder, whose other parts the uploads need too.
+    /// The cache folder, whose other records the uploads need too.
     pub(super) cache: PathBuf,
     folder: PathBuf,
-    /// How the registry is spoken to: what was begun in the clear shall not go on so later.
+    /// The URL scheme of the registry. A session that was opened over HTTP is not resumed over
+    /// HTTPS, and the reverse.
     scheme: &'static str,
 }
 
-/// The place of one blob's session, locked.
+/// The locked journal entry of one blob, or one that stores nothing.
 #[derive(Debug, Default)]
 pub(super) struct JournalEntry {
     locked_file: Option<(File, PathBuf)>,
 }
 
 impl Journal {
-    /// The journal in this cache folder. What is too old to be of use is cleared away.
+    /// Opens the journal in a cache folder, and deletes entries that are too old to be of use.
     pub fn new(cache: &Path, scheme: &'static str) -> Self {
         let folder = cache.join("uploads");
         clear_old(&folder);
@@ -49,8 +54,9 @@ impl Journal {
         }
     }
 
-    /// The entry of a blob; `None` while another push is sending it. A disk that cannot keep a
-    /// journal yields one that keeps nothing: the push works, and would start again.
+    /// Locks the entry of a blob. Returns `None` while another push is uploading the blob. If the
+    /// disk cannot keep a journal, returns an entry that stores nothing: the push works, but a
+    /// later one starts again.
     pub(super) fn try_lock(
         &self,
         registry: &Registry,
@@ -69,8 +75,9 @@ impl Journal {
         }
     }
 
-    /// When the entry of a blob was last written to, where there is one: whoever is sending the
-    /// blob does so after every chunk, and while it waits ([`Entry::show_life`]).
+    /// Returns the time of the last write to a blob's entry, if there is an entry. The push that
+    /// uploads the blob writes after every chunk, and regularly while it waits
+    /// ([`JournalEntry::keep_alive`]).
     pub(super) fn last_written(
         &self,
         registry: &Registry,
@@ -94,7 +101,8 @@ impl Journal {
         digest: &Digest,
     ) -> io::Result<(File, PathBuf)> {
         let path = self.path(registry, repository, digest);
-        // A session's address may be all that it takes to write to it.
+        // The URL of a session may be all that is needed to write to the session, so the folder is
+        // private.
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -111,7 +119,7 @@ impl Journal {
 }
 
 impl JournalEntry {
-    /// The session that was open when the last push of this blob ended.
+    /// Returns the session that was open when the last push of this blob ended.
     pub(super) fn session(&mut self) -> Option<UploadSession> {
         let (file, _) = self.locked_file.as_mut()?;
         let mut text = String::new();
@@ -122,9 +130,9 @@ impl JournalEntry {
         serde_json::from_str(&text).ok()
     }
 
-    /// Keeps the session for a later push. Written over the last one in one go, with blanks where
-    /// that was longer: a kill in between leaves one of the two. A disk that cannot keep it costs a
-    /// later push time and nothing else.
+    /// Saves the session for a later push. Overwrites the last session in one write, padded with
+    /// blanks to its length, so that a kill leaves one of the two. An error is ignored: a later
+    /// push starts again.
     pub(super) fn save(&mut self, session: &UploadSession) {
         let (Some((file, _)), Ok(mut text)) = (&self.locked_file, serde_json::to_string(session))
         else {
@@ -138,8 +146,8 @@ impl JournalEntry {
         let _ = file.write_all_at(text.as_bytes(), 0);
     }
 
-    /// Lets who waits for the lock see that its holder is still at it, whatever that is waiting for.
-    /// Never ends.
+    /// Touches the file regularly, so that pushes that wait for the lock see that its holder is
+    /// running. The returned future never ends.
     pub(super) fn keep_alive(&self, every: Duration) -> impl Future<Output = Infallible> + use<> {
         let file = self
             .locked_file
@@ -155,14 +163,15 @@ impl JournalEntry {
         }
     }
 
-    /// The session is gone; the blob is still on its way.
+    /// Deletes the saved session and keeps the lock, because the blob is still being uploaded.
     pub(super) fn clear_session(&self) {
         if let Some((file, _)) = &self.locked_file {
             let _ = file.set_len(0);
         }
     }
 
-    /// There is no session any more. Who waits for the lock finds a new file.
+    /// Deletes the entry, because there is no session any more. A push that waits for the lock then
+    /// creates a new file.
     pub(super) fn remove(&self) {
         if let Some((file, path)) = &self.locked_file {
             let _ = file.set_len(0).and_then(|()| std::fs::remove_file(path));

@@ -1,5 +1,8 @@
-//! Carries out a plan: what is missing is packed, and goes through upload sessions, several at a
-//! time.
+//! Uploads the blobs that the target lacks: compresses and verifies layers, and sends them through
+//! several upload sessions at a time.
+//!
+//! This module does not decide which blobs are missing; the plan does. Start reading at
+//! [`upload_all()`].
 
 mod barrier;
 mod blob_reader;

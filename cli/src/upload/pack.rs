@@ -1,4 +1,7 @@
-//! From bytes at the source to a blob that is ready to be sent, and known to be what it should be.
+//! Turns the bytes at the source into a blob that is ready to upload: compresses raw layers and
+//! verifies all digests.
+//!
+//! This module sends nothing. Start reading at [`pack`].
 
 use std::io::BufWriter;
 
@@ -12,35 +15,36 @@ use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
 use crate::spool::{Spool, SpoolKind};
 
-/// What is to be sent, before its bytes were looked at.
+/// The content of a queued blob, before its bytes were read.
 #[derive(Debug, Clone)]
 pub enum QueuedContent {
-    /// A tar to compress. Its blob's digest is known only then.
+    /// An uncompressed tar. The digest of its blob is known after compression.
     Raw {
         /// The digest that the tar must have.
         diff_id: Digest,
     },
-    /// A raw layer that an earlier run has packed, and that has proved whole.
+    /// A raw layer that an earlier run has compressed, and whose compressed blob is verified.
     Packed {
         /// The digest of the tar.
         diff_id: Digest,
-        /// The blob that it became.
+        /// The compressed blob.
         blob: BlobRef,
     },
-    /// A blob that goes as it is.
+    /// A blob that is sent as it is.
     Ready {
-        /// What it must be.
+        /// The descriptor that the blob must match.
         descriptor: Descriptor,
-        /// The digest that the tar in it must have, where anybody says.
+        /// The digest that the uncompressed tar must have, if the image config lists it.
         diff_id: Option<Digest>,
     },
 }
 
-/// Reads `bytes` to their end, compresses them if they are raw, and checks all digests. What was
-/// compressed is kept in the spool, and what the spool had of the raw layer goes. Blocks.
+/// Reads `bytes` to the end, compresses them if they are raw, and verifies all digests. The
+/// compressed blob is kept in the spool, and replaces the spool's copy of the raw layer. Blocks the
+/// thread.
 ///
 /// # Errors
-/// Bytes that cannot be read or are not what the image says; a spool without room.
+/// Fails if the bytes cannot be read or do not match the image, or if the spool cannot be written.
 pub(super) fn pack(
     item: &QueuedContent,
     bytes: &Slice,

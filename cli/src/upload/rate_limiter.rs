@@ -1,20 +1,22 @@
-//! `--limit-rate`: no more bytes a second than the user allows, over all uploads together.
+//! Limits the bytes a second of all uploads together, for `--limit-rate`.
+//!
+//! This module does not see the bytes, only their number. Start reading at [`RateLimiter`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A rate that nothing exceeds for long.
+/// A limit of the average rate, shared by all uploads of a push.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     rate: Option<u64>,
-    /// When the bytes that were let through so far have had their time.
+    /// The time at which the next bytes may pass, given those that have passed so far.
     free: Mutex<Instant>,
 }
 
 impl RateLimiter {
-    /// `rate` bytes a second; `None` is no limit.
+    /// Creates a limiter of `rate` bytes a second; `None` for no limit.
     pub(super) fn new(rate: Option<u64>) -> Self {
         Self {
             rate,
@@ -22,8 +24,8 @@ impl RateLimiter {
         }
     }
 
-    /// The largest piece that goes through at once, in bytes: a fraction of a second's worth, so
-    /// that the line is used evenly.
+    /// Returns the number of bytes to send at a time, at most `largest`: a fraction of a second's
+    /// worth, so that the bytes are spread evenly.
     pub(super) fn max_piece(&self, largest: u64) -> u64 {
         const PIECES_PER_SECOND: u64 = 8;
         match self.rate {
@@ -32,7 +34,7 @@ impl RateLimiter {
         }
     }
 
-    /// Waits until `bytes` more may go.
+    /// Waits until `bytes` more bytes may be sent.
     pub(super) async fn acquire(&self, bytes: u64) {
         if let Some(rate) = self.rate {
             let time = Duration::from_secs_f64(bytes as f64 / rate as f64);
@@ -58,7 +60,8 @@ mod tests {
         for _ in 0..20 {
             limit.acquire(limit.max_piece(1 << 20)).await;
         }
-        // Twenty pieces of 125 bytes: the last may go when nineteen have had their time.
+        // Of twenty pieces of 125 bytes the last one may be sent when nineteen have taken their
+        // time.
         assert_eq!(began.elapsed().as_millis(), 2375);
     }
 

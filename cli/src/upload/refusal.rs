@@ -1,48 +1,52 @@
-//! What to make of a registry that refuses a chunk for what it is, and not for its size or the
-//! caller. Registries differ in what they say of a session's state, and some say what is not so;
-//! what they take tells more. Pure.
+//! Decides what to do when a registry refuses a chunk as a bad request, and not because of its size
+//! or the credentials.
+//!
+//! Registries differ in how they report the state of a session, and some report a wrong offset. The
+//! chunks that they have accepted are therefore taken into account too. This module sends no
+//! requests. Start reading at [`decide`].
 
 use http::StatusCode;
 
-/// Refusals before the session, or the way, is given up.
+/// The number of refusals after which the session or the upload mode is given up.
 const MAX_REFUSALS: u32 = 6;
 
-/// What the registry said when it was asked where the session stands.
+/// The response of the registry to a request for the offset of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionStatus {
-    /// It holds so many bytes.
+    /// The registry holds this many bytes.
     At(u64),
-    /// There is no such session, or it cannot tell.
+    /// There is no such session, or the registry does not report offsets.
     Unknown,
 }
 
-/// What is known of a session in which a chunk was refused.
+/// A refused chunk, and the state of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RefusedChunk {
-    /// The status.
+    /// The status of the response.
     pub(super) status: StatusCode,
-    /// The chunk's first byte.
+    /// The offset of the chunk's first byte.
     pub(super) first: u64,
-    /// How many bytes the registry took, by its answers to earlier chunks.
+    /// The offset after the chunks that the registry has accepted.
     pub(super) accepted: u64,
-    /// Whether nothing went wrong before: then the refusal is about chunks as such.
+    /// Whether the session had no fault before. The registry then refuses chunks as such.
     pub(super) is_clean: bool,
-    /// How many chunks were refused so, this one included.
+    /// The number of chunks refused in this way, this one included.
     pub(super) times: u32,
 }
 
-/// What to do next.
+/// What to do after a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RefusalAction {
-    /// Send on from this byte.
+    /// Resume the session at this offset.
     ResumeAt(u64),
-    /// Begin again in another session.
+    /// Send the blob again in a new session.
     NewSession,
-    /// The registry does not take blobs in this way.
+    /// Use another upload mode, because the registry does not accept this one.
     ChangeMode,
 }
 
-/// Whether a status is about what was asked for: not about who asks, how much, or when.
+/// Returns whether a status refuses the request itself, as opposed to the credentials, the size or
+/// the rate of requests.
 pub(super) fn is_request_refused(status: StatusCode) -> bool {
     matches!(
         status,
@@ -57,7 +61,7 @@ pub(super) fn is_request_refused(status: StatusCode) -> bool {
     )
 }
 
-/// What to do about a refused chunk.
+/// Returns what to do about a refused chunk, given the reported status of the session.
 pub(super) fn decide(refused: RefusedChunk, said: SessionStatus) -> RefusalAction {
     let RefusedChunk {
         status,
@@ -73,20 +77,24 @@ pub(super) fn decide(refused: RefusedChunk, said: SessionStatus) -> RefusalActio
         };
     }
     match said {
-        // It was all as it should be.
+        // The offset was right and there was no fault, so the registry does not accept this chunk
+        // at all.
         SessionStatus::At(at) if is_clean && at == first => RefusalAction::ChangeMode,
-        // It forgot what it took, and nothing had happened.
+        // Without any fault, the registry has dropped the chunks that it accepted.
         SessionStatus::At(0) if is_clean => RefusalAction::ChangeMode,
-        // Its word was followed, and it was wrong: its answers before may be right.
+        // The chunk started at the reported offset and was refused. The end of the accepted chunks
+        // may be the right offset.
         SessionStatus::At(at) if at == first && taken != first && times <= 2 => {
             RefusalAction::ResumeAt(taken)
         }
-        // A request that broke here may still be under way there, and may be refused for that.
+        // The registry may still be processing a request whose connection broke, and refuse this
+        // one for that.
         SessionStatus::At(at) if at == first && status != StatusCode::RANGE_NOT_SATISFIABLE => {
             RefusalAction::NewSession
         }
         SessionStatus::At(at) => RefusalAction::ResumeAt(at),
-        // There is no asking; or the session is gone, as sessions go, but not again and again.
+        // The registry does not report offsets, or the session is gone. A session may be lost, but
+        // not again and again.
         SessionStatus::Unknown if is_clean && (status != StatusCode::NOT_FOUND || times > 1) => {
             RefusalAction::ChangeMode
         }
@@ -111,7 +119,8 @@ mod tests {
     #[test]
     fn a_registry_without_chunks_is_told_from_a_session_in_disorder() {
         let clean = |status, first| refused(status, first, first, true);
-        // No PATCH at all; none with a range; none but the first.
+        // Cases: a registry without PATCH, one that refuses every chunk with a range, and one that
+        // accepts only the first chunk.
         assert_eq!(
             decide(clean(405, 0), SessionStatus::Unknown),
             RefusalAction::ChangeMode
@@ -128,7 +137,7 @@ mod tests {
             decide(clean(416, 8), SessionStatus::At(0)),
             RefusalAction::ChangeMode
         );
-        // A session that went away, a server that crashed and lost a little.
+        // A session that expired, and a server that lost some bytes in a crash.
         assert_eq!(
             decide(clean(404, 8), SessionStatus::Unknown),
             RefusalAction::NewSession
@@ -179,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_state_that_is_wrong_is_believed_once() {
-        // A byte too much; only the first chunk; only the last one.
+        // The reported offset is one too large, or that of a single chunk.
         for said in [17, 8] {
             let refused = refused(416, said, 16, false);
             assert_eq!(

@@ -1,4 +1,8 @@
-//! What all uploads of one push share: the registry, the pace, the slots, the count.
+//! The state that all uploads of one push share: the client, the journal, the chunk size, the
+//! concurrency limit and the byte count.
+//!
+//! This module sends no blob itself; see [`upload_blob`](super::upload_blob). Start reading at
+//! [`RepositoryWriter`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,51 +19,51 @@ use super::rate_limiter::RateLimiter;
 use super::{BlobSource, ChunkSizer, Journal};
 use crate::cache::blob_locations;
 
-/// The way to one repository.
+/// Uploads to one repository, with the limits and counters that all uploads share.
 #[derive(Debug)]
 pub struct RepositoryWriter {
-    /// The registry.
+    /// The client of the registry.
     pub client: Client,
-    /// The repository that the blobs go to.
+    /// The repository to upload to.
     pub repository: Repository,
     pub(super) journal: Journal,
     chunk_sizer: Mutex<ChunkSizer>,
     pub(super) rate_limiter: Arc<RateLimiter>,
     pub(super) limiter: ConcurrencyLimiter,
     pub(super) host_profile: HostProfile,
-    /// Sessions that a mount was answered with, for whichever blob needs one next.
+    /// Upload sessions that the registry opened instead of mounting a blob. Any blob can use one.
     spare_sessions: Mutex<Vec<UploadSession>>,
     pub(super) bytes_sent: Arc<AtomicU64>,
 }
 
-/// How a line is used.
+/// The limits of a transfer.
 #[derive(Debug, Clone, Copy)]
 pub struct TransferOptions {
-    /// How many blobs are sent at a time; `None` for as many as the line is worth.
+    /// The number of concurrent uploads; `None` adapts the number to the measured throughput.
     pub max_uploads: Option<usize>,
-    /// The first chunk's size in bytes.
+    /// The size of the first chunk in bytes.
     pub chunk_bytes: u64,
-    /// The most bytes a second, all blobs together; `None` is no limit.
+    /// The limit in bytes a second for all uploads together; `None` for no limit.
     pub max_bytes_per_second: Option<u64>,
 }
 
-/// A blob to send.
+/// A blob to upload.
 #[derive(Debug, Clone)]
 pub struct PendingBlob {
-    /// Its digest.
+    /// The digest of the blob.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// The size of the blob in bytes.
     pub size: u64,
-    /// What people call it: a layer's number, for instance.
+    /// The name to show in messages, for example the number of a layer.
     pub label: String,
-    /// Its bytes.
+    /// The bytes of the blob.
     pub source: BlobSource,
-    /// Another repository of the same registry that holds it, from where it can be linked.
+    /// A repository of the same registry that has the blob, to mount the blob from.
     pub mount: Option<Repository>,
 }
 
 impl RepositoryWriter {
-    /// A line to a repository.
+    /// Creates a writer for a repository, and loads the host profile of its registry.
     pub fn new(
         client: Client,
         repository: Repository,
@@ -82,26 +86,29 @@ impl RepositoryWriter {
         }
     }
 
-    /// Bytes of blobs that were handed to the network so far, repeated ones included.
+    /// Returns the number of blob bytes passed to the network so far, repeated ones included.
     pub fn bytes_sent(&self) -> u64 {
         self.bytes_sent.load(Ordering::Relaxed)
     }
 
-    /// Keeps for later runs that the repository holds a blob.
+    /// Records in the cache that the repository has a blob.
     pub(super) fn remember(&self, blob: &Digest) {
         let registry = self.client.registry();
         blob_locations::remember(&self.journal.cache, registry, blob, &self.repository);
     }
 
-    /// The blob's place in the journal; `None` while another push is sending it.
+    /// Locks the journal entry of a blob. Returns `None` while another push is uploading the blob.
     pub(super) fn try_lock(&self, blob: &PendingBlob) -> Option<JournalEntry> {
         self.journal
             .try_lock(self.client.registry(), &self.repository, &blob.digest)
     }
 
-    /// The blob's place in the journal; waits while another push is sending it, as long as that
-    /// gets on: one that was stopped and not ended would hold up all others. A chunk takes seconds,
-    /// and ten times the stall timeout is far more.
+    /// Locks the journal entry of a blob, and waits while another push is uploading the blob.
+    ///
+    /// Gives up waiting, and returns an entry that stores nothing, when the other push writes
+    /// nothing to its entry for ten times the stall timeout. A push that was suspended would
+    /// otherwise block all later ones. A chunk takes seconds, so ten times the stall timeout is
+    /// long enough.
     pub(super) async fn lock(&self, blob: &PendingBlob) -> JournalEntry {
         const POLL_INTERVAL: Duration = Duration::from_millis(200);
         let longest = self.client.stall_timeout().saturating_mul(10);
@@ -124,17 +131,18 @@ impl RepositoryWriter {
         JournalEntry::default()
     }
 
-    /// Keeps a session that was opened on the way, for a blob that will need one.
+    /// Keeps an open session for a blob that will need one.
     pub fn add_spare_session(&self, session: UploadSession) {
         self.spare_sessions().push(session);
     }
 
-    /// A session that was opened on the way, if there is one left.
+    /// Returns an open session that was kept, if there is one.
     pub(super) fn take_spare_session(&self) -> Option<UploadSession> {
         self.spare_sessions().pop()
     }
 
-    /// Gives up the sessions that nobody needed. A courtesy: the registry would clear them away.
+    /// Cancels the sessions that no blob has used. Errors are ignored, because the registry removes
+    /// unused sessions itself.
     pub async fn cancel_spare_sessions(&self) {
         let sessions = std::mem::take(&mut *self.spare_sessions());
         let cancelled = sessions

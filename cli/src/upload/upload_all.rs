@@ -1,9 +1,9 @@
-//! Everything that an image lacks at the target: packed one after the other, sent several at a
-//! time, and acknowledged only when all of it has proved sound.
+//! Uploads all blobs that the target lacks: packs one after the other, sends several at a time, and
+//! finishes the uploads only when all blobs have been verified.
 //!
-//! Uploads run while later layers are still being packed, but none is finished before all bytes
-//! are at the registry: a source that turns out to be damaged, or a registry whose disk is too
-//! small, leaves no blob behind.
+//! Uploads run while later layers are still being packed, but no upload is finished before all
+//! bytes are at the registry. A source that turns out to be damaged, or a registry whose disk is
+//! full, therefore leaves no blob behind. Start reading at [`upload_all`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,19 +23,19 @@ use crate::image::Slice;
 use crate::report::Report;
 use crate::spool::Spool;
 
-/// One thing to send.
+/// A blob to pack and to upload.
 #[derive(Debug, Clone)]
 pub struct QueuedBlob {
-    /// What it is.
+    /// The state of the content: raw, packed by an earlier run, or ready to send.
     pub content: QueuedContent,
-    /// Where its bytes are.
+    /// The bytes at the source.
     pub bytes: Slice,
-    /// What people call it.
+    /// The name to show in messages, for example the number of a layer.
     pub label: String,
 }
 
 impl QueuedBlob {
-    /// The digest of the bytes as the source has them.
+    /// Returns the digest of the bytes as they are stored at the source.
     fn source_digest(&self) -> &Digest {
         match &self.content {
             QueuedContent::Raw { diff_id } | QueuedContent::Packed { diff_id, .. } => diff_id,
@@ -44,26 +44,26 @@ impl QueuedBlob {
     }
 }
 
-/// What shipping needs besides the parcels.
+/// The services that [`upload_all`] uses, besides the blobs themselves.
 #[derive(Clone)]
 pub struct UploadContext {
-    /// The line to the target.
+    /// The writer for the target repository.
     pub writer: Arc<RepositoryWriter>,
-    /// Where compressed layers wait, also for the next run.
+    /// The spool that keeps compressed layers, also for the next run.
     pub spool: Spool,
-    /// How many threads compress.
+    /// The number of threads for compression.
     pub threads: usize,
-    /// Where it is remembered what a layer became.
+    /// The folders with the cache that maps a diffID to its compressed blob.
     pub folders: UserFolders,
-    /// Who is told.
+    /// The receiver of progress and notes.
     pub report: Arc<dyn Report>,
 }
 
-/// Sends all parcels; what the target turns out to hold is not sent. Yields the blob that each
-/// became, by the digest of the bytes at the source.
+/// Uploads all blobs, except those that the target turns out to have. Returns the uploaded blob for
+/// each digest of the bytes at the source.
 ///
 /// # Errors
-/// The first failure of either side.
+/// Returns the first failure at the source or at the target.
 pub async fn upload_all(
     means: &UploadContext,
     parcels: Vec<QueuedBlob>,
@@ -74,7 +74,7 @@ pub async fn upload_all(
         for parcel in parcels {
             let stored = parcel.source_digest().clone();
             let blob = pack_in_background(means, parcel).await?;
-            // Nobody listens any more only when uploading has failed, which is told by itself.
+            // The receiver is dropped only when an upload has failed, and that failure is returned.
             let _ = packed.send((stored, blob));
         }
         drop(packed);
@@ -83,7 +83,7 @@ pub async fn upload_all(
     let uploading = async move {
         let mut became = HashMap::new();
         let mut uploads = FuturesUnordered::new();
-        // Arrives when the last blob is packed: by then every upload has a pass of its own.
+        // This pass arrives when the last blob is packed. By then every upload has its own pass.
         let mut packing = Some(pass);
         while packing.is_some() || !uploads.is_empty() {
             tokio::select! {

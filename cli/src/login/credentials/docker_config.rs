@@ -1,4 +1,7 @@
-//! What stands in Docker's `config.json` and podman's `auth.json`, which are one format.
+//! Reads and changes the contents of Docker's `config.json` and podman's `auth.json`, which have
+//! the same format.
+//!
+//! This module does not access files. Start reading at [`DockerConfig`].
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -6,21 +9,21 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use imgsync_oci::client::Credentials;
 use serde_json::{Map, Value};
 
-/// Docker pads its base64; others do not.
+/// Docker pads its base64; other tools do not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A configuration, with all that others keep in it.
+/// A configuration, including the settings that imgsync does not use.
 #[derive(Debug, Default)]
 pub(super) struct DockerConfig(Map<String, Value>);
 
 impl DockerConfig {
-    /// Reads a file's content; blank is empty.
+    /// Parses the content of a file. A blank file counts as empty.
     ///
     /// # Errors
-    /// No JSON, or no object.
+    /// Fails if the content is not a JSON object.
     pub(super) fn parse(content: &[u8]) -> Result<Self, String> {
         if content.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
@@ -29,10 +32,10 @@ impl DockerConfig {
         Ok(Self(map))
     }
 
-    /// The file's content, in Docker's own style.
+    /// Returns the content to write to the file, indented as Docker does it.
     ///
     /// # Errors
-    /// None that can be expected of what was read.
+    /// Fails if the configuration cannot be serialized, which is not expected.
     pub(super) fn write(&self) -> Result<Vec<u8>, String> {
         let mut content = Vec::new();
         let style = serde_json::ser::PrettyFormatter::with_indent(b"\t");
@@ -41,23 +44,23 @@ impl DockerConfig {
         Ok(content)
     }
 
-    /// The name of the credential helper that is meant for a key alone.
+    /// Returns the name of the credential helper configured for this key only.
     pub(super) fn registry_helper(&self, key: &str) -> Option<&str> {
         let name = self.0.get("credHelpers")?.get(key)?.as_str()?;
         (!name.is_empty()).then_some(name)
     }
 
-    /// The name of the credential helper for a registry: its own, else the store for all.
+    /// Returns the name of the credential helper for a key: its own, or else the common store.
     pub(super) fn helper(&self, key: &str) -> Option<&str> {
         let store = || self.0.get("credsStore")?.as_str();
         let name = self.registry_helper(key).or_else(store)?;
         (!name.is_empty()).then_some(name)
     }
 
-    /// The credentials that stand in the file itself.
+    /// Returns the credentials stored in the file itself.
     ///
     /// # Errors
-    /// An entry that cannot be read.
+    /// Fails if the entry cannot be decoded.
     pub(super) fn inline_credentials(&self, key: &str) -> Result<Option<Credentials>, String> {
         let Some(entry) = self.0.get("auths").and_then(|auths| auths.get(key)) else {
             return Ok(None);
@@ -72,7 +75,7 @@ impl DockerConfig {
         if let Some(encoded) = field("auth") {
             let bytes = BASE64.decode(encoded).map_err(|error| error.to_string())?;
             let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
-            // Docker itself pads passwords with NUL in old files.
+            // Old versions of Docker padded passwords with NUL.
             let pair = text.trim_end_matches('\0').split_once(':');
             let (username, password) = pair.ok_or("\"auth\" holds no name and password")?;
             return Ok(password_of(username, password));
@@ -83,8 +86,8 @@ impl DockerConfig {
         }
     }
 
-    /// Puts credentials into the file itself; `None` leaves an empty entry, as Docker does where a
-    /// helper keeps them.
+    /// Stores credentials in the file. `None` stores an empty entry, as Docker does for credentials
+    /// kept by a helper.
     pub(super) fn put(&mut self, key: &str, credentials: Option<(&str, &str)>) {
         let entry = match credentials {
             Some((username, password)) => {
@@ -104,7 +107,7 @@ impl DockerConfig {
         }
     }
 
-    /// Takes an entry out; yields whether there was one.
+    /// Removes an entry. Returns whether there was one.
     pub(super) fn remove(&mut self, key: &str) -> bool {
         let auths = self.0.get_mut("auths").and_then(Value::as_object_mut);
         auths.is_some_and(|auths| auths.shift_remove(key).is_some())
@@ -112,7 +115,7 @@ impl DockerConfig {
 }
 
 fn password_of(username: &str, password: &str) -> Option<Credentials> {
-    // A store that knows the registry and not the user answers so.
+    // A credential store that knows the registry but not the user returns an empty username.
     (!username.is_empty()).then(|| Credentials::Password {
         username: username.to_owned(),
         password: password.to_owned(),

@@ -1,4 +1,7 @@
-//! Where credentials may be stored, and how a file of them is replaced.
+//! Locates the files with stored credentials, reads them, and replaces them in one step.
+//!
+//! This module does not interpret the files; [`DockerConfig`] does. Start reading at
+//! [`candidates`].
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,21 +15,21 @@ fn env_path(name: &str) -> Option<PathBuf> {
     value.map(PathBuf::from)
 }
 
-/// The user's home folder.
+/// Returns the user's home folder.
 pub(crate) fn home() -> Option<PathBuf> {
     env_path("HOME").or_else(|| env_path("USERPROFILE"))
 }
 
-/// Docker's own configuration file: what `docker login` writes and `docker` reads.
+/// Returns the path of Docker's configuration file, which `docker login` writes.
 pub(super) fn docker_config_path() -> Option<PathBuf> {
     let folder = env_path("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
     folder.map(|folder| folder.join("config.json"))
 }
 
-/// The files that Docker and podman keep credentials in, those that count more first.
+/// Returns the files in which Docker and podman store credentials, in order of precedence.
 pub(super) fn candidates() -> Vec<PathBuf> {
     let podman = env_path("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
-    // As podman has it, which uses a folder of the system's where the user has no session.
+    // As podman does, which uses a system folder if the user has no session.
     let session = env_path("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
     [
         docker_config_path(),
@@ -42,7 +45,7 @@ pub(super) fn candidates() -> Vec<PathBuf> {
 #[cfg(target_os = "linux")]
 fn podman_system_auth_file() -> Option<PathBuf> {
     use std::os::unix::fs::MetadataExt;
-    // This process is its user's.
+    // The folder of this process belongs to its user.
     let user = std::fs::metadata("/proc/self").ok()?.uid();
     Some(PathBuf::from(format!("/run/containers/{user}/auth.json")))
 }
@@ -52,10 +55,10 @@ fn without_session() -> Option<PathBuf> {
     None
 }
 
-/// The file's configuration; an empty one where there is no file.
+/// Reads a configuration file; a missing file counts as an empty one.
 ///
 /// # Errors
-/// A file that is there and may not be read, or is damaged.
+/// Fails if the file exists and cannot be read or parsed.
 pub(super) fn read(path: &Path) -> Result<DockerConfig, Failure> {
     let shown = path.display();
     let content = match std::fs::read(path) {
@@ -70,10 +73,11 @@ pub(super) fn read(path: &Path) -> Result<DockerConfig, Failure> {
     })
 }
 
-/// Replaces the file in one step, for its owner alone where it is new; a symbolic link stays one.
+/// Replaces the file in one step. A new file is readable only by its owner, and a symbolic link is
+/// kept.
 ///
 /// # Errors
-/// The disk or its permissions.
+/// Fails if the file cannot be written.
 pub(super) fn replace(path: &Path, config: &DockerConfig) -> Result<(), Failure> {
     let shown = path.display();
     let failed = |error: &dyn std::fmt::Display| failure(format!("cannot write {shown}: {error}"));
@@ -82,7 +86,7 @@ pub(super) fn replace(path: &Path, config: &DockerConfig) -> Result<(), Failure>
     let folder = target.parent().unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         std::fs::create_dir_all(folder)?;
-        // A temporary file is its owner's alone from the beginning.
+        // A temporary file is readable only by its owner from the start.
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(&content)?;
         if let Ok(old) = std::fs::metadata(&target) {
@@ -96,11 +100,11 @@ pub(super) fn replace(path: &Path, config: &DockerConfig) -> Result<(), Failure>
     write().map_err(|error| failed(&error))
 }
 
-/// A superuser who logs in with a user's home leaves that user their file.
+/// Keeps the owner of the file when the superuser logs in with the home folder of another user.
 #[cfg(unix)]
 fn keep_owner(file: &std::fs::File, old: &std::fs::Metadata) {
     use std::os::unix::fs::{MetadataExt, fchown};
-    // Others than the superuser may not, and need not.
+    // Only the superuser may change the owner, and others need not.
     let _ = fchown(file, Some(old.uid()), Some(old.gid()));
 }
 

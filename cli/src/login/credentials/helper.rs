@@ -1,5 +1,8 @@
-//! Credential helpers: programs named `docker-credential-NAME` that keep secrets elsewhere
-//! (docker-credential-helpers' protocol: a verb, the request on stdin, the answer on stdout).
+//! Runs credential helpers: programs named `docker-credential-NAME` that store credentials. Their
+//! protocol is that of docker-credential-helpers: a command as the argument, the request on stdin,
+//! and the response on stdout.
+//!
+//! This module does not choose the helper. Start reading at [`CredentialHelper`].
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,19 +16,19 @@ use super::failure;
 use crate::exit::Failure;
 use crate::login;
 
-/// A helper may ask the user something, but not for ever.
+/// The timeout allows for a helper that asks the user, but not for one that hangs.
 const DEFAULT_HELPER_TIMEOUT_SECONDS: u64 = 60;
-/// No answer is longer.
+/// An upper bound for the output of a helper.
 const MAX_HELPER_OUTPUT_BYTES: u64 = 64 * 1024;
-/// What helpers say for a registry that they do not know, in place of an exit code.
+/// The messages of helpers that have no credentials for a registry. There is no exit code for that.
 const NOT_FOUND_MESSAGES: [&str; 2] = [
     "credentials not found",
     "could not be found in the keychain",
 ];
-/// The name of a user who is a token.
+/// The username that marks a secret as an identity token.
 const TOKEN_USERNAME: &str = "<token>";
 
-/// A credential helper, by the name that configurations give it.
+/// A credential helper, by its name in the configuration.
 pub(super) struct CredentialHelper<'a>(pub(super) &'a str);
 
 #[derive(Deserialize)]
@@ -47,19 +50,19 @@ struct HelperStoreRequest<'a> {
     secret: &'a str,
 }
 
-/// How a helper ended.
+/// The result of running a helper.
 struct HelperOutput {
     is_success: bool,
     stdout: Vec<u8>,
-    /// What it said on either, for people.
+    /// The output on stdout and stderr, for messages.
     message: String,
 }
 
 impl CredentialHelper<'_> {
-    /// The credentials that it keeps for a key.
+    /// Returns the credentials that the helper stores for a key.
     ///
     /// # Errors
-    /// It does not start, hangs, fails, or answers nonsense.
+    /// Fails if the helper does not start, times out, fails, or returns invalid JSON.
     pub(super) async fn get(&self, key: &str) -> Result<Option<Credentials>, Failure> {
         let outcome = self.run("get", key.as_bytes()).await?;
         if !outcome.is_success {
@@ -72,7 +75,7 @@ impl CredentialHelper<'_> {
             let what = format!("the credential helper {} answers nonsense", self.program());
             failure(what).with_hint(self.advice())
         })?;
-        // A store that knows the registry and not the user answers so.
+        // A credential store that knows the registry but not the user returns an empty username.
         Ok(match (&*answer.username, &*answer.secret) {
             ("" | TOKEN_USERNAME, "") | ("", _) => None,
             (TOKEN_USERNAME, token) => Some(Credentials::IdentityToken(token.to_owned())),
@@ -83,10 +86,10 @@ impl CredentialHelper<'_> {
         })
     }
 
-    /// Gives it credentials to keep.
+    /// Stores credentials in the helper.
     ///
     /// # Errors
-    /// It does not start, hangs, or fails.
+    /// Fails if the helper does not start, times out or fails.
     pub(super) async fn store(
         &self,
         key: &str,
@@ -106,10 +109,10 @@ impl CredentialHelper<'_> {
         }
     }
 
-    /// Has it forget what it keeps for a key; yields whether there was anything.
+    /// Deletes the credentials stored for a key. Returns whether there were any.
     ///
     /// # Errors
-    /// It does not start, hangs, or fails.
+    /// Fails if the helper does not start, times out or fails.
     pub(super) async fn erase(&self, key: &str) -> Result<bool, Failure> {
         let outcome = self.run("erase", key.as_bytes()).await?;
         match outcome.is_success {
@@ -121,7 +124,7 @@ impl CredentialHelper<'_> {
 
     async fn run(&self, verb: &str, input: &[u8]) -> Result<HelperOutput, Failure> {
         let program = self.program();
-        // Only a name: a path here would run whatever a configuration points at.
+        // Only a name is allowed: a path would run any program that a configuration names.
         if self.0.contains(['/', '\\']) {
             let what = format!("{:?} is no name of a credential helper", self.0);
             return Err(failure(what).with_hint(self.advice()));
@@ -171,12 +174,12 @@ impl CredentialHelper<'_> {
     }
 }
 
-/// How long a helper may take: `IMGSYNC_HELPER_TIMEOUT` in seconds, else a minute.
+/// Returns the timeout for a helper: `IMGSYNC_HELPER_TIMEOUT` in seconds, or one minute.
 fn helper_timeout() -> Result<Duration, Failure> {
     login::seconds_from_env("IMGSYNC_HELPER_TIMEOUT", DEFAULT_HELPER_TIMEOUT_SECONDS)
 }
 
-/// Runs the program to its end; it is killed if this is given up.
+/// Runs a helper to its end. The helper is killed if the future is dropped.
 async fn run_helper(program: &str, verb: &str, input: &[u8]) -> std::io::Result<HelperOutput> {
     let mut child = Command::new(program)
         .arg(verb)
@@ -188,7 +191,7 @@ async fn run_helper(program: &str, verb: &str, input: &[u8]) -> std::io::Result<
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin {
-            // One that does not read its input may still have an answer.
+            // A helper that does not read its input may still return a response.
             let _ = stdin.write_all(input).await;
         }
     };
@@ -219,7 +222,7 @@ async fn run_helper(program: &str, verb: &str, input: &[u8]) -> std::io::Result<
     read.and(said)?;
     let status = child.wait().await?;
     let said = [&out, &err].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
-    // What it prints when it succeeds is a secret, and nobody's to read.
+    // The output of a successful run may be a secret, so it is not kept as a message.
     let said = match status.success() {
         true => String::new(),
         false => said.join(" ").trim().chars().take(300).collect(),

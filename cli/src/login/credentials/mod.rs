@@ -1,5 +1,7 @@
-//! Who the user is at a registry: what they typed, the environment, Docker's configuration with
-//! its helpers and stores, podman's.
+//! Finds and stores the user's credentials for a registry: in environment variables, in Docker's
+//! configuration with its credential helpers, and in podman's.
+//!
+//! This module does not check credentials with the registry. Start reading at [`find_stored`].
 
 mod docker_config;
 pub(crate) mod files;
@@ -12,26 +14,25 @@ use crate::exit::{Failure, FailureKind};
 use docker_config::DockerConfig;
 use helper::CredentialHelper;
 
-/// The environment variables that name who the user is.
+/// The environment variables to read credentials from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CredentialVariables {
-    /// `IMGSYNC_USERNAME` and `IMGSYNC_PASSWORD`: for the one registry of a command, or for the one
-    /// that is written to.
+    /// `IMGSYNC_USERNAME` and `IMGSYNC_PASSWORD`: for the only registry of a command, or for the
+    /// one that is written to.
     #[default]
     Primary,
-    /// `IMGSYNC_SOURCE_USERNAME` and `IMGSYNC_SOURCE_PASSWORD`: for the one that is read from, where
-    /// there are two.
+    /// `IMGSYNC_SOURCE_USERNAME` and `IMGSYNC_SOURCE_PASSWORD`: for the registry that is read from,
+    /// if there are two.
     Source,
-    /// None: where there may be many registries, and a password is for one.
+    /// None, because there may be many registries and a password is for one.
     Ignored,
 }
 
-/// The credentials that are stored for a repository of a registry, or for the registry at large;
-/// `None` where nobody has stored any.
+/// Returns the credentials stored for a repository or for its registry; `None` if there are none.
 ///
 /// # Errors
-/// A configuration that cannot be read, or a helper that fails or hangs: silently going on as
-/// nobody would end in a puzzling refusal.
+/// Fails if a configuration cannot be read, or if a credential helper fails or times out.
+/// Continuing without credentials would only lead to a refusal that is hard to understand.
 pub async fn find_stored(
     registry: &Registry,
     repository: Option<&Repository>,
@@ -39,8 +40,9 @@ pub async fn find_stored(
     for path in files::candidates() {
         let config = files::read(&path)?;
         for key in config_keys(registry, repository) {
-            // The store for all is asked once, by the name that Docker uses. Where a helper is
-            // named Docker asks nobody else; what others wrote into the file counts here as well.
+            // The common credential store is asked once, under the name that Docker uses. Docker
+            // reads no other place if a helper is configured; here the credentials in the file
+            // count as well.
             let helper = match key == self::key(registry) {
                 true => config.helper(&key),
                 false => config.registry_helper(&key),
@@ -65,10 +67,10 @@ pub async fn find_stored(
     Ok(None)
 }
 
-/// The credentials of the environment. They win over those that are stored.
+/// Returns the credentials set by environment variables. They take precedence over stored ones.
 ///
 /// # Errors
-/// One variable without the other.
+/// Fails if only one of the two variables is set.
 pub fn from_environment(variables: CredentialVariables) -> Result<Option<Credentials>, Failure> {
     let (name, secret) = match variables {
         CredentialVariables::Primary => ("IMGSYNC_USERNAME", "IMGSYNC_PASSWORD"),
@@ -86,11 +88,11 @@ pub fn from_environment(variables: CredentialVariables) -> Result<Option<Credent
     }
 }
 
-/// Keeps a name and password where `docker` looks for them: with the helper that its configuration
-/// names, else in the configuration itself. Yields where that was, for people.
+/// Stores a username and password where `docker` looks for them: in the configured credential
+/// helper, or else in the configuration file. Returns a description of the place for messages.
 ///
 /// # Errors
-/// The helper fails or hangs; the file cannot be read or written.
+/// Fails if the helper fails or times out, or if the file cannot be read or written.
 pub async fn store(registry: &Registry, username: &str, password: &str) -> Result<String, Failure> {
     let (path, mut config) = read_docker_config()?;
     let key = key(registry);
@@ -107,10 +109,11 @@ pub async fn store(registry: &Registry, username: &str, password: &str) -> Resul
     Ok(format!("docker-credential-{helper}"))
 }
 
-/// Forgets what [`store`] or `docker login` kept; yields whether there was anything.
+/// Deletes the credentials that [`store`] or `docker login` has stored. Returns whether there were
+/// any.
 ///
 /// # Errors
-/// As [`store`].
+/// Fails as [`store`] does.
 pub async fn erase(registry: &Registry) -> Result<bool, Failure> {
     let (path, mut config) = read_docker_config()?;
     let key = key(registry);
@@ -140,7 +143,7 @@ fn read_docker_config() -> Result<(std::path::PathBuf, DockerConfig), Failure> {
     Ok((path, config))
 }
 
-/// The name that a registry goes by in Docker's configuration.
+/// Returns the name of a registry in Docker's configuration.
 fn key(registry: &Registry) -> String {
     match registry.is_docker_hub() {
         true => "https://index.docker.io/v1/".to_owned(),
@@ -148,8 +151,8 @@ fn key(registry: &Registry) -> String {
     }
 }
 
-/// The names that a registry goes by in configurations, the usual one first, after those of the
-/// repository and of what it lies below: podman logs in to these as well.
+/// Returns the names under which a registry may be configured: those of the repository and its
+/// parents, which `podman login` supports, then the usual name, then the others.
 fn config_keys(registry: &Registry, repository: Option<&Repository>) -> Vec<String> {
     let name = registry.as_str();
     let host = if registry.is_docker_hub() {

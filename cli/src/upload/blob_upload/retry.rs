@@ -1,4 +1,4 @@
-//! When an upload waits: after a fault, for its turn, for the others.
+//! The waits of an upload: for a retry, for an upload permit, and for the other blobs.
 
 use std::time::Duration;
 
@@ -9,12 +9,15 @@ use super::super::blob_reader::SourceReadError;
 use super::{BlobUpload, MAX_FAULTS};
 use crate::exit::{Failure, FailureKind};
 
-/// After so many faults in a row somebody who looks on should know why nothing moves: seconds have
-/// passed, and more will.
+/// The number of faults in a row after which a retry is shown to the user without `-v`. By then the
+/// upload has been waiting for several seconds.
 const FAULTS_BEFORE_NOTE: u32 = 4;
 
 impl BlobUpload<'_> {
-    /// Gives the slot to another blob, and waits until all bytes of all blobs are there.
+    /// Releases the permit, and waits until all bytes of all blobs are at the registry.
+    ///
+    /// # Errors
+    /// Fails if another blob has failed.
     pub(super) async fn wait_at_barrier(&mut self) -> Result<(), Failure> {
         self.permit = None;
         match self.pass.wait().await {
@@ -29,20 +32,21 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Lets another blob go first where there are too many on their way.
+    /// Yields the permit to another blob if more uploads are running than should be.
     pub(super) async fn share_permit(&mut self) {
         if let Some(slot) = self.permit.take() {
             self.permit = Some(slot.yield_if_surplus().await);
         }
     }
 
-    /// Waits before another try.
+    /// Waits before a retry of a request within a session.
     ///
     /// # Errors
-    /// No other try is worth it: the fault counts.
+    /// Returns the error of the request if a retry cannot help, or if there were too many faults.
     pub(super) async fn back_off_in_session(&mut self, error: Error) -> Result<(), Failure> {
         match error.status() {
-            // The session is not where it was thought to be; the next question tells.
+            // The offset of the session is not the expected one, or the session is gone. The caller
+            // asks for the offset next.
             Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) => {
                 self.back_off(error, None).await
             }
@@ -50,7 +54,8 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// The same, after a question that is no part of a session.
+    /// Waits before a retry of a request outside a session, or returns its error if a retry cannot
+    /// help.
     pub(super) async fn back_off_if_retryable(&mut self, error: Error) -> Result<(), Failure> {
         match error.retry_verdict() {
             RetryVerdict::After(asked) => self.back_off(error, asked).await,
@@ -58,7 +63,7 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// The same, after bytes could not be read.
+    /// Waits before the bytes are read again, or returns the read error if a retry cannot help.
     pub(super) async fn back_off_after_read_error(
         &mut self,
         error: SourceReadError,
@@ -85,10 +90,10 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Counts a fault, and waits.
+    /// Counts a fault, and waits; `asked` is the delay that the registry asked for, if any.
     ///
     /// # Errors
-    /// There were too many.
+    /// Returns `error` after [`MAX_FAULTS`] faults in a row.
     pub(super) async fn back_off(
         &mut self,
         error: Error,

@@ -1,4 +1,6 @@
-//! One session, from where it stands to its end: in chunks, or as one piece.
+//! Sends the bytes of one upload session and finishes the session: in chunks, or in one request.
+//!
+//! This module opens no session; its caller does. Start reading at [`BlobUpload::upload_chunked`].
 
 use http::StatusCode;
 use imgsync_oci::client::Error;
@@ -11,7 +13,7 @@ use super::{BlobUpload, SessionOutcome};
 use crate::exit::Failure;
 
 impl BlobUpload<'_> {
-    /// Carries a session to its end, chunk by chunk.
+    /// Uploads the rest of a session in chunks, and finishes the session.
     pub(super) async fn upload_chunked(
         &mut self,
         session: &mut UploadSession,
@@ -55,12 +57,13 @@ impl BlobUpload<'_> {
                     }
                     let refused = error.status().is_some_and(refusal::is_request_refused);
                     if refused && self.chunks > 1 && !self.is_resumed {
-                        // All went well, and it did not put the chunks together.
+                        // All chunks were accepted without a fault, but the registry did not
+                        // assemble them.
                         return Ok(SessionOutcome::ModeRefused(error));
                     }
                     self.back_off_in_session(error).await?;
                     if self.is_present().await? {
-                        // Only the answer to the finish was lost.
+                        // Only the response to the finishing request was lost.
                         return Ok(SessionOutcome::Finished);
                     }
                 }
@@ -81,7 +84,8 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// A chunk was refused for what it is; yields how the session ended, unless it goes on.
+    /// Handles a chunk that the registry refused. Returns how the session ended, or `None` if the
+    /// session continues.
     async fn handle_refusal(
         &mut self,
         session: &mut UploadSession,
@@ -117,13 +121,13 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Sends the blob in one piece, and finishes it.
+    /// Uploads the blob in one request, and finishes the session.
     pub(super) async fn upload_whole(
         &mut self,
         session: &mut UploadSession,
     ) -> Result<SessionOutcome, Failure> {
         if self.mode == UploadMode::Monolithic {
-            // The request that brings the bytes makes them count.
+            // The request with the bytes also finishes the blob, so the wait comes first.
             self.wait_at_barrier().await?;
         } else {
             self.share_permit().await;
@@ -171,8 +175,9 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Takes in whether the registry has come further than ever before in this session; only that
-    /// is progress, or a registry that forgets would be fed for ever.
+    /// Resets the fault counters if the registry has confirmed a larger offset than ever before in
+    /// this session. Nothing else is progress; otherwise a registry that loses bytes would be sent
+    /// them for ever.
     fn note_progress(&mut self, session: &UploadSession) {
         if session.offset() > self.confirmed {
             self.confirmed = session.offset();
@@ -181,7 +186,8 @@ impl BlobUpload<'_> {
                 self.best = self.confirmed;
                 self.lost_sessions = 0;
             }
-            // The first chunk of a session proves little: some take one and no more.
+            // The first chunk of a session proves little: some registries accept one chunk and no
+            // more.
             if self.chunks > 1 || self.is_resumed {
                 self.refusals = 0;
             }
@@ -196,8 +202,8 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Whether a finish failed because the bytes that were sent before a fault are not what they
-    /// should be: worth a new session.
+    /// Returns whether finishing failed because the bytes sent before a fault are wrong. Such a
+    /// blob is worth a new session.
     fn is_corrupted(&mut self, error: &Error) -> bool {
         let refused = error.status() == Some(StatusCode::BAD_REQUEST);
         let spoilt = refused && std::mem::take(&mut self.is_resumed);
