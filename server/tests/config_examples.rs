@@ -231,7 +231,7 @@ async fn read_only_by_the_documented_rule() {
                 "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY",
                 root.to_str().unwrap(),
             );
-        if server.log().contains("stopping") && client().get(url).send().await.is_err() {
+        if server.log().contains("shutting down") && client().get(url).send().await.is_err() {
             break setup.serve();
         }
     };
