@@ -93,6 +93,16 @@ pub(super) fn variable_alias(path: &str) -> Option<&'static str> {
     }
 }
 
+/// Returns the path in the table of a setting: list indices become `#`, and free names `*`.
+pub(super) fn table_path(path: &[String]) -> String {
+    path.iter()
+        .fold(String::new(), |parent, name| match shape(&parent) {
+            Some(KeyShape::List) => join_path(&parent, "#"),
+            Some(KeyShape::Map) => join_path(&parent, "*"),
+            _ => join_path(&parent, name),
+        })
+}
+
 /// Joins a path and the name of a key below it.
 pub(super) fn join_path(path: &str, name: &str) -> String {
     if path.is_empty() {

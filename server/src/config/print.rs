@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{self, KeyShape, join_path};
+use super::keys::{self, KeyShape};
 use super::reader::{EffectiveSetting, ShownValue};
 
 /// Returns YAML that yields the same configuration when it is read again, except for secrets.
@@ -49,14 +49,7 @@ pub(super) fn to_yaml(settings: &[EffectiveSetting]) -> String {
 
 /// Returns whether the value at this path is a list, whose items are the next keys.
 fn is_list(path: &[String]) -> bool {
-    let mut table_path = String::new();
-    for name in path {
-        table_path = match keys::shape(&table_path) {
-            Some(KeyShape::List) => join_path(&table_path, "#"),
-            _ => join_path(&table_path, name),
-        };
-    }
-    keys::shape(&table_path) == Some(KeyShape::List)
+    keys::shape(&keys::table_path(path)) == Some(KeyShape::List)
 }
 
 /// Formats an origin on one line: the path of a file may contain line ends.

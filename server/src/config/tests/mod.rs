@@ -151,14 +151,7 @@ fn every_setting_that_is_read_is_in_the_table_of_keys() {
                  mirror: false, cafile: /c}]}}\n";
     let loaded = with(&format!("{FULL}{cache}"), &[]).unwrap();
     for setting in &loaded.settings {
-        let path = setting
-            .path
-            .iter()
-            .fold(String::new(), |path, name| match keys::shape(&path) {
-                Some(keys::KeyShape::List) => keys::join_path(&path, "#"),
-                Some(keys::KeyShape::Map) => keys::join_path(&path, "*"),
-                _ => keys::join_path(&path, name),
-            });
+        let path = keys::table_path(&setting.path);
         assert!(keys::shape(&path).is_some(), "{path}");
     }
 }
