@@ -10,6 +10,7 @@ use reqwest::Client;
 /// does not know, so that time tells who they are.
 #[tokio::test]
 async fn a_login_costs_once_and_time_tells_nobodys_name() {
+    let _logins = serial::logins().await;
     let users: Vec<String> = (0..7).map(|number| format!("user{number}")).collect();
     let mut all: Vec<_> = users.iter().map(|user| (user.as_str(), "10")).collect();
     all.push(("cheap", "4"));
@@ -48,6 +49,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 #[tokio::test]
 async fn a_flood_of_passwords_is_turned_away_and_those_who_are_known_get_in() {
+    let _logins = serial::logins().await;
     let setup = Setup::with_users("", &[("alice", "10")]);
     let client = client();
     assert_eq!(setup.status_of("alice", PASSWORD).await, 200);

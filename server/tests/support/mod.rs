@@ -2,6 +2,7 @@
 
 pub(crate) mod launch;
 pub(crate) mod prelude;
+pub(crate) mod serial;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

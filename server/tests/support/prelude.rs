@@ -6,4 +6,4 @@ pub(crate) use std::process::{Command, Stdio};
 pub(crate) use imgsync_oci::{Algorithm, Digest, media};
 pub(crate) use reqwest::{Method, Response, StatusCode};
 
-pub(crate) use super::{Server, bytes, client, descriptor, faults, header, manifest};
+pub(crate) use super::{Server, bytes, client, descriptor, faults, header, manifest, serial};
