@@ -63,6 +63,7 @@ missing_packages() {
     have podman || echo podman
     have docker-registry || echo docker-registry
     have openssl || echo openssl
+    have faketime || echo faketime
     static_busybox || echo busybox-static
     policy_path >/dev/null || echo golang-github-containers-common
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
@@ -89,8 +90,8 @@ install_missing() {
         say 'peers: this is not a Debian system (no apt-get), so nothing is installed.'
         say 'peers: needed are docker and dockerd, skopeo, podman with a policy.json (package'
         say 'peers: containers-common), docker-registry (the distribution project, 2.8 or later,'
-        say 'peers: under that name in PATH), nginx, htpasswd (of Apache), curl, openssl and a'
-        say 'peers: statically linked busybox.'
+        say 'peers: under that name in PATH), nginx, htpasswd (of Apache), curl, openssl,'
+        say 'peers: faketime and a statically linked busybox.'
         return
     fi
     local packages service new_services=()
@@ -262,6 +263,7 @@ main() {
     report htpasswd htpasswd_works || ok=no
     report curl curl --version || ok=no
     report openssl openssl version || ok=no
+    report faketime faketime --version || ok=no
     report busybox busybox_version || ok=no
     [ "$ok" = yes ] || fail 'a peer is missing (see above)'
 }

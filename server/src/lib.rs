@@ -16,6 +16,7 @@ mod registry;
 mod serve;
 mod store;
 mod upstream;
+mod wall_clock;
 
 pub use listen::{BindError, TlsError};
 pub use serve::{Error, run};

@@ -1,7 +1,6 @@
 //! The decisions about logins and permissions, from a configuration that can be reloaded.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use imgsync_oci::Repository;
@@ -16,6 +15,7 @@ use super::password_check::PasswordVerifier;
 use super::pattern::RepositoryPattern;
 use super::token::TokenSigner;
 use super::{AuthConfig, AuthScheme, AuthenticationError, HtpasswdConfig, TOKEN_LIFETIME, User};
+use crate::wall_clock;
 
 /// Authenticates callers, authorizes their actions and issues tokens. A reload replaces its users
 /// and patterns as a whole.
@@ -101,7 +101,7 @@ impl AccessController {
                 let hash_of = |name: &str| users.table.get(name).map(|hash| hash.as_str());
                 state
                     .signer
-                    .verify(token, SystemTime::now(), hash_of)
+                    .verify(token, wall_clock::now(), hash_of)
                     .ok_or(AuthenticationError::InvalidToken)
             }
             None => Err(AuthenticationError::InvalidLogin),
@@ -172,7 +172,7 @@ impl AccessController {
         });
         state.signer.sign(
             caller,
-            SystemTime::now() + TOKEN_LIFETIME,
+            wall_clock::now() + TOKEN_LIFETIME,
             hash.unwrap_or_default(),
         )
     }

@@ -14,6 +14,7 @@ use super::Registry;
 use super::error::{Error, Result};
 use super::upload_locks;
 use crate::store::{ListScope, UploadSummary};
+use crate::wall_clock;
 
 /// How long a session must be idle before it may be cancelled to make room for another one.
 const ABANDONED_UPLOAD_AGE: Duration = Duration::from_secs(3600);
@@ -58,7 +59,7 @@ impl Registry {
         if last_scan.is_some_and(|time| time.elapsed() < ABANDONED_SCAN_INTERVAL) {
             return Ok(());
         }
-        let now = SystemTime::now();
+        let now = wall_clock::now();
         self.store.delete_orphaned_upload_states(now)?;
         let mut sessions = self.store.list_uploads()?;
         // Cancel some more, so that the next requests need no scan.

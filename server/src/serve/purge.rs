@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::{Config, PurgeConfig};
 use crate::registry::{self, Registry};
+use crate::wall_clock;
 
 /// The longest time between two looks at the configuration, so that a reload takes effect soon.
 const MAX_PURGE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -43,7 +44,7 @@ pub(super) async fn run_purge(registry: Registry, config: Arc<ArcSwap<Config>>) 
 
 /// Purges once, and returns the number of sessions that were old enough.
 fn purge(registry: &Registry, settings: &PurgeConfig) -> Result<usize, registry::Error> {
-    let before = SystemTime::now().checked_sub(settings.age);
+    let before = wall_clock::now().checked_sub(settings.age);
     let before = before.unwrap_or(SystemTime::UNIX_EPOCH);
     let count = if settings.is_enabled {
         registry.purge_uploads(before, settings.is_dry_run)?

@@ -5,7 +5,6 @@
 //! hashed again. The writing itself is done by [`Ingest`].
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Algorithm, Repository};
@@ -14,6 +13,7 @@ use super::checkpoint::{Checkpoint, MAX_STATE_BYTES, UploadState};
 use super::error::{IoContext, Result};
 use super::ingest::{Ingest, IngestKey, hash_prefix};
 use super::{Store, rfc3339};
+use crate::wall_clock;
 
 impl Store {
     /// Opens a session. It is durable when this returns.
@@ -48,7 +48,7 @@ impl Store {
         let folder = self.paths.upload(repository, id);
         self.folders.ensure(&folder)?;
         let started = self.paths.upload_started(repository, id);
-        let now = rfc3339::format(SystemTime::now());
+        let now = rfc3339::format(wall_clock::now());
         let written = self
             .disk
             .create(&started)

@@ -21,8 +21,9 @@ mod upstream_client;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
+use crate::wall_clock;
 use arc_swap::ArcSwap;
 use imgsync_oci::Repository;
 use tokio_util::task::TaskTracker;
@@ -376,7 +377,7 @@ impl UpstreamRepository {
 
 /// Returns the current time in Unix seconds.
 fn unix_now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = wall_clock::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
 
