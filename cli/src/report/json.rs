@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::mirror::{summary_fields, tag_fields};
 use super::{MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, Verbosity};
 use crate::exit::Failure;
-use crate::plan::{LayerStep, PushPlan};
+use crate::plan::{BlobStep, PushPlan};
 use crate::text::sanitize;
 
 /// Between two lines about the progress of one blob.
@@ -142,15 +142,15 @@ impl Report for JsonReport {
 
 /// A plan, as its event shows it; sizes in bytes, `null` where they are not known.
 fn plan_fields(plan: &PushPlan) -> Value {
-    let layer = |(digest, step): &(Digest, LayerStep)| match step {
-        LayerStep::AlreadyPresent(held) => json!({
+    let layer = |(digest, step): &(Digest, BlobStep)| match step {
+        BlobStep::AlreadyPresent(held) => json!({
             "layer": digest,
             "step": "have",
             "blob": held.blob.digest,
             "size": held.blob.size,
             "why": held.evidence.to_string(),
         }),
-        LayerStep::Send {
+        BlobStep::Send {
             read,
             send,
             mount,
@@ -163,7 +163,15 @@ fn plan_fields(plan: &PushPlan) -> Value {
             "mount": mount.as_ref().map(ToString::to_string),
             "kept": kept,
         }),
-        LayerStep::Duplicate => json!({ "layer": digest, "step": "again" }),
+        BlobStep::Mount { from, size } => json!({
+            "layer": digest,
+            "step": "mount",
+            "size": size,
+            "mount": from.to_string(),
+        }),
+        BlobStep::SentByAnother { .. } | BlobStep::Duplicate => {
+            json!({ "layer": digest, "step": "again" })
+        }
     };
     let sums = plan.totals();
     json!({
