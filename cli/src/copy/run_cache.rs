@@ -1,5 +1,5 @@
-//! What a run has learned already, so that nothing is asked, read or sent twice. All of it may be
-//! forgotten at any time, and is where it becomes too much.
+//! Caches what a run has learned, so that no request, read or upload is repeated. Every entry may be
+//! dropped at any time, and a map that gets too large is cleared.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -11,42 +11,42 @@ use tokio::sync::OnceCell;
 
 use crate::transports::VerifiedManifest;
 
-/// The most entries of one kind: some ten megabytes.
+/// The most entries of one map, which then has about ten megabytes.
 const MAX_ENTRIES: usize = 50_000;
-/// The most bytes of manifests that are kept.
+/// The most bytes of cached manifests.
 const MAX_CACHED_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
-/// A blob at one target.
+/// The state of a blob at one target.
 #[derive(Debug, Default)]
 pub(super) struct BlobTransfer {
-    /// Whether the target held it when it was asked.
+    /// Whether the target had the blob when it was asked.
     pub(super) is_present: OnceCell<bool>,
-    /// Set once it was brought.
+    /// Set once the blob was copied.
     pub(super) transferred: OnceCell<()>,
-    /// Whether somebody is to bring it.
+    /// Whether the plan of some image copies the blob.
     pub(super) is_claimed: AtomicBool,
 }
 
-/// Content at a target, by the target's name.
+/// Content at a target, which is identified by its name.
 type TargetKey = (String, Digest);
 
-/// A lock that is held while an image is copied.
+/// A lock that a task holds while it copies an image.
 type CopyLock = Arc<tokio::sync::Mutex<()>>;
 
 #[derive(Default)]
 pub(super) struct RunCache {
     blobs: Mutex<HashMap<TargetKey, Arc<BlobTransfer>>>,
-    /// Manifests that are at a target with all their parts.
+    /// Manifests that a target has with everything below them.
     complete_manifests: Mutex<HashSet<TargetKey>>,
-    /// Images whose companions were looked after.
+    /// Images whose referrers were copied.
     copied_referrers: Mutex<HashSet<TargetKey>>,
-    /// Images that are being copied.
+    /// The locks of images.
     copy_locks: Mutex<HashMap<TargetKey, CopyLock>>,
-    /// A repository that is known to hold a blob.
+    /// A repository that holds a blob.
     blob_locations: Mutex<HashMap<(Registry, Digest), Repository>>,
-    /// Held while a list of referrers is read, added to and written.
+    /// Held while a list of referrers is read, changed and written.
     pub(super) referrer_list_lock: tokio::sync::Mutex<()>,
-    /// Manifests that were read lately.
+    /// Manifests that were read lately, and their size in bytes.
     manifests: Mutex<(HashMap<Digest, VerifiedManifest>, usize)>,
 }
 
@@ -54,7 +54,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The value of a key, made where there is none.
+/// Returns the value of a key, which is created if it does not exist.
 fn entry<K: Hash + Eq, V: Clone + Default>(map: &Mutex<HashMap<K, V>>, key: K) -> V {
     let mut map = lock(map);
     if map.len() >= MAX_ENTRIES {
@@ -63,12 +63,12 @@ fn entry<K: Hash + Eq, V: Clone + Default>(map: &Mutex<HashMap<K, V>>, key: K) -
     map.entry(key).or_default().clone()
 }
 
-fn insert(set: &Mutex<HashSet<TargetKey>>, place: TargetKey) -> bool {
+fn insert(set: &Mutex<HashSet<TargetKey>>, key: TargetKey) {
     let mut set = lock(set);
     if set.len() >= MAX_ENTRIES {
         set.clear();
     }
-    set.insert(place)
+    set.insert(key);
 }
 
 impl RunCache {
@@ -76,7 +76,7 @@ impl RunCache {
         entry(&self.blobs, (target.to_owned(), digest.clone()))
     }
 
-    /// A lock for who copies this image to this target.
+    /// Returns the lock for copies of an image to a target.
     pub(super) fn copy_lock(&self, target: &str, digest: &Digest) -> CopyLock {
         entry(&self.copy_locks, (target.to_owned(), digest.clone()))
     }
@@ -100,22 +100,22 @@ impl RunCache {
         insert(&self.copied_referrers, (target.to_owned(), digest.clone()));
     }
 
-    /// A repository of the registry that is known to hold the blob.
+    /// Returns a repository of the registry that holds a blob.
     pub(super) fn find_blob_location(
         &self,
         registry: &Registry,
         digest: &Digest,
     ) -> Option<Repository> {
-        let place = (registry.clone(), digest.clone());
-        lock(&self.blob_locations).get(&place).cloned()
+        let key = (registry.clone(), digest.clone());
+        lock(&self.blob_locations).get(&key).cloned()
     }
 
     pub(super) fn record_blob_location(
         &self,
-        place: Option<(&Registry, &Repository)>,
+        location: Option<(&Registry, &Repository)>,
         digest: &Digest,
     ) {
-        if let Some((registry, repository)) = place {
+        if let Some((registry, repository)) = location {
             let mut map = lock(&self.blob_locations);
             if map.len() >= MAX_ENTRIES {
                 map.clear();
@@ -129,8 +129,8 @@ impl RunCache {
     }
 
     pub(super) fn insert_manifest(&self, manifest: &VerifiedManifest) {
-        let mut kept = lock(&self.manifests);
-        let (all, bytes) = &mut *kept;
+        let mut cached = lock(&self.manifests);
+        let (all, bytes) = &mut *cached;
         if *bytes + manifest.bytes.len() > MAX_CACHED_MANIFEST_BYTES {
             all.clear();
             *bytes = 0;
