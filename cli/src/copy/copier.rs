@@ -80,7 +80,7 @@ impl Copier {
         let lock = self.cache.copy_lock(target.name(), &names.head.digest);
         let _guard = lock.lock().await;
         let plan = executor.pair.plan(request, names.clone()).await?;
-        let is_tag = plan.change == CopyChange::Tag;
+        let is_tag = plan.outcome.change == CopyChange::Tag;
         match executor.execute(&plan, request).await {
             // The registry has the manifest, but perhaps not everything that the manifest names.
             Err(failure) if is_tag && failure.kind == FailureKind::Target => {

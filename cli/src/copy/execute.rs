@@ -22,7 +22,7 @@ const MAX_CONCURRENT_BLOBS: usize = 16;
 
 /// Returns what a plan would come to.
 pub(super) fn preview(plan: &CopyPlan) -> CopyOutcome {
-    let mut outcome = empty_outcome(plan);
+    let mut outcome = plan.outcome.clone();
     add_expected(plan, &mut outcome);
     outcome
 }
@@ -41,27 +41,10 @@ fn add_expected(plan: &CopyPlan, outcome: &mut CopyOutcome) {
 fn add_referrer(referrer: &ReferrerPlan, outcome: &mut CopyOutcome) {
     match &referrer.tag {
         Some(tag) => {
-            let tagged = (tag.clone(), referrer.plan.digest.clone());
+            let tagged = (tag.clone(), referrer.plan.outcome.digest.clone());
             outcome.referrer_tags.push(tagged);
         }
         None => outcome.referrer_count += 1,
-    }
-}
-
-/// Returns the outcome of a plan of which nothing was done yet.
-fn empty_outcome(plan: &CopyPlan) -> CopyOutcome {
-    CopyOutcome {
-        source_digest: plan.source_digest.clone(),
-        digest: plan.digest.clone(),
-        previous_digest: plan.previous_digest.clone(),
-        change: plan.change,
-        sent: 0,
-        saved: 0,
-        mounted: 0,
-        referrer_tags: Vec::new(),
-        referrer_count: 0,
-        left_out: plan.left_out.clone(),
-        notes: plan.notes.clone(),
     }
 }
 
@@ -83,10 +66,11 @@ impl CopyExecutor<'_> {
         request: &CopyRequest,
     ) -> Result<CopyOutcome, Failure> {
         let CopyPair { cache, target, .. } = self.pair;
-        let mut outcome = empty_outcome(plan);
-        self.execute_plan(plan, &plan.digest, &mut outcome).await?;
-        if needs_referrer_query(request.referrers, plan.change) {
-            cache.mark_referrers_copied(target.name(), &plan.digest);
+        let mut outcome = plan.outcome.clone();
+        let image = &plan.outcome.digest;
+        self.execute_plan(plan, image, &mut outcome).await?;
+        if needs_referrer_query(request.referrers, outcome.change) {
+            cache.mark_referrers_copied(target.name(), image);
         }
         Ok(outcome)
     }

@@ -32,7 +32,7 @@ impl CopyPair<'_> {
         };
         let mut plan = CopyPlan::unchanged(source_digest, digest.clone());
         if self.is_complete(&digest).await? {
-            plan.change = CopyChange::Tag;
+            plan.outcome.change = CopyChange::Tag;
             let known = match &manifest {
                 Ok(manifest) => Some(manifest.clone()),
                 Err(digest) => self.read_from_target(digest).await?,
@@ -47,7 +47,7 @@ impl CopyPair<'_> {
             Err(digest) => self.read_from_source(&digest).await?,
         };
         let (child_manifests, blobs) = self.find_missing(&root).await?;
-        plan.change = CopyChange::Image;
+        plan.outcome.change = CopyChange::Image;
         plan.child_manifests = child_manifests;
         plan.blobs = self.plan_blobs(blobs).await?;
         plan.root_manifest = Some((root, role));

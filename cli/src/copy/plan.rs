@@ -8,7 +8,7 @@ use super::platform_filter::{self, FilteredIndex};
 use super::run_cache::RunCache;
 use crate::exit::{Failure, FailureKind};
 use crate::plan::BlobStep;
-use crate::report::CopyChange;
+use crate::report::{CopyChange, CopyOutcome};
 use crate::transports::{
     CopyRequest, CopySource, CopyTarget, ManifestDescriptor, ManifestRole, VerifiedManifest,
 };
@@ -16,13 +16,8 @@ use crate::transports::{
 /// Everything to be done for one image.
 #[derive(Debug, Clone)]
 pub(super) struct CopyPlan {
-    /// The digest at the source.
-    pub(super) source_digest: Digest,
-    /// The digest of the manifest at the target.
-    pub(super) digest: Digest,
-    /// The digest that the target's tag points at now.
-    pub(super) previous_digest: Option<Digest>,
-    pub(super) change: CopyChange,
+    /// The outcome so far: digests and notes. Nothing is sent yet.
+    pub(super) outcome: CopyOutcome,
     /// The blobs that the new manifests need, each once.
     pub(super) blobs: Vec<(Descriptor, BlobStep)>,
     /// The manifests that are put before the root, in order.
@@ -32,8 +27,6 @@ pub(super) struct CopyPlan {
     /// The referrers of the image. They are put before the root, so that a client that finds the
     /// image finds its signature.
     pub(super) referrers: Vec<ReferrerPlan>,
-    pub(super) left_out: Vec<String>,
-    pub(super) notes: Vec<String>,
 }
 
 /// The plan for a referrer of an image.
@@ -127,8 +120,8 @@ impl CopyPair<'_> {
             let manifest = root.manifest.ok_or(root.digest);
             self.plan_image(source_digest, manifest, role).await?
         };
-        plan.previous_digest = previous_digest;
-        plan.left_out = root.left_out;
+        plan.outcome.previous_digest = previous_digest;
+        plan.outcome.left_out = root.left_out;
         self.plan_referrers(&mut plan, request).await?;
         Ok(plan)
     }
@@ -200,16 +193,23 @@ impl CopyPlan {
     /// Returns the plan for an image that needs nothing.
     pub(super) fn unchanged(source_digest: Digest, digest: Digest) -> Self {
         Self {
-            source_digest,
-            digest,
-            previous_digest: None,
-            change: CopyChange::Nothing,
+            outcome: CopyOutcome {
+                source_digest,
+                digest,
+                previous_digest: None,
+                change: CopyChange::Nothing,
+                sent: 0,
+                saved: 0,
+                mounted: 0,
+                referrer_tags: Vec::new(),
+                referrer_count: 0,
+                left_out: Vec::new(),
+                notes: Vec::new(),
+            },
             blobs: Vec::new(),
             child_manifests: Vec::new(),
             root_manifest: None,
             referrers: Vec::new(),
-            left_out: Vec::new(),
-            notes: Vec::new(),
         }
     }
 }

@@ -66,20 +66,24 @@ impl CopyPair<'_> {
     ) -> Result<(), Failure> {
         let (cache, target) = (self.cache, self.target.name());
         if request.referrers == ReferrersPolicy::Skip
-            || cache.has_copied_referrers(target, &plan.digest)
+            || cache.has_copied_referrers(target, &plan.outcome.digest)
         {
             return Ok(());
         }
         let listed = request.listed.as_deref();
-        let asks = needs_referrer_query(request.referrers, plan.change);
+        let asks = needs_referrer_query(request.referrers, plan.outcome.change);
         let mut subjects = Vec::new();
-        if plan.source_digest == plan.digest {
-            subjects.push(plan.source_digest.clone());
-        } else if asks && self.has_referrers(&plan.source_digest, listed).await? {
-            plan.notes.push(format!(
+        if plan.outcome.source_digest == plan.outcome.digest {
+            subjects.push(plan.outcome.source_digest.clone());
+        } else if asks
+            && self
+                .has_referrers(&plan.outcome.source_digest, listed)
+                .await?
+        {
+            plan.outcome.notes.push(format!(
                 "the referrers of the whole index {} are not copied: without some of its platforms \
                  it is another index",
-                plan.source_digest
+                plan.outcome.source_digest
             ));
         }
         if asks {
@@ -103,12 +107,12 @@ impl CopyPair<'_> {
                 self.plan_referrer_manifests(subject, 0, &mut found).await?;
             }
         }
-        let is_new = |referrer: &ReferrerPlan| referrer.plan.change != CopyChange::Nothing;
-        if plan.change == CopyChange::Nothing && found.plans.iter().any(is_new) {
-            plan.change = CopyChange::Referrers;
+        let is_new = |referrer: &ReferrerPlan| referrer.plan.outcome.change != CopyChange::Nothing;
+        if plan.outcome.change == CopyChange::Nothing && found.plans.iter().any(is_new) {
+            plan.outcome.change = CopyChange::Referrers;
         }
         plan.referrers = found.plans;
-        plan.notes.extend(found.notes);
+        plan.outcome.notes.extend(found.notes);
         Ok(())
     }
 
@@ -128,7 +132,7 @@ impl CopyPair<'_> {
     async fn child_digests(&self, plan: &CopyPlan) -> Result<Vec<Digest>, Failure> {
         let root = match &plan.root_manifest {
             Some((root, _)) => Some(root.clone()),
-            None => self.read_from_target(&plan.digest).await?,
+            None => self.read_from_target(&plan.outcome.digest).await?,
         };
         let children = root.as_ref().map(child_manifests).unwrap_or_default();
         Ok(children.into_iter().map(|child| child.digest).collect())
@@ -149,7 +153,7 @@ impl CopyPair<'_> {
             self.plan_image(head.digest.clone(), Err(head.digest), role)
                 .await?
         };
-        plan.previous_digest = previous;
+        plan.outcome.previous_digest = previous;
         Ok(Some(ReferrerPlan {
             tag: Some(tag),
             plan,

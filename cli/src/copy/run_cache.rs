@@ -1,7 +1,7 @@
 //! Caches what a run has learned, so that no request, read or upload is repeated. Every entry may be
 //! dropped at any time, and a map that gets too large is cleared.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,17 +33,41 @@ type TargetKey = (String, Digest);
 /// A lock that a task holds while it copies an image.
 type CopyLock = Arc<tokio::sync::Mutex<()>>;
 
+/// A map that is cleared when it gets too large.
+struct BoundedMap<K, V>(Mutex<HashMap<K, V>>);
+
+impl<K, V> Default for BoundedMap<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq, V: Clone> BoundedMap<K, V> {
+    fn get(&self, key: &K) -> Option<V> {
+        lock(&self.0).get(key).cloned()
+    }
+
+    /// Returns the value of a key, which is `new` if the key does not exist.
+    fn get_or_insert(&self, key: K, new: V) -> V {
+        let mut map = lock(&self.0);
+        if map.len() >= MAX_ENTRIES {
+            map.clear();
+        }
+        map.entry(key).or_insert(new).clone()
+    }
+}
+
 #[derive(Default)]
 pub(super) struct RunCache {
-    blobs: Mutex<HashMap<TargetKey, Arc<BlobTransfer>>>,
+    blobs: BoundedMap<TargetKey, Arc<BlobTransfer>>,
     /// Manifests that a target has with everything below them.
-    complete_manifests: Mutex<HashSet<TargetKey>>,
+    complete_manifests: BoundedMap<TargetKey, ()>,
     /// Images whose referrers were copied.
-    copied_referrers: Mutex<HashSet<TargetKey>>,
+    copied_referrers: BoundedMap<TargetKey, ()>,
     /// The locks of images.
-    copy_locks: Mutex<HashMap<TargetKey, CopyLock>>,
+    copy_locks: BoundedMap<TargetKey, CopyLock>,
     /// A repository that holds a blob.
-    blob_locations: Mutex<HashMap<(Registry, Digest), Repository>>,
+    blob_locations: BoundedMap<(Registry, Digest), Repository>,
     /// Held while a list of referrers is read, changed and written.
     pub(super) referrer_list_lock: tokio::sync::Mutex<()>,
     /// Manifests that were read lately, and their size in bytes.
@@ -54,50 +78,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the value of a key, which is created if it does not exist.
-fn entry<K: Hash + Eq, V: Clone + Default>(map: &Mutex<HashMap<K, V>>, key: K) -> V {
-    let mut map = lock(map);
-    if map.len() >= MAX_ENTRIES {
-        map.clear();
-    }
-    map.entry(key).or_default().clone()
-}
-
-fn insert(set: &Mutex<HashSet<TargetKey>>, key: TargetKey) {
-    let mut set = lock(set);
-    if set.len() >= MAX_ENTRIES {
-        set.clear();
-    }
-    set.insert(key);
+fn key(target: &str, digest: &Digest) -> TargetKey {
+    (target.to_owned(), digest.clone())
 }
 
 impl RunCache {
     pub(super) fn blob_transfer(&self, target: &str, digest: &Digest) -> Arc<BlobTransfer> {
-        entry(&self.blobs, (target.to_owned(), digest.clone()))
+        let new = Arc::default();
+        self.blobs.get_or_insert(key(target, digest), new)
     }
 
     /// Returns the lock for copies of an image to a target.
     pub(super) fn copy_lock(&self, target: &str, digest: &Digest) -> CopyLock {
-        entry(&self.copy_locks, (target.to_owned(), digest.clone()))
+        let new = Arc::default();
+        self.copy_locks.get_or_insert(key(target, digest), new)
     }
 
     pub(super) fn is_complete(&self, target: &str, digest: &Digest) -> bool {
-        lock(&self.complete_manifests).contains(&(target.to_owned(), digest.clone()))
+        self.complete_manifests.get(&key(target, digest)).is_some()
     }
 
     pub(super) fn mark_complete(&self, target: &str, digest: &Digest) {
-        insert(
-            &self.complete_manifests,
-            (target.to_owned(), digest.clone()),
-        );
+        let key = key(target, digest);
+        self.complete_manifests.get_or_insert(key, ());
     }
 
     pub(super) fn has_copied_referrers(&self, target: &str, digest: &Digest) -> bool {
-        lock(&self.copied_referrers).contains(&(target.to_owned(), digest.clone()))
+        self.copied_referrers.get(&key(target, digest)).is_some()
     }
 
     pub(super) fn mark_referrers_copied(&self, target: &str, digest: &Digest) {
-        insert(&self.copied_referrers, (target.to_owned(), digest.clone()));
+        self.copied_referrers.get_or_insert(key(target, digest), ());
     }
 
     /// Returns a repository of the registry that holds a blob.
@@ -106,8 +117,7 @@ impl RunCache {
         registry: &Registry,
         digest: &Digest,
     ) -> Option<Repository> {
-        let key = (registry.clone(), digest.clone());
-        lock(&self.blob_locations).get(&key).cloned()
+        self.blob_locations.get(&(registry.clone(), digest.clone()))
     }
 
     pub(super) fn record_blob_location(
@@ -116,11 +126,8 @@ impl RunCache {
         digest: &Digest,
     ) {
         if let Some((registry, repository)) = location {
-            let mut map = lock(&self.blob_locations);
-            if map.len() >= MAX_ENTRIES {
-                map.clear();
-            }
-            map.insert((registry.clone(), digest.clone()), repository.clone());
+            let key = (registry.clone(), digest.clone());
+            self.blob_locations.get_or_insert(key, repository.clone());
         }
     }
 

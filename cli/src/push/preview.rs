@@ -10,7 +10,7 @@ use super::{PushSettings, manifests, prepare};
 use crate::evidence;
 use crate::exit::Failure;
 use crate::image::{ImageContent, Layer, SingleImage};
-use crate::plan::{BlobCandidate, EvidenceSource, LayerEvidence, PushPlan};
+use crate::plan::{BlobCandidate, BlobStep, EvidenceSource, LayerEvidence, PushPlan};
 use crate::report::Report;
 use crate::spool::Spool;
 use crate::transports::LocatedImage;
@@ -48,7 +48,7 @@ pub(crate) async fn preview(
             evidence::plan_blobs(&context.lookup_request(), &graph.blobs).await?
         }
         (None, LocatedImage::Daemon(found)) => plan_unexported(&context, found, &mut notes).await?,
-        (None, LocatedImage::Local { .. }) => PushPlan::new(Vec::new(), &HashSet::new()),
+        (None, LocatedImage::Local { .. }) => PushPlan { steps: Vec::new() },
     };
     if plan.steps.is_empty() {
         notes.push("the image has no layers".to_owned());
@@ -81,18 +81,16 @@ async fn plan_unexported(
 ) -> Result<PushPlan, Failure> {
     if let Some(root) = found.selected_root() {
         if let Some((_, blobs)) = manifests::find_complete(context, root).await? {
-            let held = blobs.iter().map(|blob| blob.digest.clone()).collect();
-            let layers = blobs.into_iter().map(|blob| LayerEvidence {
-                layer: blob.digest.clone(),
-                size: Some(blob.size),
-                candidate: Some(BlobCandidate {
-                    blob,
-                    evidence: EvidenceSource::Image,
-                }),
-                mount: None,
-            });
             notes.push(describe_tag(context, root).await?);
-            return Ok(PushPlan::new(layers.collect(), &held));
+            let steps = blobs.into_iter().map(|blob| {
+                let (digest, evidence) = (blob.digest.clone(), EvidenceSource::Image);
+                (
+                    digest,
+                    BlobStep::AlreadyPresent(BlobCandidate { blob, evidence }),
+                )
+            });
+            let steps = steps.collect();
+            return Ok(PushPlan { steps });
         }
         notes.push(format!(
             "the manifest {root} is missing or incomplete at the target"
