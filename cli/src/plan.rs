@@ -1,21 +1,24 @@
-//! What to do about an image, decided from facts alone: no I/O, nothing that cannot be printed.
+//! Decides what happens to each blob of an image, from evidence alone: no I/O, and nothing that
+//! cannot be printed.
+//!
+//! A push and a copy make the same kind of step: start reading at [`BlobStep`].
 
 use std::collections::HashSet;
 
 use imgsync_oci::{Descriptor, Digest, Repository, Tag};
 
-/// What is known of a layer before a byte of it is read.
+/// The evidence for a layer, collected before any of its bytes are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerEvidence {
-    /// The digest of its bytes as the source has them: the diffID of a raw layer, the digest of a
-    /// blob that others packed.
+    /// The digest of the layer's bytes at the source: the diffID of a raw layer, or the digest of a
+    /// blob that is already compressed.
     pub layer: Digest,
-    /// The size of those bytes, where the source tells.
+    /// The size of these bytes, if the source states it.
     pub size: Option<u64>,
-    /// The blob that it is, or becomes, as far as anybody says.
+    /// The blob that the layer is, or will become.
     pub candidate: Option<BlobCandidate>,
-    /// Another repository of the target: whence the blob was linked, if the target holds it now, or
-    /// would be tried to.
+    /// Another repository of the target's registry: the blob was mounted from it if the target
+    /// holds the blob now, and a mount from it would be tried otherwise.
     pub mount: Option<Repository>,
 }
 
@@ -24,39 +27,39 @@ pub struct LayerEvidence {
 pub struct BlobCandidate {
     /// The blob.
     pub blob: Descriptor,
-    /// Who says so.
+    /// The origin of the claim that the blob is this layer.
     pub evidence: EvidenceSource,
 }
 
 impl BlobCandidate {
-    /// Whether no registry need hold the blob. Only the image's own word counts for that.
+    /// Returns whether registries need not hold the blob. Only the image itself can say so.
     pub fn is_foreign(&self) -> bool {
         self.evidence == EvidenceSource::Image && self.blob.is_foreign()
     }
 }
 
-/// How it is known which blob a layer is.
+/// The origin of the claim that a layer is a certain blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EvidenceSource {
-    /// The image says so itself: the layer came packed.
+    /// The image names the blob: the layer is compressed already.
     Image,
-    /// The manifest that the target's tag names is one of this very image.
+    /// The target's tag names a manifest of the same image.
     SameImage,
-    /// The registry computed it from the bytes that it holds.
+    /// The registry computed the diffID from the bytes that it holds.
     Registry,
-    /// The registry computed it, for a blob of this other repository, which is linked for the
-    /// asking.
+    /// The registry computed the diffID of a blob in this other repository, which it mounts on
+    /// request.
     OtherRepository(Repository),
     /// Another image in the target's repository, under this tag, claims so.
     Claim(Tag),
-    /// The image lies in this other repository too, as its source says.
+    /// The source says that the image is in this other repository too.
     Copy(Repository),
-    /// An earlier push of this user found out.
+    /// An earlier push of this user computed it.
     Cache,
 }
 
 impl EvidenceSource {
-    /// The other repository that holds the blob.
+    /// Returns the other repository that holds the blob.
     pub fn repository(&self) -> Option<&Repository> {
         match self {
             Self::OtherRepository(repository) | Self::Copy(repository) => Some(repository),
@@ -71,135 +74,165 @@ impl std::fmt::Display for EvidenceSource {
             Self::Image => f.write_str("the image names the blob"),
             Self::SameImage => f.write_str("the tag names this very image"),
             Self::Registry => f.write_str("the registry knows the layer"),
-            Self::OtherRepository(repository) => write!(f, "linked from {repository}"),
+            Self::OtherRepository(repository) => write!(f, "mounted from {repository}"),
             Self::Claim(tag) => write!(f, "the image tagged {tag} has it"),
-            Self::Copy(repository) => write!(f, "the image lies in {repository} too"),
-            Self::Cache => f.write_str("pushed before from here"),
+            Self::Copy(repository) => write!(f, "the image is in {repository} too"),
+            Self::Cache => f.write_str("pushed before from this machine"),
         }
     }
 }
 
-/// What happens to a layer.
+/// What happens to a blob, or to a layer that will become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LayerStep {
-    /// The target holds it, as this blob.
+pub enum BlobStep {
+    /// The target holds the blob.
     AlreadyPresent(BlobCandidate),
-    /// It has to be read. Its bytes may still prove to be at the target already.
+    /// The registry mounts the blob from a repository that is known to hold it, and gets its bytes
+    /// only if it refuses.
+    Mount {
+        /// The other repository.
+        from: Repository,
+        /// The size of the blob in bytes.
+        size: u64,
+    },
+    /// The bytes must be read. The target may still turn out to hold the blob.
     Send {
-        /// How many bytes are to be read, where the source tells.
+        /// The number of bytes to read, if the source states it.
         read: Option<u64>,
-        /// How many bytes are to be sent, where that is known before they are packed.
+        /// The number of bytes to send, if it is known before the layer is compressed.
         send: Option<u64>,
-        /// Whence it would first be tried to link it.
+        /// A repository that may hold the blob, and that a mount would be tried from first.
         mount: Option<Repository>,
-        /// Whether an earlier run has kept it, packed: then nothing is read.
+        /// Whether an earlier run left the compressed layer in the spool, so that nothing is read.
         is_packed: bool,
     },
-    /// The same layer as an earlier one of this image.
+    /// Another image of the same run sends the blob.
+    SentByAnother {
+        /// The size of the blob in bytes.
+        size: u64,
+    },
+    /// The layer occurs earlier in the same image.
     Duplicate,
 }
 
-/// What happens to the layers of an image, lowest first.
+/// The steps for the layers of an image, lowest layer first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushPlan {
-    /// One step a layer, with its digest at the source.
-    pub steps: Vec<(Digest, LayerStep)>,
+    /// One step for each layer, with the layer's digest at the source.
+    pub steps: Vec<(Digest, BlobStep)>,
 }
 
-/// The bytes that a plan comes to.
+/// The sums of a plan. Sizes come from others, so sums stop at the largest number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PlanTotals {
-    /// Bytes to read, where the source told sizes.
+    /// Bytes to read, as far as the source states sizes.
     pub read: u64,
-    /// Layers to read whose size the source does not tell.
+    /// Layers to read whose size the source does not state.
     pub unsized_layers: usize,
-    /// Bytes to send, as far as known before packing.
+    /// Bytes to send, as far as they are known before compression.
     pub send: u64,
-    /// Layers whose size on the line is known only once they are packed.
+    /// Layers whose compressed size is not known yet.
     pub unpacked_layers: usize,
-    /// Bytes that need not be sent.
+    /// Bytes that need not be sent, mounted ones included.
     pub saved: u64,
+    /// Bytes of blobs that the registry mounts.
+    pub mounted: u64,
+}
+
+impl PlanTotals {
+    /// Sums up steps. A blob that the target holds counts once.
+    pub fn of<'a>(steps: impl IntoIterator<Item = &'a BlobStep>) -> Self {
+        let mut totals = Self::default();
+        let mut seen = HashSet::new();
+        let add = |sum: &mut u64, bytes: u64| *sum = sum.saturating_add(bytes);
+        for step in steps {
+            match step {
+                BlobStep::AlreadyPresent(BlobCandidate { blob, .. }) => {
+                    if seen.insert(&blob.digest) && !blob.is_foreign() {
+                        add(&mut totals.saved, blob.size);
+                    }
+                }
+                BlobStep::Mount { size, .. } => {
+                    add(&mut totals.saved, *size);
+                    add(&mut totals.mounted, *size);
+                }
+                BlobStep::Send { read, send, .. } => {
+                    add(&mut totals.read, read.unwrap_or_default());
+                    totals.unsized_layers += usize::from(read.is_none());
+                    add(&mut totals.send, send.unwrap_or_default());
+                    totals.unpacked_layers += usize::from(send.is_none());
+                }
+                BlobStep::SentByAnother { size } => add(&mut totals.saved, *size),
+                BlobStep::Duplicate => {}
+            }
+        }
+        totals
+    }
 }
 
 impl PushPlan {
-    /// Decides, given which blobs the target confirmed that it holds.
-    pub fn new(facts: Vec<LayerEvidence>, held: &HashSet<Digest>) -> Self {
+    /// Decides from the evidence and the blobs that the target confirmed.
+    pub fn new(evidence: Vec<LayerEvidence>, held: &HashSet<Digest>) -> Self {
         let mut seen = HashSet::new();
-        let mut decide = |fact: LayerEvidence| {
-            let known = fact.candidate.as_ref();
-            let is_held = known
-                .is_some_and(|known| held.contains(&known.blob.digest) || known.blob.is_foreign());
-            let step = match fact.candidate {
-                Some(candidate) if is_held => LayerStep::AlreadyPresent(match fact.mount {
-                    Some(from) => BlobCandidate {
-                        evidence: EvidenceSource::OtherRepository(from),
-                        ..candidate
-                    },
-                    None => candidate,
-                }),
-                Some(_) | None if !seen.insert(fact.layer.clone()) => LayerStep::Duplicate,
-                candidate => LayerStep::Send {
-                    read: fact.size,
-                    // Packed here it is another blob than what others made of it.
-                    send: candidate
-                        .filter(|candidate| !matches!(candidate.evidence, EvidenceSource::Copy(_)))
-                        .map(|candidate| candidate.blob.size),
-                    mount: fact.mount,
-                    is_packed: false,
-                },
-            };
-            (fact.layer, step)
-        };
+        let steps = evidence.into_iter().map(|layer| {
+            let digest = layer.layer.clone();
+            (digest, decide(layer, held, &mut seen))
+        });
         Self {
-            steps: facts.into_iter().map(&mut decide).collect(),
+            steps: steps.collect(),
         }
     }
 
-    /// Takes a layer for one that an earlier run has kept, as a blob of `size` bytes; where the target
-    /// holds it, it stays at that.
+    /// Marks a layer as compressed by an earlier run, to a blob of `size` bytes. A layer that the
+    /// target holds stays as it is.
     pub fn mark_packed(&mut self, layer: &Digest, size: u64) {
-        for (other, step) in &mut self.steps {
-            if let LayerStep::Send {
+        for (digest, step) in &mut self.steps {
+            if let BlobStep::Send {
                 read,
                 send,
-                is_packed: kept,
+                is_packed,
                 ..
             } = step
-                && other == layer
+                && digest == layer
             {
-                (*read, *send, *kept) = (Some(0), Some(size), true);
+                (*read, *send, *is_packed) = (Some(0), Some(size), true);
             }
         }
     }
 
-    /// Whether no layer has to be read.
+    /// Returns whether no layer has to be read.
     pub fn is_complete(&self) -> bool {
         let mut steps = self.steps.iter();
-        steps.all(|(_, step)| matches!(step, LayerStep::AlreadyPresent(_)))
+        steps.all(|(_, step)| matches!(step, BlobStep::AlreadyPresent(_)))
     }
 
-    /// The bytes it comes to; a blob that stands there twice counts once. Sizes are what others say:
-    /// sums of them end at the largest number.
+    /// Sums up the steps.
     pub fn totals(&self) -> PlanTotals {
-        let mut sums = PlanTotals::default();
-        let mut once = HashSet::new();
-        for (_, step) in &self.steps {
-            match step {
-                LayerStep::AlreadyPresent(candidate) => {
-                    if once.insert(&candidate.blob.digest) && !candidate.blob.is_foreign() {
-                        sums.saved = sums.saved.saturating_add(candidate.blob.size);
-                    }
-                }
-                LayerStep::Send { read, send, .. } => {
-                    sums.read = sums.read.saturating_add(read.unwrap_or_default());
-                    sums.unsized_layers += usize::from(read.is_none());
-                    sums.send = sums.send.saturating_add(send.unwrap_or_default());
-                    sums.unpacked_layers += usize::from(send.is_none());
-                }
-                LayerStep::Duplicate => {}
-            }
+        PlanTotals::of(self.steps.iter().map(|(_, step)| step))
+    }
+}
+
+/// Decides about one layer; `seen` has the earlier layers of the image that must be read.
+fn decide(layer: LayerEvidence, held: &HashSet<Digest>, seen: &mut HashSet<Digest>) -> BlobStep {
+    let is_held = |blob: &Descriptor| held.contains(&blob.digest) || blob.is_foreign();
+    match layer.candidate {
+        Some(candidate) if is_held(&candidate.blob) => {
+            let mounted = layer.mount.map(EvidenceSource::OtherRepository);
+            BlobStep::AlreadyPresent(BlobCandidate {
+                evidence: mounted.unwrap_or(candidate.evidence),
+                blob: candidate.blob,
+            })
         }
-        sums
+        _ if !seen.insert(layer.layer) => BlobStep::Duplicate,
+        candidate => BlobStep::Send {
+            read: layer.size,
+            // A copy's blob was compressed elsewhere; this machine makes another one of the layer.
+            send: candidate
+                .filter(|candidate| !matches!(candidate.evidence, EvidenceSource::Copy(_)))
+                .map(|candidate| candidate.blob.size),
+            mount: layer.mount,
+            is_packed: false,
+        },
     }
 }
 
@@ -230,33 +263,33 @@ mod tests {
         let held = HashSet::from([first.blob.digest.clone()]);
         let plan = PushPlan::new(facts.clone(), &held);
         let (read, send) = (Some(100), Some(10));
-        let steps: Vec<LayerStep> = plan.steps.iter().map(|(_, step)| step.clone()).collect();
+        let steps: Vec<BlobStep> = plan.steps.iter().map(|(_, step)| step.clone()).collect();
         assert_eq!(
             steps,
             [
-                LayerStep::AlreadyPresent(first),
-                LayerStep::Send {
+                BlobStep::AlreadyPresent(first),
+                BlobStep::Send {
                     read,
                     send,
                     mount: None,
                     is_packed: false,
                 },
-                LayerStep::Send {
+                BlobStep::Send {
                     read,
                     send: None,
                     mount: None,
                     is_packed: false,
                 },
-                LayerStep::Duplicate,
+                BlobStep::Duplicate,
             ]
         );
         assert!(!plan.is_complete());
         let sums = PlanTotals {
             read: 200,
-            unsized_layers: 0,
             send: 10,
             unpacked_layers: 1,
             saved: 10,
+            ..PlanTotals::default()
         };
         assert_eq!(plan.totals(), sums);
         assert!(PushPlan::new(facts[..1].to_vec(), &held).is_complete());
@@ -273,28 +306,47 @@ mod tests {
         let mut plan = PushPlan::new(facts, &held);
         plan.mark_packed(&Digest::of(b"a"), 30);
         plan.mark_packed(&Digest::of(b"b"), 40);
-        assert_eq!(plan.steps[0].1, LayerStep::AlreadyPresent(first));
+        assert_eq!(plan.steps[0].1, BlobStep::AlreadyPresent(first));
         let sums = PlanTotals {
-            read: 0,
-            unsized_layers: 0,
             send: 40,
-            unpacked_layers: 0,
             saved: 10,
+            ..PlanTotals::default()
         };
         assert_eq!(plan.totals(), sums);
     }
 
     #[test]
+    fn a_copy_mounts_and_leaves_out_what_others_send() {
+        let from: Repository = "team/base".parse().unwrap();
+        let sent = BlobStep::Send {
+            read: Some(4),
+            send: Some(4),
+            mount: None,
+            is_packed: false,
+        };
+        let mounted = BlobStep::Mount { from, size: 20 };
+        let totals = PlanTotals::of([&sent, &mounted, &BlobStep::SentByAnother { size: 300 }]);
+        let expected = PlanTotals {
+            read: 4,
+            send: 4,
+            saved: 320,
+            mounted: 20,
+            ..PlanTotals::default()
+        };
+        assert_eq!(totals, expected);
+    }
+
+    #[test]
     fn blobs_of_another_repository_are_mounted_or_would_be() {
         let from: Repository = "team/base".parse().unwrap();
-        let mut one = evidence("a", Some(EvidenceSource::Copy(from.clone())));
-        one.mount = Some(from.clone());
-        let blob = one.candidate.clone().unwrap().blob;
+        let mut layer = evidence("a", Some(EvidenceSource::Copy(from.clone())));
+        layer.mount = Some(from.clone());
+        let blob = layer.candidate.clone().unwrap().blob;
         let step = |held: &[&Digest]| {
             let held = held.iter().copied().cloned().collect();
-            PushPlan::new(vec![one.clone()], &held).steps.remove(0).1
+            PushPlan::new(vec![layer.clone()], &held).steps.remove(0).1
         };
-        let would = LayerStep::Send {
+        let would = BlobStep::Send {
             read: Some(100),
             send: None,
             mount: Some(from.clone()),
@@ -306,6 +358,6 @@ mod tests {
             blob: blob.clone(),
             evidence,
         };
-        assert_eq!(step(&[&blob.digest]), LayerStep::AlreadyPresent(linked));
+        assert_eq!(step(&[&blob.digest]), BlobStep::AlreadyPresent(linked));
     }
 }

@@ -1,4 +1,4 @@
-//! One run of the tool: it copies any number of images, and asks, reads and sends nothing twice.
+//! Copies any number of images in one run of the tool; no request, read or upload is repeated.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::transports::throttle::RegistryThrottles;
 use crate::transports::{CopyRequest, CopySource, CopyTarget};
 use crate::upload::{Journal, TransferOptions};
 
-/// What all copies of a run share. Copies may be made at the same time.
+/// The state that all copies of a run share. Several copies may run at the same time.
 pub struct Copier {
     report: Arc<dyn Report>,
     cache: RunCache,
@@ -23,7 +23,7 @@ pub struct Copier {
 }
 
 impl Copier {
-    /// A run that knows nothing yet.
+    /// Returns a copier with an empty cache.
     pub fn new(report: Arc<dyn Report>) -> Self {
         Self {
             throttles: RegistryThrottles::new(Arc::clone(&report)),
@@ -32,87 +32,83 @@ impl Copier {
         }
     }
 
-    /// A repository to read from.
+    /// Returns a source for a repository.
     pub fn open_source(&self, client: Client, repository: Repository) -> Arc<dyn CopySource> {
-        let host = self.throttles.for_registry(client.registry());
-        Arc::new(RegistrySource::new(client, repository, host))
+        let throttle = self.throttles.for_registry(client.registry());
+        Arc::new(RegistrySource::new(client, repository, throttle))
     }
 
-    /// A repository to write to.
+    /// Returns a target for a repository.
     pub fn open_target(
         &self,
         client: Client,
         repository: Repository,
         journal: Journal,
-        manner: TransferOptions,
+        options: TransferOptions,
     ) -> Arc<dyn CopyTarget> {
-        let host = self.throttles.for_registry(client.registry());
+        let throttle = self.throttles.for_registry(client.registry());
         Arc::new(RegistryTarget::new(
             client,
             repository,
-            (journal, manner),
-            host,
+            (journal, options),
+            throttle,
         ))
     }
 
-    /// What the registries last said of how much may be asked of them, for those that did.
+    /// Returns the rate limits that registries stated last.
     pub fn rate_limits(&self) -> Vec<(Registry, RateLimit)> {
         self.throttles.rate_limits()
     }
 
-    /// Copies an image, unless it is there. When this yields, the target has it, with everything
-    /// that it needs and that was asked for.
+    /// Copies an image, unless the target has it. On success the target has the image, with
+    /// everything that it needs and the referrers that were requested.
     ///
     /// # Errors
-    /// There is no such image at the source; either end fails; there is nothing for the platforms.
+    /// The source has no such image, or nothing for the platforms; the source or the target fails.
     pub async fn copy(
         &self,
         source: &dyn CopySource,
         target: &dyn CopyTarget,
-        wish: &CopyRequest,
+        request: &CopyRequest,
     ) -> Result<CopyOutcome, Failure> {
-        let between = self.pair(source, target);
-        let performance = CopyExecutor {
-            pair: between,
+        let executor = CopyExecutor {
+            pair: self.pair(source, target),
             report: &self.report,
-            before_tag: &*wish.before_tag,
+            before_tag: &*request.before_tag,
         };
-        let look = between.resolve_names(wish).await?;
-        let turn = self.cache.copy_lock(target.name(), &look.head.digest);
-        let _turn = turn.lock().await;
-        let plan = between.plan(wish, look.clone()).await?;
-        let is_tag = plan.change == CopyChange::Tag;
-        match performance.execute(plan, wish).await {
-            // The registry has the manifest, but perhaps not what it names.
+        let names = executor.pair.resolve_names(request).await?;
+        let lock = self.cache.copy_lock(target.name(), &names.head.digest);
+        let _guard = lock.lock().await;
+        let plan = executor.pair.plan(request, names.clone()).await?;
+        let is_tag = plan.outcome.change == CopyChange::Tag;
+        match executor.execute(&plan, request).await {
+            // The registry has the manifest, but perhaps not everything that the manifest names.
             Err(failure) if is_tag && failure.kind == FailureKind::Target => {
-                let between = CopyPair {
+                let pair = CopyPair {
                     is_target_trusted: false,
-                    ..between
+                    ..executor.pair
                 };
-                let plan = between.plan(wish, look).await?;
-                let performance = CopyExecutor {
-                    pair: between,
-                    ..performance
-                };
-                performance.execute(plan, wish).await
+                let plan = pair.plan(request, names).await?;
+                let executor = CopyExecutor { pair, ..executor };
+                executor.execute(&plan, request).await
             }
-            done => done,
+            copied => copied,
         }
     }
 
-    /// What [`Run::copy`] would do. Asks both ends, and changes neither.
+    /// Returns what [`Copier::copy`] would do. Asks source and target, and changes neither.
     ///
     /// # Errors
-    /// As [`Run::copy`], as far as asking shows it.
+    /// As [`Copier::copy`], as far as requests show it.
     pub async fn preview(
         &self,
         source: &dyn CopySource,
         target: &dyn CopyTarget,
-        wish: &CopyRequest,
+        request: &CopyRequest,
     ) -> Result<CopyOutcome, Failure> {
-        let between = self.pair(source, target);
-        let look = between.resolve_names(wish).await?;
-        Ok(preview(between.plan(wish, look).await?))
+        let pair = self.pair(source, target);
+        let names = pair.resolve_names(request).await?;
+        Ok(preview(&pair.plan(request, names).await?))
     }
 
     fn pair<'a>(&'a self, source: &'a dyn CopySource, target: &'a dyn CopyTarget) -> CopyPair<'a> {

@@ -1,83 +1,66 @@
-//! What an image consists of, as far as the target lacks it: the manifests below it, and its blobs.
+//! Finds what the target lacks of an image: the manifests below it, and its blobs.
 
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use imgsync_oci::graph::{self, GraphLimits, GraphWalk, Visit, WalkError};
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
 
-use super::plan::{BlobAction, BlobStep, CopyPair, CopyPlan};
+use super::plan::{CopyPair, CopyPlan};
 use crate::exit::{Failure, FailureKind};
 use crate::image::platform::text;
+use crate::plan::{BlobCandidate, BlobStep, EvidenceSource};
 use crate::report::CopyChange;
 use crate::transports::{ManifestRole, VerifiedManifest};
 
-/// Questions that one copy has under way at a time.
+/// Requests that one copy sends at the same time.
 const MAX_CONCURRENT_REQUESTS: usize = 8;
-/// An index in an index is rare, and a deeper nest a trick.
-const MAX_INDEX_DEPTH: usize = 4;
-/// The most manifests of one image, all parts together.
-const MAX_MANIFESTS: usize = 2000;
 /// The most bytes of manifests that one image may hold in memory.
-const MAX_MANIFEST_BYTES_PER_IMAGE: usize = 16 * 1024 * 1024;
-
-/// What is found below a manifest, as it is gathered.
-#[derive(Default)]
-struct MissingContent {
-    /// Children first.
-    manifests: Vec<VerifiedManifest>,
-    blobs: Vec<Descriptor>,
-    seen: HashSet<Digest>,
-    bytes: usize,
-}
+const MAX_MANIFEST_BYTES_PER_IMAGE: u64 = 16 * 1024 * 1024;
 
 impl CopyPair<'_> {
-    /// What it takes to put a manifest, given or named, as `role`.
+    /// Plans what it takes to put a manifest, given by its bytes or its digest, in a role.
     pub(super) async fn plan_image(
         &self,
-        head: Digest,
+        source_digest: Digest,
         manifest: Result<VerifiedManifest, Digest>,
         role: ManifestRole,
     ) -> Result<CopyPlan, Failure> {
         let digest = match &manifest {
-            Ok(held) => held.digest.clone(),
+            Ok(manifest) => manifest.digest.clone(),
             Err(digest) => digest.clone(),
         };
-        let mut plan = CopyPlan::unchanged(head, digest.clone());
+        let mut plan = CopyPlan::unchanged(source_digest, digest.clone());
         if self.is_complete(&digest).await? {
-            plan.change = CopyChange::Tag;
-            let held = match &manifest {
-                Ok(held) => Some(held.clone()),
+            plan.outcome.change = CopyChange::Tag;
+            let known = match &manifest {
+                Ok(manifest) => Some(manifest.clone()),
                 Err(digest) => self.read_from_target(digest).await?,
             };
-            if let Some(held) = held {
-                plan.root_manifest = Some((held, role));
+            if let Some(known) = known {
+                plan.root_manifest = Some((known, role));
                 return Ok(plan);
             }
         }
-        let held = match manifest {
-            Ok(held) => held,
+        let root = match manifest {
+            Ok(manifest) => manifest,
             Err(digest) => self.read_from_source(&digest).await?,
         };
-        let mut below = MissingContent::default();
-        self.gather(&held, 0, &mut below).await?;
-        // The last is this very manifest.
-        below.manifests.pop();
-        plan.change = CopyChange::Image;
-        plan.child_manifests = below.manifests;
-        plan.blobs = self.plan_blobs(below.blobs).await?;
-        plan.root_manifest = Some((held, role));
+        let (child_manifests, blobs) = self.find_missing(&root).await?;
+        plan.outcome.change = CopyChange::Image;
+        plan.child_manifests = child_manifests;
+        plan.blobs = self.plan_blobs(blobs).await?;
+        plan.root_manifest = Some((root, role));
         Ok(plan)
     }
 
-    /// A manifest from the target, or from what was read before.
+    /// Returns a manifest from the target, or from the cache of the run.
     pub(super) async fn read_from_target(
         &self,
         digest: &Digest,
     ) -> Result<Option<VerifiedManifest>, Failure> {
         match self.cache.manifest(digest) {
-            Some(held) => Ok(Some(held)),
+            Some(manifest) => Ok(Some(manifest)),
             None => {
                 let reference = Reference::Digest(digest.clone());
                 self.target.fetch_manifest(&reference).await
@@ -85,7 +68,7 @@ impl CopyPair<'_> {
         }
     }
 
-    /// A manifest from the source, or from what was read before.
+    /// Returns a manifest from the source, or from the cache of the run.
     pub(super) async fn read_from_source(
         &self,
         digest: &Digest,
@@ -96,23 +79,24 @@ impl CopyPair<'_> {
         })
     }
 
-    /// The same; `None` where the source does not have it.
+    /// Returns a manifest from the source, or from the cache of the run; `None` where the source
+    /// does not have it.
     pub(super) async fn find_at_source(
         &self,
         digest: &Digest,
     ) -> Result<Option<VerifiedManifest>, Failure> {
-        if let Some(held) = self.cache.manifest(digest) {
-            return Ok(Some(held));
+        if let Some(manifest) = self.cache.manifest(digest) {
+            return Ok(Some(manifest));
         }
         let reference = Reference::Digest(digest.clone());
-        let held = self.source.fetch_manifest(&reference).await?;
-        if let Some(held) = &held {
-            self.cache.insert_manifest(held);
+        let manifest = self.source.fetch_manifest(&reference).await?;
+        if let Some(manifest) = &manifest {
+            self.cache.insert_manifest(manifest);
         }
-        Ok(held)
+        Ok(manifest)
     }
 
-    /// Whether the target has a manifest, and so all its parts.
+    /// Returns whether the target has a manifest, and so everything below it.
     async fn is_complete(&self, digest: &Digest) -> Result<bool, Failure> {
         let name = self.target.name();
         if !self.is_target_trusted {
@@ -122,124 +106,141 @@ impl CopyPair<'_> {
             return Ok(true);
         }
         let reference = Reference::Digest(digest.clone());
-        let there = self.target.head_manifest(&reference).await?.is_some();
-        if there {
+        let is_there = self.target.head_manifest(&reference).await?.is_some();
+        if is_there {
             self.cache.mark_complete(name, digest);
         }
-        Ok(there)
+        Ok(is_there)
     }
 
-    /// Gathers a manifest and what is below it, as far as the target lacks it; children first.
-    fn gather<'a>(
-        &'a self,
-        held: &'a VerifiedManifest,
-        depth: usize,
-        below: &'a mut MissingContent,
-    ) -> BoxFuture<'a, Result<(), Failure>> {
-        async move {
-            let too_much = |what: &str| {
-                let what = format!("source: {} {what}", held.digest);
-                Failure::new(FailureKind::Source, what)
-            };
-            below.bytes += held.bytes.len();
-            if below.seen.len() >= MAX_MANIFESTS || below.bytes > MAX_MANIFEST_BYTES_PER_IMAGE {
-                return Err(too_much("has more manifests below it than any image"));
-            }
-            let parsed = Manifest::parse(&held.bytes, Some(&held.media_type));
-            let (_, manifest) =
-                parsed.map_err(|error| too_much(&format!("is no manifest: {error}")))?;
-            let children = manifest.children();
-            below.blobs.extend(children.blobs);
-            let new = children.manifests.into_iter();
-            let new: Vec<Descriptor> = new
-                .filter(|child| below.seen.insert(child.digest.clone()))
-                .collect();
-            if !new.is_empty() && depth == MAX_INDEX_DEPTH {
-                return Err(too_much("nests indexes too deep"));
-            }
-            let mut lacking = stream::iter(new)
-                .map(|child| async move { self.find_missing_child(&child).await })
-                .buffered(MAX_CONCURRENT_REQUESTS);
-            while let Some(child) = lacking.try_next().await? {
-                if let Some(child) = child {
-                    self.gather(&child, depth + 1, below).await?;
-                }
-            }
-            below.manifests.push(held.clone());
-            Ok(())
+    /// Returns the manifests below a root that the target lacks, children first, and the blobs that
+    /// these and the root name, each once.
+    async fn find_missing(
+        &self,
+        root: &VerifiedManifest,
+    ) -> Result<(Vec<VerifiedManifest>, Vec<Descriptor>), Failure> {
+        let too_much = |error| {
+            let what = format!("source: {}: {error}", root.digest);
+            Failure::new(FailureKind::Source, what)
+        };
+        let mut walk = GraphWalk::new(GraphLimits {
+            max_bytes: MAX_MANIFEST_BYTES_PER_IMAGE,
+            ..GraphLimits::default()
+        });
+        let (media_type, size) = (&root.media_type, root.bytes.len() as u64);
+        walk.add_root(Descriptor::new(media_type, root.digest.clone(), size));
+        if let Some(pending) = walk.next() {
+            walk.add(&pending, visit(root.clone())?).map_err(too_much)?;
         }
-        .boxed()
+        let fetch = async |pending: graph::PendingManifest| {
+            let child = self.find_missing_child(pending.descriptor()).await?;
+            child.map(visit).transpose()
+        };
+        let walked = graph::walk_concurrently(&mut walk, MAX_CONCURRENT_REQUESTS, fetch).await;
+        walked.map_err(|error| match error {
+            WalkError::Limit(error) => too_much(error),
+            WalkError::Fetch(failure) => failure,
+        })?;
+        let (mut manifests, mut blobs) = (Vec::new(), Vec::new());
+        for node in walk.finish() {
+            manifests.push(node.value);
+            blobs.extend(node.blobs);
+        }
+        // The last one is the root.
+        manifests.pop();
+        Ok((manifests, blobs))
     }
 
-    /// A part of an index, where the target lacks it.
+    /// Returns a manifest of an index, if the target lacks it.
     async fn find_missing_child(
         &self,
-        part: &Descriptor,
+        child: &Descriptor,
     ) -> Result<Option<VerifiedManifest>, Failure> {
-        if self.is_complete(&part.digest).await? {
+        if self.is_complete(&child.digest).await? {
             return Ok(None);
         }
-        let held = self.find_at_source(&part.digest).await?;
-        let held = held.ok_or_else(|| self.missing_child_failure(part))?;
-        let size = held.bytes.len() as u64;
-        match size == part.size {
-            true => Ok(Some(held)),
-            false => {
-                let (digest, said) = (&part.digest, part.size);
-                let what = format!("source: {digest} has {size} bytes where its index says {said}");
-                Err(Failure::new(FailureKind::Source, what))
-            }
+        let manifest = self.find_at_source(&child.digest).await?;
+        let manifest = manifest.ok_or_else(|| self.missing_child_failure(child))?;
+        let size = manifest.bytes.len() as u64;
+        if size == child.size {
+            return Ok(Some(manifest));
         }
+        let (digest, stated) = (&child.digest, child.size);
+        let what = format!("source: {digest} has {size} bytes where its index says {stated}");
+        Err(Failure::new(FailureKind::Source, what))
     }
 
-    /// A part that the source itself lacks.
-    fn missing_child_failure(&self, part: &Descriptor) -> Failure {
-        let (name, digest) = (self.source.name(), &part.digest);
-        let platform = part.platform.as_ref().map(text);
+    /// Returns the failure for a manifest that the source itself lacks.
+    fn missing_child_failure(&self, child: &Descriptor) -> Failure {
+        let (name, digest) = (self.source.name(), &child.digest);
+        let platform = child.platform.as_ref().map(text);
         let platform = platform.map_or(String::new(), |text| format!(", for {text},"));
         let what = format!("source: {name} lacks a part of the index{platform} {digest}");
-        Failure::new(FailureKind::Source, what)
-            .with_hint("--platform takes the parts that are there; --exclude leaves the tag out")
+        Failure::new(FailureKind::Source, what).with_hint(
+            "copy only the platforms that exist with --platform, or skip the tag with --exclude",
+        )
     }
 
-    /// What happens to each of these blobs.
-    async fn plan_blobs(&self, blobs: Vec<Descriptor>) -> Result<Vec<BlobStep>, Failure> {
-        let mut once = HashSet::new();
-        let blobs = blobs.into_iter();
-        let blobs: Vec<Descriptor> = blobs
-            .filter(|blob| once.insert(blob.digest.clone()))
-            .collect();
+    /// Asks the target for blobs, and decides about each.
+    async fn plan_blobs(
+        &self,
+        blobs: Vec<Descriptor>,
+    ) -> Result<Vec<(Descriptor, BlobStep)>, Failure> {
         stream::iter(blobs)
             .map(|blob| async move {
-                let way = self.blob_action(&blob).await?;
-                Ok(BlobStep { blob, action: way })
+                let step = self.plan_blob(&blob).await?;
+                Ok((blob, step))
             })
             .buffered(MAX_CONCURRENT_REQUESTS)
             .try_collect()
             .await
     }
 
-    async fn blob_action(&self, blob: &Descriptor) -> Result<BlobAction, Failure> {
-        let known = self.cache.blob_transfer(self.target.name(), &blob.digest);
-        let held = known.is_present.get_or_try_init(|| self.target.holds(blob));
-        if *held.await? || known.transferred.initialized() {
+    async fn plan_blob(&self, blob: &Descriptor) -> Result<BlobStep, Failure> {
+        let size = blob.size;
+        let transfer = self.cache.blob_transfer(self.target.name(), &blob.digest);
+        let is_present = transfer
+            .is_present
+            .get_or_try_init(|| self.target.holds(blob));
+        if *is_present.await? || transfer.transferred.initialized() {
             self.cache
                 .record_blob_location(self.target.repository(), &blob.digest);
-            return Ok(BlobAction::AlreadyPresent);
+            return Ok(BlobStep::AlreadyPresent(BlobCandidate {
+                blob: blob.clone(),
+                evidence: EvidenceSource::Registry,
+            }));
         }
-        if known.is_claimed.swap(true, Ordering::Relaxed) {
-            return Ok(BlobAction::SentByAnother);
+        if transfer.is_claimed.swap(true, Ordering::Relaxed) {
+            return Ok(BlobStep::SentByAnother { size });
         }
-        Ok(BlobAction::Send(self.find_mount_source(blob)))
+        Ok(match self.find_mount_source(blob) {
+            Some(from) => BlobStep::Mount { from, size },
+            None => BlobStep::Send {
+                read: Some(size),
+                send: Some(size),
+                mount: None,
+                is_packed: false,
+            },
+        })
     }
 
-    /// Another repository of the target's registry that holds a blob.
+    /// Returns another repository of the target's registry that holds a blob.
     fn find_mount_source(&self, blob: &Descriptor) -> Option<Repository> {
-        let (registry, own) = self.target.repository()?;
+        let (registry, target) = self.target.repository()?;
         let from = match self.source.repository() {
             Some((source, repository)) if source == registry => Some(repository.clone()),
-            Some(_) | None => self.cache.find_blob_location(registry, &blob.digest),
+            _ => self.cache.find_blob_location(registry, &blob.digest),
         };
-        from.filter(|from| from != own)
+        from.filter(|from| from != target)
     }
+}
+
+/// Parses a manifest for the walk.
+fn visit(manifest: VerifiedManifest) -> Result<Visit<VerifiedManifest>, Failure> {
+    let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type));
+    let (_, parsed) = parsed.map_err(|error| {
+        let what = format!("source: {} is not a manifest: {error}", manifest.digest);
+        Failure::new(FailureKind::Source, what)
+    })?;
+    Ok(Visit::new(&parsed, manifest.bytes.len(), manifest))
 }

@@ -1,4 +1,6 @@
-//! Copies images between two transports, as they are.
+//! Copies images with their referrers from one transport to another, byte for byte.
+//!
+//! Knows neither tag rules nor records of mirrors. Start reading at [`Copier`].
 
 mod copier;
 mod creation_date;
@@ -7,6 +9,7 @@ mod missing_content;
 mod plan;
 mod platform_filter;
 mod referrers;
+mod referrers_list;
 mod run_cache;
 
 pub use copier::Copier;

@@ -1,7 +1,8 @@
-//! An index with some of its platforms left out: another index, with another digest. It says in
-//! annotations which one it was and what was asked for, so that a later run sees that there is
-//! nothing to do without reading the whole one again. It stays an index where one platform is left:
-//! attestations hang on it, and who pulls need not care.
+//! Leaves platforms out of an index, which makes another index with another digest.
+//!
+//! Annotations name the original index and the requested platforms, so that a later run finds out
+//! without reading the original again that nothing has changed. An index with one platform left
+//! stays an index, since attestations refer to it.
 
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest};
@@ -11,27 +12,27 @@ use crate::image::Platforms;
 use crate::image::platform::text;
 use crate::transports::VerifiedManifest;
 
-/// The digest of the index that parts were left out of.
+/// The annotation with the digest of the original index.
 const INDEX_ANNOTATION: &str = "imgsync.mirror.index";
-/// The platforms that were asked for.
+/// The annotation with the requested platforms.
 const PLATFORMS_ANNOTATION: &str = "imgsync.mirror.platforms";
-/// What BuildKit names an attestation's image by.
+/// The annotation by which BuildKit names the image of an attestation.
 const ATTESTATION_SUBJECT_ANNOTATION: &str = "vnd.docker.reference.digest";
 
-/// What is left of an index.
+/// An index without some platforms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FilteredIndex {
-    /// The index; the same as before where nothing was left out.
+    /// The index; the original where nothing was left out.
     pub(super) index: VerifiedManifest,
     /// The platforms that were left out.
     pub(super) left_out: Vec<String>,
 }
 
-/// Leaves out what is for other platforms, and the attestations that speak about it. Children that
-/// say nothing of a platform stay.
+/// Leaves out the manifests of other platforms, and their attestations. Manifests without a platform
+/// stay.
 ///
 /// # Errors
-/// In words: it is no index that can be read, or has none of the platforms.
+/// Returns a text where the index cannot be parsed, or has none of the platforms.
 pub(super) fn filter_index(
     whole: &VerifiedManifest,
     platforms: &Platforms,
@@ -49,9 +50,10 @@ pub(super) fn filter_index(
     let wanted = platforms.matching(&there);
     if wanted.is_empty() {
         let names: Vec<String> = there.iter().flatten().map(text).collect();
-        return Err(match names.is_empty() {
-            true => format!("it names no platforms, so none of {platforms}"),
-            false => format!("it has nothing for {platforms}, but {}", names.join(", ")),
+        return Err(if names.is_empty() {
+            format!("it names no platforms, so none of {platforms}")
+        } else {
+            format!("it has nothing for {platforms}, but {}", names.join(", "))
         });
     }
     let stays = |place: usize| there[place].is_none() || wanted.contains(&place);
@@ -83,8 +85,7 @@ pub(super) fn filter_index(
     })
 }
 
-/// The index that this one was before parts were left out, if exactly these platforms were asked
-/// for then.
+/// Returns the digest of the original index, if exactly these platforms were requested for this one.
 pub(super) fn unfiltered_digest(index: &VerifiedManifest, platforms: &Platforms) -> Option<Digest> {
     let value: Value = serde_json::from_slice(&index.bytes).ok()?;
     let annotation = |name| value.get("annotations")?.get(name)?.as_str();
@@ -94,14 +95,14 @@ pub(super) fn unfiltered_digest(index: &VerifiedManifest, platforms: &Platforms)
     annotation(INDEX_ANNOTATION)?.parse().ok()
 }
 
-/// The platform that a child is for; an attestation's is none.
+/// Returns the platform of a manifest in an index; `None` for an attestation.
 fn own_platform(child: &Descriptor) -> Option<Platform> {
     let platform = child.platform.clone()?;
     let is_known = platform.os != "unknown" && !platform.os.is_empty();
     (is_known && child.annotation(ATTESTATION_SUBJECT_ANNOTATION).is_none()).then_some(platform)
 }
 
-/// The index with some children only, all other fields as they were.
+/// Returns the index with only some of its manifests, and all other fields unchanged.
 fn without(
     whole: &VerifiedManifest,
     keep: &[bool],
@@ -114,7 +115,7 @@ fn without(
         children.retain(|_| keep.next().copied().unwrap_or(false));
     }
     let Value::Object(fields) = &mut value else {
-        return Err("it is no object".to_owned());
+        return Err("it is not an object".to_owned());
     };
     let annotations = fields.entry("annotations").or_insert(Value::Null);
     if !annotations.is_object() {

@@ -1,5 +1,5 @@
-//! What speaks about an image: signatures, attestations, lists of parts; by tags of cosign's scheme,
-//! and by the `subject` of other manifests.
+//! Plans the copy of an image's referrers: signatures, attestations and SBOMs. They are found by
+//! tags of cosign's scheme, and by the `subject` of other manifests.
 
 use std::collections::HashSet;
 
@@ -10,48 +10,47 @@ use super::plan::{CopyPair, CopyPlan, ReferrerPlan};
 use crate::exit::{Failure, FailureKind};
 use crate::image::referrer_tags;
 use crate::report::CopyChange;
-use crate::transports::{CopyRequest, ManifestRole, ReferrersPolicy};
+use crate::transports::{CopyRequest, ManifestRole, ReferrersPolicy, VerifiedManifest};
 
-/// A signature of a list of parts of an image: further nobody goes.
+/// The greatest depth of referrers of referrers, for example the signature of an SBOM.
 const MAX_REFERRER_DEPTH: usize = 3;
 
-/// The most that speaks about one image and its parts.
+/// The most referrers of one image and the manifests in it.
 const MAX_REFERRERS: usize = 2000;
-/// The most bytes of manifests that it may hold in memory.
+/// The most bytes of their manifests that are held in memory.
 const MAX_REFERRER_MANIFEST_BYTES: usize = 16 * 1024 * 1024;
 
-/// What speaks about an image, as it is found.
+/// The referrers that were found so far.
 #[derive(Default)]
 struct FoundReferrers {
     plans: Vec<ReferrerPlan>,
     bytes: usize,
-    /// What people should hear of.
+    /// Notes for the user.
     notes: Vec<String>,
 }
 
 impl FoundReferrers {
-    fn add(&mut self, companion: ReferrerPlan) -> Result<(), Failure> {
-        let CopyPlan {
-            child_manifests: parts,
-            root_manifest: last,
-            ..
-        } = &companion.plan;
-        let held = parts.iter().chain(last.iter().map(|(held, _)| held));
-        self.bytes += held.map(|held| held.bytes.len()).sum::<usize>();
+    fn add(&mut self, referrer: ReferrerPlan) -> Result<(), Failure> {
+        let plan = &referrer.plan;
+        let root = plan.root_manifest.iter().map(|(manifest, _)| manifest);
+        let manifests = plan.child_manifests.iter().chain(root);
+        self.bytes += manifests
+            .map(|manifest| manifest.bytes.len())
+            .sum::<usize>();
         if self.plans.len() == MAX_REFERRERS || self.bytes > MAX_REFERRER_MANIFEST_BYTES {
-            let what = "source: more speaks about the image than about any that is meant well";
+            let what = "source: the image has more referrers than any legitimate image";
             let failure = Failure::new(FailureKind::Source, what);
-            return Err(failure.with_hint("to leave all of it, pass --referrers none"));
+            return Err(failure.with_hint("pass --referrers none to copy the image without them"));
         }
-        self.plans.push(companion);
+        self.plans.push(referrer);
         Ok(())
     }
 }
 
-/// Whether the source is asked for all that speaks about an image: when its tag is right already
-/// only where that is asked for.
-pub(super) fn needs_referrer_query(companions: ReferrersPolicy, change: CopyChange) -> bool {
-    match companions {
+/// Returns whether the source is asked for all referrers of an image. For an image that is already
+/// at the target, only [`ReferrersPolicy::All`] asks.
+pub(super) fn needs_referrer_query(policy: ReferrersPolicy, change: CopyChange) -> bool {
+    match policy {
         ReferrersPolicy::Skip => false,
         ReferrersPolicy::New => matches!(change, CopyChange::Tag | CopyChange::Image),
         ReferrersPolicy::All => true,
@@ -59,30 +58,32 @@ pub(super) fn needs_referrer_query(companions: ReferrersPolicy, change: CopyChan
 }
 
 impl CopyPair<'_> {
-    /// Adds what speaks about the image and its parts.
+    /// Adds the referrers of the image and of the manifests in it to the plan.
     pub(super) async fn plan_referrers(
         &self,
         plan: &mut CopyPlan,
-        wish: &CopyRequest,
+        request: &CopyRequest,
     ) -> Result<(), Failure> {
-        let is_left = wish.referrers == ReferrersPolicy::Skip;
-        if is_left
-            || self
-                .cache
-                .has_copied_referrers(self.target.name(), &plan.digest)
+        let (cache, target) = (self.cache, self.target.name());
+        if request.referrers == ReferrersPolicy::Skip
+            || cache.has_copied_referrers(target, &plan.outcome.digest)
         {
             return Ok(());
         }
-        let listed = wish.listed.as_deref();
-        let asks = needs_referrer_query(wish.referrers, plan.change);
+        let listed = request.listed.as_deref();
+        let asks = needs_referrer_query(request.referrers, plan.outcome.change);
         let mut subjects = Vec::new();
-        if plan.source_digest == plan.digest {
-            subjects.push(plan.source_digest.clone());
-        } else if asks && self.has_referrers(&plan.source_digest, listed).await? {
-            plan.notes.push(format!(
-                "what speaks about the whole index {} stays at the source: without some of its \
-                 platforms it is another one",
-                plan.source_digest
+        if plan.outcome.source_digest == plan.outcome.digest {
+            subjects.push(plan.outcome.source_digest.clone());
+        } else if asks
+            && self
+                .has_referrers(&plan.outcome.source_digest, listed)
+                .await?
+        {
+            plan.outcome.notes.push(format!(
+                "the referrers of the whole index {} are not copied: without some of its platforms \
+                 it is another index",
+                plan.outcome.source_digest
             ));
         }
         if asks {
@@ -90,29 +91,32 @@ impl CopyPair<'_> {
         }
         let mut found = FoundReferrers::default();
         for subject in &subjects {
-            // Of an image that is there already those that are listed cost one request each, as
-            // any tag; others would have to be guessed.
-            if asks || listed.is_some() {
-                for tag in referrer_tags::cosign_tags(subject, listed) {
-                    if let Some(companion) = self.plan_cosign_tag(tag).await? {
-                        found.add(companion)?;
-                    }
+            // For an image that is already there, a listed tag costs one request, like any tag;
+            // without a list the tags would have to be guessed.
+            let tags = if asks || listed.is_some() {
+                referrer_tags::cosign_tags(subject, listed)
+            } else {
+                Vec::new()
+            };
+            for tag in tags {
+                if let Some(referrer) = self.plan_cosign_tag(tag).await? {
+                    found.add(referrer)?;
                 }
             }
             if asks {
                 self.plan_referrer_manifests(subject, 0, &mut found).await?;
             }
         }
-        let is_new = |companion: &ReferrerPlan| companion.plan.change != CopyChange::Nothing;
-        if plan.change == CopyChange::Nothing && found.plans.iter().any(is_new) {
-            plan.change = CopyChange::Referrers;
+        let is_new = |referrer: &ReferrerPlan| referrer.plan.outcome.change != CopyChange::Nothing;
+        if plan.outcome.change == CopyChange::Nothing && found.plans.iter().any(is_new) {
+            plan.outcome.change = CopyChange::Referrers;
         }
         plan.referrers = found.plans;
-        plan.notes.extend(found.notes);
+        plan.outcome.notes.extend(found.notes);
         Ok(())
     }
 
-    /// Whether the source has anything that speaks about a manifest.
+    /// Returns whether the source has any referrer of a manifest.
     async fn has_referrers(
         &self,
         subject: &Digest,
@@ -123,47 +127,40 @@ impl CopyPair<'_> {
         Ok(is_listed || !self.source.list_referrers(subject).await?.is_empty())
     }
 
-    /// The manifests right below the image. Those that the target has already count too: an earlier
-    /// copy may have ended before it came to what speaks about them.
+    /// Returns the manifests right below the image. Those that the target has are included, since an
+    /// earlier copy may have ended before it came to their referrers.
     async fn child_digests(&self, plan: &CopyPlan) -> Result<Vec<Digest>, Failure> {
-        let held = match &plan.root_manifest {
-            Some((held, _)) => Some(held.clone()),
-            None => self.read_from_target(&plan.digest).await?,
+        let root = match &plan.root_manifest {
+            Some((root, _)) => Some(root.clone()),
+            None => self.read_from_target(&plan.outcome.digest).await?,
         };
-        let Some(held) = held else {
-            return Ok(Vec::new());
-        };
-        let parsed = Manifest::parse(&held.bytes, Some(&held.media_type));
-        let children = parsed.map(|(_, manifest)| manifest.children().manifests);
-        let children = children.unwrap_or_default().into_iter();
-        Ok(children.map(|child| child.digest).collect())
+        let children = root.as_ref().map(child_manifests).unwrap_or_default();
+        Ok(children.into_iter().map(|child| child.digest).collect())
     }
 
-    /// What a tag of cosign's scheme names, where it is there.
+    /// Plans the copy of a tag of cosign's scheme, if the source has it.
     async fn plan_cosign_tag(&self, tag: Tag) -> Result<Option<ReferrerPlan>, Failure> {
         let reference = Reference::Tag(tag.clone());
         let Some(head) = self.source.head_manifest(&reference).await? else {
             return Ok(None);
         };
-        let before = self.target.head_manifest(&reference).await?;
-        let mut plan = match &before {
-            Some(before) if before.digest == head.digest => {
-                CopyPlan::unchanged(head.digest.clone(), head.digest)
-            }
-            Some(_) | None => {
-                let role = ManifestRole::Tagged(tag.clone());
-                self.plan_image(head.digest.clone(), Err(head.digest), role)
-                    .await?
-            }
+        let previous = self.target.head_manifest(&reference).await?;
+        let previous = previous.map(|previous| previous.digest);
+        let mut plan = if previous.as_ref() == Some(&head.digest) {
+            CopyPlan::unchanged(head.digest.clone(), head.digest)
+        } else {
+            let role = ManifestRole::Tagged(tag.clone());
+            self.plan_image(head.digest.clone(), Err(head.digest), role)
+                .await?
         };
-        plan.previous_digest = before.map(|before| before.digest);
+        plan.outcome.previous_digest = previous;
         Ok(Some(ReferrerPlan {
             tag: Some(tag),
             plan,
         }))
     }
 
-    /// What speaks about a manifest by its `subject` at the target, by whoever keeps the list.
+    /// Returns the referrers of a manifest at the target, from its own list or the one under a tag.
     async fn target_referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, Failure> {
         if let Some(listed) = self.target.list_referrers(subject).await? {
             return Ok(listed);
@@ -171,15 +168,11 @@ impl CopyPair<'_> {
         let Some(tag) = referrer_tags::fallback_tag(subject) else {
             return Ok(Vec::new());
         };
-        let held = self.target.fetch_manifest(&Reference::Tag(tag)).await?;
-        let parsed = held.map(|held| Manifest::parse(&held.bytes, Some(&held.media_type)));
-        Ok(match parsed {
-            Some(Ok((_, manifest))) => manifest.children().manifests,
-            Some(Err(_)) | None => Vec::new(),
-        })
+        let list = self.target.fetch_manifest(&Reference::Tag(tag)).await?;
+        Ok(list.as_ref().map(child_manifests).unwrap_or_default())
     }
 
-    /// What speaks about a manifest by its `subject`, and what speaks about that.
+    /// Plans the copy of the manifests with this `subject`, and of their own referrers.
     fn plan_referrer_manifests<'a>(
         &'a self,
         subject: &'a Digest,
@@ -194,21 +187,12 @@ impl CopyPair<'_> {
             let listed = self.target_referrers(subject).await?;
             for referrer in all {
                 let digest = referrer.digest;
-                if !listed.iter().any(|it| it.digest == digest) {
-                    // Lists under tags are kept by hand, and outlive what they name.
-                    let Some(held) = self.find_at_source(&digest).await? else {
-                        let note = format!("{digest}, which is to speak about it, is not there");
-                        found.notes.push(note);
-                        continue;
-                    };
-                    let role = ManifestRole::Referrer {
-                        subject: subject.clone(),
-                    };
-                    let plan = self.plan_image(digest.clone(), Ok(held), role).await?;
-                    found.add(ReferrerPlan { tag: None, plan })?;
+                let is_copied = listed.iter().any(|other| other.digest == digest);
+                if !is_copied && !self.plan_referrer(subject, &digest, found).await? {
+                    continue;
                 }
-                // What is there already may have got company since, or lack it from a run that was
-                // cut off.
+                // A referrer that is already there may have new referrers, or lack some that an
+                // interrupted run did not come to.
                 if depth + 1 < MAX_REFERRER_DEPTH {
                     self.plan_referrer_manifests(&digest, depth + 1, found)
                         .await?;
@@ -218,4 +202,32 @@ impl CopyPair<'_> {
         }
         .boxed()
     }
+
+    /// Plans the copy of one manifest. Returns `false`, and adds a note, where the source lacks it:
+    /// lists under tags are kept by hand, and outlive the manifests in them.
+    async fn plan_referrer(
+        &self,
+        subject: &Digest,
+        digest: &Digest,
+        found: &mut FoundReferrers,
+    ) -> Result<bool, Failure> {
+        let Some(manifest) = self.find_at_source(digest).await? else {
+            let note = format!("the referrer {digest} is listed, but the source does not have it");
+            found.notes.push(note);
+            return Ok(false);
+        };
+        let role = ManifestRole::Referrer {
+            subject: subject.clone(),
+        };
+        let plan = self.plan_image(digest.clone(), Ok(manifest), role).await?;
+        found.add(ReferrerPlan { tag: None, plan })?;
+        Ok(true)
+    }
+}
+
+/// Returns the manifests that an index lists; none where it cannot be parsed.
+fn child_manifests(index: &VerifiedManifest) -> Vec<Descriptor> {
+    let parsed = Manifest::parse(&index.bytes, Some(&index.media_type));
+    let manifests = parsed.map(|(_, manifest)| manifest.children().manifests);
+    manifests.unwrap_or_default()
 }

@@ -1,7 +1,7 @@
-//! What a run has learned already, so that nothing is asked, read or sent twice. All of it may be
-//! forgotten at any time, and is where it becomes too much.
+//! Caches what a run has learned, so that no request, read or upload is repeated. Every entry may be
+//! dropped at any time, and a map that gets too large is cleared.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,42 +11,66 @@ use tokio::sync::OnceCell;
 
 use crate::transports::VerifiedManifest;
 
-/// The most entries of one kind: some ten megabytes.
+/// The most entries of one map, which then has about ten megabytes.
 const MAX_ENTRIES: usize = 50_000;
-/// The most bytes of manifests that are kept.
+/// The most bytes of cached manifests.
 const MAX_CACHED_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
-/// A blob at one target.
+/// The state of a blob at one target.
 #[derive(Debug, Default)]
 pub(super) struct BlobTransfer {
-    /// Whether the target held it when it was asked.
+    /// Whether the target had the blob when it was asked.
     pub(super) is_present: OnceCell<bool>,
-    /// Set once it was brought.
+    /// Set once the blob was copied.
     pub(super) transferred: OnceCell<()>,
-    /// Whether somebody is to bring it.
+    /// Whether the plan of some image copies the blob.
     pub(super) is_claimed: AtomicBool,
 }
 
-/// Content at a target, by the target's name.
+/// Content at a target, which is identified by its name.
 type TargetKey = (String, Digest);
 
-/// A lock that is held while an image is copied.
+/// A lock that a task holds while it copies an image.
 type CopyLock = Arc<tokio::sync::Mutex<()>>;
+
+/// A map that is cleared when it gets too large.
+struct BoundedMap<K, V>(Mutex<HashMap<K, V>>);
+
+impl<K, V> Default for BoundedMap<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq, V: Clone> BoundedMap<K, V> {
+    fn get(&self, key: &K) -> Option<V> {
+        lock(&self.0).get(key).cloned()
+    }
+
+    /// Returns the value of a key, which is `new` if the key does not exist.
+    fn get_or_insert(&self, key: K, new: V) -> V {
+        let mut map = lock(&self.0);
+        if map.len() >= MAX_ENTRIES {
+            map.clear();
+        }
+        map.entry(key).or_insert(new).clone()
+    }
+}
 
 #[derive(Default)]
 pub(super) struct RunCache {
-    blobs: Mutex<HashMap<TargetKey, Arc<BlobTransfer>>>,
-    /// Manifests that are at a target with all their parts.
-    complete_manifests: Mutex<HashSet<TargetKey>>,
-    /// Images whose companions were looked after.
-    copied_referrers: Mutex<HashSet<TargetKey>>,
-    /// Images that are being copied.
-    copy_locks: Mutex<HashMap<TargetKey, CopyLock>>,
-    /// A repository that is known to hold a blob.
-    blob_locations: Mutex<HashMap<(Registry, Digest), Repository>>,
-    /// Held while a list of referrers is read, added to and written.
+    blobs: BoundedMap<TargetKey, Arc<BlobTransfer>>,
+    /// Manifests that a target has with everything below them.
+    complete_manifests: BoundedMap<TargetKey, ()>,
+    /// Images whose referrers were copied.
+    copied_referrers: BoundedMap<TargetKey, ()>,
+    /// The locks of images.
+    copy_locks: BoundedMap<TargetKey, CopyLock>,
+    /// A repository that holds a blob.
+    blob_locations: BoundedMap<(Registry, Digest), Repository>,
+    /// Held while a list of referrers is read, changed and written.
     pub(super) referrer_list_lock: tokio::sync::Mutex<()>,
-    /// Manifests that were read lately.
+    /// Manifests that were read lately, and their size in bytes.
     manifests: Mutex<(HashMap<Digest, VerifiedManifest>, usize)>,
 }
 
@@ -54,73 +78,56 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The value of a key, made where there is none.
-fn entry<K: Hash + Eq, V: Clone + Default>(map: &Mutex<HashMap<K, V>>, key: K) -> V {
-    let mut map = lock(map);
-    if map.len() >= MAX_ENTRIES {
-        map.clear();
-    }
-    map.entry(key).or_default().clone()
-}
-
-fn insert(set: &Mutex<HashSet<TargetKey>>, place: TargetKey) -> bool {
-    let mut set = lock(set);
-    if set.len() >= MAX_ENTRIES {
-        set.clear();
-    }
-    set.insert(place)
+fn key(target: &str, digest: &Digest) -> TargetKey {
+    (target.to_owned(), digest.clone())
 }
 
 impl RunCache {
     pub(super) fn blob_transfer(&self, target: &str, digest: &Digest) -> Arc<BlobTransfer> {
-        entry(&self.blobs, (target.to_owned(), digest.clone()))
+        let new = Arc::default();
+        self.blobs.get_or_insert(key(target, digest), new)
     }
 
-    /// A lock for who copies this image to this target.
+    /// Returns the lock for copies of an image to a target.
     pub(super) fn copy_lock(&self, target: &str, digest: &Digest) -> CopyLock {
-        entry(&self.copy_locks, (target.to_owned(), digest.clone()))
+        let new = Arc::default();
+        self.copy_locks.get_or_insert(key(target, digest), new)
     }
 
     pub(super) fn is_complete(&self, target: &str, digest: &Digest) -> bool {
-        lock(&self.complete_manifests).contains(&(target.to_owned(), digest.clone()))
+        self.complete_manifests.get(&key(target, digest)).is_some()
     }
 
     pub(super) fn mark_complete(&self, target: &str, digest: &Digest) {
-        insert(
-            &self.complete_manifests,
-            (target.to_owned(), digest.clone()),
-        );
+        let key = key(target, digest);
+        self.complete_manifests.get_or_insert(key, ());
     }
 
     pub(super) fn has_copied_referrers(&self, target: &str, digest: &Digest) -> bool {
-        lock(&self.copied_referrers).contains(&(target.to_owned(), digest.clone()))
+        self.copied_referrers.get(&key(target, digest)).is_some()
     }
 
     pub(super) fn mark_referrers_copied(&self, target: &str, digest: &Digest) {
-        insert(&self.copied_referrers, (target.to_owned(), digest.clone()));
+        self.copied_referrers.get_or_insert(key(target, digest), ());
     }
 
-    /// A repository of the registry that is known to hold the blob.
+    /// Returns a repository of the registry that holds a blob.
     pub(super) fn find_blob_location(
         &self,
         registry: &Registry,
         digest: &Digest,
     ) -> Option<Repository> {
-        let place = (registry.clone(), digest.clone());
-        lock(&self.blob_locations).get(&place).cloned()
+        self.blob_locations.get(&(registry.clone(), digest.clone()))
     }
 
     pub(super) fn record_blob_location(
         &self,
-        place: Option<(&Registry, &Repository)>,
+        location: Option<(&Registry, &Repository)>,
         digest: &Digest,
     ) {
-        if let Some((registry, repository)) = place {
-            let mut map = lock(&self.blob_locations);
-            if map.len() >= MAX_ENTRIES {
-                map.clear();
-            }
-            map.insert((registry.clone(), digest.clone()), repository.clone());
+        if let Some((registry, repository)) = location {
+            let key = (registry.clone(), digest.clone());
+            self.blob_locations.get_or_insert(key, repository.clone());
         }
     }
 
@@ -129,8 +136,8 @@ impl RunCache {
     }
 
     pub(super) fn insert_manifest(&self, manifest: &VerifiedManifest) {
-        let mut kept = lock(&self.manifests);
-        let (all, bytes) = &mut *kept;
+        let mut cached = lock(&self.manifests);
+        let (all, bytes) = &mut *cached;
         if *bytes + manifest.bytes.len() > MAX_CACHED_MANIFEST_BYTES {
             all.clear();
             *bytes = 0;

@@ -1,100 +1,78 @@
-//! What other images in the target's repository say of their layers: a config lists diffIDs, its
-//! manifest the blobs.
+//! Finds layers by what other images in the target's repository claim: a config lists diffIDs, and
+//! its manifest lists the blobs.
 //!
-//! Such a pair is a claim, and a wrong one would build an image that Docker refuses later. It
-//! counts only under the checks of [`pairs`], is confirmed by HEAD with equal size, and is never
-//! cached as something that was computed here.
+//! Such a pair is a claim, and a wrong one would make an image that Docker refuses later. It counts
+//! only under the checks of [`layer_pairs`], a `HEAD` request with equal size confirms the blob, and
+//! the pair is never cached as something that was computed here.
 
 use std::collections::{HashMap, HashSet};
 
-use imgsync_oci::media::{self, Compression};
-use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Tag};
+use imgsync_oci::media::Compression;
+use imgsync_oci::{Descriptor, Digest, Reference, Tag};
 use serde::Deserialize;
 
 use super::LookupRequest;
-use super::probe::{self, ParsedManifest};
+use super::probe::ParsedManifest;
 use crate::exit::Failure;
-use crate::plan::{BlobCandidate, EvidenceSource};
+use crate::plan::BlobCandidate;
 use crate::text::nearest_tags;
 
-/// Tags besides the target's own and `latest`.
+/// The most tags that are looked at besides the target's own and `latest`.
 const MAX_OTHER_TAGS: usize = 3;
-/// A config is a few kilobytes.
-const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
 
-/// Looks for the open layers in the images of the target's tag, of `latest` and of the tags
-/// nearest in name, until none is open.
+/// Looks for layers in the images of the target's tag, of `latest` and of the tags nearest in name,
+/// until every layer is found.
 ///
 /// # Errors
 /// The target could not be asked.
 pub(super) async fn find(
-    question: &LookupRequest<'_>,
+    request: &LookupRequest<'_>,
     tagged: Option<&ParsedManifest>,
-    mut open: HashSet<Digest>,
+    mut missing: HashSet<Digest>,
 ) -> Result<HashMap<Digest, BlobCandidate>, Failure> {
+    let probe = &request.probe;
     let mut found = HashMap::new();
-    let mut looked_at = HashSet::new();
-    if let Some(held) = tagged {
-        take_claims(question, question.tag, held, &mut open, &mut found).await?;
-        looked_at.insert(held.fetched.digest.clone());
-    }
-    if open.is_empty() {
-        return Ok(found);
-    }
-    // One page is enough to find neighbours in; a registry that lists no tags has no claims.
-    let tags = question.client.list_tags(question.repository, None).await;
-    let Ok(Some(tags)) = tags else {
-        return Ok(found);
+    let mut take = |claims: Vec<(Digest, BlobCandidate)>| {
+        let new = claims.into_iter();
+        found.extend(new.filter(|(diff_id, _)| missing.remove(diff_id)));
+        missing.is_empty()
     };
-    let latest = Tag::latest();
-    let has_latest = tags.names.contains(&latest) && *question.tag != latest;
-    let mut others = nearest_tags(tags.names, question.tag, MAX_OTHER_TAGS + 1);
-    others.retain(|tag| *tag != latest);
-    others.truncate(MAX_OTHER_TAGS);
-    if has_latest {
-        others.insert(0, latest);
-    }
-    for tag in others {
-        if open.is_empty() {
-            break;
+    let mut seen = HashSet::new();
+    if let Some(image) = tagged {
+        if take(probe.claims(request.tag, image).await?) {
+            return Ok(found);
         }
-        let reference = Reference::Tag(tag.clone());
-        let held = probe::fetch_manifest(question.client, question.repository, &reference).await?;
-        let Some(held) = held else { continue };
-        if looked_at.insert(held.fetched.digest.clone()) {
-            take_claims(question, &tag, &held, &mut open, &mut found).await?;
+        seen.insert(image.fetched.digest.clone());
+    }
+    for tag in other_tags(request).await {
+        let image = probe.manifest(&Reference::Tag(tag.clone())).await?;
+        if let Some(image) = image
+            && seen.insert(image.fetched.digest.clone())
+            && take(probe.claims(&tag, &image).await?)
+        {
+            break;
         }
     }
     Ok(found)
 }
 
-/// Takes what one image claims of the open layers.
-async fn take_claims(
-    question: &LookupRequest<'_>,
-    tag: &Tag,
-    held: &ParsedManifest,
-    open: &mut HashSet<Digest>,
-    found: &mut HashMap<Digest, BlobCandidate>,
-) -> Result<(), Failure> {
-    let Manifest::Image { config, layers, .. } = &held.manifest else {
-        return Ok(());
+/// Returns `latest` and the tags nearest in name. One page of tags is enough to find neighbours in;
+/// a registry that lists no tags has no claims.
+async fn other_tags(request: &LookupRequest<'_>) -> Vec<Tag> {
+    let probe = &request.probe;
+    let Ok(Some(tags)) = probe.client.list_tags(probe.repository, None).await else {
+        return Vec::new();
     };
-    let readable = config.size <= MAX_CONFIG_BYTES as u64;
-    if !readable || !media::is_image_config(&config.media_type) {
-        return Ok(());
-    }
-    let client = question.client;
-    let bytes = client
-        .fetch_small_blob(question.repository, &config.digest, MAX_CONFIG_BYTES)
-        .await?;
-    let Some(bytes) = bytes else { return Ok(()) };
-    for (diff_id, blob) in layer_pairs(&bytes, layers) {
-        if open.remove(&diff_id) {
-            let evidence = EvidenceSource::Claim(tag.clone());
-            found.insert(diff_id, BlobCandidate { blob, evidence });
-        }
-    }
-    Ok(())
+    let latest = Tag::latest();
+    let has_latest = tags.names.contains(&latest) && *request.tag != latest;
+    let mut nearest = nearest_tags(tags.names, request.tag, MAX_OTHER_TAGS + 1);
+    nearest.retain(|tag| *tag != latest);
+    nearest.truncate(MAX_OTHER_TAGS);
+    has_latest
+        .then_some(latest)
+        .into_iter()
+        .chain(nearest)
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -107,16 +85,16 @@ struct ClaimedRootFs {
     diff_ids: Vec<Digest>,
 }
 
-/// The pairs of an image: none at all unless its config lists as many diffIDs as its manifest has
-/// layers, and every layer is a plain tar, packed or not. The config's bytes were checked against
-/// their digest when they were fetched.
-pub fn layer_pairs(config: &[u8], layers: &[Descriptor]) -> Vec<(Digest, Descriptor)> {
+/// Returns the diffID and the blob of each layer of an image; nothing unless the config lists as many
+/// diffIDs as the manifest has layers, and every layer is a tar, compressed or not. The bytes of the
+/// config must have been verified.
+pub(super) fn layer_pairs(config: &[u8], layers: &[Descriptor]) -> Vec<(Digest, Descriptor)> {
     let Ok(config) = serde_json::from_slice::<ClaimedConfig>(config) else {
         return Vec::new();
     };
     let diff_ids = config.rootfs.diff_ids;
-    let plain = |layer: &Descriptor| Compression::of_media_type(&layer.media_type).is_some();
-    if diff_ids.len() != layers.len() || !layers.iter().all(plain) {
+    let is_tar = |layer: &Descriptor| Compression::of_media_type(&layer.media_type).is_some();
+    if diff_ids.len() != layers.len() || !layers.iter().all(is_tar) {
         return Vec::new();
     }
     diff_ids.into_iter().zip(layers.iter().cloned()).collect()
@@ -124,6 +102,8 @@ pub fn layer_pairs(config: &[u8], layers: &[Descriptor]) -> Vec<(Digest, Descrip
 
 #[cfg(test)]
 mod tests {
+    use imgsync_oci::media;
+
     use super::*;
 
     #[test]

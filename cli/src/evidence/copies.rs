@@ -1,48 +1,47 @@
-//! The image itself, elsewhere at the registry: a daemon that pulled or pushed it knows where.
+//! Finds the image itself in other repositories of the registry: a daemon that pulled or pushed the
+//! image knows where it is.
 
-use imgsync_oci::client::Client;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
 
 use super::layers_of_same_image;
-use super::probe::{self, ParsedManifest};
+use super::probe::{ParsedManifest, TargetProbe};
 use crate::image::SingleImage;
 
 /// The most images of an index that are looked at.
 const MAX_CHILD_MANIFESTS: usize = 3;
 
-/// The blobs of the image's config and layers, by the manifest of that digest in `repository`, or one
-/// of those below it; `None` where there is none of this very image, or no asking.
+/// Returns the config and the layers of the same image in another repository, from the manifest of
+/// that digest or from one below it. A request that fails counts as "not found".
 pub(super) async fn find(
-    client: &Client,
+    probe: &TargetProbe<'_>,
     single: &SingleImage,
     repository: &Repository,
     digest: &Digest,
 ) -> Option<(Descriptor, Vec<Descriptor>)> {
-    // Nothing is to be written there.
-    let client = client.for_reading();
-    let top = Reference::Digest(digest.clone());
-    let top = probe::fetch_manifest(&client, repository, &top)
-        .await
-        .ok()??;
-    if let Some(found) = config_and_layers(single, &top) {
+    let probe = TargetProbe {
+        // Nothing is written to that repository.
+        client: &probe.client.for_reading(),
+        repository,
+        ..*probe
+    };
+    let fetch = async |digest: Digest| probe.manifest(&Reference::Digest(digest)).await.ok();
+    let root = fetch(digest.clone()).await??;
+    if let Some(found) = config_and_layers(single, &root) {
         return Some(found);
     }
-    let mut below = match &top.manifest {
-        Manifest::Index { .. } => top.manifest.children().manifests,
+    let mut children = match &root.manifest {
+        Manifest::Index { .. } => root.manifest.children().manifests,
         Manifest::Image { .. } => return None,
     };
-    // A daemon's own platform is the likeliest.
-    let own = |child: &Descriptor| {
+    // The image is most likely for the platform of this machine.
+    let is_own = |child: &Descriptor| {
         let platform = child.platform.as_ref();
-        platform.is_some_and(|it| it.architecture == architecture())
+        platform.is_some_and(|platform| platform.architecture == architecture())
     };
-    below.sort_by_key(|child| !own(child));
-    for child in below.into_iter().take(MAX_CHILD_MANIFESTS) {
-        let child = Reference::Digest(child.digest);
-        let held = probe::fetch_manifest(&client, repository, &child)
-            .await
-            .ok()?;
-        if let Some(found) = held.and_then(|held| config_and_layers(single, &held)) {
+    children.sort_by_key(|child| !is_own(child));
+    for child in children.into_iter().take(MAX_CHILD_MANIFESTS) {
+        let image = fetch(child.digest).await?;
+        if let Some(found) = image.and_then(|image| config_and_layers(single, &image)) {
             return Some(found);
         }
     }
@@ -51,16 +50,16 @@ pub(super) async fn find(
 
 fn config_and_layers(
     single: &SingleImage,
-    held: &ParsedManifest,
+    image: &ParsedManifest,
 ) -> Option<(Descriptor, Vec<Descriptor>)> {
-    let layers = layers_of_same_image(single, held)?;
-    match &held.manifest {
+    let layers = layers_of_same_image(single, image)?;
+    match &image.manifest {
         Manifest::Image { config, .. } => Some((config.clone(), layers.to_vec())),
         Manifest::Index { .. } => None,
     }
 }
 
-/// This machine's, as images name it (Go's `GOARCH`).
+/// Returns this machine's architecture by the name that images use (Go's `GOARCH`).
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

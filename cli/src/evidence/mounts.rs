@@ -1,6 +1,7 @@
-//! Blobs that the target's repository lacks and another one of the same registry may hold: linked
-//! for the asking, on registries that do that. The tries are few, and none is in vain: a registry
-//! that does not link opens an upload session instead, and some blob will need one.
+//! Mounts blobs that another repository of the registry may hold.
+//!
+//! Attempts are few, and none is wasted: a registry that does not mount a blob opens an upload
+//! session instead, and some blob will need one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,99 +10,94 @@ use imgsync_oci::client::upload::{UploadSession, UploadStart};
 use imgsync_oci::endpoint::Mount;
 use imgsync_oci::{Descriptor, Digest, Repository};
 
-use super::{LookupRequest, probe};
-use crate::cache::blob_locations;
+use super::probe::TargetProbe;
 use crate::exit::Failure;
 
-/// Tries for one blob.
+/// The most repositories that are tried for one blob.
 const MAX_MOUNT_ATTEMPTS: usize = 2;
-/// Blobs that are tried at a time. Where none of them is linked, no other is tried.
+/// Blobs that are tried at the same time. If none of them is mounted, no other blob is tried.
 const MAX_CONCURRENT_MOUNTS: usize = 4;
 
-/// What came of the tries.
+/// The result of the attempts.
 #[derive(Debug, Default)]
 pub(super) struct MountOutcome {
-    /// The blobs that the target's repository now holds, and where they were linked from.
+    /// The blobs that the target now holds, and the repositories that they were mounted from.
     pub(super) from: HashMap<Digest, Repository>,
-    /// Sessions that were opened instead.
+    /// The sessions that the registry opened instead.
     pub(super) sessions: Vec<UploadSession>,
 }
 
-/// The repositories that a blob may be linked from: the one where somebody says that it is, then
-/// those where earlier runs saw it.
+/// Returns the repositories that a blob may be mounted from: `known` first, then those where earlier
+/// runs saw the blob.
 pub(super) fn source_repositories(
-    question: &LookupRequest<'_>,
+    probe: &TargetProbe<'_>,
     blob: &Digest,
-    said: Option<Repository>,
+    known: Option<Repository>,
 ) -> Vec<Repository> {
-    let registry = question.client.registry();
-    let seen = blob_locations::lookup(question.cache, registry, blob);
-    let mut once = HashSet::new();
-    said.into_iter()
-        .chain(seen)
-        .filter(|repository| repository != question.repository)
-        .filter(|repository| once.insert(repository.clone()))
+    let mut seen = HashSet::new();
+    let repositories = known.into_iter().chain(probe.cached_locations(blob));
+    repositories
+        .filter(|repository| repository != probe.repository)
+        .filter(|repository| seen.insert(repository.clone()))
         .take(MAX_MOUNT_ATTEMPTS)
         .collect()
 }
 
-/// Tries to link blobs, each from its candidates in turn. What is said to be linked counts only once
-/// the repository confirms it.
+/// Mounts blobs, each from the first of its repositories that works. A mount counts only once the
+/// target confirms the blob.
 ///
 /// # Errors
-/// The target could not be asked. That it refuses is no error.
+/// The target could not be asked. A refused mount is no error.
 pub(super) async fn mount_blobs(
-    question: &LookupRequest<'_>,
-    wanted: Vec<(Descriptor, Vec<Repository>)>,
+    probe: &TargetProbe<'_>,
+    blobs: Vec<(Descriptor, Vec<Repository>)>,
 ) -> Result<MountOutcome, Failure> {
-    let mut mounted = MountOutcome::default();
-    for some in wanted.chunks(MAX_CONCURRENT_MOUNTS) {
-        let tries = some
+    let mut outcome = MountOutcome::default();
+    for batch in blobs.chunks(MAX_CONCURRENT_MOUNTS) {
+        let attempts = batch
             .iter()
-            .map(|(blob, from)| mount_blob(question, blob, from));
-        let mut linked = Vec::new();
-        for tried in future::join_all(tries).await {
-            let (from, sessions) = tried?;
-            mounted.sessions.extend(sessions);
-            linked.push(from);
+            .map(|(blob, sources)| mount_blob(probe, blob, sources));
+        let mut claimed = Vec::new();
+        for ((blob, _), attempt) in batch.iter().zip(future::join_all(attempts).await) {
+            let (from, sessions) = attempt?;
+            outcome.sessions.extend(sessions);
+            claimed.extend(from.map(|from| (blob, from)));
         }
-        let said = some.iter().zip(linked);
-        let said: Vec<_> = said
-            .filter_map(|((blob, _), from)| Some((blob, from?)))
-            .collect();
-        let blobs = said.iter().map(|(blob, _)| *blob);
-        let held = probe::find_blobs(question.client, question.repository, blobs).await?;
-        let before = mounted.from.len();
-        let confirmed = said.into_iter().filter(|(it, _)| held.contains(&it.digest));
-        let confirmed = confirmed.map(|(it, from)| (it.digest.clone(), from));
-        mounted.from.extend(confirmed);
-        if mounted.from.len() == before {
+        let held = probe.holds_all(claimed.iter().map(|(blob, _)| *blob));
+        let held = held.await?;
+        claimed.retain(|(blob, _)| held.contains(&blob.digest));
+        if claimed.is_empty() {
             break;
         }
+        let mounted = claimed.into_iter();
+        let mounted = mounted.map(|(blob, from)| (blob.digest.clone(), from));
+        outcome.from.extend(mounted);
     }
-    Ok(mounted)
+    Ok(outcome)
 }
 
-/// Tries one blob; yields from where it was linked, and the sessions that were opened instead.
+/// Tries the repositories for one blob. Returns the one that the registry claims to have mounted the
+/// blob from, and the sessions that it opened instead.
 async fn mount_blob(
-    question: &LookupRequest<'_>,
+    probe: &TargetProbe<'_>,
     blob: &Descriptor,
-    from: &[Repository],
+    sources: &[Repository],
 ) -> Result<(Option<Repository>, Vec<UploadSession>), Failure> {
     let mut sessions = Vec::new();
-    for repository in from {
+    for repository in sources {
         let mount = Mount {
             digest: blob.digest.clone(),
             from: Some(repository.clone()),
         };
-        let asked = question
-            .client
-            .start_upload(question.repository, Some(mount));
-        match asked.await {
+        let start = probe.client.start_upload(probe.repository, Some(mount));
+        match start.await {
             Ok(UploadStart::Mounted) => return Ok((Some(repository.clone()), sessions)),
             Ok(UploadStart::Open(session)) => sessions.push(session),
-            // It does not link, or not for this caller: the blob can still be sent.
-            Err(error) if error.status().is_some_and(|it| it.is_client_error()) => {}
+            // The registry does not mount, or not for this user: the blob can still be sent.
+            Err(error)
+                if error
+                    .status()
+                    .is_some_and(|status| status.is_client_error()) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,72 +1,208 @@
-//! What the target holds already. A question that failed is an error, never a "no".
+//! Asks a target what it holds. A request that fails is an error, never a "no".
+//!
+//! This is the only module that knows which requests answer the question; in which order they are
+//! worth asking is decided elsewhere. Start reading at [`TargetProbe`].
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use imgsync_oci::client::{Client, FetchedManifest};
-use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
+use imgsync_oci::client::{self, Client, FetchedManifest};
+use imgsync_oci::ext::resolve::{ResolveRequest, ResolvedLayer};
+use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag, media};
 
+use super::claims::layer_pairs;
+use crate::cache::{self, blob_locations};
+use crate::compress;
 use crate::exit::Failure;
+use crate::plan::{BlobCandidate, EvidenceSource};
 
-/// Questions that are under way at a time.
+/// The largest config that is read, in bytes; real ones have a few kilobytes.
+pub const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
+/// Requests that are sent at the same time.
 const MAX_CONCURRENT_REQUESTS: usize = 16;
 
-/// A manifest at the target, read.
+/// A manifest at the target, with its parsed content.
 #[derive(Debug, Clone)]
 pub struct ParsedManifest {
-    /// The manifest as it was sent.
+    /// The manifest as the registry sent it.
     pub fetched: FetchedManifest,
-    /// Its media type, from the registry or from the manifest itself.
+    /// The media type, from the registry or from the manifest itself.
     pub media_type: String,
-    /// What it says.
+    /// The parsed content.
     pub manifest: Manifest,
 }
 
-/// The manifest of that name at the target. One that is there but makes no sense reads as absent:
-/// a push replaces it. So does one that only a registry behind the target would know, and that one
-/// cannot be asked: a push to this one does not depend on it.
-///
-/// # Errors
-/// The target could not be asked.
-pub async fn fetch_manifest(
-    client: &Client,
-    repository: &Repository,
-    reference: &Reference,
-) -> Result<Option<ParsedManifest>, Failure> {
-    let fetched = match client.fetch_manifest(repository, reference).await {
-        Ok(Some(fetched)) => fetched,
-        Ok(None) => return Ok(None),
-        Err(error) if error.is_upstream_failure() => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let parsed = Manifest::parse(&fetched.bytes, fetched.media_type.as_deref());
-    Ok(parsed.ok().map(|(media_type, manifest)| ParsedManifest {
-        fetched,
-        media_type,
-        manifest,
-    }))
+/// Asks one repository of a registry what it holds, and the cache what earlier runs found out.
+#[derive(Debug, Clone, Copy)]
+pub struct TargetProbe<'a> {
+    /// The client of the registry.
+    pub client: &'a Client,
+    /// The repository.
+    pub repository: &'a Repository,
+    /// The folder of the cache.
+    pub cache: &'a Path,
 }
 
-/// Those of the blobs that the target holds whole: one of another size counts as absent.
-///
-/// # Errors
-/// The target could not be asked.
-pub async fn find_blobs(
-    client: &Client,
-    repository: &Repository,
-    blobs: impl IntoIterator<Item = &Descriptor>,
-) -> Result<HashSet<Digest>, Failure> {
-    let once: HashMap<&Digest, u64> = blobs
-        .into_iter()
-        .map(|blob| (&blob.digest, blob.size))
-        .collect();
-    stream::iter(once)
-        .map(|(digest, size)| async move {
-            let there = client.head_blob(repository, digest).await?;
-            Ok((digest.clone(), there == Some(size)))
+impl TargetProbe<'_> {
+    /// Fetches a manifest. One that cannot be parsed counts as absent, since a push replaces it. So
+    /// does one that only an upstream of the registry has while the upstream fails, since pushes do
+    /// not depend on upstreams.
+    ///
+    /// # Errors
+    /// The target could not be asked.
+    pub async fn manifest(&self, reference: &Reference) -> Result<Option<ParsedManifest>, Failure> {
+        let fetched = match self.client.fetch_manifest(self.repository, reference).await {
+            Ok(Some(fetched)) => fetched,
+            Ok(None) => return Ok(None),
+            Err(error) if error.is_upstream_failure() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let parsed = Manifest::parse(&fetched.bytes, fetched.media_type.as_deref());
+        Ok(parsed.ok().map(|(media_type, manifest)| ParsedManifest {
+            fetched,
+            media_type,
+            manifest,
+        }))
+    }
+
+    /// Returns the digest of the manifest that a tag points at.
+    ///
+    /// # Errors
+    /// The target could not be asked.
+    pub async fn tagged_digest(&self, tag: &Tag) -> Result<Option<Digest>, Failure> {
+        let reference = Reference::Tag(tag.clone());
+        let head = self.client.head_manifest(self.repository, &reference);
+        Ok(head.await?.and_then(|head| head.digest))
+    }
+
+    /// Fetches a config; `None` where the repository does not have it.
+    ///
+    /// # Errors
+    /// The target could not be asked, or the config is larger than [`MAX_CONFIG_BYTES`].
+    pub async fn config(&self, digest: &Digest) -> Result<Option<Bytes>, Failure> {
+        let fetch = self.client;
+        let fetch = fetch.fetch_small_blob(self.repository, digest, MAX_CONFIG_BYTES);
+        Ok(fetch.await?)
+    }
+
+    /// Returns whether the repository holds a blob of this digest and size.
+    ///
+    /// # Errors
+    /// The target could not be asked.
+    pub async fn holds(&self, digest: &Digest, size: u64) -> Result<bool, Failure> {
+        Ok(self.client.has_blob(self.repository, digest, size).await?)
+    }
+
+    /// Returns those of the blobs that the repository holds with their whole size.
+    ///
+    /// # Errors
+    /// The target could not be asked.
+    pub async fn holds_all(
+        &self,
+        blobs: impl IntoIterator<Item = &Descriptor>,
+    ) -> Result<HashSet<Digest>, Failure> {
+        let blobs = blobs.into_iter().map(|blob| (&blob.digest, blob.size));
+        stream::iter(blobs.collect::<HashMap<_, _>>())
+            .map(|(digest, size)| async move {
+                let is_held = self.holds(digest, size).await?;
+                Ok(is_held.then(|| digest.clone()))
+            })
+            .buffer_unordered(MAX_CONCURRENT_REQUESTS)
+            .try_filter_map(|held| async move { Ok(held) })
+            .try_collect()
+            .await
+    }
+
+    /// Asks the registry for the blobs of layers, by the [extension](imgsync_oci::ext::resolve):
+    /// for each diffID that the registry has an answer for, the blob, or `None` if it has no blob of
+    /// that layer. Returns `None` where the registry does not have the extension.
+    ///
+    /// # Errors
+    /// The target could not be asked.
+    pub async fn resolve(
+        &self,
+        diff_ids: Vec<Digest>,
+        mount: bool,
+    ) -> Result<Option<HashMap<Digest, Option<BlobCandidate>>>, Failure> {
+        let request = ResolveRequest {
+            config: None,
+            diff_ids,
+            mount,
+        };
+        let response = match self.client.resolve_layers(self.repository, &request).await {
+            Ok(Some(response)) => response,
+            // Another registry may answer an unknown path with anything.
+            Ok(None) | Err(client::Error::InvalidResponse { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let answers = request.diff_ids.into_iter().zip(response.layers);
+        let answers = answers.filter_map(|(diff_id, layer)| Some((diff_id, resolved(layer)?)));
+        Ok(Some(answers.collect()))
+    }
+
+    /// Returns what an image at the target claims about its layers: a blob for each diffID. See
+    /// [`claims`](super::claims) for how far that can be trusted.
+    ///
+    /// # Errors
+    /// The target could not be asked.
+    pub async fn claims(
+        &self,
+        tag: &Tag,
+        image: &ParsedManifest,
+    ) -> Result<Vec<(Digest, BlobCandidate)>, Failure> {
+        let Manifest::Image { config, layers, .. } = &image.manifest else {
+            return Ok(Vec::new());
+        };
+        let is_small = config.size <= MAX_CONFIG_BYTES as u64;
+        if !is_small || !media::is_image_config(&config.media_type) {
+            return Ok(Vec::new());
+        }
+        let Some(bytes) = self.config(&config.digest).await? else {
+            return Ok(Vec::new());
+        };
+        let candidate = |blob| BlobCandidate {
+            blob,
+            evidence: EvidenceSource::Claim(tag.clone()),
+        };
+        let pairs = layer_pairs(&bytes, layers).into_iter();
+        Ok(pairs
+            .map(|(diff_id, blob)| (diff_id, candidate(blob)))
+            .collect())
+    }
+
+    /// Returns the blob that an earlier run made of a layer. The target need not hold it.
+    pub fn cached(&self, diff_id: &Digest) -> Option<BlobCandidate> {
+        let known = cache::lookup(self.cache, compress::FORMAT, diff_id)?;
+        Some(BlobCandidate {
+            blob: Descriptor::new(media::DOCKER_LAYER_GZIP, known.digest, known.size),
+            evidence: EvidenceSource::Cache,
         })
-        .buffer_unordered(MAX_CONCURRENT_REQUESTS)
-        .try_filter_map(|(digest, held)| async move { Ok(held.then_some(digest)) })
-        .try_collect()
-        .await
+    }
+
+    /// Returns the repositories of the registry where earlier runs saw a blob.
+    pub fn cached_locations(&self, blob: &Digest) -> Vec<Repository> {
+        blob_locations::lookup(self.cache, self.client.registry(), blob)
+    }
+
+    /// Keeps for later runs that the repository holds a blob.
+    pub fn remember_location(&self, blob: &Digest) {
+        blob_locations::remember(self.cache, self.client.registry(), blob, self.repository);
+    }
+}
+
+/// Returns the blob of one answer of the extension, `Some(None)` for a layer that the registry does
+/// not have, and `None` where the answer says nothing.
+fn resolved(layer: ResolvedLayer) -> Option<Option<BlobCandidate>> {
+    let (blob, evidence) = match layer {
+        ResolvedLayer::Held { blob } => (blob, EvidenceSource::Registry),
+        ResolvedLayer::Elsewhere { blob, repository } => {
+            let repository = repository.parse().ok()?;
+            (blob, EvidenceSource::OtherRepository(repository))
+        }
+        ResolvedLayer::Absent => return Some(None),
+        ResolvedLayer::Pending => return None,
+    };
+    Some(Some(BlobCandidate { blob, evidence }))
 }

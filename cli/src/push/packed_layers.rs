@@ -1,50 +1,49 @@
-//! What earlier runs put aside of this image's layers, and what of it counts now.
+//! Finds the layers that earlier runs left compressed in the spool.
 
 use std::collections::HashMap;
 
 use futures::stream::{self, StreamExt};
 use imgsync_oci::Digest;
 
-use super::Pusher;
-use crate::evidence::TargetState;
+use super::context::PushContext;
 use crate::image::{Layer, SingleImage};
-use crate::plan::LayerStep;
+use crate::plan::{BlobStep, PushPlan};
 use crate::spool::{Spool, SpooledLayer};
 
-/// The packed layers that need neither be read nor compressed again, by their diffIDs.
+/// The layers that need neither be read nor compressed again, by diffID.
 pub(super) type PackedLayers = HashMap<Digest, SpooledLayer>;
 
-impl Pusher {
-    /// Of the layers that are to be sent those that an earlier run has packed. Every one was read
-    /// to its end, and is what it should be.
-    pub(super) async fn find_packed_layers(
-        &self,
-        single: &SingleImage,
-        facts: &TargetState,
-    ) -> PackedLayers {
-        let steps = single.layers.iter().zip(&facts.plan.steps);
-        let raw = steps.filter_map(|(layer, (_, step))| match (layer, step) {
-            (Layer::Raw { diff_id, .. }, LayerStep::Send { .. }) => Some(diff_id.clone()),
-            (Layer::Raw { .. } | Layer::Blob { .. }, _) => None,
-        });
-        let mut earlier = self.skipped.packed.clone();
-        let new: Vec<_> = raw.filter(|it| !earlier.contains_key(it)).collect();
-        let spool = &self.context.spool;
-        let found: Vec<_> = stream::iter(new)
-            .map(|diff_id| find_packed_layer(spool.clone(), diff_id))
-            .buffer_unordered(self.context.threads.max(1))
-            .collect()
-            .await;
-        earlier.extend(found.into_iter().flatten());
-        earlier
-    }
+/// Returns those of the layers to be sent that an earlier run compressed. The digest of each was
+/// verified to the last byte.
+pub(super) async fn find(
+    context: &PushContext,
+    single: &SingleImage,
+    plan: &PushPlan,
+) -> PackedLayers {
+    let mut packed = context.skipped.packed.clone();
+    let steps = single.layers.iter().zip(&plan.steps);
+    let raw = steps.filter_map(|(layer, (_, step))| match (layer, step) {
+        (Layer::Raw { diff_id, .. }, BlobStep::Send { .. }) => Some(diff_id.clone()),
+        _ => None,
+    });
+    let raw: Vec<_> = raw
+        .filter(|diff_id| !packed.contains_key(diff_id))
+        .collect();
+    let spool = &context.upload.spool;
+    let found: Vec<_> = stream::iter(raw)
+        .map(|diff_id| find_layer(spool.clone(), diff_id))
+        .buffer_unordered(context.upload.threads.max(1))
+        .collect()
+        .await;
+    packed.extend(found.into_iter().flatten());
+    packed
 }
 
-async fn find_packed_layer(spool: Spool, diff_id: Digest) -> Option<(Digest, SpooledLayer)> {
-    let reading = tokio::task::spawn_blocking(move || {
-        let kept = spool.find_compressed(&diff_id)?;
-        Some((diff_id, kept))
+async fn find_layer(spool: Spool, diff_id: Digest) -> Option<(Digest, SpooledLayer)> {
+    let search = tokio::task::spawn_blocking(move || {
+        let layer = spool.find_compressed(&diff_id)?;
+        Some((diff_id, layer))
     });
-    // A thread that died has found nothing.
-    reading.await.ok().flatten()
+    // A thread that panicked found nothing.
+    search.await.ok().flatten()
 }

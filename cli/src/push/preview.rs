@@ -1,118 +1,122 @@
-//! `imgsync push --dry-run`: the plan. Only questions are asked, and no layer is read.
+//! Plans a push for `imgsync push --dry-run`. Only asks the target; reads no layer.
+
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use imgsync_oci::{Digest, Tag};
 
-use super::Pusher;
+use super::context::PushContext;
+use super::{PushSettings, manifests, prepare};
+use crate::evidence;
 use crate::exit::Failure;
 use crate::image::{ImageContent, Layer, SingleImage};
-use crate::plan::{BlobCandidate, EvidenceSource, LayerEvidence, PushPlan};
+use crate::plan::{BlobCandidate, BlobStep, EvidenceSource, LayerEvidence, PushPlan};
+use crate::report::Report;
 use crate::spool::Spool;
-use crate::transports::{LocatedImage, daemon};
+use crate::transports::LocatedImage;
+use crate::transports::daemon::DaemonImage;
 
 /// What a push would do.
 pub(crate) struct PushPreview {
-    /// What would happen to the layers.
+    /// The steps for the layers.
     pub(crate) plan: PushPlan,
-    /// What else is to be said, a line each.
+    /// Further notes, one line each.
     pub(crate) notes: Vec<String>,
 }
 
-impl Pusher {
-    /// What would happen.
-    ///
-    /// # Errors
-    /// The target could not be asked.
-    pub(super) async fn preview(
-        &self,
-        found: &LocatedImage,
-        tags: &[Tag],
-    ) -> Result<PushPreview, Failure> {
-        let image = match found {
-            LocatedImage::Local { image, .. } => Some(image.clone()),
-            LocatedImage::Daemon(found) => found.image(),
-        };
-        let mut more = Vec::new();
-        let plan = match (image.map(|image| image.content), found) {
-            (Some(ImageContent::Single(single)), _) => {
-                let mut plan = self.look_up_single(&single).await?.plan;
-                self.mark_packed_layers(&mut plan, &single);
-                plan
-            }
-            (Some(ImageContent::Graph(graph)), _) => self.plan_graph(&graph).await?,
-            (None, LocatedImage::Daemon(found)) => self.plan_unexported(found, &mut more).await?,
-            (None, LocatedImage::Local { .. }) => PushPlan::new(Vec::new(), &Default::default()),
-        };
-        if plan.steps.is_empty() {
-            more.push("the image has no layers".to_owned());
+/// Plans a push. Changes nothing anywhere.
+///
+/// # Errors
+/// There is no such image, or the target could not be asked.
+pub(crate) async fn preview(
+    settings: &PushSettings,
+    report: &Arc<dyn Report>,
+) -> Result<PushPreview, Failure> {
+    let (context, found) = prepare::prepare(settings, report).await?;
+    let image = match &found {
+        LocatedImage::Local { image, .. } => Some(image.clone()),
+        LocatedImage::Daemon(found) => found.image(),
+    };
+    let mut notes = Vec::new();
+    let plan = match (image.map(|image| image.content), &found) {
+        (Some(ImageContent::Single(single)), _) => {
+            let mut plan = context.look_up(&single).await?.plan;
+            mark_packed_layers(&context, &mut plan, &single);
+            plan
         }
-        let tags: Vec<_> = tags.iter().map(Tag::to_string).collect();
-        if !tags.is_empty() {
-            more.push(format!("tagged too: {}", tags.join(", ")));
+        (Some(ImageContent::Graph(graph)), _) => {
+            evidence::plan_blobs(&context.lookup_request(), &graph.blobs).await?
         }
-        Ok(PushPreview { plan, notes: more })
+        (None, LocatedImage::Daemon(found)) => plan_unexported(&context, found, &mut notes).await?,
+        (None, LocatedImage::Local { .. }) => PushPlan { steps: Vec::new() },
+    };
+    if plan.steps.is_empty() {
+        notes.push("the image has no layers".to_owned());
     }
+    let tags: Vec<_> = settings.tags.iter().map(Tag::to_string).collect();
+    if !tags.is_empty() {
+        notes.push(format!("tagged too: {}", tags.join(", ")));
+    }
+    Ok(PushPreview { plan, notes })
+}
 
-    /// Takes into account which layers an earlier run has packed.
-    fn mark_packed_layers(&self, plan: &mut PushPlan, single: &SingleImage) {
-        let folder = self.context.folders.cache.join("spool");
-        let spool = Spool::temporary(&folder);
-        for layer in &single.layers {
-            if let Layer::Raw { diff_id, .. } = layer
-                && let Some(size) = spool.compressed_size(diff_id)
-            {
-                plan.mark_packed(diff_id, size);
-            }
+/// Marks the layers that an earlier run left compressed in the spool.
+fn mark_packed_layers(context: &PushContext, plan: &mut PushPlan, single: &SingleImage) {
+    let spool = Spool::temporary(&context.upload.folders.cache.join("spool"));
+    for layer in &single.layers {
+        if let Layer::Raw { diff_id, .. } = layer
+            && let Some(size) = spool.compressed_size(diff_id)
+        {
+            plan.mark_packed(diff_id, size);
         }
     }
+}
 
-    /// The plan for an image in containerd's store, whose daemon tells which blobs it consists of
-    /// only by exporting it: either the target has all of it, or of each layer only the diffID is
-    /// known.
-    async fn plan_unexported(
-        &self,
-        found: &daemon::DaemonImage,
-        more: &mut Vec<String>,
-    ) -> Result<PushPlan, Failure> {
-        if let Some(root) = found.selected_root() {
-            if let Some((_, blobs)) = self.find_complete_manifest(root).await? {
-                let held = blobs.iter().map(|blob| blob.digest.clone()).collect();
-                let facts = blobs.into_iter().map(|blob| LayerEvidence {
-                    layer: blob.digest.clone(),
-                    size: Some(blob.size),
-                    candidate: Some(BlobCandidate {
-                        blob,
-                        evidence: EvidenceSource::Image,
-                    }),
-                    mount: None,
-                });
-                more.push(self.describe_tag(root).await?);
-                return Ok(PushPlan::new(facts.collect(), &held));
-            }
-            more.push(format!("the manifest {root} is not there, or not whole"));
+/// Plans the push of an image whose daemon knows its blobs only by exporting it: either the target
+/// holds the whole image, or nothing but the diffID of each layer is known.
+async fn plan_unexported(
+    context: &PushContext,
+    found: &DaemonImage,
+    notes: &mut Vec<String>,
+) -> Result<PushPlan, Failure> {
+    if let Some(root) = found.selected_root() {
+        if let Some((_, blobs)) = manifests::find_complete(context, root).await? {
+            notes.push(describe_tag(context, root).await?);
+            let steps = blobs.into_iter().map(|blob| {
+                let (digest, evidence) = (blob.digest.clone(), EvidenceSource::Image);
+                (
+                    digest,
+                    BlobStep::AlreadyPresent(BlobCandidate { blob, evidence }),
+                )
+            });
+            let steps = steps.collect();
+            return Ok(PushPlan { steps });
         }
-        more.push(
-            "the daemon keeps the image in containerd's store, and tells only by exporting it \
-             which blobs it consists of: what of them is there already is not sent"
-                .to_owned(),
-        );
-        let facts = found.diff_ids.iter().map(|diff_id| LayerEvidence {
-            layer: diff_id.clone(),
-            size: None,
-            candidate: None,
-            mount: None,
-        });
-        Ok(PushPlan::new(facts.collect(), &Default::default()))
+        notes.push(format!(
+            "the manifest {root} is missing or incomplete at the target"
+        ));
     }
+    notes.push(
+        "the daemon uses containerd's store, and lists an image's blobs only by exporting it: blobs \
+         that the target has are found out during the push, and are not sent"
+            .to_owned(),
+    );
+    let layers = found.diff_ids.iter().map(|diff_id| LayerEvidence {
+        layer: diff_id.clone(),
+        size: None,
+        candidate: None,
+        mount: None,
+    });
+    Ok(PushPlan::new(layers.collect(), &HashSet::new()))
+}
 
-    /// What the tag does not name yet.
-    async fn describe_tag(&self, root: &Digest) -> Result<String, Failure> {
-        let line = &self.context.writer;
-        let (tag, reference) = (&self.target.tag, self.tag_reference());
-        let tagged = line.client.head_manifest(&line.repository, &reference);
-        let named = tagged.await?.and_then(|tagged| tagged.digest);
-        Ok(match named.as_ref() == Some(root) {
-            true => format!("{tag} names the manifest {root} already"),
-            false => format!("the manifest {root} is there, and gets the tag {tag}"),
-        })
-    }
+/// Describes what happens to the tag.
+async fn describe_tag(context: &PushContext, root: &Digest) -> Result<String, Failure> {
+    let tag = &context.target.tag;
+    let tagged = context.probe().tagged_digest(tag).await?;
+    Ok(if tagged.as_ref() == Some(root) {
+        format!("{tag} names the manifest {root} already")
+    } else {
+        format!("the target has the manifest {root}; {tag} will point at it")
+    })
 }

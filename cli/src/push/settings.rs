@@ -1,4 +1,4 @@
-//! What a push is told.
+//! The settings of a push.
 
 use imgsync_oci::{Registry, RemoteName, Repository, Tag};
 
@@ -7,30 +7,30 @@ use crate::login::RegistryAccess;
 use crate::transports::ImageRequest;
 use crate::upload::TransferOptions;
 
-/// Everything that a push needs to know.
+/// The settings of a push, as the command line gives them.
 #[derive(Debug, Clone)]
 pub struct PushSettings {
     /// The image.
     pub image: ImageRequest,
-    /// Where it goes.
+    /// The target as typed, which need not name a repository.
     pub remote: RemoteName,
-    /// Further tags that the image gets.
+    /// Further tags for the image.
     pub tags: Vec<Tag>,
-    /// How the registry is reached, and as whom.
+    /// How to connect and log in to the registry.
     pub access: RegistryAccess,
-    /// Whether to tell only what would be done.
+    /// Whether to only show what would be done.
     pub is_dry_run: bool,
-    /// Whether what other images at the target say of their layers counts.
+    /// Whether to use what other images at the target claim about their layers.
     pub reuse: bool,
-    /// How the line is used.
+    /// Limits for uploads.
     pub transfer_options: TransferOptions,
-    /// How many threads compress.
+    /// The number of threads that compress.
     pub threads: usize,
     /// The folders of this user.
     pub folders: UserFolders,
 }
 
-/// A repository and tag at a registry: where an image goes.
+/// The repository and tag that an image goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushTarget {
     /// The registry.

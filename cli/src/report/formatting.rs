@@ -1,7 +1,7 @@
 //! Formats the plan and the result of a push as text.
 
 use super::PushSummary;
-use crate::plan::{LayerStep, PlanTotals, PushPlan};
+use crate::plan::{BlobStep, PlanTotals, PushPlan};
 use crate::text::{format_bytes, format_duration};
 
 /// Returns the last line of a push.
@@ -22,11 +22,11 @@ pub fn plan_lines(plan: &PushPlan) -> Vec<String> {
     let mut lines = Vec::new();
     for (position, (digest, step)) in plan.steps.iter().enumerate() {
         let what = match step {
-            LayerStep::AlreadyPresent(held) => {
+            BlobStep::AlreadyPresent(held) => {
                 let (size, why) = (format_bytes(held.blob.size), &held.evidence);
                 format!("there already, {size} ({why})")
             }
-            LayerStep::Send {
+            BlobStep::Send {
                 read,
                 send,
                 mount,
@@ -48,7 +48,9 @@ pub fn plan_lines(plan: &PushPlan) -> Vec<String> {
                     None => send,
                 }
             }
-            LayerStep::Duplicate => "the same as an earlier one".to_owned(),
+            BlobStep::Mount { from, size } => format!("mount {} from {from}", format_bytes(*size)),
+            BlobStep::SentByAnother { .. } => "sent with another image".to_owned(),
+            BlobStep::Duplicate => "the same as an earlier one".to_owned(),
         };
         let digest = digest.short();
         lines.push(format!("layer {}/{of} {digest}: {what}", position + 1));

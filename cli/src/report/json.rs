@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::mirror::{summary_fields, tag_fields};
 use super::{MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, Verbosity};
 use crate::exit::Failure;
-use crate::plan::{LayerStep, PushPlan};
+use crate::plan::{BlobStep, PushPlan};
 use crate::text::sanitize;
 
 /// The shortest time between two progress events of a blob.
@@ -146,15 +146,15 @@ impl Report for JsonReport {
 /// Returns the fields of the event for a plan. Sizes are in bytes, and `null` if they are not
 /// known.
 fn plan_fields(plan: &PushPlan) -> Value {
-    let layer = |(digest, step): &(Digest, LayerStep)| match step {
-        LayerStep::AlreadyPresent(held) => json!({
+    let layer = |(digest, step): &(Digest, BlobStep)| match step {
+        BlobStep::AlreadyPresent(held) => json!({
             "layer": digest,
             "step": "have",
             "blob": held.blob.digest,
             "size": held.blob.size,
             "why": held.evidence.to_string(),
         }),
-        LayerStep::Send {
+        BlobStep::Send {
             read,
             send,
             mount,
@@ -167,7 +167,15 @@ fn plan_fields(plan: &PushPlan) -> Value {
             "mount": mount.as_ref().map(ToString::to_string),
             "kept": kept,
         }),
-        LayerStep::Duplicate => json!({ "layer": digest, "step": "again" }),
+        BlobStep::Mount { from, size } => json!({
+            "layer": digest,
+            "step": "mount",
+            "size": size,
+            "mount": from.to_string(),
+        }),
+        BlobStep::SentByAnother { .. } | BlobStep::Duplicate => {
+            json!({ "layer": digest, "step": "again" })
+        }
     };
     let sums = plan.totals();
     json!({

@@ -324,8 +324,7 @@ impl CopyTarget for RegistryTarget {
             let RepositoryHandle {
                 client, repository, ..
             } = &self.handle;
-            let size = client.head_blob(repository, &blob.digest).await?;
-            Ok(size == Some(blob.size))
+            Ok(client.has_blob(repository, &blob.digest, blob.size).await?)
         }
         .boxed()
     }

@@ -319,8 +319,9 @@ impl BlobUpload<'_> {
     async fn is_present(&mut self) -> Result<bool, Failure> {
         let (client, repository) = (&self.writer.client, &self.writer.repository);
         loop {
-            match client.head_blob(repository, &self.blob.digest).await {
-                Ok(size) => return Ok(size == Some(self.blob.size)),
+            let blob = self.blob;
+            match client.has_blob(repository, &blob.digest, blob.size).await {
+                Ok(is_present) => return Ok(is_present),
                 Err(error) => self.back_off_if_retryable(error).await?,
             }
         }

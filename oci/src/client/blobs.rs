@@ -37,6 +37,20 @@ impl Client {
         }
     }
 
+    /// Returns whether the registry holds a blob of this digest and size. A blob of another size
+    /// counts as absent.
+    ///
+    /// # Errors
+    /// As [`Client::head_blob`].
+    pub async fn has_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<bool, Error> {
+        Ok(self.head_blob(repository, digest).await? == Some(size))
+    }
+
     /// Fetches and verifies a small blob, such as a config; `None` if the registry does not have it.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ fn what_another_repository_holds_is_mounted() {
         let text = "already there (";
         assert_eq!(outcome.stderr.matches(text).count(), 3, "{outcome}");
         assert!(
-            outcome.stderr.contains("linked from team/base"),
+            outcome.stderr.contains("mounted from team/base"),
             "{outcome}"
         );
         assert_eq!(registry.open_sessions(), 0);
@@ -130,7 +130,7 @@ fn where_docker_knows_the_image_to_lie_it_is_mounted_from() {
     let remote = format!("{address}/team/app:v1");
     let outcome = imgsync.push(built.reference(), &remote).succeeded();
     assert!(
-        outcome.stderr.contains("linked from team/base"),
+        outcome.stderr.contains("mounted from team/base"),
         "{outcome}"
     );
     assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");

@@ -223,7 +223,7 @@ fn a_dry_run_tells_what_it_can_without_an_export() {
         run(&mut command).succeeded().stdout
     };
     let before = plan(&["--tag", "latest", "--tag", "v1.2"]);
-    assert!(before.contains("is not there"), "{before}");
+    assert!(before.contains("is missing or incomplete"), "{before}");
     assert!(before.contains("only by exporting"), "{before}");
     assert!(before.contains("tagged too: latest, v1.2"), "{before}");
     assert_eq!(before.matches("layer ").count(), 4, "{before}");

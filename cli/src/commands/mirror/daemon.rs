@@ -1,8 +1,8 @@
-//! Into the local Docker.
+//! Copies images into the local Docker.
 
 use imgsync_oci::{LocalName, Reference};
 
-use super::{MirrorProgress, MirrorRunner, image_name};
+use super::{MirrorProgress, MirrorRunner};
 use crate::exit::Failure;
 use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::report::TagOutcome;
@@ -10,8 +10,8 @@ use crate::transports::CopySource;
 use crate::transports::daemon::DaemonTarget;
 
 impl MirrorRunner<'_> {
-    /// Brings the wanted images into the local Docker, one after the other; yields the first one's
-    /// failure. Of one that `is_alone`, that is all that is told of it.
+    /// Loads the wanted images into the local Docker, one after the other, and returns the first
+    /// failure of an image. The failure of an image that `is_alone` is not reported otherwise.
     ///
     /// # Errors
     /// There is no Docker.
@@ -20,45 +20,41 @@ impl MirrorRunner<'_> {
         job: &MirrorJob,
         (source, wanted): (&dyn CopySource, &[Reference]),
         is_alone: bool,
-        told: &mut MirrorProgress,
+        progress: &mut MirrorProgress,
     ) -> Result<Option<Failure>, Failure> {
         let MirrorTarget::Daemon(name) = &job.to else {
             return Ok(None);
         };
         let daemon = DaemonTarget::connect().await?;
-        let mut failure = None;
+        let mut first_failure = None;
         for from in wanted {
-            let wish = self.copy_request(job, from, None, None);
+            let request = self.copy_request(job, from, None, None);
+            let tag = match &request.to {
+                Reference::Tag(tag) => Some(tag.clone()),
+                Reference::Digest(_) => None,
+            };
             let name = LocalName {
-                tag: match &wish.to {
-                    Reference::Tag(tag) => Some(tag.clone()),
-                    Reference::Digest(_) => None,
-                },
+                tag,
                 ..name.clone()
             };
-            let copied = match self.settings.is_dry_run {
-                true => daemon.preview(source, &wish, &name, self.report).await,
-                false => daemon.copy_image(source, &wish, &name, self.report).await,
+            let copied = if self.settings.is_dry_run {
+                daemon.preview(source, &request, &name, self.report).await
+            } else {
+                daemon
+                    .copy_image(source, &request, &name, self.report)
+                    .await
             };
-            let names = (
-                image_name(&job.source(), from),
-                image_name(&job.to.to_string(), &wish.to),
-            );
+            let names = self.image_names(job, &request);
             match copied {
-                Ok(copied) => {
-                    for note in &copied.notes {
-                        self.report.note(&format!("{}: {note}", names.1));
-                    }
-                    self.report_tag(told, names, TagOutcome::Present(Box::new(copied)));
-                }
-                Err(error) => {
-                    failure.get_or_insert_with(|| error.clone());
+                Ok(copied) => self.report_copied(progress, names, copied),
+                Err(failure) => {
+                    first_failure.get_or_insert_with(|| failure.clone());
                     if !is_alone {
-                        self.report_tag(told, names, TagOutcome::Failed(error));
+                        self.report_tag(progress, names, TagOutcome::Failed(failure));
                     }
                 }
             }
         }
-        Ok(failure)
+        Ok(first_failure)
     }
 }

@@ -1,5 +1,5 @@
-//! `imgsync mirror` and `imgsync pull`: one mirror after the other, several tags at a time. A tag
-//! that fails stops no other, and a mirror that fails no other either.
+//! Runs `imgsync mirror` and `imgsync pull`: one job after the other, several tags at a time. A
+//! failed tag does not stop other tags, and a failed job does not stop other jobs.
 
 mod daemon;
 mod prune;
@@ -18,82 +18,84 @@ use crate::exit::{Failure, FailureKind};
 use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::report::{MirrorSummary, MirroredTag, Report, TagOutcome};
 use crate::settings;
+use selection::SourceTags;
 
-/// How mirrors end that do not fail.
+/// How a command without failures ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MirrorOutcome {
-    /// Something was brought or pruned, or would be.
+    /// Something was copied or pruned, or would be.
     Changed,
-    /// All was as it should be.
+    /// Everything was up to date.
     Unchanged,
 }
 
-/// What every job needs.
+/// The state that all jobs share.
 struct MirrorRunner<'a> {
     settings: &'a settings::MirrorSettings,
     copier: Copier,
     report: &'a Arc<dyn Report>,
-    /// What counts as now, for ages.
+    /// The time from which ages are counted.
     now: SystemTime,
 }
 
-/// What became of one job.
+/// The results so far.
 #[derive(Default)]
 struct MirrorProgress {
     summary: MirrorSummary,
-    /// The first tag's failure.
+    /// The first failure.
     failure: Option<Failure>,
-    /// The tags of the job at hand of which pruning has told.
+    /// The tags of the current job that pruning has reported.
     pruned: HashSet<Tag>,
 }
 
-/// Carries out all jobs.
+/// Runs all jobs.
 ///
 /// # Errors
-/// Something failed. What did not is done all the same.
+/// A tag or a job failed. All others are done all the same.
 pub(super) async fn mirror(
     settings: &settings::MirrorSettings,
     report: &Arc<dyn Report>,
 ) -> Result<MirrorOutcome, Failure> {
     let began = Instant::now();
-    let mirrors = MirrorRunner {
+    let runner = MirrorRunner {
         settings,
         copier: Copier::new(Arc::clone(report)),
         report,
         now: SystemTime::now(),
     };
-    let mut told = MirrorProgress::default();
-    told.summary.is_dry_run = settings.is_dry_run;
+    let mut progress = MirrorProgress::default();
+    progress.summary.is_dry_run = settings.is_dry_run;
     for job in &settings.jobs {
-        match mirrors.run_job(job, &mut told).await {
+        match runner.run_job(job, &mut progress).await {
             Ok(()) => {}
-            // Of one there is nothing to sum up.
+            // A single job needs no summary.
             Err(failure) if settings.jobs.len() == 1 => return Err(failure),
             Err(failure) => {
                 let names = (job.source(), job.to.to_string());
-                mirrors.report_tag(&mut told, names, TagOutcome::Failed(failure));
+                runner.report_tag(&mut progress, names, TagOutcome::Failed(failure));
             }
         }
     }
-    mirrors.report_rate_limits();
-    told.summary.elapsed = began.elapsed();
-    report.show_mirror_summary(&told.summary);
-    outcome(told)
+    runner.report_rate_limits();
+    progress.summary.elapsed = began.elapsed();
+    report.show_mirror_summary(&progress.summary);
+    outcome(progress)
 }
 
-/// How it ends: well, or with the failure that the exit code tells.
-fn outcome(told: MirrorProgress) -> Result<MirrorOutcome, Failure> {
-    let sum = &told.summary;
-    let Some(first) = told.failure else {
-        return Ok(match sum.is_idle() {
-            true => MirrorOutcome::Unchanged,
-            false => MirrorOutcome::Changed,
+/// Returns how the command ends: well, or with the failure that decides the exit code.
+fn outcome(progress: MirrorProgress) -> Result<MirrorOutcome, Failure> {
+    let summary = &progress.summary;
+    let Some(first) = progress.failure else {
+        return Ok(if summary.is_idle() {
+            MirrorOutcome::Unchanged
+        } else {
+            MirrorOutcome::Changed
         });
     };
-    let failed = sum.failed;
-    let all = failed + sum.succeeded();
-    let (kind, count) = match sum.succeeded() {
-        // Of one there is nothing to sum up.
+    let failed = summary.failed;
+    let all = failed + summary.succeeded();
+    let (kind, count) = match summary.succeeded() {
+        // A single failure needs no summary.
         0 if failed == 1 => return Err(first),
         0 => (first.kind, format!("all {failed} failed")),
         _ => (FailureKind::Partial, format!("{failed} of {all} failed")),
@@ -101,114 +103,103 @@ fn outcome(told: MirrorProgress) -> Result<MirrorOutcome, Failure> {
     let what = format!("{count}; the first: {}", first.what);
     let hint = first.hint.as_deref();
     let hint =
-        hint.unwrap_or("once that is mended, run it again: what arrived is not copied twice");
+        hint.unwrap_or("fix the error and run it again: images that arrived are not copied twice");
     Err(Failure::new(kind, what).with_hint(hint))
 }
 
 impl MirrorRunner<'_> {
-    /// Carries out one job.
+    /// Runs one job.
     ///
     /// # Errors
-    /// It failed as a whole: nothing could be listed, or the target takes nothing.
-    async fn run_job(&self, job: &MirrorJob, told: &mut MirrorProgress) -> Result<(), Failure> {
+    /// The job failed as a whole: nothing could be listed, or the target cannot be used.
+    async fn run_job(&self, job: &MirrorJob, progress: &mut MirrorProgress) -> Result<(), Failure> {
         let opened = self.open_source(job).await?;
         let source = &*opened.source;
         let names = (job.source(), job.to.to_string());
-        let chosen = match &opened.single_reference {
-            Some(_) => None,
-            None => Some(self.select_tags(source, job).await?),
+        let is_single = opened.single_reference.is_some();
+        let tags = if is_single {
+            SourceTags::default()
+        } else {
+            self.select_tags(source, job).await?
         };
-        let is_alone = opened.single_reference.is_some() && self.settings.jobs.len() == 1;
-        let wanted: Vec<Reference> = match (&chosen, opened.single_reference, opened.only_image) {
-            // A layout need not name its only image.
-            (Some(chosen), _, Some(only)) if chosen.listed.is_empty() => {
-                vec![Reference::Digest(only)]
-            }
-            (Some(chosen), _, _) => chosen
-                .selected
-                .iter()
-                .cloned()
-                .map(Reference::Tag)
-                .collect(),
-            (None, single, _) => Vec::from_iter(single),
+        let wanted = match (opened.single_reference, opened.only_image) {
+            (Some(single), _) => vec![single],
+            // The only image of a layout need not have a tag.
+            (None, Some(only)) if tags.listed.is_empty() => vec![Reference::Digest(only)],
+            (None, _) => tags.selected.into_iter().map(Reference::Tag).collect(),
         };
-        let tags = chosen.as_ref().map(|_| wanted.len());
-        self.report.start_mirror(&names.0, &names.1, tags);
-        let undated = chosen.as_ref().map_or(0, |chosen| chosen.undated.len());
-        if let Some(chosen) = &chosen {
-            for (tag, failure) in &chosen.undated {
-                let reference = Reference::Tag(tag.clone());
-                let names = (
-                    image_name(&names.0, &reference),
-                    image_name(&names.1, &reference),
-                );
-                self.report_tag(told, names, TagOutcome::Failed(failure.clone()));
-            }
+        let count = (!is_single).then_some(wanted.len());
+        self.report.start_mirror(&names.0, &names.1, count);
+        let undated = tags.undated.len();
+        for (tag, failure) in tags.undated {
+            let reference = Reference::Tag(tag);
+            let names = (
+                image_name(&names.0, &reference),
+                image_name(&names.1, &reference),
+            );
+            self.report_tag(progress, names, TagOutcome::Failed(failure));
         }
-        let (listed, left) = match chosen {
-            Some(chosen) => (Some(chosen.listed), chosen.skipped),
-            None => (None, Vec::new()),
-        };
-        let failed = match &job.to {
-            MirrorTarget::Daemon(_) => self.load(job, (source, &wanted), is_alone, told).await?,
+        let is_alone = is_single && self.settings.jobs.len() == 1;
+        let failure = match &job.to {
+            MirrorTarget::Daemon(_) => {
+                let images = (source, &wanted[..]);
+                self.load(job, images, is_alone, progress).await?
+            }
             MirrorTarget::Registry(..) | MirrorTarget::Layout(_) => {
-                let bringing = tags::CopyBatch {
+                let batch = tags::CopyBatch {
                     source,
                     wanted: &wanted,
-                    listed,
-                    skipped: &left,
+                    listed: (!is_single).then_some(tags.listed),
+                    skipped: &tags.skipped,
                     undated,
                     is_alone,
                 };
-                self.copy_tags(job, bringing, told).await?
+                self.copy_tags(job, batch, progress).await?
             }
         };
-        for (tag, why) in &left {
-            self.report_skipped(told, job, tag, why);
+        for (tag, reason) in &tags.skipped {
+            self.report_skipped(progress, job, tag, reason);
         }
-        told.pruned.clear();
-        match failed {
-            // Told once, with what to do about it.
-            Some(failure) if is_alone => Err(failure),
-            Some(_) | None => Ok(()),
-        }
+        progress.pruned.clear();
+        // The failure of a command's only image is reported once, with its hint.
+        failure.filter(|_| is_alone).map_or(Ok(()), Err)
     }
 
-    /// Tells what became of a tag, and counts it.
+    /// Reports what happened to a tag, and counts it.
     fn report_tag(
         &self,
-        told: &mut MirrorProgress,
+        progress: &mut MirrorProgress,
         (source, target): (String, String),
-        fate: TagOutcome,
+        outcome: TagOutcome,
     ) {
-        told.summary.add(&fate);
-        if let TagOutcome::Failed(failure) = &fate {
-            told.failure.get_or_insert_with(|| failure.clone());
+        progress.summary.add(&outcome);
+        if let TagOutcome::Failed(failure) = &outcome {
+            progress.failure.get_or_insert_with(|| failure.clone());
         }
         self.report.finish_tag(&MirroredTag {
             source,
             target,
-            outcome: fate,
+            outcome,
             is_dry_run: self.settings.is_dry_run,
         });
     }
 
-    /// What the registries said of how much may be asked of them.
+    /// Reports the rate limits that registries stated.
     fn report_rate_limits(&self) {
         for (registry, limit) in self.copier.rate_limits() {
             let Some(remaining) = limit.remaining else {
                 continue;
             };
-            let text = match limit.limit {
-                Some(limit) => format!("{registry}: {remaining} of {limit} pulls are left"),
-                None => format!("{registry}: {remaining} pulls are left"),
-            };
+            let of = limit
+                .limit
+                .map_or(String::new(), |limit| format!(" of {limit}"));
+            let text = format!("{registry}: {remaining}{of} pulls are left");
             self.report.note(&text);
         }
     }
 }
 
-/// An image's name.
+/// Returns the name of an image.
 fn image_name(place: &str, reference: &Reference) -> String {
     match reference {
         Reference::Tag(tag) => format!("{place}:{tag}"),

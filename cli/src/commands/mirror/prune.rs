@@ -1,4 +1,4 @@
-//! Takes out of the target what the mirror once brought, and wants no more.
+//! Deletes tags at the target that the mirror copied earlier and that are no longer wanted.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,164 +9,167 @@ use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::{Failure, FailureKind};
 use crate::image::subject_of;
 use crate::mirror::job::MirrorJob;
-use crate::mirror::prune::{self, PruneInput};
+use crate::mirror::prune::{self, PruneDecision, PruneInput};
 use crate::mirror::record::MirrorRecord;
 use crate::mirror::selection::SkipReason;
-use crate::report::{self, KeepReason};
+use crate::report::{KeepReason, TagOutcome};
 use crate::transports::CopyTarget;
 
-/// What pruning goes by.
+/// What decides about pruning.
 pub(super) struct PruneRequest<'a> {
     pub(super) target: &'a dyn CopyTarget,
     pub(super) record: &'a MirrorRecord,
-    /// What the mirror had brought when this run began.
+    /// The tags that the mirror had copied when this run began.
     pub(super) mirrored: BTreeMap<Tag, Vec<Digest>>,
     pub(super) wanted: &'a [Reference],
-    /// The digests of the images that are wanted, where all are known.
+    /// The digests of the wanted images, if all are known.
     pub(super) wanted_images: Option<&'a HashSet<Digest>>,
-    /// SkipReason the source's other tags are not.
+    /// The other tags of the source, and why they are not wanted.
     pub(super) skipped: &'a [(Tag, SkipReason)],
-    /// How many tags may be wanted, and nobody knows.
+    /// The number of tags of which it is unknown whether they are wanted.
     pub(super) undated: usize,
 }
 
+impl PruneRequest<'_> {
+    /// Returns why nothing may be pruned at all.
+    fn obstacle(&self) -> Option<&'static str> {
+        if self.mirrored.is_empty() {
+            Some("there is no record yet of what this mirror copied")
+        } else if self.wanted.is_empty() {
+            Some("no tag at all is wanted, which is probably a mistake in a rule or at the source")
+        } else if self.undated > 0 {
+            Some("for some tags it is unknown whether they are wanted")
+        } else {
+            None
+        }
+    }
+
+    /// Returns the tags that may be deleted.
+    fn candidates(&self) -> Vec<Tag> {
+        let wanted = self.wanted.iter().filter_map(|wanted| match wanted {
+            Reference::Tag(tag) => Some(tag.clone()),
+            Reference::Digest(_) => None,
+        });
+        let input = PruneInput {
+            mirrored: &self.mirrored,
+            wanted: &wanted.collect(),
+            subjects: &self.record.tag_subjects(),
+            wanted_images: self.wanted_images,
+        };
+        let candidates = prune::candidates(input, |tag| subject_of(tag).is_some());
+        candidates.into_iter().collect()
+    }
+}
+
+/// Returns why a tag is no longer wanted.
+fn reason(skipped: Option<&&SkipReason>) -> String {
+    match skipped {
+        Some(SkipReason::ReferrerTag) => "its image is no longer wanted".to_owned(),
+        Some(reason) => reason.to_string(),
+        None => "the source no longer has it".to_owned(),
+    }
+}
+
 impl MirrorRunner<'_> {
-    /// Prunes, and tells of every tag.
+    /// Prunes, and reports every tag.
     ///
     /// # Errors
     /// The target could not be asked.
     pub(super) async fn prune(
         &self,
         job: &MirrorJob,
-        pruning: PruneRequest<'_>,
-        told: &mut MirrorProgress,
+        request: PruneRequest<'_>,
+        progress: &mut MirrorProgress,
     ) -> Result<(), Failure> {
-        let goal = job.to.to_string();
-        if pruning.mirrored.is_empty() {
-            self.report.note(&format!(
-                "{goal}: nothing is pruned: there is no record yet of what this mirror brought"
-            ));
+        let target = job.to.to_string();
+        if let Some(obstacle) = request.obstacle() {
+            let text = format!("{target}: nothing is pruned: {obstacle}");
+            self.report.note(&text);
             return Ok(());
         }
-        if pruning.wanted.is_empty() {
-            self.report.note(&format!(
-                "{goal}: nothing is pruned: no tag at all is wanted, which is rather a mistake of a \
-                 rule or of the source"
-            ));
-            return Ok(());
-        }
-        if pruning.undated > 0 {
-            self.report.note(&format!(
-                "{goal}: nothing is pruned: of some tags it could not be found out whether they \
-                 are wanted"
-            ));
-            return Ok(());
-        }
-        let wanted = pruning.wanted.iter().filter_map(|wanted| match wanted {
-            Reference::Tag(tag) => Some(tag.clone()),
-            Reference::Digest(_) => None,
-        });
-        let known = PruneInput {
-            mirrored: &pruning.mirrored,
-            wanted: &wanted.collect(),
-            subjects: &pruning.record.tag_subjects(),
-            wanted_images: pruning.wanted_images,
-        };
-        let left: HashMap<_, _> = pruning
-            .skipped
-            .iter()
-            .map(|(tag, why)| (tag, why))
-            .collect();
-        let mut stuck = None;
-        for tag in prune::candidates(known, |tag| subject_of(tag).is_some()) {
-            let digests = pruning.mirrored.get(&tag).map_or(&[][..], Vec::as_slice);
-            let reference = Reference::Tag(tag.clone());
-            let why = match left.get(&tag) {
-                Some(SkipReason::ReferrerTag) => {
-                    "what it speaks about is wanted no more".to_owned()
-                }
-                Some(why) => why.to_string(),
-                None => "the source no longer has it".to_owned(),
-            };
-            let can = stuck.is_none();
-            let fate = match self.prune_one(&pruning, &tag, digests, (why, can)).await {
-                Ok(Some(fate)) => fate,
+        let skipped = request.skipped.iter();
+        let skipped: HashMap<_, _> = skipped.map(|(tag, reason)| (tag, reason)).collect();
+        let mut undeletable = None;
+        for tag in request.candidates() {
+            let reason = reason(skipped.get(&tag));
+            let can_delete = undeletable.is_none();
+            let pruned = self.prune_tag(&request, &tag, reason, can_delete).await;
+            let outcome = match pruned {
+                Ok(Some(outcome)) => outcome,
                 Ok(None) => continue,
-                Err(failure) => report::TagOutcome::Failed(failure),
+                Err(failure) => TagOutcome::Failed(failure),
             };
-            if matches!(
-                &fate,
-                report::TagOutcome::Kept(_, _, KeepReason::Undeletable)
-            ) {
-                stuck.get_or_insert_with(|| tag.clone());
+            if let TagOutcome::Kept(_, _, KeepReason::Undeletable) = &outcome {
+                undeletable.get_or_insert_with(|| tag.clone());
             }
-            let names = (
-                image_name(&job.source(), &reference),
-                image_name(&goal, &reference),
-            );
-            let is_lost = matches!(
-                &fate,
-                report::TagOutcome::Failed(failure)
+            let is_systemic = matches!(
+                &outcome,
+                TagOutcome::Failed(failure)
                     if matches!(failure.kind, FailureKind::Network | FailureKind::Authentication)
             );
-            self.report_tag(told, names, fate);
-            told.pruned.insert(tag);
-            if is_lost {
-                // The next would take as long, and end alike.
-                self.report.note(&format!("{goal}: nothing more is pruned"));
+            let reference = Reference::Tag(tag.clone());
+            let names = (
+                image_name(&job.source(), &reference),
+                image_name(&target, &reference),
+            );
+            self.report_tag(progress, names, outcome);
+            progress.pruned.insert(tag);
+            if is_systemic {
+                // The next tag would take as long, and fail in the same way.
+                self.report
+                    .note(&format!("{target}: nothing more is pruned"));
                 return Ok(());
             }
         }
-        if let Some(tag) = stuck {
+        if let Some(tag) = undeletable {
             self.report.note(&format!(
-                "{goal}: this registry deletes no tag alone, so what is wanted no more stays there. \
-                 imgsync rm --digest {goal}:{tag} deletes a manifest, with all tags that name it"
+                "{target}: this registry cannot delete single tags, so tags that are no longer \
+                 wanted stay there. imgsync rm --digest {target}:{tag} deletes a manifest, with all \
+                 tags that point at it"
             ));
         }
         Ok(())
     }
 
-    /// What becomes of one, which is not wanted for the reason given; `None` where it is gone
-    /// already. It is not tried to delete it where the registry is known not to.
-    async fn prune_one(
+    /// Prunes one tag; returns `None` if it does not exist any more. No request to delete it is sent
+    /// where the registry is known not to delete tags.
+    async fn prune_tag(
         &self,
-        pruning: &PruneRequest<'_>,
+        request: &PruneRequest<'_>,
         tag: &Tag,
-        digests: &[Digest],
-        (why, can): (String, bool),
-    ) -> Result<Option<report::TagOutcome>, Failure> {
-        let reference = Reference::Tag(tag.clone());
-        let now = pruning.target.head_manifest(&reference).await?;
-        let now = now.map(|head| head.digest);
-        let digest = match prune::decide(digests, now.as_ref()) {
-            prune::PruneDecision::Delete(digest) => digest,
-            prune::PruneDecision::AlreadyGone => {
-                pruning.record.forget(tag);
+        reason: String,
+        can_delete: bool,
+    ) -> Result<Option<TagOutcome>, Failure> {
+        let (target, record) = (request.target, request.record);
+        let mirrored = request.mirrored.get(tag).map_or(&[][..], Vec::as_slice);
+        let head = target.head_manifest(&Reference::Tag(tag.clone())).await?;
+        let current = head.map(|head| head.digest);
+        let digest = match prune::decide(mirrored, current.as_ref()) {
+            PruneDecision::Delete(digest) => digest,
+            PruneDecision::AlreadyGone => {
+                record.forget(tag);
                 return Ok(None);
             }
-            prune::PruneDecision::Moved(now) => {
-                pruning.record.forget(tag);
-                return Ok(Some(report::TagOutcome::Kept(now, why, KeepReason::Moved)));
+            PruneDecision::Moved(current) => {
+                record.forget(tag);
+                return Ok(Some(TagOutcome::Kept(current, reason, KeepReason::Moved)));
             }
         };
         if self.settings.is_dry_run {
-            return Ok(Some(report::TagOutcome::Pruned(digest, why)));
+            return Ok(Some(TagOutcome::Pruned(digest, reason)));
         }
-        let deleted = match can {
-            true => pruning.target.delete_tag(tag).await?,
-            false => DeleteOutcome::Unsupported,
+        let deleted = if can_delete {
+            target.delete_tag(tag).await?
+        } else {
+            DeleteOutcome::Unsupported
         };
-        match deleted {
+        Ok(Some(match deleted {
             DeleteOutcome::Deleted | DeleteOutcome::NotFound => {
-                pruning.record.forget(tag);
-                Ok(Some(report::TagOutcome::Pruned(digest, why)))
+                record.forget(tag);
+                TagOutcome::Pruned(digest, reason)
             }
-            // It stays in the record: a registry that is replaced may delete it later.
-            DeleteOutcome::Unsupported => Ok(Some(report::TagOutcome::Kept(
-                digest,
-                why,
-                KeepReason::Undeletable,
-            ))),
-        }
+            // The tag stays in the record: another registry program may delete it later.
+            DeleteOutcome::Unsupported => TagOutcome::Kept(digest, reason, KeepReason::Undeletable),
+        }))
     }
 }

@@ -1,4 +1,4 @@
-//! Which tags of a source are wanted: lists them, and asks for the dates that decide.
+//! Lists the tags of a source, fetches the creation dates that decide, and selects.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,25 +14,26 @@ use crate::mirror::selection::{SelectionStep, SkipReason, TagDate, TagSelection,
 use crate::report::{MirroredTag, TagOutcome};
 use crate::transports::CopySource;
 
-/// Dates that are asked for at a time.
+/// Creation dates that are fetched at the same time.
 const MAX_CONCURRENT_DATE_REQUESTS: usize = 8;
-/// No repository has more tags.
+/// The most tags of a repository.
 const MAX_TAGS: usize = 1_000_000;
 
 /// The tags of a source.
+#[derive(Default)]
 pub(super) struct SourceTags {
-    /// All that it has.
+    /// All tags.
     pub(super) listed: Arc<HashSet<Tag>>,
-    /// Those that are wanted, in the order in which they are brought.
+    /// The wanted tags, in the order in which they are copied.
     pub(super) selected: Vec<Tag>,
-    /// Those that are not.
+    /// The tags that are not wanted, and the reasons.
     pub(super) skipped: Vec<(Tag, SkipReason)>,
-    /// Those of which nobody knows whether they are, since their dates could not be asked.
+    /// The tags of which it is unknown, since their dates could not be fetched.
     pub(super) undated: Vec<(Tag, Failure)>,
 }
 
 impl MirrorRunner<'_> {
-    /// Lists and chooses.
+    /// Lists the tags of a source, and selects.
     ///
     /// # Errors
     /// The tags could not be listed.
@@ -45,73 +46,80 @@ impl MirrorRunner<'_> {
         let tags: Vec<Tag> = listed.iter().cloned().collect();
         let mut dates = HashMap::new();
         let mut failures = HashMap::new();
-        let TagSelection {
-            selected: tags,
-            skipped: left,
-        } = loop {
+        let TagSelection { selected, skipped } = loop {
             match select_tags(&tags, &job.rules, &dates, self.now) {
-                SelectionStep::Done(choice) => break choice,
-                SelectionStep::NeedDates(asked) => {
-                    let count = asked.len();
+                SelectionStep::Done(selection) => break selection,
+                SelectionStep::NeedDates(needed) => {
+                    let count = needed.len();
                     self.report
-                        .detail(&format!("asking when {count} images were made"));
-                    let asked = asked.into_iter().map(|tag| async move {
-                        let date = fetch_creation_date(source, &tag).await;
-                        (tag, date)
-                    });
-                    let mut answers =
-                        futures::stream::iter(asked).buffer_unordered(MAX_CONCURRENT_DATE_REQUESTS);
-                    while let Some((tag, answer)) = answers.next().await {
-                        let date = match answer {
-                            Ok(CreationDate::At(time)) => TagDate::At(time),
-                            Ok(CreationDate::Unknown) => TagDate::Unknown,
-                            Ok(CreationDate::Gone) => TagDate::Deleted,
-                            Err(failure) => {
-                                failures.insert(tag.clone(), failure);
-                                TagDate::Failed
-                            }
-                        };
-                        dates.insert(tag, date);
-                    }
+                        .detail(&format!("fetching the creation dates of {count} images"));
+                    fetch_dates(source, needed, &mut dates, &mut failures).await;
                 }
             }
         };
-        let left = left.into_iter();
-        let (undated, left): (Vec<_>, Vec<_>) =
-            left.partition(|(_, why)| *why == SkipReason::DateUnavailable);
+        let (undated, skipped): (Vec<_>, Vec<_>) = skipped
+            .into_iter()
+            .partition(|(_, reason)| *reason == SkipReason::DateUnavailable);
         let undated = undated.into_iter();
         Ok(SourceTags {
             listed: Arc::new(listed),
-            selected: tags,
-            skipped: left,
+            selected,
+            skipped,
             undated: undated
                 .filter_map(|(tag, _)| Some((tag.clone(), failures.remove(&tag)?)))
                 .collect(),
         })
     }
 
-    /// Counts a tag that is not wanted, and says so to those who want to know.
+    /// Counts a tag that is not wanted, and reports it.
     pub(super) fn report_skipped(
         &self,
-        told: &mut MirrorProgress,
+        progress: &mut MirrorProgress,
         job: &MirrorJob,
         tag: &Tag,
-        why: &SkipReason,
+        reason: &SkipReason,
     ) {
-        // What goes along with another is not left out, and what was pruned is told.
-        if *why == SkipReason::ReferrerTag || told.pruned.contains(tag) {
+        // Referrers are copied with their image, and pruned tags are reported already.
+        if *reason == SkipReason::ReferrerTag || progress.pruned.contains(tag) {
             return;
         }
-        let fate = TagOutcome::Skipped(why.to_string());
-        told.summary.add(&fate);
+        let outcome = TagOutcome::Skipped(reason.to_string());
+        progress.summary.add(&outcome);
         let reference = Reference::Tag(tag.clone());
         let line = MirroredTag {
             source: image_name(&job.source(), &reference),
             target: image_name(&job.to.to_string(), &reference),
-            outcome: fate,
+            outcome,
             is_dry_run: self.settings.is_dry_run,
         };
         self.report.skip_tag(&line);
+    }
+}
+
+/// Fetches the creation dates of tags, and keeps the failures beside them.
+async fn fetch_dates(
+    source: &dyn CopySource,
+    tags: Vec<Tag>,
+    dates: &mut HashMap<Tag, TagDate>,
+    failures: &mut HashMap<Tag, Failure>,
+) {
+    let requests = tags.into_iter().map(|tag| async move {
+        let date = fetch_creation_date(source, &tag).await;
+        (tag, date)
+    });
+    let mut answers =
+        futures::stream::iter(requests).buffer_unordered(MAX_CONCURRENT_DATE_REQUESTS);
+    while let Some((tag, answer)) = answers.next().await {
+        let date = match answer {
+            Ok(CreationDate::At(time)) => TagDate::At(time),
+            Ok(CreationDate::Unknown) => TagDate::Unknown,
+            Ok(CreationDate::Gone) => TagDate::Deleted,
+            Err(failure) => {
+                failures.insert(tag.clone(), failure);
+                TagDate::Failed
+            }
+        };
+        dates.insert(tag, date);
     }
 }
 

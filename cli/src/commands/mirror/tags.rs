@@ -1,11 +1,12 @@
-//! Brings the wanted tags to a target, writes down what was brought, and prunes.
+//! Copies the selected tags to a target, records them, and prunes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
-use imgsync_oci::{Reference, Tag};
+use imgsync_oci::{Digest, Reference, Tag};
 
+use super::prune::PruneRequest;
 use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::{Failure, FailureKind};
 use crate::image::subject_of;
@@ -16,137 +17,87 @@ use crate::mirror::selection::SkipReason;
 use crate::report::{CopyOutcome, TagOutcome};
 use crate::transports::{BeforeTagHook, CopyRequest, CopySource, CopyTarget};
 
-/// So many failures of the line or of logins, or of a registry that has had enough, in a row, and the
-/// rest is not tried: each may take minutes, and ends alike.
+/// After so many network failures, failed logins or rate limits in a row, the remaining tags are not
+/// tried: each may take minutes, and would fail in the same way.
 const MAX_CONSECUTIVE_FAILURES: usize = 8;
 
-/// What is to be brought.
+/// The images to copy.
 pub(super) struct CopyBatch<'a> {
     pub(super) source: &'a dyn CopySource,
     pub(super) wanted: &'a [Reference],
-    /// All tags that the source has, where they were asked for.
+    /// All tags of the source, where they were listed.
     pub(super) listed: Option<Arc<HashSet<Tag>>>,
-    /// The tags that are not wanted, and why.
+    /// The tags that are not wanted, and the reasons.
     pub(super) skipped: &'a [(Tag, SkipReason)],
-    /// How many tags may be wanted, and nobody knows.
+    /// The number of tags of which it is unknown whether they are wanted.
     pub(super) undated: usize,
-    /// Whether this is one image, and all there is to do: then its failure is the command's.
+    /// Whether the batch is one image and the whole command: then its failure is the command's.
     pub(super) is_alone: bool,
 }
 
+/// The copies of a batch so far.
+#[derive(Default)]
+struct BatchProgress {
+    /// The first failure.
+    failure: Option<Failure>,
+    consecutive_failures: usize,
+    finished: HashSet<Reference>,
+    /// The digests of the images that are at the target now.
+    images: HashSet<Digest>,
+}
+
+impl BatchProgress {
+    fn add_failure(&mut self, failure: &Failure) {
+        self.failure.get_or_insert_with(|| failure.clone());
+        let is_systemic = matches!(
+            failure.kind,
+            FailureKind::Network | FailureKind::Authentication
+        );
+        if is_systemic || failure.is_rate_limited {
+            self.consecutive_failures += 1;
+        } else {
+            self.consecutive_failures = 0;
+        }
+    }
+
+    /// Returns whether the remaining tags are not worth trying.
+    fn is_aborted(&self) -> bool {
+        self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES
+    }
+}
+
 impl MirrorRunner<'_> {
-    /// Brings the wanted tags, and prunes; yields the first tag's failure.
+    /// Copies the wanted tags, and prunes. Returns the first failure of a tag.
     ///
     /// # Errors
-    /// The target takes nothing, or what it took does not stay; the record cannot be used.
+    /// The target cannot be used, or cannot keep what was written; the record cannot be used.
     pub(super) async fn copy_tags(
         &self,
         job: &MirrorJob,
-        bringing: CopyBatch<'_>,
-        told: &mut MirrorProgress,
+        batch: CopyBatch<'_>,
+        progress: &mut MirrorProgress,
     ) -> Result<Option<Failure>, Failure> {
         let Some(target) = self.open_target(job).await? else {
             return Ok(None);
         };
-        // What is brought one by one is none of a mirror's to prune.
-        let record = match &bringing.listed {
+        // Images that are copied one by one are not pruned.
+        let record = match &batch.listed {
             Some(_) => self.open_record(job)?.map(Arc::new),
             None => None,
         };
-        // What it holds now: what this run brings is wanted.
-        let brought = record
-            .as_ref()
-            .map(|record| record.mirrored_tags())
-            .unwrap_or_default();
-        let wishes = bringing.wanted.iter().map(|from| {
-            let wish = self.copy_request(job, from, bringing.listed.clone(), record.as_ref());
-            let target = &*target;
-            async move {
-                let copied = self.copy(bringing.source, target, &wish).await;
-                (wish, copied)
-            }
-        });
-        let mut failure = None;
-        let mut in_a_row = 0;
-        let mut done = HashSet::new();
-        let mut images = HashSet::new();
-        let (wishes, at_a_time) = (
-            futures::stream::iter(wishes),
-            self.settings.max_concurrent_tags,
-        );
-        // What is only told is told in order.
-        let mut copies = match self.settings.is_dry_run {
-            true => wishes.buffered(at_a_time).boxed(),
-            false => wishes.buffer_unordered(at_a_time).boxed(),
-        };
-        while let Some((wish, copied)) = copies.next().await {
-            let names = (
-                image_name(&job.source(), &wish.from),
-                image_name(&job.to.to_string(), &wish.to),
-            );
-            done.insert(wish.from.clone());
-            match copied {
-                Ok(copied) => {
-                    in_a_row = 0;
-                    images.insert(copied.digest.clone());
-                    if let Some(record) = &record {
-                        settle(record, &wish.to, &copied);
-                    }
-                    for note in &copied.notes {
-                        self.report.note(&format!("{}: {note}", names.1));
-                    }
-                    self.report_tag(told, names, TagOutcome::Present(Box::new(copied)));
-                }
-                Err(error) => {
-                    failure.get_or_insert_with(|| error.clone());
-                    in_a_row = match error.kind {
-                        FailureKind::Network | FailureKind::Authentication => in_a_row + 1,
-                        _ if error.is_rate_limited => in_a_row + 1,
-                        FailureKind::Usage
-                        | FailureKind::Source
-                        | FailureKind::Target
-                        | FailureKind::Partial
-                        | FailureKind::Interrupted
-                        | FailureKind::Terminated => 0,
-                    };
-                    if !bringing.is_alone {
-                        self.report_tag(told, names, TagOutcome::Failed(error));
-                    }
-                }
-            }
-            if in_a_row >= MAX_CONSECUTIVE_FAILURES {
-                break;
-            }
-        }
-        drop(copies);
-        let is_lost = in_a_row >= MAX_CONSECUTIVE_FAILURES;
-        if let (Some(failure), true) = (&failure, is_lost) {
-            let rest = bringing.wanted.iter().filter(|from| !done.contains(from));
-            for from in rest {
-                let wish = self.copy_request(job, from, None, None);
-                let names = (
-                    image_name(&job.source(), from),
-                    image_name(&job.to.to_string(), &wish.to),
-                );
-                let what = format!("not tried: {in_a_row} before it failed alike");
-                self.report_tag(
-                    told,
-                    names,
-                    TagOutcome::Failed(Failure::new(failure.kind, what)),
-                );
-            }
-        }
-        if let (true, Some(record)) = (job.prune && !is_lost, &record) {
-            let pruning = super::prune::PruneRequest {
-                target: &*target,
-                record,
-                mirrored: brought,
-                wanted: bringing.wanted,
-                wanted_images: failure.is_none().then_some(&images),
-                skipped: bringing.skipped,
-                undated: bringing.undated,
-            };
-            self.prune(job, pruning, told).await?;
+        // Read before the copies: the tags that this run copies are wanted.
+        let mirrored = record.as_ref().map(|record| record.mirrored_tags());
+        let copied = self
+            .copy_batch(job, &batch, &*target, record.as_ref(), progress)
+            .await;
+        self.report_untried(job, &batch, &copied, progress);
+        if job.prune
+            && !copied.is_aborted()
+            && let Some(record) = &record
+        {
+            let mirrored = mirrored.unwrap_or_default();
+            let request = prune_request(&*target, record, mirrored, &batch, &copied);
+            self.prune(job, request, progress).await?;
         }
         if !self.settings.is_dry_run {
             target.finish(self.report).await?;
@@ -154,23 +105,116 @@ impl MirrorRunner<'_> {
                 record.write()?;
             }
         }
-        Ok(failure)
+        Ok(copied.failure)
     }
 
-    /// Copies one, or tells what that would come to.
+    /// Copies tags, several at a time, until all are done or too many failed in a row.
+    async fn copy_batch(
+        &self,
+        job: &MirrorJob,
+        batch: &CopyBatch<'_>,
+        target: &dyn CopyTarget,
+        record: Option<&Arc<MirrorRecord>>,
+        progress: &mut MirrorProgress,
+    ) -> BatchProgress {
+        let copies = batch.wanted.iter().map(|from| {
+            let request = self.copy_request(job, from, batch.listed.clone(), record);
+            async move {
+                let copied = self.copy(batch.source, target, &request).await;
+                (request, copied)
+            }
+        });
+        let (copies, concurrency) = (
+            futures::stream::iter(copies),
+            self.settings.max_concurrent_tags,
+        );
+        // A preview is shown in order.
+        let mut copies = if self.settings.is_dry_run {
+            copies.buffered(concurrency).boxed()
+        } else {
+            copies.buffer_unordered(concurrency).boxed()
+        };
+        let mut batch_progress = BatchProgress::default();
+        while !batch_progress.is_aborted()
+            && let Some((request, copied)) = copies.next().await
+        {
+            batch_progress.finished.insert(request.from.clone());
+            let names = self.image_names(job, &request);
+            match copied {
+                Ok(copied) => {
+                    batch_progress.consecutive_failures = 0;
+                    batch_progress.images.insert(copied.digest.clone());
+                    if let Some(record) = record {
+                        settle(record, &request.to, &copied);
+                    }
+                    self.report_copied(progress, names, copied);
+                }
+                Err(failure) => {
+                    batch_progress.add_failure(&failure);
+                    if !batch.is_alone {
+                        self.report_tag(progress, names, TagOutcome::Failed(failure));
+                    }
+                }
+            }
+        }
+        batch_progress
+    }
+
+    /// Reports the tags that were not tried, after too many failures in a row.
+    fn report_untried(
+        &self,
+        job: &MirrorJob,
+        batch: &CopyBatch<'_>,
+        copied: &BatchProgress,
+        progress: &mut MirrorProgress,
+    ) {
+        let Some(first) = copied.failure.as_ref().filter(|_| copied.is_aborted()) else {
+            return;
+        };
+        let count = copied.consecutive_failures;
+        let what = format!("not tried: {count} images before it failed in the same way");
+        let is_untried = |from: &&Reference| !copied.finished.contains(*from);
+        for from in batch.wanted.iter().filter(is_untried) {
+            let names = self.image_names(job, &self.copy_request(job, from, None, None));
+            let failure = Failure::new(first.kind, what.clone());
+            self.report_tag(progress, names, TagOutcome::Failed(failure));
+        }
+    }
+
+    /// Copies one image, or finds out what that would come to.
     async fn copy(
         &self,
         source: &dyn CopySource,
         target: &dyn CopyTarget,
-        wish: &CopyRequest,
+        request: &CopyRequest,
     ) -> Result<CopyOutcome, Failure> {
-        match self.settings.is_dry_run {
-            true => self.copier.preview(source, target, wish).await,
-            false => self.copier.copy(source, target, wish).await,
+        if self.settings.is_dry_run {
+            self.copier.preview(source, target, request).await
+        } else {
+            self.copier.copy(source, target, request).await
         }
     }
 
-    /// What is wished for one image.
+    /// Returns the names of an image at the source and the target.
+    pub(super) fn image_names(&self, job: &MirrorJob, request: &CopyRequest) -> (String, String) {
+        let source = image_name(&job.source(), &request.from);
+        (source, image_name(&job.to.to_string(), &request.to))
+    }
+
+    /// Reports an image that is at the target, with the notes about it.
+    pub(super) fn report_copied(
+        &self,
+        progress: &mut MirrorProgress,
+        names: (String, String),
+        copied: CopyOutcome,
+    ) {
+        for note in &copied.notes {
+            self.report.note(&format!("{}: {note}", names.1));
+        }
+        self.report_tag(progress, names, TagOutcome::Present(Box::new(copied)));
+    }
+
+    /// Returns the request to copy one image.
     pub(super) fn copy_request(
         &self,
         job: &MirrorJob,
@@ -182,8 +226,8 @@ impl MirrorRunner<'_> {
             Some(record) => {
                 let record = Arc::clone(record);
                 Arc::new(move |tag, digest, image| {
-                    let about = subject_of(tag).is_some().then_some(image);
-                    record.record_tag(tag, digest, about)
+                    let subject = subject_of(tag).is_some().then_some(image);
+                    record.record_tag(tag, digest, subject)
                 })
             }
             None => Arc::new(|_, _, _| Ok(())),
@@ -204,6 +248,25 @@ impl MirrorRunner<'_> {
     }
 }
 
+fn prune_request<'a>(
+    target: &'a dyn CopyTarget,
+    record: &'a MirrorRecord,
+    mirrored: BTreeMap<Tag, Vec<Digest>>,
+    batch: &CopyBatch<'a>,
+    copied: &'a BatchProgress,
+) -> PruneRequest<'a> {
+    PruneRequest {
+        target,
+        record,
+        mirrored,
+        wanted: batch.wanted,
+        wanted_images: copied.failure.is_none().then_some(&copied.images),
+        skipped: batch.skipped,
+        undated: batch.undated,
+    }
+}
+
+/// Records the tags that a copy wrote, now that it is done.
 fn settle(record: &MirrorRecord, to: &Reference, copied: &CopyOutcome) {
     if let Reference::Tag(tag) = to {
         record.settle_tag(tag, &copied.digest, None);

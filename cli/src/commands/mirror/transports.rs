@@ -1,4 +1,4 @@
-//! Opens the two ends of a mirror.
+//! Opens the source, the target and the record of a mirror.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::spool::Spool;
 use crate::transports::{CopySource, CopyTarget, archive, layout};
 use crate::upload::Journal;
 
-/// A source, and which of its images are meant.
+/// A source, and which of its images to copy.
 pub(super) struct OpenedSource {
     pub(super) source: Arc<dyn CopySource>,
-    /// The one image that is meant; `None` where it is all tags.
+    /// The only image to copy; `None` for all tags.
     pub(super) single_reference: Option<Reference>,
-    /// The image of a layout that has one: it need not have a tag.
+    /// The image of a layout with a single image, which need not have a tag.
     pub(super) only_image: Option<Digest>,
 }
 
 impl MirrorRunner<'_> {
-    /// The source. At a registry nothing need be there yet.
+    /// Opens the source. Whether a repository exists is found out later.
     ///
     /// # Errors
-    /// There is no way there; a layout is none, or has no such image.
+    /// The registry cannot be used; the path is not a layout, or has no such image.
     pub(super) async fn open_source(&self, job: &MirrorJob) -> Result<OpenedSource, Failure> {
         let (disk, tag) = match &job.from {
             SourceLocation::Registry(registry, repository, single) => {
@@ -42,20 +42,20 @@ impl MirrorRunner<'_> {
             }
             SourceLocation::Layout(disk, tag) => (disk, tag),
         };
-        let called = disk.to_string();
-        let source = layout::LayoutSource::open(&disk.path, &called, &self.open_spool()?).await?;
+        let name = disk.to_string();
+        let source = layout::LayoutSource::open(&disk.path, &name, &self.open_spool()?).await?;
         let only = source.only_image();
         let single = match (tag, &job.tag) {
             (Some(tag), _) => Some(source.find_named(tag.as_str()).ok_or_else(|| {
                 Failure::new(
                     FailureKind::Source,
-                    format!("source: {called} has no image {tag}"),
+                    format!("source: {name} has no image {tag}"),
                 )
             })?),
-            // The target names a tag: then one image is meant.
+            // The target names a tag, so one image is copied.
             (None, Some(_)) => Some(only.clone().ok_or_else(|| {
-                let what = format!("source: {called} does not hold exactly one image");
-                Failure::new(FailureKind::Source, what).with_hint(format!("name one: {called}:TAG"))
+                let what = format!("source: {name} does not hold exactly one image");
+                Failure::new(FailureKind::Source, what).with_hint(format!("name one: {name}:TAG"))
             })?),
             (None, None) => None,
         };
@@ -66,20 +66,20 @@ impl MirrorRunner<'_> {
         })
     }
 
-    /// The target of a mirror; `None` where it is the local Docker.
+    /// Opens the target; `None` for the local Docker.
     ///
     /// # Errors
-    /// There is no way there; something else is where a layout should be.
+    /// The registry cannot be used; the path exists and is not a layout.
     pub(super) async fn open_target(
         &self,
         job: &MirrorJob,
     ) -> Result<Option<Arc<dyn CopyTarget>>, Failure> {
-        // What `docker load` and `podman load` call the images.
+        // The name that `docker load` and `podman load` give the images.
         let image = match &job.from {
             SourceLocation::Registry(..) => Some(job.source()),
             SourceLocation::Layout(..) => None,
         };
-        let called = job.to.to_string();
+        let name = job.to.to_string();
         Ok(Some(match &job.to {
             MirrorTarget::Registry(registry, repository) => {
                 let access = self.settings.access.for_target(registry);
@@ -89,39 +89,39 @@ impl MirrorRunner<'_> {
                     cache::sweep(&self.settings.folders.cache);
                 }
                 let journal = Journal::new(&self.settings.folders.cache, client.scheme());
-                let manner = self.settings.transfer_options;
+                let options = self.settings.transfer_options;
                 self.copier
-                    .open_target(client, repository.clone(), journal, manner)
+                    .open_target(client, repository.clone(), journal, options)
             }
-            MirrorTarget::Layout(disk) => match disk.is_archive {
-                true => Arc::new(
-                    archive::ArchiveTarget::open(&disk.path, &called, image.as_deref()).await?,
-                ),
-                false => Arc::new(
-                    layout::LayoutTarget::open(&disk.path, &called, image.as_deref()).await?,
-                ),
-            },
+            MirrorTarget::Layout(disk) if disk.is_archive => {
+                let image = image.as_deref();
+                Arc::new(archive::ArchiveTarget::open(&disk.path, &name, image).await?)
+            }
+            MirrorTarget::Layout(disk) => {
+                let image = image.as_deref();
+                Arc::new(layout::LayoutTarget::open(&disk.path, &name, image).await?)
+            }
             MirrorTarget::Daemon(_) => return Ok(None),
         }))
     }
 
-    /// Where an archive that is compressed as a whole is unpacked.
+    /// Opens a spool for archives that are compressed as a whole.
     fn open_spool(&self) -> Result<Spool, Failure> {
         let folder = self.settings.folders.cache.join("spool");
         std::fs::create_dir_all(&folder).map_err(|error| {
             let shown = folder.display();
-            let what = format!("source: cannot make the folder {shown}: {error}");
+            let what = format!("source: cannot create the folder {shown}: {error}");
             Failure::new(FailureKind::Source, what)
-                .with_hint("point XDG_CACHE_HOME at a folder that can be written")
+                .with_hint("set XDG_CACHE_HOME to a writable folder")
         })?;
         Ok(Spool::temporary(&folder))
     }
 
-    /// The record of what this mirror brought; `None` where it can be kept nowhere, and nothing
-    /// hangs on it.
+    /// Opens the record of the tags that this mirror copied; `None` where there is no place for it,
+    /// and nothing needs it.
     ///
     /// # Errors
-    /// It cannot be used, or pruning needs it.
+    /// The record cannot be used, or pruning needs one and there is no place for it.
     pub(super) fn open_record(&self, job: &MirrorJob) -> Result<Option<MirrorRecord>, Failure> {
         let pair = format!("{} → {}", absolute_source(job), absolute_target(job));
         let opened = match self.settings.record_location.path_for(&pair) {
@@ -134,15 +134,15 @@ impl MirrorRunner<'_> {
         match opened {
             Some(record) => Ok(Some(record)),
             None if job.prune => {
-                let what = "there is no place to keep a record of what is mirrored, and without \
-                            one nothing can be pruned";
+                let what = "there is no place for the record of copied tags, and nothing can be \
+                            pruned without it";
                 let hint = "set HOME or XDG_STATE_HOME, or pass --state FILE";
                 Err(Failure::new(FailureKind::Source, what).with_hint(hint))
             }
             None => {
                 self.report.note(
-                    "note: what is mirrored is written down nowhere, so it will never be pruned; \
-                     --state FILE names a place",
+                    "note: copied tags are not recorded, so they will never be pruned; name a file \
+                     for the record with --state FILE",
                 );
                 Ok(None)
             }
@@ -150,7 +150,7 @@ impl MirrorRunner<'_> {
     }
 }
 
-/// The source by a name that does not hang on the folder that one is in.
+/// Returns the name of the source, independent of the working directory.
 fn absolute_source(job: &MirrorJob) -> String {
     match &job.from {
         SourceLocation::Registry(..) => job.source(),
@@ -158,6 +158,7 @@ fn absolute_source(job: &MirrorJob) -> String {
     }
 }
 
+/// Returns the name of the target, independent of the working directory.
 fn absolute_target(job: &MirrorJob) -> String {
     match &job.to {
         MirrorTarget::Registry(..) | MirrorTarget::Daemon(_) => job.to.to_string(),
