@@ -85,7 +85,7 @@ async fn of_config(
     if !media::is_image_config(&config.media_type) || config.size > MAX_CONFIG_BYTES {
         return Ok(None);
     }
-    let bytes = whole(source.blob(config).await?, config.size).await?;
+    let bytes = whole(source.locate_blob(config).await?, config.size).await?;
     let config: Option<ConfigTimestamp> = serde_json::from_slice(&bytes).ok();
     let text = config.and_then(|config| config.created);
     Ok(text.and_then(|text| parse_timestamp(&text)))

@@ -202,7 +202,7 @@ impl CopyExecutor<'_> {
                 digest: blob.digest.clone(),
                 size: blob.size,
                 label: format!("blob {}", blob.digest.short()),
-                source: source.blob(blob).await?,
+                source: source.locate_blob(blob).await?,
                 mount,
             };
             moved = target.put_blob(&outgoing, self.report).await?;

@@ -221,7 +221,9 @@ impl CopyPair<'_> {
 
     async fn blob_action(&self, blob: &Descriptor) -> Result<BlobAction, Failure> {
         let known = self.cache.blob_transfer(self.target.name(), &blob.digest);
-        let held = known.is_present.get_or_try_init(|| self.target.holds(blob));
+        let held = known
+            .is_present
+            .get_or_try_init(|| self.target.has_blob(blob));
         if *held.await? || known.transferred.initialized() {
             self.cache
                 .record_blob_location(self.target.repository(), &blob.digest);

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::replace::rename_synced;
 use super::{create_folder, file_size, is_same_file, parent, with_path};
 
 /// A file that is open under a lock, which goes with it.
@@ -57,6 +58,15 @@ impl LockedFile {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Moves the file to `path`, in place of what is there. The content and the new name are on
+    /// the disk when this returns.
+    ///
+    /// # Errors
+    /// Returns the system's error, with `path`.
+    pub(crate) fn rename(self, path: &Path) -> io::Result<()> {
+        rename_synced(&self.file, &self.path, path).map_err(|error| with_path(path, &error))
     }
 
     /// Takes the file away.

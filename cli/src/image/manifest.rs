@@ -4,7 +4,7 @@ use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest};
 use serde::Serialize;
 
-use super::{Error, ImageConfig, Layer, ManifestBytes, ManifestOrigin, SingleImage};
+use super::{Error, ImageConfig, Layer, ManifestOrigin, SingleImage, VerifiedManifest};
 
 /// Whose media types a manifest speaks in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl<'a> DescriptorJson<'a> {
 ///
 /// # Errors
 /// [`Error::Malformed`] where it cannot be written as JSON, which does not happen.
-pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<ManifestBytes, Error> {
+pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<VerifiedManifest, Error> {
     let is_zstd = |layer: &Descriptor| {
         Compression::of_media_type(&layer.media_type) == Some(Compression::Zstd)
     };
@@ -100,7 +100,7 @@ pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<ManifestBytes
             .collect(),
     };
     let bytes = serde_json::to_vec(&written).map_err(unwritable)?;
-    Ok(ManifestBytes::new(media_type, bytes))
+    Ok(VerifiedManifest::new(media_type, bytes))
 }
 
 impl SingleImage {
@@ -113,7 +113,7 @@ impl SingleImage {
         &self,
         config_size: u64,
         layers: &[Descriptor],
-    ) -> Result<ManifestBytes, Error> {
+    ) -> Result<VerifiedManifest, Error> {
         if layers.len() != self.layers.len() {
             let reason = format!("{} blobs for {} layers", layers.len(), self.layers.len());
             return Err(malformed(reason));
@@ -136,10 +136,10 @@ impl SingleImage {
 
 /// Puts the blobs of raw layers into a manifest; whatever else it says stays, in its order.
 fn edit(
-    own: &ManifestBytes,
+    own: &VerifiedManifest,
     layers: &[Layer],
     blobs: &[Descriptor],
-) -> Result<ManifestBytes, Error> {
+) -> Result<VerifiedManifest, Error> {
     let mut manifest: serde_json::Value = serde_json::from_slice(&own.bytes).map_err(unwritable)?;
     let entries = manifest
         .get_mut("layers")
@@ -158,7 +158,7 @@ fn edit(
         entry["size"] = blob.size.into();
     }
     let bytes = serde_json::to_vec(&manifest).map_err(unwritable)?;
-    Ok(ManifestBytes::new(&own.media_type, bytes))
+    Ok(VerifiedManifest::new(&own.media_type, bytes))
 }
 
 fn malformed(reason: String) -> Error {
@@ -259,7 +259,7 @@ mod tests {
                     diff_id: None,
                 },
             ],
-            origin: ManifestOrigin::Edited(ManifestBytes::new(
+            origin: ManifestOrigin::Edited(VerifiedManifest::new(
                 media::OCI_MANIFEST,
                 own.to_string(),
             )),

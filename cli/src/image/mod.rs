@@ -7,6 +7,7 @@ use imgsync_oci::{Descriptor, Digest, LocalName};
 
 pub(crate) mod config;
 mod error;
+pub(crate) mod limits;
 mod location;
 pub mod manifest;
 pub(crate) mod name;
@@ -131,9 +132,9 @@ impl Layer {
 #[derive(Debug, Clone)]
 pub enum ManifestOrigin {
     /// The source's own; every layer is [`Layer::Ready`].
-    Original(ManifestBytes),
+    Original(VerifiedManifest),
     /// The source's own, with the descriptors of its raw layers replaced by those of their blobs.
-    Edited(ManifestBytes),
+    Edited(VerifiedManifest),
     /// There is none, or none to be trusted: one is written.
     Generated,
 }
@@ -144,24 +145,24 @@ pub struct ImageGraph {
     /// The digest of the index: the last of `manifests`.
     pub root: Digest,
     /// Every manifest and index, each once, children before parents.
-    pub manifests: Vec<ManifestBytes>,
+    pub manifests: Vec<VerifiedManifest>,
     /// Every config and layer that the registry must hold, each once.
     pub blobs: Vec<Descriptor>,
 }
 
-/// A manifest's bytes, and what they are known by.
+/// A manifest whose bytes have its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestBytes {
-    /// The media type it is put with.
-    pub media_type: String,
-    /// The digest of the bytes.
+pub struct VerifiedManifest {
+    /// The digest: the one by which the manifest was requested, otherwise computed from the bytes.
     pub digest: Digest,
-    /// The bytes.
+    /// The media type that the source declares, otherwise the one that the bytes imply.
+    pub media_type: String,
+    /// The bytes, exactly as they were uploaded or written.
     pub bytes: Bytes,
 }
 
-impl ManifestBytes {
-    /// Names bytes by their digest.
+impl VerifiedManifest {
+    /// Returns a manifest with the SHA-256 digest of `bytes`.
     pub fn new(media_type: &str, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self {
@@ -170,6 +171,12 @@ impl ManifestBytes {
             bytes,
         }
     }
+}
+
+/// Whether an entry of an index is an attestation about another entry rather than an image, by the
+/// annotation of BuildKit.
+pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
+    entry.annotation("vnd.docker.reference.type").is_some()
 }
 
 /// Where the bytes of configs and layers are, by the digest of those bytes ([`Layer::stored`]).

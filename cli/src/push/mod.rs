@@ -20,7 +20,7 @@ use crate::exit::{Failure, FailureKind};
 use crate::image::{self, ImageContent};
 use crate::report::{PushSummary, Report};
 use crate::spool::{Spool, SpoolKind};
-use crate::transports::{LocatedImage, source};
+use crate::transports::{LocatedImage, locate};
 use crate::upload::{Journal, RepositoryWriter, UploadContext};
 use crate::{cache, disk};
 use layer_filter::{LayerFilter, SkippedLayers};
@@ -113,7 +113,7 @@ async fn prepare(
         cache::sweep(&settings.folders.cache);
     }
     let passing = LayerFilter::new(settings, report, &spool);
-    let found = source::find(&settings.image, &spool, passing.skip_layer()).await?;
+    let found = locate::locate_image(&settings.image, &spool, passing.skip_layer()).await?;
     let name = match &found {
         LocatedImage::Local { image, .. } => image.name.clone(),
         LocatedImage::Daemon(found) => found.name.clone(),
@@ -247,7 +247,7 @@ impl Pusher {
 
     async fn put(
         &self,
-        manifest: &image::ManifestBytes,
+        manifest: &image::VerifiedManifest,
         reference: &Reference,
     ) -> Result<(), Failure> {
         let line = &self.context.writer;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use imgsync_oci::Digest;
+use imgsync_oci::{Descriptor, Digest};
 use serde::de::DeserializeOwned;
 
 use super::archive::tar_reader;
@@ -203,6 +203,30 @@ impl SourceFiles {
     /// Those of [`Contents::find`].
     pub(crate) fn blob(&self, digest: &Digest) -> Result<FileContent, Error> {
         self.find(&blob_path(digest))
+    }
+
+    /// Returns the bytes of a blob in an OCI layout.
+    ///
+    /// # Errors
+    /// Those of [`SourceFiles::find`], and [`Error::Malformed`] for another size than the
+    /// descriptor's.
+    pub(super) fn sized_blob(&self, descriptor: &Descriptor) -> Result<FileContent, Error> {
+        let stored = self.blob(&descriptor.digest)?;
+        self.check_size(descriptor, stored.len())?;
+        Ok(stored)
+    }
+
+    /// Checks the size of a blob against its descriptor.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub(super) fn check_size(&self, descriptor: &Descriptor, len: u64) -> Result<(), Error> {
+        let Descriptor { digest, size, .. } = descriptor;
+        if len != *size {
+            let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
+            return Err(self.malformed(reason));
+        }
+        Ok(())
     }
 
     /// The bytes of a small blob in an OCI layout, found to match their digest.

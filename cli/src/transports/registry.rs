@@ -248,7 +248,7 @@ impl CopySource for RegistrySource {
         .boxed()
     }
 
-    fn blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
+    fn locate_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
         let body = BlobSource::Remote(RemoteBlob {
             client: self.0.client.clone(),
             repository: self.0.repository.clone(),
@@ -318,7 +318,7 @@ impl CopyTarget for RegistryTarget {
         .boxed()
     }
 
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
+    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
         async {
             let _turn = self.handle.acquire_request_permit().await;
             let RepositoryHandle {

@@ -4,16 +4,14 @@ use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest};
 use serde::Deserialize;
 
+use super::DOCKER_MANIFEST_FILE;
 use crate::compress;
+use crate::image::limits::{MAX_LAYERS, MAX_METADATA_BYTES};
 use crate::image::{
     Error, Image, ImageBlobs, ImageConfig, ImageContent, ImageSelector, Layer, ManifestOrigin,
     Platforms, SingleImage, Slice, config, name,
 };
 use crate::transports::files::{FileContent, SourceFiles, digest_from_name};
-use crate::transports::source::{MAX_LAYERS, MAX_METADATA_BYTES};
-
-/// The file that makes an archive one of this kind.
-pub(crate) const DOCKER_MANIFEST_FILE: &str = "manifest.json";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -4,12 +4,12 @@
 use imgsync_oci::{Descriptor, Digest, Manifest, media};
 use serde_json::{Value, json};
 
+use crate::image::{is_attestation, limits::MAX_INDEX_DEPTH};
+use crate::transports::files::blob_path;
 use crate::transports::layout::{LayoutIndex, walk};
 
 /// The file's name.
 pub(in crate::transports) const DOCKER_MANIFEST_FILE: &str = "manifest.json";
-/// How deep indexes of one image may lie in one another.
-const MAX_INDEX_DEPTH: usize = 4;
 
 /// An image as Docker's classic store takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,11 +20,6 @@ pub(in crate::transports) struct DockerManifestEntry {
     pub(in crate::transports) layers: Vec<Digest>,
     /// Its names, with tags.
     pub(in crate::transports) names: Vec<String>,
-}
-
-/// Where a blob lies in a layout.
-pub(in crate::transports) fn blob_path(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 
 /// The file over these images.
@@ -83,8 +78,8 @@ fn resolve_single_platform(
             can_run.then_some((config.digest, layers))
         }
         Manifest::Index { manifests, .. } if depth < MAX_INDEX_DEPTH => {
-            let is_image = |it: &&Descriptor| it.annotation("vnd.docker.reference.type").is_none();
-            let images: Vec<_> = manifests.iter().filter(is_image).collect();
+            let images = manifests.iter().filter(|entry| !is_attestation(entry));
+            let images: Vec<_> = images.collect();
             match images[..] {
                 [only] => resolve_single_platform(blobs, only, depth + 1),
                 _ => None,

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::transports::SkipLayer;
 use crate::transports::files::{FileContent, SourceFiles, blob_path};
-use crate::transports::source::MAX_METADATA_BYTES;
 
 /// The most blobs that are waited for by name; past that the stream is read to its end.
 const MAX_EXPECTED_BLOBS: usize = 20_000;

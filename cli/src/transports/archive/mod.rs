@@ -17,7 +17,5 @@ mod target;
 mod tests;
 mod writer;
 
-pub(super) use docker_manifest::{
-    DOCKER_MANIFEST_FILE, DockerManifestEntry, blob_path, manifest_json,
-};
+pub(super) use docker_manifest::{DOCKER_MANIFEST_FILE, DockerManifestEntry, manifest_json};
 pub use target::ArchiveTarget;

@@ -9,11 +9,11 @@ use imgsync_oci::{Algorithm, Digest, Hasher};
 
 use super::expected_blobs::ExpectedBlobs;
 use super::tar_reader::{StreamInput, TarEntryKind, TarReader, fill};
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, Slice};
 use crate::spool::{Draft, Spool, SpoolKind};
 use crate::transports::SkipLayer;
 use crate::transports::files::{FileContent, SourceFiles, digest_from_name};
-use crate::transports::source::MAX_METADATA_BYTES;
 
 /// Entries up to this size stay in memory, as long as all of them fit into the second.
 const MAX_MEMORY_ENTRY_BYTES: u64 = 256 * 1024;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use imgsync_oci::client::DeleteOutcome;
-use imgsync_oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Reference, Registry, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Reference, Tag};
 
 use super::docker_manifest::{self, DOCKER_MANIFEST_FILE, docker_manifest_entries};
 use super::writer::{ArchiveWriter, WrittenBlobs};
@@ -21,9 +21,8 @@ use crate::transports::layout::walk::{self, BlobStore};
 use crate::transports::layout::{
     LayoutIndex, OCI_INDEX_FILE, OCI_LAYOUT_CONTENT, OCI_LAYOUT_FILE, read_index,
 };
-use crate::transports::{
-    self, ManifestDescriptor, ManifestRole, TransportFuture, VerifiedManifest, source,
-};
+use crate::transports::locate::open_archive;
+use crate::transports::{self, ManifestRole, TransportFuture, VerifiedManifest};
 use crate::upload::{BlobSource, PendingBlob, UploadOutcome};
 
 /// An archive that images go into. Its file is as it was until [`ends::Target::finish`].
@@ -55,9 +54,9 @@ struct ArchiveState {
 
 /// What will be in the new archive, or may be: what was written, and what the old one has.
 impl BlobStore for ArchiveTarget {
-    fn size(&self, digest: &Digest) -> Option<u64> {
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
         let written = self.state().written.size(digest);
-        written.or_else(|| self.existing.as_ref()?.files.size(digest))
+        written.or_else(|| self.existing.as_ref()?.files.blob_size(digest))
     }
 
     fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
@@ -85,13 +84,13 @@ impl ArchiveTarget {
             if size.is_none() {
                 return Ok((path, None, LayoutIndex::default()));
             }
-            let (contents, stamp) = source::open_archive(&path).map_err(invalid_target)?;
+            let (contents, stamp) = open_archive(&path).map_err(invalid_target)?;
             let index = read_index(&contents).map_err(invalid_target)?;
             let old = Some(Arc::new(ExistingArchive {
                 files: contents,
                 metadata: stamp,
             }));
-            Ok((path, old, index))
+            Ok::<_, Failure>((path, old, index))
         })
         .await?;
         let state = ArchiveState {
@@ -113,7 +112,7 @@ impl ArchiveTarget {
     }
 
     fn has(&self, digest: &Digest, size: u64) -> bool {
-        self.size(digest) == Some(size)
+        self.blob_size(digest) == Some(size)
     }
 
     fn read_manifest(&self, reference: &Reference) -> Option<VerifiedManifest> {
@@ -178,7 +177,7 @@ impl ArchiveTarget {
                 FetchEvent::Chunk(piece) => {
                     entry = run_blocking(move || {
                         entry.write(&piece).map_err(|error| write_failure(&error))?;
-                        Ok(entry)
+                        Ok::<_, Failure>(entry)
                     })
                     .await?;
                     if let Some(report) = told {
@@ -299,24 +298,6 @@ impl transports::CopyTarget for ArchiveTarget {
         &self.name
     }
 
-    fn repository(&self) -> Option<(&Registry, &Repository)> {
-        None
-    }
-
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        Box::pin(async move {
-            let held = self.fetch_manifest(reference).await?;
-            Ok(held.map(|held| ManifestDescriptor {
-                size: Some(held.bytes.len() as u64),
-                digest: held.digest,
-                media_type: Some(held.media_type),
-            }))
-        })
-    }
-
     fn fetch_manifest<'a>(
         &'a self,
         reference: &'a Reference,
@@ -325,7 +306,7 @@ impl transports::CopyTarget for ArchiveTarget {
         Box::pin(run_blocking(move || Ok(own.read_manifest(&reference))))
     }
 
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
+    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
         Box::pin(async { Ok(self.has(&blob.digest, blob.size)) })
     }
 

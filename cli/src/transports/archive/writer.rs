@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use imgsync_oci::Digest;
 
-use super::docker_manifest::blob_path;
 use super::tar_header::{self, TAR_END};
 use crate::disk::{self, LockedFile};
 use crate::image::Slice;
+use crate::transports::files::blob_path;
 
 /// What was written: blobs, by digest.
 #[derive(Debug, Clone, Default)]
@@ -107,14 +107,10 @@ impl ArchiveWriter {
     /// # Errors
     /// The system's; then nothing has the name that had it not before.
     pub(super) fn commit(self, path: &Path) -> io::Result<()> {
-        let whole = || {
-            self.file.write_all_at(&TAR_END, self.end_offset)?;
-            self.file.set_len(self.end_offset + TAR_END.len() as u64)?;
-            self.file.sync_all()?;
-            std::fs::rename(&self.locked_file.path, path)?;
-            disk::sync_folder(disk::parent(path))
-        };
-        whole().map_err(|error| disk::with_path(path, &error))
+        let end = self.file.write_all_at(&TAR_END, self.end_offset);
+        end.and_then(|()| self.file.set_len(self.end_offset + TAR_END.len() as u64))
+            .map_err(|error| disk::with_path(path, &error))?;
+        self.locked_file.rename(path)
     }
 
     /// Throws the file away.

@@ -14,9 +14,10 @@ use crate::exit::Failure;
 use crate::report::Report;
 use crate::transports::ManifestRole;
 use crate::transports::archive::{
-    DOCKER_MANIFEST_FILE, DockerManifestEntry, blob_path, manifest_json, tar_header,
+    DOCKER_MANIFEST_FILE, DockerManifestEntry, manifest_json, tar_header,
 };
 use crate::transports::fetch::{BlobFetch, FetchEvent};
+use crate::transports::files::blob_path;
 use crate::transports::layout::{LayoutIndex, OCI_INDEX_FILE, OCI_LAYOUT_CONTENT, OCI_LAYOUT_FILE};
 use crate::upload::PendingBlob;
 

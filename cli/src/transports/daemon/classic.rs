@@ -6,12 +6,13 @@ use imgsync_oci::{Algorithm, Digest, media};
 
 use super::super::SkipLayer;
 use super::{DaemonImage, export_name};
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{
     Error, ImageBlobs, ImageConfig, Layer, ManifestOrigin, SingleImage, Slice, config,
 };
 use crate::spool::Spool;
 use crate::transports::archive::staging;
-use crate::transports::source::{MAX_METADATA_BYTES, run_blocking};
+use crate::transports::blocking::run_blocking;
 
 impl DaemonImage {
     /// What Docker's "empty export - not implemented" means to who reads it.
@@ -66,9 +67,9 @@ impl DaemonImage {
                 Some(slice) => slices.insert(digest.clone(), slice).is_some(),
                 None => true,
             });
-            Ok((wanted, slices))
+            (wanted, slices)
         })
-        .await?;
+        .await;
         let from = export_name(&self.engine);
         if !wanted.is_empty() {
             self.reserve(spool, &wanted)?;
@@ -81,7 +82,7 @@ impl DaemonImage {
                 for bytes in picked.values().filter_map(Slice::memory_bytes) {
                     spool.persist_small(bytes, Algorithm::Sha256);
                 }
-                Ok(picked)
+                Ok::<_, Error>(picked)
             });
             slices.extend(picked.await?);
         }

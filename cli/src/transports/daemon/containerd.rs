@@ -9,8 +9,8 @@ use crate::image::{Error, ImageBlobs, ImageContent, ImageSelector, Platforms};
 use crate::spool::Spool;
 use crate::transports::archive::expected_blobs::ExpectedBlobs;
 use crate::transports::archive::staging;
+use crate::transports::blocking::run_blocking;
 use crate::transports::layout::image_reader;
-use crate::transports::source::run_blocking;
 
 /// What an export comes to: the image, its bytes, and what the user should hear.
 type ExportedContent = (ImageContent, ImageBlobs, Vec<String>);
@@ -52,9 +52,9 @@ impl ContainerdImage<'_> {
         };
         let (earlier, mut reading) = run_blocking(move || {
             let mut reading = reading;
-            Ok((reading.load_spooled(), reading))
+            (reading.load_spooled(), reading)
         })
-        .await?;
+        .await;
         if let Some(earlier) = earlier {
             return Ok(earlier);
         }

@@ -4,10 +4,10 @@
 use imgsync_oci::{Algorithm, Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::spool::{Spool, SpoolKind};
 use crate::transports::SkipLayer;
 use crate::transports::files::{FileContent, SourceFiles, digest_from_name};
-use crate::transports::source::MAX_METADATA_BYTES;
 
 /// The longest listing that is kept, in bytes.
 const MAX_LISTING_BYTES: u64 = 8 * 1024 * 1024;

@@ -6,8 +6,8 @@ use imgsync_oci::manifest::Platform;
 use super::client::DaemonClient;
 use super::responses::{ImageInspect, InspectDescriptor, ManifestSummary, SystemInfo};
 use super::{DaemonAddress, DaemonImage, ImageStore, export_name};
+use crate::image::limits::MAX_LAYERS;
 use crate::image::{DaemonImageName, Error, Platforms, name};
-use crate::transports::source::MAX_LAYERS;
 
 /// Asks the daemon that the environment names for an image.
 ///

@@ -4,11 +4,9 @@ use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 
 use crate::exit::{Failure, FailureKind};
-use crate::image::{Error, Platforms, platform};
+use crate::image::limits::MAX_INDEX_DEPTH;
+use crate::image::{Error, Platforms, is_attestation, platform};
 use crate::transports::{CopySource, VerifiedManifest};
-
-/// How deep indexes may lie in one another.
-const MAX_INDEX_DEPTH: usize = 4;
 
 /// An image for one platform.
 #[derive(Debug, Clone)]
@@ -112,8 +110,8 @@ fn choose(
     platforms: &Platforms,
 ) -> Result<(Descriptor, Vec<String>), Failure> {
     // What BuildKit attests of an image stands beside it.
-    let is_image = |it: &Descriptor| it.annotation("vnd.docker.reference.type").is_none();
-    let mut images: Vec<_> = children.into_iter().filter(is_image).collect();
+    let images = children.into_iter().filter(|it| !is_attestation(it));
+    let mut images: Vec<_> = images.collect();
     let there: Vec<Option<Platform>> = images.iter().map(|it| it.platform.clone()).collect();
     let place = match (&images[..], &there[..]) {
         ([_], [None]) => 0,

@@ -242,7 +242,7 @@ impl DaemonTarget {
             digest: digest.clone(),
             size: *size,
             label: "config".to_owned(),
-            source: source.blob(&image.config).await?,
+            source: source.locate_blob(&image.config).await?,
             mount: None,
         };
         let mut fetch = BlobFetch::new(&blob);
@@ -385,7 +385,7 @@ async fn pending_layers(
             digest: layer.digest.clone(),
             size: layer.size,
             label: format!("layer {}/{}", place + 1, image.layers.len()),
-            source: source.blob(layer).await?,
+            source: source.locate_blob(layer).await?,
             mount: None,
         });
     }

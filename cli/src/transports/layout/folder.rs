@@ -8,7 +8,7 @@ use imgsync_oci::Digest;
 use super::LayoutIndex;
 use super::store::{OCI_INDEX_FILE, read_index};
 use crate::disk::{self, LockedFile};
-use crate::transports::files::SourceFiles;
+use crate::transports::files::{SourceFiles, blob_path};
 
 /// The file that makes a folder a layout.
 pub(in crate::transports) const OCI_LAYOUT_FILE: &str = "oci-layout";
@@ -92,8 +92,7 @@ impl LayoutFolder {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        let algorithm = digest.algorithm().as_str();
-        self.root.join("blobs").join(algorithm).join(digest.hex())
+        self.root.join(blob_path(digest))
     }
 
     /// Where a blob lies while it is not whole.

@@ -7,7 +7,9 @@ use crate::image::name;
 use crate::transports::{ManifestRole, VerifiedManifest};
 
 /// The annotation that names an entry (OCI image-spec, "Image Layout", "index.json").
-const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+/// The annotation in which containerd and Docker store the whole name of an image.
+pub(super) const IMAGE_NAME_ANNOTATION: &str = "io.containerd.image.name";
 
 /// The entries of an `index.json`. What was there and is not understood stays as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -183,9 +185,6 @@ impl LayoutIndex {
         self.entries.sort_by_cached_key(key);
     }
 }
-
-/// Where containerd and Docker put the whole name of an image.
-const IMAGE_NAME_ANNOTATION: &str = "io.containerd.image.name";
 
 fn is_named(entry: &Descriptor, name: &str) -> bool {
     entry.annotation(REF_NAME_ANNOTATION) == Some(name)

@@ -79,12 +79,7 @@ impl PartialFile {
     /// # Errors
     /// The system's.
     pub(super) fn commit(self, path: &Path) -> io::Result<()> {
-        let whole = || {
-            self.locked_file.file.sync_all()?;
-            std::fs::rename(&self.locked_file.path, path)?;
-            disk::sync_folder(disk::parent(path))
-        };
-        whole().map_err(|error| disk::with_path(path, &error))
+        self.locked_file.rename(path)
     }
 
     /// Throws it away.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use futures::stream::{self, BoxStream, StreamExt};
-use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, Reference, Tag};
 
 use super::{LayoutIndex, store, walk};
 use crate::exit::Failure;
@@ -13,7 +13,8 @@ use crate::image::Error;
 use crate::spool::Spool;
 use crate::transports::blocking::run_blocking;
 use crate::transports::files::{FileContent, SourceFiles};
-use crate::transports::{self, ManifestDescriptor, TransportFuture, VerifiedManifest, source};
+use crate::transports::locate::open_files;
+use crate::transports::{self, TransportFuture, VerifiedManifest};
 use crate::upload::BlobSource;
 
 /// A layout that images come out of. What it says is believed only as far as digests show it; its
@@ -35,9 +36,9 @@ impl LayoutSource {
     pub async fn open(path: &Path, called: &str, spool: &Spool) -> Result<Self, Failure> {
         let (path, spool) = (path.to_owned(), spool.clone());
         let (contents, index) = run_blocking(move || {
-            let contents = source::open_files(&path, &spool)?;
+            let contents = open_files(&path, &spool)?;
             let index = store::read_index(&contents)?;
-            Ok((contents, index))
+            Ok::<_, Failure>((contents, index))
         })
         .await?;
         Ok(Self {
@@ -121,28 +122,8 @@ impl transports::CopySource for LayoutSource {
         &self.name
     }
 
-    fn repository(&self) -> Option<(&Registry, &Repository)> {
-        None
-    }
-
     fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>> {
         stream::once(async { Ok(self.index.tags()) }).boxed()
-    }
-
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        let (own, reference) = (self.clone(), reference.clone());
-        Box::pin(run_blocking(move || {
-            Ok(own
-                .read_manifest(&reference)?
-                .map(|held| ManifestDescriptor {
-                    digest: held.digest,
-                    media_type: Some(held.media_type),
-                    size: Some(held.bytes.len() as u64),
-                }))
-        }))
     }
 
     fn fetch_manifest<'a>(
@@ -153,19 +134,12 @@ impl transports::CopySource for LayoutSource {
         Box::pin(run_blocking(move || own.read_manifest(&reference)))
     }
 
-    fn blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
+    fn locate_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
         Box::pin(async move {
-            let stored = self.files.blob(&blob.digest)?;
-            let (digest, len) = (&blob.digest, stored.len());
-            if len != blob.size {
-                let size = blob.size;
-                let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
-                return Err(self.files.malformed(reason).into());
-            }
-            match stored {
+            match self.files.sized_blob(blob)? {
                 FileContent::Available(slice) => Ok(BlobSource::Local(slice)),
-                // Nothing is left out of what was opened here.
-                FileContent::Skipped { .. } => {
+                // Nothing is skipped when a layout is opened as a source.
+                FileContent::Skipped { digest, .. } => {
                     let reason = format!("the blob {digest} was not kept");
                     Err(self.files.malformed(reason).into())
                 }

@@ -22,7 +22,7 @@ pub(crate) fn read_index(contents: &SourceFiles) -> Result<LayoutIndex, crate::i
 }
 
 impl walk::BlobStore for SourceFiles {
-    fn size(&self, digest: &Digest) -> Option<u64> {
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
         match self.blob(digest) {
             Ok(FileContent::Available(slice)) => Some(slice.len()),
             Ok(FileContent::Skipped { .. }) | Err(_) => None,

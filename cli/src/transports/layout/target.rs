@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use imgsync_oci::client::DeleteOutcome;
-use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, Reference, Tag};
 
 use super::folder::LayoutFolder;
 use super::partial_file::PartialFile;
@@ -14,9 +14,7 @@ use crate::report::Report;
 use crate::transports::blocking::{run_blocking, write_failure};
 use crate::transports::fetch::{BlobFetch, FetchEvent};
 use crate::transports::files::SourceFiles;
-use crate::transports::{
-    self, ManifestDescriptor, ManifestRole, TransportFuture, VerifiedManifest,
-};
+use crate::transports::{self, ManifestRole, TransportFuture, VerifiedManifest};
 use crate::upload::{PendingBlob, UploadOutcome};
 
 /// A layout that images go into. What is in it stays; tags that come again are replaced.
@@ -42,7 +40,7 @@ impl LayoutTarget {
         let folder = run_blocking(move || {
             let folder = LayoutFolder::new(&path).map_err(invalid_target)?;
             folder.read_index().map_err(invalid_target)?;
-            Ok(folder)
+            Ok::<_, Failure>(folder)
         })
         .await?;
         Ok(Self {
@@ -138,7 +136,7 @@ impl LayoutTarget {
             (part, hashed, first) = run_blocking(move || {
                 let begun = part.rehash(&digest, size);
                 let (hashed, first) = begun.map_err(|error| write_failure(&error))?;
-                Ok((part, hashed, first))
+                Ok::<_, Failure>((part, hashed, first))
             })
             .await?;
             report.update_blob(&blob.digest, first);
@@ -150,7 +148,7 @@ impl LayoutTarget {
                         part = run_blocking(move || {
                             let written = part.write(&piece);
                             written.map_err(|error| write_failure(&error))?;
-                            Ok(part)
+                            Ok::<_, Failure>(part)
                         })
                         .await?;
                         report.update_blob(&blob.digest, fetch.position());
@@ -213,24 +211,6 @@ impl transports::CopyTarget for LayoutTarget {
         &self.name
     }
 
-    fn repository(&self) -> Option<(&Registry, &Repository)> {
-        None
-    }
-
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        Box::pin(async move {
-            let held = self.fetch_manifest(reference).await?;
-            Ok(held.map(|held| ManifestDescriptor {
-                size: Some(held.bytes.len() as u64),
-                digest: held.digest,
-                media_type: Some(held.media_type),
-            }))
-        })
-    }
-
     fn fetch_manifest<'a>(
         &'a self,
         reference: &'a Reference,
@@ -239,7 +219,7 @@ impl transports::CopyTarget for LayoutTarget {
         Box::pin(run_blocking(move || own.read_manifest(&reference)))
     }
 
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
+    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
         Box::pin(async { self.has(&blob.digest, blob.size) })
     }
 

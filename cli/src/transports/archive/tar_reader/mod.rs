@@ -11,11 +11,11 @@ use std::io::{self, Read};
 
 use tar::Header;
 
+use super::tar_header::TAR_BLOCK_BYTES;
 use crate::image::Error;
 pub(in crate::transports) use input::{SeekableInput, StreamInput, TarInput, fill};
 pub(in crate::transports) use name::{entry_key, link_key};
 
-const TAR_BLOCK_BYTES: u64 = 512;
 /// The longest name or link target taken, in bytes.
 const MAX_ENTRY_NAME_BYTES: u64 = 4096;
 /// The largest extended header taken, in bytes.

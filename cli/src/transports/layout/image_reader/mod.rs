@@ -9,19 +9,16 @@ mod single;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
+use crate::image::limits::{MAX_LAYERS, MAX_METADATA_BYTES};
 use crate::image::{
-    Error, Image, ImageBlobs, ImageContent, ImageSelector, ManifestBytes, Platforms, config,
-    platform,
+    Error, Image, ImageBlobs, ImageContent, ImageSelector, Platforms, VerifiedManifest, config,
+    is_attestation, platform,
 };
 use crate::transports::files::{FileContent, SourceFiles};
-use crate::transports::source::{MAX_LAYERS, MAX_METADATA_BYTES};
 use graph::read_graph;
 use platform_selection::select_platforms;
 use root_entry::select_root;
 use single::read_single;
-
-/// The file that makes a folder or an archive one of this kind.
-pub(crate) const OCI_INDEX_FILE: &str = "index.json";
 
 /// The image that `selector` means.
 ///
@@ -75,13 +72,13 @@ fn read_manifest(
     contents: &SourceFiles,
     digest: &Digest,
     media_type: Option<&str>,
-) -> Result<(ManifestBytes, Manifest), Error> {
+) -> Result<(VerifiedManifest, Manifest), Error> {
     let bytes = contents.read_blob(digest, MAX_METADATA_BYTES)?;
     let (media_type, manifest) = Manifest::parse(&bytes, media_type)
         .map_err(|error| contents.malformed(format!("the manifest {digest}: {error}")))?;
     let digest = digest.clone();
     Ok((
-        ManifestBytes {
+        VerifiedManifest {
             media_type,
             digest,
             bytes,
@@ -143,22 +140,14 @@ pub(crate) fn read_content(
     Ok((ImageContent::Single(single), blobs, vec![remark]))
 }
 
-/// Whether an index's entry speaks about another one instead of being an image (BuildKit's mark).
-fn is_attestation(entry: &Descriptor) -> bool {
-    entry.annotation("vnd.docker.reference.type").is_some()
-}
-
 /// Finds a blob and notes where it is.
 fn add_blob(
     contents: &SourceFiles,
     descriptor: &Descriptor,
     blobs: &mut ImageBlobs,
 ) -> Result<(), Error> {
-    let stored = contents.blob(&descriptor.digest)?;
-    check_size(contents, descriptor, stored.len())?;
-    match stored {
-        FileContent::Available(slice) => blobs.insert(descriptor.digest.clone(), slice),
-        FileContent::Skipped { .. } => {}
+    if let FileContent::Available(slice) = contents.sized_blob(descriptor)? {
+        blobs.insert(descriptor.digest.clone(), slice);
     }
     Ok(())
 }
@@ -170,15 +159,6 @@ fn check_layers(contents: &SourceFiles, layers: &[Descriptor]) -> Result<(), Err
             what: format!("an image of {} layers", layers.len()),
             limit: format!("{MAX_LAYERS} layers"),
         });
-    }
-    Ok(())
-}
-
-fn check_size(contents: &SourceFiles, descriptor: &Descriptor, len: u64) -> Result<(), Error> {
-    if len != descriptor.size {
-        let Descriptor { digest, size, .. } = descriptor;
-        let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
-        return Err(contents.malformed(reason));
     }
     Ok(())
 }

@@ -5,17 +5,19 @@ use std::collections::HashSet;
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Manifest};
 
-use super::graph::{GraphWalk, read_graph};
-use super::{is_attestation, read_content, read_manifest};
-use crate::image::{Error, ImageBlobs, ImageContent, ManifestBytes, Platforms, config};
+use super::graph::{read_graph, read_graph_below};
+use super::{read_content, read_manifest};
+use crate::image::limits::MAX_METADATA_BYTES;
+use crate::image::{
+    Error, ImageBlobs, ImageContent, Platforms, VerifiedManifest, config, is_attestation,
+};
 use crate::transports::files::SourceFiles;
-use crate::transports::source::MAX_METADATA_BYTES;
 
 /// What an index holds for some platforms: of one the image itself, its bytes unchanged; of
 /// several an index that names only them, and what is attested of them.
 pub(super) fn select_platforms(
     contents: &SourceFiles,
-    own: &ManifestBytes,
+    own: &VerifiedManifest,
     children: &[Descriptor],
     platforms: &Platforms,
 ) -> Result<(ImageContent, ImageBlobs, Vec<String>), Error> {
@@ -60,9 +62,7 @@ pub(super) fn select_platforms(
     };
     let (_, parsed) = Manifest::parse(&index.bytes, Some(&index.media_type))
         .map_err(|error| contents.malformed(format!("the index of {platforms}: {error}")))?;
-    let mut walk = GraphWalk::new(contents, &index.digest);
-    walk.add_manifest(index, &parsed, 0)?;
-    let (graph, blobs) = walk.finish();
+    let (graph, blobs) = read_graph_below(contents, index, parsed)?;
     Ok((ImageContent::Graph(graph), blobs, remarks))
 }
 
@@ -83,9 +83,9 @@ fn platform_of(contents: &SourceFiles, entry: &Descriptor) -> Option<Platform> {
 /// An index without the entries that are not kept; whatever else it says stays.
 fn restrict_index(
     contents: &SourceFiles,
-    own: &ManifestBytes,
+    own: &VerifiedManifest,
     kept: &HashSet<usize>,
-) -> Result<ManifestBytes, Error> {
+) -> Result<VerifiedManifest, Error> {
     let broken = |error: serde_json::Error| contents.malformed(format!("the index: {error}"));
     let mut index: serde_json::Value = serde_json::from_slice(&own.bytes).map_err(broken)?;
     if let Some(entries) = index["manifests"].as_array_mut() {
@@ -93,5 +93,5 @@ fn restrict_index(
         entries.retain(|_| at.next().is_some_and(|at| kept.contains(&at)));
     }
     let bytes = serde_json::to_vec(&index).map_err(broken)?;
-    Ok(ManifestBytes::new(&own.media_type, bytes))
+    Ok(VerifiedManifest::new(&own.media_type, bytes))
 }

@@ -2,25 +2,25 @@
 
 use imgsync_oci::{Descriptor, media};
 
-use super::{add_blob, check_layers, check_size, is_raw};
+use super::{add_blob, check_layers, is_raw};
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{
-    Error, ImageBlobs, ImageConfig, Layer, ManifestBytes, ManifestOrigin, SingleImage, Slice,
+    Error, ImageBlobs, ImageConfig, Layer, ManifestOrigin, SingleImage, Slice, VerifiedManifest,
     config,
 };
 use crate::transports::files::SourceFiles;
-use crate::transports::source::MAX_METADATA_BYTES;
 
 /// One image: raw layers are told from those that go as they are.
 pub(super) fn read_single(
     contents: &SourceFiles,
-    own: ManifestBytes,
+    own: VerifiedManifest,
     config: &Descriptor,
     layers: &[Descriptor],
 ) -> Result<(SingleImage, ImageBlobs), Error> {
     check_layers(contents, layers)?;
     let mut blobs = ImageBlobs::default();
     let bytes = contents.read_blob(&config.digest, MAX_METADATA_BYTES)?;
-    check_size(contents, config, bytes.len() as u64)?;
+    contents.check_size(config, bytes.len() as u64)?;
     blobs.insert(config.digest.clone(), Slice::memory(bytes.clone()));
     let diff_ids = if media::is_image_config(&config.media_type) {
         let diff_ids = config::diff_ids(&bytes).map_err(|reason| contents.malformed(reason))?;

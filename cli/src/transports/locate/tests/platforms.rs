@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::image::SingleImage;
-use crate::transports::source::detect_image;
+use crate::transports::locate::detect_image;
 
 const MULTI: &str = "docker28-containerd-store-multi.tar";
 const INDEX_HEX: &str = "8bbc86d4701edabdf5e8ab0b8cfaafb4197220884b559f8c794a9dd27f95bece";
