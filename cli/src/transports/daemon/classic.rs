@@ -15,7 +15,8 @@ use crate::transports::archive::staging;
 use crate::transports::blocking::run_blocking;
 
 impl DaemonImage {
-    /// What Docker's "empty export - not implemented" means to who reads it.
+    /// Replaces the daemon's "empty export - not implemented" for an image without layers by an
+    /// error with a hint.
     fn explain_no_layers(&self, error: Error) -> Error {
         match error {
             Error::DaemonError { message, .. } if self.diff_ids.is_empty() => Error::Unsupported {
@@ -30,8 +31,8 @@ impl DaemonImage {
         }
     }
 
-    /// Sees that an export of all layers has room, before the daemon begins one: it writes all of
-    /// it to its own disk first. How large single layers are it does not tell.
+    /// Reserves space for an export of all layers before the daemon begins one, because the daemon
+    /// first writes all of it to its own disk. The sizes of single layers are not known.
     fn reserve(&self, spool: &Spool, wanted: &HashSet<Digest>) -> Result<(), Error> {
         let once: HashSet<_> = self.diff_ids.iter().collect();
         let are_all =
@@ -48,8 +49,10 @@ impl DaemonImage {
             })
     }
 
-    /// Up to Docker 24 nothing in the archive names a layer's diffID, so what is wanted is told
-    /// by its digest; and reading ends as soon as all of it is there.
+    /// Exports the config and the layers that `unneeded` does not skip.
+    ///
+    /// Up to Docker 24 the archive does not name the diffIDs, so entries are recognized by their
+    /// digests. Reading ends once all of them were read.
     pub(super) async fn export_classic(
         &self,
         config: &Digest,
@@ -91,7 +94,7 @@ impl DaemonImage {
     }
 }
 
-/// Puts together what was picked of a classic store's export.
+/// Builds the image from the entries of an export.
 fn assemble_image(
     from: &str,
     config: Digest,
