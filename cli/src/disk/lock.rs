@@ -1,4 +1,4 @@
-//! Files that one process has at a time.
+//! Files that one process locks at a time.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::replace::rename_synced;
 use super::{create_folder, file_size, is_same_file, parent, with_path};
 
-/// A file that is open under a lock, which goes with it.
+/// An open file with an exclusive lock, which is released when the file is closed.
 #[derive(Debug)]
 pub(crate) struct LockedFile {
     pub(crate) file: File,
@@ -16,10 +16,10 @@ pub(crate) struct LockedFile {
 }
 
 impl LockedFile {
-    /// Opens a file, or makes it, and locks it; `None` while somebody else has it.
+    /// Opens or creates a file and locks it; `None` while another process has the lock.
     ///
     /// # Errors
-    /// It cannot be made, or is no plain file.
+    /// Returns an error if it cannot be created or is no regular file.
     pub(crate) fn try_open(path: &Path) -> io::Result<Option<Self>> {
         let failed = |error: io::Error| with_path(path, &error);
         file_size(path)?;
@@ -31,7 +31,7 @@ impl LockedFile {
             Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // Whoever had it until now may have moved or removed it.
+        // The previous holder of the lock may have moved or removed the file.
         if !is_still_at(&opened, path) {
             return Ok(None);
         }
@@ -41,17 +41,17 @@ impl LockedFile {
         }))
     }
 
-    /// The same; waits until nobody else has it, and makes the folder that it is in.
+    /// Opens or creates a file and waits for its lock. Creates the folder that it is in.
     ///
     /// # Errors
-    /// As [`Locked::try_open`]; the folder cannot be made.
+    /// Those of [`LockedFile::try_open`], and the error of creating the folder.
     pub(crate) async fn open_waiting(path: &Path) -> io::Result<Self> {
         const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(100);
         loop {
             match Self::try_open(path) {
                 Ok(Some(locked)) => return Ok(locked),
                 Ok(None) => tokio::time::sleep(LOCK_POLL_INTERVAL).await,
-                // Whoever ended last took the folder along.
+                // Another process may have removed the folder with its last file.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     create_folder(parent(path))?
                 }
@@ -69,10 +69,10 @@ impl LockedFile {
         rename_synced(&self.file, &self.path, path).map_err(|error| with_path(path, &error))
     }
 
-    /// Takes the file away.
+    /// Deletes the file.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(crate) fn remove(self) -> io::Result<()> {
         std::fs::remove_file(&self.path).map_err(|error| with_path(&self.path, &error))
     }

@@ -1,4 +1,4 @@
-//! The manifests that imgsync writes.
+//! Builds and edits image manifests.
 
 use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest};
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Error, ImageConfig, Layer, ManifestOrigin, SingleImage, VerifiedManifest};
 
-/// Whose media types a manifest speaks in.
+/// The family of media types in a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MediaTypeFamily {
     Docker,
@@ -35,7 +35,7 @@ impl MediaTypeFamily {
         }
     }
 
-    /// The type of a layer in a manifest of this family; what is no layer keeps its own.
+    /// Returns the media type of a layer in this family; other types stay.
     fn layer_type_of(self, descriptor: &Descriptor) -> &str {
         match Compression::of_media_type(&descriptor.media_type) {
             Some(compression) => self.layer_type(compression),
@@ -71,12 +71,12 @@ impl<'a> DescriptorJson<'a> {
     }
 }
 
-/// The manifest of an image that has none: a Docker one of schema 2, as `docker push` writes; an
-/// OCI one where a layer is compressed with zstd, which Docker's has no type for. The same
-/// descriptors yield the same bytes.
+/// Builds the manifest of an image that has none: a Docker manifest (schema 2) as `docker push`
+/// writes it, or an OCI manifest if a layer is compressed with zstd, for which Docker has no media
+/// type. Equal descriptors yield equal bytes.
 ///
 /// # Errors
-/// [`Error::Malformed`] where it cannot be written as JSON, which does not happen.
+/// Returns [`Error::Malformed`] if serialization fails, which does not happen.
 pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<VerifiedManifest, Error> {
     let is_zstd = |layer: &Descriptor| {
         Compression::of_media_type(&layer.media_type) == Some(Compression::Zstd)
@@ -104,11 +104,11 @@ pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<VerifiedManif
 }
 
 impl SingleImage {
-    /// The image's manifest, now that every layer's blob is known: `layers` has one descriptor a
-    /// layer, in their order; `config_size` is the size of the config in bytes.
+    /// Returns the image's manifest once all blobs are known. `layers` has a descriptor for each
+    /// layer, in order; `config_size` is the size of the config in bytes.
     ///
     /// # Errors
-    /// [`Error::Malformed`] where `layers` are not as many as the image has.
+    /// Returns [`Error::Malformed`] if the number of `layers` is wrong.
     pub fn build_manifest(
         &self,
         config_size: u64,
@@ -134,7 +134,8 @@ impl SingleImage {
     }
 }
 
-/// Puts the blobs of raw layers into a manifest; whatever else it says stays, in its order.
+/// Replaces the descriptors of uncompressed layers in a manifest; everything else stays, in its
+/// order.
 fn edit(
     own: &VerifiedManifest,
     layers: &[Layer],

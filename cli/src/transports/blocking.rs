@@ -22,7 +22,7 @@ pub(super) fn write_failure(error: &std::io::Error) -> Failure {
     let what = format!("target: cannot write: {error}");
     let failure = Failure::new(FailureKind::Target, what);
     if error.kind() == std::io::ErrorKind::StorageFull {
-        failure.with_hint("make room there; what arrived whole is not fetched again")
+        failure.with_hint("free some disk space; complete blobs are not fetched again")
     } else {
         failure
     }

@@ -122,11 +122,11 @@ pub(super) fn archive_files(
     match kind {
         DaemonKind::Classic => {}
         DaemonKind::Containerd | DaemonKind::Podman => {
-            let held = &image.manifest;
+            let manifest = &image.manifest;
             let mut index = LayoutIndex::default();
             let role = ManifestRole::Tagged(tag.clone());
-            index.add_manifest(held, &role, Some(&full_name(repository)));
-            files.push((blob_path(&held.digest), held.bytes.to_vec()));
+            index.add_manifest(manifest, &role, Some(&full_name(repository)));
+            files.push((blob_path(&manifest.digest), manifest.bytes.to_vec()));
             files.push((OCI_INDEX_FILE.to_owned(), index.to_bytes()));
             files.push((OCI_LAYOUT_FILE.to_owned(), OCI_LAYOUT_CONTENT.to_vec()));
         }

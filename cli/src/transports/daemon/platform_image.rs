@@ -55,9 +55,9 @@ impl PlatformImage {
             .with_hint(format!("see what is there: imgsync ls {name}"))
         })?;
         let mut omitted = Vec::new();
-        let mut held = root.clone();
+        let mut manifest = root.clone();
         for _ in 0..=MAX_INDEX_DEPTH {
-            let parsed = Manifest::parse(&held.bytes, Some(&held.media_type));
+            let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type));
             let (_, parsed) = parsed.map_err(|error| malformed(error.to_string()))?;
             let children = match parsed {
                 Manifest::Image { config, layers, .. } => {
@@ -74,7 +74,7 @@ impl PlatformImage {
                     }
                     return Ok(Self {
                         root: root.digest,
-                        manifest: held,
+                        manifest: manifest,
                         config,
                         layers,
                         omitted_platforms: omitted,
@@ -86,7 +86,7 @@ impl PlatformImage {
             omitted.extend(others);
             let digest = Reference::Digest(child.digest.clone());
             let next = source.fetch_manifest(&digest).await?;
-            held = next.ok_or_else(|| missing(child.digest.to_string()))?;
+            manifest = next.ok_or_else(|| missing(child.digest.to_string()))?;
         }
         Err(malformed("its indexes are nested too deeply".to_owned()).into())
     }

@@ -295,9 +295,8 @@ impl DaemonTarget {
                     let what =
                         format!("target: the daemon at {address} rejected the image: {message}");
                     let what = Failure::new(FailureKind::Target, what);
-                    return Err(
-                        what.with_hint("the daemon's log says more, often journalctl -u docker")
-                    );
+                    return Err(what
+                        .with_hint("see the log of the daemon, often with journalctl -u docker"));
                 }
             }
         }

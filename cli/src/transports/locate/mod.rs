@@ -1,10 +1,8 @@
-//! Where images come from: a Docker daemon, an archive, an OCI layout.
+//! Finds the image to push: in a Docker daemon, an archive, an OCI layout, or on standard input.
 //!
-//! First the facts, then the bytes. [`locate_image`] yields what is known without reading a layer; a
-//! daemon's image is exported only when the plan asks for bytes ([`daemon::Found::export`]).
-//!
-//! Names inside archives are keys of a map and never paths on disk, and everything that is read
-//! into memory is bounded.
+//! [`locate_image`] returns what is known without reading layers. An image in a daemon is exported
+//! only when its bytes are needed ([`daemon::DaemonImage::export`]). Names in archives are keys of
+//! a map, never paths on the disk, and everything that is read into memory is bounded.
 
 mod open_files;
 #[cfg(test)]
@@ -25,42 +23,41 @@ use crate::spool::Spool;
 pub(super) use open_files::{open_archive, open_files};
 use open_files::{open_files_skipping, read_stream};
 
-/// What was asked for.
+/// The image to find.
 #[derive(Debug, Clone)]
 pub struct ImageRequest {
-    /// Where the image is.
+    /// The location of the image.
     pub location: ImageLocation,
-    /// Which of its platforms.
+    /// The requested platforms.
     pub platforms: Platforms,
 }
 
-/// An image, and how its bytes can be had.
+/// An image that was found.
 #[derive(Debug)]
 pub enum LocatedImage {
-    /// Everything is at hand.
+    /// An image whose bytes are available.
     Local {
         /// The image.
         image: Image,
-        /// Its bytes.
+        /// The bytes.
         blobs: ImageBlobs,
     },
-    /// A daemon has it.
+    /// An image in a daemon.
     Daemon(daemon::DaemonImage),
 }
 
-/// Says of a layer, by the digest of its bytes as the source has them (the diffID of a raw layer,
-/// the digest of a compressed blob) and their number, that nobody needs them: the target has it
-/// already, or it is at hand. `None` stands for a number that is not known. It is asked on a thread
-/// that may block.
+/// Decides whether the bytes of a layer can be skipped, because the target or the spool has them.
+/// Called with the digest of the bytes at the source (the diffID of an uncompressed layer, the
+/// digest of a compressed blob) and with their number, if known, on a thread that may block.
 pub type SkipLayer = Box<dyn FnMut(&Digest, Option<u64>) -> bool + Send>;
 
-/// Finds an image and what is known of it. Costs a daemon two small requests; of a file or folder
-/// it reads the metadata (and a compressed layer whose digest nothing states); a stream is read to
-/// its end (whoever writes to a pipe that is closed early would call that an error), and what
-/// `unneeded` does not refuse is put into the spool.
+/// Finds an image. A daemon is sent two small requests; of a file or folder the metadata is read,
+/// and compressed layers whose digests are not stated; a stream is read to its end, because the
+/// writer of a pipe would fail otherwise. Layers of a stream that `unneeded` does not skip are put
+/// into the spool.
 ///
 /// # Errors
-/// See [`Error`]; what is cut short, contradicts itself or lacks a part is never an image.
+/// Returns an error if the image is missing, truncated, incomplete or inconsistent; see [`Error`].
 pub async fn locate_image(
     wanted: &ImageRequest,
     spool: &Spool,
@@ -76,7 +73,7 @@ pub async fn locate_image(
     Ok(LocatedImage::Local { image, blobs })
 }
 
-/// Reads what is no daemon.
+/// Reads an image from a file, a folder or a stream.
 fn read(
     wanted: &ImageRequest,
     spool: &Spool,
@@ -97,7 +94,7 @@ fn read(
             if input.is_terminal() {
                 return Err(Error::InvalidLocation {
                     input: "-".to_owned(),
-                    reason: "standard input is a terminal, and no archive".to_owned(),
+                    reason: "standard input is a terminal, not an archive".to_owned(),
                 });
             }
             let contents = read_stream(input, "standard input", spool, &mut unneeded)?;
@@ -109,8 +106,8 @@ fn read(
     }
 }
 
-/// Reads an image by what is there: an OCI layout, or an archive of Docker's kind, or both in one
-/// (Docker from 25 on).
+/// Reads an image of a source whose content determines its kind: an OCI layout, an archive of
+/// `docker save`, or both in one (Docker since version 25).
 fn detect_image(
     contents: &SourceFiles,
     platforms: &Platforms,

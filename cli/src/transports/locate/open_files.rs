@@ -12,10 +12,11 @@ use crate::spool::Spool;
 use crate::transports::archive::{compressed, entries, staging};
 use crate::transports::files::SourceFiles;
 
-/// The archive in a file, as it lies there, and what told it from others when it was opened.
+/// Opens an archive for reading in place, and returns its metadata, by which a replaced file can be
+/// recognized.
 ///
 /// # Errors
-/// It is not there, or no archive, or compressed.
+/// Returns an error if the file is missing, compressed, or no archive.
 pub(in crate::transports) fn open_archive(
     path: &Path,
 ) -> Result<(SourceFiles, std::fs::Metadata), Error> {
@@ -29,10 +30,10 @@ pub(in crate::transports) fn open_archive(
     Ok((entries::read_entries(file, metadata.len(), path)?, metadata))
 }
 
-/// What lies under a path: a folder, or an archive, of which everything is wanted.
+/// Opens a folder or an archive without skipping anything.
 ///
 /// # Errors
-/// It is not there, or no archive.
+/// Returns an error if it is missing or no archive.
 pub(in crate::transports) fn open_files(path: &Path, spool: &Spool) -> Result<SourceFiles, Error> {
     open_files_skipping(
         path,
@@ -41,7 +42,7 @@ pub(in crate::transports) fn open_files(path: &Path, spool: &Spool) -> Result<So
     )
 }
 
-/// What lies under a path: a folder, an archive, or a pipe that an archive comes from.
+/// Opens a folder, an archive, or a pipe of an archive.
 pub(super) fn open_files_skipping(
     path: &Path,
     spool: &Spool,
@@ -58,7 +59,7 @@ pub(super) fn open_files_skipping(
         return Ok(SourceFiles::folder(path.to_owned()));
     }
     let file = File::open(path).map_err(failed)?;
-    // Once more, of what was opened.
+    // The path may name another file by now.
     let metadata = file.metadata().map_err(failed)?;
     if metadata.is_file() && !compressed::is_compressed(&file).map_err(failed)? {
         entries::read_entries(file, metadata.len(), path)
@@ -67,7 +68,8 @@ pub(super) fn open_files_skipping(
     }
 }
 
-/// What comes once and cannot be searched: a pipe, or an archive that is compressed as a whole.
+/// Reads an archive from an input that cannot seek: a pipe, or an archive that is compressed as a
+/// whole.
 pub(super) fn read_stream(
     input: impl io::Read,
     from: &str,

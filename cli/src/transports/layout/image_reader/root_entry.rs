@@ -1,4 +1,4 @@
-//! Which entry of a layout's `index.json` is meant.
+//! Selects an entry of a layout's `index.json`.
 
 use imgsync_oci::{Descriptor, LocalName};
 
@@ -7,7 +7,7 @@ use crate::transports::files::SourceFiles;
 use crate::transports::layout::index::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION};
 use crate::transports::layout::read_index;
 
-/// The entry of `index.json` that is meant, and the image's name.
+/// Returns the entry that `selector` names, and the name of the image.
 pub(super) fn select_root(
     contents: &SourceFiles,
     selector: &ImageSelector,
@@ -19,28 +19,28 @@ pub(super) fn select_root(
         names.map(str::to_owned).collect()
     };
     let from = || contents.source_name().to_owned();
-    let not_there = |wanted: String| Error::ImageNotFound {
+    let not_found = |wanted: String| Error::ImageNotFound {
         from: from(),
         wanted,
         names: names(),
     };
     let chosen = match selector {
-        ImageSelector::Position(place) => entries
-            .get(*place)
+        ImageSelector::Position(position) => entries
+            .get(*position)
             .copied()
-            .ok_or_else(|| not_there(format!("@{place}")))?,
+            .ok_or_else(|| not_found(format!("@{position}")))?,
         ImageSelector::Named(wanted) => {
             let labels = entries.iter().map(|entry| label(entry).unwrap_or(""));
             match index.find_named(wanted) {
                 Some(exact) => exact,
                 None => match name::choose(wanted, labels) {
                     Some(position) => entries[position],
-                    None => return Err(not_there(wanted.clone())),
+                    None => return Err(not_found(wanted.clone())),
                 },
             }
         }
         ImageSelector::Only => {
-            // One image may be there under several names, and referrers without any.
+            // One image may have several names, and referrers have none.
             let one = |all: &[&Descriptor]| {
                 all.first()
                     .is_some_and(|first| all.iter().all(|it| it.digest == first.digest))
@@ -61,12 +61,12 @@ pub(super) fn select_root(
             }
         }
     };
-    // A bare tag is no name.
+    // A tag alone is no name.
     let full = label(chosen).filter(|label| label.contains(['/', ':']));
     Ok((chosen.clone(), full.and_then(name::familiar)))
 }
 
-/// What an entry of `index.json` is called: containerd writes the whole name beside the tag.
+/// Returns the name of an entry. containerd writes the full name beside the tag.
 fn label(entry: &Descriptor) -> Option<&str> {
     entry
         .annotation(IMAGE_NAME_ANNOTATION)
