@@ -87,7 +87,7 @@ async fn config_date(
     if !media::is_image_config(&config.media_type) || config.size > MAX_CONFIG_BYTES as u64 {
         return Ok(None);
     }
-    let bytes = read_blob(source.blob(config).await?, config.size).await?;
+    let bytes = read_blob(source.locate_blob(config).await?, config.size).await?;
     let config: Option<ConfigTimestamp> = serde_json::from_slice(&bytes).ok();
     let text = config.and_then(|config| config.created);
     Ok(text.and_then(|text| parse_timestamp(&text)))

@@ -176,7 +176,7 @@ impl CopyExecutor<'_> {
             digest: blob.digest.clone(),
             size: blob.size,
             label: format!("blob {}", blob.digest.short()),
-            source: source.blob(blob).await?,
+            source: source.locate_blob(blob).await?,
             mount,
         };
         target.put_blob(&pending, self.report).await

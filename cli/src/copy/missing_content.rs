@@ -201,7 +201,7 @@ impl CopyPair<'_> {
         let transfer = self.cache.blob_transfer(self.target.name(), &blob.digest);
         let is_present = transfer
             .is_present
-            .get_or_try_init(|| self.target.holds(blob));
+            .get_or_try_init(|| self.target.has_blob(blob));
         if *is_present.await? || transfer.transferred.initialized() {
             self.cache
                 .record_blob_location(self.target.repository(), &blob.digest);

@@ -1,15 +1,14 @@
-//! Files that are locked by one process at a time.
-//!
-//! This module does not write to the files. Start reading at [`LockedFile`].
+//! Files that one process locks at a time.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::replace::rename_synced;
 use super::{create_folder, file_size, is_same_file, parent, with_path};
 
-/// An open file with an exclusive lock, which is released when the file is dropped.
+/// An open file with an exclusive lock, which is released when the file is closed.
 #[derive(Debug)]
 pub(crate) struct LockedFile {
     pub(crate) file: File,
@@ -17,10 +16,10 @@ pub(crate) struct LockedFile {
 }
 
 impl LockedFile {
-    /// Opens or creates a file, and locks it. Returns `None` while another process holds the lock.
+    /// Opens or creates a file and locks it; `None` while another process has the lock.
     ///
     /// # Errors
-    /// Fails if the file cannot be created or locked, or if the path is not a regular file.
+    /// Returns an error if it cannot be created or is no regular file.
     pub(crate) fn try_open(path: &Path) -> io::Result<Option<Self>> {
         let failed = |error: io::Error| with_path(path, &error);
         file_size(path)?;
@@ -32,7 +31,7 @@ impl LockedFile {
             Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // The previous holder of the lock may have renamed or removed the file.
+        // The previous holder of the lock may have moved or removed the file.
         if !is_still_at(&opened, path) {
             return Ok(None);
         }
@@ -42,17 +41,17 @@ impl LockedFile {
         }))
     }
 
-    /// Opens or creates a file, and waits for its lock. Creates the parent folder if it is missing.
+    /// Opens or creates a file and waits for its lock. Creates the folder that it is in.
     ///
     /// # Errors
-    /// Fails as [`LockedFile::try_open`] does, or if the folder cannot be created.
+    /// Those of [`LockedFile::try_open`], and the error of creating the folder.
     pub(crate) async fn open_waiting(path: &Path) -> io::Result<Self> {
         const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(100);
         loop {
             match Self::try_open(path) {
                 Ok(Some(locked)) => return Ok(locked),
                 Ok(None) => tokio::time::sleep(LOCK_POLL_INTERVAL).await,
-                // The last process to finish may have removed the folder.
+                // Another process may have removed the folder with its last file.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     create_folder(parent(path))?
                 }
@@ -61,10 +60,19 @@ impl LockedFile {
         }
     }
 
-    /// Removes the file, and releases the lock.
+    /// Moves the file to `path`, in place of what is there. The content and the new name are on
+    /// the disk when this returns.
     ///
     /// # Errors
-    /// Fails if the file cannot be removed.
+    /// Returns the system's error, with `path`.
+    pub(crate) fn rename(self, path: &Path) -> io::Result<()> {
+        rename_synced(&self.file, &self.path, path).map_err(|error| with_path(path, &error))
+    }
+
+    /// Deletes the file.
+    ///
+    /// # Errors
+    /// Returns the error of the file system.
     pub(crate) fn remove(self) -> io::Result<()> {
         std::fs::remove_file(&self.path).map_err(|error| with_path(&self.path, &error))
     }

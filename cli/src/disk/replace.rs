@@ -46,14 +46,20 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
 /// Fails if the disk is full or the files cannot be written. The path then keeps its old content.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8], temporary: &Path) -> io::Result<()> {
     file_size(temporary)?;
-    let whole = || -> io::Result<()> {
+    let replace = || -> io::Result<()> {
         let mut file = File::create(temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(temporary, path)?;
-        sync_folder(parent(path))
+        rename_synced(&file, temporary, path)
     };
-    whole().map_err(|error| with_path(path, &error))
+    replace().map_err(|error| with_path(path, &error))
+}
+
+/// Moves the file `file` from one path to another, in place of what is there. The content and the
+/// new name are on the disk when this returns.
+pub(super) fn rename_synced(file: &File, from: &Path, to: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    std::fs::rename(from, to)?;
+    sync_folder(parent(to))
 }
 
 /// Returns the folder that contains a path.

@@ -1,4 +1,4 @@
-//! What an image's config says of its layers.
+//! Reads the parts of an image's config that imgsync needs.
 
 use imgsync_oci::Digest;
 use imgsync_oci::manifest::Platform;
@@ -15,17 +15,17 @@ struct ConfigRootFs {
     diff_ids: Vec<Digest>,
 }
 
-/// The diffIDs of an image's layers, lowest first (OCI image-spec, "rootfs").
+/// Returns the diffIDs of the layers, lowest first (OCI image-spec, "rootfs").
 ///
 /// # Errors
-/// The JSON's, in words.
+/// Returns a message if the JSON is invalid.
 pub(crate) fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
     serde_json::from_slice::<ImageConfigFields>(config)
         .map(|fields| fields.rootfs.diff_ids)
         .map_err(|error| format!("the image's config cannot be read: {error}"))
 }
 
-/// The platform that an image's config names (OCI image-spec, "architecture", "os", "variant").
+/// Returns the platform of the config (OCI image-spec, "architecture", "os", "variant").
 pub(crate) fn platform(config: &[u8]) -> Option<Platform> {
     serde_json::from_slice(config).ok()
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a source.
+//! Errors of image sources.
 
 use std::io;
 
@@ -6,13 +6,13 @@ use imgsync_oci::{Digest, ParseError};
 
 use crate::exit::{Failure, FailureKind};
 
-/// Why an image could not be had. `from` names the source, such as `the archive app.tar`.
+/// The reason why an image cannot be read. `from` names the source, such as `the archive app.tar`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The word typed for the image names no place that there is.
-    #[error("{input:?} is no image: {reason}")]
+    /// The argument is no image.
+    #[error("{input:?} is not an image: {reason}")]
     InvalidLocation {
-        /// What was typed.
+        /// The argument.
         input: String,
         /// What is wrong with it.
         reason: String,
@@ -20,123 +20,123 @@ pub enum Error {
     /// A part of a name does not parse.
     #[error(transparent)]
     Invalid(#[from] ParseError),
-    /// The operating system refuses a file.
+    /// A file cannot be opened or read.
     #[error("cannot {action} {from}: {source}")]
     Io {
-        /// `open`, `read`.
+        /// `open` or `read`.
         action: &'static str,
-        /// Which source.
+        /// The source.
         from: String,
-        /// The system's word.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// There is no room for what has to be put aside.
+    /// The spool cannot store temporary files.
     #[error("cannot write temporary files in {folder}: {source}")]
     Spool {
         /// The folder of the spool.
         folder: String,
-        /// The system's word.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The source ends too early.
     #[error("{from} is cut short: {reason}")]
     Truncated {
-        /// Which source.
+        /// The source.
         from: String,
         /// Where it ends.
         reason: String,
     },
-    /// The source is not what it should be.
+    /// The source is damaged or invalid.
     #[error("{from} is damaged, or not an image: {reason}")]
     Malformed {
-        /// Which source.
+        /// The source.
         from: String,
         /// What is wrong.
         reason: String,
     },
-    /// Whoever wrote the archive has put an error in the middle of it.
-    #[error("{from} broke off with an error: {message}")]
+    /// The writer of the archive put an error message into it.
+    #[error("{from} ended with an error: {message}")]
     EmbeddedError {
-        /// Which source.
+        /// The source.
         from: String,
         /// The error.
         message: String,
     },
-    /// The archive as a whole is compressed.
+    /// The archive is compressed in a way that is not supported there.
     #[error("{from} is compressed with {kind}")]
     CompressedArchive {
-        /// Which source.
+        /// The source.
         from: String,
         /// `gzip`, `zstd`, `xz`, `bzip2`.
         kind: &'static str,
     },
-    /// An entry's name points out of the archive, or is not text.
+    /// The name of an entry leads out of the archive, or is no text.
     #[error("{from} has an entry with an unsafe name: {name:?}")]
     UnsafeName {
-        /// Which source.
+        /// The source.
         from: String,
         /// The name.
         name: String,
     },
-    /// Content does not have the digest that it goes by.
+    /// Content does not match its digest.
     #[error("{from}: {what} should be {expected}, but its bytes are {found}")]
     DigestMismatch {
-        /// Which source.
+        /// The source.
         from: String,
-        /// Which content.
+        /// The content.
         what: String,
-        /// The digest that it goes by.
+        /// The expected digest.
         expected: Digest,
-        /// The digest of its bytes.
+        /// The digest of the bytes.
         found: Digest,
     },
-    /// Something that the image needs is not there.
+    /// A part of the image is missing.
     #[error("{from} lacks {what}")]
     Missing {
-        /// Which source.
+        /// The source.
         from: String,
         /// What is missing.
         what: String,
     },
-    /// A bound that guards memory is passed.
-    #[error("{from}: {what} is beyond what imgsync takes ({limit})")]
+    /// A limit that protects the memory is exceeded.
+    #[error("{from}: {what} exceeds the limit ({limit})")]
     TooLarge {
-        /// Which source.
+        /// The source.
         from: String,
         /// What is too large.
         what: String,
-        /// How much is taken.
+        /// The limit.
         limit: String,
     },
-    /// There are several images, and none was chosen.
-    #[error("{from} holds several images: {}", names.join(", "))]
+    /// There are several images, and none was selected.
+    #[error("{from} contains several images: {}", names.join(", "))]
     Ambiguous {
-        /// Which source.
+        /// The source.
         from: String,
         /// Their names.
         names: Vec<String>,
     },
-    /// The image that was chosen is not there.
-    #[error("{from} holds no image {wanted}; it holds {}", list(names))]
+    /// The selected image does not exist.
+    #[error("{from} has no image {wanted}; it has {}", list(names))]
     ImageNotFound {
-        /// Which source.
+        /// The source.
         from: String,
-        /// What was asked for.
+        /// The requested name or platform.
         wanted: String,
-        /// The names that there are.
+        /// The available names.
         names: Vec<String>,
     },
-    /// A platform that was asked for is not there.
-    #[error("{from} holds nothing for {wanted}; it holds {}", platforms(available))]
+    /// A requested platform does not exist.
+    #[error("{from} has no image for {wanted}; it has {}", platforms(available))]
     PlatformNotFound {
-        /// Which source.
+        /// The source.
         from: String,
-        /// What was asked for.
+        /// The requested name or platform.
         wanted: String,
-        /// The platforms that there are.
+        /// The available platforms.
         available: Vec<String>,
     },
-    /// Something that imgsync cannot read yet.
+    /// The source is not supported.
     #[error("{what} is not supported")]
     Unsupported {
         /// What it is.
@@ -144,7 +144,7 @@ pub enum Error {
         /// What to do instead.
         instead: String,
     },
-    /// A context of Docker's that is meant cannot be had.
+    /// A Docker context cannot be used.
     #[error("cannot use the Docker context {name:?}: {reason}")]
     DockerContext {
         /// Its name.
@@ -157,9 +157,9 @@ pub enum Error {
     DaemonUnreachable {
         /// Its address.
         address: String,
-        /// What the system says.
+        /// The error of the operating system.
         reason: String,
-        /// The way to it is there, and closed to this user.
+        /// Whether the user lacks the permission to use the socket.
         is_forbidden: bool,
     },
     /// The daemon has no such image.
@@ -168,7 +168,7 @@ pub enum Error {
         /// What it was asked for.
         name: String,
     },
-    /// The daemon answers with an error.
+    /// The daemon responds with an error.
     #[error("the Docker daemon at {address} answered {status}: {message}")]
     DaemonError {
         /// Its address.
@@ -189,18 +189,19 @@ fn list(names: &[String]) -> String {
 
 fn platforms(there: &[String]) -> String {
     match there {
-        [] => "no platform that is whole, or names itself".to_owned(),
+        [] => "no complete platform with a name".to_owned(),
         there => there.join(", "),
     }
 }
 
 impl Error {
-    /// What the user can do about it, where there is something to say.
+    /// Returns a hint on how to solve the problem, if there is one.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::InvalidLocation { .. } | Self::Invalid(_) => {
-                "an image is app:v1, an archive's or OCI layout's path, - for standard input, or \
-                 docker-daemon:, docker-archive:, oci:, oci-archive: and what follows them"
+                "give an image name such as app:v1, the path of an archive or OCI layout, - for \
+                 standard input, or a name with docker-daemon:, docker-archive:, oci: or \
+                 oci-archive:"
             }
             Self::Io { .. } => return None,
             Self::Spool { .. } => {
@@ -223,20 +224,20 @@ impl Error {
             }
             Self::DigestMismatch { .. } => "the source is damaged: export or build the image again",
             Self::Missing { .. } => {
-                "the source is incomplete; of an image that was pulled for one platform only, docker \
-                 save --platform exports that one"
+                "the source is incomplete; if the image was pulled for one platform only, export it \
+                 with docker save --platform"
             }
             Self::TooLarge { .. } => return None,
             Self::Ambiguous { .. } | Self::ImageNotFound { .. } => {
-                "name one of them: docker-archive:<path>:<name>, docker-archive:<path>:@<number>, \
+                "select one of them: docker-archive:<path>:<name>, docker-archive:<path>:@<number>, \
                  or oci:<path>:<tag>"
             }
             Self::PlatformNotFound { .. } => {
-                "give --platform one of those; without it everything that is there goes"
+                "choose one of them with --platform, or omit it to push all of them"
             }
             Self::Unsupported { instead, .. } => return Some(instead.clone()),
             Self::DockerContext { .. } => {
-                "docker context ls shows what there is; DOCKER_HOST goes before any context"
+                "list the contexts with docker context ls; DOCKER_HOST takes precedence over them"
             }
             Self::DaemonUnreachable {
                 is_forbidden: true, ..
@@ -250,17 +251,17 @@ impl Error {
                  app.tar <remote>"
             }
             Self::NoSuchImage { .. } => {
-                "docker image ls lists what is there; an archive in the folder goes by its path, \
+                "list the images with docker image ls; give an archive in this folder by its path, \
                  as in ./app.tar"
             }
             Self::DaemonError { .. } | Self::EmbeddedError { .. } => {
-                "the daemon's log says more, often journalctl -u docker"
+                "see the log of the daemon, often with journalctl -u docker"
             }
         };
         Some(hint.to_owned())
     }
 
-    /// Whether the same call may well succeed at another time.
+    /// Returns whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,

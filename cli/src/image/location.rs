@@ -1,4 +1,4 @@
-//! The word that is typed for an image, parsed once.
+//! Parses the argument that names an image.
 
 use std::path::{Path, PathBuf};
 
@@ -6,34 +6,34 @@ use imgsync_oci::{Digest, LocalName};
 
 use super::Error;
 
-/// Where an image is.
+/// The location of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageLocation {
     /// In the Docker daemon.
     Daemon(DaemonImageName),
-    /// In an archive of `docker save`'s kind.
+    /// In an archive of `docker save`.
     DockerArchive(PathBuf, ImageSelector),
     /// In an OCI image layout: a folder.
     OciLayout(PathBuf, ImageSelector),
     /// In an OCI image layout: a tar of the folder.
     OciArchive(PathBuf, ImageSelector),
-    /// In a file or folder whose content tells its kind.
+    /// In a file or folder whose content determines its kind.
     Path(PathBuf),
-    /// In an archive that comes on standard input.
+    /// In an archive on standard input.
     StandardInput,
 }
 
-/// What a daemon is asked for: `app:v1`, `app@sha256:…`, an image's ID or the beginning of one.
-/// Nothing in it can lead its path anywhere else in the daemon's API.
+/// The name of an image in a daemon: `app:v1`, `app@sha256:…`, an image ID or its beginning. It has
+/// no characters that could change the path of an API request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonImageName {
     text: String,
-    /// The name, without any digest; an ID looks like one as well.
+    /// The name without the digest; an image ID parses as a name, too.
     pub(crate) name: LocalName,
 }
 
 impl DaemonImageName {
-    /// The name as it was typed.
+    /// Returns the name as it was typed.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -55,40 +55,40 @@ impl std::str::FromStr for DaemonImageName {
     }
 }
 
-/// Which of a source's images is meant.
+/// Selects one image of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageSelector {
     /// The only one.
     Only,
-    /// The one of this name or tag.
+    /// The one with this name or tag.
     Named(String),
-    /// The one at this place, counted from 0.
+    /// The one at this position, counted from 0.
     Position(usize),
 }
 
-/// What is on the disk under a path.
+/// The kind of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PathKind {
     Missing,
-    /// A folder with an OCI layout in it.
+    /// A folder with an OCI layout.
     Layout,
     Folder,
     File,
 }
 
 impl ImageLocation {
-    /// Parses what was typed.
+    /// Parses the argument.
     ///
     /// `docker-daemon:NAME`, `docker-archive:PATH[:NAME[:TAG]]`, `oci:PATH[:TAG]` and
-    /// `oci-archive:PATH[:TAG]` say what they are, as with skopeo; `:@NUMBER` in place of the name
-    /// takes the image at that place. `-` is standard input. Anything else is a path if it begins
-    /// with `/`, `./` or `../`, or if there is a file of that name that ends in `.tar` (or in
+    /// `oci-archive:PATH[:TAG]` are explicit, as with skopeo; `:@NUMBER` in place of the name
+    /// selects the image at that position. `-` is standard input. Anything else is a path if it
+    /// begins with `/`, `./` or `../`, or if it is an existing file that ends in `.tar` (or
     /// `.tar.gz`, `.tgz`, `.tar.zst`) or a folder with an OCI layout; otherwise it is the name of
     /// an image in the daemon.
     ///
     /// # Errors
-    /// [`Error::Word`], [`Error::Invalid`] for what can be none of these, [`Error::Unsupported`]
-    /// for other transports of skopeo's.
+    /// Returns [`Error::InvalidLocation`] or [`Error::Invalid`] for an invalid argument, and
+    /// [`Error::Unsupported`] for other transports of skopeo.
     pub fn parse(word: &str) -> Result<Self, Error> {
         Self::parse_with(word, path_kind)
     }
@@ -119,7 +119,7 @@ impl ImageLocation {
                         instead: "pull the image first, or copy it with skopeo".to_owned(),
                     });
                 }
-                // A name and its tag, as a rule.
+                // Usually a name with a tag.
                 _ => {}
             }
         }
@@ -137,7 +137,7 @@ impl ImageLocation {
             }),
             PathKind::Folder if is_explicit => Err(Error::InvalidLocation {
                 input: word.to_owned(),
-                reason: "the folder holds no OCI image layout".to_owned(),
+                reason: "the folder has no OCI image layout".to_owned(),
             }),
             PathKind::Layout => Ok(Self::Path(path.to_owned())),
             PathKind::File if is_explicit || looks_like_archive => Ok(Self::Path(path.to_owned())),
@@ -156,31 +156,33 @@ fn path_kind(path: &Path) -> PathKind {
             }
         }
         Ok(_) => PathKind::File,
-        // A path that may not be looked at says so when it is opened.
+        // Opening the file reports the missing permission.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => PathKind::File,
         Err(_) => PathKind::Missing,
     }
 }
 
-/// `PATH`, `PATH:NAME` or `PATH:@NUMBER`; a path cannot have a colon, as with skopeo.
+/// Parses `PATH`, `PATH:NAME` or `PATH:@NUMBER`; a path cannot contain a colon, as with skopeo.
 fn path_and_selector(word: &str, rest: &str) -> Result<(PathBuf, ImageSelector), Error> {
-    let bad = |reason: &str| Error::InvalidLocation {
+    let invalid = |reason: &str| Error::InvalidLocation {
         input: word.to_owned(),
         reason: reason.to_owned(),
     };
     let (path, selector) = match rest.split_once(':') {
         None => (rest, ImageSelector::Only),
-        Some((_, "")) => return Err(bad("nothing follows the last colon")),
+        Some((_, "")) => return Err(invalid("nothing follows the last colon")),
         Some((path, name)) => match name.strip_prefix('@') {
             None => (path, ImageSelector::Named(name.to_owned())),
-            Some(place) => {
-                let place = place.parse().map_err(|_| bad("after :@ comes a number"))?;
-                (path, ImageSelector::Position(place))
+            Some(position) => {
+                let position = position
+                    .parse()
+                    .map_err(|_| invalid(":@ must be followed by a number"))?;
+                (path, ImageSelector::Position(position))
             }
         },
     };
     if path.is_empty() {
-        return Err(bad("there is no path in it"));
+        return Err(invalid("the path is missing"));
     }
     Ok((path.into(), selector))
 }
@@ -230,14 +232,14 @@ mod tests {
         ] {
             assert_eq!(parse(word, PathKind::Missing).unwrap(), expected, "{word}");
         }
-        for bad in [
+        for invalid in [
             "oci:",
             "oci::v1",
             "oci:a:",
             "docker-archive:a:@x",
             "docker-daemon:",
         ] {
-            assert!(parse(bad, PathKind::File).is_err(), "{bad}");
+            assert!(parse(invalid, PathKind::File).is_err(), "{invalid}");
         }
         for foreign in ["docker://app", "containers-storage:app"] {
             assert!(matches!(
@@ -277,7 +279,7 @@ mod tests {
 
     #[test]
     fn nothing_leads_out_of_the_images_in_the_daemons_api() {
-        for bad in [
+        for invalid in [
             "",
             "a b",
             "a/../b",
@@ -289,7 +291,7 @@ mod tests {
             "app@latest",
             "a//b",
         ] {
-            assert!(bad.parse::<DaemonImageName>().is_err(), "{bad}");
+            assert!(invalid.parse::<DaemonImageName>().is_err(), "{invalid}");
         }
         let digest = format!("app@{}", Digest::of(b""));
         for good in [&*digest, "sha256:0123", "app", "localhost:5000/team/app:v1"] {

@@ -1,12 +1,12 @@
-//! The manifests that imgsync writes.
+//! Builds and edits image manifests.
 
 use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest};
 use serde::Serialize;
 
-use super::{Error, ImageConfig, Layer, ManifestBytes, ManifestOrigin, SingleImage};
+use super::{Error, ImageConfig, Layer, ManifestOrigin, SingleImage, VerifiedManifest};
 
-/// Whose media types a manifest speaks in.
+/// The family of media types in a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MediaTypeFamily {
     Docker,
@@ -35,7 +35,7 @@ impl MediaTypeFamily {
         }
     }
 
-    /// The type of a layer in a manifest of this family; what is no layer keeps its own.
+    /// Returns the media type of a layer in this family; other types stay.
     fn layer_type_of(self, descriptor: &Descriptor) -> &str {
         match Compression::of_media_type(&descriptor.media_type) {
             Some(compression) => self.layer_type(compression),
@@ -71,13 +71,13 @@ impl<'a> DescriptorJson<'a> {
     }
 }
 
-/// The manifest of an image that has none: a Docker one of schema 2, as `docker push` writes; an
-/// OCI one where a layer is compressed with zstd, which Docker's has no type for. The same
-/// descriptors yield the same bytes.
+/// Builds the manifest of an image that has none: a Docker manifest (schema 2) as `docker push`
+/// writes it, or an OCI manifest if a layer is compressed with zstd, for which Docker has no media
+/// type. Equal descriptors yield equal bytes.
 ///
 /// # Errors
-/// [`Error::Malformed`] where it cannot be written as JSON, which does not happen.
-pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<ManifestBytes, Error> {
+/// Returns [`Error::Malformed`] if serialization fails, which does not happen.
+pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<VerifiedManifest, Error> {
     let is_zstd = |layer: &Descriptor| {
         Compression::of_media_type(&layer.media_type) == Some(Compression::Zstd)
     };
@@ -100,20 +100,20 @@ pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<ManifestBytes
             .collect(),
     };
     let bytes = serde_json::to_vec(&written).map_err(unwritable)?;
-    Ok(ManifestBytes::new(media_type, bytes))
+    Ok(VerifiedManifest::new(media_type, bytes))
 }
 
 impl SingleImage {
-    /// The image's manifest, now that every layer's blob is known: `layers` has one descriptor a
-    /// layer, in their order; `config_size` is the size of the config in bytes.
+    /// Returns the image's manifest once all blobs are known. `layers` has a descriptor for each
+    /// layer, in order; `config_size` is the size of the config in bytes.
     ///
     /// # Errors
-    /// [`Error::Malformed`] where `layers` are not as many as the image has.
+    /// Returns [`Error::Malformed`] if the number of `layers` is wrong.
     pub fn build_manifest(
         &self,
         config_size: u64,
         layers: &[Descriptor],
-    ) -> Result<ManifestBytes, Error> {
+    ) -> Result<VerifiedManifest, Error> {
         if layers.len() != self.layers.len() {
             let reason = format!("{} blobs for {} layers", layers.len(), self.layers.len());
             return Err(malformed(reason));
@@ -134,12 +134,13 @@ impl SingleImage {
     }
 }
 
-/// Puts the blobs of raw layers into a manifest; whatever else it says stays, in its order.
+/// Replaces the descriptors of uncompressed layers in a manifest; everything else stays, in its
+/// order.
 fn edit(
-    own: &ManifestBytes,
+    own: &VerifiedManifest,
     layers: &[Layer],
     blobs: &[Descriptor],
-) -> Result<ManifestBytes, Error> {
+) -> Result<VerifiedManifest, Error> {
     let mut manifest: serde_json::Value = serde_json::from_slice(&own.bytes).map_err(unwritable)?;
     let entries = manifest
         .get_mut("layers")
@@ -158,7 +159,7 @@ fn edit(
         entry["size"] = blob.size.into();
     }
     let bytes = serde_json::to_vec(&manifest).map_err(unwritable)?;
-    Ok(ManifestBytes::new(&own.media_type, bytes))
+    Ok(VerifiedManifest::new(&own.media_type, bytes))
 }
 
 fn malformed(reason: String) -> Error {
@@ -259,7 +260,7 @@ mod tests {
                     diff_id: None,
                 },
             ],
-            origin: ManifestOrigin::Edited(ManifestBytes::new(
+            origin: ManifestOrigin::Edited(VerifiedManifest::new(
                 media::OCI_MANIFEST,
                 own.to_string(),
             )),

@@ -1,4 +1,5 @@
-//! What is known of an image before its layers' bytes are read.
+//! Images as their sources describe them: names, manifests, layers, platforms, and where the bytes
+//! are. This module reads no source; that is the work of `transports`. Start at [`Image`].
 
 use std::collections::HashMap;
 
@@ -7,6 +8,7 @@ use imgsync_oci::{Descriptor, Digest, LocalName};
 
 pub(crate) mod config;
 mod error;
+pub(crate) mod limits;
 mod location;
 pub mod manifest;
 pub(crate) mod name;
@@ -23,11 +25,11 @@ pub use slice::{Slice, SliceReader};
 /// An image as its source describes it.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The name it has there; for a remote that names no repository.
+    /// The name at the source, which completes a remote without a repository.
     pub name: Option<LocalName>,
-    /// What it consists of.
+    /// The content.
     pub content: ImageContent,
-    /// What the user should hear of, for instance that platforms of the index are missing.
+    /// Notes for the user, for example that platforms of the index are missing.
     pub notes: Vec<String>,
 }
 
@@ -36,13 +38,13 @@ pub struct Image {
 pub enum ImageContent {
     /// One config and its layers.
     Single(SingleImage),
-    /// An index and everything below it; all of it goes as it is.
+    /// An index and everything below it, pushed unchanged.
     Graph(ImageGraph),
 }
 
 impl ImageContent {
-    /// Every digest that a part of the image goes by at its source: of manifests, configs and
-    /// layers, diffIDs among them.
+    /// Returns every digest of a part of the image at its source: of manifests, configs and layers,
+    /// and the diffIDs.
     pub fn digests(&self) -> Vec<Digest> {
         match self {
             Self::Single(single) => {
@@ -60,49 +62,49 @@ impl ImageContent {
     }
 }
 
-/// One config and its layers, lowest first.
+/// One config and its layers.
 #[derive(Debug, Clone)]
 pub struct SingleImage {
     /// The config.
     pub config: ImageConfig,
-    /// The layers. The same layer can stand there twice.
+    /// The layers, lowest first. The same layer may occur twice.
     pub layers: Vec<Layer>,
-    /// Where its manifest comes from.
+    /// The origin of the manifest.
     pub origin: ManifestOrigin,
 }
 
-/// An image's config. Its digest is known before its bytes are, where a daemon has them.
+/// The config of an image. With a daemon, its digest is known before its bytes.
 #[derive(Debug, Clone)]
 pub struct ImageConfig {
-    /// The media type it goes by in the manifest.
+    /// The media type of the config in the manifest.
     pub media_type: String,
-    /// Its digest: the image's ID in Docker's classic store.
+    /// The digest: the image ID in Docker's classic store.
     pub digest: Digest,
-    /// Its bytes; `None` until they are exported.
+    /// The bytes; `None` until they are exported.
     pub bytes: Option<Bytes>,
 }
 
 /// A layer, by what is known of its blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layer {
-    /// A tar that is not compressed: what its blob will be is not known yet.
+    /// An uncompressed tar, whose blob is not known until it is compressed.
     Raw {
-        /// The digest of the tar, as the config states it. Nobody has checked it: packing does.
+        /// The diffID of the config. It is verified when the layer is compressed.
         diff_id: Digest,
         /// The size of the tar in bytes; `None` until it is exported.
         size: Option<u64>,
     },
-    /// A blob that goes as it is.
+    /// A blob that is pushed unchanged.
     Blob {
         /// The blob. It need not be uploaded if [`Descriptor::is_foreign`].
         descriptor: Descriptor,
-        /// The digest of the tar in it, as the config states it.
+        /// The diffID of the config.
         diff_id: Option<Digest>,
     },
 }
 
 impl Layer {
-    /// The digest of the layer's bytes as the source has them: the key to [`Blobs`].
+    /// Returns the digest of the layer's bytes at the source: the key in [`ImageBlobs`].
     pub fn source_digest(&self) -> &Digest {
         match self {
             Self::Raw { diff_id, .. } => diff_id,
@@ -110,7 +112,7 @@ impl Layer {
         }
     }
 
-    /// The size of those bytes, where it is known.
+    /// Returns the size of those bytes, if known.
     pub fn size(&self) -> Option<u64> {
         match self {
             Self::Raw { size, .. } => *size,
@@ -118,7 +120,7 @@ impl Layer {
         }
     }
 
-    /// The digest of the layer's tar, where it is known.
+    /// Returns the diffID, if known.
     pub fn diff_id(&self) -> Option<&Digest> {
         match self {
             Self::Raw { diff_id, .. } => Some(diff_id),
@@ -127,41 +129,42 @@ impl Layer {
     }
 }
 
-/// Where a single image's manifest comes from.
+/// The origin of a single image's manifest.
 #[derive(Debug, Clone)]
 pub enum ManifestOrigin {
-    /// The source's own; every layer is [`Layer::Ready`].
-    Original(ManifestBytes),
-    /// The source's own, with the descriptors of its raw layers replaced by those of their blobs.
-    Edited(ManifestBytes),
-    /// There is none, or none to be trusted: one is written.
+    /// The source's own manifest; every layer is a [`Layer::Blob`].
+    Original(VerifiedManifest),
+    /// The source's own manifest, in which the descriptors of uncompressed layers are replaced by
+    /// those of their blobs.
+    Edited(VerifiedManifest),
+    /// A new manifest: the source has none, or none that can be relied on.
     Generated,
 }
 
-/// An index and what it stands on.
+/// An index and everything below it.
 #[derive(Debug, Clone)]
 pub struct ImageGraph {
-    /// The digest of the index: the last of `manifests`.
+    /// The digest of the index: the last one of `manifests`.
     pub root: Digest,
     /// Every manifest and index, each once, children before parents.
-    pub manifests: Vec<ManifestBytes>,
+    pub manifests: Vec<VerifiedManifest>,
     /// Every config and layer that the registry must hold, each once.
     pub blobs: Vec<Descriptor>,
 }
 
-/// A manifest's bytes, and what they are known by.
+/// A manifest whose bytes have its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestBytes {
-    /// The media type it is put with.
-    pub media_type: String,
-    /// The digest of the bytes.
+pub struct VerifiedManifest {
+    /// The digest: the one by which the manifest was requested, otherwise computed from the bytes.
     pub digest: Digest,
-    /// The bytes.
+    /// The media type that the source declares, otherwise the one that the bytes imply.
+    pub media_type: String,
+    /// The bytes, exactly as they were uploaded or written.
     pub bytes: Bytes,
 }
 
-impl ManifestBytes {
-    /// Names bytes by their digest.
+impl VerifiedManifest {
+    /// Returns a manifest with the SHA-256 digest of `bytes`.
     pub fn new(media_type: &str, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self {
@@ -172,22 +175,30 @@ impl ManifestBytes {
     }
 }
 
-/// Where the bytes of configs and layers are, by the digest of those bytes ([`Layer::stored`]).
+/// Whether an entry of an index is an attestation about another entry rather than an image, by the
+/// annotation of BuildKit.
+pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
+    entry.annotation("vnd.docker.reference.type").is_some()
+}
+
+/// Where the bytes of configs and layers are, by their digests at the source
+/// ([`Layer::source_digest`]).
 #[derive(Debug, Default)]
 pub struct ImageBlobs {
     slices: HashMap<Digest, Slice>,
 }
 
 impl ImageBlobs {
-    /// The bytes with this digest. `None` where the source was told that nobody needs them.
+    /// Returns the bytes of a digest; `None` if they were skipped.
     ///
-    /// The digest of a raw layer is the config's word for it until it has been packed.
+    /// The digest of an uncompressed layer comes from the config and is not verified before the
+    /// layer is compressed.
     pub fn get(&self, digest: &Digest) -> Option<&Slice> {
         self.slices.get(digest)
     }
 
-    /// The same, for the one who uses them up: a file in the spool gives its room back when nobody
-    /// has it open.
+    /// Removes and returns the bytes of a digest. A file of the spool frees its disk space once
+    /// nothing has it open.
     pub fn take(&mut self, digest: &Digest) -> Option<Slice> {
         self.slices.remove(digest)
     }

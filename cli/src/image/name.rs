@@ -1,9 +1,9 @@
-//! The names that archives and daemons give to images, made comparable.
+//! Compares the names that archives and daemons give to images.
 
 use imgsync_oci::{LocalName, Tag};
 
-/// The name as Docker shows it: without Docker Hub's address and `library/`, with a tag. `None`
-/// for what is no name, such as `<none>:<none>`.
+/// Returns the name as Docker shows it: without the address of Docker Hub and `library/`, with a
+/// tag. `None` for an invalid name such as `<none>:<none>`.
 pub(crate) fn familiar(text: &str) -> Option<LocalName> {
     let mut name: LocalName = text.parse().ok()?;
     if matches!(
@@ -19,8 +19,8 @@ pub(crate) fn familiar(text: &str) -> Option<LocalName> {
     Some(name)
 }
 
-/// Which of `names` is meant by `wanted`: the one that is the same; else, for a name without a
-/// registry, the first that differs in that alone (podman says `localhost/app`).
+/// Returns the position of the name that `wanted` means: the equal one, otherwise, for a name
+/// without a registry, the first that differs only in the registry (podman adds `localhost/`).
 pub(crate) fn choose<'a>(
     wanted: &str,
     names: impl Iterator<Item = &'a str> + Clone,
@@ -39,7 +39,7 @@ pub(crate) fn choose<'a>(
     })
 }
 
-/// The name as text.
+/// Formats a name.
 pub(crate) fn text(name: &LocalName) -> String {
     let LocalName {
         registry,

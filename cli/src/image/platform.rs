@@ -1,4 +1,4 @@
-//! Which of an image's platforms are meant.
+//! Selects platforms of an image.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use imgsync_oci::manifest::Platform;
 
 use super::Error;
 
-/// The platforms that were asked for; none means everything that is there.
+/// The requested platforms; none means all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Platforms(Vec<Platform>);
 
@@ -14,7 +14,7 @@ impl Platforms {
     /// Parses `os/architecture[/variant]`, such as `linux/arm64` or `linux/arm/v7`.
     ///
     /// # Errors
-    /// The first word that is none of these.
+    /// Returns the first invalid argument.
     pub fn parse(words: &[String]) -> Result<Self, &str> {
         let mut platforms = Vec::new();
         for word in words {
@@ -26,59 +26,60 @@ impl Platforms {
         Ok(Self(platforms))
     }
 
-    /// Whether none was asked for.
+    /// Returns whether no platform is requested.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Those that were asked for.
+    /// Returns the requested platforms.
     pub(crate) fn requested(&self) -> &[Platform] {
         &self.0
     }
 
-    /// The places of the wanted ones among those that are `there`, each once, in order.
+    /// Returns the positions of the requested platforms among the available ones, each once, in
+    /// order.
     ///
     /// # Errors
-    /// [`Error::NoPlatform`].
+    /// Returns [`Error::PlatformNotFound`].
     pub(crate) fn choose(
         &self,
         from: &str,
-        there: &[Option<Platform>],
+        available: &[Option<Platform>],
     ) -> Result<Vec<usize>, Error> {
-        let mut places = Vec::new();
+        let mut positions = Vec::new();
         for wanted in &self.0 {
-            let place = find(wanted, there).ok_or_else(|| Error::PlatformNotFound {
+            let position = find(wanted, available).ok_or_else(|| Error::PlatformNotFound {
                 from: from.to_owned(),
                 wanted: text(wanted),
-                available: there.iter().flatten().map(text).collect(),
+                available: available.iter().flatten().map(text).collect(),
             })?;
-            places.push(place);
+            positions.push(position);
         }
-        places.sort_unstable();
-        places.dedup();
-        Ok(places)
+        positions.sort_unstable();
+        positions.dedup();
+        Ok(positions)
     }
 
-    /// The places of all that is `there` for one of the wanted ones, in order: there may be several
-    /// for one platform, for instance of Windows in several versions.
-    pub(crate) fn matching(&self, there: &[Option<Platform>]) -> Vec<usize> {
-        let found = self.0.iter().filter_map(|wanted| find(wanted, there));
+    /// Returns the positions of all available platforms that match a requested one, in order. There
+    /// may be several for one platform, for example several versions of Windows.
+    pub(crate) fn matching(&self, available: &[Option<Platform>]) -> Vec<usize> {
+        let found = self.0.iter().filter_map(|wanted| find(wanted, available));
         let found: Vec<_> = found
-            .map(|place| there[place].as_ref().map(normalize))
+            .map(|position| available[position].as_ref().map(normalize))
             .collect();
-        let is_wanted = |place: &usize| {
-            let own = there[*place].as_ref().map(normalize);
+        let is_wanted = |position: &usize| {
+            let own = available[*position].as_ref().map(normalize);
             own.is_some() && found.contains(&own)
         };
-        (0..there.len()).filter(is_wanted).collect()
+        (0..available.len()).filter(is_wanted).collect()
     }
 
-    /// Whether the one platform that there is will do.
+    /// Checks whether the only available platform is a requested one.
     ///
     /// # Errors
-    /// [`Error::NoPlatform`].
-    pub(crate) fn check(&self, from: &str, there: Option<Platform>) -> Result<(), Error> {
-        self.choose(from, &[there]).map(|_| ())
+    /// Returns [`Error::PlatformNotFound`].
+    pub(crate) fn check(&self, from: &str, available: Option<Platform>) -> Result<(), Error> {
+        self.choose(from, &[available]).map(|_| ())
     }
 }
 
@@ -89,26 +90,25 @@ impl fmt::Display for Platforms {
     }
 }
 
-/// The one that is meant: the same; else, where no variant was asked for, the only one of its
-/// kind.
-fn find(wanted: &Platform, there: &[Option<Platform>]) -> Option<usize> {
+/// Finds the equal platform or, if no variant is requested, the only one of that architecture.
+fn find(wanted: &Platform, available: &[Option<Platform>]) -> Option<usize> {
     let same = |it: &Option<Platform>| it.as_ref().map(normalize) == Some(normalize(wanted));
-    if let Some(place) = there.iter().position(same) {
-        return Some(place);
+    if let Some(position) = available.iter().position(same) {
+        return Some(position);
     }
     let (os, architecture, _) = normalize(wanted);
     let alike = |it: &Option<Platform>| {
         it.as_ref()
             .is_some_and(|it| (normalize(it).0, normalize(it).1) == (os, architecture))
     };
-    let mut places = (0..there.len()).filter(|place| alike(&there[*place]));
-    match (wanted.variant.is_none(), places.next(), places.next()) {
-        (true, Some(place), None) => Some(place),
+    let mut positions = (0..available.len()).filter(|position| alike(&available[*position]));
+    match (wanted.variant.is_none(), positions.next(), positions.next()) {
+        (true, Some(position), None) => Some(position),
         _ => None,
     }
 }
 
-/// As containerd compares platforms: some have two names, and a variant that goes without saying.
+/// Normalizes a platform as containerd does: some have two names, and some variants are implied.
 fn normalize(platform: &Platform) -> (&str, &str, &str) {
     let os = match &*platform.os {
         "macos" => "darwin",
@@ -148,7 +148,7 @@ fn platform(word: &str) -> Option<Platform> {
     })
 }
 
-/// `os/architecture[/variant]`
+/// Formats a platform as `os/architecture[/variant]`.
 pub(crate) fn text(platform: &Platform) -> String {
     let Platform {
         architecture,
@@ -165,13 +165,15 @@ pub(crate) fn text(platform: &Platform) -> String {
 mod tests {
     use super::*;
 
-    fn there(words: &[&str]) -> Vec<Option<Platform>> {
+    fn available(words: &[&str]) -> Vec<Option<Platform>> {
         words.iter().map(|word| platform(word)).collect()
     }
 
     fn choose(wanted: &[&str], all: &[&str]) -> Result<Vec<usize>, Error> {
         let wanted: Vec<_> = wanted.iter().map(|&word| word.to_owned()).collect();
-        Platforms::parse(&wanted).unwrap().choose("it", &there(all))
+        Platforms::parse(&wanted)
+            .unwrap()
+            .choose("it", &available(all))
     }
 
     #[test]
@@ -183,7 +185,7 @@ mod tests {
             "linux/arm64/v8",
             "linux/s390x",
         ];
-        for (wanted, place) in [
+        for (wanted, position) in [
             ("linux/amd64", 0),
             ("linux/x86_64", 0),
             ("Linux/AMD64", 0),
@@ -193,7 +195,7 @@ mod tests {
             ("linux/aarch64", 3),
             ("linux/arm64/v8", 3),
         ] {
-            assert_eq!(choose(&[wanted], &all).unwrap(), [place], "{wanted}");
+            assert_eq!(choose(&[wanted], &all).unwrap(), [position], "{wanted}");
         }
         assert_eq!(
             choose(&["linux/s390x", "linux/amd64"], &all).unwrap(),

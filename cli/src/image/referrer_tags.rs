@@ -1,15 +1,16 @@
-//! Tags that speak about an image by their very name: the digest with a dash in place of the colon,
-//! and what it is. cosign writes `.sig`, `.att` and `.sbom`; without a suffix it is the list of
-//! referrers at a registry that keeps none (OCI distribution-spec, "Referrers Tag Schema").
+//! Tags that refer to an image by their name: the digest with a dash in place of the colon, and a
+//! suffix. cosign adds `.sig`, `.att` and `.sbom`; without a suffix the tag is the list of
+//! referrers at a registry without the referrers API (OCI distribution-spec, "Referrers Tag
+//! Schema").
 
 use std::collections::HashSet;
 
 use imgsync_oci::{Digest, Tag};
 
-/// The suffixes that cosign writes.
+/// The suffixes of cosign.
 const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 
-/// The image that a tag speaks about; `None` where it is a tag like any other.
+/// Returns the digest that a tag refers to; `None` for any other tag.
 pub fn subject_of(tag: &Tag) -> Option<Digest> {
     let name = match tag.as_str().split_once('.') {
         Some((name, suffix)) if COSIGN_SUFFIXES.contains(&suffix) => name,
@@ -20,13 +21,13 @@ pub fn subject_of(tag: &Tag) -> Option<Digest> {
     format!("{algorithm}:{hex}").parse().ok()
 }
 
-/// The tag of the list of referrers.
+/// Returns the tag of the list of referrers.
 pub(crate) fn fallback_tag(subject: &Digest) -> Option<Tag> {
     name(subject).parse().ok()
 }
 
-/// The tags of cosign's scheme that there may be for an image: of those that are `listed`, where
-/// somebody knows which there are.
+/// Returns the possible tags of cosign's scheme for an image; only those in `listed`, if the tags
+/// are known.
 pub(crate) fn cosign_tags(subject: &Digest, listed: Option<&HashSet<Tag>>) -> Vec<Tag> {
     let name = name(subject);
     let tags = COSIGN_SUFFIXES

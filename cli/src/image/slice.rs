@@ -1,4 +1,4 @@
-//! A stretch of bytes that lies somewhere and can be read again and again.
+//! A range of bytes in memory or in a file that can be read repeatedly.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Bytes in memory, in a part of an open file, or in a file that is opened when they are wanted.
+/// Bytes in memory, in a range of an open file, or in a file that is opened for reading.
 #[derive(Debug, Clone)]
 pub struct Slice {
     storage: SliceStorage,
@@ -24,7 +24,7 @@ enum SliceStorage {
 }
 
 impl Slice {
-    /// Bytes in memory.
+    /// Returns a slice of bytes in memory.
     pub(crate) fn memory(bytes: Bytes) -> Self {
         let len = bytes.len() as u64;
         let storage = SliceStorage::Memory(bytes);
@@ -35,7 +35,7 @@ impl Slice {
         }
     }
 
-    /// `len` bytes of `file` from `offset` on.
+    /// Returns a slice of `len` bytes of `file` from `offset` on.
     pub(crate) fn part(file: &Arc<File>, offset: u64, len: u64) -> Self {
         let storage = SliceStorage::OpenFile(Arc::clone(file));
         Self {
@@ -45,7 +45,8 @@ impl Slice {
         }
     }
 
-    /// A whole file of `len` bytes, kept closed, for there may be more of them than descriptors.
+    /// Returns a slice of a whole file of `len` bytes. The file is opened only for reading, because
+    /// there may be more files than file descriptors.
     pub(crate) fn whole(path: PathBuf, len: u64) -> Self {
         let storage = SliceStorage::ClosedFile(Arc::new(path));
         Self {
@@ -55,22 +56,22 @@ impl Slice {
         }
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether the slice is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// A reader from `start` to the end; it owns what it reads from and can go to any thread.
+    /// Returns a reader from `start` to the end, which can move to any thread.
     ///
     /// # Errors
-    /// The file cannot be opened any more.
+    /// Returns an error if the file cannot be opened any more.
     pub fn read_from(&self, start: u64) -> io::Result<SliceReader> {
-        let place = match &self.storage {
+        let storage = match &self.storage {
             SliceStorage::Memory(bytes) => ReaderStorage::Memory(bytes.clone()),
             SliceStorage::OpenFile(file) => ReaderStorage::File(Arc::clone(file)),
             SliceStorage::ClosedFile(path) => {
@@ -79,24 +80,24 @@ impl Slice {
         };
         let start = start.min(self.len);
         Ok(SliceReader {
-            storage: place,
+            storage,
             offset: self.offset + start,
             remaining: self.len - start,
         })
     }
 
-    /// A reader of all of it.
+    /// Returns a reader of the whole slice.
     ///
     /// # Errors
-    /// The file cannot be opened any more.
+    /// Returns an error if the file cannot be opened any more.
     pub fn reader(&self) -> io::Result<SliceReader> {
         self.read_from(0)
     }
 
-    /// All of it in memory; for what is known to be small.
+    /// Reads everything into memory; for slices that are known to be small.
     ///
     /// # Errors
-    /// Reading fails, or the file is shorter than it was.
+    /// Returns an error if reading fails, or if the file has become shorter.
     pub(crate) fn read_all(&self) -> io::Result<Bytes> {
         if let SliceStorage::Memory(bytes) = &self.storage {
             return Ok(bytes.clone());
@@ -106,7 +107,7 @@ impl Slice {
         Ok(bytes.into())
     }
 
-    /// The bytes, if they are in memory.
+    /// Returns the bytes, if they are in memory.
     pub(crate) fn memory_bytes(&self) -> Option<&Bytes> {
         match &self.storage {
             SliceStorage::Memory(bytes) => Some(bytes),
@@ -114,7 +115,7 @@ impl Slice {
         }
     }
 
-    /// The first bytes, up to four: they tell how a layer is compressed.
+    /// Returns up to four bytes from the start, which identify the compression of a layer.
     pub(crate) fn first_bytes(&self) -> io::Result<Vec<u8>> {
         let mut start = Vec::new();
         self.reader()?.take(4).read_to_end(&mut start)?;
@@ -122,7 +123,7 @@ impl Slice {
     }
 }
 
-/// Reads a [`Slice`] once, from some point to its end.
+/// Reads a [`Slice`] once, from a position to its end.
 #[derive(Debug)]
 pub struct SliceReader {
     storage: ReaderStorage,
@@ -138,28 +139,28 @@ enum ReaderStorage {
 
 impl Read for SliceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = buffer
+        let wanted = buffer
             .len()
             .min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
-        if want == 0 {
+        if wanted == 0 {
             return Ok(0);
         }
-        let got = match &self.storage {
+        let read = match &self.storage {
             ReaderStorage::Memory(bytes) => {
-                // Lossless: the bytes are in memory.
+                // The offset fits into usize, because the bytes are in memory.
                 let at = self.offset as usize;
-                buffer[..want].copy_from_slice(&bytes[at..at + want]);
-                want
+                buffer[..wanted].copy_from_slice(&bytes[at..at + wanted]);
+                wanted
             }
-            ReaderStorage::File(file) => file.read_at(&mut buffer[..want], self.offset)?,
+            ReaderStorage::File(file) => file.read_at(&mut buffer[..wanted], self.offset)?,
         };
-        if got == 0 {
-            let message = "the file has become shorter while it was read";
+        if read == 0 {
+            let message = "the file became shorter while it was read";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
-        self.offset += got as u64;
-        self.remaining -= got as u64;
-        Ok(got)
+        self.offset += read as u64;
+        self.remaining -= read as u64;
+        Ok(read)
     }
 }
 

@@ -6,12 +6,12 @@ use imgsync_oci::{Descriptor, Digest, Reference, Tag, media};
 use super::context::{PushContext, PushedManifest, total_size};
 use crate::evidence::probe::ParsedManifest;
 use crate::exit::{Failure, FailureKind};
-use crate::image::ManifestBytes;
+use crate::image::VerifiedManifest;
 
 /// Puts a manifest under a tag or its digest.
 pub(super) async fn put(
     context: &PushContext,
-    manifest: &ManifestBytes,
+    manifest: &VerifiedManifest,
     reference: &Reference,
 ) -> Result<(), Failure> {
     let (writer, bytes) = (&context.upload.writer, manifest.bytes.clone());
@@ -29,7 +29,7 @@ async fn put_parsed(
     tag: &Tag,
     manifest: &ParsedManifest,
 ) -> Result<(), Failure> {
-    let manifest = ManifestBytes {
+    let manifest = VerifiedManifest {
         media_type: manifest.media_type.clone(),
         digest: manifest.fetched.digest.clone(),
         bytes: manifest.fetched.bytes.clone(),

@@ -11,7 +11,7 @@ use super::{PushSettings, PushTarget};
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
 use crate::spool::Spool;
-use crate::transports::{LocatedImage, source};
+use crate::transports::{LocatedImage, locate};
 use crate::upload::{Journal, RepositoryWriter, UploadContext};
 use crate::{cache, disk};
 
@@ -31,7 +31,7 @@ pub(super) async fn prepare(
         cache::sweep(&settings.folders.cache);
     }
     let filter = LayerFilter::new(settings, report, &spool);
-    let found = source::find(&settings.image, &spool, filter.skip_layer()).await?;
+    let found = locate::locate_image(&settings.image, &spool, filter.skip_layer()).await?;
     let (name, insecure, copies) = match &found {
         LocatedImage::Local { image, .. } => (&image.name, None, &[][..]),
         LocatedImage::Daemon(found) => {

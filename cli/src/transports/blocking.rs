@@ -1,36 +1,29 @@
-//! Work that blocks, on a thread of its own.
+//! Runs blocking work off the threads that serve the network.
 
 use crate::exit::{Failure, FailureKind};
 
-/// Runs what blocks off the threads that serve the network.
-///
-/// # Errors
-/// Those of `work`.
+/// Runs blocking work on a thread of its own and returns its result. A panic of `work` goes on in
+/// the caller.
 pub(super) async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(cancelled) => Err(Failure::new(
-                FailureKind::Target,
-                format!("stopped: {cancelled}"),
-            )),
+            // Only the end of the runtime cancels blocking work, and then the caller ends too.
+            Err(_) => std::future::pending().await,
         },
     }
 }
 
-/// What a disk of this side refused, at the end that is written to.
+/// Returns the failure of a write to the local disk by a target.
 pub(super) fn write_failure(error: &std::io::Error) -> Failure {
-    let failure = Failure::new(
-        FailureKind::Target,
-        format!("target: cannot write: {error}"),
-    );
-    match error.kind() {
-        std::io::ErrorKind::StorageFull => {
-            failure.with_hint("make room there; what arrived whole is not fetched again")
-        }
-        _ => failure,
+    let what = format!("target: cannot write: {error}");
+    let failure = Failure::new(FailureKind::Target, what);
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        failure.with_hint("free some disk space; complete blobs are not fetched again")
+    } else {
+        failure
     }
 }

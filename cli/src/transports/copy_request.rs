@@ -1,4 +1,4 @@
-//! What a copy is asked for.
+//! The parameters of a copy.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,40 +8,38 @@ use imgsync_oci::{Digest, Reference, Tag};
 use crate::exit::Failure;
 use crate::image::Platforms;
 
-/// What goes along with an image that speaks about it: signatures, attestations, lists of parts.
+/// Which signatures, attestations and other artifacts are copied with an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ReferrersPolicy {
-    /// Nothing.
+    /// None.
     Skip,
-    /// What is found when a tag is put for the image, and what tags of cosign's scheme name. Of an
-    /// image whose tag is right already the source's list of referrers is not asked for again: that
-    /// would be a second request a tag.
+    /// The referrers that exist when the tag of the image is written, and those under tags of
+    /// cosign's scheme. For an image whose tag is up to date, the list of referrers is not
+    /// requested again, which would cost another request for each tag.
     #[default]
     New,
-    /// The same, and the source's list is asked for each time: what was signed after it was
-    /// mirrored comes too.
+    /// Like `New`, but the list of referrers is requested every time, so that later signatures are
+    /// copied, too.
     All,
 }
 
-/// Is called just before each time that a tag is put at the target, companions' tags included, with
-/// the tag, the digest that it is about to name, and the digest of the image that is copied. What it
-/// fails with, the copy fails with.
+/// Called just before a tag is written at the target, including the tags of referrers, with the
+/// tag, the digest that it will name, and the digest of the copied image. Its error fails the copy.
 pub type BeforeTagHook = dyn Fn(&Tag, &Digest, &Digest) -> Result<(), Failure> + Send + Sync;
 
-/// What is to be copied, and how.
+/// What to copy, and how.
 #[derive(Clone)]
 pub struct CopyRequest {
-    /// What it is at the source.
+    /// The reference at the source.
     pub from: Reference,
-    /// What it is to be at the target: a tag, or its own digest.
+    /// The reference at the target: a tag, or the same digest.
     pub to: Reference,
-    /// Which parts of an index; none named means all.
+    /// The platforms of an index; none means all.
     pub platforms: Platforms,
-    /// What goes along.
+    /// The referrers that are copied.
     pub referrers: ReferrersPolicy,
-    /// The tags that the source has, where they are known: those that it has not are not asked
-    /// for.
+    /// The tags of the source, if known; other tags are not requested.
     pub listed: Option<Arc<HashSet<Tag>>>,
-    /// Who is told before a tag is put.
+    /// The hook that is called before a tag is written.
     pub before_tag: Arc<BeforeTagHook>,
 }

@@ -1,5 +1,4 @@
-//! The bytes of a blob on their way into a file or a stream: read from any kind of source, taken
-//! up again after faults, and checked.
+//! Reads the bytes of a blob from any source, with retries, and verifies them.
 
 use bytes::Bytes;
 use imgsync_oci::client::{RetryVerdict, backoff};
@@ -10,7 +9,7 @@ use crate::upload::{BlobReader, PendingBlob, SourceReadError};
 
 /// The most bytes that are read at a time.
 const MAX_CHUNK_BYTES: u64 = 256 * 1024;
-/// How often in a row the source may fail before that counts.
+/// The attempts to read a chunk before the read fails.
 const MAX_READ_ATTEMPTS: u32 = 7;
 
 /// A blob that is being read.
@@ -21,24 +20,24 @@ pub(super) struct BlobFetch<'a> {
     hasher: Hasher,
 }
 
-/// What comes of reading on.
+/// The result of reading on.
 pub(super) enum FetchEvent {
     /// The next bytes.
     Chunk(Bytes),
-    /// That was all, and it has its digest.
+    /// The blob is complete and matches its digest.
     Complete,
-    /// These are not the blob's bytes, or not all of them are; if all were read from the first on,
-    /// the source is to blame.
+    /// The bytes do not match the digest, or are too few. If the blob was read from its start, the
+    /// source is damaged.
     Corrupt(Failure),
 }
 
 impl<'a> BlobFetch<'a> {
-    /// From the beginning.
+    /// Reads the blob from its start.
     pub(super) fn new(blob: &'a PendingBlob) -> Self {
         Self::resume(blob, 0, Hasher::new(blob.digest.algorithm()))
     }
 
-    /// From `at` on: the bytes before are there, and `hashed`.
+    /// Reads the blob from `position` on; `hasher` has the bytes before.
     pub(super) fn resume(blob: &'a PendingBlob, position: u64, hasher: Hasher) -> Self {
         Self {
             blob,
@@ -48,64 +47,66 @@ impl<'a> BlobFetch<'a> {
         }
     }
 
-    /// How many bytes were read so far, those before included.
+    /// Returns the number of bytes that were read, including those before the start.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next bytes.
+    /// Reads the next bytes.
     ///
     /// # Errors
-    /// The source does not give them, and asking again did not help.
+    /// Returns an error if the source fails and retries do not help.
     pub(super) async fn next_chunk(&mut self) -> Result<FetchEvent, Failure> {
         let left = self.blob.size - self.position;
         if left == 0 {
             let found = self.hasher.clone().finish();
-            return Ok(match found == self.blob.digest {
-                true => FetchEvent::Complete,
-                false => FetchEvent::Corrupt(mismatch(&self.blob.digest, &found)),
+            return Ok(if found == self.blob.digest {
+                FetchEvent::Complete
+            } else {
+                FetchEvent::Corrupt(mismatch(&self.blob.digest, &found))
             });
         }
         let mut failures = 0;
-        let piece = loop {
+        let chunk = loop {
             let error = match self
                 .reader
                 .read(self.position, left.min(MAX_CHUNK_BYTES))
                 .await
             {
-                Ok(piece) => break piece,
+                Ok(chunk) => break chunk,
                 Err(error) => error,
             };
             failures += 1;
             match error.retry() {
-                RetryVerdict::After(asked) if failures < MAX_READ_ATTEMPTS => {
-                    tokio::time::sleep(backoff(failures, asked)).await;
+                RetryVerdict::After(retry_after) if failures < MAX_READ_ATTEMPTS => {
+                    tokio::time::sleep(backoff(failures, retry_after)).await;
                 }
                 RetryVerdict::After(_) | RetryVerdict::Never => return self.read_error(error),
             }
         };
-        if piece.is_empty() {
+        if chunk.is_empty() {
             let what = format!("it ends after {} bytes", self.position);
             return self.read_error(SourceReadError::Mismatch(what));
         }
-        self.hasher.update(&piece);
-        self.position += piece.len() as u64;
-        Ok(FetchEvent::Chunk(piece))
+        self.hasher.update(&chunk);
+        self.position += chunk.len() as u64;
+        Ok(FetchEvent::Chunk(chunk))
     }
 
     fn read_error(&self, error: SourceReadError) -> Result<FetchEvent, Failure> {
-        let is_wrong = matches!(error, SourceReadError::Mismatch(_));
+        let is_corrupt = matches!(error, SourceReadError::Mismatch(_));
         let failure = error.failure(&self.blob.label);
-        match is_wrong {
-            true => Ok(FetchEvent::Corrupt(failure)),
-            false => Err(failure),
+        if is_corrupt {
+            Ok(FetchEvent::Corrupt(failure))
+        } else {
+            Err(failure)
         }
     }
 }
 
-/// What to say of a blob whose bytes are not its own.
+/// Returns the failure of a blob that does not match its digest.
 fn mismatch(expected: &Digest, found: &Digest) -> Failure {
     let what = format!("source: the blob {expected} is damaged: its bytes are {found}");
     Failure::new(FailureKind::Source, what)
-        .with_hint("nothing of it was kept; the source has to be repaired")
+        .with_hint("nothing of the blob was kept; repair the source")
 }

@@ -1,19 +1,20 @@
-//! What a source holds: one map of names to bytes, whether it was a folder, a file or a stream.
+//! The files of a source by name, whether it is a folder, an archive or a stream. Names are keys of
+//! a map, never paths outside the source.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use imgsync_oci::Digest;
+use imgsync_oci::{Descriptor, Digest};
 use serde::de::DeserializeOwned;
 
 use super::archive::tar_reader;
 use crate::image::{Error, Slice};
 
-/// How many links may lead to one another.
+/// The most links that are followed.
 const MAX_LINK_HOPS: usize = 8;
 
-/// The entries of an archive, or a folder.
+/// The entries of an archive, or the files of a folder.
 #[derive(Debug)]
 pub(crate) struct SourceFiles {
     source_name: String,
@@ -23,33 +24,34 @@ pub(crate) struct SourceFiles {
 #[derive(Debug)]
 enum FileBackend {
     Map(HashMap<String, FileEntry>),
-    /// Looked into when asked: a layout shared by many images has more files than one needs.
+    /// A folder, in which files are looked up when they are needed: a layout of many images has
+    /// more files than one image needs.
     Folder(PathBuf),
 }
 
-/// What is under a name.
+/// An entry.
 #[derive(Debug)]
 enum FileEntry {
     File(FileContent),
     Link(String),
 }
 
-/// The bytes of a file, or their digest where nobody needed them.
+/// The bytes of a file, or only their digest if they were skipped.
 #[derive(Debug, Clone)]
 pub(crate) enum FileContent {
-    /// They can be read.
+    /// The bytes can be read.
     Available(Slice),
-    /// They were left out, for the target has them.
+    /// The bytes were skipped, because the target has them.
     Skipped {
-        /// Their digest; where the name is one, as the name says.
+        /// The digest of the bytes, according to the name if that is a digest.
         digest: Digest,
-        /// Their number.
+        /// The number of bytes.
         len: u64,
     },
 }
 
 impl FileContent {
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Available(slice) => slice.len(),
@@ -59,7 +61,7 @@ impl FileContent {
 }
 
 impl SourceFiles {
-    /// No entries yet; `from` names the source in errors.
+    /// Returns an empty set of entries; `from` names the source in errors.
     pub(super) fn empty(from: &str) -> Self {
         Self {
             source_name: from.to_owned(),
@@ -67,7 +69,7 @@ impl SourceFiles {
         }
     }
 
-    /// The files below a folder.
+    /// Returns the files in a folder.
     pub(crate) fn folder(path: PathBuf) -> Self {
         Self {
             source_name: format!("the OCI layout {}", path.display()),
@@ -75,30 +77,30 @@ impl SourceFiles {
         }
     }
 
-    /// What errors call the source.
+    /// Returns the name of the source in errors.
     pub(crate) fn source_name(&self) -> &str {
         &self.source_name
     }
 
-    /// Notes a file.
+    /// Adds a file.
     ///
     /// # Errors
-    /// The name is taken: which of the two is meant depends on the reader, so neither is.
+    /// Returns an error for a duplicate name: readers differ in which of the two entries they take.
     pub(super) fn add_file(&mut self, name: String, stored: FileContent) -> Result<(), Error> {
         self.insert(name, FileEntry::File(stored))
     }
 
-    /// Notes another name for `target`.
+    /// Adds a link to `target`.
     ///
     /// # Errors
-    /// The name is taken.
+    /// Returns an error for a duplicate name.
     pub(super) fn add_link(&mut self, name: String, target: String) -> Result<(), Error> {
         self.insert(name, FileEntry::Link(target))
     }
 
     fn insert(&mut self, name: String, entry: FileEntry) -> Result<(), Error> {
         let FileBackend::Map(map) = &mut self.entries else {
-            return Err(self.malformed("a folder takes no entries".to_owned()));
+            return Err(self.malformed("entries cannot be added to a folder".to_owned()));
         };
         match map.entry(name) {
             std::collections::hash_map::Entry::Vacant(vacant) => {
@@ -112,7 +114,7 @@ impl SourceFiles {
         }
     }
 
-    /// The files that were noted, with their names, in no order.
+    /// Returns the added files with their names, in no particular order.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, &FileContent)> {
         let map = match &self.entries {
             FileBackend::Map(map) => Some(map),
@@ -126,7 +128,7 @@ impl SourceFiles {
             })
     }
 
-    /// Whether there is something under this name.
+    /// Returns whether the name exists.
     pub(crate) fn has(&self, name: &str) -> bool {
         match &self.entries {
             FileBackend::Map(map) => map.contains_key(name),
@@ -134,10 +136,11 @@ impl SourceFiles {
         }
     }
 
-    /// The bytes under a name, through links.
+    /// Returns the content of a name, following links.
     ///
     /// # Errors
-    /// There is nothing; links lead in a circle; the name leaves the source; it is no file.
+    /// Returns an error if the name does not exist, is no file, or leads out of the source, or if
+    /// links form a cycle.
     pub(super) fn find(&self, name: &str) -> Result<FileContent, Error> {
         let mut key = tar_reader::entry_key(name.as_bytes()).ok_or_else(|| Error::UnsafeName {
             from: self.source_name.clone(),
@@ -153,7 +156,7 @@ impl SourceFiles {
                         None => return Err(self.missing(name)),
                     }
                 }
-                Err(self.malformed(format!("the links from {name} do not end")))
+                Err(self.malformed(format!("the links from {name} form a cycle")))
             }
         }
     }
@@ -169,10 +172,11 @@ impl SourceFiles {
         }
     }
 
-    /// The bytes under a name, in memory.
+    /// Reads the content of a name into memory.
     ///
     /// # Errors
-    /// Those of [`Contents::find`]; they are more than `limit`, or were left out.
+    /// Those of [`SourceFiles::find`]; an error if the content is larger than `limit` or was
+    /// skipped.
     pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Bytes, Error> {
         match self.find(name)? {
             FileContent::Available(slice) if slice.len() <= limit => {
@@ -187,28 +191,52 @@ impl SourceFiles {
         }
     }
 
-    /// The JSON under a name.
+    /// Reads the JSON under a name.
     ///
     /// # Errors
-    /// Those of [`Contents::read`]; it is not that JSON.
+    /// Those of [`SourceFiles::read`]; an error if the JSON is invalid.
     pub(super) fn json<T: DeserializeOwned>(&self, name: &str, limit: u64) -> Result<T, Error> {
         let bytes = self.read(name, limit)?;
         serde_json::from_slice(&bytes)
             .map_err(|error| self.malformed(format!("{name} cannot be read: {error}")))
     }
 
-    /// The bytes of a blob in an OCI layout, wherever they are.
+    /// Returns the content of a blob in an OCI layout.
     ///
     /// # Errors
-    /// Those of [`Contents::find`].
+    /// Those of [`SourceFiles::find`].
     pub(crate) fn blob(&self, digest: &Digest) -> Result<FileContent, Error> {
         self.find(&blob_path(digest))
     }
 
-    /// The bytes of a small blob in an OCI layout, found to match their digest.
+    /// Returns the bytes of a blob in an OCI layout.
     ///
     /// # Errors
-    /// Those of [`Contents::read`], and [`Error::Mismatch`].
+    /// Those of [`SourceFiles::find`], and [`Error::Malformed`] for another size than the
+    /// descriptor's.
+    pub(super) fn sized_blob(&self, descriptor: &Descriptor) -> Result<FileContent, Error> {
+        let stored = self.blob(&descriptor.digest)?;
+        self.check_size(descriptor, stored.len())?;
+        Ok(stored)
+    }
+
+    /// Checks the size of a blob against its descriptor.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub(super) fn check_size(&self, descriptor: &Descriptor, len: u64) -> Result<(), Error> {
+        let Descriptor { digest, size, .. } = descriptor;
+        if len != *size {
+            let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
+            return Err(self.malformed(reason));
+        }
+        Ok(())
+    }
+
+    /// Reads a small blob of an OCI layout and verifies its digest.
+    ///
+    /// # Errors
+    /// Those of [`SourceFiles::read`], and [`Error::DigestMismatch`].
     pub(crate) fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Bytes, Error> {
         let name = blob_path(digest);
         let bytes = self.read(&name, limit)?;
@@ -224,7 +252,7 @@ impl SourceFiles {
         Ok(bytes)
     }
 
-    /// The error for content that makes no sense.
+    /// Returns the error for invalid content.
     pub(crate) fn malformed(&self, reason: impl Into<String>) -> Error {
         Error::Malformed {
             from: self.source_name.clone(),
@@ -232,7 +260,7 @@ impl SourceFiles {
         }
     }
 
-    /// The error for something that is not there.
+    /// Returns the error for a missing part.
     pub(super) fn missing(&self, what: &str) -> Error {
         Error::Missing {
             from: self.source_name.clone(),
@@ -240,7 +268,7 @@ impl SourceFiles {
         }
     }
 
-    /// The error for a read that fails.
+    /// Returns the error for a failed read.
     pub(super) fn read_error(&self, source: std::io::Error) -> Error {
         Error::Io {
             action: "read",
@@ -250,13 +278,13 @@ impl SourceFiles {
     }
 }
 
-/// Where an OCI layout keeps a blob (OCI image-spec, "Image Layout").
+/// Returns the path of a blob in an OCI layout (OCI image-spec, "Image Layout").
 pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 
-/// The digest that an entry's name states for its bytes, and whether every reader relies on it:
-/// a layout's blobs are named by their digests; podman names layers so, others name otherwise.
+/// Returns the digest in the name of an entry, and whether all readers rely on it: they do for the
+/// blobs of a layout, but podman names layers by digest where others do not.
 pub(super) fn digest_from_name(name: &str) -> Option<(Digest, bool)> {
     if let Some(blob) = name.strip_prefix("blobs/") {
         return Some((blob.replacen('/', ":", 1).parse().ok()?, true));

@@ -1,7 +1,8 @@
-//! The two ends of a copy: what a source offers, and what a target takes. One file a kind of end.
+//! Sources and targets of a copy: registries, OCI layouts, archives and daemons, a module each.
 //!
-//! Both may be asked several things at a time. An end asks again by itself after faults that pass;
-//! an error that it yields counts. Errors say `source:` or `target:`, by the end that they are of.
+//! A transport retries transient errors itself and reports only final ones, prefixed with
+//! `source:` or `target:`. It does not decide what is copied; that is the work of `copy` and
+//! `push`. Start at [`CopySource`] and [`CopyTarget`].
 
 pub mod archive;
 mod blocking;
@@ -10,14 +11,15 @@ pub mod daemon;
 mod fetch;
 mod files;
 pub mod layout;
+pub mod locate;
 pub(crate) mod registry;
-pub mod source;
 #[cfg(test)]
 mod testing;
 pub(crate) mod throttle;
 
+pub use crate::image::VerifiedManifest;
 pub use copy_request::{BeforeTagHook, CopyRequest, ReferrersPolicy};
-pub use source::{ImageRequest, LocatedImage, SkipLayer};
+pub use locate::{ImageRequest, LocatedImage, SkipLayer};
 
 use std::sync::Arc;
 
@@ -30,132 +32,143 @@ use crate::exit::Failure;
 use crate::report::Report;
 use crate::upload::{BlobSource, PendingBlob, UploadOutcome};
 
-/// What a question to an end comes to.
+/// The answer of a source or a target.
 pub type TransportFuture<'a, T> = BoxFuture<'a, Result<T, Failure>>;
 
 /// What is known of a manifest without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestDescriptor {
-    /// Its digest.
+    /// The digest.
     pub digest: Digest,
-    /// Its media type, where the end tells.
+    /// The media type, if the source or target reports it.
     pub media_type: Option<String>,
-    /// Its size in bytes, where the end tells.
+    /// The size in bytes, if the source or target reports it.
     pub size: Option<u64>,
 }
 
-/// A manifest, verified: the bytes have the digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedManifest {
-    /// Its digest: the one that it was asked for by, else computed from the bytes.
-    pub digest: Digest,
-    /// Its media type: what the end says, else what its bytes show.
-    pub media_type: String,
-    /// Its bytes, as they were put.
-    pub bytes: bytes::Bytes,
+impl From<VerifiedManifest> for ManifestDescriptor {
+    fn from(manifest: VerifiedManifest) -> Self {
+        Self {
+            size: Some(manifest.bytes.len() as u64),
+            digest: manifest.digest,
+            media_type: Some(manifest.media_type),
+        }
+    }
 }
 
-/// What a manifest is at the target.
+/// The role of a manifest at the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestRole {
-    /// A part of an index that follows: it is reached through that one, by digest.
+    /// A manifest of an index that follows; clients reach it through the index, by digest.
     Child,
-    /// What speaks about another manifest: reached through that one's list of referrers.
+    /// A signature, attestation or other artifact; clients reach it through the list of referrers
+    /// of its subject.
     Referrer {
-        /// What it speaks about.
+        /// The digest of the subject.
         subject: Digest,
     },
-    /// What a tag names from now on.
+    /// A manifest that a tag names from now on.
     Tagged(Tag),
-    /// Reached by its digest alone, for whoever asks for it so.
+    /// A manifest that clients reach by its digest alone.
     Untagged,
 }
 
-/// Where images come from: one repository, layout or archive.
+/// A source of images: one repository, layout or archive. Several calls may run at a time.
 pub trait CopySource: Send + Sync {
-    /// What people call it, without a tag: `ghcr.io/owner/app`, `oci:build/image`.
+    /// Returns the name that users know the source by, without a tag: `ghcr.io/owner/app`,
+    /// `oci:build/image`.
     fn name(&self) -> &str;
 
-    /// The repository that it is, where it is one: a target at the same registry can link its
-    /// blobs.
-    fn repository(&self) -> Option<(&Registry, &Repository)>;
+    /// Returns the repository, if the source is one. A target at the same registry can then mount
+    /// its blobs.
+    fn repository(&self) -> Option<(&Registry, &Repository)> {
+        None
+    }
 
-    /// All tags, part by part, in the order of the end. A repository that is not there is an
+    /// Returns all tags, page by page, in the order of the source. A missing repository is an
     /// error.
     fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>>;
 
-    /// What a tag or digest names now; `None` where it names nothing. Cheap: no manifest is read,
-    /// where the end can do without.
+    /// Returns the descriptor of the manifest that a tag or digest names now; `None` if there is
+    /// none. A registry answers without sending the manifest, where it can.
     fn head_manifest<'a>(
         &'a self,
         reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>>;
+    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
+        Box::pin(async move { Ok(self.fetch_manifest(reference).await?.map(Into::into)) })
+    }
 
-    /// A manifest, verified; `None` where there is none of that name.
+    /// Returns a verified manifest; `None` if there is none of that tag or digest.
     fn fetch_manifest<'a>(
         &'a self,
         reference: &'a Reference,
     ) -> TransportFuture<'a, Option<VerifiedManifest>>;
 
-    /// Where a blob's bytes are. Nothing is read yet, and it need not be there.
-    fn blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource>;
+    /// Returns where the bytes of a blob can be read. Nothing is read yet, so a missing blob may
+    /// show only when it is read.
+    fn locate_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource>;
 
-    /// The manifests that speak about this one by their `subject`, those first that came first;
-    /// none where the end keeps no such list. Tags of cosign's scheme are not among them.
+    /// Returns the manifests whose `subject` is the given one, oldest first where the source keeps
+    /// that order; none if the source keeps no such list. Tags of cosign's scheme are not included.
     fn list_referrers<'a>(&'a self, subject: &'a Digest) -> TransportFuture<'a, Vec<Descriptor>>;
 }
 
-/// Where images go: one repository, layout, archive or daemon. The engine puts what something
-/// needs before it: blobs before their manifest, parts before their index.
+/// A target of images: one repository, layout or archive. Several calls may run at a time. The
+/// caller puts blobs before their manifest, and manifests before their index.
 pub trait CopyTarget: Send + Sync {
-    /// What people call it, without a tag.
+    /// Returns the name that users know the target by, without a tag.
     fn name(&self) -> &str;
 
-    /// The repository that it is, where it is one.
-    fn repository(&self) -> Option<(&Registry, &Repository)>;
+    /// Returns the repository, if the target is one.
+    fn repository(&self) -> Option<(&Registry, &Repository)> {
+        None
+    }
 
-    /// What a tag or digest names now. A manifest that is there is there with all its parts.
+    /// Returns the descriptor of the manifest that a tag or digest names now; `None` if there is
+    /// none. A manifest that is present is present with all its blobs and child manifests.
     fn head_manifest<'a>(
         &'a self,
         reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>>;
+    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
+        Box::pin(async move { Ok(self.fetch_manifest(reference).await?.map(Into::into)) })
+    }
 
-    /// A manifest that is there; one that makes no sense counts as absent.
+    /// Returns a manifest that is present; an invalid one counts as absent.
     fn fetch_manifest<'a>(
         &'a self,
         reference: &'a Reference,
     ) -> TransportFuture<'a, Option<VerifiedManifest>>;
 
-    /// Whether it holds a blob, whole.
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool>;
+    /// Returns whether the target has a blob of this digest and size.
+    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool>;
 
-    /// Brings a blob. Goes on where an earlier attempt ended, as far as the end can. When this
-    /// yields, the target has the blob, and its bytes have its digest.
+    /// Copies a blob, resuming an earlier attempt where the target can. On success the target has
+    /// the blob, and its bytes have its digest.
     fn put_blob<'a>(
         &'a self,
         blob: &'a PendingBlob,
         report: &'a Arc<dyn Report>,
     ) -> TransportFuture<'a, UploadOutcome>;
 
-    /// Puts a manifest, all of whose parts are there. Safe to repeat.
+    /// Puts a manifest whose blobs and child manifests are present. Safe to repeat.
     fn put_manifest<'a>(
         &'a self,
         manifest: &'a VerifiedManifest,
         role: &'a ManifestRole,
     ) -> TransportFuture<'a, ()>;
 
-    /// The manifests at the target that speak about this one by their `subject`; `None` where the
-    /// target keeps no such list by itself. Then the engine keeps one, under the tag that the
-    /// specification has for that.
+    /// Returns the manifests at the target whose `subject` is the given one; `None` if the target
+    /// keeps no such list. The caller then maintains the list under the fallback tag of the OCI
+    /// distribution-spec ("Referrers Tag Schema").
     fn list_referrers<'a>(
         &'a self,
         subject: &'a Digest,
     ) -> TransportFuture<'a, Option<Vec<Descriptor>>>;
 
-    /// Takes a tag out, and nothing but the tag.
+    /// Deletes a tag, but not the manifest that it names.
     fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome>;
 
-    /// All that was put stays from now on: an archive is written out. For a registry there is
+    /// Makes everything that was put permanent: an archive is written and renamed. A registry has
     /// nothing left to do.
     fn finish<'a>(&'a self, report: &'a Arc<dyn Report>) -> TransportFuture<'a, ()>;
 }

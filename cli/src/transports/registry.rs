@@ -1,4 +1,4 @@
-//! A repository at a registry, as either end.
+//! A repository at a registry, as the source and as the target of a copy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,23 +21,23 @@ use crate::upload::{
     upload_blob,
 };
 
-/// The most pages that a list of tags is read in: some registries give fifty tags a page.
+/// The most pages of a list of tags. Some registries return fifty tags a page.
 const MAX_TAG_PAGES: usize = 20_000;
 
-/// A repository and the way to it.
+/// A repository, with a client of its registry.
 struct RepositoryHandle {
     client: Client,
     repository: Repository,
     host: Arc<RegistryThrottle>,
     name: String,
-    /// Whether the registry was found to keep no lists of referrers.
+    /// Whether the registry turned out to have no referrers API.
     lacks_referrers_api: AtomicBool,
 }
 
-/// A repository that is read from.
+/// A repository that images are copied from.
 pub(crate) struct RegistrySource(RepositoryHandle);
 
-/// A repository that is written to.
+/// A repository that images are copied into.
 pub(crate) struct RegistryTarget {
     handle: RepositoryHandle,
     writer: RepositoryWriter,
@@ -60,9 +60,9 @@ impl RepositoryHandle {
         (self.client.registry(), &self.repository)
     }
 
-    /// Waits until one more request may be made.
+    /// Waits until another request is allowed.
     async fn acquire_request_permit(&self) -> Option<SemaphorePermit<'_>> {
-        // Nobody closes it.
+        // The semaphore is never closed.
         self.host.request_permits.acquire().await.ok()
     }
 
@@ -78,7 +78,7 @@ impl RepositoryHandle {
         let Some(found) = found else { return Ok(None) };
         let digest = match (found.digest, reference) {
             (_, Reference::Digest(asked)) => Some(asked.clone()),
-            (said, Reference::Tag(_)) => said,
+            (reported, Reference::Tag(_)) => reported,
         };
         if let Some(digest) = digest {
             return Ok(Some(ManifestDescriptor {
@@ -87,7 +87,7 @@ impl RepositoryHandle {
                 size: found.size,
             }));
         }
-        // Some registries do not say; the bytes do.
+        // Some registries report no digest; it is computed from the bytes.
         drop(turn);
         let found = self.fetch_manifest(reference).await?;
         Ok(found.map(|found| ManifestDescriptor {
@@ -101,18 +101,18 @@ impl RepositoryHandle {
         &self,
         reference: &Reference,
     ) -> Result<Option<FetchedManifest>, Error> {
-        let _turn = self.acquire_request_permit().await;
+        let _permit = self.acquire_request_permit().await;
         self.client
             .fetch_manifest(&self.repository, reference)
             .await
     }
 
-    /// The registry's list of referrers; `None` where it keeps none.
+    /// Returns the list of the referrers API; `None` if the registry has none.
     async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
         if self.lacks_referrers_api.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let _turn = self.acquire_request_permit().await;
+        let _permit = self.acquire_request_permit().await;
         let client = &self.client;
         let list = client
             .list_referrers(&self.repository, subject, None)
@@ -123,13 +123,13 @@ impl RepositoryHandle {
         Ok(list)
     }
 
-    /// The list under the tag that stands in for the registry's.
+    /// Returns the list of referrers under the fallback tag.
     async fn list_referrers_by_tag(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
         let Some(tag) = referrer_tags::fallback_tag(subject) else {
             return Ok(Vec::new());
         };
         let found = self.fetch_manifest(&Reference::Tag(tag)).await?;
-        // Whatever else is under that name lists nothing.
+        // Anything else than an index under that tag has no referrers.
         let list = found.and_then(|found| {
             let declared = found.media_type.as_deref();
             Manifest::parse(&found.bytes, declared).ok()
@@ -141,7 +141,7 @@ impl RepositoryHandle {
     }
 }
 
-/// What a kind of manifest is called that registries still keep, and nobody writes any more.
+/// Describes media types of manifests that registries still store and no tool writes any more.
 fn describe_obsolete_type(media_type: &str) -> Option<&'static str> {
     match media_type {
         "application/vnd.docker.distribution.manifest.v1+json"
@@ -180,23 +180,26 @@ impl CopySource for RegistrySource {
     }
 
     fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>> {
-        let way = &self.0;
+        let handle = &self.0;
         let start = Some((None, 0));
         let pages = stream::unfold(start, move |state| async move {
             let (next, pages) = state?;
             if pages == MAX_TAG_PAGES {
-                let what = format!("source: the list of tags of {} does not end", way.name);
+                let what = format!(
+                    "source: the list of tags of {} has too many pages",
+                    handle.name
+                );
                 return Some((Err(Failure::new(FailureKind::Source, what)), None));
             }
-            let _turn = way.acquire_request_permit().await;
-            let page = way.client.list_tags(&way.repository, next).await;
+            let _permit = handle.acquire_request_permit().await;
+            let page = handle.client.list_tags(&handle.repository, next).await;
             Some(match page {
                 Ok(Some(page)) => {
                     let next = page.next.map(|next| (Some(next), pages + 1));
                     (Ok(page.names), next)
                 }
                 Ok(None) => {
-                    let what = format!("source: there is no repository {}", way.name);
+                    let what = format!("source: there is no repository {}", handle.name);
                     (Err(Failure::new(FailureKind::Source, what)), None)
                 }
                 Err(error) => (Err(Failure::at_source(error)), None),
@@ -230,25 +233,25 @@ impl CopySource for RegistrySource {
                 .map_err(Failure::at_source)?;
             let Some(found) = found else { return Ok(None) };
             let declared = found.media_type.clone();
-            let held = into_verified(found).map_err(|error| {
+            let verified = into_verified(found).map_err(|error| {
                 let place = format!("source: {reference} of {}", self.0.name);
                 match declared.as_deref().and_then(describe_obsolete_type) {
                     Some(kind) => Failure::new(
                         FailureKind::Source,
-                        format!("{place} is {kind}, which is not copied"),
+                        format!("{place} is {kind}, which cannot be copied"),
                     )
                     .with_hint(
-                        "push it anew with a tool of today, or leave its tag out (--exclude)",
+                        "push the image again with a current tool, or exclude its tag (--exclude)",
                     ),
                     None => Failure::new(FailureKind::Source, format!("{place}: {error}")),
                 }
             });
-            held.map(Some)
+            verified.map(Some)
         }
         .boxed()
     }
 
-    fn blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
+    fn locate_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
         let body = BlobSource::Remote(RemoteBlob {
             client: self.0.client.clone(),
             repository: self.0.repository.clone(),
@@ -318,9 +321,9 @@ impl CopyTarget for RegistryTarget {
         .boxed()
     }
 
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
+    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
         async {
-            let _turn = self.handle.acquire_request_permit().await;
+            let _permit = self.handle.acquire_request_permit().await;
             let RepositoryHandle {
                 client, repository, ..
             } = &self.handle;
@@ -349,7 +352,7 @@ impl CopyTarget for RegistryTarget {
                     Reference::Digest(manifest.digest.clone())
                 }
             };
-            let _turn = self.handle.acquire_request_permit().await;
+            let _permit = self.handle.acquire_request_permit().await;
             let RepositoryHandle {
                 client, repository, ..
             } = &self.handle;
@@ -373,7 +376,7 @@ impl CopyTarget for RegistryTarget {
 
     fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome> {
         async {
-            let _turn = self.handle.acquire_request_permit().await;
+            let _permit = self.handle.acquire_request_permit().await;
             let RepositoryHandle {
                 client, repository, ..
             } = &self.handle;

@@ -1,5 +1,5 @@
-//! What all that one run asks of a registry shares: how much at a time, and how long it waits when
-//! it was too much.
+//! The limits that all requests of a run to one registry share: how many run at a time, and how
+//! long to wait after a rate limit.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +11,14 @@ use tokio::sync::Semaphore;
 
 use crate::report::Report;
 
-/// Small requests to one registry at a time.
+/// The most small requests to one registry at a time.
 const MAX_CONCURRENT_REQUESTS: usize = 8;
-/// Blobs that are read from one registry at a time.
+/// The most blobs that are read from one registry at a time.
 const MAX_CONCURRENT_READS: usize = 6;
-/// Who is told to come back later than that should, in another run.
+/// The longest `Retry-After` that is waited for; beyond it the run fails.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// One registry, for one run.
+/// The limits of one registry.
 #[derive(Debug)]
 pub(crate) struct RegistryThrottle {
     pub(super) quota: Arc<RetryPolicy>,
@@ -26,7 +26,7 @@ pub(crate) struct RegistryThrottle {
     pub(super) read_permits: Arc<Semaphore>,
 }
 
-/// All registries that a run speaks to.
+/// The limits of all registries of a run.
 pub(crate) struct RegistryThrottles {
     report: Arc<dyn Report>,
     throttles: Mutex<BTreeMap<Registry, Arc<RegistryThrottle>>>,
@@ -40,7 +40,7 @@ impl RegistryThrottles {
         }
     }
 
-    /// What is shared for a registry.
+    /// Returns the limits of a registry.
     pub(crate) fn for_registry(&self, registry: &Registry) -> Arc<RegistryThrottle> {
         let mut known = self
             .throttles
@@ -65,7 +65,7 @@ impl RegistryThrottles {
         Arc::clone(host)
     }
 
-    /// What the registries last said of their limits, for those that did.
+    /// Returns the rate limits that registries reported last.
     pub(crate) fn rate_limits(&self) -> Vec<(Registry, RateLimit)> {
         let known = self
             .throttles

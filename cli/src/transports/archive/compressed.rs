@@ -1,6 +1,5 @@
-//! Archives that are compressed as a whole, as in `docker save app | gzip`.
-//!
-//! Nothing in such a file can be found by seeking, so it is read as a stream.
+//! Archives that are compressed as a whole, as by `docker save app | gzip`. They are read as a
+//! stream, because seeking is impossible.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -11,21 +10,21 @@ use imgsync_oci::media::Compression;
 use super::tar_reader::fill;
 use crate::compress;
 
-/// As many bytes as tell how an archive is compressed.
+/// The bytes that identify the compression.
 const MAGIC_BYTES: usize = 4;
 
-/// Whether a file is compressed in a way that is read here.
+/// Returns whether a file has a supported compression.
 ///
 /// # Errors
-/// The file's.
+/// Returns the error of reading.
 pub(crate) fn is_compressed(file: &File) -> io::Result<bool> {
     let mut start = [0; MAGIC_BYTES];
     let len = file.read_at(&mut start, 0)?;
     Ok(compression(&start[..len]) != Compression::None)
 }
 
-/// How a stream that begins so is compressed. A zstd stream may begin with a frame to be skipped
-/// (RFC 8878, section 3.1.2), as pzstd writes them; no name of a tar's first entry looks like that.
+/// Returns the compression of a stream by its first bytes. A zstd stream may begin with a skippable
+/// frame (RFC 8878, section 3.1.2), as pzstd writes it; no name of a tar entry looks like that.
 fn compression(start: &[u8]) -> Compression {
     match start {
         [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Compression::Zstd,
@@ -33,19 +32,20 @@ fn compression(start: &[u8]) -> Compression {
     }
 }
 
-/// The tar in a stream, whether that is compressed or not.
+/// The tar in a stream that may be compressed.
 pub(crate) struct DecompressedStream<'a> {
     tar: Box<dyn Read + 'a>,
     compression: Compression,
 }
 
 impl<'a> DecompressedStream<'a> {
-    /// Looks at the beginning of `input`.
+    /// Reads the first bytes of `input` to detect the compression.
     ///
     /// # Errors
-    /// The input's. Later, when read, also [`io::ErrorKind::UnexpectedEof`] for a compressed
-    /// stream that is cut short, [`io::ErrorKind::InvalidData`] for one that is damaged, wants
-    /// too much memory, or is followed by something else.
+    /// Returns the error of the input. Reading later also fails with
+    /// [`io::ErrorKind::UnexpectedEof`] if the compressed stream is truncated, and with
+    /// [`io::ErrorKind::InvalidData`] if it is damaged, needs too much memory, or is followed by
+    /// other data.
     pub(in crate::transports) fn open(mut input: impl Read + 'a) -> io::Result<Self> {
         let mut start = vec![0; MAGIC_BYTES];
         let len = fill(&mut input, &mut start)?;
@@ -83,7 +83,7 @@ impl Read for DecompressedStream<'_> {
     }
 }
 
-/// Marks the errors of what is read, so that they are told from the decoder's.
+/// Marks the errors of the input, to tell them from the decoder's.
 struct InputErrorMarker<R>(R);
 
 #[derive(Debug, thiserror::Error)]

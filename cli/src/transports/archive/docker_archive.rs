@@ -1,19 +1,17 @@
-//! Archives as `docker save` writes them: a `manifest.json` names a config and layers.
+//! Reads archives of `docker save`, whose `manifest.json` names a config and layers.
 
 use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest};
 use serde::Deserialize;
 
+use super::DOCKER_MANIFEST_FILE;
 use crate::compress;
+use crate::image::limits::{MAX_LAYERS, MAX_METADATA_BYTES};
 use crate::image::{
     Error, Image, ImageBlobs, ImageConfig, ImageContent, ImageSelector, Layer, ManifestOrigin,
     Platforms, SingleImage, Slice, config, name,
 };
 use crate::transports::files::{FileContent, SourceFiles, digest_from_name};
-use crate::transports::source::{MAX_LAYERS, MAX_METADATA_BYTES};
-
-/// The file that makes an archive one of this kind.
-pub(crate) const DOCKER_MANIFEST_FILE: &str = "manifest.json";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -31,10 +29,11 @@ impl DockerManifestItem {
     }
 }
 
-/// The image that `selector` means.
+/// Reads the image that `selector` names.
 ///
 /// # Errors
-/// There is none, or several, or none for these platforms; a part of it is missing, damaged, or not what the config says.
+/// Returns an error if there is none, or several, or none for these platforms; if a part of it is
+/// missing or damaged, or contradicts the config.
 pub(crate) fn read_image(
     contents: &SourceFiles,
     selector: &ImageSelector,
@@ -44,8 +43,10 @@ pub(crate) fn read_image(
     let (item, tag) = select(contents, &items, selector)?;
     let bytes = contents.read(&item.config, MAX_METADATA_BYTES)?;
     let digest = Digest::of(&bytes);
-    if let Some(stated) = config_digest(&item.config).filter(|stated| *stated != digest) {
-        return Err(mismatch(contents, &item.config, stated, digest));
+    if let Some(named_digest) =
+        config_digest(&item.config).filter(|named_digest| *named_digest != digest)
+    {
+        return Err(mismatch(contents, &item.config, named_digest, digest));
     }
     platforms.check(contents.source_name(), config::platform(&bytes))?;
     let diff_ids = config::diff_ids(&bytes).map_err(|reason| contents.malformed(reason))?;
@@ -86,7 +87,7 @@ pub(crate) fn read_image(
     Ok((image, blobs))
 }
 
-/// The item that is meant, and the tag that names it.
+/// Selects an item of `manifest.json`, and the tag that names it.
 fn select<'a>(
     contents: &SourceFiles,
     items: &'a [DockerManifestItem],
@@ -100,7 +101,7 @@ fn select<'a>(
             .collect()
     };
     let first_tag = |item: &'a DockerManifestItem| (item, item.tags().first().map(String::as_str));
-    let not_there = |wanted: String| Error::ImageNotFound {
+    let not_found = |wanted: String| Error::ImageNotFound {
         from: contents.source_name().to_owned(),
         wanted,
         names: names(),
@@ -114,9 +115,9 @@ fn select<'a>(
                 names: names(),
             }),
         },
-        ImageSelector::Position(place) => match items.get(*place) {
+        ImageSelector::Position(position) => match items.get(*position) {
             Some(item) => Ok(first_tag(item)),
-            None => Err(not_there(format!("@{place}"))),
+            None => Err(not_found(format!("@{position}"))),
         },
         ImageSelector::Named(wanted) => {
             let tagged = |item: &'a DockerManifestItem| {
@@ -124,14 +125,14 @@ fn select<'a>(
             };
             let all: Vec<_> = items.iter().flat_map(tagged).collect();
             match name::choose(wanted, all.iter().map(|(_, tag)| *tag)) {
-                Some(place) => Ok((all[place].0, Some(all[place].1))),
-                None => Err(not_there(wanted.clone())),
+                Some(position) => Ok((all[position].0, Some(all[position].1))),
+                None => Err(not_found(wanted.clone())),
             }
         }
     }
 }
 
-/// The digest that a config's name states: `<hex>.json` or `blobs/sha256/<hex>` with Docker and
+/// Returns the digest in the name of a config: `<hex>.json` or `blobs/sha256/<hex>` with Docker and
 /// podman, `sha256:<hex>` with kaniko and others.
 fn config_digest(name: &str) -> Option<Digest> {
     match name.strip_suffix(".json") {
@@ -143,8 +144,8 @@ fn config_digest(name: &str) -> Option<Digest> {
     }
 }
 
-/// A layer by the name of its entry and the diffID that the config states for it. A compressed
-/// one is read to its end here, for nothing else tells its digest.
+/// Reads a layer by the name of its entry and the diffID of the config. A compressed layer is
+/// decompressed here, because nothing else states its digest.
 fn read_layer(
     contents: &SourceFiles,
     name: &str,
@@ -168,10 +169,10 @@ fn read_layer(
     let compression = Compression::of_bytes(&start);
     let media_type = match compression {
         Compression::None => {
-            if let Some((stated, true)) = digest_from_name(name)
-                && stated != diff_id
+            if let Some((named_digest, true)) = digest_from_name(name)
+                && named_digest != diff_id
             {
-                return Err(mismatch(contents, name, diff_id, stated));
+                return Err(mismatch(contents, name, diff_id, named_digest));
             }
             blobs.insert(diff_id.clone(), slice);
             return Ok(Layer::Raw { diff_id, size });

@@ -1,33 +1,28 @@
-//! The `manifest.json` that makes an OCI layout one that `docker load` takes without containerd's
-//! image store: one entry an image of a single platform.
+//! Writes `manifest.json`, with which `docker load` accepts an OCI layout even with Docker's
+//! classic store: one entry for each image of a single platform.
 
 use imgsync_oci::{Descriptor, Digest, Manifest, media};
 use serde_json::{Value, json};
 
+use crate::image::{is_attestation, limits::MAX_INDEX_DEPTH};
+use crate::transports::files::blob_path;
 use crate::transports::layout::{LayoutIndex, walk};
 
-/// The file's name.
+/// The name of the file.
 pub(in crate::transports) const DOCKER_MANIFEST_FILE: &str = "manifest.json";
-/// How deep indexes of one image may lie in one another.
-const MAX_INDEX_DEPTH: usize = 4;
 
-/// An image as Docker's classic store takes it.
+/// An image, as Docker's classic store loads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::transports) struct DockerManifestEntry {
-    /// The config's digest.
+    /// The digest of the config.
     pub(in crate::transports) config: Digest,
-    /// The layers' blobs, lowest first.
+    /// The digests of the layers, lowest first.
     pub(in crate::transports) layers: Vec<Digest>,
-    /// Its names, with tags.
+    /// The names, with tags.
     pub(in crate::transports) names: Vec<String>,
 }
 
-/// Where a blob lies in a layout.
-pub(in crate::transports) fn blob_path(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
-}
-
-/// The file over these images.
+/// Returns the content of the file.
 pub(in crate::transports) fn manifest_json(images: &[DockerManifestEntry]) -> Vec<u8> {
     let entry = |image: &DockerManifestEntry| {
         let layers: Vec<_> = image.layers.iter().map(blob_path).collect();
@@ -41,8 +36,8 @@ pub(in crate::transports) fn manifest_json(images: &[DockerManifestEntry]) -> Ve
     entries.to_string().into_bytes()
 }
 
-/// The images under the tags of an index that are of a single platform; the others need
-/// containerd's store, or a choice that nobody has made. `image` is what they are called.
+/// Returns the tagged images of an index that have a single platform; the others need containerd's
+/// image store or a choice of platform. `image` is their name.
 pub(super) fn docker_manifest_entries(
     blobs: &dyn walk::BlobStore,
     index: &LayoutIndex,
@@ -74,8 +69,11 @@ fn resolve_single_platform(
     entry: &Descriptor,
     depth: usize,
 ) -> Option<(Digest, Vec<Digest>)> {
-    let held = walk::read_manifest(blobs, &entry.digest, Some(&entry.media_type))?;
-    match Manifest::parse(&held.bytes, Some(&held.media_type)).ok()?.1 {
+    let manifest = walk::read_manifest(blobs, &entry.digest, Some(&entry.media_type))?;
+    match Manifest::parse(&manifest.bytes, Some(&manifest.media_type))
+        .ok()?
+        .1
+    {
         Manifest::Image { config, layers, .. } => {
             let can_run = media::is_image_config(&config.media_type)
                 && !layers.iter().any(Descriptor::is_foreign);
@@ -83,8 +81,8 @@ fn resolve_single_platform(
             can_run.then_some((config.digest, layers))
         }
         Manifest::Index { manifests, .. } if depth < MAX_INDEX_DEPTH => {
-            let is_image = |it: &&Descriptor| it.annotation("vnd.docker.reference.type").is_none();
-            let images: Vec<_> = manifests.iter().filter(is_image).collect();
+            let images = manifests.iter().filter(|entry| !is_attestation(entry));
+            let images: Vec<_> = images.collect();
             match images[..] {
                 [only] => resolve_single_platform(blobs, only, depth + 1),
                 _ => None,

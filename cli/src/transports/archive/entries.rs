@@ -1,4 +1,4 @@
-//! The entries of a tar file, found by one walk over its headers.
+//! Lists the entries of a tar file from its headers.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,10 +8,10 @@ use super::tar_reader::{SeekableInput, TarEntryKind, TarReader};
 use crate::image::{Error, Slice};
 use crate::transports::files::{FileContent, SourceFiles};
 
-/// Lists the entries of the archive `file` of `size` bytes at `path`. No body is read.
+/// Lists the entries of the archive `file` of `size` bytes at `path`, without reading their bodies.
 ///
 /// # Errors
-/// Whatever makes an archive unreadable or unsafe, above all one that ends early.
+/// Returns an error if the archive is unreadable, unsafe or truncated.
 pub(crate) fn read_entries(file: File, size: u64, path: &Path) -> Result<SourceFiles, Error> {
     let from = format!("the archive {}", path.display());
     let file = Arc::new(file);

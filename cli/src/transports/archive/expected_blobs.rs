@@ -1,24 +1,24 @@
-//! When enough of an OCI layout has passed by: a stream of it need not be read to its end.
+//! Decides when enough of a streamed OCI layout was read, so that the rest can be skipped.
 
 use std::collections::{HashMap, HashSet};
 
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::transports::SkipLayer;
 use crate::transports::files::{FileContent, SourceFiles, blob_path};
-use crate::transports::source::MAX_METADATA_BYTES;
 
-/// The most blobs that are waited for by name; past that the stream is read to its end.
+/// The most blobs that are tracked; with more, the stream is read to its end.
 const MAX_EXPECTED_BLOBS: usize = 20_000;
 
-/// What is still to come of everything below one manifest or index.
+/// The blobs below one manifest or index that are still to come.
 #[derive(Debug)]
 pub(crate) struct ExpectedBlobs {
-    /// Blobs that have been named and did not come yet; of a manifest its media type.
+    /// The blobs that were named and did not arrive yet; manifests with their media types.
     expected: HashMap<Digest, ExpectedBlob>,
-    /// Blobs that were named, and that nobody needs.
+    /// The blobs that were named and are not needed.
     skipped: Vec<Descriptor>,
-    /// Manifests that were read.
+    /// The manifests that were read.
     read_manifests: HashSet<Digest>,
     named_count: usize,
 }
@@ -30,27 +30,27 @@ enum ExpectedBlob {
 }
 
 impl ExpectedBlobs {
-    /// Everything below the manifest or index `root`.
+    /// Expects everything below the manifest or index `root`.
     pub(in crate::transports) fn new(root: &Digest, media_type: Option<&str>) -> Self {
-        let awaited = ExpectedBlob::Manifest(media_type.map(str::to_owned));
+        let expected_blob = ExpectedBlob::Manifest(media_type.map(str::to_owned));
         Self {
-            expected: HashMap::from([(root.clone(), awaited)]),
+            expected: HashMap::from([(root.clone(), expected_blob)]),
             skipped: Vec::new(),
             read_manifests: HashSet::new(),
             named_count: 1,
         }
     }
 
-    /// Takes in that the blob `digest` has come. Yields whether nothing is missing any more: then
-    /// what was named and is not needed stands in `contents` as that.
+    /// Records the arrival of a blob. Returns whether everything has arrived; skipped blobs are
+    /// then added to `contents` as such.
     pub(super) fn record_arrival(
         &mut self,
         digest: &Digest,
         contents: &mut SourceFiles,
         unneeded: &mut SkipLayer,
     ) -> bool {
-        let mut came = vec![digest.clone()];
-        while let Some(digest) = came.pop() {
+        let mut arrived = vec![digest.clone()];
+        while let Some(digest) = arrived.pop() {
             let media_type = match self.expected.remove(&digest) {
                 Some(ExpectedBlob::Manifest(media_type)) => media_type,
                 Some(ExpectedBlob::Blob) | None => continue,
@@ -59,7 +59,7 @@ impl ExpectedBlobs {
             let bytes = contents.read_blob(&digest, MAX_METADATA_BYTES);
             let parsed = bytes.map(|bytes| Manifest::parse(&bytes, media_type.as_deref()));
             let Ok(Ok((_, manifest))) = parsed else {
-                // Whoever reads it at the end says what is wrong.
+                // The reader of the image reports the error.
                 return false;
             };
             let children = manifest.children();
@@ -70,24 +70,24 @@ impl ExpectedBlobs {
                 .blobs
                 .into_iter()
                 .map(|it| (ExpectedBlob::Blob, it));
-            for (awaited, child) in manifests.chain(blobs) {
+            for (expected_blob, child) in manifests.chain(blobs) {
                 self.named_count += 1;
                 if self.read_manifests.contains(&child.digest)
                     || self.named_count > MAX_EXPECTED_BLOBS
                 {
                     continue;
                 }
-                let is_here = contents.blob(&child.digest).is_ok();
-                let is_blob = matches!(awaited, ExpectedBlob::Blob);
+                let is_present = contents.blob(&child.digest).is_ok();
+                let is_blob = matches!(expected_blob, ExpectedBlob::Blob);
                 let is_large = child.size > MAX_METADATA_BYTES;
-                if !is_here && is_blob && is_large && unneeded(&child.digest, Some(child.size)) {
+                if !is_present && is_blob && is_large && unneeded(&child.digest, Some(child.size)) {
                     self.skipped.push(child);
                     continue;
                 }
-                if is_here {
-                    came.push(child.digest.clone());
+                if is_present {
+                    arrived.push(child.digest.clone());
                 }
-                self.expected.insert(child.digest, awaited);
+                self.expected.insert(child.digest, expected_blob);
             }
         }
         self.expected.is_empty()
@@ -95,7 +95,7 @@ impl ExpectedBlobs {
             && self.skipped.drain(..).all(|child| {
                 let (digest, len) = (child.digest, child.size);
                 let name = blob_path(&digest);
-                // It may have come by after all.
+                // It may have arrived nevertheless.
                 contents.has(&name)
                     || contents
                         .add_file(name, FileContent::Skipped { digest, len })

@@ -1,8 +1,9 @@
-//! OCI image layouts as one file: a tar, written anew whenever something comes or goes.
+//! Image archives: one tar file with an OCI layout, an image of `docker save`, or both.
 //!
-//! An archive that is there is treated like a folder: what is in it stays, tags that come again are
-//! replaced. Nothing of the old file changes until the new one is whole and on the disk; then the
-//! new one takes its name. What no entry of the index needs any more is left out.
+//! As a target, an existing archive is updated like a folder: its content stays, and tags are
+//! replaced. The new archive is written beside the old one and renamed when it is complete; blobs
+//! that no entry of the index needs are left out. Start at [`ArchiveTarget`] for writing and
+//! [`entries`] or [`staging`] for reading.
 
 pub(super) mod compressed;
 pub(super) mod docker_archive;
@@ -17,7 +18,5 @@ mod target;
 mod tests;
 mod writer;
 
-pub(super) use docker_manifest::{
-    DOCKER_MANIFEST_FILE, DockerManifestEntry, blob_path, manifest_json,
-};
+pub(super) use docker_manifest::{DOCKER_MANIFEST_FILE, DockerManifestEntry, manifest_json};
 pub use target::ArchiveTarget;

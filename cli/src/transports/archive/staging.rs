@@ -1,4 +1,5 @@
-//! The entries of an archive that comes once: what may be needed is put aside as it passes by.
+//! Reads an archive that can be read only once, and stages the entries that may be needed in memory
+//! or in the spool.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
@@ -9,24 +10,24 @@ use imgsync_oci::{Algorithm, Digest, Hasher};
 
 use super::expected_blobs::ExpectedBlobs;
 use super::tar_reader::{StreamInput, TarEntryKind, TarReader, fill};
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, Slice};
 use crate::spool::{Draft, Spool, SpoolKind};
 use crate::transports::SkipLayer;
 use crate::transports::files::{FileContent, SourceFiles, digest_from_name};
-use crate::transports::source::MAX_METADATA_BYTES;
 
-/// Entries up to this size stay in memory, as long as all of them fit into the second.
+/// The largest entry that is kept in memory.
 const MAX_MEMORY_ENTRY_BYTES: u64 = 256 * 1024;
 const MAX_MEMORY_TOTAL_BYTES: u64 = 8 * 1024 * 1024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
-/// Reads an archive and keeps what could be needed. Whatever is small or could be metadata is
-/// always kept; another entry only if `unneeded` does not know its digest, be it the one that the
-/// name states or that of the bytes. Reads to the end, unless `goal` is reached before.
+/// Reads an archive and keeps what may be needed: every entry that is small or may be metadata, and
+/// every other entry unless `unneeded` skips its digest, which is the one in its name or that of
+/// its bytes. Reads to the end, unless `goal` is reached before.
 ///
 /// # Errors
-/// Whatever makes an archive unreadable or unsafe; a blob that is not what its name says; a full
-/// spool.
+/// Returns an error if the archive is unreadable or unsafe, if a blob does not match its name, or
+/// if the spool is full.
 pub(crate) fn stage_stream(
     stream: impl Read,
     from: &str,
@@ -35,7 +36,7 @@ pub(crate) fn stage_stream(
     mut goal: Option<ExpectedBlobs>,
 ) -> Result<SourceFiles, Error> {
     let mut contents = SourceFiles::empty(from);
-    let mut shelf = StagingArea::new(spool);
+    let mut staging_area = StagingArea::new(spool);
     let mut tarball = TarReader::new(StreamInput(stream), from);
     while let Some(entry) = tarball.next()? {
         let len = match entry.kind {
@@ -47,43 +48,43 @@ pub(crate) fn stage_stream(
             TarEntryKind::NoBody => continue,
         };
         let stated = digest_from_name(&entry.name);
-        // What was begun of an entry that nobody needed.
-        shelf.peeked_bytes = 0;
+        // The buffer may hold the start of the previous entry.
+        staging_area.peeked_bytes = 0;
         let is_layer = len > MAX_MEMORY_ENTRY_BYTES
-            && (len > MAX_METADATA_BYTES || !shelf.peek_is_json(&mut tarball)?);
+            && (len > MAX_METADATA_BYTES || !staging_area.peek_is_json(&mut tarball)?);
         let stored = match &stated {
             Some((digest, _)) if is_layer && unneeded(digest, Some(len)) => {
                 let digest = digest.clone();
                 FileContent::Skipped { digest, len }
             }
-            Some((digest, true)) => match shelf.find_spooled(digest, len) {
+            Some((digest, true)) => match staging_area.find_spooled(digest, len) {
                 Some(slice) => FileContent::Available(slice),
                 None => {
-                    let put = shelf.stage_entry(&mut tarball, len, digest.algorithm())?;
-                    if put.digest != *digest {
+                    let staged = staging_area.stage_entry(&mut tarball, len, digest.algorithm())?;
+                    if staged.digest != *digest {
                         return Err(Error::DigestMismatch {
                             from: from.to_owned(),
                             what: entry.name,
                             expected: digest.clone(),
-                            found: put.digest,
+                            found: staged.digest,
                         });
                     }
-                    FileContent::Available(shelf.commit(put)?)
+                    FileContent::Available(staging_area.commit(staged)?)
                 }
             },
             Some((_, false)) | None => {
-                let put = shelf.stage_entry(&mut tarball, len, Algorithm::Sha256)?;
-                // A compressed layer in an archive of Docker's kind is described nowhere else.
+                let staged = staging_area.stage_entry(&mut tarball, len, Algorithm::Sha256)?;
+                // A compressed layer of `docker save` is always kept: only its bytes tell its diffID.
                 let may_go = stated.is_none() && is_layer;
                 if may_go
-                    && put.compression == Compression::None
-                    && unneeded(&put.digest, Some(len))
+                    && staged.compression == Compression::None
+                    && unneeded(&staged.digest, Some(len))
                 {
-                    shelf.release(&put);
-                    let digest = put.digest;
+                    staging_area.release(&staged);
+                    let digest = staged.digest;
                     FileContent::Skipped { digest, len }
                 } else {
-                    FileContent::Available(shelf.commit(put)?)
+                    FileContent::Available(staging_area.commit(staged)?)
                 }
             }
         };
@@ -98,19 +99,20 @@ pub(crate) fn stage_stream(
     Ok(contents)
 }
 
-/// Reads an archive until the entries with these digests have been seen, whatever their names,
-/// and keeps just them.
+/// Reads an archive until the entries with these digests were read, whatever their names, and keeps
+/// only those.
 ///
 /// # Errors
-/// Whatever makes an archive unreadable or unsafe; one of them is not there; a full spool.
+/// Returns an error if the archive is unreadable or unsafe, if one of them is missing, or if the
+/// spool is full.
 pub(crate) fn stage_by_digest(
     stream: impl Read,
     from: &str,
     spool: &Spool,
     mut wanted: HashSet<Digest>,
 ) -> Result<HashMap<Digest, Slice>, Error> {
-    let mut picked = HashMap::new();
-    let mut shelf = StagingArea::new(spool);
+    let mut found = HashMap::new();
+    let mut staging_area = StagingArea::new(spool);
     let mut tarball = TarReader::new(StreamInput(stream), from);
     while !wanted.is_empty() {
         let Some(entry) = tarball.next()? else {
@@ -124,32 +126,32 @@ pub(crate) fn stage_by_digest(
         let TarEntryKind::File { len, .. } = entry.kind else {
             continue;
         };
-        // A blob's name is its digest; had it lied, then what is wanted would be missing.
+        // The name of a blob is its digest; a wrong name shows as a missing blob.
         let stated = digest_from_name(&entry.name);
-        if stated.is_some_and(|(digest, relied_on)| relied_on && !wanted.contains(&digest)) {
+        if stated.is_some_and(|(digest, is_reliable)| is_reliable && !wanted.contains(&digest)) {
             continue;
         }
-        let put = shelf.stage_entry(&mut tarball, len, Algorithm::Sha256)?;
-        if wanted.remove(&put.digest) {
-            let digest = put.digest.clone();
-            picked.insert(digest, shelf.commit(put)?);
+        let staged = staging_area.stage_entry(&mut tarball, len, Algorithm::Sha256)?;
+        if wanted.remove(&staged.digest) {
+            let digest = staged.digest.clone();
+            found.insert(digest, staging_area.commit(staged)?);
         } else {
-            shelf.release(&put);
+            staging_area.release(&staged);
         }
     }
-    Ok(picked)
+    Ok(found)
 }
 
-/// Where entries are put: the small ones in memory, each of the others in a file of the spool.
+/// Stores entries: small ones in memory, large ones each in a file of the spool.
 struct StagingArea<'a> {
     spool: &'a Spool,
     memory_left: u64,
     buffer: Vec<u8>,
-    /// How much of the current entry stands in the buffer, and was not taken in yet.
+    /// The bytes of the current entry that are in the buffer already.
     peeked_bytes: usize,
 }
 
-/// An entry that was put aside.
+/// A staged entry.
 struct StagedEntry {
     body: StagedBody,
     digest: Digest,
@@ -159,7 +161,7 @@ struct StagedEntry {
 enum StagedBody {
     Memory(Bytes),
     File(Draft),
-    /// There was no room for it, which counts only if it turns out to be needed.
+    /// The entry could not be stored, which is an error only if it is needed.
     Failed(Error),
 }
 
@@ -173,8 +175,8 @@ impl<'a> StagingArea<'a> {
         }
     }
 
-    /// Whether the current entry begins as manifests and configs do. No tar does so whose first
-    /// file has an honest name, and no compressed one.
+    /// Returns whether the current entry begins like a manifest or config. No compressed layer
+    /// does, and no tar whose first file has an ordinary name.
     fn peek_is_json<R: Read>(
         &mut self,
         tarball: &mut TarReader<StreamInput<R>>,
@@ -186,13 +188,13 @@ impl<'a> StagingArea<'a> {
         Ok(matches!(first, Some(b'{' | b'[')))
     }
 
-    /// The bytes of a large entry that an earlier run has kept.
+    /// Returns the bytes of a large entry that an earlier run left in the spool.
     fn find_spooled(&self, digest: &Digest, len: u64) -> Option<Slice> {
         let slice = (len > MAX_MEMORY_ENTRY_BYTES).then(|| self.spool.find_bytes(digest))?;
         slice.filter(|slice| slice.len() == len)
     }
 
-    /// Takes in the body of the tarball's current entry.
+    /// Stages the body of the current entry.
     fn stage_entry<R: Read>(
         &mut self,
         tarball: &mut TarReader<StreamInput<R>>,
@@ -212,11 +214,11 @@ impl<'a> StagingArea<'a> {
         }
         let mut hasher = Hasher::new(algorithm);
         let mut compression = None;
-        let room = self
+        let reserved = self
             .spool
             .reserve(len)
             .and_then(|()| self.spool.create_draft());
-        let mut body = match room {
+        let mut body = match reserved {
             Ok(draft) => StagedBody::File(draft),
             Err(error) => StagedBody::Failed(self.failed(error)),
         };
@@ -245,25 +247,25 @@ impl<'a> StagingArea<'a> {
         })
     }
 
-    /// The bytes of an entry that is needed; from now on they are kept for the next run, too.
+    /// Returns the bytes of a needed entry, which are kept for the next run, too.
     ///
     /// # Errors
-    /// There was no room for them.
-    fn commit(&self, put: StagedEntry) -> Result<Slice, Error> {
-        match put.body {
+    /// Returns the error of storing them.
+    fn commit(&self, staged: StagedEntry) -> Result<Slice, Error> {
+        match staged.body {
             StagedBody::Memory(bytes) => Ok(Slice::memory(bytes)),
             StagedBody::File(draft) => {
                 let len = draft.len();
-                let file = draft.persist(SpoolKind::Bytes, &put.digest);
+                let file = draft.persist(SpoolKind::Bytes, &staged.digest);
                 Ok(Slice::part(&file, 0, len))
             }
             StagedBody::Failed(error) => Err(error),
         }
     }
 
-    /// Gives back the room of an entry that is not needed.
-    fn release(&mut self, put: &StagedEntry) {
-        match &put.body {
+    /// Releases the memory of an entry that is not needed.
+    fn release(&mut self, staged: &StagedEntry) {
+        match &staged.body {
             StagedBody::Memory(bytes) => self.memory_left += bytes.len() as u64,
             StagedBody::File(_) | StagedBody::Failed(_) => {}
         }

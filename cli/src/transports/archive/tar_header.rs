@@ -1,16 +1,17 @@
-//! The headers of tar entries. The same name and size yield the same bytes.
+//! Builds the headers of tar entries. Equal names and sizes yield equal bytes, so archives are
+//! reproducible.
 
 use tar::{EntryType, Header};
 
-/// A tar consists of blocks of so many bytes.
+/// The size of a tar block in bytes.
 pub(in crate::transports) const TAR_BLOCK_BYTES: u64 = 512;
-/// What ends a tar: two empty blocks.
+/// The end marker of a tar: two zero blocks.
 pub(in crate::transports) const TAR_END: [u8; 1024] = [0; 1024];
-/// The longest name that stands in a header itself, in bytes.
+/// The longest name that fits into a header, in bytes.
 const MAX_HEADER_NAME_BYTES: usize = 100;
 const LONG_NAME_ENTRY: &str = "././@LongLink";
 
-/// What goes before the `size` bytes of a file.
+/// Returns the header of a file of `size` bytes.
 pub(in crate::transports) fn header(name: &str, size: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     if name.len() > MAX_HEADER_NAME_BYTES {
@@ -25,14 +26,14 @@ pub(in crate::transports) fn header(name: &str, size: u64) -> Vec<u8> {
     bytes
 }
 
-/// What follows after so many bytes of a file.
+/// Returns the padding after a file of `size` bytes.
 pub(in crate::transports) fn padding(size: u64) -> Vec<u8> {
     let len = size.next_multiple_of(TAR_BLOCK_BYTES) - size;
     // Less than a block.
     vec![0; len as usize]
 }
 
-/// A small file, from its header to its padding.
+/// Returns a small file with its header and padding.
 pub(in crate::transports) fn file(name: &str, content: &[u8]) -> Vec<u8> {
     let size = content.len() as u64;
     let mut bytes = header(name, size);

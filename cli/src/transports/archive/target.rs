@@ -1,4 +1,4 @@
-//! An OCI archive as a target.
+//! An OCI archive as the target of a copy.
 
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use imgsync_oci::client::DeleteOutcome;
-use imgsync_oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Reference, Registry, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Reference, Tag};
 
 use super::docker_manifest::{self, DOCKER_MANIFEST_FILE, docker_manifest_entries};
 use super::writer::{ArchiveWriter, WrittenBlobs};
@@ -21,25 +21,24 @@ use crate::transports::layout::walk::{self, BlobStore};
 use crate::transports::layout::{
     LayoutIndex, OCI_INDEX_FILE, OCI_LAYOUT_CONTENT, OCI_LAYOUT_FILE, read_index,
 };
-use crate::transports::{
-    self, ManifestDescriptor, ManifestRole, TransportFuture, VerifiedManifest, source,
-};
+use crate::transports::locate::open_archive;
+use crate::transports::{self, ManifestRole, TransportFuture, VerifiedManifest};
 use crate::upload::{BlobSource, PendingBlob, UploadOutcome};
 
-/// An archive that images go into. Its file is as it was until [`ends::Target::finish`].
+/// An archive that images are copied into. The file stays unchanged until `finish`.
 #[derive(Debug, Clone)]
 pub struct ArchiveTarget {
     name: String,
     path: PathBuf,
-    /// What images are called as a whole, without the tag.
+    /// The name of the images, without the tag.
     image_name: Option<String>,
     existing: Option<Arc<ExistingArchive>>,
     state: Arc<Mutex<ArchiveState>>,
-    /// A tar takes one entry at a time.
+    /// The writer; a tar accepts one entry at a time.
     writer: Arc<tokio::sync::Mutex<Option<ArchiveWriter>>>,
 }
 
-/// The archive that is there.
+/// The archive that exists already.
 #[derive(Debug)]
 struct ExistingArchive {
     files: SourceFiles,
@@ -53,15 +52,15 @@ struct ArchiveState {
     written: WrittenBlobs,
 }
 
-/// What will be in the new archive, or may be: what was written, and what the old one has.
+/// The blobs of the new archive: those that were written, and those of the old archive.
 impl BlobStore for ArchiveTarget {
-    fn size(&self, digest: &Digest) -> Option<u64> {
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
         let written = self.state().written.size(digest);
-        written.or_else(|| self.existing.as_ref()?.files.size(digest))
+        written.or_else(|| self.existing.as_ref()?.files.blob_size(digest))
     }
 
     fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
-        // Nobody else writes there, and what was written was verified.
+        // Written blobs were verified, and no other process writes the file.
         match self.state().written.get(digest).cloned() {
             Some(slice) if slice.len() <= MAX_MANIFEST_BYTES as u64 => slice.read_all().ok(),
             Some(_) => None,
@@ -71,27 +70,27 @@ impl BlobStore for ArchiveTarget {
 }
 
 impl ArchiveTarget {
-    /// The archive under `path`, which need not be there yet. `called` is what the user typed for
-    /// it; `image` what the images are called as a whole, for Docker and podman.
+    /// Opens the archive at `path`, which need not exist. `called` is the name that the user typed;
+    /// `image` is the name of the images, for Docker and podman.
     ///
     /// # Errors
-    /// What is there is no OCI archive, or is damaged.
+    /// Returns an error if the file is damaged or no OCI archive.
     pub async fn open(path: &Path, called: &str, image: Option<&str>) -> Result<Self, Failure> {
         let path = path.to_owned();
         let (path, old, index) = run_blocking(move || {
-            // Where the user's own link leads, so that the link stays one.
+            // A symbolic link of the user is followed, so that it is not replaced by a file.
             let path = path.canonicalize().unwrap_or(path);
             let size = disk::file_size(&path).map_err(|error| write_failure(&error))?;
             if size.is_none() {
                 return Ok((path, None, LayoutIndex::default()));
             }
-            let (contents, stamp) = source::open_archive(&path).map_err(invalid_target)?;
+            let (contents, metadata) = open_archive(&path).map_err(invalid_target)?;
             let index = read_index(&contents).map_err(invalid_target)?;
             let old = Some(Arc::new(ExistingArchive {
                 files: contents,
-                metadata: stamp,
+                metadata,
             }));
-            Ok((path, old, index))
+            Ok::<_, Failure>((path, old, index))
         })
         .await?;
         let state = ArchiveState {
@@ -113,7 +112,7 @@ impl ArchiveTarget {
     }
 
     fn has(&self, digest: &Digest, size: u64) -> bool {
-        self.size(digest) == Some(size)
+        self.blob_size(digest) == Some(size)
     }
 
     fn read_manifest(&self, reference: &Reference) -> Option<VerifiedManifest> {
@@ -130,7 +129,7 @@ impl ArchiveTarget {
         is_whole.then(|| walk::read_manifest(self, &digest, media_type))?
     }
 
-    /// The file that is written until the archive is whole.
+    /// Begins the file that becomes the new archive.
     fn begin(&self) -> Result<ArchiveWriter, Failure> {
         let shown = self.path.display();
         let mut name = std::ffi::OsString::from(".");
@@ -141,47 +140,46 @@ impl ArchiveTarget {
         let busy = |what: &str| {
             let what = format!("target: {shown} {what}");
             Failure::new(FailureKind::Target, what)
-                .with_hint("try again when the other one has ended")
+                .with_hint("try again when the other process has ended")
         };
         let writer = begun.ok_or_else(|| busy("is being written by another imgsync"))?;
-        // Another run may have ended between our reading and our lock.
+        // Another process may have replaced the archive before this one took the lock.
         let now = self.path.symlink_metadata().ok();
         let is_same = match (&self.existing, &now) {
             (None, None) => true,
             (Some(old), Some(now)) => disk::is_same_file(&old.metadata, now),
             (None, Some(_)) | (Some(_), None) => false,
         };
-        match is_same {
-            true => Ok(writer),
-            false => {
-                writer.discard().map_err(|error| write_failure(&error))?;
-                Err(busy("has changed meanwhile"))
-            }
+        if is_same {
+            Ok(writer)
+        } else {
+            writer.discard().map_err(|error| write_failure(&error))?;
+            Err(busy("has changed meanwhile"))
         }
     }
 
-    /// Writes a blob, checked on the way. What fails leaves nothing in the tar.
+    /// Writes a blob, verified on the way. A blob that fails does not become part of the tar.
     async fn write(
         &self,
-        slot: &mut Option<ArchiveWriter>,
+        writer_slot: &mut Option<ArchiveWriter>,
         blob: &PendingBlob,
-        told: Option<&Arc<dyn Report>>,
+        report: Option<&Arc<dyn Report>>,
     ) -> Result<(), Failure> {
-        let writer = match slot {
+        let writer = match writer_slot {
             Some(writer) => writer,
-            None => slot.insert(self.begin()?),
+            None => writer_slot.insert(self.begin()?),
         };
         let mut entry = writer.open(&blob.digest, blob.size);
         let mut fetch = BlobFetch::new(blob);
         loop {
             match fetch.next_chunk().await? {
-                FetchEvent::Chunk(piece) => {
+                FetchEvent::Chunk(chunk) => {
                     entry = run_blocking(move || {
-                        entry.write(&piece).map_err(|error| write_failure(&error))?;
-                        Ok(entry)
+                        entry.write(&chunk).map_err(|error| write_failure(&error))?;
+                        Ok::<_, Failure>(entry)
                     })
                     .await?;
-                    if let Some(report) = told {
+                    if let Some(report) = report {
                         report.update_blob(&blob.digest, fetch.position());
                     }
                 }
@@ -203,25 +201,25 @@ impl ArchiveTarget {
         if self.has(&blob.digest, blob.size) {
             return Ok(UploadOutcome::AlreadyPresent);
         }
-        let mut slot = self.writer.lock().await;
+        let mut writer_slot = self.writer.lock().await;
         if self.has(&blob.digest, blob.size) {
             return Ok(UploadOutcome::AlreadyPresent);
         }
         report.start_blob(&blob.digest, &blob.label, blob.size);
-        self.write(&mut slot, blob, Some(report)).await?;
+        self.write(&mut writer_slot, blob, Some(report)).await?;
         report.finish_blob(&blob.digest);
         Ok(UploadOutcome::Sent { bytes: blob.size })
     }
 
     async fn write_archive(&self) -> Result<(), Failure> {
-        let mut slot = self.writer.lock().await;
+        let mut writer_slot = self.writer.lock().await;
         let (mut index, changed) = {
             let state = self.state();
             (state.index.clone(), state.has_changes)
         };
         if !changed {
-            // Blobs of images that did not come about, if anything.
-            return match slot.take() {
+            // The writer has at most blobs of images that were not completed.
+            return match writer_slot.take() {
                 Some(writer) => writer.discard().map_err(|error| write_failure(&error)),
                 None => Ok(()),
             };
@@ -229,16 +227,16 @@ impl ArchiveTarget {
         index.sort();
         for kept in self.blobs_to_keep(&index) {
             let (digest, size) = (kept.digest.clone(), kept.size);
-            self.write(&mut slot, &kept, None)
+            self.write(&mut writer_slot, &kept, None)
                 .await
                 .map_err(|failure| {
                     let what =
                         format!("target: the archive has a damaged blob {digest} of {size} bytes");
                     Failure::new(FailureKind::Target, format!("{what}; {}", failure.what))
-                        .with_hint("remove the archive and mirror again; it was not changed")
+                        .with_hint("the archive was not changed; remove it and mirror again")
                 })?;
         }
-        let mut writer = match slot.take() {
+        let mut writer = match writer_slot.take() {
             Some(writer) => writer,
             None => self.begin()?,
         };
@@ -263,18 +261,18 @@ impl ArchiveTarget {
         Ok(())
     }
 
-    /// What the new archive takes over from the old one.
+    /// Returns the blobs of the old archive that the new one needs.
     fn blobs_to_keep(&self, index: &LayoutIndex) -> Vec<PendingBlob> {
         let Some(old) = &self.existing else {
             return Vec::new();
         };
         let needed = walk::reachable_digests(self, index).into_iter();
         let missing = needed.filter(|digest| self.state().written.size(digest).is_none());
-        let outgoing = missing.filter_map(|digest| match old.files.blob(&digest) {
+        let kept = missing.filter_map(|digest| match old.files.blob(&digest) {
             Ok(FileContent::Available(slice)) => Some(pending_blob(digest, slice)),
             Ok(FileContent::Skipped { .. }) | Err(_) => None,
         });
-        outgoing.collect()
+        kept.collect()
     }
 }
 
@@ -290,31 +288,13 @@ fn pending_blob(digest: Digest, slice: Slice) -> PendingBlob {
 
 fn invalid_target(error: image::Error) -> Failure {
     Failure::new(FailureKind::Target, format!("target: {error}")).with_hint(
-        "an archive that is there is added to; to begin anew, remove it or give another path",
+        "images are added to an existing archive; to start over, remove it or give another path",
     )
 }
 
 impl transports::CopyTarget for ArchiveTarget {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    fn repository(&self) -> Option<(&Registry, &Repository)> {
-        None
-    }
-
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        Box::pin(async move {
-            let held = self.fetch_manifest(reference).await?;
-            Ok(held.map(|held| ManifestDescriptor {
-                size: Some(held.bytes.len() as u64),
-                digest: held.digest,
-                media_type: Some(held.media_type),
-            }))
-        })
     }
 
     fn fetch_manifest<'a>(
@@ -325,7 +305,7 @@ impl transports::CopyTarget for ArchiveTarget {
         Box::pin(run_blocking(move || Ok(own.read_manifest(&reference))))
     }
 
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
+    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
         Box::pin(async { Ok(self.has(&blob.digest, blob.size)) })
     }
 
@@ -356,11 +336,11 @@ impl transports::CopyTarget for ArchiveTarget {
     ) -> TransportFuture<'a, ()> {
         Box::pin(async move {
             let size = manifest.bytes.len() as u64;
-            let mut slot = self.writer.lock().await;
+            let mut writer_slot = self.writer.lock().await;
             if !self.has(&manifest.digest, size) {
                 let slice = Slice::memory(manifest.bytes.clone());
                 let blob = pending_blob(manifest.digest.clone(), slice);
-                self.write(&mut slot, &blob, None).await?;
+                self.write(&mut writer_slot, &blob, None).await?;
             }
             let mut state = self.state();
             let changed = state
@@ -374,12 +354,12 @@ impl transports::CopyTarget for ArchiveTarget {
     fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome> {
         Box::pin(async {
             let mut state = self.state();
-            let gone = state.index.remove(tag);
-            state.has_changes |= gone;
-            Ok(match gone {
-                true => DeleteOutcome::Deleted,
-                false => DeleteOutcome::NotFound,
-            })
+            if state.index.remove(tag) {
+                state.has_changes = true;
+                Ok(DeleteOutcome::Deleted)
+            } else {
+                Ok(DeleteOutcome::NotFound)
+            }
         })
     }
 

@@ -1,4 +1,4 @@
-//! A tar on its way: a file beside the archive until it is whole.
+//! Writes a tar file beside the archive, which it replaces when it is complete.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,35 +8,35 @@ use std::sync::Arc;
 
 use imgsync_oci::Digest;
 
-use super::docker_manifest::blob_path;
 use super::tar_header::{self, TAR_END};
 use crate::disk::{self, LockedFile};
 use crate::image::Slice;
+use crate::transports::files::blob_path;
 
-/// What was written: blobs, by digest.
+/// The blobs that were written, by digest.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WrittenBlobs {
     slices: HashMap<Digest, Slice>,
 }
 
 impl WrittenBlobs {
-    /// Where a blob lies.
+    /// Returns where a blob was written.
     pub(super) fn get(&self, digest: &Digest) -> Option<&Slice> {
         self.slices.get(digest)
     }
 
-    /// The number of its bytes.
+    /// Returns the size of a blob in bytes.
     pub(super) fn size(&self, digest: &Digest) -> Option<u64> {
         self.get(digest).map(Slice::len)
     }
 
-    /// Notes what an [`Entry`] came to.
+    /// Adds the blob of a [`TarEntryWriter`].
     pub(super) fn insert(&mut self, digest: Digest, slice: Slice) {
         self.slices.insert(digest, slice);
     }
 }
 
-/// The file.
+/// A tar file that is being written.
 #[derive(Debug)]
 pub(super) struct ArchiveWriter {
     locked_file: LockedFile,
@@ -45,11 +45,11 @@ pub(super) struct ArchiveWriter {
 }
 
 impl ArchiveWriter {
-    /// Begins a file under `path`, in place of what an earlier run left there; `None` while
-    /// somebody else writes it.
+    /// Creates the file at `path`, in place of one that an earlier run left; `None` while another
+    /// process writes it.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(super) fn begin(path: &Path) -> io::Result<Option<Self>> {
         let Some(locked) = LockedFile::try_open(path)? else {
             return Ok(None);
@@ -63,8 +63,8 @@ impl ArchiveWriter {
         }))
     }
 
-    /// Begins an entry of `size` bytes. It counts only when it is [`Writer::close`]d; the next one
-    /// takes its place else.
+    /// Begins an entry of `size` bytes. It becomes part of the tar with [`ArchiveWriter::close`];
+    /// otherwise the next entry overwrites it.
     pub(super) fn open(&self, digest: &Digest, size: u64) -> TarEntryWriter {
         TarEntryWriter {
             file: Arc::clone(&self.file),
@@ -75,10 +75,11 @@ impl ArchiveWriter {
         }
     }
 
-    /// Takes an entry in. Yields where its bytes are.
+    /// Completes an entry and returns where its bytes are.
     ///
     /// # Errors
-    /// The system's; bytes are missing.
+    /// Returns the error of the file system, or [`io::ErrorKind::UnexpectedEof`] if bytes are
+    /// missing.
     pub(super) fn close(&mut self, entry: &TarEntryWriter) -> io::Result<Slice> {
         if entry.written != entry.size {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -91,10 +92,10 @@ impl ArchiveWriter {
         Ok(Slice::part(&self.file, body, entry.size))
     }
 
-    /// Puts a small file that is no blob.
+    /// Appends a small file that is no blob.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(super) fn append_file(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
         let bytes = tar_header::file(name, content);
         self.file.write_all_at(&bytes, self.end_offset)?;
@@ -102,53 +103,50 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Ends the file and gives it its name. It is on the disk then.
+    /// Ends the tar and renames it to `path`. It is on the disk when this returns.
     ///
     /// # Errors
-    /// The system's; then nothing has the name that had it not before.
+    /// Returns the error of the file system; `path` is unchanged then.
     pub(super) fn commit(self, path: &Path) -> io::Result<()> {
-        let whole = || {
-            self.file.write_all_at(&TAR_END, self.end_offset)?;
-            self.file.set_len(self.end_offset + TAR_END.len() as u64)?;
-            self.file.sync_all()?;
-            std::fs::rename(&self.locked_file.path, path)?;
-            disk::sync_folder(disk::parent(path))
-        };
-        whole().map_err(|error| disk::with_path(path, &error))
+        let end = self.file.write_all_at(&TAR_END, self.end_offset);
+        end.and_then(|()| self.file.set_len(self.end_offset + TAR_END.len() as u64))
+            .map_err(|error| disk::with_path(path, &error))?;
+        self.locked_file.rename(path)
     }
 
-    /// Throws the file away.
+    /// Deletes the file.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(super) fn discard(self) -> io::Result<()> {
         self.locked_file.remove()
     }
 }
 
-/// One blob on its way into the tar.
+/// An entry that is being written.
 #[derive(Debug)]
 pub(super) struct TarEntryWriter {
     file: Arc<std::fs::File>,
     header_offset: u64,
     header: Vec<u8>,
     size: u64,
-    /// How many of its bytes are written.
+    /// The bytes that were written.
     written: u64,
 }
 
 impl TarEntryWriter {
-    /// Puts the next bytes.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// The system's; they are too many.
-    pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        if piece.len() as u64 > self.size - self.written {
+    /// Returns the error of the file system, or [`io::ErrorKind::InvalidData`] for more bytes than
+    /// announced.
+    pub(super) fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        if chunk.len() as u64 > self.size - self.written {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let body = self.header_offset + self.header.len() as u64;
-        self.file.write_all_at(piece, body + self.written)?;
-        self.written += piece.len() as u64;
+        self.file.write_all_at(chunk, body + self.written)?;
+        self.written += chunk.len() as u64;
         Ok(())
     }
 }

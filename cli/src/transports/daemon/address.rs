@@ -1,4 +1,4 @@
-//! Where the daemon listens.
+//! Finds the address of the daemon from the environment.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use crate::image::Error;
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 
-/// The daemon's address.
+/// The address of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DaemonAddress {
     /// A Unix socket.
     Socket(PathBuf),
-    /// `host:port`, spoken to without encryption.
+    /// `host:port`, without TLS.
     Tcp(String),
 }
 
 impl DaemonAddress {
-    /// Whether what answers there runs on this machine, and not somebody on the way to another.
+    /// Returns whether the daemon runs on this machine.
     pub(super) fn is_local(&self) -> bool {
         match self {
             Self::Socket(_) => true,
@@ -39,13 +39,13 @@ impl fmt::Display for DaemonAddress {
 }
 
 impl DaemonAddress {
-    /// The address that the environment says: `DOCKER_HOST`, podman's `CONTAINER_HOST`, the
-    /// context that `DOCKER_CONTEXT` or Docker's configuration names; else of the sockets of
-    /// Docker, rootless Docker, rootless podman and podman the first that answers.
+    /// Returns the address from the environment: `DOCKER_HOST`, podman's `CONTAINER_HOST`, or the
+    /// Docker context of `DOCKER_CONTEXT` or of the Docker configuration. Otherwise the first
+    /// socket that accepts a connection: Docker, rootless Docker, rootless podman, podman.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for an address of a kind that is not spoken here;
-    /// [`Error::Context`].
+    /// Returns [`Error::Unsupported`] for an address that is not supported, and
+    /// [`Error::DockerContext`].
     pub fn from_environment() -> Result<Self, Error> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
@@ -71,7 +71,7 @@ impl DaemonAddress {
         };
         let (scheme, rest) = match host.split_once("://") {
             Some(parts) => parts,
-            // As Docker's own client: what names no scheme is a host.
+            // Docker's client treats an address without a scheme as a host, too.
             None if !host.contains('/') => ("tcp", host),
             None => return Err(unsupported("an address without unix:// or tcp://")),
         };
@@ -97,7 +97,7 @@ impl DaemonAddress {
     }
 }
 
-/// What says where the daemon is.
+/// The settings that determine the address.
 #[derive(Debug, Default, Clone)]
 struct DaemonEnvironment {
     docker_host: Option<String>,
@@ -141,7 +141,8 @@ impl DaemonEnvironment {
         Ok(context::endpoint(folder, &name)?.map(|endpoint| (name, endpoint)))
     }
 
-    /// The first socket that answers; else the first that is there, whose error says why not.
+    /// Returns the first socket that accepts a connection, otherwise the first that exists, so that
+    /// the error names the reason.
     fn socket(&self, connect: impl Fn(&Path) -> io::Result<()>) -> PathBuf {
         let of_user = |name| Some(self.runtime.as_ref()?.join(name));
         let all = [
@@ -150,15 +151,15 @@ impl DaemonEnvironment {
             of_user("podman/podman.sock"),
             Some(PathBuf::from(PODMAN_SOCKET)),
         ];
-        let mut there = None;
+        let mut existing = None;
         for path in all.into_iter().flatten() {
             match connect(&path) {
                 Ok(()) => return path,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => there = there.or(Some(path)),
+                Err(_) => existing = existing.or(Some(path)),
             }
         }
-        there.unwrap_or_else(|| DOCKER_SOCKET.into())
+        existing.unwrap_or_else(|| DOCKER_SOCKET.into())
     }
 }
 

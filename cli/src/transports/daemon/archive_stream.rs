@@ -1,5 +1,5 @@
-//! The archive that a daemon is handed: a tar that is made while it is read, of which nothing but
-//! a few pieces is in memory.
+//! The archive that a daemon loads: a tar that is written while it is sent, with only a few chunks
+//! in memory.
 
 use std::io;
 
@@ -14,53 +14,51 @@ use crate::exit::Failure;
 use crate::report::Report;
 use crate::transports::ManifestRole;
 use crate::transports::archive::{
-    DOCKER_MANIFEST_FILE, DockerManifestEntry, blob_path, manifest_json, tar_header,
+    DOCKER_MANIFEST_FILE, DockerManifestEntry, manifest_json, tar_header,
 };
 use crate::transports::fetch::{BlobFetch, FetchEvent};
+use crate::transports::files::blob_path;
 use crate::transports::layout::{LayoutIndex, OCI_INDEX_FILE, OCI_LAYOUT_CONTENT, OCI_LAYOUT_FILE};
 use crate::upload::PendingBlob;
 
-/// How many pieces wait for the daemon.
+/// The most chunks that wait for the daemon.
 const MAX_QUEUED_CHUNKS: usize = 4;
 
-/// The end of the stream that is written to.
+/// The sending end of the stream.
 #[derive(Debug)]
 pub(super) struct ArchiveSender {
     chunks: mpsc::Sender<io::Result<Bytes>>,
 }
 
-/// Why no more is written.
+/// The reason why a stream ended early.
 #[derive(Debug)]
 pub(super) enum StreamError {
-    /// The daemon reads no further: it has said why.
+    /// The daemon stopped reading; its response tells why.
     ReceiverClosed,
-    /// The source does not give what is needed.
+    /// The source failed.
     SourceFailed(Failure),
 }
 
-/// A stream: what is sent at one end is the body of a request at the other.
+/// Returns a sender, and the request body that it fills.
 pub(super) fn archive_channel() -> (ArchiveSender, reqwest::Body) {
-    let (pieces, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
+    let (chunks, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
     let body = stream::unfold(receiver, |mut receiver| async move {
-        let piece: io::Result<Bytes> = receiver.recv().await?;
-        Some((piece, receiver))
+        let chunk: io::Result<Bytes> = receiver.recv().await?;
+        Some((chunk, receiver))
     });
-    (
-        ArchiveSender { chunks: pieces },
-        reqwest::Body::wrap_stream(body),
-    )
+    (ArchiveSender { chunks }, reqwest::Body::wrap_stream(body))
 }
 
 impl ArchiveSender {
-    async fn send(&self, piece: Bytes) -> Result<(), StreamError> {
-        let sent = self.chunks.send(Ok(piece)).await;
+    async fn send(&self, chunk: Bytes) -> Result<(), StreamError> {
+        let sent = self.chunks.send(Ok(chunk)).await;
         sent.map_err(|_| StreamError::ReceiverClosed)
     }
 
-    /// Puts a blob into the stream, checked on the way. Yields the number of its bytes.
+    /// Sends a blob, verified on the way, and returns its size in bytes.
     ///
     /// # Errors
-    /// After one the stream is of no use, and must be [`Sender::spoil`]ed.
+    /// After an error the stream must be [`ArchiveSender::abort`]ed.
     pub(super) async fn send_blob(
         &self,
         blob: &PendingBlob,
@@ -76,7 +74,7 @@ impl ArchiveSender {
                 .await
                 .map_err(StreamError::SourceFailed)?
             {
-                FetchEvent::Chunk(piece) => self.send(piece).await?,
+                FetchEvent::Chunk(chunk) => self.send(chunk).await?,
                 FetchEvent::Complete => break,
                 FetchEvent::Corrupt(failure) => return Err(StreamError::SourceFailed(failure)),
             }
@@ -87,10 +85,10 @@ impl ArchiveSender {
         Ok(blob.size)
     }
 
-    /// Puts what tells the daemon what all of it is, and ends the stream.
+    /// Sends the files that describe the archive, and ends the stream.
     ///
     /// # Errors
-    /// [`Ended::Unread`].
+    /// Returns [`StreamError::ReceiverClosed`].
     pub(super) async fn end(self, files: Vec<(String, Vec<u8>)>) -> Result<(), StreamError> {
         for (name, content) in files {
             self.send(tar_header::file(&name, &content).into()).await?;
@@ -98,16 +96,17 @@ impl ArchiveSender {
         self.send(Bytes::from_static(&tar_header::TAR_END)).await
     }
 
-    /// Lets the daemon know that what it has read is no archive.
+    /// Breaks the stream off, so that the daemon rejects the archive.
     pub(super) async fn abort(self) {
-        let error = io::Error::other("the archive broke off");
-        // A daemon that has gone away need not be told.
+        let error = io::Error::other("the archive was aborted");
+        // If the daemon has already disconnected, there is nothing to abort.
         let _ = self.chunks.send(Err(error)).await;
     }
 }
 
-/// The small files of an image's archive, all but its layers. A classic store is told of its names
-/// in `manifest.json` alone, for its archives need not be whole; the others read it as a layout.
+/// Returns the small files of an image's archive: everything but the layers. For a classic store
+/// `manifest.json` alone carries the name, since its archives may lack layers; the others read an
+/// OCI layout.
 pub(super) fn archive_files(
     kind: DaemonKind,
     image: &PlatformImage,
@@ -123,11 +122,11 @@ pub(super) fn archive_files(
     match kind {
         DaemonKind::Classic => {}
         DaemonKind::Containerd | DaemonKind::Podman => {
-            let held = &image.manifest;
+            let manifest = &image.manifest;
             let mut index = LayoutIndex::default();
             let role = ManifestRole::Tagged(tag.clone());
-            index.add_manifest(held, &role, Some(&full_name(repository)));
-            files.push((blob_path(&held.digest), held.bytes.to_vec()));
+            index.add_manifest(manifest, &role, Some(&full_name(repository)));
+            files.push((blob_path(&manifest.digest), manifest.bytes.to_vec()));
             files.push((OCI_INDEX_FILE.to_owned(), index.to_bytes()));
             files.push((OCI_LAYOUT_FILE.to_owned(), OCI_LAYOUT_CONTENT.to_vec()));
         }
@@ -136,7 +135,7 @@ pub(super) fn archive_files(
     files
 }
 
-/// A repository's name with all that Docker leaves out when it shows it.
+/// Returns the full name of a repository, with the registry and namespace that Docker omits.
 fn full_name(repository: &str) -> String {
     match repository.split_once('/') {
         Some((first, _)) if first == "localhost" || first.contains(['.', ':']) => {

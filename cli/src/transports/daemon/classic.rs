@@ -6,15 +6,17 @@ use imgsync_oci::{Algorithm, Digest, media};
 
 use super::super::SkipLayer;
 use super::{DaemonImage, export_name};
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{
     Error, ImageBlobs, ImageConfig, Layer, ManifestOrigin, SingleImage, Slice, config,
 };
 use crate::spool::Spool;
 use crate::transports::archive::staging;
-use crate::transports::source::{MAX_METADATA_BYTES, run_blocking};
+use crate::transports::blocking::run_blocking;
 
 impl DaemonImage {
-    /// What Docker's "empty export - not implemented" means to who reads it.
+    /// Replaces the daemon's "empty export - not implemented" for an image without layers by an
+    /// error with a hint.
     fn explain_no_layers(&self, error: Error) -> Error {
         match error {
             Error::DaemonError { message, .. } if self.diff_ids.is_empty() => Error::Unsupported {
@@ -29,8 +31,8 @@ impl DaemonImage {
         }
     }
 
-    /// Sees that an export of all layers has room, before the daemon begins one: it writes all of
-    /// it to its own disk first. How large single layers are it does not tell.
+    /// Reserves space for an export of all layers before the daemon begins one, because the daemon
+    /// first writes all of it to its own disk. The sizes of single layers are not known.
     fn reserve(&self, spool: &Spool, wanted: &HashSet<Digest>) -> Result<(), Error> {
         let once: HashSet<_> = self.diff_ids.iter().collect();
         let are_all =
@@ -47,8 +49,10 @@ impl DaemonImage {
             })
     }
 
-    /// Up to Docker 24 nothing in the archive names a layer's diffID, so what is wanted is told
-    /// by its digest; and reading ends as soon as all of it is there.
+    /// Exports the config and the layers that `unneeded` does not skip.
+    ///
+    /// Up to Docker 24 the archive does not name the diffIDs, so entries are recognized by their
+    /// digests. Reading ends once all of them were read.
     pub(super) async fn export_classic(
         &self,
         config: &Digest,
@@ -66,9 +70,9 @@ impl DaemonImage {
                 Some(slice) => slices.insert(digest.clone(), slice).is_some(),
                 None => true,
             });
-            Ok((wanted, slices))
+            (wanted, slices)
         })
-        .await?;
+        .await;
         let from = export_name(&self.engine);
         if !wanted.is_empty() {
             self.reserve(spool, &wanted)?;
@@ -81,7 +85,7 @@ impl DaemonImage {
                 for bytes in picked.values().filter_map(Slice::memory_bytes) {
                     spool.persist_small(bytes, Algorithm::Sha256);
                 }
-                Ok(picked)
+                Ok::<_, Error>(picked)
             });
             slices.extend(picked.await?);
         }
@@ -90,7 +94,7 @@ impl DaemonImage {
     }
 }
 
-/// Puts together what was picked of a classic store's export.
+/// Builds the image from the entries of an export.
 fn assemble_image(
     from: &str,
     config: Digest,

@@ -1,4 +1,5 @@
-//! The daemon's HTTP API: asked, and its answers told apart.
+//! A client of the daemon's HTTP API (Docker Engine API). It does not interpret what the daemon
+//! reports of an image.
 
 pub(crate) mod load;
 
@@ -15,19 +16,20 @@ use tokio::sync::mpsc;
 use super::address::DaemonAddress;
 use crate::image::Error;
 
-/// What of a name stands in a path as it is; the rest is percent-encoded.
+/// The characters of a path segment that are percent-encoded.
 const PATH_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b':');
-/// The largest answer taken, apart from an export.
+/// The largest response in bytes, except for an export.
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
-/// For the connection, and for answers that cost the daemon nothing. An export has no limit: the
-/// classic store writes every layer to a temporary folder before the first byte.
+/// The timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout of a request other than an export. An export has none: the classic store writes
+/// every layer to a temporary folder before it sends the first byte.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How many pieces of an export wait for their reader; one has some hundred KiB at most.
+/// The most chunks of an export that wait for the reader; a chunk has a few hundred KiB at most.
 const MAX_QUEUED_CHUNKS: usize = 8;
 
 /// The version of a daemon's API: major, minor.
@@ -40,14 +42,14 @@ impl ApiVersion {
         Some(Self(major.parse().ok()?, minor.parse().ok()?))
     }
 
-    /// Whether exports can be of that many platforms (Docker Engine API, "Export an image"). A
-    /// daemon that does not know the parameter passes it over.
+    /// Returns whether an export can be limited to that many platforms (Docker Engine API, "Export
+    /// an image"). Older daemons ignore the parameter.
     pub(super) fn can_export_platforms(self, platforms: usize) -> bool {
         self >= Self(1, 52) || (platforms == 1 && self >= Self(1, 48))
     }
 }
 
-/// A daemon that can be asked.
+/// A client of one daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct DaemonClient {
     client: Client,
@@ -56,10 +58,10 @@ pub(crate) struct DaemonClient {
 }
 
 impl DaemonClient {
-    /// Makes ready to speak with the daemon at `address`; it is not reached yet.
+    /// Returns a client of the daemon at `address`, without connecting yet.
     ///
     /// # Errors
-    /// The client cannot be made.
+    /// Returns an error if the HTTP client cannot be built.
     pub(crate) fn new(address: DaemonAddress) -> Result<Self, Error> {
         let builder = Client::builder()
             .no_proxy()
@@ -82,16 +84,15 @@ impl DaemonClient {
         })
     }
 
-    /// The address, for messages.
+    /// Returns the address.
     pub(crate) fn address(&self) -> &DaemonAddress {
         &self.address
     }
 
-    /// What the daemon says of an image; with `manifests` also of each of its platforms, from
-    /// API 1.48 on.
+    /// Describes an image; with `manifests`, each of its platforms, too (since API 1.48).
     ///
     /// # Errors
-    /// It is not reached, has no such image, or refuses.
+    /// Returns an error if the daemon is unreachable, has no such image, or refuses.
     pub(super) async fn inspect<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -106,10 +107,10 @@ impl DaemonClient {
         self.json(response).await
     }
 
-    /// What the daemon says of itself, and the version of its API, where it says that.
+    /// Describes the daemon, and returns the version of its API if it reports one.
     ///
     /// # Errors
-    /// It is not reached, or refuses.
+    /// Returns an error if the daemon is unreachable or refuses.
     pub(super) async fn info<T: DeserializeOwned>(&self) -> Result<(T, Option<ApiVersion>), Error> {
         let response = self.get("info", Some(RESPONSE_TIMEOUT), "").await?;
         let api = response.headers().get("api-version");
@@ -117,40 +118,41 @@ impl DaemonClient {
         Ok((self.json(response).await?, api))
     }
 
-    /// The archive of an image, of some platforms or (where none is given) of all. Errors after its beginning come from the reader.
+    /// Exports an image as an archive, with the given platforms or, if there are none, with all.
+    /// Later errors come from the returned stream.
     ///
     /// # Errors
-    /// It is not reached, has no such image, or refuses.
+    /// Returns an error if the daemon is unreachable, has no such image, or refuses.
     pub(super) async fn export(
         &self,
         name: &str,
         platforms: &[Platform],
     ) -> Result<ExportStream, Error> {
         let mut path = format!("images/{}/get", utf8_percent_encode(name, PATH_ENCODE_SET));
-        for (place, platform) in platforms.iter().enumerate() {
+        for (position, platform) in platforms.iter().enumerate() {
             let platform = serde_json::json!(platform).to_string();
-            path.push(if place == 0 { '?' } else { '&' });
+            path.push(if position == 0 { '?' } else { '&' });
             let encoded = utf8_percent_encode(&platform, PATH_ENCODE_SET);
             path.push_str(&format!("platform={encoded}"));
         }
         let mut response = self.get(&path, None, name).await?;
-        let (sender, pieces) = mpsc::channel(MAX_QUEUED_CHUNKS);
+        let (sender, chunks) = mpsc::channel(MAX_QUEUED_CHUNKS);
         tokio::spawn(async move {
             loop {
-                let piece = match response.chunk().await {
-                    Ok(Some(piece)) => Ok(piece),
+                let chunk = match response.chunk().await {
+                    Ok(Some(chunk)) => Ok(chunk),
                     Ok(None) => return,
                     Err(error) => Err(io::Error::other(innermost(&error))),
                 };
-                let is_last = piece.is_err();
-                // A reader that has what it wants goes away, and so does the connection.
-                if sender.send(piece).await.is_err() || is_last {
+                let is_last = chunk.is_err();
+                // A reader that has enough drops the stream; the connection is closed then.
+                if sender.send(chunk).await.is_err() || is_last {
                     return;
                 }
             }
         });
         Ok(ExportStream {
-            chunks: pieces,
+            chunks,
             rest: Bytes::new(),
         })
     }
@@ -171,7 +173,7 @@ impl DaemonClient {
         Err(self.response_error(response, name).await)
     }
 
-    /// What the daemon says where it does not do what it should.
+    /// Returns the error that a response reports.
     async fn response_error(&self, response: Response, name: &str) -> Error {
         let status = response.status();
         if status == StatusCode::NOT_FOUND && !name.is_empty() {
@@ -209,23 +211,23 @@ impl DaemonClient {
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
         loop {
-            let piece = response.chunk().await;
-            let Some(piece) = piece.map_err(|error| unreachable(&self.address, &error))? else {
+            let chunk = response.chunk().await;
+            let Some(chunk) = chunk.map_err(|error| unreachable(&self.address, &error))? else {
                 return Ok(body);
             };
-            if body.len() + piece.len() > MAX_RESPONSE_BYTES {
+            if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 return Err(Error::TooLarge {
                     from: format!("the Docker daemon at {}", self.address),
                     what: "an answer".to_owned(),
                     limit: format!("{MAX_RESPONSE_BYTES} bytes"),
                 });
             }
-            body.extend_from_slice(&piece);
+            body.extend_from_slice(&chunk);
         }
     }
 }
 
-/// An export on its way, read on a thread that may block.
+/// An export under way, read on a thread that may block.
 #[derive(Debug)]
 pub(super) struct ExportStream {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
@@ -236,7 +238,7 @@ impl Read for ExportStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
             match self.chunks.blocking_recv() {
-                Some(piece) => self.rest = piece?,
+                Some(chunk) => self.rest = chunk?,
                 None => return Ok(0),
             }
         }
@@ -246,7 +248,7 @@ impl Read for ExportStream {
     }
 }
 
-/// Why the daemon was not reached, from the system's word at the bottom of the chain.
+/// Returns the error of a request that got no response, with the innermost error of the chain.
 fn unreachable(address: &DaemonAddress, error: &reqwest::Error) -> Error {
     let mut forbidden = false;
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -263,7 +265,7 @@ fn unreachable(address: &DaemonAddress, error: &reqwest::Error) -> Error {
     }
 }
 
-/// The last error of a chain: the one that says what happened.
+/// Returns the last error of a chain, which names the cause.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

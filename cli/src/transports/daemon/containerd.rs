@@ -9,32 +9,32 @@ use crate::image::{Error, ImageBlobs, ImageContent, ImageSelector, Platforms};
 use crate::spool::Spool;
 use crate::transports::archive::expected_blobs::ExpectedBlobs;
 use crate::transports::archive::staging;
+use crate::transports::blocking::run_blocking;
 use crate::transports::layout::image_reader;
-use crate::transports::source::run_blocking;
 
-/// What an export comes to: the image, its bytes, and what the user should hear.
+/// The result of an export: the content, its bytes, and notes for the user.
 type ExportedContent = (ImageContent, ImageBlobs, Vec<String>);
 
-/// An image in containerd's store.
+/// An image in containerd's image store.
 pub(super) struct ContainerdImage<'a> {
-    /// What the daemon says of it.
+    /// The image as the daemon describes it.
     pub(super) image: &'a DaemonImage,
-    /// Its manifest or index.
+    /// The manifest or index.
     pub(super) root: &'a Digest,
-    /// The media type of that, where the daemon says it.
+    /// Its media type, if the daemon reports it.
     pub(super) media_type: Option<&'a str>,
 }
 
-/// What the spool knows an export by.
+/// Returns the key of an export in the spool.
 pub(super) fn export_key(root: &Digest, platforms: &Platforms) -> Digest {
     Digest::of(format!("{root} {platforms}").as_bytes())
 }
 
 impl ContainerdImage<'_> {
-    /// Exports the image, unless an earlier run has kept all that is needed.
+    /// Exports the image, unless an earlier run left everything in the spool.
     ///
     /// # Errors
-    /// The daemon's own, and all those of a damaged archive.
+    /// Returns the daemon's errors, and those of a damaged archive.
     pub(super) async fn export(
         &self,
         spool: &Spool,
@@ -52,9 +52,9 @@ impl ContainerdImage<'_> {
         };
         let (earlier, mut reading) = run_blocking(move || {
             let mut reading = reading;
-            Ok((reading.load_spooled(), reading))
+            (reading.load_spooled(), reading)
         })
-        .await?;
+        .await;
         if let Some(earlier) = earlier {
             return Ok(earlier);
         }
@@ -86,7 +86,7 @@ impl ContainerdImage<'_> {
     }
 }
 
-/// An export, on a thread that may block.
+/// The state of an export that moves to a thread that may block.
 struct ExportReader {
     source_name: String,
     root: Digest,
@@ -98,7 +98,7 @@ struct ExportReader {
 }
 
 impl ExportReader {
-    /// The image as an earlier run has kept it; `None` where something is missing.
+    /// Returns the image from the spool; `None` if something is missing.
     fn load_spooled(&mut self) -> Option<ExportedContent> {
         let contents = export_listing::restore(
             &self.spool,
@@ -107,7 +107,7 @@ impl ExportReader {
             &mut self.unneeded,
         )?;
         let exported = self.content(&contents).ok()?;
-        // A layer may be kept packed. In an index it goes as it is.
+        // The spool may have only the compressed form of a layer, which an index cannot use.
         let is_whole = match &exported.0 {
             ImageContent::Single(_) => true,
             ImageContent::Graph(graph) => graph.blobs.iter().all(|blob| {
@@ -130,7 +130,7 @@ impl ExportReader {
                 platforms,
             );
         }
-        // An export of one platform can do without the index.
+        // An export of one platform may lack the index.
         let (image, blobs) = image_reader::read_image(contents, &ImageSelector::Only, platforms)?;
         Ok((image.content, blobs, image.notes))
     }

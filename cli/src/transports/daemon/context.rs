@@ -1,4 +1,4 @@
-//! Docker's contexts: named places where a daemon is (`docker context ls`).
+//! Reads Docker contexts, which name daemons (`docker context ls`).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,17 +10,17 @@ use serde::de::DeserializeOwned;
 
 use crate::image::Error;
 
-/// The most that is read of a file, in bytes; docker's own are far smaller.
+/// The most bytes of a configuration file that are read.
 const MAX_CONTEXT_FILE_BYTES: u64 = 1024 * 1024;
-/// The context that is none: the daemon is where it is by default.
+/// The name that stands for no context.
 const DEFAULT_CONTEXT: &str = "default";
 
-/// Where a context's daemon is.
+/// The endpoint of a context.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ContextEndpoint {
-    /// As in `DOCKER_HOST`.
+    /// The address, as in `DOCKER_HOST`.
     pub(super) host: String,
-    /// Whether docker would use certificates there.
+    /// Whether the context has TLS certificates.
     pub(super) is_tls: bool,
 }
 
@@ -49,10 +49,10 @@ struct DockerEndpoint {
     host: String,
 }
 
-/// The context that Docker's `config.json` in `folder` says is current.
+/// Returns the current context according to `config.json` in `folder`.
 ///
 /// # Errors
-/// [`Error::Context`] where the file is there and cannot be read.
+/// Returns [`Error::DockerContext`] if the file exists and cannot be read.
 pub(super) fn current(folder: &Path) -> Result<Option<String>, Error> {
     let path = folder.join("config.json");
     let config = json::<ContextConfig>(&path).map_err(|reason| Error::DockerContext {
@@ -63,10 +63,11 @@ pub(super) fn current(folder: &Path) -> Result<Option<String>, Error> {
     Ok(name.filter(|name| !name.is_empty()))
 }
 
-/// Where the daemon of a context is; `None` for the default one.
+/// Returns the endpoint of a context; `None` for the default one.
 ///
 /// # Errors
-/// [`Error::Context`]: there is none of this name, it cannot be read, or names no daemon.
+/// Returns [`Error::DockerContext`] if there is no context of this name, or it cannot be read or
+/// names no daemon.
 pub(super) fn endpoint(folder: &Path, name: &str) -> Result<Option<ContextEndpoint>, Error> {
     if name == DEFAULT_CONTEXT {
         return Ok(None);
@@ -75,7 +76,7 @@ pub(super) fn endpoint(folder: &Path, name: &str) -> Result<Option<ContextEndpoi
         name: name.to_owned(),
         reason,
     };
-    // Docker names the folders by digests, so that a context's name is never a path.
+    // Docker names the folders by digests, so a context's name is never part of a path.
     let digest = Digest::of(name.as_bytes());
     let contexts = folder.join("contexts");
     let path = contexts.join("meta").join(digest.hex()).join("meta.json");
@@ -91,23 +92,23 @@ pub(super) fn endpoint(folder: &Path, name: &str) -> Result<Option<ContextEndpoi
     }))
 }
 
-/// A file's JSON; `None` where there is no file, or nothing in it.
+/// Reads JSON from a file; `None` if the file is missing or empty.
 fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
-    let said = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(said(&error)),
+        Err(error) => return Err(failed(&error)),
     };
     let mut bytes = Vec::new();
     let read = file.take(MAX_CONTEXT_FILE_BYTES).read_to_end(&mut bytes);
-    read.map_err(|error| said(&error))?;
+    read.map_err(|error| failed(&error))?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|error| said(&error))
+        .map_err(|error| failed(&error))
 }
 
 #[cfg(test)]
@@ -150,16 +151,16 @@ mod tests {
     fn errors_name_what_is_wrong_with_a_context() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let said = |name| endpoint(folder, name).unwrap_err().to_string();
-        assert!(said("../x").contains("there is no"));
+        let error_text = |name| endpoint(folder, name).unwrap_err().to_string();
+        assert!(error_text("../x").contains("there is no"));
         write(folder, "empty", "");
-        assert!(said("empty").contains("names no Docker daemon"));
+        assert!(error_text("empty").contains("names no Docker daemon"));
         let broken = folder
             .join("contexts/meta")
             .join(Digest::of(b"broken").hex());
         std::fs::create_dir_all(&broken).unwrap();
         std::fs::write(broken.join("meta.json"), "{").unwrap();
-        assert!(said("broken").contains("meta.json"));
+        assert!(error_text("broken").contains("meta.json"));
         std::fs::write(folder.join("config.json"), "{").unwrap();
         assert!(current(folder).is_err());
     }

@@ -1,15 +1,15 @@
-//! What an export consisted of, kept in the spool: an export whose entries are all there need not
-//! be asked for again.
+//! The entries of an export, listed in the spool, so that a later run whose entries are all present
+//! need not export again.
 
 use imgsync_oci::{Algorithm, Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::spool::{Spool, SpoolKind};
 use crate::transports::SkipLayer;
 use crate::transports::files::{FileContent, SourceFiles, digest_from_name};
-use crate::transports::source::MAX_METADATA_BYTES;
 
-/// The longest listing that is kept, in bytes.
+/// The longest listing that is stored, in bytes.
 const MAX_LISTING_BYTES: u64 = 8 * 1024 * 1024;
 
 /// One entry of an export.
@@ -20,13 +20,13 @@ struct ListingEntry {
     len: u64,
 }
 
-/// Keeps the list of an export's entries, and the small ones themselves; the others are kept as they
-/// are read. A disk that cannot costs the next run an export, and nothing else.
-pub(super) fn save(spool: &Spool, about: &Digest, contents: &SourceFiles) {
+/// Stores the list of an export's entries and the small entries themselves; the large ones were
+/// stored while they were read. Errors are ignored: the next run exports again.
+pub(super) fn save(spool: &Spool, key: &Digest, contents: &SourceFiles) {
     let mut list = Vec::new();
     for (name, stored) in contents.files() {
-        let relied_on = digest_from_name(name).filter(|(_, relied_on)| *relied_on);
-        let digest = match (stored, relied_on) {
+        let is_reliable = digest_from_name(name).filter(|(_, is_reliable)| *is_reliable);
+        let digest = match (stored, is_reliable) {
             (FileContent::Skipped { digest, .. }, _) => digest.clone(),
             (FileContent::Available(slice), Some((digest, _))) => {
                 if let Some(bytes) = slice.memory_bytes() {
@@ -50,31 +50,31 @@ pub(super) fn save(spool: &Spool, about: &Digest, contents: &SourceFiles) {
     if let Ok(text) = serde_json::to_vec(&list)
         && text.len() as u64 <= MAX_LISTING_BYTES
     {
-        spool.persist_listing(about, &text);
+        spool.persist_listing(key, &text);
     }
 }
 
-/// The entries of an export that an earlier run has read: from the spool, or as they are at the
-/// target by the word of `unneeded`. `None` where one of them is neither here nor there.
+/// Returns the entries of an earlier export, from the spool or skipped because `unneeded` says so.
+/// `None` if one of them is available from neither.
 pub(super) fn restore(
     spool: &Spool,
-    about: &Digest,
+    key: &Digest,
     from: &str,
     unneeded: &mut SkipLayer,
 ) -> Option<SourceFiles> {
     let mut contents = SourceFiles::empty(from);
-    for ListingEntry { name, digest, len } in list(spool, about)? {
-        let elsewhere = || FileContent::Skipped {
+    for ListingEntry { name, digest, len } in list(spool, key)? {
+        let skipped = || FileContent::Skipped {
             digest: digest.clone(),
             len,
         };
-        // What can only be a layer need not be read again to be found elsewhere.
+        // An entry of this size is a layer; asking the target costs less than reading it again.
         let stored = if len > MAX_METADATA_BYTES && unneeded(&digest, Some(len)) {
-            elsewhere()
+            skipped()
         } else if let Some(slice) = spool.find_bytes(&digest) {
             FileContent::Available(slice)
         } else if spool.find_compressed(&digest).is_some() || unneeded(&digest, Some(len)) {
-            elsewhere()
+            skipped()
         } else {
             return None;
         };
@@ -86,15 +86,15 @@ pub(super) fn restore(
     Some(contents)
 }
 
-/// Takes an export's entries out of the spool.
-pub(super) fn forget(spool: &Spool, about: &Digest) {
-    let list = list(spool, about).unwrap_or_default();
-    for room in [SpoolKind::Bytes, SpoolKind::Compressed] {
-        spool.remove(room, list.iter().map(|listed| &listed.digest));
+/// Removes the entries of an export from the spool.
+pub(super) fn forget(spool: &Spool, key: &Digest) {
+    let list = list(spool, key).unwrap_or_default();
+    for kind in [SpoolKind::Bytes, SpoolKind::Compressed] {
+        spool.remove(kind, list.iter().map(|listed| &listed.digest));
     }
-    spool.remove(SpoolKind::Exports, [about]);
+    spool.remove(SpoolKind::Exports, [key]);
 }
 
-fn list(spool: &Spool, about: &Digest) -> Option<Vec<ListingEntry>> {
-    serde_json::from_slice(&spool.read_listing(about, MAX_LISTING_BYTES)?).ok()
+fn list(spool: &Spool, key: &Digest) -> Option<Vec<ListingEntry>> {
+    serde_json::from_slice(&spool.read_listing(key, MAX_LISTING_BYTES)?).ok()
 }

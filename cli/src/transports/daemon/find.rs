@@ -1,4 +1,4 @@
-//! Asks a daemon for an image, by two small requests.
+//! Describes an image in a daemon, with two small requests.
 
 use imgsync_oci::LocalName;
 use imgsync_oci::manifest::Platform;
@@ -6,13 +6,13 @@ use imgsync_oci::manifest::Platform;
 use super::client::DaemonClient;
 use super::responses::{ImageInspect, InspectDescriptor, ManifestSummary, SystemInfo};
 use super::{DaemonAddress, DaemonImage, ImageStore, export_name};
+use crate::image::limits::MAX_LAYERS;
 use crate::image::{DaemonImageName, Error, Platforms, name};
-use crate::transports::source::MAX_LAYERS;
 
-/// Asks the daemon that the environment names for an image.
+/// Describes an image in the daemon of the environment.
 ///
 /// # Errors
-/// The daemon is not reached, has no such image, or refuses.
+/// Returns an error if the daemon is unreachable, has no such image, or refuses.
 pub(in crate::transports) async fn find(
     name: &DaemonImageName,
     platforms: &Platforms,
@@ -20,10 +20,11 @@ pub(in crate::transports) async fn find(
     find_at(DaemonAddress::from_environment()?, name, platforms).await
 }
 
-/// Asks the daemon at `address` for an image.
+/// Describes an image in the daemon at `address`.
 ///
 /// # Errors
-/// The daemon is not reached, has no such image or not for these platforms, or refuses.
+/// Returns an error if the daemon is unreachable, has no such image or not for these platforms, or
+/// refuses.
 pub async fn find_at(
     address: DaemonAddress,
     name: &DaemonImageName,
@@ -41,7 +42,7 @@ pub async fn find_at(
     Ok(found)
 }
 
-/// What the two answers say of the image.
+/// Combines the two responses.
 fn build_daemon_image(
     engine: DaemonClient,
     name: &DaemonImageName,
@@ -87,7 +88,7 @@ fn build_daemon_image(
     })
 }
 
-/// The image's name: of its tags the one that was asked for, else (for an ID) the first.
+/// Returns the name of the image: the requested tag, otherwise (for an image ID) the first one.
 fn choose_name(asked: &DaemonImageName, tags: &[String]) -> Option<LocalName> {
     let wanted = name::text(&asked.name);
     let place = name::choose(&wanted, tags.iter().map(String::as_str));
@@ -96,10 +97,11 @@ fn choose_name(asked: &DaemonImageName, tags: &[String]) -> Option<LocalName> {
 }
 
 impl DaemonImage {
-    /// Takes in which platforms are wanted, and what the daemon says of them.
+    /// Selects the platforms, as far as the daemon describes them.
     ///
     /// # Errors
-    /// [`Error::NoPlatform`]; a daemon that does not tell is asked by exporting.
+    /// Returns [`Error::PlatformNotFound`]. For a daemon that does not describe platforms, the
+    /// export fails instead.
     fn choose(&mut self, inspected: &ImageInspect, platforms: &Platforms) -> Result<(), Error> {
         self.platforms = platforms.clone();
         let from = format!(

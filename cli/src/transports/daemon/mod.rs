@@ -1,7 +1,8 @@
-//! Images in a Docker daemon, by its HTTP API.
+//! Images in a Docker or podman daemon, over its HTTP API, as source and as target.
 //!
-//! Its facts cost two small requests at once. An export hands over everything, so it is asked for
-//! only when bytes are needed, and by the image's ID: the name may have moved by then.
+//! Two small requests describe an image. An export transfers every layer, so it is requested only
+//! when bytes are needed, and by the image's ID, because the name may have moved meanwhile. Start
+//! at [`DaemonImage`] and [`DaemonTarget`].
 
 mod address;
 mod archive_stream;
@@ -35,57 +36,60 @@ pub(super) use find::find;
 pub use find::find_at;
 pub use target::DaemonTarget;
 
-/// What a daemon says of an image before any export.
+/// An image in a daemon, as described before any export.
 #[derive(Debug, Clone)]
 pub struct DaemonImage {
     engine: DaemonClient,
-    /// Its name there, with the tag.
+    /// The name in the daemon, with the tag.
     pub name: Option<LocalName>,
-    /// The digests of its layers' tars, lowest first; of a multi-platform image, those of the
-    /// daemon's own platform.
+    /// The diffIDs, lowest layer first; of a multi-platform image, those of the daemon's own
+    /// platform.
     pub diff_ids: Vec<Digest>,
-    /// How the daemon keeps it.
+    /// The image store of the daemon.
     pub store: ImageStore,
-    /// Where the daemon knows the image to lie: `registry/repository@digest`, in Docker's words.
+    /// The repositories that the daemon knows the image from: `registry/repository@digest`,
+    /// Docker's `RepoDigests`.
     pub repo_digests: Vec<String>,
-    /// The registries that the daemon reaches without checks: names, and networks as
-    /// `10.0.0.0/8`. `None` where it is not this machine's daemon: nobody else says what need not
-    /// be checked here.
+    /// The registries that the daemon reaches without TLS verification: names, and networks such as
+    /// `10.0.0.0/8`. `None` for a daemon on another machine, whose settings do not apply here.
     pub insecure_registries: Option<Vec<String>>,
-    /// How many bytes its layers hold, by the daemon's own count.
+    /// The bytes of all layers, as the daemon counts them.
     size: Option<u64>,
-    /// What was asked for.
+    /// The requested platforms.
     platforms: Platforms,
-    /// The manifest or index that goes, where that is known.
+    /// The digest of the manifest or index that is copied, if known.
     selected_root: Option<Digest>,
     api_version: Option<ApiVersion>,
 }
 
-/// How a daemon keeps its images.
+/// The image store of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageStore {
-    /// Unpacked: the image's ID is its config's digest, layers come as raw tars.
+    /// Docker's classic store: the image ID is the digest of the config, and layers are exported as
+    /// uncompressed tars.
     Classic {
-        /// The config's digest.
+        /// The digest of the config.
         config: Digest,
     },
-    /// As a registry would (containerd's image store): the image's ID is its manifest's or
-    /// index's digest; its blobs are known after export only.
+    /// containerd's image store: the image ID is the digest of the manifest or index. The blobs are
+    /// as a registry has them, but known only after the export.
     Containerd {
-        /// The manifest's or index's digest.
+        /// The digest of the manifest or index.
         root: Digest,
-        /// Its media type; daemons before version 28 do not say.
+        /// The media type; daemons before version 28 do not report it.
         media_type: Option<String>,
     },
 }
 
 impl DaemonImage {
-    /// The digest of the manifest or index that goes, where it is known before any export.
+    /// Returns the digest of the manifest or index that is copied, if it is known before the
+    /// export.
     pub fn selected_root(&self) -> Option<&Digest> {
         self.selected_root.as_ref()
     }
 
-    /// The image without its bytes; `None` where only the export tells (containerd's store).
+    /// Returns the image without its bytes; `None` if only the export tells (containerd's image
+    /// store).
     pub fn image(&self) -> Option<Image> {
         match &self.store {
             ImageStore::Containerd { .. } => None,
@@ -115,12 +119,12 @@ impl DaemonImage {
         }
     }
 
-    /// Exports the image: what `unneeded` does not refuse is put into the spool. The image now has
-    /// its config's bytes. Where the spool holds all of it from an earlier run, the daemon is not
-    /// asked; else `begin` is called first.
+    /// Exports the image. Layers that `unneeded` does not skip are put into the spool, and the
+    /// returned image has the bytes of its config. If the spool has everything from an earlier run,
+    /// nothing is exported; otherwise `begin` is called first.
     ///
     /// # Errors
-    /// The daemon's own, and all those of a damaged archive.
+    /// Returns the daemon's errors, and those of a damaged archive.
     pub async fn export(
         &self,
         spool: &Spool,
@@ -149,7 +153,7 @@ impl DaemonImage {
         }
     }
 
-    /// Takes what was kept of this image out of the spool. Blocks.
+    /// Removes everything of this image from the spool. Blocks.
     pub fn forget(&self, spool: &Spool) {
         spool.remove(SpoolKind::Compressed, &self.diff_ids);
         match &self.store {
@@ -163,7 +167,7 @@ impl DaemonImage {
     }
 }
 
-/// What an export is called in messages.
+/// Returns the name of an export in messages.
 fn export_name(engine: &DaemonClient) -> String {
     format!("the export of the Docker daemon at {}", engine.address())
 }

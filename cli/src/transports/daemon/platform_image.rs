@@ -1,35 +1,33 @@
-//! The one image that a daemon takes of what a reference means.
+//! Resolves a reference to the image of one platform, because a daemon accepts no more.
 
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 
 use crate::exit::{Failure, FailureKind};
-use crate::image::{Error, Platforms, platform};
+use crate::image::limits::MAX_INDEX_DEPTH;
+use crate::image::{Error, Platforms, is_attestation, platform};
 use crate::transports::{CopySource, VerifiedManifest};
-
-/// How deep indexes may lie in one another.
-const MAX_INDEX_DEPTH: usize = 4;
 
 /// An image for one platform.
 #[derive(Debug, Clone)]
 pub(super) struct PlatformImage {
-    /// What the reference named.
+    /// The digest that the reference names.
     pub(super) root: Digest,
-    /// Its manifest.
+    /// The manifest of the image.
     pub(super) manifest: VerifiedManifest,
-    /// Its config; the digest is its ID where a daemon keeps it unpacked.
+    /// The config; its digest is the image ID in Docker's classic store.
     pub(super) config: Descriptor,
-    /// Its layers, lowest first.
+    /// The layers, lowest first.
     pub(super) layers: Vec<Descriptor>,
     /// The platforms of the index that are left out.
     pub(super) omitted_platforms: Vec<String>,
 }
 
 impl PlatformImage {
-    /// The image that `reference` means at `source` for one of `platforms`.
+    /// Finds the image that `reference` names at `source` for one of `platforms`.
     ///
     /// # Errors
-    /// There is none; it is none that can be run.
+    /// Returns an error if there is none, or if it cannot be run as a container.
     pub(super) async fn find(
         source: &dyn CopySource,
         reference: &Reference,
@@ -56,10 +54,10 @@ impl PlatformImage {
             )
             .with_hint(format!("see what is there: imgsync ls {name}"))
         })?;
-        let mut left_out = Vec::new();
-        let mut held = root.clone();
+        let mut omitted = Vec::new();
+        let mut manifest = root.clone();
         for _ in 0..=MAX_INDEX_DEPTH {
-            let parsed = Manifest::parse(&held.bytes, Some(&held.media_type));
+            let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type));
             let (_, parsed) = parsed.map_err(|error| malformed(error.to_string()))?;
             let children = match parsed {
                 Manifest::Image { config, layers, .. } => {
@@ -76,44 +74,44 @@ impl PlatformImage {
                     }
                     return Ok(Self {
                         root: root.digest,
-                        manifest: held,
+                        manifest: manifest,
                         config,
                         layers,
-                        omitted_platforms: left_out,
+                        omitted_platforms: omitted,
                     });
                 }
                 Manifest::Index { manifests, .. } => manifests,
             };
             let (child, others) = choose(source.name(), children, platforms)?;
-            left_out.extend(others);
+            omitted.extend(others);
             let digest = Reference::Digest(child.digest.clone());
             let next = source.fetch_manifest(&digest).await?;
-            held = next.ok_or_else(|| missing(child.digest.to_string()))?;
+            manifest = next.ok_or_else(|| missing(child.digest.to_string()))?;
         }
-        Err(malformed("its indexes lie too deep in one another".to_owned()).into())
+        Err(malformed("its indexes are nested too deeply".to_owned()).into())
     }
 }
 
-/// Why none of an index's images is chosen. A daemon takes one, so that leaving `--platform` out is
-/// no advice.
+/// Returns the failure of choosing a platform. A daemon accepts one platform, so omitting
+/// `--platform` is no advice here.
 fn platform_failure(error: Error) -> Failure {
     let is_none = matches!(error, Error::PlatformNotFound { .. });
     let failure = Failure::from(error);
-    match is_none {
-        true => failure.with_hint("one of those comes with --platform"),
-        false => failure,
+    if is_none {
+        failure.with_hint("choose one of them with --platform")
+    } else {
+        failure
     }
 }
 
-/// The child of an index that is for one of the platforms, and the names of the others.
+/// Chooses the manifest of an index for one of the platforms, and returns the names of the others.
 fn choose(
     from: &str,
     children: Vec<Descriptor>,
     platforms: &Platforms,
 ) -> Result<(Descriptor, Vec<String>), Failure> {
-    // What BuildKit attests of an image stands beside it.
-    let is_image = |it: &Descriptor| it.annotation("vnd.docker.reference.type").is_none();
-    let mut images: Vec<_> = children.into_iter().filter(is_image).collect();
+    let images = children.into_iter().filter(|it| !is_attestation(it));
+    let mut images: Vec<_> = images.collect();
     let there: Vec<Option<Platform>> = images.iter().map(|it| it.platform.clone()).collect();
     let place = match (&images[..], &there[..]) {
         ([_], [None]) => 0,

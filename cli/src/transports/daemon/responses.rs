@@ -1,10 +1,10 @@
-//! What a daemon answers when asked for an image, and for itself.
+//! The responses of the Docker Engine API that describe an image and the daemon.
 
 use imgsync_oci::Digest;
 use imgsync_oci::manifest::Platform;
 use serde::Deserialize;
 
-/// Of an image.
+/// The response that describes an image.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ImageInspect {
@@ -17,7 +17,7 @@ pub(super) struct ImageInspect {
     pub(super) root_fs: InspectRootFs,
     #[serde(default)]
     pub(super) size: Option<u64>,
-    /// Of the manifest or index: in containerd's store, since API 1.48.
+    /// The manifest or index, with containerd's image store, since API 1.48.
     pub(super) descriptor: Option<InspectDescriptor>,
     #[serde(default)]
     pub(super) os: String,
@@ -25,7 +25,7 @@ pub(super) struct ImageInspect {
     pub(super) architecture: String,
     #[serde(default)]
     pub(super) variant: Option<String>,
-    /// Of each platform, and what is attested: in containerd's store, when asked for.
+    /// The manifests and attestations of an index, with containerd's image store, if requested.
     #[serde(default)]
     pub(super) manifests: Option<Vec<ManifestSummary>>,
 }
@@ -60,19 +60,19 @@ pub(super) struct InspectDescriptor {
     pub(super) digest: Digest,
 }
 
-/// Of the daemon itself.
+/// The response that describes the daemon.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct SystemInfo {
     #[serde(default)]
     pub(super) driver_status: Option<Vec<Vec<String>>>,
-    /// Docker's; podman's answer has something else there, or nothing.
+    /// The registries of Docker; podman has another type here, or nothing.
     #[serde(default)]
     pub(super) registry_config: serde_json::Value,
 }
 
 impl SystemInfo {
-    /// Whether it keeps images in containerd's store.
+    /// Returns whether images are in containerd's image store.
     pub(super) fn has_containerd_store(&self) -> bool {
         let mark = ["driver-type", "io.containerd.snapshotter.v1"];
         self.driver_status
@@ -81,7 +81,8 @@ impl SystemInfo {
             .any(|pair| *pair == mark)
     }
 
-    /// In the words of `insecure-registries` in the daemon's own configuration.
+    /// Returns the registries without TLS verification, in the form of `insecure-registries` in the
+    /// daemon's configuration.
     pub(super) fn insecure_registries(&self) -> Vec<String> {
         let networks = self.registry_config["InsecureRegistryCIDRs"].as_array();
         let networks = networks.into_iter().flatten();

@@ -1,4 +1,4 @@
-//! What is known of an image and a daemon before anything is sent. Pure.
+//! The state of an image and a daemon before anything is sent. Pure: it performs no I/O.
 
 use std::collections::HashSet;
 
@@ -8,20 +8,20 @@ use super::StoredImage;
 use super::platform_image::PlatformImage;
 use crate::report::{CopyChange, CopyOutcome};
 
-/// What is known before anything is sent.
+/// The state of an image at its source and in the daemon.
 pub(super) struct DaemonTargetState {
     pub(super) image: PlatformImage,
-    /// The image's name in the daemon, and its tag.
+    /// The image's name in the daemon, without the tag.
     pub(super) repository_name: String,
     pub(super) tag: Tag,
-    /// What has that name now.
+    /// The image that has the name now.
     pub(super) previous_image: Option<StoredImage>,
-    /// The ID that the image has in this daemon, where it is there.
+    /// The ID of the image in this daemon, if the daemon has it.
     pub(super) existing_id: Option<Digest>,
 }
 
 impl DaemonTargetState {
-    /// What is known of the copy before it is made.
+    /// Returns the outcome of the copy as far as it is known before the copy.
     pub(super) fn initial_outcome(&self) -> CopyOutcome {
         let before = self.previous_image.as_ref().map(|known| known.id.clone());
         let change = match &self.existing_id {
@@ -49,7 +49,7 @@ impl DaemonTargetState {
     }
 }
 
-/// Layers, each once.
+/// Returns the layers, each once.
 pub(super) fn distinct_layers(layers: &[Descriptor]) -> impl Iterator<Item = &Descriptor> {
     let mut seen = HashSet::new();
     layers.iter().filter(move |it| seen.insert(&it.digest))

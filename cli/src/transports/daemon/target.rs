@@ -1,4 +1,5 @@
-//! A daemon as a target.
+//! A daemon as the target of a copy. It loads an archive of one platform and sends a classic store
+//! only the layers that it lacks.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,17 +18,18 @@ use crate::transports::fetch::{BlobFetch, FetchEvent};
 use crate::transports::{CopyRequest, CopySource};
 use crate::upload::PendingBlob;
 
-/// How often an archive is made anew, because a layer that the daemon had is gone by then.
+/// The most archives that are sent for one image. A layer that the daemon had may be removed in
+/// between.
 const MAX_LOAD_ATTEMPTS: usize = 3;
 
-/// A daemon that images go into.
+/// A daemon that images are loaded into.
 #[derive(Debug, Clone)]
 pub struct DaemonTarget {
     engine: DaemonClient,
     info: DaemonInfo,
 }
 
-/// An image and what of it is at hand.
+/// An image that is ready to be loaded.
 struct PreparedImage<'a> {
     image: &'a PlatformImage,
     config: Bytes,
@@ -35,18 +37,18 @@ struct PreparedImage<'a> {
 }
 
 impl DaemonTarget {
-    /// Asks the daemon that the environment names what it is.
+    /// Connects to the daemon of the environment.
     ///
     /// # Errors
-    /// It is not reached, or refuses.
+    /// Returns an error if the daemon is unreachable or refuses.
     pub async fn connect() -> Result<Self, Failure> {
         Self::connect_to(DaemonAddress::from_environment().map_err(target_failure)?).await
     }
 
-    /// Asks the daemon at `address` what it is.
+    /// Connects to the daemon at `address`.
     ///
     /// # Errors
-    /// It is not reached, or refuses.
+    /// Returns an error if the daemon is unreachable or refuses.
     pub async fn connect_to(address: DaemonAddress) -> Result<Self, Failure> {
         let engine = DaemonClient::new(address).map_err(target_failure)?;
         let about = engine.daemon_info().await.map_err(target_failure)?;
@@ -56,83 +58,82 @@ impl DaemonTarget {
         })
     }
 
-    /// Brings the image that `wish` means, for the one platform that it names or else the daemon's
-    /// own, and gives it `name`. Layers that the daemon has are not read. When this yields, the
-    /// daemon has the image under its name.
+    /// Copies the requested image, for the one platform of the request or else the daemon's own,
+    /// and tags it `name`. Layers that the daemon has are not read.
     ///
     /// # Errors
-    /// Either end's; then the daemon has what it had.
+    /// Returns the error of the source or the target; the daemon's images are unchanged then.
     pub async fn copy_image(
         &self,
         source: &dyn CopySource,
-        wish: &CopyRequest,
+        request: &CopyRequest,
         name: &LocalName,
         report: &Arc<dyn Report>,
     ) -> Result<CopyOutcome, Failure> {
-        let facts = self.gather_state(source, wish, name).await?;
-        let mut copied = facts.initial_outcome();
+        let state = self.gather_state(source, request, name).await?;
+        let mut copied = state.initial_outcome();
         if copied.change == CopyChange::Nothing {
             return Ok(copied);
         }
-        if let Some(id) = &facts.existing_id {
-            (wish.before_tag)(&facts.tag, &copied.digest, &copied.digest)?;
+        if let Some(id) = &state.existing_id {
+            (request.before_tag)(&state.tag, &copied.digest, &copied.digest)?;
             let tagged = self
                 .engine
-                .tag(id, &facts.repository_name, facts.tag.as_str())
+                .tag(id, &state.repository_name, state.tag.as_str())
                 .await;
             tagged.map_err(target_failure)?;
             return Ok(copied);
         }
-        let config = self.fetch_config(source, &facts.image).await?;
+        let config = self.fetch_config(source, &state.image).await?;
         copied
             .notes
-            .extend(self.check_platform(source, wish, &config)?);
-        let parts = PreparedImage {
-            layers: pending_layers(source, &facts.image).await?,
-            image: &facts.image,
+            .extend(self.check_platform(source, request, &config)?);
+        let prepared = PreparedImage {
+            layers: pending_layers(source, &state.image).await?,
+            image: &state.image,
             config,
         };
-        (wish.before_tag)(&facts.tag, &copied.digest, &copied.digest)?;
-        copied.sent = self.load(&parts, &facts, &**report).await?;
-        self.verify_tag(&facts).await?;
-        let all: u64 = parts.layers.iter().map(|layer| layer.size).sum();
+        (request.before_tag)(&state.tag, &copied.digest, &copied.digest)?;
+        copied.sent = self.load(&prepared, &state, &**report).await?;
+        self.verify_tag(&state).await?;
+        let all: u64 = prepared.layers.iter().map(|layer| layer.size).sum();
         copied.saved = all.saturating_sub(copied.sent);
         Ok(copied)
     }
 
-    /// What [`Daemon::bring`] would do; which layers of other images the daemon would use only
-    /// loading tells, so the bytes are the most that would be sent.
+    /// Returns what [`DaemonTarget::copy_image`] would do. Whether a classic store shares layers
+    /// with other images shows only when it loads, so the bytes are an upper bound.
     ///
     /// # Errors
-    /// As [`Daemon::bring`].
+    /// Those of [`DaemonTarget::copy_image`].
     pub async fn preview(
         &self,
         source: &dyn CopySource,
-        wish: &CopyRequest,
+        request: &CopyRequest,
         name: &LocalName,
         _report: &Arc<dyn Report>,
     ) -> Result<CopyOutcome, Failure> {
-        let facts = self.gather_state(source, wish, name).await?;
-        let mut copied = facts.initial_outcome();
+        let state = self.gather_state(source, request, name).await?;
+        let mut copied = state.initial_outcome();
         if copied.change != CopyChange::Image {
             return Ok(copied);
         }
-        let config = self.fetch_config(source, &facts.image).await?;
+        let config = self.fetch_config(source, &state.image).await?;
         copied
             .notes
-            .extend(self.check_platform(source, wish, &config)?);
-        let diff_ids = diff_ids(source, &facts.image, &config)?;
-        let there = facts
+            .extend(self.check_platform(source, request, &config)?);
+        let diff_ids = diff_ids(source, &state.image, &config)?;
+        let there = state
             .previous_image
             .map(|it| it.diff_ids)
             .unwrap_or_default();
         let same = diff_ids.iter().zip(&there);
         let same = same.take_while(|(one, other)| one == other).count();
         let keeps = self.info.kind == DaemonKind::Classic;
-        let (had, wanted) = facts.image.layers.split_at(if keeps { same } else { 0 });
+        let (had, wanted) = state.image.layers.split_at(if keeps { same } else { 0 });
         copied.sent = distinct_layers(wanted).map(|layer| layer.size).sum();
         if keeps && copied.sent > 0 {
-            let note = "at most so much: of which other images it takes layers, Docker tells when it loads";
+            let note = "an upper bound: Docker shows only when it loads which layers it shares with other images";
             copied.notes.push(note.to_owned());
         }
         copied.saved = distinct_layers(had).map(|layer| layer.size).sum();
@@ -142,14 +143,11 @@ impl DaemonTarget {
     async fn gather_state(
         &self,
         source: &dyn CopySource,
-        wish: &CopyRequest,
+        request: &CopyRequest,
         name: &LocalName,
     ) -> Result<DaemonTargetState, Failure> {
-        let platforms = match wish.platforms.is_empty() {
-            true => self.platforms()?,
-            false => wish.platforms.clone(),
-        };
-        let image = PlatformImage::find(source, &wish.from, &platforms).await?;
+        let platforms = self.wanted_platforms(request)?;
+        let image = PlatformImage::find(source, &request.from, &platforms).await?;
         let tag = name.tag.clone().unwrap_or_else(Tag::latest);
         let bare = LocalName {
             tag: None,
@@ -183,36 +181,42 @@ impl DaemonTarget {
         })
     }
 
-    /// The daemon's own platform.
+    /// Returns the daemon's own platform.
     fn platforms(&self) -> Result<Platforms, Failure> {
         let word = &self.info.platform;
         Platforms::parse(std::slice::from_ref(word)).map_err(|_| {
-            let what = format!("target: the daemon says that it runs on {word:?}");
+            let what = format!("target: the daemon reports the invalid platform {word:?}");
             Failure::new(FailureKind::Target, what).with_hint("name the platform with --platform")
         })
     }
 
-    /// What to say of an image that is for something else than the daemon runs.
+    /// Returns the requested platforms, otherwise the daemon's own.
+    fn wanted_platforms(&self, request: &CopyRequest) -> Result<Platforms, Failure> {
+        if request.platforms.is_empty() {
+            self.platforms()
+        } else {
+            Ok(request.platforms.clone())
+        }
+    }
+
+    /// Returns a note if the image is for another platform than the daemon.
     ///
     /// # Errors
-    /// It is for something else than was asked for.
+    /// Returns an error if the image is for another platform than requested.
     fn check_platform(
         &self,
         source: &dyn CopySource,
-        wish: &CopyRequest,
+        request: &CopyRequest,
         config: &[u8],
     ) -> Result<Option<String>, Failure> {
         let Some(own) = config::platform(config) else {
             return Ok(None);
         };
-        let wanted = match wish.platforms.is_empty() {
-            true => self.platforms()?,
-            false => wish.platforms.clone(),
-        };
+        let wanted = self.wanted_platforms(request)?;
         let is_right = wanted.choose("it", &[Some(own.clone())]).is_ok();
         let own = platform::text(&own);
         let what = format!("the image is for {own}, not for {wanted}");
-        match (is_right, wish.platforms.is_empty()) {
+        match (is_right, request.platforms.is_empty()) {
             (true, _) => Ok(None),
             (false, true) => Ok(Some(what)),
             (false, false) => {
@@ -223,7 +227,7 @@ impl DaemonTarget {
         }
     }
 
-    /// The image's config, verified; it says which layers the image has, unpacked.
+    /// Returns the verified config of the image.
     async fn fetch_config(
         &self,
         source: &dyn CopySource,
@@ -242,7 +246,7 @@ impl DaemonTarget {
             digest: digest.clone(),
             size: *size,
             label: "config".to_owned(),
-            source: source.blob(&image.config).await?,
+            source: source.locate_blob(&image.config).await?,
             mount: None,
         };
         let mut fetch = BlobFetch::new(&blob);
@@ -258,93 +262,100 @@ impl DaemonTarget {
         Ok(config.into())
     }
 
-    /// Hands the image to the daemon. A classic store is first offered it without any layer, and
-    /// names the first that it lacks; those from there on are sent. Yields the bytes that were.
+    /// Loads the image and returns the bytes of the layers that were sent. A classic store is first
+    /// sent an archive without any layer, and names the first layer that it lacks; the layers from
+    /// there on are sent.
     async fn load(
         &self,
-        parts: &PreparedImage<'_>,
-        facts: &DaemonTargetState,
+        prepared: &PreparedImage<'_>,
+        state: &DaemonTargetState,
         report: &dyn Report,
     ) -> Result<u64, Failure> {
         let can_leave_out = self.info.kind == DaemonKind::Classic;
-        let mut first = if can_leave_out { parts.layers.len() } else { 0 };
+        let mut first = if can_leave_out {
+            prepared.layers.len()
+        } else {
+            0
+        };
         let mut sent = 0;
         for _ in 0..MAX_LOAD_ATTEMPTS {
-            let (bytes, loaded) = self.try_load(parts, first, facts, report).await?;
+            let (bytes, loaded) = self.try_load(prepared, first, state, report).await?;
             sent += bytes;
-            let words = match loaded {
+            let message = match loaded {
                 LoadOutcome::Loaded => return Ok(sent),
-                LoadOutcome::Rejected(words) => words,
+                LoadOutcome::Rejected(message) => message,
             };
-            let names = |layer: &PendingBlob| words.contains(layer.digest.hex());
-            match parts.layers[..first].iter().position(names) {
+            let names = |layer: &PendingBlob| message.contains(layer.digest.hex());
+            match prepared.layers[..first].iter().position(names) {
                 Some(place) => first = place,
-                // It does not say what is wrong with an archive without layers.
-                None if first == parts.layers.len() && first > 0 => first = 0,
+                // The daemon does not name the layer when all of them are left out.
+                None if first == prepared.layers.len() && first > 0 => first = 0,
                 None => {
                     let address = self.engine.address();
-                    let what = format!("target: the daemon at {address} did not take it: {words}");
+                    let what =
+                        format!("target: the daemon at {address} rejected the image: {message}");
                     let what = Failure::new(FailureKind::Target, what);
-                    return Err(
-                        what.with_hint("the daemon's log says more, often journalctl -u docker")
-                    );
+                    return Err(what
+                        .with_hint("see the log of the daemon, often with journalctl -u docker"));
                 }
             }
         }
-        let what = "target: the daemon's layers go while the image is loaded";
+        let what = "target: the daemon removes layers while the image is loaded";
         Err(Failure::new(FailureKind::Target, what)
-            .with_hint("try again when nobody removes images there"))
+            .with_hint("try again when no images are being removed there"))
     }
 
-    /// Offers the daemon an archive with the layers from `first` on.
+    /// Sends an archive with the layers from `first` on.
     async fn try_load(
         &self,
-        parts: &PreparedImage<'_>,
+        prepared: &PreparedImage<'_>,
         first: usize,
-        facts: &DaemonTargetState,
+        state: &DaemonTargetState,
         report: &dyn Report,
     ) -> Result<(u64, LoadOutcome), Failure> {
         let (sender, body) = archive_channel();
-        let name = (&*facts.repository_name, &facts.tag);
-        let small = archive_files(self.info.kind, parts.image, &parts.config, name);
-        let written = write(sender, &parts.layers[first..], small, report);
+        let name = (&*state.repository_name, &state.tag);
+        let small = archive_files(self.info.kind, prepared.image, &prepared.config, name);
+        let written = write(sender, &prepared.layers[first..], small, report);
         let (written, loaded) = futures::join!(written, self.engine.load(body));
         match written {
             Ok(bytes) => Ok((bytes, loaded.map_err(target_failure)?)),
-            // Whatever the daemon says of half an archive, the source is to blame.
+            // The daemon rejects an incomplete archive, but the cause is the source.
             Err(StreamError::SourceFailed(failure)) => Err(failure),
             Err(StreamError::ReceiverClosed) => match loaded.map_err(target_failure)? {
-                LoadOutcome::Rejected(words) => Ok((0, LoadOutcome::Rejected(words))),
+                LoadOutcome::Rejected(message) => Ok((0, LoadOutcome::Rejected(message))),
                 LoadOutcome::Loaded => {
-                    let words = "it says that it has loaded what it has not read to its end";
-                    Ok((0, LoadOutcome::Rejected(words.to_owned())))
+                    let message = "the daemon reports success before it has read the whole archive";
+                    Ok((0, LoadOutcome::Rejected(message.to_owned())))
                 }
             },
         }
     }
 
-    /// Sees that the name names the image now.
-    async fn verify_tag(&self, facts: &DaemonTargetState) -> Result<(), Failure> {
-        let full = format!("{}:{}", facts.repository_name, facts.tag);
+    /// Checks that the name refers to the image now.
+    async fn verify_tag(&self, state: &DaemonTargetState) -> Result<(), Failure> {
+        let full = format!("{}:{}", state.repository_name, state.tag);
         let known = self
             .engine
             .find_image(&full)
             .await
             .map_err(target_failure)?;
         let id = match self.info.kind {
-            DaemonKind::Classic | DaemonKind::Podman => &facts.image.config.digest,
-            DaemonKind::Containerd => &facts.image.manifest.digest,
+            DaemonKind::Classic | DaemonKind::Podman => &state.image.config.digest,
+            DaemonKind::Containerd => &state.image.manifest.digest,
         };
         match known {
             Some(known) if known.id == *id => Ok(()),
             Some(known) => {
                 let is = known.id;
-                let what = format!("target: the daemon took it, but {full} is {is} and not {id}");
+                let what = format!(
+                    "target: the daemon loaded the image, but {full} is {is} instead of {id}"
+                );
                 Err(Failure::new(FailureKind::Target, what)
-                    .with_hint("was it tagged anew meanwhile?"))
+                    .with_hint("another process may have moved the tag meanwhile"))
             }
             None => {
-                let what = format!("target: the daemon took it, but knows no {full}");
+                let what = format!("target: the daemon loaded the image, but has no {full}");
                 Err(Failure::new(FailureKind::Target, what))
             }
         }
@@ -385,14 +396,14 @@ async fn pending_layers(
             digest: layer.digest.clone(),
             size: layer.size,
             label: format!("layer {}/{}", place + 1, image.layers.len()),
-            source: source.blob(layer).await?,
+            source: source.locate_blob(layer).await?,
             mount: None,
         });
     }
     Ok(all)
 }
 
-/// The digests of the layers' tars: as many as the manifest has layers.
+/// Returns the diffIDs of the config: as many as the manifest has layers.
 fn diff_ids(
     source: &dyn CopySource,
     image: &PlatformImage,
@@ -400,11 +411,11 @@ fn diff_ids(
 ) -> Result<Vec<Digest>, Failure> {
     let diff_ids = config::diff_ids(config).and_then(|ids| {
         let (layers, diff_ids) = (image.layers.len(), ids.len());
-        match layers == diff_ids {
-            true => Ok(ids),
-            false => Err(format!(
-                "the manifest has {layers} layers, the config {diff_ids}"
-            )),
+        if layers == diff_ids {
+            Ok(ids)
+        } else {
+            let reason = format!("the manifest has {layers} layers, the config {diff_ids}");
+            Err(reason)
         }
     });
     diff_ids.map_err(|reason| {
@@ -413,7 +424,7 @@ fn diff_ids(
     })
 }
 
-/// A daemon's errors, where it is the target.
+/// Converts a daemon's error to a failure of the target.
 fn target_failure(error: Error) -> Failure {
     let failure = Failure::new(FailureKind::Target, format!("target: {error}"));
     if let Error::DaemonUnreachable {

@@ -1,4 +1,4 @@
-//! The folder of a layout that is written to, and where everything lies in it.
+//! The folder of a layout that is written to, and the paths in it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,26 +8,26 @@ use imgsync_oci::Digest;
 use super::LayoutIndex;
 use super::store::{OCI_INDEX_FILE, read_index};
 use crate::disk::{self, LockedFile};
-use crate::transports::files::SourceFiles;
+use crate::transports::files::{SourceFiles, blob_path};
 
-/// The file that makes a folder a layout.
+/// The file that marks a folder as a layout.
 pub(in crate::transports) const OCI_LAYOUT_FILE: &str = "oci-layout";
-/// What stands in it (OCI image-spec, "Image Layout").
+/// The content of that file (OCI image-spec, "Image Layout").
 pub(in crate::transports) const OCI_LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// Ours: parts of blobs, files on their way, the lock. Nothing of a layout's own.
+/// The folder of imgsync's own files: partial blobs, temporary files and the lock.
 const WORK_FOLDER: &str = ".imgsync";
 
-/// A layout's folder; it need not be there yet.
+/// A layout's folder, which may not exist yet.
 #[derive(Debug, Clone)]
 pub(super) struct LayoutFolder {
     root: PathBuf,
 }
 
 impl LayoutFolder {
-    /// Looks at what is under `root`: a layout, an empty folder or nothing.
+    /// Checks what is at `root`: a layout, an empty folder or nothing.
     ///
     /// # Errors
-    /// Something else is there, in words.
+    /// Returns a message if something else is there.
     pub(super) fn new(root: &Path) -> Result<Self, String> {
         let shown = root.display();
         let entries = match std::fs::read_dir(root) {
@@ -49,24 +49,29 @@ impl LayoutFolder {
                     return Err(format!("{shown} is a layout of version {version:?}"));
                 }
             }
-            Some(_) => return Err(format!("{} is no layout's", layout.display())),
+            Some(_) => {
+                return Err(format!(
+                    "{} is not a valid oci-layout file",
+                    layout.display()
+                ));
+            }
             None => {
                 let mut names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
-                // A run that was killed at its very beginning leaves no more than folders.
+                // A run that is killed at the start leaves only these folders.
                 if names.any(|name| name != WORK_FOLDER && name != "blobs") {
-                    return Err(format!("{shown} holds something, and no OCI layout"));
+                    return Err(format!("{shown} is not empty and has no OCI layout"));
                 }
             }
         }
         Ok(Self { root: root.into() })
     }
 
-    /// Makes the folders that a layout has, where they are not there.
+    /// Creates the folders of a layout that do not exist.
     ///
     /// # Errors
-    /// The system's; one is a link to elsewhere.
+    /// Returns the error of the file system, or an error if one of them is a symbolic link.
     pub(super) fn make(&self) -> io::Result<()> {
-        let missing = self.root.ancestors().take_while(|it| !it.exists());
+        let missing = self.root.ancestors().take_while(|folder| !folder.exists());
         let missing: Vec<_> = missing.map(disk::parent).collect();
         std::fs::create_dir_all(&self.root).map_err(|error| disk::with_path(&self.root, &error))?;
         for parent in missing {
@@ -76,15 +81,15 @@ impl LayoutFolder {
         disk::create_folder(&self.root.join("blobs"))
     }
 
-    /// The folder of what is ours.
+    /// Returns the folder of imgsync's own files.
     pub(super) fn work_folder(&self) -> PathBuf {
         self.root.join(WORK_FOLDER)
     }
 
-    /// Where a blob lies when it is whole; its folder is made.
+    /// Returns the path of a complete blob, and creates the folder that it is in.
     ///
     /// # Errors
-    /// As [`Folder::make`].
+    /// Those of [`LayoutFolder::make`].
     pub(super) fn prepare_blob_path(&self, digest: &Digest) -> io::Result<PathBuf> {
         let path = self.path(digest);
         disk::create_folder(disk::parent(&path))?;
@@ -92,33 +97,32 @@ impl LayoutFolder {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        let algorithm = digest.algorithm().as_str();
-        self.root.join("blobs").join(algorithm).join(digest.hex())
+        self.root.join(blob_path(digest))
     }
 
-    /// Where a blob lies while it is not whole.
+    /// Returns the path of a partial blob.
     pub(super) fn partial_path(&self, digest: &Digest) -> PathBuf {
         let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
         self.work_folder().join(format!("{algorithm}-{hex}.part"))
     }
 
-    /// The number of bytes of a blob that is whole.
+    /// Returns the size of a complete blob in bytes; `None` if it is missing.
     ///
     /// # Errors
-    /// Something else has its name.
+    /// Returns an error if the path is no regular file.
     pub(super) fn blob_size(&self, digest: &Digest) -> io::Result<Option<u64>> {
         disk::file_size(&self.path(digest))
     }
 
-    /// What is there, to be read.
+    /// Returns a reader of the files in the folder.
     pub(super) fn files(&self) -> SourceFiles {
         SourceFiles::folder(self.root.clone())
     }
 
-    /// The index as it is now; an empty one where there is none.
+    /// Returns the current index; an empty one if there is none.
     ///
     /// # Errors
-    /// It makes no sense, or is no plain file.
+    /// Returns a message if it is invalid or no regular file.
     pub(super) fn read_index(&self) -> Result<LayoutIndex, String> {
         match disk::file_size(&self.root.join(OCI_INDEX_FILE)) {
             Ok(Some(_)) => read_index(&self.files()).map_err(|error| error.to_string()),
@@ -127,11 +131,10 @@ impl LayoutFolder {
         }
     }
 
-    /// Puts another index in place of the one that is there, and beside it the file that makes the
-    /// folder a layout.
+    /// Replaces the index, and creates the file that marks the folder as a layout.
     ///
     /// # Errors
-    /// The system's; then the old one is there.
+    /// Returns the error of the file system; the old index is unchanged then.
     pub(super) fn write_index(&self, index: &LayoutIndex, _lock: &LockedFile) -> io::Result<()> {
         let temporary = self.work_folder().join("index.part");
         let layout = self.root.join(OCI_LAYOUT_FILE);
@@ -145,19 +148,18 @@ impl LayoutFolder {
         )
     }
 
-    /// Waits for the right to change the index.
+    /// Waits for the lock of the index.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(super) async fn lock(&self) -> io::Result<LockedFile> {
         LockedFile::open_waiting(&self.work_folder().join("lock")).await
     }
 
-    /// Takes away what is ours, if nothing of it is wanted any more: no part of a blob is there,
-    /// and nobody else writes.
+    /// Removes imgsync's own folder, unless it has partial blobs or another process uses it.
     pub(super) fn remove_work_folder(&self) {
         if let Ok(Some(lock)) = LockedFile::try_open(&self.work_folder().join("lock")) {
-            // None of it is any trouble to the layout, and a folder that is not empty stays.
+            // Left-over files do no harm, and a folder with partial blobs is not removed.
             let _ = std::fs::remove_file(self.work_folder().join("index.part"));
             let _ = lock.remove();
             let _ = std::fs::remove_dir(self.work_folder());

@@ -1,4 +1,5 @@
-//! The `index.json` of a layout: what it lists, and how entries come and go. Pure.
+//! The `index.json` of a layout: its entries, and how they are added and removed. Pure: it reads
+//! and writes no files.
 
 use imgsync_oci::{Descriptor, Digest, Manifest, Tag, media};
 use serde_json::{Map, Value, json};
@@ -7,12 +8,14 @@ use crate::image::name;
 use crate::transports::{ManifestRole, VerifiedManifest};
 
 /// The annotation that names an entry (OCI image-spec, "Image Layout", "index.json").
-const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+/// The annotation in which containerd and Docker store the whole name of an image.
+pub(super) const IMAGE_NAME_ANNOTATION: &str = "io.containerd.image.name";
 
-/// The entries of an `index.json`. What was there and is not understood stays as it is.
+/// The entries of an `index.json`. Fields and entries that are not understood stay unchanged.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct LayoutIndex {
-    /// The fields beside `manifests`.
+    /// The fields other than `manifests`.
     other_fields: Map<String, Value>,
     entries: Vec<IndexEntry>,
 }
@@ -20,27 +23,27 @@ pub(crate) struct LayoutIndex {
 #[derive(Debug, Clone, PartialEq)]
 struct IndexEntry {
     descriptor: Descriptor,
-    /// As it stands in the file.
+    /// The entry as it is in the file.
     raw: Value,
 }
 
 impl LayoutIndex {
-    /// Reads an `index.json`.
+    /// Parses an `index.json`.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// Returns a message if it is invalid.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let (_, parsed) = Manifest::parse(bytes, None).map_err(|error| error.to_string())?;
         let Manifest::Index { manifests, .. } = parsed else {
-            return Err("it is no index".to_owned());
+            return Err("it is not an index".to_owned());
         };
         let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let Value::Object(mut rest) = value else {
-            return Err("it is no index".to_owned());
+            return Err("it is not an index".to_owned());
         };
         let raw = match rest.get_mut("manifests").map(Value::take) {
             Some(Value::Array(raw)) => raw,
-            Some(_) | None => Vec::new(),
+            _ => Vec::new(),
         };
         rest.remove("manifests");
         let entries = manifests.into_iter().zip(raw);
@@ -51,7 +54,7 @@ impl LayoutIndex {
         })
     }
 
-    /// The file's bytes.
+    /// Returns the content of the file.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut whole = self.other_fields.clone();
         whole.entry("schemaVersion").or_insert(json!(2));
@@ -61,57 +64,57 @@ impl LayoutIndex {
         Value::Object(whole).to_string().into_bytes()
     }
 
-    /// What is listed, in order.
+    /// Returns the entries, in order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Descriptor> {
         self.entries.iter().map(|entry| &entry.descriptor)
     }
 
-    /// All tags, each once, in order: of an entry whose name is a whole one, as podman and Docker
-    /// write it, its tag.
+    /// Returns all tags, each once, in order. For an entry with a full name, as podman and Docker
+    /// write it, this is the tag of the name.
     pub(crate) fn tags(&self) -> Vec<Tag> {
         let mut seen = std::collections::HashSet::new();
         let tags = self.entries().filter_map(tag);
         tags.filter(|tag| seen.insert(tag.clone())).collect()
     }
 
-    /// The entry that is meant by a tag: the one that has just this name, else the one whose
-    /// whole name ends in it.
+    /// Returns the entry of a tag: the one that is named by just the tag, otherwise the one whose
+    /// full name has the tag.
     ///
     /// # Errors
-    /// The names of several that have the tag and differ in content.
+    /// Returns the names, if several have the tag and differ in content.
     pub(crate) fn resolve_tag(&self, wanted: &Tag) -> Result<Option<&Descriptor>, Vec<String>> {
         if let Some(exact) = self.find_tagged(wanted) {
             return Ok(Some(exact));
         }
-        let alike = || self.entries().filter(|it| tag(it).as_ref() == Some(wanted));
-        let Some(first) = alike().next() else {
+        let matching = || self.entries().filter(|it| tag(it).as_ref() == Some(wanted));
+        let Some(first) = matching().next() else {
             return Ok(None);
         };
-        if alike().all(|it| it.digest == first.digest) {
+        if matching().all(|it| it.digest == first.digest) {
             return Ok(Some(first));
         }
-        let names = alike().filter_map(|it| it.annotation(REF_NAME_ANNOTATION));
+        let names = matching().filter_map(|it| it.annotation(REF_NAME_ANNOTATION));
         Err(names.map(str::to_owned).collect())
     }
 
-    /// The entry whose name is this tag and nothing else.
+    /// Returns the entry that is named by just this tag.
     pub(crate) fn find_tagged(&self, tag: &Tag) -> Option<&Descriptor> {
         self.entries().find(|it| is_named(it, tag.as_str()))
     }
 
-    /// The entry that has just this name, whole as it may be.
+    /// Returns the entry of exactly this name.
     pub(crate) fn find_named(&self, name: &str) -> Option<&Descriptor> {
         self.entries().find(|it| is_named(it, name))
     }
 
-    /// Whether anything here is listed by this digest.
+    /// Returns whether an entry has this digest.
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
         self.entries().any(|it| it.digest == *digest)
     }
 
-    /// Notes a manifest in the role that it has. A tag leaves what it named before; a part needs
-    /// no entry. `image` is what the image as a whole is called, for Docker and podman. Yields
-    /// whether anything changed.
+    /// Adds a manifest in its role. A tag moves away from the manifest that it named before; the
+    /// manifest of an index needs no entry. `image` is the full name without the tag, for Docker
+    /// and podman. Returns whether anything changed.
     pub(crate) fn add_manifest(
         &mut self,
         manifest: &VerifiedManifest,
@@ -131,9 +134,9 @@ impl LayoutIndex {
                 return false;
             }
             ManifestRole::Referrer { .. } => {
-                let shown =
+                let parsed =
                     imgsync_oci::referrers::parse_referrer(&manifest.bytes, &manifest.digest);
-                if let Ok(Some((_, referrer))) = shown
+                if let Ok(Some((_, referrer))) = parsed
                     && let Some(artifact_type) = referrer.artifact_type
                 {
                     raw["artifactType"] = artifact_type.into();
@@ -161,8 +164,7 @@ impl LayoutIndex {
         true
     }
 
-    /// Takes a tag out; what it named stays where other entries list it. Yields whether it was
-    /// there.
+    /// Removes a tag. The manifest stays if other entries list it. Returns whether the tag existed.
     pub(crate) fn remove(&mut self, tag: &Tag) -> bool {
         let before = self.entries.len();
         self.entries
@@ -170,8 +172,8 @@ impl LayoutIndex {
         self.entries.len() != before
     }
 
-    /// Brings the entries into an order that does not depend on when they came: by name, then by
-    /// digest.
+    /// Sorts the entries by name, then by digest, so that the order does not depend on the order of
+    /// adding.
     pub(crate) fn sort(&mut self) {
         let key = |entry: &IndexEntry| {
             let name = entry
@@ -184,14 +186,11 @@ impl LayoutIndex {
     }
 }
 
-/// Where containerd and Docker put the whole name of an image.
-const IMAGE_NAME_ANNOTATION: &str = "io.containerd.image.name";
-
 fn is_named(entry: &Descriptor, name: &str) -> bool {
     entry.annotation(REF_NAME_ANNOTATION) == Some(name)
 }
 
-/// The tag of an entry, by its name; `None` where it has none.
+/// Returns the tag of an entry; `None` if its name has none.
 pub(super) fn tag(entry: &Descriptor) -> Option<Tag> {
     let name = entry.annotation(REF_NAME_ANNOTATION)?;
     match name.parse() {

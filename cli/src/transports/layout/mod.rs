@@ -1,8 +1,10 @@
-//! OCI image layouts (OCI image-spec, "Image Layout"): out of a folder or an archive, into a folder.
+//! OCI image layouts (OCI image-spec, "Image Layout"), read from a folder or an archive and written
+//! to a folder.
 //!
-//! Tags are the entries of `index.json` with the annotation `org.opencontainers.image.ref.name`;
-//! what speaks about another manifest, and what was asked for by digest, are entries without it,
-//! which is how oras, skopeo and podman write and read them. Parts of an index are blobs only.
+//! Tags are the entries of `index.json` with the annotation `org.opencontainers.image.ref.name`.
+//! Referrers and manifests that were requested by digest are entries without it, as oras, skopeo
+//! and podman write and read them. The manifests of an index have no entries. Start at
+//! [`LayoutSource`] and [`LayoutTarget`]; `push` reads images with [`image_reader`].
 
 mod folder;
 pub(super) mod image_reader;

@@ -1,4 +1,4 @@
-//! A blob on its way into a layout's folder: a file beside the blobs until it is whole.
+//! A partial blob of a layout: a locked file beside the blobs, until it is complete.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -7,21 +7,21 @@ use imgsync_oci::{Digest, Hasher};
 
 use crate::disk::{self, LockedFile};
 
-/// How much is read at a time.
+/// The bytes that are read at a time.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
-/// A part of a blob, on the disk, under a lock.
+/// A partial blob on the disk, locked.
 #[derive(Debug)]
 pub(super) struct PartialFile {
     locked_file: LockedFile,
 }
 
 impl PartialFile {
-    /// The part that an earlier run left, or an empty one. Waits while somebody else brings the
-    /// same blob.
+    /// Opens the partial blob that an earlier run left, or creates an empty one. Waits while
+    /// another process writes the same blob.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(super) async fn open(path: &Path) -> io::Result<Self> {
         let locked = LockedFile::open_waiting(path).await?;
         Ok(Self {
@@ -29,11 +29,11 @@ impl PartialFile {
         })
     }
 
-    /// Reads again what is there of a blob of `size` bytes; what cannot be its beginning goes.
-    /// Yields the hash of those bytes, and their number.
+    /// Hashes the bytes of a partial blob whose complete size is `size`, and returns the hasher and
+    /// the number of bytes. A longer file is truncated to nothing.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(super) fn rehash(&mut self, digest: &Digest, size: u64) -> io::Result<(Hasher, u64)> {
         let hasher = || Hasher::new(digest.algorithm());
         let len = self.locked_file.file.metadata()?.len();
@@ -55,42 +55,37 @@ impl PartialFile {
         }
     }
 
-    /// Starts over.
+    /// Truncates the file to nothing.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(super) fn truncate(&mut self) -> io::Result<()> {
         self.locked_file.file.set_len(0)?;
         self.locked_file.file.seek(SeekFrom::Start(0))?;
         Ok(())
     }
 
-    /// Puts bytes at the end.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// The system's, above all a full disk.
-    pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        let written = self.locked_file.file.write_all(piece);
+    /// Returns the error of the file system, with the path.
+    pub(super) fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        let written = self.locked_file.file.write_all(chunk);
         written.map_err(|error| disk::with_path(&self.locked_file.path, &error))
     }
 
-    /// Makes the part, now whole and verified, the blob under `path`. It is on the disk then.
+    /// Renames the complete, verified file to `path`. It is on the disk when this returns.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(super) fn commit(self, path: &Path) -> io::Result<()> {
-        let whole = || {
-            self.locked_file.file.sync_all()?;
-            std::fs::rename(&self.locked_file.path, path)?;
-            disk::sync_folder(disk::parent(path))
-        };
-        whole().map_err(|error| disk::with_path(path, &error))
+        self.locked_file.rename(path)
     }
 
-    /// Throws it away.
+    /// Deletes the file.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the file system.
     pub(super) fn discard(self) -> io::Result<()> {
         self.locked_file.remove()
     }

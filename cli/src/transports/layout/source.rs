@@ -1,11 +1,11 @@
-//! An OCI layout as a source: a folder, or an archive of one.
+//! An OCI layout as the source of a copy: a folder, or an archive of one.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use futures::stream::{self, BoxStream, StreamExt};
-use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, Reference, Tag};
 
 use super::{LayoutIndex, store, walk};
 use crate::exit::Failure;
@@ -13,11 +13,12 @@ use crate::image::Error;
 use crate::spool::Spool;
 use crate::transports::blocking::run_blocking;
 use crate::transports::files::{FileContent, SourceFiles};
-use crate::transports::{self, ManifestDescriptor, TransportFuture, VerifiedManifest, source};
+use crate::transports::locate::open_files;
+use crate::transports::{self, TransportFuture, VerifiedManifest};
 use crate::upload::BlobSource;
 
-/// A layout that images come out of. What it says is believed only as far as digests show it; its
-/// files may be links, as build tools make them, for the bytes behind them are checked too.
+/// A layout that images are copied from. Content is verified by its digest, so files may be
+/// symbolic links, as some build tools make them.
 #[derive(Debug, Clone)]
 pub struct LayoutSource {
     name: String,
@@ -27,17 +28,17 @@ pub struct LayoutSource {
 }
 
 impl LayoutSource {
-    /// Opens the layout under `path`: a folder, or an archive, which may be compressed as a whole
-    /// (it is then unpacked into `spool`). `called` is what the user typed for it.
+    /// Opens the layout at `path`: a folder or an archive. A compressed archive is extracted into
+    /// `spool`. `called` is the name that the user typed.
     ///
     /// # Errors
-    /// It is not there, or no layout.
+    /// Returns an error if it is missing or no layout.
     pub async fn open(path: &Path, called: &str, spool: &Spool) -> Result<Self, Failure> {
         let (path, spool) = (path.to_owned(), spool.clone());
         let (contents, index) = run_blocking(move || {
-            let contents = source::open_files(&path, &spool)?;
+            let contents = open_files(&path, &spool)?;
             let index = store::read_index(&contents)?;
-            Ok((contents, index))
+            Ok::<_, Failure>((contents, index))
         })
         .await?;
         Ok(Self {
@@ -48,20 +49,20 @@ impl LayoutSource {
         })
     }
 
-    /// What a name of the layout's own stands for: the whole of what an entry is called, be it a
-    /// tag or, as podman and Docker write, a name with one.
+    /// Returns the digest of an entry by its name: a tag or, as podman and Docker write it, a full
+    /// name.
     pub fn find_named(&self, name: &str) -> Option<Digest> {
         self.index
             .find_named(name)
             .map(|entry| entry.digest.clone())
     }
 
-    /// The only image of a layout that has one image and no name for it.
+    /// Returns the image of a layout that has only one, ignoring referrers.
     pub fn only_image(&self) -> Option<Digest> {
         let mut digests: Vec<_> = self.index.entries().map(|it| &it.digest).collect();
-        let about = self.referrer_map();
+        let by_subject = self.referrer_map();
         let is_referrer = |digest: &Digest| {
-            let mut all = about.values().flatten();
+            let mut all = by_subject.values().flatten();
             all.any(|referrer| referrer.digest == *digest)
         };
         digests.retain(|digest| !is_referrer(digest));
@@ -77,7 +78,7 @@ impl LayoutSource {
             .get_or_init(|| walk::referrers_by_subject(&*self.files, &self.index))
     }
 
-    /// The digest and type of what a reference means.
+    /// Returns the descriptor that a reference names; for a digest, without a media type.
     fn entry(&self, reference: &Reference) -> Result<Option<Descriptor>, Failure> {
         match reference {
             Reference::Digest(digest) => Ok(self
@@ -100,16 +101,16 @@ impl LayoutSource {
         let Some(entry) = self.entry(reference)? else {
             return Ok(None);
         };
-        let held = walk::read_manifest(&*self.files, &entry.digest, Some(&entry.media_type));
-        if held.is_some() {
-            return Ok(held);
+        let manifest = walk::read_manifest(&*self.files, &entry.digest, Some(&entry.media_type));
+        if manifest.is_some() {
+            return Ok(manifest);
         }
-        // A tag that names nothing readable is damage; a digest may be that of something else.
+        // A tag must name a manifest; a digest may be that of another blob.
         match reference {
             Reference::Digest(_) => Ok(None),
             Reference::Tag(tag) => {
                 let what = format!("the manifest {} of {tag}", entry.digest);
-                let reason = format!("{what} is missing, damaged or none");
+                let reason = format!("{what} is missing, damaged or invalid");
                 Err(self.files.malformed(reason).into())
             }
         }
@@ -121,28 +122,8 @@ impl transports::CopySource for LayoutSource {
         &self.name
     }
 
-    fn repository(&self) -> Option<(&Registry, &Repository)> {
-        None
-    }
-
     fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>> {
         stream::once(async { Ok(self.index.tags()) }).boxed()
-    }
-
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        let (own, reference) = (self.clone(), reference.clone());
-        Box::pin(run_blocking(move || {
-            Ok(own
-                .read_manifest(&reference)?
-                .map(|held| ManifestDescriptor {
-                    digest: held.digest,
-                    media_type: Some(held.media_type),
-                    size: Some(held.bytes.len() as u64),
-                }))
-        }))
     }
 
     fn fetch_manifest<'a>(
@@ -153,19 +134,12 @@ impl transports::CopySource for LayoutSource {
         Box::pin(run_blocking(move || own.read_manifest(&reference)))
     }
 
-    fn blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
+    fn locate_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
         Box::pin(async move {
-            let stored = self.files.blob(&blob.digest)?;
-            let (digest, len) = (&blob.digest, stored.len());
-            if len != blob.size {
-                let size = blob.size;
-                let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
-                return Err(self.files.malformed(reason).into());
-            }
-            match stored {
+            match self.files.sized_blob(blob)? {
                 FileContent::Available(slice) => Ok(BlobSource::Local(slice)),
-                // Nothing is left out of what was opened here.
-                FileContent::Skipped { .. } => {
+                // Nothing is skipped when a layout is opened as a source.
+                FileContent::Skipped { digest, .. } => {
                     let reason = format!("the blob {digest} was not kept");
                     Err(self.files.malformed(reason).into())
                 }

@@ -1,4 +1,4 @@
-//! A layout that is there, folder or archive, as a store of blobs.
+//! Reads the index and the blobs of an existing layout, folder or archive.
 
 use bytes::Bytes;
 use imgsync_oci::{Digest, MAX_MANIFEST_BYTES};
@@ -6,15 +6,15 @@ use imgsync_oci::{Digest, MAX_MANIFEST_BYTES};
 use super::{LayoutIndex, walk};
 use crate::transports::files::{FileContent, SourceFiles};
 
-/// The file that lists what a layout holds.
+/// The file that lists the images of a layout.
 pub(in crate::transports) const OCI_INDEX_FILE: &str = "index.json";
 /// The largest `index.json` that is read, in bytes: some ten thousand entries.
 const MAX_INDEX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The index of a layout.
+/// Reads the index of a layout.
 ///
 /// # Errors
-/// There is none, or it makes no sense.
+/// Returns an error if it is missing or invalid.
 pub(crate) fn read_index(contents: &SourceFiles) -> Result<LayoutIndex, crate::image::Error> {
     let bytes = contents.read(OCI_INDEX_FILE, MAX_INDEX_BYTES)?;
     LayoutIndex::parse(&bytes)
@@ -22,7 +22,7 @@ pub(crate) fn read_index(contents: &SourceFiles) -> Result<LayoutIndex, crate::i
 }
 
 impl walk::BlobStore for SourceFiles {
-    fn size(&self, digest: &Digest) -> Option<u64> {
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
         match self.blob(digest) {
             Ok(FileContent::Available(slice)) => Some(slice.len()),
             Ok(FileContent::Skipped { .. }) | Err(_) => None,

@@ -1,10 +1,11 @@
-//! An OCI layout as a target: a folder. What was put is on the disk, and is there for the next run.
+//! An OCI layout as the target of a copy: a folder. Everything that was put is on the disk and is
+//! there for the next run.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use imgsync_oci::client::DeleteOutcome;
-use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, Reference, Tag};
 
 use super::folder::LayoutFolder;
 use super::partial_file::PartialFile;
@@ -14,35 +15,33 @@ use crate::report::Report;
 use crate::transports::blocking::{run_blocking, write_failure};
 use crate::transports::fetch::{BlobFetch, FetchEvent};
 use crate::transports::files::SourceFiles;
-use crate::transports::{
-    self, ManifestDescriptor, ManifestRole, TransportFuture, VerifiedManifest,
-};
+use crate::transports::{self, ManifestRole, TransportFuture, VerifiedManifest};
 use crate::upload::{PendingBlob, UploadOutcome};
 
-/// A layout that images go into. What is in it stays; tags that come again are replaced.
+/// A layout that images are copied into. Its content stays, and tags are replaced.
 #[derive(Debug, Clone)]
 pub struct LayoutTarget {
     name: String,
     folder: Arc<LayoutFolder>,
     files: Arc<SourceFiles>,
-    /// What images are called as a whole, without the tag.
+    /// The name of the images, without the tag.
     image_name: Option<String>,
-    /// One at a time changes the index; what is in there is not read twice.
+    /// Serializes changes of the index within this process.
     index_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl LayoutTarget {
-    /// The layout in the folder `path`, which need not be there yet. `called` is what the user
-    /// typed for it; `image` what the images are called as a whole, for Docker and podman.
+    /// Opens the layout in the folder `path`, which need not exist. `called` is the name that the
+    /// user typed; `image` is the name of the images, for Docker and podman.
     ///
     /// # Errors
-    /// Something else is there.
+    /// Returns an error if something else is there.
     pub async fn open(path: &Path, called: &str, image: Option<&str>) -> Result<Self, Failure> {
         let path = path.to_owned();
         let folder = run_blocking(move || {
             let folder = LayoutFolder::new(&path).map_err(invalid_target)?;
             folder.read_index().map_err(invalid_target)?;
-            Ok(folder)
+            Ok::<_, Failure>(folder)
         })
         .await?;
         Ok(Self {
@@ -58,7 +57,7 @@ impl LayoutTarget {
         self.folder.read_index().map_err(invalid_target)
     }
 
-    /// What a reference means, if it is there with all its parts.
+    /// Returns the manifest that a reference names, if it is complete.
     fn read_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>, Failure> {
         let (digest, media_type) = match reference {
             Reference::Digest(digest) => (digest.clone(), None),
@@ -68,9 +67,10 @@ impl LayoutTarget {
             },
         };
         let media_type = media_type.as_deref();
-        match walk::is_complete(&*self.files, &digest, media_type) {
-            true => Ok(walk::read_manifest(&*self.files, &digest, media_type)),
-            false => Ok(None),
+        if walk::is_complete(&*self.files, &digest, media_type) {
+            Ok(walk::read_manifest(&*self.files, &digest, media_type))
+        } else {
+            Ok(None)
         }
     }
 
@@ -80,7 +80,8 @@ impl LayoutTarget {
         Ok(found == Some(size))
     }
 
-    /// The place of a blob, and its part, ready to be written; `None` where it came meanwhile.
+    /// Opens the partial file of a blob; `None` if another process has completed the blob
+    /// meanwhile.
     async fn open_partial(
         &self,
         digest: &Digest,
@@ -96,7 +97,7 @@ impl LayoutTarget {
         Ok(None)
     }
 
-    /// Puts a small blob that is at hand, and verified.
+    /// Writes a manifest.
     async fn put_bytes(&self, manifest: &VerifiedManifest) -> Result<(), Failure> {
         let size = manifest.bytes.len() as u64;
         if self.has(&manifest.digest, size)? {
@@ -133,24 +134,24 @@ impl LayoutTarget {
         let mut bytes = 0;
         loop {
             let (digest, size) = (blob.digest.clone(), blob.size);
-            let hashed;
+            let hasher;
             let first;
-            (part, hashed, first) = run_blocking(move || {
-                let begun = part.rehash(&digest, size);
-                let (hashed, first) = begun.map_err(|error| write_failure(&error))?;
-                Ok((part, hashed, first))
+            (part, hasher, first) = run_blocking(move || {
+                let rehashed = part.rehash(&digest, size);
+                let (hasher, first) = rehashed.map_err(|error| write_failure(&error))?;
+                Ok::<_, Failure>((part, hasher, first))
             })
             .await?;
             report.update_blob(&blob.digest, first);
-            let mut fetch = BlobFetch::resume(blob, first, hashed);
-            let wrong = loop {
+            let mut fetch = BlobFetch::resume(blob, first, hasher);
+            let corrupt = loop {
                 match fetch.next_chunk().await? {
-                    FetchEvent::Chunk(piece) => {
-                        bytes += piece.len() as u64;
+                    FetchEvent::Chunk(chunk) => {
+                        bytes += chunk.len() as u64;
                         part = run_blocking(move || {
-                            let written = part.write(&piece);
+                            let written = part.write(&chunk);
                             written.map_err(|error| write_failure(&error))?;
-                            Ok(part)
+                            Ok::<_, Failure>(part)
                         })
                         .await?;
                         report.update_blob(&blob.digest, fetch.position());
@@ -159,14 +160,17 @@ impl LayoutTarget {
                     FetchEvent::Corrupt(failure) => break Some(failure),
                 }
             };
-            let Some(failure) = wrong else { break };
-            // What was there before may be to blame, and not the source.
+            let Some(failure) = corrupt else { break };
+            // The partial blob of the earlier run may be damaged, rather than the source.
             part.truncate().map_err(|error| write_failure(&error))?;
             if first == 0 {
                 part.discard().map_err(|error| write_failure(&error))?;
                 return Err(failure);
             }
-            report.detail(&format!("{}: begins anew: {}", blob.digest, failure.what));
+            report.detail(&format!(
+                "{}: restarting the blob: {}",
+                blob.digest, failure.what
+            ));
         }
         let (folder, digest) = (Arc::clone(&self.folder), blob.digest.clone());
         run_blocking(move || {
@@ -180,7 +184,7 @@ impl LayoutTarget {
         Ok(UploadOutcome::Sent { bytes })
     }
 
-    /// Changes the index, under the lock. Yields what `change` does: whether it changed anything.
+    /// Changes the index under its lock. Returns the result of `change`: whether the index changed.
     async fn edit(
         &self,
         change: impl FnOnce(&mut LayoutIndex) -> bool + Send + 'static,
@@ -205,30 +209,12 @@ impl LayoutTarget {
 
 fn invalid_target(reason: String) -> Failure {
     Failure::new(FailureKind::Target, format!("target: {reason}"))
-        .with_hint("give a folder that is empty, not there yet, or an OCI layout that is whole")
+        .with_hint("give an OCI layout, an empty folder, or a path that does not exist")
 }
 
 impl transports::CopyTarget for LayoutTarget {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    fn repository(&self) -> Option<(&Registry, &Repository)> {
-        None
-    }
-
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        Box::pin(async move {
-            let held = self.fetch_manifest(reference).await?;
-            Ok(held.map(|held| ManifestDescriptor {
-                size: Some(held.bytes.len() as u64),
-                digest: held.digest,
-                media_type: Some(held.media_type),
-            }))
-        })
     }
 
     fn fetch_manifest<'a>(
@@ -239,7 +225,7 @@ impl transports::CopyTarget for LayoutTarget {
         Box::pin(run_blocking(move || own.read_manifest(&reference)))
     }
 
-    fn holds<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
+    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
         Box::pin(async { self.has(&blob.digest, blob.size) })
     }
 
@@ -249,8 +235,8 @@ impl transports::CopyTarget for LayoutTarget {
     ) -> TransportFuture<'a, Option<Vec<Descriptor>>> {
         let (own, subject) = (self.clone(), subject.clone());
         Box::pin(run_blocking(move || {
-            let about = walk::referrers_by_subject(&*own.files, &own.read_index()?);
-            Ok(Some(about.get(&subject).cloned().unwrap_or_default()))
+            let by_subject = walk::referrers_by_subject(&*own.files, &own.read_index()?);
+            Ok(Some(by_subject.get(&subject).cloned().unwrap_or_default()))
         }))
     }
 
@@ -283,10 +269,11 @@ impl transports::CopyTarget for LayoutTarget {
     fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome> {
         Box::pin(async move {
             let tag = tag.clone();
-            Ok(match self.edit(move |index| index.remove(&tag)).await? {
-                true => DeleteOutcome::Deleted,
-                false => DeleteOutcome::NotFound,
-            })
+            if self.edit(move |index| index.remove(&tag)).await? {
+                Ok(DeleteOutcome::Deleted)
+            } else {
+                Ok(DeleteOutcome::NotFound)
+            }
         })
     }
 

@@ -81,9 +81,9 @@ async fn stored_images_are_read_back_and_existing_ones_stay() {
             .is_empty()
     );
     let layer = descriptor("", &c.blobs[1]);
-    assert!(read.blob(&layer).await.is_ok());
+    assert!(read.locate_blob(&layer).await.is_ok());
     let absent = descriptor("", b"nowhere");
-    assert!(read.blob(&absent).await.is_err());
+    assert!(read.locate_blob(&absent).await.is_err());
 
     let deleted = second.delete_tag(&tag("same")).await.unwrap();
     assert!(matches!(deleted, DeleteOutcome::Deleted));
@@ -221,5 +221,5 @@ async fn a_source_says_what_is_damaged() {
     assert!(error.what.starts_with("source: "), "{}", error.what);
     let cut = descriptor("", b"a");
     std::fs::write(blobs.join(cut.digest.hex()), "").unwrap();
-    assert!(read.blob(&cut).await.is_err());
+    assert!(read.locate_blob(&cut).await.is_err());
 }

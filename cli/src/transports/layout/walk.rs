@@ -1,35 +1,41 @@
-//! What hangs together in a store of blobs: what a manifest needs, and who speaks about it.
+//! Walks over the manifests in a store of blobs: which blobs they need, and which refer to which.
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
+use imgsync_oci::graph::{self, GraphLimits, GraphWalk, PendingManifest, Visit};
+use imgsync_oci::manifest::Children;
 use imgsync_oci::{Descriptor, Digest, Manifest, media, referrers};
 
 use super::LayoutIndex;
+use crate::image::limits::MAX_INDEX_DEPTH;
 use crate::transports::VerifiedManifest;
 
-/// How deep indexes may lie in one another.
-const MAX_INDEX_DEPTH: usize = 4;
-/// The most manifests and blobs that one walk looks at.
-const MAX_VISITED_BLOBS: usize = 200_000;
+/// The bounds of a walk over a layout, which may hold tens of thousands of images.
+const LIMITS: GraphLimits = GraphLimits {
+    max_depth: MAX_INDEX_DEPTH,
+    max_manifests: 200_000,
+    max_bytes: u64::MAX,
+    max_descriptors: 1_000_000,
+};
 
-/// Blobs under their digests. Whoever reads one checks it.
+/// A store of blobs by digest.
 pub(crate) trait BlobStore {
-    /// The number of bytes of a blob; `None` where it is not there.
-    fn size(&self, digest: &Digest) -> Option<u64>;
+    /// Returns the size of a blob in bytes; `None` if it is missing. The content is not checked.
+    fn blob_size(&self, digest: &Digest) -> Option<u64>;
 
-    /// The bytes of a manifest, found to match the digest; `None` where it is not there, does not
-    /// match, or is too large to be one.
+    /// Returns the verified bytes of a manifest; `None` if it is missing, does not match its
+    /// digest, or is too large for a manifest.
     fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes>;
 }
 
-/// A manifest, verified; one that makes no sense counts as absent.
+/// Returns a verified manifest; an invalid one counts as absent.
 pub(crate) fn read_manifest(
     blobs: &dyn BlobStore,
     digest: &Digest,
     declared: Option<&str>,
 ) -> Option<VerifiedManifest> {
-    read(blobs, digest, declared).map(|(held, _)| held)
+    read(blobs, digest, declared).map(|(verified, _)| verified)
 }
 
 fn read(
@@ -41,128 +47,107 @@ fn read(
     let declared = declared.filter(|media_type| !media_type.is_empty());
     let (media_type, manifest) = Manifest::parse(&bytes, declared).ok()?;
     let digest = digest.clone();
-    let held = VerifiedManifest {
+    let verified = VerifiedManifest {
         digest,
         media_type,
         bytes,
     };
-    Some((held, manifest))
+    Some((verified, manifest))
 }
 
-/// Whether a manifest is there with everything that it needs, each as long as it should be.
+/// Returns whether a manifest is present with all child manifests, and with all blobs in their
+/// right sizes.
 pub(crate) fn is_complete(
     blobs: &dyn BlobStore,
     digest: &Digest,
     media_type: Option<&str>,
 ) -> bool {
-    let mut seen = HashSet::new();
-    is_complete_below(blobs, digest, media_type, 0, &mut seen)
-}
-
-fn is_complete_below(
-    blobs: &dyn BlobStore,
-    digest: &Digest,
-    media_type: Option<&str>,
-    depth: usize,
-    seen: &mut HashSet<Digest>,
-) -> bool {
-    if !seen.insert(digest.clone()) {
-        return true;
-    }
-    if depth > MAX_INDEX_DEPTH || seen.len() > MAX_VISITED_BLOBS {
-        return false;
-    }
-    let Some((_, manifest)) = read(blobs, digest, media_type) else {
-        return false;
+    let mut walk = GraphWalk::new(LIMITS);
+    let media_type = media_type.unwrap_or_default();
+    walk.add_root(Descriptor::new(media_type, digest.clone(), 0));
+    let fetch = |pending: &PendingManifest| {
+        let Descriptor {
+            digest, media_type, ..
+        } = pending.descriptor();
+        let (_, manifest) = read(blobs, digest, Some(media_type)).ok_or(())?;
+        let mut visit = Visit::new(&manifest, 0, ());
+        let is_present = |blob: Descriptor| blobs.blob_size(&blob.digest) == Some(blob.size);
+        let is_complete = visit.children.blobs.drain(..).all(is_present);
+        is_complete.then_some(Some(visit)).ok_or(())
     };
-    let children = manifest.children();
-    let is_there = |blob: &Descriptor| blobs.size(&blob.digest) == Some(blob.size);
-    children.blobs.iter().all(is_there)
-        && children.manifests.iter().all(|child| {
-            is_complete_below(
-                blobs,
-                &child.digest,
-                Some(&child.media_type),
-                depth + 1,
-                seen,
-            )
-        })
+    graph::walk(&mut walk, fetch).is_ok()
 }
 
-/// All that is there of what the entries of an index need, each once, children before parents.
+/// Walks over everything below the entries of an index that `visit` returns. What exceeds a bound
+/// is left out.
+fn walk_index<T>(
+    index: &LayoutIndex,
+    mut visit: impl FnMut(&Descriptor) -> Option<Visit<T>>,
+) -> GraphWalk<T> {
+    let mut walk = GraphWalk::new(LIMITS);
+    index
+        .entries()
+        .for_each(|entry| walk.add_root(entry.clone()));
+    while let Some(pending) = walk.next() {
+        if let Some(visited) = visit(pending.descriptor()) {
+            let _ = walk.add(&pending, visited);
+        }
+    }
+    walk
+}
+
+/// Returns the digests of all present manifests and blobs below the entries of an index, each once,
+/// children before parents.
 pub(crate) fn reachable_digests(blobs: &dyn BlobStore, index: &LayoutIndex) -> Vec<Digest> {
-    let mut walk = ReachableWalk {
-        blobs,
-        seen: HashSet::new(),
-        found: Vec::new(),
-    };
-    for entry in index.entries() {
-        walk.visit(entry, 0);
-    }
-    walk.found
+    let walk = walk_index(index, |entry| {
+        blobs.blob_size(&entry.digest)?;
+        // An entry that is no manifest is kept as it is.
+        let mut children = Children::default();
+        if let Some((_, manifest)) = read(blobs, &entry.digest, Some(&entry.media_type)) {
+            children = manifest.children();
+            let is_present = |blob: &Descriptor| blobs.blob_size(&blob.digest).is_some();
+            children.blobs.retain(is_present);
+        }
+        let (bytes, value) = (0, ());
+        Some(Visit {
+            children,
+            bytes,
+            value,
+        })
+    });
+    let nodes = walk.finish().into_iter();
+    let digests = nodes.flat_map(|node| {
+        let blobs = node.blobs.into_iter().map(|blob| blob.digest);
+        blobs.chain([node.digest])
+    });
+    // An artifact can name a manifest among its layers.
+    let mut seen = HashSet::new();
+    let digests = digests.filter(|digest| seen.insert(digest.clone()));
+    digests.collect()
 }
 
-struct ReachableWalk<'a> {
-    blobs: &'a dyn BlobStore,
-    seen: HashSet<Digest>,
-    found: Vec<Digest>,
-}
-
-impl ReachableWalk<'_> {
-    fn visit(&mut self, entry: &Descriptor, depth: usize) {
-        if depth > MAX_INDEX_DEPTH || self.seen.len() > MAX_VISITED_BLOBS {
-            return;
-        }
-        if !self.seen.insert(entry.digest.clone()) || self.blobs.size(&entry.digest).is_none() {
-            return;
-        }
-        if let Some((_, manifest)) = read(self.blobs, &entry.digest, Some(&entry.media_type)) {
-            let children = manifest.children();
-            for child in &children.manifests {
-                self.visit(child, depth + 1);
-            }
-            for blob in &children.blobs {
-                let is_new = self.seen.insert(blob.digest.clone());
-                if is_new && self.blobs.size(&blob.digest).is_some() {
-                    self.found.push(blob.digest.clone());
-                }
-            }
-        }
-        self.found.push(entry.digest.clone());
-    }
-}
-
-/// Who speaks about whom, by `subject`: of all manifests that an index lists, and of those below
-/// them. What is not there, or makes no sense, speaks about nothing.
+/// Returns the referrers of each subject: of all manifests that an index lists, and of those below
+/// them. A missing or invalid manifest refers to nothing.
 pub(crate) fn referrers_by_subject(
     blobs: &dyn BlobStore,
     index: &LayoutIndex,
 ) -> HashMap<Digest, Vec<Descriptor>> {
-    let mut about: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
-    let mut seen = HashSet::new();
-    let mut open: Vec<_> = index.entries().map(|entry| (entry.clone(), 0)).collect();
-    open.reverse();
-    while let Some((entry, depth)) = open.pop() {
-        if depth > MAX_INDEX_DEPTH
-            || seen.len() > MAX_VISITED_BLOBS
-            || !seen.insert(entry.digest.clone())
-        {
-            continue;
-        }
-        // The list of a registry without the referrers API names types that are not the manifest's
-        // own, and one that is not there at all is no reason to stop.
+    let mut by_subject: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
+    walk_index(index, |entry| {
+        // The list of a registry without the referrers API may declare artifact types, which are
+        // no types of manifests.
         let declared = media::MANIFEST_TYPES.contains(&&*entry.media_type);
         let declared = declared.then_some(&*entry.media_type);
-        let Some((held, manifest)) = read(blobs, &entry.digest, declared) else {
-            continue;
-        };
-        if let Ok(Some((subject, _))) = referrers::parse_referrer(&held.bytes, &held.digest) {
-            let size = held.bytes.len() as u64;
-            let referrer = Descriptor::new(&held.media_type, held.digest, size);
-            about.entry(subject).or_default().push(referrer);
+        let (verified, manifest) = read(blobs, &entry.digest, declared)?;
+        let referrer = referrers::parse_referrer(&verified.bytes, &verified.digest);
+        if let Ok(Some((subject, _))) = referrer {
+            let size = verified.bytes.len() as u64;
+            let referrer = Descriptor::new(&verified.media_type, verified.digest, size);
+            by_subject.entry(subject).or_default().push(referrer);
         }
-        let children = manifest.children().manifests.into_iter();
-        open.extend(children.rev().map(|child| (child, depth + 1)));
-    }
-    about
+        let mut visit = Visit::new(&manifest, 0, ());
+        visit.children.blobs.clear();
+        Some(visit)
+    });
+    by_subject
 }

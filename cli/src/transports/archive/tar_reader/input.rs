@@ -1,13 +1,13 @@
-//! What archives are read from.
+//! The inputs that archives are read from.
 
 use std::io::{self, Read, Seek};
 
-/// What an archive is read from: a file skips bodies by seeking, a stream by reading.
+/// An input of a tar reader: a file skips bodies by seeking, a stream by reading.
 pub(in crate::transports) trait TarInput: Read {
-    /// Moves on by `len` bytes.
+    /// Skips `len` bytes.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] where there are fewer.
+    /// Returns [`io::ErrorKind::UnexpectedEof`] if there are fewer.
     fn skip(&mut self, len: u64) -> io::Result<()>;
 }
 
@@ -18,7 +18,7 @@ pub(in crate::transports) struct SeekableInput<F> {
 }
 
 impl<F: Read + Seek> SeekableInput<F> {
-    /// Reads `file` from its start; it has `size` bytes.
+    /// Reads `file`, which has `size` bytes, from its start.
     pub(in crate::transports) fn new(file: F, size: u64) -> Self {
         let file = io::BufReader::with_capacity(4096, file);
         Self { file, left: size }
@@ -42,7 +42,7 @@ impl<F: Read + Seek> TarInput for SeekableInput<F> {
     }
 }
 
-/// Bytes that come once.
+/// A stream that can be read only once.
 pub(in crate::transports) struct StreamInput<R>(pub(in crate::transports) R);
 
 impl<R: Read> Read for StreamInput<R> {
@@ -60,7 +60,7 @@ impl<R: Read> TarInput for StreamInput<R> {
     }
 }
 
-/// Reads until `buffer` is full or the input ends; yields how much.
+/// Reads until `buffer` is full or the input ends, and returns the number of bytes.
 pub(in crate::transports) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

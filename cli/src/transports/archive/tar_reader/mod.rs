@@ -1,7 +1,8 @@
-//! Tar archives that nobody vouches for: their entries one after the other.
+//! Reads the entries of untrusted tar archives one after the other.
 //!
-//! The library's own iterator takes a name of any length into memory, takes a missing end for the
-//! end, and does not tell where it stands; so only its reading of header fields is used here.
+//! The `tar` crate's iterator reads names of any length into memory, accepts a missing end marker,
+//! and does not report offsets, so only its parser of header fields is used. Start at
+//! [`TarReader`].
 
 mod input;
 mod name;
@@ -11,60 +12,61 @@ use std::io::{self, Read};
 
 use tar::Header;
 
+use super::tar_header::TAR_BLOCK_BYTES;
 use crate::image::Error;
 pub(in crate::transports) use input::{SeekableInput, StreamInput, TarInput, fill};
 pub(in crate::transports) use name::{entry_key, link_key};
 
-const TAR_BLOCK_BYTES: u64 = 512;
-/// The longest name or link target taken, in bytes.
+/// The longest name or link target, in bytes.
 const MAX_ENTRY_NAME_BYTES: u64 = 4096;
-/// The largest extended header taken, in bytes.
+/// The largest extended header, in bytes.
 const MAX_PAX_BYTES: u64 = 64 * 1024;
-/// The most entries taken, and the most bytes that their names may have together.
+/// The most entries of an archive.
 const MAX_ENTRIES: usize = 100_000;
+/// The most bytes of all names together.
 const MAX_TOTAL_NAME_BYTES: usize = 8 * 1024 * 1024;
-/// How much of an error message in place of a header is read.
+/// The most bytes of an error message that are read in place of a header.
 const MAX_ERROR_MESSAGE_BYTES: u64 = 16 * 1024;
 
-/// One entry of an archive.
+/// An entry of an archive.
 #[derive(Debug)]
 pub(super) struct TarEntry {
-    /// Its name, as a key: checked, without `.` parts.
+    /// The name as a key: checked, and without `.` components.
     pub(super) name: String,
-    /// What it is.
+    /// The kind.
     pub(super) kind: TarEntryKind,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TarEntryKind {
     /// A file.
     File {
-        /// Where its bytes begin in the archive.
+        /// The offset of its bytes in the archive.
         offset: u64,
-        /// How many they are.
+        /// The number of its bytes.
         len: u64,
     },
-    /// Another name for the entry of this key.
+    /// A link to the entry of this key.
     Link(String),
-    /// A folder or a device: nothing to read.
+    /// A folder or a device, without content.
     NoBody,
 }
 
-/// Walks through an archive.
+/// A reader of the entries.
 pub(super) struct TarReader<I> {
     input: I,
     source_name: String,
-    /// Bytes read from the input.
+    /// The bytes that were read from the input.
     position: u64,
-    /// What is left of the current entry: bytes of the file, then padding.
+    /// The bytes of the current entry that are left, without padding.
     body_left: u64,
     padding_left: u64,
     entries: usize,
     names_bytes: usize,
 }
 
-/// What extension headers say of the entry after them.
+/// The extension headers of the next entry.
 #[derive(Default)]
 struct ExtendedHeader {
     name: Option<Vec<u8>>,
@@ -73,7 +75,7 @@ struct ExtendedHeader {
 }
 
 impl<I: TarInput> TarReader<I> {
-    /// Starts at the beginning of `input`; `from` names it in errors.
+    /// Starts at the beginning of `input`; `from` is its name in errors.
     pub(super) fn new(input: I, from: &str) -> Self {
         Self {
             input,
@@ -86,10 +88,10 @@ impl<I: TarInput> TarReader<I> {
         }
     }
 
-    /// The next entry, past whatever is left of the current one; `None` at the end marker.
+    /// Returns the next entry, skipping the rest of the current one; `None` at the end marker.
     ///
     /// # Errors
-    /// [`Error::Truncated`] where there is no end marker; everything that makes an archive
+    /// Returns [`Error::Truncated`] if the end marker is missing, and an error if the archive is
     /// unsafe or unreadable.
     pub(super) fn next(&mut self) -> Result<Option<TarEntry>, Error> {
         let mut extension = ExtendedHeader::default();
@@ -115,7 +117,7 @@ impl<I: TarInput> TarReader<I> {
                     pax::read(&records, &mut extension).map_err(|reason| self.malformed(reason))?;
                 }
                 b'g' => {
-                    // For all later entries; nobody writes more than comments there.
+                    // A global header applies to all later entries; in practice it has only comments.
                     let mut all = ExtendedHeader::default();
                     let records = self.read_extension_body(&header, MAX_PAX_BYTES)?;
                     pax::read(&records, &mut all).map_err(|reason| self.malformed(reason))?;
@@ -128,17 +130,16 @@ impl<I: TarInput> TarReader<I> {
         }
     }
 
-    /// The bytes of the entry that [`Tarball::next`] has just yielded. Ends early only where the
-    /// input does: then with an error.
+    /// Returns a reader of the bytes of the current entry. If the input ends early, reading fails.
     pub(super) fn body(&mut self) -> TarEntryBody<'_, I> {
         TarEntryBody(self)
     }
 
-    /// The bytes after the end marker, to the end of the input. A writer on the other side of a
-    /// pipe wants them taken, and a daemon may have put its error there.
+    /// Reads the rest of the input after the end marker. The writer of a pipe expects that, and a
+    /// daemon may have put an error message there.
     ///
     /// # Errors
-    /// The input's, and [`Error::Reported`].
+    /// Returns the error of the input, and [`Error::EmbeddedError`].
     pub(super) fn finish(mut self) -> Result<(), Error> {
         let mut block = [0; TAR_BLOCK_BYTES as usize];
         loop {
@@ -153,12 +154,12 @@ impl<I: TarInput> TarReader<I> {
                 Some(_) => break,
             }
         }
-        // Not for us to judge: tar ignores what follows the end.
+        // tar ignores everything after the end marker.
         io::copy(&mut self.input, &mut io::sink()).map_err(|error| self.read_error(error))?;
         Ok(())
     }
 
-    /// The next header; `None` where there is the end marker instead.
+    /// Returns the next header; `None` at the end marker.
     fn header(&mut self) -> Result<Option<Header>, Error> {
         let mut header = Header::new_old();
         let block = header.as_mut_bytes();
@@ -196,8 +197,8 @@ impl<I: TarInput> TarReader<I> {
         Err(self.read_error(io::ErrorKind::UnexpectedEof.into()))
     }
 
-    /// The error that a daemon has put where a header should be (it answers an export with 200
-    /// before it knows whether all goes well).
+    /// Returns the error message that a daemon wrote in place of a header: it answers an export
+    /// with status 200 before it knows whether the export succeeds.
     fn embedded_error(&mut self, start: &[u8]) -> Result<Option<Error>, Error> {
         #[derive(serde::Deserialize)]
         struct ErrorMessage {
@@ -223,7 +224,7 @@ impl<I: TarInput> TarReader<I> {
         })
     }
 
-    /// The body of an extension header, without the zero byte that may end it.
+    /// Reads the body of an extension header, without the zero byte that may end it.
     fn read_extension_body(&mut self, header: &Header, limit: u64) -> Result<Vec<u8>, Error> {
         let len = self.size(header)?;
         if len > limit {
@@ -264,7 +265,7 @@ impl<I: TarInput> TarReader<I> {
                 limit: format!("{MAX_ENTRIES} entries, with names of {MAX_TOTAL_NAME_BYTES} bytes"),
             });
         }
-        // As Go's reader does, which writes and reads all these archives: only files have bodies.
+        // Only files have bodies, as in the tar package of Go, which Docker uses.
         let kind = match kind {
             b'0' | b'7' | 0 => {
                 let len = match extension.size {

@@ -1,7 +1,7 @@
-//! Entry names as keys of a map. They never become paths on a disk.
+//! Normalizes the names of entries to keys of a map. They never become paths on a disk.
 
-/// The key of an entry's name: its parts without `.` and empty ones. `None` for a name that is
-/// absolute, climbs with `..`, is no text or has control characters.
+/// Returns the key of a name: its components without `.` and empty ones. `None` for a name that is
+/// absolute, has `..`, is not UTF-8 or has control characters.
 pub(in crate::transports) fn entry_key(name: &[u8]) -> Option<String> {
     let name = text(name)?;
     let parts: Vec<_> = parts(name).collect();
@@ -11,8 +11,8 @@ pub(in crate::transports) fn entry_key(name: &[u8]) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The key of a link's target: of a symbolic link from the folder of `base`, of a hard link
-/// (without base) from the archive's root. `None` where it leaves the archive.
+/// Returns the key of a link's target: relative to the folder of `base` for a symbolic link,
+/// relative to the root for a hard link (without `base`). `None` if it leaves the archive.
 pub(in crate::transports) fn link_key(base: Option<&str>, target: &[u8]) -> Option<String> {
     let target = text(target)?;
     if target.starts_with('/') {

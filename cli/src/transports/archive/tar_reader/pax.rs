@@ -1,12 +1,13 @@
-//! Extended headers: `<length> <key>=<value>\n`, where the length counts the whole record
+//! Parses extended headers: records `<length> <key>=<value>\n`, whose length includes itself
 //! (POSIX.1-2008, pax, "pax Extended Header").
 
 use super::ExtendedHeader;
 
-/// Takes over what `records` say of an entry's name, link and size.
+/// Parses the name, link and size of an entry.
 ///
 /// # Errors
-/// Records that are not whole; a sparse file, whose bytes are not a layer's.
+/// Returns a message if a record is invalid, or if the file is sparse, because its bytes are not
+/// those of a layer.
 pub(super) fn read(mut records: &[u8], extension: &mut ExtendedHeader) -> Result<(), String> {
     while !records.is_empty() {
         let (key, value, rest) = record(records).ok_or("a broken extended header")?;

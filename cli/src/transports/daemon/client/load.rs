@@ -1,4 +1,4 @@
-//! What puts an image into a daemon.
+//! The requests that put an image into a daemon.
 
 use imgsync_oci::Digest;
 use percent_encoding::utf8_percent_encode;
@@ -9,41 +9,41 @@ use super::super::responses::{ImageInspect, SystemInfo};
 use super::{DaemonClient, PATH_ENCODE_SET, RESPONSE_TIMEOUT, unreachable};
 use crate::image::Error;
 
-/// What a daemon is, as far as loading goes.
+/// The kind of a daemon, as far as loading differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DaemonKind {
-    /// Docker with its own store: takes an archive that leaves out layers which it has.
+    /// Docker with its classic store, which accepts an archive without the layers that it has.
     Classic,
-    /// Docker with containerd's store.
+    /// Docker with containerd's image store.
     Containerd,
     /// podman.
     Podman,
 }
 
-/// A daemon and what it runs on.
+/// The kind and platform of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DaemonInfo {
-    /// What it is.
+    /// The kind.
     pub(crate) kind: DaemonKind,
-    /// As `linux/amd64`.
+    /// The platform, such as `linux/amd64`.
     pub(crate) platform: String,
 }
 
 /// An image that a daemon has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredImage {
-    /// Its ID.
+    /// The image ID.
     pub(crate) id: Digest,
-    /// The digests of its layers' tars, lowest first.
+    /// The diffIDs, lowest layer first.
     pub(crate) diff_ids: Vec<Digest>,
 }
 
-/// What became of an archive.
+/// The result of loading an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LoadOutcome {
-    /// Its image is there.
+    /// The image is loaded.
     Loaded,
-    /// It was not taken; the daemon's words.
+    /// The archive was rejected, with the daemon's message.
     Rejected(String),
 }
 
@@ -65,7 +65,7 @@ struct VersionComponent {
     name: String,
 }
 
-/// One line of the answer to an archive.
+/// One line of the response to an archive.
 #[derive(Deserialize)]
 struct LoadMessage {
     #[serde(default)]
@@ -73,10 +73,10 @@ struct LoadMessage {
 }
 
 impl DaemonClient {
-    /// What the daemon is.
+    /// Returns the kind and platform of the daemon.
     ///
     /// # Errors
-    /// It is not reached, or refuses.
+    /// Returns an error if the daemon is unreachable or refuses.
     pub(crate) async fn daemon_info(&self) -> Result<DaemonInfo, Error> {
         let response = self.get("version", Some(RESPONSE_TIMEOUT), "").await?;
         let version: VersionResponse = self.json(response).await?;
@@ -86,19 +86,20 @@ impl DaemonClient {
             DaemonKind::Podman
         } else {
             let (info, _) = self.info::<SystemInfo>().await?;
-            match info.has_containerd_store() {
-                true => DaemonKind::Containerd,
-                false => DaemonKind::Classic,
+            if info.has_containerd_store() {
+                DaemonKind::Containerd
+            } else {
+                DaemonKind::Classic
             }
         };
         let platform = format!("{}/{}", version.os, version.arch);
         Ok(DaemonInfo { kind, platform })
     }
 
-    /// The image of a name or ID; `None` where there is none.
+    /// Returns the image of a name or ID; `None` if there is none.
     ///
     /// # Errors
-    /// The daemon is not reached, or refuses.
+    /// Returns an error if the daemon is unreachable or refuses.
     pub(crate) async fn find_image(&self, name: &str) -> Result<Option<StoredImage>, Error> {
         match self.inspect::<ImageInspect>(name, false).await {
             Ok(found) => Ok(Some(StoredImage {
@@ -110,10 +111,10 @@ impl DaemonClient {
         }
     }
 
-    /// Gives an image another name.
+    /// Tags an image.
     ///
     /// # Errors
-    /// The daemon is not reached, has no such image, or refuses.
+    /// Returns an error if the daemon is unreachable, has no such image, or refuses.
     pub(crate) async fn tag(&self, id: &Digest, repository: &str, tag: &str) -> Result<(), Error> {
         let id = id.to_string();
         let encoded = |text| utf8_percent_encode(text, PATH_ENCODE_SET);
@@ -122,16 +123,18 @@ impl DaemonClient {
         let request = self.client.post(format!("{}/{path}", self.base));
         let response = request.timeout(RESPONSE_TIMEOUT).send().await;
         let response = response.map_err(|error| unreachable(&self.address, &error))?;
-        match response.status().is_success() {
-            true => Ok(()),
-            false => Err(self.response_error(response, &id).await),
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(self.response_error(response, &id).await)
         }
     }
 
-    /// Hands the daemon an archive as `docker load` does.
+    /// Loads an archive, as `docker load` does.
     ///
     /// # Errors
-    /// The daemon is not reached, or the archive's stream ended with an error.
+    /// Returns an error if the daemon is unreachable, or if the stream of the archive ended with an
+    /// error.
     pub(crate) async fn load(&self, archive: reqwest::Body) -> Result<LoadOutcome, Error> {
         let request = self
             .client
@@ -141,7 +144,7 @@ impl DaemonClient {
         let response = response.map_err(|error| unreachable(&self.address, &error))?;
         if response.status() != StatusCode::OK {
             return match self.response_error(response, "").await {
-                // The daemon itself is well: it is the archive that it does not take.
+                // The daemon works; it rejects the archive.
                 Error::DaemonError { message, .. } => Ok(LoadOutcome::Rejected(message)),
                 error => Err(error),
             };
@@ -151,7 +154,8 @@ impl DaemonClient {
     }
 }
 
-/// The answer to an archive: one JSON object after the other; a status of 200 says nothing yet.
+/// Parses the response to an archive: a sequence of JSON objects. The status is 200 even if one of
+/// them reports an error.
 fn parse_load_response(body: &[u8]) -> LoadOutcome {
     for line in serde_json::Deserializer::from_slice(body).into_iter::<LoadMessage>() {
         match line {

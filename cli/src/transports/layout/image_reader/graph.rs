@@ -1,110 +1,84 @@
-//! Everything below an index.
+//! Reads everything below an index.
 
-use std::collections::HashSet;
-
-use imgsync_oci::{Digest, Manifest};
+use imgsync_oci::graph::{self, GraphLimits, GraphWalk, PendingManifest, Visit, WalkError};
+use imgsync_oci::{Descriptor, Digest, Manifest};
 
 use super::{add_blob, check_layers, read_manifest};
-use crate::image::{Error, ImageBlobs, ImageGraph, ManifestBytes};
+use crate::image::limits::MAX_INDEX_DEPTH;
+use crate::image::{Error, ImageBlobs, ImageGraph, VerifiedManifest};
 use crate::transports::files::SourceFiles;
 
-/// How deep indexes may lie in one another.
-const MAX_INDEX_DEPTH: usize = 4;
-/// The most manifests below one index, and the most bytes of all of them together.
+/// The most manifests below one index, the index included.
 const MAX_MANIFESTS: usize = 1000;
-const MAX_TOTAL_MANIFEST_BYTES: usize = 32 * 1024 * 1024;
+/// The most bytes of all manifests together.
+const MAX_TOTAL_MANIFEST_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Everything below an index, or below one manifest.
+/// Reads a manifest or index and everything below it.
+///
+/// # Errors
+/// Returns an error if a manifest or blob is missing or damaged, or if there are too many.
 pub(super) fn read_graph(
     contents: &SourceFiles,
     root: &Digest,
     media_type: Option<&str>,
 ) -> Result<(ImageGraph, ImageBlobs), Error> {
-    let mut walk = GraphWalk::new(contents, root);
-    walk.visit(root, media_type, 0)?;
-    Ok(walk.finish())
+    let (root, parsed) = read_manifest(contents, root, media_type)?;
+    read_graph_below(contents, root, parsed)
 }
 
-/// A walk from an index down, children before parents.
-pub(super) struct GraphWalk<'a> {
-    contents: &'a SourceFiles,
-    graph: ImageGraph,
-    blobs: ImageBlobs,
-    seen_manifests: HashSet<Digest>,
-    seen_blobs: HashSet<Digest>,
-    /// Bytes of all manifests.
-    manifest_bytes: usize,
-}
-
-impl<'a> GraphWalk<'a> {
-    /// Begins at `root`, which is entered next.
-    pub(super) fn new(contents: &'a SourceFiles, root: &Digest) -> Self {
-        Self {
-            contents,
-            graph: ImageGraph {
-                root: root.clone(),
-                manifests: Vec::new(),
-                blobs: Vec::new(),
-            },
-            blobs: ImageBlobs::default(),
-            seen_manifests: HashSet::new(),
-            seen_blobs: HashSet::new(),
-            manifest_bytes: 0,
+/// Reads everything below a manifest or index that need not be in the layout itself.
+///
+/// # Errors
+/// Those of [`read_graph`].
+pub(super) fn read_graph_below(
+    contents: &SourceFiles,
+    root: VerifiedManifest,
+    parsed: Manifest,
+) -> Result<(ImageGraph, ImageBlobs), Error> {
+    let mut walk = GraphWalk::new(GraphLimits {
+        max_depth: MAX_INDEX_DEPTH,
+        max_manifests: MAX_MANIFESTS,
+        max_bytes: MAX_TOTAL_MANIFEST_BYTES,
+        // The bytes of the manifests bound them.
+        max_descriptors: usize::MAX,
+    });
+    let size = root.bytes.len() as u64;
+    let root_digest = root.digest.clone();
+    walk.add_root(Descriptor::new(&root.media_type, root_digest.clone(), size));
+    let mut root = Some((root, parsed));
+    let mut blobs = ImageBlobs::default();
+    let fetch = |pending: &PendingManifest| {
+        let Descriptor {
+            digest, media_type, ..
+        } = pending.descriptor();
+        let (manifest, parsed) = match root.take() {
+            Some(root) => root,
+            None => read_manifest(contents, digest, Some(media_type))?,
+        };
+        if let Manifest::Image { layers, .. } = &parsed {
+            check_layers(contents, layers)?;
         }
+        for blob in &parsed.children().blobs {
+            add_blob(contents, blob, &mut blobs)?;
+        }
+        Ok(Some(Visit::new(&parsed, manifest.bytes.len(), manifest)))
+    };
+    graph::walk(&mut walk, fetch).map_err(|error| match error {
+        WalkError::Fetch(error) => error,
+        WalkError::Limit(_) => Error::TooLarge {
+            from: contents.source_name().to_owned(),
+            what: "the image's index".to_owned(),
+            limit: format!("{MAX_MANIFESTS} manifests, {MAX_INDEX_DEPTH} levels"),
+        },
+    })?;
+    let mut graph = ImageGraph {
+        root: root_digest,
+        manifests: Vec::new(),
+        blobs: Vec::new(),
+    };
+    for node in walk.finish() {
+        graph.blobs.extend(node.blobs);
+        graph.manifests.push(node.value);
     }
-
-    fn visit(
-        &mut self,
-        digest: &Digest,
-        media_type: Option<&str>,
-        depth: usize,
-    ) -> Result<(), Error> {
-        let (own, parsed) = read_manifest(self.contents, digest, media_type)?;
-        self.add_manifest(own, &parsed, depth)
-    }
-
-    /// Takes in a manifest or index, and all below it.
-    ///
-    /// # Errors
-    /// A part is missing or damaged, or there is too much.
-    pub(super) fn add_manifest(
-        &mut self,
-        own: ManifestBytes,
-        parsed: &Manifest,
-        depth: usize,
-    ) -> Result<(), Error> {
-        self.manifest_bytes += own.bytes.len();
-        if depth > MAX_INDEX_DEPTH
-            || self.graph.manifests.len() >= MAX_MANIFESTS
-            || self.manifest_bytes > MAX_TOTAL_MANIFEST_BYTES
-        {
-            return Err(Error::TooLarge {
-                from: self.contents.source_name().to_owned(),
-                what: "the image's index".to_owned(),
-                limit: format!("{MAX_MANIFESTS} manifests, {MAX_INDEX_DEPTH} levels"),
-            });
-        }
-        if let Manifest::Image { layers, .. } = parsed {
-            check_layers(self.contents, layers)?;
-        }
-        let children = parsed.children();
-        for child in children.manifests {
-            if self.seen_manifests.insert(child.digest.clone()) {
-                self.visit(&child.digest, Some(&child.media_type), depth + 1)?;
-            }
-        }
-        for child in children.blobs {
-            if self.seen_blobs.insert(child.digest.clone()) {
-                add_blob(self.contents, &child, &mut self.blobs)?;
-                self.graph.blobs.push(child);
-            }
-        }
-        self.graph.manifests.push(own);
-        Ok(())
-    }
-
-    /// What was found.
-    pub(super) fn finish(self) -> (ImageGraph, ImageBlobs) {
-        (self.graph, self.blobs)
-    }
+    Ok((graph, blobs))
 }

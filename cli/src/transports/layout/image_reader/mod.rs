@@ -1,5 +1,5 @@
-//! OCI image layouts: an `index.json` names manifests, and blobs lie under their digests
-//! (OCI image-spec, "Image Layout").
+//! Reads the images of an OCI layout for `push`: an `index.json` names manifests, and blobs are
+//! files named by their digests (OCI image-spec, "Image Layout"). Start at [`read_image`].
 
 mod graph;
 mod platform_selection;
@@ -9,48 +9,45 @@ mod single;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
+use crate::image::limits::{MAX_LAYERS, MAX_METADATA_BYTES};
 use crate::image::{
-    Error, Image, ImageBlobs, ImageContent, ImageSelector, ManifestBytes, Platforms, config,
-    platform,
+    Error, Image, ImageBlobs, ImageContent, ImageSelector, Platforms, VerifiedManifest, config,
+    is_attestation, platform,
 };
 use crate::transports::files::{FileContent, SourceFiles};
-use crate::transports::source::{MAX_LAYERS, MAX_METADATA_BYTES};
 use graph::read_graph;
 use platform_selection::select_platforms;
 use root_entry::select_root;
 use single::read_single;
 
-/// The file that makes a folder or an archive one of this kind.
-pub(crate) const OCI_INDEX_FILE: &str = "index.json";
-
-/// The image that `selector` means.
+/// Reads the image that `selector` names.
 ///
 /// # Errors
-/// There is none, or several; a part of it is missing or damaged.
+/// Returns an error if there is none, or several, or if a part of it is missing or damaged.
 pub(crate) fn read_image(
     contents: &SourceFiles,
     selector: &ImageSelector,
     platforms: &Platforms,
 ) -> Result<(Image, ImageBlobs), Error> {
     let (root, name) = select_root(contents, selector)?;
-    let (content, blobs, remarks) =
+    let (content, blobs, notes) =
         read_content(contents, &root.digest, Some(&root.media_type), platforms)?;
     Ok((
         Image {
             name,
             content,
-            notes: remarks,
+            notes,
         },
         blobs,
     ))
 }
 
-/// Whether the layout says more than `manifest.json` beside it: an index, or layers as a registry
-/// has them. Docker from 25 on puts a made-up manifest of raw layers beside its own, which at
-/// times lacked some.
+/// Returns whether the layout says more than the `manifest.json` beside it: it has an index, or
+/// compressed layers. Docker since version 25 adds a generated manifest of uncompressed layers, in
+/// which some versions omitted layers.
 ///
 /// # Errors
-/// [`Error::Ambiguous`].
+/// Returns [`Error::Ambiguous`].
 pub(crate) fn is_authoritative(contents: &SourceFiles) -> Result<bool, Error> {
     let root = match select_root(contents, &ImageSelector::Only) {
         Ok((root, _)) => root,
@@ -70,18 +67,18 @@ fn is_raw(layer: &Descriptor) -> bool {
     Compression::of_media_type(&layer.media_type) == Some(Compression::None)
 }
 
-/// A manifest of the layout, read and parsed.
+/// Reads and parses a manifest.
 fn read_manifest(
     contents: &SourceFiles,
     digest: &Digest,
     media_type: Option<&str>,
-) -> Result<(ManifestBytes, Manifest), Error> {
+) -> Result<(VerifiedManifest, Manifest), Error> {
     let bytes = contents.read_blob(digest, MAX_METADATA_BYTES)?;
     let (media_type, manifest) = Manifest::parse(&bytes, media_type)
         .map_err(|error| contents.malformed(format!("the manifest {digest}: {error}")))?;
     let digest = digest.clone();
     Ok((
-        ManifestBytes {
+        VerifiedManifest {
             media_type,
             digest,
             bytes,
@@ -90,14 +87,14 @@ fn read_manifest(
     ))
 }
 
-/// The content below a manifest or index, its bytes, and what the user should hear.
+/// Reads the content below a manifest or index, with its bytes and notes for the user.
 ///
-/// Where an index names platforms that are not there, as an image pulled for one platform does,
-/// and exactly one is whole, then that one is the image: so does `docker push`. Where platforms
-/// are asked for, only those go.
+/// An index may name platforms that are missing, as after pulling an image for one platform. If
+/// exactly one platform is complete, it is the image, as for `docker push`. If platforms are
+/// requested, only those are read.
 ///
 /// # Errors
-/// A part is missing, damaged, or contradicts another.
+/// Returns an error if a part is missing, damaged, or contradicts another.
 pub(crate) fn read_content(
     contents: &SourceFiles,
     digest: &Digest,
@@ -105,15 +102,15 @@ pub(crate) fn read_content(
     platforms: &Platforms,
 ) -> Result<(ImageContent, ImageBlobs, Vec<String>), Error> {
     let children = match read_manifest(contents, digest, media_type)? {
-        (own, Manifest::Image { config, layers, .. }) => {
-            let (single, blobs) = read_single(contents, own, &config, &layers)?;
+        (root, Manifest::Image { config, layers, .. }) => {
+            let (single, blobs) = read_single(contents, root, &config, &layers)?;
             let config = single.config.bytes.as_ref();
             let there = config.and_then(|config| config::platform(config));
             platforms.check(contents.source_name(), there)?;
             return Ok((ImageContent::Single(single), blobs, Vec::new()));
         }
-        (own, Manifest::Index { manifests, .. }) if !platforms.is_empty() => {
-            return select_platforms(contents, &own, &manifests, platforms);
+        (root, Manifest::Index { manifests, .. }) if !platforms.is_empty() => {
+            return select_platforms(contents, &root, &manifests, platforms);
         }
         (_, Manifest::Index { manifests, .. }) => manifests,
     };
@@ -129,36 +126,28 @@ pub(crate) fn read_content(
     let [only] = whole[..] else {
         return Err(missing);
     };
-    let (own, Manifest::Image { config, layers, .. }) =
+    let (root, Manifest::Image { config, layers, .. }) =
         read_manifest(contents, &only.digest, Some(&only.media_type))?
     else {
         return Err(missing);
     };
-    let (single, blobs) = read_single(contents, own, &config, &layers)?;
+    let (single, blobs) = read_single(contents, root, &config, &layers)?;
     let platform = match &only.platform {
         Some(platform) => platform::text(platform),
         None => only.digest.to_string(),
     };
-    let remark = format!("only {platform} of the image's index is here; it goes without the index");
-    Ok((ImageContent::Single(single), blobs, vec![remark]))
+    let note = format!("only {platform} of the index is present; it is pushed without the index");
+    Ok((ImageContent::Single(single), blobs, vec![note]))
 }
 
-/// Whether an index's entry speaks about another one instead of being an image (BuildKit's mark).
-fn is_attestation(entry: &Descriptor) -> bool {
-    entry.annotation("vnd.docker.reference.type").is_some()
-}
-
-/// Finds a blob and notes where it is.
+/// Adds a blob, checking its size.
 fn add_blob(
     contents: &SourceFiles,
     descriptor: &Descriptor,
     blobs: &mut ImageBlobs,
 ) -> Result<(), Error> {
-    let stored = contents.blob(&descriptor.digest)?;
-    check_size(contents, descriptor, stored.len())?;
-    match stored {
-        FileContent::Available(slice) => blobs.insert(descriptor.digest.clone(), slice),
-        FileContent::Skipped { .. } => {}
+    if let FileContent::Available(slice) = contents.sized_blob(descriptor)? {
+        blobs.insert(descriptor.digest.clone(), slice);
     }
     Ok(())
 }
@@ -170,15 +159,6 @@ fn check_layers(contents: &SourceFiles, layers: &[Descriptor]) -> Result<(), Err
             what: format!("an image of {} layers", layers.len()),
             limit: format!("{MAX_LAYERS} layers"),
         });
-    }
-    Ok(())
-}
-
-fn check_size(contents: &SourceFiles, descriptor: &Descriptor, len: u64) -> Result<(), Error> {
-    if len != descriptor.size {
-        let Descriptor { digest, size, .. } = descriptor;
-        let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
-        return Err(contents.malformed(reason));
     }
     Ok(())
 }

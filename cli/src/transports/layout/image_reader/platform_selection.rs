@@ -1,72 +1,78 @@
-//! Some platforms of an index.
+//! Selects some platforms of an index.
 
 use std::collections::HashSet;
 
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Manifest};
 
-use super::graph::{GraphWalk, read_graph};
-use super::{is_attestation, read_content, read_manifest};
-use crate::image::{Error, ImageBlobs, ImageContent, ManifestBytes, Platforms, config};
+use super::graph::{read_graph, read_graph_below};
+use super::{read_content, read_manifest};
+use crate::image::limits::MAX_METADATA_BYTES;
+use crate::image::{
+    Error, ImageBlobs, ImageContent, Platforms, VerifiedManifest, config, is_attestation,
+};
 use crate::transports::files::SourceFiles;
-use crate::transports::source::MAX_METADATA_BYTES;
 
-/// What an index holds for some platforms: of one the image itself, its bytes unchanged; of
-/// several an index that names only them, and what is attested of them.
+/// Reads the content for some platforms of an index: for one platform the image itself, unchanged;
+/// for several a smaller index with those images and their attestations.
 pub(super) fn select_platforms(
     contents: &SourceFiles,
-    own: &ManifestBytes,
+    index_manifest: &VerifiedManifest,
     children: &[Descriptor],
     platforms: &Platforms,
 ) -> Result<(ImageContent, ImageBlobs, Vec<String>), Error> {
-    let is_there = |it: &Descriptor| {
+    let is_present = |it: &Descriptor| {
         let graph = read_graph(contents, &it.digest, Some(&it.media_type));
         !matches!(graph, Err(Error::Missing { .. }))
     };
     let (attestations, images): (Vec<_>, Vec<_>) = children
         .iter()
         .enumerate()
-        .filter(|(_, it)| is_there(it))
+        .filter(|(_, it)| is_present(it))
         .partition(|(_, it)| is_attestation(it));
-    let there: Vec<_> = images
+    let available: Vec<_> = images
         .iter()
         .map(|(_, it)| platform_of(contents, it))
         .collect();
-    let places = platforms.choose(contents.source_name(), &there)?;
-    if let [place] = places[..] {
-        let (_, only) = images[place];
+    let positions = platforms.choose(contents.source_name(), &available)?;
+    if let [position] = positions[..] {
+        let (_, only) = images[position];
         let all = Platforms::default();
-        let (content, blobs, mut remarks) =
+        let (content, blobs, mut notes) =
             read_content(contents, &only.digest, Some(&only.media_type), &all)?;
-        remarks.push(format!("{platforms} goes as one image, without the index"));
-        return Ok((content, blobs, remarks));
+        notes.push(format!(
+            "{platforms} is pushed as one image, without the index"
+        ));
+        return Ok((content, blobs, notes));
     }
-    let chosen: Vec<_> = places.iter().map(|place| images[*place]).collect();
+    let chosen: Vec<_> = positions.iter().map(|position| images[*position]).collect();
     let is_about_chosen = |(_, it): &&(usize, &Descriptor)| {
         let subject = it.annotation("vnd.docker.reference.digest");
         let mut digests = chosen.iter().map(|(_, it)| it.digest.to_string());
         subject.is_some_and(|subject| digests.any(|digest| digest == subject))
     };
-    let about = attestations.iter().filter(is_about_chosen);
-    let kept: HashSet<_> = chosen.iter().chain(about).map(|(at, _)| *at).collect();
-    let mut remarks = Vec::new();
+    let kept_attestations = attestations.iter().filter(is_about_chosen);
+    let kept: HashSet<_> = chosen
+        .iter()
+        .chain(kept_attestations)
+        .map(|(at, _)| *at)
+        .collect();
+    let mut notes = Vec::new();
     let index = if kept.len() == children.len() {
-        own.clone()
+        index_manifest.clone()
     } else {
-        remarks.push(format!(
-            "the index is written anew for {platforms}, so its digest is another one"
+        notes.push(format!(
+            "the index is rewritten for {platforms}, so its digest changes"
         ));
-        restrict_index(contents, own, &kept)?
+        restrict_index(contents, index_manifest, &kept)?
     };
     let (_, parsed) = Manifest::parse(&index.bytes, Some(&index.media_type))
         .map_err(|error| contents.malformed(format!("the index of {platforms}: {error}")))?;
-    let mut walk = GraphWalk::new(contents, &index.digest);
-    walk.add_manifest(index, &parsed, 0)?;
-    let (graph, blobs) = walk.finish();
-    Ok((ImageContent::Graph(graph), blobs, remarks))
+    let (graph, blobs) = read_graph_below(contents, index, parsed)?;
+    Ok((ImageContent::Graph(graph), blobs, notes))
 }
 
-/// The platform of an index's entry: as the entry says, else as the image's config does.
+/// Returns the platform of an entry: from the entry itself, otherwise from the config of the image.
 fn platform_of(contents: &SourceFiles, entry: &Descriptor) -> Option<Platform> {
     if let Some(platform) = &entry.platform {
         return Some(platform.clone());
@@ -80,18 +86,19 @@ fn platform_of(contents: &SourceFiles, entry: &Descriptor) -> Option<Platform> {
     }
 }
 
-/// An index without the entries that are not kept; whatever else it says stays.
+/// Returns an index without the entries that are not kept; everything else stays.
 fn restrict_index(
     contents: &SourceFiles,
-    own: &ManifestBytes,
+    index_manifest: &VerifiedManifest,
     kept: &HashSet<usize>,
-) -> Result<ManifestBytes, Error> {
+) -> Result<VerifiedManifest, Error> {
     let broken = |error: serde_json::Error| contents.malformed(format!("the index: {error}"));
-    let mut index: serde_json::Value = serde_json::from_slice(&own.bytes).map_err(broken)?;
+    let mut index: serde_json::Value =
+        serde_json::from_slice(&index_manifest.bytes).map_err(broken)?;
     if let Some(entries) = index["manifests"].as_array_mut() {
         let mut at = 0..;
         entries.retain(|_| at.next().is_some_and(|at| kept.contains(&at)));
     }
     let bytes = serde_json::to_vec(&index).map_err(broken)?;
-    Ok(ManifestBytes::new(&own.media_type, bytes))
+    Ok(VerifiedManifest::new(&index_manifest.media_type, bytes))
 }

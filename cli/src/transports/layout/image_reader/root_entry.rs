@@ -1,63 +1,56 @@
-//! Which entry of a layout's `index.json` is meant.
+//! Selects an entry of a layout's `index.json`.
 
-use imgsync_oci::{Descriptor, LocalName, Manifest};
+use imgsync_oci::{Descriptor, LocalName};
 
-use super::OCI_INDEX_FILE;
 use crate::image::{Error, ImageSelector, name};
 use crate::transports::files::SourceFiles;
-use crate::transports::source::MAX_METADATA_BYTES;
+use crate::transports::layout::index::{IMAGE_NAME_ANNOTATION, REF_NAME_ANNOTATION};
+use crate::transports::layout::read_index;
 
-/// The entry of `index.json` that is meant, and the image's name.
+/// Returns the entry that `selector` names, and the name of the image.
 pub(super) fn select_root(
     contents: &SourceFiles,
     selector: &ImageSelector,
 ) -> Result<(Descriptor, Option<LocalName>), Error> {
-    let bytes = contents.read(OCI_INDEX_FILE, MAX_METADATA_BYTES)?;
-    let (_, index) = Manifest::parse(&bytes, None)
-        .map_err(|error| contents.malformed(format!("{OCI_INDEX_FILE}: {error}")))?;
-    let Manifest::Index { manifests, .. } = index else {
-        return Err(contents.malformed(format!("{OCI_INDEX_FILE} is no index")));
-    };
+    let index = read_index(contents)?;
+    let entries: Vec<_> = index.entries().collect();
     let names = || {
-        manifests
-            .iter()
-            .filter_map(label)
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        let names = entries.iter().filter_map(|entry| label(entry));
+        names.map(str::to_owned).collect()
     };
     let from = || contents.source_name().to_owned();
-    let not_there = |wanted: String| Error::ImageNotFound {
+    let not_found = |wanted: String| Error::ImageNotFound {
         from: from(),
         wanted,
         names: names(),
     };
     let chosen = match selector {
-        ImageSelector::Position(place) => manifests
-            .get(*place)
-            .ok_or_else(|| not_there(format!("@{place}")))?,
+        ImageSelector::Position(position) => entries
+            .get(*position)
+            .copied()
+            .ok_or_else(|| not_found(format!("@{position}")))?,
         ImageSelector::Named(wanted) => {
-            let labels: Vec<_> = manifests.iter().map(|it| label(it).unwrap_or("")).collect();
-            let tagged = |it: &&Descriptor| it.annotation(REF_NAME_ANNOTATION) == Some(wanted);
-            match manifests.iter().find(tagged) {
+            let labels = entries.iter().map(|entry| label(entry).unwrap_or(""));
+            match index.find_named(wanted) {
                 Some(exact) => exact,
-                None => match name::choose(wanted, labels.into_iter()) {
-                    Some(place) => &manifests[place],
-                    None => return Err(not_there(wanted.clone())),
+                None => match name::choose(wanted, labels) {
+                    Some(position) => entries[position],
+                    None => return Err(not_found(wanted.clone())),
                 },
             }
         }
         ImageSelector::Only => {
-            // One image may be there under several names, and referrers without any.
+            // One image may have several names, and referrers have none.
             let one = |all: &[&Descriptor]| {
                 all.first()
                     .is_some_and(|first| all.iter().all(|it| it.digest == first.digest))
             };
-            let all: Vec<_> = manifests.iter().collect();
-            let named: Vec<_> = manifests.iter().filter(|it| label(it).is_some()).collect();
-            if all.is_empty() {
+            let named = entries.iter().copied().filter(|it| label(it).is_some());
+            let named: Vec<_> = named.collect();
+            if entries.is_empty() {
                 return Err(contents.missing("any image"));
-            } else if one(&all) {
-                all[0]
+            } else if one(&entries) {
+                entries[0]
             } else if one(&named) {
                 named[0]
             } else {
@@ -68,16 +61,14 @@ pub(super) fn select_root(
             }
         }
     };
-    // A bare tag is no name.
+    // A tag alone is no name.
     let full = label(chosen).filter(|label| label.contains(['/', ':']));
     Ok((chosen.clone(), full.and_then(name::familiar)))
 }
 
-const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
-
-/// What an entry of `index.json` is called: containerd writes the whole name beside the tag.
+/// Returns the name of an entry. containerd writes the full name beside the tag.
 fn label(entry: &Descriptor) -> Option<&str> {
     entry
-        .annotation("io.containerd.image.name")
+        .annotation(IMAGE_NAME_ANNOTATION)
         .or_else(|| entry.annotation(REF_NAME_ANNOTATION))
 }

@@ -1,26 +1,26 @@
-//! One config and its layers.
+//! Reads an image of one config and its layers.
 
 use imgsync_oci::{Descriptor, media};
 
-use super::{add_blob, check_layers, check_size, is_raw};
+use super::{add_blob, check_layers, is_raw};
+use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{
-    Error, ImageBlobs, ImageConfig, Layer, ManifestBytes, ManifestOrigin, SingleImage, Slice,
+    Error, ImageBlobs, ImageConfig, Layer, ManifestOrigin, SingleImage, Slice, VerifiedManifest,
     config,
 };
 use crate::transports::files::SourceFiles;
-use crate::transports::source::MAX_METADATA_BYTES;
 
-/// One image: raw layers are told from those that go as they are.
+/// Reads an image. Uncompressed layers will be compressed; the others are pushed unchanged.
 pub(super) fn read_single(
     contents: &SourceFiles,
-    own: ManifestBytes,
+    manifest: VerifiedManifest,
     config: &Descriptor,
     layers: &[Descriptor],
 ) -> Result<(SingleImage, ImageBlobs), Error> {
     check_layers(contents, layers)?;
     let mut blobs = ImageBlobs::default();
     let bytes = contents.read_blob(&config.digest, MAX_METADATA_BYTES)?;
-    check_size(contents, config, bytes.len() as u64)?;
+    contents.check_size(config, bytes.len() as u64)?;
     blobs.insert(config.digest.clone(), Slice::memory(bytes.clone()));
     let diff_ids = if media::is_image_config(&config.media_type) {
         let diff_ids = config::diff_ids(&bytes).map_err(|reason| contents.malformed(reason))?;
@@ -33,12 +33,12 @@ pub(super) fn read_single(
     } else {
         vec![None; layers.len()]
     };
-    let mut sorted = Vec::with_capacity(layers.len());
+    let mut image_layers = Vec::with_capacity(layers.len());
     for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
         if !descriptor.is_foreign() {
             add_blob(contents, descriptor, &mut blobs)?;
         }
-        sorted.push(match diff_id {
+        image_layers.push(match diff_id {
             Some(diff_id) if is_raw(descriptor) => {
                 if diff_id != descriptor.digest {
                     return Err(Error::DigestMismatch {
@@ -60,7 +60,7 @@ pub(super) fn read_single(
             }
         });
     }
-    let has_raw = sorted
+    let has_raw = image_layers
         .iter()
         .any(|layer| matches!(layer, Layer::Raw { .. }));
     let single = SingleImage {
@@ -69,11 +69,11 @@ pub(super) fn read_single(
             digest: config.digest.clone(),
             bytes: Some(bytes),
         },
-        layers: sorted,
+        layers: image_layers,
         origin: if has_raw {
-            ManifestOrigin::Edited(own)
+            ManifestOrigin::Edited(manifest)
         } else {
-            ManifestOrigin::Original(own)
+            ManifestOrigin::Original(manifest)
         },
     };
     Ok((single, blobs))

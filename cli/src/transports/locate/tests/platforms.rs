@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::image::SingleImage;
-use crate::transports::source::detect_image;
+use crate::transports::locate::detect_image;
 
 const MULTI: &str = "docker28-containerd-store-multi.tar";
 const INDEX_HEX: &str = "8bbc86d4701edabdf5e8ab0b8cfaafb4197220884b559f8c794a9dd27f95bece";
@@ -49,7 +49,7 @@ fn a_platform_that_is_not_there_is_said_with_those_that_are() {
     assert!(
         error
             .to_string()
-            .ends_with("it holds linux/amd64, linux/arm64"),
+            .ends_with("it has linux/amd64, linux/arm64"),
         "{error}"
     );
     for file in ["docker20-classic-store.tar", "podman4-oci-archive.tar"] {
@@ -74,8 +74,5 @@ fn a_platform_of_which_parts_are_missing_is_not_there() {
     let contents = SourceFiles::folder(folder.path().to_owned());
     detect_image(&contents, &parse_platforms(&["linux/amd64"])).unwrap();
     let error = detect_image(&contents, &parse_platforms(&["linux/arm64"])).unwrap_err();
-    assert!(
-        error.to_string().ends_with("it holds linux/amd64"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("it has linux/amd64"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use super::recorded::{EXPECTED, expected, summary};
 use super::*;
-use crate::transports::source::{detect_image, open_files_skipping, read_stream};
+use crate::transports::locate::{detect_image, open_files_skipping, read_stream};
 
 fn gzipped(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -3,7 +3,7 @@
 use super::*;
 use crate::compress;
 use crate::transports::archive::staging;
-use crate::transports::source::detect_image;
+use crate::transports::locate::detect_image;
 
 /// Both ways of reading; they must agree that it is an error, and on which.
 fn refused(bytes: &[u8]) -> Error {

@@ -8,7 +8,7 @@ use super::*;
 use crate::compress;
 use crate::image::{ImageSelector, name};
 use crate::transports::layout::image_reader;
-use crate::transports::source::detect_image;
+use crate::transports::locate::detect_image;
 
 /// What an archive holds, in short.
 #[derive(Debug, PartialEq, Eq)]

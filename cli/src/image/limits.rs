@@ -1,0 +1,10 @@
+//! The bounds of an image that is read. Each is far above what real images need; without them a
+//! hostile archive or registry could fill the memory.
+
+/// The largest manifest, config or list of images that is read, in bytes. A larger entry of an
+/// archive can only be a layer.
+pub(crate) const MAX_METADATA_BYTES: u64 = 4 * 1024 * 1024;
+/// The most layers of one image. Docker itself accepts 127.
+pub(crate) const MAX_LAYERS: usize = 1000;
+/// The greatest depth of an index within an index below the root, which is at depth 0.
+pub(crate) const MAX_INDEX_DEPTH: usize = 4;

@@ -1,0 +1,129 @@
+//! Finds the image to push: in a Docker daemon, an archive, an OCI layout, or on standard input.
+//!
+//! [`locate_image`] returns what is known without reading layers. An image in a daemon is exported
+//! only when its bytes are needed ([`daemon::DaemonImage::export`]). Names in archives are keys of
+//! a map, never paths on the disk, and everything that is read into memory is bounded.
+
+mod open_files;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use imgsync_oci::Digest;
+
+use super::archive::{DOCKER_MANIFEST_FILE, docker_archive};
+use super::blocking::run_blocking;
+use super::daemon;
+use super::files::SourceFiles;
+use super::layout::{OCI_INDEX_FILE, image_reader};
+use crate::image::{Error, Image, ImageBlobs, ImageLocation, ImageSelector, Platforms};
+use crate::spool::Spool;
+pub(super) use open_files::{open_archive, open_files};
+use open_files::{open_files_skipping, read_stream};
+
+/// The image to find.
+#[derive(Debug, Clone)]
+pub struct ImageRequest {
+    /// The location of the image.
+    pub location: ImageLocation,
+    /// The requested platforms.
+    pub platforms: Platforms,
+}
+
+/// An image that was found.
+#[derive(Debug)]
+pub enum LocatedImage {
+    /// An image whose bytes are available.
+    Local {
+        /// The image.
+        image: Image,
+        /// The bytes.
+        blobs: ImageBlobs,
+    },
+    /// An image in a daemon.
+    Daemon(daemon::DaemonImage),
+}
+
+/// Decides whether the bytes of a layer can be skipped, because the target or the spool has them.
+/// Called with the digest of the bytes at the source (the diffID of an uncompressed layer, the
+/// digest of a compressed blob) and with their number, if known, on a thread that may block.
+pub type SkipLayer = Box<dyn FnMut(&Digest, Option<u64>) -> bool + Send>;
+
+/// Finds an image. A daemon is sent two small requests; of a file or folder the metadata is read,
+/// and compressed layers whose digests are not stated; a stream is read to its end, because the
+/// writer of a pipe would fail otherwise. Layers of a stream that `unneeded` does not skip are put
+/// into the spool.
+///
+/// # Errors
+/// Returns an error if the image is missing, truncated, incomplete or inconsistent; see [`Error`].
+pub async fn locate_image(
+    wanted: &ImageRequest,
+    spool: &Spool,
+    unneeded: SkipLayer,
+) -> Result<LocatedImage, Error> {
+    if let ImageLocation::Daemon(name) = &wanted.location {
+        return daemon::find(name, &wanted.platforms)
+            .await
+            .map(LocatedImage::Daemon);
+    }
+    let (wanted, spool) = (wanted.clone(), spool.clone());
+    let (image, blobs) = run_blocking(move || read(&wanted, &spool, unneeded)).await?;
+    Ok(LocatedImage::Local { image, blobs })
+}
+
+/// Reads an image from a file, a folder or a stream.
+fn read(
+    wanted: &ImageRequest,
+    spool: &Spool,
+    mut unneeded: SkipLayer,
+) -> Result<(Image, ImageBlobs), Error> {
+    let mut open = |path: &Path| open_files_skipping(path, spool, &mut unneeded);
+    let platforms = &wanted.platforms;
+    match &wanted.location {
+        ImageLocation::DockerArchive(path, selector) => {
+            docker_archive::read_image(&open(path)?, selector, platforms)
+        }
+        ImageLocation::OciLayout(path, selector) | ImageLocation::OciArchive(path, selector) => {
+            image_reader::read_image(&open(path)?, selector, platforms)
+        }
+        ImageLocation::Path(path) => detect_image(&open(path)?, platforms),
+        ImageLocation::StandardInput => {
+            let input = io::stdin().lock();
+            if input.is_terminal() {
+                return Err(Error::InvalidLocation {
+                    input: "-".to_owned(),
+                    reason: "standard input is a terminal, not an archive".to_owned(),
+                });
+            }
+            let contents = read_stream(input, "standard input", spool, &mut unneeded)?;
+            detect_image(&contents, platforms)
+        }
+        ImageLocation::Daemon(name) => Err(Error::NoSuchImage {
+            name: name.as_str().to_owned(),
+        }),
+    }
+}
+
+/// Reads an image of a source whose content determines its kind: an OCI layout, an archive of
+/// `docker save`, or both in one (Docker since version 25).
+fn detect_image(
+    contents: &SourceFiles,
+    platforms: &Platforms,
+) -> Result<(Image, ImageBlobs), Error> {
+    let only = &ImageSelector::Only;
+    let is_docker = contents.has(DOCKER_MANIFEST_FILE);
+    let is_oci = contents.has(OCI_INDEX_FILE);
+    match (is_docker, is_oci) {
+        (true, true) if image_reader::is_authoritative(contents)? => {
+            image_reader::read_image(contents, only, platforms)
+        }
+        (true, true | false) => docker_archive::read_image(contents, only, platforms),
+        (false, true) => image_reader::read_image(contents, only, platforms),
+        (false, false) => {
+            let reason = format!("it has neither {DOCKER_MANIFEST_FILE} nor {OCI_INDEX_FILE}");
+            Err(contents.malformed(reason))
+        }
+    }
+}
