@@ -72,7 +72,7 @@ fn links_in_a_circle_are_refused() {
     let config = serde_json::json!({ "rootfs": { "diff_ids": [Digest::of(layer)] } }).to_string();
     entry(&mut bytes, b'0', b"c.json", b"", config.as_bytes());
     entry(&mut bytes, b'0', b"manifest.json", b"", manifest);
-    assert!(refused(&end(bytes)).to_string().contains("do not end"));
+    assert!(refused(&end(bytes)).to_string().contains("form a cycle"));
 }
 
 #[test]
