@@ -1,4 +1,4 @@
-//! `imgsync push`.
+//! Runs `imgsync push`: pushes an image, or with `--dry-run` prints the plan.
 
 use std::sync::Arc;
 

@@ -46,29 +46,29 @@ pub(super) fn filter_index(
             left_out: Vec::new(),
         });
     };
-    let there: Vec<Option<Platform>> = manifests.iter().map(own_platform).collect();
-    let wanted = platforms.matching(&there);
+    let own: Vec<Option<Platform>> = manifests.iter().map(own_platform).collect();
+    let wanted = platforms.matching(&own);
     if wanted.is_empty() {
-        let names: Vec<String> = there.iter().flatten().map(text).collect();
+        let names: Vec<String> = own.iter().flatten().map(text).collect();
         return Err(if names.is_empty() {
             format!("it names no platforms, so none of {platforms}")
         } else {
             format!("it has nothing for {platforms}, but {}", names.join(", "))
         });
     }
-    let stays = |place: usize| there[place].is_none() || wanted.contains(&place);
-    let gone: Vec<&Digest> = (0..manifests.len())
-        .filter(|place| !stays(*place))
-        .map(|place| &manifests[place].digest)
+    let is_kept = |position: usize| own[position].is_none() || wanted.contains(&position);
+    let removed: Vec<&Digest> = (0..manifests.len())
+        .filter(|position| !is_kept(*position))
+        .map(|position| &manifests[position].digest)
         .collect();
-    let attests_gone = |child: &Descriptor| {
+    let is_attestation_of_removed = |child: &Descriptor| {
         let about = child.annotation(ATTESTATION_SUBJECT_ANNOTATION);
-        about.is_some_and(|about| gone.iter().any(|gone| gone.to_string() == about))
+        about.is_some_and(|about| removed.iter().any(|removed| removed.to_string() == about))
     };
     let keep: Vec<bool> = manifests
         .iter()
         .enumerate()
-        .map(|(place, child)| stays(place) && !attests_gone(child))
+        .map(|(position, child)| is_kept(position) && !is_attestation_of_removed(child))
         .collect();
     if keep.iter().all(|keep| *keep) {
         let index = whole.clone();
@@ -77,8 +77,8 @@ pub(super) fn filter_index(
             left_out: Vec::new(),
         });
     }
-    let left_out = (0..manifests.len()).filter(|place| !stays(*place));
-    let left_out = left_out.filter_map(|place| there[place].as_ref().map(text));
+    let left_out = (0..manifests.len()).filter(|position| !is_kept(*position));
+    let left_out = left_out.filter_map(|position| own[position].as_ref().map(text));
     Ok(FilteredIndex {
         left_out: left_out.collect(),
         index: without(whole, &keep, platforms)?,
@@ -188,11 +188,11 @@ mod tests {
 
     #[test]
     fn other_platforms_go_with_their_attestations() {
-        let whole_one = three();
+        let whole = three();
         let platforms = wanted(&["linux/arm64", "linux/riscv64"]);
-        let sifted = filter_index(&whole_one, &platforms).unwrap();
-        assert_eq!(sifted.left_out, ["linux/amd64", "linux/s390x"]);
-        let value: Value = serde_json::from_slice(&sifted.index.bytes).unwrap();
+        let filtered = filter_index(&whole, &platforms).unwrap();
+        assert_eq!(filtered.left_out, ["linux/amd64", "linux/s390x"]);
+        let value: Value = serde_json::from_slice(&filtered.index.bytes).unwrap();
         let left = [
             child("arm", Some("linux/arm64")),
             attestation("arm"),
@@ -203,29 +203,29 @@ mod tests {
             (&value["x-own"], &value["annotations"]["a"]),
             (&json!(1), &json!("b"))
         );
-        assert_eq!(sifted.index.digest, Digest::of(&sifted.index.bytes));
+        assert_eq!(filtered.index.digest, Digest::of(&filtered.index.bytes));
         assert_eq!(
-            unfiltered_digest(&sifted.index, &platforms),
-            Some(whole_one.digest.clone())
+            unfiltered_digest(&filtered.index, &platforms),
+            Some(whole.digest.clone())
         );
         assert_eq!(
-            unfiltered_digest(&sifted.index, &wanted(&["linux/arm64"])),
+            unfiltered_digest(&filtered.index, &wanted(&["linux/arm64"])),
             None
         );
-        assert_eq!(unfiltered_digest(&whole_one, &platforms), None);
-        assert_eq!(filter_index(&whole_one, &platforms), Ok(sifted));
+        assert_eq!(unfiltered_digest(&whole, &platforms), None);
+        assert_eq!(filter_index(&whole, &platforms), Ok(filtered));
     }
 
     #[test]
     fn an_index_that_loses_nothing_stays_the_same() {
-        let whole_one = three();
+        let whole = three();
         let all = wanted(&["linux/amd64", "linux/arm64", "linux/s390x"]);
-        let sifted = filter_index(&whole_one, &all).unwrap();
+        let filtered = filter_index(&whole, &all).unwrap();
         assert_eq!(
-            (sifted.index, sifted.left_out.len()),
-            (whole_one.clone(), 0)
+            (filtered.index, filtered.left_out.len()),
+            (whole.clone(), 0)
         );
-        let error = filter_index(&whole_one, &wanted(&["windows/amd64"])).unwrap_err();
+        let error = filter_index(&whole, &wanted(&["windows/amd64"])).unwrap_err();
         assert!(error.contains("windows/amd64, but linux/amd64"), "{error}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use imgsync_oci::client::DeleteOutcome;
 use imgsync_oci::{Digest, Reference, Tag};
 
+use super::tags::CopyBatch;
 use super::{MirrorProgress, MirrorRunner, image_name};
 use crate::exit::{Failure, FailureKind};
 use crate::image::subject_of;
@@ -21,13 +22,9 @@ pub(super) struct PruneRequest<'a> {
     pub(super) record: &'a MirrorRecord,
     /// The tags that the mirror had copied when this run began.
     pub(super) mirrored: BTreeMap<Tag, Vec<Digest>>,
-    pub(super) wanted: &'a [Reference],
+    pub(super) batch: &'a CopyBatch<'a>,
     /// The digests of the wanted images, if all are known.
     pub(super) wanted_images: Option<&'a HashSet<Digest>>,
-    /// The other tags of the source, and why they are not wanted.
-    pub(super) skipped: &'a [(Tag, SkipReason)],
-    /// The number of tags of which it is unknown whether they are wanted.
-    pub(super) undated: usize,
 }
 
 impl PruneRequest<'_> {
@@ -35,9 +32,9 @@ impl PruneRequest<'_> {
     fn obstacle(&self) -> Option<&'static str> {
         if self.mirrored.is_empty() {
             Some("there is no record yet of what this mirror copied")
-        } else if self.wanted.is_empty() {
+        } else if self.batch.wanted.is_empty() {
             Some("no tag at all is wanted, which is probably a mistake in a rule or at the source")
-        } else if self.undated > 0 {
+        } else if self.batch.undated > 0 {
             Some("for some tags it is unknown whether they are wanted")
         } else {
             None
@@ -46,7 +43,7 @@ impl PruneRequest<'_> {
 
     /// Returns the tags that may be deleted.
     fn candidates(&self) -> Vec<Tag> {
-        let wanted = self.wanted.iter().filter_map(|wanted| match wanted {
+        let wanted = self.batch.wanted.iter().filter_map(|wanted| match wanted {
             Reference::Tag(tag) => Some(tag.clone()),
             Reference::Digest(_) => None,
         });
@@ -56,8 +53,7 @@ impl PruneRequest<'_> {
             subjects: &self.record.tag_subjects(),
             wanted_images: self.wanted_images,
         };
-        let candidates = prune::candidates(input, |tag| subject_of(tag).is_some());
-        candidates.into_iter().collect()
+        prune::candidates(input, |tag| subject_of(tag).is_some())
     }
 }
 
@@ -87,7 +83,7 @@ impl MirrorRunner<'_> {
             self.report.note(&text);
             return Ok(());
         }
-        let skipped = request.skipped.iter();
+        let skipped = request.batch.skipped.iter();
         let skipped: HashMap<_, _> = skipped.map(|(tag, reason)| (tag, reason)).collect();
         let mut undeletable = None;
         for tag in request.candidates() {

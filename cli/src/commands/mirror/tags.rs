@@ -1,6 +1,6 @@
 //! Copies the selected tags to a target, records them, and prunes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -95,8 +95,13 @@ impl MirrorRunner<'_> {
             && !copied.is_aborted()
             && let Some(record) = &record
         {
-            let mirrored = mirrored.unwrap_or_default();
-            let request = prune_request(&*target, record, mirrored, &batch, &copied);
+            let request = PruneRequest {
+                target: &*target,
+                record,
+                mirrored: mirrored.unwrap_or_default(),
+                batch: &batch,
+                wanted_images: copied.failure.is_none().then_some(&copied.images),
+            };
             self.prune(job, request, progress).await?;
         }
         if !self.settings.is_dry_run {
@@ -245,24 +250,6 @@ impl MirrorRunner<'_> {
             listed,
             before_tag,
         }
-    }
-}
-
-fn prune_request<'a>(
-    target: &'a dyn CopyTarget,
-    record: &'a MirrorRecord,
-    mirrored: BTreeMap<Tag, Vec<Digest>>,
-    batch: &CopyBatch<'a>,
-    copied: &'a BatchProgress,
-) -> PruneRequest<'a> {
-    PruneRequest {
-        target,
-        record,
-        mirrored,
-        wanted: batch.wanted,
-        wanted_images: copied.failure.is_none().then_some(&copied.images),
-        skipped: batch.skipped,
-        undated: batch.undated,
     }
 }
 
