@@ -15,6 +15,7 @@ mod support;
 mod auth;
 mod cache;
 mod examples;
+mod formats;
 mod messages;
 mod mirror;
 mod peers;

@@ -1,7 +1,7 @@
 //! An HTTP server whose answers a test writes, and which remembers what it was asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use super::listener::Listener;
@@ -106,9 +106,26 @@ impl Fake {
         early: impl Fn(&Request) -> Early + Send + Sync + 'static,
         answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::listen(listener, early, answer)
+    }
+
+    /// Starts the server at an address of the caller's choice.
+    pub fn start_at(
+        listener: TcpListener,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(listener, |_| Early::Read, answer)
+    }
+
+    fn listen(
+        listener: TcpListener,
+        early: impl Fn(&Request) -> Early + Send + Sync + 'static,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
-        let listener = Listener::start(move |stream, _| {
+        let listener = Listener::start_on(listener, move |stream, _| {
             // A client that goes away in mid-request is its own affair.
             let _ = serve(stream, &early, &answer, &log);
         });

@@ -7,6 +7,15 @@ use std::process::{Command, Stdio};
 use super::process::peak_memory;
 use super::run::{Outcome, run, run_watched};
 
+/// What of the environment counts. Under faketime the tool's clock is turned as well.
+const KEPT: [&str; 5] = [
+    "PATH",
+    "DOCKER_HOST",
+    "LD_PRELOAD",
+    "FAKETIME",
+    "DONT_FAKE_MONOTONIC",
+];
+
 /// The tool, as one user has it.
 pub struct Imgsync {
     home: PathBuf,
@@ -28,7 +37,7 @@ impl Imgsync {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync"));
         // Nothing of the user's: no proxies, no settings; but the daemon is where they say.
         command.env_clear();
-        for name in ["PATH", "DOCKER_HOST"] {
+        for name in KEPT {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         command.env("HOME", &self.home);

@@ -16,6 +16,14 @@ impl Listener {
     /// told the listener's address.
     pub fn start(serve: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::start_on(listener, serve)
+    }
+
+    /// Serves the connections of a socket that listens already.
+    pub fn start_on(
+        listener: TcpListener,
+        serve: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
         let closing = Arc::new(AtomicBool::new(false));
         let (closed, serve) = (Arc::clone(&closing), Arc::new(serve));
