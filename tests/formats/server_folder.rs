@@ -183,6 +183,6 @@ fn a_blob_that_came_in_part_is_fetched_from_there() {
 
 fn debug_address(server: &Server) -> String {
     let log = server.log();
-    let (_, rest) = log.split_once("health is told at http://").unwrap();
+    let (_, rest) = log.split_once("health check at http://").unwrap();
     rest.split('/').next().unwrap().to_owned()
 }
