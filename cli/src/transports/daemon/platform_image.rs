@@ -74,7 +74,7 @@ impl PlatformImage {
                     }
                     return Ok(Self {
                         root: root.digest,
-                        manifest: manifest,
+                        manifest,
                         config,
                         layers,
                         omitted_platforms: omitted,
