@@ -18,7 +18,7 @@ pub(super) async fn run_blocking<T: Send + 'static>(
 }
 
 /// Returns the failure of a write to the local disk by a target.
-pub(super) fn write_failure(error: &std::io::Error) -> Failure {
+pub(super) fn write_failure(error: std::io::Error) -> Failure {
     let what = format!("target: cannot write: {error}");
     let failure = Failure::new(FailureKind::Target, what);
     if error.kind() == std::io::ErrorKind::StorageFull {

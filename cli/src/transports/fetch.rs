@@ -52,6 +52,18 @@ impl<'a> BlobFetch<'a> {
         self.position
     }
 
+    /// Reads the next bytes; `None` at the end of the blob.
+    ///
+    /// # Errors
+    /// Those of [`BlobFetch::next_chunk`]; an error if the blob is corrupt.
+    pub(super) async fn next_verified(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self.next_chunk().await? {
+            FetchEvent::Chunk(chunk) => Ok(Some(chunk)),
+            FetchEvent::Complete => Ok(None),
+            FetchEvent::Corrupt(failure) => Err(failure),
+        }
+    }
+
     /// Reads the next bytes.
     ///
     /// # Errors

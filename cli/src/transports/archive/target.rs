@@ -15,7 +15,7 @@ use crate::exit::{Failure, FailureKind};
 use crate::image::{self, Slice};
 use crate::report::Report;
 use crate::transports::blocking::{run_blocking, write_failure};
-use crate::transports::fetch::{BlobFetch, FetchEvent};
+use crate::transports::fetch::BlobFetch;
 use crate::transports::files::{FileContent, SourceFiles};
 use crate::transports::layout::walk::{self, BlobStore};
 use crate::transports::layout::{
@@ -80,7 +80,7 @@ impl ArchiveTarget {
         let (path, old, index) = run_blocking(move || {
             // A symbolic link of the user is followed, so that it is not replaced by a file.
             let path = path.canonicalize().unwrap_or(path);
-            let size = disk::file_size(&path).map_err(|error| write_failure(&error))?;
+            let size = disk::file_size(&path).map_err(write_failure)?;
             if size.is_none() {
                 return Ok((path, None, LayoutIndex::default()));
             }
@@ -135,8 +135,7 @@ impl ArchiveTarget {
         let mut name = std::ffi::OsString::from(".");
         name.push(self.path.file_name().unwrap_or_default());
         name.push(".imgsync-part");
-        let begun = ArchiveWriter::begin(&self.path.with_file_name(name));
-        let begun = begun.map_err(|error| write_failure(&error))?;
+        let begun = ArchiveWriter::begin(&self.path.with_file_name(name)).map_err(write_failure)?;
         let busy = |what: &str| {
             let what = format!("target: {shown} {what}");
             Failure::new(FailureKind::Target, what)
@@ -153,7 +152,7 @@ impl ArchiveTarget {
         if is_same {
             Ok(writer)
         } else {
-            writer.discard().map_err(|error| write_failure(&error))?;
+            writer.discard().map_err(write_failure)?;
             Err(busy("has changed meanwhile"))
         }
     }
@@ -171,24 +170,17 @@ impl ArchiveTarget {
         };
         let mut entry = writer.open(&blob.digest, blob.size);
         let mut fetch = BlobFetch::new(blob);
-        loop {
-            match fetch.next_chunk().await? {
-                FetchEvent::Chunk(chunk) => {
-                    entry = run_blocking(move || {
-                        entry.write(&chunk).map_err(|error| write_failure(&error))?;
-                        Ok::<_, Failure>(entry)
-                    })
-                    .await?;
-                    if let Some(report) = report {
-                        report.update_blob(&blob.digest, fetch.position());
-                    }
-                }
-                FetchEvent::Complete => break,
-                FetchEvent::Corrupt(failure) => return Err(failure),
+        while let Some(chunk) = fetch.next_verified().await? {
+            entry = run_blocking(move || {
+                entry.write(&chunk).map_err(write_failure)?;
+                Ok::<_, Failure>(entry)
+            })
+            .await?;
+            if let Some(report) = report {
+                report.update_blob(&blob.digest, fetch.position());
             }
         }
-        let slice = writer.close(&entry);
-        let slice = slice.map_err(|error| write_failure(&error))?;
+        let slice = writer.close(&entry).map_err(write_failure)?;
         self.state().written.insert(blob.digest.clone(), slice);
         Ok(())
     }
@@ -220,7 +212,7 @@ impl ArchiveTarget {
         if !changed {
             // The writer has at most blobs of images that were not completed.
             return match writer_slot.take() {
-                Some(writer) => writer.discard().map_err(|error| write_failure(&error)),
+                Some(writer) => writer.discard().map_err(write_failure),
                 None => Ok(()),
             };
         }
@@ -254,7 +246,7 @@ impl ArchiveTarget {
                 writer.append_file(OCI_LAYOUT_FILE, OCI_LAYOUT_CONTENT)
             };
             let kept = whole().and_then(|()| writer.commit(&path));
-            kept.map_err(|error| write_failure(&error))
+            kept.map_err(write_failure)
         })
         .await?;
         self.state().has_changes = false;

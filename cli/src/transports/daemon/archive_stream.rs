@@ -16,7 +16,7 @@ use crate::transports::ManifestRole;
 use crate::transports::archive::{
     DOCKER_MANIFEST_FILE, DockerManifestEntry, manifest_json, tar_header,
 };
-use crate::transports::fetch::{BlobFetch, FetchEvent};
+use crate::transports::fetch::BlobFetch;
 use crate::transports::files::blob_path;
 use crate::transports::layout::{LayoutIndex, OCI_INDEX_FILE, OCI_LAYOUT_CONTENT, OCI_LAYOUT_FILE};
 use crate::upload::PendingBlob;
@@ -69,15 +69,11 @@ impl ArchiveSender {
         self.send(head.into()).await?;
         let mut fetch = BlobFetch::new(blob);
         loop {
-            match fetch
-                .next_chunk()
-                .await
-                .map_err(StreamError::SourceFailed)?
-            {
-                FetchEvent::Chunk(chunk) => self.send(chunk).await?,
-                FetchEvent::Complete => break,
-                FetchEvent::Corrupt(failure) => return Err(StreamError::SourceFailed(failure)),
-            }
+            let next = fetch.next_verified().await;
+            let Some(chunk) = next.map_err(StreamError::SourceFailed)? else {
+                break;
+            };
+            self.send(chunk).await?;
             report.update_blob(&blob.digest, fetch.position());
         }
         self.send(tar_header::padding(blob.size).into()).await?;

@@ -14,7 +14,7 @@ use super::{DaemonAddress, DaemonClient, DaemonInfo, DaemonKind, LoadOutcome, St
 use crate::exit::{Failure, FailureKind};
 use crate::image::{Error, Platforms, config, name, platform};
 use crate::report::{CopyChange, CopyOutcome, Report};
-use crate::transports::fetch::{BlobFetch, FetchEvent};
+use crate::transports::fetch::BlobFetch;
 use crate::transports::{CopyRequest, CopySource};
 use crate::upload::PendingBlob;
 
@@ -251,12 +251,8 @@ impl DaemonTarget {
         };
         let mut fetch = BlobFetch::new(&blob);
         let mut config = Vec::new();
-        loop {
-            match fetch.next_chunk().await? {
-                FetchEvent::Chunk(piece) => config.extend_from_slice(&piece),
-                FetchEvent::Complete => break,
-                FetchEvent::Corrupt(failure) => return Err(failure),
-            }
+        while let Some(chunk) = fetch.next_verified().await? {
+            config.extend_from_slice(&chunk);
         }
         diff_ids(source, image, &config)?;
         Ok(config.into())

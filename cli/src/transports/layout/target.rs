@@ -75,9 +75,7 @@ impl LayoutTarget {
     }
 
     fn has(&self, digest: &Digest, size: u64) -> Result<bool, Failure> {
-        let found = self.folder.blob_size(digest);
-        let found = found.map_err(|error| write_failure(&error))?;
-        Ok(found == Some(size))
+        Ok(self.folder.blob_size(digest).map_err(write_failure)? == Some(size))
     }
 
     /// Opens the partial file of a blob; `None` if another process has completed the blob
@@ -87,13 +85,13 @@ impl LayoutTarget {
         digest: &Digest,
         size: u64,
     ) -> Result<Option<PartialFile>, Failure> {
-        self.folder.make().map_err(|error| write_failure(&error))?;
-        let part = PartialFile::open(&self.folder.partial_path(digest)).await;
-        let part = part.map_err(|error| write_failure(&error))?;
+        self.folder.make().map_err(write_failure)?;
+        let path = self.folder.partial_path(digest);
+        let part = PartialFile::open(&path).await.map_err(write_failure)?;
         if !self.has(digest, size)? {
             return Ok(Some(part));
         }
-        part.discard().map_err(|error| write_failure(&error))?;
+        part.discard().map_err(write_failure)?;
         Ok(None)
     }
 
@@ -114,7 +112,7 @@ impl LayoutTarget {
                 folder.prepare_blob_path(&manifest.digest)
             };
             let kept = whole().and_then(|place| part.commit(&place));
-            kept.map_err(|error| write_failure(&error))
+            kept.map_err(write_failure)
         })
         .await
     }
@@ -137,8 +135,7 @@ impl LayoutTarget {
             let hasher;
             let first;
             (part, hasher, first) = run_blocking(move || {
-                let rehashed = part.rehash(&digest, size);
-                let (hasher, first) = rehashed.map_err(|error| write_failure(&error))?;
+                let (hasher, first) = part.rehash(&digest, size).map_err(write_failure)?;
                 Ok::<_, Failure>((part, hasher, first))
             })
             .await?;
@@ -149,8 +146,7 @@ impl LayoutTarget {
                     FetchEvent::Chunk(chunk) => {
                         bytes += chunk.len() as u64;
                         part = run_blocking(move || {
-                            let written = part.write(&chunk);
-                            written.map_err(|error| write_failure(&error))?;
+                            part.write(&chunk).map_err(write_failure)?;
                             Ok::<_, Failure>(part)
                         })
                         .await?;
@@ -162,9 +158,9 @@ impl LayoutTarget {
             };
             let Some(failure) = corrupt else { break };
             // The partial blob of the earlier run may be damaged, rather than the source.
-            part.truncate().map_err(|error| write_failure(&error))?;
+            part.truncate().map_err(write_failure)?;
             if first == 0 {
-                part.discard().map_err(|error| write_failure(&error))?;
+                part.discard().map_err(write_failure)?;
                 return Err(failure);
             }
             report.detail(&format!(
@@ -177,7 +173,7 @@ impl LayoutTarget {
             let kept = folder
                 .prepare_blob_path(&digest)
                 .and_then(|place| part.commit(&place));
-            kept.map_err(|error| write_failure(&error))
+            kept.map_err(write_failure)
         })
         .await?;
         report.finish_blob(&blob.digest);
@@ -190,16 +186,14 @@ impl LayoutTarget {
         change: impl FnOnce(&mut LayoutIndex) -> bool + Send + 'static,
     ) -> Result<bool, Failure> {
         let _turn = self.index_lock.lock().await;
-        self.folder.make().map_err(|error| write_failure(&error))?;
-        let lock = self.folder.lock().await;
-        let lock = lock.map_err(|error| write_failure(&error))?;
+        self.folder.make().map_err(write_failure)?;
+        let lock = self.folder.lock().await.map_err(write_failure)?;
         let folder = Arc::clone(&self.folder);
         run_blocking(move || {
             let mut index = folder.read_index().map_err(invalid_target)?;
             let changed = change(&mut index);
             if changed {
-                let written = folder.write_index(&index, &lock);
-                written.map_err(|error| write_failure(&error))?;
+                folder.write_index(&index, &lock).map_err(write_failure)?;
             }
             Ok(changed)
         })
