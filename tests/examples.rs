@@ -437,7 +437,6 @@ fn headings(document: &str) -> Vec<String> {
 
 /// Every path in `docs/architecture.md`.
 #[test]
-#[ignore = "until the modules have the names of docs/architecture.md"]
 fn the_architecture_names_files_that_exist() {
     let text = read("docs/architecture.md");
     for path in text.split('`').skip(1).step_by(2) {

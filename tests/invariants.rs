@@ -1,22 +1,24 @@
-//! The walls between the rooms, as the invariants of docs/architecture.md state them: which files may name what.
-//! Cheap, and blunt: words in the code, not in comments or tests.
+//! The invariants of docs/architecture.md that the sources themselves show: which files may name
+//! what, which modules import which, and how many types share a name. The checks read text: words in
+//! the code, not in comments or tests.
 #![allow(
     clippy::unwrap_used,
     reason = "a test that cannot read the sources has failed"
 )]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Words that stand only in some rooms: in these crates, but for files below these paths.
-struct Wall {
+/// Words that may stand only in some modules: within these paths, except below others.
+struct Rule {
     words: &'static [&'static str],
     within: &'static [&'static str],
     except: &'static [&'static str],
     because: &'static str,
 }
 
-const WALLS: &[Wall] = &[
-    Wall {
+const RULES: &[Rule] = &[
+    Rule {
         words: &[
             "std::fs",
             "std::net::Tcp",
@@ -28,7 +30,7 @@ const WALLS: &[Wall] = &[
         except: &["oci/src/client"],
         because: "oci does no I/O outside its client",
     },
-    Wall {
+    Rule {
         words: &[
             "std::fs",
             "std::env",
@@ -47,7 +49,7 @@ const WALLS: &[Wall] = &[
         except: &[],
         because: "plan, text, pace, jobs and refusal are pure",
     },
-    Wall {
+    Rule {
         words: &[
             "std::fs",
             "std::env",
@@ -67,7 +69,7 @@ const WALLS: &[Wall] = &[
         except: &[],
         because: "what a mirror wants, takes and prunes is decided without I/O",
     },
-    Wall {
+    Rule {
         words: &["hyper::", "hyper_util::", "http_body"],
         within: &["server/src"],
         except: &[
@@ -77,19 +79,19 @@ const WALLS: &[Wall] = &[
         ],
         because: "only http and listen know an HTTP server",
     },
-    Wall {
+    Rule {
         words: &["imgsync_oci::client", "oci::client"],
         within: &["server/src"],
         except: &["server/src/upstream"],
         because: "only upstream speaks to other registries",
     },
-    Wall {
+    Rule {
         words: &["http::", "StatusCode", "HeaderMap"],
         within: &["server/src/registry", "server/src/store"],
         except: &[],
         because: "registry never sees a request",
     },
-    Wall {
+    Rule {
         words: &["std::fs", "File::open", "File::create", "OpenOptions"],
         within: &["server/src"],
         except: &[
@@ -103,26 +105,26 @@ const WALLS: &[Wall] = &[
         ],
         because: "only store/disk calls the filesystem for what is stored",
     },
-    Wall {
+    Rule {
         words: &["\"_manifests", "\"_layers", "\"_uploads", "docker/registry"],
         within: &["server/src", "oci/src", "cli/src"],
         // The stock registry's configuration lies at /etc/docker/registry.
         except: &["server/src/store/paths", "server/src/config/file"],
-        because: "only store/keys draws storage paths",
+        because: "only store/paths builds storage paths",
     },
-    Wall {
+    Rule {
         words: &["std::fs", "std::env", "tokio::", "tracing::"],
         within: &["server/src/config"],
         except: &["server/src/config/file"],
         because: "understanding a configuration is pure",
     },
-    Wall {
+    Rule {
         words: &["/manifests/", "/blobs/", "/v2/\"", "/tags/list"],
         within: &["server/src", "oci/src", "cli/src"],
         except: &["oci/src/endpoint"],
         because: "only oci/endpoint knows where things stand in a URL",
     },
-    Wall {
+    Rule {
         words: &[
             "println!",
             "eprintln!",
@@ -138,22 +140,22 @@ const WALLS: &[Wall] = &[
 ];
 
 #[test]
-fn every_room_keeps_to_its_own() {
+fn words_stand_only_in_their_modules() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut broken = Vec::new();
     let mut seen = 0;
-    for wall in WALLS {
-        for place in wall.within {
+    for rule in RULES {
+        for place in rule.within {
             for file in sources(&top.join(place)) {
                 let name = file.strip_prefix(top).unwrap().display().to_string();
                 seen += 1;
-                if wall.except.iter().any(|except| name.starts_with(except)) {
+                if rule.except.iter().any(|except| name.starts_with(except)) {
                     continue;
                 }
                 let text = std::fs::read_to_string(&file).unwrap();
                 for (number, line) in code(&text) {
-                    if let Some(word) = wall.words.iter().find(|word| line.contains(**word)) {
-                        let because = wall.because;
+                    if let Some(word) = rule.words.iter().find(|word| line.contains(**word)) {
+                        let because = rule.because;
                         broken.push(format!("{name}:{number}: {word:?}, but {because}"));
                     }
                 }
@@ -166,30 +168,76 @@ fn every_room_keeps_to_its_own() {
 
 /// The top-level modules of a crate, from the top floor down: a module imports only modules below
 /// it. `lib` and `main` stand above all.
-const FLOORS: &[(&str, &[&str])] = &[(
-    "cli/src",
-    &[
-        "commands",
-        "settings",
-        "args",
-        "push",
-        "mirror",
-        "copy",
-        "transports",
-        "evidence",
-        "upload",
-        "login",
-        "spool",
-        "cache",
-        "compress",
-        "image",
-        "report",
-        "plan",
-        "exit",
-        "disk",
-        "text",
-    ],
-)];
+const FLOORS: &[(&str, &[&str])] = &[
+    (
+        "oci/src",
+        &[
+            "client",
+            "graph",
+            "endpoint",
+            "ext",
+            "layer",
+            "referrers",
+            "manifest",
+            "api_error",
+            "media",
+            "range",
+            "name",
+            "digest",
+            "units",
+            "parse_error",
+        ],
+    ),
+    (
+        "cli/src",
+        &[
+            "commands",
+            "settings",
+            "args",
+            "push",
+            "mirror",
+            "copy",
+            "transports",
+            "evidence",
+            "upload",
+            "login",
+            "spool",
+            "cache",
+            "compress",
+            "image",
+            "report",
+            "plan",
+            "exit",
+            "disk",
+            "text",
+        ],
+    ),
+    (
+        "server/src",
+        &[
+            // The program; the library follows.
+            "reload",
+            "config_loader",
+            "args",
+            "serve",
+            "listen",
+            "http",
+            "upstream",
+            "registry",
+            "store",
+            "log",
+            "config",
+            "auth",
+            "wall_clock",
+        ],
+    ),
+];
+
+/// Type names that may stand more than twice in the workspace, such as one `Error` for each
+/// boundary.
+const MAX_REPEATED_NAMES: usize = 8;
+/// Types for each 100 distinct names.
+const MAX_TYPES_PER_100_NAMES: usize = 115;
 
 #[test]
 fn no_module_imports_upwards() {
@@ -216,6 +264,50 @@ fn no_module_imports_upwards() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn one_name_stands_for_one_thing() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for (folder, _) in FLOORS {
+        for file in sources(&top.join(folder)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for name in code(&text).filter_map(|(_, line)| defined_type(line)) {
+                *names.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    let types: usize = names.values().sum();
+    assert!(types > 300, "only {types} types found");
+    let repeated: Vec<_> = names.iter().filter(|(_, count)| **count > 2).collect();
+    assert!(repeated.len() <= MAX_REPEATED_NAMES, "{repeated:?}");
+    let ratio = types * 100 / names.len();
+    assert!(
+        ratio <= MAX_TYPES_PER_100_NAMES,
+        "{types} types share {} names",
+        names.len()
+    );
+}
+
+/// Returns the name of the type that a line defines; associated types are none of their own.
+fn defined_type(line: &str) -> Option<&str> {
+    let is_indented = line.starts_with(' ');
+    let mut words = line
+        .trim_start()
+        .split([' ', '<', '(', '{', ';', ':', '='])
+        .filter(|word| !word.is_empty() && !matches!(*word, "pub" | "crate)" | "super)" | "in"));
+    let keyword = words.find(|word| {
+        matches!(*word, "struct" | "enum" | "trait" | "type") || !word.ends_with(')')
+    })?;
+    let is_type = match keyword {
+        "struct" | "enum" | "trait" => true,
+        "type" => !is_indented,
+        _ => false,
+    };
+    words
+        .next()
+        .filter(|name| is_type && name.starts_with(char::is_uppercase))
 }
 
 #[test]

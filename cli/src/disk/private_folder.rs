@@ -46,7 +46,7 @@ pub(crate) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
 /// # Errors
 /// Returns the reason as text if the folder cannot be created.
 #[cfg(not(unix))]
-pub(crate) fn own_of(shared: &Path) -> Result<PathBuf, String> {
+pub(crate) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
     let folder = shared.join("imgsync");
     create_private_folder(&folder)
         .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;

@@ -51,7 +51,7 @@ fn podman_system_auth_file() -> Option<PathBuf> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn without_session() -> Option<PathBuf> {
+fn podman_system_auth_file() -> Option<PathBuf> {
     None
 }
 
