@@ -62,6 +62,9 @@ missing_packages() {
     have skopeo || echo skopeo
     have podman || echo podman
     have docker-registry || echo docker-registry
+    have nginx || echo nginx
+    have htpasswd || echo apache2-utils
+    have curl || echo curl
     have openssl || echo openssl
     have faketime || echo faketime
     static_busybox || echo busybox-static
