@@ -3,27 +3,50 @@
 use std::fmt;
 use std::str::FromStr;
 
-use globset::{GlobBuilder, GlobMatcher};
 use imgsync_oci::{ParseError, Repository};
 
 /// The longest pattern, in bytes: the length limit of a repository's name.
 const MAX_PATTERN_BYTES: usize = 255;
-/// `**` as a glob: text within one component, or text with at least one slash. The `**` of globset
-/// itself stands for whole components, also for none: its `**/app` matches `app`.
-const ANY_ACROSS_COMPONENTS: &str = "{*,*/**/*}";
 
 /// A repository name with wildcards: `*` matches any text within a component, `**` any text across
 /// components. Examples: `public/*`, `mirror/**`, `**`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryPattern {
     text: Box<str>,
-    matcher: GlobMatcher,
+    tokens: Vec<Token>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    /// Matches this byte.
+    Byte(u8),
+    /// `*`: matches any bytes except a slash, or none.
+    Star,
+    /// `**`: matches any bytes, or none.
+    DoubleStar,
 }
 
 impl RepositoryPattern {
-    /// Returns whether the pattern matches the whole name.
+    /// Returns whether the pattern matches the whole name. The time is at most proportional to the
+    /// length of the pattern times the length of the name.
     pub fn matches(&self, repository: &Repository) -> bool {
-        self.matcher.is_match(repository.as_str())
+        let name = repository.as_str().as_bytes();
+        // `matched[n]`: the tokens so far match the first `n` bytes of the name.
+        let mut matched = vec![false; name.len() + 1];
+        matched[0] = true;
+        for token in &self.tokens {
+            let mut next = vec![false; matched.len()];
+            next[0] = matched[0] && !matches!(token, Token::Byte(_));
+            for (index, byte) in name.iter().enumerate() {
+                next[index + 1] = match token {
+                    Token::Byte(expected) => matched[index] && byte == expected,
+                    Token::Star => matched[index + 1] || (next[index] && *byte != b'/'),
+                    Token::DoubleStar => matched[index + 1] || next[index],
+                };
+            }
+            matched = next;
+        }
+        matched[name.len()]
     }
 }
 
@@ -37,28 +60,29 @@ impl FromStr for RepositoryPattern {
             && text.len() <= MAX_PATTERN_BYTES
             && text.split('/').all(|component| !component.is_empty())
             && !text.contains("***");
-        let invalid = || ParseError::new("repository pattern", text);
         if !is_valid {
-            return Err(invalid());
+            return Err(ParseError::new("repository pattern", text));
         }
-        let glob = GlobBuilder::new(&text.replace("**", ANY_ACROSS_COMPONENTS))
-            .literal_separator(true)
-            .build()
-            .map_err(|_| invalid())?;
         Ok(Self {
             text: text.into(),
-            matcher: glob.compile_matcher(),
+            tokens: tokenize(text.as_bytes()),
         })
     }
 }
 
-impl PartialEq for RepositoryPattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+fn tokenize(mut text: &[u8]) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    while let [first, rest @ ..] = text {
+        let (token, rest) = match (first, rest) {
+            (b'*', [b'*', rest @ ..]) => (Token::DoubleStar, rest),
+            (b'*', rest) => (Token::Star, rest),
+            (byte, rest) => (Token::Byte(*byte), rest),
+        };
+        tokens.push(token);
+        text = rest;
     }
+    tokens
 }
-
-impl Eq for RepositoryPattern {}
 
 impl fmt::Display for RepositoryPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
