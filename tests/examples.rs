@@ -238,11 +238,11 @@ fn events_have_the_fields_that_the_table_has() {
 
 #[test]
 fn nginx_as_the_example_has_it_lets_large_layers_and_logins_pass() {
-    if !present(&["nginx", "openssl", "curl"]) {
+    if !programs_available(&["nginx", "openssl", "curl"]) {
         return;
     }
     let scratch = Scratch::new();
-    let authority = Authority::new(&scratch.folder("ca"));
+    let authority = CertificateAuthority::new(&scratch.folder("ca"));
     let pair = authority.sign("server", &["DNS:localhost", "IP:127.0.0.1"]);
     let (root, logins) = (scratch.folder("root"), scratch.path("htpasswd"));
     // `secret`, by `htpasswd -Bbn alice secret`.
@@ -253,9 +253,9 @@ fn nginx_as_the_example_has_it_lets_large_layers_and_logins_pass() {
         .replace("/etc/imgsync/htpasswd", logins.to_str().unwrap())
         .replace("127.0.0.1:5000", "127.0.0.1:0");
     std::fs::write(scratch.path("config.yml"), config).unwrap();
-    let server = Server::configured(&scratch.path("config.yml"), &root);
+    let server = Server::start_configured(&scratch.path("config.yml"), &root);
     let example = read("examples/nginx/imgsync.conf");
-    let nginx = Nginx::as_in(&example, &scratch.folder("nginx"), server.address(), &pair);
+    let nginx = Nginx::start_example(&example, &scratch.folder("nginx"), server.address(), &pair);
     let registry = format!("localhost:{}", nginx.address().port());
 
     let path = scratch.path("image.tar");
@@ -281,7 +281,7 @@ fn nginx_as_the_example_has_it_lets_large_layers_and_logins_pass() {
     assert!(login.wait().unwrap().success());
     let remote = format!("{registry}/team/app:v1");
     must(&mut tool(&["push", path.to_str().unwrap(), &remote]));
-    assert_eq!(nginx.refused_as_too_large(), 0, "{}", nginx.log());
+    assert_eq!(nginx.too_large_count(), 0, "{}", nginx.log());
     assert_eq!(
         must(&mut tool(&["ls", &format!("{registry}/team/app")])),
         "v1"
@@ -365,11 +365,11 @@ fn run_document(path: &str) -> usize {
     let mut built = None;
     for block in marked("run") {
         let mut script = block.text.replace(":5000", &port);
-        if script.contains("curl ") && !present(&["curl"]) {
+        if script.contains("curl ") && !programs_available(&["curl"]) {
             continue;
         }
         if words(&script.replace('\n', " ")).contains(&"app:v1".to_owned()) {
-            if !present(&["docker", "busybox"]) {
+            if !programs_available(&["docker", "busybox"]) {
                 continue;
             }
             let image = built.get_or_insert_with(|| DockerImage::build(&unique("document"), "v1"));

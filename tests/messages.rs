@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
-use crate::support::fake::Fake;
-use crate::support::peers::absent;
+use crate::support::fake::FakeServer;
+use crate::support::peers::report_missing;
 use crate::support::prelude::*;
-use crate::support::{Proxy, SmallDisk, fake};
+use crate::support::{HttpProxy, SmallDisk, fake};
 
 const SOURCE: i32 = 3;
 const AUTHENTICATION: i32 = 5;
@@ -59,12 +59,12 @@ error: source: cannot reach the Docker daemon at unix://SOCKET: Permission denie
  hint: your user may not use the socket: join the group docker (then log in again), or use sudo";
 
 /// A user with an image.
-struct Laptop {
+struct MessageFixture {
     scratch: Scratch,
     imgsync: Imgsync,
 }
 
-impl Laptop {
+impl MessageFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let imgsync = Imgsync::new(&scratch.folder("home"));
@@ -126,125 +126,125 @@ fn with_login(scratch: &Scratch) -> StockRegistry {
     let htpasswd = scratch.path("htpasswd");
     std::fs::write(&htpasswd, HTPASSWD).unwrap();
     let auth = format!("auth: {{htpasswd: {{realm: here, path: {htpasswd:?}}}}}\n");
-    StockRegistry::configured(&scratch.folder("root"), "", "", &auth)
+    StockRegistry::start_configured(&scratch.folder("root"), "", "", &auth)
 }
 
 #[test]
 fn a_wrong_password() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let registry = with_login(&laptop.scratch);
+    let fixture = MessageFixture::new();
+    let registry = with_login(&fixture.scratch);
     let host = registry.address().to_string();
     let login = [("IMGSYNC_USERNAME", "alice"), ("IMGSYNC_PASSWORD", "guess")];
-    let outcome = laptop.push(&format!("{host}/app:v1"), &login);
+    let outcome = fixture.push(&format!("{host}/app:v1"), &login);
     said(&outcome, &[(&host, "HOST")], AUTHENTICATION, WRONG_PASSWORD);
 }
 
 #[test]
 fn an_expired_token() {
-    let laptop = Laptop::new();
-    let tokens = Fake::start(|_| {
+    let fixture = MessageFixture::new();
+    let tokens = FakeServer::start(|_| {
         fake::status(400)
             .body(r#"{"errors": [{"code": "UNAUTHORIZED", "message": "token expired"}]}"#)
     });
     let tokens = tokens.address();
     let realm = format!("http://{tokens}/token");
-    let registry = Fake::start(move |_| {
+    let registry = FakeServer::start(move |_| {
         let challenge = format!("Bearer realm=\"{realm}\",service=\"registry\"");
         fake::status(401).header("WWW-Authenticate", challenge)
     });
     let host = registry.address();
     let config = serde_json::json!({"auths": {&host: {"identitytoken": "old"}}});
-    std::fs::write(laptop.home(".docker/config.json"), config.to_string()).unwrap();
-    let outcome = laptop.push(&format!("{host}/app:v1"), &[]);
+    std::fs::write(fixture.home(".docker/config.json"), config.to_string()).unwrap();
+    let outcome = fixture.push(&format!("{host}/app:v1"), &[]);
     let names = [(&*host, "HOST"), (&*tokens, "TOKENS")];
     said(&outcome, &names, AUTHENTICATION, EXPIRED_TOKEN);
 }
 
 #[test]
 fn a_credential_helper_that_hangs() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let registry = with_login(&laptop.scratch);
+    let fixture = MessageFixture::new();
+    let registry = with_login(&fixture.scratch);
     let host = registry.address().to_string();
-    let programs = laptop.scratch.folder("programs");
+    let programs = fixture.scratch.folder("programs");
     let helper = programs.join("docker-credential-sleepy");
     std::fs::write(&helper, "#!/bin/sh\nexec sleep 1000\n").unwrap();
     std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
-    let config = laptop.home(".docker/config.json");
+    let config = fixture.home(".docker/config.json");
     std::fs::write(config, r#"{"credsStore": "sleepy"}"#).unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let variables = [("PATH", &*path), ("IMGSYNC_HELPER_TIMEOUT", "1")];
-    let outcome = laptop.push(&format!("{host}/app:v1"), &variables);
+    let outcome = fixture.push(&format!("{host}/app:v1"), &variables);
     said(&outcome, &[(&host, "HOST")], AUTHENTICATION, HELPER_HANGS);
 }
 
 #[test]
 fn a_certificate_of_an_unknown_authority() {
-    if !present(&["docker-registry", "openssl"]) {
+    if !programs_available(&["docker-registry", "openssl"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let authority = Authority::new(&laptop.scratch.folder("ca"));
+    let fixture = MessageFixture::new();
+    let authority = CertificateAuthority::new(&fixture.scratch.folder("ca"));
     let pair = authority.sign("server", &["DNS:registry.example.com"]);
     let (certificate, key) = (pair.certificate, pair.key);
     let tls = format!(", tls: {{certificate: {certificate:?}, key: {key:?}}}");
-    let registry = StockRegistry::configured(&laptop.scratch.folder("root"), "", &tls, "");
-    let proxy = Proxy::start(registry.address());
+    let registry = StockRegistry::start_configured(&fixture.scratch.folder("root"), "", &tls, "");
+    let proxy = HttpProxy::start(registry.address());
     let host = "registry.example.com";
-    let outcome = laptop.push(&format!("{host}/app:v1"), &[("HTTPS_PROXY", &proxy.url())]);
+    let outcome = fixture.push(&format!("{host}/app:v1"), &[("HTTPS_PROXY", &proxy.url())]);
     said(&outcome, &[(host, "HOST")], NETWORK, UNKNOWN_AUTHORITY);
 }
 
 #[test]
 fn a_host_that_nobody_knows() {
-    let laptop = Laptop::new();
-    let outcome = laptop.push("registry.invalid/app:v1", &[]);
+    let fixture = MessageFixture::new();
+    let outcome = fixture.push("registry.invalid/app:v1", &[]);
     said(&outcome, &[], NETWORK, UNKNOWN_HOST);
 }
 
 #[test]
 fn a_port_that_nobody_listens_on() {
-    let laptop = Laptop::new();
+    let fixture = MessageFixture::new();
     let gone = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = gone.local_addr().unwrap().to_string();
     drop(gone);
-    let outcome = laptop.push(&format!("{host}/app:v1"), &[]);
+    let outcome = fixture.push(&format!("{host}/app:v1"), &[]);
     said(&outcome, &[(&host, "HOST")], NETWORK, REFUSED);
 }
 
 #[test]
 fn a_registry_that_speaks_plain_http() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let registry = StockRegistry::start(&laptop.scratch.folder("root"));
+    let fixture = MessageFixture::new();
+    let registry = StockRegistry::start(&fixture.scratch.folder("root"));
     // Any name leads to it; only loopback is spoken to without TLS by itself.
-    let proxy = Proxy::start(registry.address());
+    let proxy = HttpProxy::start(registry.address());
     let url = proxy.url();
     let variables = [("HTTPS_PROXY", &*url), ("HTTP_PROXY", &*url)];
-    let outcome = laptop.push("registry.example.com:5000/app:v1", &variables);
+    let outcome = fixture.push("registry.example.com:5000/app:v1", &variables);
     said(&outcome, &[], NETWORK, PLAIN_HTTP);
 }
 
 #[test]
 fn a_disk_that_is_too_small_for_what_must_be_put_aside() {
-    let laptop = Laptop::new();
-    let server = Server::start(&laptop.scratch.folder("root"));
+    let fixture = MessageFixture::new();
+    let server = Server::start(&fixture.scratch.folder("root"));
     let Some(disk) = SmallDisk::mount("1m") else {
         return;
     };
     let cache = disk.folder("cache");
     let folder = cache.to_str().unwrap();
-    let path = laptop.scratch.path("large.tar");
+    let path = fixture.scratch.path("large.tar");
     let image = Image::new(vec![layer("noise", noise(1, 5_000_000))]);
     archive::write_tar(&image.docker_archive("app:v1"), &path);
-    let mut command = laptop.imgsync.command();
+    let mut command = fixture.imgsync.command();
     command.env("XDG_CACHE_HOME", &cache).env("TMPDIR", &cache);
     command.args(["push", "--quiet"]).arg(path);
     let outcome = run(command.arg(format!("{}/app:v1", server.address())));
@@ -258,13 +258,13 @@ fn opened_for_all(path: &Path) {
 
 #[test]
 fn a_docker_socket_that_is_not_for_this_user() {
-    let laptop = Laptop::new();
-    let open = laptop.scratch.folder("open");
+    let fixture = MessageFixture::new();
+    let open = fixture.scratch.folder("open");
     let tool = open.join("imgsync");
     std::fs::copy(env!("CARGO_BIN_EXE_imgsync"), &tool).unwrap();
     let socket = open.join("docker.sock");
     let _daemon = UnixListener::bind(&socket).unwrap();
-    opened_for_all(laptop.scratch.root());
+    opened_for_all(fixture.scratch.root());
     std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o000)).unwrap();
     // Root may use any socket, so somebody else tries.
@@ -279,7 +279,7 @@ fn a_docker_socket_that_is_not_for_this_user() {
         _ => Command::new(&tool),
     };
     if run(Command::new("setpriv").arg("--version")).code != Some(0) {
-        absent("setpriv is missing");
+        report_missing("setpriv is missing");
         return;
     }
     command.env_clear().env("HOME", &open);

@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use crate::support::archive::write_tar;
 use crate::support::bytes::{digest, noise};
-use crate::support::fake::{Fake, Request, status};
+use crate::support::fake::{FakeServer, Request, status};
 use crate::support::http;
 use crate::support::recorded::{
     LIMITED, REGISTRY, Recorded, SOURCE, STREAM, files, frozen, get, listener, named, serve,
     sessions,
 };
 use crate::support::run::Outcome;
-use crate::support::store::blob_data;
+use crate::support::store::blob_path;
 use crate::support::{Image, check, image, seed};
 
 fn events(outcome: &Outcome) -> Vec<Value> {
@@ -31,9 +31,9 @@ fn event<'a>(events: &'a [Value], name: &str) -> &'a Value {
 }
 
 /// A daemon that says what it has, and exports nothing.
-fn daemon(image: &str) -> Fake {
+fn daemon(image: &str) -> FakeServer {
     let inspected = std::fs::read(frozen(&format!("images/{image}.inspect.json"))).unwrap();
-    Fake::start(move |request| {
+    FakeServer::start(move |request| {
         let line = request.line();
         if line.ends_with("/info") {
             status(200).body("{}")
@@ -97,16 +97,16 @@ fn interrupted_pushes_go_on_without_an_export_and_without_what_was_sent() {
 
 /// A registry without the extension that links what it is asked to and takes whatever else comes.
 /// Linked are blobs of the recording, whose sizes it knows from there.
-fn plain_registry(address: &str, recorded: &Recorded) -> Fake {
+fn plain_registry(address: &str, recorded: &Recorded) -> FakeServer {
     let (root, linked) = (recorded.root(), Mutex::new(Vec::new()));
-    Fake::start_at(listener(address), move |request: &Request| {
+    FakeServer::start_at(listener(address), move |request: &Request| {
         let mut linked = linked.lock().unwrap();
         let path = request.target.split('?').next().unwrap();
         let name = path.rsplit('/').next().unwrap().to_owned();
         let is_upload = path.contains("/blobs/uploads/");
         match (&*request.method, request.query("mount").pop()) {
             ("HEAD", _) if linked.contains(&name) => {
-                let size = blob_data(&root, &name).metadata().unwrap().len();
+                let size = blob_path(&root, &name).metadata().unwrap().len();
                 status(200).header("Content-Length", size.to_string())
             }
             ("POST", Some(blob)) => {
@@ -136,7 +136,7 @@ fn known_layers_and_their_places_save_packing_and_sending() {
     let arguments = ["push", "--json", archive.to_str().unwrap(), &remote];
     let pushed = recorded.run(&[], &arguments).succeeded();
     let events = events(&pushed);
-    let requests = registry.seen();
+    let requests = registry.requests();
     let linked: Vec<_> = requests
         .iter()
         .filter(|request| {
@@ -161,8 +161,8 @@ fn archive_of(recorded: &Recorded, size: usize) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn chunks(registry: &Fake) -> Vec<Request> {
-    let requests = registry.seen().into_iter();
+fn chunks(registry: &FakeServer) -> Vec<Request> {
+    let requests = registry.requests().into_iter();
     requests
         .filter(|request| request.method == "PATCH")
         .collect()
@@ -206,11 +206,11 @@ fn a_mirror_prunes_what_it_brought_and_nothing_else() {
         &recorded.scratch.path("source"),
         "",
     );
-    let place = seed::Place {
+    let place = seed::RemoteRepository {
         address: source.address(),
         repository: "lib/tool",
     };
-    place.image(
+    place.push_image(
         Some("v9"),
         &Image::new(vec![image::layer("file", noise(9, 300))]),
     );

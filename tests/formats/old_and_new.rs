@@ -13,8 +13,8 @@ use crate::support::archive::{Entry, write_folder, write_tar};
 use crate::support::bytes::noise;
 use crate::support::image::layer;
 use crate::support::process::Process;
-use crate::support::run::{Outcome, run, until};
-use crate::support::{Cut, Image, Imgsync, Relay, Scratch, check, http, seed};
+use crate::support::run::{Outcome, run, wait_until};
+use crate::support::{Image, Imgsync, Relay, RelayFault, Scratch, check, http, seed};
 
 /// Programs of one day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +70,7 @@ impl Server {
     /// Waits until it has looked at everything in the background.
     fn settle(&self) {
         let body = r#"{"diffIDs":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}"#;
-        until("the diffIDs", || {
+        wait_until("the diffIDs", || {
             let target = "/v2/a/_imgsync/layers/resolve";
             let answer = http::send(self.address, "POST", target, &[], body.as_bytes());
             (!answer.text().contains("pending")).then_some(())
@@ -113,7 +113,7 @@ fn gets_on(with: Age, server: Age) {
     let scratch = Scratch::new();
     let home = scratch.folder("home");
     let server = Server::start(server, &scratch.path("root"));
-    let relay = Relay::start(server.address, Cut::Never);
+    let relay = Relay::start(server.address, RelayFault::None);
     let remote = |name: &str| format!("{}/team/{name}:v1", relay.address());
     let archive = |name: &str, image: &Image| {
         let path = scratch.path(name);
@@ -174,8 +174,8 @@ fn gets_on(with: Age, server: Age) {
 fn killed(with: Age, home: &Path, relay: &Relay, archive: &str, remote: &str) {
     let child = Arc::new(Mutex::new(None::<std::process::Child>));
     let victim = Arc::clone(&child);
-    relay.after(sent(relay) + 1_000_000, move || {
-        until("the push that is to be killed", || {
+    relay.run_after_bytes_sent(sent(relay) + 1_000_000, move || {
+        wait_until("the push that is to be killed", || {
             let mut victim = victim.lock().unwrap();
             victim
                 .as_mut()
@@ -194,7 +194,7 @@ fn killed(with: Age, home: &Path, relay: &Relay, archive: &str, remote: &str) {
     let mut command = tool(with, home, &options);
     let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     *child.lock().unwrap() = Some(started.unwrap());
-    let ended = until("the end of the push", || {
+    let ended = wait_until("the end of the push", || {
         let mut child = child.lock().unwrap();
         child.as_mut().unwrap().try_wait().unwrap()
     });
@@ -204,16 +204,16 @@ fn killed(with: Age, home: &Path, relay: &Relay, archive: &str, remote: &str) {
 /// Images of several platforms with what speaks about them, from one repository to another, to a
 /// file, and back; and pruned.
 fn mirrors(with: Age, scratch: &Scratch, home: &Path, server: &Server) {
-    let place = seed::Place {
+    let place = seed::RemoteRepository {
         address: server.address,
         repository: "lib/tool",
     };
     let (one, two) = (image(10, 1000), image(11, 1000));
-    let first = place.image(Some("v1"), &one);
-    let second = place.image(Some("v2"), &two);
+    let first = place.push_image(Some("v1"), &one);
+    let second = place.push_image(Some("v2"), &two);
     let index = seed::index(&[("linux/amd64", &first), ("linux/arm64", &second)]);
-    place.manifest("all", seed::OCI_INDEX, &index);
-    place.artifact(None, &first, b"signed");
+    place.push_manifest("all", seed::OCI_INDEX, &index);
+    place.push_artifact(None, &first, b"signed");
     let source = format!("{}/lib/tool", server.address);
     let target = format!("{}/copy/tool", server.address);
     done(with, home, &["mirror", "--prune", &source, &target]);
@@ -294,7 +294,7 @@ fn what_one_leaves_the_other_goes_on_with() {
         write_tar(&late.docker_archive("app:v1"), &path);
         let path = path.to_str().unwrap();
         let server = Server::start(first, &root);
-        let relay = Relay::start(server.address, Cut::Never);
+        let relay = Relay::start(server.address, RelayFault::None);
         // The address is part of what is remembered, so both servers are behind one relay.
         let remote = format!("{}/team/late:v1", relay.address());
         killed(first, &home, &relay, path, &remote);
@@ -317,7 +317,7 @@ fn what_one_leaves_the_other_goes_on_with() {
 /// `imgsync pull` into a daemon, where there is one, of either age from either server.
 #[test]
 fn pulls_work_between_ages() {
-    if older().is_none() || !crate::support::peers::present(&["docker"]) {
+    if older().is_none() || !crate::support::peers::programs_available(&["docker"]) {
         return;
     }
     for (with, of) in [(Old, New), (New, Old)] {
@@ -333,7 +333,7 @@ fn pulls_work_between_ages() {
         let source = format!("oci:{}", layout.display());
         done(with, &home, &["push", &source, &remote]);
         done(with, &home, &["pull", &remote]);
-        let known = crate::support::DockerImage::known(remote);
+        let known = crate::support::DockerImage::existing(remote);
         assert!(!known.id().is_empty());
         known.remove();
     }

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use crate::support::bytes::{digest, noise};
-use crate::support::http::{self, Reply};
+use crate::support::http::{self, Response};
 use crate::support::recorded::{
     Recorded, SOURCE, caching, files, frozen, get, htpasswd, named, serve, sessions,
 };
-use crate::support::run::until;
-use crate::support::store::blob_data;
+use crate::support::run::wait_until;
+use crate::support::store::blob_path;
 use crate::support::{Server, check, seed};
 
 #[test]
@@ -95,7 +95,7 @@ fn a_users_upload_is_still_theirs() {
 }
 
 /// The blob of the only layer of an image of the recording's upstream.
-fn layer_of(server: &Server, repository: &str) -> (String, Reply) {
+fn layer_of(server: &Server, repository: &str) -> (String, Response) {
     let manifest = get(server, &format!("/v2/up.example/{repository}/manifests/v1"));
     let layer = manifest.json()["layers"][0]["digest"]
         .as_str()
@@ -127,11 +127,11 @@ fn what_was_cached_is_served_and_evicted_and_what_was_pushed_is_not() {
         file.set_modified(then).unwrap();
     }
     let server = recorded.server(&caching(", maxbytes: 1"));
-    let data = blob_data(&recorded.root(), &layer);
-    until("the cached image is evicted", || {
+    let data = blob_path(&recorded.root(), &layer);
+    wait_until("the cached image is evicted", || {
         (!data.exists()).then_some(())
     });
-    until("the cached tag is evicted", || {
+    wait_until("the cached tag is evicted", || {
         let target = "/v2/up.example/lib/cached/manifests/v1";
         (http::get(server.address(), target).status >= 500).then_some(())
     });
@@ -149,11 +149,11 @@ fn a_blob_that_came_in_part_is_fetched_from_there() {
         .collect();
     let upstream = serve(&recorded.scratch, SOURCE, &recorded.scratch.path("up"), "");
     for repository in ["lib/stopped", "lib/killed"] {
-        let place = seed::Place {
+        let place = seed::RemoteRepository {
             address: upstream.address(),
             repository,
         };
-        blobs.iter().for_each(|blob| drop(place.blob(blob)));
+        blobs.iter().for_each(|blob| drop(place.push_blob(blob)));
     }
     // Long fresh: the upstream of today has no manifests.
     let server = recorded.server(&caching(", freshness: 876000h"));

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::support::bytes::digest;
-use crate::support::http::{self, Reply};
-use crate::support::older::{Answers, Gate, older, settle};
+use crate::support::http::{self, Response};
+use crate::support::older_server::{Answers, Gate, older, settle};
 use crate::support::recorded::{frozen, htpasswd};
-use crate::support::run::{run, until};
+use crate::support::run::{run, wait_until};
 use crate::support::transcript::{Exchange, NAMES, RECORDED_AT, kind, steps};
 use crate::support::{Imgsync, Scratch, Server};
 
@@ -44,7 +44,7 @@ impl Registries {
             );
             let path = scratch.path(&format!("{name}.yml"));
             std::fs::write(&path, config).unwrap();
-            (name, Server::configured(&path, &root))
+            (name, Server::start_configured(&path, &root))
         };
         Self {
             servers: NAMES.into_iter().map(start).collect(),
@@ -71,7 +71,7 @@ impl Names {
     }
 
     /// Takes note of what an answer gave a name.
-    fn learn(&mut self, recorded: &Exchange, today: &Reply) {
+    fn learn(&mut self, recorded: &Exchange, today: &Response) {
         let old = recorded.answer_header("docker-upload-uuid");
         if let (Some(old), Some(new)) = (old, today.header("docker-upload-uuid")) {
             self.note(old, new);
@@ -88,7 +88,7 @@ impl Names {
 }
 
 /// Panics unless an answer says all that was said before. Fields and headers may have come to it.
-fn assert_answered(step: &str, recorded: &Exchange, today: &Reply, names: &Names) {
+fn assert_answered(step: &str, recorded: &Exchange, today: &Response, names: &Names) {
     let Exchange { method, target, .. } = recorded;
     let about = format!("{step}: {method} {target}");
     assert_eq!(today.status, recorded.status, "{about}: {}", today.text());
@@ -273,7 +273,7 @@ fn a_newer_tool_asks_an_older_server_as_before() {
         }
         let mut changes: Vec<String> = Vec::new();
         for (registry, fake) in &fakes {
-            let requests = fake.seen();
+            let requests = fake.requests();
             let new = requests.iter().skip(seen[registry]);
             for request in new {
                 let kind = kind(&request.method, &request.target);
@@ -305,7 +305,7 @@ fn killed(mut command: Command, gate: &Gate, count: usize) {
     gate.close_at(Some(count));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
-    until("the chunk before which it is killed", || {
+    wait_until("the chunk before which it is killed", || {
         gate.is_reached().then_some(())
     });
     child.kill().unwrap();

@@ -104,7 +104,7 @@ pub fn file<'a>(entries: &'a [Entry], name: &str) -> Option<&'a [u8]> {
 /// Nothing but a piece of it is in memory at a time.
 pub fn write_large(path: &Path, size: u64, name: &str) {
     let mut file = BufWriter::new(File::create(path).expect("an archive"));
-    let mut sum = super::bytes::Sum::default();
+    let mut sum = super::bytes::DigestBuilder::default();
     let mut noise = super::bytes::Noise::new(size);
     let inner = header("large", size);
     let padding = vec![0; (size.next_multiple_of(512) - size) as usize + 1024];

@@ -6,19 +6,19 @@ use std::process::Command;
 use super::run::must;
 
 /// A CA and its folder.
-pub struct Authority {
+pub struct CertificateAuthority {
     folder: PathBuf,
 }
 
 /// A certificate and its key, as files in PEM.
-pub struct Pair {
+pub struct CertificateAndKey {
     /// The certificate.
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// A new CA, whose files are in this folder, and which has the folder's name.
     pub fn new(folder: &Path) -> Self {
         let authority = Self {
@@ -54,7 +54,7 @@ impl Authority {
     }
 
     /// A certificate for these names (`DNS:…`, `IP:…`) or, without any, for a client.
-    pub fn sign(&self, name: &str, names: &[&str]) -> Pair {
+    pub fn sign(&self, name: &str, names: &[&str]) -> CertificateAndKey {
         let file = |end: &str| format!("{name}.{end}");
         let subject = format!("/CN={name}");
         openssl(
@@ -102,7 +102,7 @@ impl Authority {
                 &file("crt"),
             ],
         );
-        Pair {
+        CertificateAndKey {
             certificate: self.folder.join(file("crt")),
             key: self.folder.join(file("key")),
         }

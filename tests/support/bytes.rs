@@ -7,14 +7,14 @@ use sha2::{Digest, Sha256};
 
 /// `sha256:…` of some bytes.
 pub fn digest(bytes: &[u8]) -> String {
-    Sum::default().add(bytes).digest()
+    DigestBuilder::default().add(bytes).digest()
 }
 
 /// A digest in the making.
 #[derive(Clone, Default)]
-pub struct Sum(Sha256);
+pub struct DigestBuilder(Sha256);
 
-impl Sum {
+impl DigestBuilder {
     /// Takes some bytes in.
     pub fn add(mut self, bytes: &[u8]) -> Self {
         self.0.update(bytes);

@@ -18,7 +18,7 @@ use super::{Imgsync, Scratch, Server};
 pub const PASSWORD: &str = "correct horse";
 
 /// A file in which alice is known.
-pub fn users(scratch: &Scratch) -> PathBuf {
+pub fn write_htpasswd(scratch: &Scratch) -> PathBuf {
     let users = scratch.path("htpasswd");
     let mut htpasswd = Command::new("htpasswd");
     must(htpasswd.arg("-Bbc").arg(&users).args(["alice", PASSWORD]));
@@ -27,13 +27,13 @@ pub fn users(scratch: &Scratch) -> PathBuf {
 
 /// A cache of an upstream that counts as the Hub, whose mirror anyone may use, and as ghcr.io; that
 /// and all else needs alice's login. Every answer for a tag is asked for anew.
-pub fn cache(scratch: &Scratch, hub: SocketAddr) -> Server {
-    cache_with(scratch, hub, "")
+pub fn start_cache(scratch: &Scratch, hub: SocketAddr) -> Server {
+    start_cache_with(scratch, hub, "")
 }
 
 /// The same, with more in its section `cache`, as `, key: value`.
-pub fn cache_with(scratch: &Scratch, hub: SocketAddr, more: &str) -> Server {
-    let users = users(scratch);
+pub fn start_cache_with(scratch: &Scratch, hub: SocketAddr, more: &str) -> Server {
+    let users = write_htpasswd(scratch);
     let root = scratch.path("registry");
     let config = format!(
         "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
@@ -42,12 +42,12 @@ pub fn cache_with(scratch: &Scratch, hub: SocketAddr, more: &str) -> Server {
          {{prefix: ghcr.io, remoteurl: 'http://{hub}'}}]{more}}}\n"
     );
     std::fs::write(scratch.path("config.yml"), config).expect("a configuration");
-    Server::configured(&scratch.path("config.yml"), &root)
+    Server::start_configured(&scratch.path("config.yml"), &root)
 }
 
 /// Makes all that is noted about what was fetched for a repository so much older. The server must
 /// not run.
-pub fn age(root: &Path, repository: &str, by: Duration) {
+pub fn age_cached(root: &Path, repository: &str, by: Duration) {
     let mut open = vec![root.join("imgsync")];
     let mut aged = 0;
     while let Some(folder) = open.pop() {
@@ -69,12 +69,12 @@ pub fn age(root: &Path, repository: &str, by: Duration) {
 }
 
 /// The header with which alice says who she is.
-pub fn alice() -> String {
+pub fn alice_authorization() -> String {
     format!("Basic {}", STANDARD.encode(format!("alice:{PASSWORD}")))
 }
 
 /// The tool with folders of its own, for alice, whatever it does.
-pub fn tool(scratch: &Scratch) -> Command {
+pub fn tool_as_alice(scratch: &Scratch) -> Command {
     let mut command = Imgsync::new(&scratch.folder("home")).command();
     command.env("IMGSYNC_USERNAME", "alice");
     command.env("IMGSYNC_PASSWORD", PASSWORD);
@@ -82,11 +82,11 @@ pub fn tool(scratch: &Scratch) -> Command {
 }
 
 /// Pushes an image to a registry, and yields its manifest's digest there.
-pub fn publish(scratch: &Scratch, image: &Image, login: bool, remote: &str) -> String {
+pub fn push_image(scratch: &Scratch, image: &Image, login: bool, remote: &str) -> String {
     let layout = scratch.folder("layout");
     write_folder(&image.oci_layout("v1"), &layout);
     let mut command = match login {
-        true => tool(scratch),
+        true => tool_as_alice(scratch),
         false => Imgsync::new(&scratch.folder("home")).command(),
     };
     let source = format!("oci:{}", layout.display());

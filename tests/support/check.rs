@@ -10,7 +10,7 @@ use super::http;
 
 /// What a registry or folder was found to hold.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct StoredImage {
     /// The manifest's digest.
     pub manifest: String,
     /// The config's digest; of an index, the last child's.
@@ -23,7 +23,7 @@ pub struct Found {
     pub children: Vec<String>,
 }
 
-impl Found {
+impl StoredImage {
     /// The size of all blobs together in bytes, each counted once.
     pub fn size(&self) -> u64 {
         let mut blobs = self.blobs.clone();
@@ -40,7 +40,7 @@ struct Parts<'a> {
 }
 
 /// Reads `repository:tag` back from a registry and panics unless all of it is right.
-pub fn at_registry(address: SocketAddr, name: &str) -> Found {
+pub fn at_registry(address: SocketAddr, name: &str) -> StoredImage {
     let (repository, tag) = name.split_once(':').expect("repository:tag");
     let get = |kind: &str, reference: &str| {
         let target = format!("/v2/{repository}/{kind}/{reference}");
@@ -59,7 +59,7 @@ pub fn at_registry(address: SocketAddr, name: &str) -> Found {
 }
 
 /// Reads a folder that skopeo wrote (`dir:`) and panics unless all of it is right.
-pub fn in_folder(folder: &Path) -> Found {
+pub fn in_folder(folder: &Path) -> StoredImage {
     let read = |name: String| {
         std::fs::read(folder.join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     };
@@ -72,7 +72,7 @@ pub fn in_folder(folder: &Path) -> Found {
 }
 
 impl Parts<'_> {
-    fn check(&self, manifest: &[u8]) -> Found {
+    fn check(&self, manifest: &[u8]) -> StoredImage {
         let json: Value = serde_json::from_slice(manifest).expect("a manifest");
         match json["manifests"].as_array() {
             Some(children) => self.index(manifest, children),
@@ -80,8 +80,8 @@ impl Parts<'_> {
         }
     }
 
-    fn index(&self, manifest: &[u8], children: &[Value]) -> Found {
-        let mut all = Found {
+    fn index(&self, manifest: &[u8], children: &[Value]) -> StoredImage {
+        let mut all = StoredImage {
             manifest: digest(manifest),
             config: String::new(),
             blobs: Vec::new(),
@@ -99,7 +99,7 @@ impl Parts<'_> {
         all
     }
 
-    fn image(&self, manifest: &[u8], json: &Value) -> Found {
+    fn image(&self, manifest: &[u8], json: &Value) -> StoredImage {
         let config = part(self.blob, &json["config"]);
         let listed: Value = serde_json::from_slice(&config).expect("a config");
         let mut blobs = vec![(digest(&config), config.len() as u64)];
@@ -114,7 +114,7 @@ impl Parts<'_> {
             listed["rootfs"]["diff_ids"], expected,
             "the layers' diffIDs"
         );
-        Found {
+        StoredImage {
             manifest: digest(manifest),
             config: digest(&config),
             blobs,

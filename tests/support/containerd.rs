@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::peers::{absent, program};
+use super::peers::{program, report_missing};
 use super::process::Process;
 use super::run::{Outcome, must, run};
 
@@ -41,7 +41,7 @@ impl Containerd {
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        absent(&format!("no containerd: {}", containerd.process.stderr()));
+        report_missing(&format!("no containerd: {}", containerd.process.stderr()));
         None
     }
 

@@ -20,7 +20,7 @@ impl SmallDisk {
         let mounted = run(command.arg(folder.root()));
         if mounted.code != Some(0) {
             let why = mounted.stderr.trim();
-            peers::absent(&format!(
+            peers::report_missing(&format!(
                 "the right to mount a small disk is missing ({why})"
             ));
             return None;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::peers::{absent, program};
+use super::peers::{program, report_missing};
 use super::process::Process;
 use super::run::must;
 
@@ -30,11 +30,11 @@ impl DockerImage {
     pub fn build(name: &str, version: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/images/build.sh");
         must(Command::new("bash").arg(script).args([name, version, name]));
-        Self::known(format!("{name}:{version}"))
+        Self::existing(format!("{name}:{version}"))
     }
 
     /// One that is there, or will be.
-    pub fn known(reference: impl Into<String>) -> Self {
+    pub fn existing(reference: impl Into<String>) -> Self {
         Self {
             reference: reference.into(),
         }
@@ -42,14 +42,14 @@ impl DockerImage {
 
     /// Pulls one.
     pub fn pull(reference: impl Into<String>) -> Self {
-        let image = Self::known(reference);
+        let image = Self::existing(reference);
         docker(&["pull", image.reference()]);
         image
     }
 
     /// Gives it another name.
     pub fn tag(&self, reference: impl Into<String>) -> Self {
-        let other = Self::known(reference);
+        let other = Self::existing(reference);
         docker(&["tag", &self.reference, &other.reference]);
         other
     }
@@ -65,7 +65,7 @@ impl DockerImage {
     }
 
     /// What a container of it prints.
-    pub fn prints(&self) -> String {
+    pub fn container_output(&self) -> String {
         docker(&["run", "--rm", "--network", "none", &self.reference])
     }
 
@@ -99,12 +99,12 @@ pub fn unique(name: &str) -> String {
 }
 
 /// A daemon of a test's own, beside the one that all share.
-pub struct Daemon {
+pub struct DockerDaemon {
     process: Process,
     folder: PathBuf,
 }
 
-impl Daemon {
+impl DockerDaemon {
     /// Starts one with further flags, its data in a folder that is not used otherwise; `None` where
     /// this user, or this system, cannot.
     pub fn start(folder: &Path, flags: &[&str]) -> Option<Self> {
@@ -136,7 +136,7 @@ impl Daemon {
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        absent(&format!("no second dockerd: {}", daemon.process.stderr()));
+        report_missing(&format!("no second dockerd: {}", daemon.process.stderr()));
         None
     }
 
@@ -155,7 +155,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for DockerDaemon {
     fn drop(&mut self) {
         self.process.terminate();
         // It leaves its data mounted on itself.

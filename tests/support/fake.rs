@@ -91,12 +91,12 @@ pub enum Early {
 }
 
 /// The running server; it ends when this goes.
-pub struct Fake {
+pub struct FakeServer {
     listener: Listener,
     seen: Arc<Mutex<Vec<Request>>>,
 }
 
-impl Fake {
+impl FakeServer {
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_early(|_| Early::Read, answer)
     }
@@ -138,13 +138,13 @@ impl Fake {
     }
 
     /// What it was asked, in the order of arrival.
-    pub fn seen(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<Request> {
         self.seen.lock().expect("the log").clone()
     }
 
     /// Methods and paths of the same.
     pub fn lines(&self) -> Vec<String> {
-        self.seen().iter().map(Request::line).collect()
+        self.requests().iter().map(Request::line).collect()
     }
 }
 

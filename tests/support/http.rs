@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// An answer.
 #[derive(Debug)]
-pub struct Reply {
+pub struct Response {
     /// The status code.
     pub status: u16,
     /// The headers, names in lower case.
@@ -15,7 +15,7 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-impl Reply {
+impl Response {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
@@ -34,7 +34,7 @@ impl Reply {
     }
 
     /// Panics unless this is an error as the distribution spec draws it, with this status and code.
-    pub fn refused(&self, status: u16, code: &str) {
+    pub fn assert_error(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{}", self.text());
         assert_eq!(self.json()["errors"][0]["code"], code, "{}", self.text());
         let media_type = self.header("content-type").unwrap_or_default();
@@ -49,7 +49,7 @@ pub fn send(
     target: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> Reply {
+) -> Response {
     let mut stream = TcpStream::connect(address).expect("a connection");
     let patience = Some(Duration::from_secs(60));
     stream.set_read_timeout(patience).expect("a timeout");
@@ -73,7 +73,7 @@ pub fn send(
 }
 
 /// `GET` of a target.
-pub fn get(address: SocketAddr, target: &str) -> Reply {
+pub fn get(address: SocketAddr, target: &str) -> Response {
     send(address, "GET", target, &[("Accept", ACCEPT)], b"")
 }
 
@@ -82,7 +82,7 @@ const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, */*";
 
-fn parse(answer: &[u8], method: &str) -> Reply {
+fn parse(answer: &[u8], method: &str) -> Response {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
     let end = end.expect("a whole head");
     let head = std::str::from_utf8(&answer[..end]).expect("a head in ASCII");
@@ -92,7 +92,7 @@ fn parse(answer: &[u8], method: &str) -> Reply {
         let (name, value) = line.split_once(':').expect("a header");
         (name.to_lowercase(), value.trim().to_owned())
     });
-    let mut reply = Reply {
+    let mut reply = Response {
         status: status.and_then(|word| word.parse().ok()).expect("a status"),
         headers: headers.collect(),
         body: answer[end + 4..].to_vec(),

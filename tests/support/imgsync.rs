@@ -105,7 +105,7 @@ impl Imgsync {
     }
 
     /// Loses what it remembers.
-    pub fn forget(&self) {
+    pub fn clear_cache(&self) {
         let cache = self.home.join("cache");
         std::fs::remove_dir_all(&cache).expect("the cache");
         std::fs::create_dir(&cache).expect("an empty cache");

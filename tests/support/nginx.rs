@@ -4,10 +4,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::authority::Pair;
+use super::authority::CertificateAndKey;
 use super::peers;
 use super::process::Process;
-use super::run::until;
+use super::run::wait_until;
 
 /// A running nginx.
 pub struct Nginx {
@@ -18,35 +18,45 @@ pub struct Nginx {
 
 /// How it treats requests.
 #[derive(Debug, Clone, Copy)]
-pub struct Treatment {
+pub struct NginxOptions {
     /// `client_max_body_size`; `None` leaves it at nginx's own default, which is `1m`.
-    pub body: Option<&'static str>,
+    pub max_body_size: Option<&'static str>,
     /// `proxy_request_buffering`: whether a body is taken in whole before it is passed on.
-    pub buffers: bool,
+    pub buffers_requests: bool,
 }
 
-impl Treatment {
+impl NginxOptions {
     /// As a registry's manual says: no limit, and nothing is held back.
     pub const RIGHT: Self = Self {
-        body: Some("0"),
-        buffers: false,
+        max_body_size: Some("0"),
+        buffers_requests: false,
     };
 }
 
 impl Nginx {
     /// Starts one before a server, with its files in `folder`.
-    pub fn start(folder: &Path, target: SocketAddr, pair: &Pair) -> Self {
-        Self::treating(folder, target, pair, Treatment::RIGHT)
+    pub fn start(folder: &Path, target: SocketAddr, pair: &CertificateAndKey) -> Self {
+        Self::start_with(folder, target, pair, NginxOptions::RIGHT)
     }
 
     /// The same, with a say in how it treats requests.
-    pub fn treating(folder: &Path, target: SocketAddr, pair: &Pair, treatment: Treatment) -> Self {
+    pub fn start_with(
+        folder: &Path,
+        target: SocketAddr,
+        pair: &CertificateAndKey,
+        treatment: NginxOptions,
+    ) -> Self {
         Self::serving(folder, |own| treated(own, target, pair, treatment))
     }
 
     /// Starts one with a `server` as an example has it, but for the port, the certificate, and the
     /// address of the registry behind it.
-    pub fn as_in(example: &str, folder: &Path, target: SocketAddr, pair: &Pair) -> Self {
+    pub fn start_example(
+        example: &str,
+        folder: &Path,
+        target: SocketAddr,
+        pair: &CertificateAndKey,
+    ) -> Self {
         let (certificate, key) = (&pair.certificate, &pair.key);
         Self::serving(folder, |own| {
             let changes = [
@@ -72,7 +82,7 @@ impl Nginx {
     fn serving(folder: &Path, server: impl Fn(SocketAddr) -> String) -> Self {
         // nginx cannot be told to take a free port. Should another program take the one that was
         // found, nginx ends, and the next is tried.
-        until("a port for nginx", || {
+        wait_until("a port for nginx", || {
             let found = TcpListener::bind("127.0.0.1:0").expect("a port");
             let address = found.local_addr().expect("an address");
             drop(found);
@@ -96,7 +106,7 @@ impl Nginx {
     }
 
     /// How many requests were too large for it.
-    pub fn refused_as_too_large(&self) -> usize {
+    pub fn too_large_count(&self) -> usize {
         let log = self.log();
         log.lines().filter(|line| line.starts_with("413 ")).count()
     }
@@ -105,12 +115,17 @@ impl Nginx {
 const LOG: &str = "access.log";
 
 /// A `server` before `target`.
-fn treated(own: SocketAddr, target: SocketAddr, pair: &Pair, treatment: Treatment) -> String {
+fn treated(
+    own: SocketAddr,
+    target: SocketAddr,
+    pair: &CertificateAndKey,
+    treatment: NginxOptions,
+) -> String {
     let limit = treatment
-        .body
+        .max_body_size
         .map(|size| format!("client_max_body_size {size};\n"));
     let limit = limit.unwrap_or_default();
-    let buffers = match treatment.buffers {
+    let buffers = match treatment.buffers_requests {
         true => "on",
         false => "off",
     };

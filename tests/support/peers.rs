@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// Whether all these are here and work. A missing one fails the test where
 /// `IMGSYNC_TESTS_PEERS=required`; elsewhere this says so, and the test should return.
 #[must_use]
-pub fn present(names: &[&str]) -> bool {
+pub fn programs_available(names: &[&str]) -> bool {
     names.iter().all(|name| {
         let works = match *name {
             // The client alone is of no use.
@@ -18,12 +18,12 @@ pub fn present(names: &[&str]) -> bool {
             "nginx" => answers("nginx", &["-v"]),
             name => answers(name, &["--version"]),
         };
-        works || absent(&format!("{name} is missing"))
+        works || report_missing(&format!("{name} is missing"))
     })
 }
 
 /// Says what is missing, and yields false; panics where everything must be there.
-pub fn absent(what: &str) -> bool {
+pub fn report_missing(what: &str) -> bool {
     let required = std::env::var("IMGSYNC_TESTS_PEERS").is_ok_and(|value| value == "required");
     assert!(!required, "{what}; run tests/peers.sh");
     let advice = "tests/peers.sh installs and starts what the tests need";

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use super::run::{must, until};
+use super::run::{must, wait_until};
 
 /// A running program; killed when this goes.
 pub struct Process {
@@ -34,7 +34,7 @@ impl Process {
 
     /// Waits until its output shows what is looked for; panics when it ends before.
     pub fn wait_for<T>(&mut self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
-        until(what, || {
+        wait_until(what, || {
             // In this order: what it said before it ended is there then.
             let ended = self.child.try_wait().expect("the child's status");
             let found = look(&self.stdout()).or_else(|| look(&self.stderr()));
@@ -75,7 +75,7 @@ impl Process {
     pub fn terminate(&mut self) -> ExitStatus {
         // The standard library knows no signal but SIGKILL.
         must(Command::new("sh").args(["-c", &format!("kill -TERM {}", self.id())]));
-        until("its end after SIGTERM", || {
+        wait_until("its end after SIGTERM", || {
             self.child.try_wait().expect("the child's status")
         })
     }

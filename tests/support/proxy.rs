@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use super::listener::Listener;
 
 /// The running proxy; it ends when this goes.
-pub struct Proxy {
+pub struct HttpProxy {
     listener: Listener,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
-impl Proxy {
+impl HttpProxy {
     /// A proxy before `target`.
     pub fn start(target: SocketAddr) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -31,7 +31,7 @@ impl Proxy {
     }
 
     /// The first line of every connection's first request.
-    pub fn seen(&self) -> Vec<String> {
+    pub fn request_lines(&self) -> Vec<String> {
         self.seen.lock().expect("the log").clone()
     }
 }

@@ -6,57 +6,57 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bytes::digest;
-use super::fake::{Early, Fake, Reply, Request, status};
+use super::fake::{Early, FakeServer, Reply, Request, status};
 
 /// How a registry is peculiar.
 #[derive(Clone)]
-pub struct Manners {
+pub struct RegistryQuirks {
     /// What a PATCH that went well is answered with.
-    pub took: u16,
+    pub patch_status: u16,
     /// What it says that it holds, when it is asked: a `Range`, or nothing.
-    pub says: fn(&Session) -> Option<String>,
+    pub range_header: fn(&UploadSession) -> Option<String>,
     /// What the question is answered with.
-    pub told: u16,
+    pub status_of_get: u16,
     /// Refuses a PATCH that makes sense.
-    pub refuses: fn(&Request, &Session) -> Option<Reply>,
+    pub refuse_patch: fn(&Request, &UploadSession) -> Option<Reply>,
     /// Whether a PUT may bring the bytes.
-    pub takes_whole: bool,
+    pub accepts_put_body: bool,
     /// The PATCHes, counted from 1, that break off in the middle.
-    pub breaks: Vec<usize>,
+    pub broken_patches: Vec<usize>,
     /// What becomes of a session when that happens.
-    pub broken: Broken,
+    pub partial_chunk: PartialChunk,
     /// The largest body, refused by whoever stands before it.
-    pub most: Option<u64>,
+    pub max_body_bytes: Option<u64>,
     /// How that is said.
-    pub too_large: fn() -> Reply,
+    pub too_large_response: fn() -> Reply,
     /// Whether it hangs up without reading what it refuses so.
-    pub hangs_up: bool,
+    pub responds_early: bool,
     /// `OCI-Chunk-Min-Length`
-    pub chunk_min: Option<u64>,
+    pub min_chunk_bytes: Option<u64>,
     /// What a wish to mount comes to.
-    pub mounts: Mounts,
+    pub mount_support: MountSupport,
     /// Whether tokens are asked for, but for reading.
-    pub has_tokens: bool,
+    pub requires_token: bool,
     /// Whether every Location is absolute.
-    pub is_absolute: bool,
+    pub absolute_locations: bool,
     /// Whether bytes that were taken are gone by the next request.
-    pub forgets: bool,
+    pub loses_chunks: bool,
 }
 
 /// What is left of a chunk that did not arrive whole.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Broken {
+pub enum PartialChunk {
     /// What arrived of it.
-    Part,
+    Kept,
     /// Nothing of it.
-    Nothing,
+    Dropped,
     /// Nothing at all: the session is gone.
-    Lost,
+    SessionLost,
 }
 
 /// What a wish to mount comes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Mounts {
+pub enum MountSupport {
     /// What the other repository holds is mounted.
     Yes,
     /// A session is opened instead.
@@ -64,34 +64,34 @@ pub enum Mounts {
     /// It is refused.
     Refused,
     /// It says that it is, and it is not.
-    Lies,
+    FalseSuccess,
 }
 
-impl Default for Manners {
+impl Default for RegistryQuirks {
     fn default() -> Self {
         Self {
-            took: 202,
-            says: |session| Some(format!("0-{}", session.bytes.len().saturating_sub(1))),
-            told: 204,
-            refuses: |_, _| None,
-            takes_whole: true,
-            breaks: Vec::new(),
-            broken: Broken::Part,
-            most: None,
-            too_large: || status(413),
-            hangs_up: false,
-            chunk_min: None,
-            mounts: Mounts::No,
-            has_tokens: false,
-            is_absolute: false,
-            forgets: false,
+            patch_status: 202,
+            range_header: |session| Some(format!("0-{}", session.bytes.len().saturating_sub(1))),
+            status_of_get: 204,
+            refuse_patch: |_, _| None,
+            accepts_put_body: true,
+            broken_patches: Vec::new(),
+            partial_chunk: PartialChunk::Kept,
+            max_body_bytes: None,
+            too_large_response: || status(413),
+            responds_early: false,
+            min_chunk_bytes: None,
+            mount_support: MountSupport::No,
+            requires_token: false,
+            absolute_locations: false,
+            loses_chunks: false,
         }
     }
 }
 
 /// An open upload.
 #[derive(Clone, Default)]
-pub struct Session {
+pub struct UploadSession {
     /// What arrived.
     pub bytes: Vec<u8>,
     /// The lengths of the chunks that were taken.
@@ -99,15 +99,15 @@ pub struct Session {
 }
 
 /// The registry.
-pub struct Quirky {
-    fake: Fake,
+pub struct QuirkyRegistry {
+    fake: FakeServer,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
     address: String,
-    sessions: BTreeMap<usize, Session>,
+    sessions: BTreeMap<usize, UploadSession>,
     opened: usize,
     patches: usize,
     /// By repository and digest.
@@ -118,15 +118,15 @@ struct State {
     complaints: Vec<String>,
 }
 
-impl Quirky {
+impl QuirkyRegistry {
     /// Starts one.
-    pub fn start(manners: Manners) -> Self {
+    pub fn start(quirks: RegistryQuirks) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let (early, late) = (state.clone(), state.clone());
-        let (before, manners) = (manners.clone(), manners);
-        let fake = Fake::start_early(
+        let (before, quirks) = (quirks.clone(), quirks);
+        let fake = FakeServer::start_early(
             move |request| locked(&early).early(&before, request),
-            move |request| locked(&late).answer(&manners, request),
+            move |request| locked(&late).answer(&quirks, request),
         );
         locked(&state).address = fake.address();
         Self { fake, state }
@@ -138,25 +138,25 @@ impl Quirky {
     }
 
     /// What it was asked.
-    pub fn seen(&self) -> Vec<Request> {
-        self.fake.seen()
+    pub fn requests(&self) -> Vec<Request> {
+        self.fake.requests()
     }
 
     /// How many requests had this method, and a path with this in it.
     pub fn count(&self, method: &str, part: &str) -> usize {
-        let seen = self.seen();
+        let seen = self.requests();
         let like = |it: &&Request| it.method == method && it.target.contains(part);
         seen.iter().filter(like).count()
     }
 
     /// Panics if something it was asked made no sense.
-    pub fn assert_content(&self) {
+    pub fn assert_valid_requests(&self) {
         let state = locked(&self.state);
         assert!(state.complaints.is_empty(), "{:#?}", state.complaints);
     }
 
     /// The digests of what was mounted.
-    pub fn mounted(&self) -> Vec<String> {
+    pub fn mounted_digests(&self) -> Vec<String> {
         locked(&self.state).mounted.clone()
     }
 
@@ -171,41 +171,41 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl State {
-    fn early(&mut self, manners: &Manners, request: &Request) -> Early {
+    fn early(&mut self, quirks: &RegistryQuirks, request: &Request) -> Early {
         let length = request.header("content-length");
         let length: u64 = length.map_or(0, |text| text.parse().expect("a length"));
-        if manners.most.is_some_and(|most| length > most) && manners.hangs_up {
-            return Early::Answer((manners.too_large)());
+        if quirks.max_body_bytes.is_some_and(|most| length > most) && quirks.responds_early {
+            return Early::Answer((quirks.too_large_response)());
         }
         if request.method != "PATCH" {
             return Early::Read;
         }
         self.patches += 1;
-        match manners.breaks.contains(&self.patches) {
+        match quirks.broken_patches.contains(&self.patches) {
             true => Early::Break(usize::try_from(length / 2).expect("a length")),
             false => Early::Read,
         }
     }
 
-    fn answer(&mut self, manners: &Manners, request: &Request) -> Reply {
+    fn answer(&mut self, quirks: &RegistryQuirks, request: &Request) -> Reply {
         if request.header("transfer-encoding").is_some() {
             self.complain(request, "a body without length");
         }
-        if let Some(reply) = token(manners, request) {
+        if let Some(reply) = token(quirks, request) {
             return reply;
         }
-        if manners
+        if quirks
             .most
             .is_some_and(|most| request.body.len() as u64 > most)
         {
-            return (manners.too_large)();
+            return (quirks.too_large_response)();
         }
         let path = request.target.split('?').next().unwrap_or_default();
         let path = path.strip_prefix("/v2/").unwrap_or_default();
         if let Some((name, place)) = path.split_once("/blobs/uploads/") {
             return match place.is_empty() {
-                true => self.open(manners, request, name),
-                false => self.upload(manners, request, name, place),
+                true => self.open(quirks, request, name),
+                false => self.upload(quirks, request, name, place),
             };
         }
         if let Some((name, digest)) = path.split_once("/blobs/") {
@@ -224,11 +224,11 @@ impl State {
         }
     }
 
-    fn open(&mut self, manners: &Manners, request: &Request, name: &str) -> Reply {
+    fn open(&mut self, quirks: &RegistryQuirks, request: &Request, name: &str) -> Reply {
         let one = |field: &str| request.query(field).pop();
         if let (Some(wanted), Some(from)) = (one("mount"), one("from")) {
-            match manners.mounts {
-                Mounts::Yes => {
+            match quirks.mount_support {
+                MountSupport::Yes => {
                     let there = self.blobs.get(&(from, wanted.clone())).cloned();
                     if let Some(bytes) = there {
                         self.mounted.push(wanted.clone());
@@ -236,24 +236,24 @@ impl State {
                         return status(201);
                     }
                 }
-                Mounts::Refused => return status(405),
-                Mounts::Lies => return status(201),
-                Mounts::No => {}
+                MountSupport::Refused => return status(405),
+                MountSupport::FalseSuccess => return status(201),
+                MountSupport::No => {}
             }
         }
         self.opened += 1;
         let id = self.opened;
-        self.sessions.insert(id, Session::default());
-        let reply = self.located(manners, status(202), name, id);
-        match manners.chunk_min {
+        self.sessions.insert(id, UploadSession::default());
+        let reply = self.located(quirks, status(202), name, id);
+        match quirks.min_chunk_bytes {
             Some(least) => reply.header("OCI-Chunk-Min-Length", least.to_string()),
             None => reply,
         }
     }
 
     /// Where a session goes on; the place is another after every answer.
-    fn located(&self, manners: &Manners, reply: Reply, name: &str, id: usize) -> Reply {
-        let base = match manners.is_absolute {
+    fn located(&self, quirks: &RegistryQuirks, reply: Reply, name: &str, id: usize) -> Reply {
+        let base = match quirks.absolute_locations {
             true => format!("http://{}", self.address),
             false => String::new(),
         };
@@ -262,7 +262,13 @@ impl State {
         reply.header("Location", place)
     }
 
-    fn upload(&mut self, manners: &Manners, request: &Request, name: &str, place: &str) -> Reply {
+    fn upload(
+        &mut self,
+        quirks: &RegistryQuirks,
+        request: &Request,
+        name: &str,
+        place: &str,
+    ) -> Reply {
         let id: usize = place.parse().expect("a session's number");
         if request.query("_state").len() != 1 {
             self.complain(request, "a place that was never named");
@@ -272,30 +278,30 @@ impl State {
         };
         let reply = match &*request.method {
             "GET" => {
-                let reply = status(manners.told);
-                match (manners.told, (manners.says)(&session)) {
+                let reply = status(quirks.status_of_get);
+                match (quirks.status_of_get, (quirks.range_header)(&session)) {
                     (204, Some(range)) => reply.header("Range", range),
                     _ => reply,
                 }
             }
-            "PATCH" => match self.patch(manners, request, &mut session) {
+            "PATCH" => match self.patch(quirks, request, &mut session) {
                 Some(reply) => reply,
                 None => return status(500),
             },
-            "PUT" => return self.finish(manners, request, name, session),
+            "PUT" => return self.finish(quirks, request, name, session),
             "DELETE" => return status(204),
             _ => status(405),
         };
         self.sessions.insert(id, session);
-        self.located(manners, reply, name, id)
+        self.located(quirks, reply, name, id)
     }
 
     /// Takes a chunk; `None` where that was the session's end.
     fn patch(
         &mut self,
-        manners: &Manners,
+        quirks: &RegistryQuirks,
         request: &Request,
-        session: &mut Session,
+        session: &mut UploadSession,
     ) -> Option<Reply> {
         let length = request.header("content-length").unwrap_or_default();
         let length: usize = length.parse().expect("a length");
@@ -307,28 +313,28 @@ impl State {
                 0
             }
         };
-        if let Some(reply) = (manners.refuses)(request, session) {
+        if let Some(reply) = (quirks.refuse_patch)(request, session) {
             return Some(reply);
         }
         if first != session.bytes.len() {
             return Some(status(416));
         }
         if request.body.len() < length {
-            match manners.broken {
-                Broken::Part => session.bytes.extend_from_slice(&request.body),
-                Broken::Nothing => {}
-                Broken::Lost => return None,
+            match quirks.partial_chunk {
+                PartialChunk::Kept => session.bytes.extend_from_slice(&request.body),
+                PartialChunk::Dropped => {}
+                PartialChunk::SessionLost => return None,
             }
             return Some(status(500));
         }
         session.bytes.extend_from_slice(&request.body);
         session.chunks.push(length);
-        let reply = status(manners.took);
-        let reply = match (manners.says)(session) {
+        let reply = status(quirks.patch_status);
+        let reply = match (quirks.range_header)(session) {
             Some(range) => reply.header("Range", range),
             None => reply,
         };
-        if manners.forgets {
+        if quirks.loses_chunks {
             session.bytes.clear();
         }
         Some(reply)
@@ -336,13 +342,13 @@ impl State {
 
     fn finish(
         &mut self,
-        manners: &Manners,
+        quirks: &RegistryQuirks,
         request: &Request,
         name: &str,
-        session: Session,
+        session: UploadSession,
     ) -> Reply {
         let mut bytes = session.bytes;
-        if !request.body.is_empty() && !manners.takes_whole {
+        if !request.body.is_empty() && !quirks.accepts_put_body {
             return status(400);
         }
         bytes.extend_from_slice(&request.body);
@@ -407,8 +413,8 @@ fn range(text: &str) -> Option<(usize, usize)> {
 }
 
 /// Gives tokens that name their scopes, and asks for the scope that a request needs.
-fn token(manners: &Manners, request: &Request) -> Option<Reply> {
-    if !manners.has_tokens {
+fn token(quirks: &RegistryQuirks, request: &Request) -> Option<Reply> {
+    if !quirks.requires_token {
         return None;
     }
     if request.line() == "GET /token" {

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::http::{self, Reply};
-use super::run::{Outcome, run, until};
+use super::http::{self, Response};
+use super::run::{Outcome, run, wait_until};
 use super::{Imgsync, Scratch, Server};
 
 /// The registry that was pushed to.
@@ -125,7 +125,7 @@ impl Recorded {
 
 /// An address of the recording, once that is free: another run of the tests may have it.
 pub fn listener(address: &str) -> TcpListener {
-    until("an address that is free", || {
+    wait_until("an address that is free", || {
         TcpListener::bind(address).ok()
     })
 }
@@ -140,7 +140,7 @@ pub fn serve(scratch: &Scratch, address: &str, root: &Path, more: &str) -> Serve
     let path = scratch.path(&format!("{address}.yml"));
     std::fs::write(&path, config).expect("the recording");
     drop(listener(address));
-    Server::configured(&path, root)
+    Server::start_configured(&path, root)
 }
 
 /// With the upstream of the recording, and more in the section.
@@ -150,7 +150,7 @@ pub fn caching(more: &str) -> String {
     )
 }
 
-pub fn get(server: &Server, target: &str) -> Reply {
+pub fn get(server: &Server, target: &str) -> Response {
     let reply = http::get(server.address(), target);
     assert_eq!(reply.status, 200, "{target}: {}", reply.text());
     reply

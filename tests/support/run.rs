@@ -102,7 +102,7 @@ pub fn must(command: &mut Command) -> String {
 }
 
 /// Polls until there is an answer. Panics when that takes far too long.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = look() {

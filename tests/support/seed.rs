@@ -14,14 +14,14 @@ pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// A repository of a registry.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct RemoteRepository<'a> {
     pub address: SocketAddr,
     pub repository: &'a str,
 }
 
-impl Place<'_> {
+impl RemoteRepository<'_> {
     /// Puts a blob; yields its digest.
-    pub fn blob(&self, bytes: &[u8]) -> String {
+    pub fn push_blob(&self, bytes: &[u8]) -> String {
         let digest = digest(bytes);
         let start = format!("/v2/{}/blobs/uploads/", self.repository);
         let open = http::send(self.address, "POST", &start, &[], b"");
@@ -40,7 +40,7 @@ impl Place<'_> {
     }
 
     /// Puts a manifest under a tag or its digest; yields its digest.
-    pub fn manifest(&self, reference: &str, media_type: &str, bytes: &[u8]) -> String {
+    pub fn push_manifest(&self, reference: &str, media_type: &str, bytes: &[u8]) -> String {
         let target = format!("/v2/{}/manifests/{reference}", self.repository);
         let kind = [("Content-Type", media_type)];
         let put = http::send(self.address, "PUT", &target, &kind, bytes);
@@ -49,22 +49,22 @@ impl Place<'_> {
     }
 
     /// Puts an image under a tag, or by its digest alone; yields its manifest.
-    pub fn image(&self, tag: Option<&str>, image: &Image) -> Vec<u8> {
+    pub fn push_image(&self, tag: Option<&str>, image: &Image) -> Vec<u8> {
         let layers = image.compressed();
         for blob in layers.iter().chain([&image.config]) {
-            self.blob(blob);
+            self.push_blob(blob);
         }
         let manifest = image.oci_manifest(&layers);
         let own = digest(&manifest);
-        self.manifest(tag.unwrap_or(&own), OCI_MANIFEST, &manifest);
+        self.push_manifest(tag.unwrap_or(&own), OCI_MANIFEST, &manifest);
         manifest
     }
 
     /// Puts what speaks about another manifest, as signatures do: an artifact with one small blob.
     /// With a tag it is found by that, else by its subject. Yields its manifest.
-    pub fn artifact(&self, tag: Option<&str>, subject: &[u8], content: &[u8]) -> Vec<u8> {
-        self.blob(b"{}");
-        self.blob(content);
+    pub fn push_artifact(&self, tag: Option<&str>, subject: &[u8], content: &[u8]) -> Vec<u8> {
+        self.push_blob(b"{}");
+        self.push_blob(content);
         let mut manifest = json!({
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -77,13 +77,13 @@ impl Place<'_> {
         }
         let bytes = manifest.to_string().into_bytes();
         let own = digest(&bytes);
-        self.manifest(tag.unwrap_or(&own), OCI_MANIFEST, &bytes);
+        self.push_manifest(tag.unwrap_or(&own), OCI_MANIFEST, &bytes);
         bytes
     }
 }
 
 /// The list of referrers that a registry without one is given, under this tag.
-pub fn list(subject: &[u8], referrers: &[&[u8]]) -> (String, Vec<u8>) {
+pub fn referrers_tag(subject: &[u8], referrers: &[&[u8]]) -> (String, Vec<u8>) {
     let listed = referrers
         .iter()
         .map(|bytes| descriptor(OCI_MANIFEST, bytes));

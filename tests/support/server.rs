@@ -29,7 +29,7 @@ impl Server {
     }
 
     /// Starts one as a configuration file says, its data in `root`.
-    pub fn configured(config: &Path, root: &Path) -> Self {
+    pub fn start_configured(config: &Path, root: &Path) -> Self {
         let logs = tempfile::tempdir().expect("a folder for logs");
         let mut command = Command::new(binary());
         command.arg("serve").arg(config);
@@ -68,12 +68,12 @@ impl Server {
     }
 
     /// Starts it again on the same folder, after its end; the port is another one.
-    pub fn start_again(&mut self) {
+    pub fn restart(&mut self) {
         (self.process, self.address) = launch(&self.root, self.logs.path(), ANY_PORT);
     }
 
     /// The same, on the port that it had.
-    pub fn start_again_there(&mut self) {
+    pub fn restart_on_same_port(&mut self) {
         let address = self.address.to_string();
         (self.process, self.address) = launch(&self.root, self.logs.path(), &address);
     }

@@ -17,12 +17,12 @@ pub struct StockRegistry {
 impl StockRegistry {
     /// Starts one on a free port, with its data in `root`.
     pub fn start(root: &Path) -> Self {
-        Self::configured(root, "", "", "")
+        Self::start_configured(root, "", "", "")
     }
 
     /// The same, with more in its configuration: below `storage` and below `http`, each as
     /// `, key: value`, and lines at the end.
-    pub fn configured(root: &Path, storage: &str, http: &str, more: &str) -> Self {
+    pub fn start_configured(root: &Path, storage: &str, http: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for its config");
         let config = folder.path().join("config.yml");
         let text = format!(

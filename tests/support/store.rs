@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Every file below a root with its size in bytes, and every empty folder. Upload sessions are left
 /// out, and what the server computes for itself in the background from what it holds.
-pub fn listing(root: &Path) -> BTreeSet<String> {
+pub fn list_files(root: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![root.to_owned()];
     while let Some(folder) = open.pop() {
@@ -37,7 +37,7 @@ pub fn listing(root: &Path) -> BTreeSet<String> {
 }
 
 /// The file that holds a blob's bytes.
-pub fn blob_data(root: &Path, digest: &str) -> PathBuf {
+pub fn blob_path(root: &Path, digest: &str) -> PathBuf {
     let (algorithm, hex) = digest.split_once(':').expect("a digest");
     let blobs = root.join("docker/registry/v2/blobs");
     blobs.join(algorithm).join(&hex[..2]).join(hex).join("data")
@@ -48,7 +48,7 @@ pub fn blob_data(root: &Path, digest: &str) -> PathBuf {
 pub fn assert_unchanged(before: &BTreeSet<String>, root: &Path) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let after = listing(root);
+        let after = list_files(root);
         let gone: Vec<_> = before.difference(&after).collect();
         let new: Vec<_> = after.difference(before).collect();
         if gone.is_empty() && new.is_empty() {
@@ -63,7 +63,7 @@ pub fn assert_unchanged(before: &BTreeSet<String>, root: &Path) {
 }
 
 /// The upload sessions that are open below a root, by their folders.
-pub fn sessions(root: &Path) -> Vec<PathBuf> {
+pub fn upload_sessions(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root.to_owned()];
     while let Some(folder) = open.pop() {

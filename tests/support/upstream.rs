@@ -19,34 +19,34 @@ pub const SECRET: &str = "only-between-us";
 
 /// How it behaves. Everything that is not ordered is as it should be.
 #[derive(Debug, Clone, Default)]
-pub struct Manners {
+pub struct UpstreamSettings {
     /// It hangs up on everybody.
     pub is_down: bool,
     /// It takes requests and never answers.
-    pub is_silent: bool,
+    pub never_responds: bool,
     /// It answers everything with this status, and with these seconds in `Retry-After`.
     pub status: Option<(u16, Option<u64>)>,
     /// It breaks off the body of the next blob that is longer after so many bytes; once.
-    pub cut: Option<usize>,
+    pub cut_blob_at: Option<usize>,
     /// It sends other bytes than those asked for.
-    pub is_wrong: bool,
+    pub corrupts_content: bool,
     /// It ignores ranges.
     pub ignores_ranges: bool,
     /// It refuses them.
-    pub refuses_ranges: bool,
+    pub rejects_ranges: bool,
     /// It announces so many bytes of the next blob that is longer, and breaks off before that; once.
-    pub announces: Option<usize>,
+    pub short_content_length: Option<usize>,
     /// It stops within every blob's body after so many bytes, until it is told otherwise.
-    pub hold: Option<usize>,
+    pub pause_blob_at: Option<usize>,
     /// It wants a token for everything, got with this name and password, good for so many requests.
-    pub tokens: Option<(&'static str, &'static str, usize)>,
+    pub token_login: Option<(&'static str, &'static str, usize)>,
     /// What it says of its limits: what is allowed, and what is left.
-    pub limits: Option<(u64, u64)>,
+    pub rate_limit: Option<(u64, u64)>,
 }
 
 /// An image as it stands there.
 #[derive(Debug, Clone)]
-pub struct Published {
+pub struct PublishedImage {
     /// The manifest's digest.
     pub digest: String,
     /// The manifest's bytes.
@@ -57,7 +57,7 @@ pub struct Published {
 
 #[derive(Default)]
 struct State {
-    manners: Manners,
+    settings: UpstreamSettings,
     /// By repository and tag or digest.
     manifests: HashMap<(String, String), Vec<u8>>,
     /// By repository and digest.
@@ -97,13 +97,13 @@ impl Upstream {
     }
 
     /// Changes how it behaves, also towards those whom it holds up.
-    pub fn behave(&self, change: impl FnOnce(&mut Manners)) {
-        change(&mut self.state().manners);
+    pub fn configure(&self, change: impl FnOnce(&mut UpstreamSettings)) {
+        change(&mut self.state().settings);
         self.shared.1.notify_all();
     }
 
     /// Puts an image there.
-    pub fn put(&self, repository: &str, tag: &str, image: &Image) -> Published {
+    pub fn put(&self, repository: &str, tag: &str, image: &Image) -> PublishedImage {
         let mut blobs = image.compressed();
         let manifest = image.oci_manifest(&blobs);
         blobs.push(image.config.clone());
@@ -116,7 +116,7 @@ impl Upstream {
         let digest_of = digest(&manifest);
         state.manifests.insert(name(tag), manifest.clone());
         state.manifests.insert(name(&digest_of), manifest.clone());
-        Published {
+        PublishedImage {
             digest: digest_of,
             manifest,
             blobs: blobs
@@ -133,13 +133,13 @@ impl Upstream {
     }
 
     /// Has it list referrers of a digest: the JSON of an index.
-    pub fn refer(&self, repository: &str, digest: &str, index: String) {
+    pub fn set_referrers(&self, repository: &str, digest: &str, index: String) {
         let name = (repository.to_owned(), digest.to_owned());
         self.state().referrers.insert(name, index);
     }
 
     /// What it was asked, in the order of arrival.
-    pub fn seen(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<Request> {
         self.state().seen.clone()
     }
 
@@ -152,7 +152,7 @@ impl Upstream {
     }
 
     /// Forgets what it was asked.
-    pub fn forget(&self) {
+    pub fn clear_requests(&self) {
         self.state().seen.clear();
     }
 }
@@ -160,30 +160,30 @@ impl Upstream {
 fn serve(stream: TcpStream, own: SocketAddr, shared: &(Mutex<State>, Condvar)) -> Option<()> {
     let (state, changed) = shared;
     let lock = || state.lock().expect("the state");
-    if lock().manners.is_down {
+    if lock().settings.is_down {
         return None;
     }
     let request = read(&stream)?;
-    let manners = {
+    let settings = {
         let mut state = lock();
         state.seen.push(request.clone());
-        state.manners.clone()
+        state.settings.clone()
     };
     let mut to = Answer {
         stream,
         is_head: request.method == "HEAD",
     };
-    if manners.is_silent {
-        let still = changed.wait_while(lock(), |state| state.manners.is_silent);
+    if settings.never_responds {
+        let still = changed.wait_while(lock(), |state| state.settings.never_responds);
         drop(still.expect("the state"));
         return None;
     }
-    if let Some((status, retry_after)) = manners.status {
+    if let Some((status, retry_after)) = settings.status {
         let retry_after = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n"));
         return to.small(status, &retry_after.unwrap_or_default(), b"{}");
     }
     if request.target.starts_with("/token") {
-        let (name, password, uses) = manners.tokens?;
+        let (name, password, uses) = settings.token_login?;
         let basic = format!("{name}:{password}");
         let basic = STANDARD.encode(basic);
         if request.authorization() != format!("Basic {basic}") {
@@ -197,7 +197,7 @@ fn serve(stream: TcpStream, own: SocketAddr, shared: &(Mutex<State>, Condvar)) -
         let body = format!(r#"{{"token":"{token}","expires_in":300}}"#);
         return to.small(200, "", body.as_bytes());
     }
-    if manners.tokens.is_some() {
+    if settings.token_login.is_some() {
         let token = request
             .authorization()
             .strip_prefix("Bearer ")
@@ -215,7 +215,7 @@ fn serve(stream: TcpStream, own: SocketAddr, shared: &(Mutex<State>, Condvar)) -
     }
     let path = request.target.split('?').next().unwrap_or_default();
     let rest = path.strip_prefix("/v2/")?;
-    let limits = manners.limits.map(|(limit, left)| {
+    let limits = settings.rate_limit.map(|(limit, left)| {
         format!("ratelimit-limit: {limit};w=21600\r\nratelimit-remaining: {left};w=21600\r\n")
     });
     let limits = limits.unwrap_or_default();
@@ -228,7 +228,7 @@ fn serve(stream: TcpStream, own: SocketAddr, shared: &(Mutex<State>, Condvar)) -
             return to.small(404, &limits, unknown.as_bytes());
         };
         let digest = digest(&manifest);
-        if manners.is_wrong {
+        if settings.corrupts_content {
             manifest.push(b'\n');
         }
         let headers =
@@ -239,7 +239,7 @@ fn serve(stream: TcpStream, own: SocketAddr, shared: &(Mutex<State>, Condvar)) -
         let name = (repository.to_owned(), digest.to_owned());
         let blob = lock().blobs.get(&name).cloned();
         return match blob {
-            Some(blob) => send_blob(&mut to, &request, &blob, &manners, shared),
+            Some(blob) => send_blob(&mut to, &request, &blob, &settings, shared),
             None => to.small(404, "", br#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#),
         };
     }
@@ -270,10 +270,10 @@ fn send_blob(
     to: &mut Answer,
     request: &Request,
     blob: &[u8],
-    manners: &Manners,
+    settings: &UpstreamSettings,
     (state, changed): &(Mutex<State>, Condvar),
 ) -> Option<()> {
-    let range = request.header("range").filter(|_| !manners.ignores_ranges);
+    let range = request.header("range").filter(|_| !settings.ignores_ranges);
     let first = range.and_then(|range| {
         range
             .strip_prefix("bytes=")?
@@ -283,15 +283,22 @@ fn send_blob(
     });
     let first: usize = first.unwrap_or(0);
     let mut bytes = blob.to_vec();
-    if manners.is_wrong {
+    if settings.corrupts_content {
         *bytes.last_mut()? ^= 1;
     }
     let size = bytes.len();
-    if first > 0 && (first >= size || manners.refuses_ranges) {
+    if first > 0 && (first >= size || settings.rejects_ranges) {
         return to.small(416, "", b"");
     }
-    if let Some(announced) = manners.announces.filter(|it| *it < size && !to.is_head) {
-        state.lock().expect("the state").manners.announces = None;
+    if let Some(announced) = settings
+        .short_content_length
+        .filter(|it| *it < size && !to.is_head)
+    {
+        state
+            .lock()
+            .expect("the state")
+            .settings
+            .short_content_length = None;
         to.head(200, "", announced)?;
         return to.stream.write_all(&bytes[..announced / 2]).ok();
     }
@@ -306,11 +313,11 @@ fn send_blob(
     if to.is_head {
         return Some(());
     }
-    if let Some(after) = manners.cut.filter(|after| *after < part.len()) {
-        state.lock().expect("the state").manners.cut = None;
+    if let Some(after) = settings.cut_blob_at.filter(|after| *after < part.len()) {
+        state.lock().expect("the state").settings.cut_blob_at = None;
         return to.stream.write_all(&part[..after]).ok();
     }
-    let Some(held) = manners.hold else {
+    let Some(held) = settings.pause_blob_at else {
         return to.stream.write_all(part).ok();
     };
     let (now, later) = part.split_at(held.min(part.len()));
@@ -318,7 +325,7 @@ fn send_blob(
     let locked = state.lock().expect("the state");
     drop(
         changed
-            .wait_while(locked, |state| state.manners.hold.is_some())
+            .wait_while(locked, |state| state.settings.pause_blob_at.is_some())
             .expect("the state"),
     );
     to.stream.write_all(later).ok()

@@ -12,29 +12,29 @@ const PIECE: usize = 8 * 1024;
 
 /// How a line is. The default one is as fast as this machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shape {
+pub struct Throttle {
     /// Bytes a second in each direction; `None` is no limit.
-    pub rate: Option<u64>,
+    pub bytes_per_second: Option<u64>,
     /// How long a byte is on the way; there and back takes twice that.
     pub delay: Duration,
     /// So many bytes in each direction pass before the rate counts.
-    pub quick: u64,
+    pub burst_bytes: u64,
 }
 
-impl Shape {
+impl Throttle {
     /// A line of 20 Mbit/s on which there and back takes 40 ms.
     pub fn dsl() -> Self {
         Self {
-            rate: Some(20_000_000 / 8),
+            bytes_per_second: Some(20_000_000 / 8),
             delay: Duration::from_millis(20),
-            quick: 0,
+            burst_bytes: 0,
         }
     }
 
     /// The least time in seconds that so many bytes take on their way in one direction.
-    pub fn ideal(&self, bytes: u64) -> f64 {
-        let sent = self.rate.map_or(0.0, |rate| {
-            bytes.saturating_sub(self.quick) as f64 / rate as f64
+    pub fn min_seconds(&self, bytes: u64) -> f64 {
+        let sent = self.bytes_per_second.map_or(0.0, |rate| {
+            bytes.saturating_sub(self.burst_bytes) as f64 / rate as f64
         });
         sent + self.delay.as_secs_f64()
     }
@@ -42,7 +42,7 @@ impl Shape {
 
 /// One direction of a line.
 pub(super) struct Lane {
-    shape: Shape,
+    shape: Throttle,
     state: Mutex<Busy>,
 }
 
@@ -54,10 +54,10 @@ struct Busy {
 }
 
 impl Lane {
-    pub(super) fn new(shape: Shape) -> Self {
+    pub(super) fn new(shape: Throttle) -> Self {
         let state = Mutex::new(Busy {
             free: Instant::now(),
-            quick: shape.quick,
+            quick: shape.burst_bytes,
         });
         Self { shape, state }
     }
@@ -69,7 +69,7 @@ impl Lane {
 
     /// Carries what `pass` is given to its end, late and slowly; ends when all of it is through.
     pub(super) fn carry(&self, to: &TcpStream, work: impl FnOnce(&Carry<'_>)) {
-        if self.shape.rate.is_none() && self.shape.delay.is_zero() {
+        if self.shape.bytes_per_second.is_none() && self.shape.delay.is_zero() {
             return work(&Carry {
                 lane: self,
                 way: Way::Straight(to),
@@ -95,7 +95,7 @@ impl Lane {
             let slow = bytes as u64 - quick;
             let time = self
                 .shape
-                .rate
+                .bytes_per_second
                 .map_or(0.0, |rate| slow as f64 / rate as f64);
             let start = busy.free.max(Instant::now());
             busy.free = start + Duration::from_secs_f64(time);

@@ -3,7 +3,7 @@
 
 /// One request, as far as it was seen.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct ObservedRequest {
     /// Which connection it came on, counted from 0.
     pub connection: usize,
     /// `GET` and so on.
@@ -11,7 +11,7 @@ pub struct Request {
     /// The path and query.
     pub target: String,
     /// The body's size in bytes, where the head says it.
-    pub announced: Option<u64>,
+    pub content_length: Option<u64>,
     /// How much of the body was seen, in bytes.
     pub body: u64,
     /// Whether its end was seen.
@@ -20,7 +20,7 @@ pub struct Request {
     pub status: Option<u16>,
 }
 
-impl Request {
+impl ObservedRequest {
     /// Whether this writes to a blob: opens, continues or finishes an upload.
     pub fn writes_blob(&self) -> bool {
         let writes = ["POST", "PATCH", "PUT"].contains(&&*self.method);
@@ -28,7 +28,7 @@ impl Request {
     }
 
     /// Whether all of it was sent, and the registry said that it took it.
-    pub fn was_taken(&self) -> bool {
+    pub fn was_accepted(&self) -> bool {
         self.complete && matches!(self.status, Some(200..300))
     }
 
@@ -49,7 +49,7 @@ impl Request {
     }
 
     /// The blob that this finishes the upload of.
-    pub fn finished_digest(&self) -> Option<String> {
+    pub fn completed_digest(&self) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
         let value = query
             .split('&')
@@ -58,7 +58,7 @@ impl Request {
     }
 }
 
-impl std::fmt::Display for Request {
+impl std::fmt::Display for ObservedRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             method,
@@ -90,13 +90,13 @@ enum State {
 }
 
 /// Follows the requests of one connection.
-pub struct Framing {
+pub struct RequestParser {
     state: State,
     connection: usize,
-    requests: Vec<Request>,
+    requests: Vec<ObservedRequest>,
 }
 
-impl Framing {
+impl RequestParser {
     /// Begins with the first byte of a connection.
     pub fn new(connection: usize) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl Framing {
     }
 
     /// The requests seen so far, the last one perhaps in part.
-    pub fn requests(&self) -> &[Request] {
+    pub fn requests(&self) -> &[ObservedRequest] {
         &self.requests
     }
 
@@ -203,12 +203,12 @@ impl Framing {
                     .then(|| value.trim().to_owned())
             })
         };
-        let announced = header("content-length").and_then(|text| text.parse().ok());
-        self.requests.push(Request {
+        let content_length = header("content-length").and_then(|text| text.parse().ok());
+        self.requests.push(ObservedRequest {
             connection: self.connection,
             method: method.to_owned(),
             target: target.to_owned(),
-            announced,
+            content_length,
             body: 0,
             complete: false,
             status: None,
@@ -216,7 +216,7 @@ impl Framing {
         if header("transfer-encoding").is_some() {
             return State::ChunkSize(Vec::new());
         }
-        match announced {
+        match content_length {
             Some(left) if left > 0 => State::Body { left },
             Some(_) | None => self.end(),
         }

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::framing::{Framing, Request};
+use super::request_parser::{ObservedRequest, RequestParser};
 
 /// The listening socket; closed when this goes.
-pub struct Engine {
+pub struct DockerSocketProxy {
     socket: PathBuf,
-    seen: Arc<Mutex<Vec<Framing>>>,
+    seen: Arc<Mutex<Vec<RequestParser>>>,
     closing: Arc<AtomicBool>,
 }
 
-impl Drop for Engine {
+impl Drop for DockerSocketProxy {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::SeqCst);
         // Wakes the thread that accepts.
@@ -24,9 +24,9 @@ impl Drop for Engine {
     }
 }
 
-impl Engine {
+impl DockerSocketProxy {
     /// A socket in `folder`, before the one where the daemon is.
-    pub fn before_docker(folder: &Path) -> Self {
+    pub fn start(folder: &Path) -> Self {
         let host = std::env::var("DOCKER_HOST").unwrap_or_default();
         let daemon = host
             .strip_prefix("unix://")
@@ -60,19 +60,23 @@ impl Engine {
     }
 
     /// What the daemon was asked.
-    pub fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<ObservedRequest> {
         let seen = self.seen.lock().expect("the log");
-        let requests = seen.iter().flat_map(Framing::requests);
+        let requests = seen.iter().flat_map(RequestParser::requests);
         requests.cloned().collect()
     }
 }
 
-fn serve(mut client: UnixStream, daemon: &Path, log: &Mutex<Vec<Framing>>) -> std::io::Result<()> {
+fn serve(
+    mut client: UnixStream,
+    daemon: &Path,
+    log: &Mutex<Vec<RequestParser>>,
+) -> std::io::Result<()> {
     let mut daemon = UnixStream::connect(daemon)?;
     let number = {
         let mut log = log.lock().expect("the log");
         let number = log.len();
-        log.push(Framing::new(number));
+        log.push(RequestParser::new(number));
         number
     };
     let (mut from_daemon, mut to_client) = (daemon.try_clone()?, client.try_clone()?);

@@ -7,15 +7,15 @@ use std::sync::{Arc, Condvar, Mutex};
 use serde_json::Value;
 
 use super::bytes::digest;
-use super::fake::{self, Fake};
-use super::http::{self, Reply};
-use super::run::until;
+use super::fake::{self, FakeServer};
+use super::http::{self, Response};
+use super::run::wait_until;
 use super::transcript::{Step, kind};
 
 /// Waits until a server has looked at everything in the background.
 pub fn settle(address: SocketAddr) {
     let body = format!("{{\"diffIDs\":[\"{}\"]}}", digest(b"of nothing"));
-    until("the diffIDs", || {
+    wait_until("the diffIDs", || {
         let target = "/v2/a/_imgsync/layers/resolve";
         let answer = http::send(address, "POST", target, &[], body.as_bytes());
         (!answer.text().contains("pending")).then_some(())
@@ -46,7 +46,7 @@ impl Answers {
     }
 
     /// Takes out of today's answer what the older server did not say.
-    fn strip(&self, kind: &str, reply: Reply) -> Reply {
+    fn strip(&self, kind: &str, reply: Response) -> Response {
         let known = self.headers.get(&(kind.to_owned(), reply.status));
         let headers = reply.headers.into_iter().filter(|(name, _)| {
             // An answer that the recording does not have is left as it is.
@@ -59,7 +59,7 @@ impl Answers {
             keep_fields(&mut value, &self.fields[kind]);
             body = value.to_string().into_bytes();
         }
-        Reply {
+        Response {
             status: reply.status,
             headers: headers.collect(),
             body,
@@ -128,11 +128,11 @@ impl Gate {
 }
 
 /// A server that says no more than the older one did, before one of today.
-pub fn older(answers: &Arc<Answers>, server: SocketAddr, gate: &Arc<Gate>) -> Fake {
+pub fn older(answers: &Arc<Answers>, server: SocketAddr, gate: &Arc<Gate>) -> FakeServer {
     let (answers, gate) = (Arc::clone(answers), Arc::clone(gate));
     let own: Arc<Mutex<String>> = Arc::default();
     let named = Arc::clone(&own);
-    let fake = Fake::start(move |request| {
+    let fake = FakeServer::start(move |request| {
         if request.method == "PATCH" && !gate.pass() {
             return fake::status(500);
         }

@@ -1,16 +1,20 @@
 //! A line between a client and a registry: it records the requests, counts the bytes both ways, and
 //! can be told to break, to fall silent, to answer for the registry, or to be slow.
 
+mod state;
+mod throttle;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::framing::Request;
-use super::line::State;
-pub use super::line::{Cut, Moment, Traffic};
-use super::shape::{Lane, Shape};
+use super::request_parser::ObservedRequest;
+use state::State;
+pub use state::{RelayFault, Traffic, Trigger};
+use throttle::Lane;
+pub use throttle::Throttle;
 
 /// A relay on a loopback port.
 pub struct Relay {
@@ -29,12 +33,12 @@ struct Shared {
 
 impl Relay {
     /// A relay before a registry.
-    pub fn start(target: SocketAddr, cut: Cut) -> Self {
-        Self::shaped(target, cut, Shape::default())
+    pub fn start(target: SocketAddr, cut: RelayFault) -> Self {
+        Self::start_throttled(target, cut, Throttle::default())
     }
 
     /// The same, with a line of this shape.
-    pub fn shaped(target: SocketAddr, cut: Cut, shape: Shape) -> Self {
+    pub fn start_throttled(target: SocketAddr, cut: RelayFault, shape: Throttle) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
@@ -67,13 +71,13 @@ impl Relay {
     }
 
     /// Runs `action` once, when clients have sent so many bytes in all.
-    pub fn after(&self, bytes: u64, action: impl FnOnce() + Send + 'static) {
-        self.at(Moment::Sent(bytes), action);
+    pub fn run_after_bytes_sent(&self, bytes: u64, action: impl FnOnce() + Send + 'static) {
+        self.run_at(Trigger::BytesSent(bytes), action);
     }
 
     /// Runs `action` once, at that moment or as soon as something passes after it. It takes the
     /// place of an earlier one that is not yet due.
-    pub fn at(&self, moment: Moment, action: impl FnOnce() + Send + 'static) {
+    pub fn run_at(&self, moment: Trigger, action: impl FnOnce() + Send + 'static) {
         self.shared.state().due = Some((moment, Box::new(action)));
     }
 
@@ -83,17 +87,17 @@ impl Relay {
     }
 
     /// How many requests have begun so far.
-    pub fn asked(&self) -> usize {
+    pub fn request_count(&self) -> usize {
         self.shared.state().asked
     }
 
     /// How often the line broke.
-    pub fn cuts(&self) -> usize {
+    pub fn fault_count(&self) -> usize {
         self.shared.state().cuts
     }
 
     /// All requests so far.
-    pub fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<ObservedRequest> {
         self.shared.state().requests()
     }
 }

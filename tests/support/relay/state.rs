@@ -2,34 +2,37 @@
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use super::framing::{Framing, Request};
+use super::super::request_parser::{ObservedRequest, RequestParser};
 
 /// When the line breaks. The sizes, in bytes from the client, are taken in turn, for ever.
 #[derive(Debug, Clone)]
-pub enum Cut {
+pub enum RelayFault {
     /// It does not.
-    Never,
+    None,
     /// Each connection on its own, after so many bytes.
-    Each(Vec<u64>),
+    CutEach(Vec<u64>),
     /// All connections at once, after so many bytes on all of them together.
-    All(Vec<u64>),
+    CutAll(Vec<u64>),
     /// The same, and after each cut the relay answers so many connections itself, with the
     /// 502 of a proxy that does not find its registry.
-    Outage { after: Vec<u64>, answers: usize },
+    Outage {
+        after: Vec<u64>,
+        bad_gateways: usize,
+    },
     /// The first connections fall silent after so many bytes, each after its own number, and never
     /// close; later ones are sound.
-    Silence(Vec<u64>),
+    Stall(Vec<u64>),
 }
 
 /// A moment in the life of a relay, counted over all its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub enum Trigger {
     /// Clients have sent so many bytes.
-    Sent(u64),
+    BytesSent(u64),
     /// The registry has answered so many bytes.
-    Answered(u64),
+    BytesReceived(u64),
     /// Clients have begun so many requests.
-    Asked(usize),
+    RequestsStarted(usize),
 }
 
 /// Bytes that clients and the registry have sent, heads included.
@@ -51,7 +54,7 @@ impl Traffic {
 /// What has passed, and what will break.
 pub(super) struct State {
     pub(super) target: SocketAddr,
-    cut: Cut,
+    cut: RelayFault,
     /// How many connections there were.
     connections: usize,
     /// How often the line broke.
@@ -60,8 +63,8 @@ pub(super) struct State {
     since: u64,
     open: Vec<Open>,
     /// Requests on connections that have ended.
-    done: Vec<Request>,
-    pub(super) due: Option<(Moment, Action)>,
+    done: Vec<ObservedRequest>,
+    pub(super) due: Option<(Trigger, Action)>,
     pub(super) traffic: Traffic,
     pub(super) asked: usize,
     /// How many more connections are answered with 502.
@@ -70,7 +73,7 @@ pub(super) struct State {
 
 /// A connection.
 struct Open {
-    framing: Framing,
+    framing: RequestParser,
     client: TcpStream,
     registry: TcpStream,
     /// Bytes until this connection is cut.
@@ -96,7 +99,7 @@ pub(super) type Action = Box<dyn FnOnce() + Send>;
 
 impl State {
     /// A line to `target` on which nothing has passed.
-    pub(super) fn new(target: SocketAddr, cut: Cut) -> Self {
+    pub(super) fn new(target: SocketAddr, cut: RelayFault) -> Self {
         Self {
             target,
             cut,
@@ -117,12 +120,12 @@ impl State {
         let number = self.connections;
         self.connections += 1;
         let left = match &self.cut {
-            Cut::Each(sizes) => sizes[number % sizes.len()],
-            Cut::Silence(sizes) => sizes.get(number).copied().unwrap_or(u64::MAX),
-            Cut::Never | Cut::All(_) | Cut::Outage { .. } => u64::MAX,
+            RelayFault::CutEach(sizes) => sizes[number % sizes.len()],
+            RelayFault::Stall(sizes) => sizes.get(number).copied().unwrap_or(u64::MAX),
+            RelayFault::None | RelayFault::CutAll(_) | RelayFault::Outage { .. } => u64::MAX,
         };
         self.open.push(Open {
-            framing: Framing::new(number),
+            framing: RequestParser::new(number),
             client: client.try_clone().ok()?,
             registry: registry.try_clone().ok()?,
             left,
@@ -146,14 +149,14 @@ impl State {
     }
 
     /// All requests so far.
-    pub(super) fn requests(&self) -> Vec<Request> {
+    pub(super) fn requests(&self) -> Vec<ObservedRequest> {
         let open = self.open.iter().flat_map(|open| open.framing.requests());
         self.done.iter().chain(open).cloned().collect()
     }
 
     /// Whether connections fall silent here rather than break.
     pub(super) fn falls_silent(&self) -> bool {
-        matches!(self.cut, Cut::Silence(_))
+        matches!(self.cut, RelayFault::Stall(_))
     }
 
     /// Whether nothing passes on this connection any more, which yet is not closed.
@@ -180,13 +183,13 @@ impl State {
             return (0, action);
         }
         let room = match &self.cut {
-            Cut::Never => size,
-            Cut::Each(_) | Cut::Silence(_) => {
+            RelayFault::None => size,
+            RelayFault::CutEach(_) | RelayFault::Stall(_) => {
                 let room = open.left.min(size);
                 open.left -= room;
                 room
             }
-            Cut::All(sizes) | Cut::Outage { after: sizes, .. } => {
+            RelayFault::CutAll(sizes) | RelayFault::Outage { after: sizes, .. } => {
                 let room = (sizes[self.cuts % sizes.len()] - self.since).min(size);
                 self.since += room;
                 room
@@ -212,9 +215,9 @@ impl State {
     fn due(&mut self) -> Option<Action> {
         let (traffic, asked) = (self.traffic, self.asked);
         let due = self.due.take_if(|(moment, _)| match *moment {
-            Moment::Sent(bytes) => traffic.up >= bytes,
-            Moment::Answered(bytes) => traffic.down >= bytes,
-            Moment::Asked(requests) => asked >= requests,
+            Trigger::BytesSent(bytes) => traffic.up >= bytes,
+            Trigger::BytesReceived(bytes) => traffic.down >= bytes,
+            Trigger::RequestsStarted(requests) => asked >= requests,
         });
         due.map(|(_, action)| action)
     }
@@ -234,9 +237,9 @@ impl State {
     fn break_line(&mut self, number: usize) {
         self.cuts += 1;
         self.since = 0;
-        let all = matches!(self.cut, Cut::All(_) | Cut::Outage { .. });
-        if let Cut::Outage { answers, .. } = self.cut {
-            self.answers = answers;
+        let all = matches!(self.cut, RelayFault::CutAll(_) | RelayFault::Outage { .. });
+        if let RelayFault::Outage { bad_gateways, .. } = self.cut {
+            self.answers = bad_gateways;
         }
         for open in &mut self.open {
             let own = open.is(number);
