@@ -1,9 +1,9 @@
-//! What the tests of whole flows stand on: real programs started in folders of their own, images
-//! with known bytes, a relay that counts and cuts, and a check of what a registry serves.
+//! Helpers for the tests: starts real programs in temporary folders, makes images with known bytes,
+//! disturbs connections, and checks what a registry serves.
 
 #![allow(
     unreachable_pub,
-    reason = "a program of tests has no public items; `pub` says what a test may use"
+    reason = "nothing in a test program is public; `pub` marks what tests may use"
 )]
 
 pub mod archive;

@@ -1,4 +1,5 @@
-//! Stands for a server of before: today's, which says no more than that one did.
+//! Imitates an older server: a proxy for the current server that removes everything from the responses
+//! that the recorded server did not send.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,49 +11,52 @@ use super::bytes::digest;
 use super::fake::{self, FakeServer};
 use super::http::{self, Response};
 use super::run::wait_until;
-use super::transcript::{Step, kind};
+use super::transcript::{RecordedCommand, request_kind};
 
-/// Waits until a server has looked at everything in the background.
-pub fn settle(address: SocketAddr) {
+/// Waits until the server has computed all diffIDs in the background.
+pub fn wait_for_diff_ids(address: SocketAddr) {
     let body = format!("{{\"diffIDs\":[\"{}\"]}}", digest(b"of nothing"));
     wait_until("the diffIDs", || {
         let target = "/v2/a/_imgsync/layers/resolve";
-        let answer = http::send(address, "POST", target, &[], body.as_bytes());
-        (!answer.text().contains("pending")).then_some(())
+        let response = http::send(address, "POST", target, &[], body.as_bytes());
+        (!response.text().contains("pending")).then_some(())
     });
 }
 
-/// What the older server's answers ever held, by kind of request and status.
+/// The headers and JSON fields in the responses of the recorded server.
 #[derive(Default)]
-pub struct Answers {
+pub struct RecordedResponses {
+    /// By kind of request and status.
     headers: BTreeMap<(String, u16), BTreeSet<String>>,
-    /// The names of all fields of JSON.
+    /// By kind of request.
     fields: BTreeMap<String, BTreeSet<String>>,
 }
 
-impl Answers {
-    pub fn of(steps: &[Step]) -> Self {
-        let mut answers = Self::default();
-        for exchange in steps.iter().flat_map(|step| &step.exchanges) {
+impl RecordedResponses {
+    /// Collects the headers and fields of all recorded responses.
+    pub fn of(recordings: &[RecordedCommand]) -> Self {
+        let mut responses = Self::default();
+        for exchange in recordings.iter().flat_map(|recording| &recording.exchanges) {
             let key = (exchange.kind(), exchange.status);
-            let names = exchange.answer_headers.iter().map(|(name, _)| name.clone());
-            answers.headers.entry(key).or_default().extend(names);
-            if let Ok(body) = serde_json::from_slice(&exchange.answer_body) {
-                let fields = answers.fields.entry(exchange.kind()).or_default();
+            let names = exchange.response_headers.iter();
+            let names = names.map(|(name, _)| name.clone());
+            responses.headers.entry(key).or_default().extend(names);
+            if let Ok(body) = serde_json::from_slice(&exchange.response_body) {
+                let fields = responses.fields.entry(exchange.kind()).or_default();
                 collect_fields(&body, fields);
             }
         }
-        answers
+        responses
     }
 
-    /// Takes out of today's answer what the older server did not say.
-    fn strip(&self, kind: &str, reply: Response) -> Response {
-        let known = self.headers.get(&(kind.to_owned(), reply.status));
-        let headers = reply.headers.into_iter().filter(|(name, _)| {
-            // An answer that the recording does not have is left as it is.
-            known.is_none_or(|known| known.contains(name)) && name != "transfer-encoding"
+    /// Removes headers and fields that the recorded server did not send.
+    fn strip(&self, kind: &str, response: Response) -> Response {
+        let recorded = self.headers.get(&(kind.to_owned(), response.status));
+        let headers = response.headers.into_iter().filter(|(name, _)| {
+            // A response that is not in the recording keeps its headers.
+            recorded.is_none_or(|recorded| recorded.contains(name)) && name != "transfer-encoding"
         });
-        let mut body = reply.body;
+        let mut body = response.body;
         if kind.ends_with("/resolve")
             && let Ok(mut value) = serde_json::from_slice::<Value>(&body)
         {
@@ -60,7 +64,7 @@ impl Answers {
             body = value.to_string().into_bytes();
         }
         Response {
-            status: reply.status,
+            status: response.status,
             headers: headers.collect(),
             body,
         }
@@ -97,47 +101,55 @@ fn keep_fields(value: &mut Value, fields: &BTreeSet<String>) {
     }
 }
 
-/// Holds up the so manieth PATCH until whoever sent it is dead.
+/// Blocks one PATCH request until the test has killed its client.
 #[derive(Default)]
-pub struct Gate {
-    left: Mutex<Option<usize>>,
+pub struct PatchGate {
+    /// The number of PATCH requests until the blocked one. 0 while it is blocked.
+    remaining: Mutex<Option<usize>>,
     changed: Condvar,
 }
 
-impl Gate {
+impl PatchGate {
+    /// Blocks the PATCH request with this number, counted from 1. `None` opens the gate.
     pub fn close_at(&self, count: Option<usize>) {
-        *self.left.lock().expect("the state") = count;
+        *self.remaining.lock().expect("the state") = count;
         self.changed.notify_all();
     }
 
+    /// Reports whether the request is blocked.
     pub fn is_reached(&self) -> bool {
-        *self.left.lock().expect("the state") == Some(0)
+        *self.remaining.lock().expect("the state") == Some(0)
     }
 
+    /// Waits while the gate is closed. Returns `false` if the request was blocked.
     fn pass(&self) -> bool {
-        let mut left = self.left.lock().expect("the state");
-        if let Some(count) = left.as_mut() {
+        let mut remaining = self.remaining.lock().expect("the state");
+        if let Some(count) = remaining.as_mut() {
             *count -= 1;
         }
-        let was_held = *left == Some(0);
-        while *left == Some(0) {
-            left = self.changed.wait(left).expect("the state");
+        let was_blocked = *remaining == Some(0);
+        while *remaining == Some(0) {
+            remaining = self.changed.wait(remaining).expect("the state");
         }
-        !was_held
+        !was_blocked
     }
 }
 
-/// A server that says no more than the older one did, before one of today.
-pub fn older(answers: &Arc<Answers>, server: SocketAddr, gate: &Arc<Gate>) -> FakeServer {
-    let (answers, gate) = (Arc::clone(answers), Arc::clone(gate));
-    let own: Arc<Mutex<String>> = Arc::default();
-    let named = Arc::clone(&own);
+/// Starts the imitation of the recorded server in front of `server`.
+pub fn start_older_server(
+    recorded: &Arc<RecordedResponses>,
+    server: SocketAddr,
+    gate: &Arc<PatchGate>,
+) -> FakeServer {
+    let (recorded, gate) = (Arc::clone(recorded), Arc::clone(gate));
+    let address: Arc<Mutex<String>> = Arc::default();
+    let shared_address = Arc::clone(&address);
     let fake = FakeServer::start(move |request| {
         if request.method == "PATCH" && !gate.pass() {
             return fake::status(500);
         }
         if request.target.ends_with("/resolve") {
-            settle(server);
+            wait_for_diff_ids(server);
         }
         let headers: Vec<_> = request
             .headers
@@ -146,24 +158,25 @@ pub fn older(answers: &Arc<Answers>, server: SocketAddr, gate: &Arc<Gate>) -> Fa
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         let (method, target) = (&request.method, &request.target);
-        let reply = http::send(server, method, target, &headers, &request.body);
-        let reply = answers.strip(&kind(method, target), reply);
-        let own = named.lock().expect("the state").clone();
-        let mut answer = fake::status(reply.status);
-        for (name, value) in reply.headers {
-            // It is asked by its own name, and names what it has in its turn.
-            let value = value.replace(&server.to_string(), &own);
+        let response = http::send(server, method, target, &headers, &request.body);
+        let response = recorded.strip(&request_kind(method, target), response);
+        let address = shared_address.lock().expect("the state").clone();
+        let mut reply = fake::status(response.status);
+        for (name, value) in response.headers {
+            // URLs in headers must lead to the proxy.
+            let value = value.replace(&server.to_string(), &address);
             if name != "content-length" || method == "HEAD" {
-                answer = answer.header(title(&name), value);
+                reply = reply.header(header_name(&name), value);
             }
         }
-        answer.body(reply.body)
+        reply.body(response.body)
     });
-    *own.lock().expect("the state") = fake.address();
+    *address.lock().expect("the state") = fake.address();
     fake
 }
 
-fn title(name: &str) -> &'static str {
+/// Returns a `'static` name, with the spelling of `Content-Length` that `fake` knows.
+fn header_name(name: &str) -> &'static str {
     match name {
         "content-length" => "Content-Length",
         other => other.to_owned().leak(),

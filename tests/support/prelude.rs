@@ -1,4 +1,4 @@
-//! What nearly every test of a flow names.
+//! Imports that most tests need.
 
 pub use std::collections::BTreeSet;
 pub use std::net::SocketAddr;

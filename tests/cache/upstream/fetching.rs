@@ -144,7 +144,7 @@ fn who_was_told_a_wrong_size_never_gets_what_looks_like_a_whole_blob() {
     let published = upstream.put("team/app", "v1", &image(14, 1 << 20));
     let cache = CacheFixture::before(&upstream, FRESH, "");
     let announced = 300_000;
-    upstream.configure(|settings| settings.short_content_length = Some(announced));
+    upstream.configure(|settings| settings.wrong_content_length = Some(announced));
     let (name, bytes) = &published.blobs[0];
     let answer = open(cache.address(), &blob(name), "");
     assert_eq!((answer.status, answer.length), (200, announced));

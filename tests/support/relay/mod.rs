@@ -1,5 +1,5 @@
-//! A line between a client and a registry: it records the requests, counts the bytes both ways, and
-//! can be told to break, to fall silent, to answer for the registry, or to be slow.
+//! A TCP relay between a client and a registry. It records requests, counts bytes, throttles
+//! connections, and injects faults: cut connections, stalled connections, and 502 responses.
 
 mod state;
 mod throttle;
@@ -13,44 +13,45 @@ use std::time::Duration;
 use super::request_parser::ObservedRequest;
 use state::State;
 pub use state::{RelayFault, Traffic, Trigger};
-use throttle::Lane;
 pub use throttle::Throttle;
+use throttle::ThrottledDirection;
 
-/// A relay on a loopback port.
+/// A running relay on a loopback port, stopped on drop.
 pub struct Relay {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    closing: AtomicBool,
+    is_closing: AtomicBool,
     state: Mutex<State>,
-    /// Told when the relay goes, for threads that stand still.
+    /// Wakes the threads of stalled connections when the relay is dropped.
     closed: Condvar,
-    /// What the client sends, and what comes back.
-    lanes: [Lane; 2],
+    to_registry: ThrottledDirection,
+    to_client: ThrottledDirection,
 }
 
 impl Relay {
-    /// A relay before a registry.
-    pub fn start(target: SocketAddr, cut: RelayFault) -> Self {
-        Self::start_throttled(target, cut, Throttle::default())
+    /// Starts a relay to a registry, without a throttle.
+    pub fn start(target: SocketAddr, fault: RelayFault) -> Self {
+        Self::start_throttled(target, fault, Throttle::default())
     }
 
-    /// The same, with a line of this shape.
-    pub fn start_throttled(target: SocketAddr, cut: RelayFault, shape: Throttle) -> Self {
+    /// Starts a throttled relay to a registry.
+    pub fn start_throttled(target: SocketAddr, fault: RelayFault, throttle: Throttle) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
-            closing: AtomicBool::new(false),
-            state: Mutex::new(State::new(target, cut)),
+            is_closing: AtomicBool::new(false),
+            state: Mutex::new(State::new(target, fault)),
             closed: Condvar::new(),
-            lanes: [Lane::new(shape), Lane::new(shape)],
+            to_registry: ThrottledDirection::new(throttle),
+            to_client: ThrottledDirection::new(throttle),
         });
         let accepting = shared.clone();
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                if accepting.closing.load(Ordering::SeqCst) {
+                if accepting.is_closing.load(Ordering::SeqCst) {
                     return;
                 }
                 let shared = accepting.clone();
@@ -60,43 +61,43 @@ impl Relay {
         Self { address, shared }
     }
 
-    /// `127.0.0.1:PORT`: what the client is told.
+    /// Returns the address for the client.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Sends new connections to another address.
+    /// Connects new connections to another registry.
     pub fn forward_to(&self, target: SocketAddr) {
         self.shared.state().target = target;
     }
 
-    /// Runs `action` once, when clients have sent so many bytes in all.
+    /// Runs `action` once, when clients have sent this many bytes in total.
     pub fn run_after_bytes_sent(&self, bytes: u64, action: impl FnOnce() + Send + 'static) {
         self.run_at(Trigger::BytesSent(bytes), action);
     }
 
-    /// Runs `action` once, at that moment or as soon as something passes after it. It takes the
-    /// place of an earlier one that is not yet due.
-    pub fn run_at(&self, moment: Trigger, action: impl FnOnce() + Send + 'static) {
-        self.shared.state().due = Some((moment, Box::new(action)));
+    /// Runs `action` once, when the trigger is reached. If it is already reached, runs the action with
+    /// the next bytes. Replaces an earlier action that has not run.
+    pub fn run_at(&self, trigger: Trigger, action: impl FnOnce() + Send + 'static) {
+        self.shared.state().pending = Some((trigger, Box::new(action)));
     }
 
-    /// What has passed so far.
+    /// Returns the bytes so far.
     pub fn traffic(&self) -> Traffic {
         self.shared.state().traffic
     }
 
-    /// How many requests have begun so far.
+    /// Returns the number of requests so far, including incomplete ones.
     pub fn request_count(&self) -> usize {
-        self.shared.state().asked
+        self.shared.state().request_count
     }
 
-    /// How often the line broke.
+    /// Returns how many faults the relay has injected.
     pub fn fault_count(&self) -> usize {
-        self.shared.state().cuts
+        self.shared.state().fault_count
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub fn requests(&self) -> Vec<ObservedRequest> {
         self.shared.state().requests()
     }
@@ -104,8 +105,8 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
+        self.shared.is_closing.store(true, Ordering::SeqCst);
+        // `accept` returns only when a client connects.
         let _ = TcpStream::connect(self.address);
         self.shared.state().cut_all();
         self.shared.closed.notify_all();
@@ -117,18 +118,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One connection, to its end.
+    /// Serves a connection until it closes.
     fn serve(&self, client: TcpStream) {
         let target = {
             let mut state = self.state();
-            if state.answers > 0 {
-                state.answers -= 1;
+            if state.remaining_bad_gateways > 0 {
+                state.remaining_bad_gateways -= 1;
                 drop(state);
-                return self.answer(&client);
+                return self.respond_bad_gateway(&client);
             }
             state.target
         };
-        // A registry that is down: the client finds its connection closed.
+        // If the registry is down, the client sees that its connection is closed.
         let Ok(registry) = TcpStream::connect_timeout(&target, Duration::from_secs(10)) else {
             return;
         };
@@ -136,35 +137,37 @@ impl Shared {
         let Some(number) = self.state().open(&client, &registry) else {
             return;
         };
-        // The handshake takes a way there and back as well.
-        self.lanes.iter().for_each(Lane::wait);
+        // The TCP handshake takes one round trip.
+        self.to_registry.wait_for_delay();
+        self.to_client.wait_for_delay();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                self.down(number, &registry, &client);
+                self.forward_responses(number, &registry, &client);
                 let _ = client.shutdown(Shutdown::Write);
             });
-            self.up(number, &client, &registry);
+            self.forward_requests(number, &client, &registry);
             let _ = registry.shutdown(Shutdown::Write);
         });
         self.state().close(number);
     }
 
-    /// Answers one request as a proxy does that does not find its registry.
-    fn answer(&self, mut client: &TcpStream) {
+    /// Responds to one request with 502, as a proxy does that cannot reach its registry.
+    fn respond_bad_gateway(&self, mut client: &TcpStream) {
         let Some(number) = self.state().open(client, client) else {
             return;
         };
         let mut buffer = vec![0; 64 * 1024];
-        let mut answered = false;
-        // To the client's end: an answer must not be overtaken by the end of the connection.
+        let mut has_responded = false;
+        // Read until the client closes the connection. Otherwise a TCP reset could discard the response
+        // before the client reads it.
         while let Ok(size @ 1..) = client.read(&mut buffer) {
-            let (_, action) = self.state().seen(number, &buffer[..size]);
+            let (_, action) = self.state().record_sent(number, &buffer[..size]);
             if let Some(action) = action {
                 action();
             }
-            let has_begun = self.state().has_request(number);
-            if has_begun && !std::mem::replace(&mut answered, true) {
-                let action = self.state().returned(number, BAD_GATEWAY);
+            let has_request = self.state().has_request(number);
+            if has_request && !std::mem::replace(&mut has_responded, true) {
+                let action = self.state().record_received(number, BAD_GATEWAY);
                 if let Some(action) = action {
                     action();
                 }
@@ -175,21 +178,22 @@ impl Shared {
         self.state().close(number);
     }
 
-    /// Passes on what the client sends, until one end closes or the line is cut.
-    fn up(&self, number: usize, mut client: &TcpStream, registry: &TcpStream) {
-        self.lanes[0].carry(registry, |carry| {
+    /// Forwards bytes from the client until either side closes the connection or a fault occurs.
+    fn forward_requests(&self, number: usize, mut client: &TcpStream, registry: &TcpStream) {
+        self.to_registry.run(registry, |writer| {
             let mut buffer = vec![0; 64 * 1024];
-            while let Ok(size @ 1..) = client.read(carry.room(&mut buffer)) {
-                let (allowed, action) = self.state().seen(number, &buffer[..size]);
+            while let Ok(size @ 1..) = client.read(writer.limit(&mut buffer)) {
+                let (allowed, action) = self.state().record_sent(number, &buffer[..size]);
                 if let Some(action) = action {
                     action();
                 }
-                // A registry that no longer reads may still have said why: the answer passes.
-                if !carry.pass(&buffer[..allowed]) {
+                // The registry may have responded before it closed the connection, so responses are
+                // still forwarded.
+                if !writer.write(&buffer[..allowed]) {
                     return;
                 }
                 if allowed < size {
-                    if !self.stand_still() {
+                    if !self.stall() {
                         let _ = client.shutdown(Shutdown::Both);
                     }
                     return;
@@ -198,33 +202,34 @@ impl Shared {
         });
     }
 
-    /// Passes on what the registry answers, until one end closes.
-    fn down(&self, number: usize, mut registry: &TcpStream, client: &TcpStream) {
-        self.lanes[1].carry(client, |carry| {
+    /// Forwards bytes from the registry until either side closes the connection.
+    fn forward_responses(&self, number: usize, mut registry: &TcpStream, client: &TcpStream) {
+        self.to_client.run(client, |writer| {
             let mut buffer = vec![0; 64 * 1024];
-            while let Ok(size @ 1..) = registry.read(carry.room(&mut buffer)) {
-                let action = self.state().returned(number, &buffer[..size]);
+            while let Ok(size @ 1..) = registry.read(writer.limit(&mut buffer)) {
+                let action = self.state().record_received(number, &buffer[..size]);
                 if let Some(action) = action {
                     action();
                 }
-                if self.state().is_silent(number) {
-                    self.stand_still();
+                if self.state().is_stalled(number) {
+                    self.stall();
                     return;
                 }
-                if !carry.pass(&buffer[..size]) {
+                if !writer.write(&buffer[..size]) {
                     return;
                 }
             }
         });
     }
 
-    /// Where lines fall silent rather than break: stands still until the relay goes.
-    fn stand_still(&self) -> bool {
+    /// With `RelayFault::Stall`, blocks until the relay is dropped and returns `true`. Otherwise returns
+    /// `false` immediately.
+    fn stall(&self) -> bool {
         let mut state = self.state();
-        if !state.falls_silent() {
+        if !state.stalls() {
             return false;
         }
-        while !self.closing.load(Ordering::SeqCst) {
+        while !self.is_closing.load(Ordering::SeqCst) {
             state = self
                 .closed
                 .wait(state)

@@ -1,251 +1,258 @@
-//! What has passed on a line, when it breaks, and what is to happen at which moment.
+//! The state of a relay: traffic, requests, and when the next fault or action is due.
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use super::super::request_parser::{ObservedRequest, RequestParser};
 
-/// When the line breaks. The sizes, in bytes from the client, are taken in turn, for ever.
+/// The faults that a relay injects. The numbers are bytes sent by clients, used in turn and repeated.
 #[derive(Debug, Clone)]
 pub enum RelayFault {
-    /// It does not.
     None,
-    /// Each connection on its own, after so many bytes.
+    /// Cuts each connection after this many bytes.
     CutEach(Vec<u64>),
-    /// All connections at once, after so many bytes on all of them together.
+    /// Cuts all connections at the same time, after this many bytes on all of them in total.
     CutAll(Vec<u64>),
-    /// The same, and after each cut the relay answers so many connections itself, with the
-    /// 502 of a proxy that does not find its registry.
+    /// Like `CutAll`. After each cut, the relay responds to this many connections with 502, as a proxy
+    /// does that cannot reach its registry.
     Outage {
         after: Vec<u64>,
         bad_gateways: usize,
     },
-    /// The first connections fall silent after so many bytes, each after its own number, and never
-    /// close; later ones are sound.
+    /// Stalls the first connections, each after its number of bytes, without closing them. Later
+    /// connections work.
     Stall(Vec<u64>),
 }
 
-/// A moment in the life of a relay, counted over all its connections.
+/// A point in the traffic of all connections of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// Clients have sent so many bytes.
+    /// Clients have sent this many bytes.
     BytesSent(u64),
-    /// The registry has answered so many bytes.
+    /// The registry has sent this many bytes.
     BytesReceived(u64),
-    /// Clients have begun so many requests.
+    /// Clients have started this many requests.
     RequestsStarted(usize),
 }
 
-/// Bytes that clients and the registry have sent, heads included.
+/// Bytes on all connections of a relay, including the heads of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// What clients sent.
+    /// Bytes from clients.
     pub up: u64,
-    /// What came back.
+    /// Bytes from the registry.
     pub down: u64,
 }
 
 impl Traffic {
-    /// Both ways together.
+    /// Returns the bytes in both directions.
     pub fn total(&self) -> u64 {
         self.up + self.down
     }
 }
 
-/// What has passed, and what will break.
 pub(super) struct State {
     pub(super) target: SocketAddr,
-    cut: RelayFault,
-    /// How many connections there were.
-    connections: usize,
-    /// How often the line broke.
-    pub(super) cuts: usize,
-    /// Bytes on all connections since the last cut of all.
-    since: u64,
-    open: Vec<Open>,
-    /// Requests on connections that have ended.
-    done: Vec<ObservedRequest>,
-    pub(super) due: Option<(Trigger, Action)>,
+    fault: RelayFault,
+    connection_count: usize,
+    pub(super) fault_count: usize,
+    /// Bytes on all connections since they were last cut together.
+    bytes_since_cut: u64,
+    connections: Vec<Connection>,
+    /// Requests on closed connections.
+    closed_requests: Vec<ObservedRequest>,
+    pub(super) pending: Option<(Trigger, Action)>,
     pub(super) traffic: Traffic,
-    pub(super) asked: usize,
-    /// How many more connections are answered with 502.
-    pub(super) answers: usize,
+    pub(super) request_count: usize,
+    /// The number of connections that still get a 502.
+    pub(super) remaining_bad_gateways: usize,
 }
 
-/// A connection.
-struct Open {
-    framing: RequestParser,
+struct Connection {
+    parser: RequestParser,
     client: TcpStream,
     registry: TcpStream,
-    /// Bytes until this connection is cut.
-    left: u64,
-    /// Nothing passes any more.
-    dead: bool,
+    /// Bytes until the fault of this connection.
+    bytes_left: u64,
+    /// Whether the connection was cut or stalled.
+    is_dead: bool,
 }
 
-impl Open {
-    fn is(&self, number: usize) -> bool {
-        self.framing.connection() == number
+impl Connection {
+    fn has_number(&self, number: usize) -> bool {
+        self.parser.connection() == number
     }
 
     fn cut(&self) {
-        // It may be gone already.
+        // The sockets may already be closed.
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.registry.shutdown(Shutdown::Both);
     }
 }
 
-/// What is to be done at a moment.
 pub(super) type Action = Box<dyn FnOnce() + Send>;
 
 impl State {
-    /// A line to `target` on which nothing has passed.
-    pub(super) fn new(target: SocketAddr, cut: RelayFault) -> Self {
+    pub(super) fn new(target: SocketAddr, fault: RelayFault) -> Self {
         Self {
             target,
-            cut,
-            connections: 0,
-            cuts: 0,
-            since: 0,
-            open: Vec::new(),
-            done: Vec::new(),
-            due: None,
+            fault,
+            connection_count: 0,
+            fault_count: 0,
+            bytes_since_cut: 0,
+            connections: Vec::new(),
+            closed_requests: Vec::new(),
+            pending: None,
             traffic: Traffic::default(),
-            asked: 0,
-            answers: 0,
+            request_count: 0,
+            remaining_bad_gateways: 0,
         }
     }
 
-    /// A new connection; yields its number.
+    /// Adds a connection, and returns its number.
     pub(super) fn open(&mut self, client: &TcpStream, registry: &TcpStream) -> Option<usize> {
-        let number = self.connections;
-        self.connections += 1;
-        let left = match &self.cut {
+        let number = self.connection_count;
+        self.connection_count += 1;
+        let bytes_left = match &self.fault {
             RelayFault::CutEach(sizes) => sizes[number % sizes.len()],
             RelayFault::Stall(sizes) => sizes.get(number).copied().unwrap_or(u64::MAX),
             RelayFault::None | RelayFault::CutAll(_) | RelayFault::Outage { .. } => u64::MAX,
         };
-        self.open.push(Open {
-            framing: RequestParser::new(number),
+        self.connections.push(Connection {
+            parser: RequestParser::new(number),
             client: client.try_clone().ok()?,
             registry: registry.try_clone().ok()?,
-            left,
-            dead: false,
+            bytes_left,
+            is_dead: false,
         });
         Some(number)
     }
 
-    /// A connection's requests are kept when it is over.
+    /// Removes a connection, and keeps its requests.
     pub(super) fn close(&mut self, number: usize) {
-        let place = self.open.iter().position(|open| open.is(number));
-        if let Some(place) = place {
-            let open = self.open.remove(place);
-            self.done.extend_from_slice(open.framing.requests());
+        let mut connections = self.connections.iter();
+        let index = connections.position(|connection| connection.has_number(number));
+        if let Some(index) = index {
+            let connection = self.connections.remove(index);
+            let requests = connection.parser.requests();
+            self.closed_requests.extend_from_slice(requests);
         }
     }
 
-    /// Ends all connections.
+    /// Closes all connections.
     pub(super) fn cut_all(&self) {
-        self.open.iter().for_each(Open::cut);
+        self.connections.iter().for_each(Connection::cut);
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub(super) fn requests(&self) -> Vec<ObservedRequest> {
-        let open = self.open.iter().flat_map(|open| open.framing.requests());
-        self.done.iter().chain(open).cloned().collect()
+        let connections = self.connections.iter();
+        let open_requests = connections.flat_map(|connection| connection.parser.requests());
+        let requests = self.closed_requests.iter().chain(open_requests);
+        requests.cloned().collect()
     }
 
-    /// Whether connections fall silent here rather than break.
-    pub(super) fn falls_silent(&self) -> bool {
-        matches!(self.cut, RelayFault::Stall(_))
+    /// Reports whether the fault is a stall instead of a cut.
+    pub(super) fn stalls(&self) -> bool {
+        matches!(self.fault, RelayFault::Stall(_))
     }
 
-    /// Whether nothing passes on this connection any more, which yet is not closed.
-    pub(super) fn is_silent(&mut self, number: usize) -> bool {
-        self.falls_silent() && self.find(number).is_some_and(|open| open.dead)
+    /// Reports whether a connection is stalled: open, but without any traffic.
+    pub(super) fn is_stalled(&mut self, number: usize) -> bool {
+        self.stalls()
+            && self
+                .find(number)
+                .is_some_and(|connection| connection.is_dead)
     }
 
-    /// Counts what a client sent; yields how much of it may still pass, and what is to be done.
-    pub(super) fn seen(&mut self, number: usize, bytes: &[u8]) -> (usize, Option<Action>) {
+    /// Counts bytes from a client. Returns how many of them may be forwarded before the fault, and the
+    /// action that is due.
+    pub(super) fn record_sent(&mut self, number: usize, bytes: &[u8]) -> (usize, Option<Action>) {
         let size = bytes.len() as u64;
         self.traffic.up += size;
-        let Some(open) = self.find(number) else {
+        let Some(connection) = self.find(number) else {
             return (0, None);
         };
-        // All of it was sent, also what does not arrive.
-        let before = open.framing.requests().len();
-        open.framing.take(bytes);
-        self.asked += open.framing.requests().len() - before;
-        let action = self.due();
-        let Some(open) = self.open.iter_mut().find(|open| open.is(number)) else {
+        // The client sent all of these bytes, also those that a fault discards.
+        let before = connection.parser.requests().len();
+        connection.parser.add(bytes);
+        self.request_count += connection.parser.requests().len() - before;
+        let action = self.take_due_action();
+        let mut connections = self.connections.iter_mut();
+        let Some(connection) = connections.find(|connection| connection.has_number(number)) else {
             return (0, action);
         };
-        if open.dead {
+        if connection.is_dead {
             return (0, action);
         }
-        let room = match &self.cut {
+        let allowed = match &self.fault {
             RelayFault::None => size,
             RelayFault::CutEach(_) | RelayFault::Stall(_) => {
-                let room = open.left.min(size);
-                open.left -= room;
-                room
+                let allowed = connection.bytes_left.min(size);
+                connection.bytes_left -= allowed;
+                allowed
             }
             RelayFault::CutAll(sizes) | RelayFault::Outage { after: sizes, .. } => {
-                let room = (sizes[self.cuts % sizes.len()] - self.since).min(size);
-                self.since += room;
-                room
+                let limit = sizes[self.fault_count % sizes.len()];
+                let allowed = (limit - self.bytes_since_cut).min(size);
+                self.bytes_since_cut += allowed;
+                allowed
             }
         };
-        if room < size {
-            self.break_line(number);
+        if allowed < size {
+            self.inject_fault(number);
         }
-        (usize::try_from(room).expect("within the buffer"), action)
+        let allowed = usize::try_from(allowed).expect("at most the size of the buffer");
+        (allowed, action)
     }
 
-    /// Counts what the registry answered; yields what is to be done.
-    pub(super) fn returned(&mut self, number: usize, bytes: &[u8]) -> Option<Action> {
+    /// Counts bytes from the registry. Returns the action that is due.
+    pub(super) fn record_received(&mut self, number: usize, bytes: &[u8]) -> Option<Action> {
         self.traffic.down += bytes.len() as u64;
-        // What does not get through is no answer.
-        if let Some(open) = self.find(number).filter(|open| !open.dead) {
-            open.framing.answer(bytes);
+        // A response that a fault discards does not count for the request.
+        if let Some(connection) = self.find(number).filter(|connection| !connection.is_dead) {
+            connection.parser.add_response(bytes);
         }
-        self.due()
+        self.take_due_action()
     }
 
-    /// What was to be done at a moment that has come.
-    fn due(&mut self) -> Option<Action> {
-        let (traffic, asked) = (self.traffic, self.asked);
-        let due = self.due.take_if(|(moment, _)| match *moment {
+    fn take_due_action(&mut self) -> Option<Action> {
+        let (traffic, request_count) = (self.traffic, self.request_count);
+        let due = self.pending.take_if(|(trigger, _)| match *trigger {
             Trigger::BytesSent(bytes) => traffic.up >= bytes,
             Trigger::BytesReceived(bytes) => traffic.down >= bytes,
-            Trigger::RequestsStarted(requests) => asked >= requests,
+            Trigger::RequestsStarted(requests) => request_count >= requests,
         });
         due.map(|(_, action)| action)
     }
 
-    fn find(&mut self, number: usize) -> Option<&mut Open> {
-        self.open.iter_mut().find(|open| open.is(number))
+    fn find(&mut self, number: usize) -> Option<&mut Connection> {
+        let mut connections = self.connections.iter_mut();
+        connections.find(|connection| connection.has_number(number))
     }
 
-    /// Whether a request has begun on this connection.
+    /// Reports whether the client has started a request on this connection.
     pub(super) fn has_request(&mut self, number: usize) -> bool {
-        let open = self.find(number);
-        open.is_some_and(|open| !open.framing.requests().is_empty())
+        let connection = self.find(number);
+        connection.is_some_and(|connection| !connection.parser.requests().is_empty())
     }
 
-    /// Breaks the line of this connection, whose thread closes it when the last bytes are through,
-    /// and those of all others if they break together.
-    fn break_line(&mut self, number: usize) {
-        self.cuts += 1;
-        self.since = 0;
-        let all = matches!(self.cut, RelayFault::CutAll(_) | RelayFault::Outage { .. });
-        if let RelayFault::Outage { bad_gateways, .. } = self.cut {
-            self.answers = bad_gateways;
+    /// Marks a connection as dead; its thread closes it after the last forwarded bytes. If all
+    /// connections are cut together, also closes the others.
+    fn inject_fault(&mut self, number: usize) {
+        self.fault_count += 1;
+        self.bytes_since_cut = 0;
+        let cuts_all = matches!(
+            self.fault,
+            RelayFault::CutAll(_) | RelayFault::Outage { .. }
+        );
+        if let RelayFault::Outage { bad_gateways, .. } = self.fault {
+            self.remaining_bad_gateways = bad_gateways;
         }
-        for open in &mut self.open {
-            let own = open.is(number);
-            open.dead |= own || all;
-            if all && !own {
-                open.cut();
+        for connection in &mut self.connections {
+            let is_affected = connection.has_number(number);
+            connection.is_dead |= is_affected || cuts_all;
+            if cuts_all && !is_affected {
+                connection.cut();
             }
         }
     }

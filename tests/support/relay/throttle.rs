@@ -1,5 +1,5 @@
-//! The shape of a line: so many bytes a second, and so long on the way. Each direction has the whole
-//! rate to itself; all connections share it.
+//! Limits the bandwidth of a relay and adds latency. Each direction has the full bandwidth; all
+//! connections share it.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -7,22 +7,22 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So little is on the line at a time that connections take turns.
-const PIECE: usize = 8 * 1024;
+/// The size of one write. Small, so that connections take turns.
+const MAX_WRITE_BYTES: usize = 8 * 1024;
 
-/// How a line is. The default one is as fast as this machine.
+/// Bandwidth and latency of a relay. The default has no limit and no delay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Throttle {
-    /// Bytes a second in each direction; `None` is no limit.
+    /// The bandwidth in each direction. `None` is no limit.
     pub bytes_per_second: Option<u64>,
-    /// How long a byte is on the way; there and back takes twice that.
+    /// The latency in each direction; a round trip takes twice as long.
     pub delay: Duration,
-    /// So many bytes in each direction pass before the rate counts.
+    /// The number of bytes in each direction before the bandwidth is limited.
     pub burst_bytes: u64,
 }
 
 impl Throttle {
-    /// A line of 20 Mbit/s on which there and back takes 40 ms.
+    /// Returns a link of 20 Mbit/s with a round-trip time of 40 ms.
     pub fn dsl() -> Self {
         Self {
             bytes_per_second: Some(20_000_000 / 8),
@@ -31,120 +31,115 @@ impl Throttle {
         }
     }
 
-    /// The least time in seconds that so many bytes take on their way in one direction.
+    /// Returns the minimum time in seconds to send this many bytes in one direction.
     pub fn min_seconds(&self, bytes: u64) -> f64 {
-        let sent = self.bytes_per_second.map_or(0.0, |rate| {
+        let seconds = self.bytes_per_second.map_or(0.0, |rate| {
             bytes.saturating_sub(self.burst_bytes) as f64 / rate as f64
         });
-        sent + self.delay.as_secs_f64()
+        seconds + self.delay.as_secs_f64()
     }
 }
 
-/// One direction of a line.
-pub(super) struct Lane {
-    shape: Throttle,
-    state: Mutex<Busy>,
+/// One direction of a throttled relay.
+pub(super) struct ThrottledDirection {
+    throttle: Throttle,
+    schedule: Mutex<Schedule>,
 }
 
-struct Busy {
-    /// When all that was put on the line has left.
-    free: Instant,
-    /// Bytes that may still pass before the rate counts.
-    quick: u64,
+struct Schedule {
+    /// The time when all scheduled bytes are sent.
+    free_at: Instant,
+    /// Bytes left before the bandwidth is limited.
+    burst_bytes: u64,
 }
 
-impl Lane {
-    pub(super) fn new(shape: Throttle) -> Self {
-        let state = Mutex::new(Busy {
-            free: Instant::now(),
-            quick: shape.burst_bytes,
+impl ThrottledDirection {
+    pub(super) fn new(throttle: Throttle) -> Self {
+        let schedule = Mutex::new(Schedule {
+            free_at: Instant::now(),
+            burst_bytes: throttle.burst_bytes,
         });
-        Self { shape, state }
+        Self { throttle, schedule }
     }
 
-    /// Waits for as long as a byte is on the way.
-    pub(super) fn wait(&self) {
-        std::thread::sleep(self.shape.delay);
+    /// Waits for the latency of this direction.
+    pub(super) fn wait_for_delay(&self) {
+        std::thread::sleep(self.throttle.delay);
     }
 
-    /// Carries what `pass` is given to its end, late and slowly; ends when all of it is through.
-    pub(super) fn carry(&self, to: &TcpStream, work: impl FnOnce(&Carry<'_>)) {
-        if self.shape.bytes_per_second.is_none() && self.shape.delay.is_zero() {
-            return work(&Carry {
-                lane: self,
-                way: Way::Straight(to),
-            });
+    /// Calls `work` with a throttled writer to `stream`. Returns when all bytes are written.
+    pub(super) fn run(&self, stream: &TcpStream, work: impl FnOnce(&ThrottledWriter<'_>)) {
+        if self.throttle.bytes_per_second.is_none() && self.throttle.delay.is_zero() {
+            return work(&ThrottledWriter::Direct(stream));
         }
         std::thread::scope(|scope| {
             let (sender, receiver) = channel();
-            scope.spawn(move || deliver(&receiver, to));
-            work(&Carry {
-                lane: self,
-                way: Way::Late(sender),
+            scope.spawn(move || write_delayed(&receiver, stream));
+            work(&ThrottledWriter::Delayed {
+                direction: self,
+                sender,
             });
         });
     }
 
-    /// Takes the line for so many bytes; yields when the last of them arrives. Waits until the line
-    /// is free, so no more than a piece of each connection is on it.
-    fn take(&self, bytes: usize) -> Instant {
+    /// Schedules bytes, and returns the time when the last of them arrives. Waits until the bytes before
+    /// them are sent, so each connection has at most one write in flight.
+    fn schedule(&self, bytes: usize) -> Instant {
         let (start, end) = {
-            let mut busy = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let quick = busy.quick.min(bytes as u64);
-            busy.quick -= quick;
-            let slow = bytes as u64 - quick;
-            let time = self
-                .shape
+            let mut schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
+            let unlimited = schedule.burst_bytes.min(bytes as u64);
+            schedule.burst_bytes -= unlimited;
+            let limited = bytes as u64 - unlimited;
+            let seconds = self
+                .throttle
                 .bytes_per_second
-                .map_or(0.0, |rate| slow as f64 / rate as f64);
-            let start = busy.free.max(Instant::now());
-            busy.free = start + Duration::from_secs_f64(time);
-            (start, busy.free)
+                .map_or(0.0, |rate| limited as f64 / rate as f64);
+            let start = schedule.free_at.max(Instant::now());
+            schedule.free_at = start + Duration::from_secs_f64(seconds);
+            (start, schedule.free_at)
         };
         std::thread::sleep(start.saturating_duration_since(Instant::now()));
-        end + self.shape.delay
+        end + self.throttle.delay
     }
 }
 
-/// The end of a lane that bytes are put in at.
-pub(super) struct Carry<'a> {
-    lane: &'a Lane,
-    way: Way<'a>,
+/// Writes to a connection, at once or with the delay of a throttle.
+pub(super) enum ThrottledWriter<'a> {
+    Direct(&'a TcpStream),
+    Delayed {
+        direction: &'a ThrottledDirection,
+        sender: Sender<(Instant, Vec<u8>)>,
+    },
 }
 
-enum Way<'a> {
-    Straight(&'a TcpStream),
-    Late(Sender<(Instant, Vec<u8>)>),
-}
-
-impl Carry<'_> {
-    /// As much of a buffer as one read should fill.
-    pub(super) fn room<'b>(&self, buffer: &'b mut [u8]) -> &'b mut [u8] {
-        match self.way {
-            Way::Straight(_) => buffer,
-            Way::Late(_) => &mut buffer[..PIECE],
+impl ThrottledWriter<'_> {
+    /// Returns the part of a buffer that one read may fill.
+    pub(super) fn limit<'b>(&self, buffer: &'b mut [u8]) -> &'b mut [u8] {
+        match self {
+            Self::Direct(_) => buffer,
+            Self::Delayed { .. } => &mut buffer[..MAX_WRITE_BYTES],
         }
     }
 
-    /// Puts bytes on the line; `false` once the other end takes none any more.
-    pub(super) fn pass(&self, bytes: &[u8]) -> bool {
-        match &self.way {
-            Way::Straight(to) => {
-                let mut to: &TcpStream = to;
-                to.write_all(bytes).is_ok()
+    /// Writes bytes. Returns `false` if the receiver has closed the connection.
+    pub(super) fn write(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Direct(stream) => {
+                let mut stream: &TcpStream = stream;
+                stream.write_all(bytes).is_ok()
             }
-            Way::Late(sender) => {
-                let arrives = self.lane.take(bytes.len());
-                sender.send((arrives, bytes.to_vec())).is_ok()
+            Self::Delayed { direction, sender } => {
+                let arrival = direction.schedule(bytes.len());
+                sender.send((arrival, bytes.to_vec())).is_ok()
             }
         }
     }
 }
 
-fn deliver(pieces: &Receiver<(Instant, Vec<u8>)>, mut to: &TcpStream) {
-    for (arrives, bytes) in pieces {
-        std::thread::sleep(arrives.saturating_duration_since(Instant::now()));
-        if to.write_all(&bytes).is_err() {
+fn write_delayed(pieces: &Receiver<(Instant, Vec<u8>)>, mut stream: &TcpStream) {
+    for (arrival, bytes) in pieces {
+        std::thread::sleep(arrival.saturating_duration_since(Instant::now()));
+        if stream.write_all(&bytes).is_err() {
             return;
         }
     }
