@@ -334,9 +334,9 @@ fn shell(script: &str, scratch: &Scratch) -> Command {
     command
 }
 
-/// Runs the blocks of a document that are marked with `run`, in their order, in one folder, and returns
-/// their number. They use a registry that contains team/app:v1. The block that is marked with `serve`
-/// starts it, or a default command.
+/// Runs the blocks of a document that are marked with `run`, in their order, in one folder, and
+/// returns their number. They use a registry that contains team/app:v1. The block that is marked
+/// with `serve` starts it, or a default command.
 fn run_document(path: &str) -> usize {
     let scratch = Scratch::new();
     create_work_folder(&scratch);

@@ -1,6 +1,6 @@
-//! Checks invariants of `docs/architecture.md` in the source text: words that are allowed only in some
-//! files, the order of the modules, and type names that are used more than once. Comments and tests are
-//! not checked.
+//! Checks invariants of `docs/architecture.md` in the source text: words that are allowed only in
+//! some files, the order of the modules, and type names that are used more than once. Comments and
+//! tests are not checked.
 #![allow(
     clippy::unwrap_used,
     reason = "a test that cannot read the sources must fail"
@@ -166,8 +166,8 @@ fn words_are_only_in_their_modules() {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
-/// The top-level modules of each crate in their order: a module may import only the modules after it.
-/// `lib` and `main` may import all.
+/// The top-level modules of each crate in their order: a module may import only the modules after
+/// it. `lib` and `main` may import all.
 const MODULE_ORDER: &[(&str, &[&str])] = &[
     (
         "oci/src",
@@ -328,7 +328,8 @@ fn module(file: &Path, folder: &Path) -> String {
     first.file_stem().unwrap().to_string_lossy().into_owned()
 }
 
-/// Returns the top-level modules of the same crate that the code imports, each with its line number.
+/// Returns the top-level modules of the same crate that the code imports, each with its line
+/// number.
 fn imports(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     // The number of open braces of a `crate::{…}`, and whether a name at the first level may start.
@@ -375,8 +376,8 @@ fn first_word(text: &str) -> String {
     text.chars().take_while(is_part).collect()
 }
 
-/// Returns the lines of code with their numbers, without comments and empty lines. Stops at the tests
-/// at the end of the file, but not at a `#[cfg(test)] mod tests;`.
+/// Returns the lines of code with their numbers, without comments and empty lines. Stops at the
+/// tests at the end of the file, but not at a `#[cfg(test)] mod tests;`.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let ends = |line: &str, next: Option<&str>| {
         line.starts_with("#[cfg(test)]") && next.is_none_or(|next| !next.ends_with(';'))

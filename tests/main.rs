@@ -1,5 +1,5 @@
-//! Tests of whole flows with the real programs: the tool, the server, and third-party programs such as
-//! Docker and nginx.
+//! Tests of whole flows with the real programs: the tool, the server, and third-party programs such
+//! as Docker and nginx.
 //!
 //! All tests are one program, so `support` is compiled only once. Each module is an area; its name
 //! selects its tests: `tests/run.sh push::` or `cargo test -p imgsync --test flows push::quirks::`.

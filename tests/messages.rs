@@ -1,5 +1,5 @@
-//! Tests the complete error messages and exit codes of pushes that fail for a reason that the user can
-//! fix.
+//! Tests the complete error messages and exit codes of pushes that fail for a reason that the user
+//! can fix.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -90,8 +90,8 @@ impl MessageFixture {
     }
 }
 
-/// Panics unless a push ended with this exit code and this text on stderr. First replaces values that
-/// differ in every run with names.
+/// Panics unless a push ended with this exit code and this text on stderr. First replaces values
+/// that differ in every run with names.
 fn assert_message(outcome: &Outcome, names: &[(&str, &str)], code: i32, expected: &str) {
     let mut text = outcome.stderr.trim_end().to_owned();
     for (value, name) in names {
@@ -224,7 +224,8 @@ fn a_registry_that_speaks_plain_http() {
     }
     let fixture = MessageFixture::new();
     let registry = StockRegistry::start(&fixture.scratch.folder("root"));
-    // The proxy makes another host name possible: for loopback, the tool uses plain HTTP without an option.
+    // The proxy makes another host name possible: for loopback, the tool uses plain HTTP without an
+    // option.
     let proxy = HttpProxy::start(registry.address());
     let url = proxy.url();
     let variables = [("HTTPS_PROXY", &*url), ("HTTP_PROXY", &*url)];

@@ -45,7 +45,8 @@ fn start_daemon(image: &str) -> FakeServer {
     })
 }
 
-/// Both pushes were interrupted in a layer: `app` from a classic image store, `late` from containerd's.
+/// Both pushes were interrupted in a layer: `app` from a classic image store, `late` from
+/// containerd's.
 #[test]
 fn interrupted_pushes_resume_without_an_export_and_without_sending_again() {
     let recorded = RecordedFolders::copy();
@@ -123,7 +124,8 @@ fn start_plain_registry(address: &str, recorded: &RecordedFolders) -> FakeServer
     })
 }
 
-/// Without the extension, only the cache knows which blobs the layers are and where they are stored.
+/// Without the extension, only the cache knows which blobs the layers are and where they are
+/// stored.
 #[test]
 fn cached_digests_and_locations_save_compressing_and_uploading() {
     let recorded = RecordedFolders::copy();

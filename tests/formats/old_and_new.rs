@@ -205,8 +205,8 @@ fn kill_push(version: Version, home: &Path, relay: &Relay, archive: &str, remote
     assert_eq!(status.code(), None, "killed in the middle");
 }
 
-/// Mirrors a multi-platform image with a referrer to another repository, prunes the target, and mirrors
-/// to a file and back.
+/// Mirrors a multi-platform image with a referrer to another repository, prunes the target, and
+/// mirrors to a file and back.
 fn assert_mirrors(version: Version, scratch: &Scratch, home: &Path, server: &VersionedServer) {
     let repository = seed::RemoteRepository {
         address: server.address,
@@ -247,7 +247,8 @@ fn assert_mirrors(version: Version, scratch: &Scratch, home: &Path, server: &Ver
     let last: Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["copied"], 0, "{again}");
 
-    // The other version prunes the tags that this one copied: the record is in the shared home folder.
+    // The other version prunes the tags that this one copied: the record is in the shared home
+    // folder.
     let other = if version == Old { New } else { Old };
     let removed = http::send(
         server.address,
@@ -284,8 +285,8 @@ fn the_current_tool_works_with_an_older_server() {
     }
 }
 
-/// One version of the tool resumes the push of the other, and one version of the server uses the folder
-/// of the other.
+/// One version of the tool resumes the push of the other, and one version of the server uses the
+/// folder of the other.
 #[test]
 fn one_version_continues_the_work_of_the_other() {
     if older_programs().is_none() {
@@ -300,7 +301,8 @@ fn one_version_continues_the_work_of_the_other() {
         let path = path.to_str().unwrap();
         let server = VersionedServer::start(first, &root);
         let relay = Relay::start(server.address, RelayFault::None);
-        // The cache identifies a registry by its address, so both servers are behind the same relay.
+        // The cache identifies a registry by its address, so both servers are behind the same
+        // relay.
         let remote = format!("{}/team/late:v1", relay.address());
         kill_push(first, &home, &relay, path, &remote);
         let before = sent_bytes(&relay);

@@ -1,5 +1,5 @@
-//! Tests that the current server uses the data folder of an older server (`tests/frozen/server`): it
-//! serves the content, resumes uploads and downloads, and evicts only cached images.
+//! Tests that the current server uses the data folder of an older server (`tests/frozen/server`):
+//! it serves the content, resumes uploads and downloads, and evicts only cached images.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,7 +1,7 @@
 //! Tests the protocol against the recorded exchanges of an older tool and an older server
 //! (`tests/frozen/wire`): the current server must respond to the recorded requests as the older one
-//! did, and the current tool must work with the recorded responses and send no request that the older
-//! server does not know. `tests/old_and_new.sh` runs the older programs themselves.
+//! did, and the current tool must work with the recorded responses and send no request that the
+//! older server does not know. `tests/old_and_new.sh` runs the older programs themselves.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -60,8 +60,8 @@ impl Registries {
     }
 }
 
-/// Values that differ between the recording and this run, such as sessions, tokens and addresses. Each
-/// entry has the recorded and the current value.
+/// Values that differ between the recording and this run, such as sessions, tokens and addresses.
+/// Each entry has the recorded and the current value.
 #[derive(Default)]
 struct Replacements(Vec<(String, String)>);
 
@@ -94,8 +94,8 @@ impl Replacements {
     }
 }
 
-/// Panics unless a response contains everything that the recorded one does. It may have more headers
-/// and JSON fields.
+/// Panics unless a response contains everything that the recorded one does. It may have more
+/// headers and JSON fields.
 fn assert_response(
     command: &str,
     recorded: &Exchange,

@@ -97,8 +97,8 @@ pub fn file<'a>(entries: &'a [Entry], name: &str) -> Option<&'a [u8]> {
     Some(&entry.bytes)
 }
 
-/// Writes a docker-archive with one layer that contains a file of `size` incompressible bytes. Keeps
-/// only 1 MiB of it in memory.
+/// Writes a docker-archive with one layer that contains a file of `size` incompressible bytes.
+/// Keeps only 1 MiB of it in memory.
 pub fn write_large(path: &Path, size: u64, name: &str) {
     let mut file = BufWriter::new(File::create(path).expect("an archive"));
     let mut layer_digest = super::bytes::DigestBuilder::default();

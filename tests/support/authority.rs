@@ -51,8 +51,8 @@ impl CertificateAuthority {
         self.folder.join("ca.crt")
     }
 
-    /// Creates a server certificate for these names (`DNS:…`, `IP:…`), or a client certificate if there
-    /// are none.
+    /// Creates a server certificate for these names (`DNS:…`, `IP:…`), or a client certificate if
+    /// there are none.
     pub fn sign(&self, name: &str, names: &[&str]) -> CertificateAndKey {
         let file = |extension: &str| format!("{name}.{extension}");
         let subject = format!("/CN={name}");

@@ -1,5 +1,5 @@
-//! Starts a pull-through cache: anonymous clients may pull from the mirror of the Hub, everything else
-//! needs a login.
+//! Starts a pull-through cache: anonymous clients may pull from the mirror of the Hub, everything
+//! else needs a login.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -27,7 +27,8 @@ pub fn write_htpasswd(scratch: &Scratch) -> PathBuf {
 }
 
 /// Starts a cache that uses `hub` as the upstream for both docker.io and ghcr.io. Anonymous clients
-/// may pull from docker.io; everything else needs the login of `alice`. Cached tags are never fresh.
+/// may pull from docker.io; everything else needs the login of `alice`. Cached tags are never
+/// fresh.
 pub fn start_cache(scratch: &Scratch, hub: SocketAddr) -> Server {
     start_cache_with(scratch, hub, "")
 }

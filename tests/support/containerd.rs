@@ -14,8 +14,8 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts containerd with its data in an empty folder. Returns `None` if it cannot run here, for
-    /// example without root.
+    /// Starts containerd with its data in an empty folder. Returns `None` if it cannot run here,
+    /// for example without root.
     pub fn start(folder: &Path) -> Option<Self> {
         let at = |name: &str| folder.join(name).display().to_string();
         let config = format!(

@@ -26,7 +26,8 @@ pub struct DockerImage {
 }
 
 impl DockerImage {
-    /// Builds `tests/images/app` as `NAME:VERSION`. Images with other names share no layers with it.
+    /// Builds `tests/images/app` as `NAME:VERSION`. Images with other names share no layers with
+    /// it.
     pub fn build(name: &str, version: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/images/build.sh");
         must(Command::new("bash").arg(script).args([name, version, name]));

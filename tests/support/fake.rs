@@ -87,8 +87,8 @@ pub enum BodyHandling {
     Read,
     /// Respond and close the connection without reading the body.
     RespondEarly(Reply),
-    /// Read this many bytes of the body, call the handler with them, and close the connection without
-    /// a response.
+    /// Read this many bytes of the body, call the handler with them, and close the connection
+    /// without a response.
     DisconnectAfter(usize),
 }
 

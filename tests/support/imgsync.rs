@@ -92,7 +92,8 @@ impl Imgsync {
         self.mirror_measured(options, source, target).0
     }
 
-    /// Runs `imgsync mirror OPTIONS… SOURCE TARGET`, and also returns the peak resident memory in bytes.
+    /// Runs `imgsync mirror OPTIONS… SOURCE TARGET`, and also returns the peak resident memory in
+    /// bytes.
     pub fn mirror_measured(&self, options: &[&str], source: &str, target: &str) -> (Outcome, u64) {
         let mut command = self.command();
         command.arg("mirror").args(options).args([source, target]);

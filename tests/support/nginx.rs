@@ -49,8 +49,8 @@ impl Nginx {
         Self::start_server(folder, |listen| server_block(listen, target, pair, options))
     }
 
-    /// Starts nginx with the `server` block of an example. Replaces only the port, the certificate and
-    /// the address of the registry.
+    /// Starts nginx with the `server` block of an example. Replaces only the port, the certificate
+    /// and the address of the registry.
     pub fn start_example(
         example: &str,
         folder: &Path,
@@ -80,8 +80,8 @@ impl Nginx {
 
     /// Starts nginx with the `server` block that `server` returns for a listening address.
     fn start_server(folder: &Path, server: impl Fn(SocketAddr) -> String) -> Self {
-        // nginx cannot choose a free port itself. If another program takes the port in between, nginx
-        // ends, and the next port is tried.
+        // nginx cannot choose a free port itself. If another program takes the port in between,
+        // nginx ends, and the next port is tried.
         wait_until("a port for nginx", || {
             let free = TcpListener::bind("127.0.0.1:0").expect("a port");
             let address = free.local_addr().expect("an address");

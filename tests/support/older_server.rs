@@ -1,5 +1,5 @@
-//! Imitates an older server: a proxy for the current server that removes everything from the responses
-//! that the recorded server did not send.
+//! Imitates an older server: a proxy for the current server that removes everything from the
+//! responses that the recorded server did not send.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! An HTTP proxy that sends every request to one address and records the requested hosts. With it, a
-//! test can use any host name without a network.
+//! An HTTP proxy that sends every request to one address and records the requested hosts. With it,
+//! a test can use any host name without a network.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

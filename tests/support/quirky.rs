@@ -1,5 +1,5 @@
-//! A registry in memory that deviates from the specification in configurable ways, as real registries
-//! and proxies do. It also checks that the requests of the client are valid.
+//! A registry in memory that deviates from the specification in configurable ways, as real
+//! registries and proxies do. It also checks that the requests of the client are valid.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -21,7 +21,8 @@ pub struct RegistryQuirks {
     pub refuse_patch: fn(&Request, &UploadSession) -> Option<Reply>,
     /// Whether the PUT that completes a session may have a body.
     pub accepts_put_body: bool,
-    /// The numbers of the PATCH requests (from 1) whose connection breaks in the middle of the body.
+    /// The numbers of the PATCH requests (from 1) whose connection breaks in the middle of the
+    /// body.
     pub broken_patches: Vec<usize>,
     /// What happens to the session of a broken PATCH.
     pub partial_chunk: PartialChunk,

@@ -1,7 +1,7 @@
 //! Copies the recorded folders of an older version (`tests/frozen`) for a test.
 //!
-//! The recorded files contain addresses of registries, so the tests use the same addresses. Times are
-//! updated: the copied files are new, and times inside files are set to an hour ago.
+//! The recorded files contain addresses of registries, so the tests use the same addresses. Times
+//! are updated: the copied files are new, and times inside files are set to an hour ago.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

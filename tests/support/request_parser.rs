@@ -123,7 +123,8 @@ impl RequestParser {
             .strip_prefix(b"HTTP/1.1 ")
             .and_then(|rest| rest.get(..3));
         let status = status.and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
-        // Later bytes are a body, or the final response after an interim one such as `100 Continue`.
+        // Later bytes are a body, or the final response after an interim one such as `100
+        // Continue`.
         if request.status.is_none_or(|status| status < 200) {
             request.status = status.or(request.status);
         }

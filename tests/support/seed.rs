@@ -1,5 +1,5 @@
-//! Pushes test content to a registry with plain HTTP requests: blobs, images, multi-platform indexes,
-//! and signatures.
+//! Pushes test content to a registry with plain HTTP requests: blobs, images, multi-platform
+//! indexes, and signatures.
 
 use std::net::SocketAddr;
 
@@ -60,7 +60,8 @@ impl RemoteRepository<'_> {
     }
 
     /// Pushes an artifact with one small blob, such as a signature of `subject`, and returns the
-    /// manifest. With a tag, the manifest has no `subject` field: clients find the artifact by the tag.
+    /// manifest. With a tag, the manifest has no `subject` field: clients find the artifact by the
+    /// tag.
     pub fn push_artifact(&self, tag: Option<&str>, subject: &[u8], content: &[u8]) -> Vec<u8> {
         self.push_blob(b"{}");
         self.push_blob(content);

@@ -102,8 +102,8 @@ fn start_process(command: &mut Command, logs: &Path) -> (Process, SocketAddr) {
     (process, address)
 }
 
-/// Returns the path of the server's binary, next to the tool's. Panics if the binary is older than its
-/// sources: cargo builds only the tool for these tests.
+/// Returns the path of the server's binary, next to the tool's. Panics if the binary is older than
+/// its sources: cargo builds only the tool for these tests.
 pub fn binary() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_imgsync")).with_file_name("imgsync-server");
     let advice = "run: cargo build --workspace --bins (with the same --profile or --release)";

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use super::run::must;
 
-/// Runs `skopeo copy --all SOURCE DESTINATION` without TLS verification. Both names start with their
-/// transport, such as `docker://`.
+/// Runs `skopeo copy --all SOURCE DESTINATION` without TLS verification. Both names start with
+/// their transport, such as `docker://`.
 pub fn copy(source: &str, destination: &str) {
     let mut command = Command::new("skopeo");
     command.args(["--insecure-policy", "copy", "--all"]);

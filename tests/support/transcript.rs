@@ -1,4 +1,5 @@
-//! Reads the recorded HTTP exchanges between an older tool and an older server (`tests/frozen/wire`).
+//! Reads the recorded HTTP exchanges between an older tool and an older server
+//! (`tests/frozen/wire`).
 
 use std::path::PathBuf;
 

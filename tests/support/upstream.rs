@@ -34,8 +34,8 @@ pub struct UpstreamSettings {
     pub ignores_ranges: bool,
     /// Responds to range requests with 416.
     pub rejects_ranges: bool,
-    /// Sends this wrong `Content-Length` once, for the next longer blob, and closes the connection after
-    /// half of it.
+    /// Sends this wrong `Content-Length` once, for the next longer blob, and closes the connection
+    /// after half of it.
     pub wrong_content_length: Option<usize>,
     /// Pauses every blob after this many bytes, until the setting is removed.
     pub pause_blob_at: Option<usize>,

@@ -76,8 +76,8 @@ impl Relay {
         self.run_at(Trigger::BytesSent(bytes), action);
     }
 
-    /// Runs `action` once, when the trigger is reached. If it is already reached, runs the action with
-    /// the next bytes. Replaces an earlier action that has not run.
+    /// Runs `action` once, when the trigger is reached. If it is already reached, runs the action
+    /// with the next bytes. Replaces an earlier action that has not run.
     pub fn run_at(&self, trigger: Trigger, action: impl FnOnce() + Send + 'static) {
         self.shared.state().pending = Some((trigger, Box::new(action)));
     }
@@ -158,8 +158,8 @@ impl Shared {
         };
         let mut buffer = vec![0; 64 * 1024];
         let mut has_responded = false;
-        // Read until the client closes the connection. Otherwise a TCP reset could discard the response
-        // before the client reads it.
+        // Read until the client closes the connection. Otherwise a TCP reset could discard the
+        // response before the client reads it.
         while let Ok(size @ 1..) = client.read(&mut buffer) {
             let (_, action) = self.state().record_sent(number, &buffer[..size]);
             if let Some(action) = action {
@@ -222,8 +222,8 @@ impl Shared {
         });
     }
 
-    /// With `RelayFault::Stall`, blocks until the relay is dropped and returns `true`. Otherwise returns
-    /// `false` immediately.
+    /// With `RelayFault::Stall`, blocks until the relay is dropped and returns `true`. Otherwise
+    /// returns `false` immediately.
     fn stall(&self) -> bool {
         let mut state = self.state();
         if !state.stalls() {

@@ -4,7 +4,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use super::super::request_parser::{ObservedRequest, RequestParser};
 
-/// The faults that a relay injects. The numbers are bytes sent by clients, used in turn and repeated.
+/// The faults that a relay injects. The numbers are bytes sent by clients, used in turn and
+/// repeated.
 #[derive(Debug, Clone)]
 pub enum RelayFault {
     None,
@@ -12,8 +13,8 @@ pub enum RelayFault {
     CutEach(Vec<u64>),
     /// Cuts all connections at the same time, after this many bytes on all of them in total.
     CutAll(Vec<u64>),
-    /// Like `CutAll`. After each cut, the relay responds to this many connections with 502, as a proxy
-    /// does that cannot reach its registry.
+    /// Like `CutAll`. After each cut, the relay responds to this many connections with 502, as a
+    /// proxy does that cannot reach its registry.
     Outage {
         after: Vec<u64>,
         bad_gateways: usize,
@@ -164,8 +165,8 @@ impl State {
                 .is_some_and(|connection| connection.is_dead)
     }
 
-    /// Counts bytes from a client. Returns how many of them may be forwarded before the fault, and the
-    /// action that is due.
+    /// Counts bytes from a client. Returns how many of them may be forwarded before the fault, and
+    /// the action that is due.
     pub(super) fn record_sent(&mut self, number: usize, bytes: &[u8]) -> (usize, Option<Action>) {
         let size = bytes.len() as u64;
         self.traffic.up += size;

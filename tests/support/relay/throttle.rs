@@ -82,8 +82,8 @@ impl ThrottledDirection {
         });
     }
 
-    /// Schedules bytes, and returns the time when the last of them arrives. Waits until the bytes before
-    /// them are sent, so each connection has at most one write in flight.
+    /// Schedules bytes, and returns the time when the last of them arrives. Waits until the bytes
+    /// before them are sent, so each connection has at most one write in flight.
     fn schedule(&self, bytes: usize) -> Instant {
         let (start, end) = {
             let mut schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
