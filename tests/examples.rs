@@ -411,9 +411,10 @@ fn links_between_documents_have_a_target() {
             }
             let (file, heading) = target.split_once('#').unwrap_or((target, ""));
             let folder = Path::new(path).parent().unwrap();
-            let file = match file.is_empty() {
-                true => top().join(path),
-                false => top().join(folder).join(file),
+            let file = if file.is_empty() {
+                top().join(path)
+            } else {
+                top().join(folder).join(file)
             };
             let found = std::fs::read_to_string(&file);
             let found = found.unwrap_or_else(|error| panic!("{path}: {target}: {error}"));

@@ -145,8 +145,8 @@ fn words_are_only_in_their_modules() {
     let mut broken = Vec::new();
     let mut seen = 0;
     for rule in RULES {
-        for place in rule.within {
-            for file in sources(&top.join(place)) {
+        for folder in rule.within {
+            for file in sources(&top.join(folder)) {
                 let name = file.strip_prefix(top).unwrap().display().to_string();
                 seen += 1;
                 if rule.except.iter().any(|except| name.starts_with(except)) {

@@ -17,7 +17,7 @@ pub struct Process {
 impl Process {
     /// Starts a program, with stdout and stderr in files in `folder`.
     pub fn start(name: &str, command: &mut Command, folder: &Path) -> Self {
-        let file = |end: &str| folder.join(format!("{name}.{end}"));
+        let file = |extension: &str| folder.join(format!("{name}.{extension}"));
         let (stdout, stderr) = (file("stdout"), file("stderr"));
         let child = command
             .stdin(Stdio::null())
@@ -74,7 +74,7 @@ impl Process {
     pub fn terminate(&mut self) -> ExitStatus {
         // The standard library can send only SIGKILL.
         must(Command::new("sh").args(["-c", &format!("kill -TERM {}", self.id())]));
-        wait_until("its end after SIGTERM", || {
+        wait_until("the program to end after SIGTERM", || {
             self.child.try_wait().expect("the child's status")
         })
     }

@@ -25,11 +25,11 @@ impl Random {
         self.seed
     }
 
-    /// Returns a number from 0 to `end` - 1.
-    pub fn below(&mut self, end: u64) -> u64 {
+    /// Returns a number from 0 to `limit` - 1.
+    pub fn below(&mut self, limit: u64) -> u64 {
         let mut bytes = [0; 8];
         self.noise.fill(&mut bytes);
-        u64::from_le_bytes(bytes) % end
+        u64::from_le_bytes(bytes) % limit
     }
 }
 

@@ -40,7 +40,7 @@ fn copy_folder(from: &Path, to: &Path) {
         if path.is_dir() {
             copy_folder(&path, &target);
         } else {
-            // `std::fs::copy` would also copy permissions; some recorded files are read-only.
+            // `std::fs::copy` would also copy the permissions, and the checkout may be read-only.
             let bytes = std::fs::read(&path).expect("the recording");
             std::fs::write(&target, bytes).expect("a copy");
         }
