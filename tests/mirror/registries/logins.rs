@@ -59,7 +59,7 @@ fn a_store_whose_addresses_run_out_gets_no_password() {
         }
         // The first address has run out, the second ends early, the third is asked for the rest.
         match asked.fetch_add(1, Ordering::SeqCst) {
-            0 => status(403).body("<Error>ObservedRequest has expired</Error>"),
+            0 => status(403).body("<Error>Request has expired</Error>"),
             1 => status(200)
                 .header("Content-Length", len.to_string())
                 .body(&content[..CUT]),
