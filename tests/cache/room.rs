@@ -77,7 +77,7 @@ fn a_full_cache_lets_go_of_the_oldest_and_serves_everything_meanwhile() {
         address,
         repository,
     }
-    .image(Some("v1"), &large);
+    .push_image(Some("v1"), &large);
     let ours = Upstream::start().put("ours", "v1", &large);
     pull(server.address(), "team/ours", &ours);
 

@@ -79,7 +79,7 @@ fn a_layout_carries_everything_and_takes_what_comes_later() {
         address,
         repository,
     }
-    .image(Some("v2"), &changed);
+    .push_image(Some("v2"), &changed);
     let relay = Relay::start(address, RelayFault::None);
     let from = format!("{}/{FROM}", relay.address());
     fixture.mirror(&from, &place).succeeded();

@@ -93,7 +93,7 @@ fn broken_off(ignores_ranges: bool) {
         address: target.address(),
         repository: TO,
     }
-    .blob(&big.config);
+    .push_blob(&big.config);
     let relay = Relay::start(target.address(), RelayFault::None);
     let (from, to) = (
         format!("{}/{FROM}:v1", source.address()),
