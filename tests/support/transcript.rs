@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::recorded::{REGISTRY, SOURCE, STREAM, frozen};
+use super::recorded::{REGISTRY, SOURCE, STREAM, frozen_path};
 
 /// The names of the registries in the recording.
 pub const NAMES: [&str; 3] = ["registry", "source", "secured"];
@@ -46,7 +46,7 @@ pub struct Exchange {
 
 /// Returns all recorded commands in their order.
 pub fn recorded_commands() -> Vec<RecordedCommand> {
-    let mut files: Vec<_> = std::fs::read_dir(frozen("wire"))
+    let mut files: Vec<_> = std::fs::read_dir(frozen_path("wire"))
         .expect("the recording")
         .map(|entry| entry.expect("the recording").path())
         .collect();

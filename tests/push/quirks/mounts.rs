@@ -29,10 +29,10 @@ fn pushed_twice(quirks: RegistryQuirks) -> (QuirksFixture, QuirkyRegistry, Outco
 /// What an earlier push saw in another repository is linked, with a token that allows to read there.
 #[test]
 fn what_another_repository_holds_is_mounted() {
-    for has_tokens in [false, true] {
+    for requires_token in [false, true] {
         let (_, registry, outcome) = pushed_twice(RegistryQuirks {
             mount_support: MountSupport::Yes,
-            has_tokens,
+            requires_token,
             ..RegistryQuirks::default()
         });
         assert_eq!(registry.mounted_digests().len(), 3, "{outcome}");
