@@ -1,5 +1,5 @@
-//! What is there to be copied: the command lines, files of mirrors and events of the documents, and
-//! `examples/`. What is shown works.
+//! Tests that the examples in the documents and in `examples/` work: command lines, `mirrors.yaml`
+//! files, JSON events, configurations and links.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -13,6 +13,7 @@ use imgsync::login::PasswordSource;
 use imgsync::mirror::config::parse;
 use serde_json::Value;
 
+/// Returns the top folder of the repository.
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -21,7 +22,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(top().join(path)).expect(path)
 }
 
-/// The words of a command line as a shell takes them apart; none that ends it.
+/// Splits a command line into words as a shell does. Stops at a comment, a pipe or a redirection.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for letter in line.chars() {
@@ -33,14 +34,13 @@ fn words(line: &str) -> Vec<String> {
             }
             (None, '#' | '|' | '>') if word.is_none() => return words,
             (None, ' ' | '`') => words.extend(word.take()),
-            (Some(_) | None, _) => word.get_or_insert_default().push(letter),
+            _ => word.get_or_insert_default().push(letter),
         }
     }
     words.extend(word);
     words
 }
 
-/// The documents with commands.
 const DOCUMENTS: [&str; 7] = [
     "README.md",
     "docs/push.md",
@@ -53,12 +53,12 @@ const DOCUMENTS: [&str; 7] = [
 
 /// A fenced block of a document.
 struct Block {
-    /// The words after the opening fence: the language, then marks for these tests.
+    /// The words after the opening fence: the language, and marks for these tests.
     info: String,
     text: String,
 }
 
-/// The fenced blocks of a document.
+/// Returns the fenced blocks of a document.
 fn blocks(document: &str) -> Vec<Block> {
     let (mut blocks, mut open) = (Vec::new(), None::<Block>);
     for line in document.lines() {
@@ -76,30 +76,32 @@ fn blocks(document: &str) -> Vec<Block> {
     blocks
 }
 
-/// The blocks of a language, as one text.
-fn shown(document: &str, language: &str) -> String {
-    let is_meant = |block: &Block| block.info.split(' ').next() == Some(language);
-    let blocks = blocks(document).into_iter().filter(is_meant);
+/// Returns the text of all blocks in a language.
+fn text_of_blocks(document: &str, language: &str) -> String {
+    let has_language = |block: &Block| block.info.split(' ').next() == Some(language);
+    let blocks = blocks(document).into_iter().filter(has_language);
     blocks.map(|block| block.text).collect()
 }
 
-/// The commands of `imgsync` that a text shows, on lines of their own or behind a pipe.
+/// Returns the commands of `imgsync` in a text, at the start of a line or after a pipe.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let pipe = "printf %s \"$PASSWORD\" | ";
-    let before = ["", "docker save app:v1 | ", pipe, "run: ", "script: ", "- "];
+    let prefixes = ["", "docker save app:v1 | ", pipe, "run: ", "script: ", "- "];
     let lines = text
         .lines()
         .map(|line| line.trim_start_matches([' ', '#', '$']));
     let commands = lines.filter_map(|line| {
-        let mut rests = before.iter().filter_map(|start| line.strip_prefix(start));
+        let mut rests = prefixes
+            .iter()
+            .filter_map(|prefix| line.strip_prefix(prefix));
         rests.find(|rest| rest.starts_with("imgsync "))
     });
     commands.map(words).collect()
 }
 
 #[test]
-fn every_command_line_that_is_shown_is_one() {
-    for (path, least) in [
+fn every_command_line_can_be_parsed() {
+    for (path, min_count) in [
         ("README.md", 10),
         ("docs/push.md", 6),
         ("docs/mirror.md", 8),
@@ -110,10 +112,10 @@ fn every_command_line_that_is_shown_is_one() {
     ] {
         let mut text = read(path);
         if path.ends_with(".md") {
-            text = shown(&text, "sh") + &shown(&text, "console");
+            text = text_of_blocks(&text, "sh") + &text_of_blocks(&text, "console");
         }
         let commands = commands(&text);
-        assert!(commands.len() >= least, "{path}: {commands:?}");
+        assert!(commands.len() >= min_count, "{path}: {commands:?}");
         for command in commands {
             if let Err(error) = Cli::try_parse_from(&command) {
                 panic!("{path}: {command:?}: {error}");
@@ -123,9 +125,9 @@ fn every_command_line_that_is_shown_is_one() {
 }
 
 #[test]
-fn files_of_mirrors_are_understood() {
+fn mirrors_yaml_files_can_be_parsed() {
     let folder = Path::new("/etc/imgsync");
-    let file = shown(&read("docs/mirror.md"), "yaml");
+    let file = text_of_blocks(&read("docs/mirror.md"), "yaml");
     assert_eq!(parse(&file, folder).unwrap().jobs.len(), 3);
 
     let config = parse(&read("examples/mirror/mirrors.yaml"), folder).unwrap();
@@ -138,7 +140,7 @@ fn files_of_mirrors_are_understood() {
             "ghcr.io/owner/app"
         ]
     );
-    // Two entries of one pair are one job, which takes what either wants.
+    // Two entries with the same source and target are one job with the rules of both.
     assert_eq!(config.jobs[0].rules.len(), 2);
     let (_, host) = config.registries.iter().next().unwrap();
     let (user, password) = host.login.as_ref().unwrap();
@@ -146,8 +148,8 @@ fn files_of_mirrors_are_understood() {
     assert!(matches!(password, PasswordSource::Variable(name) if name == "MIRROR_PASSWORD"));
 }
 
-/// The fields of each event, as the tables say.
-fn documented() -> BTreeMap<String, BTreeSet<String>> {
+/// Returns the documented fields of each JSON event.
+fn documented_fields() -> BTreeMap<String, BTreeSet<String>> {
     let text = read("docs/push.md");
     let (_, text) = text.split_once("### JSON output").unwrap();
     let (text, _) = text.split_once("\n## ").unwrap();
@@ -169,34 +171,34 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
     documented
 }
 
-/// Every key below a value, but those of the event's name.
-fn keys(value: &Value, found: &mut BTreeSet<String>) {
+/// Adds all keys in a JSON value to `found`, at every depth.
+fn collect_keys(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
                 found.insert(key.clone());
-                keys(value, found);
+                collect_keys(value, found);
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Array(items) => items.iter().for_each(|item| collect_keys(item, found)),
+        _ => {}
     }
 }
 
 #[test]
-fn events_have_the_fields_that_the_table_has() {
+fn events_have_only_documented_fields() {
     let scratch = Scratch::new();
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let server = Server::start(&scratch.folder("root"));
-    let at = server.address();
+    let address = server.address();
     let path = scratch.path("image.tar");
     let layer = layer("data", noise(1, 300_000));
     archive::write_tar(&Image::new(vec![layer]).docker_archive("app:v1"), &path);
     let path = path.to_str().unwrap();
-    let team = format!("{at}/team/app:v1");
-    let other = format!("{at}/mirror/app");
-    let repository = format!("{at}/team/app");
-    let mut said = String::new();
+    let team = format!("{address}/team/app:v1");
+    let other = format!("{address}/mirror/app");
+    let repository = format!("{address}/team/app");
+    let mut output = String::new();
     for arguments in [
         &["push", path, &team, "--dry-run"][..],
         &["push", path, &team, "-v"],
@@ -211,20 +213,20 @@ fn events_have_the_fields_that_the_table_has() {
             "v1",
             "-v",
         ],
-        &["mirror", &format!("{at}/team/none"), &other],
+        &["mirror", &format!("{address}/team/none"), &other],
     ] {
         let outcome = run(imgsync.command().args(arguments).arg("--json"));
-        said += &outcome.stdout;
+        output += &outcome.stdout;
     }
-    let documented = documented();
+    let documented = documented_fields();
     let mut seen = BTreeSet::new();
-    for line in said.lines() {
+    for line in output.lines() {
         let mut event: Value = serde_json::from_str(line).expect(line);
         let name = event.as_object_mut().unwrap().remove("event").unwrap();
         let name = name.as_str().unwrap();
         let fields = documented.get(name).expect(name);
         let mut found = BTreeSet::new();
-        keys(&event, &mut found);
+        collect_keys(&event, &mut found);
         assert!(found.is_subset(fields), "{fields:?} lacks some of {line}");
         seen.insert(name.to_owned());
     }
@@ -232,20 +234,20 @@ fn events_have_the_fields_that_the_table_has() {
         "plan", "begin", "progress", "done", "note", "outcome", "failure", "mirror", "tag",
         "summary",
     ] {
-        assert!(seen.contains(name), "{name}: {said}");
+        assert!(seen.contains(name), "{name}: {output}");
     }
 }
 
 #[test]
-fn nginx_as_the_example_has_it_lets_large_layers_and_logins_pass() {
-    if !present(&["nginx", "openssl", "curl"]) {
+fn the_nginx_example_works_with_large_layers_and_logins() {
+    if !programs_available(&["nginx", "openssl", "curl"]) {
         return;
     }
     let scratch = Scratch::new();
-    let authority = Authority::new(&scratch.folder("ca"));
+    let authority = CertificateAuthority::new(&scratch.folder("ca"));
     let pair = authority.sign("server", &["DNS:localhost", "IP:127.0.0.1"]);
     let (root, logins) = (scratch.folder("root"), scratch.path("htpasswd"));
-    // `secret`, by `htpasswd -Bbn alice secret`.
+    // The output of `htpasswd -Bbn alice secret`.
     let login = "alice:$2y$05$QPa1xegaJPiCtMHwmQ.0x.Tp5gZebiXTQONeDUdL3y1Fn8AElzEdK\n";
     std::fs::write(&logins, login).unwrap();
     let config = read("examples/cache/config.yml")
@@ -253,9 +255,9 @@ fn nginx_as_the_example_has_it_lets_large_layers_and_logins_pass() {
         .replace("/etc/imgsync/htpasswd", logins.to_str().unwrap())
         .replace("127.0.0.1:5000", "127.0.0.1:0");
     std::fs::write(scratch.path("config.yml"), config).unwrap();
-    let server = Server::configured(&scratch.path("config.yml"), &root);
+    let server = Server::start_configured(&scratch.path("config.yml"), &root);
     let example = read("examples/nginx/imgsync.conf");
-    let nginx = Nginx::as_in(&example, &scratch.folder("nginx"), server.address(), &pair);
+    let nginx = Nginx::start_example(&example, &scratch.folder("nginx"), server.address(), &pair);
     let registry = format!("localhost:{}", nginx.address().port());
 
     let path = scratch.path("image.tar");
@@ -281,17 +283,17 @@ fn nginx_as_the_example_has_it_lets_large_layers_and_logins_pass() {
     assert!(login.wait().unwrap().success());
     let remote = format!("{registry}/team/app:v1");
     must(&mut tool(&["push", path.to_str().unwrap(), &remote]));
-    assert_eq!(nginx.refused_as_too_large(), 0, "{}", nginx.log());
+    assert_eq!(nginx.too_large_count(), 0, "{}", nginx.log());
     assert_eq!(
         must(&mut tool(&["ls", &format!("{registry}/team/app")])),
         "v1"
     );
 
-    // Who has no login is sent to the address that clients know.
+    // The challenge must contain the public address of the registry, not the one behind nginx.
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--include", "--cacert"]).arg(&ca);
-    let answer = must(curl.arg(format!("https://{registry}/v2/team/app/tags/list")));
-    let challenge = answer.to_lowercase();
+    let response = must(curl.arg(format!("https://{registry}/v2/team/app/tags/list")));
+    let challenge = response.to_lowercase();
     let challenge = challenge
         .lines()
         .find(|line| line.starts_with("www-authenticate"));
@@ -300,12 +302,12 @@ fn nginx_as_the_example_has_it_lets_large_layers_and_logins_pass() {
         challenge.contains(&format!("realm=\"https://{registry}/")),
         "{challenge}"
     );
-    let first = server.log();
-    assert!(first.contains("user=alice"), "{first}");
+    let log = server.log();
+    assert!(log.contains("user=alice"), "{log}");
 }
 
-/// Prepares a folder as the documents expect it: an image as an archive and as a layout.
-fn work_folder(scratch: &Scratch) -> PathBuf {
+/// Creates the working folder that the documents assume, with an image as archive and as layout.
+fn create_work_folder(scratch: &Scratch) {
     let work = scratch.folder("work");
     let image = Image::new(vec![layer("data", noise(1, 3_000_000))]);
     let plain = archive::tar_of(&image.docker_archive("app:v1"));
@@ -314,10 +316,9 @@ fn work_folder(scratch: &Scratch) -> PathBuf {
     gzip.write_all(&plain).unwrap();
     std::fs::write(work.join("image.tar.gz"), gzip.finish().unwrap()).unwrap();
     archive::write_folder(&image.oci_layout("v1"), &work.join("build/image"));
-    work
 }
 
-/// A shell that finds both programs, and nothing else of the user's.
+/// Returns a shell command with both programs in PATH and a temporary home folder.
 fn shell(script: &str, scratch: &Scratch) -> Command {
     let programs = server::binary().parent().unwrap().to_owned();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -333,15 +334,15 @@ fn shell(script: &str, scratch: &Scratch) -> Command {
     command
 }
 
-/// Runs the blocks of a document that are marked with `run`, in their order, in one folder. A
-/// registry is there, started by the block that is marked with `serve`, if there is one. It holds
-/// team/app:v1. Yields how many blocks ran.
+/// Runs the blocks of a document that are marked with `run`, in their order, in one folder, and
+/// returns their number. They use a registry that contains team/app:v1. The block that is marked
+/// with `serve` starts it, or a default command.
 fn run_document(path: &str) -> usize {
     let scratch = Scratch::new();
-    work_folder(&scratch);
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = format!(":{}", free.local_addr().unwrap().port());
-    drop(free);
+    create_work_folder(&scratch);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!(":{}", listener.local_addr().unwrap().port());
+    drop(listener);
     let blocks = blocks(&read(path));
     let marked = |mark: &str| -> Vec<&Block> {
         let is_marked = |block: &&Block| block.info.split(' ').skip(1).any(|word| word == mark);
@@ -350,7 +351,7 @@ fn run_document(path: &str) -> usize {
     let serve = match marked("serve")[..] {
         [] => "imgsync-server serve --root registry --addr 127.0.0.1:5000",
         [block] => block.text.trim(),
-        [..] => panic!("{path}: several blocks that serve"),
+        [..] => panic!("{path}: several blocks are marked with serve"),
     };
     let serve = format!("exec {}", serve.replace(":5000", &port));
     let mut command = shell(&serve, &scratch);
@@ -362,17 +363,18 @@ fn run_document(path: &str) -> usize {
     must(&mut shell(&seed, &scratch));
 
     let mut count = 0;
-    let mut built = None;
+    let mut built_image = None;
     for block in marked("run") {
         let mut script = block.text.replace(":5000", &port);
-        if script.contains("curl ") && !present(&["curl"]) {
+        if script.contains("curl ") && !programs_available(&["curl"]) {
             continue;
         }
         if words(&script.replace('\n', " ")).contains(&"app:v1".to_owned()) {
-            if !present(&["docker", "busybox"]) {
+            if !programs_available(&["docker", "busybox"]) {
                 continue;
             }
-            let image = built.get_or_insert_with(|| DockerImage::build(&unique("document"), "v1"));
+            let image =
+                built_image.get_or_insert_with(|| DockerImage::build(&unique("document"), "v1"));
             let name = format!(" {} ", image.reference());
             script = script.replace(" app:v1 ", &name);
         }
@@ -384,7 +386,7 @@ fn run_document(path: &str) -> usize {
 }
 
 #[test]
-fn every_command_that_can_run_runs() {
+fn the_marked_commands_succeed() {
     for path in DOCUMENTS {
         let count = run_document(path);
         let has_any = read(path).contains("sh run\n");
@@ -393,14 +395,14 @@ fn every_command_that_can_run_runs() {
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
-    let more = [
+fn links_between_documents_have_a_target() {
+    let other_documents = [
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "SECURITY.md",
         "docs/benchmarks.md",
     ];
-    for path in DOCUMENTS.into_iter().chain(more) {
+    for path in DOCUMENTS.into_iter().chain(other_documents) {
         let text = read(path);
         for target in text.split("](").skip(1) {
             let (target, _) = target.split_once(')').unwrap();
@@ -409,19 +411,20 @@ fn links_between_documents_lead_somewhere() {
             }
             let (file, heading) = target.split_once('#').unwrap_or((target, ""));
             let folder = Path::new(path).parent().unwrap();
-            let file = match file.is_empty() {
-                true => top().join(path),
-                false => top().join(folder).join(file),
+            let file = if file.is_empty() {
+                top().join(path)
+            } else {
+                top().join(folder).join(file)
             };
             let found = std::fs::read_to_string(&file);
             let found = found.unwrap_or_else(|error| panic!("{path}: {target}: {error}"));
-            let is_there = heading.is_empty() || headings(&found).contains(&heading.to_owned());
-            assert!(is_there, "{path}: {target}");
+            let exists = heading.is_empty() || headings(&found).contains(&heading.to_owned());
+            assert!(exists, "{path}: {target}");
         }
     }
 }
 
-/// The anchors of a document's headings, as GitHub makes them.
+/// Returns the anchors that GitHub creates for the headings of a document.
 fn headings(document: &str) -> Vec<String> {
     let lines = document.lines().filter(|line| line.starts_with('#'));
     lines
@@ -435,9 +438,8 @@ fn headings(document: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every path in `docs/architecture.md`.
 #[test]
-fn the_architecture_names_files_that_exist() {
+fn the_paths_in_the_architecture_document_exist() {
     let text = read("docs/architecture.md");
     for path in text.split('`').skip(1).step_by(2) {
         let crates = ["oci/", "cli/", "server/", "tests/", "examples/"];

@@ -1,15 +1,15 @@
-//! The invariants of docs/architecture.md that the sources themselves show: which files may name
-//! what, which modules import which, and how many types share a name. The checks read text: words in
-//! the code, not in comments or tests.
+//! Checks invariants of `docs/architecture.md` in the source text: words that are allowed only in
+//! some files, the order of the modules, and type names that are used more than once. Comments and
+//! tests are not checked.
 #![allow(
     clippy::unwrap_used,
-    reason = "a test that cannot read the sources has failed"
+    reason = "a test that cannot read the sources must fail"
 )]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Words that may stand only in some modules: within these paths, except below others.
+/// Words that are forbidden in the files below `within`, except below `except`.
 struct Rule {
     words: &'static [&'static str],
     within: &'static [&'static str],
@@ -47,7 +47,7 @@ const RULES: &[Rule] = &[
             "cli/src/upload/refusal.rs",
         ],
         except: &[],
-        because: "plan, text, pace, jobs and refusal are pure",
+        because: "plan, text, chunk_sizer, concurrency and refusal are pure",
     },
     Rule {
         words: &[
@@ -67,7 +67,7 @@ const RULES: &[Rule] = &[
             "cli/src/mirror/prune.rs",
         ],
         except: &[],
-        because: "what a mirror wants, takes and prunes is decided without I/O",
+        because: "the selection of tags and pruning are decided without I/O",
     },
     Rule {
         words: &["hyper::", "hyper_util::", "http_body"],
@@ -77,13 +77,13 @@ const RULES: &[Rule] = &[
             "server/src/listen",
             "server/src/serve/debug",
         ],
-        because: "only http and listen know an HTTP server",
+        because: "only http and listen use HTTP server types",
     },
     Rule {
         words: &["imgsync_oci::client", "oci::client"],
         within: &["server/src"],
         except: &["server/src/upstream"],
-        because: "only upstream speaks to other registries",
+        because: "only upstream sends requests to other registries",
     },
     Rule {
         words: &["http::", "StatusCode", "HeaderMap"],
@@ -96,19 +96,19 @@ const RULES: &[Rule] = &[
         within: &["server/src"],
         except: &[
             "server/src/store/disk",
-            // What the operator names: the configuration, logins, certificates, a socket.
+            // Files that the configuration names: itself, logins, certificates, a socket.
             "server/src/config/file",
             "server/src/auth/htpasswd_file",
             "server/src/listen/tls/pem",
             "server/src/upstream/files",
             "server/src/listen/bind",
         ],
-        because: "only store/disk calls the filesystem for what is stored",
+        because: "only store/disk calls the file system for stored data",
     },
     Rule {
         words: &["\"_manifests", "\"_layers", "\"_uploads", "docker/registry"],
         within: &["server/src", "oci/src", "cli/src"],
-        // The stock registry's configuration lies at /etc/docker/registry.
+        // The default path of the configuration file is below /etc/docker/registry.
         except: &["server/src/store/paths", "server/src/config/file"],
         because: "only store/paths builds storage paths",
     },
@@ -116,13 +116,13 @@ const RULES: &[Rule] = &[
         words: &["std::fs", "std::env", "tokio::", "tracing::"],
         within: &["server/src/config"],
         except: &["server/src/config/file"],
-        because: "understanding a configuration is pure",
+        because: "parsing a configuration is pure",
     },
     Rule {
         words: &["/manifests/", "/blobs/", "/v2/\"", "/tags/list"],
         within: &["server/src", "oci/src", "cli/src"],
         except: &["oci/src/endpoint"],
-        because: "only oci/endpoint knows where things stand in a URL",
+        because: "only oci/endpoint knows the paths of URLs",
     },
     Rule {
         words: &[
@@ -140,13 +140,13 @@ const RULES: &[Rule] = &[
 ];
 
 #[test]
-fn words_stand_only_in_their_modules() {
+fn words_are_only_in_their_modules() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut broken = Vec::new();
     let mut seen = 0;
     for rule in RULES {
-        for place in rule.within {
-            for file in sources(&top.join(place)) {
+        for folder in rule.within {
+            for file in sources(&top.join(folder)) {
                 let name = file.strip_prefix(top).unwrap().display().to_string();
                 seen += 1;
                 if rule.except.iter().any(|except| name.starts_with(except)) {
@@ -162,13 +162,13 @@ fn words_stand_only_in_their_modules() {
             }
         }
     }
-    assert!(seen > 50, "only {seen} files looked at");
+    assert!(seen > 50, "only {seen} files checked");
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
-/// The top-level modules of a crate, from the top floor down: a module imports only modules below
-/// it. `lib` and `main` stand above all.
-const FLOORS: &[(&str, &[&str])] = &[
+/// The top-level modules of each crate in their order: a module may import only the modules after
+/// it. `lib` and `main` may import all.
+const MODULE_ORDER: &[(&str, &[&str])] = &[
     (
         "oci/src",
         &[
@@ -215,7 +215,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "server/src",
         &[
-            // The program; the library follows.
+            // The binary is first, then the library.
             "reload",
             "config_loader",
             "args",
@@ -233,32 +233,33 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Type names that may stand more than twice in the workspace, such as one `Error` for each
-/// boundary.
+/// The number of type names that may be used more than twice in the workspace, such as `Error`.
 const MAX_REPEATED_NAMES: usize = 8;
-/// Types for each 100 distinct names.
+/// The number of types for 100 distinct names.
 const MAX_TYPES_PER_100_NAMES: usize = 115;
 
 #[test]
 fn no_module_imports_upwards() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut wrong = Vec::new();
-    for (folder, floors) in FLOORS {
+    for (folder, modules) in MODULE_ORDER {
         for file in sources(&top.join(folder)) {
-            let own = module(&file, &top.join(folder));
-            if own == "lib" || own == "main" {
+            let importing = module(&file, &top.join(folder));
+            if importing == "lib" || importing == "main" {
                 continue;
             }
-            let Some(floor) = floors.iter().position(|name| *name == own) else {
-                wrong.push(format!("{folder}: {own} is not in the list of modules"));
+            let Some(position) = modules.iter().position(|name| *name == importing) else {
+                wrong.push(format!(
+                    "{folder}: {importing} is not in the list of modules"
+                ));
                 continue;
             };
             let text = std::fs::read_to_string(&file).unwrap();
             for (number, imported) in imports(&text) {
-                let found = floors.iter().position(|name| *name == imported);
-                if found.is_some_and(|found| found < floor) {
+                let found = modules.iter().position(|name| *name == imported);
+                if found.is_some_and(|found| found < position) {
                     let file = file.display();
-                    wrong.push(format!("{file}:{number}: {own} imports {imported}"));
+                    wrong.push(format!("{file}:{number}: {importing} imports {imported}"));
                 }
             }
         }
@@ -267,10 +268,10 @@ fn no_module_imports_upwards() {
 }
 
 #[test]
-fn one_name_stands_for_one_thing() {
+fn type_names_are_unique() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
-    for (folder, _) in FLOORS {
+    for (folder, _) in MODULE_ORDER {
         for file in sources(&top.join(folder)) {
             let text = std::fs::read_to_string(&file).unwrap();
             for name in code(&text).filter_map(|(_, line)| defined_type(line)) {
@@ -290,7 +291,7 @@ fn one_name_stands_for_one_thing() {
     );
 }
 
-/// Returns the name of the type that a line defines; associated types are none of their own.
+/// Returns the name of the type that a line defines. Ignores associated types.
 fn defined_type(line: &str) -> Option<&str> {
     let is_indented = line.starts_with(' ');
     let mut words = line
@@ -320,17 +321,18 @@ fn imports_are_found_in_groups_too() {
     assert_eq!(found.last().map(|(number, _)| *number), Some(6));
 }
 
-/// The top-level module that a file of a crate belongs to.
+/// Returns the top-level module of a file.
 fn module(file: &Path, folder: &Path) -> String {
     let first = file.strip_prefix(folder).unwrap().components().next();
     let first = Path::new(first.unwrap().as_os_str());
     first.file_stem().unwrap().to_string_lossy().into_owned()
 }
 
-/// The top-level modules of its own crate that the code names, each with its line.
+/// Returns the top-level modules of the same crate that the code imports, each with its line
+/// number.
 fn imports(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
-    // How many braces of a `crate::{…}` are open, and whether a name at their first level may begin.
+    // The number of open braces of a `crate::{…}`, and whether a name at the first level may start.
     let (mut depth, mut begins) = (0, false);
     for (number, line) in code(text) {
         let mut rest = line;
@@ -374,8 +376,8 @@ fn first_word(text: &str) -> String {
     text.chars().take_while(is_part).collect()
 }
 
-/// The lines of code, without comments, up to the tests at the end of the file. That a file of
-/// tests belongs to a module ends nothing.
+/// Returns the lines of code with their numbers, without comments and empty lines. Stops at the
+/// tests at the end of the file, but not at a `#[cfg(test)] mod tests;`.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let ends = |line: &str, next: Option<&str>| {
         line.starts_with("#[cfg(test)]") && next.is_none_or(|next| !next.ends_with(';'))
@@ -389,7 +391,7 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, line)| !line.trim().is_empty())
 }
 
-/// All source files at a path, but for those that hold tests only.
+/// Returns all source files at a path, without files that contain only tests.
 fn sources(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];

@@ -1,13 +1,14 @@
-//! The flows of imgsync: the tool, the server and the programs of others, each as it is run.
+//! Tests of whole flows with the real programs: the tool, the server, and third-party programs such
+//! as Docker and nginx.
 //!
-//! One program, so that `support` is compiled once. A module is an area, and its name narrows a
-//! run: `tests/run.sh push::`, or `cargo test -p imgsync --test flows push::quirks::`.
+//! All tests are one program, so `support` is compiled only once. Each module is an area; its name
+//! selects its tests: `tests/run.sh push::` or `cargo test -p imgsync --test flows push::quirks::`.
 
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test may panic, and says what it skips"
+    reason = "tests panic to fail, and print what they skip"
 )]
 
 mod support;

@@ -1,14 +1,14 @@
-//! What is said when a push fails for a reason that its user can do something about: the whole text
-//! on stderr, word by word, and the exit code.
+//! Tests the complete error messages and exit codes of pushes that fail for a reason that the user
+//! can fix.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
-use crate::support::fake::Fake;
-use crate::support::peers::absent;
+use crate::support::fake::FakeServer;
+use crate::support::peers::report_missing;
 use crate::support::prelude::*;
-use crate::support::{Proxy, SmallDisk, fake};
+use crate::support::{HttpProxy, SmallDisk, fake};
 
 const SOURCE: i32 = 3;
 const AUTHENTICATION: i32 = 5;
@@ -58,13 +58,12 @@ const SOCKET_CLOSED: &str = "\
 error: source: cannot reach the Docker daemon at unix://SOCKET: Permission denied (os error 13)
  hint: your user may not use the socket: join the group docker (then log in again), or use sudo";
 
-/// A user with an image.
-struct Laptop {
+struct MessageFixture {
     scratch: Scratch,
     imgsync: Imgsync,
 }
 
-impl Laptop {
+impl MessageFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let imgsync = Imgsync::new(&scratch.folder("home"));
@@ -91,185 +90,187 @@ impl Laptop {
     }
 }
 
-/// Panics unless a push ended with this code and said exactly this, once what differs from run to
-/// run has its name.
-fn said(outcome: &Outcome, names: &[(&str, &str)], code: i32, expected: &str) {
+/// Panics unless a push ended with this exit code and this text on stderr. First replaces values
+/// that differ in every run with names.
+fn assert_message(outcome: &Outcome, names: &[(&str, &str)], code: i32, expected: &str) {
     let mut text = outcome.stderr.trim_end().to_owned();
     for (value, name) in names {
         text = text.replace(value, name);
     }
-    assert_eq!(without_amounts(&text), expected, "{outcome}");
+    assert_eq!(without_sizes(&text), expected, "{outcome}");
     assert_eq!(outcome.code, Some(code), "{outcome}");
-    assert_eq!(outcome.stdout, "", "stdout is for what came about");
+    assert_eq!(outcome.stdout, "", "an error must not write to stdout");
 }
 
-/// The text with `N` for every number with a decimal, as sizes have it.
-fn without_amounts(text: &str) -> String {
+/// Returns the text with `N` in place of every decimal number, such as a size.
+fn without_sizes(text: &str) -> String {
     let is_number = |piece: &str| !piece.is_empty() && piece.bytes().all(|b| b.is_ascii_digit());
-    let is_amount = |piece: &str| {
+    let is_size = |piece: &str| {
         let parts = piece.split_once('.');
         parts.is_some_and(|(whole, tenths)| is_number(whole) && is_number(tenths))
     };
     let pieces = text
         .split_inclusive(' ')
         .map(|piece| match piece.trim_end() {
-            word if is_amount(word) => piece.replace(word, "N"),
+            word if is_size(word) => piece.replace(word, "N"),
             _ => piece.to_owned(),
         });
     pieces.collect()
 }
 
-/// `secret`, by `htpasswd -Bbn alice secret`.
+/// The output of `htpasswd -Bbn alice secret`.
 const HTPASSWD: &str = "alice:$2y$05$QPa1xegaJPiCtMHwmQ.0x.Tp5gZebiXTQONeDUdL3y1Fn8AElzEdK\n";
 
-fn with_login(scratch: &Scratch) -> StockRegistry {
+/// Starts a registry that requires a login.
+fn start_with_login(scratch: &Scratch) -> StockRegistry {
     let htpasswd = scratch.path("htpasswd");
     std::fs::write(&htpasswd, HTPASSWD).unwrap();
     let auth = format!("auth: {{htpasswd: {{realm: here, path: {htpasswd:?}}}}}\n");
-    StockRegistry::configured(&scratch.folder("root"), "", "", &auth)
+    StockRegistry::start_configured(&scratch.folder("root"), "", "", &auth)
 }
 
 #[test]
 fn a_wrong_password() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let registry = with_login(&laptop.scratch);
+    let fixture = MessageFixture::new();
+    let registry = start_with_login(&fixture.scratch);
     let host = registry.address().to_string();
     let login = [("IMGSYNC_USERNAME", "alice"), ("IMGSYNC_PASSWORD", "guess")];
-    let outcome = laptop.push(&format!("{host}/app:v1"), &login);
-    said(&outcome, &[(&host, "HOST")], AUTHENTICATION, WRONG_PASSWORD);
+    let outcome = fixture.push(&format!("{host}/app:v1"), &login);
+    assert_message(&outcome, &[(&host, "HOST")], AUTHENTICATION, WRONG_PASSWORD);
 }
 
 #[test]
 fn an_expired_token() {
-    let laptop = Laptop::new();
-    let tokens = Fake::start(|_| {
+    let fixture = MessageFixture::new();
+    let tokens = FakeServer::start(|_| {
         fake::status(400)
             .body(r#"{"errors": [{"code": "UNAUTHORIZED", "message": "token expired"}]}"#)
     });
     let tokens = tokens.address();
     let realm = format!("http://{tokens}/token");
-    let registry = Fake::start(move |_| {
+    let registry = FakeServer::start(move |_| {
         let challenge = format!("Bearer realm=\"{realm}\",service=\"registry\"");
         fake::status(401).header("WWW-Authenticate", challenge)
     });
     let host = registry.address();
     let config = serde_json::json!({"auths": {&host: {"identitytoken": "old"}}});
-    std::fs::write(laptop.home(".docker/config.json"), config.to_string()).unwrap();
-    let outcome = laptop.push(&format!("{host}/app:v1"), &[]);
+    std::fs::write(fixture.home(".docker/config.json"), config.to_string()).unwrap();
+    let outcome = fixture.push(&format!("{host}/app:v1"), &[]);
     let names = [(&*host, "HOST"), (&*tokens, "TOKENS")];
-    said(&outcome, &names, AUTHENTICATION, EXPIRED_TOKEN);
+    assert_message(&outcome, &names, AUTHENTICATION, EXPIRED_TOKEN);
 }
 
 #[test]
 fn a_credential_helper_that_hangs() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let registry = with_login(&laptop.scratch);
+    let fixture = MessageFixture::new();
+    let registry = start_with_login(&fixture.scratch);
     let host = registry.address().to_string();
-    let programs = laptop.scratch.folder("programs");
+    let programs = fixture.scratch.folder("programs");
     let helper = programs.join("docker-credential-sleepy");
     std::fs::write(&helper, "#!/bin/sh\nexec sleep 1000\n").unwrap();
     std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
-    let config = laptop.home(".docker/config.json");
+    let config = fixture.home(".docker/config.json");
     std::fs::write(config, r#"{"credsStore": "sleepy"}"#).unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let variables = [("PATH", &*path), ("IMGSYNC_HELPER_TIMEOUT", "1")];
-    let outcome = laptop.push(&format!("{host}/app:v1"), &variables);
-    said(&outcome, &[(&host, "HOST")], AUTHENTICATION, HELPER_HANGS);
+    let outcome = fixture.push(&format!("{host}/app:v1"), &variables);
+    assert_message(&outcome, &[(&host, "HOST")], AUTHENTICATION, HELPER_HANGS);
 }
 
 #[test]
 fn a_certificate_of_an_unknown_authority() {
-    if !present(&["docker-registry", "openssl"]) {
+    if !programs_available(&["docker-registry", "openssl"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let authority = Authority::new(&laptop.scratch.folder("ca"));
+    let fixture = MessageFixture::new();
+    let authority = CertificateAuthority::new(&fixture.scratch.folder("ca"));
     let pair = authority.sign("server", &["DNS:registry.example.com"]);
     let (certificate, key) = (pair.certificate, pair.key);
     let tls = format!(", tls: {{certificate: {certificate:?}, key: {key:?}}}");
-    let registry = StockRegistry::configured(&laptop.scratch.folder("root"), "", &tls, "");
-    let proxy = Proxy::start(registry.address());
+    let registry = StockRegistry::start_configured(&fixture.scratch.folder("root"), "", &tls, "");
+    let proxy = HttpProxy::start(registry.address());
     let host = "registry.example.com";
-    let outcome = laptop.push(&format!("{host}/app:v1"), &[("HTTPS_PROXY", &proxy.url())]);
-    said(&outcome, &[(host, "HOST")], NETWORK, UNKNOWN_AUTHORITY);
+    let outcome = fixture.push(&format!("{host}/app:v1"), &[("HTTPS_PROXY", &proxy.url())]);
+    assert_message(&outcome, &[(host, "HOST")], NETWORK, UNKNOWN_AUTHORITY);
 }
 
 #[test]
-fn a_host_that_nobody_knows() {
-    let laptop = Laptop::new();
-    let outcome = laptop.push("registry.invalid/app:v1", &[]);
-    said(&outcome, &[], NETWORK, UNKNOWN_HOST);
+fn an_unknown_host() {
+    let fixture = MessageFixture::new();
+    let outcome = fixture.push("registry.invalid/app:v1", &[]);
+    assert_message(&outcome, &[], NETWORK, UNKNOWN_HOST);
 }
 
 #[test]
-fn a_port_that_nobody_listens_on() {
-    let laptop = Laptop::new();
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = gone.local_addr().unwrap().to_string();
-    drop(gone);
-    let outcome = laptop.push(&format!("{host}/app:v1"), &[]);
-    said(&outcome, &[(&host, "HOST")], NETWORK, REFUSED);
+fn a_closed_port() {
+    let fixture = MessageFixture::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let outcome = fixture.push(&format!("{host}/app:v1"), &[]);
+    assert_message(&outcome, &[(&host, "HOST")], NETWORK, REFUSED);
 }
 
 #[test]
 fn a_registry_that_speaks_plain_http() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let registry = StockRegistry::start(&laptop.scratch.folder("root"));
-    // Any name leads to it; only loopback is spoken to without TLS by itself.
-    let proxy = Proxy::start(registry.address());
+    let fixture = MessageFixture::new();
+    let registry = StockRegistry::start(&fixture.scratch.folder("root"));
+    // The proxy makes another host name possible: for loopback, the tool uses plain HTTP without an
+    // option.
+    let proxy = HttpProxy::start(registry.address());
     let url = proxy.url();
     let variables = [("HTTPS_PROXY", &*url), ("HTTP_PROXY", &*url)];
-    let outcome = laptop.push("registry.example.com:5000/app:v1", &variables);
-    said(&outcome, &[], NETWORK, PLAIN_HTTP);
+    let outcome = fixture.push("registry.example.com:5000/app:v1", &variables);
+    assert_message(&outcome, &[], NETWORK, PLAIN_HTTP);
 }
 
 #[test]
-fn a_disk_that_is_too_small_for_what_must_be_put_aside() {
-    let laptop = Laptop::new();
-    let server = Server::start(&laptop.scratch.folder("root"));
+fn a_disk_that_is_too_small_for_the_spool() {
+    let fixture = MessageFixture::new();
+    let server = Server::start(&fixture.scratch.folder("root"));
     let Some(disk) = SmallDisk::mount("1m") else {
         return;
     };
     let cache = disk.folder("cache");
     let folder = cache.to_str().unwrap();
-    let path = laptop.scratch.path("large.tar");
+    let path = fixture.scratch.path("large.tar");
     let image = Image::new(vec![layer("noise", noise(1, 5_000_000))]);
     archive::write_tar(&image.docker_archive("app:v1"), &path);
-    let mut command = laptop.imgsync.command();
+    let mut command = fixture.imgsync.command();
     command.env("XDG_CACHE_HOME", &cache).env("TMPDIR", &cache);
     command.args(["push", "--quiet"]).arg(path);
     let outcome = run(command.arg(format!("{}/app:v1", server.address())));
-    said(&outcome, &[(folder, "FOLDER")], SOURCE, DISK_FULL);
+    assert_message(&outcome, &[(folder, "FOLDER")], SOURCE, DISK_FULL);
 }
 
-/// A folder and what is in it, readable for everyone.
-fn opened_for_all(path: &Path) {
+/// Makes a folder and its content readable for all users.
+fn make_readable(path: &Path) {
     run(Command::new("chmod").args(["-R", "a+rX"]).arg(path)).succeeded();
 }
 
 #[test]
-fn a_docker_socket_that_is_not_for_this_user() {
-    let laptop = Laptop::new();
-    let open = laptop.scratch.folder("open");
+fn a_docker_socket_without_permission() {
+    let fixture = MessageFixture::new();
+    let open = fixture.scratch.folder("open");
     let tool = open.join("imgsync");
     std::fs::copy(env!("CARGO_BIN_EXE_imgsync"), &tool).unwrap();
     let socket = open.join("docker.sock");
     let _daemon = UnixListener::bind(&socket).unwrap();
-    opened_for_all(laptop.scratch.root());
+    make_readable(fixture.scratch.root());
     std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o000)).unwrap();
-    // Root may use any socket, so somebody else tries.
-    let root = run(Command::new("id").arg("-u").stdin(Stdio::null()));
-    let mut command = match root.stdout.trim() {
+    // Root can use any socket, so run the tool as another user.
+    let user_id = run(Command::new("id").arg("-u").stdin(Stdio::null()));
+    let mut command = match user_id.stdout.trim() {
         "0" => {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
@@ -279,7 +280,7 @@ fn a_docker_socket_that_is_not_for_this_user() {
         _ => Command::new(&tool),
     };
     if run(Command::new("setpriv").arg("--version")).code != Some(0) {
-        absent("setpriv is missing");
+        report_missing("setpriv is missing");
         return;
     }
     command.env_clear().env("HOME", &open);
@@ -287,5 +288,5 @@ fn a_docker_socket_that_is_not_for_this_user() {
     command.args(["push", "app:v1", "127.0.0.1:1/app:v1"]);
     let outcome = run(command.stdin(Stdio::null()));
     let names = [(socket.to_str().unwrap(), "SOCKET")];
-    said(&outcome, &names, SOURCE, SOCKET_CLOSED);
+    assert_message(&outcome, &names, SOURCE, SOCKET_CLOSED);
 }

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# An older tool with today's server, and today's tool with an older server, the programs themselves:
+# Tests an older tool with the current server, and the current tool with an older server:
 #
-#   tests/old_and_new.sh [COMMIT]       the older programs are built from this commit of the history
-#   IMGSYNC_TESTS_OLD=DIR tests/old_and_new.sh    they lie in DIR already
+#   tests/old_and_new.sh [COMMIT]                 build the older programs from this commit
+#   IMGSYNC_TESTS_OLD=DIR tests/old_and_new.sh    use the older programs in DIR
 #
-# They are built into target/old/COMMIT, and the second time are there. Takes as long as two builds;
-# tests/formats/wire.rs has the same in short, from a recording, with every run of the tests.
+# The programs are built only once, in target/old/COMMIT. The first run takes as long as two builds.
+# tests/formats/wire.rs is a short form of these tests with a recording, in every run of the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Release binaries of the commit that tests/frozen was recorded with.
+# The default is the commit of the recording in tests/frozen.
 commit=${1:-767d04f}
 
 if [ -z "${IMGSYNC_TESTS_OLD:-}" ]; then

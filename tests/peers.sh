@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# The real programs that the tests speak with: installs what is missing, starts dockerd if no
-# daemon answers, and prints a line for each peer. Safe to run again and again.
+# Installs the third-party programs that the tests use, starts dockerd if no daemon runs, and
+# prints the version of each program. Can be run repeatedly.
 #
-#   tests/peers.sh [--env FILE]   install, start, report; FILE gets what the tests must export
-#   tests/peers.sh stop           stop the daemon that this script started, and remove its data
+#   tests/peers.sh [--env FILE]   install, start and report; write variables for the tests to FILE
+#   tests/peers.sh stop           stop the daemon that this script started, and delete its data
 #
-# Exits 0 only when every peer is there and works.
+# Exits with 0 only if every program is installed and works.
 #
-# IMGSYNC_TESTS_DOCKER: the folder for the data of the daemon started here
+# IMGSYNC_TESTS_DOCKER: folder for the data of the daemon
 #                       (default: imgsync-tests-docker in TMPDIR).
 set -euo pipefail
 
-# A user's PATH often lacks the folder where daemons live.
+# The PATH of a user often lacks the sbin folders.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 data=$(realpath -m "${IMGSYNC_TESTS_DOCKER:-${TMPDIR:-/tmp}/imgsync-tests-docker}")
-# Sockets and the process id: a short path (a socket's is limited to 107 bytes) that only root draws.
+# Sockets and the process ID. The path must be short: a socket path is limited to 107 bytes.
 runtime=/run/imgsync-tests-docker
 log=$data/dockerd.log
 socket=/var/run/docker.sock
@@ -23,7 +23,7 @@ say() { printf '%s\n' "$*" >&2; }
 fail() { say "peers: $*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Runs a command as root. Never waits for a password where nobody can type one.
+# Runs a command as root. Without a terminal, fails instead of asking for a password.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"
     elif ! have sudo; then return 126
@@ -34,7 +34,7 @@ as_root() {
 
 can_be_root() { [ "$(id -u)" = 0 ] || { have sudo && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }; }
 
-# The image's shell must run without any library: Debian's package `busybox` is not static.
+# The test image contains only busybox, so it must be static. Debian's package `busybox` is not.
 static_busybox() {
     local libraries
     have busybox || return 1
@@ -42,7 +42,7 @@ static_busybox() {
     [[ $libraries != *'=>'* ]]
 }
 
-# podman and skopeo refuse every image when no policy says which signatures they need.
+# podman and skopeo refuse every image without a signature policy.
 policy_path() {
     local path
     for path in "$HOME/.config/containers/policy.json" /etc/containers/policy.json; do
@@ -51,12 +51,12 @@ policy_path() {
     return 1
 }
 
-# The Debian packages of the peers that are missing, one a line.
+# Prints the Debian packages of the missing programs, one on each line.
 missing_packages() {
     have dockerd || echo docker.io
     if ! have docker; then
         echo docker.io
-        # Since Debian 13 the client is a package of its own.
+        # Since Debian 13, the client is a separate package.
         if apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; fi
     fi
     have skopeo || echo skopeo
@@ -70,13 +70,14 @@ missing_packages() {
     static_busybox || echo busybox-static
     policy_path >/dev/null || echo golang-github-containers-common
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
-    # Without root, podman maps users through this; run by root, the tests make a user for it.
+    # podman needs newuidmap to run without root.
     have newuidmap || echo uidmap
 }
 
 apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q "$@" </dev/null >&2; }
 
-# The tests start these programs themselves; the packages' services would sit on ports 5000 and 80.
+# The tests start these programs themselves. The services of the packages would use ports 5000 and
+# 80.
 stop_service() {
     local name=$1
     if [ -d /run/systemd/system ]; then
@@ -91,7 +92,7 @@ stop_service() {
 install_missing() {
     if ! have apt-get; then
         say 'peers: this is not a Debian system (no apt-get), so nothing is installed.'
-        say 'peers: needed are docker and dockerd, skopeo, podman with a policy.json (package'
+        say 'peers: install docker and dockerd, skopeo, podman with a policy.json (package'
         say 'peers: containers-common), docker-registry (the distribution project, 2.8 or later,'
         say 'peers: under that name in PATH), nginx, htpasswd (of Apache), curl, openssl,'
         say 'peers: faketime and a statically linked busybox.'
@@ -103,13 +104,13 @@ install_missing() {
     packages=${packages//$'\n'/ }
     if ! can_be_root; then
         say "peers: MISSING: $packages"
-        say "peers: neither root nor sudo here. As root: apt-get install --no-install-recommends $packages"
+        say "peers: installing needs root or sudo. Run as root: apt-get install --no-install-recommends $packages"
         return
     fi
     for service in docker-registry nginx; do have "$service" || new_services+=("$service"); done
     say "peers: installing $packages"
     apt update
-    # Asked again: only a fresh list knows which of the packages exist here.
+    # Which packages exist is known only after the update.
     mapfile -t packages < <(missing_packages | sort -u)
     apt install -y --no-install-recommends "${packages[@]}"
     hash -r
@@ -118,21 +119,21 @@ install_missing() {
 
 daemon_answers() { timeout 20 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
-# The process id of the daemon started here, if it lives.
+# Prints the process ID of the daemon that this script started, if it runs.
 own_daemon() {
     local pid words=()
     pid=$(as_root cat "$runtime/pid" 2>/dev/null) || return 1
-    # The number alone proves nothing: another process may have it by now.
+    # Another process may have the same ID now, so check the command line.
     [ -e "/proc/$pid/cmdline" ] && mapfile -d '' -t words <"/proc/$pid/cmdline"
     [[ " ${words[*]} " == *" --exec-root=$runtime/exec "* ]] || return 1
     echo "$pid"
 }
 
-# Starts dockerd with the given further flags; true when it answers.
+# Starts dockerd with additional flags. Succeeds if it answers.
 try_daemon() {
     local pid flags
-    # No bridge and no firewall rules: the tests need no container network, and the machine's own
-    # stays as it is. Registries on loopback are insecure by default, so no further configuration.
+    # Without a bridge and firewall rules: the tests need no container network, and the network of
+    # the machine must not change. Registries on loopback are insecure by default.
     flags=(--host="unix://$socket" --data-root="$data/data" --exec-root="$runtime/exec"
         --pidfile="$runtime/pid" --group="$(id -g)" --config-file="$runtime/daemon.json"
         --bridge=none --iptables=false --ip-masq=false --ip-forward=false --log-level=warn "$@")
@@ -144,7 +145,7 @@ try_daemon() {
     for _ in $(seq 300); do
         if daemon_answers; then
             say "peers: started dockerd ${flags[*]}"
-            say "peers: its log is $log; \`tests/peers.sh stop\` ends it and removes its data"
+            say "peers: its log is $log; \`tests/peers.sh stop\` stops it and deletes its data"
             return 0
         fi
         [ -d "/proc/$pid" ] || return 1
@@ -156,40 +157,39 @@ try_daemon() {
 
 start_daemon() {
     ! daemon_answers || return 0
-    have docker && have dockerd || return 0 # said with the peers
+    have docker && have dockerd || return 0 # the report shows that they are missing
     if [ -n "${DOCKER_HOST:-}" ] && [ "$DOCKER_HOST" != "unix://$socket" ]; then
-        say "peers: DOCKER_HOST is $DOCKER_HOST and nothing answers there; start that daemon, or unset it"
+        say "peers: no daemon answers at DOCKER_HOST=$DOCKER_HOST; start that daemon, or unset DOCKER_HOST"
         return
     fi
     if ! can_be_root; then
-        say 'peers: no Docker daemon answers, and starting one takes root or sudo'
+        say 'peers: no Docker daemon answers; starting one needs root or sudo'
         return
     fi
     if own_daemon >/dev/null; then
-        say "peers: the dockerd started earlier runs but does not answer; see $log, or run tests/peers.sh stop"
+        say "peers: dockerd runs but does not answer; see $log, or run tests/peers.sh stop"
         return
     fi
     if [ -e "$data" ] && ! as_root test -O "$data"; then
-        say "peers: $data is not root's; remove it, or set IMGSYNC_TESTS_DOCKER to another folder"
+        say "peers: $data does not belong to root; delete it, or set IMGSYNC_TESTS_DOCKER to another folder"
         return
     fi
     as_root mkdir -p -m 700 "$data" "$runtime"
-    # The machine's daemon.json may say otherwise than our flags, which dockerd refuses. A pid file
-    # left by a killed daemon may name another process by now, which it refuses as well.
-    # shellcheck disable=SC2016
+    # dockerd refuses to start if its flags contradict daemon.json, so use an empty one. It also
+    # refuses an old pid file with the ID of another process. shellcheck disable=SC2016
     as_root sh -c 'echo "{}" >"$1"; : >"$2"; rm -f "$3"' sh "$runtime/daemon.json" "$log" "$runtime/pid"
-    # In a container whose own filesystem is an overlay, only vfs works, and dockerd may not find out.
+    # In a container on an overlay file system, only vfs works, and dockerd may not detect that.
     try_daemon || try_daemon --storage-driver=vfs || {
-        say "peers: dockerd does not start; the end of $log:"
+        say "peers: dockerd does not start; the last lines of $log:"
         as_root tail -n 15 "$log" >&2
         remove_data
     }
 }
 
-# dockerd leaves its data folder mounted on itself, and network namespaces of its containers.
+# dockerd leaves a bind mount of its data folder, and network namespaces of its containers.
 unmount_below() {
     local folder mounted mounts=()
-    # The last mounted first. Only spaces and the like are escaped in the list.
+    # The latest mount first. Special characters such as spaces are escaped in the list.
     mapfile -t mounts < <(tac /proc/self/mountinfo | cut -d ' ' -f 5)
     for mounted in "${mounts[@]}"; do
         mounted=$(printf '%b' "$mounted")
@@ -213,15 +213,15 @@ stop_daemon() {
     for _ in $(seq 300); do
         if [ ! -d "/proc/$pid" ]; then
             remove_data
-            say "peers: stopped dockerd; its log stays in $log"
+            say "peers: stopped dockerd; its log is $log"
             return 0
         fi
         sleep 0.1
     done
-    fail "dockerd (process $pid) does not end; see $log"
+    fail "dockerd (process $pid) does not stop; see $log"
 }
 
-# One line for a peer: its name, and what the command says of itself. False when it is missing.
+# Prints the name and the version of a program. Fails if it is missing.
 report() {
     local name=$1 version
     shift
@@ -245,13 +245,13 @@ main() {
         '') ;;
         --env) env_file=${2:?--env needs a file} ;;
         stop) stop_daemon; return ;;
-        *) fail "unknown word $1; known are: --env FILE, stop" ;;
+        *) fail "unknown argument $1; use --env FILE or stop" ;;
     esac
     local ok=yes
     install_missing
     start_daemon
     : >"$env_file"
-    # podman's usual storage cannot lie on a filesystem that is an overlay itself.
+    # podman's default storage does not work on an overlay file system.
     if have podman && ! podman info >/dev/null 2>&1 && STORAGE_DRIVER=vfs podman info >/dev/null 2>&1; then
         export STORAGE_DRIVER=vfs
         echo 'export STORAGE_DRIVER=vfs' >>"$env_file"
@@ -269,7 +269,7 @@ main() {
     report openssl openssl version || ok=no
     report faketime faketime_version || ok=no
     report busybox busybox_version || ok=no
-    [ "$ok" = yes ] || fail 'a peer is missing (see above)'
+    [ "$ok" = yes ] || fail 'a program is missing (see above)'
 }
 
 main "$@"

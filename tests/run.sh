@@ -1,15 +1,15 @@
 #!/bin/sh
-# Everything that must be green, in one command, from a clean clone on a machine with Rust:
+# Runs all tests and checks, also in a fresh clone. Needs only Rust:
 #
 #   tests/run.sh [ARGUMENTS OF CARGO TEST]
 #
-#   tests/run.sh push::              only the tests of one area: a folder of tests/ or server/tests/
-#   tests/run.sh push::quirks::      only the tests of one module
-#   tests/run.sh --test flows        only one program: flows (tests/), main (server/tests, oci/tests)
+#   tests/run.sh push::              the tests of one area: a folder of tests/ or server/tests/
+#   tests/run.sh push::quirks::      the tests of one module
+#   tests/run.sh --test flows        one program: flows (tests/), main (server/tests, oci/tests)
 #
-# Installs and starts the peers (tests/peers.sh), builds, checks format and lints, runs the tests.
-# A dockerd that this starts is stopped at the end; one that ran before stays as it was.
-# With CI=true rustfmt and clippy must be installed, elsewhere they are skipped when missing.
+# Installs and starts the third-party programs (tests/peers.sh), builds, checks format and lints,
+# and runs the tests. Stops dockerd at the end, if this script has started it. Without CI=true, a
+# missing rustfmt or clippy is skipped.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,7 +19,7 @@ command -v cargo >/dev/null 2>&1 || {
     exit 1
 }
 
-# Nothing here is built twice, so what a second build would need is not worth writing.
+# Incremental data is useful only for a second build.
 export CARGO_INCREMENTAL=0
 
 step() { printf '\n== %s\n' "$*" >&2; }
@@ -37,14 +37,14 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-step 'peers'
+step 'third-party programs'
 docker version >/dev/null 2>&1 || stop_daemon=yes
 bash tests/peers.sh --env "$scratch/peers.env"
 # shellcheck source=/dev/null
 . "$scratch/peers.env"
 
-# The tests take the server's binary from beside the tool's, so both must come from one profile.
-# Only that part of the arguments is for the build.
+# The tests start the server's binary from the folder of the tool's binary, so both need the same
+# profile. Pass only the profile on to the build.
 profile=
 expected=no
 for argument in "$@"; do
@@ -62,10 +62,10 @@ for argument in "$@"; do
 done
 
 step 'build'
-# Not `cargo build`: without the tests, dependencies have fewer features, and are built twice.
+# `cargo build` would build some dependencies twice: the tests enable more features of them.
 cargo test --workspace --no-run ${profile:+"$profile"}
 
-# Runs a check of a component that may be missing, except in CI.
+# Runs a check. If its component is missing, skips it, or fails in CI.
 check() {
     component=$1
     shift
@@ -83,6 +83,6 @@ check fmt --all -- --check
 check clippy --workspace --all-targets -- -D warnings
 
 step 'test'
-# Without this, a test whose peer is missing says so and passes.
+# Without this variable, a test is skipped if a program is missing.
 export IMGSYNC_TESTS_PEERS=required
 cargo test --workspace --no-fail-fast "$@"

@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use crate::support::Containerd;
-use crate::support::cache::{PASSWORD, age, alice, cache, cache_with, publish, tool};
-use crate::support::http::{Reply, get, send};
+use crate::support::cache::{
+    PASSWORD, age_cached, alice_authorization, push_image, start_cache, start_cache_with,
+    tool_as_alice,
+};
+use crate::support::http::{Response, get, send};
 use crate::support::prelude::*;
 
 fn image(seed: u64) -> Image {
@@ -18,29 +21,29 @@ fn image(seed: u64) -> Image {
 /// The stock registry with an image.
 fn hub(scratch: &Scratch, name: &str, image: &Image) -> (StockRegistry, String) {
     let hub = StockRegistry::start(&scratch.folder("stock"));
-    let digest = publish(scratch, image, false, &format!("{}/{name}", hub.address()));
+    let digest = push_image(scratch, image, false, &format!("{}/{name}", hub.address()));
     (hub, digest)
 }
 
 /// What the server itself has under a name, asked for by alice.
-fn ours(server: SocketAddr, target: &str) -> Reply {
+fn ours(server: SocketAddr, target: &str) -> Response {
     send(
         server,
         "GET",
         target,
-        &[("Authorization", &alice()), ("Accept", "*/*")],
+        &[("Authorization", &alice_authorization()), ("Accept", "*/*")],
         b"",
     )
 }
 
 #[test]
 fn containerd_pulls_through_its_hosts_file_and_pushes_ours() {
-    if !present(&["containerd", "ctr", "docker-registry", "htpasswd"]) {
+    if !programs_available(&["containerd", "ctr", "docker-registry", "htpasswd"]) {
         return;
     }
     let scratch = Scratch::new();
     let (mut hub, digest) = hub(&scratch, "library/mirrored:v1", &image(1));
-    let server = cache(&scratch, hub.address());
+    let server = start_cache(&scratch, hub.address());
     let registry = server.address().to_string();
     let Some(containerd) = Containerd::start(&scratch.folder("containerd")) else {
         return;
@@ -96,12 +99,12 @@ fn containerd_pulls_through_its_hosts_file_and_pushes_ours() {
 
 #[test]
 fn what_an_upstream_has_under_the_same_name_is_pushed_all_the_same() {
-    if !present(&["docker-registry", "htpasswd"]) {
+    if !programs_available(&["docker-registry", "htpasswd"]) {
         return;
     }
     let scratch = Scratch::new();
     let (mut hub, digest) = hub(&scratch, "library/mirrored:v1", &image(5));
-    let with_logins = cache(&scratch, hub.address());
+    let with_logins = start_cache(&scratch, hub.address());
     let root = scratch.path("open");
     let config = format!(
         "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
@@ -109,7 +112,7 @@ fn what_an_upstream_has_under_the_same_name_is_pushed_all_the_same() {
         hub.address()
     );
     std::fs::write(scratch.path("open.yml"), config).unwrap();
-    let open = Server::configured(&scratch.path("open.yml"), &root);
+    let open = Server::start_configured(&scratch.path("open.yml"), &root);
     let source = format!("oci:{}", scratch.path("layout").display());
     let there = format!("{}/library/mirrored", hub.address());
     for server in [&with_logins, &open] {
@@ -117,11 +120,11 @@ fn what_an_upstream_has_under_the_same_name_is_pushed_all_the_same() {
         let at = server.address();
         let mirrored = get(at, "/v2/library/mirrored/manifests/v1?ns=docker.io");
         assert_eq!(mirrored.header("docker-content-digest"), Some(&*digest));
-        must(tool(&scratch).args(["push", &source, &format!("{at}/library/mirrored:v1")]));
+        must(tool_as_alice(&scratch).args(["push", &source, &format!("{at}/library/mirrored:v1")]));
         let list = ours(at, "/v2/library/mirrored/tags/list").json();
         assert_eq!(list["tags"], serde_json::json!(["v1"]));
-        must(tool(&scratch).args(["mirror", &there, &format!("{at}/library/mirrored")]));
-        must(tool(&scratch).args(["mirror", &there, &format!("{at}/library/other")]));
+        must(tool_as_alice(&scratch).args(["mirror", &there, &format!("{at}/library/mirrored")]));
+        must(tool_as_alice(&scratch).args(["mirror", &there, &format!("{at}/library/other")]));
     }
     hub.stop();
     for server in [&with_logins, &open] {
@@ -142,13 +145,13 @@ fn what_an_upstream_has_under_the_same_name_is_pushed_all_the_same() {
 
 #[test]
 fn requests_as_containerd_makes_them() {
-    if !present(&["htpasswd"]) {
+    if !programs_available(&["htpasswd"]) {
         return;
     }
     let hub = Upstream::start();
     let published = hub.put("library/nginx", "v1", &image(10));
     let scratch = Scratch::new();
-    let server = cache(&scratch, hub.address());
+    let server = start_cache(&scratch, hub.address());
     let accept = "application/vnd.docker.distribution.manifest.v2+json, \
         application/vnd.docker.distribution.manifest.list.v2+json, \
         application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*";
@@ -199,7 +202,7 @@ fn requests_as_containerd_makes_them() {
             let reply = ask("GET", &target, login);
             format!("Bearer {}", reply.json()["token"].as_str().unwrap())
         };
-        let of_alice = token(&[("Authorization", &alice())]);
+        let of_alice = token(&[("Authorization", &alice_authorization())]);
         let known = ask("HEAD", &guarded, &[("Authorization", &of_alice)]);
         assert_eq!(known.status, 200);
         let of_nobody = token(&[]);
@@ -209,7 +212,7 @@ fn requests_as_containerd_makes_them() {
     // Without ns it means what this server has itself.
     let plain = ask("HEAD", "/v2/library/nginx/manifests/v1", &[]);
     assert_eq!(plain.status, 401);
-    for request in hub.seen() {
+    for request in hub.requests() {
         assert!(!request.target.contains("ns="), "{request:?}");
         assert_eq!(request.authorization(), "");
     }
@@ -217,12 +220,12 @@ fn requests_as_containerd_makes_them() {
 
 #[test]
 fn skopeo_inspects_and_copies_by_the_name_in_full() {
-    if !present(&["skopeo", "docker-registry", "htpasswd"]) {
+    if !programs_available(&["skopeo", "docker-registry", "htpasswd"]) {
         return;
     }
     let scratch = Scratch::new();
     let (mut hub, digest) = hub(&scratch, "library/mirrored:v1", &image(20));
-    let server = cache(&scratch, hub.address());
+    let server = start_cache(&scratch, hub.address());
     let at = server.address();
     let check = |round: &str| {
         for name in ["docker.io/library/mirrored:v1", "docker.io/mirrored:v1"] {
@@ -257,14 +260,14 @@ fn skopeo_inspects_and_copies_by_the_name_in_full() {
 
 #[test]
 fn our_tool_mirrors_and_pulls_from_a_cache_also_with_its_upstream_dead() {
-    if !present(&["docker", "docker-registry", "htpasswd"]) {
+    if !programs_available(&["docker", "docker-registry", "htpasswd"]) {
         return;
     }
     let _docker = serial::docker();
     let scratch = Scratch::new();
     let image = image(30);
     let (mut hub, digest) = hub(&scratch, "library/mirrored:v1", &image);
-    let server = cache(&scratch, hub.address());
+    let server = start_cache(&scratch, hub.address());
     let other = StockRegistry::start(&scratch.folder("other"));
     let from = format!("{}/docker.io/library/mirrored", server.address());
     let tool = |words: &[&str]| {
@@ -285,7 +288,7 @@ fn our_tool_mirrors_and_pulls_from_a_cache_also_with_its_upstream_dead() {
             "{said}"
         );
     };
-    let local = DockerImage::known(format!("{}:v1", unique("cache")));
+    let local = DockerImage::existing(format!("{}:v1", unique("cache")));
     let pull = || {
         tool(&["pull", &format!("{from}:v1"), local.reference()]);
         assert_eq!(local.id(), image.id());
@@ -299,16 +302,16 @@ fn our_tool_mirrors_and_pulls_from_a_cache_also_with_its_upstream_dead() {
 
 #[test]
 fn what_is_pushed_on_top_of_a_cached_image_outlives_that() {
-    if !present(&["docker", "docker-registry", "htpasswd"]) {
+    if !programs_available(&["docker", "docker-registry", "htpasswd"]) {
         return;
     }
     let _docker = serial::docker();
     let scratch = Scratch::new();
     let (mut hub, _) = hub(&scratch, "library/base:v1", &image(40));
-    let mut server = cache(&scratch, hub.address());
+    let mut server = start_cache(&scratch, hub.address());
     // A container of an image that came through the cache, with one file more.
     let base = DockerImage::pull(format!("{}/docker.io/library/base:v1", server.address()));
-    let app = DockerImage::known(format!("{}:v1", unique("cache")));
+    let app = DockerImage::existing(format!("{}:v1", unique("cache")));
     let container = docker(&["create", base.reference()]);
     std::fs::write(scratch.path("more"), noise(42, 100_000)).unwrap();
     let more = scratch.path("more").display().to_string();
@@ -317,13 +320,14 @@ fn what_is_pushed_on_top_of_a_cached_image_outlives_that() {
     docker(&["rm", &container]);
 
     let remote = format!("{}/team/app:v1", server.address());
-    let outcome = run(tool(&scratch).args(["push", "-v", app.reference(), &remote])).succeeded();
+    let outcome =
+        run(tool_as_alice(&scratch).args(["push", "-v", app.reference(), &remote])).succeeded();
     for layer in ["layer 1/3", "layer 2/3"] {
         let had = format!("{layer}: already there");
         assert!(outcome.stderr.contains(&had), "{outcome}");
     }
     // The base by another name of ours, mounted as other clients do it.
-    let by_alice = alice();
+    let by_alice = alice_authorization();
     let headers = [
         ("Authorization", by_alice.as_str()),
         ("Content-Type", "application/vnd.oci.image.manifest.v1+json"),
@@ -356,19 +360,19 @@ fn what_is_pushed_on_top_of_a_cached_image_outlives_that() {
     // The base goes: it was used long ago, and the cache is full.
     assert!(server.stop().success());
     hub.stop();
-    age(
+    age_cached(
         server.root(),
         "docker.io/library/base",
         Duration::from_secs(3600),
     );
-    server = cache_with(&scratch, hub.address(), ", maxbytes: 1");
-    until("the base to be evicted", || {
+    server = start_cache_with(&scratch, hub.address(), ", maxbytes: 1");
+    wait_until("the base to be evicted", || {
         server
             .log()
             .contains("evicted from the cache")
             .then_some(())
     });
-    until("its tag to be gone", || {
+    wait_until("its tag to be gone", || {
         let reply = get(server.address(), "/v2/docker.io/library/base/manifests/v1");
         (reply.status == 502).then_some(())
     });
@@ -384,7 +388,7 @@ fn what_is_pushed_on_top_of_a_cached_image_outlives_that() {
 }
 
 /// What a manifest names.
-fn blobs(manifest: &Reply) -> Vec<String> {
+fn blobs(manifest: &Response) -> Vec<String> {
     let manifest = manifest.json();
     let layers = manifest["layers"].as_array().unwrap();
     let all = layers.iter().chain([&manifest["config"]]);

@@ -4,14 +4,14 @@
 
 use std::io::Write as _;
 
-use crate::support::cache::{PASSWORD, cache, publish, users};
-use crate::support::docker::Daemon;
+use crate::support::cache::{PASSWORD, push_image, start_cache, write_htpasswd};
+use crate::support::docker::DockerDaemon;
 use crate::support::http::{get, send};
 use crate::support::prelude::*;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-fn login(daemon: &Daemon, registry: &str, password: &str) -> bool {
+fn login(daemon: &DockerDaemon, registry: &str, password: &str) -> bool {
     let mut command = daemon.command();
     command.args(["login", "--username", "alice", "--password-stdin", registry]);
     command
@@ -27,7 +27,7 @@ fn login(daemon: &Daemon, registry: &str, password: &str) -> bool {
 
 #[test]
 fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
-    if !present(&["docker", "dockerd", "htpasswd"]) {
+    if !programs_available(&["docker", "dockerd", "htpasswd"]) {
         return;
     }
     let _docker = serial::docker();
@@ -38,10 +38,10 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
     ]);
     let published = hub.put("library/mirrored", "v1", &image);
     let scratch = Scratch::new();
-    let server = cache(&scratch, hub.address());
+    let server = start_cache(&scratch, hub.address());
     let registry = server.address().to_string();
     let mirror = format!("--registry-mirror=http://{registry}");
-    let Some(daemon) = Daemon::start(&scratch.folder("docker"), &[&mirror]) else {
+    let Some(daemon) = DockerDaemon::start(&scratch.folder("docker"), &[&mirror]) else {
         return;
     };
 
@@ -55,7 +55,7 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
 
     // Once more with the upstream dead, and with the Hub's login, which is none here.
     daemon.docker(&["image", "rm", "mirrored:v1"]);
-    hub.behave(|manners| manners.is_down = true);
+    hub.configure(|settings| settings.is_down = true);
     let config = scratch.folder("docker").join("config");
     std::fs::create_dir_all(&config).unwrap();
     let hubs = STANDARD.encode("hubuser:hubpassword");
@@ -64,7 +64,7 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
     daemon.docker(&["pull", "mirrored:v1"]);
     assert_eq!(id("mirrored:v1"), image.id());
     assert!(
-        hub.seen()
+        hub.requests()
             .iter()
             .all(|request| request.authorization().is_empty())
     );
@@ -85,15 +85,15 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
 
 #[test]
 fn podman_pulls_through_a_mirror_of_the_stock_registry_and_pushes_ours() {
-    if !present(&["podman", "docker-registry", "htpasswd"]) {
+    if !programs_available(&["podman", "docker-registry", "htpasswd"]) {
         return;
     }
     let image = Image::new(vec![layer("one", noise(3, 2 << 20))]);
     let scratch = Scratch::new();
     let mut hub = StockRegistry::start(&scratch.folder("stock"));
     let remote = format!("{}/library/mirrored:v1", hub.address());
-    publish(&scratch, &image, false, &remote);
-    let server = cache(&scratch, hub.address());
+    push_image(&scratch, &image, false, &remote);
+    let server = start_cache(&scratch, hub.address());
     let registry = server.address().to_string();
     let conf = scratch.path("registries.conf");
     let text = format!(
@@ -134,22 +134,22 @@ fn podman_pulls_through_a_mirror_of_the_stock_registry_and_pushes_ours() {
 
 #[test]
 fn containerd_asks_for_what_a_server_of_ours_has_that_wants_a_login() {
-    if !present(&["htpasswd"]) {
+    if !programs_available(&["htpasswd"]) {
         return;
     }
     let image = Image::new(vec![layer("one", noise(4, 1 << 20))]);
     for anonymous in ["", "imgsync: {anonymous: {pull: ['public/**']}}\n"] {
         let scratch = Scratch::new();
-        let (users, root) = (users(&scratch), scratch.path("upstream"));
+        let (users, root) = (write_htpasswd(&scratch), scratch.path("upstream"));
         // With anonymous pulls it asks for tokens, else for the password itself.
         let config = format!(
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
              auth: {{htpasswd: {{realm: there, path: {users:?}}}}}\n{anonymous}"
         );
         std::fs::write(scratch.path("upstream.yml"), config).unwrap();
-        let upstream = Server::configured(&scratch.path("upstream.yml"), &root);
+        let upstream = Server::start_configured(&scratch.path("upstream.yml"), &root);
         let remote = format!("{}/team/app:v1", upstream.address());
-        let digest = publish(&scratch, &image, true, &remote);
+        let digest = push_image(&scratch, &image, true, &remote);
 
         let (root, password) = (scratch.path("registry"), scratch.path("password"));
         std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
@@ -160,7 +160,7 @@ fn containerd_asks_for_what_a_server_of_ours_has_that_wants_a_login() {
             upstream.address()
         );
         std::fs::write(scratch.path("config.yml"), config).unwrap();
-        let cache = Server::configured(&scratch.path("config.yml"), &root);
+        let cache = Server::start_configured(&scratch.path("config.yml"), &root);
         // As containerd resolves and fetches, its hosts.toml naming the cache for registry.corp.
         let ns = "?ns=registry.corp";
         let accept = [("Accept", "application/vnd.oci.image.manifest.v1+json, */*")];

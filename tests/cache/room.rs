@@ -6,13 +6,13 @@ use std::net::TcpStream;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use crate::support::bytes::Sum;
-use crate::support::cache::{age, publish};
-use crate::support::http::{Reply, get};
+use crate::support::bytes::DigestBuilder;
+use crate::support::cache::{age_cached, push_image};
+use crate::support::http::{Response, get};
 use crate::support::prelude::*;
-use crate::support::seed::Place;
-use crate::support::store::blob_data;
-use crate::support::upstream::Published;
+use crate::support::seed::RemoteRepository;
+use crate::support::store::blob_path;
+use crate::support::upstream::PublishedImage;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -24,7 +24,7 @@ fn cache(scratch: &Scratch, upstream: SocketAddr, more: &str) -> Server {
          imgsync: {{cache: {{upstreams: [{{prefix: up.example, remoteurl: 'http://{upstream}'}}]{more}}}}}\n"
     );
     std::fs::write(scratch.path("config.yml"), config).unwrap();
-    Server::configured(&scratch.path("config.yml"), &root)
+    Server::start_configured(&scratch.path("config.yml"), &root)
 }
 
 /// An image whose first layer others have too.
@@ -36,7 +36,7 @@ fn image(seed: u64) -> Image {
 }
 
 /// Pulls an image as a client does, and checks every byte.
-fn pull(address: SocketAddr, repository: &str, published: &Published) {
+fn pull(address: SocketAddr, repository: &str, published: &PublishedImage) {
     let manifest = get(address, &format!("/v2/{repository}/manifests/v1"));
     assert_eq!(manifest.status, 200, "{repository}: {}", manifest.text());
     assert!(manifest.body == published.manifest, "{repository}");
@@ -48,7 +48,7 @@ fn pull(address: SocketAddr, repository: &str, published: &Published) {
 }
 
 fn is_here(root: &Path, digest: &str) -> bool {
-    blob_data(root, digest).exists()
+    blob_path(root, digest).exists()
 }
 
 #[test]
@@ -73,18 +73,18 @@ fn a_full_cache_lets_go_of_the_oldest_and_serves_everything_meanwhile() {
         layer("own", noise(50, 3_000_000)),
     ]);
     let (address, repository) = (server.address(), "team/ours");
-    Place {
+    RemoteRepository {
         address,
         repository,
     }
-    .image(Some("v1"), &large);
+    .push_image(Some("v1"), &large);
     let ours = Upstream::start().put("ours", "v1", &large);
     pull(server.address(), "team/ours", &ours);
 
     // The first was used longest ago. There is room for three, with the layer that they share.
     let backdate = || {
         for number in 0..6 {
-            age(
+            age_cached(
                 &root,
                 &here(number),
                 HOUR * (6 - u32::try_from(number).unwrap()),
@@ -93,9 +93,9 @@ fn a_full_cache_lets_go_of_the_oldest_and_serves_everything_meanwhile() {
     };
     assert!(server.stop().success());
     backdate();
-    upstream.behave(|manners| manners.is_down = true);
+    upstream.configure(|settings| settings.is_down = true);
     server = cache(&scratch, upstream.address(), ", maxbytes: 1100kB");
-    until("the oldest to go", || {
+    wait_until("the oldest to go", || {
         (!is_here(&root, &images[2].blobs[1].0)).then_some(())
     });
     let (old, new) = images.split_at(3);
@@ -106,14 +106,14 @@ fn a_full_cache_lets_go_of_the_oldest_and_serves_everything_meanwhile() {
             server.address(),
             &format!("/v2/{}/manifests/v1", here(number)),
         );
-        gone.refused(502, "UNAVAILABLE");
+        gone.assert_error(502, "UNAVAILABLE");
     }
     for (number, published) in new.iter().enumerate() {
         pull(server.address(), &here(number + 3), published);
     }
     pull(server.address(), "team/ours", &ours);
     // What went comes again.
-    upstream.behave(|manners| manners.is_down = false);
+    upstream.configure(|settings| settings.is_down = false);
     all(&server);
 
     // Nearly everything has to go, while all of it is asked for.
@@ -134,7 +134,7 @@ fn a_full_cache_lets_go_of_the_oldest_and_serves_everything_meanwhile() {
             });
         }
     });
-    upstream.behave(|manners| manners.is_down = true);
+    upstream.configure(|settings| settings.is_down = true);
     // What was just used stays, whatever the bound.
     all(&server);
     pull(server.address(), "team/ours", &ours);
@@ -160,7 +160,7 @@ fn an_image_that_is_evicted_while_others_are_pulled_breaks_no_pull() {
     }
     assert!(server.stop().success());
     for name in &names {
-        age(server.root(), &format!("up.example/{name}"), HOUR);
+        age_cached(server.root(), &format!("up.example/{name}"), HOUR);
     }
     server = cache(&scratch, upstream.address(), ", maxbytes: 1kB");
     let root = server.root().to_owned();
@@ -171,7 +171,7 @@ fn an_image_that_is_evicted_while_others_are_pulled_breaks_no_pull() {
             .count()
     };
     let mut rounds = 0;
-    until("all the old ones to go", || {
+    wait_until("all the old ones to go", || {
         pull(server.address(), "up.example/team/wanted", &wanted);
         rounds += 1;
         (left() == 0).then_some(())
@@ -184,15 +184,15 @@ fn an_image_that_is_evicted_while_others_are_pulled_breaks_no_pull() {
 
 #[test]
 fn a_stock_registrys_proxy_volume_is_gone_on_with() {
-    if !present(&["docker-registry", "skopeo"]) {
+    if !programs_available(&["docker-registry", "skopeo"]) {
         return;
     }
     let scratch = Scratch::new();
     let hub_root = scratch.folder("hub");
     let mut hub = StockRegistry::start(&hub_root);
-    let relay = Relay::start(hub.address(), Cut::Never);
+    let relay = Relay::start(hub.address(), RelayFault::None);
     let put = |hub: &StockRegistry, tag: &str, image: &Image| {
-        publish(
+        push_image(
             &scratch,
             image,
             false,
@@ -207,13 +207,13 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
     // Debian's as people run it, with two images pulled through.
     let root = scratch.folder("registry");
     let remote = format!("proxy: {{remoteurl: 'http://{}'}}\n", relay.address());
-    let mut stock = StockRegistry::configured(&root, "", "", &remote);
+    let mut stock = StockRegistry::start_configured(&root, "", "", &remote);
     for tag in ["latest", "other"] {
         let folder = scratch.folder(&format!("by-stock-{tag}"));
         skopeo::pull(stock.address(), &format!("library/app:{tag}"), &folder);
     }
     // It writes down what it fetched every few seconds.
-    until("its notes", || {
+    wait_until("its notes", || {
         let notes = std::fs::read_to_string(root.join("scheduler-state.json")).ok()?;
         (notes.contains(&first) && notes.contains(&second)).then_some(())
     });
@@ -221,9 +221,9 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
 
     // Ours, with its file and folder, and the upstream dead.
     hub.stop();
-    let mut server = Server::configured(&stock.config(), &root);
+    let mut server = Server::start_configured(&stock.config(), &root);
     assert!(server.log().contains("taken over"), "{}", server.log());
-    let served = |server: &Server, tag: &str, digest: &str| -> Reply {
+    let served = |server: &Server, tag: &str, digest: &str| -> Response {
         let reply = get(
             server.address(),
             &format!("/v2/library/app/manifests/{tag}"),
@@ -260,7 +260,7 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
     let changed = put(&hub, "latest", &image(63));
     relay.forward_to(hub.address());
     assert!(server.stop().success());
-    server = Server::configured(&stock.config(), &root);
+    server = Server::start_configured(&stock.config(), &root);
     let before = relay.requests().len();
     assert_eq!(served(&server, "other", &second).header("warning"), None);
     let asked: Vec<_> = relay.requests()[before..]
@@ -290,7 +290,7 @@ fn digest_of(address: SocketAddr, target: &str) -> String {
         line.clear();
         stream.read_line(&mut line).unwrap();
     }
-    let (mut sum, mut buffer) = (Sum::default(), vec![0; 1 << 18]);
+    let (mut sum, mut buffer) = (DigestBuilder::default(), vec![0; 1 << 18]);
     loop {
         let count = stream.read(&mut buffer).unwrap();
         if count == 0 {
@@ -305,8 +305,8 @@ fn eight_cold_pulls_of_layers_of_200_mb_take_less_than_50_mb_of_memory() {
     let _heavy = serial::heavy();
     let scratch = Scratch::new();
     let upstream = Server::start(&scratch.folder("upstream"));
-    let relay = Relay::start(upstream.address(), Cut::Never);
-    let place = Place {
+    let relay = Relay::start(upstream.address(), RelayFault::None);
+    let place = RemoteRepository {
         address: upstream.address(),
         repository: "team/app",
     };
@@ -326,7 +326,7 @@ fn eight_cold_pulls_of_layers_of_200_mb_take_less_than_50_mb_of_memory() {
     manifest["layers"].as_array_mut().unwrap().push(second);
     let manifest = manifest.to_string();
     let media_type = parts[0]["mediaType"].as_str().unwrap();
-    place.manifest("v1", media_type, manifest.as_bytes());
+    place.push_manifest("v1", media_type, manifest.as_bytes());
 
     let server = cache(&scratch, relay.address(), "");
     let (start, address) = (Barrier::new(8), server.address());

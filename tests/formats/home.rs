@@ -1,5 +1,5 @@
-//! A user's folders stay as they were: tests/frozen/home is what an older tool wrote, and today's
-//! goes on with its pushes, uses what it knew, and prunes what its mirror brought.
+//! Tests that the current tool reads the cache and state of an older tool (`tests/frozen/home`): it
+//! resumes pushes, uses cached knowledge, and prunes a mirror.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use crate::support::archive::write_tar;
 use crate::support::bytes::{digest, noise};
-use crate::support::fake::{Fake, Request, status};
+use crate::support::fake::{FakeServer, Request, status};
 use crate::support::http;
 use crate::support::recorded::{
-    LIMITED, REGISTRY, Recorded, SOURCE, STREAM, files, frozen, get, listener, named, serve,
-    sessions,
+    LIMITED, REGISTRY, RecordedFolders, SOURCE, STREAM, files, frozen_path, get, listen,
+    paths_containing, start_server, upload_session,
 };
 use crate::support::run::Outcome;
-use crate::support::store::blob_data;
+use crate::support::store::blob_path;
 use crate::support::{Image, check, image, seed};
 
 fn events(outcome: &Outcome) -> Vec<Value> {
@@ -30,10 +30,10 @@ fn event<'a>(events: &'a [Value], name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {name} in {events:?}"))
 }
 
-/// A daemon that says what it has, and exports nothing.
-fn daemon(image: &str) -> Fake {
-    let inspected = std::fs::read(frozen(&format!("images/{image}.inspect.json"))).unwrap();
-    Fake::start(move |request| {
+/// Starts a fake daemon that describes an image and refuses to export it.
+fn start_daemon(image: &str) -> FakeServer {
+    let inspected = std::fs::read(frozen_path(&format!("images/{image}.inspect.json"))).unwrap();
+    FakeServer::start(move |request| {
         let line = request.line();
         if line.ends_with("/info") {
             status(200).body("{}")
@@ -45,21 +45,22 @@ fn daemon(image: &str) -> Fake {
     })
 }
 
-/// `app` was pushed from a classic store, `late` from containerd's; both broke off in a layer.
+/// Both pushes were interrupted in a layer: `app` from a classic image store, `late` from
+/// containerd's.
 #[test]
-fn interrupted_pushes_go_on_without_an_export_and_without_what_was_sent() {
-    let recorded = Recorded::open();
-    let server = recorded.server("");
+fn interrupted_pushes_resume_without_an_export_and_without_sending_again() {
+    let recorded = RecordedFolders::copy();
+    let server = recorded.start_server("");
     let spool = recorded.cache().join("spool");
-    assert_eq!(named(&files(&spool), "/.draft-").len(), 1);
+    assert_eq!(paths_containing(&files(&spool), "/.draft-").len(), 1);
     for name in ["app", "late"] {
-        let (_, location) = sessions(&recorded, &format!("team/{name}"));
-        let asked = http::send(server.address(), "GET", &location, &[], b"");
-        assert_eq!(asked.header("imgsync-upload-offset"), Some("3072"));
-        let daemon = daemon(name);
+        let (_, location) = upload_session(&recorded, &format!("team/{name}"));
+        let session = http::send(server.address(), "GET", &location, &[], b"");
+        assert_eq!(session.header("imgsync-upload-offset"), Some("3072"));
+        let daemon = start_daemon(name);
         let remote = format!("{REGISTRY}/team/{name}:v1");
         let arguments = ["push", "--json", &format!("{name}:v1"), &remote];
-        let pushed = recorded.run(&[("DOCKER_HOST", &daemon.address())], &arguments);
+        let pushed = recorded.run_tool(&[("DOCKER_HOST", &daemon.address())], &arguments);
         let pushed = pushed.succeeded();
         let exports = daemon
             .lines()
@@ -71,7 +72,7 @@ fn interrupted_pushes_go_on_without_an_export_and_without_what_was_sent() {
         let found = check::at_registry(server.address(), &format!("team/{name}:v1"));
         let (layer, size) = found.blobs.last().unwrap();
         let (_, config) = found.blobs[0];
-        // The rest of the layer, and the config.
+        // The push sends the rest of the layer and the config.
         let sent = event(&events, "outcome")["sent"].as_u64().unwrap();
         assert_eq!(sent, size - 3072 + config, "{layer}: {pushed}");
         if name == "app" {
@@ -95,22 +96,22 @@ fn interrupted_pushes_go_on_without_an_export_and_without_what_was_sent() {
     assert_eq!(open.count(), 0, "sessions that are finished: {left:?}");
 }
 
-/// A registry without the extension that links what it is asked to and takes whatever else comes.
-/// Linked are blobs of the recording, whose sizes it knows from there.
-fn plain_registry(address: &str, recorded: &Recorded) -> Fake {
-    let (root, linked) = (recorded.root(), Mutex::new(Vec::new()));
-    Fake::start_at(listener(address), move |request: &Request| {
-        let mut linked = linked.lock().unwrap();
+/// Starts a registry without the extension that accepts every mount and every upload. The sizes of
+/// mounted blobs come from the recording.
+fn start_plain_registry(address: &str, recorded: &RecordedFolders) -> FakeServer {
+    let (root, mounted) = (recorded.root(), Mutex::new(Vec::new()));
+    FakeServer::start_at(listen(address), move |request: &Request| {
+        let mut mounted = mounted.lock().unwrap();
         let path = request.target.split('?').next().unwrap();
         let name = path.rsplit('/').next().unwrap().to_owned();
         let is_upload = path.contains("/blobs/uploads/");
         match (&*request.method, request.query("mount").pop()) {
-            ("HEAD", _) if linked.contains(&name) => {
-                let size = blob_data(&root, &name).metadata().unwrap().len();
+            ("HEAD", _) if mounted.contains(&name) => {
+                let size = blob_path(&root, &name).metadata().unwrap().len();
                 status(200).header("Content-Length", size.to_string())
             }
             ("POST", Some(blob)) => {
-                linked.push(blob);
+                mounted.push(blob);
                 status(201).header("Location", "/linked")
             }
             ("POST", None) if is_upload => status(202).header("Location", format!("{path}session")),
@@ -123,21 +124,22 @@ fn plain_registry(address: &str, recorded: &Recorded) -> Fake {
     })
 }
 
-/// Without the extension only the home can tell which blobs the layers are, and where they are.
+/// Without the extension, only the cache knows which blobs the layers are and where they are
+/// stored.
 #[test]
-fn known_layers_and_their_places_save_packing_and_sending() {
-    let recorded = Recorded::open();
-    let server = recorded.server("");
+fn cached_digests_and_locations_save_compressing_and_uploading() {
+    let recorded = RecordedFolders::copy();
+    let server = recorded.start_server("");
     let base = check::at_registry(server.address(), "team/base:v1");
     drop(server);
-    let registry = plain_registry(REGISTRY, &recorded);
-    let archive = frozen("images/base.tar");
+    let registry = start_plain_registry(REGISTRY, &recorded);
+    let archive = frozen_path("images/base.tar");
     let remote = format!("{REGISTRY}/other/base:v1");
     let arguments = ["push", "--json", archive.to_str().unwrap(), &remote];
-    let pushed = recorded.run(&[], &arguments).succeeded();
+    let pushed = recorded.run_tool(&[], &arguments).succeeded();
     let events = events(&pushed);
-    let requests = registry.seen();
-    let linked: Vec<_> = requests
+    let requests = registry.requests();
+    let mounted: Vec<_> = requests
         .iter()
         .filter(|request| {
             request
@@ -148,37 +150,39 @@ fn known_layers_and_their_places_save_packing_and_sending() {
         .flat_map(|request| request.query("mount"))
         .collect();
     for (blob, _) in &base.blobs[1..] {
-        assert!(linked.contains(blob), "{blob} is not linked: {pushed}");
+        assert!(mounted.contains(blob), "{blob} is not mounted: {pushed}");
     }
     let read = event(&events, "plan")["read"].as_u64();
     assert_eq!(read, Some(0), "read and packed anew: {pushed}");
 }
 
-fn archive_of(recorded: &Recorded, size: usize) -> String {
+fn archive_of(recorded: &RecordedFolders, size: usize) -> String {
     let image = Image::new(vec![image::layer("file", noise(7, size))]);
     let path = recorded.scratch.path("archive.tar");
     write_tar(&image.docker_archive("app:v1"), &path);
     path.to_str().unwrap().to_owned()
 }
 
-fn chunks(registry: &Fake) -> Vec<Request> {
-    let requests = registry.seen().into_iter();
+fn chunks(registry: &FakeServer) -> Vec<Request> {
+    let requests = registry.requests().into_iter();
     requests
         .filter(|request| request.method == "PATCH")
         .collect()
 }
 
 #[test]
-fn what_registries_were_found_to_take_counts() {
-    let recorded = Recorded::open();
+fn cached_limits_of_registries_are_used() {
+    let recorded = RecordedFolders::copy();
     let archive = archive_of(&recorded, 200_000);
     let push = |address: &str| {
-        let registry = plain_registry(address, &recorded);
+        let registry = start_plain_registry(address, &recorded);
         let remote = format!("{address}/team/app:v1");
-        recorded.run(&[], &["push", &archive, &remote]).succeeded();
+        recorded
+            .run_tool(&[], &["push", &archive, &remote])
+            .succeeded();
         chunks(&registry)
     };
-    // Neither is found out again, which would take a refusal.
+    // The tool does not probe again: no request is refused.
     let streamed = push(STREAM);
     assert!(
         streamed
@@ -197,20 +201,20 @@ fn what_registries_were_found_to_take_counts() {
 }
 
 #[test]
-fn a_mirror_prunes_what_it_brought_and_nothing_else() {
-    let recorded = Recorded::open();
-    let target = recorded.server("");
-    let source = serve(
+fn a_mirror_prunes_only_the_tags_that_it_copied() {
+    let recorded = RecordedFolders::copy();
+    let target = recorded.start_server("");
+    let source = start_server(
         &recorded.scratch,
         SOURCE,
         &recorded.scratch.path("source"),
         "",
     );
-    let place = seed::Place {
+    let repository = seed::RemoteRepository {
         address: source.address(),
         repository: "lib/tool",
     };
-    place.image(
+    repository.push_image(
         Some("v9"),
         &Image::new(vec![image::layer("file", noise(9, 300))]),
     );
@@ -226,8 +230,8 @@ fn a_mirror_prunes_what_it_brought_and_nothing_else() {
         format!("{SOURCE}/lib/tool"),
         format!("{REGISTRY}/copy/tool"),
     );
-    let mirrored = recorded.run(&[], &["mirror", "--prune", &from, &to]);
+    let mirrored = recorded.run_tool(&[], &["mirror", "--prune", &from, &to]);
     mirrored.succeeded();
-    // The signature went with its image.
+    // The signature is pruned with its image.
     assert_eq!(tags(), ["theirs", "v9"]);
 }

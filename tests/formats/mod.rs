@@ -1,5 +1,5 @@
-//! What is on disk and on the wire stays as it was: folders and exchanges that an older version
-//! left, opened and repeated by today's programs.
+//! Tests compatibility with older versions: recorded folders and recorded HTTP exchanges, used by
+//! the current programs.
 
 mod home;
 mod old_and_new;

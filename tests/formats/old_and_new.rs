@@ -1,6 +1,6 @@
-//! An older tool with today's server, and today's tool with an older server: pushes, the same again,
-//! one that is killed and resumed, mirrors and pulls. It needs the older programs, so it runs only
-//! where `IMGSYNC_TESTS_OLD` names their folder: see tests/old_and_new.sh.
+//! Tests an older tool with the current server, and the current tool with an older server: pushes,
+//! resumed pushes, mirrors and pulls. Runs only if `IMGSYNC_TESTS_OLD` is the folder of the older
+//! programs; `tests/old_and_new.sh` builds them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,19 @@ use crate::support::archive::{Entry, write_folder, write_tar};
 use crate::support::bytes::noise;
 use crate::support::image::layer;
 use crate::support::process::Process;
-use crate::support::run::{Outcome, run, until};
-use crate::support::{Cut, Image, Imgsync, Relay, Scratch, check, http, seed};
+use crate::support::run::{Outcome, run, wait_until};
+use crate::support::{Image, Imgsync, Relay, RelayFault, Scratch, check, http, seed};
 
-/// Programs of one day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Age {
+enum Version {
     Old,
     New,
 }
 
-use Age::{New, Old};
+use Version::{New, Old};
 
-/// Returns the folder of the older programs, where there is one.
-fn older() -> Option<PathBuf> {
+/// Returns the folder of the older programs, if it is configured.
+fn older_programs() -> Option<PathBuf> {
     let folder = std::env::var_os("IMGSYNC_TESTS_OLD").map(PathBuf::from);
     if folder.is_none() {
         eprintln!("SKIPPED: IMGSYNC_TESTS_OLD is not set; run tests/old_and_new.sh");
@@ -34,24 +33,23 @@ fn older() -> Option<PathBuf> {
     folder
 }
 
-fn program(age: Age, name: &str) -> PathBuf {
-    let path = match age {
+fn program(version: Version, name: &str) -> PathBuf {
+    let path = match version {
         New => crate::support::server::binary().with_file_name(name),
-        Old => older().expect("the older programs").join(name),
+        Old => older_programs().expect("the older programs").join(name),
     };
     assert!(path.is_file(), "{} is missing", path.display());
     path
 }
 
-/// A server of either age.
-struct Server {
+struct VersionedServer {
     _process: Process,
     address: SocketAddr,
 }
 
-impl Server {
-    fn start(age: Age, root: &Path) -> Self {
-        let mut command = Command::new(program(age, "imgsync-server"));
+impl VersionedServer {
+    fn start(version: Version, root: &Path) -> Self {
+        let mut command = Command::new(program(version, "imgsync-server"));
         command.args(["serve", "--addr", "127.0.0.1:0", "--root"]);
         let logs = root.with_extension("logs");
         std::fs::create_dir_all(&logs).unwrap();
@@ -67,32 +65,33 @@ impl Server {
         }
     }
 
-    /// Waits until it has looked at everything in the background.
-    fn settle(&self) {
+    /// Waits until the server has computed all diffIDs in the background.
+    fn wait_for_diff_ids(&self) {
         let body = r#"{"diffIDs":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}"#;
-        until("the diffIDs", || {
+        wait_until("the diffIDs", || {
             let target = "/v2/a/_imgsync/layers/resolve";
-            let answer = http::send(self.address, "POST", target, &[], body.as_bytes());
-            (!answer.text().contains("pending")).then_some(())
+            let response = http::send(self.address, "POST", target, &[], body.as_bytes());
+            (!response.text().contains("pending")).then_some(())
         });
     }
 }
 
-/// A tool of either age, with a home that both may share.
-fn tool(age: Age, home: &Path, arguments: &[&str]) -> Command {
-    // What the environment is, the support for today's tool knows.
-    let like = Imgsync::new(home).command();
-    let mut command = Command::new(program(age, "imgsync"));
+/// Returns the command of a tool. Both versions can share a home folder.
+fn tool(version: Version, home: &Path, arguments: &[&str]) -> Command {
+    // Copy the environment that `Imgsync` prepares for the current tool.
+    let prepared = Imgsync::new(home).command();
+    let mut command = Command::new(program(version, "imgsync"));
     command.env_clear();
-    for (name, value) in like.get_envs() {
+    for (name, value) in prepared.get_envs() {
         command.envs(value.map(|value| (name, value)));
     }
     command.stdin(Stdio::null()).args(arguments);
     command
 }
 
-fn done(age: Age, home: &Path, arguments: &[&str]) -> Outcome {
-    run(&mut tool(age, home, arguments)).succeeded()
+/// Runs a tool, which must succeed.
+fn run_tool(version: Version, home: &Path, arguments: &[&str]) -> Outcome {
+    run(&mut tool(version, home, arguments)).succeeded()
 }
 
 fn image(seed: u64, size: usize) -> Image {
@@ -102,18 +101,19 @@ fn image(seed: u64, size: usize) -> Image {
     ])
 }
 
-fn sent(relay: &Relay) -> u64 {
+/// Returns the bytes of all blobs that clients have sent.
+fn sent_bytes(relay: &Relay) -> u64 {
     let requests = relay.requests();
     let writes = requests.iter().filter(|request| request.writes_blob());
     writes.map(|request| request.body).sum()
 }
 
-/// All that a tool does with a server: pushes, again, a resumed push, a mirror.
-fn gets_on(with: Age, server: Age) {
+/// Pushes, pushes again, resumes a push, and mirrors.
+fn assert_compatible(tool_version: Version, server_version: Version) {
     let scratch = Scratch::new();
     let home = scratch.folder("home");
-    let server = Server::start(server, &scratch.path("root"));
-    let relay = Relay::start(server.address, Cut::Never);
+    let server = VersionedServer::start(server_version, &scratch.path("root"));
+    let relay = Relay::start(server.address, RelayFault::None);
     let remote = |name: &str| format!("{}/team/{name}:v1", relay.address());
     let archive = |name: &str, image: &Image| {
         let path = scratch.path(name);
@@ -121,39 +121,43 @@ fn gets_on(with: Age, server: Age) {
         path.to_str().unwrap().to_owned()
     };
 
-    // A push, and the same again.
+    // The second push sends nothing.
     let app = image(2, 200_000);
     let first = archive("app.tar", &app);
-    done(with, &home, &["push", &first, &remote("app")]);
+    run_tool(tool_version, &home, &["push", &first, &remote("app")]);
     let found = check::at_registry(server.address, "team/app:v1");
     assert_eq!(found.config, app.id());
-    let before = sent(&relay);
-    done(with, &home, &["push", &first, &remote("app")]);
-    assert_eq!(sent(&relay), before, "nothing is sent again");
+    let before = sent_bytes(&relay);
+    run_tool(tool_version, &home, &["push", &first, &remote("app")]);
+    assert_eq!(sent_bytes(&relay), before, "nothing is sent again");
 
-    // By somebody who remembers nothing, and to another repository: the extension tells.
-    server.settle();
+    // Without a cache, and to another repository: the extension tells which layers the server has.
+    server.wait_for_diff_ids();
     let other_home = scratch.folder("other");
-    done(with, &other_home, &["push", &first, &remote("app")]);
-    done(with, &other_home, &["push", &first, &remote("copy")]);
+    run_tool(tool_version, &other_home, &["push", &first, &remote("app")]);
+    run_tool(
+        tool_version,
+        &other_home,
+        &["push", &first, &remote("copy")],
+    );
     assert_eq!(
         check::at_registry(server.address, "team/copy:v1").config,
         app.id()
     );
-    // A config is not a layer, so nobody knows of that one elsewhere.
+    // The extension finds layers in other repositories, but not configs, so the config is sent.
     assert!(
-        sent(&relay) - before <= app.config.len() as u64,
+        sent_bytes(&relay) - before <= app.config.len() as u64,
         "what it has is sent again"
     );
 
-    // Killed in the middle, and resumed.
+    // A push that is killed is resumed by the next one.
     let late = image(3, 3_000_000);
     let path = archive("late.tar", &late);
     let size: u64 = 3_000_000;
-    killed(with, &home, &relay, &path, &remote("late"));
-    let after_kill = sent(&relay);
-    done(
-        with,
+    kill_push(tool_version, &home, &relay, &path, &remote("late"));
+    let after_kill = sent_bytes(&relay);
+    run_tool(
+        tool_version,
         &home,
         &["push", "--chunk-size", "256KiB", &path, &remote("late")],
     );
@@ -161,25 +165,25 @@ fn gets_on(with: Age, server: Age) {
         check::at_registry(server.address, "team/late:v1").config,
         late.id()
     );
-    let rest = sent(&relay) - after_kill;
+    let rest = sent_bytes(&relay) - after_kill;
     assert!(
         rest < size - 700_000,
         "{rest} bytes were sent after the kill"
     );
 
-    mirrors(with, &scratch, &home, &server);
+    assert_mirrors(tool_version, &scratch, &home, &server);
 }
 
-/// Pushes, and kills that when a million bytes have passed.
-fn killed(with: Age, home: &Path, relay: &Relay, archive: &str, remote: &str) {
+/// Starts a push, and kills it when it has sent a million bytes.
+fn kill_push(version: Version, home: &Path, relay: &Relay, archive: &str, remote: &str) {
     let child = Arc::new(Mutex::new(None::<std::process::Child>));
-    let victim = Arc::clone(&child);
-    relay.after(sent(relay) + 1_000_000, move || {
-        until("the push that is to be killed", || {
-            let mut victim = victim.lock().unwrap();
-            victim
+    let killed_child = Arc::clone(&child);
+    relay.run_after_bytes_sent(sent_bytes(relay) + 1_000_000, move || {
+        wait_until("the push that is to be killed", || {
+            let mut child = killed_child.lock().unwrap();
+            child
                 .as_mut()
-                .map(|child| child.kill().expect("a child of ours"))
+                .map(|child| child.kill().expect("the right to kill a child"))
         });
     });
     let options = [
@@ -191,32 +195,32 @@ fn killed(with: Age, home: &Path, relay: &Relay, archive: &str, remote: &str) {
         archive,
         remote,
     ];
-    let mut command = tool(with, home, &options);
+    let mut command = tool(version, home, &options);
     let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     *child.lock().unwrap() = Some(started.unwrap());
-    let ended = until("the end of the push", || {
+    let status = wait_until("the end of the push", || {
         let mut child = child.lock().unwrap();
         child.as_mut().unwrap().try_wait().unwrap()
     });
-    assert_eq!(ended.code(), None, "killed in the middle");
+    assert_eq!(status.code(), None, "killed in the middle");
 }
 
-/// Images of several platforms with what speaks about them, from one repository to another, to a
-/// file, and back; and pruned.
-fn mirrors(with: Age, scratch: &Scratch, home: &Path, server: &Server) {
-    let place = seed::Place {
+/// Mirrors a multi-platform image with a referrer to another repository, prunes the target, and
+/// mirrors to a file and back.
+fn assert_mirrors(version: Version, scratch: &Scratch, home: &Path, server: &VersionedServer) {
+    let repository = seed::RemoteRepository {
         address: server.address,
         repository: "lib/tool",
     };
     let (one, two) = (image(10, 1000), image(11, 1000));
-    let first = place.image(Some("v1"), &one);
-    let second = place.image(Some("v2"), &two);
+    let first = repository.push_image(Some("v1"), &one);
+    let second = repository.push_image(Some("v2"), &two);
     let index = seed::index(&[("linux/amd64", &first), ("linux/arm64", &second)]);
-    place.manifest("all", seed::OCI_INDEX, &index);
-    place.artifact(None, &first, b"signed");
+    repository.push_manifest("all", seed::OCI_INDEX, &index);
+    repository.push_artifact(None, &first, b"signed");
     let source = format!("{}/lib/tool", server.address);
     let target = format!("{}/copy/tool", server.address);
-    done(with, home, &["mirror", "--prune", &source, &target]);
+    run_tool(version, home, &["mirror", "--prune", &source, &target]);
     for tag in ["v1", "v2", "all"] {
         let copied = http::get(server.address, &format!("/v2/copy/tool/manifests/{tag}"));
         let original = http::get(server.address, &format!("/v2/lib/tool/manifests/{tag}"));
@@ -234,8 +238,8 @@ fn mirrors(with: Age, scratch: &Scratch, home: &Path, server: &Server) {
         referrers.json()["manifests"].as_array().map(Vec::len),
         Some(1)
     );
-    let again = done(
-        with,
+    let again = run_tool(
+        version,
         home,
         &["mirror", "--json", "--prune", &source, &target],
     );
@@ -243,8 +247,9 @@ fn mirrors(with: Age, scratch: &Scratch, home: &Path, server: &Server) {
     let last: Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["copied"], 0, "{again}");
 
-    // What one tool brought, the other prunes: the record of a mirror is the home's.
-    let other = if with == Old { New } else { Old };
+    // The other version prunes the tags that this one copied: the record is in the shared home
+    // folder.
+    let other = if version == Old { New } else { Old };
     let removed = http::send(
         server.address,
         "DELETE",
@@ -253,37 +258,38 @@ fn mirrors(with: Age, scratch: &Scratch, home: &Path, server: &Server) {
         b"",
     );
     assert_eq!(removed.status, 202);
-    done(other, home, &["mirror", "--prune", &source, &target]);
+    run_tool(other, home, &["mirror", "--prune", &source, &target]);
     let tags = http::get(server.address, "/v2/copy/tool/tags/list").json();
     assert!(!tags["tags"].to_string().contains("v2"), "{tags}");
 
-    // To a file and back: what pull does as well, without a daemon.
+    // A mirror to a file uses the same code as `imgsync pull`, without a daemon.
     let file = format!("oci-archive:{}", scratch.path("tool.tar").display());
-    done(with, home, &["mirror", &format!("{source}:v1"), &file]);
+    run_tool(version, home, &["mirror", &format!("{source}:v1"), &file]);
     let back = format!("{}/back/tool:v1", server.address);
-    done(with, home, &["mirror", &file, &back]);
+    run_tool(version, home, &["mirror", &file, &back]);
     let copied = http::get(server.address, "/v2/back/tool/manifests/v1");
     assert!(copied.body == first);
 }
 
 #[test]
-fn an_older_tool_gets_on_with_a_newer_server() {
-    if older().is_some() {
-        gets_on(Old, New);
+fn an_older_tool_works_with_the_current_server() {
+    if older_programs().is_some() {
+        assert_compatible(Old, New);
     }
 }
 
 #[test]
-fn a_newer_tool_gets_on_with_an_older_server() {
-    if older().is_some() {
-        gets_on(New, Old);
+fn the_current_tool_works_with_an_older_server() {
+    if older_programs().is_some() {
+        assert_compatible(New, Old);
     }
 }
 
-/// What one tool began, the other goes on with, and one server after the other on one folder.
+/// One version of the tool resumes the push of the other, and one version of the server uses the
+/// folder of the other.
 #[test]
-fn what_one_leaves_the_other_goes_on_with() {
-    if older().is_none() {
+fn one_version_continues_the_work_of_the_other() {
+    if older_programs().is_none() {
         return;
     }
     for (first, then) in [(Old, New), (New, Old)] {
@@ -293,37 +299,37 @@ fn what_one_leaves_the_other_goes_on_with() {
         let path = scratch.path("late.tar");
         write_tar(&late.docker_archive("app:v1"), &path);
         let path = path.to_str().unwrap();
-        let server = Server::start(first, &root);
-        let relay = Relay::start(server.address, Cut::Never);
-        // The address is part of what is remembered, so both servers are behind one relay.
+        let server = VersionedServer::start(first, &root);
+        let relay = Relay::start(server.address, RelayFault::None);
+        // The cache identifies a registry by its address, so both servers are behind the same
+        // relay.
         let remote = format!("{}/team/late:v1", relay.address());
-        killed(first, &home, &relay, path, &remote);
-        let before = sent(&relay);
-        done(then, &home, &["push", path, &remote]);
-        let rest = sent(&relay) - before;
+        kill_push(first, &home, &relay, path, &remote);
+        let before = sent_bytes(&relay);
+        run_tool(then, &home, &["push", path, &remote]);
+        let rest = sent_bytes(&relay) - before;
         assert!(
             rest < 2_300_000,
             "{then:?} after {first:?} sent {rest} bytes"
         );
-        server.settle();
+        server.wait_for_diff_ids();
         drop(server);
-        let server = Server::start(then, &root);
+        let server = VersionedServer::start(then, &root);
         let found = check::at_registry(server.address, "team/late:v1");
         assert_eq!(found.config, late.id());
-        server.settle();
+        server.wait_for_diff_ids();
     }
 }
 
-/// `imgsync pull` into a daemon, where there is one, of either age from either server.
 #[test]
-fn pulls_work_between_ages() {
-    if older().is_none() || !crate::support::peers::present(&["docker"]) {
+fn pulls_work_between_versions() {
+    if older_programs().is_none() || !crate::support::peers::programs_available(&["docker"]) {
         return;
     }
-    for (with, of) in [(Old, New), (New, Old)] {
+    for (tool_version, server_version) in [(Old, New), (New, Old)] {
         let scratch = Scratch::new();
         let home = scratch.folder("home");
-        let server = Server::start(of, &scratch.path("root"));
+        let server = VersionedServer::start(server_version, &scratch.path("root"));
         let name = crate::support::docker::unique("ages");
         let pulled = image(5, 5000);
         let layout = scratch.folder("layout");
@@ -331,10 +337,10 @@ fn pulls_work_between_ages() {
         write_folder(&entries, &layout);
         let remote = format!("{}/team/{name}:v1", server.address);
         let source = format!("oci:{}", layout.display());
-        done(with, &home, &["push", &source, &remote]);
-        done(with, &home, &["pull", &remote]);
-        let known = crate::support::DockerImage::known(remote);
-        assert!(!known.id().is_empty());
-        known.remove();
+        run_tool(tool_version, &home, &["push", &source, &remote]);
+        run_tool(tool_version, &home, &["pull", &remote]);
+        let image = crate::support::DockerImage::existing(remote);
+        assert!(!image.id().is_empty());
+        image.remove();
     }
 }

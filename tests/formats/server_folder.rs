@@ -1,23 +1,24 @@
-//! A server's folder stays as it was: tests/frozen/server is what an older server wrote, and today's
-//! serves it, goes on with its uploads and downloads, and knows what of it was fetched.
+//! Tests that the current server uses the data folder of an older server (`tests/frozen/server`):
+//! it serves the content, resumes uploads and downloads, and evicts only cached images.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
 use crate::support::bytes::{digest, noise};
-use crate::support::http::{self, Reply};
+use crate::support::http::{self, Response};
 use crate::support::recorded::{
-    Recorded, SOURCE, caching, files, frozen, get, htpasswd, named, serve, sessions,
+    RecordedFolders, SOURCE, cache_config, files, frozen_path, get, paths_containing, start_server,
+    upload_session, write_htpasswd,
 };
-use crate::support::run::until;
-use crate::support::store::blob_data;
+use crate::support::run::wait_until;
+use crate::support::store::blob_path;
 use crate::support::{Server, check, seed};
 
 #[test]
-fn what_was_pushed_is_served_and_what_was_derived_is_known() {
-    let recorded = Recorded::open();
-    let server = recorded.server("");
+fn pushed_content_is_served_and_derived_data_is_used() {
+    let recorded = RecordedFolders::copy();
+    let server = recorded.start_server("");
     let base = check::at_registry(server.address(), "team/base:v1");
     for tag in ["v1", "v2", "theirs"] {
         check::at_registry(server.address(), &format!("copy/tool:{tag}"));
@@ -33,69 +34,69 @@ fn what_was_pushed_is_served_and_what_was_derived_is_known() {
         referrers[0]["artifactType"],
         "application/vnd.example.signature"
     );
-    // Known at once: nothing is computed anew.
-    let asked = json!({"config": base.config, "diffIDs": base.diff_ids}).to_string();
+    // The diffIDs come from the recorded data, not from a new computation.
+    let request = json!({"config": base.config, "diffIDs": base.diff_ids}).to_string();
     let target = "/v2/team/base/_imgsync/layers/resolve";
-    let known = http::send(server.address(), "POST", target, &[], asked.as_bytes()).json();
-    for (layer, (blob, size)) in known["layers"]
+    let resolved = http::send(server.address(), "POST", target, &[], request.as_bytes()).json();
+    for (layer, (blob, size)) in resolved["layers"]
         .as_array()
         .unwrap()
         .iter()
         .zip(&base.blobs[1..])
     {
-        assert_eq!(layer["state"], "held", "{known}");
+        assert_eq!(layer["state"], "held", "{resolved}");
         assert_eq!(layer["blob"]["digest"], *blob);
         assert_eq!(layer["blob"]["size"], *size);
     }
-    assert_eq!(known["manifests"][0]["digest"], base.manifest);
+    assert_eq!(resolved["manifests"][0]["digest"], base.manifest);
     assert!(!server.log().contains("WARN"), "{}", server.log());
 }
 
 #[test]
-fn open_uploads_go_on_where_they_were_durable() {
-    let recorded = Recorded::open();
-    let (folder, location) = sessions(&recorded, "team/begun");
-    let held = std::fs::read(folder.join("data")).unwrap();
+fn open_sessions_resume_at_the_durable_offset() {
+    let recorded = RecordedFolders::copy();
+    let (folder, location) = upload_session(&recorded, "team/begun");
+    let data = std::fs::read(folder.join("data")).unwrap();
     assert!(
-        held.len() > 1000,
+        data.len() > 1000,
         "the recorded server was killed with more than was durable"
     );
-    let server = recorded.server("");
-    let asked = http::send(server.address(), "GET", &location, &[], b"");
-    assert_eq!(asked.header("imgsync-upload-offset"), Some("1000"));
+    let server = recorded.start_server("");
+    let session = http::send(server.address(), "GET", &location, &[], b"");
+    assert_eq!(session.header("imgsync-upload-offset"), Some("1000"));
     let more = noise(5, 500);
     let range = [("Content-Range", "1000-1499")];
     let patched = http::send(server.address(), "PATCH", &location, &range, &more);
     assert_eq!(patched.status, 202, "{}", patched.text());
-    let whole = [&held[..1000], &more].concat();
-    let finish = format!("{location}?digest={}", digest(&whole));
-    let done = http::send(server.address(), "PUT", &finish, &[], b"");
-    assert_eq!(done.status, 201, "{}", done.text());
+    let whole = [&data[..1000], &more].concat();
+    let completing = format!("{location}?digest={}", digest(&whole));
+    let completed = http::send(server.address(), "PUT", &completing, &[], b"");
+    assert_eq!(completed.status, 201, "{}", completed.text());
     let blob = format!("/v2/team/begun/blobs/{}", digest(&whole));
     assert!(get(&server, &blob).body == whole);
 }
 
 #[test]
-fn a_users_upload_is_still_theirs() {
-    let recorded = Recorded::open();
-    let users = htpasswd(&recorded.scratch, &["alice", "bob"]);
-    let server = recorded.server(&format!(
+fn a_session_still_belongs_to_its_user() {
+    let recorded = RecordedFolders::copy();
+    let users = write_htpasswd(&recorded.scratch, &["alice", "bob"]);
+    let server = recorded.start_server(&format!(
         "auth: {{htpasswd: {{realm: here, path: {users:?}}}}}\n"
     ));
-    let (_, location) = sessions(&recorded, "team/owned");
-    let ask = |login: &str| {
+    let (_, location) = upload_session(&recorded, "team/owned");
+    let get_session = |login: &str| {
         let header = [("Authorization", login)];
         http::send(server.address(), "GET", &location, &header, b"")
     };
-    // alice:secret, bob:secret
-    let alice = ask("Basic YWxpY2U6c2VjcmV0");
+    // The logins are alice:secret and bob:secret.
+    let alice = get_session("Basic YWxpY2U6c2VjcmV0");
     assert_eq!(alice.header("imgsync-upload-offset"), Some("700"));
-    let bob = ask("Basic Ym9iOnNlY3JldA==");
+    let bob = get_session("Basic Ym9iOnNlY3JldA==");
     assert!((400..500).contains(&bob.status), "{}", bob.status);
 }
 
-/// The blob of the only layer of an image of the recording's upstream.
-fn layer_of(server: &Server, repository: &str) -> (String, Reply) {
+/// Returns the digest of the only layer of a recorded cached image, and its manifest.
+fn layer_of(server: &Server, repository: &str) -> (String, Response) {
     let manifest = get(server, &format!("/v2/up.example/{repository}/manifests/v1"));
     let layer = manifest.json()["layers"][0]["digest"]
         .as_str()
@@ -105,10 +106,10 @@ fn layer_of(server: &Server, repository: &str) -> (String, Reply) {
 }
 
 #[test]
-fn what_was_cached_is_served_and_evicted_and_what_was_pushed_is_not() {
-    let recorded = Recorded::open();
-    // Nobody is behind it any more: what is here is served, with a word on that.
-    let mut server = recorded.server(&caching(""));
+fn cached_images_are_served_and_evicted_and_pushed_images_are_kept() {
+    let recorded = RecordedFolders::copy();
+    // The upstream is down, so the server sends the cached answer with a `Warning` header.
+    let mut server = recorded.start_server(&cache_config(""));
     let (layer, manifest) = layer_of(&server, "lib/cached");
     assert!(
         manifest
@@ -119,19 +120,19 @@ fn what_was_cached_is_served_and_evicted_and_what_was_pushed_is_not() {
     server.stop();
     drop(server);
 
-    // Long enough ago to make room.
+    // Recently used images are not evicted, so make the marks two days old.
     let marks = files(&recorded.root().join("imgsync/cache/repositories"));
-    for mark in named(&marks, "/_marks/") {
+    for mark in paths_containing(&marks, "/_marks/") {
         let file = std::fs::File::options().append(true).open(mark).unwrap();
-        let then = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
-        file.set_modified(then).unwrap();
+        let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+        file.set_modified(two_days_ago).unwrap();
     }
-    let server = recorded.server(&caching(", maxbytes: 1"));
-    let data = blob_data(&recorded.root(), &layer);
-    until("the cached image is evicted", || {
+    let server = recorded.start_server(&cache_config(", maxbytes: 1"));
+    let data = blob_path(&recorded.root(), &layer);
+    wait_until("the cached image is evicted", || {
         (!data.exists()).then_some(())
     });
-    until("the cached tag is evicted", || {
+    wait_until("the cached tag is evicted", || {
         let target = "/v2/up.example/lib/cached/manifests/v1";
         (http::get(server.address(), target).status >= 500).then_some(())
     });
@@ -141,22 +142,24 @@ fn what_was_cached_is_served_and_evicted_and_what_was_pushed_is_not() {
 }
 
 #[test]
-fn a_blob_that_came_in_part_is_fetched_from_there() {
-    let recorded = Recorded::open();
-    let blobs: Vec<_> = files(&frozen("upstream"))
+fn a_partly_downloaded_blob_is_resumed() {
+    let recorded = RecordedFolders::copy();
+    let blobs: Vec<_> = files(&frozen_path("upstream"))
         .into_iter()
         .map(|path| std::fs::read(path).unwrap())
         .collect();
-    let upstream = serve(&recorded.scratch, SOURCE, &recorded.scratch.path("up"), "");
+    let upstream = start_server(&recorded.scratch, SOURCE, &recorded.scratch.path("up"), "");
     for repository in ["lib/stopped", "lib/killed"] {
-        let place = seed::Place {
+        let upstream_repository = seed::RemoteRepository {
             address: upstream.address(),
             repository,
         };
-        blobs.iter().for_each(|blob| drop(place.blob(blob)));
+        blobs
+            .iter()
+            .for_each(|blob| drop(upstream_repository.push_blob(blob)));
     }
-    // Long fresh: the upstream of today has no manifests.
-    let server = recorded.server(&caching(", freshness: 876000h"));
+    // A long freshness, because the upstream of this test has no manifests.
+    let server = recorded.start_server(&cache_config(", freshness: 876000h"));
     let metrics = debug_address(&server);
     let fetched = || {
         let text = http::get(metrics.parse().unwrap(), "/metrics").text();
@@ -166,7 +169,7 @@ fn a_blob_that_came_in_part_is_fetched_from_there() {
             .unwrap();
         line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
     };
-    // The server that was killed had not made durable what it held.
+    // The killed server had not synced its bytes to the disk.
     for (repository, durable) in [("lib/stopped", 1000), ("lib/killed", 0)] {
         let (layer, _) = layer_of(&server, repository);
         let blob = blobs.iter().find(|blob| digest(blob) == layer).unwrap();

@@ -1,7 +1,7 @@
-//! What passes between tool and server stays as it was: tests/frozen/wire holds what an older tool
-//! and an older server said to each other. Today's server answers that tool's requests as that
-//! server did, and today's tool gets by with that server's answers and asks nothing that it did not
-//! know. tests/old_and_new.sh runs the older programs themselves.
+//! Tests the protocol against the recorded exchanges of an older tool and an older server
+//! (`tests/frozen/wire`): the current server must respond to the recorded requests as the older one
+//! did, and the current tool must work with the recorded responses and send no request that the
+//! older server does not know. `tests/old_and_new.sh` runs the older programs themselves.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -11,24 +11,28 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::support::bytes::digest;
-use crate::support::http::{self, Reply};
-use crate::support::older::{Answers, Gate, older, settle};
-use crate::support::recorded::{frozen, htpasswd};
-use crate::support::run::{run, until};
-use crate::support::transcript::{Exchange, NAMES, RECORDED_AT, kind, steps};
+use crate::support::http::{self, Response};
+use crate::support::older_server::{
+    PatchGate, RecordedResponses, start_older_server, wait_for_diff_ids,
+};
+use crate::support::recorded::{frozen_path, write_htpasswd};
+use crate::support::run::{run, wait_until};
+use crate::support::transcript::{
+    Exchange, NAMES, RECORDED_ADDRESSES, recorded_commands, request_kind,
+};
 use crate::support::{Imgsync, Scratch, Server};
 
-/// Headers of requests that say nothing of what is asked.
-const UNASKED: [&str; 3] = ["content-length", "accept-encoding", "user-agent"];
+/// Request headers that do not change the meaning of a request.
+const IGNORED_HEADERS: [&str; 3] = ["content-length", "accept-encoding", "user-agent"];
 
-/// The registries of the recording, empty, and in today's version.
+/// Empty current servers with the names of the recorded registries.
 struct Registries {
     servers: HashMap<&'static str, Server>,
 }
 
 impl Registries {
     fn start(scratch: &Scratch) -> Self {
-        let users = htpasswd(scratch, &["alice"]);
+        let users = write_htpasswd(scratch, &["alice"]);
         let start = |name: &'static str| {
             let root = scratch.path(name);
             let more = match name {
@@ -44,7 +48,7 @@ impl Registries {
             );
             let path = scratch.path(&format!("{name}.yml"));
             std::fs::write(&path, config).unwrap();
-            (name, Server::configured(&path, &root))
+            (name, Server::start_configured(&path, &root))
         };
         Self {
             servers: NAMES.into_iter().map(start).collect(),
@@ -56,147 +60,176 @@ impl Registries {
     }
 }
 
-/// What the recording calls by other names than today's run does: sessions, tokens, addresses.
+/// Values that differ between the recording and this run, such as sessions, tokens and addresses.
+/// Each entry has the recorded and the current value.
 #[derive(Default)]
-struct Names(Vec<(String, String)>);
+struct Replacements(Vec<(String, String)>);
 
-impl Names {
-    fn note(&mut self, recorded: &str, new: &str) {
-        self.0.push((recorded.to_owned(), new.to_owned()));
+impl Replacements {
+    fn add(&mut self, recorded: &str, current: &str) {
+        self.0.push((recorded.to_owned(), current.to_owned()));
     }
 
-    fn today(&self, text: &str) -> String {
-        let replace = |text: String, (old, new): &(String, String)| text.replace(old, new);
+    fn apply(&self, text: &str) -> String {
+        let replace =
+            |text: String, (recorded, current): &(String, String)| text.replace(recorded, current);
         self.0.iter().fold(text.to_owned(), replace)
     }
 
-    /// Takes note of what an answer gave a name.
-    fn learn(&mut self, recorded: &Exchange, today: &Reply) {
-        let old = recorded.answer_header("docker-upload-uuid");
-        if let (Some(old), Some(new)) = (old, today.header("docker-upload-uuid")) {
-            self.note(old, new);
+    /// Adds the session and the token of a response.
+    fn add_from_response(&mut self, recorded: &Exchange, current: &Response) {
+        let header = "docker-upload-uuid";
+        let sessions = (recorded.response_header(header), current.header(header));
+        if let (Some(recorded), Some(current)) = sessions {
+            self.add(recorded, current);
         }
         let token = |body: &[u8]| {
-            let answer: Value = serde_json::from_slice(body).ok()?;
-            Some(answer["token"].as_str()?.to_owned())
+            let body: Value = serde_json::from_slice(body).ok()?;
+            Some(body["token"].as_str()?.to_owned())
         };
-        let tokens = (token(&recorded.answer_body), token(&today.body));
-        if let (Some(old), Some(new)) = tokens {
-            self.note(&old, &new);
+        let tokens = (token(&recorded.response_body), token(&current.body));
+        if let (Some(recorded), Some(current)) = tokens {
+            self.add(&recorded, &current);
         }
     }
 }
 
-/// Panics unless an answer says all that was said before. Fields and headers may have come to it.
-fn assert_answered(step: &str, recorded: &Exchange, today: &Reply, names: &Names) {
+/// Panics unless a response contains everything that the recorded one does. It may have more
+/// headers and JSON fields.
+fn assert_response(
+    command: &str,
+    recorded: &Exchange,
+    current: &Response,
+    replacements: &Replacements,
+) {
     let Exchange { method, target, .. } = recorded;
-    let about = format!("{step}: {method} {target}");
-    assert_eq!(today.status, recorded.status, "{about}: {}", today.text());
+    let request = format!("{command}: {method} {target}");
+    assert_eq!(
+        current.status,
+        recorded.status,
+        "{request}: {}",
+        current.text()
+    );
     let is_json = recorded
-        .answer_header("content-type")
+        .response_header("content-type")
         .is_some_and(|value| value == "application/json");
-    for (name, value) in &recorded.answer_headers {
+    for (name, value) in &recorded.response_headers {
         if name == "content-length" && is_json {
             continue;
         }
-        let expected = names.today(value);
-        let found = today.header(name);
-        assert_eq!(found, Some(expected.as_str()), "{about}: {name}");
+        let expected = replacements.apply(value);
+        let found = current.header(name);
+        assert_eq!(found, Some(expected.as_str()), "{request}: {name}");
     }
-    if is_json && !recorded.answer_body.is_empty() {
-        let before: Value = serde_json::from_slice(&recorded.answer_body).unwrap();
-        assert_holds(&about, &before, &today.json(), names);
+    if is_json && !recorded.response_body.is_empty() {
+        let body: Value = serde_json::from_slice(&recorded.response_body).unwrap();
+        assert_json_contains(&request, &body, &current.json(), replacements);
     } else {
-        assert!(today.body == recorded.answer_body, "{about}: another body");
+        assert!(
+            current.body == recorded.response_body,
+            "{request}: another body"
+        );
     }
 }
 
-/// Panics unless the JSON holds what it did before.
-fn assert_holds(about: &str, before: &Value, today: &Value, names: &Names) {
-    match (before, today) {
-        (Value::Object(before), Value::Object(today)) => {
-            for (name, value) in before {
-                // Words for people, and the time of day.
+/// Panics unless the current JSON contains everything that the recorded JSON does.
+fn assert_json_contains(
+    path: &str,
+    recorded: &Value,
+    current: &Value,
+    replacements: &Replacements,
+) {
+    match (recorded, current) {
+        (Value::Object(recorded), Value::Object(current)) => {
+            for (name, value) in recorded {
+                // Messages for people and times may differ.
                 if ["message", "detail", "issued_at"].contains(&&**name) {
                     continue;
                 }
-                let about = format!("{about}: {name}");
-                let found = today.get(name);
-                let found = found.unwrap_or_else(|| panic!("{about} is missing"));
-                assert_holds(&about, value, found, names);
+                let path = format!("{path}: {name}");
+                let found = current.get(name);
+                let found = found.unwrap_or_else(|| panic!("{path} is missing"));
+                assert_json_contains(&path, value, found, replacements);
             }
         }
-        (Value::Array(before), Value::Array(today)) => {
-            assert_eq!(before.len(), today.len(), "{about}");
-            for (before, today) in before.iter().zip(today) {
-                assert_holds(about, before, today, names);
+        (Value::Array(recorded), Value::Array(current)) => {
+            assert_eq!(recorded.len(), current.len(), "{path}");
+            for (recorded, current) in recorded.iter().zip(current) {
+                assert_json_contains(path, recorded, current, replacements);
             }
         }
-        (Value::String(before), Value::String(today)) => {
-            assert_eq!(&names.today(before), today, "{about}");
+        (Value::String(recorded), Value::String(current)) => {
+            assert_eq!(&replacements.apply(recorded), current, "{path}");
         }
-        _ => assert_eq!(before, today, "{about}"),
+        _ => assert_eq!(recorded, current, "{path}"),
     }
 }
 
 #[test]
-fn a_newer_server_answers_an_older_tool_as_before() {
+fn the_current_server_responds_to_an_older_tool_as_before() {
     let scratch = Scratch::new();
     let registries = Registries::start(&scratch);
-    let mut names = Names::default();
-    for (name, recorded) in RECORDED_AT {
-        names.note(recorded, &registries.address(name).to_string());
+    let mut replacements = Replacements::default();
+    for (name, recorded) in RECORDED_ADDRESSES {
+        replacements.add(recorded, &registries.address(name).to_string());
     }
-    for step in steps() {
-        for recorded in &step.exchanges {
-            let address = registries.address(&recorded.at);
+    for command in recorded_commands() {
+        for recorded in &command.exchanges {
+            let address = registries.address(&recorded.registry);
             if recorded.target.ends_with("/resolve") {
-                settle(address);
+                wait_for_diff_ids(address);
             }
             let headers: Vec<_> = recorded
                 .headers
                 .iter()
                 .filter(|(name, _)| name != "content-length")
-                .map(|(name, value)| (name.as_str(), names.today(value)))
+                .map(|(name, value)| (name.as_str(), replacements.apply(value)))
                 .collect();
             let headers: Vec<_> = headers
                 .iter()
                 .map(|(name, value)| (*name, value.as_str()))
                 .collect();
-            let target = names.today(&recorded.target);
+            let target = replacements.apply(&recorded.target);
             let Exchange { method, body, .. } = recorded;
-            let today = http::send(address, method, &target, &headers, body);
-            names.learn(recorded, &today);
-            assert_answered(&step.name, recorded, &today, &names);
+            let current = http::send(address, method, &target, &headers, body);
+            replacements.add_from_response(recorded, &current);
+            assert_response(&command.name, recorded, &current, &replacements);
         }
     }
 }
 
-/// A request that changes something, or asks the extension: all that counts of it.
-fn change(method: &str, target: &str, headers: &[(String, String)], body: &[u8]) -> Option<String> {
+/// Returns a text for a request that changes something or uses the extension, with everything that
+/// matters. Returns `None` for other requests.
+fn describe_change(
+    method: &str,
+    target: &str,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> Option<String> {
     if ["GET", "HEAD"].contains(&method) {
         return None;
     }
-    let told: BTreeSet<_> = headers
+    let headers: BTreeSet<_> = headers
         .iter()
-        .filter(|(name, _)| !UNASKED.contains(&&**name))
+        .filter(|(name, _)| !IGNORED_HEADERS.contains(&&**name))
         .filter(|(name, _)| !["host", "authorization", "connection"].contains(&&**name))
         .collect();
     let body = match serde_json::from_slice::<Value>(body) {
-        Ok(mut question) if target.ends_with("/resolve") => {
-            // In any order.
-            if let Some(diff_ids) = question["diffIDs"].as_array_mut() {
+        Ok(mut request) if target.ends_with("/resolve") => {
+            // The order of the diffIDs does not matter.
+            if let Some(diff_ids) = request["diffIDs"].as_array_mut() {
                 diff_ids.sort_by_key(Value::to_string);
             }
-            question.to_string()
+            request.to_string()
         }
-        Ok(_) | Err(_) => digest(body),
+        _ => digest(body),
     };
-    Some(format!("{method} {} {told:?} {body}", nameless(target)))
+    let target = without_session_id(target);
+    Some(format!("{method} {target} {headers:?} {body}"))
 }
 
-/// A target without the name of its session.
-fn nameless(target: &str) -> String {
+/// Returns the target with `SESSION` in place of the session ID.
+fn without_session_id(target: &str) -> String {
     let Some((before, after)) = target.split_once("/blobs/uploads/") else {
         return target.to_owned();
     };
@@ -213,99 +246,112 @@ fn words(value: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_newer_tool_asks_an_older_server_as_before() {
+fn the_current_tool_sends_the_same_changes_to_an_older_server() {
     let scratch = Scratch::new();
     let registries = Registries::start(&scratch);
-    let steps = steps();
-    let (answers, gate) = (Arc::new(Answers::of(&steps)), Arc::new(Gate::default()));
-    let fakes: HashMap<_, _> = NAMES
-        .iter()
-        .map(|name| (*name, older(&answers, registries.address(name), &gate)))
+    let commands = recorded_commands();
+    let recorded_responses = Arc::new(RecordedResponses::of(&commands));
+    let gate = Arc::new(PatchGate::default());
+    let older_server =
+        |name| start_older_server(&recorded_responses, registries.address(name), &gate);
+    let servers: HashMap<_, _> = NAMES
+        .into_iter()
+        .map(|name| (name, older_server(name)))
         .collect();
-    let known: BTreeSet<_> = steps
+    let recorded_kinds: BTreeSet<_> = commands
         .iter()
-        .flat_map(|step| step.exchanges.iter().map(Exchange::kind))
+        .flat_map(|command| command.exchanges.iter().map(Exchange::kind))
         .collect();
-    let place = |mut word: String| {
-        for (name, fake) in &fakes {
-            word = word.replace(&format!("{{{name}}}"), &fake.address());
+    let fill_in = |mut argument: String| {
+        for (name, server) in &servers {
+            argument = argument.replace(&format!("{{{name}}}"), &server.address());
         }
-        word.replace("{images}", frozen("images").to_str().unwrap())
+        argument.replace("{images}", frozen_path("images").to_str().unwrap())
     };
-    let mut seen: HashMap<_, _> = NAMES.iter().map(|name| (*name, 0)).collect();
-    for step in &steps {
-        let about = &step.about;
-        let Some(home) = about["home"].as_str() else {
-            // What was put there by hand.
-            for exchange in &step.exchanges {
-                let headers = exchange.headers.iter();
-                let headers: Vec<_> = headers
-                    .filter(|(name, _)| name != "content-length")
-                    .map(|(name, value)| (name.as_str(), value.as_str()))
-                    .collect();
-                let Exchange {
-                    at,
-                    method,
-                    target,
-                    body,
-                    ..
-                } = exchange;
-                let done = http::send(registries.address(at), method, target, &headers, body);
-                assert_eq!(done.status, exchange.status, "{}", done.text());
+    let mut request_counts: HashMap<_, _> = NAMES.iter().map(|name| (*name, 0)).collect();
+    for recorded in &commands {
+        let description = &recorded.description;
+        let Some(home) = description["home"].as_str() else {
+            // Without a home folder, the recording script sent the requests, not the tool.
+            for exchange in &recorded.exchanges {
+                repeat_request(&registries, exchange);
             }
             continue;
         };
         let mut command = Imgsync::new(&scratch.folder(home)).command();
-        command.args(words(&about["arguments"]).into_iter().map(place));
-        for (name, value) in about["environment"].as_object().unwrap() {
+        command.args(words(&description["arguments"]).into_iter().map(fill_in));
+        for (name, value) in description["environment"].as_object().unwrap() {
             command.env(name, value.as_str().unwrap());
         }
-        let name = &step.name;
-        match about["killed_at_patch"].as_u64() {
-            Some(count) => killed(command, &gate, usize::try_from(count).unwrap()),
+        let name = &recorded.name;
+        match description["killed_at_patch"].as_u64() {
+            Some(count) => run_until_patch(command, &gate, usize::try_from(count).unwrap()),
             None => {
                 let outcome = run(&mut command);
-                let code = about["code"]
+                let code = description["code"]
                     .as_i64()
                     .and_then(|code| i32::try_from(code).ok());
                 assert_eq!(outcome.code, code, "{name}: {outcome}");
             }
         }
         let mut changes: Vec<String> = Vec::new();
-        for (registry, fake) in &fakes {
-            let requests = fake.seen();
-            let new = requests.iter().skip(seen[registry]);
-            for request in new {
-                let kind = kind(&request.method, &request.target);
+        for (registry, server) in &servers {
+            let requests = server.requests();
+            for request in requests.iter().skip(request_counts[registry]) {
+                let (method, target) = (&request.method, &request.target);
+                let kind = request_kind(method, target);
                 assert!(
-                    known.contains(&kind),
+                    recorded_kinds.contains(&kind),
                     "{name}: {kind} is new to an older server"
                 );
-                let (method, target) = (&request.method, &request.target);
-                changes.extend(change(method, target, &request.headers, &request.body));
+                let change = describe_change(method, target, &request.headers, &request.body);
+                changes.extend(change);
             }
-            seen.insert(registry, requests.len());
+            request_counts.insert(registry, requests.len());
         }
-        let before = step.exchanges.iter();
-        let mut before: Vec<_> = before
-            .filter_map(|it| change(&it.method, &it.target, &it.headers, &it.body))
+        let mut recorded_changes: Vec<_> = recorded
+            .exchanges
+            .iter()
+            .filter_map(|exchange| {
+                let Exchange {
+                    method,
+                    target,
+                    headers,
+                    body,
+                    ..
+                } = exchange;
+                describe_change(method, target, headers, body)
+            })
             .collect();
-        if about["killed_at_patch"].is_u64() {
-            // The one that was held up is not in the recording.
-            changes.retain(|change| before.contains(change));
+        if description["killed_at_patch"].is_u64() {
+            // The blocked PATCH is not in the recording.
+            changes.retain(|change| recorded_changes.contains(change));
         }
         changes.sort();
-        before.sort();
-        assert_eq!(changes, before, "{name}");
+        recorded_changes.sort();
+        assert_eq!(changes, recorded_changes, "{name}");
     }
 }
 
-/// Runs until it sends the so manieth PATCH, and no further.
-fn killed(mut command: Command, gate: &Gate, count: usize) {
+/// Sends a recorded request directly to a server.
+fn repeat_request(registries: &Registries, exchange: &Exchange) {
+    let headers = exchange.headers.iter();
+    let headers: Vec<_> = headers
+        .filter(|(name, _)| name != "content-length")
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let address = registries.address(&exchange.registry);
+    let (method, target) = (&exchange.method, &exchange.target);
+    let response = http::send(address, method, target, &headers, &exchange.body);
+    assert_eq!(response.status, exchange.status, "{}", response.text());
+}
+
+/// Runs the tool, and kills it when it has sent this many PATCH requests.
+fn run_until_patch(mut command: Command, gate: &PatchGate, count: usize) {
     gate.close_at(Some(count));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
-    until("the chunk before which it is killed", || {
+    wait_until("the chunk before which it is killed", || {
         gate.is_reached().then_some(())
     });
     child.kill().unwrap();

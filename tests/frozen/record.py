@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Records what the programs of one day write to disk and say on the wire.
+"""Records what one version of the programs writes to disk and sends over HTTP.
 
     tests/frozen/record.py BINARIES [OUT]
 
-BINARIES is a folder with `imgsync` and `imgsync-server`; OUT, this script's own folder without it,
-gets `images/`, `server/`, `home/`, `upstream/` and `wire/`. What is there of these is replaced.
-README.md says what they hold, and which tests read them.
+BINARIES is a folder with `imgsync` and `imgsync-server`. The folders `images/`, `server/`,
+`home/`, `upstream/` and `wire/` in OUT (default: the folder of this script) are replaced.
+README.md describes their content and the tests that use them.
 
-Needs Python 3.9, Linux (every address in 127/8 is there), and its four addresses to be free.
+Needs Python 3.9 and Linux, where all addresses in 127/8 exist. The four addresses must be free.
 """
 
 import base64
@@ -23,32 +23,32 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 from recorder import (
-    LIMITED, MANIFEST, REGISTRY, SOURCE, STREAM, Images, Line, Registry, Server, Tool, digest,
-    docker_archive, noise, nth, raw, tar,
+    LIMITED, MANIFEST, REGISTRY, SOURCE, STREAM, Images, RecordingProxy, Registry, Server, Tool,
+    digest, docker_archive, noise, nth, raw, tar,
 )
 
 
-class Disk:
-    """What the programs leave in their folders."""
+class DiskRecording:
+    """Records the data folder of the server and the home folder of the tool."""
 
     def __init__(self, binaries, out, scratch, images):
         self.server_binary, self.archives = binaries / "imgsync-server", out / "images"
         self.root, self.images, self.upstream = scratch / "server", images, out / "upstream"
         self.tool = Tool(binaries / "imgsync", scratch / "home")
         self.up = Server(self.server_binary, scratch / "up")
-        self.source = Line("source", SOURCE, self.up.address)
+        self.source = RecordingProxy("source", SOURCE, self.up.address)
         self.caching = (
             "imgsync: {cache: {upstreams: [{prefix: up.example, "
             f"remoteurl: 'http://{SOURCE}'}}], "
             "freshness: 1h}}\n"
         )
-        self.server = self.line = None
+        self.server = self.proxy = None
 
     def start(self, more=""):
         self.server = Server(self.server_binary, self.root, self.caching + more)
-        if self.line is None:
-            self.line = Line("registry", REGISTRY)
-        self.line.backend = self.server.address
+        if self.proxy is None:
+            self.proxy = RecordingProxy("registry", REGISTRY)
+        self.proxy.backend = self.server.address
 
     def record(self):
         self.start()
@@ -61,7 +61,7 @@ class Disk:
         self.other_hosts()
         self.draft()
         self.up.end()
-        self.line.close()
+        self.proxy.close()
         self.source.close()
 
     def pushed(self):
@@ -69,7 +69,7 @@ class Disk:
         image = self.server.request("GET", "/v2/team/base/manifests/v1", headers={
             "Accept": f"{MANIFEST}, */*"}.items())[2]
         Registry(self.server.address).artifact("team/base", b"signed", json.loads(image) and image)
-        self.server.settle("team/base")
+        self.server.wait_for_diff_ids("team/base")
 
     def mirrored(self):
         up = Registry(self.up.address)
@@ -80,22 +80,22 @@ class Disk:
         self.tool.run(*mirror)
         Registry(self.server.address).image("copy/tool", "theirs", "somebody's own")
         up.image("lib/tool", "v3", "tool 3")
-        self.tool.killed(self.line, lambda it: it.method == "PUT" and
-                         it.target.endswith("/manifests/v3"), *mirror)
+        self.tool.run_and_kill(self.proxy, lambda exchange: exchange.method == "PUT" and
+                               exchange.target.endswith("/manifests/v3"), *mirror)
 
     def interrupted_push(self):
-        """From daemons, so that what they export is put aside; the large layer breaks off."""
-        daemon = Line("daemon", "127.0.0.1:0")
+        """Pushes from a daemon, so that its export is spooled, and interrupts the large layer."""
+        daemon = RecordingProxy("daemon", "127.0.0.1:0")
         daemon.before = self.images.daemon
         for name in ("app", "late"):
-            self.tool.killed(self.line, nth("PATCH", 3), "push", "--jobs", "1", "--chunk-size",
-                             "1024", f"{name}:v1", f"{REGISTRY}/team/{name}:v1",
-                             DOCKER_HOST=daemon.address)
-            self.server.settle()
+            self.tool.run_and_kill(self.proxy, nth("PATCH", 3), "push", "--jobs", "1",
+                                   "--chunk-size", "1024", f"{name}:v1",
+                                   f"{REGISTRY}/team/{name}:v1", DOCKER_HOST=daemon.address)
+            self.server.wait_for_diff_ids()
         daemon.close()
 
     def cached(self):
-        """One image that was fetched; one blob that was not to its end, in two ways."""
+        """Caches one complete image and two partly downloaded blobs."""
         up = Registry(self.up.address)
         whole = up.image("lib/cached", "v1", "cached")
         self.fetch("lib/cached", whole, None)
@@ -104,14 +104,14 @@ class Disk:
             connection = self.fetch("lib/" + name, image, 1000)
             self.keep_whole("lib/" + name, json.loads(image)["layers"][0]["digest"])
             if how == signal.SIGTERM:
-                # A stop waits for those who are being answered.
+                # A server that stops waits for open responses.
                 connection.close()
                 time.sleep(0.5)
             self.server.end(how)
             self.start()
 
     def keep_whole(self, repository, layer):
-        """What the upstream has, so that it can be had again."""
+        """Saves the complete blob, so that a test can serve it from an upstream."""
         self.upstream.mkdir(exist_ok=True)
         blob = self.up.request("GET", f"/v2/{repository}/blobs/{layer}")[2]
         (self.upstream / layer.replace(":", "-")).write_bytes(blob)
@@ -120,7 +120,8 @@ class Disk:
         here = f"/v2/up.example/{repository}"
         assert self.server.request("GET", f"{here}/manifests/v1")[0] == 200
         layer = json.loads(image)["layers"][0]["digest"]
-        self.source.after = lambda it: passes if it.target.endswith(layer) else None
+        self.source.after = lambda exchange: (
+            passes if exchange.target.endswith(layer) else None)
         if passes is None:
             assert self.server.request("GET", f"{here}/blobs/{layer}")[0] == 200
             return None
@@ -129,7 +130,7 @@ class Disk:
         return connection
 
     def begun_by_hand(self):
-        """A session whose last bytes were not made durable."""
+        """Creates a session whose last bytes were not synced to the disk."""
         opened = Registry(self.server.address).send(
             "POST", "/v2/team/begun/blobs/uploads/", b"", status=202)
         location = opened.headers["Location"]
@@ -142,7 +143,7 @@ class Disk:
         self.server.end(signal.SIGKILL)
 
     def owned(self):
-        """A session of a user."""
+        """Creates a session that belongs to a user."""
         users = self.root.parent / "htpasswd"
         subprocess.run([self.server_binary, "htpasswd", "--cost", "4", users, "alice"],
                        input=b"secret\n", check=True)
@@ -157,24 +158,24 @@ class Disk:
         self.server.end()
 
     def other_hosts(self):
-        """Registries that do not take everything; what they hold does not matter."""
+        """Pushes to registries that refuse some requests, so that the tool caches their limits."""
         for number, (address, refuse) in enumerate([(STREAM, no_ranges), (LIMITED, no_large)]):
             server = Server(self.server_binary, self.root.parent / f"other{number}")
-            line = Line("other", address, server.address)
-            line.before = refuse
+            proxy = RecordingProxy("other", address, server.address)
+            proxy.before = refuse
             archive = self.root.parent / f"other{number}.tar"
             size = 300_000 if refuse is no_large else 5000
             archive.write_bytes(docker_archive([tar([("file", noise(address, size))])]))
             self.tool.run("push", "--jobs", "1", "--chunk-size", "1000" if refuse is no_ranges
                           else "262144", archive, f"{address}/team/app:v1")
-            line.close()
+            proxy.close()
             server.end()
 
     def draft(self):
-        """A push that was killed while it read its archive from standard input."""
+        """Kills a push while it reads an archive from standard input."""
         data = docker_archive([tar([("draft", noise("draft", 600_000))])])
         process = self.tool.start("push", "-", f"{REGISTRY}/team/draft:v1", stdin=subprocess.PIPE)
-        # More than is read at a time, or nothing would be put aside yet.
+        # More than the tool reads at a time, otherwise it has not spooled anything yet.
         process.stdin.write(data[:300_000])
         process.stdin.flush()
         time.sleep(1)
@@ -194,8 +195,8 @@ def no_large(exchange):
     return None
 
 
-class Wire:
-    """What the tool and the server of that day say to each other, step by step."""
+class WireRecording:
+    """Records the HTTP exchanges of the tool and the server, command by command."""
 
     def __init__(self, binaries, out, scratch):
         self.binaries, self.images, self.out = binaries, out / "images", out / "wire"
@@ -212,7 +213,7 @@ class Wire:
             "secured": Server(server, scratch / "secured", secured),
         }
         self.addresses = {"registry": REGISTRY, "source": SOURCE, "secured": STREAM}
-        self.lines = {name: Line(name, self.addresses[name], server.address)
+        self.proxies = {name: RecordingProxy(name, self.addresses[name], server.address)
                       for name, server in self.servers.items()}
 
     def tool(self, home):
@@ -221,19 +222,20 @@ class Wire:
         return self.tools[home]
 
     def step(self, name, home, *arguments, patches=None, code=0, **more):
-        """Runs the tool, and writes down what passed."""
+        """Runs the tool, and writes the exchanges to a file."""
         words = [word.format(images=self.images, **self.addresses) for word in arguments]
         if patches is None:
             self.tool(home).run(*words, code=code, **more)
         else:
-            self.tool(home).killed(self.lines["registry"], nth("PATCH", patches), *words, **more)
+            proxy = self.proxies["registry"]
+            self.tool(home).run_and_kill(proxy, nth("PATCH", patches), *words, **more)
         self.write(name, home=home, arguments=arguments, environment=more, code=code,
                    **({} if patches is None else {"killed_at_patch": patches}))
         for server in ("registry", "source"):
-            self.servers[server].settle()
+            self.servers[server].wait_for_diff_ids()
 
     def write(self, name, **about):
-        exchanges = sum((line.take() for line in self.lines.values()), [])
+        exchanges = sum((proxy.take() for proxy in self.proxies.values()), [])
         self.number += 1
         lines = [{"step": name, **about}, *exchanges]
         text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
@@ -269,11 +271,11 @@ class Wire:
         self.step("push-unknown", "one", *push, "{images}/base.tar",
                   "{secured}/team/base:v1", code=5)
         for name, server in self.servers.items():
-            self.lines[name].close()
+            self.proxies[name].close()
             server.end()
 
     def seed(self):
-        """What the mirror copies comes over the same line, so that it is written down as well."""
+        """Pushes the source of the mirror through the proxy, so that its requests are recorded."""
         source = Registry(SOURCE)
         first = source.image("lib/tool", "v1", "one", 100)
         second = source.image("lib/tool", None, "two", 100)
@@ -284,13 +286,13 @@ class Wire:
 
 
 def keep(folder, out):
-    """Copies files only: git keeps no empty folders."""
+    """Copies files, without empty folders: git does not store them."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and name.parts[0] != "tmp" and path.name != "lock":
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             data = path.read_bytes()
-            # Of a draft nothing counts but that it is there.
+            # The content of a draft does not matter.
             (out / name).write_bytes(data[:512] if name.name.startswith(".draft-") else data)
 
 
@@ -306,10 +308,10 @@ def main():
         scratch = Path(scratch)
         (scratch / "disk").mkdir()
         (scratch / "wire").mkdir()
-        Disk(binaries, out, scratch / "disk", images).record()
+        DiskRecording(binaries, out, scratch / "disk", images).record()
         keep(scratch / "disk/server", out / "server")
         keep(scratch / "disk/home", out / "home")
-        Wire(binaries, out, scratch / "wire").record()
+        WireRecording(binaries, out, scratch / "wire").record()
 
 
 if __name__ == "__main__":

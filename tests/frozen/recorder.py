@@ -1,4 +1,4 @@
-"""The images, registries, lines and programs with which record.py works."""
+"""Images, proxies, registries and programs for record.py."""
 
 import base64
 import gzip
@@ -15,22 +15,23 @@ import tarfile
 import threading
 import time
 
-# Outside the range from which systems give out ports.
+# Outside the ephemeral port range.
 PORT = 18327
-# The registry that is pushed to; the one that is fetched from; two that refuse something.
+# The target of pushes; the upstream and source of the mirror; two registries that refuse some
+# requests.
 REGISTRY, SOURCE, STREAM, LIMITED = (f"127.83.77.{n}:{PORT}" for n in (1, 2, 3, 4))
 OCI = "application/vnd.oci.image."
 MANIFEST, INDEX = f"{OCI}manifest.v1+json", f"{OCI}index.v1+json"
-# Times of the day of recording say nothing, and connections are each client's own affair.
-UNTOLD = {"date", "connection", "keep-alive", "host", "transfer-encoding", "accept-encoding",
-          "x-request-id"}
-# What is in every request or answer.
-ALWAYS = {("accept", "*/*"), ("user-agent", "imgsync/0.1.0"),
-          ("docker-distribution-api-version", "registry/2.0")}
+# Headers that the recording omits: times, and headers of the connection.
+OMITTED_HEADERS = {"date", "connection", "keep-alive", "host", "transfer-encoding",
+                   "accept-encoding", "x-request-id"}
+# Headers that are in every request or every response.
+CONSTANT_HEADERS = {("accept", "*/*"), ("user-agent", "imgsync/0.1.0"),
+                    ("docker-distribution-api-version", "registry/2.0")}
 
 
 def noise(seed, size):
-    """Bytes that do not compress, the same for the same seed."""
+    """Returns bytes that do not compress. The same seed gives the same bytes."""
     blocks = (hashlib.sha256(f"{seed} {n}".encode()).digest() for n in range(size // 32 + 1))
     return b"".join(blocks)[:size]
 
@@ -46,7 +47,7 @@ def tar(files):
             info = tarfile.TarInfo(name)
             info.size, info.mtime = len(data), 1_700_000_000
             archive.addfile(info, io.BytesIO(data))
-    # Without the padding to a block of 10 KiB.
+    # Remove the padding to a block of 10 KiB.
     data = out.getvalue().rstrip(b"\0")
     return data + b"\0" * (-len(data) % 512) + b"\0" * 1024
 
@@ -80,13 +81,14 @@ def manifest_of(layers, config, **more):
 
 
 class Images:
-    """The archives that are pushed."""
+    """Creates the archives of the pushed images."""
 
     def __init__(self, folder):
         shared = tar([("shared", noise("shared", 300))])
         self.layers = {
             "base": [shared, tar([("base", noise("base", 200))])],
-            # Three chunks, of which the first has 1024 bytes and each one more twice as many.
+            # Large enough for three chunks: the first has 1024 bytes, and each other has twice as
+            # many as the one before.
             "app": [shared, tar([("app", noise("app", 3500))])],
             "late": [tar([("late", noise("late", 3500))])],
         }
@@ -97,7 +99,7 @@ class Images:
             (folder / f"{name}.inspect.json").write_bytes(json.dumps(self.inspected(name)).encode())
 
     def layout(self, name):
-        """The image's manifest, and its OCI layout as a daemon exports it."""
+        """Returns the manifest, and the OCI layout that a daemon exports."""
         config = config_of(self.layers[name])
         blobs = [gzip.compress(layer, mtime=0) for layer in self.layers[name]]
         manifest = manifest_of(blobs, config)
@@ -109,20 +111,20 @@ class Images:
         return manifest, tar(sorted(files))
 
     def inspected(self, name):
-        """What a daemon says of an image: `app` is in a classic store, `late` in containerd's."""
+        """Returns a daemon's description: `app` is in a classic store, `late` in containerd's."""
         layers = self.layers[name]
-        said = {
+        description = {
             "Id": digest(config_of(layers)), "RepoTags": [f"{name}:v1"],
             "Os": "linux", "Architecture": "amd64", "Size": sum(map(len, layers)),
             "RootFS": {"Type": "layers", "Layers": [digest(layer) for layer in layers]},
         }
         if name == "late":
             root = digest(self.layout(name)[0])
-            said |= {"Id": root, "Descriptor": {"mediaType": MANIFEST, "digest": root}}
-        return said
+            description |= {"Id": root, "Descriptor": {"mediaType": MANIFEST, "digest": root}}
+        return description
 
     def daemon(self, exchange):
-        """Answers as a daemon with these two images."""
+        """Responds as a daemon with these two images."""
         path = exchange.target.split("?")[0]
         name = "late" if "late" in path or self.inspected("late")["Id"] in path else "app"
         if path.endswith("/info"):
@@ -150,22 +152,24 @@ class Exchange:
             "at": self.at,
             "request": {
                 "method": self.method, "target": self.target,
-                "headers": told(self.headers), **written(self.body),
+                "headers": recorded_headers(self.headers), **recorded_body(self.body),
             },
-            "answer": {"status": status, "headers": told(headers), **written(body)},
+            "answer": {"status": status, "headers": recorded_headers(headers),
+                       **recorded_body(body)},
         }
 
 
-def told(headers):
-    """The headers that count; of one that stands several times, all values in one."""
+def recorded_headers(headers):
+    """Returns the headers for the recording, with repeated headers joined into one."""
     all_values = {}
     for name, value in headers:
-        if name.lower() not in UNTOLD and (name.lower(), value) not in ALWAYS:
+        if name.lower() not in OMITTED_HEADERS and (
+                name.lower(), value) not in CONSTANT_HEADERS:
             all_values.setdefault(name.lower(), []).append(value)
     return {name: ", ".join(values) for name, values in all_values.items()}
 
 
-def written(body):
+def recorded_body(body):
     if not body:
         return {}
     try:
@@ -174,22 +178,22 @@ def written(body):
         return {"base64": base64.b64encode(body).decode()}
 
 
-class Line:
-    """Stands before a registry at a fixed address: keeps what passes, and can get in its way.
+class RecordingProxy:
+    """A proxy at a fixed address in front of a registry. Records exchanges and can inject faults.
 
-    `before(exchange)` may answer by itself, with (status, headers, body), or never return;
-    `after(exchange)` yields how many bytes of the answer pass before the line stands still.
+    `before(exchange)` can respond itself, with (status, headers, body), or never return.
+    `after(exchange)` returns how many bytes of the response body pass before the connection stalls.
     """
 
     def __init__(self, name, address, backend=None):
         self.name, self.backend = name, backend
         self.before, self.after = lambda exchange: None, lambda exchange: None
-        self.kept = []
-        line = self
+        self.exchanges = []
+        proxy = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self):
-                line.handle(self)
+                proxy.handle(self)
 
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
@@ -205,8 +209,8 @@ class Line:
         self.server.server_close()
 
     def take(self):
-        kept, self.kept = self.kept, []
-        return [exchange.to_json() for exchange in kept]
+        exchanges, self.exchanges = self.exchanges, []
+        return [exchange.to_json() for exchange in exchanges]
 
     def handle(self, stream):
         first = stream.rfile.readline().decode().split(" ")
@@ -219,13 +223,14 @@ class Line:
         exchange = Exchange(self.name, first[0], first[1], headers, b"")
         exchange.body = stream.rfile.read(int(exchange.header("content-length") or 0))
         exchange.answer = self.before(exchange) or self.forward(exchange)
-        self.kept.append(exchange)
+        self.exchanges.append(exchange)
         status, headers, body = exchange.answer
-        length = exchange.method == "HEAD" or status == 204
+        has_no_body = exchange.method == "HEAD" or status == 204
         lines = [f"HTTP/1.1 {status} {http.client.responses[status]}", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in headers
-                  if name.lower() not in UNTOLD and (length or name.lower() != "content-length")]
-        if not length:
+                  if name.lower() not in OMITTED_HEADERS
+                  and (has_no_body or name.lower() != "content-length")]
+        if not has_no_body:
             lines.append(f"Content-Length: {len(body)}")
         stream.wfile.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         passes = self.after(exchange)
@@ -246,7 +251,7 @@ class Line:
 
 
 class Server:
-    """The server of that day."""
+    """A running server of the recorded version."""
 
     def __init__(self, binary, root, more="", address="127.0.0.1:0"):
         root.mkdir(parents=True, exist_ok=True)
@@ -270,8 +275,8 @@ class Server:
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
 
-    def settle(self, repository="team/app"):
-        """Waits until the server has looked at everything in the background."""
+    def wait_for_diff_ids(self, repository="team/app"):
+        """Waits until the server has computed all diffIDs in the background."""
         body = json.dumps({"diffIDs": [digest(b"of nothing")]}).encode()
         target = f"/v2/{repository}/_imgsync/layers/resolve"
         while b"pending" in self.request("POST", target, body)[2]:
@@ -279,7 +284,7 @@ class Server:
 
 
 class Registry:
-    """Puts content somewhere by hand."""
+    """Pushes content to a registry with plain HTTP requests."""
 
     def __init__(self, address):
         self.address = address
@@ -327,7 +332,7 @@ class Registry:
 
 
 class Tool:
-    """The tool of that day, with folders of its own, as tests/support/imgsync.rs has them."""
+    """Runs the tool of the recorded version with temporary folders."""
 
     def __init__(self, binary, home):
         self.binary, self.home = binary, home
@@ -345,48 +350,48 @@ class Tool:
 
     def run(self, *arguments, code=0, **more):
         process = self.start(*arguments, **more)
-        said = process.communicate()[0].decode()
-        assert process.returncode == code, (arguments, process.returncode, said)
+        output = process.communicate()[0].decode()
+        assert process.returncode == code, (arguments, process.returncode, output)
 
-    def killed(self, line, is_moment, *arguments, **more):
-        """Runs until a request comes of which `is_moment` is true, which gets no answer."""
+    def run_and_kill(self, proxy, is_last, *arguments, **more):
+        """Kills the tool at the first request for which `is_last` is true. It gets no response."""
         reached = threading.Event()
 
         def before(exchange):
-            if is_moment(exchange):
+            if is_last(exchange):
                 reached.set()
                 time.sleep(3600)
 
-        line.before = before
+        proxy.before = before
         process = self.start(*arguments, **more)
         assert reached.wait(60), process.communicate()[0].decode()
-        # What the answers before it brought is on the disk soon.
+        # Give the tool time to write the results of earlier responses.
         time.sleep(0.3)
         process.kill()
         process.wait()
-        line.before = lambda exchange: None
+        proxy.before = lambda exchange: None
 
 
 def nth(method, count):
-    """Says whether this is the so manieth request of a method."""
-    left = [count]
+    """Returns a function that is true for the request with this method and this number, from 1."""
+    remaining = [count]
 
-    def is_moment(exchange):
-        left[0] -= exchange.method == method
-        return left[0] == 0 and exchange.method == method
+    def is_nth(exchange):
+        remaining[0] -= exchange.method == method
+        return remaining[0] == 0 and exchange.method == method
 
-    return is_moment
+    return is_nth
 
 
-# Connections that stay open: what was begun on them goes on.
-OPEN = []
+# Connections that stay open, so that the server does not cancel their requests.
+OPEN_CONNECTIONS = []
 
 
 def raw(address, head, pieces=()):
-    """Sends a request piece by piece, and does not read the answer."""
+    """Sends a request in pieces, without reading the response."""
     host, port = address.split(":")
     connection = socket.create_connection((host, int(port)))
-    OPEN.append(connection)
+    OPEN_CONNECTIONS.append(connection)
     connection.sendall(f"{head}\r\nHost: {address}\r\n\r\n".encode())
     for piece in pieces:
         connection.sendall(piece)

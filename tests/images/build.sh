@@ -4,9 +4,8 @@
 #   tests/images/build.sh NAME VERSION [SEED]
 #
 # `docker run --rm --network none NAME:VERSION` prints `hello from version VERSION`. Two versions
-# share every layer but the last, as long as one of them stays in the daemon: its build cache
-# holds the others. SEED goes into the first layer: a daemon that has images of other seeds alone
-# must pull every layer of this one.
+# share all layers except the last, as long as one of them is in the daemon: the build cache has
+# the others. SEED is in the first layer, so images with different seeds share no layers.
 set -euo pipefail
 [ $# = 2 ] || [ $# = 3 ] || { echo 'usage: build.sh NAME VERSION [SEED]' >&2; exit 2; }
 name=$1
@@ -22,11 +21,11 @@ install -m 755 "$busybox" "$context/busybox"
 printf '%s\n' "$seed" >"$context/seed"
 touch -d @0 "$context/busybox" "$context/seed"
 
-# One build at a time: two that start with an empty cache would each make layers of their own, and
-# a later one might then take either's.
+# Only one build at a time: two builds with an empty cache would create different layers, and a
+# later build could use either of them.
 exec 9>"${TMPDIR:-/tmp}/imgsync-tests-build-$(id -u).lock"
 flock 9
-# The classic builder: every daemon has it, and BuildKit needs a plugin at the client.
+# The classic builder is in every daemon; BuildKit needs a plugin for the client.
 DOCKER_BUILDKIT=0 docker build --network none --build-arg "VERSION=$version" \
     --tag "$name:$version" "$context" >&2 9>&-
 docker image inspect --format '{{.Id}}' "$name:$version"

@@ -4,7 +4,7 @@
 
 use crate::support::prelude::*;
 use crate::support::seed;
-use crate::support::seed::{OCI_INDEX, Place};
+use crate::support::seed::{OCI_INDEX, RemoteRepository};
 
 const FROM: &str = "team/app";
 const TO: &str = "copy/app";
@@ -49,15 +49,15 @@ fn what_speaks_about_a_part_of_an_index_stays_as_long_as_that_is_wanted() {
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
     let imgsync = Imgsync::new(&scratch.folder("home"));
-    let place = Place {
+    let place = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
-    let part = place.image(None, &numbered(1));
-    place.image(Some("v2"), &numbered(2));
-    place.manifest("v1", OCI_INDEX, &seed::index(&[("linux/amd64", &part)]));
+    let part = place.push_image(None, &numbered(1));
+    place.push_image(Some("v2"), &numbered(2));
+    place.push_manifest("v1", OCI_INDEX, &seed::index(&[("linux/amd64", &part)]));
     let signature = about(&part, ".sig");
-    place.artifact(Some(&signature), &part, b"of the part");
+    place.push_artifact(Some(&signature), &part, b"of the part");
     let ends = (source.address(), target.address());
     for _ in 0..3 {
         mirror(&imgsync, ends, &["--prune"]).succeeded();
@@ -70,20 +70,20 @@ fn what_speaks_about_a_part_of_an_index_stays_as_long_as_that_is_wanted() {
 
 #[test]
 fn a_registry_that_deletes_no_tag_alone_keeps_it_and_that_is_no_failure() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let target = StockRegistry::start(&scratch.folder("target"));
     let imgsync = Imgsync::new(&scratch.folder("home"));
-    let place = Place {
+    let place = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
-    let manifest = place.image(Some("v1"), &numbered(1));
-    place.artifact(None, &manifest, b"of v1");
-    place.image(Some("v2"), &numbered(2));
+    let manifest = place.push_image(Some("v1"), &numbered(1));
+    place.push_artifact(None, &manifest, b"of v1");
+    place.push_image(Some("v2"), &numbered(2));
     let ends = (source.address(), target.address());
     mirror(&imgsync, ends, &["--prune"]).succeeded();
     // The target keeps no list of what speaks about v1, so the mirror does, under a tag.
@@ -107,23 +107,23 @@ fn a_registry_that_deletes_no_tag_alone_keeps_it_and_that_is_no_failure() {
 
 #[test]
 fn a_list_that_outlived_what_it_names_keeps_nobody_from_the_image() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
     let scratch = Scratch::new();
     let more = ", delete: {enabled: true}";
-    let source = StockRegistry::configured(&scratch.folder("source"), more, "", "");
+    let source = StockRegistry::start_configured(&scratch.folder("source"), more, "", "");
     let target = Server::start(&scratch.folder("target"));
     let imgsync = Imgsync::new(&scratch.folder("home"));
-    let place = Place {
+    let place = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
-    let manifest = place.image(Some("v1"), &numbered(1));
-    let gone = place.artifact(None, &manifest, b"gone");
-    let stays = place.artifact(None, &manifest, b"stays");
-    let (tag, list) = seed::list(&manifest, &[&gone, &stays]);
-    place.manifest(&tag, OCI_INDEX, &list);
+    let manifest = place.push_image(Some("v1"), &numbered(1));
+    let gone = place.push_artifact(None, &manifest, b"gone");
+    let stays = place.push_artifact(None, &manifest, b"stays");
+    let (tag, list) = seed::referrers_tag(&manifest, &[&gone, &stays]);
+    place.push_manifest(&tag, OCI_INDEX, &list);
     delete(source.address(), &digest(&gone));
     let ends = (source.address(), target.address());
     let done = mirror(&imgsync, ends, &[]).succeeded();
@@ -138,16 +138,16 @@ fn an_index_that_lacks_a_part_says_which_and_what_to_do() {
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
     let imgsync = Imgsync::new(&scratch.folder("home"));
-    let place = Place {
+    let place = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
     let (one, other) = (
-        place.image(None, &numbered(1)),
-        place.image(None, &numbered(2)),
+        place.push_image(None, &numbered(1)),
+        place.push_image(None, &numbered(2)),
     );
     let index = seed::index(&[("linux/amd64", &one), ("linux/arm64", &other)]);
-    place.manifest("v1", OCI_INDEX, &index);
+    place.push_manifest("v1", OCI_INDEX, &index);
     delete(source.address(), &digest(&other));
     let ends = (source.address(), target.address());
     mirror(&imgsync, ends, &[]).failed(3, &["linux/arm64", &digest(&other), "--platform"]);

@@ -3,15 +3,15 @@
 use crate::support::prelude::*;
 use crate::support::process::Process;
 use crate::support::seed;
-use crate::support::seed::{OCI_INDEX, Place};
+use crate::support::seed::{OCI_INDEX, RemoteRepository};
 
-struct Stage {
+struct PullFixture {
     server: Server,
     imgsync: Imgsync,
     scratch: Scratch,
 }
 
-impl Stage {
+impl PullFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -41,16 +41,16 @@ fn is_there(name: &str) -> bool {
 
 #[test]
 fn docker_runs_what_was_pulled_and_nothing_is_fetched_twice() {
-    if !present(&["docker", "busybox"]) {
+    if !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
-    let stage = Stage::new();
+    let fixture = PullFixture::new();
     let name = unique("pull");
-    let remote = |version: &str| format!("{}/team/app:{version}", stage.server.address());
+    let remote = |version: &str| format!("{}/team/app:{version}", fixture.server.address());
     let [first, second] = ["v1", "v2"].map(|version| {
         let image = DockerImage::build(&name, version);
-        stage
+        fixture
             .imgsync
             .push(image.reference(), &remote(version))
             .succeeded();
@@ -61,39 +61,41 @@ fn docker_runs_what_was_pulled_and_nothing_is_fetched_twice() {
     first.remove();
 
     // All of it.
-    let relay = Relay::start(stage.server.address(), Cut::Never);
-    let one = DockerImage::known(format!("{}/team/app:v1", relay.address()));
-    let outcome = stage.pull(&[one.reference()]).succeeded();
+    let relay = Relay::start(fixture.server.address(), RelayFault::None);
+    let one = DockerImage::existing(format!("{}/team/app:v1", relay.address()));
+    let outcome = fixture.pull(&[one.reference()]).succeeded();
     assert_eq!(one.id(), ids[0], "{outcome}");
-    assert_eq!(one.prints(), "hello from version v1");
+    assert_eq!(one.container_output(), "hello from version v1");
     let all = read(&relay);
 
     // Nothing.
     let before = relay.requests().len();
-    stage.pull(&[one.reference()]).succeeded();
-    stage.pull(&["--exit-code", one.reference()]).failed(8, &[]);
+    fixture.pull(&[one.reference()]).succeeded();
+    fixture
+        .pull(&["--exit-code", one.reference()])
+        .failed(8, &[]);
     let requests = &relay.requests()[before..];
     let blob = requests.iter().find(|request| request.reads_blob());
     assert_eq!(blob.map(ToString::to_string), None);
 
     // Another name for it: the config says that it is there.
-    let named = DockerImage::known(format!("{name}:other"));
-    stage
+    let named = DockerImage::existing(format!("{name}:other"));
+    fixture
         .pull(&[one.reference(), named.reference()])
         .succeeded();
     assert_eq!(named.id(), ids[0]);
     assert_eq!(read(&relay), all);
 
     // Another version: one layer, and its config.
-    let relay = Relay::start(stage.server.address(), Cut::Never);
-    let two = DockerImage::known(format!("{}/team/app:v2", relay.address()));
-    let preview = stage.pull(&["--dry-run", two.reference()]).succeeded();
+    let relay = Relay::start(fixture.server.address(), RelayFault::None);
+    let two = DockerImage::existing(format!("{}/team/app:v2", relay.address()));
+    let preview = fixture.pull(&["--dry-run", two.reference()]).succeeded();
     assert!(!is_there(two.reference()), "{preview}");
-    let relay = Relay::start(stage.server.address(), Cut::Never);
-    let two = DockerImage::known(format!("{}/team/app:v2", relay.address()));
-    stage.pull(&[two.reference()]).succeeded();
+    let relay = Relay::start(fixture.server.address(), RelayFault::None);
+    let two = DockerImage::existing(format!("{}/team/app:v2", relay.address()));
+    fixture.pull(&[two.reference()]).succeeded();
     assert_eq!(two.id(), ids[1]);
-    assert_eq!(two.prints(), "hello from version v2");
+    assert_eq!(two.container_output(), "hello from version v2");
     assert!(read(&relay).contains(&ids[1]));
     assert_eq!(read(&relay).len(), 2, "{:?}", read(&relay));
 }
@@ -113,14 +115,14 @@ fn for_platform(number: u64, architecture: &str) -> Image {
 
 #[test]
 fn one_platform_of_an_index_goes() {
-    if !present(&["docker"]) {
+    if !programs_available(&["docker"]) {
         return;
     }
     let _docker = serial::docker();
-    let stage = Stage::new();
+    let fixture = PullFixture::new();
     let repository = "team/multi";
-    let address = stage.server.address();
-    let place = Place {
+    let address = fixture.server.address();
+    let place = RemoteRepository {
         address,
         repository,
     };
@@ -131,7 +133,7 @@ fn one_platform_of_an_index_goes() {
         .collect();
     let manifests: Vec<_> = images
         .iter()
-        .map(|image| place.image(None, image))
+        .map(|image| place.push_image(None, image))
         .collect();
     let names = platforms.map(|it| format!("linux/{it}"));
     let parts: Vec<_> = names
@@ -139,67 +141,69 @@ fn one_platform_of_an_index_goes() {
         .map(|it| &**it)
         .zip(manifests.iter().map(|it| &**it))
         .collect();
-    let index = place.manifest("v1", OCI_INDEX, &seed::index(&parts));
+    let index = place.push_manifest("v1", OCI_INDEX, &seed::index(&parts));
     let remote = format!("{address}/{repository}:v1");
 
-    let local = DockerImage::known(remote.clone());
-    stage.pull(&[&remote]).succeeded();
+    let local = DockerImage::existing(remote.clone());
+    fixture.pull(&[&remote]).succeeded();
     assert_eq!(local.id(), images[0].id());
     let wanted = ["--platform", "linux/s390x", &remote];
-    stage.pull(&wanted).succeeded();
+    fixture.pull(&wanted).succeeded();
     assert_eq!(local.id(), images[1].id());
     let missing = ["--platform", "linux/mips", &remote];
-    stage
+    fixture
         .pull(&missing)
         .failed(3, &["linux/mips", "linux/s390x"]);
     assert_eq!(local.id(), images[1].id());
 
     // Where there is no choice, what was asked for counts too.
     let fourth = for_platform(3, "s390x");
-    place.image(Some("plain"), &fourth);
+    place.push_image(Some("plain"), &fourth);
     let plain = format!("{address}/{repository}:plain");
-    let local_plain = DockerImage::known(plain.clone());
+    let local_plain = DockerImage::existing(plain.clone());
     let asked = ["--platform", "linux/mips", &plain];
-    stage.pull(&asked).failed(3, &["linux/mips", "linux/s390x"]);
+    fixture
+        .pull(&asked)
+        .failed(3, &["linux/mips", "linux/s390x"]);
     assert!(!is_there(&plain));
-    let taken = stage.pull(&[&plain]).succeeded();
+    let taken = fixture.pull(&[&plain]).succeeded();
     assert!(taken.stderr.contains("for linux/s390x, not"), "{taken}");
     assert_eq!(local_plain.id(), fourth.id());
 
     // By digest, and under a name of one's own.
-    let other = DockerImage::known(unique("by-digest"));
+    let other = DockerImage::existing(unique("by-digest"));
     let by_digest = format!("{address}/{repository}@{index}");
-    stage.pull(&[&by_digest, other.reference()]).succeeded();
+    fixture.pull(&[&by_digest, other.reference()]).succeeded();
     assert_eq!(other.id(), images[0].id());
 }
 
 #[test]
 fn what_breaks_off_or_is_wrong_never_gets_into_docker() {
-    if !present(&["docker"]) {
+    if !programs_available(&["docker"]) {
         return;
     }
     let _docker = serial::docker();
-    let stage = Stage::new();
+    let fixture = PullFixture::new();
     let upstream = Upstream::start();
     let layer = layer("large", noise(9, 3_000_000));
     let image = Image::new(vec![image::layer("small", noise(8, 5_000)), layer]);
     upstream.put("team/app", "v1", &image);
-    let local = DockerImage::known(format!("{}/team/app:v1", upstream.address()));
+    let local = DockerImage::existing(format!("{}/team/app:v1", upstream.address()));
 
-    upstream.behave(|it| it.is_wrong = true);
-    stage.pull(&[local.reference()]).failed(3, &["source"]);
+    upstream.configure(|settings| settings.corrupts_content = true);
+    fixture.pull(&[local.reference()]).failed(3, &["source"]);
     assert!(!is_there(local.reference()) && !is_there(&image.id()));
 
-    upstream.behave(|it| {
-        it.is_wrong = false;
-        it.hold = Some(1_000_000);
+    upstream.configure(|settings| {
+        settings.corrupts_content = false;
+        settings.pause_blob_at = Some(1_000_000);
     });
-    let mut command = stage.imgsync.command();
+    let mut command = fixture.imgsync.command();
     let command = command.args(["pull", local.reference()]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut child = child.expect("imgsync starts");
     let large = digest(&image.compressed()[1]);
-    until("the large layer", || {
+    wait_until("the large layer", || {
         (upstream.count("GET", &large) > 0).then_some(())
     });
     child.kill().expect("a child of ours");
@@ -207,14 +211,14 @@ fn what_breaks_off_or_is_wrong_never_gets_into_docker() {
     assert!(!is_there(local.reference()) && !is_there(&image.id()));
 
     // A line that breaks goes on from there.
-    upstream.behave(|it| {
-        it.hold = None;
-        it.cut = Some(1_500_000);
+    upstream.configure(|settings| {
+        settings.pause_blob_at = None;
+        settings.cut_blob_at = Some(1_500_000);
     });
-    upstream.forget();
-    stage.pull(&[local.reference()]).succeeded();
+    upstream.clear_requests();
+    fixture.pull(&[local.reference()]).succeeded();
     assert_eq!(local.id(), image.id());
-    let seen = upstream.seen();
+    let seen = upstream.requests();
     let ranges = seen.iter().filter(|it| it.target.ends_with(&large));
     let ranges: Vec<_> = ranges.filter_map(|it| it.header("range")).collect();
     assert_eq!(ranges, ["bytes=1500000-"]);
@@ -222,47 +226,47 @@ fn what_breaks_off_or_is_wrong_never_gets_into_docker() {
 
 #[test]
 fn a_tag_that_is_not_there_and_a_daemon_that_is_not_there_are_told_apart() {
-    let stage = Stage::new();
-    let nothing = format!("{}/team/app:v1", stage.server.address());
-    let mut command = stage.imgsync.command();
-    let socket = stage.scratch.path("docker.sock");
+    let fixture = PullFixture::new();
+    let nothing = format!("{}/team/app:v1", fixture.server.address());
+    let mut command = fixture.imgsync.command();
+    let socket = fixture.scratch.path("docker.sock");
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
     run(command.args(["pull", &nothing])).failed(4, &["target", "docker.sock"]);
-    if !present(&["docker"]) {
+    if !programs_available(&["docker"]) {
         return;
     }
     let _docker = serial::docker();
-    let outcome = stage.pull(&[&nothing]);
+    let outcome = fixture.pull(&[&nothing]);
     assert!(matches!(outcome.code, Some(3 | 4)), "{outcome}");
     assert!(outcome.stderr.contains("source"), "{outcome}");
 }
 
 #[test]
 fn podman_takes_it_too() {
-    if !present(&["podman"]) {
+    if !programs_available(&["podman"]) {
         return;
     }
-    let stage = Stage::new();
+    let fixture = PullFixture::new();
     let repository = "team/app";
-    let address = stage.server.address();
-    let place = Place {
+    let address = fixture.server.address();
+    let place = RemoteRepository {
         address,
         repository,
     };
     let image = for_platform(1, "amd64");
-    place.image(Some("v1"), &image);
+    place.push_image(Some("v1"), &image);
     let podman = Podman::new();
-    let socket = stage.scratch.path("podman.sock");
+    let socket = fixture.scratch.path("podman.sock");
     let host = format!("unix://{}", socket.display());
     let mut service = podman.command();
     service.args(["system", "service", "--time", "0", &host]);
-    let _service = Process::start("podman", &mut service, &stage.scratch.folder("podman"));
-    until("podman's socket", || {
+    let _service = Process::start("podman", &mut service, &fixture.scratch.folder("podman"));
+    wait_until("podman's socket", || {
         std::os::unix::net::UnixStream::connect(&socket).ok()
     });
     let remote = format!("{address}/{repository}:v1");
     let pull = |arguments: &[&str]| {
-        let mut command = stage.imgsync.command();
+        let mut command = fixture.imgsync.command();
         command.env("DOCKER_HOST", &host).arg("pull");
         run(command.args(["--platform", "linux/amd64"]).args(arguments))
     };

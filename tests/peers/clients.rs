@@ -21,7 +21,7 @@ fn pushed_by(name: &str, push: impl FnOnce(&DockerImage, &str, &str)) {
 
     let pulled = DockerImage::pull(&remote);
     assert_eq!(pulled.id(), id, "pulled by docker");
-    assert_eq!(pulled.prints(), "hello from version v1");
+    assert_eq!(pulled.container_output(), "hello from version v1");
 
     let podman = Podman::new();
     podman.pull(&remote);
@@ -34,7 +34,7 @@ fn pushed_by(name: &str, push: impl FnOnce(&DockerImage, &str, &str)) {
 
 #[test]
 fn what_docker_pushes_everyone_pulls() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let _docker = serial::docker();
@@ -46,7 +46,7 @@ fn what_docker_pushes_everyone_pulls() {
 
 #[test]
 fn what_podman_pushes_everyone_pulls() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let _docker = serial::docker();
@@ -59,7 +59,7 @@ fn what_podman_pushes_everyone_pulls() {
 
 #[test]
 fn what_skopeo_pushes_everyone_pulls() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let _docker = serial::docker();

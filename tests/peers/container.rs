@@ -57,7 +57,7 @@ impl Container {
             id: docker(&arguments),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
-        container.address = until("the container's address", || {
+        container.address = wait_until("the container's address", || {
             let log = logs(&container.id);
             let (_, rest) = log.split_once("listening on http://")?;
             let (address, _) = rest.split_once('\n')?;
@@ -95,7 +95,7 @@ fn volume(folder: &Path, at: &str) -> String {
 
 #[test]
 fn it_takes_the_stock_registrys_place_with_its_volume_and_its_variables() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let _docker = serial::docker();
@@ -122,7 +122,7 @@ fn it_takes_the_stock_registrys_place_with_its_volume_and_its_variables() {
     for name in ["old", "new"] {
         let pulled = DockerImage::pull(at(name));
         assert_eq!(pulled.id(), id, "{name}");
-        assert_eq!(pulled.prints(), "hello from version v1", "{name}");
+        assert_eq!(pulled.container_output(), "hello from version v1", "{name}");
     }
     let new = check::at_registry(container.address, "team/new:v1");
     assert_eq!(container.stop(), "0");
@@ -134,7 +134,7 @@ fn it_takes_the_stock_registrys_place_with_its_volume_and_its_variables() {
 
 #[test]
 fn it_reads_the_stock_registrys_files_and_takes_its_commands() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let _docker = serial::docker();
@@ -164,7 +164,7 @@ fn it_reads_the_stock_registrys_files_and_takes_its_commands() {
 
 #[test]
 fn any_user_can_run_it() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let _docker = serial::docker();

@@ -1,11 +1,11 @@
 //! The main job: an image from the local Docker goes to our server, and runs from there.
 
-use crate::support::Engine;
+use crate::support::DockerSocketProxy;
 use crate::support::prelude::*;
 
 #[test]
 fn docker_pulls_and_runs_what_was_pushed_from_the_daemon() {
-    if !present(&["docker", "busybox"]) {
+    if !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
@@ -20,10 +20,10 @@ fn docker_pulls_and_runs_what_was_pushed_from_the_daemon() {
     image.remove();
 
     let found = check::at_registry(server.address(), "team/app:v1");
-    let relay = Relay::start(server.address(), Cut::Never);
+    let relay = Relay::start(server.address(), RelayFault::None);
     let pulled = DockerImage::pull(format!("{}/team/app:v1", relay.address()));
     assert_eq!(pulled.id(), id);
-    assert_eq!(pulled.prints(), "hello from version v1");
+    assert_eq!(pulled.container_output(), "hello from version v1");
     // The daemon had nothing left: every blob came from the server.
     let requests = relay.requests();
     let read: BTreeSet<_> = requests
@@ -37,7 +37,7 @@ fn docker_pulls_and_runs_what_was_pushed_from_the_daemon() {
 
 #[test]
 fn an_image_is_pushed_by_its_id() {
-    if !present(&["docker", "busybox"]) {
+    if !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
@@ -66,7 +66,7 @@ fn an_image_is_pushed_by_its_id() {
 
 #[test]
 fn a_remote_without_a_name_keeps_name_and_tag() {
-    if !present(&["docker", "busybox"]) {
+    if !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
@@ -91,7 +91,7 @@ fn a_remote_without_a_name_keeps_name_and_tag() {
 
 #[test]
 fn an_image_that_the_daemon_lacks_is_the_sources_fault() {
-    if !present(&["docker"]) {
+    if !programs_available(&["docker"]) {
         return;
     }
     let _docker = serial::docker();
@@ -113,8 +113,8 @@ fn assert_not_exported(address: SocketAddr) {
         .push(image.reference(), &remote)
         .succeeded();
 
-    let engine = Engine::before_docker(scratch.root());
-    let relay = Relay::start(address, Cut::Never);
+    let engine = DockerSocketProxy::start(scratch.root());
+    let relay = Relay::start(address, RelayFault::None);
     let imgsync = Imgsync::new(&scratch.folder("empty-home"));
     let mut command = imgsync.command();
     command.env("DOCKER_HOST", engine.host());
@@ -127,7 +127,7 @@ fn assert_not_exported(address: SocketAddr) {
     let exports = |line: &&String| line.contains("/get");
     assert_eq!(lines.iter().find(exports), None, "{lines:#?}");
     assert!(lines.len() <= 5, "{lines:#?}");
-    let (requests, bytes) = (relay.asked(), relay.traffic().total());
+    let (requests, bytes) = (relay.request_count(), relay.traffic().total());
     assert!(requests <= 10, "{requests} requests");
     assert!(bytes <= 20_000, "{bytes} bytes");
     assert_eq!(check::at_registry(address, "app:v1").config, image.id());
@@ -135,7 +135,7 @@ fn assert_not_exported(address: SocketAddr) {
 
 #[test]
 fn an_image_that_is_at_our_server_is_not_exported() {
-    if !present(&["docker", "busybox"]) {
+    if !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
@@ -146,7 +146,7 @@ fn an_image_that_is_at_our_server_is_not_exported() {
 
 #[test]
 fn an_image_that_is_at_a_stock_registry_is_not_exported() {
-    if !present(&["docker", "busybox", "docker-registry"]) {
+    if !programs_available(&["docker", "busybox", "docker-registry"]) {
         return;
     }
     let _docker = serial::docker();

@@ -6,7 +6,7 @@ const PEERS: [&str; 3] = ["docker", "busybox", "docker-registry"];
 
 #[test]
 fn docker_runs_what_was_pushed_to_a_stock_registry_and_our_server_takes_its_folder_over() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let _docker = serial::docker();
@@ -31,7 +31,7 @@ fn docker_runs_what_was_pushed_to_a_stock_registry_and_our_server_takes_its_fold
 
 #[test]
 fn a_stock_registry_takes_our_servers_folder_over() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let _docker = serial::docker();
@@ -60,5 +60,9 @@ fn a_stock_registry_takes_our_servers_folder_over() {
 fn runs_from(remote: &str, id: &str) {
     let pulled = DockerImage::pull(remote);
     assert_eq!(pulled.id(), id, "{remote}");
-    assert_eq!(pulled.prints(), "hello from version v1", "{remote}");
+    assert_eq!(
+        pulled.container_output(),
+        "hello from version v1",
+        "{remote}"
+    );
 }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::check::Found;
-use crate::support::http::Reply;
+use crate::support::check::StoredImage;
+use crate::support::http::Response;
 use crate::support::peers::program;
 use crate::support::prelude::*;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn sha512(bytes: &[u8]) -> String {
     format!("sha512:{hex}")
 }
 
-fn send(at: SocketAddr, method: &str, target: &str, media_type: &str, body: &[u8]) -> Reply {
+fn send(at: SocketAddr, method: &str, target: &str, media_type: &str, body: &[u8]) -> Response {
     let headers = [("Content-Type", media_type)];
     http::send(at, method, target, &headers, body)
 }
@@ -60,7 +60,7 @@ fn put_manifest(at: SocketAddr, reference: &str, media_type: &str, manifest: &Va
     bytes
 }
 
-fn get(at: SocketAddr, kind: &str, reference: &str) -> Reply {
+fn get(at: SocketAddr, kind: &str, reference: &str) -> Response {
     http::get(at, &format!("/v2/{REPOSITORY}/{kind}/{reference}"))
 }
 
@@ -69,7 +69,7 @@ fn descriptor(media_type: &str, digest: &str, size: usize) -> Value {
 }
 
 /// A manifest that speaks about another one.
-fn about(subject: &Found, size: usize, word: &str) -> Value {
+fn about(subject: &StoredImage, size: usize, word: &str) -> Value {
     json!({
         "schemaVersion": 2, "mediaType": OCI_MANIFEST,
         "artifactType": format!("application/x.{word}"),
@@ -95,7 +95,7 @@ fn referrers(at: SocketAddr, of: &str) -> BTreeMap<String, String> {
 fn resolved(at: SocketAddr, diff_ids: &[String]) -> Vec<bool> {
     let target = format!("/v2/{REPOSITORY}/_imgsync/layers/resolve");
     let body = json!({ "diffIDs": diff_ids }).to_string();
-    until("all diffIDs", || {
+    wait_until("all diffIDs", || {
         let reply = send(at, "POST", &target, "application/json", body.as_bytes());
         assert_eq!(reply.status, 200, "{}", reply.text());
         let json = reply.json();
@@ -123,7 +123,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Pushes an image with docker under a tag of the repository, and takes it out of the daemon.
-fn docker_push(at: SocketAddr, name: &str, version: &str, tag: &str) -> (String, Found) {
+fn docker_push(at: SocketAddr, name: &str, version: &str, tag: &str) -> (String, StoredImage) {
     let image = DockerImage::build(name, version);
     let id = image.id();
     let tagged = image.tag(format!("{at}/{REPOSITORY}:{tag}"));
@@ -134,10 +134,13 @@ fn docker_push(at: SocketAddr, name: &str, version: &str, tag: &str) -> (String,
 fn docker_runs(at: SocketAddr, tag: &str, id: &str, version: &str) {
     let pulled = DockerImage::pull(format!("{at}/{REPOSITORY}:{tag}"));
     assert_eq!(pulled.id(), id, "{tag}");
-    assert_eq!(pulled.prints(), format!("hello from version {version}"));
+    assert_eq!(
+        pulled.container_output(),
+        format!("hello from version {version}")
+    );
 }
 
-fn assert_all(at: SocketAddr, images: &[(&str, &Found)]) {
+fn assert_all(at: SocketAddr, images: &[(&str, &StoredImage)]) {
     for (tag, found) in images {
         let now = check::at_registry(at, &format!("{REPOSITORY}:{tag}"));
         assert_eq!(now, **found, "{tag}");
@@ -146,14 +149,15 @@ fn assert_all(at: SocketAddr, images: &[(&str, &Found)]) {
 
 #[test]
 fn our_server_takes_over_the_stock_one_goes_on_and_ours_tells_the_truth_afterwards() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let _docker = serial::docker();
     let scratch = Scratch::new();
     let root = scratch.folder("root");
     let config = scratch.path("config.yml");
-    let start_stock = || StockRegistry::configured(&root, ", delete: {enabled: true}", "", "");
+    let start_stock =
+        || StockRegistry::start_configured(&root, ", delete: {enabled: true}", "", "");
 
     // A stock registry with several images, an index, a half-finished upload, and a blob that was
     // pushed under its sha512: those lie under their sha256 there.
@@ -185,7 +189,7 @@ fn our_server_takes_over_the_stock_one_goes_on_and_ours_tells_the_truth_afterwar
     let tree = files(&root.join("docker"));
 
     // Ours serves every byte, and changes none by that.
-    let mut server = Server::configured(&config, &root);
+    let mut server = Server::start_configured(&config, &root);
     let at = server.address();
     assert_all(at, &[("v1", &v1), ("v2", &v2), ("index", &both)]);
     docker_runs(at, "v1", &id1, "v1");
@@ -258,7 +262,7 @@ fn our_server_takes_over_the_stock_one_goes_on_and_ours_tells_the_truth_afterwar
     stock.stop();
 
     // Ours again: what was deleted is gone, what was collected is absent, what is new is known.
-    let mut server = Server::configured(&config, &root);
+    let mut server = Server::start_configured(&config, &root);
     let at = server.address();
     assert_all(at, &[("v1", &v1), ("v3", &v3)]);
     docker_runs(at, "v1", &id1, "v1");
@@ -266,10 +270,10 @@ fn our_server_takes_over_the_stock_one_goes_on_and_ours_tells_the_truth_afterwar
     let expected = BTreeMap::from([(late, "application/x.late".to_owned())]);
     assert_eq!(referrers(at, &v1.manifest), expected);
     for gone in ["v2", "index", "early", &v2.manifest, &early] {
-        get(at, "manifests", gone).refused(404, "MANIFEST_UNKNOWN");
+        get(at, "manifests", gone).assert_error(404, "MANIFEST_UNKNOWN");
     }
     let (own, _) = v2.blobs.last().unwrap();
-    get(at, "blobs", own).refused(404, "BLOB_UNKNOWN");
+    get(at, "blobs", own).assert_error(404, "BLOB_UNKNOWN");
     assert_eq!(get(at, "blobs", &sha512(&long)).body, long);
     // Of the second image's layers those are left that another image shares.
     let is_shared = |layer| v1.diff_ids.contains(layer) || v3.diff_ids.contains(layer);

@@ -1,16 +1,16 @@
 //! Pushing again: what the registry has is not sent, counted on the line.
 
-use crate::support::framing::Request;
 use crate::support::prelude::*;
+use crate::support::request_parser::ObservedRequest;
 
-struct Stage {
+struct RepeatFixture {
     server: Server,
     imgsync: Imgsync,
     /// Last, for it goes last: the server must be dead by then.
     scratch: Scratch,
 }
 
-impl Stage {
+impl RepeatFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -21,8 +21,8 @@ impl Stage {
     }
 
     /// Pushes, and yields every request that it took, and the line at the end.
-    fn push(&self, image: &str, name: &str) -> (Vec<Request>, String) {
-        let relay = Relay::start(self.server.address(), Cut::Never);
+    fn push(&self, image: &str, name: &str) -> (Vec<ObservedRequest>, String) {
+        let relay = Relay::start(self.server.address(), RelayFault::None);
         let remote = format!("{}/{name}", relay.address());
         let outcome = self.imgsync.push(image, &remote).succeeded();
         (relay.requests(), outcome.stdout)
@@ -41,7 +41,7 @@ impl Stage {
         let before = check::at_registry(self.server.address(), "app:v1");
         for (name, forget) in [("app:v1", false), ("app:more", false), ("app:v1", true)] {
             if forget {
-                self.imgsync.forget();
+                self.imgsync.clear_cache();
             }
             let (requests, line) = self.push(image, name);
             assert_no_blob(&requests);
@@ -56,7 +56,7 @@ impl Stage {
     fn assert_only_new_sent(&self, image: &str, forget: bool) {
         let before = self.blobs("app:v1");
         if forget {
-            self.imgsync.forget();
+            self.imgsync.clear_cache();
         }
         let (requests, _) = self.push(image, "app:v2");
         let after = self.blobs("app:v2");
@@ -65,7 +65,7 @@ impl Stage {
 
         let finished: Vec<_> = requests
             .iter()
-            .filter_map(Request::finished_digest)
+            .filter_map(ObservedRequest::completed_digest)
             .collect();
         let named: BTreeSet<_> = finished.iter().cloned().collect();
         assert_eq!(
@@ -85,12 +85,12 @@ impl Stage {
     }
 }
 
-fn assert_no_blob(requests: &[Request]) {
-    let wrote = requests.iter().any(Request::writes_blob);
+fn assert_no_blob(requests: &[ObservedRequest]) {
+    let wrote = requests.iter().any(ObservedRequest::writes_blob);
     assert!(!wrote, "{}", shown(requests));
 }
 
-fn shown(requests: &[Request]) -> String {
+fn shown(requests: &[ObservedRequest]) -> String {
     let lines: Vec<_> = requests.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }
@@ -124,51 +124,51 @@ fn as_layout(image: &Image, path: PathBuf) -> PathBuf {
 
 #[test]
 fn an_unchanged_image_from_the_daemon_sends_no_blob() {
-    if !present(&["docker", "busybox"]) {
+    if !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
-    let stage = Stage::new();
+    let fixture = RepeatFixture::new();
     let image = DockerImage::build(&unique("again"), "v1");
-    stage.push(image.reference(), "app:v1");
-    stage.assert_nothing_sent(image.reference());
+    fixture.push(image.reference(), "app:v1");
+    fixture.assert_nothing_sent(image.reference());
 }
 
 #[test]
 fn a_changed_image_from_the_daemon_sends_what_is_new() {
-    if !present(&["docker", "busybox"]) {
+    if !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
-    let stage = Stage::new();
+    let fixture = RepeatFixture::new();
     let name = unique("changed");
     let first = DockerImage::build(&name, "v1");
     let second = DockerImage::build(&name, "v2");
-    stage.push(first.reference(), "app:v1");
-    stage.assert_only_new_sent(second.reference(), false);
+    fixture.push(first.reference(), "app:v1");
+    fixture.assert_only_new_sent(second.reference(), false);
 }
 
 #[test]
 fn a_changed_image_from_the_daemon_sends_what_is_new_also_without_a_cache() {
-    if !present(&["docker", "busybox"]) {
+    if !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
-    let stage = Stage::new();
+    let fixture = RepeatFixture::new();
     let name = unique("forgotten");
     let first = DockerImage::build(&name, "v1");
     let second = DockerImage::build(&name, "v2");
-    stage.push(first.reference(), "app:v1");
-    stage.assert_only_new_sent(second.reference(), true);
+    fixture.push(first.reference(), "app:v1");
+    fixture.assert_only_new_sent(second.reference(), true);
 }
 
 #[test]
 fn an_unchanged_image_from_an_archive_sends_no_blob() {
     for form in [as_archive, as_layout] {
-        let stage = Stage::new();
-        let [first, _] = written(&stage.scratch, form);
-        stage.push(text(&first), "app:v1");
-        stage.assert_nothing_sent(text(&first));
+        let fixture = RepeatFixture::new();
+        let [first, _] = written(&fixture.scratch, form);
+        fixture.push(text(&first), "app:v1");
+        fixture.assert_nothing_sent(text(&first));
     }
 }
 
@@ -176,10 +176,10 @@ fn an_unchanged_image_from_an_archive_sends_no_blob() {
 fn a_changed_image_from_an_archive_sends_what_is_new() {
     for form in [as_archive, as_layout] {
         for forget in [false, true] {
-            let stage = Stage::new();
-            let [first, second] = written(&stage.scratch, form);
-            stage.push(text(&first), "app:v1");
-            stage.assert_only_new_sent(text(&second), forget);
+            let fixture = RepeatFixture::new();
+            let [first, second] = written(&fixture.scratch, form);
+            fixture.push(text(&first), "app:v1");
+            fixture.assert_only_new_sent(text(&second), forget);
         }
     }
 }
@@ -187,19 +187,19 @@ fn a_changed_image_from_an_archive_sends_what_is_new() {
 /// The layers' bytes are exchanged for others of the same size: whoever opens one would notice.
 #[test]
 fn an_unchanged_image_opens_no_layer() {
-    let stage = Stage::new();
+    let fixture = RepeatFixture::new();
     let [image, _] = versions();
 
-    let layout = as_layout(&image, stage.scratch.path("layout"));
-    stage.push(text(&layout), "layout:v1");
+    let layout = as_layout(&image, fixture.scratch.path("layout"));
+    fixture.push(text(&layout), "layout:v1");
     for blob in image.compressed() {
         let path = layout.join(image::blob_name(&blob));
         std::fs::write(path, vec![0; blob.len()]).expect("the blob");
     }
-    assert_no_blob(&stage.push(text(&layout), "layout:v1").0);
+    assert_no_blob(&fixture.push(text(&layout), "layout:v1").0);
 
-    let path = as_archive(&image, stage.scratch.path("archive"));
-    stage.push(text(&path), "archive:v1");
+    let path = as_archive(&image, fixture.scratch.path("archive"));
+    fixture.push(text(&path), "archive:v1");
     let mut entries = image.docker_archive("app:v1");
     for entry in &mut entries {
         if entry.name.ends_with(".tar") {
@@ -207,5 +207,5 @@ fn an_unchanged_image_opens_no_layer() {
         }
     }
     archive::write_tar(&entries, &path);
-    assert_no_blob(&stage.push(text(&path), "archive:v1").0);
+    assert_no_blob(&fixture.push(text(&path), "archive:v1").0);
 }

@@ -12,7 +12,7 @@ const TARGET: i32 = 4;
 const MANIFEST: (&str, &str) = ("Content-Type", "application/vnd.oci.image.manifest.v1+json");
 
 /// A server that holds one good image, and what its folder looked like then.
-struct Stage {
+struct BadInputFixture {
     server: Server,
     imgsync: Imgsync,
     good: Image,
@@ -21,7 +21,7 @@ struct Stage {
     scratch: Scratch,
 }
 
-impl Stage {
+impl BadInputFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let root = scratch.folder("root");
@@ -36,7 +36,7 @@ impl Stage {
         write_tar(&good.docker_archive("good:v1"), &path);
         let remote = format!("{}/good:v1", server.address());
         imgsync.push(text(&path), &remote).succeeded();
-        let before = store::listing(root);
+        let before = store::list_files(root);
         Self {
             scratch,
             server,
@@ -97,7 +97,7 @@ fn three_layers() -> Image {
 
 #[test]
 fn a_truncated_archive_is_the_sources_fault() {
-    let stage = Stage::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     let forms = [
         ("docker", image.docker_archive("app:v1")),
@@ -123,15 +123,15 @@ fn a_truncated_archive_is_the_sources_fault() {
                 end - 700,
                 end - 512,
             ] {
-                let path = stage.path("truncated.tar");
+                let path = fixture.path("truncated.tar");
                 std::fs::write(&path, &whole[..cut]).expect("an archive");
                 let what = format!("{form} {order}, the first {cut} of {} bytes", whole.len());
                 eprintln!("{what}");
-                stage.push(&path).failed(SOURCE, &["error: source"]);
-                stage
+                fixture.push(&path).failed(SOURCE, &["error: source"]);
+                fixture
                     .push_on_stdin(&path)
                     .failed(SOURCE, &["error: source"]);
-                stage.assert_unharmed();
+                fixture.assert_unharmed();
             }
         }
     }
@@ -139,8 +139,8 @@ fn a_truncated_archive_is_the_sources_fault() {
 
 #[test]
 fn what_is_no_image_is_the_sources_fault() {
-    let stage = Stage::new();
-    let path = stage.path("noise");
+    let fixture = BadInputFixture::new();
+    let path = fixture.path("noise");
     for (what, bytes) in [
         ("nothing", Vec::new()),
         ("noise", noise(3, 100_000)),
@@ -152,25 +152,25 @@ fn what_is_no_image_is_the_sources_fault() {
     ] {
         eprintln!("{what}");
         std::fs::write(&path, bytes).expect("a file");
-        stage.push(&path).failed(SOURCE, &["error: source"]);
-        stage
+        fixture.push(&path).failed(SOURCE, &["error: source"]);
+        fixture
             .push_on_stdin(&path)
             .failed(SOURCE, &["error: source"]);
     }
-    let empty = stage.scratch.folder("empty");
-    stage.push(&empty).failed(SOURCE, &["error: source"]);
-    stage
-        .push(&stage.path("absent.tar"))
+    let empty = fixture.scratch.folder("empty");
+    fixture.push(&empty).failed(SOURCE, &["error: source"]);
+    fixture
+        .push(&fixture.path("absent.tar"))
         .failed(SOURCE, &["error: source"]);
-    stage.assert_unharmed();
+    fixture.assert_unharmed();
 }
 
 /// Names with `..` lead nowhere: neither to a file outside nor to a layer.
 #[test]
 fn an_archive_with_names_that_lead_out_of_it_is_refused() {
-    let stage = Stage::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
-    std::fs::write(stage.path("outside"), b"secret").expect("a file");
+    std::fs::write(fixture.path("outside"), b"secret").expect("a file");
     let mut entries = image.docker_archive("app:v1");
     let names: Vec<_> = (0..3).map(|i| format!("../{i}.tar")).collect();
     for (entry, name) in entries.iter_mut().zip(&names) {
@@ -178,9 +178,11 @@ fn an_archive_with_names_that_lead_out_of_it_is_refused() {
     }
     let manifest = entries.last_mut().expect("manifest.json");
     manifest.bytes = image::archive_manifest("app:v1", &names);
-    let path = stage.path("names.tar");
+    let path = fixture.path("names.tar");
     write_tar(&entries, &path);
-    stage.push(&path).failed(SOURCE, &["error: source", "../"]);
+    fixture
+        .push(&path)
+        .failed(SOURCE, &["error: source", "../"]);
 
     // The same in a manifest alone; the file exists beside the archive.
     for name in ["../outside", "/etc/hostname", "blobs/../../outside"] {
@@ -189,7 +191,7 @@ fn an_archive_with_names_that_lead_out_of_it_is_refused() {
         let manifest = entries.last_mut().expect("manifest.json");
         manifest.bytes = image::archive_manifest("app:v1", &layers);
         write_tar(&entries, &path);
-        stage.push(&path).failed(SOURCE, &["error: source"]);
+        fixture.push(&path).failed(SOURCE, &["error: source"]);
     }
 
     // A digest in a layout is no path either.
@@ -201,34 +203,34 @@ fn an_archive_with_names_that_lead_out_of_it_is_refused() {
         layers.iter().chain([&image.config]),
         "v1",
     );
-    let folder = stage.path("layout");
+    let folder = fixture.path("layout");
     write_folder(&entries, &folder);
-    stage.push(&folder).failed(SOURCE, &["error: source"]);
+    fixture.push(&folder).failed(SOURCE, &["error: source"]);
     write_tar(&entries, &path);
-    stage.push(&path).failed(SOURCE, &["error: source"]);
-    stage.assert_unharmed();
+    fixture.push(&path).failed(SOURCE, &["error: source"]);
+    fixture.assert_unharmed();
 }
 
 #[test]
 fn a_layer_that_does_not_match_its_diff_id_is_the_sources_fault() {
-    let stage = Stage::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
-    let path = stage.path("bad.tar");
+    let path = fixture.path("bad.tar");
     for place in 0..3 {
         // One byte in the middle of a layer has changed.
         let mut entries = image.docker_archive("app:v1");
         entries[place].bytes[350_000] ^= 1;
         write_tar(&entries, &path);
         let words = ["error: source", &digest(&image.layers[place])];
-        stage.push(&path).failed(SOURCE, &words);
-        stage.push_on_stdin(&path).failed(SOURCE, &words);
-        stage.assert_unharmed();
+        fixture.push(&path).failed(SOURCE, &words);
+        fixture.push_on_stdin(&path).failed(SOURCE, &words);
+        fixture.assert_unharmed();
     }
 }
 
 #[test]
 fn a_blob_that_does_not_match_its_digest_is_the_sources_fault() {
-    let stage = Stage::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     for (place, blob) in image.compressed().iter().enumerate() {
         // In the middle the gzip stream itself breaks; in its header a time that nobody reads
@@ -238,15 +240,15 @@ fn a_blob_that_does_not_match_its_digest_is_the_sources_fault() {
             let name = image::blob_name(blob);
             let entry = entries.iter_mut().find(|entry| entry.name == name);
             entry.expect("the layer's blob").bytes[at] ^= 1;
-            let folder = stage.path(&format!("layout-{place}-{at}"));
+            let folder = fixture.path(&format!("layout-{place}-{at}"));
             write_folder(&entries, &folder);
             let words = ["error: source", word];
-            stage.push(&folder).failed(SOURCE, &words);
-            let path = stage.path("layout.tar");
+            fixture.push(&folder).failed(SOURCE, &words);
+            let path = fixture.path("layout.tar");
             write_tar(&entries, &path);
-            stage.push(&path).failed(SOURCE, &words);
-            stage.push_on_stdin(&path).failed(SOURCE, &words);
-            stage.assert_unharmed();
+            fixture.push(&path).failed(SOURCE, &words);
+            fixture.push_on_stdin(&path).failed(SOURCE, &words);
+            fixture.assert_unharmed();
         }
     }
 }
@@ -255,24 +257,24 @@ fn a_blob_that_does_not_match_its_digest_is_the_sources_fault() {
 /// to pull this image.
 #[test]
 fn a_config_that_lists_another_diff_id_is_the_sources_fault() {
-    let stage = Stage::new();
+    let fixture = BadInputFixture::new();
     for place in 0..3 {
         let mut image = three_layers();
         let mut diff_ids: Vec<_> = image.layers.iter().map(|layer| digest(layer)).collect();
         diff_ids[place] = digest(b"something else");
         image.config = image::config(&diff_ids, "a lie");
-        let folder = stage.path(&format!("layout-{place}"));
+        let folder = fixture.path(&format!("layout-{place}"));
         write_folder(&image.oci_layout("v1"), &folder);
-        stage
+        fixture
             .push(&folder)
             .failed(SOURCE, &["error: source", "diffid"]);
-        stage.assert_unharmed();
+        fixture.assert_unharmed();
     }
 }
 
 #[test]
 fn a_layout_that_lacks_a_blob_is_the_sources_fault() {
-    let stage = Stage::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     let mut missing = image.compressed();
     missing.push(image.config.clone());
@@ -281,20 +283,20 @@ fn a_layout_that_lacks_a_blob_is_the_sources_fault() {
         let name = image::blob_name(blob);
         entries.retain(|entry| entry.name != name);
         let words = ["error: source", &name];
-        let folder = stage.path(&format!("layout-{place}"));
+        let folder = fixture.path(&format!("layout-{place}"));
         write_folder(&entries, &folder);
-        stage.push(&folder).failed(SOURCE, &words);
-        let path = stage.path("layout.tar");
+        fixture.push(&folder).failed(SOURCE, &words);
+        let path = fixture.path("layout.tar");
         write_tar(&entries, &path);
-        stage.push(&path).failed(SOURCE, &words);
-        stage.push_on_stdin(&path).failed(SOURCE, &words);
-        stage.assert_unharmed();
+        fixture.push(&path).failed(SOURCE, &words);
+        fixture.push_on_stdin(&path).failed(SOURCE, &words);
+        fixture.assert_unharmed();
     }
 }
 
 #[test]
 fn a_manifest_with_a_missing_blob_is_refused() {
-    let stage = Stage::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     let manifest = image.oci_manifest(&image.compressed());
     for target in [
@@ -302,9 +304,9 @@ fn a_manifest_with_a_missing_blob_is_refused() {
         "/v2/good/manifests/v1".to_owned(),
         format!("/v2/new/manifests/{}", digest(&manifest)),
     ] {
-        let reply = http::send(stage.address(), "PUT", &target, &[MANIFEST], &manifest);
+        let reply = http::send(fixture.address(), "PUT", &target, &[MANIFEST], &manifest);
         assert!([400, 404].contains(&reply.status), "{}", reply.text());
-        reply.refused(reply.status, "MANIFEST_BLOB_UNKNOWN");
+        reply.assert_error(reply.status, "MANIFEST_BLOB_UNKNOWN");
         assert!(
             reply.text().contains(&digest(&image.config)),
             "{}",
@@ -312,54 +314,54 @@ fn a_manifest_with_a_missing_blob_is_refused() {
         );
     }
     // A blob that another repository holds is missing here all the same.
-    let good = stage.good.oci_manifest(&stage.good.compressed());
+    let good = fixture.good.oci_manifest(&fixture.good.compressed());
     let reply = http::send(
-        stage.address(),
+        fixture.address(),
         "PUT",
         "/v2/new/manifests/v1",
         &[MANIFEST],
         &good,
     );
-    reply.refused(reply.status, "MANIFEST_BLOB_UNKNOWN");
-    stage.assert_unharmed();
+    reply.assert_error(reply.status, "MANIFEST_BLOB_UNKNOWN");
+    fixture.assert_unharmed();
 }
 
 #[test]
 fn bytes_that_do_not_match_the_digest_are_refused() {
-    let stage = Stage::new();
+    let fixture = BadInputFixture::new();
     let bytes = noise(5, 200_000);
     let wrong = digest(b"other bytes");
 
-    let location = stage.upload("good", &bytes);
+    let location = fixture.upload("good", &bytes);
     let mark = if location.contains('?') { '&' } else { '?' };
     let target = format!("{location}{mark}digest={wrong}");
-    http::send(stage.address(), "PUT", &target, &[], b"").refused(400, "DIGEST_INVALID");
+    http::send(fixture.address(), "PUT", &target, &[], b"").assert_error(400, "DIGEST_INVALID");
 
     let single = format!("/v2/new/blobs/uploads/?digest={wrong}");
-    let reply = http::send(stage.address(), "POST", &single, &[], &bytes);
-    reply.refused(400, "DIGEST_INVALID");
+    let reply = http::send(fixture.address(), "POST", &single, &[], &bytes);
+    reply.assert_error(400, "DIGEST_INVALID");
 
     let target = format!("/v2/good/manifests/{wrong}");
-    let manifest = stage.good.oci_manifest(&stage.good.compressed());
-    let reply = http::send(stage.address(), "PUT", &target, &[MANIFEST], &manifest);
-    reply.refused(400, "DIGEST_INVALID");
+    let manifest = fixture.good.oci_manifest(&fixture.good.compressed());
+    let reply = http::send(fixture.address(), "PUT", &target, &[MANIFEST], &manifest);
+    reply.assert_error(400, "DIGEST_INVALID");
 
     for name in [&wrong, &digest(&bytes)] {
-        let reply = http::get(stage.address(), &format!("/v2/good/blobs/{name}"));
-        reply.refused(404, "BLOB_UNKNOWN");
+        let reply = http::get(fixture.address(), &format!("/v2/good/blobs/{name}"));
+        reply.assert_error(404, "BLOB_UNKNOWN");
     }
-    stage.assert_unharmed();
+    fixture.assert_unharmed();
 }
 
 #[test]
 fn repository_names_with_illegal_parts_are_refused() {
-    let stage = Stage::new();
-    let path = stage.path("good.tar");
+    let fixture = BadInputFixture::new();
+    let path = fixture.path("good.tar");
     for name in [
         "Upper", "a//b", "a/../b", "..", "a/", "-a", "a..b", "a b", "ü", "%2e%2e/a",
     ] {
-        let remote = format!("{}/{name}:v1", stage.address());
-        let outcome = stage.imgsync.push(text(&path), &remote);
+        let remote = format!("{}/{name}:v1", fixture.address());
+        let outcome = fixture.imgsync.push(text(&path), &remote);
         outcome.failed(USAGE, &["error:", "repository name"]);
     }
     for name in [
@@ -379,30 +381,30 @@ fn repository_names_with_illegal_parts_are_refused() {
             ("POST", "blobs/uploads/"),
         ] {
             let target = format!("/v2/{name}/{rest}");
-            let reply = http::send(stage.address(), method, &target, &[MANIFEST], b"{}");
+            let reply = http::send(fixture.address(), method, &target, &[MANIFEST], b"{}");
             assert_eq!(reply.status, 400, "{method} {target}: {}", reply.text());
-            reply.refused(400, "NAME_INVALID");
+            reply.assert_error(400, "NAME_INVALID");
         }
     }
-    stage.assert_unharmed();
+    fixture.assert_unharmed();
 }
 
 #[test]
 fn a_manifest_of_5_mib_is_refused() {
-    let stage = Stage::new();
-    let mut manifest = stage.good.oci_manifest(&stage.good.compressed());
+    let fixture = BadInputFixture::new();
+    let mut manifest = fixture.good.oci_manifest(&fixture.good.compressed());
     manifest.resize(5 * 1024 * 1024, b' ');
     let put = |headers: &[(&str, &str)]| {
         http::send(
-            stage.address(),
+            fixture.address(),
             "PUT",
             "/v2/good/manifests/v1",
             headers,
             &manifest,
         )
     };
-    put(&[MANIFEST]).refused(413, "MANIFEST_INVALID");
-    stage.assert_unharmed();
+    put(&[MANIFEST]).assert_error(413, "MANIFEST_INVALID");
+    fixture.assert_unharmed();
 }
 
 #[test]
@@ -410,25 +412,25 @@ fn a_full_disk_at_the_server_is_said_and_harms_nothing() {
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let stage = Stage::on(Scratch::new(), &disk.folder("root"));
+    let fixture = BadInputFixture::on(Scratch::new(), &disk.folder("root"));
 
     let large = Image::new(vec![
         layer("first", noise(70, 4_000_000)),
         layer("second", noise(71, 30_000_000)),
     ]);
-    let path = stage.path("large.tar");
+    let path = fixture.path("large.tar");
     write_tar(&large.docker_archive("large:v1"), &path);
     let words = ["error: target", "disk", "full"];
-    stage.push(&path).failed(TARGET, &words);
-    stage.assert_unharmed();
+    fixture.push(&path).failed(TARGET, &words);
+    fixture.assert_unharmed();
 
     // The disk has room again for an image that fits.
     let small = Image::new(vec![layer("small", mixed(72, 100_000))]);
     write_tar(&small.docker_archive("small:v1"), &path);
-    let remote = format!("{}/small:v1", stage.address());
-    stage.imgsync.push(text(&path), &remote).succeeded();
-    let found = check::at_registry(stage.address(), "small:v1");
+    let remote = format!("{}/small:v1", fixture.address());
+    fixture.imgsync.push(text(&path), &remote).succeeded();
+    let found = check::at_registry(fixture.address(), "small:v1");
     assert_eq!(found.config, small.id());
-    let found = check::at_registry(stage.address(), "good:v1");
-    assert_eq!(found.config, stage.good.id());
+    let found = check::at_registry(fixture.address(), "good:v1");
+    assert_eq!(found.config, fixture.good.id());
 }

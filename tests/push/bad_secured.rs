@@ -13,7 +13,7 @@ const SOURCE: i32 = 3;
 const TARGET: i32 = 4;
 
 /// A server that knows alice and shows a certificate, with one good image.
-struct Stage {
+struct SecuredFixture {
     server: Server,
     imgsync: Imgsync,
     ca: PathBuf,
@@ -22,7 +22,7 @@ struct Stage {
     scratch: Scratch,
 }
 
-impl Stage {
+impl SecuredFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let root = scratch.folder("root");
@@ -34,7 +34,7 @@ impl Stage {
         let mut htpasswd = Command::new("htpasswd");
         htpasswd.arg("-Bbc").arg(&users).args(["alice", PASSWORD]);
         must(&mut htpasswd);
-        let authority = Authority::new(&scratch.folder("ca"));
+        let authority = CertificateAuthority::new(&scratch.folder("ca"));
         let pair = authority.sign("server", &["DNS:localhost"]);
         let config = format!(
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\n\
@@ -44,19 +44,19 @@ impl Stage {
         );
         let file = scratch.path("config.yml");
         std::fs::write(&file, config).unwrap();
-        let mut stage = Self {
-            server: Server::configured(&file, root),
+        let mut fixture = Self {
+            server: Server::start_configured(&file, root),
             imgsync: Imgsync::new(&scratch.folder("home")),
             ca: authority.certificate().to_owned(),
             before: BTreeSet::new(),
             scratch,
         };
         let good = Image::new(vec![layer("good", mixed(1, 300_000))]);
-        let path = stage.scratch.path("good.tar");
+        let path = fixture.scratch.path("good.tar");
         write_tar(&good.docker_archive("good:v1"), &path);
-        stage.push(&path, "good:v1").succeeded();
-        stage.before = store::listing(root);
-        stage
+        fixture.push(&path, "good:v1").succeeded();
+        fixture.before = store::list_files(root);
+        fixture
     }
 
     fn host(&self) -> String {
@@ -108,16 +108,16 @@ impl Stage {
 
 #[test]
 fn bad_images_are_the_sources_fault() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
-    let stage = Stage::new();
+    let fixture = SecuredFixture::new();
     let layers = (0..3).map(|i| layer("data", mixed(10 + i, 400_000)));
     let image = Image::new(layers.collect());
-    let whole = stage.scratch.path("whole.tar");
+    let whole = fixture.scratch.path("whole.tar");
     write_tar(&image.docker_archive("app:v1"), &whole);
     let bytes = std::fs::read(&whole).unwrap();
-    let path = |name: &str| stage.scratch.path(name);
+    let path = |name: &str| fixture.scratch.path(name);
 
     let truncated = path("truncated.tar");
     std::fs::write(&truncated, &bytes[..bytes.len() / 2]).unwrap();
@@ -138,10 +138,10 @@ fn bad_images_are_the_sources_fault() {
     write_folder(&entries, &lacking);
 
     for bad in [truncated, climbing, changed, lacking] {
-        stage.push(&bad, "bad:v1").failed(SOURCE, &[]);
-        store::assert_unchanged(&stage.before, stage.server.root());
+        fixture.push(&bad, "bad:v1").failed(SOURCE, &[]);
+        store::assert_unchanged(&fixture.before, fixture.server.root());
     }
-    stage.push(&whole, "bad:v1").succeeded();
+    fixture.push(&whole, "bad:v1").succeeded();
 }
 
 /// The last entry goes by another name.
@@ -170,12 +170,12 @@ fn rename_in_tar(path: &Path, from: &str, to: &str) {
 
 #[test]
 fn bad_requests_are_refused_and_nobody_makes_them_without_a_login() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
-    let stage = Stage::new();
+    let fixture = SecuredFixture::new();
     let wrong = digest(b"other bytes");
-    let body = stage.scratch.path("body");
+    let body = fixture.scratch.path("body");
     std::fs::write(&body, "some bytes").unwrap();
     let body = format!("@{}", body.display());
     let put = [
@@ -186,19 +186,19 @@ fn bad_requests_are_refused_and_nobody_makes_them_without_a_login() {
     ];
     let put = [&put[..], &["--data-binary", &body]].concat();
     let target = format!("/v2/bad/blobs/uploads/?digest={wrong}");
-    stage.refused_or_challenged(&put, &target, "400", "DIGEST_INVALID");
+    fixture.refused_or_challenged(&put, &target, "400", "DIGEST_INVALID");
     // What names nothing is told so before anybody is asked who they are: it gives nothing away.
     for login in [true, false] {
         let climbing = "/v2/a/../b/tags/list";
-        stage.refused(login, &[], "/v2/Bad/tags/list", "400", "NAME_INVALID");
-        stage.refused(login, &["--path-as-is"], climbing, "400", "NAME_INVALID");
+        fixture.refused(login, &[], "/v2/Bad/tags/list", "400", "NAME_INVALID");
+        fixture.refused(login, &["--path-as-is"], climbing, "400", "NAME_INVALID");
     }
 
     let manifest_type = "Content-Type: application/vnd.oci.image.manifest.v1+json";
     let image = Image::new(vec![layer("data", mixed(3, 1000))]);
-    let missing = stage.scratch.path("missing.json");
+    let missing = fixture.scratch.path("missing.json");
     std::fs::write(&missing, image.oci_manifest(&image.compressed())).unwrap();
-    let large = stage.scratch.path("large.json");
+    let large = fixture.scratch.path("large.json");
     std::fs::write(&large, vec![b' '; 5 * 1024 * 1024]).unwrap();
     for (file, status, code) in [
         (missing, "400", "MANIFEST_BLOB_UNKNOWN"),
@@ -213,27 +213,27 @@ fn bad_requests_are_refused_and_nobody_makes_them_without_a_login() {
             "--data-binary",
             &data,
         ];
-        stage.refused_or_challenged(&put, "/v2/bad/manifests/v1", status, code);
+        fixture.refused_or_challenged(&put, "/v2/bad/manifests/v1", status, code);
     }
 }
 
 #[test]
 fn a_full_disk_is_said_and_harms_nothing() {
-    if !present(&PEERS) {
+    if !programs_available(&PEERS) {
         return;
     }
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let stage = Stage::on(Scratch::new(), &disk.folder("root"));
+    let fixture = SecuredFixture::on(Scratch::new(), &disk.folder("root"));
     let large = Image::new(vec![
         layer("small", noise(4, 4_000_000)),
         layer("large", noise(5, 30_000_000)),
     ]);
-    let path = stage.scratch.path("large.tar");
+    let path = fixture.scratch.path("large.tar");
     write_tar(&large.docker_archive("app:v1"), &path);
-    stage
+    fixture
         .push(&path, "bad:v1")
         .failed(TARGET, &["error: target", "disk", "full"]);
-    store::assert_unchanged(&stage.before, stage.server.root());
+    store::assert_unchanged(&fixture.before, fixture.server.root());
 }

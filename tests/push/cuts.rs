@@ -3,8 +3,8 @@
 
 use std::sync::mpsc;
 
-use crate::support::framing::Request;
 use crate::support::prelude::*;
+use crate::support::request_parser::ObservedRequest;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -20,7 +20,7 @@ fn large_image(folder: &Path) -> (Image, PathBuf) {
 }
 
 /// Pushes through a line that breaks, and counts.
-fn pushed_through(cut: Cut, options: &[&str]) {
+fn pushed_through(cut: RelayFault, options: &[&str]) {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
     let imgsync = Imgsync::new(&scratch.folder("home"));
@@ -43,29 +43,32 @@ fn pushed_through(cut: Cut, options: &[&str]) {
     let sent: u64 = writes.iter().map(|request| request.body).sum();
     let broken: Vec<_> = writes.iter().filter(|request| !request.complete).collect();
     // What a cut may cost: the chunk that was on its way on each open upload.
-    let wasted: u64 = broken.iter().filter_map(|request| request.announced).sum();
+    let wasted: u64 = broken
+        .iter()
+        .filter_map(|request| request.content_length)
+        .sum();
     assert!(
-        relay.cuts() >= 10,
+        relay.fault_count() >= 10,
         "the line broke only {} times",
-        relay.cuts()
+        relay.fault_count()
     );
     assert!(
         sent <= found.size() + wasted,
         "{sent} bytes sent of {}, {} cuts\n{}",
         found.size(),
-        relay.cuts(),
+        relay.fault_count(),
         shown(&requests)
     );
     eprintln!(
         "{} cuts, {} broken requests; {} bytes, {sent} sent, {} at most",
-        relay.cuts(),
+        relay.fault_count(),
         broken.len(),
         found.size(),
         found.size() + wasted
     );
 }
 
-fn shown(requests: &[Request]) -> String {
+fn shown(requests: &[ObservedRequest]) -> String {
     let lines: Vec<_> = requests.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }
@@ -83,22 +86,22 @@ fn sizes() -> Vec<u64> {
 
 #[test]
 fn every_connection_breaks_after_some_megabytes() {
-    pushed_through(Cut::Each(sizes()), &[]);
+    pushed_through(RelayFault::CutEach(sizes()), &[]);
 }
 
 #[test]
 fn every_connection_breaks_after_some_megabytes_with_small_chunks() {
-    pushed_through(Cut::Each(sizes()), &["--chunk-size", "4MiB"]);
+    pushed_through(RelayFault::CutEach(sizes()), &["--chunk-size", "4MiB"]);
 }
 
 #[test]
 fn the_whole_line_breaks_after_some_megabytes() {
-    pushed_through(Cut::All(sizes()), &[]);
+    pushed_through(RelayFault::CutAll(sizes()), &[]);
 }
 
 #[test]
 fn the_whole_line_breaks_after_some_megabytes_with_small_chunks() {
-    pushed_through(Cut::All(sizes()), &["--chunk-size", "4MiB"]);
+    pushed_through(RelayFault::CutAll(sizes()), &["--chunk-size", "4MiB"]);
 }
 
 /// What the server acknowledged is on its disk: killed in the middle of a push, and started again,
@@ -109,11 +112,11 @@ fn the_server_is_killed_and_started_again_in_the_middle() {
     let mut server = Server::start(&scratch.folder("root"));
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let (image, path) = large_image(scratch.root());
-    let relay = Relay::start(server.address(), Cut::Never);
+    let relay = Relay::start(server.address(), RelayFault::None);
     let (reached, halfway) = mpsc::channel();
     // The relay passes nothing on before the server is dead.
     let (killed, dead) = mpsc::channel::<()>();
-    relay.after(18_000_000, move || {
+    relay.run_after_bytes_sent(18_000_000, move || {
         reached.send(()).expect("the test waits");
         dead.recv().expect("the test answers");
     });
@@ -127,7 +130,7 @@ fn the_server_is_killed_and_started_again_in_the_middle() {
     let before = relay.requests();
     server.kill();
     killed.send(()).expect("the relay waits");
-    server.start_again();
+    server.restart();
     relay.forward_to(server.address());
     push.join().expect("the push").succeeded();
 
@@ -135,7 +138,7 @@ fn the_server_is_killed_and_started_again_in_the_middle() {
     assert_eq!(found.config, image.id());
     let requests = relay.requests();
     let on_its_way = before.iter().rfind(|request| !request.complete);
-    let chunk = on_its_way.and_then(|request| request.announced);
+    let chunk = on_its_way.and_then(|request| request.content_length);
     let chunk = chunk.expect("a chunk that the server did not get");
     let writes = || requests.iter().filter(|request| request.writes_blob());
     let sent: u64 = writes().map(|request| request.body).sum();

@@ -5,9 +5,9 @@ use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::framing::Request;
 use crate::support::prelude::*;
-use crate::support::{Moment, Random, store};
+use crate::support::request_parser::ObservedRequest;
+use crate::support::{Random, Trigger, store};
 
 /// How often something is killed.
 const KILLS: usize = 200;
@@ -15,11 +15,11 @@ const KILLS: usize = 200;
 const CHUNK: &str = "64KiB";
 
 /// The file that holds what a push said.
-const TALK: &str = "push.stderr";
+const STDERR_FILE: &str = "push.stderr";
 
 /// Who is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Victim {
+enum KilledProcess {
     Client,
     Server,
     /// One of both, by chance.
@@ -36,52 +36,52 @@ fn start(imgsync: &Imgsync, image: &str, remote: &str, talk: Stdio) -> Arc<Mutex
 
 /// Waits for the end without holding the lock that the killer needs.
 fn ended(child: &Mutex<Child>) -> ExitStatus {
-    until("the end of a push", || {
+    wait_until("the end of a push", || {
         child.lock().unwrap().try_wait().expect("a child of ours")
     })
 }
 
 /// Bytes of blobs that were sent.
-fn written(requests: &[Request]) -> u64 {
+fn written(requests: &[ObservedRequest]) -> u64 {
     let writes = requests.iter().filter(|request| request.writes_blob());
     writes.map(|request| request.body).sum()
 }
 
 /// What kills may have cost: what was on its way of chunks that the registry was not seen to take,
 /// one a kill and open upload.
-fn lost(requests: &[Request]) -> u64 {
+fn lost(requests: &[ObservedRequest]) -> u64 {
     let not_taken = requests
         .iter()
-        .filter(|request| request.writes_blob() && !request.was_taken());
+        .filter(|request| request.writes_blob() && !request.was_accepted());
     not_taken.map(|request| request.body).sum()
 }
 
 /// How many sessions may have been opened in the instant of a kill: the connection ended with the
 /// question, or with an answer that may not have been read.
-fn opened_in_vain(requests: &[Request]) -> usize {
-    let last = |request: &&Request| {
-        let same = |other: &&Request| other.connection == request.connection;
+fn opened_in_vain(requests: &[ObservedRequest]) -> usize {
+    let last = |request: &&ObservedRequest| {
+        let same = |other: &&ObservedRequest| other.connection == request.connection;
         requests.iter().rfind(same).map(ToString::to_string) == Some(request.to_string())
     };
     let opened = requests.iter().filter(|request| request.opens_upload());
     opened.filter(last).count()
 }
 
-struct Stage {
+struct KillFixture {
     server: Arc<Mutex<Server>>,
     imgsync: Imgsync,
     relay: Relay,
     random: Random,
     kills: Arc<AtomicUsize>,
     /// Shows what the last push said, if the test fails.
-    _talk: Talk,
+    _talk: StderrOnPanic,
     /// Last, for it goes last: the server must be dead by then.
     scratch: Scratch,
 }
 
-struct Talk(PathBuf);
+struct StderrOnPanic(PathBuf);
 
-impl Drop for Talk {
+impl Drop for StderrOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let said = std::fs::read_to_string(&self.0).unwrap_or_default();
@@ -92,17 +92,17 @@ impl Drop for Talk {
     }
 }
 
-impl Stage {
+impl KillFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let server = Server::start(&scratch.folder("root"));
         Self {
             imgsync: Imgsync::new(&scratch.folder("home")),
-            relay: Relay::start(server.address(), Cut::Never),
+            relay: Relay::start(server.address(), RelayFault::None),
             server: Arc::new(Mutex::new(server)),
             random: Random::new(),
             kills: Arc::default(),
-            _talk: Talk(scratch.path(TALK)),
+            _talk: StderrOnPanic(scratch.path(STDERR_FILE)),
             scratch,
         }
     }
@@ -125,35 +125,37 @@ impl Stage {
 
     /// Some moment of the push that is running or about to run: while it asks, while it sends, or
     /// while it is told what became of that.
-    fn moment(&mut self) -> Moment {
+    fn moment(&mut self) -> Trigger {
         let traffic = self.relay.traffic();
         match self.random.below(4) {
-            0 => Moment::Asked(self.relay.asked() + self.random.below(40) as usize),
-            1 => Moment::Answered(traffic.down + self.random.below(8_000)),
-            _ => Moment::Sent(traffic.up + self.random.below(700_000)),
+            0 => Trigger::RequestsStarted(
+                self.relay.request_count() + self.random.below(40) as usize,
+            ),
+            1 => Trigger::BytesReceived(traffic.down + self.random.below(8_000)),
+            _ => Trigger::BytesSent(traffic.up + self.random.below(700_000)),
         }
     }
 
     /// Kills at some moment, once; and starts the server again, if it was the server.
-    fn kill_at_some_moment(&mut self, victim: Victim, client: &Arc<Mutex<Child>>) {
+    fn kill_at_some_moment(&mut self, victim: KilledProcess, client: &Arc<Mutex<Child>>) {
         let server_dies = match victim {
-            Victim::Client => false,
-            Victim::Server => true,
-            Victim::Either => self.random.below(2) == 0,
+            KilledProcess::Client => false,
+            KilledProcess::Server => true,
+            KilledProcess::Either => self.random.below(2) == 0,
         };
         let moment = self.moment();
         let kills = Arc::clone(&self.kills);
         if server_dies {
             let server = Arc::clone(&self.server);
-            self.relay.at(moment, move || {
+            self.relay.run_at(moment, move || {
                 let mut server = server.lock().unwrap();
                 server.kill();
-                server.start_again_there();
+                server.restart_on_same_port();
                 kills.fetch_add(1, Ordering::SeqCst);
             });
         } else {
             let client = Arc::clone(client);
-            self.relay.at(moment, move || {
+            self.relay.run_at(moment, move || {
                 let mut client = client.lock().unwrap();
                 // It may have ended.
                 if client.try_wait().expect("a child of ours").is_none() {
@@ -165,13 +167,13 @@ impl Stage {
     }
 
     /// One push, with kills as they come, until it ends.
-    fn push(&mut self, victim: Victim, path: &Path, remote: &str) -> ExitStatus {
+    fn push(&mut self, victim: KilledProcess, path: &Path, remote: &str) -> ExitStatus {
         let path = path.to_str().expect("a path in UTF-8");
-        let talk = std::fs::File::create(self.scratch.path(TALK)).expect("a file");
+        let talk = std::fs::File::create(self.scratch.path(STDERR_FILE)).expect("a file");
         let mut before = self.kills();
         let client = start(&self.imgsync, path, remote, talk.into());
         self.kill_at_some_moment(victim, &client);
-        let status = until("the end of a push", || {
+        let status = wait_until("the end of a push", || {
             let kills = self.kills();
             if kills > before {
                 before = kills;
@@ -179,13 +181,13 @@ impl Stage {
             }
             client.lock().unwrap().try_wait().expect("a child of ours")
         });
-        self.relay.after(u64::MAX, || {});
+        self.relay.run_after_bytes_sent(u64::MAX, || {});
         status
     }
 
     /// Pushes image after image until there were enough kills, each again and again until it is
     /// there; then everything is counted.
-    fn survives(mut self, victim: Victim) {
+    fn survives(mut self, victim: KilledProcess) {
         let mut size = 0;
         let mut images = 0;
         let mut runs = 0;
@@ -201,7 +203,7 @@ impl Stage {
                     break;
                 }
                 // Nothing but a kill keeps a push from its end.
-                assert_ne!(victim, Victim::Server, "a push failed with {status}");
+                assert_ne!(victim, KilledProcess::Server, "a push failed with {status}");
                 assert_eq!(status.code(), None, "a push failed by itself");
             }
             let found = check::at_registry(self.server.lock().unwrap().address(), &name);
@@ -213,7 +215,7 @@ impl Stage {
         let kills = self.kills();
         let server = Arc::try_unwrap(self.server).ok().expect("nobody kills");
         let server = server.into_inner().unwrap();
-        let left = store::sessions(server.root());
+        let left = store::upload_sessions(server.root());
         let in_vain = opened_in_vain(&requests);
         eprintln!(
             "{kills} kills, {images} images, {runs} pushes: sent {sent} of {size}, {lost} may have \
@@ -240,25 +242,25 @@ fn assert_purged(mut server: Server, scratch: &Scratch) {
          {root:?}}}, maintenance: {{uploadpurging: {{enabled: true, age: 1ms, interval: 1s}}}}}}\n"
     );
     std::fs::write(&config, text).expect("a config file");
-    let _server = Server::configured(&config, &root);
-    until("the purge", || {
-        store::sessions(&root).is_empty().then_some(())
+    let _server = Server::start_configured(&config, &root);
+    wait_until("the purge", || {
+        store::upload_sessions(&root).is_empty().then_some(())
     });
 }
 
 #[test]
 fn a_client_that_is_killed_at_any_moment_goes_on_in_the_next_run() {
-    Stage::new().survives(Victim::Client);
+    KillFixture::new().survives(KilledProcess::Client);
 }
 
 #[test]
 fn one_push_survives_that_the_server_is_killed_at_any_moment() {
-    Stage::new().survives(Victim::Server);
+    KillFixture::new().survives(KilledProcess::Server);
 }
 
 #[test]
 fn whichever_end_is_killed_the_image_arrives() {
-    Stage::new().survives(Victim::Either);
+    KillFixture::new().survives(KilledProcess::Either);
 }
 
 #[test]
@@ -272,7 +274,7 @@ fn two_pushes_at_once_send_nothing_twice() {
     archive::write_tar(&image.docker_archive("app:v1"), &path);
     let path = path.to_str().expect("a path in UTF-8");
 
-    let relay = Relay::start(server.address(), Cut::Never);
+    let relay = Relay::start(server.address(), RelayFault::None);
     let remote = |tag: &str| format!("{}/app:{tag}", relay.address());
     let pushes = ["one", "two"].map(|tag| start(&imgsync, path, &remote(tag), Stdio::null()));
     assert!(pushes.iter().all(|push| ended(push).success()));

@@ -4,16 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::Shape;
-use crate::support::framing::Request;
+use crate::support::Throttle;
 use crate::support::prelude::*;
+use crate::support::request_parser::ObservedRequest;
 
 /// How long a line may be silent, in seconds: as the tool has it, and where nothing is to be missed.
 const PATIENT: &str = "60";
 const IMPATIENT: &str = "2";
 
 /// What a push took.
-struct Took {
+struct PushStats {
     seconds: f64,
     /// Bytes of blobs that were sent.
     sent: u64,
@@ -21,11 +21,11 @@ struct Took {
     size: u64,
     /// What faults may have cost: chunks that the registry was not seen to take.
     lost: u64,
-    requests: Vec<Request>,
+    requests: Vec<ObservedRequest>,
     said: String,
 }
 
-impl Took {
+impl PushStats {
     fn shown(&self) -> String {
         let lines: Vec<_> = self.requests.iter().map(ToString::to_string).collect();
         format!("{}\n{}", self.said, lines.join("\n"))
@@ -61,7 +61,7 @@ fn pushed(
     address: SocketAddr,
     patience: &str,
     options: &[&str],
-) -> Took {
+) -> PushStats {
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let (image, path) = written(scratch);
     let mut command = imgsync.command();
@@ -76,12 +76,12 @@ fn pushed(
     assert_eq!(found.config, image.id());
     let requests = relay.requests();
     let writes = || requests.iter().filter(|request| request.writes_blob());
-    let not_taken = writes().filter(|request| !request.was_taken());
-    Took {
+    let not_taken = writes().filter(|request| !request.was_accepted());
+    PushStats {
         seconds,
         sent: writes().map(|request| request.body).sum(),
         size: found.size(),
-        lost: not_taken.filter_map(|request| request.announced).sum(),
+        lost: not_taken.filter_map(|request| request.content_length).sum(),
         requests,
         said,
     }
@@ -94,76 +94,87 @@ fn lines_that_fall_silent_are_left_and_the_upload_goes_on() {
     // Two connections die in mid-chunk without a word; the registry still waits on them.
     let relay = Relay::start(
         server.address(),
-        Cut::Silence(vec![3_000_000, 2_000_000, 1_500_000]),
+        RelayFault::Stall(vec![3_000_000, 2_000_000, 1_500_000]),
     );
     let options = ["--jobs", "1", "--chunk-size", "1MiB"];
     let took = pushed(&scratch, &relay, server.address(), IMPATIENT, &options);
     assert!(
-        relay.cuts() >= 2,
+        relay.fault_count() >= 2,
         "{} connections fell silent",
-        relay.cuts()
+        relay.fault_count()
     );
     took.assert_little_more_than_the_image();
 }
 
 #[test]
 fn a_stock_registry_behind_a_line_that_falls_silent_gets_the_image_whole() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
     let scratch = Scratch::new();
     let stock = StockRegistry::start(&scratch.folder("root"));
-    let relay = Relay::start(stock.address(), Cut::Silence(vec![3_000_000, 2_000_000]));
+    let relay = Relay::start(
+        stock.address(),
+        RelayFault::Stall(vec![3_000_000, 2_000_000]),
+    );
     let options = ["--jobs", "1", "--chunk-size", "1MiB"];
     pushed(&scratch, &relay, stock.address(), IMPATIENT, &options);
-    assert!(relay.cuts() >= 1, "no connection fell silent");
+    assert!(relay.fault_count() >= 1, "no connection fell silent");
 }
 
 /// It loses a session whose chunk was cut, so a line that breaks all the time would never do.
 #[test]
 fn a_stock_registry_behind_a_line_that_breaks_gets_the_image_whole() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
     let scratch = Scratch::new();
     let stock = StockRegistry::start(&scratch.folder("root"));
-    let relay = Relay::start(stock.address(), Cut::All(vec![4_100_001, 30_000_000]));
+    let relay = Relay::start(
+        stock.address(),
+        RelayFault::CutAll(vec![4_100_001, 30_000_000]),
+    );
     let options = ["--chunk-size", "256KiB"];
     let took = pushed(&scratch, &relay, stock.address(), PATIENT, &options);
-    assert_eq!(relay.cuts(), 1);
-    eprintln!("{} cuts: {} sent of {}", relay.cuts(), took.sent, took.size);
+    assert_eq!(relay.fault_count(), 1);
+    eprintln!(
+        "{} cuts: {} sent of {}",
+        relay.fault_count(),
+        took.sent,
+        took.size
+    );
 }
 
 #[test]
 fn a_proxy_that_answers_502_for_a_while_is_outwaited() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
-    let cut = Cut::Outage {
+    let cut = RelayFault::Outage {
         after: vec![3_000_000, 4_000_000, 2_500_000],
         // Fewer than the tries that a single request has.
-        answers: 6,
+        bad_gateways: 6,
     };
     let relay = Relay::start(server.address(), cut);
     let options = ["--chunk-size", "1MiB"];
     let took = pushed(&scratch, &relay, server.address(), PATIENT, &options);
-    assert!(relay.cuts() >= 3, "{} outages", relay.cuts());
+    assert!(relay.fault_count() >= 3, "{} outages", relay.fault_count());
     took.assert_little_more_than_the_image();
 }
 
 /// Pushes through a line of that shape, and says what it took.
-fn pushed_over(name: &str, shape: Shape) {
+fn pushed_over(name: &str, throttle: Throttle) {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
-    let relay = Relay::shaped(server.address(), Cut::Never, shape);
+    let relay = Relay::start_throttled(server.address(), RelayFault::None, throttle);
     let took = pushed(&scratch, &relay, server.address(), PATIENT, &[]);
-    let (traffic, ideal) = (relay.traffic(), shape.ideal(took.size));
+    let (traffic, min_seconds) = (relay.traffic(), throttle.min_seconds(took.size));
     eprintln!(
-        "{name}: {:.1} s for {} bytes in {} requests, where the line needs {ideal:.1} s: {:.0} % more; \
+        "{name}: {:.1} s for {} bytes in {} requests, where the line needs {min_seconds:.1} s: {:.0} % more; \
          {} bytes up and {} down in all",
         took.seconds,
         took.size,
-        relay.asked(),
-        (took.seconds / ideal - 1.0) * 100.0,
+        relay.request_count(),
+        (took.seconds / min_seconds - 1.0) * 100.0,
         traffic.up,
         traffic.down
     );
@@ -175,15 +186,15 @@ fn pushed_over(name: &str, shape: Shape) {
 
 #[test]
 fn a_line_of_20_mbit_and_40_ms_carries_the_image_once() {
-    pushed_over("20 Mbit/s, 40 ms", Shape::dsl());
+    pushed_over("20 Mbit/s, 40 ms", Throttle::dsl());
 }
 
 #[test]
 fn a_line_that_is_throttled_on_the_way_carries_the_image_once() {
-    let shape = Shape {
-        rate: Some(1_500_000),
+    let throttle = Throttle {
+        bytes_per_second: Some(1_500_000),
         delay: Duration::from_millis(5),
-        quick: 5_000_000,
+        burst_bytes: 5_000_000,
     };
-    pushed_over("throttled to 12 Mbit/s after 5 MB", shape);
+    pushed_over("throttled to 12 Mbit/s after 5 MB", throttle);
 }

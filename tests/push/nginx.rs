@@ -1,27 +1,27 @@
 //! nginx before the registry, with the limits on requests that people leave in its configuration: a
 //! push finds a size that passes.
 
-use crate::support::authority::Pair;
+use crate::support::authority::CertificateAndKey;
 use crate::support::prelude::*;
-use crate::support::{Nginx, Treatment};
+use crate::support::{Nginx, NginxOptions};
 
-struct Stage {
+struct NginxFixture {
     imgsync: Imgsync,
     server: Server,
-    authority: Authority,
-    pair: Pair,
+    authority: CertificateAuthority,
+    pair: CertificateAndKey,
     /// Last, for it goes last: the server must be dead by then.
     scratch: Scratch,
 }
 
-impl Stage {
+impl NginxFixture {
     /// `None` where a peer is missing.
     fn new() -> Option<Self> {
-        if !present(&["nginx", "openssl"]) {
+        if !programs_available(&["nginx", "openssl"]) {
             return None;
         }
         let scratch = Scratch::new();
-        let authority = Authority::new(&scratch.folder("ca"));
+        let authority = CertificateAuthority::new(&scratch.folder("ca"));
         Some(Self {
             imgsync: Imgsync::new(&scratch.folder("home")),
             server: Server::start(&scratch.folder("root")),
@@ -31,9 +31,9 @@ impl Stage {
         })
     }
 
-    fn nginx(&self, treatment: Treatment) -> Nginx {
+    fn nginx(&self, options: NginxOptions) -> Nginx {
         let folder = self.scratch.folder("nginx");
-        Nginx::treating(&folder, self.server.address(), &self.pair, treatment)
+        Nginx::start_with(&folder, self.server.address(), &self.pair, options)
     }
 
     /// Three layers that do not compress, one of them larger than any limit here.
@@ -68,30 +68,37 @@ fn sent(outcome: &Outcome) -> u64 {
 }
 
 /// Pushes through nginx, an image and then another one.
-fn finds_a_size_that_passes(body: Option<&'static str>, buffers: bool, least: usize) {
-    let Some(stage) = Stage::new() else {
+fn finds_a_size_that_passes(
+    max_body_size: Option<&'static str>,
+    buffers_requests: bool,
+    least: usize,
+) {
+    let Some(fixture) = NginxFixture::new() else {
         return;
     };
-    let nginx = stage.nginx(Treatment { body, buffers });
+    let nginx = fixture.nginx(NginxOptions {
+        max_body_size,
+        buffers_requests,
+    });
     let remote = |name: &str| format!("{}/{name}", nginx.address());
-    let (image, path) = stage.image(1);
-    let outcome = stage.push(&[], &path, &remote("app:v1")).succeeded();
-    let found = check::at_registry(stage.server.address(), "app:v1");
+    let (image, path) = fixture.image(1);
+    let outcome = fixture.push(&[], &path, &remote("app:v1")).succeeded();
+    let found = check::at_registry(fixture.server.address(), "app:v1");
     assert_eq!(found.config, image.id());
-    let refused = nginx.refused_as_too_large();
+    let refused = nginx.too_large_count();
     let (sent_first, size) = (sent(&outcome), found.size());
     eprintln!(
-        "{body:?}, buffers: {buffers}: {refused} requests too large, {sent_first} bytes sent of {size}"
+        "{max_body_size:?}, buffers: {buffers_requests}: {refused} requests too large, {sent_first} bytes sent of {size}"
     );
     // The limit was met, and not again and again.
     assert!((least..=10).contains(&refused), "{}", nginx.log());
 
     // The next push to that host knows it.
-    let (image, path) = stage.image(11);
-    let outcome = stage.push(&[], &path, &remote("app:v2")).succeeded();
-    let found = check::at_registry(stage.server.address(), "app:v2");
+    let (image, path) = fixture.image(11);
+    let outcome = fixture.push(&[], &path, &remote("app:v2")).succeeded();
+    let found = check::at_registry(fixture.server.address(), "app:v2");
     assert_eq!(found.config, image.id());
-    assert_eq!(nginx.refused_as_too_large(), refused, "{}", nginx.log());
+    assert_eq!(nginx.too_large_count(), refused, "{}", nginx.log());
     assert_eq!(sent(&outcome), found.size());
 }
 
@@ -128,18 +135,18 @@ fn the_limit_that_nobody_set_and_bodies_taken_in_whole() {
 /// Below a size that makes sense the user is told who is in the way, and which line would help.
 #[test]
 fn a_limit_that_leaves_no_room_is_named() {
-    let Some(stage) = Stage::new() else {
+    let Some(fixture) = NginxFixture::new() else {
         return;
     };
-    let nginx = stage.nginx(Treatment {
-        body: Some("16k"),
-        buffers: false,
+    let nginx = fixture.nginx(NginxOptions {
+        max_body_size: Some("16k"),
+        buffers_requests: false,
     });
-    let (_, path) = stage.image(1);
+    let (_, path) = fixture.image(1);
     let remote = format!("{}/app:v1", nginx.address());
-    let ca = stage.authority.certificate();
+    let ca = fixture.authority.certificate();
     let options = ["--ca-file", ca.to_str().unwrap()];
-    let outcome = stage
+    let outcome = fixture
         .imgsync
         .push_with(&options, path.to_str().unwrap(), &remote);
     outcome.failed(4, &["nginx", "client_max_body_size"]);

@@ -42,11 +42,11 @@ fn assert_only_the_new_layer_is_opened(address: SocketAddr) {
     imgsync
         .push(text(&first), &format!("{address}/app:v1"))
         .succeeded();
-    imgsync.forget();
+    imgsync.clear_cache();
     // Our server computes diffIDs in the background.
     let changed = unreadable_below(&scratch, &second, 3);
     let remote = format!("{address}/app:v2");
-    until("a plan that opens no shared layer", || {
+    wait_until("a plan that opens no shared layer", || {
         let plan = imgsync.push_with(&["--dry-run"], text(&changed), &remote);
         (plan.succeeded().stdout.matches("there already").count() == 3).then_some(())
     });
@@ -63,7 +63,7 @@ fn our_server_is_asked_which_layers_it_has() {
 
 #[test]
 fn another_registry_s_images_say_which_layers_they_have() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
     let scratch = Scratch::new();
@@ -82,7 +82,7 @@ fn assert_a_handful(address: SocketAddr, what: &str) {
         .push(text(&archive), &format!("{address}/app:v1"))
         .succeeded();
     let spoilt = unreadable_below(&scratch, &image, image.layers.len());
-    let relay = Relay::start(address, Cut::Never);
+    let relay = Relay::start(address, RelayFault::None);
     let remote = format!("{}/app:v1", relay.address());
     let outcome = Imgsync::new(&scratch.folder("empty-home")).push(text(&spoilt), &remote);
     let outcome = outcome.succeeded();
@@ -101,7 +101,7 @@ fn an_image_that_is_there_takes_a_handful_of_requests() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
     assert_a_handful(server.address(), "imgsync-server");
-    if present(&["docker-registry"]) {
+    if programs_available(&["docker-registry"]) {
         let mut stock = StockRegistry::start(&scratch.folder("stock"));
         assert_a_handful(stock.address(), "docker-registry");
         stock.stop();
@@ -118,9 +118,9 @@ fn a_dry_run_changes_nothing_anywhere() {
     let second = written(&scratch, "second.tar", &second);
     let remote = |name: &str| format!("{}/{name}", server.address());
     imgsync.push(text(&first), &remote("app:v1")).succeeded();
-    let before = store::listing(server.root());
+    let before = store::list_files(server.root());
 
-    let relay = Relay::start(server.address(), Cut::Never);
+    let relay = Relay::start(server.address(), RelayFault::None);
     let there = format!("{}/app:v2", relay.address());
     let plan = imgsync.push_with(&["--dry-run"], text(&second), &there);
     let plan = plan.succeeded().stdout;
@@ -140,7 +140,7 @@ fn a_dry_run_changes_nothing_anywhere() {
 /// image that the config describes; `--no-reuse` mends it.
 #[test]
 fn a_lying_image_misleads_once_and_no_reuse_mends() {
-    if !present(&["docker-registry", "skopeo"]) {
+    if !programs_available(&["docker-registry", "skopeo"]) {
         return;
     }
     let scratch = Scratch::new();
@@ -169,7 +169,7 @@ fn a_lying_image_misleads_once_and_no_reuse_mends() {
     let mended = check::at_registry(address, "app:v1");
     assert_eq!(mended.config, honest.id());
     // Mended for good: who knows nothing, and believes what is there, is not misled any more.
-    imgsync.forget();
+    imgsync.clear_cache();
     let outcome = imgsync.push(text(&archive), &remote).succeeded();
     assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
     assert_eq!(check::at_registry(address, "app:v1"), mended);

@@ -1,13 +1,13 @@
 //! Which layers our server holds, whoever pushed them and to whichever server: told as the images'
 //! own configs tell it.
 
-use crate::support::check::Found;
+use crate::support::check::StoredImage;
 use crate::support::prelude::*;
 use imgsync_oci::ext::resolve::{ResolveRequest, ResolveResponse, ResolvedLayer};
 use serde_json::Value;
 
 /// Asks about an image until everything has been looked at.
-fn ask(address: SocketAddr, repository: &str, image: &Found) -> ResolveResponse {
+fn ask(address: SocketAddr, repository: &str, image: &StoredImage) -> ResolveResponse {
     // A layer that nobody has is pending for as long as the server looks at anything.
     let nothing = digest(b"of nothing");
     let diff_ids = image.diff_ids.iter().chain([&nothing]);
@@ -52,7 +52,7 @@ fn blob(layer: &ResolvedLayer) -> (String, u64) {
 
 #[test]
 fn layers_are_told_whoever_pushed_them() {
-    if !present(&["docker", "busybox", "skopeo"]) {
+    if !programs_available(&["docker", "busybox", "skopeo"]) {
         return;
     }
     let _docker = serial::docker();
@@ -76,7 +76,7 @@ fn layers_are_told_whoever_pushed_them() {
         is_told(server.address(), repository, "v1");
     }
     server.kill();
-    server.start_again();
+    server.restart();
     for repository in pushers {
         is_told(server.address(), repository, "v1");
     }
@@ -84,7 +84,7 @@ fn layers_are_told_whoever_pushed_them() {
 
 #[test]
 fn what_a_stock_registry_wrote_meanwhile_is_found_and_what_it_deleted_is_not() {
-    if !present(&["docker", "busybox", "docker-registry"]) {
+    if !programs_available(&["docker", "busybox", "docker-registry"]) {
         return;
     }
     let _docker = serial::docker();
@@ -115,7 +115,7 @@ fn what_a_stock_registry_wrote_meanwhile_is_found_and_what_it_deleted_is_not() {
     stock.stop();
     std::fs::remove_dir_all(root.join("docker/registry/v2/repositories/old")).unwrap();
 
-    server.start_again();
+    server.restart();
     is_told(server.address(), "new", "v1");
     let answer = ask(server.address(), "old", &old);
     assert!(answer.manifests.is_empty());

@@ -1,20 +1,17 @@
-//! Archives as lists of files, so that a test can change one before it is written.
+//! Reads and writes archives as lists of files, which a test can modify before it writes them.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
-/// One file of an archive.
+/// A file in an archive.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Its name, as it stands in the archive.
     pub name: String,
-    /// Its bytes.
     pub bytes: Vec<u8>,
 }
 
 impl Entry {
-    /// A file.
     pub fn new(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             name: name.into(),
@@ -23,7 +20,7 @@ impl Entry {
     }
 }
 
-/// The header of a file in a tar. Takes any name of at most 100 bytes, bad ones too.
+/// Returns the tar header of a file. The name has at most 100 bytes and is not checked.
 pub fn header(name: &str, size: u64) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -35,7 +32,7 @@ pub fn header(name: &str, size: u64) -> tar::Header {
     header
 }
 
-/// The entries as a tar.
+/// Returns a tar with these entries.
 pub fn tar_of(entries: &[Entry]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for entry in entries {
@@ -45,12 +42,12 @@ pub fn tar_of(entries: &[Entry]) -> Vec<u8> {
     tar.into_inner().expect("a tar in memory")
 }
 
-/// Writes the entries as a tar file.
+/// Writes a tar file with these entries.
 pub fn write_tar(entries: &[Entry], path: &Path) {
     std::fs::write(path, tar_of(entries)).expect("an archive");
 }
 
-/// Writes the entries as files below a folder.
+/// Writes the entries as files into a folder.
 pub fn write_folder(entries: &[Entry], folder: &Path) {
     for entry in entries {
         let path = folder.join(&entry.name);
@@ -60,7 +57,7 @@ pub fn write_folder(entries: &[Entry], folder: &Path) {
     }
 }
 
-/// The files of a tar; links and folders are left out.
+/// Returns the files of a tar, without links and folders.
 pub fn read_tar(path: &Path) -> Vec<Entry> {
     let mut tar = tar::Archive::new(File::open(path).expect("an archive"));
     let entries = tar.entries().expect("an archive");
@@ -75,15 +72,15 @@ pub fn read_tar(path: &Path) -> Vec<Entry> {
     files.collect()
 }
 
-/// The files below a folder.
+/// Returns all files below a folder.
 pub fn read_folder(folder: &Path) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(next) = open.pop() {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
         for entry in std::fs::read_dir(next).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                open.push(path);
+                folders.push(path);
                 continue;
             }
             let name = path.strip_prefix(folder).expect("a path below");
@@ -94,28 +91,28 @@ pub fn read_folder(folder: &Path) -> Vec<Entry> {
     entries
 }
 
-/// The bytes of one file.
+/// Returns the content of a file.
 pub fn file<'a>(entries: &'a [Entry], name: &str) -> Option<&'a [u8]> {
     let entry = entries.iter().find(|entry| entry.name == name)?;
     Some(&entry.bytes)
 }
 
-/// Writes a docker-archive whose only layer holds one file of `size` bytes that do not compress.
-/// Nothing but a piece of it is in memory at a time.
+/// Writes a docker-archive with one layer that contains a file of `size` incompressible bytes.
+/// Keeps only 1 MiB of it in memory.
 pub fn write_large(path: &Path, size: u64, name: &str) {
     let mut file = BufWriter::new(File::create(path).expect("an archive"));
-    let mut sum = super::bytes::Sum::default();
+    let mut layer_digest = super::bytes::DigestBuilder::default();
     let mut noise = super::bytes::Noise::new(size);
-    let inner = header("large", size);
+    let file_header = header("large", size);
     let padding = vec![0; (size.next_multiple_of(512) - size) as usize + 1024];
-    let layer = 512 + size + padding.len() as u64;
-    file.write_all(header("layer.tar", layer).as_bytes())
+    let layer_size = 512 + size + padding.len() as u64;
+    file.write_all(header("layer.tar", layer_size).as_bytes())
         .expect("room for the layer");
     let mut write = |bytes: &[u8]| {
-        sum = std::mem::take(&mut sum).add(bytes);
+        layer_digest = std::mem::take(&mut layer_digest).add(bytes);
         file.write_all(bytes).expect("room for the layer");
     };
-    write(inner.as_bytes());
+    write(file_header.as_bytes());
     let mut left = size;
     let mut piece = vec![0; 1 << 20];
     while left > 0 {
@@ -125,13 +122,13 @@ pub fn write_large(path: &Path, size: u64, name: &str) {
         left -= part.len() as u64;
     }
     write(&padding);
-    let config = super::image::config(&[sum.digest()], name);
+    let config = super::image::config(&[layer_digest.digest()], name);
     let manifest = super::image::archive_manifest(name, &["layer.tar".to_owned()]);
     let rest = [
         Entry::new("config.json", config),
         Entry::new("manifest.json", manifest),
     ];
-    // A layer's size is a multiple of 512: the next header follows at once.
+    // The size of the layer is a multiple of 512, so the next header follows without padding.
     file.write_all(&tar_of(&rest)).expect("room for the rest");
     file.flush().expect("room for the rest");
 }

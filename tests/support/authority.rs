@@ -1,25 +1,23 @@
-//! A certificate authority for one test, by openssl.
+//! Creates certificates with openssl.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::run::must;
 
-/// A CA and its folder.
-pub struct Authority {
+/// A certificate authority (CA).
+pub struct CertificateAuthority {
     folder: PathBuf,
 }
 
-/// A certificate and its key, as files in PEM.
-pub struct Pair {
-    /// The certificate.
+/// The paths of a certificate and its private key (PEM).
+pub struct CertificateAndKey {
     pub certificate: PathBuf,
-    /// Its key.
     pub key: PathBuf,
 }
 
-impl Authority {
-    /// A new CA, whose files are in this folder, and which has the folder's name.
+impl CertificateAuthority {
+    /// Creates a CA with its files in `folder`. The name of the folder is part of the CA's name.
     pub fn new(folder: &Path) -> Self {
         let authority = Self {
             folder: folder.to_owned(),
@@ -48,14 +46,15 @@ impl Authority {
         authority
     }
 
-    /// The CA's own certificate, as a file in PEM.
+    /// Returns the path of the CA's certificate (PEM).
     pub fn certificate(&self) -> PathBuf {
         self.folder.join("ca.crt")
     }
 
-    /// A certificate for these names (`DNS:…`, `IP:…`) or, without any, for a client.
-    pub fn sign(&self, name: &str, names: &[&str]) -> Pair {
-        let file = |end: &str| format!("{name}.{end}");
+    /// Creates a server certificate for these names (`DNS:…`, `IP:…`), or a client certificate if
+    /// there are none.
+    pub fn sign(&self, name: &str, names: &[&str]) -> CertificateAndKey {
+        let file = |extension: &str| format!("{name}.{extension}");
         let subject = format!("/CN={name}");
         openssl(
             &self.folder,
@@ -74,12 +73,13 @@ impl Authority {
                 &file("csr"),
             ],
         );
-        let extensions = match names.is_empty() {
-            true => "extendedKeyUsage=clientAuth\n".to_owned(),
-            false => format!(
+        let extensions = if names.is_empty() {
+            "extendedKeyUsage=clientAuth\n".to_owned()
+        } else {
+            format!(
                 "subjectAltName={}\nextendedKeyUsage=serverAuth\n",
                 names.join(",")
-            ),
+            )
         };
         std::fs::write(self.folder.join(file("ext")), extensions).expect("a file");
         openssl(
@@ -102,7 +102,7 @@ impl Authority {
                 &file("crt"),
             ],
         );
-        Pair {
+        CertificateAndKey {
             certificate: self.folder.join(file("crt")),
             key: self.folder.join(file("key")),
         }

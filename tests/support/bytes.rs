@@ -1,27 +1,27 @@
-//! Bytes that are always the same, and digests of any.
+//! Deterministic test data, and digests.
 
 use std::fmt::Write;
 use std::io::Read;
 
 use sha2::{Digest, Sha256};
 
-/// `sha256:…` of some bytes.
+/// Returns the SHA-256 digest of `bytes` as `sha256:…`.
 pub fn digest(bytes: &[u8]) -> String {
-    Sum::default().add(bytes).digest()
+    DigestBuilder::default().add(bytes).digest()
 }
 
-/// A digest in the making.
+/// Computes a digest step by step.
 #[derive(Clone, Default)]
-pub struct Sum(Sha256);
+pub struct DigestBuilder(Sha256);
 
-impl Sum {
-    /// Takes some bytes in.
+impl DigestBuilder {
+    /// Adds bytes.
     pub fn add(mut self, bytes: &[u8]) -> Self {
         self.0.update(bytes);
         self
     }
 
-    /// `sha256:…` of all that was taken in.
+    /// Returns the digest of all added bytes as `sha256:…`.
     pub fn digest(self) -> String {
         let mut text = "sha256:".to_owned();
         for byte in self.0.finalize() {
@@ -31,17 +31,16 @@ impl Sum {
     }
 }
 
-/// Bytes that do not compress, the same for the same seed.
+/// A generator of bytes that do not compress. The same seed gives the same bytes.
 pub struct Noise(u64);
 
 impl Noise {
-    /// Starts a sequence.
     pub fn new(seed: u64) -> Self {
-        // Never 0, from which xorshift does not come away.
+        // xorshift needs a state other than 0.
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// Overwrites `bytes` with what comes next.
+    /// Fills `bytes` with the next bytes of the sequence.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for piece in bytes.chunks_mut(8) {
             self.0 ^= self.0 << 13;
@@ -53,14 +52,14 @@ impl Noise {
     }
 }
 
-/// `size` bytes that do not compress.
+/// Returns `size` bytes that do not compress.
 pub fn noise(seed: u64, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     Noise::new(seed).fill(&mut bytes);
     bytes
 }
 
-/// `size` bytes of which about half compress away: noise and text in turn.
+/// Returns `size` bytes that compress to about half: noise and text in turn.
 pub fn mixed(seed: u64, size: usize) -> Vec<u8> {
     let mut bytes = noise(seed, size);
     for piece in bytes.chunks_mut(4096).skip(1).step_by(2) {
@@ -71,7 +70,7 @@ pub fn mixed(seed: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// The tar of a layer, whatever it is packed with.
+/// Returns the tar of a layer: decompresses gzip and zstd, and keeps a raw layer.
 pub fn unpacked(blob: &[u8]) -> Vec<u8> {
     let mut tar = Vec::new();
     if blob.starts_with(&[0x1F, 0x8B]) {

@@ -1,21 +1,21 @@
-//! containerd, with folders of its own, and its client `ctr`.
+//! Starts containerd, and runs its client `ctr`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::peers::{absent, program};
+use super::peers::{program, report_missing};
 use super::process::Process;
 use super::run::{Outcome, must, run};
 
-/// A running containerd.
+/// A running containerd, stopped on drop.
 pub struct Containerd {
     process: Process,
     folder: PathBuf,
 }
 
 impl Containerd {
-    /// Starts one with its data in a folder that is not used otherwise; `None` where this user, or
-    /// this system, cannot.
+    /// Starts containerd with its data in an empty folder. Returns `None` if it cannot run here,
+    /// for example without root.
     pub fn start(folder: &Path) -> Option<Self> {
         let at = |name: &str| folder.join(name).display().to_string();
         let config = format!(
@@ -33,7 +33,7 @@ impl Containerd {
         let mut containerd = Self { process, folder };
         for _ in 0..300 {
             let version = containerd.command().arg("version").output();
-            if version.is_ok_and(|it| it.status.success()) {
+            if version.is_ok_and(|output| output.status.success()) {
                 return Some(containerd);
             }
             if containerd.process.has_ended() {
@@ -41,12 +41,11 @@ impl Containerd {
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        absent(&format!("no containerd: {}", containerd.process.stderr()));
+        report_missing(&format!("no containerd: {}", containerd.process.stderr()));
         None
     }
 
-    /// Has a registry's images come from a mirror, by a `hosts.toml`. The registry itself cannot be
-    /// reached.
+    /// Configures a mirror for a registry in `hosts.toml`. The registry itself is unreachable.
     pub fn mirror(&self, registry: &str, mirror: &str) {
         let folder = self.folder.join("hosts").join(registry);
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -57,19 +56,19 @@ impl Containerd {
         std::fs::write(folder.join("hosts.toml"), text).expect("a file");
     }
 
-    /// `ctr`, its client.
+    /// Returns the `ctr` command for this containerd.
     pub fn command(&self) -> Command {
         let mut command = Command::new("ctr");
         command.arg("--address").arg(self.folder.join("sock"));
         command
     }
 
-    /// Pulls an image as its mirrors are set up, with further flags.
+    /// Pulls an image through the configured mirrors, with additional flags.
     pub fn pull(&self, flags: &[&str], image: &str) {
         self.try_pull(flags, image).succeeded();
     }
 
-    /// The same, whatever becomes of it.
+    /// Pulls an image, and returns the outcome also when it fails.
     pub fn try_pull(&self, flags: &[&str], image: &str) -> Outcome {
         let mut command = self.command();
         command.args(["images", "pull", "--snapshotter", "native", "--hosts-dir"]);
@@ -80,7 +79,7 @@ impl Containerd {
         run(command.stdin(Stdio::null()))
     }
 
-    /// The digest of an image's manifest; `None` where it is not there.
+    /// Returns the digest of an image's manifest, or `None` if the image does not exist.
     pub fn digest(&self, image: &str) -> Option<String> {
         let mut command = self.command();
         let filter = format!("name=={image}");
@@ -89,14 +88,14 @@ impl Containerd {
         line.split_whitespace().nth(2).map(str::to_owned)
     }
 
-    /// Removes all images, and with them everything that they had.
+    /// Deletes all images and their content.
     pub fn clear(&self) {
         let list = must(self.command().args(["images", "ls", "--quiet"]));
         let mut command = self.command();
         command.args(["images", "rm", "--sync"]);
         must(command.args(list.lines()));
         let left = must(self.command().args(["content", "ls", "--quiet"]));
-        assert_eq!(left, "", "content that no image has");
+        assert_eq!(left, "", "content without an image");
     }
 }
 

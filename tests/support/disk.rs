@@ -1,4 +1,4 @@
-//! A disk that fills up soon.
+//! A small file system, for tests that need a full disk.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,11 +7,11 @@ use super::peers;
 use super::run::run;
 use super::scratch::Scratch;
 
-/// A small filesystem; unmounted when this goes.
+/// A mounted `tmpfs`, unmounted on drop.
 pub struct SmallDisk(Scratch);
 
 impl SmallDisk {
-    /// `None` where this process may not mount.
+    /// Mounts a file system of this size, such as `1m`. Returns `None` without the right to mount.
     pub fn mount(size: &str) -> Option<Self> {
         let folder = Scratch::new();
         let options = format!("size={size},mode=777");
@@ -19,16 +19,16 @@ impl SmallDisk {
         command.args(["-t", "tmpfs", "-o", &options, "tmpfs"]);
         let mounted = run(command.arg(folder.root()));
         if mounted.code != Some(0) {
-            let why = mounted.stderr.trim();
-            peers::absent(&format!(
-                "the right to mount a small disk is missing ({why})"
+            let error = mounted.stderr.trim();
+            peers::report_missing(&format!(
+                "the right to mount a small disk is missing ({error})"
             ));
             return None;
         }
         Some(Self(folder))
     }
 
-    /// A new folder on it.
+    /// Creates a folder on the file system.
     pub fn folder(&self, name: &str) -> PathBuf {
         self.0.folder(name)
     }
@@ -37,7 +37,7 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let mut command = Command::new(peers::program("umount"));
-        // The folder stays where this fails, and its name says whose it was.
+        // A folder that cannot be unmounted stays; its name shows that it belongs to these tests.
         let _ = command.arg(self.0.root()).output();
     }
 }

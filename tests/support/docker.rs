@@ -1,82 +1,82 @@
-//! Docker: its client and daemon.
+//! Runs the Docker client, and starts a second daemon.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::peers::{absent, program};
+use super::peers::{program, report_missing};
 use super::process::Process;
 use super::run::must;
 
-/// `docker …`, which must succeed; yields what it printed.
+/// Runs `docker`, which must succeed, and returns its output.
 pub fn docker(arguments: &[&str]) -> String {
     must(Command::new("docker").args(arguments))
 }
 
-/// The command that prints an image as `docker save` does.
+/// Returns the command `docker save`, which writes the archive of an image to stdout.
 pub fn save(image: &str) -> Command {
     let mut command = Command::new("docker");
     command.args(["save", image]);
     command
 }
 
-/// An image in the daemon; removed when this goes.
+/// An image in the daemon, removed on drop.
 pub struct DockerImage {
     reference: String,
 }
 
 impl DockerImage {
-    /// Builds `tests/images/app` as `NAME:VERSION`. Other names share no layers with it.
+    /// Builds `tests/images/app` as `NAME:VERSION`. Images with other names share no layers with
+    /// it.
     pub fn build(name: &str, version: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/images/build.sh");
         must(Command::new("bash").arg(script).args([name, version, name]));
-        Self::known(format!("{name}:{version}"))
+        Self::existing(format!("{name}:{version}"))
     }
 
-    /// One that is there, or will be.
-    pub fn known(reference: impl Into<String>) -> Self {
+    /// Returns a handle for an image that exists or that the test creates later.
+    pub fn existing(reference: impl Into<String>) -> Self {
         Self {
             reference: reference.into(),
         }
     }
 
-    /// Pulls one.
+    /// Pulls an image.
     pub fn pull(reference: impl Into<String>) -> Self {
-        let image = Self::known(reference);
+        let image = Self::existing(reference);
         docker(&["pull", image.reference()]);
         image
     }
 
-    /// Gives it another name.
+    /// Adds another name to the image.
     pub fn tag(&self, reference: impl Into<String>) -> Self {
-        let other = Self::known(reference);
+        let other = Self::existing(reference);
         docker(&["tag", &self.reference, &other.reference]);
         other
     }
 
-    /// What it is called.
     pub fn reference(&self) -> &str {
         &self.reference
     }
 
-    /// Its ID.
+    /// Returns the image ID.
     pub fn id(&self) -> String {
         docker(&["image", "inspect", "--format", "{{.Id}}", &self.reference])
     }
 
-    /// What a container of it prints.
-    pub fn prints(&self) -> String {
+    /// Runs a container of the image, and returns its output.
+    pub fn container_output(&self) -> String {
         docker(&["run", "--rm", "--network", "none", &self.reference])
     }
 
-    /// Writes it to a file as `docker save` does.
+    /// Writes the image to a file with `docker save`.
     pub fn save(&self, path: PathBuf) -> PathBuf {
         let file = path.to_str().expect("a path in UTF-8");
         docker(&["save", "--output", file, &self.reference]);
         path
     }
 
-    /// Takes it out of the daemon, with all layers that no other image has.
+    /// Removes the image from the daemon, with all layers that no other image uses.
     pub fn remove(self) {
         drop(self);
     }
@@ -86,29 +86,29 @@ impl Drop for DockerImage {
     fn drop(&mut self) {
         let mut command = Command::new("docker");
         command.args(["image", "rm", "--force", &self.reference]);
-        // A failing test may not have come as far as making it.
+        // A test may fail before the image exists.
         let _ = command.output();
     }
 }
 
-/// A name that no other test has, nor any other run.
+/// Returns an image name that no other test and no other run uses.
 pub fn unique(name: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("imgsync-tests/{name}-{}-{count}", std::process::id())
 }
 
-/// A daemon of a test's own, beside the one that all share.
-pub struct Daemon {
+/// A second Docker daemon, for one test, stopped on drop.
+pub struct DockerDaemon {
     process: Process,
     folder: PathBuf,
 }
 
-impl Daemon {
-    /// Starts one with further flags, its data in a folder that is not used otherwise; `None` where
-    /// this user, or this system, cannot.
+impl DockerDaemon {
+    /// Starts a daemon with additional flags and its data in an empty folder. Returns `None` if it
+    /// cannot run here, for example without root.
     pub fn start(folder: &Path, flags: &[&str]) -> Option<Self> {
-        // Docker's clients know registries on loopback as insecure ones.
+        // The configuration can be empty: registries on loopback are insecure by default.
         std::fs::write(folder.join("daemon.json"), "{}").expect("a file");
         let flag = |name: &str, file: &str| format!("--{name}={}", folder.join(file).display());
         let mut command = Command::new(program("dockerd"));
@@ -127,7 +127,7 @@ impl Daemon {
                 .command()
                 .arg("version")
                 .output()
-                .is_ok_and(|it| it.status.success())
+                .is_ok_and(|output| output.status.success())
             {
                 return Some(daemon);
             }
@@ -136,11 +136,11 @@ impl Daemon {
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        absent(&format!("no second dockerd: {}", daemon.process.stderr()));
+        report_missing(&format!("no second dockerd: {}", daemon.process.stderr()));
         None
     }
 
-    /// `docker` as its client, with a configuration of its own.
+    /// Returns the `docker` command for this daemon, with an empty client configuration.
     pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
         let host = format!("unix://{}", self.folder.join("sock").display());
@@ -149,16 +149,16 @@ impl Daemon {
         command
     }
 
-    /// Runs a command of its client, which must succeed; yields what it printed.
+    /// Runs `docker` with this daemon, which must succeed, and returns its output.
     pub fn docker(&self, arguments: &[&str]) -> String {
         must(self.command().args(arguments))
     }
 }
 
-impl Drop for Daemon {
+impl Drop for DockerDaemon {
     fn drop(&mut self) {
         self.process.terminate();
-        // It leaves its data mounted on itself.
+        // dockerd leaves a bind mount of its data folder.
         let mut command = Command::new("umount");
         let _ = command.arg(self.folder.join("data")).output();
     }

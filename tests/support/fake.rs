@@ -1,4 +1,4 @@
-//! An HTTP server whose answers a test writes, and which remembers what it was asked.
+//! An HTTP server whose responses a test defines. It records the requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use super::listener::Listener;
 
-/// A request as it arrived.
+/// A request as the server received it.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// Names in lower case.
+    /// The names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -23,24 +23,24 @@ impl Request {
         Some(value)
     }
 
-    /// What stands in `Authorization`; empty without one.
+    /// Returns the `Authorization` header, or an empty string.
     pub fn authorization(&self) -> &str {
         self.header("authorization").unwrap_or_default()
     }
 
-    /// Method and path.
+    /// Returns method and path.
     pub fn line(&self) -> String {
         let path = self.target.split('?').next().unwrap_or_default();
         format!("{} {path}", self.method)
     }
 
-    /// The values of a parameter of the query.
+    /// Returns all values of a query parameter.
     pub fn query(&self, name: &str) -> Vec<String> {
         let query = self.target.split_once('?').map_or("", |(_, query)| query);
         values(query.as_bytes(), name)
     }
 
-    /// The value of a field of a form.
+    /// Returns the last value of a form field, or an empty string.
     #[allow(dead_code, reason = "only the tests of oci send forms")]
     pub fn field(&self, name: &str) -> String {
         values(&self.body, name).pop().unwrap_or_default()
@@ -53,13 +53,14 @@ fn values(form: &[u8], name: &str) -> Vec<String> {
     values.map(|(_, value)| value.into_owned()).collect()
 }
 
-/// An answer.
+/// A response of the server.
 pub struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
 }
 
+/// Returns an empty response with this status.
 pub fn status(status: u16) -> Reply {
     Reply {
         status,
@@ -80,78 +81,79 @@ impl Reply {
     }
 }
 
-/// What to do once a request's head is there, and its body is not read yet.
-pub enum Early {
-    /// Read the body, and answer.
+/// What the server does with the body of a request, decided after the head.
+pub enum BodyHandling {
+    /// Read the whole body, and respond.
     Read,
-    /// Answer, and hang up on whatever is still being sent.
-    Answer(Reply),
-    /// Read so much of the body, let the answer see that, and hang up without it.
-    Break(usize),
+    /// Respond and close the connection without reading the body.
+    RespondEarly(Reply),
+    /// Read this many bytes of the body, call the handler with them, and close the connection
+    /// without a response.
+    DisconnectAfter(usize),
 }
 
-/// The running server; it ends when this goes.
-pub struct Fake {
+/// A running server, stopped on drop.
+pub struct FakeServer {
     listener: Listener,
-    seen: Arc<Mutex<Vec<Request>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
 }
 
-impl Fake {
-    pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_early(|_| Early::Read, answer)
+impl FakeServer {
+    /// Starts a server on a free port that responds to each request with `respond`.
+    pub fn start(respond: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with_body_handling(|_| BodyHandling::Read, respond)
     }
 
-    /// The same; `early` sees requests without their bodies.
-    pub fn start_early(
-        early: impl Fn(&Request) -> Early + Send + Sync + 'static,
-        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    /// Starts a server that calls `handle_body` before it reads the body of a request.
+    pub fn start_with_body_handling(
+        handle_body: impl Fn(&Request) -> BodyHandling + Send + Sync + 'static,
+        respond: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        Self::listen(listener, early, answer)
+        Self::listen(listener, handle_body, respond)
     }
 
-    /// Starts the server at an address of the caller's choice.
+    /// Starts a server on a socket that already listens.
     pub fn start_at(
         listener: TcpListener,
-        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+        respond: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(listener, |_| Early::Read, answer)
+        Self::listen(listener, |_| BodyHandling::Read, respond)
     }
 
     fn listen(
         listener: TcpListener,
-        early: impl Fn(&Request) -> Early + Send + Sync + 'static,
-        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+        handle_body: impl Fn(&Request) -> BodyHandling + Send + Sync + 'static,
+        respond: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
         let listener = Listener::start_on(listener, move |stream, _| {
-            // A client that goes away in mid-request is its own affair.
-            let _ = serve(stream, &early, &answer, &log);
+            // A client may disconnect in the middle of a request.
+            let _ = serve(stream, &handle_body, &respond, &log);
         });
-        Self { listener, seen }
+        Self { listener, requests }
     }
 
-    /// `127.0.0.1:PORT`
     pub fn address(&self) -> String {
         self.listener.address().to_string()
     }
 
-    /// What it was asked, in the order of arrival.
-    pub fn seen(&self) -> Vec<Request> {
-        self.seen.lock().expect("the log").clone()
+    /// Returns the requests so far, in the order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("the log").clone()
     }
 
-    /// Methods and paths of the same.
+    /// Returns method and path of each request so far.
     pub fn lines(&self) -> Vec<String> {
-        self.seen().iter().map(Request::line).collect()
+        self.requests().iter().map(Request::line).collect()
     }
 }
 
 fn serve(
     stream: TcpStream,
-    early: &dyn Fn(&Request) -> Early,
-    answer: &dyn Fn(&Request) -> Reply,
+    handle_body: &dyn Fn(&Request) -> BodyHandling,
+    respond: &dyn Fn(&Request) -> Reply,
     log: &Mutex<Vec<Request>>,
 ) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
@@ -180,10 +182,10 @@ fn serve(
         headers,
         body: Vec::new(),
     };
-    let (read, is_heard) = match early(&request) {
-        Early::Read => (length, true),
-        Early::Break(size) => (size.min(length), false),
-        Early::Answer(reply) => {
+    let (read, responds) = match handle_body(&request) {
+        BodyHandling::Read => (length, true),
+        BodyHandling::DisconnectAfter(size) => (size.min(length), false),
+        BodyHandling::RespondEarly(reply) => {
             log.lock().expect("the log").push(request.clone());
             return send(&mut writer, &request, reply);
         }
@@ -191,8 +193,8 @@ fn serve(
     request.body = vec![0; read];
     reader.read_exact(&mut request.body).ok()?;
     log.lock().expect("the log").push(request.clone());
-    let reply = answer(&request);
-    is_heard.then(|| send(&mut writer, &request, reply))?
+    let reply = respond(&request);
+    responds.then(|| send(&mut writer, &request, reply))?
 }
 
 fn send(writer: &mut TcpStream, request: &Request, reply: Reply) -> Option<()> {

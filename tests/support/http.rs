@@ -1,40 +1,38 @@
-//! Requests exactly as a test wants them, right or wrong: one connection each, nothing corrected.
+//! A minimal HTTP client that sends valid and invalid requests unchanged, each on a new connection.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
-pub struct Reply {
-    /// The status code.
+pub struct Response {
     pub status: u16,
-    /// The headers, names in lower case.
+    /// The names are in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
 }
 
-impl Reply {
-    /// A header's value.
+impl Response {
+    /// Returns the value of a header. The name must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
         Some(value)
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Panics unless this is an error as the distribution spec draws it, with this status and code.
-    pub fn refused(&self, status: u16, code: &str) {
+    /// Panics unless this is an error response of the distribution spec with this status and code.
+    pub fn assert_error(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{}", self.text());
         assert_eq!(self.json()["errors"][0]["code"], code, "{}", self.text());
         let media_type = self.header("content-type").unwrap_or_default();
@@ -42,18 +40,18 @@ impl Reply {
     }
 }
 
-/// Sends one request and reads the answer. The target goes out as it is.
+/// Sends a request and reads the response. The target is sent without any encoding.
 pub fn send(
     address: SocketAddr,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> Reply {
+) -> Response {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    let patience = Some(Duration::from_secs(60));
-    stream.set_read_timeout(patience).expect("a timeout");
-    stream.set_write_timeout(patience).expect("a timeout");
+    let timeout = Some(Duration::from_secs(60));
+    stream.set_read_timeout(timeout).expect("a timeout");
+    stream.set_write_timeout(timeout).expect("a timeout");
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\n");
     head += &format!("Connection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
@@ -63,17 +61,20 @@ pub fn send(
     stream
         .write_all(head.as_bytes())
         .expect("a server that listens");
-    // A server may answer before it has read all, and close; the answer is what counts.
+    // A server may respond and close the connection before it has read the whole body.
     let _ = stream.write_all(body);
-    let mut answer = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut answer) {
-        assert!(!answer.is_empty(), "{method} {target}: no answer: {error}");
+    let mut received = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut received) {
+        assert!(
+            !received.is_empty(),
+            "{method} {target}: no response: {error}"
+        );
     }
-    parse(&answer, method)
+    parse(&received, method)
 }
 
-/// `GET` of a target.
-pub fn get(address: SocketAddr, target: &str) -> Reply {
+/// Sends a `GET` request that accepts all types of manifests.
+pub fn get(address: SocketAddr, target: &str) -> Response {
     send(address, "GET", target, &[("Accept", ACCEPT)], b"")
 }
 
@@ -82,45 +83,45 @@ const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, */*";
 
-fn parse(answer: &[u8], method: &str) -> Reply {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
-    let end = end.expect("a whole head");
-    let head = std::str::from_utf8(&answer[..end]).expect("a head in ASCII");
+fn parse(received: &[u8], method: &str) -> Response {
+    let end = received.windows(4).position(|window| window == b"\r\n\r\n");
+    let end = end.expect("a complete head");
+    let head = std::str::from_utf8(&received[..end]).expect("a head in ASCII");
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1));
     let headers = lines.map(|line| {
         let (name, value) = line.split_once(':').expect("a header");
         (name.to_lowercase(), value.trim().to_owned())
     });
-    let mut reply = Reply {
+    let mut response = Response {
         status: status.and_then(|word| word.parse().ok()).expect("a status"),
         headers: headers.collect(),
-        body: answer[end + 4..].to_vec(),
+        body: received[end + 4..].to_vec(),
     };
-    if reply.header("transfer-encoding").is_some() {
-        reply.body = joined(&reply.body);
+    if response.header("transfer-encoding").is_some() {
+        response.body = decode_chunked(&response.body);
     }
-    let length = reply
+    let length = response
         .header("content-length")
         .and_then(|text| text.parse::<usize>().ok());
-    if let (Some(length), true) = (length, method != "HEAD") {
-        assert_eq!(reply.body.len(), length, "{method}: the body was cut");
+    if let Some(length) = length.filter(|_| method != "HEAD") {
+        assert_eq!(response.body.len(), length, "{method}: the body was cut");
     }
-    reply
+    response
 }
 
-/// A chunked body without its chunks' borders.
-fn joined(mut body: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::new();
+/// Decodes a chunked body (RFC 9112, section 7.1).
+fn decode_chunked(mut body: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::new();
     loop {
         let end = body.windows(2).position(|window| window == b"\r\n");
         let end = end.expect("a chunk's size");
         let size = std::str::from_utf8(&body[..end]).expect("a size");
         let size = usize::from_str_radix(size, 16).expect("a size");
         if size == 0 {
-            return whole;
+            return decoded;
         }
-        whole.extend_from_slice(&body[end + 2..end + 2 + size]);
+        decoded.extend_from_slice(&body[end + 2..end + 2 + size]);
         body = &body[end + 2 + size + 2..];
     }
 }

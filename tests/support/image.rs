@@ -1,4 +1,4 @@
-//! Images with known bytes, in every form that a source may have.
+//! Images with known bytes, as docker-archive, OCI layout or compressed layers.
 
 use std::io::Write;
 
@@ -7,27 +7,26 @@ use serde_json::json;
 use super::archive::{Entry, tar_of};
 use super::bytes::digest;
 
-/// The config's name in the docker-archives made here.
+/// The name of the config in the docker-archives.
 pub const CONFIG: &str = "config.json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// An image: layers as tars, and a config.
+/// An image with raw layers.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The layers' tars, lowest first.
+    /// The tars of the layers, lowest first.
     pub layers: Vec<Vec<u8>>,
-    /// The config's bytes.
     pub config: Vec<u8>,
 }
 
-/// A layer that holds one file.
+/// Returns the tar of a layer with one file.
 pub fn layer(name: &str, content: Vec<u8>) -> Vec<u8> {
     tar_of(&[Entry::new(name, content)])
 }
 
-/// An image config that lists these diffIDs.
+/// Returns an image config with these diffIDs.
 pub fn config(diff_ids: &[String], comment: &str) -> Vec<u8> {
     let history: Vec<_> = diff_ids
         .iter()
@@ -45,7 +44,7 @@ pub fn config(diff_ids: &[String], comment: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The `manifest.json` of a docker-archive with one image.
+/// Returns the `manifest.json` of a docker-archive with one image.
 pub fn archive_manifest(name: &str, layers: &[String]) -> Vec<u8> {
     json!([{"Config": CONFIG, "RepoTags": [name], "Layers": layers}])
         .to_string()
@@ -53,19 +52,19 @@ pub fn archive_manifest(name: &str, layers: &[String]) -> Vec<u8> {
 }
 
 impl Image {
-    /// An image of these layers.
+    /// Creates an image of these layers, with a config.
     pub fn new(layers: Vec<Vec<u8>>) -> Self {
         let diff_ids: Vec<_> = layers.iter().map(|layer| digest(layer)).collect();
         let config = config(&diff_ids, "made by a test");
         Self { layers, config }
     }
 
-    /// The image's ID in Docker's classic store: the config's digest.
+    /// Returns the image ID in Docker's classic image store: the digest of the config.
     pub fn id(&self) -> String {
         digest(&self.config)
     }
 
-    /// The files of a docker-archive: layers first, in order, as `0.tar` and so on.
+    /// Returns the files of a docker-archive. The layers are first, in order, as `0.tar` and so on.
     pub fn docker_archive(&self, name: &str) -> Vec<Entry> {
         let names: Vec<_> = (0..self.layers.len()).map(|i| format!("{i}.tar")).collect();
         let layers = names.iter().zip(&self.layers);
@@ -77,7 +76,7 @@ impl Image {
         entries
     }
 
-    /// The layers as a registry may hold them: gzip, one member each.
+    /// Returns the layers compressed with gzip, as other tools push them.
     pub fn compressed(&self) -> Vec<Vec<u8>> {
         let compress = |layer: &Vec<u8>| {
             let level = flate2::Compression::fast();
@@ -88,7 +87,7 @@ impl Image {
         self.layers.iter().map(compress).collect()
     }
 
-    /// The OCI manifest over the compressed layers.
+    /// Returns the OCI manifest for the compressed layers.
     pub fn oci_manifest(&self, compressed: &[Vec<u8>]) -> Vec<u8> {
         let layers = compressed
             .iter()
@@ -103,7 +102,7 @@ impl Image {
         .into_bytes()
     }
 
-    /// The files of an OCI image layout with compressed layers.
+    /// Returns the files of an OCI image layout with compressed layers.
     pub fn oci_layout(&self, tag: &str) -> Vec<Entry> {
         let layers = self.compressed();
         let manifest = self.oci_manifest(&layers);
@@ -111,7 +110,7 @@ impl Image {
     }
 }
 
-/// The files of an OCI image layout: one manifest under a tag, and blobs.
+/// Returns the files of an OCI image layout with one tagged manifest and these blobs.
 pub fn layout<'a>(
     manifest: &[u8],
     blobs: impl IntoIterator<Item = &'a Vec<u8>>,
@@ -130,7 +129,7 @@ pub fn layout<'a>(
     entries
 }
 
-/// Where a blob lies in an OCI image layout.
+/// Returns the path of a blob in an OCI image layout.
 pub fn blob_name(bytes: &[u8]) -> String {
     format!("blobs/{}", digest(bytes).replace(':', "/"))
 }

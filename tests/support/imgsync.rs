@@ -1,4 +1,4 @@
-//! imgsync, the real binary, with folders of its own instead of the user's.
+//! Runs the `imgsync` binary with temporary folders instead of the user's.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use super::process::peak_memory;
 use super::run::{Outcome, run, run_watched};
 
-/// What of the environment counts. Under faketime the tool's clock is turned as well.
-const KEPT: [&str; 5] = [
+/// Variables that the tool gets from the environment of the test. Three of them are for faketime.
+const INHERITED_VARIABLES: [&str; 5] = [
     "PATH",
     "DOCKER_HOST",
     "LD_PRELOAD",
@@ -16,13 +16,13 @@ const KEPT: [&str; 5] = [
     "DONT_FAKE_MONOTONIC",
 ];
 
-/// The tool, as one user has it.
+/// The tool with the home folder of one user.
 pub struct Imgsync {
     home: PathBuf,
 }
 
 impl Imgsync {
-    /// With empty folders below `home`.
+    /// Creates the folders below `home`.
     pub fn new(home: &Path) -> Self {
         for folder in ["cache", "tmp"] {
             std::fs::create_dir_all(home.join(folder)).expect("a folder");
@@ -32,12 +32,12 @@ impl Imgsync {
         }
     }
 
-    /// The tool, ready for arguments.
+    /// Returns the command, without arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync"));
-        // Nothing of the user's: no proxies, no settings; but the daemon is where they say.
+        // Proxies and settings of the user must not influence a test.
         command.env_clear();
-        for name in KEPT {
+        for name in INHERITED_VARIABLES {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         command.env("HOME", &self.home);
@@ -47,21 +47,21 @@ impl Imgsync {
         command
     }
 
-    /// `imgsync push IMAGE REMOTE`
+    /// Runs `imgsync push IMAGE REMOTE`.
     pub fn push(&self, image: &str, remote: &str) -> Outcome {
         self.push_with(&[], image, remote)
     }
 
-    /// `imgsync push OPTIONS… IMAGE REMOTE`
+    /// Runs `imgsync push OPTIONS… IMAGE REMOTE`.
     pub fn push_with(&self, options: &[&str], image: &str, remote: &str) -> Outcome {
         let mut command = self.command();
         command.arg("push").args(options).args([image, remote]);
         let outcome = run(&mut command);
-        self.assert_tidy(&outcome);
+        self.assert_no_temporary_files(&outcome);
         outcome
     }
 
-    /// The same; also yields the most memory in bytes that it had resident.
+    /// Runs `imgsync push IMAGE REMOTE`, and also returns the peak resident memory in bytes.
     pub fn push_measured(&self, image: &str, remote: &str) -> (Outcome, u64) {
         let mut command = self.command();
         command.args(["push", image, remote]);
@@ -69,50 +69,51 @@ impl Imgsync {
         let outcome = run_watched(&mut command, |child| {
             peak = peak.max(peak_memory(child.id()).unwrap_or(0));
         });
-        self.assert_tidy(&outcome);
+        self.assert_no_temporary_files(&outcome);
         (outcome, peak)
     }
 
-    /// `imgsync push - REMOTE` with a file on standard input.
+    /// Runs `imgsync push - REMOTE` with a file on standard input.
     pub fn push_file_on_stdin(&self, file: &Path, remote: &str) -> Outcome {
         self.push_stdin(File::open(file).expect("an archive").into(), remote)
     }
 
-    /// `imgsync push - REMOTE`
+    /// Runs `imgsync push - REMOTE`.
     pub fn push_stdin(&self, stdin: Stdio, remote: &str) -> Outcome {
         let mut command = self.command();
         command.args(["push", "-", remote]).stdin(stdin);
         let outcome = run(&mut command);
-        self.assert_tidy(&outcome);
+        self.assert_no_temporary_files(&outcome);
         outcome
     }
 
-    /// `imgsync mirror OPTIONS… SOURCE REMOTE`
-    pub fn mirror(&self, options: &[&str], source: &str, remote: &str) -> Outcome {
-        self.mirror_measured(options, source, remote).0
+    /// Runs `imgsync mirror OPTIONS… SOURCE TARGET`.
+    pub fn mirror(&self, options: &[&str], source: &str, target: &str) -> Outcome {
+        self.mirror_measured(options, source, target).0
     }
 
-    /// The same; also yields the most memory in bytes that it had resident.
-    pub fn mirror_measured(&self, options: &[&str], source: &str, remote: &str) -> (Outcome, u64) {
+    /// Runs `imgsync mirror OPTIONS… SOURCE TARGET`, and also returns the peak resident memory in
+    /// bytes.
+    pub fn mirror_measured(&self, options: &[&str], source: &str, target: &str) -> (Outcome, u64) {
         let mut command = self.command();
-        command.arg("mirror").args(options).args([source, remote]);
+        command.arg("mirror").args(options).args([source, target]);
         let mut peak = 0;
         let outcome = run_watched(&mut command, |child| {
             peak = peak.max(peak_memory(child.id()).unwrap_or(0));
         });
-        self.assert_tidy(&outcome);
+        self.assert_no_temporary_files(&outcome);
         (outcome, peak)
     }
 
-    /// Loses what it remembers.
-    pub fn forget(&self) {
+    /// Deletes the tool's cache.
+    pub fn clear_cache(&self) {
         let cache = self.home.join("cache");
         std::fs::remove_dir_all(&cache).expect("the cache");
         std::fs::create_dir(&cache).expect("an empty cache");
     }
 
-    /// However a push ends, what it spooled is gone.
-    fn assert_tidy(&self, outcome: &Outcome) {
+    /// Panics if the tool left temporary files.
+    fn assert_no_temporary_files(&self, outcome: &Outcome) {
         let left = std::fs::read_dir(self.home.join("tmp")).expect("a folder");
         let left: Vec<_> = left.map(|entry| entry.expect("an entry").path()).collect();
         assert!(left.is_empty(), "left behind: {left:?}: {outcome}");

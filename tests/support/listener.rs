@@ -1,35 +1,35 @@
-//! Listens on loopback until a test is done with it, so that the sockets and threads of all tests
-//! do not add up in one process.
+//! A TCP listener on loopback that closes when the test ends. All tests share one process, so
+//! sockets and threads must not accumulate.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A listening socket; closed when this goes. Connections that are open then end with their clients.
+/// A listening socket, closed on drop. Open connections last until their clients close them.
 pub struct Listener {
     address: SocketAddr,
     closing: Arc<AtomicBool>,
 }
 
 impl Listener {
-    /// Listens on a free port. Every connection is served on a thread of its own; `serve` is also
-    /// told the listener's address.
+    /// Listens on a free port, and calls `serve` for each connection on a new thread, with the
+    /// address of the listener.
     pub fn start(serve: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         Self::start_on(listener, serve)
     }
 
-    /// Serves the connections of a socket that listens already.
+    /// Serves the connections of a socket that already listens.
     pub fn start_on(
         listener: TcpListener,
         serve: impl Fn(TcpStream, SocketAddr) + Send + Sync + 'static,
     ) -> Self {
         let address = listener.local_addr().expect("an address");
         let closing = Arc::new(AtomicBool::new(false));
-        let (closed, serve) = (Arc::clone(&closing), Arc::new(serve));
+        let (is_closing, serve) = (Arc::clone(&closing), Arc::new(serve));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                if closed.load(Ordering::SeqCst) {
+                if is_closing.load(Ordering::SeqCst) {
                     return;
                 }
                 let serve = Arc::clone(&serve);
@@ -39,7 +39,6 @@ impl Listener {
         Self { address, closing }
     }
 
-    /// `127.0.0.1:PORT`
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -48,7 +47,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
+        // `accept` returns only when a client connects.
         let _ = TcpStream::connect(self.address);
     }
 }

@@ -1,9 +1,9 @@
-//! What the tests of whole flows stand on: real programs started in folders of their own, images
-//! with known bytes, a relay that counts and cuts, and a check of what a registry serves.
+//! Helpers for the tests: starts real programs in temporary folders, makes images with known bytes,
+//! disturbs connections, and checks what a registry serves.
 
 #![allow(
     unreachable_pub,
-    reason = "a program of tests has no public items; `pub` says what a test may use"
+    reason = "nothing in a test program is public; `pub` marks what tests may use"
 )]
 
 pub mod archive;
@@ -14,16 +14,14 @@ pub mod check;
 pub mod containerd;
 pub mod disk;
 pub mod docker;
-pub mod engine;
+pub mod docker_socket;
 pub mod fake;
-pub mod framing;
 pub mod http;
 pub mod image;
 pub mod imgsync;
-pub mod line;
 pub mod listener;
 pub mod nginx;
-pub mod older;
+pub mod older_server;
 pub mod peers;
 pub mod podman;
 pub mod prelude;
@@ -33,32 +31,31 @@ pub mod quirky;
 pub mod random;
 pub mod recorded;
 pub mod relay;
+pub mod request_parser;
 pub mod run;
 pub mod scratch;
 pub mod seed;
 pub mod serial;
 pub mod server;
-pub mod shape;
 pub mod skopeo;
 pub mod stock;
 pub mod store;
 pub mod transcript;
 pub mod upstream;
 
-pub use authority::Authority;
+pub use authority::CertificateAuthority;
 pub use containerd::Containerd;
 pub use disk::SmallDisk;
 pub use docker::DockerImage;
-pub use engine::Engine;
+pub use docker_socket::DockerSocketProxy;
 pub use image::Image;
 pub use imgsync::Imgsync;
-pub use nginx::{Nginx, Treatment};
+pub use nginx::{Nginx, NginxOptions};
 pub use podman::Podman;
-pub use proxy::Proxy;
+pub use proxy::HttpProxy;
 pub use random::Random;
-pub use relay::{Cut, Moment, Relay};
+pub use relay::{Relay, RelayFault, Throttle, Trigger};
 pub use scratch::Scratch;
 pub use server::Server;
-pub use shape::Shape;
 pub use stock::StockRegistry;
 pub use upstream::Upstream;

@@ -1,56 +1,66 @@
-//! nginx in front of a registry, as on most servers: TLS outside, plain HTTP inside.
+//! Starts nginx as a reverse proxy for a registry: TLS for clients, plain HTTP to the registry.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::authority::Pair;
+use super::authority::CertificateAndKey;
 use super::peers;
 use super::process::Process;
-use super::run::until;
+use super::run::wait_until;
 
-/// A running nginx.
+/// A running nginx, killed on drop.
 pub struct Nginx {
     _process: Process,
     address: SocketAddr,
     log: PathBuf,
 }
 
-/// How it treats requests.
+/// The settings of nginx for request bodies.
 #[derive(Debug, Clone, Copy)]
-pub struct Treatment {
-    /// `client_max_body_size`; `None` leaves it at nginx's own default, which is `1m`.
-    pub body: Option<&'static str>,
-    /// `proxy_request_buffering`: whether a body is taken in whole before it is passed on.
-    pub buffers: bool,
+pub struct NginxOptions {
+    /// `client_max_body_size`. `None` keeps nginx's default, which is `1m`.
+    pub max_body_size: Option<&'static str>,
+    /// `proxy_request_buffering`: whether nginx reads a whole body before it forwards the request.
+    pub buffers_requests: bool,
 }
 
-impl Treatment {
-    /// As a registry's manual says: no limit, and nothing is held back.
-    pub const RIGHT: Self = Self {
-        body: Some("0"),
-        buffers: false,
+impl NginxOptions {
+    /// The settings that the manuals of registries recommend: no limit and no buffering.
+    pub const RECOMMENDED: Self = Self {
+        max_body_size: Some("0"),
+        buffers_requests: false,
     };
 }
 
 impl Nginx {
-    /// Starts one before a server, with its files in `folder`.
-    pub fn start(folder: &Path, target: SocketAddr, pair: &Pair) -> Self {
-        Self::treating(folder, target, pair, Treatment::RIGHT)
+    /// Starts nginx with the recommended settings in front of `target`, with its files in `folder`.
+    pub fn start(folder: &Path, target: SocketAddr, pair: &CertificateAndKey) -> Self {
+        Self::start_with(folder, target, pair, NginxOptions::RECOMMENDED)
     }
 
-    /// The same, with a say in how it treats requests.
-    pub fn treating(folder: &Path, target: SocketAddr, pair: &Pair, treatment: Treatment) -> Self {
-        Self::serving(folder, |own| treated(own, target, pair, treatment))
+    /// Starts nginx with these settings.
+    pub fn start_with(
+        folder: &Path,
+        target: SocketAddr,
+        pair: &CertificateAndKey,
+        options: NginxOptions,
+    ) -> Self {
+        Self::start_server(folder, |listen| server_block(listen, target, pair, options))
     }
 
-    /// Starts one with a `server` as an example has it, but for the port, the certificate, and the
-    /// address of the registry behind it.
-    pub fn as_in(example: &str, folder: &Path, target: SocketAddr, pair: &Pair) -> Self {
+    /// Starts nginx with the `server` block of an example. Replaces only the port, the certificate
+    /// and the address of the registry.
+    pub fn start_example(
+        example: &str,
+        folder: &Path,
+        target: SocketAddr,
+        pair: &CertificateAndKey,
+    ) -> Self {
         let (certificate, key) = (&pair.certificate, &pair.key);
-        Self::serving(folder, |own| {
+        Self::start_server(folder, |listen| {
             let changes = [
-                ("listen 443", format!("listen {own}")),
+                ("listen 443", format!("listen {listen}")),
                 (
                     "/etc/ssl/registry.example.com.pem",
                     format!("{certificate:?}"),
@@ -68,14 +78,14 @@ impl Nginx {
         })
     }
 
-    /// Starts one with the `server` that is made for its own address.
-    fn serving(folder: &Path, server: impl Fn(SocketAddr) -> String) -> Self {
-        // nginx cannot be told to take a free port. Should another program take the one that was
-        // found, nginx ends, and the next is tried.
-        until("a port for nginx", || {
-            let found = TcpListener::bind("127.0.0.1:0").expect("a port");
-            let address = found.local_addr().expect("an address");
-            drop(found);
+    /// Starts nginx with the `server` block that `server` returns for a listening address.
+    fn start_server(folder: &Path, server: impl Fn(SocketAddr) -> String) -> Self {
+        // nginx cannot choose a free port itself. If another program takes the port in between,
+        // nginx ends, and the next port is tried.
+        wait_until("a port for nginx", || {
+            let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let address = free.local_addr().expect("an address");
+            drop(free);
             let process = launch(folder, &server(address))?;
             Some(Self {
                 _process: process,
@@ -85,18 +95,17 @@ impl Nginx {
         })
     }
 
-    /// `127.0.0.1:PORT`
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The requests that it has answered, one a line: status, method, and bytes of the request.
+    /// Returns the access log. Each line has the status, the method and the size of a request.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("nginx's log")
     }
 
-    /// How many requests were too large for it.
-    pub fn refused_as_too_large(&self) -> usize {
+    /// Returns how many requests nginx refused with 413.
+    pub fn too_large_count(&self) -> usize {
         let log = self.log();
         log.lines().filter(|line| line.starts_with("413 ")).count()
     }
@@ -104,21 +113,27 @@ impl Nginx {
 
 const LOG: &str = "access.log";
 
-/// A `server` before `target`.
-fn treated(own: SocketAddr, target: SocketAddr, pair: &Pair, treatment: Treatment) -> String {
-    let limit = treatment
-        .body
+/// Returns the `server` block of a reverse proxy for `target`.
+fn server_block(
+    listen: SocketAddr,
+    target: SocketAddr,
+    pair: &CertificateAndKey,
+    options: NginxOptions,
+) -> String {
+    let limit = options
+        .max_body_size
         .map(|size| format!("client_max_body_size {size};\n"));
     let limit = limit.unwrap_or_default();
-    let buffers = match treatment.buffers {
-        true => "on",
-        false => "off",
+    let buffering = if options.buffers_requests {
+        "on"
+    } else {
+        "off"
     };
     let (certificate, key) = (&pair.certificate, &pair.key);
     format!(
-        "server {{\nlisten {own} ssl http2;\nssl_certificate {certificate:?};\n\
+        "server {{\nlisten {listen} ssl http2;\nssl_certificate {certificate:?};\n\
          ssl_certificate_key {key:?};\n\
-         {limit}proxy_request_buffering {buffers};\nproxy_buffering off;\n\
+         {limit}proxy_request_buffering {buffering};\nproxy_buffering off;\n\
          proxy_http_version 1.1;\n\
          location / {{\nproxy_pass http://{target};\nproxy_set_header Host $http_host;\n\
          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
@@ -138,17 +153,15 @@ fn launch(folder: &Path, server: &str) -> Option<Process> {
          access_log {log:?} short;\n{server}}}\n",
         pid = folder.join("nginx.pid"),
     );
-    std::fs::write(&config, text).expect("a config file");
+    std::fs::write(&config, text).expect("a configuration file");
     let mut command = Command::new(peers::program("nginx"));
     command.arg("-p").arg(folder).arg("-c").arg(&config);
     let mut process = Process::start("nginx", &mut command, folder);
-    let came_up = process.wait_for("nginx", |text| {
-        // It says its version once it listens.
-        let (up, taken) = (
-            text.contains("nginx/"),
-            text.contains("Address already in use"),
-        );
-        (up || taken).then_some(!taken)
+    let has_started = process.wait_for("nginx", |text| {
+        // nginx logs its version when it listens.
+        let listens = text.contains("nginx/");
+        let port_is_taken = text.contains("Address already in use");
+        (listens || port_is_taken).then_some(!port_is_taken)
     });
-    came_up.then_some(process)
+    has_started.then_some(process)
 }

@@ -1,4 +1,4 @@
-//! podman, with a storage of its own instead of the user's.
+//! Runs podman with a temporary image storage.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 use super::Scratch;
 use super::run::{Outcome, must, run};
 
-/// A storage for podman's images; gone with this.
+/// podman with an image storage that is deleted on drop.
 pub struct Podman {
     root: PathBuf,
     _scratch: Scratch,
 }
 
 impl Podman {
-    /// An empty storage.
+    /// Creates an empty storage.
     pub fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -22,42 +22,42 @@ impl Podman {
         }
     }
 
-    /// `podman …`, which must succeed; yields what it printed.
+    /// Runs `podman`, which must succeed, and returns its output.
     pub fn run(&self, arguments: &[&str]) -> String {
         must(self.command().args(arguments))
     }
 
-    /// `podman …`, whatever becomes of it.
+    /// Runs `podman`, and returns the outcome also when it fails.
     pub fn attempt(&self, arguments: &[&str]) -> Outcome {
         run(self.command().args(arguments).stdin(Stdio::null()))
     }
 
-    /// Takes over an image from an archive of `docker save`.
+    /// Loads an image from an archive of `docker save`.
     pub fn load(&self, archive: &str) {
         self.run(&["load", "--input", archive]);
     }
 
-    /// Pulls an image without TLS.
+    /// Pulls an image without TLS verification.
     pub fn pull(&self, reference: &str) {
         self.run(&["pull", "--tls-verify=false", reference]);
     }
 
-    /// Pushes an image without TLS.
+    /// Pushes an image without TLS verification.
     pub fn push(&self, image: &str, remote: &str) {
         let remote = format!("docker://{remote}");
         self.run(&["push", "--tls-verify=false", image, &remote]);
     }
 
-    /// An image's ID: `sha256:…`.
+    /// Returns an image's ID (`sha256:…`).
     pub fn id(&self, image: &str) -> String {
         let hex = self.run(&["image", "inspect", "--format", "{{.Id}}", image]);
         format!("sha256:{hex}")
     }
 
-    /// `podman`, ready for arguments.
+    /// Returns the `podman` command with the options for the storage.
     pub fn command(&self) -> Command {
         let mut command = Command::new("podman");
-        // vfs works everywhere, also where the folder lies on an overlay.
+        // vfs also works on overlay file systems, such as in a container.
         command.args(["--storage-driver", "vfs"]);
         command.arg("--root").arg(&self.root);
         command
@@ -70,7 +70,7 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        // Without root, files belong to users that only podman's own namespace can remove.
+        // Without root, other users own some files; only podman's user namespace can delete them.
         let _ = run(self.command().args(["system", "reset", "--force"]));
     }
 }

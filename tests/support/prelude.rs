@@ -1,4 +1,4 @@
-//! What nearly every test of a flow names.
+//! Imports that most tests need.
 
 pub use std::collections::BTreeSet;
 pub use std::net::SocketAddr;
@@ -8,9 +8,9 @@ pub use std::process::{Command, Stdio};
 pub use super::bytes::{digest, noise};
 pub use super::docker::{docker, unique};
 pub use super::image::layer;
-pub use super::peers::present;
-pub use super::run::{Outcome, must, run, until};
+pub use super::peers::programs_available;
+pub use super::run::{Outcome, must, run, wait_until};
 pub use super::{
-    Authority, Cut, DockerImage, Image, Imgsync, Podman, Relay, Scratch, Server, StockRegistry,
-    Upstream, archive, bytes, check, http, image, serial, skopeo,
+    CertificateAuthority, DockerImage, Image, Imgsync, Podman, Relay, RelayFault, Scratch, Server,
+    StockRegistry, Upstream, archive, bytes, check, http, image, serial, skopeo,
 };

@@ -1,12 +1,12 @@
-//! A program that runs beside the test, and ends with it.
+//! Runs a program in the background of a test.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use super::run::{must, until};
+use super::run::{must, wait_until};
 
-/// A running program; killed when this goes.
+/// A running program, killed on drop.
 pub struct Process {
     child: Child,
     name: String,
@@ -15,9 +15,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program. What it prints and says goes to files in `folder`.
+    /// Starts a program, with stdout and stderr in files in `folder`.
     pub fn start(name: &str, command: &mut Command, folder: &Path) -> Self {
-        let file = |end: &str| folder.join(format!("{name}.{end}"));
+        let file = |extension: &str| folder.join(format!("{name}.{extension}"));
         let (stdout, stderr) = (file("stdout"), file("stderr"));
         let child = command
             .stdin(Stdio::null())
@@ -32,10 +32,10 @@ impl Process {
         }
     }
 
-    /// Waits until its output shows what is looked for; panics when it ends before.
+    /// Waits until `look` finds something in the output. Panics if the program ends before.
     pub fn wait_for<T>(&mut self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
-        until(what, || {
-            // In this order: what it said before it ended is there then.
+        wait_until(what, || {
+            // The status first: if the program has ended, its output is complete.
             let ended = self.child.try_wait().expect("the child's status");
             let found = look(&self.stdout()).or_else(|| look(&self.stderr()));
             if let (Some(status), None) = (ended, &found) {
@@ -45,37 +45,36 @@ impl Process {
         })
     }
 
-    /// All that it printed so far.
+    /// Returns the standard output so far.
     pub fn stdout(&self) -> String {
         read(&self.stdout)
     }
 
-    /// All that it said so far.
+    /// Returns the standard error so far.
     pub fn stderr(&self) -> String {
         read(&self.stderr)
     }
 
-    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it has ended by itself.
+    /// Reports whether the program has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("the child's status").is_some()
     }
 
-    /// Ends it at once, as a power cut would.
+    /// Kills the program with SIGKILL, and waits for its end.
     pub fn kill(&mut self) {
-        self.child.kill().expect("the child is ours to end");
+        self.child.kill().expect("the right to kill a child");
         self.child.wait().expect("the child's end");
     }
 
-    /// Asks it to end, and waits for that.
+    /// Stops the program with SIGTERM, and waits for its end.
     pub fn terminate(&mut self) -> ExitStatus {
-        // The standard library knows no signal but SIGKILL.
+        // The standard library can send only SIGKILL.
         must(Command::new("sh").args(["-c", &format!("kill -TERM {}", self.id())]));
-        until("its end after SIGTERM", || {
+        wait_until("the program to end after SIGTERM", || {
             self.child.try_wait().expect("the child's status")
         })
     }
@@ -83,13 +82,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The program may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("-- the last that {} said", self.name);
-            let said = self.stderr();
-            let lines: Vec<_> = said.lines().collect();
+            eprintln!("-- last lines of {} on stderr", self.name);
+            let stderr = self.stderr();
+            let lines: Vec<_> = stderr.lines().collect();
             for line in &lines[lines.len().saturating_sub(30)..] {
                 eprintln!("{line}");
             }
@@ -97,7 +96,7 @@ impl Drop for Process {
     }
 }
 
-/// The most memory in bytes that a living process ever had resident (`VmHWM`).
+/// Returns the peak resident memory of a running process in bytes (`VmHWM`).
 pub fn peak_memory(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status

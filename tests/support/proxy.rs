@@ -1,5 +1,5 @@
-//! An HTTP proxy that brings every request to one address, whatever host it names, and remembers
-//! the hosts. So a test can have a registry of any name without leaving this machine.
+//! An HTTP proxy that sends every request to one address and records the requested hosts. With it,
+//! a test can use any host name without a network.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,32 +7,35 @@ use std::sync::{Arc, Mutex};
 
 use super::listener::Listener;
 
-/// The running proxy; it ends when this goes.
-pub struct Proxy {
+/// A running proxy, stopped on drop.
+pub struct HttpProxy {
     listener: Listener,
-    seen: Arc<Mutex<Vec<String>>>,
+    request_lines: Arc<Mutex<Vec<String>>>,
 }
 
-impl Proxy {
-    /// A proxy before `target`.
+impl HttpProxy {
+    /// Starts a proxy that connects all clients to `target`.
     pub fn start(target: SocketAddr) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
+        let request_lines = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&request_lines);
         let listener = Listener::start(move |stream, _| {
-            // A client that goes away in mid-request is its own affair.
+            // A client may disconnect in the middle of a request.
             let _ = serve(stream, target, &log);
         });
-        Self { listener, seen }
+        Self {
+            listener,
+            request_lines,
+        }
     }
 
-    /// `http://127.0.0.1:PORT`
+    /// Returns the URL for `HTTP_PROXY` and `HTTPS_PROXY`.
     pub fn url(&self) -> String {
         format!("http://{}", self.listener.address())
     }
 
-    /// The first line of every connection's first request.
-    pub fn seen(&self) -> Vec<String> {
-        self.seen.lock().expect("the log").clone()
+    /// Returns the request line of the first request on each connection.
+    pub fn request_lines(&self) -> Vec<String> {
+        self.request_lines.lock().expect("the log").clone()
     }
 }
 
@@ -54,7 +57,7 @@ fn serve(client: TcpStream, target: SocketAddr, log: &Mutex<Vec<String>>) -> std
         }
         (&client).write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
     } else {
-        // Servers take the absolute form as well as their own.
+        // Servers also accept the absolute form of the target (RFC 9112, section 3.2.2).
         server.write_all(first.as_bytes())?;
     }
     let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);

@@ -1,222 +1,224 @@
-//! A registry in memory that does things in its own way, as the registries of this world do, and
-//! says so when it was asked what makes no sense.
+//! A registry in memory that deviates from the specification in configurable ways, as real
+//! registries and proxies do. It also checks that the requests of the client are valid.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bytes::digest;
-use super::fake::{Early, Fake, Reply, Request, status};
+use super::fake::{BodyHandling, FakeServer, Reply, Request, status};
 
-/// How a registry is peculiar.
+/// The deviations of a registry. The default follows the specification and mounts nothing.
 #[derive(Clone)]
-pub struct Manners {
-    /// What a PATCH that went well is answered with.
-    pub took: u16,
-    /// What it says that it holds, when it is asked: a `Range`, or nothing.
-    pub says: fn(&Session) -> Option<String>,
-    /// What the question is answered with.
-    pub told: u16,
-    /// Refuses a PATCH that makes sense.
-    pub refuses: fn(&Request, &Session) -> Option<Reply>,
-    /// Whether a PUT may bring the bytes.
-    pub takes_whole: bool,
-    /// The PATCHes, counted from 1, that break off in the middle.
-    pub breaks: Vec<usize>,
-    /// What becomes of a session when that happens.
-    pub broken: Broken,
-    /// The largest body, refused by whoever stands before it.
-    pub most: Option<u64>,
-    /// How that is said.
-    pub too_large: fn() -> Reply,
-    /// Whether it hangs up without reading what it refuses so.
-    pub hangs_up: bool,
-    /// `OCI-Chunk-Min-Length`
-    pub chunk_min: Option<u64>,
-    /// What a wish to mount comes to.
-    pub mounts: Mounts,
-    /// Whether tokens are asked for, but for reading.
-    pub has_tokens: bool,
-    /// Whether every Location is absolute.
-    pub is_absolute: bool,
-    /// Whether bytes that were taken are gone by the next request.
-    pub forgets: bool,
+pub struct RegistryQuirks {
+    /// The status of a successful PATCH.
+    pub patch_status: u16,
+    /// Returns the `Range` header of a response about a session.
+    pub range_header: fn(&UploadSession) -> Option<String>,
+    /// The status of a GET of a session.
+    pub status_of_get: u16,
+    /// Returns the response to a valid PATCH that the registry refuses.
+    pub refuse_patch: fn(&Request, &UploadSession) -> Option<Reply>,
+    /// Whether the PUT that completes a session may have a body.
+    pub accepts_put_body: bool,
+    /// The numbers of the PATCH requests (from 1) whose connection breaks in the middle of the
+    /// body.
+    pub broken_patches: Vec<usize>,
+    /// What happens to the session of a broken PATCH.
+    pub partial_chunk: PartialChunk,
+    /// The largest body that a proxy in front of the registry forwards.
+    pub max_body_bytes: Option<u64>,
+    /// Returns the response to a body that is too large.
+    pub too_large_response: fn() -> Reply,
+    /// Whether that response is sent, and the connection closed, before the body is read.
+    pub responds_early: bool,
+    /// The value of `OCI-Chunk-Min-Length`.
+    pub min_chunk_bytes: Option<u64>,
+    pub mount_support: MountSupport,
+    /// Whether requests other than GET and HEAD require a token.
+    pub requires_token: bool,
+    /// Whether `Location` headers are absolute URLs.
+    pub absolute_locations: bool,
+    /// Whether the registry loses the bytes of each chunk after it has confirmed them.
+    pub loses_chunks: bool,
 }
 
-/// What is left of a chunk that did not arrive whole.
+/// What happens to a session when a connection breaks in the middle of a chunk.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Broken {
-    /// What arrived of it.
-    Part,
-    /// Nothing of it.
-    Nothing,
-    /// Nothing at all: the session is gone.
-    Lost,
+pub enum PartialChunk {
+    /// The session keeps the bytes that arrived.
+    Kept,
+    /// The session keeps none of the bytes of the chunk.
+    Dropped,
+    /// The session is deleted.
+    SessionLost,
 }
 
-/// What a wish to mount comes to.
+/// The response to a request for a cross-repository mount.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Mounts {
-    /// What the other repository holds is mounted.
+pub enum MountSupport {
+    /// Mounts the blob.
     Yes,
-    /// A session is opened instead.
+    /// Opens an upload session instead, as the specification allows.
     No,
-    /// It is refused.
+    /// Responds with 405.
     Refused,
-    /// It says that it is, and it is not.
-    Lies,
+    /// Responds with 201, and does not mount the blob.
+    FalseSuccess,
 }
 
-impl Default for Manners {
+impl Default for RegistryQuirks {
     fn default() -> Self {
         Self {
-            took: 202,
-            says: |session| Some(format!("0-{}", session.bytes.len().saturating_sub(1))),
-            told: 204,
-            refuses: |_, _| None,
-            takes_whole: true,
-            breaks: Vec::new(),
-            broken: Broken::Part,
-            most: None,
-            too_large: || status(413),
-            hangs_up: false,
-            chunk_min: None,
-            mounts: Mounts::No,
-            has_tokens: false,
-            is_absolute: false,
-            forgets: false,
+            patch_status: 202,
+            range_header: |session| Some(format!("0-{}", session.bytes.len().saturating_sub(1))),
+            status_of_get: 204,
+            refuse_patch: |_, _| None,
+            accepts_put_body: true,
+            broken_patches: Vec::new(),
+            partial_chunk: PartialChunk::Kept,
+            max_body_bytes: None,
+            too_large_response: || status(413),
+            responds_early: false,
+            min_chunk_bytes: None,
+            mount_support: MountSupport::No,
+            requires_token: false,
+            absolute_locations: false,
+            loses_chunks: false,
         }
     }
 }
 
-/// An open upload.
+/// An open upload session.
 #[derive(Clone, Default)]
-pub struct Session {
-    /// What arrived.
+pub struct UploadSession {
+    /// The bytes so far.
     pub bytes: Vec<u8>,
-    /// The lengths of the chunks that were taken.
+    /// The sizes of the accepted chunks.
     pub chunks: Vec<usize>,
 }
 
-/// The registry.
-pub struct Quirky {
-    fake: Fake,
+/// A running registry, stopped on drop.
+pub struct QuirkyRegistry {
+    fake: FakeServer,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
     address: String,
-    sessions: BTreeMap<usize, Session>,
-    opened: usize,
-    patches: usize,
+    sessions: BTreeMap<usize, UploadSession>,
+    session_count: usize,
+    patch_count: usize,
     /// By repository and digest.
     blobs: HashMap<(String, String), Vec<u8>>,
-    /// By repository and reference.
+    /// Media type and content, by repository and reference.
     manifests: HashMap<(String, String), (String, Vec<u8>)>,
-    mounted: Vec<String>,
-    complaints: Vec<String>,
+    mounted_digests: Vec<String>,
+    /// Requests that violate the specification.
+    invalid_requests: Vec<String>,
 }
 
-impl Quirky {
-    /// Starts one.
-    pub fn start(manners: Manners) -> Self {
+impl QuirkyRegistry {
+    /// Starts a registry on a free port.
+    pub fn start(quirks: RegistryQuirks) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        let (early, late) = (state.clone(), state.clone());
-        let (before, manners) = (manners.clone(), manners);
-        let fake = Fake::start_early(
-            move |request| locked(&early).early(&before, request),
-            move |request| locked(&late).answer(&manners, request),
+        let (state_before_body, state_after_body) = (state.clone(), state.clone());
+        let quirks_before_body = quirks.clone();
+        let fake = FakeServer::start_with_body_handling(
+            move |request| lock(&state_before_body).handle_body(&quirks_before_body, request),
+            move |request| lock(&state_after_body).respond(&quirks, request),
         );
-        locked(&state).address = fake.address();
+        lock(&state).address = fake.address();
         Self { fake, state }
     }
 
-    /// `127.0.0.1:PORT`
     pub fn address(&self) -> SocketAddr {
         self.fake.address().parse().expect("an address")
     }
 
-    /// What it was asked.
-    pub fn seen(&self) -> Vec<Request> {
-        self.fake.seen()
+    /// Returns the requests so far, in the order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.fake.requests()
     }
 
-    /// How many requests had this method, and a path with this in it.
+    /// Returns the number of requests with this method and a target that contains `part`.
     pub fn count(&self, method: &str, part: &str) -> usize {
-        let seen = self.seen();
-        let like = |it: &&Request| it.method == method && it.target.contains(part);
-        seen.iter().filter(like).count()
+        let requests = self.requests();
+        let is_counted =
+            |request: &&Request| request.method == method && request.target.contains(part);
+        requests.iter().filter(is_counted).count()
     }
 
-    /// Panics if something it was asked made no sense.
-    pub fn assert_content(&self) {
-        let state = locked(&self.state);
-        assert!(state.complaints.is_empty(), "{:#?}", state.complaints);
+    /// Panics if the client has sent an invalid request.
+    pub fn assert_valid_requests(&self) {
+        let state = lock(&self.state);
+        let invalid_requests = &state.invalid_requests;
+        assert!(invalid_requests.is_empty(), "{invalid_requests:#?}");
     }
 
-    /// The digests of what was mounted.
-    pub fn mounted(&self) -> Vec<String> {
-        locked(&self.state).mounted.clone()
+    /// Returns the digests of all mounted blobs.
+    pub fn mounted_digests(&self) -> Vec<String> {
+        lock(&self.state).mounted_digests.clone()
     }
 
-    /// How many sessions are still open.
+    /// Returns the number of open upload sessions.
     pub fn open_sessions(&self) -> usize {
-        locked(&self.state).sessions.len()
+        lock(&self.state).sessions.len()
     }
 }
 
-fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {
-    fn early(&mut self, manners: &Manners, request: &Request) -> Early {
+    fn handle_body(&mut self, quirks: &RegistryQuirks, request: &Request) -> BodyHandling {
         let length = request.header("content-length");
         let length: u64 = length.map_or(0, |text| text.parse().expect("a length"));
-        if manners.most.is_some_and(|most| length > most) && manners.hangs_up {
-            return Early::Answer((manners.too_large)());
+        let is_too_large = quirks.max_body_bytes.is_some_and(|max| length > max);
+        if is_too_large && quirks.responds_early {
+            return BodyHandling::RespondEarly((quirks.too_large_response)());
         }
         if request.method != "PATCH" {
-            return Early::Read;
+            return BodyHandling::Read;
         }
-        self.patches += 1;
-        match manners.breaks.contains(&self.patches) {
-            true => Early::Break(usize::try_from(length / 2).expect("a length")),
-            false => Early::Read,
+        self.patch_count += 1;
+        if quirks.broken_patches.contains(&self.patch_count) {
+            let half = usize::try_from(length / 2).expect("a length");
+            return BodyHandling::DisconnectAfter(half);
         }
+        BodyHandling::Read
     }
 
-    fn answer(&mut self, manners: &Manners, request: &Request) -> Reply {
+    fn respond(&mut self, quirks: &RegistryQuirks, request: &Request) -> Reply {
         if request.header("transfer-encoding").is_some() {
-            self.complain(request, "a body without length");
+            self.add_invalid_request(request, "a body without length");
         }
-        if let Some(reply) = token(manners, request) {
+        if let Some(reply) = check_token(quirks, request) {
             return reply;
         }
-        if manners
-            .most
-            .is_some_and(|most| request.body.len() as u64 > most)
-        {
-            return (manners.too_large)();
+        let length = request.body.len() as u64;
+        if quirks.max_body_bytes.is_some_and(|max| length > max) {
+            return (quirks.too_large_response)();
         }
         let path = request.target.split('?').next().unwrap_or_default();
         let path = path.strip_prefix("/v2/").unwrap_or_default();
-        if let Some((name, place)) = path.split_once("/blobs/uploads/") {
-            return match place.is_empty() {
-                true => self.open(manners, request, name),
-                false => self.upload(manners, request, name, place),
-            };
+        if let Some((repository, id)) = path.split_once("/blobs/uploads/") {
+            if id.is_empty() {
+                return self.open_session(quirks, request, repository);
+            }
+            return self.handle_session(quirks, request, repository, id);
         }
-        if let Some((name, digest)) = path.split_once("/blobs/") {
-            let key = (name.to_owned(), digest.to_owned());
+        if let Some((repository, digest)) = path.split_once("/blobs/") {
+            let key = (repository.to_owned(), digest.to_owned());
             return match self.blobs.get(&key) {
                 Some(bytes) => content(bytes, "application/octet-stream"),
                 None => status(404),
             };
         }
-        if let Some((name, reference)) = path.split_once("/manifests/") {
-            return self.manifest(request, name, reference);
+        if let Some((repository, reference)) = path.split_once("/manifests/") {
+            return self.handle_manifest(request, repository, reference);
         }
         match path {
             "" => status(200),
@@ -224,153 +226,174 @@ impl State {
         }
     }
 
-    fn open(&mut self, manners: &Manners, request: &Request, name: &str) -> Reply {
-        let one = |field: &str| request.query(field).pop();
-        if let (Some(wanted), Some(from)) = (one("mount"), one("from")) {
-            match manners.mounts {
-                Mounts::Yes => {
-                    let there = self.blobs.get(&(from, wanted.clone())).cloned();
-                    if let Some(bytes) = there {
-                        self.mounted.push(wanted.clone());
-                        self.blobs.insert((name.to_owned(), wanted), bytes);
+    fn open_session(
+        &mut self,
+        quirks: &RegistryQuirks,
+        request: &Request,
+        repository: &str,
+    ) -> Reply {
+        let parameter = |name: &str| request.query(name).pop();
+        if let (Some(digest), Some(from)) = (parameter("mount"), parameter("from")) {
+            match quirks.mount_support {
+                MountSupport::Yes => {
+                    let blob = self.blobs.get(&(from, digest.clone())).cloned();
+                    if let Some(bytes) = blob {
+                        self.mounted_digests.push(digest.clone());
+                        self.blobs.insert((repository.to_owned(), digest), bytes);
                         return status(201);
                     }
                 }
-                Mounts::Refused => return status(405),
-                Mounts::Lies => return status(201),
-                Mounts::No => {}
+                MountSupport::Refused => return status(405),
+                MountSupport::FalseSuccess => return status(201),
+                MountSupport::No => {}
             }
         }
-        self.opened += 1;
-        let id = self.opened;
-        self.sessions.insert(id, Session::default());
-        let reply = self.located(manners, status(202), name, id);
-        match manners.chunk_min {
-            Some(least) => reply.header("OCI-Chunk-Min-Length", least.to_string()),
+        self.session_count += 1;
+        let id = self.session_count;
+        self.sessions.insert(id, UploadSession::default());
+        let reply = self.add_location(quirks, status(202), repository, id);
+        match quirks.min_chunk_bytes {
+            Some(min) => reply.header("OCI-Chunk-Min-Length", min.to_string()),
             None => reply,
         }
     }
 
-    /// Where a session goes on; the place is another after every answer.
-    fn located(&self, manners: &Manners, reply: Reply, name: &str, id: usize) -> Reply {
-        let base = match manners.is_absolute {
-            true => format!("http://{}", self.address),
-            false => String::new(),
+    /// Adds the `Location` of a session, which is different in every response.
+    fn add_location(
+        &self,
+        quirks: &RegistryQuirks,
+        reply: Reply,
+        repository: &str,
+        id: usize,
+    ) -> Reply {
+        let base = if quirks.absolute_locations {
+            format!("http://{}", self.address)
+        } else {
+            String::new()
         };
-        let at = self.sessions.get(&id).map_or(0, |it| it.bytes.len());
-        let place = format!("{base}/v2/{name}/blobs/uploads/{id}?_state=s%2F{at}%3D%3D");
-        reply.header("Location", place)
+        let session = self.sessions.get(&id);
+        let offset = session.map_or(0, |session| session.bytes.len());
+        let location =
+            format!("{base}/v2/{repository}/blobs/uploads/{id}?_state=s%2F{offset}%3D%3D");
+        reply.header("Location", location)
     }
 
-    fn upload(&mut self, manners: &Manners, request: &Request, name: &str, place: &str) -> Reply {
-        let id: usize = place.parse().expect("a session's number");
+    fn handle_session(
+        &mut self,
+        quirks: &RegistryQuirks,
+        request: &Request,
+        repository: &str,
+        id: &str,
+    ) -> Reply {
+        let id: usize = id.parse().expect("a session's number");
         if request.query("_state").len() != 1 {
-            self.complain(request, "a place that was never named");
+            self.add_invalid_request(request, "not a Location of the registry");
         }
         let Some(mut session) = self.sessions.remove(&id) else {
             return status(404).body(r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#);
         };
         let reply = match &*request.method {
             "GET" => {
-                let reply = status(manners.told);
-                match (manners.told, (manners.says)(&session)) {
+                let reply = status(quirks.status_of_get);
+                match (quirks.status_of_get, (quirks.range_header)(&session)) {
                     (204, Some(range)) => reply.header("Range", range),
                     _ => reply,
                 }
             }
-            "PATCH" => match self.patch(manners, request, &mut session) {
+            "PATCH" => match self.add_chunk(quirks, request, &mut session) {
                 Some(reply) => reply,
                 None => return status(500),
             },
-            "PUT" => return self.finish(manners, request, name, session),
+            "PUT" => return self.complete_session(quirks, request, repository, session),
             "DELETE" => return status(204),
             _ => status(405),
         };
         self.sessions.insert(id, session);
-        self.located(manners, reply, name, id)
+        self.add_location(quirks, reply, repository, id)
     }
 
-    /// Takes a chunk; `None` where that was the session's end.
-    fn patch(
+    /// Adds a chunk to a session. Returns `None` if the session is lost.
+    fn add_chunk(
         &mut self,
-        manners: &Manners,
+        quirks: &RegistryQuirks,
         request: &Request,
-        session: &mut Session,
+        session: &mut UploadSession,
     ) -> Option<Reply> {
         let length = request.header("content-length").unwrap_or_default();
         let length: usize = length.parse().expect("a length");
-        let first = match request.header("content-range").map(range) {
+        let first = match request.header("content-range").map(parse_range) {
             None => 0,
             Some(Some((first, last))) if last + 1 - first == length => first,
             Some(_) => {
-                self.complain(request, "a Content-Range that does not fit");
+                self.add_invalid_request(request, "a wrong Content-Range");
                 0
             }
         };
-        if let Some(reply) = (manners.refuses)(request, session) {
+        if let Some(reply) = (quirks.refuse_patch)(request, session) {
             return Some(reply);
         }
         if first != session.bytes.len() {
             return Some(status(416));
         }
         if request.body.len() < length {
-            match manners.broken {
-                Broken::Part => session.bytes.extend_from_slice(&request.body),
-                Broken::Nothing => {}
-                Broken::Lost => return None,
+            match quirks.partial_chunk {
+                PartialChunk::Kept => session.bytes.extend_from_slice(&request.body),
+                PartialChunk::Dropped => {}
+                PartialChunk::SessionLost => return None,
             }
             return Some(status(500));
         }
         session.bytes.extend_from_slice(&request.body);
         session.chunks.push(length);
-        let reply = status(manners.took);
-        let reply = match (manners.says)(session) {
+        let reply = status(quirks.patch_status);
+        let reply = match (quirks.range_header)(session) {
             Some(range) => reply.header("Range", range),
             None => reply,
         };
-        if manners.forgets {
+        if quirks.loses_chunks {
             session.bytes.clear();
         }
         Some(reply)
     }
 
-    fn finish(
+    fn complete_session(
         &mut self,
-        manners: &Manners,
+        quirks: &RegistryQuirks,
         request: &Request,
-        name: &str,
-        session: Session,
+        repository: &str,
+        session: UploadSession,
     ) -> Reply {
         let mut bytes = session.bytes;
-        if !request.body.is_empty() && !manners.takes_whole {
+        if !request.body.is_empty() && !quirks.accepts_put_body {
             return status(400);
         }
         bytes.extend_from_slice(&request.body);
-        let named = request.query("digest").pop().unwrap_or_default();
-        if digest(&bytes) != named {
+        let expected = request.query("digest").pop().unwrap_or_default();
+        if digest(&bytes) != expected {
             return status(400).body(r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#);
         }
-        let before = self.blobs.insert((name.to_owned(), named), bytes);
-        if before.is_some() {
-            self.complain(request, "a blob that is there");
+        let key = (repository.to_owned(), expected);
+        if self.blobs.insert(key, bytes).is_some() {
+            self.add_invalid_request(request, "the registry already has the blob");
         }
         status(201)
     }
 
-    fn manifest(&mut self, request: &Request, name: &str, reference: &str) -> Reply {
-        let key = |reference: &str| (name.to_owned(), reference.to_owned());
+    fn handle_manifest(&mut self, request: &Request, repository: &str, reference: &str) -> Reply {
+        let key = |reference: &str| (repository.to_owned(), reference.to_owned());
         if request.method != "PUT" {
             return match self.manifests.get(&key(reference)) {
                 Some((media_type, bytes)) => content(bytes, media_type),
                 None => status(404),
             };
         }
-        let text: serde_json::Value = serde_json::from_slice(&request.body).expect("a manifest");
-        let layers = text["layers"].as_array().into_iter().flatten();
-        for part in layers.chain([&text["config"]]) {
-            let named = part["digest"].as_str().expect("a digest");
-            if !self.blobs.contains_key(&key(named)) {
-                self.complain(request, "a manifest before its blobs");
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&request.body).expect("a manifest");
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        for descriptor in layers.chain([&manifest["config"]]) {
+            let digest = descriptor["digest"].as_str().expect("a digest");
+            if !self.blobs.contains_key(&key(digest)) {
+                self.add_invalid_request(request, "a manifest before its blobs");
                 return status(400);
             }
         }
@@ -378,17 +401,18 @@ impl State {
             .header("content-type")
             .unwrap_or_default()
             .to_owned();
-        let found = digest(&request.body);
-        for reference in [reference, &*found] {
-            let kept = (media_type.clone(), request.body.clone());
-            self.manifests.insert(key(reference), kept);
+        let manifest_digest = digest(&request.body);
+        for reference in [reference, &*manifest_digest] {
+            let manifest = (media_type.clone(), request.body.clone());
+            self.manifests.insert(key(reference), manifest);
         }
-        status(201).header("Docker-Content-Digest", found)
+        status(201).header("Docker-Content-Digest", manifest_digest)
     }
 
-    fn complain(&mut self, request: &Request, what: &str) {
+    fn add_invalid_request(&mut self, request: &Request, reason: &str) {
         let Request { method, target, .. } = request;
-        self.complaints.push(format!("{what}: {method} {target}"));
+        let text = format!("{reason}: {method} {target}");
+        self.invalid_requests.push(text);
     }
 }
 
@@ -400,15 +424,16 @@ fn content(bytes: &[u8], media_type: &str) -> Reply {
         .body(bytes)
 }
 
-/// `first-last`, and nothing else.
-fn range(text: &str) -> Option<(usize, usize)> {
+/// Parses `FIRST-LAST`.
+fn parse_range(text: &str) -> Option<(usize, usize)> {
     let (first, last) = text.split_once('-')?;
     Some((first.parse().ok()?, last.parse().ok()?))
 }
 
-/// Gives tokens that name their scopes, and asks for the scope that a request needs.
-fn token(manners: &Manners, request: &Request) -> Option<Reply> {
-    if !manners.has_tokens {
+/// Issues tokens, and returns a challenge for a request without the token that it needs. A token
+/// contains its own scopes.
+fn check_token(quirks: &RegistryQuirks, request: &Request) -> Option<Reply> {
+    if !quirks.requires_token {
         return None;
     }
     if request.line() == "GET /token" {
@@ -420,27 +445,27 @@ fn token(manners: &Manners, request: &Request) -> Option<Reply> {
         return None;
     }
     let path = request.target.split('?').next().unwrap_or_default();
-    let name = path.strip_prefix("/v2/").unwrap_or_default();
-    let parts = ["/blobs/", "/manifests/", "/tags/", "/_imgsync/"];
-    let ends = parts.iter().filter_map(|part| name.find(part));
-    let name = &name[..ends.min().unwrap_or(name.len())];
+    let path = path.strip_prefix("/v2/").unwrap_or_default();
+    let separators = ["/blobs/", "/manifests/", "/tags/", "/_imgsync/"];
+    let name_end = separators.iter().filter_map(|part| path.find(part)).min();
+    let repository = &path[..name_end.unwrap_or(path.len())];
     let action = match &*request.method {
         "PUT" | "PATCH" | "DELETE" => "push",
         "POST" if request.target.contains("/uploads/") => "push",
         _ => "pull",
     };
-    let mut needed = vec![(name.to_owned(), action)];
+    let mut needed = vec![(repository.to_owned(), action)];
     needed.extend(request.query("from").into_iter().map(|from| (from, "pull")));
     let bearer = request.authorization().strip_prefix("Bearer ");
-    let may = |(name, action): &(String, &str)| {
+    let is_granted = |(repository, action): &(String, &str)| {
         let scopes = bearer.into_iter().flat_map(|token| token.split(';'));
-        let mut fields = scopes.map(|scope| scope.trim_start_matches("repository:"));
-        fields.any(|scope| {
-            let (of, actions) = scope.split_once(':').unwrap_or_default();
-            of == name && actions.split(',').any(|it| it == *action)
+        let mut grants = scopes.map(|scope| scope.trim_start_matches("repository:"));
+        grants.any(|grant| {
+            let (granted_repository, actions) = grant.split_once(':').unwrap_or_default();
+            granted_repository == repository && actions.split(',').any(|granted| granted == *action)
         })
     };
-    if needed.iter().all(may) {
+    if needed.iter().all(is_granted) {
         return None;
     }
     let host = request.header("host").unwrap_or_default();

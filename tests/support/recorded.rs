@@ -1,7 +1,7 @@
-//! What an older version wrote to disk: copies of tests/frozen, at the addresses of the recording.
+//! Copies the recorded folders of an older version (`tests/frozen`) for a test.
 //!
-//! Much in there is known by the address of a registry, so each has the one of the recording. Times
-//! are today's: a copied file is new, and what is written in one is renewed.
+//! The recorded files contain addresses of registries, so the tests use the same addresses. Times
+//! are updated: the copied files are new, and times inside files are set to an hour ago.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -10,42 +10,44 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::http::{self, Reply};
-use super::run::{Outcome, run, until};
+use super::http::{self, Response};
+use super::run::{Outcome, run, wait_until};
 use super::{Imgsync, Scratch, Server};
 
-/// The registry that was pushed to.
+/// The registry to which the recorded tool pushed.
 pub const REGISTRY: &str = "127.83.77.1:18327";
-/// The one that was fetched from, and mirrored.
+/// The registry that was the upstream of the cache and the source of the mirror.
 pub const SOURCE: &str = "127.83.77.2:18327";
-/// One that took uploads as one piece only, and one that took small requests only.
+/// A registry that refuses chunks with `Content-Range`.
 pub const STREAM: &str = "127.83.77.3:18327";
+/// A registry that refuses large requests.
 pub const LIMITED: &str = "127.83.77.4:18327";
 
-/// One test at a time has these addresses.
+/// Only one test at a time can use the addresses.
 static ADDRESSES: Mutex<()> = Mutex::new(());
 
-pub fn frozen(name: &str) -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/frozen");
-    tests.join(name)
+/// Returns a path in `tests/frozen`.
+pub fn frozen_path(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/frozen");
+    folder.join(name)
 }
 
-fn copy(from: &Path, to: &Path) {
+fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("the recording");
     for entry in std::fs::read_dir(from).expect("the recording") {
         let path = entry.expect("the recording").path();
         let target = to.join(path.file_name().expect("the recording"));
         if path.is_dir() {
-            copy(&path, &target);
+            copy_folder(&path, &target);
         } else {
-            // Not as std::fs::copy does: the time shall be today's, and nothing read-only.
+            // `std::fs::copy` would also copy the permissions, and the checkout may be read-only.
             let bytes = std::fs::read(&path).expect("the recording");
             std::fs::write(&target, bytes).expect("a copy");
         }
     }
 }
 
-/// All files below a folder.
+/// Returns all files below a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
@@ -59,23 +61,25 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub fn named<'a>(files: &'a [PathBuf], part: &str) -> Vec<&'a PathBuf> {
-    let has = |path: &&PathBuf| path.to_str().expect("the recording").contains(part);
-    files.iter().filter(has).collect()
+/// Returns the paths that contain `part`.
+pub fn paths_containing<'a>(files: &'a [PathBuf], part: &str) -> Vec<&'a PathBuf> {
+    let is_match = |path: &&PathBuf| path.to_str().expect("the recording").contains(part);
+    files.iter().filter(is_match).collect()
 }
 
-/// Copies of what was recorded, as if that had been an hour ago.
-pub struct Recorded {
+/// Copies of the recorded folders, as if they had been written an hour ago.
+pub struct RecordedFolders {
     pub scratch: Scratch,
-    _turn: MutexGuard<'static, ()>,
+    _addresses: MutexGuard<'static, ()>,
 }
 
-impl Recorded {
-    pub fn open() -> Self {
-        let turn = ADDRESSES.lock().unwrap_or_else(PoisonError::into_inner);
+impl RecordedFolders {
+    /// Copies the folders of the server and of the user.
+    pub fn copy() -> Self {
+        let addresses = ADDRESSES.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = Scratch::new();
         for name in ["server", "home"] {
-            copy(&frozen(name), &scratch.path(name));
+            copy_folder(&frozen_path(name), &scratch.path(name));
         }
         let hour_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
         for path in files(&scratch.path("server")) {
@@ -96,25 +100,27 @@ impl Recorded {
         }
         Self {
             scratch,
-            _turn: turn,
+            _addresses: addresses,
         }
     }
 
+    /// Returns the data folder of the server.
     pub fn root(&self) -> PathBuf {
         self.scratch.path("server")
     }
 
+    /// Returns the cache folder of the tool.
     pub fn cache(&self) -> PathBuf {
         self.scratch.path("home/cache/imgsync")
     }
 
-    /// Today's server on the recorded folder, with more in its configuration.
-    pub fn server(&self, more: &str) -> Server {
-        serve(&self.scratch, REGISTRY, &self.root(), more)
+    /// Starts the current server on the recorded data folder, with additional configuration.
+    pub fn start_server(&self, more: &str) -> Server {
+        start_server(&self.scratch, REGISTRY, &self.root(), more)
     }
 
-    /// Today's tool in the recorded home.
-    pub fn run(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Outcome {
+    /// Runs the current tool with the recorded home folder.
+    pub fn run_tool(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Outcome {
         let home = self.scratch.path("home");
         let mut command: Command = Imgsync::new(&home).command();
         command.env("XDG_STATE_HOME", home.join("state"));
@@ -123,15 +129,15 @@ impl Recorded {
     }
 }
 
-/// An address of the recording, once that is free: another run of the tests may have it.
-pub fn listener(address: &str) -> TcpListener {
-    until("an address that is free", || {
+/// Listens on an address of the recording. Waits while another run of the tests uses it.
+pub fn listen(address: &str) -> TcpListener {
+    wait_until("an address that is free", || {
         TcpListener::bind(address).ok()
     })
 }
 
-/// A server at an address of the recording.
-pub fn serve(scratch: &Scratch, address: &str, root: &Path, more: &str) -> Server {
+/// Starts a server on an address of the recording, with additional configuration.
+pub fn start_server(scratch: &Scratch, address: &str, root: &Path, more: &str) -> Server {
     let config = format!(
         "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}, delete: {{enabled: \
          true}}}}\nhttp: {{addr: '{address}', debug: {{addr: '127.0.0.1:0', prometheus: \
@@ -139,33 +145,34 @@ pub fn serve(scratch: &Scratch, address: &str, root: &Path, more: &str) -> Serve
     );
     let path = scratch.path(&format!("{address}.yml"));
     std::fs::write(&path, config).expect("the recording");
-    drop(listener(address));
-    Server::configured(&path, root)
+    drop(listen(address));
+    Server::start_configured(&path, root)
 }
 
-/// With the upstream of the recording, and more in the section.
-pub fn caching(more: &str) -> String {
+/// Returns a `cache` section with the upstream of the recording and additional keys.
+pub fn cache_config(more: &str) -> String {
     format!(
         "imgsync: {{cache: {{upstreams: [{{prefix: up.example, remoteurl: 'http://{SOURCE}'}}]{more}}}}}\n"
     )
 }
 
-pub fn get(server: &Server, target: &str) -> Reply {
-    let reply = http::get(server.address(), target);
-    assert_eq!(reply.status, 200, "{target}: {}", reply.text());
-    reply
+/// Sends a `GET` request that must succeed.
+pub fn get(server: &Server, target: &str) -> Response {
+    let response = http::get(server.address(), target);
+    assert_eq!(response.status, 200, "{target}: {}", response.text());
+    response
 }
 
-/// The sessions of the recording: repository, and path.
-pub fn sessions(recorded: &Recorded, repository: &str) -> (PathBuf, String) {
+/// Returns the folder and the URL path of the upload session in a recorded repository.
+pub fn upload_session(recorded: &RecordedFolders, repository: &str) -> (PathBuf, String) {
     let repositories = "docker/registry/v2/repositories";
     let uploads = recorded
         .root()
         .join(repositories)
         .join(repository)
         .join("_uploads");
-    let mut found = std::fs::read_dir(uploads).expect("the recording");
-    let folder = found
+    let mut entries = std::fs::read_dir(uploads).expect("the recording");
+    let folder = entries
         .next()
         .expect("the recording")
         .expect("the recording")
@@ -179,8 +186,8 @@ pub fn sessions(recorded: &Recorded, repository: &str) -> (PathBuf, String) {
     (folder, location)
 }
 
-/// A file in which these users are known, each with the password `secret`.
-pub fn htpasswd(scratch: &Scratch, users: &[&str]) -> PathBuf {
+/// Writes an htpasswd file with these users and the password `secret`, and returns its path.
+pub fn write_htpasswd(scratch: &Scratch, users: &[&str]) -> PathBuf {
     let (file, password) = (scratch.path("htpasswd"), scratch.path("password"));
     std::fs::write(&password, "secret\n").expect("a file");
     for user in users {

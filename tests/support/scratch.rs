@@ -1,28 +1,27 @@
-//! A folder for one test, gone with it.
+//! Temporary folders for tests.
 
 use std::path::{Path, PathBuf};
 
-/// A temporary folder.
+/// A temporary folder, deleted on drop.
 pub struct Scratch(tempfile::TempDir);
 
 impl Scratch {
-    /// A new, empty one.
+    /// Creates an empty temporary folder.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("imgsync-tests-").tempdir();
         Self(folder.expect("a temporary folder"))
     }
 
-    /// The folder itself.
     pub fn root(&self) -> &Path {
         self.0.path()
     }
 
-    /// A path in it.
+    /// Returns the path of an entry in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
     }
 
-    /// A folder in it, made if it is not there.
+    /// Returns the path of a subfolder, and creates the subfolder if needed.
     pub fn folder(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         std::fs::create_dir_all(&path).expect("a folder");

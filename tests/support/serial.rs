@@ -1,26 +1,26 @@
-//! Groups of tests that run one after another.
+//! Locks for tests that must not run at the same time.
 //!
-//! All tests are threads of one program. A test that shares something with others of its group
-//! holds the group's guard from its start to its end: `let _docker = serial::docker();`. Where a
-//! test needs both guards, it takes docker's first.
+//! All tests are threads of one program. A test holds the guard for its whole duration:
+//! `let _docker = serial::docker();`. A test that needs both guards takes `docker` first, so that
+//! two tests cannot wait for each other.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static DOCKER: Mutex<()> = Mutex::new(());
 static HEAVY: Mutex<()> = Mutex::new(());
 
-/// The tests that use the machine's Docker daemon, its images and its folders.
+/// Locks the Docker daemon of this machine, with its images and folders.
 pub fn docker() -> MutexGuard<'static, ()> {
-    alone(&DOCKER)
+    lock(&DOCKER)
 }
 
-/// The tests that move hundreds of megabytes, most of which measure memory: two of them side by side
-/// would take a small machine's memory, disk and processors from all others.
+/// Keeps tests that transfer hundreds of megabytes from running at the same time. Most of them
+/// measure memory, and two at once overload a small machine.
 pub fn heavy() -> MutexGuard<'static, ()> {
-    alone(&HEAVY)
+    lock(&HEAVY)
 }
 
-fn alone(group: &'static Mutex<()>) -> MutexGuard<'static, ()> {
-    // What a test that failed has left behind is of its own name.
+fn lock(group: &'static Mutex<()>) -> MutexGuard<'static, ()> {
+    // A failed test poisons the lock. The next test can run anyway: tests use unique names.
     group.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! imgsync-server, the real binary.
+//! Starts the `imgsync-server` binary.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::process::{Process, peak_memory};
 
-/// A running server with a folder of its own.
+/// A running server, killed on drop.
 pub struct Server {
     process: Process,
     root: PathBuf,
@@ -16,7 +16,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on a free port.
+    /// Starts a server on a free port, with its data in `root`.
     pub fn start(root: &Path) -> Self {
         let logs = tempfile::tempdir().expect("a folder for logs");
         let (process, address) = launch(root, logs.path(), ANY_PORT);
@@ -28,12 +28,12 @@ impl Server {
         }
     }
 
-    /// Starts one as a configuration file says, its data in `root`.
-    pub fn configured(config: &Path, root: &Path) -> Self {
+    /// Starts a server with a configuration file. `root` is the data folder that the file names.
+    pub fn start_configured(config: &Path, root: &Path) -> Self {
         let logs = tempfile::tempdir().expect("a folder for logs");
         let mut command = Command::new(binary());
         command.arg("serve").arg(config);
-        let (process, address) = listening(&mut command, logs.path());
+        let (process, address) = start_process(&mut command, logs.path());
         Self {
             process,
             root: root.to_owned(),
@@ -42,43 +42,42 @@ impl Server {
         }
     }
 
-    /// `127.0.0.1:PORT`
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The folder that it serves.
+    /// Returns the data folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// What it logged.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         self.process.stderr()
     }
 
-    /// Ends it at once, without a chance to tidy up.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Asks it to end (SIGTERM) and waits for that.
+    /// Stops the server with SIGTERM, and waits for its end.
     pub fn stop(&mut self) -> ExitStatus {
         self.process.terminate()
     }
 
-    /// Starts it again on the same folder, after its end; the port is another one.
-    pub fn start_again(&mut self) {
+    /// Starts a stopped server on the same folder, on another port.
+    pub fn restart(&mut self) {
         (self.process, self.address) = launch(&self.root, self.logs.path(), ANY_PORT);
     }
 
-    /// The same, on the port that it had.
-    pub fn start_again_there(&mut self) {
+    /// Starts a stopped server on the same folder and the same port.
+    pub fn restart_on_same_port(&mut self) {
         let address = self.address.to_string();
         (self.process, self.address) = launch(&self.root, self.logs.path(), &address);
     }
 
-    /// The most memory in bytes that it ever had resident.
+    /// Returns the peak resident memory in bytes.
     pub fn peak_memory(&self) -> u64 {
         peak_memory(self.process.id()).expect("the server is alive")
     }
@@ -89,10 +88,10 @@ const ANY_PORT: &str = "127.0.0.1:0";
 fn launch(root: &Path, logs: &Path, address: &str) -> (Process, SocketAddr) {
     let mut command = Command::new(binary());
     command.args(["serve", "--addr", address, "--root"]);
-    listening(command.arg(root), logs)
+    start_process(command.arg(root), logs)
 }
 
-fn listening(command: &mut Command, logs: &Path) -> (Process, SocketAddr) {
+fn start_process(command: &mut Command, logs: &Path) -> (Process, SocketAddr) {
     let mut process = Process::start("imgsync-server", command, logs);
     let address = process.wait_for("the server's address", |text| {
         let (line, _) = text.split_once('\n')?;
@@ -103,7 +102,8 @@ fn listening(command: &mut Command, logs: &Path) -> (Process, SocketAddr) {
     (process, address)
 }
 
-/// The server's binary, from beside the tool's. Cargo builds only the tool's before these tests.
+/// Returns the path of the server's binary, next to the tool's. Panics if the binary is older than
+/// its sources: cargo builds only the tool for these tests.
 pub fn binary() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_imgsync")).with_file_name("imgsync-server");
     let advice = "run: cargo build --workspace --bins (with the same --profile or --release)";
@@ -118,18 +118,16 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// When the last change below a folder was, and to which file.
+/// Returns the last change below a folder: its time and the file.
 fn newest(folder: &Path) -> (SystemTime, PathBuf) {
     let entries = std::fs::read_dir(folder).expect("a folder of sources");
     let times = entries.map(|entry| {
         let path = entry.expect("a source").path();
-        match path.is_dir() {
-            true => newest(&path),
-            false => {
-                let data = std::fs::metadata(&path).expect("a source");
-                (data.modified().expect("a time"), path)
-            }
+        if path.is_dir() {
+            return newest(&path);
         }
+        let data = std::fs::metadata(&path).expect("a source");
+        (data.modified().expect("a time"), path)
     });
     times
         .max()

@@ -1,4 +1,4 @@
-//! skopeo.
+//! Runs skopeo.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::process::Command;
 
 use super::run::must;
 
-/// `skopeo copy --all SOURCE DESTINATION`, both with their transports, without TLS.
+/// Runs `skopeo copy --all SOURCE DESTINATION` without TLS verification. Both names start with
+/// their transport, such as `docker://`.
 pub fn copy(source: &str, destination: &str) {
     let mut command = Command::new("skopeo");
     command.args(["--insecure-policy", "copy", "--all"]);
@@ -14,17 +15,17 @@ pub fn copy(source: &str, destination: &str) {
     must(command.args([source, destination]));
 }
 
-/// Copies an image from a registry to a folder, every byte as it is.
+/// Copies an image from a registry to a folder (`dir:`), without converting anything.
 pub fn pull(address: SocketAddr, name: &str, folder: &Path) {
     let source = format!("docker://{address}/{name}");
     copy(&source, &format!("dir:{}", folder.display()));
 }
 
-/// `skopeo inspect` of an image at a registry.
+/// Returns the output of `skopeo inspect` for an image in a registry.
 pub fn inspect(address: SocketAddr, name: &str) -> serde_json::Value {
     let mut command = Command::new("skopeo");
     command.args(["inspect", "--tls-verify=false", "--override-os=linux"]);
     command.arg("--override-arch=amd64");
-    let answer = must(command.arg(format!("docker://{address}/{name}")));
-    serde_json::from_str(&answer).expect("what skopeo prints is JSON")
+    let output = must(command.arg(format!("docker://{address}/{name}")));
+    serde_json::from_str(&output).expect("JSON from skopeo")
 }

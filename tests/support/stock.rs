@@ -1,4 +1,4 @@
-//! The stock registry: the distribution project's, as Debian packages it.
+//! Starts the stock registry: `docker-registry` of Debian, made from the distribution project.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use super::peers;
 use super::process::Process;
 
-/// A running stock registry.
+/// A running stock registry, killed on drop.
 pub struct StockRegistry {
     process: Process,
     address: SocketAddr,
@@ -15,15 +15,15 @@ pub struct StockRegistry {
 }
 
 impl StockRegistry {
-    /// Starts one on a free port, with its data in `root`.
+    /// Starts a registry on a free port, with its data in `root`.
     pub fn start(root: &Path) -> Self {
-        Self::configured(root, "", "", "")
+        Self::start_configured(root, "", "", "")
     }
 
-    /// The same, with more in its configuration: below `storage` and below `http`, each as
-    /// `, key: value`, and lines at the end.
-    pub fn configured(root: &Path, storage: &str, http: &str, more: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder for its config");
+    /// Starts a registry with additional configuration: keys of `storage` and of `http`, each as
+    /// `, key: value`, and lines for the end of the file.
+    pub fn start_configured(root: &Path, storage: &str, http: &str, more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the configuration");
         let config = folder.path().join("config.yml");
         let text = format!(
             "version: 0.1\n\
@@ -32,16 +32,16 @@ impl StockRegistry {
              http: {{addr: '127.0.0.1:0', secret: imgsync-tests{http}}}\n\
              {more}"
         );
-        std::fs::write(&config, text).expect("a config file");
+        std::fs::write(&config, text).expect("a configuration file");
         let mut command = Command::new(peers::program("docker-registry"));
         command.arg("serve").arg(&config);
         let mut process = Process::start("docker-registry", &mut command, folder.path());
         let address = process.wait_for("the stock registry's address", |text| {
             let (_, rest) = text.split_once("listening on 127.0.0.1:")?;
             let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            // A line that is still being written ends within the number.
-            let ended = rest.len() > port.len();
-            ended.then(|| SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port"))))
+            // The log may end in the middle of the port while the registry writes the line.
+            let is_complete = rest.len() > port.len();
+            is_complete.then(|| SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port"))))
         });
         Self {
             process,
@@ -50,17 +50,16 @@ impl StockRegistry {
         }
     }
 
-    /// Its configuration file; gone when this is.
+    /// Returns the path of the configuration file, which is deleted on drop.
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("config.yml")
     }
 
-    /// `127.0.0.1:PORT`
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Asks it to end and waits for that.
+    /// Stops the registry with SIGTERM, and waits until it has ended.
     pub fn stop(&mut self) {
         self.process.terminate();
     }

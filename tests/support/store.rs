@@ -1,17 +1,17 @@
-//! What a registry's folder holds, to compare before and after.
+//! Reads the data folder of a registry.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Every file below a root with its size in bytes, and every empty folder. Upload sessions are left
-/// out, and what the server computes for itself in the background from what it holds.
-pub fn listing(root: &Path) -> BTreeSet<String> {
+/// Returns every file below `root` with its size in bytes, and every empty folder. Omits upload
+/// sessions, and data that the server derives from stored content in the background.
+pub fn list_files(root: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut open = vec![root.to_owned()];
-    while let Some(folder) = open.pop() {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
         let mut empty = true;
-        // The server may remove what it no longer needs meanwhile.
+        // The server may delete a folder at the same time.
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             empty = false;
             let path = entry.expect("an entry of the store").path();
@@ -21,7 +21,7 @@ pub fn listing(root: &Path) -> BTreeSet<String> {
                 continue;
             }
             if path.is_dir() {
-                open.push(path);
+                folders.push(path);
                 continue;
             }
             if let Ok(data) = path.metadata() {
@@ -36,44 +36,44 @@ pub fn listing(root: &Path) -> BTreeSet<String> {
     found
 }
 
-/// The file that holds a blob's bytes.
-pub fn blob_data(root: &Path, digest: &str) -> PathBuf {
+/// Returns the path of a blob's data.
+pub fn blob_path(root: &Path, digest: &str) -> PathBuf {
     let (algorithm, hex) = digest.split_once(':').expect("a digest");
     let blobs = root.join("docker/registry/v2/blobs");
     blobs.join(algorithm).join(&hex[..2]).join(hex).join("data")
 }
 
-/// Panics with what differs unless the folder holds what it did: soon, for a server whose client
-/// has gone may still be tidying up.
+/// Panics unless the folder contains the same files as before. Waits up to 30 seconds, because the
+/// server cleans up after a client has disconnected.
 pub fn assert_unchanged(before: &BTreeSet<String>, root: &Path) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let after = listing(root);
-        let gone: Vec<_> = before.difference(&after).collect();
-        let new: Vec<_> = after.difference(before).collect();
-        if gone.is_empty() && new.is_empty() {
+        let after = list_files(root);
+        let removed: Vec<_> = before.difference(&after).collect();
+        let added: Vec<_> = after.difference(before).collect();
+        if removed.is_empty() && added.is_empty() {
             return;
         }
         assert!(
             Instant::now() < deadline,
-            "the store has changed\ngone: {gone:#?}\nnew: {new:#?}"
+            "the store has changed\nremoved: {removed:#?}\nadded: {added:#?}"
         );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// The upload sessions that are open below a root, by their folders.
-pub fn sessions(root: &Path) -> Vec<PathBuf> {
+/// Returns the folders of the folders upload sessions below `root`.
+pub fn upload_sessions(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut open = vec![root.to_owned()];
-    while let Some(folder) = open.pop() {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
         let holds_sessions = folder.ends_with("_uploads");
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.expect("an entry of the store").path();
-            match (holds_sessions, path.is_dir()) {
-                (true, _) => found.push(path),
-                (false, true) => open.push(path),
-                (false, false) => {}
+            if holds_sessions {
+                found.push(path);
+            } else if path.is_dir() {
+                folders.push(path);
             }
         }
     }

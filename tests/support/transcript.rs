@@ -1,4 +1,5 @@
-//! What a tool and a server once said to each other: the files of tests/frozen/wire.
+//! Reads the recorded HTTP exchanges between an older tool and an older server
+//! (`tests/frozen/wire`).
 
 use std::path::PathBuf;
 
@@ -6,42 +7,46 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::recorded::{REGISTRY, SOURCE, STREAM, frozen};
+use super::recorded::{REGISTRY, SOURCE, STREAM, frozen_path};
 
-/// The registries of the recording.
+/// The names of the registries in the recording.
 pub const NAMES: [&str; 3] = ["registry", "source", "secured"];
-pub const RECORDED_AT: [(&str, &str); 3] = [
+/// The addresses of the registries in the recording.
+pub const RECORDED_ADDRESSES: [(&str, &str); 3] = [
     ("registry", REGISTRY),
     ("source", SOURCE),
     ("secured", STREAM),
 ];
 
-/// What the recording leaves out, since it is in every request and answer.
-const ALWAYS_ASKED: [(&str, &str); 2] = [("user-agent", "imgsync/0.1.0"), ("accept", "*/*")];
-const ALWAYS_ANSWERED: [(&str, &str); 1] = [("docker-distribution-api-version", "registry/2.0")];
+/// Headers of every request, which the recording omits.
+const REQUEST_HEADERS: [(&str, &str); 2] = [("user-agent", "imgsync/0.1.0"), ("accept", "*/*")];
+/// Headers of every response, which the recording omits.
+const RESPONSE_HEADERS: [(&str, &str); 1] = [("docker-distribution-api-version", "registry/2.0")];
 
-/// What the tool was told to do once, and what passed then.
-pub struct Step {
+/// A recorded command of the tool, with its HTTP exchanges.
+pub struct RecordedCommand {
     pub name: String,
-    /// The words of the command, the home that it ran in, and so on.
-    pub about: Value,
+    /// Arguments, home folder, environment and exit code of the command.
+    pub description: Value,
     pub exchanges: Vec<Exchange>,
 }
 
-/// A request and its answer.
+/// A request and its response.
 pub struct Exchange {
-    pub at: String,
+    /// The name of the registry.
+    pub registry: String,
     pub method: String,
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub status: u16,
-    pub answer_headers: Vec<(String, String)>,
-    pub answer_body: Vec<u8>,
+    pub response_headers: Vec<(String, String)>,
+    pub response_body: Vec<u8>,
 }
 
-pub fn steps() -> Vec<Step> {
-    let mut files: Vec<_> = std::fs::read_dir(frozen("wire"))
+/// Returns all recorded commands in their order.
+pub fn recorded_commands() -> Vec<RecordedCommand> {
+    let mut files: Vec<_> = std::fs::read_dir(frozen_path("wire"))
         .expect("the recording")
         .map(|entry| entry.expect("the recording").path())
         .collect();
@@ -51,11 +56,14 @@ pub fn steps() -> Vec<Step> {
         let mut lines = text
             .lines()
             .map(|line| serde_json::from_str(line).expect("the recording"));
-        let about: Value = lines.next().expect("the recording");
-        Step {
-            name: about["step"].as_str().expect("the recording").to_owned(),
+        let description: Value = lines.next().expect("the recording");
+        RecordedCommand {
+            name: description["step"]
+                .as_str()
+                .expect("the recording")
+                .to_owned(),
             exchanges: lines.map(|line| Exchange::read(&line)).collect(),
-            about,
+            description,
         }
     };
     files.into_iter().map(read).collect()
@@ -77,45 +85,47 @@ fn headers(message: &Value) -> Vec<(String, String)> {
 
 impl Exchange {
     fn read(value: &Value) -> Self {
-        let (request, answer) = (&value["request"], &value["answer"]);
+        let (request, response) = (&value["request"], &value["answer"]);
         let text = |value: &Value| value.as_str().expect("the recording").to_owned();
         let body = |value: &Value| match (&value["text"], &value["base64"]) {
             (Value::String(text), _) => text.clone().into_bytes(),
             (_, Value::String(base64)) => STANDARD.decode(base64).expect("the recording"),
             _ => Vec::new(),
         };
-        let mut asked = headers(request);
-        for (name, value) in ALWAYS_ASKED {
-            if asked.iter().all(|(own, _)| own != name) {
-                asked.push((name.to_owned(), value.to_owned()));
+        let mut request_headers = headers(request);
+        for (name, value) in REQUEST_HEADERS {
+            if request_headers.iter().all(|(header, _)| header != name) {
+                request_headers.push((name.to_owned(), value.to_owned()));
             }
         }
-        let always = ALWAYS_ANSWERED.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let omitted = RESPONSE_HEADERS.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
-            at: text(&value["at"]),
+            registry: text(&value["at"]),
             method: text(&request["method"]),
             target: text(&request["target"]),
-            headers: asked,
+            headers: request_headers,
             body: body(request),
-            status: u16::try_from(answer["status"].as_u64().expect("the recording"))
+            status: u16::try_from(response["status"].as_u64().expect("the recording"))
                 .expect("the recording"),
-            answer_headers: headers(answer).into_iter().chain(always).collect(),
-            answer_body: body(answer),
+            response_headers: headers(response).into_iter().chain(omitted).collect(),
+            response_body: body(response),
         }
     }
 
-    pub fn answer_header(&self, name: &str) -> Option<&str> {
-        let found = self.answer_headers.iter().find(|(own, _)| own == name);
-        found.map(|(_, value)| value.as_str())
+    /// Returns a header of the response.
+    pub fn response_header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.response_headers.iter();
+        let (_, value) = headers.find(|(header, _)| header == name)?;
+        Some(value)
     }
 
     pub fn kind(&self) -> String {
-        kind(&self.method, &self.target)
+        request_kind(&self.method, &self.target)
     }
 }
 
-/// Which request this is: method and path, without what it is about.
-pub fn kind(method: &str, target: &str) -> String {
+/// Returns the method and the path of a request, without repository, digest, tag and session.
+pub fn request_kind(method: &str, target: &str) -> String {
     let path = target.split('?').next().unwrap_or_default();
     let kinds = [
         ("/blobs/uploads/", "blobs/uploads"),
@@ -125,6 +135,6 @@ pub fn kind(method: &str, target: &str) -> String {
         ("/tags/list", "tags/list"),
         ("/_imgsync/layers/resolve", "_imgsync/layers/resolve"),
     ];
-    let known = kinds.iter().find(|(part, _)| path.contains(part));
-    format!("{method} {}", known.map_or(path, |(_, kind)| kind))
+    let found = kinds.iter().find(|(part, _)| path.contains(part));
+    format!("{method} {}", found.map_or(path, |(_, kind)| kind))
 }

@@ -1,4 +1,4 @@
-//! A registry to fetch from, which misbehaves on order and remembers what it was asked.
+//! An upstream registry for tests. It records requests and can be configured to fail.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,80 +14,81 @@ use super::image::Image;
 use super::listener::Listener;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// What only it and whoever is logged in there should know; it stands in every answer's headers.
+/// A secret in the headers of every response, which a cache must not pass on.
 pub const SECRET: &str = "only-between-us";
 
-/// How it behaves. Everything that is not ordered is as it should be.
+/// The behavior of an upstream. By default everything works.
 #[derive(Debug, Clone, Default)]
-pub struct Manners {
-    /// It hangs up on everybody.
+pub struct UpstreamSettings {
+    /// Closes every connection without a response.
     pub is_down: bool,
-    /// It takes requests and never answers.
-    pub is_silent: bool,
-    /// It answers everything with this status, and with these seconds in `Retry-After`.
+    /// Reads requests and never responds.
+    pub never_responds: bool,
+    /// Responds to every request with this status, and with this `Retry-After` in seconds.
     pub status: Option<(u16, Option<u64>)>,
-    /// It breaks off the body of the next blob that is longer after so many bytes; once.
-    pub cut: Option<usize>,
-    /// It sends other bytes than those asked for.
-    pub is_wrong: bool,
-    /// It ignores ranges.
+    /// Closes the connection once, after this many bytes of the next longer blob.
+    pub cut_blob_at: Option<usize>,
+    /// Sends content that does not match the digest.
+    pub corrupts_content: bool,
+    /// Responds to range requests with the whole blob.
     pub ignores_ranges: bool,
-    /// It refuses them.
-    pub refuses_ranges: bool,
-    /// It announces so many bytes of the next blob that is longer, and breaks off before that; once.
-    pub announces: Option<usize>,
-    /// It stops within every blob's body after so many bytes, until it is told otherwise.
-    pub hold: Option<usize>,
-    /// It wants a token for everything, got with this name and password, good for so many requests.
-    pub tokens: Option<(&'static str, &'static str, usize)>,
-    /// What it says of its limits: what is allowed, and what is left.
-    pub limits: Option<(u64, u64)>,
+    /// Responds to range requests with 416.
+    pub rejects_ranges: bool,
+    /// Sends this wrong `Content-Length` once, for the next longer blob, and closes the connection
+    /// after half of it.
+    pub wrong_content_length: Option<usize>,
+    /// Pauses every blob after this many bytes, until the setting is removed.
+    pub pause_blob_at: Option<usize>,
+    /// Requires a token for every request: user name and password for the token, and the number of
+    /// requests for which it is valid.
+    pub token_login: Option<(&'static str, &'static str, usize)>,
+    /// The rate limit in the response headers: limit and remaining requests.
+    pub rate_limit: Option<(u64, u64)>,
 }
 
-/// An image as it stands there.
+/// An image in an upstream.
 #[derive(Debug, Clone)]
-pub struct Published {
-    /// The manifest's digest.
+pub struct PublishedImage {
+    /// The digest of the manifest.
     pub digest: String,
-    /// The manifest's bytes.
     pub manifest: Vec<u8>,
-    /// The blobs: digest and bytes, the config last.
+    /// Digest and content of each blob, the config last.
     pub blobs: Vec<(String, Vec<u8>)>,
 }
 
 #[derive(Default)]
 struct State {
-    manners: Manners,
-    /// By repository and tag or digest.
+    settings: UpstreamSettings,
+    /// By repository, and tag or digest.
     manifests: HashMap<(String, String), Vec<u8>>,
     /// By repository and digest.
     blobs: HashMap<(String, String), Arc<Vec<u8>>>,
+    /// By repository and digest.
     referrers: HashMap<(String, String), String>,
-    /// Uses that are left of each token.
+    /// The number of requests left for each token.
     tokens: HashMap<String, usize>,
-    issued: usize,
-    seen: Vec<Request>,
+    issued_tokens: usize,
+    requests: Vec<Request>,
 }
 
-/// The running registry; it ends when this goes.
+/// A running upstream, stopped on drop.
 pub struct Upstream {
     listener: Listener,
     shared: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Upstream {
-    /// Starts one on a free port.
+    /// Starts an upstream on a free port.
     pub fn start() -> Self {
         let shared: Arc<(Mutex<State>, Condvar)> = Arc::default();
-        let served = Arc::clone(&shared);
+        let state = Arc::clone(&shared);
         let listener = Listener::start(move |stream, address| {
-            // A client that goes away in mid-request is its own affair.
-            let _ = serve(stream, address, &served);
+            // A client may disconnect in the middle of a request.
+            let _ = serve(stream, address, &state);
         });
         Self { listener, shared }
     }
 
-    /// `127.0.0.1:PORT`
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
     }
@@ -96,14 +97,14 @@ impl Upstream {
         self.shared.0.lock().expect("the state")
     }
 
-    /// Changes how it behaves, also towards those whom it holds up.
-    pub fn behave(&self, change: impl FnOnce(&mut Manners)) {
-        change(&mut self.state().manners);
+    /// Changes the settings. Also applies to paused and unanswered requests.
+    pub fn configure(&self, change: impl FnOnce(&mut UpstreamSettings)) {
+        change(&mut self.state().settings);
         self.shared.1.notify_all();
     }
 
-    /// Puts an image there.
-    pub fn put(&self, repository: &str, tag: &str, image: &Image) -> Published {
+    /// Adds an image, and replaces the tag.
+    pub fn put(&self, repository: &str, tag: &str, image: &Image) -> PublishedImage {
         let mut blobs = image.compressed();
         let manifest = image.oci_manifest(&blobs);
         blobs.push(image.config.clone());
@@ -113,11 +114,13 @@ impl Upstream {
             let blob = Arc::new(blob.clone());
             state.blobs.insert(name(&digest(&blob)), blob);
         }
-        let digest_of = digest(&manifest);
+        let manifest_digest = digest(&manifest);
         state.manifests.insert(name(tag), manifest.clone());
-        state.manifests.insert(name(&digest_of), manifest.clone());
-        Published {
-            digest: digest_of,
+        state
+            .manifests
+            .insert(name(&manifest_digest), manifest.clone());
+        PublishedImage {
+            digest: manifest_digest,
             manifest,
             blobs: blobs
                 .into_iter()
@@ -126,121 +129,122 @@ impl Upstream {
         }
     }
 
-    /// Takes a tag away.
+    /// Deletes a tag.
     pub fn remove(&self, repository: &str, tag: &str) {
         let name = (repository.to_owned(), tag.to_owned());
         self.state().manifests.remove(&name);
     }
 
-    /// Has it list referrers of a digest: the JSON of an index.
-    pub fn refer(&self, repository: &str, digest: &str, index: String) {
+    /// Sets the list of referrers of a digest (the JSON of an index).
+    pub fn set_referrers(&self, repository: &str, digest: &str, index: String) {
         let name = (repository.to_owned(), digest.to_owned());
         self.state().referrers.insert(name, index);
     }
 
-    /// What it was asked, in the order of arrival.
-    pub fn seen(&self) -> Vec<Request> {
-        self.state().seen.clone()
+    /// Returns the requests so far, in the order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state().requests.clone()
     }
 
-    /// How often it was asked for something whose target ends so, in this way.
-    pub fn count(&self, method: &str, end: &str) -> usize {
+    /// Returns the number of requests with this method and a target that ends with `suffix`.
+    pub fn count(&self, method: &str, suffix: &str) -> usize {
         let state = self.state();
-        let asked = state.seen.iter();
-        let asked = asked.filter(|it| it.method == method && it.target.ends_with(end));
-        asked.count()
+        let is_counted =
+            |request: &&Request| request.method == method && request.target.ends_with(suffix);
+        state.requests.iter().filter(is_counted).count()
     }
 
-    /// Forgets what it was asked.
-    pub fn forget(&self) {
-        self.state().seen.clear();
+    /// Deletes the recorded requests.
+    pub fn clear_requests(&self) {
+        self.state().requests.clear();
     }
 }
 
-fn serve(stream: TcpStream, own: SocketAddr, shared: &(Mutex<State>, Condvar)) -> Option<()> {
+fn serve(stream: TcpStream, address: SocketAddr, shared: &(Mutex<State>, Condvar)) -> Option<()> {
     let (state, changed) = shared;
     let lock = || state.lock().expect("the state");
-    if lock().manners.is_down {
+    if lock().settings.is_down {
         return None;
     }
     let request = read(&stream)?;
-    let manners = {
+    let settings = {
         let mut state = lock();
-        state.seen.push(request.clone());
-        state.manners.clone()
+        state.requests.push(request.clone());
+        state.settings.clone()
     };
-    let mut to = Answer {
+    let mut writer = ResponseWriter {
         stream,
         is_head: request.method == "HEAD",
     };
-    if manners.is_silent {
-        let still = changed.wait_while(lock(), |state| state.manners.is_silent);
-        drop(still.expect("the state"));
+    if settings.never_responds {
+        let state = changed.wait_while(lock(), |state| state.settings.never_responds);
+        drop(state.expect("the state"));
         return None;
     }
-    if let Some((status, retry_after)) = manners.status {
+    if let Some((status, retry_after)) = settings.status {
         let retry_after = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n"));
-        return to.small(status, &retry_after.unwrap_or_default(), b"{}");
+        return writer.send(status, &retry_after.unwrap_or_default(), b"{}");
     }
     if request.target.starts_with("/token") {
-        let (name, password, uses) = manners.tokens?;
+        let (name, password, uses) = settings.token_login?;
         let basic = format!("{name}:{password}");
         let basic = STANDARD.encode(basic);
         if request.authorization() != format!("Basic {basic}") {
-            return to.small(401, "", b"{}");
+            return writer.send(401, "", b"{}");
         }
         let mut state = lock();
-        state.issued += 1;
-        let token = format!("token-{}", state.issued);
+        state.issued_tokens += 1;
+        let token = format!("token-{}", state.issued_tokens);
         state.tokens.insert(token.clone(), uses);
         drop(state);
         let body = format!(r#"{{"token":"{token}","expires_in":300}}"#);
-        return to.small(200, "", body.as_bytes());
+        return writer.send(200, "", body.as_bytes());
     }
-    if manners.tokens.is_some() {
+    if settings.token_login.is_some() {
         let token = request
             .authorization()
             .strip_prefix("Bearer ")
             .unwrap_or_default();
         let mut state = lock();
         let left = state.tokens.get_mut(token).filter(|left| **left > 0);
-        let is_good = left.map(|left| *left -= 1).is_some();
+        let is_valid = left.map(|left| *left -= 1).is_some();
         drop(state);
-        if !is_good {
-            let wanted = format!(
-                "WWW-Authenticate: Bearer realm=\"http://{own}/token\",service=\"upstream\"\r\n"
+        if !is_valid {
+            let challenge = format!(
+                "WWW-Authenticate: Bearer realm=\"http://{address}/token\",service=\"upstream\"\r\n"
             );
-            return to.small(401, &wanted, b"{}");
+            return writer.send(401, &challenge, b"{}");
         }
     }
     let path = request.target.split('?').next().unwrap_or_default();
     let rest = path.strip_prefix("/v2/")?;
-    let limits = manners.limits.map(|(limit, left)| {
+    let rate_limit = settings.rate_limit.map(|(limit, left)| {
         format!("ratelimit-limit: {limit};w=21600\r\nratelimit-remaining: {left};w=21600\r\n")
     });
-    let limits = limits.unwrap_or_default();
+    let rate_limit = rate_limit.unwrap_or_default();
     if let Some((repository, reference)) = rest.split_once("/manifests/") {
         let name = (repository.to_owned(), reference.to_owned());
         let manifest = lock().manifests.get(&name).cloned();
         let Some(mut manifest) = manifest else {
             let unknown =
                 r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
-            return to.small(404, &limits, unknown.as_bytes());
+            return writer.send(404, &rate_limit, unknown.as_bytes());
         };
         let digest = digest(&manifest);
-        if manners.is_wrong {
+        if settings.corrupts_content {
             manifest.push(b'\n');
         }
-        let headers =
-            format!("{limits}Content-Type: {OCI_MANIFEST}\r\nDocker-Content-Digest: {digest}\r\n");
-        return to.small(200, &headers, &manifest);
+        let headers = format!(
+            "{rate_limit}Content-Type: {OCI_MANIFEST}\r\nDocker-Content-Digest: {digest}\r\n"
+        );
+        return writer.send(200, &headers, &manifest);
     }
     if let Some((repository, digest)) = rest.split_once("/blobs/") {
         let name = (repository.to_owned(), digest.to_owned());
         let blob = lock().blobs.get(&name).cloned();
         return match blob {
-            Some(blob) => send_blob(&mut to, &request, &blob, &manners, shared),
-            None => to.small(404, "", br#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#),
+            Some(blob) => send_blob(&mut writer, &request, &blob, &settings, shared),
+            None => writer.send(404, "", br#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#),
         };
     }
     if let Some(repository) = rest.strip_suffix("/tags/list") {
@@ -255,25 +259,25 @@ fn serve(stream: TcpStream, own: SocketAddr, shared: &(Mutex<State>, Condvar)) -
             .collect();
         let body = serde_json::json!({"name": repository, "tags": tags}).to_string();
         drop(state);
-        return to.small(200, "Content-Type: application/json\r\n", body.as_bytes());
+        return writer.send(200, "Content-Type: application/json\r\n", body.as_bytes());
     }
     if let Some((repository, digest)) = rest.split_once("/referrers/") {
         let name = (repository.to_owned(), digest.to_owned());
         let index = lock().referrers.get(&name).cloned();
         let index = index.unwrap_or_else(|| r#"{"schemaVersion":2,"manifests":[]}"#.to_owned());
-        return to.small(200, "Content-Type: application/json\r\n", index.as_bytes());
+        return writer.send(200, "Content-Type: application/json\r\n", index.as_bytes());
     }
-    to.small(404, "", b"{}")
+    writer.send(404, "", b"{}")
 }
 
 fn send_blob(
-    to: &mut Answer,
+    writer: &mut ResponseWriter,
     request: &Request,
     blob: &[u8],
-    manners: &Manners,
+    settings: &UpstreamSettings,
     (state, changed): &(Mutex<State>, Condvar),
 ) -> Option<()> {
-    let range = request.header("range").filter(|_| !manners.ignores_ranges);
+    let range = request.header("range").filter(|_| !settings.ignores_ranges);
     let first = range.and_then(|range| {
         range
             .strip_prefix("bytes=")?
@@ -283,54 +287,59 @@ fn send_blob(
     });
     let first: usize = first.unwrap_or(0);
     let mut bytes = blob.to_vec();
-    if manners.is_wrong {
+    if settings.corrupts_content {
         *bytes.last_mut()? ^= 1;
     }
     let size = bytes.len();
-    if first > 0 && (first >= size || manners.refuses_ranges) {
-        return to.small(416, "", b"");
+    if first > 0 && (first >= size || settings.rejects_ranges) {
+        return writer.send(416, "", b"");
     }
-    if let Some(announced) = manners.announces.filter(|it| *it < size && !to.is_head) {
-        state.lock().expect("the state").manners.announces = None;
-        to.head(200, "", announced)?;
-        return to.stream.write_all(&bytes[..announced / 2]).ok();
+    let wrong_length = settings
+        .wrong_content_length
+        .filter(|length| *length < size);
+    if let Some(length) = wrong_length.filter(|_| !writer.is_head) {
+        let mut state = state.lock().expect("the state");
+        state.settings.wrong_content_length = None;
+        drop(state);
+        writer.send_head(200, "", length)?;
+        return writer.stream.write_all(&bytes[..length / 2]).ok();
     }
     let part = &bytes[first..];
     match first {
-        0 => to.head(200, "", part.len())?,
+        0 => writer.send_head(200, "", part.len())?,
         _ => {
             let range = format!("Content-Range: bytes {first}-{}/{size}\r\n", size - 1);
-            to.head(206, &range, part.len())?;
+            writer.send_head(206, &range, part.len())?;
         }
     }
-    if to.is_head {
+    if writer.is_head {
         return Some(());
     }
-    if let Some(after) = manners.cut.filter(|after| *after < part.len()) {
-        state.lock().expect("the state").manners.cut = None;
-        return to.stream.write_all(&part[..after]).ok();
+    if let Some(after) = settings.cut_blob_at.filter(|after| *after < part.len()) {
+        state.lock().expect("the state").settings.cut_blob_at = None;
+        return writer.stream.write_all(&part[..after]).ok();
     }
-    let Some(held) = manners.hold else {
-        return to.stream.write_all(part).ok();
+    let Some(pause_at) = settings.pause_blob_at else {
+        return writer.stream.write_all(part).ok();
     };
-    let (now, later) = part.split_at(held.min(part.len()));
-    to.stream.write_all(now).ok()?;
+    let (before, after) = part.split_at(pause_at.min(part.len()));
+    writer.stream.write_all(before).ok()?;
     let locked = state.lock().expect("the state");
     drop(
         changed
-            .wait_while(locked, |state| state.manners.hold.is_some())
+            .wait_while(locked, |state| state.settings.pause_blob_at.is_some())
             .expect("the state"),
     );
-    to.stream.write_all(later).ok()
+    writer.stream.write_all(after).ok()
 }
 
-struct Answer {
+struct ResponseWriter {
     stream: TcpStream,
     is_head: bool,
 }
 
-impl Answer {
-    fn head(&mut self, status: u16, headers: &str, length: usize) -> Option<()> {
+impl ResponseWriter {
+    fn send_head(&mut self, status: u16, headers: &str, length: usize) -> Option<()> {
         let head = format!(
             "HTTP/1.1 {status} Whatever\r\nConnection: close\r\nContent-Length: {length}\r\n\
              Set-Cookie: session={SECRET}\r\nX-Internal: {SECRET}\r\n{headers}\r\n"
@@ -338,12 +347,12 @@ impl Answer {
         self.stream.write_all(head.as_bytes()).ok()
     }
 
-    fn small(&mut self, status: u16, headers: &str, body: &[u8]) -> Option<()> {
-        self.head(status, headers, body.len())?;
-        match self.is_head {
-            true => Some(()),
-            false => self.stream.write_all(body).ok(),
+    fn send(&mut self, status: u16, headers: &str, body: &[u8]) -> Option<()> {
+        self.send_head(status, headers, body.len())?;
+        if self.is_head {
+            return Some(());
         }
+        self.stream.write_all(body).ok()
     }
 }
 

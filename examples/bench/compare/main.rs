@@ -22,20 +22,14 @@ mod archive;
 #[path = "../../../tests/support/bytes.rs"]
 mod bytes;
 #[allow(dead_code, unreachable_pub, reason = "not all of it is used here")]
-#[path = "../../../tests/support/framing.rs"]
-mod framing;
-#[allow(dead_code, unreachable_pub, reason = "not all of it is used here")]
 #[path = "../../../tests/support/image.rs"]
 mod image;
 #[allow(dead_code, unreachable_pub, reason = "not all of it is used here")]
-#[path = "../../../tests/support/line.rs"]
-mod line;
-#[allow(dead_code, unreachable_pub, reason = "not all of it is used here")]
-#[path = "../../../tests/support/relay.rs"]
+#[path = "../../../tests/support/relay/mod.rs"]
 mod relay;
 #[allow(dead_code, unreachable_pub, reason = "not all of it is used here")]
-#[path = "../../../tests/support/shape.rs"]
-mod shape;
+#[path = "../../../tests/support/request_parser.rs"]
+mod request_parser;
 
 mod client;
 mod daemon;
@@ -48,9 +42,8 @@ use std::path::Path;
 use self::client::{Client, Home};
 use self::measure::Cost;
 use self::registry::{Kind, Registry};
-use self::relay::{Cut, Relay};
+use self::relay::{Relay, RelayFault, Throttle};
 use self::sample::Sample;
-use self::shape::Shape;
 
 const MEGABYTES: u64 = 300;
 const MEGABYTES_SLOW: u64 = 20;
@@ -90,15 +83,15 @@ fn main() {
         "| line | registry | what | client | seconds | CPU | CPU of dockerd | bytes | requests |"
     );
     println!("|---|---|---|---|---:|---:|---:|---:|---:|");
-    for (line, shape, size) in [
-        ("this machine", Shape::default(), large),
-        ("20 Mbit/s, 40 ms", Shape::dsl(), small),
+    for (line, throttle, size) in [
+        ("this machine", Throttle::default(), large),
+        ("20 Mbit/s, 40 ms", Throttle::dsl(), small),
     ] {
         let sample = Sample::make(folder.path(), size);
         let line = format!("{line}, {size} MB");
         for kind in Kind::present() {
             for client in Client::present() {
-                let rows = compare(folder.path(), &sample, kind, client, shape);
+                let rows = compare(folder.path(), &sample, kind, client, throttle);
                 for (what, cost) in rows {
                     println!(
                         "| {line} | {} | {what} | {} | {cost} |",
@@ -117,12 +110,12 @@ fn compare(
     sample: &Sample,
     kind: Kind,
     client: Client,
-    shape: Shape,
+    throttle: Throttle,
 ) -> Vec<(&'static str, Cost)> {
     eprintln!("measuring {} to {}", client.name(), kind.name());
     let registry = Registry::start(kind);
     // One for all steps: what is remembered of a registry goes by its port.
-    let relay = Relay::shaped(registry.address(), Cut::Never, shape);
+    let relay = Relay::start_throttled(registry.address(), RelayFault::None, throttle);
     let mut home: Option<Home> = None;
     let steps = STEPS.map(|(what, version, begins)| {
         if begins == Begins::Empty {

@@ -32,7 +32,7 @@ impl std::fmt::Display for Cost {
 
 /// Runs a command that must succeed, with whatever it sends going through `relay`.
 pub(super) fn measured(command: &mut Command, relay: &Relay, daemon: Option<u32>) -> Cost {
-    let (bytes, requests) = (relay.traffic().total(), relay.asked());
+    let (bytes, requests) = (relay.traffic().total(), relay.request_count());
     let daemon_before = daemon.map(cpu_of);
     let before = cpu_of_ended_children();
     let began = Instant::now();
@@ -48,7 +48,7 @@ pub(super) fn measured(command: &mut Command, relay: &Relay, daemon: Option<u32>
             .zip(daemon_before)
             .map(|(id, before)| cpu_of(id) - before),
         bytes: relay.traffic().total() - bytes,
-        requests: relay.asked() - requests,
+        requests: relay.request_count() - requests,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::fake::{Fake, Reply, Request, status};
+use crate::fake::{FakeServer, Reply, Request, status};
 use bytes::Bytes;
 use imgsync_oci::client::upload::{UploadSession, UploadStart};
 use imgsync_oci::client::{Client, ConnectErrorKind, Credentials, Error, UrlScheme};
@@ -39,9 +39,9 @@ fn blob_found() -> Reply {
 }
 
 /// Starts a token server that accepts alice, and numbers its tokens.
-fn tokens(life: &'static str) -> Fake {
+fn tokens(life: &'static str) -> FakeServer {
     let count = AtomicUsize::new(0);
-    Fake::start(move |request| match request.authorization() {
+    FakeServer::start(move |request| match request.authorization() {
         BASIC => {
             let number = count.fetch_add(1, Ordering::SeqCst) + 1;
             status(200).body(format!("{{\"token\": \"t{number}\"{life}}}"))
@@ -57,8 +57,8 @@ fn registry(
     realm: String,
     good: impl Fn(&str) -> bool + Send + Sync + 'static,
     answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
-) -> Fake {
-    Fake::start(move |request| {
+) -> FakeServer {
+    FakeServer::start(move |request| {
         match request.authorization().strip_prefix("Bearer ") {
             Some(token) if good(token) => answer(request),
             _ => status(401).header(
@@ -69,13 +69,13 @@ fn registry(
     })
 }
 
-fn realm(server: &Fake) -> String {
+fn realm(server: &FakeServer) -> String {
     format!("http://{}/token?account=x", server.address())
 }
 
 #[tokio::test]
 async fn basic_is_sent_with_every_request_after_the_challenge() {
-    let registry = Fake::start(|request| match request.authorization() {
+    let registry = FakeServer::start(|request| match request.authorization() {
         BASIC => blob_found(),
         _ => status(401).header("WWW-Authenticate", "Basic realm=\"here\""),
     });
@@ -85,7 +85,7 @@ async fn basic_is_sent_with_every_request_after_the_challenge() {
         assert_eq!(found.unwrap(), Some(4));
     }
     let sent: Vec<String> = registry
-        .seen()
+        .requests()
         .iter()
         .map(|it| it.authorization().to_owned())
         .collect();
@@ -105,12 +105,12 @@ async fn a_token_is_used_until_its_end_and_one_request_renews_it_for_all() {
     for _ in 0..3 {
         known.head_blob(&repository(), &digest()).await.unwrap();
     }
-    let asked = server.seen();
+    let asked = server.requests();
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].query("service"), ["the, service"]);
     assert_eq!(asked[0].query("scope"), ["repository:team/app:pull,push"]);
     assert_eq!(asked[0].query("account"), ["x"]);
-    assert_eq!(hub.seen().last().unwrap().authorization(), "Bearer t1");
+    assert_eq!(hub.requests().last().unwrap().authorization(), "Bearer t1");
 
     // The registry no longer accepts its tokens, and many requests notice at once.
     let server = tokens("");
@@ -126,7 +126,7 @@ async fn a_token_is_used_until_its_end_and_one_request_renews_it_for_all() {
         known.head_blob(&repository, &digest()).await.unwrap()
     });
     futures::future::join_all(all).await;
-    assert_eq!(server.seen().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -137,9 +137,9 @@ async fn a_token_without_lifetime_is_renewed_for_every_request() {
     for _ in 0..3 {
         known.head_blob(&repository(), &digest()).await.unwrap();
     }
-    let sent = hub.seen();
+    let sent = hub.requests();
     let last = sent.last().unwrap().authorization();
-    assert_eq!(last, format!("Bearer t{}", server.seen().len()));
+    assert_eq!(last, format!("Bearer t{}", server.requests().len()));
 }
 
 /// Appends a chunk to a session.
@@ -163,7 +163,7 @@ async fn a_login_that_expires_during_an_upload_is_renewed() {
     let patches = Arc::new(AtomicUsize::new(0));
     let hub = {
         let (realm, patches) = (realm(&server), Arc::clone(&patches));
-        Fake::start(move |request| {
+        FakeServer::start(move |request| {
             let refused = status(401).header(
                 "WWW-Authenticate",
                 format!("Bearer realm=\"{realm}\",error=\"invalid_token\""),
@@ -189,7 +189,7 @@ async fn a_login_that_expires_during_an_upload_is_renewed() {
     chunk(&known, &mut session).await.unwrap();
     known.finish_upload(&session, &digest()).await.unwrap();
     assert_eq!(patches.load(Ordering::SeqCst), 1);
-    assert_eq!(server.seen().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -199,23 +199,22 @@ async fn a_token_that_is_never_accepted_is_an_error() {
     let known = client(&hub.address(), alice("secret"));
     let error = known.head_blob(&repository(), &digest()).await.unwrap_err();
     assert_eq!(error.status().unwrap().as_u16(), 401);
-    assert_eq!(hub.seen().len(), 2);
+    assert_eq!(hub.requests().len(), 2);
 }
 
 #[tokio::test]
 async fn an_identity_token_is_exchanged_by_post() {
-    let server =
-        Fake::start(
-            |request| match (&*request.method, request.field("refresh_token").as_str()) {
-                ("POST", "identity") => status(200).body(r#"{"access_token": "granted"}"#),
-                _ => status(400).body(r#"{"error": "invalid_grant"}"#),
-            },
-        );
+    let server = FakeServer::start(|request| {
+        match (&*request.method, request.field("refresh_token").as_str()) {
+            ("POST", "identity") => status(200).body(r#"{"access_token": "granted"}"#),
+            _ => status(400).body(r#"{"error": "invalid_grant"}"#),
+        }
+    });
     let hub = registry(realm(&server), |token| token == "granted", |_| blob_found());
     let login = |token: &str| Some(Credentials::IdentityToken(token.to_owned()));
     let known = client(&hub.address(), login("identity"));
     known.head_blob(&repository(), &digest()).await.unwrap();
-    let asked = &server.seen()[0];
+    let asked = &server.requests()[0];
     assert_eq!(asked.authorization(), "");
     assert_eq!(asked.field("grant_type"), "refresh_token");
     assert_eq!(asked.field("service"), "the, service");
@@ -251,7 +250,11 @@ async fn a_wrong_password_is_an_error_and_not_an_anonymous_login() {
     for part in [&*server.address(), "no such user", "alice"] {
         assert!(text.contains(part), "{text}");
     }
-    assert_eq!(hub.seen().len(), 1, "nothing was asked without the login");
+    assert_eq!(
+        hub.requests().len(),
+        1,
+        "nothing was asked without the login"
+    );
 }
 
 #[tokio::test]
@@ -287,7 +290,7 @@ async fn a_mount_requests_pull_on_its_source() {
         .await
         .unwrap();
     assert_eq!(start, UploadStart::Mounted);
-    let scopes = server.seen()[0].query("scope");
+    let scopes = server.requests()[0].query("scope");
     assert_eq!(
         scopes,
         ["repository:team/app:pull,push", "repository:base/os:pull"]
@@ -296,7 +299,7 @@ async fn a_mount_requests_pull_on_its_source() {
 
 #[tokio::test]
 async fn credentials_are_not_sent_to_another_host() {
-    let elsewhere = Fake::start(|request| match &*request.method {
+    let elsewhere = FakeServer::start(|request| match &*request.method {
         "PATCH" => status(202).header("Location", "/session2"),
         "PUT" => status(201),
         "HEAD" => blob_found(),
@@ -327,7 +330,7 @@ async fn credentials_are_not_sent_to_another_host() {
     known.finish_upload(&session, &digest()).await.unwrap();
     let lines = ["HEAD /blob", "GET /blob", "PATCH /session", "PUT /session2"];
     assert_eq!(elsewhere.lines(), lines);
-    for request in elsewhere.seen() {
+    for request in elsewhere.requests() {
         assert_eq!(request.authorization(), "", "{}", request.line());
         assert_eq!(request.header("referer"), None, "{}", request.line());
     }
@@ -335,11 +338,12 @@ async fn credentials_are_not_sent_to_another_host() {
 
 #[tokio::test]
 async fn credentials_do_not_follow_a_redirect_of_the_token_server() {
-    let thief = Fake::start(|_| status(200).body(r#"{"token": "anonymous"}"#));
+    let thief = FakeServer::start(|_| status(200).body(r#"{"token": "anonymous"}"#));
     let to = thief.address();
     for code in [302, 307] {
         let to = to.clone();
-        let server = Fake::start(move |_| status(code).header("Location", format!("http://{to}/")));
+        let server =
+            FakeServer::start(move |_| status(code).header("Location", format!("http://{to}/")));
         let hub = registry(realm(&server), |_| true, |_| blob_found());
         let logins = [
             alice("secret"),
@@ -358,7 +362,7 @@ async fn credentials_do_not_follow_a_redirect_of_the_token_server() {
 async fn a_challenge_with_further_scopes_is_answered() {
     let server = tokens("");
     let place = realm(&server);
-    let hub = Fake::start(move |request| {
+    let hub = FakeServer::start(move |request| {
         match request.authorization() {
         "" => status(401).header("WWW-Authenticate", format!(
             "Bearer realm=\"{place}\", scope=\"repository:team/app:delete,pull repository:team/app:special\""
@@ -369,7 +373,7 @@ async fn a_challenge_with_further_scopes_is_answered() {
     let known = client(&hub.address(), alice("secret"));
     let tag: Reference = "v1".parse().unwrap();
     known.delete_manifest(&repository(), &tag).await.unwrap();
-    let scopes = server.seen()[0].query("scope");
+    let scopes = server.requests()[0].query("scope");
     assert_eq!(
         scopes,
         [
@@ -381,17 +385,18 @@ async fn a_challenge_with_further_scopes_is_answered() {
 
 #[tokio::test]
 async fn lists_are_read_to_their_end_and_not_from_other_hosts() {
-    let hub = Fake::start(
-        |request| match request.query("last").first().map(String::as_str) {
-            None => status(200)
-                .header("Link", "</v2/team/app/tags/list?last=b&n=2>; rel=\"next\"")
-                .body(r#"{"name": "team/app", "tags": ["a", "b", "not a tag"]}"#),
-            Some("b") => status(200)
-                .header("Link", "<http://example.com/v2/>; rel=\"next\"")
-                .body(r#"{"tags": ["c"]}"#),
-            Some(_) => status(404),
-        },
-    );
+    let hub =
+        FakeServer::start(
+            |request| match request.query("last").first().map(String::as_str) {
+                None => status(200)
+                    .header("Link", "</v2/team/app/tags/list?last=b&n=2>; rel=\"next\"")
+                    .body(r#"{"name": "team/app", "tags": ["a", "b", "not a tag"]}"#),
+                Some("b") => status(200)
+                    .header("Link", "<http://example.com/v2/>; rel=\"next\"")
+                    .body(r#"{"tags": ["c"]}"#),
+                Some(_) => status(404),
+            },
+        );
     let known = client(&hub.address(), None);
     let first = known.list_tags(&repository(), None).await.unwrap().unwrap();
     let texts: Vec<String> = first.names.iter().map(ToString::to_string).collect();

@@ -1,7 +1,7 @@
 //! Registries and proxies with wrong responses: the client reports success only if the operation has
 //! succeeded.
 
-use crate::fake::{Fake, Reply, Request, status};
+use crate::fake::{FakeServer, Reply, Request, status};
 use bytes::Bytes;
 use futures::stream;
 use imgsync_oci::client::upload::{UploadSession, UploadStart};
@@ -12,7 +12,7 @@ use imgsync_oci::{Digest, Reference, Repository};
 const MANIFEST: &str = "{}";
 const DIGEST: &str = "Docker-Content-Digest";
 
-fn client(registry: &Fake) -> Client {
+fn client(registry: &FakeServer) -> Client {
     Client::new(&registry.address().parse().unwrap(), UrlScheme::Http).unwrap()
 }
 
@@ -20,7 +20,7 @@ fn repository() -> Repository {
     "team/app".parse().unwrap()
 }
 
-async fn put(registry: &Fake) -> Result<(), Error> {
+async fn put(registry: &FakeServer) -> Result<(), Error> {
     let tag = Reference::Tag("v1".parse().unwrap());
     let bytes = Bytes::from(MANIFEST);
     client(registry)
@@ -78,14 +78,14 @@ async fn a_manifest_counts_as_stored_only_if_it_is_there() {
         ),
     ];
     for (answers, is_stored, methods) in cases {
-        let registry = Fake::start(answers);
+        let registry = FakeServer::start(answers);
         let result = put(&registry).await;
         assert_eq!(result.is_ok(), is_stored, "{methods:?}: {result:?}");
-        let seen = registry.seen();
+        let seen = registry.requests();
         let asked: Vec<&str> = seen.iter().map(|it| it.method.as_str()).collect();
         assert_eq!(asked, methods);
     }
-    let registry = Fake::start(move |request| {
+    let registry = FakeServer::start(move |request| {
         let code = if request.method == "PUT" { 201 } else { 200 };
         status(code).header(DIGEST, other.clone())
     });
@@ -95,7 +95,7 @@ async fn a_manifest_counts_as_stored_only_if_it_is_there() {
 
 #[tokio::test]
 async fn reads_follow_redirects_within_the_registry_and_writes_do_not() {
-    let registry = Fake::start(|request| match &*request.target {
+    let registry = FakeServer::start(|request| match &*request.target {
         "/there" => status(200).header("Content-Length", "4"),
         _ => status(307).header("Location", "/there"),
     });
@@ -113,14 +113,14 @@ async fn reads_follow_redirects_within_the_registry_and_writes_do_not() {
     assert_eq!(registry.lines(), lines);
 }
 
-async fn open(registry: &Fake) -> UploadSession {
+async fn open(registry: &FakeServer) -> UploadSession {
     match client(registry).start_upload(&repository(), None).await {
         Ok(UploadStart::Open(session)) => session,
         other => panic!("{other:?}"),
     }
 }
 
-async fn append(registry: &Fake) -> Result<UploadSession, Error> {
+async fn append(registry: &FakeServer) -> Result<UploadSession, Error> {
     let mut session = open(registry).await;
     let bytes = stream::iter([Ok(Bytes::from("blob"))]);
     client(registry)
@@ -129,8 +129,8 @@ async fn append(registry: &Fake) -> Result<UploadSession, Error> {
     Ok(session)
 }
 
-fn uploads(patch: impl Fn() -> Reply + Send + Sync + 'static) -> Fake {
-    Fake::start(move |request| match &*request.method {
+fn uploads(patch: impl Fn() -> Reply + Send + Sync + 'static) -> FakeServer {
+    FakeServer::start(move |request| match &*request.method {
         "POST" => status(202).header("Location", "/session"),
         "PATCH" => patch(),
         _ => status(201),
@@ -158,13 +158,13 @@ async fn an_upload_keeps_its_location_unless_there_is_a_new_one() {
 
 #[tokio::test]
 async fn a_created_response_without_a_mount_is_invalid() {
-    let registry = Fake::start(|_| status(201));
+    let registry = FakeServer::start(|_| status(201));
     let error = client(&registry).start_upload(&repository(), None).await;
     let error = error.unwrap_err();
     assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
 }
 
-async fn resolve(registry: &Fake) -> Result<Option<ResolveResponse>, Error> {
+async fn resolve(registry: &FakeServer) -> Result<Option<ResolveResponse>, Error> {
     let request = Resolve {
         diff_ids: vec![Digest::of(b"layer")],
         ..Resolve::default()
@@ -177,12 +177,12 @@ async fn resolve(registry: &Fake) -> Result<Option<ResolveResponse>, Error> {
 #[tokio::test]
 async fn a_registry_that_fails_at_the_extension_does_not_have_it() {
     for (code, requests) in [(302, 1), (403, 1), (404, 1), (500, 2), (503, 2)] {
-        let registry = Fake::start(move |_| status(code).header("Location", "/login"));
+        let registry = FakeServer::start(move |_| status(code).header("Location", "/login"));
         let answer = resolve(&registry).await;
         assert_eq!(answer.unwrap(), None, "{code}");
         assert_eq!(registry.lines().len(), requests, "{code}");
     }
-    let registry = Fake::start(|_| status(401));
+    let registry = FakeServer::start(|_| status(401));
     let answer = resolve(&registry).await;
     assert_eq!(answer.unwrap_err().status().unwrap().as_u16(), 401);
 }

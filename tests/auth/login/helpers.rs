@@ -1,6 +1,6 @@
 //! Credential helpers.
 
-use super::{Laptop, said, with_login};
+use super::{LoginFixture, said, with_login};
 use crate::support::prelude::*;
 use serde_json::{Value, json};
 
@@ -13,46 +13,46 @@ esac"#;
 
 #[test]
 fn a_credential_helper_keeps_the_password_and_the_file_does_not() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
-    let mut laptop = Laptop::new();
-    laptop.add_helper("files", STORE);
-    laptop.write_config(&json!({"credsStore": "files"}));
-    let registry = with_login(&laptop.scratch, "");
+    let mut fixture = LoginFixture::new();
+    fixture.add_helper("files", STORE);
+    fixture.write_config(&json!({"credsStore": "files"}));
+    let registry = with_login(&fixture.scratch, "");
     let host = registry.address().to_string();
     let remote = format!("{host}/app:v1");
-    laptop.push(&[], &remote).failed(5, &["imgsync login"]);
+    fixture.push(&[], &remote).failed(5, &["imgsync login"]);
     let login = ["login", &host, "--username", "alice", "--password-stdin"];
-    laptop.with_password(&login, "secret").succeeded();
+    fixture.with_password(&login, "secret").succeeded();
     assert_eq!(
-        laptop.read_config(),
+        fixture.read_config(),
         json!({"credsStore": "files", "auths": {&host: {}}})
     );
-    let kept = std::fs::read(laptop.scratch.path("programs/kept")).unwrap();
+    let kept = std::fs::read(fixture.scratch.path("programs/kept")).unwrap();
     let kept: Value = serde_json::from_slice(&kept).unwrap();
     let expected = json!({"ServerURL": &host, "Username": "alice", "Secret": "secret"});
     assert_eq!(kept, expected);
-    laptop.push(&[], &remote).succeeded();
-    laptop.run(&["logout", &host]).succeeded();
-    assert!(!laptop.scratch.path("programs/kept").exists());
-    laptop.push(&[], &remote).failed(5, &["imgsync login"]);
+    fixture.push(&[], &remote).succeeded();
+    fixture.run(&["logout", &host]).succeeded();
+    assert!(!fixture.scratch.path("programs/kept").exists());
+    fixture.push(&[], &remote).failed(5, &["imgsync login"]);
 }
 
 #[test]
 fn a_helper_that_hangs_fails_or_is_missing_is_an_error_where_a_login_is_needed() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
-    let mut laptop = Laptop::new();
-    let registry = with_login(&laptop.scratch, "");
+    let mut fixture = LoginFixture::new();
+    let registry = with_login(&fixture.scratch, "");
     let host = registry.address().to_string();
     let remote = format!("{host}/app:v1");
     // It ends by being killed, and what it started with it.
-    laptop.add_helper("sleepy", "exec sleep 1000");
-    laptop.write_config(&json!({"credsStore": "sleepy"}));
-    laptop.set("IMGSYNC_HELPER_TIMEOUT", "1");
-    let outcome = laptop.push(&[], &remote).failed(5, &[]);
+    fixture.add_helper("sleepy", "exec sleep 1000");
+    fixture.write_config(&json!({"credsStore": "sleepy"}));
+    fixture.set("IMGSYNC_HELPER_TIMEOUT", "1");
+    let outcome = fixture.push(&[], &remote).failed(5, &[]);
     assert_eq!(
         said(&outcome, &host),
         "error: the credential helper docker-credential-sleepy said nothing for 1 seconds and was \
@@ -60,19 +60,19 @@ fn a_helper_that_hangs_fails_or_is_missing_is_an_error_where_a_login_is_needed()
          hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
          IMGSYNC_USERNAME and IMGSYNC_PASSWORD to go without it"
     );
-    laptop.add_helper("broken", "echo no daemon >&2; exit 3");
-    laptop.write_config(&json!({"credHelpers": {&host: "broken"}}));
-    laptop
+    fixture.add_helper("broken", "echo no daemon >&2; exit 3");
+    fixture.write_config(&json!({"credHelpers": {&host: "broken"}}));
+    fixture
         .push(&[], &remote)
         .failed(5, &["docker-credential-broken", "no daemon"]);
-    laptop.write_config(&json!({"credsStore": "missing"}));
-    laptop
+    fixture.write_config(&json!({"credsStore": "missing"}));
+    fixture
         .push(&[], &remote)
         .failed(5, &["docker-credential-missing", "does not start"]);
 
     // Where nobody asks for a login it is a remark.
-    let open = StockRegistry::start(&laptop.scratch.folder("open"));
-    let outcome = laptop.push(&[], &format!("{}/app:v1", open.address()));
+    let open = StockRegistry::start(&fixture.scratch.folder("open"));
+    let outcome = fixture.push(&[], &format!("{}/app:v1", open.address()));
     let outcome = outcome.succeeded();
     assert!(
         outcome.stderr.contains("docker-credential-missing"),

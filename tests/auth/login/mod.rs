@@ -17,14 +17,14 @@ use serde_json::Value;
 const HTPASSWD: &str = "alice:$2y$05$QPa1xegaJPiCtMHwmQ.0x.Tp5gZebiXTQONeDUdL3y1Fn8AElzEdK\n";
 
 /// One user's machine: a home, an image, and what a test sets up around it.
-struct Laptop {
+struct LoginFixture {
     scratch: Scratch,
     imgsync: Imgsync,
     archive: PathBuf,
     variables: Vec<(String, String)>,
 }
 
-impl Laptop {
+impl LoginFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let imgsync = Imgsync::new(&scratch.folder("home"));
@@ -112,13 +112,13 @@ fn with_login(scratch: &Scratch, http: &str) -> StockRegistry {
     std::fs::write(&htpasswd, HTPASSWD).unwrap();
     let auth = format!("auth: {{htpasswd: {{realm: here, path: {htpasswd:?}}}}}\n");
     let storage = ", delete: {enabled: true}";
-    StockRegistry::configured(&scratch.folder("root"), storage, http, &auth)
+    StockRegistry::start_configured(&scratch.folder("root"), storage, http, &auth)
 }
 
 /// A stock registry behind TLS, with a certificate of that CA.
-fn with_tls(scratch: &Scratch, authority: &Authority, more: &str) -> StockRegistry {
+fn with_tls(scratch: &Scratch, authority: &CertificateAuthority, more: &str) -> StockRegistry {
     let pair = authority.sign("server", &["DNS:localhost", "DNS:registry.example.com"]);
     let (certificate, key) = (pair.certificate, pair.key);
     let tls = format!(", tls: {{certificate: {certificate:?}, key: {key:?}{more}}}");
-    StockRegistry::configured(&scratch.folder("root"), "", &tls, "")
+    StockRegistry::start_configured(&scratch.folder("root"), "", &tls, "")
 }

@@ -3,17 +3,17 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use super::{Cache, FRESH, PREFIX, blob, image, manifest, open, pull};
+use super::{CacheFixture, FRESH, PREFIX, blob, image, manifest, open, pull};
 use crate::support::http::{get, send};
 use crate::support::prelude::*;
-use crate::support::upstream::Published;
+use crate::support::upstream::PublishedImage;
 
 #[test]
 fn eight_cold_pulls_fetch_each_blob_once_and_read_along() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(1, 3 << 20));
-    let cache = Cache::before(&upstream, FRESH, "");
-    upstream.behave(|manners| manners.hold = Some(100_000));
+    let cache = CacheFixture::before(&upstream, FRESH, "");
+    upstream.configure(|settings| settings.pause_blob_at = Some(100_000));
     let address = cache.address();
     let large: Vec<_> = published
         .blobs
@@ -43,7 +43,7 @@ fn eight_cold_pulls_fetch_each_blob_once_and_read_along() {
             });
         }
         reading.wait();
-        upstream.behave(|manners| manners.hold = None);
+        upstream.configure(|settings| settings.pause_blob_at = None);
     });
     pull(address, &published);
     for (digest, _) in &published.blobs {
@@ -63,8 +63,8 @@ fn eight_cold_pulls_fetch_each_blob_once_and_read_along() {
 fn ranges_are_served_while_a_blob_fills_and_who_leaves_stops_nothing() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(3, 1 << 20));
-    let cache = Cache::before(&upstream, FRESH, "");
-    upstream.behave(|manners| manners.hold = Some(200_000));
+    let cache = CacheFixture::before(&upstream, FRESH, "");
+    upstream.configure(|settings| settings.pause_blob_at = Some(200_000));
     let (name, bytes) = &published.blobs[0];
     let part = |range: &str| {
         open(
@@ -84,9 +84,9 @@ fn ranges_are_served_while_a_blob_fills_and_who_leaves_stops_nothing() {
     let last = part("-5000");
     assert_eq!((last.status, last.length), (206, 5000));
     drop((first, part("0-").take(10)));
-    upstream.behave(|manners| manners.hold = None);
+    upstream.configure(|settings| settings.pause_blob_at = None);
     assert!(last.rest() == bytes[bytes.len() - 5000..]);
-    until("the blob to be kept", || {
+    wait_until("the blob to be kept", || {
         let reply = send(cache.address(), "HEAD", &blob(name), &[], b"");
         let is_kept =
             cache.metric("imgsync_cache_requests_total{subject=\"blob\",answer=\"hit\"}") > 0;
@@ -101,13 +101,13 @@ fn ranges_are_served_while_a_blob_fills_and_who_leaves_stops_nothing() {
 fn a_download_that_breaks_off_goes_on_from_its_offset() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(11, 1 << 20));
-    let cache = Cache::before(&upstream, FRESH, "");
+    let cache = CacheFixture::before(&upstream, FRESH, "");
     let (name, bytes) = &published.blobs[0];
-    upstream.behave(|manners| manners.cut = Some(300_000));
+    upstream.configure(|settings| settings.cut_blob_at = Some(300_000));
     let reply = cache.get(&blob(name));
     assert!(reply.status == 200 && reply.body == *bytes);
     let ranges: Vec<_> = upstream
-        .seen()
+        .requests()
         .into_iter()
         .filter(|it| it.method == "GET")
         .collect();
@@ -116,9 +116,9 @@ fn a_download_that_breaks_off_goes_on_from_its_offset() {
 
     // One that ignores ranges sends it all again, and no caller sees anything twice.
     let (name, bytes) = &published.blobs[1];
-    upstream.behave(|manners| {
-        manners.cut = Some(100_000);
-        manners.ignores_ranges = true;
+    upstream.configure(|settings| {
+        settings.cut_blob_at = Some(100_000);
+        settings.ignores_ranges = true;
     });
     let reply = cache.get(&blob(name));
     assert!(reply.status == 200 && reply.body == *bytes);
@@ -128,10 +128,10 @@ fn a_download_that_breaks_off_goes_on_from_its_offset() {
 fn an_upstream_that_cannot_go_on_within_a_blob_gives_it_from_its_beginning() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(12, 1 << 20));
-    let cache = Cache::before(&upstream, FRESH, "");
-    upstream.behave(|manners| {
-        manners.cut = Some(300_000);
-        manners.refuses_ranges = true;
+    let cache = CacheFixture::before(&upstream, FRESH, "");
+    upstream.configure(|settings| {
+        settings.cut_blob_at = Some(300_000);
+        settings.rejects_ranges = true;
     });
     let (name, bytes) = &published.blobs[0];
     let reply = cache.get(&blob(name));
@@ -142,9 +142,9 @@ fn an_upstream_that_cannot_go_on_within_a_blob_gives_it_from_its_beginning() {
 fn who_was_told_a_wrong_size_never_gets_what_looks_like_a_whole_blob() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(14, 1 << 20));
-    let cache = Cache::before(&upstream, FRESH, "");
+    let cache = CacheFixture::before(&upstream, FRESH, "");
     let announced = 300_000;
-    upstream.behave(|manners| manners.announces = Some(announced));
+    upstream.configure(|settings| settings.wrong_content_length = Some(announced));
     let (name, bytes) = &published.blobs[0];
     let answer = open(cache.address(), &blob(name), "");
     assert_eq!((answer.status, answer.length), (200, announced));
@@ -157,19 +157,19 @@ fn who_was_told_a_wrong_size_never_gets_what_looks_like_a_whole_blob() {
 fn after_a_restart_of_the_server_a_download_goes_on_too() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(13, 1 << 20));
-    let mut cache = Cache::before(&upstream, FRESH, "");
+    let mut cache = CacheFixture::before(&upstream, FRESH, "");
     let (name, bytes) = &published.blobs[0];
-    upstream.behave(|manners| manners.hold = Some(300_000));
+    upstream.configure(|settings| settings.pause_blob_at = Some(300_000));
     let mut answer = open(cache.address(), &blob(name), "");
     answer.take(299_000);
     drop(answer);
     assert!(cache.server.stop().success());
-    upstream.behave(|manners| manners.hold = None);
-    upstream.forget();
+    upstream.configure(|settings| settings.pause_blob_at = None);
+    upstream.clear_requests();
     cache.restart();
     let reply = cache.get(&blob(name));
     assert!(reply.status == 200 && reply.body == *bytes);
-    let asked = upstream.seen();
+    let asked = upstream.requests();
     let range = asked
         .iter()
         .find(|it| it.method == "GET")
@@ -186,16 +186,16 @@ fn after_a_restart_of_the_server_a_download_goes_on_too() {
 fn wrong_bytes_are_never_kept_and_no_caller_gets_them_whole() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(15, 200_000));
-    let cache = Cache::before(&upstream, FRESH, "");
-    upstream.behave(|manners| manners.is_wrong = true);
+    let cache = CacheFixture::before(&upstream, FRESH, "");
+    upstream.configure(|settings| settings.corrupts_content = true);
     let (name, bytes) = &published.blobs[0];
     let answer = open(cache.address(), &blob(name), "");
     assert_eq!((answer.status, answer.length), (200, bytes.len()));
     assert!(answer.rest().len() < bytes.len());
     cache
         .get(&manifest(&published.digest))
-        .refused(502, "UNAVAILABLE");
-    upstream.behave(|manners| manners.is_wrong = false);
+        .assert_error(502, "UNAVAILABLE");
+    upstream.configure(|settings| settings.corrupts_content = false);
     pull(cache.address(), &published);
     let failures = format!("imgsync_upstream_failures_total{{upstream=\"{PREFIX}\",kind=\"odd\"}}");
     assert_eq!(cache.metric(&failures), 2);
@@ -239,8 +239,8 @@ fn a_full_cache_lets_go_of_what_was_used_longest_ago_and_of_nothing_else() {
         upstream.put("team/old", "v1", &old),
         upstream.put("team/new", "v1", &new),
     );
-    let mut cache = Cache::before(&upstream, FRESH, "");
-    let pull = |cache: &Cache, repository: &str, published: &Published| {
+    let mut cache = CacheFixture::before(&upstream, FRESH, "");
+    let pull = |cache: &CacheFixture, repository: &str, published: &PublishedImage| {
         let at = |rest: &str| cache.get(&format!("/v2/{repository}/{rest}"));
         let manifest = at("manifests/v1");
         assert!(manifest.body == published.manifest, "{}", manifest.text());
@@ -278,16 +278,16 @@ fn a_full_cache_lets_go_of_what_was_used_longest_ago_and_of_nothing_else() {
         text.replace("cache: {", "cache: {maxbytes: 600kB, "),
     )
     .unwrap();
-    upstream.behave(|manners| manners.is_down = true);
+    upstream.configure(|settings| settings.is_down = true);
     cache.restart();
-    until("room to be made", || {
+    wait_until("room to be made", || {
         (cache.metric("imgsync_cache_evicted_images_total") > 0).then_some(())
     });
     pull(&cache, "up.example/team/new", &new);
     pull(&cache, "team/ours", &ours);
     let gone = cache.get("/v2/up.example/team/old/manifests/v1");
-    gone.refused(502, "UNAVAILABLE");
-    upstream.behave(|manners| manners.is_down = false);
+    gone.assert_error(502, "UNAVAILABLE");
+    upstream.configure(|settings| settings.is_down = false);
     pull(&cache, "up.example/team/old", &old);
 }
 
@@ -301,7 +301,7 @@ fn memory_stays_small_whatever_is_pulled_and_however_slowly() {
             .collect(),
     );
     let published = upstream.put("team/app", "v1", &large);
-    let cache = Cache::before(&upstream, FRESH, "");
+    let cache = CacheFixture::before(&upstream, FRESH, "");
     let address = cache.address();
     std::thread::scope(|scope| {
         for _ in 0..4 {

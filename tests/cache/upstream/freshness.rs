@@ -1,16 +1,16 @@
 //! Tags that are asked for again, and an upstream that is down, limits, or is silent.
 
-use super::{Cache, FRESH, PREFIX, STALE, blob, image, manifest, nowhere, pull};
-use crate::support::http::{Reply, send};
+use super::{CacheFixture, FRESH, PREFIX, STALE, blob, image, manifest, nowhere, pull};
+use crate::support::http::{Response, send};
 use crate::support::prelude::*;
 
 #[test]
 fn the_server_starts_with_every_upstream_down_and_never_says_not_found() {
-    let cache = Cache::at(nowhere(), FRESH, "");
+    let cache = CacheFixture::at(nowhere(), FRESH, "");
     assert_eq!(cache.get("/v2/").status, 200);
     for target in [manifest("v1"), manifest(&digest(b"x")), blob(&digest(b"x"))] {
         let reply = cache.get(&target);
-        reply.refused(502, "UNAVAILABLE");
+        reply.assert_error(502, "UNAVAILABLE");
         assert!(
             reply.text().contains("up.example cannot be reached"),
             "{}",
@@ -19,39 +19,39 @@ fn the_server_starts_with_every_upstream_down_and_never_says_not_found() {
         assert!(!reply.text().contains("127.0.0.1"), "{}", reply.text());
     }
     let tags = cache.get(&format!("/v2/{PREFIX}/team/app/tags/list"));
-    tags.refused(502, "UNAVAILABLE");
+    tags.assert_error(502, "UNAVAILABLE");
     // What is not behind it is not there, and that is known.
     cache
         .get("/v2/team/app/manifests/v1")
-        .refused(404, "MANIFEST_UNKNOWN");
+        .assert_error(404, "MANIFEST_UNKNOWN");
     // But whoever pushes sends what is not here, and is not held up.
     let target = blob(&digest(b"x"));
     assert_eq!(send(cache.address(), "HEAD", &target, &[], b"").status, 404);
     // The same for the stock registry's own section.
-    let proxy = Cache::with(&format!("proxy: {{remoteurl: 'http://{}'}}\n", nowhere()));
+    let proxy = CacheFixture::with(&format!("proxy: {{remoteurl: 'http://{}'}}\n", nowhere()));
     proxy
         .get("/v2/team/app/manifests/v1")
-        .refused(502, "UNAVAILABLE");
+        .assert_error(502, "UNAVAILABLE");
 }
 
 #[test]
 fn what_was_fetched_is_served_while_the_upstream_is_down_or_limits_and_marked_stale() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(5, 50_000));
-    let cache = Cache::before(&upstream, STALE, "");
+    let cache = CacheFixture::before(&upstream, STALE, "");
     pull(cache.address(), &published);
-    let warning = |reply: &Reply| reply.header("warning").map(str::to_owned);
+    let warning = |reply: &Response| reply.header("warning").map(str::to_owned);
     let fresh = cache.get(&manifest("v1"));
     assert_eq!((fresh.status, warning(&fresh)), (200, None));
 
-    upstream.behave(|manners| manners.is_down = true);
+    upstream.configure(|settings| settings.is_down = true);
     pull(cache.address(), &published);
     let stale = cache.get(&manifest("v1"));
     assert_eq!((stale.status, &stale.body), (200, &published.manifest));
     assert!(warning(&stale).unwrap().starts_with("110 "), "{stale:?}");
     // By digest nothing can be stale.
     assert_eq!(warning(&cache.get(&manifest(&published.digest))), None);
-    cache.get(&manifest("v2")).refused(502, "UNAVAILABLE");
+    cache.get(&manifest("v2")).assert_error(502, "UNAVAILABLE");
     let tags = cache.get(&format!("/v2/{PREFIX}/team/app/tags/list"));
     assert_eq!(
         (tags.status, tags.json()["tags"][0].as_str()),
@@ -65,21 +65,21 @@ fn what_was_fetched_is_served_while_the_upstream_is_down_or_limits_and_marked_st
             .contains("stale answers are served: up.example")
     );
 
-    upstream.behave(|manners| {
-        manners.is_down = false;
-        manners.status = Some((429, Some(60)));
+    upstream.configure(|settings| {
+        settings.is_down = false;
+        settings.status = Some((429, Some(60)));
     });
-    upstream.forget();
+    upstream.clear_requests();
     let limited = cache.get(&manifest("v2"));
-    limited.refused(503, "UNAVAILABLE");
+    limited.assert_error(503, "UNAVAILABLE");
     assert_eq!(limited.header("retry-after"), Some("60"));
     // It asked for peace, and gets it.
     let again = cache.get(&manifest("v3"));
-    again.refused(503, "UNAVAILABLE");
+    again.assert_error(503, "UNAVAILABLE");
     let seconds: u64 = again.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds), "{seconds}");
     assert_eq!(warning(&cache.get(&manifest("v1"))).unwrap()[..3], *"110");
-    assert_eq!(upstream.seen().len(), 1, "{:?}", upstream.seen());
+    assert_eq!(upstream.requests().len(), 1, "{:?}", upstream.requests());
     let stale = cache.metric("imgsync_cache_requests_total{subject=\"manifest\",answer=\"stale\"}");
     assert!(stale >= 3, "{stale}");
 }
@@ -88,12 +88,12 @@ fn what_was_fetched_is_served_while_the_upstream_is_down_or_limits_and_marked_st
 fn a_tag_is_asked_for_anew_after_its_time_and_only_what_changed_is_fetched() {
     let upstream = Upstream::start();
     let first = upstream.put("team/app", "v1", &image(7, 50_000));
-    let cache = Cache::before(&upstream, STALE, "");
+    let cache = CacheFixture::before(&upstream, STALE, "");
     pull(cache.address(), &first);
-    upstream.forget();
+    upstream.clear_requests();
     pull(cache.address(), &first);
     assert_eq!(
-        (upstream.count("HEAD", "/v1"), upstream.seen().len()),
+        (upstream.count("HEAD", "/v1"), upstream.requests().len()),
         (1, 1)
     );
 
@@ -104,29 +104,35 @@ fn a_tag_is_asked_for_anew_after_its_time_and_only_what_changed_is_fetched() {
     assert_eq!(cache.get(&manifest(&first.digest)).body, first.manifest);
 
     upstream.remove("team/app", "v1");
-    cache.get(&manifest("v1")).refused(404, "MANIFEST_UNKNOWN");
+    cache
+        .get(&manifest("v1"))
+        .assert_error(404, "MANIFEST_UNKNOWN");
 
-    let fresh = Cache::before(&upstream, FRESH, "");
+    let fresh = CacheFixture::before(&upstream, FRESH, "");
     upstream.put("team/app", "v1", &image(7, 50_000));
     pull(fresh.address(), &first);
     upstream.put("team/app", "v1", &image(8, 50_000));
-    upstream.forget();
+    upstream.clear_requests();
     pull(fresh.address(), &first);
-    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    assert!(upstream.requests().is_empty(), "{:?}", upstream.requests());
 }
 
 #[test]
 fn what_is_not_there_is_asked_for_once_and_soon_again() {
     let upstream = Upstream::start();
-    let cache = Cache::before(&upstream, FRESH, "");
+    let cache = CacheFixture::before(&upstream, FRESH, "");
     for _ in 0..5 {
-        cache.get(&manifest("v1")).refused(404, "MANIFEST_UNKNOWN");
-        cache.get(&blob(&digest(b"x"))).refused(404, "BLOB_UNKNOWN");
+        cache
+            .get(&manifest("v1"))
+            .assert_error(404, "MANIFEST_UNKNOWN");
+        cache
+            .get(&blob(&digest(b"x")))
+            .assert_error(404, "BLOB_UNKNOWN");
     }
     assert_eq!(upstream.count("GET", "/manifests/v1"), 1);
     assert!(upstream.count("GET", &digest(b"x")) <= 2);
     let published = upstream.put("team/app", "v1", &image(9, 5_000));
-    until("the tag to be found", || {
+    wait_until("the tag to be found", || {
         (cache.get(&manifest("v1")).status == 200).then_some(())
     });
     pull(cache.address(), &published);
@@ -136,35 +142,35 @@ fn what_is_not_there_is_asked_for_once_and_soon_again() {
 fn a_registry_that_is_read_only_serves_what_it_has_and_asks_nobody() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(16, 5_000));
-    let mut cache = Cache::before(&upstream, STALE, "");
+    let mut cache = CacheFixture::before(&upstream, STALE, "");
     pull(cache.address(), &published);
     assert!(cache.server.stop().success());
-    upstream.forget();
+    upstream.clear_requests();
     cache.read_only();
     pull(cache.address(), &published);
     let stale = cache.get(&manifest("v1"));
     assert!(stale.status == 200 && stale.header("warning").is_some());
-    cache.get(&manifest("v2")).refused(503, "UNAVAILABLE");
+    cache.get(&manifest("v2")).assert_error(503, "UNAVAILABLE");
     cache
         .get(&blob(&digest(b"not here")))
-        .refused(503, "UNAVAILABLE");
-    assert_eq!(upstream.seen().len(), 0);
+        .assert_error(503, "UNAVAILABLE");
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]
 fn an_upstream_that_says_nothing_keeps_nobody_waiting_for_long() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(35, 5_000));
-    let cache = Cache::before(&upstream, STALE, "");
+    let cache = CacheFixture::before(&upstream, STALE, "");
     pull(cache.address(), &published);
-    upstream.behave(|manners| manners.is_silent = true);
+    upstream.configure(|settings| settings.never_responds = true);
     // The client of this test gives up after a minute.
     let stale = cache.get(&manifest("v1"));
     assert_eq!((stale.status, &stale.body), (200, &published.manifest));
     assert!(stale.header("warning").is_some());
     // The next one does not wait at all: it is not asked.
-    let asked = upstream.seen().len();
+    let asked = upstream.requests().len();
     assert!(cache.get(&manifest("v1")).header("warning").is_some());
-    assert_eq!(upstream.seen().len(), asked);
-    upstream.behave(|manners| manners.is_silent = false);
+    assert_eq!(upstream.requests().len(), asked);
+    upstream.configure(|settings| settings.never_responds = false);
 }

@@ -1,6 +1,6 @@
 //! Logins of clients, and of this server at the upstream.
 
-use super::{Cache, PREFIX, STALE, blob, image, manifest};
+use super::{CacheFixture, PREFIX, STALE, blob, image, manifest};
 use crate::support::http::send;
 use crate::support::prelude::*;
 use crate::support::upstream::SECRET;
@@ -12,11 +12,11 @@ fn logins_of_clients_and_of_this_server_never_meet() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(17, 100_000));
     // Every token is good for one request only.
-    upstream.behave(|manners| {
-        manners.tokens = Some(("cache", "hunter2", 1));
-        manners.limits = Some((100, 76));
+    upstream.configure(|settings| {
+        settings.token_login = Some(("cache", "hunter2", 1));
+        settings.rate_limit = Some((100, 76));
     });
-    let cache = Cache::before(&upstream, STALE, ", username: cache, password: hunter2");
+    let cache = CacheFixture::before(&upstream, STALE, ", username: cache, password: hunter2");
     let client = [
         ("Authorization", "Basic Y2xpZW50OnN3b3JkZmlzaA=="),
         ("Cookie", "session=clients-own"),
@@ -39,7 +39,7 @@ fn logins_of_clients_and_of_this_server_never_meet() {
         }
     }
     let own = format!("Basic {}", STANDARD.encode("cache:hunter2"));
-    for request in upstream.seen() {
+    for request in upstream.requests() {
         assert_eq!(request.header("cookie"), None);
         let said = request.authorization();
         match request.target.starts_with("/token") {
@@ -57,9 +57,9 @@ fn logins_of_clients_and_of_this_server_never_meet() {
         76
     );
     // A login that is refused there is not the client's.
-    upstream.behave(|manners| manners.tokens = Some(("other", "x", 1)));
+    upstream.configure(|settings| settings.token_login = Some(("other", "x", 1)));
     let refused = cache.get(&manifest("v2"));
-    refused.refused(502, "UNAVAILABLE");
+    refused.assert_error(502, "UNAVAILABLE");
     assert_eq!(refused.header("www-authenticate"), None);
     assert!(!refused.text().contains("hunter2") && !cache.server.log().contains("hunter2"));
 }
@@ -76,7 +76,7 @@ fn a_mirror_can_be_open_to_all_while_everything_else_needs_a_login() {
         "alice:$2y$04$fqgrNXsP1tvyvUnLXZoGcewmGdKRQOXcvKgLmpEqFxMpgMODcRUpa\n",
     )
     .unwrap();
-    let cache = Cache::with(&format!(
+    let cache = CacheFixture::with(&format!(
         "auth: {{htpasswd: {{realm: here, path: {users:?}}}}}\nimgsync:\n  anonymous: {{pull: ['docker.io/**']}}\n  \
          cache: {{upstreams: [{{prefix: docker.io, remoteurl: 'http://{}'}}]}}\n",
         hub.address(),

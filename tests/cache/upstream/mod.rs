@@ -10,9 +10,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::support::http::{Reply, get};
+use crate::support::http::{Response, get};
 use crate::support::prelude::*;
-use crate::support::upstream::Published;
+use crate::support::upstream::PublishedImage;
 
 /// What names of the upstream begin with here.
 const PREFIX: &str = "up.example";
@@ -20,12 +20,12 @@ const FRESH: &str = "1h";
 const STALE: &str = "0s";
 
 /// A cache before an upstream.
-struct Cache {
+struct CacheFixture {
     scratch: Scratch,
     server: Server,
 }
 
-impl Cache {
+impl CacheFixture {
     /// Its tags count for `freshness`; `more` stands beside, in the upstream's entry.
     fn before(upstream: &Upstream, freshness: &str, more: &str) -> Self {
         Self::at(upstream.address(), freshness, more)
@@ -46,7 +46,7 @@ impl Cache {
              http:\n  addr: 127.0.0.1:0\n  draintimeout: 10s\n  debug:\n    addr: 127.0.0.1:0\n    prometheus: {{enabled: true}}\n{more}"
         );
         std::fs::write(scratch.path("config.yml"), config).unwrap();
-        let server = Server::configured(&scratch.path("config.yml"), &root);
+        let server = Server::start_configured(&scratch.path("config.yml"), &root);
         Self { scratch, server }
     }
 
@@ -54,7 +54,7 @@ impl Cache {
         self.server.address()
     }
 
-    fn get(&self, target: &str) -> Reply {
+    fn get(&self, target: &str) -> Response {
         get(self.address(), target)
     }
 
@@ -83,7 +83,7 @@ impl Cache {
 
     fn restart(&mut self) {
         let root = self.scratch.path("registry");
-        self.server = Server::configured(&self.scratch.path("config.yml"), &root);
+        self.server = Server::start_configured(&self.scratch.path("config.yml"), &root);
     }
 }
 
@@ -103,7 +103,7 @@ fn blob(digest: &str) -> String {
 }
 
 /// Pulls all of an image as a client does, and checks every byte.
-fn pull(address: SocketAddr, published: &Published) {
+fn pull(address: SocketAddr, published: &PublishedImage) {
     let reply = get(address, &manifest("v1"));
     assert_eq!(
         (reply.status, &reply.body),
@@ -123,14 +123,14 @@ fn pull(address: SocketAddr, published: &Published) {
 }
 
 /// An answer that is read bit by bit.
-struct Answer {
+struct RawResponse {
     stream: BufReader<TcpStream>,
     status: u16,
     length: usize,
     head: String,
 }
 
-impl Answer {
+impl RawResponse {
     fn take(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).unwrap();
@@ -145,7 +145,7 @@ impl Answer {
     }
 }
 
-fn open(address: SocketAddr, target: &str, headers: &str) -> Answer {
+fn open(address: SocketAddr, target: &str, headers: &str) -> RawResponse {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
@@ -162,7 +162,7 @@ fn open(address: SocketAddr, target: &str, headers: &str) -> Answer {
     let lower = head.to_lowercase();
     let (_, length) = lower.split_once("content-length: ").unwrap();
     let length = length.split("\r\n").next().unwrap().parse().unwrap();
-    Answer {
+    RawResponse {
         stream,
         status,
         length,

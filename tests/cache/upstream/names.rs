@@ -1,18 +1,18 @@
 //! Names: which repository they mean, what may be asked for, and what is listed.
 
-use super::{Cache, FRESH, PREFIX, blob, image, manifest, open, pull};
+use super::{CacheFixture, FRESH, PREFIX, blob, image, manifest, open, pull};
 use crate::support::http::send;
 use crate::support::prelude::*;
-use crate::support::upstream::Published;
+use crate::support::upstream::PublishedImage;
 
 #[test]
 fn only_what_the_operator_allows_is_asked_for() {
     let upstream = Upstream::start();
     upstream.put("secret/app", "v1", &image(21, 5_000));
     let published = upstream.put("team/app", "v1", &image(22, 5_000));
-    let cache = Cache::before(&upstream, FRESH, ", repositories: ['team/*']");
+    let cache = CacheFixture::before(&upstream, FRESH, ", repositories: ['team/*']");
     pull(cache.address(), &published);
-    upstream.forget();
+    upstream.clear_requests();
     for rest in [
         "manifests/v1".to_owned(),
         "tags/list".to_owned(),
@@ -20,9 +20,9 @@ fn only_what_the_operator_allows_is_asked_for() {
         format!("manifests/{}", published.digest),
     ] {
         let reply = cache.get(&format!("/v2/{PREFIX}/secret/app/{rest}"));
-        reply.refused(403, "DENIED");
+        reply.assert_error(403, "DENIED");
     }
-    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    assert!(upstream.requests().is_empty(), "{:?}", upstream.requests());
     // No name makes it speak to another host.
     for target in [
         "/v2/team/app/manifests/v1?ns=127.0.0.1:1",
@@ -31,7 +31,7 @@ fn only_what_the_operator_allows_is_asked_for() {
     ] {
         assert_eq!(cache.get(target).status, 404, "{target}");
     }
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.requests().is_empty());
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn names_mean_what_clients_mean_by_them() {
     let (hub, other) = (Upstream::start(), Upstream::start());
     let nginx = hub.put("library/nginx", "v1", &image(23, 5_000));
     let app = other.put("owner/app", "v1", &image(24, 5_000));
-    let cache = Cache::with(&format!(
+    let cache = CacheFixture::with(&format!(
         "imgsync:\n  cache:\n    upstreams:\n    - {{prefix: docker.io, remoteurl: 'http://{}'}}\n    \
          - {{prefix: ghcr.io, remoteurl: 'http://{}', namespaces: [packages.example]}}\n",
         hub.address(),
@@ -86,7 +86,7 @@ fn names_mean_what_clients_mean_by_them() {
     assert_eq!(manifest_of("/v2/owner/app/manifests/v1").0, 404);
     // A repository of ours counts more than a mirror's.
     let ours = image(25, 5_000);
-    let push = |repository: &str, published: &Published| {
+    let push = |repository: &str, published: &PublishedImage| {
         for (name, bytes) in &published.blobs {
             let target = format!("/v2/{repository}/blobs/uploads/?digest={name}");
             assert_eq!(
@@ -112,7 +112,7 @@ fn names_mean_what_clients_mean_by_them() {
     let found = manifest_of("/v2/docker.io/library/nginx/manifests/v1");
     assert_eq!(found, (200, Some(nginx.digest.clone())));
     // No push of ours depends on whether a mirror's upstream answers.
-    hub.behave(|manners| manners.is_down = true);
+    hub.configure(|settings| settings.is_down = true);
     let target = format!("/v2/team/new/blobs/{}", published.blobs[0].0);
     assert_eq!(send(cache.address(), "HEAD", &target, &[], b"").status, 404);
     assert_eq!(cache.get("/v2/team/new/manifests/v1").status, 404);
@@ -124,7 +124,7 @@ fn lists_show_what_is_there_and_what_is_only_here() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(29, 5_000));
     upstream.put("team/app", "v2", &image(30, 5_000));
-    let cache = Cache::before(&upstream, FRESH, "");
+    let cache = CacheFixture::before(&upstream, FRESH, "");
     pull(cache.address(), &published);
     let media_type = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
     let put = send(
@@ -149,7 +149,7 @@ fn lists_show_what_is_there_and_what_is_only_here() {
         "digest": digest(b"signature"), "size": 9, "artifactType": "application/x.signature",
     });
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [signature]});
-    upstream.refer("team/app", &published.digest, index.to_string());
+    upstream.set_referrers("team/app", &published.digest, index.to_string());
     let referrers = format!("/v2/{PREFIX}/team/app/referrers/{}", published.digest);
     let listed = cache.get(&referrers).json();
     assert_eq!(listed["manifests"], serde_json::json!([signature]));
@@ -157,10 +157,10 @@ fn lists_show_what_is_there_and_what_is_only_here() {
     assert_eq!(sifted["manifests"], serde_json::json!([]));
 
     // Who cannot be asked is not taken for one who says that nobody signed it.
-    upstream.behave(|manners| manners.is_down = true);
+    upstream.configure(|settings| settings.is_down = true);
     let fetched = upstream.put("team/app", "v3", &image(28, 5_000)).digest;
     let of = |digest: &str| cache.get(&format!("/v2/{PREFIX}/team/app/referrers/{digest}"));
-    of(&fetched).refused(502, "UNAVAILABLE");
+    of(&fetched).assert_error(502, "UNAVAILABLE");
     let ours = of(&published.digest);
     assert_eq!(ours.json()["manifests"], serde_json::json!([]));
     assert!(ours.header("warning").is_some());
@@ -173,33 +173,37 @@ fn a_blob_is_served_under_those_names_only_that_the_upstream_has_it_under() {
     let published = upstream.put("team/app", "v1", &shared);
     upstream.put("other/app", "v1", &shared);
     upstream.put("secret/app", "v1", &image(33, 5_000));
-    let cache = Cache::before(&upstream, FRESH, "");
+    let cache = CacheFixture::before(&upstream, FRESH, "");
     let (name, bytes) = &published.blobs[0];
     let of = |repository: &str| format!("/v2/{PREFIX}/{repository}/blobs/{name}");
-    upstream.behave(|manners| manners.hold = Some(100_000));
+    upstream.configure(|settings| settings.pause_blob_at = Some(100_000));
     let mut first = open(cache.address(), &of("team/app"), "");
     first.take(1000);
     // While it is fetched for another repository, and after.
     let mut second = open(cache.address(), &of("other/app"), "");
     second.take(1000);
-    cache.get(&of("secret/app")).refused(404, "BLOB_UNKNOWN");
-    upstream.behave(|manners| manners.hold = None);
+    cache
+        .get(&of("secret/app"))
+        .assert_error(404, "BLOB_UNKNOWN");
+    upstream.configure(|settings| settings.pause_blob_at = None);
     assert_eq!(
         (first.rest().len(), second.rest().len()),
         (bytes.len() - 1000, bytes.len() - 1000)
     );
-    cache.get(&of("secret/app")).refused(404, "BLOB_UNKNOWN");
-    upstream.behave(|manners| manners.is_down = true);
+    cache
+        .get(&of("secret/app"))
+        .assert_error(404, "BLOB_UNKNOWN");
+    upstream.configure(|settings| settings.is_down = true);
     for repository in ["team/app", "other/app"] {
         assert!(cache.get(&of(repository)).body == *bytes);
     }
     assert_eq!(upstream.count("GET", name), 1);
 
     // Who asks for a blob as if it were a manifest hides it from nobody.
-    upstream.behave(|manners| manners.is_down = false);
+    upstream.configure(|settings| settings.is_down = false);
     let (config, bytes) = published.blobs.last().unwrap();
     cache
         .get(&manifest(config))
-        .refused(404, "MANIFEST_UNKNOWN");
+        .assert_error(404, "MANIFEST_UNKNOWN");
     assert!(cache.get(&blob(config)).body == *bytes);
 }

@@ -1,16 +1,16 @@
 //! Pushes to a server with a cache.
 
-use super::{Cache, FRESH, PREFIX, STALE, blob, image, manifest, nowhere, pull};
+use super::{CacheFixture, FRESH, PREFIX, STALE, blob, image, manifest, nowhere, pull};
 use crate::support::archive::write_tar;
 use crate::support::http::send;
 use crate::support::prelude::*;
-use crate::support::upstream::Published;
+use crate::support::upstream::PublishedImage;
 
 #[test]
 fn a_tag_that_was_pushed_here_is_ours() {
     let upstream = Upstream::start();
     upstream.put("team/app", "v1", &image(19, 20_000));
-    let cache = Cache::before(&upstream, STALE, "");
+    let cache = CacheFixture::before(&upstream, STALE, "");
     // Its blobs lie upstream, under the same name: the push is told so, and they are fetched.
     let ours = image(20, 20_000);
     let published = upstream.put("team/app", "other", &ours);
@@ -29,19 +29,19 @@ fn a_tag_that_was_pushed_here_is_ours() {
         &published.manifest,
     );
     assert_eq!(put.status, 201, "{}", put.text());
-    upstream.forget();
+    upstream.clear_requests();
     for _ in 0..2 {
         pull(cache.address(), &published);
-        upstream.behave(|manners| manners.is_down = true);
+        upstream.configure(|settings| settings.is_down = true);
     }
-    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    assert!(upstream.requests().is_empty(), "{:?}", upstream.requests());
     let reply = cache.get(&manifest("v1"));
     assert_eq!((reply.status, reply.header("warning")), (200, None));
 }
 
 #[test]
 fn what_is_pushed_does_not_depend_on_an_upstream() {
-    let cache = Cache::at(nowhere(), FRESH, "");
+    let cache = CacheFixture::at(nowhere(), FRESH, "");
     let image = image(70, 100_000);
     let archive = cache.scratch.path("image.tar");
     write_tar(&image.docker_archive("app:v1"), &archive);
@@ -59,11 +59,11 @@ fn the_stock_section_works_beside_pushes() {
     let theirs = upstream.put("library/nginx", "v1", &image(37, 50_000));
     let (there, ours) = (Upstream::start(), image(38, 50_000));
     let ours = there.put("x", "v1", &ours);
-    let cache = Cache::with(&format!(
+    let cache = CacheFixture::with(&format!(
         "proxy: {{remoteurl: 'http://{}', ttl: 1h}}\n",
         upstream.address()
     ));
-    let check = |name: &str, published: &Published| {
+    let check = |name: &str, published: &PublishedImage| {
         let reply = cache.get(&format!("/v2/{name}/manifests/v1"));
         assert!(reply.body == published.manifest, "{}", reply.text());
         for (digest, bytes) in &published.blobs {
@@ -72,7 +72,7 @@ fn the_stock_section_works_beside_pushes() {
     };
     check("library/nginx", &theirs);
     for state in ["up", "down"] {
-        upstream.behave(|manners| manners.is_down = state == "down");
+        upstream.configure(|settings| settings.is_down = state == "down");
         let name = format!("team/{state}");
         for (digest, bytes) in &ours.blobs {
             let target = format!("/v2/{name}/blobs/{digest}");

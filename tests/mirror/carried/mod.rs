@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::support::prelude::*;
 use crate::support::seed;
-use crate::support::seed::{OCI_INDEX, Place};
+use crate::support::seed::{OCI_INDEX, RemoteRepository};
 use serde_json::Value;
 
 const FROM: &str = "team/app";
@@ -16,7 +16,7 @@ const TO: &str = "carried/app";
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
 
 /// What there is at the source.
-struct World {
+struct ArchiveContent {
     /// What each tag names, the one of cosign's scheme included.
     tags: BTreeMap<String, String>,
     /// What speaks about `v1` by its subject.
@@ -32,20 +32,20 @@ fn version(number: u64) -> Image {
 }
 
 /// Two versions, an index of three platforms, a signature by referrer and one by tag.
-fn seeded(address: SocketAddr) -> World {
+fn seeded(address: SocketAddr) -> ArchiveContent {
     let repository = FROM;
-    let place = Place {
+    let place = RemoteRepository {
         address,
         repository,
     };
     let mut tags = BTreeMap::new();
-    let first = place.image(Some("v1"), &version(1));
+    let first = place.push_image(Some("v1"), &version(1));
     tags.insert("v1".to_owned(), digest(&first));
     tags.insert(
         "v2".to_owned(),
-        digest(&place.image(Some("v2"), &version(2))),
+        digest(&place.push_image(Some("v2"), &version(2))),
     );
-    let parts = [11, 12, 13].map(|number| place.image(None, &version(number)));
+    let parts = [11, 12, 13].map(|number| place.push_image(None, &version(number)));
     let parts: Vec<_> = PLATFORMS
         .into_iter()
         .zip(parts.iter().map(|it| &**it))
@@ -53,13 +53,13 @@ fn seeded(address: SocketAddr) -> World {
     let index = seed::index(&parts);
     tags.insert(
         "multi".to_owned(),
-        place.manifest("multi", OCI_INDEX, &index),
+        place.push_manifest("multi", OCI_INDEX, &index),
     );
     let signature = format!("{}.sig", digest(&index).replace(':', "-"));
-    let signed = place.artifact(Some(&signature), &index, b"a signature by tag");
+    let signed = place.push_artifact(Some(&signature), &index, b"a signature by tag");
     tags.insert(signature, digest(&signed));
-    let referrer = place.artifact(None, &first, b"a signature by referrer");
-    World {
+    let referrer = place.push_artifact(None, &first, b"a signature by referrer");
+    ArchiveContent {
         tags,
         referrer: digest(&referrer),
         id: version(1).id(),
@@ -67,30 +67,30 @@ fn seeded(address: SocketAddr) -> World {
 }
 
 /// Panics unless everything is at a registry as it was at the first one.
-fn assert_there(world: &World, address: SocketAddr) {
-    for (tag, expected) in &world.tags {
+fn assert_there(content: &ArchiveContent, address: SocketAddr) {
+    for (tag, expected) in &content.tags {
         let reply = http::get(address, &format!("/v2/{TO}/manifests/{tag}"));
         assert_eq!(digest(&reply.body), *expected, "{tag}: {}", reply.text());
     }
     for tag in ["v1", "v2", "multi"] {
         let found = check::at_registry(address, &format!("{TO}:{tag}"));
-        assert_eq!(found.manifest, world.tags[tag]);
+        assert_eq!(found.manifest, content.tags[tag]);
         let parts = if tag == "multi" { PLATFORMS.len() } else { 0 };
         assert_eq!(found.children.len(), parts);
     }
-    let first = &world.tags["v1"];
+    let first = &content.tags["v1"];
     let list = http::get(address, &format!("/v2/{TO}/referrers/{first}"));
-    assert_eq!(list.json()["manifests"][0]["digest"], *world.referrer);
-    let referrer = http::get(address, &format!("/v2/{TO}/manifests/{}", world.referrer));
-    assert_eq!(digest(&referrer.body), world.referrer);
+    assert_eq!(list.json()["manifests"][0]["digest"], *content.referrer);
+    let referrer = http::get(address, &format!("/v2/{TO}/manifests/{}", content.referrer));
+    assert_eq!(digest(&referrer.body), content.referrer);
 }
 
-struct Stage {
+struct ArchiveFixture {
     imgsync: Imgsync,
     scratch: Scratch,
 }
 
-impl Stage {
+impl ArchiveFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -114,18 +114,18 @@ impl Stage {
     }
 
     /// Out of one registry, which then ends, into `place`; in to another registry.
-    fn carried(&self, place: &str) -> World {
+    fn carried(&self, place: &str) -> ArchiveContent {
         let mut source = Server::start(&self.scratch.folder("source"));
-        let world = seeded(source.address());
+        let content = seeded(source.address());
         let from = format!("{}/{FROM}", source.address());
         self.mirror(&from, place).succeeded();
 
         // Again: nothing is read, and nothing changes.
-        let relay = Relay::start(source.address(), Cut::Never);
+        let relay = Relay::start(source.address(), RelayFault::None);
         let from = format!("{}/{FROM}", relay.address());
         let again = self.mirror(&from, place).succeeded();
         let requests = relay.requests();
-        let read = |request: &&crate::support::framing::Request| {
+        let read = |request: &&crate::support::request_parser::ObservedRequest| {
             request.reads_blob()
                 || (request.method == "GET" && request.target.contains("/manifests/"))
         };
@@ -139,8 +139,8 @@ impl Stage {
         let target = Server::start(&self.scratch.folder("target"));
         let to = format!("{}/{TO}", target.address());
         self.mirror(place, &to).succeeded();
-        assert_there(&world, target.address());
-        world
+        assert_there(&content, target.address());
+        content
     }
 }
 
@@ -188,6 +188,6 @@ fn held_up(bytes: usize) -> (Upstream, Image) {
     let layer = layer("large", noise(5, 3_000_000));
     let image = Image::new(vec![layer]);
     upstream.put(FROM, "v1", &image);
-    upstream.behave(|it| it.hold = Some(bytes));
+    upstream.configure(|settings| settings.pause_blob_at = Some(bytes));
     (upstream, image)
 }

@@ -2,36 +2,36 @@
 
 use std::collections::BTreeMap;
 
-use super::{FROM, Stage, TO, assert_whole, held_up, seeded};
+use super::{ArchiveFixture, FROM, TO, assert_whole, held_up, seeded};
 use crate::support::prelude::*;
-use crate::support::{Moment, Shape};
+use crate::support::{Throttle, Trigger};
 
 #[test]
 fn a_layout_that_was_cut_at_any_moment_goes_on() {
-    let stage = Stage::new();
-    let source = Server::start(&stage.scratch.folder("source"));
-    let world = seeded(source.address());
-    let folder = stage.path("layout");
+    let fixture = ArchiveFixture::new();
+    let source = Server::start(&fixture.scratch.folder("source"));
+    let content = seeded(source.address());
+    let folder = fixture.path("layout");
     let place = format!("oci:{}", folder.display());
     let mut down = 0;
     let mut kills = 0;
     // Slow, so that little is on its way at the moment of a kill.
-    let slow = Shape {
-        rate: Some(2_000_000),
-        ..Shape::default()
+    let slow = Throttle {
+        bytes_per_second: Some(2_000_000),
+        ..Throttle::default()
     };
     // As long as it takes: each run comes a little further than the one before.
     loop {
-        let relay = Relay::shaped(source.address(), Cut::Never, slow);
+        let relay = Relay::start_throttled(source.address(), RelayFault::None, slow);
         let from = format!("{}/{FROM}", relay.address());
-        let mut command = stage.command(&from, &place);
+        let mut command = fixture.command(&from, &place);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = std::sync::Arc::new(std::sync::Mutex::new(child.expect("imgsync starts")));
         let victim = std::sync::Arc::clone(&child);
-        relay.at(Moment::Answered(350_000), move || {
+        relay.run_at(Trigger::BytesReceived(350_000), move || {
             let _ = victim.lock().expect("the child").kill();
         });
-        let status = until("the end of a mirror", || {
+        let status = wait_until("the end of a mirror", || {
             child
                 .lock()
                 .expect("the child")
@@ -41,7 +41,7 @@ fn a_layout_that_was_cut_at_any_moment_goes_on() {
         down += relay.traffic().down;
         let tags = assert_whole_so_far(&folder);
         if status.success() {
-            assert_eq!(tags, world.tags);
+            assert_eq!(tags, content.tags);
             break;
         }
         kills += 1;
@@ -72,12 +72,12 @@ fn assert_whole_so_far(folder: &Path) -> BTreeMap<String, String> {
 
 #[test]
 fn a_blob_goes_on_from_where_the_part_ends() {
-    let stage = Stage::new();
+    let fixture = ArchiveFixture::new();
     let (upstream, image) = held_up(1_000_000);
-    let folder = stage.path("layout");
+    let folder = fixture.path("layout");
     let place = format!("oci:{}", folder.display());
     let from = format!("{}/{FROM}:v1", upstream.address());
-    let mut command = stage.command(&from, &place);
+    let mut command = fixture.command(&from, &place);
     let mut child = command
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -86,7 +86,7 @@ fn a_blob_goes_on_from_where_the_part_ends() {
     let layer = digest(&image.compressed()[0]);
     let hex = layer.strip_prefix("sha256:").expect("sha256");
     let part = folder.join(".imgsync").join(format!("sha256-{hex}.part"));
-    let size = until("a part on the disk", || {
+    let size = wait_until("a part on the disk", || {
         let size = part.metadata().ok()?.len();
         (size > 500_000).then_some(size)
     });
@@ -94,9 +94,9 @@ fn a_blob_goes_on_from_where_the_part_ends() {
     child.wait().expect("its end");
     assert!(!folder.join("index.json").exists());
 
-    upstream.behave(|it| it.hold = None);
-    upstream.forget();
-    stage.mirror(&from, &place).succeeded();
+    upstream.configure(|settings| settings.pause_blob_at = None);
+    upstream.clear_requests();
+    fixture.mirror(&from, &place).succeeded();
     assert_eq!(assert_whole(&folder).len(), 1);
     let ranges = ranges(&upstream, &image);
     let first = ranges.first().expect("a range");
@@ -108,7 +108,7 @@ fn a_blob_goes_on_from_where_the_part_ends() {
 /// The ranges that were asked for of the image's layer.
 fn ranges(upstream: &Upstream, image: &Image) -> Vec<String> {
     let layer = digest(&image.compressed()[0]);
-    let seen = upstream.seen();
+    let seen = upstream.requests();
     let asked = seen
         .iter()
         .filter(|it| it.method == "GET" && it.target.ends_with(&layer));
@@ -119,19 +119,19 @@ fn ranges(upstream: &Upstream, image: &Image) -> Vec<String> {
 #[test]
 fn a_source_that_breaks_off_is_asked_for_the_rest() {
     for target in ["oci", "oci-archive"] {
-        let stage = Stage::new();
+        let fixture = ArchiveFixture::new();
         let (upstream, image) = held_up(0);
-        upstream.behave(|it| {
-            it.hold = None;
-            it.cut = Some(1_500_000);
+        upstream.configure(|settings| {
+            settings.pause_blob_at = None;
+            settings.cut_blob_at = Some(1_500_000);
         });
-        let place = format!("{target}:{}", stage.path("it").display());
+        let place = format!("{target}:{}", fixture.path("it").display());
         let from = format!("{}/{FROM}:v1", upstream.address());
-        stage.mirror(&from, &place).succeeded();
+        fixture.mirror(&from, &place).succeeded();
         assert_eq!(ranges(&upstream, &image), ["bytes=1500000-"]);
-        let server = Server::start(&stage.scratch.folder("target"));
+        let server = Server::start(&fixture.scratch.folder("target"));
         let to = format!("{}/{TO}:v1", server.address());
-        stage.mirror(&format!("{place}:v1"), &to).succeeded();
+        fixture.mirror(&format!("{place}:v1"), &to).succeeded();
         let found = check::at_registry(server.address(), &format!("{TO}:v1"));
         assert_eq!(found.config, image.id());
     }
@@ -139,17 +139,17 @@ fn a_source_that_breaks_off_is_asked_for_the_rest() {
 
 #[test]
 fn an_archive_that_was_cut_is_not_there_and_the_old_one_still_is() {
-    let stage = Stage::new();
-    let path = stage.path("it.tar");
+    let fixture = ArchiveFixture::new();
+    let path = fixture.path("it.tar");
     let place = format!("oci-archive:{}", path.display());
     let (upstream, _) = held_up(1_000_000);
     let from = format!("{}/{FROM}:v1", upstream.address());
     let killed = || {
-        let mut command = stage.command(&from, &place);
+        let mut command = fixture.command(&from, &place);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut child = child.expect("imgsync starts");
-        let part = stage.path(".it.tar.imgsync-part");
-        until("a part on the disk", || {
+        let part = fixture.path(".it.tar.imgsync-part");
+        wait_until("a part on the disk", || {
             (part.metadata().ok()?.len() > 500_000).then_some(())
         });
         child.kill().expect("a child of ours");
@@ -158,20 +158,20 @@ fn an_archive_that_was_cut_is_not_there_and_the_old_one_still_is() {
     killed();
     assert!(!path.exists());
 
-    let server = Server::start(&stage.scratch.folder("source"));
+    let server = Server::start(&fixture.scratch.folder("source"));
     seeded(server.address());
-    stage
+    fixture
         .mirror(&format!("{}/{FROM}:v2", server.address()), &place)
         .succeeded();
     let before = std::fs::read(&path).expect("an archive");
     killed();
     assert_eq!(std::fs::read(&path).expect("an archive"), before);
 
-    upstream.behave(|it| it.hold = None);
-    stage.mirror(&from, &place).succeeded();
-    assert!(!stage.path(".it.tar.imgsync-part").exists());
-    let target = Server::start(&stage.scratch.folder("target"));
-    stage
+    upstream.configure(|settings| settings.pause_blob_at = None);
+    fixture.mirror(&from, &place).succeeded();
+    assert!(!fixture.path(".it.tar.imgsync-part").exists());
+    let target = Server::start(&fixture.scratch.folder("target"));
+    fixture
         .mirror(&place, &format!("{}/{TO}", target.address()))
         .succeeded();
     for tag in ["v1", "v2"] {

@@ -1,8 +1,8 @@
 //! Archives and layouts that carry everything, and damaged ones that are refused.
 
-use super::{FROM, Stage, TO, assert_whole, held_up, seeded, version};
+use super::{ArchiveFixture, FROM, TO, assert_whole, held_up, seeded, version};
 use crate::support::prelude::*;
-use crate::support::seed::Place;
+use crate::support::seed::RemoteRepository;
 
 /// Panics unless skopeo takes an image out of a layout or archive, byte by byte.
 fn assert_skopeo_reads(place: &str, tag: &str, expected: &str, scratch: &Scratch) {
@@ -18,10 +18,10 @@ fn assert_skopeo_reads(place: &str, tag: &str, expected: &str, scratch: &Scratch
 
 #[test]
 fn an_archive_carries_everything_and_others_read_it() {
-    let stage = Stage::new();
-    let path = stage.path("carried.tar");
+    let fixture = ArchiveFixture::new();
+    let path = fixture.path("carried.tar");
     let place = format!("oci-archive:{}", path.display());
-    let world = stage.carried(&place);
+    let content = fixture.carried(&place);
     let left = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder");
     let names: Vec<_> = left
         .map(|entry| entry.expect("an entry").file_name())
@@ -31,31 +31,31 @@ fn an_archive_carries_everything_and_others_read_it() {
         .find(|name| name.to_string_lossy().contains("part"));
     assert_eq!(part, None);
 
-    if present(&["skopeo"]) {
+    if programs_available(&["skopeo"]) {
         for tag in ["v1", "multi"] {
-            assert_skopeo_reads(&place, tag, &world.tags[tag], &stage.scratch);
+            assert_skopeo_reads(&place, tag, &content.tags[tag], &fixture.scratch);
         }
     }
-    if present(&["podman"]) {
+    if programs_available(&["podman"]) {
         // podman takes one image out of an archive, or all of which it is told the names.
-        let one = stage.path("one.tar");
+        let one = fixture.path("one.tar");
         let to = format!("oci-archive:{}:v1", one.display());
-        stage.mirror(&format!("{place}:v1"), &to).succeeded();
+        fixture.mirror(&format!("{place}:v1"), &to).succeeded();
         for file in [&path, &one] {
             let podman = Podman::new();
             podman.load(file.to_str().expect("UTF-8"));
             let ids = podman.run(&["images", "--all", "--no-trunc", "--quiet"]);
-            assert!(ids.contains(&world.id), "{}: {ids}", file.display());
+            assert!(ids.contains(&content.id), "{}: {ids}", file.display());
         }
     }
 }
 
 #[test]
 fn a_layout_carries_everything_and_takes_what_comes_later() {
-    let stage = Stage::new();
-    let folder = stage.path("carried");
+    let fixture = ArchiveFixture::new();
+    let folder = fixture.path("carried");
     let place = format!("oci:{}", folder.display());
-    let world = stage.carried(&place);
+    let content = fixture.carried(&place);
     let names: BTreeSet<_> = archive::read_folder(&folder)
         .into_iter()
         .filter(|entry| !entry.name.starts_with("blobs/sha256/"))
@@ -64,25 +64,25 @@ fn a_layout_carries_everything_and_takes_what_comes_later() {
     let expected = ["index.json", "oci-layout"].map(str::to_owned);
     assert_eq!(names, BTreeSet::from(expected));
     assert_whole(&folder);
-    if present(&["skopeo"]) {
+    if programs_available(&["skopeo"]) {
         for tag in ["v2", "multi"] {
-            assert_skopeo_reads(&place, tag, &world.tags[tag], &stage.scratch);
+            assert_skopeo_reads(&place, tag, &content.tags[tag], &fixture.scratch);
         }
     }
 
     // One tag changes, the other's registry is not even asked; what it does not name stays.
-    let later = Server::start(&stage.scratch.folder("later"));
+    let later = Server::start(&fixture.scratch.folder("later"));
     let address = later.address();
     let repository = FROM;
     let changed = version(77);
-    let manifest = Place {
+    let manifest = RemoteRepository {
         address,
         repository,
     }
-    .image(Some("v2"), &changed);
-    let relay = Relay::start(address, Cut::Never);
+    .push_image(Some("v2"), &changed);
+    let relay = Relay::start(address, RelayFault::None);
     let from = format!("{}/{FROM}", relay.address());
-    stage.mirror(&from, &place).succeeded();
+    fixture.mirror(&from, &place).succeeded();
     let requests = relay.requests();
     let read: BTreeSet<_> = requests
         .iter()
@@ -94,29 +94,29 @@ fn a_layout_carries_everything_and_takes_what_comes_later() {
     assert_eq!(read, BTreeSet::from([own, digest(&changed.config)]));
     let tags = assert_whole(&folder);
     assert_eq!(tags["v2"], digest(&manifest));
-    assert_eq!(tags["v1"], world.tags["v1"]);
-    assert_eq!(tags.len(), world.tags.len());
+    assert_eq!(tags["v1"], content.tags["v1"]);
+    assert_eq!(tags.len(), content.tags.len());
 }
 
 #[test]
 fn what_is_damaged_goes_nowhere() {
-    let stage = Stage::new();
+    let fixture = ArchiveFixture::new();
     let (upstream, _) = held_up(0);
-    upstream.behave(|it| {
-        it.hold = None;
-        it.is_wrong = true;
+    upstream.configure(|settings| {
+        settings.pause_blob_at = None;
+        settings.corrupts_content = true;
     });
     let from = format!("{}/{FROM}:v1", upstream.address());
     for place in ["oci", "oci-archive"] {
-        let path = stage.path(place);
+        let path = fixture.path(place);
         let to = format!("{place}:{}", path.display());
-        stage.mirror(&from, &to).failed(3, &["source"]);
+        fixture.mirror(&from, &to).failed(3, &["source"]);
         assert!(!path.join("index.json").exists());
         assert!(!path.is_file());
     }
 
     // A layout with a blob that is not what it goes by.
-    let folder = stage.path("layout");
+    let folder = fixture.path("layout");
     let entries = version(1).oci_layout("v1");
     archive::write_folder(&entries, &folder);
     let largest = entries
@@ -126,35 +126,35 @@ fn what_is_damaged_goes_nowhere() {
     let mut bytes = largest.bytes.clone();
     bytes[100] ^= 1;
     std::fs::write(folder.join(&largest.name), &bytes).expect("a blob");
-    let server = Server::start(&stage.scratch.folder("target"));
+    let server = Server::start(&fixture.scratch.folder("target"));
     let from = format!("oci:{}", folder.display());
     for to in [
         format!("{}/{TO}", server.address()),
-        format!("oci:{}", stage.path("other").display()),
-        format!("oci-archive:{}", stage.path("other.tar").display()),
+        format!("oci:{}", fixture.path("other").display()),
+        format!("oci-archive:{}", fixture.path("other.tar").display()),
     ] {
-        let outcome = stage.mirror(&from, &to);
+        let outcome = fixture.mirror(&from, &to);
         assert_ne!(outcome.code, Some(0), "{outcome}");
     }
     let tags = http::get(server.address(), &format!("/v2/{TO}/tags/list"));
     assert!(tags.status == 404 || tags.json()["tags"].as_array().is_none_or(Vec::is_empty));
-    assert!(!stage.path("other.tar").exists());
+    assert!(!fixture.path("other.tar").exists());
 
     // Something that is no layout stays as it is.
-    let letters = stage.scratch.folder("letters");
+    let letters = fixture.scratch.folder("letters");
     std::fs::write(letters.join("letter.txt"), "dear").expect("a file");
-    std::fs::write(stage.path("no.tar"), "dear").expect("a file");
-    let source = Server::start(&stage.scratch.folder("source"));
+    std::fs::write(fixture.path("no.tar"), "dear").expect("a file");
+    let source = Server::start(&fixture.scratch.folder("source"));
     seeded(source.address());
     let from = format!("{}/{FROM}:v1", source.address());
     let to = format!("oci:{}", letters.display());
-    stage
+    fixture
         .mirror(&from, &to)
         .failed(4, &["target", "no OCI layout"]);
-    let to = format!("oci-archive:{}", stage.path("no.tar").display());
-    stage.mirror(&from, &to).failed(4, &["target", "no.tar"]);
+    let to = format!("oci-archive:{}", fixture.path("no.tar").display());
+    fixture.mirror(&from, &to).failed(4, &["target", "no.tar"]);
     assert_eq!(
-        std::fs::read(stage.path("no.tar")).expect("a file"),
+        std::fs::read(fixture.path("no.tar")).expect("a file"),
         b"dear"
     );
     assert_eq!(must(Command::new("ls").arg(&letters)), "letter.txt");

@@ -11,14 +11,14 @@ use serde_json::json;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Two registries and a user.
-struct World {
+struct MirrorFixture {
     scratch: Scratch,
     imgsync: Imgsync,
     source: Server,
     target: Server,
 }
 
-impl World {
+impl MirrorFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -31,11 +31,11 @@ impl World {
 
     /// Puts an image of its own under each of these tags at the source.
     fn with(tags: &[&str]) -> Self {
-        let world = Self::new();
+        let fixture = Self::new();
         for tag in tags {
-            put(world.source.address(), tag, tag, "2023-11-14T22:13:20Z");
+            put(fixture.source.address(), tag, tag, "2023-11-14T22:13:20Z");
         }
-        world
+        fixture
     }
 
     fn from(&self) -> String {

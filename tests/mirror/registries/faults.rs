@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{FROM, TO, head, large, version, written};
 use crate::support::prelude::*;
-use crate::support::seed::Place;
+use crate::support::seed::RemoteRepository;
 
 #[test]
 fn a_mirror_that_is_killed_goes_on_where_it_was() {
@@ -16,7 +16,7 @@ fn a_mirror_that_is_killed_goes_on_where_it_was() {
     let size: u64 = big.compressed().iter().map(|blob| blob.len() as u64).sum();
 
     let imgsync = Imgsync::new(&scratch.folder("home"));
-    let to = Relay::start(target.address(), Cut::Never);
+    let to = Relay::start(target.address(), RelayFault::None);
     let remotes = [
         format!("{}/{FROM}", source.address()),
         format!("{}/{TO}", to.address()),
@@ -28,17 +28,17 @@ fn a_mirror_that_is_killed_goes_on_where_it_was() {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child = Arc::new(Mutex::new(command.spawn().expect("imgsync starts")));
         let victim = Arc::clone(&child);
-        to.after(sent, move || {
+        to.run_after_bytes_sent(sent, move || {
             // It may have ended.
             let _ = victim.lock().unwrap().kill();
         });
-        let status = until("the end of a mirror", || {
+        let status = wait_until("the end of a mirror", || {
             child.lock().unwrap().try_wait().expect("a child of ours")
         });
         kills += usize::from(!status.success());
     }
     assert_eq!(kills, 3);
-    to.after(u64::MAX, || {});
+    to.run_after_bytes_sent(u64::MAX, || {});
     imgsync.mirror(&[], &remotes[0], &remotes[1]).succeeded();
 
     let found = check::at_registry(target.address(), &format!("{TO}:v1"));
@@ -48,7 +48,7 @@ fn a_mirror_that_is_killed_goes_on_where_it_was() {
         .iter()
         .filter(|request| request.writes_blob() && !request.complete);
     // What a kill may cost: the chunk that was on its way.
-    let wasted: u64 = broken.filter_map(|request| request.announced).sum();
+    let wasted: u64 = broken.filter_map(|request| request.content_length).sum();
     let sent = written(&requests);
     eprintln!("{kills} kills: sent {sent} of {size}, {wasted} may have been lost");
     assert!(
@@ -57,7 +57,7 @@ fn a_mirror_that_is_killed_goes_on_where_it_was() {
     );
     assert!(sent < 2 * size, "{sent} sent of {size}");
     // The source was asked from the offset on, not from the start each time.
-    let seen = source.seen();
+    let seen = source.requests();
     let reads = seen.iter().filter(|request| {
         request.method == "GET" && request.target.ends_with(&format!("/blobs/{layer}"))
     });
@@ -82,19 +82,19 @@ fn broken_off(ignores_ranges: bool) {
     let big = large(8, 12_000_000);
     let published = source.put(FROM, "v1", &big);
     let cut = 5_000_000;
-    source.behave(|manners| {
-        manners.cut = Some(cut);
-        manners.ignores_ranges = ignores_ranges;
+    source.configure(|settings| {
+        settings.cut_blob_at = Some(cut);
+        settings.ignores_ranges = ignores_ranges;
     });
     let imgsync = Imgsync::new(&scratch.folder("home"));
     // The layer first: it is the one that is cut.
     let (layer, bytes) = &published.blobs[0];
-    Place {
+    RemoteRepository {
         address: target.address(),
         repository: TO,
     }
-    .blob(&big.config);
-    let relay = Relay::start(target.address(), Cut::Never);
+    .push_blob(&big.config);
+    let relay = Relay::start(target.address(), RelayFault::None);
     let (from, to) = (
         format!("{}/{FROM}:v1", source.address()),
         format!("{}/{TO}:v1", relay.address()),
@@ -102,7 +102,7 @@ fn broken_off(ignores_ranges: bool) {
     imgsync.mirror(&[], &from, &to).succeeded();
     let found = check::at_registry(target.address(), &format!("{TO}:v1"));
     assert_eq!(found.manifest, published.digest);
-    let seen = source.seen();
+    let seen = source.requests();
     let end = format!("/blobs/{layer}");
     let reads: Vec<_> = seen
         .iter()
@@ -129,14 +129,14 @@ fn a_source_that_sends_other_bytes_is_found_out() {
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
-    let place = Place {
+    let place = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
     let image = large(9, 300_000);
-    place.image(Some("v1"), &image);
+    place.push_image(Some("v1"), &image);
     let layer = digest(&image.compressed()[0]);
-    let data = crate::support::store::blob_data(source.root(), &layer);
+    let data = crate::support::store::blob_path(source.root(), &layer);
     let mut bytes = std::fs::read(&data).expect("the layer on the source's disk");
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&data, bytes).expect("a damaged layer");
@@ -159,9 +159,9 @@ fn a_source_that_has_had_enough_is_waited_for() {
     let source = Upstream::start();
     let target = Server::start(&scratch.folder("target"));
     let published = source.put(FROM, "v1", &large(10, 50_000));
-    source.behave(|manners| {
-        manners.status = Some((429, Some(1)));
-        manners.limits = Some((100, 3));
+    source.configure(|settings| {
+        settings.status = Some((429, Some(1)));
+        settings.rate_limit = Some((100, 3));
     });
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let (from, to) = (
@@ -170,10 +170,10 @@ fn a_source_that_has_had_enough_is_waited_for() {
     );
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| {
-            until("a request to be refused", || {
-                (!source.seen().is_empty()).then_some(())
+            wait_until("a request to be refused", || {
+                (!source.requests().is_empty()).then_some(())
             });
-            source.behave(|manners| manners.status = None);
+            source.configure(|settings| settings.status = None);
         });
         imgsync.mirror(&[], &from, &to).succeeded()
     });
@@ -183,11 +183,11 @@ fn a_source_that_has_had_enough_is_waited_for() {
 
     // One that wants more patience than anybody has is an error at once, which says for how long.
     source.put(FROM, "v1", &large(11, 50_000));
-    source.behave(|manners| manners.status = Some((429, Some(86_400))));
-    source.forget();
+    source.configure(|settings| settings.status = Some((429, Some(86_400))));
+    source.clear_requests();
     let outcome = imgsync.mirror(&[], &from, &to);
     outcome.failed(3, &["429"]);
-    assert_eq!(source.seen().len(), 1);
+    assert_eq!(source.requests().len(), 1);
 }
 
 #[test]
@@ -195,15 +195,15 @@ fn a_line_to_the_target_that_breaks_again_and_again() {
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
-    let place = Place {
+    let place = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
     let big = large(12, 30_000_000);
-    place.image(Some("v1"), &big);
+    place.push_image(Some("v1"), &big);
     let relay = Relay::start(
         target.address(),
-        Cut::Each(vec![3_000_000, 2_111_111, 4_000_001]),
+        RelayFault::CutEach(vec![3_000_000, 2_111_111, 4_000_001]),
     );
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let (from, to) = (
@@ -217,11 +217,11 @@ fn a_line_to_the_target_that_breaks_again_and_again() {
     let broken = requests
         .iter()
         .filter(|request| request.writes_blob() && !request.complete);
-    let wasted: u64 = broken.filter_map(|request| request.announced).sum();
+    let wasted: u64 = broken.filter_map(|request| request.content_length).sum();
     assert!(
-        relay.cuts() >= 5,
+        relay.fault_count() >= 5,
         "the line broke only {} times",
-        relay.cuts()
+        relay.fault_count()
     );
     assert!(written(&requests) <= found.size() + wasted);
 }
@@ -233,21 +233,21 @@ fn a_blob_that_the_target_has_lost_is_sent_again() {
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let mut target = Server::start(&scratch.folder("target"));
-    let place = Place {
+    let place = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
     let image = version(0);
-    place.image(Some("v1"), &image);
+    place.push_image(Some("v1"), &image);
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let from = format!("{}/{FROM}:v1", source.address());
     let to = |target: &Server, tag: &str| format!("{}/{TO}:{tag}", target.address());
     imgsync.mirror(&[], &from, &to(&target, "v1")).succeeded();
     let layer = digest(&image.compressed()[2]);
     target.stop();
-    let data = crate::support::store::blob_data(target.root(), &layer);
+    let data = crate::support::store::blob_path(target.root(), &layer);
     std::fs::remove_file(&data).expect("a layer on the target's disk");
-    target.start_again();
+    target.restart();
     imgsync.mirror(&[], &from, &to(&target, "v2")).succeeded();
     let found = check::at_registry(target.address(), &format!("{TO}:v2"));
     assert_eq!(found.config, image.id());

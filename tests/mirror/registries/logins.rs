@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{FROM, TO, head, version};
-use crate::support::fake::{Fake, status};
+use crate::support::fake::{FakeServer, status};
 use crate::support::prelude::*;
 use crate::support::seed;
 use crate::support::seed::OCI_MANIFEST;
@@ -21,7 +21,7 @@ fn tokens_that_run_out_on_the_way_are_renewed() {
     let scratch = Scratch::new();
     let source = Upstream::start();
     let target = Server::start(&scratch.folder("target"));
-    source.behave(|manners| manners.tokens = Some(("reader", "pass", 30)));
+    source.configure(|settings| settings.token_login = Some(("reader", "pass", 30)));
     let tags: Vec<_> = (0..8).map(|number| format!("v{number}")).collect();
     let published = tags.iter().zip(0..);
     let published: Vec<_> = published
@@ -53,7 +53,7 @@ fn a_store_whose_addresses_run_out_gets_no_password() {
     .to_string();
     let content = layer.clone();
     let asked = AtomicUsize::new(0);
-    let store = Fake::start(move |request| {
+    let store = FakeServer::start(move |request| {
         if request.target.starts_with("/small") {
             return status(200).body("{}");
         }
@@ -74,7 +74,7 @@ fn a_store_whose_addresses_run_out_gets_no_password() {
     let manifest_digest = digest(manifest.as_bytes());
     let named = manifest_digest.clone();
     let addresses = AtomicUsize::new(0);
-    let registry = Fake::start(move |request| {
+    let registry = FakeServer::start(move |request| {
         if request.authorization().is_empty() {
             return status(401).header("WWW-Authenticate", "Basic realm=\"here\"");
         }
@@ -108,7 +108,7 @@ fn a_store_whose_addresses_run_out_gets_no_password() {
     assert_eq!(arrived, Some(manifest_digest));
     let blob = format!("/v2/{TO}/blobs/{}", digest(layer.as_bytes()));
     assert_eq!(http::get(target.address(), &blob).text(), layer);
-    let seen = store.seen();
+    let seen = store.requests();
     let large = seen
         .iter()
         .filter(|request| request.target.starts_with("/large"));

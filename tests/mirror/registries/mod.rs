@@ -5,8 +5,8 @@ mod faults;
 mod logins;
 mod whole;
 
-use crate::support::framing::Request;
 use crate::support::prelude::*;
+use crate::support::request_parser::ObservedRequest;
 
 const FROM: &str = "team/app";
 const TO: &str = "copy/app";
@@ -29,7 +29,7 @@ fn large(seed: u64, size: usize) -> Image {
 }
 
 /// How many bytes of blobs a client sent.
-fn written(requests: &[Request]) -> u64 {
+fn written(requests: &[ObservedRequest]) -> u64 {
     let writes = requests.iter().filter(|request| request.writes_blob());
     writes.map(|request| request.body).sum()
 }

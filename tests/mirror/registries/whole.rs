@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::{FROM, TO, head, version, written};
-use crate::support::framing::Request;
 use crate::support::prelude::*;
+use crate::support::request_parser::ObservedRequest;
 use crate::support::seed;
-use crate::support::seed::{OCI_INDEX, Place};
+use crate::support::seed::{OCI_INDEX, RemoteRepository};
 
 const VERSIONS: usize = 50;
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
 
 /// What a test has put at the source: what each tag names there, companions included.
-struct World {
+struct RepositoryContent {
     tags: BTreeMap<String, String>,
     /// What speaks about `v1.7` by its subject.
     referrer: String,
@@ -23,19 +23,19 @@ struct World {
 }
 
 /// Fifty versions, an index of three platforms, a signature by referrer and one by tag.
-fn seeded(place: Place, lists_referrers: bool) -> World {
+fn seeded(place: RemoteRepository, lists_referrers: bool) -> RepositoryContent {
     let mut tags = BTreeMap::new();
     let mut seventh = Vec::new();
     for number in 0..VERSIONS {
         let tag = format!("v1.{number}");
-        let manifest = place.image(Some(&tag), &version(number));
+        let manifest = place.push_image(Some(&tag), &version(number));
         if number == 7 {
             seventh = manifest.clone();
         }
         tags.insert(tag, digest(&manifest));
     }
     let children: Vec<_> = (0..PLATFORMS.len())
-        .map(|number| place.image(None, &version(100 + number)))
+        .map(|number| place.push_image(None, &version(100 + number)))
         .collect();
     let part = children[1].clone();
     let children: Vec<_> = PLATFORMS
@@ -45,20 +45,20 @@ fn seeded(place: Place, lists_referrers: bool) -> World {
     let index = seed::index(&children);
     tags.insert(
         "multi".to_owned(),
-        place.manifest("multi", OCI_INDEX, &index),
+        place.push_manifest("multi", OCI_INDEX, &index),
     );
     let signature = format!("{}.sig", digest(&index).replace(':', "-"));
-    let signed = place.artifact(Some(&signature), &index, b"a signature by tag");
+    let signed = place.push_artifact(Some(&signature), &index, b"a signature by tag");
     tags.insert(signature.clone(), digest(&signed));
-    let referrer = place.artifact(None, &seventh, b"a signature by referrer");
-    let of_part = place.artifact(None, &part, b"a signature of a part");
+    let referrer = place.push_artifact(None, &seventh, b"a signature by referrer");
+    let of_part = place.push_artifact(None, &part, b"a signature of a part");
     if !lists_referrers {
         for (subject, referrer) in [(&seventh, &referrer), (&part, &of_part)] {
-            let (tag, list) = seed::list(subject, &[referrer]);
-            place.manifest(&tag, OCI_INDEX, &list);
+            let (tag, list) = seed::referrers_tag(subject, &[referrer]);
+            place.push_manifest(&tag, OCI_INDEX, &list);
         }
     }
-    World {
+    RepositoryContent {
         tags,
         referrer: digest(&referrer),
         of_part: digest(&of_part),
@@ -67,7 +67,7 @@ fn seeded(place: Place, lists_referrers: bool) -> World {
 }
 
 /// Blobs that were read, each as often as it was.
-fn blobs_read(requests: &[Request]) -> Vec<String> {
+fn blobs_read(requests: &[ObservedRequest]) -> Vec<String> {
     let reads = requests.iter().filter(|request| request.reads_blob());
     let names = reads.filter_map(|request| request.target.rsplit('/').next());
     let mut names: Vec<_> = names.map(str::to_owned).collect();
@@ -76,7 +76,7 @@ fn blobs_read(requests: &[Request]) -> Vec<String> {
 }
 
 /// Panics if anything of these was asked for more than once, or read.
-fn assert_cheap(requests: &[Request], tags: usize) {
+fn assert_cheap(requests: &[ObservedRequest], tags: usize) {
     let mut asked: BTreeMap<&str, usize> = BTreeMap::new();
     for request in requests {
         let is_read = request.method == "GET" && request.target.contains("/manifests/");
@@ -100,16 +100,16 @@ fn mirrored_and_again(
     target: SocketAddr,
     home: &Path,
 ) {
-    let place = Place {
+    let place = RemoteRepository {
         address: source,
         repository: FROM,
     };
-    let world = seeded(place, is_listed.0);
+    let content = seeded(place, is_listed.0);
     let imgsync = Imgsync::new(home);
     let go = || {
         let (from, to) = (
-            Relay::start(source, Cut::Never),
-            Relay::start(target, Cut::Never),
+            Relay::start(source, RelayFault::None),
+            Relay::start(target, RelayFault::None),
         );
         let outcome = imgsync.mirror(
             &[],
@@ -119,15 +119,21 @@ fn mirrored_and_again(
         (outcome.succeeded(), from.requests(), to.requests())
     };
     let (_, read, _) = go();
-    for (tag, digest) in &world.tags {
+    for (tag, digest) in &content.tags {
         assert_eq!(head(target, TO, tag).as_ref(), Some(digest), "{tag}");
     }
     check::at_registry(target, &format!("{TO}:v1.7"));
     let found = check::at_registry(target, &format!("{TO}:multi"));
     assert_eq!(found.children.len(), PLATFORMS.len());
-    assert!(head(target, TO, &world.referrer).is_some(), "the referrer");
-    assert!(head(target, TO, &world.of_part).is_some(), "that of a part");
-    let seventh = &world.tags["v1.7"];
+    assert!(
+        head(target, TO, &content.referrer).is_some(),
+        "the referrer"
+    );
+    assert!(
+        head(target, TO, &content.of_part).is_some(),
+        "that of a part"
+    );
+    let seventh = &content.tags["v1.7"];
     let list = match is_listed.1 {
         true => http::get(target, &format!("/v2/{TO}/referrers/{seventh}")),
         false => {
@@ -135,7 +141,7 @@ fn mirrored_and_again(
             http::get(target, &format!("/v2/{TO}/manifests/{tag}"))
         }
     };
-    assert_eq!(list.json()["manifests"][0]["digest"], *world.referrer);
+    assert_eq!(list.json()["manifests"][0]["digest"], *content.referrer);
     let blobs = blobs_read(&read);
     let once: BTreeSet<_> = blobs.iter().collect();
     assert_eq!(blobs.len(), once.len(), "shared blobs move once");
@@ -143,12 +149,12 @@ fn mirrored_and_again(
     assert_eq!(once.len(), 2 + 2 * (VERSIONS + PLATFORMS.len()) + 4);
 
     let (_, read, written) = go();
-    let tags = world.tags.len();
+    let tags = content.tags.len();
     assert_cheap(&read, tags);
     assert_cheap(&written, tags);
 
     let changed = version(500);
-    let manifest = place.image(Some("v1.3"), &changed);
+    let manifest = place.push_image(Some("v1.3"), &changed);
     let (outcome, read, written) = go();
     assert_eq!(
         head(target, TO, "v1.3"),
@@ -163,8 +169,8 @@ fn mirrored_and_again(
     assert_eq!(puts.count(), 1);
     // Nothing of it is lost by what came later.
     assert_eq!(
-        head(target, TO, &world.signature),
-        world.tags.get(&world.signature).cloned()
+        head(target, TO, &content.signature),
+        content.tags.get(&content.signature).cloned()
     );
 }
 
@@ -179,7 +185,7 @@ fn a_repository_from_our_server_to_our_server() {
 
 #[test]
 fn a_repository_from_the_stock_registry_to_our_server() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
     let scratch = Scratch::new();
@@ -191,7 +197,7 @@ fn a_repository_from_the_stock_registry_to_our_server() {
 
 #[test]
 fn a_repository_from_our_server_to_the_stock_registry() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
     let scratch = Scratch::new();
@@ -205,12 +211,12 @@ fn a_repository_from_our_server_to_the_stock_registry() {
 fn within_a_registry_blobs_are_linked() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
-    let place = Place {
+    let place = RemoteRepository {
         address: server.address(),
         repository: FROM,
     };
-    let manifest = place.image(Some("v1"), &version(0));
-    let relay = Relay::start(server.address(), Cut::Never);
+    let manifest = place.push_image(Some("v1"), &version(0));
+    let relay = Relay::start(server.address(), RelayFault::None);
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let (from, to) = (
         format!("{}/{FROM}:v1", relay.address()),
@@ -239,16 +245,16 @@ fn some_platforms_of_an_index() {
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
-    let place = Place {
+    let place = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
-    let world = seeded(place, true);
+    let content = seeded(place, true);
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let go = || {
         let (from, to) = (
-            Relay::start(source.address(), Cut::Never),
-            Relay::start(target.address(), Cut::Never),
+            Relay::start(source.address(), RelayFault::None),
+            Relay::start(target.address(), RelayFault::None),
         );
         let outcome = imgsync.mirror(
             &["--platform", "linux/arm64"],
@@ -261,7 +267,7 @@ fn some_platforms_of_an_index() {
     let said = format!("{}{}", outcome.stdout, outcome.stderr);
     assert!(said.contains("linux/amd64"), "{outcome}");
     let found = check::at_registry(target.address(), &format!("{TO}:multi"));
-    assert_ne!(found.manifest, world.tags["multi"]);
+    assert_ne!(found.manifest, content.tags["multi"]);
     assert_eq!(found.children.len(), 1);
     let arm = version(101);
     assert_eq!(found.config, arm.id());
@@ -281,11 +287,11 @@ fn what_is_signed_later_comes_when_it_is_asked_for() {
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
-    let place = Place {
+    let place = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
-    let manifest = place.image(Some("v1"), &version(0));
+    let manifest = place.push_image(Some("v1"), &version(0));
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let (from, to) = (
         format!("{}/{FROM}", source.address()),
@@ -293,9 +299,9 @@ fn what_is_signed_later_comes_when_it_is_asked_for() {
     );
     imgsync.mirror(&[], &from, &to).succeeded();
     let tag = format!("{}.sig", digest(&manifest).replace(':', "-"));
-    let by_tag = place.artifact(Some(&tag), &manifest, b"by tag");
-    let by_subject = place.artifact(None, &manifest, b"by subject");
-    let about = place.artifact(None, &by_subject, b"about the signature");
+    let by_tag = place.push_artifact(Some(&tag), &manifest, b"by tag");
+    let by_subject = place.push_artifact(None, &manifest, b"by subject");
+    let about = place.push_artifact(None, &by_subject, b"about the signature");
     // A tag is in the list, and costs what any tag does.
     imgsync.mirror(&[], &from, &to).succeeded();
     let there = |bytes: &[u8]| head(target.address(), TO, &digest(bytes)).is_some();
@@ -305,7 +311,7 @@ fn what_is_signed_later_comes_when_it_is_asked_for() {
         .succeeded();
     assert!(there(&by_subject) && there(&about));
     // Also what speaks about something that is at the target by now.
-    let later = place.artifact(None, &by_subject, b"about the signature, later");
+    let later = place.push_artifact(None, &by_subject, b"about the signature, later");
     imgsync
         .mirror(&["--referrers", "all"], &from, &to)
         .succeeded();
@@ -319,14 +325,14 @@ fn what_one_repository_got_is_linked_into_the_next() {
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
-    let relay = Relay::start(source.address(), Cut::Never);
+    let relay = Relay::start(source.address(), RelayFault::None);
     let mut config = "mirrors:\n".to_owned();
     for (repository, number) in [("one", 1), ("two", 2)] {
-        let place = Place {
+        let place = RemoteRepository {
             address: source.address(),
             repository,
         };
-        place.image(Some("v1"), &version(number));
+        place.push_image(Some("v1"), &version(number));
         config += &format!(
             "  - source: {}/{repository}\n    target: {}/{repository}\n",
             relay.address(),

@@ -8,20 +8,20 @@ mod sessions;
 
 use crate::support::fake::Request;
 use crate::support::prelude::*;
-use crate::support::quirky::{Manners, Quirky};
+use crate::support::quirky::{QuirkyRegistry, RegistryQuirks};
 
 /// Exit code, as `imgsync push --help` lists it.
 const TARGET: i32 = 4;
 const KIB: usize = 1024;
 
 /// A user with an image of three layers, some hundred kilobytes each.
-struct Stage {
+struct QuirksFixture {
     scratch: Scratch,
     imgsync: Imgsync,
     image: Image,
 }
 
-impl Stage {
+impl QuirksFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let imgsync = Imgsync::new(&scratch.folder("home"));
@@ -51,11 +51,11 @@ impl Stage {
     }
 
     /// The image gets there, and no request makes no sense.
-    fn gets_through(&self, registry: &Quirky) -> Outcome {
+    fn gets_through(&self, registry: &QuirkyRegistry) -> Outcome {
         let outcome = self.push(registry.address()).succeeded();
         let found = check::at_registry(registry.address(), "app:v1");
         assert_eq!(found.config, self.image.id(), "{outcome}");
-        registry.assert_content();
+        registry.assert_valid_requests();
         outcome
     }
 }
@@ -71,10 +71,10 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// Registries whose manners these are take an image.
-fn assert_takes(manners: Manners) -> Quirky {
-    let registry = Quirky::start(manners);
-    Stage::new().gets_through(&registry);
+/// Registries whose quirks these are take an image.
+fn assert_takes(quirks: RegistryQuirks) -> QuirkyRegistry {
+    let registry = QuirkyRegistry::start(quirks);
+    QuirksFixture::new().gets_through(&registry);
     registry
 }
 

@@ -1,38 +1,41 @@
 //! Layers that are mounted from another repository, and mounts that do not come about.
 
-use super::{Stage, text};
+use super::{QuirksFixture, text};
 use crate::support::fake::Request;
 use crate::support::prelude::*;
-use crate::support::quirky::{Manners, Mounts, Quirky};
+use crate::support::quirky::{MountSupport, QuirkyRegistry, RegistryQuirks};
 
 /// A registry that was pushed to once, and another repository there.
-fn pushed_twice(manners: Manners) -> (Stage, Quirky, Outcome) {
-    let stage = Stage::new();
-    let registry = Quirky::start(manners);
+fn pushed_twice(quirks: RegistryQuirks) -> (QuirksFixture, QuirkyRegistry, Outcome) {
+    let fixture = QuirksFixture::new();
+    let registry = QuirkyRegistry::start(quirks);
     let address = registry.address();
-    stage
-        .push_image(&stage.image, address, "team/base:v1")
+    fixture
+        .push_image(&fixture.image, address, "team/base:v1")
         .succeeded();
     let before = registry.count("PATCH", "");
-    let outcome = stage.push(address).succeeded();
+    let outcome = fixture.push(address).succeeded();
     let found = check::at_registry(address, "app:v1");
-    assert_eq!(found.config, stage.image.id());
-    registry.assert_content();
+    assert_eq!(found.config, fixture.image.id());
+    registry.assert_valid_requests();
     let sent = registry.count("PATCH", "") - before;
-    assert_eq!(registry.mounted().len(), if sent > 3 { 0 } else { 3 });
-    (stage, registry, outcome)
+    assert_eq!(
+        registry.mounted_digests().len(),
+        if sent > 3 { 0 } else { 3 }
+    );
+    (fixture, registry, outcome)
 }
 
 /// What an earlier push saw in another repository is linked, with a token that allows to read there.
 #[test]
 fn what_another_repository_holds_is_mounted() {
-    for has_tokens in [false, true] {
-        let (_, registry, outcome) = pushed_twice(Manners {
-            mounts: Mounts::Yes,
-            has_tokens,
-            ..Manners::default()
+    for requires_token in [false, true] {
+        let (_, registry, outcome) = pushed_twice(RegistryQuirks {
+            mount_support: MountSupport::Yes,
+            requires_token,
+            ..RegistryQuirks::default()
         });
-        assert_eq!(registry.mounted().len(), 3, "{outcome}");
+        assert_eq!(registry.mounted_digests().len(), 3, "{outcome}");
         let text = "already there (";
         assert_eq!(outcome.stderr.matches(text).count(), 3, "{outcome}");
         assert!(
@@ -46,13 +49,13 @@ fn what_another_repository_holds_is_mounted() {
 /// A registry that does not link opens sessions instead: they are used, and none is left.
 #[test]
 fn a_session_instead_of_a_mount_is_used() {
-    let (_, registry, outcome) = pushed_twice(Manners {
-        mounts: Mounts::No,
-        ..Manners::default()
+    let (_, registry, outcome) = pushed_twice(RegistryQuirks {
+        mount_support: MountSupport::No,
+        ..RegistryQuirks::default()
     });
-    assert_eq!(registry.mounted().len(), 0, "{outcome}");
+    assert_eq!(registry.mounted_digests().len(), 0, "{outcome}");
     // Four blobs, of which three were asked for.
-    let posts = registry.seen();
+    let posts = registry.requests();
     let opens = |it: &&Request| it.method == "POST" && it.target.contains("/uploads/");
     let posts: Vec<_> = posts.iter().filter(opens).collect();
     assert_eq!(posts.len(), 4 + 4, "{outcome}");
@@ -68,31 +71,31 @@ fn a_session_instead_of_a_mount_is_used() {
 
 #[test]
 fn a_mount_that_is_refused_or_did_not_come_about_is_no_obstacle() {
-    for mounts in [Mounts::Refused, Mounts::Lies] {
-        let (_, registry, outcome) = pushed_twice(Manners {
-            mounts,
-            ..Manners::default()
+    for mount_support in [MountSupport::Refused, MountSupport::FalseSuccess] {
+        let (_, registry, outcome) = pushed_twice(RegistryQuirks {
+            mount_support,
+            ..RegistryQuirks::default()
         });
-        assert_eq!(registry.mounted().len(), 0, "{outcome}");
+        assert_eq!(registry.mounted_digests().len(), 0, "{outcome}");
     }
 }
 
 #[test]
 fn a_dry_run_says_from_where_it_would_mount_and_does_not() {
-    let stage = Stage::new();
-    let registry = Quirky::start(Manners {
-        mounts: Mounts::Yes,
-        ..Manners::default()
+    let fixture = QuirksFixture::new();
+    let registry = QuirkyRegistry::start(RegistryQuirks {
+        mount_support: MountSupport::Yes,
+        ..RegistryQuirks::default()
     });
     let address = registry.address();
-    stage
-        .push_image(&stage.image, address, "team/base:v1")
+    fixture
+        .push_image(&fixture.image, address, "team/base:v1")
         .succeeded();
-    let before = registry.seen().len();
-    let path = stage.written("image.tar", &stage.image);
+    let before = registry.requests().len();
+    let path = fixture.written("image.tar", &fixture.image);
     let remote = format!("{address}/app:v1");
     let plan = |options: &[&str]| {
-        let outcome = stage.imgsync.push_with(options, text(&path), &remote);
+        let outcome = fixture.imgsync.push_with(options, text(&path), &remote);
         outcome.succeeded().stdout
     };
     let said = plan(&["--dry-run"]);
@@ -103,7 +106,7 @@ fn a_dry_run_says_from_where_it_would_mount_and_does_not() {
         assert_eq!(layer["mount"], "team/base", "{said}");
         assert_eq!(layer["step"], "send", "{said}");
     }
-    let later = &registry.seen()[before..];
+    let later = &registry.requests()[before..];
     assert!(
         later
             .iter()
@@ -115,7 +118,7 @@ fn a_dry_run_says_from_where_it_would_mount_and_does_not() {
 /// an empty cache, and nothing is exported.
 #[test]
 fn where_docker_knows_the_image_to_lie_it_is_mounted_from() {
-    if !present(&["docker", "docker-registry"]) {
+    if !programs_available(&["docker", "docker-registry"]) {
         return;
     }
     let _docker = serial::docker();

@@ -2,24 +2,24 @@
 
 use std::process::Child;
 
-use super::{Stage, TARGET, assert_takes, held, is_chunk};
+use super::{QuirksFixture, TARGET, assert_takes, held, is_chunk};
 use crate::support::fake::status;
 use crate::support::prelude::*;
-use crate::support::quirky::{Broken, Manners, Quirky, Session};
+use crate::support::quirky::{PartialChunk, QuirkyRegistry, RegistryQuirks, UploadSession};
 
 const AUTH: i32 = 5;
 
 /// Harbor's and zot's: what breaks is gone.
 #[test]
 fn a_session_that_goes_with_a_break() {
-    let registry = assert_takes(Manners {
-        breaks: vec![2, 5, 6, 9],
-        broken: Broken::Lost,
-        ..Manners::default()
+    let registry = assert_takes(RegistryQuirks {
+        broken_patches: vec![2, 5, 6, 9],
+        partial_chunk: PartialChunk::SessionLost,
+        ..RegistryQuirks::default()
     });
     assert!(
         registry
-            .seen()
+            .requests()
             .iter()
             .filter(|it| it.method == "PATCH")
             .all(is_chunk)
@@ -30,29 +30,29 @@ fn a_session_that_goes_with_a_break() {
 /// that is a range, or do not tell at all.
 #[test]
 fn a_state_that_is_wrong_or_not_told() {
-    let answers: [fn(&Session) -> Option<String>; 5] = [
+    let answers: [fn(&UploadSession) -> Option<String>; 5] = [
         |session| held(session.chunks.last().copied().unwrap_or_default()),
         |session| Some(format!("0-{}", session.bytes.len())),
         |session| Some(format!("bytes=0-{}", session.bytes.len() as i64 - 1)),
         |_| None,
         |_| Some("nonsense".to_owned()),
     ];
-    let gets_through = |says, told, broken| {
-        let registry = Quirky::start(Manners {
-            says,
-            told,
-            breaks: vec![1, 4, 6],
-            broken,
-            ..Manners::default()
+    let gets_through = |range_header, status_of_get, partial_chunk| {
+        let registry = QuirkyRegistry::start(RegistryQuirks {
+            range_header,
+            status_of_get,
+            broken_patches: vec![1, 4, 6],
+            partial_chunk,
+            ..RegistryQuirks::default()
         });
-        Stage::new().gets_through(&registry);
+        QuirksFixture::new().gets_through(&registry);
     };
     // At the same time: they wait most of it.
     std::thread::scope(|scope| {
-        for says in answers {
-            for broken in [Broken::Part, Broken::Nothing] {
-                for told in [204, 405] {
-                    scope.spawn(move || gets_through(says, told, broken));
+        for range_header in answers {
+            for partial_chunk in [PartialChunk::Kept, PartialChunk::Dropped] {
+                for status_of_get in [204, 405] {
+                    scope.spawn(move || gets_through(range_header, status_of_get, partial_chunk));
                 }
             }
         }
@@ -62,50 +62,50 @@ fn a_state_that_is_wrong_or_not_told() {
 /// A registry that never keeps what it takes: the push ends, with an error that says so.
 #[test]
 fn a_registry_that_forgets_for_ever() {
-    let registry = Quirky::start(Manners {
-        forgets: true,
-        takes_whole: false,
-        ..Manners::default()
+    let registry = QuirkyRegistry::start(RegistryQuirks {
+        loses_chunks: true,
+        accepts_put_body: false,
+        ..RegistryQuirks::default()
     });
-    Stage::new()
+    QuirksFixture::new()
         .push(registry.address())
         .failed(TARGET, &["error: target"]);
-    assert!(registry.seen().len() < 100);
-    let registry = Quirky::start(Manners {
-        refuses: |_, _| Some(status(404)),
-        takes_whole: false,
-        told: 404,
-        ..Manners::default()
+    assert!(registry.requests().len() < 100);
+    let registry = QuirkyRegistry::start(RegistryQuirks {
+        refuse_patch: |_, _| Some(status(404)),
+        accepts_put_body: false,
+        status_of_get: 404,
+        ..RegistryQuirks::default()
     });
-    Stage::new()
+    QuirksFixture::new()
         .push(registry.address())
         .failed(TARGET, &["error: target"]);
-    assert!(registry.seen().len() < 100);
+    assert!(registry.requests().len() < 100);
 }
 
 /// A registry that refuses every chunk after it has given a login is taken at its word: the second
 /// time it is not the line that counts as broken.
 #[test]
 fn a_login_that_is_good_for_no_chunk() {
-    let registry = Quirky::start(Manners {
-        has_tokens: true,
-        refuses: |request, _| {
+    let registry = QuirkyRegistry::start(RegistryQuirks {
+        requires_token: true,
+        refuse_patch: |request, _| {
             let host = request.header("host").unwrap_or_default();
             let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"x\"");
             Some(status(401).header("www-authenticate", challenge))
         },
-        ..Manners::default()
+        ..RegistryQuirks::default()
     });
-    let outcome = Stage::new().push(registry.address());
+    let outcome = QuirksFixture::new().push(registry.address());
     let outcome = outcome.failed(AUTH, &["answered PATCH of an upload with 401"]);
     let chunks = registry.count("PATCH", "");
     assert!(chunks <= 2 * 4, "{chunks}: {outcome}");
 }
 
 /// A process that does not outlive its test.
-struct Ended(Child);
+struct KillOnDrop(Child);
 
-impl Drop for Ended {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.0.kill();
@@ -116,12 +116,12 @@ impl Drop for Ended {
 /// A push that was stopped, and not ended, holds up no other for ever; and goes on when it may.
 #[test]
 fn a_push_that_was_stopped_holds_up_no_other() {
-    let stage = Stage::new();
-    let server = Server::start(&stage.scratch.folder("root"));
-    let relay = Relay::start(server.address(), Cut::Never);
-    let path = stage.written("image.tar", &stage.image);
+    let fixture = QuirksFixture::new();
+    let server = Server::start(&fixture.scratch.folder("root"));
+    let relay = Relay::start(server.address(), RelayFault::None);
+    let path = fixture.written("image.tar", &fixture.image);
     let push = |options: &[&str], address: SocketAddr| {
-        let mut command = stage.imgsync.command();
+        let mut command = fixture.imgsync.command();
         command
             .args(["push", "--chunk-size", "64KiB"])
             .args(options);
@@ -131,8 +131,8 @@ fn a_push_that_was_stopped_holds_up_no_other() {
     };
     let mut slow = push(&["--quiet", "--limit-rate", "200KiB"], relay.address());
     slow.stdout(Stdio::null());
-    let mut slow = Ended(slow.spawn().expect("a push"));
-    until("a chunk", || {
+    let mut slow = KillOnDrop(slow.spawn().expect("a push"));
+    wait_until("a chunk", || {
         let requests = relay.requests();
         let chunk = requests
             .iter()
@@ -151,9 +151,9 @@ fn a_push_that_was_stopped_holds_up_no_other() {
         "{other}"
     );
     let found = check::at_registry(server.address(), "app:v1");
-    assert_eq!(found.config, stage.image.id());
+    assert_eq!(found.config, fixture.image.id());
     signal("-CONT");
     assert!(slow.0.wait().expect("its end").success());
     let found = check::at_registry(server.address(), "app:v1");
-    assert_eq!(found.config, stage.image.id());
+    assert_eq!(found.config, fixture.image.id());
 }

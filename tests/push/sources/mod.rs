@@ -6,18 +6,18 @@ mod forms;
 mod platforms;
 mod podman;
 
-use crate::support::check::Found;
+use crate::support::check::StoredImage;
 use crate::support::prelude::*;
 
 /// A server, and the tool.
-struct Stage {
+struct SourcesFixture {
     server: Server,
     imgsync: Imgsync,
     /// Last, for it goes last: the server must be dead by then.
     scratch: Scratch,
 }
 
-impl Stage {
+impl SourcesFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -32,11 +32,11 @@ impl Stage {
     }
 
     /// What is at the server under a name, after every digest in it was found to be right.
-    fn found(&self, name: &str) -> Found {
+    fn found(&self, name: &str) -> StoredImage {
         check::at_registry(self.server.address(), &format!("{name}:v1"))
     }
 
-    fn push(&self, name: &str, options: &[&str], image: &str) -> Found {
+    fn push(&self, name: &str, options: &[&str], image: &str) -> StoredImage {
         let outcome = self.imgsync.push_with(options, image, &self.remote(name));
         outcome.succeeded();
         self.found(name)

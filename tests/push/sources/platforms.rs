@@ -1,6 +1,6 @@
 //! Images for several platforms.
 
-use super::{Stage, recorded, text};
+use super::{SourcesFixture, recorded, text};
 use crate::support::prelude::*;
 
 const MULTI: &str = "docker28-containerd-store-multi.tar";
@@ -10,32 +10,32 @@ const ARM: &str = "sha256:cc0bde6b3f3dbe29706fc58c099423cf2bbca1439b1b682bc89933
 
 #[test]
 fn of_an_index_the_platforms_asked_for_go() {
-    let stage = Stage::new();
+    let fixture = SourcesFixture::new();
     let path = recorded(MULTI);
-    assert_eq!(stage.push("all", &[], text(&path)).manifest, INDEX);
+    assert_eq!(fixture.push("all", &[], text(&path)).manifest, INDEX);
     let both = ["--platform", "linux/amd64", "--platform", "linux/arm64"];
-    assert_eq!(stage.push("both", &both, text(&path)).manifest, INDEX);
+    assert_eq!(fixture.push("both", &both, text(&path)).manifest, INDEX);
     for (name, platform, manifest) in [("amd", "linux/amd64", AMD), ("arm", "linux/arm64", ARM)] {
-        let found = stage.push(name, &["--platform", platform], text(&path));
+        let found = fixture.push(name, &["--platform", platform], text(&path));
         assert_eq!(found.manifest, manifest);
         assert!(found.children.is_empty(), "{found:?}");
     }
     let platform = ["--platform", "linux/s390x"];
-    let outcome = stage
+    let outcome = fixture
         .imgsync
-        .push_with(&platform, text(&path), &stage.remote("none"));
+        .push_with(&platform, text(&path), &fixture.remote("none"));
     outcome.failed(3, &["linux/s390x", "linux/amd64, linux/arm64"]);
     let platform = ["--platform", "arm64"];
-    let outcome = stage
+    let outcome = fixture
         .imgsync
-        .push_with(&platform, text(&path), &stage.remote("none"));
+        .push_with(&platform, text(&path), &fixture.remote("none"));
     outcome.failed(2, &["--platform", "linux/arm64"]);
 }
 
 /// Two of three: an index of those two and what is attested of them, and the user is told.
 #[test]
 fn some_of_an_index_are_an_index_of_their_own() {
-    let stage = Stage::new();
+    let fixture = SourcesFixture::new();
     let mut entries = archive::read_tar(&recorded(MULTI));
     let json = |entries: &[archive::Entry], name: &str| -> serde_json::Value {
         serde_json::from_slice(archive::file(entries, name).expect(name)).expect("JSON")
@@ -63,22 +63,22 @@ fn some_of_an_index_are_an_index_of_their_own() {
     for blob in [third.clone(), index.clone()] {
         entries.push(archive::Entry::new(name(&digest(&blob)), blob));
     }
-    let folder = stage.scratch.path("layout");
+    let folder = fixture.scratch.path("layout");
     archive::write_folder(&entries, &folder);
 
-    let whole = stage.push("whole", &[], text(&folder));
+    let whole = fixture.push("whole", &[], text(&folder));
     assert_eq!((whole.manifest, whole.children.len()), (digest(&index), 5));
     let options = ["--platform", "linux/riscv64", "--platform", "linux/amd64"];
-    let remote = stage.remote("two");
-    let outcome = stage.imgsync.push_with(&options, text(&folder), &remote);
+    let remote = fixture.remote("two");
+    let outcome = fixture.imgsync.push_with(&options, text(&folder), &remote);
     let said = outcome.succeeded().stderr;
     assert!(said.contains("its digest changes"), "{said}");
-    let two = stage.found("two");
+    let two = fixture.found("two");
     // The two images, and what is attested of the first.
     assert_eq!(two.children.len(), 3, "{two:?}");
     assert!(two.children.contains(&AMD.to_owned()), "{two:?}");
     assert!(two.children.contains(&digest(&third)), "{two:?}");
     assert!(!two.children.contains(&ARM.to_owned()), "{two:?}");
     // The same again is the same.
-    assert_eq!(stage.push("again", &options, text(&folder)), two);
+    assert_eq!(fixture.push("again", &options, text(&folder)), two);
 }

@@ -1,7 +1,7 @@
 //! podman's socket, as root and without root.
 
-use super::{Stage, recorded, text};
-use crate::support::peers::absent;
+use super::{SourcesFixture, recorded, text};
+use crate::support::peers::report_missing;
 use crate::support::prelude::*;
 use crate::support::process::Process;
 
@@ -24,7 +24,7 @@ impl Service {
         command.args(["system", "service", "--time", "0"]);
         command.arg(format!("unix://{}", socket.display()));
         let process = Process::start("podman", &mut command, &scratch.folder("podman"));
-        until("podman's socket", || {
+        wait_until("podman's socket", || {
             std::os::unix::net::UnixStream::connect(&socket).ok()
         });
         Self {
@@ -44,13 +44,13 @@ const PODMAN_IMAGE: &str = "localhost/sample/app:v1";
 /// However podman is named, its image arrives whole, by name and by ID.
 #[test]
 fn images_come_from_the_service_of_podman() {
-    if !present(&["podman"]) {
+    if !programs_available(&["podman"]) {
         return;
     }
-    let stage = Stage::new();
-    let service = Service::start(&stage.scratch);
+    let fixture = SourcesFixture::new();
+    let service = Service::start(&fixture.scratch);
     let id = service.podman.id(PODMAN_IMAGE);
-    let config = stage.scratch.folder("docker-config");
+    let config = fixture.scratch.folder("docker-config");
     let context = digest(b"lab");
     let context = context.strip_prefix("sha256:").expect("hex");
     let meta = config.join("contexts/meta").join(context);
@@ -59,7 +59,7 @@ fn images_come_from_the_service_of_podman() {
         "Name": "lab", "Metadata": {}, "Endpoints": {"docker": {"Host": service.host()}},
     });
     std::fs::write(meta.join("meta.json"), json.to_string()).expect("a file");
-    let by_config = stage.scratch.folder("current-context");
+    let by_config = fixture.scratch.folder("current-context");
     let copied = by_config.join("contexts/meta").join(context);
     std::fs::create_dir_all(&copied).expect("a folder");
     std::fs::copy(meta.join("meta.json"), copied.join("meta.json")).expect("a copy");
@@ -83,24 +83,24 @@ fn images_come_from_the_service_of_podman() {
     .enumerate()
     {
         // Each compresses and sends anew.
-        stage.imgsync.forget();
+        fixture.imgsync.clear_cache();
         let name = format!("podman{at}");
-        let mut command = stage.imgsync.command();
+        let mut command = fixture.imgsync.command();
         command.env_remove("DOCKER_HOST").envs(variables);
-        command.args(["push", image, &stage.remote(&name)]);
+        command.args(["push", image, &fixture.remote(&name)]);
         run(&mut command).succeeded();
-        assert_eq!(stage.found(&name).config, id, "{name}");
+        assert_eq!(fixture.found(&name).config, id, "{name}");
     }
-    let mut command = stage.imgsync.command();
+    let mut command = fixture.imgsync.command();
     command.env("DOCKER_HOST", &host);
-    command.args(["push", "nowhere:v1", &stage.remote("none")]);
+    command.args(["push", "nowhere:v1", &fixture.remote("none")]);
     run(&mut command).failed(3, &["no image nowhere:v1"]);
 }
 
 /// On a machine without Docker nothing has to be said: podman's socket is found.
 #[test]
 fn without_docker_the_socket_of_podman_is_found() {
-    if !present(&["podman"]) {
+    if !programs_available(&["podman"]) {
         return;
     }
     // A room of its own, in which no system's socket is seen.
@@ -112,12 +112,12 @@ fn without_docker_the_socket_of_podman_is_found() {
         command
     };
     if run(&mut alone("true")).code != Some(0) {
-        absent("unshare may not make a mount namespace here (it takes root)");
+        report_missing("unshare may not make a mount namespace here (it takes root)");
         return;
     }
-    let stage = Stage::new();
-    let service = Service::start(&stage.scratch);
-    let inner = stage.imgsync.command();
+    let fixture = SourcesFixture::new();
+    let service = Service::start(&fixture.scratch);
+    let inner = fixture.imgsync.command();
     let mut command = alone(&inner.get_program().to_string_lossy());
     command.env_clear();
     for (name, value) in inner.get_envs() {
@@ -125,10 +125,10 @@ fn without_docker_the_socket_of_podman_is_found() {
     }
     command.env_remove("DOCKER_HOST");
     command.env("XDG_RUNTIME_DIR", &service.runtime);
-    command.args(["push", PODMAN_IMAGE, &stage.remote("found")]);
+    command.args(["push", PODMAN_IMAGE, &fixture.remote("found")]);
     run(&mut command).succeeded();
     let id = service.podman.id(PODMAN_IMAGE);
-    assert_eq!(stage.found("found").config, id);
+    assert_eq!(fixture.found("found").config, id);
 }
 
 /// A user of the system, with podman to itself; gone with this.
@@ -184,7 +184,7 @@ impl Drop for User {
 /// Run by root, this makes a user for it; run by a user, the tests above are it already.
 #[test]
 fn images_come_from_a_podman_without_root() {
-    if !present(&["podman"]) {
+    if !programs_available(&["podman"]) {
         return;
     }
     let root = run(Command::new("id").arg("-u").stdin(Stdio::null()));
@@ -192,7 +192,7 @@ fn images_come_from_a_podman_without_root() {
         return;
     }
     let Some(user) = User::new() else {
-        absent("no user can be made for podman without root");
+        report_missing("no user can be made for podman without root");
         return;
     };
     let socket = user.home.join("run/podman/podman.sock");
@@ -207,27 +207,27 @@ fn images_come_from_a_podman_without_root() {
 
     let loaded = run(&mut user.podman(&["load", "--input", text(&archive)]));
     if loaded.code != Some(0) {
-        absent(&format!("podman does not work without root here: {loaded}"));
+        report_missing(&format!("podman does not work without root here: {loaded}"));
         return;
     }
     let id = run(&mut user.podman(&["image", "inspect", "--format", "{{.Id}}", PODMAN_IMAGE]));
     let id = format!("sha256:{}", id.succeeded().stdout.trim());
-    let stage = Stage::new();
+    let fixture = SourcesFixture::new();
     let host = format!("unix://{}", socket.display());
     let mut service = user.podman(&["system", "service", "--time", "0", &host]);
-    let service = Process::start("podman", &mut service, &stage.scratch.folder("podman"));
-    until("podman's socket", || {
+    let service = Process::start("podman", &mut service, &fixture.scratch.folder("podman"));
+    wait_until("podman's socket", || {
         std::os::unix::net::UnixStream::connect(&socket).ok()
     });
     let mut command = user.command(text(&tool));
     command.env("CONTAINER_HOST", &host);
-    command.args(["push", PODMAN_IMAGE, &stage.remote("rootless")]);
+    command.args(["push", PODMAN_IMAGE, &fixture.remote("rootless")]);
     run(&mut command).succeeded();
-    assert_eq!(stage.found("rootless").config, id);
+    assert_eq!(fixture.found("rootless").config, id);
     // Again, with nothing left to send.
     let mut command = user.command(text(&tool));
     command.env("DOCKER_HOST", &host);
-    command.args(["push", PODMAN_IMAGE, &stage.remote("rootless")]);
+    command.args(["push", PODMAN_IMAGE, &fixture.remote("rootless")]);
     run(&mut command).succeeded();
     drop(service);
 }

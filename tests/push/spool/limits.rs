@@ -1,8 +1,8 @@
 //! A full disk, a cache that cannot be written, and images without layers.
 
-use super::{Daemon, SOURCE, Stage, classic, large_and_small, text};
+use super::{FakeDaemon, SOURCE, SpoolFixture, classic, large_and_small, text};
 use crate::support::SmallDisk;
-use crate::support::fake::{Fake, status};
+use crate::support::fake::{FakeServer, status};
 use crate::support::prelude::*;
 
 /// The text of a disk that is too small, and what makes way before it comes to that.
@@ -11,29 +11,34 @@ fn a_full_spool_disk_is_told_in_numbers_after_leftovers_have_made_way() {
     let Some(disk) = SmallDisk::mount("16m") else {
         return;
     };
-    let stage = Stage::at(Scratch::new(), disk.folder("home"));
-    let leftover = stage.written(
+    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
+    let leftover = fixture.written(
         "leftover.tar",
         &large_and_small(70).docker_archive("left:v1"),
     );
-    stage.killed(stage.imgsync.command(), text(&leftover), "left", 5_000_000);
-    let left = stage.spooled();
+    fixture.killed(
+        fixture.imgsync.command(),
+        text(&leftover),
+        "left",
+        5_000_000,
+    );
+    let left = fixture.spooled();
     let size: u64 = left.iter().map(|(_, len)| len).sum();
     assert!(size > 3_000_000, "{left:?}");
 
     let fits = Image::new(vec![layer("data", noise(80, 13_000_000))]);
-    let path = stage.written("fits.tar", &fits.docker_archive("fits:v1"));
-    stage
+    let path = fixture.written("fits.tar", &fits.docker_archive("fits:v1"));
+    fixture
         .imgsync
-        .push(text(&path), &stage.remote("fits"))
+        .push(text(&path), &fixture.remote("fits"))
         .succeeded();
-    assert_eq!(stage.found("fits").config, fits.id());
+    assert_eq!(fixture.found("fits").config, fits.id());
     // It took the room of some.
-    assert!(stage.spooled().len() < left.len(), "{left:?}");
+    assert!(fixture.spooled().len() < left.len(), "{left:?}");
 
     let large = Image::new(vec![layer("data", noise(90, 25_000_000))]);
-    let path = stage.written("large.tar", &large.docker_archive("large:v1"));
-    let folder = stage.spool();
+    let path = fixture.written("large.tar", &large.docker_archive("large:v1"));
+    let folder = fixture.spool();
     let words = [
         "error: source",
         "the disk is full",
@@ -42,60 +47,60 @@ fn a_full_spool_disk_is_told_in_numbers_after_leftovers_have_made_way() {
         "are free there",
         "hint: make room",
     ];
-    let outcome = stage.imgsync.push(text(&path), &stage.remote("large"));
+    let outcome = fixture.imgsync.push(text(&path), &fixture.remote("large"));
     outcome.failed(SOURCE, &words);
-    assert_eq!(stage.spooled(), []);
+    assert_eq!(fixture.spooled(), []);
 
     // Of an export the size is known before it is asked for: about, of all of it; of single
     // layers in it exactly.
-    let daemon = Daemon::classic(&large);
-    let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", "large");
+    let daemon = FakeDaemon::classic(&large);
+    let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "large");
     outcome.failed(SOURCE, &["MB or more are needed in", "are free there"]);
     assert_eq!(daemon.exports(), 0);
-    let daemon = Daemon::containerd(&large);
-    let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", "large");
+    let daemon = FakeDaemon::containerd(&large);
+    let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "large");
     let needed = large.compressed()[0].len() as f64 / 1e6;
     let needed = format!("{needed:.1} MB or more are needed in");
     outcome.failed(SOURCE, &["error: source", &needed, "are free there"]);
-    assert_eq!(stage.spooled(), []);
+    assert_eq!(fixture.spooled(), []);
 }
 
 #[test]
 fn an_image_without_layers_goes_from_everywhere() {
-    let stage = Stage::new();
+    let fixture = SpoolFixture::new();
     let image = Image::new(Vec::new());
     for (name, daemon) in [
-        ("classic", Daemon::classic(&image)),
-        ("stored", Daemon::containerd(&image)),
+        ("classic", FakeDaemon::classic(&image)),
+        ("stored", FakeDaemon::containerd(&image)),
     ] {
-        let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", name);
+        let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", name);
         outcome.succeeded();
-        assert_eq!(stage.found(name).config, image.id());
+        assert_eq!(fixture.found(name).config, image.id());
     }
-    let path = stage.written("image.tar", &image.docker_archive("app:v1"));
-    let remote = stage.remote("archive");
-    let plan = stage
+    let path = fixture.written("image.tar", &image.docker_archive("app:v1"));
+    let remote = fixture.remote("archive");
+    let plan = fixture
         .imgsync
         .push_with(&["--dry-run"], text(&path), &remote);
     let plan = plan.succeeded().stdout;
     assert!(plan.contains("the image has no layers"), "{plan}");
-    stage.imgsync.push(text(&path), &remote).succeeded();
-    assert_eq!(stage.found("archive").config, image.id());
+    fixture.imgsync.push(text(&path), &remote).succeeded();
+    assert_eq!(fixture.found("archive").config, image.id());
 }
 
 /// As Docker's classic store has it.
 #[test]
 fn an_image_without_layers_that_a_daemon_does_not_export_is_explained() {
-    let stage = Stage::new();
+    let fixture = SpoolFixture::new();
     let inspected = classic(&Image::new(Vec::new())).to_string();
-    let fake = Fake::start(move |request| match request.line().rsplit('/').next() {
+    let fake = FakeServer::start(move |request| match request.line().rsplit('/').next() {
         Some("info") => status(200).body("{}"),
         Some("json") => status(200).body(inspected.clone()),
         _ => status(500).body(r#"{"message":"empty export - not implemented"}"#),
     });
-    let mut command = stage.imgsync.command();
+    let mut command = fixture.imgsync.command();
     command.env("DOCKER_HOST", format!("tcp://{}", fake.address()));
-    let outcome = stage.push(command, "app:v1", "app");
+    let outcome = fixture.push(command, "app:v1", "app");
     let words = [
         "an image without layers",
         "not implemented",
@@ -107,20 +112,20 @@ fn an_image_without_layers_that_a_daemon_does_not_export_is_explained() {
 /// What cannot be kept is no reason not to push: a cache is a hint, and the spool a convenience.
 #[test]
 fn a_cache_that_cannot_be_written_stops_no_push() {
-    let stage = Stage::new();
+    let fixture = SpoolFixture::new();
     let image = large_and_small(900);
-    let path = stage.written("image.tar", &image.docker_archive("app:v1"));
-    let file = stage.scratch.path("no folder");
+    let path = fixture.written("image.tar", &image.docker_archive("app:v1"));
+    let file = fixture.scratch.path("no folder");
     std::fs::write(&file, "").unwrap();
     let command = || {
-        let mut command = stage.imgsync.command();
+        let mut command = fixture.imgsync.command();
         command.env("XDG_CACHE_HOME", file.join("cache"));
         command
     };
     for _ in ["everything", "nothing is missing"] {
-        let outcome = stage.push(command(), text(&path), "app").succeeded();
+        let outcome = fixture.push(command(), text(&path), "app").succeeded();
         let told = "nothing can be kept in";
         assert_eq!(outcome.stderr.matches(told).count(), 1, "{outcome}");
     }
-    assert_eq!(stage.found("app").config, image.id());
+    assert_eq!(fixture.found("app").config, image.id());
 }

@@ -8,16 +8,16 @@ mod stdin;
 use std::sync::{Arc, Mutex};
 
 use crate::support::archive::{Entry, tar_of, write_tar};
-use crate::support::fake::{Fake, status};
-use crate::support::framing::Request;
+use crate::support::fake::{FakeServer, status};
 use crate::support::prelude::*;
+use crate::support::request_parser::ObservedRequest;
 use serde_json::json;
 
 const SOURCE: i32 = 3;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A server, and the tool with a home of its own.
-struct Stage {
+struct SpoolFixture {
     server: Server,
     /// What goes to the server goes through here.
     relay: Relay,
@@ -27,7 +27,7 @@ struct Stage {
     scratch: Scratch,
 }
 
-impl Stage {
+impl SpoolFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let home = scratch.folder("home");
@@ -37,7 +37,7 @@ impl Stage {
     fn at(scratch: Scratch, home: PathBuf) -> Self {
         let server = Server::start(&scratch.folder("root"));
         Self {
-            relay: Relay::start(server.address(), Cut::Never),
+            relay: Relay::start(server.address(), RelayFault::None),
             server,
             imgsync: Imgsync::new(&home),
             home,
@@ -71,8 +71,8 @@ impl Stage {
         let child = Arc::new(Mutex::new(None::<std::process::Child>));
         let victim = Arc::clone(&child);
         // Before the first byte, so that the moment is not missed.
-        relay.after(bytes, move || {
-            until("the push that is to be killed", || {
+        relay.run_after_bytes_sent(bytes, move || {
+            wait_until("the push that is to be killed", || {
                 let mut victim = victim.lock().unwrap();
                 victim
                     .as_mut()
@@ -84,7 +84,7 @@ impl Stage {
         command.args([image, &self.remote(name)]);
         let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         *child.lock().unwrap() = Some(started.expect("imgsync starts"));
-        let ended = until("the end of the push", || {
+        let ended = wait_until("the end of the push", || {
             let mut child = child.lock().unwrap();
             child.as_mut().unwrap().try_wait().expect("a child of ours")
         });
@@ -97,7 +97,7 @@ impl Stage {
         run(&mut command)
     }
 
-    fn found(&self, name: &str) -> check::Found {
+    fn found(&self, name: &str) -> check::StoredImage {
         check::at_registry(self.server.address(), &format!("{name}:v1"))
     }
 }
@@ -118,7 +118,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-fn sent(requests: &[Request]) -> u64 {
+fn sent(requests: &[ObservedRequest]) -> u64 {
     let writes = requests.iter().filter(|request| request.writes_blob());
     writes.map(|request| request.body).sum()
 }
@@ -131,17 +131,17 @@ fn large_and_small(seed: u64) -> Image {
 }
 
 /// A daemon with one image. What an export consists of is decided for each anew.
-struct Daemon {
-    fake: Fake,
+struct FakeDaemon {
+    fake: FakeServer,
 }
 
-impl Daemon {
+impl FakeDaemon {
     fn start(
         inspected: serde_json::Value,
         export: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let count = Mutex::new(0);
-        let fake = Fake::start(move |request| {
+        let fake = FakeServer::start(move |request| {
             let line = request.line();
             if line.ends_with("/info") {
                 status(200).body("{}")

@@ -1,6 +1,6 @@
 //! Archives on standard input.
 
-use super::{SOURCE, Stage, large_and_small, text};
+use super::{SOURCE, SpoolFixture, large_and_small, text};
 use crate::support::SmallDisk;
 use crate::support::archive::{Entry, write_tar};
 use crate::support::prelude::*;
@@ -30,32 +30,32 @@ fn of_an_archive_on_standard_input_nothing_is_kept_that_the_target_holds() {
     let Some(disk) = SmallDisk::mount("2m") else {
         return;
     };
-    let stage = Stage::at(Scratch::new(), disk.folder("home"));
-    let roomy = Imgsync::new(&stage.scratch.folder("roomy"));
+    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
+    let roomy = Imgsync::new(&fixture.scratch.folder("roomy"));
     for at in 0..4 {
         // Each is new to the server, which finds a layer in any of its repositories.
         let image = large_and_small(100 + 10 * at as u64);
-        let path = stage.written("image.tar", &flavours(&image)[at]);
+        let path = fixture.written("image.tar", &flavours(&image)[at]);
         let name = format!("flavour{at}");
-        let remote = stage.remote(&name);
+        let remote = fixture.remote(&name);
         // Without a single layer at the target it does not fit.
-        let outcome = stage.imgsync.push_file_on_stdin(&path, &remote);
+        let outcome = fixture.imgsync.push_file_on_stdin(&path, &remote);
         outcome.failed(SOURCE, &["the disk is full", "are free there"]);
         roomy.push(text(&path), &remote).succeeded();
         // Our server computes diffIDs in the background.
-        until("a push that keeps nothing", || {
-            let outcome = stage.imgsync.push_file_on_stdin(&path, &remote);
+        wait_until("a push that keeps nothing", || {
+            let outcome = fixture.imgsync.push_file_on_stdin(&path, &remote);
             (outcome.code == Some(0)).then_some(())
         });
-        assert_eq!(stage.found(&name).config, image.id());
-        assert_eq!(stage.spooled(), []);
+        assert_eq!(fixture.found(&name).config, image.id());
+        assert_eq!(fixture.spooled(), []);
     }
 }
 
 /// The image under the tag says which layers the registry has.
 #[test]
 fn another_registry_is_asked_too_what_need_not_be_kept() {
-    if !present(&["docker-registry"]) {
+    if !programs_available(&["docker-registry"]) {
         return;
     }
     let Some(disk) = SmallDisk::mount("2m") else {
@@ -81,15 +81,15 @@ fn another_registry_is_asked_too_what_need_not_be_kept() {
 /// In the second stream the layers that were packed are others of the same size.
 #[test]
 fn a_killed_push_of_standard_input_goes_on_with_what_it_packed() {
-    let stage = Stage::new();
+    let fixture = SpoolFixture::new();
     let image = large_and_small(150);
     let docker25 = flavours(&image).swap_remove(1);
-    let path = stage.written("image.tar", &docker25);
-    let mut command = stage.imgsync.command();
+    let path = fixture.written("image.tar", &docker25);
+    let mut command = fixture.imgsync.command();
     command.stdin(std::fs::File::open(&path).expect("an archive"));
     let bytes = 5_000_000;
-    stage.killed(command, "-", "app", bytes);
-    let packed = stage.spooled();
+    fixture.killed(command, "-", "app", bytes);
+    let packed = fixture.spooled();
     let packed = |entry: &Entry| {
         let hex = entry.name.rsplit('/').next().unwrap();
         packed.iter().any(|(path, _)| {
@@ -108,9 +108,12 @@ fn a_killed_push_of_standard_input_goes_on_with_what_it_packed() {
         }
     }
     assert!(count > 0);
-    let path = stage.written("spoilt.tar", &spoilt);
-    let remote = stage.remote("app");
-    stage.imgsync.push_file_on_stdin(&path, &remote).succeeded();
-    assert_eq!(stage.found("app").config, image.id());
-    assert_eq!(stage.spooled(), []);
+    let path = fixture.written("spoilt.tar", &spoilt);
+    let remote = fixture.remote("app");
+    fixture
+        .imgsync
+        .push_file_on_stdin(&path, &remote)
+        .succeeded();
+    assert_eq!(fixture.found("app").config, image.id());
+    assert_eq!(fixture.spooled(), []);
 }

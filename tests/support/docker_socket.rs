@@ -1,4 +1,4 @@
-//! A socket before the Docker daemon's, which remembers what the daemon is asked.
+//! A proxy for the socket of the Docker daemon that records the requests.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -7,26 +7,27 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::framing::{Framing, Request};
+use super::request_parser::{ObservedRequest, RequestParser};
 
-/// The listening socket; closed when this goes.
-pub struct Engine {
+/// A running proxy, stopped on drop.
+pub struct DockerSocketProxy {
     socket: PathBuf,
-    seen: Arc<Mutex<Vec<Framing>>>,
+    /// One parser for each connection.
+    parsers: Arc<Mutex<Vec<RequestParser>>>,
     closing: Arc<AtomicBool>,
 }
 
-impl Drop for Engine {
+impl Drop for DockerSocketProxy {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
+        // `accept` returns only when a client connects.
         let _ = UnixStream::connect(&self.socket);
     }
 }
 
-impl Engine {
-    /// A socket in `folder`, before the one where the daemon is.
-    pub fn before_docker(folder: &Path) -> Self {
+impl DockerSocketProxy {
+    /// Starts a proxy with its socket in `folder`. The daemon is found by `DOCKER_HOST`.
+    pub fn start(folder: &Path) -> Self {
         let host = std::env::var("DOCKER_HOST").unwrap_or_default();
         let daemon = host
             .strip_prefix("unix://")
@@ -34,45 +35,49 @@ impl Engine {
         let daemon = PathBuf::from(daemon);
         let socket = folder.join("engine.sock");
         let listener = UnixListener::bind(&socket).expect("a socket");
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let parsers = Arc::new(Mutex::new(Vec::new()));
         let closing = Arc::new(AtomicBool::new(false));
-        let (log, closed) = (Arc::clone(&seen), Arc::clone(&closing));
+        let (log, is_closing) = (Arc::clone(&parsers), Arc::clone(&closing));
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                if closed.load(Ordering::SeqCst) {
+                if is_closing.load(Ordering::SeqCst) {
                     return;
                 }
                 let (log, daemon) = (Arc::clone(&log), daemon.clone());
-                // A client that goes away in mid-request is its own affair.
+                // A client may disconnect in the middle of a request.
                 std::thread::spawn(move || serve(client.expect("a client"), &daemon, &log).ok());
             }
         });
         Self {
             socket,
-            seen,
+            parsers,
             closing,
         }
     }
 
-    /// `unix://…`
+    /// Returns the value for `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// What the daemon was asked.
-    pub fn requests(&self) -> Vec<Request> {
-        let seen = self.seen.lock().expect("the log");
-        let requests = seen.iter().flat_map(Framing::requests);
+    /// Returns all requests to the daemon.
+    pub fn requests(&self) -> Vec<ObservedRequest> {
+        let parsers = self.parsers.lock().expect("the log");
+        let requests = parsers.iter().flat_map(RequestParser::requests);
         requests.cloned().collect()
     }
 }
 
-fn serve(mut client: UnixStream, daemon: &Path, log: &Mutex<Vec<Framing>>) -> std::io::Result<()> {
+fn serve(
+    mut client: UnixStream,
+    daemon: &Path,
+    log: &Mutex<Vec<RequestParser>>,
+) -> std::io::Result<()> {
     let mut daemon = UnixStream::connect(daemon)?;
     let number = {
         let mut log = log.lock().expect("the log");
         let number = log.len();
-        log.push(Framing::new(number));
+        log.push(RequestParser::new(number));
         number
     };
     let (mut from_daemon, mut to_client) = (daemon.try_clone()?, client.try_clone()?);
@@ -83,7 +88,7 @@ fn serve(mut client: UnixStream, daemon: &Path, log: &Mutex<Vec<Framing>>) -> st
     });
     let mut buffer = vec![0; 64 * 1024];
     while let size @ 1.. = client.read(&mut buffer)? {
-        log.lock().expect("the log")[number].take(&buffer[..size]);
+        log.lock().expect("the log")[number].add(&buffer[..size]);
         daemon.write_all(&buffer[..size])?;
     }
     daemon.shutdown(Shutdown::Write)?;

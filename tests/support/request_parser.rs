@@ -1,55 +1,53 @@
-//! Follows HTTP/1.1 requests through a stream of bytes: where each begins, and how long its body
-//! is (RFC 9112, section 6).
+//! Parses the HTTP/1.1 requests in a stream of bytes: where each starts, and how long its body is
+//! (RFC 9112, section 6).
 
-/// One request, as far as it was seen.
+/// A request, as far as its bytes were observed.
 #[derive(Debug, Clone)]
-pub struct Request {
-    /// Which connection it came on, counted from 0.
+pub struct ObservedRequest {
+    /// The number of the connection, from 0.
     pub connection: usize,
-    /// `GET` and so on.
     pub method: String,
-    /// The path and query.
+    /// Path and query.
     pub target: String,
-    /// The body's size in bytes, where the head says it.
-    pub announced: Option<u64>,
-    /// How much of the body was seen, in bytes.
+    pub content_length: Option<u64>,
+    /// The bytes of the body so far.
     pub body: u64,
-    /// Whether its end was seen.
+    /// Whether the whole body was observed.
     pub complete: bool,
-    /// The status of the answer, once that has begun.
+    /// The status of the response, once it has started.
     pub status: Option<u16>,
 }
 
-impl Request {
-    /// Whether this writes to a blob: opens, continues or finishes an upload.
+impl ObservedRequest {
+    /// Reports whether the request opens, continues or completes an upload session.
     pub fn writes_blob(&self) -> bool {
         let writes = ["POST", "PATCH", "PUT"].contains(&&*self.method);
         writes && self.target.contains("/blobs/uploads/")
     }
 
-    /// Whether all of it was sent, and the registry said that it took it.
-    pub fn was_taken(&self) -> bool {
+    /// Reports whether the request was complete and the registry responded with success.
+    pub fn was_accepted(&self) -> bool {
         self.complete && matches!(self.status, Some(200..300))
     }
 
-    /// Whether this opens an upload session.
+    /// Reports whether the request opens an upload session.
     pub fn opens_upload(&self) -> bool {
         self.method == "POST" && self.writes_blob()
     }
 
-    /// Whether this reads a blob's bytes.
+    /// Reports whether the request downloads a blob.
     pub fn reads_blob(&self) -> bool {
         let path = self.target.split('?').next().unwrap_or_default();
         self.method == "GET" && path.contains("/blobs/") && !path.contains("/blobs/uploads/")
     }
 
-    /// Whether this puts a manifest.
+    /// Reports whether the request pushes a manifest.
     pub fn puts_manifest(&self) -> bool {
         self.method == "PUT" && self.target.contains("/manifests/")
     }
 
-    /// The blob that this finishes the upload of.
-    pub fn finished_digest(&self) -> Option<String> {
+    /// Returns the digest of the blob whose upload the request completes.
+    pub fn completed_digest(&self) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
         let value = query
             .split('&')
@@ -58,7 +56,7 @@ impl Request {
     }
 }
 
-impl std::fmt::Display for Request {
+impl std::fmt::Display for ObservedRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             method,
@@ -66,8 +64,8 @@ impl std::fmt::Display for Request {
             body,
             ..
         } = self;
-        let end = if self.complete { "" } else { ", cut" };
-        write!(f, "{method} {target} ({body} bytes{end})")
+        let suffix = if self.complete { "" } else { ", cut" };
+        write!(f, "{method} {target} ({body} bytes{suffix})")
     }
 }
 
@@ -80,24 +78,24 @@ enum State {
     ChunkBytes {
         left: u64,
     },
-    /// The line end after a chunk.
+    /// The line break after the data of a chunk.
     ChunkEnd {
         left: u8,
     },
     Trailer(Vec<u8>),
-    /// Not HTTP/1.1: bytes are passed on and not understood.
+    /// Not HTTP/1.1: the bytes are not parsed.
     Opaque,
 }
 
-/// Follows the requests of one connection.
-pub struct Framing {
+/// A parser for the requests on one connection.
+pub struct RequestParser {
     state: State,
     connection: usize,
-    requests: Vec<Request>,
+    requests: Vec<ObservedRequest>,
 }
 
-impl Framing {
-    /// Begins with the first byte of a connection.
+impl RequestParser {
+    /// Creates a parser for a connection from its first byte.
     pub fn new(connection: usize) -> Self {
         Self {
             state: State::Head(Vec::new()),
@@ -106,18 +104,18 @@ impl Framing {
         }
     }
 
-    /// Which connection this is.
+    /// Returns the number of the connection.
     pub fn connection(&self) -> usize {
         self.connection
     }
 
-    /// The requests seen so far, the last one perhaps in part.
-    pub fn requests(&self) -> &[Request] {
+    /// Returns the requests so far. The last one may be incomplete.
+    pub fn requests(&self) -> &[ObservedRequest] {
         &self.requests
     }
 
-    /// Bytes came back: the last request has its answer, or a part of it.
-    pub fn answer(&mut self, bytes: &[u8]) {
+    /// Adds bytes of the response to the last request.
+    pub fn add_response(&mut self, bytes: &[u8]) {
         let Some(request) = self.requests.last_mut() else {
             return;
         };
@@ -125,48 +123,51 @@ impl Framing {
             .strip_prefix(b"HTTP/1.1 ")
             .and_then(|rest| rest.get(..3));
         let status = status.and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
-        // Whatever comes later is a body, or stands behind a remark such as `100 Continue`.
+        // Later bytes are a body, or the final response after an interim one such as `100
+        // Continue`.
         if request.status.is_none_or(|status| status < 200) {
             request.status = status.or(request.status);
         }
     }
 
-    /// Takes the next bytes in.
-    pub fn take(&mut self, mut bytes: &[u8]) {
+    /// Adds bytes from the client.
+    pub fn add(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let used = self.step(bytes);
             bytes = &bytes[used..];
         }
     }
 
-    /// Takes some of the bytes in; yields how many.
+    /// Parses some of the bytes, and returns how many.
     fn step(&mut self, bytes: &[u8]) -> usize {
         let state = std::mem::replace(&mut self.state, State::Opaque);
         let used;
         (self.state, used) = match state {
             State::Head(mut head) => {
                 head.push(bytes[0]);
-                match head.ends_with(b"\r\n\r\n") {
-                    true => (self.begin(&head), 1),
-                    false => (State::Head(head), 1),
+                if head.ends_with(b"\r\n\r\n") {
+                    (self.start_request(&head), 1)
+                } else {
+                    (State::Head(head), 1)
                 }
             }
             State::Body { left } => {
-                let used = self.body(bytes, left);
+                let used = self.add_body(bytes, left);
                 match left - used as u64 {
-                    0 => (self.end(), used),
+                    0 => (self.end_request(), used),
                     left => (State::Body { left }, used),
                 }
             }
             State::ChunkSize(mut line) => {
                 line.push(bytes[0]);
-                match line.ends_with(b"\r\n") {
-                    true => (chunk(&line), 1),
-                    false => (State::ChunkSize(line), 1),
+                if line.ends_with(b"\r\n") {
+                    (parse_chunk_size(&line), 1)
+                } else {
+                    (State::ChunkSize(line), 1)
                 }
             }
             State::ChunkBytes { left } => {
-                let used = self.body(bytes, left);
+                let used = self.add_body(bytes, left);
                 match left - used as u64 {
                     0 => (State::ChunkEnd { left: 2 }, used),
                     left => (State::ChunkBytes { left }, used),
@@ -176,10 +177,12 @@ impl Framing {
             State::ChunkEnd { left } => (State::ChunkEnd { left: left - 1 }, 1),
             State::Trailer(mut line) => {
                 line.push(bytes[0]);
-                match (line.ends_with(b"\r\n"), line.len()) {
-                    (true, 2) => (self.end(), 1),
-                    (true, _) => (State::Trailer(Vec::new()), 1),
-                    (false, _) => (State::Trailer(line), 1),
+                if line == b"\r\n" {
+                    (self.end_request(), 1)
+                } else if line.ends_with(b"\r\n") {
+                    (State::Trailer(Vec::new()), 1)
+                } else {
+                    (State::Trailer(line), 1)
                 }
             }
             State::Opaque => (State::Opaque, bytes.len()),
@@ -187,7 +190,7 @@ impl Framing {
         used
     }
 
-    fn begin(&mut self, head: &[u8]) -> State {
+    fn start_request(&mut self, head: &[u8]) -> State {
         let text = String::from_utf8_lossy(head);
         let mut lines = text.split("\r\n");
         let mut words = lines.next().unwrap_or_default().split(' ');
@@ -198,17 +201,18 @@ impl Framing {
         };
         let header = |name: &str| {
             lines.clone().find_map(|line| {
-                let (own, value) = line.split_once(':')?;
-                own.eq_ignore_ascii_case(name)
+                let (header, value) = line.split_once(':')?;
+                header
+                    .eq_ignore_ascii_case(name)
                     .then(|| value.trim().to_owned())
             })
         };
-        let announced = header("content-length").and_then(|text| text.parse().ok());
-        self.requests.push(Request {
+        let content_length = header("content-length").and_then(|text| text.parse().ok());
+        self.requests.push(ObservedRequest {
             connection: self.connection,
             method: method.to_owned(),
             target: target.to_owned(),
-            announced,
+            content_length,
             body: 0,
             complete: false,
             status: None,
@@ -216,13 +220,13 @@ impl Framing {
         if header("transfer-encoding").is_some() {
             return State::ChunkSize(Vec::new());
         }
-        match announced {
-            Some(left) if left > 0 => State::Body { left },
-            Some(_) | None => self.end(),
+        match content_length {
+            Some(left @ 1..) => State::Body { left },
+            _ => self.end_request(),
         }
     }
 
-    fn body(&mut self, bytes: &[u8], left: u64) -> usize {
+    fn add_body(&mut self, bytes: &[u8], left: u64) -> usize {
         let used = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         if let Some(request) = self.requests.last_mut() {
             request.body += used as u64;
@@ -230,7 +234,7 @@ impl Framing {
         used
     }
 
-    fn end(&mut self) -> State {
+    fn end_request(&mut self) -> State {
         if let Some(request) = self.requests.last_mut() {
             request.complete = true;
         }
@@ -238,7 +242,7 @@ impl Framing {
     }
 }
 
-fn chunk(line: &[u8]) -> State {
+fn parse_chunk_size(line: &[u8]) -> State {
     let text = String::from_utf8_lossy(line);
     let size = text.trim().split(';').next().unwrap_or_default();
     match u64::from_str_radix(size, 16) {
