@@ -1,39 +1,45 @@
-//! A full disk, a cache that cannot be written, and images without layers.
+//! Tests a full disk, a cache that is not writable, and images without layers.
 
-use super::{Daemon, SOURCE, Stage, classic, large_and_small, text};
+use super::{EXIT_SOURCE, FakeDaemon, PushFixture, inspect_classic, large_and_small, text};
 use crate::support::SmallDisk;
 use crate::support::fake::{Fake, status};
 use crate::support::prelude::*;
 
-/// The text of a disk that is too small, and what makes way before it comes to that.
+/// Spooled layers of another image are deleted before the push fails. The error says how many bytes
+/// are needed.
 #[test]
-fn a_full_spool_disk_is_told_in_numbers_after_leftovers_have_made_way() {
+fn leftovers_are_deleted_before_a_full_disk_is_reported() {
     let Some(disk) = SmallDisk::mount("16m") else {
         return;
     };
-    let stage = Stage::at(Scratch::new(), disk.folder("home"));
-    let leftover = stage.written(
+    let fixture = PushFixture::at(Scratch::new(), disk.folder("home"));
+    let leftover = fixture.write_archive(
         "leftover.tar",
         &large_and_small(70).docker_archive("left:v1"),
     );
-    stage.killed(stage.imgsync.command(), text(&leftover), "left", 5_000_000);
-    let left = stage.spooled();
-    let size: u64 = left.iter().map(|(_, len)| len).sum();
-    assert!(size > 3_000_000, "{left:?}");
+    fixture.kill_during_push(
+        fixture.imgsync.command(),
+        text(&leftover),
+        "left",
+        5_000_000,
+    );
+    let leftovers = fixture.spooled();
+    let size: u64 = leftovers.iter().map(|(_, len)| len).sum();
+    assert!(size > 3_000_000, "{leftovers:?}");
 
     let fits = Image::new(vec![layer("data", noise(80, 13_000_000))]);
-    let path = stage.written("fits.tar", &fits.docker_archive("fits:v1"));
-    stage
+    let path = fixture.write_archive("fits.tar", &fits.docker_archive("fits:v1"));
+    fixture
         .imgsync
-        .push(text(&path), &stage.remote("fits"))
+        .push(text(&path), &fixture.remote("fits"))
         .succeeded();
-    assert_eq!(stage.found("fits").config, fits.id());
-    // It took the room of some.
-    assert!(stage.spooled().len() < left.len(), "{left:?}");
+    assert_eq!(fixture.check_image("fits").config, fits.id());
+    // Some leftovers were deleted to make space.
+    assert!(fixture.spooled().len() < leftovers.len(), "{leftovers:?}");
 
     let large = Image::new(vec![layer("data", noise(90, 25_000_000))]);
-    let path = stage.written("large.tar", &large.docker_archive("large:v1"));
-    let folder = stage.spool();
+    let path = fixture.write_archive("large.tar", &large.docker_archive("large:v1"));
+    let folder = fixture.spool();
     let words = [
         "error: source",
         "the disk is full",
@@ -42,85 +48,85 @@ fn a_full_spool_disk_is_told_in_numbers_after_leftovers_have_made_way() {
         "are free there",
         "hint: make room",
     ];
-    let outcome = stage.imgsync.push(text(&path), &stage.remote("large"));
-    outcome.failed(SOURCE, &words);
-    assert_eq!(stage.spooled(), []);
+    let outcome = fixture.imgsync.push(text(&path), &fixture.remote("large"));
+    outcome.failed(EXIT_SOURCE, &words);
+    assert_eq!(fixture.spooled(), []);
 
-    // Of an export the size is known before it is asked for: about, of all of it; of single
-    // layers in it exactly.
-    let daemon = Daemon::classic(&large);
-    let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", "large");
-    outcome.failed(SOURCE, &["MB or more are needed in", "are free there"]);
+    // The size of an export is known before it is requested: roughly for the whole export, exactly
+    // for single layers.
+    let daemon = FakeDaemon::classic(&large);
+    let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "large");
+    outcome.failed(EXIT_SOURCE, &["MB or more are needed in", "are free there"]);
     assert_eq!(daemon.exports(), 0);
-    let daemon = Daemon::containerd(&large);
-    let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", "large");
+    let daemon = FakeDaemon::containerd(&large);
+    let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "large");
     let needed = large.compressed()[0].len() as f64 / 1e6;
     let needed = format!("{needed:.1} MB or more are needed in");
-    outcome.failed(SOURCE, &["error: source", &needed, "are free there"]);
-    assert_eq!(stage.spooled(), []);
+    outcome.failed(EXIT_SOURCE, &["error: source", &needed, "are free there"]);
+    assert_eq!(fixture.spooled(), []);
 }
 
 #[test]
-fn an_image_without_layers_goes_from_everywhere() {
-    let stage = Stage::new();
+fn an_image_without_layers_is_pushed_from_every_source() {
+    let fixture = PushFixture::new();
     let image = Image::new(Vec::new());
     for (name, daemon) in [
-        ("classic", Daemon::classic(&image)),
-        ("stored", Daemon::containerd(&image)),
+        ("classic", FakeDaemon::classic(&image)),
+        ("stored", FakeDaemon::containerd(&image)),
     ] {
-        let outcome = stage.push(daemon.command(&stage.imgsync), "app:v1", name);
+        let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", name);
         outcome.succeeded();
-        assert_eq!(stage.found(name).config, image.id());
+        assert_eq!(fixture.check_image(name).config, image.id());
     }
-    let path = stage.written("image.tar", &image.docker_archive("app:v1"));
-    let remote = stage.remote("archive");
-    let plan = stage
+    let path = fixture.write_archive("image.tar", &image.docker_archive("app:v1"));
+    let remote = fixture.remote("archive");
+    let plan = fixture
         .imgsync
         .push_with(&["--dry-run"], text(&path), &remote);
     let plan = plan.succeeded().stdout;
     assert!(plan.contains("the image has no layers"), "{plan}");
-    stage.imgsync.push(text(&path), &remote).succeeded();
-    assert_eq!(stage.found("archive").config, image.id());
+    fixture.imgsync.push(text(&path), &remote).succeeded();
+    assert_eq!(fixture.check_image("archive").config, image.id());
 }
 
-/// As Docker's classic store has it.
+/// Docker's classic image store cannot export such an image.
 #[test]
 fn an_image_without_layers_that_a_daemon_does_not_export_is_explained() {
-    let stage = Stage::new();
-    let inspected = classic(&Image::new(Vec::new())).to_string();
+    let fixture = PushFixture::new();
+    let inspected = inspect_classic(&Image::new(Vec::new())).to_string();
     let fake = Fake::start(move |request| match request.line().rsplit('/').next() {
         Some("info") => status(200).body("{}"),
         Some("json") => status(200).body(inspected.clone()),
         _ => status(500).body(r#"{"message":"empty export - not implemented"}"#),
     });
-    let mut command = stage.imgsync.command();
+    let mut command = fixture.imgsync.command();
     command.env("DOCKER_HOST", format!("tcp://{}", fake.address()));
-    let outcome = stage.push(command, "app:v1", "app");
+    let outcome = fixture.push(command, "app:v1", "app");
     let words = [
         "an image without layers",
         "not implemented",
         "hint: let the build",
     ];
-    outcome.failed(SOURCE, &words);
+    outcome.failed(EXIT_SOURCE, &words);
 }
 
-/// What cannot be kept is no reason not to push: a cache is a hint, and the spool a convenience.
+/// Cache and spool are optional, so the push succeeds.
 #[test]
-fn a_cache_that_cannot_be_written_stops_no_push() {
-    let stage = Stage::new();
+fn a_push_succeeds_without_a_writable_cache() {
+    let fixture = PushFixture::new();
     let image = large_and_small(900);
-    let path = stage.written("image.tar", &image.docker_archive("app:v1"));
-    let file = stage.scratch.path("no folder");
+    let path = fixture.write_archive("image.tar", &image.docker_archive("app:v1"));
+    let file = fixture.scratch.path("no folder");
     std::fs::write(&file, "").unwrap();
     let command = || {
-        let mut command = stage.imgsync.command();
+        let mut command = fixture.imgsync.command();
         command.env("XDG_CACHE_HOME", file.join("cache"));
         command
     };
     for _ in ["everything", "nothing is missing"] {
-        let outcome = stage.push(command(), text(&path), "app").succeeded();
-        let told = "nothing can be kept in";
-        assert_eq!(outcome.stderr.matches(told).count(), 1, "{outcome}");
+        let outcome = fixture.push(command(), text(&path), "app").succeeded();
+        let warning = "nothing can be kept in";
+        assert_eq!(outcome.stderr.matches(warning).count(), 1, "{outcome}");
     }
-    assert_eq!(stage.found("app").config, image.id());
+    assert_eq!(fixture.check_image("app").config, image.id());
 }
