@@ -1,33 +1,35 @@
-//! Layers that are mounted from another repository, and mounts that do not come about.
+//! Tests layers that are mounted from another repository, and mounts that fail.
 
-use super::{Stage, text};
+use super::{PushFixture, text};
 use crate::support::fake::Request;
 use crate::support::prelude::*;
 use crate::support::quirky::{Manners, Mounts, Quirky};
 
-/// A registry that was pushed to once, and another repository there.
-fn pushed_twice(manners: Manners) -> (Stage, Quirky, Outcome) {
-    let stage = Stage::new();
+/// Pushes the image to `team/base` and then to `app` of the same registry. Returns the outcome of
+/// the second push.
+fn push_twice(manners: Manners) -> (PushFixture, Quirky, Outcome) {
+    let fixture = PushFixture::new();
     let registry = Quirky::start(manners);
     let address = registry.address();
-    stage
-        .push_image(&stage.image, address, "team/base:v1")
+    fixture
+        .push_image(&fixture.image, address, "team/base:v1")
         .succeeded();
     let before = registry.count("PATCH", "");
-    let outcome = stage.push(address).succeeded();
+    let outcome = fixture.push(address).succeeded();
     let found = check::at_registry(address, "app:v1");
-    assert_eq!(found.config, stage.image.id());
+    assert_eq!(found.config, fixture.image.id());
     registry.assert_content();
     let sent = registry.count("PATCH", "") - before;
     assert_eq!(registry.mounted().len(), if sent > 3 { 0 } else { 3 });
-    (stage, registry, outcome)
+    (fixture, registry, outcome)
 }
 
-/// What an earlier push saw in another repository is linked, with a token that allows to read there.
+/// The blobs are mounted from the repository where an earlier push saw them, with a token that may
+/// read it.
 #[test]
-fn what_another_repository_holds_is_mounted() {
+fn blobs_of_another_repository_are_mounted() {
     for has_tokens in [false, true] {
-        let (_, registry, outcome) = pushed_twice(Manners {
+        let (_, registry, outcome) = push_twice(Manners {
             mounts: Mounts::Yes,
             has_tokens,
             ..Manners::default()
@@ -43,23 +45,25 @@ fn what_another_repository_holds_is_mounted() {
     }
 }
 
-/// A registry that does not link opens sessions instead: they are used, and none is left.
+/// If the registry opens a session instead of a mount, the push uses the session. No session is
+/// left open.
 #[test]
 fn a_session_instead_of_a_mount_is_used() {
-    let (_, registry, outcome) = pushed_twice(Manners {
+    let (_, registry, outcome) = push_twice(Manners {
         mounts: Mounts::No,
         ..Manners::default()
     });
     assert_eq!(registry.mounted().len(), 0, "{outcome}");
-    // Four blobs, of which three were asked for.
+    // Four blobs in each push; the second push asks for three mounts.
     let posts = registry.seen();
-    let opens = |it: &&Request| it.method == "POST" && it.target.contains("/uploads/");
+    let opens =
+        |request: &&Request| request.method == "POST" && request.target.contains("/uploads/");
     let posts: Vec<_> = posts.iter().filter(opens).collect();
     assert_eq!(posts.len(), 4 + 4, "{outcome}");
     assert_eq!(
         posts
             .iter()
-            .filter(|it| it.target.contains("mount="))
+            .filter(|request| request.target.contains("mount="))
             .count(),
         3
     );
@@ -67,9 +71,9 @@ fn a_session_instead_of_a_mount_is_used() {
 }
 
 #[test]
-fn a_mount_that_is_refused_or_did_not_come_about_is_no_obstacle() {
+fn a_push_succeeds_after_a_refused_or_failed_mount() {
     for mounts in [Mounts::Refused, Mounts::Lies] {
-        let (_, registry, outcome) = pushed_twice(Manners {
+        let (_, registry, outcome) = push_twice(Manners {
             mounts,
             ..Manners::default()
         });
@@ -78,43 +82,44 @@ fn a_mount_that_is_refused_or_did_not_come_about_is_no_obstacle() {
 }
 
 #[test]
-fn a_dry_run_says_from_where_it_would_mount_and_does_not() {
-    let stage = Stage::new();
+fn a_dry_run_prints_mounts_and_does_not_mount() {
+    let fixture = PushFixture::new();
     let registry = Quirky::start(Manners {
         mounts: Mounts::Yes,
         ..Manners::default()
     });
     let address = registry.address();
-    stage
-        .push_image(&stage.image, address, "team/base:v1")
+    fixture
+        .push_image(&fixture.image, address, "team/base:v1")
         .succeeded();
     let before = registry.seen().len();
-    let path = stage.written("image.tar", &stage.image);
+    let path = fixture.write_archive("image.tar", &fixture.image);
     let remote = format!("{address}/app:v1");
     let plan = |options: &[&str]| {
-        let outcome = stage.imgsync.push_with(options, text(&path), &remote);
+        let outcome = fixture.imgsync.push_with(options, text(&path), &remote);
         outcome.succeeded().stdout
     };
-    let said = plan(&["--dry-run"]);
+    let output = plan(&["--dry-run"]);
     let text = "would try to mount from team/base, else read";
-    assert_eq!(said.matches(text).count(), 3, "{said}");
-    let said: serde_json::Value = serde_json::from_str(&plan(&["--dry-run", "--json"])).unwrap();
-    for layer in said["layers"].as_array().unwrap() {
-        assert_eq!(layer["mount"], "team/base", "{said}");
-        assert_eq!(layer["step"], "send", "{said}");
+    assert_eq!(output.matches(text).count(), 3, "{output}");
+    let output: serde_json::Value = serde_json::from_str(&plan(&["--dry-run", "--json"])).unwrap();
+    for layer in output["layers"].as_array().unwrap() {
+        assert_eq!(layer["mount"], "team/base", "{output}");
+        assert_eq!(layer["step"], "send", "{output}");
     }
     let later = &registry.seen()[before..];
     assert!(
         later
             .iter()
-            .all(|it| it.method == "GET" || it.method == "HEAD" || it.target.contains("resolve"))
+            .all(|request| matches!(&*request.method, "GET" | "HEAD")
+                || request.target.contains("resolve"))
     );
 }
 
-/// Docker says where the image lies that it pulled or pushed: from there its layers are mounted, with
-/// an empty cache, and nothing is exported.
+/// Docker records the repositories that an image was pulled from or pushed to. The layers are
+/// mounted from there without a cache and without an export.
 #[test]
-fn where_docker_knows_the_image_to_lie_it_is_mounted_from() {
+fn layers_are_mounted_from_a_repository_that_docker_recorded() {
     if !present(&["docker", "docker-registry"]) {
         return;
     }

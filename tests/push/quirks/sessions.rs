@@ -1,18 +1,19 @@
-//! Upload sessions that are lost, told wrongly, refused, or held by another push.
+//! Tests upload sessions that are lost, report a wrong state, are refused, or are in use by another
+//! push.
 
 use std::process::Child;
 
-use super::{Stage, TARGET, assert_takes, held, is_chunk};
+use super::{EXIT_TARGET, PushFixture, assert_accepts_push, is_chunk, range_header};
 use crate::support::fake::status;
 use crate::support::prelude::*;
 use crate::support::quirky::{Broken, Manners, Quirky, Session};
 
-const AUTH: i32 = 5;
+const EXIT_AUTHENTICATION: i32 = 5;
 
-/// Harbor's and zot's: what breaks is gone.
+/// Harbor and zot lose the session when a chunk is interrupted.
 #[test]
-fn a_session_that_goes_with_a_break() {
-    let registry = assert_takes(Manners {
+fn a_session_that_is_lost_with_an_interrupted_chunk() {
+    let registry = assert_accepts_push(Manners {
         breaks: vec![2, 5, 6, 9],
         broken: Broken::Lost,
         ..Manners::default()
@@ -21,23 +22,23 @@ fn a_session_that_goes_with_a_break() {
         registry
             .seen()
             .iter()
-            .filter(|it| it.method == "PATCH")
+            .filter(|request| request.method == "PATCH")
             .all(is_chunk)
     );
 }
 
-/// Aliyun's Range counts from the last chunk; Gitea's counts one too many; some have none, or none
-/// that is a range, or do not tell at all.
+/// Aliyun reports the range of the last chunk, Gitea reports one byte too many. Others report no
+/// range or an invalid one, or do not support the status request.
 #[test]
-fn a_state_that_is_wrong_or_not_told() {
+fn a_range_that_is_wrong_or_missing() {
     let answers: [fn(&Session) -> Option<String>; 5] = [
-        |session| held(session.chunks.last().copied().unwrap_or_default()),
+        |session| range_header(session.chunks.last().copied().unwrap_or_default()),
         |session| Some(format!("0-{}", session.bytes.len())),
         |session| Some(format!("bytes=0-{}", session.bytes.len() as i64 - 1)),
         |_| None,
         |_| Some("nonsense".to_owned()),
     ];
-    let gets_through = |says, told, broken| {
+    let assert_push_succeeds = |says, told, broken| {
         let registry = Quirky::start(Manners {
             says,
             told,
@@ -45,31 +46,31 @@ fn a_state_that_is_wrong_or_not_told() {
             broken,
             ..Manners::default()
         });
-        Stage::new().gets_through(&registry);
+        PushFixture::new().assert_push_succeeds(&registry);
     };
-    // At the same time: they wait most of it.
+    // In parallel, because these pushes mostly wait.
     std::thread::scope(|scope| {
         for says in answers {
             for broken in [Broken::Part, Broken::Nothing] {
                 for told in [204, 405] {
-                    scope.spawn(move || gets_through(says, told, broken));
+                    scope.spawn(move || assert_push_succeeds(says, told, broken));
                 }
             }
         }
     });
 }
 
-/// A registry that never keeps what it takes: the push ends, with an error that says so.
+/// The push ends with an error after a limited number of requests.
 #[test]
-fn a_registry_that_forgets_for_ever() {
+fn a_registry_that_never_keeps_chunks() {
     let registry = Quirky::start(Manners {
         forgets: true,
         takes_whole: false,
         ..Manners::default()
     });
-    Stage::new()
+    PushFixture::new()
         .push(registry.address())
-        .failed(TARGET, &["error: target"]);
+        .failed(EXIT_TARGET, &["error: target"]);
     assert!(registry.seen().len() < 100);
     let registry = Quirky::start(Manners {
         refuses: |_, _| Some(status(404)),
@@ -77,16 +78,15 @@ fn a_registry_that_forgets_for_ever() {
         told: 404,
         ..Manners::default()
     });
-    Stage::new()
+    PushFixture::new()
         .push(registry.address())
-        .failed(TARGET, &["error: target"]);
+        .failed(EXIT_TARGET, &["error: target"]);
     assert!(registry.seen().len() < 100);
 }
 
-/// A registry that refuses every chunk after it has given a login is taken at its word: the second
-/// time it is not the line that counts as broken.
+/// The second 401 after a successful login is an error. It does not count as a network error.
 #[test]
-fn a_login_that_is_good_for_no_chunk() {
+fn a_registry_that_refuses_every_chunk_after_a_login() {
     let registry = Quirky::start(Manners {
         has_tokens: true,
         refuses: |request, _| {
@@ -96,32 +96,35 @@ fn a_login_that_is_good_for_no_chunk() {
         },
         ..Manners::default()
     });
-    let outcome = Stage::new().push(registry.address());
-    let outcome = outcome.failed(AUTH, &["answered PATCH of an upload with 401"]);
+    let outcome = PushFixture::new().push(registry.address());
+    let outcome = outcome.failed(
+        EXIT_AUTHENTICATION,
+        &["answered PATCH of an upload with 401"],
+    );
     let chunks = registry.count("PATCH", "");
     assert!(chunks <= 2 * 4, "{chunks}: {outcome}");
 }
 
-/// A process that does not outlive its test.
-struct Ended(Child);
+/// A process that is killed when the test ends.
+struct KillOnDrop(Child);
 
-impl Drop for Ended {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A push that was stopped, and not ended, holds up no other for ever; and goes on when it may.
+/// A push that is suspended blocks the other one only for a limited time, and continues afterwards.
 #[test]
-fn a_push_that_was_stopped_holds_up_no_other() {
-    let stage = Stage::new();
-    let server = Server::start(&stage.scratch.folder("root"));
+fn a_suspended_push_does_not_block_another_one() {
+    let fixture = PushFixture::new();
+    let server = Server::start(&fixture.scratch.folder("root"));
     let relay = Relay::start(server.address(), Cut::Never);
-    let path = stage.written("image.tar", &stage.image);
+    let path = fixture.write_archive("image.tar", &fixture.image);
     let push = |options: &[&str], address: SocketAddr| {
-        let mut command = stage.imgsync.command();
+        let mut command = fixture.imgsync.command();
         command
             .args(["push", "--chunk-size", "64KiB"])
             .args(options);
@@ -131,12 +134,12 @@ fn a_push_that_was_stopped_holds_up_no_other() {
     };
     let mut slow = push(&["--quiet", "--limit-rate", "200KiB"], relay.address());
     slow.stdout(Stdio::null());
-    let mut slow = Ended(slow.spawn().expect("a push"));
+    let mut slow = KillOnDrop(slow.spawn().expect("a push"));
     until("a chunk", || {
         let requests = relay.requests();
         let chunk = requests
             .iter()
-            .any(|it| it.method == "PATCH" && it.complete);
+            .any(|request| request.method == "PATCH" && request.complete);
         chunk.then_some(())
     });
     let id = slow.0.id().to_string();
@@ -144,16 +147,16 @@ fn a_push_that_was_stopped_holds_up_no_other() {
         must(Command::new("kill").args([name, &id]));
     };
     signal("-STOP");
-    // The journal knows a registry by its address: the other push must go the same way.
+    // The journal identifies a registry by its address, so both pushes use the relay.
     let other = run(&mut push(&[], relay.address())).succeeded();
     assert!(
         other.stderr.contains("another push is sending it"),
         "{other}"
     );
     let found = check::at_registry(server.address(), "app:v1");
-    assert_eq!(found.config, stage.image.id());
+    assert_eq!(found.config, fixture.image.id());
     signal("-CONT");
     assert!(slow.0.wait().expect("its end").success());
     let found = check::at_registry(server.address(), "app:v1");
-    assert_eq!(found.config, stage.image.id());
+    assert_eq!(found.config, fixture.image.id());
 }
