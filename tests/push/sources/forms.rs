@@ -1,5 +1,5 @@
-//! Every form that an image may have on this side arrives unharmed: skopeo reads it back, and every
-//! digest and diffID agrees.
+//! Tests every form of a local image: skopeo reads the pushed image back, and every digest and
+//! diffID is checked.
 
 use crate::support::archive::{Entry, file, read_folder, read_tar};
 use crate::support::check::Found;
@@ -7,12 +7,12 @@ use crate::support::docker;
 use crate::support::prelude::*;
 use serde_json::Value;
 
-/// What must arrive, as the source's own files tell it.
+/// What the registry must have after the push, computed from the files of the source.
 #[derive(Debug)]
 enum Expected {
-    /// The image's ID; the layers are not compressed, so the manifest is imgsync's own.
+    /// The digest of the config. The layers are not compressed, so imgsync writes a new manifest.
     Config(String),
-    /// The manifest or index, unchanged.
+    /// The digest of the manifest or index, which must be unchanged.
     Manifest(String),
 }
 
@@ -53,15 +53,15 @@ impl Expected {
     }
 }
 
-/// A server, the tool, and a count of images: each goes to a repository of its own.
-struct Stage {
+/// A server and the tool. Each image is pushed to its own repository.
+struct PushFixture {
     server: Server,
     imgsync: Imgsync,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
-impl Stage {
+impl PushFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -75,7 +75,7 @@ impl Stage {
         format!("{}/{name}:v1", self.server.address())
     }
 
-    /// Pushes, and has skopeo read it back.
+    /// Pushes an image and reads it back with skopeo.
     fn push(&self, name: &str, image: &str, expected: &Expected) -> Found {
         self.imgsync.push(image, &self.remote(name)).succeeded();
         self.read_back(name, expected)
@@ -98,12 +98,12 @@ impl Stage {
     }
 }
 
-fn recorded() -> Vec<PathBuf> {
+fn recorded_archives() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/archives");
     let entries = std::fs::read_dir(folder).expect("the recorded archives");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut paths: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|end| end == "tar"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "tar"))
         .collect();
     paths.sort();
     assert!(paths.len() >= 8, "recorded archives are missing: {paths:?}");
@@ -115,32 +115,35 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn every_recorded_archive_arrives_from_its_path_and_from_standard_input() {
+fn every_recorded_archive_is_pushed_from_a_path_and_from_standard_input() {
     if !present(&["skopeo"]) {
         return;
     }
-    let stage = Stage::new();
-    for path in recorded() {
+    let fixture = PushFixture::new();
+    for path in recorded_archives() {
         let expected = Expected::of(&read_tar(&path));
         let name = path.file_stem().expect("a name").to_str().expect("a name");
-        let from_path = stage.push(&format!("path/{name}"), text(&path), &expected);
+        let from_path = fixture.push(&format!("path/{name}"), text(&path), &expected);
 
-        // Nothing that was learned from the path may help: the bytes come once, front to back.
-        stage.imgsync.forget();
+        // Without the cache of the first push. Standard input is read only once, from start to end.
+        fixture.imgsync.forget();
         let on_stdin = format!("stdin/{name}");
-        let remote = stage.remote(&on_stdin);
-        stage.imgsync.push_file_on_stdin(&path, &remote).succeeded();
-        assert_eq!(stage.read_back(&on_stdin, &expected), from_path, "{name}");
+        let remote = fixture.remote(&on_stdin);
+        fixture
+            .imgsync
+            .push_file_on_stdin(&path, &remote)
+            .succeeded();
+        assert_eq!(fixture.read_back(&on_stdin, &expected), from_path, "{name}");
     }
 }
 
 #[test]
-fn an_image_of_several_platforms_arrives_with_all_its_children() {
+fn a_multi_platform_image_is_pushed_with_all_children() {
     if !present(&["skopeo"]) {
         return;
     }
-    let stage = Stage::new();
-    let path = recorded()
+    let fixture = PushFixture::new();
+    let path = recorded_archives()
         .into_iter()
         .find(|path| text(path).contains("-multi"));
     let path = path.expect("the recorded archive with two platforms");
@@ -158,7 +161,7 @@ fn an_image_of_several_platforms_arrives_with_all_its_children() {
         "two platforms, each with an attestation"
     );
 
-    let found = stage.push("multi", text(&path), &expected);
+    let found = fixture.push("multi", text(&path), &expected);
     assert_eq!(
         serde_json::json!(found.children),
         serde_json::json!(children)
@@ -166,114 +169,117 @@ fn an_image_of_several_platforms_arrives_with_all_its_children() {
 }
 
 #[test]
-fn what_docker_saves_arrives_from_a_file_and_through_a_pipe() {
+fn the_output_of_docker_save_is_pushed_from_a_file_and_through_a_pipe() {
     if !present(&["skopeo", "docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
-    let stage = Stage::new();
+    let fixture = PushFixture::new();
     let image = DockerImage::build(&unique("saved"), "v1");
     let expected = Expected::Config(image.id());
-    let file = image.save(stage.scratch.path("saved.tar"));
-    let from_file = stage.push("file", text(&file), &expected);
+    let file = image.save(fixture.scratch.path("saved.tar"));
+    let from_file = fixture.push("file", text(&file), &expected);
     let explicit = format!("docker-archive:{}", text(&file));
-    assert_eq!(stage.push("explicit", &explicit, &expected), from_file);
+    assert_eq!(fixture.push("explicit", &explicit, &expected), from_file);
     let daemon = format!("docker-daemon:{}", image.reference());
-    assert_eq!(stage.push("daemon", &daemon, &expected), from_file);
+    assert_eq!(fixture.push("daemon", &daemon, &expected), from_file);
 
-    stage.imgsync.forget();
+    fixture.imgsync.forget();
     let mut save = docker::save(image.reference());
     let mut save = save.stdout(Stdio::piped()).spawn().expect("docker save");
     let pipe = save.stdout.take().expect("its output");
-    stage
+    fixture
         .imgsync
-        .push_stdin(pipe.into(), &stage.remote("pipe"))
+        .push_stdin(pipe.into(), &fixture.remote("pipe"))
         .succeeded();
     assert!(save.wait().expect("its end").success());
-    assert_eq!(stage.read_back("pipe", &expected), from_file);
+    assert_eq!(fixture.read_back("pipe", &expected), from_file);
 }
 
 #[test]
-fn what_podman_saves_arrives() {
+fn the_output_of_podman_save_is_pushed() {
     if !present(&["skopeo", "docker", "busybox", "podman"]) {
         return;
     }
     let _docker = serial::docker();
-    let stage = Stage::new();
+    let fixture = PushFixture::new();
     let image = DockerImage::build(&unique("podman-saved"), "v1");
     let id = image.id();
     let podman = Podman::new();
-    podman.load(text(&image.save(stage.scratch.path("saved.tar"))));
+    podman.load(text(&image.save(fixture.scratch.path("saved.tar"))));
     for format in ["docker-archive", "oci-archive"] {
-        let path = stage.scratch.path(format);
+        let path = fixture.scratch.path(format);
         podman.run(&["save", "--format", format, "--output", text(&path), &id]);
         let expected = Expected::of(&read_tar(&path));
-        let found = stage.push(format, text(&path), &expected);
+        let found = fixture.push(format, text(&path), &expected);
         let explicit = format!("{format}:{}", text(&path));
         let again = format!("{format}-explicit");
-        assert_eq!(stage.push(&again, &explicit, &expected), found);
+        assert_eq!(fixture.push(&again, &explicit, &expected), found);
         match format {
             "docker-archive" => assert_eq!(found.config, id),
-            // podman writes the config anew, and compresses the layers.
+            // podman writes a new config and compresses the layers.
             _ => assert!(matches!(expected, Expected::Manifest(_)), "{expected:?}"),
         }
     }
 }
 
 #[test]
-fn what_skopeo_writes_arrives_from_a_folder_and_from_an_archive() {
+fn layouts_and_archives_of_skopeo_are_pushed() {
     if !present(&["skopeo", "docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
-    let stage = Stage::new();
+    let fixture = PushFixture::new();
     let image = DockerImage::build(&unique("skopeo-copied"), "v1");
-    let saved = image.save(stage.scratch.path("saved.tar"));
+    let saved = image.save(fixture.scratch.path("saved.tar"));
     let source = format!("docker-archive:{}", text(&saved));
 
-    let folder = stage.scratch.path("layout");
+    let folder = fixture.scratch.path("layout");
     skopeo::copy(&source, &format!("oci:{}:v1", text(&folder)));
     let expected = Expected::of(&read_folder(&folder));
     assert!(matches!(expected, Expected::Manifest(_)), "{expected:?}");
-    let found = stage.push("folder", text(&folder), &expected);
+    let found = fixture.push("folder", text(&folder), &expected);
     let explicit = format!("oci:{}:v1", text(&folder));
-    assert_eq!(stage.push("folder-explicit", &explicit, &expected), found);
+    assert_eq!(fixture.push("folder-explicit", &explicit, &expected), found);
 
-    let path = stage.scratch.path("layout.tar");
+    let path = fixture.scratch.path("layout.tar");
     skopeo::copy(&source, &format!("oci-archive:{}:v1", text(&path)));
     let expected = Expected::of(&read_tar(&path));
-    let found = stage.push("archive", text(&path), &expected);
+    let found = fixture.push("archive", text(&path), &expected);
     let explicit = format!("oci-archive:{}:v1", text(&path));
-    assert_eq!(stage.push("archive-explicit", &explicit, &expected), found);
+    assert_eq!(
+        fixture.push("archive-explicit", &explicit, &expected),
+        found
+    );
 }
 
-/// Another program's gzip keeps its bytes, and what imgsync compresses has one digest whatever
-/// form it came in.
+/// Layers that another program compressed keep their bytes. Layers that imgsync compresses have the
+/// same digest for every form of the image.
 #[test]
-fn compressed_layers_keep_their_digests_and_raw_ones_get_the_same_everywhere() {
+fn compressed_layers_keep_their_digests_and_raw_layers_always_get_the_same_digest() {
     if !present(&["skopeo"]) {
         return;
     }
-    let stage = Stage::new();
+    let fixture = PushFixture::new();
     let layers = (0..3).map(|i| layer("data", bytes::mixed(i, 3_000_000)));
     let image = Image::new(layers.collect());
 
-    let folder = stage.scratch.path("layout");
+    let folder = fixture.scratch.path("layout");
     archive::write_folder(&image.oci_layout("v1"), &folder);
     let manifest = digest(&image.oci_manifest(&image.compressed()));
-    stage.push("layout", text(&folder), &Expected::Manifest(manifest));
+    fixture.push("layout", text(&folder), &Expected::Manifest(manifest));
 
     let expected = Expected::Config(image.id());
     let entries = image.docker_archive("app:v1");
-    let path = stage.scratch.path("archive.tar");
+    let path = fixture.scratch.path("archive.tar");
     archive::write_tar(&entries, &path);
-    let raw = stage.push("raw", text(&path), &expected);
+    let raw = fixture.push("raw", text(&path), &expected);
 
-    stage.imgsync.forget();
-    // The other way round: what names the layers comes first.
+    fixture.imgsync.forget();
+    // In this order, the manifest comes before the layers.
     let reversed: Vec<_> = entries.into_iter().rev().collect();
     archive::write_tar(&reversed, &path);
-    assert_eq!(stage.push("reversed", text(&path), &expected), raw);
+    assert_eq!(fixture.push("reversed", text(&path), &expected), raw);
 
     let sizes: BTreeSet<_> = raw.blobs.iter().map(|(_, size)| *size).collect();
     let largest = sizes.last().copied().unwrap_or_default();
