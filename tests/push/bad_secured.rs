@@ -1,6 +1,5 @@
-//! Bad input again, at a server with TLS and logins: the same clear errors, the store as it was,
-//! and
-//! without a login nothing but the challenge.
+//! Tests invalid input at a server with TLS and logins: the same errors, and only a challenge
+//! without a login.
 
 use crate::support::archive::{Entry, write_folder, write_tar};
 use crate::support::bytes::mixed;
@@ -9,20 +8,20 @@ use crate::support::{SmallDisk, store};
 
 const PEERS: [&str; 3] = ["htpasswd", "openssl", "curl"];
 const PASSWORD: &str = "correct horse";
-const SOURCE: i32 = 3;
-const TARGET: i32 = 4;
+const EXIT_SOURCE: i32 = 3;
+const EXIT_TARGET: i32 = 4;
 
-/// A server that knows alice and shows a certificate, with one good image.
-struct Stage {
+/// A server with TLS, the user alice, and one good image.
+struct PushFixture {
     server: Server,
     imgsync: Imgsync,
     ca: PathBuf,
     before: BTreeSet<String>,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
-impl Stage {
+impl PushFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let root = scratch.folder("root");
@@ -44,7 +43,7 @@ impl Stage {
         );
         let file = scratch.path("config.yml");
         std::fs::write(&file, config).unwrap();
-        let mut stage = Self {
+        let mut fixture = Self {
             server: Server::configured(&file, root),
             imgsync: Imgsync::new(&scratch.folder("home")),
             ca: authority.certificate().to_owned(),
@@ -52,11 +51,11 @@ impl Stage {
             scratch,
         };
         let good = Image::new(vec![layer("good", mixed(1, 300_000))]);
-        let path = stage.scratch.path("good.tar");
+        let path = fixture.scratch.path("good.tar");
         write_tar(&good.docker_archive("good:v1"), &path);
-        stage.push(&path, "good:v1").succeeded();
-        stage.before = store::listing(root);
-        stage
+        fixture.push(&path, "good:v1").succeeded();
+        fixture.before = store::listing(root);
+        fixture
     }
 
     fn host(&self) -> String {
@@ -71,7 +70,7 @@ impl Stage {
         run(command.arg(format!("{}/{name}", self.host())))
     }
 
-    /// A request by curl: what is answered, the status after the body.
+    /// Sends a request with curl. Returns the response body, followed by the status.
     fn curl(&self, login: bool, arguments: &[&str], path: &str) -> String {
         let mut command = Command::new("curl");
         command
@@ -88,17 +87,30 @@ impl Stage {
         )
     }
 
-    /// The request is refused so, and nothing has happened.
-    fn refused(&self, login: bool, arguments: &[&str], path: &str, status: &str, code: &str) {
+    /// Panics unless the request is refused with this status and code, and the store is unchanged.
+    fn assert_refused(
+        &self,
+        login: bool,
+        arguments: &[&str],
+        path: &str,
+        status: &str,
+        code: &str,
+    ) {
         let answer = self.curl(login, arguments, path);
         assert!(answer.trim_end().ends_with(status), "{path}: {answer}");
         assert!(answer.contains(code), "{path}: {answer}");
         store::assert_unchanged(&self.before, self.server.root());
     }
 
-    /// The request is refused so with a login, and challenged without.
-    fn refused_or_challenged(&self, arguments: &[&str], path: &str, status: &str, code: &str) {
-        self.refused(true, arguments, path, status, code);
+    /// Panics unless the request is refused with a login, and challenged without one.
+    fn assert_refused_or_challenged(
+        &self,
+        arguments: &[&str],
+        path: &str,
+        status: &str,
+        code: &str,
+    ) {
+        self.assert_refused(true, arguments, path, status, code);
         let answer = self.curl(false, arguments, path);
         assert!(answer.trim_end().ends_with("401"), "{path}: {answer}");
         assert!(answer.contains("UNAUTHORIZED"), "{path}: {answer}");
@@ -111,54 +123,55 @@ fn bad_images_are_the_sources_fault() {
     if !present(&PEERS) {
         return;
     }
-    let stage = Stage::new();
+    let fixture = PushFixture::new();
     let layers = (0..3).map(|i| layer("data", mixed(10 + i, 400_000)));
     let image = Image::new(layers.collect());
-    let whole = stage.scratch.path("whole.tar");
+    let whole = fixture.scratch.path("whole.tar");
     write_tar(&image.docker_archive("app:v1"), &whole);
     let bytes = std::fs::read(&whole).unwrap();
-    let path = |name: &str| stage.scratch.path(name);
+    let path = |name: &str| fixture.scratch.path(name);
 
     let truncated = path("truncated.tar");
     std::fs::write(&truncated, &bytes[..bytes.len() / 2]).unwrap();
-    let climbing = path("climbing.tar");
+    let escaping = path("climbing.tar");
     let mut entries = image.docker_archive("app:v1");
     entries.push(Entry::new("../../escaped", "no"));
-    // The writer of archives refuses such names, so the name is put in afterwards.
-    write_tar(&entries_named(entries, "aaaaaaaaaaaaa"), &climbing);
-    rename_in_tar(&climbing, "aaaaaaaaaaaaa", "../../escaped");
+    // The archive writer refuses such a name, so it is patched in afterwards.
+    write_tar(&rename_last_entry(entries, "aaaaaaaaaaaaa"), &escaping);
+    rename_in_tar(&escaping, "aaaaaaaaaaaaa", "../../escaped");
     let changed = path("changed.tar");
     let mut other = image.clone();
     other.layers[1] = layer("data", mixed(99, 400_000));
     write_tar(&other.docker_archive("app:v1"), &changed);
-    let lacking = path("lacking");
+    let incomplete = path("lacking");
     let mut entries = image.oci_layout("v1");
     let blob = image::blob_name(&image.compressed()[1]);
     entries.retain(|entry| entry.name != blob);
-    write_folder(&entries, &lacking);
+    write_folder(&entries, &incomplete);
 
-    for bad in [truncated, climbing, changed, lacking] {
-        stage.push(&bad, "bad:v1").failed(SOURCE, &[]);
-        store::assert_unchanged(&stage.before, stage.server.root());
+    for bad in [truncated, escaping, changed, incomplete] {
+        fixture.push(&bad, "bad:v1").failed(EXIT_SOURCE, &[]);
+        store::assert_unchanged(&fixture.before, fixture.server.root());
     }
-    stage.push(&whole, "bad:v1").succeeded();
+    fixture.push(&whole, "bad:v1").succeeded();
 }
 
-/// The last entry goes by another name.
-fn entries_named(mut entries: Vec<Entry>, name: &str) -> Vec<Entry> {
+/// Gives the last entry another name.
+fn rename_last_entry(mut entries: Vec<Entry>, name: &str) -> Vec<Entry> {
     if let Some(last) = entries.last_mut() {
         last.name = name.to_owned();
     }
     entries
 }
 
-/// Exchanges a name in an archive for one as long, and mends the header's sum.
+/// Replaces a name in an archive with one of the same length, and corrects the checksum of the
+/// header.
 fn rename_in_tar(path: &Path, from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
     let mut bytes = std::fs::read(path).unwrap();
     let at = bytes
         .windows(from.len())
-        .position(|it| it == from.as_bytes());
+        .position(|window| window == from.as_bytes());
     let at = at.expect("the name");
     bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
     let header = &mut bytes[at..at + 512];
@@ -169,13 +182,13 @@ fn rename_in_tar(path: &Path, from: &str, to: &str) {
 }
 
 #[test]
-fn bad_requests_are_refused_and_nobody_makes_them_without_a_login() {
+fn bad_requests_are_refused_and_need_a_login() {
     if !present(&PEERS) {
         return;
     }
-    let stage = Stage::new();
+    let fixture = PushFixture::new();
     let wrong = digest(b"other bytes");
-    let body = stage.scratch.path("body");
+    let body = fixture.scratch.path("body");
     std::fs::write(&body, "some bytes").unwrap();
     let body = format!("@{}", body.display());
     let put = [
@@ -186,19 +199,19 @@ fn bad_requests_are_refused_and_nobody_makes_them_without_a_login() {
     ];
     let put = [&put[..], &["--data-binary", &body]].concat();
     let target = format!("/v2/bad/blobs/uploads/?digest={wrong}");
-    stage.refused_or_challenged(&put, &target, "400", "DIGEST_INVALID");
-    // What names nothing is told so before anybody is asked who they are: it gives nothing away.
+    fixture.assert_refused_or_challenged(&put, &target, "400", "DIGEST_INVALID");
+    // An invalid name is refused before the login is checked: the answer does not reveal anything.
     for login in [true, false] {
-        let climbing = "/v2/a/../b/tags/list";
-        stage.refused(login, &[], "/v2/Bad/tags/list", "400", "NAME_INVALID");
-        stage.refused(login, &["--path-as-is"], climbing, "400", "NAME_INVALID");
+        let escaping = "/v2/a/../b/tags/list";
+        fixture.assert_refused(login, &[], "/v2/Bad/tags/list", "400", "NAME_INVALID");
+        fixture.assert_refused(login, &["--path-as-is"], escaping, "400", "NAME_INVALID");
     }
 
     let manifest_type = "Content-Type: application/vnd.oci.image.manifest.v1+json";
     let image = Image::new(vec![layer("data", mixed(3, 1000))]);
-    let missing = stage.scratch.path("missing.json");
+    let missing = fixture.scratch.path("missing.json");
     std::fs::write(&missing, image.oci_manifest(&image.compressed())).unwrap();
-    let large = stage.scratch.path("large.json");
+    let large = fixture.scratch.path("large.json");
     std::fs::write(&large, vec![b' '; 5 * 1024 * 1024]).unwrap();
     for (file, status, code) in [
         (missing, "400", "MANIFEST_BLOB_UNKNOWN"),
@@ -213,27 +226,27 @@ fn bad_requests_are_refused_and_nobody_makes_them_without_a_login() {
             "--data-binary",
             &data,
         ];
-        stage.refused_or_challenged(&put, "/v2/bad/manifests/v1", status, code);
+        fixture.assert_refused_or_challenged(&put, "/v2/bad/manifests/v1", status, code);
     }
 }
 
 #[test]
-fn a_full_disk_is_said_and_harms_nothing() {
+fn a_full_disk_is_reported_and_harms_nothing() {
     if !present(&PEERS) {
         return;
     }
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let stage = Stage::on(Scratch::new(), &disk.folder("root"));
+    let fixture = PushFixture::on(Scratch::new(), &disk.folder("root"));
     let large = Image::new(vec![
         layer("small", noise(4, 4_000_000)),
         layer("large", noise(5, 30_000_000)),
     ]);
-    let path = stage.scratch.path("large.tar");
+    let path = fixture.scratch.path("large.tar");
     write_tar(&large.docker_archive("app:v1"), &path);
-    stage
+    fixture
         .push(&path, "bad:v1")
-        .failed(TARGET, &["error: target", "disk", "full"]);
-    store::assert_unchanged(&stage.before, stage.server.root());
+        .failed(EXIT_TARGET, &["error: target", "disk", "full"]);
+    store::assert_unchanged(&fixture.before, fixture.server.root());
 }

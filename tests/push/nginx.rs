@@ -1,21 +1,21 @@
-//! nginx before the registry, with the limits on requests that people leave in its configuration: a
-//! push finds a size that passes.
+//! Tests pushes through nginx with limits on the size of a request: the push finds a chunk size
+//! that nginx accepts.
 
 use crate::support::authority::Pair;
 use crate::support::prelude::*;
 use crate::support::{Nginx, Treatment};
 
-struct Stage {
+struct PushFixture {
     imgsync: Imgsync,
     server: Server,
     authority: Authority,
     pair: Pair,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
-impl Stage {
-    /// `None` where a peer is missing.
+impl PushFixture {
+    /// Returns `None` if nginx or openssl is missing.
     fn new() -> Option<Self> {
         if !present(&["nginx", "openssl"]) {
             return None;
@@ -36,7 +36,8 @@ impl Stage {
         Nginx::treating(&folder, self.server.address(), &self.pair, treatment)
     }
 
-    /// Three layers that do not compress, one of them larger than any limit here.
+    /// Writes an archive with three layers that do not compress. One is larger than every limit in
+    /// these tests.
     fn image(&self, seed: u64) -> (Image, PathBuf) {
         let sizes = [20_000_000, 5_000_000, 300_000];
         let layers = sizes.iter().zip(seed..);
@@ -56,8 +57,8 @@ impl Stage {
     }
 }
 
-/// Bytes of blobs that a push says it sent, repeated ones included.
-fn sent(outcome: &Outcome) -> u64 {
+/// Returns the bytes of blobs that the push reports as sent, including those that were sent again.
+fn sent_bytes(outcome: &Outcome) -> u64 {
     let events = outcome.stdout.lines().map(|line| {
         let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
         event
@@ -67,79 +68,80 @@ fn sent(outcome: &Outcome) -> u64 {
     outcome["sent"].as_u64().expect("a number")
 }
 
-/// Pushes through nginx, an image and then another one.
-fn finds_a_size_that_passes(body: Option<&'static str>, buffers: bool, least: usize) {
-    let Some(stage) = Stage::new() else {
+/// Pushes two images through nginx with these limits. The first push must be refused at least
+/// `min_refused` times, the second one not at all.
+fn assert_chunk_size_is_found(body: Option<&'static str>, buffers: bool, min_refused: usize) {
+    let Some(fixture) = PushFixture::new() else {
         return;
     };
-    let nginx = stage.nginx(Treatment { body, buffers });
+    let nginx = fixture.nginx(Treatment { body, buffers });
     let remote = |name: &str| format!("{}/{name}", nginx.address());
-    let (image, path) = stage.image(1);
-    let outcome = stage.push(&[], &path, &remote("app:v1")).succeeded();
-    let found = check::at_registry(stage.server.address(), "app:v1");
+    let (image, path) = fixture.image(1);
+    let outcome = fixture.push(&[], &path, &remote("app:v1")).succeeded();
+    let found = check::at_registry(fixture.server.address(), "app:v1");
     assert_eq!(found.config, image.id());
     let refused = nginx.refused_as_too_large();
-    let (sent_first, size) = (sent(&outcome), found.size());
+    let (sent_first, size) = (sent_bytes(&outcome), found.size());
     eprintln!(
         "{body:?}, buffers: {buffers}: {refused} requests too large, {sent_first} bytes sent of {size}"
     );
-    // The limit was met, and not again and again.
-    assert!((least..=10).contains(&refused), "{}", nginx.log());
+    // The push finds the limit after few refused requests.
+    assert!((min_refused..=10).contains(&refused), "{}", nginx.log());
 
-    // The next push to that host knows it.
-    let (image, path) = stage.image(11);
-    let outcome = stage.push(&[], &path, &remote("app:v2")).succeeded();
-    let found = check::at_registry(stage.server.address(), "app:v2");
+    // The cache has the limit of this host.
+    let (image, path) = fixture.image(11);
+    let outcome = fixture.push(&[], &path, &remote("app:v2")).succeeded();
+    let found = check::at_registry(fixture.server.address(), "app:v2");
     assert_eq!(found.config, image.id());
     assert_eq!(nginx.refused_as_too_large(), refused, "{}", nginx.log());
-    assert_eq!(sent(&outcome), found.size());
+    assert_eq!(sent_bytes(&outcome), found.size());
 }
 
 #[test]
 fn a_limit_of_one_mebibyte() {
-    finds_a_size_that_passes(Some("1m"), false, 1);
+    assert_chunk_size_is_found(Some("1m"), false, 1);
 }
 
 #[test]
-fn a_limit_of_one_mebibyte_and_bodies_taken_in_whole() {
-    finds_a_size_that_passes(Some("1m"), true, 1);
+fn a_limit_of_one_mebibyte_with_request_buffering() {
+    assert_chunk_size_is_found(Some("1m"), true, 1);
 }
 
 #[test]
 fn a_limit_of_eight_mebibytes() {
-    finds_a_size_that_passes(Some("8m"), false, 0);
+    assert_chunk_size_is_found(Some("8m"), false, 0);
 }
 
 #[test]
-fn a_limit_of_eight_mebibytes_and_bodies_taken_in_whole() {
-    finds_a_size_that_passes(Some("8m"), true, 0);
+fn a_limit_of_eight_mebibytes_with_request_buffering() {
+    assert_chunk_size_is_found(Some("8m"), true, 0);
 }
 
 #[test]
-fn the_limit_that_nobody_set() {
-    finds_a_size_that_passes(None, false, 1);
+fn the_default_limit() {
+    assert_chunk_size_is_found(None, false, 1);
 }
 
 #[test]
-fn the_limit_that_nobody_set_and_bodies_taken_in_whole() {
-    finds_a_size_that_passes(None, true, 1);
+fn the_default_limit_with_request_buffering() {
+    assert_chunk_size_is_found(None, true, 1);
 }
 
-/// Below a size that makes sense the user is told who is in the way, and which line would help.
+/// If the limit is below the smallest chunk, the error names the proxy and the setting to change.
 #[test]
-fn a_limit_that_leaves_no_room_is_named() {
-    let Some(stage) = Stage::new() else {
+fn a_limit_below_the_smallest_chunk_is_explained() {
+    let Some(fixture) = PushFixture::new() else {
         return;
     };
-    let nginx = stage.nginx(Treatment {
+    let nginx = fixture.nginx(Treatment {
         body: Some("16k"),
         buffers: false,
     });
-    let (_, path) = stage.image(1);
+    let (_, path) = fixture.image(1);
     let remote = format!("{}/app:v1", nginx.address());
-    let ca = stage.authority.certificate();
+    let ca = fixture.authority.certificate();
     let options = ["--ca-file", ca.to_str().unwrap()];
-    let outcome = stage
+    let outcome = fixture
         .imgsync
         .push_with(&options, path.to_str().unwrap(), &remote);
     outcome.failed(4, &["nginx", "client_max_body_size"]);
