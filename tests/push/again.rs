@@ -3,14 +3,14 @@
 use crate::support::framing::Request;
 use crate::support::prelude::*;
 
-struct PushFixture {
+struct RepeatFixture {
     server: Server,
     imgsync: Imgsync,
     /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
-impl PushFixture {
+impl RepeatFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -129,7 +129,7 @@ fn an_unchanged_image_from_the_daemon_sends_no_blob() {
         return;
     }
     let _docker = serial::docker();
-    let fixture = PushFixture::new();
+    let fixture = RepeatFixture::new();
     let image = DockerImage::build(&unique("again"), "v1");
     fixture.push(image.reference(), "app:v1");
     fixture.assert_nothing_sent(image.reference());
@@ -141,7 +141,7 @@ fn a_changed_image_from_the_daemon_sends_what_is_new() {
         return;
     }
     let _docker = serial::docker();
-    let fixture = PushFixture::new();
+    let fixture = RepeatFixture::new();
     let name = unique("changed");
     let first = DockerImage::build(&name, "v1");
     let second = DockerImage::build(&name, "v2");
@@ -155,7 +155,7 @@ fn a_changed_image_from_the_daemon_sends_what_is_new_also_without_a_cache() {
         return;
     }
     let _docker = serial::docker();
-    let fixture = PushFixture::new();
+    let fixture = RepeatFixture::new();
     let name = unique("forgotten");
     let first = DockerImage::build(&name, "v1");
     let second = DockerImage::build(&name, "v2");
@@ -166,7 +166,7 @@ fn a_changed_image_from_the_daemon_sends_what_is_new_also_without_a_cache() {
 #[test]
 fn an_unchanged_image_from_an_archive_sends_no_blob() {
     for form in [as_archive, as_layout] {
-        let fixture = PushFixture::new();
+        let fixture = RepeatFixture::new();
         let [first, _] = write_versions(&fixture.scratch, form);
         fixture.push(text(&first), "app:v1");
         fixture.assert_nothing_sent(text(&first));
@@ -177,7 +177,7 @@ fn an_unchanged_image_from_an_archive_sends_no_blob() {
 fn a_changed_image_from_an_archive_sends_what_is_new() {
     for form in [as_archive, as_layout] {
         for forget in [false, true] {
-            let fixture = PushFixture::new();
+            let fixture = RepeatFixture::new();
             let [first, second] = write_versions(&fixture.scratch, form);
             fixture.push(text(&first), "app:v1");
             fixture.assert_only_new_sent(text(&second), forget);
@@ -188,7 +188,7 @@ fn a_changed_image_from_an_archive_sends_what_is_new() {
 /// The layers are overwritten with zeros, so a push that reads one fails.
 #[test]
 fn an_unchanged_image_opens_no_layer() {
-    let fixture = PushFixture::new();
+    let fixture = RepeatFixture::new();
     let [image, _] = versions();
 
     let layout = as_layout(&image, fixture.scratch.path("layout"));

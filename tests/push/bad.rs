@@ -13,7 +13,7 @@ const MANIFEST_HEADER: (&str, &str) =
     ("Content-Type", "application/vnd.oci.image.manifest.v1+json");
 
 /// A server with one good image, and the content of its folder at that time.
-struct PushFixture {
+struct BadInputFixture {
     server: Server,
     imgsync: Imgsync,
     good: Image,
@@ -22,7 +22,7 @@ struct PushFixture {
     scratch: Scratch,
 }
 
-impl PushFixture {
+impl BadInputFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let root = scratch.folder("root");
@@ -99,7 +99,7 @@ fn three_layers() -> Image {
 
 #[test]
 fn a_truncated_archive_is_the_sources_fault() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     let forms = [
         ("docker", image.docker_archive("app:v1")),
@@ -141,7 +141,7 @@ fn a_truncated_archive_is_the_sources_fault() {
 
 #[test]
 fn input_that_is_no_image_is_the_sources_fault() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let path = fixture.path("noise");
     for (case, bytes) in [
         ("nothing", Vec::new()),
@@ -170,7 +170,7 @@ fn input_that_is_no_image_is_the_sources_fault() {
 /// Names with `..` can select neither a file outside nor a layer.
 #[test]
 fn an_archive_with_names_outside_of_it_is_refused() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     std::fs::write(fixture.path("outside"), b"secret").expect("a file");
     let mut entries = image.docker_archive("app:v1");
@@ -217,7 +217,7 @@ fn an_archive_with_names_outside_of_it_is_refused() {
 
 #[test]
 fn a_layer_that_does_not_match_its_diff_id_is_the_sources_fault() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     let path = fixture.path("bad.tar");
     for index in 0..3 {
@@ -234,7 +234,7 @@ fn a_layer_that_does_not_match_its_diff_id_is_the_sources_fault() {
 
 #[test]
 fn a_blob_that_does_not_match_its_digest_is_the_sources_fault() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     for (index, blob) in image.compressed().iter().enumerate() {
         // A change in the middle breaks the gzip stream. A change of the time in the gzip header
@@ -261,7 +261,7 @@ fn a_blob_that_does_not_match_its_digest_is_the_sources_fault() {
 /// an image.
 #[test]
 fn a_config_that_lists_another_diff_id_is_the_sources_fault() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     for index in 0..3 {
         let mut image = three_layers();
         let mut diff_ids: Vec<_> = image.layers.iter().map(|layer| digest(layer)).collect();
@@ -278,7 +278,7 @@ fn a_config_that_lists_another_diff_id_is_the_sources_fault() {
 
 #[test]
 fn a_layout_that_lacks_a_blob_is_the_sources_fault() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     let mut missing = image.compressed();
     missing.push(image.config.clone());
@@ -300,7 +300,7 @@ fn a_layout_that_lacks_a_blob_is_the_sources_fault() {
 
 #[test]
 fn a_manifest_with_a_missing_blob_is_refused() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let image = three_layers();
     let manifest = image.oci_manifest(&image.compressed());
     for target in [
@@ -338,7 +338,7 @@ fn a_manifest_with_a_missing_blob_is_refused() {
 
 #[test]
 fn bytes_that_do_not_match_the_digest_are_refused() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let bytes = noise(5, 200_000);
     let wrong = digest(b"other bytes");
 
@@ -371,7 +371,7 @@ fn bytes_that_do_not_match_the_digest_are_refused() {
 
 #[test]
 fn invalid_repository_names_are_refused() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let path = fixture.path("good.tar");
     for name in [
         "Upper", "a//b", "a/../b", "..", "a/", "-a", "a..b", "a b", "ü", "%2e%2e/a",
@@ -413,7 +413,7 @@ fn invalid_repository_names_are_refused() {
 
 #[test]
 fn a_manifest_of_5_mib_is_refused() {
-    let fixture = PushFixture::new();
+    let fixture = BadInputFixture::new();
     let mut manifest = fixture.good.oci_manifest(&fixture.good.compressed());
     manifest.resize(5 * 1024 * 1024, b' ');
     let put = |headers: &[(&str, &str)]| {
@@ -434,7 +434,7 @@ fn a_full_disk_at_the_server_is_reported_and_harms_nothing() {
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let fixture = PushFixture::on(Scratch::new(), &disk.folder("root"));
+    let fixture = BadInputFixture::on(Scratch::new(), &disk.folder("root"));
 
     let large = Image::new(vec![
         layer("first", noise(70, 4_000_000)),

@@ -12,7 +12,7 @@ const EXIT_SOURCE: i32 = 3;
 const EXIT_TARGET: i32 = 4;
 
 /// A server with TLS, the user alice, and one good image.
-struct PushFixture {
+struct SecuredFixture {
     server: Server,
     imgsync: Imgsync,
     ca: PathBuf,
@@ -21,7 +21,7 @@ struct PushFixture {
     scratch: Scratch,
 }
 
-impl PushFixture {
+impl SecuredFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let root = scratch.folder("root");
@@ -123,7 +123,7 @@ fn bad_images_are_the_sources_fault() {
     if !present(&PEERS) {
         return;
     }
-    let fixture = PushFixture::new();
+    let fixture = SecuredFixture::new();
     let layers = (0..3).map(|i| layer("data", mixed(10 + i, 400_000)));
     let image = Image::new(layers.collect());
     let whole = fixture.scratch.path("whole.tar");
@@ -186,7 +186,7 @@ fn bad_requests_are_refused_and_need_a_login() {
     if !present(&PEERS) {
         return;
     }
-    let fixture = PushFixture::new();
+    let fixture = SecuredFixture::new();
     let wrong = digest(b"other bytes");
     let body = fixture.scratch.path("body");
     std::fs::write(&body, "some bytes").unwrap();
@@ -238,7 +238,7 @@ fn a_full_disk_is_reported_and_harms_nothing() {
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let fixture = PushFixture::on(Scratch::new(), &disk.folder("root"));
+    let fixture = SecuredFixture::on(Scratch::new(), &disk.folder("root"));
     let large = Image::new(vec![
         layer("small", noise(4, 4_000_000)),
         layer("large", noise(5, 30_000_000)),

@@ -19,7 +19,7 @@ const STDERR_FILE: &str = "push.stderr";
 
 /// Which process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Victim {
+enum KilledProcess {
     Client,
     Server,
     /// Either of them, chosen at random for each kill.
@@ -67,21 +67,21 @@ fn orphaned_sessions(requests: &[Request]) -> usize {
     opened.filter(last).count()
 }
 
-struct PushFixture {
+struct KillFixture {
     server: Arc<Mutex<Server>>,
     imgsync: Imgsync,
     relay: Relay,
     random: Random,
     kills: Arc<AtomicUsize>,
     /// Prints the stderr of the last push if the test fails.
-    _stderr: PrintOnPanic,
+    _stderr: StderrOnPanic,
     /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
-struct PrintOnPanic(PathBuf);
+struct StderrOnPanic(PathBuf);
 
-impl Drop for PrintOnPanic {
+impl Drop for StderrOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let stderr = std::fs::read_to_string(&self.0).unwrap_or_default();
@@ -92,7 +92,7 @@ impl Drop for PrintOnPanic {
     }
 }
 
-impl PushFixture {
+impl KillFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let server = Server::start(&scratch.folder("root"));
@@ -102,7 +102,7 @@ impl PushFixture {
             server: Arc::new(Mutex::new(server)),
             random: Random::new(),
             kills: Arc::default(),
-            _stderr: PrintOnPanic(scratch.path(STDERR_FILE)),
+            _stderr: StderrOnPanic(scratch.path(STDERR_FILE)),
             scratch,
         }
     }
@@ -135,11 +135,11 @@ impl PushFixture {
     }
 
     /// Kills a process once at a random moment. A killed server is started again.
-    fn kill_at_some_moment(&mut self, victim: Victim, client: &Arc<Mutex<Child>>) {
+    fn kill_at_some_moment(&mut self, victim: KilledProcess, client: &Arc<Mutex<Child>>) {
         let server_dies = match victim {
-            Victim::Client => false,
-            Victim::Server => true,
-            Victim::Either => self.random.below(2) == 0,
+            KilledProcess::Client => false,
+            KilledProcess::Server => true,
+            KilledProcess::Either => self.random.below(2) == 0,
         };
         let moment = self.moment();
         let kills = Arc::clone(&self.kills);
@@ -165,7 +165,7 @@ impl PushFixture {
     }
 
     /// Runs one push to its end, with one kill after another.
-    fn push(&mut self, victim: Victim, path: &Path, remote: &str) -> ExitStatus {
+    fn push(&mut self, victim: KilledProcess, path: &Path, remote: &str) -> ExitStatus {
         let path = path.to_str().expect("a path in UTF-8");
         let stderr = std::fs::File::create(self.scratch.path(STDERR_FILE)).expect("a file");
         let mut before = self.kills();
@@ -185,7 +185,7 @@ impl PushFixture {
 
     /// Pushes images until `KILLS` kills have happened, and each image until it is complete. Then
     /// checks the number of sent bytes and of leftover sessions.
-    fn survives(mut self, victim: Victim) {
+    fn survives(mut self, victim: KilledProcess) {
         let mut size = 0;
         let mut images = 0;
         let mut runs = 0;
@@ -201,7 +201,7 @@ impl PushFixture {
                     break;
                 }
                 // Only a kill may make a push fail.
-                assert_ne!(victim, Victim::Server, "a push failed with {status}");
+                assert_ne!(victim, KilledProcess::Server, "a push failed with {status}");
                 assert_eq!(status.code(), None, "a push failed by itself");
             }
             let found = check::at_registry(self.server.lock().unwrap().address(), &name);
@@ -251,17 +251,17 @@ fn assert_sessions_are_purged(mut server: Server, scratch: &Scratch) {
 
 #[test]
 fn a_client_that_is_killed_at_any_moment_continues_in_the_next_run() {
-    PushFixture::new().survives(Victim::Client);
+    KillFixture::new().survives(KilledProcess::Client);
 }
 
 #[test]
 fn a_push_survives_kills_of_the_server_at_any_moment() {
-    PushFixture::new().survives(Victim::Server);
+    KillFixture::new().survives(KilledProcess::Server);
 }
 
 #[test]
 fn an_image_arrives_when_client_and_server_are_killed() {
-    PushFixture::new().survives(Victim::Either);
+    KillFixture::new().survives(KilledProcess::Either);
 }
 
 #[test]

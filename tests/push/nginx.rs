@@ -5,7 +5,7 @@ use crate::support::authority::Pair;
 use crate::support::prelude::*;
 use crate::support::{Nginx, Treatment};
 
-struct PushFixture {
+struct NginxFixture {
     imgsync: Imgsync,
     server: Server,
     authority: Authority,
@@ -14,7 +14,7 @@ struct PushFixture {
     scratch: Scratch,
 }
 
-impl PushFixture {
+impl NginxFixture {
     /// Returns `None` if nginx or openssl is missing.
     fn new() -> Option<Self> {
         if !present(&["nginx", "openssl"]) {
@@ -71,7 +71,7 @@ fn sent_bytes(outcome: &Outcome) -> u64 {
 /// Pushes two images through nginx with these limits. The first push must be refused at least
 /// `min_refused` times, the second one not at all.
 fn assert_chunk_size_is_found(body: Option<&'static str>, buffers: bool, min_refused: usize) {
-    let Some(fixture) = PushFixture::new() else {
+    let Some(fixture) = NginxFixture::new() else {
         return;
     };
     let nginx = fixture.nginx(Treatment { body, buffers });
@@ -130,7 +130,7 @@ fn the_default_limit_with_request_buffering() {
 /// If the limit is below the smallest chunk, the error names the proxy and the setting to change.
 #[test]
 fn a_limit_below_the_smallest_chunk_is_explained() {
-    let Some(fixture) = PushFixture::new() else {
+    let Some(fixture) = NginxFixture::new() else {
         return;
     };
     let nginx = fixture.nginx(Treatment {

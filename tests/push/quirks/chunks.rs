@@ -1,6 +1,6 @@
 //! Tests registries that accept chunks only with restrictions, or not at all.
 
-use super::{KIB, PushFixture, assert_accepts_push, is_chunk, make_image, range_header};
+use super::{KIB, QuirksFixture, assert_accepts_push, is_chunk, make_image, range_up_to};
 use crate::support::fake::{Reply, Request, status};
 use crate::support::prelude::*;
 use crate::support::quirky::{Broken, Manners, Quirky, Session};
@@ -23,7 +23,7 @@ fn a_patch_may_be_answered_with_any_success_and_locations_may_be_absolute() {
 #[test]
 fn a_range_that_stays_at_the_first_chunk() {
     fn first_only(session: &Session) -> Option<String> {
-        range_header(session.chunks.first().copied().unwrap_or_default())
+        range_up_to(session.chunks.first().copied().unwrap_or_default())
     }
     for broken in [Broken::Nothing, Broken::Lost] {
         assert_accepts_push(Manners {
@@ -89,12 +89,12 @@ fn a_second_chunk_is_refused() {
     const NOT_FOUND: usize = 1;
     for (number, refuses) in answers.into_iter().enumerate() {
         for says in [
-            (|session: &Session| range_header(session.bytes.len()))
+            (|session: &Session| range_up_to(session.bytes.len()))
                 as fn(&Session) -> Option<String>,
             |_| Some("0-0".to_owned()),
             |_| None,
         ] {
-            let fixture = PushFixture::new();
+            let fixture = QuirksFixture::new();
             let registry = Quirky::start(Manners {
                 refuses,
                 says,
@@ -131,7 +131,7 @@ fn a_second_chunk_is_refused() {
 fn chunks_that_are_accepted_and_lost() {
     let registry = assert_accepts_push(Manners {
         forgets: true,
-        says: |session| range_header(session.chunks.iter().sum()),
+        says: |session| range_up_to(session.chunks.iter().sum()),
         refuses: |_, _| None,
         ..Manners::default()
     });
@@ -157,7 +157,7 @@ fn a_registry_without_patch() {
     let answers: [fn(&Request, &Session) -> Option<Reply>; 3] =
         [refuses_with!(405), refuses_with!(404), refuses_with!(501)];
     for refuses in answers {
-        let fixture = PushFixture::new();
+        let fixture = QuirksFixture::new();
         let registry = Quirky::start(Manners {
             refuses,
             told: 405,

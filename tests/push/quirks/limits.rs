@@ -1,6 +1,6 @@
 //! Tests proxies that limit the size of a request.
 
-use super::{EXIT_TARGET, PushFixture, is_chunk, make_image};
+use super::{EXIT_TARGET, QuirksFixture, is_chunk, make_image};
 use crate::support::fake::{Reply, Request, status};
 use crate::support::prelude::*;
 use crate::support::quirky::{Manners, Quirky};
@@ -26,7 +26,7 @@ fn the_limit_of_a_proxy_is_found_and_cached() {
         (openresty_reply, true),
         (|| status(413), true),
     ] {
-        let fixture = PushFixture::new();
+        let fixture = QuirksFixture::new();
         let registry = Quirky::start(Manners {
             most: Some(100_000),
             too_large,
@@ -76,7 +76,7 @@ fn a_limit_that_is_too_low_is_explained() {
             too_large,
             ..Manners::default()
         });
-        let fixture = PushFixture::new();
+        let fixture = QuirksFixture::new();
         let outcome = fixture.push(registry.address());
         let outcome = outcome.failed(EXIT_TARGET, &["refuses a request of 65.5 kB", "hint:"]);
         outcome.failed(EXIT_TARGET, words);
@@ -93,7 +93,7 @@ fn a_minimum_chunk_above_the_limit_is_explained() {
         chunk_min: Some(200 * 1024),
         ..Manners::default()
     });
-    let outcome = PushFixture::new().push(registry.address());
+    let outcome = QuirksFixture::new().push(registry.address());
     outcome.failed(
         EXIT_TARGET,
         &["no chunks below 204.8 kB", "client_max_body_size 0;"],
@@ -109,7 +109,7 @@ fn a_blob_that_is_refused_in_chunks_and_as_a_whole_is_explained() {
         refuses: |request, _| is_chunk(request).then(|| status(405)),
         ..Manners::default()
     });
-    let outcome = PushFixture::new().push(registry.address());
+    let outcome = QuirksFixture::new().push(registry.address());
     outcome.failed(
         EXIT_TARGET,
         &["only in one request", "client_max_body_size 0;"],
@@ -124,7 +124,7 @@ fn a_manifest_that_a_proxy_refuses_is_explained() {
         too_large: nginx_reply,
         ..Manners::default()
     });
-    let fixture = PushFixture::new();
+    let fixture = QuirksFixture::new();
     let small = Image::new(vec![layer("data", b"hello".to_vec())]);
     let outcome = fixture.push_image(&small, registry.address(), "app:v1");
     outcome.failed(EXIT_TARGET, &["413", "client_max_body_size 0;"]);

@@ -14,13 +14,13 @@ const EXIT_TARGET: i32 = 4;
 const KIB: usize = 1024;
 
 /// The tool, and an image of three layers with a few hundred kilobytes each.
-struct PushFixture {
+struct QuirksFixture {
     scratch: Scratch,
     imgsync: Imgsync,
     image: Image,
 }
 
-impl PushFixture {
+impl QuirksFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let imgsync = Imgsync::new(&scratch.folder("home"));
@@ -73,7 +73,7 @@ fn text(path: &Path) -> &str {
 /// Panics unless a registry with these deviations accepts an image.
 fn assert_accepts_push(manners: Manners) -> Quirky {
     let registry = Quirky::start(manners);
-    PushFixture::new().assert_push_succeeds(&registry);
+    QuirksFixture::new().assert_push_succeeds(&registry);
     registry
 }
 
@@ -82,6 +82,6 @@ fn is_chunk(request: &Request) -> bool {
 }
 
 /// Returns the `Range` that most registries report for an upload with this many bytes.
-fn range_header(bytes: usize) -> Option<String> {
+fn range_up_to(bytes: usize) -> Option<String> {
     Some(format!("0-{}", bytes.saturating_sub(1)))
 }

@@ -1,14 +1,14 @@
 //! Tests layers that are mounted from another repository, and mounts that fail.
 
-use super::{PushFixture, text};
+use super::{QuirksFixture, text};
 use crate::support::fake::Request;
 use crate::support::prelude::*;
 use crate::support::quirky::{Manners, Mounts, Quirky};
 
 /// Pushes the image to `team/base` and then to `app` of the same registry. Returns the outcome of
 /// the second push.
-fn push_twice(manners: Manners) -> (PushFixture, Quirky, Outcome) {
-    let fixture = PushFixture::new();
+fn push_twice(manners: Manners) -> (QuirksFixture, Quirky, Outcome) {
+    let fixture = QuirksFixture::new();
     let registry = Quirky::start(manners);
     let address = registry.address();
     fixture
@@ -83,7 +83,7 @@ fn a_push_succeeds_after_a_refused_or_failed_mount() {
 
 #[test]
 fn a_dry_run_prints_mounts_and_does_not_mount() {
-    let fixture = PushFixture::new();
+    let fixture = QuirksFixture::new();
     let registry = Quirky::start(Manners {
         mounts: Mounts::Yes,
         ..Manners::default()

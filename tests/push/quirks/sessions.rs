@@ -3,7 +3,7 @@
 
 use std::process::Child;
 
-use super::{EXIT_TARGET, PushFixture, assert_accepts_push, is_chunk, range_header};
+use super::{EXIT_TARGET, QuirksFixture, assert_accepts_push, is_chunk, range_up_to};
 use crate::support::fake::status;
 use crate::support::prelude::*;
 use crate::support::quirky::{Broken, Manners, Quirky, Session};
@@ -32,7 +32,7 @@ fn a_session_that_is_lost_with_an_interrupted_chunk() {
 #[test]
 fn a_range_that_is_wrong_or_missing() {
     let answers: [fn(&Session) -> Option<String>; 5] = [
-        |session| range_header(session.chunks.last().copied().unwrap_or_default()),
+        |session| range_up_to(session.chunks.last().copied().unwrap_or_default()),
         |session| Some(format!("0-{}", session.bytes.len())),
         |session| Some(format!("bytes=0-{}", session.bytes.len() as i64 - 1)),
         |_| None,
@@ -46,7 +46,7 @@ fn a_range_that_is_wrong_or_missing() {
             broken,
             ..Manners::default()
         });
-        PushFixture::new().assert_push_succeeds(&registry);
+        QuirksFixture::new().assert_push_succeeds(&registry);
     };
     // In parallel, because these pushes mostly wait.
     std::thread::scope(|scope| {
@@ -68,7 +68,7 @@ fn a_registry_that_never_keeps_chunks() {
         takes_whole: false,
         ..Manners::default()
     });
-    PushFixture::new()
+    QuirksFixture::new()
         .push(registry.address())
         .failed(EXIT_TARGET, &["error: target"]);
     assert!(registry.seen().len() < 100);
@@ -78,7 +78,7 @@ fn a_registry_that_never_keeps_chunks() {
         told: 404,
         ..Manners::default()
     });
-    PushFixture::new()
+    QuirksFixture::new()
         .push(registry.address())
         .failed(EXIT_TARGET, &["error: target"]);
     assert!(registry.seen().len() < 100);
@@ -96,7 +96,7 @@ fn a_registry_that_refuses_every_chunk_after_a_login() {
         },
         ..Manners::default()
     });
-    let outcome = PushFixture::new().push(registry.address());
+    let outcome = QuirksFixture::new().push(registry.address());
     let outcome = outcome.failed(
         EXIT_AUTHENTICATION,
         &["answered PATCH of an upload with 401"],
@@ -119,7 +119,7 @@ impl Drop for KillOnDrop {
 /// A push that is suspended blocks the other one only for a limited time, and continues afterwards.
 #[test]
 fn a_suspended_push_does_not_block_another_one() {
-    let fixture = PushFixture::new();
+    let fixture = QuirksFixture::new();
     let server = Server::start(&fixture.scratch.folder("root"));
     let relay = Relay::start(server.address(), Cut::Never);
     let path = fixture.write_archive("image.tar", &fixture.image);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{PushFixture, recorded_archive, text};
+use super::{SourcesFixture, recorded_archive, text};
 use crate::support::docker;
 use crate::support::prelude::*;
 
@@ -14,7 +14,7 @@ fn compress_gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn every_recorded_archive_gives_the_same_image_when_compressed() {
-    let fixture = PushFixture::new();
+    let fixture = SourcesFixture::new();
     let folder = recorded_archive("");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).expect("the recorded archives") {
@@ -55,7 +55,7 @@ fn the_output_of_docker_save_through_gzip_is_pushed() {
         return;
     }
     let _docker = serial::docker();
-    let fixture = PushFixture::new();
+    let fixture = SourcesFixture::new();
     let image = DockerImage::build(&unique("gzipped"), "v1");
     let plain = fixture.push("plain", &[], image.reference());
     fixture.imgsync.forget();
@@ -78,7 +78,7 @@ fn the_output_of_docker_save_through_gzip_is_pushed() {
 /// after the archive.
 #[test]
 fn an_incomplete_compressed_archive_is_refused() {
-    let fixture = PushFixture::new();
+    let fixture = SourcesFixture::new();
     let whole = compress_gzip(
         &std::fs::read(recorded_archive("docker20-classic-store.tar")).expect("an archive"),
     );
@@ -98,7 +98,7 @@ fn an_incomplete_compressed_archive_is_refused() {
 #[test]
 fn memory_stays_bounded_for_a_large_compressed_archive() {
     let _heavy = serial::heavy();
-    let fixture = PushFixture::new();
+    let fixture = SourcesFixture::new();
     let plain = fixture.scratch.path("large.tar");
     archive::write_large(&plain, 200_000_000, "large:v1");
     let path = fixture.scratch.path("large.tar.zst");

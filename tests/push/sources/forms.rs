@@ -9,14 +9,14 @@ use serde_json::Value;
 
 /// What the registry must have after the push, computed from the files of the source.
 #[derive(Debug)]
-enum Expected {
+enum ExpectedImage {
     /// The digest of the config. The layers are not compressed, so imgsync writes a new manifest.
     Config(String),
     /// The digest of the manifest or index, which must be unchanged.
     Manifest(String),
 }
 
-impl Expected {
+impl ExpectedImage {
     fn of(entries: &[Entry]) -> Self {
         let json = |name: &str| -> Value {
             let bytes = file(entries, name).unwrap_or_else(|| panic!("{name} is missing"));
@@ -54,14 +54,14 @@ impl Expected {
 }
 
 /// A server and the tool. Each image is pushed to its own repository.
-struct PushFixture {
+struct FormsFixture {
     server: Server,
     imgsync: Imgsync,
     /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
-impl PushFixture {
+impl FormsFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -76,12 +76,12 @@ impl PushFixture {
     }
 
     /// Pushes an image and reads it back with skopeo.
-    fn push(&self, name: &str, image: &str, expected: &Expected) -> Found {
+    fn push(&self, name: &str, image: &str, expected: &ExpectedImage) -> Found {
         self.imgsync.push(image, &self.remote(name)).succeeded();
         self.read_back(name, expected)
     }
 
-    fn read_back(&self, name: &str, expected: &Expected) -> Found {
+    fn read_back(&self, name: &str, expected: &ExpectedImage) -> Found {
         let tag = format!("{name}:v1");
         let folder = self
             .scratch
@@ -119,9 +119,9 @@ fn every_recorded_archive_is_pushed_from_a_path_and_from_standard_input() {
     if !present(&["skopeo"]) {
         return;
     }
-    let fixture = PushFixture::new();
+    let fixture = FormsFixture::new();
     for path in recorded_archives() {
-        let expected = Expected::of(&read_tar(&path));
+        let expected = ExpectedImage::of(&read_tar(&path));
         let name = path.file_stem().expect("a name").to_str().expect("a name");
         let from_path = fixture.push(&format!("path/{name}"), text(&path), &expected);
 
@@ -142,14 +142,14 @@ fn a_multi_platform_image_is_pushed_with_all_children() {
     if !present(&["skopeo"]) {
         return;
     }
-    let fixture = PushFixture::new();
+    let fixture = FormsFixture::new();
     let path = recorded_archives()
         .into_iter()
         .find(|path| text(path).contains("-multi"));
     let path = path.expect("the recorded archive with two platforms");
     let entries = read_tar(&path);
-    let expected = Expected::of(&entries);
-    let Expected::Manifest(digest) = &expected else {
+    let expected = ExpectedImage::of(&entries);
+    let ExpectedImage::Manifest(digest) = &expected else {
         panic!("an index stays as it is");
     };
     let index = file(&entries, &format!("blobs/{}", digest.replace(':', "/")));
@@ -174,9 +174,9 @@ fn the_output_of_docker_save_is_pushed_from_a_file_and_through_a_pipe() {
         return;
     }
     let _docker = serial::docker();
-    let fixture = PushFixture::new();
+    let fixture = FormsFixture::new();
     let image = DockerImage::build(&unique("saved"), "v1");
-    let expected = Expected::Config(image.id());
+    let expected = ExpectedImage::Config(image.id());
     let file = image.save(fixture.scratch.path("saved.tar"));
     let from_file = fixture.push("file", text(&file), &expected);
     let explicit = format!("docker-archive:{}", text(&file));
@@ -202,7 +202,7 @@ fn the_output_of_podman_save_is_pushed() {
         return;
     }
     let _docker = serial::docker();
-    let fixture = PushFixture::new();
+    let fixture = FormsFixture::new();
     let image = DockerImage::build(&unique("podman-saved"), "v1");
     let id = image.id();
     let podman = Podman::new();
@@ -210,7 +210,7 @@ fn the_output_of_podman_save_is_pushed() {
     for format in ["docker-archive", "oci-archive"] {
         let path = fixture.scratch.path(format);
         podman.run(&["save", "--format", format, "--output", text(&path), &id]);
-        let expected = Expected::of(&read_tar(&path));
+        let expected = ExpectedImage::of(&read_tar(&path));
         let found = fixture.push(format, text(&path), &expected);
         let explicit = format!("{format}:{}", text(&path));
         let again = format!("{format}-explicit");
@@ -218,7 +218,10 @@ fn the_output_of_podman_save_is_pushed() {
         match format {
             "docker-archive" => assert_eq!(found.config, id),
             // podman writes a new config and compresses the layers.
-            _ => assert!(matches!(expected, Expected::Manifest(_)), "{expected:?}"),
+            _ => assert!(
+                matches!(expected, ExpectedImage::Manifest(_)),
+                "{expected:?}"
+            ),
         }
     }
 }
@@ -229,22 +232,25 @@ fn layouts_and_archives_of_skopeo_are_pushed() {
         return;
     }
     let _docker = serial::docker();
-    let fixture = PushFixture::new();
+    let fixture = FormsFixture::new();
     let image = DockerImage::build(&unique("skopeo-copied"), "v1");
     let saved = image.save(fixture.scratch.path("saved.tar"));
     let source = format!("docker-archive:{}", text(&saved));
 
     let folder = fixture.scratch.path("layout");
     skopeo::copy(&source, &format!("oci:{}:v1", text(&folder)));
-    let expected = Expected::of(&read_folder(&folder));
-    assert!(matches!(expected, Expected::Manifest(_)), "{expected:?}");
+    let expected = ExpectedImage::of(&read_folder(&folder));
+    assert!(
+        matches!(expected, ExpectedImage::Manifest(_)),
+        "{expected:?}"
+    );
     let found = fixture.push("folder", text(&folder), &expected);
     let explicit = format!("oci:{}:v1", text(&folder));
     assert_eq!(fixture.push("folder-explicit", &explicit, &expected), found);
 
     let path = fixture.scratch.path("layout.tar");
     skopeo::copy(&source, &format!("oci-archive:{}:v1", text(&path)));
-    let expected = Expected::of(&read_tar(&path));
+    let expected = ExpectedImage::of(&read_tar(&path));
     let found = fixture.push("archive", text(&path), &expected);
     let explicit = format!("oci-archive:{}:v1", text(&path));
     assert_eq!(
@@ -260,16 +266,16 @@ fn compressed_layers_keep_their_digests_and_raw_layers_always_get_the_same_diges
     if !present(&["skopeo"]) {
         return;
     }
-    let fixture = PushFixture::new();
+    let fixture = FormsFixture::new();
     let layers = (0..3).map(|i| layer("data", bytes::mixed(i, 3_000_000)));
     let image = Image::new(layers.collect());
 
     let folder = fixture.scratch.path("layout");
     archive::write_folder(&image.oci_layout("v1"), &folder);
     let manifest = digest(&image.oci_manifest(&image.compressed()));
-    fixture.push("layout", text(&folder), &Expected::Manifest(manifest));
+    fixture.push("layout", text(&folder), &ExpectedImage::Manifest(manifest));
 
-    let expected = Expected::Config(image.id());
+    let expected = ExpectedImage::Config(image.id());
     let entries = image.docker_archive("app:v1");
     let path = fixture.scratch.path("archive.tar");
     archive::write_tar(&entries, &path);

@@ -10,14 +10,14 @@ use crate::support::check::Found;
 use crate::support::prelude::*;
 
 /// A server and the tool.
-struct PushFixture {
+struct SourcesFixture {
     server: Server,
     imgsync: Imgsync,
     /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
-impl PushFixture {
+impl SourcesFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {

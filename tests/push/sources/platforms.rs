@@ -1,6 +1,6 @@
 //! Tests multi-platform images and `--platform`.
 
-use super::{PushFixture, recorded_archive, text};
+use super::{SourcesFixture, recorded_archive, text};
 use crate::support::prelude::*;
 
 const ARCHIVE: &str = "docker28-containerd-store-multi.tar";
@@ -10,7 +10,7 @@ const ARM64: &str = "sha256:cc0bde6b3f3dbe29706fc58c099423cf2bbca1439b1b682bc899
 
 #[test]
 fn only_the_selected_platforms_are_pushed() {
-    let fixture = PushFixture::new();
+    let fixture = SourcesFixture::new();
     let path = recorded_archive(ARCHIVE);
     assert_eq!(fixture.push("all", &[], text(&path)).manifest, INDEX);
     let both = ["--platform", "linux/amd64", "--platform", "linux/arm64"];
@@ -37,7 +37,7 @@ fn only_the_selected_platforms_are_pushed() {
 /// A note says that the digest changes.
 #[test]
 fn some_platforms_of_an_index_become_a_new_index() {
-    let fixture = PushFixture::new();
+    let fixture = SourcesFixture::new();
     let mut entries = archive::read_tar(&recorded_archive(ARCHIVE));
     let json = |entries: &[archive::Entry], name: &str| -> serde_json::Value {
         serde_json::from_slice(archive::file(entries, name).expect(name)).expect("JSON")

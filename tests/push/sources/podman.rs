@@ -1,6 +1,6 @@
 //! Tests images from podman's socket, with and without root.
 
-use super::{PushFixture, recorded_archive, text};
+use super::{SourcesFixture, recorded_archive, text};
 use crate::support::peers::absent;
 use crate::support::prelude::*;
 use crate::support::process::Process;
@@ -48,7 +48,7 @@ fn images_are_pushed_from_the_service_of_podman() {
     if !present(&["podman"]) {
         return;
     }
-    let fixture = PushFixture::new();
+    let fixture = SourcesFixture::new();
     let service = PodmanService::start(&fixture.scratch);
     let id = service.podman.id(PODMAN_IMAGE);
     let config = fixture.scratch.folder("docker-config");
@@ -116,7 +116,7 @@ fn without_docker_the_socket_of_podman_is_found() {
         absent("unshare may not make a mount namespace here (it takes root)");
         return;
     }
-    let fixture = PushFixture::new();
+    let fixture = SourcesFixture::new();
     let service = PodmanService::start(&fixture.scratch);
     let original = fixture.imgsync.command();
     let mut command = in_empty_namespace(&original.get_program().to_string_lossy());
@@ -214,7 +214,7 @@ fn images_are_pushed_from_podman_without_root() {
     }
     let id = run(&mut user.podman(&["image", "inspect", "--format", "{{.Id}}", PODMAN_IMAGE]));
     let id = format!("sha256:{}", id.succeeded().stdout.trim());
-    let fixture = PushFixture::new();
+    let fixture = SourcesFixture::new();
     let host = format!("unix://{}", socket.display());
     let mut service = user.podman(&["system", "service", "--time", "0", &host]);
     let service = Process::start("podman", &mut service, &fixture.scratch.folder("podman"));

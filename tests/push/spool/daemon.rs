@@ -2,7 +2,7 @@
 //! export is read only as far as needed.
 
 use super::{
-    EXIT_SOURCE, FakeDaemon, MANIFEST_TYPE, PushFixture, inspect_classic, inspect_containerd,
+    EXIT_SOURCE, FakeDaemon, MANIFEST_TYPE, SpoolFixture, inspect_classic, inspect_containerd,
     inspect_with_root, large_and_small, sent_bytes,
 };
 use crate::support::SmallDisk;
@@ -51,7 +51,7 @@ fn daemon_with_index(images: &[Image; 2]) -> FakeDaemon {
 
 /// Kills a push while it uploads and runs it again. Panics if the image is exported again, if bytes
 /// are sent twice, or if files stay in the spool.
-fn assert_push_continues(fixture: &PushFixture, daemon: &FakeDaemon, name: &str) {
+fn assert_push_continues(fixture: &SpoolFixture, daemon: &FakeDaemon, name: &str) {
     let command = || daemon.command(&fixture.imgsync);
     fixture.kill_during_push(command(), "app:v1", name, 5_000_000);
     assert_eq!(daemon.exports(), 1);
@@ -89,7 +89,7 @@ fn assert_push_continues(fixture: &PushFixture, daemon: &FakeDaemon, name: &str)
 
 #[test]
 fn a_killed_push_from_a_daemon_continues_without_another_export() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     let image = large_and_small(10);
     assert_push_continues(&fixture, &FakeDaemon::classic(&image), "classic");
     assert_eq!(fixture.check_image("classic").config, image.id());
@@ -110,7 +110,7 @@ fn a_raw_layer_is_deleted_once_it_is_compressed() {
     let Some(disk) = SmallDisk::mount("14m") else {
         return;
     };
-    let fixture = PushFixture::at(Scratch::new(), disk.folder("home"));
+    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
     let image = large_and_small(210);
     let daemon = FakeDaemon::classic(&image);
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "app");
@@ -121,7 +121,7 @@ fn a_raw_layer_is_deleted_once_it_is_compressed() {
 
 #[test]
 fn damaged_spool_entries_are_detected_and_read_again() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     for (name, image) in [
         ("classic", large_and_small(30)),
         ("stored", large_and_small(40)),
@@ -150,7 +150,7 @@ fn damaged_spool_entries_are_detected_and_read_again() {
 /// The first layer of the second export has wrong bytes, so a push that reads it again fails.
 #[test]
 fn layers_of_an_incomplete_export_are_kept() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     let image = large_and_small(50);
     let whole = tar_of(&image.docker_archive("app:v1"));
     let mut damaged = image.clone();
@@ -171,7 +171,7 @@ fn layers_of_an_incomplete_export_are_kept() {
 
 #[test]
 fn two_pushes_from_one_daemon_at_once_succeed() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     let image = large_and_small(60);
     let daemon = FakeDaemon::classic(&image);
     let mut pushes = ["one", "two"].map(|name| {
@@ -192,7 +192,7 @@ fn two_pushes_from_one_daemon_at_once_succeed() {
 /// One export ends after the last blob, the other one within it.
 #[test]
 fn an_export_is_read_no_further_than_needed() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     let image = large_and_small(170);
     let mut entries = image.oci_layout("v1");
     entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -216,7 +216,7 @@ fn an_export_is_read_no_further_than_needed() {
 
 #[test]
 fn a_dry_run_prints_what_is_known_without_an_export() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     let image = large_and_small(160);
     let daemon = FakeDaemon::containerd(&image);
     let plan = |tags: &[&str]| {

@@ -1,6 +1,6 @@
 //! Tests a full disk, a cache that is not writable, and images without layers.
 
-use super::{EXIT_SOURCE, FakeDaemon, PushFixture, inspect_classic, large_and_small, text};
+use super::{EXIT_SOURCE, FakeDaemon, SpoolFixture, inspect_classic, large_and_small, text};
 use crate::support::SmallDisk;
 use crate::support::fake::{Fake, status};
 use crate::support::prelude::*;
@@ -12,7 +12,7 @@ fn leftovers_are_deleted_before_a_full_disk_is_reported() {
     let Some(disk) = SmallDisk::mount("16m") else {
         return;
     };
-    let fixture = PushFixture::at(Scratch::new(), disk.folder("home"));
+    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
     let leftover = fixture.write_archive(
         "leftover.tar",
         &large_and_small(70).docker_archive("left:v1"),
@@ -68,7 +68,7 @@ fn leftovers_are_deleted_before_a_full_disk_is_reported() {
 
 #[test]
 fn an_image_without_layers_is_pushed_from_every_source() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     let image = Image::new(Vec::new());
     for (name, daemon) in [
         ("classic", FakeDaemon::classic(&image)),
@@ -92,7 +92,7 @@ fn an_image_without_layers_is_pushed_from_every_source() {
 /// Docker's classic image store cannot export such an image.
 #[test]
 fn an_image_without_layers_that_a_daemon_does_not_export_is_explained() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     let inspected = inspect_classic(&Image::new(Vec::new())).to_string();
     let fake = Fake::start(move |request| match request.line().rsplit('/').next() {
         Some("info") => status(200).body("{}"),
@@ -113,7 +113,7 @@ fn an_image_without_layers_that_a_daemon_does_not_export_is_explained() {
 /// Cache and spool are optional, so the push succeeds.
 #[test]
 fn a_push_succeeds_without_a_writable_cache() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     let image = large_and_small(900);
     let path = fixture.write_archive("image.tar", &image.docker_archive("app:v1"));
     let file = fixture.scratch.path("no folder");

@@ -17,7 +17,7 @@ const EXIT_SOURCE: i32 = 3;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A server behind a relay, and the tool with its own home folder.
-struct PushFixture {
+struct SpoolFixture {
     server: Server,
     /// All requests to the server go through this relay.
     relay: Relay,
@@ -27,7 +27,7 @@ struct PushFixture {
     scratch: Scratch,
 }
 
-impl PushFixture {
+impl SpoolFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let home = scratch.folder("home");

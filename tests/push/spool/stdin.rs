@@ -1,6 +1,6 @@
 //! Tests archives on standard input.
 
-use super::{EXIT_SOURCE, PushFixture, large_and_small, text};
+use super::{EXIT_SOURCE, SpoolFixture, large_and_small, text};
 use crate::support::SmallDisk;
 use crate::support::archive::{Entry, write_tar};
 use crate::support::prelude::*;
@@ -30,7 +30,7 @@ fn layers_from_standard_input_that_the_target_has_are_not_stored() {
     let Some(disk) = SmallDisk::mount("2m") else {
         return;
     };
-    let fixture = PushFixture::at(Scratch::new(), disk.folder("home"));
+    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
     let on_large_disk = Imgsync::new(&fixture.scratch.folder("roomy"));
     for index in 0..4 {
         // Each archive has its own image, because the server finds a layer in any of its
@@ -82,7 +82,7 @@ fn layers_from_standard_input_that_a_stock_registry_has_are_not_stored() {
 /// In the second stream, the layers that are already compressed have other bytes of the same size.
 #[test]
 fn a_killed_push_of_standard_input_reuses_compressed_layers() {
-    let fixture = PushFixture::new();
+    let fixture = SpoolFixture::new();
     let image = large_and_small(150);
     let docker_archive = archive_flavours(&image).swap_remove(1);
     let path = fixture.write_archive("image.tar", &docker_archive);
