@@ -1,5 +1,5 @@
-//! Images carried where no network goes: out of a registry into an archive or a folder, and in to
-//! another registry, every digest as it was; readable by others on the way.
+//! Tests mirrors through an archive or a folder: from one registry into the file and from there to
+//! another registry. Every digest stays the same, and other programs can read the file.
 
 mod resumed;
 mod whole;
@@ -15,13 +15,13 @@ const FROM: &str = "team/app";
 const TO: &str = "carried/app";
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
 
-/// What there is at the source.
-struct World {
-    /// What each tag names, the one of cosign's scheme included.
+/// The content of the source registry.
+struct ArchiveContent {
+    /// The digest that each tag points at, including the signature tag.
     tags: BTreeMap<String, String>,
-    /// What speaks about `v1` by its subject.
+    /// The digest of a referrer of `v1`.
     referrer: String,
-    /// The ID of `v1`.
+    /// The image ID of `v1`.
     id: String,
 }
 
@@ -31,66 +31,66 @@ fn version(number: u64) -> Image {
     Image::new(vec![shared, own])
 }
 
-/// Two versions, an index of three platforms, a signature by referrer and one by tag.
-fn seeded(address: SocketAddr) -> World {
+/// Pushes two versions, an index of three platforms, a signature as a referrer and one under a tag.
+fn push_content(address: SocketAddr) -> ArchiveContent {
     let repository = FROM;
-    let place = Place {
+    let source_repository = Place {
         address,
         repository,
     };
     let mut tags = BTreeMap::new();
-    let first = place.image(Some("v1"), &version(1));
+    let first = source_repository.image(Some("v1"), &version(1));
     tags.insert("v1".to_owned(), digest(&first));
     tags.insert(
         "v2".to_owned(),
-        digest(&place.image(Some("v2"), &version(2))),
+        digest(&source_repository.image(Some("v2"), &version(2))),
     );
-    let parts = [11, 12, 13].map(|number| place.image(None, &version(number)));
-    let parts: Vec<_> = PLATFORMS
+    let children = [11, 12, 13].map(|number| source_repository.image(None, &version(number)));
+    let children: Vec<_> = PLATFORMS
         .into_iter()
-        .zip(parts.iter().map(|it| &**it))
+        .zip(children.iter().map(|manifest| &**manifest))
         .collect();
-    let index = seed::index(&parts);
+    let index = seed::index(&children);
     tags.insert(
         "multi".to_owned(),
-        place.manifest("multi", OCI_INDEX, &index),
+        source_repository.manifest("multi", OCI_INDEX, &index),
     );
     let signature = format!("{}.sig", digest(&index).replace(':', "-"));
-    let signed = place.artifact(Some(&signature), &index, b"a signature by tag");
+    let signed = source_repository.artifact(Some(&signature), &index, b"a signature by tag");
     tags.insert(signature, digest(&signed));
-    let referrer = place.artifact(None, &first, b"a signature by referrer");
-    World {
+    let referrer = source_repository.artifact(None, &first, b"a signature by referrer");
+    ArchiveContent {
         tags,
         referrer: digest(&referrer),
         id: version(1).id(),
     }
 }
 
-/// Panics unless everything is at a registry as it was at the first one.
-fn assert_there(world: &World, address: SocketAddr) {
-    for (tag, expected) in &world.tags {
+/// Panics unless a registry has the same content as the source.
+fn assert_content_at(content: &ArchiveContent, address: SocketAddr) {
+    for (tag, expected) in &content.tags {
         let reply = http::get(address, &format!("/v2/{TO}/manifests/{tag}"));
         assert_eq!(digest(&reply.body), *expected, "{tag}: {}", reply.text());
     }
     for tag in ["v1", "v2", "multi"] {
         let found = check::at_registry(address, &format!("{TO}:{tag}"));
-        assert_eq!(found.manifest, world.tags[tag]);
-        let parts = if tag == "multi" { PLATFORMS.len() } else { 0 };
-        assert_eq!(found.children.len(), parts);
+        assert_eq!(found.manifest, content.tags[tag]);
+        let children = if tag == "multi" { PLATFORMS.len() } else { 0 };
+        assert_eq!(found.children.len(), children);
     }
-    let first = &world.tags["v1"];
+    let first = &content.tags["v1"];
     let list = http::get(address, &format!("/v2/{TO}/referrers/{first}"));
-    assert_eq!(list.json()["manifests"][0]["digest"], *world.referrer);
-    let referrer = http::get(address, &format!("/v2/{TO}/manifests/{}", world.referrer));
-    assert_eq!(digest(&referrer.body), world.referrer);
+    assert_eq!(list.json()["manifests"][0]["digest"], *content.referrer);
+    let referrer = http::get(address, &format!("/v2/{TO}/manifests/{}", content.referrer));
+    assert_eq!(digest(&referrer.body), content.referrer);
 }
 
-struct Stage {
+struct ArchiveFixture {
     imgsync: Imgsync,
     scratch: Scratch,
 }
 
-impl Stage {
+impl ArchiveFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         Self {
@@ -113,39 +113,40 @@ impl Stage {
         run(&mut self.command(source, target))
     }
 
-    /// Out of one registry, which then ends, into `place`; in to another registry.
-    fn carried(&self, place: &str) -> World {
+    /// Mirrors a registry to `local_reference`, stops it, and mirrors from there to another
+    /// registry.
+    fn mirror_through(&self, local_reference: &str) -> ArchiveContent {
         let mut source = Server::start(&self.scratch.folder("source"));
-        let world = seeded(source.address());
+        let content = push_content(source.address());
         let from = format!("{}/{FROM}", source.address());
-        self.mirror(&from, place).succeeded();
+        self.mirror(&from, local_reference).succeeded();
 
-        // Again: nothing is read, and nothing changes.
+        // A second run reads no manifest or blob and changes nothing.
         let relay = Relay::start(source.address(), Cut::Never);
         let from = format!("{}/{FROM}", relay.address());
-        let again = self.mirror(&from, place).succeeded();
+        let outcome = self.mirror(&from, local_reference).succeeded();
         let requests = relay.requests();
-        let read = |request: &&crate::support::framing::Request| {
+        let is_read = |request: &&crate::support::framing::Request| {
             request.reads_blob()
                 || (request.method == "GET" && request.target.contains("/manifests/"))
         };
         assert_eq!(
-            requests.iter().find(read).map(ToString::to_string),
+            requests.iter().find(is_read).map(ToString::to_string),
             None,
-            "{again}"
+            "{outcome}"
         );
         source.stop();
 
         let target = Server::start(&self.scratch.folder("target"));
         let to = format!("{}/{TO}", target.address());
-        self.mirror(place, &to).succeeded();
-        assert_there(&world, target.address());
-        world
+        self.mirror(local_reference, &to).succeeded();
+        assert_content_at(&content, target.address());
+        content
     }
 }
 
-/// Panics unless every blob has its digest and every tag is whole; yields the tags.
-fn assert_whole(folder: &Path) -> BTreeMap<String, String> {
+/// Checks a layout: every blob has its digest and every tag is complete. Returns the tags.
+fn check_layout(folder: &Path) -> BTreeMap<String, String> {
     let entries = archive::read_folder(folder);
     let mut blobs = BTreeMap::new();
     for entry in &entries {
@@ -171,7 +172,8 @@ fn assert_whole(folder: &Path) -> BTreeMap<String, String> {
             .get(&next)
             .unwrap_or_else(|| panic!("{next} is missing"));
         let manifest: Value = serde_json::from_slice(bytes).expect("a manifest");
-        let digest_of = |it: &Value| it["digest"].as_str().expect("a digest").to_owned();
+        let digest_of =
+            |descriptor: &Value| descriptor["digest"].as_str().expect("a digest").to_owned();
         let list = |name: &str| manifest[name].as_array().cloned().unwrap_or_default();
         open.extend(list("manifests").iter().map(digest_of));
         let config = (!manifest["config"].is_null()).then(|| manifest["config"].clone());
@@ -182,8 +184,8 @@ fn assert_whole(folder: &Path) -> BTreeMap<String, String> {
     tags
 }
 
-/// The source of one image that stops in the middle of its blobs, and what it has.
-fn held_up(bytes: usize) -> (Upstream, Image) {
+/// Starts a source with one image. It stalls after this many bytes of each blob.
+fn stalled_source(bytes: usize) -> (Upstream, Image) {
     let upstream = Upstream::start();
     let layer = layer("large", noise(5, 3_000_000));
     let image = Image::new(vec![layer]);
