@@ -1,29 +1,29 @@
-//! Certificates of registries and of clients.
+//! Tests certificates of registries and of clients.
 
-use super::{Laptop, said, with_tls};
+use super::{LoginFixture, stderr_of, with_tls};
 use crate::support::Proxy;
 use crate::support::prelude::*;
 use serde_json::json;
 
 #[test]
-fn a_certificate_counts_by_a_file_or_by_dockers_folders_or_not_at_all() {
+fn a_ca_is_trusted_from_a_file_or_from_dockers_folders() {
     if !present(&["docker-registry", "openssl"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let authority = Authority::new(&laptop.scratch.folder("ca"));
-    let other = Authority::new(&laptop.scratch.folder("other"));
-    let namesake = Authority::new(&laptop.scratch.folder("new/ca"));
-    let registry = with_tls(&laptop.scratch, &authority, "");
+    let fixture = LoginFixture::new();
+    let authority = Authority::new(&fixture.scratch.folder("ca"));
+    let other = Authority::new(&fixture.scratch.folder("other"));
+    let namesake = Authority::new(&fixture.scratch.folder("new/ca"));
+    let registry = with_tls(&fixture.scratch, &authority, "");
     let host = format!("localhost:{}", registry.address().port());
     let remote = format!("{host}/app:v1");
 
-    // Another CA than the one that signed.
+    // Another CA than the one that signed the certificate.
     let wrong = other.certificate();
     let options = ["--ca-file", wrong.to_str().unwrap()];
-    let outcome = laptop.push(&options, &remote).failed(6, &[]);
+    let outcome = fixture.push(&options, &remote).failed(6, &[]);
     assert_eq!(
-        said(&outcome, &host),
+        stderr_of(&outcome, &host),
         "error: target: cannot reach ADDRESS: its certificate is signed by a CA that this machine \
          does not know\n \
          hint: get the CA's certificate and pass it with --ca-file, or put it into \
@@ -31,34 +31,35 @@ fn a_certificate_counts_by_a_file_or_by_dockers_folders_or_not_at_all() {
     );
     let wrong = namesake.certificate();
     let options = ["--ca-file", wrong.to_str().unwrap()];
-    laptop
+    fixture
         .push(&options, &remote)
         .failed(6, &["another CA than the one of that name"]);
     let address = registry.address().to_string();
     let right = authority.certificate();
     let right = right.to_str().unwrap();
     let by_address = format!("{address}/app:v1");
-    laptop
+    fixture
         .push(&["--ca-file", right], &by_address)
         .failed(6, &["for another host"]);
-    laptop
+    fixture
         .push(&["--ca-file", "/dev/null"], &remote)
         .failed(2, &["no certificate", "PEM"]);
 
-    laptop.push(&["--ca-file", right], &remote).succeeded();
-    let outcome = laptop.push(&["--insecure"], &by_address).succeeded();
+    fixture.push(&["--ca-file", right], &remote).succeeded();
+    let outcome = fixture.push(&["--insecure"], &by_address).succeeded();
     assert!(outcome.stderr.contains("warning: --insecure"), "{outcome}");
-    for place in [".docker/certs.d", ".config/containers/certs.d"] {
-        let folder = laptop.home().join(place).join(&host);
+    for parent in [".docker/certs.d", ".config/containers/certs.d"] {
+        let folder = fixture.home().join(parent).join(&host);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::copy(right, folder.join("ca.crt")).unwrap();
-        laptop.push(&[], &remote).succeeded();
+        fixture.push(&[], &remote).succeeded();
         std::fs::remove_dir_all(&folder).unwrap();
     }
-    laptop.push(&[], &remote).failed(4, &["--ca-file"]);
+    fixture.push(&[], &remote).failed(4, &["--ca-file"]);
 }
 
-/// A registry with the certificate of Docker's manual, which is a CA's and its own server's.
+/// Starts a registry with the self-signed certificate of Docker's manual, which is the certificate
+/// of the CA and of the server.
 fn with_self_signed(scratch: &Scratch, name: &str) -> (StockRegistry, PathBuf) {
     let folder = scratch.folder(name);
     let (certificate, key) = (folder.join("domain.crt"), folder.join("domain.key"));
@@ -77,29 +78,29 @@ fn with_self_signed(scratch: &Scratch, name: &str) -> (StockRegistry, PathBuf) {
 }
 
 #[test]
-fn the_self_signed_certificate_of_dockers_manual_counts_where_it_is_the_one_that_was_named() {
+fn the_self_signed_certificate_of_dockers_manual_is_trusted_if_configured() {
     if !present(&["docker-registry", "openssl"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let (registry, certificate) = with_self_signed(&laptop.scratch, "self");
-    let (_, another) = with_self_signed(&laptop.scratch, "another");
+    let fixture = LoginFixture::new();
+    let (registry, certificate) = with_self_signed(&fixture.scratch, "self");
+    let (_, another) = with_self_signed(&fixture.scratch, "another");
     let host = format!("localhost:{}", registry.address().port());
     let remote = format!("{host}/app:v1");
     let file = |path: &Path| path.to_str().unwrap().to_owned();
     let named = file(&certificate);
-    laptop.push(&["--ca-file", &named], &remote).succeeded();
-    let folder = laptop.home().join(".docker/certs.d").join(&host);
+    fixture.push(&["--ca-file", &named], &remote).succeeded();
+    let folder = fixture.home().join(".docker/certs.d").join(&host);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(&certificate, folder.join("ca.crt")).unwrap();
-    laptop.push(&[], &remote).succeeded();
+    fixture.push(&[], &remote).succeeded();
     std::fs::remove_dir_all(&folder).unwrap();
 
     let by_address = format!("{}/app:v1", registry.address());
-    laptop
+    fixture
         .push(&["--ca-file", &named], &by_address)
         .failed(6, &["for another host"]);
-    laptop
+    fixture
         .push(&["--ca-file", &file(&another)], &remote)
         .failed(6, &["certificate"]);
 }
@@ -109,41 +110,42 @@ fn a_client_certificate_is_found_in_dockers_folders() {
     if !present(&["docker-registry", "openssl"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let authority = Authority::new(&laptop.scratch.folder("ca"));
+    let fixture = LoginFixture::new();
+    let authority = Authority::new(&fixture.scratch.folder("ca"));
     let clients = format!(", clientcas: [{:?}]", authority.certificate());
-    let registry = with_tls(&laptop.scratch, &authority, &clients);
+    let registry = with_tls(&fixture.scratch, &authority, &clients);
     let host = format!("localhost:{}", registry.address().port());
     let remote = format!("{host}/app:v1");
-    let folder = laptop.home().join(".docker/certs.d").join(&host);
+    let folder = fixture.home().join(".docker/certs.d").join(&host);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(authority.certificate(), folder.join("ca.crt")).unwrap();
-    // With TLS 1.3 the refusal comes after the handshake, and a reset may overtake its words.
-    laptop.push(&[], &remote).failed(6, &[]);
+    // With TLS 1.3, the alert comes after the handshake. The connection may be reset before it is
+    // read.
+    fixture.push(&[], &remote).failed(6, &[]);
     let pair = authority.sign("client", &[]);
     std::fs::copy(pair.certificate, folder.join("client.cert")).unwrap();
-    laptop.push(&[], &remote).failed(6, &["client.key"]);
+    fixture.push(&[], &remote).failed(6, &["client.key"]);
     std::fs::copy(pair.key, folder.join("client.key")).unwrap();
-    laptop.push(&[], &remote).succeeded();
+    fixture.push(&[], &remote).succeeded();
 }
 
 #[test]
-fn the_engines_wish_covers_a_certificate_that_nobody_knows() {
+fn insecure_registries_of_the_engine_accept_an_unknown_certificate() {
     if !present(&["docker-registry", "openssl"]) {
         return;
     }
-    let mut laptop = Laptop::new();
-    let authority = Authority::new(&laptop.scratch.folder("ca"));
-    let registry = with_tls(&laptop.scratch, &authority, "");
+    let mut fixture = LoginFixture::new();
+    let authority = Authority::new(&fixture.scratch.folder("ca"));
+    let registry = with_tls(&fixture.scratch, &authority, "");
     let proxy = Proxy::start(registry.address());
-    laptop.set("HTTPS_PROXY", proxy.url());
+    fixture.set("HTTPS_PROXY", proxy.url());
     let remote = "registry.example.com/app:v1";
-    laptop
+    fixture
         .push(&[], remote)
         .failed(6, &["a CA that this machine does not know"]);
-    let folder = laptop.home().join(".config/docker");
+    let folder = fixture.home().join(".config/docker");
     std::fs::create_dir_all(&folder).unwrap();
-    let wish = json!({"insecure-registries": ["registry.example.com"]}).to_string();
-    std::fs::write(folder.join("daemon.json"), wish).unwrap();
-    laptop.push(&[], remote).succeeded();
+    let daemon_config = json!({"insecure-registries": ["registry.example.com"]}).to_string();
+    std::fs::write(folder.join("daemon.json"), daemon_config).unwrap();
+    fixture.push(&[], remote).succeeded();
 }

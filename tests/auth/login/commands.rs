@@ -1,98 +1,101 @@
-//! Commands beside push: `ls`, `inspect`, `rm`, several tags, signals and broken output.
+//! Tests `ls`, `inspect`, `rm`, several tags, signals, and errors of standard output.
 
 use std::net::TcpListener;
 
-use super::Laptop;
+use super::LoginFixture;
 use crate::support::prelude::*;
 use serde_json::{Value, json};
 
 #[test]
-fn who_looks_after_programs_can_end_this_one() {
-    let laptop = Laptop::new();
+fn sigterm_ends_the_tool_with_code_143() {
+    let fixture = LoginFixture::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
-    let mut command = laptop.imgsync.command();
+    let mut command = fixture.imgsync.command();
     let command = command.args(["ls", &address]).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let _connection = silent.accept().unwrap();
     must(Command::new("kill").args(["-TERM", &child.id().to_string()]));
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(143), "{said}");
-    assert!(said.contains("error: interrupted"), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(143), "{stderr}");
+    assert!(stderr.contains("error: interrupted"), "{stderr}");
 }
 
 #[test]
-fn data_that_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
-    let laptop = Laptop::new();
-    let server = Server::start(&laptop.scratch.folder("root"));
+fn a_full_disk_on_stdout_is_an_error_and_a_closed_pipe_is_not() {
+    let fixture = LoginFixture::new();
+    let server = Server::start(&fixture.scratch.folder("root"));
     let host = server.address().to_string();
     let name = format!("{host}/app:v1");
-    laptop.push(&[], &name).succeeded();
-    for words in [vec!["ls", &host], vec!["inspect", &name]] {
+    fixture.push(&[], &name).succeeded();
+    for arguments in [vec!["ls", &host], vec!["inspect", &name]] {
         let full = std::fs::File::create("/dev/full").unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        for (out, code) in [(Stdio::from(full), 3), (Stdio::from(writer), 0)] {
-            let mut command = laptop.imgsync.command();
-            let output = command.args(&words).stdout(out).stderr(Stdio::piped());
+        for (stdout, code) in [(Stdio::from(full), 3), (Stdio::from(writer), 0)] {
+            let mut command = fixture.imgsync.command();
+            let output = command
+                .args(&arguments)
+                .stdout(stdout)
+                .stderr(Stdio::piped());
             let output = output.spawn().unwrap().wait_with_output().unwrap();
-            let said = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
-            assert_eq!(said.contains("standard output"), code == 3, "{said}");
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+            assert_eq!(stderr.contains("standard output"), code == 3, "{stderr}");
         }
     }
 }
 
 #[test]
-fn several_tags_cost_one_upload() {
-    let laptop = Laptop::new();
-    let server = Server::start(&laptop.scratch.folder("root"));
+fn several_tags_need_one_upload() {
+    let fixture = LoginFixture::new();
+    let server = Server::start(&fixture.scratch.folder("root"));
     let host = server.address().to_string();
     let remote = format!("{host}/team/app:v1");
-    let outcome = laptop.push(&["--tag", "v1.2", "--tag", "latest"], &remote);
+    let outcome = fixture.push(&["--tag", "v1.2", "--tag", "latest"], &remote);
     let outcome = outcome.succeeded();
     let (_, digest) = outcome.stdout.split_once('@').unwrap();
     let digest = digest.split(':').take(2).collect::<Vec<_>>().join(":");
     for tag in ["v1", "v1.2", "latest"] {
         let name = format!("{host}/team/app:{tag}");
-        let found = laptop.run(&["inspect", "--json", &name]).succeeded();
+        let found = fixture.run(&["inspect", "--json", &name]).succeeded();
         let found: Value = serde_json::from_str(&found.stdout).unwrap();
         assert_eq!(found["digest"], *digest, "{tag}");
     }
-    laptop
+    fixture
         .push(&["--tag", "not a tag"], &remote)
         .failed(2, &["not a tag"]);
 }
 
 #[test]
-fn what_is_at_a_registry_is_listed_shown_and_removed() {
+fn images_are_listed_inspected_and_deleted() {
     if !present(&["docker-registry"]) {
         return;
     }
-    let laptop = Laptop::new();
-    let server = Server::start(&laptop.scratch.folder("ours"));
-    let root = laptop.scratch.folder("stock");
+    let fixture = LoginFixture::new();
+    let server = Server::start(&fixture.scratch.folder("ours"));
+    let root = fixture.scratch.folder("stock");
     let stock = StockRegistry::configured(&root, ", delete: {enabled: true}", "", "");
-    for (host, by_tag) in [(server.address(), true), (stock.address(), false)] {
+    for (host, deletes_by_tag) in [(server.address(), true), (stock.address(), false)] {
         let host = host.to_string();
         let name = |tag: &str| format!("{host}/team/app:{tag}");
-        laptop.push(&["--tag", "v2"], &name("v1")).succeeded();
-        laptop.push(&[], &format!("{host}/other:v1")).succeeded();
-        let lines = |words: &[&str]| {
-            let outcome = laptop.run(words).succeeded();
+        fixture.push(&["--tag", "v2"], &name("v1")).succeeded();
+        fixture.push(&[], &format!("{host}/other:v1")).succeeded();
+        let lines = |arguments: &[&str]| {
+            let outcome = fixture.run(arguments).succeeded();
             let lines = outcome.stdout.lines().map(str::to_owned);
             lines.collect::<Vec<_>>()
         };
         let repository = format!("{host}/team/app");
         assert_eq!(lines(&["ls", &host]), ["other", "team/app"]);
         assert_eq!(lines(&["ls", &repository]), ["v1", "v2"]);
-        laptop
+        fixture
             .run(&["ls", &format!("{host}/none")])
             .failed(4, &["no repository none"]);
-        laptop.run(&["ls", &name("v1")]).failed(2, &["inspect"]);
+        fixture.run(&["ls", &name("v1")]).failed(2, &["inspect"]);
 
-        let raw = laptop.run(&["inspect", "--raw", &name("v1")]).succeeded();
+        let raw = fixture.run(&["inspect", "--raw", &name("v1")]).succeeded();
         let manifest: Value = serde_json::from_str(&raw.stdout).unwrap();
         let digest = digest(raw.stdout.as_bytes());
         let long = lines(&["ls", "--long", &repository]);
@@ -102,10 +105,10 @@ fn what_is_at_a_registry_is_listed_shown_and_removed() {
             ("v1", &*digest, "linux/amd64")
         );
         let shown = lines(&["inspect", &name("v2")]).join("\n");
-        for part in [&*digest, "linux/amd64", "1 layers", "[\"/none\"]"] {
-            assert!(shown.contains(part), "{shown}");
+        for text in [&*digest, "linux/amd64", "1 layers", "[\"/none\"]"] {
+            assert!(shown.contains(text), "{shown}");
         }
-        let object = laptop.run(&["inspect", "--json", &name("v1")]).succeeded();
+        let object = fixture.run(&["inspect", "--json", &name("v1")]).succeeded();
         let object: Value = serde_json::from_str(&object.stdout).unwrap();
         assert_eq!(
             object["images"][0]["layers"][0]["digest"],
@@ -113,25 +116,25 @@ fn what_is_at_a_registry_is_listed_shown_and_removed() {
         );
         assert_eq!(object["config"]["config"]["Cmd"], json!(["/none"]));
 
-        laptop
+        fixture
             .run(&["rm", &repository])
             .failed(2, &["neither tag nor digest"]);
-        laptop.run(&["rm", &name("none")]).failed(4, &[]);
-        let removed = laptop.run(&["rm", &name("v1")]);
-        if by_tag {
+        fixture.run(&["rm", &name("none")]).failed(4, &[]);
+        let removed = fixture.run(&["rm", &name("v1")]);
+        if deletes_by_tag {
             removed.succeeded();
             assert_eq!(lines(&["ls", &repository]), ["v2"]);
             let by_digest = format!("{repository}@{digest}");
-            laptop.run(&["rm", &by_digest]).succeeded();
-            laptop
+            fixture.run(&["rm", &by_digest]).succeeded();
+            fixture
                 .run(&["inspect", &by_digest])
                 .failed(4, &["there is no"]);
         } else {
             let advice = format!("imgsync rm {repository}@{digest}");
             removed.failed(4, &["the tag v1 alone", "every other tag", &advice]);
             assert_eq!(lines(&["ls", &repository]), ["v1", "v2"]);
-            laptop.run(&["rm", "--digest", &name("v1")]).succeeded();
-            laptop
+            fixture.run(&["rm", "--digest", &name("v1")]).succeeded();
+            fixture
                 .run(&["inspect", &name("v2")])
                 .failed(4, &["there is no"]);
         }

@@ -1,25 +1,25 @@
-//! Proxies, registries without TLS, and addresses where nobody listens.
+//! Tests proxies, registries without TLS, and addresses where no program listens.
 
 use std::net::TcpListener;
 
-use super::{Laptop, said, with_tls};
+use super::{LoginFixture, stderr_of, with_tls};
 use crate::support::Proxy;
 use crate::support::prelude::*;
 use serde_json::json;
 
 #[test]
-fn the_environments_proxy_is_used_except_where_it_says_not() {
+fn the_proxy_is_used_except_for_no_proxy() {
     if !present(&["docker-registry", "openssl"]) {
         return;
     }
-    let mut laptop = Laptop::new();
-    let authority = Authority::new(&laptop.scratch.folder("ca"));
-    let registry = with_tls(&laptop.scratch, &authority, "");
+    let mut fixture = LoginFixture::new();
+    let authority = Authority::new(&fixture.scratch.folder("ca"));
+    let registry = with_tls(&fixture.scratch, &authority, "");
     let proxy = Proxy::start(registry.address());
-    laptop.set("HTTPS_PROXY", proxy.url());
+    fixture.set("HTTPS_PROXY", proxy.url());
     let ca = authority.certificate();
     let ca = ["--ca-file", ca.to_str().unwrap()];
-    laptop.push(&ca, "registry.example.com/app:v1").succeeded();
+    fixture.push(&ca, "registry.example.com/app:v1").succeeded();
     let seen = proxy.seen();
     assert!(!seen.is_empty());
     for line in &seen {
@@ -28,11 +28,11 @@ fn the_environments_proxy_is_used_except_where_it_says_not() {
             "{line}"
         );
     }
-    // This very machine is never asked for through a proxy, and neither is what NO_PROXY names.
+    // Loopback and the hosts in NO_PROXY are never requested through the proxy.
     let local = format!("localhost:{}/app:v1", registry.address().port());
-    laptop.push(&ca, &local).succeeded();
-    laptop.set("NO_PROXY", "example.com,.invalid");
-    let outcome = laptop.push(&ca, "registry.invalid/app:v1").failed(6, &[]);
+    fixture.push(&ca, &local).succeeded();
+    fixture.set("NO_PROXY", "example.com,.invalid");
+    let outcome = fixture.push(&ca, "registry.invalid/app:v1").failed(6, &[]);
     assert_eq!(
         outcome.stderr.trim_end(),
         "error: target: cannot reach registry.invalid: no such host: failed to lookup address \
@@ -43,32 +43,32 @@ fn the_environments_proxy_is_used_except_where_it_says_not() {
 }
 
 #[test]
-fn a_registry_without_tls_is_found_out_and_dockers_own_wish_is_taken() {
+fn a_registry_without_tls_needs_plain_http_or_insecure_registries() {
     if !present(&["docker-registry"]) {
         return;
     }
-    let mut laptop = Laptop::new();
-    let registry = StockRegistry::start(&laptop.scratch.folder("root"));
+    let mut fixture = LoginFixture::new();
+    let registry = StockRegistry::start(&fixture.scratch.folder("root"));
     let proxy = Proxy::start(registry.address());
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "http_proxy"] {
-        laptop.set(name, proxy.url());
+        fixture.set(name, proxy.url());
     }
     let host = "registry.example.com:5000";
     let remote = format!("{host}/app:v1");
-    let outcome = laptop.push(&[], &remote).failed(6, &[]);
+    let outcome = fixture.push(&[], &remote).failed(6, &[]);
     assert_eq!(
-        said(&outcome, host),
+        stderr_of(&outcome, host),
         "error: target: cannot reach ADDRESS: it does not speak TLS\n \
          hint: if ADDRESS is meant to speak plain HTTP, pass --plain-http: passwords and images \
          then travel unencrypted"
     );
-    laptop.push(&["--plain-http"], &remote).succeeded();
+    fixture.push(&["--plain-http"], &remote).succeeded();
 
-    let folder = laptop.home().join(".config/docker");
+    let folder = fixture.home().join(".config/docker");
     std::fs::create_dir_all(&folder).unwrap();
-    let wish = json!({"insecure-registries": [host]}).to_string();
-    std::fs::write(folder.join("daemon.json"), wish).unwrap();
-    let outcome = laptop.push(&[], &remote).succeeded();
+    let daemon_config = json!({"insecure-registries": [host]}).to_string();
+    std::fs::write(folder.join("daemon.json"), daemon_config).unwrap();
+    let outcome = fixture.push(&[], &remote).succeeded();
     assert!(
         outcome.stderr.contains("insecure-registries names"),
         "{outcome}"
@@ -77,15 +77,17 @@ fn a_registry_without_tls_is_found_out_and_dockers_own_wish_is_taken() {
 }
 
 #[test]
-fn nobody_listening_is_the_network() {
-    let laptop = Laptop::new();
-    let gone: SocketAddr = TcpListener::bind("127.0.0.1:0")
+fn a_refused_connection_is_a_network_error() {
+    let fixture = LoginFixture::new();
+    let unused_address: SocketAddr = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let outcome = laptop.run(&["ls", &gone.to_string()]).failed(6, &[]);
+    let outcome = fixture
+        .run(&["ls", &unused_address.to_string()])
+        .failed(6, &[]);
     assert_eq!(
-        said(&outcome, gone),
+        stderr_of(&outcome, unused_address),
         "cannot reach ADDRESS: tcp connect error: Connection refused (os error 111); trying again\n\
          error: target: cannot reach ADDRESS: tcp connect error: Connection refused (os error \
          111)\n \
