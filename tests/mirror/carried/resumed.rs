@@ -64,9 +64,10 @@ fn a_mirror_to_a_layout_that_is_killed_at_any_moment_continues() {
 
 /// Checks the layout after a kill. Partial blobs are in a folder of their own.
 fn check_layout_if_present(folder: &Path) -> BTreeMap<String, String> {
-    match folder.exists() {
-        true => check_layout(folder),
-        false => BTreeMap::new(),
+    if folder.exists() {
+        check_layout(folder)
+    } else {
+        BTreeMap::new()
     }
 }
 

@@ -91,10 +91,8 @@ fn a_storage_server_with_expiring_urls_gets_no_password() {
                 .body(&*manifest);
         }
         if request.target.contains("/blobs/") {
-            let kind = match request.target.ends_with(&small) {
-                true => "small",
-                false => "large",
-            };
+            let is_small = request.target.ends_with(&small);
+            let kind = if is_small { "small" } else { "large" };
             let number = url_count.fetch_add(1, Ordering::SeqCst);
             let location = format!("http://{storage_address}/{kind}?signature={number}");
             return status(307).header("Location", location);

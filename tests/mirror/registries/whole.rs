@@ -136,13 +136,12 @@ fn assert_mirrored_once(
         "that of a part"
     );
     let seventh = &content.tags["v1.7"];
-    let list = match has_referrers_api.1 {
-        true => http::get(target, &format!("/v2/{TO}/referrers/{seventh}")),
-        false => {
-            let tag = seventh.replace(':', "-");
-            http::get(target, &format!("/v2/{TO}/manifests/{tag}"))
-        }
+    let path = if has_referrers_api.1 {
+        format!("/v2/{TO}/referrers/{seventh}")
+    } else {
+        format!("/v2/{TO}/manifests/{}", seventh.replace(':', "-"))
     };
+    let list = http::get(target, &path);
     assert_eq!(list.json()["manifests"][0]["digest"], *content.referrer);
     let blobs = blobs_read(&source_requests);
     let once: BTreeSet<_> = blobs.iter().collect();

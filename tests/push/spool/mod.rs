@@ -106,9 +106,10 @@ fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => found.push((path, entry.metadata().expect("a file").len())),
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path, entry.metadata().expect("a file").len()));
         }
     }
     found
