@@ -513,7 +513,7 @@ fn the_client_address_comes_from_trusted_proxies() {
     // nginx appends the address that it sees. It is this machine's, which is also a trusted proxy.
     command.args(["-H", "X-Forwarded-For: 203.0.113.9"]);
     must(command.arg(fixture.url("/v2/team/app/tags/list")));
-    until("the request's line", || {
+    until("the log line of the request", || {
         let log = fixture.server.log();
         let line = log.lines().find(|line| line.contains("/tags/list"))?;
         assert!(line.contains("203.0.113.9"), "{line}");

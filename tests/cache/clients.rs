@@ -138,7 +138,11 @@ fn an_image_that_an_upstream_has_under_the_same_name_is_pushed() {
             let target = format!("/v2/library/{name}/manifests/v1");
             let found = get_as_alice(server.address(), &target);
             assert_eq!(found.header("docker-content-digest"), Some(&*digest));
-            assert_eq!(found.header("warning"), None, "{name} is the mirror's");
+            assert_eq!(
+                found.header("warning"),
+                None,
+                "{name} was served from the upstream"
+            );
             for layer in found.json()["layers"].as_array().unwrap() {
                 let blob_digest = layer["digest"].as_str().unwrap();
                 let target = format!("/v2/library/{name}/blobs/{blob_digest}");
@@ -379,7 +383,7 @@ fn an_image_based_on_a_cached_image_survives_its_eviction() {
             .contains("evicted from the cache")
             .then_some(())
     });
-    until("its tag to be gone", || {
+    until("the tag to be evicted", || {
         let reply = get(server.address(), "/v2/docker.io/library/base/manifests/v1");
         (reply.status == 502).then_some(())
     });

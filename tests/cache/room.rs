@@ -44,7 +44,7 @@ fn pull(address: SocketAddr, repository: &str, published: &Published) {
     for (name, bytes) in &published.blobs {
         let reply = get(address, &format!("/v2/{repository}/blobs/{name}"));
         assert_eq!(reply.status, 200, "{repository}: {}", reply.text());
-        assert!(reply.body == *bytes, "{repository}: {name} has other bytes");
+        assert!(reply.body == *bytes, "{repository}: {name} has wrong bytes");
     }
 }
 
@@ -98,7 +98,7 @@ fn a_full_cache_evicts_the_oldest_images_and_still_serves_all() {
     backdate();
     upstream.behave(|manners| manners.is_down = true);
     server = start_cache(&scratch, upstream.address(), ", maxbytes: 1100kB");
-    until("the oldest to go", || {
+    until("the oldest images to be evicted", || {
         (!is_stored(&root, &images[2].blobs[1].0)).then_some(())
     });
     let (old, new) = images.split_at(3);
@@ -174,7 +174,7 @@ fn eviction_does_not_break_pulls_of_other_images() {
             .count()
     };
     let mut rounds = 0;
-    until("all the old ones to go", || {
+    until("all old images to be evicted", || {
         pull(server.address(), "up.example/team/wanted", &pulled_image);
         rounds += 1;
         (count_stored() == 0).then_some(())
@@ -182,7 +182,7 @@ fn eviction_does_not_break_pulls_of_other_images() {
     let first = &format!("up.example/{}", names[0]);
     pull(server.address(), first, &old[0]);
     pull(server.address(), "up.example/team/wanted", &pulled_image);
-    eprintln!("{rounds} pulls meanwhile");
+    eprintln!("{rounds} pulls during the eviction");
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn the_folder_of_a_stock_registrys_proxy_is_taken_over() {
         skopeo::pull(stock.address(), &format!("library/app:{tag}"), &folder);
     }
     // The proxy writes its state every few seconds.
-    until("its notes", || {
+    until("the state of the proxy", || {
         let state = std::fs::read_to_string(root.join("scheduler-state.json")).ok()?;
         (state.contains(&first) && state.contains(&second)).then_some(())
     });

@@ -114,8 +114,8 @@ fn a_deleted_referrer_in_a_list_does_not_block_the_image() {
         return;
     }
     let scratch = Scratch::new();
-    let more = ", delete: {enabled: true}";
-    let source = StockRegistry::configured(&scratch.folder("source"), more, "", "");
+    let delete_config = ", delete: {enabled: true}";
+    let source = StockRegistry::configured(&scratch.folder("source"), delete_config, "", "");
     let target = Server::start(&scratch.folder("target"));
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let source_repository = Place {

@@ -209,8 +209,8 @@ fn an_interrupted_or_damaged_image_is_not_loaded_into_docker() {
     until("the large layer", || {
         (upstream.count("GET", &large) > 0).then_some(())
     });
-    child.kill().expect("a child of ours");
-    child.wait().expect("its end");
+    child.kill().expect("the status of the child");
+    child.wait().expect("an exit status");
     assert!(!docker_has(local.reference()) && !docker_has(&image.id()));
 
     // An interrupted blob continues at its offset.

@@ -76,7 +76,7 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("-- the container said\n{}", logs(&self.id));
+            eprintln!("-- the log of the container\n{}", logs(&self.id));
         }
         let _ = Command::new("docker")
             .args(["rm", "--force", "--volumes", &self.id])
@@ -173,5 +173,5 @@ fn the_image_runs_as_any_user() {
     let container = Container::start(&[&options[..], &address].concat(), &[]);
     let target = "/v2/a/blobs/uploads/";
     let opened = http::send(container.address, "POST", target, &[], b"");
-    assert_eq!(opened.status, 202, "the volume can be written to");
+    assert_eq!(opened.status, 202, "the volume is writable");
 }

@@ -125,7 +125,7 @@ fn assert_not_exported(address: SocketAddr) {
     let lines: Vec<String> = engine_requests.iter().map(ToString::to_string).collect();
     assert!(
         !engine_requests.is_empty(),
-        "the daemon was asked elsewhere"
+        "the daemon was not asked through the socket proxy"
     );
     let is_export = |line: &&String| line.contains("/get");
     assert_eq!(lines.iter().find(is_export), None, "{lines:#?}");

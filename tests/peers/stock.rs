@@ -49,7 +49,7 @@ fn a_stock_registry_takes_over_the_folder_of_the_server() {
     tagged.remove();
     image.remove();
     let found = check::at_registry(server.address(), "team/app:v1");
-    assert!(server.stop().success(), "SIGTERM is a good end");
+    assert!(server.stop().success(), "SIGTERM is a normal exit");
 
     let stock = StockRegistry::start(&root);
     assert_runs_from(&format!("{}/team/app:v1", stock.address()), &id);

@@ -153,8 +153,8 @@ fn assert_docker_runs(address: SocketAddr, tag: &str, id: &str, version: &str) {
 
 fn assert_all(address: SocketAddr, images: &[(&str, &Found)]) {
     for (tag, found) in images {
-        let now = check::at_registry(address, &format!("{REPOSITORY}:{tag}"));
-        assert_eq!(now, **found, "{tag}");
+        let current = check::at_registry(address, &format!("{REPOSITORY}:{tag}"));
+        assert_eq!(current, **found, "{tag}");
     }
 }
 

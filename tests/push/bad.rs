@@ -26,10 +26,10 @@ impl BadInputFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let root = scratch.folder("root");
-        Self::on(scratch, &root)
+        Self::with_root(scratch, &root)
     }
 
-    fn on(scratch: Scratch, root: &Path) -> Self {
+    fn with_root(scratch: Scratch, root: &Path) -> Self {
         let server = Server::start(root);
         let imgsync = Imgsync::new(&scratch.folder("home"));
         let good = Image::new(vec![layer("good", mixed(1, 300_000))]);
@@ -239,12 +239,12 @@ fn a_blob_that_does_not_match_its_digest_is_the_sources_fault() {
     for (index, blob) in image.compressed().iter().enumerate() {
         // A change in the middle breaks the gzip stream. A change of the time in the gzip header
         // does not change the tar, so only the digest shows it.
-        for (at, word) in [(blob.len() / 2, "hint:"), (4, &*digest(blob))] {
+        for (offset, word) in [(blob.len() / 2, "hint:"), (4, &*digest(blob))] {
             let mut entries = image.oci_layout("v1");
             let name = image::blob_name(blob);
             let entry = entries.iter_mut().find(|entry| entry.name == name);
-            entry.expect("the layer's blob").bytes[at] ^= 1;
-            let folder = fixture.path(&format!("layout-{index}-{at}"));
+            entry.expect("the layer's blob").bytes[offset] ^= 1;
+            let folder = fixture.path(&format!("layout-{index}-{offset}"));
             write_folder(&entries, &folder);
             let words = ["error: source", word];
             fixture.push(&folder).failed(EXIT_SOURCE, &words);
@@ -434,7 +434,7 @@ fn a_full_disk_at_the_server_is_reported_and_harms_nothing() {
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let fixture = BadInputFixture::on(Scratch::new(), &disk.folder("root"));
+    let fixture = BadInputFixture::with_root(Scratch::new(), &disk.folder("root"));
 
     let large = Image::new(vec![
         layer("first", noise(70, 4_000_000)),

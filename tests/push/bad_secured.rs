@@ -25,10 +25,10 @@ impl SecuredFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let root = scratch.folder("root");
-        Self::on(scratch, &root)
+        Self::with_root(scratch, &root)
     }
 
-    fn on(scratch: Scratch, root: &Path) -> Self {
+    fn with_root(scratch: Scratch, root: &Path) -> Self {
         let users = scratch.path("htpasswd");
         let mut htpasswd = Command::new("htpasswd");
         htpasswd.arg("-Bbc").arg(&users).args(["alice", PASSWORD]);
@@ -169,12 +169,12 @@ fn rename_last_entry(mut entries: Vec<Entry>, name: &str) -> Vec<Entry> {
 fn rename_in_tar(path: &Path, from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
     let mut bytes = std::fs::read(path).unwrap();
-    let at = bytes
+    let offset = bytes
         .windows(from.len())
         .position(|window| window == from.as_bytes());
-    let at = at.expect("the name");
-    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
-    let header = &mut bytes[at..at + 512];
+    let offset = offset.expect("the name");
+    bytes[offset..offset + to.len()].copy_from_slice(to.as_bytes());
+    let header = &mut bytes[offset..offset + 512];
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
@@ -238,7 +238,7 @@ fn a_full_disk_is_reported_and_harms_nothing() {
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let fixture = SecuredFixture::on(Scratch::new(), &disk.folder("root"));
+    let fixture = SecuredFixture::with_root(Scratch::new(), &disk.folder("root"));
     let large = Image::new(vec![
         layer("small", noise(4, 4_000_000)),
         layer("large", noise(5, 30_000_000)),

@@ -114,7 +114,7 @@ fn the_server_is_killed_and_started_again_during_a_push() {
     // The relay forwards nothing until the server is dead.
     let (killed, dead) = mpsc::channel::<()>();
     relay.after(18_000_000, move || {
-        reached.send(()).expect("the test waits");
+        reached.send(()).expect("the test receives");
         dead.recv().expect("the test answers");
     });
 
@@ -126,7 +126,7 @@ fn the_server_is_killed_and_started_again_during_a_push() {
     halfway.recv().expect("a push that sends 18 MB");
     let before = relay.requests();
     server.kill();
-    killed.send(()).expect("the relay waits");
+    killed.send(()).expect("the relay receives");
     server.start_again();
     relay.forward_to(server.address());
     push.join().expect("the push").succeeded();

@@ -37,7 +37,11 @@ fn start_push(imgsync: &Imgsync, image: &str, remote: &str, stderr: Stdio) -> Ar
 /// Waits until the push has ended. Does not hold the lock meanwhile, because the killer needs it.
 fn wait_for_end(child: &Mutex<Child>) -> ExitStatus {
     until("the end of a push", || {
-        child.lock().unwrap().try_wait().expect("a child of ours")
+        child
+            .lock()
+            .unwrap()
+            .try_wait()
+            .expect("the status of the child")
     })
 }
 
@@ -156,7 +160,11 @@ impl KillFixture {
             self.relay.at(moment, move || {
                 let mut client = client.lock().unwrap();
                 // The push may have ended already.
-                if client.try_wait().expect("a child of ours").is_none() {
+                if client
+                    .try_wait()
+                    .expect("the status of the child")
+                    .is_none()
+                {
                     let _ = client.kill();
                     kills.fetch_add(1, Ordering::SeqCst);
                 }
@@ -177,7 +185,11 @@ impl KillFixture {
                 before = kills;
                 self.kill_at_some_moment(victim, &client);
             }
-            client.lock().unwrap().try_wait().expect("a child of ours")
+            client
+                .lock()
+                .unwrap()
+                .try_wait()
+                .expect("the status of the child")
         });
         self.relay.after(u64::MAX, || {});
         status
@@ -211,23 +223,23 @@ impl KillFixture {
         let requests = self.relay.requests();
         let (sent, lost_bytes) = (sent_bytes(&requests), lost_bytes(&requests));
         let kills = self.kills();
-        let server = Arc::try_unwrap(self.server).ok().expect("nobody kills");
+        let server = Arc::try_unwrap(self.server).ok().expect("no more kills");
         let server = server.into_inner().unwrap();
-        let left = store::sessions(server.root());
+        let leftovers = store::sessions(server.root());
         let orphaned = orphaned_sessions(&requests);
         eprintln!(
             "{kills} kills, {images} images, {runs} pushes: sent {sent} of {size}, {lost_bytes} may have \
              been lost; {} sessions left of {orphaned}",
-            left.len()
+            leftovers.len()
         );
         assert!(
             sent <= size + lost_bytes,
             "{sent} sent of {size}, {lost_bytes} lost"
         );
         assert!(
-            left.len() <= orphaned,
-            "{} sessions left, {orphaned} opened in vain: {left:?}",
-            left.len()
+            leftovers.len() <= orphaned,
+            "{} sessions left, at most {orphaned} allowed: {leftovers:?}",
+            leftovers.len()
         );
         assert_sessions_are_purged(server, &self.scratch);
     }

@@ -105,11 +105,7 @@ fn stalled_connections_are_closed_and_the_upload_continues() {
         SHORT_STALL_TIMEOUT,
         &options,
     );
-    assert!(
-        relay.cuts() >= 2,
-        "{} connections fell silent",
-        relay.cuts()
-    );
+    assert!(relay.cuts() >= 2, "{} connections stalled", relay.cuts());
     stats.assert_little_more_than_the_image();
 }
 
@@ -129,7 +125,7 @@ fn a_push_to_a_stock_registry_survives_stalled_connections() {
         SHORT_STALL_TIMEOUT,
         &options,
     );
-    assert!(relay.cuts() >= 1, "no connection fell silent");
+    assert!(relay.cuts() >= 1, "no connection stalled");
 }
 
 /// The stock registry loses a session when a chunk is cut, so this connection breaks only once.
@@ -206,7 +202,11 @@ fn assert_sent_once(name: &str, shape: Shape) {
     // Without faults, nothing is sent twice.
     assert_eq!(stats.sent, stats.size, "{}", stats.describe());
     let overhead = traffic.total() - stats.size;
-    assert!(overhead < 60_000, "{overhead} bytes around {}", stats.size);
+    assert!(
+        overhead < 60_000,
+        "{overhead} bytes in addition to {}",
+        stats.size
+    );
 }
 
 #[test]

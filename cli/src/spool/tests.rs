@@ -41,7 +41,7 @@ fn persisted_entries_are_found_only_while_intact() {
     );
     std::fs::write(spool.path(SpoolKind::Bytes, &digest), b"lawyer").unwrap();
     assert!(spool.find_bytes(&digest).is_none());
-    assert_eq!(files(&spool), 0, "what is damaged goes");
+    assert_eq!(files(&spool), 0, "a damaged entry is deleted");
 
     let diff_id = persist_compressed(&spool, b"tar");
     let found = spool.find_compressed(&diff_id).unwrap();

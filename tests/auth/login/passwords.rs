@@ -40,7 +40,7 @@ fn a_login_is_checked_and_stored_for_docker_and_a_logout_removes_it() {
          hint: the password or token is wrong or has expired: log in again with imgsync login \
          ADDRESS"
     );
-    assert!(!fixture.config().exists(), "a wrong password is not kept");
+    assert!(!fixture.config().exists(), "a wrong password was stored");
 
     fixture.run_with_password(&login, "secret").succeeded();
     assert_eq!(mode(&fixture.config()), 0o600);
@@ -185,7 +185,7 @@ fn other_settings_in_dockers_configuration_stay() {
             .collect::<Vec<_>>()
     };
     let mut after = fixture.read_config();
-    assert_eq!(keys(&after), keys(&before), "in their order");
+    assert_eq!(keys(&after), keys(&before), "the order of the keys changed");
     let entry = after["auths"].as_object_mut().unwrap().remove(&host);
     assert_eq!(entry.unwrap()["auth"], "YWxpY2U6c2VjcmV0");
     assert_eq!(after, before);

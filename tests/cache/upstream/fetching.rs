@@ -87,7 +87,7 @@ fn ranges_are_served_during_a_download_and_leaving_clients_do_not_stop_it() {
     drop((first, part("0-").take(10)));
     upstream.behave(|manners| manners.hold = None);
     assert!(last.rest() == bytes[bytes.len() - 5000..]);
-    until("the blob to be kept", || {
+    until("the blob to be stored", || {
         let reply = send(cache.address(), "HEAD", &blob(name), &[], b"");
         let is_kept =
             cache.metric("imgsync_cache_requests_total{subject=\"blob\",answer=\"hit\"}") > 0;
@@ -226,7 +226,7 @@ fn age(root: &Path, repository: &str, by: Duration) {
             }
         }
     }
-    assert!(aged > 0, "nothing is noted of {repository}");
+    assert!(aged > 0, "{repository} has no marks");
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_full_cache_evicts_the_least_recently_used_image_only() {
     .unwrap();
     upstream.behave(|manners| manners.is_down = true);
     cache.restart();
-    until("room to be made", || {
+    until("the eviction", || {
         (cache.metric("imgsync_cache_evicted_images_total") > 0).then_some(())
     });
     pull(&cache, "up.example/team/new", &new);
@@ -337,5 +337,5 @@ fn memory_stays_small_with_slow_clients() {
         assert_eq!(upstream.count("GET", digest), 1);
     }
     let peak = cache.server.peak_memory();
-    assert!(peak < 50_000_000, "{peak} bytes at the most");
+    assert!(peak < 50_000_000, "{peak} bytes of memory");
 }

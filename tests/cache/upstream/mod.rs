@@ -118,7 +118,7 @@ fn pull(address: SocketAddr, published: &Published) {
     for (name, bytes) in &published.blobs {
         let reply = get(address, &blob(name));
         assert_eq!(reply.status, 200, "{}", reply.text());
-        assert!(reply.body == *bytes, "{name} came with other bytes");
+        assert!(reply.body == *bytes, "{name} has wrong bytes");
     }
 }
 

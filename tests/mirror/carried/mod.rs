@@ -27,8 +27,8 @@ struct ArchiveContent {
 
 fn version(number: u64) -> Image {
     let shared = layer("shared", noise(1, 300_000));
-    let own = layer("own", noise(1000 + number, 200_000));
-    Image::new(vec![shared, own])
+    let own_layer = layer("own", noise(1000 + number, 200_000));
+    Image::new(vec![shared, own_layer])
 }
 
 /// Pushes two versions, an index of three platforms, a signature as a referrer and one under a tag.
@@ -159,23 +159,23 @@ fn check_layout(folder: &Path) -> BTreeMap<String, String> {
         return BTreeMap::new();
     };
     let mut tags = BTreeMap::new();
-    let mut open = Vec::new();
+    let mut pending = Vec::new();
     let index: Value = serde_json::from_slice(index).expect("an index");
     for entry in index["manifests"].as_array().expect("a list") {
         let digest = entry["digest"].as_str().expect("a digest").to_owned();
         let name = entry["annotations"]["org.opencontainers.image.ref.name"].as_str();
         tags.extend(name.map(|name| (name.to_owned(), digest.clone())));
-        open.push(digest);
+        pending.push(digest);
     }
-    while let Some(next) = open.pop() {
+    while let Some(reference) = pending.pop() {
         let bytes = blobs
-            .get(&next)
-            .unwrap_or_else(|| panic!("{next} is missing"));
+            .get(&reference)
+            .unwrap_or_else(|| panic!("{reference} is missing"));
         let manifest: Value = serde_json::from_slice(bytes).expect("a manifest");
         let digest_of =
             |descriptor: &Value| descriptor["digest"].as_str().expect("a digest").to_owned();
         let list = |name: &str| manifest[name].as_array().cloned().unwrap_or_default();
-        open.extend(list("manifests").iter().map(digest_of));
+        pending.extend(list("manifests").iter().map(digest_of));
         let config = (!manifest["config"].is_null()).then(|| manifest["config"].clone());
         for blob in list("layers").iter().chain(&config) {
             assert!(blobs.contains_key(&digest_of(blob)), "{blob} is missing");

@@ -36,7 +36,7 @@ fn a_mirror_to_a_layout_that_is_killed_at_any_moment_continues() {
                 .lock()
                 .expect("the child")
                 .try_wait()
-                .expect("a child of ours")
+                .expect("the status of the child")
         });
         received += relay.traffic().down;
         let tags = check_layout_if_present(&folder);
@@ -45,7 +45,7 @@ fn a_mirror_to_a_layout_that_is_killed_at_any_moment_continues() {
             break;
         }
         kills += 1;
-        assert!(kills < 50, "it does not get any further");
+        assert!(kills < 50, "the mirror makes no progress");
     }
     assert!((2..20).contains(&kills), "{kills}");
     let size: u64 = archive::read_folder(&folder)
@@ -91,8 +91,8 @@ fn a_blob_continues_at_the_end_of_its_part() {
         let size = part.metadata().ok()?.len();
         (size > 500_000).then_some(size)
     });
-    child.kill().expect("a child of ours");
-    child.wait().expect("its end");
+    child.kill().expect("the status of the child");
+    child.wait().expect("an exit status");
     assert!(!folder.join("index.json").exists());
 
     upstream.behave(|it| it.hold = None);
@@ -155,8 +155,8 @@ fn a_killed_mirror_leaves_no_archive_and_keeps_the_old_one() {
         until("a part on the disk", || {
             (part.metadata().ok()?.len() > 500_000).then_some(())
         });
-        child.kill().expect("a child of ours");
-        child.wait().expect("its end");
+        child.kill().expect("the status of the child");
+        child.wait().expect("an exit status");
     };
     kill_during_mirror();
     assert!(!path.exists());

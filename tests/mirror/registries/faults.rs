@@ -38,7 +38,11 @@ fn a_mirror_that_is_killed_continues_at_its_offset() {
             let _ = victim.lock().unwrap().kill();
         });
         let status = until("the end of a mirror", || {
-            child.lock().unwrap().try_wait().expect("a child of ours")
+            child
+                .lock()
+                .unwrap()
+                .try_wait()
+                .expect("the status of the child")
         });
         kills += usize::from(!status.success());
     }
@@ -177,7 +181,7 @@ fn a_rate_limit_of_the_source_is_waited_for() {
     );
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| {
-            until("a request to be refused", || {
+            until("a refused request", || {
                 (!source.seen().is_empty()).then_some(())
             });
             source.behave(|manners| manners.status = None);

@@ -116,7 +116,7 @@ fn a_storage_server_with_expiring_urls_gets_no_password() {
     let large: Vec<_> = large.collect();
     assert_eq!(large.len(), 3);
     let once: BTreeSet<_> = seen.iter().map(|request| &request.target).collect();
-    assert_eq!(once.len(), seen.len(), "an address was used twice");
+    assert_eq!(once.len(), seen.len(), "a URL was used twice");
     assert_eq!(large[2].header("range"), Some(&*format!("bytes={CUT}-")));
     assert!(
         seen.iter()

@@ -133,7 +133,7 @@ fn assert_mirrored_once(
     );
     assert!(
         find_digest(target, TO, &content.child_referrer).is_some(),
-        "that of a part"
+        "the referrer of a child"
     );
     let seventh = &content.tags["v1.7"];
     let path = if has_referrers_api.1 {
@@ -145,7 +145,7 @@ fn assert_mirrored_once(
     assert_eq!(list.json()["manifests"][0]["digest"], *content.referrer);
     let blobs = blobs_read(&source_requests);
     let once: BTreeSet<_> = blobs.iter().collect();
-    assert_eq!(blobs.len(), once.len(), "shared blobs move once");
+    assert_eq!(blobs.len(), once.len(), "shared blobs are copied once");
     // Two shared layers; a layer and a config for each image; three signatures with the same
     // config.
     assert_eq!(once.len(), 2 + 2 * (VERSIONS + PLATFORMS.len()) + 4);

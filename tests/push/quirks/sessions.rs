@@ -156,7 +156,7 @@ fn a_suspended_push_does_not_block_another_one() {
     let found = check::at_registry(server.address(), "app:v1");
     assert_eq!(found.config, fixture.image.id());
     signal("-CONT");
-    assert!(slow.0.wait().expect("its end").success());
+    assert!(slow.0.wait().expect("an exit status").success());
     let found = check::at_registry(server.address(), "app:v1");
     assert_eq!(found.config, fixture.image.id());
 }

@@ -62,15 +62,15 @@ fn the_output_of_docker_save_through_gzip_is_pushed() {
     let mut save = docker::save(image.reference());
     let mut save = save.stdout(Stdio::piped()).spawn().expect("docker save");
     let mut gzip = Command::new("gzip");
-    gzip.stdin(save.stdout.take().expect("its output"));
+    gzip.stdin(save.stdout.take().expect("its stdout"));
     let mut gzip = gzip.stdout(Stdio::piped()).spawn().expect("gzip");
-    let pipe = gzip.stdout.take().expect("its output");
+    let pipe = gzip.stdout.take().expect("its stdout");
     let outcome = fixture
         .imgsync
         .push_stdin(pipe.into(), &fixture.remote("pipe"));
     outcome.succeeded();
-    assert!(save.wait().expect("its end").success());
-    assert!(gzip.wait().expect("its end").success());
+    assert!(save.wait().expect("an exit status").success());
+    assert!(gzip.wait().expect("an exit status").success());
     assert_eq!(fixture.check_image("pipe"), plain);
 }
 
@@ -104,7 +104,7 @@ fn memory_stays_bounded_for_a_large_compressed_archive() {
     let path = fixture.scratch.path("large.tar.zst");
     let source = std::fs::File::open(&plain).expect("an archive");
     let target = std::fs::File::create(&path).expect("a file");
-    zstd::stream::copy_encode(source, target, 1).expect("room for it");
+    zstd::stream::copy_encode(source, target, 1).expect("enough space");
     let (outcome, peak) = fixture
         .imgsync
         .push_measured(text(&path), &fixture.remote("large"));

@@ -45,10 +45,10 @@ impl ExpectedImage {
         Self::Config(digest(file(entries, name).expect("the config")))
     }
 
-    fn assert(&self, found: &Found, what: &str) {
+    fn assert(&self, found: &Found, name: &str) {
         match self {
-            Self::Config(config) => assert_eq!(&found.config, config, "{what}"),
-            Self::Manifest(manifest) => assert_eq!(&found.manifest, manifest, "{what}"),
+            Self::Config(config) => assert_eq!(&found.config, config, "{name}"),
+            Self::Manifest(manifest) => assert_eq!(&found.manifest, manifest, "{name}"),
         }
     }
 }
@@ -150,7 +150,7 @@ fn a_multi_platform_image_is_pushed_with_all_children() {
     let entries = read_tar(&path);
     let expected = ExpectedImage::of(&entries);
     let ExpectedImage::Manifest(digest) = &expected else {
-        panic!("an index stays as it is");
+        panic!("the index must be unchanged");
     };
     let index = file(&entries, &format!("blobs/{}", digest.replace(':', "/")));
     let index: Value = serde_json::from_slice(index.expect("the index")).expect("JSON");
@@ -187,12 +187,12 @@ fn the_output_of_docker_save_is_pushed_from_a_file_and_through_a_pipe() {
     fixture.imgsync.forget();
     let mut save = docker::save(image.reference());
     let mut save = save.stdout(Stdio::piped()).spawn().expect("docker save");
-    let pipe = save.stdout.take().expect("its output");
+    let pipe = save.stdout.take().expect("its stdout");
     fixture
         .imgsync
         .push_stdin(pipe.into(), &fixture.remote("pipe"))
         .succeeded();
-    assert!(save.wait().expect("its end").success());
+    assert!(save.wait().expect("an exit status").success());
     assert_eq!(fixture.read_back("pipe", &expected), from_file);
 }
 
@@ -291,6 +291,6 @@ fn compressed_layers_keep_their_digests_and_raw_layers_always_get_the_same_diges
     let largest = sizes.last().copied().unwrap_or_default();
     assert!(
         largest < 2_500_000,
-        "half of each layer compresses away: {sizes:?}"
+        "half of each layer must compress: {sizes:?}"
     );
 }

@@ -194,7 +194,7 @@ fn images_are_pushed_from_podman_without_root() {
         return;
     }
     let Some(user) = TestUser::new() else {
-        absent("no user can be made for podman without root");
+        absent("a user for podman without root");
         return;
     };
     let socket = user.home.join("run/podman/podman.sock");

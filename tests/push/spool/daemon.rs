@@ -110,7 +110,7 @@ fn a_raw_layer_is_deleted_once_it_is_compressed() {
     let Some(disk) = SmallDisk::mount("14m") else {
         return;
     };
-    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
+    let fixture = SpoolFixture::with_home(Scratch::new(), disk.folder("home"));
     let image = large_and_small(210);
     let daemon = FakeDaemon::classic(&image);
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "app");
@@ -181,7 +181,7 @@ fn two_pushes_from_one_daemon_at_once_succeed() {
         child.expect("imgsync starts")
     });
     for push in &mut pushes {
-        assert!(push.wait().expect("a child of ours").success());
+        assert!(push.wait().expect("the status of the child").success());
     }
     for name in ["one", "two"] {
         assert_eq!(fixture.check_image(name).config, image.id());

@@ -12,7 +12,7 @@ fn leftovers_are_deleted_before_a_full_disk_is_reported() {
     let Some(disk) = SmallDisk::mount("16m") else {
         return;
     };
-    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
+    let fixture = SpoolFixture::with_home(Scratch::new(), disk.folder("home"));
     let leftover = fixture.write_archive(
         "leftover.tar",
         &large_and_small(70).docker_archive("left:v1"),

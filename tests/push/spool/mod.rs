@@ -31,10 +31,10 @@ impl SpoolFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let home = scratch.folder("home");
-        Self::at(scratch, home)
+        Self::with_home(scratch, home)
     }
 
-    fn at(scratch: Scratch, home: PathBuf) -> Self {
+    fn with_home(scratch: Scratch, home: PathBuf) -> Self {
         let server = Server::start(&scratch.folder("root"));
         Self {
             relay: Relay::start(server.address(), Cut::Never),
@@ -76,7 +76,7 @@ impl SpoolFixture {
                 let mut victim = victim.lock().unwrap();
                 victim
                     .as_mut()
-                    .map(|child| child.kill().expect("a child of ours"))
+                    .map(|child| child.kill().expect("the status of the child"))
             });
         });
         // The rate limit makes sure that the push is still running at that moment.
@@ -84,11 +84,15 @@ impl SpoolFixture {
         command.args([image, &self.remote(name)]);
         let result = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         *child.lock().unwrap() = Some(result.expect("imgsync starts"));
-        let ended = until("the end of the push", || {
+        let status = until("the end of the push", || {
             let mut child = child.lock().unwrap();
-            child.as_mut().unwrap().try_wait().expect("a child of ours")
+            child
+                .as_mut()
+                .unwrap()
+                .try_wait()
+                .expect("the status of the child")
         });
-        assert_eq!(ended.code(), None, "killed in the middle");
+        assert_eq!(status.code(), None, "the push was not killed");
     }
 
     /// Runs a push to its end.

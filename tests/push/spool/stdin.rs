@@ -30,7 +30,7 @@ fn layers_from_standard_input_that_the_target_has_are_not_stored() {
     let Some(disk) = SmallDisk::mount("2m") else {
         return;
     };
-    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
+    let fixture = SpoolFixture::with_home(Scratch::new(), disk.folder("home"));
     let on_large_disk = Imgsync::new(&fixture.scratch.folder("roomy"));
     for index in 0..4 {
         // Each archive has its own image, because the server finds a layer in any of its

@@ -31,7 +31,7 @@ fn mirrored_tags_survive_a_killed_run() {
     assert_eq!(
         record.mirrored_tags()[&tag("v1")].len(),
         2,
-        "not the last one"
+        "only the last digest settles a tag"
     );
     record.settle_tag(&tag("v1"), &two, None);
     record.settle_tag(&tag("v2"), &one, Some(&one));
@@ -40,7 +40,7 @@ fn mirrored_tags_survive_a_killed_run() {
     record.forget(&tag("v2"));
     assert!(
         record.tag_subjects().is_empty(),
-        "others' tags are not noted"
+        "a tag that the mirror did not write is not recorded"
     );
     record.write().unwrap();
     drop(record);
@@ -106,7 +106,7 @@ fn an_invalid_file_is_an_error_and_stays() {
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
             bad,
-            "left as it was"
+            "the file was changed"
         );
     }
     std::fs::write(&path, "").unwrap();

@@ -36,7 +36,7 @@ async fn stored_images_are_read_back_and_existing_ones_stay() {
     let (a, b, c) = (image(b"a"), image(b"b"), image(b"c"));
     let first = target(&path).await;
     assert_eq!(digest_at(&first, "v1").await, None);
-    assert!(!path.exists(), "looking leaves a trace");
+    assert!(!path.exists(), "reading created a file");
     put(&first, &a, &tagged("v1")).await;
     put(&first, &a, &tagged("same")).await;
     first.finish(&quiet()).await.unwrap();
