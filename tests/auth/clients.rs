@@ -6,7 +6,7 @@ use crate::support::peers::absent;
 use crate::support::prelude::*;
 
 const PASSWORD: &str = "correct horse";
-const PEERS: [&str; 4] = ["htpasswd", "openssl", "nginx", "curl"];
+const REQUIRED_PROGRAMS: [&str; 4] = ["htpasswd", "openssl", "nginx", "curl"];
 
 /// How clients connect to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl DockerClient {
 
 #[test]
 fn docker() {
-    if !present(&PEERS) || !present(&["docker", "busybox"]) {
+    if !present(&REQUIRED_PROGRAMS) || !present(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
@@ -227,7 +227,7 @@ fn archive_of(fixture: &ClientFixture) -> String {
 
 #[test]
 fn podman() {
-    if !present(&PEERS) || !present(&["podman"]) {
+    if !present(&REQUIRED_PROGRAMS) || !present(&["podman"]) {
         return;
     }
     for (transport, anonymous_pulls) in ALL_SETUPS {
@@ -265,7 +265,7 @@ fn podman() {
 
 #[test]
 fn skopeo() {
-    if !present(&PEERS) || !present(&["skopeo"]) {
+    if !present(&REQUIRED_PROGRAMS) || !present(&["skopeo"]) {
         return;
     }
     for (transport, anonymous_pulls) in ALL_SETUPS {
@@ -339,7 +339,7 @@ fn skopeo() {
 
 #[test]
 fn curl() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     for (transport, anonymous_pulls) in ALL_SETUPS {
@@ -400,7 +400,7 @@ fn curl() {
 
 #[test]
 fn imgsync() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     for (transport, anonymous_pulls) in ALL_SETUPS {
@@ -503,7 +503,7 @@ fn apache_and_the_stock_registry_read_our_htpasswd_file() {
 
 #[test]
 fn the_client_address_comes_from_trusted_proxies() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let fixture = ClientFixture::new(Transport::Nginx, AnonymousPulls::Denied);

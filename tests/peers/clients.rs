@@ -2,7 +2,7 @@
 
 use crate::support::prelude::*;
 
-const PEERS: [&str; 4] = ["docker", "busybox", "podman", "skopeo"];
+const REQUIRED_PROGRAMS: [&str; 4] = ["docker", "busybox", "podman", "skopeo"];
 
 /// Builds an image, pushes it with `push`, and pulls it with every client. `push` gets the image,
 /// its archive and the target.
@@ -35,7 +35,7 @@ fn assert_everyone_pulls(name: &str, push: impl FnOnce(&DockerImage, &str, &str)
 
 #[test]
 fn everyone_pulls_what_docker_pushed() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -47,7 +47,7 @@ fn everyone_pulls_what_docker_pushed() {
 
 #[test]
 fn everyone_pulls_what_podman_pushed() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -60,7 +60,7 @@ fn everyone_pulls_what_podman_pushed() {
 
 #[test]
 fn everyone_pulls_what_skopeo_pushed() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use crate::support::prelude::*;
 
-const PEERS: [&str; 3] = ["docker", "busybox", "docker-registry"];
+const REQUIRED_PROGRAMS: [&str; 3] = ["docker", "busybox", "docker-registry"];
 const STOCK_CONFIG: &str = "/etc/docker/registry/config.yml";
 
 /// Builds the image once and returns its name.
@@ -95,7 +95,7 @@ fn volume_option(folder: &Path, mount_point: &str) -> String {
 
 #[test]
 fn the_image_works_with_the_volume_and_variables_of_the_stock_registry() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -134,7 +134,7 @@ fn the_image_works_with_the_volume_and_variables_of_the_stock_registry() {
 
 #[test]
 fn the_image_works_with_the_files_and_commands_of_the_stock_registry() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -164,7 +164,7 @@ fn the_image_works_with_the_files_and_commands_of_the_stock_registry() {
 
 #[test]
 fn the_image_runs_as_any_user() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();

@@ -2,11 +2,11 @@
 
 use crate::support::prelude::*;
 
-const PEERS: [&str; 3] = ["docker", "busybox", "docker-registry"];
+const REQUIRED_PROGRAMS: [&str; 3] = ["docker", "busybox", "docker-registry"];
 
 #[test]
 fn docker_runs_what_was_pushed_to_a_stock_registry_and_the_server_takes_over_its_folder() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -31,7 +31,7 @@ fn docker_runs_what_was_pushed_to_a_stock_registry_and_the_server_takes_over_its
 
 #[test]
 fn a_stock_registry_takes_over_the_folder_of_the_server() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();

@@ -10,7 +10,7 @@ use crate::support::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
-const PEERS: [&str; 3] = ["docker", "busybox", "docker-registry"];
+const REQUIRED_PROGRAMS: [&str; 3] = ["docker", "busybox", "docker-registry"];
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -160,7 +160,7 @@ fn assert_all(address: SocketAddr, images: &[(&str, &Found)]) {
 
 #[test]
 fn stock_registry_and_server_take_over_from_each_other() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();

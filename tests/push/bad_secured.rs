@@ -6,7 +6,7 @@ use crate::support::bytes::mixed;
 use crate::support::prelude::*;
 use crate::support::{SmallDisk, store};
 
-const PEERS: [&str; 3] = ["htpasswd", "openssl", "curl"];
+const REQUIRED_PROGRAMS: [&str; 3] = ["htpasswd", "openssl", "curl"];
 const PASSWORD: &str = "correct horse";
 const EXIT_SOURCE: i32 = 3;
 const EXIT_TARGET: i32 = 4;
@@ -120,7 +120,7 @@ impl SecuredFixture {
 
 #[test]
 fn bad_images_are_the_sources_fault() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let fixture = SecuredFixture::new();
@@ -183,7 +183,7 @@ fn rename_in_tar(path: &Path, from: &str, to: &str) {
 
 #[test]
 fn bad_requests_are_refused_and_need_a_login() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let fixture = SecuredFixture::new();
@@ -232,7 +232,7 @@ fn bad_requests_are_refused_and_need_a_login() {
 
 #[test]
 fn a_full_disk_is_reported_and_harms_nothing() {
-    if !present(&PEERS) {
+    if !present(&REQUIRED_PROGRAMS) {
         return;
     }
     let Some(disk) = SmallDisk::mount("12m") else {

@@ -12,7 +12,7 @@ use crate::support::{Moment, Random, store};
 /// How many times each test kills a process.
 const KILLS: usize = 200;
 /// The chunk size: small, so that there are many moments to kill at.
-const CHUNK: &str = "64KiB";
+const CHUNK_SIZE: &str = "64KiB";
 
 /// The file with the stderr of the last push.
 const STDERR_FILE: &str = "push.stderr";
@@ -29,7 +29,14 @@ enum KilledProcess {
 /// Starts a push that writes its stderr to `stderr`.
 fn start_push(imgsync: &Imgsync, image: &str, remote: &str, stderr: Stdio) -> Arc<Mutex<Child>> {
     let mut command = imgsync.command();
-    command.args(["push", "--verbose", "--chunk-size", CHUNK, image, remote]);
+    command.args([
+        "push",
+        "--verbose",
+        "--chunk-size",
+        CHUNK_SIZE,
+        image,
+        remote,
+    ]);
     let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
     Arc::new(Mutex::new(child.expect("imgsync starts")))
 }

@@ -37,7 +37,7 @@ fn an_archive_has_everything_and_other_programs_read_it() {
         }
     }
     if present(&["podman"]) {
-        // podman loads an archive only if it has one image, or if every image in it has a name.
+        // podman can load an archive with a single image, and one with several named images.
         let one = fixture.path("one.tar");
         let to = format!("oci-archive:{}:v1", one.display());
         fixture
