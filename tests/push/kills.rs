@@ -136,7 +136,7 @@ impl KillFixture {
 
     /// Returns a random moment of the push that is running or about to start: during a request, an
     /// upload or an answer.
-    fn moment(&mut self) -> Moment {
+    fn random_moment(&mut self) -> Moment {
         let traffic = self.relay.traffic();
         match self.random.below(4) {
             0 => Moment::Asked(self.relay.asked() + self.random.below(40) as usize),
@@ -152,7 +152,7 @@ impl KillFixture {
             KilledProcess::Server => true,
             KilledProcess::Either => self.random.below(2) == 0,
         };
-        let moment = self.moment();
+        let moment = self.random_moment();
         let kills = Arc::clone(&self.kills);
         if server_dies {
             let server = Arc::clone(&self.server);
@@ -204,7 +204,7 @@ impl KillFixture {
 
     /// Pushes images until `KILLS` kills have happened, and each image until it is complete. Then
     /// checks the number of sent bytes and of leftover sessions.
-    fn survives(mut self, victim: KilledProcess) {
+    fn assert_survives(mut self, victim: KilledProcess) {
         let mut size = 0;
         let mut images = 0;
         let mut runs = 0;
@@ -270,17 +270,17 @@ fn assert_sessions_are_purged(mut server: Server, scratch: &Scratch) {
 
 #[test]
 fn a_client_that_is_killed_at_any_moment_continues_in_the_next_run() {
-    KillFixture::new().survives(KilledProcess::Client);
+    KillFixture::new().assert_survives(KilledProcess::Client);
 }
 
 #[test]
 fn a_push_survives_kills_of_the_server_at_any_moment() {
-    KillFixture::new().survives(KilledProcess::Server);
+    KillFixture::new().assert_survives(KilledProcess::Server);
 }
 
 #[test]
 fn an_image_arrives_when_client_and_server_are_killed() {
-    KillFixture::new().survives(KilledProcess::Either);
+    KillFixture::new().assert_survives(KilledProcess::Either);
 }
 
 #[test]
