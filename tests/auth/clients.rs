@@ -1,17 +1,17 @@
-//! Logins and TLS with the clients that people have: docker, podman, skopeo, curl and imgsync, over
-//! plain HTTP on loopback, over the server's own TLS, and with nginx in front.
+//! Tests logins and TLS of the server with real clients: docker, podman, skopeo, curl and imgsync.
+//! They connect over plain HTTP on loopback, over the server's own TLS, and through nginx.
 
 use crate::support::Nginx;
 use crate::support::peers::report_missing;
 use crate::support::prelude::*;
 
 const PASSWORD: &str = "correct horse";
-const PEERS: [&str; 4] = ["htpasswd", "openssl", "nginx", "curl"];
+const REQUIRED_PROGRAMS: [&str; 4] = ["htpasswd", "openssl", "nginx", "curl"];
 
-/// How clients reach the server.
+/// How clients connect to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
-    Plain,
+    PlainHttp,
     Tls,
     Nginx,
 }
@@ -19,33 +19,33 @@ enum Transport {
 /// What clients without a login may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AnonymousPulls {
-    Nothing,
-    /// Pull from `public/…`.
-    Some,
+    Denied,
+    /// They may pull from `public/…`.
+    FromPublic,
 }
 
-const ALL: [(Transport, AnonymousPulls); 6] = [
-    (Transport::Plain, AnonymousPulls::Nothing),
-    (Transport::Plain, AnonymousPulls::Some),
-    (Transport::Tls, AnonymousPulls::Nothing),
-    (Transport::Tls, AnonymousPulls::Some),
-    (Transport::Nginx, AnonymousPulls::Nothing),
-    (Transport::Nginx, AnonymousPulls::Some),
+const ALL_SETUPS: [(Transport, AnonymousPulls); 6] = [
+    (Transport::PlainHttp, AnonymousPulls::Denied),
+    (Transport::PlainHttp, AnonymousPulls::FromPublic),
+    (Transport::Tls, AnonymousPulls::Denied),
+    (Transport::Tls, AnonymousPulls::FromPublic),
+    (Transport::Nginx, AnonymousPulls::Denied),
+    (Transport::Nginx, AnonymousPulls::FromPublic),
 ];
 
-/// A server that knows alice, and the way to it.
+/// A server with the user alice, and nginx in front of it if the transport says so.
 struct ClientFixture {
     scratch: Scratch,
     server: Server,
     _nginx: Option<Nginx>,
-    /// What clients call it: `host:port`.
+    /// The server's `host:port` for clients.
     name: String,
-    /// A folder with the CA's `ca.crt`, where there is TLS.
+    /// A folder with `ca.crt`, if TLS is used.
     ca: Option<PathBuf>,
 }
 
 impl ClientFixture {
-    fn new(transport: Transport, public: AnonymousPulls) -> Self {
+    fn new(transport: Transport, anonymous_pulls: AnonymousPulls) -> Self {
         let scratch = Scratch::new();
         let file = |name: &str| scratch.path(name);
         let users = file("htpasswd");
@@ -63,11 +63,11 @@ impl ClientFixture {
                 ", tls: {{certificate: {:?}, key: {:?}}}",
                 pair.certificate, pair.key
             ),
-            Transport::Plain | Transport::Nginx => String::new(),
+            Transport::PlainHttp | Transport::Nginx => String::new(),
         };
-        let anonymous = match public {
-            AnonymousPulls::Nothing => "",
-            AnonymousPulls::Some => "imgsync: {anonymous: {pull: ['public/**']}}\n",
+        let anonymous = match anonymous_pulls {
+            AnonymousPulls::Denied => "",
+            AnonymousPulls::FromPublic => "imgsync: {anonymous: {pull: ['public/**']}}\n",
         };
         let root = scratch.folder("root");
         let config = format!(
@@ -81,10 +81,10 @@ impl ClientFixture {
             .then(|| Nginx::start(&scratch.folder("nginx"), server.address(), &pair));
         let address = nginx.as_ref().map_or(server.address(), Nginx::address);
         let name = match transport {
-            Transport::Plain => address.to_string(),
+            Transport::PlainHttp => address.to_string(),
             Transport::Tls | Transport::Nginx => format!("localhost:{}", address.port()),
         };
-        let ca = (transport != Transport::Plain).then(|| {
+        let ca = (transport != Transport::PlainHttp).then(|| {
             let folder = scratch.folder("certs");
             std::fs::copy(authority.certificate(), folder.join("ca.crt")).unwrap();
             folder
@@ -103,35 +103,35 @@ impl ClientFixture {
         format!("{scheme}://{}{path}", self.name)
     }
 
-    /// What podman and skopeo are told about TLS.
-    fn trust(&self) -> [&str; 2] {
+    /// Returns the TLS options for podman and skopeo.
+    fn tls_options(&self) -> [&str; 2] {
         match &self.ca {
             Some(folder) => ["--cert-dir", folder.to_str().unwrap()],
             None => ["--tls-verify=false", "--tls-verify=false"],
         }
     }
 
-    /// Nothing of what happened is an error of the server's, and no secret is in its log.
-    fn assert_quiet(&self) {
+    /// Panics if the server's log has an error, a warning, or the password.
+    fn assert_clean_log(&self) {
         let log = self.server.log();
         assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
         assert!(!log.contains(PASSWORD), "{log}");
     }
 }
 
-/// Docker's folder for a registry's CA; gone with this.
+/// Docker's folder for the CA of a registry. The folder is deleted when the value is dropped.
 struct TrustedCa(PathBuf);
 
 impl TrustedCa {
-    /// `None`, and said so, where this user may not write there.
+    /// Returns `None`, and reports it, if this user may not write to the folder.
     fn new(fixture: &ClientFixture) -> Option<Option<Self>> {
         let Some(ca) = &fixture.ca else {
             return Some(None);
         };
         let folder = Path::new("/etc/docker/certs.d").join(&fixture.name);
-        let made = std::fs::create_dir_all(&folder)
+        let copied = std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::copy(ca.join("ca.crt"), folder.join("ca.crt")));
-        match made {
+        match copied {
             Ok(_) => Some(Some(Self(folder))),
             Err(error) => {
                 report_missing(&format!("the right to write {}: {error}", folder.display()));
@@ -144,12 +144,12 @@ impl TrustedCa {
 impl Drop for TrustedCa {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-        // The folder above stays where others have theirs in it.
+        // The parent folder stays if it has other folders.
         let _ = std::fs::remove_dir(self.0.parent().unwrap());
     }
 }
 
-/// A Docker client whose logins are its own.
+/// A Docker client with its own logins.
 struct DockerClient(PathBuf);
 
 impl DockerClient {
@@ -166,27 +166,29 @@ impl DockerClient {
 
 #[test]
 fn docker() {
-    if !programs_available(&PEERS) || !programs_available(&["docker", "busybox"]) {
+    if !programs_available(&REQUIRED_PROGRAMS) || !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
     let image = DockerImage::build(&unique("logins"), "v1");
     let id = image.id();
-    for (transport, public) in ALL {
-        let fixture = ClientFixture::new(transport, public);
+    for (transport, anonymous_pulls) in ALL_SETUPS {
+        let fixture = ClientFixture::new(transport, anonymous_pulls);
         let Some(_trusted) = TrustedCa::new(&fixture) else {
             return;
         };
         let docker = DockerClient(fixture.scratch.folder("docker"));
         let private = image.tag(format!("{}/team/app:v1", fixture.name));
-        let open = image.tag(format!("{}/public/app:v1", fixture.name));
+        let public = image.tag(format!("{}/public/app:v1", fixture.name));
         docker
             .run(&["push", private.reference()])
             .failed(1, &["auth"]);
-        docker.run(&["push", open.reference()]).failed(1, &["auth"]);
+        docker
+            .run(&["push", public.reference()])
+            .failed(1, &["auth"]);
         docker.login(&fixture, "wrong").failed(1, &["unauthorized"]);
         docker.login(&fixture, PASSWORD).succeeded();
-        for image in [private, open] {
+        for image in [private, public] {
             docker.run(&["push", image.reference()]).succeeded();
             let name = image.reference().to_owned();
             image.remove();
@@ -195,27 +197,27 @@ fn docker() {
         }
         docker.run(&["logout", &fixture.name]).succeeded();
         let pull = |name: &str| docker.run(&["pull", &format!("{}/{name}:v1", fixture.name)]);
-        // On this machine docker, when it has no password to send, tries again without TLS, and
-        // tells of that.
-        let words: &[&str] = match (transport, public) {
-            (Transport::Plain, _) | (Transport::Tls, AnonymousPulls::Some) => &["auth"],
-            (Transport::Tls, AnonymousPulls::Nothing) => &["this port speaks TLS"],
+        // Without a password, docker connects to loopback again without TLS, and reports that
+        // error.
+        let words: &[&str] = match (transport, anonymous_pulls) {
+            (Transport::PlainHttp, _) | (Transport::Tls, AnonymousPulls::FromPublic) => &["auth"],
+            (Transport::Tls, AnonymousPulls::Denied) => &["this port speaks TLS"],
             (Transport::Nginx, _) => &[],
         };
         pull("team/app").failed(1, words);
-        match public {
-            AnonymousPulls::Nothing => drop(pull("public/app").failed(1, words)),
-            AnonymousPulls::Some => {
+        match anonymous_pulls {
+            AnonymousPulls::Denied => drop(pull("public/app").failed(1, words)),
+            AnonymousPulls::FromPublic => {
                 let pulled = DockerImage::existing(format!("{}/public/app:v1", fixture.name));
                 pull("public/app").succeeded();
                 assert_eq!(pulled.id(), id);
             }
         }
-        fixture.assert_quiet();
+        fixture.assert_clean_log();
     }
 }
 
-/// An image as an archive that every client reads.
+/// Writes an image as an archive that every client can read.
 fn archive_of(fixture: &ClientFixture) -> String {
     let path = fixture.scratch.path("image.tar");
     let image = Image::new(vec![layer("hello", b"world".to_vec())]);
@@ -225,81 +227,81 @@ fn archive_of(fixture: &ClientFixture) -> String {
 
 #[test]
 fn podman() {
-    if !programs_available(&PEERS) || !programs_available(&["podman"]) {
+    if !programs_available(&REQUIRED_PROGRAMS) || !programs_available(&["podman"]) {
         return;
     }
-    for (transport, public) in ALL {
-        let fixture = ClientFixture::new(transport, public);
+    for (transport, anonymous_pulls) in ALL_SETUPS {
+        let fixture = ClientFixture::new(transport, anonymous_pulls);
         let podman = Podman::new();
         podman.load(&archive_of(&fixture));
         let logins = fixture.scratch.path("auth.json");
         let logins = logins.to_str().unwrap();
-        let go = |word: &str, rest: &[&str]| {
-            let [first, second] = fixture.trust();
+        let run_podman = |word: &str, rest: &[&str]| {
+            let [first, second] = fixture.tls_options();
             podman.attempt(&[&[word, "--authfile", logins, first, second], rest].concat())
         };
         let private = format!("{}/team/app:v1", fixture.name);
-        let open = format!("{}/public/app:v1", fixture.name);
-        let push = |to: &str| go("push", &["localhost/app:v1", &format!("docker://{to}")]);
-        let login = |password| go("login", &["-u", "alice", "-p", password, &fixture.name]);
+        let public = format!("{}/public/app:v1", fixture.name);
+        let push = |to: &str| run_podman("push", &["localhost/app:v1", &format!("docker://{to}")]);
+        let login = |password| run_podman("login", &["-u", "alice", "-p", password, &fixture.name]);
         push(&private).failed(125, &["auth"]);
         login("wrong").failed(125, &["invalid username/password"]);
         login(PASSWORD).succeeded();
         let id = podman.id("localhost/app:v1");
-        for remote in [&private, &open] {
+        for remote in [&private, &public] {
             push(remote).succeeded();
-            go("pull", &[remote]).succeeded();
+            run_podman("pull", &[remote]).succeeded();
             assert_eq!(podman.id(remote), id, "{transport:?}");
         }
         podman.run(&["logout", "--authfile", logins, &fixture.name]);
-        go("pull", &[&private]).failed(125, &["auth"]);
-        match public {
-            AnonymousPulls::Nothing => drop(go("pull", &[&open]).failed(125, &["auth"])),
-            AnonymousPulls::Some => drop(go("pull", &[&open]).succeeded()),
+        run_podman("pull", &[&private]).failed(125, &["auth"]);
+        match anonymous_pulls {
+            AnonymousPulls::Denied => drop(run_podman("pull", &[&public]).failed(125, &["auth"])),
+            AnonymousPulls::FromPublic => drop(run_podman("pull", &[&public]).succeeded()),
         }
-        fixture.assert_quiet();
+        fixture.assert_clean_log();
     }
 }
 
 #[test]
 fn skopeo() {
-    if !programs_available(&PEERS) || !programs_available(&["skopeo"]) {
+    if !programs_available(&REQUIRED_PROGRAMS) || !programs_available(&["skopeo"]) {
         return;
     }
-    for (transport, public) in ALL {
-        let fixture = ClientFixture::new(transport, public);
+    for (transport, anonymous_pulls) in ALL_SETUPS {
+        let fixture = ClientFixture::new(transport, anonymous_pulls);
         let archive = format!("docker-archive:{}", archive_of(&fixture));
         let logins = fixture.scratch.path("auth.json");
         let logins = logins.to_str().unwrap();
-        let go = |words: &[&str]| {
+        let run_skopeo = |words: &[&str]| {
             let mut command = Command::new("skopeo");
             command.args(["--insecure-policy"]).args(words);
             run(command.stdin(Stdio::null()))
         };
-        let [first, second] = fixture.trust();
-        let [to, to_second] = match &fixture.ca {
+        let [first, second] = fixture.tls_options();
+        let [dest_option, dest_value] = match &fixture.ca {
             Some(_) => ["--dest-cert-dir", second],
             None => ["--dest-tls-verify=false", "--dest-tls-verify=false"],
         };
         let login = |password| {
             let words = ["login", "--authfile", logins, first, second];
-            go(&[&words[..], &["-u", "alice", "-p", password, &fixture.name]].concat())
+            run_skopeo(&[&words[..], &["-u", "alice", "-p", password, &fixture.name]].concat())
         };
         let push = |name: &str| {
             let remote = format!("docker://{}/{name}", fixture.name);
-            go(&[
+            run_skopeo(&[
                 "copy",
                 "--authfile",
                 logins,
-                to,
-                to_second,
+                dest_option,
+                dest_value,
                 &archive,
                 &remote,
             ])
         };
         let inspect = |name: &str| {
             let remote = format!("docker://{}/{name}", fixture.name);
-            go(&[
+            run_skopeo(&[
                 "inspect",
                 "--raw",
                 "--authfile",
@@ -317,58 +319,60 @@ fn skopeo() {
             let found = inspect(name).succeeded();
             assert!(found.stdout.contains("layers"), "{found}");
         }
-        go(&["logout", "--authfile", logins, &fixture.name]).succeeded();
+        run_skopeo(&["logout", "--authfile", logins, &fixture.name]).succeeded();
         inspect("team/app:v1").failed(1, &["auth"]);
-        match public {
-            AnonymousPulls::Nothing => drop(inspect("public/app:v1").failed(1, &["auth"])),
-            AnonymousPulls::Some => drop(inspect("public/app:v1").succeeded()),
+        match anonymous_pulls {
+            AnonymousPulls::Denied => drop(inspect("public/app:v1").failed(1, &["auth"])),
+            AnonymousPulls::FromPublic => drop(inspect("public/app:v1").succeeded()),
         }
-        // Without a file of logins.
+        // With the login as an option.
         let remote = format!("docker://{}/team/app:v1", fixture.name);
         for (login, code) in [(format!("alice:{PASSWORD}"), 0), ("alice:x".to_owned(), 1)] {
-            let outcome = go(&[
+            let outcome = run_skopeo(&[
                 "inspect", "--raw", "--creds", &login, first, second, &remote,
             ]);
             assert_eq!(outcome.code, Some(code), "{outcome}");
         }
-        fixture.assert_quiet();
+        fixture.assert_clean_log();
     }
 }
 
 #[test]
 fn curl() {
-    if !programs_available(&PEERS) {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
-    for (transport, public) in ALL {
-        let fixture = ClientFixture::new(transport, public);
+    for (transport, anonymous_pulls) in ALL_SETUPS {
+        let fixture = ClientFixture::new(transport, anonymous_pulls);
         let ca = fixture.ca.as_ref().map(|folder| folder.join("ca.crt"));
-        let back = fixture.scratch.path("back");
-        let go = |words: &[&str]| {
+        let body_file = fixture.scratch.path("back");
+        let run_curl = |words: &[&str]| {
             let mut command = Command::new("curl");
-            command.args(["-sS", "--noproxy", "*", "-o"]).arg(&back);
+            command
+                .args(["-sS", "--noproxy", "*", "-o"])
+                .arg(&body_file);
             command.args(["-w", "%{http_code} %{http_version}"]);
             if let Some(ca) = &ca {
                 command.arg("--cacert").arg(ca);
             }
             must(command.args(words))
         };
-        let version = if transport == Transport::Plain {
+        let version = if transport == Transport::PlainHttp {
             "1.1"
         } else {
             "2"
         };
         let check = fixture.url("/v2/");
         let (right, wrong) = (format!("alice:{PASSWORD}"), "alice:x");
-        assert_eq!(go(&[&check]), format!("401 {version}"));
-        assert_eq!(go(&["-u", wrong, &check]), format!("401 {version}"));
-        assert_eq!(go(&["-u", &right, &check]), format!("200 {version}"));
-        assert_eq!(go(&["--http1.1", "-u", &right, &check]), "200 1.1");
-        if public == AnonymousPulls::Nothing {
-            let asked = go(&["--anyauth", "-u", &right, &check]);
-            assert_eq!(asked, format!("200 {version}"));
+        assert_eq!(run_curl(&[&check]), format!("401 {version}"));
+        assert_eq!(run_curl(&["-u", wrong, &check]), format!("401 {version}"));
+        assert_eq!(run_curl(&["-u", &right, &check]), format!("200 {version}"));
+        assert_eq!(run_curl(&["--http1.1", "-u", &right, &check]), "200 1.1");
+        if anonymous_pulls == AnonymousPulls::Denied {
+            let response = run_curl(&["--anyauth", "-u", &right, &check]);
+            assert_eq!(response, format!("200 {version}"));
         }
-        // More than any window or buffer on the way, up and down.
+        // Larger than every window and buffer, in both directions.
         let bytes = noise(7, 20_000_000);
         let file = fixture.scratch.path("blob");
         std::fs::write(&file, &bytes).unwrap();
@@ -377,30 +381,30 @@ fn curl() {
         let data = format!("@{}", file.display());
         let send = ["-X", "POST", "-H", "Content-Type: application/octet-stream"];
         let send = [&send[..], &["--data-binary", &data, &upload]].concat();
-        assert_eq!(go(&send), format!("401 {version}"));
-        let sent = go(&[&["-u", &right], &send[..]].concat());
+        assert_eq!(run_curl(&send), format!("401 {version}"));
+        let sent = run_curl(&[&["-u", &right], &send[..]].concat());
         assert_eq!(sent, format!("201 {version}"));
         let blob = fixture.url(&format!("/v2/public/app/blobs/{digest}"));
-        let anyone = if public == AnonymousPulls::Some {
+        let anonymous_status = if anonymous_pulls == AnonymousPulls::FromPublic {
             "200"
         } else {
             "401"
         };
-        assert_eq!(go(&[&blob]), format!("{anyone} {version}"));
-        let fetched = go(&["-u", &right, &blob]);
+        assert_eq!(run_curl(&[&blob]), format!("{anonymous_status} {version}"));
+        let fetched = run_curl(&["-u", &right, &blob]);
         assert_eq!(fetched, format!("200 {version}"));
-        assert!(std::fs::read(&back).unwrap() == bytes);
-        fixture.assert_quiet();
+        assert!(std::fs::read(&body_file).unwrap() == bytes);
+        fixture.assert_clean_log();
     }
 }
 
 #[test]
 fn imgsync() {
-    if !programs_available(&PEERS) {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
-    for (transport, public) in ALL {
-        let fixture = ClientFixture::new(transport, public);
+    for (transport, anonymous_pulls) in ALL_SETUPS {
+        let fixture = ClientFixture::new(transport, anonymous_pulls);
         let imgsync = Imgsync::new(&fixture.scratch.folder("home"));
         let archive = archive_of(&fixture);
         let ca = fixture.ca.as_ref().map(|folder| folder.join("ca.crt"));
@@ -418,8 +422,8 @@ fn imgsync() {
             push(name, &[user, ("IMGSYNC_PASSWORD", "x")]).failed(5, &["alice"]);
             push(name, &[user, ("IMGSYNC_PASSWORD", PASSWORD)]).succeeded();
         }
-        // Logged in and out with the tool itself.
-        let log = |word: &str, password: &str| {
+        // Login and logout with the tool itself.
+        let run_login_command = |word: &str, password: &str| {
             let mut command = imgsync.command();
             command.args([word, &fixture.name]);
             if word == "login" {
@@ -432,12 +436,12 @@ fn imgsync() {
             std::fs::write(&file, password).unwrap();
             run(command.stdin(std::fs::File::open(file).unwrap()))
         };
-        log("login", "wrong").failed(5, &[]);
-        log("login", PASSWORD).succeeded();
+        run_login_command("login", "wrong").failed(5, &[]);
+        run_login_command("login", PASSWORD).succeeded();
         push("third/app", &[]).succeeded();
-        log("logout", "").succeeded();
+        run_login_command("logout", "").succeeded();
         push("fourth/app", &[]).failed(5, &["log in"]);
-        // What docker login keeps: alice:correct horse
+        // A login as `docker login` stores it: alice:correct horse
         let folder = fixture.scratch.folder("docker");
         let auths = format!(
             "{{\"auths\": {{\"{}\": {{\"auth\": \"YWxpY2U6Y29ycmVjdCBob3JzZQ==\"}}}}}}",
@@ -446,18 +450,18 @@ fn imgsync() {
         std::fs::write(folder.join("config.json"), auths).unwrap();
         let config = [("DOCKER_CONFIG", folder.to_str().unwrap())];
         push("other/app", &config).succeeded();
-        fixture.assert_quiet();
+        fixture.assert_clean_log();
     }
 }
 
 #[test]
-fn what_our_htpasswd_writes_apache_and_the_stock_registry_read() {
+fn apache_and_the_stock_registry_read_our_htpasswd_file() {
     if !programs_available(&["htpasswd", "curl", "docker-registry"]) {
         return;
     }
     let scratch = Scratch::new();
     let users = scratch.path("htpasswd");
-    // One that Apache wrote stays beside it.
+    // Apache's entry for bob must stay.
     must(
         Command::new("htpasswd")
             .args(["-Bbc"])
@@ -466,9 +470,9 @@ fn what_our_htpasswd_writes_apache_and_the_stock_registry_read() {
     );
     let password = scratch.path("password");
     std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
-    let mut ours = Command::new(crate::support::server::binary());
-    ours.arg("htpasswd").arg(&users).arg("alice");
-    run(ours.stdin(std::fs::File::open(&password).unwrap())).succeeded();
+    let mut command = Command::new(crate::support::server::binary());
+    command.arg("htpasswd").arg(&users).arg("alice");
+    run(command.stdin(std::fs::File::open(&password).unwrap())).succeeded();
     let auth = format!("auth: {{htpasswd: {{realm: here, path: {users:?}}}}}\n");
     let stock = StockRegistry::start_configured(&scratch.folder("root"), "", "", &auth);
     for (user, password, status) in [
@@ -498,18 +502,18 @@ fn what_our_htpasswd_writes_apache_and_the_stock_registry_read() {
 }
 
 #[test]
-fn the_client_is_who_the_trusted_proxies_say() {
-    if !programs_available(&PEERS) {
+fn the_client_address_comes_from_trusted_proxies() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
-    let fixture = ClientFixture::new(Transport::Nginx, AnonymousPulls::Nothing);
+    let fixture = ClientFixture::new(Transport::Nginx, AnonymousPulls::Denied);
     let ca = fixture.ca.as_ref().unwrap().join("ca.crt");
     let mut command = Command::new("curl");
     command.args(["-sS", "--noproxy", "*", "--cacert"]).arg(ca);
-    // nginx adds the address that it sees itself, this machine's, which counts as a proxy's too.
+    // nginx appends the address that it sees. It is this machine's, which is also a trusted proxy.
     command.args(["-H", "X-Forwarded-For: 203.0.113.9"]);
     must(command.arg(fixture.url("/v2/team/app/tags/list")));
-    wait_until("the request's line", || {
+    wait_until("the log line of the request", || {
         let log = fixture.server.log();
         let line = log.lines().find(|line| line.contains("/tags/list"))?;
         assert!(line.contains("203.0.113.9"), "{line}");

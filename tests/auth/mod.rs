@@ -1,4 +1,4 @@
-//! Logins, TLS and credentials, at both ends.
+//! Tests logins, TLS and credentials, of the tool and of the server.
 
 mod clients;
 mod login;

@@ -1,5 +1,5 @@
-//! The pull-through cache with more clients that people have, and logins on: containerd with its
-//! `hosts.toml`, skopeo, and our own tool, which pulls, mirrors and pushes.
+//! Tests the pull-through cache with logins and further clients: containerd with its `hosts.toml`,
+//! skopeo, and imgsync, which pulls, mirrors and pushes.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ fn image(seed: u64) -> Image {
     ])
 }
 
-/// The stock registry with an image.
+/// Starts a stock registry with an image. Returns it with the digest of the image.
 fn hub(scratch: &Scratch, name: &str, image: &Image) -> (StockRegistry, String) {
     let hub = StockRegistry::start(&scratch.folder("stock"));
     let digest = push_image(scratch, image, false, &format!("{}/{name}", hub.address()));
     (hub, digest)
 }
 
-/// What the server itself has under a name, asked for by alice.
-fn ours(server: SocketAddr, target: &str) -> Response {
+/// Sends a GET request with alice's login, so that the server answers from its own repositories.
+fn get_as_alice(server: SocketAddr, target: &str) -> Response {
     send(
         server,
         "GET",
@@ -37,7 +37,7 @@ fn ours(server: SocketAddr, target: &str) -> Response {
 }
 
 #[test]
-fn containerd_pulls_through_its_hosts_file_and_pushes_ours() {
+fn containerd_pulls_through_its_hosts_file_and_pushes_to_the_server() {
     if !programs_available(&["containerd", "ctr", "docker-registry", "htpasswd"]) {
         return;
     }
@@ -55,13 +55,14 @@ fn containerd_pulls_through_its_hosts_file_and_pushes_ours() {
     let mirrored = "docker.io/library/mirrored:v1";
     containerd.pull(&[], mirrored);
     assert_eq!(containerd.digest(mirrored), Some(digest.clone()));
-    // What is not for everybody takes a login.
+    // The prefix ghcr.io is not open to anonymous pulls.
     let guarded = "ghcr.io/library/mirrored:v1";
     assert_ne!(containerd.try_pull(&[], guarded).code, Some(0));
     containerd.pull(&["--user", &login], guarded);
     assert_eq!(containerd.digest(guarded), Some(digest.clone()));
 
-    // Once more with the upstream dead; and with the Hub's login, which is none here.
+    // Again while the upstream is down, without a login and with a login of Docker Hub, which this
+    // server does not know.
     hub.stop();
     for flags in [&[][..], &["--user", "hubuser:hubpassword"]] {
         containerd.clear();
@@ -69,36 +70,36 @@ fn containerd_pulls_through_its_hosts_file_and_pushes_ours() {
         assert_eq!(containerd.digest(mirrored), Some(digest.clone()));
     }
 
-    // Our own goes to the same server, with a login, which containerd shows when it is asked.
-    let named = format!("{registry}/team/app:v1");
+    // A push to the same server needs a login. containerd sends it after the challenge.
+    let remote = format!("{registry}/team/app:v1");
     must(
         containerd
             .command()
-            .args(["images", "tag", mirrored, &named]),
+            .args(["images", "tag", mirrored, &remote]),
     );
     let push = |login: &str| {
         let mut command = containerd.command();
         command.args(["images", "push", "--plain-http"]);
-        run(command.args(["--user", login, &named]))
+        run(command.args(["--user", login, &remote]))
     };
     assert_ne!(push("alice:wrong").code, Some(0));
     assert_eq!(
-        ours(server.address(), "/v2/team/app/manifests/v1").status,
+        get_as_alice(server.address(), "/v2/team/app/manifests/v1").status,
         404
     );
     push(&login).succeeded();
-    let pushed = ours(server.address(), "/v2/team/app/manifests/v1");
+    let pushed = get_as_alice(server.address(), "/v2/team/app/manifests/v1");
     assert_eq!(
         pushed.header("docker-content-digest"),
         Some(digest.as_str())
     );
     containerd.clear();
-    containerd.pull(&["--plain-http", "--user", &login], &named);
-    assert_eq!(containerd.digest(&named), Some(digest));
+    containerd.pull(&["--plain-http", "--user", &login], &remote);
+    assert_eq!(containerd.digest(&remote), Some(digest));
 }
 
 #[test]
-fn what_an_upstream_has_under_the_same_name_is_pushed_all_the_same() {
+fn an_image_that_an_upstream_has_under_the_same_name_is_pushed() {
     if !programs_available(&["docker-registry", "htpasswd"]) {
         return;
     }
@@ -114,37 +115,53 @@ fn what_an_upstream_has_under_the_same_name_is_pushed_all_the_same() {
     std::fs::write(scratch.path("open.yml"), config).unwrap();
     let open = Server::start_configured(&scratch.path("open.yml"), &root);
     let source = format!("oci:{}", scratch.path("layout").display());
-    let there = format!("{}/library/mirrored", hub.address());
+    let source_repository = format!("{}/library/mirrored", hub.address());
     for server in [&with_logins, &open] {
-        // Anyone who asks the mirror finds it.
-        let at = server.address();
-        let mirrored = get(at, "/v2/library/mirrored/manifests/v1?ns=docker.io");
+        // An anonymous mirror request gets the image of the upstream.
+        let address = server.address();
+        let mirrored = get(address, "/v2/library/mirrored/manifests/v1?ns=docker.io");
         assert_eq!(mirrored.header("docker-content-digest"), Some(&*digest));
-        must(tool_as_alice(&scratch).args(["push", &source, &format!("{at}/library/mirrored:v1")]));
-        let list = ours(at, "/v2/library/mirrored/tags/list").json();
+        must(tool_as_alice(&scratch).args([
+            "push",
+            &source,
+            &format!("{address}/library/mirrored:v1"),
+        ]));
+        let list = get_as_alice(address, "/v2/library/mirrored/tags/list").json();
         assert_eq!(list["tags"], serde_json::json!(["v1"]));
-        must(tool_as_alice(&scratch).args(["mirror", &there, &format!("{at}/library/mirrored")]));
-        must(tool_as_alice(&scratch).args(["mirror", &there, &format!("{at}/library/other")]));
+        must(tool_as_alice(&scratch).args([
+            "mirror",
+            &source_repository,
+            &format!("{address}/library/mirrored"),
+        ]));
+        must(tool_as_alice(&scratch).args([
+            "mirror",
+            &source_repository,
+            &format!("{address}/library/other"),
+        ]));
     }
     hub.stop();
     for server in [&with_logins, &open] {
         for name in ["mirrored", "other"] {
             let target = format!("/v2/library/{name}/manifests/v1");
-            let found = ours(server.address(), &target);
+            let found = get_as_alice(server.address(), &target);
             assert_eq!(found.header("docker-content-digest"), Some(&*digest));
-            assert_eq!(found.header("warning"), None, "{name} is the mirror's");
+            assert_eq!(
+                found.header("warning"),
+                None,
+                "{name} was served from the upstream"
+            );
             for layer in found.json()["layers"].as_array().unwrap() {
-                let named = layer["digest"].as_str().unwrap();
-                let target = format!("/v2/library/{name}/blobs/{named}");
-                let blob = ours(server.address(), &target);
-                assert_eq!(bytes::digest(&blob.body), named);
+                let blob_digest = layer["digest"].as_str().unwrap();
+                let target = format!("/v2/library/{name}/blobs/{blob_digest}");
+                let blob = get_as_alice(server.address(), &target);
+                assert_eq!(bytes::digest(&blob.body), blob_digest);
             }
         }
     }
 }
 
 #[test]
-fn requests_as_containerd_makes_them() {
+fn requests_like_those_of_containerd() {
     if !programs_available(&["htpasswd"]) {
         return;
     }
@@ -156,11 +173,11 @@ fn requests_as_containerd_makes_them() {
         application/vnd.docker.distribution.manifest.list.v2+json, \
         application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*";
     let agent = ("User-Agent", "containerd/1.6.20");
-    let ask = |method: &str, target: &str, more: &[(&str, &str)]| {
-        let headers = [&[("Accept", accept), agent], more].concat();
+    let ask = |method: &str, target: &str, extra_headers: &[(&str, &str)]| {
+        let headers = [&[("Accept", accept), agent], extra_headers].concat();
         send(server.address(), method, target, &headers, b"")
     };
-    // Resolved by HEAD, then fetched by digest; who asks for the Hub needs no login.
+    // containerd resolves the tag with HEAD and fetches by digest. Docker Hub needs no login here.
     let manifest = |name: &str, ns: &str| format!("/v2/library/nginx/manifests/{name}?ns={ns}");
     let head = ask("HEAD", &manifest("v1", "docker.io"), &[]);
     assert_eq!((head.status, head.body.len()), (200, 0));
@@ -172,7 +189,7 @@ fn requests_as_containerd_makes_them() {
     assert_eq!(head.header("content-type"), Some(media_type));
     let got = ask("GET", &manifest(&published.digest, "docker.io"), &[]);
     assert_eq!((got.status, &got.body), (200, &published.manifest));
-    // A fetch that broke off goes on in the middle, of a blob that is not here yet.
+    // An interrupted fetch continues with a range of a blob that is not cached yet.
     let (name, bytes) = &published.blobs[0];
     let blob = format!("/v2/library/nginx/blobs/{name}?ns=docker.io");
     let part = ask("GET", &blob, &[("Range", "bytes=1000-")]);
@@ -185,7 +202,8 @@ fn requests_as_containerd_makes_them() {
     assert!(ask("GET", &blob, &[]).body == *bytes);
     assert_eq!(hub.count("GET", name), 1);
 
-    // What needs a login is asked for with the name in the challenge, or the one without prefix.
+    // If a login is needed, the challenge has the full name. The token request can have the full
+    // name, or also the name without the prefix.
     let guarded = manifest("v1", "ghcr.io");
     let refused = ask("HEAD", &guarded, &[]);
     let challenge = refused.header("www-authenticate").unwrap().to_owned();
@@ -195,21 +213,21 @@ fn requests_as_containerd_makes_them() {
         challenge.contains(&format!("scope=\"{scope}\"")),
         "{challenge}"
     );
-    let both = format!("{scope}&scope=repository:library/nginx:pull");
-    for scope in [scope, &both] {
+    let both_scopes = format!("{scope}&scope=repository:library/nginx:pull");
+    for scope in [scope, &both_scopes] {
         let target = format!("/v2/_imgsync/token?service=here&scope={scope}");
         let token = |login: &[(&str, &str)]| {
             let reply = ask("GET", &target, login);
             format!("Bearer {}", reply.json()["token"].as_str().unwrap())
         };
-        let of_alice = token(&[("Authorization", &alice_authorization())]);
-        let known = ask("HEAD", &guarded, &[("Authorization", &of_alice)]);
-        assert_eq!(known.status, 200);
-        let of_nobody = token(&[]);
-        let unknown = ask("HEAD", &guarded, &[("Authorization", &of_nobody)]);
-        assert_eq!(unknown.status, 401);
+        let alice_token = token(&[("Authorization", &alice_authorization())]);
+        let with_login = ask("HEAD", &guarded, &[("Authorization", &alice_token)]);
+        assert_eq!(with_login.status, 200);
+        let anonymous_token = token(&[]);
+        let without_login = ask("HEAD", &guarded, &[("Authorization", &anonymous_token)]);
+        assert_eq!(without_login.status, 401);
     }
-    // Without ns it means what this server has itself.
+    // Without `ns`, the name is a repository of this server.
     let plain = ask("HEAD", "/v2/library/nginx/manifests/v1", &[]);
     assert_eq!(plain.status, 401);
     for request in hub.requests() {
@@ -219,22 +237,22 @@ fn requests_as_containerd_makes_them() {
 }
 
 #[test]
-fn skopeo_inspects_and_copies_by_the_name_in_full() {
+fn skopeo_inspects_and_copies_by_the_full_name() {
     if !programs_available(&["skopeo", "docker-registry", "htpasswd"]) {
         return;
     }
     let scratch = Scratch::new();
     let (mut hub, digest) = hub(&scratch, "library/mirrored:v1", &image(20));
     let server = start_cache(&scratch, hub.address());
-    let at = server.address();
+    let address = server.address();
     let check = |round: &str| {
         for name in ["docker.io/library/mirrored:v1", "docker.io/mirrored:v1"] {
-            let inspected = skopeo::inspect(at, name);
+            let inspected = skopeo::inspect(address, name);
             assert_eq!(inspected["Digest"], *digest, "{inspected}");
             assert_eq!(inspected["RepoTags"], serde_json::json!(["v1"]));
         }
         let folder = scratch.folder(round);
-        skopeo::pull(at, "docker.io/library/mirrored:v1", &folder);
+        skopeo::pull(address, "docker.io/library/mirrored:v1", &folder);
         let manifest = std::fs::read(folder.join("manifest.json")).unwrap();
         assert_eq!(bytes::digest(&manifest), digest);
     };
@@ -242,24 +260,24 @@ fn skopeo_inspects_and_copies_by_the_name_in_full() {
     hub.stop();
     check("dead");
 
-    // From behind the upstream's name to one of ours, which takes a login.
+    // A copy from the cache to a repository of this server needs a login.
     let copy = |login: &str, name: &str| {
         let mut command = Command::new("skopeo");
         command.args(["--insecure-policy", "copy", "--src-tls-verify=false"]);
         command.args(["--dest-tls-verify=false", "--dest-creds", login]);
-        command.arg(format!("docker://{at}/docker.io/library/mirrored:v1"));
-        run(command.arg(format!("docker://{at}/{name}")))
+        command.arg(format!("docker://{address}/docker.io/library/mirrored:v1"));
+        run(command.arg(format!("docker://{address}/{name}")))
     };
     assert_ne!(copy("alice:wrong", "team/app:v1").code, Some(0));
     copy(&format!("alice:{PASSWORD}"), "team/app:v1").succeeded();
-    let pushed = ours(at, "/v2/team/app/manifests/v1");
+    let pushed = get_as_alice(address, "/v2/team/app/manifests/v1");
     assert_eq!(pushed.header("docker-content-digest"), Some(&*digest));
-    let anonymous = get(at, "/v2/team/app/manifests/v1");
+    let anonymous = get(address, "/v2/team/app/manifests/v1");
     assert_eq!(anonymous.status, 401);
 }
 
 #[test]
-fn our_tool_mirrors_and_pulls_from_a_cache_also_with_its_upstream_dead() {
+fn imgsync_mirrors_and_pulls_from_a_cache_while_its_upstream_is_down() {
     if !programs_available(&["docker", "docker-registry", "htpasswd"]) {
         return;
     }
@@ -279,13 +297,13 @@ fn our_tool_mirrors_and_pulls_from_a_cache_also_with_its_upstream_dead() {
     };
     let mirror = |name: &str| {
         let target = format!("{}/{name}", other.address());
-        // Whether anything speaks about an image, only its upstream can tell.
-        let said = tool(&["mirror", "--referrers", "none", &from, &target]);
+        // The referrers are known only to the upstream, which can be down.
+        let stdout = tool(&["mirror", "--referrers", "none", &from, &target]);
         let found = get(other.address(), &format!("/v2/{name}/manifests/v1"));
         assert_eq!(
             found.header("docker-content-digest"),
             Some(&*digest),
-            "{said}"
+            "{stdout}"
         );
     };
     let local = DockerImage::existing(format!("{}:v1", unique("cache")));
@@ -301,7 +319,7 @@ fn our_tool_mirrors_and_pulls_from_a_cache_also_with_its_upstream_dead() {
 }
 
 #[test]
-fn what_is_pushed_on_top_of_a_cached_image_outlives_that() {
+fn an_image_based_on_a_cached_image_survives_its_eviction() {
     if !programs_available(&["docker", "docker-registry", "htpasswd"]) {
         return;
     }
@@ -309,13 +327,13 @@ fn what_is_pushed_on_top_of_a_cached_image_outlives_that() {
     let scratch = Scratch::new();
     let (mut hub, _) = hub(&scratch, "library/base:v1", &image(40));
     let mut server = start_cache(&scratch, hub.address());
-    // A container of an image that came through the cache, with one file more.
+    // Commits a container of a cached image with one more file.
     let base = DockerImage::pull(format!("{}/docker.io/library/base:v1", server.address()));
     let app = DockerImage::existing(format!("{}:v1", unique("cache")));
     let container = docker(&["create", base.reference()]);
     std::fs::write(scratch.path("more"), noise(42, 100_000)).unwrap();
-    let more = scratch.path("more").display().to_string();
-    docker(&["cp", &more, &format!("{container}:/more")]);
+    let extra_file = scratch.path("more").display().to_string();
+    docker(&["cp", &extra_file, &format!("{container}:/more")]);
     docker(&["commit", &container, app.reference()]);
     docker(&["rm", &container]);
 
@@ -323,23 +341,24 @@ fn what_is_pushed_on_top_of_a_cached_image_outlives_that() {
     let outcome =
         run(tool_as_alice(&scratch).args(["push", "-v", app.reference(), &remote])).succeeded();
     for layer in ["layer 1/3", "layer 2/3"] {
-        let had = format!("{layer}: already there");
-        assert!(outcome.stderr.contains(&had), "{outcome}");
+        let expected = format!("{layer}: already there");
+        assert!(outcome.stderr.contains(&expected), "{outcome}");
     }
-    // The base by another name of ours, mounted as other clients do it.
-    let by_alice = alice_authorization();
+    // Mounts the blobs of the base image into another repository, as other clients do.
+    let authorization = alice_authorization();
     let headers = [
-        ("Authorization", by_alice.as_str()),
+        ("Authorization", authorization.as_str()),
         ("Content-Type", "application/vnd.oci.image.manifest.v1+json"),
     ];
     let from = "docker.io/library/base";
     let cached = get(server.address(), &format!("/v2/{from}/manifests/v1"));
-    for named in blobs(&cached) {
-        let target = format!("/v2/team/base/blobs/uploads/?mount={named}&from={from}");
+    for blob_digest in blob_digests(&cached) {
+        let target = format!("/v2/team/base/blobs/uploads/?mount={blob_digest}&from={from}");
         let mounted = send(server.address(), "POST", &target, &headers, b"");
         assert_eq!(mounted.status, 201, "{}", mounted.text());
     }
-    // What is all ours, byte for byte, takes no room in the cache, and need not go.
+    // The image is now in a repository of this server, so its blobs do not count as cached and are
+    // not evicted.
     let mut manifest = cached.json();
     manifest["annotations"] = serde_json::json!({"of": "ours"});
     let (target, manifest) = ("/v2/team/base/manifests/v1", manifest.to_string());
@@ -352,12 +371,12 @@ fn what_is_pushed_on_top_of_a_cached_image_outlives_that() {
     );
     assert_eq!(put.status, 201, "{}", put.text());
     let names = ["app", "base"].map(|name| format!("team/{name}"));
-    let at = |name: &str| format!("/v2/{name}/manifests/v1");
+    let manifest_path = |name: &str| format!("/v2/{name}/manifests/v1");
     let manifests = names
         .each_ref()
-        .map(|name| ours(server.address(), &at(name)));
+        .map(|name| get_as_alice(server.address(), &manifest_path(name)));
 
-    // The base goes: it was used long ago, and the cache is full.
+    // The cached base image is evicted: it was used long ago, and the cache is full.
     assert!(server.stop().success());
     hub.stop();
     age_cached(
@@ -372,23 +391,23 @@ fn what_is_pushed_on_top_of_a_cached_image_outlives_that() {
             .contains("evicted from the cache")
             .then_some(())
     });
-    wait_until("its tag to be gone", || {
+    wait_until("the tag to be evicted", || {
         let reply = get(server.address(), "/v2/docker.io/library/base/manifests/v1");
         (reply.status == 502).then_some(())
     });
     for (name, manifest) in names.iter().zip(manifests) {
-        let found = ours(server.address(), &at(name));
+        let found = get_as_alice(server.address(), &manifest_path(name));
         assert_eq!((found.status, &found.body), (200, &manifest.body));
-        for named in blobs(&found) {
-            let reply = ours(server.address(), &format!("/v2/{name}/blobs/{named}"));
+        for blob_digest in blob_digests(&found) {
+            let reply = get_as_alice(server.address(), &format!("/v2/{name}/blobs/{blob_digest}"));
             let found = digest(&reply.body);
-            assert_eq!((reply.status, found), (200, named), "{name}");
+            assert_eq!((reply.status, found), (200, blob_digest), "{name}");
         }
     }
 }
 
-/// What a manifest names.
-fn blobs(manifest: &Response) -> Vec<String> {
+/// Returns the digests of the layers and of the config in a manifest.
+fn blob_digests(manifest: &Response) -> Vec<String> {
     let manifest = manifest.json();
     let layers = manifest["layers"].as_array().unwrap();
     let all = layers.iter().chain([&manifest["config"]]);

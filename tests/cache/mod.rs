@@ -1,4 +1,4 @@
-//! The pull-through cache of imgsync-server.
+//! Tests the pull-through cache of imgsync-server.
 
 mod clients;
 mod peers;

@@ -1,6 +1,6 @@
-//! The pull-through cache with the clients and upstreams that people have, and logins on: Docker's
-//! daemon with `registry-mirrors`, podman with a mirror in `registries.conf`, and requests as
-//! containerd makes them; before the stock registry, and before a server of ours.
+//! Tests the pull-through cache with logins and real clients and upstreams: Docker's daemon with
+//! `registry-mirrors`, podman with a mirror in `registries.conf`, and requests like those of
+//! containerd. The upstream is a stock registry or an imgsync-server.
 
 use std::io::Write as _;
 
@@ -26,7 +26,7 @@ fn login(daemon: &DockerDaemon, registry: &str, password: &str) -> bool {
 }
 
 #[test]
-fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
+fn dockers_daemon_pulls_through_its_mirror_and_pushes_to_the_server() {
     if !programs_available(&["docker", "dockerd", "htpasswd"]) {
         return;
     }
@@ -45,7 +45,7 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
         return;
     };
 
-    // Without a login; the daemon says neither whose image it means, nor who it is.
+    // Docker's daemon sends neither the name of the registry nor a login.
     daemon.docker(&["pull", "mirrored:v1"]);
     let id = |name: &str| daemon.docker(&["image", "inspect", "--format", "{{.Id}}", name]);
     assert_eq!(id("mirrored:v1"), image.id());
@@ -53,13 +53,15 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
         assert_eq!(hub.count("GET", digest), 1, "{digest}");
     }
 
-    // Once more with the upstream dead, and with the Hub's login, which is none here.
+    // Again while the upstream is down, with a login of Docker Hub, which this server does not
+    // know.
     daemon.docker(&["image", "rm", "mirrored:v1"]);
     hub.configure(|settings| settings.is_down = true);
     let config = scratch.folder("docker").join("config");
     std::fs::create_dir_all(&config).unwrap();
-    let hubs = STANDARD.encode("hubuser:hubpassword");
-    let auths = format!(r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{hubs}"}}}}}}"#);
+    let credentials = STANDARD.encode("hubuser:hubpassword");
+    let auths =
+        format!(r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{credentials}"}}}}}}"#);
     std::fs::write(config.join("config.json"), auths).unwrap();
     daemon.docker(&["pull", "mirrored:v1"]);
     assert_eq!(id("mirrored:v1"), image.id());
@@ -69,22 +71,22 @@ fn dockers_daemon_pulls_through_its_mirror_and_pushes_ours() {
             .all(|request| request.authorization().is_empty())
     );
 
-    // Our own image goes to the same server, with a login.
-    let ours = format!("{registry}/team/app:v1");
-    daemon.docker(&["tag", "mirrored:v1", &ours]);
+    // A push to the same server needs a login.
+    let own_image = format!("{registry}/team/app:v1");
+    daemon.docker(&["tag", "mirrored:v1", &own_image]);
     let mut push = daemon.command();
-    let refused = push.args(["push", &ours]).output().unwrap();
+    let refused = push.args(["push", &own_image]).output().unwrap();
     assert!(!refused.status.success());
     assert!(!login(&daemon, &registry, "wrong"));
     assert!(login(&daemon, &registry, PASSWORD));
-    daemon.docker(&["push", &ours]);
-    daemon.docker(&["image", "rm", &ours, "mirrored:v1"]);
-    daemon.docker(&["pull", &ours]);
-    assert_eq!(id(&ours), image.id());
+    daemon.docker(&["push", &own_image]);
+    daemon.docker(&["image", "rm", &own_image, "mirrored:v1"]);
+    daemon.docker(&["pull", &own_image]);
+    assert_eq!(id(&own_image), image.id());
 }
 
 #[test]
-fn podman_pulls_through_a_mirror_of_the_stock_registry_and_pushes_ours() {
+fn podman_pulls_through_a_mirror_of_the_stock_registry_and_pushes_to_the_server() {
     if !programs_available(&["podman", "docker-registry", "htpasswd"]) {
         return;
     }
@@ -119,21 +121,21 @@ fn podman_pulls_through_a_mirror_of_the_stock_registry_and_pushes_ours() {
     assert_eq!(podman.id(mirrored), image.id());
     assert!(server.log().contains("stale answers are served: docker.io"));
 
-    let ours = format!("{registry}/team/app:v1");
-    run(&["tag", mirrored, &ours]);
-    let target = format!("docker://{ours}");
+    let own_image = format!("{registry}/team/app:v1");
+    run(&["tag", mirrored, &own_image]);
+    let target = format!("docker://{own_image}");
     let mut push = podman.command();
-    push.args(["push", "--tls-verify=false", &ours, &target]);
+    push.args(["push", "--tls-verify=false", &own_image, &target]);
     assert!(!push.output().unwrap().status.success());
     let creds = format!("--creds=alice:{PASSWORD}");
-    run(&["push", "--tls-verify=false", &creds, &ours, &target]);
-    run(&["rmi", &ours, mirrored]);
-    run(&["pull", "--tls-verify=false", &creds, &ours]);
-    assert_eq!(podman.id(&ours), image.id());
+    run(&["push", "--tls-verify=false", &creds, &own_image, &target]);
+    run(&["rmi", &own_image, mirrored]);
+    run(&["pull", "--tls-verify=false", &creds, &own_image]);
+    assert_eq!(podman.id(&own_image), image.id());
 }
 
 #[test]
-fn containerd_asks_for_what_a_server_of_ours_has_that_wants_a_login() {
+fn containerd_pulls_from_an_imgsync_server_with_logins_behind_the_cache() {
     if !programs_available(&["htpasswd"]) {
         return;
     }
@@ -141,7 +143,7 @@ fn containerd_asks_for_what_a_server_of_ours_has_that_wants_a_login() {
     for anonymous in ["", "imgsync: {anonymous: {pull: ['public/**']}}\n"] {
         let scratch = Scratch::new();
         let (users, root) = (write_htpasswd(&scratch), scratch.path("upstream"));
-        // With anonymous pulls it asks for tokens, else for the password itself.
+        // With anonymous pulls, the upstream asks for a token, otherwise for the password.
         let config = format!(
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
              auth: {{htpasswd: {{realm: there, path: {users:?}}}}}\n{anonymous}"
@@ -161,7 +163,7 @@ fn containerd_asks_for_what_a_server_of_ours_has_that_wants_a_login() {
         );
         std::fs::write(scratch.path("config.yml"), config).unwrap();
         let cache = Server::start_configured(&scratch.path("config.yml"), &root);
-        // As containerd resolves and fetches, its hosts.toml naming the cache for registry.corp.
+        // Requests like those of containerd if its `hosts.toml` names the cache for registry.corp.
         let ns = "?ns=registry.corp";
         let accept = [("Accept", "application/vnd.oci.image.manifest.v1+json, */*")];
         let target = format!("/v2/team/app/manifests/v1{ns}");

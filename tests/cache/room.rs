@@ -1,5 +1,5 @@
-//! What the pull-through cache keeps, with the real server: a full one lets go of the right images
-//! while it serves, a stock registry's proxy volume is gone on with, and memory stays small.
+//! Tests eviction in the pull-through cache, the takeover of a stock registry's proxy folder, and
+//! memory.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -16,18 +16,19 @@ use crate::support::upstream::PublishedImage;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A cache of an upstream called `up.example`, with more in its section, as `, key: value`.
-fn cache(scratch: &Scratch, upstream: SocketAddr, more: &str) -> Server {
+/// Starts a cache of an upstream with the prefix `up.example`. `extra_config` is added to the
+/// section `cache`, as `, key: value`.
+fn start_cache(scratch: &Scratch, upstream: SocketAddr, extra_config: &str) -> Server {
     let root = scratch.path("registry");
     let config = format!(
         "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
-         imgsync: {{cache: {{upstreams: [{{prefix: up.example, remoteurl: 'http://{upstream}'}}]{more}}}}}\n"
+         imgsync: {{cache: {{upstreams: [{{prefix: up.example, remoteurl: 'http://{upstream}'}}]{extra_config}}}}}\n"
     );
     std::fs::write(scratch.path("config.yml"), config).unwrap();
     Server::start_configured(&scratch.path("config.yml"), &root)
 }
 
-/// An image whose first layer others have too.
+/// Returns an image whose first layer is shared with all others.
 fn image(seed: u64) -> Image {
     Image::new(vec![
         layer("shared", noise(1000, 200_000)),
@@ -35,7 +36,7 @@ fn image(seed: u64) -> Image {
     ])
 }
 
-/// Pulls an image as a client does, and checks every byte.
+/// Pulls an image and checks every byte.
 fn pull(address: SocketAddr, repository: &str, published: &PublishedImage) {
     let manifest = get(address, &format!("/v2/{repository}/manifests/v1"));
     assert_eq!(manifest.status, 200, "{repository}: {}", manifest.text());
@@ -43,31 +44,32 @@ fn pull(address: SocketAddr, repository: &str, published: &PublishedImage) {
     for (name, bytes) in &published.blobs {
         let reply = get(address, &format!("/v2/{repository}/blobs/{name}"));
         assert_eq!(reply.status, 200, "{repository}: {}", reply.text());
-        assert!(reply.body == *bytes, "{repository}: {name} has other bytes");
+        assert!(reply.body == *bytes, "{repository}: {name} has wrong bytes");
     }
 }
 
-fn is_here(root: &Path, digest: &str) -> bool {
+/// Returns whether the blob is on the server's disk.
+fn is_stored(root: &Path, digest: &str) -> bool {
     blob_path(root, digest).exists()
 }
 
 #[test]
-fn a_full_cache_lets_go_of_the_oldest_and_serves_everything_meanwhile() {
+fn a_full_cache_evicts_the_oldest_images_and_still_serves_all() {
     let upstream = Upstream::start();
     let scratch = Scratch::new();
-    let here = |number: usize| format!("up.example/team/app{number}");
+    let repository_of = |number: usize| format!("up.example/team/app{number}");
     let images: Vec<_> = (0..6)
         .map(|number| upstream.put(&format!("team/app{number}"), "v1", &image(number as u64)))
         .collect();
-    let mut server = cache(&scratch, upstream.address(), "");
+    let mut server = start_cache(&scratch, upstream.address(), "");
     let root = server.root().to_owned();
-    let all = |server: &Server| {
+    let pull_all = |server: &Server| {
         for (number, published) in images.iter().enumerate() {
-            pull(server.address(), &here(number), published);
+            pull(server.address(), &repository_of(number), published);
         }
     };
-    all(&server);
-    // Ours has a layer that was fetched as well, and alone more bytes than the cache may have.
+    pull_all(&server);
+    // The pushed image shares a layer with cached ones, and is alone larger than the cache may be.
     let large = Image::new(vec![
         layer("shared", noise(1000, 200_000)),
         layer("own", noise(50, 3_000_000)),
@@ -78,15 +80,16 @@ fn a_full_cache_lets_go_of_the_oldest_and_serves_everything_meanwhile() {
         repository,
     }
     .push_image(Some("v1"), &large);
-    let ours = Upstream::start().put("ours", "v1", &large);
-    pull(server.address(), "team/ours", &ours);
+    let pushed = Upstream::start().put("ours", "v1", &large);
+    pull(server.address(), "team/ours", &pushed);
 
-    // The first was used longest ago. There is room for three, with the layer that they share.
+    // The first image was used longest ago. There is space for three, with the layer that they
+    // share.
     let backdate = || {
         for number in 0..6 {
             age_cached(
                 &root,
-                &here(number),
+                &repository_of(number),
                 HOUR * (6 - u32::try_from(number).unwrap()),
             );
         }
@@ -94,32 +97,32 @@ fn a_full_cache_lets_go_of_the_oldest_and_serves_everything_meanwhile() {
     assert!(server.stop().success());
     backdate();
     upstream.configure(|settings| settings.is_down = true);
-    server = cache(&scratch, upstream.address(), ", maxbytes: 1100kB");
-    wait_until("the oldest to go", || {
-        (!is_here(&root, &images[2].blobs[1].0)).then_some(())
+    server = start_cache(&scratch, upstream.address(), ", maxbytes: 1100kB");
+    wait_until("the oldest images to be evicted", || {
+        (!is_stored(&root, &images[2].blobs[1].0)).then_some(())
     });
     let (old, new) = images.split_at(3);
     for (number, published) in old.iter().enumerate() {
-        assert!(!is_here(&root, &published.blobs[1].0), "{number}");
-        assert!(!is_here(&root, &published.digest), "{number}");
-        let gone = get(
+        assert!(!is_stored(&root, &published.blobs[1].0), "{number}");
+        assert!(!is_stored(&root, &published.digest), "{number}");
+        let evicted = get(
             server.address(),
-            &format!("/v2/{}/manifests/v1", here(number)),
+            &format!("/v2/{}/manifests/v1", repository_of(number)),
         );
-        gone.assert_error(502, "UNAVAILABLE");
+        evicted.assert_error(502, "UNAVAILABLE");
     }
     for (number, published) in new.iter().enumerate() {
-        pull(server.address(), &here(number + 3), published);
+        pull(server.address(), &repository_of(number + 3), published);
     }
-    pull(server.address(), "team/ours", &ours);
-    // What went comes again.
+    pull(server.address(), "team/ours", &pushed);
+    // Evicted images are fetched again.
     upstream.configure(|settings| settings.is_down = false);
-    all(&server);
+    pull_all(&server);
 
-    // Nearly everything has to go, while all of it is asked for.
+    // Nearly everything must be evicted while all images are pulled.
     assert!(server.stop().success());
     backdate();
-    server = cache(
+    server = start_cache(
         &scratch,
         upstream.address(),
         ", maxbytes: 1kB, freshness: 0",
@@ -128,20 +131,20 @@ fn a_full_cache_lets_go_of_the_oldest_and_serves_everything_meanwhile() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..5 {
-                    all(&server);
-                    pull(server.address(), "team/ours", &ours);
+                    pull_all(&server);
+                    pull(server.address(), "team/ours", &pushed);
                 }
             });
         }
     });
     upstream.configure(|settings| settings.is_down = true);
-    // What was just used stays, whatever the bound.
-    all(&server);
-    pull(server.address(), "team/ours", &ours);
+    // Images that were used just now are never evicted.
+    pull_all(&server);
+    pull(server.address(), "team/ours", &pushed);
 }
 
 #[test]
-fn an_image_that_is_evicted_while_others_are_pulled_breaks_no_pull() {
+fn eviction_does_not_break_pulls_of_other_images() {
     const COUNT: u64 = 40;
     let upstream = Upstream::start();
     let scratch = Scratch::new();
@@ -153,8 +156,8 @@ fn an_image_that_is_evicted_while_others_are_pulled_breaks_no_pull() {
         .zip(100..)
         .map(|(name, seed)| upstream.put(name, "v1", &image(seed)))
         .collect();
-    let wanted = upstream.put("team/wanted", "v1", &image(99));
-    let mut server = cache(&scratch, upstream.address(), "");
+    let pulled_image = upstream.put("team/wanted", "v1", &image(99));
+    let mut server = start_cache(&scratch, upstream.address(), "");
     for (name, published) in names.iter().zip(&old) {
         pull(server.address(), &format!("up.example/{name}"), published);
     }
@@ -162,28 +165,28 @@ fn an_image_that_is_evicted_while_others_are_pulled_breaks_no_pull() {
     for name in &names {
         age_cached(server.root(), &format!("up.example/{name}"), HOUR);
     }
-    server = cache(&scratch, upstream.address(), ", maxbytes: 1kB");
+    server = start_cache(&scratch, upstream.address(), ", maxbytes: 1kB");
     let root = server.root().to_owned();
-    // Cold pulls of one that shares a layer with all that go, until they are gone.
-    let left = || {
+    // Pulls an image that shares a layer with all old ones until all of them are evicted.
+    let count_stored = || {
         old.iter()
-            .filter(|it| is_here(&root, &it.blobs[1].0))
+            .filter(|image| is_stored(&root, &image.blobs[1].0))
             .count()
     };
     let mut rounds = 0;
-    wait_until("all the old ones to go", || {
-        pull(server.address(), "up.example/team/wanted", &wanted);
+    wait_until("all old images to be evicted", || {
+        pull(server.address(), "up.example/team/wanted", &pulled_image);
         rounds += 1;
-        (left() == 0).then_some(())
+        (count_stored() == 0).then_some(())
     });
     let first = &format!("up.example/{}", names[0]);
     pull(server.address(), first, &old[0]);
-    pull(server.address(), "up.example/team/wanted", &wanted);
-    eprintln!("{rounds} pulls meanwhile");
+    pull(server.address(), "up.example/team/wanted", &pulled_image);
+    eprintln!("{rounds} pulls during the eviction");
 }
 
 #[test]
-fn a_stock_registrys_proxy_volume_is_gone_on_with() {
+fn the_folder_of_a_stock_registrys_proxy_is_taken_over() {
     if !programs_available(&["docker-registry", "skopeo"]) {
         return;
     }
@@ -191,7 +194,7 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
     let hub_root = scratch.folder("hub");
     let mut hub = StockRegistry::start(&hub_root);
     let relay = Relay::start(hub.address(), RelayFault::None);
-    let put = |hub: &StockRegistry, tag: &str, image: &Image| {
+    let push = |hub: &StockRegistry, tag: &str, image: &Image| {
         push_image(
             &scratch,
             image,
@@ -200,11 +203,11 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
         )
     };
     let (first, second) = (
-        put(&hub, "latest", &image(60)),
-        put(&hub, "other", &image(61)),
+        push(&hub, "latest", &image(60)),
+        push(&hub, "other", &image(61)),
     );
 
-    // Debian's as people run it, with two images pulled through.
+    // Debian's stock registry as a proxy, with two images pulled through it.
     let root = scratch.folder("registry");
     let remote = format!("proxy: {{remoteurl: 'http://{}'}}\n", relay.address());
     let mut stock = StockRegistry::start_configured(&root, "", "", &remote);
@@ -212,14 +215,14 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
         let folder = scratch.folder(&format!("by-stock-{tag}"));
         skopeo::pull(stock.address(), &format!("library/app:{tag}"), &folder);
     }
-    // It writes down what it fetched every few seconds.
-    wait_until("its notes", || {
-        let notes = std::fs::read_to_string(root.join("scheduler-state.json")).ok()?;
-        (notes.contains(&first) && notes.contains(&second)).then_some(())
+    // The proxy writes its state every few seconds.
+    wait_until("the state of the proxy", || {
+        let state = std::fs::read_to_string(root.join("scheduler-state.json")).ok()?;
+        (state.contains(&first) && state.contains(&second)).then_some(())
     });
     stock.stop();
 
-    // Ours, with its file and folder, and the upstream dead.
+    // imgsync-server with the same configuration file and folder, while the upstream is down.
     hub.stop();
     let mut server = Server::start_configured(&stock.config(), &root);
     assert!(server.log().contains("taken over"), "{}", server.log());
@@ -233,9 +236,12 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
         let manifest = reply.json();
         let layers = manifest["layers"].as_array().unwrap();
         for blob in layers.iter().chain([&manifest["config"]]) {
-            let named = blob["digest"].as_str().unwrap();
-            let blob = get(server.address(), &format!("/v2/library/app/blobs/{named}"));
-            assert_eq!(bytes::digest(&blob.body), named);
+            let blob_digest = blob["digest"].as_str().unwrap();
+            let blob = get(
+                server.address(),
+                &format!("/v2/library/app/blobs/{blob_digest}"),
+            );
+            assert_eq!(bytes::digest(&blob.body), blob_digest);
         }
         reply
     };
@@ -243,7 +249,7 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
         let stale = served(&server, tag, digest);
         assert!(stale.header("warning").is_some(), "{tag} is stale");
     }
-    // It takes a push all the same.
+    // The server accepts a push.
     let layout = scratch.folder("ours");
     archive::write_folder(&image(62).oci_layout("v1"), &layout);
     skopeo::copy(
@@ -255,31 +261,32 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
     let found = get(server.address(), "/v2/team/app/manifests/v1");
     assert_eq!(found.header("docker-content-digest"), Some(&*pushed));
 
-    // The upstream is back: what did not change is asked for by HEAD, and what did is fetched.
+    // The upstream is up again. A HEAD request shows what did not change, and only the rest is
+    // fetched.
     hub = StockRegistry::start(&hub_root);
-    let changed = put(&hub, "latest", &image(63));
+    let changed = push(&hub, "latest", &image(63));
     relay.forward_to(hub.address());
     assert!(server.stop().success());
     server = Server::start_configured(&stock.config(), &root);
     let before = relay.requests().len();
     assert_eq!(served(&server, "other", &second).header("warning"), None);
-    let asked: Vec<_> = relay.requests()[before..]
+    let requests: Vec<_> = relay.requests()[before..]
         .iter()
         .filter(|request| request.target.contains("/manifests/") || request.reads_blob())
         .map(|request| format!("{} {}", request.method, request.target))
         .collect();
-    assert_eq!(asked, ["HEAD /v2/library/app/manifests/other"]);
+    assert_eq!(requests, ["HEAD /v2/library/app/manifests/other"]);
     served(&server, "latest", &changed);
     let found = get(server.address(), "/v2/team/app/manifests/v1");
     assert_eq!(found.header("docker-content-digest"), Some(&*pushed));
     assert_eq!(found.header("warning"), None);
 }
 
-/// Reads a blob bit by bit, and yields its digest.
+/// Reads a blob in pieces and returns its digest.
 fn digest_of(address: SocketAddr, target: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    let patience = Some(Duration::from_secs(120));
-    stream.set_read_timeout(patience).unwrap();
+    let timeout = Some(Duration::from_secs(120));
+    stream.set_read_timeout(timeout).unwrap();
     let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut stream = BufReader::new(stream);
@@ -320,7 +327,7 @@ fn eight_cold_pulls_of_layers_of_200_mb_take_less_than_50_mb_of_memory() {
         let manifest = get(upstream.address(), "/v2/team/app/manifests/part");
         manifest.json()
     });
-    // Both as layers of one image.
+    // One image with both layers.
     let mut manifest = parts[0].clone();
     let second = parts[1]["layers"][0].clone();
     manifest["layers"].as_array_mut().unwrap().push(second);
@@ -328,7 +335,7 @@ fn eight_cold_pulls_of_layers_of_200_mb_take_less_than_50_mb_of_memory() {
     let media_type = parts[0]["mediaType"].as_str().unwrap();
     place.push_manifest("v1", media_type, manifest.as_bytes());
 
-    let server = cache(&scratch, relay.address(), "");
+    let server = start_cache(&scratch, relay.address(), "");
     let (start, address) = (Barrier::new(8), server.address());
     std::thread::scope(|scope| {
         for puller in 0..8 {
@@ -339,14 +346,14 @@ fn eight_cold_pulls_of_layers_of_200_mb_take_less_than_50_mb_of_memory() {
                 assert_eq!(found.text(), *manifest);
                 let found = found.json();
                 let layers = found["layers"].as_array().unwrap();
-                // As clients do, several at a time; and not all in the same order.
+                // Several layers at a time like real clients, and not all in the same order.
                 std::thread::scope(|scope| {
-                    for at in 0..layers.len() {
-                        let layer = &layers[(at + puller) % layers.len()];
-                        let named = layer["digest"].as_str().unwrap().to_owned();
+                    for index in 0..layers.len() {
+                        let layer = &layers[(index + puller) % layers.len()];
+                        let layer_digest = layer["digest"].as_str().unwrap().to_owned();
                         scope.spawn(move || {
-                            let target = format!("/v2/up.example/team/app/blobs/{named}");
-                            assert_eq!(digest_of(address, &target), named);
+                            let target = format!("/v2/up.example/team/app/blobs/{layer_digest}");
+                            assert_eq!(digest_of(address, &target), layer_digest);
                         });
                     }
                 });

@@ -1,4 +1,4 @@
-//! `imgsync mirror` and `imgsync pull`.
+//! Tests `imgsync mirror` and `imgsync pull`.
 
 mod carried;
 mod choice;

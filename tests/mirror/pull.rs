@@ -1,4 +1,5 @@
-//! `imgsync pull`: from a registry into the local Docker, without what it has.
+//! Tests `imgsync pull`: it copies an image into the local Docker, without the layers that Docker
+//! has.
 
 use crate::support::prelude::*;
 use crate::support::process::Process;
@@ -26,21 +27,21 @@ impl PullFixture {
     }
 }
 
-/// The blobs that were read over a relay.
-fn read(relay: &Relay) -> BTreeSet<String> {
+/// Returns the digests of the blobs that were read through a relay.
+fn blobs_read(relay: &Relay) -> BTreeSet<String> {
     let requests = relay.requests();
     let reads = requests.iter().filter(|request| request.reads_blob());
     let names = reads.filter_map(|request| request.target.rsplit('/').next());
     names.map(str::to_owned).collect()
 }
 
-fn is_there(name: &str) -> bool {
+fn docker_has(name: &str) -> bool {
     let mut command = Command::new("docker");
     run(command.args(["image", "inspect", name])).code == Some(0)
 }
 
 #[test]
-fn docker_runs_what_was_pulled_and_nothing_is_fetched_twice() {
+fn docker_runs_a_pulled_image_and_nothing_is_fetched_twice() {
     if !programs_available(&["docker", "busybox"]) {
         return;
     }
@@ -60,61 +61,63 @@ fn docker_runs_what_was_pulled_and_nothing_is_fetched_twice() {
     second.remove();
     first.remove();
 
-    // All of it.
+    // The first pull fetches every blob.
     let relay = Relay::start(fixture.server.address(), RelayFault::None);
-    let one = DockerImage::existing(format!("{}/team/app:v1", relay.address()));
-    let outcome = fixture.pull(&[one.reference()]).succeeded();
-    assert_eq!(one.id(), ids[0], "{outcome}");
-    assert_eq!(one.container_output(), "hello from version v1");
-    let all = read(&relay);
+    let local_v1 = DockerImage::existing(format!("{}/team/app:v1", relay.address()));
+    let outcome = fixture.pull(&[local_v1.reference()]).succeeded();
+    assert_eq!(local_v1.id(), ids[0], "{outcome}");
+    assert_eq!(local_v1.container_output(), "hello from version v1");
+    let first_blobs = blobs_read(&relay);
 
-    // Nothing.
+    // The second pull fetches nothing.
     let before = relay.requests().len();
-    fixture.pull(&[one.reference()]).succeeded();
+    fixture.pull(&[local_v1.reference()]).succeeded();
     fixture
-        .pull(&["--exit-code", one.reference()])
+        .pull(&["--exit-code", local_v1.reference()])
         .failed(8, &[]);
     let requests = &relay.requests()[before..];
     let blob = requests.iter().find(|request| request.reads_blob());
     assert_eq!(blob.map(ToString::to_string), None);
 
-    // Another name for it: the config says that it is there.
+    // Another name: only the config shows that Docker has the image.
     let named = DockerImage::existing(format!("{name}:other"));
     fixture
-        .pull(&[one.reference(), named.reference()])
+        .pull(&[local_v1.reference(), named.reference()])
         .succeeded();
     assert_eq!(named.id(), ids[0]);
-    assert_eq!(read(&relay), all);
+    assert_eq!(blobs_read(&relay), first_blobs);
 
-    // Another version: one layer, and its config.
+    // Another version: one layer and the config.
     let relay = Relay::start(fixture.server.address(), RelayFault::None);
-    let two = DockerImage::existing(format!("{}/team/app:v2", relay.address()));
-    let preview = fixture.pull(&["--dry-run", two.reference()]).succeeded();
-    assert!(!is_there(two.reference()), "{preview}");
+    let local_v2 = DockerImage::existing(format!("{}/team/app:v2", relay.address()));
+    let preview = fixture
+        .pull(&["--dry-run", local_v2.reference()])
+        .succeeded();
+    assert!(!docker_has(local_v2.reference()), "{preview}");
     let relay = Relay::start(fixture.server.address(), RelayFault::None);
-    let two = DockerImage::existing(format!("{}/team/app:v2", relay.address()));
-    fixture.pull(&[two.reference()]).succeeded();
-    assert_eq!(two.id(), ids[1]);
-    assert_eq!(two.container_output(), "hello from version v2");
-    assert!(read(&relay).contains(&ids[1]));
-    assert_eq!(read(&relay).len(), 2, "{:?}", read(&relay));
+    let local_v2 = DockerImage::existing(format!("{}/team/app:v2", relay.address()));
+    fixture.pull(&[local_v2.reference()]).succeeded();
+    assert_eq!(local_v2.id(), ids[1]);
+    assert_eq!(local_v2.container_output(), "hello from version v2");
+    assert!(blobs_read(&relay).contains(&ids[1]));
+    assert_eq!(blobs_read(&relay).len(), 2, "{:?}", blobs_read(&relay));
 }
 
-/// An image of two layers for a platform.
+/// Returns an image of two layers for a platform.
 fn for_platform(number: u64, architecture: &str) -> Image {
     let layers = [noise(7, 50_000), noise(100 + number, 70_000)];
     let layers = layers.map(|content| layer("data", content));
     let mut image = Image::new(layers.to_vec());
     let config = String::from_utf8(image.config).expect("JSON");
-    let own = format!("\"architecture\":\"{architecture}\"");
+    let field = format!("\"architecture\":\"{architecture}\"");
     image.config = config
-        .replace("\"architecture\":\"amd64\"", &own)
+        .replace("\"architecture\":\"amd64\"", &field)
         .into_bytes();
     image
 }
 
 #[test]
-fn one_platform_of_an_index_goes() {
+fn one_platform_of_an_index_is_pulled() {
     if !programs_available(&["docker"]) {
         return;
     }
@@ -122,33 +125,33 @@ fn one_platform_of_an_index_goes() {
     let fixture = PullFixture::new();
     let repository = "team/multi";
     let address = fixture.server.address();
-    let place = RemoteRepository {
+    let remote_repository = RemoteRepository {
         address,
         repository,
     };
-    let own = docker(&["version", "--format", "{{.Server.Arch}}"]);
-    let platforms = [&*own, "s390x", "riscv64"];
+    let local_architecture = docker(&["version", "--format", "{{.Server.Arch}}"]);
+    let platforms = [&*local_architecture, "s390x", "riscv64"];
     let images: Vec<_> = (0..3)
-        .map(|at| for_platform(at as u64, platforms[at]))
+        .map(|index| for_platform(index as u64, platforms[index]))
         .collect();
     let manifests: Vec<_> = images
         .iter()
-        .map(|image| place.push_image(None, image))
+        .map(|image| remote_repository.push_image(None, image))
         .collect();
-    let names = platforms.map(|it| format!("linux/{it}"));
+    let names = platforms.map(|architecture| format!("linux/{architecture}"));
     let parts: Vec<_> = names
         .iter()
-        .map(|it| &**it)
-        .zip(manifests.iter().map(|it| &**it))
+        .map(|name| &**name)
+        .zip(manifests.iter().map(|manifest| &**manifest))
         .collect();
-    let index = place.push_manifest("v1", OCI_INDEX, &seed::index(&parts));
+    let index = remote_repository.push_manifest("v1", OCI_INDEX, &seed::index(&parts));
     let remote = format!("{address}/{repository}:v1");
 
     let local = DockerImage::existing(remote.clone());
     fixture.pull(&[&remote]).succeeded();
     assert_eq!(local.id(), images[0].id());
-    let wanted = ["--platform", "linux/s390x", &remote];
-    fixture.pull(&wanted).succeeded();
+    let for_s390x = ["--platform", "linux/s390x", &remote];
+    fixture.pull(&for_s390x).succeeded();
     assert_eq!(local.id(), images[1].id());
     let missing = ["--platform", "linux/mips", &remote];
     fixture
@@ -156,21 +159,21 @@ fn one_platform_of_an_index_goes() {
         .failed(3, &["linux/mips", "linux/s390x"]);
     assert_eq!(local.id(), images[1].id());
 
-    // Where there is no choice, what was asked for counts too.
+    // `--platform` also counts for an image that is not multi-platform.
     let fourth = for_platform(3, "s390x");
-    place.push_image(Some("plain"), &fourth);
+    remote_repository.push_image(Some("plain"), &fourth);
     let plain = format!("{address}/{repository}:plain");
     let local_plain = DockerImage::existing(plain.clone());
-    let asked = ["--platform", "linux/mips", &plain];
+    let for_mips = ["--platform", "linux/mips", &plain];
     fixture
-        .pull(&asked)
+        .pull(&for_mips)
         .failed(3, &["linux/mips", "linux/s390x"]);
-    assert!(!is_there(&plain));
-    let taken = fixture.pull(&[&plain]).succeeded();
-    assert!(taken.stderr.contains("for linux/s390x, not"), "{taken}");
+    assert!(!docker_has(&plain));
+    let outcome = fixture.pull(&[&plain]).succeeded();
+    assert!(outcome.stderr.contains("for linux/s390x, not"), "{outcome}");
     assert_eq!(local_plain.id(), fourth.id());
 
-    // By digest, and under a name of one's own.
+    // By digest, under another name.
     let other = DockerImage::existing(unique("by-digest"));
     let by_digest = format!("{address}/{repository}@{index}");
     fixture.pull(&[&by_digest, other.reference()]).succeeded();
@@ -178,7 +181,7 @@ fn one_platform_of_an_index_goes() {
 }
 
 #[test]
-fn what_breaks_off_or_is_wrong_never_gets_into_docker() {
+fn an_interrupted_or_damaged_image_is_not_loaded_into_docker() {
     if !programs_available(&["docker"]) {
         return;
     }
@@ -192,7 +195,7 @@ fn what_breaks_off_or_is_wrong_never_gets_into_docker() {
 
     upstream.configure(|settings| settings.corrupts_content = true);
     fixture.pull(&[local.reference()]).failed(3, &["source"]);
-    assert!(!is_there(local.reference()) && !is_there(&image.id()));
+    assert!(!docker_has(local.reference()) && !docker_has(&image.id()));
 
     upstream.configure(|settings| {
         settings.corrupts_content = false;
@@ -206,11 +209,11 @@ fn what_breaks_off_or_is_wrong_never_gets_into_docker() {
     wait_until("the large layer", || {
         (upstream.count("GET", &large) > 0).then_some(())
     });
-    child.kill().expect("a child of ours");
-    child.wait().expect("its end");
-    assert!(!is_there(local.reference()) && !is_there(&image.id()));
+    child.kill().expect("the status of the child");
+    child.wait().expect("an exit status");
+    assert!(!docker_has(local.reference()) && !docker_has(&image.id()));
 
-    // A line that breaks goes on from there.
+    // An interrupted blob continues at its offset.
     upstream.configure(|settings| {
         settings.pause_blob_at = None;
         settings.cut_blob_at = Some(1_500_000);
@@ -219,42 +222,46 @@ fn what_breaks_off_or_is_wrong_never_gets_into_docker() {
     fixture.pull(&[local.reference()]).succeeded();
     assert_eq!(local.id(), image.id());
     let seen = upstream.requests();
-    let ranges = seen.iter().filter(|it| it.target.ends_with(&large));
-    let ranges: Vec<_> = ranges.filter_map(|it| it.header("range")).collect();
+    let ranges = seen
+        .iter()
+        .filter(|request| request.target.ends_with(&large));
+    let ranges: Vec<_> = ranges
+        .filter_map(|request| request.header("range"))
+        .collect();
     assert_eq!(ranges, ["bytes=1500000-"]);
 }
 
 #[test]
-fn a_tag_that_is_not_there_and_a_daemon_that_is_not_there_are_told_apart() {
+fn a_missing_tag_and_a_missing_daemon_are_different_errors() {
     let fixture = PullFixture::new();
-    let nothing = format!("{}/team/app:v1", fixture.server.address());
+    let absent = format!("{}/team/app:v1", fixture.server.address());
     let mut command = fixture.imgsync.command();
     let socket = fixture.scratch.path("docker.sock");
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
-    run(command.args(["pull", &nothing])).failed(4, &["target", "docker.sock"]);
+    run(command.args(["pull", &absent])).failed(4, &["target", "docker.sock"]);
     if !programs_available(&["docker"]) {
         return;
     }
     let _docker = serial::docker();
-    let outcome = fixture.pull(&[&nothing]);
+    let outcome = fixture.pull(&[&absent]);
     assert!(matches!(outcome.code, Some(3 | 4)), "{outcome}");
     assert!(outcome.stderr.contains("source"), "{outcome}");
 }
 
 #[test]
-fn podman_takes_it_too() {
+fn an_image_is_pulled_into_podman() {
     if !programs_available(&["podman"]) {
         return;
     }
     let fixture = PullFixture::new();
     let repository = "team/app";
     let address = fixture.server.address();
-    let place = RemoteRepository {
+    let remote_repository = RemoteRepository {
         address,
         repository,
     };
     let image = for_platform(1, "amd64");
-    place.push_image(Some("v1"), &image);
+    remote_repository.push_image(Some("v1"), &image);
     let podman = Podman::new();
     let socket = fixture.scratch.path("podman.sock");
     let host = format!("unix://{}", socket.display());

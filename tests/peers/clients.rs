@@ -1,11 +1,12 @@
-//! Whoever pushes to our server, everyone else pulls the same image from it.
+//! Tests that an image pushed by one client is pulled unchanged by all clients.
 
 use crate::support::prelude::*;
 
-const PEERS: [&str; 4] = ["docker", "busybox", "podman", "skopeo"];
+const REQUIRED_PROGRAMS: [&str; 4] = ["docker", "busybox", "podman", "skopeo"];
 
-/// A built image, in the daemon and as an archive; what `push` does with it, all must pull.
-fn pushed_by(name: &str, push: impl FnOnce(&DockerImage, &str, &str)) {
+/// Builds an image, pushes it with `push`, and pulls it with every client. `push` gets the image,
+/// its archive and the target.
+fn assert_everyone_pulls(name: &str, push: impl FnOnce(&DockerImage, &str, &str)) {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
     let image = DockerImage::build(&unique(name), "v1");
@@ -33,24 +34,24 @@ fn pushed_by(name: &str, push: impl FnOnce(&DockerImage, &str, &str)) {
 }
 
 #[test]
-fn what_docker_pushes_everyone_pulls() {
-    if !programs_available(&PEERS) {
+fn everyone_pulls_what_docker_pushed() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
-    pushed_by("docker", |image, _, remote| {
+    assert_everyone_pulls("docker", |image, _, remote| {
         let tagged = image.tag(remote);
         docker(&["push", tagged.reference()]);
     });
 }
 
 #[test]
-fn what_podman_pushes_everyone_pulls() {
-    if !programs_available(&PEERS) {
+fn everyone_pulls_what_podman_pushed() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
-    pushed_by("podman", |image, archive, remote| {
+    assert_everyone_pulls("podman", |image, archive, remote| {
         let podman = Podman::new();
         podman.load(archive);
         podman.push(&image.id(), remote);
@@ -58,12 +59,12 @@ fn what_podman_pushes_everyone_pulls() {
 }
 
 #[test]
-fn what_skopeo_pushes_everyone_pulls() {
-    if !programs_available(&PEERS) {
+fn everyone_pulls_what_skopeo_pushed() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
-    pushed_by("skopeo", |_, archive, remote| {
+    assert_everyone_pulls("skopeo", |_, archive, remote| {
         let source = format!("docker-archive:{archive}");
         skopeo::copy(&source, &format!("docker://{remote}"));
     });

@@ -1,58 +1,58 @@
-//! The container image, in the place of the stock registry's.
+//! Tests the container image as a replacement for the stock registry's image.
 
 use std::sync::OnceLock;
 
 use crate::support::prelude::*;
 
-const PEERS: [&str; 3] = ["docker", "busybox", "docker-registry"];
+const REQUIRED_PROGRAMS: [&str; 3] = ["docker", "busybox", "docker-registry"];
 const STOCK_CONFIG: &str = "/etc/docker/registry/config.yml";
 
-/// The image, built once.
-fn built() -> &'static str {
+/// Builds the image once and returns its name.
+fn image_name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
-        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let beside = PathBuf::from(env!("CARGO_BIN_EXE_imgsync"));
-        let target = beside
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_imgsync"));
+        let target = binary
             .ancestors()
             .nth(2)
             .expect("a folder")
             .join("container");
-        // One name for all runs: only the last one's image stays.
+        // All runs use the same name, so that only the image of the last run stays.
         let name = "imgsync-tests/container:test".to_owned();
-        // Builds all of the program once more, so there is no deadline.
+        // The build compiles the server again, so there is no timeout.
         let output = Command::new("bash")
-            .arg(top.join("examples/container/build.sh"))
+            .arg(workspace.join("examples/container/build.sh"))
             .arg(&name)
             .env("CARGO_TARGET_DIR", target)
-            // The image is under test, not its speed.
+            // The tests do not need a fast program.
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
             .env_remove("IMGSYNC_SERVER")
             .stdin(Stdio::null())
             .output()
             .expect("bash");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
         name
     })
 }
 
-/// A running container, removed when this goes.
+/// A running container. It is removed when the value is dropped.
 struct Container {
     id: String,
     address: SocketAddr,
 }
 
 impl Container {
-    /// Runs the image with options of `docker run`, and words for its program. It shares the
-    /// machine's network, since the tests' daemon has no other.
-    fn start(options: &[&str], words: &[&str]) -> Self {
+    /// Runs the image with these options of `docker run` and these arguments. The container uses
+    /// the host's network, because the daemon of the tests has no other.
+    fn start(options: &[&str], program_arguments: &[&str]) -> Self {
         let mut arguments = vec!["run", "--detach", "--network", "host"];
         arguments.extend(options);
-        arguments.push(built());
-        arguments.extend(words);
-        // Removed from now on, whatever happens.
+        arguments.push(image_name());
+        arguments.extend(program_arguments);
+        // From here on the container is removed even if the test fails.
         let mut container = Self {
             id: docker(&arguments),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -66,7 +66,7 @@ impl Container {
         container
     }
 
-    /// Asks it to end, and yields its exit code.
+    /// Stops the container and returns its exit code.
     fn stop(&self) -> String {
         docker(&["stop", &self.id]);
         docker(&["inspect", "--format", "{{.State.ExitCode}}", &self.id])
@@ -76,7 +76,7 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("-- the container said\n{}", logs(&self.id));
+            eprintln!("-- the log of the container\n{}", logs(&self.id));
         }
         let _ = Command::new("docker")
             .args(["rm", "--force", "--volumes", &self.id])
@@ -89,13 +89,13 @@ fn logs(id: &str) -> String {
     outcome.stdout + &outcome.stderr
 }
 
-fn volume(folder: &Path, at: &str) -> String {
-    format!("{}:{at}", folder.display())
+fn volume_option(folder: &Path, mount_point: &str) -> String {
+    format!("{}:{mount_point}", folder.display())
 }
 
 #[test]
-fn it_takes_the_stock_registrys_place_with_its_volume_and_its_variables() {
-    if !programs_available(&PEERS) {
+fn the_image_works_with_the_volume_and_variables_of_the_stock_registry() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -110,31 +110,31 @@ fn it_takes_the_stock_registrys_place_with_its_volume_and_its_variables() {
     let found = check::at_registry(stock.address(), "team/old:v1");
     stock.stop();
 
-    let data = volume(&root, "/var/lib/registry");
+    let data = volume_option(&root, "/var/lib/registry");
     let options = ["--volume", &data, "--env", "REGISTRY_HTTP_ADDR=127.0.0.1:0"];
     let container = Container::start(&options, &[]);
-    let at = |name: &str| format!("{}/team/{name}:v1", container.address);
+    let remote = |name: &str| format!("{}/team/{name}:v1", container.address);
     assert_eq!(check::at_registry(container.address, "team/old:v1"), found);
-    let pushed = image.tag(at("new"));
+    let pushed = image.tag(remote("new"));
     docker(&["push", pushed.reference()]);
     pushed.remove();
     image.remove();
     for name in ["old", "new"] {
-        let pulled = DockerImage::pull(at(name));
+        let pulled = DockerImage::pull(remote(name));
         assert_eq!(pulled.id(), id, "{name}");
         assert_eq!(pulled.container_output(), "hello from version v1", "{name}");
     }
     let new = check::at_registry(container.address, "team/new:v1");
     assert_eq!(container.stop(), "0");
 
-    // And back.
+    // The stock registry can use the folder again.
     let stock = StockRegistry::start(&root);
     assert_eq!(check::at_registry(stock.address(), "team/new:v1"), new);
 }
 
 #[test]
-fn it_reads_the_stock_registrys_files_and_takes_its_commands() {
-    if !programs_available(&PEERS) {
+fn the_image_works_with_the_files_and_commands_of_the_stock_registry() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -143,28 +143,28 @@ fn it_reads_the_stock_registrys_files_and_takes_its_commands() {
     let text = "version: 0.1\nstorage: {filesystem: {rootdirectory: /data}}\n\
         http: {addr: '127.0.0.1:0', headers: {X-Test: [here]}}\n";
     std::fs::write(&config, text).unwrap();
-    let answers = |container: &Container| {
+    let assert_serves = |container: &Container| {
         let reply = http::get(container.address, "/v2/");
         assert_eq!((reply.status, reply.header("x-test")), (200, Some("here")));
     };
-    let new = "/etc/distribution/config.yml";
-    for place in [STOCK_CONFIG, new] {
-        let file = volume(&config, place);
+    let new_config = "/etc/distribution/config.yml";
+    for config_path in [STOCK_CONFIG, new_config] {
+        let file = volume_option(&config, config_path);
         let options = ["--volume", &*file, "--tmpfs", "/data:mode=1777"];
-        answers(&Container::start(&options, &[]));
+        assert_serves(&Container::start(&options, &[]));
     }
-    let file = volume(&config, "/elsewhere.yml");
+    let file = volume_option(&config, "/elsewhere.yml");
     let options = ["--volume", &*file, "--tmpfs", "/data:mode=1777"];
-    for words in [&["serve", "/elsewhere.yml"][..], &["/elsewhere.yml"]] {
-        answers(&Container::start(&options, words));
+    for program_arguments in [&["serve", "/elsewhere.yml"][..], &["/elsewhere.yml"]] {
+        assert_serves(&Container::start(&options, program_arguments));
     }
     let options = [&options[..], &["--entrypoint", "registry"]].concat();
-    answers(&Container::start(&options, &["serve", "/elsewhere.yml"]));
+    assert_serves(&Container::start(&options, &["serve", "/elsewhere.yml"]));
 }
 
 #[test]
-fn any_user_can_run_it() {
-    if !programs_available(&PEERS) {
+fn the_image_runs_as_any_user() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -173,5 +173,5 @@ fn any_user_can_run_it() {
     let container = Container::start(&[&options[..], &address].concat(), &[]);
     let target = "/v2/a/blobs/uploads/";
     let opened = http::send(container.address, "POST", target, &[], b"");
-    assert_eq!(opened.status, 202, "the volume can be written to");
+    assert_eq!(opened.status, 202, "the volume is writable");
 }

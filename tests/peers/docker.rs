@@ -1,4 +1,4 @@
-//! The main job: an image from the local Docker goes to our server, and runs from there.
+//! Tests pushes from the local Docker to the server, and images that run from there.
 
 use crate::support::DockerSocketProxy;
 use crate::support::prelude::*;
@@ -24,15 +24,15 @@ fn docker_pulls_and_runs_what_was_pushed_from_the_daemon() {
     let pulled = DockerImage::pull(format!("{}/team/app:v1", relay.address()));
     assert_eq!(pulled.id(), id);
     assert_eq!(pulled.container_output(), "hello from version v1");
-    // The daemon had nothing left: every blob came from the server.
+    // The daemon had no layer left, so every blob came from the server.
     let requests = relay.requests();
     let read: BTreeSet<_> = requests
         .iter()
         .filter(|request| request.reads_blob())
         .filter_map(|request| request.target.rsplit('/').next())
         .collect();
-    let held: BTreeSet<_> = found.blobs.iter().map(|(digest, _)| &**digest).collect();
-    assert_eq!(read, held);
+    let stored: BTreeSet<_> = found.blobs.iter().map(|(digest, _)| &**digest).collect();
+    assert_eq!(read, stored);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn an_image_is_pushed_by_its_id() {
         let found = check::at_registry(server.address(), name);
         assert_eq!(found.config, id, "{form}");
     }
-    // The daemon knows what it is called.
+    // The daemon reports the name of the image.
     imgsync.push(&id, &server.address().to_string()).succeeded();
     let found = check::at_registry(server.address(), image.reference());
     assert_eq!(found.config, id);
@@ -75,16 +75,16 @@ fn a_remote_without_a_name_keeps_name_and_tag() {
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let name = unique("named");
     let image = DockerImage::build(&name, "v7");
-    let only = server.address().to_string();
+    let host = server.address().to_string();
 
-    imgsync.push(image.reference(), &only).succeeded();
+    imgsync.push(image.reference(), &host).succeeded();
     let found = check::at_registry(server.address(), &format!("{name}:v7"));
     assert_eq!(found.config, image.id());
 
-    // The registry in a local name is where the image came from, not where it goes.
+    // The registry in the local name is not the target.
     let elsewhere = image.tag(format!("registry.example.com/{name}:v8"));
     let explicit = format!("docker-daemon:{}", elsewhere.reference());
-    imgsync.push(&explicit, &only).succeeded();
+    imgsync.push(&explicit, &host).succeeded();
     let found = check::at_registry(server.address(), &format!("{name}:v8"));
     assert_eq!(found.config, image.id());
 }
@@ -103,8 +103,8 @@ fn an_image_that_the_daemon_lacks_is_the_sources_fault() {
     imgsync.push(&name, &remote).failed(3, &["source", &name]);
 }
 
-/// A user whose home is empty pushes an image that is there: the daemon is asked what the image is,
-/// and never for its layers.
+/// Pushes an image that the registry has, without a cache. The daemon must not be asked for an
+/// export.
 fn assert_not_exported(address: SocketAddr) {
     let scratch = Scratch::new();
     let image = DockerImage::build(&unique("there"), "v1");
@@ -121,11 +121,14 @@ fn assert_not_exported(address: SocketAddr) {
     command.args(["push", image.reference()]);
     let outcome = run(command.arg(format!("{}/app:v1", relay.address()))).succeeded();
     assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
-    let asked = engine.requests();
-    let lines: Vec<String> = asked.iter().map(ToString::to_string).collect();
-    assert!(!asked.is_empty(), "the daemon was asked elsewhere");
-    let exports = |line: &&String| line.contains("/get");
-    assert_eq!(lines.iter().find(exports), None, "{lines:#?}");
+    let engine_requests = engine.requests();
+    let lines: Vec<String> = engine_requests.iter().map(ToString::to_string).collect();
+    assert!(
+        !engine_requests.is_empty(),
+        "the daemon was not asked through the socket proxy"
+    );
+    let is_export = |line: &&String| line.contains("/get");
+    assert_eq!(lines.iter().find(is_export), None, "{lines:#?}");
     assert!(lines.len() <= 5, "{lines:#?}");
     let (requests, bytes) = (relay.request_count(), relay.traffic().total());
     assert!(requests <= 10, "{requests} requests");
@@ -134,7 +137,7 @@ fn assert_not_exported(address: SocketAddr) {
 }
 
 #[test]
-fn an_image_that_is_at_our_server_is_not_exported() {
+fn an_image_that_the_server_has_is_not_exported() {
     if !programs_available(&["docker", "busybox"]) {
         return;
     }
@@ -145,7 +148,7 @@ fn an_image_that_is_at_our_server_is_not_exported() {
 }
 
 #[test]
-fn an_image_that_is_at_a_stock_registry_is_not_exported() {
+fn an_image_that_a_stock_registry_has_is_not_exported() {
     if !programs_available(&["docker", "busybox", "docker-registry"]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! Docker, podman, skopeo and the stock registry beside ours.
+//! Tests the tool and the server together with Docker, podman, skopeo and the stock registry.
 
 mod clients;
 mod container;

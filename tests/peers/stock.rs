@@ -1,12 +1,12 @@
-//! The stock registry: as a target, and as a neighbour in the same folder.
+//! Tests the stock registry as a target, and as another user of the server's folder.
 
 use crate::support::prelude::*;
 
-const PEERS: [&str; 3] = ["docker", "busybox", "docker-registry"];
+const REQUIRED_PROGRAMS: [&str; 3] = ["docker", "busybox", "docker-registry"];
 
 #[test]
-fn docker_runs_what_was_pushed_to_a_stock_registry_and_our_server_takes_its_folder_over() {
-    if !programs_available(&PEERS) {
+fn docker_runs_what_was_pushed_to_a_stock_registry_and_the_server_takes_over_its_folder() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -20,18 +20,18 @@ fn docker_runs_what_was_pushed_to_a_stock_registry_and_our_server_takes_its_fold
     let remote = format!("{}/team/app:v1", stock.address());
     imgsync.push(image.reference(), &remote).succeeded();
     image.remove();
-    runs_from(&remote, &id);
+    assert_runs_from(&remote, &id);
     let found = check::at_registry(stock.address(), "team/app:v1");
     stock.stop();
 
     let server = Server::start(&root);
-    runs_from(&format!("{}/team/app:v1", server.address()), &id);
+    assert_runs_from(&format!("{}/team/app:v1", server.address()), &id);
     assert_eq!(check::at_registry(server.address(), "team/app:v1"), found);
 }
 
 #[test]
-fn a_stock_registry_takes_our_servers_folder_over() {
-    if !programs_available(&PEERS) {
+fn a_stock_registry_takes_over_the_folder_of_the_server() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let _docker = serial::docker();
@@ -49,15 +49,15 @@ fn a_stock_registry_takes_our_servers_folder_over() {
     tagged.remove();
     image.remove();
     let found = check::at_registry(server.address(), "team/app:v1");
-    assert!(server.stop().success(), "SIGTERM is a good end");
+    assert!(server.stop().success(), "SIGTERM is a normal exit");
 
     let stock = StockRegistry::start(&root);
-    runs_from(&format!("{}/team/app:v1", stock.address()), &id);
+    assert_runs_from(&format!("{}/team/app:v1", stock.address()), &id);
     assert_eq!(check::at_registry(stock.address(), "team/app:v1"), found);
-    runs_from(&format!("{}/team/docker:v1", stock.address()), &id);
+    assert_runs_from(&format!("{}/team/docker:v1", stock.address()), &id);
 }
 
-fn runs_from(remote: &str, id: &str) {
+fn assert_runs_from(remote: &str, id: &str) {
     let pulled = DockerImage::pull(remote);
     assert_eq!(pulled.id(), id, "{remote}");
     assert_eq!(

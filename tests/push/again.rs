@@ -1,4 +1,4 @@
-//! Pushing again: what the registry has is not sent, counted on the line.
+//! Tests repeated pushes: the requests show that blobs which the registry has are not sent.
 
 use crate::support::prelude::*;
 use crate::support::request_parser::ObservedRequest;
@@ -6,7 +6,7 @@ use crate::support::request_parser::ObservedRequest;
 struct RepeatFixture {
     server: Server,
     imgsync: Imgsync,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
@@ -20,7 +20,7 @@ impl RepeatFixture {
         }
     }
 
-    /// Pushes, and yields every request that it took, and the line at the end.
+    /// Pushes and returns all requests and stdout.
     fn push(&self, image: &str, name: &str) -> (Vec<ObservedRequest>, String) {
         let relay = Relay::start(self.server.address(), RelayFault::None);
         let remote = format!("{}/{name}", relay.address());
@@ -35,24 +35,25 @@ impl RepeatFixture {
             .collect()
     }
 
-    /// Pushing the same image must send nothing but, perhaps, the manifest: to the same tag, to
-    /// another one, and when imgsync remembers nothing.
+    /// Panics if pushing the same image again sends a blob: to the same tag, to another tag, and
+    /// without a cache.
     fn assert_nothing_sent(&self, image: &str) {
         let before = check::at_registry(self.server.address(), "app:v1");
         for (name, forget) in [("app:v1", false), ("app:more", false), ("app:v1", true)] {
             if forget {
                 self.imgsync.clear_cache();
             }
-            let (requests, line) = self.push(image, name);
+            let (requests, stdout) = self.push(image, name);
             assert_no_blob(&requests);
-            assert!(line.contains(": sent 0 B, saved "), "{line}");
-            // A handful, not one per layer and try.
-            assert!(requests.len() <= 12, "{}", shown(&requests));
+            assert!(stdout.contains(": sent 0 B, saved "), "{stdout}");
+            // Few requests, not one for each layer and attempt.
+            assert!(requests.len() <= 12, "{}", describe(&requests));
             assert_eq!(check::at_registry(self.server.address(), name), before);
         }
     }
 
-    /// A changed version sends exactly the blobs that are new, each once, and one manifest.
+    /// Pushes a changed version. Panics unless it sends exactly the new blobs, each once, and one
+    /// manifest.
     fn assert_only_new_sent(&self, image: &str, forget: bool) {
         let before = self.blobs("app:v1");
         if forget {
@@ -72,25 +73,25 @@ impl RepeatFixture {
             named,
             new.iter().map(|(digest, _)| digest.clone()).collect()
         );
-        assert_eq!(finished.len(), 2, "{}", shown(&requests));
+        assert_eq!(finished.len(), 2, "{}", describe(&requests));
         let sent: u64 = requests
             .iter()
             .filter(|r| r.writes_blob())
             .map(|r| r.body)
             .sum();
         let sizes: u64 = new.iter().map(|(_, size)| size).sum();
-        assert_eq!(sent, sizes, "{}", shown(&requests));
+        assert_eq!(sent, sizes, "{}", describe(&requests));
         let manifests = requests.iter().filter(|request| request.puts_manifest());
-        assert_eq!(manifests.count(), 1, "{}", shown(&requests));
+        assert_eq!(manifests.count(), 1, "{}", describe(&requests));
     }
 }
 
 fn assert_no_blob(requests: &[ObservedRequest]) {
     let wrote = requests.iter().any(ObservedRequest::writes_blob);
-    assert!(!wrote, "{}", shown(requests));
+    assert!(!wrote, "{}", describe(requests));
 }
 
-fn shown(requests: &[ObservedRequest]) -> String {
+fn describe(requests: &[ObservedRequest]) -> String {
     let lines: Vec<_> = requests.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }
@@ -99,15 +100,15 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// Two versions of an image that differ in the last layer alone.
+/// Returns two versions of an image that differ only in the last layer.
 fn versions() -> [Image; 2] {
     let lower = || (0..3).map(|i| layer("data", bytes::mixed(i, 1_500_000)));
     let last = |seed| layer("app", bytes::mixed(seed, 400_000));
     [8, 9].map(|seed| Image::new(lower().chain([last(seed)]).collect()))
 }
 
-/// Both versions in the form that `write` gives them.
-fn written(scratch: &Scratch, write: impl Fn(&Image, PathBuf) -> PathBuf) -> [PathBuf; 2] {
+/// Writes both versions with the function `write`.
+fn write_versions(scratch: &Scratch, write: impl Fn(&Image, PathBuf) -> PathBuf) -> [PathBuf; 2] {
     let [first, second] = versions();
     [(first, "first"), (second, "second")].map(|(image, name)| write(&image, scratch.path(name)))
 }
@@ -166,7 +167,7 @@ fn a_changed_image_from_the_daemon_sends_what_is_new_also_without_a_cache() {
 fn an_unchanged_image_from_an_archive_sends_no_blob() {
     for form in [as_archive, as_layout] {
         let fixture = RepeatFixture::new();
-        let [first, _] = written(&fixture.scratch, form);
+        let [first, _] = write_versions(&fixture.scratch, form);
         fixture.push(text(&first), "app:v1");
         fixture.assert_nothing_sent(text(&first));
     }
@@ -177,14 +178,14 @@ fn a_changed_image_from_an_archive_sends_what_is_new() {
     for form in [as_archive, as_layout] {
         for forget in [false, true] {
             let fixture = RepeatFixture::new();
-            let [first, second] = written(&fixture.scratch, form);
+            let [first, second] = write_versions(&fixture.scratch, form);
             fixture.push(text(&first), "app:v1");
             fixture.assert_only_new_sent(text(&second), forget);
         }
     }
 }
 
-/// The layers' bytes are exchanged for others of the same size: whoever opens one would notice.
+/// The layers are overwritten with zeros, so a push that reads one fails.
 #[test]
 fn an_unchanged_image_opens_no_layer() {
     let fixture = RepeatFixture::new();

@@ -1,23 +1,24 @@
-//! Bad input and bad days: each is a clear error, and leaves the store as it was.
+//! Tests invalid input and a full disk at the server: each causes a clear error and leaves the
+//! store unchanged.
 
 use crate::support::archive::{Entry, write_folder, write_tar};
 use crate::support::bytes::mixed;
 use crate::support::prelude::*;
 use crate::support::{SmallDisk, store};
 
-/// Exit codes, as `imgsync push --help` lists them.
-const USAGE: i32 = 2;
-const SOURCE: i32 = 3;
-const TARGET: i32 = 4;
-const MANIFEST: (&str, &str) = ("Content-Type", "application/vnd.oci.image.manifest.v1+json");
+const EXIT_USAGE: i32 = 2;
+const EXIT_SOURCE: i32 = 3;
+const EXIT_TARGET: i32 = 4;
+const MANIFEST_HEADER: (&str, &str) =
+    ("Content-Type", "application/vnd.oci.image.manifest.v1+json");
 
-/// A server that holds one good image, and what its folder looked like then.
+/// A server with one good image, and the content of its folder at that time.
 struct BadInputFixture {
     server: Server,
     imgsync: Imgsync,
     good: Image,
     before: BTreeSet<String>,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
@@ -25,10 +26,10 @@ impl BadInputFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let root = scratch.folder("root");
-        Self::on(scratch, &root)
+        Self::with_root(scratch, &root)
     }
 
-    fn on(scratch: Scratch, root: &Path) -> Self {
+    fn with_root(scratch: Scratch, root: &Path) -> Self {
         let server = Server::start(root);
         let imgsync = Imgsync::new(&scratch.folder("home"));
         let good = Image::new(vec![layer("good", mixed(1, 300_000))]);
@@ -50,7 +51,7 @@ impl BadInputFixture {
         self.server.address()
     }
 
-    /// A path for input.
+    /// Returns the path of an input file.
     fn path(&self, name: &str) -> PathBuf {
         self.scratch.path(name)
     }
@@ -65,14 +66,15 @@ impl BadInputFixture {
         self.imgsync.push_file_on_stdin(path, &remote)
     }
 
-    /// Nothing has happened: the folder is as it was, and the good image is there.
+    /// Panics unless the folder is unchanged and the good image is complete.
     fn assert_unharmed(&self) {
         store::assert_unchanged(&self.before, self.server.root());
         let found = check::at_registry(self.address(), "good:v1");
         assert_eq!(found.config, self.good.id());
     }
 
-    /// Opens an upload and sends a blob's bytes, all but the end; yields where to PUT.
+    /// Opens an upload session and sends the bytes in a `PATCH`. Returns the location for the final
+    /// `PUT`.
     fn upload(&self, repository: &str, bytes: &[u8]) -> String {
         let target = format!("/v2/{repository}/blobs/uploads/");
         let opened = http::send(self.address(), "POST", &target, &[], b"");
@@ -89,7 +91,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// An image of three layers.
+/// Returns an image of three layers.
 fn three_layers() -> Image {
     let layers = (0..3).map(|i| layer("data", mixed(10 + i, 700_000)));
     Image::new(layers.collect())
@@ -104,13 +106,13 @@ fn a_truncated_archive_is_the_sources_fault() {
         ("oci", image.oci_layout("v1")),
     ];
     for (form, entries) in forms {
-        // What names the layers may stand before or behind them.
+        // The manifest can come before or after the layers.
         for (order, entries) in [
             ("forwards", entries.clone()),
             ("backwards", entries.into_iter().rev().collect()),
         ] {
             let whole = archive::tar_of(&entries);
-            let end = whole.len() - 1024;
+            let end_of_entries = whole.len() - 1024;
             // In a header, in a layer, between two entries, in the last entry.
             for cut in [
                 1,
@@ -118,19 +120,19 @@ fn a_truncated_archive_is_the_sources_fault() {
                 512,
                 700,
                 10_000,
-                end / 2,
-                end / 512 / 3 * 512,
-                end - 700,
-                end - 512,
+                end_of_entries / 2,
+                end_of_entries / 512 / 3 * 512,
+                end_of_entries - 700,
+                end_of_entries - 512,
             ] {
                 let path = fixture.path("truncated.tar");
                 std::fs::write(&path, &whole[..cut]).expect("an archive");
-                let what = format!("{form} {order}, the first {cut} of {} bytes", whole.len());
-                eprintln!("{what}");
-                fixture.push(&path).failed(SOURCE, &["error: source"]);
+                let case = format!("{form} {order}, the first {cut} of {} bytes", whole.len());
+                eprintln!("{case}");
+                fixture.push(&path).failed(EXIT_SOURCE, &["error: source"]);
                 fixture
                     .push_on_stdin(&path)
-                    .failed(SOURCE, &["error: source"]);
+                    .failed(EXIT_SOURCE, &["error: source"]);
                 fixture.assert_unharmed();
             }
         }
@@ -138,10 +140,10 @@ fn a_truncated_archive_is_the_sources_fault() {
 }
 
 #[test]
-fn what_is_no_image_is_the_sources_fault() {
+fn input_that_is_no_image_is_the_sources_fault() {
     let fixture = BadInputFixture::new();
     let path = fixture.path("noise");
-    for (what, bytes) in [
+    for (case, bytes) in [
         ("nothing", Vec::new()),
         ("noise", noise(3, 100_000)),
         (
@@ -150,24 +152,24 @@ fn what_is_no_image_is_the_sources_fault() {
         ),
         ("gzip", vec![0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3]),
     ] {
-        eprintln!("{what}");
+        eprintln!("{case}");
         std::fs::write(&path, bytes).expect("a file");
-        fixture.push(&path).failed(SOURCE, &["error: source"]);
+        fixture.push(&path).failed(EXIT_SOURCE, &["error: source"]);
         fixture
             .push_on_stdin(&path)
-            .failed(SOURCE, &["error: source"]);
+            .failed(EXIT_SOURCE, &["error: source"]);
     }
     let empty = fixture.scratch.folder("empty");
-    fixture.push(&empty).failed(SOURCE, &["error: source"]);
+    fixture.push(&empty).failed(EXIT_SOURCE, &["error: source"]);
     fixture
         .push(&fixture.path("absent.tar"))
-        .failed(SOURCE, &["error: source"]);
+        .failed(EXIT_SOURCE, &["error: source"]);
     fixture.assert_unharmed();
 }
 
-/// Names with `..` lead nowhere: neither to a file outside nor to a layer.
+/// Names with `..` can select neither a file outside nor a layer.
 #[test]
-fn an_archive_with_names_that_lead_out_of_it_is_refused() {
+fn an_archive_with_names_outside_of_it_is_refused() {
     let fixture = BadInputFixture::new();
     let image = three_layers();
     std::fs::write(fixture.path("outside"), b"secret").expect("a file");
@@ -182,19 +184,19 @@ fn an_archive_with_names_that_lead_out_of_it_is_refused() {
     write_tar(&entries, &path);
     fixture
         .push(&path)
-        .failed(SOURCE, &["error: source", "../"]);
+        .failed(EXIT_SOURCE, &["error: source", "../"]);
 
-    // The same in a manifest alone; the file exists beside the archive.
+    // The name is only in the manifest, and the file exists next to the archive.
     for name in ["../outside", "/etc/hostname", "blobs/../../outside"] {
         let mut entries = image.docker_archive("app:v1");
         let layers = ["0.tar", "1.tar", name].map(str::to_owned);
         let manifest = entries.last_mut().expect("manifest.json");
         manifest.bytes = image::archive_manifest("app:v1", &layers);
         write_tar(&entries, &path);
-        fixture.push(&path).failed(SOURCE, &["error: source"]);
+        fixture.push(&path).failed(EXIT_SOURCE, &["error: source"]);
     }
 
-    // A digest in a layout is no path either.
+    // A digest in a layout must not be used as a path either.
     let layers = image.compressed();
     let manifest = String::from_utf8(image.oci_manifest(&layers)).expect("JSON");
     let manifest = manifest.replace(&digest(&layers[2]), "sha256:../../../outside");
@@ -205,9 +207,11 @@ fn an_archive_with_names_that_lead_out_of_it_is_refused() {
     );
     let folder = fixture.path("layout");
     write_folder(&entries, &folder);
-    fixture.push(&folder).failed(SOURCE, &["error: source"]);
+    fixture
+        .push(&folder)
+        .failed(EXIT_SOURCE, &["error: source"]);
     write_tar(&entries, &path);
-    fixture.push(&path).failed(SOURCE, &["error: source"]);
+    fixture.push(&path).failed(EXIT_SOURCE, &["error: source"]);
     fixture.assert_unharmed();
 }
 
@@ -216,14 +220,14 @@ fn a_layer_that_does_not_match_its_diff_id_is_the_sources_fault() {
     let fixture = BadInputFixture::new();
     let image = three_layers();
     let path = fixture.path("bad.tar");
-    for place in 0..3 {
-        // One byte in the middle of a layer has changed.
+    for index in 0..3 {
+        // One byte in the middle of a layer is changed.
         let mut entries = image.docker_archive("app:v1");
-        entries[place].bytes[350_000] ^= 1;
+        entries[index].bytes[350_000] ^= 1;
         write_tar(&entries, &path);
-        let words = ["error: source", &digest(&image.layers[place])];
-        fixture.push(&path).failed(SOURCE, &words);
-        fixture.push_on_stdin(&path).failed(SOURCE, &words);
+        let words = ["error: source", &digest(&image.layers[index])];
+        fixture.push(&path).failed(EXIT_SOURCE, &words);
+        fixture.push_on_stdin(&path).failed(EXIT_SOURCE, &words);
         fixture.assert_unharmed();
     }
 }
@@ -232,42 +236,42 @@ fn a_layer_that_does_not_match_its_diff_id_is_the_sources_fault() {
 fn a_blob_that_does_not_match_its_digest_is_the_sources_fault() {
     let fixture = BadInputFixture::new();
     let image = three_layers();
-    for (place, blob) in image.compressed().iter().enumerate() {
-        // In the middle the gzip stream itself breaks; in its header a time that nobody reads
-        // changes, and the tar inside stays as it is: only the digest tells.
-        for (at, word) in [(blob.len() / 2, "hint:"), (4, &*digest(blob))] {
+    for (index, blob) in image.compressed().iter().enumerate() {
+        // A change in the middle breaks the gzip stream. A change of the time in the gzip header
+        // does not change the tar, so only the digest shows it.
+        for (offset, word) in [(blob.len() / 2, "hint:"), (4, &*digest(blob))] {
             let mut entries = image.oci_layout("v1");
             let name = image::blob_name(blob);
             let entry = entries.iter_mut().find(|entry| entry.name == name);
-            entry.expect("the layer's blob").bytes[at] ^= 1;
-            let folder = fixture.path(&format!("layout-{place}-{at}"));
+            entry.expect("the layer's blob").bytes[offset] ^= 1;
+            let folder = fixture.path(&format!("layout-{index}-{offset}"));
             write_folder(&entries, &folder);
             let words = ["error: source", word];
-            fixture.push(&folder).failed(SOURCE, &words);
+            fixture.push(&folder).failed(EXIT_SOURCE, &words);
             let path = fixture.path("layout.tar");
             write_tar(&entries, &path);
-            fixture.push(&path).failed(SOURCE, &words);
-            fixture.push_on_stdin(&path).failed(SOURCE, &words);
+            fixture.push(&path).failed(EXIT_SOURCE, &words);
+            fixture.push_on_stdin(&path).failed(EXIT_SOURCE, &words);
             fixture.assert_unharmed();
         }
     }
 }
 
-/// Every blob is what its digest says, but the config lists another diffID: Docker would refuse
-/// to pull this image.
+/// Every blob matches its digest, but the config lists another diffID. Docker could not pull such
+/// an image.
 #[test]
 fn a_config_that_lists_another_diff_id_is_the_sources_fault() {
     let fixture = BadInputFixture::new();
-    for place in 0..3 {
+    for index in 0..3 {
         let mut image = three_layers();
         let mut diff_ids: Vec<_> = image.layers.iter().map(|layer| digest(layer)).collect();
-        diff_ids[place] = digest(b"something else");
+        diff_ids[index] = digest(b"something else");
         image.config = image::config(&diff_ids, "a lie");
-        let folder = fixture.path(&format!("layout-{place}"));
+        let folder = fixture.path(&format!("layout-{index}"));
         write_folder(&image.oci_layout("v1"), &folder);
         fixture
             .push(&folder)
-            .failed(SOURCE, &["error: source", "diffid"]);
+            .failed(EXIT_SOURCE, &["error: source", "diffid"]);
         fixture.assert_unharmed();
     }
 }
@@ -278,18 +282,18 @@ fn a_layout_that_lacks_a_blob_is_the_sources_fault() {
     let image = three_layers();
     let mut missing = image.compressed();
     missing.push(image.config.clone());
-    for (place, blob) in missing.iter().enumerate() {
+    for (index, blob) in missing.iter().enumerate() {
         let mut entries = image.oci_layout("v1");
         let name = image::blob_name(blob);
         entries.retain(|entry| entry.name != name);
         let words = ["error: source", &name];
-        let folder = fixture.path(&format!("layout-{place}"));
+        let folder = fixture.path(&format!("layout-{index}"));
         write_folder(&entries, &folder);
-        fixture.push(&folder).failed(SOURCE, &words);
+        fixture.push(&folder).failed(EXIT_SOURCE, &words);
         let path = fixture.path("layout.tar");
         write_tar(&entries, &path);
-        fixture.push(&path).failed(SOURCE, &words);
-        fixture.push_on_stdin(&path).failed(SOURCE, &words);
+        fixture.push(&path).failed(EXIT_SOURCE, &words);
+        fixture.push_on_stdin(&path).failed(EXIT_SOURCE, &words);
         fixture.assert_unharmed();
     }
 }
@@ -304,7 +308,13 @@ fn a_manifest_with_a_missing_blob_is_refused() {
         "/v2/good/manifests/v1".to_owned(),
         format!("/v2/new/manifests/{}", digest(&manifest)),
     ] {
-        let reply = http::send(fixture.address(), "PUT", &target, &[MANIFEST], &manifest);
+        let reply = http::send(
+            fixture.address(),
+            "PUT",
+            &target,
+            &[MANIFEST_HEADER],
+            &manifest,
+        );
         assert!([400, 404].contains(&reply.status), "{}", reply.text());
         reply.assert_error(reply.status, "MANIFEST_BLOB_UNKNOWN");
         assert!(
@@ -313,13 +323,13 @@ fn a_manifest_with_a_missing_blob_is_refused() {
             reply.text()
         );
     }
-    // A blob that another repository holds is missing here all the same.
+    // A blob in another repository does not count.
     let good = fixture.good.oci_manifest(&fixture.good.compressed());
     let reply = http::send(
         fixture.address(),
         "PUT",
         "/v2/new/manifests/v1",
-        &[MANIFEST],
+        &[MANIFEST_HEADER],
         &good,
     );
     reply.assert_error(reply.status, "MANIFEST_BLOB_UNKNOWN");
@@ -333,8 +343,8 @@ fn bytes_that_do_not_match_the_digest_are_refused() {
     let wrong = digest(b"other bytes");
 
     let location = fixture.upload("good", &bytes);
-    let mark = if location.contains('?') { '&' } else { '?' };
-    let target = format!("{location}{mark}digest={wrong}");
+    let separator = if location.contains('?') { '&' } else { '?' };
+    let target = format!("{location}{separator}digest={wrong}");
     http::send(fixture.address(), "PUT", &target, &[], b"").assert_error(400, "DIGEST_INVALID");
 
     let single = format!("/v2/new/blobs/uploads/?digest={wrong}");
@@ -343,7 +353,13 @@ fn bytes_that_do_not_match_the_digest_are_refused() {
 
     let target = format!("/v2/good/manifests/{wrong}");
     let manifest = fixture.good.oci_manifest(&fixture.good.compressed());
-    let reply = http::send(fixture.address(), "PUT", &target, &[MANIFEST], &manifest);
+    let reply = http::send(
+        fixture.address(),
+        "PUT",
+        &target,
+        &[MANIFEST_HEADER],
+        &manifest,
+    );
     reply.assert_error(400, "DIGEST_INVALID");
 
     for name in [&wrong, &digest(&bytes)] {
@@ -354,7 +370,7 @@ fn bytes_that_do_not_match_the_digest_are_refused() {
 }
 
 #[test]
-fn repository_names_with_illegal_parts_are_refused() {
+fn invalid_repository_names_are_refused() {
     let fixture = BadInputFixture::new();
     let path = fixture.path("good.tar");
     for name in [
@@ -362,7 +378,7 @@ fn repository_names_with_illegal_parts_are_refused() {
     ] {
         let remote = format!("{}/{name}:v1", fixture.address());
         let outcome = fixture.imgsync.push(text(&path), &remote);
-        outcome.failed(USAGE, &["error:", "repository name"]);
+        outcome.failed(EXIT_USAGE, &["error:", "repository name"]);
     }
     for name in [
         "Upper",
@@ -381,7 +397,13 @@ fn repository_names_with_illegal_parts_are_refused() {
             ("POST", "blobs/uploads/"),
         ] {
             let target = format!("/v2/{name}/{rest}");
-            let reply = http::send(fixture.address(), method, &target, &[MANIFEST], b"{}");
+            let reply = http::send(
+                fixture.address(),
+                method,
+                &target,
+                &[MANIFEST_HEADER],
+                b"{}",
+            );
             assert_eq!(reply.status, 400, "{method} {target}: {}", reply.text());
             reply.assert_error(400, "NAME_INVALID");
         }
@@ -403,16 +425,16 @@ fn a_manifest_of_5_mib_is_refused() {
             &manifest,
         )
     };
-    put(&[MANIFEST]).assert_error(413, "MANIFEST_INVALID");
+    put(&[MANIFEST_HEADER]).assert_error(413, "MANIFEST_INVALID");
     fixture.assert_unharmed();
 }
 
 #[test]
-fn a_full_disk_at_the_server_is_said_and_harms_nothing() {
+fn a_full_disk_at_the_server_is_reported_and_harms_nothing() {
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let fixture = BadInputFixture::on(Scratch::new(), &disk.folder("root"));
+    let fixture = BadInputFixture::with_root(Scratch::new(), &disk.folder("root"));
 
     let large = Image::new(vec![
         layer("first", noise(70, 4_000_000)),
@@ -421,10 +443,10 @@ fn a_full_disk_at_the_server_is_said_and_harms_nothing() {
     let path = fixture.path("large.tar");
     write_tar(&large.docker_archive("large:v1"), &path);
     let words = ["error: target", "disk", "full"];
-    fixture.push(&path).failed(TARGET, &words);
+    fixture.push(&path).failed(EXIT_TARGET, &words);
     fixture.assert_unharmed();
 
-    // The disk has room again for an image that fits.
+    // The disk has space again for an image that fits.
     let small = Image::new(vec![layer("small", mixed(72, 100_000))]);
     write_tar(&small.docker_archive("small:v1"), &path);
     let remote = format!("{}/small:v1", fixture.address());

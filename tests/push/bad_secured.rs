@@ -1,24 +1,23 @@
-//! Bad input again, at a server with TLS and logins: the same clear errors, the store as it was,
-//! and
-//! without a login nothing but the challenge.
+//! Tests invalid input at a server with TLS and logins: the same errors, and only a challenge
+//! without a login.
 
 use crate::support::archive::{Entry, write_folder, write_tar};
 use crate::support::bytes::mixed;
 use crate::support::prelude::*;
 use crate::support::{SmallDisk, store};
 
-const PEERS: [&str; 3] = ["htpasswd", "openssl", "curl"];
+const REQUIRED_PROGRAMS: [&str; 3] = ["htpasswd", "openssl", "curl"];
 const PASSWORD: &str = "correct horse";
-const SOURCE: i32 = 3;
-const TARGET: i32 = 4;
+const EXIT_SOURCE: i32 = 3;
+const EXIT_TARGET: i32 = 4;
 
-/// A server that knows alice and shows a certificate, with one good image.
+/// A server with TLS, the user alice, and one good image.
 struct SecuredFixture {
     server: Server,
     imgsync: Imgsync,
     ca: PathBuf,
     before: BTreeSet<String>,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
@@ -26,10 +25,10 @@ impl SecuredFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let root = scratch.folder("root");
-        Self::on(scratch, &root)
+        Self::with_root(scratch, &root)
     }
 
-    fn on(scratch: Scratch, root: &Path) -> Self {
+    fn with_root(scratch: Scratch, root: &Path) -> Self {
         let users = scratch.path("htpasswd");
         let mut htpasswd = Command::new("htpasswd");
         htpasswd.arg("-Bbc").arg(&users).args(["alice", PASSWORD]);
@@ -71,7 +70,7 @@ impl SecuredFixture {
         run(command.arg(format!("{}/{name}", self.host())))
     }
 
-    /// A request by curl: what is answered, the status after the body.
+    /// Sends a request with curl. Returns the response body, followed by the status.
     fn curl(&self, login: bool, arguments: &[&str], path: &str) -> String {
         let mut command = Command::new("curl");
         command
@@ -88,17 +87,30 @@ impl SecuredFixture {
         )
     }
 
-    /// The request is refused so, and nothing has happened.
-    fn refused(&self, login: bool, arguments: &[&str], path: &str, status: &str, code: &str) {
+    /// Panics unless the request is refused with this status and code, and the store is unchanged.
+    fn assert_refused(
+        &self,
+        login: bool,
+        arguments: &[&str],
+        path: &str,
+        status: &str,
+        code: &str,
+    ) {
         let answer = self.curl(login, arguments, path);
         assert!(answer.trim_end().ends_with(status), "{path}: {answer}");
         assert!(answer.contains(code), "{path}: {answer}");
         store::assert_unchanged(&self.before, self.server.root());
     }
 
-    /// The request is refused so with a login, and challenged without.
-    fn refused_or_challenged(&self, arguments: &[&str], path: &str, status: &str, code: &str) {
-        self.refused(true, arguments, path, status, code);
+    /// Panics unless the request is refused with a login, and challenged without one.
+    fn assert_refused_or_challenged(
+        &self,
+        arguments: &[&str],
+        path: &str,
+        status: &str,
+        code: &str,
+    ) {
+        self.assert_refused(true, arguments, path, status, code);
         let answer = self.curl(false, arguments, path);
         assert!(answer.trim_end().ends_with("401"), "{path}: {answer}");
         assert!(answer.contains("UNAUTHORIZED"), "{path}: {answer}");
@@ -108,7 +120,7 @@ impl SecuredFixture {
 
 #[test]
 fn bad_images_are_the_sources_fault() {
-    if !programs_available(&PEERS) {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let fixture = SecuredFixture::new();
@@ -121,47 +133,48 @@ fn bad_images_are_the_sources_fault() {
 
     let truncated = path("truncated.tar");
     std::fs::write(&truncated, &bytes[..bytes.len() / 2]).unwrap();
-    let climbing = path("climbing.tar");
+    let escaping = path("climbing.tar");
     let mut entries = image.docker_archive("app:v1");
     entries.push(Entry::new("../../escaped", "no"));
-    // The writer of archives refuses such names, so the name is put in afterwards.
-    write_tar(&entries_named(entries, "aaaaaaaaaaaaa"), &climbing);
-    rename_in_tar(&climbing, "aaaaaaaaaaaaa", "../../escaped");
+    // The archive writer refuses such a name, so it is patched in afterwards.
+    write_tar(&rename_last_entry(entries, "aaaaaaaaaaaaa"), &escaping);
+    rename_in_tar(&escaping, "aaaaaaaaaaaaa", "../../escaped");
     let changed = path("changed.tar");
     let mut other = image.clone();
     other.layers[1] = layer("data", mixed(99, 400_000));
     write_tar(&other.docker_archive("app:v1"), &changed);
-    let lacking = path("lacking");
+    let incomplete = path("lacking");
     let mut entries = image.oci_layout("v1");
     let blob = image::blob_name(&image.compressed()[1]);
     entries.retain(|entry| entry.name != blob);
-    write_folder(&entries, &lacking);
+    write_folder(&entries, &incomplete);
 
-    for bad in [truncated, climbing, changed, lacking] {
-        fixture.push(&bad, "bad:v1").failed(SOURCE, &[]);
+    for bad in [truncated, escaping, changed, incomplete] {
+        fixture.push(&bad, "bad:v1").failed(EXIT_SOURCE, &[]);
         store::assert_unchanged(&fixture.before, fixture.server.root());
     }
     fixture.push(&whole, "bad:v1").succeeded();
 }
 
-/// The last entry goes by another name.
-fn entries_named(mut entries: Vec<Entry>, name: &str) -> Vec<Entry> {
+/// Gives the last entry another name.
+fn rename_last_entry(mut entries: Vec<Entry>, name: &str) -> Vec<Entry> {
     if let Some(last) = entries.last_mut() {
         last.name = name.to_owned();
     }
     entries
 }
 
-/// Exchanges a name in an archive for one as long, and mends the header's sum.
+/// Replaces a name in an archive with one of the same length, and corrects the checksum of the
+/// header.
 fn rename_in_tar(path: &Path, from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
     let mut bytes = std::fs::read(path).unwrap();
-    let at = bytes
+    let offset = bytes
         .windows(from.len())
-        .position(|it| it == from.as_bytes());
-    let at = at.expect("the name");
-    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
-    let header = &mut bytes[at..at + 512];
+        .position(|window| window == from.as_bytes());
+    let offset = offset.expect("the name");
+    bytes[offset..offset + to.len()].copy_from_slice(to.as_bytes());
+    let header = &mut bytes[offset..offset + 512];
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
@@ -169,8 +182,8 @@ fn rename_in_tar(path: &Path, from: &str, to: &str) {
 }
 
 #[test]
-fn bad_requests_are_refused_and_nobody_makes_them_without_a_login() {
-    if !programs_available(&PEERS) {
+fn bad_requests_are_refused_and_need_a_login() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let fixture = SecuredFixture::new();
@@ -186,12 +199,12 @@ fn bad_requests_are_refused_and_nobody_makes_them_without_a_login() {
     ];
     let put = [&put[..], &["--data-binary", &body]].concat();
     let target = format!("/v2/bad/blobs/uploads/?digest={wrong}");
-    fixture.refused_or_challenged(&put, &target, "400", "DIGEST_INVALID");
-    // What names nothing is told so before anybody is asked who they are: it gives nothing away.
+    fixture.assert_refused_or_challenged(&put, &target, "400", "DIGEST_INVALID");
+    // An invalid name is refused before the login is checked: the answer does not reveal anything.
     for login in [true, false] {
-        let climbing = "/v2/a/../b/tags/list";
-        fixture.refused(login, &[], "/v2/Bad/tags/list", "400", "NAME_INVALID");
-        fixture.refused(login, &["--path-as-is"], climbing, "400", "NAME_INVALID");
+        let escaping = "/v2/a/../b/tags/list";
+        fixture.assert_refused(login, &[], "/v2/Bad/tags/list", "400", "NAME_INVALID");
+        fixture.assert_refused(login, &["--path-as-is"], escaping, "400", "NAME_INVALID");
     }
 
     let manifest_type = "Content-Type: application/vnd.oci.image.manifest.v1+json";
@@ -213,19 +226,19 @@ fn bad_requests_are_refused_and_nobody_makes_them_without_a_login() {
             "--data-binary",
             &data,
         ];
-        fixture.refused_or_challenged(&put, "/v2/bad/manifests/v1", status, code);
+        fixture.assert_refused_or_challenged(&put, "/v2/bad/manifests/v1", status, code);
     }
 }
 
 #[test]
-fn a_full_disk_is_said_and_harms_nothing() {
-    if !programs_available(&PEERS) {
+fn a_full_disk_is_reported_and_harms_nothing() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
         return;
     }
     let Some(disk) = SmallDisk::mount("12m") else {
         return;
     };
-    let fixture = SecuredFixture::on(Scratch::new(), &disk.folder("root"));
+    let fixture = SecuredFixture::with_root(Scratch::new(), &disk.folder("root"));
     let large = Image::new(vec![
         layer("small", noise(4, 4_000_000)),
         layer("large", noise(5, 30_000_000)),
@@ -234,6 +247,6 @@ fn a_full_disk_is_said_and_harms_nothing() {
     write_tar(&large.docker_archive("app:v1"), &path);
     fixture
         .push(&path, "bad:v1")
-        .failed(TARGET, &["error: target", "disk", "full"]);
+        .failed(EXIT_TARGET, &["error: target", "disk", "full"]);
     store::assert_unchanged(&fixture.before, fixture.server.root());
 }

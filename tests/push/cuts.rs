@@ -1,5 +1,5 @@
-//! The line breaks again and again, and the server with it: one push still gets through, and sends
-//! little more than the image.
+//! Tests pushes over connections that break repeatedly, and with a server that restarts: one run
+//! succeeds and sends little more than the image.
 
 use std::sync::mpsc;
 
@@ -8,7 +8,7 @@ use crate::support::request_parser::ObservedRequest;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Four layers, about 60 MB in all, that do not compress.
+/// Writes an archive with four layers that do not compress, about 60 MB together.
 fn large_image(folder: &Path) -> (Image, PathBuf) {
     let sizes = [22_000_000, 19_000_000, 13_000_000, 6_000_000];
     let layers = sizes.iter().zip(40..);
@@ -19,8 +19,8 @@ fn large_image(folder: &Path) -> (Image, PathBuf) {
     (image, path)
 }
 
-/// Pushes through a line that breaks, and counts.
-fn pushed_through(cut: RelayFault, options: &[&str]) {
+/// Pushes over connections that break, and checks the image and the number of sent bytes.
+fn assert_push_survives_cuts(cut: RelayFault, options: &[&str]) {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
     let imgsync = Imgsync::new(&scratch.folder("home"));
@@ -42,14 +42,14 @@ fn pushed_through(cut: RelayFault, options: &[&str]) {
         .collect();
     let sent: u64 = writes.iter().map(|request| request.body).sum();
     let broken: Vec<_> = writes.iter().filter(|request| !request.complete).collect();
-    // What a cut may cost: the chunk that was on its way on each open upload.
+    // A cut loses at most one chunk for each open upload.
     let wasted: u64 = broken
         .iter()
         .filter_map(|request| request.content_length)
         .sum();
     assert!(
         relay.fault_count() >= 10,
-        "the line broke only {} times",
+        "the connection broke only {} times",
         relay.fault_count()
     );
     assert!(
@@ -73,8 +73,8 @@ fn shown(requests: &[ObservedRequest]) -> String {
     lines.join("\n")
 }
 
-/// About three megabytes, never the same twice in a row, none a multiple of a chunk.
-fn sizes() -> Vec<u64> {
+/// Returns the bytes after which connections break: about 3 MB, and no multiple of a chunk.
+fn cut_sizes() -> Vec<u64> {
     vec![
         3 * MIB,
         2 * MIB + 77_777,
@@ -86,50 +86,50 @@ fn sizes() -> Vec<u64> {
 
 #[test]
 fn every_connection_breaks_after_some_megabytes() {
-    pushed_through(RelayFault::CutEach(sizes()), &[]);
+    assert_push_survives_cuts(RelayFault::CutEach(cut_sizes()), &[]);
 }
 
 #[test]
 fn every_connection_breaks_after_some_megabytes_with_small_chunks() {
-    pushed_through(RelayFault::CutEach(sizes()), &["--chunk-size", "4MiB"]);
+    assert_push_survives_cuts(RelayFault::CutEach(cut_sizes()), &["--chunk-size", "4MiB"]);
 }
 
 #[test]
-fn the_whole_line_breaks_after_some_megabytes() {
-    pushed_through(RelayFault::CutAll(sizes()), &[]);
+fn all_connections_break_after_some_megabytes() {
+    assert_push_survives_cuts(RelayFault::CutAll(cut_sizes()), &[]);
 }
 
 #[test]
-fn the_whole_line_breaks_after_some_megabytes_with_small_chunks() {
-    pushed_through(RelayFault::CutAll(sizes()), &["--chunk-size", "4MiB"]);
+fn all_connections_break_after_some_megabytes_with_small_chunks() {
+    assert_push_survives_cuts(RelayFault::CutAll(cut_sizes()), &["--chunk-size", "4MiB"]);
 }
 
-/// What the server acknowledged is on its disk: killed in the middle of a push, and started again,
-/// it goes on where it was, and so does the push.
+/// The server is killed during a push and started again. It must have every byte that it
+/// acknowledged, so the push continues there.
 #[test]
-fn the_server_is_killed_and_started_again_in_the_middle() {
+fn the_server_is_killed_and_started_again_during_a_push() {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch.folder("root"));
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let (image, path) = large_image(scratch.root());
     let relay = Relay::start(server.address(), RelayFault::None);
     let (reached, halfway) = mpsc::channel();
-    // The relay passes nothing on before the server is dead.
+    // The relay forwards nothing until the server is dead.
     let (killed, dead) = mpsc::channel::<()>();
     relay.run_after_bytes_sent(18_000_000, move || {
-        reached.send(()).expect("the test waits");
+        reached.send(()).expect("the test receives");
         dead.recv().expect("the test answers");
     });
 
     let remote = format!("{}/app:v1", relay.address());
     let path = path.to_str().expect("a path in UTF-8").to_owned();
-    // One blob at a time, so that one chunk is on its way when the server dies.
+    // One blob at a time, so that only one chunk is being sent when the server dies.
     let options = ["--jobs", "1", "--chunk-size", "2MiB"];
     let push = std::thread::spawn(move || imgsync.push_with(&options, &path, &remote));
     halfway.recv().expect("a push that sends 18 MB");
     let before = relay.requests();
     server.kill();
-    killed.send(()).expect("the relay waits");
+    killed.send(()).expect("the relay receives");
     server.restart();
     relay.forward_to(server.address());
     push.join().expect("the push").succeeded();
@@ -137,8 +137,8 @@ fn the_server_is_killed_and_started_again_in_the_middle() {
     let found = check::at_registry(server.address(), "app:v1");
     assert_eq!(found.config, image.id());
     let requests = relay.requests();
-    let on_its_way = before.iter().rfind(|request| !request.complete);
-    let chunk = on_its_way.and_then(|request| request.content_length);
+    let unfinished = before.iter().rfind(|request| !request.complete);
+    let chunk = unfinished.and_then(|request| request.content_length);
     let chunk = chunk.expect("a chunk that the server did not get");
     let writes = || requests.iter().filter(|request| request.writes_blob());
     let sent: u64 = writes().map(|request| request.body).sum();
@@ -148,7 +148,7 @@ fn the_server_is_killed_and_started_again_in_the_middle() {
         found.size(),
         shown(&requests)
     );
-    // No session was lost: each blob has had one.
+    // Each blob had one session, so no session was lost.
     let opened = writes().filter(|request| request.method == "POST").count();
     assert_eq!(opened, found.blobs.len(), "{}", shown(&requests));
 }

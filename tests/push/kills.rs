@@ -1,5 +1,5 @@
-//! The tool is killed, the server is killed, or one of both, again and again and at any moment: the
-//! next push goes on where the registry stands, and in all little more is sent than the images.
+//! Tests pushes whose client or server is killed at random moments: the next push continues at the
+//! offset of the registry, and little more than the images is sent.
 
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,56 +9,67 @@ use crate::support::prelude::*;
 use crate::support::request_parser::ObservedRequest;
 use crate::support::{Random, Trigger, store};
 
-/// How often something is killed.
+/// How many times each test kills a process.
 const KILLS: usize = 200;
-/// What most chunks have in these tests: small, so that there are many moments.
-const CHUNK: &str = "64KiB";
+/// The chunk size: small, so that there are many moments to kill at.
+const CHUNK_SIZE: &str = "64KiB";
 
-/// The file that holds what a push said.
+/// The file with the stderr of the last push.
 const STDERR_FILE: &str = "push.stderr";
 
-/// Who is killed.
+/// Which process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KilledProcess {
     Client,
     Server,
-    /// One of both, by chance.
+    /// Either of them, chosen at random for each kill.
     Either,
 }
 
-/// Starts a push; what it says goes to `talk`.
-fn start(imgsync: &Imgsync, image: &str, remote: &str, talk: Stdio) -> Arc<Mutex<Child>> {
+/// Starts a push that writes its stderr to `stderr`.
+fn start_push(imgsync: &Imgsync, image: &str, remote: &str, stderr: Stdio) -> Arc<Mutex<Child>> {
     let mut command = imgsync.command();
-    command.args(["push", "--verbose", "--chunk-size", CHUNK, image, remote]);
-    let child = command.stdout(Stdio::null()).stderr(talk).spawn();
+    command.args([
+        "push",
+        "--verbose",
+        "--chunk-size",
+        CHUNK_SIZE,
+        image,
+        remote,
+    ]);
+    let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
     Arc::new(Mutex::new(child.expect("imgsync starts")))
 }
 
-/// Waits for the end without holding the lock that the killer needs.
-fn ended(child: &Mutex<Child>) -> ExitStatus {
+/// Waits until the push has ended. Does not hold the lock meanwhile, because the killer needs it.
+fn wait_for_end(child: &Mutex<Child>) -> ExitStatus {
     wait_until("the end of a push", || {
-        child.lock().unwrap().try_wait().expect("a child of ours")
+        child
+            .lock()
+            .unwrap()
+            .try_wait()
+            .expect("the status of the child")
     })
 }
 
-/// Bytes of blobs that were sent.
-fn written(requests: &[ObservedRequest]) -> u64 {
+/// Returns the bytes of blobs that were sent.
+fn sent_bytes(requests: &[ObservedRequest]) -> u64 {
     let writes = requests.iter().filter(|request| request.writes_blob());
     writes.map(|request| request.body).sum()
 }
 
-/// What kills may have cost: what was on its way of chunks that the registry was not seen to take,
-/// one a kill and open upload.
-fn lost(requests: &[ObservedRequest]) -> u64 {
+/// Returns the bytes that kills may have lost: the chunks that the registry did not acknowledge.
+/// Each kill loses at most one chunk for each open upload.
+fn lost_bytes(requests: &[ObservedRequest]) -> u64 {
     let not_taken = requests
         .iter()
         .filter(|request| request.writes_blob() && !request.was_accepted());
     not_taken.map(|request| request.body).sum()
 }
 
-/// How many sessions may have been opened in the instant of a kill: the connection ended with the
-/// question, or with an answer that may not have been read.
-fn opened_in_vain(requests: &[ObservedRequest]) -> usize {
+/// Returns how many sessions may have been opened at the moment of a kill. In this case the request
+/// is the last one of its connection, and the client may not have read the answer.
+fn orphaned_sessions(requests: &[ObservedRequest]) -> usize {
     let last = |request: &&ObservedRequest| {
         let same = |other: &&ObservedRequest| other.connection == request.connection;
         requests.iter().rfind(same).map(ToString::to_string) == Some(request.to_string())
@@ -73,9 +84,9 @@ struct KillFixture {
     relay: Relay,
     random: Random,
     kills: Arc<AtomicUsize>,
-    /// Shows what the last push said, if the test fails.
-    _talk: StderrOnPanic,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Prints the stderr of the last push if the test fails.
+    _stderr: StderrOnPanic,
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
@@ -84,10 +95,10 @@ struct StderrOnPanic(PathBuf);
 impl Drop for StderrOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let said = std::fs::read_to_string(&self.0).unwrap_or_default();
-            let lines: Vec<_> = said.lines().collect();
+            let stderr = std::fs::read_to_string(&self.0).unwrap_or_default();
+            let lines: Vec<_> = stderr.lines().collect();
             let last = &lines[lines.len().saturating_sub(60)..];
-            eprintln!("-- the last that imgsync said\n{}", last.join("\n"));
+            eprintln!("-- the last lines of imgsync's stderr\n{}", last.join("\n"));
         }
     }
 }
@@ -102,7 +113,7 @@ impl KillFixture {
             server: Arc::new(Mutex::new(server)),
             random: Random::new(),
             kills: Arc::default(),
-            _talk: StderrOnPanic(scratch.path(STDERR_FILE)),
+            _stderr: StderrOnPanic(scratch.path(STDERR_FILE)),
             scratch,
         }
     }
@@ -111,7 +122,7 @@ impl KillFixture {
         self.kills.load(Ordering::SeqCst)
     }
 
-    /// An image of four layers, other ones each time; in all some 5 MB that do not compress.
+    /// Writes an archive with four new layers that do not compress, 5 MB together.
     fn image(&mut self, number: usize) -> (Image, PathBuf) {
         let sizes = [2_400_000, 1_500_000, 900_000, 200_000];
         let first = self.random.seed() + 10 * number as u64;
@@ -123,9 +134,9 @@ impl KillFixture {
         (image, path)
     }
 
-    /// Some moment of the push that is running or about to run: while it asks, while it sends, or
-    /// while it is told what became of that.
-    fn moment(&mut self) -> Trigger {
+    /// Returns a random moment of the push that is running or about to start: during a request, an
+    /// upload or an answer.
+    fn random_moment(&mut self) -> Trigger {
         let traffic = self.relay.traffic();
         match self.random.below(4) {
             0 => Trigger::RequestsStarted(
@@ -136,14 +147,14 @@ impl KillFixture {
         }
     }
 
-    /// Kills at some moment, once; and starts the server again, if it was the server.
+    /// Kills a process once at a random moment. A killed server is started again.
     fn kill_at_some_moment(&mut self, victim: KilledProcess, client: &Arc<Mutex<Child>>) {
         let server_dies = match victim {
             KilledProcess::Client => false,
             KilledProcess::Server => true,
             KilledProcess::Either => self.random.below(2) == 0,
         };
-        let moment = self.moment();
+        let moment = self.random_moment();
         let kills = Arc::clone(&self.kills);
         if server_dies {
             let server = Arc::clone(&self.server);
@@ -157,8 +168,12 @@ impl KillFixture {
             let client = Arc::clone(client);
             self.relay.run_at(moment, move || {
                 let mut client = client.lock().unwrap();
-                // It may have ended.
-                if client.try_wait().expect("a child of ours").is_none() {
+                // The push may have ended already.
+                if client
+                    .try_wait()
+                    .expect("the status of the child")
+                    .is_none()
+                {
                     let _ = client.kill();
                     kills.fetch_add(1, Ordering::SeqCst);
                 }
@@ -166,12 +181,12 @@ impl KillFixture {
         }
     }
 
-    /// One push, with kills as they come, until it ends.
+    /// Runs one push to its end, with one kill after another.
     fn push(&mut self, victim: KilledProcess, path: &Path, remote: &str) -> ExitStatus {
         let path = path.to_str().expect("a path in UTF-8");
-        let talk = std::fs::File::create(self.scratch.path(STDERR_FILE)).expect("a file");
+        let stderr = std::fs::File::create(self.scratch.path(STDERR_FILE)).expect("a file");
         let mut before = self.kills();
-        let client = start(&self.imgsync, path, remote, talk.into());
+        let client = start_push(&self.imgsync, path, remote, stderr.into());
         self.kill_at_some_moment(victim, &client);
         let status = wait_until("the end of a push", || {
             let kills = self.kills();
@@ -179,15 +194,19 @@ impl KillFixture {
                 before = kills;
                 self.kill_at_some_moment(victim, &client);
             }
-            client.lock().unwrap().try_wait().expect("a child of ours")
+            client
+                .lock()
+                .unwrap()
+                .try_wait()
+                .expect("the status of the child")
         });
         self.relay.run_after_bytes_sent(u64::MAX, || {});
         status
     }
 
-    /// Pushes image after image until there were enough kills, each again and again until it is
-    /// there; then everything is counted.
-    fn survives(mut self, victim: KilledProcess) {
+    /// Pushes images until `KILLS` kills have happened, and each image until it is complete. Then
+    /// checks the number of sent bytes and of leftover sessions.
+    fn assert_survives(mut self, victim: KilledProcess) {
         let mut size = 0;
         let mut images = 0;
         let mut runs = 0;
@@ -202,7 +221,7 @@ impl KillFixture {
                 if status.success() {
                     break;
                 }
-                // Nothing but a kill keeps a push from its end.
+                // Only a kill may make a push fail.
                 assert_ne!(victim, KilledProcess::Server, "a push failed with {status}");
                 assert_eq!(status.code(), None, "a push failed by itself");
             }
@@ -211,29 +230,32 @@ impl KillFixture {
             size += found.size();
         }
         let requests = self.relay.requests();
-        let (sent, lost) = (written(&requests), lost(&requests));
+        let (sent, lost_bytes) = (sent_bytes(&requests), lost_bytes(&requests));
         let kills = self.kills();
-        let server = Arc::try_unwrap(self.server).ok().expect("nobody kills");
+        let server = Arc::try_unwrap(self.server).ok().expect("no more kills");
         let server = server.into_inner().unwrap();
-        let left = store::upload_sessions(server.root());
-        let in_vain = opened_in_vain(&requests);
+        let leftovers = store::upload_sessions(server.root());
+        let orphaned = orphaned_sessions(&requests);
         eprintln!(
-            "{kills} kills, {images} images, {runs} pushes: sent {sent} of {size}, {lost} may have \
-             been lost; {} sessions left of {in_vain}",
-            left.len()
+            "{kills} kills, {images} images, {runs} pushes: sent {sent} of {size}, {lost_bytes} may have \
+             been lost; {} sessions left of {orphaned}",
+            leftovers.len()
         );
-        assert!(sent <= size + lost, "{sent} sent of {size}, {lost} lost");
         assert!(
-            left.len() <= in_vain,
-            "{} sessions left, {in_vain} opened in vain: {left:?}",
-            left.len()
+            sent <= size + lost_bytes,
+            "{sent} sent of {size}, {lost_bytes} lost"
         );
-        assert_purged(server, &self.scratch);
+        assert!(
+            leftovers.len() <= orphaned,
+            "{} sessions left, at most {orphaned} allowed: {leftovers:?}",
+            leftovers.len()
+        );
+        assert_sessions_are_purged(server, &self.scratch);
     }
 }
 
-/// A server whose operator keeps no session for long has none of those that kills left behind.
-fn assert_purged(mut server: Server, scratch: &Scratch) {
+/// Panics unless a server with a short purge age deletes the sessions that the kills left behind.
+fn assert_sessions_are_purged(mut server: Server, scratch: &Scratch) {
     server.kill();
     let config = scratch.path("config.yml");
     let root = server.root().to_owned();
@@ -249,18 +271,18 @@ fn assert_purged(mut server: Server, scratch: &Scratch) {
 }
 
 #[test]
-fn a_client_that_is_killed_at_any_moment_goes_on_in_the_next_run() {
-    KillFixture::new().survives(KilledProcess::Client);
+fn a_client_that_is_killed_at_any_moment_continues_in_the_next_run() {
+    KillFixture::new().assert_survives(KilledProcess::Client);
 }
 
 #[test]
-fn one_push_survives_that_the_server_is_killed_at_any_moment() {
-    KillFixture::new().survives(KilledProcess::Server);
+fn a_push_survives_kills_of_the_server_at_any_moment() {
+    KillFixture::new().assert_survives(KilledProcess::Server);
 }
 
 #[test]
-fn whichever_end_is_killed_the_image_arrives() {
-    KillFixture::new().survives(KilledProcess::Either);
+fn an_image_arrives_when_client_and_server_are_killed() {
+    KillFixture::new().assert_survives(KilledProcess::Either);
 }
 
 #[test]
@@ -276,10 +298,10 @@ fn two_pushes_at_once_send_nothing_twice() {
 
     let relay = Relay::start(server.address(), RelayFault::None);
     let remote = |tag: &str| format!("{}/app:{tag}", relay.address());
-    let pushes = ["one", "two"].map(|tag| start(&imgsync, path, &remote(tag), Stdio::null()));
-    assert!(pushes.iter().all(|push| ended(push).success()));
+    let pushes = ["one", "two"].map(|tag| start_push(&imgsync, path, &remote(tag), Stdio::null()));
+    assert!(pushes.iter().all(|push| wait_for_end(push).success()));
     let found = check::at_registry(server.address(), "app:one");
     assert_eq!(found, check::at_registry(server.address(), "app:two"));
     assert_eq!(found.config, image.id());
-    assert_eq!(written(&relay.requests()), found.size());
+    assert_eq!(sent_bytes(&relay.requests()), found.size());
 }

@@ -1,6 +1,5 @@
-//! Bad lines: one that falls silent, a proxy that does not find its registry for a while, a line
-//! that gets slow, and a plain slow one. A push gets through each of them, and says what it took.
-//! Lines that break are in `cuts.rs`.
+//! Tests pushes over bad networks: stalled connections, a proxy that answers 502 for some time,
+//! slow connections. Connections that break are tested in `cuts.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -8,27 +7,28 @@ use crate::support::Throttle;
 use crate::support::prelude::*;
 use crate::support::request_parser::ObservedRequest;
 
-/// How long a line may be silent, in seconds: as the tool has it, and where nothing is to be missed.
-const PATIENT: &str = "60";
-const IMPATIENT: &str = "2";
+/// Values of `IMGSYNC_STALL_TIMEOUT` in seconds: the default, and a short one for tests that wait
+/// for it.
+const DEFAULT_STALL_TIMEOUT: &str = "60";
+const SHORT_STALL_TIMEOUT: &str = "2";
 
-/// What a push took.
+/// The statistics of a push.
 struct PushStats {
     seconds: f64,
     /// Bytes of blobs that were sent.
     sent: u64,
-    /// The size of the image's blobs.
+    /// Size of the image's blobs in bytes.
     size: u64,
-    /// What faults may have cost: chunks that the registry was not seen to take.
+    /// Bytes that faults may have lost: chunks that the registry did not acknowledge.
     lost: u64,
     requests: Vec<ObservedRequest>,
-    said: String,
+    stderr: String,
 }
 
 impl PushStats {
-    fn shown(&self) -> String {
+    fn describe(&self) -> String {
         let lines: Vec<_> = self.requests.iter().map(ToString::to_string).collect();
-        format!("{}\n{}", self.said, lines.join("\n"))
+        format!("{}\n{}", self.stderr, lines.join("\n"))
     }
 
     fn assert_little_more_than_the_image(&self) {
@@ -38,13 +38,13 @@ impl PushStats {
         assert!(
             *sent <= size + lost,
             "{sent} bytes sent of {size}, and {lost} may be lost\n{}",
-            self.shown()
+            self.describe()
         );
     }
 }
 
-/// Some 12 MB in three layers that do not compress.
-fn written(scratch: &Scratch) -> (Image, PathBuf) {
+/// Writes an archive with three layers that do not compress, 12 MB together.
+fn write_archive(scratch: &Scratch) -> (Image, PathBuf) {
     let sizes = [6_000_000, 4_000_000, 2_000_000];
     let layers = sizes.iter().zip(90..);
     let layers = layers.map(|(size, seed)| layer("data", noise(seed, *size)));
@@ -54,23 +54,23 @@ fn written(scratch: &Scratch) -> (Image, PathBuf) {
     (image, path)
 }
 
-/// Pushes through the relay to a registry at `address`, and checks what arrived.
-fn pushed(
+/// Pushes through the relay to the registry at `address`, and checks the image there.
+fn push(
     scratch: &Scratch,
     relay: &Relay,
     address: SocketAddr,
-    patience: &str,
+    stall_timeout: &str,
     options: &[&str],
 ) -> PushStats {
     let imgsync = Imgsync::new(&scratch.folder("home"));
-    let (image, path) = written(scratch);
+    let (image, path) = write_archive(scratch);
     let mut command = imgsync.command();
-    command.env("IMGSYNC_STALL_TIMEOUT", patience);
+    command.env("IMGSYNC_STALL_TIMEOUT", stall_timeout);
     command.args(["push", "--verbose"]).args(options).arg(path);
     command.arg(format!("{}/app:v1", relay.address()));
-    let began = Instant::now();
-    let said = run(&mut command).succeeded().stderr;
-    let seconds = began.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let stderr = run(&mut command).succeeded().stderr;
+    let seconds = start.elapsed().as_secs_f64();
 
     let found = check::at_registry(address, "app:v1");
     assert_eq!(found.config, image.id());
@@ -83,31 +83,38 @@ fn pushed(
         size: found.size(),
         lost: not_taken.filter_map(|request| request.content_length).sum(),
         requests,
-        said,
+        stderr,
     }
 }
 
 #[test]
-fn lines_that_fall_silent_are_left_and_the_upload_goes_on() {
+fn stalled_connections_are_closed_and_the_upload_continues() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
-    // Two connections die in mid-chunk without a word; the registry still waits on them.
+    // Connections stall in the middle of a chunk and are not closed, so the registry keeps waiting
+    // for the rest.
     let relay = Relay::start(
         server.address(),
         RelayFault::Stall(vec![3_000_000, 2_000_000, 1_500_000]),
     );
     let options = ["--jobs", "1", "--chunk-size", "1MiB"];
-    let took = pushed(&scratch, &relay, server.address(), IMPATIENT, &options);
+    let stats = push(
+        &scratch,
+        &relay,
+        server.address(),
+        SHORT_STALL_TIMEOUT,
+        &options,
+    );
     assert!(
         relay.fault_count() >= 2,
-        "{} connections fell silent",
+        "{} connections stalled",
         relay.fault_count()
     );
-    took.assert_little_more_than_the_image();
+    stats.assert_little_more_than_the_image();
 }
 
 #[test]
-fn a_stock_registry_behind_a_line_that_falls_silent_gets_the_image_whole() {
+fn a_push_to_a_stock_registry_survives_stalled_connections() {
     if !programs_available(&["docker-registry"]) {
         return;
     }
@@ -118,13 +125,19 @@ fn a_stock_registry_behind_a_line_that_falls_silent_gets_the_image_whole() {
         RelayFault::Stall(vec![3_000_000, 2_000_000]),
     );
     let options = ["--jobs", "1", "--chunk-size", "1MiB"];
-    pushed(&scratch, &relay, stock.address(), IMPATIENT, &options);
-    assert!(relay.fault_count() >= 1, "no connection fell silent");
+    push(
+        &scratch,
+        &relay,
+        stock.address(),
+        SHORT_STALL_TIMEOUT,
+        &options,
+    );
+    assert!(relay.fault_count() >= 1, "no connection stalled");
 }
 
-/// It loses a session whose chunk was cut, so a line that breaks all the time would never do.
+/// The stock registry loses a session when a chunk is cut, so this connection breaks only once.
 #[test]
-fn a_stock_registry_behind_a_line_that_breaks_gets_the_image_whole() {
+fn a_push_to_a_stock_registry_survives_a_cut() {
     if !programs_available(&["docker-registry"]) {
         return;
     }
@@ -135,66 +148,88 @@ fn a_stock_registry_behind_a_line_that_breaks_gets_the_image_whole() {
         RelayFault::CutAll(vec![4_100_001, 30_000_000]),
     );
     let options = ["--chunk-size", "256KiB"];
-    let took = pushed(&scratch, &relay, stock.address(), PATIENT, &options);
+    let stats = push(
+        &scratch,
+        &relay,
+        stock.address(),
+        DEFAULT_STALL_TIMEOUT,
+        &options,
+    );
     assert_eq!(relay.fault_count(), 1);
     eprintln!(
         "{} cuts: {} sent of {}",
         relay.fault_count(),
-        took.sent,
-        took.size
+        stats.sent,
+        stats.size
     );
 }
 
 #[test]
-fn a_proxy_that_answers_502_for_a_while_is_outwaited() {
+fn a_push_survives_a_proxy_that_answers_502_for_some_time() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
     let cut = RelayFault::Outage {
         after: vec![3_000_000, 4_000_000, 2_500_000],
-        // Fewer than the tries that a single request has.
+        // Fewer than the attempts of a single request.
         bad_gateways: 6,
     };
     let relay = Relay::start(server.address(), cut);
     let options = ["--chunk-size", "1MiB"];
-    let took = pushed(&scratch, &relay, server.address(), PATIENT, &options);
+    let stats = push(
+        &scratch,
+        &relay,
+        server.address(),
+        DEFAULT_STALL_TIMEOUT,
+        &options,
+    );
     assert!(relay.fault_count() >= 3, "{} outages", relay.fault_count());
-    took.assert_little_more_than_the_image();
+    stats.assert_little_more_than_the_image();
 }
 
-/// Pushes through a line of that shape, and says what it took.
-fn pushed_over(name: &str, throttle: Throttle) {
+/// Pushes over a connection of this shape, and prints the time and the bytes.
+fn assert_sent_once(name: &str, throttle: Throttle) {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
     let relay = Relay::start_throttled(server.address(), RelayFault::None, throttle);
-    let took = pushed(&scratch, &relay, server.address(), PATIENT, &[]);
-    let (traffic, min_seconds) = (relay.traffic(), throttle.min_seconds(took.size));
+    let stats = push(
+        &scratch,
+        &relay,
+        server.address(),
+        DEFAULT_STALL_TIMEOUT,
+        &[],
+    );
+    let (traffic, min_seconds) = (relay.traffic(), throttle.min_seconds(stats.size));
     eprintln!(
         "{name}: {:.1} s for {} bytes in {} requests, where the line needs {min_seconds:.1} s: {:.0} % more; \
          {} bytes up and {} down in all",
-        took.seconds,
-        took.size,
+        stats.seconds,
+        stats.size,
         relay.request_count(),
-        (took.seconds / min_seconds - 1.0) * 100.0,
+        (stats.seconds / min_seconds - 1.0) * 100.0,
         traffic.up,
         traffic.down
     );
-    // No fault, so nothing twice.
-    assert_eq!(took.sent, took.size, "{}", took.shown());
-    let around = traffic.total() - took.size;
-    assert!(around < 60_000, "{around} bytes around {}", took.size);
+    // Without faults, nothing is sent twice.
+    assert_eq!(stats.sent, stats.size, "{}", stats.describe());
+    let overhead = traffic.total() - stats.size;
+    assert!(
+        overhead < 60_000,
+        "{overhead} bytes in addition to {}",
+        stats.size
+    );
 }
 
 #[test]
-fn a_line_of_20_mbit_and_40_ms_carries_the_image_once() {
-    pushed_over("20 Mbit/s, 40 ms", Throttle::dsl());
+fn over_20_mbit_with_40_ms_the_image_is_sent_once() {
+    assert_sent_once("20 Mbit/s, 40 ms", Throttle::dsl());
 }
 
 #[test]
-fn a_line_that_is_throttled_on_the_way_carries_the_image_once() {
+fn over_a_throttled_connection_the_image_is_sent_once() {
     let throttle = Throttle {
         bytes_per_second: Some(1_500_000),
         delay: Duration::from_millis(5),
         burst_bytes: 5_000_000,
     };
-    pushed_over("throttled to 12 Mbit/s after 5 MB", throttle);
+    assert_sent_once("throttled to 12 Mbit/s after 5 MB", throttle);
 }

@@ -1,8 +1,8 @@
-//! Memory stays bounded whatever the size of a layer, at both ends.
+//! Tests that the size of a layer does not affect the memory of client and server.
 
 use crate::support::prelude::*;
 
-const MOST: u64 = 100_000_000;
+const MAX_MEMORY_BYTES: u64 = 100_000_000;
 
 #[test]
 fn a_layer_of_600_mb_takes_less_than_100_mb_of_memory() {
@@ -20,11 +20,11 @@ fn a_layer_of_600_mb_takes_less_than_100_mb_of_memory() {
     let server = server.peak_memory();
     eprintln!("at most {client} bytes of memory at the client, {server} at the server");
     assert!(
-        client > 0 && client < MOST,
+        client > 0 && client < MAX_MEMORY_BYTES,
         "imgsync took {client} bytes of memory"
     );
     assert!(
-        server < MOST,
+        server < MAX_MEMORY_BYTES,
         "imgsync-server took {server} bytes of memory"
     );
 }

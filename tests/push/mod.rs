@@ -1,4 +1,4 @@
-//! `imgsync push`: from every kind of source, to every kind of registry, over bad networks.
+//! Tests `imgsync push`: sources, registries, interruptions and bad networks.
 
 mod again;
 mod bad;

@@ -1,5 +1,5 @@
-//! nginx before the registry, with the limits on requests that people leave in its configuration: a
-//! push finds a size that passes.
+//! Tests pushes through nginx with limits on the size of a request: the push finds a chunk size
+//! that nginx accepts.
 
 use crate::support::authority::CertificateAndKey;
 use crate::support::prelude::*;
@@ -10,12 +10,12 @@ struct NginxFixture {
     server: Server,
     authority: CertificateAuthority,
     pair: CertificateAndKey,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
 impl NginxFixture {
-    /// `None` where a peer is missing.
+    /// Returns `None` if nginx or openssl is missing.
     fn new() -> Option<Self> {
         if !programs_available(&["nginx", "openssl"]) {
             return None;
@@ -36,7 +36,8 @@ impl NginxFixture {
         Nginx::start_with(&folder, self.server.address(), &self.pair, options)
     }
 
-    /// Three layers that do not compress, one of them larger than any limit here.
+    /// Writes an archive with three layers that do not compress. One is larger than every limit in
+    /// these tests.
     fn image(&self, seed: u64) -> (Image, PathBuf) {
         let sizes = [20_000_000, 5_000_000, 300_000];
         let layers = sizes.iter().zip(seed..);
@@ -56,8 +57,8 @@ impl NginxFixture {
     }
 }
 
-/// Bytes of blobs that a push says it sent, repeated ones included.
-fn sent(outcome: &Outcome) -> u64 {
+/// Returns the bytes of blobs that the push reports as sent, including those that were sent again.
+fn sent_bytes(outcome: &Outcome) -> u64 {
     let events = outcome.stdout.lines().map(|line| {
         let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
         event
@@ -67,11 +68,12 @@ fn sent(outcome: &Outcome) -> u64 {
     outcome["sent"].as_u64().expect("a number")
 }
 
-/// Pushes through nginx, an image and then another one.
-fn finds_a_size_that_passes(
+/// Pushes two images through nginx with these limits. The first push must be refused at least
+/// `min_refused` times, the second one not at all.
+fn assert_chunk_size_is_found(
     max_body_size: Option<&'static str>,
     buffers_requests: bool,
-    least: usize,
+    min_refused: usize,
 ) {
     let Some(fixture) = NginxFixture::new() else {
         return;
@@ -86,55 +88,55 @@ fn finds_a_size_that_passes(
     let found = check::at_registry(fixture.server.address(), "app:v1");
     assert_eq!(found.config, image.id());
     let refused = nginx.too_large_count();
-    let (sent_first, size) = (sent(&outcome), found.size());
+    let (sent_first, size) = (sent_bytes(&outcome), found.size());
     eprintln!(
         "{max_body_size:?}, buffers: {buffers_requests}: {refused} requests too large, {sent_first} bytes sent of {size}"
     );
-    // The limit was met, and not again and again.
-    assert!((least..=10).contains(&refused), "{}", nginx.log());
+    // The push finds the limit after few refused requests.
+    assert!((min_refused..=10).contains(&refused), "{}", nginx.log());
 
-    // The next push to that host knows it.
+    // The cache has the limit of this host.
     let (image, path) = fixture.image(11);
     let outcome = fixture.push(&[], &path, &remote("app:v2")).succeeded();
     let found = check::at_registry(fixture.server.address(), "app:v2");
     assert_eq!(found.config, image.id());
     assert_eq!(nginx.too_large_count(), refused, "{}", nginx.log());
-    assert_eq!(sent(&outcome), found.size());
+    assert_eq!(sent_bytes(&outcome), found.size());
 }
 
 #[test]
 fn a_limit_of_one_mebibyte() {
-    finds_a_size_that_passes(Some("1m"), false, 1);
+    assert_chunk_size_is_found(Some("1m"), false, 1);
 }
 
 #[test]
-fn a_limit_of_one_mebibyte_and_bodies_taken_in_whole() {
-    finds_a_size_that_passes(Some("1m"), true, 1);
+fn a_limit_of_one_mebibyte_with_request_buffering() {
+    assert_chunk_size_is_found(Some("1m"), true, 1);
 }
 
 #[test]
 fn a_limit_of_eight_mebibytes() {
-    finds_a_size_that_passes(Some("8m"), false, 0);
+    assert_chunk_size_is_found(Some("8m"), false, 0);
 }
 
 #[test]
-fn a_limit_of_eight_mebibytes_and_bodies_taken_in_whole() {
-    finds_a_size_that_passes(Some("8m"), true, 0);
+fn a_limit_of_eight_mebibytes_with_request_buffering() {
+    assert_chunk_size_is_found(Some("8m"), true, 0);
 }
 
 #[test]
-fn the_limit_that_nobody_set() {
-    finds_a_size_that_passes(None, false, 1);
+fn the_default_limit() {
+    assert_chunk_size_is_found(None, false, 1);
 }
 
 #[test]
-fn the_limit_that_nobody_set_and_bodies_taken_in_whole() {
-    finds_a_size_that_passes(None, true, 1);
+fn the_default_limit_with_request_buffering() {
+    assert_chunk_size_is_found(None, true, 1);
 }
 
-/// Below a size that makes sense the user is told who is in the way, and which line would help.
+/// If the limit is below the smallest chunk, the error names the proxy and the setting to change.
 #[test]
-fn a_limit_that_leaves_no_room_is_named() {
+fn a_limit_below_the_smallest_chunk_is_explained() {
     let Some(fixture) = NginxFixture::new() else {
         return;
     };

@@ -1,16 +1,16 @@
-//! Which layers our server holds, whoever pushed them and to whichever server: told as the images'
-//! own configs tell it.
+//! Tests the resolve request of the extension, for images that Docker, skopeo, imgsync and the
+//! stock registry pushed.
 
 use crate::support::check::StoredImage;
 use crate::support::prelude::*;
 use imgsync_oci::ext::resolve::{ResolveRequest, ResolveResponse, ResolvedLayer};
 use serde_json::Value;
 
-/// Asks about an image until everything has been looked at.
-fn ask(address: SocketAddr, repository: &str, image: &StoredImage) -> ResolveResponse {
-    // A layer that nobody has is pending for as long as the server looks at anything.
-    let nothing = digest(b"of nothing");
-    let diff_ids = image.diff_ids.iter().chain([&nothing]);
+/// Resolves the diffIDs of an image. Repeats the request until no layer is pending.
+fn resolve(address: SocketAddr, repository: &str, image: &StoredImage) -> ResolveResponse {
+    // A layer that no image has is pending until the server has computed all diffIDs.
+    let unknown = digest(b"of nothing");
+    let diff_ids = image.diff_ids.iter().chain([&unknown]);
     let request = ResolveRequest {
         config: Some(image.config.parse().unwrap()),
         diff_ids: diff_ids.map(|id| id.parse().unwrap()).collect(),
@@ -29,13 +29,16 @@ fn ask(address: SocketAddr, repository: &str, image: &StoredImage) -> ResolveRes
     }
 }
 
-/// Every diffID of an image is held as the very blob that its manifest names.
-fn is_told(address: SocketAddr, repository: &str, tag: &str) {
+/// Panics unless the server resolves every diffID to the blob that the manifest names.
+fn assert_all_resolved(address: SocketAddr, repository: &str, tag: &str) {
     let image = check::at_registry(address, &format!("{repository}:{tag}"));
-    let answer = ask(address, repository, &image);
-    let told: Vec<(String, u64)> = answer.layers.iter().map(blob).collect();
-    assert_eq!(told, image.blobs[1..], "{repository}");
-    let manifests = answer.manifests.iter().map(|it| it.digest.to_string());
+    let answer = resolve(address, repository, &image);
+    let resolved: Vec<(String, u64)> = answer.layers.iter().map(held_blob).collect();
+    assert_eq!(resolved, image.blobs[1..], "{repository}");
+    let manifests = answer
+        .manifests
+        .iter()
+        .map(|manifest| manifest.digest.to_string());
     assert_eq!(
         manifests.collect::<Vec<_>>(),
         [image.manifest],
@@ -43,7 +46,7 @@ fn is_told(address: SocketAddr, repository: &str, tag: &str) {
     );
 }
 
-fn blob(layer: &ResolvedLayer) -> (String, u64) {
+fn held_blob(layer: &ResolvedLayer) -> (String, u64) {
     match layer {
         ResolvedLayer::Held { blob } => (blob.digest.to_string(), blob.size),
         other => panic!("{other:?}"),
@@ -51,7 +54,7 @@ fn blob(layer: &ResolvedLayer) -> (String, u64) {
 }
 
 #[test]
-fn layers_are_told_whoever_pushed_them() {
+fn layers_are_resolved_whoever_pushed_them() {
     if !programs_available(&["docker", "busybox", "skopeo"]) {
         return;
     }
@@ -59,26 +62,26 @@ fn layers_are_told_whoever_pushed_them() {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch.folder("root"));
     let image = DockerImage::build(&unique("resolve"), "v1");
-    let at = |server: &Server, name: &str| format!("{}/by/{name}:v1", server.address());
+    let remote = |server: &Server, name: &str| format!("{}/by/{name}:v1", server.address());
 
-    let tagged = image.tag(at(&server, "docker"));
+    let tagged = image.tag(remote(&server, "docker"));
     docker(&["push", tagged.reference()]);
     let archive = image.save(scratch.path("image.tar"));
     let source = format!("docker-archive:{}", archive.display());
-    skopeo::copy(&source, &format!("docker://{}", at(&server, "skopeo")));
+    skopeo::copy(&source, &format!("docker://{}", remote(&server, "skopeo")));
     let imgsync = Imgsync::new(&scratch.folder("home"));
     imgsync
-        .push(image.reference(), &at(&server, "imgsync"))
+        .push(image.reference(), &remote(&server, "imgsync"))
         .succeeded();
 
-    let pushers = ["by/docker", "by/skopeo", "by/imgsync"];
-    for repository in pushers {
-        is_told(server.address(), repository, "v1");
+    let repositories = ["by/docker", "by/skopeo", "by/imgsync"];
+    for repository in repositories {
+        assert_all_resolved(server.address(), repository, "v1");
     }
     server.kill();
     server.restart();
-    for repository in pushers {
-        is_told(server.address(), repository, "v1");
+    for repository in repositories {
+        assert_all_resolved(server.address(), repository, "v1");
     }
 }
 
@@ -97,13 +100,13 @@ fn what_a_stock_registry_wrote_meanwhile_is_found_and_what_it_deleted_is_not() {
     };
     let mut server = Server::start(&root);
     push(server.address(), "old");
-    is_told(server.address(), "old", "v1");
+    assert_all_resolved(server.address(), "old", "v1");
     let old = check::at_registry(server.address(), "old:v1");
     assert!(server.stop().success());
 
     let mut stock = StockRegistry::start(&root);
     push(stock.address(), "new");
-    // A registry that does not know the question.
+    // The stock registry does not have the extension.
     let reply = http::send(
         stock.address(),
         "POST",
@@ -116,13 +119,13 @@ fn what_a_stock_registry_wrote_meanwhile_is_found_and_what_it_deleted_is_not() {
     std::fs::remove_dir_all(root.join("docker/registry/v2/repositories/old")).unwrap();
 
     server.restart();
-    is_told(server.address(), "new", "v1");
-    let answer = ask(server.address(), "old", &old);
+    assert_all_resolved(server.address(), "new", "v1");
+    let answer = resolve(server.address(), "old", &old);
     assert!(answer.manifests.is_empty());
     for layer in answer.layers {
-        let told: Value = serde_json::to_value(&layer).unwrap();
+        let layer: Value = serde_json::to_value(&layer).unwrap();
         assert_eq!(
-            (&told["state"], &told["repository"]),
+            (&layer["state"], &layer["repository"]),
             (&"elsewhere".into(), &"new".into())
         );
     }

@@ -1,12 +1,12 @@
-//! Certificates of registries and of clients.
+//! Tests certificates of registries and of clients.
 
-use super::{LoginFixture, said, with_tls};
+use super::{LoginFixture, stderr_of, with_tls};
 use crate::support::HttpProxy;
 use crate::support::prelude::*;
 use serde_json::json;
 
 #[test]
-fn a_certificate_counts_by_a_file_or_by_dockers_folders_or_not_at_all() {
+fn a_ca_is_trusted_from_a_file_or_from_dockers_folders() {
     if !programs_available(&["docker-registry", "openssl"]) {
         return;
     }
@@ -18,12 +18,12 @@ fn a_certificate_counts_by_a_file_or_by_dockers_folders_or_not_at_all() {
     let host = format!("localhost:{}", registry.address().port());
     let remote = format!("{host}/app:v1");
 
-    // Another CA than the one that signed.
+    // Another CA than the one that signed the certificate.
     let wrong = other.certificate();
     let options = ["--ca-file", wrong.to_str().unwrap()];
     let outcome = fixture.push(&options, &remote).failed(6, &[]);
     assert_eq!(
-        said(&outcome, &host),
+        stderr_of(&outcome, &host),
         "error: target: cannot reach ADDRESS: its certificate is signed by a CA that this machine \
          does not know\n \
          hint: get the CA's certificate and pass it with --ca-file, or put it into \
@@ -48,8 +48,8 @@ fn a_certificate_counts_by_a_file_or_by_dockers_folders_or_not_at_all() {
     fixture.push(&["--ca-file", right], &remote).succeeded();
     let outcome = fixture.push(&["--insecure"], &by_address).succeeded();
     assert!(outcome.stderr.contains("warning: --insecure"), "{outcome}");
-    for place in [".docker/certs.d", ".config/containers/certs.d"] {
-        let folder = fixture.home().join(place).join(&host);
+    for parent in [".docker/certs.d", ".config/containers/certs.d"] {
+        let folder = fixture.home().join(parent).join(&host);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::copy(right, folder.join("ca.crt")).unwrap();
         fixture.push(&[], &remote).succeeded();
@@ -58,7 +58,8 @@ fn a_certificate_counts_by_a_file_or_by_dockers_folders_or_not_at_all() {
     fixture.push(&[], &remote).failed(4, &["--ca-file"]);
 }
 
-/// A registry with the certificate of Docker's manual, which is a CA's and its own server's.
+/// Starts a registry with the self-signed certificate of Docker's manual, which is the certificate
+/// of the CA and of the server.
 fn with_self_signed(scratch: &Scratch, name: &str) -> (StockRegistry, PathBuf) {
     let folder = scratch.folder(name);
     let (certificate, key) = (folder.join("domain.crt"), folder.join("domain.key"));
@@ -77,7 +78,7 @@ fn with_self_signed(scratch: &Scratch, name: &str) -> (StockRegistry, PathBuf) {
 }
 
 #[test]
-fn the_self_signed_certificate_of_dockers_manual_counts_where_it_is_the_one_that_was_named() {
+fn the_self_signed_certificate_of_dockers_manual_is_trusted_if_configured() {
     if !programs_available(&["docker-registry", "openssl"]) {
         return;
     }
@@ -118,7 +119,8 @@ fn a_client_certificate_is_found_in_dockers_folders() {
     let folder = fixture.home().join(".docker/certs.d").join(&host);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(authority.certificate(), folder.join("ca.crt")).unwrap();
-    // With TLS 1.3 the refusal comes after the handshake, and a reset may overtake its words.
+    // With TLS 1.3, the alert comes after the handshake. The connection may be reset before it is
+    // read.
     fixture.push(&[], &remote).failed(6, &[]);
     let pair = authority.sign("client", &[]);
     std::fs::copy(pair.certificate, folder.join("client.cert")).unwrap();
@@ -128,7 +130,7 @@ fn a_client_certificate_is_found_in_dockers_folders() {
 }
 
 #[test]
-fn the_engines_wish_covers_a_certificate_that_nobody_knows() {
+fn insecure_registries_of_the_engine_accept_an_unknown_certificate() {
     if !programs_available(&["docker-registry", "openssl"]) {
         return;
     }
@@ -143,7 +145,7 @@ fn the_engines_wish_covers_a_certificate_that_nobody_knows() {
         .failed(6, &["a CA that this machine does not know"]);
     let folder = fixture.home().join(".config/docker");
     std::fs::create_dir_all(&folder).unwrap();
-    let wish = json!({"insecure-registries": ["registry.example.com"]}).to_string();
-    std::fs::write(folder.join("daemon.json"), wish).unwrap();
+    let daemon_config = json!({"insecure-registries": ["registry.example.com"]}).to_string();
+    std::fs::write(folder.join("daemon.json"), daemon_config).unwrap();
     fixture.push(&[], remote).succeeded();
 }

@@ -1,4 +1,4 @@
-//! Commands beside push: `ls`, `inspect`, `rm`, several tags, signals and broken output.
+//! Tests `ls`, `inspect`, `rm`, several tags, signals, and errors of standard output.
 
 use std::net::TcpListener;
 
@@ -7,7 +7,7 @@ use crate::support::prelude::*;
 use serde_json::{Value, json};
 
 #[test]
-fn who_looks_after_programs_can_end_this_one() {
+fn sigterm_ends_the_tool_with_code_143() {
     let fixture = LoginFixture::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
@@ -17,35 +17,38 @@ fn who_looks_after_programs_can_end_this_one() {
     let _connection = silent.accept().unwrap();
     must(Command::new("kill").args(["-TERM", &child.id().to_string()]));
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(143), "{said}");
-    assert!(said.contains("error: interrupted"), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(143), "{stderr}");
+    assert!(stderr.contains("error: interrupted"), "{stderr}");
 }
 
 #[test]
-fn data_that_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
+fn a_full_disk_on_stdout_is_an_error_and_a_closed_pipe_is_not() {
     let fixture = LoginFixture::new();
     let server = Server::start(&fixture.scratch.folder("root"));
     let host = server.address().to_string();
     let name = format!("{host}/app:v1");
     fixture.push(&[], &name).succeeded();
-    for words in [vec!["ls", &host], vec!["inspect", &name]] {
+    for arguments in [vec!["ls", &host], vec!["inspect", &name]] {
         let full = std::fs::File::create("/dev/full").unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        for (out, code) in [(Stdio::from(full), 3), (Stdio::from(writer), 0)] {
+        for (stdout, code) in [(Stdio::from(full), 3), (Stdio::from(writer), 0)] {
             let mut command = fixture.imgsync.command();
-            let output = command.args(&words).stdout(out).stderr(Stdio::piped());
+            let output = command
+                .args(&arguments)
+                .stdout(stdout)
+                .stderr(Stdio::piped());
             let output = output.spawn().unwrap().wait_with_output().unwrap();
-            let said = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
-            assert_eq!(said.contains("standard output"), code == 3, "{said}");
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+            assert_eq!(stderr.contains("standard output"), code == 3, "{stderr}");
         }
     }
 }
 
 #[test]
-fn several_tags_cost_one_upload() {
+fn several_tags_need_one_upload() {
     let fixture = LoginFixture::new();
     let server = Server::start(&fixture.scratch.folder("root"));
     let host = server.address().to_string();
@@ -66,7 +69,7 @@ fn several_tags_cost_one_upload() {
 }
 
 #[test]
-fn what_is_at_a_registry_is_listed_shown_and_removed() {
+fn images_are_listed_inspected_and_deleted() {
     if !programs_available(&["docker-registry"]) {
         return;
     }
@@ -74,13 +77,13 @@ fn what_is_at_a_registry_is_listed_shown_and_removed() {
     let server = Server::start(&fixture.scratch.folder("ours"));
     let root = fixture.scratch.folder("stock");
     let stock = StockRegistry::start_configured(&root, ", delete: {enabled: true}", "", "");
-    for (host, by_tag) in [(server.address(), true), (stock.address(), false)] {
+    for (host, deletes_by_tag) in [(server.address(), true), (stock.address(), false)] {
         let host = host.to_string();
         let name = |tag: &str| format!("{host}/team/app:{tag}");
         fixture.push(&["--tag", "v2"], &name("v1")).succeeded();
         fixture.push(&[], &format!("{host}/other:v1")).succeeded();
-        let lines = |words: &[&str]| {
-            let outcome = fixture.run(words).succeeded();
+        let lines = |arguments: &[&str]| {
+            let outcome = fixture.run(arguments).succeeded();
             let lines = outcome.stdout.lines().map(str::to_owned);
             lines.collect::<Vec<_>>()
         };
@@ -102,8 +105,8 @@ fn what_is_at_a_registry_is_listed_shown_and_removed() {
             ("v1", &*digest, "linux/amd64")
         );
         let shown = lines(&["inspect", &name("v2")]).join("\n");
-        for part in [&*digest, "linux/amd64", "1 layers", "[\"/none\"]"] {
-            assert!(shown.contains(part), "{shown}");
+        for text in [&*digest, "linux/amd64", "1 layers", "[\"/none\"]"] {
+            assert!(shown.contains(text), "{shown}");
         }
         let object = fixture.run(&["inspect", "--json", &name("v1")]).succeeded();
         let object: Value = serde_json::from_str(&object.stdout).unwrap();
@@ -118,7 +121,7 @@ fn what_is_at_a_registry_is_listed_shown_and_removed() {
             .failed(2, &["neither tag nor digest"]);
         fixture.run(&["rm", &name("none")]).failed(4, &[]);
         let removed = fixture.run(&["rm", &name("v1")]);
-        if by_tag {
+        if deletes_by_tag {
             removed.succeeded();
             assert_eq!(lines(&["ls", &repository]), ["v2"]);
             let by_digest = format!("{repository}@{digest}");

@@ -1,14 +1,14 @@
-//! Proxies, registries without TLS, and addresses where nobody listens.
+//! Tests proxies, registries without TLS, and addresses where no program listens.
 
 use std::net::TcpListener;
 
-use super::{LoginFixture, said, with_tls};
+use super::{LoginFixture, stderr_of, with_tls};
 use crate::support::HttpProxy;
 use crate::support::prelude::*;
 use serde_json::json;
 
 #[test]
-fn the_environments_proxy_is_used_except_where_it_says_not() {
+fn the_proxy_is_used_except_for_no_proxy() {
     if !programs_available(&["docker-registry", "openssl"]) {
         return;
     }
@@ -28,7 +28,7 @@ fn the_environments_proxy_is_used_except_where_it_says_not() {
             "{line}"
         );
     }
-    // This very machine is never asked for through a proxy, and neither is what NO_PROXY names.
+    // Loopback and the hosts in NO_PROXY are never requested through the proxy.
     let local = format!("localhost:{}/app:v1", registry.address().port());
     fixture.push(&ca, &local).succeeded();
     fixture.set("NO_PROXY", "example.com,.invalid");
@@ -43,7 +43,7 @@ fn the_environments_proxy_is_used_except_where_it_says_not() {
 }
 
 #[test]
-fn a_registry_without_tls_is_found_out_and_dockers_own_wish_is_taken() {
+fn a_registry_without_tls_needs_plain_http_or_insecure_registries() {
     if !programs_available(&["docker-registry"]) {
         return;
     }
@@ -57,7 +57,7 @@ fn a_registry_without_tls_is_found_out_and_dockers_own_wish_is_taken() {
     let remote = format!("{host}/app:v1");
     let outcome = fixture.push(&[], &remote).failed(6, &[]);
     assert_eq!(
-        said(&outcome, host),
+        stderr_of(&outcome, host),
         "error: target: cannot reach ADDRESS: it does not speak TLS\n \
          hint: if ADDRESS is meant to speak plain HTTP, pass --plain-http: passwords and images \
          then travel unencrypted"
@@ -66,8 +66,8 @@ fn a_registry_without_tls_is_found_out_and_dockers_own_wish_is_taken() {
 
     let folder = fixture.home().join(".config/docker");
     std::fs::create_dir_all(&folder).unwrap();
-    let wish = json!({"insecure-registries": [host]}).to_string();
-    std::fs::write(folder.join("daemon.json"), wish).unwrap();
+    let daemon_config = json!({"insecure-registries": [host]}).to_string();
+    std::fs::write(folder.join("daemon.json"), daemon_config).unwrap();
     let outcome = fixture.push(&[], &remote).succeeded();
     assert!(
         outcome.stderr.contains("insecure-registries names"),
@@ -82,15 +82,17 @@ fn a_registry_without_tls_is_found_out_and_dockers_own_wish_is_taken() {
 }
 
 #[test]
-fn nobody_listening_is_the_network() {
+fn a_refused_connection_is_a_network_error() {
     let fixture = LoginFixture::new();
-    let gone: SocketAddr = TcpListener::bind("127.0.0.1:0")
+    let unused_address: SocketAddr = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let outcome = fixture.run(&["ls", &gone.to_string()]).failed(6, &[]);
+    let outcome = fixture
+        .run(&["ls", &unused_address.to_string()])
+        .failed(6, &[]);
     assert_eq!(
-        said(&outcome, gone),
+        stderr_of(&outcome, unused_address),
         "cannot reach ADDRESS: tcp connect error: Connection refused (os error 111); trying again\n\
          error: target: cannot reach ADDRESS: tcp connect error: Connection refused (os error \
          111)\n \

@@ -1,10 +1,10 @@
-//! Credential helpers.
+//! Tests credential helpers.
 
-use super::{LoginFixture, said, with_login};
+use super::{LoginFixture, stderr_of, with_login};
 use crate::support::prelude::*;
 use serde_json::{Value, json};
 
-const STORE: &str = r#"
+const FILE_HELPER: &str = r#"
 case $1 in
 get) cat kept 2>/dev/null || { echo 'credentials not found in native keychain'; exit 1; } ;;
 store) cat >kept ;;
@@ -12,27 +12,27 @@ erase) rm kept ;;
 esac"#;
 
 #[test]
-fn a_credential_helper_keeps_the_password_and_the_file_does_not() {
+fn a_password_is_stored_in_the_credential_helper_and_not_in_the_file() {
     if !programs_available(&["docker-registry"]) {
         return;
     }
     let mut fixture = LoginFixture::new();
-    fixture.add_helper("files", STORE);
+    fixture.add_helper("files", FILE_HELPER);
     fixture.write_config(&json!({"credsStore": "files"}));
     let registry = with_login(&fixture.scratch, "");
     let host = registry.address().to_string();
     let remote = format!("{host}/app:v1");
     fixture.push(&[], &remote).failed(5, &["imgsync login"]);
     let login = ["login", &host, "--username", "alice", "--password-stdin"];
-    fixture.with_password(&login, "secret").succeeded();
+    fixture.run_with_password(&login, "secret").succeeded();
     assert_eq!(
         fixture.read_config(),
         json!({"credsStore": "files", "auths": {&host: {}}})
     );
-    let kept = std::fs::read(fixture.scratch.path("programs/kept")).unwrap();
-    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    let stored = std::fs::read(fixture.scratch.path("programs/kept")).unwrap();
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
     let expected = json!({"ServerURL": &host, "Username": "alice", "Secret": "secret"});
-    assert_eq!(kept, expected);
+    assert_eq!(stored, expected);
     fixture.push(&[], &remote).succeeded();
     fixture.run(&["logout", &host]).succeeded();
     assert!(!fixture.scratch.path("programs/kept").exists());
@@ -48,13 +48,13 @@ fn a_helper_that_hangs_fails_or_is_missing_is_an_error_where_a_login_is_needed()
     let registry = with_login(&fixture.scratch, "");
     let host = registry.address().to_string();
     let remote = format!("{host}/app:v1");
-    // It ends by being killed, and what it started with it.
+    // The helper is killed together with the processes that it started.
     fixture.add_helper("sleepy", "exec sleep 1000");
     fixture.write_config(&json!({"credsStore": "sleepy"}));
     fixture.set("IMGSYNC_HELPER_TIMEOUT", "1");
     let outcome = fixture.push(&[], &remote).failed(5, &[]);
     assert_eq!(
-        said(&outcome, &host),
+        stderr_of(&outcome, &host),
         "error: the credential helper docker-credential-sleepy said nothing for 1 seconds and was \
          stopped\n \
          hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
@@ -70,9 +70,9 @@ fn a_helper_that_hangs_fails_or_is_missing_is_an_error_where_a_login_is_needed()
         .push(&[], &remote)
         .failed(5, &["docker-credential-missing", "does not start"]);
 
-    // Where nobody asks for a login it is a remark.
-    let open = StockRegistry::start(&fixture.scratch.folder("open"));
-    let outcome = fixture.push(&[], &format!("{}/app:v1", open.address()));
+    // If no login is needed, it is a warning.
+    let open_registry = StockRegistry::start(&fixture.scratch.folder("open"));
+    let outcome = fixture.push(&[], &format!("{}/app:v1", open_registry.address()));
     let outcome = outcome.succeeded();
     assert!(
         outcome.stderr.contains("docker-credential-missing"),

@@ -1,5 +1,5 @@
-//! Who one is at a registry, and the way to it: logins, credential helpers, certificates, proxies,
-//! and what is said when they fail.
+//! Tests logins of the tool, credential helpers, certificates and proxies, and the errors when they
+//! fail.
 
 mod certificates;
 mod commands;
@@ -13,10 +13,10 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::prelude::*;
 use serde_json::Value;
 
-/// `secret`, by `htpasswd -Bbn alice secret`.
+/// The user alice with the password `secret`, from `htpasswd -Bbn alice secret`.
 const HTPASSWD: &str = "alice:$2y$05$QPa1xegaJPiCtMHwmQ.0x.Tp5gZebiXTQONeDUdL3y1Fn8AElzEdK\n";
 
-/// One user's machine: a home, an image, and what a test sets up around it.
+/// The tool with a home folder, an image, and the environment variables that a test sets.
 struct LoginFixture {
     scratch: Scratch,
     imgsync: Imgsync,
@@ -51,7 +51,7 @@ impl LoginFixture {
         self.home().join(".docker/config.json")
     }
 
-    /// Docker's configuration, as it is now.
+    /// Reads Docker's configuration file.
     fn read_config(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.config()).unwrap()).unwrap()
     }
@@ -61,31 +61,31 @@ impl LoginFixture {
         std::fs::write(self.config(), config.to_string()).unwrap();
     }
 
-    fn run(&self, words: &[&str]) -> Outcome {
-        self.run_with_stdin(words, Stdio::null())
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        self.run_with_stdin(arguments, Stdio::null())
     }
 
-    fn run_with_stdin(&self, words: &[&str], stdin: Stdio) -> Outcome {
+    fn run_with_stdin(&self, arguments: &[&str], stdin: Stdio) -> Outcome {
         let mut command = self.imgsync.command();
         let variables = self.variables.iter().map(|(name, value)| (name, value));
-        run(command.args(words).envs(variables).stdin(stdin))
+        run(command.args(arguments).envs(variables).stdin(stdin))
     }
 
-    /// The same, with a password on standard input.
-    fn with_password(&self, words: &[&str], password: &str) -> Outcome {
+    /// Runs the tool with a password on standard input.
+    fn run_with_password(&self, arguments: &[&str], password: &str) -> Outcome {
         let mut file = tempfile::tempfile().unwrap();
         writeln!(file, "{password}").unwrap();
         std::io::Seek::rewind(&mut file).unwrap();
-        self.run_with_stdin(words, file.into())
+        self.run_with_stdin(arguments, file.into())
     }
 
     fn push(&self, options: &[&str], remote: &str) -> Outcome {
         let archive = self.archive.to_str().unwrap();
-        let words = [&["push"], options, &[archive, remote]].concat();
-        self.run(&words)
+        let arguments = [&["push"], options, &[archive, remote]].concat();
+        self.run(&arguments)
     }
 
-    /// A credential helper in PATH that keeps secrets in plain files beside itself.
+    /// Adds a credential helper to PATH. It works in its own folder.
     fn add_helper(&mut self, name: &str, script: &str) {
         let folder = self.scratch.folder("programs");
         let path = folder.join(format!("docker-credential-{name}"));
@@ -100,13 +100,13 @@ impl LoginFixture {
     }
 }
 
-/// What is on stderr, with the registry's address made the same in every run.
-fn said(outcome: &Outcome, address: impl ToString) -> String {
+/// Returns stderr, with the registry's address replaced by `ADDRESS`.
+fn stderr_of(outcome: &Outcome, address: impl ToString) -> String {
     let text = outcome.stderr.replace(&address.to_string(), "ADDRESS");
     text.trim_end().to_owned()
 }
 
-/// A stock registry that knows alice.
+/// Starts a stock registry with the user alice.
 fn with_login(scratch: &Scratch, http: &str) -> StockRegistry {
     let htpasswd = scratch.path("htpasswd");
     std::fs::write(&htpasswd, HTPASSWD).unwrap();
@@ -115,10 +115,14 @@ fn with_login(scratch: &Scratch, http: &str) -> StockRegistry {
     StockRegistry::start_configured(&scratch.folder("root"), storage, http, &auth)
 }
 
-/// A stock registry behind TLS, with a certificate of that CA.
-fn with_tls(scratch: &Scratch, authority: &CertificateAuthority, more: &str) -> StockRegistry {
+/// Starts a stock registry with TLS and a certificate of this CA.
+fn with_tls(
+    scratch: &Scratch,
+    authority: &CertificateAuthority,
+    extra_config: &str,
+) -> StockRegistry {
     let pair = authority.sign("server", &["DNS:localhost", "DNS:registry.example.com"]);
     let (certificate, key) = (pair.certificate, pair.key);
-    let tls = format!(", tls: {{certificate: {certificate:?}, key: {key:?}{more}}}");
+    let tls = format!(", tls: {{certificate: {certificate:?}, key: {key:?}{extra_config}}}");
     StockRegistry::start_configured(&scratch.folder("root"), "", &tls, "")
 }

@@ -1,9 +1,9 @@
-//! Passwords: checked, kept where Docker keeps them, found there, and not sent in the clear
-//! unnoticed.
+//! Tests passwords: they are checked, stored where Docker stores them, read from there, and not
+//! sent over plain HTTP without a warning.
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::{LoginFixture, said, with_login};
+use super::{LoginFixture, stderr_of, with_login};
 use crate::support::fake::FakeServer;
 use crate::support::prelude::*;
 use crate::support::{HttpProxy, fake};
@@ -14,7 +14,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_login_is_checked_then_kept_where_docker_looks_and_a_logout_undoes_it() {
+fn a_login_is_checked_and_stored_for_docker_and_a_logout_removes_it() {
     if !programs_available(&["docker-registry", "skopeo"]) {
         return;
     }
@@ -25,24 +25,24 @@ fn a_login_is_checked_then_kept_where_docker_looks_and_a_logout_undoes_it() {
 
     let outcome = fixture.push(&[], &remote).failed(5, &[]);
     assert_eq!(
-        said(&outcome, &host),
+        stderr_of(&outcome, &host),
         "error: target: ADDRESS answered GET /v2/team/app/manifests/v1 with 401 Unauthorized: \
          UNAUTHORIZED: authentication required\n \
          hint: log in with imgsync login ADDRESS (docker login and podman login count too), or set \
          IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
     );
     let login = ["login", &host, "--username", "alice", "--password-stdin"];
-    let outcome = fixture.with_password(&login, "guess").failed(5, &[]);
+    let outcome = fixture.run_with_password(&login, "guess").failed(5, &[]);
     assert_eq!(
-        said(&outcome, &host),
+        stderr_of(&outcome, &host),
         "error: target: ADDRESS answered GET /v2/ with 401 Unauthorized: UNAUTHORIZED: \
          authentication required (as alice)\n \
          hint: the password or token is wrong or has expired: log in again with imgsync login \
          ADDRESS"
     );
-    assert!(!fixture.config().exists(), "a wrong password is not kept");
+    assert!(!fixture.config().exists(), "a wrong password was stored");
 
-    fixture.with_password(&login, "secret").succeeded();
+    fixture.run_with_password(&login, "secret").succeeded();
     assert_eq!(mode(&fixture.config()), 0o600);
     // YWxpY2U6c2VjcmV0 is alice:secret
     let auths = json!({"auths": {&host: {"auth": "YWxpY2U6c2VjcmV0"}}});
@@ -66,7 +66,7 @@ fn a_login_is_checked_then_kept_where_docker_looks_and_a_logout_undoes_it() {
 }
 
 #[test]
-fn a_password_that_is_typed_counts_more_than_one_that_is_kept() {
+fn a_given_password_has_precedence_over_a_stored_one() {
     if !programs_available(&["docker-registry"]) {
         return;
     }
@@ -78,7 +78,7 @@ fn a_password_that_is_typed_counts_more_than_one_that_is_kept() {
     fixture.write_config(&json!({"auths": {&host: {"auth": "Ym9iOmd1ZXNz"}}}));
     fixture.push(&[], &remote).failed(5, &["(as bob)"]);
     let archive = fixture.archive.to_str().unwrap();
-    let typed = [
+    let arguments = [
         "push",
         "--username",
         "alice",
@@ -86,14 +86,14 @@ fn a_password_that_is_typed_counts_more_than_one_that_is_kept() {
         archive,
         &remote,
     ];
-    fixture.with_password(&typed, "secret").succeeded();
+    fixture.run_with_password(&arguments, "secret").succeeded();
     fixture
-        .with_password(&typed, "guess")
+        .run_with_password(&arguments, "guess")
         .failed(5, &["(as alice)"]);
     fixture
-        .with_password(&typed, "")
+        .run_with_password(&arguments, "")
         .failed(2, &["standard input is empty"]);
-    let both = [
+    let archive_on_stdin = [
         "push",
         "--username",
         "alice",
@@ -102,7 +102,7 @@ fn a_password_that_is_typed_counts_more_than_one_that_is_kept() {
         &remote,
     ];
     fixture
-        .with_password(&both, "secret")
+        .run_with_password(&archive_on_stdin, "secret")
         .failed(2, &["cannot be both"]);
     fixture.set("IMGSYNC_USERNAME", "alice");
     fixture.run(&["ls", &host]).failed(2, &["IMGSYNC_PASSWORD"]);
@@ -111,7 +111,7 @@ fn a_password_that_is_typed_counts_more_than_one_that_is_kept() {
 }
 
 #[test]
-fn what_docker_and_podman_keep_is_found_where_they_keep_it() {
+fn logins_of_docker_and_podman_are_found() {
     if !programs_available(&["docker-registry"]) {
         return;
     }
@@ -148,14 +148,14 @@ fn what_docker_and_podman_keep_is_found_where_they_keep_it() {
         fixture.push(&[], &remote).succeeded();
         std::fs::remove_file(&path).unwrap();
     }
-    let elsewhere = fixture.scratch.path("auth.json");
-    std::fs::write(&elsewhere, of(&host)).unwrap();
-    fixture.set("REGISTRY_AUTH_FILE", elsewhere.to_str().unwrap());
+    let auth_file = fixture.scratch.path("auth.json");
+    std::fs::write(&auth_file, of(&host)).unwrap();
+    fixture.set("REGISTRY_AUTH_FILE", auth_file.to_str().unwrap());
     fixture.push(&[], &remote).succeeded();
 }
 
 #[test]
-fn what_else_stands_in_dockers_configuration_stays() {
+fn other_settings_in_dockers_configuration_stay() {
     let fixture = LoginFixture::new();
     let registry = FakeServer::start(|request| match request.authorization() {
         "Basic YWxpY2U6c2VjcmV0" => fake::status(200),
@@ -168,14 +168,14 @@ fn what_else_stands_in_dockers_configuration_stays() {
         "HttpHeaders": {"X-Meta": "y"},
         "currentContext": "default",
     });
-    let target = fixture.home().join("real.json");
+    let real_file = fixture.home().join("real.json");
     std::fs::create_dir_all(fixture.config().parent().unwrap()).unwrap();
-    std::fs::write(&target, before.to_string()).unwrap();
-    std::fs::set_permissions(&target, PermissionsExt::from_mode(0o640)).unwrap();
-    std::os::unix::fs::symlink(&target, fixture.config()).unwrap();
+    std::fs::write(&real_file, before.to_string()).unwrap();
+    std::fs::set_permissions(&real_file, PermissionsExt::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&real_file, fixture.config()).unwrap();
 
     let login = ["login", &host, "--username", "alice", "--password-stdin"];
-    fixture.with_password(&login, "secret").succeeded();
+    fixture.run_with_password(&login, "secret").succeeded();
     let keys = |value: &Value| {
         value
             .as_object()
@@ -185,22 +185,22 @@ fn what_else_stands_in_dockers_configuration_stays() {
             .collect::<Vec<_>>()
     };
     let mut after = fixture.read_config();
-    assert_eq!(keys(&after), keys(&before), "in their order");
+    assert_eq!(keys(&after), keys(&before), "the order of the keys changed");
     let entry = after["auths"].as_object_mut().unwrap().remove(&host);
     assert_eq!(entry.unwrap()["auth"], "YWxpY2U6c2VjcmV0");
     assert_eq!(after, before);
-    assert_eq!(mode(&target), 0o640);
+    assert_eq!(mode(&real_file), 0o640);
     assert!(fixture.config().is_symlink());
 
-    std::fs::write(&target, "{ damaged").unwrap();
+    std::fs::write(&real_file, "{ damaged").unwrap();
     fixture
-        .with_password(&login, "secret")
+        .run_with_password(&login, "secret")
         .failed(5, &["damaged"]);
-    assert_eq!(std::fs::read(&target).unwrap(), b"{ damaged");
+    assert_eq!(std::fs::read(&real_file).unwrap(), b"{ damaged");
 }
 
 #[test]
-fn a_token_that_no_renewal_helps_is_said_once_and_for_all() {
+fn an_expired_token_is_reported_without_retries() {
     let fixture = LoginFixture::new();
     let tokens = FakeServer::start(|_| {
         fake::status(400)
@@ -214,7 +214,7 @@ fn a_token_that_no_renewal_helps_is_said_once_and_for_all() {
     let host = registry.address();
     fixture.write_config(&json!({"auths": {&host: {"identitytoken": "old"}}}));
     let outcome = fixture.push(&[], &format!("{host}/app:v1")).failed(5, &[]);
-    let text = said(&outcome, tokens.address()).replace(&host, "REGISTRY");
+    let text = stderr_of(&outcome, tokens.address()).replace(&host, "REGISTRY");
     assert_eq!(
         text,
         "error: target: ADDRESS answered a login for REGISTRY with 400 Bad Request: UNAUTHORIZED: \
@@ -225,7 +225,7 @@ fn a_token_that_no_renewal_helps_is_said_once_and_for_all() {
 }
 
 #[test]
-fn a_password_in_the_clear_is_warned_about_once() {
+fn a_password_over_plain_http_causes_one_warning() {
     if !programs_available(&["docker-registry"]) {
         return;
     }
@@ -233,7 +233,7 @@ fn a_password_in_the_clear_is_warned_about_once() {
     let registry = with_login(&fixture.scratch, "");
     let proxy = HttpProxy::start(registry.address());
     fixture.set("HTTP_PROXY", proxy.url());
-    // As programs of the old web have it: only the small name counts to some.
+    // Some programs read only the lower-case name.
     fixture.set("http_proxy", proxy.url());
     fixture.set("IMGSYNC_USERNAME", "alice");
     fixture.set("IMGSYNC_PASSWORD", "secret");
@@ -247,7 +247,7 @@ fn a_password_in_the_clear_is_warned_about_once() {
 }
 
 #[test]
-fn no_password_goes_in_clear_only_because_tls_led_nowhere() {
+fn a_password_is_not_sent_over_plain_http_after_a_tls_error() {
     if !programs_available(&["docker-registry"]) {
         return;
     }
@@ -262,8 +262,8 @@ fn no_password_goes_in_clear_only_because_tls_led_nowhere() {
     let host = "registry.example.com:5000";
     let folder = fixture.home().join(".config/docker");
     std::fs::create_dir_all(&folder).unwrap();
-    let wish = json!({"insecure-registries": [host]}).to_string();
-    std::fs::write(folder.join("daemon.json"), wish).unwrap();
+    let daemon_config = json!({"insecure-registries": [host]}).to_string();
+    std::fs::write(folder.join("daemon.json"), daemon_config).unwrap();
     let remote = format!("{host}/app:v1");
     let outcome = fixture.push(&[], &remote).failed(5, &["--plain-http"]);
     let warning = "the password goes to registry.example.com unencrypted";

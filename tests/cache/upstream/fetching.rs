@@ -1,18 +1,19 @@
-//! Blobs that are fetched once, resumed after a break, checked, and served while they arrive.
+//! Tests downloads of blobs: each is downloaded once, resumed after an error, verified, and sent to
+//! clients while it arrives.
 
 use std::sync::Barrier;
 use std::time::Duration;
 
-use super::{CacheFixture, FRESH, PREFIX, blob, image, manifest, open, pull};
+use super::{CacheFixture, LONG_FRESHNESS, PREFIX, blob, image, manifest, open_get, pull};
 use crate::support::http::{get, send};
 use crate::support::prelude::*;
 use crate::support::upstream::PublishedImage;
 
 #[test]
-fn eight_cold_pulls_fetch_each_blob_once_and_read_along() {
+fn eight_pulls_at_once_download_each_blob_once() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(1, 3 << 20));
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     upstream.configure(|settings| settings.pause_blob_at = Some(100_000));
     let address = cache.address();
     let large: Vec<_> = published
@@ -27,17 +28,17 @@ fn eight_cold_pulls_fetch_each_blob_once_and_read_along() {
             scope.spawn(|| {
                 let reply = get(address, &manifest("v1"));
                 assert_eq!(reply.body, published.manifest, "{}", reply.text());
-                let answers = large.iter().map(|(digest, bytes)| {
-                    let mut answer = open(address, &blob(digest), "");
-                    assert_eq!((answer.status, answer.length), (200, bytes.len()));
-                    let start = answer.take(1000);
-                    (answer, start, bytes)
+                let responses = large.iter().map(|(digest, bytes)| {
+                    let mut response = open_get(address, &blob(digest), "");
+                    assert_eq!((response.status, response.length), (200, bytes.len()));
+                    let start = response.take(1000);
+                    (response, start, bytes)
                 });
-                let answers: Vec<_> = answers.collect();
-                // All have their first bytes, while the upstream holds the last ones back.
+                let responses: Vec<_> = responses.collect();
+                // All clients have the first bytes while the upstream holds back the last ones.
                 reading.wait();
-                for (answer, mut bytes, expected) in answers {
-                    bytes.extend(answer.rest());
+                for (response, mut bytes, expected) in responses {
+                    bytes.extend(response.rest());
                     assert!(bytes == *expected);
                 }
             });
@@ -60,14 +61,14 @@ fn eight_cold_pulls_fetch_each_blob_once_and_read_along() {
 }
 
 #[test]
-fn ranges_are_served_while_a_blob_fills_and_who_leaves_stops_nothing() {
+fn ranges_are_served_during_a_download_and_leaving_clients_do_not_stop_it() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(3, 1 << 20));
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     upstream.configure(|settings| settings.pause_blob_at = Some(200_000));
     let (name, bytes) = &published.blobs[0];
     let part = |range: &str| {
-        open(
+        open_get(
             cache.address(),
             &blob(name),
             &format!("Range: bytes={range}\r\n"),
@@ -78,15 +79,15 @@ fn ranges_are_served_while_a_blob_fills_and_who_leaves_stops_nothing() {
     let range = format!("content-range: bytes 1000-1999/{}", bytes.len());
     assert!(first.head.to_lowercase().contains(&range), "{}", first.head);
     assert!(first.take(1000) == bytes[1000..2000]);
-    let beyond = part(&format!("{}-", bytes.len()));
-    assert_eq!(beyond.status, 416);
-    // These come once the upstream goes on; the first reader goes away before.
+    let past_the_end = part(&format!("{}-", bytes.len()));
+    assert_eq!(past_the_end.status, 416);
+    // These bytes arrive when the upstream continues. The first client has left by then.
     let last = part("-5000");
     assert_eq!((last.status, last.length), (206, 5000));
     drop((first, part("0-").take(10)));
     upstream.configure(|settings| settings.pause_blob_at = None);
     assert!(last.rest() == bytes[bytes.len() - 5000..]);
-    wait_until("the blob to be kept", || {
+    wait_until("the blob to be stored", || {
         let reply = send(cache.address(), "HEAD", &blob(name), &[], b"");
         let is_kept =
             cache.metric("imgsync_cache_requests_total{subject=\"blob\",answer=\"hit\"}") > 0;
@@ -98,10 +99,10 @@ fn ranges_are_served_while_a_blob_fills_and_who_leaves_stops_nothing() {
 }
 
 #[test]
-fn a_download_that_breaks_off_goes_on_from_its_offset() {
+fn an_interrupted_download_continues_at_its_offset() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(11, 1 << 20));
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     let (name, bytes) = &published.blobs[0];
     upstream.configure(|settings| settings.cut_blob_at = Some(300_000));
     let reply = cache.get(&blob(name));
@@ -109,12 +110,15 @@ fn a_download_that_breaks_off_goes_on_from_its_offset() {
     let ranges: Vec<_> = upstream
         .requests()
         .into_iter()
-        .filter(|it| it.method == "GET")
+        .filter(|request| request.method == "GET")
         .collect();
-    let ranges: Vec<_> = ranges.iter().map(|it| it.header("range")).collect();
+    let ranges: Vec<_> = ranges
+        .iter()
+        .map(|request| request.header("range"))
+        .collect();
     assert_eq!(ranges, [None, Some("bytes=300000-")]);
 
-    // One that ignores ranges sends it all again, and no caller sees anything twice.
+    // An upstream that ignores ranges sends everything again, and no client gets a byte twice.
     let (name, bytes) = &published.blobs[1];
     upstream.configure(|settings| {
         settings.cut_blob_at = Some(100_000);
@@ -125,10 +129,10 @@ fn a_download_that_breaks_off_goes_on_from_its_offset() {
 }
 
 #[test]
-fn an_upstream_that_cannot_go_on_within_a_blob_gives_it_from_its_beginning() {
+fn an_upstream_that_refuses_ranges_is_read_from_the_start() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(12, 1 << 20));
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     upstream.configure(|settings| {
         settings.cut_blob_at = Some(300_000);
         settings.rejects_ranges = true;
@@ -139,40 +143,40 @@ fn an_upstream_that_cannot_go_on_within_a_blob_gives_it_from_its_beginning() {
 }
 
 #[test]
-fn who_was_told_a_wrong_size_never_gets_what_looks_like_a_whole_blob() {
+fn a_wrong_content_length_never_gives_a_complete_response() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(14, 1 << 20));
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     let announced = 300_000;
     upstream.configure(|settings| settings.wrong_content_length = Some(announced));
     let (name, bytes) = &published.blobs[0];
-    let answer = open(cache.address(), &blob(name), "");
-    assert_eq!((answer.status, answer.length), (200, announced));
-    assert!(answer.rest().len() < announced);
+    let response = open_get(cache.address(), &blob(name), "");
+    assert_eq!((response.status, response.length), (200, announced));
+    assert!(response.rest().len() < announced);
     let reply = cache.get(&blob(name));
     assert!(reply.status == 200 && reply.body == *bytes);
 }
 
 #[test]
-fn after_a_restart_of_the_server_a_download_goes_on_too() {
+fn a_download_continues_after_a_restart_of_the_server() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(13, 1 << 20));
-    let mut cache = CacheFixture::before(&upstream, FRESH, "");
+    let mut cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     let (name, bytes) = &published.blobs[0];
     upstream.configure(|settings| settings.pause_blob_at = Some(300_000));
-    let mut answer = open(cache.address(), &blob(name), "");
-    answer.take(299_000);
-    drop(answer);
+    let mut response = open_get(cache.address(), &blob(name), "");
+    response.take(299_000);
+    drop(response);
     assert!(cache.server.stop().success());
     upstream.configure(|settings| settings.pause_blob_at = None);
     upstream.clear_requests();
     cache.restart();
     let reply = cache.get(&blob(name));
     assert!(reply.status == 200 && reply.body == *bytes);
-    let asked = upstream.requests();
-    let range = asked
+    let requests = upstream.requests();
+    let range = requests
         .iter()
-        .find(|it| it.method == "GET")
+        .find(|request| request.method == "GET")
         .unwrap()
         .header("range");
     let first: usize = range.unwrap()["bytes=".len()..]
@@ -183,15 +187,15 @@ fn after_a_restart_of_the_server_a_download_goes_on_too() {
 }
 
 #[test]
-fn wrong_bytes_are_never_kept_and_no_caller_gets_them_whole() {
+fn wrong_bytes_are_never_stored_or_sent_completely() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(15, 200_000));
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     upstream.configure(|settings| settings.corrupts_content = true);
     let (name, bytes) = &published.blobs[0];
-    let answer = open(cache.address(), &blob(name), "");
-    assert_eq!((answer.status, answer.length), (200, bytes.len()));
-    assert!(answer.rest().len() < bytes.len());
+    let response = open_get(cache.address(), &blob(name), "");
+    assert_eq!((response.status, response.length), (200, bytes.len()));
+    assert!(response.rest().len() < bytes.len());
     cache
         .get(&manifest(&published.digest))
         .assert_error(502, "UNAVAILABLE");
@@ -201,15 +205,15 @@ fn wrong_bytes_are_never_kept_and_no_caller_gets_them_whole() {
     assert_eq!(cache.metric(&failures), 2);
 }
 
-/// Makes all that is noted about what was fetched for a repository so much older.
+/// Changes the time of all marks of a cached repository, so that it seems unused for longer.
 fn age(root: &Path, repository: &str, by: Duration) {
-    let mut open = vec![root.join("imgsync")];
+    let mut folders = vec![root.join("imgsync")];
     let mut aged = 0;
-    while let Some(folder) = open.pop() {
+    while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                open.push(path);
+                folders.push(path);
             } else if path
                 .display()
                 .to_string()
@@ -222,11 +226,11 @@ fn age(root: &Path, repository: &str, by: Duration) {
             }
         }
     }
-    assert!(aged > 0, "nothing is noted of {repository}");
+    assert!(aged > 0, "{repository} has no marks");
 }
 
 #[test]
-fn a_full_cache_lets_go_of_what_was_used_longest_ago_and_of_nothing_else() {
+fn a_full_cache_evicts_the_least_recently_used_image_only() {
     let upstream = Upstream::start();
     let with = |seed| {
         Image::new(vec![
@@ -239,23 +243,23 @@ fn a_full_cache_lets_go_of_what_was_used_longest_ago_and_of_nothing_else() {
         upstream.put("team/old", "v1", &old),
         upstream.put("team/new", "v1", &new),
     );
-    let mut cache = CacheFixture::before(&upstream, FRESH, "");
+    let mut cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     let pull = |cache: &CacheFixture, repository: &str, published: &PublishedImage| {
-        let at = |rest: &str| cache.get(&format!("/v2/{repository}/{rest}"));
-        let manifest = at("manifests/v1");
+        let get = |rest: &str| cache.get(&format!("/v2/{repository}/{rest}"));
+        let manifest = get("manifests/v1");
         assert!(manifest.body == published.manifest, "{}", manifest.text());
         for (name, bytes) in &published.blobs {
             assert!(
-                at(&format!("blobs/{name}")).body == *bytes,
+                get(&format!("blobs/{name}")).body == *bytes,
                 "{repository}: {name}"
             );
         }
     };
     pull(&cache, "up.example/team/old", &old);
     pull(&cache, "up.example/team/new", &new);
-    // Ours has blobs that were fetched, and more than the cache may have.
-    let ours = Upstream::start().put("x", "v1", &with(53));
-    for (name, bytes) in &ours.blobs {
+    // The pushed image shares blobs with cached ones, and is larger than the cache may be.
+    let pushed = Upstream::start().put("x", "v1", &with(53));
+    for (name, bytes) in &pushed.blobs {
         let target = format!("/v2/team/ours/blobs/uploads/?digest={name}");
         assert_eq!(
             send(cache.address(), "POST", &target, &[], bytes).status,
@@ -264,7 +268,13 @@ fn a_full_cache_lets_go_of_what_was_used_longest_ago_and_of_nothing_else() {
     }
     let media_type = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
     let target = "/v2/team/ours/manifests/v1";
-    let put = send(cache.address(), "PUT", target, &media_type, &ours.manifest);
+    let put = send(
+        cache.address(),
+        "PUT",
+        target,
+        &media_type,
+        &pushed.manifest,
+    );
     assert_eq!(put.status, 201, "{}", put.text());
 
     assert!(cache.server.stop().success());
@@ -280,19 +290,19 @@ fn a_full_cache_lets_go_of_what_was_used_longest_ago_and_of_nothing_else() {
     .unwrap();
     upstream.configure(|settings| settings.is_down = true);
     cache.restart();
-    wait_until("room to be made", || {
+    wait_until("the eviction", || {
         (cache.metric("imgsync_cache_evicted_images_total") > 0).then_some(())
     });
     pull(&cache, "up.example/team/new", &new);
-    pull(&cache, "team/ours", &ours);
-    let gone = cache.get("/v2/up.example/team/old/manifests/v1");
-    gone.assert_error(502, "UNAVAILABLE");
+    pull(&cache, "team/ours", &pushed);
+    let evicted = cache.get("/v2/up.example/team/old/manifests/v1");
+    evicted.assert_error(502, "UNAVAILABLE");
     upstream.configure(|settings| settings.is_down = false);
     pull(&cache, "up.example/team/old", &old);
 }
 
 #[test]
-fn memory_stays_small_whatever_is_pulled_and_however_slowly() {
+fn memory_stays_small_with_slow_clients() {
     let _heavy = serial::heavy();
     let upstream = Upstream::start();
     let large = Image::new(
@@ -301,23 +311,23 @@ fn memory_stays_small_whatever_is_pulled_and_however_slowly() {
             .collect(),
     );
     let published = upstream.put("team/app", "v1", &large);
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     let address = cache.address();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            // Readers of all layers at once, all of which begin before any goes on.
-            let begun: Vec<_> = published
+            // These clients read all layers at once, and all start before any continues.
+            let responses: Vec<_> = published
                 .blobs
                 .iter()
                 .map(|(digest, bytes)| {
-                    let mut answer = open(address, &blob(digest), "");
-                    let start = answer.take(1);
-                    (answer, start, bytes)
+                    let mut response = open_get(address, &blob(digest), "");
+                    let start = response.take(1);
+                    (response, start, bytes)
                 })
                 .collect();
             scope.spawn(|| {
-                for (answer, mut bytes, expected) in begun {
-                    bytes.extend(answer.rest());
+                for (response, mut bytes, expected) in responses {
+                    bytes.extend(response.rest());
                     assert!(bytes == *expected);
                 }
             });
@@ -327,5 +337,5 @@ fn memory_stays_small_whatever_is_pulled_and_however_slowly() {
         assert_eq!(upstream.count("GET", digest), 1);
     }
     let peak = cache.server.peak_memory();
-    assert!(peak < 50_000_000, "{peak} bytes at the most");
+    assert!(peak < 50_000_000, "{peak} bytes of memory");
 }

@@ -1,12 +1,14 @@
-//! Tags that are asked for again, and an upstream that is down, limits, or is silent.
+//! Tests the freshness of tags, and an upstream that is down, limits requests, or does not answer.
 
-use super::{CacheFixture, FRESH, PREFIX, STALE, blob, image, manifest, nowhere, pull};
+use super::{
+    CacheFixture, LONG_FRESHNESS, NO_FRESHNESS, PREFIX, blob, image, manifest, pull, unused_address,
+};
 use crate::support::http::{Response, send};
 use crate::support::prelude::*;
 
 #[test]
-fn the_server_starts_with_every_upstream_down_and_never_says_not_found() {
-    let cache = CacheFixture::at(nowhere(), FRESH, "");
+fn the_server_starts_with_every_upstream_down_and_never_reports_not_found() {
+    let cache = CacheFixture::start_at(unused_address(), LONG_FRESHNESS, "");
     assert_eq!(cache.get("/v2/").status, 200);
     for target in [manifest("v1"), manifest(&digest(b"x")), blob(&digest(b"x"))] {
         let reply = cache.get(&target);
@@ -20,25 +22,28 @@ fn the_server_starts_with_every_upstream_down_and_never_says_not_found() {
     }
     let tags = cache.get(&format!("/v2/{PREFIX}/team/app/tags/list"));
     tags.assert_error(502, "UNAVAILABLE");
-    // What is not behind it is not there, and that is known.
+    // A name without an upstream is reported as not found.
     cache
         .get("/v2/team/app/manifests/v1")
         .assert_error(404, "MANIFEST_UNKNOWN");
-    // But whoever pushes sends what is not here, and is not held up.
+    // A HEAD request for a blob is answered with 404, so that a push is not blocked.
     let target = blob(&digest(b"x"));
     assert_eq!(send(cache.address(), "HEAD", &target, &[], b"").status, 404);
-    // The same for the stock registry's own section.
-    let proxy = CacheFixture::with(&format!("proxy: {{remoteurl: 'http://{}'}}\n", nowhere()));
+    // Also with the section of the stock registry.
+    let proxy = CacheFixture::start_with(&format!(
+        "proxy: {{remoteurl: 'http://{}'}}\n",
+        unused_address()
+    ));
     proxy
         .get("/v2/team/app/manifests/v1")
         .assert_error(502, "UNAVAILABLE");
 }
 
 #[test]
-fn what_was_fetched_is_served_while_the_upstream_is_down_or_limits_and_marked_stale() {
+fn cached_content_is_served_as_stale_while_the_upstream_is_down_or_limits() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(5, 50_000));
-    let cache = CacheFixture::before(&upstream, STALE, "");
+    let cache = CacheFixture::start(&upstream, NO_FRESHNESS, "");
     pull(cache.address(), &published);
     let warning = |reply: &Response| reply.header("warning").map(str::to_owned);
     let fresh = cache.get(&manifest("v1"));
@@ -49,7 +54,7 @@ fn what_was_fetched_is_served_while_the_upstream_is_down_or_limits_and_marked_st
     let stale = cache.get(&manifest("v1"));
     assert_eq!((stale.status, &stale.body), (200, &published.manifest));
     assert!(warning(&stale).unwrap().starts_with("110 "), "{stale:?}");
-    // By digest nothing can be stale.
+    // Content by digest is never stale.
     assert_eq!(warning(&cache.get(&manifest(&published.digest))), None);
     cache.get(&manifest("v2")).assert_error(502, "UNAVAILABLE");
     let tags = cache.get(&format!("/v2/{PREFIX}/team/app/tags/list"));
@@ -73,10 +78,14 @@ fn what_was_fetched_is_served_while_the_upstream_is_down_or_limits_and_marked_st
     let limited = cache.get(&manifest("v2"));
     limited.assert_error(503, "UNAVAILABLE");
     assert_eq!(limited.header("retry-after"), Some("60"));
-    // It asked for peace, and gets it.
-    let again = cache.get(&manifest("v3"));
-    again.assert_error(503, "UNAVAILABLE");
-    let seconds: u64 = again.header("retry-after").unwrap().parse().unwrap();
+    // The upstream is not asked during `Retry-After`.
+    let limited_again = cache.get(&manifest("v3"));
+    limited_again.assert_error(503, "UNAVAILABLE");
+    let seconds: u64 = limited_again
+        .header("retry-after")
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((1..=60).contains(&seconds), "{seconds}");
     assert_eq!(warning(&cache.get(&manifest("v1"))).unwrap()[..3], *"110");
     assert_eq!(upstream.requests().len(), 1, "{:?}", upstream.requests());
@@ -85,10 +94,10 @@ fn what_was_fetched_is_served_while_the_upstream_is_down_or_limits_and_marked_st
 }
 
 #[test]
-fn a_tag_is_asked_for_anew_after_its_time_and_only_what_changed_is_fetched() {
+fn a_tag_is_checked_again_after_its_freshness_and_only_changes_are_fetched() {
     let upstream = Upstream::start();
     let first = upstream.put("team/app", "v1", &image(7, 50_000));
-    let cache = CacheFixture::before(&upstream, STALE, "");
+    let cache = CacheFixture::start(&upstream, NO_FRESHNESS, "");
     pull(cache.address(), &first);
     upstream.clear_requests();
     pull(cache.address(), &first);
@@ -100,7 +109,7 @@ fn a_tag_is_asked_for_anew_after_its_time_and_only_what_changed_is_fetched() {
     let second = upstream.put("team/app", "v1", &image(8, 50_000));
     assert_ne!(first.digest, second.digest);
     pull(cache.address(), &second);
-    // What others hold by digest is still there.
+    // The old manifest is still available by digest.
     assert_eq!(cache.get(&manifest(&first.digest)).body, first.manifest);
 
     upstream.remove("team/app", "v1");
@@ -108,7 +117,7 @@ fn a_tag_is_asked_for_anew_after_its_time_and_only_what_changed_is_fetched() {
         .get(&manifest("v1"))
         .assert_error(404, "MANIFEST_UNKNOWN");
 
-    let fresh = CacheFixture::before(&upstream, FRESH, "");
+    let fresh = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     upstream.put("team/app", "v1", &image(7, 50_000));
     pull(fresh.address(), &first);
     upstream.put("team/app", "v1", &image(8, 50_000));
@@ -118,9 +127,9 @@ fn a_tag_is_asked_for_anew_after_its_time_and_only_what_changed_is_fetched() {
 }
 
 #[test]
-fn what_is_not_there_is_asked_for_once_and_soon_again() {
+fn missing_content_is_remembered_for_a_short_time() {
     let upstream = Upstream::start();
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     for _ in 0..5 {
         cache
             .get(&manifest("v1"))
@@ -139,14 +148,14 @@ fn what_is_not_there_is_asked_for_once_and_soon_again() {
 }
 
 #[test]
-fn a_registry_that_is_read_only_serves_what_it_has_and_asks_nobody() {
+fn a_read_only_server_serves_what_it_has_and_asks_no_upstream() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(16, 5_000));
-    let mut cache = CacheFixture::before(&upstream, STALE, "");
+    let mut cache = CacheFixture::start(&upstream, NO_FRESHNESS, "");
     pull(cache.address(), &published);
     assert!(cache.server.stop().success());
     upstream.clear_requests();
-    cache.read_only();
+    cache.restart_read_only();
     pull(cache.address(), &published);
     let stale = cache.get(&manifest("v1"));
     assert!(stale.status == 200 && stale.header("warning").is_some());
@@ -158,19 +167,19 @@ fn a_registry_that_is_read_only_serves_what_it_has_and_asks_nobody() {
 }
 
 #[test]
-fn an_upstream_that_says_nothing_keeps_nobody_waiting_for_long() {
+fn an_upstream_that_does_not_answer_delays_one_request_only() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(35, 5_000));
-    let cache = CacheFixture::before(&upstream, STALE, "");
+    let cache = CacheFixture::start(&upstream, NO_FRESHNESS, "");
     pull(cache.address(), &published);
     upstream.configure(|settings| settings.never_responds = true);
-    // The client of this test gives up after a minute.
+    // The HTTP client of the tests has a timeout of one minute.
     let stale = cache.get(&manifest("v1"));
     assert_eq!((stale.status, &stale.body), (200, &published.manifest));
     assert!(stale.header("warning").is_some());
-    // The next one does not wait at all: it is not asked.
-    let asked = upstream.requests().len();
+    // The next request does not wait, because the upstream is not asked.
+    let request_count = upstream.requests().len();
     assert!(cache.get(&manifest("v1")).header("warning").is_some());
-    assert_eq!(upstream.requests().len(), asked);
+    assert_eq!(upstream.requests().len(), request_count);
     upstream.configure(|settings| settings.never_responds = false);
 }

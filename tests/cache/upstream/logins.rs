@@ -1,6 +1,6 @@
-//! Logins of clients, and of this server at the upstream.
+//! Tests logins of clients, and the login of this server at the upstream.
 
-use super::{CacheFixture, PREFIX, STALE, blob, image, manifest};
+use super::{CacheFixture, NO_FRESHNESS, PREFIX, blob, image, manifest};
 use crate::support::http::send;
 use crate::support::prelude::*;
 use crate::support::upstream::SECRET;
@@ -8,15 +8,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 #[test]
-fn logins_of_clients_and_of_this_server_never_meet() {
+fn logins_of_clients_and_of_this_server_are_kept_apart() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(17, 100_000));
-    // Every token is good for one request only.
+    // Every token is valid for one request only.
     upstream.configure(|settings| {
         settings.token_login = Some(("cache", "hunter2", 1));
         settings.rate_limit = Some((100, 76));
     });
-    let cache = CacheFixture::before(&upstream, STALE, ", username: cache, password: hunter2");
+    let cache = CacheFixture::start(
+        &upstream,
+        NO_FRESHNESS,
+        ", username: cache, password: hunter2",
+    );
     let client = [
         ("Authorization", "Basic Y2xpZW50OnN3b3JkZmlzaA=="),
         ("Cookie", "session=clients-own"),
@@ -38,16 +42,17 @@ fn logins_of_clients_and_of_this_server_never_meet() {
             );
         }
     }
-    let own = format!("Basic {}", STANDARD.encode("cache:hunter2"));
+    let own_login = format!("Basic {}", STANDARD.encode("cache:hunter2"));
     for request in upstream.requests() {
         assert_eq!(request.header("cookie"), None);
-        let said = request.authorization();
-        match request.target.starts_with("/token") {
-            true => assert_eq!(said, own),
-            false => assert!(
-                said.is_empty() || said.starts_with("Bearer token-"),
-                "{said}"
-            ),
+        let authorization = request.authorization();
+        if request.target.starts_with("/token") {
+            assert_eq!(authorization, own_login);
+        } else {
+            assert!(
+                authorization.is_empty() || authorization.starts_with("Bearer token-"),
+                "{authorization}"
+            );
         }
     }
     assert_eq!(
@@ -56,7 +61,7 @@ fn logins_of_clients_and_of_this_server_never_meet() {
         )),
         76
     );
-    // A login that is refused there is not the client's.
+    // If the upstream refuses the login of this server, the client gets 502 and no challenge.
     upstream.configure(|settings| settings.token_login = Some(("other", "x", 1)));
     let refused = cache.get(&manifest("v2"));
     refused.assert_error(502, "UNAVAILABLE");
@@ -65,18 +70,18 @@ fn logins_of_clients_and_of_this_server_never_meet() {
 }
 
 #[test]
-fn a_mirror_can_be_open_to_all_while_everything_else_needs_a_login() {
+fn a_mirror_can_be_anonymous_while_everything_else_needs_a_login() {
     let hub = Upstream::start();
     let nginx = hub.put("library/nginx", "v1", &image(27, 5_000));
     let scratch = Scratch::new();
     let users = scratch.path("users");
-    // alice, by the password "secret".
+    // alice with the password `secret`.
     std::fs::write(
         &users,
         "alice:$2y$04$fqgrNXsP1tvyvUnLXZoGcewmGdKRQOXcvKgLmpEqFxMpgMODcRUpa\n",
     )
     .unwrap();
-    let cache = CacheFixture::with(&format!(
+    let cache = CacheFixture::start_with(&format!(
         "auth: {{htpasswd: {{realm: here, path: {users:?}}}}}\nimgsync:\n  anonymous: {{pull: ['docker.io/**']}}\n  \
          cache: {{upstreams: [{{prefix: docker.io, remoteurl: 'http://{}'}}]}}\n",
         hub.address(),
@@ -85,7 +90,7 @@ fn a_mirror_can_be_open_to_all_while_everything_else_needs_a_login() {
         let login = login.map(|login| format!("Basic {}", STANDARD.encode(login)));
         let headers: Vec<_> = login
             .iter()
-            .map(|it| ("Authorization", it.as_str()))
+            .map(|login| ("Authorization", login.as_str()))
             .collect();
         let target = format!("/v2/_imgsync/token?service=here{query}");
         let reply = send(cache.address(), "GET", &target, &headers, b"");
@@ -103,10 +108,10 @@ fn a_mirror_can_be_open_to_all_while_everything_else_needs_a_login() {
             b"",
         )
     };
-    let pulls = "&scope=repository:library/nginx:pull";
-    // Nobody, and somebody whom only the Hub knows.
+    let pull_scope = "&scope=repository:library/nginx:pull";
+    // No login, and a login that only Docker Hub knows.
     for login in [None, Some("hubuser:hubpassword")] {
-        let (status, token) = token(pulls, login);
+        let (status, token) = token(pull_scope, login);
         assert_eq!(status, 200, "{login:?}");
         let token = token.unwrap();
         let reply = ask("/v2/library/nginx/manifests/v1", &token);
@@ -124,7 +129,7 @@ fn a_mirror_can_be_open_to_all_while_everything_else_needs_a_login() {
             assert_eq!(ask(other, &token).status, 401, "{other}");
         }
     }
-    // A login that is wrong is wrong wherever it asks for more, or for nothing.
+    // A wrong login is refused for a token with more rights or without a scope.
     for query in [
         "",
         "&scope=repository:library/nginx:pull,push",
@@ -132,8 +137,8 @@ fn a_mirror_can_be_open_to_all_while_everything_else_needs_a_login() {
     ] {
         assert_eq!(token(query, Some("hubuser:hubpassword")).0, 401, "{query}");
     }
-    // What may not be read answers as what is not there, mirror or not.
-    let (_, anonymous) = token(pulls, None);
+    // A repository that may not be read looks like a missing one.
+    let (_, anonymous) = token(pull_scope, None);
     let anonymous = anonymous.unwrap();
     assert_eq!(
         ask("/v2/ghcr.io/owner/app/manifests/v1", &anonymous).status,

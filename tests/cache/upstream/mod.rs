@@ -1,4 +1,4 @@
-//! The pull-through cache: imgsync-server before a registry that misbehaves on order.
+//! Tests the pull-through cache with an upstream whose faults each test selects.
 
 mod fetching;
 mod freshness;
@@ -14,36 +14,36 @@ use crate::support::http::{Response, get};
 use crate::support::prelude::*;
 use crate::support::upstream::PublishedImage;
 
-/// What names of the upstream begin with here.
+/// The prefix of the upstream.
 const PREFIX: &str = "up.example";
-const FRESH: &str = "1h";
-const STALE: &str = "0s";
+const LONG_FRESHNESS: &str = "1h";
+const NO_FRESHNESS: &str = "0s";
 
-/// A cache before an upstream.
+/// A server with a cache of an upstream.
 struct CacheFixture {
     scratch: Scratch,
     server: Server,
 }
 
 impl CacheFixture {
-    /// Its tags count for `freshness`; `more` stands beside, in the upstream's entry.
-    fn before(upstream: &Upstream, freshness: &str, more: &str) -> Self {
-        Self::at(upstream.address(), freshness, more)
+    /// Starts a cache of this upstream. `extra_config` is added to the upstream's entry.
+    fn start(upstream: &Upstream, freshness: &str, extra_config: &str) -> Self {
+        Self::start_at(upstream.address(), freshness, extra_config)
     }
 
-    fn at(upstream: SocketAddr, freshness: &str, more: &str) -> Self {
+    fn start_at(upstream: SocketAddr, freshness: &str, extra_config: &str) -> Self {
         let entry = format!(
-            "{{prefix: {PREFIX}, remoteurl: 'http://{upstream}', freshness: {freshness}{more}}}"
+            "{{prefix: {PREFIX}, remoteurl: 'http://{upstream}', freshness: {freshness}{extra_config}}}"
         );
-        Self::with(&format!("imgsync: {{cache: {{upstreams: [{entry}]}}}}\n"))
+        Self::start_with(&format!("imgsync: {{cache: {{upstreams: [{entry}]}}}}\n"))
     }
 
-    fn with(more: &str) -> Self {
+    fn start_with(extra_config: &str) -> Self {
         let scratch = Scratch::new();
         let root = scratch.path("registry");
         let config = format!(
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}, delete: {{enabled: true}}}}\n\
-             http:\n  addr: 127.0.0.1:0\n  draintimeout: 10s\n  debug:\n    addr: 127.0.0.1:0\n    prometheus: {{enabled: true}}\n{more}"
+             http:\n  addr: 127.0.0.1:0\n  draintimeout: 10s\n  debug:\n    addr: 127.0.0.1:0\n    prometheus: {{enabled: true}}\n{extra_config}"
         );
         std::fs::write(scratch.path("config.yml"), config).unwrap();
         let server = Server::start_configured(&scratch.path("config.yml"), &root);
@@ -58,7 +58,7 @@ impl CacheFixture {
         get(self.address(), target)
     }
 
-    /// What it tells of itself, by name and labels.
+    /// Returns a metric by its name and labels.
     fn metric(&self, name: &str) -> u64 {
         let log = self.server.log();
         let (_, rest) = log.split_once("health check at http://").unwrap();
@@ -72,8 +72,8 @@ impl CacheFixture {
             .unwrap()
     }
 
-    /// Starts it again, so that nothing may change.
-    fn read_only(&mut self) {
+    /// Restarts the server in read-only mode.
+    fn restart_read_only(&mut self) {
         let path = self.scratch.path("config.yml");
         let config = std::fs::read_to_string(&path).unwrap();
         let storage = "storage: {maintenance: {readonly: {enabled: true}}, ";
@@ -102,7 +102,7 @@ fn blob(digest: &str) -> String {
     format!("/v2/{PREFIX}/team/app/blobs/{digest}")
 }
 
-/// Pulls all of an image as a client does, and checks every byte.
+/// Pulls an image and checks every byte.
 fn pull(address: SocketAddr, published: &PublishedImage) {
     let reply = get(address, &manifest("v1"));
     assert_eq!(
@@ -118,11 +118,11 @@ fn pull(address: SocketAddr, published: &PublishedImage) {
     for (name, bytes) in &published.blobs {
         let reply = get(address, &blob(name));
         assert_eq!(reply.status, 200, "{}", reply.text());
-        assert!(reply.body == *bytes, "{name} came with other bytes");
+        assert!(reply.body == *bytes, "{name} has wrong bytes");
     }
 }
 
-/// An answer that is read bit by bit.
+/// A response that is read in pieces.
 struct RawResponse {
     stream: BufReader<TcpStream>,
     status: u16,
@@ -137,7 +137,7 @@ impl RawResponse {
         bytes
     }
 
-    /// All that comes, complete or not.
+    /// Returns the rest of the body, even if it is incomplete.
     fn rest(mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let _ = self.stream.read_to_end(&mut bytes);
@@ -145,7 +145,7 @@ impl RawResponse {
     }
 }
 
-fn open(address: SocketAddr, target: &str, headers: &str) -> RawResponse {
+fn open_get(address: SocketAddr, target: &str, headers: &str) -> RawResponse {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
@@ -170,8 +170,8 @@ fn open(address: SocketAddr, target: &str, headers: &str) -> RawResponse {
     }
 }
 
-/// An address where nobody listens.
-fn nowhere() -> SocketAddr {
+/// Returns an address where no program listens.
+fn unused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -1,16 +1,16 @@
-//! Names: which repository they mean, what may be asked for, and what is listed.
+//! Tests names: which repository they mean, which are allowed, and lists of tags and referrers.
 
-use super::{CacheFixture, FRESH, PREFIX, blob, image, manifest, open, pull};
+use super::{CacheFixture, LONG_FRESHNESS, PREFIX, blob, image, manifest, open_get, pull};
 use crate::support::http::send;
 use crate::support::prelude::*;
 use crate::support::upstream::PublishedImage;
 
 #[test]
-fn only_what_the_operator_allows_is_asked_for() {
+fn only_allowed_repositories_are_fetched() {
     let upstream = Upstream::start();
     upstream.put("secret/app", "v1", &image(21, 5_000));
     let published = upstream.put("team/app", "v1", &image(22, 5_000));
-    let cache = CacheFixture::before(&upstream, FRESH, ", repositories: ['team/*']");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, ", repositories: ['team/*']");
     pull(cache.address(), &published);
     upstream.clear_requests();
     for rest in [
@@ -23,7 +23,7 @@ fn only_what_the_operator_allows_is_asked_for() {
         reply.assert_error(403, "DENIED");
     }
     assert!(upstream.requests().is_empty(), "{:?}", upstream.requests());
-    // No name makes it speak to another host.
+    // No name makes the server contact another host.
     for target in [
         "/v2/team/app/manifests/v1?ns=127.0.0.1:1",
         "/v2/team/app/manifests/v1?ns=evil.example",
@@ -35,11 +35,11 @@ fn only_what_the_operator_allows_is_asked_for() {
 }
 
 #[test]
-fn names_mean_what_clients_mean_by_them() {
+fn names_are_resolved_as_clients_expect() {
     let (hub, other) = (Upstream::start(), Upstream::start());
     let nginx = hub.put("library/nginx", "v1", &image(23, 5_000));
     let app = other.put("owner/app", "v1", &image(24, 5_000));
-    let cache = CacheFixture::with(&format!(
+    let cache = CacheFixture::start_with(&format!(
         "imgsync:\n  cache:\n    upstreams:\n    - {{prefix: docker.io, remoteurl: 'http://{}'}}\n    \
          - {{prefix: ghcr.io, remoteurl: 'http://{}', namespaces: [packages.example]}}\n",
         hub.address(),
@@ -53,14 +53,14 @@ fn names_mean_what_clients_mean_by_them() {
         )
     };
     for (target, found) in [
-        // By the upstream's name.
+        // By the prefix of the upstream.
         (
             "/v2/docker.io/library/nginx/manifests/v1".to_owned(),
             &nginx,
         ),
         ("/v2/docker.io/nginx/manifests/v1".to_owned(), &nginx),
         ("/v2/ghcr.io/owner/app/manifests/v1".to_owned(), &app),
-        // As containerd asks.
+        // Like containerd, with `ns`.
         (
             "/v2/library/nginx/manifests/v1?ns=docker.io".to_owned(),
             &nginx,
@@ -74,7 +74,7 @@ fn names_mean_what_clients_mean_by_them() {
             format!("/v2/owner/app/manifests/v1?ns={}", other.address()),
             &app,
         ),
-        // As Docker's daemon does.
+        // Like Docker's daemon, with a plain name.
         ("/v2/library/nginx/manifests/v1".to_owned(), &nginx),
     ] {
         assert_eq!(
@@ -84,8 +84,8 @@ fn names_mean_what_clients_mean_by_them() {
         );
     }
     assert_eq!(manifest_of("/v2/owner/app/manifests/v1").0, 404);
-    // A repository of ours counts more than a mirror's.
-    let ours = image(25, 5_000);
+    // A local repository has precedence over the mirror.
+    let local_image = image(25, 5_000);
     let push = |repository: &str, published: &PublishedImage| {
         for (name, bytes) in &published.blobs {
             let target = format!("/v2/{repository}/blobs/uploads/?digest={name}");
@@ -105,13 +105,13 @@ fn names_mean_what_clients_mean_by_them() {
         );
         assert_eq!(put.status, 201, "{}", put.text());
     };
-    let published = Upstream::start().put("x", "v1", &ours);
+    let published = Upstream::start().put("x", "v1", &local_image);
     push("library/nginx", &published);
     let found = manifest_of("/v2/library/nginx/manifests/v1");
     assert_eq!(found, (200, Some(published.digest.clone())));
     let found = manifest_of("/v2/docker.io/library/nginx/manifests/v1");
     assert_eq!(found, (200, Some(nginx.digest.clone())));
-    // No push of ours depends on whether a mirror's upstream answers.
+    // Pushes work while the upstream of the mirror is down.
     hub.configure(|settings| settings.is_down = true);
     let target = format!("/v2/team/new/blobs/{}", published.blobs[0].0);
     assert_eq!(send(cache.address(), "HEAD", &target, &[], b"").status, 404);
@@ -120,11 +120,11 @@ fn names_mean_what_clients_mean_by_them() {
 }
 
 #[test]
-fn lists_show_what_is_there_and_what_is_only_here() {
+fn lists_have_upstream_and_local_entries() {
     let upstream = Upstream::start();
     let published = upstream.put("team/app", "v1", &image(29, 5_000));
     upstream.put("team/app", "v2", &image(30, 5_000));
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     pull(cache.address(), &published);
     let media_type = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
     let put = send(
@@ -153,34 +153,34 @@ fn lists_show_what_is_there_and_what_is_only_here() {
     let referrers = format!("/v2/{PREFIX}/team/app/referrers/{}", published.digest);
     let listed = cache.get(&referrers).json();
     assert_eq!(listed["manifests"], serde_json::json!([signature]));
-    let sifted = cache.get(&format!("{referrers}?artifactType=other")).json();
-    assert_eq!(sifted["manifests"], serde_json::json!([]));
+    let filtered = cache.get(&format!("{referrers}?artifactType=other")).json();
+    assert_eq!(filtered["manifests"], serde_json::json!([]));
 
-    // Who cannot be asked is not taken for one who says that nobody signed it.
+    // An upstream that is down is an error, not an empty list.
     upstream.configure(|settings| settings.is_down = true);
     let fetched = upstream.put("team/app", "v3", &image(28, 5_000)).digest;
     let of = |digest: &str| cache.get(&format!("/v2/{PREFIX}/team/app/referrers/{digest}"));
     of(&fetched).assert_error(502, "UNAVAILABLE");
-    let ours = of(&published.digest);
-    assert_eq!(ours.json()["manifests"], serde_json::json!([]));
-    assert!(ours.header("warning").is_some());
+    let stale = of(&published.digest);
+    assert_eq!(stale.json()["manifests"], serde_json::json!([]));
+    assert!(stale.header("warning").is_some());
 }
 
 #[test]
-fn a_blob_is_served_under_those_names_only_that_the_upstream_has_it_under() {
+fn a_blob_is_served_only_in_repositories_where_the_upstream_has_it() {
     let upstream = Upstream::start();
     let shared = image(31, 1 << 20);
     let published = upstream.put("team/app", "v1", &shared);
     upstream.put("other/app", "v1", &shared);
     upstream.put("secret/app", "v1", &image(33, 5_000));
-    let cache = CacheFixture::before(&upstream, FRESH, "");
+    let cache = CacheFixture::start(&upstream, LONG_FRESHNESS, "");
     let (name, bytes) = &published.blobs[0];
     let of = |repository: &str| format!("/v2/{PREFIX}/{repository}/blobs/{name}");
     upstream.configure(|settings| settings.pause_blob_at = Some(100_000));
-    let mut first = open(cache.address(), &of("team/app"), "");
+    let mut first = open_get(cache.address(), &of("team/app"), "");
     first.take(1000);
-    // While it is fetched for another repository, and after.
-    let mut second = open(cache.address(), &of("other/app"), "");
+    // During the download for another repository, and after it.
+    let mut second = open_get(cache.address(), &of("other/app"), "");
     second.take(1000);
     cache
         .get(&of("secret/app"))
@@ -199,7 +199,7 @@ fn a_blob_is_served_under_those_names_only_that_the_upstream_has_it_under() {
     }
     assert_eq!(upstream.count("GET", name), 1);
 
-    // Who asks for a blob as if it were a manifest hides it from nobody.
+    // A request for a blob as a manifest does not hide the blob.
     upstream.configure(|settings| settings.is_down = false);
     let (config, bytes) = published.blobs.last().unwrap();
     cache

@@ -1,19 +1,21 @@
-//! Pushes to a server with a cache.
+//! Tests pushes to a server with a cache.
 
-use super::{CacheFixture, FRESH, PREFIX, STALE, blob, image, manifest, nowhere, pull};
+use super::{
+    CacheFixture, LONG_FRESHNESS, NO_FRESHNESS, PREFIX, blob, image, manifest, pull, unused_address,
+};
 use crate::support::archive::write_tar;
 use crate::support::http::send;
 use crate::support::prelude::*;
 use crate::support::upstream::PublishedImage;
 
 #[test]
-fn a_tag_that_was_pushed_here_is_ours() {
+fn a_pushed_tag_is_not_replaced_by_the_upstream() {
     let upstream = Upstream::start();
     upstream.put("team/app", "v1", &image(19, 20_000));
-    let cache = CacheFixture::before(&upstream, STALE, "");
-    // Its blobs lie upstream, under the same name: the push is told so, and they are fetched.
-    let ours = image(20, 20_000);
-    let published = upstream.put("team/app", "other", &ours);
+    let cache = CacheFixture::start(&upstream, NO_FRESHNESS, "");
+    // The upstream has these blobs under the same name: they are reported as present, and fetched.
+    let pushed = image(20, 20_000);
+    let published = upstream.put("team/app", "other", &pushed);
     for (name, _) in &published.blobs {
         assert_eq!(
             send(cache.address(), "HEAD", &blob(name), &[], b"").status,
@@ -40,8 +42,8 @@ fn a_tag_that_was_pushed_here_is_ours() {
 }
 
 #[test]
-fn what_is_pushed_does_not_depend_on_an_upstream() {
-    let cache = CacheFixture::at(nowhere(), FRESH, "");
+fn pushes_do_not_depend_on_an_upstream() {
+    let cache = CacheFixture::start_at(unused_address(), LONG_FRESHNESS, "");
     let image = image(70, 100_000);
     let archive = cache.scratch.path("image.tar");
     write_tar(&image.docker_archive("app:v1"), &archive);
@@ -54,12 +56,12 @@ fn what_is_pushed_does_not_depend_on_an_upstream() {
 }
 
 #[test]
-fn the_stock_section_works_beside_pushes() {
+fn the_section_of_the_stock_registry_works_with_pushes() {
     let upstream = Upstream::start();
-    let theirs = upstream.put("library/nginx", "v1", &image(37, 50_000));
-    let (there, ours) = (Upstream::start(), image(38, 50_000));
-    let ours = there.put("x", "v1", &ours);
-    let cache = CacheFixture::with(&format!(
+    let cached = upstream.put("library/nginx", "v1", &image(37, 50_000));
+    let (other_upstream, pushed) = (Upstream::start(), image(38, 50_000));
+    let pushed = other_upstream.put("x", "v1", &pushed);
+    let cache = CacheFixture::start_with(&format!(
         "proxy: {{remoteurl: 'http://{}', ttl: 1h}}\n",
         upstream.address()
     ));
@@ -70,11 +72,11 @@ fn the_stock_section_works_beside_pushes() {
             assert!(cache.get(&format!("/v2/{name}/blobs/{digest}")).body == *bytes);
         }
     };
-    check("library/nginx", &theirs);
+    check("library/nginx", &cached);
     for state in ["up", "down"] {
         upstream.configure(|settings| settings.is_down = state == "down");
         let name = format!("team/{state}");
-        for (digest, bytes) in &ours.blobs {
+        for (digest, bytes) in &pushed.blobs {
             let target = format!("/v2/{name}/blobs/{digest}");
             assert_eq!(send(cache.address(), "HEAD", &target, &[], b"").status, 404);
             let target = format!("/v2/{name}/blobs/uploads/?digest={digest}");
@@ -85,9 +87,15 @@ fn the_stock_section_works_beside_pushes() {
         }
         let media_type = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
         let target = format!("/v2/{name}/manifests/v1");
-        let put = send(cache.address(), "PUT", &target, &media_type, &ours.manifest);
+        let put = send(
+            cache.address(),
+            "PUT",
+            &target,
+            &media_type,
+            &pushed.manifest,
+        );
         assert_eq!(put.status, 201, "{}", put.text());
-        check(&name, &ours);
-        check("library/nginx", &theirs);
+        check(&name, &pushed);
+        check("library/nginx", &cached);
     }
 }

@@ -1,5 +1,5 @@
-//! Images carried where no network goes: out of a registry into an archive or a folder, and in to
-//! another registry, every digest as it was; readable by others on the way.
+//! Tests mirrors through an archive or a folder: from one registry into the file and from there to
+//! another registry. Every digest stays the same, and other programs can read the file.
 
 mod resumed;
 mod whole;
@@ -15,50 +15,50 @@ const FROM: &str = "team/app";
 const TO: &str = "carried/app";
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
 
-/// What there is at the source.
+/// The content of the source registry.
 struct ArchiveContent {
-    /// What each tag names, the one of cosign's scheme included.
+    /// The digest that each tag points at, including the signature tag.
     tags: BTreeMap<String, String>,
-    /// What speaks about `v1` by its subject.
+    /// The digest of a referrer of `v1`.
     referrer: String,
-    /// The ID of `v1`.
+    /// The image ID of `v1`.
     id: String,
 }
 
 fn version(number: u64) -> Image {
     let shared = layer("shared", noise(1, 300_000));
-    let own = layer("own", noise(1000 + number, 200_000));
-    Image::new(vec![shared, own])
+    let own_layer = layer("own", noise(1000 + number, 200_000));
+    Image::new(vec![shared, own_layer])
 }
 
-/// Two versions, an index of three platforms, a signature by referrer and one by tag.
-fn seeded(address: SocketAddr) -> ArchiveContent {
+/// Pushes two versions, an index of three platforms, a signature as a referrer and one under a tag.
+fn push_content(address: SocketAddr) -> ArchiveContent {
     let repository = FROM;
-    let place = RemoteRepository {
+    let source_repository = RemoteRepository {
         address,
         repository,
     };
     let mut tags = BTreeMap::new();
-    let first = place.push_image(Some("v1"), &version(1));
+    let first = source_repository.push_image(Some("v1"), &version(1));
     tags.insert("v1".to_owned(), digest(&first));
     tags.insert(
         "v2".to_owned(),
-        digest(&place.push_image(Some("v2"), &version(2))),
+        digest(&source_repository.push_image(Some("v2"), &version(2))),
     );
-    let parts = [11, 12, 13].map(|number| place.push_image(None, &version(number)));
-    let parts: Vec<_> = PLATFORMS
+    let children = [11, 12, 13].map(|number| source_repository.push_image(None, &version(number)));
+    let children: Vec<_> = PLATFORMS
         .into_iter()
-        .zip(parts.iter().map(|it| &**it))
+        .zip(children.iter().map(|manifest| &**manifest))
         .collect();
-    let index = seed::index(&parts);
+    let index = seed::index(&children);
     tags.insert(
         "multi".to_owned(),
-        place.push_manifest("multi", OCI_INDEX, &index),
+        source_repository.push_manifest("multi", OCI_INDEX, &index),
     );
     let signature = format!("{}.sig", digest(&index).replace(':', "-"));
-    let signed = place.push_artifact(Some(&signature), &index, b"a signature by tag");
+    let signed = source_repository.push_artifact(Some(&signature), &index, b"a signature by tag");
     tags.insert(signature, digest(&signed));
-    let referrer = place.push_artifact(None, &first, b"a signature by referrer");
+    let referrer = source_repository.push_artifact(None, &first, b"a signature by referrer");
     ArchiveContent {
         tags,
         referrer: digest(&referrer),
@@ -66,8 +66,8 @@ fn seeded(address: SocketAddr) -> ArchiveContent {
     }
 }
 
-/// Panics unless everything is at a registry as it was at the first one.
-fn assert_there(content: &ArchiveContent, address: SocketAddr) {
+/// Panics unless a registry has the same content as the source.
+fn assert_content_at(content: &ArchiveContent, address: SocketAddr) {
     for (tag, expected) in &content.tags {
         let reply = http::get(address, &format!("/v2/{TO}/manifests/{tag}"));
         assert_eq!(digest(&reply.body), *expected, "{tag}: {}", reply.text());
@@ -75,8 +75,8 @@ fn assert_there(content: &ArchiveContent, address: SocketAddr) {
     for tag in ["v1", "v2", "multi"] {
         let found = check::at_registry(address, &format!("{TO}:{tag}"));
         assert_eq!(found.manifest, content.tags[tag]);
-        let parts = if tag == "multi" { PLATFORMS.len() } else { 0 };
-        assert_eq!(found.children.len(), parts);
+        let children = if tag == "multi" { PLATFORMS.len() } else { 0 };
+        assert_eq!(found.children.len(), children);
     }
     let first = &content.tags["v1"];
     let list = http::get(address, &format!("/v2/{TO}/referrers/{first}"));
@@ -113,39 +113,40 @@ impl ArchiveFixture {
         run(&mut self.command(source, target))
     }
 
-    /// Out of one registry, which then ends, into `place`; in to another registry.
-    fn carried(&self, place: &str) -> ArchiveContent {
+    /// Mirrors a registry to `local_reference`, stops it, and mirrors from there to another
+    /// registry.
+    fn mirror_through(&self, local_reference: &str) -> ArchiveContent {
         let mut source = Server::start(&self.scratch.folder("source"));
-        let content = seeded(source.address());
+        let content = push_content(source.address());
         let from = format!("{}/{FROM}", source.address());
-        self.mirror(&from, place).succeeded();
+        self.mirror(&from, local_reference).succeeded();
 
-        // Again: nothing is read, and nothing changes.
+        // A second run reads no manifest or blob and changes nothing.
         let relay = Relay::start(source.address(), RelayFault::None);
         let from = format!("{}/{FROM}", relay.address());
-        let again = self.mirror(&from, place).succeeded();
+        let outcome = self.mirror(&from, local_reference).succeeded();
         let requests = relay.requests();
-        let read = |request: &&crate::support::request_parser::ObservedRequest| {
+        let is_read = |request: &&crate::support::request_parser::ObservedRequest| {
             request.reads_blob()
                 || (request.method == "GET" && request.target.contains("/manifests/"))
         };
         assert_eq!(
-            requests.iter().find(read).map(ToString::to_string),
+            requests.iter().find(is_read).map(ToString::to_string),
             None,
-            "{again}"
+            "{outcome}"
         );
         source.stop();
 
         let target = Server::start(&self.scratch.folder("target"));
         let to = format!("{}/{TO}", target.address());
-        self.mirror(place, &to).succeeded();
-        assert_there(&content, target.address());
+        self.mirror(local_reference, &to).succeeded();
+        assert_content_at(&content, target.address());
         content
     }
 }
 
-/// Panics unless every blob has its digest and every tag is whole; yields the tags.
-fn assert_whole(folder: &Path) -> BTreeMap<String, String> {
+/// Checks a layout: every blob has its digest and every tag is complete. Returns the tags.
+fn check_layout(folder: &Path) -> BTreeMap<String, String> {
     let entries = archive::read_folder(folder);
     let mut blobs = BTreeMap::new();
     for entry in &entries {
@@ -158,22 +159,23 @@ fn assert_whole(folder: &Path) -> BTreeMap<String, String> {
         return BTreeMap::new();
     };
     let mut tags = BTreeMap::new();
-    let mut open = Vec::new();
+    let mut pending = Vec::new();
     let index: Value = serde_json::from_slice(index).expect("an index");
     for entry in index["manifests"].as_array().expect("a list") {
         let digest = entry["digest"].as_str().expect("a digest").to_owned();
         let name = entry["annotations"]["org.opencontainers.image.ref.name"].as_str();
         tags.extend(name.map(|name| (name.to_owned(), digest.clone())));
-        open.push(digest);
+        pending.push(digest);
     }
-    while let Some(next) = open.pop() {
+    while let Some(reference) = pending.pop() {
         let bytes = blobs
-            .get(&next)
-            .unwrap_or_else(|| panic!("{next} is missing"));
+            .get(&reference)
+            .unwrap_or_else(|| panic!("{reference} is missing"));
         let manifest: Value = serde_json::from_slice(bytes).expect("a manifest");
-        let digest_of = |it: &Value| it["digest"].as_str().expect("a digest").to_owned();
+        let digest_of =
+            |descriptor: &Value| descriptor["digest"].as_str().expect("a digest").to_owned();
         let list = |name: &str| manifest[name].as_array().cloned().unwrap_or_default();
-        open.extend(list("manifests").iter().map(digest_of));
+        pending.extend(list("manifests").iter().map(digest_of));
         let config = (!manifest["config"].is_null()).then(|| manifest["config"].clone());
         for blob in list("layers").iter().chain(&config) {
             assert!(blobs.contains_key(&digest_of(blob)), "{blob} is missing");
@@ -182,8 +184,8 @@ fn assert_whole(folder: &Path) -> BTreeMap<String, String> {
     tags
 }
 
-/// The source of one image that stops in the middle of its blobs, and what it has.
-fn held_up(bytes: usize) -> (Upstream, Image) {
+/// Starts a source with one image. It stalls after this many bytes of each blob.
+fn stalled_source(bytes: usize) -> (Upstream, Image) {
     let upstream = Upstream::start();
     let layer = layer("large", noise(5, 3_000_000));
     let image = Image::new(vec![layer]);

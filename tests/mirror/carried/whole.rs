@@ -1,29 +1,29 @@
-//! Archives and layouts that carry everything, and damaged ones that are refused.
+//! Tests complete mirrors through archives and layouts, and damaged ones, which are refused.
 
-use super::{ArchiveFixture, FROM, TO, assert_whole, held_up, seeded, version};
+use super::{ArchiveFixture, FROM, TO, check_layout, push_content, stalled_source, version};
 use crate::support::prelude::*;
 use crate::support::seed::RemoteRepository;
 
-/// Panics unless skopeo takes an image out of a layout or archive, byte by byte.
-fn assert_skopeo_reads(place: &str, tag: &str, expected: &str, scratch: &Scratch) {
+/// Panics unless skopeo copies the image from a layout or archive without a change.
+fn assert_skopeo_reads(local_reference: &str, tag: &str, expected: &str, scratch: &Scratch) {
     let folder = scratch.path(&format!("skopeo-{tag}"));
     skopeo::copy(
-        &format!("{place}:{tag}"),
+        &format!("{local_reference}:{tag}"),
         &format!("dir:{}", folder.display()),
     );
     let manifest = std::fs::read(folder.join("manifest.json")).expect("skopeo's copy");
-    assert_eq!(digest(&manifest), expected, "{place}:{tag}");
+    assert_eq!(digest(&manifest), expected, "{local_reference}:{tag}");
     std::fs::remove_dir_all(&folder).expect("skopeo's copy");
 }
 
 #[test]
-fn an_archive_carries_everything_and_others_read_it() {
+fn an_archive_has_everything_and_other_programs_read_it() {
     let fixture = ArchiveFixture::new();
     let path = fixture.path("carried.tar");
-    let place = format!("oci-archive:{}", path.display());
-    let content = fixture.carried(&place);
-    let left = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder");
-    let names: Vec<_> = left
+    let local_reference = format!("oci-archive:{}", path.display());
+    let content = fixture.mirror_through(&local_reference);
+    let entries = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder");
+    let names: Vec<_> = entries
         .map(|entry| entry.expect("an entry").file_name())
         .collect();
     let part = names
@@ -33,14 +33,16 @@ fn an_archive_carries_everything_and_others_read_it() {
 
     if programs_available(&["skopeo"]) {
         for tag in ["v1", "multi"] {
-            assert_skopeo_reads(&place, tag, &content.tags[tag], &fixture.scratch);
+            assert_skopeo_reads(&local_reference, tag, &content.tags[tag], &fixture.scratch);
         }
     }
     if programs_available(&["podman"]) {
-        // podman takes one image out of an archive, or all of which it is told the names.
+        // podman can load an archive with a single image, and one with several named images.
         let one = fixture.path("one.tar");
         let to = format!("oci-archive:{}:v1", one.display());
-        fixture.mirror(&format!("{place}:v1"), &to).succeeded();
+        fixture
+            .mirror(&format!("{local_reference}:v1"), &to)
+            .succeeded();
         for file in [&path, &one] {
             let podman = Podman::new();
             podman.load(file.to_str().expect("UTF-8"));
@@ -51,11 +53,11 @@ fn an_archive_carries_everything_and_others_read_it() {
 }
 
 #[test]
-fn a_layout_carries_everything_and_takes_what_comes_later() {
+fn a_layout_has_everything_and_can_be_updated() {
     let fixture = ArchiveFixture::new();
     let folder = fixture.path("carried");
-    let place = format!("oci:{}", folder.display());
-    let content = fixture.carried(&place);
+    let local_reference = format!("oci:{}", folder.display());
+    let content = fixture.mirror_through(&local_reference);
     let names: BTreeSet<_> = archive::read_folder(&folder)
         .into_iter()
         .filter(|entry| !entry.name.starts_with("blobs/sha256/"))
@@ -63,16 +65,16 @@ fn a_layout_carries_everything_and_takes_what_comes_later() {
         .collect();
     let expected = ["index.json", "oci-layout"].map(str::to_owned);
     assert_eq!(names, BTreeSet::from(expected));
-    assert_whole(&folder);
+    check_layout(&folder);
     if programs_available(&["skopeo"]) {
         for tag in ["v2", "multi"] {
-            assert_skopeo_reads(&place, tag, &content.tags[tag], &fixture.scratch);
+            assert_skopeo_reads(&local_reference, tag, &content.tags[tag], &fixture.scratch);
         }
     }
 
-    // One tag changes, the other's registry is not even asked; what it does not name stays.
-    let later = Server::start(&fixture.scratch.folder("later"));
-    let address = later.address();
+    // One tag changes at another registry. Only its new blobs are read, and the other tags stay.
+    let updated = Server::start(&fixture.scratch.folder("later"));
+    let address = updated.address();
     let repository = FROM;
     let changed = version(77);
     let manifest = RemoteRepository {
@@ -82,40 +84,43 @@ fn a_layout_carries_everything_and_takes_what_comes_later() {
     .push_image(Some("v2"), &changed);
     let relay = Relay::start(address, RelayFault::None);
     let from = format!("{}/{FROM}", relay.address());
-    fixture.mirror(&from, &place).succeeded();
+    fixture.mirror(&from, &local_reference).succeeded();
     let requests = relay.requests();
-    let read: BTreeSet<_> = requests
+    let blobs_read: BTreeSet<_> = requests
         .iter()
         .filter(|request| request.reads_blob())
         .filter_map(|request| request.target.rsplit('/').next())
         .map(str::to_owned)
         .collect();
-    let own = digest(&changed.compressed()[1]);
-    assert_eq!(read, BTreeSet::from([own, digest(&changed.config)]));
-    let tags = assert_whole(&folder);
+    let new_layer = digest(&changed.compressed()[1]);
+    assert_eq!(
+        blobs_read,
+        BTreeSet::from([new_layer, digest(&changed.config)])
+    );
+    let tags = check_layout(&folder);
     assert_eq!(tags["v2"], digest(&manifest));
     assert_eq!(tags["v1"], content.tags["v1"]);
     assert_eq!(tags.len(), content.tags.len());
 }
 
 #[test]
-fn what_is_damaged_goes_nowhere() {
+fn damaged_content_is_not_mirrored() {
     let fixture = ArchiveFixture::new();
-    let (upstream, _) = held_up(0);
+    let (upstream, _) = stalled_source(0);
     upstream.configure(|settings| {
         settings.pause_blob_at = None;
         settings.corrupts_content = true;
     });
     let from = format!("{}/{FROM}:v1", upstream.address());
-    for place in ["oci", "oci-archive"] {
-        let path = fixture.path(place);
-        let to = format!("{place}:{}", path.display());
+    for prefix in ["oci", "oci-archive"] {
+        let path = fixture.path(prefix);
+        let to = format!("{prefix}:{}", path.display());
         fixture.mirror(&from, &to).failed(3, &["source"]);
         assert!(!path.join("index.json").exists());
         assert!(!path.is_file());
     }
 
-    // A layout with a blob that is not what it goes by.
+    // A layout with a blob that does not match its digest.
     let folder = fixture.path("layout");
     let entries = version(1).oci_layout("v1");
     archive::write_folder(&entries, &folder);
@@ -140,12 +145,12 @@ fn what_is_damaged_goes_nowhere() {
     assert!(tags.status == 404 || tags.json()["tags"].as_array().is_none_or(Vec::is_empty));
     assert!(!fixture.path("other.tar").exists());
 
-    // Something that is no layout stays as it is.
+    // A folder or file that is no layout stays unchanged.
     let letters = fixture.scratch.folder("letters");
     std::fs::write(letters.join("letter.txt"), "dear").expect("a file");
     std::fs::write(fixture.path("no.tar"), "dear").expect("a file");
     let source = Server::start(&fixture.scratch.folder("source"));
-    seeded(source.address());
+    push_content(source.address());
     let from = format!("{}/{FROM}:v1", source.address());
     let to = format!("oci:{}", letters.display());
     fixture

@@ -1,5 +1,4 @@
-//! Which tags a mirror brings and prunes, what it says, and how it ends: the real tool between real
-//! servers.
+//! Tests which tags a mirror selects and prunes, its output and its exit codes.
 
 mod output;
 mod prune;
@@ -10,7 +9,7 @@ use serde_json::json;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Two registries and a user.
+/// Two registries and the tool.
 struct MirrorFixture {
     scratch: Scratch,
     imgsync: Imgsync,
@@ -29,11 +28,11 @@ impl MirrorFixture {
         }
     }
 
-    /// Puts an image of its own under each of these tags at the source.
-    fn with(tags: &[&str]) -> Self {
+    /// Creates the registries and pushes a different image under each of these tags to the source.
+    fn with_tags(tags: &[&str]) -> Self {
         let fixture = Self::new();
         for tag in tags {
-            put(fixture.source.address(), tag, tag, "2023-11-14T22:13:20Z");
+            push_image(fixture.source.address(), tag, tag, "2023-11-14T22:13:20Z");
         }
         fixture
     }
@@ -46,17 +45,17 @@ impl MirrorFixture {
         format!("{}/copy/app", self.target.address())
     }
 
-    /// `imgsync mirror OPTIONS… SOURCE TARGET`
+    /// Runs `imgsync mirror OPTIONS… SOURCE TARGET`.
     fn mirror(&self, options: &[&str]) -> Outcome {
         let (from, to) = (self.from(), self.to());
-        let mut words = vec!["mirror"];
-        words.extend(options);
-        words.extend([&*from, &*to]);
-        self.run(&words)
+        let mut arguments = vec!["mirror"];
+        arguments.extend(options);
+        arguments.extend([&*from, &*to]);
+        self.run(&arguments)
     }
 
-    fn run(&self, words: &[&str]) -> Outcome {
-        run(self.imgsync.command().args(words))
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        run(self.imgsync.command().args(arguments))
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -65,12 +64,12 @@ impl MirrorFixture {
         path
     }
 
-    fn at_target(&self) -> Vec<String> {
+    fn target_tags(&self) -> Vec<String> {
         tags(self.target.address(), "copy/app")
     }
 }
 
-/// A repository's tags, sorted.
+/// Returns the tags of a repository, sorted.
 fn tags(address: SocketAddr, repository: &str) -> Vec<String> {
     let reply = http::get(address, &format!("/v2/{repository}/tags/list"));
     if reply.status == 404 {
@@ -83,16 +82,16 @@ fn tags(address: SocketAddr, repository: &str) -> Vec<String> {
     tags
 }
 
-/// The digest that a tag names; empty for none.
-fn named(address: SocketAddr, repository: &str, tag: &str) -> String {
+/// Returns the digest that a tag points at, or an empty text.
+fn tag_digest(address: SocketAddr, repository: &str, tag: &str) -> String {
     let reply = http::get(address, &format!("/v2/{repository}/manifests/{tag}"));
     let header = reply.header("docker-content-digest").unwrap_or_default();
     header.to_owned()
 }
 
-/// Puts an image made of this content, at this time, under a tag of `team/app`; yields its layer's
-/// digest.
-fn put(address: SocketAddr, tag: &str, content: &str, created: &str) -> String {
+/// Pushes an image with this content and creation time under a tag of `team/app`. Returns the
+/// digest of its layer.
+fn push_image(address: SocketAddr, tag: &str, content: &str, created: &str) -> String {
     let layer = format!("no tar, but nobody looks into it here: {content}");
     let config = json!({
         "architecture": "amd64",
@@ -114,7 +113,7 @@ fn put(address: SocketAddr, tag: &str, content: &str, created: &str) -> String {
         "config": descriptor("config.v1+json", &config),
         "layers": [descriptor("layer.v1.tar", &layer)],
     });
-    tag_as(address, "team/app", tag, manifest.to_string().as_bytes());
+    push_manifest(address, "team/app", tag, manifest.to_string().as_bytes());
     digest(layer.as_bytes())
 }
 
@@ -122,19 +121,19 @@ fn upload(address: SocketAddr, repository: &str, blob: &[u8]) {
     let target = format!("/v2/{repository}/blobs/uploads/");
     let opened = http::send(address, "POST", &target, &[], b"");
     assert_eq!(opened.status, 202, "{}", opened.text());
-    let place = opened.header("location").unwrap();
-    let place = match place.split_once("://") {
+    let location = opened.header("location").unwrap();
+    let location = match location.split_once("://") {
         Some((_, rest)) => rest[rest.find('/').unwrap()..].to_owned(),
-        None => place.to_owned(),
+        None => location.to_owned(),
     };
-    let mark = if place.contains('?') { '&' } else { '?' };
-    let target = format!("{place}{mark}digest={}", digest(blob));
+    let separator = if location.contains('?') { '&' } else { '?' };
+    let target = format!("{location}{separator}digest={}", digest(blob));
     let headers = [("Content-Type", "application/octet-stream")];
     let reply = http::send(address, "PUT", &target, &headers, blob);
     assert_eq!(reply.status, 201, "{}", reply.text());
 }
 
-fn tag_as(address: SocketAddr, repository: &str, tag: &str, manifest: &[u8]) {
+fn push_manifest(address: SocketAddr, repository: &str, tag: &str, manifest: &[u8]) {
     let target = format!("/v2/{repository}/manifests/{tag}");
     let reply = http::send(
         address,
@@ -146,13 +145,13 @@ fn tag_as(address: SocketAddr, repository: &str, tag: &str, manifest: &[u8]) {
     assert_eq!(reply.status, 201, "{}", reply.text());
 }
 
-/// The lines of stdout that speak of these tags, by their ends.
-fn line<'a>(outcome: &'a Outcome, tag: &str) -> &'a str {
-    let end = format!(":{tag}: ");
+/// Returns the text after `:TAG: ` on the line of stdout for a tag.
+fn line_of<'a>(outcome: &'a Outcome, tag: &str) -> &'a str {
+    let separator = format!(":{tag}: ");
     let mut lines = outcome
         .stdout
         .lines()
-        .filter_map(|line| Some(line.split_once(&end)?.1));
+        .filter_map(|line| Some(line.split_once(&separator)?.1));
     lines
         .next()
         .unwrap_or_else(|| panic!("no line of {tag}: {outcome}"))

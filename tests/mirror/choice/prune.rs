@@ -1,22 +1,22 @@
-//! Tags that are pruned, and tags that are not.
+//! Tests which tags are pruned, and which are kept.
 
-use super::{MirrorFixture, last_line, line, named, put, tag_as, upload};
+use super::{MirrorFixture, last_line, line_of, push_image, push_manifest, tag_digest, upload};
 use crate::support::prelude::*;
 use crate::support::process::Process;
 use serde_json::{Value, json};
 
-fn untag(address: SocketAddr, repository: &str, tag: &str) {
+fn delete_tag(address: SocketAddr, repository: &str, tag: &str) {
     let target = format!("/v2/{repository}/manifests/{tag}");
     let reply = http::send(address, "DELETE", &target, &[], b"");
     assert_eq!(reply.status, 202, "{}", reply.text());
 }
 
 #[test]
-fn only_what_the_mirror_brought_is_pruned() {
-    let fixture = MirrorFixture::with(&["1.0", "1.1", "1.2"]);
+fn only_mirrored_tags_are_pruned() {
+    let fixture = MirrorFixture::with_tags(&["1.0", "1.1", "1.2"]);
     let (source, target) = (fixture.source.address(), fixture.target.address());
-    // Somebody's own, which the rules do not want either.
-    let theirs = |tag: &str| {
+    // Pushes a tag to the target without the mirror. The rules do not select it.
+    let push_foreign_tag = |tag: &str| {
         let manifest = http::get(source, "/v2/team/app/manifests/1.0").body;
         let parts: Value = serde_json::from_slice(&manifest).unwrap();
         for part in [&parts["config"], &parts["layers"][0]] {
@@ -24,9 +24,9 @@ fn only_what_the_mirror_brought_is_pruned() {
             let blob = http::get(source, &format!("/v2/team/app/blobs/{digest}")).body;
             upload(target, "copy/app", &blob);
         }
-        tag_as(target, "copy/app", tag, &manifest);
+        push_manifest(target, "copy/app", tag, &manifest);
     };
-    theirs("0.9");
+    push_foreign_tag("0.9");
     let options = ["--newest", "2", "--prune"];
     let first = fixture.mirror(&options).succeeded();
     assert!(
@@ -35,105 +35,108 @@ fn only_what_the_mirror_brought_is_pruned() {
             .contains("nothing is pruned: there is no record yet"),
         "{first}"
     );
-    assert_eq!(fixture.at_target(), ["0.9", "1.1", "1.2"]);
+    assert_eq!(fixture.target_tags(), ["0.9", "1.1", "1.2"]);
 
-    put(source, "1.3", "1.3", "2024-01-01T00:00:00Z");
-    put(source, "1.4", "1.4", "2024-01-01T00:00:00Z");
-    // A tag of ours becomes somebody else's.
-    theirs("1.2");
+    push_image(source, "1.3", "1.3", "2024-01-01T00:00:00Z");
+    push_image(source, "1.4", "1.4", "2024-01-01T00:00:00Z");
+    // A mirrored tag is moved by somebody else.
+    push_foreign_tag("1.2");
     let dry = fixture
         .mirror(&["--newest", "2", "--prune", "--dry-run"])
         .succeeded();
     assert_eq!(
-        line(&dry, "1.1"),
+        line_of(&dry, "1.1"),
         "would be pruned: is not among the 2 newest"
     );
-    assert_eq!(fixture.at_target(), ["0.9", "1.1", "1.2"]);
+    assert_eq!(fixture.target_tags(), ["0.9", "1.1", "1.2"]);
     let second = fixture.mirror(&options).succeeded();
-    assert_eq!(line(&second, "1.1"), "pruned: is not among the 2 newest");
+    assert_eq!(line_of(&second, "1.1"), "pruned: is not among the 2 newest");
     assert!(
-        line(&second, "1.2").contains("somebody moved it"),
+        line_of(&second, "1.2").contains("somebody moved it"),
         "{second}"
     );
     assert!(
         last_line(&second).starts_with("2 copied, 1 pruned, 1 kept"),
         "{second}"
     );
-    assert_eq!(fixture.at_target(), ["0.9", "1.2", "1.3", "1.4"]);
+    assert_eq!(fixture.target_tags(), ["0.9", "1.2", "1.3", "1.4"]);
 
-    // Another user, without the record, prunes nothing.
+    // Without the record, another user prunes nothing.
     let other = Imgsync::new(&fixture.scratch.folder("other"));
     let (from, to) = (fixture.from(), fixture.to());
-    let words = ["mirror", "--tag", "1.4", "--prune", &from, &to];
-    let outcome = run(other.command().args(words)).succeeded();
+    let arguments = ["mirror", "--tag", "1.4", "--prune", &from, &to];
+    let outcome = run(other.command().args(arguments)).succeeded();
     assert!(outcome.stderr.contains("nothing is pruned"), "{outcome}");
-    assert_eq!(fixture.at_target(), ["0.9", "1.2", "1.3", "1.4"]);
+    assert_eq!(fixture.target_tags(), ["0.9", "1.2", "1.3", "1.4"]);
 
-    // Where nothing is wanted, something is wrong.
+    // If the rules select nothing, nothing is pruned.
     let empty = fixture.mirror(&["--tag", "none", "--prune"]).succeeded();
     assert!(empty.stderr.contains("nothing is pruned"), "{empty}");
-    assert_eq!(fixture.at_target(), ["0.9", "1.2", "1.3", "1.4"]);
+    assert_eq!(fixture.target_tags(), ["0.9", "1.2", "1.3", "1.4"]);
 
-    // What the source no longer has goes too; what was kept once is not ours any more.
-    untag(source, "team/app", "1.3");
+    // A tag that the source deleted is pruned. A tag that was kept because it was moved stays.
+    delete_tag(source, "team/app", "1.3");
     let third = fixture.mirror(&["--prune"]).succeeded();
-    assert_eq!(line(&third, "1.3"), "pruned: the source no longer has it");
-    assert_eq!(fixture.at_target(), ["0.9", "1.0", "1.1", "1.2", "1.4"]);
+    assert_eq!(
+        line_of(&third, "1.3"),
+        "pruned: the source no longer has it"
+    );
+    assert_eq!(fixture.target_tags(), ["0.9", "1.0", "1.1", "1.2", "1.4"]);
 }
 
 #[test]
 fn a_source_that_cannot_be_listed_prunes_nothing() {
-    let mut fixture = MirrorFixture::with(&["1.0", "1.1"]);
+    let mut fixture = MirrorFixture::with_tags(&["1.0", "1.1"]);
     let state = fixture.scratch.path("state.json");
     let state = state.to_str().unwrap();
     fixture.mirror(&["--state", state]).succeeded();
     let record: Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
     let pair = format!("{} → {}", fixture.from(), fixture.to());
-    let brought = named(fixture.source.address(), "team/app", "1.0");
-    assert_eq!(record["mirrors"][&pair]["1.0"], json!([brought]));
-    let gone = format!("{}/team/other", fixture.source.address());
+    let digest = tag_digest(fixture.source.address(), "team/app", "1.0");
+    assert_eq!(record["mirrors"][&pair]["1.0"], json!([digest]));
+    let missing_source = format!("{}/team/other", fixture.source.address());
     let to = fixture.to();
     fixture
-        .run(&["mirror", "--prune", "--state", state, &gone, &to])
+        .run(&["mirror", "--prune", "--state", state, &missing_source, &to])
         .failed(3, &["source", "team/other"]);
     let from = fixture.from();
     fixture.source.kill();
     let outcome = fixture.run(&["mirror", "--prune", "--state", state, &from, &to]);
     outcome.failed(6, &["source"]);
-    assert_eq!(fixture.at_target(), ["1.0", "1.1"]);
+    assert_eq!(fixture.target_tags(), ["1.0", "1.1"]);
 }
 
 #[test]
-fn what_speaks_about_a_pruned_image_goes_with_it() {
-    let fixture = MirrorFixture::with(&["1.0", "1.1"]);
+fn signatures_of_a_pruned_image_are_pruned() {
+    let fixture = MirrorFixture::with_tags(&["1.0", "1.1"]);
     let source = fixture.source.address();
     let signature = |tag: &str| {
-        let name = named(source, "team/app", tag).replace(':', "-");
+        let name = tag_digest(source, "team/app", tag).replace(':', "-");
         format!("{name}.sig")
     };
     let signatures = ["1.0", "1.1"].map(|tag| {
         let signature = signature(tag);
-        put(source, &signature, &signature, "2023-11-14T22:13:20Z");
+        push_image(source, &signature, &signature, "2023-11-14T22:13:20Z");
         signature
     });
-    let done = fixture.mirror(&["--tag", "1.*"]).succeeded();
+    let outcome = fixture.mirror(&["--tag", "1.*"]).succeeded();
     let mut expected = vec!["1.0".to_owned(), "1.1".to_owned()];
     expected.extend(signatures.clone());
     expected.sort();
-    assert_eq!(fixture.at_target(), expected, "{done}");
-    assert!(last_line(&done).starts_with("2 copied;"), "{done}");
+    assert_eq!(fixture.target_tags(), expected, "{outcome}");
+    assert!(last_line(&outcome).starts_with("2 copied;"), "{outcome}");
     let pruned = fixture.mirror(&["--tag", "1.1", "--prune"]).succeeded();
     assert!(
-        line(&pruned, &signatures[0]).starts_with("pruned: "),
+        line_of(&pruned, &signatures[0]).starts_with("pruned: "),
         "{pruned}"
     );
     expected.retain(|tag| *tag != "1.0" && *tag != signatures[0]);
-    assert_eq!(fixture.at_target(), expected, "{pruned}");
+    assert_eq!(fixture.target_tags(), expected, "{pruned}");
 }
 
 #[test]
-fn one_image_by_itself_is_nobody_s_to_prune() {
-    let fixture = MirrorFixture::with(&["1.0", "1.1"]);
+fn a_single_mirrored_image_is_not_pruned() {
+    let fixture = MirrorFixture::with_tags(&["1.0", "1.1"]);
     fixture.mirror(&[]).succeeded();
     let (from, to) = (
         format!("{}:1.0", fixture.from()),
@@ -141,15 +144,15 @@ fn one_image_by_itself_is_nobody_s_to_prune() {
     );
     fixture.run(&["mirror", &from, &to]).succeeded();
     let pruned = fixture.mirror(&["--tag", "1.1", "--prune"]).succeeded();
-    assert_eq!(line(&pruned, "1.0"), "pruned: no pattern takes it");
-    assert_eq!(fixture.at_target(), ["1.1", "stable"]);
+    assert_eq!(line_of(&pruned, "1.0"), "pruned: no pattern takes it");
+    assert_eq!(fixture.target_tags(), ["1.1", "stable"]);
 }
 
 #[test]
-fn what_a_killed_mirror_brought_is_known_to_the_next() {
-    let fixture = MirrorFixture::with(&["1.0", "1.1"]);
+fn the_next_run_knows_the_tags_of_a_killed_mirror() {
+    let fixture = MirrorFixture::with_tags(&["1.0", "1.1"]);
     let source = fixture.source.address();
-    put(
+    push_image(
         source,
         "1.2",
         &"x".repeat(2_000_000),
@@ -157,17 +160,20 @@ fn what_a_killed_mirror_brought_is_known_to_the_next() {
     );
     let (from, to) = (fixture.from(), fixture.to());
     let mut command = fixture.imgsync.command();
-    // The last would take half a minute.
+    // With this limit, the last tag takes half a minute.
     command.args(["mirror", "--jobs", "1", "--limit-rate", "64KiB", &from, &to]);
     let mut mirror = Process::start("mirror", &mut command, fixture.scratch.root());
     mirror.wait_for("the second tag", |text| {
         text.contains(":1.1: copied").then_some(())
     });
     mirror.kill();
-    assert_eq!(fixture.at_target(), ["1.0", "1.1"]);
-    untag(source, "team/app", "1.0");
-    let done = fixture.mirror(&["--prune"]).succeeded();
-    assert_eq!(line(&done, "1.0"), "pruned: the source no longer has it");
-    assert!(line(&done, "1.2").starts_with("copied"), "{done}");
-    assert_eq!(fixture.at_target(), ["1.1", "1.2"]);
+    assert_eq!(fixture.target_tags(), ["1.0", "1.1"]);
+    delete_tag(source, "team/app", "1.0");
+    let outcome = fixture.mirror(&["--prune"]).succeeded();
+    assert_eq!(
+        line_of(&outcome, "1.0"),
+        "pruned: the source no longer has it"
+    );
+    assert!(line_of(&outcome, "1.2").starts_with("copied"), "{outcome}");
+    assert_eq!(fixture.target_tags(), ["1.1", "1.2"]);
 }

@@ -1,14 +1,14 @@
-//! Rules, files of mirrors, and the logins of each side.
+//! Tests rules, configuration files, and the logins of both sides.
 
-use super::{MirrorFixture, last_line, line, named, put};
+use super::{MirrorFixture, last_line, line_of, push_image, tag_digest};
 use crate::support::prelude::*;
 
-/// `secret`, by `htpasswd -Bbn alice secret`.
+/// The user alice with the password `secret`, from `htpasswd -Bbn alice secret`.
 const HTPASSWD: &str = "alice:$2y$05$QPa1xegaJPiCtMHwmQ.0x.Tp5gZebiXTQONeDUdL3y1Fn8AElzEdK\n";
 
 #[test]
-fn rules_choose_and_a_dry_run_says_why() {
-    let all = [
+fn rules_select_tags_and_a_dry_run_prints_the_reasons() {
+    let all_tags = [
         "1.0.0",
         "1.1.0",
         "1.2.0",
@@ -20,13 +20,13 @@ fn rules_choose_and_a_dry_run_says_why() {
         "latest",
         "nightly",
     ];
-    let fixture = MirrorFixture::with(&all);
+    let fixture = MirrorFixture::with_tags(&all_tags);
     let options = ["--semver", "^1", "--newest", "2", "--exclude", "1.1.*"];
     let dry = fixture
         .mirror(&[&options[..], &["--dry-run"]].concat())
         .succeeded();
-    assert!(fixture.at_target().is_empty(), "{dry}");
-    for (tag, says) in [
+    assert!(fixture.target_tags().is_empty(), "{dry}");
+    for (tag, expected) in [
         ("1.10.0", "would be copied"),
         ("1.2.0", "would be copied"),
         ("1.1.0", "left out: excluded by 1.1.*"),
@@ -36,20 +36,26 @@ fn rules_choose_and_a_dry_run_says_why() {
         ("1.10.0-alpine3.20", "variant or pre-release"),
         ("latest", "is no version"),
     ] {
-        assert!(line(&dry, tag).contains(says), "{tag}: {dry}");
+        assert!(line_of(&dry, tag).contains(expected), "{tag}: {dry}");
     }
     assert!(last_line(&dry).contains("2 copied, 8 left out"), "{dry}");
 
-    let done = fixture.mirror(&options).succeeded();
-    assert_eq!(fixture.at_target(), ["1.10.0", "1.2.0"]);
-    assert!(line(&done, "1.10.0").starts_with("copied, sent "), "{done}");
-    assert!(!done.stdout.contains("left out:"), "{done}");
-    for tag in fixture.at_target() {
-        let source = named(fixture.source.address(), "team/app", &tag);
-        assert_eq!(named(fixture.target.address(), "copy/app", &tag), source);
+    let outcome = fixture.mirror(&options).succeeded();
+    assert_eq!(fixture.target_tags(), ["1.10.0", "1.2.0"]);
+    assert!(
+        line_of(&outcome, "1.10.0").starts_with("copied, sent "),
+        "{outcome}"
+    );
+    assert!(!outcome.stdout.contains("left out:"), "{outcome}");
+    for tag in fixture.target_tags() {
+        let source = tag_digest(fixture.source.address(), "team/app", &tag);
+        assert_eq!(
+            tag_digest(fixture.target.address(), "copy/app", &tag),
+            source
+        );
     }
     let again = fixture.mirror(&options).succeeded();
-    assert_eq!(line(&again, "1.2.0"), "unchanged");
+    assert_eq!(line_of(&again, "1.2.0"), "unchanged");
     assert!(
         last_line(&again).starts_with("2 unchanged, 8 left out; sent 0 B"),
         "{again}"
@@ -62,19 +68,19 @@ fn rules_choose_and_a_dry_run_says_why() {
         .mirror(&["--tag", "night*", "--tag-regex", "2\\.\\d+\\.\\d+"])
         .succeeded();
     let expected = ["1.10.0", "1.10.0-alpine3.20", "1.2.0", "2.0.0", "nightly"];
-    assert_eq!(fixture.at_target(), expected);
+    assert_eq!(fixture.target_tags(), expected);
 
-    // One tag by itself, under another name.
+    // One tag, under another name.
     let (from, to) = (
         format!("{}:latest", fixture.from()),
         format!("{}:stable", fixture.to()),
     );
     fixture.run(&["mirror", &from, &to]).succeeded();
-    assert!(fixture.at_target().contains(&"stable".to_owned()));
+    assert!(fixture.target_tags().contains(&"stable".to_owned()));
 }
 
 #[test]
-fn dates_choose() {
+fn dates_select_tags() {
     let fixture = MirrorFixture::new();
     let address = fixture.source.address();
     for (tag, created) in [
@@ -83,22 +89,25 @@ fn dates_choose() {
         ("c", "2023-01-01T00:00:00Z"),
         ("future", "2999-01-01T00:00:00Z"),
     ] {
-        put(address, tag, tag, created);
+        push_image(address, tag, tag, created);
     }
-    let done = fixture.mirror(&["--newest", "2", "--by", "date", "--min-age", "7d", "-v"]);
-    let done = done.succeeded();
-    assert_eq!(fixture.at_target(), ["b", "c"]);
-    assert!(line(&done, "future").contains("younger than 7 d"), "{done}");
+    let outcome = fixture.mirror(&["--newest", "2", "--by", "date", "--min-age", "7d", "-v"]);
+    let outcome = outcome.succeeded();
+    assert_eq!(fixture.target_tags(), ["b", "c"]);
     assert!(
-        line(&done, "a").contains("not among the 2 newest"),
-        "{done}"
+        line_of(&outcome, "future").contains("younger than 7 d"),
+        "{outcome}"
+    );
+    assert!(
+        line_of(&outcome, "a").contains("not among the 2 newest"),
+        "{outcome}"
     );
 }
 
 #[test]
-fn a_file_of_mirrors() {
-    let fixture = MirrorFixture::with(&["1.0", "1.1", "2.0"]);
-    let secured = fixture.file("users", HTPASSWD);
+fn mirrors_from_a_configuration_file() {
+    let fixture = MirrorFixture::with_tags(&["1.0", "1.1", "2.0"]);
+    let users = fixture.file("users", HTPASSWD);
     let root = fixture.scratch.folder("secured");
     let config = fixture.file(
         "server.yml",
@@ -106,43 +115,44 @@ fn a_file_of_mirrors() {
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\nhttp: {{addr: \
              '127.0.0.1:0'}}\nauth: {{htpasswd: {{realm: r, path: '{}'}}}}\n",
             root.display(),
-            secured.display()
+            users.display()
         ),
     );
-    let safe = Server::start_configured(&config, &root);
+    let secured_server = Server::start_configured(&config, &root);
     fixture.file("password", "secret\n");
-    let (from, to, safe) = (fixture.from(), fixture.to(), safe.address());
+    let (from, to, secured_server) = (fixture.from(), fixture.to(), secured_server.address());
     let mirrors = |password: &str, extra: &str| {
         format!(
-            "defaults:\n  newest: 1\nregistries:\n  '{safe}':\n    username: alice\n    \
+            "defaults:\n  newest: 1\nregistries:\n  '{secured_server}':\n    username: alice\n    \
              {password}\nmirrors:\n  - source: {from}\n    target: {to}\n  - source: {from}\n    \
-             target: {safe}/deep/app\n    semver: ^1\n{extra}"
+             target: {secured_server}/deep/app\n    semver: ^1\n{extra}"
         )
     };
     let file = fixture.file("mirrors.yaml", &mirrors("passwordFile: password", ""));
     let file = file.to_str().unwrap();
-    let done = fixture.run(&["mirror", "--config", file]).succeeded();
-    assert_eq!(fixture.at_target(), ["2.0"]);
+    let outcome = fixture.run(&["mirror", "--config", file]).succeeded();
+    assert_eq!(fixture.target_tags(), ["2.0"]);
     assert!(
-        done.stdout
-            .contains(&format!("{safe}/deep/app:1.1: copied")),
-        "{done}"
+        outcome
+            .stdout
+            .contains(&format!("{secured_server}/deep/app:1.1: copied")),
+        "{outcome}"
     );
-    assert!(last_line(&done).starts_with("2 copied"), "{done}");
-    assert!(!format!("{done}").contains("secret"), "{done}");
+    assert!(last_line(&outcome).starts_with("2 copied"), "{outcome}");
+    assert!(!format!("{outcome}").contains("secret"), "{outcome}");
 
-    // One that cannot be reached stops no other.
+    // A source that cannot be reached does not affect the other mirrors.
     fixture.mirror(&["--tag", "1.0"]).succeeded();
     let extra = format!(
         "  - {{source: '127.0.0.1:9/x', target: '{to}'}}\n  - source: {from}:1.0\n    target: {to}:other\n"
     );
     let file = fixture.file("more.yaml", &mirrors("passwordFile: password", &extra));
-    let some = fixture.run(&["mirror", "--config", file.to_str().unwrap()]);
-    let some = some.failed(7, &["1 of 4 failed"]);
-    assert!(some.stdout.contains("failed: source"), "{some}");
-    assert_eq!(fixture.at_target(), ["1.0", "2.0", "other"]);
+    let partial = fixture.run(&["mirror", "--config", file.to_str().unwrap()]);
+    let partial = partial.failed(7, &["1 of 4 failed"]);
+    assert!(partial.stdout.contains("failed: source"), "{partial}");
+    assert_eq!(fixture.target_tags(), ["1.0", "2.0", "other"]);
 
-    // A password that is wrong, or missing, or in a wrong place.
+    // A wrong password, a missing one, and one in the wrong place.
     let wrong = fixture.file("wrong", "wrong");
     let name = wrong.file_name().unwrap().to_str().unwrap();
     let file = fixture.file("c.yaml", &mirrors(&format!("passwordFile: {name}"), ""));
@@ -168,8 +178,8 @@ fn a_file_of_mirrors() {
 
 #[test]
 fn each_side_has_its_own_login() {
-    let fixture = MirrorFixture::with(&["1.0"]);
-    let secured = fixture.file("users", HTPASSWD);
+    let fixture = MirrorFixture::with_tags(&["1.0"]);
+    let users = fixture.file("users", HTPASSWD);
     let root = fixture.scratch.folder("secured");
     let config = fixture.file(
         "server.yml",
@@ -177,11 +187,11 @@ fn each_side_has_its_own_login() {
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\nhttp: {{addr: \
              '127.0.0.1:0'}}\nauth: {{htpasswd: {{realm: r, path: '{}'}}}}\n",
             root.display(),
-            secured.display()
+            users.display()
         ),
     );
-    let safe = Server::start_configured(&config, &root);
-    let to = format!("{}/deep/app", safe.address());
+    let secured_server = Server::start_configured(&config, &root);
+    let to = format!("{}/deep/app", secured_server.address());
     let from = fixture.from();
     fixture.run(&["mirror", &from, &to]).failed(5, &["target"]);
     let command = || {
@@ -193,15 +203,15 @@ fn each_side_has_its_own_login() {
         command.env(format!("IMGSYNC{side}_USERNAME"), "alice");
         command.env(format!("IMGSYNC{side}_PASSWORD"), password);
     };
-    // The target's password is nobody's business at the source, which would refuse it.
-    let mut inward = command();
-    login(&mut inward, "", "secret");
-    run(inward.args([&*from, &*to])).succeeded();
-    let mut outward = command();
-    login(&mut outward, "", "wrong");
-    login(&mut outward, "_SOURCE", "secret");
-    run(outward.args([&*to, &*fixture.to()])).succeeded();
-    assert_eq!(fixture.at_target(), ["1.0"]);
+    // The target's password is not sent to the source, which would refuse it.
+    let mut to_target = command();
+    login(&mut to_target, "", "secret");
+    run(to_target.args([&*from, &*to])).succeeded();
+    let mut from_target = command();
+    login(&mut from_target, "", "wrong");
+    login(&mut from_target, "_SOURCE", "secret");
+    run(from_target.args([&*to, &*fixture.to()])).succeeded();
+    assert_eq!(fixture.target_tags(), ["1.0"]);
     let mut refused = command();
     login(&mut refused, "", "secret");
     let words = [&*to, &*fixture.to(), "--tag", "*"];
@@ -211,14 +221,14 @@ fn each_side_has_its_own_login() {
 }
 
 #[test]
-fn pull_is_a_word_for_a_mirror_into_docker() {
+fn pull_copies_an_image_into_docker() {
     if !programs_available(&["docker", "busybox"]) {
         return;
     }
     let _docker = serial::docker();
     let fixture = MirrorFixture::new();
     let built = DockerImage::build(&unique("pulled"), "v1");
-    let says = built.container_output();
+    let printed = built.container_output();
     let remote = format!("{}/team/pulled:v1", fixture.source.address());
     fixture
         .run(&["push", built.reference(), &remote])
@@ -227,23 +237,26 @@ fn pull_is_a_word_for_a_mirror_into_docker() {
     let pulled = DockerImage::existing(remote.clone());
     let dry = fixture.run(&["pull", &remote, "--dry-run"]).succeeded();
     assert!(dry.stdout.contains("would be copied, to fetch"), "{dry}");
-    let done = fixture.run(&["pull", &remote, "--exit-code"]).succeeded();
-    assert!(done.stdout.contains(": copied, fetched "), "{done}");
-    assert!(done.stderr.contains(": fetching "), "{done}");
-    let all = format!("{}{}", done.stdout, done.stderr);
-    assert!(!all.contains("sen") && !all.contains("1 tag"), "{done}");
-    assert_eq!(pulled.container_output(), says);
+    let outcome = fixture.run(&["pull", &remote, "--exit-code"]).succeeded();
+    assert!(outcome.stdout.contains(": copied, fetched "), "{outcome}");
+    assert!(outcome.stderr.contains(": fetching "), "{outcome}");
+    let output = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert!(
+        !output.contains("sen") && !output.contains("1 tag"),
+        "{outcome}"
+    );
+    assert_eq!(pulled.container_output(), printed);
     let again = fixture.run(&["pull", &remote, "--exit-code"]);
     assert_eq!(again.code, Some(8), "{again}");
-    let digest = named(fixture.source.address(), "team/pulled", "v1");
+    let digest = tag_digest(fixture.source.address(), "team/pulled", "v1");
     let by_digest = format!("{}/team/pulled@{digest}", fixture.source.address());
     fixture.run(&["pull", &by_digest]).failed(2, &["name"]);
     let name = unique("by-digest");
     let other = DockerImage::existing(format!("{name}:latest"));
     fixture.run(&["pull", &by_digest, &name]).succeeded();
     assert_eq!(other.id(), pulled.id());
-    let gone = format!("{}/team/pulled:v2", fixture.source.address());
+    let missing = format!("{}/team/pulled:v2", fixture.source.address());
     fixture
-        .run(&["pull", &gone])
+        .run(&["pull", &missing])
         .failed(3, &["there is no", "imgsync ls"]);
 }

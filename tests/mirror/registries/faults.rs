@@ -1,19 +1,24 @@
-//! Mirrors that are killed, sources and connections that break off, and blobs that are lost.
+//! Tests mirrors that are killed, connections that are interrupted on either side, and blobs that
+//! are lost.
 
 use std::sync::{Arc, Mutex};
 
-use super::{FROM, TO, head, large, version, written};
+use super::{FROM, TO, find_digest, large_image, sent_bytes, version};
 use crate::support::prelude::*;
 use crate::support::seed::RemoteRepository;
 
 #[test]
-fn a_mirror_that_is_killed_goes_on_where_it_was() {
+fn a_mirror_that_is_killed_continues_at_its_offset() {
     let scratch = Scratch::new();
     let source = Upstream::start();
     let target = Server::start(&scratch.folder("target"));
-    let big = large(7, 40_000_000);
-    let layer = source.put(FROM, "v1", &big).blobs[0].0.clone();
-    let size: u64 = big.compressed().iter().map(|blob| blob.len() as u64).sum();
+    let image = large_image(7, 40_000_000);
+    let layer = source.put(FROM, "v1", &image).blobs[0].0.clone();
+    let size: u64 = image
+        .compressed()
+        .iter()
+        .map(|blob| blob.len() as u64)
+        .sum();
 
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let to = Relay::start(target.address(), RelayFault::None);
@@ -29,11 +34,15 @@ fn a_mirror_that_is_killed_goes_on_where_it_was() {
         let child = Arc::new(Mutex::new(command.spawn().expect("imgsync starts")));
         let victim = Arc::clone(&child);
         to.run_after_bytes_sent(sent, move || {
-            // It may have ended.
+            // The mirror may have ended already.
             let _ = victim.lock().unwrap().kill();
         });
         let status = wait_until("the end of a mirror", || {
-            child.lock().unwrap().try_wait().expect("a child of ours")
+            child
+                .lock()
+                .unwrap()
+                .try_wait()
+                .expect("the status of the child")
         });
         kills += usize::from(!status.success());
     }
@@ -42,21 +51,21 @@ fn a_mirror_that_is_killed_goes_on_where_it_was() {
     imgsync.mirror(&[], &remotes[0], &remotes[1]).succeeded();
 
     let found = check::at_registry(target.address(), &format!("{TO}:v1"));
-    assert_eq!(found.config, big.id());
+    assert_eq!(found.config, image.id());
     let requests = to.requests();
     let broken = requests
         .iter()
         .filter(|request| request.writes_blob() && !request.complete);
-    // What a kill may cost: the chunk that was on its way.
-    let wasted: u64 = broken.filter_map(|request| request.content_length).sum();
-    let sent = written(&requests);
-    eprintln!("{kills} kills: sent {sent} of {size}, {wasted} may have been lost");
+    // Each kill loses at most one chunk.
+    let lost: u64 = broken.filter_map(|request| request.content_length).sum();
+    let sent = sent_bytes(&requests);
+    eprintln!("{kills} kills: sent {sent} of {size}, {lost} may have been lost");
     assert!(
-        sent <= found.size() + wasted,
-        "{sent} sent of {size}, {wasted} lost"
+        sent <= found.size() + lost,
+        "{sent} sent of {size}, {lost} lost"
     );
     assert!(sent < 2 * size, "{sent} sent of {size}");
-    // The source was asked from the offset on, not from the start each time.
+    // The source is read from the offset of the upload, not from the start each time.
     let seen = source.requests();
     let reads = seen.iter().filter(|request| {
         request.method == "GET" && request.target.ends_with(&format!("/blobs/{layer}"))
@@ -66,34 +75,36 @@ fn a_mirror_that_is_killed_goes_on_where_it_was() {
             let range = request.header("range").unwrap_or("bytes=0-");
             let offset = range
                 .strip_prefix("bytes=")
-                .and_then(|it| it.strip_suffix('-'));
-            offset.and_then(|it| it.parse().ok()).expect("an offset")
+                .and_then(|range| range.strip_suffix('-'));
+            offset
+                .and_then(|offset| offset.parse().ok())
+                .expect("an offset")
         })
         .collect();
     assert!(offsets.is_sorted(), "{offsets:?}");
     assert!(offsets.last() > Some(&10_000_000), "{offsets:?}");
 }
 
-/// A source that breaks off one body after `cut` bytes.
-fn broken_off(ignores_ranges: bool) {
+/// Mirrors from a source that closes the connection once after `cut` bytes of a blob.
+fn assert_interrupted_read_resumes(ignores_ranges: bool) {
     let scratch = Scratch::new();
     let source = Upstream::start();
     let target = Server::start(&scratch.folder("target"));
-    let big = large(8, 12_000_000);
-    let published = source.put(FROM, "v1", &big);
+    let image = large_image(8, 12_000_000);
+    let published = source.put(FROM, "v1", &image);
     let cut = 5_000_000;
     source.configure(|settings| {
         settings.cut_blob_at = Some(cut);
         settings.ignores_ranges = ignores_ranges;
     });
     let imgsync = Imgsync::new(&scratch.folder("home"));
-    // The layer first: it is the one that is cut.
+    // The target has the config already, so the layer is the blob that is interrupted.
     let (layer, bytes) = &published.blobs[0];
     RemoteRepository {
         address: target.address(),
         repository: TO,
     }
-    .push_blob(&big.config);
+    .push_blob(&image.config);
     let relay = Relay::start(target.address(), RelayFault::None);
     let (from, to) = (
         format!("{}/{FROM}:v1", source.address()),
@@ -103,38 +114,38 @@ fn broken_off(ignores_ranges: bool) {
     let found = check::at_registry(target.address(), &format!("{TO}:v1"));
     assert_eq!(found.manifest, published.digest);
     let seen = source.requests();
-    let end = format!("/blobs/{layer}");
+    let path = format!("/blobs/{layer}");
     let reads: Vec<_> = seen
         .iter()
-        .filter(|request| request.method == "GET" && request.target.ends_with(&end))
+        .filter(|request| request.method == "GET" && request.target.ends_with(&path))
         .map(|request| request.header("range").map(str::to_owned))
         .collect();
     assert_eq!(reads, [None, Some(format!("bytes={cut}-"))]);
-    // The target noticed nothing.
-    assert_eq!(written(&relay.requests()), bytes.len() as u64);
+    // The target receives every byte once.
+    assert_eq!(sent_bytes(&relay.requests()), bytes.len() as u64);
 }
 
 #[test]
-fn a_source_that_breaks_off_is_taken_up_where_it_was() {
-    broken_off(false);
+fn a_source_that_closes_the_connection_is_read_from_the_offset() {
+    assert_interrupted_read_resumes(false);
 }
 
 #[test]
-fn so_is_one_that_knows_no_ranges() {
-    broken_off(true);
+fn a_source_without_ranges_is_read_again_from_the_start() {
+    assert_interrupted_read_resumes(true);
 }
 
 #[test]
-fn a_source_that_sends_other_bytes_is_found_out() {
+fn a_source_that_sends_wrong_bytes_is_detected() {
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
-    let place = RemoteRepository {
+    let source_repository = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
-    let image = large(9, 300_000);
-    place.push_image(Some("v1"), &image);
+    let image = large_image(9, 300_000);
+    source_repository.push_image(Some("v1"), &image);
     let layer = digest(&image.compressed()[0]);
     let data = crate::support::store::blob_path(source.root(), &layer);
     let mut bytes = std::fs::read(&data).expect("the layer on the source's disk");
@@ -148,17 +159,17 @@ fn a_source_that_sends_other_bytes_is_found_out() {
     );
     let outcome = imgsync.mirror(&[], &from, &to);
     outcome.failed(3, &["source", "content of", &layer]);
-    assert_eq!(head(target.address(), TO, "v1"), None);
+    assert_eq!(find_digest(target.address(), TO, "v1"), None);
     let blob = format!("/v2/{TO}/blobs/{layer}");
     assert_eq!(http::get(target.address(), &blob).status, 404);
 }
 
 #[test]
-fn a_source_that_has_had_enough_is_waited_for() {
+fn a_rate_limit_of_the_source_is_waited_for() {
     let scratch = Scratch::new();
     let source = Upstream::start();
     let target = Server::start(&scratch.folder("target"));
-    let published = source.put(FROM, "v1", &large(10, 50_000));
+    let published = source.put(FROM, "v1", &large_image(10, 50_000));
     source.configure(|settings| {
         settings.status = Some((429, Some(1)));
         settings.rate_limit = Some((100, 3));
@@ -170,7 +181,7 @@ fn a_source_that_has_had_enough_is_waited_for() {
     );
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| {
-            wait_until("a request to be refused", || {
+            wait_until("a refused request", || {
                 (!source.requests().is_empty()).then_some(())
             });
             source.configure(|settings| settings.status = None);
@@ -178,11 +189,11 @@ fn a_source_that_has_had_enough_is_waited_for() {
         imgsync.mirror(&[], &from, &to).succeeded()
     });
     assert!(outcome.stderr.contains("waiting for 1 s"), "{outcome}");
-    let arrived = head(target.address(), TO, "v1");
+    let arrived = find_digest(target.address(), TO, "v1");
     assert_eq!(arrived, Some(published.digest));
 
-    // One that wants more patience than anybody has is an error at once, which says for how long.
-    source.put(FROM, "v1", &large(11, 50_000));
+    // A delay that is too long is an error at once, with only one request.
+    source.put(FROM, "v1", &large_image(11, 50_000));
     source.configure(|settings| settings.status = Some((429, Some(86_400))));
     source.clear_requests();
     let outcome = imgsync.mirror(&[], &from, &to);
@@ -191,16 +202,16 @@ fn a_source_that_has_had_enough_is_waited_for() {
 }
 
 #[test]
-fn a_line_to_the_target_that_breaks_again_and_again() {
+fn a_mirror_survives_repeated_cuts_of_the_connection_to_the_target() {
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
-    let place = RemoteRepository {
+    let source_repository = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
-    let big = large(12, 30_000_000);
-    place.push_image(Some("v1"), &big);
+    let image = large_image(12, 30_000_000);
+    source_repository.push_image(Some("v1"), &image);
     let relay = Relay::start(
         target.address(),
         RelayFault::CutEach(vec![3_000_000, 2_111_111, 4_000_001]),
@@ -212,33 +223,33 @@ fn a_line_to_the_target_that_breaks_again_and_again() {
     );
     imgsync.mirror(&[], &from, &to).succeeded();
     let found = check::at_registry(target.address(), &format!("{TO}:v1"));
-    assert_eq!(found.config, big.id());
+    assert_eq!(found.config, image.id());
     let requests = relay.requests();
     let broken = requests
         .iter()
         .filter(|request| request.writes_blob() && !request.complete);
-    let wasted: u64 = broken.filter_map(|request| request.content_length).sum();
+    let lost: u64 = broken.filter_map(|request| request.content_length).sum();
     assert!(
         relay.fault_count() >= 5,
-        "the line broke only {} times",
+        "the connection broke only {} times",
         relay.fault_count()
     );
-    assert!(written(&requests) <= found.size() + wasted);
+    assert!(sent_bytes(&requests) <= found.size() + lost);
 }
 
-/// A registry may have a manifest and have lost a blob of it. Nobody looks for that where a tag is
-/// right; but a tag that is put anew stands for everything again.
+/// The target has the manifest, but lost one of its blobs. This is not checked for a tag that is
+/// right. For a new tag, all blobs are checked.
 #[test]
 fn a_blob_that_the_target_has_lost_is_sent_again() {
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let mut target = Server::start(&scratch.folder("target"));
-    let place = RemoteRepository {
+    let source_repository = RemoteRepository {
         address: source.address(),
         repository: FROM,
     };
     let image = version(0);
-    place.push_image(Some("v1"), &image);
+    source_repository.push_image(Some("v1"), &image);
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let from = format!("{}/{FROM}:v1", source.address());
     let to = |target: &Server, tag: &str| format!("{}/{TO}:{tag}", target.address());
@@ -253,11 +264,11 @@ fn a_blob_that_the_target_has_lost_is_sent_again() {
     assert_eq!(found.config, image.id());
 }
 
-/// Neither the size of a layer nor the number of tags shows in the memory that a mirror takes.
+/// The size of a layer does not affect the memory of a mirror.
 #[test]
 fn a_layer_of_300_mb_takes_less_than_50_mb_of_memory() {
     let _heavy = serial::heavy();
-    const MOST: u64 = 50_000_000;
+    const MAX_MEMORY_BYTES: u64 = 50_000_000;
     let scratch = Scratch::new();
     let source = Server::start(&scratch.folder("source"));
     let target = Server::start(&scratch.folder("target"));
@@ -267,15 +278,15 @@ fn a_layer_of_300_mb_takes_less_than_50_mb_of_memory() {
     let remote = format!("{}/{FROM}:v1", source.address());
     imgsync.push(path.to_str().unwrap(), &remote).succeeded();
     let to = format!("{}/{TO}:v1", target.address());
-    let (outcome, tool) = imgsync.mirror_measured(&[], &remote, &to);
+    let (outcome, peak) = imgsync.mirror_measured(&[], &remote, &to);
     outcome.succeeded();
     assert_eq!(
-        head(target.address(), TO, "v1"),
-        head(source.address(), FROM, "v1")
+        find_digest(target.address(), TO, "v1"),
+        find_digest(source.address(), FROM, "v1")
     );
-    eprintln!("at most {tool} bytes of memory");
+    eprintln!("at most {peak} bytes of memory");
     assert!(
-        tool > 0 && tool < MOST,
-        "imgsync took {tool} bytes of memory"
+        peak > 0 && peak < MAX_MEMORY_BYTES,
+        "imgsync took {peak} bytes of memory"
     );
 }

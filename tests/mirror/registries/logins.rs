@@ -1,15 +1,15 @@
-//! Tokens that expire, and redirects to other hosts.
+//! Tests tokens that expire, and redirects to other hosts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{FROM, TO, head, version};
+use super::{FROM, TO, find_digest, version};
 use crate::support::fake::{FakeServer, status};
 use crate::support::prelude::*;
 use crate::support::seed;
 use crate::support::seed::OCI_MANIFEST;
 
-/// `imgsync mirror SOURCE REMOTE`, logged in at the source.
-fn logged_in(imgsync: &Imgsync, from: &str, to: &str) -> Outcome {
+/// Runs `imgsync mirror SOURCE TARGET` with a login at the source.
+fn mirror_with_login(imgsync: &Imgsync, from: &str, to: &str) -> Outcome {
     let mut command = imgsync.command();
     command.env("IMGSYNC_SOURCE_USERNAME", "reader");
     command.env("IMGSYNC_SOURCE_PASSWORD", "pass");
@@ -17,7 +17,7 @@ fn logged_in(imgsync: &Imgsync, from: &str, to: &str) -> Outcome {
 }
 
 #[test]
-fn tokens_that_run_out_on_the_way_are_renewed() {
+fn tokens_that_expire_during_a_mirror_are_renewed() {
     let scratch = Scratch::new();
     let source = Upstream::start();
     let target = Server::start(&scratch.folder("target"));
@@ -32,18 +32,21 @@ fn tokens_that_run_out_on_the_way_are_renewed() {
         format!("{}/{FROM}", source.address()),
         format!("{}/{TO}", target.address()),
     );
-    logged_in(&imgsync, &from, &to).succeeded();
+    mirror_with_login(&imgsync, &from, &to).succeeded();
     for (tag, digest) in tags.iter().zip(&published) {
-        assert_eq!(head(target.address(), TO, tag).as_ref(), Some(digest));
+        assert_eq!(
+            find_digest(target.address(), TO, tag).as_ref(),
+            Some(digest)
+        );
     }
 }
 
-/// A registry that sends its readers on to a store, whose addresses hold for one request each. The
-/// store is another server, and no business of the password's.
+/// The registry redirects every blob request to a storage server, with URLs that are valid for one
+/// request. The storage server must not get the password.
 #[test]
-fn a_store_whose_addresses_run_out_gets_no_password() {
+fn a_storage_server_with_expiring_urls_gets_no_password() {
     const CUT: usize = 30_000;
-    let layer: String = (0..20_000).map(|line| format!("{line}\n")).collect();
+    let layer: String = (0..20_000).map(|number| format!("{number}\n")).collect();
     let (config, len) = ("{}".to_owned(), layer.len());
     let manifest = serde_json::json!({
         "schemaVersion": 2, "mediaType": OCI_MANIFEST,
@@ -52,13 +55,13 @@ fn a_store_whose_addresses_run_out_gets_no_password() {
     })
     .to_string();
     let content = layer.clone();
-    let asked = AtomicUsize::new(0);
-    let store = FakeServer::start(move |request| {
+    let request_count = AtomicUsize::new(0);
+    let storage = FakeServer::start(move |request| {
         if request.target.starts_with("/small") {
             return status(200).body("{}");
         }
-        // The first address has run out, the second ends early, the third is asked for the rest.
-        match asked.fetch_add(1, Ordering::SeqCst) {
+        // The first URL has expired, the second response is cut, the third one continues.
+        match request_count.fetch_add(1, Ordering::SeqCst) {
             0 => status(403).body("<Error>Request has expired</Error>"),
             1 => status(200)
                 .header("Content-Length", len.to_string())
@@ -70,10 +73,10 @@ fn a_store_whose_addresses_run_out_gets_no_password() {
             }
         }
     });
-    let (address, small) = (store.address(), digest(config.as_bytes()));
+    let (storage_address, small) = (storage.address(), digest(config.as_bytes()));
     let manifest_digest = digest(manifest.as_bytes());
-    let named = manifest_digest.clone();
-    let addresses = AtomicUsize::new(0);
+    let header_digest = manifest_digest.clone();
+    let url_count = AtomicUsize::new(0);
     let registry = FakeServer::start(move |request| {
         if request.authorization().is_empty() {
             return status(401).header("WWW-Authenticate", "Basic realm=\"here\"");
@@ -84,17 +87,15 @@ fn a_store_whose_addresses_run_out_gets_no_password() {
         if request.target.contains("/manifests/") {
             return status(200)
                 .header("Content-Type", OCI_MANIFEST)
-                .header("Docker-Content-Digest", &named)
+                .header("Docker-Content-Digest", &header_digest)
                 .body(&*manifest);
         }
         if request.target.contains("/blobs/") {
-            let kind = match request.target.ends_with(&small) {
-                true => "small",
-                false => "large",
-            };
-            let number = addresses.fetch_add(1, Ordering::SeqCst);
-            let next = format!("http://{address}/{kind}?signature={number}");
-            return status(307).header("Location", next);
+            let is_small = request.target.ends_with(&small);
+            let kind = if is_small { "small" } else { "large" };
+            let number = url_count.fetch_add(1, Ordering::SeqCst);
+            let location = format!("http://{storage_address}/{kind}?signature={number}");
+            return status(307).header("Location", location);
         }
         status(404)
     });
@@ -103,19 +104,19 @@ fn a_store_whose_addresses_run_out_gets_no_password() {
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let from = format!("{}/{FROM}:v1", registry.address());
     let to = format!("{}/{TO}:v1", target.address());
-    logged_in(&imgsync, &from, &to).succeeded();
-    let arrived = head(target.address(), TO, "v1");
+    mirror_with_login(&imgsync, &from, &to).succeeded();
+    let arrived = find_digest(target.address(), TO, "v1");
     assert_eq!(arrived, Some(manifest_digest));
     let blob = format!("/v2/{TO}/blobs/{}", digest(layer.as_bytes()));
     assert_eq!(http::get(target.address(), &blob).text(), layer);
-    let seen = store.requests();
+    let seen = storage.requests();
     let large = seen
         .iter()
         .filter(|request| request.target.starts_with("/large"));
     let large: Vec<_> = large.collect();
     assert_eq!(large.len(), 3);
     let once: BTreeSet<_> = seen.iter().map(|request| &request.target).collect();
-    assert_eq!(once.len(), seen.len(), "an address was used twice");
+    assert_eq!(once.len(), seen.len(), "a URL was used twice");
     assert_eq!(large[2].header("range"), Some(&*format!("bytes={CUT}-")));
     assert!(
         seen.iter()

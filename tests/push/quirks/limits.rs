@@ -1,29 +1,29 @@
-//! Proxies that limit the size of requests.
+//! Tests proxies that limit the size of a request.
 
-use super::{QuirksFixture, TARGET, image_of, is_chunk};
+use super::{EXIT_TARGET, QuirksFixture, is_chunk, make_image};
 use crate::support::fake::{Reply, Request, status};
 use crate::support::prelude::*;
 use crate::support::quirky::{QuirkyRegistry, RegistryQuirks};
 
-fn nginx() -> Reply {
+fn nginx_reply() -> Reply {
     let page = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n\
                 <center><h1>413 Request Entity Too Large</h1></center>\r\n\
                 <hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n";
     status(413).header("Server", "nginx/1.22.1").body(page)
 }
 
-fn openresty() -> Reply {
+fn openresty_reply() -> Reply {
     status(413).body("<html><body><hr><center>openresty</center></body></html>")
 }
 
-/// The limit of a proxy is found, kept to, and known the next time: also where all that comes of a
-/// large request is a reset.
+/// The push finds the limit and the next push knows it, also if the proxy resets the connection
+/// instead of answering.
 #[test]
-fn the_limit_of_a_proxy_is_found_once() {
+fn the_limit_of_a_proxy_is_found_and_cached() {
     for (too_large, responds_early) in [
-        (nginx as fn() -> Reply, false),
-        (nginx, true),
-        (openresty, true),
+        (nginx_reply as fn() -> Reply, false),
+        (nginx_reply, true),
+        (openresty_reply, true),
         (|| status(413), true),
     ] {
         let fixture = QuirksFixture::new();
@@ -33,15 +33,17 @@ fn the_limit_of_a_proxy_is_found_once() {
             responds_early,
             ..RegistryQuirks::default()
         });
-        fixture.gets_through(&registry);
+        fixture.assert_push_succeeds(&registry);
         let too_large = |requests: &[Request]| {
-            let announced = requests.iter().map(|it| it.header("content-length"));
+            let announced = requests
+                .iter()
+                .map(|request| request.header("content-length"));
             let sizes = announced.flatten().map(|text| text.parse::<u64>());
             sizes.flatten().filter(|size| *size > 100_000).count()
         };
         let before = registry.requests();
         assert!(too_large(&before) > 0);
-        let other = image_of(2);
+        let other = make_image(2);
         let address = registry.address();
         fixture.push_image(&other, address, "app:v2").succeeded();
         registry.assert_valid_requests();
@@ -49,13 +51,19 @@ fn the_limit_of_a_proxy_is_found_once() {
     }
 }
 
-/// A limit below which no push is worth it: the error names who, how much, and the line to write.
+/// The error names the proxy, the limit and the setting to change.
 #[test]
 fn a_limit_that_is_too_low_is_explained() {
     type Case = (fn() -> Reply, &'static [&'static str]);
     let cases: [Case; 4] = [
-        (nginx, &["nginx/1.22.1 before", "client_max_body_size 0;"]),
-        (openresty, &["openresty before", "client_max_body_size 0;"]),
+        (
+            nginx_reply,
+            &["nginx/1.22.1 before", "client_max_body_size 0;"],
+        ),
+        (
+            openresty_reply,
+            &["openresty before", "client_max_body_size 0;"],
+        ),
         (
             || status(413).header("Server", "cloudflare"),
             &["cloudflare before", "by plan"],
@@ -70,51 +78,54 @@ fn a_limit_that_is_too_low_is_explained() {
         });
         let fixture = QuirksFixture::new();
         let outcome = fixture.push(registry.address());
-        let outcome = outcome.failed(TARGET, &["refuses a request of 65.5 kB", "hint:"]);
-        outcome.failed(TARGET, words);
-        // A handful of tries, each half as large as the one before.
+        let outcome = outcome.failed(EXIT_TARGET, &["refuses a request of 65.5 kB", "hint:"]);
+        outcome.failed(EXIT_TARGET, words);
+        // Each attempt sends half as much as the one before.
         assert!(registry.count("PATCH", "") <= 6);
     }
 }
 
 #[test]
-fn a_least_chunk_above_the_proxy_s_limit_is_explained() {
+fn a_minimum_chunk_above_the_limit_is_explained() {
     let registry = QuirkyRegistry::start(RegistryQuirks {
         max_body_bytes: Some(150_000),
-        too_large_response: nginx,
+        too_large_response: nginx_reply,
         min_chunk_bytes: Some(200 * 1024),
         ..RegistryQuirks::default()
     });
     let outcome = QuirksFixture::new().push(registry.address());
     outcome.failed(
-        TARGET,
+        EXIT_TARGET,
         &["no chunks below 204.8 kB", "client_max_body_size 0;"],
     );
     assert!(registry.count("PATCH", "") <= 8);
 }
 
 #[test]
-fn a_blob_that_may_neither_come_in_chunks_nor_as_a_whole_is_explained() {
+fn a_blob_that_is_refused_in_chunks_and_as_a_whole_is_explained() {
     let registry = QuirkyRegistry::start(RegistryQuirks {
         max_body_bytes: Some(200_000),
-        too_large_response: nginx,
+        too_large_response: nginx_reply,
         refuse_patch: |request, _| is_chunk(request).then(|| status(405)),
         ..RegistryQuirks::default()
     });
     let outcome = QuirksFixture::new().push(registry.address());
-    outcome.failed(TARGET, &["only in one request", "client_max_body_size 0;"]);
+    outcome.failed(
+        EXIT_TARGET,
+        &["only in one request", "client_max_body_size 0;"],
+    );
 }
 
-/// A manifest cannot be cut in pieces.
+/// A manifest cannot be sent in chunks.
 #[test]
 fn a_manifest_that_a_proxy_refuses_is_explained() {
     let registry = QuirkyRegistry::start(RegistryQuirks {
         max_body_bytes: Some(300),
-        too_large_response: nginx,
+        too_large_response: nginx_reply,
         ..RegistryQuirks::default()
     });
     let fixture = QuirksFixture::new();
     let small = Image::new(vec![layer("data", b"hello".to_vec())]);
     let outcome = fixture.push_image(&small, registry.address(), "app:v1");
-    outcome.failed(TARGET, &["413", "client_max_body_size 0;"]);
+    outcome.failed(EXIT_TARGET, &["413", "client_max_body_size 0;"]);
 }

@@ -1,5 +1,5 @@
-//! Registries as they really are, and proxies before them: a push gets every blob through, whatever
-//! they make of chunks, or says what stands in the way.
+//! Tests pushes to registries and proxies that deviate from the specification: limits on chunks,
+//! refused mounts, lost sessions.
 
 mod chunks;
 mod limits;
@@ -10,11 +10,10 @@ use crate::support::fake::Request;
 use crate::support::prelude::*;
 use crate::support::quirky::{QuirkyRegistry, RegistryQuirks};
 
-/// Exit code, as `imgsync push --help` lists it.
-const TARGET: i32 = 4;
+const EXIT_TARGET: i32 = 4;
 const KIB: usize = 1024;
 
-/// A user with an image of three layers, some hundred kilobytes each.
+/// The tool, and an image of three layers with a few hundred kilobytes each.
 struct QuirksFixture {
     scratch: Scratch,
     imgsync: Imgsync,
@@ -27,12 +26,12 @@ impl QuirksFixture {
         let imgsync = Imgsync::new(&scratch.folder("home"));
         Self {
             imgsync,
-            image: image_of(1),
+            image: make_image(1),
             scratch,
         }
     }
 
-    fn written(&self, name: &str, image: &Image) -> PathBuf {
+    fn write_archive(&self, name: &str, image: &Image) -> PathBuf {
         let path = self.scratch.path(name);
         archive::write_tar(&image.docker_archive("app:v1"), &path);
         path
@@ -44,14 +43,14 @@ impl QuirksFixture {
     }
 
     fn push_image(&self, image: &Image, address: SocketAddr, name: &str) -> Outcome {
-        let path = self.written("image.tar", image);
+        let path = self.write_archive("image.tar", image);
         let options = ["--chunk-size", "128KiB", "--verbose"];
         let remote = format!("{address}/{name}");
         self.imgsync.push_with(&options, text(&path), &remote)
     }
 
-    /// The image gets there, and no request makes no sense.
-    fn gets_through(&self, registry: &QuirkyRegistry) -> Outcome {
+    /// Panics unless the push succeeds and every request was valid.
+    fn assert_push_succeeds(&self, registry: &QuirkyRegistry) -> Outcome {
         let outcome = self.push(registry.address()).succeeded();
         let found = check::at_registry(registry.address(), "app:v1");
         assert_eq!(found.config, self.image.id(), "{outcome}");
@@ -60,7 +59,7 @@ impl QuirksFixture {
     }
 }
 
-fn image_of(seed: u64) -> Image {
+fn make_image(seed: u64) -> Image {
     let sizes = [700, 500, 300].map(|size| size * KIB);
     let layers = sizes.iter().zip(seed * 10..);
     let layers = layers.map(|(size, seed)| layer("data", noise(seed, *size)));
@@ -71,10 +70,10 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// Registries whose quirks these are take an image.
-fn assert_takes(quirks: RegistryQuirks) -> QuirkyRegistry {
+/// Panics unless a registry with these deviations accepts an image.
+fn assert_accepts_push(quirks: RegistryQuirks) -> QuirkyRegistry {
     let registry = QuirkyRegistry::start(quirks);
-    QuirksFixture::new().gets_through(&registry);
+    QuirksFixture::new().assert_push_succeeds(&registry);
     registry
 }
 
@@ -82,7 +81,7 @@ fn is_chunk(request: &Request) -> bool {
     request.header("content-range").is_some()
 }
 
-/// What a registry holds, as most of them say it.
-fn held(bytes: usize) -> Option<String> {
+/// Returns the `Range` that most registries report for an upload with this many bytes.
+fn range_up_to(bytes: usize) -> Option<String> {
     Some(format!("0-{}", bytes.saturating_sub(1)))
 }

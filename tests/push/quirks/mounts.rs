@@ -1,12 +1,13 @@
-//! Layers that are mounted from another repository, and mounts that do not come about.
+//! Tests layers that are mounted from another repository, and mounts that fail.
 
 use super::{QuirksFixture, text};
 use crate::support::fake::Request;
 use crate::support::prelude::*;
 use crate::support::quirky::{MountSupport, QuirkyRegistry, RegistryQuirks};
 
-/// A registry that was pushed to once, and another repository there.
-fn pushed_twice(quirks: RegistryQuirks) -> (QuirksFixture, QuirkyRegistry, Outcome) {
+/// Pushes the image to `team/base` and then to `app` of the same registry. Returns the outcome of
+/// the second push.
+fn push_twice(quirks: RegistryQuirks) -> (QuirksFixture, QuirkyRegistry, Outcome) {
     let fixture = QuirksFixture::new();
     let registry = QuirkyRegistry::start(quirks);
     let address = registry.address();
@@ -26,11 +27,12 @@ fn pushed_twice(quirks: RegistryQuirks) -> (QuirksFixture, QuirkyRegistry, Outco
     (fixture, registry, outcome)
 }
 
-/// What an earlier push saw in another repository is linked, with a token that allows to read there.
+/// The blobs are mounted from the repository where an earlier push saw them, with a token that may
+/// read it.
 #[test]
-fn what_another_repository_holds_is_mounted() {
+fn blobs_of_another_repository_are_mounted() {
     for requires_token in [false, true] {
-        let (_, registry, outcome) = pushed_twice(RegistryQuirks {
+        let (_, registry, outcome) = push_twice(RegistryQuirks {
             mount_support: MountSupport::Yes,
             requires_token,
             ..RegistryQuirks::default()
@@ -46,23 +48,25 @@ fn what_another_repository_holds_is_mounted() {
     }
 }
 
-/// A registry that does not link opens sessions instead: they are used, and none is left.
+/// If the registry opens a session instead of a mount, the push uses the session. No session is
+/// left open.
 #[test]
 fn a_session_instead_of_a_mount_is_used() {
-    let (_, registry, outcome) = pushed_twice(RegistryQuirks {
+    let (_, registry, outcome) = push_twice(RegistryQuirks {
         mount_support: MountSupport::No,
         ..RegistryQuirks::default()
     });
     assert_eq!(registry.mounted_digests().len(), 0, "{outcome}");
-    // Four blobs, of which three were asked for.
+    // Four blobs in each push; the second push asks for three mounts.
     let posts = registry.requests();
-    let opens = |it: &&Request| it.method == "POST" && it.target.contains("/uploads/");
+    let opens =
+        |request: &&Request| request.method == "POST" && request.target.contains("/uploads/");
     let posts: Vec<_> = posts.iter().filter(opens).collect();
     assert_eq!(posts.len(), 4 + 4, "{outcome}");
     assert_eq!(
         posts
             .iter()
-            .filter(|it| it.target.contains("mount="))
+            .filter(|request| request.target.contains("mount="))
             .count(),
         3
     );
@@ -70,9 +74,9 @@ fn a_session_instead_of_a_mount_is_used() {
 }
 
 #[test]
-fn a_mount_that_is_refused_or_did_not_come_about_is_no_obstacle() {
+fn a_push_succeeds_after_a_refused_or_failed_mount() {
     for mount_support in [MountSupport::Refused, MountSupport::FalseSuccess] {
-        let (_, registry, outcome) = pushed_twice(RegistryQuirks {
+        let (_, registry, outcome) = push_twice(RegistryQuirks {
             mount_support,
             ..RegistryQuirks::default()
         });
@@ -81,7 +85,7 @@ fn a_mount_that_is_refused_or_did_not_come_about_is_no_obstacle() {
 }
 
 #[test]
-fn a_dry_run_says_from_where_it_would_mount_and_does_not() {
+fn a_dry_run_prints_mounts_and_does_not_mount() {
     let fixture = QuirksFixture::new();
     let registry = QuirkyRegistry::start(RegistryQuirks {
         mount_support: MountSupport::Yes,
@@ -92,32 +96,33 @@ fn a_dry_run_says_from_where_it_would_mount_and_does_not() {
         .push_image(&fixture.image, address, "team/base:v1")
         .succeeded();
     let before = registry.requests().len();
-    let path = fixture.written("image.tar", &fixture.image);
+    let path = fixture.write_archive("image.tar", &fixture.image);
     let remote = format!("{address}/app:v1");
     let plan = |options: &[&str]| {
         let outcome = fixture.imgsync.push_with(options, text(&path), &remote);
         outcome.succeeded().stdout
     };
-    let said = plan(&["--dry-run"]);
+    let output = plan(&["--dry-run"]);
     let text = "would try to mount from team/base, else read";
-    assert_eq!(said.matches(text).count(), 3, "{said}");
-    let said: serde_json::Value = serde_json::from_str(&plan(&["--dry-run", "--json"])).unwrap();
-    for layer in said["layers"].as_array().unwrap() {
-        assert_eq!(layer["mount"], "team/base", "{said}");
-        assert_eq!(layer["step"], "send", "{said}");
+    assert_eq!(output.matches(text).count(), 3, "{output}");
+    let output: serde_json::Value = serde_json::from_str(&plan(&["--dry-run", "--json"])).unwrap();
+    for layer in output["layers"].as_array().unwrap() {
+        assert_eq!(layer["mount"], "team/base", "{output}");
+        assert_eq!(layer["step"], "send", "{output}");
     }
     let later = &registry.requests()[before..];
     assert!(
         later
             .iter()
-            .all(|it| it.method == "GET" || it.method == "HEAD" || it.target.contains("resolve"))
+            .all(|request| matches!(&*request.method, "GET" | "HEAD")
+                || request.target.contains("resolve"))
     );
 }
 
-/// Docker says where the image lies that it pulled or pushed: from there its layers are mounted, with
-/// an empty cache, and nothing is exported.
+/// Docker records the repositories that an image was pulled from or pushed to. The layers are
+/// mounted from there without a cache and without an export.
 #[test]
-fn where_docker_knows_the_image_to_lie_it_is_mounted_from() {
+fn layers_are_mounted_from_a_repository_that_docker_recorded() {
     if !programs_available(&["docker", "docker-registry"]) {
         return;
     }

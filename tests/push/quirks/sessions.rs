@@ -1,18 +1,19 @@
-//! Upload sessions that are lost, told wrongly, refused, or held by another push.
+//! Tests upload sessions that are lost, report a wrong state, are refused, or are in use by another
+//! push.
 
 use std::process::Child;
 
-use super::{QuirksFixture, TARGET, assert_takes, held, is_chunk};
+use super::{EXIT_TARGET, QuirksFixture, assert_accepts_push, is_chunk, range_up_to};
 use crate::support::fake::status;
 use crate::support::prelude::*;
 use crate::support::quirky::{PartialChunk, QuirkyRegistry, RegistryQuirks, UploadSession};
 
-const AUTH: i32 = 5;
+const EXIT_AUTHENTICATION: i32 = 5;
 
-/// Harbor's and zot's: what breaks is gone.
+/// Harbor and zot lose the session when a chunk is interrupted.
 #[test]
-fn a_session_that_goes_with_a_break() {
-    let registry = assert_takes(RegistryQuirks {
+fn a_session_that_is_lost_with_an_interrupted_chunk() {
+    let registry = assert_accepts_push(RegistryQuirks {
         broken_patches: vec![2, 5, 6, 9],
         partial_chunk: PartialChunk::SessionLost,
         ..RegistryQuirks::default()
@@ -21,23 +22,23 @@ fn a_session_that_goes_with_a_break() {
         registry
             .requests()
             .iter()
-            .filter(|it| it.method == "PATCH")
+            .filter(|request| request.method == "PATCH")
             .all(is_chunk)
     );
 }
 
-/// Aliyun's Range counts from the last chunk; Gitea's counts one too many; some have none, or none
-/// that is a range, or do not tell at all.
+/// Aliyun reports the range of the last chunk, Gitea reports one byte too many. Others report no
+/// range or an invalid one, or do not support the status request.
 #[test]
-fn a_state_that_is_wrong_or_not_told() {
+fn a_range_that_is_wrong_or_missing() {
     let answers: [fn(&UploadSession) -> Option<String>; 5] = [
-        |session| held(session.chunks.last().copied().unwrap_or_default()),
+        |session| range_up_to(session.chunks.last().copied().unwrap_or_default()),
         |session| Some(format!("0-{}", session.bytes.len())),
         |session| Some(format!("bytes=0-{}", session.bytes.len() as i64 - 1)),
         |_| None,
         |_| Some("nonsense".to_owned()),
     ];
-    let gets_through = |range_header, status_of_get, partial_chunk| {
+    let assert_push_succeeds = |range_header, status_of_get, partial_chunk| {
         let registry = QuirkyRegistry::start(RegistryQuirks {
             range_header,
             status_of_get,
@@ -45,23 +46,25 @@ fn a_state_that_is_wrong_or_not_told() {
             partial_chunk,
             ..RegistryQuirks::default()
         });
-        QuirksFixture::new().gets_through(&registry);
+        QuirksFixture::new().assert_push_succeeds(&registry);
     };
-    // At the same time: they wait most of it.
+    // In parallel, because these pushes mostly wait.
     std::thread::scope(|scope| {
         for range_header in answers {
             for partial_chunk in [PartialChunk::Kept, PartialChunk::Dropped] {
                 for status_of_get in [204, 405] {
-                    scope.spawn(move || gets_through(range_header, status_of_get, partial_chunk));
+                    scope.spawn(move || {
+                        assert_push_succeeds(range_header, status_of_get, partial_chunk)
+                    });
                 }
             }
         }
     });
 }
 
-/// A registry that never keeps what it takes: the push ends, with an error that says so.
+/// The push ends with an error after a limited number of requests.
 #[test]
-fn a_registry_that_forgets_for_ever() {
+fn a_registry_that_never_keeps_chunks() {
     let registry = QuirkyRegistry::start(RegistryQuirks {
         loses_chunks: true,
         accepts_put_body: false,
@@ -69,7 +72,7 @@ fn a_registry_that_forgets_for_ever() {
     });
     QuirksFixture::new()
         .push(registry.address())
-        .failed(TARGET, &["error: target"]);
+        .failed(EXIT_TARGET, &["error: target"]);
     assert!(registry.requests().len() < 100);
     let registry = QuirkyRegistry::start(RegistryQuirks {
         refuse_patch: |_, _| Some(status(404)),
@@ -79,14 +82,13 @@ fn a_registry_that_forgets_for_ever() {
     });
     QuirksFixture::new()
         .push(registry.address())
-        .failed(TARGET, &["error: target"]);
+        .failed(EXIT_TARGET, &["error: target"]);
     assert!(registry.requests().len() < 100);
 }
 
-/// A registry that refuses every chunk after it has given a login is taken at its word: the second
-/// time it is not the line that counts as broken.
+/// The second 401 after a successful login is an error. It does not count as a network error.
 #[test]
-fn a_login_that_is_good_for_no_chunk() {
+fn a_registry_that_refuses_every_chunk_after_a_login() {
     let registry = QuirkyRegistry::start(RegistryQuirks {
         requires_token: true,
         refuse_patch: |request, _| {
@@ -97,29 +99,32 @@ fn a_login_that_is_good_for_no_chunk() {
         ..RegistryQuirks::default()
     });
     let outcome = QuirksFixture::new().push(registry.address());
-    let outcome = outcome.failed(AUTH, &["answered PATCH of an upload with 401"]);
+    let outcome = outcome.failed(
+        EXIT_AUTHENTICATION,
+        &["answered PATCH of an upload with 401"],
+    );
     let chunks = registry.count("PATCH", "");
     assert!(chunks <= 2 * 4, "{chunks}: {outcome}");
 }
 
-/// A process that does not outlive its test.
+/// A process that is killed when the test ends.
 struct KillOnDrop(Child);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A push that was stopped, and not ended, holds up no other for ever; and goes on when it may.
+/// A push that is suspended blocks the other one only for a limited time, and continues afterwards.
 #[test]
-fn a_push_that_was_stopped_holds_up_no_other() {
+fn a_suspended_push_does_not_block_another_one() {
     let fixture = QuirksFixture::new();
     let server = Server::start(&fixture.scratch.folder("root"));
     let relay = Relay::start(server.address(), RelayFault::None);
-    let path = fixture.written("image.tar", &fixture.image);
+    let path = fixture.write_archive("image.tar", &fixture.image);
     let push = |options: &[&str], address: SocketAddr| {
         let mut command = fixture.imgsync.command();
         command
@@ -136,7 +141,7 @@ fn a_push_that_was_stopped_holds_up_no_other() {
         let requests = relay.requests();
         let chunk = requests
             .iter()
-            .any(|it| it.method == "PATCH" && it.complete);
+            .any(|request| request.method == "PATCH" && request.complete);
         chunk.then_some(())
     });
     let id = slow.0.id().to_string();
@@ -144,7 +149,7 @@ fn a_push_that_was_stopped_holds_up_no_other() {
         must(Command::new("kill").args([name, &id]));
     };
     signal("-STOP");
-    // The journal knows a registry by its address: the other push must go the same way.
+    // The journal identifies a registry by its address, so both pushes use the relay.
     let other = run(&mut push(&[], relay.address())).succeeded();
     assert!(
         other.stderr.contains("another push is sending it"),
@@ -153,7 +158,7 @@ fn a_push_that_was_stopped_holds_up_no_other() {
     let found = check::at_registry(server.address(), "app:v1");
     assert_eq!(found.config, fixture.image.id());
     signal("-CONT");
-    assert!(slow.0.wait().expect("its end").success());
+    assert!(slow.0.wait().expect("an exit status").success());
     let found = check::at_registry(server.address(), "app:v1");
     assert_eq!(found.config, fixture.image.id());
 }

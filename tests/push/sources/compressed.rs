@@ -1,35 +1,35 @@
-//! Archives that are compressed as a whole.
+//! Tests archives that are compressed as a whole.
 
 use std::io::Write;
 
-use super::{SourcesFixture, recorded, text};
+use super::{SourcesFixture, recorded_archive, text};
 use crate::support::docker;
 use crate::support::prelude::*;
 
-fn gzipped(bytes: &[u8]) -> Vec<u8> {
+fn compress_gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).expect("writing to memory");
     encoder.finish().expect("writing to memory")
 }
 
 #[test]
-fn every_recorded_archive_arrives_compressed_as_it_does_plain() {
+fn every_recorded_archive_gives_the_same_image_when_compressed() {
     let fixture = SourcesFixture::new();
-    let folder = recorded("");
+    let folder = recorded_archive("");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).expect("the recorded archives") {
         let path = entry.expect("an entry").path();
-        if path.extension().is_none_or(|end| end != "tar") {
+        if path.extension().is_none_or(|extension| extension != "tar") {
             continue;
         }
         count += 1;
         let plain = fixture.push(&format!("plain{count}"), &[], text(&path));
         let bytes = std::fs::read(&path).expect("an archive");
         let gzip = fixture.scratch.path(&format!("{count}.tar.gz"));
-        std::fs::write(&gzip, gzipped(&bytes)).expect("a file");
+        std::fs::write(&gzip, compress_gzip(&bytes)).expect("a file");
         let zstandard = fixture.scratch.path(&format!("{count}.tar.zst"));
-        let packed = zstd::stream::encode_all(&*bytes, 3).expect("writing to memory");
-        std::fs::write(&zstandard, packed).expect("a file");
+        let compressed = zstd::stream::encode_all(&*bytes, 3).expect("writing to memory");
+        std::fs::write(&zstandard, compressed).expect("a file");
         for (kind, path) in [("gzip", &gzip), ("zstd", &zstandard)] {
             let name = format!("{kind}{count}");
             assert_eq!(fixture.push(&name, &[], text(path)), plain, "{path:?}");
@@ -39,14 +39,18 @@ fn every_recorded_archive_arrives_compressed_as_it_does_plain() {
                 .imgsync
                 .push_file_on_stdin(path, &remote)
                 .succeeded();
-            assert_eq!(fixture.found(&name), plain, "{path:?} on standard input");
+            assert_eq!(
+                fixture.check_image(&name),
+                plain,
+                "{path:?} on standard input"
+            );
         }
     }
     assert!(count >= 8, "recorded archives are missing");
 }
 
 #[test]
-fn what_docker_saves_through_gzip_arrives() {
+fn the_output_of_docker_save_through_gzip_is_pushed() {
     if !programs_available(&["docker", "busybox"]) {
         return;
     }
@@ -58,24 +62,26 @@ fn what_docker_saves_through_gzip_arrives() {
     let mut save = docker::save(image.reference());
     let mut save = save.stdout(Stdio::piped()).spawn().expect("docker save");
     let mut gzip = Command::new("gzip");
-    gzip.stdin(save.stdout.take().expect("its output"));
+    gzip.stdin(save.stdout.take().expect("its stdout"));
     let mut gzip = gzip.stdout(Stdio::piped()).spawn().expect("gzip");
-    let pipe = gzip.stdout.take().expect("its output");
+    let pipe = gzip.stdout.take().expect("its stdout");
     let outcome = fixture
         .imgsync
         .push_stdin(pipe.into(), &fixture.remote("pipe"));
     outcome.succeeded();
-    assert!(save.wait().expect("its end").success());
-    assert!(gzip.wait().expect("its end").success());
-    assert_eq!(fixture.found("pipe"), plain);
+    assert!(save.wait().expect("an exit status").success());
+    assert!(gzip.wait().expect("an exit status").success());
+    assert_eq!(fixture.check_image("pipe"), plain);
 }
 
-/// A half-written file is not an image, even if it holds all of the tar's entries; nor is one
-/// with something behind it.
+/// A truncated file is refused even if it has all entries of the tar, and so is a file with data
+/// after the archive.
 #[test]
-fn a_compressed_archive_that_is_not_whole_is_refused() {
+fn an_incomplete_compressed_archive_is_refused() {
     let fixture = SourcesFixture::new();
-    let whole = gzipped(&std::fs::read(recorded("docker20-classic-store.tar")).expect("it"));
+    let whole = compress_gzip(
+        &std::fs::read(recorded_archive("docker20-classic-store.tar")).expect("an archive"),
+    );
     let path = fixture.scratch.path("app.tar.gz");
     let remote = fixture.remote("bad");
     std::fs::write(&path, &whole[..whole.len() - 4]).expect("a file");
@@ -98,7 +104,7 @@ fn memory_stays_bounded_for_a_large_compressed_archive() {
     let path = fixture.scratch.path("large.tar.zst");
     let source = std::fs::File::open(&plain).expect("an archive");
     let target = std::fs::File::create(&path).expect("a file");
-    zstd::stream::copy_encode(source, target, 1).expect("room for it");
+    zstd::stream::copy_encode(source, target, 1).expect("enough space");
     let (outcome, peak) = fixture
         .imgsync
         .push_measured(text(&path), &fixture.remote("large"));

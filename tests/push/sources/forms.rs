@@ -1,5 +1,5 @@
-//! Every form that an image may have on this side arrives unharmed: skopeo reads it back, and every
-//! digest and diffID agrees.
+//! Tests every form of a local image: skopeo reads the pushed image back, and every digest and
+//! diffID is checked.
 
 use crate::support::archive::{Entry, file, read_folder, read_tar};
 use crate::support::check::StoredImage;
@@ -7,12 +7,12 @@ use crate::support::docker;
 use crate::support::prelude::*;
 use serde_json::Value;
 
-/// What must arrive, as the source's own files tell it.
+/// What the registry must have after the push, computed from the files of the source.
 #[derive(Debug)]
 enum ExpectedImage {
-    /// The image's ID; the layers are not compressed, so the manifest is imgsync's own.
+    /// The digest of the config. The layers are not compressed, so imgsync writes a new manifest.
     Config(String),
-    /// The manifest or index, unchanged.
+    /// The digest of the manifest or index, which must be unchanged.
     Manifest(String),
 }
 
@@ -45,19 +45,19 @@ impl ExpectedImage {
         Self::Config(digest(file(entries, name).expect("the config")))
     }
 
-    fn assert(&self, found: &StoredImage, what: &str) {
+    fn assert(&self, found: &StoredImage, name: &str) {
         match self {
-            Self::Config(config) => assert_eq!(&found.config, config, "{what}"),
-            Self::Manifest(manifest) => assert_eq!(&found.manifest, manifest, "{what}"),
+            Self::Config(config) => assert_eq!(&found.config, config, "{name}"),
+            Self::Manifest(manifest) => assert_eq!(&found.manifest, manifest, "{name}"),
         }
     }
 }
 
-/// A server, the tool, and a count of images: each goes to a repository of its own.
+/// A server and the tool. Each image is pushed to its own repository.
 struct FormsFixture {
     server: Server,
     imgsync: Imgsync,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
@@ -75,7 +75,7 @@ impl FormsFixture {
         format!("{}/{name}:v1", self.server.address())
     }
 
-    /// Pushes, and has skopeo read it back.
+    /// Pushes an image and reads it back with skopeo.
     fn push(&self, name: &str, image: &str, expected: &ExpectedImage) -> StoredImage {
         self.imgsync.push(image, &self.remote(name)).succeeded();
         self.read_back(name, expected)
@@ -98,12 +98,12 @@ impl FormsFixture {
     }
 }
 
-fn recorded() -> Vec<PathBuf> {
+fn recorded_archives() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/archives");
     let entries = std::fs::read_dir(folder).expect("the recorded archives");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut paths: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|end| end == "tar"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "tar"))
         .collect();
     paths.sort();
     assert!(paths.len() >= 8, "recorded archives are missing: {paths:?}");
@@ -115,17 +115,17 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn every_recorded_archive_arrives_from_its_path_and_from_standard_input() {
+fn every_recorded_archive_is_pushed_from_a_path_and_from_standard_input() {
     if !programs_available(&["skopeo"]) {
         return;
     }
     let fixture = FormsFixture::new();
-    for path in recorded() {
+    for path in recorded_archives() {
         let expected = ExpectedImage::of(&read_tar(&path));
         let name = path.file_stem().expect("a name").to_str().expect("a name");
         let from_path = fixture.push(&format!("path/{name}"), text(&path), &expected);
 
-        // Nothing that was learned from the path may help: the bytes come once, front to back.
+        // Without the cache of the first push. Standard input is read only once, from start to end.
         fixture.imgsync.clear_cache();
         let on_stdin = format!("stdin/{name}");
         let remote = fixture.remote(&on_stdin);
@@ -138,19 +138,19 @@ fn every_recorded_archive_arrives_from_its_path_and_from_standard_input() {
 }
 
 #[test]
-fn an_image_of_several_platforms_arrives_with_all_its_children() {
+fn a_multi_platform_image_is_pushed_with_all_children() {
     if !programs_available(&["skopeo"]) {
         return;
     }
     let fixture = FormsFixture::new();
-    let path = recorded()
+    let path = recorded_archives()
         .into_iter()
         .find(|path| text(path).contains("-multi"));
     let path = path.expect("the recorded archive with two platforms");
     let entries = read_tar(&path);
     let expected = ExpectedImage::of(&entries);
     let ExpectedImage::Manifest(digest) = &expected else {
-        panic!("an index stays as it is");
+        panic!("the index must be unchanged");
     };
     let index = file(&entries, &format!("blobs/{}", digest.replace(':', "/")));
     let index: Value = serde_json::from_slice(index.expect("the index")).expect("JSON");
@@ -169,7 +169,7 @@ fn an_image_of_several_platforms_arrives_with_all_its_children() {
 }
 
 #[test]
-fn what_docker_saves_arrives_from_a_file_and_through_a_pipe() {
+fn the_output_of_docker_save_is_pushed_from_a_file_and_through_a_pipe() {
     if !programs_available(&["skopeo", "docker", "busybox"]) {
         return;
     }
@@ -187,17 +187,17 @@ fn what_docker_saves_arrives_from_a_file_and_through_a_pipe() {
     fixture.imgsync.clear_cache();
     let mut save = docker::save(image.reference());
     let mut save = save.stdout(Stdio::piped()).spawn().expect("docker save");
-    let pipe = save.stdout.take().expect("its output");
+    let pipe = save.stdout.take().expect("its stdout");
     fixture
         .imgsync
         .push_stdin(pipe.into(), &fixture.remote("pipe"))
         .succeeded();
-    assert!(save.wait().expect("its end").success());
+    assert!(save.wait().expect("an exit status").success());
     assert_eq!(fixture.read_back("pipe", &expected), from_file);
 }
 
 #[test]
-fn what_podman_saves_arrives() {
+fn the_output_of_podman_save_is_pushed() {
     if !programs_available(&["skopeo", "docker", "busybox", "podman"]) {
         return;
     }
@@ -217,7 +217,7 @@ fn what_podman_saves_arrives() {
         assert_eq!(fixture.push(&again, &explicit, &expected), found);
         match format {
             "docker-archive" => assert_eq!(found.config, id),
-            // podman writes the config anew, and compresses the layers.
+            // podman writes a new config and compresses the layers.
             _ => assert!(
                 matches!(expected, ExpectedImage::Manifest(_)),
                 "{expected:?}"
@@ -227,7 +227,7 @@ fn what_podman_saves_arrives() {
 }
 
 #[test]
-fn what_skopeo_writes_arrives_from_a_folder_and_from_an_archive() {
+fn layouts_and_archives_of_skopeo_are_pushed() {
     if !programs_available(&["skopeo", "docker", "busybox"]) {
         return;
     }
@@ -259,10 +259,10 @@ fn what_skopeo_writes_arrives_from_a_folder_and_from_an_archive() {
     );
 }
 
-/// Another program's gzip keeps its bytes, and what imgsync compresses has one digest whatever
-/// form it came in.
+/// Layers that another program compressed keep their bytes. Layers that imgsync compresses have the
+/// same digest for every form of the image.
 #[test]
-fn compressed_layers_keep_their_digests_and_raw_ones_get_the_same_everywhere() {
+fn compressed_layers_keep_their_digests_and_raw_layers_always_get_the_same_digest() {
     if !programs_available(&["skopeo"]) {
         return;
     }
@@ -282,7 +282,7 @@ fn compressed_layers_keep_their_digests_and_raw_ones_get_the_same_everywhere() {
     let raw = fixture.push("raw", text(&path), &expected);
 
     fixture.imgsync.clear_cache();
-    // The other way round: what names the layers comes first.
+    // In this order, the manifest comes before the layers.
     let reversed: Vec<_> = entries.into_iter().rev().collect();
     archive::write_tar(&reversed, &path);
     assert_eq!(fixture.push("reversed", text(&path), &expected), raw);
@@ -291,6 +291,6 @@ fn compressed_layers_keep_their_digests_and_raw_ones_get_the_same_everywhere() {
     let largest = sizes.last().copied().unwrap_or_default();
     assert!(
         largest < 2_500_000,
-        "half of each layer compresses away: {sizes:?}"
+        "half of each layer must compress: {sizes:?}"
     );
 }

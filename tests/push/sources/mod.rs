@@ -1,5 +1,5 @@
-//! Sources beyond plain files: archives that are compressed as a whole, images for several
-//! platforms, and podman's socket.
+//! Tests the sources of a push: archives and layouts of every program, compressed archives,
+//! multi-platform images, and podman's socket.
 
 mod compressed;
 mod forms;
@@ -9,11 +9,11 @@ mod podman;
 use crate::support::check::StoredImage;
 use crate::support::prelude::*;
 
-/// A server, and the tool.
+/// A server and the tool.
 struct SourcesFixture {
     server: Server,
     imgsync: Imgsync,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
@@ -31,19 +31,19 @@ impl SourcesFixture {
         format!("{}/{name}:v1", self.server.address())
     }
 
-    /// What is at the server under a name, after every digest in it was found to be right.
-    fn found(&self, name: &str) -> StoredImage {
+    /// Downloads an image from the server and checks every digest in it.
+    fn check_image(&self, name: &str) -> StoredImage {
         check::at_registry(self.server.address(), &format!("{name}:v1"))
     }
 
     fn push(&self, name: &str, options: &[&str], image: &str) -> StoredImage {
         let outcome = self.imgsync.push_with(options, image, &self.remote(name));
         outcome.succeeded();
-        self.found(name)
+        self.check_image(name)
     }
 }
 
-fn recorded(name: &str) -> PathBuf {
+fn recorded_archive(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/archives")
         .join(name)

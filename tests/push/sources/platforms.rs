@@ -1,21 +1,22 @@
-//! Images for several platforms.
+//! Tests multi-platform images and `--platform`.
 
-use super::{SourcesFixture, recorded, text};
+use super::{SourcesFixture, recorded_archive, text};
 use crate::support::prelude::*;
 
-const MULTI: &str = "docker28-containerd-store-multi.tar";
+const ARCHIVE: &str = "docker28-containerd-store-multi.tar";
 const INDEX: &str = "sha256:8bbc86d4701edabdf5e8ab0b8cfaafb4197220884b559f8c794a9dd27f95bece";
-const AMD: &str = "sha256:834405ef1d93f8121e51244f38e0d3860358ff162ba394f5a081a2693ac5adb2";
-const ARM: &str = "sha256:cc0bde6b3f3dbe29706fc58c099423cf2bbca1439b1b682bc89933a31253fb93";
+const AMD64: &str = "sha256:834405ef1d93f8121e51244f38e0d3860358ff162ba394f5a081a2693ac5adb2";
+const ARM64: &str = "sha256:cc0bde6b3f3dbe29706fc58c099423cf2bbca1439b1b682bc89933a31253fb93";
 
 #[test]
-fn of_an_index_the_platforms_asked_for_go() {
+fn only_the_selected_platforms_are_pushed() {
     let fixture = SourcesFixture::new();
-    let path = recorded(MULTI);
+    let path = recorded_archive(ARCHIVE);
     assert_eq!(fixture.push("all", &[], text(&path)).manifest, INDEX);
     let both = ["--platform", "linux/amd64", "--platform", "linux/arm64"];
     assert_eq!(fixture.push("both", &both, text(&path)).manifest, INDEX);
-    for (name, platform, manifest) in [("amd", "linux/amd64", AMD), ("arm", "linux/arm64", ARM)] {
+    for (name, platform, manifest) in [("amd", "linux/amd64", AMD64), ("arm", "linux/arm64", ARM64)]
+    {
         let found = fixture.push(name, &["--platform", platform], text(&path));
         assert_eq!(found.manifest, manifest);
         assert!(found.children.is_empty(), "{found:?}");
@@ -32,17 +33,18 @@ fn of_an_index_the_platforms_asked_for_go() {
     outcome.failed(2, &["--platform", "linux/arm64"]);
 }
 
-/// Two of three: an index of those two and what is attested of them, and the user is told.
+/// With two of three platforms, the target gets a new index of these two and of their attestations.
+/// A note says that the digest changes.
 #[test]
-fn some_of_an_index_are_an_index_of_their_own() {
+fn some_platforms_of_an_index_become_a_new_index() {
     let fixture = SourcesFixture::new();
-    let mut entries = archive::read_tar(&recorded(MULTI));
+    let mut entries = archive::read_tar(&recorded_archive(ARCHIVE));
     let json = |entries: &[archive::Entry], name: &str| -> serde_json::Value {
         serde_json::from_slice(archive::file(entries, name).expect(name)).expect("JSON")
     };
     let name = |digest: &str| format!("blobs/{}", digest.replace(':', "/"));
-    // A third platform: the second one's layers under another manifest.
-    let mut third = json(&entries, &name(ARM));
+    // The manifest of a third platform, with the layers of the second one.
+    let mut third = json(&entries, &name(ARM64));
     third["annotations"] = serde_json::json!({"made-by": "a test"});
     let third = third.to_string().into_bytes();
     let mut index = json(&entries, &name(INDEX));
@@ -71,14 +73,14 @@ fn some_of_an_index_are_an_index_of_their_own() {
     let options = ["--platform", "linux/riscv64", "--platform", "linux/amd64"];
     let remote = fixture.remote("two");
     let outcome = fixture.imgsync.push_with(&options, text(&folder), &remote);
-    let said = outcome.succeeded().stderr;
-    assert!(said.contains("its digest changes"), "{said}");
-    let two = fixture.found("two");
-    // The two images, and what is attested of the first.
+    let stderr = outcome.succeeded().stderr;
+    assert!(stderr.contains("its digest changes"), "{stderr}");
+    let two = fixture.check_image("two");
+    // Two images, and the attestation of the first one.
     assert_eq!(two.children.len(), 3, "{two:?}");
-    assert!(two.children.contains(&AMD.to_owned()), "{two:?}");
+    assert!(two.children.contains(&AMD64.to_owned()), "{two:?}");
     assert!(two.children.contains(&digest(&third)), "{two:?}");
-    assert!(!two.children.contains(&ARM.to_owned()), "{two:?}");
-    // The same again is the same.
+    assert!(!two.children.contains(&ARM64.to_owned()), "{two:?}");
+    // The same platforms give the same index.
     assert_eq!(fixture.push("again", &options, text(&folder)), two);
 }

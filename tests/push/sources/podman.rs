@@ -1,22 +1,22 @@
-//! podman's socket, as root and without root.
+//! Tests images from podman's socket, with and without root.
 
-use super::{SourcesFixture, recorded, text};
+use super::{SourcesFixture, recorded_archive, text};
 use crate::support::peers::report_missing;
 use crate::support::prelude::*;
 use crate::support::process::Process;
 
-/// podman's service with the recorded image in it.
-struct Service {
+/// podman's service with the recorded image.
+struct PodmanService {
     _process: Process,
     podman: Podman,
-    /// Its socket lies where podman has it below `XDG_RUNTIME_DIR`, which this is.
+    /// The value of `XDG_RUNTIME_DIR`. The socket is at the path below it that podman uses.
     runtime: PathBuf,
 }
 
-impl Service {
+impl PodmanService {
     fn start(scratch: &Scratch) -> Self {
         let podman = Podman::new();
-        podman.load(text(&recorded("podman4-docker-archive.tar")));
+        podman.load(text(&recorded_archive("podman4-docker-archive.tar")));
         let runtime = scratch.folder("runtime");
         std::fs::create_dir(runtime.join("podman")).expect("a folder");
         let socket = runtime.join("podman/podman.sock");
@@ -41,14 +41,15 @@ impl Service {
 
 const PODMAN_IMAGE: &str = "localhost/sample/app:v1";
 
-/// However podman is named, its image arrives whole, by name and by ID.
+/// The address of podman can come from several variables, and the image can be named or given by
+/// ID.
 #[test]
-fn images_come_from_the_service_of_podman() {
+fn images_are_pushed_from_the_service_of_podman() {
     if !programs_available(&["podman"]) {
         return;
     }
     let fixture = SourcesFixture::new();
-    let service = Service::start(&fixture.scratch);
+    let service = PodmanService::start(&fixture.scratch);
     let id = service.podman.id(PODMAN_IMAGE);
     let config = fixture.scratch.folder("docker-config");
     let context = digest(b"lab");
@@ -67,7 +68,7 @@ fn images_come_from_the_service_of_podman() {
     std::fs::write(by_config.join("config.json"), json).expect("a file");
 
     let host = service.host();
-    for (at, (image, variables)) in [
+    for (number, (image, variables)) in [
         (PODMAN_IMAGE, vec![("DOCKER_HOST", &*host)]),
         (&id, vec![("CONTAINER_HOST", &*host)]),
         (
@@ -82,14 +83,14 @@ fn images_come_from_the_service_of_podman() {
     .into_iter()
     .enumerate()
     {
-        // Each compresses and sends anew.
+        // Without a cache, so that every push compresses and sends the layers.
         fixture.imgsync.clear_cache();
-        let name = format!("podman{at}");
+        let name = format!("podman{number}");
         let mut command = fixture.imgsync.command();
         command.env_remove("DOCKER_HOST").envs(variables);
         command.args(["push", image, &fixture.remote(&name)]);
         run(&mut command).succeeded();
-        assert_eq!(fixture.found(&name).config, id, "{name}");
+        assert_eq!(fixture.check_image(&name).config, id, "{name}");
     }
     let mut command = fixture.imgsync.command();
     command.env("DOCKER_HOST", &host);
@@ -97,30 +98,30 @@ fn images_come_from_the_service_of_podman() {
     run(&mut command).failed(3, &["no image nowhere:v1"]);
 }
 
-/// On a machine without Docker nothing has to be said: podman's socket is found.
+/// Without Docker, podman's socket is found without any setting.
 #[test]
 fn without_docker_the_socket_of_podman_is_found() {
     if !programs_available(&["podman"]) {
         return;
     }
-    // A room of its own, in which no system's socket is seen.
-    let alone = |program: &str| {
+    // Runs a program in a mount namespace in which no socket of the system is visible.
+    let in_empty_namespace = |program: &str| {
         let mut command = Command::new("unshare");
         let script = "mount -t tmpfs none /run && exec \"$@\"";
         command.args(["--mount", "sh", "-c", script, "sh", program]);
         command.stdin(Stdio::null());
         command
     };
-    if run(&mut alone("true")).code != Some(0) {
+    if run(&mut in_empty_namespace("true")).code != Some(0) {
         report_missing("unshare may not make a mount namespace here (it takes root)");
         return;
     }
     let fixture = SourcesFixture::new();
-    let service = Service::start(&fixture.scratch);
-    let inner = fixture.imgsync.command();
-    let mut command = alone(&inner.get_program().to_string_lossy());
+    let service = PodmanService::start(&fixture.scratch);
+    let original = fixture.imgsync.command();
+    let mut command = in_empty_namespace(&original.get_program().to_string_lossy());
     command.env_clear();
-    for (name, value) in inner.get_envs() {
+    for (name, value) in original.get_envs() {
         command.envs(value.map(|value| (name, value)));
     }
     command.env_remove("DOCKER_HOST");
@@ -128,29 +129,29 @@ fn without_docker_the_socket_of_podman_is_found() {
     command.args(["push", PODMAN_IMAGE, &fixture.remote("found")]);
     run(&mut command).succeeded();
     let id = service.podman.id(PODMAN_IMAGE);
-    assert_eq!(fixture.found("found").config, id);
+    assert_eq!(fixture.check_image("found").config, id);
 }
 
-/// A user of the system, with podman to itself; gone with this.
-struct User {
+/// A system user with its own podman. The user is deleted when the value is dropped.
+struct TestUser {
     name: String,
     home: PathBuf,
 }
 
-impl User {
-    /// `None` where no user can be made.
+impl TestUser {
+    /// Returns `None` if no user can be created.
     fn new() -> Option<Self> {
         let name = format!("imgsync-tests-{}", std::process::id());
         let mut command = Command::new("useradd");
         command.args(["--create-home", "--shell", "/bin/sh", &name]);
-        let made = command.stdin(Stdio::null()).status();
-        made.is_ok_and(|status| status.success()).then(|| Self {
+        let status = command.stdin(Stdio::null()).status();
+        status.is_ok_and(|status| status.success()).then(|| Self {
             home: Path::new("/home").join(&name),
             name,
         })
     }
 
-    /// A program as this user runs it.
+    /// Returns the command that runs a program as this user.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("setpriv");
         for option in ["--reuid", "--regid"] {
@@ -172,18 +173,19 @@ impl User {
     }
 }
 
-impl Drop for User {
+impl Drop for TestUser {
     fn drop(&mut self) {
-        // Ends the process that keeps podman's namespace of this user.
+        // Ends the process that holds the user namespace of podman.
         let _ = run(&mut self.podman(&["system", "migrate"]));
         let mut command = Command::new("userdel");
         let _ = run(command.args(["--force", "--remove", &self.name]));
     }
 }
 
-/// Run by root, this makes a user for it; run by a user, the tests above are it already.
+/// Needs root to create a user. For any other user, the tests above already use podman without
+/// root.
 #[test]
-fn images_come_from_a_podman_without_root() {
+fn images_are_pushed_from_podman_without_root() {
     if !programs_available(&["podman"]) {
         return;
     }
@@ -191,16 +193,16 @@ fn images_come_from_a_podman_without_root() {
     if root.stdout.trim() != "0" {
         return;
     }
-    let Some(user) = User::new() else {
-        report_missing("no user can be made for podman without root");
+    let Some(user) = TestUser::new() else {
+        report_missing("a user for podman without root");
         return;
     };
     let socket = user.home.join("run/podman/podman.sock");
     let parent = socket.parent().expect("a folder");
     run(user.command("mkdir").args(["-p", text(parent)])).succeeded();
-    // Neither the archive nor the tool may lie where another user can get at them.
+    // Copies, because the user may not be able to read the original files.
     let [archive, tool] = ["app.tar", "imgsync"].map(|name| user.home.join(name));
-    std::fs::copy(recorded("podman4-docker-archive.tar"), &archive).expect("a copy");
+    std::fs::copy(recorded_archive("podman4-docker-archive.tar"), &archive).expect("a copy");
     std::fs::copy(env!("CARGO_BIN_EXE_imgsync"), &tool).expect("a copy");
     let mut chmod = Command::new("chmod");
     run(chmod.arg("a+rx").args([&archive, &tool])).succeeded();
@@ -223,8 +225,8 @@ fn images_come_from_a_podman_without_root() {
     command.env("CONTAINER_HOST", &host);
     command.args(["push", PODMAN_IMAGE, &fixture.remote("rootless")]);
     run(&mut command).succeeded();
-    assert_eq!(fixture.found("rootless").config, id);
-    // Again, with nothing left to send.
+    assert_eq!(fixture.check_image("rootless").config, id);
+    // A second push has nothing to send.
     let mut command = user.command(text(&tool));
     command.env("DOCKER_HOST", &host);
     command.args(["push", PODMAN_IMAGE, &fixture.remote("rootless")]);

@@ -1,9 +1,9 @@
-//! Exports of a daemon: kept after a push was killed or an export broke off, checked, and read no
-//! further than needed.
+//! Tests exports of a daemon: their layers are kept after an interruption and checked, and an
+//! export is read only as far as needed.
 
 use super::{
-    FakeDaemon, MANIFEST_TYPE, SOURCE, SpoolFixture, classic, containerd, large_and_small, rooted,
-    sent,
+    EXIT_SOURCE, FakeDaemon, MANIFEST_TYPE, SpoolFixture, inspect_classic, inspect_containerd,
+    inspect_with_root, large_and_small, sent_bytes,
 };
 use crate::support::SmallDisk;
 use crate::support::archive::{Entry, tar_of};
@@ -12,8 +12,9 @@ use serde_json::json;
 
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
-/// As containerd's store has an image that was loaded: its layers are not compressed.
-fn loaded(image: &Image) -> FakeDaemon {
+/// Starts a daemon with the containerd image store and a loaded image, whose layers are not
+/// compressed.
+fn daemon_with_loaded_image(image: &Image) -> FakeDaemon {
     let manifest = image.oci_manifest(&image.layers);
     let manifest = String::from_utf8(manifest)
         .expect("JSON")
@@ -21,11 +22,11 @@ fn loaded(image: &Image) -> FakeDaemon {
     let blobs = image.layers.iter().chain([&image.config]);
     let entries = image::layout(manifest.as_bytes(), blobs, "v1");
     let root = digest(manifest.as_bytes());
-    FakeDaemon::layout(rooted(image, MANIFEST_TYPE, &root), entries)
+    FakeDaemon::layout(inspect_with_root(image, MANIFEST_TYPE, &root), entries)
 }
 
-/// As containerd's store has an image for two platforms.
-fn indexed(images: &[Image; 2]) -> FakeDaemon {
+/// Starts a daemon with the containerd image store and an image for two platforms.
+fn daemon_with_index(images: &[Image; 2]) -> FakeDaemon {
     let mut entries = Vec::new();
     let mut children = Vec::new();
     for (image, architecture) in images.iter().zip(["amd64", "arm64"]) {
@@ -45,13 +46,14 @@ fn indexed(images: &[Image; 2]) -> FakeDaemon {
         index.clone(),
     ));
     let root = digest(index.as_bytes());
-    FakeDaemon::layout(rooted(&images[0], INDEX_TYPE, &root), entries)
+    FakeDaemon::layout(inspect_with_root(&images[0], INDEX_TYPE, &root), entries)
 }
 
-/// Killed while uploading, then run again: nothing is exported or sent twice, and nothing stays.
-fn assert_goes_on(fixture: &SpoolFixture, daemon: &FakeDaemon, name: &str) {
+/// Kills a push while it uploads and runs it again. Panics if the image is exported again, if bytes
+/// are sent twice, or if files stay in the spool.
+fn assert_push_continues(fixture: &SpoolFixture, daemon: &FakeDaemon, name: &str) {
     let command = || daemon.command(&fixture.imgsync);
-    fixture.killed(command(), "app:v1", name, 5_000_000);
+    fixture.kill_during_push(command(), "app:v1", name, 5_000_000);
     assert_eq!(daemon.exports(), 1);
     let spooled = fixture.spooled();
     assert!(!spooled.is_empty());
@@ -67,58 +69,58 @@ fn assert_goes_on(fixture: &SpoolFixture, daemon: &FakeDaemon, name: &str) {
     }
     let outcome = fixture.push(command(), "app:v1", name).succeeded();
     assert_eq!(daemon.exports(), 1, "{outcome}");
-    let size = fixture.found(name).size();
+    let size = fixture.check_image(name).size();
     let requests = fixture.relay.requests();
     let path = format!("/v2/{name}/");
-    let own = requests
+    let image_requests = requests
         .into_iter()
-        .filter(|it| it.target.starts_with(&path));
-    let own: Vec<_> = own.collect();
-    // Of each open upload the chunk that was on its way.
-    let broken = own.iter().filter(|request| !request.complete);
+        .filter(|request| request.target.starts_with(&path));
+    let image_requests: Vec<_> = image_requests.collect();
+    // Each open upload may have lost one chunk.
+    let broken = image_requests.iter().filter(|request| !request.complete);
     let wasted: u64 = broken.filter_map(|request| request.content_length).sum();
-    let sent = sent(&own);
+    let sent_bytes = sent_bytes(&image_requests);
     assert!(
-        sent <= size + wasted,
-        "{sent} sent of {size}, {wasted} lost"
+        sent_bytes <= size + wasted,
+        "{sent_bytes} sent of {size}, {wasted} lost"
     );
     assert_eq!(fixture.spooled(), [], "{outcome}");
 }
 
 #[test]
-fn a_killed_push_from_a_daemon_goes_on_without_another_export() {
+fn a_killed_push_from_a_daemon_continues_without_another_export() {
     let fixture = SpoolFixture::new();
     let image = large_and_small(10);
-    assert_goes_on(&fixture, &FakeDaemon::classic(&image), "classic");
-    assert_eq!(fixture.found("classic").config, image.id());
+    assert_push_continues(&fixture, &FakeDaemon::classic(&image), "classic");
+    assert_eq!(fixture.check_image("classic").config, image.id());
     let image = large_and_small(20);
-    assert_goes_on(&fixture, &FakeDaemon::containerd(&image), "stored");
-    assert_eq!(fixture.found("stored").config, image.id());
+    assert_push_continues(&fixture, &FakeDaemon::containerd(&image), "stored");
+    assert_eq!(fixture.check_image("stored").config, image.id());
     let image = large_and_small(180);
-    assert_goes_on(&fixture, &loaded(&image), "loaded");
-    assert_eq!(fixture.found("loaded").config, image.id());
+    assert_push_continues(&fixture, &daemon_with_loaded_image(&image), "loaded");
+    assert_eq!(fixture.check_image("loaded").config, image.id());
     let images = [large_and_small(190), large_and_small(200)];
-    assert_goes_on(&fixture, &indexed(&images), "indexed");
-    assert_eq!(fixture.found("indexed").children.len(), 2);
+    assert_push_continues(&fixture, &daemon_with_index(&images), "indexed");
+    assert_eq!(fixture.check_image("indexed").children.len(), 2);
 }
 
-/// All layers as they come, and one of them packed: so much is on the disk at a time.
+/// The disk has space for all raw layers and one compressed layer.
 #[test]
-fn a_raw_layer_gives_its_room_back_once_it_is_packed() {
+fn a_raw_layer_is_deleted_once_it_is_compressed() {
     let Some(disk) = SmallDisk::mount("14m") else {
         return;
     };
-    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
+    let fixture = SpoolFixture::with_home(Scratch::new(), disk.folder("home"));
     let image = large_and_small(210);
     let daemon = FakeDaemon::classic(&image);
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "app");
     outcome.succeeded();
-    assert_eq!(fixture.found("app").config, image.id());
+    assert_eq!(fixture.check_image("app").config, image.id());
     assert_eq!(fixture.spooled(), []);
 }
 
 #[test]
-fn what_was_damaged_in_the_spool_is_found_out_and_read_anew() {
+fn damaged_spool_entries_are_detected_and_read_again() {
     let fixture = SpoolFixture::new();
     for (name, image) in [
         ("classic", large_and_small(30)),
@@ -129,7 +131,7 @@ fn what_was_damaged_in_the_spool_is_found_out_and_read_anew() {
             _ => FakeDaemon::containerd(&image),
         };
         let command = || daemon.command(&fixture.imgsync);
-        fixture.killed(command(), "app:v1", name, 5_000_000);
+        fixture.kill_during_push(command(), "app:v1", name, 5_000_000);
         let spooled = fixture.spooled();
         assert!(!spooled.is_empty());
         for (path, len) in spooled {
@@ -140,35 +142,35 @@ fn what_was_damaged_in_the_spool_is_found_out_and_read_anew() {
         let outcome = fixture.push(command(), "app:v1", name);
         outcome.succeeded();
         assert_eq!(daemon.exports(), 2);
-        assert_eq!(fixture.found(name).config, image.id());
+        assert_eq!(fixture.check_image(name).config, image.id());
         assert_eq!(fixture.spooled(), []);
     }
 }
 
-/// The second export lacks the first layer's bytes: whoever needed them again would fail.
+/// The first layer of the second export has wrong bytes, so a push that reads it again fails.
 #[test]
-fn layers_of_an_export_that_broke_off_are_kept() {
+fn layers_of_an_incomplete_export_are_kept() {
     let fixture = SpoolFixture::new();
     let image = large_and_small(50);
     let whole = tar_of(&image.docker_archive("app:v1"));
-    let mut spoilt = image.clone();
-    spoilt.layers[0].fill(0);
-    let spoilt = tar_of(&spoilt.docker_archive("app:v1"));
-    let daemon = FakeDaemon::start(classic(&image), move |count| match count {
+    let mut damaged = image.clone();
+    damaged.layers[0].fill(0);
+    let damaged = tar_of(&damaged.docker_archive("app:v1"));
+    let daemon = FakeDaemon::start(inspect_classic(&image), move |count| match count {
         1 => whole[..5_000_000].to_vec(),
-        _ => spoilt.clone(),
+        _ => damaged.clone(),
     });
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "app");
-    outcome.failed(SOURCE, &["error: source", "cut short"]);
+    outcome.failed(EXIT_SOURCE, &["error: source", "cut short"]);
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "app");
     outcome.succeeded();
     assert_eq!(daemon.exports(), 2);
-    assert_eq!(fixture.found("app").config, image.id());
+    assert_eq!(fixture.check_image("app").config, image.id());
     assert_eq!(fixture.spooled(), []);
 }
 
 #[test]
-fn two_pushes_from_one_daemon_at_once_do_not_hurt_one_another() {
+fn two_pushes_from_one_daemon_at_once_succeed() {
     let fixture = SpoolFixture::new();
     let image = large_and_small(60);
     let daemon = FakeDaemon::classic(&image);
@@ -179,15 +181,15 @@ fn two_pushes_from_one_daemon_at_once_do_not_hurt_one_another() {
         child.expect("imgsync starts")
     });
     for push in &mut pushes {
-        assert!(push.wait().expect("a child of ours").success());
+        assert!(push.wait().expect("the status of the child").success());
     }
     for name in ["one", "two"] {
-        assert_eq!(fixture.found(name).config, image.id());
+        assert_eq!(fixture.check_image(name).config, image.id());
     }
     assert_eq!(fixture.spooled(), []);
 }
 
-/// An export that ends behind the last blob, and one that ends in it.
+/// One export ends after the last blob, the other one within it.
 #[test]
 fn an_export_is_read_no_further_than_needed() {
     let fixture = SpoolFixture::new();
@@ -197,23 +199,23 @@ fn an_export_is_read_no_further_than_needed() {
     let is_blob = |entry: &&Entry| entry.name.starts_with("blobs/");
     let blobs: Vec<_> = entries.iter().filter(is_blob).cloned().collect();
     assert!(blobs.len() < entries.len(), "the index comes last");
-    // Without the two blocks of zeros at the end.
+    // Without the two zero blocks at the end of the tar.
     let needed = tar_of(&blobs).len() - 1024;
     for (name, len, is_enough) in [("enough", needed, true), ("short", needed - 2048, false)] {
         let export = tar_of(&entries)[..len].to_vec();
-        let daemon = FakeDaemon::start(containerd(&image), move |_| export.clone());
+        let daemon = FakeDaemon::start(inspect_containerd(&image), move |_| export.clone());
         let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", name);
         if is_enough {
             outcome.succeeded();
-            assert_eq!(fixture.found(name).config, image.id());
+            assert_eq!(fixture.check_image(name).config, image.id());
         } else {
-            outcome.failed(SOURCE, &["error: source", "cut short"]);
+            outcome.failed(EXIT_SOURCE, &["error: source", "cut short"]);
         }
     }
 }
 
 #[test]
-fn a_dry_run_tells_what_it_can_without_an_export() {
+fn a_dry_run_prints_what_is_known_without_an_export() {
     let fixture = SpoolFixture::new();
     let image = large_and_small(160);
     let daemon = FakeDaemon::containerd(&image);

@@ -1,43 +1,44 @@
-//! A full disk, a cache that cannot be written, and images without layers.
+//! Tests a full disk, a cache that is not writable, and images without layers.
 
-use super::{FakeDaemon, SOURCE, SpoolFixture, classic, large_and_small, text};
+use super::{EXIT_SOURCE, FakeDaemon, SpoolFixture, inspect_classic, large_and_small, text};
 use crate::support::SmallDisk;
 use crate::support::fake::{FakeServer, status};
 use crate::support::prelude::*;
 
-/// The text of a disk that is too small, and what makes way before it comes to that.
+/// Spooled layers of another image are deleted before the push fails. The error says how many bytes
+/// are needed.
 #[test]
-fn a_full_spool_disk_is_told_in_numbers_after_leftovers_have_made_way() {
+fn leftovers_are_deleted_before_a_full_disk_is_reported() {
     let Some(disk) = SmallDisk::mount("16m") else {
         return;
     };
-    let fixture = SpoolFixture::at(Scratch::new(), disk.folder("home"));
-    let leftover = fixture.written(
+    let fixture = SpoolFixture::with_home(Scratch::new(), disk.folder("home"));
+    let leftover = fixture.write_archive(
         "leftover.tar",
         &large_and_small(70).docker_archive("left:v1"),
     );
-    fixture.killed(
+    fixture.kill_during_push(
         fixture.imgsync.command(),
         text(&leftover),
         "left",
         5_000_000,
     );
-    let left = fixture.spooled();
-    let size: u64 = left.iter().map(|(_, len)| len).sum();
-    assert!(size > 3_000_000, "{left:?}");
+    let leftovers = fixture.spooled();
+    let size: u64 = leftovers.iter().map(|(_, len)| len).sum();
+    assert!(size > 3_000_000, "{leftovers:?}");
 
     let fits = Image::new(vec![layer("data", noise(80, 13_000_000))]);
-    let path = fixture.written("fits.tar", &fits.docker_archive("fits:v1"));
+    let path = fixture.write_archive("fits.tar", &fits.docker_archive("fits:v1"));
     fixture
         .imgsync
         .push(text(&path), &fixture.remote("fits"))
         .succeeded();
-    assert_eq!(fixture.found("fits").config, fits.id());
-    // It took the room of some.
-    assert!(fixture.spooled().len() < left.len(), "{left:?}");
+    assert_eq!(fixture.check_image("fits").config, fits.id());
+    // Some leftovers were deleted to make space.
+    assert!(fixture.spooled().len() < leftovers.len(), "{leftovers:?}");
 
     let large = Image::new(vec![layer("data", noise(90, 25_000_000))]);
-    let path = fixture.written("large.tar", &large.docker_archive("large:v1"));
+    let path = fixture.write_archive("large.tar", &large.docker_archive("large:v1"));
     let folder = fixture.spool();
     let words = [
         "error: source",
@@ -48,25 +49,25 @@ fn a_full_spool_disk_is_told_in_numbers_after_leftovers_have_made_way() {
         "hint: make room",
     ];
     let outcome = fixture.imgsync.push(text(&path), &fixture.remote("large"));
-    outcome.failed(SOURCE, &words);
+    outcome.failed(EXIT_SOURCE, &words);
     assert_eq!(fixture.spooled(), []);
 
-    // Of an export the size is known before it is asked for: about, of all of it; of single
-    // layers in it exactly.
+    // The size of an export is known before it is requested: roughly for the whole export, exactly
+    // for single layers.
     let daemon = FakeDaemon::classic(&large);
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "large");
-    outcome.failed(SOURCE, &["MB or more are needed in", "are free there"]);
+    outcome.failed(EXIT_SOURCE, &["MB or more are needed in", "are free there"]);
     assert_eq!(daemon.exports(), 0);
     let daemon = FakeDaemon::containerd(&large);
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "large");
     let needed = large.compressed()[0].len() as f64 / 1e6;
     let needed = format!("{needed:.1} MB or more are needed in");
-    outcome.failed(SOURCE, &["error: source", &needed, "are free there"]);
+    outcome.failed(EXIT_SOURCE, &["error: source", &needed, "are free there"]);
     assert_eq!(fixture.spooled(), []);
 }
 
 #[test]
-fn an_image_without_layers_goes_from_everywhere() {
+fn an_image_without_layers_is_pushed_from_every_source() {
     let fixture = SpoolFixture::new();
     let image = Image::new(Vec::new());
     for (name, daemon) in [
@@ -75,9 +76,9 @@ fn an_image_without_layers_goes_from_everywhere() {
     ] {
         let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", name);
         outcome.succeeded();
-        assert_eq!(fixture.found(name).config, image.id());
+        assert_eq!(fixture.check_image(name).config, image.id());
     }
-    let path = fixture.written("image.tar", &image.docker_archive("app:v1"));
+    let path = fixture.write_archive("image.tar", &image.docker_archive("app:v1"));
     let remote = fixture.remote("archive");
     let plan = fixture
         .imgsync
@@ -85,14 +86,14 @@ fn an_image_without_layers_goes_from_everywhere() {
     let plan = plan.succeeded().stdout;
     assert!(plan.contains("the image has no layers"), "{plan}");
     fixture.imgsync.push(text(&path), &remote).succeeded();
-    assert_eq!(fixture.found("archive").config, image.id());
+    assert_eq!(fixture.check_image("archive").config, image.id());
 }
 
-/// As Docker's classic store has it.
+/// Docker's classic image store cannot export such an image.
 #[test]
 fn an_image_without_layers_that_a_daemon_does_not_export_is_explained() {
     let fixture = SpoolFixture::new();
-    let inspected = classic(&Image::new(Vec::new())).to_string();
+    let inspected = inspect_classic(&Image::new(Vec::new())).to_string();
     let fake = FakeServer::start(move |request| match request.line().rsplit('/').next() {
         Some("info") => status(200).body("{}"),
         Some("json") => status(200).body(inspected.clone()),
@@ -106,15 +107,15 @@ fn an_image_without_layers_that_a_daemon_does_not_export_is_explained() {
         "not implemented",
         "hint: let the build",
     ];
-    outcome.failed(SOURCE, &words);
+    outcome.failed(EXIT_SOURCE, &words);
 }
 
-/// What cannot be kept is no reason not to push: a cache is a hint, and the spool a convenience.
+/// Cache and spool are optional, so the push succeeds.
 #[test]
-fn a_cache_that_cannot_be_written_stops_no_push() {
+fn a_push_succeeds_without_a_writable_cache() {
     let fixture = SpoolFixture::new();
     let image = large_and_small(900);
-    let path = fixture.written("image.tar", &image.docker_archive("app:v1"));
+    let path = fixture.write_archive("image.tar", &image.docker_archive("app:v1"));
     let file = fixture.scratch.path("no folder");
     std::fs::write(&file, "").unwrap();
     let command = || {
@@ -124,8 +125,8 @@ fn a_cache_that_cannot_be_written_stops_no_push() {
     };
     for _ in ["everything", "nothing is missing"] {
         let outcome = fixture.push(command(), text(&path), "app").succeeded();
-        let told = "nothing can be kept in";
-        assert_eq!(outcome.stderr.matches(told).count(), 1, "{outcome}");
+        let warning = "nothing can be kept in";
+        assert_eq!(outcome.stderr.matches(warning).count(), 1, "{outcome}");
     }
-    assert_eq!(fixture.found("app").config, image.id());
+    assert_eq!(fixture.check_image("app").config, image.id());
 }

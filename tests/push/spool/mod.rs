@@ -1,5 +1,5 @@
-//! What a push puts aside outlives it: a daemon is not asked twice for the same export, a layer is
-//! not compressed twice, and a small disk is told of in numbers.
+//! Tests the spool: a later push reuses its layers, so the daemon is not asked for another export
+//! and nothing is compressed twice. A full disk is reported.
 
 mod daemon;
 mod limits;
@@ -13,17 +13,17 @@ use crate::support::prelude::*;
 use crate::support::request_parser::ObservedRequest;
 use serde_json::json;
 
-const SOURCE: i32 = 3;
+const EXIT_SOURCE: i32 = 3;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// A server, and the tool with a home of its own.
+/// A server behind a relay, and the tool with its own home folder.
 struct SpoolFixture {
     server: Server,
-    /// What goes to the server goes through here.
+    /// All requests to the server go through this relay.
     relay: Relay,
     imgsync: Imgsync,
     home: PathBuf,
-    /// Last, for it goes last: the server must be dead by then.
+    /// Dropped last: the server must have stopped before its folder is deleted.
     scratch: Scratch,
 }
 
@@ -31,10 +31,10 @@ impl SpoolFixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let home = scratch.folder("home");
-        Self::at(scratch, home)
+        Self::with_home(scratch, home)
     }
 
-    fn at(scratch: Scratch, home: PathBuf) -> Self {
+    fn with_home(scratch: Scratch, home: PathBuf) -> Self {
         let server = Server::start(&scratch.folder("root"));
         Self {
             relay: Relay::start(server.address(), RelayFault::None),
@@ -49,7 +49,7 @@ impl SpoolFixture {
         self.home.join("cache/imgsync/spool")
     }
 
-    /// The files in the spool, with their sizes in bytes.
+    /// Returns the files in the spool with their sizes in bytes.
     fn spooled(&self) -> Vec<(PathBuf, u64)> {
         files(&self.spool())
     }
@@ -58,46 +58,50 @@ impl SpoolFixture {
         format!("{}/{name}:v1", self.relay.address())
     }
 
-    fn written(&self, name: &str, entries: &[Entry]) -> PathBuf {
+    fn write_archive(&self, name: &str, entries: &[Entry]) -> PathBuf {
         let path = self.scratch.path(name);
         write_tar(entries, &path);
         path
     }
 
-    /// Runs a push and kills it when it has sent so many bytes.
-    fn killed(&self, mut command: Command, image: &str, name: &str, bytes: u64) {
+    /// Runs a push and kills it after it has sent this many bytes.
+    fn kill_during_push(&self, mut command: Command, image: &str, name: &str, bytes: u64) {
         let relay = &self.relay;
-        let bytes = sent(&relay.requests()) + bytes;
+        let bytes = sent_bytes(&relay.requests()) + bytes;
         let child = Arc::new(Mutex::new(None::<std::process::Child>));
         let victim = Arc::clone(&child);
-        // Before the first byte, so that the moment is not missed.
+        // Set before the push starts, so that the moment is not missed.
         relay.run_after_bytes_sent(bytes, move || {
             wait_until("the push that is to be killed", || {
                 let mut victim = victim.lock().unwrap();
                 victim
                     .as_mut()
-                    .map(|child| child.kill().expect("a child of ours"))
+                    .map(|child| child.kill().expect("the status of the child"))
             });
         });
-        // Slow enough to be in the middle then.
+        // The rate limit makes sure that the push is still running at that moment.
         command.args(["push", "--limit-rate", "4MiB", "--chunk-size", "256KiB"]);
         command.args([image, &self.remote(name)]);
-        let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        *child.lock().unwrap() = Some(started.expect("imgsync starts"));
-        let ended = wait_until("the end of the push", || {
+        let result = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        *child.lock().unwrap() = Some(result.expect("imgsync starts"));
+        let status = wait_until("the end of the push", || {
             let mut child = child.lock().unwrap();
-            child.as_mut().unwrap().try_wait().expect("a child of ours")
+            child
+                .as_mut()
+                .unwrap()
+                .try_wait()
+                .expect("the status of the child")
         });
-        assert_eq!(ended.code(), None, "killed in the middle");
+        assert_eq!(status.code(), None, "the push was not killed");
     }
 
-    /// Pushes to the end.
+    /// Runs a push to its end.
     fn push(&self, mut command: Command, image: &str, name: &str) -> Outcome {
         command.args(["push", image, &self.remote(name)]);
         run(&mut command)
     }
 
-    fn found(&self, name: &str) -> check::StoredImage {
+    fn check_image(&self, name: &str) -> check::StoredImage {
         check::at_registry(self.server.address(), &format!("{name}:v1"))
     }
 }
@@ -106,9 +110,10 @@ fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => found.push((path, entry.metadata().expect("a file").len())),
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path, entry.metadata().expect("a file").len()));
         }
     }
     found
@@ -118,36 +123,37 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-fn sent(requests: &[ObservedRequest]) -> u64 {
+fn sent_bytes(requests: &[ObservedRequest]) -> u64 {
     let writes = requests.iter().filter(|request| request.writes_blob());
     writes.map(|request| request.body).sum()
 }
 
-/// Three layers, and a small one that stays in memory where it can.
+/// Returns an image with three large layers and a small one, which is kept in memory if possible.
 fn large_and_small(seed: u64) -> Image {
     let layers = (seed..seed + 3).map(|seed| layer("data", noise(seed, 3_000_000)));
     let small = layer("small", noise(seed, 30_000));
     Image::new(layers.chain([small]).collect())
 }
 
-/// A daemon with one image. What an export consists of is decided for each anew.
+/// A fake daemon with one image.
 struct FakeDaemon {
     fake: FakeServer,
 }
 
 impl FakeDaemon {
+    /// Starts a daemon. `export` returns the archive of an export, given the number of the export.
     fn start(
         inspected: serde_json::Value,
         export: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let count = Mutex::new(0);
         let fake = FakeServer::start(move |request| {
-            let line = request.line();
-            if line.ends_with("/info") {
+            let request_line = request.line();
+            if request_line.ends_with("/info") {
                 status(200).body("{}")
-            } else if line.ends_with("/json") {
+            } else if request_line.ends_with("/json") {
                 status(200).body(inspected.to_string())
-            } else if line.ends_with("/get") {
+            } else if request_line.ends_with("/get") {
                 let mut count = count.lock().unwrap();
                 *count += 1;
                 status(200).body(export(*count))
@@ -158,18 +164,18 @@ impl FakeDaemon {
         Self { fake }
     }
 
-    /// With a classic store.
+    /// A daemon with Docker's classic image store.
     fn classic(image: &Image) -> Self {
         let export = tar_of(&image.docker_archive("app:v1"));
-        Self::start(classic(image), move |_| export.clone())
+        Self::start(inspect_classic(image), move |_| export.clone())
     }
 
-    /// With containerd's store: layers come compressed, and go as they are.
+    /// A daemon with the containerd image store: layers are compressed, and exported unchanged.
     fn containerd(image: &Image) -> Self {
-        Self::layout(containerd(image), image.oci_layout("v1"))
+        Self::layout(inspect_containerd(image), image.oci_layout("v1"))
     }
 
-    /// The same, with another layout to export.
+    /// A daemon with the containerd image store that exports these entries.
     fn layout(inspected: serde_json::Value, mut entries: Vec<Entry>) -> Self {
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let export = tar_of(&entries);
@@ -178,10 +184,14 @@ impl FakeDaemon {
 
     fn exports(&self) -> usize {
         let lines = self.fake.lines();
-        lines.iter().filter(|line| line.ends_with("/get")).count()
+        lines
+            .iter()
+            .filter(|request_line| request_line.ends_with("/get"))
+            .count()
     }
 
-    /// The tool, on this daemon; without a scheme, as Docker's own client takes it.
+    /// The tool with the address of this daemon. The address has no scheme, as Docker's client
+    /// accepts it.
     fn command(&self, imgsync: &Imgsync) -> Command {
         let mut command = imgsync.command();
         command.env("DOCKER_HOST", self.fake.address());
@@ -189,7 +199,7 @@ impl FakeDaemon {
     }
 }
 
-fn classic(image: &Image) -> serde_json::Value {
+fn inspect_classic(image: &Image) -> serde_json::Value {
     let diff_ids: Vec<_> = image.layers.iter().map(|layer| digest(layer)).collect();
     json!({
         "Id": image.id(), "RepoTags": ["app:v1"], "Os": "linux", "Architecture": "amd64",
@@ -198,13 +208,13 @@ fn classic(image: &Image) -> serde_json::Value {
     })
 }
 
-fn containerd(image: &Image) -> serde_json::Value {
+fn inspect_containerd(image: &Image) -> serde_json::Value {
     let manifest = digest(&image.oci_manifest(&image.compressed()));
-    rooted(image, MANIFEST_TYPE, &manifest)
+    inspect_with_root(image, MANIFEST_TYPE, &manifest)
 }
 
-fn rooted(image: &Image, media_type: &str, root: &str) -> serde_json::Value {
-    let mut inspected = classic(image);
+fn inspect_with_root(image: &Image, media_type: &str, root: &str) -> serde_json::Value {
+    let mut inspected = inspect_classic(image);
     inspected["Id"] = json!(root);
     inspected["Descriptor"] = json!({"mediaType": media_type, "digest": root});
     inspected

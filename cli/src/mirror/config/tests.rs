@@ -1,4 +1,4 @@
-//! Files as people write them, well and badly.
+//! Tests of valid and invalid configuration files.
 
 use super::*;
 use crate::mirror::selection::TagRules;
@@ -8,7 +8,7 @@ fn read(text: &str) -> Result<MirrorConfig, String> {
 }
 
 #[test]
-fn what_is_named_twice_is_refused() {
+fn duplicate_keys_are_refused() {
     let keys = "mirrors:\n  - source: a.io/b\n    source: a.io/c\n    target: c.io/d\n";
     let text = read(keys).unwrap_err();
     assert!(text.contains("source") && text.contains("line 3"), "{text}");
@@ -82,25 +82,28 @@ mirrors:
     assert_eq!(app.to.to_string(), "oci:/etc/imgsync/app");
     let one = &config.jobs[2];
     assert!(one.rules[0].is_empty() && !one.prune && !one.platforms.is_empty());
-    let host = |name: &str| &config.registries[&name.parse().unwrap()];
+    let registry = |name: &str| &config.registries[&name.parse().unwrap()];
     let file = PasswordSource::File("/etc/imgsync/secret.txt".into());
     assert_eq!(
-        host("registry.example.com").login,
+        registry("registry.example.com").login,
         Some(("ci".to_owned(), file))
     );
     let variable = PasswordSource::Variable("GHCR_TOKEN".to_owned());
-    assert_eq!(host("ghcr.io").login, Some(("bot".to_owned(), variable)));
-    assert!(host("10.0.0.5:5000").plain_http);
+    assert_eq!(
+        registry("ghcr.io").login,
+        Some(("bot".to_owned(), variable))
+    );
+    assert!(registry("10.0.0.5:5000").plain_http);
 }
 
 #[test]
-fn entries_for_the_same_are_one() {
+fn entries_with_the_same_source_and_target_are_merged() {
     let entry = |more: &str| format!("  - {{source: a.io/b, target: host, {more}}}\n");
     let two = format!("mirrors:\n{}{}", entry("semver: '1'"), entry("semver: '2'"));
     let config = read(&two).unwrap();
     assert_eq!((config.jobs.len(), config.jobs[0].rules.len()), (1, 2));
-    let odd = format!("mirrors:\n{}{}", entry("semver: '1'"), entry("prune: true"));
-    let error = read(&odd).unwrap_err();
+    let different = format!("mirrors:\n{}{}", entry("semver: '1'"), entry("prune: true"));
+    let error = read(&different).unwrap_err();
     assert!(
         error.starts_with("line 3: ") && error.contains("same source and target"),
         "{error}"
@@ -108,7 +111,7 @@ fn entries_for_the_same_are_one() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_line() {
+fn errors_name_the_line() {
     let entry = "mirrors:\n  - source: a.io/b\n    target: host\n";
     for (text, words) in [
         (
@@ -178,7 +181,7 @@ fn what_is_wrong_is_told_with_its_line() {
 }
 
 #[test]
-fn no_secret_is_shown() {
+fn errors_show_no_secret() {
     let error = read("registries:\n  a.io:\n    username: x\n    password: hunter2\n").unwrap_err();
     assert!(
         error.contains("line 4") && error.contains("passwordFile"),
@@ -188,7 +191,7 @@ fn no_secret_is_shown() {
 }
 
 #[test]
-fn bombs_do_not_go_off() {
+fn expanding_and_deeply_nested_files_are_refused() {
     let mut bomb =
         "defaults:\n  tags: &a0 [x, x, x, x, x, x, x, x, x, x]\nregistries:\n".to_owned();
     for i in 1..9 {

@@ -1,4 +1,4 @@
-//! Choices over lists as registries have them.
+//! Tests of tag selection.
 
 use super::*;
 use crate::text;
@@ -13,10 +13,11 @@ fn now() -> SystemTime {
     text::parse_timestamp("2026-01-31T00:00:00Z").unwrap()
 }
 
-/// Rules from words: `tag=…`, `regex=…`, `not=…`, `range=…`, `newest=…`, `by-date`, `age=…`.
+/// Returns rules from words: `tag=…`, `regex=…`, `not=…`, `range=…`, `newest=…`, `by-date`,
+/// `age=…`.
 fn rules(words: &[&str]) -> TagRules {
     let mut rules = TagRules::default();
-    let mut by = TagOrder::Version;
+    let mut order = TagOrder::Version;
     let mut count = None;
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -27,30 +28,31 @@ fn rules(words: &[&str]) -> TagRules {
             "not-regex" => rules.exclude_regexes.push(value.parse().unwrap()),
             "range" => rules.range = Some(value.parse().unwrap()),
             "newest" => count = Some(value.parse().unwrap()),
-            "by-date" => by = TagOrder::Date,
+            "by-date" => order = TagOrder::Date,
             "age" => rules.min_age = Some(text::parse_duration(value).unwrap()),
             _ => panic!("{word}"),
         }
     }
-    rules.newest = count.map(|count| NewestLimit { count, order: by });
+    rules.newest = count.map(|count| NewestLimit { count, order });
     rules
 }
 
-/// What is chosen; `days` tells a tag's age, and every question is noted.
-fn chosen_asking(
+/// Selects tags; `days` returns the age of a tag. Returns the selected tags and the tags whose
+/// dates were needed.
+fn select_with_dates(
     all: &[&str],
     any: &[&[&str]],
     days: impl Fn(&str) -> Option<u32>,
 ) -> (Vec<String>, Vec<String>) {
     let any: Vec<_> = any.iter().map(|words| rules(words)).collect();
     let mut dates = HashMap::new();
-    let mut asked = Vec::new();
+    let mut dated_tags = Vec::new();
     loop {
         match select_tags(&tags(all), &any, &dates, now()) {
             SelectionStep::NeedDates(tags) => {
                 assert!(!tags.is_empty());
                 for tag in tags {
-                    asked.push(tag.to_string());
+                    dated_tags.push(tag.to_string());
                     let date = match days(tag.as_str()) {
                         Some(days) => TagDate::At(now() - DAY * days),
                         None => TagDate::Unknown,
@@ -58,50 +60,59 @@ fn chosen_asking(
                     assert!(dates.insert(tag, date).is_none(), "asked twice");
                 }
             }
-            SelectionStep::Done(choice) => {
-                assert_eq!(choice.selected.len() + choice.skipped.len(), all.len());
-                return (choice.selected.iter().map(Tag::to_string).collect(), asked);
+            SelectionStep::Done(selection) => {
+                assert_eq!(
+                    selection.selected.len() + selection.skipped.len(),
+                    all.len()
+                );
+                return (
+                    selection.selected.iter().map(Tag::to_string).collect(),
+                    dated_tags,
+                );
             }
         }
     }
 }
 
-fn chosen(all: &[&str], words: &[&str]) -> Vec<String> {
-    let (chosen, asked) = chosen_asking(all, &[words], |_| None);
-    assert!(asked.is_empty(), "{asked:?}");
-    chosen
+fn select(all: &[&str], words: &[&str]) -> Vec<String> {
+    let (selected, dated_tags) = select_with_dates(all, &[words], |_| None);
+    assert!(dated_tags.is_empty(), "{dated_tags:?}");
+    selected
 }
 
-fn why(tag: &str, words: &[&str]) -> String {
+fn skip_reason(tag: &str, words: &[&str]) -> String {
     match select_tags(&tags(&[tag]), &[rules(words)], &HashMap::new(), now()) {
-        SelectionStep::Done(choice) => choice.skipped[0].1.to_string(),
+        SelectionStep::Done(selection) => selection.skipped[0].1.to_string(),
         SelectionStep::NeedDates(tags) => panic!("{tags:?}"),
     }
 }
 
 #[test]
-fn everything_without_rules() {
+fn all_tags_are_selected_without_rules() {
     assert_eq!(
-        chosen(&["v10", "v9", "latest"], &[]),
+        select(&["v10", "v9", "latest"], &[]),
         ["latest", "v9", "v10"]
     );
 }
 
 #[test]
-fn patterns() {
+fn patterns_select_tags() {
     let all = ["1.0", "1.1", "1.1-alpine", "2.0", "latest", "nightly-7"];
-    assert_eq!(chosen(&all, &["tag=1.*"]), ["1.0", "1.1", "1.1-alpine"]);
+    assert_eq!(select(&all, &["tag=1.*"]), ["1.0", "1.1", "1.1-alpine"]);
     assert_eq!(
-        chosen(&all, &["tag=1.*", "tag=latest", "not=*-alpine"]),
+        select(&all, &["tag=1.*", "tag=latest", "not=*-alpine"]),
         ["1.0", "1.1", "latest"]
     );
-    assert_eq!(chosen(&all, &[r"regex=\d+\.\d+"]), ["1.0", "1.1", "2.0"]);
+    assert_eq!(select(&all, &[r"regex=\d+\.\d+"]), ["1.0", "1.1", "2.0"]);
     assert_eq!(
-        chosen(&all, &["not-regex=.*[a-z].*"]),
+        select(&all, &["not-regex=.*[a-z].*"]),
         ["1.0", "1.1", "2.0"]
     );
-    assert_eq!(why("nightly-7", &["not=night*"]), "excluded by night*");
-    assert_eq!(why("nightly-7", &["tag=1"]), "no pattern takes it");
+    assert_eq!(
+        skip_reason("nightly-7", &["not=night*"]),
+        "excluded by night*"
+    );
+    assert_eq!(skip_reason("nightly-7", &["tag=1"]), "no pattern takes it");
 }
 
 #[test]
@@ -116,20 +127,20 @@ fn versions_are_plain_releases_unless_a_pattern_says_otherwise() {
         "v1.8.3",
         "1.9.0-alpine",
     ];
-    assert_eq!(chosen(&all, &["range=^1.8"]), ["1.10.0", "1.9.0", "v1.8.3"]);
-    assert_eq!(chosen(&all, &["range=^1.8", "tag=1*"]), ["1.10.0", "1.9.0"]);
+    assert_eq!(select(&all, &["range=^1.8"]), ["1.10.0", "1.9.0", "v1.8.3"]);
+    assert_eq!(select(&all, &["range=^1.8", "tag=1*"]), ["1.10.0", "1.9.0"]);
     assert_eq!(
-        chosen(&all, &["range=>=1.10 <2", "tag=*-alpine*"]),
+        select(&all, &["range=>=1.10 <2", "tag=*-alpine*"]),
         ["1.10.0-alpine"]
     );
     assert_eq!(
-        chosen(&all, &["range=>=1.10 <2", "regex=1.*"]),
+        select(&all, &["range=>=1.10 <2", "regex=1.*"]),
         ["1.11.0-rc1", "1.10.0-alpine", "1.10.0"]
     );
-    assert_eq!(chosen(&all, &["range=>=1.11.0-rc0 <2"]), ["1.11.0-rc1"]);
-    assert_eq!(why("latest", &["range=1"]), "is no version");
-    assert_eq!(why("1.0", &["range=^2"]), "is not in ^2");
-    assert!(why("1.0-slim", &["range=^1"]).contains("variant"));
+    assert_eq!(select(&all, &["range=>=1.11.0-rc0 <2"]), ["1.11.0-rc1"]);
+    assert_eq!(skip_reason("latest", &["range=1"]), "is no version");
+    assert_eq!(skip_reason("1.0", &["range=^2"]), "is not in ^2");
+    assert!(skip_reason("1.0-slim", &["range=^1"]).contains("variant"));
 }
 
 #[test]
@@ -144,15 +155,15 @@ fn the_newest_of_every_variant() {
         "1.10-slim",
         "1.2-slim",
     ];
-    assert_eq!(chosen(&all, &["newest=2"]), ["1.10", "1.2"]);
+    assert_eq!(select(&all, &["newest=2"]), ["1.10", "1.2"]);
     assert_eq!(
-        chosen(&all, &["newest=1", "tag=*-alpine*", "tag=*-slim"]),
+        select(&all, &["newest=1", "tag=*-alpine*", "tag=*-slim"]),
         ["1.10-slim", "1.10-alpine3.20"]
     );
-    assert_eq!(chosen(&all, &["newest=9", "tag=1.1"]), ["1.1"]);
-    assert_eq!(chosen(&all, &["newest=0"]), [""; 0]);
-    // Of two names for one version the one that says more.
-    assert_eq!(chosen(&["1.2", "1.2.0"], &["newest=1"]), ["1.2.0"]);
+    assert_eq!(select(&all, &["newest=9", "tag=1.1"]), ["1.1"]);
+    assert_eq!(select(&all, &["newest=0"]), [""; 0]);
+    // Of two tags for the same version, the more exact one is selected.
+    assert_eq!(select(&["1.2", "1.2.0"], &["newest=1"]), ["1.2.0"]);
 }
 
 #[test]
@@ -163,15 +174,16 @@ fn the_newest_by_date_needs_all_dates() {
         "c" => Some(2),
         _ => None,
     };
-    let (chosen, asked) = chosen_asking(&["a", "b", "c", "d"], &[&["newest=2", "by-date"]], days);
+    let (selected, dated_tags) =
+        select_with_dates(&["a", "b", "c", "d"], &[&["newest=2", "by-date"]], days);
     assert_eq!(
-        (chosen, asked.len()),
+        (selected, dated_tags.len()),
         (vec!["b".to_owned(), "c".to_owned()], 4)
     );
 }
 
 #[test]
-fn an_age_asks_no_more_than_it_must() {
+fn a_minimum_age_needs_only_the_necessary_dates() {
     let days = |tag: &str| match tag {
         "5.0" => Some(1),
         "4.0" => Some(6),
@@ -180,28 +192,28 @@ fn an_age_asks_no_more_than_it_must() {
         _ => None,
     };
     let all = ["1.0", "2.0", "3.0", "4.0", "5.0", "odd"];
-    let (chosen, asked) = chosen_asking(&all, &[&["age=7d", "newest=1"]], days);
-    assert_eq!(chosen, ["3.0"]);
-    assert_eq!(asked, ["5.0", "4.0", "3.0"]);
-    let (chosen, asked) = chosen_asking(&all, &[&["age=7d"]], days);
-    assert_eq!(chosen, ["1.0", "2.0", "3.0"]);
-    assert_eq!(asked.len(), 6);
+    let (selected, dated_tags) = select_with_dates(&all, &[&["age=7d", "newest=1"]], days);
+    assert_eq!(selected, ["3.0"]);
+    assert_eq!(dated_tags, ["5.0", "4.0", "3.0"]);
+    let (selected, dated_tags) = select_with_dates(&all, &[&["age=7d"]], days);
+    assert_eq!(selected, ["1.0", "2.0", "3.0"]);
+    assert_eq!(dated_tags.len(), 6);
 }
 
 #[test]
-fn one_of_several_rules_is_enough() {
+fn a_tag_is_selected_if_one_of_several_rules_selects_it() {
     let all = ["1.0", "1.1", "2.0", "2.1", "latest"];
     let any: &[&[&str]] = &[
         &["range=1", "newest=1"],
         &["range=2", "newest=1"],
         &["tag=latest"],
     ];
-    let (chosen, _) = chosen_asking(&all, any, |_| None);
-    assert_eq!(chosen, ["1.1", "2.1", "latest"]);
+    let (selected, _) = select_with_dates(&all, any, |_| None);
+    assert_eq!(selected, ["1.1", "2.1", "latest"]);
 }
 
 #[test]
 fn referrer_tags_are_not_selected() {
     let signature = format!("sha256-{}.sig", "a".repeat(64));
-    assert_eq!(chosen(&["v1", &signature], &[]), ["v1"]);
+    assert_eq!(select(&["v1", &signature], &[]), ["v1"]);
 }

@@ -1,4 +1,4 @@
-//! An archive, written and read.
+//! Tests of writing and reading an archive.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ async fn tags(path: &Path) -> Vec<String> {
     tags.iter().map(ToString::to_string).collect()
 }
 
-/// The names of a tar's entries.
+/// Returns the names of a tar's entries.
 fn entries(path: &Path) -> Vec<String> {
     let mut archive = tar::Archive::new(std::fs::File::open(path).unwrap());
     let entries = archive.entries().unwrap();
@@ -39,7 +39,7 @@ fn entries(path: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_archive_appears_whole_and_takes_more() {
+async fn an_archive_appears_complete_and_can_be_extended() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("it.tar");
     let (a, b) = (image(b"a"), image(b"b"));
@@ -69,10 +69,10 @@ async fn an_archive_appears_whole_and_takes_more() {
     assert_eq!(std::fs::read(&path).unwrap(), before);
     second.finish(&quiet()).await.unwrap();
     assert_eq!(tags(&path).await, ["v1", "v2"]);
-    let ends = &entries(&path)[6..];
-    assert_eq!(ends, ["manifest.json", "index.json", "oci-layout"]);
+    let last_entries = &entries(&path)[6..];
+    assert_eq!(last_entries, ["manifest.json", "index.json", "oci-layout"]);
 
-    // What nothing needs any more is left out.
+    // Blobs that no manifest needs are left out.
     let third = target(&path).await;
     put(&third, &b, &tagged("v1")).await;
     third.finish(&quiet()).await.unwrap();
@@ -146,8 +146,11 @@ async fn an_old_archive_that_is_damaged_is_neither_used_nor_lost() {
     put(&archive, &image(b"only here"), &tagged("v1")).await;
     archive.finish(&quiet()).await.unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
-    let place = bytes.windows(9).position(|it| it == b"only here").unwrap();
-    bytes[place] = b'O';
+    let position = bytes
+        .windows(9)
+        .position(|window| window == b"only here")
+        .unwrap();
+    bytes[position] = b'O';
     std::fs::write(&path, &bytes).unwrap();
     let archive = target(&path).await;
     put(&archive, &image(b"b"), &tagged("v2")).await;
@@ -167,7 +170,7 @@ async fn an_old_archive_that_is_damaged_is_neither_used_nor_lost() {
 }
 
 #[tokio::test]
-async fn an_index_keeps_its_parts() {
+async fn an_index_keeps_its_children() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("it.tar");
     let (a, b) = (image(b"a"), image(b"b"));
@@ -189,9 +192,9 @@ async fn an_index_keeps_its_parts() {
             .unwrap(),
         whole
     );
-    let about_it = source.list_referrers(&whole.digest).await.unwrap();
-    assert_eq!(about_it[0].digest, signature.manifest.digest);
-    // And once more through the old file: nothing gets lost on the way.
+    let referrers = source.list_referrers(&whole.digest).await.unwrap();
+    assert_eq!(referrers[0].digest, signature.manifest.digest);
+    // After another write, the content of the old file is still there.
     let again = target(&path).await;
     put(&again, &image(b"c"), &tagged("v2")).await;
     again.finish(&quiet()).await.unwrap();
