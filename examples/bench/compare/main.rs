@@ -101,9 +101,9 @@ fn main() {
         for kind in Kind::present() {
             for client in Client::present() {
                 let rows = compare(folder.path(), &sample, kind, client, shape);
-                for (step, cost) in rows {
+                for (what, cost) in rows {
                     println!(
-                        "| {link} | {} | {step} | {} | {cost} |",
+                        "| {link} | {} | {what} | {} | {cost} |",
                         kind.name(),
                         client.name()
                     );
@@ -123,7 +123,7 @@ fn compare(
 ) -> Vec<(&'static str, Cost)> {
     eprintln!("measuring {} to {}", client.name(), kind.name());
     let registry = Registry::start(kind);
-    // One relay for all steps, because clients remember a registry by its port.
+    // One for all steps: what is remembered of a registry goes by its port.
     let relay = Relay::shaped(registry.address(), Cut::Never, shape);
     let mut home: Option<Home> = None;
     let steps = STEPS.map(|(name, version, state)| {
