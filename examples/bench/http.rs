@@ -1,21 +1,21 @@
-//! Just enough HTTP/1.1 to ask the same thing again and again on one connection.
+//! A minimal HTTP/1.1 client, so that the client costs little CPU time.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// One connection that is kept.
+/// A persistent connection.
 pub(super) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     address: SocketAddr,
 }
 
-/// What is looked at in an answer.
+/// The parts of a response that the benchmark uses.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) location: Option<String>,
-    /// Of the body, in bytes.
+    /// The length of the body in bytes.
     pub(super) len: u64,
 }
 
@@ -30,14 +30,14 @@ impl Connection {
         }
     }
 
-    pub(super) fn get(&mut self, target: &str) -> Answer {
-        let answer = self.send("GET", target, "", b"");
-        assert_eq!(answer.status, 200, "{target}");
-        answer
+    pub(super) fn get(&mut self, target: &str) -> Response {
+        let response = self.send("GET", target, "", b"");
+        assert_eq!(response.status, 200, "{target}");
+        response
     }
 
-    /// Sends a request, `head` being further header lines, and reads the whole answer.
-    pub(super) fn send(&mut self, method: &str, target: &str, head: &str, body: &[u8]) -> Answer {
+    /// Sends a request with the additional header lines `head`, and reads the whole response.
+    pub(super) fn send(&mut self, method: &str, target: &str, head: &str, body: &[u8]) -> Response {
         let accept = "application/vnd.oci.image.manifest.v1+json";
         let request = format!(
             "{method} {target} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n{head}\
@@ -47,18 +47,18 @@ impl Connection {
         );
         self.stream.write_all(request.as_bytes()).expect("to send");
         self.stream.write_all(body).expect("to send");
-        self.answer(method == "HEAD")
+        self.read_response(method == "HEAD")
     }
 
-    /// Sends what was prepared, and reads the whole answer.
-    pub(super) fn repeat(&mut self, request: &[u8], is_head: bool) -> Answer {
+    /// Sends a prepared request, and reads the whole response.
+    pub(super) fn send_prepared(&mut self, request: &[u8], is_head: bool) -> Response {
         self.stream.write_all(request).expect("to send");
-        self.answer(is_head)
+        self.read_response(is_head)
     }
 
-    fn answer(&mut self, is_head: bool) -> Answer {
+    fn read_response(&mut self, is_head: bool) -> Response {
         let mut filled = 0;
-        let end = loop {
+        let body_start = loop {
             let count = self
                 .stream
                 .read(&mut self.buffer[filled..])
@@ -67,12 +67,12 @@ impl Connection {
             filled += count;
             let found = self.buffer[..filled]
                 .windows(4)
-                .position(|four| four == b"\r\n\r\n");
-            if let Some(end) = found {
-                break end + 4;
+                .position(|window| window == b"\r\n\r\n");
+            if let Some(position) = found {
+                break position + 4;
             }
         };
-        let head = std::str::from_utf8(&self.buffer[..end]).expect("a head");
+        let head = std::str::from_utf8(&self.buffer[..body_start]).expect("a head");
         let header = |name: &str| {
             let line = head.lines().find(|line| {
                 line.get(..name.len())
@@ -83,16 +83,17 @@ impl Connection {
         let status = head[9..12].parse().expect("a status");
         let len = header("content-length:").map_or(0, |text| text.parse().expect("a length"));
         let location = header("location:");
-        let mut left = match is_head {
-            true => 0,
-            false => len - (filled - end) as u64,
+        let mut left = if is_head {
+            0
+        } else {
+            len - (filled - body_start) as u64
         };
         while left > 0 {
             let count = self.stream.read(&mut self.buffer).expect("a body");
             assert!(count > 0, "the connection ended");
             left -= count as u64;
         }
-        Answer {
+        Response {
             status,
             location,
             len,

@@ -1,16 +1,16 @@
-//! Measures the server: memory, the size of its program, requests a second and bytes a second;
-//! beside Debian's `docker-registry` in the same run, where that is installed.
+//! Measures the server: memory, the size of the program, requests per second and bytes per second.
+//! Measures Debian's `docker-registry` in the same run, if it is installed.
 //!
 //!     cargo build --release --workspace --bins
 //!     cargo run --release -p imgsync-server --example bench
 //!
-//! Client and server share the machine. Figures are for comparing, not for keeping.
+//! Client and server run on the same machine. Compare only figures of one run.
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a program that measures may panic and talk"
+    reason = "a benchmark may panic and print"
 )]
 
 mod http;
@@ -22,12 +22,12 @@ use std::time::Duration;
 use imgsync_oci::Digest;
 
 use self::http::Connection;
-use self::load::{Rate, mib_a_second, requests_a_second};
+use self::load::{mib_per_second, requests_per_second};
 use self::servers::Server;
 
-/// How long each rate is measured.
+/// The duration of each measurement.
 const TIME: Duration = Duration::from_secs(5);
-/// Connections that ask at the same time.
+/// The number of concurrent connections.
 const CONNECTIONS: usize = 16;
 const LARGE_BYTES: usize = 100 * 1000 * 1000;
 const SMALL_BYTES: usize = 5 * 1000;
@@ -35,11 +35,11 @@ const SMALL_BYTES: usize = 5 * 1000;
 fn main() {
     println!("| | imgsync-server | docker-registry |");
     println!("|---|---|---|");
-    let ours = measure(Server::ours());
-    let stock = Server::stock().map(measure).unwrap_or_default();
-    for (row, (name, value)) in ours.iter().enumerate() {
-        let beside = stock.get(row).map_or("", |(_, value)| value);
-        println!("| {name} | {value} | {beside} |");
+    let imgsync = measure(Server::start_imgsync_server());
+    let stock = Server::start_stock().map(measure).unwrap_or_default();
+    for (row, (name, value)) in imgsync.iter().enumerate() {
+        let stock_value = stock.get(row).map_or("", |(_, value)| value);
+        println!("| {name} | {value} | {stock_value} |");
     }
 }
 
@@ -55,38 +55,32 @@ fn measure(server: Server) -> Vec<(&'static str, String)> {
     let manifest = push_image(&server, &small);
     let blob = format!("/v2/bench/blobs/{}", Digest::of(&small));
     let manifest = format!("/v2/bench/manifests/{manifest}");
-    let rate = |rate: Rate| format!("{:.0}/s", rate.a_second);
-    let ask = |method, target: &str| {
-        rate(requests_a_second(
-            server.address(),
-            method,
-            target,
-            CONNECTIONS,
-            TIME,
-        ))
+    let rate = |method, target: &str| {
+        let rate = requests_per_second(server.address(), method, target, CONNECTIONS, TIME);
+        format!("{rate:.0}/s")
     };
-    rows.push(("HEAD of a blob", ask("HEAD", &blob)));
+    rows.push(("HEAD of a blob", rate("HEAD", &blob)));
     rows.push((
         "GET of a manifest by tag",
-        ask("GET", "/v2/bench/manifests/v1"),
+        rate("GET", "/v2/bench/manifests/v1"),
     ));
-    rows.push(("GET of a manifest by digest", ask("GET", &manifest)));
-    rows.push(("GET of a 5 kB blob", ask("GET", &blob)));
+    rows.push(("GET of a manifest by digest", rate("GET", &manifest)));
+    rows.push(("GET of a 5 kB blob", rate("GET", &blob)));
 
     let large = bytes(LARGE_BYTES, 2);
-    let name = push(&server, "bench", &large);
-    let target = format!("/v2/bench/blobs/{name}");
+    let digest = push(&server, "bench", &large);
+    let target = format!("/v2/bench/blobs/{digest}");
     for count in [1, 4] {
-        let speed = mib_a_second(server.address(), &target, count, TIME);
+        let speed = mib_per_second(server.address(), &target, count, TIME);
         let row = if count == 1 {
             "GET of a 100 MB blob"
         } else {
-            "the same, 4 at a time"
+            "GET of a 100 MB blob, 4 at a time"
         };
         rows.push((row, format!("{speed:.0} MiB/s")));
     }
-    rows.push(("memory after that", mib(server.memory())));
-    let peak = under_load(&server, &target);
+    rows.push(("memory after the downloads", mib(server.memory())));
+    let peak = peak_memory(&server, &target);
     rows.push((
         "memory, 8 pushes and 16 pulls of 100 MB at a time",
         mib(peak),
@@ -96,8 +90,8 @@ fn measure(server: Server) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// The most memory that was seen while large blobs went in and out.
-fn under_load(server: &Server, target: &str) -> u64 {
+/// Returns the peak memory in bytes during 8 pushes and 16 pulls of large blobs.
+fn peak_memory(server: &Server, target: &str) -> u64 {
     let blobs: Vec<Vec<u8>> = (0..8).map(|seed| bytes(LARGE_BYTES, 100 + seed)).collect();
     let mut peak = 0;
     std::thread::scope(|scope| {
@@ -121,7 +115,7 @@ fn under_load(server: &Server, target: &str) -> u64 {
     peak.max(server.memory())
 }
 
-/// Pushes an image with a config of these bytes; yields the manifest's digest.
+/// Pushes an image with this config and without layers, and returns the digest of its manifest.
 fn push_image(server: &Server, config: &[u8]) -> Digest {
     let digest = push(server, "bench", config);
     let manifest = serde_json::json!({
@@ -137,12 +131,12 @@ fn push_image(server: &Server, config: &[u8]) -> Digest {
     let bytes = manifest.to_string().into_bytes();
     let head = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
     let target = "/v2/bench/manifests/v1";
-    let answer = Connection::open(server.address()).send("PUT", target, head, &bytes);
-    assert_eq!(answer.status, 201);
+    let response = Connection::open(server.address()).send("PUT", target, head, &bytes);
+    assert_eq!(response.status, 201);
     Digest::of(&bytes)
 }
 
-/// Pushes a blob with two requests, as every registry takes it.
+/// Pushes a blob with POST and PUT, which every registry supports.
 fn push(server: &Server, repository: &str, blob: &[u8]) -> Digest {
     let digest = Digest::of(blob);
     let mut connection = Connection::open(server.address());
@@ -153,15 +147,15 @@ fn push(server: &Server, repository: &str, blob: &[u8]) -> Digest {
         Some((_, rest)) => rest[rest.find('/').unwrap()..].to_owned(),
         None => location,
     };
-    let joint = if path.contains('?') { '&' } else { '?' };
+    let separator = if path.contains('?') { '&' } else { '?' };
     let head = "Content-Type: application/octet-stream\r\n";
-    let target = format!("{path}{joint}digest={digest}");
-    let end = connection.send("PUT", &target, head, blob);
-    assert_eq!(end.status, 201);
+    let target = format!("{path}{separator}digest={digest}");
+    let response = connection.send("PUT", &target, head, blob);
+    assert_eq!(response.status, 201);
     digest
 }
 
-/// Bytes that do not compress.
+/// Returns pseudo-random bytes, which do not compress.
 fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {

@@ -1,4 +1,4 @@
-//! The programs that are measured.
+//! Starts the servers that are measured.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A running server over a folder of its own; both go with it.
+/// A running server. It is killed and its folder is deleted when the value is dropped.
 pub(super) struct Server {
     name: &'static str,
     program: PathBuf,
@@ -16,10 +16,10 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// imgsync-server, from beside this program's folder.
-    pub(super) fn ours() -> Self {
-        let here = std::env::current_exe().expect("a path");
-        let program = here
+    /// Starts imgsync-server from the parent of this program's folder.
+    pub(super) fn start_imgsync_server() -> Self {
+        let own_path = std::env::current_exe().expect("a path");
+        let program = own_path
             .ancestors()
             .nth(2)
             .expect("a folder")
@@ -46,17 +46,17 @@ impl Server {
         }
     }
 
-    /// Debian's docker-registry; `None` where it is not installed.
-    pub(super) fn stock() -> Option<Self> {
+    /// Starts Debian's docker-registry; `None` if it is not installed.
+    pub(super) fn start_stock() -> Option<Self> {
         let program = Path::new("/usr/bin/docker-registry");
         if !program.exists() {
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
-        // It cannot say which port it took.
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
+        // The stock registry does not report the port it listens on, so a free port is chosen here.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
         let config = folder.path().join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
@@ -92,12 +92,12 @@ impl Server {
         self.address
     }
 
-    /// The size of the program's file in bytes.
+    /// Returns the size of the program file in bytes.
     pub(super) fn program_bytes(&self) -> u64 {
         std::fs::metadata(&self.program).expect("a program").len()
     }
 
-    /// The resident memory in bytes.
+    /// Returns the resident memory in bytes.
     pub(super) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.expect("a process");

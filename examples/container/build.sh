@@ -18,18 +18,18 @@ fail() { say "build.sh: $*"; exit 1; }
 # The glibc target: a musl toolchain is often not installed, and its allocator is slower.
 machine=$(uname -m)
 target=$machine-unknown-linux-gnu
-case $machine in x86_64 | aarch64) ;; *) fail "no image is built on $machine" ;; esac
+case $machine in x86_64 | aarch64) ;; *) fail "machine $machine is not supported" ;; esac
 
 if [ -n "${IMGSYNC_SERVER:-}" ]; then
     program=$IMGSYNC_SERVER
 else
     command -v cargo >/dev/null 2>&1 || PATH=$PATH:$HOME/.cargo/bin
-    # With --target, the flags apply to the program and not to build scripts.
+    # With --target, RUSTFLAGS apply to the program and not to build scripts.
     RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
         cargo build --release --target "$target" -p imgsync-server --bin imgsync-server >&2
     program=${CARGO_TARGET_DIR:-$top/target}/$target/release/imgsync-server
 fi
-[ -x "$program" ] || fail "$program is not there"
+[ -x "$program" ] || fail "$program does not exist"
 if readelf --program-headers "$program" 2>/dev/null | grep -q INTERP; then
     fail "$program is not linked statically"
 fi
@@ -42,7 +42,7 @@ trap 'rm -rf "$context"' EXIT
 root=$context/root
 mkdir -p "$root/bin" "$root/etc/imgsync" "$root/var/lib/registry"
 install -m 755 "$program" "$root/bin/imgsync-server"
-# The name of the program in the stock image, for entrypoints and `docker exec`.
+# The program has this name in the stock image: existing entrypoints and `docker exec` use it.
 ln -s imgsync-server "$root/bin/registry"
 install -m 644 "$here/config.yml" "$root/etc/imgsync/config.yml"
 # A new volume gets these permissions, so any user can run the container.

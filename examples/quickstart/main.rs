@@ -1,7 +1,6 @@
-//! The whole path on one machine: a server on a free loopback port with a temporary folder, a
-//! push, the same push again, a push of a changed version, and both versions pulled back with
-//! every digest verified.
-#![allow(clippy::print_stdout, reason = "what it shows is what it is for")]
+//! The quick start: starts a server on a free loopback port with a temporary folder, pushes an image
+//! twice, pushes a changed version, then pulls both versions and verifies every digest.
+#![allow(clippy::print_stdout, reason = "the example prints its steps")]
 
 mod pull;
 mod sample;
@@ -9,7 +8,7 @@ mod steps;
 
 use std::process::ExitCode;
 
-type Failed = Box<dyn std::error::Error>;
+type Error = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     match steps::run(std::env::args().nth(1)) {

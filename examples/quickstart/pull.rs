@@ -1,5 +1,4 @@
-//! Pulls an image back, and believes nothing: every blob is hashed as it arrives, and every layer
-//! unpacked to see that it is the one that the config names.
+//! Pulls an image and verifies it: the digest of every blob, and the diffID of every layer.
 
 use std::io::Read;
 
@@ -7,10 +6,14 @@ use futures::StreamExt;
 use imgsync_oci::client::{Client, UrlScheme};
 use imgsync_oci::{Descriptor, Digest, Hasher, Manifest, Reference, Registry, Repository};
 
-use crate::Failed;
+use crate::Error;
 
-/// A line about what was pulled.
-pub(crate) fn verified(registry: &str, repository: &str, tag: &str) -> Result<String, Failed> {
+/// Pulls an image, verifies it, and returns a description of it.
+pub(crate) fn pull_and_verify(
+    registry: &str,
+    repository: &str,
+    tag: &str,
+) -> Result<String, Error> {
     let registry: Registry = registry.parse()?;
     let repository: Repository = repository.parse()?;
     let reference: Reference = tag.parse()?;
@@ -20,7 +23,7 @@ pub(crate) fn verified(registry: &str, repository: &str, tag: &str) -> Result<St
         .build()?;
     runtime.block_on(async {
         let manifest = client.fetch_manifest(&repository, &reference).await?;
-        let manifest = manifest.ok_or("the manifest is not there")?;
+        let manifest = manifest.ok_or("the registry does not have the manifest")?;
         let (_, parsed) = Manifest::parse(&manifest.bytes, manifest.media_type.as_deref())?;
         let Manifest::Image { config, layers, .. } = parsed else {
             return Err("not a single image".into());
@@ -31,15 +34,15 @@ pub(crate) fn verified(registry: &str, repository: &str, tag: &str) -> Result<St
         for (position, layer) in layers.iter().enumerate() {
             let blob = fetch(&client, &repository, layer).await?;
             bytes += blob.len();
-            let named = &config["rootfs"]["diff_ids"][position];
-            let diff_id = unpacked(&blob)?;
-            if named.as_str() != Some(&diff_id.to_string()) {
-                return Err(format!("layer {position} is {diff_id}, not {named}").into());
+            let expected = &config["rootfs"]["diff_ids"][position];
+            let diff_id = compute_diff_id(&blob)?;
+            if expected.as_str() != Some(&diff_id.to_string()) {
+                return Err(format!("layer {position} is {diff_id}, not {expected}").into());
             }
         }
         let layers = layers.len();
         Ok(format!(
-            "{layers} layers of {bytes} bytes, every digest and diffID right"
+            "{layers} layers with {bytes} bytes, all digests and diffIDs are correct"
         ))
     })
 }
@@ -48,20 +51,21 @@ async fn fetch(
     client: &Client,
     repository: &Repository,
     blob: &Descriptor,
-) -> Result<Vec<u8>, Failed> {
+) -> Result<Vec<u8>, Error> {
     let pieces = client.blob(repository, &blob.digest, 0).await?;
-    let mut pieces = Box::pin(pieces.ok_or_else(|| format!("{} is not there", blob.digest))?);
+    let mut pieces =
+        Box::pin(pieces.ok_or_else(|| format!("the registry does not have {}", blob.digest))?);
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.next().await {
         bytes.extend_from_slice(&piece?);
     }
     if Digest::of(&bytes) != blob.digest || bytes.len() as u64 != blob.size {
-        return Err(format!("{} came back as something else", blob.digest).into());
+        return Err(format!("the registry sent other content for {}", blob.digest).into());
     }
     Ok(bytes)
 }
 
-fn unpacked(blob: &[u8]) -> Result<Digest, Failed> {
+fn compute_diff_id(blob: &[u8]) -> Result<Digest, Error> {
     let mut hasher = Hasher::new(imgsync_oci::Algorithm::Sha256);
     let mut reader = flate2::read::MultiGzDecoder::new(blob);
     let mut buffer = vec![0; 64 * 1024];

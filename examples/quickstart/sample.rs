@@ -1,5 +1,5 @@
-//! A sample image: an archive as `docker save` writes it, of several layers and some megabytes.
-//! Only the last layer depends on the version.
+//! Writes sample images: archives in the format of `docker save`, with four layers. Only the last
+//! layer depends on the version.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::path::Path;
 use imgsync_oci::Digest;
 use serde_json::json;
 
-use crate::Failed;
+use crate::Error;
 
 const MIB: usize = 1024 * 1024;
 
-/// Writes version `version` of the sample to `path`.
-pub(crate) fn write(path: &Path, version: u64) -> Result<(), Failed> {
+/// Writes a version of the sample image to `path`.
+pub(crate) fn write(path: &Path, version: u64) -> Result<(), Error> {
     let layers = [
         layer("usr/lib/system", &content(1, 12 * MIB))?,
         layer("usr/lib/runtime", &content(2, 6 * MIB))?,
@@ -49,14 +49,14 @@ pub(crate) fn write(path: &Path, version: u64) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A layer's tar with one file in it.
-fn layer(name: &str, bytes: &[u8]) -> Result<Vec<u8>, Failed> {
+/// Returns a layer with one file, as a tar archive.
+fn layer(name: &str, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut archive = tar::Builder::new(Vec::new());
     append(&mut archive, name, bytes)?;
     Ok(archive.into_inner()?)
 }
 
-fn append<W: Write>(archive: &mut tar::Builder<W>, name: &str, bytes: &[u8]) -> Result<(), Failed> {
+fn append<W: Write>(archive: &mut tar::Builder<W>, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);
     header.set_mode(0o644);
@@ -65,12 +65,12 @@ fn append<W: Write>(archive: &mut tar::Builder<W>, name: &str, bytes: &[u8]) -> 
     Ok(())
 }
 
-/// Bytes that compress about as well as programs do: random ones among repeated ones.
+/// Returns bytes that compress about as well as programs do: random bytes mixed with repeated ones.
 fn content(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 16);
     while bytes.len() < len {
-        // xorshift64: no library for a sample.
+        // xorshift64: a sample needs no library for random numbers.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

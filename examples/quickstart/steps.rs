@@ -1,31 +1,31 @@
-//! What happens, in order.
+//! The steps of the quick start.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::{Failed, pull, sample};
+use crate::{Error, pull, sample};
 
-/// The two versions of an image, as `imgsync push` takes them.
+/// Two versions of an image, as sources for `imgsync push`.
 struct Versions {
     first: String,
     second: String,
-    /// A Docker image to remove in the end.
-    made: Option<String>,
+    /// A Docker image that is removed at the end.
+    temporary: Option<String>,
 }
 
-pub(crate) fn run(image: Option<String>) -> Result<(), Failed> {
+pub(crate) fn run(image: Option<String>) -> Result<(), Error> {
     let folder = tempfile::tempdir()?;
     let server = Server::start(&folder.path().join("registry"))?;
     println!("imgsync-server listens on {}\n", server.address);
 
     let versions = match &image {
-        Some(image) => changed_by_docker(image)?,
+        Some(image) => docker_versions(image)?,
         None => sample_versions(folder.path())?,
     };
     let repository = "quickstart/app";
     let target = |tag: &str| format!("{}/{repository}:{tag}", server.address);
-    let done = push(
+    let result = push(
         folder.path(),
         "Everything is new",
         &versions.first,
@@ -34,7 +34,7 @@ pub(crate) fn run(image: Option<String>) -> Result<(), Failed> {
     .and_then(|()| {
         push(
             folder.path(),
-            "The same again",
+            "The same image again",
             &versions.first,
             &target("v1"),
         )
@@ -47,23 +47,23 @@ pub(crate) fn run(image: Option<String>) -> Result<(), Failed> {
             &target("v2"),
         )
     });
-    if let Some(made) = &versions.made {
-        docker(&["rmi", made])?;
+    if let Some(image) = &versions.temporary {
+        docker(&["rmi", image])?;
     }
-    done?;
+    result?;
 
     for tag in ["v1", "v2"] {
-        let pulled = pull::verified(&server.address, repository, tag)?;
-        println!("pulled {} back: {pulled}", target(tag));
+        let description = pull::pull_and_verify(&server.address, repository, tag)?;
+        println!("pulled {}: {description}", target(tag));
     }
     Ok(())
 }
 
-fn push(folder: &Path, title: &str, image: &str, target: &str) -> Result<(), Failed> {
+fn push(folder: &Path, title: &str, image: &str, target: &str) -> Result<(), Error> {
     println!("{title}:\n$ imgsync push {image} {target}");
     let status = Command::new(program("imgsync")?)
         .args(["push", image, target])
-        // What an earlier run learned shall not make this one look better.
+        // The cache of earlier runs must not make this run faster.
         .env("XDG_CACHE_HOME", folder.join("cache"))
         .status()?;
     if !status.success() {
@@ -73,8 +73,8 @@ fn push(folder: &Path, title: &str, image: &str, target: &str) -> Result<(), Fai
     Ok(())
 }
 
-fn sample_versions(folder: &Path) -> Result<Versions, Failed> {
-    let write = |version: u64| -> Result<String, Failed> {
+fn sample_versions(folder: &Path) -> Result<Versions, Error> {
+    let write = |version: u64| -> Result<String, Error> {
         let path = folder.join(format!("sample-v{version}.tar"));
         sample::write(&path, version)?;
         Ok(path.display().to_string())
@@ -82,63 +82,63 @@ fn sample_versions(folder: &Path) -> Result<Versions, Failed> {
     Ok(Versions {
         first: write(1)?,
         second: write(2)?,
-        made: None,
+        temporary: None,
     })
 }
 
-/// The image, and one with a file more on top.
-fn changed_by_docker(image: &str) -> Result<Versions, Failed> {
+/// Returns the image, and a new image with one more file.
+fn docker_versions(image: &str) -> Result<Versions, Error> {
     let changed = format!("imgsync-quickstart:changed-{}", std::process::id());
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), "a change\n")?;
     let container = docker(&["create", image, "quickstart"])?;
     let source = file.path().display().to_string();
-    let made = docker(&["cp", &source, &format!("{container}:/imgsync-quickstart")])
+    let result = docker(&["cp", &source, &format!("{container}:/imgsync-quickstart")])
         .and_then(|_| docker(&["commit", &container, &changed]));
     docker(&["rm", &container])?;
-    made?;
+    result?;
     Ok(Versions {
         first: format!("docker-daemon:{image}"),
         second: format!("docker-daemon:{changed}"),
-        made: Some(changed),
+        temporary: Some(changed),
     })
 }
 
-fn docker(arguments: &[&str]) -> Result<String, Failed> {
+fn docker(arguments: &[&str]) -> Result<String, Error> {
     let output = Command::new("docker")
         .args(arguments)
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| format!("docker does not start: {error}"))?;
+        .map_err(|error| format!("cannot run docker: {error}"))?;
     if !output.status.success() {
         return Err(format!("docker {} ended with {}", arguments[0], output.status).into());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A program that was built together with this one, which lies in a folder below.
-fn program(name: &str) -> Result<PathBuf, Failed> {
-    let own = std::env::current_exe()?;
-    let folder = own.ancestors().nth(2).ok_or("no folder of programs")?;
+/// Returns the path of a program of this workspace, in the parent of this program's folder.
+fn program(name: &str) -> Result<PathBuf, Error> {
+    let own_path = std::env::current_exe()?;
+    let folder = own_path
+        .ancestors()
+        .nth(2)
+        .ok_or("this program is in no target folder")?;
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    match path.exists() {
-        true => Ok(path),
-        false => Err(format!(
-            "{} is missing: start examples/quickstart.sh",
-            path.display()
-        )
-        .into()),
+    if !path.exists() {
+        let path = path.display();
+        return Err(format!("{path} is missing: run examples/quickstart.sh").into());
     }
+    Ok(path)
 }
 
-/// A running server; it ends with this value.
+/// A running server. It is killed when the value is dropped.
 struct Server {
     process: Child,
     address: String,
 }
 
 impl Server {
-    fn start(root: &Path) -> Result<Self, Failed> {
+    fn start(root: &Path) -> Result<Self, Error> {
         let mut process = Command::new(program("imgsync-server")?)
             .args(["serve", "--addr", "127.0.0.1:0", "--root"])
             .arg(root)
@@ -153,14 +153,14 @@ impl Server {
             .trim()
             .rsplit_once("http://")
             .map(|(_, address)| address.to_owned())
-            .ok_or("imgsync-server did not say where it listens")?;
+            .ok_or("imgsync-server did not print its address")?;
         Ok(Self { process, address })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It is ending anyway, and its folder with it.
+        // Errors are ignored: the process may have ended before.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

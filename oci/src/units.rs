@@ -126,9 +126,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseError> {
         .ok_or_else(|| ParseError::new("duration", text))
 }
 
-/// Parses a duration as Go writes it: `168h`, `1h30m`, `1.5s`, `500ms`, `0`, without spaces and
-/// without days. The configuration keys that the stock registry reads as well accept no more, so
-/// that a file works with both.
+/// Parses a duration in the form of Go: `168h`, `1h30m`, `1.5s`, `500ms`, `0`, without spaces and
+/// without days. Configuration keys of the stock registry accept only this form, so that the same
+/// file works with both servers.
 ///
 /// # Errors
 /// As [`parse_duration`].
@@ -158,8 +158,8 @@ fn parse_with_units(
     while !rest.is_empty() {
         let (number, after) = split_number(rest);
         let after = after.trim_start_matches(&is_space);
-        let end = after.find(|c| is_number(c) || is_space(c));
-        let (unit, after) = after.split_at(end.unwrap_or(after.len()));
+        let unit_len = after.find(|c| is_number(c) || is_space(c));
+        let (unit, after) = after.split_at(unit_len.unwrap_or(after.len()));
         nanos = nanos.checked_add(scaled(number, nanos_of(unit)?)?)?;
         rest = after.trim_start_matches(&is_space);
     }
@@ -193,7 +193,7 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// Formats `value / unit` with as many decimals as are needed; `unit` is a power of ten.
+/// Formats `value / unit` with as many decimals as necessary. `unit` is a power of ten.
 fn decimal(value: u128, unit: u128) -> String {
     let width = unit.ilog10() as usize;
     let (whole, fraction) = (value / unit, value % unit);
@@ -209,8 +209,8 @@ fn split_number(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c| !is_number(c)).unwrap_or(text.len()))
 }
 
-/// Returns a decimal number times `factor`, rounded down; `None` where it is no number, or too
-/// large for 128 bits.
+/// Returns a decimal number times `factor`, rounded down; `None` if the text is no number, or if the
+/// result is too large for 128 bits.
 fn scaled(number: &str, factor: u64) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let is_empty = whole.is_empty() && fraction.is_empty();
@@ -223,11 +223,11 @@ fn scaled(number: &str, factor: u64) -> Option<u128> {
         whole => whole.parse::<u128>().ok()?,
     };
     let mut total = whole.checked_mul(factor)?;
-    let mut place = factor * SCALE;
+    let mut digit_value = factor * SCALE;
     let mut scaled_fraction = 0;
     for digit in fraction.chars() {
-        place /= 10;
-        scaled_fraction += place * u128::from(digit.to_digit(10)?);
+        digit_value /= 10;
+        scaled_fraction += digit_value * u128::from(digit.to_digit(10)?);
     }
     total = total.checked_add(scaled_fraction / SCALE)?;
     Some(total)

@@ -1,10 +1,10 @@
-//! The client against registries that a test writes, and the invariants of the whole workspace.
+//! Tests of the client against fake servers, and of the invariants of the whole workspace.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     dead_code,
     unreachable_pub,
-    reason = "a test may panic, and need not use all of the fake"
+    reason = "a test may panic, and does not use all of the fake server"
 )]
 
 mod client;

@@ -1,9 +1,9 @@
-//! The server, as a program of its own: what clients see, and what it leaves on disk.
+//! Tests of `imgsync-server` as a process: its responses, its log and its files.
 //!
-//! One program, so that `support` is compiled once. A module is an area, and its name narrows a
-//! run: `cargo test -p imgsync-server --test main api::uploads::`.
+//! All tests are in one program, so that `support` is compiled once. To run the tests of one
+//! module: `cargo test -p imgsync-server --test main api::uploads::`.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod support;
 

@@ -1,15 +1,15 @@
-//! The programs that push, each as its users have it.
+//! The clients that are compared: imgsync, docker and skopeo.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::daemon::Daemon;
 use super::measure::{Cost, measured};
-use super::registry::ours;
+use super::registry::workspace_program;
 use super::relay::Relay;
 use super::sample::{Archive, Sample};
 
-/// Who pushes, and from where.
+/// A program that pushes, and the source that it reads the image from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Client {
     ImgsyncDaemon,
@@ -20,7 +20,7 @@ pub(super) enum Client {
 }
 
 impl Client {
-    /// Those that can be measured here.
+    /// Returns the clients that can run on this machine.
     pub(super) fn present() -> Vec<Self> {
         let has = |program: &str| {
             let mut command = Command::new(program);
@@ -35,13 +35,13 @@ impl Client {
             Self::ImgsyncArchive,
             Self::SkopeoArchive,
         ];
-        let works = |client: &Self| match client {
+        let can_run = |client: &Self| match client {
             Self::ImgsyncDaemon | Self::Docker => docker,
             Self::ImgsyncArchive => true,
             Self::SkopeoDaemon => docker && skopeo,
             Self::SkopeoArchive => skopeo,
         };
-        all.into_iter().filter(works).collect()
+        all.into_iter().filter(can_run).collect()
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -62,17 +62,18 @@ impl Client {
     }
 }
 
-/// What a client and its daemon know: at first, nothing.
+/// The home folder of a client, and the Docker daemon that it reads from.
 pub(super) struct Home {
     folder: tempfile::TempDir,
     daemon: Option<Daemon>,
 }
 
 impl Home {
-    /// An empty home, and where it takes one a daemon that has just been given the images.
+    /// Creates an empty home folder. If the client reads from a daemon, also starts a new daemon and
+    /// loads the images into it.
     pub(super) fn new(folder: &Path, sample: &Sample, client: Client) -> Self {
         let daemon = client.needs_daemon().then(|| {
-            let daemon = Daemon::start().expect("a dockerd; that takes root");
+            let daemon = Daemon::start().expect("dockerd starts (it needs root)");
             daemon.load(&sample.first.path);
             daemon.load(&sample.second.path);
             daemon
@@ -83,7 +84,7 @@ impl Home {
         }
     }
 
-    /// Pushes through the relay to a repository that is the same each time.
+    /// Pushes through the relay, always to the same repository.
     pub(super) fn push(&self, client: Client, archive: &Archive, relay: &Relay) -> Cost {
         let tag = archive.name.rsplit(':').next().expect("a tag");
         let remote = format!("{}/bench:{tag}", relay.address());
@@ -92,21 +93,21 @@ impl Home {
         let host = daemon.map(Daemon::address).unwrap_or_default();
         let mut command = match client {
             Client::ImgsyncDaemon => {
-                let mut command = Command::new(ours("imgsync"));
+                let mut command = Command::new(workspace_program("imgsync"));
                 command.env("DOCKER_HOST", host);
                 command.args(["push", &format!("docker-daemon:{}", archive.name), &remote]);
                 command
             }
             Client::ImgsyncArchive => {
-                let mut command = Command::new(ours("imgsync"));
+                let mut command = Command::new(workspace_program("imgsync"));
                 command.args(["push", &format!("docker-archive:{path}"), &remote]);
                 command
             }
             Client::Docker => {
                 let daemon = daemon.expect("docker push has a daemon");
                 let mut tag = daemon.docker();
-                let tagged = tag.args(["tag", archive.name, &remote]).status();
-                assert!(tagged.is_ok_and(|status| status.success()), "docker tag");
+                let status = tag.args(["tag", archive.name, &remote]).status();
+                assert!(status.is_ok_and(|status| status.success()), "docker tag");
                 let mut command = daemon.docker();
                 command.args(["push", "--quiet", &remote]);
                 command
@@ -126,26 +127,26 @@ impl Home {
             }
         };
         command.env("HOME", self.folder.path());
-        command.env("XDG_CACHE_HOME", self.below("cache"));
-        command.env("XDG_DATA_HOME", self.below("data"));
-        command.env("TMPDIR", self.below("tmp"));
+        command.env("XDG_CACHE_HOME", self.subfolder("cache"));
+        command.env("XDG_DATA_HOME", self.subfolder("data"));
+        command.env("TMPDIR", self.subfolder("tmp"));
         measured(&mut command, relay, daemon.map(Daemon::id))
     }
 
-    fn below(&self, name: &str) -> PathBuf {
+    fn subfolder(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(&path).expect("a folder");
         path
     }
 
-    /// `skopeo copy`, ready for its source. Run by root it remembers in a folder of the system what
-    /// it saw of blobs; in a room of its own, in this home instead.
+    /// Returns `skopeo copy` without its arguments. If root runs skopeo, it keeps its blob info cache in
+    /// /var/lib/containers/cache. A mount namespace puts that folder into this home.
     fn skopeo(&self) -> Command {
         let script = "mkdir -p /var/lib/containers/cache && mount --bind \"$0\" \
                       /var/lib/containers/cache && exec \"$@\"";
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script]);
-        command.arg(self.below("skopeo"));
+        command.arg(self.subfolder("skopeo"));
         command.args(["skopeo", "--insecure-policy", "copy", "--quiet"]);
         command.arg("--dest-tls-verify=false");
         command

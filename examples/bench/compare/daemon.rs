@@ -1,10 +1,10 @@
-//! A Docker daemon that remembers nothing: its data are in a folder of its own.
+//! Starts Docker daemons with empty data folders.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A running dockerd; its data go with it. Takes root.
+/// A running dockerd. It is stopped and its data are deleted when the value is dropped. Needs root.
 pub(super) struct Daemon {
     process: Child,
     socket: PathBuf,
@@ -12,25 +12,25 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// `None` where none can be started.
+    /// Starts a daemon; `None` if that is not possible.
     pub(super) fn start() -> Option<Self> {
-        // The usual storage, else the one that also works where this is a container.
-        Self::with(&[]).or_else(|| Self::with(&["--storage-driver=vfs"]))
+        // The overlay driver does not work in some containers; vfs does.
+        Self::start_with(&[]).or_else(|| Self::start_with(&["--storage-driver=vfs"]))
     }
 
-    fn with(flags: &[&str]) -> Option<Self> {
-        // A socket's path must be short.
+    fn start_with(flags: &[&str]) -> Option<Self> {
+        // The path of a Unix socket is limited to about 100 bytes.
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in("/tmp");
         let folder = folder.ok()?;
-        let below = |name: &str| folder.path().join(name).display().to_string();
+        let path = |name: &str| folder.path().join(name).display().to_string();
         let socket = folder.path().join("docker.sock");
-        std::fs::write(below("daemon.json"), "{}").ok()?;
+        std::fs::write(path("daemon.json"), "{}").ok()?;
         let mut command = Command::new("dockerd");
         command.arg(format!("--host=unix://{}", socket.display()));
-        command.arg(format!("--data-root={}", below("data")));
-        command.arg(format!("--exec-root={}", below("exec")));
-        command.arg(format!("--pidfile={}", below("pid")));
-        command.arg(format!("--config-file={}", below("daemon.json")));
+        command.arg(format!("--data-root={}", path("data")));
+        command.arg(format!("--exec-root={}", path("exec")));
+        command.arg(format!("--pidfile={}", path("pid")));
+        command.arg(format!("--config-file={}", path("daemon.json")));
         command.args(["--bridge=none", "--iptables=false", "--ip-masq=false"]);
         command
             .args(["--ip-forward=false", "--log-level=fatal"])
@@ -42,18 +42,19 @@ impl Daemon {
             socket,
             folder,
         };
-        daemon.answers().then_some(daemon)
+        daemon.wait_until_ready().then_some(daemon)
     }
 
-    fn answers(&mut self) -> bool {
+    /// Waits until the daemon answers. Returns false if it has ended or does not answer for a minute.
+    fn wait_until_ready(&mut self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             if self.process.try_wait().is_ok_and(|ended| ended.is_some()) {
                 return false;
             }
-            let mut asking = self.docker();
-            asking.args(["version", "--format", "{{.Server.Version}}"]);
-            if asking.output().is_ok_and(|output| output.status.success()) {
+            let mut version = self.docker();
+            version.args(["version", "--format", "{{.Server.Version}}"]);
+            if version.output().is_ok_and(|output| output.status.success()) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -61,7 +62,7 @@ impl Daemon {
         false
     }
 
-    /// `docker`, ready for arguments.
+    /// Returns a `docker` command for this daemon, without its arguments.
     pub(super) fn docker(&self) -> Command {
         let mut command = Command::new("docker");
         command.args(["--host", &self.address()]);
@@ -69,23 +70,23 @@ impl Daemon {
         command
     }
 
-    /// Takes in the images of an archive.
+    /// Loads the images of an archive.
     pub(super) fn load(&self, archive: &Path) {
-        let loaded = self
+        let output = self
             .docker()
             .args(["load", "--input"])
             .arg(archive)
             .output();
-        let loaded = loaded.expect("docker");
-        assert!(loaded.status.success(), "docker load: {loaded:?}");
+        let output = output.expect("docker");
+        assert!(output.status.success(), "docker load: {output:?}");
     }
 
-    /// `unix://…`
+    /// Returns the address as `unix://…`.
     pub(super) fn address(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Its process id.
+    /// Returns the process ID.
     pub(super) fn id(&self) -> u32 {
         self.process.id()
     }
@@ -93,10 +94,10 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Asked, it unmounts what it mounted and ends the containerd that it started.
+        // After SIGTERM the daemon unmounts its file systems and stops its containerd.
         let _ = Command::new("kill").arg(self.id().to_string()).status();
         let _ = self.process.wait();
-        // It leaves its data folder mounted on itself, where the storage needs that.
+        // Some storage drivers leave the data folder mounted on itself.
         let data = self.folder.path().join("data");
         let _ = Command::new("umount").args(["--quiet"]).arg(data).output();
     }

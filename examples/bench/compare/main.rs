@@ -1,20 +1,21 @@
-//! Measures pushes: imgsync beside `docker push` and `skopeo copy`, with the same images, to
+//! Compares `imgsync push` with `docker push` and `skopeo copy`: the same images are pushed to
 //! imgsync-server and to Debian's `docker-registry`. Prints one Markdown table.
 //!
-//!     examples/bench/compare.sh [MEGABYTES [MEGABYTES OF THE IMAGE FOR THE SLOW LINE]]
+//!     examples/bench/compare.sh [MEGABYTES [MEGABYTES OF THE IMAGE FOR THE SLOW LINK]]
 //!
-//! Everything runs on this machine, a counting relay between client and registry; the slow line is
-//! that relay, held to 20 Mbit/s and 40 ms there and back. Each client begins with an empty home and a Docker
-//! daemon of its own, and each has a registry to itself. Figures are for comparing, not for keeping.
+//! All programs run on this machine. A relay between client and registry counts bytes and requests;
+//! for the slow link the relay is limited to 20 Mbit/s with a round-trip time of 40 ms. Each client
+//! has its own registry and its own Docker daemon, and starts with an empty home folder. Compare only
+//! figures of one run.
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "a program that measures may panic and talk"
+    reason = "a benchmark may panic and print"
 )]
 
-// What the tests stand on serves here too.
+// The archives, images and the relay are those of the tests.
 #[allow(dead_code, unreachable_pub, reason = "not all of it is used here")]
 #[path = "../../../tests/support/archive.rs"]
 mod archive;
@@ -48,12 +49,12 @@ use self::sample::Sample;
 const MEGABYTES: u64 = 300;
 const MEGABYTES_SLOW: u64 = 20;
 
-/// What is done to the registry, one after the other.
-const STEPS: [(&str, Version, Begins); 4] = [
-    ("everything new", Version::First, Begins::Empty),
-    ("unchanged", Version::First, Begins::AsItIs),
-    ("small layer changed", Version::Second, Begins::AsItIs),
-    ("unchanged, empty home", Version::Second, Begins::Empty),
+/// The pushes to one registry, in order: the name of the step, the image, and the state of the home.
+const STEPS: [(&str, Version, HomeState); 4] = [
+    ("everything new", Version::First, HomeState::Empty),
+    ("unchanged", Version::First, HomeState::Kept),
+    ("small layer changed", Version::Second, HomeState::Kept),
+    ("unchanged, empty home", Version::Second, HomeState::Empty),
 ];
 
 /// Which version of the image is pushed.
@@ -63,12 +64,13 @@ enum Version {
     Second,
 }
 
-/// What the client knows of earlier runs.
+/// The state of the home folder and the Docker daemon before a push.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Begins {
-    /// Nothing: neither it nor the Docker daemon.
+enum HomeState {
+    /// A new home folder and a new daemon.
     Empty,
-    AsItIs,
+    /// The home folder and the daemon of the previous step.
+    Kept,
 }
 
 fn main() {
@@ -80,7 +82,7 @@ fn main() {
     let small = sizes.next().unwrap_or(MEGABYTES_SLOW);
     let folder = tempfile::tempdir().expect("a folder");
     println!(
-        "| line | registry | what | client | seconds | CPU | CPU of dockerd | bytes | requests |"
+        "| link | registry | step | client | seconds | CPU | CPU of dockerd | bytes | requests |"
     );
     println!("|---|---|---|---|---:|---:|---:|---:|---:|");
     for (line, throttle, size) in [
@@ -88,13 +90,13 @@ fn main() {
         ("20 Mbit/s, 40 ms", Throttle::dsl(), small),
     ] {
         let sample = Sample::make(folder.path(), size);
-        let line = format!("{line}, {size} MB");
+        let link = format!("{line}, {size} MB");
         for kind in Kind::present() {
             for client in Client::present() {
                 let rows = compare(folder.path(), &sample, kind, client, throttle);
                 for (what, cost) in rows {
                     println!(
-                        "| {line} | {} | {what} | {} | {cost} |",
+                        "| {link} | {} | {what} | {} | {cost} |",
                         kind.name(),
                         client.name()
                     );
@@ -104,7 +106,7 @@ fn main() {
     }
 }
 
-/// All steps of one client with a registry of its own.
+/// Runs all steps of one client with a new registry.
 fn compare(
     folder: &Path,
     sample: &Sample,
@@ -117,9 +119,9 @@ fn compare(
     // One for all steps: what is remembered of a registry goes by its port.
     let relay = Relay::start_throttled(registry.address(), RelayFault::None, throttle);
     let mut home: Option<Home> = None;
-    let steps = STEPS.map(|(what, version, begins)| {
-        if begins == Begins::Empty {
-            // The old one has to be gone before the new one comes.
+    let steps = STEPS.map(|(name, version, state)| {
+        if state == HomeState::Empty {
+            // The old daemon is stopped before the new one starts.
             drop(home.take());
         }
         let home = home.get_or_insert_with(|| Home::new(folder, sample, client));
@@ -127,7 +129,7 @@ fn compare(
             Version::First => &sample.first,
             Version::Second => &sample.second,
         };
-        (what, home.push(client, archive, &relay))
+        (name, home.push(client, archive, &relay))
     });
     steps.into()
 }

@@ -1,15 +1,15 @@
-//! What a command costs.
+//! Measures time, CPU time, bytes and requests of a command.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::relay::Relay;
 
-/// What one push took.
+/// The cost of one push.
 pub(super) struct Cost {
     wall: Duration,
     cpu: f64,
-    /// CPU time of the Docker daemon meanwhile, where one has a part in it.
+    /// The CPU time of the Docker daemon during the push, in seconds, if the client uses a daemon.
     daemon: Option<f64>,
     bytes: u64,
     requests: usize,
@@ -30,7 +30,7 @@ impl std::fmt::Display for Cost {
     }
 }
 
-/// Runs a command that must succeed, with whatever it sends going through `relay`.
+/// Runs a command, which must succeed and send its requests through `relay`.
 pub(super) fn measured(command: &mut Command, relay: &Relay, daemon: Option<u32>) -> Cost {
     let (bytes, requests) = (relay.traffic().total(), relay.request_count());
     let daemon_before = daemon.map(cpu_of);
@@ -39,8 +39,8 @@ pub(super) fn measured(command: &mut Command, relay: &Relay, daemon: Option<u32>
     command.stdin(Stdio::null());
     let output = command.output().expect("a program that starts");
     let wall = began.elapsed();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
     Cost {
         wall,
         cpu: cpu_of_ended_children() - before,
@@ -52,35 +52,35 @@ pub(super) fn measured(command: &mut Command, relay: &Relay, daemon: Option<u32>
     }
 }
 
-/// Seconds of CPU, user and system, that a living process has used.
+/// Returns the CPU time, user and system, of a running process in seconds.
 fn cpu_of(process: u32) -> f64 {
-    ticks(&process.to_string(), 13) / ticks_a_second()
+    ticks(&process.to_string(), 13) / ticks_per_second()
 }
 
-/// The same of all children of this program that have ended.
+/// Returns the CPU time of all children of this program that have ended, in seconds.
 fn cpu_of_ended_children() -> f64 {
-    ticks("self", 15) / ticks_a_second()
+    ticks("self", 15) / ticks_per_second()
 }
 
-/// Two neighbouring fields of `/proc/…/stat`, counted from 0, added up.
+/// Returns the sum of the fields `first` and `first + 1` of `/proc/…/stat`, counted from 0.
 fn ticks(process: &str, first: usize) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
-    // The name stands in brackets, and may hold anything; it is the second field.
+    // The second field is the program name in brackets, which may contain spaces and brackets.
     let (_, rest) = stat.rsplit_once(')').expect("a name");
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    let field = |at: usize| fields[at - 2].parse::<f64>().expect("a number");
+    let field = |index: usize| fields[index - 2].parse::<f64>().expect("a number");
     field(first) + field(first + 1)
 }
 
-fn ticks_a_second() -> f64 {
+fn ticks_per_second() -> f64 {
     rustix::param::clock_ticks_per_second() as f64
 }
 
 fn with_separators(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -1,4 +1,4 @@
-//! The registries.
+//! Starts the registries that images are pushed to.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Which registry.
+/// The program of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    Ours,
+    Imgsync,
     Stock,
 }
 
 impl Kind {
-    /// Those that are installed.
+    /// Returns the registries that are installed.
     pub(super) fn present() -> Vec<Self> {
-        match Path::new(STOCK).exists() {
-            true => vec![Self::Ours, Self::Stock],
-            false => vec![Self::Ours],
+        if Path::new(STOCK).exists() {
+            vec![Self::Imgsync, Self::Stock]
+        } else {
+            vec![Self::Imgsync]
         }
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Ours => "imgsync-server",
+            Self::Imgsync => "imgsync-server",
             Self::Stock => "docker-registry",
         }
     }
@@ -32,10 +33,10 @@ impl Kind {
 
 const STOCK: &str = "/usr/bin/docker-registry";
 
-/// A program of this workspace, from beside this program's folder.
-pub(super) fn ours(name: &str) -> PathBuf {
-    let here = std::env::current_exe().expect("a path");
-    let path = here.ancestors().nth(2).expect("a folder").join(name);
+/// Returns the path of a program of this workspace, in the parent of this program's folder.
+pub(super) fn workspace_program(name: &str) -> PathBuf {
+    let own_path = std::env::current_exe().expect("a path");
+    let path = own_path.ancestors().nth(2).expect("a folder").join(name);
     assert!(
         path.exists(),
         "{path:?} is missing: build it with --release"
@@ -43,7 +44,7 @@ pub(super) fn ours(name: &str) -> PathBuf {
     path
 }
 
-/// A running registry with a folder of its own; both go with it.
+/// A running registry. It is killed and its folder is deleted when the value is dropped.
 pub(super) struct Registry {
     process: Child,
     address: SocketAddr,
@@ -54,7 +55,7 @@ impl Registry {
     pub(super) fn start(kind: Kind) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let (process, address) = match kind {
-            Kind::Ours => start_ours(folder.path()),
+            Kind::Imgsync => start_imgsync_server(folder.path()),
             Kind::Stock => start_stock(folder.path()),
         };
         Self {
@@ -76,8 +77,8 @@ impl Drop for Registry {
     }
 }
 
-fn start_ours(folder: &Path) -> (Child, SocketAddr) {
-    let mut command = Command::new(ours("imgsync-server"));
+fn start_imgsync_server(folder: &Path) -> (Child, SocketAddr) {
+    let mut command = Command::new(workspace_program("imgsync-server"));
     command.args(["serve", "--addr", "127.0.0.1:0", "--root"]);
     command.arg(folder).stderr(Stdio::null());
     let mut process = command.stdout(Stdio::piped()).spawn().expect("to start");
@@ -89,10 +90,10 @@ fn start_ours(folder: &Path) -> (Child, SocketAddr) {
 }
 
 fn start_stock(folder: &Path) -> (Child, SocketAddr) {
-    // It cannot say which port it took.
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = free.local_addr().expect("an address");
-    drop(free);
+    // The stock registry does not report the port it listens on, so a free port is chosen here.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
     let config = folder.join("config.yml");
     let text = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\

@@ -1,4 +1,4 @@
-//! The images: two versions that differ in one small layer.
+//! The images that are pushed: two versions that differ in one small layer.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -8,10 +8,10 @@ use super::archive::{Entry, header, tar_of};
 use super::bytes::{digest, mixed};
 use super::image;
 
-/// An image as an archive of `docker save`.
+/// An image in an archive, as `docker save` writes it.
 pub(super) struct Archive {
     pub(super) path: PathBuf,
-    /// What it is called in there.
+    /// The name of the image in the archive.
     pub(super) name: &'static str,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Makes both, of so many megabytes each: half of them compress away.
+    /// Writes both versions, each with `megabytes` MB of layers that compress to about half.
     pub(super) fn make(folder: &Path, megabytes: u64) -> Self {
         eprintln!("making two images of {megabytes} MB");
         let version = |name: &'static str, last: u64| {
@@ -39,7 +39,8 @@ impl Sample {
     }
 }
 
-/// Writes an archive with a layer for each seed and number of bytes; one is in memory at a time.
+/// Writes an archive with one layer for each pair of a seed and a size. One layer is in memory at a
+/// time.
 fn write(path: &Path, name: &str, layers: &[(u64, u64)]) {
     let mut file = BufWriter::new(File::create(path).expect("an archive"));
     let (mut diff_ids, mut names) = (Vec::new(), Vec::new());
@@ -57,7 +58,7 @@ fn write(path: &Path, name: &str, layers: &[(u64, u64)]) {
         Entry::new("config.json", image::config(&diff_ids, name)),
         Entry::new("manifest.json", image::archive_manifest(name, &names)),
     ];
-    // A layer's size is a multiple of 512: the next header follows at once.
+    // The size of a layer is a multiple of 512, so no padding is needed before the next header.
     file.write_all(&tar_of(&rest)).expect("room for it");
     file.flush().expect("room for it");
 }

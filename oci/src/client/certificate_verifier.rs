@@ -9,13 +9,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// The error for a CA certificate that a server uses as its own. It is the last check before the
-/// signature, and comes after that of the dates.
+/// The error for a CA certificate that a server uses as its own. It is reported after the dates are
+/// checked, and before the signature is checked.
 const CA_AS_SERVER_ERROR: &str = "CaUsedAsEndEntity";
 
-/// Accepts certificates that a trusted CA has signed, and the certificates that the user named
-/// themselves: `openssl req -x509`, which Docker's manual recommends for registries, makes a CA
-/// certificate.
+/// Accepts certificates that a trusted CA has signed, and CA certificates of the user that a server
+/// uses as its own: Docker's manual recommends `openssl req -x509`, which creates a CA certificate.
 #[derive(Debug)]
 pub(super) struct CertificateVerifier {
     platform: rustls_platform_verifier::Verifier,
@@ -113,7 +112,7 @@ mod tests {
     use rustls::pki_types::pem::PemObject;
     use std::time::Duration;
 
-    /// Made by `openssl req -newkey ec -nodes -x509 -days 10 -addext
+    /// Created by `openssl req -newkey ec -nodes -x509 -days 10 -addext
     /// subjectAltName=DNS:registry.example.com`.
     const SELF_SIGNED: &str = "-----BEGIN CERTIFICATE-----\n\
         MIIBmzCCAUKgAwIBAgIUaNpkgDwfPUKxg5UlljLFoiY07a4wCgYIKoZIzj0EAwIw\n\
@@ -126,8 +125,8 @@ mod tests {
         SM49BAMCA0cAMEQCIA6GKxQLqnvkJtZnp08PLC5tAZ3/fqTFlprcASOhJ9G/AiB8\n\
         36lqUoghUpNqSa8tIP9hXOKeHO4O/tTNFn1gU4iXrw==\n\
         -----END CERTIFICATE-----";
-    /// The start of its validity, in seconds since 1970.
-    const BEGINS: u64 = 1_795_314_881;
+    /// The start of the validity of [`SELF_SIGNED`], in seconds since 1970.
+    const VALID_FROM: u64 = 1_795_314_881;
     const DAY: u64 = 86_400;
 
     fn verify(named: bool, name: &str, at: u64) -> Result<(), String> {
@@ -144,15 +143,15 @@ mod tests {
     #[test]
     fn a_named_certificate_is_valid_for_its_names_and_within_its_dates() {
         let host = "registry.example.com";
-        assert_eq!(verify(true, host, BEGINS + DAY), Ok(()));
-        verify(false, host, BEGINS + DAY).unwrap_err();
-        for (name, at, why) in [
-            ("example.com", BEGINS + DAY, "not valid for name"),
-            (host, BEGINS - DAY, "not valid yet"),
-            (host, BEGINS + 11 * DAY, "expired"),
+        assert_eq!(verify(true, host, VALID_FROM + DAY), Ok(()));
+        verify(false, host, VALID_FROM + DAY).unwrap_err();
+        for (name, at, message) in [
+            ("example.com", VALID_FROM + DAY, "not valid for name"),
+            (host, VALID_FROM - DAY, "not valid yet"),
+            (host, VALID_FROM + 11 * DAY, "expired"),
         ] {
             let error = verify(true, name, at).unwrap_err();
-            assert!(error.contains(why), "{error}");
+            assert!(error.contains(message), "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The kinds of errors of connecting.
+//! The kinds of connection errors.
 
 use rustls::{CertificateError, InvalidMessage};
 
@@ -24,7 +24,7 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectErrorKind {
-    /// Returns the kind of an error of connecting, and its text.
+    /// Returns the kind of a connection error, and its text.
     pub(super) fn classify(error: &reqwest::Error) -> (Self, String) {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
         let mut dns = false;
@@ -32,12 +32,12 @@ impl ConnectErrorKind {
             if let Some(tls) = tls_error(cause) {
                 return Self::of_tls(tls);
             }
-            // The error of the resolver has no type of its own, so its text must do.
+            // The error of the resolver has no public type, so its text is compared.
             dns |= cause.to_string() == "dns error";
             next = cause.source();
         }
         let text = specific_causes(error);
-        // glibc's text for name servers that do not answer, which may pass.
+        // "Temporary failure" is the text of glibc if no name server answers: the host may exist.
         if dns && !text.contains("Temporary failure") {
             let text = format!("no such host: {}", root_cause(error));
             return (Self::UnknownHost, text);

@@ -87,8 +87,8 @@ impl Client {
                         format!("requested bytes from {offset} on, Content-Range is {header}");
                     return Err(self.invalid_response(&endpoint, what));
                 };
-                let ends = part.size.is_none_or(|size| part.range.last + 1 == size);
-                if !ends || length.is_some_and(|length| length != part.range.len()) {
+                let reaches_end = part.size.is_none_or(|size| part.range.last + 1 == size);
+                if !reaches_end || length.is_some_and(|length| length != part.range.len()) {
                     let what = format!("the part of {} bytes is incomplete", part.range.len());
                     return Err(self.invalid_response(&endpoint, what));
                 }

@@ -73,7 +73,7 @@ pub enum Error {
     },
 }
 
-/// The answer to whether a retry of the same request may succeed.
+/// Whether a retry of the same request may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryVerdict {
     /// It may succeed, after the time that the registry asks for, if any.

@@ -141,7 +141,8 @@ impl Client {
             .and_then(next_link)
             .map(|target| url.join(&target));
         let next = match next {
-            // Another origin is not this registry, and the same URL again would never end.
+            // A page of another origin is not from this registry; a page that links to itself would
+            // repeat forever.
             Some(Ok(next)) if next.origin() == self.base.origin() && next != url => {
                 Some(NextPage(next))
             }

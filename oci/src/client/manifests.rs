@@ -142,7 +142,7 @@ impl Client {
         if status == StatusCode::CREATED && stated.as_ref().is_some_and(is_ours) {
             return Ok(());
         }
-        // Not the response of a registry that stored the manifest, but perhaps of a proxy: look.
+        // A proxy may have sent this response, so ask whether the registry has stored the manifest.
         let is_stored = match self.head_manifest(repository, reference).await? {
             None => false,
             Some(ManifestHead {

@@ -15,9 +15,9 @@ use crate::{Endpoint, Repository};
 const MAX_RESOLVE_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 
 impl Client {
-    /// Looks up layers by their diffIDs; `None` if the registry does not have the extension, as most
-    /// do not, whatever status they answer with. The request is idempotent, and is retried after
-    /// transient errors.
+    /// Looks up layers by their diffIDs; `None` if the registry does not have the extension. Any error
+    /// status except 401 and 429 counts as no extension, because registries answer unknown paths in
+    /// many ways. The request is idempotent, and is retried after transient errors.
     ///
     /// # Errors
     /// Fails if the caller has to log in (401), on a rate limit (429), on network errors, and on an

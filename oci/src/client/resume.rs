@@ -9,16 +9,15 @@ use super::{Client, Error, RetryVerdict};
 use crate::endpoint::RepositoryOperation;
 use crate::{Digest, Endpoint, Repository};
 
-/// How many times in a row a download may fail without a new byte.
+/// The number of consecutive errors without a new byte after which a download fails.
 const DEFAULT_MAX_FAULTS: u32 = 4;
 
-/// A download of a blob that goes on at its offset when the connection is lost.
+/// A download of a blob that continues at its offset after a lost connection.
 ///
-/// After a fault that a retry can mend, the next request asks for a `Range` from the first missing
-/// byte on. The first fault after a new byte is retried at once, further ones back off; a download
-/// that fails too often in a row without a new byte ends with the last error. The caller checks
-/// size and digest, and sets the timeout of a stalled transfer with
-/// [`Client::with_stall_timeout`].
+/// After a transient error, the next request asks for a `Range` that starts at the first missing
+/// byte. The first error after a new byte is retried at once, further ones after a delay. After too
+/// many consecutive errors without a new byte, the last error is returned. The caller checks size and
+/// digest, and sets the timeout of a stalled transfer with [`Client::with_stall_timeout`].
 pub struct ResumingDownload {
     client: Client,
     repository: Repository,
@@ -26,7 +25,7 @@ pub struct ResumingDownload {
     offset: u64,
     size: Option<u64>,
     pieces: Option<BoxStream<'static, Result<Bytes, Error>>>,
-    /// The faults since the last new byte.
+    /// The number of errors since the last new byte.
     faults: u32,
     max_faults: u32,
     has_progressed: bool,
@@ -48,8 +47,8 @@ impl ResumingDownload {
         }
     }
 
-    /// Sets how many times in a row the download may fail without a new byte: 4 by default; 1 ends
-    /// it at the first fault that follows no new byte.
+    /// Sets the number of consecutive errors without a new byte after which the download fails. The
+    /// default is 4; with 1 it fails at the first error that follows no new byte.
     pub fn with_max_faults(self, max_faults: u32) -> Self {
         Self { max_faults, ..self }
     }
@@ -59,17 +58,17 @@ impl ResumingDownload {
         self.offset
     }
 
-    /// Returns the size of the whole blob in bytes, once an answer has stated it.
+    /// Returns the size of the whole blob in bytes, once a response has stated it.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// Makes the request, unless one is open, so that the next bytes need not wait for it. Returns
-    /// false where the registry does not have the blob.
+    /// Sends the request, unless one is open, so that [`Self::next`] need not wait for the response.
+    /// Returns false if the registry does not have the blob.
     ///
     /// # Errors
-    /// As [`Client::open_blob`]; [`Error::InvalidResponse`] where the blob has another size than an
-    /// earlier answer stated.
+    /// As [`Client::open_blob`]; [`Error::InvalidResponse`] if the blob has another size than an
+    /// earlier response stated.
     pub async fn open(&mut self) -> Result<bool, Error> {
         if self.pieces.is_some() {
             return Ok(true);
@@ -94,8 +93,8 @@ impl ResumingDownload {
     /// Returns the next bytes; `None` at the end of the blob.
     ///
     /// # Errors
-    /// Fails on an error that a retry does not mend, after too many faults without a new byte, and
-    /// where the registry does not have the blob, or no longer. A later call tries again.
+    /// Fails on an error that is not transient, after too many consecutive errors without a new byte,
+    /// and if the registry does not have the blob. A later call tries again.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let error = match self.read().await {
@@ -109,16 +108,16 @@ impl ResumingDownload {
             };
             self.pieces = None;
             self.faults += 1;
-            // The fault that ends a stretch of progress does not count against the limit.
-            let in_a_row = self.faults - u32::from(self.has_progressed);
+            // The first error after new bytes does not count.
+            let consecutive = self.faults - u32::from(self.has_progressed);
             let RetryVerdict::After(retry_after) = error.retry_verdict() else {
                 return Err(error);
             };
-            if in_a_row >= self.max_faults {
+            if consecutive >= self.max_faults {
                 return Err(error);
             }
-            if in_a_row > 0 || retry_after.is_some() {
-                tokio::time::sleep(backoff(in_a_row.max(1), retry_after)).await;
+            if consecutive > 0 || retry_after.is_some() {
+                tokio::time::sleep(backoff(consecutive.max(1), retry_after)).await;
             }
         }
     }

@@ -33,7 +33,7 @@ pub struct RetryPolicy {
     /// The time before which no request is sent.
     paused_until: Mutex<Option<Instant>>,
     wait_limit: Option<WaitLimit>,
-    /// Called, once, for the first error that a retry does not mend.
+    /// Called once, when a request has failed for the second time.
     notify_once: Mutex<Option<RetryNotifier>>,
 }
 
@@ -106,15 +106,15 @@ impl RetryPolicy {
         if retry_after > limit.max_wait {
             return None;
         }
-        // The limit applies to all requests, so all of them wait, and one notification is enough.
+        // The rate limit applies to all requests, so all of them wait. One notification is enough.
         if error.status() == Some(StatusCode::TOO_MANY_REQUESTS) {
             const SAME_DEADLINE_TOLERANCE: Duration = Duration::from_secs(1);
-            let end = Instant::now() + retry_after;
+            let deadline = Instant::now() + retry_after;
             let mut until = lock(&self.paused_until);
-            if until.is_some_and(|until| until + SAME_DEADLINE_TOLERANCE > end) {
+            if until.is_some_and(|until| until + SAME_DEADLINE_TOLERANCE > deadline) {
                 return Some(retry_after);
             }
-            *until = Some(end);
+            *until = Some(deadline);
         }
         (limit.notify)(error, retry_after);
         Some(retry_after)

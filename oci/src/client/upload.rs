@@ -137,7 +137,7 @@ impl Client {
     ) -> Result<(), Error> {
         let operation = "PATCH of an upload";
         let (url, scopes) = (session.location.clone(), session.scopes.clone());
-        // A registry that rejects the renewed login as well does so for good.
+        // If the registry also rejects the renewed login, renewing it again does not help.
         let was_renewed = std::mem::take(&mut session.was_login_renewed);
         let sent_at = Instant::now();
         let to = (&url, &*scopes);

@@ -1,6 +1,6 @@
 //! The operations of the distribution API. An [`Endpoint`] is the route, the subject of
 //! authorization and the log label of a request in one value: the client builds it, the server
-//! parses it. Sends and answers nothing itself.
+//! parses it. This module does no I/O.
 
 mod namespace;
 mod parse;

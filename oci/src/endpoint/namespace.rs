@@ -1,4 +1,4 @@
-//! Requests whose query, not whose path, names the repository or registry that is meant.
+//! Reads the registry or repositories that a request names in its query instead of its path.
 
 use super::Endpoint;
 use crate::Repository;

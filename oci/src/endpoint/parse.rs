@@ -59,7 +59,7 @@ impl Endpoint {
     /// Fails on a path outside the API, on a method that the path does not support, and on a
     /// malformed name, tag, digest, session id or page. The error has the code to answer with.
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, EndpointError> {
-        // A path that is not UTF-8 can only be wrong in a name, because all else is ASCII.
+        // Everything but names is ASCII, so in a path that is not UTF-8 the name is invalid.
         let invalid = if path.starts_with("/v2/") {
             ErrorCode::NameInvalid
         } else {

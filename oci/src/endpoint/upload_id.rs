@@ -5,7 +5,7 @@
 pub struct UploadId(uuid::Uuid);
 
 impl UploadId {
-    /// Returns a new id from the system's random generator, which nobody can guess.
+    /// Returns a new random id, which cannot be guessed.
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4())
     }

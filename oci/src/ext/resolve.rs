@@ -102,10 +102,10 @@ mod tests {
             ResolveRequest::parse(json.to_string().as_bytes()).unwrap(),
             request
         );
-        let held = ResolvedLayer::Held {
+        let layer = ResolvedLayer::Held {
             blob: Descriptor::new("t", digest.clone(), 1),
         };
-        let json = serde_json::to_value(&held).unwrap();
+        let json = serde_json::to_value(&layer).unwrap();
         let blob = serde_json::json!({ "mediaType": "t", "digest": digest, "size": 1 });
         assert_eq!(json, serde_json::json!({ "state": "held", "blob": blob }));
     }

@@ -1,7 +1,7 @@
 //! Walks the graph below a manifest: an index, the manifests that it lists, and their blobs.
 //!
 //! [`GraphWalk`] is the pure part: which manifest comes next, which were seen, and how much is too
-//! much. It reads nothing itself. [`walk()`] and [`walk_concurrently`] drive it with a function that
+//! much. It does no I/O. [`walk()`] and [`walk_concurrently`] drive it with a function that
 //! fetches manifests; a caller whose manifests arrive in an order of their own drives it directly.
 //!
 //! ```

@@ -6,7 +6,7 @@ use super::*;
 use crate::manifest::Children;
 use crate::{Descriptor, Digest, media};
 
-/// A graph by its edges: each manifest's name, the manifests and the blobs that it names.
+/// The edges of a graph: the name of each manifest, with the manifests and the blobs that it lists.
 type Edges<'a> = [(&'a str, &'a [&'a str], &'a [&'a str])];
 
 fn descriptor(name: &str) -> Descriptor {
@@ -43,7 +43,7 @@ fn names(nodes: &[GraphNode<String>]) -> String {
     names.join(" ")
 }
 
-/// Walks the graph below `roots`; manifests without edges are missing and left out.
+/// Walks the graph below `roots`. A manifest that is not in `edges` is missing.
 fn walked(roots: &[&str], edges: &Edges<'_>) -> Result<Vec<GraphNode<String>>, GraphLimitError> {
     let visits = visits(edges);
     let mut graph = GraphWalk::new(limits());
@@ -127,7 +127,7 @@ fn the_order_does_not_depend_on_the_order_of_adding() {
         if pending.is_empty() {
             break;
         }
-        // The manifest that was named last arrives first.
+        // The manifest that was queued last is added first.
         let last = pending.remove(pending.len() - 1);
         if let Some(visit) = visits.get(&last.descriptor().digest) {
             graph.add(&last, visit.clone()).unwrap();
@@ -137,7 +137,7 @@ fn the_order_does_not_depend_on_the_order_of_adding() {
 }
 
 #[tokio::test]
-async fn a_concurrent_walk_finds_the_same_and_stays_within_its_concurrency() {
+async fn a_concurrent_walk_has_the_same_order_and_limits_its_fetches() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     let (visits, running) = (visits(DIAMOND), AtomicUsize::new(0));
     for concurrency in [0, 1, 2, 8] {
@@ -170,7 +170,7 @@ async fn a_failed_fetch_ends_the_walk() {
 }
 
 #[test]
-fn each_bound_is_kept() {
+fn each_limit_is_enforced() {
     let nested: &Edges<'_> = &[
         ("0", &["1"], &[]),
         ("1", &["2"], &[]),
@@ -211,7 +211,7 @@ fn each_bound_is_kept() {
 }
 
 #[test]
-fn a_walk_can_go_on_after_a_bound() {
+fn a_walk_can_continue_after_a_limit_error() {
     let nested: &Edges<'_> = &[
         ("0", &["1", "last"], &[]),
         ("1", &["2"], &[]),

@@ -117,8 +117,8 @@ impl<T> GraphWalk<T> {
     /// Adds a manifest that was fetched, and queues those of its children that are new.
     ///
     /// # Errors
-    /// Returns the bound that is exceeded. Callers that would rather have a part of the graph than
-    /// none may go on: a manifest whose children are too deep is kept without them, and one that
+    /// Returns the bound that is exceeded. Callers that prefer a part of the graph to no graph
+    /// may continue: a manifest whose children are too deep is kept without them, and one that
     /// exceeds another bound is left out.
     pub fn add(
         &mut self,

@@ -16,7 +16,7 @@ pub enum LayerError {
     /// The source of the bytes failed. Whether a retry helps depends on the source.
     #[error("cannot read the layer: {0}")]
     Read(#[source] io::Error),
-    /// The bytes are not a complete stream of their format. Another try reads the same.
+    /// The bytes are not a complete stream of their format. Reading the bytes again does not help.
     #[error("{0}")]
     Corrupt(#[source] io::Error),
     /// The layer exceeds its limits.

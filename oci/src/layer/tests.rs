@@ -8,7 +8,7 @@ use crate::{Algorithm, Digest};
 
 const LIMITS: DecodeLimits = DecodeLimits::with_window(23);
 
-/// Bytes that do not compress too well.
+/// Returns text that compresses moderately.
 fn sample(len: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {
@@ -144,7 +144,7 @@ fn limits_are_kept() {
 }
 
 #[test]
-fn errors_of_the_source_are_told_from_damage() {
+fn errors_of_the_source_differ_from_damage() {
     struct FailingReader;
     impl Read for FailingReader {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

@@ -1,5 +1,4 @@
-//! Challenges and tokens, against a registry and a token server of this test: the requests, their
-//! targets, and the outcome.
+//! Tests challenges and tokens with a fake registry and a fake token server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,7 +51,8 @@ fn tokens(life: &'static str) -> FakeServer {
     })
 }
 
-/// Starts a registry that requires a token of that server, and accepts those for which `good` is true.
+/// Starts a registry that requires a token of the server at `realm`, and accepts the tokens for which
+/// `good` is true.
 fn registry(
     realm: String,
     good: impl Fn(&str) -> bool + Send + Sync + 'static,
@@ -112,7 +112,7 @@ async fn a_token_is_used_until_its_end_and_one_request_renews_it_for_all() {
     assert_eq!(asked[0].query("account"), ["x"]);
     assert_eq!(hub.requests().last().unwrap().authorization(), "Bearer t1");
 
-    // The registry no longer accepts its tokens, and many requests notice at once.
+    // The registry no longer accepts the first token, and many requests get a 401 at the same time.
     let server = tokens("");
     let round = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&round);
@@ -151,7 +151,7 @@ async fn chunk(client: &Client, session: &mut UploadSession) -> Result<(), Error
 async fn open(client: &Client) -> UploadSession {
     let opened = client.start_upload(&repository(), None).await.unwrap();
     let UploadStart::Open(session) = opened else {
-        panic!("mounted out of nothing");
+        panic!("mounted without a source");
     };
     session
 }
@@ -259,9 +259,9 @@ async fn a_wrong_password_is_an_error_and_not_an_anonymous_login() {
 
 #[tokio::test]
 async fn a_token_server_that_is_down_is_named() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = gone.local_addr().unwrap();
-    drop(gone);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
     let hub = registry(
         format!("http://{address}/token"),
         |_| true,

@@ -1,4 +1,4 @@
-//! The client: logins, and answers that it must not believe.
+//! Tests of the client: logins and invalid responses.
 
 mod login;
 mod odd_answers;

@@ -1,5 +1,5 @@
-//! Registries and proxies with wrong responses: the client reports success only if the operation has
-//! succeeded.
+//! Tests responses that violate the specification: the client reports success only if the operation
+//! has succeeded.
 
 use crate::fake::{FakeServer, Reply, Request, status};
 use bytes::Bytes;
@@ -33,7 +33,7 @@ fn manifest_digest() -> String {
 }
 
 #[tokio::test]
-async fn a_manifest_counts_as_stored_only_if_it_is_there() {
+async fn a_put_succeeds_only_if_the_registry_has_the_manifest() {
     let other = Digest::of(b"other").to_string();
     // The responses to PUT, HEAD and GET, whether the put succeeds, and the requests that it makes.
     type Answers = fn(&Request) -> Reply;
@@ -99,10 +99,10 @@ async fn reads_follow_redirects_within_the_registry_and_writes_do_not() {
         "/there" => status(200).header("Content-Length", "4"),
         _ => status(307).header("Location", "/there"),
     });
-    let known = client(&registry);
-    let found = known.head_blob(&repository(), &Digest::of(b"blob")).await;
+    let client = client(&registry);
+    let found = client.head_blob(&repository(), &Digest::of(b"blob")).await;
     assert_eq!(found.unwrap(), Some(4));
-    let started = known.start_upload(&repository(), None).await;
+    let started = client.start_upload(&repository(), None).await;
     assert_eq!(started.unwrap_err().status().unwrap().as_u16(), 307);
     let digest = Digest::of(b"blob");
     let lines = [
@@ -138,7 +138,7 @@ fn uploads(patch: impl Fn() -> Reply + Send + Sync + 'static) -> FakeServer {
 }
 
 #[tokio::test]
-async fn an_upload_keeps_its_location_unless_there_is_a_new_one() {
+async fn an_upload_keeps_its_url_without_a_new_location() {
     let registry = uploads(|| status(200));
     let session = append(&registry).await.unwrap();
     assert_eq!(session.offset(), 4);
@@ -175,7 +175,7 @@ async fn resolve(registry: &FakeServer) -> Result<Option<ResolveResponse>, Error
 }
 
 #[tokio::test]
-async fn a_registry_that_fails_at_the_extension_does_not_have_it() {
+async fn an_error_status_means_that_there_is_no_extension() {
     for (code, requests) in [(302, 1), (403, 1), (404, 1), (500, 2), (503, 2)] {
         let registry = FakeServer::start(move |_| status(code).header("Location", "/login"));
         let answer = resolve(&registry).await;

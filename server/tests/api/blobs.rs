@@ -1,4 +1,4 @@
-//! Blobs on their way out.
+//! Tests downloads of blobs.
 
 use crate::support::prelude::*;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 async fn whole() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
-    // More than one read, and no multiple of it.
+    // More bytes than one read of the server, and no multiple of its size.
     let content = bytes(1_000_001);
     let digest = server.push_blob("a/b", &content).await;
     let path = format!("/v2/a/b/blobs/{digest}");
@@ -70,12 +70,12 @@ async fn ranges() {
     for range in ["bytes=1000000-", "bytes=-0"] {
         let response = get(range).await.unwrap();
         assert_eq!(header(&response, "content-range"), "bytes */1000000");
-        faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+        assert_error(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
     }
     for ignored in ["bytes=0-1,3-4", "lines=1-2", "bytes=5-1"] {
         assert_eq!(get(ignored).await.unwrap().status(), 200, "{ignored}");
     }
-    // A range of something that has changed is not what was asked for.
+    // `If-Range` with another ETag gets the whole blob.
     for (condition, status) in [
         (format!("\"{digest}\""), 206),
         ("\"other\"".to_owned(), 200),
@@ -87,36 +87,36 @@ async fn ranges() {
 }
 
 #[tokio::test]
-async fn what_is_not_there() {
+async fn missing_blobs() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let digest = server.push_blob("a", b"content").await;
     let absent = Digest::of(b"absent");
-    // Content that only another repository holds is absent as well.
+    // A blob that is only in another repository is missing as well.
     for path in [
         format!("/v2/a/blobs/{absent}"),
         format!("/v2/b/blobs/{digest}"),
     ] {
-        let found = faults(
+        let errors = assert_error(
             server.get(&path).await,
             StatusCode::NOT_FOUND,
             "BLOB_UNKNOWN",
         )
         .await;
-        let asked = path.rsplit('/').next().unwrap();
-        assert_eq!(found[0].detail, asked);
+        let digest = path.rsplit('/').next().unwrap();
+        assert_eq!(errors[0].detail, digest);
         let head = server.head(&path).await;
         assert_eq!(head.status(), 404);
         assert!(header(&head, "content-length").parse::<u64>().unwrap() > 0);
     }
     let bad = server.get("/v2/a/blobs/sha256:..%2f..%2fx").await;
-    faults(bad, StatusCode::NOT_FOUND, "UNSUPPORTED").await;
+    assert_error(bad, StatusCode::NOT_FOUND, "UNSUPPORTED").await;
     let bad = server.get("/v2/a/blobs/sha256:x").await;
-    faults(bad, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    assert_error(bad, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
 }
 
 #[tokio::test]
-async fn over_http2_without_tls_where_that_is_asked_for() {
+async fn http2_without_tls_must_be_enabled() {
     let root = tempfile::tempdir().unwrap();
     for variables in [
         &[][..],

@@ -1,5 +1,5 @@
-//! What the OCI distribution-spec (1.1, and its main branch where that says more) asks of a
-//! registry, one requirement after the other: `/v2/…` in the order of its chapters.
+//! Tests the requirements of the OCI distribution-spec (1.1, and additions of its main branch), in
+//! the order of its chapters.
 
 use crate::support::prelude::*;
 use serde_json::json;
@@ -11,8 +11,8 @@ async fn send(server: &Server, method: Method, path: &str, body: &[u8]) -> Respo
     request.body(body.to_vec()).send().await.unwrap()
 }
 
-/// GET and HEAD must agree on everything but the body.
-async fn pulled(server: &Server, path: &str, content: &[u8], digest: &Digest) {
+/// Checks that GET returns the content, and that HEAD returns the same headers.
+async fn assert_pulled(server: &Server, path: &str, content: &[u8], digest: &Digest) {
     let head = server.head(path).await;
     let get = server.get(path).await;
     for response in [&head, &get] {
@@ -41,10 +41,10 @@ async fn the_api_is_announced() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     assert_eq!(server.get("/v2/").await.status(), 200);
-    let found = server.get("/v2/_oci/ext/discover").await;
-    assert_eq!(header(&found, "content-type"), "application/json");
-    let found: serde_json::Value = found.json().await.unwrap();
-    let extensions = found["extensions"].as_array().unwrap();
+    let response = server.get("/v2/_oci/ext/discover").await;
+    assert_eq!(header(&response, "content-type"), "application/json");
+    let list: serde_json::Value = response.json().await.unwrap();
+    let extensions = list["extensions"].as_array().unwrap();
     let own = extensions
         .iter()
         .find(|extension| extension["name"] == "_imgsync");
@@ -65,46 +65,47 @@ async fn manifests_and_blobs_are_pulled_by_tag_and_by_digest() {
     let digest = Digest::of(&image);
     for reference in ["v1", &digest.to_string()] {
         let path = format!("/v2/team/app/manifests/{reference}");
-        pulled(&server, &path, &image, &digest).await;
+        assert_pulled(&server, &path, &image, &digest).await;
     }
     let layer = b"the layer of word";
-    let of = Digest::of(layer);
-    pulled(&server, &format!("/v2/team/app/blobs/{of}"), layer, &of).await;
-    // The type is the stored one, whatever the client accepts.
+    let layer_digest = Digest::of(layer);
+    let path = format!("/v2/team/app/blobs/{layer_digest}");
+    assert_pulled(&server, &path, layer, &layer_digest).await;
+    // The server sends the stored manifest in spite of another `Accept` header.
     let request = client().get(server.url("/v2/team/app/manifests/v1"));
     let response = request.header("accept", OCTETS).send().await.unwrap();
     assert_eq!(header(&response, "content-type"), media::OCI_MANIFEST);
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn missing_content_is_not_found() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     server.push_image("a", "v1", "word").await;
-    let nobody = Digest::of(b"nobody");
+    let missing = Digest::of(b"nobody");
     for (path, code) in [
         ("/v2/a/manifests/none".to_owned(), "MANIFEST_UNKNOWN"),
         ("/v2/none/manifests/v1".to_owned(), "MANIFEST_UNKNOWN"),
-        (format!("/v2/a/manifests/{nobody}"), "MANIFEST_UNKNOWN"),
-        (format!("/v2/a/blobs/{nobody}"), "BLOB_UNKNOWN"),
+        (format!("/v2/a/manifests/{missing}"), "MANIFEST_UNKNOWN"),
+        (format!("/v2/a/blobs/{missing}"), "BLOB_UNKNOWN"),
         ("/v2/none/tags/list".to_owned(), "NAME_UNKNOWN"),
     ] {
-        faults(server.get(&path).await, StatusCode::NOT_FOUND, code).await;
+        assert_error(server.get(&path).await, StatusCode::NOT_FOUND, code).await;
         let head = server.head(&path).await;
         // Lists have no HEAD.
         assert!([404, 405].contains(&head.status().as_u16()), "{path}");
         assert_eq!(head.bytes().await.unwrap().len(), 0);
     }
-    // Content of another repository is not this one's.
+    // A blob of another repository is not found in this one.
     let layer = Digest::of(b"the layer of word");
     let response = server.get(&format!("/v2/none/blobs/{layer}")).await;
-    faults(response, StatusCode::NOT_FOUND, "BLOB_UNKNOWN").await;
+    assert_error(response, StatusCode::NOT_FOUND, "BLOB_UNKNOWN").await;
 }
 
 // Push: blobs
 
 #[tokio::test]
-async fn blobs_of_all_sizes_and_both_algorithms_go_in_by_every_way() {
+async fn blobs_of_all_sizes_and_algorithms_are_accepted_in_every_form() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     for (size, algorithm) in [
@@ -118,11 +119,10 @@ async fn blobs_of_all_sizes_and_both_algorithms_go_in_by_every_way() {
         let content = bytes(size);
         let digest = Digest::of_with(algorithm, &content);
         let name = algorithm.as_str();
-        let ways = ["one", "post-put", "chunks"];
-        for way in ways {
-            let repository = format!("r{size}/{name}/{way}");
+        for form in ["one", "post-put", "chunks"] {
+            let repository = format!("r{size}/{name}/{form}");
             let start = format!("/v2/{repository}/blobs/uploads/");
-            let done = match way {
+            let done = match form {
                 "one" => {
                     let path = format!("{start}?digest={digest}");
                     send(&server, Method::POST, &path, &content).await
@@ -151,22 +151,22 @@ async fn blobs_of_all_sizes_and_both_algorithms_go_in_by_every_way() {
                 }
             };
             assert_eq!(done.status(), 201, "{repository}");
-            let at = format!("/v2/{repository}/blobs/{digest}");
-            assert_eq!(header(&done, "location"), at);
+            let path = format!("/v2/{repository}/blobs/{digest}");
+            assert_eq!(header(&done, "location"), path);
             assert_eq!(header(&done, "docker-content-digest"), digest.to_string());
-            pulled(&server, &at, &content, &digest).await;
+            assert_pulled(&server, &path, &content, &digest).await;
         }
     }
 }
 
 #[tokio::test]
-async fn an_algorithm_that_is_unknown_or_another_one_than_announced() {
+async fn unknown_and_wrongly_announced_algorithms() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let path = "/v2/a/blobs/uploads/?digest-algorithm=md5";
     let response = send(&server, Method::POST, path, b"").await;
-    faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
-    // The announcement only saves work.
+    assert_error(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    // The announced algorithm is a hint: another one is accepted at the end.
     let path = "/v2/a/blobs/uploads/?digest-algorithm=sha512";
     let open = send(&server, Method::POST, path, b"").await;
     let location = header(&open, "location");
@@ -175,7 +175,7 @@ async fn an_algorithm_that_is_unknown_or_another_one_than_announced() {
         server.put(&location, &digest, b"content").await.status(),
         201
     );
-    // A session says where it stands, and can be given up.
+    // A session reports its offset, and can be cancelled.
     let location = server.start_upload("a").await;
     server.patch(&location, 0, b"some").await;
     let status = server.get(&location).await;
@@ -186,8 +186,8 @@ async fn an_algorithm_that_is_unknown_or_another_one_than_announced() {
     let cancelled = send(&server, Method::DELETE, &location, b"").await;
     assert_eq!(cancelled.status(), 204);
     for method in [Method::GET, Method::PATCH, Method::DELETE] {
-        let gone = send(&server, method, &location, b"").await;
-        faults(gone, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+        let response = send(&server, method, &location, b"").await;
+        assert_error(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
     }
 }
 
@@ -201,7 +201,7 @@ async fn a_chunk_out_of_order_is_refused_also_as_the_last_one() {
         let response = server.patch(&location, first, b"45").await;
         assert_eq!(header(&response, "range"), "0-3");
         assert!(!header(&response, "location").is_empty());
-        faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+        assert_error(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
         let digest = Digest::of(b"012345");
         let request = client()
             .put(server.url(&format!("{location}?digest={digest}")))
@@ -209,14 +209,14 @@ async fn a_chunk_out_of_order_is_refused_also_as_the_last_one() {
             .body("45");
         let response = request.send().await.unwrap();
         assert_eq!(header(&response, "range"), "0-3");
-        faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+        assert_error(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
     }
     let digest = Digest::of(b"012345");
     assert_eq!(server.put(&location, &digest, b"45").await.status(), 201);
 }
 
 #[tokio::test]
-async fn mounts_with_and_without_a_source_and_what_comes_of_those_that_fail() {
+async fn mounts_with_and_without_a_source() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
@@ -228,28 +228,28 @@ async fn mounts_with_and_without_a_source_and_what_comes_of_those_that_fail() {
             201
         );
         let name = algorithm.as_str();
-        for (into, query) in [
+        for (target, query) in [
             ("named", format!("mount={digest}&from=source")),
             ("any", format!("mount={digest}")),
         ] {
-            let path = format!("/v2/{into}/{name}/blobs/uploads/?{query}");
+            let path = format!("/v2/{target}/{name}/blobs/uploads/?{query}");
             let response = send(&server, Method::POST, &path, b"").await;
             assert_eq!(response.status(), 201, "{path}");
-            let at = format!("/v2/{into}/{name}/blobs/{digest}");
-            assert_eq!(header(&response, "location"), at);
-            pulled(&server, &at, content, &digest).await;
+            let path = format!("/v2/{target}/{name}/blobs/{digest}");
+            assert_eq!(header(&response, "location"), path);
+            assert_pulled(&server, &path, content, &digest).await;
         }
-        let nobody = Digest::of_with(algorithm, b"nobody");
+        let missing = Digest::of_with(algorithm, b"nobody");
         for query in [
             format!("mount={digest}&from=other"),
-            format!("mount={nobody}&from=source"),
-            format!("mount={nobody}"),
+            format!("mount={missing}&from=source"),
+            format!("mount={missing}"),
             format!("mount={digest}&from=Not%20A%20Name"),
         ] {
             let path = format!("/v2/lacking/blobs/uploads/?{query}");
             let response = send(&server, Method::POST, &path, b"").await;
             assert_eq!(response.status(), 202, "{path}");
-            // What has begun instead is an upload like any other.
+            // A mount that is not possible opens a normal upload session.
             let (location, content) = (header(&response, "location"), query.as_bytes());
             let done = server.put(&location, &Digest::of(content), content).await;
             assert_eq!(done.status(), 201);
@@ -260,7 +260,7 @@ async fn mounts_with_and_without_a_source_and_what_comes_of_those_that_fail() {
 // Push: manifests
 
 #[tokio::test]
-async fn a_manifest_by_digest_takes_its_tags_along() {
+async fn a_manifest_put_by_digest_can_set_tags() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let image = server.push_image("a", "v1", "word").await;
@@ -278,12 +278,12 @@ async fn a_manifest_by_digest_takes_its_tags_along() {
             header(&response, "location"),
             format!("/v2/a/manifests/{digest}")
         );
-        let set = response.headers().get_all("oci-tag").iter();
-        let set: Vec<_> = set.map(|tag| tag.to_str().unwrap().to_owned()).collect();
-        assert_eq!(set, tags);
+        let values = response.headers().get_all("oci-tag").iter();
+        let oci_tags: Vec<_> = values.map(|tag| tag.to_str().unwrap().to_owned()).collect();
+        assert_eq!(oci_tags, tags);
         for reference in tags.iter().chain([&digest.to_string()]) {
             let path = format!("/v2/a/manifests/{reference}");
-            pulled(&server, &path, &image, &digest).await;
+            assert_pulled(&server, &path, &image, &digest).await;
         }
     }
     let digest = Digest::of(&image);
@@ -291,18 +291,18 @@ async fn a_manifest_by_digest_takes_its_tags_along() {
     let response = server
         .put_manifest("a", &bad, media::OCI_MANIFEST, &image)
         .await;
-    faults(response, StatusCode::BAD_REQUEST, "TAG_INVALID").await;
+    assert_error(response, StatusCode::BAD_REQUEST, "TAG_INVALID").await;
     let response = server.get("/v2/a/manifests/fine").await;
-    faults(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
+    assert_error(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
     let many = format!("{digest}?{}", "&tag=x".repeat(200));
     let response = server
         .put_manifest("a", &many, media::OCI_MANIFEST, &image)
         .await;
-    faults(response, StatusCode::URI_TOO_LONG, "TAG_INVALID").await;
+    assert_error(response, StatusCode::URI_TOO_LONG, "TAG_INVALID").await;
 }
 
 #[tokio::test]
-async fn manifests_of_every_make() {
+async fn all_kinds_of_manifests_are_accepted() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let image = server.push_image("a", "v1", "word").await;
@@ -312,7 +312,7 @@ async fn manifests_of_every_make() {
         "manifests": [descriptor(media::OCI_MANIFEST, &image)],
     });
     let nested = nested.to_string().into_bytes();
-    let far = json!({
+    let foreign_layer = json!({
         "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
         "digest": Digest::of(b"far away"), "size": 8, "urls": ["https://example.com/far"],
     });
@@ -323,7 +323,7 @@ async fn manifests_of_every_make() {
             "mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2,
             "data": "e30=",
         },
-        "layers": [far],
+        "layers": [foreign_layer],
         "annotations": { "a": "b" },
         "org.example.custom": { "field": [1, 2, 3] },
     });
@@ -368,16 +368,16 @@ async fn manifests_of_every_make() {
         assert_eq!(response.status(), 201, "{tag}");
         let digest = Digest::of(manifest.as_bytes());
         let path = format!("/v2/a/manifests/{tag}");
-        pulled(&server, &path, manifest.as_bytes(), &digest).await;
+        assert_pulled(&server, &path, manifest.as_bytes(), &digest).await;
         assert_eq!(header(&server.get(&path).await, "content-type"), media_type);
     }
-    // BuildKit's cache: an index over layers.
-    let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
+    // The cache of BuildKit is an index that lists layers.
+    let layer_type = "application/vnd.oci.image.layer.v1.tar+gzip";
     for (word, status) in [("the layer of word", 201), ("nobody's layer", 400)] {
         let cache = json!({
             "schemaVersion": 2, "mediaType": media::OCI_INDEX,
             "manifests": [
-                descriptor(layer, word.as_bytes()),
+                descriptor(layer_type, word.as_bytes()),
                 descriptor("application/vnd.buildkit.cacheconfig.v0", b"{}"),
             ],
         });
@@ -387,9 +387,9 @@ async fn manifests_of_every_make() {
             .await;
         assert_eq!(response.status(), status, "{word}");
     }
-    let lacking = manifest(b"{}", &[b"nobody has this"]);
+    let incomplete = manifest(b"{}", &[b"nobody has this"]);
     let response = server
-        .put_manifest("a", "lacking", media::OCI_MANIFEST, &lacking)
+        .put_manifest("a", "lacking", media::OCI_MANIFEST, &incomplete)
         .await;
-    faults(response, StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN").await;
+    assert_error(response, StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN").await;
 }

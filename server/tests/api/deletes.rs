@@ -1,4 +1,4 @@
-//! What is deleted is gone, at once and for good; what is beside it stays.
+//! Tests deletes of tags, manifests and blobs, and the modes that refuse them.
 
 use crate::support::prelude::*;
 use imgsync_oci::endpoint::UploadId;
@@ -7,7 +7,7 @@ async fn delete(server: &Server, path: &str) -> Response {
     client().delete(server.url(path)).send().await.unwrap()
 }
 
-async fn deleted(server: &Server, path: &str) {
+async fn assert_deleted(server: &Server, path: &str) {
     let response = delete(server, path).await;
     assert_eq!(response.status(), 202, "{path}");
     assert_eq!(header(&response, "content-length"), "0");
@@ -19,7 +19,7 @@ async fn tags(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_tag_goes_alone_and_a_manifest_with_its_tags() {
+async fn a_tag_is_deleted_alone_and_a_manifest_with_its_tags() {
     let root = tempfile::tempdir().unwrap();
     let mut server = Server::start(root.path());
     let old = server.push_image("a", "v1", "old").await;
@@ -32,23 +32,23 @@ async fn a_tag_goes_alone_and_a_manifest_with_its_tags() {
     assert_eq!(put.await.status(), 201);
     assert_eq!(tags(&server).await, ["latest", "old", "v1", "v2"]);
 
-    deleted(&server, "/v2/a/manifests/v2").await;
+    assert_deleted(&server, "/v2/a/manifests/v2").await;
     assert_eq!(tags(&server).await, ["latest", "old", "v1"]);
     let path = format!("/v2/a/manifests/{}", Digest::of(&new));
     assert_eq!(server.get(&path).await.status(), 200);
 
-    deleted(&server, &path).await;
+    assert_deleted(&server, &path).await;
     server.kill_and_restart();
     assert_eq!(tags(&server).await, ["old"]);
-    for gone in ["v1", "v2", "latest", &Digest::of(&new).to_string()] {
-        let path = format!("/v2/a/manifests/{gone}");
-        faults(
+    for reference in ["v1", "v2", "latest", &Digest::of(&new).to_string()] {
+        let path = format!("/v2/a/manifests/{reference}");
+        assert_error(
             server.get(&path).await,
             StatusCode::NOT_FOUND,
             "MANIFEST_UNKNOWN",
         )
         .await;
-        faults(
+        assert_error(
             delete(&server, &path).await,
             StatusCode::NOT_FOUND,
             "MANIFEST_UNKNOWN",
@@ -57,14 +57,14 @@ async fn a_tag_goes_alone_and_a_manifest_with_its_tags() {
     }
     let path = format!("/v2/a/manifests/{}", Digest::of(&old));
     assert_eq!(server.get(&path).await.bytes().await.unwrap(), old);
-    // And back again.
+    // The deleted manifest can be pushed again.
     let put = server.put_manifest("a", "v1", media::OCI_MANIFEST, &new);
     assert_eq!(put.await.status(), 201);
     assert_eq!(tags(&server).await, ["old", "v1"]);
 }
 
 #[tokio::test]
-async fn a_blob_goes_from_one_repository_and_can_be_pushed_again() {
+async fn a_blob_is_deleted_from_one_repository_and_can_be_pushed_again() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
@@ -75,9 +75,9 @@ async fn a_blob_goes_from_one_repository_and_can_be_pushed_again() {
             assert_eq!(pushed.status(), 201);
         }
         let path = format!("/v2/a/blobs/{digest}");
-        deleted(&server, &path).await;
+        assert_deleted(&server, &path).await;
         for response in [server.get(&path).await, delete(&server, &path).await] {
-            faults(response, StatusCode::NOT_FOUND, "BLOB_UNKNOWN").await;
+            assert_error(response, StatusCode::NOT_FOUND, "BLOB_UNKNOWN").await;
         }
         assert_eq!(
             server.get(&format!("/v2/b/blobs/{digest}")).await.status(),
@@ -93,7 +93,7 @@ async fn a_blob_goes_from_one_repository_and_can_be_pushed_again() {
 }
 
 #[tokio::test]
-async fn tags_move_and_go_at_the_same_time_and_none_that_was_acknowledged_is_lost() {
+async fn concurrent_deletes_and_puts_lose_no_acknowledged_tag() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let images = [
@@ -105,14 +105,14 @@ async fn tags_move_and_go_at_the_same_time_and_none_that_was_acknowledged_is_los
         let digest = Digest::of(one);
         let put = server.put_manifest("a", "moving", media::OCI_MANIFEST, one);
         assert_eq!(put.await.status(), 201);
-        // By its digest the first image goes with its tags, while one of them moves to the second.
+        // The first image is deleted with its tags while one of them is moved to the second image.
         let path = format!("/v2/a/manifests/{digest}");
-        let (gone, moved) = tokio::join!(
+        let (deleted, moved) = tokio::join!(
             delete(&server, &path),
             server.put_manifest("a", "moving", media::OCI_MANIFEST, two),
         );
         assert_eq!(
-            (gone.status(), moved.status().as_u16()),
+            (deleted.status(), moved.status().as_u16()),
             (StatusCode::ACCEPTED, 201)
         );
         let found = server.get("/v2/a/manifests/moving").await;
@@ -120,24 +120,24 @@ async fn tags_move_and_go_at_the_same_time_and_none_that_was_acknowledged_is_los
     }
 }
 
-/// Every request that changes something, against an image `a:v1`.
+/// Returns every request that would change the image `a:v1` or its repository.
 fn changes(digest: &Digest) -> Vec<(Method, String, &'static str)> {
     let upload = format!("/v2/a/blobs/uploads/{}", UploadId::random());
-    let both = "GET, HEAD";
+    let allow = "GET, HEAD";
     vec![
-        (Method::DELETE, "/v2/a/manifests/v1".to_owned(), both),
-        (Method::DELETE, format!("/v2/a/manifests/{digest}"), both),
-        (Method::DELETE, format!("/v2/a/blobs/{digest}"), both),
-        (Method::PUT, "/v2/a/manifests/v2".to_owned(), both),
-        (Method::POST, "/v2/a/blobs/uploads/".to_owned(), both),
-        (Method::PATCH, upload.clone(), both),
-        (Method::PUT, format!("{upload}?digest={digest}"), both),
-        (Method::DELETE, upload, both),
+        (Method::DELETE, "/v2/a/manifests/v1".to_owned(), allow),
+        (Method::DELETE, format!("/v2/a/manifests/{digest}"), allow),
+        (Method::DELETE, format!("/v2/a/blobs/{digest}"), allow),
+        (Method::PUT, "/v2/a/manifests/v2".to_owned(), allow),
+        (Method::POST, "/v2/a/blobs/uploads/".to_owned(), allow),
+        (Method::PATCH, upload.clone(), allow),
+        (Method::PUT, format!("{upload}?digest={digest}"), allow),
+        (Method::DELETE, upload, allow),
     ]
 }
 
 #[tokio::test]
-async fn where_nothing_may_change_every_change_is_refused_and_reading_goes_on() {
+async fn read_only_mode_refuses_every_change_and_allows_reads() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let image = server.push_image("a", "v1", "word").await;
@@ -150,7 +150,7 @@ async fn where_nothing_may_change_every_change_is_refused_and_reading_goes_on() 
         let request = client().request(method.clone(), server.url(&path));
         let response = request.body(image.clone()).send().await.unwrap();
         assert_eq!(header(&response, "allow"), allow, "{method} {path}");
-        faults(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
+        assert_error(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
     }
     for path in ["/v2/a/manifests/v1", "/v2/a/tags/list", "/v2/_catalog"] {
         assert_eq!(server.get(path).await.status(), 200, "{path}");
@@ -167,9 +167,9 @@ async fn where_nothing_may_change_every_change_is_refused_and_reading_goes_on() 
     ] {
         let response = delete(&server, path).await;
         assert_eq!(header(&response, "allow"), allow);
-        faults(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
+        assert_error(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
     }
-    // To give an upload up is no delete.
+    // Cancelling an upload is allowed without deletes.
     let location = server.start_upload("a").await;
     assert_eq!(delete(&server, &location).await.status(), 204);
     assert_eq!(tags(&server).await, ["v1"]);

@@ -1,8 +1,8 @@
-//! Lists, page by page; and what is no endpoint at all.
+//! Tests the lists of tags and repositories, their pages, and paths that are no endpoints.
 
 use crate::support::prelude::*;
 
-/// A list's names, and the page that follows.
+/// Returns the names in a page of a list, and the path of the next page.
 async fn names(response: Response, key: &str) -> (Vec<String>, Option<String>) {
     assert_eq!(response.status(), 200);
     assert_eq!(header(&response, "content-type"), "application/json");
@@ -20,13 +20,13 @@ async fn names(response: Response, key: &str) -> (Vec<String>, Option<String>) {
     (names.collect(), next)
 }
 
-/// Follows the links; yields every page.
+/// Returns all pages of a list, by following the `Link` headers.
 async fn pages(server: &Server, first: &str, key: &str) -> Vec<Vec<String>> {
     let (mut pages, mut next) = (Vec::new(), Some(first.to_owned()));
     while let Some(path) = next {
-        let (page, following) = names(server.get(&path).await, key).await;
+        let (page, next_path) = names(server.get(&path).await, key).await;
         pages.push(page);
-        next = following;
+        next = next_path;
     }
     pages
 }
@@ -35,7 +35,7 @@ async fn pages(server: &Server, first: &str, key: &str) -> Vec<Vec<String>> {
 async fn tags() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
-    faults(
+    assert_error(
         server.get("/v2/a/b/tags/list").await,
         StatusCode::NOT_FOUND,
         "NAME_UNKNOWN",
@@ -45,7 +45,7 @@ async fn tags() {
     for tag in ["latest", "1.9", "_x", "V2", "1.10", "v1"] {
         server.push_image("a/b", tag, "word").await;
     }
-    // A tag of which a stock registry has removed what it points at.
+    // The folder of a tag without its link, as a stock registry may leave it, is not listed.
     let repository = root.path().join("docker/registry/v2/repositories/a/b");
     std::fs::create_dir_all(repository.join("_manifests/tags/gone/index/sha256")).unwrap();
     let list = "/v2/a/b/tags/list";
@@ -76,7 +76,7 @@ async fn tags() {
     );
     for n in ["-1", "x", ""] {
         let response = server.get(&format!("{list}?n={n}")).await;
-        faults(
+        assert_error(
             response,
             StatusCode::BAD_REQUEST,
             "PAGINATION_NUMBER_INVALID",
@@ -97,7 +97,7 @@ async fn the_catalog() {
     for repository in ["z", "a/b/c", "a", "a-b", "a/b"] {
         server.push_image(repository, "v1", "word").await;
     }
-    // Content alone makes no repository.
+    // Blobs and uploads alone do not make a repository.
     server.push_blob("blobs/only", b"content").await;
     server.start_upload("uploads/only").await;
     assert_eq!(
@@ -112,7 +112,7 @@ async fn the_catalog() {
 }
 
 #[tokio::test]
-async fn the_ground() {
+async fn base_paths_and_unknown_paths() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     for path in ["/v2/", "/v2"] {
@@ -141,11 +141,11 @@ async fn the_ground() {
         ("/v2/a/referrers/sha256:x", 400, "DIGEST_INVALID"),
     ] {
         let response = server.get(path).await;
-        faults(response, StatusCode::from_u16(status).unwrap(), code).await;
+        assert_error(response, StatusCode::from_u16(status).unwrap(), code).await;
     }
     let name = "x".repeat(256);
     let response = server.get(&format!("/v2/{name}/tags/list")).await;
-    faults(response, StatusCode::BAD_REQUEST, "NAME_INVALID").await;
+    assert_error(response, StatusCode::BAD_REQUEST, "NAME_INVALID").await;
     for (method, path, allow) in [
         (
             Method::PATCH,
@@ -164,6 +164,6 @@ async fn the_ground() {
             .await
             .unwrap();
         assert_eq!(header(&response, "allow"), allow);
-        faults(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
+        assert_error(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
     }
 }

@@ -1,4 +1,4 @@
-//! Manifests: in, out, and refused.
+//! Tests of putting and getting manifests, and of manifests that are refused.
 
 use crate::support::prelude::*;
 
@@ -23,10 +23,10 @@ async fn by_tag_and_by_digest() {
             let body = response.bytes().await.unwrap();
             assert!(body.is_empty() || body == manifest);
         }
-        for known in [format!("\"{digest}\""), digest.to_string()] {
+        for etag in [format!("\"{digest}\""), digest.to_string()] {
             let request = client()
                 .get(server.url(&path))
-                .header("if-none-match", known);
+                .header("if-none-match", etag);
             let response = request.send().await.unwrap();
             assert_eq!(response.status(), 304);
             assert_eq!(
@@ -35,33 +35,33 @@ async fn by_tag_and_by_digest() {
             );
         }
     }
-    // The tag moves, the digest stays.
+    // After another push the tag has the new manifest, and the digest still has the old one.
     let next = server.push_image("team/app", "v1", "next").await;
-    let at = |reference: String| format!("/v2/team/app/manifests/{reference}");
+    let path = |reference: String| format!("/v2/team/app/manifests/{reference}");
     assert_eq!(
-        server.get(&at("v1".into())).await.bytes().await.unwrap(),
+        server.get(&path("v1".into())).await.bytes().await.unwrap(),
         next
     );
     assert_eq!(
         server
-            .get(&at(digest.to_string()))
+            .get(&path(digest.to_string()))
             .await
             .bytes()
             .await
             .unwrap(),
         manifest
     );
-    // And all of it survives.
+    // The tag is the same after a restart.
     drop(server);
     let server = Server::start(root.path());
     assert_eq!(
-        server.get(&at("v1".into())).await.bytes().await.unwrap(),
+        server.get(&path("v1".into())).await.bytes().await.unwrap(),
         next
     );
 }
 
 #[tokio::test]
-async fn sent_under_a_digest() {
+async fn put_by_digest() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let image = server.push_image("a", "v1", "word").await;
@@ -84,13 +84,13 @@ async fn sent_under_a_digest() {
     let response = server
         .put_manifest("a", &other, media::OCI_MANIFEST, &image)
         .await;
-    faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    assert_error(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
     let response = server.get(&format!("/v2/a/manifests/{other}")).await;
-    faults(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
+    assert_error(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
 }
 
 #[tokio::test]
-async fn indexes_and_dockers_types() {
+async fn indexes_and_docker_media_types() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let image = server.push_image("a", "v1", "word").await;
@@ -105,11 +105,11 @@ async fn indexes_and_dockers_types() {
     assert_eq!(response.status(), 201);
     let response = server.get("/v2/a/manifests/all").await;
     assert_eq!(header(&response, "content-type"), media::OCI_INDEX);
-    // Its child is not in that repository.
+    // The child of the index is not in repository `b`.
     let response = server
         .put_manifest("b", "all", media::OCI_INDEX, &index)
         .await;
-    let missing = faults(response, StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN").await;
+    let missing = assert_error(response, StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN").await;
     assert_eq!(missing[0].detail, Digest::of(&image).to_string());
 
     let docker = String::from_utf8(image)
@@ -125,19 +125,19 @@ async fn indexes_and_dockers_types() {
 }
 
 #[tokio::test]
-async fn what_it_names_must_be_there() {
+async fn referenced_content_must_exist() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     server.push_blob("a", b"config").await;
     server.push_blob("elsewhere", b"layer").await;
-    let lacking = manifest(b"config", &[b"layer", b"another", b"layer"]);
+    let incomplete = manifest(b"config", &[b"layer", b"another", b"layer"]);
     let response = server
-        .put_manifest("a", "v1", media::OCI_MANIFEST, &lacking)
+        .put_manifest("a", "v1", media::OCI_MANIFEST, &incomplete)
         .await;
-    let missing = faults(response, StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN").await;
+    let missing = assert_error(response, StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN").await;
     let mut details: Vec<_> = missing
         .iter()
-        .map(|fault| fault.detail.as_str().unwrap())
+        .map(|error| error.detail.as_str().unwrap())
         .collect();
     details.sort_unstable();
     let mut expected = [
@@ -147,18 +147,18 @@ async fn what_it_names_must_be_there() {
     expected.sort_unstable();
     assert_eq!(details, expected);
     let response = server.get("/v2/a/manifests/v1").await;
-    faults(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
+    assert_error(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
     let response = server
-        .get(&format!("/v2/a/manifests/{}", Digest::of(&lacking)))
+        .get(&format!("/v2/a/manifests/{}", Digest::of(&incomplete)))
         .await;
-    faults(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
-    faults(
+    assert_error(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
+    assert_error(
         server.get("/v2/a/tags/list").await,
         StatusCode::NOT_FOUND,
         "NAME_UNKNOWN",
     )
     .await;
-    // A subject may come later, and foreign layers never.
+    // A subject may be pushed later, and foreign layers are not stored in the registry.
     let mut image: serde_json::Value = serde_json::from_slice(&manifest(b"config", &[])).unwrap();
     image["subject"] = descriptor(media::OCI_MANIFEST, b"not here yet");
     let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
@@ -171,7 +171,7 @@ async fn what_it_names_must_be_there() {
 }
 
 #[tokio::test]
-async fn what_the_stock_registry_takes_and_serves() {
+async fn manifests_that_the_stock_registry_accepts() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let child = server.push_image("a", "child", "word").await;
@@ -186,12 +186,12 @@ async fn what_the_stock_registry_takes_and_serves() {
         image.pointer_mut(path).unwrap()[key] = null.clone();
         cases.push((media::OCI_MANIFEST, image));
     }
-    let mut bare = image;
-    bare["layers"][0]
+    let mut without_type = image;
+    without_type["layers"][0]
         .as_object_mut()
         .unwrap()
         .remove("mediaType");
-    cases.push((media::OCI_MANIFEST, bare));
+    cases.push((media::OCI_MANIFEST, without_type));
     let index = serde_json::json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX });
     for platform in [
         serde_json::json!({}),
@@ -222,16 +222,17 @@ async fn what_the_stock_registry_takes_and_serves() {
     many["layers"][0]["urls"] = urls;
     let many = many.to_string();
     let put = server.put_manifest("a", "many", media::OCI_MANIFEST, many.as_bytes());
-    faults(put.await, StatusCode::BAD_REQUEST, "MANIFEST_INVALID").await;
+    assert_error(put.await, StatusCode::BAD_REQUEST, "MANIFEST_INVALID").await;
 }
 
 #[tokio::test]
-async fn what_is_no_manifest() {
+async fn invalid_manifests_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let image = server.push_image("a", "v1", "word").await;
-    let bare = String::from_utf8(image.clone()).unwrap();
-    let bare = bare.replace(&format!("\"mediaType\":\"{}\",", media::OCI_MANIFEST), "");
+    let without_type = String::from_utf8(image.clone()).unwrap();
+    let without_type =
+        without_type.replace(&format!("\"mediaType\":\"{}\",", media::OCI_MANIFEST), "");
     for (media_type, bytes) in [
         (media::OCI_MANIFEST, &b"{"[..]),
         (media::OCI_MANIFEST, b"[]"),
@@ -239,28 +240,29 @@ async fn what_is_no_manifest() {
         (media::OCI_INDEX, &image),
         (media::DOCKER_MANIFEST, &image),
         ("text/plain", &image),
-        // It would be served as OCI's later: Docker's types must stand in the manifest itself.
-        (media::DOCKER_MANIFEST, bare.as_bytes()),
+        // Docker's media types must be in the manifest itself: without a `mediaType`, the server would
+        // later serve the manifest as an OCI manifest.
+        (media::DOCKER_MANIFEST, without_type.as_bytes()),
     ] {
         let response = server.put_manifest("a", "bad", media_type, bytes).await;
-        faults(response, StatusCode::BAD_REQUEST, "MANIFEST_INVALID").await;
+        assert_error(response, StatusCode::BAD_REQUEST, "MANIFEST_INVALID").await;
     }
     let response = server
-        .put_manifest("a", "bare", media::OCI_MANIFEST, bare.as_bytes())
+        .put_manifest("a", "bare", media::OCI_MANIFEST, without_type.as_bytes())
         .await;
     assert_eq!(response.status(), 201);
     for tag in ["-x", ".x", &"x".repeat(129)] {
         let response = server
             .put_manifest("a", tag, media::OCI_MANIFEST, &image)
             .await;
-        faults(response, StatusCode::BAD_REQUEST, "TAG_INVALID").await;
+        assert_error(response, StatusCode::BAD_REQUEST, "TAG_INVALID").await;
     }
     let response = server.get("/v2/a/manifests/bad").await;
-    faults(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
+    assert_error(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
 }
 
 #[tokio::test]
-async fn four_mebibytes_and_not_a_byte_more() {
+async fn manifests_are_limited_to_4_mib() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     server.push_blob("a", b"config").await;
@@ -281,13 +283,13 @@ async fn four_mebibytes_and_not_a_byte_more() {
         format!("{image}{}", " ".repeat(1024 * 1024)),
     ] {
         let response = server.put_manifest("a", "larger", media::OCI_MANIFEST, larger.as_bytes());
-        faults(
+        assert_error(
             response.await,
             StatusCode::PAYLOAD_TOO_LARGE,
             "MANIFEST_INVALID",
         )
         .await;
-        // Its length not told beforehand.
+        // The same manifest without a Content-Length.
         let parts: Vec<_> = larger
             .as_bytes()
             .chunks(100_000)
@@ -300,8 +302,8 @@ async fn four_mebibytes_and_not_a_byte_more() {
             .send()
             .await
             .unwrap();
-        faults(response, StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID").await;
+        assert_error(response, StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID").await;
     }
     let response = server.get("/v2/a/manifests/larger").await;
-    faults(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
+    assert_error(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
 }

@@ -1,13 +1,13 @@
-//! The distribution API: every request of the specification and of our extension.
+//! Tests of the distribution API and of the extension `_imgsync`.
 
 mod blobs;
 mod conformance;
+mod cors;
 mod deletes;
-mod faults;
-mod foreign;
 mod lists;
 mod manifests;
-mod options;
 mod referrers;
 mod resolve;
+mod robustness;
+mod third_party;
 mod uploads;

@@ -1,4 +1,4 @@
-//! Which layers are held: told by what lies in the store, and by nobody's word.
+//! Tests `layers/resolve`: the server finds layers by diffIDs that it has computed itself.
 
 use std::io::Write as _;
 
@@ -11,7 +11,7 @@ use imgsync_oci::{Descriptor, Registry, Repository};
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A tar of one file, as `tar` writes it but for the names.
+/// Returns a tar archive with one file.
 fn tar(content: &[u8]) -> Vec<u8> {
     let mut header = [0; 512];
     header[..4].copy_from_slice(b"file");
@@ -29,13 +29,13 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn held(media_type: &str, blob: &[u8]) -> ResolvedLayer {
+fn held_layer(media_type: &str, blob: &[u8]) -> ResolvedLayer {
     let blob = Descriptor::new(media_type, Digest::of(blob), blob.len() as u64);
     ResolvedLayer::Held { blob }
 }
 
-/// Asks until everything has been looked at.
-async fn ask(server: &Server, repository: &str, request: &ResolveRequest) -> ResolveResponse {
+/// Repeats the request until no layer is pending.
+async fn resolve(server: &Server, repository: &str, request: &ResolveRequest) -> ResolveResponse {
     let registry: Registry = server.address.parse().unwrap();
     let client = Client::new(&registry, UrlScheme::Http).unwrap();
     let repository: Repository = repository.parse().unwrap();
@@ -53,11 +53,11 @@ async fn layers(server: &Server, repository: &str, diff_ids: &[&Digest]) -> Vec<
         diff_ids: diff_ids.iter().map(|digest| (*digest).clone()).collect(),
         ..ResolveRequest::default()
     };
-    ask(server, repository, &request).await.layers
+    resolve(server, repository, &request).await.layers
 }
 
 #[tokio::test]
-async fn what_was_pushed_is_told_by_its_diff_ids_and_its_config() {
+async fn layers_are_found_by_diff_id_and_manifests_by_config() {
     let root = tempfile::tempdir().unwrap();
     let mut server = Server::start(root.path());
     let (first, second) = (tar(&bytes(3_000_000)), tar(&bytes(10)));
@@ -66,9 +66,10 @@ async fn what_was_pushed_is_told_by_its_diff_ids_and_its_config() {
         zstd::stream::encode_all(&second[..], 3).unwrap(),
     ];
     let ids = [&Digest::of(&first), &Digest::of(&second)];
-    // A config may say what it likes.
-    let lie = Digest::of(b"a lie");
-    let config = serde_json::json!({"rootfs": {"type": "layers", "diff_ids": [lie, lie]}});
+    // The config claims diffIDs that its layers do not have. The server does not use them.
+    let wrong_id = Digest::of(b"a lie");
+    let config =
+        serde_json::json!({"rootfs": {"type": "layers", "diff_ids": [wrong_id, wrong_id]}});
     let config = config.to_string().into_bytes();
     for blob in blobs.iter().chain([&config]) {
         server.push_blob("team/app", blob).await;
@@ -78,14 +79,14 @@ async fn what_was_pushed_is_told_by_its_diff_ids_and_its_config() {
     assert_eq!(put.await.status(), 201);
     let request = ResolveRequest {
         config: Some(Digest::of(&config)),
-        diff_ids: vec![ids[0].clone(), lie.clone(), ids[1].clone()],
+        diff_ids: vec![ids[0].clone(), wrong_id.clone(), ids[1].clone()],
         mount: false,
     };
     let expected = ResolveResponse {
         layers: vec![
-            held(GZIP, &blobs[0]),
+            held_layer(GZIP, &blobs[0]),
             ResolvedLayer::Absent,
-            held("application/vnd.oci.image.layer.v1.tar+zstd", &blobs[1]),
+            held_layer("application/vnd.oci.image.layer.v1.tar+zstd", &blobs[1]),
         ],
         manifests: vec![Descriptor::new(
             media::OCI_MANIFEST,
@@ -93,44 +94,50 @@ async fn what_was_pushed_is_told_by_its_diff_ids_and_its_config() {
             image.len() as u64,
         )],
     };
-    assert_eq!(ask(&server, "team/app", &request).await, expected);
+    assert_eq!(resolve(&server, "team/app", &request).await, expected);
     server.kill_and_restart();
-    assert_eq!(ask(&server, "team/app", &request).await, expected);
-    // Asked from another repository: only where it is, until it is mounted there.
-    let other = ask(&server, "other", &request).await;
+    assert_eq!(resolve(&server, "team/app", &request).await, expected);
+    // In another repository the layer is reported as elsewhere until a request mounts it.
+    let other = resolve(&server, "other", &request).await;
     assert!(other.manifests.is_empty());
     assert!(
         matches!(&other.layers[0], ResolvedLayer::Elsewhere { repository, .. } if repository == "team/app")
     );
     let blob = format!("/v2/other/blobs/{}", Digest::of(&blobs[0]));
     assert_eq!(server.head(&blob).await.status(), 404);
-    let mounting = ResolveRequest {
+    let with_mount = ResolveRequest {
         mount: true,
         ..request.clone()
     };
     assert_eq!(
-        ask(&server, "other", &mounting).await.layers,
+        resolve(&server, "other", &with_mount).await.layers,
         expected.layers
     );
     assert_eq!(server.head(&blob).await.status(), 200);
 }
 
 #[tokio::test]
-async fn a_blob_that_goes_is_absent_and_one_that_came_before_the_start_is_found() {
+async fn deleted_blobs_are_absent_and_older_blobs_are_found_after_a_start() {
     let root = tempfile::tempdir().unwrap();
     let mut server = Server::start(root.path());
     let tar = tar(&bytes(2_000_000));
     let blob = gzip(&tar);
     server.push_blob("a", &blob).await;
-    // Most likely in the middle of its work; in any case, all of it is found out again.
+    // The server is most likely killed while it computes the diffID, and must compute it again.
     server.kill_and_restart();
     let id = Digest::of(&tar);
-    assert_eq!(layers(&server, "a", &[&id]).await, [held(GZIP, &blob)]);
+    assert_eq!(
+        layers(&server, "a", &[&id]).await,
+        [held_layer(GZIP, &blob)]
+    );
     server.terminate();
     assert_eq!(server.wait().code(), Some(0));
     std::fs::remove_dir_all(root.path().join("imgsync/diffids")).unwrap();
     let server = Server::start(root.path());
-    assert_eq!(layers(&server, "a", &[&id]).await, [held(GZIP, &blob)]);
+    assert_eq!(
+        layers(&server, "a", &[&id]).await,
+        [held_layer(GZIP, &blob)]
+    );
     let hex = Digest::of(&blob).hex().to_owned();
     let data = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
     std::fs::remove_file(root.path().join(data)).unwrap();
@@ -139,7 +146,7 @@ async fn a_blob_that_goes_is_absent_and_one_that_came_before_the_start_is_found(
 }
 
 #[tokio::test]
-async fn what_does_not_decode_to_its_last_byte_never_counts() {
+async fn blobs_that_do_not_decode_completely_are_ignored() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let tar = tar(&bytes(100_000));
@@ -152,11 +159,14 @@ async fn what_does_not_decode_to_its_last_byte_never_counts() {
     let id = Digest::of(&tar);
     assert_eq!(layers(&server, "a", &[&id]).await, [ResolvedLayer::Absent]);
     server.push_blob("a", &blob).await;
-    assert_eq!(layers(&server, "a", &[&id]).await, [held(GZIP, &blob)]);
+    assert_eq!(
+        layers(&server, "a", &[&id]).await,
+        [held_layer(GZIP, &blob)]
+    );
 }
 
 #[tokio::test]
-async fn bad_questions() {
+async fn invalid_requests() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let path = "/v2/a/_imgsync/layers/resolve";
@@ -167,23 +177,26 @@ async fn bad_questions() {
     let too_many = serde_json::json!({ "diffIDs": ids }).to_string();
     for body in ["", "{", "[]", "{\"diffIDs\":[\"sha256:../..\"]}", &too_many] {
         let response = post(body.as_bytes().to_vec()).await.unwrap();
-        faults(response, StatusCode::BAD_REQUEST, "UNSUPPORTED").await;
+        assert_error(response, StatusCode::BAD_REQUEST, "UNSUPPORTED").await;
     }
     let too_long = post(vec![b' '; MAX_RESOLVE_REQUEST_BYTES + 1])
         .await
         .unwrap();
-    faults(too_long, StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID").await;
+    assert_error(too_long, StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID").await;
     let response = server.get(path).await;
-    faults(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
-    let listed = server
+    assert_error(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
+    let extensions = server
         .get("/v2/_oci/ext/discover")
         .await
         .text()
         .await
         .unwrap();
-    assert!(listed.contains("_imgsync/layers/resolve"), "{listed}");
-    // The most that may be asked, of a repository that is not there.
-    let most: Vec<_> = ids[1..].iter().collect();
-    let answer = layers(&server, "nowhere", &most).await;
+    assert!(
+        extensions.contains("_imgsync/layers/resolve"),
+        "{extensions}"
+    );
+    // The largest request that is allowed, for a repository that does not exist.
+    let largest: Vec<_> = ids[1..].iter().collect();
+    let answer = layers(&server, "nowhere", &largest).await;
     assert_eq!(answer, vec![ResolvedLayer::Absent; 1000]);
 }

@@ -1,4 +1,4 @@
-//! Blobs on their way in: every form of upload, and everything that can be wrong with one.
+//! Tests uploads of blobs: every form, invalid requests, and interrupted uploads.
 
 use crate::support::assert_offset;
 use crate::support::prelude::*;
@@ -56,9 +56,9 @@ async fn in_chunks() {
         digest.to_string()
     );
     assert_blob(&server, "team/app", &content).await;
-    // The session has ended, and the blob is this repository's alone.
-    let gone = server.get(&location).await;
-    faults(gone, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    // The session has ended, and no other repository has the blob.
+    let response = server.get(&location).await;
+    assert_error(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
     assert_no_blob(&server, "other", &content).await;
 }
 
@@ -66,7 +66,7 @@ async fn in_chunks() {
 async fn streamed_and_in_one_request_and_with_a_last_chunk() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
-    // As docker does: one PATCH of unknown length.
+    // Docker sends one PATCH of unknown length.
     let content = bytes(2_500_000);
     let location = server.start_upload("a").await;
     let parts: Vec<_> = content.chunks(70_000).map(<[u8]>::to_vec).collect();
@@ -85,14 +85,14 @@ async fn streamed_and_in_one_request_and_with_a_last_chunk() {
         201
     );
     assert_blob(&server, "a", &content).await;
-    // POST, then PUT with everything.
+    // POST, then PUT with the whole blob.
     let location = server.start_upload("a").await;
     let response = server
         .put(&location, &Digest::of(b"one put"), b"one put")
         .await;
     assert_eq!(response.status(), 201);
     assert_blob(&server, "a", b"one put").await;
-    // A last chunk at the PUT, with its range.
+    // The PUT has the last chunk and its range.
     let location = server.start_upload("a").await;
     assert_eq!(server.patch(&location, 0, b"first, ").await.status(), 202);
     let digest = Digest::of(b"first, last");
@@ -100,7 +100,7 @@ async fn streamed_and_in_one_request_and_with_a_last_chunk() {
     let put = put.header("content-range", "7-10").body("last");
     assert_eq!(put.send().await.unwrap().status(), 201);
     assert_blob(&server, "a", b"first, last").await;
-    // POST with everything; the empty blob, too.
+    // One POST with the whole blob, also with an empty one.
     server.push_blob("a", b"one post").await;
     assert_blob(&server, "a", b"one post").await;
     server.push_blob("a", b"").await;
@@ -117,7 +117,8 @@ async fn by_sha512() {
     assert_eq!(server.put(&location, &digest, b"").await.status(), 201);
     let response = server.get(&format!("/v2/a/blobs/{digest}")).await;
     assert_eq!(response.bytes().await.unwrap(), "content");
-    // Its own blob, where a stock registry's collector finds it.
+    // The blob is stored under its sha512 digest, where the garbage collector of a stock registry
+    // finds it.
     let hex = digest.hex();
     let blobs = root.path().join("docker/registry/v2/blobs/sha512");
     assert!(blobs.join(&hex[..2]).join(hex).join("data").exists());
@@ -133,11 +134,11 @@ async fn chunks_that_do_not_fit_change_nothing() {
         server.patch(&location, 0, b"0123456789").await.status(),
         202
     );
-    // Out of order: behind and before the end. What the client needs to go on stands in the answer.
+    // Chunks after and before the offset are refused. The response has the offset to continue at.
     for first in [11, 9, 0] {
         let response = server.patch(&location, first, &bytes(2_000_000)).await;
         assert_offset(&response, 10);
-        faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+        assert_error(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
     }
     let digest = Digest::of(b"0123456789x");
     let put = client().put(server.url(&format!("{location}?digest={digest}")));
@@ -148,28 +149,28 @@ async fn chunks_that_do_not_fit_change_nothing() {
         .await
         .unwrap();
     assert_offset(&response, 10);
-    faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
-    // A range that is none, and ones that the body contradicts.
+    assert_error(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+    // A malformed range, and ranges whose length is not that of the body.
     let patch = |range: &'static str| {
         client()
             .patch(server.url(&location))
             .header("content-range", range)
     };
     let response = patch("ten-eleven").body("ab").send().await.unwrap();
-    faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+    assert_error(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
     for range in ["10-10", "10-12"] {
         let response = patch(range).body("ab").send().await.unwrap();
-        faults(response, StatusCode::BAD_REQUEST, "SIZE_INVALID").await;
+        assert_error(response, StatusCode::BAD_REQUEST, "SIZE_INVALID").await;
         let stream = futures::stream::iter(["a", "b"].map(Ok::<_, std::io::Error>));
         let response = patch(range)
             .body(Body::wrap_stream(stream))
             .send()
             .await
             .unwrap();
-        let held = if range == "10-10" { 10 } else { 12 };
-        assert_offset(&response, held);
-        faults(response, StatusCode::BAD_REQUEST, "SIZE_INVALID").await;
-        assert_eq!(server.offset(&location).await, held);
+        let offset = if range == "10-10" { 10 } else { 12 };
+        assert_offset(&response, offset);
+        assert_error(response, StatusCode::BAD_REQUEST, "SIZE_INVALID").await;
+        assert_eq!(server.offset(&location).await, offset);
     }
     let content = b"0123456789ab";
     assert_eq!(
@@ -183,7 +184,7 @@ async fn chunks_that_do_not_fit_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_wrong_digest_ends_the_upload_and_shows_nothing() {
+async fn a_wrong_digest_ends_the_upload_and_stores_nothing() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let location = server.start_upload("a").await;
@@ -194,9 +195,9 @@ async fn a_wrong_digest_ends_the_upload_and_shows_nothing() {
     let response = server
         .put(&location, &Digest::of(b"other bytes"), b"")
         .await;
-    faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
-    let gone = server.get(&location).await;
-    faults(gone, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    assert_error(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    let response = server.get(&location).await;
+    assert_error(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
     let url = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"other bytes"));
     let response = client()
         .post(server.url(&url))
@@ -204,11 +205,11 @@ async fn a_wrong_digest_ends_the_upload_and_shows_nothing() {
         .send()
         .await
         .unwrap();
-    faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    assert_error(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
     for content in [&b"these bytes"[..], b"other bytes"] {
         assert_no_blob(&server, "a", content).await;
     }
-    // No digest at all, and one that is none.
+    // No digest, and malformed ones.
     let location = server.start_upload("a").await;
     for query in [
         "",
@@ -217,7 +218,7 @@ async fn a_wrong_digest_ends_the_upload_and_shows_nothing() {
     ] {
         let url = server.url(&format!("{location}{query}"));
         let response = client().put(url).send().await.unwrap();
-        faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+        assert_error(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
     }
     assert_eq!(server.offset(&location).await, 0);
 }
@@ -227,24 +228,24 @@ async fn sessions_belong_to_their_repository_and_can_be_cancelled() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let location = server.start_upload("a/b").await;
-    let elsewhere = location.replace("/v2/a/b/", "/v2/a/c/");
-    faults(
-        server.get(&elsewhere).await,
+    let other_location = location.replace("/v2/a/b/", "/v2/a/c/");
+    assert_error(
+        server.get(&other_location).await,
         StatusCode::NOT_FOUND,
         "BLOB_UPLOAD_UNKNOWN",
     )
     .await;
-    let response = server.patch(&elsewhere, 0, b"x").await;
-    faults(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    let response = server.patch(&other_location, 0, b"x").await;
+    assert_error(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
     assert_eq!(server.head(&location).await.status(), 204);
     let response = client().delete(server.url(&location)).send().await.unwrap();
     assert_eq!(response.status(), 204);
     for _ in 0..2 {
         let response = client().delete(server.url(&location)).send().await.unwrap();
-        faults(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+        assert_error(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
     }
     let response = server.patch(&location, 0, b"x").await;
-    faults(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    assert_error(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
     for id in ["..%2f..%2fx", "x"] {
         let response = server.get(&format!("/v2/a/blobs/uploads/{id}")).await;
         assert_eq!(response.status(), 404, "{id}");
@@ -256,10 +257,12 @@ async fn mounts() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let digest = server.push_blob("from/here", b"content").await;
-    let mount = |into: &str, query: String| {
-        client().post(server.url(&format!("/v2/{into}/blobs/uploads/?mount={digest}{query}")))
+    let mount = |target: &str, query: String| {
+        client().post(server.url(&format!(
+            "/v2/{target}/blobs/uploads/?mount={digest}{query}"
+        )))
     };
-    // Not held there, no such place, a place that cannot be: an upload begins.
+    // If the source does not have the blob, does not exist or is no valid name, a session is opened.
     for query in ["&from=to/here", "&from=nowhere", "&from=../x"] {
         let response = mount("to/here", query.to_owned()).send().await.unwrap();
         assert_eq!(response.status(), 202, "{query}");
@@ -307,19 +310,19 @@ async fn a_connection_that_breaks_keeps_what_arrived() {
     let head = "content-length: 3000000\r\ncontent-range: 0-2999999";
     let mut stream = send_part(&server, &location, head, &content[..2_000_000]).await;
     stream.shutdown().await.unwrap();
-    // The answer, or the end of the connection, comes after the bytes were dealt with.
+    // The server has written the bytes before it answers or closes the connection.
     let _ = stream.read_to_end(&mut Vec::new()).await;
     drop(stream);
-    let mut held = 0;
-    // The server may see the break a little later than we do.
-    while held == 0 {
+    let mut offset = 0;
+    // The server may notice the lost connection later than this client.
+    while offset == 0 {
         let response = server.patch(&location, 2_999_999, b"x").await;
         assert_eq!(response.status(), 416);
-        held = header(&response, "imgsync-upload-offset").parse().unwrap();
+        offset = header(&response, "imgsync-upload-offset").parse().unwrap();
     }
-    assert_eq!(held, 2_000_000);
+    assert_eq!(offset, 2_000_000);
     let rest = &content[2_000_000..];
-    assert_eq!(server.patch(&location, held, rest).await.status(), 202);
+    assert_eq!(server.patch(&location, offset, rest).await.status(), 202);
     assert_eq!(
         server
             .put(&location, &Digest::of(&content), b"")
@@ -331,7 +334,7 @@ async fn a_connection_that_breaks_keeps_what_arrived() {
 }
 
 #[tokio::test]
-async fn a_second_writer_is_told_where_the_session_stands() {
+async fn a_second_writer_gets_the_offset_of_the_session() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let location = server.start_upload("a").await;
@@ -357,7 +360,7 @@ async fn a_second_writer_is_told_where_the_session_stands() {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_after_the_server_was_killed() {
+async fn an_upload_continues_after_the_server_was_killed() {
     let root = tempfile::tempdir().unwrap();
     let mut server = Server::start(root.path());
     let content = bytes(3_000_000);
@@ -373,11 +376,11 @@ async fn an_upload_goes_on_after_the_server_was_killed() {
     );
     server.kill_and_restart();
     assert_eq!(server.offset(&location).await, 1_000_000);
-    // In the middle of a chunk: only what was acknowledged counts.
+    // A kill in the middle of a chunk: the session has the acknowledged bytes only.
     let head = "content-length: 1500000\r\ncontent-range: 1000000-2499999";
     let part = &content[1_000_000..2_400_000];
     let stream = send_part(&server, &location, head, part).await;
-    let data = find(root.path(), "data");
+    let data = find_file(root.path(), "data");
     while std::fs::metadata(&data).unwrap().len() <= 1_000_000 {
         tokio::task::yield_now().await;
     }
@@ -403,8 +406,8 @@ async fn an_upload_goes_on_after_the_server_was_killed() {
     assert_blob(&server, "a", &content).await;
 }
 
-/// The only file of that name.
-fn find(folder: &Path, name: &str) -> PathBuf {
+/// Returns the only file with this name below a folder.
+fn find_file(folder: &Path, name: &str) -> PathBuf {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {

@@ -1,13 +1,13 @@
-//! Who may do what, with which login or token.
+//! Tests which requests are allowed with which login or token.
 
-use super::{PASSWORD, Setup, challenge, eventually, htpasswd};
+use super::{AuthServer, PASSWORD, challenge, htpasswd, wait_until};
 use crate::support::prelude::*;
 use base64::Engine as _;
 use reqwest::RequestBuilder;
 
 #[tokio::test]
-async fn who_is_not_known_is_told_how_to_log_in() {
-    let setup = Setup::start("");
+async fn requests_without_a_login_get_a_challenge() {
+    let auth = AuthServer::start("");
     let digest = Digest::of(b"x");
     let entry = |name: &str, action: &str| serde_json::json!({"Type": "repository", "Class": "", "Name": name, "Action": action});
     let upload = format!("/v2/a/blobs/uploads/?mount={digest}&from=b/c");
@@ -34,18 +34,18 @@ async fn who_is_not_known_is_told_how_to_log_in() {
         ),
     ] {
         for password in [None, Some("wrong")] {
-            let request = client().request(method.parse().unwrap(), setup.server.url(path));
+            let request = client().request(method.parse().unwrap(), auth.server.url(path));
             let request = match password {
                 Some(password) => request.basic_auth("alice", Some(password)),
                 None => request,
             };
             let response = request.send().await.unwrap();
             assert_eq!(challenge(&response), r#"Basic realm="a \"realm\"""#);
-            let faults = faults(response, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
-            assert_eq!(faults[0].detail, detail, "{method} {path}");
+            let errors = assert_error(response, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
+            assert_eq!(errors[0].detail, detail, "{method} {path}");
         }
     }
-    let head = client().head(setup.server.url("/v2/a/manifests/v1")).send();
+    let head = client().head(auth.server.url("/v2/a/manifests/v1")).send();
     assert_eq!(head.await.unwrap().status(), 401);
     for bad in [
         "Basic",
@@ -54,45 +54,45 @@ async fn who_is_not_known_is_told_how_to_log_in() {
         "Bearer a.b.c",
         "",
     ] {
-        let response = setup.get("/v2/").header("authorization", bad).send();
+        let response = auth.get("/v2/").header("authorization", bad).send();
         assert_eq!(response.await.unwrap().status(), 401, "{bad}");
     }
-    assert_eq!(setup.status_of("alice", PASSWORD).await, 200);
-    assert_eq!(setup.get("/").send().await.unwrap().status(), 200);
+    assert_eq!(auth.status_of("alice", PASSWORD).await, 200);
+    assert_eq!(auth.get("/").send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn anyone_pulls_what_a_pattern_names_and_pushing_needs_a_login() {
-    let setup = Setup::start("public/**");
-    setup.push("public/team/app").await;
-    setup.push("private").await;
+async fn anonymous_pulls_match_a_pattern_and_pushes_need_a_login() {
+    let auth = AuthServer::start("public/**");
+    auth.push("public/team/app").await;
+    auth.push("private").await;
     for (path, status) in [
         ("/v2/public/team/app/manifests/v1", 200),
         ("/v2/public/team/app/tags/list", 200),
         ("/v2/public/none/manifests/v1", 404),
         ("/v2/private/manifests/v1", 401),
-        // What is not there answers as what is not theirs.
+        // A missing repository gets the response of a private one.
         ("/v2/none/manifests/v1", 401),
         ("/v2/_catalog", 401),
         ("/v2/", 401),
     ] {
-        let response = setup.get(path).send().await.unwrap();
+        let response = auth.get(path).send().await.unwrap();
         assert_eq!(response.status(), status, "{path}");
-        let wrong = setup.get(path).basic_auth("alice", Some("x")).send();
+        let wrong = auth.get(path).basic_auth("alice", Some("x")).send();
         assert_eq!(wrong.await.unwrap().status(), 401, "{path}");
     }
-    let upload = setup.server.url("/v2/public/team/app/blobs/uploads/");
+    let upload = auth.server.url("/v2/public/team/app/blobs/uploads/");
     let response = client().post(&upload).send().await.unwrap();
     let expected = format!(
         "Bearer realm=\"{}\",service=\"a \\\"realm\\\"\",\
          scope=\"repository:public/team/app:pull,push\"",
-        setup.server.url("/v2/_imgsync/token")
+        auth.server.url("/v2/_imgsync/token")
     );
     assert_eq!(challenge(&response), expected);
-    faults(response, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
-    // The layers of what anyone may pull can be asked for by anyone; linking them is a push.
+    assert_error(response, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
+    // To resolve layers without a mount, the permission to pull is enough.
     for (mount, status) in [(false, 200), (true, 401)] {
-        let url = setup
+        let url = auth
             .server
             .url("/v2/public/team/app/_imgsync/layers/resolve");
         let body = serde_json::json!({"diffIDs": [], "mount": mount}).to_string();
@@ -102,10 +102,11 @@ async fn anyone_pulls_what_a_pattern_names_and_pushing_needs_a_login() {
 }
 
 #[tokio::test]
-async fn tokens_are_asked_for_as_docker_does() {
-    let setup = Setup::start("public/*");
-    setup.push("public/app").await;
-    let ask = || setup.get("/v2/_imgsync/token?service=x&scope=repository:a:pull&account=alice");
+async fn tokens_are_issued_as_docker_requests_them() {
+    let auth = AuthServer::start("public/*");
+    auth.push("public/app").await;
+    let request_token =
+        || auth.get("/v2/_imgsync/token?service=x&scope=repository:a:pull&account=alice");
     let token = async |request: RequestBuilder| {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -115,41 +116,45 @@ async fn tokens_are_asked_for_as_docker_does() {
         assert!(answer["expires_in"].as_u64().unwrap() >= 60);
         answer["token"].as_str().unwrap().to_owned()
     };
-    let alice = token(ask().basic_auth("alice", Some(PASSWORD))).await;
-    let anyone = token(ask()).await;
-    for (path, of_alice, of_anyone) in [
+    let alice = token(request_token().basic_auth("alice", Some(PASSWORD))).await;
+    let anonymous = token(request_token()).await;
+    for (path, alice_status, anonymous_status) in [
         ("/v2/", 200, 401),
         ("/v2/public/app/manifests/v1", 200, 200),
         ("/v2/private/manifests/v1", 404, 401),
-        // A token buys no other one.
+        // A token cannot be used to get another token.
         ("/v2/_imgsync/token", 401, 401),
     ] {
-        for (token, status) in [(&alice, of_alice), (&anyone, of_anyone)] {
-            let response = setup.get(path).bearer_auth(token).send().await.unwrap();
+        for (token, status) in [(&alice, alice_status), (&anonymous, anonymous_status)] {
+            let response = auth.get(path).bearer_auth(token).send().await.unwrap();
             assert_eq!(response.status(), status, "{path}");
         }
     }
-    let wrong = ask().basic_auth("alice", Some("x")).send().await.unwrap();
+    let wrong = request_token()
+        .basic_auth("alice", Some("x"))
+        .send()
+        .await
+        .unwrap();
     assert!(challenge(&wrong).starts_with("Basic "));
-    faults(wrong, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
+    assert_error(wrong, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
     let forged = alice.replace(&hex::encode("alice"), &hex::encode("bob"));
-    let response = setup.get("/v2/").bearer_auth(forged).send().await.unwrap();
+    let response = auth.get("/v2/").bearer_auth(forged).send().await.unwrap();
     assert!(challenge(&response).ends_with(",error=\"invalid_token\""));
-    // A user that is gone takes their token along, at once.
-    let path = setup.htpasswd();
-    let gone = htpasswd(&[path.to_str().unwrap(), "alice", "--delete"], "");
-    assert!(gone.status.success());
-    setup.server.signal("HUP");
-    eventually(async || setup.status_of("alice", PASSWORD).await == 401).await;
-    let response = setup.get("/v2/").bearer_auth(alice).send().await.unwrap();
+    // The token of a deleted user is refused at once.
+    let path = auth.htpasswd();
+    let deleted = htpasswd(&[path.to_str().unwrap(), "alice", "--delete"], "");
+    assert!(deleted.status.success());
+    auth.server.signal("HUP");
+    wait_until(async || auth.status_of("alice", PASSWORD).await == 401).await;
+    let response = auth.get("/v2/").bearer_auth(alice).send().await.unwrap();
     assert_eq!(response.status(), 401);
 }
 
 #[tokio::test]
-async fn an_upload_session_belongs_to_who_opened_it() {
-    let setup = Setup::start("");
+async fn an_upload_session_belongs_to_the_user_who_opened_it() {
+    let auth = AuthServer::start("");
     let send = async |user: &str, method: &str, path: &str, body: &'static str| {
-        let request = client().request(method.parse().unwrap(), setup.server.url(path));
+        let request = client().request(method.parse().unwrap(), auth.server.url(path));
         let request = request.basic_auth(user, Some(PASSWORD)).body(body);
         request.send().await.unwrap()
     };
@@ -164,15 +169,15 @@ async fn an_upload_session_belongs_to_who_opened_it() {
         ("DELETE", &session),
     ] {
         let response = send("bob", method, path, "").await;
-        faults(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+        assert_error(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
     }
     assert_eq!(send("alice", "GET", &session, "").await.status(), 204);
     assert_eq!(send("alice", "PUT", &last, "tes").await.status(), 201);
 }
 
 #[tokio::test]
-async fn whatever_stands_in_the_header_is_a_login_that_fails() {
-    let setup = Setup::start("public/*");
+async fn malformed_authorization_headers_are_failed_logins() {
+    let auth = AuthServer::start("public/*");
     let encoded = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let long = "x".repeat(40_000);
     for header in [
@@ -192,14 +197,14 @@ async fn whatever_stands_in_the_header_is_a_login_that_fails() {
         format!("Negotiate {long}"),
     ] {
         for path in ["/v2/", "/v2/public/app/tags/list", "/v2/_imgsync/token"] {
-            let response = setup.get(path).header("authorization", &header).send();
+            let response = auth.get(path).header("authorization", &header).send();
             let response = response.await.unwrap();
-            faults(response, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
+            assert_error(response, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
         }
     }
-    // The first one counts, and no second one can make up for it.
-    let request = setup.get("/v2/").basic_auth("alice", Some("x"));
+    // Of two headers the first one is used: a valid second one does not help.
+    let request = auth.get("/v2/").basic_auth("alice", Some("x"));
     let request = request.basic_auth("alice", Some(PASSWORD)).send();
     assert_eq!(request.await.unwrap().status(), 401);
-    assert_eq!(setup.status_of("alice", PASSWORD).await, 200);
+    assert_eq!(auth.status_of("alice", PASSWORD).await, 200);
 }

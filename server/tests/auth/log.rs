@@ -1,27 +1,27 @@
-//! What the log says about logins, and what it keeps secret.
+//! Tests the log lines about logins, and that the log contains no secrets.
 
-use super::{PASSWORD, Setup, challenge, set};
+use super::{AuthServer, PASSWORD, challenge, set_password};
 use crate::support::prelude::*;
 use base64::Engine as _;
 
 #[tokio::test]
-async fn nothing_secret_is_logged_and_a_challenge_is_no_error() {
-    let setup = Setup::start("public/*");
-    assert_eq!(setup.status_of("alice", PASSWORD).await, 200);
-    assert_eq!(setup.status_of("alice", "a wrong secret").await, 401);
-    let answer = setup
+async fn secrets_are_not_logged_and_a_challenge_is_not_an_error() {
+    let auth = AuthServer::start("public/*");
+    assert_eq!(auth.status_of("alice", PASSWORD).await, 200);
+    assert_eq!(auth.status_of("alice", "a wrong secret").await, 401);
+    let answer = auth
         .get("/v2/_imgsync/token")
         .basic_auth("alice", Some(PASSWORD));
     let answer: serde_json::Value = answer.send().await.unwrap().json().await.unwrap();
     let token = answer["token"].as_str().unwrap();
-    let checked = setup.get("/v2/").bearer_auth(token).send().await.unwrap();
+    let checked = auth.get("/v2/").bearer_auth(token).send().await.unwrap();
     assert_eq!(checked.status(), 200);
     assert_eq!(
-        setup.get("/v2/a/tags/list").send().await.unwrap().status(),
+        auth.get("/v2/a/tags/list").send().await.unwrap().status(),
         401
     );
-    setup.server.wait_for_log("/v2/a/tags/list");
-    let log = setup.server.log();
+    auth.server.wait_for_log("/v2/a/tags/list");
+    let log = auth.server.log();
     let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     for secret in [
         PASSWORD,
@@ -37,10 +37,10 @@ async fn nothing_secret_is_logged_and_a_challenge_is_no_error() {
 }
 
 #[tokio::test]
-async fn an_operator_is_told_of_passwords_in_the_clear_and_of_proxies_that_are_not_believed() {
+async fn unencrypted_passwords_and_untrusted_proxies_are_logged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("htpasswd");
-    assert!(set(&path, "alice", PASSWORD, "4").status.success());
+    assert!(set_password(&path, "alice", PASSWORD, "4").status.success());
     let variables = [
         ("REGISTRY_AUTH_HTPASSWD_REALM", "r"),
         ("REGISTRY_AUTH_HTPASSWD_PATH", path.to_str().unwrap()),
@@ -54,8 +54,8 @@ async fn an_operator_is_told_of_passwords_in_the_clear_and_of_proxies_that_are_n
         let request = client().get(server.url("/v2/"));
         let request = request.header("x-forwarded-proto", "https");
         let response = request.header("x-forwarded-for", "203.0.113.9").send();
-        let own = format!("realm=\"http://{}/v2/", server.address);
-        assert!(challenge(&response.await.unwrap()).contains(&own));
+        let realm = format!("realm=\"http://{}/v2/", server.address);
+        assert!(challenge(&response.await.unwrap()).contains(&realm));
     }
     server.wait_for_log("/v2/");
     let log = server.log();
@@ -68,15 +68,15 @@ async fn an_operator_is_told_of_passwords_in_the_clear_and_of_proxies_that_are_n
     assert!(!log.contains("203.0.113.9"), "{log}");
     drop(server);
 
-    let trusting = [
+    let with_trusted_proxy = [
         &variables[..3],
         &[("REGISTRY_IMGSYNC_TRUSTEDPROXIES", "[127.0.0.1]")],
     ];
-    let server = Server::start_with(&root, &trusting.concat());
+    let server = Server::start_with(&root, &with_trusted_proxy.concat());
     let request = client().get(server.url("/v2/"));
     let request = request.header("x-forwarded-proto", "https");
     let response = request.header("x-forwarded-for", "203.0.113.9").send();
-    let theirs = format!("realm=\"https://{}/v2/", server.address);
-    assert!(challenge(&response.await.unwrap()).contains(&theirs));
+    let realm = format!("realm=\"https://{}/v2/", server.address);
+    assert!(challenge(&response.await.unwrap()).contains(&realm));
     server.wait_for_log("203.0.113.9");
 }

@@ -1,4 +1,4 @@
-//! Logins: who gets in, how everybody else is told to, and what it costs.
+//! Tests of authentication: logins, tokens, challenges, and their cost.
 
 mod access;
 mod cost;
@@ -14,14 +14,15 @@ use reqwest::RequestBuilder;
 
 const PASSWORD: &str = "correct horse";
 
-/// A folder with users, and a server that knows them.
-struct Setup {
+/// A server with an htpasswd file.
+struct AuthServer {
     folder: tempfile::TempDir,
     server: Server,
 }
 
-impl Setup {
-    /// alice and bob; anyone may pull what the pattern names.
+impl AuthServer {
+    /// Starts a server with the users alice and bob. Everybody may pull from the repositories that
+    /// match the pattern.
     fn start(pattern: &str) -> Self {
         Self::with_users(pattern, &[("alice", "4"), ("bob", "4")])
     }
@@ -30,7 +31,7 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         for (user, cost) in users {
-            assert!(set(&path, user, PASSWORD, cost).status.success());
+            assert!(set_password(&path, user, PASSWORD, cost).status.success());
         }
         let pattern = format!("[{pattern}]");
         let server = Server::start_with(
@@ -53,7 +54,7 @@ impl Setup {
         client().get(self.server.url(path))
     }
 
-    /// What a user with the right password gets.
+    /// Returns the status of `GET /v2/` with this login.
     async fn status_of(&self, user: &str, password: &str) -> StatusCode {
         let request = self.get("/v2/").basic_auth(user, Some(password));
         request.send().await.unwrap().status()
@@ -61,9 +62,8 @@ impl Setup {
 
     /// Pushes a blob and a manifest as alice.
     async fn push(&self, repository: &str) {
-        let (config, url) = (b"{}", |path: &str| {
-            self.server.url(&format!("/v2/{repository}{path}"))
-        });
+        let config = b"{}";
+        let url = |path: &str| self.server.url(&format!("/v2/{repository}{path}"));
         let digest = Digest::of(config);
         let blob = client().post(url(&format!("/blobs/uploads/?digest={digest}")));
         let blob = blob.basic_auth("alice", Some(PASSWORD)).body(&config[..]);
@@ -77,8 +77,8 @@ impl Setup {
     }
 }
 
-/// `imgsync-server htpasswd`, with a password on standard input.
-fn set(path: &Path, user: &str, password: &str, cost: &str) -> Output {
+/// Adds a user or changes their password with `imgsync-server htpasswd`.
+fn set_password(path: &Path, user: &str, password: &str, cost: &str) -> Output {
     htpasswd(&[path.to_str().unwrap(), user, "--cost", cost], password)
 }
 
@@ -91,7 +91,7 @@ fn htpasswd(arguments: &[&str], password: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may have ended before it asked for one.
+    // The process may end before it reads the password, for example after a wrong argument.
     let _ = writeln!(process.stdin.take().unwrap(), "{password}");
     process.wait_with_output().unwrap()
 }
@@ -100,9 +100,9 @@ fn challenge(response: &Response) -> String {
     header(response, "www-authenticate")
 }
 
-async fn eventually(is_so: impl AsyncFn() -> bool) {
+async fn wait_until(condition: impl AsyncFn() -> bool) {
     let began = Instant::now();
-    while !is_so().await {
+    while !condition().await {
         assert!(began.elapsed() < Duration::from_secs(60), "waited too long");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

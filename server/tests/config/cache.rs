@@ -1,4 +1,4 @@
-//! The cache's configuration, by the program itself.
+//! Tests the configuration of the cache and its upstreams.
 
 use crate::support::launch::{Setup, stderr, stdout};
 
@@ -10,14 +10,14 @@ async fn status(url: &str) -> u16 {
     client.get(url).send().await.unwrap().status().as_u16()
 }
 
-/// An address where nobody listens.
-fn nowhere() -> String {
+/// Returns a loopback address where nothing listens.
+fn unused_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 #[test]
-fn what_counts_is_printed_without_passwords() {
+fn config_prints_upstreams_without_passwords() {
     let setup = Setup::new(&format!(
         "{BASE}proxy: {{remoteurl: 'https://registry-1.docker.io', username: u, password: swordfish}}\n\
          imgsync:\n  cache:\n    upstreams:\n    - {{prefix: ghcr.io, remoteurl: 'https://ghcr.io', username: u, password: marlin}}\n"
@@ -25,29 +25,29 @@ fn what_counts_is_printed_without_passwords() {
     .with("REGISTRY_IMGSYNC_CACHE_UPSTREAMS_1_PREFIX", "quay.io")
     .with("REGISTRY_IMGSYNC_CACHE_UPSTREAMS_1_REMOTEURL", "https://quay.io");
     let output = setup.run(&["config"]);
-    let (text, said) = (stdout(&output), stderr(&output));
-    assert!(output.status.success(), "{said}");
+    let (text, warnings) = (stdout(&output), stderr(&output));
+    assert!(output.status.success(), "{warnings}");
     for line in [
         "  remoteurl: https://registry-1.docker.io  # ",
         "  password: \"******\"",
         "        prefix: quay.io  # REGISTRY_IMGSYNC_CACHE_UPSTREAMS_1_PREFIX",
         "    maxage: ",
     ] {
-        let is_there = text.contains(line);
-        // The stock registry's time counts, and is what is shown.
-        assert_eq!(is_there, line != "    maxage: ", "{line}\n{text}");
+        let is_printed = text.contains(line);
+        // With `proxy`, the ttl of the stock registry is used instead of `maxage`.
+        assert_eq!(is_printed, line != "    maxage: ", "{line}\n{text}");
     }
     for secret in ["swordfish", "marlin"] {
         assert!(
-            !text.contains(secret) && !said.contains(secret),
-            "{text}{said}"
+            !text.contains(secret) && !warnings.contains(secret),
+            "{text}{warnings}"
         );
     }
 }
 
 #[test]
-fn what_cannot_be_meant_keeps_the_server_from_starting() {
-    for (more, said) in [
+fn invalid_upstreams_prevent_the_start() {
+    for (more, message) in [
         (
             "imgsync: {cache: {upstreams: [{prefix: a, remoteurl: 'http://a:1', mirorr: true}]}}\n",
             "config.yml:4: imgsync.cache.upstreams.0.mirorr: unknown key; did you mean imgsync.cache.upstreams.0.mirror?",
@@ -64,9 +64,9 @@ fn what_cannot_be_meant_keeps_the_server_from_starting() {
         let setup = Setup::new(&format!("{BASE}{more}"));
         let output = setup.run(&["serve"]);
         assert_eq!(output.status.code(), Some(2));
-        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
     }
-    // What it names is looked at, but no upstream is.
+    // The start reads the password file of an upstream, but sends no request to the upstream.
     let entry =
         "prefix: a, remoteurl: 'http://a.invalid:1', username: u, passwordfile: '{folder}/none'";
     let setup = Setup::new(&format!(
@@ -74,34 +74,34 @@ fn what_cannot_be_meant_keeps_the_server_from_starting() {
     ));
     let output = setup.run(&["serve"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = stderr(&output);
+    let message = stderr(&output);
     assert!(
-        said.contains("cannot read the password of a, ") && said.contains("hint: "),
-        "{said}"
+        message.contains("cannot read the password of a, ") && message.contains("hint: "),
+        "{message}"
     );
 }
 
 #[tokio::test]
-async fn upstreams_come_and_go_while_the_server_runs() {
+async fn upstreams_change_while_the_server_runs() {
     let running = Setup::new(BASE).serve();
     let target = format!("{}/v2/up.example/app/manifests/v1", running.url);
     assert_eq!(status(&target).await, 404);
-    let with = |more: &str| {
+    let with_upstream = |more: &str| {
         let entry = format!(
             "{{prefix: up.example, remoteurl: 'http://{}'{more}}}",
-            nowhere()
+            unused_address()
         );
         format!("{BASE}imgsync: {{cache: {{upstreams: [{entry}]}}}}\n")
     };
-    let reload = async |config: &str, said: &str| {
+    let reload = async |config: &str, message: &str| {
         running.setup().write(config);
         running.signal("HUP");
-        running.wait_for(said).await;
+        running.wait_for_log(message).await;
     };
-    reload(&with(""), "reloaded the configuration").await;
+    reload(&with_upstream(""), "reloaded the configuration").await;
     while status(&target).await != 502 {}
     reload(
-        &with(", username: u, passwordfile: /none"),
+        &with_upstream(", username: u, passwordfile: /none"),
         "keeping the old upstreams",
     )
     .await;

@@ -1,4 +1,4 @@
-//! The configurations that people have: each started and probed.
+//! Tests typical configurations: files, variables, and those of `examples/` and the documents.
 
 use std::io::Write as _;
 
@@ -7,8 +7,8 @@ use crate::support::prelude::*;
 use reqwest::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// What the stock registry's image has built in, but for the places.
-const BUILT_IN: &str = "\
+/// The configuration in the image of the stock registry, with other paths and addresses.
+const STOCK_IMAGE: &str = "\
 version: 0.1
 log:
   level: debug
@@ -43,19 +43,19 @@ health:
     threshold: 3
 ";
 
-/// The shortest that one can have.
+/// The shortest valid configuration.
 const SHORT: &str = "\
 version: 0.1
 storage: {filesystem: {rootdirectory: '{folder}/registry'}}
 http: {addr: '127.0.0.1:0'}
 ";
 
-/// Pushes a blob below a base address, following what the server says.
+/// Pushes a blob to the registry at `root`. `base` is put before a relative `Location`.
 async fn push(client: &Client, base: &str, root: &str, bytes: &[u8]) -> Response {
-    let begun = client.post(format!("{root}/v2/a/blobs/uploads/")).send();
-    let begun = begun.await.unwrap();
-    assert_eq!(begun.status(), 202, "{}", begun.text().await.unwrap());
-    let location = header(&begun, "location");
+    let started = client.post(format!("{root}/v2/a/blobs/uploads/")).send();
+    let started = started.await.unwrap();
+    assert_eq!(started.status(), 202, "{}", started.text().await.unwrap());
+    let location = header(&started, "location");
     let digest = Digest::of(bytes);
     let url = format!("{base}{location}?digest={digest}");
     client.put(url).body(bytes.to_vec()).send().await.unwrap()
@@ -65,7 +65,7 @@ async fn get(url: String) -> Response {
     client().get(url).send().await.unwrap()
 }
 
-/// Makes a file of logins with the program itself, the password on standard input.
+/// Adds a user with `imgsync-server htpasswd`, the password on standard input.
 fn add_user(setup: &Setup, user: &str, password: &str) {
     let file = setup.path("htpasswd");
     let arguments = ["htpasswd", "--cost", "4", file.to_str().unwrap(), user];
@@ -81,8 +81,8 @@ fn add_user(setup: &Setup, user: &str, password: &str) {
 }
 
 #[tokio::test]
-async fn what_the_stock_image_has_built_in() {
-    let server = Setup::new(BUILT_IN).serve();
+async fn the_configuration_of_the_stock_image() {
+    let server = Setup::new(STOCK_IMAGE).serve();
     let url = &server.url;
     let pushed = push(&client(), url, url, b"bytes").await;
     assert_eq!(pushed.status(), 201);
@@ -116,7 +116,7 @@ async fn what_the_stock_image_has_built_in() {
 }
 
 #[tokio::test]
-async fn logins_by_variables_as_every_tutorial_has_them() {
+async fn htpasswd_set_by_variables() {
     let setup = Setup::new(SHORT)
         .with("REGISTRY_AUTH", "htpasswd")
         .with("REGISTRY_AUTH_HTPASSWD_REALM", "Registry Realm")
@@ -129,7 +129,7 @@ async fn logins_by_variables_as_every_tutorial_has_them() {
         header(&refused, "www-authenticate"),
         "Basic realm=\"Registry Realm\""
     );
-    faults(refused, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
+    assert_error(refused, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
     for (password, status) in [("swordfish", 200), ("wrong", 401)] {
         let request = client().get(&url).basic_auth("alice", Some(password));
         assert_eq!(request.send().await.unwrap().status(), status);
@@ -138,13 +138,13 @@ async fn logins_by_variables_as_every_tutorial_has_them() {
 }
 
 #[tokio::test]
-async fn tls_by_variables_as_every_tutorial_has_them() {
+async fn tls_set_by_variables() {
     let setup = Setup::new(SHORT)
         .with("REGISTRY_HTTP_TLS_CERTIFICATE", "{folder}/certs/domain.crt")
         .with("REGISTRY_HTTP_TLS_KEY", "{folder}/certs/domain.key")
         .with("REGISTRY_HTTP_TLS_MINIMUMTLS", "tls1.3");
     std::fs::create_dir(setup.path("certs")).unwrap();
-    let made = Command::new("openssl")
+    let status = Command::new("openssl")
         .args([
             "req", "-newkey", "rsa:2048", "-nodes", "-sha256", "-x509", "-days", "2",
         ])
@@ -159,7 +159,7 @@ async fn tls_by_variables_as_every_tutorial_has_them() {
         .current_dir(setup.folder.path())
         .stderr(Stdio::null())
         .status();
-    assert!(made.unwrap().success());
+    assert!(status.unwrap().success());
     let certificate = std::fs::read(setup.path("certs/domain.crt")).unwrap();
     let server = setup.serve();
     assert!(
@@ -182,7 +182,7 @@ async fn tls_by_variables_as_every_tutorial_has_them() {
 }
 
 #[tokio::test]
-async fn deletes_only_where_they_are_enabled() {
+async fn deletes_must_be_enabled() {
     for (value, status) in [(None, 405), (Some("true"), 202), (Some("false"), 405)] {
         let mut setup = Setup::new(SHORT);
         if let Some(value) = value {
@@ -194,14 +194,14 @@ async fn deletes_only_where_they_are_enabled() {
         let blob = format!("{url}/v2/a/blobs/{}", Digest::of(b"bytes"));
         let deleted = client().delete(&blob).send().await.unwrap();
         assert_eq!(deleted.status(), status, "{value:?}");
-        let left = get(blob).await.status();
-        assert_eq!(left == 404, status == 202, "{value:?}");
+        let found = get(blob).await.status();
+        assert_eq!(found == 404, status == 202, "{value:?}");
     }
 }
 
 #[tokio::test]
-async fn read_only_by_the_documented_rule() {
-    // F11: the stock registry panics at this.
+async fn read_only_mode_set_by_a_variable() {
+    // The stock registry 2.8 panics at this variable.
     let server = Setup::new(SHORT).serve();
     let url = &server.url;
     assert_eq!(push(&client(), url, url, b"{}").await.status(), 201);
@@ -214,7 +214,7 @@ async fn read_only_by_the_documented_rule() {
     let config = std::fs::read_to_string(server.setup().path("config.yml")).unwrap();
     let root = server.setup().path("registry");
     server.signal("TERM");
-    // The folder is free when it has ended.
+    // The second server can lock the folder only after the first one has ended.
     let second = loop {
         let setup = Setup::new(&config)
             .with("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")
@@ -239,12 +239,12 @@ async fn read_only_by_the_documented_rule() {
     ] {
         let response = request.send().await.unwrap();
         assert_eq!(header(&response, "allow"), "GET, HEAD");
-        faults(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
+        assert_error(response, StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED").await;
     }
 }
 
 #[tokio::test]
-async fn a_prefix_and_an_address_that_clients_know() {
+async fn prefix_and_external_address() {
     let config = SHORT.replace(
         "http: {",
         "http: {prefix: /my/nested/, host: 'https://reg.example.com:5000', ",
@@ -268,11 +268,11 @@ async fn a_prefix_and_an_address_that_clients_know() {
         assert_eq!(outside.status(), 404, "{path}");
         assert_eq!(header(&outside, "content-type"), "application/json");
     }
-    let begun = client().post(format!("{base}/v2/a/blobs/uploads/")).send();
-    let location = header(&begun.await.unwrap(), "location");
-    let known = "https://reg.example.com:5000/my/nested/v2/a/blobs/uploads/";
-    assert!(location.starts_with(known), "{location}");
-    // Told to answer with relative ones, it does.
+    let started = client().post(format!("{base}/v2/a/blobs/uploads/")).send();
+    let location = header(&started.await.unwrap(), "location");
+    let external = "https://reg.example.com:5000/my/nested/v2/a/blobs/uploads/";
+    assert!(location.starts_with(external), "{location}");
+    // With `relativeurls`, the server sends relative locations in spite of `host`.
     let server = Setup::new(&config)
         .with("REGISTRY_HTTP_RELATIVEURLS", "true")
         .serve();
@@ -284,7 +284,7 @@ async fn a_prefix_and_an_address_that_clients_know() {
 }
 
 #[tokio::test]
-async fn headers_as_browsers_need_them() {
+async fn configured_headers_are_sent() {
     let server = Setup::new(SHORT)
         .with("REGISTRY_HTTP_HEADERS_Access-Control-Allow-Origin", "['*']")
         .with(
@@ -309,27 +309,32 @@ async fn headers_as_browsers_need_them() {
 }
 
 #[tokio::test]
-async fn pages_have_their_limits() {
+async fn page_sizes_are_limited() {
     let config = format!("{SHORT}catalog: {{maxentries: 2}}\ntags: {{maxtags: 3}}\n");
     let server = Setup::new(&config).serve();
     let url = &server.url;
     for name in ["a", "b", "c"] {
-        let begun = client().post(format!(
+        let push = client().post(format!(
             "{url}/v2/{name}/blobs/uploads/?digest={}",
             Digest::of(b"{}")
         ));
-        assert_eq!(begun.body("{}").send().await.unwrap().status(), 201);
+        assert_eq!(push.body("{}").send().await.unwrap().status(), 201);
         let put = client().put(format!("{url}/v2/{name}/manifests/v1"));
         let put = put
             .header("content-type", media::OCI_MANIFEST)
             .body(manifest(b"{}", &[]));
         assert_eq!(put.send().await.unwrap().status(), 201);
     }
-    for (path, most) in [("/v2/_catalog", 2), ("/v2/a/tags/list", 3)] {
-        assert_eq!(get(format!("{url}{path}?n={most}")).await.status(), 200);
-        let more = get(format!("{url}{path}?n={}", most + 1)).await;
-        let told = faults(more, StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID").await;
-        assert_eq!(told[0].detail, serde_json::json!({ "n": most + 1 }));
+    for (path, limit) in [("/v2/_catalog", 2), ("/v2/a/tags/list", 3)] {
+        assert_eq!(get(format!("{url}{path}?n={limit}")).await.status(), 200);
+        let response = get(format!("{url}{path}?n={}", limit + 1)).await;
+        let errors = assert_error(
+            response,
+            StatusCode::BAD_REQUEST,
+            "PAGINATION_NUMBER_INVALID",
+        )
+        .await;
+        assert_eq!(errors[0].detail, serde_json::json!({ "n": limit + 1 }));
     }
     let first = get(format!("{url}/v2/_catalog")).await;
     assert_eq!(
@@ -343,7 +348,7 @@ async fn pages_have_their_limits() {
 }
 
 #[tokio::test]
-async fn a_socket_in_the_file_system() {
+async fn listening_on_a_unix_socket() {
     let config = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{folder}/registry'}}\n\
                   http: {net: unix, addr: '{folder}/socket'}\n";
     let server = Setup::new(config).serve();
@@ -361,7 +366,7 @@ async fn a_socket_in_the_file_system() {
 }
 
 #[tokio::test]
-async fn the_file_that_the_environment_names() {
+async fn the_path_of_the_file_set_by_a_variable() {
     let setup = Setup::new(SHORT).with("REGISTRY_CONFIGURATION_PATH", "{folder}/config.yml");
     let output = setup.program(&["config"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -370,7 +375,7 @@ async fn the_file_that_the_environment_names() {
         "{}",
         stdout(&output)
     );
-    // Variables that other programs read, or Kubernetes sets, are in nobody's way.
+    // Variables of other programs and those that Kubernetes sets for a service cause no error.
     let server: Running = setup
         .with("OTEL_TRACES_EXPORTER", "none")
         .with("REGISTRY_PORT", "tcp://10.0.0.1:5000")
@@ -386,31 +391,32 @@ async fn the_file_that_the_environment_names() {
     );
 }
 
-/// A file of `examples/`, or the documents.
-fn shown(path: &str) -> String {
+/// Reads a file of the repository.
+fn read(path: &str) -> String {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     std::fs::read_to_string(top.join(path)).unwrap()
 }
 
 #[tokio::test]
-async fn the_examples_to_copy() {
-    // As they are, with nothing to warn of.
+async fn example_configurations_are_valid() {
+    // The unchanged files are valid and cause no warning.
     for path in ["examples/container/config.yml", "examples/cache/config.yml"] {
-        let output = Setup::new(&shown(path)).run(&["config"]);
+        let output = Setup::new(&read(path)).run(&["config"]);
         assert!(output.status.success(), "{}", stderr(&output));
-        let said = stderr(&output);
-        assert!(!said.contains("warning"), "{path}: {said}");
+        let warnings = stderr(&output);
+        assert!(!warnings.contains("warning"), "{path}: {warnings}");
     }
-    // The README's section, in the shortest file that can have it.
-    let readme = shown("README.md");
+    // The section of the README is valid in an otherwise short file.
+    let readme = read("README.md");
     let (_, section) = readme.split_once("```yaml\n").unwrap();
     let (section, _) = section.split_once("```").unwrap();
     let output = Setup::new(&format!("{SHORT}{section}")).run(&["config"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("remoteurl: https://ghcr.io  # "));
 
-    // Started, it asks for logins, but for what comes from upstreams; and asks none of these here.
-    let config = shown("examples/cache/config.yml")
+    // A server with the cache example requires a login for its own images. No request of this test
+    // reaches an upstream.
+    let config = read("examples/cache/config.yml")
         .replace("/var/lib/imgsync", "{folder}/registry")
         .replace("/etc/imgsync/htpasswd", "{folder}/htpasswd")
         .replace("127.0.0.1:5000", "127.0.0.1:0");
@@ -425,19 +431,19 @@ async fn the_examples_to_copy() {
     assert_eq!(request.send().await.unwrap().status(), 404);
 }
 
-/// The YAML blocks of a document.
+/// Returns the YAML blocks of a document.
 fn yaml_blocks(path: &str) -> Vec<String> {
-    let text = shown(path);
+    let text = read(path);
     let blocks = text.split("```yaml\n").skip(1);
     let block = |rest: &str| rest.split_once("```").unwrap().0.to_owned();
     blocks.map(block).collect()
 }
 
 #[test]
-fn configurations_in_the_documents() {
-    for (path, least) in [("docs/server.md", 4), ("docs/stock-registry.md", 4)] {
+fn configurations_in_the_documents_are_valid() {
+    for (path, minimum) in [("docs/server.md", 4), ("docs/stock-registry.md", 4)] {
         let blocks = yaml_blocks(path);
-        assert!(blocks.len() >= least, "{path}");
+        assert!(blocks.len() >= minimum, "{path}");
         for block in blocks {
             let has = |key: &str| block.lines().any(|line| line.starts_with(key));
             let mut config = String::new();
@@ -448,9 +454,9 @@ fn configurations_in_the_documents() {
                 config += "storage: {filesystem: {rootdirectory: /var/lib/registry}}\n";
             }
             let output = Setup::new(&(config + &block)).run(&["config"]);
-            let said = stderr(&output);
-            assert!(output.status.success(), "{path}: {block}{said}");
-            assert!(!said.contains("warning"), "{path}: {block}{said}");
+            let warnings = stderr(&output);
+            assert!(output.status.success(), "{path}: {block}{warnings}");
+            assert!(!warnings.contains("warning"), "{path}: {block}{warnings}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration: files, variables, what is refused, and changes while the server runs.
+//! Tests of the configuration: files, variables, invalid configurations, and reloads.
 
 mod cache;
 mod examples;

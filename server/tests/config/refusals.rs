@@ -1,12 +1,12 @@
-//! Configurations that a server does not start with, typos, and what `config` prints.
+//! Tests invalid configurations, misspelled keys, and the output of `imgsync-server config`.
 
 use crate::support::launch::{Setup, stderr, stdout};
 
 const BASE: &str = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{folder}/registry'}}\n";
 
 #[test]
-fn what_would_be_another_server_does_not_start() {
-    for (more, said) in [
+fn unsupported_and_misspelled_keys_prevent_the_start() {
+    for (more, message) in [
         (
             "auth: {token: {realm: r, service: s, issuer: i, rootcertbundle: /x}}",
             "config.yml:3: auth.token: not supported: token authentication",
@@ -42,17 +42,20 @@ fn what_would_be_another_server_does_not_start() {
         ("a: [", "invalid YAML"),
     ] {
         let setup = Setup::new(&format!("{BASE}{more}\n"));
-        for verb in ["serve", "config"] {
-            let output = setup.run(&[verb]);
+        for command in ["serve", "config"] {
+            let output = setup.run(&[command]);
             assert_eq!(output.status.code(), Some(2), "{more}");
             let text = stderr(&output);
             assert!(text.starts_with("error: invalid configuration\n"), "{text}");
-            assert!(text.contains(said) && text.contains("\nhint: "), "{text}");
+            assert!(
+                text.contains(message) && text.contains("\nhint: "),
+                "{text}"
+            );
             assert!(output.stdout.is_empty(), "{}", stdout(&output));
         }
         assert!(!setup.path("registry").exists());
     }
-    // Anyone who adds variables for S3 to an image with a built-in file meets this.
+    // A container image has a configuration file with `filesystem`; the variable adds a second driver.
     let output = Setup::new(BASE)
         .with("REGISTRY_STORAGE_S3_BUCKET", "b")
         .run(&["serve"]);
@@ -67,7 +70,7 @@ fn what_would_be_another_server_does_not_start() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_no_reason_to_start_without_it() {
+fn a_missing_configuration_file_prevents_the_start() {
     let setup = Setup::new(BASE).with("REGISTRY_CONFIGURATION_PATH", "{folder}/missing.yml");
     for output in [
         setup.program(&["serve"]).output().unwrap(),
@@ -80,8 +83,8 @@ fn a_file_that_is_not_there_is_no_reason_to_start_without_it() {
 }
 
 #[test]
-fn a_typo_and_what_is_not_there_yet_are_told() {
-    // F12: the stock registry says nothing to either.
+fn harmless_typos_and_unsupported_keys_are_warnings() {
+    // The stock registry ignores both without a word.
     let config = format!(
         "{BASE}http: {{adr: ':5000'}}\nnotifications: {{endpoints: [{{name: n, url: 'http://x'}}]}}\n"
     );
@@ -101,7 +104,7 @@ fn a_typo_and_what_is_not_there_yet_are_told() {
 }
 
 #[test]
-fn config_prints_what_counts_and_why() {
+fn config_prints_effective_values_with_their_sources() {
     let setup = Setup::new(
         "version: 0.1\nlog: {fields: {service: registry}}\nstorage:\n  filesystem:\n    rootdirectory: /srv/registry\n\
          http:\n  addr: :5000\n  secret: swordfish\n  headers:\n    X-Content-Type-Options: [nosniff]\n    \

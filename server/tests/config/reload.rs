@@ -1,4 +1,4 @@
-//! A configuration that changes under a running server.
+//! Tests reloads of the configuration: on SIGHUP and when the file changes.
 
 use crate::support::launch::{Running, Setup};
 use crate::support::prelude::*;
@@ -12,7 +12,7 @@ fn config(header: &str, more: &str) -> String {
     )
 }
 
-/// The header by which configurations differ here, as a new connection sees it.
+/// Returns the `X-Which` header that a new request gets. Each configuration has another value.
 async fn which(server: &Running) -> String {
     let url = format!("{}/v2/", server.url);
     header(&client().get(url).send().await.unwrap(), "x-which")
@@ -24,9 +24,9 @@ async fn push_status(server: &Running) -> u16 {
 }
 
 #[tokio::test]
-async fn at_a_signal_and_no_download_breaks() {
+async fn a_signal_reloads_and_downloads_continue() {
     let server = Setup::new(&config("first", "")).serve();
-    // More than the system keeps on the way, so that the server is still at it.
+    // More than the socket buffers hold, so that the server is still sending during the reload.
     let bytes = bytes(48 * 1024 * 1024);
     let digest = Digest::of(&bytes);
     let url = format!("{}/v2/a/blobs/uploads/?digest={digest}", server.url);
@@ -51,7 +51,7 @@ async fn at_a_signal_and_no_download_breaks() {
     download.read_to_end(&mut answer).await.unwrap();
     let body = answer
         .windows(4)
-        .position(|end| end == b"\r\n\r\n")
+        .position(|window| window == b"\r\n\r\n")
         .unwrap()
         + 4;
     assert!(answer[..body].starts_with(b"HTTP/1.1 200"));
@@ -59,23 +59,23 @@ async fn at_a_signal_and_no_download_breaks() {
 }
 
 #[tokio::test]
-async fn when_the_file_changes_and_only_if_it_can_be_used() {
+async fn a_changed_file_is_reloaded_if_it_is_valid() {
     let server = Setup::new(&config("first", "")).serve();
     assert_eq!(which(&server).await, "first");
     server.setup().write(&config("second", ""));
     while which(&server).await != "second" {}
-    // Replaced as a whole, as editors and Kubernetes do it.
-    let fresh = server.setup().path("fresh.yml");
+    // Editors and Kubernetes replace the file by a rename.
+    let replacement = server.setup().path("fresh.yml");
     let text = std::fs::read_to_string(server.setup().path("config.yml")).unwrap();
-    std::fs::write(&fresh, text.replace("second", "third")).unwrap();
-    std::fs::rename(&fresh, server.setup().path("config.yml")).unwrap();
+    std::fs::write(&replacement, text.replace("second", "third")).unwrap();
+    std::fs::rename(&replacement, server.setup().path("config.yml")).unwrap();
     while which(&server).await != "third" {}
 
     server
         .setup()
         .write(&config("fourth", ", delte: {enabled: true}"));
     server.signal("HUP");
-    server.wait_for("keeping the old configuration").await;
+    server.wait_for_log("keeping the old configuration").await;
     let log = server.log();
     assert!(log.contains("did you mean storage.delete?"), "{log}");
     assert_eq!(which(&server).await, "third");
@@ -92,7 +92,7 @@ async fn when_the_file_changes_and_only_if_it_can_be_used() {
 }
 
 #[tokio::test]
-async fn logins_do_not_end_while_it_runs() {
+async fn removing_auth_takes_effect_only_after_a_restart() {
     let base = config("first", "").replace("127.0.0.1:0", "0.0.0.0:0");
     let auth = "auth: {htpasswd: {realm: r, path: '{folder}/users'}}\n\
                 imgsync: {anonymous: {pull: [public]}}\n";
@@ -100,21 +100,24 @@ async fn logins_do_not_end_while_it_runs() {
     std::fs::write(setup.path("users"), "").unwrap();
     let server = setup.serve();
     let url = server.url.replace("0.0.0.0", "127.0.0.1");
-    let ask = async || client().get(format!("{url}/v2/")).send().await.unwrap();
-    assert_eq!(ask().await.status(), 401);
+    let get = async || client().get(format!("{url}/v2/")).send().await.unwrap();
+    assert_eq!(get().await.status(), 401);
     let exposed = "passwords are sent to";
-    let misled = "clients of http://0.0.0.0:";
+    let wrong_realm = "clients of http://0.0.0.0:";
     let log = server.log();
     assert_eq!(
-        (log.matches(exposed).count(), log.matches(misled).count()),
+        (
+            log.matches(exposed).count(),
+            log.matches(wrong_realm).count()
+        ),
         (1, 1),
         "{log}"
     );
 
     server.setup().write(&base.replace("first", "second"));
     server.signal("HUP");
-    while header(&ask().await, "x-which") != "second" {}
-    assert_eq!(ask().await.status(), 401);
+    while header(&get().await, "x-which") != "second" {}
+    assert_eq!(get().await.status(), 401);
     let log = server.log();
     assert!(
         log.contains("ERROR") && log.contains("no longer contains auth"),
@@ -123,7 +126,7 @@ async fn logins_do_not_end_while_it_runs() {
     while server.log().matches(exposed).count() < 2 {
         tokio::task::yield_now().await;
     }
-    // A restart is what ends them.
+    // After a restart, no login is required.
     let server = Setup::new(&base).serve();
     let url = server.url.replace("0.0.0.0", "127.0.0.1");
     let answer = client().get(format!("{url}/v2/")).send().await.unwrap();
@@ -132,7 +135,7 @@ async fn logins_do_not_end_while_it_runs() {
 }
 
 #[tokio::test]
-async fn variables_count_more_also_when_it_is_read_again() {
+async fn variables_override_the_file_after_a_reload_too() {
     let server = Setup::new(&config("first", ""))
         .with("REGISTRY_HTTP_HEADERS_X-Other", "[kept]")
         .with("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")
@@ -150,7 +153,7 @@ async fn variables_count_more_also_when_it_is_read_again() {
 }
 
 #[tokio::test]
-async fn what_is_logged_changes_as_well() {
+async fn log_settings_are_reloaded() {
     let quiet = format!(
         "{}log: {{level: error, accesslog: {{disabled: true}}}}\n",
         config("first", "")
@@ -161,7 +164,7 @@ async fn what_is_logged_changes_as_well() {
     server.setup().write(&loud);
     server.signal("HUP");
     while which(&server).await != "second" {}
-    server.wait_for("path=/v2/").await;
+    server.wait_for_log("path=/v2/").await;
     let requests = server.log().matches("path=/v2/").count();
     server.setup().write(&quiet);
     server.signal("HUP");

@@ -1,4 +1,4 @@
-//! Connections: TLS, sockets in the file system, and clients that are slow.
+//! Tests of connections: TLS, Unix sockets, and slow clients.
 
 mod slow;
 mod tls;

@@ -1,4 +1,4 @@
-//! Encrypted connections, as clients see them. openssl makes the certificates, as tutorials do.
+//! Tests TLS: protocols, cipher suites, and new certificates. `openssl` creates the certificates.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use crate::support::prelude::*;
 use reqwest::{Certificate, Client};
 
-/// A folder with a certificate for `localhost`, signed by itself.
-struct Setup {
+/// A folder with self-signed certificates for `localhost`.
+struct Certificates {
     folder: tempfile::TempDir,
 }
 
-impl Setup {
+impl Certificates {
     fn new() -> Self {
-        let setup = Self {
+        let certificates = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        setup.make("a");
-        setup
+        certificates.create("a");
+        certificates
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Makes `NAME.crt` and `NAME.key`.
-    fn make(&self, name: &str) {
+    /// Creates `NAME.crt` and `NAME.key`.
+    fn create(&self, name: &str) {
         let arguments = format!(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
              -subj /CN={name} -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
@@ -38,10 +38,11 @@ impl Setup {
             .args(arguments.split_whitespace())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
     }
 
+    /// Starts a server with the certificate `a`.
     fn start(&self, variables: &[(&str, &str)]) -> Server {
         let (certificate, key) = (self.path("a.crt"), self.path("a.key"));
         let mut all = vec![
@@ -58,7 +59,7 @@ impl Setup {
     }
 }
 
-/// A client that trusts one certificate and no other.
+/// Returns a client that trusts this certificate alone.
 fn trusting(certificate: &Path) -> Client {
     let pem = std::fs::read(certificate).unwrap();
     let certificate = Certificate::from_pem(&pem).unwrap();
@@ -66,7 +67,7 @@ fn trusting(certificate: &Path) -> Client {
     client.build().unwrap()
 }
 
-/// What `openssl s_client` says of a connection; empty where there is none.
+/// Returns the output of `openssl s_client`; empty if no connection is possible.
 fn s_client(server: &Server, arguments: &[&str]) -> String {
     let output = Command::new("openssl")
         .args(["s_client", "-connect", &server.address])
@@ -74,17 +75,18 @@ fn s_client(server: &Server, arguments: &[&str]) -> String {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    match output.status.success() {
-        true => String::from_utf8_lossy(&output.stdout).into_owned(),
-        false => String::new(),
+    if output.status.success() {
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    } else {
+        String::new()
     }
 }
 
 #[tokio::test]
-async fn what_is_spoken_is_agreed_on_and_bodies_go_both_ways() {
-    let setup = Setup::new();
+async fn alpn_selects_the_protocol_and_bodies_are_transferred() {
+    let certificates = Certificates::new();
     for (disabled, expected) in [("false", "h2"), ("true", "http/1.1")] {
-        let server = setup.start(&[("REGISTRY_HTTP_HTTP2_DISABLED", disabled)]);
+        let server = certificates.start(&[("REGISTRY_HTTP_HTTP2_DISABLED", disabled)]);
         let agreed = s_client(&server, &["-alpn", "h2,http/1.1"]);
         assert!(
             agreed.contains(&format!("ALPN protocol: {expected}\n")),
@@ -92,7 +94,7 @@ async fn what_is_spoken_is_agreed_on_and_bodies_go_both_ways() {
         );
         let agreed = s_client(&server, &["-alpn", "http/1.1"]);
         assert!(agreed.contains("ALPN protocol: http/1.1\n"), "{agreed}");
-        let client = trusting(&setup.path("a.crt"));
+        let client = trusting(&certificates.path("a.crt"));
         let bytes = bytes(3_000_000);
         let digest = Digest::of(&bytes);
         let url = server.url(&format!("/v2/a/blobs/uploads/?digest={digest}"));
@@ -101,9 +103,9 @@ async fn what_is_spoken_is_agreed_on_and_bodies_go_both_ways() {
         let url = server.url(&format!("/v2/a/blobs/{digest}"));
         let pulled = client.get(url).send().await.unwrap();
         assert!(pulled.bytes().await.unwrap() == bytes);
-        let stranger = crate::support::client().get(server.url("/v2/")).send();
+        let untrusting = crate::support::client().get(server.url("/v2/")).send();
         assert!(
-            stranger.await.is_err(),
+            untrusting.await.is_err(),
             "nobody else knows this certificate"
         );
     }
@@ -111,31 +113,31 @@ async fn what_is_spoken_is_agreed_on_and_bodies_go_both_ways() {
 
 #[test]
 fn versions_and_cipher_suites_are_as_configured() {
-    let setup = Setup::new();
+    let certificates = Certificates::new();
     let newest = "New, TLSv1.3, Cipher is TLS_AES_";
     let older = "New, TLSv1.2, Cipher is ECDHE-ECDSA-";
-    let server = setup.start(&[]);
+    let server = certificates.start(&[]);
     assert!(s_client(&server, &[]).contains(newest));
     assert!(s_client(&server, &["-tls1_2"]).contains(older));
-    // Whatever the client would like: what is broken is not spoken.
+    // Insecure versions are refused even if the client allows them.
     assert_eq!(
         s_client(&server, &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]),
         ""
     );
     drop(server);
 
-    let server = setup.start(&[("REGISTRY_HTTP_TLS_MINIMUMTLS", "tls1.3")]);
+    let server = certificates.start(&[("REGISTRY_HTTP_TLS_MINIMUMTLS", "tls1.3")]);
     assert!(s_client(&server, &[]).contains(newest));
     assert_eq!(s_client(&server, &["-tls1_2"]), "");
     drop(server);
 
     let suites = "[TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_RSA_WITH_AES_128_CBC_SHA]";
-    let server = setup.start(&[("REGISTRY_HTTP_TLS_CIPHERSUITES", suites)]);
+    let server = certificates.start(&[("REGISTRY_HTTP_TLS_CIPHERSUITES", suites)]);
     assert!(s_client(&server, &[]).contains(newest));
-    let found = s_client(&server, &["-tls1_2"]);
+    let output = s_client(&server, &["-tls1_2"]);
     assert!(
-        found.contains("Cipher is ECDHE-ECDSA-AES256-GCM-SHA384"),
-        "{found}"
+        output.contains("Cipher is ECDHE-ECDSA-AES256-GCM-SHA384"),
+        "{output}"
     );
     let other = ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"];
     assert_eq!(s_client(&server, &other), "");
@@ -143,16 +145,16 @@ fn versions_and_cipher_suites_are_as_configured() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_counts_for_new_connections_and_cuts_no_old_one() {
-    let setup = Setup::new();
-    let server = setup.start(&[]);
-    let old = trusting(&setup.path("a.crt"));
-    setup.make("b");
-    let new = trusting(&setup.path("b.crt"));
+async fn a_new_certificate_is_used_for_new_connections_only() {
+    let certificates = Certificates::new();
+    let server = certificates.start(&[]);
+    let old = trusting(&certificates.path("a.crt"));
+    certificates.create("b");
+    let new = trusting(&certificates.path("b.crt"));
     let url = server.url("/v2/");
     assert_eq!(old.get(&url).send().await.unwrap().status(), 200);
     assert!(new.get(&url).send().await.is_err());
-    // An upload that is under way when the certificate changes.
+    // An upload that is running when the certificate changes.
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
     let body = futures::stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|part| (part, receiver))
@@ -167,8 +169,8 @@ async fn a_new_certificate_counts_for_new_connections_and_cuts_no_old_one() {
 
     for kind in ["crt", "key"] {
         let (from, to) = (format!("b.{kind}"), format!("a.{kind}"));
-        std::fs::copy(setup.path(&from), setup.path("next")).unwrap();
-        std::fs::rename(setup.path("next"), setup.path(&to)).unwrap();
+        std::fs::copy(certificates.path(&from), certificates.path("next")).unwrap();
+        std::fs::rename(certificates.path("next"), certificates.path(&to)).unwrap();
     }
     server.signal("HUP");
     let answer = loop {
@@ -181,18 +183,18 @@ async fn a_new_certificate_counts_for_new_connections_and_cuts_no_old_one() {
     sender.send(Ok(second)).await.unwrap();
     drop(sender);
     assert_eq!(upload.await.unwrap().unwrap().status(), 201);
-    // A key that does not match leaves the certificate that works.
-    std::fs::write(setup.path("a.key"), "nonsense").unwrap();
+    // With an invalid key the server keeps the certificate that it has.
+    std::fs::write(certificates.path("a.key"), "nonsense").unwrap();
     server.signal("HUP");
     server.wait_for_log("keeping the old certificate");
-    let again = trusting(&setup.path("b.crt")).get(&url).send().await;
+    let again = trusting(&certificates.path("b.crt")).get(&url).send().await;
     assert_eq!(again.unwrap().status(), 200);
 }
 
 #[test]
-fn plain_http_is_told_where_it_is_and_silence_is_no_error() {
-    let setup = Setup::new();
-    let server = setup.start(&[]);
+fn plain_http_gets_an_explanation_and_failed_handshakes_are_no_errors() {
+    let certificates = Certificates::new();
+    let server = certificates.start(&[]);
     let mut stream = TcpStream::connect(&server.address).unwrap();
     stream
         .write_all(b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -203,7 +205,7 @@ fn plain_http_is_told_where_it_is_and_silence_is_no_error() {
         answer.starts_with("HTTP/1.0 400 ") && answer.contains("https://"),
         "{answer}"
     );
-    // Handshakes that fail or never come.
+    // Clients that send no handshake, or an invalid one.
     for bytes in [&b""[..], b"\x16\x03\x01\x00\x05nonse", b"\0\0\0"] {
         let mut stream = TcpStream::connect(&server.address).unwrap();
         stream.write_all(bytes).unwrap();
@@ -214,24 +216,30 @@ fn plain_http_is_told_where_it_is_and_silence_is_no_error() {
 }
 
 #[test]
-fn files_that_do_not_fit_keep_it_from_starting() {
-    let setup = Setup::new();
-    setup.make("b");
-    std::fs::write(setup.path("empty"), "").unwrap();
-    for (certificate, key, words) in [
+fn invalid_certificate_files_prevent_the_start() {
+    let certificates = Certificates::new();
+    certificates.create("b");
+    std::fs::write(certificates.path("empty"), "").unwrap();
+    for (certificate, key, message) in [
         ("a.crt", "b.key", "does not match the certificate"),
         ("none", "a.key", "cannot read"),
         ("a.crt", "empty", "holds no private key"),
         ("a.key", "a.crt", "are the two files swapped"),
     ] {
-        let output = crate::support::command(&setup.path("root"))
-            .env("REGISTRY_HTTP_TLS_CERTIFICATE", setup.path(certificate))
-            .env("REGISTRY_HTTP_TLS_KEY", setup.path(key))
+        let output = crate::support::command(&certificates.path("root"))
+            .env(
+                "REGISTRY_HTTP_TLS_CERTIFICATE",
+                certificates.path(certificate),
+            )
+            .env("REGISTRY_HTTP_TLS_KEY", certificates.path(key))
             .stderr(Stdio::piped())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains(words), "{said}");
-        assert!(!said.contains("PRIVATE"), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && stderr.contains(message),
+            "{stderr}"
+        );
+        assert!(!stderr.contains("PRIVATE"), "{stderr}");
     }
 }

@@ -1,11 +1,12 @@
-//! A socket in the file system instead of a port.
+//! Tests listening on a Unix socket.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
 use crate::support::prelude::*;
 
-/// The server on this socket. Its address on the command line would count more.
+/// Starts a server on `folder/socket`. The address is in the configuration file, because `--addr`
+/// accepts TCP addresses only.
 fn start(folder: &Path) -> Server {
     let config = folder.join("config.yml");
     let text = format!(
@@ -18,7 +19,7 @@ fn start(folder: &Path) -> Server {
     Server::start_configured(&config)
 }
 
-fn check(folder: &Path) -> String {
+fn get_base(folder: &Path) -> String {
     let mut stream = UnixStream::connect(folder.join("socket")).unwrap();
     let request = "GET /v2/ HTTP/1.1\r\nHost: registry\r\nX-Forwarded-For: 203.0.113.9\r\n\
                    Connection: close\r\n\r\n";
@@ -29,7 +30,7 @@ fn check(folder: &Path) -> String {
 }
 
 #[test]
-fn it_is_there_while_the_server_is_and_a_killed_ones_is_taken_over() {
+fn the_socket_is_removed_at_the_end_and_a_stale_one_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let mut server = start(folder.path());
@@ -37,15 +38,15 @@ fn it_is_there_while_the_server_is_and_a_killed_ones_is_taken_over() {
         (server.scheme.as_str(), server.address.as_str()),
         ("unix", socket.to_str().unwrap())
     );
-    assert!(check(folder.path()).starts_with("HTTP/1.1 200 OK"));
-    // Who reaches the socket is a proxy on this machine.
+    assert!(get_base(folder.path()).starts_with("HTTP/1.1 200 OK"));
+    // A client of the socket is a local proxy, so its X-Forwarded-For is trusted.
     server.wait_for_log("203.0.113.9");
     server.signal("KILL");
     server.wait();
     assert!(socket.exists());
 
     let mut server = start(folder.path());
-    assert!(check(folder.path()).starts_with("HTTP/1.1 200 OK"));
+    assert!(get_base(folder.path()).starts_with("HTTP/1.1 200 OK"));
     server.terminate();
     assert!(server.wait().success());
     assert!(!socket.exists());

@@ -1,8 +1,8 @@
-//! The system's clock jumps ahead and back under a running server, as on a laptop that slept or on
-//! a virtual machine that was moved: nothing young is deleted, and what is open goes on.
+//! Tests jumps of the system clock, as after the sleep of a laptop or the migration of a virtual
+//! machine: nothing is deleted too early, and sessions, tokens and logins stay valid.
 //!
-//! The clock is libfaketime's (Debian package `faketime`); only the system's time is turned, the
-//! monotonic clock runs as ever.
+//! libfaketime (Debian package `faketime`) changes the system time of the server. The monotonic
+//! clock is not changed.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,18 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use crate::support::launch::{Running, Setup};
 use crate::support::{Server, assert_offset, client, header, manifest};
 
-/// Where the clock jumps to, and back each time.
+/// The offsets that the clock jumps to.
 const JUMPS: [&str; 4] = ["+400d", "+0", "-400d", "+0"];
-/// What the server says when it has noticed.
-const NOTICED: &str = "the system's clock jumped";
+/// The log message of the server about a jump.
+const JUMP_MESSAGE: &str = "the system's clock jumped";
 
-/// Returns the library that turns a program's clock; `None`, and a word on it, where there is none.
+/// Returns the path of libfaketime. If it is not installed, prints a message and returns `None`.
 fn library() -> Option<String> {
-    let asked = Command::new("faketime")
+    let output = Command::new("faketime")
         .args(["-f", "+0", "sh", "-c", "echo \"$LD_PRELOAD\""])
         .stdin(Stdio::null())
         .output();
-    let library = asked
+    let library = output
         .ok()
         .filter(|output| output.status.success())
         .map(|output| crate::support::launch::stdout(&output).trim().to_owned());
@@ -40,14 +40,15 @@ fn library() -> Option<String> {
     library
 }
 
-/// A server whose clock a test turns.
-struct Turned {
+/// A server whose system time can be changed.
+struct FakeTimeServer {
     server: Running,
-    file: PathBuf,
+    clock_file: PathBuf,
 }
 
-impl Turned {
-    /// Starts a server as this configuration says, where there is `faketime`.
+impl FakeTimeServer {
+    /// Starts a server with this configuration; `None` if `faketime` is not installed. `prepare` runs
+    /// before the start.
     fn start(config: &str, prepare: impl FnOnce(&Setup)) -> Option<Self> {
         let library = library()?;
         let setup = Setup::new(config)
@@ -56,10 +57,10 @@ impl Turned {
             .with("FAKETIME_NO_CACHE", "1")
             .with("FAKETIME_TIMESTAMP_FILE", "{folder}/clock");
         prepare(&setup);
-        let file = setup.path("clock");
-        std::fs::write(&file, "+0\n").unwrap();
+        let clock_file = setup.path("clock");
+        std::fs::write(&clock_file, "+0\n").unwrap();
         let server = setup.serve();
-        Some(Self { server, file })
+        Some(Self { server, clock_file })
     }
 
     fn url(&self, path: &str) -> String {
@@ -70,22 +71,22 @@ impl Turned {
         self.server.setup().path("registry")
     }
 
-    /// Turns the clock.
-    fn turn(&self, to: &str) {
-        // In one step, for the clock is read all the time.
-        let next = self.file.with_extension("next");
-        std::fs::write(&next, format!("{to}\n")).unwrap();
-        std::fs::rename(next, &self.file).unwrap();
+    /// Sets the offset of the system time.
+    fn set_clock(&self, offset: &str) {
+        // Renamed, because the server reads the file all the time and must not see half of it.
+        let next = self.clock_file.with_extension("next");
+        std::fs::write(&next, format!("{offset}\n")).unwrap();
+        std::fs::rename(next, &self.clock_file).unwrap();
     }
 
-    /// Panics unless the server has seen each jump away from the right time.
-    fn assert_noticed(&self) {
+    /// Checks that the server has logged each jump away from the right time.
+    fn assert_jumps_logged(&self) {
         let log = self.server.log();
-        let jumps = JUMPS.iter().filter(|to| **to != "+0").count();
-        assert_eq!(log.matches(NOTICED).count(), jumps, "{log}");
+        let jumps = JUMPS.iter().filter(|offset| **offset != "+0").count();
+        assert_eq!(log.matches(JUMP_MESSAGE).count(), jumps, "{log}");
     }
 
-    /// Sends a chunk to a session; yields the answer.
+    /// Sends a chunk to a session.
     async fn patch(&self, location: &str, first: usize, bytes: &[u8]) -> Response {
         let range = format!("{first}-{}", first + bytes.len() - 1);
         let request = client()
@@ -94,29 +95,30 @@ impl Turned {
         request.body(bytes.to_vec()).send().await.unwrap()
     }
 
-    async fn open(&self) -> String {
+    async fn start_upload(&self) -> String {
         let request = client().post(self.url("/v2/team/app/blobs/uploads/"));
-        let opened = request.send().await.unwrap();
-        assert_eq!(opened.status(), 202);
-        header(&opened, "location")
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 202);
+        header(&response, "location")
     }
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
-    while !is_so() {
+    while !condition() {
         assert!(began.elapsed().as_secs() < 60, "waited too long: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Leaves an upload session that began so long ago, as a stock registry does; yields its folder.
-fn session_of_before(root: &Path, number: usize, days: i64) -> PathBuf {
+/// Creates an upload session of a stock registry that started `days` ago, and returns its folder.
+fn create_old_session(root: &Path, number: usize, days: i64) -> PathBuf {
     let uploads = root.join("docker/registry/v2/repositories/team/app/_uploads");
     let folder = uploads.join(format!("00000000-0000-4000-8000-{number:012}"));
     std::fs::create_dir_all(&folder).unwrap();
     let began = Timestamp::now() - SignedDuration::from_hours(24 * days);
-    // The data first: without its time the session would seem to be new.
+    // The data is written first: a session with a start time and no data could be purged between the
+    // two writes.
     std::fs::write(folder.join("data"), b"old").unwrap();
     std::fs::write(folder.join("startedat"), format!("{began:.0}")).unwrap();
     folder
@@ -131,59 +133,59 @@ http: {addr: '127.0.0.1:0'}
 ";
 
 #[tokio::test]
-async fn uploads_go_on_and_only_old_ones_are_purged() {
-    let Some(server) = Turned::start(PURGING, |_| {}) else {
+async fn uploads_continue_and_only_old_ones_are_purged() {
+    let Some(server) = FakeTimeServer::start(PURGING, |_| {}) else {
         return;
     };
-    let (empty, began) = (server.open().await, server.open().await);
+    let (empty, started) = (server.start_upload().await, server.start_upload().await);
     let mut sent = b"begun".to_vec();
-    assert_eq!(server.patch(&began, 0, &sent).await.status(), 202);
-    let mut opened_meanwhile = Vec::new();
-    for (number, to) in JUMPS.into_iter().enumerate() {
-        server.turn(to);
-        opened_meanwhile.push(server.open().await);
-        // Once what is old is gone, all sessions were looked at.
-        let old = session_of_before(&server.root(), number, 9);
-        until("an old upload is purged", || !old.exists()).await;
-        let young = session_of_before(&server.root(), 100 + number, 5);
-        let chunk = to.as_bytes();
-        let patched = server.patch(&began, sent.len(), chunk).await;
-        assert_eq!(patched.status(), 202, "the clock at {to}");
+    assert_eq!(server.patch(&started, 0, &sent).await.status(), 202);
+    let mut later_sessions = Vec::new();
+    for (number, offset) in JUMPS.into_iter().enumerate() {
+        server.set_clock(offset);
+        later_sessions.push(server.start_upload().await);
+        // When the old session is deleted, the server has checked all sessions.
+        let old = create_old_session(&server.root(), number, 9);
+        wait_until("an old upload is purged", || !old.exists()).await;
+        let young = create_old_session(&server.root(), 100 + number, 5);
+        let chunk = offset.as_bytes();
+        let patched = server.patch(&started, sent.len(), chunk).await;
+        assert_eq!(patched.status(), 202, "the clock at {offset}");
         sent.extend_from_slice(chunk);
         assert_offset(&patched, sent.len() as u64);
-        let asked = client().get(server.url(&empty)).send().await.unwrap();
-        assert_eq!(asked.status(), 204, "the clock at {to}");
-        let old = session_of_before(&server.root(), number, 9);
-        until("an old upload is purged", || !old.exists()).await;
-        assert!(young.exists(), "the clock at {to}");
+        let status = client().get(server.url(&empty)).send().await.unwrap();
+        assert_eq!(status.status(), 204, "the clock at {offset}");
+        let old = create_old_session(&server.root(), number, 9);
+        wait_until("an old upload is purged", || !old.exists()).await;
+        assert!(young.exists(), "the clock at {offset}");
     }
-    for location in opened_meanwhile {
-        let asked = client().get(server.url(&location)).send().await.unwrap();
-        assert_eq!(asked.status(), 204, "{location}");
+    for location in later_sessions {
+        let status = client().get(server.url(&location)).send().await.unwrap();
+        assert_eq!(status.status(), 204, "{location}");
         let id = location.rsplit('/').next().unwrap();
         let uploads = "docker/registry/v2/repositories/team/app/_uploads";
-        let started = server.root().join(uploads).join(id).join("startedat");
-        let started: Timestamp = std::fs::read_to_string(started).unwrap().parse().unwrap();
-        let age = Timestamp::now().duration_since(started).abs();
-        assert!(age < SignedDuration::from_hours(1), "{started}");
+        let path = server.root().join(uploads).join(id).join("startedat");
+        let start: Timestamp = std::fs::read_to_string(path).unwrap().parse().unwrap();
+        let age = Timestamp::now().duration_since(start).abs();
+        assert!(age < SignedDuration::from_hours(1), "{start}");
     }
-    let url = server.url(&format!("{began}?digest={}", Digest::of(&sent)));
+    let url = server.url(&format!("{started}?digest={}", Digest::of(&sent)));
     let done = client().put(url).send().await.unwrap();
     assert_eq!(done.status(), 201);
-    server.assert_noticed();
+    server.assert_jumps_logged();
 }
 
-/// Pushes an image under the tag `up/app:v1` whose layer is this word.
+/// Pushes another image as `app:v1` to the upstream, and returns its manifest.
 async fn publish(upstream: &Server, word: &str) -> Vec<u8> {
     upstream.push_image("app", "v1", word).await
 }
 
-async fn pull(server: &Turned, what: &str) -> Response {
-    let url = server.url(&format!("/v2/up.example/app/{what}"));
+async fn pull(server: &FakeTimeServer, path: &str) -> Response {
+    let url = server.url(&format!("/v2/up.example/app/{path}"));
     client().get(url).send().await.unwrap()
 }
 
-/// Every image is too much, so that only what was used of late stays.
+/// The cache may hold one byte, so it evicts every image except the recently used ones.
 const CACHING: &str = "\
 version: 0.1
 storage: {filesystem: {rootdirectory: '{folder}/registry'}}
@@ -197,11 +199,11 @@ imgsync:
 ";
 
 #[tokio::test]
-async fn a_cache_keeps_what_is_in_use_and_asks_again_in_time() {
+async fn a_cache_keeps_used_content_and_revalidates_tags() {
     let folder = tempfile::tempdir().unwrap();
     let upstream = Server::start(folder.path());
     let config = CACHING.replace("{upstream}", &format!("http://{}", upstream.address));
-    let Some(server) = Turned::start(&config, |_| {}) else {
+    let Some(server) = FakeTimeServer::start(&config, |_| {}) else {
         return;
     };
     let first = publish(&upstream, "first").await;
@@ -212,36 +214,36 @@ async fn a_cache_keeps_what_is_in_use_and_asks_again_in_time() {
     let layer = Digest::of(b"the layer of first");
     assert_eq!(pull(&server, &format!("blobs/{layer}")).await.status(), 200);
     let hex = layer.hex();
-    let kept = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
-    let kept = server.root().join(kept);
-    for to in JUMPS {
-        server.turn(to);
-        let next = publish(&upstream, to).await;
+    let data = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    let data = server.root().join(data);
+    for offset in JUMPS {
+        server.set_clock(offset);
+        let next = publish(&upstream, offset).await;
         let began = Instant::now();
-        // Two seconds, and what the machine is slow.
+        // The cached tag is used for two seconds, its `freshness`; a slow machine needs longer.
         loop {
             let pulled = pull(&server, "manifests/v1").await;
-            assert_eq!(pulled.status(), 200, "the clock at {to}");
+            assert_eq!(pulled.status(), 200, "the clock at {offset}");
             if pulled.bytes().await.unwrap() == next {
                 break;
             }
             assert!(
                 began.elapsed().as_secs() < 60,
-                "the clock at {to}: not asked again"
+                "the clock at {offset}: not asked again"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // It looks for room every two seconds.
+        // The eviction runs every two seconds.
         tokio::time::sleep(Duration::from_millis(2500)).await;
         assert!(
-            kept.exists(),
-            "the clock at {to}: what was just used is evicted"
+            data.exists(),
+            "the clock at {offset}: what was just used is evicted"
         );
     }
-    server.assert_noticed();
+    server.assert_jumps_logged();
 }
 
-const SECURED: &str = "\
+const AUTH: &str = "\
 version: 0.1
 storage: {filesystem: {rootdirectory: '{folder}/registry'}}
 http: {addr: '127.0.0.1:0'}
@@ -249,7 +251,7 @@ auth: {htpasswd: {realm: here, path: '{folder}/htpasswd'}}
 imgsync: {anonymous: {pull: [public/*]}}
 ";
 
-/// Makes alice known.
+/// Adds the user alice to the htpasswd file.
 fn add_alice(setup: &Setup) {
     let file = setup.path("htpasswd");
     let mut process = setup
@@ -264,15 +266,15 @@ fn add_alice(setup: &Setup) {
 }
 
 #[tokio::test]
-async fn tokens_and_logins_hold() {
-    let Some(server) = Turned::start(SECURED, add_alice) else {
+async fn tokens_and_logins_stay_valid() {
+    let Some(server) = FakeTimeServer::start(AUTH, add_alice) else {
         return;
     };
-    let login = |request: RequestBuilder| request.basic_auth("alice", Some("secret"));
+    let as_alice = |request: RequestBuilder| request.basic_auth("alice", Some("secret"));
     let catalog = || client().get(server.url("/v2/_catalog"));
     let status = async |request: RequestBuilder| request.send().await.unwrap().status();
     let token = async || {
-        let answer = login(client().get(server.url("/v2/_imgsync/token")))
+        let answer = as_alice(client().get(server.url("/v2/_imgsync/token")))
             .send()
             .await
             .unwrap();
@@ -281,27 +283,27 @@ async fn tokens_and_logins_hold() {
         answer["token"].as_str().unwrap().to_owned()
     };
     let mut tokens = vec![token().await];
-    for to in JUMPS {
-        server.turn(to);
+    for offset in JUMPS {
+        server.set_clock(offset);
         tokens.push(token().await);
         for token in &tokens {
-            let answered = status(catalog().bearer_auth(token)).await;
-            assert_eq!(answered, StatusCode::OK, "the clock at {to}");
+            let status = status(catalog().bearer_auth(token)).await;
+            assert_eq!(status, StatusCode::OK, "the clock at {offset}");
         }
-        assert_eq!(status(login(catalog())).await, StatusCode::OK);
+        assert_eq!(status(as_alice(catalog())).await, StatusCode::OK);
         assert_eq!(status(catalog()).await, StatusCode::UNAUTHORIZED);
-        // Nobody gets one that is good for longer than five minutes of the right time.
-        let ends: Vec<i64> = tokens
+        // No token is valid for longer than about five minutes of the right time.
+        let expiries: Vec<i64> = tokens
             .iter()
             .map(|token| token.split('.').nth(1).unwrap().parse().unwrap())
             .collect();
         let now = Timestamp::now().as_second();
         assert!(
-            ends.iter().all(|end| (now..now + 400).contains(end)),
-            "{ends:?}"
+            expiries.iter().all(|time| (now..now + 400).contains(time)),
+            "{expiries:?}"
         );
     }
-    // A manifest can be put with the first token after all that.
+    // The first token is still valid for a push.
     let image = manifest(b"{}", &[]);
     let blob = server.url(&format!(
         "/v2/a/blobs/uploads/?digest={}",
@@ -315,5 +317,5 @@ async fn tokens_and_logins_hold() {
         .header("content-type", media::OCI_MANIFEST)
         .body(image);
     assert_eq!(status(put).await, StatusCode::CREATED);
-    server.assert_noticed();
+    server.assert_jumps_logged();
 }

@@ -1,12 +1,12 @@
-//! What a stock registry may leave in its folder, and what crashes leave there: all of it is read,
-//! none of it is in the way.
+//! Tests folders with unusual files: those that a stock registry writes, and incomplete ones that
+//! remain after a crash.
 
 use std::fs::{create_dir_all, write};
 
 use crate::support::prelude::*;
 use imgsync_oci::endpoint::UploadId;
 
-/// A folder as the stock registry draws it.
+/// A folder with the layout of the stock registry.
 struct Tree<'a>(&'a Path);
 
 impl Tree<'_> {
@@ -32,7 +32,7 @@ impl Tree<'_> {
     }
 }
 
-/// An image `a:v1`, and around it all that should not be there.
+/// Writes an image `a:v1` together with incomplete and unexpected files, and returns its manifest.
 fn fill(root: &Path) -> Vec<u8> {
     let tree = Tree(root);
     let image = manifest(b"{}", &[b"layer"]);
@@ -49,15 +49,15 @@ fn fill(root: &Path) -> Vec<u8> {
     tree.put(&format!("{tags}/v1/current/link"), text.as_bytes());
     tree.link("_manifests/tags/v1/index", &digest, &digest);
 
-    // Files in the making, folders without content, links to nowhere, what is no name.
+    // Temporary files, empty folders, links to missing content, and invalid names.
     tree.put(&format!("{tags}/v1/current/link.0a1b.tmp"), b"half");
     tree.put(&format!("{tags}/half/current/link.0a1b.tmp"), b"half");
     tree.link("_manifests/tags/old/index", &digest, &digest);
     tree.put(&format!("{tags}/empty/current/link"), b"");
     tree.folder(&format!("{tags}/-no-tag/current"));
     tree.put(&format!("{tags}/a-file"), b"");
-    let nobody = Digest::of(b"nobody");
-    tree.link("_manifests/revisions", &nobody, &nobody);
+    let missing = Digest::of(b"nobody");
+    tree.link("_manifests/revisions", &missing, &missing);
     tree.folder(&format!(
         "repositories/a/_manifests/revisions/sha256/{}",
         Digest::of(b"deleted").hex()
@@ -68,7 +68,7 @@ fn fill(root: &Path) -> Vec<u8> {
     tree.folder("repositories/parents/without/anything");
     tree.folder("repositories/Not A Name/_manifests");
     tree.put("repositories/.DS_Store", b"");
-    tree.link("_layers", &nobody, &nobody);
+    tree.link("_layers", &missing, &missing);
     let hex = Digest::of(b"empty").hex().to_owned();
     tree.put(&format!("blobs/sha256/{}/{hex}/data", &hex[..2]), b"");
     tree.link("_layers", &Digest::of(b"empty"), &Digest::of(b"empty"));
@@ -76,14 +76,14 @@ fn fill(root: &Path) -> Vec<u8> {
         &format!("blobs/sha256/{}/{hex}/data.0a.tmp", &hex[..2]),
         b"",
     );
-    // A blob named by sha512 lies under its sha256.
-    let alias = Digest::of_with(Algorithm::Sha512, b"layer");
-    tree.link("_layers", &alias, &Digest::of(b"layer"));
+    // The stock registry stores the data of a sha512 blob under its sha256 digest.
+    let sha512 = Digest::of_with(Algorithm::Sha512, b"layer");
+    tree.link("_layers", &sha512, &Digest::of(b"layer"));
     image
 }
 
 #[tokio::test]
-async fn lists_and_pulls_see_what_is_whole() {
+async fn lists_and_pulls_ignore_incomplete_content() {
     let root = tempfile::tempdir().unwrap();
     let image = fill(root.path());
     let server = Server::start(root.path());
@@ -103,11 +103,11 @@ async fn lists_and_pulls_see_what_is_whole() {
     }
     for digest in [Digest::of(b"nobody"), Digest::of(b"empty")] {
         let found = server.get(&format!("/v2/a/blobs/{digest}")).await;
-        faults(found, StatusCode::NOT_FOUND, "BLOB_UNKNOWN").await;
+        assert_error(found, StatusCode::NOT_FOUND, "BLOB_UNKNOWN").await;
     }
     for reference in ["half", "old", "empty", &Digest::of(b"nobody").to_string()] {
         let found = server.get(&format!("/v2/a/manifests/{reference}")).await;
-        faults(found, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
+        assert_error(found, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
     }
     let subject = Digest::of(&image);
     let found = server.get(&format!("/v2/a/referrers/{subject}")).await;
@@ -116,7 +116,7 @@ async fn lists_and_pulls_see_what_is_whole() {
 }
 
 #[tokio::test]
-async fn deletes_and_pushes_go_through() {
+async fn deletes_and_pushes_succeed() {
     let root = tempfile::tempdir().unwrap();
     let image = fill(root.path());
     let server = Server::start(root.path());
@@ -137,48 +137,48 @@ async fn deletes_and_pushes_go_through() {
     assert_eq!(list.trim(), r#"{"name":"a","tags":[]}"#);
 }
 
-/// Sessions as the stock registry leaves them: whole, without a time, without bytes, without
-/// anything.
+/// The sessions are those of a stock registry: complete, without a start time, without data, and
+/// empty.
 #[tokio::test]
-async fn uploads_go_on_from_their_bytes() {
+async fn uploads_continue_after_their_data() {
     let root = tempfile::tempdir().unwrap();
     fill(root.path());
     let tree = Tree(root.path());
     let ids: Vec<String> = (0..4).map(|_| UploadId::random().to_string()).collect();
-    let [whole, timeless, young, empty] = &ids[..] else {
+    let [complete, without_time, without_data, empty] = &ids[..] else {
         panic!()
     };
-    let at = |id: &str, name: &str| format!("repositories/a/_uploads/{id}/{name}");
-    // Within the last week, whenever this runs: older sessions are purged.
+    let path = |id: &str, name: &str| format!("repositories/a/_uploads/{id}/{name}");
+    // Computed from now, because the server purges sessions that are older than a week.
     let started = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
     let started = format!("{started:.0}");
-    for id in [whole, young] {
-        tree.put(&at(id, "startedat"), started.as_bytes());
+    for id in [complete, without_data] {
+        tree.put(&path(id, "startedat"), started.as_bytes());
     }
-    for id in [whole, timeless] {
-        tree.put(&at(id, "data"), b"some bytes");
-        tree.put(&at(id, "hashstates/sha256/10"), &[7; 108]);
-        tree.put(&at(id, "hashstates/sha256/10.0a1b.tmp"), b"");
+    for id in [complete, without_time] {
+        tree.put(&path(id, "data"), b"some bytes");
+        tree.put(&path(id, "hashstates/sha256/10"), &[7; 108]);
+        tree.put(&path(id, "hashstates/sha256/10.0a1b.tmp"), b"");
     }
-    tree.folder(&at(empty, "hashstates/sha256"));
+    tree.folder(&path(empty, "hashstates/sha256"));
     tree.folder("repositories/a/_uploads/not-a-uuid");
 
     let server = Server::start(root.path());
-    for (id, held) in [(whole, 10), (timeless, 10), (young, 0)] {
+    for (id, offset) in [(complete, 10), (without_time, 10), (without_data, 0)] {
         let location = format!("/v2/a/blobs/uploads/{id}");
-        assert_eq!(server.offset(&location).await, held);
-        let content = [&b"some bytes"[..held as usize], b" and more"].concat();
-        let patched = server.patch(&location, held, b" and").await;
+        assert_eq!(server.offset(&location).await, offset);
+        let content = [&b"some bytes"[..offset as usize], b" and more"].concat();
+        let patched = server.patch(&location, offset, b" and").await;
         assert_eq!(patched.status(), 202);
         let digest = Digest::of(&content);
         let done = server.put(&location, &digest, b" more").await;
         assert_eq!(done.status(), 201);
         let found = server.get(&header(&done, "location")).await;
         assert_eq!(found.bytes().await.unwrap(), content);
-        let gone = server.get(&location).await;
-        faults(gone, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+        let response = server.get(&location).await;
+        assert_error(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
     }
     let location = format!("/v2/a/blobs/uploads/{empty}");
-    let gone = server.get(&location).await;
-    faults(gone, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
+    let response = server.get(&location).await;
+    assert_error(response, StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN").await;
 }

@@ -1,4 +1,4 @@
-//! How the server starts and ends, and what it finds in its folder.
+//! Tests of the start and the end of the server, and of the files that it finds in its folder.
 
 mod abandoned;
 mod clock;

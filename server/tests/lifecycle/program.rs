@@ -1,8 +1,9 @@
-//! The program itself: how it starts, what it says, how it ends.
+//! Tests the start of the process, its messages, its log, and its shutdown.
 
 use std::process::Output;
 
 use crate::support::command;
+use crate::support::launch::stderr;
 use crate::support::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -13,12 +14,8 @@ fn run(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
 #[test]
-fn what_it_cannot_do_it_says() {
+fn errors_at_the_start_have_hints() {
     let output = run(&["serve", "/nowhere/config.yml"]);
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
@@ -50,12 +47,11 @@ fn what_it_cannot_do_it_says() {
 }
 
 #[tokio::test]
-async fn it_needs_nothing_but_a_folder_to_be_in() {
+async fn the_defaults_need_only_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    // The default port may be taken; then it must say so, and by its own name.
     let mut process = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
     process.current_dir(folder.path()).stdin(Stdio::null());
-    // The machine may have a registry of its own, with a configuration in the usual place.
+    // `--root` without a file, because this machine may have a configuration file in the default path.
     process.args(["serve", "--root", "data"]);
     let mut process = process
         .stdout(Stdio::piped())
@@ -65,6 +61,7 @@ async fn it_needs_nothing_but_a_folder_to_be_in() {
     let mut line = String::new();
     let stdout = process.stdout.take().unwrap();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+    // The default port may be in use on this machine. Then the error must name it.
     if line.is_empty() {
         let output = process.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1));
@@ -99,7 +96,7 @@ async fn one_server_per_folder() {
 }
 
 #[tokio::test]
-async fn it_warns_where_anyone_may_reach_it_and_logs_a_line_per_request() {
+async fn a_public_server_warns_and_logs_each_request() {
     let root = tempfile::tempdir().unwrap();
     let log = root.path().join("log");
     let mut process = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
@@ -158,11 +155,11 @@ async fn it_warns_where_anyone_may_reach_it_and_logs_a_line_per_request() {
 }
 
 #[tokio::test]
-async fn told_twice_it_does_not_wait() {
+async fn a_second_signal_stops_without_waiting() {
     let root = tempfile::tempdir().unwrap();
-    // Far longer than a test may take.
-    let long = [("REGISTRY_HTTP_DRAINTIMEOUT", "24h")];
-    let mut server = Server::start_with(root.path(), &long);
+    // Longer than any test runs.
+    let variables = [("REGISTRY_HTTP_DRAINTIMEOUT", "24h")];
+    let mut server = Server::start_with(root.path(), &variables);
     let location = server.start_upload("a").await;
     let mut stream = tokio::net::TcpStream::connect(&server.address)
         .await
@@ -176,7 +173,7 @@ async fn told_twice_it_does_not_wait() {
     server.wait();
     let log = server.log();
     assert!(log.contains("second stop signal"), "{log}");
-    // What was acknowledged is there, and the session goes on.
+    // The session continues at its offset after the next start.
     let server = Server::start(root.path());
     let offset = server.offset(&location).await;
     assert!(offset <= 5, "{offset}");
@@ -185,7 +182,7 @@ async fn told_twice_it_does_not_wait() {
 }
 
 #[tokio::test]
-async fn it_drains_before_it_ends() {
+async fn running_requests_finish_before_the_end() {
     let root = tempfile::tempdir().unwrap();
     let mut server = Server::start(root.path());
     let location = server.start_upload("a").await;
@@ -200,7 +197,7 @@ async fn it_drains_before_it_ends() {
         .unwrap();
     server.wait_until_busy(&location).await;
     server.terminate();
-    // No new connections from some moment on.
+    // Waits until the server accepts no new connections.
     while tokio::net::TcpStream::connect(&server.address)
         .await
         .is_ok()

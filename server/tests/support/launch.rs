@@ -1,4 +1,4 @@
-//! The program with a configuration, as somebody would start it.
+//! Starts the program with a configuration file and environment variables.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -6,22 +6,22 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// A folder with a configuration in it, and what is in the environment.
+/// A temporary folder with a configuration file, and the environment variables of the program.
 pub(crate) struct Setup {
     pub(crate) folder: TempDir,
     variables: Vec<(String, String)>,
 }
 
-/// A server that was started with it. It ends with the test.
+/// A server that was started with a [`Setup`]. It is killed when the value is dropped.
 pub(crate) struct Running {
     process: Child,
     setup: Setup,
-    /// What it says that it listens on.
+    /// The URL that the server prints at the start.
     pub(crate) url: String,
 }
 
 impl Setup {
-    /// `{folder}` in the text of the configuration stands for a folder of its own.
+    /// Writes the configuration to a new folder. `{folder}` in it is replaced by the folder's path.
     pub(crate) fn new(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let setup = Self {
@@ -32,25 +32,25 @@ impl Setup {
         setup
     }
 
-    /// With a variable in the environment.
+    /// Sets an environment variable. `{folder}` in the value is replaced as in the configuration.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         let value = value.replace("{folder}", self.folder.path().to_str().unwrap());
         self.variables.push((name.to_owned(), value));
         self
     }
 
-    /// Puts another configuration in the file's place.
+    /// Overwrites the configuration file.
     pub(crate) fn write(&self, config: &str) {
         let config = config.replace("{folder}", self.folder.path().to_str().unwrap());
         std::fs::write(self.path("config.yml"), config).unwrap();
     }
 
-    /// A path in the folder.
+    /// Returns the path of a file in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The program with this environment and nothing else of the registry's.
+    /// Returns a command of the program, with these `REGISTRY_*` variables and no others.
     pub(crate) fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
         for (name, _) in std::env::vars_os() {
@@ -68,7 +68,7 @@ impl Setup {
         command
     }
 
-    /// Runs a command to its end, the configuration file as its last argument.
+    /// Runs the program to its end, with the configuration file as the last argument.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let config = self.path("config.yml");
         self.program(arguments).arg(config).output().unwrap()
@@ -96,17 +96,17 @@ impl Setup {
 }
 
 impl Running {
-    /// What it has said so far on standard error.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.setup.path("log")).unwrap()
     }
 
-    /// Where it was started.
+    /// Returns the folder and configuration that the server was started with.
     pub(crate) fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    /// Where health is told.
+    /// Returns the URL of the debug server, from the log.
     pub(crate) fn debug_url(&self) -> String {
         let log = self.log();
         let (_, rest) = log.split_once("health check at ").unwrap();
@@ -114,15 +114,15 @@ impl Running {
         url.to_owned()
     }
 
-    /// Sends it a signal.
+    /// Sends the process a signal.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
         let kill = Command::new("kill").args(["-s", name, &id]).status();
         assert!(kill.unwrap().success());
     }
 
-    /// Waits until it has said something.
-    pub(crate) async fn wait_for(&self, text: &str) {
+    /// Waits until the log contains `text`.
+    pub(crate) async fn wait_for_log(&self, text: &str) {
         while !self.log().contains(text) {
             tokio::task::yield_now().await;
         }
@@ -136,12 +136,12 @@ impl Drop for Running {
     }
 }
 
-/// What a program said on standard error.
+/// Returns the standard error of a program as text.
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// What a program said on standard output.
+/// Returns the standard output of a program as text.
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }

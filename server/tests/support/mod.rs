@@ -1,4 +1,4 @@
-//! A real server in a folder of its own, and requests to it.
+//! Starts servers in temporary folders, and sends requests to them.
 
 pub(crate) mod launch;
 pub(crate) mod prelude;
@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use imgsync_oci::{ApiError, Digest, api_error, media};
 use reqwest::{Client, Response, StatusCode};
 
-/// A server process. It ends with the test.
+/// A server process, which is killed when the value is dropped.
 pub(crate) struct Server {
     process: Child,
     root: PathBuf,
     variables: Vec<(String, String)>,
     log: tempfile::NamedTempFile,
-    /// `http` or `https`
+    /// `http`, `https` or `unix`.
     pub(crate) scheme: String,
-    /// `127.0.0.1:port`
+    /// `127.0.0.1:port`, or the path of a socket.
     pub(crate) address: String,
 }
 
@@ -30,12 +30,12 @@ impl Server {
         Self::start_with(root, &[])
     }
 
-    /// The same with variables in its environment.
+    /// Starts a server with environment variables.
     pub(crate) fn start_with(root: &Path, variables: &[(&str, &str)]) -> Self {
         Self::start_command(command(root), root, variables)
     }
 
-    /// The same at an address of one's choice.
+    /// Starts a server that listens on `address`.
     pub(crate) fn start_at(address: &str, root: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
         command
@@ -45,7 +45,7 @@ impl Server {
         Self::start_command(command, root, variables)
     }
 
-    /// Starts a server as a configuration file says.
+    /// Starts a server with a configuration file.
     pub(crate) fn start_configured(config: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
         command.arg("serve").arg(config);
@@ -66,46 +66,47 @@ impl Server {
         let url = line.strip_prefix("imgsync-server listening on ");
         let url = url.and_then(|url| url.trim().split_once("://"));
         let (scheme, address) = url.unwrap_or_else(|| {
-            let said = std::fs::read_to_string(log.path()).unwrap();
-            panic!("not a listening line: {line:?}\n{said}")
+            let log = std::fs::read_to_string(log.path()).unwrap();
+            panic!("not a listening line: {line:?}\n{log}")
         });
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let to_owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self {
             process,
             root: root.to_owned(),
-            variables: variables.iter().map(own).collect(),
+            variables: variables.iter().map(to_owned).collect(),
             log,
             scheme: scheme.to_owned(),
             address: address.to_owned(),
         }
     }
 
-    /// All that it logged so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 
-    /// Waits until it has logged something.
-    pub(crate) fn wait_for_log(&self, what: &str) {
+    /// Waits until a complete line of the log contains `text`. Returns the complete lines.
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
         let began = Instant::now();
-        while !self.log().contains(what) {
-            assert!(
-                began.elapsed().as_secs() < 60,
-                "no {what:?} in {}",
-                self.log()
-            );
+        loop {
+            let log = self.log();
+            let lines = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
+            if lines.contains(text) {
+                return lines.to_owned();
+            }
+            assert!(began.elapsed().as_secs() < 60, "no {text:?} in {log}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Sends it a signal.
+    /// Sends the process a signal.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(sent.unwrap().success());
+        let kill = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(kill.unwrap().success());
     }
 
-    /// Ends the server without any warning, and starts another on the same folder.
+    /// Kills the server with SIGKILL, and starts another one on the same folder.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -117,23 +118,23 @@ impl Server {
         *self = Self::start_with(&self.root.clone(), &variables);
     }
 
-    /// Asks the server to end.
+    /// Sends SIGTERM, which shuts the server down gracefully.
     pub(crate) fn terminate(&mut self) {
         self.signal("TERM");
     }
 
-    /// Waits for its end.
+    /// Waits until the process has ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.process.wait().unwrap()
     }
 
-    /// The address of a path, or of a `Location`, which must be relative.
+    /// Returns the URL of a path, or of a `Location`, which must be relative.
     pub(crate) fn url(&self, path: &str) -> String {
         assert!(path.starts_with('/'), "not relative: {path}");
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// Opens an upload session; yields its `Location`.
+    /// Opens an upload session and returns its `Location`.
     pub(crate) async fn start_upload(&self, repository: &str) -> String {
         let url = self.url(&format!("/v2/{repository}/blobs/uploads/"));
         let response = client().post(url).send().await.unwrap();
@@ -142,7 +143,7 @@ impl Server {
         header(&response, "location")
     }
 
-    /// Sends a chunk.
+    /// Sends a chunk that starts at the offset `first`.
     pub(crate) async fn patch(&self, location: &str, first: u64, bytes: &[u8]) -> Response {
         let range = format!("{first}-{}", first + bytes.len() as u64 - 1);
         let request = client()
@@ -151,26 +152,27 @@ impl Server {
         request.body(bytes.to_vec()).send().await.unwrap()
     }
 
-    /// Ends a session with the last bytes, if any.
+    /// Finishes a session with the last bytes, which may be empty.
     pub(crate) async fn put(&self, location: &str, digest: &Digest, bytes: &[u8]) -> Response {
         let url = self.url(&format!("{location}?digest={digest}"));
         client().put(url).body(bytes.to_vec()).send().await.unwrap()
     }
 
-    /// How much a session holds, as it says itself.
+    /// Returns the offset that a session reports.
     pub(crate) async fn offset(&self, location: &str) -> u64 {
         let response = client().get(self.url(location)).send().await.unwrap();
         assert_eq!(response.status(), 204);
         header(&response, "imgsync-upload-offset").parse().unwrap()
     }
 
-    /// Waits until the server has seen that somebody writes to a session. Asks with a chunk that
-    /// fits nowhere.
+    /// Waits until another request holds a session. Polls with a chunk whose offset is never right,
+    /// so that nothing is written.
     pub(crate) async fn wait_until_busy(&self, location: &str) {
         loop {
             let response = self.patch(location, 1 << 60, b"x").await;
-            let faults = faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
-            if faults[0]
+            let errors =
+                assert_error(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+            if errors[0]
                 .detail
                 .as_str()
                 .unwrap()
@@ -199,9 +201,9 @@ impl Server {
         digest
     }
 
-    /// Waits until the server has looked at everything in the background, and so writes nothing
-    /// unasked.
-    pub(crate) async fn settle(&self) {
+    /// Waits until the server has computed the diffIDs of all blobs, so that it writes nothing in
+    /// the background.
+    pub(crate) async fn wait_for_diff_ids(&self) {
         let url = self.url("/v2/a/_imgsync/layers/resolve");
         let body = format!("{{\"diffIDs\":[\"{}\"]}}", Digest::of(b"of nothing"));
         loop {
@@ -212,17 +214,17 @@ impl Server {
         }
     }
 
-    /// Asks for anything.
+    /// Sends a GET request.
     pub(crate) async fn get(&self, path: &str) -> Response {
         client().get(self.url(path)).send().await.unwrap()
     }
 
-    /// Asks for anything's headers.
+    /// Sends a HEAD request.
     pub(crate) async fn head(&self, path: &str) -> Response {
         client().head(self.url(path)).send().await.unwrap()
     }
 
-    /// Sends a manifest under a tag or digest.
+    /// Puts a manifest under a tag or digest.
     pub(crate) async fn put_manifest(
         &self,
         repository: &str,
@@ -235,7 +237,7 @@ impl Server {
         request.body(bytes.to_vec()).send().await.unwrap()
     }
 
-    /// Pushes a small image and yields its manifest.
+    /// Pushes a small image, different for each `word`, and returns its manifest.
     pub(crate) async fn push_image(
         &self,
         repository: &str,
@@ -260,7 +262,7 @@ impl Drop for Server {
     }
 }
 
-/// The program, about to serve a folder on a free port.
+/// Returns the command that serves a folder on a free port.
 pub(crate) fn command(root: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
     command
@@ -273,12 +275,12 @@ pub(crate) fn command(root: &Path) -> Command {
     command
 }
 
-/// A client that goes straight to loopback, whatever the environment says.
+/// Returns a client that ignores the proxy variables of the environment.
 pub(crate) fn client() -> Client {
     Client::builder().no_proxy().build().unwrap()
 }
 
-/// An image manifest over a config and layers.
+/// Returns an image manifest with this config and these layers.
 pub(crate) fn manifest(config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
     let layer = |bytes: &&[u8]| descriptor("application/vnd.oci.image.layer.v1.tar", bytes);
     serde_json::json!({
@@ -291,14 +293,14 @@ pub(crate) fn manifest(config: &[u8], layers: &[&[u8]]) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A descriptor of content.
+/// Returns the descriptor of `bytes`.
 pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
     serde_json::json!({
         "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len(),
     })
 }
 
-/// A header's value; empty where there is none.
+/// Returns the value of a header; empty if the header is missing.
 pub(crate) fn header(response: &Response, name: &str) -> String {
     let value = response.headers().get(name);
     value
@@ -306,7 +308,7 @@ pub(crate) fn header(response: &Response, name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// What every answer about a session says.
+/// Checks the headers that every response about an upload session has.
 pub(crate) fn assert_offset(response: &Response, offset: u64) {
     assert_eq!(
         header(response, "imgsync-upload-offset"),
@@ -323,8 +325,12 @@ pub(crate) fn assert_offset(response: &Response, offset: u64) {
     );
 }
 
-/// Checks an error answer, all of it, and yields its faults.
-pub(crate) async fn faults(response: Response, status: StatusCode, code: &str) -> Vec<ApiError> {
+/// Checks the status, headers and codes of an error response, and returns its errors.
+pub(crate) async fn assert_error(
+    response: Response,
+    status: StatusCode,
+    code: &str,
+) -> Vec<ApiError> {
     assert_eq!(response.status(), status);
     assert_eq!(header(&response, "content-type"), "application/json");
     assert_eq!(
@@ -332,16 +338,16 @@ pub(crate) async fn faults(response: Response, status: StatusCode, code: &str) -
         "registry/2.0"
     );
     let body = response.bytes().await.unwrap();
-    let faults = api_error::parse_error_body(&body);
-    assert!(!faults.is_empty(), "{body:?}");
-    for fault in &faults {
-        assert_eq!(fault.code, code, "{fault}");
-        assert!(!fault.message.is_empty());
+    let errors = api_error::parse_error_body(&body);
+    assert!(!errors.is_empty(), "{body:?}");
+    for error in &errors {
+        assert_eq!(error.code, code, "{error}");
+        assert!(!error.message.is_empty());
     }
-    faults
+    errors
 }
 
-/// Bytes that look like nothing, always the same for a length.
+/// Returns pseudo-random bytes, always the same for a length.
 pub(crate) fn bytes(len: usize) -> Vec<u8> {
     let mut state = len as u64 + 1;
     let next = || {

@@ -1,4 +1,4 @@
-//! What nearly every test of the server names.
+//! The imports that nearly every test of the server needs.
 
 pub(crate) use std::path::{Path, PathBuf};
 pub(crate) use std::process::{Command, Stdio};
@@ -6,4 +6,4 @@ pub(crate) use std::process::{Command, Stdio};
 pub(crate) use imgsync_oci::{Algorithm, Digest, media};
 pub(crate) use reqwest::{Method, Response, StatusCode};
 
-pub(crate) use super::{Server, bytes, client, descriptor, faults, header, manifest, serial};
+pub(crate) use super::{Server, assert_error, bytes, client, descriptor, header, manifest, serial};

@@ -204,14 +204,15 @@ impl Client {
         if let Some(bearer) = of("bearer") {
             let server = self.token_server(bearer)?;
             let challenged = token::challenge_parameter(bearer, "scope").unwrap_or_default();
-            let wanted = scopes::merge_scopes(scopes, &challenged);
+            let requested = scopes::merge_scopes(scopes, &challenged);
             let _guard = self.auth.token_request_lock.lock().await;
             let cached = self.auth.cached_token(scopes);
-            if cached.is_some_and(|(known, token)| known == server && token.requested_at > sent_at)
-            {
+            if cached.is_some_and(|(cached_server, token)| {
+                cached_server == server && token.requested_at > sent_at
+            }) {
                 return Ok(true);
             }
-            let token = self.request_token(&server, &wanted).await?;
+            let token = self.request_token(&server, &requested).await?;
             self.auth.cache_token(&server, scopes, token);
             return Ok(true);
         }

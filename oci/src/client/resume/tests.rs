@@ -11,9 +11,9 @@ const BLOB: &[u8] = b"0123456789";
 
 /// One answer of the server.
 enum Answer {
-    /// Sends so many bytes of the range that is asked for, then closes the connection.
+    /// Sends this number of bytes of the requested range, then closes the connection.
     Part(usize),
-    /// Sends the whole blob, whatever range is asked for.
+    /// Sends the whole blob and ignores the requested range.
     Whole,
     /// Answers with a status and no body.
     Status(&'static str),
@@ -21,7 +21,8 @@ enum Answer {
     OtherSize,
 }
 
-/// Serves the answers, one for each connection; the offsets of the requests arrive at the receiver.
+/// Starts a server that sends one answer on each connection. Returns a download from it, and a
+/// channel with the offsets of the requests.
 fn serve(answers: Vec<Answer>) -> (ResumingDownload, Receiver<u64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -81,7 +82,7 @@ async fn read_all(download: &mut ResumingDownload) -> Result<Vec<u8>, Error> {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_at_its_offset() {
+async fn a_download_continues_at_its_offset() {
     let (mut download, offsets) = serve(vec![Answer::Part(3), Answer::Part(4), Answer::Part(3)]);
     assert!(download.open().await.unwrap());
     assert_eq!((download.offset(), download.size()), (0, Some(10)));
@@ -91,14 +92,14 @@ async fn a_download_goes_on_at_its_offset() {
 }
 
 #[tokio::test]
-async fn bytes_that_arrived_before_are_skipped_where_ranges_are_ignored() {
+async fn bytes_that_arrived_before_are_skipped_if_ranges_are_ignored() {
     let (mut download, offsets) = serve(vec![Answer::Part(3), Answer::Whole]);
     assert_eq!(read_all(&mut download).await.unwrap(), BLOB);
     assert_eq!(offsets.iter().collect::<Vec<_>>(), [0, 3]);
 }
 
 #[tokio::test]
-async fn a_passing_error_of_the_registry_is_retried() {
+async fn a_transient_error_of_the_registry_is_retried() {
     let busy = "503 Service Unavailable";
     let answers = vec![Answer::Part(3), Answer::Status(busy), Answer::Part(7)];
     let (mut download, offsets) = serve(answers);
@@ -107,7 +108,7 @@ async fn a_passing_error_of_the_registry_is_retried() {
 }
 
 #[tokio::test]
-async fn faults_without_progress_are_bounded() {
+async fn errors_without_progress_are_limited() {
     let answers = vec![Answer::Part(3), Answer::Part(0), Answer::Part(0)];
     let (download, offsets) = serve(answers);
     let mut download = download.with_max_faults(2);
@@ -123,7 +124,7 @@ async fn faults_without_progress_are_bounded() {
 }
 
 #[tokio::test]
-async fn an_error_that_lasts_ends_the_download() {
+async fn a_permanent_error_ends_the_download() {
     let answers = vec![Answer::Part(3), Answer::Status("403 Forbidden")];
     let (mut download, offsets) = serve(answers);
     let error = read_all(&mut download).await.unwrap_err();
@@ -136,7 +137,7 @@ async fn an_error_that_lasts_ends_the_download() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_not_there_is_told_from_one_that_vanished() {
+async fn a_missing_blob_is_no_error_but_one_that_vanishes_is() {
     let missing = || Answer::Status("404 Not Found");
     let (mut download, _offsets) = serve(vec![missing()]);
     assert!(!download.open().await.unwrap());

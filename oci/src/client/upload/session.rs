@@ -30,7 +30,7 @@ impl UploadSession {
         self.offset
     }
 
-    /// Sets the offset, where the number that the registry reported proved wrong.
+    /// Sets the offset, for a registry that has reported a wrong one.
     pub fn set_offset(&mut self, offset: u64) {
         self.offset = offset;
     }

@@ -1,18 +1,18 @@
-//! What a browser asks before a page of another site may use the registry.
+//! Tests CORS preflight requests, which browsers send for pages of another origin.
 
 use crate::support::prelude::*;
 
 #[tokio::test]
-async fn a_preflight_needs_no_login_and_gets_the_headers_of_the_operator() {
+async fn a_preflight_needs_no_login_and_gets_the_configured_headers() {
     let folder = tempfile::tempdir().unwrap();
     let users = folder.path().join("htpasswd");
-    let set = Command::new(env!("CARGO_BIN_EXE_imgsync-server"))
+    let output = Command::new(env!("CARGO_BIN_EXE_imgsync-server"))
         .args(["htpasswd", "--cost", "4"])
         .args([users.to_str().unwrap(), "alice"])
         .stdin(password(folder.path()))
         .output()
         .unwrap();
-    assert!(set.status.success(), "{set:?}");
+    assert!(output.status.success(), "{output:?}");
     let config = folder.path().join("config.yml");
     let text = format!(
         "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {root}\nhttp:\n  addr: \
@@ -24,7 +24,7 @@ async fn a_preflight_needs_no_login_and_gets_the_headers_of_the_operator() {
     );
     std::fs::write(&config, text).unwrap();
     let server = Server::start_configured(&config);
-    let ask = |path: &str| client().request(Method::OPTIONS, server.url(path)).send();
+    let preflight = |path: &str| client().request(Method::OPTIONS, server.url(path)).send();
     let blob = format!("/v2/team/app/blobs/{}", Digest::of(b"x"));
     for (path, allow) in [
         ("/v2/", "GET, HEAD"),
@@ -34,7 +34,7 @@ async fn a_preflight_needs_no_login_and_gets_the_headers_of_the_operator() {
         (&blob, "GET, HEAD, DELETE"),
         ("/v2/team/app/blobs/uploads/", "POST"),
     ] {
-        let response = ask(path).await.unwrap();
+        let response = preflight(path).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         assert_eq!(header(&response, "allow"), allow, "{path}");
         assert_eq!(
@@ -48,14 +48,14 @@ async fn a_preflight_needs_no_login_and_gets_the_headers_of_the_operator() {
         );
         assert!(response.bytes().await.unwrap().is_empty());
     }
-    let unknown = ask("/v3/").await.unwrap();
-    faults(unknown, StatusCode::NOT_FOUND, "UNSUPPORTED").await;
-    // All else still needs a login.
+    let unknown = preflight("/v3/").await.unwrap();
+    assert_error(unknown, StatusCode::NOT_FOUND, "UNSUPPORTED").await;
+    // A GET still needs a login.
     let response = server.get("/v2/team/app/tags/list").await;
     assert_eq!(response.status(), 401);
 }
 
-/// A password as standard input.
+/// Returns a file with a password, for standard input.
 fn password(folder: &Path) -> Stdio {
     let path = folder.join("password");
     std::fs::write(&path, "a password of alice\n").unwrap();

@@ -1,27 +1,30 @@
-//! What other registries were seen to do wrong, each tried here: by name of the fault, not of the
-//! registry.
+//! Tests situations in which other registries were seen to fail: damaged files, a full disk, wrong
+//! digests, and restarts.
 
 use crate::support::prelude::*;
 
 const LAYER: &[u8] = b"the layer of word";
 
-fn stock(root: &Path) -> PathBuf {
+fn registry_folder(root: &Path) -> PathBuf {
     root.join("docker/registry/v2")
 }
 
-fn data(root: &Path, digest: &Digest) -> PathBuf {
+fn data_path(root: &Path, digest: &Digest) -> PathBuf {
     let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
-    let blobs = stock(root).join("blobs").join(algorithm);
+    let blobs = registry_folder(root).join("blobs").join(algorithm);
     blobs.join(&hex[..2]).join(hex).join("data")
 }
 
-/// A link in the repository `a`.
-fn link(root: &Path, path: &str) -> PathBuf {
-    stock(root).join("repositories/a").join(path).join("link")
+/// Returns the path of a link in the repository `a`.
+fn link_path(root: &Path, path: &str) -> PathBuf {
+    registry_folder(root)
+        .join("repositories/a")
+        .join(path)
+        .join("link")
 }
 
-/// Empties a file, as a power cut may with a registry that does not sync.
-fn empty(path: &Path) {
+/// Truncates a file, as a power failure may do if the registry does not sync its files.
+fn truncate(path: &Path) {
     assert!(path.metadata().unwrap().len() > 0, "{path:?}");
     std::fs::write(path, b"").unwrap();
 }
@@ -35,11 +38,11 @@ async fn tags(server: &Server) -> Vec<String> {
     serde_json::from_value(list["tags"].clone()).unwrap()
 }
 
-async fn unknown(response: Response, code: &str) {
-    faults(response, StatusCode::NOT_FOUND, code).await;
+async fn assert_not_found(response: Response, code: &str) {
+    assert_error(response, StatusCode::NOT_FOUND, code).await;
 }
 
-/// An empty link of one tag breaks that tag, and nothing beside it: neither lists nor deletes.
+/// An empty link of a tag affects neither the other tags, nor the list, nor deletes.
 #[tokio::test]
 async fn an_empty_link_of_a_tag() {
     let root = tempfile::tempdir().unwrap();
@@ -49,10 +52,10 @@ async fn an_empty_link_of_a_tag() {
         let put = server.put_manifest("a", tag, media::OCI_MANIFEST, &image);
         assert_eq!(put.await.status(), 201);
     }
-    let broken = link(root.path(), "_manifests/tags/broken/current");
-    empty(&broken);
+    let broken = link_path(root.path(), "_manifests/tags/broken/current");
+    truncate(&broken);
     let digest = Digest::of(&image);
-    unknown(
+    assert_not_found(
         server.get("/v2/a/manifests/broken").await,
         "MANIFEST_UNKNOWN",
     )
@@ -62,27 +65,27 @@ async fn an_empty_link_of_a_tag() {
         let found = server.get(&format!("/v2/a/manifests/{reference}")).await;
         assert_eq!(found.bytes().await.unwrap(), image);
     }
-    // A push mends it, a delete removes it, and a delete by digest succeeds beside it.
+    // The damaged tag can be pushed again and deleted, and a delete by digest succeeds.
     let put = server.put_manifest("a", "broken", media::OCI_MANIFEST, &image);
     assert_eq!(put.await.status(), 201);
     assert_eq!(tags(&server).await, ["broken", "healthy", "other"]);
-    empty(&broken);
-    let gone = delete(&server, "/v2/a/manifests/broken").await;
-    assert_eq!(gone.status(), 202);
+    truncate(&broken);
+    let deleted = delete(&server, "/v2/a/manifests/broken").await;
+    assert_eq!(deleted.status(), 202);
     let put = server.put_manifest("a", "broken", media::OCI_MANIFEST, &image);
     assert_eq!(put.await.status(), 201);
-    empty(&broken);
-    let gone = delete(&server, &format!("/v2/a/manifests/{digest}")).await;
-    assert_eq!(gone.status(), 202);
+    truncate(&broken);
+    let deleted = delete(&server, &format!("/v2/a/manifests/{digest}")).await;
+    assert_eq!(deleted.status(), 202);
     assert_eq!(tags(&server).await, [""; 0]);
-    unknown(
+    assert_not_found(
         server.get("/v2/a/manifests/healthy").await,
         "MANIFEST_UNKNOWN",
     )
     .await;
 }
 
-/// A blob whose bytes are gone is not there; the next push brings it back.
+/// A blob with an empty file counts as missing, and the next push restores it.
 #[tokio::test]
 async fn an_empty_blob_file() {
     let root = tempfile::tempdir().unwrap();
@@ -91,21 +94,21 @@ async fn an_empty_blob_file() {
     let digest = Digest::of(LAYER);
     let path = format!("/v2/a/blobs/{digest}");
     for _ in 0..2 {
-        empty(&data(root.path(), &digest));
+        truncate(&data_path(root.path(), &digest));
         assert_eq!(server.head(&path).await.status(), 404);
-        unknown(server.get(&path).await, "BLOB_UNKNOWN").await;
+        assert_not_found(server.get(&path).await, "BLOB_UNKNOWN").await;
         server.push_blob("a", LAYER).await;
         assert_eq!(server.get(&path).await.bytes().await.unwrap(), LAYER);
     }
-    // The same for its link.
+    // An empty link of the blob has the same effect.
     let hex = digest.hex();
-    empty(&link(root.path(), &format!("_layers/sha256/{hex}")));
-    unknown(server.get(&path).await, "BLOB_UNKNOWN").await;
+    truncate(&link_path(root.path(), &format!("_layers/sha256/{hex}")));
+    assert_not_found(server.get(&path).await, "BLOB_UNKNOWN").await;
     server.push_blob("a", LAYER).await;
     assert_eq!(server.get(&path).await.bytes().await.unwrap(), LAYER);
 }
 
-/// A manifest whose bytes or link are gone is not there; the next push brings it back.
+/// A manifest with an empty file or link counts as missing, and the next push restores it.
 #[tokio::test]
 async fn an_empty_manifest_file() {
     let root = tempfile::tempdir().unwrap();
@@ -113,28 +116,32 @@ async fn an_empty_manifest_file() {
     let image = server.push_image("a", "v1", "word").await;
     let digest = Digest::of(&image);
     let revision = format!("_manifests/revisions/sha256/{}", digest.hex());
-    for damaged in [data(root.path(), &digest), link(root.path(), &revision)] {
-        empty(&damaged);
+    for damaged in [
+        data_path(root.path(), &digest),
+        link_path(root.path(), &revision),
+    ] {
+        truncate(&damaged);
         for reference in ["v1", &digest.to_string()] {
             let path = format!("/v2/a/manifests/{reference}");
             assert_eq!(server.head(&path).await.status(), 404);
-            unknown(server.get(&path).await, "MANIFEST_UNKNOWN").await;
+            assert_not_found(server.get(&path).await, "MANIFEST_UNKNOWN").await;
         }
         let put = server.put_manifest("a", "v1", media::OCI_MANIFEST, &image);
         assert_eq!(put.await.status(), 201);
         let found = server.get("/v2/a/manifests/v1").await;
         assert_eq!(found.bytes().await.unwrap(), image);
     }
-    // A damaged one can be deleted.
-    empty(&link(root.path(), &revision));
-    let gone = delete(&server, &format!("/v2/a/manifests/{digest}")).await;
-    assert_eq!(gone.status(), 202);
+    // A damaged manifest can be deleted.
+    truncate(&link_path(root.path(), &revision));
+    let deleted = delete(&server, &format!("/v2/a/manifests/{digest}")).await;
+    assert_eq!(deleted.status(), 202);
 }
 
-/// A small disk; `None` where this process may not mount one.
+/// A tmpfs of 4 MiB, which is unmounted when the value is dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
+    /// Mounts the disk; `None` if this process is not allowed to mount.
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("mount");
@@ -157,13 +164,13 @@ impl Drop for SmallDisk {
     }
 }
 
-fn uploads(root: &Path) -> usize {
-    let folder = stock(root).join("repositories/a/_uploads");
+fn count_uploads(root: &Path) -> usize {
+    let folder = registry_folder(root).join("repositories/a/_uploads");
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
-/// A full disk is said to be full, in words that tell no paths; what was not kept takes no space,
-/// no session is left that nobody knows of, and the server goes on.
+/// On a full disk the server answers 507 without paths, frees the space of the failed chunk, leaves
+/// no session behind, and continues to serve reads.
 #[tokio::test]
 async fn a_full_disk() {
     let Some(disk) = SmallDisk::mount() else {
@@ -177,28 +184,30 @@ async fn a_full_disk() {
 
     let large = bytes(6_000_000);
     let response = server.patch(&location, 1000, &large).await;
-    let said = faults(response, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
-    let said = format!("{said:?}");
+    let errors = assert_error(response, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
+    let text = format!("{errors:?}");
     assert!(
-        !said.contains(root.to_str().unwrap()) && !said.contains("/_uploads"),
-        "{said}"
+        !text.contains(root.to_str().unwrap()) && !text.contains("/_uploads"),
+        "{text}"
     );
     assert_eq!(server.offset(&location).await, 1000);
-    let kept = location.rsplit('/').next().unwrap();
-    let kept = stock(&root).join("repositories/a/_uploads").join(kept);
-    assert_eq!(kept.join("data").metadata().unwrap().len(), 1000);
-    // With one request there is no session to go on with.
-    let before = uploads(&root);
+    let id = location.rsplit('/').next().unwrap();
+    let folder = registry_folder(&root)
+        .join("repositories/a/_uploads")
+        .join(id);
+    assert_eq!(folder.join("data").metadata().unwrap().len(), 1000);
+    // An upload in one request leaves no session.
+    let before = count_uploads(&root);
     let url = server.url(&format!(
         "/v2/a/blobs/uploads/?digest={}",
         Digest::of(&large)
     ));
     let response = client().post(url).body(large.clone()).send().await.unwrap();
-    faults(response, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
-    assert_eq!(uploads(&root), before);
+    assert_error(response, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
+    assert_eq!(count_uploads(&root), before);
 
-    // With not a byte left, nothing is begun, and reading goes on.
-    server.settle().await;
+    // Without any free space, no session is opened, and reads succeed.
+    server.wait_for_diff_ids().await;
     for size in [1 << 20, 1 << 16, 1 << 12] {
         for count in 0.. {
             let filler = disk.0.path().join(format!("filler-{size}-{count}"));
@@ -209,14 +218,14 @@ async fn a_full_disk() {
         }
     }
     let url = server.url("/v2/a/blobs/uploads/");
-    let begun = client().post(url).send().await.unwrap();
-    faults(begun, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
-    assert_eq!(uploads(&root), before);
+    let response = client().post(url).send().await.unwrap();
+    assert_error(response, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
+    assert_eq!(count_uploads(&root), before);
     assert_eq!(server.get("/v2/").await.status(), 200);
     let found = server.get("/v2/a/manifests/v1").await;
     assert_eq!(found.status(), 200);
 
-    // Once there is room again, all goes on where it was.
+    // With free space again, the upload continues at its offset.
     for entry in std::fs::read_dir(disk.0.path()).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {
@@ -231,35 +240,35 @@ async fn a_full_disk() {
     assert_eq!(found.bytes().await.unwrap(), whole);
 }
 
-/// Bytes that are not what their digest says get nowhere, in no repository.
+/// Content with a wrong digest is stored in no repository.
 #[tokio::test]
-async fn bytes_under_a_digest_that_is_not_theirs() {
+async fn content_with_a_wrong_digest() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
     let other = Digest::of(b"other");
     let location = server.start_upload("a").await;
     let response = server.put(&location, &other, b"hello").await;
-    faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    assert_error(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
     let url = server.url(&format!("/v2/a/blobs/uploads/?digest={other}"));
     let response = client().post(url).body("hello").send().await.unwrap();
-    faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
-    unknown(
+    assert_error(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    assert_not_found(
         server.get(&format!("/v2/a/blobs/{other}")).await,
         "BLOB_UNKNOWN",
     )
     .await;
-    assert!(!data(root.path(), &other).exists());
+    assert!(!data_path(root.path(), &other).exists());
     let image = server.push_image("a", "v1", "word").await;
     let response = server
         .put_manifest("a", &other.to_string(), media::OCI_MANIFEST, &image)
         .await;
-    faults(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
-    unknown(
+    assert_error(response, StatusCode::BAD_REQUEST, "DIGEST_INVALID").await;
+    assert_not_found(
         server.get(&format!("/v2/a/manifests/{other}")).await,
         "MANIFEST_UNKNOWN",
     )
     .await;
-    // Digests are no tags, and lists keep to their limits.
+    // A manifest that was put by digest adds no tag, and pages of tags keep to their limit.
     let digest = Digest::of(&image).to_string();
     let put = server.put_manifest("a", &digest, media::OCI_MANIFEST, &image);
     assert_eq!(put.await.status(), 201);
@@ -277,7 +286,7 @@ async fn bytes_under_a_digest_that_is_not_theirs() {
     assert_eq!(page["tags"], serde_json::json!(["v2"]));
 }
 
-/// A chunk that does not begin where the session ends is refused.
+/// A chunk that does not start at the offset of the session is refused.
 #[tokio::test]
 async fn a_chunk_out_of_order() {
     let root = tempfile::tempdir().unwrap();
@@ -285,12 +294,12 @@ async fn a_chunk_out_of_order() {
     let location = server.start_upload("a").await;
     for first in [5, 1 << 40] {
         let response = server.patch(&location, first, b"later").await;
-        faults(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
+        assert_error(response, StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID").await;
     }
     assert_eq!(server.offset(&location).await, 0);
 }
 
-/// The address of an upload is good after a restart, with no secret configured anywhere.
+/// The URL of an upload session is valid after a restart, without a configured secret.
 #[tokio::test]
 async fn an_upload_after_a_restart() {
     let root = tempfile::tempdir().unwrap();
@@ -301,7 +310,7 @@ async fn an_upload_after_a_restart() {
         202
     );
     server.kill_and_restart();
-    // Also with what a stock registry put behind it.
+    // The `_state` that a stock registry appends to the URL is ignored.
     let status = server.get(&format!("{location}?_state=abc")).await;
     assert_eq!(
         (status.status(), header(&status, "range")),

@@ -1,4 +1,4 @@
-//! A client that we did not write.
+//! Tests the server with `oci-client`, a client of another project.
 
 use crate::support::prelude::*;
 use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
@@ -14,7 +14,7 @@ async fn oci_client_pushes_mounts_and_pulls() {
         ..Default::default()
     });
     let reference: Reference = format!("{}/team/app:v1", server.address).parse().unwrap();
-    // More than one of its chunks of 4 MiB, and an exact one.
+    // One layer of several chunks of 4 MiB, and one of exactly one chunk.
     let layers: Vec<_> = [10_000_000, 4 * 1024 * 1024, 17]
         .map(|len| ImageLayer::oci_v1(bytes(len), None))
         .into();
@@ -27,7 +27,7 @@ async fn oci_client_pushes_mounts_and_pulls() {
 
     let accepted = vec!["application/vnd.oci.image.layer.v1.tar"];
     let image = client.pull(&reference, &auth, accepted).await.unwrap();
-    // They come in whatever order they arrived.
+    // The client returns the layers in the order of their arrival.
     assert_eq!(image.layers.len(), layers.len());
     for pushed in &layers {
         assert!(image.layers.iter().any(|pulled| pulled.data == pushed.data));
