@@ -20,7 +20,7 @@ fn alice(password: &str) -> Option<Credentials> {
     })
 }
 
-fn client(registry: &str, credentials: Option<Credentials>) -> Client {
+fn new_client(registry: &str, credentials: Option<Credentials>) -> Client {
     let client = Client::new(&registry.parse().unwrap(), UrlScheme::Http).unwrap();
     client.with_login(credentials, true)
 }
@@ -37,7 +37,7 @@ fn blob_found() -> Reply {
     status(200).header("Content-Length", "4")
 }
 
-/// Starts a token server that accepts alice, and numbers its tokens.
+/// Starts a token server that accepts alice and issues the tokens `t1`, `t2` and so on.
 fn tokens(life: &'static str) -> FakeServer {
     let count = AtomicUsize::new(0);
     FakeServer::start(move |request| match request.authorization() {
@@ -79,19 +79,19 @@ async fn basic_is_sent_with_every_request_after_the_challenge() {
         BASIC => blob_found(),
         _ => status(401).header("WWW-Authenticate", "Basic realm=\"here\""),
     });
-    let known = client(&registry.address(), alice("secret"));
+    let client = new_client(&registry.address(), alice("secret"));
     for _ in 0..2 {
-        let found = known.head_blob(&repository(), &digest()).await;
+        let found = client.head_blob(&repository(), &digest()).await;
         assert_eq!(found.unwrap(), Some(4));
     }
     let sent: Vec<String> = registry
         .requests()
         .iter()
-        .map(|it| it.authorization().to_owned())
+        .map(|request| request.authorization().to_owned())
         .collect();
     assert_eq!(sent, ["", BASIC, BASIC]);
 
-    let wrong = client(&registry.address(), alice("guess"));
+    let wrong = new_client(&registry.address(), alice("guess"));
     let error = wrong.head_blob(&repository(), &digest()).await.unwrap_err();
     assert_eq!(error.status().unwrap().as_u16(), 401);
     assert!(error.to_string().contains("alice"), "{error}");
@@ -101,15 +101,18 @@ async fn basic_is_sent_with_every_request_after_the_challenge() {
 async fn a_token_is_used_until_its_end_and_one_request_renews_it_for_all() {
     let server = tokens(", \"expires_in\": 300");
     let hub = registry(realm(&server), |_| true, |_| blob_found());
-    let known = client(&hub.address(), alice("secret"));
+    let client = new_client(&hub.address(), alice("secret"));
     for _ in 0..3 {
-        known.head_blob(&repository(), &digest()).await.unwrap();
+        client.head_blob(&repository(), &digest()).await.unwrap();
     }
-    let asked = server.requests();
-    assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].query("service"), ["the, service"]);
-    assert_eq!(asked[0].query("scope"), ["repository:team/app:pull,push"]);
-    assert_eq!(asked[0].query("account"), ["x"]);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].query("service"), ["the, service"]);
+    assert_eq!(
+        requests[0].query("scope"),
+        ["repository:team/app:pull,push"]
+    );
+    assert_eq!(requests[0].query("account"), ["x"]);
     assert_eq!(hub.requests().last().unwrap().authorization(), "Bearer t1");
 
     // The registry no longer accepts the first token, and many requests get a 401 at the same time.
@@ -118,12 +121,12 @@ async fn a_token_is_used_until_its_end_and_one_request_renews_it_for_all() {
     let now = Arc::clone(&round);
     let good = move |token: &str| now.load(Ordering::SeqCst) == 0 || token != "t1";
     let hub = registry(realm(&server), good, |_| blob_found());
-    let known = client(&hub.address(), alice("secret"));
-    known.head_blob(&repository(), &digest()).await.unwrap();
+    let client = new_client(&hub.address(), alice("secret"));
+    client.head_blob(&repository(), &digest()).await.unwrap();
     round.store(1, Ordering::SeqCst);
     let all = (0..16).map(|_| async {
         let repository = repository();
-        known.head_blob(&repository, &digest()).await.unwrap()
+        client.head_blob(&repository, &digest()).await.unwrap()
     });
     futures::future::join_all(all).await;
     assert_eq!(server.requests().len(), 2);
@@ -133,9 +136,9 @@ async fn a_token_is_used_until_its_end_and_one_request_renews_it_for_all() {
 async fn a_token_without_lifetime_is_renewed_for_every_request() {
     let server = tokens(", \"expires_in\": 0");
     let hub = registry(realm(&server), |_| true, |_| blob_found());
-    let known = client(&hub.address(), alice("secret"));
+    let client = new_client(&hub.address(), alice("secret"));
     for _ in 0..3 {
-        known.head_blob(&repository(), &digest()).await.unwrap();
+        client.head_blob(&repository(), &digest()).await.unwrap();
     }
     let sent = hub.requests();
     let last = sent.last().unwrap().authorization();
@@ -181,13 +184,13 @@ async fn a_login_that_expires_during_an_upload_is_renewed() {
             }
         })
     };
-    let known = client(&hub.address(), alice("secret"));
-    let mut session = open(&known).await;
-    let error = chunk(&known, &mut session).await.unwrap_err();
+    let client = new_client(&hub.address(), alice("secret"));
+    let mut session = open(&client).await;
+    let error = chunk(&client, &mut session).await.unwrap_err();
     assert!(error.to_string().contains("login"), "{error}");
-    assert!(known.sync_upload_offset(&mut session).await.unwrap());
-    chunk(&known, &mut session).await.unwrap();
-    known.finish_upload(&session, &digest()).await.unwrap();
+    assert!(client.sync_upload_offset(&mut session).await.unwrap());
+    chunk(&client, &mut session).await.unwrap();
+    client.finish_upload(&session, &digest()).await.unwrap();
     assert_eq!(patches.load(Ordering::SeqCst), 1);
     assert_eq!(server.requests().len(), 2);
 }
@@ -196,8 +199,11 @@ async fn a_login_that_expires_during_an_upload_is_renewed() {
 async fn a_token_that_is_never_accepted_is_an_error() {
     let server = tokens("");
     let hub = registry(realm(&server), |_| false, |_| blob_found());
-    let known = client(&hub.address(), alice("secret"));
-    let error = known.head_blob(&repository(), &digest()).await.unwrap_err();
+    let client = new_client(&hub.address(), alice("secret"));
+    let error = client
+        .head_blob(&repository(), &digest())
+        .await
+        .unwrap_err();
     assert_eq!(error.status().unwrap().as_u16(), 401);
     assert_eq!(hub.requests().len(), 2);
 }
@@ -212,16 +218,16 @@ async fn an_identity_token_is_exchanged_by_post() {
     });
     let hub = registry(realm(&server), |token| token == "granted", |_| blob_found());
     let login = |token: &str| Some(Credentials::IdentityToken(token.to_owned()));
-    let known = client(&hub.address(), login("identity"));
-    known.head_blob(&repository(), &digest()).await.unwrap();
-    let asked = &server.requests()[0];
-    assert_eq!(asked.authorization(), "");
-    assert_eq!(asked.field("grant_type"), "refresh_token");
-    assert_eq!(asked.field("service"), "the, service");
-    assert_eq!(asked.field("scope"), "repository:team/app:pull,push");
-    assert!(!asked.target.contains("identity"));
+    let client = new_client(&hub.address(), login("identity"));
+    client.head_blob(&repository(), &digest()).await.unwrap();
+    let request = &server.requests()[0];
+    assert_eq!(request.authorization(), "");
+    assert_eq!(request.field("grant_type"), "refresh_token");
+    assert_eq!(request.field("service"), "the, service");
+    assert_eq!(request.field("scope"), "repository:team/app:pull,push");
+    assert!(!request.target.contains("identity"));
 
-    let expired = client(&hub.address(), login("expired"));
+    let expired = new_client(&hub.address(), login("expired"));
     let error = expired
         .head_blob(&repository(), &digest())
         .await
@@ -237,7 +243,7 @@ async fn a_wrong_password_is_an_error_and_not_an_anonymous_login() {
     let server = tokens("");
     // A registry that would accept an anonymous token.
     let hub = registry(realm(&server), |_| true, |_| blob_found());
-    let wrong = client(&hub.address(), alice("guess"));
+    let wrong = new_client(&hub.address(), alice("guess"));
     let error = wrong.head_blob(&repository(), &digest()).await.unwrap_err();
     let Error::Status {
         is_login, status, ..
@@ -267,8 +273,8 @@ async fn a_token_server_that_is_down_is_named() {
         |_| true,
         |_| blob_found(),
     );
-    let known = client(&hub.address(), alice("secret"));
-    let error = known.check().await.unwrap_err();
+    let client = new_client(&hub.address(), alice("secret"));
+    let error = client.check().await.unwrap_err();
     let Error::Connect { registry, kind, .. } = &error else {
         panic!("{error}");
     };
@@ -280,12 +286,12 @@ async fn a_token_server_that_is_down_is_named() {
 async fn a_mount_requests_pull_on_its_source() {
     let server = tokens("");
     let hub = registry(realm(&server), |_| true, |_| status(201));
-    let known = client(&hub.address(), alice("secret"));
+    let client = new_client(&hub.address(), alice("secret"));
     let mount = Mount {
         digest: digest(),
         from: Some("base/os".parse().unwrap()),
     };
-    let start = known
+    let start = client
         .start_upload(&repository(), Some(mount))
         .await
         .unwrap();
@@ -306,28 +312,28 @@ async fn credentials_are_not_sent_to_another_host() {
         _ => status(200).body("blob"),
     });
     let server = tokens("");
-    let away = elsewhere.address();
+    let host = elsewhere.address();
     let hub = registry(
         realm(&server),
         |_| true,
         move |request| match &*request.method {
-            "POST" => status(202).header("Location", format!("http://{away}/session?state=1")),
-            _ => status(307).header("Location", format!("http://{away}/blob")),
+            "POST" => status(202).header("Location", format!("http://{host}/session?state=1")),
+            _ => status(307).header("Location", format!("http://{host}/blob")),
         },
     );
-    let known = client(&hub.address(), alice("secret"));
+    let client = new_client(&hub.address(), alice("secret"));
     assert_eq!(
-        known.head_blob(&repository(), &digest()).await.unwrap(),
+        client.head_blob(&repository(), &digest()).await.unwrap(),
         Some(4)
     );
-    let small = known
+    let small = client
         .fetch_small_blob(&repository(), &digest(), 100)
         .await
         .unwrap();
     assert_eq!(small.unwrap(), "blob");
-    let mut session = open(&known).await;
-    chunk(&known, &mut session).await.unwrap();
-    known.finish_upload(&session, &digest()).await.unwrap();
+    let mut session = open(&client).await;
+    chunk(&client, &mut session).await.unwrap();
+    client.finish_upload(&session, &digest()).await.unwrap();
     let lines = ["HEAD /blob", "GET /blob", "PATCH /session", "PUT /session2"];
     assert_eq!(elsewhere.lines(), lines);
     for request in elsewhere.requests() {
@@ -350,8 +356,8 @@ async fn credentials_do_not_follow_a_redirect_of_the_token_server() {
             Some(Credentials::IdentityToken("identity".to_owned())),
         ];
         for login in logins {
-            let known = client(&hub.address(), login);
-            let error = known.check().await.unwrap_err();
+            let client = new_client(&hub.address(), login);
+            let error = client.check().await.unwrap_err();
             assert_eq!(error.status().unwrap().as_u16(), code);
         }
     }
@@ -361,18 +367,18 @@ async fn credentials_do_not_follow_a_redirect_of_the_token_server() {
 #[tokio::test]
 async fn a_challenge_with_further_scopes_is_answered() {
     let server = tokens("");
-    let place = realm(&server);
+    let realm = realm(&server);
     let hub = FakeServer::start(move |request| {
         match request.authorization() {
         "" => status(401).header("WWW-Authenticate", format!(
-            "Bearer realm=\"{place}\", scope=\"repository:team/app:delete,pull repository:team/app:special\""
+            "Bearer realm=\"{realm}\", scope=\"repository:team/app:delete,pull repository:team/app:special\""
         )),
         _ => status(202),
     }
     });
-    let known = client(&hub.address(), alice("secret"));
+    let client = new_client(&hub.address(), alice("secret"));
     let tag: Reference = "v1".parse().unwrap();
-    known.delete_manifest(&repository(), &tag).await.unwrap();
+    client.delete_manifest(&repository(), &tag).await.unwrap();
     let scopes = server.requests()[0].query("scope");
     assert_eq!(
         scopes,
@@ -397,11 +403,15 @@ async fn lists_are_read_to_their_end_and_not_from_other_hosts() {
                 Some(_) => status(404),
             },
         );
-    let known = client(&hub.address(), None);
-    let first = known.list_tags(&repository(), None).await.unwrap().unwrap();
+    let client = new_client(&hub.address(), None);
+    let first = client
+        .list_tags(&repository(), None)
+        .await
+        .unwrap()
+        .unwrap();
     let texts: Vec<String> = first.names.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["a", "b"]);
-    let error = known
+    let error = client
         .list_tags(&repository(), first.next)
         .await
         .unwrap_err();

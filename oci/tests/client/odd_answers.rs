@@ -81,9 +81,12 @@ async fn a_put_succeeds_only_if_the_registry_has_the_manifest() {
         let registry = FakeServer::start(answers);
         let result = put(&registry).await;
         assert_eq!(result.is_ok(), is_stored, "{methods:?}: {result:?}");
-        let seen = registry.requests();
-        let asked: Vec<&str> = seen.iter().map(|it| it.method.as_str()).collect();
-        assert_eq!(asked, methods);
+        let requests = registry.requests();
+        let sent: Vec<&str> = requests
+            .iter()
+            .map(|request| request.method.as_str())
+            .collect();
+        assert_eq!(sent, methods);
     }
     let registry = FakeServer::start(move |request| {
         let code = if request.method == "PUT" { 201 } else { 200 };
