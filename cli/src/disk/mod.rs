@@ -8,6 +8,7 @@ mod lock;
 mod private_folder;
 mod replace;
 mod space;
+mod user_paths;
 
 pub(crate) use lock::{LockedFile, mark_in_use, remove_if_unused};
 pub(crate) use private_folder::{create_private_folder, create_user_folder};
@@ -16,3 +17,4 @@ pub(crate) use replace::{
     replace_keeping_owner, replace_synced, replace_unsynced, sync_folder, with_path,
 };
 pub use space::{DiskFull, free_bytes, is_disk_full};
+pub(crate) use user_paths::{env_path, home, xdg_folder};

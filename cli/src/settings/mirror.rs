@@ -10,6 +10,7 @@ use imgsync_oci::{Digest, LocalName, Registry};
 use super::parse_size_option;
 use crate::args;
 use crate::cache::UserFolders;
+use crate::disk;
 use crate::exit::{Failure, FailureKind};
 use crate::image::Platforms;
 use crate::login::{self, RegistryAccess, RegistrySettings};
@@ -185,13 +186,9 @@ impl MirrorAccess {
 }
 
 impl RecordLocation {
-    /// The folder that the environment names: `XDG_STATE_HOME` if it is absolute (XDG Base Directory
-    /// Specification, "Basics"), else below `HOME`.
+    /// Returns a folder below `XDG_STATE_HOME`, else below `HOME`.
     fn from_environment() -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let xdg = set("XDG_STATE_HOME").map(PathBuf::from);
-        let home = || Some(PathBuf::from(set("HOME")?).join(".local/state"));
-        match xdg.filter(|path| path.is_absolute()).or_else(home) {
+        match disk::xdg_folder("XDG_STATE_HOME", ".local/state") {
             Some(base) => Self::Folder(base.join("imgsync/mirrors")),
             None => Self::Nowhere,
         }
