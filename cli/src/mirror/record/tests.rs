@@ -5,7 +5,7 @@ fn tag(text: &str) -> Tag {
 }
 
 #[test]
-fn mirrored_tags_survive_a_run_that_was_cut_off() {
+fn mirrored_tags_survive_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/record.json");
     let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
@@ -14,13 +14,13 @@ fn mirrored_tags_survive_a_run_that_was_cut_off() {
     record.record_tag(&tag("v1"), &one, None).unwrap();
     record.record_tag(&tag("v1"), &two, None).unwrap();
     record.record_tag(&tag("v2"), &one, Some(&two)).unwrap();
-    // Killed: nothing more is said.
+    // The run is killed: it does not write the record again.
     drop(record);
 
     let record = MirrorRecord::open(&path, "a → b").unwrap().unwrap();
-    let brought = record.mirrored_tags();
-    assert_eq!(brought[&tag("v1")], [one.clone(), two.clone()]);
-    assert_eq!(brought[&tag("v2")], std::slice::from_ref(&one));
+    let mirrored = record.mirrored_tags();
+    assert_eq!(mirrored[&tag("v1")], [one.clone(), two.clone()]);
+    assert_eq!(mirrored[&tag("v2")], std::slice::from_ref(&one));
     assert_eq!(
         record.tag_subjects()[&tag("v2")],
         HashSet::from([two.clone()])
@@ -29,7 +29,7 @@ fn mirrored_tags_survive_a_run_that_was_cut_off() {
     assert_eq!(
         record.mirrored_tags()[&tag("v1")].len(),
         2,
-        "not the last one"
+        "not the last digest"
     );
     record.settle_tag(&tag("v1"), &two, None);
     record.settle_tag(&tag("v2"), &one, Some(&one));
@@ -38,7 +38,7 @@ fn mirrored_tags_survive_a_run_that_was_cut_off() {
     record.forget(&tag("v2"));
     assert!(
         record.tag_subjects().is_empty(),
-        "others' tags are not noted"
+        "tags of others are not recorded"
     );
     record.write().unwrap();
     drop(record);
@@ -65,20 +65,20 @@ fn a_truncated_line_is_ignored() {
     record.record_tag(&tag("v2"), &one, Some(&one)).unwrap();
     drop(record);
     let text = std::fs::read(&path).unwrap();
-    let known = |bytes: &[u8]| {
+    let counts = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
         let record = MirrorRecord::open_read_only(&path, "a → b").unwrap();
         (record.mirrored_tags().len(), record.tag_subjects().len())
     };
-    assert_eq!(known(&text), (2, 1));
-    assert_eq!(known(&text[..text.len() - 1]), (1, 0));
-    assert_eq!(known(&[&text[..], &[0; 20]].concat()), (2, 1));
-    // A failed line is not added to: all is written anew.
+    assert_eq!(counts(&text), (2, 1));
+    assert_eq!(counts(&text[..text.len() - 1]), (1, 0));
+    assert_eq!(counts(&[&text[..], &[0; 20]].concat()), (2, 1));
+    // If a line cannot be appended, the whole record is written.
     let record = MirrorRecord::open(&path, "a → b").unwrap().unwrap();
     *record.lines.lock().unwrap() = Some(File::open(&path).unwrap());
     record.record_tag(&tag("v3"), &one, None).unwrap();
     let text = std::fs::read(&path).unwrap();
-    assert_eq!(known(&text), (3, 1));
+    assert_eq!(counts(&text), (3, 1));
 }
 
 #[test]
@@ -94,17 +94,21 @@ fn one_run_at_a_time() {
 }
 
 #[test]
-fn a_file_that_is_none() {
+fn invalid_and_empty_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("record.json");
     for bad in ["{", "[]", r#"{"version":2,"mirrors":{}}"#] {
         std::fs::write(&path, bad).unwrap();
         let failure = MirrorRecord::open(&path, "a").unwrap_err();
-        assert!(failure.what.contains("makes no sense"), "{}", failure.what);
+        assert!(
+            failure.what.contains("not a valid record"),
+            "{}",
+            failure.what
+        );
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
             bad,
-            "left as it was"
+            "the file is kept"
         );
     }
     std::fs::write(&path, "").unwrap();
