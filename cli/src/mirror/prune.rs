@@ -13,11 +13,11 @@ pub struct PruneInput<'a> {
     /// The tags that the mirror has copied in all runs, with the digests that it wrote.
     pub mirrored: &'a BTreeMap<Tag, Vec<Digest>>,
     /// The selected tags.
-    pub wanted: &'a HashSet<Tag>,
+    pub selected: &'a HashSet<Tag>,
     /// The images that referrer tags belong to, as far as they are known.
     pub subjects: &'a BTreeMap<Tag, HashSet<Digest>>,
     /// The selected images, if all of them are known.
-    pub wanted_images: Option<&'a HashSet<Digest>>,
+    pub selected_images: Option<&'a HashSet<Digest>>,
 }
 
 /// What is done with a tag that the mirror has copied and that is no longer selected.
@@ -34,12 +34,12 @@ pub enum PruneDecision {
 /// Returns the tags that may be deleted. A referrer tag may be deleted only if all images that it
 /// belongs to are known, and none of them is selected.
 pub fn candidates(input: PruneInput<'_>, is_referrer: impl Fn(&Tag) -> bool) -> Vec<Tag> {
-    let is_unneeded = |tag: &Tag| match (input.subjects.get(tag), input.wanted_images) {
+    let is_unneeded = |tag: &Tag| match (input.subjects.get(tag), input.selected_images) {
         (Some(subjects), Some(images)) => !subjects.is_empty() && subjects.is_disjoint(images),
         _ => false,
     };
     let tags = input.mirrored.keys();
-    tags.filter(|tag| !input.wanted.contains(*tag) && (!is_referrer(tag) || is_unneeded(tag)))
+    tags.filter(|tag| !input.selected.contains(*tag) && (!is_referrer(tag) || is_unneeded(tag)))
         .cloned()
         .collect()
 }
@@ -72,13 +72,13 @@ mod tests {
             ("s-v2".parse().unwrap(), HashSet::from([two.clone()])),
             ("s-both".parse().unwrap(), HashSet::from([one, two.clone()])),
         ]);
-        let (wanted, images) = (tags(&["v2", "v3"]), HashSet::from([two]));
+        let (selected, images) = (tags(&["v2", "v3"]), HashSet::from([two]));
         let found = |images| {
             let input = PruneInput {
                 mirrored: &mirrored,
-                wanted: &wanted,
+                selected: &selected,
                 subjects: &subjects,
-                wanted_images: images,
+                selected_images: images,
             };
             let found = candidates(input, |tag| tag.as_str().starts_with("s-"));
             found.iter().map(Tag::to_string).collect::<Vec<_>>()

@@ -61,7 +61,7 @@ impl Spool {
         self.persist_as(SpoolKind::Bytes, &Digest::of_with(algorithm, bytes), bytes);
     }
 
-    /// Returns the listing kept for the request `request`, if it has at most `max_bytes` bytes. A
+    /// Returns the listing kept for a request, if it has at most `max_bytes` bytes. A
     /// listing is not named by its own digest, so it is not verified.
     pub fn read_listing(&self, request: &Digest, max_bytes: u64) -> Option<Bytes> {
         let (file, len) = self.open(SpoolKind::Exports, request)?;
@@ -69,7 +69,7 @@ impl Spool {
         (len <= max_bytes).then(|| slice.read_all().ok())?
     }
 
-    /// Keeps a listing for the request `request`. Errors are ignored.
+    /// Keeps a listing for a request. Errors are ignored.
     pub fn persist_listing(&self, request: &Digest, text: &[u8]) {
         self.persist_as(SpoolKind::Exports, request, text);
     }

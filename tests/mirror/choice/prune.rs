@@ -141,7 +141,7 @@ fn one_image_by_itself_is_nobody_s_to_prune() {
     );
     world.run(&["mirror", &from, &to]).succeeded();
     let pruned = world.mirror(&["--tag", "1.1", "--prune"]).succeeded();
-    assert_eq!(line(&pruned, "1.0"), "pruned: no pattern takes it");
+    assert_eq!(line(&pruned, "1.0"), "pruned: matches no pattern");
     assert_eq!(world.at_target(), ["1.1", "stable"]);
 }
 

@@ -34,7 +34,7 @@ fn rules_choose_and_a_dry_run_says_why() {
         ("2.0.0", "not in ^1"),
         ("2.0.0-rc1", "variant or pre-release"),
         ("1.10.0-alpine3.20", "variant or pre-release"),
-        ("latest", "is no version"),
+        ("latest", "is not a version"),
     ] {
         assert!(line(&dry, tag).contains(says), "{tag}: {dry}");
     }
@@ -163,7 +163,7 @@ fn a_file_of_mirrors() {
         "mirrors:\n  - {source: nginx, target: a.io, tagz: [x]}\n",
     );
     let outcome = world.run(&["mirror", "--config", file.to_str().unwrap()]);
-    outcome.failed(2, &["line 2", "do you mean tags?"]);
+    outcome.failed(2, &["line 2", "did you mean tags?"]);
 }
 
 #[test]

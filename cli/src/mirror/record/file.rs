@@ -31,7 +31,7 @@ pub(super) fn lock(path: &Path) -> Result<Option<LockedFile>, Failure> {
         Ok(None) => {
             let shown = path.display();
             let what = format!("another imgsync mirror is using the record {shown}");
-            let hint = "wait for it to end, then run the same command again";
+            let hint = "wait until the other run has ended, then run the same command again";
             Err(Failure::new(FailureKind::Source, what).with_hint(hint))
         }
         Err(error) => match error.kind() {
