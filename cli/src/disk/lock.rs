@@ -131,4 +131,16 @@ mod tests {
         first.remove().unwrap();
         assert!(LockedFile::try_open(&path).unwrap().is_some());
     }
+
+    #[test]
+    fn a_file_in_use_is_not_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("entry");
+        std::fs::write(&path, b"x").unwrap();
+        let reader = File::open(&path).unwrap();
+        mark_in_use(&reader);
+        assert!(!remove_if_unused(&path));
+        drop(reader);
+        assert!(remove_if_unused(&path) && !path.exists());
+    }
 }

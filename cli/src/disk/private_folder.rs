@@ -45,7 +45,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_shared_folder_gives_one_for_this_user_alone() {
+    fn a_folder_below_a_shared_one_belongs_to_this_user() {
         let shared = tempfile::tempdir().unwrap();
         let own = create_user_folder(shared.path()).unwrap();
         let mode = || std::fs::metadata(&own).unwrap().permissions().mode() & 0o777;
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_is_for_its_user_alone() {
+    fn a_private_folder_is_for_its_user_only() {
         let home = tempfile::tempdir().unwrap();
         let cache = home.path().join(".cache/imgsync");
         create_private_folder(&cache).unwrap();

@@ -215,4 +215,29 @@ mod tests {
         replace_file(&link, b"x", &scratch.path().join("part")).unwrap();
         assert_eq!(file_size(&link).unwrap(), Some(1));
     }
+
+    #[test]
+    fn a_replaced_file_keeps_its_link_and_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = tempfile::tempdir().unwrap();
+        let (real, link) = (scratch.path().join("real"), scratch.path().join("link"));
+        let mode = || std::fs::metadata(&real).unwrap().permissions().mode() & 0o777;
+        replace_keeping_owner(&real, b"old").unwrap();
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&real, PermissionsExt::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        replace_keeping_owner(&link, b"new").unwrap();
+        assert!(link.is_symlink() && std::fs::read(&real).unwrap() == b"new");
+        assert_eq!(mode(), 0o640);
+    }
+
+    #[test]
+    fn a_failed_replacement_leaves_no_temporary_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("folder");
+        std::fs::create_dir(&folder).unwrap();
+        replace_unsynced(&folder, b"x").unwrap_err();
+        replace_synced(&folder, b"x").unwrap_err();
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
 }

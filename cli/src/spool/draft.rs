@@ -1,6 +1,6 @@
 //! Spool files that are still being written.
 //!
-//! This module does not verify the bytes. Start reading at [`Draft`].
+//! This module does not verify the bytes. Start reading at [`Spool::create_draft`].
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use imgsync_oci::Digest;
 
-use super::{DRAFT_PREFIX, Spool, SpoolKind, disk_space};
+use super::{DRAFT_PREFIX, Spool, SpoolKind};
 use crate::disk::{self, TemporaryFile};
 
 /// A file that is written from start to end, and then kept as an entry or used without a name. If
@@ -20,22 +20,28 @@ pub struct Draft {
     len: u64,
 }
 
-impl Draft {
-    pub(super) fn new(spool: &Spool) -> io::Result<Self> {
-        let temporary = if spool.is_persistent {
-            TemporaryFile::named(&spool.folder, DRAFT_PREFIX)?
+impl Spool {
+    /// Creates an empty file to write to.
+    ///
+    /// # Errors
+    /// Fails if the folder is missing, full or not writable.
+    pub fn create_draft(&self) -> io::Result<Draft> {
+        let temporary = if self.is_persistent {
+            TemporaryFile::named(&self.folder, DRAFT_PREFIX)?
         } else {
-            TemporaryFile::unnamed(&spool.folder)?
+            TemporaryFile::unnamed(&self.folder)?
         };
         // Where locks do not work, other runs may remove the name. The file can be used without it.
         disk::mark_in_use(&temporary.file);
-        Ok(Self {
-            spool: spool.clone(),
+        Ok(Draft {
+            spool: self.clone(),
             temporary,
             len: 0,
         })
     }
+}
 
+impl Draft {
     /// Returns the number of bytes written.
     pub fn len(&self) -> u64 {
         self.len
@@ -74,7 +80,7 @@ impl Write for Draft {
                 }
                 Err(error) if disk::is_disk_full(&error) => {
                     let needed = self.len + bytes.len() as u64;
-                    disk_space::make_space(&self.spool, self.len, needed, error)?;
+                    self.spool.make_space(self.len, needed, error)?;
                 }
                 Err(error) => return Err(error),
             }

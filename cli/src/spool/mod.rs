@@ -83,31 +83,17 @@ impl Spool {
             folder: folder.to_owned(),
             is_persistent: true,
         };
-        spool.remove_expired();
+        for leftover in spool.list_leftovers() {
+            if leftover.is_draft || leftover.age() > MAX_SPOOL_AGE {
+                disk::remove_if_unused(&leftover.path);
+            }
+        }
         spool
     }
 
     /// Returns the folder, for messages.
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// Creates an empty file to write to.
-    ///
-    /// # Errors
-    /// Fails if the folder is missing, full or not writable.
-    pub fn create_draft(&self) -> io::Result<Draft> {
-        Draft::new(self)
-    }
-
-    /// Checks that the disk has space for `bytes` more bytes, and deletes leftovers of other images
-    /// if needed, the oldest first.
-    ///
-    /// # Errors
-    /// Returns a [`DiskFull`](disk::DiskFull) in an error of kind
-    /// [`io::ErrorKind::StorageFull`].
-    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
-        disk_space::reserve(self, bytes)
     }
 
     /// Returns the size in bytes of a compressed layer that an earlier run has kept. The entry is
@@ -150,14 +136,6 @@ impl Spool {
     /// Creates the folder of a kind for this user only, because layers may hold secrets.
     fn create_folder(&self, kind: SpoolKind) -> io::Result<()> {
         disk::create_private_folder(&self.folder.join(kind.folder()))
-    }
-
-    fn remove_expired(&self) {
-        for leftover in disk_space::list_leftovers(self) {
-            if leftover.is_draft || leftover.age() > MAX_SPOOL_AGE {
-                disk::remove_if_unused(&leftover.path);
-            }
-        }
     }
 }
 

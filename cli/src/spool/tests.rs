@@ -2,7 +2,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 
-use super::{disk_space, *};
+use super::*;
 
 fn spool() -> (tempfile::TempDir, Spool) {
     let folder = tempfile::tempdir().unwrap();
@@ -24,7 +24,7 @@ fn compressed(spool: &Spool, layer: &[u8]) -> Digest {
 }
 
 fn files(spool: &Spool) -> usize {
-    disk_space::list_leftovers(spool).len()
+    spool.list_leftovers().len()
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn the_oldest_leftovers_are_removed_and_then_a_full_disk_is_reported() {
     let digest = Digest::of(b"leftover");
     drop(draft(&spool, b"leftover").persist(SpoolKind::Bytes, &digest));
     let write_error = || io::Error::from(io::ErrorKind::StorageFull);
-    disk_space::make_space(&spool, 5, 9, write_error()).unwrap();
+    spool.make_space(5, 9, write_error()).unwrap();
     assert_eq!(files(&spool), 0);
-    let error = disk_space::make_space(&spool, 5, 9, write_error()).unwrap_err();
+    let error = spool.make_space(5, 9, write_error()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     let text = error.to_string();
     assert!(text.contains("9 B or more are needed"), "{text}");

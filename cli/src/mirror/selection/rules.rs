@@ -1,6 +1,5 @@
 //! The rules that select the tags of a mirror, and the reasons why a tag is skipped.
 
-use std::fmt;
 use std::time::Duration;
 
 use imgsync_oci::Tag;
@@ -41,50 +40,47 @@ pub enum TagOrder {
 }
 
 /// Why a tag is not selected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
     /// The tag is a referrer of an image, and is copied with that image.
+    #[error("is copied with the image that it belongs to")]
     ReferrerTag,
     /// This pattern excludes the tag.
+    #[error("excluded by {0}")]
     Excluded(String),
     /// No pattern matches the tag.
+    #[error("matches no pattern")]
     Unmatched,
     /// Only versions are selected, and the tag is not a version.
+    #[error("is not a version")]
     NotAVersion,
     /// The tag is a pre-release or a variant, and no pattern selects those.
+    #[error("is a variant or pre-release; only a glob with a - or a regular expression selects it")]
     NotAPlainRelease,
     /// The version is not in this range.
+    #[error("is not in {0}")]
     OutOfRange(String),
     /// There are this many newer tags.
+    #[error("is not {}", format_newest(*.0))]
     NotAmongNewest(usize),
     /// The image is younger than this.
+    #[error("is younger than {}", format_age(*.0))]
     TooYoung(Duration),
     /// A date is needed, and the image has none.
+    #[error("has no creation date")]
     Undated,
     /// A date is needed, and it could not be fetched.
+    #[error("its creation date could not be fetched")]
     DateUnavailable,
     /// The tag was deleted after the tags were listed.
+    #[error("was deleted at the source during this run")]
     Deleted,
 }
 
-impl fmt::Display for SkipReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ReferrerTag => f.write_str("is copied with the image that it belongs to"),
-            Self::Excluded(pattern) => write!(f, "excluded by {pattern}"),
-            Self::Unmatched => f.write_str("matches no pattern"),
-            Self::NotAVersion => f.write_str("is not a version"),
-            Self::NotAPlainRelease => f.write_str(
-                "is a variant or pre-release; only a glob with a - or a regular expression selects it",
-            ),
-            Self::OutOfRange(range) => write!(f, "is not in {range}"),
-            Self::NotAmongNewest(1) => f.write_str("is not the newest"),
-            Self::NotAmongNewest(count) => write!(f, "is not among the {count} newest"),
-            Self::TooYoung(age) => write!(f, "is younger than {}", format_age(*age)),
-            Self::Undated => f.write_str("has no creation date"),
-            Self::DateUnavailable => f.write_str("its creation date could not be fetched"),
-            Self::Deleted => f.write_str("was deleted at the source during this run"),
-        }
+fn format_newest(count: usize) -> String {
+    match count {
+        1 => "the newest".to_owned(),
+        count => format!("among the {count} newest"),
     }
 }
 

@@ -179,7 +179,7 @@ fn the_newest_by_date_needs_all_dates() {
 }
 
 #[test]
-fn an_age_asks_no_more_than_it_must() {
+fn a_minimum_age_needs_only_the_dates_that_decide() {
     let days = |tag: &str| match tag {
         "5.0" => Some(1),
         "4.0" => Some(6),
