@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn globs_match_whole_suffixes() {
+    fn globs_match_whole_tags() {
         let matches = |glob: &str, tag: &str| TagPattern::glob(glob).unwrap().matches(tag);
         assert!(matches("v*", "v1.2-rc1") && !matches("v*", "av1"));
         assert!(matches("1.?", "1.2") && !matches("1.?", "1.20"));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn expressions_match_whole_suffixes() {
+    fn regular_expressions_match_whole_tags() {
         let matches = |text: &str, tag: &str| TagPattern::regex(text).unwrap().matches(tag);
         assert!(
             matches(r"v\d+", "v12") && !matches(r"v\d+", "v12-rc") && !matches(r"v\d+", "av12")
