@@ -1,4 +1,4 @@
-//! Reads passwords from standard input, and from where a mirror configuration refers to.
+//! Reads passwords from standard input, and from the sources that a mirror configuration names.
 //!
 //! This module does not ask on a terminal. Start reading at [`read_stdin_password`].
 
