@@ -70,7 +70,9 @@ fn a_registry_without_tls_is_found_out_and_dockers_own_wish_is_taken() {
     std::fs::write(folder.join("daemon.json"), wish).unwrap();
     let outcome = laptop.push(&[], &remote).succeeded();
     assert!(
-        outcome.stderr.contains("is listed in Docker's insecure-registries"),
+        outcome
+            .stderr
+            .contains("is listed in Docker's insecure-registries"),
         "{outcome}"
     );
     assert!(proxy.seen().iter().any(|line| line.starts_with("CONNECT ")));

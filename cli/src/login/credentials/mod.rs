@@ -177,8 +177,8 @@ fn config_keys(registry: &Registry, repository: Option<&Repository>) -> Vec<Stri
     if is_hub {
         keys.push(host.to_owned());
     } else {
-        let suffixes = ["", "/", "/v1/", "/v2/"];
-        keys.extend(suffixes.map(|suffix| format!("https://{host}{suffix}")));
+        keys.push(format!("https://{host}"));
+        keys.extend(["", "v1/", "v2/"].map(|path| format!("https://{host}/{path}")));
     }
     keys
 }
