@@ -9,7 +9,6 @@ use crate::support::process::Process;
 use crate::support::{Nginx, server};
 use clap::Parser as _;
 use imgsync::args::Cli;
-use imgsync::login::PasswordSource;
 use imgsync::mirror::config::parse;
 use serde_json::Value;
 
@@ -142,10 +141,10 @@ fn mirrors_yaml_files_can_be_parsed() {
     );
     // Two entries with the same source and target are one job with the rules of both.
     assert_eq!(config.jobs[0].rules.len(), 2);
-    let (_, host) = config.registries.iter().next().unwrap();
-    let (user, password) = host.login.as_ref().unwrap();
-    assert_eq!(user, "mirror");
-    assert!(matches!(password, PasswordSource::Variable(name) if name == "MIRROR_PASSWORD"));
+    let (_, registry) = config.registries.iter().next().unwrap();
+    assert_eq!(registry.username.as_deref(), Some("mirror"));
+    assert_eq!(registry.password_env.as_deref(), Some("MIRROR_PASSWORD"));
+    assert_eq!(registry.password_file, None);
 }
 
 /// Returns the documented fields of each JSON event.

@@ -25,9 +25,9 @@ error: target: TOKENS answered a login for HOST with 400 Bad Request: UNAUTHORIZ
  hint: the password or token is wrong or has expired: log in again with imgsync login HOST";
 
 const HELPER_HANGS: &str = "\
-error: the credential helper docker-credential-sleepy said nothing for 1 seconds and was stopped
+error: the credential helper docker-credential-sleepy did not answer within 1 seconds and was stopped
  hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
-IMGSYNC_USERNAME and IMGSYNC_PASSWORD to go without it";
+IMGSYNC_USERNAME and IMGSYNC_PASSWORD to run without it";
 
 const UNKNOWN_AUTHORITY: &str = "\
 error: target: cannot reach HOST: its certificate is signed by a CA that this machine does not know

@@ -16,7 +16,7 @@ use imgsync_oci::Digest;
 pub use sweep::sweep;
 pub use user_folders::UserFolders;
 
-/// An upper bound for the size of an entry in bytes.
+/// The largest size of an entry in bytes.
 const MAX_LAYER_ENTRY_BYTES: u64 = 1024;
 
 /// The blob that a layer was compressed to.
@@ -40,8 +40,8 @@ pub fn lookup(folder: &Path, format: &str, diff_id: &Digest) -> Option<BlobRef> 
 }
 
 /// Records the blob that a layer becomes. Write errors are ignored.
-pub fn remember(folder: &Path, format: &str, diff_id: &Digest, known: &BlobRef) {
-    let text = format!("{} {}\n", known.digest, known.size);
+pub fn remember(folder: &Path, format: &str, diff_id: &Digest, blob: &BlobRef) {
+    let text = format!("{} {}\n", blob.digest, blob.size);
     entry::write(&path(folder, format, diff_id), &text);
 }
 
@@ -58,16 +58,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_remembered_is_found_under_its_format_only() {
+    fn an_entry_is_found_under_its_format_only() {
         let folder = tempfile::tempdir().unwrap();
         let diff_id = Digest::of(b"raw");
-        let known = BlobRef {
+        let blob = BlobRef {
             digest: Digest::of(b"packed"),
             size: 6,
         };
         assert_eq!(lookup(folder.path(), "f1", &diff_id), None);
-        remember(folder.path(), "f1", &diff_id, &known);
-        assert_eq!(lookup(folder.path(), "f1", &diff_id), Some(known));
+        remember(folder.path(), "f1", &diff_id, &blob);
+        assert_eq!(lookup(folder.path(), "f1", &diff_id), Some(blob));
         assert_eq!(lookup(folder.path(), "f2", &diff_id), None);
         std::fs::write(path(folder.path(), "f1", &diff_id), "sha256:zz 6").unwrap();
         assert_eq!(lookup(folder.path(), "f1", &diff_id), None);

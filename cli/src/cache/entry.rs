@@ -5,30 +5,25 @@
 //! module does not interpret the text. Start reading at [`read`].
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Returns the text of an entry, at most `longest` bytes of it, and marks the entry as used.
+use crate::disk;
+
+/// Returns the text of an entry, at most `max_bytes` bytes of it, and marks the entry as used.
 /// Returns `None` if there is no entry or if it is not UTF-8 text.
-pub fn read(path: &Path, longest: u64) -> Option<String> {
+pub fn read(path: &Path, max_bytes: u64) -> Option<String> {
     let file = File::open(path).ok()?;
-    // If the time cannot be set, the entry is deleted too early and found again later.
+    // If the time cannot be set, the entry is deleted too early and written again later.
     let _ = file.set_modified(SystemTime::now());
     let mut text = String::new();
-    file.take(longest).read_to_string(&mut text).ok()?;
+    file.take(max_bytes).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
 /// Writes an entry. Errors are ignored, because a missing entry only costs a later run time.
 pub fn write(path: &Path, text: &str) {
-    let Some(folder) = path.parent() else { return };
-    let write = || -> io::Result<()> {
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    let _ = write();
+    let _ = std::fs::create_dir_all(disk::parent(path))
+        .and_then(|()| disk::replace_unsynced(path, text.as_bytes()));
 }

@@ -21,56 +21,57 @@ const MAX_FOLDER_DEPTH: usize = 3;
 
 /// Deletes entries that are too old or too many, unless that was done within the last day.
 pub fn sweep(cache: &Path) {
-    let mark = cache.join(LAST_SWEEP_FILE);
-    let done = mark.metadata().and_then(|data| data.modified());
-    let is_done = done.is_ok_and(|done| done.elapsed().is_ok_and(|age| age < SWEEP_INTERVAL));
+    let marker = cache.join(LAST_SWEEP_FILE);
+    let last_sweep = marker.metadata().and_then(|data| data.modified());
+    if last_sweep.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < SWEEP_INTERVAL)) {
+        return;
+    }
     // The file is written first, so that only one of several concurrent runs does the work.
-    let is_marked = || File::create(&mark).and_then(|file| file.set_modified(SystemTime::now()));
-    if !is_done && is_marked().is_ok() {
-        for room in ENTRY_FOLDERS {
-            remove_old_entries(&cache.join(room), MAX_ENTRIES_PER_FOLDER);
+    let marked = File::create(&marker).and_then(|file| file.set_modified(SystemTime::now()));
+    if marked.is_ok() {
+        for folder in ENTRY_FOLDERS {
+            remove_old_entries(&cache.join(folder), MAX_ENTRIES_PER_FOLDER);
         }
     }
 }
 
-/// Deletes entries that are too old, and the oldest ones beyond `most`.
-fn remove_old_entries(room: &Path, most: usize) {
-    let (mut entries, folders) = list_entries(room);
-    entries.sort_by_key(|(used, _)| *used);
-    let too_many = entries.len().saturating_sub(most);
+/// Deletes entries that are too old, and the oldest ones beyond `max_entries`.
+fn remove_old_entries(folder: &Path, max_entries: usize) {
+    let (mut entries, mut folders) = (Vec::new(), Vec::new());
+    list_entries(folder, MAX_FOLDER_DEPTH, &mut entries, &mut folders);
+    entries.sort();
+    let excess = entries.len().saturating_sub(max_entries);
     for (position, (used, path)) in entries.iter().enumerate() {
         let is_old = used.elapsed().is_ok_and(|age| age > MAX_ENTRY_AGE);
-        if is_old || position < too_many {
+        if is_old || position < excess {
             // Another run may have deleted the entry already.
             let _ = std::fs::remove_file(path);
         }
     }
-    for folder in folders.iter().rev() {
+    for folder in folders {
         // Removes only empty folders.
         let _ = std::fs::remove_dir(folder);
     }
 }
 
-/// Lists the files below a folder with the time of their last use, and the folders, parents before
-/// children.
-fn list_entries(room: &Path) -> (Vec<(SystemTime, PathBuf)>, Vec<PathBuf>) {
-    let mut files = Vec::new();
-    let mut folders = Vec::new();
-    let mut open = vec![(room.to_owned(), 0)];
-    while let Some((folder, depth)) = open.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            // Does not follow symbolic links.
-            let Ok(data) = entry.metadata() else { continue };
-            if data.is_dir() && depth < MAX_FOLDER_DEPTH {
-                folders.push(entry.path());
-                open.push((entry.path(), depth + 1));
-            } else if data.is_file() {
-                let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                files.push((used, entry.path()));
-            }
+/// Adds the files below a folder with the time of their last use, and the folders, children before
+/// parents. Does not follow symbolic links.
+fn list_entries(
+    folder: &Path,
+    max_depth: usize,
+    files: &mut Vec<(SystemTime, PathBuf)>,
+    folders: &mut Vec<PathBuf>,
+) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(data) = entry.metadata() else { continue };
+        if data.is_file() {
+            let used = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            files.push((used, entry.path()));
+        } else if data.is_dir() && max_depth > 0 {
+            list_entries(&entry.path(), max_depth - 1, files, folders);
+            folders.push(entry.path());
         }
     }
-    (files, folders)
 }
 
 #[cfg(test)]
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_used_for_long_goes_once_a_day() {
+    fn unused_entries_are_deleted_once_a_day() {
         let cache = tempfile::tempdir().unwrap();
         let [old, new, used] = ["a/sha256/1", "b/sha256/2", "b/sha256/3"]
             .map(|name| cache.path().join("places").join(name));
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_oldest_go() {
+    fn the_oldest_of_too_many_entries_are_deleted() {
         let cache = tempfile::tempdir().unwrap();
         let names: Vec<_> = (0..5)
             .map(|day| cache.path().join(day.to_string()))
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_that_is_not_there_is_no_error() {
+    fn a_missing_cache_is_no_error() {
         let cache = tempfile::tempdir().unwrap();
         sweep(&cache.path().join("not there"));
     }

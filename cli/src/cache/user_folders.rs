@@ -13,18 +13,13 @@ pub struct UserFolders {
 }
 
 impl UserFolders {
-    /// Returns the folders set by the environment: below `XDG_CACHE_HOME` if that is absolute (XDG
-    /// Base Directory Specification, "Basics"), else below `HOME`, else a private folder in the
-    /// system's folder for temporary files.
+    /// Returns the folders set by the environment: below `XDG_CACHE_HOME`, else below `HOME`, else a
+    /// private folder in the system's folder for temporary files.
     ///
     /// # Errors
     /// In the last case, fails if the folder cannot be created or belongs to another user.
     pub fn from_environment() -> Result<Self, Failure> {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let xdg = set("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || Some(PathBuf::from(set("HOME")?).join(".cache"));
-        let base = xdg.filter(|path| path.is_absolute()).or_else(home);
-        let cache = match base {
+        let cache = match disk::xdg_folder("XDG_CACHE_HOME", ".cache") {
             Some(base) => {
                 let cache = base.join("imgsync");
                 // Errors are ignored here; the first write to the folder reports them.
@@ -32,8 +27,8 @@ impl UserFolders {
                 cache
             }
             None => disk::create_user_folder(&std::env::temp_dir()).map_err(|what| {
-                Failure::new(FailureKind::Usage, what)
-                    .with_hint("set HOME, or XDG_CACHE_HOME to a folder of your own")
+                let hint = "set HOME, or set XDG_CACHE_HOME to a folder that only you can write to";
+                Failure::new(FailureKind::Usage, what).with_hint(hint)
             })?,
         };
         Ok(Self { cache })

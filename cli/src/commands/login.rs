@@ -9,7 +9,7 @@ use imgsync_oci::client::Credentials;
 
 use crate::args;
 use crate::exit::{Failure, FailureKind};
-use crate::login::{RegistryAccess, credentials, read_password_from_stdin};
+use crate::login::{RegistryAccess, credentials, read_stdin_password};
 use crate::report::Report;
 
 /// Checks and keeps credentials, and says through `line` where.
@@ -74,7 +74,7 @@ fn read_login(args: &args::LoginArgs) -> Result<(String, String), Failure> {
             .username
             .clone()
             .ok_or_else(|| Failure::new(FailureKind::Usage, "--password-stdin needs --username"))?;
-        return Ok((username, read_password_from_stdin()?));
+        return Ok((username, read_stdin_password("--password-stdin")?));
     }
     if args.username.is_none()
         && let Some(Credentials::Password { username, password }) =

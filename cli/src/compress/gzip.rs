@@ -52,8 +52,9 @@ pub fn gzip(
     let threads = threads.max(1);
     let (jobs, queue) = sync_channel(threads);
     let queue = Arc::new(Mutex::new(queue));
-    // The results in the order of the tar. The capacity limits how far reading runs ahead.
-    let (promises, in_order) = sync_channel(threads + MAX_EXTRA_BLOCKS);
+    // The results in the order of the tar. The capacity limits how far the reader is ahead of the
+    // writer.
+    let (results, in_order) = sync_channel(threads + MAX_EXTRA_BLOCKS);
     let (spare, spares) = channel();
     thread::scope(move |scope| {
         for _ in 0..threads {
@@ -62,18 +63,15 @@ pub fn gzip(
                 .spawn_scoped(scope, move || compress_blocks(&queue))
                 .map_err(CompressError::Compressor)?;
         }
-        // From here on only the workers hold the queue, so the reader stops when they are gone.
+        // Now only the workers hold the queue, so the reader stops when all workers have stopped.
         drop(queue);
         let reading = thread::Builder::new()
-            .spawn_scoped(scope, move || {
-                read_blocks(reader, &spares, &promises, &jobs)
-            })
+            .spawn_scoped(scope, move || read_blocks(reader, &spares, &results, &jobs))
             .map_err(CompressError::Compressor)?;
         let written = write_members(in_order, writer, &spare);
-        let read = match reading.join() {
-            Ok(read) => read,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
+        let read = reading
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // A failed write also makes the reader stop early, so the write error is returned first.
         let (written, raw) = (written?, read?);
         Ok(LayerDigests {
@@ -89,45 +87,36 @@ pub fn gzip(
 fn read_blocks(
     mut reader: impl Read,
     spares: &Receiver<GzipBlock>,
-    promises: &SyncSender<PendingBlock>,
+    results: &SyncSender<PendingBlock>,
     jobs: &SyncSender<CompressJob>,
 ) -> Result<CountingHasher, CompressError> {
     let mut raw = CountingHasher::new();
-    let mut first = true;
     loop {
         let mut block = spares.try_recv().unwrap_or_default();
         fill(&mut reader, &mut block.raw).map_err(CompressError::Read)?;
-        raw.update(&block.raw);
-        let last = block.raw.len() < RAW_BYTES_PER_MEMBER;
-        if first || !block.raw.is_empty() {
-            let (done, promise) = sync_channel(1);
-            if promises.send(promise).is_err()
-                || jobs
-                    .send(CompressJob {
-                        block,
-                        result_sender: done,
-                    })
-                    .is_err()
-            {
-                return Ok(raw);
-            }
-        }
-        if last {
+        let is_last = block.raw.len() < RAW_BYTES_PER_MEMBER;
+        // Only an empty tar has an empty member.
+        if block.raw.is_empty() && raw.size > 0 {
             return Ok(raw);
         }
-        first = false;
+        raw.update(&block.raw);
+        let (result_sender, result) = sync_channel(1);
+        let job = CompressJob {
+            block,
+            result_sender,
+        };
+        if results.send(result).is_err() || jobs.send(job).is_err() || is_last {
+            return Ok(raw);
+        }
     }
 }
 
 /// Fills `block` with exactly [`RAW_BYTES_PER_MEMBER`] bytes, or with fewer at the end of the tar.
-fn fill(reader: &mut impl Read, block: &mut Vec<u8>) -> io::Result<()> {
+fn fill(reader: impl Read, block: &mut Vec<u8>) -> io::Result<()> {
     block.clear();
     block.reserve_exact(RAW_BYTES_PER_MEMBER);
-    reader
-        .by_ref()
-        .take(RAW_BYTES_PER_MEMBER as u64)
-        .read_to_end(block)
-        .map(|_| ())
+    let mut reader = reader.take(RAW_BYTES_PER_MEMBER as u64);
+    reader.read_to_end(block).map(drop)
 }
 
 /// Compresses blocks until the queue is closed. Runs in each worker thread.
@@ -138,16 +127,10 @@ fn compress_blocks(queue: &Mutex<Receiver<CompressJob>>) {
     let mut compressor = Compressor::new(level);
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(CompressJob {
-            mut block,
-            result_sender: done,
-        }) = job
-        else {
-            return;
-        };
-        let packed = compress(&mut compressor, &mut block).map(|()| block);
-        // The receiver is gone if writing has failed.
-        let _ = done.send(packed);
+        let Ok(mut job) = job else { return };
+        let result = compress(&mut compressor, &mut job.block).map(|()| job.block);
+        // There is no receiver any more if writing has failed.
+        let _ = job.result_sender.send(result);
     }
 }
 
@@ -169,13 +152,11 @@ fn write_members(
     spare: &Sender<GzipBlock>,
 ) -> Result<CountingHasher, CompressError> {
     let mut written = CountingHasher::new();
-    for promise in in_order {
-        let block = promise
-            .recv()
-            .map_err(|_| CompressError::Compressor(io::Error::other("a worker ended early")))??;
-        writer
-            .write_all(&block.member)
-            .map_err(CompressError::Write)?;
+    for result in in_order {
+        let stopped = |_| CompressError::Compressor(io::Error::other("a worker ended early"));
+        let block = result.recv().map_err(stopped)??;
+        let member = writer.write_all(&block.member);
+        member.map_err(CompressError::Write)?;
         written.update(&block.member);
         // The reader may have reached the end and need no more buffers.
         let _ = spare.send(block);
@@ -193,10 +174,10 @@ mod tests {
 
     const MIB: usize = RAW_BYTES_PER_MEMBER;
 
-    fn pack(input: &[u8], threads: usize) -> (Vec<u8>, LayerDigests) {
+    fn compressed(input: &[u8], threads: usize) -> (Vec<u8>, LayerDigests) {
         let mut blob = Vec::new();
-        let packed = gzip(input, &mut blob, threads).unwrap();
-        (blob, packed)
+        let digests = gzip(input, &mut blob, threads).unwrap();
+        (blob, digests)
     }
 
     /// The bytes of the format must never change: a change is a new format with a new name.
@@ -225,37 +206,40 @@ mod tests {
             ),
         ] {
             let input = sample(len);
-            let (blob, packed) = pack(&input, 2);
-            assert_eq!(packed.digest.hex(), digest, "{len} bytes");
-            assert_eq!(packed.digest, Digest::of(&blob));
-            assert_eq!(packed.diff_id, Digest::of(&input));
-            assert_eq!(packed.raw_size, len as u64);
-            assert_eq!(packed.size, blob.len() as u64);
+            let (blob, digests) = compressed(&input, 2);
+            assert_eq!(digests.digest.hex(), digest, "{len} bytes");
+            assert_eq!(digests.digest, Digest::of(&blob));
+            assert_eq!(digests.diff_id, Digest::of(&input));
+            assert_eq!(digests.raw_size, len as u64);
+            assert_eq!(digests.size, blob.len() as u64);
         }
     }
 
     #[test]
     fn neither_threads_nor_reads_change_the_bytes() {
         let input = sample(5 * MIB + 12_345);
-        let (expected, _) = pack(&input, 1);
+        let (expected, _) = compressed(&input, 1);
         for threads in [0, 2, 3, 8] {
-            assert!(pack(&input, threads).0 == expected, "{threads} threads");
+            assert!(
+                compressed(&input, threads).0 == expected,
+                "{threads} threads"
+            );
         }
-        for chop in [
+        for reader in [
             ChunkedReader::each(&input, 1),
             ChunkedReader::each(&input, 1000),
             ChunkedReader::random(&input),
         ] {
             let mut blob = Vec::new();
-            gzip(chop, &mut blob, 4).unwrap();
+            gzip(reader, &mut blob, 4).unwrap();
             assert!(blob == expected);
         }
     }
 
     #[test]
-    fn every_member_holds_one_mebibyte_and_a_bare_header() {
+    fn every_member_has_one_mebibyte_and_a_minimal_header() {
         let input = sample(2 * MIB + 10);
-        let (blob, _) = pack(&input, 2);
+        let (blob, _) = compressed(&input, 2);
         let mut rest = &blob[..];
         let mut sizes = Vec::new();
         while !rest.is_empty() {
@@ -270,10 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn others_read_it_back() {
+    fn other_tools_decompress_the_blob() {
         for len in [0, 1, MIB, 3 * MIB + 7] {
             let input = sample(len);
-            let (blob, _) = pack(&input, 3);
+            let (blob, _) = compressed(&input, 3);
             let mut decoded = Vec::new();
             MultiGzDecoder::new(&blob[..])
                 .read_to_end(&mut decoded)
@@ -297,7 +281,7 @@ mod tests {
             let len = buffer.len().min(self.0);
             self.0 -= len;
             match len {
-                0 => Err(io::Error::other("gone")),
+                0 => Err(io::Error::other("failed")),
                 len => {
                     buffer[..len].fill(7);
                     Ok(len)
@@ -307,9 +291,9 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_source_is_told_from_a_full_disk() {
-        let failed = gzip(FailingReader(3 * MIB + 5), &mut io::sink(), 2).unwrap_err();
-        assert!(matches!(failed, CompressError::Read(_)), "{failed}");
+    fn a_failed_read_differs_from_a_failed_write() {
+        let error = gzip(FailingReader(3 * MIB + 5), &mut io::sink(), 2).unwrap_err();
+        assert!(matches!(error, CompressError::Read(_)), "{error}");
         struct FullWriter(usize);
         impl Write for FullWriter {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -324,7 +308,7 @@ mod tests {
             }
         }
         let input = sample(40 * MIB);
-        let failed = gzip(&input[..], &mut FullWriter(MIB), 2).unwrap_err();
-        assert!(matches!(failed, CompressError::Write(_)), "{failed}");
+        let error = gzip(&input[..], &mut FullWriter(MIB), 2).unwrap_err();
+        assert!(matches!(error, CompressError::Write(_)), "{error}");
     }
 }

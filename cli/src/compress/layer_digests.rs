@@ -66,25 +66,28 @@ mod tests {
             (Compression::Zstd, zstandard(&input)),
             (Compression::Zstd, frames),
         ] {
-            let packed = compute_layer_digests(&blob[..], compression).unwrap();
-            assert_eq!(packed.diff_id, Digest::of(&input), "{compression:?}");
-            assert_eq!(packed.digest, Digest::of(&blob), "{compression:?}");
-            assert_eq!(packed.raw_size, input.len() as u64);
-            assert_eq!(packed.size, blob.len() as u64);
+            let digests = compute_layer_digests(&blob[..], compression).unwrap();
+            assert_eq!(digests.diff_id, Digest::of(&input), "{compression:?}");
+            assert_eq!(digests.digest, Digest::of(&blob), "{compression:?}");
+            assert_eq!(digests.raw_size, input.len() as u64);
+            assert_eq!(digests.size, blob.len() as u64);
         }
     }
 
     #[test]
-    fn what_is_cut_short_anywhere_is_refused() {
+    fn truncated_layers_are_refused() {
         // Members of 1 MiB, so that some cuts are before, at and after the end of a member. A cut
         // exactly at the end of a member leaves a valid gzip file that only its digest shows to be
         // incomplete.
         let input = sample(1024 * 1024 + 300);
         let blob = gzipped(&input);
-        let border = gzipped(&input[..1024 * 1024]).len();
-        for cut in (0..40).chain(border - 30..blob.len()).chain([border / 2]) {
+        let boundary = gzipped(&input[..1024 * 1024]).len();
+        for cut in (0..40)
+            .chain(boundary - 30..blob.len())
+            .chain([boundary / 2])
+        {
             let result = compute_layer_digests(&blob[..cut], Compression::Gzip);
-            if cut == border {
+            if cut == boundary {
                 assert_ne!(result.unwrap().diff_id, Digest::of(&input));
             } else {
                 assert!(
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_after_the_end_is_refused() {
+    fn trailing_bytes_are_refused() {
         let input = sample(3000);
         for tail in [
             &b"x"[..],
@@ -152,11 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_source_is_told_from_damage() {
+    fn a_failed_read_differs_from_damage() {
         struct FailingReader;
         impl Read for FailingReader {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(io::Error::other("gone"))
+                Err(io::Error::other("failed"))
             }
         }
         let input = sample(3000);

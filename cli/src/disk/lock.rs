@@ -1,6 +1,6 @@
-//! Files that one process locks at a time.
+//! Files that one process locks at a time, and files that are kept while a process uses them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,32 +19,38 @@ impl LockedFile {
     /// Opens or creates a file and locks it; `None` while another process has the lock.
     ///
     /// # Errors
-    /// Returns an error if it cannot be created or is no regular file.
+    /// Fails if the file cannot be created or is no regular file.
     pub(crate) fn try_open(path: &Path) -> io::Result<Option<Self>> {
-        let failed = |error: io::Error| with_path(path, &error);
         file_size(path)?;
         let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let opened = options.open(path).map_err(failed)?;
-        match opened.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
-        }
+        options.read(true).write(true).create(true).truncate(false);
+        let locked = Self::try_open_with(path, &options);
+        let locked = locked.map_err(|error| with_path(path, &error))?;
         // The previous holder of the lock may have moved or removed the file.
-        if !is_still_at(&opened, path) {
-            return Ok(None);
+        Ok(locked.filter(Self::is_still_at_path))
+    }
+
+    /// Opens a file with the given options and locks it; `None` while another process has the lock.
+    /// Follows symbolic links.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be opened, or if the file system has no locks.
+    pub(crate) fn try_open_with(path: &Path, options: &OpenOptions) -> io::Result<Option<Self>> {
+        let file = options.open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self {
+                file,
+                path: path.to_owned(),
+            })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
         }
-        Ok(Some(Self {
-            file: opened,
-            path: path.to_owned(),
-        }))
     }
 
     /// Opens or creates a file and waits for its lock. Creates the folder that it is in.
     ///
     /// # Errors
-    /// Those of [`LockedFile::try_open`], and the error of creating the folder.
+    /// Fails as [`LockedFile::try_open`] does, or if the folder cannot be created.
     pub(crate) async fn open_waiting(path: &Path) -> io::Result<Self> {
         const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(100);
         loop {
@@ -60,11 +66,11 @@ impl LockedFile {
         }
     }
 
-    /// Moves the file to `path`, in place of what is there. The content and the new name are on
+    /// Renames the file to `path`, and replaces what is there. The content and the new name are on
     /// the disk when this returns.
     ///
     /// # Errors
-    /// Returns the system's error, with `path`.
+    /// Fails with `path` in the message.
     pub(crate) fn rename(self, path: &Path) -> io::Result<()> {
         rename_synced(&self.file, &self.path, path).map_err(|error| with_path(path, &error))
     }
@@ -72,17 +78,29 @@ impl LockedFile {
     /// Deletes the file.
     ///
     /// # Errors
-    /// Returns the error of the file system.
+    /// Fails with the path in the message.
     pub(crate) fn remove(self) -> io::Result<()> {
         std::fs::remove_file(&self.path).map_err(|error| with_path(&self.path, &error))
     }
+
+    fn is_still_at_path(&self) -> bool {
+        let found = self.path.symlink_metadata().ok();
+        found
+            .zip(self.file.metadata().ok())
+            .is_some_and(|(found, own)| is_same_file(&found, &own))
+    }
 }
 
-fn is_still_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), path.symlink_metadata()) {
-        (Ok(own), Ok(found)) => is_same_file(&own, &found),
-        (Err(_), _) | (_, Err(_)) => false,
-    }
+/// Takes a shared lock, which keeps [`remove_if_unused`] from deleting the file while it is open.
+/// Does nothing on a file system without locks.
+pub(crate) fn mark_in_use(file: &File) {
+    let _ = file.try_lock_shared();
+}
+
+/// Deletes a file unless a process has a lock on it. Returns whether the file was deleted.
+pub(crate) fn remove_if_unused(path: &Path) -> bool {
+    let file = File::open(path);
+    file.is_ok_and(|file| file.try_lock().is_ok() && std::fs::remove_file(path).is_ok())
 }
 
 #[cfg(test)]
@@ -112,5 +130,17 @@ mod tests {
         assert!(LockedFile::try_open(&path).unwrap().is_none());
         first.remove().unwrap();
         assert!(LockedFile::try_open(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_in_use_is_not_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("entry");
+        std::fs::write(&path, b"x").unwrap();
+        let reader = File::open(&path).unwrap();
+        mark_in_use(&reader);
+        assert!(!remove_if_unused(&path));
+        drop(reader);
+        assert!(remove_if_unused(&path) && !path.exists());
     }
 }

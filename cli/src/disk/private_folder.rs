@@ -1,6 +1,8 @@
 //! Folders that are private to the current user.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Creates a folder and its missing parents, for this user only. An existing folder keeps its
@@ -9,10 +11,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Fails if the folder cannot be created.
 pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder)
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Returns this user's own folder below one that all users can write to, and creates it if needed.
@@ -20,46 +19,33 @@ pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// Returns the reason as text if the folder cannot be created, or if the name is taken by something
 /// that another user owns or can write to.
-#[cfg(unix)]
 pub(crate) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-
     let user = rustix::process::getuid().as_raw();
     let folder = shared.join(format!("imgsync-{user}"));
     let shown = folder.display();
-    match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+    match DirBuilder::new().mode(0o700).create(&folder) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(format!("cannot make the folder {shown}: {error}")),
+        Err(error) => return Err(format!("cannot create the folder {shown}: {error}")),
     }
     let found = std::fs::symlink_metadata(&folder);
-    let found = found.map_err(|error| format!("cannot look at {shown}: {error}"))?;
-    match found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0 {
-        true => Ok(folder),
-        false => Err(format!("{shown} is no folder that is yours alone")),
+    let found = found.map_err(|error| format!("cannot read {shown}: {error}"))?;
+    if found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0 {
+        Ok(folder)
+    } else {
+        Err(format!(
+            "{shown} is not a folder that only you can write to"
+        ))
     }
 }
 
-/// Returns a folder below the system's folder for temporary files, and creates it if needed. Other
-/// systems have one such folder for each user.
-///
-/// # Errors
-/// Returns the reason as text if the folder cannot be created.
-#[cfg(not(unix))]
-pub(crate) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
-    let folder = shared.join("imgsync");
-    create_private_folder(&folder)
-        .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
-    Ok(folder)
-}
-
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use crate::disk::*;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_shared_folder_gives_one_for_this_user_alone() {
+    fn a_folder_below_a_shared_one_belongs_to_this_user() {
         let shared = tempfile::tempdir().unwrap();
         let own = create_user_folder(shared.path()).unwrap();
         let mode = || std::fs::metadata(&own).unwrap().permissions().mode() & 0o777;
@@ -74,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_is_for_its_user_alone() {
+    fn a_private_folder_is_for_its_user_only() {
         let home = tempfile::tempdir().unwrap();
         let cache = home.path().join(".cache/imgsync");
         create_private_folder(&cache).unwrap();

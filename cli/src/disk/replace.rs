@@ -1,12 +1,113 @@
 //! Files and folders that other processes see complete or not at all.
 //!
-//! The functions do not follow symbolic links at the last component of a path, because another user
-//! may have created the link. Start reading at [`replace_file`].
+//! Most functions do not follow symbolic links at the last component of a path, because another
+//! user may have created the link. Start reading at [`TemporaryFile`].
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
+
+use tempfile::TempPath;
+
+/// The prefix of the names of temporary files that are renamed at once.
+const TEMPORARY_PREFIX: &str = ".tmp";
+
+/// A new file that gets its final name when it is complete. Only this user can read it (mode 0600).
+/// Dropping it deletes its name; a kill leaves a file with a temporary name.
+#[derive(Debug)]
+pub(crate) struct TemporaryFile {
+    pub(crate) file: File,
+    name: Option<TempPath>,
+}
+
+impl TemporaryFile {
+    /// Creates a file in a folder, with a random name that begins with `prefix`.
+    ///
+    /// # Errors
+    /// Fails if the folder is missing, full or not writable.
+    pub(crate) fn named(folder: &Path, prefix: &str) -> io::Result<Self> {
+        let named = tempfile::Builder::new()
+            .prefix(prefix)
+            .tempfile_in(folder)?;
+        let (file, name) = named.into_parts();
+        Ok(Self {
+            file,
+            name: Some(name),
+        })
+    }
+
+    /// Creates a file without a name on the disk of a folder. The kernel frees the file when it is
+    /// closed, even if the process is killed.
+    ///
+    /// # Errors
+    /// Fails as [`TemporaryFile::named`] does.
+    pub(crate) fn unnamed(folder: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: tempfile::tempfile_in(folder)?,
+            name: None,
+        })
+    }
+
+    /// Renames the file to `path`, and replaces what is there. Returns the open file also after an
+    /// error, without a name. A file that was created without a name keeps none.
+    pub(crate) fn rename(self, path: &Path) -> (File, io::Result<()>) {
+        let renamed = self.name.map(|name| name.persist(path));
+        let renamed = renamed.transpose().map(|_| ()).map_err(|error| error.error);
+        (self.file, renamed)
+    }
+}
+
+/// Replaces the content of a file in one step. After a crash of the system the file may be empty,
+/// so this is for content that can be lost. Only this user can read the file.
+///
+/// # Errors
+/// Fails if the file cannot be written. The path then keeps its old content.
+pub(crate) fn replace_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_temporary(path, bytes)?.rename(path).1
+}
+
+/// Replaces the content of a file in one step, and returns the open file, with the end of the
+/// content as its position. The content and the name are on the disk when this returns. Only this
+/// user can read the file.
+///
+/// # Errors
+/// Fails if the file cannot be written. The path then keeps its old content.
+pub(crate) fn replace_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let temporary = write_temporary(path, bytes)?;
+    temporary.file.sync_all()?;
+    let (file, renamed) = temporary.rename(path);
+    renamed?;
+    sync_folder(parent(path))?;
+    Ok(file)
+}
+
+/// Replaces the content of a file in one step, and keeps its owner and its permissions. Follows a
+/// symbolic link, which stays. Creates missing folders; only this user can read a new file. The
+/// content is on the disk before the name.
+///
+/// # Errors
+/// Fails if the file cannot be written. The path then keeps its old content.
+pub(crate) fn replace_keeping_owner(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    std::fs::create_dir_all(parent(&path))?;
+    let temporary = write_temporary(&path, bytes)?;
+    if let Ok(old) = std::fs::metadata(&path) {
+        // Only the superuser may change the owner: one who logs in with the home folder of another
+        // user.
+        let _ = fchown(&temporary.file, Some(old.uid()), Some(old.gid()));
+        temporary.file.set_permissions(old.permissions())?;
+    }
+    temporary.file.sync_all()?;
+    temporary.rename(&path).1
+}
+
+/// Writes a temporary file in the folder of `path`.
+fn write_temporary(path: &Path, bytes: &[u8]) -> io::Result<TemporaryFile> {
+    let mut temporary = TemporaryFile::named(parent(path), TEMPORARY_PREFIX)?;
+    temporary.file.write_all(bytes)?;
+    Ok(temporary)
+}
 
 /// Returns the size in bytes of the regular file at a path, or `None` if nothing is there.
 ///
@@ -15,7 +116,7 @@ use std::path::Path;
 pub(crate) fn file_size(path: &Path) -> io::Result<Option<u64>> {
     match path.symlink_metadata() {
         Ok(found) if found.is_file() => Ok(Some(found.len())),
-        Ok(_) => Err(refused(path, "is no plain file")),
+        Ok(_) => Err(refused(path, "is not a regular file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(with_path(path, &error)),
     }
@@ -24,7 +125,7 @@ pub(crate) fn file_size(path: &Path) -> io::Result<Option<u64>> {
 /// Creates a folder, unless it exists.
 ///
 /// # Errors
-/// Fails if the path is anything else, such as a symbolic link, or if the folder cannot be created.
+/// Fails if the path is something else, such as a symbolic link, or if the folder cannot be created.
 pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     match std::fs::create_dir(path) {
         Ok(()) => return sync_folder(parent(path)),
@@ -33,14 +134,15 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     }
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(refused(path, "is no plain folder")),
+        Ok(_) => Err(refused(path, "is not a folder")),
         Err(error) => Err(with_path(path, &error)),
     }
 }
 
-/// Replaces the content of a file in one step: writes `bytes` to `temporary`, which must be on the
-/// same file system and not in use by another process, and renames that file to `path`. The bytes
-/// are on the disk when this function returns.
+/// Replaces the content of a file in one step, for folders in which no other names may appear:
+/// writes `bytes` to `temporary`, which must be on the same file system and not in use by another
+/// process, and renames that file to `path`. The content and the name are on the disk when this
+/// returns.
 ///
 /// # Errors
 /// Fails if the disk is full or the files cannot be written. The path then keeps its old content.
@@ -54,7 +156,7 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8], temporary: &Path) -> io::R
     replace().map_err(|error| with_path(path, &error))
 }
 
-/// Moves the file `file` from one path to another, in place of what is there. The content and the
+/// Renames an open file from one path to another, and replaces what is there. The content and the
 /// new name are on the disk when this returns.
 pub(super) fn rename_synced(file: &File, from: &Path, to: &Path) -> io::Result<()> {
     file.sync_all()?;
@@ -66,7 +168,7 @@ pub(super) fn rename_synced(file: &File, from: &Path, to: &Path) -> io::Result<(
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
+        _ => Path::new("."),
     }
 }
 
@@ -112,5 +214,30 @@ mod tests {
         // The symbolic link itself is replaced, and not the file that it points to.
         replace_file(&link, b"x", &scratch.path().join("part")).unwrap();
         assert_eq!(file_size(&link).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_link_and_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = tempfile::tempdir().unwrap();
+        let (real, link) = (scratch.path().join("real"), scratch.path().join("link"));
+        let mode = || std::fs::metadata(&real).unwrap().permissions().mode() & 0o777;
+        replace_keeping_owner(&real, b"old").unwrap();
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&real, PermissionsExt::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        replace_keeping_owner(&link, b"new").unwrap();
+        assert!(link.is_symlink() && std::fs::read(&real).unwrap() == b"new");
+        assert_eq!(mode(), 0o640);
+    }
+
+    #[test]
+    fn a_failed_replacement_leaves_no_temporary_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("folder");
+        std::fs::create_dir(&folder).unwrap();
+        replace_unsynced(&folder, b"x").unwrap_err();
+        replace_synced(&folder, b"x").unwrap_err();
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
     }
 }

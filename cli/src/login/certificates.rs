@@ -10,7 +10,8 @@ use std::sync::Arc;
 use imgsync_oci::Registry;
 use imgsync_oci::client::TlsOptions;
 
-use super::credentials::files::home;
+use super::credentials::files::config_folder;
+use crate::disk;
 use crate::report::Report;
 
 /// Returns the TLS options for a registry, and whether the folders contain any certificate. A file
@@ -20,60 +21,46 @@ pub(super) fn load_certificates(
     report: &Arc<dyn Report>,
 ) -> (TlsOptions, bool) {
     let mut tls = TlsOptions::default();
-    let mut found = false;
-    let mut identified = false;
+    let mut has_certificates = false;
+    let mut has_client_certificate = false;
     for folder in folders() {
-        for path in files(&folder.join(name(registry))) {
-            let result = match path.extension().and_then(|end| end.to_str()) {
+        for path in list_files(&folder.join(registry.as_str())) {
+            let added = match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => read(&path).and_then(|pem| tls.add_ca_certificates(&pem)),
                 // A TLS client presents one certificate: the first one by file name.
-                Some("cert") if !identified => pair(&path)
+                Some("cert") if !has_client_certificate => read_with_key(&path)
                     .and_then(|pem| tls.set_client_certificate(&pem))
-                    .inspect(|()| identified = true),
-                Some(_) | None => continue,
+                    .inspect(|()| has_client_certificate = true),
+                _ => continue,
             };
-            match result {
-                Ok(()) => found = true,
-                Err(what) => {
+            match added {
+                Ok(()) => has_certificates = true,
+                Err(reason) => {
                     let path = path.display();
-                    report.note(&format!("warning: cannot use {path}: {what}"));
+                    report.note(&format!("warning: cannot use {path}: {reason}"));
                 }
             }
         }
     }
-    (tls, found)
+    (tls, has_certificates)
 }
 
 /// Returns the folders in the order of Docker and podman, those of the system first.
 fn folders() -> Vec<PathBuf> {
-    let config = std::env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty());
-    let config = config
-        .map(PathBuf::from)
-        .or_else(|| Some(home()?.join(".config")));
-    [
-        Some(PathBuf::from("/etc/docker/certs.d")),
-        Some(PathBuf::from("/etc/containers/certs.d")),
-        home().map(|home| home.join(".docker/certs.d")),
-        config.as_ref().map(|config| config.join("docker/certs.d")),
-        config
-            .as_ref()
-            .map(|config| config.join("containers/certs.d")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-/// Returns the name of a registry's folder. File names on Windows cannot contain a colon.
-fn name(registry: &Registry) -> String {
-    match cfg!(windows) {
-        true => registry.as_str().replace(':', ""),
-        false => registry.as_str().to_owned(),
+    let mut folders = vec![
+        PathBuf::from("/etc/docker/certs.d"),
+        PathBuf::from("/etc/containers/certs.d"),
+    ];
+    folders.extend(disk::home().map(|home| home.join(".docker/certs.d")));
+    if let Some(config) = config_folder() {
+        folders.push(config.join("docker/certs.d"));
+        folders.push(config.join("containers/certs.d"));
     }
+    folders
 }
 
 /// Lists the files of a folder by name.
-fn files(folder: &Path) -> Vec<PathBuf> {
+fn list_files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
@@ -81,11 +68,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns a certificate followed by its key, in PEM.
-fn pair(certificate: &Path) -> Result<Vec<u8>, String> {
+fn read_with_key(certificate: &Path) -> Result<Vec<u8>, String> {
     let key = certificate.with_extension("key");
     let mut pem = read(certificate)?;
     pem.push(b'\n');
-    pem.extend(read(&key).map_err(|error| format!("its key {}: {error}", key.display()))?);
+    pem.extend(read(&key).map_err(|error| format!("cannot read {}: {error}", key.display()))?);
     Ok(pem)
 }
 

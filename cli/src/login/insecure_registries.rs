@@ -10,7 +10,7 @@ use imgsync_oci::Registry;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::credentials::files::home;
+use crate::disk;
 
 /// Insecure registries by name, and networks that contain them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,38 +22,39 @@ pub(super) struct InsecureRegistries {
 #[derive(Deserialize)]
 struct DaemonConfigFile {
     #[serde(rename = "insecure-registries", default)]
-    insecure: Vec<String>,
+    insecure_registries: Vec<String>,
 }
 
 impl InsecureRegistries {
     /// Parses the entries of `insecure-registries`: `host[:port]`, or a network such as
     /// `10.0.0.0/8`.
-    pub(super) fn from_words(words: &[String]) -> Self {
-        let mut all = Self::default();
-        for word in words {
-            match word.parse() {
-                Ok(network) => all.networks.push(network),
+    pub(super) fn parse(entries: &[String]) -> Self {
+        let mut parsed = Self::default();
+        for entry in entries {
+            match entry.parse() {
+                Ok(network) => parsed.networks.push(network),
                 Err(_) => {
-                    let (_, bare) = word.split_once("://").unwrap_or(("", word));
-                    all.names.push(bare.trim_end_matches('/').to_owned());
+                    let (_, name) = entry.split_once("://").unwrap_or(("", entry));
+                    parsed.names.push(name.trim_end_matches('/').to_owned());
                 }
             }
         }
-        all
+        parsed
     }
 
     /// Reads the configuration files of Docker's daemons: that of the system and that of the user.
     pub(super) fn from_daemon_config() -> Self {
-        let own = home().map(|home| home.join(".config/docker/daemon.json"));
+        let user = disk::home().map(|home| home.join(".config/docker/daemon.json"));
         let system = Some(PathBuf::from("/etc/docker/daemon.json"));
-        let mut words = Vec::new();
-        for path in [system, own].into_iter().flatten() {
+        let mut entries = Vec::new();
+        for path in [system, user].into_iter().flatten() {
             // A file that cannot be read or parsed is skipped; the daemon reports the error itself.
             let content = std::fs::read(path).unwrap_or_default();
-            let daemon: Option<DaemonConfigFile> = serde_json::from_slice(&content).ok();
-            words.extend(daemon.into_iter().flat_map(|daemon| daemon.insecure));
+            if let Ok(config) = serde_json::from_slice::<DaemonConfigFile>(&content) {
+                entries.extend(config.insecure_registries);
+            }
         }
-        Self::from_words(&words)
+        Self::parse(&entries)
     }
 
     /// Returns whether a registry is insecure, by its name as given or by an IP address of its
@@ -62,22 +63,19 @@ impl InsecureRegistries {
         if self.names.iter().any(|name| name == registry.as_str()) {
             return true;
         }
-        let beyond = |network: &&IpNet| !network.addr().is_loopback();
-        let networks: Vec<&IpNet> = self.networks.iter().filter(beyond).collect();
+        let is_remote = |network: &&IpNet| !network.addr().is_loopback();
+        let networks: Vec<&IpNet> = self.networks.iter().filter(is_remote).collect();
         if networks.is_empty() {
             return false;
         }
+        let contains = |address: IpAddr| networks.iter().any(|network| network.contains(&address));
         let host = registry.host();
-        let addresses: Vec<IpAddr> = match host.parse() {
-            Ok(address) => vec![address],
-            Err(_) => match tokio::net::lookup_host((host, 0)).await {
-                Ok(found) => found.map(|address| address.ip()).collect(),
-                Err(_) => Vec::new(),
-            },
-        };
-        addresses
-            .iter()
-            .any(|address| networks.iter().any(|network| network.contains(address)))
+        match host.parse() {
+            Ok(address) => contains(address),
+            Err(_) => tokio::net::lookup_host((host, 0))
+                .await
+                .is_ok_and(|mut found| found.any(|address| contains(address.ip()))),
+        }
     }
 }
 
@@ -86,9 +84,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn names_count_as_typed_and_addresses_by_network() {
-        let words = ["10.0.0.0/8", "box:5000", "http://lab/", "127.0.0.0/8"].map(str::to_owned);
-        let insecure = InsecureRegistries::from_words(&words);
+    async fn names_are_compared_as_typed_and_addresses_by_network() {
+        let entries = ["10.0.0.0/8", "box:5000", "http://lab/", "127.0.0.0/8"].map(str::to_owned);
+        let insecure = InsecureRegistries::parse(&entries);
         for (registry, covered) in [
             ("box:5000", true),
             ("box", false),

@@ -1,122 +1,121 @@
-//! `mirrors.yaml`: many mirrors in a file. Understanding it is pure; what it names is read later.
+//! Parses `mirrors.yaml`, a file with many mirrors. Pure: the caller reads the file, and passwords
+//! are read later.
+//!
+//! Start reading at [`parse`].
 
 mod raw;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use imgsync_oci::Registry;
+use imgsync_oci::{ParseError, Registry};
 use serde_saphyr::Spanned;
 
 use super::job::MirrorJob;
 use super::location::{SourceLocation, TargetLocation};
-use super::selection::{NewestLimit, TagOrder, TagRules};
+use super::selection::{TagPattern, TagRules};
 use crate::image::Platforms;
-use crate::login::{PasswordSource, RegistrySettings, is_same_registry};
+use crate::login::{RegistrySettings, is_same_registry};
 use crate::text;
-use crate::transports::ReferrersPolicy;
 use raw::MirrorEntry;
 
-/// What a file asks for.
+/// The content of a file.
 #[derive(Debug, Clone, Default)]
 pub struct MirrorConfig {
-    /// The mirrors, in the file's order. Entries with the same source and target are one.
+    /// The mirrors in the order of the file. Entries with the same source and target are one mirror.
     pub jobs: Vec<MirrorJob>,
-    /// How registries are reached, and as whom.
+    /// How to connect and log in to registries.
     pub registries: BTreeMap<Registry, RegistrySettings>,
 }
 
-/// Reads a file's text. Paths in it count from `folder`.
+/// Parses the text of a file. Relative paths start at `folder`.
 ///
 /// # Errors
-/// What is wrong, with its line.
+/// Fails with the line of the first problem.
 pub fn parse(text: &str, folder: &Path) -> Result<MirrorConfig, String> {
     let file = raw::parse(text)?;
     let mut config = MirrorConfig::default();
-    for (name, host) in &file.registries {
-        let registry: Registry = name
-            .parse()
-            .map_err(|error: imgsync_oci::ParseError| at(host, &error.to_string()))?;
-        if config
-            .registries
-            .keys()
-            .any(|it| is_same_registry(it, &registry))
-        {
-            return Err(at(host, &format!("{registry} is named twice")));
+    for (name, entry) in file.registries {
+        let parsed: Result<Registry, ParseError> = name.parse();
+        let registry = parsed.map_err(|error| at_line(&entry, error))?;
+        let mut names = config.registries.keys();
+        if names.any(|other| is_same_registry(other, &registry)) {
+            return Err(at_line(&entry, format!("{registry} is listed twice")));
         }
-        let read = self::host(&host.value, folder).map_err(|error| at(host, &error))?;
-        config.registries.insert(registry, read);
+        let mut settings = entry.value.clone();
+        settings.check().map_err(|error| at_line(&entry, error))?;
+        for path in [&mut settings.password_file, &mut settings.ca_file] {
+            *path = path.take().map(|path| folder.join(path));
+        }
+        config.registries.insert(registry, settings);
     }
     if let Some(defaults) = &file.defaults
         && (defaults.value.source.is_some() || defaults.value.target.is_some())
     {
-        return Err(at(defaults, "source and target have no default"));
+        return Err(at_line(defaults, "source and target have no default"));
     }
-    let defaults = file.defaults.map(|it| it.value).unwrap_or_default();
+    let defaults = file.defaults.map(|defaults| defaults.value);
+    let defaults = defaults.unwrap_or_default();
     for entry in &file.mirrors {
-        let job = job(&entry.value, &defaults, folder).map_err(|error| at(entry, &error))?;
-        merge_job(&mut config.jobs, job).map_err(|error| at(entry, &error))?;
+        job(&entry.value, &defaults, folder)
+            .and_then(|job| add_job(&mut config.jobs, job))
+            .map_err(|error| at_line(entry, error))?;
     }
-    match config.jobs.is_empty() {
-        true => Err("there is no mirror in it".to_owned()),
-        false => Ok(config),
+    if config.jobs.is_empty() {
+        return Err("the file defines no mirrors".to_owned());
     }
+    Ok(config)
 }
 
-fn at<T>(place: &Spanned<T>, text: &str) -> String {
-    format!("line {}: {text}", place.referenced.line())
+fn at_line<T>(entry: &Spanned<T>, error: impl std::fmt::Display) -> String {
+    format!("line {}: {error}", entry.referenced.line())
 }
 
-/// Entries with the same source and target are one mirror, which takes what any of them takes.
-fn merge_job(jobs: &mut Vec<MirrorJob>, job: MirrorJob) -> Result<(), String> {
-    let is_same = |it: &&mut MirrorJob| it.from == job.from && it.to == job.to && it.tag == job.tag;
-    let Some(same) = jobs.iter_mut().find(is_same) else {
+/// Adds a mirror, or adds its rules to an earlier one with the same source and target.
+fn add_job(jobs: &mut Vec<MirrorJob>, job: MirrorJob) -> Result<(), String> {
+    let pair = |job: &MirrorJob| (job.from.clone(), job.to.clone(), job.tag.clone());
+    let Some(earlier) = jobs.iter_mut().find(|other| pair(other) == pair(&job)) else {
         jobs.push(job);
         return Ok(());
     };
-    let how = |it: &MirrorJob| (it.platforms.clone(), it.referrers, it.prune);
-    if how(same) != how(&job) {
+    let options = |job: &MirrorJob| (job.platforms.clone(), job.referrers, job.prune);
+    if options(earlier) != options(&job) {
         return Err(format!(
-            "an entry before has the same source and target, {} and {}, but other platforms, \
+            "an earlier entry has the same source and target, {} and {}, but different platforms, \
              referrers or prune",
             job.source(),
             job.to
         ));
     }
-    same.rules.extend(job.rules);
+    earlier.rules.extend(job.rules);
     Ok(())
 }
 
 fn job(entry: &MirrorEntry, defaults: &MirrorEntry, folder: &Path) -> Result<MirrorJob, String> {
-    let missing = |what: &str| format!("the {what} is missing");
+    let missing = |key: &str| format!("the {key} is missing");
     let source = entry.source.as_deref().ok_or_else(|| missing("source"))?;
     let target = entry.target.as_deref().ok_or_else(|| missing("target"))?;
     let mut from = SourceLocation::parse(source).map_err(|error| format!("source: {error}"))?;
     let mut to = TargetLocation::parse(target).map_err(|error| format!("target: {error}"))?;
-    let defaults = defaults.clone();
     let defaults = match from.single() {
-        Some(_) => defaults.without_rules(),
-        None => defaults,
+        Some(_) => defaults.clone().without_rules(),
+        None => defaults.clone(),
     };
-    let entry = &entry.clone().or(defaults);
-    if let SourceLocation::Layout(disk, _) = &mut from {
-        disk.path = folder.join(&disk.path);
+    let entry = entry.clone().or(defaults);
+    if let SourceLocation::Layout(layout, _) = &mut from {
+        layout.path = folder.join(&layout.path);
     }
-    if let TargetLocation::Layout(disk, _) = &mut to {
-        disk.path = folder.join(&disk.path);
+    if let TargetLocation::Layout(layout, _) = &mut to {
+        layout.path = folder.join(&layout.path);
     }
-    let platforms = entry.platforms.clone().unwrap_or_default();
+    let platforms = entry.platforms.as_deref().unwrap_or_default();
     let job = MirrorJob {
-        rules: vec![rules(entry)?],
-        platforms: Platforms::parse(&platforms)
-            .map_err(|word| format!("platforms: {word:?} is none; for instance linux/arm64"))?,
-        referrers: match entry.referrers {
-            None => ReferrersPolicy::default(),
-            Some(raw::ReferrersValue::None) => ReferrersPolicy::Skip,
-            Some(raw::ReferrersValue::New) => ReferrersPolicy::New,
-            Some(raw::ReferrersValue::All) => ReferrersPolicy::All,
-        },
-        prune: entry.prune.unwrap_or(false),
+        rules: vec![rules(&entry)?],
+        platforms: Platforms::parse(platforms).map_err(|platform| {
+            format!("platforms: {platform:?} is not a platform such as linux/arm64")
+        })?,
+        referrers: entry.referrers.unwrap_or_default(),
+        prune: entry.prune.unwrap_or_default(),
         ..MirrorJob::new(from, to)?
     };
     job.check()?;
@@ -124,63 +123,29 @@ fn job(entry: &MirrorEntry, defaults: &MirrorEntry, folder: &Path) -> Result<Mir
 }
 
 fn rules(entry: &MirrorEntry) -> Result<TagRules, String> {
-    fn all<T: std::str::FromStr<Err = String>>(
-        key: &str,
-        texts: &Option<Vec<String>>,
-    ) -> Result<Vec<T>, String> {
-        let parsed = texts.iter().flatten().map(|text| text.parse());
-        let parsed: Result<_, String> = parsed.collect();
-        parsed.map_err(|error| format!("{key}: {error}"))
-    }
-    let by = match entry.by {
-        None | Some(raw::TagOrderValue::Version) => TagOrder::Version,
-        Some(raw::TagOrderValue::Date) => TagOrder::Date,
-    };
+    let texts = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let patterns = TagPattern::parse_all(
+        ("tags", &texts(&entry.tags)),
+        ("tagsRegex", &texts(&entry.tags_regex)),
+    )?;
+    let exclude = TagPattern::parse_all(
+        ("exclude", &texts(&entry.exclude)),
+        ("excludeRegex", &texts(&entry.exclude_regex)),
+    )?;
     if entry.newest == Some(0) {
-        return Err("newest: 0 would take nothing".to_owned());
+        return Err("newest: 0 would select no tags".to_owned());
     }
     let range = entry.semver.as_ref().map(|text| text.parse()).transpose();
-    let min_age = entry
-        .min_age
-        .as_deref()
-        .map(text::parse_duration)
-        .transpose();
+    let min_age = entry.min_age.as_deref().map(text::parse_duration);
     Ok(TagRules {
-        globs: all("tags", &entry.tags)?,
-        regexes: all("tagsRegex", &entry.tags_regex)?,
-        exclude_globs: all("exclude", &entry.exclude)?,
-        exclude_regexes: all("excludeRegex", &entry.exclude_regex)?,
+        patterns,
+        exclude,
         range: range.map_err(|error: String| format!("semver: {error}"))?,
-        newest: entry.newest.map(|count| NewestLimit { count, order: by }),
-        min_age: min_age.map_err(|error| format!("minAge: {error}"))?,
-    })
-}
-
-fn host(raw: &raw::RegistryEntry, folder: &Path) -> Result<RegistrySettings, String> {
-    let password = match (&raw.password_file, &raw.password_env) {
-        (Some(_), Some(_)) => {
-            return Err("passwordFile and passwordEnv: one of them is enough".to_owned());
-        }
-        (Some(path), None) => Some(PasswordSource::File(folder.join(path))),
-        (None, Some(name)) => Some(PasswordSource::Variable(name.clone())),
-        (None, None) => None,
-    };
-    let login = match (&raw.username, password) {
-        (Some(username), Some(password)) => Some((username.clone(), password)),
-        (None, None) => None,
-        (Some(_), None) => {
-            return Err("username: needs passwordFile or passwordEnv beside it".to_owned());
-        }
-        (None, Some(_)) => return Err("the username is missing".to_owned()),
-    };
-    if raw.plain_http && (raw.insecure || raw.ca_file.is_some()) {
-        return Err("plainHttp: without TLS no certificate counts".to_owned());
-    }
-    Ok(RegistrySettings {
-        login,
-        plain_http: raw.plain_http,
-        insecure: raw.insecure,
-        ca_file: raw.ca_file.as_ref().map(|path| folder.join(path)),
+        newest: entry.newest,
+        order: entry.by.unwrap_or_default(),
+        min_age: min_age
+            .transpose()
+            .map_err(|error| format!("minAge: {error}"))?,
     })
 }
 

@@ -1,4 +1,6 @@
-//! One mirror, as it was asked for: from where, to where, which tags, and how.
+//! One mirror as it was requested: source, target, tag rules and options.
+//!
+//! This module copies nothing. Start reading at [`MirrorJob`].
 
 use std::fmt;
 
@@ -9,86 +11,67 @@ use super::selection::TagRules;
 use crate::image::Platforms;
 use crate::transports::ReferrersPolicy;
 
-/// One source and one target.
+/// A mirror from one source to one target.
 #[derive(Debug, Clone)]
 pub struct MirrorJob {
-    /// Where images come from.
+    /// The source.
     pub from: SourceLocation,
-    /// Where they go.
+    /// The target.
     pub to: MirrorTarget,
-    /// The tag that a single image gets there; `None` for that of the source, and for many images.
+    /// The tag of a single image at the target; `None` for the tag of the source, and for many
+    /// images.
     pub tag: Option<Tag>,
-    /// Which tags: those that one of these takes.
+    /// The tag rules. A tag is copied if one of them selects it.
     pub rules: Vec<TagRules>,
-    /// Which parts of indexes.
+    /// The platforms to copy of an index.
     pub platforms: Platforms,
-    /// What goes along.
+    /// The referrers to copy.
     pub referrers: ReferrersPolicy,
-    /// Whether what was brought and is no longer wanted goes.
+    /// Whether copied tags that are no longer selected are deleted.
     pub prune: bool,
 }
 
-/// Where images go.
+/// The target of a mirror, with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MirrorTarget {
-    /// A repository at a registry.
+    /// A repository of a registry.
     Registry(Registry, Repository),
     /// An OCI image layout.
     Layout(LayoutLocation),
-    /// The local Docker; the name is without a tag.
+    /// The local Docker. The name has no tag.
     Daemon(LocalName),
 }
 
 impl MirrorJob {
-    /// A job to bring all that there is, from one place to another.
+    /// Creates a job that copies everything from a source to a target.
     ///
     /// # Errors
-    /// The two do not go together.
+    /// Fails if the source and the target contradict each other.
     pub fn new(from: SourceLocation, to: TargetLocation) -> Result<Self, String> {
         let is_named = matches!(to, TargetLocation::Daemon(Some(_)));
-        let (to, tag) = resolve_target(&from, to)?;
+        let (to, mut tag) = resolve_target(&from, to)?;
         // A layout may hold one image, without a tag.
         let is_many = matches!(from, SourceLocation::Registry(_, _, None));
         if tag.is_some() && is_many {
             return Err(format!(
-                "the target names a tag, but the source {} is all of its tags: name one there too, \
-                 or none here",
-                Self::name_of(&from)
+                "the target has a tag, but the source {} means all tags: give both a tag, or none",
+                source_name(&from)
             ));
         }
-        let is_same = match (&from, &to) {
-            (
-                SourceLocation::Registry(registry, repository, _),
-                MirrorTarget::Registry(other, there),
-            ) => {
-                let is_hub = registry.is_docker_hub() && other.is_docker_hub();
-                (registry == other || is_hub)
-                    && repository == there
-                    && (tag.is_none() || from.single() == tag.clone().map(Reference::Tag))
-            }
-            (SourceLocation::Layout(disk, _), MirrorTarget::Layout(other)) => {
-                disk.path == other.path
-            }
-            (SourceLocation::Registry(..), MirrorTarget::Layout(_) | MirrorTarget::Daemon(_))
-            | (SourceLocation::Layout(..), MirrorTarget::Registry(..) | MirrorTarget::Daemon(_)) => {
-                false
-            }
-        };
-        if is_same {
+        if is_same_location(&from, &to, tag.as_ref()) {
             return Err("source and target are the same".to_owned());
         }
-        let tag = match (&to, &tag, from.single()) {
-            // A name has a tag there.
-            (MirrorTarget::Daemon(_), None, Some(Reference::Digest(digest))) => match is_named {
-                true => Some(Tag::latest()),
-                false => {
-                    return Err(format!(
-                        "{digest} is no name for the local Docker: give one as well"
-                    ));
-                }
-            },
-            _ => tag,
-        };
+        if let (MirrorTarget::Daemon(_), None, Some(Reference::Digest(digest))) =
+            (&to, &tag, from.single())
+        {
+            if !is_named {
+                return Err(format!(
+                    "an image of the local Docker needs a name, and {digest} is only a digest: \
+                     give a name too"
+                ));
+            }
+            tag = Some(Tag::latest());
+        }
         Ok(Self {
             from,
             to,
@@ -100,36 +83,27 @@ impl MirrorJob {
         })
     }
 
-    /// Whether the parts that were set since go together.
+    /// Checks that the rules and options fit the source and the target.
     ///
     /// # Errors
-    /// They do not.
+    /// Fails if they do not.
     pub fn check(&self) -> Result<(), String> {
         let is_single = self.from.single().is_some() || self.tag.is_some();
-        if is_single && self.rules.iter().any(|rules| !rules.is_empty()) {
-            return Err("rules choose among many tags, and the source names one image".to_owned());
-        }
-        if is_single && self.prune {
-            return Err(
-                "pruning needs all of a source's tags, and the source names one".to_owned(),
-            );
-        }
-        if self.prune && matches!(self.to, MirrorTarget::Daemon(_)) {
-            return Err("nothing is pruned in the local Docker".to_owned());
-        }
-        Ok(())
+        let problem = if is_single && self.rules.iter().any(|rules| !rules.is_empty()) {
+            "rules select tags, but the source is a single image"
+        } else if is_single && self.prune {
+            "pruning needs all tags of a source, but the source is a single image"
+        } else if self.prune && matches!(self.to, MirrorTarget::Daemon(_)) {
+            "pruning is not supported for the local Docker"
+        } else {
+            return Ok(());
+        };
+        Err(problem.to_owned())
     }
 
-    /// What people call the source, without a tag.
+    /// Returns the name of the source, without a tag.
     pub fn source(&self) -> String {
-        Self::name_of(&self.from)
-    }
-
-    fn name_of(from: &SourceLocation) -> String {
-        match from {
-            SourceLocation::Registry(registry, repository, _) => format!("{registry}/{repository}"),
-            SourceLocation::Layout(disk, _) => disk.to_string(),
-        }
+        source_name(&self.from)
     }
 }
 
@@ -137,52 +111,72 @@ impl fmt::Display for MirrorTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(registry, repository) => write!(f, "{registry}/{repository}"),
-            Self::Layout(disk) => disk.fmt(f),
-            Self::Daemon(LocalName {
-                registry: Some(registry),
-                repository,
-                ..
-            }) => write!(f, "docker-daemon:{registry}/{repository}"),
-            Self::Daemon(LocalName { repository, .. }) => write!(f, "docker-daemon:{repository}"),
+            Self::Layout(layout) => layout.fmt(f),
+            Self::Daemon(name) => {
+                f.write_str("docker-daemon:")?;
+                if let Some(registry) = &name.registry {
+                    write!(f, "{registry}/")?;
+                }
+                name.repository.fmt(f)
+            }
         }
     }
 }
 
-/// The target, completed by the name that the source has.
+fn source_name(from: &SourceLocation) -> String {
+    match from {
+        SourceLocation::Registry(registry, repository, _) => format!("{registry}/{repository}"),
+        SourceLocation::Layout(layout, _) => layout.to_string(),
+    }
+}
+
+/// Returns whether the target is the source. All names of Docker Hub are the same registry.
+fn is_same_location(from: &SourceLocation, to: &MirrorTarget, tag: Option<&Tag>) -> bool {
+    match (from, to) {
+        (SourceLocation::Registry(one, source, _), MirrorTarget::Registry(other, target)) => {
+            let is_hub = one.is_docker_hub() && other.is_docker_hub();
+            let is_same_tag = tag.is_none() || from.single() == tag.cloned().map(Reference::Tag);
+            (one == other || is_hub) && source == target && is_same_tag
+        }
+        (SourceLocation::Layout(one, _), MirrorTarget::Layout(other)) => one.path == other.path,
+        _ => false,
+    }
+}
+
+/// Completes the target with the name of the source. Also returns the tag of the target.
 fn resolve_target(
     from: &SourceLocation,
     to: TargetLocation,
 ) -> Result<(MirrorTarget, Option<Tag>), String> {
-    match to {
-        TargetLocation::Registry(registry, Some((repository, tag))) => {
-            Ok((MirrorTarget::Registry(registry, repository), tag))
+    Ok(match (to, from) {
+        (TargetLocation::Registry(registry, Some((repository, tag))), _) => {
+            (MirrorTarget::Registry(registry, repository), tag)
         }
-        TargetLocation::Registry(registry, None) => match from {
-            SourceLocation::Registry(_, repository, _) => {
-                Ok((MirrorTarget::Registry(registry, repository.clone()), None))
-            }
-            SourceLocation::Layout(disk, _) => Err(format!(
-                "{disk} has no name, and {registry} names no repository: write {registry}/repository"
-            )),
-        },
-        TargetLocation::Layout(disk, tag) => Ok((MirrorTarget::Layout(disk), tag)),
-        TargetLocation::Daemon(Some(name)) => {
-            let tag = name.tag.clone();
-            Ok((MirrorTarget::Daemon(LocalName { tag: None, ..name }), tag))
+        (TargetLocation::Registry(registry, None), SourceLocation::Registry(_, name, _)) => {
+            (MirrorTarget::Registry(registry, name.clone()), None)
         }
-        TargetLocation::Daemon(None) => match from {
-            SourceLocation::Registry(registry, repository, _) => Ok((
-                MirrorTarget::Daemon(docker_name(registry, repository)),
-                None,
-            )),
-            SourceLocation::Layout(disk, _) => {
-                Err(format!("{disk} has no name: write docker-daemon:NAME"))
-            }
-        },
-    }
+        (TargetLocation::Registry(registry, None), SourceLocation::Layout(layout, _)) => {
+            return Err(format!(
+                "{layout} has no name, so the target needs a repository: write \
+                 {registry}/repository"
+            ));
+        }
+        (TargetLocation::Layout(layout, tag), _) => (MirrorTarget::Layout(layout), tag),
+        (TargetLocation::Daemon(Some(mut name)), _) => {
+            let tag = name.tag.take();
+            (MirrorTarget::Daemon(name), tag)
+        }
+        (TargetLocation::Daemon(None), SourceLocation::Registry(registry, repository, _)) => {
+            let name = docker_name(registry, repository);
+            (MirrorTarget::Daemon(name), None)
+        }
+        (TargetLocation::Daemon(None), SourceLocation::Layout(layout, _)) => {
+            return Err(format!("{layout} has no name: write docker-daemon:NAME"));
+        }
+    })
 }
 
-/// What `docker pull` calls an image of this repository.
+/// Returns the name that `docker pull` gives an image of a repository.
 fn docker_name(registry: &Registry, repository: &Repository) -> LocalName {
     let is_hub = registry.is_docker_hub();
     let short = repository.as_str().strip_prefix("library/");
@@ -197,6 +191,7 @@ fn docker_name(registry: &Registry, repository: &Repository) -> LocalName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::selection::TagPattern;
 
     fn job(from: &str, to: &str) -> Result<MirrorJob, String> {
         MirrorJob::new(SourceLocation::parse(from)?, TargetLocation::parse(to)?)
@@ -205,7 +200,7 @@ mod tests {
     fn target_of(from: &str, to: &str) -> String {
         match job(from, to) {
             Ok(job) => format!("{} {:?}", job.to, job.tag),
-            Err(error) => format!("wrong: {error}"),
+            Err(error) => format!("error: {error}"),
         }
     }
 
@@ -232,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together() {
+    fn contradictions_are_refused() {
         for (from, to) in [
             ("nginx", "host/nginx:v1"),
             ("oci:x", "host"),
@@ -242,7 +237,7 @@ mod tests {
             ("a.io/b:v1", "a.io/b:v1"),
             ("docker.io/b", "registry-1.docker.io/library/b"),
         ] {
-            assert!(target_of(from, to).starts_with("wrong: "), "{from} {to}");
+            assert!(target_of(from, to).starts_with("error: "), "{from} {to}");
         }
         assert!(job("a.io/b:v1", "a.io/b:v2").is_ok());
         let digest = format!("a.io/b@{}", imgsync_oci::Digest::of(b"x"));
@@ -251,12 +246,14 @@ mod tests {
             target_of(&digest, "docker-daemon:b"),
             "docker-daemon:b Some(latest)"
         );
-        let mut one = job("a.io/b:v1", "host").unwrap();
-        one.check().unwrap();
-        one.prune = true;
-        one.check().unwrap_err();
-        one.prune = false;
-        one.rules[0].globs.push("v*".parse().unwrap());
-        one.check().unwrap_err();
+        let mut single = job("a.io/b:v1", "host").unwrap();
+        single.check().unwrap();
+        single.prune = true;
+        single.check().unwrap_err();
+        single.prune = false;
+        single.rules[0]
+            .patterns
+            .push(TagPattern::glob("v*").unwrap());
+        single.check().unwrap_err();
     }
 }

@@ -1,80 +1,78 @@
-//! The two ends of a mirror, as people name them.
+//! Parses the source and the target of a mirror.
+//!
+//! Start reading at [`SourceLocation::parse`].
 
 use std::fmt;
 use std::path::PathBuf;
 
-use imgsync_oci::{Digest, LocalName, Reference, Registry, Repository, Tag};
+use imgsync_oci::{LocalName, ParseError, Reference, Registry, RemoteName, Repository, Tag};
 
-/// The registry that is meant where none is named, as docker has it.
+/// The registry of names without one, as for docker.
 const DEFAULT_REGISTRY: &str = "docker.io";
 
-/// Where images come from.
+/// The source of a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceLocation {
-    /// A repository at a registry, or one image of it.
+    /// A repository of a registry, or one image in it.
     Registry(Registry, Repository, Option<Reference>),
-    /// An OCI image layout, or the image of this name in it.
+    /// An OCI image layout, or the image with this tag in it.
     Layout(LayoutLocation, Option<Tag>),
 }
 
-/// Where images go.
+/// The target of a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetLocation {
-    /// A repository at a registry; without a name that of the source.
+    /// A repository of a registry. Without a name, the repository has the name of the source.
     Registry(Registry, Option<(Repository, Option<Tag>)>),
     /// An OCI image layout.
     Layout(LayoutLocation, Option<Tag>),
-    /// The local Docker; without a name that of the source.
+    /// The local Docker. Without a name, the image has the name of the source.
     Daemon(Option<LocalName>),
 }
 
 /// An OCI image layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayoutLocation {
-    /// Where it is.
+    /// The path of the folder or archive.
     pub path: PathBuf,
-    /// Whether it is a tar of the folder.
+    /// Whether the layout is a tar archive.
     pub is_archive: bool,
 }
 
 impl SourceLocation {
-    /// Parses `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]`, or an image's name as docker reads it:
+    /// Parses `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]`, or the name of an image as in docker:
     /// `nginx` is `docker.io/library/nginx`.
     ///
     /// # Errors
-    /// It is none of these.
+    /// Fails if the text is something else.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some((disk, tag)) = parse_layout(text)? {
-            return Ok(Self::Layout(disk, tag));
+        if let Some((layout, tag)) = parse_layout(text)? {
+            return Ok(Self::Layout(layout, tag));
         }
-        refuse_transports(text, &["docker-daemon", "docker-archive"])?;
-        let text = text.strip_prefix("docker://").unwrap_or(text);
-        let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => (name, Some(digest)),
-            None => (text, None),
-        };
+        let text = strip_transport(text, &["docker-daemon", "docker-archive"])?;
+        let (name, digest) = text.split_once('@').unzip();
+        let name = name.unwrap_or(text);
         if let Some((host, _)) = name.split_once(':')
             && (host.contains('.') || host == "localhost")
             && !name.contains('/')
         {
             return Err(format!("{text} names a registry, but no repository"));
         }
-        let wrong = |error: imgsync_oci::ParseError| error.to_string();
-        let local: LocalName = name.parse().map_err(wrong)?;
-        let registry = match local.registry {
+        let name: LocalName = name.parse().map_err(to_text)?;
+        let registry = match name.registry {
             Some(registry) => registry,
-            None => DEFAULT_REGISTRY.parse().map_err(wrong)?,
+            None => DEFAULT_REGISTRY.parse().map_err(to_text)?,
         };
-        let repository = official(&registry, local.repository)?;
+        let repository = with_library(&registry, name.repository)?;
         let reference = match digest {
-            // A tag beside a digest only reminds people what it once was.
-            Some(digest) => Some(Reference::Digest(digest.parse::<Digest>().map_err(wrong)?)),
-            None => local.tag.map(Reference::Tag),
+            // As in docker, the tag beside a digest is ignored.
+            Some(digest) => Some(Reference::Digest(digest.parse().map_err(to_text)?)),
+            None => name.tag.map(Reference::Tag),
         };
         Ok(Self::Registry(registry, repository, reference))
     }
 
-    /// The one image that is meant; `None` where it is all of them.
+    /// Returns the only image to copy; `None` for all images.
     pub fn single(&self) -> Option<Reference> {
         match self {
             Self::Registry(_, _, reference) => reference.clone(),
@@ -84,93 +82,77 @@ impl SourceLocation {
 }
 
 impl TargetLocation {
-    /// Parses `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]`, `docker-daemon:[NAME[:TAG]]`, or a remote as
-    /// `push` has it: the first part is a registry.
+    /// Parses `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]`, `docker-daemon:[NAME[:TAG]]`, or a remote
+    /// name as for `push`, whose first part is the registry.
     ///
     /// # Errors
-    /// It is none of these.
+    /// Fails if the text is something else.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some((disk, tag)) = parse_layout(text)? {
-            return Ok(Self::Layout(disk, tag));
+        if let Some((layout, tag)) = parse_layout(text)? {
+            return Ok(Self::Layout(layout, tag));
         }
         if let Some(name) = text.strip_prefix("docker-daemon:") {
             let name = (!name.is_empty()).then(|| name.parse()).transpose();
-            return Ok(Self::Daemon(
-                name.map_err(|error: imgsync_oci::ParseError| error.to_string())?,
-            ));
+            return Ok(Self::Daemon(name.map_err(to_text)?));
         }
-        refuse_transports(text, &["docker-archive"])?;
-        let text = text.strip_prefix("docker://").unwrap_or(text);
-        let remote: imgsync_oci::RemoteName = text
-            .parse()
-            .map_err(|error: imgsync_oci::ParseError| error.to_string())?;
+        let text = strip_transport(text, &["docker-archive"])?;
+        let remote: RemoteName = text.parse().map_err(to_text)?;
         let name = match remote.name {
-            Some((repository, tag)) => Some((official(&remote.registry, repository)?, tag)),
+            Some((repository, tag)) => Some((with_library(&remote.registry, repository)?, tag)),
             None => None,
         };
         Ok(Self::Registry(remote.registry, name))
     }
 }
 
-/// `oci:PATH[:TAG]` and `oci-archive:PATH[:TAG]`; a path cannot have a colon, as with skopeo.
+/// Parses `oci:PATH[:TAG]` and `oci-archive:PATH[:TAG]`. As for skopeo, a path cannot contain a
+/// colon.
 fn parse_layout(text: &str) -> Result<Option<(LayoutLocation, Option<Tag>)>, String> {
-    let (rest, is_archive) = match (text.strip_prefix("oci:"), text.strip_prefix("oci-archive:")) {
-        (Some(rest), _) => (rest, false),
-        (None, Some(rest)) => (rest, true),
-        (None, None) => return Ok(None),
+    let (rest, is_archive) = match text.split_once(':') {
+        Some(("oci", rest)) => (rest, false),
+        Some(("oci-archive", rest)) => (rest, true),
+        _ => return Ok(None),
     };
-    let (path, tag) = match rest.split_once(':') {
-        Some((path, tag)) => {
-            let tag = tag
-                .parse::<Tag>()
-                .map_err(|error| format!("{text}: {error}"))?;
-            (path, Some(tag))
-        }
-        None => (rest, None),
-    };
+    let (path, tag) = rest.split_once(':').unzip();
+    let tag = tag.map(|tag| tag.parse()).transpose();
+    let tag = tag.map_err(|error: ParseError| format!("{text}: {error}"))?;
+    let path = path.unwrap_or(rest);
     if path.is_empty() {
-        return Err(format!("{text}: there is no path in it"));
+        return Err(format!("{text}: the path is missing"));
     }
-    let disk = LayoutLocation {
-        path: path.into(),
-        is_archive,
-    };
-    Ok(Some((disk, tag)))
+    let path = path.into();
+    Ok(Some((LayoutLocation { path, is_archive }, tag)))
 }
 
-fn refuse_transports(text: &str, transports: &[&str]) -> Result<(), String> {
-    if let Some((scheme @ ("http" | "https"), _)) = text.split_once("://") {
-        let more = match scheme {
-            "http" => ", and say with --plain-http or --source-plain-http that it has no TLS",
-            _ => "",
-        };
-        return Err(format!(
-            "{scheme}:// is no part of a name: leave it out{more}"
-        ));
-    }
-    if text.starts_with(['/', '.']) {
-        return Err(format!(
-            "{text}: a path needs oci: or oci-archive: before it"
-        ));
-    }
-    let is_of = |transport: &&&str| {
-        text.split_once(':')
-            .is_some_and(|(it, _)| it == **transport)
-    };
-    match transports.iter().find(is_of) {
-        Some(transport) => Err(format!("{transport}: cannot be this side of a mirror")),
-        None => Ok(()),
+/// Removes `docker://`, and refuses other transports and URLs.
+fn strip_transport<'a>(text: &'a str, refused: &[&str]) -> Result<&'a str, String> {
+    let transport = text.split_once(':').map_or("", |(transport, _)| transport);
+    if text.starts_with("http://") {
+        let hint = "leave it out, and pass --plain-http or --source-plain-http";
+        Err(format!("http:// is not part of a name: {hint}"))
+    } else if text.starts_with("https://") {
+        Err("https:// is not part of a name: leave it out".to_owned())
+    } else if text.starts_with(['/', '.']) {
+        Err(format!("{text}: write oci: or oci-archive: before a path"))
+    } else if refused.contains(&transport) {
+        Err(format!(
+            "{transport}: is not supported on this side of a mirror"
+        ))
+    } else {
+        Ok(text.strip_prefix("docker://").unwrap_or(text))
     }
 }
 
-/// Docker's own images lie below `library/`.
-fn official(registry: &Registry, repository: Repository) -> Result<Repository, String> {
+/// Adds `library/` to the name of an official image of Docker Hub.
+fn with_library(registry: &Registry, repository: Repository) -> Result<Repository, String> {
     if !registry.is_docker_hub() || repository.as_str().contains('/') {
         return Ok(repository);
     }
-    let name = format!("library/{repository}");
-    name.parse()
-        .map_err(|error: imgsync_oci::ParseError| error.to_string())
+    format!("library/{repository}").parse().map_err(to_text)
+}
+
+fn to_text(error: ParseError) -> String {
+    error.to_string()
 }
 
 impl fmt::Display for LayoutLocation {
@@ -188,34 +170,34 @@ impl fmt::Display for LayoutLocation {
 mod tests {
     use super::*;
 
-    fn from(text: &str) -> String {
+    fn source(text: &str) -> String {
         match SourceLocation::parse(text) {
             Ok(SourceLocation::Registry(registry, repository, reference)) => {
                 format!("{registry} {repository} {reference:?}")
             }
-            Ok(SourceLocation::Layout(disk, tag)) => format!("{disk} {tag:?}"),
-            Err(error) => format!("wrong: {error}"),
+            Ok(SourceLocation::Layout(layout, tag)) => format!("{layout} {tag:?}"),
+            Err(error) => format!("error: {error}"),
         }
     }
 
     #[test]
-    fn sources_as_docker_reads_them() {
-        assert_eq!(from("nginx"), "docker.io library/nginx None");
+    fn sources_are_named_as_in_docker() {
+        assert_eq!(source("nginx"), "docker.io library/nginx None");
         assert_eq!(
-            from("docker.io/nginx:1.27"),
+            source("docker.io/nginx:1.27"),
             "docker.io library/nginx Some(Tag(1.27))"
         );
-        assert_eq!(from("team/app"), "docker.io team/app None");
-        assert_eq!(from("ghcr.io/owner/app"), "ghcr.io owner/app None");
+        assert_eq!(source("team/app"), "docker.io team/app None");
+        assert_eq!(source("ghcr.io/owner/app"), "ghcr.io owner/app None");
         assert_eq!(
-            from("docker://localhost:5000/a/b:v1"),
+            source("docker://localhost:5000/a/b:v1"),
             "localhost:5000 a/b Some(Tag(v1))"
         );
-        let digest = Digest::of(b"x");
+        let digest = imgsync_oci::Digest::of(b"x");
         let expected = format!("a.io b Some(Digest({digest}))");
-        assert_eq!(from(&format!("a.io/b:v1@{digest}")), expected);
-        assert_eq!(from("oci:a/b"), "oci:a/b None");
-        assert_eq!(from("oci-archive:a.tar:v1"), "oci-archive:a.tar Some(v1)");
+        assert_eq!(source(&format!("a.io/b:v1@{digest}")), expected);
+        assert_eq!(source("oci:a/b"), "oci:a/b None");
+        assert_eq!(source("oci-archive:a.tar:v1"), "oci-archive:a.tar Some(v1)");
         for bad in [
             "",
             "localhost:5000",
@@ -230,7 +212,7 @@ mod tests {
             "./a",
             "/a",
         ] {
-            assert!(from(bad).starts_with("wrong: "), "{bad}: {}", from(bad));
+            assert!(source(bad).starts_with("error: "), "{bad}: {}", source(bad));
         }
     }
 

@@ -1,4 +1,7 @@
-//! Which tags a mirror wants, what its file asks for, what it brought before, and what goes.
+//! Mirrors: which tags are selected, what `mirrors.yaml` contains, which tags were copied before, and
+//! which are pruned.
+//!
+//! This module sends no requests. Start reading at [`job::MirrorJob`].
 
 pub mod config;
 pub mod job;

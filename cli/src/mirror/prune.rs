@@ -1,57 +1,56 @@
-//! Which tags at the target go: those that the mirror itself once brought, and wants no more. Pure.
+//! Decides which tags are deleted at the target: those that the mirror has copied and that are no
+//! longer selected. Pure.
+//!
+//! Start reading at [`candidates`].
 
 use std::collections::{BTreeMap, HashSet};
 
 use imgsync_oci::{Digest, Tag};
 
-/// What is known when all wanted tags have been dealt with.
+/// What is known after all selected tags were copied.
 #[derive(Debug, Clone, Copy)]
 pub struct PruneInput<'a> {
-    /// What the mirror brought, ever.
+    /// The tags that the mirror has copied in all runs, with the digests that it wrote.
     pub mirrored: &'a BTreeMap<Tag, Vec<Digest>>,
-    /// The tags that it wants.
-    pub wanted: &'a HashSet<Tag>,
-    /// The images that tags of it speak about, where that is known.
+    /// The selected tags.
+    pub selected: &'a HashSet<Tag>,
+    /// The images that referrer tags belong to, as far as they are known.
     pub subjects: &'a BTreeMap<Tag, HashSet<Digest>>,
-    /// The images that are wanted, where all of them are known.
-    pub wanted_images: Option<&'a HashSet<Digest>>,
+    /// The selected images, if all of them are known.
+    pub selected_images: Option<&'a HashSet<Digest>>,
 }
 
-/// What becomes of a tag that the mirror brought and wants no more.
+/// What is done with a tag that the mirror has copied and that is no longer selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PruneDecision {
-    /// It is as the mirror left it: it goes.
+    /// The tag still has a digest that the mirror wrote: delete it.
     Delete(Digest),
-    /// It is gone already.
+    /// The tag does not exist any more.
     AlreadyGone,
-    /// Somebody has moved it since, to this: it is no longer the mirror's.
+    /// Another user or tool has moved the tag to this digest: keep it.
     Moved(Digest),
 }
 
-/// The tags that are candidates. A tag that speaks about images is one only where it is known about
-/// which, and that none of these is wanted.
-pub fn candidates(known: PruneInput<'_>, is_companion: impl Fn(&Tag) -> bool) -> Vec<Tag> {
-    let unwanted = known.mirrored.keys().filter(|tag| {
-        if known.wanted.contains(tag) {
-            return false;
-        }
-        if !is_companion(tag) {
-            return true;
-        }
-        match (known.subjects.get(tag), known.wanted_images) {
-            (Some(about), Some(images)) => !about.is_empty() && about.is_disjoint(images),
-            (None, _) | (_, None) => false,
-        }
-    });
-    unwanted.cloned().collect()
+/// Returns the tags that may be deleted. A referrer tag may be deleted only if all images that it
+/// belongs to are known, and none of them is selected.
+pub fn candidates(input: PruneInput<'_>, is_referrer: impl Fn(&Tag) -> bool) -> Vec<Tag> {
+    let is_unneeded = |tag: &Tag| match (input.subjects.get(tag), input.selected_images) {
+        (Some(subjects), Some(images)) => !subjects.is_empty() && subjects.is_disjoint(images),
+        _ => false,
+    };
+    let tags = input.mirrored.keys();
+    tags.filter(|tag| !input.selected.contains(*tag) && (!is_referrer(tag) || is_unneeded(tag)))
+        .cloned()
+        .collect()
 }
 
-/// What becomes of a candidate that was brought with these digests, now that it names this one.
-pub fn decide(brought: &[Digest], now: Option<&Digest>) -> PruneDecision {
-    match now {
+/// Decides about a candidate: `mirrored` are the digests that the mirror wrote, and `current` is the
+/// digest at the target.
+pub fn decide(mirrored: &[Digest], current: Option<&Digest>) -> PruneDecision {
+    match current {
         None => PruneDecision::AlreadyGone,
-        Some(now) if brought.contains(now) => PruneDecision::Delete(now.clone()),
-        Some(now) => PruneDecision::Moved(now.clone()),
+        Some(digest) if mirrored.contains(digest) => PruneDecision::Delete(digest.clone()),
+        Some(digest) => PruneDecision::Moved(digest.clone()),
     }
 }
 
@@ -64,24 +63,24 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_brought_and_is_unwanted() {
-        let brought = tags(&["v1", "v2", "s-v1", "s-v2", "s-both", "s-unknown"]);
-        let brought: BTreeMap<_, _> = brought.into_iter().map(|tag| (tag, Vec::new())).collect();
+    fn only_copied_tags_that_are_not_selected_are_candidates() {
+        let mirrored = tags(&["v1", "v2", "s-v1", "s-v2", "s-both", "s-unknown"]);
+        let mirrored: BTreeMap<_, _> = mirrored.into_iter().map(|tag| (tag, Vec::new())).collect();
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
-        let about = BTreeMap::from([
+        let subjects = BTreeMap::from([
             ("s-v1".parse().unwrap(), HashSet::from([one.clone()])),
             ("s-v2".parse().unwrap(), HashSet::from([two.clone()])),
             ("s-both".parse().unwrap(), HashSet::from([one, two.clone()])),
         ]);
-        let (wanted, images) = (tags(&["v2", "v3"]), HashSet::from([two]));
+        let (selected, images) = (tags(&["v2", "v3"]), HashSet::from([two]));
         let found = |images| {
-            let known = PruneInput {
-                mirrored: &brought,
-                wanted: &wanted,
-                subjects: &about,
-                wanted_images: images,
+            let input = PruneInput {
+                mirrored: &mirrored,
+                selected: &selected,
+                subjects: &subjects,
+                selected_images: images,
             };
-            let found = candidates(known, |tag| tag.as_str().starts_with("s-"));
+            let found = candidates(input, |tag| tag.as_str().starts_with("s-"));
             found.iter().map(Tag::to_string).collect::<Vec<_>>()
         };
         assert_eq!(found(Some(&images)), ["s-v1", "v1"]);
@@ -91,10 +90,10 @@ mod tests {
     #[test]
     fn moved_tags_are_kept() {
         let (old, new, other) = (Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3"));
-        let brought = [old.clone(), new.clone()];
-        assert_eq!(decide(&brought, Some(&new)), PruneDecision::Delete(new));
-        assert_eq!(decide(&brought, Some(&old)), PruneDecision::Delete(old));
-        assert_eq!(decide(&brought, Some(&other)), PruneDecision::Moved(other));
-        assert_eq!(decide(&brought, None), PruneDecision::AlreadyGone);
+        let mirrored = [old.clone(), new.clone()];
+        assert_eq!(decide(&mirrored, Some(&new)), PruneDecision::Delete(new));
+        assert_eq!(decide(&mirrored, Some(&old)), PruneDecision::Delete(old));
+        assert_eq!(decide(&mirrored, Some(&other)), PruneDecision::Moved(other));
+        assert_eq!(decide(&mirrored, None), PruneDecision::AlreadyGone);
     }
 }

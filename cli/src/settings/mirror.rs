@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use imgsync_oci::{Digest, LocalName, Registry};
 
 use super::parse_size_option;
 use crate::args;
 use crate::cache::UserFolders;
+use crate::disk;
 use crate::exit::{Failure, FailureKind};
 use crate::image::Platforms;
 use crate::login::{self, RegistryAccess, RegistrySettings};
 use crate::mirror::config;
 use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::mirror::location::{SourceLocation, TargetLocation};
-use crate::mirror::selection::{NewestLimit, TagOrder, TagRules};
+use crate::mirror::selection::{TagOrder, TagPattern, TagRules};
 use crate::text::{self, MIB};
 use crate::transports::ReferrersPolicy;
 use crate::upload::TransferOptions;
@@ -185,13 +185,9 @@ impl MirrorAccess {
 }
 
 impl RecordLocation {
-    /// The folder that the environment names: `XDG_STATE_HOME` if it is absolute (XDG Base Directory
-    /// Specification, "Basics"), else below `HOME`.
+    /// Returns a folder below `XDG_STATE_HOME`, else below `HOME`.
     fn from_environment() -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let xdg = set("XDG_STATE_HOME").map(PathBuf::from);
-        let home = || Some(PathBuf::from(set("HOME")?).join(".local/state"));
-        match xdg.filter(|path| path.is_absolute()).or_else(home) {
+        match disk::xdg_folder("XDG_STATE_HOME", ".local/state") {
             Some(base) => Self::Folder(base.join("imgsync/mirrors")),
             None => Self::Nowhere,
         }
@@ -347,34 +343,32 @@ fn has_source_access_args(args: &args::SourceAccessArgs) -> bool {
 }
 
 fn rules(filter: &args::TagFilterArgs) -> Result<TagRules, Failure> {
-    fn all<T: FromStr<Err = String>>(option: &str, texts: &[String]) -> Result<Vec<T>, Failure> {
-        let parsed = texts.iter().map(|text| text.parse());
-        let parsed: Result<_, String> = parsed.collect();
-        parsed.map_err(|error| usage_failure(format!("{option}: {error}")))
-    }
-    let by = match filter.by {
-        args::TagOrderArg::Version => TagOrder::Version,
-        args::TagOrderArg::Date => TagOrder::Date,
-    };
+    let args::TagFilterArgs {
+        tags,
+        tags_regex,
+        exclude,
+        exclude_regex,
+        ..
+    } = filter;
+    let patterns = TagPattern::parse_all(("--tag", tags), ("--tag-regex", tags_regex));
+    let exclude = TagPattern::parse_all(("--exclude", exclude), ("--exclude-regex", exclude_regex));
     let range = filter.semver.as_ref().map(|text| text.parse()).transpose();
-    let min_age = filter
-        .min_age
-        .as_deref()
-        .map(text::parse_duration)
-        .transpose();
+    let min_age = filter.min_age.as_deref().map(text::parse_duration);
+    let min_age = min_age.transpose();
     Ok(TagRules {
-        globs: all("--tag", &filter.tags)?,
-        regexes: all("--tag-regex", &filter.tags_regex)?,
-        exclude_globs: all("--exclude", &filter.exclude)?,
-        exclude_regexes: all("--exclude-regex", &filter.exclude_regex)?,
+        patterns: patterns.map_err(usage_failure)?,
+        exclude: exclude.map_err(usage_failure)?,
         range: range.map_err(|error: String| {
             usage_failure(format!("--semver: {error}"))
                 .with_hint("for instance '^1.2' or '>=1.20, <2'")
         })?,
-        newest: filter.newest.map(|count| NewestLimit {
-            count: usize::try_from(count).unwrap_or(usize::MAX),
-            order: by,
-        }),
+        newest: filter
+            .newest
+            .map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
+        order: match filter.by {
+            args::TagOrderArg::Version => TagOrder::Version,
+            args::TagOrderArg::Date => TagOrder::Date,
+        },
         min_age: min_age.map_err(|error| usage_failure(format!("--min-age: {error}")))?,
     })
 }

@@ -29,20 +29,16 @@ impl Spool {
     pub fn find_compressed(&self, diff_id: &Digest) -> Option<SpooledLayer> {
         let (file, len) = self.open(SpoolKind::Compressed, diff_id)?;
         let bytes = Slice::part(&file, 0, len);
-        let packed = compress::compute_layer_digests(bytes.reader().ok()?, Compression::Gzip);
-        match packed {
-            Ok(packed) if packed.diff_id == *diff_id => Some(SpooledLayer {
-                blob: BlobRef {
-                    digest: packed.digest,
-                    size: packed.size,
-                },
-                bytes,
-            }),
-            Ok(_) | Err(_) => {
-                self.remove(SpoolKind::Compressed, [diff_id]);
-                None
-            }
+        let digests = compress::compute_layer_digests(bytes.reader().ok()?, Compression::Gzip);
+        if let Ok(digests) = digests
+            && digests.diff_id == *diff_id
+        {
+            let (digest, size) = (digests.digest, digests.size);
+            let blob = BlobRef { digest, size };
+            return Some(SpooledLayer { blob, bytes });
         }
+        self.remove(SpoolKind::Compressed, [diff_id]);
+        None
     }
 
     /// Returns the bytes with this digest. Reads them to the end, and removes a damaged entry.
@@ -50,9 +46,9 @@ impl Spool {
     pub fn find_bytes(&self, digest: &Digest) -> Option<Slice> {
         let (file, len) = self.open(SpoolKind::Bytes, digest)?;
         let bytes = Slice::part(&file, 0, len);
-        let mut hashing = HashWriter(Hasher::new(digest.algorithm()));
-        let read = std::io::copy(&mut bytes.reader().ok()?, &mut hashing);
-        if read.is_ok() && hashing.0.finish() == *digest {
+        let mut hasher = HashWriter(Hasher::new(digest.algorithm()));
+        let copied = std::io::copy(&mut bytes.reader().ok()?, &mut hasher);
+        if copied.is_ok() && hasher.0.finish() == *digest {
             return Some(bytes);
         }
         self.remove(SpoolKind::Bytes, [digest]);
@@ -65,25 +61,25 @@ impl Spool {
         self.persist_as(SpoolKind::Bytes, &Digest::of_with(algorithm, bytes), bytes);
     }
 
-    /// Returns the listing kept for the request `about`, if it has at most `most_bytes` bytes. A
+    /// Returns the listing kept for a request, if it has at most `max_bytes` bytes. A
     /// listing is not named by its own digest, so it is not verified.
-    pub fn read_listing(&self, about: &Digest, most_bytes: u64) -> Option<Bytes> {
-        let (file, len) = self.open(SpoolKind::Exports, about)?;
+    pub fn read_listing(&self, request: &Digest, max_bytes: u64) -> Option<Bytes> {
+        let (file, len) = self.open(SpoolKind::Exports, request)?;
         let slice = Slice::part(&file, 0, len);
-        (len <= most_bytes).then(|| slice.read_all().ok())?
+        (len <= max_bytes).then(|| slice.read_all().ok())?
     }
 
-    /// Keeps a listing for the request `about`. Errors are ignored.
-    pub fn persist_listing(&self, about: &Digest, text: &[u8]) {
-        self.persist_as(SpoolKind::Exports, about, text);
+    /// Keeps a listing for a request. Errors are ignored.
+    pub fn persist_listing(&self, request: &Digest, text: &[u8]) {
+        self.persist_as(SpoolKind::Exports, request, text);
     }
 
-    fn persist_as(&self, room: SpoolKind, digest: &Digest, bytes: &[u8]) {
+    fn persist_as(&self, kind: SpoolKind, digest: &Digest, bytes: &[u8]) {
         if self.is_persistent
             && let Ok(mut draft) = self.create_draft()
             && draft.write_all(bytes).is_ok()
         {
-            draft.persist(room, digest);
+            draft.persist(kind, digest);
         }
     }
 }

@@ -15,9 +15,8 @@ mod disk_space;
 mod draft;
 mod entry;
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,12 +24,15 @@ use std::time::{Duration, SystemTime};
 use imgsync_oci::Digest;
 
 use crate::compress;
+use crate::disk;
 
 pub use draft::Draft;
 pub use entry::SpooledLayer;
 
 /// The age after which an entry is deleted.
 const MAX_SPOOL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The prefix of the name of a file that is still being written.
+const DRAFT_PREFIX: &str = ".draft-";
 
 /// The kinds of entries, with the digest that is used as the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,31 +83,17 @@ impl Spool {
             folder: folder.to_owned(),
             is_persistent: true,
         };
-        spool.remove_expired();
+        for leftover in spool.list_leftovers() {
+            if leftover.is_draft || leftover.age() > MAX_SPOOL_AGE {
+                disk::remove_if_unused(&leftover.path);
+            }
+        }
         spool
     }
 
     /// Returns the folder, for messages.
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// Creates an empty file to write to.
-    ///
-    /// # Errors
-    /// Fails if the folder is missing, full or not writable.
-    pub fn create_draft(&self) -> io::Result<Draft> {
-        Draft::new(self)
-    }
-
-    /// Checks that the disk has space for `bytes` more bytes, and deletes leftovers of other images
-    /// if needed, the oldest first.
-    ///
-    /// # Errors
-    /// Returns a [`DiskFull`](crate::disk::DiskFull) in an error of kind
-    /// [`io::ErrorKind::StorageFull`].
-    pub fn reserve(&self, bytes: u64) -> io::Result<()> {
-        disk_space::reserve(self, bytes)
     }
 
     /// Returns the size in bytes of a compressed layer that an earlier run has kept. The entry is
@@ -117,47 +105,37 @@ impl Spool {
     }
 
     /// Removes entries. Open readers can still read them to the end.
-    pub fn remove<'a>(&self, room: SpoolKind, digests: impl IntoIterator<Item = &'a Digest>) {
+    pub fn remove<'a>(&self, kind: SpoolKind, digests: impl IntoIterator<Item = &'a Digest>) {
         if self.is_persistent {
             for digest in digests {
                 // Another run may have removed the entry already.
-                let _ = std::fs::remove_file(self.path(room, digest));
+                let _ = std::fs::remove_file(self.path(kind, digest));
             }
         }
     }
 
-    fn path(&self, room: SpoolKind, digest: &Digest) -> PathBuf {
+    fn path(&self, kind: SpoolKind, digest: &Digest) -> PathBuf {
         let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
-        self.folder.join(room.folder()).join(name)
+        self.folder.join(kind.folder()).join(name)
     }
 
     /// Opens an entry, and returns it with its size in bytes. A shared lock keeps clean-up from
     /// deleting the entry while it is open.
-    fn open(&self, room: SpoolKind, digest: &Digest) -> Option<(Arc<File>, u64)> {
+    fn open(&self, kind: SpoolKind, digest: &Digest) -> Option<(Arc<File>, u64)> {
         if !self.is_persistent {
             return None;
         }
-        let file = File::open(self.path(room, digest)).ok()?;
+        let file = File::open(self.path(kind, digest)).ok()?;
         let data = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        // If the lock or the time cannot be set, the entry may be deleted too early and is created
-        // again later.
-        let _ = file.try_lock_shared();
+        disk::mark_in_use(&file);
+        // If the time cannot be set, the entry may be deleted too early and is created again later.
         let _ = file.set_modified(SystemTime::now());
         Some((Arc::new(file), data.len()))
     }
 
     /// Creates the folder of a kind for this user only, because layers may hold secrets.
-    fn create_folder(&self, room: SpoolKind) -> io::Result<()> {
-        let folder = self.folder.join(room.folder());
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)
-    }
-
-    fn remove_expired(&self) {
-        for leftover in disk_space::list_leftovers(self) {
-            if leftover.is_draft || leftover.age() > MAX_SPOOL_AGE {
-                leftover.remove_if_unused();
-            }
-        }
+    fn create_folder(&self, kind: SpoolKind) -> io::Result<()> {
+        disk::create_private_folder(&self.folder.join(kind.folder()))
     }
 }
 

@@ -1,10 +1,8 @@
-//! Tests of the spool.
-
 use std::io::Write;
 
 use bytes::Bytes;
 
-use super::{disk_space, *};
+use super::*;
 
 fn spool() -> (tempfile::TempDir, Spool) {
     let folder = tempfile::tempdir().unwrap();
@@ -18,15 +16,15 @@ fn draft(spool: &Spool, bytes: &[u8]) -> Draft {
     draft
 }
 
-fn persist_compressed(spool: &Spool, layer: &[u8]) -> Digest {
+fn compressed(spool: &Spool, layer: &[u8]) -> Digest {
     let mut draft = spool.create_draft().unwrap();
-    let blob = compress::gzip(layer, &mut draft, 1).unwrap();
-    draft.persist(SpoolKind::Compressed, &blob.diff_id);
-    blob.diff_id
+    let digests = compress::gzip(layer, &mut draft, 1).unwrap();
+    draft.persist(SpoolKind::Compressed, &digests.diff_id);
+    digests.diff_id
 }
 
 fn files(spool: &Spool) -> usize {
-    disk_space::list_leftovers(spool).len()
+    spool.list_leftovers().len()
 }
 
 #[test]
@@ -43,11 +41,11 @@ fn persisted_entries_are_found_only_while_intact() {
     assert!(spool.find_bytes(&digest).is_none());
     assert_eq!(files(&spool), 0, "a damaged entry is deleted");
 
-    let diff_id = persist_compressed(&spool, b"tar");
-    let found = spool.find_compressed(&diff_id).unwrap();
+    let diff_id = compressed(&spool, b"tar");
+    let kept = spool.find_compressed(&diff_id).unwrap();
     assert_eq!(
-        Digest::of(&found.bytes.read_all().unwrap()),
-        found.blob.digest
+        Digest::of(&kept.bytes.read_all().unwrap()),
+        kept.blob.digest
     );
     let path = spool.path(SpoolKind::Compressed, &diff_id);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -58,9 +56,9 @@ fn persisted_entries_are_found_only_while_intact() {
 }
 
 #[test]
-fn a_sound_layer_under_a_wrong_name_does_not_count() {
+fn an_intact_layer_under_a_wrong_name_is_ignored() {
     let (_folder, spool) = spool();
-    let diff_id = persist_compressed(&spool, b"tar");
+    let diff_id = compressed(&spool, b"tar");
     let other = Digest::of(b"another tar");
     let (from, to) = (
         spool.path(SpoolKind::Compressed, &diff_id),
@@ -88,7 +86,7 @@ fn entries_in_use_stay_and_old_leftovers_are_removed() {
     }
     // One draft whose writer was killed, and one whose writer is still running.
     std::fs::write(folder.path().join(".draft-killed"), b"x").unwrap();
-    let active_draft = draft(&spool, b"y");
+    let open_draft = draft(&spool, b"y");
     std::fs::write(folder.path().join("somebody else's"), b"z").unwrap();
 
     let again = Spool::persistent(folder.path());
@@ -103,7 +101,7 @@ fn entries_in_use_stay_and_old_leftovers_are_removed() {
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
     assert_eq!(bytes, b"used");
-    active_draft.persist(SpoolKind::Bytes, &Digest::of(b"y"));
+    open_draft.persist(SpoolKind::Bytes, &Digest::of(b"y"));
     assert!(again.find_bytes(&Digest::of(b"y")).is_some());
 }
 
@@ -112,10 +110,10 @@ fn the_oldest_leftovers_are_removed_and_then_a_full_disk_is_reported() {
     let (_folder, spool) = spool();
     let digest = Digest::of(b"leftover");
     drop(draft(&spool, b"leftover").persist(SpoolKind::Bytes, &digest));
-    let refused = || io::Error::from(io::ErrorKind::StorageFull);
-    disk_space::make_space(&spool, 5, 9, refused()).unwrap();
+    let write_error = || io::Error::from(io::ErrorKind::StorageFull);
+    spool.make_space(5, 9, write_error()).unwrap();
     assert_eq!(files(&spool), 0);
-    let error = disk_space::make_space(&spool, 5, 9, refused()).unwrap_err();
+    let error = spool.make_space(5, 9, write_error()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     let text = error.to_string();
     assert!(text.contains("9 B or more are needed"), "{text}");

@@ -4,14 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use imgsync_oci::{Digest, Reference, Tag};
+use serde::Deserialize;
 
 use crate::exit::Failure;
 use crate::image::Platforms;
 
 /// Which signatures, attestations and other artifacts are copied with an image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ReferrersPolicy {
     /// None.
+    #[serde(rename = "none")]
     Skip,
     /// The referrers that exist when the tag of the image is written, and those under tags of
     /// cosign's scheme. For an image whose tag is up to date, the list of referrers is not

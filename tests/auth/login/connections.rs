@@ -70,7 +70,9 @@ fn a_registry_without_tls_needs_plain_http_or_insecure_registries() {
     std::fs::write(folder.join("daemon.json"), daemon_config).unwrap();
     let outcome = fixture.push(&[], &remote).succeeded();
     assert!(
-        outcome.stderr.contains("insecure-registries names"),
+        outcome
+            .stderr
+            .contains("is listed in Docker's insecure-registries"),
         "{outcome}"
     );
     assert!(

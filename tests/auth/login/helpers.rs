@@ -55,10 +55,10 @@ fn a_helper_that_hangs_fails_or_is_missing_is_an_error_where_a_login_is_needed()
     let outcome = fixture.push(&[], &remote).failed(5, &[]);
     assert_eq!(
         stderr_of(&outcome, &host),
-        "error: the credential helper docker-credential-sleepy said nothing for 1 seconds and was \
-         stopped\n \
+        "error: the credential helper docker-credential-sleepy did not answer within 1 seconds and \
+         was stopped\n \
          hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
-         IMGSYNC_USERNAME and IMGSYNC_PASSWORD to go without it"
+         IMGSYNC_USERNAME and IMGSYNC_PASSWORD to run without it"
     );
     fixture.add_helper("broken", "echo no daemon >&2; exit 3");
     fixture.write_config(&json!({"credHelpers": {&host: "broken"}}));
@@ -68,7 +68,7 @@ fn a_helper_that_hangs_fails_or_is_missing_is_an_error_where_a_login_is_needed()
     fixture.write_config(&json!({"credsStore": "missing"}));
     fixture
         .push(&[], &remote)
-        .failed(5, &["docker-credential-missing", "does not start"]);
+        .failed(5, &["docker-credential-missing", "cannot start"]);
 
     // If no login is needed, it is a warning.
     let open_registry = StockRegistry::start(&fixture.scratch.folder("open"));

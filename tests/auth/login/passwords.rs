@@ -239,8 +239,8 @@ fn a_password_over_plain_http_causes_one_warning() {
     fixture.set("IMGSYNC_PASSWORD", "secret");
     let outcome = fixture.push(&["--plain-http"], "registry.example.com:5000/app:v1");
     let outcome = outcome.succeeded();
-    let warning = "warning: the password goes to registry.example.com unencrypted, for everybody \
-                   on the way to read";
+    let warning = "warning: the password is sent to registry.example.com unencrypted, so others \
+                   on the network can read it";
     assert_eq!(outcome.stderr.matches(warning).count(), 1, "{outcome}");
     let outcome = fixture.push(&[], &format!("{}/app:v1", registry.address()));
     assert!(!outcome.succeeded().stderr.contains("unencrypted"));
@@ -266,7 +266,7 @@ fn a_password_is_not_sent_over_plain_http_after_a_tls_error() {
     std::fs::write(folder.join("daemon.json"), daemon_config).unwrap();
     let remote = format!("{host}/app:v1");
     let outcome = fixture.push(&[], &remote).failed(5, &["--plain-http"]);
-    let warning = "the password goes to registry.example.com unencrypted";
+    let warning = "the password is sent to registry.example.com unencrypted";
     assert!(!outcome.stderr.contains(warning), "{outcome}");
     let outcome = fixture.push(&["--plain-http"], &remote).succeeded();
     assert!(outcome.stderr.contains(warning), "{outcome}");

@@ -144,7 +144,7 @@ fn a_single_mirrored_image_is_not_pruned() {
     );
     fixture.run(&["mirror", &from, &to]).succeeded();
     let pruned = fixture.mirror(&["--tag", "1.1", "--prune"]).succeeded();
-    assert_eq!(line_of(&pruned, "1.0"), "pruned: no pattern takes it");
+    assert_eq!(line_of(&pruned, "1.0"), "pruned: matches no pattern");
     assert_eq!(fixture.target_tags(), ["1.1", "stable"]);
 }
 

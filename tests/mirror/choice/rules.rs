@@ -34,7 +34,7 @@ fn rules_select_tags_and_a_dry_run_prints_the_reasons() {
         ("2.0.0", "not in ^1"),
         ("2.0.0-rc1", "variant or pre-release"),
         ("1.10.0-alpine3.20", "variant or pre-release"),
-        ("latest", "is no version"),
+        ("latest", "is not a version"),
     ] {
         assert!(line_of(&dry, tag).contains(expected), "{tag}: {dry}");
     }
@@ -173,7 +173,7 @@ fn mirrors_from_a_configuration_file() {
         "mirrors:\n  - {source: nginx, target: a.io, tagz: [x]}\n",
     );
     let outcome = fixture.run(&["mirror", "--config", file.to_str().unwrap()]);
-    outcome.failed(2, &["line 2", "do you mean tags?"]);
+    outcome.failed(2, &["line 2", "did you mean tags?"]);
 }
 
 #[test]

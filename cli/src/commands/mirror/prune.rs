@@ -49,9 +49,9 @@ impl PruneRequest<'_> {
         });
         let input = PruneInput {
             mirrored: &self.mirrored,
-            wanted: &wanted.collect(),
+            selected: &wanted.collect(),
             subjects: &self.record.tag_subjects(),
-            wanted_images: self.wanted_images,
+            selected_images: self.wanted_images,
         };
         prune::candidates(input, |tag| subject_of(tag).is_some())
     }

@@ -1,16 +1,16 @@
 //! Lists the tags of a source, fetches the creation dates that decide, and selects.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use imgsync_oci::{Reference, Tag};
 
 use super::{MirrorProgress, MirrorRunner, image_name};
-use crate::copy::{CreationDate, fetch_creation_date};
+use crate::copy::fetch_creation_date;
 use crate::exit::{Failure, FailureKind};
 use crate::mirror::job::MirrorJob;
-use crate::mirror::selection::{SelectionStep, SkipReason, TagDate, TagSelection, select_tags};
+use crate::mirror::selection::{MissingDates, SkipReason, TagDates, TagSelection, select_tags};
 use crate::report::{MirroredTag, TagOutcome};
 use crate::transports::CopySource;
 
@@ -44,29 +44,28 @@ impl MirrorRunner<'_> {
     ) -> Result<SourceTags, Failure> {
         let listed = list_tags(source).await?;
         let tags: Vec<Tag> = listed.iter().cloned().collect();
-        let mut dates = HashMap::new();
-        let mut failures = HashMap::new();
+        let mut dates = TagDates::new();
         let TagSelection { selected, skipped } = loop {
             match select_tags(&tags, &job.rules, &dates, self.now) {
-                SelectionStep::Done(selection) => break selection,
-                SelectionStep::NeedDates(needed) => {
-                    let count = needed.len();
+                Ok(selection) => break selection,
+                Err(MissingDates(missing)) => {
+                    let count = missing.len();
                     self.report
                         .detail(&format!("fetching the creation dates of {count} images"));
-                    fetch_dates(source, needed, &mut dates, &mut failures).await;
+                    fetch_dates(source, missing, &mut dates).await;
                 }
             }
         };
         let (undated, skipped): (Vec<_>, Vec<_>) = skipped
             .into_iter()
             .partition(|(_, reason)| *reason == SkipReason::DateUnavailable);
-        let undated = undated.into_iter();
         Ok(SourceTags {
             listed: Arc::new(listed),
             selected,
             skipped,
             undated: undated
-                .filter_map(|(tag, _)| Some((tag.clone(), failures.remove(&tag)?)))
+                .into_iter()
+                .filter_map(|(tag, _)| Some((tag.clone(), dates.remove(&tag)?.err()?)))
                 .collect(),
         })
     }
@@ -96,31 +95,14 @@ impl MirrorRunner<'_> {
     }
 }
 
-/// Fetches the creation dates of tags, and keeps the failures beside them.
-async fn fetch_dates(
-    source: &dyn CopySource,
-    tags: Vec<Tag>,
-    dates: &mut HashMap<Tag, TagDate>,
-    failures: &mut HashMap<Tag, Failure>,
-) {
+/// Fetches the creation dates of tags.
+async fn fetch_dates(source: &dyn CopySource, tags: Vec<Tag>, dates: &mut TagDates) {
     let requests = tags.into_iter().map(|tag| async move {
         let date = fetch_creation_date(source, &tag).await;
         (tag, date)
     });
-    let mut answers =
-        futures::stream::iter(requests).buffer_unordered(MAX_CONCURRENT_DATE_REQUESTS);
-    while let Some((tag, answer)) = answers.next().await {
-        let date = match answer {
-            Ok(CreationDate::At(time)) => TagDate::At(time),
-            Ok(CreationDate::Unknown) => TagDate::Unknown,
-            Ok(CreationDate::Gone) => TagDate::Deleted,
-            Err(failure) => {
-                failures.insert(tag.clone(), failure);
-                TagDate::Failed
-            }
-        };
-        dates.insert(tag, date);
-    }
+    let requests = futures::stream::iter(requests).buffer_unordered(MAX_CONCURRENT_DATE_REQUESTS);
+    dates.extend(requests.collect::<Vec<_>>().await);
 }
 
 async fn list_tags(source: &dyn CopySource) -> Result<HashSet<Tag>, Failure> {

@@ -38,8 +38,8 @@ impl DockerConfig {
     /// Fails if the configuration cannot be serialized, which is not expected.
     pub(super) fn write(&self) -> Result<Vec<u8>, String> {
         let mut content = Vec::new();
-        let style = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-        let mut serializer = serde_json::Serializer::with_formatter(&mut content, style);
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut content, formatter);
         serde::Serialize::serialize(&self.0, &mut serializer).map_err(|error| error.to_string())?;
         Ok(content)
     }
@@ -77,12 +77,12 @@ impl DockerConfig {
             let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
             // Old versions of Docker padded passwords with NUL.
             let pair = text.trim_end_matches('\0').split_once(':');
-            let (username, password) = pair.ok_or("\"auth\" holds no name and password")?;
+            let (username, password) = pair.ok_or("\"auth\" is not a username and a password")?;
             return Ok(password_of(username, password));
         }
         match (field("username"), field("password")) {
             (Some(username), Some(password)) => Ok(password_of(username, password)),
-            (Some(_) | None, _) => Ok(None),
+            _ => Ok(None),
         }
     }
 
@@ -95,16 +95,11 @@ impl DockerConfig {
             }
             None => Value::Object(Map::new()),
         };
-        let auths = self
-            .0
-            .entry("auths")
-            .or_insert_with(|| Value::Object(Map::new()));
-        match auths {
-            Value::Object(auths) => {
-                auths.insert(key.to_owned(), entry);
-            }
-            _ => *auths = serde_json::json!({key: entry}),
+        let auths = self.0.entry("auths").or_insert(Value::Null);
+        if !auths.is_object() {
+            *auths = Value::Object(Map::new());
         }
+        auths[key] = entry;
     }
 
     /// Removes an entry. Returns whether there was one.
@@ -127,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_docker_and_podman_write_is_read() {
+    fn credentials_of_docker_and_podman_are_read() {
         // dTpwOnc= is u:p:w
         let text = br#"{"auths": {"a:5000": {"auth": "dTpwOnc="}, "unpadded": {"auth": "dTpwOnc"},
             "empty": {}, "blank": {"auth": ""}, "plain": {"username": "u", "password": "p:w"},
@@ -147,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registrys_own_helper_comes_before_the_store() {
+    fn the_helper_of_a_registry_takes_precedence_over_the_store() {
         let text = br#"{"credsStore": "pass", "credHelpers": {"a": "ecr-login"}}"#;
         let config = DockerConfig::parse(text).unwrap();
         assert_eq!(config.helper("a"), Some("ecr-login"));
@@ -156,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_keep_stays_as_it_is() {
+    fn other_settings_are_kept() {
         let text = "{\n\t\"zeta\": 1,\n\t\"auths\": {\n\t\t\"b\": {\n\t\t\t\"auth\": \"dTpw\",\n\t\t\t\"email\": \"x\"\n\t\t},\n\t\t\"c\": {}\n\t},\n\t\"HttpHeaders\": {\n\t\t\"X\": \"y\"\n\t},\n\t\"alpha\": null\n}";
         let mut config = DockerConfig::parse(text.as_bytes()).unwrap();
         config.put("a", Some(("u", "p:w")));

@@ -4,12 +4,12 @@
 //!
 //! This module does not choose the helper. Start reading at [`CredentialHelper`].
 
+use std::io;
 use std::process::Stdio;
-use std::time::Duration;
 
 use imgsync_oci::client::Credentials;
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::failure;
@@ -18,8 +18,10 @@ use crate::login;
 
 /// The timeout allows for a helper that asks the user, but not for one that hangs.
 const DEFAULT_HELPER_TIMEOUT_SECONDS: u64 = 60;
-/// An upper bound for the output of a helper.
+/// The largest output of a helper in bytes.
 const MAX_HELPER_OUTPUT_BYTES: u64 = 64 * 1024;
+/// The largest number of characters of a helper's message that are shown.
+const MAX_MESSAGE_CHARS: usize = 300;
 /// The messages of helpers that have no credentials for a registry. There is no exit code for that.
 const NOT_FOUND_MESSAGES: [&str; 2] = [
     "credentials not found",
@@ -31,31 +33,11 @@ const TOKEN_USERNAME: &str = "<token>";
 /// A credential helper, by its name in the configuration.
 pub(super) struct CredentialHelper<'a>(pub(super) &'a str);
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 struct HelperCredentials {
-    #[serde(default)]
     username: String,
-    #[serde(default)]
     secret: String,
-}
-
-#[derive(Serialize)]
-struct HelperStoreRequest<'a> {
-    #[serde(rename = "ServerURL")]
-    key: &'a str,
-    #[serde(rename = "Username")]
-    username: &'a str,
-    #[serde(rename = "Secret")]
-    secret: &'a str,
-}
-
-/// The result of running a helper.
-struct HelperOutput {
-    is_success: bool,
-    stdout: Vec<u8>,
-    /// The output on stdout and stderr, for messages.
-    message: String,
 }
 
 impl CredentialHelper<'_> {
@@ -64,24 +46,22 @@ impl CredentialHelper<'_> {
     /// # Errors
     /// Fails if the helper does not start, times out, fails, or returns invalid JSON.
     pub(super) async fn get(&self, key: &str) -> Result<Option<Credentials>, Failure> {
-        let outcome = self.run("get", key.as_bytes()).await?;
-        if !outcome.is_success {
-            return match is_not_found(&outcome.message) {
-                true => Ok(None),
-                false => Err(self.failed("get", &outcome.message)),
-            };
-        }
-        let answer: HelperCredentials = serde_json::from_slice(&outcome.stdout).map_err(|_| {
-            let what = format!("the credential helper {} answers nonsense", self.program());
-            failure(what).with_hint(self.advice())
+        let response = match self.run("get", key.as_bytes()).await? {
+            Ok(response) => response,
+            Err(message) if is_not_found(&message) => return Ok(None),
+            Err(message) => return Err(self.failed("get", &message)),
+        };
+        let credentials = serde_json::from_slice::<HelperCredentials>(&response);
+        let HelperCredentials { username, secret } = credentials.map_err(|_| {
+            self.failure(format!("the response of {} is not valid", self.program()))
         })?;
         // A credential store that knows the registry but not the user returns an empty username.
-        Ok(match (&*answer.username, &*answer.secret) {
-            ("" | TOKEN_USERNAME, "") | ("", _) => None,
-            (TOKEN_USERNAME, token) => Some(Credentials::IdentityToken(token.to_owned())),
-            (username, password) => Some(Credentials::Password {
-                username: username.to_owned(),
-                password: password.to_owned(),
+        Ok(match (&*username, &*secret) {
+            ("", _) | (TOKEN_USERNAME, "") => None,
+            (TOKEN_USERNAME, _) => Some(Credentials::IdentityToken(secret)),
+            _ => Some(Credentials::Password {
+                username,
+                password: secret,
             }),
         })
     }
@@ -96,91 +76,84 @@ impl CredentialHelper<'_> {
         username: &str,
         secret: &str,
     ) -> Result<(), Failure> {
-        let stored = HelperStoreRequest {
-            key,
-            username,
-            secret,
-        };
-        let stored = serde_json::to_vec(&stored).map_err(|error| failure(error.to_string()))?;
-        let outcome = self.run("store", &stored).await?;
-        match outcome.is_success {
-            true => Ok(()),
-            false => Err(self.failed("store", &outcome.message)),
-        }
+        let request = serde_json::json!({
+            "ServerURL": key, "Username": username, "Secret": secret,
+        });
+        let stored = self.run("store", request.to_string().as_bytes()).await?;
+        stored
+            .map(drop)
+            .map_err(|message| self.failed("store", &message))
     }
 
-    /// Deletes the credentials stored for a key. Returns whether there were any.
+    /// Deletes the credentials stored for a key, if there are any.
     ///
     /// # Errors
     /// Fails if the helper does not start, times out or fails.
-    pub(super) async fn erase(&self, key: &str) -> Result<bool, Failure> {
-        let outcome = self.run("erase", key.as_bytes()).await?;
-        match outcome.is_success {
-            true => Ok(true),
-            false if is_not_found(&outcome.message) => Ok(false),
-            false => Err(self.failed("erase", &outcome.message)),
+    pub(super) async fn erase(&self, key: &str) -> Result<(), Failure> {
+        match self.run("erase", key.as_bytes()).await? {
+            Err(message) if !is_not_found(&message) => Err(self.failed("erase", &message)),
+            _ => Ok(()),
         }
     }
 
-    async fn run(&self, verb: &str, input: &[u8]) -> Result<HelperOutput, Failure> {
+    /// Runs the helper. Returns its output, or its message if it fails.
+    async fn run(&self, verb: &str, request: &[u8]) -> Result<Result<Vec<u8>, String>, Failure> {
         let program = self.program();
         // Only a name is allowed: a path would run any program that a configuration names.
         if self.0.contains(['/', '\\']) {
-            let what = format!("{:?} is no name of a credential helper", self.0);
-            return Err(failure(what).with_hint(self.advice()));
+            let what = format!("{:?} is not the name of a credential helper", self.0);
+            return Err(self.failure(what));
         }
-        let patience = helper_timeout()?;
-        let answer = tokio::time::timeout(patience, run_helper(&program, verb, input)).await;
-        match answer {
-            Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(error)) => {
-                let what = format!("the credential helper {program} does not start: {error}");
-                Err(failure(what).with_hint(self.advice()))
-            }
-            Err(_) => {
-                let seconds = patience.as_secs();
-                let what = format!(
-                    "the credential helper {program} said nothing for {seconds} seconds and was \
-                     stopped"
-                );
-                let hint = format!(
-                    "run `echo HOST | {program} get` to see what it waits for, or set \
-                     IMGSYNC_USERNAME and IMGSYNC_PASSWORD to go without it"
-                );
-                Err(failure(what).with_hint(hint))
-            }
-        }
+        let timeout =
+            login::seconds_from_env("IMGSYNC_HELPER_TIMEOUT", DEFAULT_HELPER_TIMEOUT_SECONDS)?;
+        let run = tokio::time::timeout(timeout, run_helper(&program, verb, request)).await;
+        let Ok(result) = run else {
+            let seconds = timeout.as_secs();
+            let what = format!(
+                "the credential helper {program} did not answer within {seconds} seconds and was \
+                 stopped"
+            );
+            let hint = format!(
+                "run `echo HOST | {program} get` to see what it waits for, or set IMGSYNC_USERNAME \
+                 and IMGSYNC_PASSWORD to run without it"
+            );
+            return Err(failure(what).with_hint(hint));
+        };
+        result.map_err(|error| {
+            self.failure(format!(
+                "cannot start the credential helper {program}: {error}"
+            ))
+        })
     }
 
     fn program(&self) -> String {
         format!("docker-credential-{}", self.0)
     }
 
-    fn failed(&self, verb: &str, said: &str) -> Failure {
-        let what = format!("the credential helper {} failed to {verb}", self.program());
-        match said {
-            "" => failure(what),
-            said => failure(format!("{what}: {said}")),
+    fn failed(&self, verb: &str, message: &str) -> Failure {
+        let mut what = format!("the credential helper {} failed to {verb}", self.program());
+        if !message.is_empty() {
+            what += &format!(": {message}");
         }
-        .with_hint(self.advice())
+        self.failure(what)
     }
 
-    fn advice(&self) -> String {
-        format!(
-            "see credsStore and credHelpers in Docker's config.json, and that {} is installed; or \
-             set IMGSYNC_USERNAME and IMGSYNC_PASSWORD",
+    fn failure(&self, what: String) -> Failure {
+        failure(what).with_hint(format!(
+            "check credsStore and credHelpers in Docker's config.json, and that {} is installed; \
+             or set IMGSYNC_USERNAME and IMGSYNC_PASSWORD",
             self.program()
-        )
+        ))
     }
 }
 
-/// Returns the timeout for a helper: `IMGSYNC_HELPER_TIMEOUT` in seconds, or one minute.
-fn helper_timeout() -> Result<Duration, Failure> {
-    login::seconds_from_env("IMGSYNC_HELPER_TIMEOUT", DEFAULT_HELPER_TIMEOUT_SECONDS)
-}
-
-/// Runs a helper to its end. The helper is killed if the future is dropped.
-async fn run_helper(program: &str, verb: &str, input: &[u8]) -> std::io::Result<HelperOutput> {
+/// Runs a helper to its end. Returns its output, or its message if it fails. The helper is killed if
+/// the future is dropped.
+async fn run_helper(
+    program: &str,
+    verb: &str,
+    request: &[u8],
+) -> io::Result<Result<Vec<u8>, String>> {
     let mut child = Command::new(program)
         .arg(verb)
         .stdin(Stdio::piped())
@@ -188,53 +161,41 @@ async fn run_helper(program: &str, verb: &str, input: &[u8]) -> std::io::Result<
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let stdin = child.stdin.take();
     let write = async {
         if let Some(mut stdin) = stdin {
             // A helper that does not read its input may still return a response.
-            let _ = stdin.write_all(input).await;
+            let _ = stdin.write_all(request).await;
         }
     };
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let read_out = async {
-        match stdout {
-            Some(stdout) => {
-                stdout
-                    .take(MAX_HELPER_OUTPUT_BYTES)
-                    .read_to_end(&mut out)
-                    .await
-            }
-            None => Ok(0),
-        }
-    };
-    let read_err = async {
-        match stderr {
-            Some(stderr) => {
-                stderr
-                    .take(MAX_HELPER_OUTPUT_BYTES)
-                    .read_to_end(&mut err)
-                    .await
-            }
-            None => Ok(0),
-        }
-    };
-    let ((), read, said) = futures::join!(write, read_out, read_err);
-    read.and(said)?;
-    let status = child.wait().await?;
-    let said = [&out, &err].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
-    // The output of a successful run may be a secret, so it is not kept as a message.
-    let said = match status.success() {
-        true => String::new(),
-        false => said.join(" ").trim().chars().take(300).collect(),
-    };
-    Ok(HelperOutput {
-        is_success: status.success(),
-        stdout: out,
-        message: said,
-    })
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let ((), stdout, stderr) = futures::join!(write, read(stdout), read(stderr));
+    let outputs = [stdout?, stderr?];
+    if child.wait().await?.success() {
+        // The output may be a secret, so it must not become part of a message.
+        let [stdout, _] = outputs;
+        return Ok(Ok(stdout));
+    }
+    let texts = outputs.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    let message = texts.join(" ");
+    Ok(Err(message
+        .trim()
+        .chars()
+        .take(MAX_MESSAGE_CHARS)
+        .collect()))
 }
 
-fn is_not_found(said: &str) -> bool {
-    let said = said.to_lowercase();
-    NOT_FOUND_MESSAGES.iter().any(|words| said.contains(words))
+/// Reads an output of a helper, at most [`MAX_HELPER_OUTPUT_BYTES`].
+async fn read(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        let mut pipe = pipe.take(MAX_HELPER_OUTPUT_BYTES);
+        pipe.read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+fn is_not_found(message: &str) -> bool {
+    let message = message.to_lowercase();
+    NOT_FOUND_MESSAGES.iter().any(|text| message.contains(text))
 }

@@ -41,11 +41,12 @@ pub async fn find_stored(
         let config = files::read(&path)?;
         for key in config_keys(registry, repository) {
             // The common credential store is asked once, under the name that Docker uses. Docker
-            // reads no other place if a helper is configured; here the credentials in the file
-            // count as well.
-            let helper = match key == self::key(registry) {
-                true => config.helper(&key),
-                false => config.registry_helper(&key),
+            // uses only the helper if one is configured; here the credentials in the file are used
+            // too.
+            let helper = if key == docker_key(registry) {
+                config.helper(&key)
+            } else {
+                config.registry_helper(&key)
             };
             if let Some(helper) = helper
                 && let Some(credentials) = CredentialHelper(helper).get(&key).await?
@@ -55,7 +56,7 @@ pub async fn find_stored(
             let inline = config.inline_credentials(&key).map_err(|error| {
                 let shown = path.display();
                 failure(format!(
-                    "the credentials for {key} in {shown} cannot be read: {error}"
+                    "cannot read the credentials for {key} in {shown}: {error}"
                 ))
                 .with_hint(format!("log in again: imgsync login {registry}"))
             })?;
@@ -81,32 +82,37 @@ pub fn from_environment(variables: CredentialVariables) -> Result<Option<Credent
     match (variable(name), variable(secret)) {
         (Some(username), Some(password)) => Ok(Some(Credentials::Password { username, password })),
         (None, None) => Ok(None),
-        (Some(_), None) | (None, Some(_)) => Err(Failure::new(
-            FailureKind::Usage,
-            format!("{name} and {secret} only count together, and one is missing"),
-        )),
+        _ => {
+            let what = format!("only one of {name} and {secret} is set");
+            let hint = "set both variables, or none of them";
+            Err(Failure::new(FailureKind::Usage, what).with_hint(hint))
+        }
     }
 }
 
 /// Stores a username and password where `docker` looks for them: in the configured credential
-/// helper, or else in the configuration file. Returns a description of the place for messages.
+/// helper, or else in the configuration file. Returns a description of the store for messages.
 ///
 /// # Errors
 /// Fails if the helper fails or times out, or if the file cannot be read or written.
 pub async fn store(registry: &Registry, username: &str, password: &str) -> Result<String, Failure> {
     let (path, mut config) = read_docker_config()?;
-    let key = key(registry);
-    let Some(helper) = config.helper(&key).map(str::to_owned) else {
-        config.put(&key, Some((username, password)));
-        files::replace(&path, &config)?;
-        return Ok(format!("{}, unencrypted", path.display()));
+    let key = docker_key(registry);
+    let helper = config.helper(&key).map(str::to_owned);
+    let (inline, store) = match &helper {
+        Some(helper) => {
+            let program = CredentialHelper(helper);
+            program.store(&key, username, password).await?;
+            (None, format!("docker-credential-{helper}"))
+        }
+        None => {
+            let store = format!("{}, unencrypted", path.display());
+            (Some((username, password)), store)
+        }
     };
-    CredentialHelper(&helper)
-        .store(&key, username, password)
-        .await?;
-    config.put(&key, None);
+    config.put(&key, inline);
     files::replace(&path, &config)?;
-    Ok(format!("docker-credential-{helper}"))
+    Ok(store)
 }
 
 /// Deletes the credentials that [`store`] or `docker login` has stored. Returns whether there were
@@ -116,27 +122,27 @@ pub async fn store(registry: &Registry, username: &str, password: &str) -> Resul
 /// Fails as [`store`] does.
 pub async fn erase(registry: &Registry) -> Result<bool, Failure> {
     let (path, mut config) = read_docker_config()?;
-    let key = key(registry);
-    let mut found = false;
-    if let Some(helper) = config.helper(&key).map(str::to_owned) {
-        found = CredentialHelper(&helper).get(&key).await?.is_some();
-        if found {
-            CredentialHelper(&helper).erase(&key).await?;
+    let key = docker_key(registry);
+    let mut is_in_helper = false;
+    if let Some(helper) = config.helper(&key).map(CredentialHelper) {
+        is_in_helper = helper.get(&key).await?.is_some();
+        if is_in_helper {
+            helper.erase(&key).await?;
         }
     }
-    let mut changed = false;
+    let mut is_in_file = false;
     for key in config_keys(registry, None) {
-        changed |= config.remove(&key);
+        is_in_file |= config.remove(&key);
     }
-    if changed {
+    if is_in_file {
         files::replace(&path, &config)?;
     }
-    Ok(found || changed)
+    Ok(is_in_helper || is_in_file)
 }
 
 fn read_docker_config() -> Result<(std::path::PathBuf, DockerConfig), Failure> {
     let path = files::docker_config_path().ok_or_else(|| {
-        failure("there is no home folder to keep credentials in")
+        failure("there is no folder to store credentials in: HOME is not set")
             .with_hint("set HOME or DOCKER_CONFIG")
     })?;
     let config = files::read(&path)?;
@@ -144,39 +150,36 @@ fn read_docker_config() -> Result<(std::path::PathBuf, DockerConfig), Failure> {
 }
 
 /// Returns the name of a registry in Docker's configuration.
-fn key(registry: &Registry) -> String {
-    match registry.is_docker_hub() {
-        true => "https://index.docker.io/v1/".to_owned(),
-        false => registry.as_str().to_owned(),
+fn docker_key(registry: &Registry) -> String {
+    if registry.is_docker_hub() {
+        "https://index.docker.io/v1/".to_owned()
+    } else {
+        registry.to_string()
     }
 }
 
 /// Returns the names under which a registry may be configured: those of the repository and its
 /// parents, which `podman login` supports, then the usual name, then the others.
 fn config_keys(registry: &Registry, repository: Option<&Repository>) -> Vec<String> {
-    let name = registry.as_str();
-    let host = if registry.is_docker_hub() {
+    let is_hub = registry.is_docker_hub();
+    let host = if is_hub {
         "docker.io"
     } else {
-        name
+        registry.as_str()
     };
     let mut keys = Vec::new();
-    let mut below = repository.map_or("", Repository::as_str);
-    while !below.is_empty() {
-        keys.push(format!("{host}/{below}"));
-        below = below.rsplit_once('/').map_or("", |(above, _)| above);
+    let mut name = repository.map_or("", Repository::as_str);
+    while !name.is_empty() {
+        keys.push(format!("{host}/{name}"));
+        name = name.rsplit_once('/').map_or("", |(parent, _)| parent);
     }
-    keys.push(key(registry));
-    if registry.is_docker_hub() {
+    keys.push(docker_key(registry));
+    if is_hub {
         keys.push(host.to_owned());
-        return keys;
+    } else {
+        keys.push(format!("https://{host}"));
+        keys.extend(["", "v1/", "v2/"].map(|path| format!("https://{host}/{path}")));
     }
-    keys.extend([
-        format!("https://{name}"),
-        format!("https://{name}/"),
-        format!("https://{name}/v1/"),
-        format!("https://{name}/v2/"),
-    ]);
     keys
 }
 
@@ -189,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_comes_first() {
+    fn the_most_specific_name_comes_first() {
         let names = |registry: &str, repository: Option<&str>| {
             let repository = repository.map(|text| text.parse().unwrap());
             config_keys(&registry.parse().unwrap(), repository.as_ref())

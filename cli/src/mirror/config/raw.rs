@@ -1,14 +1,18 @@
-//! The file as it is written: every key, and none that is not known.
+//! The file as it is written: all keys, with their types.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_saphyr::{Budget, Error, Options, Spanned};
 
-/// No file is longer, in bytes.
+use crate::login::RegistrySettings;
+use crate::mirror::selection::TagOrder;
+use crate::text;
+use crate::transports::ReferrersPolicy;
+
+/// The largest file in bytes.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
-/// Values in it, those that aliases repeat counted each time.
+/// The most values in a file. The values that an alias repeats are counted each time.
 const MAX_YAML_VALUES: usize = 100_000;
 const MAX_YAML_DEPTH: usize = 16;
 
@@ -17,7 +21,7 @@ const MAX_YAML_DEPTH: usize = 16;
 pub(super) struct ConfigFile {
     pub(super) defaults: Option<Spanned<MirrorEntry>>,
     #[serde(default)]
-    pub(super) registries: BTreeMap<String, Spanned<RegistryEntry>>,
+    pub(super) registries: BTreeMap<String, Spanned<RegistrySettings>>,
     #[serde(default)]
     pub(super) mirrors: Vec<Spanned<MirrorEntry>>,
 }
@@ -33,41 +37,15 @@ pub(super) struct MirrorEntry {
     pub(super) exclude_regex: Option<Vec<String>>,
     pub(super) semver: Option<String>,
     pub(super) newest: Option<usize>,
-    pub(super) by: Option<TagOrderValue>,
+    pub(super) by: Option<TagOrder>,
     pub(super) min_age: Option<String>,
     pub(super) platforms: Option<Vec<String>>,
-    pub(super) referrers: Option<ReferrersValue>,
+    pub(super) referrers: Option<ReferrersPolicy>,
     pub(super) prune: Option<bool>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum TagOrderValue {
-    Version,
-    Date,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum ReferrersValue {
-    None,
-    New,
-    All,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct RegistryEntry {
-    pub(super) username: Option<String>,
-    pub(super) password_file: Option<PathBuf>,
-    pub(super) password_env: Option<String>,
-    pub(super) plain_http: bool,
-    pub(super) insecure: bool,
-    pub(super) ca_file: Option<PathBuf>,
-}
-
 impl MirrorEntry {
-    /// The same, with the defaults where it says nothing.
+    /// Returns the entry with the defaults for the keys that it does not set.
     pub(super) fn or(self, defaults: Self) -> Self {
         Self {
             source: self.source,
@@ -86,11 +64,9 @@ impl MirrorEntry {
         }
     }
 
-    /// What of it counts for one image too, of which there is nothing to choose.
+    /// Returns the keys that also apply to a single image.
     pub(super) fn without_rules(self) -> Self {
         Self {
-            source: self.source,
-            target: self.target,
             platforms: self.platforms,
             referrers: self.referrers,
             ..Self::default()
@@ -98,13 +74,14 @@ impl MirrorEntry {
     }
 }
 
-/// Reads the text.
+/// Parses the text of a file.
 ///
 /// # Errors
-/// What is wrong, with its line; no value is shown, since one could be a secret in a wrong place.
+/// Fails with the line of the problem. The message shows no value, because a value could be a secret
+/// in a wrong place.
 pub(super) fn parse(text: &str) -> Result<ConfigFile, String> {
     if text.len() > MAX_FILE_BYTES {
-        return Err(format!("longer than {MAX_FILE_BYTES} bytes"));
+        return Err(format!("the file is longer than {MAX_FILE_BYTES} bytes"));
     }
     let mut budget = Budget::default();
     budget.max_nodes = MAX_YAML_VALUES;
@@ -124,56 +101,38 @@ fn describe_error(error: &Error) -> String {
         location,
     } = error
     else {
-        let text = error.to_string();
-        // What concerns those who write programs.
-        let text = text.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
-        return match text.contains("expected sequence") {
-            true => {
-                format!("{text}; a list is written in brackets, or a line each with - before it")
-            }
-            false => text,
-        };
-    };
-    let shown = crate::text::sanitize(field);
-    let advice = match field.as_str() {
-        "password" => {
-            "passwords have no place in this file: name a passwordFile or passwordEnv".to_owned()
+        // The end of the message is about the program, and not about the file.
+        let advice = ", set DuplicateKeyPolicy in Options if acceptable";
+        let mut message = error.to_string().replace(advice, "");
+        if message.contains("expected sequence") {
+            message += "; write a list in brackets, or each item on a line with - before it";
         }
-        _ => match near(field, expected) {
-            Some(near) => format!("do you mean {near}?"),
-            None => format!("known are {}", expected.join(", ")),
-        },
+        return message;
     };
-    format!(
-        "line {}: nobody knows the key {shown}; {advice}",
-        location.line()
-    )
+    let hint = match (field.as_str(), most_similar(field, expected)) {
+        ("password", _) => {
+            "use passwordFile or passwordEnv, so that the file contains no secret".to_owned()
+        }
+        (_, Some(similar)) => format!("did you mean {similar}?"),
+        (_, None) => format!("the keys are {}", expected.join(", ")),
+    };
+    let field = text::sanitize(field);
+    format!("line {}: unknown key {field}; {hint}", location.line())
 }
 
-/// The known word that is most like one that is not.
-fn near<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let plain = |text: &str| -> Vec<char> {
-        let letters = text.chars().filter(|c| c.is_alphanumeric()).take(40);
-        letters.flat_map(char::to_lowercase).collect()
+/// Returns the known key that is most similar to an unknown one, if one is similar enough.
+fn most_similar<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    const MAX_COMPARED_CHARS: usize = 40;
+    let letters = |text: &str| -> String {
+        let letters = text.chars().filter(|c| c.is_alphanumeric());
+        letters
+            .take(MAX_COMPARED_CHARS)
+            .flat_map(char::to_lowercase)
+            .collect()
     };
-    let word = plain(word);
-    let far = |other: &str| distance(&word, &plain(other));
-    let nearest = known.iter().min_by_key(|other| far(other))?;
-    let limit = (word.len() / 3).max(1);
-    (far(nearest) <= limit).then_some(*nearest)
-}
-
-/// How many letters must be added, taken away or changed (Levenshtein).
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, one) in a.iter().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let changed = corner + usize::from(one != other);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    let key = letters(key);
+    let distance = |known: &&&str| strsim::levenshtein(&key, &letters(known));
+    let nearest = known.iter().min_by_key(distance)?;
+    let max_distance = (key.chars().count() / 3).max(1);
+    (distance(&nearest) <= max_distance).then_some(*nearest)
 }

@@ -1,14 +1,15 @@
-//! Tests of valid and invalid configuration files.
+//! Valid and invalid files.
 
 use super::*;
-use crate::mirror::selection::TagRules;
+use crate::mirror::selection::TagOrder;
+use crate::transports::ReferrersPolicy;
 
 fn read(text: &str) -> Result<MirrorConfig, String> {
     parse(text, Path::new("/etc/imgsync"))
 }
 
 #[test]
-fn duplicate_keys_are_refused() {
+fn a_duplicate_key_is_refused() {
     let keys = "mirrors:\n  - source: a.io/b\n    source: a.io/c\n    target: c.io/d\n";
     let text = read(keys).unwrap_err();
     assert!(text.contains("source") && text.contains("line 3"), "{text}");
@@ -50,54 +51,39 @@ mirrors:
     let nginx = &config.jobs[0];
     assert_eq!(nginx.source(), "docker.io/library/nginx");
     assert_eq!(nginx.to.to_string(), "registry.example.com/mirror/nginx");
-    let TagRules {
-        globs,
-        exclude_globs,
-        newest,
-        min_age,
-        ..
-    } = &nginx.rules[0];
-    let globs: Vec<_> = globs.iter().map(ToString::to_string).collect();
-    assert_eq!(globs, ["1.10", "1.2*"]);
-    assert_eq!(exclude_globs.len(), 1);
-    assert_eq!(
-        *newest,
-        Some(NewestLimit {
-            count: 5,
-            order: TagOrder::Version
-        })
-    );
-    assert_eq!(min_age.unwrap().as_secs(), 7 * 86_400);
+    let rules = &nginx.rules[0];
+    let patterns: Vec<_> = rules.patterns.iter().map(ToString::to_string).collect();
+    assert_eq!(patterns, ["1.10", "1.2*"]);
+    assert_eq!(rules.exclude.len(), 1);
+    assert_eq!((rules.newest, rules.order), (Some(5), TagOrder::Version));
+    assert_eq!(rules.min_age.unwrap().as_secs(), 7 * 86_400);
     assert!(nginx.prune && nginx.platforms.to_string() == "linux/amd64, linux/arm64");
     let app = &config.jobs[1];
-    assert!(!app.prune && app.rules[0].exclude_globs.is_empty());
-    assert_eq!(
-        app.rules[0].newest,
-        Some(NewestLimit {
-            count: 3,
-            order: TagOrder::Date
-        })
-    );
+    let rules = &app.rules[0];
+    assert!(!app.prune && rules.exclude.is_empty());
+    assert_eq!((rules.newest, rules.order), (Some(3), TagOrder::Date));
     assert_eq!(app.referrers, ReferrersPolicy::All);
     assert_eq!(app.to.to_string(), "oci:/etc/imgsync/app");
     let one = &config.jobs[2];
     assert!(one.rules[0].is_empty() && !one.prune && !one.platforms.is_empty());
-    let registry = |name: &str| &config.registries[&name.parse().unwrap()];
-    let file = PasswordSource::File("/etc/imgsync/secret.txt".into());
-    assert_eq!(
-        registry("registry.example.com").login,
-        Some(("ci".to_owned(), file))
-    );
-    let variable = PasswordSource::Variable("GHCR_TOKEN".to_owned());
-    assert_eq!(
-        registry("ghcr.io").login,
-        Some(("bot".to_owned(), variable))
-    );
+    let registry = |name: &str| config.registries[&name.parse().unwrap()].clone();
+    let ci = RegistrySettings {
+        username: Some("ci".to_owned()),
+        password_file: Some("/etc/imgsync/secret.txt".into()),
+        ..RegistrySettings::default()
+    };
+    assert_eq!(registry("registry.example.com"), ci);
+    let bot = RegistrySettings {
+        username: Some("bot".to_owned()),
+        password_env: Some("GHCR_TOKEN".to_owned()),
+        ..RegistrySettings::default()
+    };
+    assert_eq!(registry("ghcr.io"), bot);
     assert!(registry("10.0.0.5:5000").plain_http);
 }
 
 #[test]
-fn entries_with_the_same_source_and_target_are_merged() {
+fn entries_with_the_same_source_and_target_are_one_mirror() {
     let entry = |more: &str| format!("  - {{source: a.io/b, target: host, {more}}}\n");
     let two = format!("mirrors:\n{}{}", entry("semver: '1'"), entry("semver: '2'"));
     let config = read(&two).unwrap();
@@ -111,20 +97,20 @@ fn entries_with_the_same_source_and_target_are_merged() {
 }
 
 #[test]
-fn errors_name_the_line() {
+fn problems_are_reported_with_their_line() {
     let entry = "mirrors:\n  - source: a.io/b\n    target: host\n";
     for (text, words) in [
         (
             format!("{entry}    tagz: [x]\n"),
-            &["line 4", "tagz", "do you mean tags?"][..],
+            &["line 4", "tagz", "did you mean tags?"][..],
         ),
         (
             format!("{entry}    min-age: 7d\n"),
-            &["line 4", "do you mean minAge?"],
+            &["line 4", "did you mean minAge?"],
         ),
         (
             format!("{entry}    colour: red\n"),
-            &["line 4", "known are source, target"],
+            &["line 4", "the keys are source, target"],
         ),
         (format!("{entry}    tags: x\n"), &["line 4", "list"]),
         (format!("{entry}    newest: many\n"), &["line 4"]),
@@ -181,7 +167,7 @@ fn errors_name_the_line() {
 }
 
 #[test]
-fn errors_show_no_secret() {
+fn no_secret_is_shown() {
     let error = read("registries:\n  a.io:\n    username: x\n    password: hunter2\n").unwrap_err();
     assert!(
         error.contains("line 4") && error.contains("passwordFile"),
@@ -191,7 +177,7 @@ fn errors_show_no_secret() {
 }
 
 #[test]
-fn expanding_and_deeply_nested_files_are_refused() {
+fn alias_bombs_and_deep_nesting_are_refused() {
     let mut bomb =
         "defaults:\n  tags: &a0 [x, x, x, x, x, x, x, x, x, x]\nregistries:\n".to_owned();
     for i in 1..9 {

@@ -1,127 +1,105 @@
-//! The record's file on the disk: locked, read with a limit, added to, and replaced in one step.
+//! The file of a record: its lock, its size limit, and its errors.
+//!
+//! This module does not interpret the content. Start reading at [`read`].
 
-use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
-use super::format::{FORMAT_VERSION, RecordFile, RecordLine, parse};
+use super::format::{self, FORMAT_VERSION, RecordFile, RecordLine};
+use crate::disk::{self, LockedFile};
 use crate::exit::{Failure, FailureKind};
 
-/// No record is larger, in bytes.
+/// The largest record in bytes.
 const MAX_RECORD_BYTES: u64 = 64 * 1024 * 1024;
-/// The folder that the file lies in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        Some(_) | None => Path::new("."),
-    }
-}
 
-/// Nothing, where the error says that nothing may be written there.
-pub(super) fn none_if_unwritable<T>(
-    path: &Path,
-    error: &std::io::Error,
-) -> Result<Option<T>, Failure> {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    match error.kind() {
-        PermissionDenied | ReadOnlyFilesystem => Ok(None),
-        _ => Err(broken(path, error)),
-    }
-}
-
-/// The lock has a file of its own, since the record's is replaced.
-pub(super) fn lock_file(path: &Path) -> std::io::Result<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true).open(name)
-}
-
-/// Keeps other runs out.
-pub(super) fn lock(path: &Path, file: File) -> Result<File, Failure> {
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let shown = path.display();
-            let what = format!("another imgsync mirror is at work with the same record, {shown}");
-            Err(Failure::new(FailureKind::Source, what)
-                .with_hint("wait for it to end, then try again"))
-        }
-        Err(TryLockError::Error(error)) => Err(broken(path, &error)),
-    }
-}
-
-/// What the file says; a file that is not there says nothing.
+/// Locks a record, and creates the folder of the record if needed. Returns `None` if the user may
+/// not write there.
 ///
 /// # Errors
-/// It cannot be read, is larger than any, or makes no sense.
+/// Fails while another process has the lock.
+pub(super) fn lock(path: &Path) -> Result<Option<LockedFile>, Failure> {
+    // The lock has a file of its own, because the file of the record is replaced.
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    let locked = disk::create_private_folder(disk::parent(path))
+        .and_then(|()| LockedFile::try_open_with(Path::new(&lock_path), &options));
+    match locked {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => {
+            let shown = path.display();
+            let what = format!("another imgsync mirror is using the record {shown}");
+            let hint = "wait until the other run has ended, then run the same command again";
+            Err(Failure::new(FailureKind::Source, what).with_hint(hint))
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Ok(None),
+            _ => Err(unusable(path, &error)),
+        },
+    }
+}
+
+/// Reads a record; a missing or empty file is an empty record.
+///
+/// # Errors
+/// Fails if the file cannot be read, is too large, or is not a record.
 pub(super) fn read(path: &Path) -> Result<RecordFile, Failure> {
-    let empty = RecordFile {
-        version: FORMAT_VERSION,
-        mirrors: BTreeMap::new(),
-        subjects: BTreeMap::new(),
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(empty),
-        Err(error) => return Err(broken(path, &error)),
-    };
     let mut bytes = Vec::new();
-    let read = file.take(MAX_RECORD_BYTES + 1).read_to_end(&mut bytes);
-    read.map_err(|error| broken(path, &error))?;
+    match File::open(path) {
+        Ok(file) => {
+            let mut file = file.take(MAX_RECORD_BYTES + 1);
+            let read = file.read_to_end(&mut bytes);
+            read.map_err(|error| unusable(path, &error))?;
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(unusable(path, &error)),
+    }
     if bytes.len() as u64 > MAX_RECORD_BYTES {
         return Err(invalid(path, "it is too large"));
     }
-    // A file that CI made before the first run.
+    // A CI job may create an empty file before the first run.
     if bytes.is_empty() {
-        return Ok(empty);
+        return Ok(RecordFile::default());
     }
-    let book = parse(&bytes).map_err(|error| invalid(path, &error.to_string()))?;
-    match book.version == FORMAT_VERSION {
-        true => Ok(book),
-        false => Err(invalid(path, "a newer imgsync wrote it")),
+    let record = format::parse(&bytes).map_err(|error| invalid(path, &error.to_string()))?;
+    if record.version != FORMAT_VERSION {
+        return Err(invalid(path, "a newer imgsync wrote it"));
     }
+    Ok(record)
 }
 
-/// Puts a line behind what is there, on the disk.
-pub(super) fn append_line(file: &mut File, line: &RecordLine) -> std::io::Result<()> {
+/// Appends a line to the file. The line is on the disk when this returns.
+pub(super) fn append_line(file: &mut File, line: &RecordLine) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');
     file.write_all(&bytes)?;
     file.sync_data()
 }
 
-/// Puts a book in place of the file; yields it, at its end.
-pub(super) fn replace(path: &Path, book: &RecordFile) -> std::io::Result<File> {
-    let folder = folder_of(path);
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    let mut bytes = serde_json::to_vec_pretty(book)?;
-    bytes.push(b'\n');
-    file.write_all(&bytes)?;
-    file.as_file().sync_all()?;
-    let file = file.persist(path)?;
-    // A folder can be synced where it can be opened.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(file)
+/// Replaces the file in one step, and returns the new file for further lines.
+///
+/// # Errors
+/// Fails if the file cannot be written.
+pub(super) fn replace(path: &Path, record: &RecordFile) -> Result<File, Failure> {
+    let json = serde_json::to_vec_pretty(record).map_err(io::Error::from);
+    let replaced = json.and_then(|mut bytes| {
+        bytes.push(b'\n');
+        disk::replace_synced(path, &bytes)
+    });
+    replaced.map_err(|error| unusable(path, &error))
 }
 
-/// The failure where the file cannot be used.
-pub(super) fn broken(path: &Path, error: &dyn std::fmt::Display) -> Failure {
-    let what = format!(
-        "the record of what was mirrored, {}, cannot be used: {error}",
-        path.display()
-    );
-    Failure::new(FailureKind::Source, what).with_hint("--state FILE keeps it elsewhere")
+fn unusable(path: &Path, error: &io::Error) -> Failure {
+    let what = format!("cannot use the record {}: {error}", path.display());
+    let hint = "name another file for the record with --state FILE";
+    Failure::new(FailureKind::Source, what).with_hint(hint)
 }
 
-fn invalid(path: &Path, why: &str) -> Failure {
-    let what = format!(
-        "the record of what was mirrored, {}, makes no sense: {why}",
-        path.display()
-    );
-    let hint =
-        "remove the file to begin anew: then nothing that was mirrored before is ever pruned";
+fn invalid(path: &Path, reason: &str) -> Failure {
+    let what = format!("{} is not a valid record: {reason}", path.display());
+    let hint = "delete the file to start a new record; tags that were copied before are then never \
+                pruned";
     Failure::new(FailureKind::Source, what).with_hint(hint)
 }

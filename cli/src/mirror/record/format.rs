@@ -1,33 +1,29 @@
-//! What the record's file says: one object, and the lines behind it.
+//! The format of a record: one JSON object, and further lines behind it.
+//!
+//! This module does not access files. Start reading at [`RecordFile`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use imgsync_oci::{Digest, Tag};
 use serde::{Deserialize, Serialize};
 
-/// The form that is written here.
+/// The version of the format.
 pub(super) const FORMAT_VERSION: u64 = 1;
 
-/// The file.
+/// The content of a record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct RecordFile {
     pub(super) version: u64,
-    /// By source and target.
-    pub(super) mirrors: BTreeMap<String, TagDigests>,
-    /// The same, of tags that speak about images: the digests of these. A file of an imgsync that
-    /// did not write this down has none, and nobody knows.
+    /// The digests of tags, by pair of source and target and by tag. The last digest is the current
+    /// one. Earlier ones are kept while it is unknown whether the last one arrived.
+    pub(super) mirrors: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    /// The images that referrer tags belong to, by pair and by tag. Files of older versions have
+    /// none: then the images are unknown.
     #[serde(default, rename = "about")]
-    pub(super) subjects: BTreeMap<String, TagSubjects>,
+    pub(super) subjects: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
 }
 
-/// By tag the digests that it was given: the last counts; those before count too while nobody can
-/// say whether the last one arrived.
-type TagDigests = BTreeMap<String, Vec<String>>;
-
-/// By tag the images that it was brought with.
-type TagSubjects = BTreeMap<String, BTreeSet<String>>;
-
-/// A line: what a tag is about to name.
+/// A line: the digest that a tag is about to get.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RecordLine {
     pub(super) mirror: String,
@@ -37,60 +33,81 @@ pub(super) struct RecordLine {
     pub(super) subject: Option<String>,
 }
 
-impl RecordFile {
-    /// Whether this mirror brought the tag.
-    pub(super) fn has(&self, pair: &str, tag: &Tag) -> bool {
-        let tags = self.mirrors.get(pair);
-        tags.is_some_and(|tags| tags.contains_key(tag.as_str()))
+impl Default for RecordFile {
+    /// Returns an empty record.
+    fn default() -> Self {
+        Self {
+            version: FORMAT_VERSION,
+            mirrors: BTreeMap::new(),
+            subjects: BTreeMap::new(),
+        }
     }
+}
 
-    /// Takes note of a line; yields whether it says anything new.
+impl RecordFile {
+    /// Applies a line, and returns whether the record has changed.
     pub(super) fn apply(&mut self, line: &RecordLine) -> bool {
         let RecordLine {
             mirror,
             tag,
             digest,
-            subject: about,
+            subject,
         } = line;
-        let is_new = about.as_ref().is_some_and(|image| {
-            let tags = self.subjects.entry(mirror.clone()).or_default();
-            tags.entry(tag.clone()).or_default().insert(image.clone())
-        });
+        let is_new_subject = subject
+            .as_ref()
+            .is_some_and(|subject| self.add_subject(mirror, tag, subject));
         let tags = self.mirrors.entry(mirror.clone()).or_default();
         let digests = tags.entry(tag.clone()).or_default();
         if digests.last() == Some(digest) {
-            return is_new;
+            return is_new_subject;
         }
-        digests.retain(|it| it != digest);
+        digests.retain(|earlier| earlier != digest);
         digests.push(digest.clone());
         true
     }
 
-    /// Adds an image that a tag speaks about.
-    pub(super) fn add_subject(&mut self, pair: &str, tag: &Tag, image: &Digest) {
+    /// Returns the digests of a tag, the current one last.
+    pub(super) fn digests(&mut self, pair: &str, tag: &Tag) -> Option<&mut Vec<String>> {
+        self.mirrors.get_mut(pair)?.get_mut(tag.as_str())
+    }
+
+    /// Adds the image that a referrer tag belongs to, and returns whether it was unknown.
+    pub(super) fn add_subject(&mut self, pair: &str, tag: &str, image: &str) -> bool {
         let tags = self.subjects.entry(pair.to_owned()).or_default();
-        let images = tags.entry(tag.to_string()).or_default();
-        images.insert(image.to_string());
+        let images = tags.entry(tag.to_owned()).or_default();
+        images.insert(image.to_owned())
     }
 }
 
-/// Understands a whole file.
+/// Parses tags and digests, and ignores invalid ones.
+pub(super) fn parse_tags<'a, D, C>(tags: Option<&'a BTreeMap<String, D>>) -> BTreeMap<Tag, C>
+where
+    &'a D: IntoIterator<Item = &'a String>,
+    C: FromIterator<Digest>,
+{
+    let tags = tags.into_iter().flatten().filter_map(|(tag, digests)| {
+        let digests = digests.into_iter().filter_map(|text| text.parse().ok());
+        Some((tag.parse().ok()?, digests.collect()))
+    });
+    tags.collect()
+}
+
+/// Parses a file.
 ///
 /// # Errors
-/// It is not one object with lines behind it.
+/// Fails if the file is not one object with lines behind it.
 pub(super) fn parse(bytes: &[u8]) -> serde_json::Result<RecordFile> {
-    let mut books = serde_json::Deserializer::from_slice(bytes).into_iter::<RecordFile>();
-    let book = books.next();
-    let rest = bytes.get(books.byte_offset()..).unwrap_or_default();
-    let Some(book) = book else {
+    let mut objects = serde_json::Deserializer::from_slice(bytes).into_iter::<RecordFile>();
+    let Some(record) = objects.next() else {
         return serde_json::from_slice(bytes);
     };
-    let mut book = book?;
-    // A line that does not end was being written when the run was cut off: its tag was not put.
-    for line in rest.split_inclusive(|byte| *byte == b'\n') {
+    let mut record = record?;
+    let lines = bytes.get(objects.byte_offset()..).unwrap_or_default();
+    // A line without an end was being written when the run was killed, so its tag was not written.
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
         if line.ends_with(b"\n") && !line.trim_ascii().is_empty() {
-            book.apply(&serde_json::from_slice(line)?);
+            record.apply(&serde_json::from_slice(line)?);
         }
     }
-    Ok(book)
+    Ok(record)
 }

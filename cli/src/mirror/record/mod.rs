@@ -1,9 +1,12 @@
-//! What a mirror brought, on disk: only that may ever be pruned.
+//! The record of a mirror: the tags that it has copied, on disk. Only these tags may be pruned.
 //!
-//! A tag's digest is written down before the tag is put, and what it named before is kept beside it
-//! until the next run: whenever the mirror ends, what it brought is known, and what it did not is
-//! not claimed. Between two runs the file is one JSON object; while one is at work, a line for every tag
-//! follows it, so that what is written does not grow with the number of tags.
+//! The digest of a tag is recorded before the tag is written to the target, and the digest before
+//! is kept until the next run. The record therefore has every tag that the mirror wrote, whenever
+//! the mirror is killed, and no tag that it did not write. Between two runs the file is one JSON
+//! object. During a run a line is appended for each tag, so that the cost of a write does not grow
+//! with the number of tags.
+//!
+//! This module does not decide what is pruned. Start reading at [`MirrorRecord`].
 
 mod file;
 mod format;
@@ -17,169 +20,138 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use imgsync_oci::{Digest, Tag};
 
+use crate::disk::LockedFile;
 use crate::exit::Failure;
-use file::{append_line, broken, folder_of, lock, lock_file, none_if_unwritable, read, replace};
 use format::{RecordFile, RecordLine};
 
-/// What one mirror brought to its target.
+/// The record of one pair of source and target.
 #[derive(Debug)]
 pub struct MirrorRecord {
-    /// `None` for one that is only read.
+    /// `None` for a record that is only read.
     path: Option<PathBuf>,
     pair: String,
     contents: Mutex<RecordFile>,
-    /// The file, where lines can be added to it.
+    /// The file, if lines can be appended to it.
     lines: Mutex<Option<File>>,
-    /// Held until this goes.
-    _lock: Option<File>,
+    _lock: Option<LockedFile>,
 }
 
 impl MirrorRecord {
-    /// Opens the record of this pair of source and target for a run that changes the target. A file
-    /// that is not there is an empty one; `None` where this user may write nothing there.
+    /// Opens the record of a pair of source and target for a run that changes the target. A missing
+    /// file is an empty record. Returns `None` if the user may not write there.
     ///
     /// # Errors
-    /// The file cannot be read or written, or makes no sense; another run has it.
+    /// Fails if the file cannot be read or written, if it is not a record, or while another run uses
+    /// it.
     pub fn open(path: &Path, pair: &str) -> Result<Option<Self>, Failure> {
-        if let Err(error) = crate::disk::create_private_folder(folder_of(path)) {
-            return none_if_unwritable(path, &error);
-        }
-        let lock = match lock_file(path) {
-            Ok(file) => lock(path, file)?,
-            Err(error) => return none_if_unwritable(path, &error),
+        let Some(lock) = file::lock(path)? else {
+            return Ok(None);
         };
         let record = Self {
             path: Some(path.to_owned()),
-            pair: pair.to_owned(),
-            contents: Mutex::new(read(path)?),
-            lines: Mutex::new(None),
             _lock: Some(lock),
+            ..Self::open_read_only(path, pair)?
         };
-        // Whether it can be written shows now, and not after the first image has moved.
+        // A record that cannot be written is found now, and not after the first image was copied.
         record.write()?;
         Ok(Some(record))
     }
 
-    /// The same, for a run that changes nothing.
+    /// Opens the record of a pair of source and target for a run that changes nothing.
     ///
     /// # Errors
-    /// The file cannot be read, or makes no sense.
+    /// Fails if the file cannot be read, or if it is not a record.
     pub fn open_read_only(path: &Path, pair: &str) -> Result<Self, Failure> {
         Ok(Self {
             path: None,
             pair: pair.to_owned(),
-            contents: Mutex::new(read(path)?),
+            contents: Mutex::new(file::read(path)?),
             lines: Mutex::new(None),
             _lock: None,
         })
     }
 
-    /// Whether this mirror ever brought anything.
+    /// Returns whether this mirror has copied no tags yet.
     pub fn is_empty(&self) -> bool {
         self.mirrored_tags().is_empty()
     }
 
-    /// The tags that this mirror brought, with the digests that it gave them.
+    /// Returns the tags that this mirror has copied, with the digests that it wrote.
     pub fn mirrored_tags(&self) -> BTreeMap<Tag, Vec<Digest>> {
-        let book = self.contents();
-        let tags = book.mirrors.get(&self.pair).into_iter().flatten();
-        let tags = tags.filter_map(|(tag, digests)| {
-            let digests = digests.iter().filter_map(|digest| digest.parse().ok());
-            Some((tag.parse().ok()?, digests.collect()))
-        });
-        tags.collect()
+        format::parse_tags(self.contents().mirrors.get(&self.pair))
     }
 
-    /// The images that the tags speak about which this mirror brought with them.
+    /// Returns the images that the copied referrer tags belong to.
     pub fn tag_subjects(&self) -> BTreeMap<Tag, HashSet<Digest>> {
-        let book = self.contents();
-        let tags = book.subjects.get(&self.pair).into_iter().flatten();
-        let tags = tags.filter_map(|(tag, images)| {
-            let images = images.iter().filter_map(|digest| digest.parse().ok());
-            Some((tag.parse().ok()?, images.collect()))
-        });
-        tags.collect()
+        format::parse_tags(self.contents().subjects.get(&self.pair))
     }
 
-    /// A tag is about to name this; `about` is the image that it speaks about, if it does. On disk
-    /// when this yields.
+    /// Records that a tag is about to be written with this digest. `subject` is the image that a
+    /// referrer tag belongs to. The record is on the disk when this returns.
     ///
     /// # Errors
-    /// It cannot be written down; then the tag must not be put.
+    /// Fails if the record cannot be written; then the tag must not be written.
     pub fn record_tag(
         &self,
         tag: &Tag,
         digest: &Digest,
-        about: Option<&Digest>,
+        subject: Option<&Digest>,
     ) -> Result<(), Failure> {
         let line = RecordLine {
             mirror: self.pair.clone(),
             tag: tag.to_string(),
             digest: digest.to_string(),
-            subject: about.map(Digest::to_string),
+            subject: subject.map(Digest::to_string),
         };
-        let is_new = self.contents().apply(&line);
-        match is_new {
-            true => self.append(&line),
-            false => Ok(()),
+        if !self.contents().apply(&line) {
+            return Ok(());
         }
-    }
-
-    /// Adds a line to the file; where that does not work, all of it is written anew.
-    fn append(&self, line: &RecordLine) -> Result<(), Failure> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let added = lines
-            .as_mut()
-            .is_some_and(|file| append_line(file, line).is_ok());
+        let file = lines.as_mut();
+        if file.is_some_and(|file| file::append_line(file, &line).is_ok()) {
+            return Ok(());
+        }
         drop(lines);
-        match added {
-            true => Ok(()),
-            false => self.write(),
+        self.write()
+    }
+
+    /// Notes that a tag of the target has this digest. If it is the last one that was recorded,
+    /// earlier digests are dropped. `subject` is the image that a referrer tag belongs to. The next
+    /// [`MirrorRecord::write`] saves this.
+    pub fn settle_tag(&self, tag: &Tag, digest: &Digest, subject: Option<&Digest>) {
+        let mut contents = self.contents();
+        let Some(digests) = contents.digests(&self.pair, tag) else {
+            return;
+        };
+        if digests.last() == Some(&digest.to_string()) {
+            digests.drain(..digests.len() - 1);
+        }
+        if let Some(image) = subject {
+            contents.add_subject(&self.pair, tag.as_str(), &image.to_string());
         }
     }
 
-    /// A tag was found, or put, to name this; `about` is the image that it speaks about, if it
-    /// does. If it is what this mirror gave it last, earlier digests of it no longer count. Kept by
-    /// the next [`Record::write`].
-    pub fn settle_tag(&self, tag: &Tag, digest: &Digest, about: Option<&Digest>) {
-        let mut book = self.contents();
-        if let Some(image) = about
-            && book.has(&self.pair, tag)
-        {
-            book.add_subject(&self.pair, tag, image);
-        }
-        let tags = book.mirrors.get_mut(&self.pair);
-        if let Some(digests) = tags.and_then(|tags| tags.get_mut(tag.as_str()))
-            && digests.last() == Some(&digest.to_string())
-        {
-            let last = digests.len() - 1;
-            digests.drain(..last);
-        }
-    }
-
-    /// A tag is this mirror's no more. Kept by the next [`Record::write`].
+    /// Removes a tag from the record. The next [`MirrorRecord::write`] saves this.
     pub fn forget(&self, tag: &Tag) {
-        let mut book = self.contents();
-        if let Some(tags) = book.mirrors.get_mut(&self.pair) {
+        let mut contents = self.contents();
+        if let Some(tags) = contents.mirrors.get_mut(&self.pair) {
             tags.remove(tag.as_str());
         }
-        if let Some(tags) = book.subjects.get_mut(&self.pair) {
+        if let Some(tags) = contents.subjects.get_mut(&self.pair) {
             tags.remove(tag.as_str());
         }
     }
 
-    /// Puts all of it on the disk, in one step.
+    /// Writes the whole record in one step.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Fails if the file cannot be written.
     pub fn write(&self) -> Result<(), Failure> {
-        let Some(path) = &self.path else {
-            return Ok(());
-        };
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        *lines = None;
-        let replaced = replace(path, &self.contents());
-        *lines = Some(replaced.map_err(|error| broken(path, &error))?);
+        if let Some(path) = &self.path {
+            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            *lines = None;
+            *lines = Some(file::replace(path, &self.contents())?);
+        }
         Ok(())
     }
 

@@ -1,5 +1,3 @@
-//! Tests of the record of mirrored tags.
-
 use super::*;
 
 fn tag(text: &str) -> Tag {
@@ -7,7 +5,7 @@ fn tag(text: &str) -> Tag {
 }
 
 #[test]
-fn mirrored_tags_survive_a_killed_run() {
+fn mirrored_tags_survive_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/record.json");
     let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
@@ -16,13 +14,13 @@ fn mirrored_tags_survive_a_killed_run() {
     record.record_tag(&tag("v1"), &one, None).unwrap();
     record.record_tag(&tag("v1"), &two, None).unwrap();
     record.record_tag(&tag("v2"), &one, Some(&two)).unwrap();
-    // Dropped without `write`, as if the process was killed.
+    // The run is killed: it does not write the record again.
     drop(record);
 
     let record = MirrorRecord::open(&path, "a → b").unwrap().unwrap();
-    let tags = record.mirrored_tags();
-    assert_eq!(tags[&tag("v1")], [one.clone(), two.clone()]);
-    assert_eq!(tags[&tag("v2")], std::slice::from_ref(&one));
+    let mirrored = record.mirrored_tags();
+    assert_eq!(mirrored[&tag("v1")], [one.clone(), two.clone()]);
+    assert_eq!(mirrored[&tag("v2")], std::slice::from_ref(&one));
     assert_eq!(
         record.tag_subjects()[&tag("v2")],
         HashSet::from([two.clone()])
@@ -31,7 +29,7 @@ fn mirrored_tags_survive_a_killed_run() {
     assert_eq!(
         record.mirrored_tags()[&tag("v1")].len(),
         2,
-        "only the last digest settles a tag"
+        "not the last digest"
     );
     record.settle_tag(&tag("v1"), &two, None);
     record.settle_tag(&tag("v2"), &one, Some(&one));
@@ -40,7 +38,7 @@ fn mirrored_tags_survive_a_killed_run() {
     record.forget(&tag("v2"));
     assert!(
         record.tag_subjects().is_empty(),
-        "a tag that the mirror did not write is not recorded"
+        "tags of others are not recorded"
     );
     record.write().unwrap();
     drop(record);
@@ -75,7 +73,7 @@ fn a_truncated_line_is_ignored() {
     assert_eq!(counts(&text), (2, 1));
     assert_eq!(counts(&text[..text.len() - 1]), (1, 0));
     assert_eq!(counts(&[&text[..], &[0; 20]].concat()), (2, 1));
-    // After a failed write, the next one writes the whole file.
+    // If a line cannot be appended, the whole record is written.
     let record = MirrorRecord::open(&path, "a → b").unwrap().unwrap();
     *record.lines.lock().unwrap() = Some(File::open(&path).unwrap());
     record.record_tag(&tag("v3"), &one, None).unwrap();
@@ -96,17 +94,21 @@ fn one_run_at_a_time() {
 }
 
 #[test]
-fn an_invalid_file_is_an_error_and_stays() {
+fn invalid_and_empty_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("record.json");
     for bad in ["{", "[]", r#"{"version":2,"mirrors":{}}"#] {
         std::fs::write(&path, bad).unwrap();
         let failure = MirrorRecord::open(&path, "a").unwrap_err();
-        assert!(failure.what.contains("makes no sense"), "{}", failure.what);
+        assert!(
+            failure.what.contains("not a valid record"),
+            "{}",
+            failure.what
+        );
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
             bad,
-            "the file was changed"
+            "the file is kept"
         );
     }
     std::fs::write(&path, "").unwrap();

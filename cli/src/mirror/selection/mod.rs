@@ -1,240 +1,211 @@
-//! Which tags of a source a mirror takes. Pure: dates, which cost requests, are asked for by the
-//! caller, and only those that decide something.
+//! Selects the tags of a source that a mirror copies. Pure: creation dates cost requests, so the
+//! caller fetches them, and only those that decide.
+//!
+//! Start reading at [`select_tags`].
 
-pub mod date;
 mod pattern;
 mod range;
 mod rules;
 mod version;
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use imgsync_oci::Tag;
 
-pub use date::TagDate;
-pub use pattern::{TagGlob, TagRegex};
+pub use pattern::TagPattern;
 pub use range::VersionRange;
-pub use rules::{NewestLimit, SkipReason, TagOrder, TagRules};
+pub use rules::{SkipReason, TagOrder, TagRules};
 
+use crate::copy::CreationDate;
+use crate::exit::Failure;
 use crate::text::compare_versions;
 use version::TagVersion;
 
-/// What comes next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SelectionStep {
-    /// The dates of these tags decide: find them out, and choose again.
-    NeedDates(Vec<Tag>),
-    /// That is all.
-    Done(TagSelection),
-}
+/// The creation dates of tags, or the failures to fetch them.
+pub type TagDates = HashMap<Tag, Result<CreationDate, Failure>>;
 
-/// The tags that a mirror takes.
+/// The selection depends on the creation dates of these tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingDates(pub Vec<Tag>);
+
+/// The result of a selection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TagSelection {
-    /// Those that it takes: the newest first where rules say what is newer, else by name.
+    /// The selected tags: the newest first if rules have an order, else by name.
     pub selected: Vec<Tag>,
-    /// Those that it does not, by name, and why.
+    /// The other tags by name, with the reasons.
     pub skipped: Vec<(Tag, SkipReason)>,
 }
 
-/// A tag whose name will do.
-struct TagCandidate {
-    tag: Tag,
-    version: Option<TagVersion>,
-}
+/// A tag that matches by its name, with its version if a rule needs it.
+type TagCandidate = (Tag, Option<TagVersion>);
 
-/// Chooses the tags that any of these rules takes, given the dates that are known so far.
+/// Selects the tags that any of several rules selects.
+///
+/// # Errors
+/// Returns the tags whose dates the caller must add to `dates` before the next call.
 pub fn select_tags(
     tags: &[Tag],
-    any: &[TagRules],
-    dates: &HashMap<Tag, TagDate>,
+    alternatives: &[TagRules],
+    dates: &TagDates,
     now: SystemTime,
-) -> SelectionStep {
-    let mut asked = Vec::new();
-    let mut choices = Vec::new();
-    for rules in any {
+) -> Result<TagSelection, MissingDates> {
+    let mut missing = BTreeSet::new();
+    let mut selections = Vec::new();
+    for rules in alternatives {
         match rules.select(tags, dates, now) {
-            Ok(choice) => choices.push(choice),
-            Err(tags) => asked.extend(tags),
+            Ok(selection) => selections.push(selection),
+            Err(MissingDates(tags)) => missing.extend(tags),
         }
     }
-    if !asked.is_empty() {
-        asked.sort();
-        asked.dedup();
-        return SelectionStep::NeedDates(asked);
+    if !missing.is_empty() {
+        return Err(MissingDates(Vec::from_iter(missing)));
     }
     let mut all = TagSelection::default();
-    let mut taken = HashSet::new();
-    for choice in &choices {
-        let new = choice.selected.iter().filter(|tag| taken.insert(*tag));
-        all.selected.extend(new.cloned());
+    let mut seen = HashSet::new();
+    for tag in selections.iter().flat_map(|each| &each.selected) {
+        if seen.insert(tag) {
+            all.selected.push(tag.clone());
+        }
     }
-    for (tag, why) in choices.iter().flat_map(|choice| &choice.skipped) {
-        if taken.insert(tag) {
-            all.skipped.push((tag.clone(), why.clone()));
+    for (tag, reason) in selections.iter().flat_map(|each| &each.skipped) {
+        if seen.insert(tag) {
+            all.skipped.push((tag.clone(), reason.clone()));
         }
     }
     all.skipped.sort_by(|(a, _), (b, _)| compare_names(a, b));
-    SelectionStep::Done(all)
+    Ok(all)
 }
 
 impl TagRules {
-    /// The choice, or the tags whose dates it hangs on.
+    /// Selects the tags that match all of these rules.
     fn select(
         &self,
         tags: &[Tag],
-        dates: &HashMap<Tag, TagDate>,
+        dates: &TagDates,
         now: SystemTime,
-    ) -> Result<TagSelection, Vec<Tag>> {
-        let mut left = Vec::new();
-        let mut candidates = Vec::new();
+    ) -> Result<TagSelection, MissingDates> {
+        let mut skipped = Vec::new();
+        let mut candidates: Vec<TagCandidate> = Vec::new();
         for tag in tags {
-            let tag = tag.clone();
-            match self.match_name(&tag) {
-                Ok(version) => candidates.push(TagCandidate { tag, version }),
-                Err(why) => left.push((tag, why)),
+            match self.match_name(tag) {
+                Ok(version) => candidates.push((tag.clone(), version)),
+                Err(reason) => skipped.push((tag.clone(), reason)),
             }
         }
-        candidates.sort_by(|a, b| match (&a.version, &b.version) {
-            // Of two names for one version first the longer: `1.2.0` moves less than `1.2`.
-            (Some(one), Some(other)) => other
-                .compare(one)
-                .then_with(|| compare_names(&b.tag, &a.tag)),
-            _ => compare_names(&a.tag, &b.tag),
+        candidates.sort_by(|a, b| match (&a.1, &b.1) {
+            // Of two names for one version the longer comes first: `1.2.0` moves less often than
+            // `1.2`.
+            (Some(one), Some(other)) => other.compare(one).then_with(|| compare_names(&b.0, &a.0)),
+            _ => compare_names(&a.0, &b.0),
         });
-        let tags = match (self.newest, self.min_age) {
-            (None, None) => candidates.into_iter().map(|it| it.tag).collect(),
-            (
-                Some(NewestLimit {
-                    count,
-                    order: TagOrder::Version,
-                }),
-                min_age,
-            ) => {
-                let is_good = |tag: &Tag| match min_age {
-                    Some(age) => Some(check_age(dates.get(tag)?, age, now)),
+        let selected = match (self.newest, self.order, self.min_age) {
+            (None, _, None) => candidates.into_iter().map(|(tag, _)| tag).collect(),
+            (Some(count), TagOrder::Version, min_age) => {
+                let check = |tag: &Tag| match min_age {
+                    Some(_) => Some(check_date(dates.get(tag)?, min_age, now).map(drop)),
                     None => Some(Ok(())),
                 };
-                newest_versions(candidates, count, is_good, &mut left)?
+                select_newest_versions(candidates, count, check, &mut skipped)?
             }
-            (newest, min_age) => {
-                let dated = dated(candidates, dates)?;
-                by_date(dated, newest.map(|it| it.count), min_age, now, &mut left)
+            (newest, _, min_age) => {
+                let check = |tag: &Tag| Some(check_date(dates.get(tag)?, min_age, now));
+                select_by_date(candidates, newest, check, &mut skipped)?
             }
         };
-        Ok(TagSelection {
-            selected: tags,
-            skipped: left,
-        })
+        Ok(TagSelection { selected, skipped })
     }
 }
 
-/// The first so many of every kind of variant that are good; where it is not known of one whether
-/// it is, those that have to be asked next.
-fn newest_versions(
+/// Selects the first `count` candidates of each kind of variant that pass a check. The check returns
+/// `None` if it needs the date of a tag.
+fn select_newest_versions(
     candidates: Vec<TagCandidate>,
     count: usize,
-    is_good: impl Fn(&Tag) -> Option<Result<(), SkipReason>>,
-    left: &mut Vec<(Tag, SkipReason)>,
-) -> Result<Vec<Tag>, Vec<Tag>> {
-    let mut chosen = Vec::new();
-    let mut asked = Vec::new();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for TagCandidate { tag, version } in candidates {
-        let kind = version.map(|it| it.flavor_name()).unwrap_or_default();
-        let taken = places.entry(kind).or_default();
-        if *taken >= count {
-            left.push((tag, SkipReason::NotAmongNewest(count)));
+    check: impl Fn(&Tag) -> Option<Result<(), SkipReason>>,
+    skipped: &mut Vec<(Tag, SkipReason)>,
+) -> Result<Vec<Tag>, MissingDates> {
+    let (mut selected, mut missing) = (Vec::new(), Vec::new());
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (tag, version) in candidates {
+        let flavor = version.map(|version| version.flavor_name());
+        let selected_count = counts.entry(flavor.unwrap_or_default()).or_default();
+        if *selected_count >= count {
+            skipped.push((tag, SkipReason::NotAmongNewest(count)));
             continue;
         }
-        match is_good(&tag) {
-            Some(Ok(())) => {
-                *taken += 1;
-                chosen.push(tag);
-            }
-            Some(Err(why)) => left.push((tag, why)),
-            None => {
-                // It may turn out good: then this place is its own.
-                *taken += 1;
-                asked.push(tag);
-            }
+        let result = check(&tag);
+        if let Some(Err(reason)) = result {
+            skipped.push((tag, reason));
+            continue;
+        }
+        // A tag without a date is counted too, because its date may pass the check.
+        *selected_count += 1;
+        match result {
+            Some(_) => selected.push(tag),
+            None => missing.push(tag),
         }
     }
-    match asked.is_empty() {
-        true => Ok(chosen),
-        false => Err(asked),
-    }
+    require_none(missing).map(|()| selected)
 }
 
-/// The candidates with their dates, or those whose dates are not known.
-fn dated(
+/// Selects the candidates that pass a check. With a count, selects only that many of the newest,
+/// newest first. The check returns the date of a tag, or `None` if it needs the date.
+fn select_by_date(
     candidates: Vec<TagCandidate>,
-    dates: &HashMap<Tag, TagDate>,
-) -> Result<Vec<(Tag, TagDate)>, Vec<Tag>> {
-    let unknown = |it: &&TagCandidate| !dates.contains_key(&it.tag);
-    let asked: Vec<_> = candidates
-        .iter()
-        .filter(unknown)
-        .map(|it| it.tag.clone())
-        .collect();
-    if !asked.is_empty() {
-        return Err(asked);
+    newest: Option<usize>,
+    check: impl Fn(&Tag) -> Option<Result<SystemTime, SkipReason>>,
+    skipped: &mut Vec<(Tag, SkipReason)>,
+) -> Result<Vec<Tag>, MissingDates> {
+    let (mut dated, mut missing) = (Vec::new(), Vec::new());
+    for (tag, _) in candidates {
+        match check(&tag) {
+            Some(Ok(date)) => dated.push((Reverse(date), tag)),
+            Some(Err(reason)) => skipped.push((tag, reason)),
+            None => missing.push(tag),
+        }
     }
-    let dated = candidates.into_iter().filter_map(|it| {
-        let date = *dates.get(&it.tag)?;
-        Some((it.tag, date))
-    });
-    Ok(dated.collect())
+    require_none(missing)?;
+    if let Some(count) = newest {
+        dated.sort_by_key(|(date, _)| *date);
+        let rest = dated.split_off(count.min(dated.len()));
+        let reason = SkipReason::NotAmongNewest(count);
+        skipped.extend(rest.into_iter().map(|(_, tag)| (tag, reason.clone())));
+    }
+    Ok(dated.into_iter().map(|(_, tag)| tag).collect())
 }
 
-/// Those old enough, and of these so many newest, newest first; without a number all, in their
-/// order.
-fn by_date(
-    dated: Vec<(Tag, TagDate)>,
-    count: Option<usize>,
+fn require_none(missing: Vec<Tag>) -> Result<(), MissingDates> {
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(MissingDates(missing))
+    }
+}
+
+/// Returns the date of an image that is old enough, or the reason to skip its tag. A date in the
+/// future is accepted if there is no minimum age.
+fn check_date(
+    date: &Result<CreationDate, Failure>,
     min_age: Option<Duration>,
     now: SystemTime,
-    left: &mut Vec<(Tag, SkipReason)>,
-) -> Vec<Tag> {
-    let mut good = Vec::new();
-    for (tag, date) in dated {
-        match check_age(&date, min_age.unwrap_or_default(), now) {
-            Ok(()) => good.push((tag, date)),
-            // The future is no obstacle where no age is asked for.
-            Err(SkipReason::TooYoung(_)) if min_age.is_none() => good.push((tag, date)),
-            Err(why) => left.push((tag, why)),
-        }
-    }
-    let Some(count) = count else {
-        return good.into_iter().map(|(tag, _)| tag).collect();
+) -> Result<SystemTime, SkipReason> {
+    let date = match date {
+        Ok(CreationDate::At(date)) => *date,
+        Ok(CreationDate::Unknown) => return Err(SkipReason::Undated),
+        Ok(CreationDate::Gone) => return Err(SkipReason::Deleted),
+        Err(_) => return Err(SkipReason::DateUnavailable),
     };
-    good.sort_by_key(|(_, date)| match date {
-        TagDate::At(time) => Reverse(Some(*time)),
-        TagDate::Unknown | TagDate::Deleted | TagDate::Failed => Reverse(None),
-    });
-    let rest = good.split_off(count.min(good.len()));
-    left.extend(
-        rest.into_iter()
-            .map(|(tag, _)| (tag, SkipReason::NotAmongNewest(count))),
-    );
-    good.into_iter().map(|(tag, _)| tag).collect()
-}
-
-fn check_age(date: &TagDate, age: Duration, now: SystemTime) -> Result<(), SkipReason> {
-    match date {
-        TagDate::At(time) => match now.duration_since(*time) {
-            Ok(since) if since >= age => Ok(()),
-            Ok(_) | Err(_) => Err(SkipReason::TooYoung(age)),
-        },
-        TagDate::Unknown => Err(SkipReason::Undated),
-        TagDate::Deleted => Err(SkipReason::Deleted),
-        TagDate::Failed => Err(SkipReason::DateUnavailable),
+    match min_age {
+        Some(age) if now.duration_since(date).is_ok_and(|since| since >= age) => Ok(date),
+        Some(age) => Err(SkipReason::TooYoung(age)),
+        None => Ok(date),
     }
 }
 
-/// Numbers in names count as numbers.
+/// Compares names, with numbers in them as numbers.
 fn compare_names(a: &Tag, b: &Tag) -> Ordering {
     compare_versions(a.as_str(), b.as_str()).then_with(|| a.cmp(b))
 }

@@ -1,76 +1,47 @@
-//! Patterns of names: globs and regular expressions. Both must match the whole name.
+//! Patterns of tags: globs and regular expressions. A pattern must match the whole tag.
 
 use std::fmt;
-use std::str::FromStr;
 
-/// No pattern is longer, in bytes.
+/// The longest pattern in bytes.
 const MAX_PATTERN_BYTES: usize = 1024;
-/// What a compiled expression may take, in bytes.
+/// The most memory that a compiled expression may take, in bytes.
 const MAX_COMPILED_REGEX_BYTES: usize = 1 << 20;
 
-/// A glob: `*` any letters, `?` one, `[a-z]` one of these, `{a,b}` either.
+/// A pattern of tags.
 #[derive(Debug, Clone)]
-pub struct TagGlob(globset::GlobMatcher);
-
-impl TagGlob {
-    /// Whether it matches the whole of a name.
-    pub fn matches(&self, name: &str) -> bool {
-        self.0.is_match(name)
-    }
-
-    /// Whether it speaks of what follows a version: whether there is a `-` or `_` in it that is no
-    /// part of a class.
-    pub(super) fn has_suffix_separator(&self) -> bool {
-        let mut in_class = false;
-        for c in self.0.glob().glob().chars() {
-            match c {
-                '[' => in_class = true,
-                ']' => in_class = false,
-                '-' | '_' if !in_class => return true,
-                _ => {}
-            }
-        }
-        false
-    }
-}
-
-impl FromStr for TagGlob {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        check_length("glob", text)?;
-        let glob = globset::GlobBuilder::new(text)
-            .empty_alternates(true)
-            .build();
-        let glob = glob.map_err(|error| format!("invalid glob: {error}"))?;
-        Ok(Self(glob.compile_matcher()))
-    }
-}
-
-impl fmt::Display for TagGlob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.glob().fmt(f)
-    }
-}
-
-/// A regular expression.
-#[derive(Debug, Clone)]
-pub struct TagRegex {
+pub struct TagPattern {
     text: String,
-    whole: regex::Regex,
+    matcher: TagMatcher,
 }
 
-impl TagRegex {
-    /// Whether it matches the whole of a name.
-    pub fn matches(&self, name: &str) -> bool {
-        self.whole.is_match(name)
+#[derive(Debug, Clone)]
+enum TagMatcher {
+    Glob(globset::GlobMatcher),
+    Regex(regex::Regex),
+}
+
+impl TagPattern {
+    /// Parses a glob: `*` matches any text, `?` one character, `[a-z]` one of a class, and `{a,b}`
+    /// one of several alternatives.
+    ///
+    /// # Errors
+    /// Fails if the glob is empty, too long or invalid.
+    pub fn glob(text: &str) -> Result<Self, String> {
+        check_length("glob", text)?;
+        let mut builder = globset::GlobBuilder::new(text);
+        let glob = builder.empty_alternates(true).build();
+        let glob = glob.map_err(|error| format!("invalid glob: {error}"))?;
+        Ok(Self {
+            text: text.to_owned(),
+            matcher: TagMatcher::Glob(glob.compile_matcher()),
+        })
     }
-}
 
-impl FromStr for TagRegex {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
+    /// Parses a regular expression.
+    ///
+    /// # Errors
+    /// Fails if the expression is empty, too long, invalid, or too large when compiled.
+    pub fn regex(text: &str) -> Result<Self, String> {
         check_length("regular expression", text)?;
         let compile = |text: &str| {
             regex::RegexBuilder::new(text)
@@ -79,27 +50,65 @@ impl FromStr for TagRegex {
                 .build()
                 .map_err(|error| format!("invalid regular expression: {error}"))
         };
-        // By itself first: what it opens it must close by itself.
+        // `a)|(b` is invalid, although it would be valid inside of the parentheses below.
         compile(text)?;
         Ok(Self {
-            whole: compile(&format!("^(?:{text})$"))?,
+            matcher: TagMatcher::Regex(compile(&format!("^(?:{text})$"))?),
             text: text.to_owned(),
         })
     }
+
+    /// Parses globs and regular expressions, each list with the name of its option or key for
+    /// errors.
+    ///
+    /// # Errors
+    /// Fails for the first invalid pattern.
+    pub fn parse_all(
+        (globs_name, globs): (&str, &[String]),
+        (regexes_name, regexes): (&str, &[String]),
+    ) -> Result<Vec<Self>, String> {
+        let named = |name: &str, error: String| format!("{name}: {error}");
+        let globs = globs
+            .iter()
+            .map(|text| Self::glob(text).map_err(|error| named(globs_name, error)));
+        let regexes = regexes
+            .iter()
+            .map(|text| Self::regex(text).map_err(|error| named(regexes_name, error)));
+        globs.chain(regexes).collect()
+    }
+
+    /// Returns whether the pattern matches a whole tag.
+    pub fn matches(&self, tag: &str) -> bool {
+        match &self.matcher {
+            TagMatcher::Glob(glob) => glob.is_match(tag),
+            TagMatcher::Regex(regex) => regex.is_match(tag),
+        }
+    }
+
+    /// Returns whether the pattern selects versions with a suffix: a regular expression does, and a
+    /// glob that has a `-` or `_` outside of a class.
+    pub(super) fn selects_suffixes(&self) -> bool {
+        let mut in_class = false;
+        matches!(self.matcher, TagMatcher::Regex(_))
+            || self.text.chars().any(|c| {
+                in_class = c == '[' || in_class && c != ']';
+                !in_class && matches!(c, '-' | '_')
+            })
+    }
 }
 
-impl fmt::Display for TagRegex {
+impl fmt::Display for TagPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-fn check_length(what: &str, text: &str) -> Result<(), String> {
+fn check_length(kind: &str, text: &str) -> Result<(), String> {
     match text.len() {
-        0 => Err(format!("invalid {what}: it is empty")),
+        0 => Err(format!("invalid {kind}: it is empty")),
         1..=MAX_PATTERN_BYTES => Ok(()),
         _ => Err(format!(
-            "invalid {what}: longer than {MAX_PATTERN_BYTES} bytes"
+            "invalid {kind}: longer than {MAX_PATTERN_BYTES} bytes"
         )),
     }
 }
@@ -109,27 +118,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn globs_match_whole_names() {
-        let takes = |glob: &str, name: &str| glob.parse::<TagGlob>().unwrap().matches(name);
-        assert!(takes("v*", "v1.2-rc1") && !takes("v*", "av1"));
-        assert!(takes("1.?", "1.2") && !takes("1.?", "1.20"));
-        assert!(takes("[0-9]*-{alpine,slim}", "1-slim") && !takes("[0-9]*", "latest"));
-        assert!(takes("1.2", "1.2") && !takes("1.2", "1x2"));
-        assert!(takes("1{,-alpine}", "1") && takes("1{,-alpine}", "1-alpine"));
-        let names = |glob: &str| glob.parse::<TagGlob>().unwrap().has_suffix_separator();
-        assert!(names("*-alpine*") && !names("[0-9]*") && !names("v*"));
+    fn globs_match_whole_tags() {
+        let matches = |glob: &str, tag: &str| TagPattern::glob(glob).unwrap().matches(tag);
+        assert!(matches("v*", "v1.2-rc1") && !matches("v*", "av1"));
+        assert!(matches("1.?", "1.2") && !matches("1.?", "1.20"));
+        assert!(matches("[0-9]*-{alpine,slim}", "1-slim") && !matches("[0-9]*", "latest"));
+        assert!(matches("1.2", "1.2") && !matches("1.2", "1x2"));
+        assert!(matches("1{,-alpine}", "1") && matches("1{,-alpine}", "1-alpine"));
+        let suffixes = |glob: &str| TagPattern::glob(glob).unwrap().selects_suffixes();
+        assert!(suffixes("*-alpine*") && !suffixes("[0-9]*") && !suffixes("v*"));
         for bad in ["", "[", "{a", &"x".repeat(2000)] {
-            assert!(bad.parse::<TagGlob>().is_err(), "{bad}");
+            assert!(TagPattern::glob(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn expressions_match_whole_names() {
-        let takes = |text: &str, name: &str| text.parse::<TagRegex>().unwrap().matches(name);
-        assert!(takes(r"v\d+", "v12") && !takes(r"v\d+", "v12-rc") && !takes(r"v\d+", "av12"));
-        assert!(takes("a|ab", "ab"));
+    fn regular_expressions_match_whole_tags() {
+        let matches = |text: &str, tag: &str| TagPattern::regex(text).unwrap().matches(tag);
+        assert!(
+            matches(r"v\d+", "v12") && !matches(r"v\d+", "v12-rc") && !matches(r"v\d+", "av12")
+        );
+        assert!(matches("a|ab", "ab"));
         for bad in ["", "(", "a)|(b", "(?:a{1000}){1000}"] {
-            assert!(bad.parse::<TagRegex>().is_err(), "{bad}");
+            assert!(TagPattern::regex(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,30 +1,32 @@
-//! Ranges of versions: `^1.2`, `>=1.20 <2`, `1.* || 3.*`.
+//! Ranges of versions, such as `^1.2`, `>=1.20 <2` and `1.* || 3.*`.
 
 use std::fmt;
 use std::str::FromStr;
 
-use semver::{Prerelease, VersionReq};
+use semver::{Prerelease, Version, VersionReq};
 
 use super::version::{TagVersion, parse_prerelease};
 
-/// A range is no essay, in bytes.
+/// The longest range in bytes.
 const MAX_RANGE_BYTES: usize = 1024;
+/// The most characters of an invalid range that are shown.
+const MAX_SHOWN_CHARS: usize = 80;
 
-/// Versions that are meant: those that one of the parts between `||` takes. In a part all
-/// comparators must hold, with commas or blanks between them, each as Cargo has them: `1.2` means
-/// `^1.2`.
+/// A range of versions: alternatives with `||` between them. Each alternative is a list of
+/// comparators with commas or blanks between them, with the syntax of Cargo: `1.2` means `^1.2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionRange {
     text: String,
-    any: Vec<VersionReq>,
+    alternatives: Vec<VersionReq>,
 }
 
 impl VersionRange {
-    /// Whether a version is among them. A pre-release is only where the range names one of the same
-    /// release, or where `early` says that pre-releases are wanted.
-    pub(super) fn matches(&self, version: &TagVersion, early: bool) -> bool {
-        let of = |version: &semver::Version| self.any.iter().any(|part| part.matches(version));
-        of(&version.semantic()) || (early && of(&version.release()))
+    /// Returns whether a version is in the range. A pre-release is in the range only if the range
+    /// names a pre-release of the same release, or if `with_prereleases` is set and its release is
+    /// in the range.
+    pub(super) fn matches(&self, version: &TagVersion, with_prereleases: bool) -> bool {
+        let contains = |version: &Version| self.alternatives.iter().any(|any| any.matches(version));
+        contains(version.semantic()) || (with_prereleases && contains(&version.release()))
     }
 }
 
@@ -32,28 +34,33 @@ impl FromStr for VersionRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            let shown: String = text.chars().take(80).collect();
-            format!("invalid range of versions {shown:?}: {why}")
+        let invalid = |reason: &str| {
+            let shown: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+            format!("invalid version range {shown:?}: {reason}")
         };
         if text.len() > MAX_RANGE_BYTES {
-            return Err(wrong("too long"));
+            return Err(invalid("it is too long"));
         }
-        let mut any = Vec::new();
+        let mut alternatives = Vec::new();
         for part in text.split("||") {
-            let part = comparators(part).ok_or_else(|| wrong("a part of it is empty"))?;
-            let mut part = VersionReq::parse(&part).map_err(|error| wrong(&error.to_string()))?;
+            let part = comma_separated(part);
+            if part.is_empty() {
+                return Err(invalid("an alternative is empty"));
+            }
+            let mut part = VersionReq::parse(&part).map_err(|error| invalid(&error.to_string()))?;
             for comparator in &mut part.comparators {
-                // As tags' are: with a dot between name and number.
-                let early = parse_prerelease(comparator.pre.as_str());
-                if let Some(early) = early.and_then(|early| Prerelease::new(&early).ok()) {
-                    comparator.pre = early;
+                // As in tags, with a dot between word and number.
+                let prerelease = parse_prerelease(comparator.pre.as_str());
+                if let Some(Ok(prerelease)) = prerelease.map(|text| Prerelease::new(&text)) {
+                    comparator.pre = prerelease;
                 }
             }
-            any.push(part);
+            alternatives.push(part);
         }
-        let text = text.trim().to_owned();
-        Ok(Self { text, any })
+        Ok(Self {
+            text: text.trim().to_owned(),
+            alternatives,
+        })
     }
 }
 
@@ -63,48 +70,43 @@ impl fmt::Display for VersionRange {
     }
 }
 
-/// The comparators of a part with commas between them, as `semver` reads them.
-fn comparators(part: &str) -> Option<String> {
-    let mut comparators: Vec<String> = Vec::new();
-    let mut is_open = false;
+/// Writes the comparators of an alternative as `semver` parses them: with commas between them, and
+/// without blanks after an operator, a leading `v` and leading zeros.
+fn comma_separated(part: &str) -> String {
+    let mut written = String::new();
+    let mut needs_comma = false;
     for word in part.split([',', ' ', '\t']).filter(|word| !word.is_empty()) {
         let version = word.trim_start_matches(['<', '>', '=', '^', '~']);
         let operator = &word[..word.len() - version.len()];
-        let bare = version.strip_prefix(['v', 'V']).unwrap_or(version);
-        let word = format!("{operator}{}", without_leading_zeros(bare));
-        match comparators.last_mut().filter(|_| is_open) {
-            Some(last) => last.push_str(&word),
-            None => comparators.push(word),
-        }
-        is_open = bare.is_empty();
+        let version = version.strip_prefix(['v', 'V']).unwrap_or(version);
+        let separator = if needs_comma { ", " } else { "" };
+        written += &format!("{separator}{operator}{}", without_leading_zeros(version));
+        needs_comma = !version.is_empty();
     }
-    (!comparators.is_empty()).then(|| comparators.join(", "))
+    written
 }
 
-/// `24.04` is `24.4`, as for tags.
+/// Removes leading zeros as for tags: `24.04` is `24.4`.
 fn without_leading_zeros(version: &str) -> String {
     let (numbers, rest) = version.split_at(version.find(['-', '+']).unwrap_or(version.len()));
-    let trimmed = numbers
-        .split('.')
-        .map(|word| match word.trim_start_matches('0') {
-            "" if !word.is_empty() => "0",
-            shorter if word.bytes().all(|byte| byte.is_ascii_digit()) => shorter,
-            _ => word,
-        });
-    format!("{}{rest}", trimmed.collect::<Vec<_>>().join("."))
+    let numbers = numbers.split('.').map(|word| match word.parse::<u64>() {
+        Ok(number) => number.to_string(),
+        Err(_) => word.to_owned(),
+    });
+    format!("{}{rest}", numbers.collect::<Vec<_>>().join("."))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn takes(range: &str, tag: &str) -> bool {
+    fn contains(range: &str, tag: &str) -> bool {
         let range: VersionRange = range.parse().unwrap();
         range.matches(&TagVersion::parse(tag).unwrap(), false)
     }
 
     #[test]
-    fn as_cargo_has_them() {
+    fn ranges_have_the_syntax_of_cargo() {
         for (range, yes, no) in [
             ("^1.2", "1.9", "2.0"),
             ("1.2", "v1.2.3", "1.1.9"),
@@ -118,21 +120,21 @@ mod tests {
             (">=2.0.0-rc2", "2.0.0-rc10", "2.0.0-rc1"),
             (">=24.04", "24.10", "22.04"),
         ] {
-            assert!(takes(range, yes), "{range} {yes}");
-            assert!(!takes(range, no), "{range} {no}");
+            assert!(contains(range, yes), "{range} {yes}");
+            assert!(!contains(range, no), "{range} {no}");
         }
     }
 
     #[test]
-    fn pre_releases_where_they_are_wanted() {
+    fn prereleases_are_included_on_request() {
         let range: VersionRange = "<2".parse().unwrap();
-        let early = TagVersion::parse("1.5.0-rc1").unwrap();
-        assert!(range.matches(&early, true) && !range.matches(&early, false));
+        let prerelease = TagVersion::parse("1.5.0-rc1").unwrap();
+        assert!(range.matches(&prerelease, true) && !range.matches(&prerelease, false));
         assert!(!range.matches(&TagVersion::parse("2.0.0-rc1").unwrap(), true));
     }
 
     #[test]
-    fn what_is_no_range() {
+    fn invalid_ranges() {
         for bad in ["", " ", "1 ||", "new", ">", "1.2 - 1.4", &"1,".repeat(600)] {
             assert!(bad.parse::<VersionRange>().is_err(), "{bad}");
         }

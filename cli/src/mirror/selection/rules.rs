@@ -1,188 +1,139 @@
-//! The rules by which a mirror takes tags, and why it leaves one out.
+//! The rules that select the tags of a mirror, and the reasons why a tag is skipped.
 
-use std::fmt;
 use std::time::Duration;
 
 use imgsync_oci::Tag;
+use serde::Deserialize;
 
-use super::pattern::{TagGlob, TagRegex};
+use super::pattern::TagPattern;
 use super::range::VersionRange;
 use super::version::TagVersion;
 use crate::image::subject_of;
 
-/// What a tag must be like. Without any rule every tag is taken.
+/// Rules that a tag must match. Without any rule every tag is selected.
 #[derive(Debug, Clone, Default)]
 pub struct TagRules {
-    /// One of these, or of the expressions, must match.
-    pub globs: Vec<TagGlob>,
-    /// As the globs.
-    pub regexes: Vec<TagRegex>,
-    /// None of these may match.
-    pub exclude_globs: Vec<TagGlob>,
-    /// Nor of these.
-    pub exclude_regexes: Vec<TagRegex>,
-    /// It must be a version in this range.
+    /// One of these must match the tag, if there are any.
+    pub patterns: Vec<TagPattern>,
+    /// None of these may match the tag.
+    pub exclude: Vec<TagPattern>,
+    /// The tag must be a version in this range.
     pub range: Option<VersionRange>,
-    /// It must be among so many newest ones.
-    pub newest: Option<NewestLimit>,
-    /// Its image must be this old.
+    /// The tag must be among this number of newest tags. By version, each kind of variant is
+    /// counted separately.
+    pub newest: Option<usize>,
+    /// The order of the newest tags.
+    pub order: TagOrder,
+    /// The image must be at least this old.
     pub min_age: Option<Duration>,
 }
 
-/// So many, counted from the newest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NewestLimit {
-    /// How many; of every kind of variant.
-    pub count: usize,
-    /// What makes one newer.
-    pub order: TagOrder,
-}
-
 /// What makes a tag newer than another.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum TagOrder {
-    /// The version that it is.
+    /// A higher version.
     #[default]
     Version,
-    /// The date that its image was made.
+    /// A later creation date of the image.
     Date,
 }
 
-/// SkipReason a tag is left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a tag is not selected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SkipReason {
-    /// It speaks about another image, and goes where that one goes.
+    /// The tag is a referrer of an image, and is copied with that image.
+    #[error("is copied with the image that it belongs to")]
     ReferrerTag,
-    /// This pattern excludes it.
+    /// This pattern excludes the tag.
+    #[error("excluded by {0}")]
     Excluded(String),
-    /// No pattern takes it.
+    /// No pattern matches the tag.
+    #[error("matches no pattern")]
     Unmatched,
-    /// It is no version, and only versions are wanted.
+    /// Only versions are selected, and the tag is not a version.
+    #[error("is not a version")]
     NotAVersion,
-    /// It is a variant or pre-release, which no pattern asks for.
+    /// The tag is a pre-release or a variant, and no pattern selects those.
+    #[error("is a variant or pre-release; only a glob with a - or a regular expression selects it")]
     NotAPlainRelease,
-    /// It is a version out of this range.
+    /// The version is not in this range.
+    #[error("is not in {0}")]
     OutOfRange(String),
-    /// So many newer ones are there.
+    /// There are this many newer tags.
+    #[error("is not {}", format_newest(*.0))]
     NotAmongNewest(usize),
-    /// It is younger than this.
+    /// The image is younger than this.
+    #[error("is younger than {}", format_age(*.0))]
     TooYoung(Duration),
-    /// A date is needed, and its image has none.
+    /// A date is needed, and the image has none.
+    #[error("has no creation date")]
     Undated,
-    /// A date is needed, and could not be asked.
+    /// A date is needed, and it could not be fetched.
+    #[error("its creation date could not be fetched")]
     DateUnavailable,
-    /// It went since the tags were listed.
+    /// The tag was deleted after the tags were listed.
+    #[error("was deleted at the source during this run")]
     Deleted,
 }
 
-impl fmt::Display for SkipReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ReferrerTag => f.write_str("goes along with the image that it speaks about"),
-            Self::Excluded(pattern) => write!(f, "excluded by {pattern}"),
-            Self::Unmatched => f.write_str("no pattern takes it"),
-            Self::NotAVersion => f.write_str("is no version"),
-            Self::NotAPlainRelease => f.write_str(
-                "is a variant or pre-release; a glob with a - in it, or an expression, would take it",
-            ),
-            Self::OutOfRange(range) => write!(f, "is not in {range}"),
-            Self::NotAmongNewest(1) => f.write_str("is not the newest"),
-            Self::NotAmongNewest(count) => write!(f, "is not among the {count} newest"),
-            Self::TooYoung(age) => write!(f, "is younger than {}", format_duration(*age)),
-            Self::Undated => f.write_str("does not say when it was made"),
-            Self::DateUnavailable => f.write_str("could not be asked when it was made"),
-            Self::Deleted => f.write_str("went in the meantime"),
-        }
+fn format_newest(count: usize) -> String {
+    match count {
+        1 => "the newest".to_owned(),
+        count => format!("among the {count} newest"),
     }
 }
 
-/// A time span in the largest unit that it is whole in.
-fn format_duration(span: Duration) -> String {
-    let seconds = span.as_secs();
+/// Formats an age in the largest unit of which it is a whole number.
+fn format_age(age: Duration) -> String {
+    let seconds = age.as_secs();
     let units = [(86_400, "d"), (3600, "h"), (60, "min")];
-    match units
-        .iter()
-        .find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit))
-    {
-        Some((unit, name)) => format!("{} {name}", seconds / unit),
-        None => format!("{seconds} s"),
-    }
+    let is_whole = |(unit, _): &&(u64, _)| seconds >= *unit && seconds.is_multiple_of(*unit);
+    let (unit, name) = units.iter().find(is_whole).unwrap_or(&(1, "s"));
+    format!("{} {name}", seconds / unit)
 }
 
 impl TagRules {
-    /// Whether any tag of a repository would do.
+    /// Returns whether every tag is selected.
     pub fn is_empty(&self) -> bool {
-        let Self {
-            globs,
-            regexes: expressions,
-            exclude_globs,
-            exclude_regexes: exclude_expressions,
-            range,
-            newest,
-            min_age,
-        } = self;
-        globs.is_empty()
-            && expressions.is_empty()
-            && exclude_globs.is_empty()
-            && exclude_expressions.is_empty()
-            && range.is_none()
-            && newest.is_none()
-            && min_age.is_none()
+        self.patterns.is_empty()
+            && self.exclude.is_empty()
+            && self.range.is_none()
+            && self.newest.is_none()
+            && self.min_age.is_none()
     }
 
-    /// What the name alone says: the version where versions count, or why it is left out.
+    /// Checks the rules that need only the name of a tag. Returns the version if a rule needs it, or
+    /// the reason to skip the tag.
     pub(super) fn match_name(&self, tag: &Tag) -> Result<Option<TagVersion>, SkipReason> {
-        let name = tag.as_str();
         if subject_of(tag).is_some() {
             return Err(SkipReason::ReferrerTag);
         }
-        let glob = self.exclude_globs.iter().find(|glob| glob.matches(name));
-        let mut excluded = self.exclude_regexes.iter();
-        let expression = excluded.find(|expression| expression.matches(name));
-        let excluded = match (glob, expression) {
-            (Some(glob), _) => Some(glob.to_string()),
-            (None, expression) => expression.map(TagRegex::to_string),
-        };
-        if let Some(pattern) = excluded {
-            return Err(SkipReason::Excluded(pattern));
+        let matches = |pattern: &&TagPattern| pattern.matches(tag.as_str());
+        if let Some(pattern) = self.exclude.iter().find(matches) {
+            return Err(SkipReason::Excluded(pattern.to_string()));
         }
-        let globs: Vec<_> = self
-            .globs
-            .iter()
-            .filter(|glob| glob.matches(name))
-            .collect();
-        let is_expressed = self.regexes.iter().any(|it| it.matches(name));
-        let is_open = self.globs.is_empty() && self.regexes.is_empty();
-        if globs.is_empty() && !is_expressed && !is_open {
+        let matching: Vec<_> = self.patterns.iter().filter(matches).collect();
+        if matching.is_empty() && !self.patterns.is_empty() {
             return Err(SkipReason::Unmatched);
         }
-        let by_version = matches!(
-            self.newest,
-            Some(NewestLimit {
-                order: TagOrder::Version,
-                ..
-            })
-        );
-        if self.range.is_none() && !by_version {
+        let counts_versions = self.newest.is_some() && self.order == TagOrder::Version;
+        if self.range.is_none() && !counts_versions {
             return Ok(None);
         }
-        let version = TagVersion::parse(name).ok_or(SkipReason::NotAVersion)?;
-        let is_asked_for = is_expressed || globs.iter().any(|glob| glob.has_suffix_separator());
-        let is_taken = |early| {
-            self.range
-                .as_ref()
-                .is_none_or(|it| it.matches(&version, early))
-        };
+        let version = TagVersion::parse(tag.as_str()).ok_or(SkipReason::NotAVersion)?;
+        let selects_suffixes = matching.iter().any(|pattern| pattern.selects_suffixes());
+        let is_in_range = |range: &VersionRange| range.matches(&version, false);
         // A range may name a pre-release itself: `>=2.0.0-rc1`.
-        let is_named = !version.has_flavor() && self.range.is_some() && is_taken(false);
-        if !version.is_plain_release() && !is_asked_for && !is_named {
+        let is_named = !version.has_flavor() && self.range.as_ref().is_some_and(is_in_range);
+        if !version.is_plain_release() && !selects_suffixes && !is_named {
             return Err(SkipReason::NotAPlainRelease);
         }
         match &self.range {
-            Some(range) if !is_taken(is_asked_for) => {
+            Some(range) if !range.matches(&version, selects_suffixes) => {
                 Err(SkipReason::OutOfRange(range.to_string()))
             }
-            Some(_) | None => Ok(Some(version)),
+            _ => Ok(Some(version)),
         }
     }
 }
@@ -192,8 +143,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_as_people_read_them() {
-        let shown = |seconds| format_duration(Duration::from_secs(seconds));
+    fn durations_have_the_largest_whole_unit() {
+        let shown = |seconds| format_age(Duration::from_secs(seconds));
         assert_eq!(
             [shown(7 * 86_400), shown(36 * 3600), shown(90), shown(0)],
             ["7 d", "36 h", "90 s", "0 s"]

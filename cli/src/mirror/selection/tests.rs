@@ -1,4 +1,4 @@
-//! Tests of tag selection.
+//! Selections from lists of tags.
 
 use super::*;
 use crate::text;
@@ -13,106 +13,96 @@ fn now() -> SystemTime {
     text::parse_timestamp("2026-01-31T00:00:00Z").unwrap()
 }
 
-/// Returns rules from words: `tag=…`, `regex=…`, `not=…`, `range=…`, `newest=…`, `by-date`,
-/// `age=…`.
+/// Creates rules from `tag=…`, `regex=…`, `not=…`, `range=…`, `newest=…`, `by-date`, `age=…`.
 fn rules(words: &[&str]) -> TagRules {
     let mut rules = TagRules::default();
-    let mut order = TagOrder::Version;
-    let mut count = None;
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
-            "tag" => rules.globs.push(value.parse().unwrap()),
-            "regex" => rules.regexes.push(value.parse().unwrap()),
-            "not" => rules.exclude_globs.push(value.parse().unwrap()),
-            "not-regex" => rules.exclude_regexes.push(value.parse().unwrap()),
+            "tag" => rules.patterns.push(TagPattern::glob(value).unwrap()),
+            "regex" => rules.patterns.push(TagPattern::regex(value).unwrap()),
+            "not" => rules.exclude.push(TagPattern::glob(value).unwrap()),
+            "not-regex" => rules.exclude.push(TagPattern::regex(value).unwrap()),
             "range" => rules.range = Some(value.parse().unwrap()),
-            "newest" => count = Some(value.parse().unwrap()),
-            "by-date" => order = TagOrder::Date,
+            "newest" => rules.newest = Some(value.parse().unwrap()),
+            "by-date" => rules.order = TagOrder::Date,
             "age" => rules.min_age = Some(text::parse_duration(value).unwrap()),
             _ => panic!("{word}"),
         }
     }
-    rules.newest = count.map(|count| NewestLimit { count, order });
     rules
 }
 
-/// Selects tags; `days` returns the age of a tag. Returns the selected tags and the tags whose
-/// dates were needed.
+/// Returns the selected tags, and the tags whose dates were needed. `days` returns the age of an
+/// image.
 fn select_with_dates(
     all: &[&str],
-    any: &[&[&str]],
+    alternatives: &[&[&str]],
     days: impl Fn(&str) -> Option<u32>,
 ) -> (Vec<String>, Vec<String>) {
-    let any: Vec<_> = any.iter().map(|words| rules(words)).collect();
+    let alternatives: Vec<_> = alternatives.iter().map(|words| rules(words)).collect();
     let mut dates = HashMap::new();
-    let mut dated_tags = Vec::new();
+    let mut needed = Vec::new();
     loop {
-        match select_tags(&tags(all), &any, &dates, now()) {
-            SelectionStep::NeedDates(tags) => {
+        match select_tags(&tags(all), &alternatives, &dates, now()) {
+            Err(MissingDates(tags)) => {
                 assert!(!tags.is_empty());
                 for tag in tags {
-                    dated_tags.push(tag.to_string());
+                    needed.push(tag.to_string());
                     let date = match days(tag.as_str()) {
-                        Some(days) => TagDate::At(now() - DAY * days),
-                        None => TagDate::Unknown,
+                        Some(days) => CreationDate::At(now() - DAY * days),
+                        None => CreationDate::Unknown,
                     };
-                    assert!(dates.insert(tag, date).is_none(), "asked twice");
+                    assert!(dates.insert(tag, Ok(date)).is_none(), "needed twice");
                 }
             }
-            SelectionStep::Done(selection) => {
-                assert_eq!(
-                    selection.selected.len() + selection.skipped.len(),
-                    all.len()
-                );
-                return (
-                    selection.selected.iter().map(Tag::to_string).collect(),
-                    dated_tags,
-                );
+            Ok(TagSelection { selected, skipped }) => {
+                assert_eq!(selected.len() + skipped.len(), all.len());
+                return (selected.iter().map(Tag::to_string).collect(), needed);
             }
         }
     }
 }
 
-fn select(all: &[&str], words: &[&str]) -> Vec<String> {
-    let (selected, dated_tags) = select_with_dates(all, &[words], |_| None);
-    assert!(dated_tags.is_empty(), "{dated_tags:?}");
+fn selected(all: &[&str], words: &[&str]) -> Vec<String> {
+    let (selected, needed) = select_with_dates(all, &[words], |_| None);
+    assert!(needed.is_empty(), "{needed:?}");
     selected
 }
 
 fn skip_reason(tag: &str, words: &[&str]) -> String {
     match select_tags(&tags(&[tag]), &[rules(words)], &HashMap::new(), now()) {
-        SelectionStep::Done(selection) => selection.skipped[0].1.to_string(),
-        SelectionStep::NeedDates(tags) => panic!("{tags:?}"),
+        Ok(selection) => selection.skipped[0].1.to_string(),
+        Err(MissingDates(tags)) => panic!("{tags:?}"),
     }
 }
 
 #[test]
-fn all_tags_are_selected_without_rules() {
+fn everything_without_rules() {
     assert_eq!(
-        select(&["v10", "v9", "latest"], &[]),
+        selected(&["v10", "v9", "latest"], &[]),
         ["latest", "v9", "v10"]
     );
 }
 
 #[test]
-fn patterns_select_tags() {
+fn patterns() {
     let all = ["1.0", "1.1", "1.1-alpine", "2.0", "latest", "nightly-7"];
-    assert_eq!(select(&all, &["tag=1.*"]), ["1.0", "1.1", "1.1-alpine"]);
+    assert_eq!(selected(&all, &["tag=1.*"]), ["1.0", "1.1", "1.1-alpine"]);
     assert_eq!(
-        select(&all, &["tag=1.*", "tag=latest", "not=*-alpine"]),
+        selected(&all, &["tag=1.*", "tag=latest", "not=*-alpine"]),
         ["1.0", "1.1", "latest"]
     );
-    assert_eq!(select(&all, &[r"regex=\d+\.\d+"]), ["1.0", "1.1", "2.0"]);
+    assert_eq!(selected(&all, &[r"regex=\d+\.\d+"]), ["1.0", "1.1", "2.0"]);
     assert_eq!(
-        select(&all, &["not-regex=.*[a-z].*"]),
+        selected(&all, &["not-regex=.*[a-z].*"]),
         ["1.0", "1.1", "2.0"]
     );
     assert_eq!(
         skip_reason("nightly-7", &["not=night*"]),
         "excluded by night*"
     );
-    assert_eq!(skip_reason("nightly-7", &["tag=1"]), "no pattern takes it");
+    assert_eq!(skip_reason("nightly-7", &["tag=1"]), "matches no pattern");
 }
 
 #[test]
@@ -127,18 +117,24 @@ fn versions_are_plain_releases_unless_a_pattern_says_otherwise() {
         "v1.8.3",
         "1.9.0-alpine",
     ];
-    assert_eq!(select(&all, &["range=^1.8"]), ["1.10.0", "1.9.0", "v1.8.3"]);
-    assert_eq!(select(&all, &["range=^1.8", "tag=1*"]), ["1.10.0", "1.9.0"]);
     assert_eq!(
-        select(&all, &["range=>=1.10 <2", "tag=*-alpine*"]),
+        selected(&all, &["range=^1.8"]),
+        ["1.10.0", "1.9.0", "v1.8.3"]
+    );
+    assert_eq!(
+        selected(&all, &["range=^1.8", "tag=1*"]),
+        ["1.10.0", "1.9.0"]
+    );
+    assert_eq!(
+        selected(&all, &["range=>=1.10 <2", "tag=*-alpine*"]),
         ["1.10.0-alpine"]
     );
     assert_eq!(
-        select(&all, &["range=>=1.10 <2", "regex=1.*"]),
+        selected(&all, &["range=>=1.10 <2", "regex=1.*"]),
         ["1.11.0-rc1", "1.10.0-alpine", "1.10.0"]
     );
-    assert_eq!(select(&all, &["range=>=1.11.0-rc0 <2"]), ["1.11.0-rc1"]);
-    assert_eq!(skip_reason("latest", &["range=1"]), "is no version");
+    assert_eq!(selected(&all, &["range=>=1.11.0-rc0 <2"]), ["1.11.0-rc1"]);
+    assert_eq!(skip_reason("latest", &["range=1"]), "is not a version");
     assert_eq!(skip_reason("1.0", &["range=^2"]), "is not in ^2");
     assert!(skip_reason("1.0-slim", &["range=^1"]).contains("variant"));
 }
@@ -155,15 +151,15 @@ fn the_newest_of_every_variant() {
         "1.10-slim",
         "1.2-slim",
     ];
-    assert_eq!(select(&all, &["newest=2"]), ["1.10", "1.2"]);
+    assert_eq!(selected(&all, &["newest=2"]), ["1.10", "1.2"]);
     assert_eq!(
-        select(&all, &["newest=1", "tag=*-alpine*", "tag=*-slim"]),
+        selected(&all, &["newest=1", "tag=*-alpine*", "tag=*-slim"]),
         ["1.10-slim", "1.10-alpine3.20"]
     );
-    assert_eq!(select(&all, &["newest=9", "tag=1.1"]), ["1.1"]);
-    assert_eq!(select(&all, &["newest=0"]), [""; 0]);
-    // Of two tags for the same version, the more exact one is selected.
-    assert_eq!(select(&["1.2", "1.2.0"], &["newest=1"]), ["1.2.0"]);
+    assert_eq!(selected(&all, &["newest=9", "tag=1.1"]), ["1.1"]);
+    assert_eq!(selected(&all, &["newest=0"]), [""; 0]);
+    // Of two names for one version the longer one is selected.
+    assert_eq!(selected(&["1.2", "1.2.0"], &["newest=1"]), ["1.2.0"]);
 }
 
 #[test]
@@ -174,16 +170,16 @@ fn the_newest_by_date_needs_all_dates() {
         "c" => Some(2),
         _ => None,
     };
-    let (selected, dated_tags) =
+    let (selected, needed) =
         select_with_dates(&["a", "b", "c", "d"], &[&["newest=2", "by-date"]], days);
     assert_eq!(
-        (selected, dated_tags.len()),
+        (selected, needed.len()),
         (vec!["b".to_owned(), "c".to_owned()], 4)
     );
 }
 
 #[test]
-fn a_minimum_age_needs_only_the_necessary_dates() {
+fn a_minimum_age_needs_only_the_dates_that_decide() {
     let days = |tag: &str| match tag {
         "5.0" => Some(1),
         "4.0" => Some(6),
@@ -192,28 +188,28 @@ fn a_minimum_age_needs_only_the_necessary_dates() {
         _ => None,
     };
     let all = ["1.0", "2.0", "3.0", "4.0", "5.0", "odd"];
-    let (selected, dated_tags) = select_with_dates(&all, &[&["age=7d", "newest=1"]], days);
+    let (selected, needed) = select_with_dates(&all, &[&["age=7d", "newest=1"]], days);
     assert_eq!(selected, ["3.0"]);
-    assert_eq!(dated_tags, ["5.0", "4.0", "3.0"]);
-    let (selected, dated_tags) = select_with_dates(&all, &[&["age=7d"]], days);
+    assert_eq!(needed, ["5.0", "4.0", "3.0"]);
+    let (selected, needed) = select_with_dates(&all, &[&["age=7d"]], days);
     assert_eq!(selected, ["1.0", "2.0", "3.0"]);
-    assert_eq!(dated_tags.len(), 6);
+    assert_eq!(needed.len(), 6);
 }
 
 #[test]
-fn a_tag_is_selected_if_one_of_several_rules_selects_it() {
+fn one_of_several_rules_is_enough() {
     let all = ["1.0", "1.1", "2.0", "2.1", "latest"];
-    let any: &[&[&str]] = &[
+    let alternatives: &[&[&str]] = &[
         &["range=1", "newest=1"],
         &["range=2", "newest=1"],
         &["tag=latest"],
     ];
-    let (selected, _) = select_with_dates(&all, any, |_| None);
+    let (selected, _) = select_with_dates(&all, alternatives, |_| None);
     assert_eq!(selected, ["1.1", "2.1", "latest"]);
 }
 
 #[test]
 fn referrer_tags_are_not_selected() {
     let signature = format!("sha256-{}.sig", "a".repeat(64));
-    assert_eq!(select(&["v1", &signature], &[]), ["v1"]);
+    assert_eq!(selected(&["v1", &signature], &[]), ["v1"]);
 }

@@ -1,220 +1,184 @@
-//! Tags that are versions, read generously: `v1.2.3`, `1.2`, `2.0.0-rc1`, `1.27.3-alpine3.20`.
+//! Tags that are versions, such as `v1.2.3`, `1.2`, `2.0.0-rc1` and `1.27.3-alpine3.20`.
 //!
-//! What follows a version in a tag is, other than in Semantic Versioning, a variant of the image as
-//! a rule; a pre-release only if it begins with a word that says so, and a revision (`1.2.3-1`) if it
-//! is a number.
+//! Unlike in Semantic Versioning, a suffix of a tag usually names a variant of the image. It is a
+//! pre-release only if it begins with a word for one, and a revision (`1.2.3-1`) if it is a number.
 
 use std::cmp::Ordering;
 
-use semver::{BuildMetadata, Prerelease};
+use semver::{Prerelease, Version};
 
 use crate::text::compare_versions;
 
-/// No version has more numbers, those of its revision included.
+/// The most numbers of a version, including those of its revision.
 const MAX_VERSION_NUMBERS: usize = 8;
+/// The most numbers with dots between them.
+const MAX_DOTTED_NUMBERS: usize = 4;
 /// Words that begin a pre-release, with or without a number behind them.
-const PRERELEASE_WORDS: &[&str] = &[
-    "alpha",
-    "beta",
-    "canary",
-    "cr",
-    "dev",
-    "ea",
-    "edge",
-    "experimental",
-    "insiders",
-    "milestone",
-    "nightly",
-    "pre",
-    "preview",
-    "prerelease",
-    "rc",
-    "snapshot",
-    "test",
-    "testing",
-    "unstable",
-];
-/// The same, only with a number behind them: `3.13.0a1`.
-const NUMBERED_PRERELEASE_WORDS: &[&str] = &["a", "b", "m"];
+const PRERELEASE_WORDS: &str = "alpha beta canary cr dev ea edge experimental insiders milestone \
+                                nightly pre preview prerelease rc snapshot test testing unstable";
+/// Words that begin a pre-release only with a number behind them: `3.13.0a1`.
+const NUMBERED_PRERELEASE_WORDS: &str = "a b m";
 
-/// A tag, as a version.
+/// A tag that is a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TagVersion {
-    /// Major, minor, patch; 0 where the tag does not say.
-    release: [u64; 3],
-    /// Numbers beyond: `1.2.3.4`, `1.2.3-1`.
+    /// The version without revision and variant. Numbers that the tag does not have are 0.
+    version: Version,
+    /// Further numbers: `1.2.3.4`, `1.2.3-1`.
     revision: Vec<u64>,
-    /// Empty for a release.
-    prerelease: Prerelease,
-    /// `alpine3.20`, `slim-bookworm`; empty for none.
+    /// The name of the variant, such as `alpine3.20` or `slim-bookworm`; empty if there is none.
     flavor: String,
 }
 
 impl TagVersion {
-    /// The version that a tag is; `None` if it is none.
+    /// Parses a tag; `None` if it is not a version.
     pub(super) fn parse(tag: &str) -> Option<Self> {
         let text = tag.strip_prefix(['v', 'V']).unwrap_or(tag);
-        let (mut numbers, rest) = numbers(text)?;
-        let mut early = None;
-        let mut words: Vec<&str> = Vec::new();
-        match rest.strip_prefix(['-', '_', '.']) {
-            Some(suffix) => words.extend(suffix.split(['-', '_'])),
-            None if rest.is_empty() => {}
-            // Letters that follow at once: the hash of a commit looks like that too.
-            None if numbers.len() > 1 && parse_prerelease(rest).is_some() => words.push(rest),
+        let (mut numbers, suffix) = split_numbers(text)?;
+        let words: Vec<&str> = match suffix.strip_prefix(['-', '_', '.']) {
+            Some(suffix) => suffix.split(['-', '_']).collect(),
+            None if suffix.is_empty() => Vec::new(),
+            // A commit hash also has letters directly after a number.
+            None if numbers.len() > 1 && parse_prerelease(suffix).is_some() => vec![suffix],
             None => return None,
-        }
-        // A revision's number, or a date's.
-        while let Some(number) = words.first().and_then(|word| number(word))
+        };
+        let mut words = words.into_iter().peekable();
+        // The number of a revision, or the parts of a date.
+        while let Some(number) = words.peek().and_then(|word| parse_number(word))
             && numbers.len() < MAX_VERSION_NUMBERS
         {
-            while numbers.len() < 3 {
-                // Not a minor version, although it stands where one could.
-                numbers.push(0);
-            }
+            // The number is a revision even if there is no minor version or patch.
+            numbers.resize(numbers.len().max(3), 0);
             numbers.push(number);
-            words.remove(0);
+            words.next();
         }
-        if let Some(first) = words.first()
-            && let Some(mut found) = parse_prerelease(first)
-        {
-            words.remove(0);
-            // `rc-1` is `rc1`.
-            if let (false, Some(number)) = (
-                ends_in_number(&found),
-                words.first().and_then(|word| number_of(word)),
-            ) {
-                found = format!("{found}.{number}");
-                words.remove(0);
+        let mut prerelease = words.peek().and_then(|word| parse_prerelease(word));
+        if let Some(prerelease) = &mut prerelease {
+            words.next();
+            // `rc-1` is the same as `rc1`.
+            if !prerelease.ends_with(|c: char| c.is_ascii_digit())
+                && let Some(number) = words.peek().and_then(|word| parse_dotted(word))
+            {
+                *prerelease = format!("{prerelease}.{number}");
+                words.next();
             }
-            early = Some(found);
         }
-        let mut numbers = numbers.into_iter();
-        let mut next = || numbers.next().unwrap_or(0);
+        numbers.resize(numbers.len().max(3), 0);
+        let revision = numbers.split_off(3);
+        let mut version = Version::new(numbers[0], numbers[1], numbers[2]);
+        version.pre = Prerelease::new(&prerelease.unwrap_or_default()).ok()?;
+        let flavor = words.collect::<Vec<_>>().join("-");
         Some(Self {
-            release: [next(), next(), next()],
-            prerelease: match early {
-                Some(early) => Prerelease::new(&early).ok()?,
-                None => Prerelease::EMPTY,
-            },
-            flavor: words.join("-"),
-            revision: numbers.collect(),
+            version,
+            revision,
+            flavor,
         })
     }
 
-    /// Whether it is a release, and no variant of one.
+    /// Returns whether the tag is neither a pre-release nor a variant.
     pub(super) fn is_plain_release(&self) -> bool {
-        self.prerelease.is_empty() && self.flavor.is_empty()
+        self.version.pre.is_empty() && self.flavor.is_empty()
     }
 
-    /// Whether it is a variant of a release or pre-release.
+    /// Returns whether the tag is a variant of a release or pre-release.
     pub(super) fn has_flavor(&self) -> bool {
         !self.flavor.is_empty()
     }
 
-    /// What its variant is called, whatever its own version: `alpine3.20` is `alpine`.
+    /// Returns the name of the variant without the version of the variant: `alpine` for
+    /// `alpine3.20`.
     pub(super) fn flavor_name(&self) -> String {
         let is_kept = |c: &char| !c.is_ascii_digit() && *c != '.';
         self.flavor.chars().filter(is_kept).collect()
     }
 
-    /// The version as Semantic Versioning has it, without variant and revision.
-    pub(super) fn semantic(&self) -> semver::Version {
-        semver::Version {
-            pre: self.prerelease.clone(),
-            ..self.release()
-        }
+    /// Returns the version as in Semantic Versioning, without revision and variant.
+    pub(super) fn semantic(&self) -> &Version {
+        &self.version
     }
 
-    /// The release that it is, or is on the way to.
-    pub(super) fn release(&self) -> semver::Version {
-        let [major, minor, patch] = self.release;
-        semver::Version {
-            major,
-            minor,
-            patch,
-            pre: Prerelease::EMPTY,
-            build: BuildMetadata::EMPTY,
-        }
+    /// Returns the release, or the release that a pre-release precedes.
+    pub(super) fn release(&self) -> Version {
+        Version::new(self.version.major, self.version.minor, self.version.patch)
     }
 
-    /// Older versions are less; of one version, the older variant.
+    /// Compares versions, and variants of the same version by the version of the variant.
     pub(super) fn compare(&self, other: &Self) -> Ordering {
-        let numbers = |it: &Self| (it.release, it.revision.clone());
-        numbers(self)
-            .cmp(&numbers(other))
-            .then_with(|| self.prerelease.cmp(&other.prerelease))
+        self.release()
+            .cmp(&other.release())
+            .then_with(|| self.revision.cmp(&other.revision))
+            .then_with(|| self.version.pre.cmp(&other.version.pre))
             .then_with(|| compare_versions(&self.flavor, &other.flavor))
     }
 }
 
-/// The numbers with dots between them that a text begins with, at most four, and the rest.
-fn numbers(text: &str) -> Option<(Vec<u64>, &str)> {
+/// Splits off the leading numbers with dots between them. Returns `None` if there are none or too
+/// many.
+fn split_numbers(text: &str) -> Option<(Vec<u64>, &str)> {
     let mut numbers = Vec::new();
     let mut rest = text;
     loop {
-        let end = rest.find(|c: char| !c.is_ascii_digit());
-        let (digits, after) = rest.split_at(end.unwrap_or(rest.len()));
-        numbers.push(number(digits)?);
-        let is_more = |text: &&str| text.starts_with(|c: char| c.is_ascii_digit());
-        match after.strip_prefix('.').filter(is_more) {
-            Some(_) if numbers.len() == 4 => return None,
-            Some(more) => rest = more,
+        let is_other = |c: char| !c.is_ascii_digit();
+        let (digits, after) = rest.split_at(rest.find(is_other).unwrap_or(rest.len()));
+        numbers.push(parse_number(digits)?);
+        let begins_with_digit = |text: &&str| text.starts_with(|c: char| c.is_ascii_digit());
+        match after.strip_prefix('.').filter(begins_with_digit) {
+            Some(_) if numbers.len() == MAX_DOTTED_NUMBERS => return None,
+            Some(next) => rest = next,
             None => return Some((numbers, after)),
         }
     }
 }
 
-/// A word that is a number.
-fn number(word: &str) -> Option<u64> {
-    let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+fn parse_number(word: &str) -> Option<u64> {
+    // `parse` alone would accept a plus sign.
+    let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| word.parse().ok()).flatten()
 }
 
-/// The same, for a pre-release: `1`, `1.2`.
-fn number_of(word: &str) -> Option<String> {
-    let numbers: Option<Vec<_>> = word.split('.').map(number).collect();
+/// Removes leading zeros of numbers with dots between them: `1.02` is `1.2`.
+fn parse_dotted(word: &str) -> Option<String> {
+    let numbers: Option<Vec<_>> = word.split('.').map(parse_number).collect();
     let numbers: Vec<_> = numbers?.iter().map(u64::to_string).collect();
     Some(numbers.join("."))
 }
 
-fn ends_in_number(text: &str) -> bool {
-    text.ends_with(|c: char| c.is_ascii_digit())
-}
-
-/// The pre-release that a word is, with a dot between its name and its number, so that `rc10` comes
-/// after `rc9`; `None` if it is none.
+/// Parses a pre-release, and puts a dot between its word and its number, so that `rc10` comes after
+/// `rc9`.
 pub(super) fn parse_prerelease(word: &str) -> Option<String> {
     let word = word.to_ascii_lowercase();
-    let end = word.find(|c: char| !c.is_ascii_lowercase());
-    let (name, rest) = word.split_at(end.unwrap_or(word.len()));
-    let rest = rest.strip_prefix('.').unwrap_or(rest);
-    let rest = match rest {
-        "" if PRERELEASE_WORDS.contains(&name) => return Some(name.to_owned()),
-        rest if PRERELEASE_WORDS.contains(&name) || NUMBERED_PRERELEASE_WORDS.contains(&name) => {
-            number_of(rest)?
-        }
-        _ => return None,
-    };
-    Some(format!("{name}.{rest}"))
+    let is_other = |c: char| !c.is_ascii_lowercase();
+    let (name, rest) = word.split_at(word.find(is_other).unwrap_or(word.len()));
+    let is_in = |words: &str| words.split(' ').any(|word| word == name);
+    let is_word = is_in(PRERELEASE_WORDS);
+    if is_word && matches!(rest, "" | ".") {
+        return Some(name.to_owned());
+    }
+    let number = parse_dotted(rest.strip_prefix('.').unwrap_or(rest))?;
+    (is_word || is_in(NUMBERED_PRERELEASE_WORDS)).then(|| format!("{name}.{number}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(tag: &str) -> String {
+    fn shown(tag: &str) -> String {
         match TagVersion::parse(tag) {
-            Some(it) => {
-                let revision: Vec<_> = it.revision.iter().map(u64::to_string).collect();
-                format!("{} [{}] {}", it.semantic(), revision.join("."), it.flavor)
+            Some(parsed) => {
+                let revision: Vec<_> = parsed.revision.iter().map(u64::to_string).collect();
+                format!(
+                    "{} [{}] {}",
+                    parsed.version,
+                    revision.join("."),
+                    parsed.flavor
+                )
             }
             None => "none".to_owned(),
         }
     }
 
     #[test]
-    fn what_tags_say() {
+    fn tags_are_parsed() {
         for (tag, expected) in [
             ("1.2.3", "1.2.3 [] "),
             ("v1.2.3", "1.2.3 [] "),
@@ -247,12 +211,12 @@ mod tests {
                 "1.2.3 [] 99999999999999999999",
             ),
         ] {
-            assert_eq!(told(tag), expected, "{tag}");
+            assert_eq!(shown(tag), expected, "{tag}");
         }
     }
 
     #[test]
-    fn older_before_newer() {
+    fn older_versions_are_less() {
         let ordered = [
             "1",
             "1.2.0-alpha",
@@ -275,8 +239,8 @@ mod tests {
         for (two, names) in versions.windows(2).zip(ordered.windows(2)) {
             assert_eq!(two[0].compare(&two[1]), Ordering::Less, "{names:?}");
         }
-        let kind = |tag| TagVersion::parse(tag).unwrap().flavor_name();
-        assert_eq!(kind("1-alpine3.9"), kind("2-alpine3.20"));
-        assert_ne!(kind("1-alpine"), kind("1-slim-alpine"));
+        let flavor = |tag| TagVersion::parse(tag).unwrap().flavor_name();
+        assert_eq!(flavor("1-alpine3.9"), flavor("2-alpine3.20"));
+        assert_ne!(flavor("1-alpine"), flavor("1-slim-alpine"));
     }
 }
