@@ -76,7 +76,7 @@ fn what_cannot_be_meant_keeps_the_server_from_starting() {
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
     assert!(
-        said.contains("cannot read the password of a, ") && said.contains("hint: "),
+        said.contains("cannot read the password of upstream a from ") && said.contains("hint: "),
         "{said}"
     );
 }

@@ -221,7 +221,7 @@ fn files_that_do_not_fit_keep_it_from_starting() {
     for (certificate, key, words) in [
         ("a.crt", "b.key", "does not match the certificate"),
         ("none", "a.key", "cannot read"),
-        ("a.crt", "empty", "holds no private key"),
+        ("a.crt", "empty", "contains no private key"),
         ("a.key", "a.crt", "are the two files swapped"),
     ] {
         let output = crate::support::command(&setup.path("root"))
