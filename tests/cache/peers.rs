@@ -117,7 +117,7 @@ fn podman_pulls_through_a_mirror_of_the_stock_registry_and_pushes_ours() {
     hub.stop();
     run(&["pull", mirrored]);
     assert_eq!(podman.id(mirrored), image.id());
-    assert!(server.log().contains("stale answers are served: docker.io"));
+    assert!(server.log().contains("serving stale answers: docker.io"));
 
     let ours = format!("{registry}/team/app:v1");
     run(&["tag", mirrored, &ours]);

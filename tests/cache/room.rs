@@ -222,7 +222,13 @@ fn a_stock_registrys_proxy_volume_is_gone_on_with() {
     // Ours, with its file and folder, and the upstream dead.
     hub.stop();
     let mut server = Server::configured(&stock.config(), &root);
-    assert!(server.log().contains("taken over"), "{}", server.log());
+    assert!(
+        server
+            .log()
+            .contains("imported the cache of a stock registry"),
+        "{}",
+        server.log()
+    );
     let served = |server: &Server, tag: &str, digest: &str| -> Reply {
         let reply = get(
             server.address(),

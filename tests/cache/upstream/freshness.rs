@@ -12,7 +12,7 @@ fn the_server_starts_with_every_upstream_down_and_never_says_not_found() {
         let reply = cache.get(&target);
         reply.refused(502, "UNAVAILABLE");
         assert!(
-            reply.text().contains("up.example cannot be reached"),
+            reply.text().contains("up.example: cannot connect"),
             "{}",
             reply.text()
         );
@@ -62,7 +62,7 @@ fn what_was_fetched_is_served_while_the_upstream_is_down_or_limits_and_marked_st
         cache
             .server
             .log()
-            .contains("stale answers are served: up.example")
+            .contains("serving stale answers: up.example")
     );
 
     upstream.behave(|manners| {
