@@ -19,7 +19,7 @@ use crate::support::{Server, assert_offset, client, header, manifest};
 /// Where the clock jumps to, and back each time.
 const JUMPS: [&str; 4] = ["+400d", "+0", "-400d", "+0"];
 /// What the server says when it has noticed.
-const NOTICED: &str = "the system's clock jumped";
+const NOTICED: &str = "the system clock jumped";
 
 /// Returns the library that turns a program's clock; `None`, and a word on it, where there is none.
 fn library() -> Option<String> {
