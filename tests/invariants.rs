@@ -97,10 +97,9 @@ const RULES: &[Rule] = &[
         except: &[
             "server/src/store/disk",
             // Files that the configuration names: itself, logins, certificates, a socket.
+            "server/src/bounded_file",
             "server/src/config/file",
             "server/src/auth/htpasswd_file",
-            "server/src/listen/tls/pem",
-            "server/src/upstream/files",
             "server/src/listen/bind",
         ],
         because: "only store/disk calls the file system for stored data",
@@ -228,6 +227,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "log",
             "config",
             "auth",
+            "bounded_file",
             "wall_clock",
         ],
     ),

@@ -1,13 +1,14 @@
 //! imgsync-server: a small OCI registry that stores images in the same folders as the stock
 //! registry (CNCF Distribution).
 //!
-//! Modules, from the top: `serve`, `listen`, `http`, `upstream`, `auth`, `registry`, `store`,
-//! `log`, `config`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
+//! Modules, from the top: `serve`, `listen`, `http`, `upstream`, `registry`, `store`, `log`, `config`,
+//! `auth`, `bounded_file`, `wall_clock`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
 //! use an HTTP server's types; only `upstream` sends requests to other registries; only
 //! `store/paths.rs` builds storage paths; only `store/disk.rs` calls the filesystem for stored data.
 //! Start reading at [`run`].
 
 pub mod auth;
+mod bounded_file;
 pub mod config;
 mod http;
 mod listen;

@@ -111,12 +111,16 @@ impl LogLineFormatter {
         event: &EventFields,
         writer: &Writer<'_>,
     ) -> String {
-        let level = match (writer.has_ansi_escapes(), *level) {
-            (false, level) => format!("{level:>5}"),
-            (true, tracing::Level::ERROR) => "\x1b[31mERROR\x1b[0m".to_owned(),
-            (true, tracing::Level::WARN) => "\x1b[33m WARN\x1b[0m".to_owned(),
-            (true, tracing::Level::INFO) => "\x1b[32m INFO\x1b[0m".to_owned(),
-            (true, level) => format!("\x1b[34m{level:>5}\x1b[0m"),
+        let color = match *level {
+            tracing::Level::ERROR => 31,
+            tracing::Level::WARN => 33,
+            tracing::Level::INFO => 32,
+            _ => 34,
+        };
+        let level = if writer.has_ansi_escapes() {
+            format!("\x1b[{color}m{level:>5}\x1b[0m")
+        } else {
+            format!("{level:>5}")
         };
         // Text from clients in a message must not start a new line.
         let message = if event.message.contains(char::is_control) {

@@ -1,21 +1,21 @@
-//! The time that ages are counted by: the system's clock, without its jumps.
+//! Tells the time by which ages are computed: the system clock without its short jumps.
 //!
-//! What is old is deleted. A system clock that jumps ahead and comes back, as on a virtual machine
-//! that was moved or before the network time is known, must not make everything old in between,
-//! and must not date what is written in between. Start reading at [`now`].
+//! Old content is deleted. A system clock that jumps ahead and back, for example on a virtual
+//! machine that was moved, must neither make all content old in the meantime nor give wrong times
+//! to content that is written then. Start reading at [`now`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The system's clock may run so much faster or slower between two readings.
+/// A difference up to this between two readings is drift of the system clock, not a jump.
 const MAX_DRIFT: Duration = Duration::from_secs(60);
-/// A jump counts once the system's clock has gone on from there for so long.
+/// How long the system clock must run evenly after a jump until the jump is accepted.
 const MIN_STEADY: Duration = Duration::from_secs(3600);
 
 static CLOCK: Mutex<Option<WallClock>> = Mutex::new(None);
 
-/// Returns the present moment. While the system's clock has jumped, in either direction and for
-/// less than an hour, this goes on as if it had not.
+/// Returns the current time. A jump of the system clock in either direction is ignored for the first
+/// hour.
 pub(crate) fn now() -> SystemTime {
     let (system, instant) = (SystemTime::now(), Instant::now());
     let mut clock = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
@@ -24,7 +24,7 @@ pub(crate) fn now() -> SystemTime {
         .read(system, instant)
 }
 
-/// A moment, and what the monotonic clock showed then.
+/// A time, and the value of the monotonic clock at that time.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     time: SystemTime,
@@ -32,7 +32,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// The time that a clock shows which has run evenly since; `None` beyond the end of all time.
+    /// Returns the time at a later value of the monotonic clock; `None` on overflow.
     fn later(self, instant: Instant) -> Option<SystemTime> {
         self.time
             .checked_add(instant.saturating_duration_since(self.at))
@@ -40,9 +40,9 @@ impl Reading {
 }
 
 struct WallClock {
-    /// The last moment that was told.
+    /// The last reading that was returned.
     last: Reading,
-    /// Where the system's clock jumped to, while that does not count yet.
+    /// The system clock after a jump that is not accepted yet.
     jump: Option<Reading>,
 }
 
@@ -69,14 +69,14 @@ impl WallClock {
         time
     }
 
-    /// Whether the system's clock has run evenly for long enough since it jumped.
+    /// Returns whether the system clock has run evenly for long enough since it jumped.
     fn is_steady(&mut self, system: SystemTime, instant: Instant) -> bool {
         let jump = self.jump.filter(|jump| {
             jump.later(instant)
                 .is_some_and(|expected| is_near(system, expected))
         });
         if jump.is_none() {
-            tracing::info!("the system's clock jumped; this counts when it stays so for an hour");
+            tracing::info!("the system clock jumped; ignoring the jump for an hour");
         }
         let jump = jump.unwrap_or(Reading {
             time: system,
@@ -88,10 +88,10 @@ impl WallClock {
 }
 
 fn is_near(one: SystemTime, other: SystemTime) -> bool {
-    let apart = one
+    let difference = one
         .duration_since(other)
         .unwrap_or_else(|error| error.duration());
-    apart <= MAX_DRIFT
+    difference <= MAX_DRIFT
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
     const HOUR: u64 = 60 * MINUTE;
     const YEAR: i64 = 365 * 24 * 3600;
 
-    /// A clock, and how many seconds what it tells is ahead of the time that really passed.
+    /// A clock under test, and the time at which the test starts.
     struct Test {
         clock: WallClock,
         start: (SystemTime, Instant),
@@ -115,19 +115,19 @@ mod tests {
             Self { clock, start }
         }
 
-        /// Reads the clock so many seconds after the start, where the system's is so many seconds
-        /// ahead.
+        /// Reads the clock `after` seconds after the start, while the system clock is
+        /// `system_ahead` seconds ahead. Returns by how many seconds the result is ahead.
         fn ahead(&mut self, after: u64, system_ahead: i64) -> i64 {
             let passed = Duration::from_secs(after);
-            let right = self.start.0 + passed;
-            let apart = Duration::from_secs(system_ahead.unsigned_abs());
+            let true_time = self.start.0 + passed;
+            let difference = Duration::from_secs(system_ahead.unsigned_abs());
             let system = if system_ahead < 0 {
-                right - apart
+                true_time - difference
             } else {
-                right + apart
+                true_time + difference
             };
-            let told = self.clock.read(system, self.start.1 + passed);
-            match told.duration_since(right) {
+            let time = self.clock.read(system, self.start.1 + passed);
+            match time.duration_since(true_time) {
                 Ok(ahead) => i64::try_from(ahead.as_secs()).unwrap(),
                 Err(error) => -i64::try_from(error.duration().as_secs()).unwrap(),
             }
@@ -135,20 +135,20 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_and_comes_back_changes_nothing() {
+    fn a_jump_that_is_reverted_is_ignored() {
         for jump in [YEAR, -YEAR, 2 * MAX_DRIFT.as_secs() as i64] {
             let mut test = Test::new();
             assert_eq!(test.ahead(10, 0), 0);
             assert_eq!(test.ahead(20, jump), 0);
             assert_eq!(test.ahead(50 * MINUTE, jump), 0);
             assert_eq!(test.ahead(55 * MINUTE, 0), 0);
-            // Another jump is waited out anew.
+            // The next jump is ignored for an hour again.
             assert_eq!(test.ahead(2 * HOUR, jump), 0);
         }
     }
 
     #[test]
-    fn a_clock_that_stays_where_it_jumped_to_is_followed() {
+    fn a_jump_is_accepted_after_an_hour() {
         for jump in [YEAR, -YEAR] {
             let mut test = Test::new();
             assert_eq!(test.ahead(MINUTE, jump), 0);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_about_is_not_believed() {
+    fn repeated_jumps_are_ignored() {
         let mut test = Test::new();
         for step in 1..40 {
             let system_ahead = [YEAR, -YEAR, HOUR as i64][step as usize % 3];
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn small_corrections_are_followed() {
+    fn small_corrections_are_accepted() {
         let mut test = Test::new();
         assert_eq!(test.ahead(10, 30), 30);
         assert_eq!(test.ahead(20, -20), -20);

@@ -119,7 +119,7 @@ fn podman_pulls_through_a_mirror_of_the_stock_registry_and_pushes_to_the_server(
     hub.stop();
     run(&["pull", mirrored]);
     assert_eq!(podman.id(mirrored), image.id());
-    assert!(server.log().contains("stale answers are served: docker.io"));
+    assert!(server.log().contains("serving stale answers: docker.io"));
 
     let own_image = format!("{registry}/team/app:v1");
     run(&["tag", mirrored, &own_image]);

@@ -225,7 +225,13 @@ fn the_folder_of_a_stock_registrys_proxy_is_taken_over() {
     // imgsync-server with the same configuration file and folder, while the upstream is down.
     hub.stop();
     let mut server = Server::start_configured(&stock.config(), &root);
-    assert!(server.log().contains("taken over"), "{}", server.log());
+    assert!(
+        server
+            .log()
+            .contains("imported the cache of a stock registry"),
+        "{}",
+        server.log()
+    );
     let served = |server: &Server, tag: &str, digest: &str| -> Response {
         let reply = get(
             server.address(),

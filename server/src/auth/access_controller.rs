@@ -54,7 +54,7 @@ impl AccessController {
     /// line did not change stay valid.
     ///
     /// # Errors
-    /// As for [`AccessController::open`]; the previous users stay in force.
+    /// As for [`AccessController::open`]; the previous users stay valid.
     pub(crate) fn reload(&self, config: &AuthConfig) -> Result<(), Error> {
         let signer = match &config.secret {
             Some(secret) => TokenSigner::new(Some(secret))?,

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_sensible() {
+    fn malformed_headers_are_rejected() {
         for bad in [
             "",
             "Basic",

@@ -1,4 +1,4 @@
-//! Changes one user's line in an htpasswd file and keeps all other lines as they are.
+//! Changes one user's line in an htpasswd file and keeps all other lines unchanged.
 
 use std::fmt;
 use std::io;
@@ -95,11 +95,11 @@ pub fn edit_user(path: &Path, user: &str, change: &UserChange) -> Result<EditOut
     let mut outcome = EditOutcome::Deleted;
     htpasswd_file::change(path, |old| {
         let (new, was_present) = replace_user_line(old.unwrap_or_default(), user, line.as_deref());
-        outcome = match (&line, was_present) {
-            (Some(_), true) => EditOutcome::Changed,
-            (Some(_), false) => EditOutcome::Added,
-            (None, true) => EditOutcome::Deleted,
-            (None, false) => return Err(EditError::NoSuchUser(user.to_owned())),
+        outcome = match line {
+            Some(_) if was_present => EditOutcome::Changed,
+            Some(_) => EditOutcome::Added,
+            None if was_present => EditOutcome::Deleted,
+            None => return Err(EditError::NoSuchUser(user.to_owned())),
         };
         Ok(new)
     })?;
@@ -240,12 +240,12 @@ mod tests {
         assert!(!matches("alice", "three") && matches("bob", "two"));
         let missing = edit_user(&path, "alice", &UserChange::Delete);
         assert!(matches!(missing, Err(EditError::NoSuchUser(_))));
-        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-        assert_eq!(left.len(), 1, "{left:?}");
+        let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(files.len(), 1, "{files:?}");
     }
 
     #[test]
-    fn a_link_stays_a_link() {
+    fn a_symbolic_link_is_preserved() {
         let folder = tempfile::tempdir().unwrap();
         let (real, link) = (folder.path().join("real"), folder.path().join("link"));
         std::fs::write(&real, "").unwrap();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn many_changes_at_once_lose_nobody() {
+    fn concurrent_changes_keep_all_users() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         std::thread::scope(|scope| {

@@ -105,7 +105,7 @@ impl HtpasswdTable {
                     continue;
                 }
             };
-            // An invalid line must not leave an earlier line of the same user in force.
+            // An invalid line must not leave an earlier line of the same user valid.
             if users.remove(name).is_some() {
                 warn(format!("user {name:?} is listed again; the last line wins"));
             }

@@ -3,11 +3,12 @@
 //! It must not know the format of the lines.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use super::error::Error;
+use crate::bounded_file;
 
 /// The largest file that is read.
 const MAX_HTPASSWD_BYTES: u64 = 16 * 1024 * 1024;
@@ -19,23 +20,10 @@ const NEW_FILE_MODE: u32 = 0o600;
 /// # Errors
 /// The file cannot be read, or is larger than 16 MiB.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    bytes(path).map_err(|source| Error::Read {
+    bounded_file::read(path, MAX_HTPASSWD_BYTES).map_err(|source| Error::Read {
         path: path.to_owned(),
         source,
     })
-}
-
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_HTPASSWD_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_HTPASSWD_BYTES {
-        return Err(io::Error::other(format!(
-            "the file is larger than {MAX_HTPASSWD_BYTES} bytes"
-        )));
-    }
-    Ok(bytes)
 }
 
 /// Changes a file atomically. `change` maps the old content, `None` if there is no file, to the new
@@ -61,7 +49,7 @@ pub(super) fn change<E: From<io::Error>>(
     };
     let handle = File::open(folder)?;
     handle.lock()?;
-    let old = match bytes(&path) {
+    let old = match bounded_file::read(&path, MAX_HTPASSWD_BYTES) {
         Ok(old) => Some(old),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
@@ -83,9 +71,10 @@ fn replace(path: &Path, folder: &Path, handle: &File, bytes: &[u8]) -> io::Resul
     temporary.push(".tmp");
     let temporary = folder.join(temporary);
     // The lock is held, so a temporary file is left over from a process that was killed.
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+    if let Err(error) = std::fs::remove_file(&temporary)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
     }
     let result = write(&temporary, path, bytes).and_then(|()| std::fs::rename(&temporary, path));
     if result.is_err() {

@@ -177,14 +177,14 @@ async fn a_flood_of_wrong_passwords_is_rejected_and_cached_logins_are_not() {
     auth.identify(Some(&header)).await.unwrap();
     let wrong = basic("alice", "wrong");
     let flood = (0..500).map(|_| auth.identify(Some(&wrong)));
-    let (answers, known) = futures::future::join(
+    let (rejected, cached) = futures::future::join(
         futures::future::join_all(flood),
         auth.identify(Some(&header)),
     )
     .await;
-    let busy = |answer: &&Result<_, _>| **answer == Err(AuthenticationError::Busy);
-    assert!(answers.iter().filter(busy).count() > 300);
-    assert!(answers.iter().all(Result::is_err) && known.is_ok());
+    let busy = |result: &&Result<_, _>| **result == Err(AuthenticationError::Busy);
+    assert!(rejected.iter().filter(busy).count() > 300);
+    assert!(rejected.iter().all(Result::is_err) && cached.is_ok());
     assert_eq!(
         auth.identify(Some(&wrong)).await,
         Err(AuthenticationError::InvalidLogin)

@@ -1,9 +1,11 @@
 //! Finds and reads the configuration file. This is the only module of `config` that does I/O.
 
 use std::fmt;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::bounded_file;
 
 /// Where the configuration file is searched: the paths of the stock registry's images (2.x, 3.x),
 /// then our own.
@@ -65,22 +67,13 @@ impl ConfigSource {
         let Self::File(path) = self else {
             return Ok(None);
         };
-        let read = || {
-            let mut text = String::new();
-            let file = std::fs::File::open(path)?;
-            if file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_CONFIG_BYTES
-            {
-                return Err(io::Error::other("the file is larger than 1 MiB"));
-            }
-            Ok(text)
-        };
-        match read() {
-            Ok(text) => Ok(Some((path.display().to_string(), text))),
-            Err(source) => Err(ReadConfigError {
-                path: path.clone(),
-                source,
-            }),
-        }
+        let text = bounded_file::read(path, MAX_CONFIG_BYTES)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+        let text = text.map_err(|source| ReadConfigError {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Some((path.display().to_string(), text)))
     }
 }
 

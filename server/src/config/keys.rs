@@ -42,11 +42,11 @@ pub(super) enum KeyShape {
 
 /// Returns the kind of value at a path of the table; `None` when the path is unknown.
 pub(super) fn shape(path: &str) -> Option<KeyShape> {
-    let below = CONFIG_KEYS.iter().filter_map(|key| {
+    let subpaths = CONFIG_KEYS.iter().filter_map(|key| {
         let rest = key.path.strip_prefix(path)?;
         (rest.is_empty() || rest.starts_with('.')).then_some(rest)
     });
-    below
+    subpaths
         .map(|rest| match rest.get(1..) {
             None => KeyShape::Scalar,
             Some("**") => KeyShape::Any,
@@ -54,10 +54,7 @@ pub(super) fn shape(path: &str) -> Option<KeyShape> {
             Some(rest) if rest.starts_with('*') => KeyShape::Map,
             Some(_) => KeyShape::Section,
         })
-        .max_by_key(|shape| match shape {
-            KeyShape::Scalar => 0,
-            KeyShape::List | KeyShape::Section | KeyShape::Map | KeyShape::Any => 1,
-        })
+        .max_by_key(|shape| *shape != KeyShape::Scalar)
 }
 
 /// Returns how a key is supported. A section without its own entry is supported.
@@ -322,14 +319,14 @@ mod tests {
         assert_eq!(child_names("http.headers").next(), None);
     }
 
-    /// The first cells of the tables in `docs/server.md`.
+    /// Returns the first cells of the tables in `docs/server.md`.
     fn documented() -> Vec<&'static str> {
         let text = include_str!("../../../docs/server.md");
         let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
         rows.filter_map(|row| row.split(" |").next()).collect()
     }
 
-    /// A key without what stands for all items of a list, or for anything.
+    /// Returns a key without the wildcard at its end.
     fn without_wildcard(path: &str) -> &str {
         path.trim_end_matches(".**").trim_end_matches(".#")
     }
@@ -343,14 +340,15 @@ mod tests {
     fn every_key_is_documented_with_its_variable() {
         let cells = documented();
         for key in CONFIG_KEYS.iter().filter(|key| key.path != "version") {
-            let has_no_effect = CONFIG_KEYS.iter().find(|other| {
+            let unsupported_section = CONFIG_KEYS.iter().find(|other| {
                 let rest = key.path.strip_prefix(other.path);
                 let is_above = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
                 is_above && other.support != KeySupport::Supported
             });
-            let is_documented = match has_no_effect {
+            let is_documented = match unsupported_section {
                 Some(key) => {
-                    let names = |cell: &&str| cell.split(['`', ',', ' ']).any(|it| it == key.path);
+                    let names =
+                        |cell: &&str| cell.split(['`', ',', ' ']).any(|name| name == key.path);
                     cells.iter().any(names)
                 }
                 None => {
@@ -366,7 +364,7 @@ mod tests {
     fn every_documented_key_exists() {
         let with_variable = documented()
             .into_iter()
-            .filter_map(|it| it.split_once("`<br>"));
+            .filter_map(|cell| cell.split_once("`<br>"));
         for (path, _) in with_variable {
             let is_known = CONFIG_KEYS
                 .iter()

@@ -17,19 +17,15 @@ impl Network {
     /// Returns whether an address is in the network. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                (own.to_bits() ^ other.to_bits())
-                    .checked_shr(32 - self.bits)
-                    .unwrap_or(0)
-                    == 0
+            (IpAddr::V4(base), IpAddr::V4(address)) => {
+                let difference = base.to_bits() ^ address.to_bits();
+                difference.checked_shr(32 - self.bits).unwrap_or(0) == 0
             }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                (own.to_bits() ^ other.to_bits())
-                    .checked_shr(128 - self.bits)
-                    .unwrap_or(0)
-                    == 0
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                let difference = base.to_bits() ^ address.to_bits();
+                difference.checked_shr(128 - self.bits).unwrap_or(0) == 0
             }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+            _ => false,
         }
     }
 

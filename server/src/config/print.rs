@@ -8,15 +8,15 @@ use super::reader::{EffectiveSetting, ShownValue};
 /// Returns YAML that yields the same configuration when it is read again, except for secrets.
 pub(super) fn to_yaml(settings: &[EffectiveSetting]) -> String {
     let mut text = String::from("version: 0.1\n");
-    let mut open: &[String] = &[];
+    let mut open_sections: &[String] = &[];
     for setting in settings {
         let Some((key, sections)) = setting.path.split_last() else {
             continue;
         };
-        let shared = open
+        let shared = open_sections
             .iter()
             .zip(sections)
-            .take_while(|(open, section)| open == section)
+            .take_while(|(open_section, section)| open_section == section)
             .count();
         for (depth, section) in sections.iter().enumerate().skip(shared) {
             let indent = depth * 2;
@@ -26,7 +26,7 @@ pub(super) fn to_yaml(settings: &[EffectiveSetting]) -> String {
                 writeln!(text, "{:indent$}{}:", "", format_scalar(section))
             };
         }
-        open = sections;
+        open_sections = sections;
         let value = match &setting.value {
             ShownValue::Scalar(value) => format_scalar(value),
             ShownValue::List(items) => {

@@ -5,6 +5,7 @@
 
 use super::diagnostics::Diagnostics;
 use super::keys::join_path;
+use super::scalars::parse_bool;
 use super::tree::{Node, NodeValue, ValueOrigin};
 use super::types::Secret;
 
@@ -45,6 +46,12 @@ impl ConfigReader<'_> {
             .text(path)?
             .unwrap_or_else(|| (default.to_owned(), ValueOrigin::Default));
         self.parse(path, text, origin, parse)
+    }
+
+    /// Reads a key that disables something that is enabled by default. Returns whether it is enabled.
+    pub(super) fn enabled(&mut self, path: &str) -> Option<bool> {
+        let is_disabled = self.value(path, "false", parse_bool)?;
+        Some(!is_disabled)
     }
 
     /// Reads a value; `Some(None)` when the key is not set.
@@ -121,11 +128,11 @@ impl ConfigReader<'_> {
         }))
     }
 
-    fn record(&mut self, path: &str, shown: ShownValue, origin: ValueOrigin) {
+    fn record(&mut self, path: &str, value: ShownValue, origin: ValueOrigin) {
         let path = path.split('.').map(str::to_owned).collect();
         self.settings.push(EffectiveSetting {
             path,
-            value: shown,
+            value,
             origin,
         });
     }
@@ -140,7 +147,7 @@ impl ConfigReader<'_> {
         };
         let texts = items.iter().map(|item| match &item.value {
             NodeValue::Scalar(text) => Some(text.clone()),
-            NodeValue::Null | NodeValue::List(_) | NodeValue::Map(_) => None,
+            _ => None,
         });
         let texts: Option<Vec<_>> = texts.collect();
         if texts.is_none() || matches!(node.value, NodeValue::Map(_)) {
@@ -211,15 +218,12 @@ impl ConfigReader<'_> {
         &mut self,
         path: &str,
         key: &str,
-        shown: ShownValue,
+        value: ShownValue,
         origin: ValueOrigin,
     ) {
-        let mut path: Vec<_> = path.split('.').map(str::to_owned).collect();
-        path.push(key.to_owned());
-        self.settings.push(EffectiveSetting {
-            path,
-            value: shown,
-            origin,
-        });
+        self.record(path, value, origin);
+        if let Some(setting) = self.settings.last_mut() {
+            setting.path.push(key.to_owned());
+        }
     }
 }

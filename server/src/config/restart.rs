@@ -4,8 +4,8 @@ use super::types::Config;
 
 /// Keeps authentication when the new configuration has none, and returns whether it did.
 ///
-/// Only a restart disables authentication, so that a truncated configuration file opens the server
-/// to nobody.
+/// Only a restart disables authentication. Otherwise a truncated configuration file would let
+/// everyone in.
 pub fn keep_auth(old: &Config, new: &mut Config) -> bool {
     let is_lost = old.auth.is_some() && new.auth.is_none();
     if is_lost {
@@ -17,34 +17,18 @@ pub fn keep_auth(old: &Config, new: &mut Config) -> bool {
 /// Returns the keys that differ between two configurations and take effect only after a restart.
 pub fn keys_needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let (old_http, new_http) = (&old.http, &new.http);
+    let (old_own, new_own) = (&old.imgsync, &new.imgsync);
+    #[rustfmt::skip]
     let comparisons = [
-        (
-            "storage.filesystem.rootdirectory",
-            old.storage.root == new.storage.root,
-        ),
-        (
-            "http.addr",
-            old_http.listen_address == new_http.listen_address,
-        ),
+        ("storage.filesystem.rootdirectory", old.storage.root == new.storage.root),
+        ("http.addr", old_http.listen_address == new_http.listen_address),
         ("http.tls", old_http.tls.is_some() == new_http.tls.is_some()),
-        (
-            "http.debug.addr",
-            old_http.debug_address == new_http.debug_address,
-        ),
-        (
-            "http.debug.prometheus",
-            old_http.metrics_path == new_http.metrics_path,
-        ),
+        ("http.debug.addr", old_http.debug_address == new_http.debug_address),
+        ("http.debug.prometheus", old_http.metrics_path == new_http.metrics_path),
         ("log.formatter", old.log.formatter == new.log.formatter),
         ("log.fields", old.log.fields == new.log.fields),
-        (
-            "imgsync.stall",
-            old.imgsync.read_timeout == new.imgsync.read_timeout,
-        ),
-        (
-            "imgsync.limits.connections",
-            old.imgsync.max_connections == new.imgsync.max_connections,
-        ),
+        ("imgsync.stall", old_own.read_timeout == new_own.read_timeout),
+        ("imgsync.limits.connections", old_own.max_connections == new_own.max_connections),
     ];
     let changed = comparisons.into_iter().filter(|(_, is_same)| !is_same);
     changed.map(|(key, _)| key).collect()

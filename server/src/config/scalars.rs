@@ -31,19 +31,19 @@ pub(super) fn parse_number(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("must be a whole number, not {text:?}"))
 }
 
-/// A number of bytes, with or without a unit: `50GiB`, `500MB`, `1048576`. Whole numbers only, as
-/// the keys have always been.
+/// Parses a number of bytes, with or without a unit: `50GiB`, `500MB`, `1048576`. Only whole numbers
+/// are accepted.
 pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let parsed = units::parse_bytes(text).ok();
     parsed
         .filter(|_| !text.contains('.'))
-        .ok_or_else(|| format!("must be a number of bytes, as 50GiB or 500MB, not {text:?}"))
+        .ok_or_else(|| format!("must be a number of bytes such as 50GiB or 500MB, not {text:?}"))
 }
 
-/// A duration as Go writes it: numbers with units, largest first or not (`168h`, `1h30m`, `1.5s`).
+/// Parses a duration in the notation of Go: numbers with units (`168h`, `1h30m`, `1.5s`).
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     units::parse_go_duration(text).map_err(|_| {
-        format!("must be a duration with its unit, as 90s, 1h30m or 500ms, not {text:?}")
+        format!("must be a duration with its unit such as 90s, 1h30m or 500ms, not {text:?}")
     })
 }
 
@@ -61,12 +61,9 @@ pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
 pub(super) fn parse_page_limit(text: &str) -> Result<u64, String> {
     match text.strip_prefix('-') {
         Some(rest) => parse_number(rest).map(|_| DEFAULT_PAGE_LIMIT),
-        None => parse_number(text).map(|number| {
-            if number == 0 {
-                DEFAULT_PAGE_LIMIT
-            } else {
-                number
-            }
+        None => parse_number(text).map(|number| match number {
+            0 => DEFAULT_PAGE_LIMIT,
+            number => number,
         }),
     }
 }
@@ -77,7 +74,7 @@ pub(super) fn parse_positive_count(text: &str) -> Result<usize, String> {
     usize::try_from(number)
         .ok()
         .filter(|number| *number > 0)
-        .ok_or_else(|| format!("must be a number above 0, not {text:?}"))
+        .ok_or_else(|| format!("must be a number greater than 0, not {text:?}"))
 }
 
 /// Parses the path of a file or folder.

@@ -1,16 +1,16 @@
 //! Finds the known name that a misspelled name most likely means.
 
-/// Returns the name of `candidates` that is closest to `word`, ignoring case, or `None` when even
+/// Returns the name of `candidates` that is closest to `misspelled`, ignoring case, or `None` when even
 /// that one differs too much: by more than a third of its letters, or by more than three.
 pub(super) fn closest_name<'a>(
-    word: &str,
+    misspelled: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let lower = word.to_lowercase();
+    let lower = misspelled.to_lowercase();
     let (distance, name) = candidates
         .map(|name| (strsim::osa_distance(&lower, &name.to_lowercase()), name))
         .min_by_key(|(distance, _)| *distance)?;
-    let max_distance = (word.len().max(name.len()) / 3).clamp(1, 3);
+    let max_distance = (misspelled.len().max(name.len()) / 3).clamp(1, 3);
     (distance <= max_distance).then_some(name)
 }
 
@@ -21,7 +21,7 @@ mod tests {
     #[test]
     fn only_close_names_are_suggested() {
         let keys = ["addr", "net", "host", "headers", "relativeurls", "http2"];
-        for (word, expected) in [
+        for (name, expected) in [
             ("adr", Some("addr")),
             ("ADDR", Some("addr")),
             ("hots", Some("host")),
@@ -30,7 +30,7 @@ mod tests {
             ("port", None),
             ("x", None),
         ] {
-            assert_eq!(closest_name(word, keys.into_iter()), expected, "{word}");
+            assert_eq!(closest_name(name, keys.into_iter()), expected, "{name}");
         }
     }
 }

@@ -68,7 +68,7 @@ impl Node {
         path.split('.')
             .try_fold(self, |node, key| match &node.value {
                 NodeValue::List(items) => items.get(key.parse::<usize>().ok()?),
-                NodeValue::Null | NodeValue::Scalar(_) | NodeValue::Map(_) => node.get(key),
+                _ => node.get(key),
             })
     }
 
@@ -97,10 +97,9 @@ impl Node {
             NodeValue::Null | NodeValue::Scalar(_) => Vec::new(),
             NodeValue::List(items) => items.iter().flat_map(Self::all_keys).collect(),
             NodeValue::Map(entries) => {
-                let keys = entries.iter().flat_map(|(name, node)| {
-                    let below = node.all_keys();
-                    std::iter::once(name.as_str()).chain(below)
-                });
+                let keys = entries
+                    .iter()
+                    .flat_map(|(name, node)| std::iter::once(name.as_str()).chain(node.all_keys()));
                 keys.collect()
             }
         }

@@ -155,8 +155,8 @@ impl<'a> TreeBuilder<'a> {
 /// Adds the keys of a merge key (`<<`) that the section does not set itself.
 fn merge(entries: &mut Vec<(String, Node)>, node: Node, line: usize) -> Result<(), YamlError> {
     match node.value {
-        NodeValue::Map(more) => {
-            for (key, node) in more {
+        NodeValue::Map(merged) => {
+            for (key, node) in merged {
                 if !entries.iter().any(|(name, _)| *name == key) {
                     entries.push((key, node));
                 }

@@ -40,7 +40,7 @@ pub(super) async fn identify(
     let caller = |user| Caller::new(Arc::clone(auth), user, Arc::clone(forwarded));
     let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let is_token_request = *endpoint == Endpoint::TOKEN;
-    // A token buys no other token: one that leaked could be renewed for ever.
+    // A token must not be used to request another token: a leaked one could be renewed forever.
     let is_basic_or_absent = authorization.is_none_or(is_basic);
     if is_token_request && !is_basic_or_absent && auth.realm().is_some() {
         return Err(challenge::log_in_for_token(auth));

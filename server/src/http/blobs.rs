@@ -109,29 +109,28 @@ async fn serve_local(
     range: Option<String>,
     read_ahead: ReadAhead,
 ) -> Result<Response<ResponseBody>, OpenBlobError> {
-    let (registry, repository, wanted_digest) =
+    let (registry, repository, blob_digest) =
         (app.registry.clone(), repository.clone(), digest.clone());
     // A response that fits into one read is read in the same blocking call.
     let open = move || {
-        let blob = registry.open_blob(&repository, &wanted_digest)?;
-        let wanted = parse_requested_range(range.as_deref(), blob.size());
-        let bytes = match byte_range(wanted, blob.size()) {
+        let blob = registry.open_blob(&repository, &blob_digest)?;
+        let range = parse_requested_range(range.as_deref(), blob.size());
+        let bytes = match byte_range(range, blob.size()) {
             Some((first, len)) if len <= read_ahead.piece_bytes => Some(read(&blob, first, len)?),
             _ => None,
         };
-        Ok::<_, OpenBlobError>((blob, wanted, bytes))
+        Ok::<_, OpenBlobError>((blob, range, bytes))
     };
-    let (blob, wanted, bytes) = run_blocking(open)
-        .await
-        .map_err(OpenBlobError::Response)??;
+    let opened = run_blocking(open).await.map_err(OpenBlobError::Response)?;
+    let (blob, range, bytes) = opened?;
     let size = blob.size();
-    let (first, len) = byte_range(wanted, size)
+    let (first, len) = byte_range(range, size)
         .ok_or_else(|| OpenBlobError::Response(range_not_satisfiable(size)))?;
     let body = match bytes {
         Some(bytes) => full(bytes),
         None => stream(blob, first, len, read_ahead),
     };
-    Ok(blob_response(digest, wanted, (first, len), size, body))
+    Ok(blob_response(digest, range, (first, len), size, body))
 }
 
 /// Serves a blob while it is downloaded from an upstream.
@@ -143,13 +142,13 @@ fn serve_download(
     read_ahead: ReadAhead,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let size = reader.size();
-    let wanted = parse_requested_range(range, size);
-    let (first, len) = byte_range(wanted, size).ok_or_else(|| range_not_satisfiable(size))?;
+    let range = parse_requested_range(range, size);
+    let (first, len) = byte_range(range, size).ok_or_else(|| range_not_satisfiable(size))?;
     let buffers = Arc::new(BufferPool::default());
-    let read = move |partial: &PartialBlob, at: u64, len: usize| {
+    let read = move |partial: &PartialBlob, offset: u64, len: usize| {
         let mut count = 0;
         let bytes = Arc::clone(&buffers).fill_buffer(len, |bytes| {
-            count = partial.read_into(at, bytes)?;
+            count = partial.read_into(offset, bytes)?;
             Ok(())
         })?;
         Ok(bytes.slice(..count))
@@ -157,7 +156,7 @@ fn serve_download(
     let pieces = reader.stream(first, len, read_ahead.piece_bytes, Arc::new(read));
     let pieces = pieces.map_ok(Frame::data);
     let body = count_served(app, StreamBody::new(pieces).boxed_unsync());
-    Ok(blob_response(digest, wanted, (first, len), size, body))
+    Ok(blob_response(digest, range, (first, len), size, body))
 }
 
 /// Counts the bytes of a response body in the metrics of the cache.
@@ -182,19 +181,19 @@ fn range_not_satisfiable(size: u64) -> ErrorResponse {
 
 fn blob_response(
     digest: &Digest,
-    wanted: RequestedRange,
+    range: RequestedRange,
     (first, len): (u64, u64),
     size: u64,
     body: ResponseBody,
 ) -> Response<ResponseBody> {
     let mut response = responses::with_body(StatusCode::OK, body);
     set_blob_headers(&mut response, digest, len);
-    if wanted != RequestedRange::Whole {
+    if range != RequestedRange::Whole {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let range = format!("bytes {first}-{}/{size}", first + len - 1);
+        let content_range = format!("bytes {first}-{}/{size}", first + len - 1);
         response
             .headers_mut()
-            .insert(CONTENT_RANGE, header_value(range));
+            .insert(CONTENT_RANGE, header_value(content_range));
     }
     response
 }
@@ -210,8 +209,8 @@ fn requested_range(headers: &HeaderMap, digest: &Digest) -> Option<String> {
 }
 
 /// Returns the offset of the first byte and the number of bytes.
-fn byte_range(wanted: RequestedRange, size: u64) -> Option<(u64, u64)> {
-    match wanted {
+fn byte_range(range: RequestedRange, size: u64) -> Option<(u64, u64)> {
+    match range {
         RequestedRange::Whole => Some((0, size)),
         RequestedRange::Part { first, len } => Some((first, len)),
         RequestedRange::Unsatisfiable => None,

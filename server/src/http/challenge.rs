@@ -1,6 +1,6 @@
 //! Builds the responses to callers without permission: a challenge to log in, or a denial.
 //!
-//! It must not decide who is allowed to do what: that is [`AccessController`]'s part.
+//! It must not decide who is allowed to do what: [`AccessController`] does.
 
 use hyper::header::WWW_AUTHENTICATE;
 use imgsync_oci::{Endpoint, ErrorCode};
@@ -18,11 +18,7 @@ pub(super) fn log_in(
     scopes: &[AccessScope],
     forwarded: &ForwardedInfo,
 ) -> ErrorResponse {
-    let challenge = auth.scheme().map(|(scheme, realm)| match scheme {
-        AuthScheme::Basic => basic_challenge(&realm),
-        AuthScheme::Token => bearer_challenge(&realm, scopes, forwarded),
-    });
-    unauthorized(scopes, challenge)
+    unauthorized(scopes, challenge(auth, scopes, forwarded, ""))
 }
 
 /// Builds the response to a caller whose token was rejected: as [`log_in`], with the reason (RFC
@@ -32,14 +28,23 @@ pub(super) fn renew_token(
     scopes: &[AccessScope],
     forwarded: &ForwardedInfo,
 ) -> ErrorResponse {
-    let challenge = auth.scheme().map(|(scheme, realm)| match scheme {
+    let error = ",error=\"invalid_token\"";
+    unauthorized(scopes, challenge(auth, scopes, forwarded, error))
+}
+
+/// Builds a challenge in the scheme of this server. `error` is the last parameter of a Bearer
+/// challenge.
+fn challenge(
+    auth: &AccessController,
+    scopes: &[AccessScope],
+    forwarded: &ForwardedInfo,
+    error: &str,
+) -> Option<String> {
+    let (scheme, realm) = auth.scheme()?;
+    Some(match scheme {
         AuthScheme::Basic => basic_challenge(&realm),
-        AuthScheme::Token => {
-            let challenge = bearer_challenge(&realm, scopes, forwarded);
-            format!("{challenge},error=\"invalid_token\"")
-        }
-    });
-    unauthorized(scopes, challenge)
+        AuthScheme::Token => bearer_challenge(&realm, scopes, forwarded) + error,
+    })
 }
 
 /// Builds the response to a token request without a valid login: a 401 with a Basic challenge.

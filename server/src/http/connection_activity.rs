@@ -1,4 +1,4 @@
-//! The activity of one connection, to tell a slow client from one that is gone.
+//! Tracks the activity of one connection, to distinguish a slow client from a disconnected one.
 //!
 //! It must not close the connection: `listen` does.
 
@@ -42,7 +42,7 @@ pub(super) struct RequestGuard {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteTimeouts {
     /// The timeout of HTTP/1. It is long, because a buffering proxy reads much at once and then
-    /// pauses until its own client has read that. TCP detects a peer that is gone.
+    /// pauses until its own client has read that. TCP detects a disconnected peer.
     pub(crate) http1: Duration,
     /// The timeout of HTTP/2, where many responses can wait on each connection.
     pub(crate) http2: Duration,

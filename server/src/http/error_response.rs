@@ -53,6 +53,13 @@ impl ErrorResponse {
         Self::new(ErrorCode::Unknown, Value::Null)
     }
 
+    /// Creates the response to a request that the client should repeat later.
+    fn busy(code: ErrorCode, detail: String) -> Self {
+        let mut response = Self::new(code, detail);
+        response.headers.insert(RETRY_AFTER, BUSY_RETRY_AFTER);
+        response
+    }
+
     /// Builds the HTTP response.
     pub(super) fn into_response(self) -> Response<ResponseBody> {
         let mut response = responses::json(
@@ -151,40 +158,25 @@ impl From<Error> for ErrorResponse {
                 ErrorCode::ManifestUnknown,
                 format!("unknown digest={digest}"),
             ),
-            Error::TooManyUploads => {
-                let mut response = Self::new(ErrorCode::TooManyRequests, text);
-                response.headers.insert(RETRY_AFTER, BUSY_RETRY_AFTER);
-                response
-            }
+            Error::TooManyUploads => Self::busy(ErrorCode::TooManyRequests, text),
             Error::UploadUnknown(_) => Self::new(ErrorCode::BlobUploadUnknown, text),
-            Error::UploadBusy { offset: _ } | Error::WrongOffset { offset: _ } => {
+            Error::UploadBusy { .. } | Error::WrongOffset { .. } => {
                 Self::new(ErrorCode::RangeInvalid, text)
             }
-            Error::DigestMismatch {
-                expected: _,
-                actual: _,
-            } => Self::new(ErrorCode::DigestInvalid, text),
-            Error::TooManyReverifications => {
-                let mut response = Self::new(ErrorCode::Unavailable, text);
-                response.headers.insert(RETRY_AFTER, BUSY_RETRY_AFTER);
-                response
+            Error::DigestMismatch { .. } => Self::new(ErrorCode::DigestInvalid, text),
+            Error::TooManyReverifications => Self::busy(ErrorCode::Unavailable, text),
+            Error::ManifestInvalid(_) | Error::SizeMismatch { .. } => {
+                Self::new(ErrorCode::ManifestInvalid, text)
             }
-            Error::ManifestInvalid(_)
-            | Error::SizeMismatch {
-                digest: _,
-                stated: _,
-                actual: _,
-            } => Self::new(ErrorCode::ManifestInvalid, text),
-            Error::ChildrenUnknown(digests) => Self {
-                code: ErrorCode::ManifestBlobUnknown,
-                errors: digests
-                    .iter()
-                    .map(|digest| ApiError::new(ErrorCode::ManifestBlobUnknown, digest.to_string()))
-                    .collect(),
-                headers: Box::default(),
-                is_from_upstream: false,
-                reason_phrase: None,
-            },
+            Error::ChildrenUnknown(digests) => {
+                let code = ErrorCode::ManifestBlobUnknown;
+                let errors = digests.iter();
+                let errors = errors.map(|digest| ApiError::new(code, digest.to_string()));
+                Self {
+                    errors: errors.collect(),
+                    ..Self::new(code, Value::Null)
+                }
+            }
             Error::Store(store::Error::Full { .. }) => {
                 tracing::error!(error = text, "request failed");
                 Self::new(ErrorCode::StorageFull, Value::Null)

@@ -39,8 +39,8 @@ use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use imgsync_oci::Endpoint;
 use imgsync_oci::endpoint::{RegistryOperation, RepositoryOperation, UploadOperation};
-use imgsync_oci::{Endpoint, Repository};
 
 pub(crate) use self::app::App;
 pub(crate) use self::connection_activity::{CloseReason, ConnectionActivity};
@@ -208,42 +208,19 @@ async fn dispatch(
     headers: &HeaderMap,
     body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    match endpoint {
-        Endpoint::Registry(operation) => {
-            dispatch_registry_operation(app, config, caller, operation).await
+    let (repository, operation) = match endpoint {
+        Endpoint::Registry(RegistryOperation::Check) => return Ok(responses::check()),
+        Endpoint::Registry(RegistryOperation::Catalog { page }) => {
+            return lists::catalog(app, page, config.catalog_max_entries).await;
         }
-        Endpoint::Repository(repository, operation) => {
-            let scoped = (repository, operation);
-            dispatch_repository_operation(app, config, caller, scoped, version, headers, body).await
+        Endpoint::Registry(RegistryOperation::DiscoverExtensions) => {
+            return Ok(extensions::discover());
         }
-    }
-}
-
-async fn dispatch_registry_operation(
-    app: &App,
-    config: &Config,
-    caller: &Caller,
-    operation: RegistryOperation,
-) -> Result<Response<ResponseBody>, ErrorResponse> {
-    match operation {
-        RegistryOperation::Check => Ok(responses::check()),
-        RegistryOperation::Catalog { page } => {
-            lists::catalog(app, page, config.catalog_max_entries).await
+        Endpoint::Registry(RegistryOperation::Token) => {
+            return Ok(authentication::issue_token(app, caller));
         }
-        RegistryOperation::DiscoverExtensions => Ok(extensions::discover()),
-        RegistryOperation::Token => Ok(authentication::issue_token(app, caller)),
-    }
-}
-
-async fn dispatch_repository_operation(
-    app: &App,
-    config: &Config,
-    caller: &Caller,
-    (repository, operation): (Repository, RepositoryOperation),
-    version: Version,
-    headers: &HeaderMap,
-    body: &mut RequestBody,
-) -> Result<Response<ResponseBody>, ErrorResponse> {
+        Endpoint::Repository(repository, operation) => (repository, operation),
+    };
     match operation {
         RepositoryOperation::ListTags { page } => {
             lists::tags(app, repository, page, config.tags_max).await
@@ -275,12 +252,12 @@ async fn dispatch_repository_operation(
             digest,
             algorithm,
         } => {
-            let asked = uploads::StartUploadQuery {
+            let query = uploads::StartUploadQuery {
                 mount,
                 digest,
                 algorithm,
             };
-            uploads::start(app, caller, repository, asked, headers, body).await
+            uploads::start(app, caller, repository, query, headers, body).await
         }
         RepositoryOperation::Upload(id, operation) => match operation {
             UploadOperation::Status => uploads::status(app, repository, id).await,

@@ -104,10 +104,10 @@ async fn write(mut writer: UploadWriter, batch: Vec<Bytes>) -> Result<UploadWrit
     }
     try_blocking(move || {
         for bytes in &batch {
-            writer.write(bytes)?;
+            writer.ingest.write(bytes)?;
         }
-        if writer.unsynced_bytes() >= SYNC_INTERVAL_BYTES {
-            writer.sync()?;
+        if writer.ingest.unsynced_bytes() >= SYNC_INTERVAL_BYTES {
+            writer.ingest.sync()?;
         }
         Ok::<_, Error>(writer)
     })

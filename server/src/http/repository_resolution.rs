@@ -27,6 +27,13 @@ pub(super) struct ResolvedOperation {
     pub(super) fallback: Option<Endpoint>,
 }
 
+impl From<Endpoint> for ResolvedOperation {
+    fn from(endpoint: Endpoint) -> Self {
+        let fallback = None;
+        Self { endpoint, fallback }
+    }
+}
+
 /// Resolves the repository of a request. The result reveals nothing about a repository that the
 /// caller may not pull from: it counts as missing.
 ///
@@ -40,16 +47,10 @@ pub(super) async fn resolve_repository(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<ResolvedOperation, ErrorResponse> {
-    let unchanged = |endpoint| ResolvedOperation {
-        endpoint,
-        fallback: None,
+    let repository = endpoint.access().1.cloned();
+    let Some(repository) = repository.filter(|_| !app.upstreams.is_empty()) else {
+        return Ok(endpoint.into());
     };
-    let Some(repository) = endpoint.access().1.cloned() else {
-        return Ok(unchanged(endpoint));
-    };
-    if app.upstreams.is_empty() {
-        return Ok(unchanged(endpoint));
-    }
     if let Some(namespace) = Endpoint::namespace(query) {
         let is_own_host = |name: &str| caller.is_own_host(name);
         let resolved = app
@@ -60,27 +61,18 @@ pub(super) async fn resolve_repository(
             ErrorResponse::new(ErrorCode::NameUnknown, json!({ "name": name }))
         })?;
         let resolved = app.upstreams.expand_hub_name(resolved);
-        return Ok(unchanged(endpoint.with_repository(resolved)));
+        return Ok(endpoint.with_repository(resolved).into());
     }
     let full_name = app.upstreams.expand_hub_name(repository.clone());
     if full_name != repository {
-        return Ok(unchanged(endpoint.with_repository(full_name)));
+        return Ok(endpoint.with_repository(full_name).into());
     }
-    match app.upstreams.mirror_repository(&repository) {
-        Some(_) if is_local_only(caller, headers) => Ok(unchanged(endpoint)),
-        Some(mirrored) => {
-            let has_credentials = headers.contains_key(AUTHORIZATION);
-            resolve_mirrored(
-                app,
-                caller,
-                endpoint,
-                (repository, mirrored),
-                has_credentials,
-            )
-            .await
-        }
-        None => Ok(unchanged(endpoint)),
-    }
+    let mirrored = app.upstreams.mirror_repository(&repository);
+    let Some(mirrored) = mirrored.filter(|_| !is_local_only(caller, headers)) else {
+        return Ok(endpoint.into());
+    };
+    let (names, has_credentials) = ((repository, mirrored), headers.contains_key(AUTHORIZATION));
+    resolve_mirrored(app, caller, endpoint, names, has_credentials).await
 }
 
 /// Returns whether a name without a namespace must be a repository of this server. It must be for
@@ -105,15 +97,9 @@ async fn resolve_mirrored(
     (repository, mirrored): (Repository, Repository),
     has_credentials: bool,
 ) -> Result<ResolvedOperation, ErrorResponse> {
-    let unchanged = |endpoint| {
-        Ok(ResolvedOperation {
-            endpoint,
-            fallback: None,
-        })
-    };
     let may_push = caller.is_allowed(Action::Push, &repository);
     let Endpoint::Repository(_, operation) = &endpoint else {
-        return unchanged(endpoint);
+        return Ok(endpoint.into());
     };
     match operation {
         RepositoryOperation::GetManifest { .. }
@@ -123,16 +109,16 @@ async fn resolve_mirrored(
         | RepositoryOperation::ListReferrers { .. } => {}
         // Clients send it before they push a blob, not when they pull.
         RepositoryOperation::HeadBlob { .. } if !may_push => {}
-        _ => return unchanged(endpoint),
+        _ => return Ok(endpoint.into()),
     }
     let mirrored = app.upstreams.expand_hub_name(mirrored);
     if !caller.is_allowed(Action::Pull, &mirrored) {
-        return unchanged(endpoint);
+        return Ok(endpoint.into());
     }
     if caller.is_allowed(Action::Pull, &repository) {
         let (registry, name) = (app.registry.clone(), repository);
         if try_blocking(move || registry.has_repository(&name)).await? {
-            return unchanged(endpoint);
+            return Ok(endpoint.into());
         }
     }
     // Many clients send their first request without credentials, also before a push. Docker's

@@ -17,7 +17,7 @@ use super::receive::{BodyEnd, append_body};
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
 use crate::auth::User;
-use crate::registry::{Error, UploadWriter};
+use crate::registry::{Error, Registry, UploadWriter};
 
 /// An upload session, as responses refer to it.
 #[derive(Clone)]
@@ -53,8 +53,18 @@ impl SessionRef {
         response
     }
 
-    /// Builds the response to an error of the registry, with the offset of the session if the
-    /// error has one.
+    /// Runs blocking work on the session. The response to an error of the registry has the offset
+    /// of the session, if the error has one.
+    async fn run_blocking<T: Send + 'static>(
+        &self,
+        app: &App,
+        work: impl FnOnce(&Registry, &Repository, UploadId) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, ErrorResponse> {
+        let (registry, Self { repository, id }) = (app.registry.clone(), self.clone());
+        let result = run_blocking(move || work(&registry, &repository, id)).await?;
+        result.map_err(|error| self.registry_error(error))
+    }
+
     fn registry_error(&self, error: Error) -> ErrorResponse {
         let offset = error.upload_offset();
         let mut response = ErrorResponse::from(error);
@@ -159,11 +169,7 @@ pub(super) async fn start(
     if let Some(mount) = mount {
         let digest = mount.digest.clone();
         if try_mount(app, caller, repository.clone(), mount).await? {
-            let operation = RepositoryOperation::GetBlob {
-                digest: digest.clone(),
-            };
-            let location = Endpoint::Repository(repository, operation);
-            return Ok(responses::created(&location, &digest));
+            return Ok(blob_created(repository, digest));
         }
     }
     let (registry, target) = (app.registry.clone(), repository.clone());
@@ -214,12 +220,8 @@ pub(super) async fn status(
     repository: Repository,
     id: UploadId,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let session = SessionRef {
-        repository: repository.clone(),
-        id,
-    };
-    let registry = app.registry.clone();
-    let offset = try_blocking(move || registry.upload_offset(&repository, id)).await?;
+    let session = SessionRef { repository, id };
+    let offset = session.run_blocking(app, Registry::upload_offset).await?;
     Ok(session.response(StatusCode::NO_CONTENT, offset))
 }
 
@@ -233,7 +235,11 @@ pub(super) async fn append(
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let session = SessionRef { repository, id };
     let mut writer = append_request_body(app, &session, headers, body).await?;
-    let offset = try_blocking(move || writer.sync().map(|()| writer.offset())).await?;
+    let offset = try_blocking(move || {
+        writer.ingest.sync()?;
+        Ok::<_, Error>(writer.ingest.offset())
+    })
+    .await?;
     Ok(session.response(StatusCode::ACCEPTED, offset))
 }
 
@@ -250,11 +256,16 @@ pub(super) async fn finish(
     let writer = append_request_body(app, &session, headers, body).await?;
     let expected = digest.clone();
     try_blocking(move || writer.commit(&expected)).await?;
+    Ok(blob_created(session.repository, digest))
+}
+
+/// Builds the response to a blob that is stored or mounted.
+fn blob_created(repository: Repository, digest: Digest) -> Response<ResponseBody> {
     let operation = RepositoryOperation::GetBlob {
         digest: digest.clone(),
     };
-    let location = Endpoint::Repository(session.repository, operation);
-    Ok(responses::created(&location, &digest))
+    let location = Endpoint::Repository(repository, operation);
+    responses::created(&location, &digest)
 }
 
 /// Serves `DELETE`: cancels a session.
@@ -263,13 +274,8 @@ pub(super) async fn cancel(
     repository: Repository,
     id: UploadId,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let session = SessionRef {
-        repository: repository.clone(),
-        id,
-    };
-    let registry = app.registry.clone();
-    let cancelled = run_blocking(move || registry.cancel_upload(&repository, id)).await?;
-    cancelled.map_err(|error| session.registry_error(error))?;
+    let session = SessionRef { repository, id };
+    session.run_blocking(app, Registry::cancel_upload).await?;
     Ok(responses::empty(StatusCode::NO_CONTENT))
 }
 
@@ -291,11 +297,11 @@ async fn append_request_body(
     };
     let offset = try_blocking(move || {
         if is_kept {
-            writer.sync()?;
+            writer.ingest.sync()?;
         } else {
-            writer.roll_back();
+            writer.ingest.roll_back();
         }
-        Ok::<_, Error>(writer.offset())
+        Ok::<_, Error>(writer.ingest.offset())
     });
     Err(session.error_with_offset(ErrorCode::SizeInvalid, detail, offset.await?))
 }
@@ -306,9 +312,8 @@ async fn open_writer(
     headers: &HeaderMap,
 ) -> Result<(UploadWriter, ChunkRange), ErrorResponse> {
     let chunk = ChunkRange::read(headers)?;
-    let (registry, SessionRef { repository, id }) = (app.registry.clone(), session.clone());
-    let opened =
-        run_blocking(move || registry.open_upload_writer(&repository, id, chunk.first)).await?;
-    let writer = opened.map_err(|error| session.registry_error(error))?;
-    Ok((writer, chunk))
+    let open = move |registry: &Registry, repository: &Repository, id| {
+        registry.open_upload_writer(repository, id, chunk.first)
+    };
+    Ok((session.run_blocking(app, open).await?, chunk))
 }

@@ -4,7 +4,6 @@
 //! [`Registry::mount`].
 
 use std::io;
-use std::ops::ControlFlow;
 
 use imgsync_oci::{Algorithm, Digest, Repository};
 
@@ -141,16 +140,13 @@ impl Registry {
         if is_sha256 && self.store.len(ObjectKey::Blob(digest))?.is_none() {
             return Ok(false);
         }
-        let mut is_mounted = false;
-        self.visit_repositories(ListScope::RepositoriesWithBlobs, &mut |from| {
-            is_mounted = may_pull(&from) && self.mount(repository, &from, digest)?;
-            Ok(if is_mounted {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
-        })?;
-        Ok(is_mounted)
+        for source in self.repositories(ListScope::RepositoriesWithBlobs) {
+            let source = source?;
+            if may_pull(&source) && self.mount(repository, &source, digest)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns a blob if the repository has both its link and its bytes. The caller holds the lock
@@ -169,7 +165,7 @@ impl Registry {
         Ok(size.map(|size| LinkedBlob { target, size }))
     }
 
-    /// Whether `size` bytes under `target` can be the content of `digest`. A truncated blob counts
+    /// Returns whether `size` bytes under `target` can be the content of `digest`. A truncated blob counts
     /// as absent, so that the next push repairs it.
     ///
     /// Two cases are recognized: an empty file, unless the digest is that of no bytes, and a layer

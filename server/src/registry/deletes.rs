@@ -2,12 +2,12 @@
 //!
 //! Only links are removed. The bytes stay until a garbage collection removes them.
 
-use imgsync_oci::{Digest, Reference, Repository, Tag};
+use imgsync_oci::{Digest, Reference, Repository};
 
 use super::Registry;
 use super::error::{Error, Result};
 use super::locks::LockKey;
-use crate::store::{ListScope, MarkKey, ObjectKey};
+use crate::store::{MarkKey, ObjectKey};
 
 impl Registry {
     /// Deletes a tag; or, by digest, a manifest and all tags that point at it.
@@ -44,10 +44,7 @@ impl Registry {
     /// Deletes the tags that point at a manifest. The caller holds the lock of its digest. A tag
     /// that cannot be read counts as pointing elsewhere.
     fn untag(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        let names = self
-            .store
-            .list(ListScope::Tags(repository), "", usize::MAX)?;
-        for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
+        for tag in self.all_tags(repository)? {
             let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             let target = self.read_link(ObjectKey::TagCurrent(repository, &tag))?;
             if target.as_ref() == Some(digest) {

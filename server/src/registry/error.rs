@@ -56,17 +56,7 @@ impl Error {
     pub(crate) fn upload_offset(&self) -> Option<u64> {
         match self {
             Self::UploadBusy { offset } | Self::WrongOffset { offset } => Some(*offset),
-            Self::NameUnknown(_)
-            | Self::BlobUnknown(_)
-            | Self::ManifestUnknown(_)
-            | Self::UploadUnknown(_)
-            | Self::TooManyUploads
-            | Self::DigestMismatch { .. }
-            | Self::ManifestInvalid(_)
-            | Self::ChildrenUnknown(_)
-            | Self::SizeMismatch { .. }
-            | Self::TooManyReverifications
-            | Self::Store(_) => None,
+            _ => None,
         }
     }
 }

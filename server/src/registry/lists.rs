@@ -2,8 +2,6 @@
 //!
 //! Start reading at [`NamePage`].
 
-use std::ops::ControlFlow;
-
 use imgsync_oci::endpoint::Pagination;
 use imgsync_oci::{Repository, Tag};
 
@@ -14,7 +12,7 @@ use crate::store::{ListScope, ObjectKey};
 /// The page size of a list of repositories if the client names none, as in the stock registry.
 const DEFAULT_REPOSITORIES_PER_PAGE: usize = 1000;
 
-/// How many repositories are read at a time when all of them are visited.
+/// How many repositories are read at a time when all of them are iterated over.
 const REPOSITORIES_PER_READ: usize = 1000;
 
 /// One page of a list, in the byte order of the names.
@@ -26,7 +24,7 @@ pub(crate) struct NamePage {
 }
 
 impl Registry {
-    /// Whether a repository exists.
+    /// Returns whether a repository exists.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -52,6 +50,16 @@ impl Registry {
         })
     }
 
+    /// Returns all tags of a repository, including those without a current link.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(super) fn all_tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
+        let scope = ListScope::Tags(repository);
+        let names = self.store.list(scope, "", usize::MAX)?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// Lists the repositories, 1,000 on a page if the page has no limit.
     ///
     /// # Errors
@@ -63,28 +71,34 @@ impl Registry {
         })
     }
 
-    /// Calls `visit` with each repository of a scope, in the order of their names, until it breaks.
-    ///
-    /// # Errors
-    /// [`Error::Store`], and the errors of `visit`.
-    pub(super) fn visit_repositories(
+    /// Iterates over the repositories of a scope, in the order of their names. An error of the
+    /// store ends the iteration.
+    pub(super) fn repositories(
         &self,
         scope: ListScope<'_>,
-        visit: &mut dyn FnMut(Repository) -> Result<ControlFlow<()>>,
-    ) -> Result<()> {
-        let mut after = String::new();
-        loop {
-            let names = self.store.list(scope, &after, REPOSITORIES_PER_READ)?;
-            for repository in names.iter().filter_map(|name| name.parse().ok()) {
-                if visit(repository)?.is_break() {
-                    return Ok(());
-                }
+    ) -> impl Iterator<Item = Result<Repository>> {
+        let (mut after, mut is_at_end) = (String::new(), false);
+        let pages = std::iter::from_fn(move || {
+            if is_at_end {
+                return None;
             }
-            match names.into_iter().last() {
-                Some(last) => after = last,
-                None => return Ok(()),
+            let page = self.store.list(scope, &after, REPOSITORIES_PER_READ);
+            match page.as_deref() {
+                Ok([.., last]) => after.clone_from(last),
+                _ => is_at_end = true,
             }
-        }
+            Some(page)
+        });
+        pages.flat_map(|page| {
+            let (names, error) = match page {
+                Ok(names) => (names, None),
+                Err(error) => (Vec::new(), Some(Err(error.into()))),
+            };
+            let repositories = names
+                .into_iter()
+                .filter_map(|name| name.parse().ok().map(Ok));
+            repositories.chain(error)
+        })
     }
 
     /// Collects the names for which `is_listed` is true, and one more than fits on the page: that

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_locked_key_is_waited_for_and_leaves_nothing_behind() {
         let table = Arc::new(LockTable::default());
-        let [a, b, c] = [b"a", b"b", b"c"].map(|word| LockKey::from(Digest::of(word)));
+        let [a, b, c] = [b"a", b"b", b"c"].map(|content| LockKey::from(Digest::of(content)));
         let first = lock_exclusive(&table, [a.clone(), b.clone(), a.clone()]);
         drop(lock_exclusive(&table, [c.clone()]));
         let (sender, receiver) = mpsc::channel();

@@ -158,7 +158,9 @@ impl Registry {
         }
         self.diff_id_queue
             .push(DiffIdJob::Manifest(repository.clone(), digest.clone()));
-        self.put_tags(repository, &digest, &tags)?;
+        for tag in &tags {
+            self.put_tag(repository, tag, &digest)?;
+        }
         self.cache.unmark_bytes(&digest);
         self.claim_manifest(repository, &digest, (&contents, &descendants), &tags)?;
         Ok(AcceptedManifest { digest, subject })
@@ -174,9 +176,8 @@ impl Registry {
     ) -> Result<LockedGraph> {
         loop {
             let descendants = self.find_cached_descendants(repository, children)?;
-            let named = children.blobs.iter().chain(&children.manifests);
-            let named = named.map(|child| child.digest.clone());
-            let mut contents: BTreeSet<Digest> = named.chain([digest.clone()]).collect();
+            let mut contents: BTreeSet<Digest> = child_digests(children).cloned().collect();
+            contents.insert(digest.clone());
             contents.extend(descendants.digests());
             let content_keys = contents.iter().cloned().map(LockKey::Content);
             let tag_keys = tags
@@ -213,24 +214,28 @@ impl Registry {
             (ObjectKey::Blob(digest), bytes),
             (ObjectKey::RevisionLink(repository, digest), link.as_bytes()),
         ]);
-        if let (Err(_), Some(hint), true) = (&result, hint, is_new) {
+        if result.is_err()
+            && is_new
+            && let Some(hint) = hint
+        {
             self.store.delete_derived(hint)?;
         }
         Ok(result?)
     }
 
-    fn put_tags(&self, repository: &Repository, digest: &Digest, tags: &[&Tag]) -> Result<()> {
+    /// Points a tag at a manifest. The caller holds the locks of both.
+    pub(super) fn put_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<()> {
         let link = digest.to_string();
-        for tag in tags {
-            self.store.put_all(&[
-                (
-                    ObjectKey::TagIndex(repository, tag, digest),
-                    link.as_bytes(),
-                ),
-                (ObjectKey::TagCurrent(repository, tag), link.as_bytes()),
-            ])?;
-        }
-        Ok(())
+        let history = ObjectKey::TagIndex(repository, tag, digest);
+        let current = ObjectKey::TagCurrent(repository, tag);
+        Ok(self
+            .store
+            .put_all(&[(history, link.as_bytes()), (current, link.as_bytes())])?)
     }
 
     /// Returns the error for a manifest whose children are incomplete. Damaged blobs are removed
@@ -303,7 +308,7 @@ impl Registry {
                 Ok(blob.is_some_and(|blob| blob.size == child.size))
             };
             let is_present = match child.media_type.as_str() {
-                known if media::MANIFEST_TYPES.contains(&known) => {
+                media_type if media::MANIFEST_TYPES.contains(&media_type) => {
                     self.has_child_manifest(repository, child)?
                 }
                 "" => self.has_child_manifest(repository, child)? || has_blob()?,
@@ -333,6 +338,12 @@ impl Registry {
     }
 }
 
+/// Returns the digests of the children of a manifest.
+pub(super) fn child_digests(children: &Children) -> impl Iterator<Item = &Digest> {
+    let children = children.blobs.iter().chain(&children.manifests);
+    children.map(|child| &child.digest)
+}
+
 /// Returns the digest of a manifest, and checks that it is the one under which it was pushed.
 fn checked_digest(reference: &Reference, bytes: &[u8]) -> Result<Digest> {
     let Reference::Digest(expected) = reference else {
@@ -357,9 +368,8 @@ pub(super) fn parse_manifest(
     bytes: &[u8],
 ) -> std::result::Result<Manifest, ParseError> {
     let (media_type, manifest) = Manifest::parse(bytes, declared)?;
-    let own = Manifest::media_type(bytes)?;
-    if own != media_type {
-        let text = format!("pushed as {media_type}, but the mediaType field does not say so");
+    if Manifest::media_type(bytes)? != media_type {
+        let text = format!("pushed as {media_type}, but its mediaType field differs");
         return Err(ParseError::new("manifest", &text));
     }
     Ok(manifest)

@@ -96,15 +96,22 @@ impl Workload {
     ) -> Result<(), Error> {
         let id = registry.start_upload(&self.repository, algorithm, None)?;
         let mut writer = registry.open_upload_writer(&self.repository, id, Some(0))?;
-        writer.write(bytes)?;
+        writer.ingest.write(bytes)?;
         writer.commit(&Digest::of_with(algorithm, bytes))
     }
 
-    fn put(&self, registry: &Registry, bytes: &[u8], at: &str, tags: &[&str]) -> Result<(), Error> {
+    fn put(
+        &self,
+        registry: &Registry,
+        bytes: &[u8],
+        reference: &str,
+        tags: &[&str],
+    ) -> Result<(), Error> {
         let tags: Vec<_> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-        let at = at.parse().unwrap();
-        let taken = registry.put_manifest(&self.repository, &at, &tags, None, bytes);
-        taken.map(|_| ())
+        let reference = reference.parse().unwrap();
+        registry
+            .put_manifest(&self.repository, &reference, &tags, None, bytes)
+            .map(drop)
     }
 
     fn open(&self, registry: &Registry, id: UploadId) -> Result<(), Error> {
@@ -118,8 +125,8 @@ impl Workload {
     fn append(&self, registry: &Registry, id: UploadId, bytes: &[u8]) -> Result<(), Error> {
         let offset = registry.upload_offset(&self.repository, id)?;
         let mut writer = registry.open_upload_writer(&self.repository, id, Some(offset))?;
-        writer.write(&bytes[offset as usize..])?;
-        writer.sync()
+        writer.ingest.write(&bytes[offset as usize..])?;
+        Ok(writer.ingest.sync()?)
     }
 
     fn mount(&self, registry: &Registry) -> Result<(), Error> {
@@ -128,8 +135,8 @@ impl Workload {
         Ok(())
     }
 
-    fn delete(&self, registry: &Registry, at: &str) -> Result<(), Error> {
-        registry.delete_manifest(&self.repository, &at.parse().unwrap())
+    fn delete(&self, registry: &Registry, reference: &str) -> Result<(), Error> {
+        registry.delete_manifest(&self.repository, &reference.parse().unwrap())
     }
 
     fn cancel(&self, registry: &Registry, id: UploadId) -> Result<(), Error> {
@@ -169,8 +176,9 @@ impl Workload {
         }
         let digests = [&self.images[0], &self.images[1], &self.referrer];
         let digests = digests.map(|bytes| Digest::of(bytes).to_string());
-        for at in digests.iter().map(String::as_str).chain(["v1", "a", "b"]) {
-            view.insert(at.to_owned(), self.manifest(registry, at));
+        let references = digests.iter().map(String::as_str);
+        for reference in references.chain(["v1", "a", "b"]) {
+            view.insert(reference.to_owned(), self.manifest(registry, reference));
         }
         let listed = match registry.list_tags(&self.repository, &Pagination::default()) {
             Ok(listed) => listed.names,
@@ -201,9 +209,9 @@ impl Workload {
     }
 
     /// Returns the digest of a manifest, and asserts that its children are there.
-    fn manifest(&self, registry: &Registry, at: &str) -> String {
-        let at: Reference = at.parse().unwrap();
-        let manifest = match registry.get_manifest(&self.repository, &at) {
+    fn manifest(&self, registry: &Registry, reference: &str) -> String {
+        let reference: Reference = reference.parse().unwrap();
+        let manifest = match registry.get_manifest(&self.repository, &reference) {
             Ok(manifest) => manifest,
             Err(Error::ManifestUnknown(_)) => return "absent".to_owned(),
             Err(error) => panic!("{error}"),

@@ -3,7 +3,6 @@
 //! When the purge runs is decided by its callers. Start reading at [`Registry::purge_uploads`] and
 //! [`Registry::check_upload_limit`].
 
-use std::ops::ControlFlow;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -102,33 +101,14 @@ impl Registry {
     /// [`Error::Store`]. The sessions after the failed one are left for the next purge.
     pub(crate) fn purge_uploads(&self, before: SystemTime, is_dry_run: bool) -> Result<usize> {
         let mut count = 0;
-        self.visit_repositories(ListScope::RepositoriesWithUploads, &mut |repository| {
-            count += self.purge_repository_uploads(&repository, before, is_dry_run)?;
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(count)
-    }
-
-    fn purge_repository_uploads(
-        &self,
-        repository: &Repository,
-        before: SystemTime,
-        is_dry_run: bool,
-    ) -> Result<usize> {
-        let (mut count, mut result) = (0, Ok(()));
-        self.store.for_each_upload(repository, &mut |id| match self
-            .purge_upload(repository, id, before, is_dry_run)
-        {
-            Ok(is_purged) => {
+        for repository in self.repositories(ListScope::RepositoriesWithUploads) {
+            let repository = repository?;
+            for id in self.store.uploads(&repository) {
+                let is_purged = self.purge_upload(&repository, id?, before, is_dry_run)?;
                 count += usize::from(is_purged);
-                ControlFlow::Continue(())
             }
-            Err(error) => {
-                result = Err(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        result.map(|()| count)
+        }
+        Ok(count)
     }
 
     fn purge_upload(

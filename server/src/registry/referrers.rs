@@ -7,7 +7,6 @@
 //! their first use. Start reading at [`Registry::list_referrers`].
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use imgsync_oci::referrers::{self, ReferrerDescriptor};
@@ -73,8 +72,7 @@ impl Registry {
             let Some(referrer) = self.read_referrer(repository, subject, digest)? else {
                 continue;
             };
-            if artifact_type.is_some_and(|wanted| referrer.artifact_type.as_deref() != Some(wanted))
-            {
+            if artifact_type.is_some() && referrer.artifact_type.as_deref() != artifact_type {
                 continue;
             }
             bytes += serde_json::to_vec(&referrer)
@@ -97,7 +95,7 @@ impl Registry {
     ) -> Result<Option<ReferrerDescriptor>> {
         match self.get_manifest(repository, &Reference::Digest(digest.clone())) {
             Ok(manifest) => Ok(match referrers::parse_referrer(&manifest.bytes, &digest) {
-                Ok(Some((of, referrer))) if of == *subject => Some(referrer),
+                Ok(Some((own_subject, referrer))) if own_subject == *subject => Some(referrer),
                 _ => None,
             }),
             Err(Error::ManifestUnknown(_)) => Ok(None),
@@ -105,7 +103,7 @@ impl Registry {
         }
     }
 
-    /// Whether the hints of a repository are reconciled, so that listing referrers is quick.
+    /// Returns whether the hints of a repository are reconciled, so that listing referrers is quick.
     pub(crate) fn has_reconciled_referrers(&self, repository: &Repository) -> bool {
         self.reconciled_repositories.contains(repository)
     }
@@ -148,10 +146,10 @@ impl Registry {
     /// Returns the referrers of a manifest, in the order of their digests, without writing hints.
     fn find_referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Digest>> {
         let examined = self.read_examined(repository)?;
-        let all = self.examine_manifests(repository, &examined)?;
-        let referrers = all
+        let examined = self.examine_manifests(repository, &examined)?;
+        let referrers = examined
             .into_iter()
-            .filter(|(_, of)| of.as_ref() == Some(subject));
+            .filter(|(_, manifest_subject)| manifest_subject.as_ref() == Some(subject));
         Ok(referrers.map(|(digest, _)| digest).collect())
     }
 
@@ -162,14 +160,9 @@ impl Registry {
         repository: &Repository,
         before: &BTreeMap<Digest, OptionalSubject>,
     ) -> Result<BTreeMap<Digest, OptionalSubject>> {
-        let mut digests = Vec::new();
-        self.store
-            .for_each_link(repository, LinkKind::Revisions, &mut |digest| {
-                digests.push(digest);
-                ControlFlow::Continue(())
-            })?;
         let mut after = BTreeMap::new();
-        for digest in digests {
+        for digest in self.store.links(repository, LinkKind::Revisions) {
+            let digest = digest?;
             let revision = ObjectKey::RevisionLink(repository, &digest);
             let subject = match before.get(&digest) {
                 Some(subject) if self.store.len(revision)?.is_some() => Some(subject.clone()),

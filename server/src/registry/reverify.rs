@@ -14,8 +14,6 @@ use super::Registry;
 use super::error::{Error, Result};
 use crate::store::{FileIdentity, ObjectKey, ObjectReader};
 
-/// How much of a blob is read at a time to hash it.
-const HASH_BUFFER_BYTES: usize = 256 * 1024;
 /// Bounds how many requests wait to verify a blob; each of them occupies a thread.
 const MAX_WAITING_REVERIFICATIONS: usize = 4;
 /// Bounds how many results are remembered.
@@ -111,20 +109,15 @@ impl Registry {
         if let Some(outcome) = self.outcome_without_reading(target)? {
             return Ok(outcome);
         }
-        let key = ObjectKey::Blob(target);
-        let Some((reader, _)) = self.store.open_object(key)? else {
+        let Some((reader, _)) = self.store.open_object(ObjectKey::Blob(target))? else {
             return Ok(ReverifyOutcome::Absent);
         };
-        let before = self.store.identity(key, &reader)?;
-        let algorithm = target.algorithm();
-        let hashed = self
-            .store
-            .hash_object(key, &reader, algorithm, HASH_BUFFER_BYTES)?;
-        if hashed != *target {
+        let before = reader.identity()?;
+        if reader.hash(target.algorithm())? != *target {
             self.remove_damaged_blob(target, &reader)?;
             return Ok(ReverifyOutcome::Absent);
         }
-        if self.store.identity(key, &reader)? == before {
+        if reader.identity()? == before {
             self.reverifier.remember_intact(target, before);
         }
         Ok(ReverifyOutcome::Intact)
@@ -132,12 +125,10 @@ impl Registry {
 
     /// Returns the outcome if it is known without hashing the blob.
     fn outcome_without_reading(&self, target: &Digest) -> Result<Option<ReverifyOutcome>> {
-        let key = ObjectKey::Blob(target);
-        let Some((reader, _)) = self.store.open_object(key)? else {
+        let Some((reader, _)) = self.store.open_object(ObjectKey::Blob(target))? else {
             return Ok(Some(ReverifyOutcome::Absent));
         };
-        let file = self.store.identity(key, &reader)?;
-        let is_intact = self.reverifier.is_known_intact(target, file);
+        let is_intact = self.reverifier.is_known_intact(target, reader.identity()?);
         Ok(is_intact.then_some(ReverifyOutcome::Intact))
     }
 
@@ -208,10 +199,7 @@ mod tests {
             .open_object(ObjectKey::Blob(&digest))
             .unwrap()
             .unwrap();
-        let file = registry
-            .store
-            .identity(ObjectKey::Blob(&digest), &reader)
-            .unwrap();
+        let file = reader.identity().unwrap();
         for number in 0..MAX_REMEMBERED_BLOBS + 3 {
             let digest = Digest::of(&number.to_ne_bytes());
             registry.reverifier.remember_intact(&digest, file);

@@ -54,18 +54,18 @@ fn push_blob(registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
     let id = registry.start_upload(&repository(), Algorithm::Sha256, None)?;
     let (start, end) = bytes.split_at(bytes.len() / 2);
     let mut writer = registry.open_upload_writer(&repository(), id, Some(0))?;
-    writer.write(start)?;
-    writer.sync()?;
+    writer.ingest.write(start)?;
+    writer.ingest.sync()?;
     drop(writer);
     let mut writer = registry.open_upload_writer(&repository(), id, Some(start.len() as u64))?;
-    writer.write(end)?;
+    writer.ingest.write(end)?;
     writer.commit(&Digest::of(bytes))
 }
 
 fn push_manifest(registry: &Registry, image: &TestImage) -> Result<(), Error> {
     registry
         .put_manifest(&repository(), &tag(), &[], None, &image.manifest)
-        .map(|_| ())
+        .map(drop)
 }
 
 /// Pushes an image as a client does; returns how many of the three steps were acknowledged.
@@ -361,7 +361,7 @@ fn one_writer_at_a_time() {
     let mut first = registry
         .open_upload_writer(&repository(), id, None)
         .unwrap();
-    first.write(b"abc").unwrap();
+    first.ingest.write(b"abc").unwrap();
     assert!(!first.contended_flag().load(Ordering::Relaxed));
     let second = registry
         .open_upload_writer(&repository(), id, Some(0))
@@ -374,7 +374,7 @@ fn one_writer_at_a_time() {
     assert!(first.contended_flag().load(Ordering::Relaxed));
     let cancel = registry.cancel_upload(&repository(), id).unwrap_err();
     assert!(matches!(cancel, Error::UploadBusy { .. }), "{cancel}");
-    first.sync().unwrap();
+    first.ingest.sync().unwrap();
     drop(first);
     let late = registry
         .open_upload_writer(&repository(), id, Some(0))
@@ -387,15 +387,15 @@ fn one_writer_at_a_time() {
         .commit(&Digest::of(b"abc"))
         .unwrap();
     assert!(has(&registry, b"abc"));
-    let gone = registry
+    let finished = registry
         .open_upload_writer(&repository(), id, Some(3))
         .err()
         .unwrap();
-    assert!(matches!(gone, Error::UploadUnknown(_)), "{gone}");
-    let nobody = registry
+    assert!(matches!(finished, Error::UploadUnknown(_)), "{finished}");
+    let unknown = registry
         .cancel_upload(&repository(), UploadId::random())
         .unwrap_err();
-    assert!(matches!(nobody, Error::UploadUnknown(_)), "{nobody}");
+    assert!(matches!(unknown, Error::UploadUnknown(_)), "{unknown}");
 }
 
 #[test]
@@ -410,9 +410,9 @@ fn content_on_a_read_only_volume_is_served() {
         "mediaType": media::OCI_MANIFEST, "digest": &subject, "size": image.manifest.len(),
     });
     let referrer = referrer.to_string();
-    let at = Reference::Digest(Digest::of(referrer.as_bytes()));
+    let reference = Reference::Digest(Digest::of(referrer.as_bytes()));
     registry
-        .put_manifest(&repository(), &at, &[], None, referrer.as_bytes())
+        .put_manifest(&repository(), &reference, &[], None, referrer.as_bytes())
         .unwrap();
     drop(registry);
     // As a stock registry leaves the folder.
@@ -430,6 +430,6 @@ fn content_on_a_read_only_volume_is_served() {
     drop(worker);
     assert!(!root.path().join("imgsync").exists());
     // A missing folder does not count as an empty one.
-    let nowhere = root.path().join("nowhere");
-    assert!(Store::open_unwritable(&nowhere).is_err());
+    let missing = root.path().join("nowhere");
+    assert!(Store::open_unwritable(&missing).is_err());
 }

@@ -3,7 +3,6 @@
 //! Start reading at [`try_lock`].
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -27,34 +26,36 @@ pub(super) struct UploadLock {
 
 /// Locks a session; `None` if it is locked. In that case, sets the contended flag of the lock.
 pub(super) fn try_lock(locks: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
-    let mut locked = locks.locked.lock().unwrap_or_else(PoisonError::into_inner);
-    match locked.entry(id) {
-        Entry::Occupied(entry) => {
-            entry.get().store(true, Ordering::Relaxed);
-            None
-        }
-        Entry::Vacant(entry) => Some(UploadLock::new(locks, id, entry.insert(Arc::default()))),
-    }
+    lock_or_else(locks, id, |contended| {
+        contended.store(true, Ordering::Relaxed);
+    })
 }
 
 /// Locks a session; `None` if it is locked. Does not set the contended flag.
 pub(super) fn try_lock_quietly(locks: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
+    lock_or_else(locks, id, |_| {})
+}
+
+/// Locks a session, or calls `on_locked` with the contended flag of its lock.
+fn lock_or_else(
+    locks: &Arc<UploadLocks>,
+    id: UploadId,
+    on_locked: impl FnOnce(&AtomicBool),
+) -> Option<UploadLock> {
     let mut locked = locks.locked.lock().unwrap_or_else(PoisonError::into_inner);
-    match locked.entry(id) {
-        Entry::Occupied(_) => None,
-        Entry::Vacant(entry) => Some(UploadLock::new(locks, id, entry.insert(Arc::default()))),
+    if let Some(contended) = locked.get(&id) {
+        on_locked(contended);
+        return None;
     }
+    let contended = Arc::clone(locked.entry(id).or_default());
+    Some(UploadLock {
+        locks: Arc::clone(locks),
+        id,
+        contended,
+    })
 }
 
 impl UploadLock {
-    fn new(locks: &Arc<UploadLocks>, id: UploadId, contended: &Arc<AtomicBool>) -> Self {
-        Self {
-            locks: Arc::clone(locks),
-            id,
-            contended: Arc::clone(contended),
-        }
-    }
-
     /// Returns the flag that is set when another writer tries to lock the session.
     pub(super) fn contended_flag(&self) -> &Arc<AtomicBool> {
         &self.contended

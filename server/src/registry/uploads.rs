@@ -19,7 +19,8 @@ pub(crate) struct UploadWriter {
     registry: Registry,
     repository: Repository,
     id: UploadId,
-    ingest: Ingest,
+    /// The bytes of the session.
+    pub(crate) ingest: Ingest,
     lock: UploadLock,
 }
 
@@ -120,40 +121,9 @@ impl Registry {
 }
 
 impl UploadWriter {
-    /// Returns the number of bytes in the session, durable or not.
-    pub(crate) fn offset(&self) -> u64 {
-        self.ingest.offset()
-    }
-
-    /// Returns the number of bytes that a crash would lose.
-    pub(crate) fn unsynced_bytes(&self) -> u64 {
-        self.ingest.unsynced_bytes()
-    }
-
     /// Returns the flag that is set when another request tries to write to the session.
     pub(crate) fn contended_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(self.lock.contended_flag())
-    }
-
-    /// Appends bytes.
-    ///
-    /// # Errors
-    /// [`Error::Store`]. The unsynced bytes are lost then.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.ingest.write(bytes)?)
-    }
-
-    /// Makes the appended bytes durable.
-    ///
-    /// # Errors
-    /// [`Error::Store`]. The unsynced bytes are lost then.
-    pub(crate) fn sync(&mut self) -> Result<()> {
-        Ok(self.registry.store.sync_ingest(&mut self.ingest)?)
-    }
-
-    /// Drops the unsynced bytes.
-    pub(crate) fn roll_back(&mut self) {
-        self.ingest.roll_back();
     }
 
     /// Finishes the session: its bytes become a blob of the repository.

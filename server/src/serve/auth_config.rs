@@ -1,5 +1,5 @@
-//! Selects what the access controller needs from the server's configuration. It stands here, above
-//! both, so that `auth` does not depend on `config`.
+//! Selects what the access controller needs from the server's configuration. The conversion is in
+//! `serve`, so that `auth` does not depend on `config`.
 
 use crate::auth::AuthConfig;
 use crate::config::Config;

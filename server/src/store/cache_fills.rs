@@ -2,7 +2,7 @@
 //!
 //! The writing itself is done by [`Ingest`].
 
-use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use imgsync_oci::Digest;
@@ -26,10 +26,10 @@ pub(crate) struct PartialBlobFile {
 impl Store {
     /// Opens the ingest of a blob, with the bytes that an earlier fetch left. Those are read and
     /// hashed again: damage in the only copy would otherwise end up in the blob.
-    pub(crate) fn open_cache_fill(&self, digest: &Digest) -> Result<Ingest> {
+    pub(crate) fn open_cache_fill(self: &Arc<Self>, digest: &Digest) -> Result<Ingest> {
         let path = self.paths.cache_fill_data(digest);
         let key = IngestKey::CacheFill(digest.clone());
-        let opened = self.disk.open(&path).context("open", &path)?;
+        let opened = self.disk.open(&path)?;
         let resumable = match (&opened, self.read_cache_fill_checkpoint(digest)?) {
             (Some(file), Some(checkpoint)) if is_intact(file, &checkpoint)? => Some(checkpoint),
             _ => None,
@@ -46,7 +46,7 @@ impl Store {
         };
         let is_durable = resumable.is_some();
         let checkpoint = resumable.unwrap_or_else(|| Checkpoint::initial(digest.algorithm()));
-        Ingest::resume(key, file, checkpoint, is_durable)
+        Ingest::resume(self, key, file, checkpoint, is_durable)
     }
 
     fn read_cache_fill_checkpoint(&self, digest: &Digest) -> Result<Option<Checkpoint>> {
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// Removes the state file of an ingest that became a blob. Not durably: without its data file
-    /// the state means nothing.
+    /// the state file is ignored.
     pub(crate) fn delete_finished_cache_fill(&self, digest: &Digest) {
         self.discard_file(&self.paths.cache_fill_state(digest));
     }
@@ -66,7 +66,7 @@ impl Store {
             self.paths.cache_fill_state(digest),
             self.paths.cache_fill_data(digest),
         ] {
-            self.disk.unlink(&path).context("remove", &path)?;
+            self.disk.unlink(&path)?;
         }
         Ok(())
     }
@@ -76,8 +76,8 @@ impl Store {
         let mut files = Vec::new();
         for digest in self.cache_fill_digests(digest_from_file_name)? {
             let path = self.paths.cache_fill_data(&digest);
-            let modified_at = self.disk.modified(&path).context("stat", &path)?;
-            let size = self.disk.len(&path).context("stat", &path)?;
+            let modified_at = self.disk.modified(&path)?;
+            let size = self.disk.len(&path)?;
             if let (Some(modified_at), Some(size)) = (modified_at, size) {
                 files.push(PartialBlobFile {
                     digest,
@@ -94,30 +94,23 @@ impl Store {
         let parse = |name: &str| digest_from_file_name(name.strip_suffix(STATE_SUFFIX)?);
         for digest in self.cache_fill_digests(parse)? {
             let data = self.paths.cache_fill_data(&digest);
-            if self.disk.len(&data).context("stat", &data)?.is_none() {
+            if !self.disk.is_file(&data)? {
                 let state = self.paths.cache_fill_state(&digest);
-                self.disk.unlink(&state).context("remove", &state)?;
+                self.disk.unlink(&state)?;
             }
         }
         Ok(())
     }
 
     fn cache_fill_digests(&self, parse: impl Fn(&str) -> Option<Digest>) -> Result<Vec<Digest>> {
-        let (folder, mut digests) = (self.paths.cache_fills(), Vec::new());
-        let mut visit = |name: &str, _: bool| {
-            digests.extend(parse(name));
-            ControlFlow::Continue(())
-        };
-        self.disk
-            .for_each_entry(&folder, &mut visit)
-            .context("list", &folder)?;
-        Ok(digests)
+        self.parsed_entries(&self.paths.cache_fills(), |name, _| parse(name))
+            .collect()
     }
 }
 
-/// Whether a file still begins with the bytes that its checkpoint covers.
+/// Returns whether a file still begins with the bytes that its checkpoint covers.
 fn is_intact(file: &DiskFile, checkpoint: &Checkpoint) -> Result<bool> {
-    if checkpoint.offset > file.len().context("stat", file.path())? {
+    if checkpoint.offset > file.len()? {
         return Ok(false);
     }
     let algorithm = checkpoint.hasher.algorithm();

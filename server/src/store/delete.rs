@@ -4,21 +4,20 @@ use std::path::Path;
 
 use imgsync_oci::{Repository, Tag};
 
+use super::disk::FolderEntry;
 use super::error::{IoContext, Result};
 use super::{ObjectKey, ObjectReader, Store};
 
 impl Store {
-    /// Removes an object, if it is there. It is gone for good when this returns.
+    /// Removes an object, if it is there. The removal is durable when this returns.
     pub(crate) fn delete(&self, key: ObjectKey<'_>) -> Result<()> {
         let path = self.paths.object(key);
         let folder = path.parent().unwrap_or(&path);
-        if !self.disk.is_folder(folder).context("stat", folder)? {
+        if !self.disk.is_folder(folder)? {
             return Ok(());
         }
-        self.disk.unlink(&path).context("remove", &path)?;
-        self.disk
-            .sync_folder(folder)
-            .context("sync the folder", folder)?;
+        self.disk.unlink(&path)?;
+        self.disk.sync_folder(folder)?;
         // Best effort: a stock registry leaves the empty folder behind, too.
         if let Err(error) = self.disk.remove_folder(folder) {
             tracing::debug!(?folder, %error, "did not remove an empty folder");
@@ -34,7 +33,7 @@ impl Store {
         reader: &ObjectReader,
     ) -> Result<()> {
         let path = self.paths.object(key);
-        if !reader.is_at(&path).context("stat", &path)? {
+        if !reader.is_at(&path)? {
             return Ok(());
         }
         self.delete(key)
@@ -43,7 +42,7 @@ impl Store {
     /// Removes a tag and its history, durably and atomically; returns whether there was such a tag.
     pub(crate) fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
         let folder = self.paths.tag(repository, tag);
-        if !self.disk.is_folder(&folder).context("stat", &folder)? {
+        if !self.disk.is_folder(&folder)? {
             return Ok(false);
         }
         self.remove_durably(&folder)?;
@@ -56,9 +55,7 @@ impl Store {
         self.disk
             .rename(folder, &temporary)
             .context("remove", folder)?;
-        self.disk
-            .sync_folder(parent)
-            .context("sync the folder", parent)?;
+        self.disk.sync_folder(parent)?;
         if let Err(error) = self.remove_all(&temporary) {
             tracing::warn!(
                 ?folder,
@@ -71,17 +68,23 @@ impl Store {
 
     /// Removes a folder and its content. A crash can leave a part of the content.
     pub(super) fn remove_all(&self, folder: &Path) -> Result<()> {
-        let entries = self.disk.list(folder).context("list", folder)?;
-        for (name, is_folder) in entries.unwrap_or_default() {
-            let path = folder.join(name);
+        self.remove_content(folder)?;
+        self.disk.remove_folder(folder)
+    }
+
+    /// Removes the content of a folder.
+    pub(super) fn remove_content(&self, folder: &Path) -> Result<()> {
+        let entries: Vec<FolderEntry> = self.disk.entries(folder).collect::<Result<_>>()?;
+        for FolderEntry {
+            path, is_folder, ..
+        } in entries
+        {
             if is_folder {
                 self.remove_all(&path)?;
             } else {
-                self.disk.unlink(&path).context("remove", &path)?;
+                self.disk.unlink(&path)?;
             }
         }
-        self.disk
-            .remove_folder(folder)
-            .context("remove the folder", folder)
+        Ok(())
     }
 }

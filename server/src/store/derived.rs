@@ -4,14 +4,14 @@
 //! served without them. In a read-only store none is written or removed.
 
 use std::io;
-use std::ops::ControlFlow;
-use std::path::Path;
 
 use imgsync_oci::{Digest, Repository};
 
+use super::disk::FolderEntry;
+use super::entries::entry_digest;
 use super::error::{IoContext, Result};
 use super::objects::MAX_FOLDER_RETRIES;
-use super::paths::{digest_from_file_name, digest_to_file_name};
+use super::paths::digest_from_file_name;
 use super::{DerivedKey, LinkKind, Store};
 
 impl Store {
@@ -54,10 +54,9 @@ impl Store {
         self.read_file(&self.paths.derived(key), limit)
     }
 
-    /// Whether there is a derived file under a key.
+    /// Returns whether there is a derived file under a key.
     pub(crate) fn has_derived(&self, key: DerivedKey<'_>) -> Result<bool> {
-        let path = self.paths.derived(key);
-        Ok(self.disk.len(&path).context("stat", &path)?.is_some())
+        self.disk.is_file(&self.paths.derived(key))
     }
 
     /// Removes a derived file, if there is one. Not durably: a file that is back after a crash is
@@ -67,146 +66,66 @@ impl Store {
             return Ok(());
         }
         let path = self.paths.derived(key);
-        self.disk.unlink(&path).context("remove", &path)?;
+        self.disk.unlink(&path)?;
         // Fails while there are other files in the folder.
         let _ = path.parent().map(|folder| self.disk.remove_folder(folder));
         Ok(())
     }
 
-    /// Calls `visit` with each blob that is recorded for a diffID, until it breaks.
-    pub(crate) fn for_each_diff_id_blob(
+    /// Iterates over the blobs that are recorded for a diffID.
+    pub(crate) fn diff_id_blobs(
         &self,
         diff_id: &Digest,
-        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
-    ) -> Result<()> {
-        self.for_each_digest_file(&self.paths.diff_id_blobs(diff_id), visit)
+    ) -> impl Iterator<Item = Result<Digest>> + use<> {
+        self.digest_files(&self.paths.diff_id_blobs(diff_id))
     }
 
-    /// Calls `visit` with each manifest of a repository that is recorded for a config, until it
-    /// breaks.
-    pub(crate) fn for_each_config_manifest(
+    /// Iterates over the manifests of a repository that are recorded for a config.
+    pub(crate) fn config_manifests(
         &self,
         repository: &Repository,
         config: &Digest,
-        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
-    ) -> Result<()> {
-        self.for_each_digest_file(&self.paths.config_manifests(repository, config), visit)
+    ) -> impl Iterator<Item = Result<Digest>> + use<> {
+        self.digest_files(&self.paths.config_manifests(repository, config))
     }
 
-    /// Calls `visit` with each digest to which a repository links, until it breaks.
-    pub(crate) fn for_each_link(
+    /// Iterates over the digests to which a repository links.
+    pub(crate) fn links(
         &self,
         repository: &Repository,
         links: LinkKind,
-        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
-    ) -> Result<()> {
+    ) -> impl Iterator<Item = Result<Digest>> {
         let folder = self.paths.links(repository, links);
-        self.for_each_folder(&folder, &mut |algorithm| {
-            self.for_each_entry(
-                &folder.join(algorithm),
-                &mut |name, is_folder| match format!("{algorithm}:{name}").parse() {
-                    Ok(digest) if is_folder => visit(digest),
-                    _ => ControlFlow::Continue(()),
-                },
-            )
+        let entries = self.entries_below(&folder, 1);
+        entries.filter_map(move |entry| {
+            let digest =
+                |entry: FolderEntry| entry_digest(&folder, &entry).filter(|_| entry.is_folder);
+            entry.map(digest).transpose()
         })
-        .map(|_| ())
     }
 
-    /// Calls `visit` with each blob that has a layer record, until it breaks.
-    pub(crate) fn for_each_layer_record(
-        &self,
-        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let top = self.paths.layer_records();
-        self.for_each_folder(&top, &mut |algorithm| {
-            let below = top.join(algorithm);
-            self.for_each_folder(&below, &mut |start| {
-                self.for_each_entry(&below.join(start), &mut |name, _| match format!(
-                    "{algorithm}:{name}"
-                )
-                .parse()
-                {
-                    Ok(digest) => visit(digest),
-                    Err(_) => ControlFlow::Continue(()),
-                })
-            })
-        })
-        .map(|_| ())
+    /// Iterates over the blobs that have a layer record.
+    pub(crate) fn layer_records(&self) -> impl Iterator<Item = Result<Digest>> {
+        let folder = self.paths.layer_records();
+        let entries = self.entries_below(&folder, 2);
+        entries
+            .filter_map(move |entry| entry.map(|entry| entry_digest(&folder, &entry)).transpose())
     }
 
-    /// Calls `visit` with each recorded manifest of any config, and with the first `limit` bytes of
-    /// the file that records it, until it breaks.
-    pub(crate) fn for_each_config_manifest_file(
+    /// Iterates over the recorded manifests of all configs, each with the first `limit` bytes of
+    /// the file that records it. An unreadable file counts as empty.
+    pub(crate) fn config_manifest_files(
         &self,
         limit: usize,
-        visit: &mut dyn FnMut(Digest, Vec<u8>) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let top = self.paths.all_config_manifests();
-        self.for_each_folder(&top, &mut |start| {
-            let below = top.join(start);
-            let mut flow = ControlFlow::Continue(());
-            self.for_each_folder(&below, &mut |name| {
-                let folder = below.join(name);
-                self.for_each_digest_file(&folder, &mut |manifest| {
-                    let path = folder.join(digest_to_file_name(&manifest));
-                    // An unreadable file counts as empty.
-                    let content = self.read_file(&path, limit).ok().flatten();
-                    flow = visit(manifest, content.unwrap_or_default());
-                    flow
-                })?;
-                Ok(flow)
-            })
+    ) -> impl Iterator<Item = Result<(Digest, Vec<u8>)>> {
+        let entries = self.entries_below(&self.paths.all_config_manifests(), 2);
+        entries.filter_map(move |entry| {
+            let read = |entry: FolderEntry| {
+                let digest = digest_from_file_name(&entry.name)?;
+                let content = self.read_file(&entry.path, limit).ok().flatten();
+                Some((digest, content.unwrap_or_default()))
+            };
+            entry.map(read).transpose()
         })
-        .map(|_| ())
-    }
-
-    fn for_each_digest_file(
-        &self,
-        folder: &Path,
-        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
-    ) -> Result<()> {
-        self.for_each_entry(folder, &mut |name, _| match digest_from_file_name(name) {
-            Some(digest) => visit(digest),
-            None => ControlFlow::Continue(()),
-        })
-        .map(|_| ())
-    }
-
-    /// Calls `enter` with the name of each folder in a folder, until it breaks or fails.
-    fn for_each_folder(
-        &self,
-        folder: &Path,
-        enter: &mut dyn FnMut(&str) -> Result<ControlFlow<()>>,
-    ) -> Result<ControlFlow<()>> {
-        let mut result = Ok(ControlFlow::Continue(()));
-        let _ = self.for_each_entry(folder, &mut |name, is_folder| {
-            if !is_folder {
-                return ControlFlow::Continue(());
-            }
-            result = enter(name);
-            match &result {
-                Ok(flow) => *flow,
-                Err(_) => ControlFlow::Break(()),
-            }
-        })?;
-        result
-    }
-
-    /// Calls `visit` with each name in a folder and whether it is a folder, until it breaks;
-    /// returns whether it did.
-    fn for_each_entry(
-        &self,
-        folder: &Path,
-        visit: &mut dyn FnMut(&str, bool) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>> {
-        let mut flow = ControlFlow::Continue(());
-        self.disk
-            .for_each_entry(folder, &mut |name, is_folder| {
-                flow = visit(name, is_folder);
-                flow
-            })
-            .context("list", folder)?;
-        Ok(flow)
     }
 }

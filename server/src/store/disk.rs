@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
+
+use super::error::{IoContext, Result};
 
 /// The filesystem.
 #[derive(Clone, Default)]
@@ -87,14 +88,15 @@ impl Disk {
     }
 
     /// Opens a file for reading and writing; `None` if there is no such file.
-    pub(super) fn open(&self, path: &Path) -> io::Result<Option<DiskFile>> {
-        let file = none_if_not_found(fs::File::options().read(true).write(true).open(path))?;
+    pub(super) fn open(&self, path: &Path) -> Result<Option<DiskFile>> {
+        let file = fs::File::options().read(true).write(true).open(path);
+        let file = none_if_not_found(file).context("open", path)?;
         Ok(file.map(|file| self.wrap(file, path)))
     }
 
     /// Opens a file for reading; `None` if there is no such file.
-    pub(super) fn open_to_read(&self, path: &Path) -> io::Result<Option<DiskFile>> {
-        let file = none_if_not_found(fs::File::open(path))?;
+    pub(super) fn open_to_read(&self, path: &Path) -> Result<Option<DiskFile>> {
+        let file = none_if_not_found(fs::File::open(path)).context("open", path)?;
         Ok(file.map(|file| self.wrap(file, path)))
     }
 
@@ -113,79 +115,78 @@ impl Disk {
     }
 
     /// Makes the entries of a folder durable.
-    pub(super) fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        self.permit(&DiskChange::SyncFolder(path))?;
-        fs::File::open(path)?.sync_all()
+    pub(super) fn sync_folder(&self, path: &Path) -> Result<()> {
+        self.permit(&DiskChange::SyncFolder(path))
+            .and_then(|()| fs::File::open(path)?.sync_all())
+            .context("sync the folder", path)
     }
 
     /// Removes a file, if there is one.
-    pub(super) fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.permit(&DiskChange::Unlink(path))?;
-        none_if_not_found(fs::remove_file(path)).map(|_| ())
+    pub(super) fn unlink(&self, path: &Path) -> Result<()> {
+        let removed = self
+            .permit(&DiskChange::Unlink(path))
+            .and_then(|()| none_if_not_found(fs::remove_file(path)));
+        removed.map(drop).context("remove", path)
     }
 
     /// Removes an empty folder, if there is one.
-    pub(super) fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        self.permit(&DiskChange::RemoveFolder(path))?;
-        none_if_not_found(fs::remove_dir(path)).map(|_| ())
+    pub(super) fn remove_folder(&self, path: &Path) -> Result<()> {
+        let removed = self
+            .permit(&DiskChange::RemoveFolder(path))
+            .and_then(|()| none_if_not_found(fs::remove_dir(path)));
+        removed.map(drop).context("remove the folder", path)
     }
 
     /// Returns the length of a file in bytes; `None` if there is no such file.
-    pub(super) fn len(&self, path: &Path) -> io::Result<Option<u64>> {
-        let metadata = none_if_not_found(fs::metadata(path))?;
-        let of_file = metadata.filter(fs::Metadata::is_file);
-        Ok(of_file.map(|metadata| metadata.len()))
+    pub(super) fn len(&self, path: &Path) -> Result<Option<u64>> {
+        let file = self.metadata(path)?.filter(fs::Metadata::is_file);
+        Ok(file.map(|metadata| metadata.len()))
+    }
+
+    /// Returns whether there is a file at `path`.
+    pub(super) fn is_file(&self, path: &Path) -> Result<bool> {
+        Ok(self
+            .metadata(path)?
+            .is_some_and(|metadata| metadata.is_file()))
+    }
+
+    fn metadata(&self, path: &Path) -> Result<Option<fs::Metadata>> {
+        none_if_not_found(fs::metadata(path)).context("stat", path)
     }
 
     /// Returns the modification time of a file or folder; `None` if there is none.
-    pub(super) fn modified(&self, path: &Path) -> io::Result<Option<SystemTime>> {
-        none_if_not_found(fs::metadata(path).and_then(|metadata| metadata.modified()))
+    pub(super) fn modified(&self, path: &Path) -> Result<Option<SystemTime>> {
+        let metadata = self.metadata(path)?;
+        let modified = metadata.map(|metadata| metadata.modified());
+        modified.transpose().context("stat", path)
     }
 
     /// Sets the modification time of a file, if there is one.
-    pub(super) fn touch(&self, path: &Path, time: SystemTime) -> io::Result<()> {
-        let file = none_if_not_found(fs::File::options().write(true).open(path))?;
-        file.map_or(Ok(()), |file| file.set_modified(time))
+    pub(super) fn touch(&self, path: &Path, time: SystemTime) -> Result<()> {
+        none_if_not_found(fs::File::options().write(true).open(path))
+            .and_then(|file| file.map_or(Ok(()), |file| file.set_modified(time)))
+            .context("write", path)
     }
 
-    /// Whether there is a folder at `path`.
-    pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
-        Ok(none_if_not_found(fs::metadata(path))?.is_some_and(|metadata| metadata.is_dir()))
+    /// Returns whether there is a folder at `path`.
+    pub(super) fn is_folder(&self, path: &Path) -> Result<bool> {
+        Ok(self
+            .metadata(path)?
+            .is_some_and(|metadata| metadata.is_dir()))
     }
 
-    /// Lists the names in a folder, in no order, each with whether it is a folder; `None` if there
-    /// is no such folder. Skips names that are not UTF-8, because this server never writes one.
-    pub(super) fn list(&self, path: &Path) -> io::Result<Option<Vec<(String, bool)>>> {
-        let Some(entries) = none_if_not_found(fs::read_dir(path))? else {
-            return Ok(None);
+    /// Iterates over the entries of a folder, in no order, without a list in memory. Yields nothing
+    /// if there is no such folder. Skips names that are not UTF-8: this server never writes one.
+    pub(super) fn entries(&self, path: &Path) -> impl Iterator<Item = Result<FolderEntry>> + use<> {
+        let (entries, error) = match none_if_not_found(fs::read_dir(path)) {
+            Ok(entries) => (entries, None),
+            Err(error) => (None, Some(Err(error))),
         };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            if let Ok(name) = entry.file_name().into_string() {
-                names.push((name, entry.file_type()?.is_dir()));
-            }
-        }
-        Ok(Some(names))
-    }
-
-    /// Calls `visit` with each name in a folder, in no order, and whether it is a folder, until it
-    /// breaks. Does nothing if there is no such folder. Keeps no list in memory.
-    pub(super) fn for_each_entry(
-        &self,
-        path: &Path,
-        visit: &mut dyn FnMut(&str, bool) -> ControlFlow<()>,
-    ) -> io::Result<()> {
-        for entry in none_if_not_found(fs::read_dir(path))?.into_iter().flatten() {
-            let entry = entry?;
-            let is_folder = entry.file_type()?.is_dir();
-            if let Some(name) = entry.file_name().to_str()
-                && visit(name, is_folder).is_break()
-            {
-                break;
-            }
-        }
-        Ok(())
+        let entries = entries.into_iter().flatten();
+        let entries = entries.filter_map(|entry| FolderEntry::of(entry).transpose());
+        let path = path.to_owned();
+        let entries = error.into_iter().chain(entries);
+        entries.map(move |entry| entry.context("list", &path))
     }
 
     /// Locks a file, which is created if it is missing; `None` if another process keeps the lock.
@@ -211,6 +212,25 @@ impl Disk {
                 Err(fs::TryLockError::Error(error)) => return Err(error),
             }
         }
+    }
+}
+
+/// An entry of a folder.
+pub(super) struct FolderEntry {
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+    pub(super) is_folder: bool,
+}
+
+impl FolderEntry {
+    fn of(entry: io::Result<fs::DirEntry>) -> io::Result<Option<Self>> {
+        let entry = entry?;
+        let is_folder = entry.file_type()?.is_dir();
+        Ok(entry.file_name().into_string().ok().map(|name| Self {
+            path: entry.path(),
+            name,
+            is_folder,
+        }))
     }
 }
 
@@ -266,22 +286,26 @@ impl DiskFile {
     }
 
     /// Truncates the file to `len` bytes.
-    pub(super) fn truncate(&self, len: u64) -> io::Result<()> {
-        self.disk.permit(&DiskChange::Truncate {
-            path: &self.path,
-            len,
-        })?;
-        self.file.set_len(len)
+    pub(super) fn truncate(&self, len: u64) -> Result<()> {
+        let path = &self.path;
+        self.disk
+            .permit(&DiskChange::Truncate { path, len })
+            .and_then(|()| self.file.set_len(len))
+            .context("truncate", path)
+    }
+
+    fn metadata(&self) -> Result<fs::Metadata> {
+        self.file.metadata().context("stat", &self.path)
     }
 
     /// Returns the length in bytes.
-    pub(super) fn len(&self) -> io::Result<u64> {
-        self.file.metadata().map(|metadata| metadata.len())
+    pub(super) fn len(&self) -> Result<u64> {
+        self.metadata().map(|metadata| metadata.len())
     }
 
     /// Returns the identity of the file and its content.
-    pub(super) fn identity(&self) -> io::Result<FileIdentity> {
-        let metadata = self.file.metadata()?;
+    pub(super) fn identity(&self) -> Result<FileIdentity> {
+        let metadata = self.metadata()?;
         Ok(FileIdentity {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -291,11 +315,12 @@ impl DiskFile {
         })
     }
 
-    /// Whether the file at `path` is this file.
-    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let own = self.file.metadata()?;
-        let other = none_if_not_found(fs::metadata(path))?;
-        Ok(other.is_some_and(|other| (other.dev(), other.ino()) == (own.dev(), own.ino())))
+    /// Returns whether the file at `path` is this file.
+    pub(super) fn is_at(&self, path: &Path) -> Result<bool> {
+        let metadata = self.metadata()?;
+        let inode = (metadata.dev(), metadata.ino());
+        let other = self.disk.metadata(path)?;
+        Ok(other.is_some_and(|other| (other.dev(), other.ino()) == inode))
     }
 
     /// Reads up to `len` bytes from `offset`; fewer only at the end of the file.

@@ -35,7 +35,7 @@ impl FolderCreator {
     pub(super) fn ensure(&self, path: &Path) -> Result<CreatedFolders> {
         {
             let _shared = self.lock.read().unwrap_or_else(PoisonError::into_inner);
-            if self.disk.is_folder(path).context("stat", path)? {
+            if self.disk.is_folder(path)? {
                 return Ok(CreatedFolders::default());
             }
         }
@@ -53,7 +53,7 @@ impl FolderCreator {
     fn create(&self, path: &Path, created: &mut CreatedFolders) -> Result<()> {
         let mut missing = Vec::new();
         for folder in path.ancestors() {
-            if self.disk.is_folder(folder).context("stat", folder)? {
+            if self.disk.is_folder(folder)? {
                 break;
             }
             missing.push(folder);
@@ -67,9 +67,7 @@ impl FolderCreator {
                 created.0.push(folder.to_owned());
             }
             if let Some(parent) = folder.parent() {
-                self.disk
-                    .sync_folder(parent)
-                    .context("sync the folder", parent)?;
+                self.disk.sync_folder(parent)?;
             }
         }
         Ok(())

@@ -38,6 +38,7 @@ pub(super) enum IngestKey {
 
 /// The writer of an ingest, positioned at its end. At most one may be open per key.
 pub(crate) struct Ingest {
+    store: Arc<Store>,
     key: IngestKey,
     data: Arc<DataFile>,
     written: Checkpoint,
@@ -137,17 +138,18 @@ impl Ingest {
     /// Opens an ingest at `checkpoint` and truncates its file there. `is_durable` says whether the
     /// checkpoint was read from the state file, so that its bytes need no sync.
     pub(super) fn resume(
+        store: &Arc<Store>,
         key: IngestKey,
         file: DiskFile,
         checkpoint: Checkpoint,
         is_durable: bool,
     ) -> Result<Self> {
-        let is_longer = file.len().context("stat", file.path())? > checkpoint.offset;
+        let is_longer = file.len()? > checkpoint.offset;
         if is_longer {
-            let truncated = file.truncate(checkpoint.offset);
-            truncated.context("truncate", file.path())?;
+            file.truncate(checkpoint.offset)?;
         }
         Ok(Self {
+            store: Arc::clone(store),
             key,
             data: Arc::new(DataFile {
                 file,
@@ -179,7 +181,7 @@ impl Ingest {
         PartialBlob(Arc::clone(&self.data))
     }
 
-    /// Appends bytes. They are durable after [`Store::sync_ingest`].
+    /// Appends bytes. They are durable after [`Ingest::sync`].
     ///
     /// # Errors
     /// Returns the error of the write. The ingest is back at its last checkpoint then.
@@ -213,6 +215,34 @@ impl Ingest {
         }
     }
 
+    /// Makes the appended bytes durable and stores a checkpoint.
+    ///
+    /// # Errors
+    /// Returns the error of the disk. The ingest is back at its last checkpoint then.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        if self.unsynced_bytes() == 0 {
+            return Ok(());
+        }
+        let synced = self
+            .sync_data()
+            .and_then(|()| self.store.put_ingest_state(&self.key, &self.written));
+        match synced {
+            Ok(()) => self.durable = self.written.clone(),
+            Err(_) => self.roll_back(),
+        }
+        synced
+    }
+
+    /// Drops all bytes.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.store.delete_ingest_state(&self.key)?;
+        self.durable = Checkpoint::initial(self.written.hasher.algorithm());
+        self.written = self.durable.clone();
+        self.publish_offset();
+        self.needs_sync = true;
+        self.data.file.truncate(0)
+    }
+
     fn publish_offset(&self) {
         let available = &self.data.available;
         available.store(self.written.offset, Ordering::Release);
@@ -231,8 +261,8 @@ impl Ingest {
         let data = Arc::clone(&self.data);
         let (file, path, size) = (&data.file, data.file.path(), self.written.offset);
         // The file is longer only if truncating it failed after a failed write.
-        if file.len().context("stat", path)? > size {
-            file.truncate(size).context("truncate", path)?;
+        if file.len()? > size {
+            file.truncate(size)?;
             self.needs_sync = true;
         }
         if self.needs_sync {
@@ -252,49 +282,20 @@ impl Ingest {
 }
 
 impl Store {
-    /// Makes the appended bytes durable and stores a checkpoint.
-    ///
-    /// # Errors
-    /// Returns the error of the disk. The ingest is back at its last checkpoint then.
-    pub(crate) fn sync_ingest(&self, ingest: &mut Ingest) -> Result<()> {
-        if ingest.unsynced_bytes() == 0 {
-            return Ok(());
-        }
-        let synced = ingest
-            .sync_data()
-            .and_then(|()| self.put_ingest_state(&ingest.key, &ingest.written));
-        match synced {
-            Ok(()) => ingest.durable = ingest.written.clone(),
-            Err(_) => ingest.roll_back(),
-        }
-        synced
-    }
-
     /// Writes the state file of an ingest, durably.
     pub(super) fn put_ingest_state(&self, key: &IngestKey, checkpoint: &Checkpoint) -> Result<()> {
         self.put_file(key.state_path(&self.paths), &key.state_json(checkpoint))
     }
 
-    /// Drops all bytes of an ingest.
-    pub(crate) fn restart_ingest(&self, ingest: &mut Ingest) -> Result<()> {
-        self.delete_ingest_state(&ingest.key)?;
-        ingest.durable = Checkpoint::initial(ingest.written.hasher.algorithm());
-        ingest.written = ingest.durable.clone();
-        ingest.publish_offset();
-        ingest.needs_sync = true;
-        let file = &ingest.data.file;
-        file.truncate(0).context("truncate", file.path())
-    }
-
     /// Removes the state file of an ingest, durably. The data file may get other bytes from now
-    /// on, and the old checkpoint must not vouch for those.
+    /// on, which the old checkpoint does not describe.
     pub(super) fn delete_ingest_state(&self, key: &IngestKey) -> Result<()> {
         let path = key.state_path(&self.paths);
-        if self.disk.len(&path).context("stat", &path)?.is_none() {
+        if !self.disk.is_file(&path)? {
             return Ok(());
         }
-        self.disk.unlink(&path).context("remove", &path)?;
-        self.sync_folder(path.parent().unwrap_or(&path))
+        self.disk.unlink(&path)?;
+        self.disk.sync_folder(path.parent().unwrap_or(&path))
     }
 
     /// Puts `links`, then moves the bytes to the blob's path, replacing what was there. All of it

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use imgsync_oci::Repository;
 
 use super::Store;
-use super::error::{IoContext, Result};
+use super::error::Result;
 use super::paths::StorePaths;
 
 /// The names to list.
@@ -26,10 +26,9 @@ pub(crate) enum ListScope<'a> {
 }
 
 impl Store {
-    /// Whether a repository exists. As in the stock registry, one that has or had a manifest does.
+    /// Returns whether a repository exists. As in the stock registry, one that has or had a manifest does.
     pub(crate) fn has_repository(&self, repository: &Repository) -> Result<bool> {
-        let folder = self.paths.manifests(repository);
-        self.disk.is_folder(&folder).context("stat", &folder)
+        self.disk.is_folder(&self.paths.manifests(repository))
     }
 
     /// Lists up to `limit` names that come after `after`, in order.
@@ -72,13 +71,8 @@ impl Store {
     }
 
     fn folders_in(&self, folder: &Path) -> Result<Vec<String>> {
-        let names = self
-            .disk
-            .list(folder)
-            .context("list", folder)?
-            .unwrap_or_default();
-        let folders = names.into_iter().filter(|(_, is_folder)| *is_folder);
-        Ok(folders.map(|(name, _)| name).collect())
+        self.parsed_entries(folder, |name, is_folder| is_folder.then(|| name.to_owned()))
+            .collect()
     }
 }
 
@@ -99,7 +93,7 @@ impl RepositoryWalk<'_> {
     /// Walks the folders below `folder`. `prefix` is empty or ends with a slash.
     fn walk_folder(&mut self, folder: &Path, prefix: &str) -> Result<()> {
         let names = self.store.folders_in(folder)?;
-        // The folder `a` stands for the repository `a` and for all `a/…`, and the repository `a-b`
+        // The folder `a` is the repository `a` and the parent of all `a/…`, and the repository `a-b`
         // sorts between them.
         let mut steps: Vec<String> = Vec::with_capacity(names.len() * 2);
         for name in names.into_iter().filter(|name| !name.starts_with('_')) {
@@ -125,6 +119,6 @@ impl RepositoryWalk<'_> {
 
     fn is_repository(&self, folder: &Path) -> Result<bool> {
         let marker = (self.marker_folder)(&self.store.paths, folder);
-        self.store.disk.is_folder(&marker).context("stat", &marker)
+        self.store.disk.is_folder(&marker)
     }
 }

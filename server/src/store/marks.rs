@@ -1,18 +1,16 @@
 //! Marks: small files that tell content from an upstream apart from pushed content.
 //!
 //! Cached content has a mark beside its link; pushed content has none. A mark is written before its
-//! link and removed after it. A crash can therefore leave a mark without content, which means
-//! nothing, but no cached content that seems to be pushed. This module only reads and writes marks;
-//! what they contain is up to `registry::cache`.
+//! link and removed after it. A crash can therefore leave a mark without content, which has no
+//! effect. It never leaves cached content that seems to be pushed. This module only reads and writes
+//! marks; their content is up to `registry::cache`.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::SystemTime;
 
 use imgsync_oci::{Digest, Repository, Tag};
 
-use super::error::{IoContext, Result};
-use super::paths::digest_from_file_name;
+use super::error::Result;
 use super::{LinkKind, MarkKey, Store};
 
 /// Bounds how much of the list of pending evictions is read; real ones are far shorter.
@@ -24,7 +22,7 @@ impl Store {
     pub(crate) fn put_mark(&self, mark: MarkKey<'_>, bytes: &[u8], time: SystemTime) -> Result<()> {
         let path = self.paths.mark(mark);
         self.put_file(path.clone(), bytes)?;
-        self.disk.touch(&path, time).context("write", &path)
+        self.disk.touch(&path, time)
     }
 
     /// Reads a mark, at most its first `limit` bytes; `None` if there is no such mark.
@@ -34,20 +32,18 @@ impl Store {
 
     /// Returns the modification time of a mark; `None` if there is no such mark.
     pub(crate) fn mark_time(&self, mark: MarkKey<'_>) -> Result<Option<SystemTime>> {
-        let path = self.paths.mark(mark);
-        self.disk.modified(&path).context("stat", &path)
+        self.disk.modified(&self.paths.mark(mark))
     }
 
     /// Sets the modification time of a mark, if there is one. Not durably.
     pub(crate) fn touch_mark(&self, mark: MarkKey<'_>, time: SystemTime) -> Result<()> {
-        let path = self.paths.mark(mark);
-        self.disk.touch(&path, time).context("write", &path)
+        self.disk.touch(&self.paths.mark(mark), time)
     }
 
-    /// Whether a repository has, or had, marks.
+    /// Returns whether a repository has, or had, marks.
     pub(crate) fn has_marks(&self, repository: &Repository) -> Result<bool> {
-        let folder = self.paths.repository_marks(repository);
-        self.disk.is_folder(&folder).context("stat", &folder)
+        self.disk
+            .is_folder(&self.paths.repository_marks(repository))
     }
 
     /// Removes those of the marks that are there, durably.
@@ -55,49 +51,34 @@ impl Store {
         let mut folders = std::collections::BTreeSet::new();
         for mark in marks {
             let path = self.paths.mark(*mark);
-            let modified_at = self.disk.modified(&path).context("stat", &path)?;
-            if modified_at.is_some() {
-                self.disk.unlink(&path).context("remove", &path)?;
+            if self.disk.is_file(&path)? {
+                self.disk.unlink(&path)?;
                 folders.extend(path.parent().map(Path::to_owned));
             }
         }
         for folder in folders {
-            self.sync_folder(&folder)?;
+            self.disk.sync_folder(&folder)?;
         }
         Ok(())
     }
 
-    /// Calls `visit` with each digest of a repository that has a mark, until it breaks.
-    pub(crate) fn for_each_marked_link(
+    /// Iterates over the digests of a repository that have a mark.
+    pub(crate) fn marked_links(
         &self,
         repository: &Repository,
         links: LinkKind,
-        visit: &mut dyn FnMut(Digest) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let folder = self.paths.link_marks(repository, links);
-        let mut visit_name = |name: &str, _: bool| match digest_from_file_name(name) {
-            Some(digest) => visit(digest),
-            None => ControlFlow::Continue(()),
-        };
-        self.disk
-            .for_each_entry(&folder, &mut visit_name)
-            .context("list", &folder)
+    ) -> impl Iterator<Item = Result<Digest>> + use<> {
+        self.digest_files(&self.paths.link_marks(repository, links))
     }
 
-    /// Calls `visit` with each tag of a repository that has a mark, until it breaks.
-    pub(crate) fn for_each_marked_tag(
+    /// Iterates over the tags of a repository that have a mark.
+    pub(crate) fn marked_tags(
         &self,
         repository: &Repository,
-        visit: &mut dyn FnMut(Tag) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let folder = self.paths.tag_marks(repository);
-        let mut visit_name = |name: &str, _: bool| match name.parse() {
-            Ok(tag) => visit(tag),
-            Err(_) => ControlFlow::Continue(()),
-        };
-        self.disk
-            .for_each_entry(&folder, &mut visit_name)
-            .context("list", &folder)
+    ) -> impl Iterator<Item = Result<Tag>> + use<> {
+        self.parsed_entries(&self.paths.tag_marks(repository), |name, _| {
+            name.parse().ok()
+        })
     }
 
     /// Stores the digests of the blobs that are about to be evicted, durably, replacing the earlier
@@ -116,7 +97,6 @@ impl Store {
 
     /// Removes the list of pending evictions. Not durably.
     pub(crate) fn clear_pending_evictions(&self) -> Result<()> {
-        let path = self.paths.pending_evictions();
-        self.disk.unlink(&path).context("remove", &path)
+        self.disk.unlink(&self.paths.pending_evictions())
     }
 }

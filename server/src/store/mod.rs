@@ -9,6 +9,7 @@ mod checkpoint;
 mod delete;
 mod derived;
 mod disk;
+mod entries;
 mod error;
 mod folders;
 mod ingest;
@@ -74,7 +75,7 @@ impl Store {
             opened => return opened,
         };
         let root = std::path::absolute(root).context("resolve", root)?;
-        if !disk.is_folder(&root).context("stat", &root)? {
+        if !disk.is_folder(&root)? {
             return Err(source).context("write", &path);
         }
         tracing::warn!(
@@ -106,22 +107,8 @@ impl Store {
             folders,
             lock: Some(lock.ok_or(Error::Locked { root })?),
         };
-        store.remove_temporary_files()?;
+        store.remove_content(&store.paths.temporary())?;
         Ok(store)
-    }
-
-    fn remove_temporary_files(&self) -> Result<()> {
-        let folder = self.paths.temporary();
-        let entries = self.disk.list(&folder).context("list", &folder)?;
-        for (name, is_folder) in entries.unwrap_or_default() {
-            let path = folder.join(name);
-            if is_folder {
-                self.remove_all(&path)?;
-            } else {
-                self.disk.unlink(&path).context("remove", &path)?;
-            }
-        }
-        Ok(())
     }
 
     /// Returns an unused path for a temporary file.

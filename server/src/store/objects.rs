@@ -6,10 +6,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use imgsync_oci::{Algorithm, Digest, Hasher};
+use imgsync_oci::{Algorithm, Digest};
 
 use super::disk::{DiskFile, FileIdentity};
 use super::error::{IoContext, Result};
+use super::ingest::hash_prefix;
 use super::{ObjectKey, Store};
 
 /// Bounds how often a folder is created again when others remove it while it is empty.
@@ -36,13 +37,18 @@ impl ObjectReader {
         self.0.read_into(offset, bytes)
     }
 
-    /// Returns the identity of the file, which changes when the file is written to.
-    fn identity(&self) -> io::Result<FileIdentity> {
+    /// Returns the identity of the file, which tells it from a later one under the same key.
+    pub(crate) fn identity(&self) -> Result<FileIdentity> {
         self.0.identity()
     }
 
-    /// Whether the file at `path` is the one that was opened.
-    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
+    /// Hashes the whole object.
+    pub(crate) fn hash(&self, algorithm: Algorithm) -> Result<Digest> {
+        Ok(hash_prefix(&self.0, algorithm, u64::MAX)?.finish())
+    }
+
+    /// Returns whether the file at `path` is the one that was opened.
+    pub(super) fn is_at(&self, path: &Path) -> Result<bool> {
         self.0.is_at(path)
     }
 }
@@ -143,17 +149,11 @@ impl Store {
                 moved => {
                     let moved = moved
                         .context("write", to)
-                        .and_then(|()| self.sync_folder(folder));
+                        .and_then(|()| self.disk.sync_folder(folder));
                     return moved.inspect_err(|_| self.folders.remove_created(&created));
                 }
             }
         }
-    }
-
-    pub(super) fn sync_folder(&self, folder: &Path) -> Result<()> {
-        self.disk
-            .sync_folder(folder)
-            .context("sync the folder", folder)
     }
 
     /// Reads an object, at most its first `limit` bytes; `None` if there is no such object.
@@ -163,47 +163,17 @@ impl Store {
     }
 
     pub(super) fn read_file(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
-        let Some(file) = self.disk.open_to_read(path).context("open", path)? else {
+        let Some(file) = self.disk.open_to_read(path)? else {
             return Ok(None);
         };
-        let len = file.len().context("stat", path)?;
+        let len = file.len()?;
         let len = usize::try_from(len).map_or(limit, |len| len.min(limit));
         file.read(0, len).context("read", path).map(Some)
     }
 
     /// Returns the length of an object in bytes; `None` if there is no such object.
     pub(crate) fn len(&self, key: ObjectKey<'_>) -> Result<Option<u64>> {
-        let path = self.paths.object(key);
-        self.disk.len(&path).context("stat", &path)
-    }
-
-    /// Returns the identity of an open object, to tell it from a later one under the same key.
-    pub(crate) fn identity(
-        &self,
-        key: ObjectKey<'_>,
-        reader: &ObjectReader,
-    ) -> Result<FileIdentity> {
-        reader.identity().context("stat", &self.paths.object(key))
-    }
-
-    /// Hashes an open object, reading `buffer_bytes` at a time.
-    pub(crate) fn hash_object(
-        &self,
-        key: ObjectKey<'_>,
-        reader: &ObjectReader,
-        algorithm: Algorithm,
-        buffer_bytes: usize,
-    ) -> Result<Digest> {
-        let (mut hasher, mut offset) = (Hasher::new(algorithm), 0);
-        loop {
-            let bytes = reader.read(offset, buffer_bytes);
-            let bytes = bytes.context("read", &self.paths.object(key))?;
-            if bytes.is_empty() {
-                return Ok(hasher.finish());
-            }
-            hasher.update(&bytes);
-            offset += bytes.len() as u64;
-        }
+        self.disk.len(&self.paths.object(key))
     }
 
     /// Opens an object to read parts of it; returns it with its length in bytes, or `None` if there
@@ -213,10 +183,10 @@ impl Store {
     }
 
     pub(super) fn open_file(&self, path: &Path) -> Result<Option<(ObjectReader, u64)>> {
-        let Some(file) = self.disk.open_to_read(path).context("open", path)? else {
+        let Some(file) = self.disk.open_to_read(path)? else {
             return Ok(None);
         };
-        let len = file.len().context("stat", path)?;
+        let len = file.len()?;
         Ok(Some((ObjectReader(file), len)))
     }
 }

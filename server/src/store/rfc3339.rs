@@ -32,7 +32,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn known_moments() {
+    fn valid_times_are_formatted_and_parsed() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment() {
+    fn invalid_times_are_rejected() {
         for text in [
             "",
             "Z",

@@ -4,7 +4,7 @@
 
 use std::time::SystemTime;
 
-use super::error::{IoContext, Result};
+use super::error::Result;
 use super::{ObjectKey, ObjectReader, Store};
 
 impl Store {
@@ -12,21 +12,19 @@ impl Store {
     /// if there is no such list.
     pub(crate) fn scheduler_state(&self) -> Result<Option<(ObjectReader, SystemTime)>> {
         let path = self.paths.scheduler_state();
-        let modified_at = self.disk.modified(&path).context("stat", &path)?;
+        let modified_at = self.disk.modified(&path)?;
         let opened = self.open_file(&path)?;
         Ok(opened.map(|(reader, _)| reader).zip(modified_at))
     }
 
     /// Returns the time when an object was last written; `None` if there is none.
     pub(crate) fn object_modified_at(&self, key: ObjectKey<'_>) -> Result<Option<SystemTime>> {
-        let path = self.paths.object(key);
-        self.disk.modified(&path).context("stat", &path)
+        self.disk.modified(&self.paths.object(key))
     }
 
     /// Whether the list of cached content was imported.
     pub(crate) fn is_proxy_imported(&self) -> Result<bool> {
-        let path = self.paths.import_done();
-        Ok(self.disk.len(&path).context("stat", &path)?.is_some())
+        self.disk.is_file(&self.paths.import_done())
     }
 
     /// Records, durably, that the list of cached content was imported.

@@ -36,10 +36,10 @@ impl Store {
     /// Opens a store that records each change to the disk.
     pub(crate) fn open_recorded(root: &Path) -> error::Result<(Self, Recording)> {
         let recording = Recording::default();
-        let (changes, top) = (Arc::clone(&recording.0), root.to_owned());
+        let (changes, hook_root) = (Arc::clone(&recording.0), root.to_owned());
         let hook = move |change: &DiskChange<'_>| {
             let mut changes = changes.lock().unwrap();
-            changes.extend(RecordedChange::of(change, &top));
+            changes.extend(RecordedChange::of(change, &hook_root));
             Ok::<_, io::Error>(())
         };
         let store = Self::open_on(Disk::with_hook(Arc::new(hook)), root)?;
@@ -66,10 +66,10 @@ impl Recording {
             let (mut names, mut content) = (TestRng(random.next()), TestRng(random.next()));
             model.remains(&mut |_| names.next() % 4, &mut || content.next() % 5)
         });
-        let mut all: Vec<DiskSnapshot> = fixed.into_iter().chain(drawn).collect();
-        all.sort();
-        all.dedup();
-        all
+        let mut snapshots: Vec<DiskSnapshot> = fixed.into_iter().chain(drawn).collect();
+        snapshots.sort();
+        snapshots.dedup();
+        snapshots
     }
 }
 
@@ -92,20 +92,22 @@ impl DiskSnapshot {
 impl RecordedChange {
     fn of(change: &DiskChange<'_>, root: &Path) -> Option<Self> {
         // Changes above the root are not recorded: these folders exist already.
-        let below = |path: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
+        let relative = |path: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
         Some(match change {
-            DiskChange::MakeFolder(path) => Self::MakeFolder(below(path)?),
-            DiskChange::Create(path) => Self::Create(below(path)?),
+            DiskChange::MakeFolder(path) => Self::MakeFolder(relative(path)?),
+            DiskChange::Create(path) => Self::Create(relative(path)?),
             DiskChange::Write {
                 path,
                 offset,
                 bytes,
-            } => Self::Write(below(path)?, *offset as usize, bytes.to_vec()),
-            DiskChange::Sync(path) => Self::Sync(below(path)?),
-            DiskChange::Truncate { path, len } => Self::Truncate(below(path)?, *len as usize),
-            DiskChange::Rename { from, to } => Self::Rename(below(from)?, below(to)?),
-            DiskChange::SyncFolder(path) => Self::SyncFolder(below(path)?),
-            DiskChange::Unlink(path) | DiskChange::RemoveFolder(path) => Self::Remove(below(path)?),
+            } => Self::Write(relative(path)?, *offset as usize, bytes.to_vec()),
+            DiskChange::Sync(path) => Self::Sync(relative(path)?),
+            DiskChange::Truncate { path, len } => Self::Truncate(relative(path)?, *len as usize),
+            DiskChange::Rename { from, to } => Self::Rename(relative(from)?, relative(to)?),
+            DiskChange::SyncFolder(path) => Self::SyncFolder(relative(path)?),
+            DiskChange::Unlink(path) | DiskChange::RemoveFolder(path) => {
+                Self::Remove(relative(path)?)
+            }
         })
     }
 }
@@ -297,8 +299,8 @@ impl DiskModel {
     ) -> DiskSnapshot {
         let kept = self.kept(names);
         let mut remains = BTreeMap::new();
-        let mut open = vec![(0, PathBuf::new())];
-        while let Some((at, path)) = open.pop() {
+        let mut pending_nodes = vec![(0, PathBuf::new())];
+        while let Some((at, path)) = pending_nodes.pop() {
             match &self.0[at] {
                 DiskNode::File { safe, now, between } => {
                     let bytes = match content() {
@@ -318,7 +320,8 @@ impl DiskModel {
                     for PendingName { name, node, .. } in &pending[..kept[at]] {
                         set(&mut entries, name, *node);
                     }
-                    open.extend(entries.iter().map(|(name, node)| (*node, path.join(name))));
+                    pending_nodes
+                        .extend(entries.iter().map(|(name, node)| (*node, path.join(name))));
                     if at != 0 {
                         remains.insert(path, None);
                     }

@@ -25,14 +25,14 @@ fn session(store: &Store) -> UploadId {
 }
 
 /// Appends and syncs bytes; returns the durable offset of the session.
-fn append(store: &Store, id: UploadId, bytes: &[u8]) -> u64 {
+fn append(store: &Arc<Store>, id: UploadId, bytes: &[u8]) -> u64 {
     let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
     upload.write(bytes).unwrap();
-    store.sync_ingest(&mut upload).unwrap();
+    upload.sync().unwrap();
     upload.durable_offset()
 }
 
-fn seal(store: &Store, id: UploadId, algorithm: Algorithm) -> SealedIngest {
+fn seal(store: &Arc<Store>, id: UploadId, algorithm: Algorithm) -> SealedIngest {
     let upload = store.resume_upload(&repository(), id).unwrap().unwrap();
     upload.seal(algorithm).unwrap()
 }
@@ -53,14 +53,14 @@ fn files(folder: &Path) -> Vec<String> {
 #[test]
 fn synced_bytes_survive_a_restart_and_unsynced_bytes_are_gone() {
     let root = tempfile::tempdir().unwrap();
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     let id = session(&store);
     assert_eq!(append(&store, id, b"kept, "), 6);
     let mut upload = store.resume_upload(&repository(), id).unwrap().unwrap();
     upload.write(b"never kept").unwrap();
     drop((upload, store));
 
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     assert_eq!(store.upload_offset(&repository(), id).unwrap(), Some(6));
     assert_eq!(append(&store, id, b"and on"), 12);
     for algorithm in [Algorithm::Sha512, Algorithm::Sha256] {
@@ -99,7 +99,7 @@ fn synced_bytes_survive_a_restart_and_unsynced_bytes_are_gone() {
 #[test]
 fn a_tail_of_zeros_after_a_power_cut_is_truncated() {
     let root = tempfile::tempdir().unwrap();
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     let id = session(&store);
     append(&store, id, b"true");
     let data = store.paths.upload_data(&repository(), id);
@@ -120,7 +120,7 @@ fn a_tail_of_zeros_after_a_power_cut_is_truncated() {
 #[test]
 fn a_session_without_a_state_file_resumes_at_its_last_byte() {
     let root = tempfile::tempdir().unwrap();
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     // The files of a stock registry's upload session.
     let id = UploadId::random();
     let folder = store.paths.upload(&repository(), id);
@@ -149,7 +149,7 @@ fn a_session_without_a_state_file_resumes_at_its_last_byte() {
 #[test]
 fn a_session_is_found_only_in_its_repository() {
     let root = tempfile::tempdir().unwrap();
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     let id = session(&store);
     let other: Repository = "team/other".parse().unwrap();
     assert_eq!(store.upload_offset(&other, id).unwrap(), None);
@@ -171,7 +171,7 @@ fn an_upload_on_a_full_disk_rolls_back_to_its_last_checkpoint() {
             _ => Ok(()),
         }
     };
-    let store = Store::open_on(Disk::with_hook(Arc::new(hook)), root.path()).unwrap();
+    let store = Arc::new(Store::open_on(Disk::with_hook(Arc::new(hook)), root.path()).unwrap());
     let id = session(&store);
     append(&store, id, b"first");
     full.store(true, Ordering::Relaxed);
@@ -185,10 +185,7 @@ fn an_upload_on_a_full_disk_rolls_back_to_its_last_checkpoint() {
     full.store(false, Ordering::Relaxed);
     upload.write(b"second").unwrap();
     full.store(true, Ordering::Relaxed);
-    assert!(matches!(
-        store.sync_ingest(&mut upload).unwrap_err(),
-        Error::Full { .. }
-    ));
+    assert!(matches!(upload.sync().unwrap_err(), Error::Full { .. }));
     assert_eq!(
         (upload.offset(), std::fs::read(&data).unwrap()),
         (5, b"first".to_vec())
@@ -210,11 +207,11 @@ fn an_upload_on_a_full_disk_rolls_back_to_its_last_checkpoint() {
 }
 
 #[test]
-fn a_failed_put_leaves_the_old_and_no_trace() {
+fn a_failed_put_leaves_the_old_object_and_no_temporary_file() {
     let root = tempfile::tempdir().unwrap();
     let repository = repository();
     let v1: Tag = "v1".parse().unwrap();
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     store
         .put(ObjectKey::TagCurrent(&repository, &v1), b"old")
         .unwrap();
@@ -280,7 +277,7 @@ fn folders_created_for_a_failed_put_are_removed() {
 #[test]
 fn a_second_server_is_locked_out_and_temporary_files_are_removed_at_the_start() {
     let root = tempfile::tempdir().unwrap();
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     assert!(matches!(
         Store::open(root.path()),
         Err(Error::Locked { .. })
@@ -295,7 +292,7 @@ fn a_second_server_is_locked_out_and_temporary_files_are_removed_at_the_start() 
 #[test]
 fn repositories_are_listed_in_the_order_of_their_names() {
     let root = tempfile::tempdir().unwrap();
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     let names = [
         "a", "a-b", "a-b/c", "a.c", "a/b", "a/b/c/d", "a0", "b/x", "c",
     ];
@@ -345,7 +342,7 @@ fn repositories_are_listed_in_the_order_of_their_names() {
 #[test]
 fn a_replaced_object_is_not_deleted_with_the_damaged_one() {
     let root = tempfile::tempdir().unwrap();
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     let digest = Digest::of(b"whole");
     let key = ObjectKey::Blob(&digest);
     store.put(key, b"who").unwrap();
@@ -363,7 +360,7 @@ fn a_replaced_object_is_not_deleted_with_the_damaged_one() {
 fn a_file_is_written_while_another_thread_removes_its_empty_folder() {
     let memory = tempfile::tempdir_in("/dev/shm");
     let root = memory.unwrap_or_else(|_| tempfile::tempdir().unwrap());
-    let store = Store::open(root.path()).unwrap();
+    let store = Arc::new(Store::open(root.path()).unwrap());
     let (repository, subject) = (repository(), Digest::of(b"subject"));
     std::thread::scope(|scope| {
         for name in [b"one", b"two"] {

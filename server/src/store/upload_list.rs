@@ -2,7 +2,6 @@
 //!
 //! Which of them are purged is decided by `registry::purge`.
 
-use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use imgsync_oci::Repository;
@@ -10,7 +9,7 @@ use imgsync_oci::endpoint::UploadId;
 use serde::Deserialize;
 
 use super::checkpoint::MAX_STATE_BYTES;
-use super::error::{IoContext, Result};
+use super::error::Result;
 use super::paths::STATE_SUFFIX;
 use super::{Store, rfc3339};
 
@@ -38,36 +37,21 @@ pub(crate) struct UploadSummary {
 impl Store {
     /// Counts the sessions that have a state file, up to `limit`.
     pub(crate) fn count_uploads(&self, limit: usize) -> Result<usize> {
-        let (folder, mut count) = (self.paths.upload_states(), 0);
-        let mut visit = |name: &str, _: bool| {
-            count += usize::from(name.ends_with(STATE_SUFFIX));
-            if count < limit {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        };
-        self.disk
-            .for_each_entry(&folder, &mut visit)
-            .context("list", &folder)?;
-        Ok(count)
+        let is_state = |name: &str, _| name.ends_with(STATE_SUFFIX).then_some(());
+        let states = self.parsed_entries(&self.paths.upload_states(), is_state);
+        states
+            .take(limit)
+            .try_fold(0, |count, state| state.map(|()| count + 1))
     }
 
-    /// Calls `visit` with each session of a repository, including those that a stock registry
-    /// opened, until it breaks.
-    pub(crate) fn for_each_upload(
+    /// Iterates over the sessions of a repository, including those that a stock registry opened.
+    pub(crate) fn uploads(
         &self,
         repository: &Repository,
-        visit: &mut dyn FnMut(UploadId) -> ControlFlow<()>,
-    ) -> Result<()> {
-        let folder = self.paths.uploads(repository);
-        let mut visit_name = |name: &str, is_folder: bool| match name.parse() {
-            Ok(id) if is_folder => visit(id),
-            _ => ControlFlow::Continue(()),
-        };
-        self.disk
-            .for_each_entry(&folder, &mut visit_name)
-            .context("list", &folder)
+    ) -> impl Iterator<Item = Result<UploadId>> + use<> {
+        self.parsed_entries(&self.paths.uploads(repository), |name, is_folder| {
+            name.parse().ok().filter(|_| is_folder)
+        })
     }
 
     /// Returns when a session was opened, from its `startedat` file. If that cannot be read,
@@ -84,7 +68,7 @@ impl Store {
             return Ok(Some(time));
         }
         let folder = self.paths.upload(repository, id);
-        self.disk.modified(&folder).context("stat", &folder)
+        self.disk.modified(&folder)
     }
 
     /// Lists the sessions that have a state file.
@@ -92,7 +76,7 @@ impl Store {
         let mut sessions = Vec::new();
         for id in self.upload_ids()? {
             let path = self.paths.upload_state(id);
-            let Some(modified_at) = self.disk.modified(&path).context("stat", &path)? else {
+            let Some(modified_at) = self.disk.modified(&path)? else {
                 continue;
             };
             let fields = self.read_upload_state_fields(id)?;
@@ -114,16 +98,9 @@ impl Store {
     }
 
     fn upload_ids(&self) -> Result<Vec<UploadId>> {
-        let (folder, mut ids) = (self.paths.upload_states(), Vec::new());
-        let mut visit = |name: &str, _: bool| {
-            let id = name.strip_suffix(STATE_SUFFIX);
-            ids.extend(id.and_then(|id| id.parse::<UploadId>().ok()));
-            ControlFlow::Continue(())
-        };
-        self.disk
-            .for_each_entry(&folder, &mut visit)
-            .context("list", &folder)?;
-        Ok(ids)
+        let parse = |name: &str, _| name.strip_suffix(STATE_SUFFIX)?.parse().ok();
+        self.parsed_entries(&self.paths.upload_states(), parse)
+            .collect()
     }
 
     /// Removes the state files that were last written before `before` and whose session is gone,
@@ -131,7 +108,7 @@ impl Store {
     pub(crate) fn delete_orphaned_upload_states(&self, before: SystemTime) -> Result<()> {
         for id in self.upload_ids()? {
             let path = self.paths.upload_state(id);
-            let modified = self.disk.modified(&path).context("stat", &path)?;
+            let modified = self.disk.modified(&path)?;
             if modified.is_none_or(|time| time >= before) {
                 continue;
             }
@@ -140,12 +117,12 @@ impl Store {
             let has_session = match repository {
                 Some(repository) => {
                     let folder = self.paths.upload(&repository, id);
-                    self.disk.is_folder(&folder).context("stat", &folder)?
+                    self.disk.is_folder(&folder)?
                 }
                 None => false,
             };
             if !has_session {
-                self.disk.unlink(&path).context("remove", &path)?;
+                self.disk.unlink(&path)?;
             }
         }
         Ok(())

@@ -56,7 +56,7 @@ impl Store {
         written.context("write", &started)?;
         let data = self.paths.upload_data(repository, id);
         self.disk.create(&data).context("write", &data)?;
-        self.sync_folder(&folder)?;
+        self.disk.sync_folder(&folder)?;
         let key = IngestKey::Upload {
             repository: repository.clone(),
             id,
@@ -72,7 +72,7 @@ impl Store {
         id: UploadId,
     ) -> Result<Option<u64>> {
         let data = self.paths.upload_data(repository, id);
-        let len = match self.disk.len(&data).context("stat", &data)? {
+        let len = match self.disk.len(&data)? {
             Some(len) => len,
             None if self.is_empty_upload_open(repository, id)? => 0,
             None => return Ok(None),
@@ -101,7 +101,7 @@ impl Store {
             return Ok(false);
         }
         let started = self.paths.upload_started(repository, id);
-        Ok(self.disk.len(&started).context("stat", &started)?.is_some())
+        self.disk.is_file(&started)
     }
 
     fn read_upload_state(
@@ -115,19 +115,19 @@ impl Store {
 
     /// Opens a session to append to it, at its last checkpoint; `None` if there is no such session.
     pub(crate) fn resume_upload(
-        &self,
+        self: &Arc<Self>,
         repository: &Repository,
         id: UploadId,
     ) -> Result<Option<Ingest>> {
         let data = self.paths.upload_data(repository, id);
-        let file = match self.disk.open(&data).context("open", &data)? {
+        let file = match self.disk.open(&data)? {
             Some(file) => file,
             None if self.is_empty_upload_open(repository, id)? => {
                 self.disk.create(&data).context("write", &data)?
             }
             None => return Ok(None),
         };
-        let len = file.len().context("stat", &data)?;
+        let len = file.len()?;
         let state = self.read_upload_state(repository, id)?;
         let (state, is_durable) = match state.filter(|state| state.checkpoint.offset <= len) {
             Some(state) => (state, true),
@@ -146,23 +146,23 @@ impl Store {
             id,
             owner: state.owner,
         };
-        Ingest::resume(key, file, state.checkpoint, is_durable).map(Some)
+        Ingest::resume(self, key, file, state.checkpoint, is_durable).map(Some)
     }
 
     /// Removes a session and its bytes, durably; returns whether there was one.
     pub(crate) fn cancel_upload(&self, repository: &Repository, id: UploadId) -> Result<bool> {
         let folder = self.paths.upload(repository, id);
-        if !self.disk.is_folder(&folder).context("stat", &folder)? {
+        if !self.disk.is_folder(&folder)? {
             return Ok(false);
         }
         self.remove_durably(&folder)?;
         let state = self.paths.upload_state(id);
-        self.disk.unlink(&state).context("remove", &state)?;
+        self.disk.unlink(&state)?;
         Ok(true)
     }
 
-    /// Removes what is left of a session that became a blob. After a crash the session may seem to
-    /// be open and empty.
+    /// Removes the remaining files of a session that became a blob. After a crash the session may
+    /// seem to be open and empty.
     pub(crate) fn delete_finished_upload(
         &self,
         repository: &Repository,
@@ -172,7 +172,7 @@ impl Store {
             self.paths.upload_data(repository, id),
             self.paths.upload_state(id),
         ] {
-            self.disk.unlink(&path).context("remove", &path)?;
+            self.disk.unlink(&path)?;
         }
         // A stock registry may have put other files into the folder.
         self.remove_all(&self.paths.upload(repository, id))

@@ -4,7 +4,7 @@
 //! [`Upstreams::find_or_fetch_blob`].
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use imgsync_oci::{Digest, Repository};
@@ -13,7 +13,7 @@ use super::download::UpstreamDownload;
 use super::download_reader::DownloadReader;
 use super::error::{Error, UpstreamFailure, UpstreamFailureKind};
 use super::metrics::{CacheStatus, ContentKind};
-use super::{ContentKey, UpstreamRepository, Upstreams, run_blocking, unix_now};
+use super::{ContentKey, UpstreamRepository, Upstreams, unix_now};
 use crate::registry::{self, BlobState};
 
 /// Time limit for asking an upstream whether it has a blob.
@@ -34,14 +34,9 @@ pub(crate) enum BlobAvailability {
     Downloading(DownloadReader),
 }
 
-/// The answer of an upstream to a HEAD request for a blob.
-#[derive(Debug, Clone)]
-pub(super) enum UpstreamBlob {
-    /// The upstream has the blob, with this size in bytes.
-    Present(u64),
-    Absent,
-    Failed(UpstreamFailure),
-}
+/// The answer of an upstream to a HEAD request for a blob: the size of the blob in bytes, or `None`
+/// if the upstream does not have it.
+pub(super) type BlobHeadResult = Result<Option<u64>, UpstreamFailure>;
 
 /// The downloads that are running or queued, by digest.
 #[derive(Default)]
@@ -50,9 +45,12 @@ pub(super) struct Downloads {
 }
 
 impl Downloads {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<UpstreamDownload>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn get(&self, digest: &Digest) -> Option<Arc<UpstreamDownload>> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.get(digest).map(Arc::clone)
+        self.lock().get(digest).map(Arc::clone)
     }
 }
 
@@ -64,14 +62,18 @@ impl Upstreams {
     /// asked.
     pub(crate) async fn find_or_fetch_blob(
         &self,
-        place: &UpstreamRepository,
+        source: &UpstreamRepository,
         digest: &Digest,
     ) -> Result<BlobAvailability, Error> {
-        let result = self.find_blob(place, digest).await;
-        self.count_request(ContentKind::Blob, &result, |found| match found {
-            BlobAvailability::Local => CacheStatus::Hit,
-            BlobAvailability::Downloading(_) => CacheStatus::Miss,
-        });
+        let result = self.find_blob(source, digest).await;
+        self.count_request(
+            ContentKind::Blob,
+            &result,
+            |availability| match availability {
+                BlobAvailability::Local => CacheStatus::Hit,
+                BlobAvailability::Downloading(_) => CacheStatus::Miss,
+            },
+        );
         result
     }
 
@@ -81,29 +83,36 @@ impl Upstreams {
     /// Returns the errors of [`Upstreams::find_or_fetch_blob`].
     pub(crate) async fn blob_size(
         &self,
-        place: &UpstreamRepository,
+        source: &UpstreamRepository,
         digest: &Digest,
     ) -> Result<u64, Error> {
-        let (registry, repository, asked) = self.disk_context(place, digest.clone());
+        let blob = digest.clone();
+        let size = self.run_on_disk(source, move |registry, repository| {
+            registry.blob_size(repository, &blob)
+        });
         // A client checks this before a push and then skips the upload, so the blob must really be
         // on disk.
-        match run_blocking(move || registry.blob_size(&repository, &asked)).await {
+        match size.await {
             Err(registry::Error::BlobUnknown(_)) => {}
             size => return Ok(size?),
         }
-        let running = self.inner.downloads.get(digest);
-        let running = running.filter(|running| running.belongs_to(&place.repository));
-        if let Some(size) = running.and_then(|running| running.size()) {
+        let download = self.inner.downloads.get(digest);
+        let download = download.filter(|download| download.belongs_to(&source.repository));
+        if let Some(size) = download.and_then(|download| download.size()) {
             return Ok(size);
         }
-        self.head_blob(place, digest).await
+        self.head_blob(source, digest).await
     }
 
     /// Fetches the blobs that a pushed manifest needs. The client skipped their upload because this
     /// registry reported that they exist. Stops at the first blob that cannot be fetched.
-    pub(crate) async fn fetch_missing_blobs(&self, place: &UpstreamRepository, digests: &[Digest]) {
+    pub(crate) async fn fetch_missing_blobs(
+        &self,
+        source: &UpstreamRepository,
+        digests: &[Digest],
+    ) {
         for digest in digests.iter().take(MAX_FETCHED_PER_MANIFEST) {
-            let done = match self.find_blob(place, digest).await {
+            let result = match self.find_blob(source, digest).await {
                 Ok(BlobAvailability::Local) => Ok(()),
                 Ok(BlobAvailability::Downloading(_)) => match self.inner.downloads.get(digest) {
                     Some(download) => download.wait().await.map(drop).map_err(Error::from),
@@ -111,8 +120,8 @@ impl Upstreams {
                 },
                 Err(error) => Err(error),
             };
-            if let Err(error) = done {
-                tracing::debug!(%digest, "what a pushed manifest needs was not fetched: {error}");
+            if let Err(error) = result {
+                tracing::debug!(%digest, "cannot fetch a blob of a pushed manifest: {error}");
                 return;
             }
         }
@@ -120,55 +129,59 @@ impl Upstreams {
 
     async fn find_blob(
         &self,
-        place: &UpstreamRepository,
+        source: &UpstreamRepository,
         digest: &Digest,
     ) -> Result<BlobAvailability, Error> {
         loop {
-            let (registry, repository, asked) = self.disk_context(place, digest.clone());
-            match run_blocking(move || registry.blob_state(&repository, &asked)).await? {
+            let blob = digest.clone();
+            let state = self.run_on_disk(source, move |registry, repository| {
+                registry.blob_state(repository, &blob)
+            });
+            match state.await? {
                 BlobState::Linked { .. } => return Ok(BlobAvailability::Local),
                 BlobState::Elsewhere { size } => {
                     // The blob is linked in another repository. Only the upstream knows whether
                     // this repository has it too.
-                    if self.head_blob(place, digest).await? != size {
-                        let what = "has a blob of another size under the same digest";
-                        return Err(place
-                            .record_failure(
-                                place.failure(UpstreamFailureKind::InvalidResponse, what),
-                            )
-                            .into());
+                    if self.head_blob(source, digest).await? != size {
+                        let message = "the blob has another size than the stored one";
+                        let kind = UpstreamFailureKind::InvalidResponse;
+                        let failure = source.failure(kind, message);
+                        return Err(source.record_failure(failure).into());
                     }
-                    let (registry, repository, asked) = self.disk_context(place, digest.clone());
-                    let link = move || registry.link_cached_blob(&repository, &asked, unix_now());
-                    if run_blocking(link).await? {
+                    let blob = digest.clone();
+                    let is_linked = self.run_on_disk(source, move |registry, repository| {
+                        registry.link_cached_blob(repository, &blob, unix_now())
+                    });
+                    if is_linked.await? {
                         return Ok(BlobAvailability::Local);
                     }
                 }
                 BlobState::Absent => {}
             }
-            let running = match self.inner.downloads.get(digest) {
-                Some(running) => running,
-                None => self.start_download(place, digest).await?,
+            let download = match self.inner.downloads.get(digest) {
+                Some(download) => download,
+                None => self.start_download(source, digest)?,
             };
-            if !running.belongs_to(&place.repository) {
-                self.head_blob(place, digest).await?;
-                if !running.add(place.repository.clone()) {
+            if !download.belongs_to(&source.repository) {
+                self.head_blob(source, digest).await?;
+                if !download.add(source.repository.clone()) {
                     // The download is being verified and takes no more repositories. The blob is on
                     // disk afterwards.
-                    running.wait().await?;
+                    download.wait().await?;
                     continue;
                 }
             }
-            match running.open_reader().await {
-                Ok(Some(follower)) => return Ok(BlobAvailability::Downloading(follower)),
-                // The upstream's answer was about another repository and says nothing about this
-                // one.
-                Ok(None) if !running.is_from(&place.repository) => {}
-                Err(failed)
-                    if failed.kind == UpstreamFailureKind::Denied
-                        && !running.is_from(&place.repository) => {}
-                Ok(None) => return Err(registry::Error::BlobUnknown(digest.clone()).into()),
-                Err(failed) => return Err(failed.into()),
+            // The upstream may answer differently for this repository than for another one.
+            let is_own = download.is_from(&source.repository);
+            match download.open_reader().await {
+                Ok(Some(reader)) => return Ok(BlobAvailability::Downloading(reader)),
+                Ok(None) if is_own => {
+                    return Err(registry::Error::BlobUnknown(digest.clone()).into());
+                }
+                Err(failure) if is_own || failure.kind != UpstreamFailureKind::Denied => {
+                    return Err(failure.into());
+                }
+                _ => {}
             }
             // Retry once the failed download has been removed from the list.
             tokio::task::yield_now().await;
@@ -176,55 +189,47 @@ impl Upstreams {
     }
 
     /// Starts a download, or returns the one that another request has just started.
-    async fn start_download(
+    fn start_download(
         &self,
-        place: &UpstreamRepository,
+        source: &UpstreamRepository,
         digest: &Digest,
     ) -> Result<Arc<UpstreamDownload>, Error> {
-        place.check_fetch_allowed()?;
-        if self
-            .inner
-            .negative_cache
-            .contains(&key(&place.repository, digest))
-        {
+        source.check_fetch_allowed()?;
+        let key = key(&source.repository, digest);
+        if self.inner.negative_cache.contains(&key) {
             return Err(registry::Error::BlobUnknown(digest.clone()).into());
         }
         let download = {
-            let mut running = self.inner.downloads.running.lock();
-            let running = running.as_mut().unwrap_or_else(|error| error.get_mut());
+            let mut running = self.inner.downloads.lock();
             if let Some(download) = running.get(digest) {
                 return Ok(Arc::clone(download));
             }
             if running.len() >= MAX_QUEUED_DOWNLOADS {
-                let what = "is asked for too many blobs at once; try again";
-                return Err(place.failure(UpstreamFailureKind::Busy, what).into());
+                let message = "too many downloads are queued; try again later";
+                return Err(source.failure(UpstreamFailureKind::Busy, message).into());
             }
-            let download = UpstreamDownload::new(place.repository.clone());
+            let download = UpstreamDownload::new(source.repository.clone());
             running.insert(digest.clone(), Arc::clone(&download));
             download
         };
-        let entry = DownloadGuard(self.clone(), digest.clone());
-        let (this, place, digest) = (self.clone(), place.clone(), digest.clone());
-        let task = Arc::clone(&download);
+        let guard = DownloadGuard(self.clone(), digest.clone());
+        let (source, digest, running) = (source.clone(), digest.clone(), Arc::clone(&download));
         self.inner.tasks.spawn(async move {
-            let _entry = entry;
-            let (remote, since) = (Arc::clone(&place.upstream), Instant::now());
+            let inner = &guard.0.inner;
+            let (upstream, queued_at) = (Arc::clone(&source.upstream), Instant::now());
             // `acquire` fails only on a closed semaphore, and this one is never closed.
-            let _turn = remote.download_permits.acquire().await;
+            let _permit = upstream.download_permits.acquire().await;
             // If the upstream does not respond, the queued downloads must not each wait for their
             // own timeout.
-            if since.elapsed() >= MAX_TIME_IN_QUEUE
-                && let Some(failed) = remote.breaker.current_failure()
+            if queued_at.elapsed() >= MAX_TIME_IN_QUEUE
+                && let Some(failure) = upstream.breaker.current_failure()
             {
-                return task.fail(failed);
+                return running.fail(failure);
             }
-            let registry = this.inner.registry.clone();
-            let key = key(&place.repository, &digest);
-            if !task
-                .run(registry, place, digest, &this.inner.shutdown)
-                .await
-            {
-                this.inner.negative_cache.insert(key);
+            let registry = inner.registry.clone();
+            let is_present = running.run(registry, source, digest, &inner.shutdown);
+            if !is_present.await {
+                inner.negative_cache.insert(key);
             }
         });
         Ok(download)
@@ -232,35 +237,28 @@ impl Upstreams {
 
     /// Asks the upstream for the size of a blob. Concurrent requests for the same blob share one
     /// answer.
-    async fn head_blob(&self, place: &UpstreamRepository, digest: &Digest) -> Result<u64, Error> {
-        place.check_fetch_allowed()?;
+    async fn head_blob(&self, source: &UpstreamRepository, digest: &Digest) -> Result<u64, Error> {
+        source.check_fetch_allowed()?;
         let unknown = || registry::Error::BlobUnknown(digest.clone()).into();
-        let key = key(&place.repository, digest);
+        let key = key(&source.repository, digest);
         if self.inner.negative_cache.contains(&key) {
             return Err(unknown());
         }
-        let (this, at, asked) = (self.clone(), place.clone(), digest.clone());
-        let absent = key.clone();
-        let question = || async move {
-            let (client, name) = (at.upstream.client(), &at.upstream_name);
-            match at
-                .upstream
-                .request(BLOB_HEAD_TIMEOUT, || client.head_blob(name, &asked))
-                .await
-            {
-                Ok(Some(size)) => UpstreamBlob::Present(size),
-                Ok(None) => {
-                    this.inner.negative_cache.insert(absent);
-                    UpstreamBlob::Absent
-                }
-                Err(failed) => UpstreamBlob::Failed(failed),
+        let (this, at, blob) = (self.clone(), source.clone(), digest.clone());
+        let absent_key = key.clone();
+        let request = || async move {
+            let size = at.request(BLOB_HEAD_TIMEOUT, |client, name| {
+                client.head_blob(name, &blob)
+            });
+            let size = size.await?;
+            if size.is_none() {
+                this.inner.negative_cache.insert(absent_key);
             }
+            Ok(size)
         };
-        match self.inner.blob_requests.run(key, question).await {
-            Ok(UpstreamBlob::Present(size)) => Ok(size),
-            Ok(UpstreamBlob::Absent) => Err(unknown()),
-            Ok(UpstreamBlob::Failed(failed)) => Err(failed.into()),
-            Err(lost) => Err(place.singleflight_failure(lost).into()),
+        match self.inner.blob_requests.run(key, request).await {
+            Ok(size) => size?.ok_or_else(unknown),
+            Err(error) => Err(source.singleflight_failure(error).into()),
         }
     }
 }
@@ -271,9 +269,7 @@ struct DownloadGuard(Upstreams, Digest);
 impl Drop for DownloadGuard {
     fn drop(&mut self) {
         let Self(upstreams, digest) = self;
-        let mut running = upstreams.inner.downloads.running.lock();
-        let running = running.as_mut().unwrap_or_else(|error| error.get_mut());
-        running.remove(digest);
+        upstreams.inner.downloads.lock().remove(digest);
     }
 }
 

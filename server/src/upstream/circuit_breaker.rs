@@ -29,28 +29,30 @@ impl CircuitBreaker {
 
     /// Records a failure. Failures that concern only the requested content, and not the whole
     /// upstream, are ignored.
-    pub(super) fn record_failure(&self, failed: &UpstreamFailure) {
-        let is_limited = failed.kind == UpstreamFailureKind::RateLimited;
-        if !failed.kind.is_upstream_wide() || (!is_limited && self.rate_limit_failure().is_some()) {
+    pub(super) fn record_failure(&self, failure: &UpstreamFailure) {
+        let is_rate_limit = failure.kind == UpstreamFailureKind::RateLimited;
+        if !failure.kind.is_upstream_wide()
+            || (!is_rate_limit && self.rate_limit_failure().is_some())
+        {
             return;
         }
-        let pause = failed
+        let pause = failure
             .retry_after
             .unwrap_or(MIN_BREAKER_OPEN_TIME)
             .clamp(MIN_BREAKER_OPEN_TIME, MAX_BREAKER_OPEN_TIME);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = Some((Instant::now() + pause, failed.clone()));
+        *state = Some((Instant::now() + pause, failure.clone()));
     }
 
     /// Returns the failure that keeps the breaker open, with the remaining pause as `retry_after`,
     /// or `None` if the breaker is closed.
     pub(super) fn current_failure(&self) -> Option<UpstreamFailure> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, failed) = state.as_ref()?;
-        let left = until.checked_duration_since(Instant::now())?;
+        let (until, failure) = state.as_ref()?;
+        let remaining = until.checked_duration_since(Instant::now())?;
         Some(UpstreamFailure {
-            retry_after: Some(left),
-            ..failed.clone()
+            retry_after: Some(remaining),
+            ..failure.clone()
         })
     }
 
@@ -58,7 +60,7 @@ impl CircuitBreaker {
     /// either.
     pub(super) fn rate_limit_failure(&self) -> Option<UpstreamFailure> {
         self.current_failure()
-            .filter(|failed| failed.kind == UpstreamFailureKind::RateLimited)
+            .filter(|failure| failure.kind == UpstreamFailureKind::RateLimited)
     }
 }
 
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn general_trouble_is_remembered_for_a_moment_and_an_answer_ends_it() {
+    fn a_success_closes_the_breaker_unless_a_rate_limit_opened_it() {
         let breaker = CircuitBreaker::default();
         breaker.record_failure(&UpstreamFailure::new("u", UpstreamFailureKind::Denied, "x"));
         assert_eq!(breaker.current_failure(), None);
@@ -87,7 +89,7 @@ mod tests {
         });
         breaker.record_failure(&UpstreamFailure::new("u", UpstreamFailureKind::Down, "x"));
         breaker.record_success();
-        let left = breaker.rate_limit_failure().unwrap().retry_after.unwrap();
-        assert!(left > MIN_BREAKER_OPEN_TIME && left <= MAX_BREAKER_OPEN_TIME);
+        let remaining = breaker.rate_limit_failure().unwrap().retry_after.unwrap();
+        assert!(remaining > MIN_BREAKER_OPEN_TIME && remaining <= MAX_BREAKER_OPEN_TIME);
     }
 }

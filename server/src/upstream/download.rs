@@ -5,20 +5,21 @@
 //! [`UpstreamDownload::run`].
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
-use imgsync_oci::client::BlobDownload as Answer;
+use imgsync_oci::client::{self, BlobDownload};
 use imgsync_oci::{Digest, Repository};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::download_reader::DownloadReader;
 use super::error::{UpstreamFailure, UpstreamFailureKind};
 use super::{UpstreamRepository, run_blocking, unix_now};
-use crate::registry::{CacheFill, PartialBlob, Registry};
+use crate::registry::{self, CacheFill, PartialBlob, Registry};
 
 /// Time limit from a request to the headers of its response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,7 +33,6 @@ const FIRST_RETRY_DELAY: Duration = Duration::from_millis(500);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// How long a download may take to write what it has received, once it is stopped.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-const SHUTDOWN_MESSAGE: &str = "is no longer asked: this server stops";
 /// Number of bytes to collect before a write to disk, if so many are available at once.
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 
@@ -62,7 +62,8 @@ pub(super) enum DownloadProgress {
 /// A download of one blob, shared by all clients that read it.
 pub(super) struct UpstreamDownload {
     progress: watch::Sender<DownloadProgress>,
-    partial: OnceLock<PartialBlob>,
+    /// The bytes received so far, once the download has started.
+    pub(super) partial: OnceLock<PartialBlob>,
     /// The local name of the repository from which the blob is fetched.
     source: Repository,
     /// The repositories that will link the blob; `None` once the blob is being verified.
@@ -94,23 +95,28 @@ impl UpstreamDownload {
         self.source == *repository
     }
 
+    fn lock_repositories(&self) -> MutexGuard<'_, Option<BTreeSet<Repository>>> {
+        self.repositories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reports whether this repository will link the blob.
     pub(super) fn belongs_to(&self, repository: &Repository) -> bool {
-        let into = self
-            .repositories
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        into.as_ref().is_some_and(|into| into.contains(repository))
+        let repositories = self.lock_repositories();
+        repositories
+            .as_ref()
+            .is_some_and(|repositories| repositories.contains(repository))
     }
 
     /// Adds a repository that will link the blob. Returns false if the blob is already being
     /// verified.
     pub(super) fn add(&self, repository: Repository) -> bool {
-        let mut into = self
-            .repositories
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        into.as_mut().map(|into| into.insert(repository)).is_some()
+        let mut repositories = self.lock_repositories();
+        let added = repositories
+            .as_mut()
+            .map(|repositories| repositories.insert(repository));
+        added.is_some()
     }
 
     /// Returns the size of the blob in bytes, if it is known yet.
@@ -119,43 +125,33 @@ impl UpstreamDownload {
             DownloadProgress::Receiving { size, .. } | DownloadProgress::Done { size } => {
                 Some(size)
             }
-            DownloadProgress::Waiting | DownloadProgress::Absent | DownloadProgress::Failed(_) => {
-                None
-            }
+            _ => None,
         }
     }
 
-    /// Waits until the size is known, and returns a reader. Returns `None` if the upstream does not
-    /// have the blob.
+    /// Waits until `is_reached` is true for the progress of the download. Returns this progress,
+    /// and a receiver of the progress from then on.
     ///
     /// # Errors
     /// Returns the failure of the download.
-    pub(super) async fn open_reader(&self) -> Result<Option<DownloadReader>, UpstreamFailure> {
-        let mut progress = self.progress.subscribe();
-        loop {
-            let now = progress.borrow_and_update().clone();
-            match now {
-                DownloadProgress::Waiting => {}
-                DownloadProgress::Receiving { size, .. } | DownloadProgress::Done { size } => {
-                    let Some(partial) = self.partial.get().cloned() else {
-                        return Err(UpstreamFailure::new(
-                            "a download",
-                            UpstreamFailureKind::Store,
-                            "has no file",
-                        ));
-                    };
-                    return Ok(Some(DownloadReader::new(progress, partial, size)));
-                }
-                DownloadProgress::Absent => return Ok(None),
-                DownloadProgress::Failed(failed) => return Err(failed),
-            }
-            if progress.changed().await.is_err() {
-                return Err(UpstreamFailure::new(
-                    "a download",
-                    UpstreamFailureKind::Down,
-                    "ended",
-                ));
-            }
+    pub(super) async fn wait_until(
+        &self,
+        is_reached: impl Fn(&DownloadProgress) -> bool,
+    ) -> Result<(DownloadProgress, watch::Receiver<DownloadProgress>), UpstreamFailure> {
+        let mut receiver = self.progress.subscribe();
+        let reached = receiver.wait_for(is_reached).await;
+        let progress = match reached.as_deref() {
+            Ok(progress) => progress.clone(),
+            Err(_) => DownloadProgress::Failed(UpstreamFailure::new(
+                self.source.as_str(),
+                UpstreamFailureKind::Down,
+                "the download ended unexpectedly",
+            )),
+        };
+        drop(reached);
+        match progress {
+            DownloadProgress::Failed(failure) => Err(failure),
+            progress => Ok((progress, receiver)),
         }
     }
 
@@ -164,28 +160,20 @@ impl UpstreamDownload {
     /// # Errors
     /// Returns the failure of the download.
     pub(super) async fn wait(&self) -> Result<bool, UpstreamFailure> {
-        let mut progress = self.progress.subscribe();
-        loop {
-            let now = progress.borrow_and_update().clone();
-            match now {
-                DownloadProgress::Waiting | DownloadProgress::Receiving { .. } => {}
-                DownloadProgress::Done { .. } => return Ok(true),
-                DownloadProgress::Absent => return Ok(false),
-                DownloadProgress::Failed(failed) => return Err(failed),
-            }
-            if progress.changed().await.is_err() {
-                return Err(UpstreamFailure::new(
-                    "a download",
-                    UpstreamFailureKind::Down,
-                    "ended",
-                ));
-            }
-        }
+        let is_ended = |progress: &DownloadProgress| {
+            !matches!(
+                progress,
+                DownloadProgress::Waiting | DownloadProgress::Receiving { .. }
+            )
+        };
+        let (progress, _) = self.wait_until(is_ended).await?;
+        Ok(progress != DownloadProgress::Absent)
     }
 
     /// Fails a download that has not started.
-    pub(super) fn fail(&self, failed: UpstreamFailure) {
-        self.progress.send_replace(DownloadProgress::Failed(failed));
+    pub(super) fn fail(&self, failure: UpstreamFailure) {
+        self.progress
+            .send_replace(DownloadProgress::Failed(failure));
     }
 
     /// Downloads the blob, until it is complete or the server shuts down. Returns false if the
@@ -193,288 +181,328 @@ impl UpstreamDownload {
     pub(super) async fn run(
         &self,
         registry: Registry,
-        place: UpstreamRepository,
+        source: UpstreamRepository,
         digest: Digest,
-        ending: &DownloadShutdown,
+        shutdown: &DownloadShutdown,
     ) -> bool {
-        let fetching = self.fetch(registry, &place, &digest, ending);
-        let abandoned = async {
-            self.abandoned(ending).await;
+        let transfer = BlobTransfer {
+            download: self,
+            source: &source,
+            digest: &digest,
+            shutdown,
+        };
+        let stopped = async {
+            self.stopped(shutdown).await;
             // A download that is receiving a body sees the signal itself, and keeps the bytes it
             // has.
             sleep(SHUTDOWN_GRACE).await;
         };
         let last = tokio::select! {
-            result = fetching => result.unwrap_or_else(DownloadProgress::Failed),
-            () = abandoned => DownloadProgress::Failed(place.failure(UpstreamFailureKind::Busy, SHUTDOWN_MESSAGE)),
+            result = transfer.run(registry) => result.unwrap_or_else(DownloadProgress::Failed),
+            () = stopped => DownloadProgress::Failed(source.shutdown_failure()),
         };
-        if let DownloadProgress::Failed(failed) = &last {
-            tracing::warn!(%digest, repository = %place.repository, "not fetched: {failed}");
+        if let DownloadProgress::Failed(failure) = &last {
+            tracing::warn!(%digest, repository = %source.repository, "cannot fetch a blob: {failure}");
         }
-        let is_there = last != DownloadProgress::Absent;
+        let is_present = last != DownloadProgress::Absent;
         self.progress.send_replace(last);
-        is_there
+        is_present
     }
 
     /// Completes when the server shuts down and the download has no readers, or when all downloads
     /// must stop.
-    async fn abandoned(&self, ending: &DownloadShutdown) {
-        let left = async {
-            ending.graceful.cancelled().await;
+    async fn stopped(&self, shutdown: &DownloadShutdown) {
+        let without_readers = async {
+            shutdown.graceful.cancelled().await;
             self.progress.closed().await;
         };
         tokio::select! {
-            () = left => {}
-            () = ending.immediate.cancelled() => {}
-        }
-    }
-
-    /// Downloads the blob with retries, and verifies it. Returns the final progress.
-    async fn fetch(
-        &self,
-        registry: Registry,
-        place: &UpstreamRepository,
-        digest: &Digest,
-        ending: &DownloadShutdown,
-    ) -> Result<DownloadProgress, UpstreamFailure> {
-        let asked = digest.clone();
-        let opened = run_blocking(move || registry.open_cache_fill(&asked)).await;
-        let opened = opened.map_err(|error| place.store_failure(&error))?;
-        let mut filling = opened.ok_or_else(|| {
-            place.failure(
-                UpstreamFailureKind::Busy,
-                "is being asked for this blob already",
-            )
-        })?;
-        let _ = self.partial.set(filling.reader());
-        let (mut failures, mut pause) = (0, FIRST_RETRY_DELAY);
-        let mut is_anew = false;
-        loop {
-            let before = filling.len();
-            let failed = match self.attempt(place, digest, filling, ending).await {
-                AttemptOutcome::Complete(whole, size) => {
-                    return self.finish(place, whole, size).await;
-                }
-                AttemptOutcome::Absent(filling) => {
-                    run_blocking(move || filling.discard())
-                        .await
-                        .map_err(|error| place.store_failure(&error))?;
-                    return Ok(DownloadProgress::Absent);
-                }
-                AttemptOutcome::Failed(failed) => return Err(failed),
-                AttemptOutcome::Interrupted(kept, failed) => {
-                    filling = kept;
-                    failed
-                }
-            };
-            // An upstream that does not support ranges may still send the blob from its start.
-            if failed.kind == UpstreamFailureKind::InvalidResponse && before > 0 && !is_anew {
-                if let Some(size) = self.size() {
-                    self.report_received(size, 0);
-                }
-                let restarted = run_blocking(move || filling.restart().map(|()| filling));
-                filling = restarted
-                    .await
-                    .map_err(|error| place.store_failure(&error))?;
-                is_anew = true;
-                continue;
-            }
-            // Makes the received bytes durable, so that a later attempt resumes after them.
-            let kept = run_blocking(move || match filling.sync() {
-                Ok(()) => Ok(filling),
-                Err(error) => Err(filling.give_up(error)),
-            });
-            filling = kept.await.map_err(|error| place.store_failure(&error))?;
-            if filling.len() > before {
-                (failures, pause) = (0, FIRST_RETRY_DELAY);
-            }
-            failures += 1;
-            // Clients that wait for the headers of their response get the error at once, without
-            // retries.
-            let tries = match self.size() {
-                None => 1,
-                Some(_) => MAX_TRIES_WITHOUT_PROGRESS,
-            };
-            let asked = failed.retry_after.unwrap_or(pause);
-            if !failed.kind.is_upstream_wide() || failures >= tries || asked > MAX_RETRY_DELAY {
-                return Err(failed);
-            }
-            tracing::info!(%digest, offset = filling.len(), "going on with a blob: {failed}");
-            sleep(asked).await;
-            pause = (pause * 2).min(MAX_RETRY_DELAY);
-        }
-    }
-
-    /// Requests the rest of the blob once, and appends the response to the partial file.
-    async fn attempt(
-        &self,
-        place: &UpstreamRepository,
-        digest: &Digest,
-        mut filling: CacheFill,
-        ending: &DownloadShutdown,
-    ) -> AttemptOutcome {
-        let offset = filling.len();
-        let (client, name) = (place.upstream.client(), &place.upstream_name);
-        // The partial file may be complete already, and then no range is left to request.
-        if offset > 0 {
-            match place
-                .upstream
-                .request(RESPONSE_TIMEOUT, || client.head_blob(name, digest))
-                .await
-            {
-                Ok(Some(size)) if size == offset => return AttemptOutcome::Complete(filling, size),
-                Ok(Some(size)) if size < offset => {
-                    match run_blocking(move || filling.restart().map(|()| filling)).await {
-                        Ok(restarted) => filling = restarted,
-                        Err(error) => return AttemptOutcome::Failed(place.store_failure(&error)),
-                    }
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => return AttemptOutcome::Absent(filling),
-                Err(failed) => return AttemptOutcome::Interrupted(filling, failed),
-            }
-        }
-        let offset = filling.len();
-        let answer = place
-            .upstream
-            .request(RESPONSE_TIMEOUT, || client.open_blob(name, digest, offset));
-        let Answer { first, size, bytes } = match answer.await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return AttemptOutcome::Absent(filling),
-            Err(failed) => return AttemptOutcome::Interrupted(filling, failed),
-        };
-        let size = match size {
-            Some(size) => size,
-            None => match place
-                .upstream
-                .request(RESPONSE_TIMEOUT, || client.head_blob(name, digest))
-                .await
-            {
-                Ok(Some(size)) => size,
-                Ok(None) => return AttemptOutcome::Absent(filling),
-                Err(failed) => return AttemptOutcome::Interrupted(filling, failed),
-            },
-        };
-        self.report_received(size, filling.len());
-        // An upstream that ignores the range sends the blob from its start, so skip the known
-        // bytes.
-        let mut skip = offset.saturating_sub(first);
-        let mut pieces = bytes;
-        loop {
-            let next = tokio::select! {
-                next = timeout(STALL_TIMEOUT, pieces.next()) => next,
-                () = self.abandoned(ending) => {
-                    return AttemptOutcome::Interrupted(filling, place.failure(UpstreamFailureKind::Busy, SHUTDOWN_MESSAGE));
-                }
-            };
-            let mut next = match next {
-                Ok(next) => next,
-                Err(_) => {
-                    let failed = place.record_failure(
-                        place.failure(UpstreamFailureKind::TimedOut, "fell silent"),
-                    );
-                    return AttemptOutcome::Interrupted(filling, failed);
-                }
-            };
-            let (mut batch, mut count, mut end) = (Vec::new(), 0, None);
-            loop {
-                match next {
-                    Some(Ok(mut piece)) => {
-                        let left_out = skip.min(piece.len() as u64);
-                        skip -= left_out;
-                        place.count_received_bytes(piece.len() as u64);
-                        count += piece.len();
-                        batch.push(piece.split_off(usize::try_from(left_out).unwrap_or(0)));
-                    }
-                    Some(Err(error)) => {
-                        let failed =
-                            UpstreamFailure::from_client(place.upstream.settings.name(), &error);
-                        end = Some(Some(place.record_failure(failed)));
-                    }
-                    None => end = Some(None),
-                }
-                // Collect only what has already arrived, and at most one batch.
-                if end.is_some() || count >= MAX_BATCH_BYTES {
-                    break;
-                }
-                match pieces.next().now_or_never() {
-                    Some(more) => next = more,
-                    None => break,
-                }
-            }
-            let written = run_blocking(move || {
-                match batch.iter().try_for_each(|piece| filling.append(piece)) {
-                    Ok(()) => Ok(filling),
-                    Err(error) => Err(filling.give_up(error)),
-                }
-            });
-            filling = match written.await {
-                Ok(filling) => filling,
-                Err(error) => return AttemptOutcome::Failed(place.store_failure(&error)),
-            };
-            if filling.len() > size {
-                let failed = place.record_failure(place.failure(
-                    UpstreamFailureKind::InvalidResponse,
-                    "sent more than it announced",
-                ));
-                return match run_blocking(move || filling.discard()).await {
-                    Ok(()) => AttemptOutcome::Failed(failed),
-                    Err(error) => AttemptOutcome::Failed(place.store_failure(&error)),
-                };
-            }
-            self.report_received(size, filling.len());
-            match end {
-                Some(Some(failed)) => return AttemptOutcome::Interrupted(filling, failed),
-                Some(None) => break,
-                None => {}
-            }
-        }
-        match filling.len() == size {
-            true => AttemptOutcome::Complete(filling, size),
-            false => {
-                let failed =
-                    place.record_failure(place.failure(UpstreamFailureKind::Down, "broke off"));
-                AttemptOutcome::Interrupted(filling, failed)
-            }
+            () = without_readers => {}
+            () = shutdown.immediate.cancelled() => {}
         }
     }
 
     /// Publishes the size of the blob and the number of bytes received.
-    fn report_received(&self, size: u64, filled: u64) {
-        self.progress.send_replace(DownloadProgress::Receiving {
-            size,
-            received: filled,
-        });
+    fn report_received(&self, size: u64, received: u64) {
+        self.progress
+            .send_replace(DownloadProgress::Receiving { size, received });
     }
+}
 
-    /// Verifies the digest of the blob, and links the blob in its repositories.
-    async fn finish(
-        &self,
-        place: &UpstreamRepository,
-        filling: CacheFill,
-        size: u64,
-    ) -> Result<DownloadProgress, UpstreamFailure> {
-        self.report_received(size, size);
-        let mut into = self
-            .repositories
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let into: Vec<_> = into.take().into_iter().flatten().collect();
-        let committed = run_blocking(move || filling.commit(&into, unix_now())).await;
-        committed.map_err(|error| place.store_failure(&error))?;
-        Ok(DownloadProgress::Done { size })
-    }
+/// The transfer of a blob from its upstream into a cache fill.
+struct BlobTransfer<'a> {
+    download: &'a UpstreamDownload,
+    source: &'a UpstreamRepository,
+    digest: &'a Digest,
+    shutdown: &'a DownloadShutdown,
 }
 
 /// Outcome of one attempt.
 enum AttemptOutcome {
-    /// The partial file has all bytes of the blob, whose size is given. They are not verified.
-    Complete(CacheFill, u64),
+    /// The fill has all bytes of the blob, whose size is given. They are not verified.
+    Complete(u64),
     /// The upstream does not have the blob.
-    Absent(CacheFill),
+    Absent,
     /// The attempt ended before the blob was complete; it can be retried.
-    Interrupted(CacheFill, UpstreamFailure),
-    /// The partial file cannot be used any more.
-    Failed(UpstreamFailure),
+    Interrupted(UpstreamFailure),
+}
+
+impl BlobTransfer<'_> {
+    /// Downloads the blob with retries, and verifies it. Returns the final progress.
+    async fn run(&self, registry: Registry) -> Result<DownloadProgress, UpstreamFailure> {
+        let digest = self.digest.clone();
+        let opened = self
+            .store(move || registry.open_cache_fill(&digest))
+            .await?;
+        let mut fill = opened.ok_or_else(|| {
+            let message = "another download of the blob is running";
+            self.source.failure(UpstreamFailureKind::Busy, message)
+        })?;
+        let _ = self.download.partial.set(fill.ingest.reader());
+        let (mut failures, mut delay) = (0, FIRST_RETRY_DELAY);
+        let mut has_restarted = false;
+        loop {
+            let before = fill.ingest.offset();
+            let (attempted, outcome) = self.attempt(fill).await?;
+            fill = attempted;
+            let failure = match outcome {
+                AttemptOutcome::Complete(size) => return self.commit(fill, size).await,
+                AttemptOutcome::Absent => {
+                    self.store(move || fill.discard()).await?;
+                    return Ok(DownloadProgress::Absent);
+                }
+                AttemptOutcome::Interrupted(failure) => failure,
+            };
+            // An upstream that does not support ranges may still send the blob from its start.
+            let is_invalid = failure.kind == UpstreamFailureKind::InvalidResponse;
+            if is_invalid && before > 0 && !has_restarted {
+                if let Some(size) = self.download.size() {
+                    self.download.report_received(size, 0);
+                }
+                fill = self.restart(fill).await?;
+                has_restarted = true;
+                continue;
+            }
+            // Makes the received bytes durable, so that a later attempt resumes after them.
+            fill = self.change(fill, |fill| Ok(fill.ingest.sync()?)).await?;
+            if fill.ingest.offset() > before {
+                (failures, delay) = (0, FIRST_RETRY_DELAY);
+            }
+            failures += 1;
+            // Clients that wait for the headers of their response get the error at once, without
+            // retries.
+            let has_headers = self.download.size().is_some();
+            let is_last = !has_headers || failures >= MAX_TRIES_WITHOUT_PROGRESS;
+            let requested_delay = failure.retry_after.unwrap_or(delay);
+            if !failure.kind.is_upstream_wide() || is_last || requested_delay > MAX_RETRY_DELAY {
+                return Err(failure);
+            }
+            let (digest, offset) = (self.digest, fill.ingest.offset());
+            tracing::info!(%digest, offset, "resuming the download of a blob: {failure}");
+            sleep(requested_delay).await;
+            delay = (delay * 2).min(MAX_RETRY_DELAY);
+        }
+    }
+
+    /// Requests the rest of the blob once, and appends the response to the fill.
+    ///
+    /// # Errors
+    /// Returns a failure that must not be retried; the fill cannot be used any more.
+    async fn attempt(
+        &self,
+        mut fill: CacheFill,
+    ) -> Result<(CacheFill, AttemptOutcome), UpstreamFailure> {
+        let offset = fill.ingest.offset();
+        // The fill may be complete already, and then no range is left to request.
+        if offset > 0 {
+            match self.head().await {
+                Ok(Some(size)) if size == offset => {
+                    return Ok((fill, AttemptOutcome::Complete(size)));
+                }
+                Ok(Some(size)) if size < offset => fill = self.restart(fill).await?,
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok((fill, AttemptOutcome::Absent)),
+                Err(failure) => return Ok((fill, AttemptOutcome::Interrupted(failure))),
+            }
+        }
+        match self.open(fill.ingest.offset()).await {
+            Ok(Some((response, size))) => self.receive(fill, response, size).await,
+            Ok(None) => Ok((fill, AttemptOutcome::Absent)),
+            Err(failure) => Ok((fill, AttemptOutcome::Interrupted(failure))),
+        }
+    }
+
+    /// Asks the upstream for the size of the blob.
+    async fn head(&self) -> Result<Option<u64>, UpstreamFailure> {
+        self.source
+            .request(RESPONSE_TIMEOUT, |client, name| {
+                client.head_blob(name, self.digest)
+            })
+            .await
+    }
+
+    /// Requests the blob from `offset` on. Returns the response and the size of the whole blob.
+    async fn open(&self, offset: u64) -> Result<Option<(BlobDownload, u64)>, UpstreamFailure> {
+        let response = self.source.request(RESPONSE_TIMEOUT, |client, name| {
+            client.open_blob(name, self.digest, offset)
+        });
+        let Some(response) = response.await? else {
+            return Ok(None);
+        };
+        let size = match response.size {
+            Some(size) => Some(size),
+            None => self.head().await?,
+        };
+        Ok(size.map(|size| (response, size)))
+    }
+
+    /// Appends the body of a response to the fill, in batches.
+    ///
+    /// # Errors
+    /// As [`BlobTransfer::attempt`].
+    async fn receive(
+        &self,
+        mut fill: CacheFill,
+        response: BlobDownload,
+        size: u64,
+    ) -> Result<(CacheFill, AttemptOutcome), UpstreamFailure> {
+        let offset = fill.ingest.offset();
+        self.download.report_received(size, offset);
+        // An upstream that ignores the range sends the blob from its start, so skip the bytes that
+        // the fill has.
+        let mut body = BatchReader {
+            pieces: response.bytes,
+            skip: offset.saturating_sub(response.first),
+        };
+        loop {
+            let batch = tokio::select! {
+                batch = body.next_batch(self.source) => batch,
+                () = self.download.stopped(self.shutdown) => {
+                    let failure = self.source.shutdown_failure();
+                    return Ok((fill, AttemptOutcome::Interrupted(failure)));
+                }
+            };
+            let pieces = batch.pieces;
+            let append =
+                move |fill: &mut CacheFill| pieces.iter().try_for_each(|piece| fill.append(piece));
+            fill = self.change(fill, append).await?;
+            let offset = fill.ingest.offset();
+            if offset > size {
+                let message = "more bytes than announced";
+                let kind = UpstreamFailureKind::InvalidResponse;
+                let failure = self
+                    .source
+                    .record_failure(self.source.failure(kind, message));
+                self.store(move || fill.discard()).await?;
+                return Err(failure);
+            }
+            self.download.report_received(size, offset);
+            let outcome = match batch.end {
+                None => continue,
+                Some(Ok(())) if offset == size => AttemptOutcome::Complete(size),
+                Some(Ok(())) => {
+                    let message = "connection closed before the end of the blob";
+                    let failure = self.source.failure(UpstreamFailureKind::Down, message);
+                    AttemptOutcome::Interrupted(self.source.record_failure(failure))
+                }
+                Some(Err(failure)) => AttemptOutcome::Interrupted(failure),
+            };
+            return Ok((fill, outcome));
+        }
+    }
+
+    /// Verifies the digest of the blob, and links the blob in its repositories.
+    async fn commit(
+        &self,
+        fill: CacheFill,
+        size: u64,
+    ) -> Result<DownloadProgress, UpstreamFailure> {
+        self.download.report_received(size, size);
+        let repositories = self.download.lock_repositories().take();
+        let repositories: Vec<_> = repositories.into_iter().flatten().collect();
+        self.store(move || fill.commit(&repositories, unix_now()))
+            .await?;
+        Ok(DownloadProgress::Done { size })
+    }
+
+    /// Drops the bytes of the fill, to start over.
+    async fn restart(&self, fill: CacheFill) -> Result<CacheFill, UpstreamFailure> {
+        self.change(fill, |fill| Ok(fill.ingest.restart()?)).await
+    }
+
+    /// Changes the fill on a blocking thread, and gives it up after an error.
+    async fn change(
+        &self,
+        mut fill: CacheFill,
+        change: impl FnOnce(&mut CacheFill) -> Result<(), registry::Error> + Send + 'static,
+    ) -> Result<CacheFill, UpstreamFailure> {
+        self.store(move || match change(&mut fill) {
+            Ok(()) => Ok(fill),
+            Err(error) => Err(fill.give_up(error)),
+        })
+        .await
+    }
+
+    /// Runs work of the registry on a blocking thread.
+    async fn store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, registry::Error> + Send + 'static,
+    ) -> Result<T, UpstreamFailure> {
+        let result = run_blocking(work).await;
+        result.map_err(|error| self.source.store_failure(&error))
+    }
+}
+
+/// Reads the body of a response in batches.
+struct BatchReader {
+    pieces: BoxStream<'static, Result<Bytes, client::Error>>,
+    /// The number of bytes to drop.
+    skip: u64,
+}
+
+/// Pieces of a body that arrived together.
+#[derive(Default)]
+struct Batch {
+    pieces: Vec<Bytes>,
+    /// How the body ended, if it did.
+    end: Option<Result<(), UpstreamFailure>>,
+}
+
+impl BatchReader {
+    /// Waits for the next piece, and collects what has already arrived after it, at most
+    /// [`MAX_BATCH_BYTES`]. If the returned future is dropped, no piece is lost.
+    async fn next_batch(&mut self, source: &UpstreamRepository) -> Batch {
+        let (mut batch, mut count) = (Batch::default(), 0);
+        let Ok(mut next) = timeout(STALL_TIMEOUT, self.pieces.next()).await else {
+            let message = format!("no data for {} s", STALL_TIMEOUT.as_secs());
+            let failure = source.failure(UpstreamFailureKind::TimedOut, &message);
+            batch.end = Some(Err(source.record_failure(failure)));
+            return batch;
+        };
+        loop {
+            match next {
+                Some(Ok(mut piece)) => {
+                    count += piece.len();
+                    source.count_received_bytes(piece.len() as u64);
+                    let dropped = self.skip.min(piece.len() as u64);
+                    self.skip -= dropped;
+                    let piece = piece.split_off(usize::try_from(dropped).unwrap_or(0));
+                    batch.pieces.push(piece);
+                }
+                Some(Err(error)) => {
+                    let name = source.upstream.settings.name();
+                    let failure = UpstreamFailure::from_client(name, &error);
+                    batch.end = Some(Err(source.record_failure(failure)));
+                }
+                None => batch.end = Some(Ok(())),
+            }
+            if batch.end.is_some() || count >= MAX_BATCH_BYTES {
+                return batch;
+            }
+            match self.pieces.next().now_or_never() {
+                Some(more) => next = more,
+                None => return batch,
+            }
+        }
+    }
 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::watch;
 
-use super::download::DownloadProgress;
+use super::download::{DownloadProgress, UpstreamDownload};
+use super::error::UpstreamFailure;
 use super::run_blocking;
 use crate::registry::PartialBlob;
 
@@ -25,21 +26,30 @@ pub(crate) struct DownloadReader {
     size: u64,
 }
 
-impl DownloadReader {
-    /// Creates a reader of `partial`. It fails as soon as `progress` reports a size other than
-    /// `size`.
-    pub(super) fn new(
-        progress: watch::Receiver<DownloadProgress>,
-        partial: PartialBlob,
-        size: u64,
-    ) -> Self {
-        Self {
-            progress,
+impl UpstreamDownload {
+    /// Waits until the size is known, and returns a reader. Returns `None` if the upstream does not
+    /// have the blob. The reader fails as soon as the download reports another size.
+    ///
+    /// # Errors
+    /// Returns the failure of the download.
+    pub(super) async fn open_reader(&self) -> Result<Option<DownloadReader>, UpstreamFailure> {
+        let is_answered = |progress: &DownloadProgress| *progress != DownloadProgress::Waiting;
+        let (progress, receiver) = self.wait_until(is_answered).await?;
+        let (DownloadProgress::Receiving { size, .. } | DownloadProgress::Done { size }) = progress
+        else {
+            return Ok(None);
+        };
+        // The partial file is always set before the size is known.
+        let partial = self.partial.get().cloned();
+        Ok(partial.map(|partial| DownloadReader {
+            progress: receiver,
             partial,
             size,
-        }
+        }))
     }
+}
 
+impl DownloadReader {
     /// Returns the size in bytes of the whole blob.
     pub(crate) fn size(&self) -> u64 {
         self.size
@@ -57,24 +67,30 @@ impl DownloadReader {
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         let start = Some((self, first, first + len, read));
         futures::stream::unfold(start, move |state| async move {
-            let (mut follower, at, end, read) = state?;
-            if at >= end {
+            let (mut reader, offset, end, read) = state?;
+            if offset >= end {
                 return None;
             }
-            match follower.next(at, end, piece, &read).await {
+            match reader.next(offset, end, piece, &read).await {
                 Ok(bytes) => {
-                    let at = at + bytes.len() as u64;
-                    Some((Ok(bytes), Some((follower, at, end, read))))
+                    let offset = offset + bytes.len() as u64;
+                    Some((Ok(bytes), Some((reader, offset, end, read))))
                 }
                 Err(error) => Some((Err(error), None)),
             }
         })
     }
 
-    /// Returns the next chunk from offset `at`, and waits until at least one byte is available.
-    async fn next(&mut self, at: u64, end: u64, piece: u64, read: &ReadPiece) -> io::Result<Bytes> {
+    /// Returns the next chunk from `offset` on, and waits until at least one byte is available.
+    async fn next(
+        &mut self,
+        offset: u64,
+        end: u64,
+        piece: u64,
+        read: &ReadPiece,
+    ) -> io::Result<Bytes> {
         loop {
-            let ready = match &*self.progress.borrow_and_update() {
+            let available = match &*self.progress.borrow_and_update() {
                 // The client received another size in `Content-Length`, and must not take these
                 // bytes for the whole blob.
                 DownloadProgress::Receiving { size, .. } | DownloadProgress::Done { size }
@@ -82,20 +98,19 @@ impl DownloadReader {
                 {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
-                DownloadProgress::Receiving {
-                    size,
-                    received: filled,
-                } => (*filled).min(size.saturating_sub(1)),
+                DownloadProgress::Receiving { size, received } => {
+                    (*received).min(size.saturating_sub(1))
+                }
                 DownloadProgress::Done { size } => *size,
-                DownloadProgress::Failed(failed) => return Err(io::Error::other(failed.clone())),
+                DownloadProgress::Failed(failure) => return Err(io::Error::other(failure.clone())),
                 DownloadProgress::Waiting | DownloadProgress::Absent => 0,
             };
-            let ready = ready.min(end);
-            if ready > at {
-                let len = (ready - at).min(piece);
+            let available = available.min(end);
+            if available > offset {
+                let len = (available - offset).min(piece);
                 let len = usize::try_from(len).map_err(io::Error::other)?;
                 let (partial, read) = (self.partial.clone(), Arc::clone(read));
-                let bytes = run_blocking(move || read(&partial, at, len)).await?;
+                let bytes = run_blocking(move || read(&partial, offset, len)).await?;
                 if bytes.is_empty() {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }

@@ -21,7 +21,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Upstream(#[from] UpstreamFailure),
     /// The configuration excludes this repository.
-    #[error("{repository} is not among what may be fetched from {upstream}")]
+    #[error("the configuration does not allow fetching {repository} from {upstream}")]
     NotAllowed {
         /// The name of the upstream.
         upstream: String,
@@ -32,13 +32,13 @@ pub(crate) enum Error {
 
 /// A failed request to an upstream, caused by the upstream or by this server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{upstream} {message}")]
+#[error("{upstream}: {message}")]
 pub(crate) struct UpstreamFailure {
     /// The name of the upstream in the configuration.
     pub(crate) upstream: String,
     /// The kind of the failure.
     pub(crate) kind: UpstreamFailureKind,
-    /// What happened: a phrase that follows the name of the upstream.
+    /// What happened, shown after the name of the upstream.
     pub(crate) message: String,
     /// How long to wait before the next request, if the upstream sent `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
@@ -69,12 +69,7 @@ impl UpstreamFailureKind {
     /// Reports whether the failure concerns the upstream as a whole. Then the circuit breaker
     /// opens.
     pub(super) fn is_upstream_wide(self) -> bool {
-        match self {
-            Self::Down | Self::TimedOut | Self::RateLimited => true,
-            Self::Denied | Self::InvalidResponse | Self::Busy | Self::Store | Self::DiskFull => {
-                false
-            }
-        }
+        matches!(self, Self::Down | Self::TimedOut | Self::RateLimited)
     }
 
     /// Returns the label of this kind in the metrics.
@@ -93,11 +88,15 @@ impl UpstreamFailureKind {
 
 impl UpstreamFailure {
     /// Creates a failure without `retry_after`.
-    pub(super) fn new(upstream: &str, kind: UpstreamFailureKind, what: impl Into<String>) -> Self {
+    pub(super) fn new(
+        upstream: &str,
+        kind: UpstreamFailureKind,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             upstream: upstream.to_owned(),
             kind,
-            message: what.into(),
+            message: message.into(),
             retry_after: None,
         }
     }
@@ -105,72 +104,60 @@ impl UpstreamFailure {
     /// Converts an error of the HTTP client into a failure whose message clients may see. The
     /// original error may contain internal addresses, so it is only logged.
     pub(super) fn from_client(upstream: &str, error: &client::Error) -> Self {
-        let status = error.status();
-        let (kind, what) = match (error, status.map(|status| status.as_u16())) {
-            (_, Some(429)) => (
-                UpstreamFailureKind::RateLimited,
-                "limits how much may be fetched".to_owned(),
-            ),
-            (_, Some(401 | 403)) => (
+        let (kind, message) = match (error.status().map(|status| status.as_u16()), error) {
+            (Some(429), _) => (UpstreamFailureKind::RateLimited, "rate limit exceeded"),
+            (Some(401 | 403), _) => (
                 UpstreamFailureKind::Denied,
-                "does not let this server fetch it: it is not there, or this server's login does \
-                 not allow it"
-                    .to_owned(),
+                "access denied: the repository does not exist, or this server's login does not \
+                 allow access",
             ),
-            (_, Some(408 | 504)) => (
-                UpstreamFailureKind::TimedOut,
-                "did not answer in time".to_owned(),
-            ),
-            (_, Some(status @ 500..)) => (
-                UpstreamFailureKind::Down,
-                format!("answered with status {status}"),
-            ),
-            (_, Some(status)) => (
-                UpstreamFailureKind::InvalidResponse,
-                format!("answered with status {status}"),
-            ),
-            (client::Error::Connect { .. }, None) => {
-                (UpstreamFailureKind::Down, "cannot be reached".to_owned())
+            (Some(408 | 504), _) => (UpstreamFailureKind::TimedOut, "no response in time"),
+            (Some(500..), _) => (UpstreamFailureKind::Down, "unexpected response"),
+            (Some(_), _) | (None, client::Error::Status { .. }) => {
+                (UpstreamFailureKind::InvalidResponse, "unexpected response")
             }
-            (client::Error::ConnectionLost { .. }, None) => {
-                (UpstreamFailureKind::Down, "broke off".to_owned())
+            (None, client::Error::InvalidResponse { .. }) => {
+                (UpstreamFailureKind::InvalidResponse, "invalid response")
             }
-            (client::Error::Setup { .. }, None) => {
-                (UpstreamFailureKind::Down, "cannot be spoken to".to_owned())
+            (None, client::Error::Connect { .. }) => (UpstreamFailureKind::Down, "cannot connect"),
+            (None, client::Error::ConnectionLost { .. }) => {
+                (UpstreamFailureKind::Down, "connection lost")
             }
-            (client::Error::InvalidResponse { .. } | client::Error::Status { .. }, None) => (
-                UpstreamFailureKind::InvalidResponse,
-                "gave an answer that makes no sense".to_owned(),
-            ),
+            (None, client::Error::Setup { .. }) => {
+                (UpstreamFailureKind::Down, "cannot set up the connection")
+            }
+        };
+        let message = match error.status() {
+            Some(status) => format!("{message} (status {})", status.as_u16()),
+            None => message.to_owned(),
         };
         Self {
             retry_after: error.retry_after(),
-            ..Self::new(upstream, kind, what)
+            ..Self::new(upstream, kind, message)
         }
     }
 
     /// Logs an error of the store, and converts it into a failure without its details.
     pub(super) fn from_store(upstream: &str, error: &registry::Error) -> Self {
-        tracing::error!(%error, upstream, "what was fetched could not be kept");
-        match error {
-            registry::Error::Store(crate::store::Error::Full { .. }) => {
-                let what = "is asked through a server whose disk is full";
-                Self::new(upstream, UpstreamFailureKind::DiskFull, what)
-            }
-            registry::Error::DigestMismatch { .. } => Self::new(
-                upstream,
-                UpstreamFailureKind::InvalidResponse,
-                "sent other content than it should",
+        tracing::error!(%error, upstream, "cannot store content from an upstream");
+        let (kind, message) = match error {
+            registry::Error::Store(crate::store::Error::Full { .. }) => (
+                UpstreamFailureKind::DiskFull,
+                "the disk of this server is full",
             ),
-            registry::Error::ManifestInvalid(_) => Self::new(
-                upstream,
+            registry::Error::DigestMismatch { .. } => (
                 UpstreamFailureKind::InvalidResponse,
-                "sent something that is no manifest",
+                "the content does not match its digest",
             ),
-            _ => {
-                let what = "is asked through a server that could not keep its answer";
-                Self::new(upstream, UpstreamFailureKind::Store, what)
-            }
-        }
+            registry::Error::ManifestInvalid(_) => (
+                UpstreamFailureKind::InvalidResponse,
+                "the content is not a manifest",
+            ),
+            _ => (
+                UpstreamFailureKind::Store,
+                "this server cannot store the content",
+            ),
+        };
+        Self::new(upstream, kind, message)
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! This module makes no connection. Start reading at [`UpstreamFiles`].
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Secret, UpstreamConfig, UpstreamLogin, UpstreamPassword};
+use crate::bounded_file;
+use crate::config::{Secret, UpstreamConfig, UpstreamPassword};
 
 /// Size limit of such a file, larger than any real password file or CA bundle.
 const MAX_UPSTREAM_FILE_BYTES: u64 = 1024 * 1024;
@@ -15,7 +15,7 @@ const MAX_UPSTREAM_FILE_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamConfigError {
     /// A file that the configuration names cannot be read.
-    #[error("cannot read {what} of {upstream}, {}: {source}", path.display())]
+    #[error("cannot read {what} of upstream {upstream} from {}: {source}", path.display())]
     Read {
         /// The name of the upstream.
         upstream: String,
@@ -27,7 +27,7 @@ pub enum UpstreamConfigError {
         source: io::Error,
     },
     /// A certificate or the address of the upstream is invalid.
-    #[error("{upstream} cannot be spoken to: {reason}")]
+    #[error("cannot set up upstream {upstream}: {reason}")]
     Setup {
         /// The name of the upstream.
         upstream: String,
@@ -40,8 +40,8 @@ impl UpstreamConfigError {
     /// Returns a hint for the operator.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Read { .. } => Some("look at the file's path, owner and permissions"),
-            Self::Setup { .. } => Some("look at its remoteurl and cafile"),
+            Self::Read { .. } => Some("check the path, the owner and the permissions of the file"),
+            Self::Setup { .. } => Some("check remoteurl, cafile and passwordfile of the upstream"),
         }
     }
 }
@@ -61,50 +61,32 @@ impl UpstreamFiles {
     /// Returns an error if a file cannot be read, or if the password is not UTF-8.
     pub(super) fn read(settings: &UpstreamConfig) -> Result<Self, UpstreamConfigError> {
         let read = |what, path: &Path| {
-            bounded(path).map_err(|source| UpstreamConfigError::Read {
-                upstream: settings.name().to_owned(),
-                what,
-                path: path.to_owned(),
-                source,
+            bounded_file::read(path, MAX_UPSTREAM_FILE_BYTES).map_err(|source| {
+                UpstreamConfigError::Read {
+                    upstream: settings.name().to_owned(),
+                    what,
+                    path: path.to_owned(),
+                    source,
+                }
             })
         };
-        let password = match &settings.login {
-            Some(UpstreamLogin {
-                password: UpstreamPassword::Inline(secret),
-                ..
-            }) => Some(secret.clone()),
-            Some(UpstreamLogin {
-                password: UpstreamPassword::File(path),
-                ..
-            }) => {
+        let password = match settings.login.as_ref().map(|login| &login.password) {
+            Some(UpstreamPassword::Inline(secret)) => Some(secret.clone()),
+            Some(UpstreamPassword::File(path)) => {
                 let bytes = read("the password", path)?;
                 let text = String::from_utf8(bytes).map_err(|_| UpstreamConfigError::Setup {
                     upstream: settings.name().to_owned(),
-                    reason: format!("{} holds no text", path.display()),
+                    reason: format!("{} is not UTF-8 text", path.display()),
                 })?;
                 Some(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))
             }
             None => None,
         };
-        let authorities = settings.ca_file.as_ref();
-        let authorities = authorities.map(|path| read("the certificates", path));
+        let ca_file = settings.ca_file.as_ref();
+        let ca_certificates = ca_file.map(|path| read("the certificates", path));
         Ok(Self {
             password,
-            ca_certificates: authorities.transpose()?,
+            ca_certificates: ca_certificates.transpose()?,
         })
     }
-}
-
-/// Reads a file of at most [`MAX_UPSTREAM_FILE_BYTES`] bytes.
-fn bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path)?;
-    file.take(MAX_UPSTREAM_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_UPSTREAM_FILE_BYTES {
-        return Err(io::Error::other(format!(
-            "more than {MAX_UPSTREAM_FILE_BYTES} bytes"
-        )));
-    }
-    Ok(bytes)
 }

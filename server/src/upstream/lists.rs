@@ -14,8 +14,8 @@ use imgsync_oci::{Digest, Repository, Tag};
 use super::error::{Error, UpstreamFailure};
 use super::manifests::Freshness;
 use super::singleflight::SingleFlight;
-use super::{UpstreamRepository, Upstreams, run_blocking};
-use crate::registry;
+use super::{UpstreamRepository, Upstreams};
+use crate::registry::{self, ManifestState, Registry};
 
 /// Time limit for fetching a list, with all its pages.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,18 +39,18 @@ impl TagListCache {
     /// Returns the tags of a repository, if they were fetched recently.
     fn get(&self, repository: &Repository) -> Option<TagSet> {
         let lists = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, names) = lists.get(repository)?;
-        (since.elapsed() < TAG_LIST_TTL).then(|| Arc::clone(names))
+        let (fetched_at, tags) = lists.get(repository)?;
+        (fetched_at.elapsed() < TAG_LIST_TTL).then(|| Arc::clone(tags))
     }
 
     /// Stores the tags of a repository.
-    fn insert(&self, repository: Repository, names: TagSet) {
+    fn insert(&self, repository: Repository, tags: TagSet) {
         let mut lists = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.retain(|_, (since, _)| since.elapsed() < TAG_LIST_TTL);
+        lists.retain(|_, (fetched_at, _)| fetched_at.elapsed() < TAG_LIST_TTL);
         if lists.len() >= MAX_TAG_LISTS {
             lists.clear();
         }
-        lists.insert(repository, (Instant::now(), names));
+        lists.insert(repository, (Instant::now(), tags));
     }
 }
 
@@ -63,151 +63,136 @@ impl Upstreams {
     /// not exist here and the upstream cannot be asked.
     pub(crate) async fn tags(
         &self,
-        place: &UpstreamRepository,
+        source: &UpstreamRepository,
         page: &Pagination,
     ) -> Result<(registry::NamePage, Freshness), Error> {
-        let (registry, repository, _) = self.disk_context(place, ());
-        let all = Pagination::default();
-        let here = run_blocking(move || registry.list_tags(&repository, &all)).await;
-        let here = match here {
-            Ok(names) => Some(names.names),
+        let list = |registry: &Registry, repository: &Repository| {
+            registry.list_tags(repository, &Pagination::default())
+        };
+        let local = match self.run_on_disk(source, list).await {
+            Ok(page) => Some(page.names),
             Err(registry::Error::NameUnknown(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        if !place.is_allowed() && here.is_none() {
-            return Err(place.not_allowed_error());
-        }
-        let there = match place.is_allowed() {
-            true => self.upstream_tags(place).await,
-            false => Ok(None),
+        let remote = if source.is_allowed() {
+            self.upstream_tags(source).await
+        } else if local.is_some() {
+            Ok(None)
+        } else {
+            return Err(source.not_allowed_error());
         };
-        let (there, freshness) = match (there, &here) {
-            (Ok(there), _) => (there, Freshness::Fresh),
-            (Err(failed), Some(_)) => {
-                place.upstream.log_stale(&failed);
+        let (remote, freshness) = match remote {
+            Ok(remote) => (remote, Freshness::Fresh),
+            Err(failure) if local.is_some() => {
+                source.upstream.log_stale(&failure);
                 (None, Freshness::Stale)
             }
-            (Err(failed), None) => return Err(failed.into()),
+            Err(failure) => return Err(failure.into()),
         };
-        if here.is_none() && there.is_none() {
-            return Err(registry::Error::NameUnknown(place.repository.clone()).into());
+        if local.is_none() && remote.is_none() {
+            return Err(registry::Error::NameUnknown(source.repository.clone()).into());
         }
-        let here = here.iter().flatten().map(String::as_str);
-        let here = here.filter(|name| name.parse::<Tag>().is_ok());
-        let there = there.iter().flat_map(|there| there.iter().map(Tag::as_str));
-        Ok((paginate(here.chain(there), page), freshness))
+        let local = local.iter().flatten().map(String::as_str);
+        let local = local.filter(|name| name.parse::<Tag>().is_ok());
+        let remote = remote.iter().flat_map(|tags| tags.iter().map(Tag::as_str));
+        Ok((paginate(local.chain(remote), page), freshness))
     }
 
     /// Returns all tags at the upstream, cached or fetched; `None` if it has no such repository.
     async fn upstream_tags(
         &self,
-        place: &UpstreamRepository,
+        source: &UpstreamRepository,
     ) -> Result<Option<TagSet>, UpstreamFailure> {
-        if let Some(names) = self.inner.tag_lists.get(&place.repository) {
-            return Ok(Some(names));
+        let tag_lists = &self.inner.tag_lists;
+        if let Some(tags) = tag_lists.get(&source.repository) {
+            return Ok(Some(tags));
         }
-        if let Some(failed) = place
-            .read_only_failure()
-            .or_else(|| place.upstream.breaker.current_failure())
-        {
-            return Err(failed);
+        if let Some(failure) = source.current_failure() {
+            return Err(failure);
         }
-        let (this, at) = (self.clone(), place.clone());
-        let question = || async move { this.fetch_tags(&at).await };
-        let asked = self
-            .inner
-            .tag_lists
-            .requests
-            .run(place.repository.clone(), question);
-        asked
+        let (this, at) = (self.clone(), source.clone());
+        let fetch = || async move { this.fetch_tags(&at).await };
+        let fetched = tag_lists.requests.run(source.repository.clone(), fetch);
+        fetched
             .await
-            .unwrap_or_else(|lost| Err(place.singleflight_failure(lost)))
+            .unwrap_or_else(|error| Err(source.singleflight_failure(error)))
     }
 
     /// Fetches all tags from the upstream, up to [`MAX_UPSTREAM_TAGS`], and caches them.
     async fn fetch_tags(
         &self,
-        place: &UpstreamRepository,
+        source: &UpstreamRepository,
     ) -> Result<Option<TagSet>, UpstreamFailure> {
-        let (client, name) = (place.upstream.client(), &place.upstream_name);
-        let listing = || async move {
-            let (mut names, mut next) = (BTreeSet::new(), None);
+        let tags = source.request(LIST_TIMEOUT, |client, name| async move {
+            let (mut tags, mut next) = (BTreeSet::new(), None);
             loop {
-                let Some(part) = client.list_tags(name, next).await? else {
+                let Some(page) = client.list_tags(name, next).await? else {
                     return Ok(None);
                 };
-                names.extend(part.names);
-                next = part.next;
-                if next.is_none() || names.len() >= MAX_UPSTREAM_TAGS {
-                    return Ok(Some(names));
+                tags.extend(page.names);
+                next = page.next;
+                if next.is_none() || tags.len() >= MAX_UPSTREAM_TAGS {
+                    return Ok(Some(tags));
                 }
             }
-        };
-        let names = place
-            .upstream
-            .request(LIST_TIMEOUT, listing)
-            .await?
-            .map(Arc::new);
-        if let Some(names) = &names {
-            self.inner
-                .tag_lists
-                .insert(place.repository.clone(), Arc::clone(names));
+        });
+        let tags = tags.await?.map(Arc::new);
+        if let Some(tags) = &tags {
+            let repository = source.repository.clone();
+            self.inner.tag_lists.insert(repository, Arc::clone(tags));
         }
-        Ok(names)
+        Ok(tags)
     }
 
     /// Returns the referrers of a manifest that the upstream has and that are not among those
-    /// stored `here`; at most a thousand. If the upstream cannot be asked and some are stored here,
-    /// returns none.
+    /// here, which are `local`; at most a thousand. If the upstream cannot be asked and some are
+    /// stored here, returns none.
     ///
     /// # Errors
     /// Returns an error if the upstream cannot be asked and no referrers are stored here, unless
     /// the manifest was pushed. An empty list would mean that the image has no signatures.
     pub(crate) async fn referrers(
         &self,
-        place: &UpstreamRepository,
+        source: &UpstreamRepository,
         digest: &Digest,
         artifact_type: Option<&str>,
-        here: &[ReferrerDescriptor],
+        local: &[ReferrerDescriptor],
     ) -> Result<(Vec<ReferrerDescriptor>, Freshness), Error> {
-        if !place.is_allowed() {
+        if !source.is_allowed() {
             return Ok((Vec::new(), Freshness::Fresh));
         }
-        let (client, name) = (place.upstream.client(), &place.upstream_name);
-        let answer = match place
-            .read_only_failure()
-            .or_else(|| place.upstream.breaker.current_failure())
-        {
-            Some(failed) => Err(failed),
+        let response = match source.current_failure() {
+            Some(failure) => Err(failure),
             None => {
-                place
-                    .upstream
-                    .request(LIST_TIMEOUT, || {
-                        client.list_referrer_descriptors(name, digest, artifact_type)
-                    })
-                    .await
+                let request = source.request(LIST_TIMEOUT, |client, name| {
+                    client.list_referrer_descriptors(name, digest, artifact_type)
+                });
+                request.await
             }
         };
-        match answer {
-            Ok(there) => {
-                let known: BTreeSet<_> = here.iter().map(|it| &it.digest).collect();
-                let there = there.into_iter().flatten();
-                let news = there.filter(|it| !known.contains(&it.digest));
+        let failure = match response {
+            Ok(remote) => {
+                let local: BTreeSet<_> = local.iter().map(|referrer| &referrer.digest).collect();
                 // Not every registry filters by artifact type.
-                let news = news.filter(|it| {
-                    artifact_type.is_none_or(|wanted| it.artifact_type.as_deref() == Some(wanted))
-                });
-                let news: BTreeMap<_, _> = news.map(|it| (it.digest.clone(), it)).collect();
-                Ok((news.into_values().collect(), Freshness::Fresh))
+                let is_new = |referrer: &ReferrerDescriptor| {
+                    !local.contains(&referrer.digest)
+                        && (artifact_type.is_none()
+                            || referrer.artifact_type.as_deref() == artifact_type)
+                };
+                let remote = remote.into_iter().flatten().filter(is_new);
+                let remote: BTreeMap<_, _> = remote
+                    .map(|referrer| (referrer.digest.clone(), referrer))
+                    .collect();
+                return Ok((remote.into_values().collect(), Freshness::Fresh));
             }
-            Err(failed) if here.is_empty() && !self.is_pushed(place, digest).await? => {
-                Err(failed.into())
-            }
-            Err(failed) => {
-                place.upstream.log_stale(&failed);
-                Ok((Vec::new(), Freshness::Stale))
-            }
+            Err(failure) => failure,
+        };
+        let state = self.manifest_state(source, digest);
+        if local.is_empty() && state.await? != ManifestState::Pushed {
+            return Err(failure.into());
         }
+        source.upstream.log_stale(&failure);
+        Ok((Vec::new(), Freshness::Stale))
     }
 }
 
@@ -237,8 +222,9 @@ mod tests {
                 limit,
                 last: last.map(str::to_owned),
             };
-            let cut = paginate(names.into_iter(), &page);
-            (cut.names.concat(), cut.next.and_then(|next| next.last))
+            let listed = paginate(names.into_iter(), &page);
+            let last = listed.next.and_then(|next| next.last);
+            (listed.names.concat(), last)
         };
         assert_eq!(page(None, None), ("abc".to_owned(), None));
         assert_eq!(page(Some(2), None), ("ab".to_owned(), Some("b".to_owned())));

@@ -3,7 +3,6 @@
 //! Labels are configured upstream names and fixed words, so the number of time series is bounded.
 //! Start reading at [`CacheMetrics`].
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use imgsync_oci::client::RateLimit;
@@ -36,15 +35,8 @@ pub(crate) enum ContentKind {
 
 const CACHE_STATUS_LABELS: [&str; 5] = ["hit", "miss", "stale", "absent", "failed"];
 const CONTENT_KIND_LABELS: [&str; 2] = ["manifest", "blob"];
-const COUNTED_FAILURE_KINDS: [UpstreamFailureKind; 7] = [
-    UpstreamFailureKind::Down,
-    UpstreamFailureKind::TimedOut,
-    UpstreamFailureKind::RateLimited,
-    UpstreamFailureKind::Denied,
-    UpstreamFailureKind::InvalidResponse,
-    UpstreamFailureKind::Busy,
-    UpstreamFailureKind::Store,
-];
+const FAILURE_KIND_LABELS: [&str; 7] =
+    ["down", "slow", "limited", "refused", "odd", "busy", "store"];
 
 /// Counters of the cache as a whole.
 #[derive(Debug, Default)]
@@ -70,120 +62,66 @@ pub(super) struct UpstreamMetrics {
     pub(super) fetched_bytes: AtomicU64,
 }
 
+/// An upstream whose counters are rendered: its name, its counters, and its last rate limit.
+type NamedMetrics<'a> = (&'a str, &'a UpstreamMetrics, Option<RateLimit>);
+
+/// A metric: its name, its type, its help text, and the labels and value of each time series.
+type Metric = (&'static str, &'static str, &'static str, Vec<(String, u64)>);
+
 impl CacheMetrics {
     /// Counts a client's request.
-    pub(super) fn record_request(&self, subject: ContentKind, answer: CacheStatus) {
-        self.requests[subject as usize][answer as usize].fetch_add(1, Relaxed);
+    pub(super) fn record_request(&self, kind: ContentKind, status: CacheStatus) {
+        self.requests[kind as usize][status as usize].fetch_add(1, Relaxed);
     }
 
     /// Renders all metrics in the Prometheus text format (version 0.0.4).
-    pub(super) fn render<'a>(
-        &self,
-        remotes: impl Iterator<Item = (&'a str, &'a UpstreamMetrics, Option<RateLimit>)>,
-    ) -> String {
-        let mut page = MetricsText::default();
-        page.begin(
-            "imgsync_cache_requests_total",
-            "counter",
-            "Requests for what upstreams have",
-        );
-        for (subject, answers) in CONTENT_KIND_LABELS.iter().zip(&self.requests) {
-            for (answer, count) in CACHE_STATUS_LABELS.iter().zip(answers) {
-                let labels = format!("subject=\"{subject}\",answer=\"{answer}\"");
-                page.line("imgsync_cache_requests_total", &labels, count.load(Relaxed));
+    pub(super) fn render(&self, upstreams: &[NamedMetrics<'_>]) -> String {
+        let mut text = String::new();
+        for (name, kind, help, series) in self.table(upstreams) {
+            text += &format!("# HELP {name} {help}.\n# TYPE {name} {kind}\n");
+            for (labels, value) in series {
+                text += &format!("{name}{labels} {value}\n");
             }
         }
-        for (name, kind, help, value) in [
-            (
-                "imgsync_cache_served_bytes_total",
-                "counter",
-                "Bytes of blobs served",
-                &self.served_bytes,
-            ),
-            (
-                "imgsync_cache_evicted_bytes_total",
-                "counter",
-                "Bytes that made room",
-                &self.evicted_bytes,
-            ),
-            (
-                "imgsync_cache_evicted_images_total",
-                "counter",
-                "Images that made room",
-                &self.evicted_images,
-            ),
-            (
-                "imgsync_cache_held_bytes",
-                "gauge",
-                "Bytes kept, as far as known",
-                &self.cached_bytes,
-            ),
-        ] {
-            page.begin(name, kind, help);
-            page.line(name, "", value.load(Relaxed));
-        }
-        let remotes: Vec<_> = remotes.collect();
-        page.begin(
-            "imgsync_upstream_requests_total",
-            "counter",
-            "Requests made of upstreams",
-        );
-        for (name, counts, _) in &remotes {
-            let labels = format!("upstream=\"{name}\"");
-            page.line(
-                "imgsync_upstream_requests_total",
-                &labels,
-                counts.requests.load(Relaxed),
-            );
-        }
-        page.begin(
-            "imgsync_upstream_failures_total",
-            "counter",
-            "Those that failed, and how",
-        );
-        for (name, counts, _) in &remotes {
-            for (kind, count) in COUNTED_FAILURE_KINDS.iter().zip(&counts.failures) {
-                let labels = format!("upstream=\"{name}\",kind=\"{}\"", kind.as_str());
-                page.line(
-                    "imgsync_upstream_failures_total",
-                    &labels,
-                    count.load(Relaxed),
-                );
-            }
-        }
-        page.begin(
-            "imgsync_upstream_bytes_total",
-            "counter",
-            "Bytes that came from upstreams",
-        );
-        for (name, counts, _) in &remotes {
-            let labels = format!("upstream=\"{name}\"");
-            page.line(
-                "imgsync_upstream_bytes_total",
-                &labels,
-                counts.fetched_bytes.load(Relaxed),
-            );
-        }
-        for (metric, help, pick) in [
-            (
-                "imgsync_upstream_ratelimit_limit",
-                "What an upstream last said that it allows in a window",
-                (|limit: RateLimit| limit.limit) as fn(RateLimit) -> Option<u64>,
-            ),
-            (
-                "imgsync_upstream_ratelimit_remaining",
-                "What an upstream last said is left of that",
-                |limit: RateLimit| limit.remaining,
-            ),
-        ] {
-            page.begin(metric, "gauge", help);
-            for (name, _, limit) in &remotes {
-                if let Some(value) = limit.and_then(pick) {
-                    page.line(metric, &format!("upstream=\"{name}\""), value);
-                }
-            }
-        }
-        page.0
+        text
+    }
+
+    #[rustfmt::skip]
+    fn table(&self, upstreams: &[NamedMetrics<'_>]) -> [Metric; 10] {
+        let of_cache = |value: &AtomicU64| vec![(String::new(), value.load(Relaxed))];
+        let of_upstreams = |value: fn(&NamedMetrics<'_>) -> Option<u64>| {
+            let series = upstreams.iter().filter_map(|upstream| {
+                Some((format!("{{upstream=\"{}\"}}", upstream.0), value(upstream)?))
+            });
+            series.collect()
+        };
+        let requests = CONTENT_KIND_LABELS.iter().zip(&self.requests);
+        let requests = requests.flat_map(|(kind, counts)| {
+            let counts = CACHE_STATUS_LABELS.iter().zip(counts);
+            counts.map(move |(status, count)| {
+                let labels = format!("{{subject=\"{kind}\",answer=\"{status}\"}}");
+                (labels, count.load(Relaxed))
+            })
+        });
+        let failures = upstreams.iter().flat_map(|(name, metrics, _)| {
+            let counts = FAILURE_KIND_LABELS.iter().zip(&metrics.failures);
+            counts.map(move |(kind, count)| {
+                let labels = format!("{{upstream=\"{name}\",kind=\"{kind}\"}}");
+                (labels, count.load(Relaxed))
+            })
+        });
+        [
+            ("imgsync_cache_requests_total", "counter", "Requests for content of upstreams", requests.collect()),
+            ("imgsync_cache_served_bytes_total", "counter", "Bytes of blobs sent to clients from repositories with an upstream", of_cache(&self.served_bytes)),
+            ("imgsync_cache_evicted_bytes_total", "counter", "Bytes freed by eviction", of_cache(&self.evicted_bytes)),
+            ("imgsync_cache_evicted_images_total", "counter", "Images removed by eviction", of_cache(&self.evicted_images)),
+            ("imgsync_cache_held_bytes", "gauge", "Bytes in the cache when they were last counted", of_cache(&self.cached_bytes)),
+            ("imgsync_upstream_requests_total", "counter", "Requests sent to upstreams", of_upstreams(|(_, metrics, _)| Some(metrics.requests.load(Relaxed)))),
+            ("imgsync_upstream_failures_total", "counter", "Failed requests to upstreams, by kind of failure", failures.collect()),
+            ("imgsync_upstream_bytes_total", "counter", "Bytes of manifests and blobs received from upstreams", of_upstreams(|(_, metrics, _)| Some(metrics.fetched_bytes.load(Relaxed)))),
+            ("imgsync_upstream_ratelimit_limit", "gauge", "Requests that the upstream allows in a window, as last reported", of_upstreams(|(_, _, limit)| limit.as_ref()?.limit)),
+            ("imgsync_upstream_ratelimit_remaining", "gauge", "Requests that remain in the window, as last reported", of_upstreams(|(_, _, limit)| limit.as_ref()?.remaining)),
+        ]
     }
 }
 
@@ -191,28 +129,12 @@ impl UpstreamMetrics {
     /// Counts a failed request. A full disk counts as a store failure, because both have the same
     /// label.
     pub(super) fn record_failure(&self, kind: UpstreamFailureKind) {
-        let at = COUNTED_FAILURE_KINDS
+        let index = FAILURE_KIND_LABELS
             .iter()
-            .position(|known| known.as_str() == kind.as_str());
-        if let Some(count) = at.and_then(|at| self.failures.get(at)) {
+            .position(|label| *label == kind.as_str());
+        if let Some(count) = index.and_then(|index| self.failures.get(index)) {
             count.fetch_add(1, Relaxed);
         }
-    }
-}
-
-#[derive(Default)]
-struct MetricsText(String);
-
-impl MetricsText {
-    fn begin(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}");
-    }
-
-    fn line(&mut self, name: &str, labels: &str, value: u64) {
-        let _ = match labels {
-            "" => writeln!(self.0, "{name} {value}"),
-            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
-        };
     }
 }
 
@@ -221,17 +143,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_told_with_their_upstream() {
-        let (counts, remote) = (CacheMetrics::default(), UpstreamMetrics::default());
-        counts.record_request(ContentKind::Blob, CacheStatus::Miss);
-        remote.record_failure(UpstreamFailureKind::RateLimited);
-        remote.record_failure(UpstreamFailureKind::DiskFull);
+    fn counters_are_rendered_with_their_labels() {
+        let (cache, upstream) = (CacheMetrics::default(), UpstreamMetrics::default());
+        cache.record_request(ContentKind::Blob, CacheStatus::Miss);
+        upstream.record_failure(UpstreamFailureKind::RateLimited);
+        upstream.record_failure(UpstreamFailureKind::DiskFull);
         let limit = RateLimit {
             limit: Some(100),
             remaining: None,
             window: None,
         };
-        let text = counts.render([("docker.io", &remote, Some(limit))].into_iter());
+        let text = cache.render(&[("docker.io", &upstream, Some(limit))]);
         for line in [
             "imgsync_cache_requests_total{subject=\"blob\",answer=\"miss\"} 1",
             "imgsync_upstream_failures_total{upstream=\"docker.io\",kind=\"limited\"} 1",
@@ -239,7 +161,7 @@ mod tests {
             "imgsync_upstream_ratelimit_limit{upstream=\"docker.io\"} 100",
             "imgsync_cache_held_bytes 0",
         ] {
-            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
         assert!(!text.contains("remaining{"));
     }

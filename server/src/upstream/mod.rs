@@ -19,13 +19,14 @@ mod routing;
 mod singleflight;
 mod upstream_client;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
-use crate::wall_clock;
 use arc_swap::ArcSwap;
 use imgsync_oci::Repository;
+use imgsync_oci::client::{self, Client};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::blobs::BlobAvailability;
@@ -34,7 +35,7 @@ pub(crate) use self::error::{Error, UpstreamFailure, UpstreamFailureKind};
 pub use self::files::UpstreamConfigError;
 pub(crate) use self::manifests::Freshness;
 
-use self::blobs::{Downloads, UpstreamBlob};
+use self::blobs::{BlobHeadResult, Downloads};
 use self::download::DownloadShutdown;
 use self::lists::TagListCache;
 use self::manifests::ManifestOutcome;
@@ -44,10 +45,11 @@ use self::singleflight::{SingleFlight, SingleFlightError};
 use self::upstream_client::UpstreamClient;
 use crate::config::{self, Config};
 use crate::registry::{self, CacheLimits, EvictionStats, Registry};
+use crate::wall_clock;
 
 /// Images that were used within this time are not evicted: a client may still be pulling their
 /// blobs.
-const MIN_IDLE_BEFORE_EVICTION: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+const MIN_IDLE_BEFORE_EVICTION: Duration = Duration::from_secs(15 * 60);
 
 /// Key of a manifest or a blob within a repository.
 type ContentKey = (Repository, String);
@@ -64,7 +66,7 @@ struct Inner {
     metrics: CacheMetrics,
     negative_cache: NegativeCache<ContentKey>,
     manifest_requests: SingleFlight<ContentKey, ManifestOutcome>,
-    blob_requests: SingleFlight<ContentKey, UpstreamBlob>,
+    blob_requests: SingleFlight<ContentKey, BlobHeadResult>,
     downloads: Downloads,
     tag_lists: TagListCache,
     tasks: TaskTracker,
@@ -101,11 +103,11 @@ impl Upstreams {
     /// # Errors
     /// Returns an error if a file that the configuration names cannot be read or used.
     pub(crate) fn open(registry: Registry, config: &Config) -> Result<Self, UpstreamConfigError> {
-        let known = UpstreamSet::open(config, &[])?;
+        let configured = UpstreamSet::open(config, &[])?;
         Ok(Self {
             inner: Arc::new(Inner {
                 registry,
-                configured: ArcSwap::from_pointee(known),
+                configured: ArcSwap::from_pointee(configured),
                 metrics: CacheMetrics::default(),
                 negative_cache: NegativeCache::default(),
                 manifest_requests: SingleFlight::default(),
@@ -124,20 +126,20 @@ impl Upstreams {
     /// Returns the errors of [`Upstreams::open`]; the previous configuration then stays in effect.
     pub(crate) fn reload(&self, config: &Config) -> Result<(), UpstreamConfigError> {
         let before = self.inner.configured.load();
-        let known = UpstreamSet::open(config, &before.clients)?;
-        self.inner.configured.store(Arc::new(known));
+        let configured = UpstreamSet::open(config, &before.clients)?;
+        self.inner.configured.store(Arc::new(configured));
         Ok(())
     }
 
     /// Returns the upstream of a repository, or `None` if it has none.
     pub(crate) fn upstream_for(&self, repository: &Repository) -> Option<UpstreamRepository> {
-        let known = self.inner.configured.load();
-        let (at, name) = routing::find_upstream(&known.settings, repository)?;
+        let configured = self.inner.configured.load();
+        let (index, name) = routing::find_upstream(&configured.settings, repository)?;
         Some(UpstreamRepository {
-            upstream: Arc::clone(known.clients.get(at)?),
+            upstream: Arc::clone(configured.clients.get(index)?),
             upstream_name: name,
             repository: repository.clone(),
-            is_read_only: known.is_read_only,
+            is_read_only: configured.is_read_only,
         })
     }
 
@@ -173,10 +175,10 @@ impl Upstreams {
     /// mirror. Returns `None` if no upstream is configured as the mirror, or if the name itself has
     /// an upstream.
     pub(crate) fn mirror_repository(&self, repository: &Repository) -> Option<Repository> {
-        let known = self.inner.configured.load();
-        match routing::find_upstream(&known.settings, repository) {
+        let configured = self.inner.configured.load();
+        match routing::find_upstream(&configured.settings, repository) {
             Some(_) => None,
-            None => routing::mirror_repository(&known.settings, repository),
+            None => routing::mirror_repository(&configured.settings, repository),
         }
     }
 
@@ -200,8 +202,8 @@ impl Upstreams {
         counts
             .evicted_images
             .fetch_add(evicted.images as u64, Relaxed);
-        if let Some(held) = evicted.cached_bytes {
-            counts.cached_bytes.store(held, Relaxed);
+        if let Some(bytes) = evicted.cached_bytes {
+            counts.cached_bytes.store(bytes, Relaxed);
         }
         Ok(Some(evicted))
     }
@@ -219,31 +221,30 @@ impl Upstreams {
     /// # Errors
     /// Returns the errors of the store.
     pub(crate) fn import_proxied(&self) -> Result<(), registry::Error> {
-        let known = self.inner.configured.load();
-        if known.is_read_only {
+        let configured = self.inner.configured.load();
+        if configured.is_read_only {
             return Ok(());
         }
-        let proxy = known.clients.iter().find(|it| it.settings.prefix.is_none());
-        if let Some(proxy) = proxy {
-            let count = self
-                .inner
-                .registry
-                .import_stock_proxy(proxy.address(), unix_now())?;
-            if count > 0 {
-                tracing::info!(count, "what a stock registry fetched is taken over");
-            }
+        let mut clients = configured.clients.iter();
+        let Some(proxy) = clients.find(|client| client.settings.prefix.is_none()) else {
+            return Ok(());
+        };
+        let registry = &self.inner.registry;
+        let count = registry.import_stock_proxy(proxy.address(), unix_now())?;
+        if count > 0 {
+            tracing::info!(count, "imported the cache of a stock registry");
         }
         Ok(())
     }
 
     /// Renders the cache metrics in the Prometheus text format.
     pub(crate) fn render_metrics(&self) -> String {
-        let known = self.inner.configured.load();
-        let remotes = known.clients.iter().map(|remote| {
-            let limit = remote.client().rate_limit();
-            (remote.settings.name(), &*remote.metrics, limit)
+        let configured = self.inner.configured.load();
+        let upstreams = configured.clients.iter().map(|client| {
+            let limit = client.client().rate_limit();
+            (client.settings.name(), &*client.metrics, limit)
         });
-        self.inner.metrics.render(remotes)
+        self.inner.metrics.render(&upstreams.collect::<Vec<_>>())
     }
 
     /// Stops downloads that no client reads, and waits until all downloads have ended. A stopped
@@ -259,23 +260,31 @@ impl Upstreams {
         self.inner.shutdown.immediate.cancel();
     }
 
-    /// Counts the result of a client's request. `answer` maps a success to its metrics label.
+    /// Counts the result of a client's request. `success_status` maps a success to its label.
     fn count_request<T>(
         &self,
-        subject: ContentKind,
+        kind: ContentKind,
         result: &Result<T, Error>,
-        answer: impl Fn(&T) -> CacheStatus,
+        success_status: impl Fn(&T) -> CacheStatus,
     ) {
-        let answer = match result {
-            Ok(found) => answer(found),
+        let status = match result {
+            Ok(success) => success_status(success),
             Err(Error::Registry(
                 registry::Error::BlobUnknown(_) | registry::Error::ManifestUnknown(_),
             )) => CacheStatus::Absent,
-            Err(Error::Registry(_) | Error::Upstream(_) | Error::NotAllowed { .. }) => {
-                CacheStatus::Failed
-            }
+            Err(_) => CacheStatus::Failed,
         };
-        self.inner.metrics.record_request(subject, answer);
+        self.inner.metrics.record_request(kind, status);
+    }
+
+    /// Runs blocking work on a repository of this registry.
+    async fn run_on_disk<T: Send + 'static>(
+        &self,
+        source: &UpstreamRepository,
+        work: impl FnOnce(&Registry, &Repository) -> T + Send + 'static,
+    ) -> T {
+        let (registry, repository) = (self.inner.registry.clone(), source.repository.clone());
+        run_blocking(move || work(&registry, &repository)).await
     }
 }
 
@@ -284,8 +293,10 @@ impl UpstreamSet {
     fn open(config: &Config, before: &[Arc<UpstreamClient>]) -> Result<Self, UpstreamConfigError> {
         let is_read_only = config.storage.is_read_only;
         let settings = config.cache.upstreams.clone();
-        let remotes = settings.iter().map(|it| UpstreamClient::open(it, before));
-        let remotes = remotes.collect::<Result<Vec<_>, _>>()?;
+        let clients = settings
+            .iter()
+            .map(|settings| UpstreamClient::open(settings, before));
+        let clients = clients.collect::<Result<Vec<_>, _>>()?;
         let limits = (!settings.is_empty() && !is_read_only).then_some(CacheLimits {
             max_bytes: config.cache.max_bytes,
             max_unused: config.cache.max_age,
@@ -293,7 +304,7 @@ impl UpstreamSet {
         });
         Ok(Self {
             settings,
-            clients: remotes,
+            clients,
             limits,
             is_read_only,
         })
@@ -316,9 +327,16 @@ impl UpstreamRepository {
     /// Returns the failure to report if the upstream must not be asked because the storage is
     /// read-only.
     fn read_only_failure(&self) -> Option<UpstreamFailure> {
-        let what = "is not asked while this registry is read-only";
+        let message = "not contacted, because this registry is read-only";
         self.is_read_only
-            .then(|| self.failure(UpstreamFailureKind::Busy, what))
+            .then(|| self.failure(UpstreamFailureKind::Busy, message))
+    }
+
+    /// Returns the failure to report if the upstream must not be asked now for content that can
+    /// also be served without it.
+    fn current_failure(&self) -> Option<UpstreamFailure> {
+        self.read_only_failure()
+            .or_else(|| self.upstream.breaker.current_failure())
     }
 
     /// Checks that this repository may be fetched from its upstream.
@@ -327,33 +345,55 @@ impl UpstreamRepository {
     /// Returns an error if the storage is read-only, or if the configuration excludes the
     /// repository.
     fn check_fetch_allowed(&self) -> Result<(), Error> {
-        match self.read_only_failure() {
-            Some(closed) => Err(closed.into()),
-            None if self.is_allowed() => Ok(()),
-            None => Err(self.not_allowed_error()),
+        if let Some(failure) = self.read_only_failure() {
+            return Err(failure.into());
         }
+        if !self.is_allowed() {
+            return Err(self.not_allowed_error());
+        }
+        Ok(())
     }
 
-    fn failure(&self, kind: UpstreamFailureKind, what: &str) -> UpstreamFailure {
-        UpstreamFailure::new(self.upstream.settings.name(), kind, what)
+    /// Sends a request for this repository, as [`UpstreamClient::request`] does.
+    ///
+    /// # Errors
+    /// Returns the failure, which is already counted and reported to the circuit breaker.
+    async fn request<'a, T, F>(
+        &'a self,
+        time_limit: Duration,
+        mut send: impl FnMut(&'a Client, &'a Repository) -> F,
+    ) -> Result<T, UpstreamFailure>
+    where
+        F: Future<Output = Result<T, client::Error>>,
+    {
+        let send = || send(self.upstream.client(), &self.upstream_name);
+        self.upstream.request(time_limit, send).await
+    }
+
+    fn failure(&self, kind: UpstreamFailureKind, message: &str) -> UpstreamFailure {
+        UpstreamFailure::new(self.upstream.settings.name(), kind, message)
     }
 
     /// Counts a failure, updates the circuit breaker, and returns the failure.
-    fn record_failure(&self, failed: UpstreamFailure) -> UpstreamFailure {
-        self.upstream.record_failure(&failed);
-        failed
+    fn record_failure(&self, failure: UpstreamFailure) -> UpstreamFailure {
+        self.upstream.record_failure(&failure);
+        failure
     }
 
-    fn singleflight_failure(&self, lost: SingleFlightError) -> UpstreamFailure {
-        match lost {
-            SingleFlightError::TooMany => self.failure(
-                UpstreamFailureKind::Busy,
-                "is asked for too much at once; try again",
-            ),
-            SingleFlightError::Panicked => self.failure(
-                UpstreamFailureKind::Store,
-                "is asked through a server that failed",
-            ),
+    fn shutdown_failure(&self) -> UpstreamFailure {
+        let message = "not contacted, because this server is shutting down";
+        self.failure(UpstreamFailureKind::Busy, message)
+    }
+
+    fn singleflight_failure(&self, error: SingleFlightError) -> UpstreamFailure {
+        match error {
+            SingleFlightError::TooMany => {
+                let message = "too many requests are in progress; try again later";
+                self.failure(UpstreamFailureKind::Busy, message)
+            }
+            SingleFlightError::Panicked => {
+                self.failure(UpstreamFailureKind::Store, "internal error of this server")
+            }
         }
     }
 
@@ -377,8 +417,8 @@ impl UpstreamRepository {
 
 /// Returns the current time in Unix seconds.
 fn unix_now() -> u64 {
-    let since = wall_clock::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+    let since_epoch = wall_clock::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |duration| duration.as_secs())
 }
 
 /// Runs blocking disk work on the thread pool for blocking tasks.
@@ -387,7 +427,7 @@ fn unix_now() -> u64 {
 /// Panics if `work` panics.
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
+        Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime is shutting down, which drops this future too.

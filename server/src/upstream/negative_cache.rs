@@ -28,20 +28,22 @@ impl<K: Eq + Hash> NegativeCache<K> {
     /// Records that a key is absent.
     pub(super) fn insert(&self, key: K) {
         let now = Instant::now();
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.len() >= MAX_ABSENCES {
-            names.retain(|_, until| *until > now);
-            if names.len() >= MAX_ABSENCES {
-                names.clear();
+        let mut expiries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if expiries.len() >= MAX_ABSENCES {
+            expiries.retain(|_, expiry| *expiry > now);
+            if expiries.len() >= MAX_ABSENCES {
+                expiries.clear();
             }
         }
-        names.insert(key, now + ABSENCE_TTL);
+        expiries.insert(key, now + ABSENCE_TTL);
     }
 
     /// Reports whether a key was absent a moment ago.
     pub(super) fn contains(&self, key: &K) -> bool {
-        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.get(key).is_some_and(|until| *until > Instant::now())
+        let expiries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        expiries
+            .get(key)
+            .is_some_and(|expiry| *expiry > Instant::now())
     }
 }
 
@@ -50,12 +52,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_no_is_remembered_and_their_number_is_bounded() {
+    fn absences_are_remembered_and_bounded() {
         let absent = NegativeCache::default();
         absent.insert(1);
         assert!(absent.contains(&1) && !absent.contains(&2));
-        for name in 0..=MAX_ABSENCES {
-            absent.insert(name);
+        for key in 0..=MAX_ABSENCES {
+            absent.insert(key);
         }
         assert!(absent.0.lock().unwrap().len() <= MAX_ABSENCES && absent.contains(&MAX_ABSENCES));
     }

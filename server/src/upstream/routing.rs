@@ -16,23 +16,26 @@ pub(super) fn find_upstream(
     upstreams: &[UpstreamConfig],
     repository: &Repository,
 ) -> Option<(usize, Repository)> {
-    let claims = upstreams.iter().enumerate().filter_map(|(at, upstream)| {
-        let prefix = upstream.prefix.as_ref()?;
-        let rest = below(prefix, repository)?;
-        Some((prefix.as_str().len(), at, rest))
-    });
-    match claims.max_by_key(|(len, _, _)| *len) {
-        Some((_, at, rest)) => Some((at, rest.parse().ok()?)),
-        None => {
-            let at = upstreams.iter().position(|it| it.prefix.is_none())?;
-            // A name that equals the prefix of an upstream has no upstream, not even the stock
-            // registry's proxy.
-            let is_prefix = upstreams
-                .iter()
-                .any(|it| it.prefix.as_ref() == Some(repository));
-            (!is_prefix).then(|| (at, repository.clone()))
-        }
+    let matches = upstreams
+        .iter()
+        .enumerate()
+        .filter_map(|(index, upstream)| {
+            let prefix = upstream.prefix.as_ref()?;
+            let rest = strip_prefix(prefix, repository)?;
+            Some((prefix.as_str().len(), index, rest))
+        });
+    if let Some((_, index, rest)) = matches.max_by_key(|(len, _, _)| *len) {
+        return Some((index, rest.parse().ok()?));
     }
+    // A name that equals the prefix of an upstream has no upstream, not even the stock registry's
+    // proxy.
+    let mut prefixes = upstreams.iter().map(|upstream| upstream.prefix.as_ref());
+    if prefixes.any(|prefix| prefix == Some(repository)) {
+        return None;
+    }
+    let mut upstreams = upstreams.iter();
+    let index = upstreams.position(|upstream| upstream.prefix.is_none())?;
+    Some((index, repository.clone()))
 }
 
 /// Expands a short Docker Hub name: `docker.io/nginx` becomes `docker.io/library/nginx`. Returns
@@ -40,7 +43,7 @@ pub(super) fn find_upstream(
 pub(super) fn expand_hub_name(upstreams: &[UpstreamConfig], repository: Repository) -> Repository {
     let full = upstreams.iter().find_map(|upstream| {
         let prefix = upstream.prefix.as_ref().filter(|_| is_hub(upstream))?;
-        let rest = below(prefix, &repository)?;
+        let rest = strip_prefix(prefix, &repository)?;
         let is_short = !rest.contains('/');
         is_short.then(|| format!("{prefix}/{HUB_LIBRARY}/{rest}"))
     });
@@ -60,28 +63,18 @@ pub(super) fn resolve_namespace(
     is_own: impl Fn(&str) -> bool,
 ) -> Option<Repository> {
     let joined = |prefix: &str| format!("{prefix}/{repository}").parse().ok();
-    let meant = upstreams.iter().find(|upstream| {
-        let is_prefix = |prefix: &Repository| prefix.as_str() == namespace;
-        upstream.prefix.as_ref().is_some_and(is_prefix)
-            || upstream
-                .namespaces
-                .iter()
-                .any(|name| name.as_str() == namespace)
-    });
-    let meant = meant.or_else(|| {
-        upstreams
-            .iter()
-            .find(|upstream| answers_to(upstream, namespace))
-    });
-    match meant {
-        Some(UpstreamConfig {
-            prefix: Some(prefix),
-            ..
-        }) => joined(prefix.as_str()),
-        Some(UpstreamConfig { prefix: None, .. }) => Some(repository.clone()),
-        None if is_own(namespace) || upstreams.iter().any(|it| it.prefix.is_none()) => {
-            Some(repository.clone())
-        }
+    let is_named = |upstream: &&UpstreamConfig| {
+        let mut namespaces = upstream.namespaces.iter();
+        has_prefix(upstream, namespace) || namespaces.any(|name| name.as_str() == namespace)
+    };
+    let has_address = |upstream: &&UpstreamConfig| has_address(upstream, namespace);
+    let upstream = upstreams.iter().find(is_named);
+    let upstream = upstream.or_else(|| upstreams.iter().find(has_address));
+    let has_proxy = || upstreams.iter().any(|upstream| upstream.prefix.is_none());
+    match upstream.map(|upstream| &upstream.prefix) {
+        Some(Some(prefix)) => joined(prefix.as_str()),
+        Some(None) => Some(repository.clone()),
+        None if is_own(namespace) || has_proxy() => Some(repository.clone()),
         None => joined(namespace),
     }
 }
@@ -98,21 +91,24 @@ pub(super) fn mirror_repository(
 }
 
 /// Reports whether an upstream has this address.
-fn answers_to(upstream: &UpstreamConfig, namespace: &str) -> bool {
-    let Ok(registry) = namespace.parse::<Registry>() else {
-        return false;
-    };
-    registry == upstream.remote || (registry.is_docker_hub() && is_hub(upstream))
+fn has_address(upstream: &UpstreamConfig, namespace: &str) -> bool {
+    namespace.parse().is_ok_and(|registry: Registry| {
+        registry == upstream.remote || (registry.is_docker_hub() && is_hub(upstream))
+    })
 }
 
 /// Reports whether an upstream is Docker Hub, or is configured under its name.
 fn is_hub(upstream: &UpstreamConfig) -> bool {
-    let is_named = |prefix: &Repository| prefix.as_str() == DOCKER_HUB;
-    upstream.remote.is_docker_hub() || upstream.prefix.as_ref().is_some_and(is_named)
+    upstream.remote.is_docker_hub() || has_prefix(upstream, DOCKER_HUB)
+}
+
+fn has_prefix(upstream: &UpstreamConfig, prefix: &str) -> bool {
+    let configured = upstream.prefix.as_ref();
+    configured.is_some_and(|configured| configured.as_str() == prefix)
 }
 
 /// Returns the rest of a name after a prefix and a slash.
-fn below<'a>(prefix: &Repository, repository: &'a Repository) -> Option<&'a str> {
+fn strip_prefix<'a>(prefix: &Repository, repository: &'a Repository) -> Option<&'a str> {
     repository
         .as_str()
         .strip_prefix(prefix.as_str())?
@@ -150,37 +146,43 @@ mod tests {
         ]
     }
 
-    fn said(found: Option<(usize, Repository)>) -> Option<(usize, String)> {
-        found.map(|(at, name)| (at, name.to_string()))
+    fn find(upstreams: &[UpstreamConfig], name: &str) -> Option<(usize, String)> {
+        let found = find_upstream(upstreams, &name.parse().unwrap());
+        found.map(|(index, name)| (index, name.to_string()))
     }
 
     #[test]
-    fn the_longest_prefix_counts_and_only_whole_components() {
+    fn the_longest_prefix_of_whole_components_wins() {
         let several = several();
-        let of = |name: &str| said(find_upstream(&several, &name.parse().unwrap()));
-        let found = |at, name: &str| Some((at, name.to_owned()));
-        assert_eq!(of("docker.io/library/nginx"), found(0, "library/nginx"));
-        assert_eq!(of("ghcr.io/owner/app"), found(1, "owner/app"));
-        assert_eq!(of("ghcr.io/team/app"), found(2, "app"));
-        assert_eq!(of("ghcr.io/teams/app"), found(1, "teams/app"));
-        for plain in ["team/app", "docker.iox/app", "ghcr.io", "docker.io"] {
-            assert_eq!(of(plain), None, "{plain}");
+        let expected = |index, name: &str| Some((index, name.to_owned()));
+        for (name, index, rest) in [
+            ("docker.io/library/nginx", 0, "library/nginx"),
+            ("ghcr.io/owner/app", 1, "owner/app"),
+            ("ghcr.io/team/app", 2, "app"),
+            ("ghcr.io/teams/app", 1, "teams/app"),
+        ] {
+            assert_eq!(find(&several, name), expected(index, rest));
         }
-        let mut with_proxy = several.clone();
+        for plain in ["team/app", "docker.iox/app", "ghcr.io", "docker.io"] {
+            assert_eq!(find(&several, plain), None, "{plain}");
+        }
+        let mut with_proxy = several;
         with_proxy.push(upstream("", "hub.example"));
-        let of = |name: &str| said(find_upstream(&with_proxy, &name.parse().unwrap()));
-        assert_eq!(of("team/app"), found(4, "team/app"));
-        assert_eq!(of("ghcr.io/owner/app"), found(1, "owner/app"));
-        assert_eq!(of("ghcr.io"), None);
+        assert_eq!(find(&with_proxy, "team/app"), expected(4, "team/app"));
+        assert_eq!(
+            find(&with_proxy, "ghcr.io/owner/app"),
+            expected(1, "owner/app")
+        );
+        assert_eq!(find(&with_proxy, "ghcr.io"), None);
     }
 
     #[test]
-    fn a_namespace_means_its_upstream_and_never_a_plain_name_of_ours() {
+    fn a_namespace_selects_its_upstream_and_never_a_pushed_repository() {
         let mut all = several();
-        let of = |all: &[UpstreamConfig], namespace: &str| {
+        let resolve = |all: &[UpstreamConfig], namespace: &str| {
             let is_own = |name: &str| name == "own.example:5000";
-            let found = resolve_namespace(all, namespace, &"library/app".parse().unwrap(), is_own);
-            found.map(|name| name.to_string())
+            let name = resolve_namespace(all, namespace, &"library/app".parse().unwrap(), is_own);
+            name.map(|name| name.to_string())
         };
         for (namespace, expected) in [
             ("docker.io", Some("docker.io/library/app")),
@@ -192,23 +194,26 @@ mod tests {
             ("evil.example:5000", None),
             ("../../x", None),
         ] {
-            assert_eq!(of(&all, namespace).as_deref(), expected, "{namespace}");
+            assert_eq!(resolve(&all, namespace).as_deref(), expected, "{namespace}");
         }
         all.push(upstream("", "hub.example"));
-        assert_eq!(of(&all, "evil.example").as_deref(), Some("library/app"));
-        assert_eq!(of(&all, "hub.example").as_deref(), Some("library/app"));
+        assert_eq!(
+            resolve(&all, "evil.example").as_deref(),
+            Some("library/app")
+        );
+        assert_eq!(resolve(&all, "hub.example").as_deref(), Some("library/app"));
     }
 
     #[test]
-    fn names_of_the_hub_are_completed() {
+    fn short_docker_hub_names_are_expanded() {
         let several = several();
         let full = |name: &str| expand_hub_name(&several, name.parse().unwrap()).to_string();
         assert_eq!(full("docker.io/nginx"), "docker.io/library/nginx");
         assert_eq!(full("docker.io/owner/app"), "docker.io/owner/app");
         assert_eq!(full("ghcr.io/app"), "ghcr.io/app");
         let app = "library/app".parse().unwrap();
-        let found = mirror_repository(&several, &app).map(|name| name.to_string());
-        assert_eq!(found.as_deref(), Some("docker.io/library/app"));
+        let mirrored = mirror_repository(&several, &app).map(|name| name.to_string());
+        assert_eq!(mirrored.as_deref(), Some("docker.io/library/app"));
         assert_eq!(mirror_repository(&several[1..], &app), None);
     }
 }

@@ -48,35 +48,35 @@ where
     pub(super) async fn run<F>(
         &self,
         key: K,
-        question: impl FnOnce() -> F,
+        request: impl FnOnce() -> F,
     ) -> Result<T, SingleFlightError>
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let answer = {
-            let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match flights.get(&key) {
-                Some(answer) => answer.clone(),
-                None if flights.len() >= MAX_REQUESTS_IN_FLIGHT => {
+        let result = {
+            let mut in_flight = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match in_flight.get(&key) {
+                Some(result) => result.clone(),
+                None if in_flight.len() >= MAX_REQUESTS_IN_FLIGHT => {
                     return Err(SingleFlightError::TooMany);
                 }
                 None => {
-                    // Removed before the result is published, so that a later caller starts a new
-                    // request.
-                    let landing = InFlightGuard(Arc::clone(&self.0), key.clone());
-                    let asked = question();
+                    let guard = InFlightGuard(Arc::clone(&self.0), key.clone());
+                    let request = request();
                     let task = tokio::spawn(async move {
-                        let answer = asked.await;
-                        drop(landing);
-                        answer
+                        let result = request.await;
+                        // Before the result is published, so that a later caller starts a new
+                        // request.
+                        drop(guard);
+                        result
                     });
-                    let answer = task.map(Result::ok).boxed().shared();
-                    flights.insert(key, answer.clone());
-                    answer
+                    let result = task.map(Result::ok).boxed().shared();
+                    in_flight.insert(key, result.clone());
+                    result
                 }
             }
         };
-        answer.await.ok_or(SingleFlightError::Panicked)
+        result.await.ok_or(SingleFlightError::Panicked)
     }
 }
 
@@ -85,8 +85,8 @@ struct InFlightGuard<K: Eq + Hash, T: Clone>(InFlight<K, T>, K);
 
 impl<K: Eq + Hash, T: Clone> Drop for InFlightGuard<K, T> {
     fn drop(&mut self) {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.remove(&self.1);
+        let mut in_flight = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        in_flight.remove(&self.1);
     }
 }
 
@@ -97,49 +97,49 @@ mod tests {
     use tokio::sync::Notify;
 
     #[tokio::test]
-    async fn all_who_ask_at_once_share_an_answer_and_the_next_asks_anew() {
-        let flights = SingleFlight::default();
-        let (asked, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        let question = || {
-            let (asked, go) = (Arc::clone(&asked), Arc::clone(&go));
+    async fn concurrent_callers_share_a_result_and_a_later_one_starts_a_new_request() {
+        let requests = SingleFlight::default();
+        let (count, finish) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let request = || {
+            let (count, finish) = (Arc::clone(&count), Arc::clone(&finish));
             async move {
-                let number = asked.fetch_add(1, Ordering::Relaxed);
-                go.notified().await;
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                finish.notified().await;
                 number
             }
         };
         let mut callers: Vec<_> = (0..8)
-            .map(|_| Box::pin(flights.run("x", question)))
+            .map(|_| Box::pin(requests.run("x", request)))
             .collect();
         for caller in &mut callers {
             assert!(futures::poll!(caller).is_pending());
         }
         // A caller that disconnects does not affect the others.
         drop(callers.remove(0));
-        go.notify_one();
+        finish.notify_one();
         assert_eq!(futures::future::join_all(callers).await, vec![Ok(0); 7]);
-        go.notify_one();
-        assert_eq!(flights.run("x", question).await, Ok(1));
+        finish.notify_one();
+        assert_eq!(requests.run("x", request).await, Ok(1));
         let panics = || async { panic!("wrong") };
         assert_eq!(
-            flights.run("x", panics).await,
+            requests.run("x", panics).await,
             Err(SingleFlightError::Panicked)
         );
-        assert!(flights.0.lock().unwrap().is_empty());
+        assert!(requests.0.lock().unwrap().is_empty());
     }
 
     #[tokio::test]
-    async fn their_number_is_bounded() {
-        let flights = SingleFlight::default();
+    async fn the_number_of_requests_in_flight_is_bounded() {
+        let requests = SingleFlight::default();
         let mut callers: Vec<_> = (0..MAX_REQUESTS_IN_FLIGHT)
-            .map(|key| Box::pin(flights.run(key, std::future::pending::<()>)))
+            .map(|key| Box::pin(requests.run(key, std::future::pending::<()>)))
             .collect();
         for caller in &mut callers {
             assert!(futures::poll!(caller).is_pending());
         }
-        let more = flights
+        let excess = requests
             .run(MAX_REQUESTS_IN_FLIGHT, std::future::pending)
             .await;
-        assert_eq!(more, Err(SingleFlightError::TooMany));
+        assert_eq!(excess, Err(SingleFlightError::TooMany));
     }
 }

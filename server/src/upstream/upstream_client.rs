@@ -57,14 +57,12 @@ impl LogThrottle {
     /// that message was logged recently.
     fn record(&self) -> Option<u64> {
         let before = self.count.fetch_add(1, Relaxed);
-        let mut told = self
-            .last_logged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|told| told.elapsed() < FAILURE_LOG_INTERVAL) {
+        let last_logged = self.last_logged.lock();
+        let mut last_logged = last_logged.unwrap_or_else(PoisonError::into_inner);
+        if last_logged.is_some_and(|time| time.elapsed() < FAILURE_LOG_INTERVAL) {
             return None;
         }
-        *told = Some(Instant::now());
+        *last_logged = Some(Instant::now());
         self.count.store(0, Relaxed);
         Some(before + 1)
     }
@@ -81,29 +79,31 @@ impl UpstreamClient {
         before: &[Arc<Self>],
     ) -> Result<Arc<Self>, UpstreamConfigError> {
         let files = UpstreamFiles::read(settings)?;
-        let named = before
+        let old = before
             .iter()
-            .find(|it| it.settings.name() == settings.name());
-        if let Some(same) = named.filter(|it| it.settings == *settings && it.files == files) {
-            return Ok(Arc::clone(same));
+            .find(|client| client.settings.name() == settings.name());
+        let is_same = |old: &&Arc<Self>| old.settings == *settings && old.files == files;
+        if let Some(unchanged) = old.filter(is_same) {
+            return Ok(Arc::clone(unchanged));
         }
-        let setup = |what: String| UpstreamConfigError::Setup {
+        let setup_error = |reason: String| UpstreamConfigError::Setup {
             upstream: settings.name().to_owned(),
-            reason: what,
+            reason,
         };
         let mut tls = TlsOptions::default().with_user_agent(USER_AGENT);
         if let Some(pem) = &files.ca_certificates {
-            tls.add_ca_certificates(pem).map_err(setup)?;
+            tls.add_ca_certificates(pem).map_err(setup_error)?;
         }
         if settings.is_insecure {
             tls = tls.without_verification();
         }
-        let scheme = match settings.is_tls {
-            true => UrlScheme::Https,
-            false => UrlScheme::Http,
+        let scheme = if settings.is_tls {
+            UrlScheme::Https
+        } else {
+            UrlScheme::Http
         };
         let client = Client::with_tls(&settings.remote, scheme, &tls)
-            .map_err(|error| setup(error.to_string()))?;
+            .map_err(|error| setup_error(error.to_string()))?;
         let credentials = settings.login.as_ref().zip(files.password.as_ref());
         let credentials = credentials.map(|(login, password)| Credentials::Password {
             username: login.username.clone(),
@@ -116,7 +116,7 @@ impl UpstreamClient {
                 tracing::warn!(
                     upstream = name,
                     host,
-                    "the password goes there without encryption"
+                    "sending the password without encryption"
                 );
             })
             // A client is waiting and may be served a stale answer instead, so do not retry.
@@ -126,7 +126,7 @@ impl UpstreamClient {
             files,
             client,
             breaker: CircuitBreaker::default(),
-            metrics: named.map(|it| Arc::clone(&it.metrics)).unwrap_or_default(),
+            metrics: old.map(|old| Arc::clone(&old.metrics)).unwrap_or_default(),
             download_permits: Semaphore::new(MAX_CONCURRENT_DOWNLOADS),
             manifest_permits: Semaphore::new(MAX_CONCURRENT_MANIFESTS),
             request_permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
@@ -158,58 +158,60 @@ impl UpstreamClient {
     /// Returns the failure, which is already counted and reported to the circuit breaker.
     pub(super) async fn request<T, F>(
         &self,
-        time: Duration,
-        mut question: impl FnMut() -> F,
+        time_limit: Duration,
+        mut send: impl FnMut() -> F,
     ) -> Result<T, UpstreamFailure>
     where
         F: Future<Output = Result<T, client::Error>>,
     {
         self.metrics.requests.fetch_add(1, Relaxed);
-        let asking = async {
+        let sending = async {
             // `acquire` fails only on a closed semaphore, and this one is never closed.
-            let _turn = self.request_permits.acquire().await;
-            match question().await {
-                Err(client::Error::ConnectionLost { .. }) => question().await,
-                answer => answer,
+            let _permit = self.request_permits.acquire().await;
+            match send().await {
+                Err(client::Error::ConnectionLost { .. }) => send().await,
+                result => result,
             }
         };
-        let failed = match timeout(time, asking).await {
-            Ok(Ok(answer)) => {
+        let name = self.settings.name();
+        let failure = match timeout(time_limit, sending).await {
+            Ok(Ok(response)) => {
                 self.breaker.record_success();
-                return Ok(answer);
+                return Ok(response);
             }
             Ok(Err(error)) => {
                 match self.failure_log.record() {
                     Some(times) => {
-                        tracing::warn!(times, "{} failed: {error}", self.settings.name());
+                        tracing::warn!(times, "request to upstream {name} failed: {error}");
                     }
-                    None => tracing::debug!("an upstream failed: {error}"),
+                    None => tracing::debug!("request to upstream {name} failed: {error}"),
                 }
-                UpstreamFailure::from_client(self.settings.name(), &error)
+                UpstreamFailure::from_client(name, &error)
             }
             Err(_) => {
-                let what = format!("did not answer within {} s", time.as_secs());
-                UpstreamFailure::new(self.settings.name(), UpstreamFailureKind::TimedOut, what)
+                let message = format!("no response within {} s", time_limit.as_secs());
+                UpstreamFailure::new(name, UpstreamFailureKind::TimedOut, message)
             }
         };
-        self.record_failure(&failed);
-        Err(failed)
+        self.record_failure(&failure);
+        Err(failure)
     }
 
     /// Counts a failure and reports it to the circuit breaker.
-    pub(super) fn record_failure(&self, failed: &UpstreamFailure) {
-        self.metrics.record_failure(failed.kind);
-        match failed.kind.is_upstream_wide() {
-            true => self.breaker.record_failure(failed),
+    pub(super) fn record_failure(&self, failure: &UpstreamFailure) {
+        self.metrics.record_failure(failure.kind);
+        if failure.kind.is_upstream_wide() {
+            self.breaker.record_failure(failure);
+        } else {
             // The upstream did answer.
-            false => self.breaker.record_success(),
+            self.breaker.record_success();
         }
     }
 
     /// Logs, at most once per interval, that stale answers are served.
-    pub(super) fn log_stale(&self, failed: &UpstreamFailure) {
+    pub(super) fn log_stale(&self, failure: &UpstreamFailure) {
         if let Some(answers) = self.stale_log.record() {
-            tracing::warn!(answers, "stale answers are served: {failed}");
+            tracing::warn!(answers, "serving stale answers: {failure}");
         }
     }
 }

@@ -76,7 +76,8 @@ fn invalid_upstreams_prevent_the_start() {
     assert_eq!(output.status.code(), Some(1));
     let message = stderr(&output);
     assert!(
-        message.contains("cannot read the password of a, ") && message.contains("hint: "),
+        message.contains("cannot read the password of upstream a from ")
+            && message.contains("hint: "),
         "{message}"
     );
 }

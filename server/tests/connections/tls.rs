@@ -223,7 +223,7 @@ fn invalid_certificate_files_prevent_the_start() {
     for (certificate, key, message) in [
         ("a.crt", "b.key", "does not match the certificate"),
         ("none", "a.key", "cannot read"),
-        ("a.crt", "empty", "holds no private key"),
+        ("a.crt", "empty", "contains no private key"),
         ("a.key", "a.crt", "are the two files swapped"),
     ] {
         let output = crate::support::command(&certificates.path("root"))

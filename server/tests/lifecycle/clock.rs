@@ -19,7 +19,7 @@ use crate::support::{Server, assert_offset, client, header, manifest};
 /// The offsets that the clock jumps to.
 const JUMPS: [&str; 4] = ["+400d", "+0", "-400d", "+0"];
 /// The log message of the server about a jump.
-const JUMP_MESSAGE: &str = "the system's clock jumped";
+const JUMP_MESSAGE: &str = "the system clock jumped";
 
 /// Returns the path of libfaketime. If it is not installed, prints a message and returns `None`.
 fn library() -> Option<String> {

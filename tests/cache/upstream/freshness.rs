@@ -14,7 +14,7 @@ fn the_server_starts_with_every_upstream_down_and_never_reports_not_found() {
         let reply = cache.get(&target);
         reply.assert_error(502, "UNAVAILABLE");
         assert!(
-            reply.text().contains("up.example cannot be reached"),
+            reply.text().contains("up.example: cannot connect"),
             "{}",
             reply.text()
         );
@@ -67,7 +67,7 @@ fn cached_content_is_served_as_stale_while_the_upstream_is_down_or_limits() {
         cache
             .server
             .log()
-            .contains("stale answers are served: up.example")
+            .contains("serving stale answers: up.example")
     );
 
     upstream.configure(|settings| {

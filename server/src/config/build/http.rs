@@ -12,31 +12,19 @@ use super::tls::build_tls;
 const DEFAULT_METRICS_PATH: &str = "/metrics";
 
 pub(super) fn build_http(reader: &mut ConfigReader<'_>) -> Option<HttpConfig> {
-    let listen_address = build_listen_address(reader);
-    let prefix = reader.value("http.prefix", "/", parse_prefix);
-    let host = reader.optional("http.host", parse_host_url);
-    let relative_urls = reader.optional("http.relativeurls", parse_bool);
-    let secret = reader.secret("http.secret");
-    let drain_timeout = reader.value("http.draintimeout", "60s", parse_duration);
-    let tls = build_tls(reader);
-    let headers = build_headers(reader);
-    let debug_address = reader.optional("http.debug.addr", parse_with_from_str);
-    let metrics_path = build_metrics_path(reader);
-    let is_http2_disabled = reader.value("http.http2.disabled", "false", parse_bool);
-    let is_h2c_enabled = reader.value("http.h2c.enabled", "false", parse_bool);
-    Some(HttpConfig {
-        listen_address: listen_address?,
-        prefix: prefix?,
-        host: host?,
-        relative_urls: relative_urls?,
-        headers: headers?,
-        secret: secret?,
-        drain_timeout: drain_timeout?,
-        tls: tls?,
-        debug_address: debug_address?,
-        metrics_path: metrics_path?,
-        is_http2_enabled: !is_http2_disabled?,
-        is_h2c_enabled: is_h2c_enabled?,
+    build!(HttpConfig {
+        listen_address: build_listen_address(reader),
+        prefix: reader.value("http.prefix", "/", parse_prefix),
+        host: reader.optional("http.host", parse_host_url),
+        relative_urls: reader.optional("http.relativeurls", parse_bool),
+        secret: reader.secret("http.secret"),
+        drain_timeout: reader.value("http.draintimeout", "60s", parse_duration),
+        tls: build_tls(reader),
+        headers: build_headers(reader),
+        debug_address: reader.optional("http.debug.addr", parse_with_from_str),
+        metrics_path: build_metrics_path(reader),
+        is_http2_enabled: reader.enabled("http.http2.disabled"),
+        is_h2c_enabled: reader.value("http.h2c.enabled", "false", parse_bool),
     })
 }
 

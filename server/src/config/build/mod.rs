@@ -4,6 +4,15 @@
 //! an error, after it has read the rest of the section, so that all errors are reported at once.
 //! Start reading at [`build_config`].
 
+/// Builds a section from fields that are `Option`s. All of them are evaluated, so that all errors
+/// are reported; then the result is `None` if one of them is `None`.
+macro_rules! build {
+    ($section:ident { $($field:ident: $value:expr),* $(,)? }) => {{
+        $(let $field = $value;)*
+        Some($section { $($field: $field?),* })
+    }};
+}
+
 mod headers;
 mod http;
 mod storage;
@@ -12,8 +21,8 @@ mod tls;
 use super::cache;
 use super::reader::ConfigReader;
 use super::scalars::{
-    parse_bool, parse_header_value, parse_page_limit, parse_path, parse_positive_count,
-    parse_timeout, parse_with_from_str,
+    parse_header_value, parse_page_limit, parse_path, parse_positive_count, parse_timeout,
+    parse_with_from_str,
 };
 use super::types::{Config, ImgsyncConfig, LogConfig, LogFormat, LogLevel};
 use crate::auth::HtpasswdConfig;
@@ -21,23 +30,15 @@ use crate::auth::HtpasswdConfig;
 /// Builds the whole configuration, or returns `None` when it has errors. The order of the sections
 /// here is their order in the output of `imgsync-server config`.
 pub(super) fn build_config(reader: &mut ConfigReader<'_>) -> Option<Config> {
-    let log = build_log(reader);
-    let storage = storage::build_storage(reader);
-    let auth = build_auth(reader);
-    let http = http::build_http(reader);
-    let catalog_max_entries = reader.value("catalog.maxentries", "1000", parse_page_limit);
-    let tags_max = reader.value("tags.maxtags", "1000", parse_page_limit);
-    let cache = cache::build_cache(reader);
-    let imgsync = build_imgsync(reader);
-    Some(Config {
-        log: log?,
-        storage: storage?,
-        auth: auth?,
-        http: http?,
-        catalog_max_entries: catalog_max_entries?,
-        tags_max: tags_max?,
-        cache: cache?,
-        imgsync: imgsync?,
+    build!(Config {
+        log: build_log(reader),
+        storage: storage::build_storage(reader),
+        auth: build_auth(reader),
+        http: http::build_http(reader),
+        catalog_max_entries: reader.value("catalog.maxentries", "1000", parse_page_limit),
+        tags_max: reader.value("tags.maxtags", "1000", parse_page_limit),
+        cache: cache::build_cache(reader),
+        imgsync: build_imgsync(reader),
     })
 }
 
@@ -50,17 +51,17 @@ fn build_log(reader: &mut ConfigReader<'_>) -> Option<LogConfig> {
     };
     let level = reader.value(level_key, "info", parse_log_level);
     let formatter = reader.value("log.formatter", "text", parse_formatter);
-    if let (Some(origin), Some((_, true))) = (reader.origin("log.formatter"), formatter) {
+    if let Some(origin) = reader.origin("log.formatter")
+        && formatter.is_some_and(|(_, is_replacement)| is_replacement)
+    {
         let text = "not supported: the log is written as json instead of logstash";
         reader.diagnostics.warning(&origin, "log.formatter", text);
     }
-    let fields = reader.string_map("log.fields");
-    let is_access_log_disabled = reader.value("log.accesslog.disabled", "false", parse_bool);
-    Some(LogConfig {
-        level: level?,
-        formatter: formatter?.0,
-        fields: fields?,
-        is_access_log_enabled: !is_access_log_disabled?,
+    build!(LogConfig {
+        level: level,
+        formatter: formatter.map(|(formatter, _)| formatter),
+        fields: reader.string_map("log.fields"),
+        is_access_log_enabled: reader.enabled("log.accesslog.disabled"),
     })
 }
 
@@ -109,17 +110,13 @@ fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
             .diagnostics
             .warning(&origin, "imgsync.anonymous.pull", text);
     }
-    let max_connections = reader.value("imgsync.limits.connections", "512", parse_positive_count);
-    let max_open_uploads = reader.value("imgsync.limits.openuploads", "1000", parse_positive_count);
-    let read_timeout = reader.value("imgsync.stall", "60s", parse_timeout);
-    let write_timeout = reader.value("imgsync.writestall", "1h", parse_timeout);
-    Some(ImgsyncConfig {
-        anonymous_pull: anonymous_pull?,
-        trusted_proxies: trusted_proxies?,
-        max_connections: max_connections?,
-        max_open_uploads: max_open_uploads?,
-        read_timeout: read_timeout?,
-        write_timeout: write_timeout?,
+    build!(ImgsyncConfig {
+        anonymous_pull: anonymous_pull,
+        trusted_proxies: trusted_proxies,
+        max_connections: reader.value("imgsync.limits.connections", "512", parse_positive_count),
+        max_open_uploads: reader.value("imgsync.limits.openuploads", "1000", parse_positive_count),
+        read_timeout: reader.value("imgsync.stall", "60s", parse_timeout),
+        write_timeout: reader.value("imgsync.writestall", "1h", parse_timeout),
     })
 }
 

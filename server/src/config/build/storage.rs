@@ -12,19 +12,12 @@ const STORAGE_NON_DRIVER_KEYS: &[&str] = &["delete", "redirect", "cache", "tag",
 
 pub(super) fn build_storage(reader: &mut ConfigReader<'_>) -> Option<StorageConfig> {
     check_driver(reader);
-    let root = reader.value(
-        "storage.filesystem.rootdirectory",
-        "/var/lib/registry",
-        parse_path,
-    );
-    let is_delete_enabled = reader.value("storage.delete.enabled", "false", parse_bool);
-    let purging = build_purging(reader);
-    let is_read_only = reader.value("storage.maintenance.readonly.enabled", "false", parse_bool);
-    Some(StorageConfig {
-        root: root?,
-        is_delete_enabled: is_delete_enabled?,
-        is_read_only: is_read_only?,
-        purging: purging?,
+    let root_key = "storage.filesystem.rootdirectory";
+    build!(StorageConfig {
+        root: reader.value(root_key, "/var/lib/registry", parse_path),
+        is_delete_enabled: reader.value("storage.delete.enabled", "false", parse_bool),
+        purging: build_purging(reader),
+        is_read_only: reader.value("storage.maintenance.readonly.enabled", "false", parse_bool),
     })
 }
 
@@ -56,15 +49,11 @@ fn check_driver(reader: &mut ConfigReader<'_>) {
 
 fn build_purging(reader: &mut ConfigReader<'_>) -> Option<PurgeConfig> {
     let key = |name: &str| format!("storage.maintenance.uploadpurging.{name}");
-    let is_enabled = reader.value(&key("enabled"), "true", parse_bool);
-    let age = reader.value(&key("age"), "168h", parse_duration);
-    let interval = reader.value(&key("interval"), "24h", parse_interval);
-    let is_dry_run = reader.value(&key("dryrun"), "false", parse_bool);
-    Some(PurgeConfig {
-        is_enabled: is_enabled?,
-        age: age?,
-        interval: interval?,
-        is_dry_run: is_dry_run?,
+    build!(PurgeConfig {
+        is_enabled: reader.value(&key("enabled"), "true", parse_bool),
+        age: reader.value(&key("age"), "168h", parse_duration),
+        interval: reader.value(&key("interval"), "24h", parse_interval),
+        is_dry_run: reader.value(&key("dryrun"), "false", parse_bool),
     })
 }
 

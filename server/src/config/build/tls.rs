@@ -12,7 +12,9 @@ pub(super) fn build_tls(reader: &mut ConfigReader<'_>) -> Option<Option<TlsConfi
     let min_version = reader.optional("http.tls.minimumtls", parse_tls_version);
     let cipher_suites = reader.list("http.tls.ciphersuites", &[], |text| Ok(text.to_owned()));
     let (min_version, cipher_suites) = (min_version?, cipher_suites?);
-    if let (Some(origin), Some((_, true))) = (reader.origin("http.tls.minimumtls"), min_version) {
+    if let Some(origin) = reader.origin("http.tls.minimumtls")
+        && min_version.is_some_and(|(_, is_replacement)| is_replacement)
+    {
         let text = "not supported: TLS 1.2 is the oldest supported version and is used instead";
         reader
             .diagnostics

@@ -18,9 +18,9 @@ fn defaults_are_documented() {
         let entries = parse_config(input).unwrap().settings;
         let defaults = entries
             .iter()
-            .filter(|it| it.origin == ValueOrigin::Default);
+            .filter(|entry| entry.origin == ValueOrigin::Default);
         // An upstream takes the default of another key.
-        for entry in defaults.filter(|it| it.path.last().unwrap() != "freshness") {
+        for entry in defaults.filter(|entry| entry.path.last().unwrap() != "freshness") {
             let name = |part: &String| match part.parse::<usize>() {
                 Ok(_) => "#".to_owned(),
                 Err(_) => part.clone(),

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn unknown_keys_are_reported_with_a_suggestion() {
     // The stock registry ignores these keys silently, and listens on a random address.
-    let loaded = with(
+    let loaded = load(
         "version: 0.1\nstorage: filesystem\nhttp: {adr: ':5000'}\nlgo: {}\nlog:\n  feilds: {}\n",
         &[],
     );
@@ -19,7 +19,7 @@ fn unknown_keys_are_reported_with_a_suggestion() {
         ]
     );
     assert_eq!(
-        warnings(&file("whatever: 1\n")),
+        warnings(&load_with("whatever: 1\n")),
         ["c.yml:4: whatever: unknown key, ignored"]
     );
     for (more, text) in [
@@ -37,10 +37,10 @@ fn unknown_keys_are_reported_with_a_suggestion() {
             "imgsync.anonymus: unknown key; did you mean imgsync.anonymous?",
         ),
     ] {
-        let refused = refused(more);
-        assert!(refused.contains(text), "{refused}");
+        let errors = load_errors_with(more);
+        assert!(errors.contains(text), "{errors}");
     }
-    let text = refusal(
+    let text = load_errors(
         "version: 0.1\nstorage: filesystem\nhttp: {tls: {clientca: [/x]}}\n",
         &[],
     );
@@ -52,14 +52,14 @@ fn unknown_keys_are_reported_with_a_suggestion() {
 
 #[test]
 fn empty_and_disabled_sections_are_ignored() {
-    let loaded = file(
+    let loaded = load_with(
         "auth: none\nproxy: {remoteurl: '', ttl: 168h}\nnotifications: {endpoints: []}\nredis:\n\
          health: {storagedriver: {enabled: false}, file: []}\nvalidation: {disabled: true}\n",
     );
     assert_eq!(loaded.config.auth, None);
     assert!(loaded.notices.is_empty(), "{:?}", loaded.notices);
     let text = "version: 0.1\nstorage: filesystem\nhttp: {tls: {clientcas: [], letsencrypt: {email: ''}}, debug: {prometheus: {enabled: false, path: /m}}}\n";
-    let loaded = with(text, &[]).unwrap();
+    let loaded = load(text, &[]).unwrap();
     assert_eq!((&loaded.config.http.tls, loaded.notices.len()), (&None, 0));
 }
 
@@ -89,7 +89,7 @@ fn unsupported_sections_are_reported_once() {
         ("log: {hooks: [{type: mail}]}", "log.hooks"),
         ("log: {formatter: logstash}", "log.formatter"),
     ] {
-        let loaded = file(more);
+        let loaded = load_with(more);
         let messages = warnings(&loaded);
         assert_eq!(messages.len(), 1, "{messages:?}");
         assert!(
@@ -97,7 +97,7 @@ fn unsupported_sections_are_reported_once() {
             "{messages:?}"
         );
     }
-    let messages = warnings(&file("notifications: {endpoints: [{nmae: a}]}")).join("\n");
+    let messages = warnings(&load_with("notifications: {endpoints: [{nmae: a}]}")).join("\n");
     assert!(messages.contains("notifications.endpoints.0.nmae: unknown key, ignored; did you mean notifications.endpoints.0.name?"), "{messages}");
 }
 
@@ -121,15 +121,15 @@ fn invalid_values_name_their_key() {
         ),
         (
             "imgsync: {limits: {connections: 0}}",
-            "imgsync.limits.connections: must be a number above 0",
+            "imgsync.limits.connections: must be a number greater than 0",
         ),
         (
             "imgsync: {stall: 5}",
             "imgsync.stall: must be a duration with its unit",
         ),
     ] {
-        let refused = refused(more);
-        assert!(refused.contains(text), "{refused}");
+        let errors = load_errors_with(more);
+        assert!(errors.contains(text), "{errors}");
     }
     for (http, text) in [
         ("addr: 5000", "http.addr: "),
@@ -160,13 +160,14 @@ fn invalid_values_name_their_key() {
         ),
         ("headers: {X: {y: z}}", "http.headers.X: must be a list"),
     ] {
-        let refused = refusal(
+        let errors = load_errors(
             &format!("version: 0.1\nstorage: filesystem\nhttp: {{{http}}}\n"),
             &[],
         );
-        assert!(refused.contains(text), "{refused}");
+        assert!(errors.contains(text), "{errors}");
     }
     // All errors are reported at once.
-    let refused = refused("log: {level: loud}\ncatalog: {maxentries: x}\nproxy: {remoteurl: x}\n");
-    assert_eq!(refused.lines().count(), 4, "{refused}");
+    let errors =
+        load_errors_with("log: {level: loud}\ncatalog: {maxentries: x}\nproxy: {remoteurl: x}\n");
+    assert_eq!(errors.lines().count(), 4, "{errors}");
 }

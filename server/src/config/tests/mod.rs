@@ -94,7 +94,7 @@ fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// Parses a file with environment variables.
-fn with(text: &str, pairs: &[(&str, &str)]) -> Result<LoadedConfig, ConfigErrors> {
+fn load(text: &str, pairs: &[(&str, &str)]) -> Result<LoadedConfig, ConfigErrors> {
     parse_config(ConfigInput {
         file: Some(("c.yml", text)),
         variables: &variables(pairs),
@@ -103,26 +103,26 @@ fn with(text: &str, pairs: &[(&str, &str)]) -> Result<LoadedConfig, ConfigErrors
 }
 
 /// Parses the base file with more lines.
-fn file(more: &str) -> LoadedConfig {
-    with(&format!("{BASE}{more}"), &[]).unwrap_or_else(|errors| panic!("{errors}"))
+fn load_with(more: &str) -> LoadedConfig {
+    load(&format!("{BASE}{more}"), &[]).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// Parses the base file with environment variables.
-fn environment(pairs: &[(&str, &str)]) -> LoadedConfig {
-    with(BASE, pairs).unwrap_or_else(|errors| panic!("{errors}"))
+fn load_with_variables(pairs: &[(&str, &str)]) -> LoadedConfig {
+    load(BASE, pairs).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// Returns the errors of an invalid file with environment variables.
-fn refusal(text: &str, pairs: &[(&str, &str)]) -> String {
-    match with(text, pairs) {
+fn load_errors(text: &str, pairs: &[(&str, &str)]) -> String {
+    match load(text, pairs) {
         Ok(loaded) => panic!("not refused: {:?}", loaded.config),
         Err(errors) => errors.to_string(),
     }
 }
 
 /// Returns the errors of the base file with more lines.
-fn refused(more: &str) -> String {
-    refusal(&format!("{BASE}{more}"), &[])
+fn load_errors_with(more: &str) -> String {
+    load_errors(&format!("{BASE}{more}"), &[])
 }
 
 fn warnings(loaded: &LoadedConfig) -> Vec<String> {
@@ -149,7 +149,7 @@ fn every_setting_that_is_read_is_in_the_table_of_keys() {
                  {pull: [a]}, cache: {maxbytes: 1GB, upstreams: [{prefix: b, remoteurl: \
                  'http://b:1', username: u, passwordfile: /p, repositories: [a], namespaces: [c], \
                  mirror: false, cafile: /c}]}}\n";
-    let loaded = with(&format!("{FULL}{cache}"), &[]).unwrap();
+    let loaded = load(&format!("{FULL}{cache}"), &[]).unwrap();
     for setting in &loaded.settings {
         let path = keys::table_path(&setting.path);
         assert!(keys::shape(&path).is_some(), "{path}");

@@ -4,18 +4,17 @@ use super::*;
 
 #[test]
 fn printed_values_have_their_source() {
-    let given = [
+    let variables = variables(&[
         ("REGISTRY_LOG_LEVEL", "warn"),
         ("REGISTRY_HTTP_HEADERS_Authorization", "[Bearer abc]"),
-    ];
-    let given = variables(&given);
+    ]);
     let loaded = parse_config(ConfigInput {
         file: Some((
             "c.yml",
             "version: 0.1\nlog: {fields: {a.b: 'x: y'}}\nstorage: filesystem\nhttp:\n  \
                               secret: swordfish\n  headers: {X-A: [nosniff, '']}\nauth: {htpasswd: {path: /p}}\n",
         )),
-        variables: &given,
+        variables: &variables,
         arguments: &[("--addr", "http.addr", ":0".to_owned())],
     });
     let printed = loaded.unwrap().to_yaml();
@@ -81,8 +80,8 @@ fn printed_configuration_can_be_parsed_again() {
          imgsync: {{anonymous: {{pull: ['public/*', '*']}}, trustedproxies: [127.0.0.1/8, '::1']}}\n"
     );
     for text in [FULL, BASE, &quirks] {
-        let mut first = with(text, &[]).unwrap();
-        let again = with(&first.to_yaml(), &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let mut first = load(text, &[]).unwrap();
+        let again = load(&first.to_yaml(), &[]).unwrap_or_else(|errors| panic!("{errors}"));
         if first.config.http.secret.is_some() {
             first.config.http.secret = Some(Secret("******".to_owned()));
         }

@@ -3,30 +3,28 @@
 use super::*;
 
 #[test]
-fn authentication_ends_only_with_a_restart() {
-    let open = file("").config;
-    let locked = |path: &str| file(&format!("auth: {{htpasswd: {{path: {path}}}}}\n")).config;
-    for (old, new, kept) in [
-        (&locked("/p"), &open, Some("/p")),
-        (&locked("/p"), &locked("/q"), None),
-        (&open, &locked("/q"), None),
-        (&open, &open, None),
+fn only_a_restart_disables_authentication() {
+    let open = load_with("").config;
+    let locked = |path: &str| load_with(&format!("auth: {{htpasswd: {{path: {path}}}}}\n")).config;
+    for (old, new, is_kept) in [
+        (&locked("/p"), &open, true),
+        (&locked("/p"), &locked("/q"), false),
+        (&open, &locked("/q"), false),
+        (&open, &open, false),
     ] {
-        let mut now = new.clone();
-        assert_eq!(keep_auth(old, &mut now), kept.is_some());
-        assert_eq!(
-            now.auth,
-            if kept.is_some() { &old.auth } else { &new.auth }.clone()
-        );
+        let mut effective = new.clone();
+        assert_eq!(keep_auth(old, &mut effective), is_kept);
+        let expected = if is_kept { &old.auth } else { &new.auth };
+        assert_eq!(effective.auth, *expected);
     }
 }
 
 #[test]
 fn keys_that_need_a_restart() {
-    let changed = |more: &str, given: &[(&str, &str)]| {
+    let changed = |more: &str, pairs: &[(&str, &str)]| {
         let text = format!("{BASE}{more}");
-        let new = with(&text, given).unwrap_or_else(|errors| panic!("{errors}"));
-        keys_needing_restart(&environment(&[]).config, &new.config)
+        let new = load(&text, pairs).unwrap_or_else(|errors| panic!("{errors}"));
+        keys_needing_restart(&load_with_variables(&[]).config, &new.config)
     };
     assert_eq!(changed("", &[]), [""; 0]);
     for (name, value, key) in [
@@ -54,13 +52,13 @@ fn keys_that_need_a_restart() {
     ] {
         assert_eq!(changed("", &[(name, value)]), [key]);
     }
-    let live = "log: {level: debug}\ncatalog: {maxentries: 5}\nauth: {htpasswd: {path: /p}}\n\
+    let reloadable = "log: {level: debug}\ncatalog: {maxentries: 5}\nauth: {htpasswd: {path: /p}}\n\
                 imgsync: {anonymous: {pull: [a]}, trustedproxies: [10.0.0.1], limits: {openuploads: 3}}\n";
-    let given = [
+    let reloadable_variables = [
         ("REGISTRY_HTTP_HEADERS_X-A", "[b]"),
         ("REGISTRY_HTTP_PREFIX", "/x/"),
         ("REGISTRY_STORAGE_DELETE_ENABLED", "true"),
         ("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true"),
     ];
-    assert_eq!(changed(live, &given), [""; 0]);
+    assert_eq!(changed(reloadable, &reloadable_variables), [""; 0]);
 }

@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn the_full_example_is_parsed() {
-    let loaded = with(FULL, &[]).unwrap();
+    let loaded = load(FULL, &[]).unwrap();
     let Config {
         log,
         storage,
@@ -101,20 +101,20 @@ fn the_version_is_required() {
         "version: [0.1]\n",
     ] {
         assert!(
-            refusal(text, &[]).contains("unsupported version"),
+            load_errors(text, &[]).contains("unsupported version"),
             "{text:?}"
         );
     }
-    assert!(refusal("", &[]).contains("c.yml:1: version: unsupported version: \"\""));
-    with("version: '0.1'\nstorage: filesystem\n", &[]).unwrap();
-    let loaded = environment(&[("REGISTRY_VERSION", "0.3")]);
+    assert!(load_errors("", &[]).contains("c.yml:1: version: unsupported version: \"\""));
+    load("version: '0.1'\nstorage: filesystem\n", &[]).unwrap();
+    let loaded = load_with_variables(&[("REGISTRY_VERSION", "0.3")]);
     assert!(warnings(&loaded)[0].starts_with("REGISTRY_VERSION: version: ignored"));
 }
 
 #[test]
 fn invalid_yaml_and_duplicate_keys() {
-    assert!(refusal("version: 0.1\nlog: [\n", &[]).contains("c.yml:3: invalid YAML"));
-    let twice = file("log: {level: info}\nlog: {level: debug}\n");
+    assert!(load_errors("version: 0.1\nlog: [\n", &[]).contains("c.yml:3: invalid YAML"));
+    let twice = load_with("log: {level: info}\nlog: {level: debug}\n");
     assert_eq!(twice.config.log.level, LogLevel::Debug);
     assert!(
         warnings(&twice)[0].contains("c.yml:5: log: duplicate key"),
@@ -125,7 +125,7 @@ fn invalid_yaml_and_duplicate_keys() {
 
 #[test]
 fn exactly_one_storage_driver() {
-    let root = |text: &str| with(text, &[]).unwrap().config.storage.root;
+    let root = |text: &str| load(text, &[]).unwrap().config.storage.root;
     assert_eq!(
         root("version: 0.1\nstorage: filesystem\n"),
         Path::new("/var/lib/registry")
@@ -139,12 +139,12 @@ fn exactly_one_storage_driver() {
         "version: 0.1\nstorage: {delete: {enabled: true}}\n",
     ] {
         assert!(
-            refusal(text, &[]).contains("no storage configuration provided"),
+            load_errors(text, &[]).contains("no storage configuration provided"),
             "{text}"
         );
     }
     for driver in ["s3", "azure", "gcs", "swift", "oss", "inmemory"] {
-        let text = refusal(
+        let text = load_errors(
             &format!("version: 0.1\nstorage: {{{driver}: {{bucket: b}}}}\n"),
             &[],
         );
@@ -154,7 +154,7 @@ fn exactly_one_storage_driver() {
             )),
             "{text}"
         );
-        let text = refusal(BASE, &[("REGISTRY_STORAGE", driver)]);
+        let text = load_errors(BASE, &[("REGISTRY_STORAGE", driver)]);
         assert!(
             text.contains(&format!(
                 "REGISTRY_STORAGE: storage.{driver}: not supported"
@@ -162,19 +162,19 @@ fn exactly_one_storage_driver() {
             "{text}"
         );
     }
-    let text = refusal("version: 0.1\nstorage: {filesystem: {}, s3: {}}\n", &[]);
+    let text = load_errors("version: 0.1\nstorage: {filesystem: {}, s3: {}}\n", &[]);
     assert!(
         text.contains(
             "only one storage driver can be configured, found filesystem (c.yml:2) and s3 (c.yml:2)"
         ),
         "{text}"
     );
-    let text = refusal(BASE, &[("REGISTRY_STORAGE_S3_BUCKET", "b")]);
+    let text = load_errors(BASE, &[("REGISTRY_STORAGE_S3_BUCKET", "b")]);
     assert!(
         text.contains("found filesystem (c.yml:2) and s3 (REGISTRY_STORAGE_S3_BUCKET)"),
         "{text}"
     );
-    let text = refusal("version: 0.1\nstorage: {filesytem: {}}\n", &[]);
+    let text = load_errors("version: 0.1\nstorage: {filesytem: {}}\n", &[]);
     assert!(
         text.contains(
             "storage.filesytem: unknown storage driver or setting; did you mean storage.filesystem?"
@@ -185,19 +185,22 @@ fn exactly_one_storage_driver() {
 
 #[test]
 fn old_keys_and_yaml_1_1_booleans() {
-    assert_eq!(file("loglevel: debug\n").config.log.level, LogLevel::Debug);
     assert_eq!(
-        file("loglevel: debug\nlog: {level: Error}\n")
+        load_with("loglevel: debug\n").config.log.level,
+        LogLevel::Debug
+    );
+    assert_eq!(
+        load_with("loglevel: debug\nlog: {level: Error}\n")
             .config
             .log
             .level,
         LogLevel::Error
     );
     let text = "version: 0.1\nstorage: {filesystem: {}, delete: {enabled: yes}, maintenance: {readonly: {enabled: 'on'}}}\n";
-    let storage = with(text, &[]).unwrap().config.storage;
+    let storage = load(text, &[]).unwrap().config.storage;
     assert!(storage.is_delete_enabled && storage.is_read_only);
     let text = "version: 0.1\nstorage: filesystem\nhttp: {net: unix, addr: /run/r.sock, headers: {X-A: b}, tls: {certificate: /c, key: /k, minimumtls: tls1.0}}\n";
-    let loaded = with(text, &[]).unwrap();
+    let loaded = load(text, &[]).unwrap();
     assert_eq!(
         loaded.config.http.listen_address,
         ListenAddress::Unix("/run/r.sock".into())

@@ -18,7 +18,7 @@ fn settings_that_cannot_be_ignored_are_errors() {
         ("auth: {htpasswd: {realm: r}}", "auth.htpasswd.path"),
         ("auth: {htpasswd: {path: /p}, none: {}}", "auth"),
     ] {
-        let text = refused(more);
+        let text = load_errors_with(more);
         assert!(text.contains(&format!("c.yml:4: {key}: ")), "{text}");
     }
     for (tls, key) in [
@@ -43,7 +43,7 @@ fn settings_that_cannot_be_ignored_are_errors() {
             ""
         };
         let text = format!("version: 0.1\nstorage: filesystem\nhttp: {{tls: {{{tls}{braces}}}}}\n");
-        let text = refusal(&text, &[]);
+        let text = load_errors(&text, &[]);
         assert!(text.contains(&format!("c.yml:3: {key}: ")), "{text}");
     }
 }
@@ -70,15 +70,15 @@ fn misspelled_security_variables_are_errors() {
             "did you mean REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY?",
         ),
     ] {
-        let refused = refusal(BASE, &[(name, "/x")]);
+        let errors = load_errors(BASE, &[(name, "/x")]);
         assert!(
-            refused.contains(&format!("{name}: ")) && refused.contains(text),
-            "{refused}"
+            errors.contains(&format!("{name}: ")) && errors.contains(text),
+            "{errors}"
         );
     }
     // An empty variable does not remove the section of the file.
     let text = format!("{BASE}auth: {{htpasswd: {{path: /p}}}}\n");
-    let loaded = with(&text, &[("REGISTRY_AUTH", "")]).unwrap();
+    let loaded = load(&text, &[("REGISTRY_AUTH", "")]).unwrap();
     assert!(loaded.config.auth.is_some());
     assert!(warnings(&loaded)[0].starts_with("REGISTRY_AUTH: auth: empty, ignored"));
 }
@@ -101,7 +101,7 @@ fn misspelled_or_misplaced_security_sections_are_errors() {
         "log: {auth: {htpasswd: {path: /p}}}",
         "log: {htpasswd: {path: /p}}",
     ] {
-        let text = refused(more);
+        let text = load_errors_with(more);
         assert!(
             text.contains("c.yml:4: ") && text.contains(": unknown key"),
             "{text}"
@@ -115,7 +115,7 @@ fn misspelled_or_misplaced_security_sections_are_errors() {
         "auth: {htpasswd: {path: /p}}",
     ] {
         let text = format!("version: 0.1\nstorage: filesystem\nhttp: {{{http}}}\n");
-        let text = refusal(&text, &[]);
+        let text = load_errors(&text, &[]);
         assert!(
             text.contains("c.yml:3: http.") && text.contains(": unknown key"),
             "{text}"
@@ -134,12 +134,12 @@ fn misspelled_or_misplaced_security_sections_are_errors() {
         "REGISTRY_TLS_KEY",
         "REGISTRY_STORGE_FILESYSTEM_ROOTDIRECTORY",
     ] {
-        let text = refusal(BASE, &[(name, "/x")]);
+        let text = load_errors(BASE, &[(name, "/x")]);
         assert!(text.contains(&format!("{name}: no such setting")), "{text}");
     }
     // As Kubernetes sets them for the services registry-auht, registry-tls and registry-htpasswd,
     // and Docker for a linked container.
-    let loaded = environment(&[
+    let loaded = load_with_variables(&[
         ("REGISTRY_AUHT_PORT", "tcp://10.0.0.2:5001"),
         ("REGISTRY_AUHT_PORT_5001_TCP_PROTO", "tcp"),
         ("REGISTRY_HTPASSWD_SERVICE_HOST", "10.0.0.1"),
@@ -160,8 +160,8 @@ fn empty_variables_clear_no_security_setting() {
         "REGISTRY_HTTP_TLS_KEY",
     ];
     for empty in ["", " ", "''", "~"] {
-        let loaded = with(text, &names.map(|name| (name, empty))).unwrap();
-        assert_eq!(loaded.config, with(text, &[]).unwrap().config);
+        let loaded = load(text, &names.map(|name| (name, empty))).unwrap();
+        assert_eq!(loaded.config, load(text, &[]).unwrap().config);
         let messages = warnings(&loaded);
         assert_eq!(messages.len(), 4, "{messages:?}");
         assert!(

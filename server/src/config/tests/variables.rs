@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn variables_of_every_tutorial() {
-    let given = [
+    let tutorial = [
         ("REGISTRY_AUTH", "htpasswd"),
         ("REGISTRY_AUTH_HTPASSWD_REALM", "Registry Realm"),
         ("REGISTRY_AUTH_HTPASSWD_PATH", "/auth/htpasswd"),
@@ -33,7 +33,7 @@ fn variables_of_every_tutorial() {
         ("OTEL_TRACES_EXPORTER", "none"),
         ("PATH", "/bin"),
     ];
-    let loaded = environment(&given);
+    let loaded = load_with_variables(&tutorial);
     assert_eq!(warnings(&loaded), [""; 0]);
     let config = loaded.config;
     let auth = config.auth.unwrap();
@@ -60,9 +60,8 @@ fn variables_of_every_tutorial() {
         )]
     );
     // Without `REGISTRY_AUTH`, and without a file.
-    let given = variables(&given[1..3]);
     let loaded = parse_config(ConfigInput {
-        variables: &given,
+        variables: &variables(&tutorial[1..3]),
         ..ConfigInput::default()
     });
     assert!(loaded.unwrap().config.auth.is_some());
@@ -80,12 +79,15 @@ fn read_only_by_the_documented_rule() {
         ),
     ] {
         assert!(
-            environment(&[(name, value)]).config.storage.is_read_only,
+            load_with_variables(&[(name, value)])
+                .config
+                .storage
+                .is_read_only,
             "{name}"
         );
     }
     let text = "version: 0.1\nstorage: {filesystem: , maintenance: {readonly: , uploadpurging: {age: 1h}}}\n";
-    let loaded = with(
+    let loaded = load(
         text,
         &[("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")],
     )
@@ -97,7 +99,7 @@ fn read_only_by_the_documented_rule() {
 #[test]
 fn list_items_by_index() {
     // The stock registry makes a list with one empty item of these.
-    let text = refusal(
+    let text = load_errors(
         BASE,
         &[("REGISTRY_HTTP_TLS_LETSENCRYPT_HOSTS_0", "a.example.com")],
     );
@@ -105,26 +107,28 @@ fn list_items_by_index() {
         text.contains("REGISTRY_HTTP_TLS_LETSENCRYPT_HOSTS_0: http.tls.letsencrypt: not supported"),
         "{text}"
     );
-    let pull = |given: &[(&str, &str)]| {
-        let patterns = environment(given).config.imgsync.anonymous_pull;
+    let pull = |pairs: &[(&str, &str)]| {
+        let patterns = load_with_variables(pairs).config.imgsync.anonymous_pull;
         patterns.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    let mut given: Vec<_> = (0..12)
-        .map(|i| {
+    let items: Vec<_> = (0..12)
+        .rev()
+        .map(|index| {
             (
-                format!("REGISTRY_IMGSYNC_ANONYMOUS_PULL_{i}"),
-                format!("r{i}/*"),
+                format!("REGISTRY_IMGSYNC_ANONYMOUS_PULL_{index}"),
+                format!("r{index}/*"),
             )
         })
         .collect();
-    given.reverse();
-    let given: Vec<_> = given
+    let items: Vec<_> = items
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     assert_eq!(
-        pull(&given),
-        (0..12).map(|i| format!("r{i}/*")).collect::<Vec<_>>()
+        pull(&items),
+        (0..12)
+            .map(|index| format!("r{index}/*"))
+            .collect::<Vec<_>>()
     );
     assert_eq!(
         pull(&[("REGISTRY_IMGSYNC_ANONYMOUS_PULL", "[a, b/*]")]),
@@ -136,14 +140,14 @@ fn list_items_by_index() {
         ("REGISTRY_IMGSYNC_ANONYMOUS_PULL_1", "c"),
     ];
     assert_eq!(pull(&both), ["a", "c"]);
-    let text = refusal(BASE, &[("REGISTRY_IMGSYNC_ANONYMOUS_PULL_1", "a")]);
+    let text = load_errors(BASE, &[("REGISTRY_IMGSYNC_ANONYMOUS_PULL_1", "a")]);
     assert!(
         text.contains(
             "REGISTRY_IMGSYNC_ANONYMOUS_PULL_1: imgsync.anonymous.pull.1: item 1 is set, but item 0 is not"
         ),
         "{text}"
     );
-    let loaded = environment(&[
+    let loaded = load_with_variables(&[
         ("REGISTRY_HTTP_HEADERS_X-A_0", "b"),
         ("REGISTRY_HTTP_HEADERS_X-A_1", "c"),
         ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL", "http://x"),
@@ -171,7 +175,7 @@ fn second_names_of_the_stock_registry() {
         ("REGISTRY_HEALTH_HTTPCHECKERS_0_URI", "health.http"),
         ("REGISTRY_HEALTH_TCPCHECKERS_0_ADDR", "health.tcp"),
     ] {
-        let messages = warnings(&environment(&[(name, "true")]));
+        let messages = warnings(&load_with_variables(&[(name, "true")]));
         assert_eq!(messages.len(), 1, "{messages:?}");
         assert!(
             messages[0].starts_with(&format!("{name}: {key}: not supported")),
@@ -182,7 +186,7 @@ fn second_names_of_the_stock_registry() {
 
 #[test]
 fn unknown_variables_only_warn() {
-    let loaded = environment(&[
+    let loaded = load_with_variables(&[
         ("REGISTRY_FOO_BAR", "x"),
         ("REGISTRY_HTTP_ADR", ":1"),
         ("REGISTRY_http_addr", ":1"),
@@ -211,7 +215,7 @@ fn unknown_variables_only_warn() {
 #[test]
 fn service_links_are_no_settings() {
     // As Kubernetes sets them for the services registry, registry-auth and registry-storage.
-    let loaded = environment(&[
+    let loaded = load_with_variables(&[
         ("REGISTRY_PORT", "tcp://10.0.0.1:5000"),
         ("REGISTRY_PORT_5000_TCP", "tcp://10.0.0.1:5000"),
         ("REGISTRY_PORT_5000_TCP_ADDR", "10.0.0.1"),
@@ -231,7 +235,7 @@ fn service_links_are_no_settings() {
 #[test]
 fn values_that_are_not_yaml_are_plain_text() {
     for addr in ["[::]:5000", ":5000", "'127.0.0.1:5000'"] {
-        let bind = environment(&[("REGISTRY_HTTP_ADDR", addr)])
+        let bind = load_with_variables(&[("REGISTRY_HTTP_ADDR", addr)])
             .config
             .http
             .listen_address;
@@ -240,24 +244,24 @@ fn values_that_are_not_yaml_are_plain_text() {
             ListenAddress::Tcp(addr.trim_matches('\'').parse().unwrap())
         );
     }
-    let secret = environment(&[("REGISTRY_HTTP_SECRET", "%a{b: *c")])
+    let secret = load_with_variables(&[("REGISTRY_HTTP_SECRET", "%a{b: *c")])
         .config
         .http
         .secret;
     assert_eq!(secret, Some(Secret("%a{b: *c".to_owned())));
     assert_eq!(
-        environment(&[("REGISTRY_HTTP_ADDR", "")])
+        load_with_variables(&[("REGISTRY_HTTP_ADDR", "")])
             .config
             .http
             .listen_address,
         ListenAddress::Tcp("127.0.0.1:5000".parse().unwrap())
     );
-    let text = refusal(BASE, &[("REGISTRY_HTTP_HEADERS", "{a: [")]);
+    let text = load_errors(BASE, &[("REGISTRY_HTTP_HEADERS", "{a: [")]);
     assert!(
         text.contains("REGISTRY_HTTP_HEADERS: http.headers: invalid YAML"),
         "{text}"
     );
-    let fields = environment(&[("REGISTRY_LOG_FIELDS_MY_FIELD", "x")])
+    let fields = load_with_variables(&[("REGISTRY_LOG_FIELDS_MY_FIELD", "x")])
         .config
         .log
         .fields;
@@ -266,10 +270,10 @@ fn values_that_are_not_yaml_are_plain_text() {
 
 #[test]
 fn options_override_variables_and_file() {
-    let given = variables(&[("REGISTRY_HTTP_ADDR", ":1")]);
+    let variables = variables(&[("REGISTRY_HTTP_ADDR", ":1")]);
     let input = ConfigInput {
         file: Some(("c.yml", BASE)),
-        variables: &given,
+        variables: &variables,
         arguments: &[
             ("--addr", "http.addr", ":2".to_owned()),
             (

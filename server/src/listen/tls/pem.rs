@@ -1,13 +1,12 @@
 //! Reads certificates and keys from PEM files (RFC 7468), as openssl and certbot write them.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::TlsError;
+use crate::bounded_file;
 
 /// The largest PEM file that is read; certificate chains are a few KiB.
 const MAX_PEM_BYTES: u64 = 1024 * 1024;
@@ -15,15 +14,15 @@ const MAX_PEM_BYTES: u64 = 1024 * 1024;
 /// Reads the server's certificate and the intermediate certificates after it.
 ///
 /// # Errors
-/// When the file cannot be read, is not PEM, or holds no certificate.
+/// When the file cannot be read, is not PEM, or contains no certificate.
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let chain = chain.map_err(|error| damaged_error(path, &error))?;
     if chain.is_empty() {
         let reason = match PrivateKeyDer::from_pem_slice(&bytes) {
-            Ok(_) => "holds a key and no certificate; are the two files swapped?",
-            Err(_) => "holds no certificate",
+            Ok(_) => "contains a key and no certificate; are the two files swapped?",
+            Err(_) => "contains no certificate",
         };
         return Err(content_error(path, reason));
     }
@@ -33,7 +32,7 @@ pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
 /// Reads the first private key of a file: PKCS#1, PKCS#8 or SEC1.
 ///
 /// # Errors
-/// When the file cannot be read, is not PEM, holds no key, or the key is encrypted.
+/// When the file cannot be read, is not PEM, contains no key, or the key is encrypted.
 pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let bytes = read(path)?;
     if is_encrypted(&bytes) {
@@ -42,7 +41,7 @@ pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> 
     }
     match PrivateKeyDer::from_pem_slice(&bytes) {
         Ok(key) => Ok(key),
-        Err(pem::Error::NoItemsFound) => Err(content_error(path, "holds no private key")),
+        Err(pem::Error::NoItemsFound) => Err(content_error(path, "contains no private key")),
         // The parser's message may quote bytes of the key, so the error does not include it.
         Err(_) => Err(content_error(path, "is damaged: not a PEM file")),
     }
@@ -71,19 +70,8 @@ fn content_error(path: &Path, reason: &str) -> TlsError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let failed = |source| TlsError::Read {
+    bounded_file::read(path, MAX_PEM_BYTES).map_err(|source| TlsError::Read {
         path: path.to_owned(),
         source,
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_PEM_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_PEM_BYTES {
-        return Err(failed(io::Error::other(format!(
-            "more than {MAX_PEM_BYTES} bytes"
-        ))));
-    }
-    Ok(bytes)
+    })
 }

@@ -141,14 +141,14 @@ fn errors_name_the_file_and_the_problem() {
             "cannot read /none: No such file or directory",
         ),
         ("a.crt", "", "cannot read /: Is a directory"),
-        ("empty", "a.key", "/empty holds no certificate"),
-        ("a.crt", "empty", "/empty holds no private key"),
+        ("empty", "a.key", "/empty contains no certificate"),
+        ("a.crt", "empty", "/empty contains no private key"),
         (
             "a.key",
             "a.crt",
-            "/a.key holds a key and no certificate; are the two",
+            "/a.key contains a key and no certificate; are the two",
         ),
-        ("a.crt", "b.crt", "/b.crt holds no private key"),
+        ("a.crt", "b.crt", "/b.crt contains no private key"),
         ("a.crt", "encrypted8.key", "/encrypted8.key is encrypted"),
         ("a.crt", "encrypted1.key", "/encrypted1.key is encrypted"),
         (

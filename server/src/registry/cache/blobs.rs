@@ -35,7 +35,7 @@ impl Registry {
     /// # Errors
     /// Returns the errors of the store.
     pub(crate) fn blob_state(&self, repository: &Repository, digest: &Digest) -> Result<BlobState> {
-        let _hold = lock_shared(&self.locks, digest.clone().into());
+        let _lock = lock_shared(&self.locks, digest.clone().into());
         if let Some(LinkedBlob { size, .. }) = self.find_linked_blob(repository, digest)? {
             return Ok(BlobState::Linked { size });
         }
@@ -63,7 +63,7 @@ impl Registry {
         digest: &Digest,
         now: u64,
     ) -> Result<bool> {
-        let _hold = self.lock_digests([digest.clone()]);
+        let _lock = self.lock_digests([digest.clone()]);
         if self.find_linked_blob(repository, digest)?.is_some() {
             return Ok(true);
         }
@@ -95,11 +95,8 @@ impl Registry {
         digest: &Digest,
         now: u64,
     ) -> Result<()> {
-        if self
-            .store
-            .len(ObjectKey::LayerLink(repository, digest))?
-            .is_none()
-        {
+        let link = ObjectKey::LayerLink(repository, digest);
+        if self.store.len(link)?.is_none() {
             let mark = MarkKey::Layer(repository, digest);
             self.store.put_mark(mark, b"", from_unix_seconds(now))?;
         }

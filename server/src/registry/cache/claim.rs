@@ -10,6 +10,7 @@ use imgsync_oci::{Descriptor, Digest, Manifest, ParseError, Reference, Repositor
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
+use super::super::manifests::child_digests;
 use crate::store::MarkKey;
 
 /// Maximum number of digests that a pushed manifest may name through cached manifests.
@@ -23,21 +24,16 @@ pub(in crate::registry) struct CachedDescendants(Vec<(Digest, Children)>);
 impl CachedDescendants {
     /// Returns the digests of these manifests and of everything that they name.
     pub(in crate::registry) fn digests(&self) -> BTreeSet<Digest> {
-        let all = self.0.iter().flat_map(|(digest, children)| {
-            let named = child_descriptors(children).map(|child| &child.digest);
-            [digest].into_iter().chain(named)
-        });
-        all.cloned().collect()
+        let manifests = self.0.iter();
+        let digests = manifests
+            .flat_map(|(digest, children)| [digest].into_iter().chain(child_digests(children)));
+        digests.cloned().collect()
     }
 
     /// Returns these manifests, each with its children.
     pub(in crate::registry) fn manifests(&self) -> &[(Digest, Children)] {
         &self.0
     }
-}
-
-fn child_descriptors(children: &Children) -> impl Iterator<Item = &Descriptor> {
-    children.blobs.iter().chain(&children.manifests)
 }
 
 impl Registry {
@@ -53,13 +49,13 @@ impl Registry {
         repository: &Repository,
         children: &Children,
     ) -> Result<CachedDescendants> {
-        let mut below = CachedDescendants::default();
+        let mut descendants = CachedDescendants::default();
         if !self.store.has_marks(repository)? {
-            return Ok(below);
+            return Ok(descendants);
         }
-        let mut open: Vec<Digest> = digests(&children.manifests);
+        let mut pending: Vec<Digest> = digests(&children.manifests);
         let (mut count, mut seen) = (0, HashSet::new());
-        while let Some(digest) = open.pop() {
+        while let Some(digest) = pending.pop() {
             if !seen.insert(digest.clone()) || !self.is_marked_revision(repository, &digest)? {
                 continue;
             }
@@ -74,15 +70,15 @@ impl Registry {
                 continue;
             };
             let children = manifest.children();
-            count += 1 + child_descriptors(&children).count();
+            count += 1 + child_digests(&children).count();
             if count > MAX_CACHED_DESCENDANTS {
-                let text = format!("more than {MAX_CACHED_DESCENDANTS} things below an index");
+                let text = format!("more than {MAX_CACHED_DESCENDANTS} descendants of an index");
                 return Err(Error::ManifestInvalid(ParseError::new("manifest", &text)));
             }
-            open.extend(digests(&children.manifests));
-            below.0.push((digest, children));
+            pending.extend(digests(&children.manifests));
+            descendants.0.push((digest, children));
         }
-        Ok(below)
+        Ok(descendants)
     }
 
     /// Reports whether a manifest is marked as cached.
@@ -100,17 +96,18 @@ impl Registry {
         &self,
         repository: &Repository,
         digest: &Digest,
-        (named, below): (&BTreeSet<Digest>, &CachedDescendants),
+        (contents, descendants): (&BTreeSet<Digest>, &CachedDescendants),
         tags: &[&Tag],
     ) -> Result<()> {
-        self.cache.unmark_named(repository, named);
+        self.cache.unmark_named(repository, contents);
         if !self.store.has_marks(repository)? {
             return Ok(());
         }
-        let layers = named.iter().map(|named| MarkKey::Layer(repository, named));
+        let layers = contents.iter();
+        let layers = layers.map(|digest| MarkKey::Layer(repository, digest));
         self.store.delete_marks(&layers.collect::<Vec<_>>())?;
-        let last_first = below.0.iter().rev().map(|(digest, _)| digest);
-        let revisions = last_first.chain([digest]);
+        let children_first = descendants.0.iter().rev().map(|(digest, _)| digest);
+        let revisions = children_first.chain([digest]);
         let revisions = revisions.map(|digest| MarkKey::Revision(repository, digest));
         let tags = tags.iter().map(|tag| MarkKey::Tag(repository, tag));
         let marks: Vec<_> = revisions.chain(tags).collect();

@@ -1,7 +1,7 @@
 //! Evicts the least recently used images when the cache exceeds its limits.
 //!
-//! This module decides when to evict and how much. What may leave a repository is decided in
-//! [`super::images`]. Start reading at [`Registry::evict`].
+//! This module decides when to evict and how much. Which content of a repository can be
+//! evicted is decided in [`super::images`]. Start reading at [`Registry::evict`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::TryLockError;
@@ -13,7 +13,7 @@ use imgsync_oci::{Digest, Repository};
 use super::super::Registry;
 use super::super::error::Result;
 use super::scan::{EvictionCandidate, link_key};
-use super::{CacheState, to_unix_seconds};
+use super::to_unix_seconds;
 use crate::store::{MarkKey, ObjectKey};
 
 /// Interval at which the cache is recounted and expired images are looked for.
@@ -46,21 +46,17 @@ pub(crate) struct CacheLimits {
 }
 
 impl CacheLimits {
-    /// Returns the limits to apply when `held` bytes are cached. Far above the limit the grace
+    /// Returns the limits to apply when `cached_bytes` are cached. Far above the limit the grace
     /// period is shorter, or many concurrent pulls could fill the disk. A client that is still
     /// pulling an evicted image causes it to be fetched again.
-    fn adjusted_for_pressure(self, held: Option<u64>) -> Self {
-        let is_far_above = held
-            .zip(self.max_bytes)
-            .is_some_and(|(held, most)| held > most.saturating_add(most / 4));
-        let spare = match is_far_above {
-            true => self.grace_period.min(MAX_GRACE_PERIOD_UNDER_PRESSURE),
-            false => self.grace_period,
-        };
-        Self {
-            grace_period: spare,
-            ..self
+    fn adjusted_for_pressure(self, cached_bytes: Option<u64>) -> Self {
+        let mut limits = self;
+        if let (Some(bytes), Some(max)) = (cached_bytes, self.max_bytes)
+            && bytes > max.saturating_add(max / 4)
+        {
+            limits.grace_period = self.grace_period.min(MAX_GRACE_PERIOD_UNDER_PRESSURE);
         }
+        limits
     }
 }
 
@@ -100,7 +96,7 @@ impl CacheSize {
         (counted != UNKNOWN_SIZE).then(|| counted.saturating_add(added))
     }
 
-    /// Adds bytes that were cached.
+    /// Adds bytes that were cached from an upstream.
     pub(super) fn add(&self, bytes: u64) {
         self.added.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -125,9 +121,10 @@ fn is_due(last: Option<u64>, now: u64, pause: u64) -> bool {
 impl Registry {
     /// Reports whether the known size of the cache exceeds the limit. Never blocks.
     pub(crate) fn is_over_limit(&self, limits: &CacheLimits) -> bool {
-        let held = self.cache.size.get();
-        held.zip(limits.max_bytes)
-            .is_some_and(|(held, most)| held > most)
+        let cached_bytes = self.cache.size.get();
+        cached_bytes
+            .zip(limits.max_bytes)
+            .is_some_and(|(bytes, max)| bytes > max)
     }
 
     /// Evicts whole images, least recently used first, until the cache is within its limits at
@@ -137,32 +134,31 @@ impl Registry {
     /// # Errors
     /// Returns an error of the store; the rest of the work is left to the next call.
     pub(crate) fn evict(&self, limits: &CacheLimits, now: u64) -> Result<EvictionStats> {
-        let mut rounds = match self.cache.eviction_schedule.try_lock() {
-            Ok(rounds) => rounds,
+        let mut schedule = match self.cache.eviction_schedule.try_lock() {
+            Ok(schedule) => schedule,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(EvictionStats::default()),
         };
         let limits = &limits.adjusted_for_pressure(self.cache.size.get());
-        let spare = limits.grace_period.as_secs();
-        self.cache.expire_leases(now, spare);
-        if !rounds.is_recovered {
-            let left: HashSet<Digest> = self.store.pending_evictions()?.into_iter().collect();
-            self.remove_unlinked_bytes(left)?;
-            rounds.is_recovered = true;
+        let grace_seconds = limits.grace_period.as_secs();
+        self.cache.expire_leases(now, grace_seconds);
+        if !schedule.is_recovered {
+            let pending = self.store.pending_evictions()?;
+            self.remove_unlinked_bytes(pending.into_iter().collect())?;
+            schedule.is_recovered = true;
         }
-        let pause = MAX_EVICTION_PAUSE_SECONDS.min(spare / 4);
-        let is_waiting = !is_due(rounds.last_futile_round, now, pause);
-        if !is_due(rounds.last_scan, now, SCAN_INTERVAL_SECONDS)
+        let pause = MAX_EVICTION_PAUSE_SECONDS.min(grace_seconds / 4);
+        let is_waiting = !is_due(schedule.last_futile_round, now, pause);
+        if !is_due(schedule.last_scan, now, SCAN_INTERVAL_SECONDS)
             && (is_waiting || !self.is_over_limit(limits))
         {
-            let held = self.cache.size.get();
             return Ok(EvictionStats {
-                cached_bytes: held,
+                cached_bytes: self.cache.size.get(),
                 ..EvictionStats::default()
             });
         }
         // If this round fails, the next one must finish its pending evictions.
-        rounds.is_recovered = false;
+        schedule.is_recovered = false;
         let mut round = EvictionRound {
             registry: self,
             limits,
@@ -171,27 +167,25 @@ impl Registry {
             cached_bytes: 0,
         };
         round.recount_cached_bytes()?;
-        rounds.last_scan = Some(now);
-        if is_due(rounds.last_sweep, now, SWEEP_INTERVAL_SECONDS) {
-            let freed = self.sweep(now.saturating_sub(SWEEP_INTERVAL_SECONDS.max(spare)))?;
-            round.add_freed_bytes(freed);
-            rounds.last_sweep = Some(now);
+        schedule.last_scan = Some(now);
+        if is_due(schedule.last_sweep, now, SWEEP_INTERVAL_SECONDS) {
+            let min_age = SWEEP_INTERVAL_SECONDS.max(grace_seconds);
+            round.add_freed_bytes(self.sweep(now.saturating_sub(min_age))?);
+            schedule.last_sweep = Some(now);
         }
         round.discard_stale_partial_blobs()?;
         round.evict_images()?;
         if round.excess_bytes() > 0 {
-            let freed = self.sweep(now.saturating_sub(spare))?;
-            round.add_freed_bytes(freed);
+            round.add_freed_bytes(self.sweep(now.saturating_sub(grace_seconds))?);
         }
-        rounds.is_recovered = true;
-        rounds.last_futile_round = (round.excess_bytes() > 0).then_some(now);
-        self.cache
-            .size
-            .counted
-            .store(round.cached_bytes, Ordering::Relaxed);
-        let mut evicted = round.stats;
-        evicted.cached_bytes = self.cache.size.get();
-        Ok(evicted)
+        schedule.is_recovered = true;
+        schedule.last_futile_round = (round.excess_bytes() > 0).then_some(now);
+        let counted = &self.cache.size.counted;
+        counted.store(round.cached_bytes, Ordering::Relaxed);
+        Ok(EvictionStats {
+            cached_bytes: self.cache.size.get(),
+            ..round.stats
+        })
     }
 
     /// Deletes the bytes of those digests that no repository links. Returns the number of freed
@@ -211,15 +205,11 @@ impl Registry {
     pub(super) fn mark_unlinked_bytes(&self, digests: HashSet<Digest>) -> Result<()> {
         self.cache.mark_bytes_for_eviction(digests);
         self.for_each_link_anywhere(&mut |repository, links, digest| {
-            if self.cache.has_bytes_marked_for_eviction(&digest)
-                && self
-                    .store
-                    .len(link_key(repository, links, &digest))?
-                    .is_some()
-            {
-                self.cache.unmark_bytes(&digest);
+            let link = link_key(repository, links, digest);
+            if self.cache.has_bytes_marked_for_eviction(digest) && self.store.len(link)?.is_some() {
+                self.cache.unmark_bytes(digest);
             }
-            if let Some(target) = self.alias_target(repository, links, &digest)? {
+            if let Some(target) = self.alias_target(repository, links, digest)? {
                 self.cache.unmark_bytes(&target);
             }
             Ok(())
@@ -230,7 +220,7 @@ impl Registry {
     pub(super) fn remove_marked_bytes(&self) -> Result<u64> {
         let mut freed = 0;
         for digest in self.cache.bytes_marked_for_eviction() {
-            let _hold = self.lock_digests([digest.clone()]);
+            let _lock = self.lock_digests([digest.clone()]);
             if self.cache.has_bytes_marked_for_eviction(&digest) {
                 freed += self.store.len(ObjectKey::Blob(&digest))?.unwrap_or(0);
                 self.store.delete(ObjectKey::Blob(&digest))?;
@@ -247,15 +237,15 @@ struct EvictionRound<'a> {
     limits: &'a CacheLimits,
     now: u64,
     stats: EvictionStats,
-    /// Number of cached bytes.
+    /// Number of bytes in the cache, updated during the round.
     cached_bytes: u64,
 }
 
 impl EvictionRound<'_> {
     /// Returns the number of bytes above the limit.
     fn excess_bytes(&self) -> u64 {
-        let most = self.limits.max_bytes.unwrap_or(u64::MAX);
-        self.cached_bytes.saturating_sub(most)
+        let max_bytes = self.limits.max_bytes.unwrap_or(u64::MAX);
+        self.cached_bytes.saturating_sub(max_bytes)
     }
 
     /// Counts freed bytes.
@@ -268,34 +258,33 @@ impl EvictionRound<'_> {
     fn recount_cached_bytes(&mut self) -> Result<()> {
         // Reset before counting: content that is cached meanwhile may count twice, but is never
         // missed.
-        let held = &self.registry.cache.size;
-        held.added.store(0, Ordering::Relaxed);
-        let fillings = self.registry.store.partial_blob_files()?;
-        let filling: u64 = fillings.iter().map(|filling| filling.size).sum();
-        self.cached_bytes = filling + self.registry.count_cached_bytes()?;
-        held.counted.store(self.cached_bytes, Ordering::Relaxed);
+        let size = &self.registry.cache.size;
+        size.added.store(0, Ordering::Relaxed);
+        let partial_blobs = self.registry.store.partial_blob_files()?;
+        let partial_bytes: u64 = partial_blobs.iter().map(|blob| blob.size).sum();
+        self.cached_bytes = partial_bytes + self.registry.count_cached_bytes()?;
+        size.counted.store(self.cached_bytes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Discards interrupted downloads that are too old, too many, or do not fit into the cache.
     fn discard_stale_partial_blobs(&mut self) -> Result<()> {
         self.registry.store.delete_orphaned_ingest_states()?;
-        let mut left = self.registry.store.partial_blob_files()?;
-        left.sort_by_key(|filling| filling.modified_at);
-        let mut count = left.len();
-        for filling in left {
-            let age = self
-                .now
-                .saturating_sub(to_unix_seconds(filling.modified_at));
-            let is_wanted = age < MAX_PARTIAL_BLOB_AGE_SECONDS
-                && count <= MAX_PARTIAL_BLOBS
-                && self.excess_bytes() == 0;
-            if is_wanted || age < self.limits.grace_period.as_secs() {
-                continue;
-            }
-            if self.registry.discard_partial_blob(&filling.digest)? {
+        let mut partial_blobs = self.registry.store.partial_blob_files()?;
+        partial_blobs.sort_by_key(|blob| blob.modified_at);
+        let mut count = partial_blobs.len();
+        for blob in partial_blobs {
+            let age = self.now.saturating_sub(to_unix_seconds(blob.modified_at));
+            let is_stale = age >= MAX_PARTIAL_BLOB_AGE_SECONDS
+                || count > MAX_PARTIAL_BLOBS
+                || self.excess_bytes() > 0;
+            let is_in_grace_period = age < self.limits.grace_period.as_secs();
+            if is_stale
+                && !is_in_grace_period
+                && self.registry.discard_partial_blob(&blob.digest)?
+            {
                 count -= 1;
-                self.add_freed_bytes(filling.size);
+                self.add_freed_bytes(blob.size);
             }
         }
         Ok(())
@@ -303,36 +292,37 @@ impl EvictionRound<'_> {
 
     /// Evicts expired images, and others until the cache is within its limit.
     fn evict_images(&mut self) -> Result<()> {
-        let until = self.now.checked_sub(self.limits.grace_period.as_secs());
+        let Some(until) = self.now.checked_sub(self.limits.grace_period.as_secs()) else {
+            return Ok(());
+        };
         let mut after: Option<EvictionCandidate> = None;
-        while let Some(until) = until {
+        loop {
             let candidates = self
                 .registry
                 .find_least_recently_used(after.as_ref(), until)?;
             let count = self.count_to_evict(&candidates)?;
             let Some(last) = candidates[..count].last() else {
-                break;
+                return Ok(());
             };
             self.evict_candidates(&candidates[..count], last.last_used.0)?;
             after = Some(last.clone());
         }
-        Ok(())
     }
 
     /// Returns how many of the candidates to evict in one batch: no more than needed.
     fn count_to_evict(&self, candidates: &[EvictionCandidate]) -> Result<usize> {
-        let unused = self.limits.max_unused.map(|unused| unused.as_secs());
-        let too_old = unused.and_then(|unused| self.now.checked_sub(unused));
-        let (mut freed, mut named) = (0, 0);
-        for (count, candidate) in candidates.iter().enumerate() {
-            let is_too_old = too_old.is_some_and(|too_old| candidate.last_used.0 < too_old);
-            let is_needed = freed < self.excess_bytes();
-            if !(is_too_old || is_needed) || named > MAX_BLOBS_PER_BATCH {
-                return Ok(count);
+        let max_unused = self.limits.max_unused;
+        let expiry = max_unused.and_then(|unused| self.now.checked_sub(unused.as_secs()));
+        let (mut freed_bytes, mut digest_count) = (0, 0);
+        for (index, candidate) in candidates.iter().enumerate() {
+            let is_expired = expiry.is_some_and(|expiry| candidate.last_used.0 < expiry);
+            let is_needed = freed_bytes < self.excess_bytes();
+            if !(is_expired || is_needed) || digest_count > MAX_BLOBS_PER_BATCH {
+                return Ok(index);
             }
-            let (bytes, names) = self.estimate_freed(candidate)?;
-            freed += bytes;
-            named += names;
+            let (bytes, digests) = self.estimate_freed(candidate)?;
+            freed_bytes += bytes;
+            digest_count += digests;
         }
         Ok(candidates.len())
     }
@@ -344,16 +334,14 @@ impl EvictionRound<'_> {
             repository, digest, ..
         } = candidate;
         let store = &self.registry.store;
-        let own = store.len(ObjectKey::Blob(digest))?.unwrap_or(0);
+        let mut bytes = store.len(ObjectKey::Blob(digest))?.unwrap_or(0);
         let Some(manifest) = self.registry.read_parsed_manifest(repository, digest)? else {
-            return Ok((own, 1));
+            return Ok((bytes, 1));
         };
-        let (mut bytes, blobs) = (own, manifest.children().blobs);
+        let blobs = manifest.children().blobs;
         for blob in &blobs {
-            if store
-                .mark_time(MarkKey::Layer(repository, &blob.digest))?
-                .is_some()
-            {
+            let mark = MarkKey::Layer(repository, &blob.digest);
+            if store.mark_time(mark)?.is_some() {
                 bytes += store.len(ObjectKey::Blob(&blob.digest))?.unwrap_or(0);
             }
         }
@@ -372,26 +360,19 @@ impl EvictionRound<'_> {
         for (repository, digests) in by_repository {
             let registry = self.registry;
             // Saved first: if the server stops here, the next start deletes the bytes.
-            let mut note = |more: &HashSet<Digest>| {
-                let all: Vec<_> = unlinked.union(more).collect();
-                Ok(registry.store.save_pending_evictions(&all)?)
+            let mut save = |digests: &HashSet<Digest>| {
+                let pending: Vec<_> = unlinked.union(digests).collect();
+                Ok(registry.store.save_pending_evictions(&pending)?)
             };
-            let gone = registry.evict_from_repository(repository, &digests, until, &mut note)?;
-            if gone.images > 0 {
-                tracing::info!(%repository, images = gone.images, "evicted from the cache");
+            let evicted = registry.evict_from_repository(repository, &digests, until, &mut save)?;
+            if evicted.images > 0 {
+                tracing::info!(%repository, images = evicted.images, "evicted from the cache");
             }
-            self.stats.images += gone.images;
-            unlinked.extend(gone.digests);
+            self.stats.images += evicted.images;
+            unlinked.extend(evicted.digests);
         }
         let freed = self.registry.remove_unlinked_bytes(unlinked)?;
         self.add_freed_bytes(freed);
         Ok(())
-    }
-}
-
-impl CacheState {
-    /// Adds bytes that were cached from an upstream.
-    pub(super) fn add_cached_bytes(&self, bytes: u64) {
-        self.size.add(bytes);
     }
 }

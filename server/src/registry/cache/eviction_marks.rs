@@ -42,19 +42,19 @@ impl CacheState {
         repository: &Repository,
         digests: impl IntoIterator<Item = &'a Digest>,
     ) {
-        let mut going = self.lock_eviction_marks();
-        if going.repository.as_ref() == Some(repository) {
+        let mut marks = self.lock_eviction_marks();
+        if marks.repository.as_ref() == Some(repository) {
             for digest in digests {
-                going.digests.remove(digest);
+                marks.digests.remove(digest);
             }
         }
     }
 
     /// Marks digests for eviction from a repository. Replaces the marks of the previous repository.
     pub(super) fn mark_for_eviction(&self, repository: &Repository, digests: HashSet<Digest>) {
-        let mut going = self.lock_eviction_marks();
-        going.repository = Some(repository.clone());
-        going.digests = digests;
+        let mut marks = self.lock_eviction_marks();
+        marks.repository = Some(repository.clone());
+        marks.digests = digests;
     }
 
     /// Reports whether a digest is still marked in the repository that was marked last.

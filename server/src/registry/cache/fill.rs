@@ -8,7 +8,7 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
-use crate::store::{self, Ingest, ObjectKey, PartialBlob};
+use crate::store::{self, Ingest, ObjectKey};
 
 /// Number of bytes that are appended between two checkpoints.
 const CHECKPOINT_INTERVAL_BYTES: u64 = 32 * 1024 * 1024;
@@ -17,7 +17,8 @@ const CHECKPOINT_INTERVAL_BYTES: u64 = 32 * 1024 * 1024;
 /// the next fetch.
 pub(crate) struct CacheFill {
     lock: FillLock,
-    ingest: Ingest,
+    /// The bytes fetched so far. A resumed fetch continues at their end.
+    pub(crate) ingest: Ingest,
 }
 
 /// The lock of a digest that is being fetched, released on drop.
@@ -68,43 +69,16 @@ impl Registry {
 }
 
 impl CacheFill {
-    /// Returns the number of bytes fetched, which is the offset at which to resume.
-    pub(crate) fn len(&self) -> u64 {
-        self.ingest.offset()
-    }
-
-    /// Returns a reader of the bytes, including those appended later.
-    pub(crate) fn reader(&self) -> PartialBlob {
-        self.ingest.reader()
-    }
-
     /// Appends bytes, and makes all of them durable from time to time.
     ///
     /// # Errors
     /// Returns [`Error::Store`] if the store fails. The bytes that were not durable are then lost.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.ingest.write(bytes)?;
-        if self.ingest.unsynced_bytes() < CHECKPOINT_INTERVAL_BYTES {
-            return Ok(());
+        if self.ingest.unsynced_bytes() >= CHECKPOINT_INTERVAL_BYTES {
+            self.ingest.sync()?;
         }
-        self.sync()
-    }
-
-    /// Makes the appended bytes durable, so that the next fetch resumes after them.
-    ///
-    /// # Errors
-    /// Returns [`Error::Store`] if the store fails. The bytes that were not durable are then lost.
-    pub(crate) fn sync(&mut self) -> Result<()> {
-        Ok(self.lock.registry.store.sync_ingest(&mut self.ingest)?)
-    }
-
-    /// Drops all bytes, to start the fetch over.
-    ///
-    /// # Errors
-    /// Returns [`Error::Store`] if the store fails.
-    pub(crate) fn restart(&mut self) -> Result<()> {
-        let store = &self.lock.registry.store;
-        Ok(store.restart_ingest(&mut self.ingest)?)
+        Ok(())
     }
 
     /// Finishes the fetch: the bytes become a cached blob of `repositories`. `now` is in Unix
@@ -133,7 +107,7 @@ impl CacheFill {
         }
         registry.store.commit_ingest(&sealed, &links)?;
         registry.store.delete_finished_cache_fill(digest);
-        registry.cache.add_cached_bytes(sealed.size());
+        registry.cache.size.add(sealed.size());
         for repository in repositories {
             registry.note_cached_blob_linked(repository, digest);
         }

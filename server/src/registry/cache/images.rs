@@ -6,16 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use imgsync_oci::manifest::Children;
 use imgsync_oci::{Digest, Manifest, Repository, Tag};
 
 use super::super::Registry;
 use super::super::error::Result;
 use super::super::locks::LockKey;
+use super::super::manifests::child_digests;
 use super::tags::TagState;
-use crate::store::{ListScope, MarkKey, ObjectKey};
+use crate::store::{MarkKey, ObjectKey};
 
-/// Maximum number of digests evicted from a repository at a time. What remains of larger images is
+/// Maximum number of digests evicted from a repository at a time. The rest of larger images is
 /// swept later as unreferenced.
 const MAX_DIGESTS_PER_EVICTION: usize = 50_000;
 
@@ -35,47 +35,39 @@ struct IndexGraph(BTreeMap<Digest, BTreeSet<Digest>>);
 impl IndexGraph {
     /// Returns the indexes that name a manifest.
     fn parents<'a>(&'a self, digest: &'a Digest) -> impl Iterator<Item = &'a Digest> {
-        let above = self
-            .0
-            .iter()
-            .filter(move |(_, below)| below.contains(digest));
-        above.map(|(index, _)| index)
+        let indexes = self.0.iter();
+        let parents = indexes.filter(move |(_, children)| children.contains(digest));
+        parents.map(|(index, _)| index)
     }
 
     /// Returns the top-level indexes that name a manifest, directly or through other indexes.
     /// Returns the manifest itself if no index names it.
     fn roots(&self, digest: &Digest) -> BTreeSet<Digest> {
-        let (mut tops, mut seen) = (BTreeSet::new(), BTreeSet::new());
-        let mut open = vec![digest.clone()];
-        while let Some(digest) = open.pop() {
+        let (mut roots, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let mut pending = vec![digest.clone()];
+        while let Some(digest) = pending.pop() {
             if !seen.insert(digest.clone()) {
                 continue;
             }
-            let before = open.len();
-            open.extend(self.parents(&digest).cloned());
-            if open.len() == before {
-                tops.insert(digest);
+            let before = pending.len();
+            pending.extend(self.parents(&digest).cloned());
+            if pending.len() == before {
+                roots.insert(digest);
             }
         }
-        tops
+        roots
     }
 
     /// Returns a manifest and all manifests that it names, directly or through other indexes.
     fn subtree(&self, digest: &Digest) -> BTreeSet<Digest> {
-        let (mut all, mut open) = (BTreeSet::new(), vec![digest.clone()]);
-        while let Some(digest) = open.pop() {
-            if all.insert(digest.clone()) {
-                open.extend(self.0.get(&digest).into_iter().flatten().cloned());
+        let (mut subtree, mut pending) = (BTreeSet::new(), vec![digest.clone()]);
+        while let Some(digest) = pending.pop() {
+            if subtree.insert(digest.clone()) {
+                pending.extend(self.0.get(&digest).into_iter().flatten().cloned());
             }
         }
-        all
+        subtree
     }
-}
-
-/// Returns the digests that a manifest names.
-fn child_digests(children: &Children) -> impl Iterator<Item = &Digest> {
-    let all = children.blobs.iter().chain(&children.manifests);
-    all.map(|child| &child.digest)
 }
 
 impl Registry {
@@ -84,76 +76,91 @@ impl Registry {
     ///
     /// An index is evicted together with all manifests that it names, and only if none of them was
     /// used after `until` (Unix seconds). Pushed content stays, with everything that it names.
-    /// `note` is called with every digest that may be evicted, before the first is.
+    /// `save` is called with every digest that may be evicted, before the first is.
     pub(super) fn evict_from_repository(
         &self,
         repository: &Repository,
         candidates: &[Digest],
         until: u64,
-        note: &mut dyn FnMut(&HashSet<Digest>) -> Result<()>,
+        save: &mut dyn FnMut(&HashSet<Digest>) -> Result<()>,
     ) -> Result<EvictedContent> {
         let indexes = self.load_index_graph(repository, candidates)?;
         let manifests = self.select_manifests_to_evict(repository, candidates, &indexes, until)?;
-        let mut all: HashSet<Digest> = manifests.iter().cloned().collect();
+        let mut contents: HashSet<Digest> = manifests.iter().cloned().collect();
         for digest in &manifests {
             if let Some(manifest) = self.read_parsed_manifest(repository, digest)? {
                 let children = manifest.children();
-                let room = MAX_DIGESTS_PER_EVICTION.saturating_sub(all.len());
-                all.extend(child_digests(&children).take(room).cloned());
+                let room = MAX_DIGESTS_PER_EVICTION.saturating_sub(contents.len());
+                contents.extend(child_digests(&children).take(room).cloned());
             }
         }
-        // Some manifests named by an evicted index stay, so this records more than is evicted.
-        note(&all)?;
-        self.cache.mark_for_eviction(repository, all.clone());
-        self.unmark_named_by_kept_manifests(repository, &manifests)?;
+        // Some manifests named by an evicted index stay, so this saves more than is evicted.
+        save(&contents)?;
+        self.cache.mark_for_eviction(repository, contents.clone());
+        for manifest in self.manifests(repository) {
+            let (digest, manifest) = manifest?;
+            if !manifests.contains(&digest) {
+                self.unmark_children(repository, &manifest);
+            }
+        }
         let tags = self.unmark_pushed_tags(repository, &manifests)?;
         self.unmark_named_by_unmarked(repository, &manifests)?;
-        let mut gone = EvictedContent::default();
+        let mut evicted = EvictedContent::default();
         // Parents first, so that a manifest that stays never lacks a child.
         for digest in indexes.sort_parents_first(&manifests) {
-            let is_top = indexes.parents(&digest).next().is_none();
+            let is_root = indexes.parents(&digest).next().is_none();
             let tags = tags.get(&digest).map_or(&[][..], Vec::as_slice);
             if self.evict_manifest(repository, &digest, tags, until)? {
-                gone.images += usize::from(is_top);
-                gone.digests.insert(digest);
+                evicted.images += usize::from(is_root);
+                evicted.digests.insert(digest);
             } else if let Some(manifest) = self.read_parsed_manifest(repository, &digest)? {
                 // The manifest was used or pushed meanwhile.
-                self.cache
-                    .unmark_named(repository, child_digests(&manifest.children()));
+                self.unmark_children(repository, &manifest);
             }
         }
-        for digest in all {
+        for digest in contents {
             if self.evict_blob(repository, &digest)? {
-                gone.digests.insert(digest);
+                evicted.digests.insert(digest);
             }
         }
         self.cache.mark_for_eviction(repository, HashSet::new());
-        Ok(gone)
+        Ok(evicted)
+    }
+
+    /// Unmarks everything that a manifest names.
+    pub(super) fn unmark_children(&self, repository: &Repository, manifest: &Manifest) {
+        self.cache
+            .unmark_named(repository, child_digests(&manifest.children()));
     }
 
     /// Finds the indexes related to these manifests: those that name them directly or through other
     /// indexes, and those that they name.
-    fn load_index_graph(&self, repository: &Repository, about: &[Digest]) -> Result<IndexGraph> {
+    fn load_index_graph(
+        &self,
+        repository: &Repository,
+        manifests: &[Digest],
+    ) -> Result<IndexGraph> {
         let mut indexes = IndexGraph::default();
-        let mut about: HashSet<Digest> = about.iter().cloned().collect();
+        let mut related: HashSet<Digest> = manifests.iter().cloned().collect();
         loop {
             let before = indexes.0.len();
-            self.for_each_manifest(repository, &mut |digest, manifest| {
+            for manifest in self.manifests(repository) {
+                let (digest, manifest) = manifest?;
                 let Manifest::Index { manifests, .. } = manifest else {
-                    return Ok(());
+                    continue;
                 };
                 if indexes.0.contains_key(&digest) {
-                    return Ok(());
+                    continue;
                 }
-                let below: BTreeSet<Digest> =
-                    manifests.into_iter().map(|child| child.digest).collect();
-                if about.contains(&digest) || below.iter().any(|child| about.contains(child)) {
-                    about.insert(digest.clone());
-                    about.extend(below.iter().cloned());
-                    indexes.0.insert(digest, below);
+                let children = manifests.into_iter().map(|child| child.digest);
+                let children: BTreeSet<Digest> = children.collect();
+                if related.contains(&digest) || children.iter().any(|child| related.contains(child))
+                {
+                    related.insert(digest.clone());
+                    related.extend(children.iter().cloned());
+                    indexes.0.insert(digest, children);
                 }
-                Ok(())
-            })?;
+            }
             if indexes.0.len() == before {
                 return Ok(indexes);
             }
@@ -169,102 +176,80 @@ impl Registry {
         indexes: &IndexGraph,
         until: u64,
     ) -> Result<BTreeSet<Digest>> {
-        let mut going = BTreeSet::new();
-        let tops: BTreeSet<Digest> = candidates
-            .iter()
-            .flat_map(|digest| indexes.roots(digest))
-            .collect();
-        for top in tops {
-            let is_cached = self.last_used(repository, &top)?.is_some();
-            let all = indexes.subtree(&top);
-            let mut used = 0;
-            for digest in &all {
-                let last = self.last_used(repository, digest)?;
-                used = used.max(last.map_or(0, |last| last.0));
+        let mut selected = BTreeSet::new();
+        let roots = candidates.iter().flat_map(|digest| indexes.roots(digest));
+        for root in roots.collect::<BTreeSet<_>>() {
+            let is_cached = self.last_used(repository, &root)?.is_some();
+            let subtree = indexes.subtree(&root);
+            let mut last_used = 0;
+            for digest in &subtree {
+                let used = self.last_used(repository, digest)?;
+                last_used = last_used.max(used.map_or(0, |used| used.0));
             }
-            if is_cached && used <= until && going.len() + all.len() <= MAX_DIGESTS_PER_EVICTION {
-                going.extend(all);
+            let fits = selected.len() + subtree.len() <= MAX_DIGESTS_PER_EVICTION;
+            if is_cached && last_used <= until && fits {
+                selected.extend(subtree);
             }
         }
         loop {
-            let mut staying = Vec::new();
-            for digest in &going {
-                let is_named = indexes.parents(digest).any(|above| !going.contains(above));
+            let mut kept = Vec::new();
+            for digest in &selected {
+                let mut parents = indexes.parents(digest);
+                let is_named = parents.any(|parent| !selected.contains(parent));
                 if is_named || self.last_used(repository, digest)?.is_none() {
-                    staying.push(digest.clone());
+                    kept.push(digest.clone());
                 }
             }
-            if staying.is_empty() {
-                return Ok(going);
+            if kept.is_empty() {
+                return Ok(selected);
             }
-            for digest in staying {
-                going.remove(&digest);
+            for digest in kept {
+                selected.remove(&digest);
             }
         }
     }
 
-    /// Unmarks everything that the remaining manifests name.
-    fn unmark_named_by_kept_manifests(
-        &self,
-        repository: &Repository,
-        going: &BTreeSet<Digest>,
-    ) -> Result<()> {
-        self.for_each_manifest(repository, &mut |digest, manifest| {
-            if !going.contains(&digest) {
-                self.cache
-                    .unmark_named(repository, child_digests(&manifest.children()));
-            }
-            Ok(())
-        })
-    }
-
-    /// Unmarks the manifests that pushed tags point at. Returns the cached tags of the other
-    /// manifests.
+    /// Unmarks those of the manifests that pushed tags point at. Returns the cached tags of the
+    /// others.
     fn unmark_pushed_tags(
         &self,
         repository: &Repository,
-        going: &BTreeSet<Digest>,
+        manifests: &BTreeSet<Digest>,
     ) -> Result<BTreeMap<Digest, Vec<Tag>>> {
-        let mut tags: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
-        let names = self
-            .store
-            .list(ListScope::Tags(repository), "", usize::MAX)?;
-        for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
-            let Some(digest) = self.read_link(ObjectKey::TagCurrent(repository, &tag))? else {
+        let mut cached_tags: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
+        for tag in self.all_tags(repository)? {
+            let digest = self.read_link(ObjectKey::TagCurrent(repository, &tag))?;
+            let Some(digest) = digest.filter(|digest| manifests.contains(digest)) else {
                 continue;
             };
-            if !going.contains(&digest) {
-                continue;
-            }
             match self.tag_state(repository, &tag)? {
                 TagState::Pushed => self.cache.unmark_named(repository, [&digest]),
-                TagState::Cached { .. } => tags.entry(digest).or_default().push(tag),
+                TagState::Cached { .. } => cached_tags.entry(digest).or_default().push(tag),
                 TagState::Absent => {}
             }
         }
-        Ok(tags)
+        Ok(cached_tags)
     }
 
     /// Unmarks everything that is named by manifests that were themselves unmarked.
     fn unmark_named_by_unmarked(
         &self,
         repository: &Repository,
-        going: &BTreeSet<Digest>,
+        manifests: &BTreeSet<Digest>,
     ) -> Result<()> {
-        let mut struck = BTreeSet::new();
+        let mut unmarked = BTreeSet::new();
         loop {
-            let before = struck.len();
-            for digest in going {
-                if self.cache.is_marked_for_eviction(digest) || struck.contains(digest) {
+            let before = unmarked.len();
+            for digest in manifests {
+                if self.cache.is_marked_for_eviction(digest) || unmarked.contains(digest) {
                     continue;
                 }
                 if let Some(manifest) = self.read_parsed_manifest(repository, digest)? {
-                    self.cache
-                        .unmark_named(repository, child_digests(&manifest.children()));
+                    self.unmark_children(repository, &manifest);
                 }
-                struck.insert(digest.clone());
+                unmarked.insert(digest.clone());
             }
-            if struck.len() == before {
+            if unmarked.len() == before {
                 return Ok(());
             }
         }
@@ -279,11 +264,11 @@ impl Registry {
         tags: &[Tag],
         until: u64,
     ) -> Result<bool> {
-        let named = tags.iter();
-        let named = named.map(|tag| LockKey::Tag(repository.clone(), tag.clone()));
-        let _hold = self.lock_keys([LockKey::from(digest.clone())].into_iter().chain(named));
-        let used = self.last_used(repository, digest)?;
-        let is_unused = used.is_some_and(|used| used.0 <= until);
+        let tag_keys = tags.iter();
+        let tag_keys = tag_keys.map(|tag| LockKey::Tag(repository.clone(), tag.clone()));
+        let _lock = self.lock_keys([LockKey::from(digest.clone())].into_iter().chain(tag_keys));
+        let last_used = self.last_used(repository, digest)?;
+        let is_unused = last_used.is_some_and(|last_used| last_used.0 <= until);
         if !self.cache.is_marked_for_eviction(digest) || !is_unused {
             return Ok(false);
         }
@@ -303,7 +288,7 @@ impl Registry {
     /// Evicts a blob from a repository, if the blob is cached, still marked and not leased. Returns
     /// whether it was evicted.
     pub(super) fn evict_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
-        let _hold = self.lock_digests([digest.clone()]);
+        let _lock = self.lock_digests([digest.clone()]);
         let mark = MarkKey::Layer(repository, digest);
         if !self.cache.is_marked_for_eviction(digest)
             || self.cache.is_leased(digest)
@@ -325,8 +310,8 @@ impl IndexGraph {
         while sorted.len() < manifests.len() {
             let before = sorted.len();
             for digest in manifests.iter().filter(|digest| !done.contains(*digest)) {
-                let mut above = self.parents(digest);
-                if above.all(|above| done.contains(above) || !manifests.contains(above)) {
+                let mut parents = self.parents(digest);
+                if parents.all(|parent| done.contains(parent) || !manifests.contains(parent)) {
                     sorted.push(digest.clone());
                 }
             }

@@ -11,15 +11,16 @@ use std::fmt;
 use std::io;
 use std::time::SystemTime;
 
-use imgsync_oci::{Digest, Repository, Tag};
+use imgsync_oci::{Digest, Repository};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 use super::super::Registry;
 use super::super::error::Result;
 use super::super::locks::LockKey;
+use super::super::manifests::child_digests;
 use super::tags::{TagMark, TagState};
 use super::{from_unix_seconds, scan};
-use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey, ObjectReader};
+use crate::store::{LinkKind, MarkKey, ObjectKey, ObjectReader};
 
 /// Size of the read buffer for the file.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -35,12 +36,12 @@ impl Registry {
         if self.store.is_proxy_imported()? {
             return Ok(0);
         }
-        let Some((bytes, written)) = self.store.scheduler_state()? else {
+        let Some((file, file_modified_at)) = self.store.scheduler_state()? else {
             return Ok(0);
         };
         let mut import = ProxyImport {
             registry: self,
-            file_modified_at: written,
+            file_modified_at,
             now,
             marked_count: 0,
             repositories: BTreeSet::new(),
@@ -48,7 +49,7 @@ impl Registry {
         };
         let reader = io::BufReader::with_capacity(
             READ_BUFFER_BYTES,
-            SchedulerStateReader { bytes, offset: 0 },
+            SchedulerStateReader { file, offset: 0 },
         );
         let mut json = serde_json::Deserializer::from_reader(reader);
         let read = json.deserialize_map(&mut import);
@@ -56,7 +57,7 @@ impl Registry {
             return Err(error);
         }
         if let Err(error) = read {
-            tracing::warn!(%error, "scheduler-state.json is damaged; the rest counts as pushed");
+            tracing::warn!(%error, "scheduler-state.json is damaged; the items after the damage count as pushed");
         }
         for repository in &import.repositories {
             self.unmark_children_of_pushed(repository)?;
@@ -70,21 +71,19 @@ impl Registry {
     fn unmark_children_of_pushed(&self, repository: &Repository) -> Result<()> {
         loop {
             let mut is_done = true;
-            self.for_each_manifest(repository, &mut |digest, manifest| {
+            for manifest in self.manifests(repository) {
+                let (digest, manifest) = manifest?;
                 let mark = MarkKey::Revision(repository, &digest);
                 if self.store.mark_time(mark)?.is_some() {
-                    return Ok(());
+                    continue;
                 }
-                let children = manifest.children();
-                for child in children.blobs.iter().chain(&children.manifests) {
-                    let child = &child.digest;
+                for child in child_digests(&manifest.children()) {
                     let revision = MarkKey::Revision(repository, child);
                     is_done &= self.store.mark_time(revision)?.is_none();
                     self.store
                         .delete_marks(&[MarkKey::Layer(repository, child), revision])?;
                 }
-                Ok(())
-            })?;
+            }
             if is_done {
                 return Ok(());
             }
@@ -94,11 +93,8 @@ impl Registry {
     /// Marks the tags that point at marked manifests. Their last confirmation by the upstream is
     /// unknown and set to 0.
     fn mark_cached_tags(&self, repository: &Repository, upstream: &str) -> Result<()> {
-        let names = self
-            .store
-            .list(ListScope::Tags(repository), "", usize::MAX)?;
-        for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
-            let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+        for tag in self.all_tags(repository)? {
+            let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             let Some(digest) = self.read_link(ObjectKey::TagCurrent(repository, &tag))? else {
                 continue;
             };
@@ -117,7 +113,7 @@ impl Registry {
 /// Imports the members of the file one by one.
 struct ProxyImport<'a> {
     registry: &'a Registry,
-    /// When the file was written. Links that are newer are not in it.
+    /// When the file was written. The file does not list links that are newer.
     file_modified_at: SystemTime,
     now: u64,
     marked_count: usize,
@@ -154,7 +150,7 @@ impl ProxyImport<'_> {
         digest: &Digest,
     ) -> Result<bool> {
         let store = &self.registry.store;
-        let _hold = self.registry.lock_digests([digest.clone()]);
+        let _lock = self.registry.lock_digests([digest.clone()]);
         let linked = store.object_modified_at(scan::link_key(repository, links, digest))?;
         if linked.is_none_or(|linked| linked > self.file_modified_at) {
             return Ok(false);
@@ -169,7 +165,7 @@ impl<'de> Visitor<'de> for &mut ProxyImport<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with a member for everything that was cached")
+        f.write_str("an object with a member for each cached item")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
@@ -177,7 +173,7 @@ impl<'de> Visitor<'de> for &mut ProxyImport<'_> {
             map.next_value::<IgnoredAny>()?;
             if let Err(error) = self.import_entry(&name) {
                 self.error = Some(error);
-                return Err(serde::de::Error::custom("a mark could not be made"));
+                return Err(serde::de::Error::custom("cannot write a mark"));
             }
         }
         Ok(())
@@ -186,14 +182,14 @@ impl<'de> Visitor<'de> for &mut ProxyImport<'_> {
 
 /// Reads the file from its start.
 struct SchedulerStateReader {
-    bytes: ObjectReader,
+    file: ObjectReader,
     offset: u64,
 }
 
 impl io::Read for SchedulerStateReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.bytes.read_into(self.offset, into)?;
-        self.offset += read as u64;
-        Ok(read)
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_into(self.offset, buffer)?;
+        self.offset += count as u64;
+        Ok(count)
     }
 }

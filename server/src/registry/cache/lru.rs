@@ -4,7 +4,7 @@
 //! most once an hour. Start reading at [`LruIndex`].
 
 use std::collections::{HashMap, HashSet};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use imgsync_oci::{Digest, Repository};
 
@@ -42,37 +42,33 @@ impl LruIndex {
             self.drop_older_half();
         }
         self.use_count += 1;
-        let (last, noted) = ((now, self.use_count), now);
-        match self.entries.get_mut(&(repository.clone(), digest.clone())) {
-            Some(known) => {
-                known.last_used = known.last_used.max(last);
-                let is_due = now.saturating_sub(known.saved_at) >= USE_SAVE_INTERVAL_SECONDS;
-                if is_due {
-                    known.saved_at = now;
-                }
-                is_due
-            }
-            None => {
-                let key = (repository.clone(), digest.clone());
-                self.entries.insert(
-                    key,
-                    ManifestUse {
-                        last_used: last,
-                        saved_at: noted,
-                    },
-                );
-                true
-            }
+        let last_used = (now, self.use_count);
+        let key = (repository.clone(), digest.clone());
+        let Some(entry) = self.entries.get_mut(&key) else {
+            let saved_at = now;
+            self.entries.insert(
+                key,
+                ManifestUse {
+                    last_used,
+                    saved_at,
+                },
+            );
+            return true;
+        };
+        entry.last_used = entry.last_used.max(last_used);
+        let is_due = now.saturating_sub(entry.saved_at) >= USE_SAVE_INTERVAL_SECONDS;
+        if is_due {
+            entry.saved_at = now;
         }
+        is_due
     }
 
     /// Drops the older half of the entries. Their times on disk are at most an hour behind.
     fn drop_older_half(&mut self) {
-        let mut uses: Vec<_> = self.entries.values().map(|known| known.last_used).collect();
+        let mut uses: Vec<_> = self.entries.values().map(|entry| entry.last_used).collect();
         let middle = uses.len() / 2;
-        let (_, middle, _) = uses.select_nth_unstable(middle);
-        let middle = *middle;
-        self.entries.retain(|_, known| known.last_used > middle);
+        let (_, median, _) = uses.select_nth_unstable(middle);
+        self.entries.retain(|_, entry| entry.last_used > *median);
     }
 }
 
@@ -109,43 +105,45 @@ impl CacheState {
         repository: &Repository,
         digest: &Digest,
     ) -> Option<(u64, u64)> {
-        let uses = self.lru.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = uses.entries.get(&(repository.clone(), digest.clone()));
-        known.map(|known| known.last_used)
+        let lru = self.lru.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = lru.entries.get(&(repository.clone(), digest.clone()));
+        entry.map(|entry| entry.last_used)
+    }
+
+    fn lock_leases(&self) -> MutexGuard<'_, BlobLeases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leases a blob, because a client was told that it exists and may rely on that for a while.
     pub(in crate::registry) fn lease_blob(&self, digest: &Digest) {
-        let recent = self.leases.lock();
-        let mut recent = recent.unwrap_or_else(PoisonError::into_inner);
-        let is_wanted = recent.is_enabled;
-        let told = &mut recent.current;
-        if !is_wanted || told.contains(digest) {
+        let mut leases = self.lock_leases();
+        let is_enabled = leases.is_enabled;
+        let current = &mut leases.current;
+        if !is_enabled || current.contains(digest) {
             return;
         }
-        match told.digests.len() < MAX_LEASED_BLOBS {
-            true => drop(told.digests.insert(digest.clone())),
-            false => told.has_overflowed = true,
+        if current.digests.len() < MAX_LEASED_BLOBS {
+            current.digests.insert(digest.clone());
+        } else {
+            current.has_overflowed = true;
         }
     }
 
     /// Drops the leases that are at least `span` seconds old at `now` (Unix seconds). The first
     /// call enables leases; all leases of the last `span` seconds are then kept.
     pub(super) fn expire_leases(&self, now: u64, span: u64) {
-        let recent = self.leases.lock();
-        let mut recent = recent.unwrap_or_else(PoisonError::into_inner);
-        recent.is_enabled = true;
-        if now.abs_diff(recent.current_since) >= span {
-            recent.previous = std::mem::take(&mut recent.current);
-            recent.current_since = now;
+        let mut leases = self.lock_leases();
+        leases.is_enabled = true;
+        if now.abs_diff(leases.current_since) >= span {
+            leases.previous = std::mem::take(&mut leases.current);
+            leases.current_since = now;
         }
     }
 
     /// Reports whether a blob is leased, or may be.
     pub(super) fn is_leased(&self, digest: &Digest) -> bool {
-        let recent = self.leases.lock();
-        let recent = recent.unwrap_or_else(PoisonError::into_inner);
-        recent.current.contains(digest) || recent.previous.contains(digest)
+        let leases = self.lock_leases();
+        leases.current.contains(digest) || leases.previous.contains(digest)
     }
 }
 
@@ -154,16 +152,15 @@ impl Registry {
     /// in progress. Has no effect on disk if the manifest is not cached.
     pub(crate) fn record_use(&self, repository: &Repository, digest: &Digest, now: u64) {
         self.cache.unmark_named(repository, [digest]);
-        let uses = self.cache.lru.lock();
-        let is_due = uses
-            .unwrap_or_else(PoisonError::into_inner)
-            .record(repository, digest, now);
-        if !is_due {
+        let lru = self.cache.lru.lock();
+        let mut lru = lru.unwrap_or_else(PoisonError::into_inner);
+        if !lru.record(repository, digest, now) {
             return;
         }
+        drop(lru);
         let mark = MarkKey::Revision(repository, digest);
         if let Err(error) = self.store.touch_mark(mark, from_unix_seconds(now)) {
-            tracing::debug!(%repository, %digest, %error, "a use is not noted");
+            tracing::debug!(%repository, %digest, %error, "cannot save the last use of a manifest");
         }
     }
 }

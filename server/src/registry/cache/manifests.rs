@@ -58,7 +58,7 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<ManifestState> {
-        let _hold = lock_shared(&self.locks, digest.clone().into());
+        let _lock = lock_shared(&self.locks, digest.clone().into());
         let target = self.resolve_link(ObjectKey::RevisionLink(repository, digest), digest)?;
         let size = match &target {
             Some(target) => self.store.len(ObjectKey::Blob(target))?,
@@ -70,9 +70,10 @@ impl Registry {
         let mark = self
             .store
             .mark_time(MarkKey::Revision(repository, digest))?;
-        Ok(match mark {
-            Some(_) => ManifestState::Cached,
-            None => ManifestState::Pushed,
+        Ok(if mark.is_some() {
+            ManifestState::Cached
+        } else {
+            ManifestState::Pushed
         })
     }
 
@@ -106,18 +107,15 @@ impl Registry {
             });
         }
         let manifest = parse_manifest(media_type, bytes).map_err(Error::ManifestInvalid)?;
-        let children = manifest.children();
-        let things = tag.map(|tag| LockKey::Tag(repository.clone(), tag.clone()));
-        let _hold = self.lock_keys([LockKey::from(digest.clone())].into_iter().chain(things));
+        let tag_key = tag.map(|tag| LockKey::Tag(repository.clone(), tag.clone()));
+        let _lock = self.lock_keys([LockKey::from(digest.clone())].into_iter().chain(tag_key));
         let subject = manifest.subject().map(|subject| &subject.digest);
         if let Some(subject) = subject {
             let hint = DerivedKey::Referrer(repository, subject, &digest);
             self.store.put_derived(hint, b"")?;
         }
-        let (revision, link) = (
-            ObjectKey::RevisionLink(repository, &digest),
-            digest.to_string(),
-        );
+        let revision = ObjectKey::RevisionLink(repository, &digest);
+        let link = digest.to_string();
         // A link without a mark was pushed and must stay unmarked.
         let mark = MarkKey::Revision(repository, &digest);
         if self.store.len(revision)?.is_none() {
@@ -130,10 +128,8 @@ impl Registry {
         self.diff_id_queue
             .push(DiffIdJob::Manifest(repository.clone(), digest.clone()));
         self.cache.unmark_bytes(&digest);
-        self.cache.add_cached_bytes(bytes.len() as u64);
-        let below = children.blobs.iter().chain(&children.manifests);
-        self.cache
-            .unmark_named(repository, below.map(|child| &child.digest));
+        self.cache.size.add(bytes.len() as u64);
+        self.unmark_children(repository, &manifest);
         self.record_use(repository, &digest, now);
         let is_tagged = match tag {
             Some(tag) => self.move_cached_tag(repository, tag, &digest, upstream, now)?,
@@ -155,19 +151,12 @@ impl Registry {
         let before = match self.tag_state_locked(repository, tag)? {
             TagState::Pushed => return Ok(false),
             TagState::Absent => None,
-            TagState::Cached { digest: before, .. } => Some(before).filter(|it| it != digest),
+            TagState::Cached { digest: before, .. } => Some(before).filter(|old| old != digest),
         };
         // The mark lists both digests, so that the tag counts as cached before and after it moves.
         let digests = [digest.clone()].into_iter().chain(before.clone()).collect();
         self.put_tag_mark(repository, tag, &TagMark::new(digests, now, upstream))?;
-        let link = digest.to_string();
-        self.store.put_all(&[
-            (
-                ObjectKey::TagIndex(repository, tag, digest),
-                link.as_bytes(),
-            ),
-            (ObjectKey::TagCurrent(repository, tag), link.as_bytes()),
-        ])?;
+        self.put_tag(repository, tag, digest)?;
         if let Some(before) = before {
             // Nothing else would ever delete the old entry.
             self.store

@@ -3,12 +3,12 @@
 //!
 //! Cached content lies in the same tree as pushed content and has a mark beside the tree. Content
 //! without a mark was pushed: it is never evicted, and no upstream overwrites it. This module sends
-//! no requests; [`crate::upstream`] does. Start reading at [`CacheFill`] for what enters the cache
-//! and at [`CacheLimits`] for what leaves it.
+//! no requests; [`crate::upstream`] does. Start reading at [`CacheFill`] for caching, and at
+//! [`CacheLimits`] for eviction.
 //!
 //! Writes are ordered so that the cache is consistent after a crash:
 //!
-//! - Caching: the mark is written first, then the link and the bytes. A mark alone means nothing,
+//! - Caching: the mark is written first, then the link and the bytes. A mark alone has no effect,
 //!   and a link without bytes counts as absent.
 //! - Pushing: the bytes and the link are written first, then the mark is deleted, then the push is
 //!   acknowledged.
@@ -63,14 +63,14 @@ pub(super) struct CacheState {
 
 /// Converts Unix seconds to a time.
 fn from_unix_seconds(seconds: u64) -> SystemTime {
-    let moment = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-    moment.unwrap_or(UNIX_EPOCH)
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    time.unwrap_or(UNIX_EPOCH)
 }
 
 /// Converts a time to Unix seconds; a time before 1970 becomes 0.
-fn to_unix_seconds(moment: SystemTime) -> u64 {
-    let since = moment.duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+fn to_unix_seconds(time: SystemTime) -> u64 {
+    let since_epoch = time.duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |duration| duration.as_secs())
 }
 
 #[cfg(test)]

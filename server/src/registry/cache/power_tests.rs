@@ -33,29 +33,29 @@ const EVICTION_TIME: u64 = 4_000_000_000;
 
 /// The operations in order. Each can be repeated.
 const STEPS: [WorkloadStep<Workload>; 25] = [
-    |work, registry| work.keep(registry, "v1", &work.images[0].0),
-    |work, registry| work.fetch(registry, work.layers[0]),
-    |work, registry| work.fetch(registry, &work.images[0].1),
+    |work, registry| work.cache_manifest(registry, "v1", &work.images[0].0),
+    |work, registry| work.cache_blob(registry, work.layers[0]),
+    |work, registry| work.cache_blob(registry, &work.images[0].1),
     |work, registry| work.begin(registry),
-    |work, registry| work.keep(registry, "v1", &work.images[1].0),
+    |work, registry| work.cache_manifest(registry, "v1", &work.images[1].0),
     |work, registry| work.confirm(registry, "v1", &work.images[1].0),
-    |work, registry| work.fetch(registry, COMPLETE_BYTES),
-    |work, registry| work.fetch(registry, work.layers[1]),
-    |work, registry| work.fetch(registry, &work.images[1].1),
-    |work, registry| work.keep(registry, "index", &work.indexes[0]),
-    |work, registry| work.keep(registry, "", &work.indexes[1]),
+    |work, registry| work.cache_blob(registry, COMPLETE_BYTES),
+    |work, registry| work.cache_blob(registry, work.layers[1]),
+    |work, registry| work.cache_blob(registry, &work.images[1].1),
+    |work, registry| work.cache_manifest(registry, "index", &work.indexes[0]),
+    |work, registry| work.cache_manifest(registry, "", &work.indexes[1]),
     |work, registry| work.link(registry),
     // Pushes a tag over a cached one, for an image that came from the upstream.
     |work, registry| work.push(registry, "v1", &work.images[0].0),
-    |work, registry| work.keep(registry, "v1", &work.images[1].0),
+    |work, registry| work.cache_manifest(registry, "v1", &work.images[1].0),
     |work, registry| work.push(registry, "index", &work.indexes[0]),
-    |work, registry| work.keep(registry, "v3", &work.images[2].0),
-    |work, registry| work.fetch(registry, work.layers[2]),
+    |work, registry| work.cache_manifest(registry, "v3", &work.images[2].0),
+    |work, registry| work.cache_blob(registry, work.layers[2]),
     |work, registry| work.upload(registry, work.layers[2]),
     |work, registry| work.evict(registry),
-    |work, registry| work.keep(registry, "v3", &work.images[2].0),
+    |work, registry| work.cache_manifest(registry, "v3", &work.images[2].0),
     |work, registry| work.forget(registry, "v3"),
-    |work, registry| work.keep(registry, "v4", &work.images[2].0),
+    |work, registry| work.cache_manifest(registry, "v4", &work.images[2].0),
     |work, registry| work.delete(registry, "v4"),
     |work, registry| work.delete(registry, &Digest::of(&work.images[2].0).to_string()),
     |work, registry| work.evict(registry),
@@ -64,7 +64,7 @@ const STEPS: [WorkloadStep<Workload>; 25] = [
 impl Workload {
     fn new() -> Self {
         let layers: [&[u8]; 3] = [b"a layer", b"another layer", b"a third one"];
-        let images = [0, 1, 2].map(|it: usize| image(&it.to_string(), &[layers[it]]));
+        let images = [0, 1, 2].map(|number: usize| image(&number.to_string(), &[layers[number]]));
         let inner = index(&[&images[0].0, &images[1].0]);
         let indexes = [index(&[&inner]), inner];
         Self {
@@ -77,7 +77,7 @@ impl Workload {
     }
 
     /// Caches a manifest, with a tag unless `tag` is empty.
-    fn keep(&self, registry: &Registry, tag: &str, bytes: &[u8]) -> Result<(), Error> {
+    fn cache_manifest(&self, registry: &Registry, tag: &str, bytes: &[u8]) -> Result<(), Error> {
         let incoming = UpstreamManifest {
             digest: None,
             media_type: None,
@@ -85,24 +85,25 @@ impl Workload {
             upstream: UPSTREAM,
         };
         let tag: Option<Tag> = tag.parse().ok();
-        let kept = registry.cache_manifest(&self.repository, tag.as_ref(), incoming, 1000);
-        kept.map(|_| ())
+        registry
+            .cache_manifest(&self.repository, tag.as_ref(), incoming, 1000)
+            .map(drop)
     }
 
     fn begin(&self, registry: &Registry) -> Result<(), Error> {
-        let mut filling = registry
+        let mut fill = registry
             .open_cache_fill(&Digest::of(COMPLETE_BYTES))?
             .unwrap();
-        let held = filling.len() as usize;
-        filling.append(&PARTIAL_BYTES[held..])?;
-        filling.sync()
+        let offset = fill.ingest.offset() as usize;
+        fill.append(&PARTIAL_BYTES[offset..])?;
+        Ok(fill.ingest.sync()?)
     }
 
-    fn fetch(&self, registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
-        let mut filling = registry.open_cache_fill(&Digest::of(bytes))?.unwrap();
-        let held = filling.len() as usize;
-        filling.append(&bytes[held..])?;
-        filling.commit(std::slice::from_ref(&self.repository), 1000)
+    fn cache_blob(&self, registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
+        let mut fill = registry.open_cache_fill(&Digest::of(bytes))?.unwrap();
+        let offset = fill.ingest.offset() as usize;
+        fill.append(&bytes[offset..])?;
+        fill.commit(std::slice::from_ref(&self.repository), 1000)
     }
 
     fn link(&self, registry: &Registry) -> Result<(), Error> {
@@ -127,19 +128,20 @@ impl Workload {
     fn upload(&self, registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
         let algorithm = imgsync_oci::Algorithm::Sha256;
         let id = registry.start_upload(&self.repository, algorithm, None)?;
-        let mut append = registry.open_upload_writer(&self.repository, id, Some(0))?;
-        append.write(bytes)?;
-        append.commit(&Digest::of(bytes))
+        let mut writer = registry.open_upload_writer(&self.repository, id, Some(0))?;
+        writer.ingest.write(bytes)?;
+        writer.commit(&Digest::of(bytes))
     }
 
-    fn push(&self, registry: &Registry, at: &str, bytes: &[u8]) -> Result<(), Error> {
-        let at: Reference = at.parse().unwrap();
-        let taken = registry.put_manifest(&self.repository, &at, &[], None, bytes);
-        taken.map(|_| ())
+    fn push(&self, registry: &Registry, reference: &str, bytes: &[u8]) -> Result<(), Error> {
+        let reference: Reference = reference.parse().unwrap();
+        registry
+            .put_manifest(&self.repository, &reference, &[], None, bytes)
+            .map(drop)
     }
 
-    fn delete(&self, registry: &Registry, at: &str) -> Result<(), Error> {
-        registry.delete_manifest(&self.repository, &at.parse().unwrap())
+    fn delete(&self, registry: &Registry, reference: &str) -> Result<(), Error> {
+        registry.delete_manifest(&self.repository, &reference.parse().unwrap())
     }
 
     fn evict(&self, registry: &Registry) -> Result<(), Error> {
@@ -186,8 +188,8 @@ impl Workload {
             let digest = Digest::of(bytes);
             let state = registry.manifest_state(&self.repository, &digest).unwrap();
             if state != ManifestState::Absent {
-                let at = Reference::Digest(digest.clone());
-                let served = registry.get_manifest(&self.repository, &at).unwrap();
+                let reference = Reference::Digest(digest.clone());
+                let served = registry.get_manifest(&self.repository, &reference).unwrap();
                 assert_eq!(served.bytes, *bytes);
             }
             view.insert(digest.to_string(), format!("{state:?}"));
@@ -201,9 +203,9 @@ impl Workload {
                 TagState::Pushed => format!("pushed {:?}", served.unwrap()),
                 TagState::Cached {
                     digest,
-                    confirmed_at: confirmed,
+                    confirmed_at,
                     ..
-                } => format!("cached {digest} {confirmed}"),
+                } => format!("cached {digest} {confirmed_at}"),
             };
             view.insert(tag.to_owned(), state);
         }
@@ -212,12 +214,12 @@ impl Workload {
 }
 
 /// Starts a registry on what a power cut after `done` acknowledged operations left, and checks it.
-fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSnapshot) {
+fn check(work: &Workload, recorded: &RecordedWorkload, done: usize, snapshot: &DiskSnapshot) {
     let root = folder();
-    remains.write_to(root.path());
+    snapshot.write_to(root.path());
     let registry = Registry::open(root.path()).unwrap();
-    let last = &day.views[done];
-    let next = day.views.get(done + 1).unwrap_or(last);
+    let last = &recorded.views[done];
+    let next = recorded.views.get(done + 1).unwrap_or(last);
     let view = work.view(&registry);
     for (name, seen) in &view {
         let allowed = [&last[name], &next[name]];
@@ -227,11 +229,11 @@ fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSna
         );
     }
     if (4..6).contains(&done) {
-        let filling = registry
+        let fill = registry
             .open_cache_fill(&Digest::of(COMPLETE_BYTES))
             .unwrap()
             .unwrap();
-        assert_eq!(filling.len(), PARTIAL_BYTES.len() as u64);
+        assert_eq!(fill.ingest.offset(), PARTIAL_BYTES.len() as u64);
     }
     let Some(step) = STEPS.get(done) else { return };
     match step(work, &registry) {
@@ -245,8 +247,8 @@ fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSna
     let bytes = |bytes: &[u8]| {
         let digest = Digest::of(bytes);
         let state = registry.blob_state(&work.other, &digest).unwrap();
-        let is_held = registry.open_blob(&work.repository, &digest).is_ok();
-        let is_leak = state != BlobState::Absent && !is_held;
+        let is_linked = registry.open_blob(&work.repository, &digest).is_ok();
+        let is_leak = state != BlobState::Absent && !is_linked;
         assert!(
             !is_leak,
             "step {done}: {:?} stays",
@@ -258,27 +260,28 @@ fn after(work: &Workload, day: &RecordedWorkload, done: usize, remains: &DiskSna
         .chain([COMPLETE_BYTES])
         .for_each(bytes);
     for name in ["repositories", "filling"] {
-        let left = root.path().join("imgsync/cache").join(name);
-        let marks = files(&left);
-        assert_eq!(marks, [""; 0], "step {done}");
+        let folder = root.path().join("imgsync/cache").join(name);
+        assert_eq!(files(&folder), [""; 0], "step {done}");
     }
 }
 
 fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
-    let found = entries.flat_map(|entry| {
+    let paths = entries.flat_map(|entry| {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => files(&path),
-            false => vec![path.display().to_string()],
+        if path.is_dir() {
+            files(&path)
+        } else {
+            vec![path.display().to_string()]
         }
     });
-    found.collect()
+    paths.collect()
 }
 
 #[test]
-fn whenever_the_power_goes_pushed_stays_pushed_and_cached_stays_cached() {
+fn after_a_power_cut_pushed_content_counts_as_pushed_and_cached_content_as_cached() {
     let (work, root) = (Workload::new(), folder());
-    let day = RecordedWorkload::record(root.path(), &work, &STEPS, |registry| work.view(registry));
-    day.check_every_power_cut(|done, remains| after(&work, &day, done, remains));
+    let recorded =
+        RecordedWorkload::record(root.path(), &work, &STEPS, |registry| work.view(registry));
+    recorded.check_every_power_cut(|done, snapshot| check(&work, &recorded, done, snapshot));
 }

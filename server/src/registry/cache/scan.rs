@@ -6,7 +6,6 @@
 //! [`Registry::find_least_recently_used`].
 
 use std::collections::{BinaryHeap, HashSet};
-use std::ops::ControlFlow;
 
 use imgsync_oci::{Algorithm, Digest, Manifest, Reference, Repository};
 
@@ -15,8 +14,6 @@ use super::super::error::{Error, Result};
 use super::to_unix_seconds;
 use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey};
 
-/// Number of repository names read at a time.
-const REPOSITORY_PAGE_SIZE: usize = 1000;
 /// Maximum number of digests counted in one walk; larger caches take several walks.
 const MAX_DIGESTS_PER_COUNT: u64 = 65_536;
 /// Maximum number of candidates returned by one scan.
@@ -32,83 +29,53 @@ pub(super) struct EvictionCandidate {
 }
 
 impl Registry {
-    /// Calls `look` with each repository of a list.
-    pub(super) fn for_each_repository(
-        &self,
-        list: ListScope<'_>,
-        look: &mut dyn FnMut(Repository) -> Result<()>,
-    ) -> Result<()> {
-        let mut after = String::new();
-        loop {
-            let names = self.store.list(list, &after, REPOSITORY_PAGE_SIZE)?;
-            for name in &names {
-                if let Ok(repository) = name.parse() {
-                    look(repository)?;
-                }
-            }
-            match names.into_iter().last() {
-                Some(last) => after = last,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Calls `look` with each possible link of every repository: the repository, the kind of link,
+    /// Calls `visit` with each possible link of every repository: the repository, the kind of link,
     /// and the digest in its name. The directory of a link may exist without the link.
     pub(super) fn for_each_link_anywhere(
         &self,
-        look: &mut dyn FnMut(&Repository, LinkKind, Digest) -> Result<()>,
+        visit: &mut dyn FnMut(&Repository, LinkKind, &Digest) -> Result<()>,
     ) -> Result<()> {
-        let lists = [
+        for (scope, links) in [
             (ListScope::RepositoriesWithBlobs, LinkKind::Layers),
             (ListScope::Repositories, LinkKind::Revisions),
-        ];
-        for (list, links) in lists {
-            self.for_each_repository(list, &mut |repository| {
-                let mut failed = None;
-                self.store
-                    .for_each_link(&repository, links, &mut |digest| {
-                        continue_unless_failed(&mut failed, look(&repository, links, digest))
-                    })?;
-                failed.map_or(Ok(()), Err)
-            })?;
+        ] {
+            for repository in self.repositories(scope) {
+                let repository = repository?;
+                for digest in self.store.links(&repository, links) {
+                    visit(&repository, links, &digest?)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Calls `look` with the digest of each mark of a repository. The marked content may be gone.
-    fn for_each_mark(
-        &self,
-        repository: &Repository,
-        look: &mut dyn FnMut(Digest) -> Result<()>,
-    ) -> Result<()> {
-        for links in [LinkKind::Layers, LinkKind::Revisions] {
-            let mut failed = None;
-            self.store
-                .for_each_marked_link(repository, links, &mut |digest| {
-                    continue_unless_failed(&mut failed, look(digest))
-                })?;
-            failed.map_or(Ok(()), Err)?;
+    /// Calls `visit` with the digest of each mark of every repository. The marked content may be
+    /// gone.
+    fn for_each_mark(&self, visit: &mut dyn FnMut(Digest) -> Result<()>) -> Result<()> {
+        for repository in self.repositories(ListScope::RepositoriesWithMarks) {
+            let repository = repository?;
+            for links in [LinkKind::Layers, LinkKind::Revisions] {
+                for digest in self.store.marked_links(&repository, links) {
+                    visit(digest?)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Calls `look` with each readable manifest of a repository.
-    pub(super) fn for_each_manifest(
+    /// Iterates over the readable manifests of a repository.
+    pub(super) fn manifests(
         &self,
         repository: &Repository,
-        look: &mut dyn FnMut(Digest, Manifest) -> Result<()>,
-    ) -> Result<()> {
-        let mut failed = None;
-        let mut read = |digest: Digest| match self.read_parsed_manifest(repository, &digest)? {
-            Some(manifest) => look(digest, manifest),
-            None => Ok(()),
-        };
-        self.store
-            .for_each_link(repository, LinkKind::Revisions, &mut |digest| {
-                continue_unless_failed(&mut failed, read(digest))
-            })?;
-        failed.map_or(Ok(()), Err)
+    ) -> impl Iterator<Item = Result<(Digest, Manifest)>> {
+        let digests = self.store.links(repository, LinkKind::Revisions);
+        digests.filter_map(move |digest| {
+            let read = |digest| {
+                let manifest = self.read_parsed_manifest(repository, &digest)?;
+                Ok(manifest.map(|manifest| (digest, manifest)))
+            };
+            digest.map_err(Error::from).and_then(read).transpose()
+        })
     }
 
     /// Reads and parses a manifest. Returns `None` if the repository does not have it or it does
@@ -119,7 +86,9 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Option<Manifest>> {
         match self.get_manifest(repository, &Reference::Digest(digest.clone())) {
-            Ok(stored) => Ok(Manifest::parse(&stored.bytes, None).ok().map(|read| read.1)),
+            Ok(stored) => Ok(Manifest::parse(&stored.bytes, None)
+                .ok()
+                .map(|(_, manifest)| manifest)),
             Err(Error::ManifestUnknown(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -129,57 +98,46 @@ impl Registry {
     /// no repository. Each blob counts once.
     pub(super) fn count_cached_bytes(&self) -> Result<u64> {
         let mut marks: u64 = 0;
-        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
-            self.for_each_mark(&repository, &mut |_| {
-                marks += 1;
-                Ok(())
-            })
+        self.for_each_mark(&mut |_| {
+            marks += 1;
+            Ok(())
         })?;
         let parts = u128::from(marks / MAX_DIGESTS_PER_COUNT + 1);
-        let mut held = 0;
-        for part in 0..parts {
-            held += self.count_cached_bytes_in(&|digest| digest_prefix(digest) % parts == part)?;
-        }
-        Ok(held)
+        (0..parts).try_fold(0, |bytes, part| {
+            let is_in = |digest: &Digest| digest_prefix(digest) % parts == part;
+            Ok(bytes + self.count_cached_bytes_in(&is_in)?)
+        })
     }
 
     /// Counts the cached bytes of the digests for which `is_in` is true.
     fn count_cached_bytes_in(&self, is_in: &dyn Fn(&Digest) -> bool) -> Result<u64> {
-        let (mut cached, mut held) = (HashSet::new(), 0);
-        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
-            self.for_each_mark(&repository, &mut |digest| {
-                if is_in(&digest) {
-                    cached.insert(digest_prefix(&digest));
-                }
-                Ok(())
-            })
+        let (mut cached, mut bytes) = (HashSet::new(), 0);
+        self.for_each_mark(&mut |digest| {
+            if is_in(&digest) {
+                cached.insert(digest_prefix(&digest));
+            }
+            Ok(())
         })?;
         if cached.is_empty() {
             return Ok(0);
         }
         self.for_each_link_anywhere(&mut |repository, links, digest| {
-            if cached.contains(&digest_prefix(&digest))
-                && self
-                    .store
-                    .mark_time(mark_key(repository, links, &digest))?
-                    .is_none()
-            {
-                cached.remove(&digest_prefix(&digest));
+            let mark = mark_key(repository, links, digest);
+            if cached.contains(&digest_prefix(digest)) && self.store.mark_time(mark)?.is_none() {
+                cached.remove(&digest_prefix(digest));
             }
-            if let Some(target) = self.alias_target(repository, links, &digest)? {
+            if let Some(target) = self.alias_target(repository, links, digest)? {
                 cached.remove(&digest_prefix(&target));
             }
             Ok(())
         })?;
-        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
-            self.for_each_mark(&repository, &mut |digest| {
-                if cached.remove(&digest_prefix(&digest)) {
-                    held += self.store.len(ObjectKey::Blob(&digest))?.unwrap_or(0);
-                }
-                Ok(())
-            })
+        self.for_each_mark(&mut |digest| {
+            if cached.remove(&digest_prefix(&digest)) {
+                bytes += self.store.len(ObjectKey::Blob(&digest))?.unwrap_or(0);
+            }
+            Ok(())
         })?;
-        Ok(held)
+        Ok(bytes)
     }
 
     /// Returns the target of a link, if it differs from the digest in the link's name: a stock
@@ -203,11 +161,15 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<(u64, u64)>> {
-        let noted = self
+        let saved = self
             .store
             .mark_time(MarkKey::Revision(repository, digest))?;
-        let known = self.cache.last_use_in_memory(repository, digest);
-        Ok(noted.map(|noted| known.unwrap_or_default().max((to_unix_seconds(noted), 0))))
+        let in_memory = self.cache.last_use_in_memory(repository, digest);
+        Ok(saved.map(|saved| {
+            in_memory
+                .unwrap_or_default()
+                .max((to_unix_seconds(saved), 0))
+        }))
     }
 
     /// Returns the least recently used cached manifests in order: those after `after` that were not
@@ -218,38 +180,33 @@ impl Registry {
         after: Option<&EvictionCandidate>,
         until: u64,
     ) -> Result<Vec<EvictionCandidate>> {
-        let mut found: BinaryHeap<EvictionCandidate> = BinaryHeap::new();
-        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
-            let mut failed = None;
-            let mut consider = |digest: Digest| {
-                let Some(used) = self.last_used(&repository, &digest)? else {
-                    return Ok(());
+        let mut oldest: BinaryHeap<EvictionCandidate> = BinaryHeap::new();
+        for repository in self.repositories(ListScope::RepositoriesWithMarks) {
+            let repository = repository?;
+            for digest in self.store.marked_links(&repository, LinkKind::Revisions) {
+                let digest = digest?;
+                let Some(last_used) = self.last_used(&repository, &digest)? else {
+                    continue;
                 };
-                let is_full = found.len() >= MAX_CANDIDATES_PER_SCAN;
-                let is_late = found.peek().is_some_and(|last| last.last_used < used);
-                if used.0 > until || (is_full && is_late) {
-                    return Ok(());
+                let is_full = oldest.len() >= MAX_CANDIDATES_PER_SCAN;
+                let is_late = oldest.peek().is_some_and(|last| last.last_used < last_used);
+                if last_used.0 > until || (is_full && is_late) {
+                    continue;
                 }
                 let candidate = EvictionCandidate {
-                    last_used: used,
+                    last_used,
                     repository: repository.clone(),
                     digest,
                 };
                 if after.is_none_or(|after| candidate > *after) {
-                    found.push(candidate);
+                    oldest.push(candidate);
                     if is_full {
-                        found.pop();
+                        oldest.pop();
                     }
                 }
-                Ok(())
-            };
-            self.store
-                .for_each_marked_link(&repository, LinkKind::Revisions, &mut |digest| {
-                    continue_unless_failed(&mut failed, consider(digest))
-                })?;
-            failed.map_or(Ok(()), Err)
-        })?;
-        Ok(found.into_sorted_vec())
+            }
+        }
+        Ok(oldest.into_sorted_vec())
     }
 }
 
@@ -274,20 +231,6 @@ pub(super) fn link_key<'a>(
     match links {
         LinkKind::Layers => ObjectKey::LayerLink(repository, digest),
         LinkKind::Revisions => ObjectKey::RevisionLink(repository, digest),
-    }
-}
-
-/// Continues a walk, or stores an error and stops the walk.
-pub(super) fn continue_unless_failed(
-    failed: &mut Option<Error>,
-    result: Result<()>,
-) -> ControlFlow<()> {
-    match result {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            *failed = Some(error);
-            ControlFlow::Break(())
-        }
     }
 }
 

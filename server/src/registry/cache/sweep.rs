@@ -3,14 +3,13 @@
 //! Start reading at [`Registry::sweep`].
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 
 use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::Result;
 use super::super::locks::LockKey;
-use super::scan::{continue_unless_failed, link_key, mark_key};
+use super::scan::{link_key, mark_key};
 use super::to_unix_seconds;
 use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey};
 
@@ -23,25 +22,24 @@ impl Registry {
     /// bytes.
     pub(super) fn sweep(&self, until: u64) -> Result<u64> {
         let mut freed = 0;
-        self.for_each_repository(ListScope::RepositoriesWithMarks, &mut |repository| {
+        for repository in self.repositories(ListScope::RepositoriesWithMarks) {
+            let repository = repository?;
             self.delete_orphaned_marks(&repository)?;
             freed += self.sweep_repository(&repository, until)?;
-            Ok(())
-        })?;
+        }
         Ok(freed)
     }
 
     /// Sweeps the blobs of one repository, in passes. Returns the number of freed bytes.
     fn sweep_repository(&self, repository: &Repository, until: u64) -> Result<u64> {
-        let (mut freed, mut staying) = (0, 0);
+        let (mut freed, mut kept) = (0, 0);
         loop {
-            let old = self.find_old_layers(repository, until, staying)?;
-            let is_last = old.len() < MAX_BLOBS_PER_SWEEP_PASS;
+            let old = self.find_old_layers(repository, until, kept)?;
             let count = old.len();
             let unlinked = self.sweep_layers(repository, old)?;
-            staying += count - unlinked.len();
+            kept += count - unlinked.len();
             freed += self.remove_unlinked_bytes(unlinked)?;
-            if is_last {
+            if count < MAX_BLOBS_PER_SWEEP_PASS {
                 return Ok(freed);
             }
         }
@@ -55,28 +53,23 @@ impl Registry {
         until: u64,
         mut skip: usize,
     ) -> Result<HashSet<Digest>> {
-        let (mut old, mut failed) = (HashSet::new(), None);
-        let mut look = |digest: Digest| {
-            let came = self.store.mark_time(MarkKey::Layer(repository, &digest))?;
-            if came.is_some_and(|came| to_unix_seconds(came) <= until) {
-                match skip {
-                    0 => drop(old.insert(digest)),
-                    _ => skip -= 1,
-                }
+        let mut old = HashSet::new();
+        for digest in self.store.marked_links(repository, LinkKind::Layers) {
+            let digest = digest?;
+            let cached_at = self.store.mark_time(MarkKey::Layer(repository, &digest))?;
+            if cached_at.is_none_or(|time| to_unix_seconds(time) > until) {
+                continue;
             }
-            Ok(old.len() < MAX_BLOBS_PER_SWEEP_PASS)
-        };
-        self.store
-            .for_each_marked_link(
-                repository,
-                LinkKind::Layers,
-                &mut |digest| match look(digest) {
-                    Ok(true) => ControlFlow::Continue(()),
-                    Ok(false) => ControlFlow::Break(()),
-                    Err(error) => continue_unless_failed(&mut failed, Err(error)),
-                },
-            )?;
-        failed.map_or(Ok(old), Err)
+            if skip > 0 {
+                skip -= 1;
+                continue;
+            }
+            old.insert(digest);
+            if old.len() == MAX_BLOBS_PER_SWEEP_PASS {
+                break;
+            }
+        }
+        Ok(old)
     }
 
     /// Evicts those of the blobs that no manifest of the repository names, and returns them.
@@ -90,13 +83,10 @@ impl Registry {
             return Ok(unlinked);
         }
         self.cache.mark_for_eviction(repository, old.clone());
-        self.for_each_manifest(repository, &mut |_, manifest| {
-            let children = manifest.children();
-            let names = children.blobs.iter().chain(&children.manifests);
-            self.cache
-                .unmark_named(repository, names.map(|child| &child.digest));
-            Ok(())
-        })?;
+        for manifest in self.manifests(repository) {
+            let (_, manifest) = manifest?;
+            self.unmark_children(repository, &manifest);
+        }
         old.retain(|digest| self.cache.is_marked_for_eviction(digest));
         if !old.is_empty() {
             self.store
@@ -114,27 +104,17 @@ impl Registry {
     /// Deletes the marks of blobs, manifests and tags whose links are gone.
     fn delete_orphaned_marks(&self, repository: &Repository) -> Result<()> {
         for links in [LinkKind::Layers, LinkKind::Revisions] {
-            let mut failed = None;
-            self.store
-                .for_each_marked_link(repository, links, &mut |digest| {
-                    continue_unless_failed(
-                        &mut failed,
-                        self.delete_orphaned_mark(repository, links, &digest),
-                    )
-                })?;
-            failed.map_or(Ok(()), Err)?;
+            for digest in self.store.marked_links(repository, links) {
+                self.delete_orphaned_mark(repository, links, &digest?)?;
+            }
         }
-        let mut tags = Vec::new();
-        self.store.for_each_marked_tag(repository, &mut |tag| {
-            tags.push(tag);
-            ControlFlow::Continue(())
-        })?;
-        for tag in tags {
+        for tag in self.store.marked_tags(repository) {
+            let tag = tag?;
             let current = ObjectKey::TagCurrent(repository, &tag);
             if self.store.len(current)?.is_some() {
                 continue;
             }
-            let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+            let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             if self.store.len(current)?.is_none() {
                 self.store.delete_marks(&[MarkKey::Tag(repository, &tag)])?;
             }
@@ -153,7 +133,7 @@ impl Registry {
         if self.store.len(key)?.is_some() {
             return Ok(());
         }
-        let _hold = self.lock_digests([digest.clone()]);
+        let _lock = self.lock_digests([digest.clone()]);
         if self.store.len(key)?.is_none() {
             self.store
                 .delete_marks(&[mark_key(repository, links, digest)])?;

@@ -65,8 +65,7 @@ impl Registry {
     /// Returns the errors of the store.
     pub(crate) fn tag_state(&self, repository: &Repository, tag: &Tag) -> Result<TagState> {
         // Without the lock, a tag that is being moved or deleted could look like a pushed tag.
-        let thing = LockKey::Tag(repository.clone(), tag.clone());
-        let _hold = lock_shared(&self.locks, thing);
+        let _lock = lock_shared(&self.locks, LockKey::Tag(repository.clone(), tag.clone()));
         self.tag_state_locked(repository, tag)
     }
 
@@ -76,10 +75,11 @@ impl Registry {
         let mark = self.read_tag_mark(repository, tag)?;
         let Some(digest) = self.read_link(current)? else {
             // A damaged link without a mark may have been a pushed tag.
-            let is_there = self.store.len(current)?.is_some();
-            return Ok(match is_there && mark.is_none() {
-                true => TagState::Pushed,
-                false => TagState::Absent,
+            let has_link = self.store.len(current)?.is_some();
+            return Ok(if has_link && mark.is_none() {
+                TagState::Pushed
+            } else {
+                TagState::Absent
             });
         };
         Ok(match mark {
@@ -88,7 +88,7 @@ impl Registry {
                 confirmed_at: mark.confirmed,
                 upstream: mark.upstream,
             },
-            Some(_) | None => TagState::Pushed,
+            _ => TagState::Pushed,
         })
     }
 
@@ -125,20 +125,20 @@ impl Registry {
         digest: &Digest,
         now: u64,
     ) -> Result<bool> {
-        let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+        let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
         match self.tag_state_locked(repository, tag)? {
             TagState::Cached {
                 digest: current,
-                confirmed_at: confirmed,
+                confirmed_at,
                 upstream,
             } if current == *digest => {
-                if confirmed.abs_diff(now) >= CONFIRM_INTERVAL_SECONDS {
+                if confirmed_at.abs_diff(now) >= CONFIRM_INTERVAL_SECONDS {
                     let mark = TagMark::new(vec![current], now, &upstream);
                     self.put_tag_mark(repository, tag, &mark)?;
                 }
                 Ok(true)
             }
-            TagState::Cached { .. } | TagState::Pushed | TagState::Absent => Ok(false),
+            _ => Ok(false),
         }
     }
 
@@ -148,7 +148,7 @@ impl Registry {
     /// # Errors
     /// Returns the errors of the store.
     pub(crate) fn remove_cached_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
-        let _hold = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
+        let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
         match self.tag_state_locked(repository, tag)? {
             TagState::Cached { .. } => {
                 self.remove_tag(repository, tag)?;

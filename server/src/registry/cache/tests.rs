@@ -53,7 +53,7 @@ pub(super) fn index(manifests: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Caches a manifest as received from an upstream.
-pub(super) fn keep(
+pub(super) fn cache_manifest(
     registry: &Registry,
     repository: &Repository,
     tag: Option<&Tag>,
@@ -72,49 +72,49 @@ pub(super) fn keep(
 }
 
 /// Caches a blob.
-pub(super) fn fetch(registry: &Registry, repository: &Repository, bytes: &[u8], now: u64) {
-    let mut filling = registry
+pub(super) fn cache_blob(registry: &Registry, repository: &Repository, bytes: &[u8], now: u64) {
+    let mut fill = registry
         .open_cache_fill(&Digest::of(bytes))
         .unwrap()
         .unwrap();
-    filling.append(&bytes[filling.len() as usize..]).unwrap();
-    filling
-        .commit(std::slice::from_ref(repository), now)
+    fill.append(&bytes[fill.ingest.offset() as usize..])
         .unwrap();
+    fill.commit(std::slice::from_ref(repository), now).unwrap();
 }
 
 pub(super) fn push_blob(registry: &Registry, repository: &Repository, bytes: &[u8]) {
     let id = registry
         .start_upload(repository, Algorithm::Sha256, None)
         .unwrap();
-    let mut append = registry
+    let mut writer = registry
         .open_upload_writer(repository, id, Some(0))
         .unwrap();
-    append.write(bytes).unwrap();
-    append.commit(&Digest::of(bytes)).unwrap();
+    writer.ingest.write(bytes).unwrap();
+    writer.commit(&Digest::of(bytes)).unwrap();
 }
 
 pub(super) fn push(
     registry: &Registry,
     repository: &Repository,
-    at: &str,
+    reference: &str,
     bytes: &[u8],
 ) -> Result<(), Error> {
-    let at: Reference = at.parse().unwrap();
-    let taken = registry.put_manifest(repository, &at, &[], None, bytes);
-    taken.map(|_| ())
+    let reference: Reference = reference.parse().unwrap();
+    registry
+        .put_manifest(repository, &reference, &[], None, bytes)
+        .map(drop)
 }
 
-fn cached(digest: &Digest, confirmed: u64) -> TagState {
+fn cached_tag(digest: &Digest, confirmed_at: u64) -> TagState {
     TagState::Cached {
         digest: digest.clone(),
-        confirmed_at: confirmed,
+        confirmed_at,
         upstream: UPSTREAM.to_owned(),
     }
 }
 
 #[test]
-fn a_cached_image_is_served_like_any_other_and_known_to_be_cached() {
+fn a_cached_image_is_served_and_counts_as_cached() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let (manifest, config) = image("one", &[b"layer"]);
@@ -124,16 +124,16 @@ fn a_cached_image_is_served_like_any_other_and_known_to_be_cached() {
         registry.tag_state(&repository, &tag).unwrap(),
         TagState::Absent
     );
-    let kept = keep(&registry, &repository, Some(&tag), &manifest, 1000);
-    assert_eq!((kept.digest, kept.is_tagged), (digest.clone(), true));
-    fetch(&registry, &repository, b"layer", 1001);
-    fetch(&registry, &repository, &config, 1002);
+    let cached = cache_manifest(&registry, &repository, Some(&tag), &manifest, 1000);
+    assert_eq!((cached.digest, cached.is_tagged), (digest.clone(), true));
+    cache_blob(&registry, &repository, b"layer", 1001);
+    cache_blob(&registry, &repository, &config, 1002);
     drop(registry);
 
     let registry = Registry::open(root.path()).unwrap();
     assert_eq!(
         registry.tag_state(&repository, &tag).unwrap(),
-        cached(&digest, 1000)
+        cached_tag(&digest, 1000)
     );
     let state = registry.manifest_state(&repository, &digest).unwrap();
     assert_eq!(state, ManifestState::Cached);
@@ -155,13 +155,13 @@ fn a_cached_image_is_served_like_any_other_and_known_to_be_cached() {
     );
     assert_eq!(
         registry.tag_state(&repository, &tag).unwrap(),
-        cached(&digest, 2000)
+        cached_tag(&digest, 2000)
     );
     // The upstream moves the tag, and then deletes it.
     let (other, _) = image("two", &[b"layer"]);
-    keep(&registry, &repository, Some(&tag), &other, 4000);
+    cache_manifest(&registry, &repository, Some(&tag), &other, 4000);
     let state = registry.tag_state(&repository, &tag).unwrap();
-    assert_eq!(state, cached(&Digest::of(&other), 4000));
+    assert_eq!(state, cached_tag(&Digest::of(&other), 4000));
     assert!(registry.remove_cached_tag(&repository, &tag).unwrap());
     assert!(!registry.remove_cached_tag(&repository, &tag).unwrap());
     assert_eq!(
@@ -173,7 +173,7 @@ fn a_cached_image_is_served_like_any_other_and_known_to_be_cached() {
 }
 
 #[test]
-fn what_an_upstream_sends_is_kept_only_if_it_is_what_was_asked_for() {
+fn content_from_an_upstream_is_stored_only_if_it_matches_its_digest() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let (manifest, _) = image("one", &[b"layer"]);
@@ -202,13 +202,21 @@ fn what_an_upstream_sends_is_kept_only_if_it_is_what_was_asked_for() {
         TagState::Absent
     );
     let digest = Digest::of(b"layer");
-    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
-    filling.append(b"laxer").unwrap();
-    let error = filling.commit(&[repository()], 1).unwrap_err();
+    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
+    fill.append(b"laxer").unwrap();
+    let error = fill.commit(&[repository()], 1).unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
     let state = registry.blob_state(&repository(), &digest).unwrap();
     assert_eq!(state, BlobState::Absent);
-    assert_eq!(registry.open_cache_fill(&digest).unwrap().unwrap().len(), 0);
+    assert_eq!(
+        registry
+            .open_cache_fill(&digest)
+            .unwrap()
+            .unwrap()
+            .ingest
+            .offset(),
+        0
+    );
 }
 
 #[test]
@@ -216,21 +224,21 @@ fn a_reader_of_a_partial_blob_reads_on_after_the_commit() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let digest = Digest::of(b"first, second");
-    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
+    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
     assert!(
         registry.open_cache_fill(&digest).unwrap().is_none(),
         "one writer"
     );
-    let reader = filling.reader();
+    let reader = fill.ingest.reader();
     assert_eq!(reader.read(0, 100).unwrap(), b"");
-    filling.append(b"first").unwrap();
+    fill.append(b"first").unwrap();
     assert_eq!(
         (reader.available(), reader.read(1, 100).unwrap()),
         (5, b"irst".to_vec())
     );
     assert_eq!(reader.read(9, 100).unwrap(), b"");
-    filling.append(b", second").unwrap();
-    filling.commit(&[repository()], 1).unwrap();
+    fill.append(b", second").unwrap();
+    fill.commit(&[repository()], 1).unwrap();
     assert_eq!(reader.read(5, 100).unwrap(), b", second");
     let state = registry.blob_state(&repository(), &digest).unwrap();
     assert_eq!(state, BlobState::Linked { size: 13 });
@@ -248,67 +256,70 @@ fn a_reader_of_a_partial_blob_reads_on_after_the_commit() {
 }
 
 #[test]
-fn a_fetch_that_broke_off_goes_on_from_what_was_kept() {
+fn an_interrupted_fetch_resumes_at_its_checkpoint() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let digest = Digest::of(b"kept, and on");
-    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
-    filling.append(b"kept").unwrap();
-    filling.sync().unwrap();
-    filling.append(b" lost").unwrap();
-    drop(filling);
+    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
+    fill.append(b"kept").unwrap();
+    fill.ingest.sync().unwrap();
+    fill.append(b" lost").unwrap();
+    drop(fill);
     drop(registry);
     let registry = Registry::open(root.path()).unwrap();
-    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
-    assert_eq!(filling.len(), 4);
-    filling.append(b", and on").unwrap();
-    filling.commit(&[repository()], 1).unwrap();
+    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
+    assert_eq!(fill.ingest.offset(), 4);
+    fill.append(b", and on").unwrap();
+    fill.commit(&[repository()], 1).unwrap();
     // The bytes from before a restart do no harm.
     let digest = Digest::of(b"right");
-    let mut filling = registry.open_cache_fill(&digest).unwrap().unwrap();
-    filling.append(b"wrong, and long").unwrap();
-    filling.sync().unwrap();
-    filling.restart().unwrap();
-    assert_eq!((filling.len(), filling.reader().available()), (0, 0));
-    filling.append(b"right").unwrap();
-    filling.commit(&[repository()], 1).unwrap();
+    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
+    fill.append(b"wrong, and long").unwrap();
+    fill.ingest.sync().unwrap();
+    fill.ingest.restart().unwrap();
+    assert_eq!(
+        (fill.ingest.offset(), fill.ingest.reader().available()),
+        (0, 0)
+    );
+    fill.append(b"right").unwrap();
+    fill.commit(&[repository()], 1).unwrap();
     let blob = registry.open_blob(&repository(), &digest).unwrap();
     assert_eq!(
         (blob.size(), blob.read(0, 5).unwrap()),
         (5, b"right".to_vec())
     );
-    let filling = registry
+    let fill = registry
         .open_cache_fill(&Digest::of(b"none"))
         .unwrap()
         .unwrap();
-    filling.discard().unwrap();
-    let left = std::fs::read_dir(root.path().join("imgsync/cache/filling"));
-    assert_eq!(left.unwrap().count(), 0);
+    fill.discard().unwrap();
+    let files = std::fs::read_dir(root.path().join("imgsync/cache/filling"));
+    assert_eq!(files.unwrap().count(), 0);
 }
 
 #[test]
-fn what_a_stock_registry_cached_is_cached_and_what_was_pushed_is_not() {
+fn the_cache_of_a_stock_registry_is_imported_and_pushed_content_is_not() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let names = ["library/nginx", "own/app"];
     let [proxied, own]: [Repository; 2] = names.map(|name| name.parse().unwrap());
     let (manifest, config) = image("one", &[b"layer", b"shared"]);
     let (pushed, other) = image("two", &[b"shared"]);
-    let mut noted = serde_json::Map::new();
-    let mut note = |repository: &Repository, bytes: &[u8], kind: u8| {
+    let mut entries = serde_json::Map::new();
+    let mut add_entry = |repository: &Repository, bytes: &[u8], kind: u8| {
         let key = format!("{repository}@{}", Digest::of(bytes));
         let entry = serde_json::json!({
             "Key": &key, "ExpiryData": "2026-11-21T22:30:36.123456789Z", "EntryType": kind,
         });
-        noted.insert(key, entry);
+        entries.insert(key, entry);
     };
     for bytes in [&b"layer"[..], b"shared", &config] {
         push_blob(&registry, &proxied, bytes);
-        note(&proxied, bytes, 0);
+        add_entry(&proxied, bytes, 0);
     }
     push(&registry, &proxied, "latest", &manifest).unwrap();
-    note(&proxied, &manifest, 1);
-    note(&proxied, b"gone", 0);
+    add_entry(&proxied, &manifest, 1);
+    add_entry(&proxied, b"gone", 0);
     push_blob(&registry, &own, b"layer");
     let state = root.path().join("scheduler-state.json");
     // A push after the file was written, with a layer that the proxy had cached.
@@ -316,9 +327,9 @@ fn what_a_stock_registry_cached_is_cached_and_what_was_pushed_is_not() {
     push_blob(&registry, &proxied, &other);
     push(&registry, &proxied, "ours", &pushed).unwrap();
     let digest = Digest::of(&pushed);
-    note(&proxied, &pushed, 1);
+    add_entry(&proxied, &pushed, 1);
     // The file is truncated.
-    let json = serde_json::json!(noted).to_string();
+    let json = serde_json::json!(entries).to_string();
     std::fs::write(&state, &json[..json.len() - 1]).unwrap();
     let link = crate::store::ObjectKey::RevisionLink(&proxied, &digest);
     registry
@@ -351,7 +362,7 @@ fn what_a_stock_registry_cached_is_cached_and_what_was_pushed_is_not() {
         grace_period: std::time::Duration::from_secs(1),
     };
     assert_eq!(registry.evict(&limits, 100_000).unwrap().images, 1);
-    for (repository, bytes, is_there) in [
+    for (repository, bytes, is_present) in [
         (&proxied, &b"layer"[..], false),
         (&own, b"layer", true),
         (&proxied, b"shared", true),
@@ -359,7 +370,7 @@ fn what_a_stock_registry_cached_is_cached_and_what_was_pushed_is_not() {
         (&proxied, &config, false),
     ] {
         let opened = registry.open_blob(repository, &Digest::of(bytes));
-        assert_eq!(opened.is_ok(), is_there, "{repository}");
+        assert_eq!(opened.is_ok(), is_present, "{repository}");
     }
     let served = registry.get_manifest(&proxied, &"ours".parse().unwrap());
     assert_eq!(served.unwrap().bytes, pushed);

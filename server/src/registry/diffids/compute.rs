@@ -66,10 +66,10 @@ pub(super) fn compute_catching_panics(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
     limits: DiffIdLimits,
-    goes_on: &dyn Fn() -> bool,
+    should_continue: &dyn Fn() -> bool,
 ) -> DiffIdOutcome {
     let computed = catch_unwind(AssertUnwindSafe(|| {
-        compute_diff_id(blob, read, limits, goes_on)
+        compute_diff_id(blob, read, limits, should_continue)
     }));
     computed.unwrap_or_else(|_| {
         tracing::error!(%blob, "a decoder panicked");
@@ -78,12 +78,13 @@ pub(super) fn compute_catching_panics(
 }
 
 /// Computes the diffID of `blob`. `read` returns bytes of the blob by offset and length, fewer only
-/// at the end. `goes_on` is called before each part; the computation stops when it returns false.
+/// at the end. `should_continue` is called before each part; the computation stops when it
+/// returns false.
 fn compute_diff_id(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
     limits: DiffIdLimits,
-    goes_on: &dyn Fn() -> bool,
+    should_continue: &dyn Fn() -> bool,
 ) -> DiffIdOutcome {
     let source = BlobReader {
         fetch: read,
@@ -94,11 +95,11 @@ fn compute_diff_id(
         Err(LayerError::Read(error)) => return DiffIdOutcome::Unreadable(error),
         Err(error) => return DiffIdOutcome::NotALayer(error.to_string()),
     };
-    match decode(&mut layer, limits.max_time, goes_on) {
+    match decode(&mut layer, limits.max_time, should_continue) {
         Ok(()) => verify_digest(blob, layer),
         Err(DecodeFailure::Rejected(reason)) => DiffIdOutcome::NotALayer(reason),
         Err(DecodeFailure::Undecodable(reason)) => {
-            verify_undecodable(blob, layer.into_compressed(), &reason, goes_on)
+            verify_undecodable(blob, layer.into_compressed(), &reason, should_continue)
         }
         Err(DecodeFailure::Unreadable(error)) => DiffIdOutcome::Unreadable(error),
         Err(DecodeFailure::Stopped) => DiffIdOutcome::Stopped,
@@ -121,7 +122,7 @@ impl From<LayerError> for DecodeFailure {
             LayerError::Read(error) => Self::Unreadable(error),
             LayerError::Corrupt(error) => Self::Undecodable(error.to_string()),
             LayerError::TooLarge { decoded } => {
-                Self::Rejected(format!("it decodes into {decoded} bytes and more"))
+                Self::Rejected(format!("the decoded size is {decoded} bytes or more"))
             }
         }
     }
@@ -131,11 +132,12 @@ impl From<LayerError> for DecodeFailure {
 fn decode<R: Read>(
     layer: &mut LayerReader<R>,
     max_time: Duration,
-    goes_on: &dyn Fn() -> bool,
+    should_continue: &dyn Fn() -> bool,
 ) -> Result<(), DecodeFailure> {
-    let (began, mut part, mut start) = (Instant::now(), vec![0; DECODE_BUFFER_BYTES], Vec::new());
+    let started_at = Instant::now();
+    let (mut part, mut start) = (vec![0; DECODE_BUFFER_BYTES], Vec::new());
     loop {
-        if !goes_on() {
+        if !should_continue() {
             return Err(DecodeFailure::Stopped);
         }
         let count = layer.read(&mut part)?;
@@ -143,14 +145,16 @@ fn decode<R: Read>(
             break;
         }
         if start.len() < TAR_BLOCK_BYTES {
-            let wanted = (TAR_BLOCK_BYTES - start.len()).min(count);
-            start.extend_from_slice(&part[..wanted]);
+            let missing = (TAR_BLOCK_BYTES - start.len()).min(count);
+            start.extend_from_slice(&part[..missing]);
             if start.len() == TAR_BLOCK_BYTES && !is_tar_start(&start) {
                 return Err(DecodeFailure::Rejected("not a tar".to_owned()));
             }
         }
-        if began.elapsed() > max_time {
-            return Err(DecodeFailure::Rejected("it takes too long".to_owned()));
+        if started_at.elapsed() > max_time {
+            return Err(DecodeFailure::Rejected(
+                "decoding takes too long".to_owned(),
+            ));
         }
     }
     if start.len() < TAR_BLOCK_BYTES {
@@ -180,11 +184,11 @@ fn verify_undecodable<R: Read>(
     blob: &Digest,
     mut source: HashingReader<R>,
     reason: &str,
-    goes_on: &dyn Fn() -> bool,
+    should_continue: &dyn Fn() -> bool,
 ) -> DiffIdOutcome {
     let mut part = vec![0; DECODE_BUFFER_BYTES];
     loop {
-        if !goes_on() {
+        if !should_continue() {
             return DiffIdOutcome::Stopped;
         }
         match source.read(&mut part) {
@@ -209,7 +213,7 @@ fn is_tar_start(block: &[u8]) -> bool {
     }
     let field = block[CHECKSUM_FIELD].trim_ascii_start();
     let digits = field.iter().take_while(|byte| (b'0'..=b'7').contains(byte));
-    let said = digits.fold(0_i64, |sum, digit| sum * 8 + i64::from(digit - b'0'));
+    let stated = digits.fold(0_i64, |sum, digit| sum * 8 + i64::from(digit - b'0'));
     let counted = |at: usize, byte: u8| {
         if CHECKSUM_FIELD.contains(&at) {
             b' '
@@ -226,7 +230,7 @@ fn is_tar_start(block: &[u8]) -> bool {
     // Some old programs sum the bytes as signed.
     let unsigned: i64 = bytes().map(i64::from).sum();
     let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
-    said == unsigned || said == signed
+    stated == unsigned || stated == signed
 }
 
 /// The bytes of a blob as one stream.

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_busy_until_everything_was_looked_at() {
+    fn a_queue_is_busy_until_all_jobs_and_walks_are_finished() {
         let queue = DiffIdQueue::default();
         queue.push(job(0));
         assert!(!queue.is_busy(), "there is no worker");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_found_by_another_walk() {
+    fn jobs_that_do_not_fit_cause_another_walk() {
         let queue = DiffIdQueue::default();
         queue.open();
         assert_eq!(queue.wait_for_task(), WorkerTask::Walk);

@@ -121,8 +121,9 @@ fn compression_name(compression: Compression) -> &'static str {
 }
 
 fn parse_compression(name: &str) -> Option<Compression> {
-    let all = [Compression::None, Compression::Gzip, Compression::Zstd];
-    all.into_iter()
+    let compressions = [Compression::None, Compression::Gzip, Compression::Zstd];
+    compressions
+        .into_iter()
         .find(|compression| compression_name(*compression) == name)
 }
 
@@ -145,8 +146,8 @@ mod tests {
     fn a_record_is_read_as_it_was_written_or_not_at_all() {
         let json = record().to_json();
         assert_eq!(LayerRecord::from_json(&json), Some(record()));
-        for end in 0..json.len() - 2 {
-            assert_eq!(LayerRecord::from_json(&json[..end]), None);
+        for len in 0..json.len() - 2 {
+            assert_eq!(LayerRecord::from_json(&json[..len]), None);
         }
         let none = LayerRecord {
             layer: None,

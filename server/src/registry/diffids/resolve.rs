@@ -4,7 +4,6 @@
 //! reading at [`Registry::resolve_layers`].
 
 use std::cell::Cell;
-use std::ops::ControlFlow;
 
 use imgsync_oci::ext::resolve::{ResolveRequest, ResolveResponse, ResolvedLayer};
 use imgsync_oci::media::Compression;
@@ -30,7 +29,7 @@ struct ResolveQuery<'a> {
     repository: &'a Repository,
     may_pull: &'a dyn Fn(&Repository) -> bool,
     is_mounting: bool,
-    lookups_left: Cell<usize>,
+    remaining_lookups: Cell<usize>,
 }
 
 /// A blob with the requested diffID, and the repositories that may hold it.
@@ -63,7 +62,7 @@ impl Registry {
             repository,
             may_pull,
             is_mounting,
-            lookups_left: Cell::new(MAX_EXTRA_LOOKUPS),
+            remaining_lookups: Cell::new(MAX_EXTRA_LOOKUPS),
         };
         let unknown = if is_busy {
             ResolvedLayer::Pending
@@ -88,14 +87,10 @@ impl Registry {
         repository: &Repository,
         config: &Digest,
     ) -> Result<Vec<Descriptor>> {
-        let mut recorded = Vec::new();
-        self.store
-            .for_each_config_manifest(repository, config, &mut |manifest| {
-                recorded.push(manifest);
-                continue_while(recorded.len() < MAX_MANIFESTS_CHECKED_PER_CONFIG)
-            })?;
+        let recorded = self.store.config_manifests(repository, config);
         let mut manifests = Vec::new();
-        for digest in recorded {
+        for digest in recorded.take(MAX_MANIFESTS_CHECKED_PER_CONFIG) {
+            let digest = digest?;
             if manifests.len() >= MAX_MANIFESTS_PER_CONFIG {
                 break;
             }
@@ -157,15 +152,10 @@ impl ResolveQuery<'_> {
 
     /// Returns the blobs that are recorded for a diffID.
     fn find_candidates(&self, diff_id: &Digest) -> Result<Vec<LayerCandidate>> {
-        let mut blobs = Vec::new();
-        self.registry
-            .store
-            .for_each_diff_id_blob(diff_id, &mut |blob| {
-                blobs.push(blob);
-                continue_while(blobs.len() < MAX_BLOBS_PER_DIFF_ID)
-            })?;
+        let blobs = self.registry.store.diff_id_blobs(diff_id);
         let mut candidates = Vec::new();
-        for digest in blobs {
+        for digest in blobs.take(MAX_BLOBS_PER_DIFF_ID) {
+            let digest = digest?;
             if !self.try_spend_lookup() {
                 break;
             }
@@ -196,17 +186,9 @@ impl ResolveQuery<'_> {
 
     /// Counts a lookup; returns false if none is left.
     fn try_spend_lookup(&self) -> bool {
-        let left = self.lookups_left.get();
-        self.lookups_left.set(left.saturating_sub(1));
-        left > 0
-    }
-}
-
-fn continue_while(condition: bool) -> ControlFlow<()> {
-    if condition {
-        ControlFlow::Continue(())
-    } else {
-        ControlFlow::Break(())
+        let remaining = self.remaining_lookups.get();
+        self.remaining_lookups.set(remaining.saturating_sub(1));
+        remaining > 0
     }
 }
 

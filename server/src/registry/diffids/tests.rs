@@ -16,9 +16,9 @@ fn repository(name: &str) -> Repository {
     name.parse().unwrap()
 }
 
-/// Returns an empty tar archive, whose length depends on `word`.
-fn tar(word: &str) -> Vec<u8> {
-    vec![0; 512 * (2 + word.len())]
+/// Returns an empty tar archive, whose length depends on the length of `name`.
+fn tar(name: &str) -> Vec<u8> {
+    vec![0; 512 * (2 + name.len())]
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -36,10 +36,10 @@ fn put(registry: &Registry, name: &str, bytes: &[u8]) -> Digest {
 
 fn put_under(registry: &Registry, name: &str, digest: &Digest, bytes: &[u8]) {
     let link = digest.to_string();
-    let into = repository(name);
+    let repository = repository(name);
     let entries = [
         (ObjectKey::Blob(digest), bytes),
-        (ObjectKey::LayerLink(&into, digest), link.as_bytes()),
+        (ObjectKey::LayerLink(&repository, digest), link.as_bytes()),
     ];
     registry.store.put_all(&entries).unwrap();
 }
@@ -56,11 +56,11 @@ fn wait_until_idle(registry: &Registry) {
     }
 }
 
-fn ask(registry: &Registry, name: &str, diff_id: &Digest) -> ResolvedLayer {
-    ask_as(registry, name, diff_id, |_| true, false)
+fn resolve(registry: &Registry, name: &str, diff_id: &Digest) -> ResolvedLayer {
+    resolve_as(registry, name, diff_id, |_| true, false)
 }
 
-fn ask_as(
+fn resolve_as(
     registry: &Registry,
     name: &str,
     diff_id: &Digest,
@@ -71,12 +71,12 @@ fn ask_as(
         diff_ids: vec![diff_id.clone()],
         ..ResolveRequest::default()
     };
-    let answer = registry.resolve_layers(&repository(name), &request, &may_pull, is_mounting);
-    let [layer] = <[ResolvedLayer; 1]>::try_from(answer.unwrap().layers).unwrap();
+    let response = registry.resolve_layers(&repository(name), &request, &may_pull, is_mounting);
+    let [layer] = <[ResolvedLayer; 1]>::try_from(response.unwrap().layers).unwrap();
     layer
 }
 
-fn held(media_type: &str, blob: &[u8]) -> ResolvedLayer {
+fn held_layer(media_type: &str, blob: &[u8]) -> ResolvedLayer {
     let blob = Descriptor::new(media_type, Digest::of(blob), blob.len() as u64);
     ResolvedLayer::Held { blob }
 }
@@ -104,28 +104,31 @@ fn a_layer_is_held_where_it_is_linked_and_elsewhere_for_callers_who_may_pull_the
     put(&registry, "a/b", &blob);
     put(&registry, "a/b", b"{\"not\":\"a layer\"}");
     examine(&registry);
-    assert_eq!(ask(&registry, "a/b", &diff_id), held(GZIP, &blob));
+    assert_eq!(resolve(&registry, "a/b", &diff_id), held_layer(GZIP, &blob));
     let elsewhere = ResolvedLayer::Elsewhere {
         blob: Descriptor::new(GZIP, Digest::of(&blob), blob.len() as u64),
         repository: "a/b".to_owned(),
     };
-    assert_eq!(ask(&registry, "c", &diff_id), elsewhere);
+    assert_eq!(resolve(&registry, "c", &diff_id), elsewhere);
     // A repository from which the caller may not pull counts as absent.
     for is_mounting in [false, true] {
-        let layer = ask_as(&registry, "c", &diff_id, |_| false, is_mounting);
+        let layer = resolve_as(&registry, "c", &diff_id, |_| false, is_mounting);
         assert_eq!(layer, ResolvedLayer::Absent);
     }
-    let may_see = |name: &Repository| name.as_str() == "a/b";
-    let mounted = ask_as(&registry, "c", &diff_id, may_see, true);
-    assert_eq!(mounted, held(GZIP, &blob));
-    assert_eq!(ask_as(&registry, "c", &diff_id, |_| false, false), mounted);
+    let may_pull = |name: &Repository| name.as_str() == "a/b";
+    let mounted = resolve_as(&registry, "c", &diff_id, may_pull, true);
+    assert_eq!(mounted, held_layer(GZIP, &blob));
+    assert_eq!(
+        resolve_as(&registry, "c", &diff_id, |_| false, false),
+        mounted
+    );
     // Neither the blob's own digest nor a digest of another algorithm is its diffID.
     assert_eq!(
-        ask(&registry, "a/b", &Digest::of(&blob)),
+        resolve(&registry, "a/b", &Digest::of(&blob)),
         ResolvedLayer::Absent
     );
     let long = Digest::of_with(imgsync_oci::Algorithm::Sha512, &tar);
-    assert_eq!(ask(&registry, "a/b", &long), ResolvedLayer::Absent);
+    assert_eq!(resolve(&registry, "a/b", &long), ResolvedLayer::Absent);
 }
 
 #[test]
@@ -136,23 +139,23 @@ fn only_a_blob_that_is_linked_and_stored_now_counts() {
     let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
     let digest = put(&registry, "a", &blob);
     examine(&registry);
-    assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
+    assert_eq!(resolve(&registry, "a", &diff_id), held_layer(GZIP, &blob));
     registry
         .store
         .delete(ObjectKey::LayerLink(&repository("a"), &digest))
         .unwrap();
-    assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
-    assert_eq!(ask(&registry, "b", &diff_id), ResolvedLayer::Absent);
+    assert_eq!(resolve(&registry, "a", &diff_id), ResolvedLayer::Absent);
+    assert_eq!(resolve(&registry, "b", &diff_id), ResolvedLayer::Absent);
     put(&registry, "a", &blob);
-    assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
+    assert_eq!(resolve(&registry, "a", &diff_id), held_layer(GZIP, &blob));
     // The blob is truncated, as after a power cut, and then gone.
     registry
         .store
         .put(ObjectKey::Blob(&digest), &blob[..blob.len() / 2])
         .unwrap();
-    assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
+    assert_eq!(resolve(&registry, "a", &diff_id), ResolvedLayer::Absent);
     registry.store.delete(ObjectKey::Blob(&digest)).unwrap();
-    assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
+    assert_eq!(resolve(&registry, "a", &diff_id), ResolvedLayer::Absent);
     // The next walk removes the records.
     assert_eq!(files(&root.path().join("imgsync/diffids")).len(), 2);
     examine(&registry);
@@ -170,14 +173,14 @@ fn a_blob_that_was_not_examined_yet_is_pending_for_everyone() {
     let digest = put(&registry, "a", &tar);
     registry.diff_id_queue.open();
     for may_pull in [false, true] {
-        let layer = ask_as(&registry, "a", &digest, |_| may_pull, false);
+        let layer = resolve_as(&registry, "a", &digest, |_| may_pull, false);
         assert_eq!(layer, ResolvedLayer::Pending);
     }
     registry.diff_id_queue.close();
     examine(&registry);
     assert_eq!(
-        ask(&registry, "a", &digest),
-        held("application/vnd.oci.image.layer.v1.tar", &tar)
+        resolve(&registry, "a", &digest),
+        held_layer("application/vnd.oci.image.layer.v1.tar", &tar)
     );
 }
 
@@ -191,19 +194,19 @@ fn a_crash_at_any_moment_and_damage_are_repaired_by_the_next_start() {
     // A crash after the first of the two files is written.
     let half = DerivedKey::DiffIdBlob(&diff_id, &digest);
     registry.store.put_derived(half, b"").unwrap();
-    assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
+    assert_eq!(resolve(&registry, "a", &diff_id), ResolvedLayer::Absent);
     examine(&registry);
-    assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
+    assert_eq!(resolve(&registry, "a", &diff_id), held_layer(GZIP, &blob));
     for damage in [&b""[..], b"{", b"{\"format\":\"another\"}"] {
         registry
             .store
             .put_derived(DerivedKey::LayerRecord(&digest), damage)
             .unwrap();
-        assert_eq!(ask(&registry, "a", &diff_id), ResolvedLayer::Absent);
+        assert_eq!(resolve(&registry, "a", &diff_id), ResolvedLayer::Absent);
         examine(&registry);
         assert_eq!(
-            ask(&registry, "a", &diff_id),
-            held(GZIP, &blob),
+            resolve(&registry, "a", &diff_id),
+            held_layer(GZIP, &blob),
             "{damage:?}"
         );
     }
@@ -213,7 +216,7 @@ fn a_crash_at_any_moment_and_damage_are_repaired_by_the_next_start() {
         .store
         .put_derived(DerivedKey::DiffIdBlob(&lie, &digest), b"")
         .unwrap();
-    assert_eq!(ask(&registry, "a", &lie), ResolvedLayer::Absent);
+    assert_eq!(resolve(&registry, "a", &lie), ResolvedLayer::Absent);
 }
 
 #[test]
@@ -227,7 +230,7 @@ fn damaged_bytes_do_not_count_as_the_blob_and_a_push_repairs_them() {
         put_under(&registry, "a", &digest, &damaged);
         examine(&registry);
         for wrong in [&diff_id, &Digest::of(&other)] {
-            assert_eq!(ask(&registry, "a", wrong), ResolvedLayer::Absent);
+            assert_eq!(resolve(&registry, "a", wrong), ResolvedLayer::Absent);
         }
     }
     put_under(&registry, "a", &digest, &blob);
@@ -236,7 +239,7 @@ fn damaged_bytes_do_not_count_as_the_blob_and_a_push_repairs_them() {
         .diff_id_queue
         .push(DiffIdJob::Blob(repository("a"), digest));
     wait_until_idle(&registry);
-    assert_eq!(ask(&registry, "a", &diff_id), held(GZIP, &blob));
+    assert_eq!(resolve(&registry, "a", &diff_id), held_layer(GZIP, &blob));
 }
 
 #[test]
@@ -248,11 +251,11 @@ fn manifests_are_found_by_their_config() {
         config: Some(config.clone()),
         ..ResolveRequest::default()
     };
-    let resolve = |name: &str| {
-        let answer = registry.resolve_layers(&repository(name), &request, &|_| true, false);
-        answer.unwrap().manifests
+    let find_manifests = |name: &str| {
+        let response = registry.resolve_layers(&repository(name), &request, &|_| true, false);
+        response.unwrap().manifests
     };
-    assert_eq!(resolve("a"), []);
+    assert_eq!(find_manifests("a"), []);
     let size = b"{\"an\":\"image\"}".len();
     let mut pushed = Vec::new();
     for number in 0..12 {
@@ -264,11 +267,14 @@ fn manifests_are_found_by_their_config() {
             "annotations": { "number": number.to_string() },
         });
         let bytes = manifest.to_string().into_bytes();
-        let (digest, into) = (Digest::of(&bytes), repository("a"));
+        let (digest, repository) = (Digest::of(&bytes), repository("a"));
         let link = digest.to_string();
         let entries = [
             (ObjectKey::Blob(&digest), &bytes[..]),
-            (ObjectKey::RevisionLink(&into, &digest), link.as_bytes()),
+            (
+                ObjectKey::RevisionLink(&repository, &digest),
+                link.as_bytes(),
+            ),
         ];
         registry.store.put_all(&entries).unwrap();
         pushed.push(Descriptor::new(
@@ -278,12 +284,12 @@ fn manifests_are_found_by_their_config() {
         ));
         if number == 0 {
             examine(&registry);
-            assert_eq!(resolve("a"), pushed);
+            assert_eq!(find_manifests("a"), pushed);
         }
     }
     examine(&registry);
-    assert_eq!(resolve("a").len(), 10);
-    assert_eq!(resolve("b"), []);
+    assert_eq!(find_manifests("a").len(), 10);
+    assert_eq!(find_manifests("b"), []);
     for manifest in &pushed[1..] {
         let key = (repository("a"), manifest.digest.clone());
         registry
@@ -291,7 +297,7 @@ fn manifests_are_found_by_their_config() {
             .delete(ObjectKey::RevisionLink(&key.0, &key.1))
             .unwrap();
     }
-    assert_eq!(resolve("a"), pushed[..1]);
+    assert_eq!(find_manifests("a"), pushed[..1]);
     examine(&registry);
     assert_eq!(files(&root.path().join("imgsync/diffids/configs")).len(), 1);
 }
@@ -333,7 +339,7 @@ fn a_damaged_blob_is_removed_and_the_next_push_repairs_it() {
     let size = registry.blob_size(&repository("a"), &digest).unwrap();
     assert_eq!(size, blob.len() as u64);
     assert_eq!(
-        ask(&registry, "a", &Digest::of(&tar("word"))),
-        held(GZIP, &blob)
+        resolve(&registry, "a", &Digest::of(&tar("word"))),
+        held_layer(GZIP, &blob)
     );
 }

@@ -3,7 +3,6 @@
 //! The thread examines all blobs and manifests once at the start, then those that are pushed. Start
 //! reading at [`Registry::start_diff_id_worker`].
 
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
@@ -101,16 +100,17 @@ impl WorkerThread {
         }
     }
 
-    /// Runs the queued jobs, so that a walk does not delay content that was just pushed.
-    fn run_queued_jobs(&self) -> ControlFlow<()> {
+    /// Runs the queued jobs, so that a walk does not delay content that was just pushed. Returns
+    /// false if the worker must stop.
+    fn run_queued_jobs(&self) -> bool {
         while self.queue().is_open() {
             let Some(job) = self.queue().try_take_job() else {
-                return ControlFlow::Continue(());
+                return true;
             };
             catch_panic(|| self.run_job(&job));
             self.queue().finish_job();
         }
-        ControlFlow::Break(())
+        false
     }
 
     fn run_job(&self, job: &DiffIdJob) {
@@ -126,22 +126,27 @@ impl WorkerThread {
     /// Removes the records of blobs that are gone, then examines everything that is linked.
     fn walk_all(&self) -> Result<()> {
         self.delete_stale_records()?;
-        self.registry
-            .visit_repositories(ListScope::RepositoriesWithBlobs, &mut |repository| {
-                self.walk_repository(&repository)
-            })
+        let scope = ListScope::RepositoriesWithBlobs;
+        for repository in self.registry.repositories(scope) {
+            if !self.walk_repository(&repository?)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    /// Examines everything that a repository links.
-    fn walk_repository(&self, repository: &Repository) -> Result<ControlFlow<()>> {
+    /// Examines everything that a repository links. Returns false if the worker must stop.
+    fn walk_repository(&self, repository: &Repository) -> Result<bool> {
         // Reconciled here, so that a later request need not wait for it.
         if let Err(error) = self.registry.reconcile_referrers(repository) {
             tracing::warn!(%repository, %error, "cannot reconcile the referrers");
         }
-        let mut flow = ControlFlow::Continue(());
         for links in [LinkKind::Layers, LinkKind::Revisions] {
-            let mut visit = |digest: Digest| {
-                flow = self.run_queued_jobs();
+            for digest in self.registry.store.links(repository, links) {
+                let digest = digest?;
+                if !self.run_queued_jobs() {
+                    return Ok(false);
+                }
                 let result = match links {
                     LinkKind::Layers => self.record_blob(repository, &digest, false),
                     LinkKind::Revisions => self.record_manifest(repository, &digest),
@@ -149,16 +154,9 @@ impl WorkerThread {
                 if let Err(error) = result {
                     tracing::warn!(%repository, %digest, %error, "cannot compute a diffID");
                 }
-                flow
-            };
-            self.registry
-                .store
-                .for_each_link(repository, links, &mut visit)?;
-            if flow.is_break() {
-                break;
             }
         }
-        Ok(flow)
+        Ok(true)
     }
 
     /// Computes the layer record of a blob, unless there is one, and adds the repository to it.
@@ -258,35 +256,33 @@ impl WorkerThread {
     /// Removes the records of blobs and manifests that another program deleted.
     fn delete_stale_records(&self) -> Result<()> {
         let store = &self.registry.store;
-        store.for_each_layer_record(&mut |digest| {
-            let flow = self.run_queued_jobs();
+        for digest in store.layer_records() {
+            let digest = digest?;
+            if !self.run_queued_jobs() {
+                return Ok(());
+            }
             // After an error the blob may still be there.
             if let Ok(None) = store.len(ObjectKey::Blob(&digest))
                 && let Err(error) = self.delete_layer_record(&digest)
             {
                 tracing::debug!(%digest, %error, "cannot remove the record of a deleted blob");
             }
-            flow
-        })?;
-        store.for_each_config_manifest_file(
-            record::MAX_RECORD_BYTES,
-            &mut |manifest, content| {
-                let flow = self.run_queued_jobs();
-                let text = String::from_utf8(content).unwrap_or_default();
-                if let Some((repository, config)) = text.split_once(' ')
-                    && let (Ok(repository), Ok(config)) = (repository.parse(), config.parse())
-                    && let Ok(None) = store.len(ObjectKey::RevisionLink(&repository, &manifest))
-                {
-                    // A stale record is harmless, because every answer is checked.
-                    let _ = store.delete_derived(DerivedKey::ConfigManifest(
-                        &repository,
-                        &config,
-                        &manifest,
-                    ));
-                }
-                flow
-            },
-        )?;
+        }
+        for file in store.config_manifest_files(record::MAX_RECORD_BYTES) {
+            let (manifest, content) = file?;
+            if !self.run_queued_jobs() {
+                return Ok(());
+            }
+            let text = String::from_utf8(content).unwrap_or_default();
+            if let Some((repository, config)) = text.split_once(' ')
+                && let (Ok(repository), Ok(config)) = (repository.parse(), config.parse())
+                && let Ok(None) = store.len(ObjectKey::RevisionLink(&repository, &manifest))
+            {
+                let key = DerivedKey::ConfigManifest(&repository, &config, &manifest);
+                // A stale record is harmless, because every answer is checked.
+                let _ = store.delete_derived(key);
+            }
+        }
         Ok(())
     }
 

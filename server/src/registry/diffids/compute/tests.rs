@@ -36,11 +36,11 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::stream::encode_all(bytes, 1).unwrap()
 }
 
-fn found(blob: &[u8]) -> DiffIdOutcome {
-    found_within(blob, DiffIdLimits::default())
+fn compute(blob: &[u8]) -> DiffIdOutcome {
+    compute_with_limits(blob, DiffIdLimits::default())
 }
 
-fn found_within(blob: &[u8], limits: DiffIdLimits) -> DiffIdOutcome {
+fn compute_with_limits(blob: &[u8], limits: DiffIdLimits) -> DiffIdOutcome {
     let read = |offset: u64, len: usize| {
         let rest = &blob[offset as usize..];
         Ok(rest[..len.min(rest.len())].to_vec())
@@ -49,7 +49,7 @@ fn found_within(blob: &[u8], limits: DiffIdLimits) -> DiffIdOutcome {
 }
 
 fn assert_layer(blob: &[u8], tar: &[u8], compression: Compression) {
-    match found(blob) {
+    match compute(blob) {
         DiffIdOutcome::Layer(layer) => {
             let expected = ComputedLayer {
                 diff_id: Digest::of(tar),
@@ -62,16 +62,16 @@ fn assert_layer(blob: &[u8], tar: &[u8], compression: Compression) {
     }
 }
 
-fn assert_not_a_layer(blob: &[u8], what: &str) {
-    let outcome = found(blob);
+fn assert_not_a_layer(blob: &[u8], description: &str) {
+    let outcome = compute(blob);
     assert!(
         matches!(outcome, DiffIdOutcome::NotALayer(_)),
-        "{what}: {outcome:?}"
+        "{description}: {outcome:?}"
     );
 }
 
 #[test]
-fn what_is_cut_off_is_damaged_and_what_panics_is_no_layer() {
+fn a_truncated_blob_is_damaged_and_a_panic_is_not_a_layer() {
     let blob = gzip(&tar(1));
     for bytes in [&blob[..10], &blob[..blob.len() / 2], &tar(1)[..10]] {
         let read = |offset: u64, len: usize| {
@@ -81,7 +81,7 @@ fn what_is_cut_off_is_damaged_and_what_panics_is_no_layer() {
         let outcome = compute_diff_id(&Digest::of(&blob), read, DiffIdLimits::default(), &|| true);
         assert!(matches!(outcome, DiffIdOutcome::Damaged), "{outcome:?}");
     }
-    let read = |_, _| panic!("as a decoder might");
+    let read = |_, _| panic!("a panic of a decoder");
     let outcome =
         compute_catching_panics(&Digest::of(&blob), read, DiffIdLimits::default(), &|| true);
     assert!(
@@ -109,13 +109,16 @@ fn layers_of_every_kind() {
 }
 
 #[test]
-fn what_does_not_end_where_it_should_never_counts() {
+fn a_blob_with_a_wrong_end_is_not_a_layer() {
     let tar = tar(2);
     for (kind, blob) in [("gzip", gzip(&tar)), ("zstd", zstd(&tar))] {
         for cut in [1, 4, 8, 9, blob.len() / 2, blob.len() - 20] {
-            assert_not_a_layer(&blob[..blob.len() - cut], &format!("{kind} less {cut}"));
+            assert_not_a_layer(
+                &blob[..blob.len() - cut],
+                &format!("{kind} without its last {cut} bytes"),
+            );
         }
-        for behind in [
+        for suffix in [
             &b"\0"[..],
             b"\0\0\0\0\0\0\0\0\0\0\0\0",
             b"\x1f",
@@ -125,14 +128,14 @@ fn what_does_not_end_where_it_should_never_counts() {
             b"garbage",
             &blob[..blob.len() - 1],
         ] {
-            let blob = [&blob[..], behind].concat();
-            assert_not_a_layer(&blob, &format!("{kind} and {behind:x?}"));
+            let blob = [&blob[..], suffix].concat();
+            assert_not_a_layer(&blob, &format!("{kind} with {suffix:x?} appended"));
         }
     }
 }
 
 #[test]
-fn what_is_no_tar_never_counts() {
+fn content_other_than_a_tar_is_not_a_layer() {
     let json = br#"{"architecture":"amd64"}"#;
     let long = vec![b'x'; 5000];
     for content in [&json[..], &long, b"", &[0; 511]] {
@@ -150,22 +153,22 @@ fn what_is_no_tar_never_counts() {
 }
 
 #[test]
-fn bombs_are_given_up() {
+fn decompression_bombs_are_not_layers() {
     let mut limits = DiffIdLimits::default();
     limits.decode.min_bytes_for_ratio = 1 << 20;
     let zeros = vec![0; 64 << 20];
     let bomb = zstd(&zeros);
-    assert!(bomb.len() < zeros.len() / 1000, "not much of a bomb");
+    assert!(bomb.len() < zeros.len() / 1000, "the bomb is too large");
     assert!(matches!(
-        found_within(&bomb, limits),
+        compute_with_limits(&bomb, limits),
         DiffIdOutcome::NotALayer(_)
     ));
-    assert!(matches!(found(&bomb), DiffIdOutcome::Layer(_)));
+    assert!(matches!(compute(&bomb), DiffIdOutcome::Layer(_)));
     let mut limits = DiffIdLimits::default();
     limits.decode.max_decoded_bytes = 1 << 20;
     let large = [tar(3), tar(4)].concat();
     assert!(matches!(
-        found_within(&gzip(&large), limits),
+        compute_with_limits(&gzip(&large), limits),
         DiffIdOutcome::NotALayer(_)
     ));
     let limits = DiffIdLimits {
@@ -173,13 +176,13 @@ fn bombs_are_given_up() {
         ..DiffIdLimits::default()
     };
     assert!(matches!(
-        found_within(&gzip(&tar(5)), limits),
+        compute_with_limits(&gzip(&tar(5)), limits),
         DiffIdOutcome::NotALayer(_)
     ));
 }
 
 #[test]
-fn damage_failure_and_stop_are_told_apart() {
+fn damage_read_errors_and_stops_are_distinguished() {
     let tar = tar(6);
     let read = |offset: u64, len: usize| {
         let rest = &tar[offset as usize..];
