@@ -37,7 +37,7 @@ const MAX_SPOOL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 pub enum SpoolKind {
     /// Bytes as stored at the source, named by their own digest.
     Bytes,
-    /// A layer compressed in [`compress::FORMAT`], named by its diffID.
+    /// A layer compressed in [`compress::FORMAT_NAME`], named by its diffID.
     Compressed,
     /// The list of the parts of an image export, named by the digest of the request.
     Exports,
@@ -49,7 +49,7 @@ impl SpoolKind {
     fn folder(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
-            Self::Compressed => compress::FORMAT,
+            Self::Compressed => compress::FORMAT_NAME,
             Self::Exports => "exports",
         }
     }

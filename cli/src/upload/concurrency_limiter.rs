@@ -3,19 +3,20 @@
 //!
 //! This module does not choose the number. Start reading at [`ConcurrencyLimiter`].
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::concurrency::UploadConcurrency;
+use super::lock;
 
 /// The upload permits of one push.
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimiter {
     semaphore: Semaphore,
     state: Mutex<LimiterState>,
-    began: Instant,
+    start: Instant,
 }
 
 #[derive(Debug)]
@@ -36,16 +37,16 @@ pub(super) struct UploadPermit<'a> {
 impl ConcurrencyLimiter {
     /// Creates a limiter with a fixed number of permits; `None` adapts the number to the
     /// throughput.
-    pub(super) fn new(wished: Option<usize>) -> Self {
-        let jobs = UploadConcurrency::new(wished);
+    pub(super) fn new(fixed: Option<usize>) -> Self {
+        let concurrency = UploadConcurrency::new(fixed);
         Self {
-            semaphore: Semaphore::new(jobs.current()),
+            semaphore: Semaphore::new(concurrency.current()),
             state: Mutex::new(LimiterState {
-                concurrency: jobs,
+                concurrency,
                 surplus: 0,
                 waiting: 0,
             }),
-            began: Instant::now(),
+            start: Instant::now(),
         }
     }
 
@@ -54,38 +55,36 @@ impl ConcurrencyLimiter {
         self.state().waiting += 1;
         let waiting = WaitingGuard(self);
         // The semaphore is never closed, so this cannot fail.
-        let turn = self.semaphore.acquire().await.ok();
+        let permit = self.semaphore.acquire().await.ok();
         drop(waiting);
         UploadPermit {
             limiter: self,
-            permit: turn,
+            permit,
         }
     }
 
     /// Records that a chunk was accepted, after `sent` bytes in all.
     pub(super) fn record_chunk(&self, sent: u64, took: Duration) {
-        let at = self.began.elapsed();
-        let mut state = self.state();
-        let before = state.concurrency.current();
-        let wanted = state.waiting > 0;
-        state.concurrency.record_chunk(at, sent, took, wanted);
-        self.apply_concurrency(&mut state, before);
+        let at = self.start.elapsed();
+        self.update(|concurrency, has_queue| concurrency.record_chunk(at, sent, took, has_queue));
     }
 
     /// Records a fault of the connection or the registry.
     pub(super) fn record_fault(&self) {
-        let at = self.began.elapsed();
-        let mut state = self.state();
-        let before = state.concurrency.current();
-        state.concurrency.record_fault(at);
-        self.apply_concurrency(&mut state, before);
+        let at = self.start.elapsed();
+        self.update(|concurrency, _| concurrency.record_fault(at));
     }
 
-    fn apply_concurrency(&self, state: &mut LimiterState, before: usize) {
+    /// Changes the concurrency, and with it the number of permits.
+    fn update(&self, change: impl FnOnce(&mut UploadConcurrency, bool)) {
+        let mut state = self.state();
+        let before = state.concurrency.current();
+        let has_queue = state.waiting > 0;
+        change(&mut state.concurrency, has_queue);
         for _ in before..state.concurrency.current() {
             match state.surplus {
                 0 => self.semaphore.add_permits(1),
-                owed => state.surplus = owed - 1,
+                surplus => state.surplus = surplus - 1,
             }
         }
         let fewer = before.saturating_sub(state.concurrency.current());
@@ -93,7 +92,7 @@ impl ConcurrencyLimiter {
     }
 
     fn state(&self) -> MutexGuard<'_, LimiterState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -101,24 +100,24 @@ impl<'a> UploadPermit<'a> {
     /// Releases the permit if there are more than there should be, and waits for the next one.
     /// Returns the same permit otherwise.
     pub(super) async fn yield_if_surplus(self) -> UploadPermit<'a> {
-        let slots = self.limiter;
-        if slots.state().surplus == 0 {
+        let limiter = self.limiter;
+        if limiter.state().surplus == 0 {
             return self;
         }
         drop(self);
-        slots.acquire().await
+        limiter.acquire().await
     }
 }
 
 impl Drop for UploadPermit<'_> {
     fn drop(&mut self) {
-        let Some(turn) = self.permit.take() else {
+        let Some(permit) = self.permit.take() else {
             return;
         };
         let mut state = self.limiter.state();
         if state.surplus > 0 {
             state.surplus -= 1;
-            turn.forget();
+            permit.forget();
         }
     }
 }
@@ -140,23 +139,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_surplus_permit_vanishes_when_it_is_dropped() {
-        let slots = ConcurrencyLimiter::new(None);
-        let held: Vec<UploadPermit<'_>> =
-            std::iter::from_fn(|| slots.acquire().now_or_never()).collect();
-        slots.record_fault();
-        let mut held = held.into_iter();
-        let given = held.next().unwrap();
-        assert!(given.yield_if_surplus().now_or_never().is_none());
-        // There is one permit fewer than before. The permit already given up leaves no free one;
+        let limiter = ConcurrencyLimiter::new(None);
+        let permits: Vec<UploadPermit<'_>> =
+            std::iter::from_fn(|| limiter.acquire().now_or_never()).collect();
+        limiter.record_fault();
+        let mut permits = permits.into_iter();
+        let first = permits.next().unwrap();
+        assert!(first.yield_if_surplus().now_or_never().is_none());
+        // There is one permit fewer than before. The first permit that was given up leaves no free one;
         // the next to be dropped does.
-        let kept = held
+        let second = permits
             .next()
             .unwrap()
             .yield_if_surplus()
             .now_or_never()
             .unwrap();
-        assert!(slots.acquire().now_or_never().is_none());
-        drop(kept);
-        assert!(slots.acquire().now_or_never().is_some());
+        assert!(limiter.acquire().now_or_never().is_none());
+        drop(second);
+        assert!(limiter.acquire().now_or_never().is_some());
     }
 }
