@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use imgsync_oci::{Digest, Registry, Repository};
@@ -27,11 +27,37 @@ pub(super) struct BlobTransfer {
     pub(super) is_claimed: AtomicBool,
 }
 
-/// Content at a target, which is identified by its name.
-type TargetKey = (String, Digest);
+/// The state of an image, or of a manifest in one, at one target.
+#[derive(Debug, Default)]
+pub(super) struct ImageState {
+    /// Held by the task that copies the image.
+    pub(super) copy_lock: tokio::sync::Mutex<()>,
+    /// Whether the target has the manifest with everything below it.
+    is_complete: AtomicBool,
+    /// Whether the referrers were copied.
+    has_copied_referrers: AtomicBool,
+}
 
-/// A lock that a task holds while it copies an image.
-type CopyLock = Arc<tokio::sync::Mutex<()>>;
+impl ImageState {
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn mark_complete(&self) {
+        self.is_complete.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_copied_referrers(&self) -> bool {
+        self.has_copied_referrers.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn mark_referrers_copied(&self) {
+        self.has_copied_referrers.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A digest at a target, which is identified by its name.
+type TargetKey = (String, Digest);
 
 /// A map that is cleared when it gets too large.
 struct BoundedMap<K, V>(Mutex<HashMap<K, V>>);
@@ -60,12 +86,7 @@ impl<K: Hash + Eq, V: Clone> BoundedMap<K, V> {
 #[derive(Default)]
 pub(super) struct RunCache {
     blobs: BoundedMap<TargetKey, Arc<BlobTransfer>>,
-    /// Manifests that a target has with everything below them.
-    complete_manifests: BoundedMap<TargetKey, ()>,
-    /// Images whose referrers were copied.
-    copied_referrers: BoundedMap<TargetKey, ()>,
-    /// The locks of images.
-    copy_locks: BoundedMap<TargetKey, CopyLock>,
+    images: BoundedMap<TargetKey, Arc<ImageState>>,
     /// A repository that holds a blob.
     blob_locations: BoundedMap<(Registry, Digest), Repository>,
     /// Held while a list of referrers is read, changed and written.
@@ -78,37 +99,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn key(target: &str, digest: &Digest) -> TargetKey {
-    (target.to_owned(), digest.clone())
-}
-
 impl RunCache {
     pub(super) fn blob_transfer(&self, target: &str, digest: &Digest) -> Arc<BlobTransfer> {
-        let new = Arc::default();
-        self.blobs.get_or_insert(key(target, digest), new)
+        let key = (target.to_owned(), digest.clone());
+        self.blobs.get_or_insert(key, Arc::default())
     }
 
-    /// Returns the lock for copies of an image to a target.
-    pub(super) fn copy_lock(&self, target: &str, digest: &Digest) -> CopyLock {
-        let new = Arc::default();
-        self.copy_locks.get_or_insert(key(target, digest), new)
-    }
-
-    pub(super) fn is_complete(&self, target: &str, digest: &Digest) -> bool {
-        self.complete_manifests.get(&key(target, digest)).is_some()
-    }
-
-    pub(super) fn mark_complete(&self, target: &str, digest: &Digest) {
-        let key = key(target, digest);
-        self.complete_manifests.get_or_insert(key, ());
-    }
-
-    pub(super) fn has_copied_referrers(&self, target: &str, digest: &Digest) -> bool {
-        self.copied_referrers.get(&key(target, digest)).is_some()
-    }
-
-    pub(super) fn mark_referrers_copied(&self, target: &str, digest: &Digest) {
-        self.copied_referrers.get_or_insert(key(target, digest), ());
+    pub(super) fn image(&self, target: &str, digest: &Digest) -> Arc<ImageState> {
+        let key = (target.to_owned(), digest.clone());
+        self.images.get_or_insert(key, Arc::default())
     }
 
     /// Returns a repository of the registry that holds a blob.
@@ -138,16 +137,17 @@ impl RunCache {
     pub(super) fn insert_manifest(&self, manifest: &VerifiedManifest) {
         let mut cached = lock(&self.manifests);
         let (all, bytes) = &mut *cached;
-        if *bytes + manifest.bytes.len() > MAX_CACHED_MANIFEST_BYTES {
+        let len = manifest.bytes.len();
+        if *bytes + len > MAX_CACHED_MANIFEST_BYTES {
             all.clear();
             *bytes = 0;
         }
-        if manifest.bytes.len() <= MAX_CACHED_MANIFEST_BYTES
-            && all
-                .insert(manifest.digest.clone(), manifest.clone())
-                .is_none()
-        {
-            *bytes += manifest.bytes.len();
+        if len > MAX_CACHED_MANIFEST_BYTES {
+            return;
+        }
+        let (digest, manifest) = (manifest.digest.clone(), manifest.clone());
+        if all.insert(digest, manifest).is_none() {
+            *bytes += len;
         }
     }
 }

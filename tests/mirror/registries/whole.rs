@@ -224,7 +224,7 @@ fn within_a_registry_blobs_are_linked() {
     let other = format!("{}/other:v2", relay.address());
     let outcome = imgsync.mirror(&["--json", "-v"], &from, &other);
     let told = outcome.succeeded().stdout;
-    assert!(told.contains("linked from"), "{told}");
+    assert!(told.contains("mounted from"), "{told}");
     assert!(
         !told.contains("\"begin\"") && !told.contains("\"done\""),
         "{told}"
