@@ -2,6 +2,8 @@
 //! target implies everything below it, and an interrupted copy leaves no tag that does not. Start
 //! reading at [`ImageCopy::execute`].
 
+use std::sync::atomic::Ordering;
+
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use imgsync_oci::{Descriptor, Digest, Tag};
@@ -58,7 +60,7 @@ impl ImageCopy<'_> {
         self.execute_plan(plan, image, &mut outcome).await?;
         if self.needs_referrer_query(outcome.change) {
             let state = self.cache.image(self.target.name(), image);
-            state.mark_referrers_copied();
+            state.has_copied_referrers.store(true, Ordering::Relaxed);
         }
         Ok(outcome)
     }
@@ -113,7 +115,7 @@ impl ImageCopy<'_> {
     ) -> Result<(), Failure> {
         self.target.put_manifest(manifest, role).await?;
         let state = self.cache.image(self.target.name(), &manifest.digest);
-        state.mark_complete();
+        state.is_complete.store(true, Ordering::Relaxed);
         Ok(())
     }
 

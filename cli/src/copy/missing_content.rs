@@ -97,12 +97,12 @@ impl ImageCopy<'_> {
             return Ok(false);
         }
         let state = self.cache.image(self.target.name(), digest);
-        if !state.is_complete() {
+        if !state.is_complete.load(Ordering::Relaxed) {
             let reference = Reference::Digest(digest.clone());
             if self.target.head_manifest(&reference).await?.is_none() {
                 return Ok(false);
             }
-            state.mark_complete();
+            state.is_complete.store(true, Ordering::Relaxed);
         }
         Ok(true)
     }

@@ -1,6 +1,8 @@
 //! Plans the copy of an image's referrers: signatures, attestations and SBOMs. They are found by
 //! tags of cosign's scheme, and by the `subject` of other manifests.
 
+use std::sync::atomic::Ordering;
+
 use futures::future::{BoxFuture, FutureExt};
 use imgsync_oci::{Descriptor, Digest, Reference, Tag};
 
@@ -61,7 +63,9 @@ impl ImageCopy<'_> {
     /// Adds the referrers of the image and of the manifests in it to the plan.
     pub(super) async fn plan_referrers(&self, plan: &mut CopyPlan) -> Result<(), Failure> {
         let state = self.cache.image(self.target.name(), &plan.outcome.digest);
-        if self.request.referrers == ReferrersPolicy::Skip || state.has_copied_referrers() {
+        if self.request.referrers == ReferrersPolicy::Skip
+            || state.has_copied_referrers.load(Ordering::Relaxed)
+        {
             return Ok(());
         }
         let needs_query = self.needs_referrer_query(plan.outcome.change);

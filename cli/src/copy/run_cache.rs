@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use imgsync_oci::{Digest, Registry, Repository};
@@ -33,54 +33,24 @@ pub(super) struct ImageState {
     /// Held by the task that copies the image.
     pub(super) copy_lock: tokio::sync::Mutex<()>,
     /// Whether the target has the manifest with everything below it.
-    is_complete: AtomicBool,
+    pub(super) is_complete: AtomicBool,
     /// Whether the referrers were copied.
-    has_copied_referrers: AtomicBool,
-}
-
-impl ImageState {
-    pub(super) fn is_complete(&self) -> bool {
-        self.is_complete.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn mark_complete(&self) {
-        self.is_complete.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn has_copied_referrers(&self) -> bool {
-        self.has_copied_referrers.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn mark_referrers_copied(&self) {
-        self.has_copied_referrers.store(true, Ordering::Relaxed);
-    }
+    pub(super) has_copied_referrers: AtomicBool,
 }
 
 /// A digest at a target, which is identified by its name.
 type TargetKey = (String, Digest);
 
 /// A map that is cleared when it gets too large.
-struct BoundedMap<K, V>(Mutex<HashMap<K, V>>);
+type BoundedMap<K, V> = Mutex<HashMap<K, V>>;
 
-impl<K, V> Default for BoundedMap<K, V> {
-    fn default() -> Self {
-        Self(Mutex::default())
+/// Returns the value of a key, which becomes `new` if the key does not exist.
+fn get_or_insert<K: Hash + Eq, V: Clone>(map: &BoundedMap<K, V>, key: K, new: V) -> V {
+    let mut map = lock(map);
+    if map.len() >= MAX_ENTRIES {
+        map.clear();
     }
-}
-
-impl<K: Hash + Eq, V: Clone> BoundedMap<K, V> {
-    fn get(&self, key: &K) -> Option<V> {
-        lock(&self.0).get(key).cloned()
-    }
-
-    /// Returns the value of a key, which is `new` if the key does not exist.
-    fn get_or_insert(&self, key: K, new: V) -> V {
-        let mut map = lock(&self.0);
-        if map.len() >= MAX_ENTRIES {
-            map.clear();
-        }
-        map.entry(key).or_insert(new).clone()
-    }
+    map.entry(key).or_insert(new).clone()
 }
 
 #[derive(Default)]
@@ -102,12 +72,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl RunCache {
     pub(super) fn blob_transfer(&self, target: &str, digest: &Digest) -> Arc<BlobTransfer> {
         let key = (target.to_owned(), digest.clone());
-        self.blobs.get_or_insert(key, Arc::default())
+        get_or_insert(&self.blobs, key, Arc::default())
     }
 
     pub(super) fn image(&self, target: &str, digest: &Digest) -> Arc<ImageState> {
         let key = (target.to_owned(), digest.clone());
-        self.images.get_or_insert(key, Arc::default())
+        get_or_insert(&self.images, key, Arc::default())
     }
 
     /// Returns a repository of the registry that holds a blob.
@@ -116,7 +86,8 @@ impl RunCache {
         registry: &Registry,
         digest: &Digest,
     ) -> Option<Repository> {
-        self.blob_locations.get(&(registry.clone(), digest.clone()))
+        let key = (registry.clone(), digest.clone());
+        lock(&self.blob_locations).get(&key).cloned()
     }
 
     pub(super) fn record_blob_location(
@@ -126,7 +97,7 @@ impl RunCache {
     ) {
         if let Some((registry, repository)) = location {
             let key = (registry.clone(), digest.clone());
-            self.blob_locations.get_or_insert(key, repository.clone());
+            get_or_insert(&self.blob_locations, key, repository.clone());
         }
     }
 

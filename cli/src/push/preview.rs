@@ -96,8 +96,8 @@ async fn plan_unexported(
         ));
     }
     notes.push(
-        "the daemon uses containerd's store, and lists the blobs of an image only in an export: the \
-         push finds out which blobs the target has, and does not send them"
+        "the daemon uses containerd's store, and lists the blobs of an image only by exporting it: \
+         the push finds out which blobs the target has, and does not send them"
             .to_owned(),
     );
     let layers = found.diff_ids.iter().map(|diff_id| LayerEvidence {

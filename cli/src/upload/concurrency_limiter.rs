@@ -3,7 +3,7 @@
 //!
 //! This module does not choose the number. Start reading at [`ConcurrencyLimiter`].
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -16,6 +16,8 @@ use super::lock;
 pub(super) struct ConcurrencyLimiter {
     semaphore: Semaphore,
     state: Mutex<LimiterState>,
+    /// Each waiting upload has a clone, so that a cancelled wait does not count.
+    waiting: Arc<()>,
     start: Instant,
 }
 
@@ -24,7 +26,6 @@ struct LimiterState {
     concurrency: UploadConcurrency,
     /// The number of permits to destroy when they are next released.
     surplus: usize,
-    waiting: usize,
 }
 
 /// A permit to upload, released when dropped.
@@ -44,22 +45,19 @@ impl ConcurrencyLimiter {
             state: Mutex::new(LimiterState {
                 concurrency,
                 surplus: 0,
-                waiting: 0,
             }),
+            waiting: Arc::default(),
             start: Instant::now(),
         }
     }
 
     /// Waits for a permit.
     pub(super) async fn acquire(&self) -> UploadPermit<'_> {
-        self.state().waiting += 1;
-        let waiting = WaitingGuard(self);
-        // The semaphore is never closed, so this cannot fail.
-        let permit = self.semaphore.acquire().await.ok();
-        drop(waiting);
+        let _waiting = Arc::clone(&self.waiting);
         UploadPermit {
             limiter: self,
-            permit,
+            // The semaphore is never closed, so this cannot fail.
+            permit: self.semaphore.acquire().await.ok(),
         }
     }
 
@@ -79,7 +77,7 @@ impl ConcurrencyLimiter {
     fn update(&self, change: impl FnOnce(&mut UploadConcurrency, bool)) {
         let mut state = self.state();
         let before = state.concurrency.current();
-        let has_queue = state.waiting > 0;
+        let has_queue = Arc::strong_count(&self.waiting) > 1;
         change(&mut state.concurrency, has_queue);
         for _ in before..state.concurrency.current() {
             match state.surplus {
@@ -119,15 +117,6 @@ impl Drop for UploadPermit<'_> {
             state.surplus -= 1;
             permit.forget();
         }
-    }
-}
-
-/// Counts one waiting upload until it is dropped, also if the wait is cancelled.
-struct WaitingGuard<'a>(&'a ConcurrencyLimiter);
-
-impl Drop for WaitingGuard<'_> {
-    fn drop(&mut self) {
-        self.0.state().waiting -= 1;
     }
 }
 

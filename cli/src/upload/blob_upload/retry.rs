@@ -40,14 +40,12 @@ impl BlobUpload<'_> {
     /// # Errors
     /// Returns the error of the request if a retry cannot help, or if there were too many faults.
     pub(super) async fn back_off_in_session(&mut self, error: Error) -> Result<(), Failure> {
-        match error.status() {
+        if let Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) = error.status() {
             // The offset of the session is not the expected one, or the session is gone. The caller
             // asks for the offset next.
-            Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) => {
-                self.back_off(error, None).await
-            }
-            _ => self.back_off_if_retryable(error).await,
+            return self.back_off(error, None).await;
         }
+        self.back_off_if_retryable(error).await
     }
 
     /// Waits before a retry of a request outside a session, or returns its error if a retry cannot
