@@ -1,6 +1,6 @@
-//! The plan of one copy, found out by asking source and target: data that can be shown and executed.
-//! Planning changes nothing anywhere, reads no blob, and no manifest that the target has. Start
-//! reading at [`CopyPlan`] and [`ImageCopy::plan`].
+//! The plan of one copy, found out by asking source and target: data that can be shown and
+//! executed. Planning changes nothing anywhere, reads no blob, and no manifest that the target has.
+//! Start reading at [`CopyPlan`] and [`ImageCopy::plan`].
 
 use std::sync::Arc;
 
@@ -123,8 +123,8 @@ impl ImageCopy<'_> {
         })
     }
 
-    /// Resolves the name at the target. Where platforms are left out, the manifest is fetched, since
-    /// only its bytes tell what it was made from.
+    /// Resolves the name at the target. Where platforms are left out, the manifest is fetched,
+    /// since only its bytes tell what it was made from.
     async fn resolve_target(&self) -> Result<Option<KnownManifest>, Failure> {
         let CopyRequest { to, platforms, .. } = self.request;
         Ok(if platforms.is_empty() {
@@ -135,7 +135,8 @@ impl ImageCopy<'_> {
         })
     }
 
-    /// Returns the manifest that is to be at the target, and the platforms that were left out of it.
+    /// Returns the manifest that is to be at the target, and the platforms that were left out of
+    /// it.
     async fn plan_root(
         &self,
         head: &ManifestDescriptor,

@@ -29,8 +29,8 @@ pub(super) struct FilteredIndex {
     pub(super) left_out: Vec<String>,
 }
 
-/// Leaves out the manifests of other platforms, and their attestations. Manifests without a platform
-/// stay.
+/// Leaves out the manifests of other platforms, and their attestations. Manifests without a
+/// platform stay.
 ///
 /// # Errors
 /// Returns a text where the index cannot be parsed, or has none of the platforms.
@@ -83,7 +83,8 @@ pub(super) fn filter_index(
     })
 }
 
-/// Returns the digest of the original index, if exactly these platforms were requested for this one.
+/// Returns the digest of the original index, if exactly these platforms were requested for this
+/// one.
 pub(super) fn unfiltered_digest(index: &VerifiedManifest, platforms: &Platforms) -> Option<Digest> {
     let value: Value = serde_json::from_slice(&index.bytes).ok()?;
     let annotation = |name| value.get("annotations")?.get(name)?.as_str();

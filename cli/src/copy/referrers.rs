@@ -106,8 +106,8 @@ impl ImageCopy<'_> {
         Ok(())
     }
 
-    /// Returns the tags of cosign's scheme for a manifest; those that the source has, if its tags are
-    /// known.
+    /// Returns the tags of cosign's scheme for a manifest; those that the source has, if its tags
+    /// are known.
     fn cosign_tags(&self, subject: &Digest) -> Vec<Tag> {
         referrer_tags::cosign_tags(subject, self.request.listed.as_deref())
     }
@@ -118,8 +118,8 @@ impl ImageCopy<'_> {
         Ok(has_tag || !self.source.list_referrers(subject).await?.is_empty())
     }
 
-    /// Returns the manifests right below the image. Those that the target has are included, since an
-    /// earlier copy may have ended before it came to their referrers.
+    /// Returns the manifests right below the image. Those that the target has are included, since
+    /// an earlier copy may have ended before it came to their referrers.
     async fn child_digests(&self, plan: &CopyPlan) -> Result<Vec<Digest>, Failure> {
         let root = match &plan.root_manifest {
             Some((root, _)) => Some(root.clone()),

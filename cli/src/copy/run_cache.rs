@@ -1,5 +1,5 @@
-//! Caches what a run has learned, so that no request, read or upload is repeated. Every entry may be
-//! dropped at any time, and a map that gets too large is cleared.
+//! Caches what a run has learned, so that no request, read or upload is repeated. Every entry may
+//! be dropped at any time, and a map that gets too large is cleared.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -44,7 +44,7 @@ type TargetKey = (String, Digest);
 /// A map that is cleared when it gets too large.
 type BoundedMap<K, V> = Mutex<HashMap<K, V>>;
 
-/// Returns the value of a key, which becomes `new` if the key does not exist.
+/// Returns the value of a key; inserts `new` if the key does not exist.
 fn get_or_insert<K: Hash + Eq, V: Clone>(map: &BoundedMap<K, V>, key: K, new: V) -> V {
     let mut map = lock(map);
     if map.len() >= MAX_ENTRIES {

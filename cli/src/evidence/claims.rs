@@ -2,8 +2,8 @@
 //! its manifest lists the blobs.
 //!
 //! Such a pair is a claim, and a wrong one would make an image that Docker refuses later. It counts
-//! only under the checks of [`layer_pairs`], a `HEAD` request with equal size confirms the blob, and
-//! the pair is never cached as something that was computed here. Start reading at
+//! only under the checks of [`layer_pairs`], a `HEAD` request with equal size confirms the blob,
+//! and the pair is never cached as something that was computed here. Start reading at
 //! [`claimed_layers`].
 
 use std::collections::{HashMap, HashSet};
@@ -104,9 +104,9 @@ pub async fn claimed_layers(
     Ok(claims.collect())
 }
 
-/// Returns the diffID and the blob of each layer of an image; nothing unless the config lists as many
-/// diffIDs as the manifest has layers, and every layer is a tar, compressed or not. The bytes of the
-/// config must have been verified.
+/// Returns the diffID and the blob of each layer of an image; nothing unless the config lists as
+/// many diffIDs as the manifest has layers, and every layer is a tar, compressed or not. The bytes
+/// of the config must have been verified.
 fn layer_pairs(config: &[u8], layers: &[Descriptor]) -> Vec<(Digest, Descriptor)> {
     let is_tar = |layer: &Descriptor| Compression::of_media_type(&layer.media_type).is_some();
     match diff_ids(config) {

@@ -29,8 +29,8 @@ pub(super) struct CollectedEvidence {
 }
 
 impl CollectedEvidence {
-    /// Returns what the image says itself, and what the tag's manifest of the same image says, which
-    /// has `same_layers`.
+    /// Returns the blobs that the image names, and for raw layers those of `same_layers`: the
+    /// layers in the manifest of the same image that the tag points at.
     pub(super) fn of_image(single: &SingleImage, same_layers: Option<&[Descriptor]>) -> Self {
         let mut collected = Self::default();
         for (position, layer) in single.layers.iter().enumerate() {

@@ -136,8 +136,8 @@ async fn config_size(probe: &TargetProbe, config: &ImageConfig) -> Result<Option
 }
 
 /// Asks the registry to mount the missing blobs, adds those that were mounted to `present`, and
-/// records all of these in the cache for later runs. Where nothing may change, only finds out from where
-/// mounts would be tried. Returns the other repository of each of these blobs.
+/// records all of these in the cache for later runs. Where nothing may change, only finds out from
+/// where mounts would be tried. Returns the other repository of each of these blobs.
 ///
 /// # Errors
 /// The target could not be asked.

@@ -18,8 +18,8 @@ const MAX_MOUNT_ATTEMPTS: usize = 2;
 /// Blobs that are tried at the same time. If none of them is mounted, no other blob is tried.
 const MAX_CONCURRENT_MOUNTS: usize = 4;
 
-/// Returns the repositories that a blob may be mounted from: `likely` first, then those where earlier
-/// runs saw the blob.
+/// Returns the repositories that a blob may be mounted from: `likely` first, then those where
+/// earlier runs saw the blob.
 pub(super) fn source_repositories(
     probe: &TargetProbe,
     blob: &Digest,
@@ -62,8 +62,8 @@ pub(super) async fn mount_blobs(
     Ok(mounted)
 }
 
-/// Tries the repositories for one blob. Returns the one that the registry claims to have mounted the
-/// blob from.
+/// Tries the repositories for one blob. Returns the one that the registry claims to have mounted
+/// the blob from.
 async fn mount_blob(
     request: &LookupRequest,
     blob: &Descriptor,

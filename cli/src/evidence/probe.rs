@@ -134,8 +134,8 @@ impl TargetProbe {
     }
 
     /// Asks the registry for the blobs of layers, by the [extension](imgsync_oci::ext::resolve):
-    /// for each diffID that the registry has an answer for, the blob, or `None` if it has no blob of
-    /// that layer. Returns `None` where the registry does not have the extension.
+    /// for each diffID that the registry has an answer for, the blob, or `None` if it has no blob
+    /// of that layer. Returns `None` where the registry does not have the extension.
     ///
     /// # Errors
     /// The target could not be asked.

@@ -26,7 +26,8 @@ pub(super) async fn push(
     push_image(context, &image, blobs).await
 }
 
-/// Returns a filter for the blobs that the target holds. It runs on the thread that reads the export.
+/// Returns a filter for the blobs that the target holds. It runs on the thread that reads the
+/// export.
 fn skip_present_blobs(context: &PushContext) -> SkipLayer {
     let probe = context.lookup.probe.clone();
     let runtime = tokio::runtime::Handle::current();

@@ -1,9 +1,9 @@
-//! Decides which layers of an archive need not be kept while the archive is read, since a stream can
-//! be read only once: layers that the target holds, and layers that an earlier run compressed.
+//! Decides which layers of an archive need not be kept while the archive is read, since a stream
+//! can be read only once: layers that the target holds, and layers that an earlier run compressed.
 //!
 //! A stream names a layer before or after its bytes, and the image that the layer belongs to always
-//! after them. So each layer is looked up by itself, and claims are looked up only in the image that
-//! the tag points at now. No request is sent before the first layer. Start reading at
+//! after them. So each layer is looked up by itself, and claims are looked up only in the image
+//! that the tag points at now. No request is sent before the first layer. Start reading at
 //! [`LayerFilter`].
 
 use std::collections::HashMap;
@@ -42,9 +42,9 @@ struct LayerLookup {
     settings: PushSettings,
     spool: Spool,
     report: Arc<dyn Report>,
-    /// The connection to the target, which is opened for the first layer. `None` before that, if the
-    /// command line names no repository, and after a request failed: the target is asked again when
-    /// the whole image is known, and then a failure counts.
+    /// Asks the target; created for the first layer. `None` if the command line names no
+    /// repository, and after a request failed: the target is asked again when the whole image is
+    /// known, and then a failure counts.
     probe: Option<TargetProbe>,
     has_connected: bool,
     /// The blobs that the image under the tag claims for its layers, by diffID, once fetched.
@@ -70,7 +70,8 @@ impl LayerFilter {
         Self(Arc::new(Mutex::new(lookup)))
     }
 
-    /// Returns the predicate for the thread that reads the archive. A dry run needs no bytes at all.
+    /// Returns the predicate for the thread that reads the archive. A dry run needs no bytes at
+    /// all.
     pub(super) fn skip_layer(&self) -> SkipLayer {
         let (lookup, runtime) = (Arc::clone(&self.0), Handle::current());
         Box::new(move |digest, size| {

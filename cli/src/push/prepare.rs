@@ -85,8 +85,8 @@ pub(super) async fn prepare(
     Ok((context, found))
 }
 
-/// Returns those of the repositories named by a daemon that are at the target's registry, except the
-/// target itself.
+/// Returns those of the repositories named by a daemon that are at the target's registry, except
+/// the target itself.
 fn find_copies(
     repo_digests: &[String],
     registry: &Registry,
@@ -130,9 +130,9 @@ fn resolve_target(
     Ok((repository, tag.unwrap_or_else(Tag::latest)))
 }
 
-/// Opens the spool in the user's cache folder: it gets as large as the missing layers, and `/tmp` is
-/// in memory on many machines. A dry run keeps nothing. Where the folder cannot be used, the push
-/// goes on with temporary files.
+/// Opens the spool in the user's cache folder: it gets as large as the missing layers, and `/tmp`
+/// is in memory on many machines. A dry run keeps nothing. Where the folder cannot be used, the
+/// push goes on with temporary files.
 fn open_spool(settings: &PushSettings, report: &Arc<dyn Report>) -> Spool {
     let folder = settings.folders.cache.join("spool");
     let try_folder = || -> io::Result<()> {

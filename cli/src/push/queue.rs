@@ -1,4 +1,4 @@
-//! Selects the blobs to upload by the plan, and the places of their bytes.
+//! Builds the queue of uploads from a plan: which blobs are sent, and where their bytes are.
 
 use imgsync_oci::Descriptor;
 
@@ -44,8 +44,8 @@ pub(super) fn queue_layers(
     Ok(queue)
 }
 
-/// Queues a layer as an earlier run compressed it, or as the source has it. Its bytes are taken from
-/// `blobs`, so that the spool can free the space once the layer is compressed.
+/// Queues a layer as an earlier run compressed it, or as the source has it. Its bytes are taken
+/// from `blobs`, so that the spool can free the space once the layer is compressed.
 fn queue_layer(
     layer: &Layer,
     spooled: Option<SpooledLayer>,

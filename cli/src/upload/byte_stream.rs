@@ -31,7 +31,8 @@ pub(super) struct BodyReader {
 }
 
 impl BodyReader {
-    /// Creates a reader that reads no faster than `rate_limiter` allows. The source is opened later.
+    /// Creates a reader that reads no faster than `rate_limiter` allows. The source is opened
+    /// later.
     pub(super) fn new(
         source: BlobSource,
         rate_limiter: &Arc<RateLimiter>,

@@ -118,8 +118,8 @@ impl UploadConcurrency {
     }
 }
 
-/// Returns the factor by which the rate must grow for the last of `uploads` uploads to be kept: 40% of
-/// the growth that an upload as fast as the others would bring.
+/// Returns the factor by which the rate must grow for the last of several uploads to be kept: 40%
+/// of the growth that an upload as fast as the others would bring.
 fn required_speedup(uploads: usize) -> f64 {
     1.0 + 0.4 / (uploads as f64 - 1.0).max(1.0)
 }

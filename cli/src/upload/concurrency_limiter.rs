@@ -135,8 +135,8 @@ mod tests {
         let mut permits = permits.into_iter();
         let first = permits.next().unwrap();
         assert!(first.yield_if_surplus().now_or_never().is_none());
-        // There is one permit fewer than before. The first permit that was given up leaves no free one;
-        // the next to be dropped does.
+        // There is one permit fewer than before. The first permit that was given up leaves no free
+        // one; the next to be dropped does.
         let second = permits
             .next()
             .unwrap()
