@@ -226,8 +226,14 @@ impl RemoteReader {
 
     async fn read(&mut self, max_bytes: u64) -> Result<Bytes, SourceReadError> {
         if self.unread.is_empty() {
-            let next = self.download.next().await;
-            self.unread = next.map_err(SourceReadError::Remote)?.ok_or_else(|| {
+            let next = self.download.next().await.map_err(|error| match error {
+                // After a lost connection the registry has no such blob, or one of another size.
+                client::Error::InvalidResponse { .. } => {
+                    SourceReadError::Mismatch(error.to_string())
+                }
+                error => SourceReadError::Remote(error),
+            });
+            self.unread = next?.ok_or_else(|| {
                 let offset = self.download.offset();
                 SourceReadError::Mismatch(format!("the blob ends after {offset} bytes"))
             })?;
