@@ -189,7 +189,7 @@ impl BlobReader {
         if found == *expected {
             return Ok(());
         }
-        let what = format!("the registry sent content with the digest {found}, not {expected}");
+        let what = format!("the registry sent the content of {found} instead of {expected}");
         Err(SourceReadError::Mismatch(what))
     }
 }
