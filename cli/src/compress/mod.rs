@@ -22,7 +22,7 @@ pub use layer_digests::compute_layer_digests;
 /// The name of the format that [`gzip()`] writes: gzip members of exactly 1 MiB of tar each (the
 /// last one is shorter, and an empty tar has one empty member), libdeflate level 6, header time 0,
 /// OS 255, no file name. Any change of these bytes needs a new name.
-pub const FORMAT: &str = "imgsync-gzip-1";
+pub const FORMAT_NAME: &str = "imgsync-gzip-1";
 
 /// The largest zstd window that is accepted, as a power of two: 64 MiB, which the decoder holds in
 /// memory. The tools that compress layers use 8 MiB at most, which every decoder must support (RFC

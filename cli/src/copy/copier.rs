@@ -5,8 +5,7 @@ use std::sync::Arc;
 use imgsync_oci::client::{Client, RateLimit};
 use imgsync_oci::{Registry, Repository};
 
-use super::execute::{CopyExecutor, preview};
-use super::plan::CopyPair;
+use super::plan::ImageCopy;
 use super::run_cache::RunCache;
 use crate::exit::{Failure, FailureKind};
 use crate::report::{CopyChange, CopyOutcome, Report};
@@ -47,12 +46,8 @@ impl Copier {
         options: TransferOptions,
     ) -> Arc<dyn CopyTarget> {
         let throttle = self.throttles.for_registry(client.registry());
-        Arc::new(RegistryTarget::new(
-            client,
-            repository,
-            (journal, options),
-            throttle,
-        ))
+        let upload = (journal, options);
+        Arc::new(RegistryTarget::new(client, repository, upload, throttle))
     }
 
     /// Returns the rate limits that registries stated last.
@@ -71,26 +66,18 @@ impl Copier {
         target: &dyn CopyTarget,
         request: &CopyRequest,
     ) -> Result<CopyOutcome, Failure> {
-        let executor = CopyExecutor {
-            pair: self.pair(source, target),
-            report: &self.report,
-            before_tag: &*request.before_tag,
-        };
-        let names = executor.pair.resolve_names(request).await?;
-        let lock = self.cache.copy_lock(target.name(), &names.head.digest);
-        let _guard = lock.lock().await;
-        let plan = executor.pair.plan(request, names.clone()).await?;
+        let mut copy = self.image_copy(source, target, request);
+        let names = copy.resolve_names().await?;
+        let lock = self.cache.image(target.name(), &names.head.digest);
+        let _guard = lock.copy_lock.lock().await;
+        let plan = copy.plan(names.clone()).await?;
         let is_tag = plan.outcome.change == CopyChange::Tag;
-        match executor.execute(&plan, request).await {
+        match copy.execute(&plan).await {
             // The registry has the manifest, but perhaps not everything that the manifest names.
             Err(failure) if is_tag && failure.kind == FailureKind::Target => {
-                let pair = CopyPair {
-                    is_target_trusted: false,
-                    ..executor.pair
-                };
-                let plan = pair.plan(request, names).await?;
-                let executor = CopyExecutor { pair, ..executor };
-                executor.execute(&plan, request).await
+                copy.is_target_trusted = false;
+                let plan = copy.plan(names).await?;
+                copy.execute(&plan).await
             }
             copied => copied,
         }
@@ -106,16 +93,23 @@ impl Copier {
         target: &dyn CopyTarget,
         request: &CopyRequest,
     ) -> Result<CopyOutcome, Failure> {
-        let pair = self.pair(source, target);
-        let names = pair.resolve_names(request).await?;
-        Ok(preview(&pair.plan(request, names).await?))
+        let copy = self.image_copy(source, target, request);
+        let names = copy.resolve_names().await?;
+        Ok(copy.plan(names).await?.preview())
     }
 
-    fn pair<'a>(&'a self, source: &'a dyn CopySource, target: &'a dyn CopyTarget) -> CopyPair<'a> {
-        CopyPair {
+    fn image_copy<'a>(
+        &'a self,
+        source: &'a dyn CopySource,
+        target: &'a dyn CopyTarget,
+        request: &'a CopyRequest,
+    ) -> ImageCopy<'a> {
+        ImageCopy {
             cache: &self.cache,
+            report: &self.report,
             source,
             target,
+            request,
             is_target_trusted: true,
         }
     }

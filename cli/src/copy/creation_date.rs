@@ -3,9 +3,10 @@
 
 use std::time::SystemTime;
 
-use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Tag, media};
+use imgsync_oci::{Descriptor, Manifest, Reference, Tag, media};
 use serde::Deserialize;
 
+use super::plan::parse_manifest;
 use crate::evidence::probe::MAX_CONFIG_BYTES;
 use crate::exit::Failure;
 use crate::text::parse_timestamp;
@@ -42,42 +43,37 @@ pub async fn fetch_creation_date(
     let Some(manifest) = source.fetch_manifest(&Reference::Tag(tag.clone())).await? else {
         return Ok(CreationDate::Gone);
     };
-    let mut newest = None;
+    let mut configs = Vec::new();
     match parse(&manifest) {
-        Some(Manifest::Image { config, .. }) => newest = config_date(source, &config).await?,
+        Some(Manifest::Image { config, .. }) => configs.push(config),
         Some(Manifest::Index { manifests, .. }) => {
-            let images = manifests.iter().filter(|child| is_image(child));
+            let images = manifests.into_iter().filter(is_image);
             for child in images.take(MAX_IMAGES) {
-                newest = newest.max(child_date(source, &child.digest).await?);
+                let manifest = source
+                    .fetch_manifest(&Reference::Digest(child.digest))
+                    .await?;
+                if let Some(Manifest::Image { config, .. }) = manifest.as_ref().and_then(parse) {
+                    configs.push(config);
+                }
             }
         }
         None => {}
+    }
+    let mut newest = None;
+    for config in &configs {
+        newest = newest.max(config_date(source, config).await?);
     }
     Ok(newest.map_or(CreationDate::Unknown, CreationDate::At))
 }
 
 fn parse(manifest: &VerifiedManifest) -> Option<Manifest> {
-    let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type));
-    parsed.ok().map(|(_, manifest)| manifest)
+    parse_manifest(manifest).ok()
 }
 
 /// Returns whether a child of an index is an image; an attestation has no platform.
 fn is_image(child: &Descriptor) -> bool {
     let platform = child.platform.as_ref();
     platform.is_none_or(|platform| platform.os != "unknown")
-}
-
-async fn child_date(
-    source: &dyn CopySource,
-    digest: &Digest,
-) -> Result<Option<SystemTime>, Failure> {
-    let manifest = source
-        .fetch_manifest(&Reference::Digest(digest.clone()))
-        .await?;
-    match manifest.as_ref().and_then(parse) {
-        Some(Manifest::Image { config, .. }) => config_date(source, &config).await,
-        _ => Ok(None),
-    }
 }
 
 async fn config_date(
@@ -89,8 +85,8 @@ async fn config_date(
     }
     let bytes = read_blob(source.locate_blob(config).await?, config.size).await?;
     let config: Option<ConfigTimestamp> = serde_json::from_slice(&bytes).ok();
-    let text = config.and_then(|config| config.created);
-    Ok(text.and_then(|text| parse_timestamp(&text)))
+    let created = config.and_then(|config| config.created);
+    Ok(created.and_then(|text| parse_timestamp(&text)))
 }
 
 /// Reads and verifies a small blob.

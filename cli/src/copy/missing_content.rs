@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use imgsync_oci::graph::{self, GraphLimits, GraphWalk, Visit, WalkError};
-use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
+use imgsync_oci::{Descriptor, Digest, Reference, Repository};
 
-use super::plan::{CopyPair, CopyPlan};
+use super::plan::{CopyPlan, ImageCopy, KnownManifest, parse_manifest};
 use crate::exit::{Failure, FailureKind};
 use crate::image::platform::text;
 use crate::plan::{BlobCandidate, BlobStep, EvidenceSource};
@@ -18,33 +18,30 @@ const MAX_CONCURRENT_REQUESTS: usize = 8;
 /// The most bytes of manifests that one image may hold in memory.
 const MAX_MANIFEST_BYTES_PER_IMAGE: u64 = 16 * 1024 * 1024;
 
-impl CopyPair<'_> {
-    /// Plans what it takes to put a manifest, given by its bytes or its digest, in a role.
+impl ImageCopy<'_> {
+    /// Plans what it takes to put a manifest in a role.
     pub(super) async fn plan_image(
         &self,
         source_digest: Digest,
-        manifest: Result<VerifiedManifest, Digest>,
+        root: KnownManifest,
         role: ManifestRole,
     ) -> Result<CopyPlan, Failure> {
-        let digest = match &manifest {
-            Ok(manifest) => manifest.digest.clone(),
-            Err(digest) => digest.clone(),
-        };
+        let KnownManifest { digest, manifest } = root;
         let mut plan = CopyPlan::unchanged(source_digest, digest.clone());
         if self.is_complete(&digest).await? {
             plan.outcome.change = CopyChange::Tag;
-            let known = match &manifest {
-                Ok(manifest) => Some(manifest.clone()),
-                Err(digest) => self.read_from_target(digest).await?,
+            let root = match &manifest {
+                Some(manifest) => Some(manifest.clone()),
+                None => self.read_from_target(&digest).await?,
             };
-            if let Some(known) = known {
-                plan.root_manifest = Some((known, role));
+            if let Some(root) = root {
+                plan.root_manifest = Some((root, role));
                 return Ok(plan);
             }
         }
         let root = match manifest {
-            Ok(manifest) => manifest,
-            Err(digest) => self.read_from_source(&digest).await?,
+            Some(manifest) => manifest,
+            None => self.read_from_source(&digest).await?,
         };
         let (child_manifests, blobs) = self.find_missing(&root).await?;
         plan.outcome.change = CopyChange::Image;
@@ -59,13 +56,11 @@ impl CopyPair<'_> {
         &self,
         digest: &Digest,
     ) -> Result<Option<VerifiedManifest>, Failure> {
-        match self.cache.manifest(digest) {
-            Some(manifest) => Ok(Some(manifest)),
-            None => {
-                let reference = Reference::Digest(digest.clone());
-                self.target.fetch_manifest(&reference).await
-            }
+        if let Some(manifest) = self.cache.manifest(digest) {
+            return Ok(Some(manifest));
         }
+        let reference = Reference::Digest(digest.clone());
+        self.target.fetch_manifest(&reference).await
     }
 
     /// Returns a manifest from the source, or from the cache of the run.
@@ -98,19 +93,18 @@ impl CopyPair<'_> {
 
     /// Returns whether the target has a manifest, and so everything below it.
     async fn is_complete(&self, digest: &Digest) -> Result<bool, Failure> {
-        let name = self.target.name();
         if !self.is_target_trusted {
             return Ok(false);
         }
-        if self.cache.is_complete(name, digest) {
-            return Ok(true);
+        let state = self.cache.image(self.target.name(), digest);
+        if !state.is_complete.load(Ordering::Relaxed) {
+            let reference = Reference::Digest(digest.clone());
+            if self.target.head_manifest(&reference).await?.is_none() {
+                return Ok(false);
+            }
+            state.is_complete.store(true, Ordering::Relaxed);
         }
-        let reference = Reference::Digest(digest.clone());
-        let is_there = self.target.head_manifest(&reference).await?.is_some();
-        if is_there {
-            self.cache.mark_complete(name, digest);
-        }
-        Ok(is_there)
+        Ok(true)
     }
 
     /// Returns the manifests below a root that the target lacks, children first, and the blobs that
@@ -119,26 +113,26 @@ impl CopyPair<'_> {
         &self,
         root: &VerifiedManifest,
     ) -> Result<(Vec<VerifiedManifest>, Vec<Descriptor>), Failure> {
-        let too_much = |error| {
-            let what = format!("source: {}: {error}", root.digest);
-            Failure::new(FailureKind::Source, what)
-        };
         let mut walk = GraphWalk::new(GraphLimits {
             max_bytes: MAX_MANIFEST_BYTES_PER_IMAGE,
             ..GraphLimits::default()
         });
         let (media_type, size) = (&root.media_type, root.bytes.len() as u64);
         walk.add_root(Descriptor::new(media_type, root.digest.clone(), size));
-        if let Some(pending) = walk.next() {
-            walk.add(&pending, visit(root.clone())?).map_err(too_much)?;
-        }
         let fetch = async |pending: graph::PendingManifest| {
-            let child = self.find_missing_child(pending.descriptor()).await?;
+            let descriptor = pending.descriptor();
+            if descriptor.digest == root.digest {
+                return visit(root.clone()).map(Some);
+            }
+            let child = self.find_missing_child(descriptor).await?;
             child.map(visit).transpose()
         };
         let walked = graph::walk_concurrently(&mut walk, MAX_CONCURRENT_REQUESTS, fetch).await;
         walked.map_err(|error| match error {
-            WalkError::Limit(error) => too_much(error),
+            WalkError::Limit(error) => {
+                let what = format!("source: {}: {error}", root.digest);
+                Failure::new(FailureKind::Source, what)
+            }
             WalkError::Fetch(failure) => failure,
         })?;
         let (mut manifests, mut blobs) = (Vec::new(), Vec::new());
@@ -166,7 +160,7 @@ impl CopyPair<'_> {
             return Ok(Some(manifest));
         }
         let (digest, stated) = (&child.digest, child.size);
-        let what = format!("source: {digest} has {size} bytes where its index says {stated}");
+        let what = format!("source: {digest} has {size} bytes, but its index states {stated}");
         Err(Failure::new(FailureKind::Source, what))
     }
 
@@ -174,8 +168,9 @@ impl CopyPair<'_> {
     fn missing_child_failure(&self, child: &Descriptor) -> Failure {
         let (name, digest) = (self.source.name(), &child.digest);
         let platform = child.platform.as_ref().map(text);
-        let platform = platform.map_or(String::new(), |text| format!(", for {text},"));
-        let what = format!("source: {name} lacks a part of the index{platform} {digest}");
+        let platform = platform.map_or(String::new(), |text| format!(" for {text}"));
+        let what =
+            format!("source: {name} lacks the manifest {digest}{platform} that its index lists");
         Failure::new(FailureKind::Source, what).with_hint(
             "copy only the platforms that exist with --platform, or skip the tag with --exclude",
         )
@@ -186,14 +181,11 @@ impl CopyPair<'_> {
         &self,
         blobs: Vec<Descriptor>,
     ) -> Result<Vec<(Descriptor, BlobStep)>, Failure> {
-        stream::iter(blobs)
-            .map(|blob| async move {
-                let step = self.plan_blob(&blob).await?;
-                Ok((blob, step))
-            })
-            .buffered(MAX_CONCURRENT_REQUESTS)
-            .try_collect()
-            .await
+        let steps = stream::iter(blobs).map(|blob| async move {
+            let step = self.plan_blob(&blob).await?;
+            Ok((blob, step))
+        });
+        steps.buffered(MAX_CONCURRENT_REQUESTS).try_collect().await
     }
 
     async fn plan_blob(&self, blob: &Descriptor) -> Result<BlobStep, Failure> {
@@ -237,8 +229,7 @@ impl CopyPair<'_> {
 
 /// Parses a manifest for the walk.
 fn visit(manifest: VerifiedManifest) -> Result<Visit<VerifiedManifest>, Failure> {
-    let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type));
-    let (_, parsed) = parsed.map_err(|error| {
+    let parsed = parse_manifest(&manifest).map_err(|error| {
         let what = format!("source: {} is not a manifest: {error}", manifest.digest);
         Failure::new(FailureKind::Source, what)
     })?;

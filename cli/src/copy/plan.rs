@@ -1,14 +1,16 @@
-//! The plan of one copy, found out by asking source and target: data that can be shown and executed.
-//! Planning changes nothing anywhere, reads no blob, and no manifest that the target has. Start
-//! reading at [`CopyPlan`] and [`CopyPair::plan`].
+//! The plan of one copy, found out by asking source and target: data that can be shown and
+//! executed. Planning changes nothing anywhere, reads no blob, and no manifest that the target has.
+//! Start reading at [`CopyPlan`] and [`ImageCopy::plan`].
 
-use imgsync_oci::{Descriptor, Digest, Reference, Tag, media};
+use std::sync::Arc;
+
+use imgsync_oci::{Descriptor, Digest, Manifest, ParseError, Reference, Tag, media};
 
 use super::platform_filter::{self, FilteredIndex};
 use super::run_cache::RunCache;
 use crate::exit::{Failure, FailureKind};
 use crate::plan::BlobStep;
-use crate::report::{CopyChange, CopyOutcome};
+use crate::report::{CopyChange, CopyOutcome, Report};
 use crate::transports::{
     CopyRequest, CopySource, CopyTarget, ManifestDescriptor, ManifestRole, VerifiedManifest,
 };
@@ -37,12 +39,14 @@ pub(super) struct ReferrerPlan {
     pub(super) plan: CopyPlan,
 }
 
-/// A source and a target, and what the run knows about them.
+/// One copy: its request, its source and its target, and what the run knows about them.
 #[derive(Clone, Copy)]
-pub(super) struct CopyPair<'a> {
+pub(super) struct ImageCopy<'a> {
     pub(super) cache: &'a RunCache,
+    pub(super) report: &'a Arc<dyn Report>,
     pub(super) source: &'a dyn CopySource,
     pub(super) target: &'a dyn CopyTarget,
+    pub(super) request: &'a CopyRequest,
     /// Whether a manifest at the target implies everything below it; some registries lose blobs.
     pub(super) is_target_trusted: bool,
 }
@@ -51,141 +55,125 @@ pub(super) struct CopyPair<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct ResolvedNames {
     pub(super) head: ManifestDescriptor,
-    previous: Option<CurrentTarget>,
+    previous: Option<KnownManifest>,
 }
 
-/// What a name points at in the target.
+/// A manifest that is known by its digest, and perhaps by its bytes.
 #[derive(Debug, Clone)]
-struct CurrentTarget {
-    digest: Digest,
-    /// The manifest, where it was fetched.
-    manifest: Option<VerifiedManifest>,
+pub(super) struct KnownManifest {
+    pub(super) digest: Digest,
+    pub(super) manifest: Option<VerifiedManifest>,
 }
 
-/// The manifest that the target's name will point at.
-struct RootPlan {
-    digest: Digest,
-    /// The manifest, where its bytes are known already.
-    manifest: Option<VerifiedManifest>,
-    left_out: Vec<String>,
-}
-
-impl RootPlan {
-    fn unread(digest: Digest) -> Self {
+impl From<Digest> for KnownManifest {
+    fn from(digest: Digest) -> Self {
         Self {
             digest,
             manifest: None,
-            left_out: Vec::new(),
         }
     }
 }
 
-impl CopyPair<'_> {
+impl From<VerifiedManifest> for KnownManifest {
+    fn from(manifest: VerifiedManifest) -> Self {
+        Self {
+            digest: manifest.digest.clone(),
+            manifest: Some(manifest),
+        }
+    }
+}
+
+impl ImageCopy<'_> {
     /// Resolves both names with one request each. No more are needed where nothing has changed.
-    pub(super) async fn resolve_names(
-        &self,
-        request: &CopyRequest,
-    ) -> Result<ResolvedNames, Failure> {
-        let (source, target) = (
-            self.resolve_source(&request.from),
-            self.resolve_target(request),
-        );
-        let (head, previous) = futures::try_join!(source, target)?;
+    pub(super) async fn resolve_names(&self) -> Result<ResolvedNames, Failure> {
+        let (head, previous) = futures::try_join!(self.resolve_source(), self.resolve_target())?;
         Ok(ResolvedNames { head, previous })
     }
 
     /// Finds out what is to be done, referrers of referrers included up to a small depth.
-    pub(super) async fn plan(
-        &self,
-        request: &CopyRequest,
-        names: ResolvedNames,
-    ) -> Result<CopyPlan, Failure> {
+    pub(super) async fn plan(&self, names: ResolvedNames) -> Result<CopyPlan, Failure> {
         let ResolvedNames { head, previous } = names;
-        let source_digest = head.digest.clone();
-        let root = self.plan_root(request, &head, previous.as_ref()).await?;
-        let role = match &request.to {
+        let (root, left_out) = self.plan_root(&head, previous.as_ref()).await?;
+        let role = match &self.request.to {
             Reference::Tag(tag) => ManifestRole::Tagged(tag.clone()),
-            Reference::Digest(wanted) if *wanted == root.digest => ManifestRole::Untagged,
-            Reference::Digest(wanted) => {
-                let digest = &root.digest;
-                let what =
-                    format!("target: the copy has the digest {digest}, and cannot be {wanted}");
+            Reference::Digest(digest) if *digest == root.digest => ManifestRole::Untagged,
+            Reference::Digest(digest) => {
+                let copy = &root.digest;
+                let what = format!("target: the copy has the digest {copy}, not {digest}");
                 return Err(Failure::new(FailureKind::Usage, what));
             }
         };
         let previous_digest = previous.map(|previous| previous.digest);
         let mut plan = if previous_digest.as_ref() == Some(&root.digest) {
-            CopyPlan::unchanged(source_digest, root.digest)
+            CopyPlan::unchanged(head.digest, root.digest)
         } else {
-            let manifest = root.manifest.ok_or(root.digest);
-            self.plan_image(source_digest, manifest, role).await?
+            self.plan_image(head.digest, root, role).await?
         };
         plan.outcome.previous_digest = previous_digest;
-        plan.outcome.left_out = root.left_out;
-        self.plan_referrers(&mut plan, request).await?;
+        plan.outcome.left_out = left_out;
+        self.plan_referrers(&mut plan).await?;
         Ok(plan)
     }
 
-    async fn resolve_source(&self, from: &Reference) -> Result<ManifestDescriptor, Failure> {
-        self.source.head_manifest(from).await?.ok_or_else(|| {
-            let name = image_name(self.source.name(), from);
-            Failure::new(FailureKind::Source, format!("source: there is no {name}"))
+    async fn resolve_source(&self) -> Result<ManifestDescriptor, Failure> {
+        let head = self.source.head_manifest(&self.request.from).await?;
+        head.ok_or_else(|| {
+            let what = format!("source: there is no {}", self.source_image());
+            Failure::new(FailureKind::Source, what)
         })
     }
 
-    /// Resolves the name at the target. Where platforms are left out, the manifest is fetched, since
-    /// only its bytes tell what it was made from.
-    async fn resolve_target(
-        &self,
-        request: &CopyRequest,
-    ) -> Result<Option<CurrentTarget>, Failure> {
-        if request.platforms.is_empty() {
-            let head = self.target.head_manifest(&request.to).await?;
-            return Ok(head.map(|head| CurrentTarget {
-                digest: head.digest,
-                manifest: None,
-            }));
-        }
-        let manifest = self.target.fetch_manifest(&request.to).await?;
-        Ok(manifest.map(|manifest| CurrentTarget {
-            digest: manifest.digest.clone(),
-            manifest: Some(manifest),
-        }))
+    /// Resolves the name at the target. Where platforms are left out, the manifest is fetched,
+    /// since only its bytes tell what it was made from.
+    async fn resolve_target(&self) -> Result<Option<KnownManifest>, Failure> {
+        let CopyRequest { to, platforms, .. } = self.request;
+        Ok(if platforms.is_empty() {
+            let head = self.target.head_manifest(to).await?;
+            head.map(|head| head.digest.into())
+        } else {
+            self.target.fetch_manifest(to).await?.map(Into::into)
+        })
     }
 
-    /// Returns the manifest that is to be at the target, without the platforms that are left out.
+    /// Returns the manifest that is to be at the target, and the platforms that were left out of
+    /// it.
     async fn plan_root(
         &self,
-        request: &CopyRequest,
         head: &ManifestDescriptor,
-        previous: Option<&CurrentTarget>,
-    ) -> Result<RootPlan, Failure> {
+        previous: Option<&KnownManifest>,
+    ) -> Result<(KnownManifest, Vec<String>), Failure> {
+        let platforms = &self.request.platforms;
         let media_type = head.media_type.as_deref();
-        if request.platforms.is_empty() || media_type.is_some_and(media::is_image_manifest) {
-            return Ok(RootPlan::unread(head.digest.clone()));
+        if platforms.is_empty() || media_type.is_some_and(media::is_image_manifest) {
+            return Ok((head.digest.clone().into(), Vec::new()));
         }
         let current = previous.and_then(|previous| previous.manifest.as_ref());
         if let Some(current) = current
-            && platform_filter::unfiltered_digest(current, &request.platforms).as_ref()
-                == Some(&head.digest)
+            && let Some(original) = platform_filter::unfiltered_digest(current, platforms)
+            && original == head.digest
         {
-            return Ok(RootPlan::unread(current.digest.clone()));
+            return Ok((current.digest.clone().into(), Vec::new()));
         }
         // The target may have the whole index from an earlier copy of all platforms.
         let whole = match current.filter(|current| current.digest == head.digest) {
             Some(current) => current.clone(),
             None => self.read_from_source(&head.digest).await?,
         };
-        let filtered = platform_filter::filter_index(&whole, &request.platforms);
+        let filtered = platform_filter::filter_index(&whole, platforms);
         let FilteredIndex { index, left_out } = filtered.map_err(|what| {
-            let name = image_name(self.source.name(), &request.from);
-            Failure::new(FailureKind::Source, format!("source: {name}: {what}"))
+            let what = format!("source: {}: {what}", self.source_image());
+            Failure::new(FailureKind::Source, what)
         })?;
-        Ok(RootPlan {
-            digest: index.digest.clone(),
-            manifest: Some(index),
-            left_out,
-        })
+        Ok((index.into(), left_out))
+    }
+
+    /// Returns the name of the image at the source: `host/repository:tag`, or with a digest.
+    fn source_image(&self) -> String {
+        let name = self.source.name();
+        match &self.request.from {
+            Reference::Tag(tag) => format!("{name}:{tag}"),
+            Reference::Digest(digest) => format!("{name}@{digest}"),
+        }
     }
 }
 
@@ -214,10 +202,8 @@ impl CopyPlan {
     }
 }
 
-/// Returns `host/repository:tag`, or `host/repository@digest`.
-pub(super) fn image_name(place: &str, reference: &Reference) -> String {
-    match reference {
-        Reference::Tag(tag) => format!("{place}:{tag}"),
-        Reference::Digest(digest) => format!("{place}@{digest}"),
-    }
+/// Parses the bytes of a manifest.
+pub(super) fn parse_manifest(manifest: &VerifiedManifest) -> Result<Manifest, ParseError> {
+    let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type));
+    parsed.map(|(_, manifest)| manifest)
 }

@@ -8,6 +8,7 @@ use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest};
 use serde_json::Value;
 
+use super::plan::parse_manifest;
 use crate::image::Platforms;
 use crate::image::platform::text;
 use crate::transports::VerifiedManifest;
@@ -28,8 +29,8 @@ pub(super) struct FilteredIndex {
     pub(super) left_out: Vec<String>,
 }
 
-/// Leaves out the manifests of other platforms, and their attestations. Manifests without a platform
-/// stay.
+/// Leaves out the manifests of other platforms, and their attestations. Manifests without a
+/// platform stay.
 ///
 /// # Errors
 /// Returns a text where the index cannot be parsed, or has none of the platforms.
@@ -37,55 +38,53 @@ pub(super) fn filter_index(
     whole: &VerifiedManifest,
     platforms: &Platforms,
 ) -> Result<FilteredIndex, String> {
-    let parsed = Manifest::parse(&whole.bytes, Some(&whole.media_type));
-    let (_, manifest) = parsed.map_err(|error| error.to_string())?;
-    let Manifest::Index { manifests, .. } = manifest else {
-        let index = whole.clone();
-        return Ok(FilteredIndex {
-            index,
-            left_out: Vec::new(),
-        });
+    let parsed = parse_manifest(whole).map_err(|error| error.to_string())?;
+    let Manifest::Index { manifests, .. } = parsed else {
+        let (index, left_out) = (whole.clone(), Vec::new());
+        return Ok(FilteredIndex { index, left_out });
     };
-    let own: Vec<Option<Platform>> = manifests.iter().map(own_platform).collect();
-    let wanted = platforms.matching(&own);
-    if wanted.is_empty() {
-        let names: Vec<String> = own.iter().flatten().map(text).collect();
+    let available: Vec<Option<Platform>> = manifests.iter().map(own_platform).collect();
+    let matching = platforms.matching(&available);
+    if matching.is_empty() {
+        let names: Vec<String> = available.iter().flatten().map(text).collect();
         return Err(if names.is_empty() {
-            format!("it names no platforms, so none of {platforms}")
+            format!("the index names no platforms, so it has no image for {platforms}")
         } else {
-            format!("it has nothing for {platforms}, but {}", names.join(", "))
+            format!(
+                "the index has no image for {platforms}, only for {}",
+                names.join(", ")
+            )
         });
     }
-    let is_kept = |position: usize| own[position].is_none() || wanted.contains(&position);
-    let removed: Vec<&Digest> = (0..manifests.len())
-        .filter(|position| !is_kept(*position))
-        .map(|position| &manifests[position].digest)
-        .collect();
+    let is_kept = |position: usize| available[position].is_none() || matching.contains(&position);
+    let (kept, removed): (Vec<usize>, Vec<usize>) =
+        (0..manifests.len()).partition(|position| is_kept(*position));
     let is_attestation_of_removed = |child: &Descriptor| {
-        let about = child.annotation(ATTESTATION_SUBJECT_ANNOTATION);
-        about.is_some_and(|about| removed.iter().any(|removed| removed.to_string() == about))
+        let subject = child.annotation(ATTESTATION_SUBJECT_ANNOTATION);
+        let mut removed = removed
+            .iter()
+            .map(|position| manifests[*position].digest.to_string());
+        subject.is_some_and(|subject| removed.any(|digest| digest == subject))
     };
-    let keep: Vec<bool> = manifests
-        .iter()
-        .enumerate()
-        .map(|(position, child)| is_kept(position) && !is_attestation_of_removed(child))
+    let kept = kept.into_iter();
+    let kept: Vec<usize> = kept
+        .filter(|position| !is_attestation_of_removed(&manifests[*position]))
         .collect();
-    if keep.iter().all(|keep| *keep) {
-        let index = whole.clone();
-        return Ok(FilteredIndex {
-            index,
-            left_out: Vec::new(),
-        });
-    }
-    let left_out = (0..manifests.len()).filter(|position| !is_kept(*position));
-    let left_out = left_out.filter_map(|position| own[position].as_ref().map(text));
+    let left_out = removed.iter();
+    let left_out = left_out.filter_map(|position| available[*position].as_ref().map(text));
+    let index = if kept.len() == manifests.len() {
+        whole.clone()
+    } else {
+        without(whole, &kept, platforms)?
+    };
     Ok(FilteredIndex {
         left_out: left_out.collect(),
-        index: without(whole, &keep, platforms)?,
+        index,
     })
 }
 
-/// Returns the digest of the original index, if exactly these platforms were requested for this one.
+/// Returns the digest of the original index, if exactly these platforms were requested for this
+/// one.
 pub(super) fn unfiltered_digest(index: &VerifiedManifest, platforms: &Platforms) -> Option<Digest> {
     let value: Value = serde_json::from_slice(&index.bytes).ok()?;
     let annotation = |name| value.get("annotations")?.get(name)?.as_str();
@@ -102,20 +101,24 @@ fn own_platform(child: &Descriptor) -> Option<Platform> {
     (is_known && child.annotation(ATTESTATION_SUBJECT_ANNOTATION).is_none()).then_some(platform)
 }
 
-/// Returns the index with only some of its manifests, and all other fields unchanged.
+/// Returns the index with only the manifests at these positions, and all other fields unchanged.
 fn without(
     whole: &VerifiedManifest,
-    keep: &[bool],
+    kept: &[usize],
     platforms: &Platforms,
 ) -> Result<VerifiedManifest, String> {
-    let read = serde_json::from_slice(&whole.bytes);
-    let mut value: Value = read.map_err(|error| error.to_string())?;
+    let parsed = serde_json::from_slice(&whole.bytes);
+    let mut value: Value = parsed.map_err(|error| error.to_string())?;
     if let Some(Value::Array(children)) = value.get_mut("manifests") {
-        let mut keep = keep.iter();
-        children.retain(|_| keep.next().copied().unwrap_or(false));
+        let mut positions = 0..;
+        children.retain(|_| {
+            positions
+                .next()
+                .is_some_and(|position| kept.contains(&position))
+        });
     }
     let Value::Object(fields) = &mut value else {
-        return Err("it is not an object".to_owned());
+        return Err("the index is not a JSON object".to_owned());
     };
     let annotations = fields.entry("annotations").or_insert(Value::Null);
     if !annotations.is_object() {
@@ -170,7 +173,7 @@ mod tests {
         }
     }
 
-    fn wanted(words: &[&str]) -> Platforms {
+    fn platforms(words: &[&str]) -> Platforms {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         Platforms::parse(&words).unwrap()
     }
@@ -187,10 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn other_platforms_go_with_their_attestations() {
+    fn other_platforms_are_removed_with_their_attestations() {
         let whole = three();
-        let platforms = wanted(&["linux/arm64", "linux/riscv64"]);
-        let filtered = filter_index(&whole, &platforms).unwrap();
+        let requested = platforms(&["linux/arm64", "linux/riscv64"]);
+        let filtered = filter_index(&whole, &requested).unwrap();
         assert_eq!(filtered.left_out, ["linux/amd64", "linux/s390x"]);
         let value: Value = serde_json::from_slice(&filtered.index.bytes).unwrap();
         let left = [
@@ -205,27 +208,30 @@ mod tests {
         );
         assert_eq!(filtered.index.digest, Digest::of(&filtered.index.bytes));
         assert_eq!(
-            unfiltered_digest(&filtered.index, &platforms),
+            unfiltered_digest(&filtered.index, &requested),
             Some(whole.digest.clone())
         );
         assert_eq!(
-            unfiltered_digest(&filtered.index, &wanted(&["linux/arm64"])),
+            unfiltered_digest(&filtered.index, &platforms(&["linux/arm64"])),
             None
         );
-        assert_eq!(unfiltered_digest(&whole, &platforms), None);
-        assert_eq!(filter_index(&whole, &platforms), Ok(filtered));
+        assert_eq!(unfiltered_digest(&whole, &requested), None);
+        assert_eq!(filter_index(&whole, &requested), Ok(filtered));
     }
 
     #[test]
-    fn an_index_that_loses_nothing_stays_the_same() {
+    fn an_index_without_other_platforms_is_not_changed() {
         let whole = three();
-        let all = wanted(&["linux/amd64", "linux/arm64", "linux/s390x"]);
+        let all = platforms(&["linux/amd64", "linux/arm64", "linux/s390x"]);
         let filtered = filter_index(&whole, &all).unwrap();
         assert_eq!(
             (filtered.index, filtered.left_out.len()),
             (whole.clone(), 0)
         );
-        let error = filter_index(&whole, &wanted(&["windows/amd64"])).unwrap_err();
-        assert!(error.contains("windows/amd64, but linux/amd64"), "{error}");
+        let error = filter_index(&whole, &platforms(&["windows/amd64"])).unwrap_err();
+        assert!(
+            error.contains("windows/amd64, only for linux/amd64"),
+            "{error}"
+        );
     }
 }

@@ -1,16 +1,16 @@
 //! Plans the copy of an image's referrers: signatures, attestations and SBOMs. They are found by
 //! tags of cosign's scheme, and by the `subject` of other manifests.
 
-use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use futures::future::{BoxFuture, FutureExt};
-use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Tag};
+use imgsync_oci::{Descriptor, Digest, Reference, Tag};
 
-use super::plan::{CopyPair, CopyPlan, ReferrerPlan};
+use super::plan::{CopyPlan, ImageCopy, ReferrerPlan, parse_manifest};
 use crate::exit::{Failure, FailureKind};
 use crate::image::referrer_tags;
 use crate::report::CopyChange;
-use crate::transports::{CopyRequest, ManifestRole, ReferrersPolicy, VerifiedManifest};
+use crate::transports::{ManifestRole, ReferrersPolicy, VerifiedManifest};
 
 /// The greatest depth of referrers of referrers, for example the signature of an SBOM.
 const MAX_REFERRER_DEPTH: usize = 3;
@@ -34,11 +34,13 @@ impl FoundReferrers {
         let plan = &referrer.plan;
         let root = plan.root_manifest.iter().map(|(manifest, _)| manifest);
         let manifests = plan.child_manifests.iter().chain(root);
-        self.bytes += manifests
-            .map(|manifest| manifest.bytes.len())
-            .sum::<usize>();
+        let sizes = manifests.map(|manifest| manifest.bytes.len());
+        self.bytes += sizes.sum::<usize>();
         if self.plans.len() == MAX_REFERRERS || self.bytes > MAX_REFERRER_MANIFEST_BYTES {
-            let what = "source: the image has more referrers than any legitimate image";
+            let what = format!(
+                "source: the image has more than {MAX_REFERRERS} referrers, or their manifests are \
+                 too large"
+            );
             let failure = Failure::new(FailureKind::Source, what);
             return Err(failure.with_hint("pass --referrers none to copy the image without them"));
         }
@@ -47,63 +49,51 @@ impl FoundReferrers {
     }
 }
 
-/// Returns whether the source is asked for all referrers of an image. For an image that is already
-/// at the target, only [`ReferrersPolicy::All`] asks.
-pub(super) fn needs_referrer_query(policy: ReferrersPolicy, change: CopyChange) -> bool {
-    match policy {
-        ReferrersPolicy::Skip => false,
-        ReferrersPolicy::New => matches!(change, CopyChange::Tag | CopyChange::Image),
-        ReferrersPolicy::All => true,
+impl ImageCopy<'_> {
+    /// Returns whether the source is asked for all referrers of an image. For an image that is
+    /// already at the target, only [`ReferrersPolicy::All`] asks.
+    pub(super) fn needs_referrer_query(&self, change: CopyChange) -> bool {
+        match self.request.referrers {
+            ReferrersPolicy::Skip => false,
+            ReferrersPolicy::New => matches!(change, CopyChange::Tag | CopyChange::Image),
+            ReferrersPolicy::All => true,
+        }
     }
-}
 
-impl CopyPair<'_> {
     /// Adds the referrers of the image and of the manifests in it to the plan.
-    pub(super) async fn plan_referrers(
-        &self,
-        plan: &mut CopyPlan,
-        request: &CopyRequest,
-    ) -> Result<(), Failure> {
-        let (cache, target) = (self.cache, self.target.name());
-        if request.referrers == ReferrersPolicy::Skip
-            || cache.has_copied_referrers(target, &plan.outcome.digest)
+    pub(super) async fn plan_referrers(&self, plan: &mut CopyPlan) -> Result<(), Failure> {
+        let state = self.cache.image(self.target.name(), &plan.outcome.digest);
+        if self.request.referrers == ReferrersPolicy::Skip
+            || state.has_copied_referrers.load(Ordering::Relaxed)
         {
             return Ok(());
         }
-        let listed = request.listed.as_deref();
-        let asks = needs_referrer_query(request.referrers, plan.outcome.change);
+        let needs_query = self.needs_referrer_query(plan.outcome.change);
         let mut subjects = Vec::new();
-        if plan.outcome.source_digest == plan.outcome.digest {
-            subjects.push(plan.outcome.source_digest.clone());
-        } else if asks
-            && self
-                .has_referrers(&plan.outcome.source_digest, listed)
-                .await?
-        {
+        let original = plan.outcome.source_digest.clone();
+        if original == plan.outcome.digest {
+            subjects.push(original);
+        } else if needs_query && self.has_referrers(&original).await? {
             plan.outcome.notes.push(format!(
-                "the referrers of the whole index {} are not copied: without some of its platforms \
-                 it is another index",
-                plan.outcome.source_digest
+                "the referrers of the whole index {original} are not copied: without some of its \
+                 platforms the copy is another index"
             ));
         }
-        if asks {
+        if needs_query {
             subjects.extend(self.child_digests(plan).await?);
         }
         let mut found = FoundReferrers::default();
         for subject in &subjects {
             // For an image that is already there, a listed tag costs one request, like any tag;
             // without a list the tags would have to be guessed.
-            let tags = if asks || listed.is_some() {
-                referrer_tags::cosign_tags(subject, listed)
-            } else {
-                Vec::new()
-            };
-            for tag in tags {
-                if let Some(referrer) = self.plan_cosign_tag(tag).await? {
-                    found.add(referrer)?;
+            if needs_query || self.request.listed.is_some() {
+                for tag in self.cosign_tags(subject) {
+                    if let Some(referrer) = self.plan_cosign_tag(tag).await? {
+                        found.add(referrer)?;
+                    }
                 }
             }
-            if asks {
+            if needs_query {
                 self.plan_referrer_manifests(subject, 0, &mut found).await?;
             }
         }
@@ -116,19 +106,20 @@ impl CopyPair<'_> {
         Ok(())
     }
 
-    /// Returns whether the source has any referrer of a manifest.
-    async fn has_referrers(
-        &self,
-        subject: &Digest,
-        listed: Option<&HashSet<Tag>>,
-    ) -> Result<bool, Failure> {
-        let is_listed =
-            listed.is_some_and(|_| !referrer_tags::cosign_tags(subject, listed).is_empty());
-        Ok(is_listed || !self.source.list_referrers(subject).await?.is_empty())
+    /// Returns the tags of cosign's scheme for a manifest; those that the source has, if its tags
+    /// are known.
+    fn cosign_tags(&self, subject: &Digest) -> Vec<Tag> {
+        referrer_tags::cosign_tags(subject, self.request.listed.as_deref())
     }
 
-    /// Returns the manifests right below the image. Those that the target has are included, since an
-    /// earlier copy may have ended before it came to their referrers.
+    /// Returns whether the source has any referrer of a manifest.
+    async fn has_referrers(&self, subject: &Digest) -> Result<bool, Failure> {
+        let has_tag = self.request.listed.is_some() && !self.cosign_tags(subject).is_empty();
+        Ok(has_tag || !self.source.list_referrers(subject).await?.is_empty())
+    }
+
+    /// Returns the manifests right below the image. Those that the target has are included, since
+    /// an earlier copy may have ended before it came to their referrers.
     async fn child_digests(&self, plan: &CopyPlan) -> Result<Vec<Digest>, Failure> {
         let root = match &plan.root_manifest {
             Some((root, _)) => Some(root.clone()),
@@ -150,8 +141,8 @@ impl CopyPair<'_> {
             CopyPlan::unchanged(head.digest.clone(), head.digest)
         } else {
             let role = ManifestRole::Tagged(tag.clone());
-            self.plan_image(head.digest.clone(), Err(head.digest), role)
-                .await?
+            let root = head.digest.clone().into();
+            self.plan_image(head.digest, root, role).await?
         };
         plan.outcome.previous_digest = previous;
         Ok(Some(ReferrerPlan {
@@ -219,7 +210,9 @@ impl CopyPair<'_> {
         let role = ManifestRole::Referrer {
             subject: subject.clone(),
         };
-        let plan = self.plan_image(digest.clone(), Ok(manifest), role).await?;
+        let plan = self
+            .plan_image(digest.clone(), manifest.into(), role)
+            .await?;
         found.add(ReferrerPlan { tag: None, plan })?;
         Ok(true)
     }
@@ -227,7 +220,7 @@ impl CopyPair<'_> {
 
 /// Returns the manifests that an index lists; none where it cannot be parsed.
 fn child_manifests(index: &VerifiedManifest) -> Vec<Descriptor> {
-    let parsed = Manifest::parse(&index.bytes, Some(&index.media_type));
-    let manifests = parsed.map(|(_, manifest)| manifest.children().manifests);
+    let parsed = parse_manifest(index);
+    let manifests = parsed.map(|manifest| manifest.children().manifests);
     manifests.unwrap_or_default()
 }

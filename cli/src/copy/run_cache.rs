@@ -1,5 +1,5 @@
-//! Caches what a run has learned, so that no request, read or upload is repeated. Every entry may be
-//! dropped at any time, and a map that gets too large is cleared.
+//! Caches what a run has learned, so that no request, read or upload is repeated. Every entry may
+//! be dropped at any time, and a map that gets too large is cleared.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -27,45 +27,36 @@ pub(super) struct BlobTransfer {
     pub(super) is_claimed: AtomicBool,
 }
 
-/// Content at a target, which is identified by its name.
-type TargetKey = (String, Digest);
-
-/// A lock that a task holds while it copies an image.
-type CopyLock = Arc<tokio::sync::Mutex<()>>;
-
-/// A map that is cleared when it gets too large.
-struct BoundedMap<K, V>(Mutex<HashMap<K, V>>);
-
-impl<K, V> Default for BoundedMap<K, V> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
+/// The state of an image, or of a manifest in one, at one target.
+#[derive(Debug, Default)]
+pub(super) struct ImageState {
+    /// Held by the task that copies the image.
+    pub(super) copy_lock: tokio::sync::Mutex<()>,
+    /// Whether the target has the manifest with everything below it.
+    pub(super) is_complete: AtomicBool,
+    /// Whether the referrers were copied.
+    pub(super) has_copied_referrers: AtomicBool,
 }
 
-impl<K: Hash + Eq, V: Clone> BoundedMap<K, V> {
-    fn get(&self, key: &K) -> Option<V> {
-        lock(&self.0).get(key).cloned()
-    }
+/// A digest at a target, which is identified by its name.
+type TargetKey = (String, Digest);
 
-    /// Returns the value of a key, which is `new` if the key does not exist.
-    fn get_or_insert(&self, key: K, new: V) -> V {
-        let mut map = lock(&self.0);
-        if map.len() >= MAX_ENTRIES {
-            map.clear();
-        }
-        map.entry(key).or_insert(new).clone()
+/// A map that is cleared when it gets too large.
+type BoundedMap<K, V> = Mutex<HashMap<K, V>>;
+
+/// Returns the value of a key; inserts `new` if the key does not exist.
+fn get_or_insert<K: Hash + Eq, V: Clone>(map: &BoundedMap<K, V>, key: K, new: V) -> V {
+    let mut map = lock(map);
+    if map.len() >= MAX_ENTRIES {
+        map.clear();
     }
+    map.entry(key).or_insert(new).clone()
 }
 
 #[derive(Default)]
 pub(super) struct RunCache {
     blobs: BoundedMap<TargetKey, Arc<BlobTransfer>>,
-    /// Manifests that a target has with everything below them.
-    complete_manifests: BoundedMap<TargetKey, ()>,
-    /// Images whose referrers were copied.
-    copied_referrers: BoundedMap<TargetKey, ()>,
-    /// The locks of images.
-    copy_locks: BoundedMap<TargetKey, CopyLock>,
+    images: BoundedMap<TargetKey, Arc<ImageState>>,
     /// A repository that holds a blob.
     blob_locations: BoundedMap<(Registry, Digest), Repository>,
     /// Held while a list of referrers is read, changed and written.
@@ -78,37 +69,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn key(target: &str, digest: &Digest) -> TargetKey {
-    (target.to_owned(), digest.clone())
-}
-
 impl RunCache {
     pub(super) fn blob_transfer(&self, target: &str, digest: &Digest) -> Arc<BlobTransfer> {
-        let new = Arc::default();
-        self.blobs.get_or_insert(key(target, digest), new)
+        let key = (target.to_owned(), digest.clone());
+        get_or_insert(&self.blobs, key, Arc::default())
     }
 
-    /// Returns the lock for copies of an image to a target.
-    pub(super) fn copy_lock(&self, target: &str, digest: &Digest) -> CopyLock {
-        let new = Arc::default();
-        self.copy_locks.get_or_insert(key(target, digest), new)
-    }
-
-    pub(super) fn is_complete(&self, target: &str, digest: &Digest) -> bool {
-        self.complete_manifests.get(&key(target, digest)).is_some()
-    }
-
-    pub(super) fn mark_complete(&self, target: &str, digest: &Digest) {
-        let key = key(target, digest);
-        self.complete_manifests.get_or_insert(key, ());
-    }
-
-    pub(super) fn has_copied_referrers(&self, target: &str, digest: &Digest) -> bool {
-        self.copied_referrers.get(&key(target, digest)).is_some()
-    }
-
-    pub(super) fn mark_referrers_copied(&self, target: &str, digest: &Digest) {
-        self.copied_referrers.get_or_insert(key(target, digest), ());
+    pub(super) fn image(&self, target: &str, digest: &Digest) -> Arc<ImageState> {
+        let key = (target.to_owned(), digest.clone());
+        get_or_insert(&self.images, key, Arc::default())
     }
 
     /// Returns a repository of the registry that holds a blob.
@@ -117,7 +86,8 @@ impl RunCache {
         registry: &Registry,
         digest: &Digest,
     ) -> Option<Repository> {
-        self.blob_locations.get(&(registry.clone(), digest.clone()))
+        let key = (registry.clone(), digest.clone());
+        lock(&self.blob_locations).get(&key).cloned()
     }
 
     pub(super) fn record_blob_location(
@@ -127,7 +97,7 @@ impl RunCache {
     ) {
         if let Some((registry, repository)) = location {
             let key = (registry.clone(), digest.clone());
-            self.blob_locations.get_or_insert(key, repository.clone());
+            get_or_insert(&self.blob_locations, key, repository.clone());
         }
     }
 
@@ -138,16 +108,17 @@ impl RunCache {
     pub(super) fn insert_manifest(&self, manifest: &VerifiedManifest) {
         let mut cached = lock(&self.manifests);
         let (all, bytes) = &mut *cached;
-        if *bytes + manifest.bytes.len() > MAX_CACHED_MANIFEST_BYTES {
+        let len = manifest.bytes.len();
+        if *bytes + len > MAX_CACHED_MANIFEST_BYTES {
             all.clear();
             *bytes = 0;
         }
-        if manifest.bytes.len() <= MAX_CACHED_MANIFEST_BYTES
-            && all
-                .insert(manifest.digest.clone(), manifest.clone())
-                .is_none()
-        {
-            *bytes += manifest.bytes.len();
+        if len > MAX_CACHED_MANIFEST_BYTES {
+            return;
+        }
+        let (digest, manifest) = (manifest.digest.clone(), manifest.clone());
+        if all.insert(digest, manifest).is_none() {
+            *bytes += len;
         }
     }
 }

@@ -2,19 +2,20 @@
 //! its manifest lists the blobs.
 //!
 //! Such a pair is a claim, and a wrong one would make an image that Docker refuses later. It counts
-//! only under the checks of [`layer_pairs`], a `HEAD` request with equal size confirms the blob, and
-//! the pair is never cached as something that was computed here.
+//! only under the checks of [`layer_pairs`], a `HEAD` request with equal size confirms the blob,
+//! and the pair is never cached as something that was computed here. Start reading at
+//! [`claimed_layers`].
 
 use std::collections::{HashMap, HashSet};
 
-use imgsync_oci::media::Compression;
-use imgsync_oci::{Descriptor, Digest, Reference, Tag};
-use serde::Deserialize;
+use imgsync_oci::media::{self, Compression};
+use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Tag};
 
 use super::LookupRequest;
-use super::probe::ParsedManifest;
+use super::probe::{MAX_CONFIG_BYTES, ParsedManifest, TargetProbe};
 use crate::exit::Failure;
-use crate::plan::BlobCandidate;
+use crate::image::config::diff_ids;
+use crate::plan::{BlobCandidate, EvidenceSource};
 use crate::text::nearest_tags;
 
 /// The most tags that are looked at besides the target's own and `latest`.
@@ -26,29 +27,29 @@ const MAX_OTHER_TAGS: usize = 3;
 /// # Errors
 /// The target could not be asked.
 pub(super) async fn find(
-    request: &LookupRequest<'_>,
+    request: &LookupRequest,
     tagged: Option<&ParsedManifest>,
     mut missing: HashSet<Digest>,
 ) -> Result<HashMap<Digest, BlobCandidate>, Failure> {
     let probe = &request.probe;
     let mut found = HashMap::new();
-    let mut take = |claims: Vec<(Digest, BlobCandidate)>| {
-        let new = claims.into_iter();
-        found.extend(new.filter(|(diff_id, _)| missing.remove(diff_id)));
+    let mut add_claims = |claims: Vec<(Digest, BlobCandidate)>| {
+        let claims = claims.into_iter();
+        found.extend(claims.filter(|(diff_id, _)| missing.remove(diff_id)));
         missing.is_empty()
     };
     let mut seen = HashSet::new();
     if let Some(image) = tagged {
-        if take(probe.claims(request.tag, image).await?) {
+        if add_claims(claimed_layers(probe, &request.tag, image).await?) {
             return Ok(found);
         }
-        seen.insert(image.fetched.digest.clone());
+        seen.insert(image.verified.digest.clone());
     }
     for tag in other_tags(request).await {
         let image = probe.manifest(&Reference::Tag(tag.clone())).await?;
         if let Some(image) = image
-            && seen.insert(image.fetched.digest.clone())
-            && take(probe.claims(&tag, &image).await?)
+            && seen.insert(image.verified.digest.clone())
+            && add_claims(claimed_layers(probe, &tag, &image).await?)
         {
             break;
         }
@@ -58,46 +59,62 @@ pub(super) async fn find(
 
 /// Returns `latest` and the tags nearest in name. One page of tags is enough to find neighbours in;
 /// a registry that lists no tags has no claims.
-async fn other_tags(request: &LookupRequest<'_>) -> Vec<Tag> {
-    let probe = &request.probe;
-    let Ok(Some(tags)) = probe.client.list_tags(probe.repository, None).await else {
+async fn other_tags(request: &LookupRequest) -> Vec<Tag> {
+    let TargetProbe {
+        client, repository, ..
+    } = &request.probe;
+    let Ok(Some(tags)) = client.list_tags(repository, None).await else {
         return Vec::new();
     };
     let latest = Tag::latest();
-    let has_latest = tags.names.contains(&latest) && *request.tag != latest;
-    let mut nearest = nearest_tags(tags.names, request.tag, MAX_OTHER_TAGS + 1);
+    let has_latest = tags.names.contains(&latest) && request.tag != latest;
+    let mut nearest = nearest_tags(tags.names, &request.tag, MAX_OTHER_TAGS + 1);
     nearest.retain(|tag| *tag != latest);
     nearest.truncate(MAX_OTHER_TAGS);
-    has_latest
-        .then_some(latest)
-        .into_iter()
-        .chain(nearest)
-        .collect()
+    let latest = has_latest.then_some(latest);
+    latest.into_iter().chain(nearest).collect()
 }
 
-#[derive(Deserialize)]
-struct ClaimedConfig {
-    rootfs: ClaimedRootFs,
-}
-
-#[derive(Deserialize)]
-struct ClaimedRootFs {
-    diff_ids: Vec<Digest>,
-}
-
-/// Returns the diffID and the blob of each layer of an image; nothing unless the config lists as many
-/// diffIDs as the manifest has layers, and every layer is a tar, compressed or not. The bytes of the
-/// config must have been verified.
-pub(super) fn layer_pairs(config: &[u8], layers: &[Descriptor]) -> Vec<(Digest, Descriptor)> {
-    let Ok(config) = serde_json::from_slice::<ClaimedConfig>(config) else {
-        return Vec::new();
+/// Returns the blob that the image under a tag claims for each of its layers.
+///
+/// # Errors
+/// The target could not be asked.
+pub async fn claimed_layers(
+    probe: &TargetProbe,
+    tag: &Tag,
+    image: &ParsedManifest,
+) -> Result<Vec<(Digest, BlobCandidate)>, Failure> {
+    let Manifest::Image { config, layers, .. } = &image.manifest else {
+        return Ok(Vec::new());
     };
-    let diff_ids = config.rootfs.diff_ids;
-    let is_tar = |layer: &Descriptor| Compression::of_media_type(&layer.media_type).is_some();
-    if diff_ids.len() != layers.len() || !layers.iter().all(is_tar) {
-        return Vec::new();
+    if config.size > MAX_CONFIG_BYTES as u64 || !media::is_image_config(&config.media_type) {
+        return Ok(Vec::new());
     }
-    diff_ids.into_iter().zip(layers.iter().cloned()).collect()
+    let Some(bytes) = probe.config(&config.digest).await? else {
+        return Ok(Vec::new());
+    };
+    let pairs = layer_pairs(&bytes, layers);
+    let claim = |blob| BlobCandidate {
+        blob,
+        evidence: EvidenceSource::Claim(tag.clone()),
+    };
+    let claims = pairs
+        .into_iter()
+        .map(|(diff_id, blob)| (diff_id, claim(blob)));
+    Ok(claims.collect())
+}
+
+/// Returns the diffID and the blob of each layer of an image; nothing unless the config lists as
+/// many diffIDs as the manifest has layers, and every layer is a tar, compressed or not. The bytes
+/// of the config must have been verified.
+fn layer_pairs(config: &[u8], layers: &[Descriptor]) -> Vec<(Digest, Descriptor)> {
+    let is_tar = |layer: &Descriptor| Compression::of_media_type(&layer.media_type).is_some();
+    match diff_ids(config) {
+        Ok(diff_ids) if diff_ids.len() == layers.len() && layers.iter().all(is_tar) => {
+            diff_ids.into_iter().zip(layers.iter().cloned()).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -107,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_that_does_not_add_up_claims_nothing() {
+    fn an_image_with_other_numbers_of_diff_ids_and_layers_claims_nothing() {
         let diff_id = Digest::of(b"tar");
         let layer = |media_type| Descriptor::new(media_type, Digest::of(b"blob"), 4);
         let gzip = layer(media::DOCKER_LAYER_GZIP);

@@ -29,48 +29,49 @@ pub(super) struct CollectedEvidence {
 }
 
 impl CollectedEvidence {
-    /// Returns what the image says itself, and the manifest of the same image that the tag points
-    /// at.
-    pub(super) fn of_image(single: &SingleImage, same: Option<&[Descriptor]>) -> Self {
+    /// Returns the blobs that the image names, and for raw layers those of `same_layers`: the
+    /// layers in the manifest of the same image that the tag points at.
+    pub(super) fn of_image(single: &SingleImage, same_layers: Option<&[Descriptor]>) -> Self {
         let mut collected = Self::default();
         for (position, layer) in single.layers.iter().enumerate() {
-            let (blob, evidence) = match (layer, same) {
+            let (blob, evidence) = match (layer, same_layers) {
                 (Layer::Blob { descriptor, .. }, _) => (descriptor, EvidenceSource::Image),
                 (Layer::Raw { .. }, Some(same)) => (&same[position], EvidenceSource::SameImage),
                 (Layer::Raw { .. }, None) => continue,
             };
-            let blob = blob.clone();
-            collected.add(layer.source_digest(), BlobCandidate { blob, evidence });
+            collected.add(layer.source_digest(), blob.clone(), evidence);
         }
         collected
     }
 
-    fn add(&mut self, layer: &Digest, candidate: BlobCandidate) {
+    fn add(&mut self, layer: &Digest, blob: Descriptor, evidence: EvidenceSource) {
+        let candidate = BlobCandidate { blob, evidence };
         self.candidates.insert(layer.clone(), candidate);
     }
 
     /// Returns the raw layers without a candidate, except those that the registry does not have.
     pub(super) fn unresolved_layers(&self, single: &SingleImage) -> HashSet<Digest> {
-        let is_unresolved = |diff_id: &&Digest| {
-            !self.candidates.contains_key(*diff_id) && !self.absent.contains(*diff_id)
-        };
-        let raw = raw_layers(single).filter(is_unresolved);
-        raw.cloned().collect()
+        let mut diff_ids = raw_layers(single);
+        let is_resolved =
+            |id: &Digest| self.candidates.contains_key(id) || self.absent.contains(id);
+        diff_ids.retain(|diff_id| !is_resolved(diff_id));
+        diff_ids
     }
 
     /// Asks the registry by the extension, if that is cheaper than a request for each blob.
     pub(super) async fn query_registry(
         &mut self,
-        request: &LookupRequest<'_>,
+        request: &LookupRequest,
         single: &SingleImage,
     ) -> Result<(), Failure> {
-        let diff_ids: HashSet<&Digest> = raw_layers(single).collect();
-        let is_worth_it =
-            !self.unresolved_layers(single).is_empty() || diff_ids.len() > MAX_SINGLE_LOOKUPS;
-        if !is_worth_it || diff_ids.len() > MAX_RESOLVE_DIFF_IDS {
+        let diff_ids = raw_layers(single);
+        let is_resolved = self.unresolved_layers(single).is_empty();
+        if is_resolved && diff_ids.len() <= MAX_SINGLE_LOOKUPS
+            || diff_ids.len() > MAX_RESOLVE_DIFF_IDS
+        {
             return Ok(());
         }
-        let diff_ids = diff_ids.into_iter().cloned().collect();
+        let diff_ids = diff_ids.into_iter().collect();
         let answers = request.probe.resolve(diff_ids, request.can_mount).await?;
         for (diff_id, answer) in answers.into_iter().flatten() {
             let Some(candidate) = answer else {
@@ -79,9 +80,9 @@ impl CollectedEvidence {
                 continue;
             };
             // Several blobs can be the same layer; a candidate that is there already stays.
-            let known = self.candidates.entry(diff_id.clone());
-            let known = known.or_insert_with(|| candidate.clone());
-            if known.blob.digest == candidate.blob.digest {
+            let entry = self.candidates.entry(diff_id.clone());
+            let current = entry.or_insert_with(|| candidate.clone());
+            if current.blob.digest == candidate.blob.digest {
                 self.confirmed.insert(diff_id);
             }
         }
@@ -90,8 +91,8 @@ impl CollectedEvidence {
 
     /// Reads the manifests of the same image in other repositories. A manifest that cannot be read
     /// is skipped, since it is only a hint.
-    pub(super) async fn query_copies(&mut self, request: &LookupRequest<'_>, single: &SingleImage) {
-        for (repository, digest) in request.copies {
+    pub(super) async fn query_copies(&mut self, request: &LookupRequest, single: &SingleImage) {
+        for (repository, digest) in &request.copies {
             let missing = self.unresolved_layers(single);
             if missing.is_empty() {
                 return;
@@ -104,17 +105,17 @@ impl CollectedEvidence {
             for (layer, blob) in single.layers.iter().zip(blobs) {
                 if missing.contains(layer.source_digest()) {
                     let evidence = EvidenceSource::Copy(repository.clone());
-                    self.add(layer.source_digest(), BlobCandidate { blob, evidence });
+                    self.add(layer.source_digest(), blob, evidence);
                 }
             }
         }
     }
 
     /// Adds what earlier runs found out.
-    pub(super) fn query_cache(&mut self, probe: &TargetProbe<'_>, single: &SingleImage) {
+    pub(super) fn query_cache(&mut self, probe: &TargetProbe, single: &SingleImage) {
         for diff_id in self.unresolved_layers(single) {
             if let Some(candidate) = probe.cached(&diff_id) {
-                self.add(&diff_id, candidate);
+                self.candidates.insert(diff_id, candidate);
             }
         }
     }
@@ -123,7 +124,9 @@ impl CollectedEvidence {
     pub(super) fn unconfirmed_blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let candidates = self.candidates.iter();
         candidates
-            .filter(|(layer, known)| !self.confirmed.contains(*layer) && !known.is_foreign())
+            .filter(|(layer, candidate)| {
+                !self.confirmed.contains(*layer) && !candidate.is_foreign()
+            })
             .map(|(_, candidate)| &candidate.blob)
     }
 
@@ -136,11 +139,13 @@ impl CollectedEvidence {
     /// Returns the blobs that the target lacks, with another repository that is said to have them.
     pub(super) fn missing_blobs(
         &self,
-        held: &HashSet<Digest>,
+        present: &HashSet<Digest>,
     ) -> Vec<(Descriptor, Option<Repository>)> {
         let missing = self.candidates.values();
         missing
-            .filter(|candidate| !held.contains(&candidate.blob.digest) && !candidate.is_foreign())
+            .filter(|candidate| {
+                !present.contains(&candidate.blob.digest) && !candidate.is_foreign()
+            })
             .map(|candidate| {
                 let repository = candidate.evidence.repository().cloned();
                 (candidate.blob.clone(), repository)
@@ -150,9 +155,10 @@ impl CollectedEvidence {
 }
 
 /// Returns the diffIDs of the layers that are not compressed yet.
-fn raw_layers(single: &SingleImage) -> impl Iterator<Item = &Digest> {
-    single.layers.iter().filter_map(|layer| match layer {
-        Layer::Raw { diff_id, .. } => Some(diff_id),
+fn raw_layers(single: &SingleImage) -> HashSet<Digest> {
+    let raw = single.layers.iter().filter_map(|layer| match layer {
+        Layer::Raw { diff_id, .. } => Some(diff_id.clone()),
         Layer::Blob { .. } => None,
-    })
+    });
+    raw.collect()
 }

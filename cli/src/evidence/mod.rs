@@ -10,6 +10,7 @@ mod mounts;
 pub mod probe;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
@@ -18,25 +19,26 @@ use crate::exit::Failure;
 use crate::image::{ImageConfig, SingleImage};
 use crate::plan::{BlobCandidate, EvidenceSource, LayerEvidence, PushPlan};
 use crate::upload::RepositoryWriter;
+pub use claims::claimed_layers;
 use collected::CollectedEvidence;
 use probe::{ParsedManifest, TargetProbe};
 
 /// What to look up, and how far a lookup may go.
-pub struct LookupRequest<'a> {
+pub struct LookupRequest {
     /// The repository that the image goes to.
-    pub probe: TargetProbe<'a>,
+    pub probe: TargetProbe,
     /// The writer of this repository. It takes the upload sessions that a registry opens where it
     /// does not mount a blob; another blob will need one.
-    pub writer: &'a RepositoryWriter,
+    pub writer: Arc<RepositoryWriter>,
     /// The tag that the image gets.
-    pub tag: &'a Tag,
+    pub tag: Tag,
     /// Whether the registry may mount blobs of other repositories.
     pub can_mount: bool,
     /// Whether to use what other images at the registry claim about their layers.
     pub reuse: bool,
     /// Other repositories of the registry that have the same image, as the source says, with the
     /// digests of its manifests there.
-    pub copies: &'a [(Repository, Digest)],
+    pub copies: Vec<(Repository, Digest)>,
 }
 
 /// The state of a target before a push, and the plan that follows from it.
@@ -61,15 +63,12 @@ impl TargetState {
 ///
 /// # Errors
 /// The target could not be asked.
-pub async fn gather(
-    request: &LookupRequest<'_>,
-    single: &SingleImage,
-) -> Result<TargetState, Failure> {
+pub async fn gather(request: &LookupRequest, single: &SingleImage) -> Result<TargetState, Failure> {
     let probe = &request.probe;
     let tagged = probe.manifest(&Reference::Tag(request.tag.clone())).await?;
-    let same = tagged.as_ref().filter(|_| request.reuse);
-    let same = same.and_then(|image| layers_of_same_image(single, image));
-    let mut evidence = CollectedEvidence::of_image(single, same);
+    let reusable = tagged.as_ref().filter(|_| request.reuse);
+    let same_image = reusable.and_then(|image| match_image(single, image));
+    let mut evidence = CollectedEvidence::of_image(single, same_image.map(|(_, layers)| layers));
     evidence.query_registry(request, single).await?;
     if request.reuse {
         evidence.query_copies(request, single).await;
@@ -80,25 +79,25 @@ pub async fn gather(
         }
     }
     evidence.query_cache(probe, single);
-    let (mut held, config_size) = tokio::try_join!(
+    let (mut present, config_size) = tokio::try_join!(
         probe.holds_all(evidence.unconfirmed_blobs()),
         config_size(probe, &single.config)
     )?;
-    held.extend(evidence.confirmed_blobs().cloned());
+    present.extend(evidence.confirmed_blobs().cloned());
     let copied_config = evidence.copied_config.take();
     let copied_config = copied_config.filter(|_| config_size.is_none());
-    let mut missing = evidence.missing_blobs(&held);
+    let mut missing = evidence.missing_blobs(&present);
     missing.extend(copied_config.clone().map(|(blob, from)| (blob, Some(from))));
-    let mounts = mount_missing(request, &mut held, missing).await?;
+    let mounts = mount_missing(request, &mut present, missing).await?;
     // A config that was mounted need not be read either.
-    let mounted = copied_config.filter(|(blob, _)| held.contains(&blob.digest));
+    let mounted = copied_config.filter(|(blob, _)| present.contains(&blob.digest));
     let layers = single.layers.iter().map(|layer| {
         let digest = layer.source_digest();
         let candidate = evidence.candidates.get(digest).cloned();
         layer_evidence(digest, layer.size(), candidate, &mounts)
     });
     Ok(TargetState {
-        plan: PushPlan::new(layers.collect(), &held),
+        plan: PushPlan::new(layers.collect(), &present),
         tag_manifest: tagged,
         config_size: config_size.or(mounted.map(|(blob, _)| blob.size)),
     })
@@ -109,16 +108,14 @@ pub async fn gather(
 /// # Errors
 /// The target could not be asked.
 pub async fn plan_blobs(
-    request: &LookupRequest<'_>,
+    request: &LookupRequest,
     blobs: &[Descriptor],
 ) -> Result<PushPlan, Failure> {
-    let mut held = request.probe.holds_all(blobs).await?;
-    let missing = blobs
-        .iter()
-        .filter(|blob| !held.contains(&blob.digest) && !blob.is_foreign())
-        .map(|blob| (blob.clone(), None))
-        .collect();
-    let mounts = mount_missing(request, &mut held, missing).await?;
+    let mut present = request.probe.holds_all(blobs).await?;
+    let mut missing = blobs.to_vec();
+    missing.retain(|blob| !present.contains(&blob.digest) && !blob.is_foreign());
+    let missing = missing.into_iter().map(|blob| (blob, None)).collect();
+    let mounts = mount_missing(request, &mut present, missing).await?;
     let layers = blobs.iter().map(|blob| {
         let candidate = BlobCandidate {
             blob: blob.clone(),
@@ -126,55 +123,50 @@ pub async fn plan_blobs(
         };
         layer_evidence(&blob.digest, Some(blob.size), Some(candidate), &mounts)
     });
-    Ok(PushPlan::new(layers.collect(), &held))
+    Ok(PushPlan::new(layers.collect(), &present))
 }
 
 /// Returns the size of the config at the target, if it is there and not of another size.
-async fn config_size(
-    probe: &TargetProbe<'_>,
-    config: &ImageConfig,
-) -> Result<Option<u64>, Failure> {
-    let size = probe.client.head_blob(probe.repository, &config.digest);
+async fn config_size(probe: &TargetProbe, config: &ImageConfig) -> Result<Option<u64>, Failure> {
+    let size = probe.client.head_blob(&probe.repository, &config.digest);
     Ok(size.await?.filter(|size| match &config.bytes {
         Some(bytes) => bytes.len() as u64 == *size,
         None => *size > 0,
     }))
 }
 
-/// Asks the registry to mount the missing blobs, adds those that were mounted to `held`, and keeps
-/// the held blobs in the cache for later runs. Where nothing may change, only finds out from where
-/// mounts would be tried. Returns the other repository of each of these blobs.
+/// Asks the registry to mount the missing blobs, adds those that were mounted to `present`, and
+/// records all of these in the cache for later runs. Where nothing may change, only finds out from
+/// where mounts would be tried. Returns the other repository of each of these blobs.
 ///
 /// # Errors
 /// The target could not be asked.
 async fn mount_missing(
-    request: &LookupRequest<'_>,
-    held: &mut HashSet<Digest>,
+    request: &LookupRequest,
+    present: &mut HashSet<Digest>,
     missing: Vec<(Descriptor, Option<Repository>)>,
 ) -> Result<HashMap<Digest, Repository>, Failure> {
     let mut seen = HashSet::new();
-    let mountable = missing
-        .into_iter()
-        .filter(|(blob, _)| seen.insert(blob.digest.clone()))
-        .map(|(blob, known)| {
-            let sources = mounts::source_repositories(&request.probe, &blob.digest, known);
-            (blob, sources)
-        })
-        .filter(|(_, sources)| !sources.is_empty());
+    let mut mountable = Vec::new();
+    for (blob, likely) in missing {
+        let sources = mounts::source_repositories(&request.probe, &blob.digest, likely);
+        if seen.insert(blob.digest.clone()) && !sources.is_empty() {
+            mountable.push((blob, sources));
+        }
+    }
     if !request.can_mount {
-        let first = mountable
-            .filter_map(|(blob, sources)| Some((blob.digest, sources.into_iter().next()?)));
+        let first = mountable.into_iter().filter_map(|(blob, sources)| {
+            let from = sources.into_iter().next()?;
+            Some((blob.digest, from))
+        });
         return Ok(first.collect());
     }
-    let mounted = mounts::mount_blobs(&request.probe, mountable.collect()).await?;
-    for session in mounted.sessions {
-        request.writer.add_spare_session(session);
-    }
-    held.extend(mounted.from.keys().cloned());
-    for digest in held.iter() {
+    let mounted = mounts::mount_blobs(request, mountable).await?;
+    present.extend(mounted.keys().cloned());
+    for digest in present.iter() {
         request.probe.remember_location(digest);
     }
-    Ok(mounted.from)
+    Ok(mounted)
 }
 
 /// Returns the evidence for a layer, after mounts were tried.
@@ -193,16 +185,16 @@ fn layer_evidence(
     }
 }
 
-/// Returns the layers of a manifest at the target, one for each of the image's, if the manifest is
-/// one of the same image.
-pub fn layers_of_same_image<'a>(
+/// Returns the config of a manifest at the target, and one layer for each of the image's, if the
+/// manifest is one of the same image.
+pub fn match_image<'a>(
     single: &SingleImage,
     image: &'a ParsedManifest,
-) -> Option<&'a [Descriptor]> {
+) -> Option<(&'a Descriptor, &'a [Descriptor])> {
     let Manifest::Image { config, layers, .. } = &image.manifest else {
         return None;
     };
     let is_tar = |layer: &Descriptor| Compression::of_media_type(&layer.media_type).is_some();
     let is_same = config.digest == single.config.digest && layers.len() == single.layers.len();
-    (is_same && layers.iter().all(is_tar)).then_some(layers)
+    (is_same && layers.iter().all(is_tar)).then_some((config, layers))
 }

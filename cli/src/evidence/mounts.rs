@@ -6,10 +6,10 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::future;
-use imgsync_oci::client::upload::{UploadSession, UploadStart};
-use imgsync_oci::endpoint::Mount;
+use imgsync_oci::client::upload::UploadStart;
 use imgsync_oci::{Descriptor, Digest, Repository};
 
+use super::LookupRequest;
 use super::probe::TargetProbe;
 use crate::exit::Failure;
 
@@ -18,88 +18,63 @@ const MAX_MOUNT_ATTEMPTS: usize = 2;
 /// Blobs that are tried at the same time. If none of them is mounted, no other blob is tried.
 const MAX_CONCURRENT_MOUNTS: usize = 4;
 
-/// The result of the attempts.
-#[derive(Debug, Default)]
-pub(super) struct MountOutcome {
-    /// The blobs that the target now holds, and the repositories that they were mounted from.
-    pub(super) from: HashMap<Digest, Repository>,
-    /// The sessions that the registry opened instead.
-    pub(super) sessions: Vec<UploadSession>,
-}
-
-/// Returns the repositories that a blob may be mounted from: `known` first, then those where earlier
-/// runs saw the blob.
+/// Returns the repositories that a blob may be mounted from: `likely` first, then those where
+/// earlier runs saw the blob.
 pub(super) fn source_repositories(
-    probe: &TargetProbe<'_>,
+    probe: &TargetProbe,
     blob: &Digest,
-    known: Option<Repository>,
+    likely: Option<Repository>,
 ) -> Vec<Repository> {
-    let mut seen = HashSet::new();
-    let repositories = known.into_iter().chain(probe.cached_locations(blob));
-    repositories
-        .filter(|repository| repository != probe.repository)
-        .filter(|repository| seen.insert(repository.clone()))
-        .take(MAX_MOUNT_ATTEMPTS)
-        .collect()
+    let mut seen = HashSet::from([probe.repository.clone()]);
+    let repositories = likely.into_iter().chain(probe.cached_locations(blob));
+    let new = repositories.filter(|repository| seen.insert(repository.clone()));
+    new.take(MAX_MOUNT_ATTEMPTS).collect()
 }
 
-/// Mounts blobs, each from the first of its repositories that works. A mount counts only once the
-/// target confirms the blob.
+/// Mounts blobs, each from the first of its repositories that works. Returns the blobs that the
+/// target then holds, each with the repository that it was mounted from.
 ///
 /// # Errors
 /// The target could not be asked. A refused mount is no error.
 pub(super) async fn mount_blobs(
-    probe: &TargetProbe<'_>,
+    request: &LookupRequest,
     blobs: Vec<(Descriptor, Vec<Repository>)>,
-) -> Result<MountOutcome, Failure> {
-    let mut outcome = MountOutcome::default();
+) -> Result<HashMap<Digest, Repository>, Failure> {
+    let mut mounted = HashMap::new();
     for batch in blobs.chunks(MAX_CONCURRENT_MOUNTS) {
-        let attempts = batch
-            .iter()
-            .map(|(blob, sources)| mount_blob(probe, blob, sources));
+        let attempts = batch.iter();
+        let attempts = attempts.map(|(blob, sources)| mount_blob(request, blob, sources));
         let mut claimed = Vec::new();
-        for ((blob, _), attempt) in batch.iter().zip(future::join_all(attempts).await) {
-            let (from, sessions) = attempt?;
-            outcome.sessions.extend(sessions);
-            claimed.extend(from.map(|from| (blob, from)));
+        for ((blob, _), from) in batch.iter().zip(future::join_all(attempts).await) {
+            claimed.extend(from?.map(|from| (blob, from)));
         }
-        let held = probe.holds_all(claimed.iter().map(|(blob, _)| *blob));
-        let held = held.await?;
-        claimed.retain(|(blob, _)| held.contains(&blob.digest));
-        if claimed.is_empty() {
+        let present = request
+            .probe
+            .holds_all(claimed.iter().map(|(blob, _)| *blob));
+        let present = present.await?;
+        claimed.retain(|(blob, _)| present.contains(&blob.digest));
+        let claimed = claimed.into_iter();
+        mounted.extend(claimed.map(|(blob, from)| (blob.digest.clone(), from)));
+        if present.is_empty() {
             break;
         }
-        let mounted = claimed.into_iter();
-        let mounted = mounted.map(|(blob, from)| (blob.digest.clone(), from));
-        outcome.from.extend(mounted);
     }
-    Ok(outcome)
+    Ok(mounted)
 }
 
-/// Tries the repositories for one blob. Returns the one that the registry claims to have mounted the
-/// blob from, and the sessions that it opened instead.
+/// Tries the repositories for one blob. Returns the one that the registry claims to have mounted
+/// the blob from.
 async fn mount_blob(
-    probe: &TargetProbe<'_>,
+    request: &LookupRequest,
     blob: &Descriptor,
     sources: &[Repository],
-) -> Result<(Option<Repository>, Vec<UploadSession>), Failure> {
-    let mut sessions = Vec::new();
-    for repository in sources {
-        let mount = Mount {
-            digest: blob.digest.clone(),
-            from: Some(repository.clone()),
-        };
-        let start = probe.client.start_upload(probe.repository, Some(mount));
-        match start.await {
-            Ok(UploadStart::Mounted) => return Ok((Some(repository.clone()), sessions)),
-            Ok(UploadStart::Open(session)) => sessions.push(session),
-            // The registry does not mount, or not for this user: the blob can still be sent.
-            Err(error)
-                if error
-                    .status()
-                    .is_some_and(|status| status.is_client_error()) => {}
-            Err(error) => return Err(error.into()),
+) -> Result<Option<Repository>, Failure> {
+    for from in sources {
+        match request.writer.try_mount(&blob.digest, from).await? {
+            Some(UploadStart::Mounted) => return Ok(Some(from.clone())),
+            Some(UploadStart::Open(session)) => request.writer.add_spare_session(session),
+            None => {}
         }
     }
-    Ok((None, sessions))
+    Ok(None)
 }

@@ -4,18 +4,19 @@
 //! worth asking is decided elsewhere. Start reading at [`TargetProbe`].
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::PathBuf;
 
 use bytes::Bytes;
+use futures::future;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use imgsync_oci::client::{self, Client, FetchedManifest};
 use imgsync_oci::ext::resolve::{ResolveRequest, ResolvedLayer};
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag, media};
 
-use super::claims::layer_pairs;
 use crate::cache::{self, blob_locations};
 use crate::compress;
 use crate::exit::Failure;
+use crate::image::VerifiedManifest;
 use crate::plan::{BlobCandidate, EvidenceSource};
 
 /// The largest config that is read, in bytes; real ones have a few kilobytes.
@@ -27,25 +28,23 @@ const MAX_CONCURRENT_REQUESTS: usize = 16;
 #[derive(Debug, Clone)]
 pub struct ParsedManifest {
     /// The manifest as the registry sent it.
-    pub fetched: FetchedManifest,
-    /// The media type, from the registry or from the manifest itself.
-    pub media_type: String,
+    pub verified: VerifiedManifest,
     /// The parsed content.
     pub manifest: Manifest,
 }
 
 /// Asks one repository of a registry what it holds, and the cache what earlier runs found out.
-#[derive(Debug, Clone, Copy)]
-pub struct TargetProbe<'a> {
+#[derive(Debug, Clone)]
+pub struct TargetProbe {
     /// The client of the registry.
-    pub client: &'a Client,
+    pub client: Client,
     /// The repository.
-    pub repository: &'a Repository,
+    pub repository: Repository,
     /// The folder of the cache.
-    pub cache: &'a Path,
+    pub cache: PathBuf,
 }
 
-impl TargetProbe<'_> {
+impl TargetProbe {
     /// Fetches a manifest. One that cannot be parsed counts as absent, since a push replaces it. So
     /// does one that only an upstream of the registry has while the upstream fails, since pushes do
     /// not depend on upstreams.
@@ -53,16 +52,28 @@ impl TargetProbe<'_> {
     /// # Errors
     /// The target could not be asked.
     pub async fn manifest(&self, reference: &Reference) -> Result<Option<ParsedManifest>, Failure> {
-        let fetched = match self.client.fetch_manifest(self.repository, reference).await {
+        let fetched = match self
+            .client
+            .fetch_manifest(&self.repository, reference)
+            .await
+        {
             Ok(Some(fetched)) => fetched,
             Ok(None) => return Ok(None),
             Err(error) if error.is_upstream_failure() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let parsed = Manifest::parse(&fetched.bytes, fetched.media_type.as_deref());
-        Ok(parsed.ok().map(|(media_type, manifest)| ParsedManifest {
-            fetched,
+        let FetchedManifest {
+            digest,
             media_type,
+            bytes,
+        } = fetched;
+        let parsed = Manifest::parse(&bytes, media_type.as_deref());
+        Ok(parsed.ok().map(|(media_type, manifest)| ParsedManifest {
+            verified: VerifiedManifest {
+                digest,
+                media_type,
+                bytes,
+            },
             manifest,
         }))
     }
@@ -73,7 +84,7 @@ impl TargetProbe<'_> {
     /// The target could not be asked.
     pub async fn tagged_digest(&self, tag: &Tag) -> Result<Option<Digest>, Failure> {
         let reference = Reference::Tag(tag.clone());
-        let head = self.client.head_manifest(self.repository, &reference);
+        let head = self.client.head_manifest(&self.repository, &reference);
         Ok(head.await?.and_then(|head| head.digest))
     }
 
@@ -82,17 +93,23 @@ impl TargetProbe<'_> {
     /// # Errors
     /// The target could not be asked, or the config is larger than [`MAX_CONFIG_BYTES`].
     pub async fn config(&self, digest: &Digest) -> Result<Option<Bytes>, Failure> {
-        let fetch = self.client;
-        let fetch = fetch.fetch_small_blob(self.repository, digest, MAX_CONFIG_BYTES);
-        Ok(fetch.await?)
+        let Self {
+            client, repository, ..
+        } = self;
+        Ok(client
+            .fetch_small_blob(repository, digest, MAX_CONFIG_BYTES)
+            .await?)
     }
 
-    /// Returns whether the repository holds a blob of this digest and size.
+    /// Returns whether the repository holds a blob with its whole size.
     ///
     /// # Errors
     /// The target could not be asked.
-    pub async fn holds(&self, digest: &Digest, size: u64) -> Result<bool, Failure> {
-        Ok(self.client.has_blob(self.repository, digest, size).await?)
+    pub async fn holds(&self, blob: &Descriptor) -> Result<bool, Failure> {
+        let Self {
+            client, repository, ..
+        } = self;
+        Ok(client.has_blob(repository, &blob.digest, blob.size).await?)
     }
 
     /// Returns those of the blobs that the repository holds with their whole size.
@@ -103,21 +120,22 @@ impl TargetProbe<'_> {
         &self,
         blobs: impl IntoIterator<Item = &Descriptor>,
     ) -> Result<HashSet<Digest>, Failure> {
-        let blobs = blobs.into_iter().map(|blob| (&blob.digest, blob.size));
-        stream::iter(blobs.collect::<HashMap<_, _>>())
-            .map(|(digest, size)| async move {
-                let is_held = self.holds(digest, size).await?;
-                Ok(is_held.then(|| digest.clone()))
+        let blobs = blobs.into_iter().map(|blob| (&blob.digest, blob));
+        let blobs: HashMap<&Digest, &Descriptor> = blobs.collect();
+        stream::iter(blobs.into_values())
+            .map(|blob| async move {
+                let is_present = self.holds(blob).await?;
+                Ok(is_present.then(|| blob.digest.clone()))
             })
             .buffer_unordered(MAX_CONCURRENT_REQUESTS)
-            .try_filter_map(|held| async move { Ok(held) })
+            .try_filter_map(future::ok)
             .try_collect()
             .await
     }
 
     /// Asks the registry for the blobs of layers, by the [extension](imgsync_oci::ext::resolve):
-    /// for each diffID that the registry has an answer for, the blob, or `None` if it has no blob of
-    /// that layer. Returns `None` where the registry does not have the extension.
+    /// for each diffID that the registry has an answer for, the blob, or `None` if it has no blob
+    /// of that layer. Returns `None` where the registry does not have the extension.
     ///
     /// # Errors
     /// The target could not be asked.
@@ -131,7 +149,7 @@ impl TargetProbe<'_> {
             diff_ids,
             mount,
         };
-        let response = match self.client.resolve_layers(self.repository, &request).await {
+        let response = match self.client.resolve_layers(&self.repository, &request).await {
             Ok(Some(response)) => response,
             // Another registry may answer an unknown path with anything.
             Ok(None) | Err(client::Error::InvalidResponse { .. }) => return Ok(None),
@@ -142,53 +160,24 @@ impl TargetProbe<'_> {
         Ok(Some(answers.collect()))
     }
 
-    /// Returns what an image at the target claims about its layers: a blob for each diffID. See
-    /// [`claims`](super::claims) for how far that can be trusted.
-    ///
-    /// # Errors
-    /// The target could not be asked.
-    pub async fn claims(
-        &self,
-        tag: &Tag,
-        image: &ParsedManifest,
-    ) -> Result<Vec<(Digest, BlobCandidate)>, Failure> {
-        let Manifest::Image { config, layers, .. } = &image.manifest else {
-            return Ok(Vec::new());
-        };
-        let is_small = config.size <= MAX_CONFIG_BYTES as u64;
-        if !is_small || !media::is_image_config(&config.media_type) {
-            return Ok(Vec::new());
-        }
-        let Some(bytes) = self.config(&config.digest).await? else {
-            return Ok(Vec::new());
-        };
-        let candidate = |blob| BlobCandidate {
-            blob,
-            evidence: EvidenceSource::Claim(tag.clone()),
-        };
-        let pairs = layer_pairs(&bytes, layers).into_iter();
-        Ok(pairs
-            .map(|(diff_id, blob)| (diff_id, candidate(blob)))
-            .collect())
-    }
-
     /// Returns the blob that an earlier run made of a layer. The target need not hold it.
     pub fn cached(&self, diff_id: &Digest) -> Option<BlobCandidate> {
-        let known = cache::lookup(self.cache, compress::FORMAT, diff_id)?;
+        let cached = cache::lookup(&self.cache, compress::FORMAT_NAME, diff_id)?;
         Some(BlobCandidate {
-            blob: Descriptor::new(media::DOCKER_LAYER_GZIP, known.digest, known.size),
+            blob: Descriptor::new(media::DOCKER_LAYER_GZIP, cached.digest, cached.size),
             evidence: EvidenceSource::Cache,
         })
     }
 
     /// Returns the repositories of the registry where earlier runs saw a blob.
     pub fn cached_locations(&self, blob: &Digest) -> Vec<Repository> {
-        blob_locations::lookup(self.cache, self.client.registry(), blob)
+        blob_locations::lookup(&self.cache, self.client.registry(), blob)
     }
 
-    /// Keeps for later runs that the repository holds a blob.
+    /// Records in the cache that the repository holds a blob.
     pub fn remember_location(&self, blob: &Digest) {
-        blob_locations::remember(self.cache, self.client.registry(), blob, self.repository);
+        let registry = self.client.registry();
+        blob_locations::remember(&self.cache, registry, blob, &self.repository);
     }
 }
 

@@ -3,12 +3,12 @@
 use imgsync_oci::{Descriptor, Reference};
 
 use super::context::{PushContext, PushedManifest, missing_content, total_size};
-use super::manifests;
+use super::packed_layers::PackedLayers;
+use super::queue::queue_layers;
 use crate::evidence;
 use crate::exit::Failure;
-use crate::image::{ImageBlobs, ImageGraph};
-use crate::plan::BlobStep;
-use crate::upload::{QueuedBlob, QueuedContent, upload_all};
+use crate::image::{ImageBlobs, ImageGraph, Layer};
+use crate::upload::upload_all;
 
 /// Uploads the missing blobs, then puts the manifests, children first.
 pub(super) async fn push_graph(
@@ -16,51 +16,29 @@ pub(super) async fn push_graph(
     graph: &ImageGraph,
     mut blobs: ImageBlobs,
 ) -> Result<PushedManifest, Failure> {
-    let plan = evidence::plan_blobs(&context.lookup_request(), &graph.blobs).await?;
+    let plan = evidence::plan_blobs(&context.lookup, &graph.blobs).await?;
     context.upload.report.show_plan(&plan);
-    let count = graph.blobs.len();
-    let mut queue = Vec::new();
-    for (position, (blob, (_, step))) in graph.blobs.iter().zip(&plan.steps).enumerate() {
-        let label = format!("blob {}/{count}", position + 1);
-        match step {
-            BlobStep::AlreadyPresent(_) => context.note(&format!("{label}: already there")),
-            BlobStep::Send { .. } | BlobStep::Mount { .. } => {
-                queue.push(queue_blob(blob, &mut blobs, label)?);
-            }
-            BlobStep::SentByAnother { .. } | BlobStep::Duplicate => {}
-        }
-    }
+    let as_layer = |blob: &Descriptor| Layer::Blob {
+        descriptor: blob.clone(),
+        diff_id: None,
+    };
+    let layers: Vec<Layer> = graph.blobs.iter().map(as_layer).collect();
+    let packed = PackedLayers::new();
+    let queue = queue_layers(context, "blob", &layers, &plan, &mut blobs, packed)?;
     upload_all(&context.upload, queue).await?;
-    for manifest in &graph.manifests {
-        let reference = if manifest.digest == graph.root {
-            Reference::Tag(context.target.tag.clone())
-        } else {
-            Reference::Digest(manifest.digest.clone())
-        };
-        manifests::put(context, manifest, &reference).await?;
+    let (root, children) = graph
+        .manifests
+        .split_last()
+        .ok_or_else(|| missing_content("the index"))?;
+    let writer = &context.upload.writer;
+    for child in children {
+        let reference = Reference::Digest(child.digest.clone());
+        writer.put_manifest(child, &reference).await?;
     }
+    let tag = Reference::Tag(context.lookup.tag.clone());
+    writer.put_manifest(root, &tag).await?;
     Ok(PushedManifest {
-        digest: graph.root.clone(),
+        manifest: root.clone(),
         blob_bytes: total_size(&graph.blobs),
-    })
-}
-
-fn queue_blob(
-    blob: &Descriptor,
-    blobs: &mut ImageBlobs,
-    label: String,
-) -> Result<QueuedBlob, Failure> {
-    let bytes = blobs.take(&blob.digest).ok_or_else(|| {
-        // The layer filter may have skipped a layer that the target holds compressed.
-        missing_content(&blob.digest)
-            .with_hint("push again; give an archive as a file instead of on standard input")
-    })?;
-    Ok(QueuedBlob {
-        content: QueuedContent::Ready {
-            descriptor: blob.clone(),
-            diff_id: None,
-        },
-        bytes,
-        label,
     })
 }

@@ -1,24 +1,23 @@
-//! Decides which layers of an archive need not be kept while the archive is read, since a stream can
-//! be read only once: layers that the target holds, and layers that an earlier run compressed.
+//! Decides which layers of an archive need not be kept while the archive is read, since a stream
+//! can be read only once: layers that the target holds, and layers that an earlier run compressed.
 //!
 //! A stream names a layer before or after its bytes, and the image that the layer belongs to always
-//! after them. So each layer is looked up by itself, and claims are looked up only in the image that
-//! the tag points at now. No request is sent before the first layer. Start reading at
+//! after them. So each layer is looked up by itself, and claims are looked up only in the image
+//! that the tag points at now. No request is sent before the first layer. Start reading at
 //! [`LayerFilter`].
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use imgsync_oci::client::Client;
-use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, Reference, Tag};
 use tokio::runtime::Handle;
 
 use super::PushSettings;
 use super::packed_layers::PackedLayers;
+use crate::evidence::claimed_layers;
 use crate::evidence::probe::TargetProbe;
 use crate::exit::Failure;
-use crate::login::RegistryAccess;
 use crate::plan::{BlobCandidate, EvidenceSource};
 use crate::report::Report;
 use crate::spool::Spool;
@@ -37,22 +36,17 @@ pub(super) struct SkippedLayers {
 }
 
 /// Looks up layers while an archive is read.
-pub(super) struct LayerFilter {
-    lookup: Arc<Mutex<LayerLookup>>,
-    is_dry_run: bool,
-}
+pub(super) struct LayerFilter(Arc<Mutex<LayerLookup>>);
 
 struct LayerLookup {
-    access: RegistryAccess,
-    registry: Registry,
-    /// The repository, if the command line names one.
-    repository: Option<Repository>,
-    cache: PathBuf,
+    settings: PushSettings,
     spool: Spool,
     report: Arc<dyn Report>,
-    client: Connection,
-    /// The tag that the image will get; `None` where claims are not to be used.
-    tag: Option<Tag>,
+    /// Asks the target; created for the first layer. `None` if the command line names no
+    /// repository, and after a request failed: the target is asked again when the whole image is
+    /// known, and then a failure counts.
+    probe: Option<TargetProbe>,
+    has_connected: bool,
     /// The blobs that the image under the tag claims for its layers, by diffID, once fetched.
     claims: Option<HashMap<Digest, BlobCandidate>>,
     /// Whether the registry may have the extension.
@@ -60,59 +54,36 @@ struct LayerLookup {
     skipped: SkippedLayers,
 }
 
-/// The connection to the target, which is opened for the first layer.
-enum Connection {
-    NotTried,
-    Open(Client),
-    /// A request failed. The target is asked again when the whole image is known, and then a
-    /// failure counts.
-    Failed,
-}
-
 impl LayerFilter {
     /// Returns a filter that has sent no request yet.
     pub(super) fn new(settings: &PushSettings, report: &Arc<dyn Report>, spool: &Spool) -> Self {
-        let (repository, tag) = settings.remote.name.clone().unzip();
         let lookup = LayerLookup {
-            access: settings.access.clone(),
-            registry: settings.remote.registry.clone(),
-            repository,
-            cache: settings.folders.cache.clone(),
+            settings: settings.clone(),
             spool: spool.clone(),
             report: Arc::clone(report),
-            client: Connection::NotTried,
-            tag: settings
-                .reuse
-                .then(|| tag.flatten().unwrap_or_else(Tag::latest)),
+            probe: None,
+            has_connected: false,
             claims: None,
             can_resolve: true,
             skipped: SkippedLayers::default(),
         };
-        Self {
-            lookup: Arc::new(Mutex::new(lookup)),
-            is_dry_run: settings.is_dry_run,
-        }
+        Self(Arc::new(Mutex::new(lookup)))
     }
 
-    /// Returns the predicate for the thread that reads the archive. A dry run needs no bytes at all.
+    /// Returns the predicate for the thread that reads the archive. A dry run needs no bytes at
+    /// all.
     pub(super) fn skip_layer(&self) -> SkipLayer {
-        if self.is_dry_run {
-            return Box::new(|_, _| true);
-        }
-        let (lookup, runtime) = (Arc::clone(&self.lookup), Handle::current());
+        let (lookup, runtime) = (Arc::clone(&self.0), Handle::current());
         Box::new(move |digest, size| {
             let mut lookup = lookup.lock().unwrap_or_else(PoisonError::into_inner);
-            lookup.can_skip(&runtime, digest, size)
+            lookup.settings.is_dry_run || lookup.can_skip(&runtime, digest, size)
         })
     }
 
     /// Returns the client, if there is a working one, and the skipped layers.
     pub(super) fn finish(self) -> (Option<Client>, SkippedLayers) {
-        let mut lookup = self.lookup.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match &lookup.client {
-            Connection::Open(client) => Some(client.clone()),
-            Connection::NotTried | Connection::Failed => None,
-        };
+        let mut lookup = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = lookup.probe.take().map(|probe| probe.client);
         (client, std::mem::take(&mut lookup.skipped))
     }
 }
@@ -126,14 +97,12 @@ impl LayerLookup {
         match runtime.block_on(self.find_at_target(digest, size)) {
             Ok(Some(blob)) => {
                 self.skipped.at_target.insert(digest.clone(), blob);
-                true
+                return true;
             }
-            Ok(None) => false,
-            Err(_) => {
-                self.client = Connection::Failed;
-                false
-            }
+            Ok(None) => {}
+            Err(_) => self.probe = None,
         }
+        false
     }
 
     /// Returns the blob that the target holds of a layer with these bytes.
@@ -142,50 +111,44 @@ impl LayerLookup {
         digest: &Digest,
         size: Option<u64>,
     ) -> Result<Option<BlobCandidate>, Failure> {
-        let Some(repository) = self.repository.clone() else {
+        if !std::mem::replace(&mut self.has_connected, true) {
+            self.probe = self.connect().await;
+        }
+        let Some(probe) = self.probe.clone() else {
             return Ok(None);
         };
-        let Some(client) = self.connect(&repository).await else {
-            return Ok(None);
-        };
-        let cache = self.cache.clone();
-        let probe = TargetProbe {
-            client: &client,
-            repository: &repository,
-            cache: &cache,
-        };
-        if let Some(size) = size
-            && probe.holds(digest, size).await?
-        {
-            let blob = Descriptor::new(RAW_LAYER_MEDIA_TYPE, digest.clone(), size);
-            let evidence = EvidenceSource::Registry;
-            return Ok(Some(BlobCandidate { blob, evidence }));
+        let unchanged = size.map(|size| BlobCandidate {
+            blob: Descriptor::new(RAW_LAYER_MEDIA_TYPE, digest.clone(), size),
+            evidence: EvidenceSource::Registry,
+        });
+        for candidate in [unchanged, probe.cached(digest)].into_iter().flatten() {
+            if probe.holds(&candidate.blob).await? {
+                return Ok(Some(candidate));
+            }
         }
-        if let Some(known) = probe.cached(digest)
-            && probe.holds(&known.blob.digest, known.blob.size).await?
-        {
-            return Ok(Some(known));
+        if let Some(resolved) = self.resolve(&probe, digest).await? {
+            return Ok(Some(resolved));
         }
-        if let Some(known) = self.resolve(&probe, digest).await? {
-            return Ok(Some(known));
+        match self.find_claim(&probe, digest).await? {
+            Some(claim) if probe.holds(&claim.blob).await? => Ok(Some(claim)),
+            _ => Ok(None),
         }
-        let Some(claimed) = self.find_claimed(&probe, digest).await? else {
-            return Ok(None);
-        };
-        let is_held = probe.holds(&claimed.blob.digest, claimed.blob.size).await?;
-        Ok(is_held.then_some(claimed))
     }
 
-    /// Returns the blob that the image under the tag claims for a layer.
-    async fn find_claimed(
+    /// Returns the blob that the image under the tag claims for a layer, unless claims are not to
+    /// be used.
+    async fn find_claim(
         &mut self,
-        probe: &TargetProbe<'_>,
+        probe: &TargetProbe,
         diff_id: &Digest,
     ) -> Result<Option<BlobCandidate>, Failure> {
-        if let (None, Some(tag)) = (&self.claims, &self.tag) {
+        if self.claims.is_none() && self.settings.reuse {
+            let name = self.settings.remote.name.as_ref();
+            let tag = name.and_then(|(_, tag)| tag.clone());
+            let tag = tag.unwrap_or_else(Tag::latest);
             let image = probe.manifest(&Reference::Tag(tag.clone())).await?;
             let claims = match image {
-                Some(image) => probe.claims(tag, &image).await?,
+                Some(image) => claimed_layers(probe, &tag, &image).await?,
                 None => Vec::new(),
             };
             self.claims = Some(claims.into_iter().collect());
@@ -197,7 +160,7 @@ impl LayerLookup {
     /// Returns the blob that the registry names for a layer, where it has the extension.
     async fn resolve(
         &mut self,
-        probe: &TargetProbe<'_>,
+        probe: &TargetProbe,
         diff_id: &Digest,
     ) -> Result<Option<BlobCandidate>, Failure> {
         if !self.can_resolve {
@@ -208,15 +171,17 @@ impl LayerLookup {
         Ok(answers.and_then(|mut answers| answers.remove(diff_id)?))
     }
 
-    async fn connect(&mut self, repository: &Repository) -> Option<Client> {
-        if let Connection::NotTried = &self.client {
-            let access = &self.access;
-            let connect = access.connect(&self.registry, Some(repository), true, &self.report);
-            self.client = connect.await.map_or(Connection::Failed, Connection::Open);
-        }
-        match &self.client {
-            Connection::Open(client) => Some(client.clone()),
-            Connection::NotTried | Connection::Failed => None,
-        }
+    async fn connect(&self) -> Option<TargetProbe> {
+        let (settings, report) = (&self.settings, &self.report);
+        let (repository, _) = settings.remote.name.clone()?;
+        let registry = &settings.remote.registry;
+        let connect = settings
+            .access
+            .connect(registry, Some(&repository), true, report);
+        Some(TargetProbe {
+            client: connect.await.ok()?,
+            repository,
+            cache: settings.folders.cache.clone(),
+        })
     }
 }

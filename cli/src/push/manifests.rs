@@ -1,62 +1,24 @@
-//! Puts manifests and tags, and finds those that are at the target already.
+//! Sets tags, and finds images that are at the target already.
 
 use imgsync_oci::graph::{self, GraphLimits, GraphWalk, PendingManifest, Visit, WalkError};
 use imgsync_oci::{Descriptor, Digest, Reference, Tag, media};
 
 use super::context::{PushContext, PushedManifest, total_size};
 use crate::evidence::probe::ParsedManifest;
-use crate::exit::{Failure, FailureKind};
+use crate::exit::Failure;
 use crate::image::VerifiedManifest;
 
-/// Puts a manifest under a tag or its digest.
-pub(super) async fn put(
-    context: &PushContext,
-    manifest: &VerifiedManifest,
-    reference: &Reference,
-) -> Result<(), Failure> {
-    let (writer, bytes) = (&context.upload.writer, manifest.bytes.clone());
-    let put =
-        writer
-            .client
-            .put_manifest(&writer.repository, reference, &manifest.media_type, bytes);
-    put.await?;
-    Ok(())
-}
-
-/// Points a tag at a manifest of the target.
-async fn put_parsed(
+/// Points a tag at a manifest, unless the tag does already.
+pub(super) async fn set_tag(
     context: &PushContext,
     tag: &Tag,
-    manifest: &ParsedManifest,
+    manifest: &VerifiedManifest,
 ) -> Result<(), Failure> {
-    let manifest = VerifiedManifest {
-        media_type: manifest.media_type.clone(),
-        digest: manifest.fetched.digest.clone(),
-        bytes: manifest.fetched.bytes.clone(),
-    };
-    put(context, &manifest, &Reference::Tag(tag.clone())).await
-}
-
-/// Puts the manifest under more tags, where they do not point at it already.
-pub(super) async fn put_further_tags(
-    context: &PushContext,
-    digest: &Digest,
-    tags: &[Tag],
-) -> Result<(), Failure> {
-    let probe = context.probe();
-    let mut fetched = None;
-    for tag in tags {
-        if probe.tagged_digest(tag).await?.as_ref() != Some(digest) {
-            if fetched.is_none() {
-                fetched = probe.manifest(&Reference::Digest(digest.clone())).await?;
-            }
-            let Some(manifest) = &fetched else {
-                let what = format!("target: {digest} was put, but is not there");
-                return Err(Failure::new(FailureKind::Target, what).with_hint("push again"));
-            };
-            put_parsed(context, tag, manifest).await?;
-        }
-        context.note(&format!("tagged {tag} too"));
+    let current = context.lookup.probe.tagged_digest(tag).await?;
+    if current.as_ref() != Some(&manifest.digest) {
+        let reference = Reference::Tag(tag.clone());
+        let put = context.upload.writer.put_manifest(manifest, &reference);
+        put.await?;
     }
     Ok(())
 }
@@ -69,13 +31,12 @@ pub(super) async fn tag_complete_image(
     let Some((manifest, blobs)) = find_complete(context, root).await? else {
         return Ok(None);
     };
-    let tag = &context.target.tag;
-    if context.probe().tagged_digest(tag).await?.as_ref() != Some(root) {
-        put_parsed(context, tag, &manifest).await?;
-    }
+    let manifest = manifest.verified;
+    set_tag(context, &context.lookup.tag, &manifest).await?;
+    let blob_bytes = total_size(&blobs);
     Ok(Some(PushedManifest {
-        digest: root.clone(),
-        blob_bytes: total_size(&blobs),
+        manifest,
+        blob_bytes,
     }))
 }
 
@@ -85,14 +46,14 @@ pub(super) async fn find_complete(
     context: &PushContext,
     root: &Digest,
 ) -> Result<Option<(ParsedManifest, Vec<Descriptor>)>, Failure> {
-    let probe = context.probe();
+    let probe = &context.lookup.probe;
     let fetch = async |pending: PendingManifest| {
         let reference = Reference::Digest(pending.descriptor().digest.clone());
         let manifest = probe.manifest(&reference).await.map_err(Some)?;
         let manifest = manifest.ok_or(None)?;
         Ok(Some(Visit {
             children: manifest.manifest.children(),
-            bytes: manifest.fetched.bytes.len() as u64,
+            bytes: manifest.verified.bytes.len() as u64,
             value: manifest,
         }))
     };
@@ -109,7 +70,7 @@ pub(super) async fn find_complete(
         blobs.extend(node.blobs);
         root = Some(node.value);
     }
-    let held = probe.holds_all(&blobs).await?;
-    let is_complete = blobs.iter().all(|blob| held.contains(&blob.digest));
-    Ok(root.filter(|_| is_complete).map(|root| (root, blobs)))
+    let present = probe.holds_all(&blobs).await?;
+    let root = root.filter(|_| blobs.iter().all(|blob| present.contains(&blob.digest)));
+    Ok(root.map(|root| (root, blobs)))
 }

@@ -1,7 +1,7 @@
 //! Pushes one image: a copy whose source may have layers that are not compressed yet.
 //!
-//! Finds the image, looks up what the target lacks, uploads that, and puts the manifest. How blobs
-//! are looked up and uploaded is the business of `evidence` and `upload`. Start reading at [`push`].
+//! Finds the image, looks up which blobs the target lacks, uploads them, and puts the manifest. The
+//! lookups are in `evidence`, the uploads in `upload`. Start reading at [`push`].
 
 mod containerd_store;
 mod context;
@@ -11,12 +11,14 @@ mod manifests;
 mod packed_layers;
 mod prepare;
 mod preview;
+mod queue;
 mod settings;
 mod single;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::evidence;
 use crate::exit::Failure;
 use crate::image::{Image, ImageBlobs, ImageContent};
 use crate::report::{PushSummary, Report};
@@ -24,7 +26,7 @@ use crate::spool::SpoolKind;
 use crate::transports::LocatedImage;
 use context::{PushContext, PushedManifest};
 pub(crate) use preview::preview;
-pub use settings::{PushSettings, PushTarget};
+pub use settings::PushSettings;
 
 /// Pushes an image. On success the manifest is at the target, with everything that it names.
 ///
@@ -41,18 +43,23 @@ pub(crate) async fn push(
         LocatedImage::Local { image, blobs } => {
             push_image(&context, image, std::mem::take(blobs)).await?
         }
-        LocatedImage::Daemon(found) => match found.image() {
-            Some(image) => single::push_from_daemon(&context, found, &image).await?,
-            None => containerd_store::push(&context, found).await?,
+        LocatedImage::Daemon(found) => match found.image().map(|image| image.content) {
+            Some(ImageContent::Single(single)) => {
+                single::push_from_daemon(&context, found, &single).await?
+            }
+            _ => containerd_store::push(&context, found).await?,
         },
     };
-    manifests::put_further_tags(&context, &pushed.digest, &settings.tags).await?;
+    for tag in &settings.tags {
+        manifests::set_tag(&context, tag, &pushed.manifest).await?;
+        context.note(&format!("tagged {tag} too"));
+    }
     context.upload.writer.cancel_spare_sessions().await;
     remove_spooled(&context, &found);
     let sent = context.upload.writer.bytes_sent();
     Ok(PushSummary {
-        image: context.target.to_string(),
-        digest: pushed.digest,
+        image: context.name,
+        digest: pushed.manifest.digest,
         sent,
         saved: pushed.blob_bytes.saturating_sub(sent),
         elapsed: began.elapsed(),
@@ -70,8 +77,9 @@ async fn push_image(
     }
     match &image.content {
         ImageContent::Single(single) => {
-            let state = context.look_up(single).await?;
-            let packed = packed_layers::find(context, single, &state.plan).await;
+            let state = evidence::gather(&context.lookup, single).await?;
+            let (upload, skipped) = (&context.upload, &context.skipped.packed);
+            let packed = packed_layers::find(upload, skipped, single, &state.plan).await;
             single::push_single(context, single, state, blobs, packed).await
         }
         ImageContent::Graph(graph) => graph::push_graph(context, graph, blobs).await,

@@ -5,22 +5,23 @@ use std::collections::HashMap;
 use futures::stream::{self, StreamExt};
 use imgsync_oci::Digest;
 
-use super::context::PushContext;
 use crate::image::{Layer, SingleImage};
 use crate::plan::{BlobStep, PushPlan};
 use crate::spool::{Spool, SpooledLayer};
+use crate::upload::UploadContext;
 
-/// The layers that need neither be read nor compressed again, by diffID.
+/// The layers that an earlier run compressed, by diffID.
 pub(super) type PackedLayers = HashMap<Digest, SpooledLayer>;
 
-/// Returns those of the layers to be sent that an earlier run compressed. The digest of each was
-/// verified to the last byte.
+/// Returns those of the layers to be sent that an earlier run compressed; `skipped` has those that
+/// were found while the image was read. The digest of each was verified to the last byte.
 pub(super) async fn find(
-    context: &PushContext,
+    context: &UploadContext,
+    skipped: &PackedLayers,
     single: &SingleImage,
     plan: &PushPlan,
 ) -> PackedLayers {
-    let mut packed = context.skipped.packed.clone();
+    let mut packed = skipped.clone();
     let steps = single.layers.iter().zip(&plan.steps);
     let raw = steps.filter_map(|(layer, (_, step))| match (layer, step) {
         (Layer::Raw { diff_id, .. }, BlobStep::Send { .. }) => Some(diff_id.clone()),
@@ -29,10 +30,10 @@ pub(super) async fn find(
     let raw: Vec<_> = raw
         .filter(|diff_id| !packed.contains_key(diff_id))
         .collect();
-    let spool = &context.upload.spool;
+    let spool = &context.spool;
     let found: Vec<_> = stream::iter(raw)
         .map(|diff_id| find_layer(spool.clone(), diff_id))
-        .buffer_unordered(context.upload.threads.max(1))
+        .buffer_unordered(context.threads.max(1))
         .collect()
         .await;
     packed.extend(found.into_iter().flatten());

@@ -3,11 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use imgsync_oci::{Digest, LocalName, RemoteName, Repository, Tag};
+use imgsync_oci::{Digest, LocalName, Registry, RemoteName, Repository, Tag};
 
+use super::PushSettings;
 use super::context::PushContext;
 use super::layer_filter::LayerFilter;
-use super::{PushSettings, PushTarget};
+use crate::evidence::LookupRequest;
+use crate::evidence::probe::TargetProbe;
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
 use crate::spool::Spool;
@@ -32,60 +34,71 @@ pub(super) async fn prepare(
     }
     let filter = LayerFilter::new(settings, report, &spool);
     let found = locate::locate_image(&settings.image, &spool, filter.skip_layer()).await?;
-    let (name, insecure, copies) = match &found {
+    let (name, insecure, repo_digests) = match &found {
         LocatedImage::Local { image, .. } => (&image.name, None, &[][..]),
         LocatedImage::Daemon(found) => {
             let insecure = found.insecure_registries.clone();
             (&found.name, insecure, &found.repo_digests[..])
         }
     };
-    let target = resolve_target(&settings.remote, name.clone())?;
-    let copies = find_copies(copies, &target);
+    let registry = &settings.remote.registry;
+    let (repository, tag) = resolve_target(&settings.remote, name.clone())?;
+    let copies = find_copies(repo_digests, registry, &repository);
     let (client, skipped) = filter.finish();
     let client = match client {
         Some(client) => client,
         None => {
             let access = settings.access.clone();
             let access = access.with_engine_insecure_registries(insecure);
-            let repository = Some(&target.repository);
-            let connect = access.connect(&target.registry, repository, true, report);
+            let connect = access.connect(registry, Some(&repository), true, report);
             connect.await?
         }
     };
-    let journal = Journal::new(&settings.folders.cache, client.scheme());
-    let writer = RepositoryWriter::new(
-        client,
-        target.repository.clone(),
-        journal,
-        settings.transfer_options,
-    );
+    let image_name = format!("{registry}/{repository}:{tag}");
+    let cache = settings.folders.cache.clone();
+    let probe = TargetProbe {
+        client: client.clone(),
+        repository: repository.clone(),
+        cache: cache.clone(),
+    };
+    let journal = Journal::new(&cache, client.scheme());
+    let options = settings.transfer_options;
+    let writer = Arc::new(RepositoryWriter::new(client, repository, journal, options));
     let context = PushContext {
         upload: UploadContext {
-            writer: Arc::new(writer),
+            writer: Arc::clone(&writer),
             spool,
             threads: settings.threads,
-            folders: settings.folders.clone(),
             report: Arc::clone(report),
         },
-        target,
-        is_dry_run: settings.is_dry_run,
-        reuse: settings.reuse,
-        copies,
+        lookup: LookupRequest {
+            probe,
+            writer,
+            tag,
+            can_mount: !settings.is_dry_run,
+            reuse: settings.reuse,
+            copies,
+        },
+        name: image_name,
         skipped,
     };
     Ok((context, found))
 }
 
-/// Returns those of the repositories named by a daemon that are at the target's registry, except the
-/// target itself.
-fn find_copies(repo_digests: &[String], target: &PushTarget) -> Vec<(Repository, Digest)> {
+/// Returns those of the repositories named by a daemon that are at the target's registry, except
+/// the target itself.
+fn find_copies(
+    repo_digests: &[String],
+    registry: &Registry,
+    target: &Repository,
+) -> Vec<(Repository, Digest)> {
     let parsed = repo_digests.iter().filter_map(|text| {
         let (name, digest) = text.split_once('@')?;
         let name: LocalName = name.parse().ok()?;
         // Docker omits the name of Docker Hub.
         let is_same_registry = match &name.registry {
-            Some(registry) => *registry == target.registry,
-            None => target.registry.is_docker_hub(),
+            Some(own) => own == registry,
+            None => registry.is_docker_hub(),
         };
         let is_full = name.repository.as_str().contains('/') || name.registry.is_some();
         let repository = if is_full {
@@ -93,34 +106,33 @@ fn find_copies(repo_digests: &[String], target: &PushTarget) -> Vec<(Repository,
         } else {
             format!("library/{}", name.repository).parse().ok()?
         };
-        let is_copy = is_same_registry && repository != target.repository;
+        let is_copy = is_same_registry && repository != *target;
         Some((repository, digest.parse().ok()?)).filter(|_| is_copy)
     });
     parsed.take(MAX_COPIES).collect()
 }
 
 /// Completes the remote as typed by the image's local name.
-fn resolve_target(remote: &RemoteName, name: Option<LocalName>) -> Result<PushTarget, Failure> {
-    let registry = remote.registry.clone();
+fn resolve_target(
+    remote: &RemoteName,
+    name: Option<LocalName>,
+) -> Result<(Repository, Tag), Failure> {
     let (repository, tag) = match (&remote.name, name) {
         (Some((repository, tag)), _) => (repository.clone(), tag.clone()),
         (None, Some(name)) => (name.repository, name.tag),
         (None, None) => {
+            let registry = &remote.registry;
             let what = format!("the image has no name, and {registry} names no repository");
             let hint = format!("write {registry}/repository:tag");
             return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
         }
     };
-    Ok(PushTarget {
-        registry,
-        repository,
-        tag: tag.unwrap_or_else(Tag::latest),
-    })
+    Ok((repository, tag.unwrap_or_else(Tag::latest)))
 }
 
-/// Opens the spool in the user's cache folder: it gets as large as the missing layers, and `/tmp` is
-/// in memory on many machines. A dry run keeps nothing. Where the folder cannot be used, the push
-/// goes on with temporary files.
+/// Opens the spool in the user's cache folder: it gets as large as the missing layers, and `/tmp`
+/// is in memory on many machines. A dry run keeps nothing. Where the folder cannot be used, the
+/// push goes on with temporary files.
 fn open_spool(settings: &PushSettings, report: &Arc<dyn Report>) -> Spool {
     let folder = settings.folders.cache.join("spool");
     let try_folder = || -> io::Result<()> {
@@ -133,14 +145,14 @@ fn open_spool(settings: &PushSettings, report: &Arc<dyn Report>) -> Spool {
             tried => tried.map(drop),
         }
     };
-    match (try_folder(), settings.is_dry_run) {
-        (Ok(()), true) => Spool::temporary(&folder),
-        (Ok(()), false) => Spool::persistent(&folder),
-        (Err(_), true) => Spool::default(),
-        (Err(error), false) => {
-            let (shown, spool) = (folder.display(), Spool::default());
+    match try_folder() {
+        Ok(()) if settings.is_dry_run => Spool::temporary(&folder),
+        Ok(()) => Spool::persistent(&folder),
+        Err(_) if settings.is_dry_run => Spool::default(),
+        Err(error) => {
+            let (folder, spool) = (folder.display(), Spool::default());
             report.note(&format!(
-                "nothing can be kept in {shown} ({error}): temporary files go to {}, and a push \
+                "nothing can be kept in {folder} ({error}): temporary files go to {}, and a push \
                  that is interrupted starts from the beginning",
                 spool.folder().display()
             ));

@@ -40,12 +40,12 @@ pub(crate) async fn preview(
     let mut notes = Vec::new();
     let plan = match (image.map(|image| image.content), &found) {
         (Some(ImageContent::Single(single)), _) => {
-            let mut plan = context.look_up(&single).await?.plan;
+            let mut plan = evidence::gather(&context.lookup, &single).await?.plan;
             mark_packed_layers(&context, &mut plan, &single);
             plan
         }
         (Some(ImageContent::Graph(graph)), _) => {
-            evidence::plan_blobs(&context.lookup_request(), &graph.blobs).await?
+            evidence::plan_blobs(&context.lookup, &graph.blobs).await?
         }
         (None, LocatedImage::Daemon(found)) => plan_unexported(&context, found, &mut notes).await?,
         (None, LocatedImage::Local { .. }) => PushPlan { steps: Vec::new() },
@@ -62,7 +62,7 @@ pub(crate) async fn preview(
 
 /// Marks the layers that an earlier run left compressed in the spool.
 fn mark_packed_layers(context: &PushContext, plan: &mut PushPlan, single: &SingleImage) {
-    let spool = Spool::temporary(&context.upload.folders.cache.join("spool"));
+    let spool = Spool::temporary(&context.lookup.probe.cache.join("spool"));
     for layer in &single.layers {
         if let Layer::Raw { diff_id, .. } = layer
             && let Some(size) = spool.compressed_size(diff_id)
@@ -84,21 +84,20 @@ async fn plan_unexported(
             notes.push(describe_tag(context, root).await?);
             let steps = blobs.into_iter().map(|blob| {
                 let (digest, evidence) = (blob.digest.clone(), EvidenceSource::Image);
-                (
-                    digest,
-                    BlobStep::AlreadyPresent(BlobCandidate { blob, evidence }),
-                )
+                let candidate = BlobCandidate { blob, evidence };
+                (digest, BlobStep::AlreadyPresent(candidate))
             });
-            let steps = steps.collect();
-            return Ok(PushPlan { steps });
+            return Ok(PushPlan {
+                steps: steps.collect(),
+            });
         }
         notes.push(format!(
             "the manifest {root} is missing or incomplete at the target"
         ));
     }
     notes.push(
-        "the daemon uses containerd's store, and lists an image's blobs only by exporting it: blobs \
-         that the target has are found out during the push, and are not sent"
+        "the daemon uses containerd's store, and lists the blobs of an image only by exporting it: \
+         the push finds out which blobs the target has, and does not send them"
             .to_owned(),
     );
     let layers = found.diff_ids.iter().map(|diff_id| LayerEvidence {
@@ -112,8 +111,8 @@ async fn plan_unexported(
 
 /// Describes what happens to the tag.
 async fn describe_tag(context: &PushContext, root: &Digest) -> Result<String, Failure> {
-    let tag = &context.target.tag;
-    let tagged = context.probe().tagged_digest(tag).await?;
+    let tag = &context.lookup.tag;
+    let tagged = context.lookup.probe.tagged_digest(tag).await?;
     Ok(if tagged.as_ref() == Some(root) {
         format!("{tag} names the manifest {root} already")
     } else {

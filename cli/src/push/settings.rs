@@ -1,6 +1,6 @@
 //! The settings of a push.
 
-use imgsync_oci::{Registry, RemoteName, Repository, Tag};
+use imgsync_oci::{RemoteName, Tag};
 
 use crate::cache::UserFolders;
 use crate::login::RegistryAccess;
@@ -28,21 +28,4 @@ pub struct PushSettings {
     pub threads: usize,
     /// The folders of this user.
     pub folders: UserFolders,
-}
-
-/// The repository and tag that an image goes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PushTarget {
-    /// The registry.
-    pub registry: Registry,
-    /// The repository.
-    pub repository: Repository,
-    /// The tag.
-    pub tag: Tag,
-}
-
-impl std::fmt::Display for PushTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}:{}", self.registry, self.repository, self.tag)
-    }
 }

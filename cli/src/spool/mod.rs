@@ -39,7 +39,7 @@ const DRAFT_PREFIX: &str = ".draft-";
 pub enum SpoolKind {
     /// Bytes as stored at the source, named by their own digest.
     Bytes,
-    /// A layer compressed in [`compress::FORMAT`], named by its diffID.
+    /// A layer compressed in [`compress::FORMAT_NAME`], named by its diffID.
     Compressed,
     /// The list of the parts of an image export, named by the digest of the request.
     Exports,
@@ -51,7 +51,7 @@ impl SpoolKind {
     fn folder(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
-            Self::Compressed => compress::FORMAT,
+            Self::Compressed => compress::FORMAT_NAME,
             Self::Exports => "exports",
         }
     }

@@ -22,17 +22,17 @@ pub(super) struct BarrierPass {
 
 /// Creates a closed barrier, and the first pass, to be cloned for each participant.
 pub(super) fn barrier() -> (CommitBarrier, BarrierPass) {
-    let (sender, expected) = mpsc::unbounded_channel();
-    let (open, opened) = watch::channel(false);
-    let keeper = CommitBarrier {
-        arrivals: expected,
-        opened: open,
+    let (arrival, arrivals) = mpsc::unbounded_channel();
+    let (sender, opened) = watch::channel(false);
+    let barrier = CommitBarrier {
+        arrivals,
+        opened: sender,
     };
     let pass = BarrierPass {
-        arrival: Some(sender),
+        arrival: Some(arrival),
         opened,
     };
-    (keeper, pass)
+    (barrier, pass)
 }
 
 /// Returns a pass that never waits.
@@ -73,22 +73,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn opens_when_the_last_one_has_arrived() {
-        let (keeper, mut first) = barrier();
+    async fn opens_when_the_last_pass_has_arrived() {
+        let (commit_barrier, mut first) = barrier();
         let (second, mut third) = (first.clone(), first.clone());
-        let mut kept = Box::pin(keeper.open_when_all_arrived());
+        let mut opening = Box::pin(commit_barrier.open_when_all_arrived());
         first.arrive();
         drop(second);
-        assert!(kept.as_mut().now_or_never().is_none());
+        assert!(opening.as_mut().now_or_never().is_none());
         assert!(third.wait().now_or_never().is_none());
-        kept.await;
+        opening.await;
         assert!(third.wait().await && first.wait().await);
     }
 
     #[tokio::test]
     async fn never_opens_when_the_barrier_is_dropped() {
-        let (keeper, mut pass) = barrier();
-        drop(keeper);
+        let (commit_barrier, mut pass) = barrier();
+        drop(commit_barrier);
         assert!(!pass.wait().await);
     }
 }

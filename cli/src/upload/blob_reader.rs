@@ -7,16 +7,36 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use imgsync_oci::Digest;
-use imgsync_oci::client::{self, RetryVerdict};
-use imgsync_oci::digest::Hasher;
-use tokio::sync::OwnedSemaphorePermit;
+use imgsync_oci::client::{self, Client, ResumingDownload, RetryVerdict};
+use imgsync_oci::{Digest, Hasher, Repository};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::blob_source::{BlobSource, RemoteBlob};
 use crate::exit::{Failure, FailureKind};
-use crate::image::SliceReader;
+use crate::image::{Slice, SliceReader};
+
+/// The source of a blob's bytes.
+#[derive(Debug, Clone)]
+pub enum BlobSource {
+    /// A file on this machine, or a part of one.
+    Local(Slice),
+    /// A registry, from which the bytes are streamed.
+    Remote(RemoteBlob),
+}
+
+/// A blob at a registry.
+#[derive(Debug, Clone)]
+pub struct RemoteBlob {
+    /// The client of the registry.
+    pub client: Client,
+    /// The repository to read from.
+    pub repository: Repository,
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// The expected size in bytes.
+    pub size: u64,
+    /// The permits that limit concurrent reads from that registry; `None` for no limit.
+    pub read_permits: Option<Arc<Semaphore>>,
+}
 
 /// Why bytes could not be read.
 #[derive(Debug)]
@@ -54,58 +74,42 @@ impl SourceReadError {
 }
 
 /// Reads the bytes of a [`BlobSource`].
+#[derive(Debug)]
 pub struct BlobReader {
     source: BlobSource,
-    state: ReaderState,
-    hashed: Option<PrefixHash>,
+    /// The offset of the next byte of the open source.
+    offset: u64,
+    /// The open source, if it is local.
+    slice_reader: Option<SliceReader>,
+    /// The open source, if it is a registry.
+    download: Option<RemoteReader>,
+    /// The hash and the number of the bytes from the start of the blob on. `None` for a blob that
+    /// was verified when it was packed, or that an earlier run has begun to send.
+    verified: Option<(Hasher, u64)>,
 }
 
-enum ReaderState {
-    Closed,
-    Slice {
-        reader: SliceReader,
-        at: u64,
-    },
-    Stream {
-        pieces: BoxStream<'static, Result<Bytes, client::Error>>,
-        /// The bytes received from the stream and not yet returned.
-        rest: Bytes,
-        at: u64,
-        /// Whether the stream has yielded bytes. Only then is it reopened after an error.
-        has_yielded: bool,
-        _permit: Option<OwnedSemaphorePermit>,
-    },
-}
-
-/// The hash of the first `len` bytes.
-struct PrefixHash {
-    hasher: Hasher,
-    len: u64,
-}
-
-impl std::fmt::Debug for BlobReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flow")
-            .field("body", &self.source)
-            .finish_non_exhaustive()
-    }
+/// A download, and the permit of its registry.
+#[derive(Debug)]
+struct RemoteReader {
+    download: ResumingDownload,
+    /// The bytes that were received and not yet returned.
+    unread: Bytes,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl BlobReader {
     /// Creates a reader for a source. The source is opened later.
     pub fn new(source: BlobSource) -> Self {
-        let hashed = match &source {
-            // The bytes of a local blob were verified when it was packed.
+        let verified = match &source {
             BlobSource::Local(_) => None,
-            BlobSource::Remote(remote) => Some(PrefixHash {
-                hasher: Hasher::new(remote.digest.algorithm()),
-                len: 0,
-            }),
+            BlobSource::Remote(remote) => Some((Hasher::new(remote.digest.algorithm()), 0)),
         };
         Self {
             source,
-            state: ReaderState::Closed,
-            hashed,
+            offset: 0,
+            slice_reader: None,
+            download: None,
+            verified,
         }
     }
 
@@ -115,176 +119,147 @@ impl BlobReader {
     /// # Errors
     /// Fails if the source cannot be opened.
     pub async fn open_at(&mut self, offset: u64) -> Result<(), SourceReadError> {
+        if self.offset != offset {
+            // Also releases a permit that the new download would wait for.
+            (self.slice_reader, self.download) = (None, None);
+            self.offset = offset;
+        }
         if let BlobSource::Remote(remote) = &self.source
-            && !self.state.is_at(offset)
+            && self.download.is_none()
             && offset < remote.size
         {
-            // An open stream may hold the permit that the new one would wait for.
-            self.state = ReaderState::Closed;
-            self.state = open(remote, offset).await?;
+            self.download = Some(RemoteReader::open(remote, offset).await?);
         }
         Ok(())
     }
 
-    /// Returns at most `most` bytes from `offset`, and at least one unless the blob ends there.
-    /// Reopens a connection that breaks after it has yielded bytes.
+    /// Returns at most `max_bytes` bytes from `offset`, and at least one unless the blob ends
+    /// there. Reopens a connection that breaks after it has yielded bytes.
     ///
     /// # Errors
     /// Fails if the bytes cannot be read, or if the blob does not have the expected digest. The
     /// digest is checked at the last byte, if all bytes were read from the first one on.
-    pub async fn read(&mut self, offset: u64, most: u64) -> Result<Bytes, SourceReadError> {
-        let piece = match &self.source {
-            BlobSource::Local(_) => self.read_local(offset, most).await?,
-            BlobSource::Remote(remote) if offset >= remote.size => Bytes::new(),
-            BlobSource::Remote(_) => self.read_remote(offset, most).await?,
-        };
-        // The permit is released at once, because this blob may have to wait for others.
-        if let BlobSource::Remote(remote) = &self.source
-            && offset + piece.len() as u64 == remote.size
-        {
-            self.state = ReaderState::Closed;
-        }
-        self.hash(offset, &piece)?;
-        Ok(piece)
-    }
-
-    async fn read_local(&mut self, offset: u64, most: u64) -> Result<Bytes, SourceReadError> {
-        let BlobSource::Local(slice) = &self.source else {
-            return Ok(Bytes::new());
-        };
-        let slice = slice.clone();
-        let reading = std::mem::replace(&mut self.state, ReaderState::Closed);
-        let next = tokio::task::spawn_blocking(move || {
-            let mut reader = match reading {
-                ReaderState::Slice { reader, at } if at == offset => reader,
-                ReaderState::Slice { .. } | ReaderState::Closed | ReaderState::Stream { .. } => {
-                    slice.read_from(offset)?
-                }
-            };
-            let mut piece = Vec::with_capacity(usize::try_from(most).unwrap_or_default());
-            reader.by_ref().take(most).read_to_end(&mut piece)?;
-            Ok((Bytes::from(piece), reader))
-        });
-        let next = next.await;
-        let next = next.unwrap_or_else(|_| Err(io::Error::other("the reading thread died")));
-        let (piece, reader) = next.map_err(SourceReadError::Local)?;
-        let at = offset + piece.len() as u64;
-        self.state = ReaderState::Slice { reader, at };
-        Ok(piece)
-    }
-
-    async fn read_remote(&mut self, offset: u64, most: u64) -> Result<Bytes, SourceReadError> {
-        loop {
-            self.open_at(offset).await?;
-            let ReaderState::Stream {
-                pieces,
-                rest,
-                at,
-                has_yielded: moved,
-                ..
-            } = &mut self.state
-            else {
-                return Ok(Bytes::new());
-            };
-            if rest.is_empty() {
-                match pieces.next().await {
-                    Some(Ok(piece)) => *rest = piece,
-                    Some(Err(error)) => {
-                        let again =
-                            *moved && matches!(error.retry_verdict(), RetryVerdict::After(_));
-                        self.state = ReaderState::Closed;
-                        match again {
-                            true => continue,
-                            false => return Err(SourceReadError::Remote(error)),
-                        }
-                    }
-                    None => return Err(self.too_short(offset)),
-                }
-                continue;
+    pub async fn read(&mut self, offset: u64, max_bytes: u64) -> Result<Bytes, SourceReadError> {
+        self.open_at(offset).await?;
+        let piece = match (&self.source, &mut self.download) {
+            (BlobSource::Local(slice), _) => {
+                let read = read_slice(slice, self.slice_reader.take(), offset, max_bytes).await;
+                let (piece, reader) = read.map_err(SourceReadError::Local)?;
+                self.slice_reader = Some(reader);
+                piece
             }
-            *moved = true;
-            let most = usize::try_from(most).unwrap_or(usize::MAX);
-            let piece = rest.split_to(rest.len().min(most));
-            *at += piece.len() as u64;
-            return Ok(piece);
-        }
-    }
-
-    fn too_short(&mut self, offset: u64) -> SourceReadError {
-        self.state = ReaderState::Closed;
-        SourceReadError::Mismatch(format!("it ends after {offset} bytes"))
+            (BlobSource::Remote(remote), Some(download)) => {
+                let read = download.read(max_bytes).await;
+                let len = read.as_ref().map_or(0, Bytes::len) as u64;
+                // At the end the permit is released at once, because this blob may have to wait for
+                // others before it is finished.
+                if read.is_err() || offset + len == remote.size {
+                    self.download = None;
+                }
+                read?
+            }
+            (BlobSource::Remote(_), None) => Bytes::new(),
+        };
+        self.offset = offset + piece.len() as u64;
+        self.verify(offset, &piece)?;
+        Ok(piece)
     }
 
     /// Hashes the bytes that were read, and checks the digest at the end of the blob.
-    fn hash(&mut self, offset: u64, piece: &Bytes) -> Result<(), SourceReadError> {
-        let (Some(hashed), BlobSource::Remote(remote)) = (&mut self.hashed, &self.source) else {
+    fn verify(&mut self, offset: u64, piece: &Bytes) -> Result<(), SourceReadError> {
+        let (Some((hasher, hashed)), BlobSource::Remote(remote)) =
+            (&mut self.verified, &self.source)
+        else {
             return Ok(());
         };
-        let known = hashed.len.checked_sub(offset);
-        let news = known.and_then(|known| {
-            let known = usize::try_from(known).ok()?;
-            Some(piece.get(known..).unwrap_or_default())
-        });
-        let Some(news) = news else {
+        let Some(repeated) = hashed.checked_sub(offset) else {
             // An earlier run has sent the bytes before this offset, so the registry must verify the
             // blob.
-            self.hashed = None;
+            self.verified = None;
             return Ok(());
         };
-        hashed.hasher.update(news);
-        hashed.len += news.len() as u64;
-        if hashed.len < remote.size {
+        let repeated = usize::try_from(repeated).unwrap_or(usize::MAX);
+        let new = piece.get(repeated..).unwrap_or_default();
+        hasher.update(new);
+        *hashed += new.len() as u64;
+        if *hashed < remote.size {
             return Ok(());
         }
-        let Some(hashed) = self.hashed.take() else {
+        let (found, expected) = (hasher.clone().finish(), &remote.digest);
+        if found == *expected {
             return Ok(());
-        };
-        let found: Digest = hashed.hasher.finish();
-        match found == remote.digest {
-            true => Ok(()),
-            false => Err(SourceReadError::Mismatch(format!(
-                "it sent content of {found} where {} was asked for",
-                remote.digest
-            ))),
         }
+        let what = format!("the registry sent the content of {found} instead of {expected}");
+        Err(SourceReadError::Mismatch(what))
     }
 }
 
-impl ReaderState {
-    fn is_at(&self, offset: u64) -> bool {
-        match self {
-            Self::Closed => false,
-            Self::Slice { at, .. } | Self::Stream { at, .. } => *at == offset,
+impl RemoteReader {
+    async fn open(remote: &RemoteBlob, offset: u64) -> Result<Self, SourceReadError> {
+        let RemoteBlob {
+            client,
+            repository,
+            digest,
+            size,
+            read_permits,
+        } = remote.clone();
+        let permit = match read_permits {
+            Some(permits) => permits.acquire_owned().await.ok(),
+            None => None,
+        };
+        let missing = format!("{}/{repository} does not have {digest}", client.registry());
+        let download = ResumingDownload::new(client, repository, digest, offset);
+        let mut download = download.with_max_faults(1);
+        if !download.open().await.map_err(SourceReadError::Remote)? {
+            return Err(SourceReadError::Mismatch(missing));
         }
+        if let Some(stated) = download.size().filter(|stated| *stated != size) {
+            let what = format!("the registry has {stated} bytes, but the manifest states {size}");
+            return Err(SourceReadError::Mismatch(what));
+        }
+        Ok(Self {
+            download,
+            unread: Bytes::new(),
+            _permit: permit,
+        })
+    }
+
+    async fn read(&mut self, max_bytes: u64) -> Result<Bytes, SourceReadError> {
+        if self.unread.is_empty() {
+            let next = self.download.next().await.map_err(|error| match error {
+                // After a lost connection the registry has no such blob, or one of another size.
+                client::Error::InvalidResponse { .. } => {
+                    SourceReadError::Mismatch(error.to_string())
+                }
+                error => SourceReadError::Remote(error),
+            });
+            self.unread = next?.ok_or_else(|| {
+                let offset = self.download.offset();
+                SourceReadError::Mismatch(format!("the blob ends after {offset} bytes"))
+            })?;
+        }
+        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        Ok(self.unread.split_to(self.unread.len().min(max_bytes)))
     }
 }
 
-async fn open(remote: &RemoteBlob, offset: u64) -> Result<ReaderState, SourceReadError> {
-    let RemoteBlob {
-        client,
-        repository,
-        digest,
-        size,
-        read_permits: places,
-    } = remote;
-    let place = match places {
-        Some(places) => Arc::clone(places).acquire_owned().await.ok(),
-        None => None,
-    };
-    let found = client.open_blob(repository, digest, offset).await;
-    let found = found.map_err(SourceReadError::Remote)?.ok_or_else(|| {
-        let registry = client.registry();
-        SourceReadError::Mismatch(format!("{registry}/{repository} has no {digest}"))
-    })?;
-    if let Some(said) = found.size.filter(|said| said != size) {
-        let what = format!("it has {said} bytes where the manifest says {size}");
-        return Err(SourceReadError::Mismatch(what));
-    }
-    Ok(ReaderState::Stream {
-        pieces: found.skip_to(offset),
-        rest: Bytes::new(),
-        at: offset,
-        has_yielded: false,
-        _permit: place,
-    })
+/// Reads at most `max_bytes` bytes of a slice from `offset`, with the open reader if there is one.
+async fn read_slice(
+    slice: &Slice,
+    reader: Option<SliceReader>,
+    offset: u64,
+    max_bytes: u64,
+) -> io::Result<(Bytes, SliceReader)> {
+    let slice = slice.clone();
+    let task = tokio::task::spawn_blocking(move || {
+        let mut reader = match reader {
+            Some(reader) => reader,
+            None => slice.read_from(offset)?,
+        };
+        let mut piece = Vec::with_capacity(usize::try_from(max_bytes).unwrap_or_default());
+        reader.by_ref().take(max_bytes).read_to_end(&mut piece)?;
+        Ok((Bytes::from(piece), reader))
+    });
+    task.await
+        .unwrap_or_else(|_| Err(io::Error::other("the reading thread panicked")))
 }

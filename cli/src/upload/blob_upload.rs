@@ -8,12 +8,10 @@ mod retry;
 mod session;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use imgsync_oci::Repository;
 use imgsync_oci::client::upload::{UploadSession, UploadStart};
 use imgsync_oci::client::{Error, RetryVerdict};
-use imgsync_oci::endpoint::Mount;
 
 use super::barrier::{self, BarrierPass};
 use super::blob_sender::BlobSender;
@@ -44,17 +42,26 @@ pub enum UploadOutcome {
     },
 }
 
-/// The state of one blob's upload.
+/// The upload of one blob.
 struct BlobUpload<'a> {
     writer: &'a RepositoryWriter,
     blob: &'a PendingBlob,
     report: &'a Arc<dyn Report>,
     sender: BlobSender<'a>,
-    /// Whether the bytes sent so far are useless to a later push too, so that the session is
-    /// cancelled.
-    is_unusable: bool,
     /// The upload mode of this session.
     mode: UploadMode,
+    progress: UploadProgress,
+    /// The permit to send. Released while the upload waits for other blobs.
+    permit: Option<UploadPermit<'a>>,
+    /// The journal entry that keeps the open session for a later push.
+    entry: JournalEntry,
+    /// The barrier that keeps blobs from being finished before all of them have been sent.
+    pass: BarrierPass,
+}
+
+/// What the requests of an upload have shown so far.
+#[derive(Debug, Default)]
+struct UploadProgress {
     /// The largest offset that the registry has confirmed in this session.
     confirmed: u64,
     /// The offset after the chunks that the registry has accepted in this session.
@@ -69,20 +76,17 @@ struct BlobUpload<'a> {
     lost_sessions: u32,
     /// The number of refused chunks since a session last accepted several.
     refusals: u32,
-    /// The permit to send. Released while the upload waits for other blobs.
-    permit: Option<UploadPermit<'a>>,
-    /// The journal entry that keeps the open session for a later push.
-    entry: JournalEntry,
     /// Whether the session was opened by an earlier push or has had a fault. The bytes that the
     /// registry holds may then be wrong.
     is_resumed: bool,
     /// Whether a session that had a fault turned out to hold wrong bytes. No session is resumed
     /// after a fault then.
     is_untrusted: bool,
-    /// The barrier that keeps blobs from being finished before all of them have been sent.
-    pass: BarrierPass,
+    /// Whether the bytes sent so far are useless to a later push too, so that the session is
+    /// cancelled.
+    is_unusable: bool,
     /// Whether the start of the upload was reported. The upload of a mounted blob never starts.
-    is_begun: bool,
+    is_reported: bool,
 }
 
 /// How a session ended.
@@ -97,102 +101,89 @@ enum SessionOutcome {
     ModeRefused(Error),
 }
 
-/// Uploads a blob, unless the registry has it: resumes the session that an earlier push left open,
-/// or opens one, and finishes the session once the barrier opens. When this function returns `Ok`,
-/// the registry has the blob.
-///
-/// # Errors
-/// Fails if the registry refuses the blob, if too many retries fail, or if the bytes cannot be
-/// read.
-pub(super) async fn upload_behind_barrier(
-    line: &RepositoryWriter,
-    blob: &PendingBlob,
-    report: &Arc<dyn Report>,
-    mut pass: BarrierPass,
-) -> Result<UploadOutcome, Failure> {
-    let entry = match line.try_lock(blob) {
-        Some(entry) => entry,
-        None => {
-            // The other push may itself wait for a blob that this push is uploading.
-            pass.arrive();
-            report.note(&format!(
-                "{}: another push is sending it; waiting",
-                blob.label
-            ));
-            line.lock(blob).await
-        }
-    };
-    // Waiting for a permit or for the barrier can exceed the timeout of another push that waits for
-    // this lock, so the entry is touched regularly.
-    let alive = entry.keep_alive(line.client.stall_timeout());
-    tokio::select! {
-        moved = upload_locked(line, blob, report, pass, entry) => moved,
-        never = alive => match never {},
-    }
-}
-
-/// Uploads a blob whose journal entry is locked, so that no other push is uploading it.
-async fn upload_locked(
-    line: &RepositoryWriter,
-    blob: &PendingBlob,
-    report: &Arc<dyn Report>,
-    pass: BarrierPass,
-    entry: JournalEntry,
-) -> Result<UploadOutcome, Failure> {
-    let slot = Some(line.limiter.acquire().await);
-    let mut upload = BlobUpload {
-        writer: line,
-        blob,
-        report,
-        sender: BlobSender::new(line, blob, report),
-        is_unusable: false,
-        entry,
-        mode: UploadMode::Chunks,
-        is_resumed: false,
-        is_untrusted: false,
-        confirmed: 0,
-        accepted: 0,
-        chunks: 0,
-        faults: 0,
-        best: 0,
-        lost_sessions: 0,
-        refusals: 0,
-        permit: slot,
-        pass,
-        is_begun: false,
-    };
-    // Another push may have finished the blob just before this one got the lock.
-    if upload.is_present().await? {
-        report.note(&format!("{}: already there", blob.label));
-        upload.entry.remove();
-        line.remember(&blob.digest);
-        return Ok(UploadOutcome::AlreadyPresent);
-    }
-    let moved = upload.run_sessions().await?;
-    upload.entry.remove();
-    line.remember(&blob.digest);
-    match (moved, &blob.mount) {
-        (UploadOutcome::Sent { .. }, _) => report.finish_blob(&blob.digest),
-        (UploadOutcome::Mounted, Some(from)) => {
-            // A detail and not a note: images that share many layers would print many lines.
-            report.detail(&format!("{}: linked from {from}", blob.label));
-        }
-        (UploadOutcome::Mounted, None) | (UploadOutcome::AlreadyPresent, _) => {}
-    }
-    Ok(moved)
-}
-
 /// Uploads a blob, and finishes its session without waiting for other blobs.
 ///
 /// # Errors
 /// Fails if the registry refuses the blob, if too many retries fail, or if the bytes cannot be
 /// read.
 pub async fn upload_blob(
-    line: &RepositoryWriter,
+    writer: &RepositoryWriter,
     blob: &PendingBlob,
     report: &Arc<dyn Report>,
 ) -> Result<UploadOutcome, Failure> {
-    upload_behind_barrier(line, blob, report, barrier::open_pass()).await
+    upload_behind_barrier(writer, blob, report, barrier::open_pass()).await
+}
+
+/// Uploads a blob, unless the registry has it: resumes the session that an earlier push left open,
+/// or opens one, and finishes the session once the barrier opens. When this function returns `Ok`,
+/// the registry has the blob.
+///
+/// # Errors
+/// As [`upload_blob`].
+pub(super) async fn upload_behind_barrier(
+    writer: &RepositoryWriter,
+    blob: &PendingBlob,
+    report: &Arc<dyn Report>,
+    mut pass: BarrierPass,
+) -> Result<UploadOutcome, Failure> {
+    let path = writer.journal_path(blob);
+    let entry = match JournalEntry::try_lock(&path) {
+        Some(entry) => entry,
+        None => {
+            // The other push may itself wait for a blob that this push is uploading.
+            pass.arrive();
+            let label = &blob.label;
+            report.note(&format!("{label}: another push is sending it; waiting"));
+            writer.lock(&path).await
+        }
+    };
+    // Waiting for a permit or for the barrier can exceed the timeout of another push that waits for
+    // this lock, so the entry is touched regularly.
+    let keep_alive = entry.keep_alive(writer.client.stall_timeout());
+    tokio::select! {
+        uploaded = upload_locked(writer, blob, report, pass, entry) => uploaded,
+        never = keep_alive => match never {},
+    }
+}
+
+/// Uploads a blob whose journal entry is locked, so that no other push is uploading it.
+async fn upload_locked(
+    writer: &RepositoryWriter,
+    blob: &PendingBlob,
+    report: &Arc<dyn Report>,
+    pass: BarrierPass,
+    entry: JournalEntry,
+) -> Result<UploadOutcome, Failure> {
+    let mut upload = BlobUpload {
+        writer,
+        blob,
+        report,
+        sender: BlobSender::new(writer, blob, report),
+        mode: UploadMode::Chunks,
+        progress: UploadProgress::default(),
+        permit: Some(writer.limiter.acquire().await),
+        entry,
+        pass,
+    };
+    // Another push may have finished the blob just before this one got the lock.
+    let outcome = if upload.is_present().await? {
+        UploadOutcome::AlreadyPresent
+    } else {
+        upload.run_sessions().await?
+    };
+    upload.entry.remove();
+    writer.remember(&blob.digest);
+    let label = &blob.label;
+    match (outcome, &blob.mount) {
+        (UploadOutcome::AlreadyPresent, _) => report.note(&format!("{label}: already there")),
+        (UploadOutcome::Sent { .. }, _) => report.finish_blob(&blob.digest),
+        (UploadOutcome::Mounted, Some(from)) => {
+            // A detail and not a note: images that share many layers would print many lines.
+            report.detail(&format!("{label}: mounted from {from}"));
+        }
+        (UploadOutcome::Mounted, None) => {}
+    }
+    Ok(outcome)
 }
 
 impl BlobUpload<'_> {
@@ -208,9 +199,10 @@ impl BlobUpload<'_> {
                     UploadStart::Open(session) => session,
                 },
             };
-            self.tell_begun(session.offset());
-            (self.confirmed, self.accepted) = (session.offset(), session.offset());
-            self.chunks = 0;
+            self.report_start(session.offset());
+            (self.progress.confirmed, self.progress.accepted) =
+                (session.offset(), session.offset());
+            self.progress.chunks = 0;
             let ended = match self.mode {
                 UploadMode::Chunks => {
                     self.entry.save(&session);
@@ -224,7 +216,7 @@ impl BlobUpload<'_> {
             match ended {
                 Ok(SessionOutcome::Finished) => {
                     self.writer.host_profile.save_mode(self.mode);
-                    let bytes = self.sender.bytes_sent.load(Ordering::Relaxed);
+                    let bytes = self.sender.bytes_sent().await;
                     return Ok(UploadOutcome::Sent { bytes });
                 }
                 Ok(SessionOutcome::StartOver) => self.entry.clear_session(),
@@ -238,11 +230,11 @@ impl BlobUpload<'_> {
                     self.change_mode(error)?;
                 }
                 Err(failure) => {
-                    if self.is_unusable {
+                    if self.progress.is_unusable {
                         // The bytes sent so far are of no use, so the registry need not keep them.
                         // An error of this request is ignored; the first failure is returned.
                         let _ = client.cancel_upload(session).await;
-                        self.entry.remove();
+                        std::mem::take(&mut self.entry).remove();
                     }
                     return Err(failure);
                 }
@@ -257,20 +249,16 @@ impl BlobUpload<'_> {
         if self.writer.host_profile.mode() != UploadMode::Chunks {
             return None;
         }
-        let there = match self.writer.client.sync_upload_offset(&mut session).await {
-            Ok(there) => there,
-            Err(error) => matches!(error.retry_verdict(), RetryVerdict::After(_)),
-        };
-        if !there || session.offset() > self.blob.size {
-            return None;
-        }
-        self.is_resumed = true;
-        Some(session)
+        let synced = self.writer.client.sync_upload_offset(&mut session).await;
+        let is_usable =
+            synced.unwrap_or_else(|error| matches!(error.retry_verdict(), RetryVerdict::After(_)));
+        self.progress.is_resumed = is_usable && session.offset() <= self.blob.size;
+        self.progress.is_resumed.then_some(session)
     }
 
     /// Reports once that the upload has started, and how many bytes an earlier push has sent.
-    fn tell_begun(&mut self, offset: u64) {
-        if std::mem::replace(&mut self.is_begun, true) {
+    fn report_start(&mut self, offset: u64) {
+        if std::mem::replace(&mut self.progress.is_reported, true) {
             return;
         }
         let (blob, report) = (self.blob, self.report);
@@ -280,36 +268,27 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Opens a session, unless the registry mounts the blob from another repository. A registry
-    /// that refuses the mount may still accept an upload.
+    /// Opens a session, unless the registry mounts the blob from another repository.
     async fn open(&mut self, from: Option<&Repository>) -> Result<UploadStart, Failure> {
         self.mode = self.writer.host_profile.mode();
-        self.is_resumed = false;
-        let (client, repository) = (&self.writer.client, &self.writer.repository);
+        self.progress.is_resumed = false;
+        let writer = self.writer;
         if let Some(from) = from {
-            let mount = Mount {
-                digest: self.blob.digest.clone(),
-                from: Some(from.clone()),
-            };
-            match client.start_upload(repository, Some(mount)).await {
+            match writer.try_mount(&self.blob.digest, from).await? {
                 // Some registries answer 201 to a mount and do not hold the blob afterwards.
-                Ok(UploadStart::Mounted) if self.is_present().await? => {
-                    return Ok(UploadStart::Mounted);
-                }
-                Ok(UploadStart::Mounted) => {}
-                Ok(opened) => return Ok(opened),
-                Err(error) if error.status().is_some_and(|it| it.is_client_error()) => {}
-                Err(error) => return Err(error.into()),
+                Some(UploadStart::Mounted) if !self.is_present().await? => {}
+                Some(start) => return Ok(start),
+                None => {}
             }
         }
-        if let Some(session) = self.writer.take_spare_session() {
+        if let Some(session) = writer.take_spare_session() {
             // The session may have expired while it waited, which is no fault of the registry.
-            self.is_resumed = true;
+            self.progress.is_resumed = true;
             return Ok(UploadStart::Open(session));
         }
         loop {
-            match client.start_upload(repository, None).await {
-                Ok(opened) => return Ok(opened),
+            match writer.client.start_upload(&writer.repository, None).await {
+                Ok(start) => return Ok(start),
                 Err(error) => self.back_off_if_retryable(error).await?,
             }
         }
@@ -317,9 +296,13 @@ impl BlobUpload<'_> {
 
     /// Returns whether the registry has the blob.
     async fn is_present(&mut self) -> Result<bool, Failure> {
-        let (client, repository) = (&self.writer.client, &self.writer.repository);
+        let (
+            blob,
+            RepositoryWriter {
+                client, repository, ..
+            },
+        ) = (self.blob, self.writer);
         loop {
-            let blob = self.blob;
             match client.has_blob(repository, &blob.digest, blob.size).await {
                 Ok(is_present) => return Ok(is_present),
                 Err(error) => self.back_off_if_retryable(error).await?,
@@ -329,14 +312,17 @@ impl BlobUpload<'_> {
 
     /// Counts a lost session, and fails after [`MAX_LOST_SESSIONS`] without progress.
     fn count_lost_session(&mut self) -> Result<(), Failure> {
-        self.lost_sessions += 1;
-        if self.lost_sessions < MAX_LOST_SESSIONS {
+        self.progress.lost_sessions += 1;
+        if self.progress.lost_sessions < MAX_LOST_SESSIONS {
             return Ok(());
         }
         let (registry, digest) = (self.writer.client.registry(), &self.blob.digest);
-        let what =
-            format!("target: {registry} lost the upload of {digest} {MAX_LOST_SESSIONS} times");
-        Err(Failure::new(FailureKind::Target, what))
+        let what = format!(
+            "target: {registry} lost the upload session of {digest} {MAX_LOST_SESSIONS} times"
+        );
+        let hint =
+            "run the same command again; servers behind one address must share their storage";
+        Err(Failure::new(FailureKind::Target, what).with_hint(hint))
     }
 
     /// Falls back to the next upload mode, and returns `error` if there is none.
@@ -344,14 +330,14 @@ impl BlobUpload<'_> {
         if !self.writer.host_profile.fall_back_from(self.mode) {
             return Err(error.into());
         }
-        self.refusals = 0;
+        self.progress.refusals = 0;
         let how = match self.writer.host_profile.mode() {
             UploadMode::Chunks => "in chunks",
-            UploadMode::Stream => "as one piece",
-            UploadMode::Monolithic => "in one request",
+            UploadMode::Stream => "in one PATCH request",
+            UploadMode::Monolithic => "in one PUT request",
         };
         let label = &self.blob.label;
-        let text = format!("{label}: {error}; sending it again, {how}");
+        let text = format!("{label}: {error}; sending the blob again {how}");
         self.report.detail(&text);
         Ok(())
     }

@@ -1,51 +1,96 @@
-//! Streams a range of a blob's bytes as the body of a request.
+//! Streams ranges of a blob's bytes as the bodies of requests.
 //!
 //! This module does not reopen or verify the source; the [`BlobReader`] does. Start reading at
-//! [`read_range`].
+//! [`stream_range`].
 
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use tokio::sync::Mutex;
 
+use super::BlobSource;
 use super::blob_reader::{BlobReader, SourceReadError};
 use super::rate_limiter::RateLimiter;
 
 /// The largest number of bytes to read at a time.
 const MAX_READ_BYTES: u64 = 256 * 1024;
 
-/// Returns `len` bytes of a blob from offset `first`, no faster than `limit` allows. The stream
-/// ends with an error if the blob is shorter.
-pub(super) fn read_range(
-    flow: &Arc<Mutex<BlobReader>>,
-    first: u64,
-    len: u64,
-    limit: &Arc<RateLimiter>,
-) -> impl Stream<Item = Result<Bytes, SourceReadError>> + Send + use<> {
-    let (flow, limit) = (Arc::clone(flow), Arc::clone(limit));
-    stream::unfold((first, len), move |(at, left)| {
-        let (flow, limit) = (Arc::clone(&flow), Arc::clone(&limit));
-        async move {
-            if left == 0 {
-                return None;
+/// Reads the bodies of one blob's requests, one request at a time.
+pub(super) struct BodyReader {
+    reader: BlobReader,
+    rate_limiter: Arc<RateLimiter>,
+    /// Called with the number of bytes passed to the network, and the offset after them.
+    on_sent: Box<dyn Fn(u64, u64) + Send>,
+    /// The bytes passed to the network, repeated ones included.
+    pub(super) bytes_sent: u64,
+    /// The error that ended the last body. For the HTTP client it looks like a lost connection.
+    pub(super) error: Option<SourceReadError>,
+}
+
+impl BodyReader {
+    /// Creates a reader that reads no faster than `rate_limiter` allows. The source is opened
+    /// later.
+    pub(super) fn new(
+        source: BlobSource,
+        rate_limiter: &Arc<RateLimiter>,
+        on_sent: impl Fn(u64, u64) + Send + 'static,
+    ) -> Self {
+        Self {
+            reader: BlobReader::new(source),
+            rate_limiter: Arc::clone(rate_limiter),
+            on_sent: Box::new(on_sent),
+            bytes_sent: 0,
+            error: None,
+        }
+    }
+
+    /// Opens the source before the request starts, because a remote source may be slow to answer
+    /// and the registry would time out.
+    pub(super) async fn open_at(&mut self, offset: u64) -> Result<(), SourceReadError> {
+        self.error = None;
+        self.reader.open_at(offset).await
+    }
+
+    async fn next(&mut self, offset: u64, left: u64) -> io::Result<Bytes> {
+        let max_bytes = left.min(self.rate_limiter.max_piece(MAX_READ_BYTES));
+        let piece = match self.reader.read(offset, max_bytes).await {
+            Ok(piece) if piece.is_empty() => {
+                let what = format!("the blob ends after {offset} bytes");
+                Err(SourceReadError::Mismatch(what))
             }
-            let most = left.min(limit.max_piece(MAX_READ_BYTES));
-            let read = flow.lock().await.read(at, most).await;
-            let piece = match read {
-                Ok(piece) if piece.is_empty() => {
-                    let what = format!("it ends after {at} bytes");
-                    Err(SourceReadError::Mismatch(what))
-                }
-                read => read,
-            };
-            let read = piece.as_ref().map_or(0, |piece| piece.len() as u64);
-            limit.acquire(read).await;
-            let left = match &piece {
-                Ok(_) => left - read,
-                Err(_) => 0,
-            };
-            Some((piece, (at + read, left)))
+            read => read,
+        };
+        let piece = piece.map_err(|error| {
+            self.error = Some(error);
+            io::Error::from(io::ErrorKind::BrokenPipe)
+        })?;
+        let len = piece.len() as u64;
+        self.rate_limiter.acquire(len).await;
+        self.bytes_sent += len;
+        (self.on_sent)(len, offset + len);
+        Ok(piece)
+    }
+}
+
+/// Returns a range of a blob. The stream ends with an error if the blob is shorter.
+pub(super) fn stream_range(
+    body: &Arc<Mutex<BodyReader>>,
+    range: Range<u64>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+    let body = Arc::clone(body);
+    stream::try_unfold(range, move |range| {
+        let body = Arc::clone(&body);
+        async move {
+            let left = range.end - range.start;
+            if left == 0 {
+                return Ok(None);
+            }
+            let piece = body.lock().await.next(range.start, left).await?;
+            let rest = range.start + piece.len() as u64..range.end;
+            Ok::<_, io::Error>(Some((piece, rest)))
         }
     })
 }
@@ -54,21 +99,19 @@ pub(super) fn read_range(
 mod tests {
     use futures::TryStreamExt;
 
-    use super::super::blob_source::BlobSource;
     use super::*;
     use crate::image::Slice;
 
-    async fn read(slice: &Slice, first: u64, len: u64) -> Result<Vec<u8>, SourceReadError> {
-        let limit = Arc::new(RateLimiter::new(None));
-        let flow = Arc::new(Mutex::new(BlobReader::new(BlobSource::Local(
-            slice.clone(),
-        ))));
-        let pieces: Vec<Bytes> = read_range(&flow, first, len, &limit).try_collect().await?;
+    async fn read(slice: &Slice, first: u64, len: u64) -> io::Result<Vec<u8>> {
+        let source = BlobSource::Local(slice.clone());
+        let body = BodyReader::new(source, &Arc::new(RateLimiter::new(None)), |_, _| {});
+        let stream = stream_range(&Arc::new(Mutex::new(body)), first..first + len);
+        let pieces: Vec<Bytes> = stream.try_collect().await?;
         Ok(pieces.concat())
     }
 
     #[tokio::test]
-    async fn any_part_and_never_less_than_was_asked() {
+    async fn any_range_is_read_in_full_or_fails() {
         let size = MAX_READ_BYTES * 2 + 77;
         let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
         let slice = Slice::memory(Bytes::from(bytes.clone()));

@@ -36,9 +36,8 @@ impl ChunkSizer {
     /// Limits chunks to `limit` bytes, because larger ones are known to be refused. A limit below
     /// `MIN_CHUNK_BYTES` is raised to that size; a push never records a smaller one.
     pub fn within(mut self, limit: Option<u64>) -> Self {
-        self.ceiling = self
-            .ceiling
-            .min(limit.unwrap_or(MAX_CHUNK_BYTES).max(MIN_CHUNK_BYTES));
+        let limit = limit.unwrap_or(MAX_CHUNK_BYTES).max(MIN_CHUNK_BYTES);
+        self.ceiling = self.ceiling.min(limit);
         self.chunk = self.chunk.min(self.ceiling);
         self
     }
@@ -51,8 +50,8 @@ impl ChunkSizer {
     /// Returns the size in bytes of the next chunk, with `left` bytes to send, within the bounds
     /// that the registry announced.
     pub fn next(&self, left: u64, minimum: Option<u64>, maximum: Option<u64>) -> u64 {
-        let wished = self.chunk.max(minimum.unwrap_or(0));
-        wished.min(maximum.unwrap_or(u64::MAX).max(1)).min(left)
+        let chunk = self.chunk.max(minimum.unwrap_or(0));
+        chunk.min(maximum.unwrap_or(u64::MAX).max(1)).min(left)
     }
 
     /// Records that a chunk of `bytes` was accepted after `took`.
@@ -78,7 +77,7 @@ impl ChunkSizer {
                 self.chunk = self.chunk.min(self.ceiling);
                 self.broken = None;
             }
-            Some(_) | None => self.broken = Some(bytes),
+            _ => self.broken = Some(bytes),
         }
     }
 
@@ -99,45 +98,45 @@ mod tests {
     const FAST: Duration = Duration::from_millis(10);
 
     #[test]
-    fn grows_on_a_quick_line_up_to_the_ceiling() {
-        let mut pace = ChunkSizer::new(8 * MIB);
+    fn grows_on_a_fast_connection_up_to_the_ceiling() {
+        let mut sizer = ChunkSizer::new(8 * MIB);
         for _ in 0..10 {
-            pace.record_chunk(pace.next(u64::MAX, None, None), FAST);
+            sizer.record_chunk(sizer.next(u64::MAX, None, None), FAST);
         }
-        assert_eq!(pace.next(u64::MAX, None, None), MAX_CHUNK_BYTES);
+        assert_eq!(sizer.next(u64::MAX, None, None), MAX_CHUNK_BYTES);
     }
 
     #[test]
-    fn stays_on_a_slow_one_and_shrinks_after_faults() {
-        let mut pace = ChunkSizer::new(8 * MIB);
-        pace.record_chunk(8 * MIB, Duration::from_secs(10));
-        assert_eq!(pace.next(u64::MAX, None, None), 8 * MIB);
+    fn stays_on_a_slow_connection_and_shrinks_after_faults() {
+        let mut sizer = ChunkSizer::new(8 * MIB);
+        sizer.record_chunk(8 * MIB, Duration::from_secs(10));
+        assert_eq!(sizer.next(u64::MAX, None, None), 8 * MIB);
         for _ in 0..20 {
-            pace.record_fault();
+            sizer.record_fault();
         }
-        assert_eq!(pace.next(u64::MAX, None, None), MIN_CHUNK_BYTES);
+        assert_eq!(sizer.next(u64::MAX, None, None), MIN_CHUNK_BYTES);
     }
 
     #[test]
     fn a_size_that_was_refused_is_not_tried_again() {
-        let mut pace = ChunkSizer::new(8 * MIB);
-        assert!(pace.record_too_large(8 * MIB));
-        assert!(pace.record_too_large(4 * MIB));
+        let mut sizer = ChunkSizer::new(8 * MIB);
+        assert!(sizer.record_too_large(8 * MIB));
+        assert!(sizer.record_too_large(4 * MIB));
         for _ in 0..10 {
-            pace.record_chunk(pace.next(u64::MAX, None, None), FAST);
+            sizer.record_chunk(sizer.next(u64::MAX, None, None), FAST);
         }
-        assert_eq!(pace.next(u64::MAX, None, None), 2 * MIB);
-        while pace.record_too_large(pace.next(u64::MAX, None, None)) {}
-        assert!(pace.next(u64::MAX, None, None) < MIN_CHUNK_BYTES);
+        assert_eq!(sizer.next(u64::MAX, None, None), 2 * MIB);
+        while sizer.record_too_large(sizer.next(u64::MAX, None, None)) {}
+        assert!(sizer.next(u64::MAX, None, None) < MIN_CHUNK_BYTES);
     }
 
     #[test]
-    fn what_is_known_to_be_refused_is_not_begun_with() {
-        let mut pace = ChunkSizer::new(8 * MIB).within(Some(MIB));
+    fn a_push_starts_below_a_known_limit() {
+        let mut sizer = ChunkSizer::new(8 * MIB).within(Some(MIB));
         for _ in 0..10 {
-            pace.record_chunk(pace.next(u64::MAX, None, None), FAST);
+            sizer.record_chunk(sizer.next(u64::MAX, None, None), FAST);
         }
-        assert_eq!(pace.next(u64::MAX, None, None), MIB);
+        assert_eq!(sizer.next(u64::MAX, None, None), MIB);
         assert_eq!(
             ChunkSizer::new(MIB).within(Some(8 * MIB)).ceiling(),
             8 * MIB
@@ -145,34 +144,34 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_always_breaks_the_line_is_left_alone() {
-        let mut pace = ChunkSizer::new(8 * MIB);
-        let mut broke = 0;
+    fn a_size_that_always_breaks_the_connection_is_not_tried_again() {
+        let mut sizer = ChunkSizer::new(8 * MIB);
+        let mut losses = 0;
         for _ in 0..100 {
-            let next = pace.next(u64::MAX, None, None);
+            let next = sizer.next(u64::MAX, None, None);
             if next > 5 * MIB {
-                pace.record_connection_loss(next);
-                pace.record_fault();
-                broke += 1;
+                sizer.record_connection_loss(next);
+                sizer.record_fault();
+                losses += 1;
             } else {
-                pace.record_chunk(next, FAST);
+                sizer.record_chunk(next, FAST);
             }
         }
-        assert_eq!(broke, 2);
+        assert_eq!(losses, 2);
         // A connection that breaks now and then does not lower the ceiling.
-        let mut pace = ChunkSizer::new(8 * MIB);
+        let mut sizer = ChunkSizer::new(8 * MIB);
         for _ in 0..10 {
-            pace.record_connection_loss(8 * MIB);
-            pace.record_chunk(8 * MIB, FAST);
+            sizer.record_connection_loss(8 * MIB);
+            sizer.record_chunk(8 * MIB, FAST);
         }
-        assert_eq!(pace.ceiling(), MAX_CHUNK_BYTES);
+        assert_eq!(sizer.ceiling(), MAX_CHUNK_BYTES);
     }
 
     #[test]
-    fn the_registry_s_bounds_and_the_end_count() {
-        let pace = ChunkSizer::new(8 * MIB);
-        assert_eq!(pace.next(5, None, None), 5);
-        assert_eq!(pace.next(u64::MAX, Some(16 * MIB), None), 16 * MIB);
-        assert_eq!(pace.next(u64::MAX, None, Some(MIB)), MIB);
+    fn chunks_respect_the_bounds_of_the_registry_and_the_end_of_the_blob() {
+        let sizer = ChunkSizer::new(8 * MIB);
+        assert_eq!(sizer.next(5, None, None), 5);
+        assert_eq!(sizer.next(u64::MAX, Some(16 * MIB), None), 16 * MIB);
+        assert_eq!(sizer.next(u64::MAX, None, Some(MIB)), MIB);
     }
 }

@@ -34,17 +34,17 @@ pub(super) struct UploadConcurrency {
 /// The measurement in progress.
 #[derive(Debug, Clone, PartialEq)]
 struct RateWindow {
-    began: Duration,
+    start: Duration,
     sent: u64,
     chunks: usize,
 }
 
 impl UploadConcurrency {
     /// Uses a fixed number of uploads, or adapts the number to the throughput if there is none.
-    pub(super) fn new(wished: Option<usize>) -> Self {
+    pub(super) fn new(fixed: Option<usize>) -> Self {
         Self {
-            current: wished.unwrap_or(INITIAL_UPLOADS).max(1),
-            is_fixed: wished.is_some(),
+            current: fixed.unwrap_or(INITIAL_UPLOADS).max(1),
+            is_fixed: fixed.is_some(),
             window: None,
             previous_rate: None,
             // The first window is skipped, because the first bytes only fill buffers.
@@ -61,33 +61,33 @@ impl UploadConcurrency {
     /// Records that a chunk was accepted.
     ///
     /// `took` is the duration of its request, `at` the time since the push started, and `sent` the
-    /// number of bytes that the push has sent by then. `wanted` tells whether a blob is waiting for
+    /// number of bytes that the push has sent by then. `queued` tells whether a blob is waiting for
     /// a permit; without one another upload cannot be tried, and nothing is measured.
-    pub(super) fn record_chunk(&mut self, at: Duration, sent: u64, took: Duration, wanted: bool) {
-        if self.is_fixed || !wanted {
+    pub(super) fn record_chunk(&mut self, at: Duration, sent: u64, took: Duration, queued: bool) {
+        if self.is_fixed || !queued {
             self.window = None;
             self.previous_rate = None;
             return;
         }
-        let fresh = RateWindow {
-            began: at,
+        let window = self.window.get_or_insert(RateWindow {
+            start: at,
             sent,
             chunks: 0,
-        };
-        let window = self.window.get_or_insert(fresh);
+        });
         window.chunks += 1;
-        let lasted = at.saturating_sub(window.began);
-        if lasted < MEASURING_WINDOW || window.chunks <= self.current {
+        let duration = at.saturating_sub(window.start);
+        if duration < MEASURING_WINDOW || window.chunks <= self.current {
             return;
         }
-        let rate = sent.saturating_sub(window.sent) as f64 / lasted.as_secs_f64();
+        let rate = sent.saturating_sub(window.sent) as f64 / duration.as_secs_f64();
         self.window = None;
-        self.judge(rate, took);
+        self.adapt(rate, took);
     }
 
-    fn judge(&mut self, rate: f64, took: Duration) {
-        if let Some(before) = self.previous_rate.take()
-            && rate < before * required_speedup(self.current)
+    /// Changes the number after a window with this rate.
+    fn adapt(&mut self, rate: f64, took: Duration) {
+        if let Some(previous) = self.previous_rate.take()
+            && rate < previous * required_speedup(self.current)
         {
             self.current -= 1;
             self.cooldown = COOLDOWN_WINDOWS;
@@ -106,8 +106,8 @@ impl UploadConcurrency {
     /// Records a fault of the connection or the registry at the time `at` since the push started,
     /// and reduces the number by one.
     pub(super) fn record_fault(&mut self, at: Duration) {
-        let same = |last: Duration| at.saturating_sub(last) < SAME_FAULT_INTERVAL;
-        if self.is_fixed || self.last_fault.is_some_and(same) {
+        let is_same = |last: Duration| at.saturating_sub(last) < SAME_FAULT_INTERVAL;
+        if self.is_fixed || self.last_fault.is_some_and(is_same) {
             return;
         }
         self.last_fault = Some(at);
@@ -118,10 +118,10 @@ impl UploadConcurrency {
     }
 }
 
-/// Returns the factor by which the rate must grow for the last of `jobs` uploads to be kept: 40% of
-/// the growth that an upload as fast as the others would bring.
-fn required_speedup(jobs: usize) -> f64 {
-    1.0 + 0.4 / (jobs as f64 - 1.0).max(1.0)
+/// Returns the factor by which the rate must grow for the last of several uploads to be kept: 40%
+/// of the growth that an upload as fast as the others would bring.
+fn required_speedup(uploads: usize) -> f64 {
+    1.0 + 0.4 / (uploads as f64 - 1.0).max(1.0)
 }
 
 #[cfg(test)]
@@ -133,33 +133,35 @@ mod tests {
 
     /// Sends chunks over a connection with a total rate of `rate(uploads)` bytes a second. Returns
     /// the largest and the last number of uploads.
-    fn run(jobs: &mut UploadConcurrency, rate: impl Fn(usize) -> f64) -> (usize, usize) {
+    fn run(concurrency: &mut UploadConcurrency, rate: impl Fn(usize) -> f64) -> (usize, usize) {
         let (mut at, mut sent, mut most) = (Duration::ZERO, 0, 0);
         for _ in 0..2000 {
-            let all = rate(jobs.current());
+            let all = rate(concurrency.current());
             at += Duration::from_secs_f64(CHUNK as f64 / all);
             sent += CHUNK;
-            let took = Duration::from_secs_f64(CHUNK as f64 * jobs.current() as f64 / all);
-            jobs.record_chunk(at, sent, took, true);
-            most = most.max(jobs.current());
+            let took = Duration::from_secs_f64(CHUNK as f64 * concurrency.current() as f64 / all);
+            concurrency.record_chunk(at, sent, took, true);
+            most = most.max(concurrency.current());
         }
-        (most, jobs.current())
+        (most, concurrency.current())
     }
 
     #[test]
-    fn more_where_each_brings_more() {
+    fn more_where_each_adds_throughput() {
         let each = 20e6;
         assert_eq!(
-            run(&mut UploadConcurrency::new(None), |jobs| each * jobs as f64).1,
+            run(&mut UploadConcurrency::new(None), |concurrency| each
+                * concurrency as f64)
+            .1,
             MAX_UPLOADS
         );
-        let five_fill_it = |jobs: usize| each * jobs.min(5) as f64;
-        let (most, last) = run(&mut UploadConcurrency::new(None), five_fill_it);
+        let five_fill_the_connection = |concurrency: usize| each * concurrency.min(5) as f64;
+        let (most, last) = run(&mut UploadConcurrency::new(None), five_fill_the_connection);
         assert!(most <= 6 && (5..=6).contains(&last), "{most} {last}");
     }
 
     #[test]
-    fn few_where_one_fills_the_line() {
+    fn few_where_one_fills_the_connection() {
         let (most, last) = run(&mut UploadConcurrency::new(None), |_| 50e6);
         assert!(
             most <= INITIAL_UPLOADS + 1 && last <= INITIAL_UPLOADS + 1,
@@ -173,27 +175,30 @@ mod tests {
     }
 
     #[test]
-    fn a_break_takes_one_back_and_the_last_stays() {
-        let mut jobs = UploadConcurrency::new(None);
+    fn a_fault_removes_one_upload_but_not_the_last() {
+        let mut concurrency = UploadConcurrency::new(None);
         for second in [10, 11, 20, 30, 40, 50] {
-            jobs.record_fault(Duration::from_secs(second));
+            concurrency.record_fault(Duration::from_secs(second));
         }
-        assert_eq!(jobs.current(), 1);
-        let mut jobs = UploadConcurrency::new(None);
-        jobs.record_fault(Duration::from_secs(10));
-        jobs.record_fault(Duration::from_secs(11));
-        assert_eq!(jobs.current(), INITIAL_UPLOADS - 1);
+        assert_eq!(concurrency.current(), 1);
+        let mut concurrency = UploadConcurrency::new(None);
+        concurrency.record_fault(Duration::from_secs(10));
+        concurrency.record_fault(Duration::from_secs(11));
+        assert_eq!(concurrency.current(), INITIAL_UPLOADS - 1);
     }
 
     #[test]
-    fn the_user_s_word_stands_and_without_a_queue_nothing_changes() {
-        let mut jobs = UploadConcurrency::new(Some(12));
-        jobs.record_fault(Duration::from_secs(10));
-        assert_eq!(run(&mut jobs, |jobs| 20e6 * jobs as f64), (12, 12));
-        let mut jobs = UploadConcurrency::new(None);
+    fn a_fixed_number_stays_and_without_a_queue_nothing_changes() {
+        let mut concurrency = UploadConcurrency::new(Some(12));
+        concurrency.record_fault(Duration::from_secs(10));
+        assert_eq!(
+            run(&mut concurrency, |concurrency| 20e6 * concurrency as f64),
+            (12, 12)
+        );
+        let mut concurrency = UploadConcurrency::new(None);
         for step in 0..1000 {
-            jobs.record_chunk(MS * step, u64::from(step) * CHUNK, MS, false);
+            concurrency.record_chunk(MS * step, u64::from(step) * CHUNK, MS, false);
         }
-        assert_eq!(jobs.current(), INITIAL_UPLOADS);
+        assert_eq!(concurrency.current(), INITIAL_UPLOADS);
     }
 }

@@ -3,19 +3,22 @@
 //!
 //! This module does not choose the number. Start reading at [`ConcurrencyLimiter`].
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::concurrency::UploadConcurrency;
+use super::lock;
 
 /// The upload permits of one push.
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimiter {
     semaphore: Semaphore,
     state: Mutex<LimiterState>,
-    began: Instant,
+    /// Each waiting upload has a clone, so that a cancelled wait does not count.
+    waiting: Arc<()>,
+    start: Instant,
 }
 
 #[derive(Debug)]
@@ -23,7 +26,6 @@ struct LimiterState {
     concurrency: UploadConcurrency,
     /// The number of permits to destroy when they are next released.
     surplus: usize,
-    waiting: usize,
 }
 
 /// A permit to upload, released when dropped.
@@ -36,56 +38,51 @@ pub(super) struct UploadPermit<'a> {
 impl ConcurrencyLimiter {
     /// Creates a limiter with a fixed number of permits; `None` adapts the number to the
     /// throughput.
-    pub(super) fn new(wished: Option<usize>) -> Self {
-        let jobs = UploadConcurrency::new(wished);
+    pub(super) fn new(fixed: Option<usize>) -> Self {
+        let concurrency = UploadConcurrency::new(fixed);
         Self {
-            semaphore: Semaphore::new(jobs.current()),
+            semaphore: Semaphore::new(concurrency.current()),
             state: Mutex::new(LimiterState {
-                concurrency: jobs,
+                concurrency,
                 surplus: 0,
-                waiting: 0,
             }),
-            began: Instant::now(),
+            waiting: Arc::default(),
+            start: Instant::now(),
         }
     }
 
     /// Waits for a permit.
     pub(super) async fn acquire(&self) -> UploadPermit<'_> {
-        self.state().waiting += 1;
-        let waiting = WaitingGuard(self);
-        // The semaphore is never closed, so this cannot fail.
-        let turn = self.semaphore.acquire().await.ok();
-        drop(waiting);
+        let _waiting = Arc::clone(&self.waiting);
         UploadPermit {
             limiter: self,
-            permit: turn,
+            // The semaphore is never closed, so this cannot fail.
+            permit: self.semaphore.acquire().await.ok(),
         }
     }
 
     /// Records that a chunk was accepted, after `sent` bytes in all.
     pub(super) fn record_chunk(&self, sent: u64, took: Duration) {
-        let at = self.began.elapsed();
-        let mut state = self.state();
-        let before = state.concurrency.current();
-        let wanted = state.waiting > 0;
-        state.concurrency.record_chunk(at, sent, took, wanted);
-        self.apply_concurrency(&mut state, before);
+        let at = self.start.elapsed();
+        self.update(|concurrency, has_queue| concurrency.record_chunk(at, sent, took, has_queue));
     }
 
     /// Records a fault of the connection or the registry.
     pub(super) fn record_fault(&self) {
-        let at = self.began.elapsed();
-        let mut state = self.state();
-        let before = state.concurrency.current();
-        state.concurrency.record_fault(at);
-        self.apply_concurrency(&mut state, before);
+        let at = self.start.elapsed();
+        self.update(|concurrency, _| concurrency.record_fault(at));
     }
 
-    fn apply_concurrency(&self, state: &mut LimiterState, before: usize) {
+    /// Changes the concurrency, and with it the number of permits.
+    fn update(&self, change: impl FnOnce(&mut UploadConcurrency, bool)) {
+        let mut state = self.state();
+        let before = state.concurrency.current();
+        let has_queue = Arc::strong_count(&self.waiting) > 1;
+        change(&mut state.concurrency, has_queue);
         for _ in before..state.concurrency.current() {
             match state.surplus {
                 0 => self.semaphore.add_permits(1),
-                owed => state.surplus = owed - 1,
+                surplus => state.surplus = surplus - 1,
             }
         }
         let fewer = before.saturating_sub(state.concurrency.current());
@@ -93,7 +90,7 @@ impl ConcurrencyLimiter {
     }
 
     fn state(&self) -> MutexGuard<'_, LimiterState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -101,34 +98,25 @@ impl<'a> UploadPermit<'a> {
     /// Releases the permit if there are more than there should be, and waits for the next one.
     /// Returns the same permit otherwise.
     pub(super) async fn yield_if_surplus(self) -> UploadPermit<'a> {
-        let slots = self.limiter;
-        if slots.state().surplus == 0 {
+        let limiter = self.limiter;
+        if limiter.state().surplus == 0 {
             return self;
         }
         drop(self);
-        slots.acquire().await
+        limiter.acquire().await
     }
 }
 
 impl Drop for UploadPermit<'_> {
     fn drop(&mut self) {
-        let Some(turn) = self.permit.take() else {
+        let Some(permit) = self.permit.take() else {
             return;
         };
         let mut state = self.limiter.state();
         if state.surplus > 0 {
             state.surplus -= 1;
-            turn.forget();
+            permit.forget();
         }
-    }
-}
-
-/// Counts one waiting upload until it is dropped, also if the wait is cancelled.
-struct WaitingGuard<'a>(&'a ConcurrencyLimiter);
-
-impl Drop for WaitingGuard<'_> {
-    fn drop(&mut self) {
-        self.0.state().waiting -= 1;
     }
 }
 
@@ -140,23 +128,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_surplus_permit_vanishes_when_it_is_dropped() {
-        let slots = ConcurrencyLimiter::new(None);
-        let held: Vec<UploadPermit<'_>> =
-            std::iter::from_fn(|| slots.acquire().now_or_never()).collect();
-        slots.record_fault();
-        let mut held = held.into_iter();
-        let given = held.next().unwrap();
-        assert!(given.yield_if_surplus().now_or_never().is_none());
-        // There is one permit fewer than before. The permit already given up leaves no free one;
-        // the next to be dropped does.
-        let kept = held
+        let limiter = ConcurrencyLimiter::new(None);
+        let permits: Vec<UploadPermit<'_>> =
+            std::iter::from_fn(|| limiter.acquire().now_or_never()).collect();
+        limiter.record_fault();
+        let mut permits = permits.into_iter();
+        let first = permits.next().unwrap();
+        assert!(first.yield_if_surplus().now_or_never().is_none());
+        // There is one permit fewer than before. The first permit that was given up leaves no free
+        // one; the next to be dropped does.
+        let second = permits
             .next()
             .unwrap()
             .yield_if_surplus()
             .now_or_never()
             .unwrap();
-        assert!(slots.acquire().now_or_never().is_none());
-        drop(kept);
-        assert!(slots.acquire().now_or_never().is_some());
+        assert!(limiter.acquire().now_or_never().is_none());
+        drop(second);
+        assert!(limiter.acquire().now_or_never().is_some());
     }
 }

@@ -6,12 +6,13 @@
 //! requests. Start reading at [`HostProfile`].
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use imgsync_oci::{Digest, Registry};
 use serde::{Deserialize, Serialize};
 
+use super::lock;
 use crate::cache::entry;
 
 /// The lifetime of a record, because proxies are reconfigured and registries are replaced.
@@ -75,18 +76,23 @@ struct DatedValue<T> {
     found: u64,
 }
 
-impl<T: Copy> DatedValue<T> {
+impl HostRecord {
+    fn mode(&self) -> UploadMode {
+        self.mode.map_or(UploadMode::Chunks, |mode| mode.value)
+    }
+}
+
+impl<T> DatedValue<T> {
     fn now(value: T) -> Self {
         let found = seconds();
         Self { value, found }
     }
 
-    /// Returns the value unless it has expired.
-    fn value(self) -> Option<T> {
-        self.is_within(RECORD_TTL).then_some(self.value)
+    fn is_fresh(&self) -> bool {
+        self.is_within(RECORD_TTL)
     }
 
-    fn is_within(self, age: Duration) -> bool {
+    fn is_within(&self, age: Duration) -> bool {
         let passed = seconds().checked_sub(self.found);
         passed.is_some_and(|passed| passed < age.as_secs())
     }
@@ -97,17 +103,19 @@ impl HostProfile {
     pub(super) fn load(cache: &Path, scheme: &str, registry: &Registry) -> Self {
         let name = format!("{scheme} {registry}");
         let path = cache.join("hosts").join(Digest::of(name.as_bytes()).hex());
-        let mut found = read(&path).unwrap_or_default();
-        let known = HostQuirks::for_registry(registry);
-        found.max_body = found.max_body.filter(|body| body.value().is_some());
-        found.mode = found.mode.filter(|way| way.value().is_some());
-        found.registry = name;
-        found.max_body = found.max_body.or(known.max_body.map(DatedValue::now));
-        found.mode = found.mode.or(known.mode.map(DatedValue::now));
+        let saved = read(&path).unwrap_or_default();
+        let quirks = HostQuirks::for_registry(registry);
+        let max_body = saved.max_body.filter(DatedValue::is_fresh);
+        let mode = saved.mode.filter(DatedValue::is_fresh);
+        let record = HostRecord {
+            registry: name,
+            max_body: max_body.or(quirks.max_body.map(DatedValue::now)),
+            mode: mode.or(quirks.mode.map(DatedValue::now)),
+        };
         Self {
             path,
-            record: Mutex::new(found),
-            chunk_min: known.chunk_min,
+            record: Mutex::new(record),
+            chunk_min: quirks.chunk_min,
         }
     }
 
@@ -115,69 +123,62 @@ impl HostProfile {
     /// be refused, or twice as much if the limit was found more than a day ago. `None` if no limit
     /// is known.
     pub(super) fn max_body(&self) -> Option<u64> {
-        let body = self.record().max_body?;
-        Some(match body.is_within(LIMIT_PROBE_INTERVAL) {
-            true => body.value,
-            false => body.value.saturating_mul(2),
-        })
+        let limit = self.record().max_body?;
+        let is_recent = limit.is_within(LIMIT_PROBE_INTERVAL);
+        Some(limit.value.saturating_mul(if is_recent { 1 } else { 2 }))
     }
 
     /// Returns the mode to send a blob in.
     pub(super) fn mode(&self) -> UploadMode {
-        self.record()
-            .mode
-            .map_or(UploadMode::Chunks, |way| way.value)
+        self.record().mode()
     }
 
     /// Records that a request of more than `bytes` bytes was refused as too large.
     pub(super) fn set_max_body(&self, bytes: u64) {
-        let body = Some(DatedValue::now(bytes));
-        self.record().max_body = body;
-        self.update_file(|found| found.max_body = body);
+        let limit = Some(DatedValue::now(bytes));
+        self.record().max_body = limit;
+        self.update_file(|record| record.max_body = limit);
     }
 
     /// Records that a request of `bytes` bytes was accepted, and raises a lower limit.
     pub(super) fn raise_max_body(&self, bytes: u64) {
-        let known = self.record().max_body;
-        if known.is_some_and(|known| known.value < bytes) {
+        let limit = self.record().max_body;
+        if limit.is_some_and(|limit| limit.value < bytes) {
             self.set_max_body(bytes);
         }
     }
 
     /// Falls back from a mode that the registry has refused. Returns whether there is another mode.
-    pub(super) fn fall_back_from(&self, way: UploadMode) -> bool {
-        let mut found = self.record();
-        let now = found.mode.map_or(UploadMode::Chunks, |way| way.value);
-        match (now == way, way.fallback()) {
+    pub(super) fn fall_back_from(&self, mode: UploadMode) -> bool {
+        let mut record = self.record();
+        if record.mode() != mode {
             // Another blob has caused the fallback already.
-            (false, _) => true,
-            (true, Some(next)) => {
-                found.mode = Some(DatedValue::now(next));
-                true
-            }
-            (true, None) => false,
+            return true;
         }
+        let next = mode.fallback();
+        record.mode = next.map(DatedValue::now).or(record.mode);
+        next.is_some()
     }
 
     /// Saves the mode in which a blob was sent, unless it is the default one.
-    pub(super) fn save_mode(&self, way: UploadMode) {
-        if way != UploadMode::Chunks {
-            let way = Some(DatedValue::now(way));
-            self.update_file(|found| found.mode = way);
+    pub(super) fn save_mode(&self, mode: UploadMode) {
+        if mode != UploadMode::Chunks {
+            let mode = Some(DatedValue::now(mode));
+            self.update_file(|record| record.mode = mode);
         }
     }
 
     fn record(&self) -> MutexGuard<'_, HostRecord> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.record)
     }
 
     /// Changes the file, and keeps what other pushes have written. A write error is ignored: the
     /// next push then has a request refused again.
     fn update_file(&self, change: impl FnOnce(&mut HostRecord)) {
-        let mut found = read(&self.path).unwrap_or_default();
-        change(&mut found);
-        found.registry.clone_from(&self.record().registry);
-        if let Ok(text) = serde_json::to_string(&found) {
+        let mut record = read(&self.path).unwrap_or_default();
+        change(&mut record);
+        record.registry.clone_from(&self.record().registry);
+        if let Ok(text) = serde_json::to_string(&record) {
             entry::write(&self.path, &text);
         }
     }
@@ -204,41 +205,23 @@ impl HostQuirks {
     fn for_registry(registry: &Registry) -> Self {
         let name = registry.as_str();
         let host = name.split_once(':').map_or(name, |(host, _port)| host);
-        let below = |domain: &str| host.ends_with(domain);
-        let nothing = Self::default();
-        if host.contains(".dkr.ecr.") && (below(".amazonaws.com") || below(".amazonaws.com.cn")) {
+        let is_below = |domain: &str| host.ends_with(domain);
+        let is_aws = is_below(".amazonaws.com") || is_below(".amazonaws.com.cn");
+        let mut quirks = Self::default();
+        if is_aws && host.contains(".dkr.ecr.") {
             // The parts of its object store have a minimum size (aws/containers-roadmap#2831).
-            let chunk_min = Some(5 * MIB);
-            return Self {
-                chunk_min,
-                ..nothing
-            };
-        }
-        if host == "ghcr.io" {
+            quirks.chunk_min = Some(5 * MIB);
+        } else if host == "ghcr.io" {
             // Larger chunks are answered with 416 (oci-client#37).
-            let body = Some(4 * MIB);
-            return Self {
-                max_body: body,
-                ..nothing
-            };
-        }
-        if below(".pkg.dev") || host == "gcr.io" || below(".gcr.io") {
+            quirks.max_body = Some(4 * MIB);
+        } else if is_below(".pkg.dev") || host == "gcr.io" || is_below(".gcr.io") {
             // Only one PATCH a session is accepted (skopeo#1101).
-            let way = Some(UploadMode::Stream);
-            return Self {
-                mode: way,
-                ..nothing
-            };
-        }
-        if below(".azurecr.io") {
+            quirks.mode = Some(UploadMode::Stream);
+        } else if is_below(".azurecr.io") {
             // The front end accepts about 20 MB (harbor#23015).
-            let body = Some(16 * MIB);
-            return Self {
-                max_body: body,
-                ..nothing
-            };
+            quirks.max_body = Some(16 * MIB);
         }
-        nothing
+        quirks
     }
 }
 
@@ -246,14 +229,14 @@ impl HostQuirks {
 mod tests {
     use super::*;
 
-    fn host(folder: &Path) -> HostProfile {
+    fn profile(folder: &Path) -> HostProfile {
         HostProfile::load(folder, "https", &"registry.example.com".parse().unwrap())
     }
 
     #[test]
-    fn what_was_found_out_is_there_the_next_time() {
+    fn limits_and_modes_are_kept_for_the_next_push() {
         let folder = tempfile::tempdir().unwrap();
-        let first = host(folder.path());
+        let first = profile(folder.path());
         assert_eq!((first.max_body(), first.mode()), (None, UploadMode::Chunks));
         first.set_max_body(4 * MIB);
         assert!(
@@ -261,9 +244,9 @@ mod tests {
         );
         assert_eq!(first.mode(), UploadMode::Stream);
         // A refusal of chunks does not prove that the next mode works, so nothing is saved yet.
-        assert_eq!(host(folder.path()).mode(), UploadMode::Chunks);
+        assert_eq!(profile(folder.path()).mode(), UploadMode::Chunks);
         first.save_mode(UploadMode::Stream);
-        let second = host(folder.path());
+        let second = profile(folder.path());
         assert_eq!(
             (second.max_body(), second.mode()),
             (Some(4 * MIB), UploadMode::Stream)
@@ -281,55 +264,55 @@ mod tests {
     }
 
     /// Makes the recorded size limit older by the given time.
-    fn age(host: &HostProfile, by: Duration) {
-        let text = std::fs::read_to_string(&host.path).unwrap();
-        let mut found: HostRecord = serde_json::from_str(&text).unwrap();
-        found.max_body.as_mut().unwrap().found -= by.as_secs() + 1;
-        std::fs::write(&host.path, serde_json::to_string(&found).unwrap()).unwrap();
+    fn age(profile: &HostProfile, by: Duration) {
+        let text = std::fs::read_to_string(&profile.path).unwrap();
+        let mut record: HostRecord = serde_json::from_str(&text).unwrap();
+        record.max_body.as_mut().unwrap().found -= by.as_secs() + 1;
+        std::fs::write(&profile.path, serde_json::to_string(&record).unwrap()).unwrap();
     }
 
     #[test]
-    fn a_limit_that_was_raised_is_found_out_day_by_day() {
+    fn a_raised_limit_is_probed_once_a_day() {
         let folder = tempfile::tempdir().unwrap();
-        let first = host(folder.path());
+        let first = profile(folder.path());
         first.raise_max_body(8 * MIB);
         assert_eq!(first.max_body(), None);
         first.set_max_body(MIB);
         age(&first, LIMIT_PROBE_INTERVAL);
-        let second = host(folder.path());
+        let second = profile(folder.path());
         assert_eq!(second.max_body(), Some(2 * MIB));
         second.raise_max_body(MIB);
-        assert_eq!(host(folder.path()).max_body(), Some(2 * MIB));
+        assert_eq!(profile(folder.path()).max_body(), Some(2 * MIB));
         second.raise_max_body(2 * MIB);
-        assert_eq!(host(folder.path()).max_body(), Some(2 * MIB));
+        assert_eq!(profile(folder.path()).max_body(), Some(2 * MIB));
         age(&second, LIMIT_PROBE_INTERVAL);
-        assert_eq!(host(folder.path()).max_body(), Some(4 * MIB));
+        assert_eq!(profile(folder.path()).max_body(), Some(4 * MIB));
     }
 
     #[test]
-    fn what_is_old_or_damaged_does_not_count() {
+    fn old_and_damaged_records_are_ignored() {
         let folder = tempfile::tempdir().unwrap();
-        let known = host(folder.path());
-        known.set_max_body(MIB);
-        age(&known, RECORD_TTL);
-        assert_eq!(host(folder.path()).max_body(), None);
-        std::fs::write(&known.path, "{").unwrap();
-        assert_eq!(host(folder.path()).max_body(), None);
+        let first = profile(folder.path());
+        first.set_max_body(MIB);
+        age(&first, RECORD_TTL);
+        assert_eq!(profile(folder.path()).max_body(), None);
+        std::fs::write(&first.path, "{").unwrap();
+        assert_eq!(profile(folder.path()).max_body(), None);
     }
 
     #[test]
-    fn the_large_hosts_are_known() {
-        let known = |name: &str| HostQuirks::for_registry(&name.parse().unwrap());
-        let ecr = known("123456789012.dkr.ecr.eu-west-1.amazonaws.com");
+    fn large_registries_are_known() {
+        let quirks = |name: &str| HostQuirks::for_registry(&name.parse().unwrap());
+        let ecr = quirks("123456789012.dkr.ecr.eu-west-1.amazonaws.com");
         assert_eq!(ecr.chunk_min, Some(5 * MIB));
-        assert_eq!(known("ghcr.io").max_body, Some(4 * MIB));
+        assert_eq!(quirks("ghcr.io").max_body, Some(4 * MIB));
         assert_eq!(
-            known("europe-docker.pkg.dev").mode,
+            quirks("europe-docker.pkg.dev").mode,
             Some(UploadMode::Stream)
         );
-        assert_eq!(known("eu.gcr.io").mode, Some(UploadMode::Stream));
-        assert_eq!(known("team.azurecr.io").max_body, Some(16 * MIB));
-        assert_eq!(known("notgcr.io"), HostQuirks::default());
-        assert_eq!(known("localhost:5000"), HostQuirks::default());
+        assert_eq!(quirks("eu.gcr.io").mode, Some(UploadMode::Stream));
+        assert_eq!(quirks("team.azurecr.io").max_body, Some(16 * MIB));
+        assert_eq!(quirks("notgcr.io"), HostQuirks::default());
+        assert_eq!(quirks("localhost:5000"), HostQuirks::default());
     }
 }

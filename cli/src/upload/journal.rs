@@ -10,14 +10,15 @@
 //! Start reading at [`Journal`].
 
 use std::convert::Infallible;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::io::{Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use imgsync_oci::client::upload::UploadSession;
 use imgsync_oci::{Digest, Registry, Repository};
+
+use crate::disk::{LockedFile, create_private_folder, parent};
 
 /// The age after which a session is deleted. The stock registry purges sessions after a week, and
 /// no registry is known to keep them longer.
@@ -39,7 +40,7 @@ pub struct Journal {
 /// The locked journal entry of one blob, or one that stores nothing.
 #[derive(Debug, Default)]
 pub(super) struct JournalEntry {
-    locked_file: Option<(File, PathBuf)>,
+    locked: Option<LockedFile>,
 }
 
 impl Journal {
@@ -54,74 +55,45 @@ impl Journal {
         }
     }
 
-    /// Locks the entry of a blob. Returns `None` while another push is uploading the blob. If the
-    /// disk cannot keep a journal, returns an entry that stores nothing: the push works, but a
-    /// later one starts again.
-    pub(super) fn try_lock(
+    /// Returns the path of a blob's entry.
+    pub(super) fn path(
         &self,
         registry: &Registry,
         repository: &Repository,
         digest: &Digest,
-    ) -> Option<JournalEntry> {
-        let Ok((file, path)) = self.open(registry, repository, digest) else {
-            return Some(JournalEntry::default());
-        };
-        match file.try_lock() {
-            Ok(()) => Some(JournalEntry {
-                locked_file: Some((file, path)),
-            }),
-            Err(TryLockError::WouldBlock) => None,
-            Err(TryLockError::Error(_)) => Some(JournalEntry::default()),
-        }
-    }
-
-    /// Returns the time of the last write to a blob's entry, if there is an entry. The push that
-    /// uploads the blob writes after every chunk, and regularly while it waits
-    /// ([`JournalEntry::keep_alive`]).
-    pub(super) fn last_written(
-        &self,
-        registry: &Registry,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Option<SystemTime> {
-        let path = self.path(registry, repository, digest);
-        std::fs::metadata(path).ok()?.modified().ok()
-    }
-
-    fn path(&self, registry: &Registry, repository: &Repository, digest: &Digest) -> PathBuf {
+    ) -> PathBuf {
         let scheme = self.scheme;
         let name = format!("{scheme} {registry} {repository} {digest}");
         self.folder.join(Digest::of(name.as_bytes()).hex())
     }
+}
 
-    fn open(
-        &self,
-        registry: &Registry,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> io::Result<(File, PathBuf)> {
-        let path = self.path(registry, repository, digest);
-        // The URL of a session may be all that is needed to write to the session, so the folder is
-        // private.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)?;
-        Ok((file, path))
-    }
+/// Returns the time of the last write to an entry, if there is one at this path. The push that
+/// uploads the blob writes after every chunk, and regularly while it waits
+/// ([`JournalEntry::keep_alive`]).
+pub(super) fn last_written(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
 }
 
 impl JournalEntry {
+    /// Locks the entry at a path. Returns `None` while another push is uploading the blob. If the
+    /// disk cannot keep a journal, returns an entry that stores nothing: the push works, but a
+    /// later one starts again.
+    pub(super) fn try_lock(path: &Path) -> Option<Self> {
+        // The URL of a session may be all that is needed to write to the session, so the folder is
+        // private.
+        let created = create_private_folder(parent(path));
+        match created.and_then(|()| LockedFile::try_open(path)) {
+            Ok(None) => None,
+            opened => Some(Self {
+                locked: opened.ok().flatten(),
+            }),
+        }
+    }
+
     /// Returns the session that was open when the last push of this blob ended.
     pub(super) fn session(&mut self) -> Option<UploadSession> {
-        let (file, _) = self.locked_file.as_mut()?;
+        let file = &mut self.locked.as_mut()?.file;
         let mut text = String::new();
         file.rewind().ok()?;
         file.take(MAX_SESSION_BYTES)
@@ -134,7 +106,8 @@ impl JournalEntry {
     /// blanks to its length, so that a kill leaves one of the two. An error is ignored: a later
     /// push starts again.
     pub(super) fn save(&mut self, session: &UploadSession) {
-        let (Some((file, _)), Ok(mut text)) = (&self.locked_file, serde_json::to_string(session))
+        let (Some(LockedFile { file, .. }), Ok(mut text)) =
+            (&self.locked, serde_json::to_string(session))
         else {
             return;
         };
@@ -148,14 +121,15 @@ impl JournalEntry {
 
     /// Touches the file regularly, so that pushes that wait for the lock see that its holder is
     /// running. The returned future never ends.
-    pub(super) fn keep_alive(&self, every: Duration) -> impl Future<Output = Infallible> + use<> {
-        let file = self
-            .locked_file
-            .as_ref()
-            .and_then(|(file, _)| file.try_clone().ok());
+    pub(super) fn keep_alive(
+        &self,
+        interval: Duration,
+    ) -> impl Future<Output = Infallible> + use<> {
+        let locked = self.locked.as_ref();
+        let file = locked.and_then(|locked| locked.file.try_clone().ok());
         async move {
             loop {
-                tokio::time::sleep(every).await;
+                tokio::time::sleep(interval).await;
                 if let Some(file) = &file {
                     let _ = file.set_modified(SystemTime::now());
                 }
@@ -165,16 +139,16 @@ impl JournalEntry {
 
     /// Deletes the saved session and keeps the lock, because the blob is still being uploaded.
     pub(super) fn clear_session(&self) {
-        if let Some((file, _)) = &self.locked_file {
-            let _ = file.set_len(0);
+        if let Some(locked) = &self.locked {
+            let _ = locked.file.set_len(0);
         }
     }
 
     /// Deletes the entry, because there is no session any more. A push that waits for the lock then
     /// creates a new file.
-    pub(super) fn remove(&self) {
-        if let Some((file, path)) = &self.locked_file {
-            let _ = file.set_len(0).and_then(|()| std::fs::remove_file(path));
+    pub(super) fn remove(self) {
+        if let Some(locked) = self.locked {
+            let _ = locked.remove();
         }
     }
 }
@@ -184,13 +158,11 @@ fn clear_old(folder: &Path) {
         return;
     };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let old = || -> io::Result<bool> {
-            let file = File::open(&path)?;
-            let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
-            Ok(age > MAX_SESSION_AGE && file.try_lock().is_ok())
-        };
-        if old().unwrap_or(false) {
-            let _ = std::fs::remove_file(&path);
+        let age = last_written(&path).and_then(|written| written.elapsed().ok());
+        if age.is_some_and(|age| age > MAX_SESSION_AGE)
+            && let Ok(Some(locked)) = LockedFile::try_open(&path)
+        {
+            let _ = locked.remove();
         }
     }
 }
@@ -211,7 +183,9 @@ mod tests {
             "chunk_min": null, "chunk_max": null, "scopes": [],
         }))
         .unwrap();
-        let lock = |journal: &Journal, repository| journal.try_lock(&registry, repository, &digest);
+        let lock = |journal: &Journal, repository| {
+            JournalEntry::try_lock(&journal.path(&registry, repository, &digest))
+        };
         let mut entry = lock(&journal, &one).unwrap();
         assert!(lock(&journal, &one).is_none());
         entry.save(&session);
@@ -229,21 +203,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_sees_that_the_holder_lives() {
+    async fn a_waiting_push_sees_that_the_holder_is_running() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path(), "http");
         let registry: Registry = "a:5000".parse().unwrap();
         let (repository, digest): (Repository, _) = ("a".parse().unwrap(), Digest::of(b"x"));
-        let entry = journal.try_lock(&registry, &repository, &digest).unwrap();
         let path = journal.path(&registry, &repository, &digest);
-        let file = File::open(path).unwrap();
+        let entry = JournalEntry::try_lock(&path).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        let written = || journal.last_written(&registry, &repository, &digest);
-        assert_eq!(written(), Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(last_written(&path), Some(SystemTime::UNIX_EPOCH));
         let alive = entry.keep_alive(Duration::from_secs(1));
-        let shown = tokio::time::timeout(Duration::from_secs(2), alive);
-        shown.await.unwrap_err();
-        assert_ne!(written(), Some(SystemTime::UNIX_EPOCH));
+        let waited = tokio::time::timeout(Duration::from_secs(2), alive);
+        waited.await.unwrap_err();
+        assert_ne!(last_written(&path), Some(SystemTime::UNIX_EPOCH));
     }
 
     #[test]
@@ -252,8 +225,8 @@ mod tests {
         let journal = Journal::new(file.path(), "http");
         let registry: Registry = "a:5000".parse().unwrap();
         let repository: Repository = "a".parse().unwrap();
-        let entry = journal.try_lock(&registry, &repository, &Digest::of(b"x"));
-        let mut entry = entry.unwrap();
+        let path = journal.path(&registry, &repository, &Digest::of(b"x"));
+        let mut entry = JournalEntry::try_lock(&path).unwrap();
         assert_eq!(entry.session(), None);
         entry.remove();
     }

@@ -7,7 +7,6 @@
 mod barrier;
 mod blob_reader;
 mod blob_sender;
-mod blob_source;
 mod blob_upload;
 mod byte_stream;
 mod chunk_sizer;
@@ -21,11 +20,17 @@ mod refusal;
 mod repository_writer;
 mod upload_all;
 
-pub use blob_reader::{BlobReader, SourceReadError};
-pub use blob_source::{BlobSource, RemoteBlob};
+pub use blob_reader::{BlobReader, BlobSource, RemoteBlob, SourceReadError};
 pub use blob_upload::{UploadOutcome, upload_blob};
 pub use chunk_sizer::ChunkSizer;
 pub use journal::Journal;
 pub use pack::QueuedContent;
 pub use repository_writer::{PendingBlob, RepositoryWriter, TransferOptions};
 pub use upload_all::{QueuedBlob, UploadContext, upload_all};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex whose data is valid even if another thread panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

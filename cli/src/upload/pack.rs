@@ -8,12 +8,14 @@ use std::io::BufWriter;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest};
 
-use super::{BlobSource, PendingBlob};
+use super::{BlobSource, PendingBlob, QueuedBlob};
 use crate::cache::BlobRef;
-use crate::compress::{self, LayerDigests};
+use crate::compress::{self, CompressError};
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
 use crate::spool::{Spool, SpoolKind};
+
+const DAMAGED_HINT: &str = "the image is damaged at its source: build it or save it again";
 
 /// The content of a queued blob, before its bytes were read.
 #[derive(Debug, Clone)]
@@ -39,103 +41,82 @@ pub enum QueuedContent {
     },
 }
 
-/// Reads `bytes` to the end, compresses them if they are raw, and verifies all digests. The
-/// compressed blob is kept in the spool, and replaces the spool's copy of the raw layer. Blocks the
-/// thread.
+/// Reads the bytes of a blob to the end, compresses them if they are raw, and verifies all digests.
+/// The compressed blob is kept in the spool, and replaces the spool's copy of the raw layer. Blocks
+/// the thread.
 ///
 /// # Errors
 /// Fails if the bytes cannot be read or do not match the image, or if the spool cannot be written.
 pub(super) fn pack(
-    item: &QueuedContent,
-    bytes: &Slice,
-    label: &str,
+    queued: &QueuedBlob,
     spool: &Spool,
     threads: usize,
 ) -> Result<PendingBlob, Failure> {
-    let failed = |error: compress::CompressError| failure(label, spool, &error);
-    let reader = bytes
-        .reader()
-        .map_err(|error| failed(compress::CompressError::Read(error)))?;
-    match item {
+    let (label, bytes) = (&queued.label, &queued.bytes);
+    let failed = |error| failure(label, spool, &error);
+    let cannot_write = |error| failed(CompressError::Write(error));
+    let reader = bytes.reader();
+    let reader = reader.map_err(|error| failed(CompressError::Read(error)))?;
+    let (digest, size, bytes) = match &queued.content {
         QueuedContent::Raw { diff_id } => {
-            let no_room = |error| failed(compress::CompressError::Write(error));
-            let mut writer = BufWriter::new(spool.create_draft().map_err(no_room)?);
+            let mut writer = BufWriter::new(spool.create_draft().map_err(cannot_write)?);
             let packed = compress::gzip(reader, &mut writer, threads).map_err(failed)?;
-            let draft = writer
-                .into_inner()
-                .map_err(|error| no_room(error.into_error()))?;
+            let draft = writer.into_inner();
+            let draft = draft.map_err(|error| cannot_write(error.into_error()))?;
             check_digest(label, "diffID", diff_id, &packed.diff_id)?;
             let file = draft.persist(SpoolKind::Compressed, diff_id);
             spool.remove(SpoolKind::Bytes, [diff_id]);
             let bytes = Slice::part(&file, 0, packed.size);
-            Ok(pending_blob(&blob_ref(&packed), label, bytes))
+            (packed.digest, packed.size, bytes)
         }
-        QueuedContent::Packed { blob, .. } => Ok(pending_blob(blob, label, bytes.clone())),
+        QueuedContent::Packed { blob, .. } => (blob.digest.clone(), blob.size, bytes.clone()),
         QueuedContent::Ready {
             descriptor,
             diff_id,
         } => {
+            // Without a diffID, and for a media type that is no layer, only the blob is verified.
             let compression = Compression::of_media_type(&descriptor.media_type);
-            let compression = match diff_id {
-                Some(_) => compression.unwrap_or(Compression::None),
-                None => Compression::None,
-            };
-            let packed = compress::compute_layer_digests(reader, compression).map_err(failed)?;
+            let layer = diff_id.as_ref().zip(compression);
+            let decoder = layer.map_or(Compression::None, |(_, compression)| compression);
+            let packed = compress::compute_layer_digests(reader, decoder).map_err(failed)?;
             check_digest(label, "digest", &descriptor.digest, &packed.digest)?;
-            if packed.size != descriptor.size {
-                let what = format!(
-                    "source: {label} has {} bytes where the manifest says {}",
-                    packed.size, descriptor.size
-                );
+            let (size, stated) = (packed.size, descriptor.size);
+            if size != stated {
+                let what =
+                    format!("source: {label} has {size} bytes, but its manifest states {stated}");
                 return Err(Failure::new(FailureKind::Source, what));
             }
-            if let (Some(diff_id), Some(_)) =
-                (diff_id, Compression::of_media_type(&descriptor.media_type))
-            {
+            if let Some((diff_id, _)) = layer {
                 check_digest(label, "diffID", diff_id, &packed.diff_id)?;
             }
-            Ok(pending_blob(&blob_ref(&packed), label, bytes.clone()))
+            (packed.digest, size, bytes.clone())
         }
-    }
-}
-
-fn pending_blob(blob: &BlobRef, label: &str, bytes: Slice) -> PendingBlob {
-    PendingBlob {
-        digest: blob.digest.clone(),
-        size: blob.size,
-        label: label.to_owned(),
+    };
+    Ok(PendingBlob {
+        digest,
+        size,
+        label: label.clone(),
         source: BlobSource::Local(bytes),
         mount: None,
-    }
+    })
 }
 
-fn blob_ref(packed: &LayerDigests) -> BlobRef {
-    BlobRef {
-        digest: packed.digest.clone(),
-        size: packed.size,
-    }
-}
-
-fn check_digest(label: &str, what: &str, said: &Digest, found: &Digest) -> Result<(), Failure> {
-    if said == found {
+fn check_digest(label: &str, kind: &str, expected: &Digest, found: &Digest) -> Result<(), Failure> {
+    if expected == found {
         return Ok(());
     }
-    let text =
-        format!("source: {label} does not match its {what}: it should be {said}, and is {found}");
-    Err(Failure::new(FailureKind::Source, text)
-        .with_hint("the image is damaged where it is kept: build or save it again"))
+    let what = format!("source: {label} has the {kind} {found}, but the image states {expected}");
+    Err(Failure::new(FailureKind::Source, what).with_hint(DAMAGED_HINT))
 }
 
-fn failure(label: &str, spool: &Spool, error: &compress::CompressError) -> Failure {
+fn failure(label: &str, spool: &Spool, error: &CompressError) -> Failure {
     let failure = Failure::new(FailureKind::Source, format!("source: {label}: {error}"));
     match error {
-        compress::CompressError::Write(_) => failure.with_hint(format!(
+        CompressError::Write(_) => failure.with_hint(format!(
             "make room in {}, or point XDG_CACHE_HOME at a larger disk",
             spool.folder().display()
         )),
-        compress::CompressError::Damaged { .. } => {
-            failure.with_hint("the image is damaged where it is kept: build or save it again")
-        }
-        compress::CompressError::Read(_) | compress::CompressError::Compressor(_) => failure,
+        CompressError::Damaged { .. } => failure.with_hint(DAMAGED_HINT),
+        CompressError::Read(_) | CompressError::Compressor(_) => failure,
     }
 }

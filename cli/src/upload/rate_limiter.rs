@@ -2,16 +2,18 @@
 //!
 //! This module does not see the bytes, only their number. Start reading at [`RateLimiter`].
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::lock;
 
 /// A limit of the average rate, shared by all uploads of a push.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     rate: Option<u64>,
-    /// The time at which the next bytes may pass, given those that have passed so far.
+    /// The time at which the next bytes may pass.
     free: Mutex<Instant>,
 }
 
@@ -24,13 +26,13 @@ impl RateLimiter {
         }
     }
 
-    /// Returns the number of bytes to send at a time, at most `largest`: a fraction of a second's
+    /// Returns the number of bytes to send at a time, at most `max_bytes`: a fraction of a second's
     /// worth, so that the bytes are spread evenly.
-    pub(super) fn max_piece(&self, largest: u64) -> u64 {
+    pub(super) fn max_piece(&self, max_bytes: u64) -> u64 {
         const PIECES_PER_SECOND: u64 = 8;
         match self.rate {
-            Some(rate) => largest.min((rate / PIECES_PER_SECOND).max(1)),
-            None => largest,
+            Some(rate) => max_bytes.min((rate / PIECES_PER_SECOND).max(1)),
+            None => max_bytes,
         }
     }
 
@@ -39,7 +41,7 @@ impl RateLimiter {
         if let Some(rate) = self.rate {
             let time = Duration::from_secs_f64(bytes as f64 / rate as f64);
             let start = {
-                let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut free = lock(&self.free);
                 let start = (*free).max(Instant::now());
                 *free = start + time;
                 start
@@ -54,23 +56,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_take_the_time_that_the_rate_gives_them() {
-        let limit = RateLimiter::new(Some(1000));
-        let began = Instant::now();
+    async fn bytes_pass_at_the_rate() {
+        let limiter = RateLimiter::new(Some(1000));
+        let start = Instant::now();
         for _ in 0..20 {
-            limit.acquire(limit.max_piece(1 << 20)).await;
+            limiter.acquire(limiter.max_piece(1 << 20)).await;
         }
-        // Of twenty pieces of 125 bytes the last one may be sent when nineteen have taken their
-        // time.
-        assert_eq!(began.elapsed().as_millis(), 2375);
+        // The last of twenty pieces of 125 bytes is sent after the time of the nineteen before.
+        assert_eq!(start.elapsed().as_millis(), 2375);
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_rate_nothing_waits() {
-        let limit = RateLimiter::new(None);
-        let began = Instant::now();
-        limit.acquire(u64::MAX).await;
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        assert_eq!(limit.max_piece(5), 5);
+        let limiter = RateLimiter::new(None);
+        let start = Instant::now();
+        limiter.acquire(u64::MAX).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(limiter.max_piece(5), 5);
     }
 }

@@ -62,21 +62,17 @@ pub(super) fn is_request_refused(status: StatusCode) -> bool {
 }
 
 /// Returns what to do about a refused chunk, given the reported status of the session.
-pub(super) fn decide(refused: RefusedChunk, said: SessionStatus) -> RefusalAction {
+pub(super) fn decide(refused: RefusedChunk, reported: SessionStatus) -> RefusalAction {
     let RefusedChunk {
         status,
         first,
-        accepted: taken,
+        accepted,
         is_clean,
         times,
     } = refused;
-    if times >= MAX_REFUSALS {
-        return match is_clean {
-            true => RefusalAction::ChangeMode,
-            false => RefusalAction::NewSession,
-        };
-    }
-    match said {
+    match reported {
+        _ if times >= MAX_REFUSALS && is_clean => RefusalAction::ChangeMode,
+        _ if times >= MAX_REFUSALS => RefusalAction::NewSession,
         // The offset was right and there was no fault, so the registry does not accept this chunk
         // at all.
         SessionStatus::At(at) if is_clean && at == first => RefusalAction::ChangeMode,
@@ -84,8 +80,8 @@ pub(super) fn decide(refused: RefusedChunk, said: SessionStatus) -> RefusalActio
         SessionStatus::At(0) if is_clean => RefusalAction::ChangeMode,
         // The chunk started at the reported offset and was refused. The end of the accepted chunks
         // may be the right offset.
-        SessionStatus::At(at) if at == first && taken != first && times <= 2 => {
-            RefusalAction::ResumeAt(taken)
+        SessionStatus::At(at) if at == first && accepted != first && times <= 2 => {
+            RefusalAction::ResumeAt(accepted)
         }
         // The registry may still be processing a request whose connection broke, and refuse this
         // one for that.
@@ -106,18 +102,18 @@ pub(super) fn decide(refused: RefusedChunk, said: SessionStatus) -> RefusalActio
 mod tests {
     use super::*;
 
-    fn refused(status: u16, first: u64, taken: u64, is_clean: bool) -> RefusedChunk {
+    fn refused(status: u16, first: u64, accepted: u64, is_clean: bool) -> RefusedChunk {
         RefusedChunk {
             status: StatusCode::from_u16(status).unwrap(),
             first,
-            accepted: taken,
+            accepted,
             is_clean,
             times: 1,
         }
     }
 
     #[test]
-    fn a_registry_without_chunks_is_told_from_a_session_in_disorder() {
+    fn a_registry_without_chunks_differs_from_a_wrong_session() {
         let clean = |status, first| refused(status, first, first, true);
         // Cases: a registry without PATCH, one that refuses every chunk with a range, and one that
         // accepts only the first chunk.
@@ -154,7 +150,7 @@ mod tests {
             decide(clean(416, 8), SessionStatus::At(5)),
             RefusalAction::ResumeAt(5)
         );
-        let broken = |first, taken| refused(416, first, taken, false);
+        let broken = |first, accepted| refused(416, first, accepted, false);
         assert_eq!(
             decide(broken(8, 8), SessionStatus::At(0)),
             RefusalAction::ResumeAt(0)
@@ -166,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_still_busy_with_what_broke_is_asked_again() {
+    fn a_registry_that_still_processes_a_broken_request_is_asked_again() {
         let mut busy = refused(416, 8, 8, false);
         for times in 1..MAX_REFUSALS {
             busy.times = times;
@@ -187,23 +183,23 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_is_wrong_is_believed_once() {
+    fn a_wrong_offset_is_used_once() {
         // The reported offset is one too large, or that of a single chunk.
-        for said in [17, 8] {
-            let refused = refused(416, said, 16, false);
+        for reported in [17, 8] {
+            let refused = refused(416, reported, 16, false);
             assert_eq!(
-                decide(refused, SessionStatus::At(said)),
+                decide(refused, SessionStatus::At(reported)),
                 RefusalAction::ResumeAt(16)
             );
         }
-        let at_its_own = refused(416, 16, 16, false);
+        let at_accepted = refused(416, 16, 16, false);
         assert_eq!(
-            decide(at_its_own, SessionStatus::At(8)),
+            decide(at_accepted, SessionStatus::At(8)),
             RefusalAction::ResumeAt(8)
         );
         let again = RefusedChunk {
             times: MAX_REFUSALS,
-            ..at_its_own
+            ..at_accepted
         };
         assert_eq!(
             decide(again, SessionStatus::At(8)),

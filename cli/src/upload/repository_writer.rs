@@ -4,20 +4,23 @@
 //! This module sends no blob itself; see [`upload_blob`](super::upload_blob). Start reading at
 //! [`RepositoryWriter`].
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use imgsync_oci::client::Client;
-use imgsync_oci::client::upload::UploadSession;
-use imgsync_oci::{Digest, Repository};
+use imgsync_oci::client::upload::{UploadSession, UploadStart};
+use imgsync_oci::client::{Client, Error};
+use imgsync_oci::endpoint::Mount;
+use imgsync_oci::{Digest, Reference, Repository};
 
 use super::concurrency_limiter::ConcurrencyLimiter;
 use super::host_profile::HostProfile;
-use super::journal::JournalEntry;
+use super::journal::{JournalEntry, last_written};
 use super::rate_limiter::RateLimiter;
-use super::{BlobSource, ChunkSizer, Journal};
-use crate::cache::blob_locations;
+use super::{BlobSource, ChunkSizer, Journal, lock};
+use crate::cache::{BlobRef, blob_locations};
+use crate::image::VerifiedManifest;
 
 /// Uploads to one repository, with the limits and counters that all uploads share.
 #[derive(Debug)]
@@ -62,24 +65,33 @@ pub struct PendingBlob {
     pub mount: Option<Repository>,
 }
 
+impl PendingBlob {
+    /// Returns the digest and the size.
+    pub(super) fn blob_ref(&self) -> BlobRef {
+        BlobRef {
+            digest: self.digest.clone(),
+            size: self.size,
+        }
+    }
+}
+
 impl RepositoryWriter {
     /// Creates a writer for a repository, and loads the host profile of its registry.
     pub fn new(
         client: Client,
         repository: Repository,
         journal: Journal,
-        manner: TransferOptions,
+        options: TransferOptions,
     ) -> Self {
         let host_profile = HostProfile::load(&journal.cache, client.scheme(), client.registry());
+        let chunk_sizer = ChunkSizer::new(options.chunk_bytes).within(host_profile.max_body());
         Self {
             client,
             repository,
             journal,
-            chunk_sizer: Mutex::new(
-                ChunkSizer::new(manner.chunk_bytes).within(host_profile.max_body()),
-            ),
-            rate_limiter: Arc::new(RateLimiter::new(manner.max_bytes_per_second)),
-            limiter: ConcurrencyLimiter::new(manner.max_uploads),
+            chunk_sizer: Mutex::new(chunk_sizer),
+            rate_limiter: Arc::new(RateLimiter::new(options.max_bytes_per_second)),
+            limiter: ConcurrencyLimiter::new(options.max_uploads),
             host_profile,
             spare_sessions: Mutex::default(),
             bytes_sent: Arc::default(),
@@ -97,69 +109,97 @@ impl RepositoryWriter {
         blob_locations::remember(&self.journal.cache, registry, blob, &self.repository);
     }
 
-    /// Locks the journal entry of a blob. Returns `None` while another push is uploading the blob.
-    pub(super) fn try_lock(&self, blob: &PendingBlob) -> Option<JournalEntry> {
-        self.journal
-            .try_lock(self.client.registry(), &self.repository, &blob.digest)
+    /// Returns the path of a blob's journal entry.
+    pub(super) fn journal_path(&self, blob: &PendingBlob) -> PathBuf {
+        let registry = self.client.registry();
+        self.journal.path(registry, &self.repository, &blob.digest)
     }
 
-    /// Locks the journal entry of a blob, and waits while another push is uploading the blob.
+    /// Locks the journal entry at a path, and waits while another push is uploading the blob.
     ///
     /// Gives up waiting, and returns an entry that stores nothing, when the other push writes
     /// nothing to its entry for ten times the stall timeout. A push that was suspended would
     /// otherwise block all later ones. A chunk takes seconds, so ten times the stall timeout is
     /// long enough.
-    pub(super) async fn lock(&self, blob: &PendingBlob) -> JournalEntry {
+    pub(super) async fn lock(&self, path: &Path) -> JournalEntry {
         const POLL_INTERVAL: Duration = Duration::from_millis(200);
-        let longest = self.client.stall_timeout().saturating_mul(10);
-        let (registry, repository) = (self.client.registry(), &self.repository);
-        let written = || {
-            self.journal
-                .last_written(registry, repository, &blob.digest)
-        };
-        let (mut seen, mut since) = (written(), Instant::now());
-        while since.elapsed() < longest {
-            if let Some(entry) = self.try_lock(blob) {
+        let max_pause = self.client.stall_timeout().saturating_mul(10);
+        let (mut written, mut since) = (last_written(path), Instant::now());
+        while since.elapsed() < max_pause {
+            if let Some(entry) = JournalEntry::try_lock(path) {
                 return entry;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
-            let now = written();
-            if now != seen {
-                (seen, since) = (now, Instant::now());
+            let now = last_written(path);
+            if now != written {
+                (written, since) = (now, Instant::now());
             }
         }
         JournalEntry::default()
     }
 
+    /// Opens an upload session for a blob, or mounts the blob from `from` if the registry does.
+    /// Returns `None` if the registry refuses, because the blob can still be sent. A registry may
+    /// report a mount, and not hold the blob afterwards.
+    ///
+    /// # Errors
+    /// The request failed for another reason.
+    pub async fn try_mount(
+        &self,
+        digest: &Digest,
+        from: &Repository,
+    ) -> Result<Option<UploadStart>, Error> {
+        let mount = Mount {
+            digest: digest.clone(),
+            from: Some(from.clone()),
+        };
+        let start = self.client.start_upload(&self.repository, Some(mount));
+        match start.await {
+            Ok(start) => Ok(Some(start)),
+            Err(error) => match error.status() {
+                Some(status) if status.is_client_error() => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Puts a manifest under a tag or its digest.
+    ///
+    /// # Errors
+    /// As [`Client::put_manifest`].
+    pub async fn put_manifest(
+        &self,
+        manifest: &VerifiedManifest,
+        reference: &Reference,
+    ) -> Result<(), Error> {
+        let (media_type, bytes) = (&manifest.media_type, manifest.bytes.clone());
+        let Self {
+            client, repository, ..
+        } = self;
+        client
+            .put_manifest(repository, reference, media_type, bytes)
+            .await
+    }
+
     /// Keeps an open session for a blob that will need one.
     pub fn add_spare_session(&self, session: UploadSession) {
-        self.spare_sessions().push(session);
+        lock(&self.spare_sessions).push(session);
     }
 
     /// Returns an open session that was kept, if there is one.
     pub(super) fn take_spare_session(&self) -> Option<UploadSession> {
-        self.spare_sessions().pop()
+        lock(&self.spare_sessions).pop()
     }
 
     /// Cancels the sessions that no blob has used. Errors are ignored, because the registry removes
     /// unused sessions itself.
     pub async fn cancel_spare_sessions(&self) {
-        let sessions = std::mem::take(&mut *self.spare_sessions());
-        let cancelled = sessions
-            .into_iter()
-            .map(|session| self.client.cancel_upload(session));
-        futures::future::join_all(cancelled).await;
-    }
-
-    fn spare_sessions(&self) -> MutexGuard<'_, Vec<UploadSession>> {
-        self.spare_sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let sessions = std::mem::take(&mut *lock(&self.spare_sessions)).into_iter();
+        let requests = sessions.map(|session| self.client.cancel_upload(session));
+        futures::future::join_all(requests).await;
     }
 
     pub(super) fn chunk_sizer(&self) -> MutexGuard<'_, ChunkSizer> {
-        self.chunk_sizer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.chunk_sizer)
     }
 }

@@ -16,7 +16,7 @@ use super::barrier::barrier;
 use super::blob_upload::upload_behind_barrier;
 use super::pack::{QueuedContent, pack};
 use super::{PendingBlob, RepositoryWriter};
-use crate::cache::{self, BlobRef, UserFolders};
+use crate::cache::{self, BlobRef};
 use crate::compress;
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
@@ -53,8 +53,6 @@ pub struct UploadContext {
     pub spool: Spool,
     /// The number of threads for compression.
     pub threads: usize,
-    /// The folders with the cache that maps a diffID to its compressed blob.
-    pub folders: UserFolders,
     /// The receiver of progress and notes.
     pub report: Arc<dyn Report>,
 }
@@ -65,79 +63,69 @@ pub struct UploadContext {
 /// # Errors
 /// Returns the first failure at the source or at the target.
 pub async fn upload_all(
-    means: &UploadContext,
-    parcels: Vec<QueuedBlob>,
+    context: &UploadContext,
+    queue: Vec<QueuedBlob>,
 ) -> Result<HashMap<Digest, BlobRef>, Failure> {
-    let (packed, mut arriving) = mpsc::unbounded_channel::<(Digest, PendingBlob)>();
-    let (keeper, pass) = barrier();
-    let packing = async {
-        for parcel in parcels {
-            let stored = parcel.source_digest().clone();
-            let blob = pack_in_background(means, parcel).await?;
+    let (sender, mut packed) = mpsc::unbounded_channel::<(Digest, PendingBlob)>();
+    let (barrier, pass) = barrier();
+    let packing = async move {
+        for queued in queue {
+            let source_digest = queued.source_digest().clone();
+            let blob = pack_in_background(context, queued).await?;
             // The receiver is dropped only when an upload has failed, and that failure is returned.
-            let _ = packed.send((stored, blob));
+            let _ = sender.send((source_digest, blob));
         }
-        drop(packed);
         Ok::<(), Failure>(())
     };
     let uploading = async move {
-        let mut became = HashMap::new();
+        let mut uploaded = HashMap::new();
         let mut uploads = FuturesUnordered::new();
         // This pass arrives when the last blob is packed. By then every upload has its own pass.
-        let mut packing = Some(pass);
-        while packing.is_some() || !uploads.is_empty() {
+        let mut packing_pass = Some(pass);
+        while packing_pass.is_some() || !uploads.is_empty() {
             tokio::select! {
-                next = arriving.recv(), if packing.is_some() => match (next, &packing) {
-                    (Some((stored, blob)), Some(pass)) => {
-                        let known = BlobRef { digest: blob.digest.clone(), size: blob.size };
-                        became.insert(stored, known);
+                next = packed.recv(), if packing_pass.is_some() => match (next, &packing_pass) {
+                    (Some((source_digest, blob)), Some(pass)) => {
+                        uploaded.insert(source_digest, blob.blob_ref());
                         let pass = pass.clone();
                         uploads.push(async move {
-                            upload_behind_barrier(&means.writer, &blob, &means.report, pass).await.map(drop)
+                            let (writer, report) = (&context.writer, &context.report);
+                            upload_behind_barrier(writer, &blob, report, pass).await
                         });
                     }
-                    (_, _) => packing = None,
+                    _ => packing_pass = None,
                 },
-                Some(done) = uploads.next() => done?,
+                Some(result) = uploads.next() => {
+                    result?;
+                }
             }
         }
-        Ok(became)
+        Ok(uploaded)
     };
-    let gating = async {
-        keeper.open_when_all_arrived().await;
+    let opening = async {
+        barrier.open_when_all_arrived().await;
         Ok(())
     };
-    let ((), became, ()) = tokio::try_join!(packing, uploading, gating)?;
-    Ok(became)
+    let ((), uploaded, ()) = tokio::try_join!(packing, uploading, opening)?;
+    Ok(uploaded)
 }
 
 async fn pack_in_background(
-    means: &UploadContext,
-    parcel: QueuedBlob,
+    context: &UploadContext,
+    queued: QueuedBlob,
 ) -> Result<PendingBlob, Failure> {
-    let (spool, threads) = (means.spool.clone(), means.threads);
-    let folder = means.folders.cache.clone();
+    let (spool, threads) = (context.spool.clone(), context.threads);
+    let folder = context.writer.journal.cache.clone();
     let task = tokio::task::spawn_blocking(move || {
-        let blob = pack(
-            &parcel.content,
-            &parcel.bytes,
-            &parcel.label,
-            &spool,
-            threads,
-        )?;
-        if let QueuedContent::Raw { diff_id } = &parcel.content {
-            let known = BlobRef {
-                digest: blob.digest.clone(),
-                size: blob.size,
-            };
-            cache::remember(&folder, compress::FORMAT, diff_id, &known);
+        let blob = pack(&queued, &spool, threads)?;
+        if let QueuedContent::Raw { diff_id } = &queued.content {
+            let format = compress::FORMAT_NAME;
+            cache::remember(&folder, format, diff_id, &blob.blob_ref());
         }
         Ok(blob)
     });
     task.await.unwrap_or_else(|_| {
-        Err(Failure::new(
-            FailureKind::Source,
-            "source: a reading thread died",
-        ))
+        let what = "source: the thread that reads a layer panicked";
+        Err(Failure::new(FailureKind::Source, what))
     })
 }

@@ -237,7 +237,7 @@ fn blobs_within_a_registry_are_mounted() {
     let other = format!("{}/other:v2", relay.address());
     let outcome = imgsync.mirror(&["--json", "-v"], &from, &other);
     let output = outcome.succeeded().stdout;
-    assert!(output.contains("linked from"), "{output}");
+    assert!(output.contains("mounted from"), "{output}");
     assert!(
         !output.contains("\"begin\"") && !output.contains("\"done\""),
         "{output}"

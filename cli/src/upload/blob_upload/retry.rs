@@ -20,22 +20,18 @@ impl BlobUpload<'_> {
     /// Fails if another blob has failed.
     pub(super) async fn wait_at_barrier(&mut self) -> Result<(), Failure> {
         self.permit = None;
-        match self.pass.wait().await {
-            true => {
-                self.permit = Some(self.writer.limiter.acquire().await);
-                Ok(())
-            }
-            false => Err(Failure::new(
-                FailureKind::Target,
-                "target: another blob failed",
-            )),
+        if !self.pass.wait().await {
+            let what = "target: the upload of another blob failed";
+            return Err(Failure::new(FailureKind::Target, what));
         }
+        self.permit = Some(self.writer.limiter.acquire().await);
+        Ok(())
     }
 
     /// Yields the permit to another blob if more uploads are running than should be.
     pub(super) async fn share_permit(&mut self) {
-        if let Some(slot) = self.permit.take() {
-            self.permit = Some(slot.yield_if_surplus().await);
+        if let Some(permit) = self.permit.take() {
+            self.permit = Some(permit.yield_if_surplus().await);
         }
     }
 
@@ -44,21 +40,19 @@ impl BlobUpload<'_> {
     /// # Errors
     /// Returns the error of the request if a retry cannot help, or if there were too many faults.
     pub(super) async fn back_off_in_session(&mut self, error: Error) -> Result<(), Failure> {
-        match error.status() {
+        if let Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) = error.status() {
             // The offset of the session is not the expected one, or the session is gone. The caller
             // asks for the offset next.
-            Some(StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) => {
-                self.back_off(error, None).await
-            }
-            Some(_) | None => self.back_off_if_retryable(error).await,
+            return self.back_off(error, None).await;
         }
+        self.back_off_if_retryable(error).await
     }
 
     /// Waits before a retry of a request outside a session, or returns its error if a retry cannot
     /// help.
     pub(super) async fn back_off_if_retryable(&mut self, error: Error) -> Result<(), Failure> {
         match error.retry_verdict() {
-            RetryVerdict::After(asked) => self.back_off(error, asked).await,
+            RetryVerdict::After(retry_after) => self.back_off(error, retry_after).await,
             RetryVerdict::Never => Err(error.into()),
         }
     }
@@ -68,52 +62,54 @@ impl BlobUpload<'_> {
         &mut self,
         error: SourceReadError,
     ) -> Result<(), Failure> {
-        self.faults += 1;
-        self.is_resumed = true;
-        match error.retry() {
-            RetryVerdict::After(asked) if self.faults < MAX_FAULTS => {
-                let pause = backoff(self.faults, asked);
-                let failure = error.failure(&self.blob.label);
-                let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
-                let text = format!("{label}: {}; trying again in {seconds:.1} s", failure.what);
-                self.report.detail(&text);
-                tokio::time::sleep(pause).await;
+        self.progress.faults += 1;
+        self.progress.is_resumed = true;
+        let retry = error.retry();
+        let is_remote = matches!(error, SourceReadError::Remote(_));
+        let failure = error.failure(&self.blob.label);
+        match retry {
+            RetryVerdict::After(retry_after) if self.progress.faults < MAX_FAULTS => {
+                self.pause(&failure.what, retry_after, false).await;
                 Ok(())
             }
-            RetryVerdict::After(_) | RetryVerdict::Never => {
-                self.is_unusable = match &error {
-                    SourceReadError::Local(_) | SourceReadError::Mismatch(_) => true,
-                    SourceReadError::Remote(_) => false,
-                };
-                Err(error.failure(&self.blob.label))
+            _ => {
+                self.progress.is_unusable = !is_remote;
+                Err(failure)
             }
         }
     }
 
-    /// Counts a fault, and waits; `asked` is the delay that the registry asked for, if any.
+    /// Counts a fault, and waits; `retry_after` is the delay that the registry asked for, if any.
     ///
     /// # Errors
     /// Returns `error` after [`MAX_FAULTS`] faults in a row.
     pub(super) async fn back_off(
         &mut self,
         error: Error,
-        asked: Option<Duration>,
+        retry_after: Option<Duration>,
     ) -> Result<(), Failure> {
-        self.faults += 1;
-        self.is_resumed = true;
-        if self.faults >= MAX_FAULTS {
+        self.progress.faults += 1;
+        self.progress.is_resumed = true;
+        if self.progress.faults >= MAX_FAULTS {
             return Err(error.into());
         }
         self.writer.chunk_sizer().record_fault();
         self.writer.limiter.record_fault();
-        let pause = backoff(self.faults, asked);
+        let is_note = self.progress.faults == FAULTS_BEFORE_NOTE;
+        self.pause(&error.to_string(), retry_after, is_note).await;
+        Ok(())
+    }
+
+    /// Shows why the upload waits, as a note or as a detail, and waits.
+    async fn pause(&self, reason: &str, retry_after: Option<Duration>, is_note: bool) {
+        let pause = backoff(self.progress.faults, retry_after);
         let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
-        let text = format!("{label}: {error}; trying again in {seconds:.1} s");
-        match self.faults {
-            FAULTS_BEFORE_NOTE => self.report.note(&text),
-            _ => self.report.detail(&text),
+        let text = format!("{label}: {reason}; retrying in {seconds:.1} s");
+        if is_note {
+            self.report.note(&text);
+        } else {
+            self.report.detail(&text);
         }
         tokio::time::sleep(pause).await;
-        Ok(())
     }
 }

@@ -18,70 +18,58 @@ impl BlobUpload<'_> {
         &mut self,
         session: &mut UploadSession,
     ) -> Result<SessionOutcome, Failure> {
-        let client = &self.writer.client;
         loop {
             let before = session.offset();
-            let step = if before < self.blob.size {
-                self.share_permit().await;
-                self.sender.send_chunk(session).await
+            if before >= self.blob.size {
+                if let Some(outcome) = self.finish(session).await? {
+                    return Ok(outcome);
+                }
             } else {
-                self.wait_at_barrier().await?;
-                match client.finish_upload(session, &self.blob.digest).await {
-                    Ok(()) => return Ok(SessionOutcome::Finished),
-                    Err(error) => Err(SendError::Request(error)),
-                }
-            };
-            match step {
-                Ok(()) => {
-                    self.entry.save(session);
-                    self.accepted = session.offset();
-                    self.chunks += 1;
-                    self.note_progress(session);
-                    if session.offset() > before {
-                        continue;
+                self.share_permit().await;
+                match self.sender.send_chunk(session).await {
+                    Ok(()) => {
+                        self.entry.save(session);
+                        self.progress.accepted = session.offset();
+                        self.progress.chunks += 1;
+                        self.note_progress(session);
+                        if session.offset() > before {
+                            continue;
+                        }
+                        self.back_off_in_session(self.no_progress_error()).await?;
                     }
-                    self.back_off_in_session(self.no_progress_error()).await?;
-                }
-                Err(SendError::Source(error)) => self.back_off_after_read_error(error).await?,
-                Err(SendError::SizeLimit(failure)) => return Err(failure),
-                Err(SendError::TooLarge) => continue,
-                Err(SendError::Refused(error, status)) => {
-                    match self.handle_refusal(session, error, status).await? {
-                        Some(ended) => return Ok(ended),
-                        None => continue,
+                    Err(SendError::Source(error)) => self.back_off_after_read_error(error).await?,
+                    Err(SendError::SizeLimit(failure)) => return Err(failure),
+                    Err(SendError::Refused(error, status)) => {
+                        match self.handle_refusal(session, error, status).await? {
+                            Some(outcome) => return Ok(outcome),
+                            None => continue,
+                        }
                     }
-                }
-                Err(SendError::Request(error)) if before == self.blob.size => {
-                    if self.is_corrupted(&error) {
-                        return Ok(SessionOutcome::SessionLost);
-                    }
-                    let refused = error.status().is_some_and(refusal::is_request_refused);
-                    if refused && self.chunks > 1 && !self.is_resumed {
-                        // All chunks were accepted without a fault, but the registry did not
-                        // assemble them.
-                        return Ok(SessionOutcome::ModeRefused(error));
-                    }
-                    self.back_off_in_session(error).await?;
-                    if self.is_present().await? {
-                        // Only the response to the finishing request was lost.
-                        return Ok(SessionOutcome::Finished);
-                    }
-                }
-                Err(SendError::Request(error)) => {
-                    self.back_off_in_session(error).await?;
-                    if self.is_untrusted {
-                        return Ok(SessionOutcome::SessionLost);
+                    Err(SendError::Request(error)) => {
+                        self.back_off_in_session(error).await?;
+                        if self.progress.is_untrusted {
+                            return Ok(SessionOutcome::SessionLost);
+                        }
                     }
                 }
             }
-            match client.sync_upload_offset(session).await {
-                Ok(true) if session.offset() <= self.blob.size => {}
-                Ok(true | false) => return Ok(SessionOutcome::SessionLost),
+            match self.sync_offset(session).await {
+                Ok(SessionStatus::At(_)) => {}
+                Ok(SessionStatus::Unknown) => return Ok(SessionOutcome::SessionLost),
                 Err(error) => self.back_off_in_session(error).await?,
             }
             self.note_progress(session);
             self.report.update_blob(&self.blob.digest, session.offset());
         }
+    }
+
+    /// Asks the registry for the offset of a session.
+    async fn sync_offset(&self, session: &mut UploadSession) -> Result<SessionStatus, Error> {
+        let is_known = self.writer.client.sync_upload_offset(session).await?;
+        Ok(match session.offset() {
+            offset if is_known && offset <= self.blob.size => SessionStatus::At(offset),
+            _ => SessionStatus::Unknown,
+        })
     }
 
     /// Handles a chunk that the registry refused. Returns how the session ended, or `None` if the
@@ -92,28 +80,26 @@ impl BlobUpload<'_> {
         error: Error,
         status: StatusCode,
     ) -> Result<Option<SessionOutcome>, Failure> {
-        let first = session.offset();
-        self.refusals += 1;
+        self.progress.refusals += 1;
         let refused = RefusedChunk {
             status,
-            first,
-            accepted: self.accepted,
-            is_clean: !self.is_resumed,
-            times: self.refusals,
+            first: session.offset(),
+            accepted: self.progress.accepted,
+            is_clean: !self.progress.is_resumed,
+            times: self.progress.refusals,
         };
-        let said = match self.writer.client.sync_upload_offset(session).await {
-            Ok(true) if session.offset() <= self.blob.size => SessionStatus::At(session.offset()),
-            Ok(true | false) => SessionStatus::Unknown,
+        let reported = match self.sync_offset(session).await {
+            Ok(reported) => reported,
             Err(error) => {
                 self.back_off_in_session(error).await?;
                 return Ok(None);
             }
         };
-        match refusal::decide(refused, said) {
-            RefusalAction::ResumeAt(at) => {
-                session.set_offset(at);
+        match refusal::decide(refused, reported) {
+            RefusalAction::ResumeAt(offset) => {
+                session.set_offset(offset);
                 self.back_off(error, None).await?;
-                self.report.update_blob(&self.blob.digest, at);
+                self.report.update_blob(&self.blob.digest, offset);
                 Ok(None)
             }
             RefusalAction::NewSession => Ok(Some(SessionOutcome::SessionLost)),
@@ -133,64 +119,88 @@ impl BlobUpload<'_> {
             self.share_permit().await;
         }
         match self.sender.send_whole(session, self.mode).await {
+            Ok(()) if self.mode == UploadMode::Monolithic => return Ok(SessionOutcome::Finished),
             Ok(()) => {}
             Err(SendError::Source(error)) => {
                 self.back_off_after_read_error(error).await?;
                 return Ok(SessionOutcome::StartOver);
             }
             Err(SendError::SizeLimit(failure)) => return Err(failure),
-            Err(SendError::TooLarge) => return Ok(SessionOutcome::StartOver),
             Err(SendError::Refused(error, status)) => {
-                self.refusals += 1;
-                let gone = status == StatusCode::NOT_FOUND && self.refusals == 1;
-                return Ok(match gone {
-                    true => SessionOutcome::SessionLost,
-                    false => SessionOutcome::ModeRefused(error),
+                self.progress.refusals += 1;
+                return Ok(match status {
+                    StatusCode::NOT_FOUND if self.progress.refusals == 1 => {
+                        SessionOutcome::SessionLost
+                    }
+                    _ => SessionOutcome::ModeRefused(error),
                 });
             }
             Err(SendError::Request(error)) => {
                 self.back_off_in_session(error).await?;
-                return Ok(match self.is_present().await? {
-                    true => SessionOutcome::Finished,
-                    false => SessionOutcome::StartOver,
+                return Ok(if self.is_present().await? {
+                    SessionOutcome::Finished
+                } else {
+                    SessionOutcome::StartOver
                 });
             }
         }
-        if self.mode == UploadMode::Monolithic {
-            return Ok(SessionOutcome::Finished);
-        }
-        self.wait_at_barrier().await?;
-        let client = &self.writer.client;
         loop {
-            let Err(error) = client.finish_upload(session, &self.blob.digest).await else {
-                return Ok(SessionOutcome::Finished);
-            };
-            if error.status().is_some_and(refusal::is_request_refused) {
-                return Ok(SessionOutcome::ModeRefused(error));
-            }
-            self.back_off_in_session(error).await?;
-            if self.is_present().await? {
-                return Ok(SessionOutcome::Finished);
+            if let Some(outcome) = self.finish(session).await? {
+                return Ok(outcome);
             }
         }
+    }
+
+    /// Waits for the other blobs, and finishes a session whose bytes have all been sent. Returns
+    /// how the session ended, or `None` after a fault.
+    async fn finish(&mut self, session: &UploadSession) -> Result<Option<SessionOutcome>, Failure> {
+        self.wait_at_barrier().await?;
+        let finished = self
+            .writer
+            .client
+            .finish_upload(session, &self.blob.digest)
+            .await;
+        let Err(error) = finished else {
+            return Ok(Some(SessionOutcome::Finished));
+        };
+        let is_refused = error.status().is_some_and(refusal::is_request_refused);
+        let mode = self.mode;
+        let is_mode_refused = match mode {
+            UploadMode::Chunks if self.is_corrupted(&error) => {
+                return Ok(Some(SessionOutcome::SessionLost));
+            }
+            // All chunks were accepted without a fault, but the registry did not assemble them.
+            UploadMode::Chunks => {
+                is_refused && self.progress.chunks > 1 && !self.progress.is_resumed
+            }
+            UploadMode::Stream | UploadMode::Monolithic => is_refused,
+        };
+        if is_mode_refused {
+            return Ok(Some(SessionOutcome::ModeRefused(error)));
+        }
+        self.back_off_in_session(error).await?;
+        // Perhaps only the response to the finishing request was lost.
+        let is_present = self.is_present().await?;
+        Ok(is_present.then_some(SessionOutcome::Finished))
     }
 
     /// Resets the fault counters if the registry has confirmed a larger offset than ever before in
     /// this session. Nothing else is progress; otherwise a registry that loses bytes would be sent
     /// them for ever.
     fn note_progress(&mut self, session: &UploadSession) {
-        if session.offset() > self.confirmed {
-            self.confirmed = session.offset();
-            self.faults = 0;
-            if self.confirmed > self.best {
-                self.best = self.confirmed;
-                self.lost_sessions = 0;
-            }
-            // The first chunk of a session proves little: some registries accept one chunk and no
-            // more.
-            if self.chunks > 1 || self.is_resumed {
-                self.refusals = 0;
-            }
+        let progress = &mut self.progress;
+        if session.offset() <= progress.confirmed {
+            return;
+        }
+        progress.confirmed = session.offset();
+        progress.faults = 0;
+        if progress.confirmed > progress.best {
+            progress.best = progress.confirmed;
+            progress.lost_sessions = 0;
+        }
+        // The first chunk of a session proves little: some registries accept one chunk and no more.
+        if progress.chunks > 1 || progress.is_resumed {
+            progress.refusals = 0;
         }
     }
 
@@ -198,16 +208,16 @@ impl BlobUpload<'_> {
         Error::ConnectionLost {
             registry: self.writer.client.registry().clone(),
             operation: "PATCH of an upload".to_owned(),
-            what: "the registry took a chunk and kept no more than before".to_owned(),
+            what: "the registry accepted a chunk, but its offset did not change".to_owned(),
         }
     }
 
     /// Returns whether finishing failed because the bytes sent before a fault are wrong. Such a
     /// blob is worth a new session.
     fn is_corrupted(&mut self, error: &Error) -> bool {
-        let refused = error.status() == Some(StatusCode::BAD_REQUEST);
-        let spoilt = refused && std::mem::take(&mut self.is_resumed);
-        self.is_untrusted |= spoilt;
-        spoilt
+        let is_rejected = error.status() == Some(StatusCode::BAD_REQUEST);
+        let is_corrupted = is_rejected && std::mem::take(&mut self.progress.is_resumed);
+        self.progress.is_untrusted |= is_corrupted;
+        is_corrupted
     }
 }

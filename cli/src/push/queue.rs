@@ -1,0 +1,99 @@
+//! Builds the queue of uploads from a plan: which blobs are sent, and where their bytes are.
+
+use imgsync_oci::Descriptor;
+
+use super::context::{PushContext, missing_content};
+use super::packed_layers::PackedLayers;
+use crate::exit::Failure;
+use crate::image::{ImageBlobs, ImageConfig, Layer, Slice};
+use crate::plan::{BlobStep, PushPlan};
+use crate::spool::SpooledLayer;
+use crate::text;
+use crate::upload::{QueuedBlob, QueuedContent};
+
+/// Returns the layers to upload, and notes those that the target or the spool has. `noun` is the
+/// word for a layer in messages.
+pub(super) fn queue_layers(
+    context: &PushContext,
+    noun: &str,
+    layers: &[Layer],
+    plan: &PushPlan,
+    blobs: &mut ImageBlobs,
+    mut packed: PackedLayers,
+) -> Result<Vec<QueuedBlob>, Failure> {
+    let mut queue = Vec::new();
+    let count = layers.len();
+    for (position, (layer, (_, step))) in layers.iter().zip(&plan.steps).enumerate() {
+        let label = format!("{noun} {}/{count}", position + 1);
+        match step {
+            BlobStep::AlreadyPresent(candidate) => {
+                let size = text::format_bytes(candidate.blob.size);
+                let evidence = &candidate.evidence;
+                context.note(&format!("{label}: already there ({size}; {evidence})"));
+            }
+            BlobStep::Send { .. } | BlobStep::Mount { .. } => {
+                let spooled = packed.remove(layer.source_digest());
+                if spooled.is_some() {
+                    context.note(&format!("{label}: compressed by an earlier push"));
+                }
+                queue.push(queue_layer(layer, spooled, blobs, label)?);
+            }
+            BlobStep::SentByAnother { .. } | BlobStep::Duplicate => {}
+        }
+    }
+    Ok(queue)
+}
+
+/// Queues a layer as an earlier run compressed it, or as the source has it. Its bytes are taken
+/// from `blobs`, so that the spool can free the space once the layer is compressed.
+fn queue_layer(
+    layer: &Layer,
+    spooled: Option<SpooledLayer>,
+    blobs: &mut ImageBlobs,
+    label: String,
+) -> Result<QueuedBlob, Failure> {
+    let source_digest = layer.source_digest();
+    let (content, bytes) = match (spooled, layer.clone()) {
+        (Some(SpooledLayer { blob, bytes }), _) => {
+            let diff_id = source_digest.clone();
+            (QueuedContent::Packed { diff_id, blob }, Some(bytes))
+        }
+        (None, Layer::Raw { diff_id, .. }) => {
+            (QueuedContent::Raw { diff_id }, blobs.take(source_digest))
+        }
+        (
+            None,
+            Layer::Blob {
+                descriptor,
+                diff_id,
+            },
+        ) => {
+            let content = QueuedContent::Ready {
+                descriptor,
+                diff_id,
+            };
+            (content, blobs.take(source_digest))
+        }
+    };
+    let bytes = bytes.ok_or_else(|| missing_content(&label))?;
+    Ok(QueuedBlob {
+        content,
+        bytes,
+        label,
+    })
+}
+
+/// Queues a config whose bytes are known.
+pub(super) fn queue_config(config: &ImageConfig) -> Result<QueuedBlob, Failure> {
+    let bytes = config.bytes.clone();
+    let bytes = bytes.ok_or_else(|| missing_content("the config"))?;
+    let (digest, size) = (config.digest.clone(), bytes.len() as u64);
+    Ok(QueuedBlob {
+        content: QueuedContent::Ready {
+            descriptor: Descriptor::new(&config.media_type, digest, size),
+            diff_id: None,
+        },
+        bytes: Slice::memory(bytes),
+        label: "config".to_owned(),
+    })
+}
