@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use imgsync_oci::{Descriptor, Digest, LocalName};
+use imgsync_oci::{Descriptor, Digest, LocalName, Manifest, ParseError, media};
 
 pub(crate) mod config;
 mod error;
 pub(crate) mod limits;
 mod location;
-pub mod manifest;
+mod manifest;
 pub(crate) mod name;
 pub(crate) mod platform;
 pub(crate) mod referrer_tags;
@@ -71,6 +71,27 @@ pub struct SingleImage {
     pub layers: Vec<Layer>,
     /// The origin of the manifest.
     pub origin: ManifestOrigin,
+}
+
+impl SingleImage {
+    /// Returns an image for which a Docker manifest will be generated. `bytes` is the config, if it
+    /// is known.
+    pub(crate) fn without_manifest(
+        digest: Digest,
+        bytes: Option<Bytes>,
+        layers: Vec<Layer>,
+    ) -> Self {
+        let media_type = media::DOCKER_CONFIG.to_owned();
+        Self {
+            config: ImageConfig {
+                media_type,
+                digest,
+                bytes,
+            },
+            layers,
+            origin: ManifestOrigin::Generated,
+        }
+    }
 }
 
 /// The config of an image. With a daemon, its digest is known before its bytes.
@@ -173,37 +194,42 @@ impl VerifiedManifest {
             bytes,
         }
     }
+
+    /// Parses `bytes`, which have the digest `digest`.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::parse`].
+    pub(crate) fn parse(
+        digest: Digest,
+        bytes: Bytes,
+        declared: Option<&str>,
+    ) -> Result<(Self, Manifest), ParseError> {
+        let (media_type, parsed) = Manifest::parse(&bytes, declared)?;
+        let manifest = Self {
+            digest,
+            media_type,
+            bytes,
+        };
+        Ok((manifest, parsed))
+    }
+
+    /// Returns the content of the manifest.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::parse`].
+    pub(crate) fn content(&self) -> Result<Manifest, ParseError> {
+        Manifest::parse(&self.bytes, Some(&self.media_type)).map(|(_, content)| content)
+    }
 }
 
-/// Whether an entry of an index is an attestation about another entry rather than an image, by the
-/// annotation of BuildKit.
+/// Returns whether an entry of an index is an attestation about another entry rather than an image,
+/// by the annotation of BuildKit.
 pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
     entry.annotation("vnd.docker.reference.type").is_some()
 }
 
 /// Where the bytes of configs and layers are, by their digests at the source
-/// ([`Layer::source_digest`]).
-#[derive(Debug, Default)]
-pub struct ImageBlobs {
-    slices: HashMap<Digest, Slice>,
-}
-
-impl ImageBlobs {
-    /// Returns the bytes of a digest; `None` if they were skipped.
-    ///
-    /// The digest of an uncompressed layer comes from the config and is not verified before the
-    /// layer is compressed.
-    pub fn get(&self, digest: &Digest) -> Option<&Slice> {
-        self.slices.get(digest)
-    }
-
-    /// Removes and returns the bytes of a digest. A file of the spool frees its disk space once
-    /// nothing has it open.
-    pub fn take(&mut self, digest: &Digest) -> Option<Slice> {
-        self.slices.remove(digest)
-    }
-
-    pub(super) fn insert(&mut self, digest: Digest, slice: Slice) {
-        self.slices.insert(digest, slice);
-    }
-}
+/// ([`Layer::source_digest`]). Skipped layers are missing. The digest of an uncompressed layer comes
+/// from the config and is not verified before the layer is compressed. A file of the spool frees its
+/// disk space once it is removed here and nothing has it open.
+pub type ImageBlobs = HashMap<Digest, Slice>;
