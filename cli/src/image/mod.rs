@@ -229,7 +229,28 @@ pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
 }
 
 /// Where the bytes of configs and layers are, by their digests at the source
-/// ([`Layer::source_digest`]). Skipped layers are missing. The digest of an uncompressed layer comes
-/// from the config and is not verified before the layer is compressed. A file of the spool frees its
-/// disk space once it is removed here and nothing has it open.
-pub type ImageBlobs = HashMap<Digest, Slice>;
+/// ([`Layer::source_digest`]).
+#[derive(Debug, Default)]
+pub struct ImageBlobs {
+    slices: HashMap<Digest, Slice>,
+}
+
+impl ImageBlobs {
+    /// Returns the bytes of a digest; `None` if they were skipped.
+    ///
+    /// The digest of an uncompressed layer comes from the config and is not verified before the
+    /// layer is compressed.
+    pub fn get(&self, digest: &Digest) -> Option<&Slice> {
+        self.slices.get(digest)
+    }
+
+    /// Removes and returns the bytes of a digest. A file of the spool frees its disk space once
+    /// nothing has it open.
+    pub fn take(&mut self, digest: &Digest) -> Option<Slice> {
+        self.slices.remove(digest)
+    }
+
+    pub(super) fn insert(&mut self, digest: Digest, slice: Slice) {
+        self.slices.insert(digest, slice);
+    }
+}

@@ -50,7 +50,7 @@ fn queue_blob(
     blobs: &mut ImageBlobs,
     label: String,
 ) -> Result<QueuedBlob, Failure> {
-    let bytes = blobs.remove(&blob.digest).ok_or_else(|| {
+    let bytes = blobs.take(&blob.digest).ok_or_else(|| {
         // The layer filter may have skipped a layer that the target holds compressed.
         missing_content(&blob.digest)
             .with_hint("push again; give an archive as a file instead of on standard input")

@@ -220,7 +220,7 @@ fn queue_layer(
             label,
         });
     }
-    let bytes = blobs.remove(layer.source_digest());
+    let bytes = blobs.take(layer.source_digest());
     let bytes = bytes.ok_or_else(|| damaged(&label))?;
     let content = match layer.clone() {
         Layer::Raw { diff_id, .. } => QueuedContent::Raw { diff_id },

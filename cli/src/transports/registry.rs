@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 use imgsync_oci::client::{Client, DeleteOutcome, Error, FetchedManifest};
-use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Registry, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, Manifest, ParseError, Reference, Registry, Repository, Tag};
 use tokio::sync::SemaphorePermit;
 
 use super::throttle::RegistryThrottle;
@@ -61,18 +61,16 @@ impl RepositoryHandle {
         (self.client.registry(), &self.repository)
     }
 
-    /// Waits until another request is allowed.
-    async fn acquire_request_permit(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits until another request is allowed. The permit belongs to the request.
+    async fn request(&self) -> (Option<SemaphorePermit<'_>>, &Client, &Repository) {
         // The semaphore is never closed.
-        self.throttle.request_permits.acquire().await.ok()
+        let permit = self.throttle.request_permits.acquire().await.ok();
+        (permit, &self.client, &self.repository)
     }
 
     async fn head_manifest(&self, reference: &Reference) -> Response<Option<ManifestDescriptor>> {
-        let permit = self.acquire_request_permit().await;
-        let head = self
-            .client
-            .head_manifest(&self.repository, reference)
-            .await?;
+        let (permit, client, repository) = self.request().await;
+        let head = client.head_manifest(repository, reference).await?;
         let Some(head) = head else { return Ok(None) };
         let digest = match reference {
             Reference::Digest(digest) => Some(digest.clone()),
@@ -92,10 +90,8 @@ impl RepositoryHandle {
     }
 
     async fn fetch_manifest(&self, reference: &Reference) -> Response<Option<FetchedManifest>> {
-        let _permit = self.acquire_request_permit().await;
-        self.client
-            .fetch_manifest(&self.repository, reference)
-            .await
+        let (_permit, client, repository) = self.request().await;
+        client.fetch_manifest(repository, reference).await
     }
 
     /// Returns the list of the referrers API; `None` if the registry has none.
@@ -103,11 +99,8 @@ impl RepositoryHandle {
         if self.lacks_referrers_api.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let _permit = self.acquire_request_permit().await;
-        let list = self
-            .client
-            .list_referrers(&self.repository, subject, None)
-            .await?;
+        let (_permit, client, repository) = self.request().await;
+        let list = client.list_referrers(repository, subject, None).await?;
         if list.is_none() {
             self.lacks_referrers_api.store(true, Ordering::Relaxed);
         }
@@ -145,7 +138,7 @@ fn describe_obsolete_type(media_type: &str) -> Option<&'static str> {
 
 fn into_verified(
     fetched: FetchedManifest,
-) -> std::result::Result<(VerifiedManifest, Manifest), imgsync_oci::ParseError> {
+) -> std::result::Result<(VerifiedManifest, Manifest), ParseError> {
     VerifiedManifest::parse(fetched.digest, fetched.bytes, fetched.media_type.as_deref())
 }
 
@@ -167,7 +160,7 @@ impl RegistrySource {
         &self,
         reference: &Reference,
         declared: Option<&str>,
-        error: &imgsync_oci::ParseError,
+        error: &ParseError,
     ) -> Failure {
         let name = &self.0.name;
         match declared.and_then(describe_obsolete_type) {
@@ -200,9 +193,8 @@ impl CopySource for RegistrySource {
                 let what = format!("the list of tags of {name} has too many pages");
                 return Some((Err(source_failure(what)), None));
             }
-            let _permit = handle.acquire_request_permit().await;
-            let page = handle.client.list_tags(&handle.repository, next).await;
-            Some(match page {
+            let (_permit, client, repository) = handle.request().await;
+            Some(match client.list_tags(repository, next).await {
                 Ok(Some(page)) => {
                     let next = page.next.map(|next| (Some(next), pages + 1));
                     (Ok(page.names), next)
@@ -287,8 +279,7 @@ impl CopyTarget for RegistryTarget {
     }
 
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
-        let _permit = self.handle.acquire_request_permit().await;
-        let (client, repository) = (&self.handle.client, &self.handle.repository);
+        let (_permit, client, repository) = self.handle.request().await;
         Ok(client.has_blob(repository, &blob.digest, blob.size).await?)
     }
 
@@ -305,8 +296,7 @@ impl CopyTarget for RegistryTarget {
             ManifestRole::Tagged(tag) => Reference::Tag(tag.clone()),
             _ => Reference::Digest(manifest.digest.clone()),
         };
-        let _permit = self.handle.acquire_request_permit().await;
-        let (client, repository) = (&self.handle.client, &self.handle.repository);
+        let (_permit, client, repository) = self.handle.request().await;
         let (media_type, bytes) = (&manifest.media_type, manifest.bytes.clone());
         let put = client.put_manifest(repository, &reference, media_type, bytes);
         put.await?;
@@ -318,8 +308,7 @@ impl CopyTarget for RegistryTarget {
     }
 
     async fn delete_tag(&self, tag: &Tag) -> Result<DeleteOutcome> {
-        let _permit = self.handle.acquire_request_permit().await;
-        let (client, repository) = (&self.handle.client, &self.handle.repository);
+        let (_permit, client, repository) = self.handle.request().await;
         let reference = Reference::Tag(tag.clone());
         Ok(client.delete_manifest(repository, &reference).await?)
     }

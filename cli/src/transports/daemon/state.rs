@@ -23,29 +23,17 @@ pub(super) struct DaemonTargetState {
 impl DaemonTargetState {
     /// Returns the outcome of the copy as far as it is known before the copy.
     pub(super) fn initial_outcome(&self) -> CopyOutcome {
-        let previous = self.previous_image.as_ref().map(|image| image.id.clone());
-        let change = match &self.existing_id {
-            None => CopyChange::Image,
-            existing if *existing == previous => CopyChange::Nothing,
-            Some(_) => CopyChange::Tag,
-        };
-        let sizes = distinct_layers(&self.image.layers).map(|layer| layer.size);
-        CopyOutcome {
-            source_digest: self.image.root.clone(),
-            digest: self.image.manifest.digest.clone(),
-            previous_digest: previous,
-            change,
-            sent: 0,
-            saved: match change {
-                CopyChange::Tag => sizes.sum(),
-                _ => 0,
-            },
-            mounted: 0,
-            referrer_tags: Vec::new(),
-            referrer_count: 0,
-            left_out: self.image.omitted_platforms.clone(),
-            notes: Vec::new(),
+        let (source_digest, image) = (self.image.root.clone(), &self.image);
+        let mut outcome = CopyOutcome::unchanged(source_digest, image.manifest.digest.clone());
+        outcome.previous_digest = self.previous_image.as_ref().map(|image| image.id.clone());
+        outcome.left_out = image.omitted_platforms.clone();
+        if self.existing_id.is_none() {
+            outcome.change = CopyChange::Image;
+        } else if self.existing_id != outcome.previous_digest {
+            outcome.change = CopyChange::Tag;
+            outcome.saved = distinct_layers(&image.layers).map(|layer| layer.size).sum();
         }
+        outcome
     }
 }
 

@@ -82,7 +82,7 @@ fn open_error(from: &str, source: io::Error) -> Error {
 ///
 /// # Errors
 /// Returns an error if the archive is unreadable, unsafe or truncated.
-fn read_entries(file: File, size: u64, from: &str) -> Result<SourceFiles, Error> {
+pub(super) fn read_entries(file: File, size: u64, from: &str) -> Result<SourceFiles, Error> {
     let file = Arc::new(file);
     let mut contents = SourceFiles::empty(from);
     let mut tarball = TarReader::new(SeekableInput::new(&*file, size), from);
