@@ -12,8 +12,15 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Docker's image config.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// An uncompressed layer of an OCI manifest.
+const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// An uncompressed layer of Docker's manifest.
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 /// A gzip-compressed layer of Docker's manifest.
 pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 
 /// The media types of manifests that the client accepts.
 pub const MANIFEST_TYPES: [&str; 4] = [
@@ -71,24 +78,27 @@ impl Compression {
     /// Returns the compression that a media type names; `None` for a type that is no layer of a
     /// file system.
     pub fn of_media_type(media_type: &str) -> Option<Self> {
-        match media_type {
-            "application/vnd.oci.image.layer.v1.tar"
-            | "application/vnd.docker.image.rootfs.diff.tar" => Some(Self::None),
-            "application/vnd.oci.image.layer.v1.tar+gzip" | DOCKER_LAYER_GZIP => Some(Self::Gzip),
-            "application/vnd.oci.image.layer.v1.tar+zstd"
-            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Self::Zstd),
-            _ => None,
+        let all = [Self::None, Self::Gzip, Self::Zstd];
+        let types = |this: Self| [this.oci_layer_type(), this.docker_layer_type()];
+        all.into_iter()
+            .find(|this| types(*this).contains(&media_type))
+    }
+
+    /// Returns the media type of a layer with this compression in an OCI manifest.
+    pub fn oci_layer_type(self) -> &'static str {
+        match self {
+            Self::None => OCI_LAYER,
+            Self::Gzip => OCI_LAYER_GZIP,
+            Self::Zstd => OCI_LAYER_ZSTD,
         }
     }
-}
 
-/// Returns the gzip variant of the media type of an uncompressed layer; `None` for other types.
-pub fn gzip_media_type(media_type: &str) -> Option<&'static str> {
-    match media_type {
-        "application/vnd.oci.image.layer.v1.tar" => {
-            Some("application/vnd.oci.image.layer.v1.tar+gzip")
+    /// Returns the media type of a layer with this compression in Docker's manifest.
+    pub fn docker_layer_type(self) -> &'static str {
+        match self {
+            Self::None => DOCKER_LAYER,
+            Self::Gzip => DOCKER_LAYER_GZIP,
+            Self::Zstd => DOCKER_LAYER_ZSTD,
         }
-        "application/vnd.docker.image.rootfs.diff.tar" => Some(DOCKER_LAYER_GZIP),
-        _ => None,
     }
 }

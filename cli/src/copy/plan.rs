@@ -10,7 +10,7 @@ use super::platform_filter::{self, FilteredIndex};
 use super::run_cache::RunCache;
 use crate::exit::{Failure, FailureKind};
 use crate::plan::BlobStep;
-use crate::report::{CopyChange, CopyOutcome, Report};
+use crate::report::{CopyOutcome, Report};
 use crate::transports::{
     CopyRequest, CopySource, CopyTarget, ManifestDescriptor, ManifestRole, VerifiedManifest,
 };
@@ -181,19 +181,7 @@ impl CopyPlan {
     /// Returns the plan for an image that needs nothing.
     pub(super) fn unchanged(source_digest: Digest, digest: Digest) -> Self {
         Self {
-            outcome: CopyOutcome {
-                source_digest,
-                digest,
-                previous_digest: None,
-                change: CopyChange::Nothing,
-                sent: 0,
-                saved: 0,
-                mounted: 0,
-                referrer_tags: Vec::new(),
-                referrer_count: 0,
-                left_out: Vec::new(),
-                notes: Vec::new(),
-            },
+            outcome: CopyOutcome::unchanged(source_digest, digest),
             blobs: Vec::new(),
             child_manifests: Vec::new(),
             root_manifest: None,

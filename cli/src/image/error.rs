@@ -1,6 +1,7 @@
 //! Errors of image sources.
 
 use std::io;
+use std::path::Path;
 
 use imgsync_oci::{Digest, ParseError};
 
@@ -117,7 +118,10 @@ pub enum Error {
         names: Vec<String>,
     },
     /// The selected image does not exist.
-    #[error("{from} has no image {wanted}; it has {}", list(names))]
+    #[error(
+        "{from} has no image {wanted}; it has {}",
+        list(names, "only images without a name")
+    )]
     ImageNotFound {
         /// The source.
         from: String,
@@ -127,7 +131,10 @@ pub enum Error {
         names: Vec<String>,
     },
     /// A requested platform does not exist.
-    #[error("{from} has no image for {wanted}; it has {}", platforms(available))]
+    #[error(
+        "{from} has no image for {wanted}; it has {}",
+        list(available, "no complete platform with a name")
+    )]
     PlatformNotFound {
         /// The source.
         from: String,
@@ -180,21 +187,82 @@ pub enum Error {
     },
 }
 
-fn list(names: &[String]) -> String {
+fn list(names: &[String], none: &str) -> String {
     match names {
-        [] => "only images without a name".to_owned(),
+        [] => none.to_owned(),
         names => names.join(", "),
     }
 }
 
-fn platforms(there: &[String]) -> String {
-    match there {
-        [] => "no complete platform with a name".to_owned(),
-        there => there.join(", "),
-    }
-}
-
 impl Error {
+    /// Returns the error for an argument that is no image.
+    pub(crate) fn invalid_location(input: &str, reason: &str) -> Self {
+        Self::InvalidLocation {
+            input: input.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Returns the error for a source that is not supported, with what to do instead.
+    pub(crate) fn unsupported(what: impl Into<String>, instead: &str) -> Self {
+        Self::Unsupported {
+            what: what.into(),
+            instead: instead.to_owned(),
+        }
+    }
+
+    /// Returns the error for damaged or invalid content of the source `from`.
+    pub(crate) fn malformed(from: &str, reason: impl Into<String>) -> Self {
+        Self::Malformed {
+            from: from.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Returns the error for a missing part.
+    pub(crate) fn missing(from: &str, what: impl Into<String>) -> Self {
+        Self::Missing {
+            from: from.to_owned(),
+            what: what.into(),
+        }
+    }
+
+    /// Returns the error for content that exceeds a limit.
+    pub(crate) fn too_large(from: &str, what: impl Into<String>, limit: impl Into<String>) -> Self {
+        Self::TooLarge {
+            from: from.to_owned(),
+            what: what.into(),
+            limit: limit.into(),
+        }
+    }
+
+    /// Returns the error for content that does not match its digest.
+    pub(crate) fn mismatch(from: &str, what: &str, expected: &Digest, found: Digest) -> Self {
+        Self::DigestMismatch {
+            from: from.to_owned(),
+            what: what.to_owned(),
+            expected: expected.clone(),
+            found,
+        }
+    }
+
+    /// Returns the error for a failed read.
+    pub(crate) fn read(from: &str, source: io::Error) -> Self {
+        Self::Io {
+            action: "read",
+            from: from.to_owned(),
+            source,
+        }
+    }
+
+    /// Returns the error for temporary files that cannot be written.
+    pub(crate) fn spool(folder: &Path, source: io::Error) -> Self {
+        Self::Spool {
+            folder: folder.display().to_string(),
+            source,
+        }
+    }
+
     /// Returns a hint on how to solve the problem, if there is one.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -203,23 +271,15 @@ impl Error {
                  standard input, or a name with docker-daemon:, docker-archive:, oci: or \
                  oci-archive:"
             }
-            Self::Io { .. } => return None,
-            Self::Spool { .. } => {
-                "make room there, or set XDG_CACHE_HOME to a folder that has some"
-            }
-            Self::Truncated { .. } => "make the archive again; nothing of it was taken",
+            Self::Io { .. } | Self::TooLarge { .. } => return None,
+            Self::Spool { .. } => "free some disk space, or set XDG_CACHE_HOME to another disk",
+            Self::Truncated { .. } => "create the archive again",
             Self::Malformed { .. } | Self::UnsafeName { .. } => {
                 "imgsync reads what docker save, podman save, skopeo and buildx write"
             }
             Self::CompressedArchive { kind, .. } => {
-                let program = match *kind {
-                    "gzip" => "gzip",
-                    "zstd" => "zstd",
-                    "xz" => "xz",
-                    _ => "bzip2",
-                };
                 return Some(format!(
-                    "decompress it on the way: {program} -dc <file> | imgsync push - <remote>"
+                    "decompress it in a pipe: {kind} -dc <file> | imgsync push - <remote>"
                 ));
             }
             Self::DigestMismatch { .. } => "the source is damaged: export or build the image again",
@@ -227,7 +287,6 @@ impl Error {
                 "the source is incomplete; if the image was pulled for one platform only, export it \
                  with docker save --platform"
             }
-            Self::TooLarge { .. } => return None,
             Self::Ambiguous { .. } | Self::ImageNotFound { .. } => {
                 "select one of them: docker-archive:<path>:<name>, docker-archive:<path>:@<number>, \
                  or oci:<path>:<tag>"
@@ -246,9 +305,9 @@ impl Error {
                  use sudo"
             }
             Self::DaemonUnreachable { .. } => {
-                "is Docker running, or podman's socket (systemctl --user start podman.socket)? Where \
-                 it listens elsewhere, set DOCKER_HOST; an archive goes without it: imgsync push \
-                 app.tar <remote>"
+                "start Docker, or podman's socket (systemctl --user start podman.socket). Set \
+                 DOCKER_HOST for another socket. An archive needs no daemon: imgsync push app.tar \
+                 <remote>"
             }
             Self::NoSuchImage { .. } => {
                 "list the images with docker image ls; give an archive in this folder by its path, \
@@ -260,27 +319,13 @@ impl Error {
         };
         Some(hint.to_owned())
     }
-
-    /// Returns whether the same call may succeed later.
-    pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::DaemonUnreachable {
-                is_forbidden: false,
-                ..
-            } | Self::DaemonError { .. }
-                | Self::Spool { .. }
-        )
-    }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self {
-            kind: FailureKind::Source,
-            what: format!("source: {error}"),
             hint: error.hint(),
-            is_rate_limited: false,
+            ..Self::new(FailureKind::Source, format!("source: {error}"))
         }
     }
 }

@@ -93,54 +93,41 @@ impl ImageLocation {
         Self::parse_with(word, path_kind)
     }
 
-    fn parse_with(word: &str, look: impl Fn(&Path) -> PathKind) -> Result<Self, Error> {
+    fn parse_with(word: &str, path_kind: impl Fn(&Path) -> PathKind) -> Result<Self, Error> {
         if word == "-" {
             return Ok(Self::StandardInput);
         }
-        if let Some((transport, rest)) = word.split_once(':') {
-            match transport {
-                "docker-daemon" => return rest.parse().map(Self::Daemon),
-                "docker-archive" => {
-                    return path_and_selector(word, rest).map(|(p, s)| Self::DockerArchive(p, s));
-                }
-                "oci" => return path_and_selector(word, rest).map(|(p, s)| Self::OciLayout(p, s)),
-                "oci-archive" => {
-                    return path_and_selector(word, rest).map(|(p, s)| Self::OciArchive(p, s));
-                }
-                "containers-storage" => {
-                    return Err(Error::Unsupported {
-                        what: "podman's storage as a source".to_owned(),
-                        instead: "podman save <image> | imgsync push - <remote>".to_owned(),
-                    });
-                }
-                "docker" if rest.starts_with("//") => {
-                    return Err(Error::Unsupported {
-                        what: "a registry as a source".to_owned(),
-                        instead: "pull the image first, or copy it with skopeo".to_owned(),
-                    });
-                }
-                // Usually a name with a tag.
-                _ => {}
+        let selected = |rest, build: fn(PathBuf, ImageSelector) -> Self| {
+            path_and_selector(word, rest).map(|(path, selector)| build(path, selector))
+        };
+        match word.split_once(':') {
+            Some(("docker-daemon", rest)) => return rest.parse().map(Self::Daemon),
+            Some(("docker-archive", rest)) => return selected(rest, Self::DockerArchive),
+            Some(("oci", rest)) => return selected(rest, Self::OciLayout),
+            Some(("oci-archive", rest)) => return selected(rest, Self::OciArchive),
+            Some(("containers-storage", _)) => {
+                let instead = "podman save <image> | imgsync push - <remote>";
+                return Err(Error::unsupported("podman's storage as a source", instead));
             }
+            Some(("docker", rest)) if rest.starts_with("//") => {
+                let instead = "pull the image first, or copy it with skopeo";
+                return Err(Error::unsupported("a registry as a source", instead));
+            }
+            // Usually a name with a tag.
+            _ => {}
         }
-        let path = Path::new(word);
-        let seen = look(path);
-        let is_explicit =
-            ["/", "./", "../"].iter().any(|it| word.starts_with(it)) || matches!(word, "." | "..");
-        let looks_like_archive = [".tar", ".tar.gz", ".tgz", ".tar.zst"]
-            .iter()
-            .any(|it| word.ends_with(it));
-        match seen {
-            PathKind::Missing if is_explicit => Err(Error::InvalidLocation {
-                input: word.to_owned(),
-                reason: "there is no such file or folder".to_owned(),
-            }),
-            PathKind::Folder if is_explicit => Err(Error::InvalidLocation {
-                input: word.to_owned(),
-                reason: "the folder has no OCI image layout".to_owned(),
-            }),
-            PathKind::Layout => Ok(Self::Path(path.to_owned())),
-            PathKind::File if is_explicit || looks_like_archive => Ok(Self::Path(path.to_owned())),
+        let is_explicit = word.starts_with("/")
+            || word.starts_with("./")
+            || word.starts_with("../")
+            || matches!(word, "." | "..");
+        let mut suffixes = [".tar", ".tar.gz", ".tgz", ".tar.zst"].iter();
+        let looks_like_archive = suffixes.any(|suffix| word.ends_with(suffix));
+        let invalid = |reason: &str| Err(Error::invalid_location(word, reason));
+        match path_kind(Path::new(word)) {
+            PathKind::Missing if is_explicit => invalid("there is no such file or folder"),
+            PathKind::Folder if is_explicit => invalid("the folder has no OCI image layout"),
+            PathKind::Layout => Ok(Self::Path(word.into())),
+            PathKind::File if is_explicit || looks_like_archive => Ok(Self::Path(word.into())),
             PathKind::Missing | PathKind::Folder | PathKind::File => word.parse().map(Self::Daemon),
         }
     }
@@ -148,13 +135,8 @@ impl ImageLocation {
 
 fn path_kind(path: &Path) -> PathKind {
     match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => {
-            if path.join("oci-layout").exists() {
-                PathKind::Layout
-            } else {
-                PathKind::Folder
-            }
-        }
+        Ok(metadata) if metadata.is_dir() && path.join("oci-layout").exists() => PathKind::Layout,
+        Ok(metadata) if metadata.is_dir() => PathKind::Folder,
         Ok(_) => PathKind::File,
         // Opening the file reports the missing permission.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => PathKind::File,
@@ -164,10 +146,7 @@ fn path_kind(path: &Path) -> PathKind {
 
 /// Parses `PATH`, `PATH:NAME` or `PATH:@NUMBER`; a path cannot contain a colon, as with skopeo.
 fn path_and_selector(word: &str, rest: &str) -> Result<(PathBuf, ImageSelector), Error> {
-    let invalid = |reason: &str| Error::InvalidLocation {
-        input: word.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let invalid = |reason| Error::invalid_location(word, reason);
     let (path, selector) = match rest.split_once(':') {
         None => (rest, ImageSelector::Only),
         Some((_, "")) => return Err(invalid("nothing follows the last colon")),

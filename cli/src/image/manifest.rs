@@ -1,106 +1,55 @@
 //! Builds and edits image manifests.
 
+use imgsync_oci::Descriptor;
 use imgsync_oci::media::{self, Compression};
-use imgsync_oci::{Descriptor, Digest};
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{Error, ImageConfig, Layer, ManifestOrigin, SingleImage, VerifiedManifest};
+use super::{Error, Layer, ManifestOrigin, SingleImage, VerifiedManifest};
 
-/// The family of media types in a manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MediaTypeFamily {
-    Docker,
-    Oci,
+/// Returns the media type of a layer in another manifest, in which `layer_type` returns those of the
+/// layers of a file system; other types stay.
+fn layer_type_of<'a>(
+    descriptor: &'a Descriptor,
+    layer_type: fn(Compression) -> &'static str,
+) -> &'a str {
+    let compression = Compression::of_media_type(&descriptor.media_type);
+    compression.map_or(&descriptor.media_type, layer_type)
 }
 
-impl MediaTypeFamily {
-    fn of(media_type: &str) -> Self {
-        if media_type.starts_with("application/vnd.oci.") {
-            Self::Oci
-        } else {
-            Self::Docker
-        }
-    }
-
-    fn layer_type(self, compression: Compression) -> &'static str {
-        match (self, compression) {
-            (Self::Oci, Compression::None) => "application/vnd.oci.image.layer.v1.tar",
-            (Self::Oci, Compression::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
-            (Self::Oci, Compression::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
-            (Self::Docker, Compression::None) => "application/vnd.docker.image.rootfs.diff.tar",
-            (Self::Docker, Compression::Gzip) => media::DOCKER_LAYER_GZIP,
-            (Self::Docker, Compression::Zstd) => {
-                "application/vnd.docker.image.rootfs.diff.tar.zstd"
-            }
-        }
-    }
-
-    /// Returns the media type of a layer in this family; other types stay.
-    fn layer_type_of(self, descriptor: &Descriptor) -> &str {
-        match Compression::of_media_type(&descriptor.media_type) {
-            Some(compression) => self.layer_type(compression),
-            None => &descriptor.media_type,
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ManifestJson<'a> {
-    schema_version: u8,
-    media_type: &'a str,
-    config: DescriptorJson<'a>,
-    layers: Vec<DescriptorJson<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DescriptorJson<'a> {
-    media_type: &'a str,
-    size: u64,
-    digest: &'a Digest,
-}
-
-impl<'a> DescriptorJson<'a> {
-    fn new(media_type: &'a str, descriptor: &'a Descriptor) -> Self {
-        Self {
-            media_type,
-            size: descriptor.size,
-            digest: &descriptor.digest,
-        }
-    }
+fn descriptor_json(media_type: &str, descriptor: &Descriptor) -> Value {
+    let Descriptor { size, digest, .. } = descriptor;
+    json!({ "mediaType": media_type, "size": size, "digest": digest })
 }
 
 /// Builds the manifest of an image that has none: a Docker manifest (schema 2) as `docker push`
 /// writes it, or an OCI manifest if a layer is compressed with zstd, for which Docker has no media
 /// type. Equal descriptors yield equal bytes.
-///
-/// # Errors
-/// Returns [`Error::Malformed`] if serialization fails, which does not happen.
-pub fn build(config: &Descriptor, layers: &[Descriptor]) -> Result<VerifiedManifest, Error> {
+fn build(config: &Descriptor, layers: &[Descriptor]) -> VerifiedManifest {
     let is_zstd = |layer: &Descriptor| {
         Compression::of_media_type(&layer.media_type) == Some(Compression::Zstd)
     };
-    let (family, media_type, config_type) = if layers.iter().any(is_zstd) {
-        (MediaTypeFamily::Oci, media::OCI_MANIFEST, media::OCI_CONFIG)
+    let (media_type, config_type, layer_type): (_, _, fn(_) -> _) = if layers.iter().any(is_zstd) {
+        (
+            media::OCI_MANIFEST,
+            media::OCI_CONFIG,
+            Compression::oci_layer_type,
+        )
     } else {
         (
-            MediaTypeFamily::Docker,
             media::DOCKER_MANIFEST,
             media::DOCKER_CONFIG,
+            Compression::docker_layer_type,
         )
     };
-    let written = ManifestJson {
-        schema_version: 2,
-        media_type,
-        config: DescriptorJson::new(config_type, config),
-        layers: layers
-            .iter()
-            .map(|layer| DescriptorJson::new(family.layer_type_of(layer), layer))
-            .collect(),
-    };
-    let bytes = serde_json::to_vec(&written).map_err(unwritable)?;
-    Ok(VerifiedManifest::new(media_type, bytes))
+    let layers = layers.iter();
+    let layers = layers.map(|layer| descriptor_json(layer_type_of(layer, layer_type), layer));
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": descriptor_json(config_type, config),
+        "layers": layers.collect::<Value>(),
+    });
+    VerifiedManifest::new(media_type, manifest.to_string())
 }
 
 impl SingleImage {
@@ -122,13 +71,9 @@ impl SingleImage {
             ManifestOrigin::Original(own) => Ok(own.clone()),
             ManifestOrigin::Edited(own) => edit(own, &self.layers, layers),
             ManifestOrigin::Generated => {
-                let ImageConfig {
-                    media_type, digest, ..
-                } = &self.config;
-                build(
-                    &Descriptor::new(media_type, digest.clone(), config_size),
-                    layers,
-                )
+                let (media_type, digest) = (&self.config.media_type, self.config.digest.clone());
+                let config = Descriptor::new(media_type, digest, config_size);
+                Ok(build(&config, layers))
             }
         }
     }
@@ -141,43 +86,39 @@ fn edit(
     layers: &[Layer],
     blobs: &[Descriptor],
 ) -> Result<VerifiedManifest, Error> {
-    let mut manifest: serde_json::Value = serde_json::from_slice(&own.bytes).map_err(unwritable)?;
+    let mut manifest: Value =
+        serde_json::from_slice(&own.bytes).map_err(|error| malformed(error.to_string()))?;
     let entries = manifest
         .get_mut("layers")
-        .and_then(|layers| layers.as_array_mut())
+        .and_then(Value::as_array_mut)
         .filter(|entries| entries.len() == layers.len())
-        .ok_or_else(|| malformed("its layers are not those of the image".to_owned()))?;
+        .ok_or_else(|| malformed("its layers are not those of the image"))?;
     for ((entry, layer), blob) in entries.iter_mut().zip(layers).zip(blobs) {
-        match layer {
-            Layer::Blob { .. } => continue,
-            Layer::Raw { .. } => {}
+        if let Layer::Raw { .. } = layer {
+            let media_type = entry["mediaType"].as_str().unwrap_or_default();
+            let layer_type = if media_type.starts_with("application/vnd.oci.") {
+                Compression::oci_layer_type
+            } else {
+                Compression::docker_layer_type
+            };
+            entry["mediaType"] = layer_type_of(blob, layer_type).into();
+            entry["digest"] = blob.digest.to_string().into();
+            entry["size"] = blob.size.into();
         }
-        let was = entry.get("mediaType").and_then(|was| was.as_str());
-        let family = MediaTypeFamily::of(was.unwrap_or_default());
-        entry["mediaType"] = family.layer_type_of(blob).into();
-        entry["digest"] = blob.digest.to_string().into();
-        entry["size"] = blob.size.into();
     }
-    let bytes = serde_json::to_vec(&manifest).map_err(unwritable)?;
-    Ok(VerifiedManifest::new(&own.media_type, bytes))
+    Ok(VerifiedManifest::new(&own.media_type, manifest.to_string()))
 }
 
-fn malformed(reason: String) -> Error {
-    Error::Malformed {
-        from: "the image's manifest".to_owned(),
-        reason,
-    }
-}
-
-fn unwritable(error: serde_json::Error) -> Error {
-    malformed(error.to_string())
+fn malformed(reason: impl Into<String>) -> Error {
+    Error::malformed("the image's manifest", reason)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::ImageConfig;
     use bytes::Bytes;
-    use imgsync_oci::Manifest;
+    use imgsync_oci::{Digest, Manifest};
 
     fn gzip_layer(content: &str) -> Descriptor {
         let digest = Digest::of(content.as_bytes());
@@ -190,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_written_manifest_is_dockers_and_the_same_each_time() {
-        let manifest = build(&config(), &[gzip_layer("a"), gzip_layer("bb")]).unwrap();
+        let manifest = build(&config(), &[gzip_layer("a"), gzip_layer("bb")]);
         let expected = concat!(
             r#"{"schemaVersion":2,"#,
             r#""mediaType":"application/vnd.docker.distribution.manifest.v2+json","#,
@@ -209,24 +150,16 @@ mod tests {
     #[test]
     fn zstd_makes_it_an_oci_manifest() {
         let mut zstd = gzip_layer("z");
-        zstd.media_type = MediaTypeFamily::Oci
-            .layer_type(Compression::Zstd)
-            .to_owned();
-        let manifest = build(&config(), &[gzip_layer("a"), zstd]).unwrap();
+        zstd.media_type = Compression::Zstd.oci_layer_type().to_owned();
+        let manifest = build(&config(), &[gzip_layer("a"), zstd]);
         let (media_type, parsed) = Manifest::parse(&manifest.bytes, None).unwrap();
         assert_eq!(media_type, media::OCI_MANIFEST);
         let Manifest::Image { config, layers, .. } = parsed else {
             panic!("an index");
         };
         assert_eq!(config.media_type, media::OCI_CONFIG);
-        assert_eq!(
-            layers[0].media_type,
-            MediaTypeFamily::Oci.layer_type(Compression::Gzip)
-        );
-        assert_eq!(
-            layers[1].media_type,
-            MediaTypeFamily::Oci.layer_type(Compression::Zstd)
-        );
+        assert_eq!(layers[0].media_type, Compression::Gzip.oci_layer_type());
+        assert_eq!(layers[1].media_type, Compression::Zstd.oci_layer_type());
     }
 
     #[test]
@@ -239,8 +172,8 @@ mod tests {
             "config": { "mediaType": media::OCI_CONFIG, "digest": config().digest, "size": 2 },
             "layers": [
                 { "size": 7, "annotations": { "b": "1", "a": "2" }, "digest": raw,
-                  "mediaType": MediaTypeFamily::Oci.layer_type(Compression::None) },
-                { "mediaType": MediaTypeFamily::Oci.layer_type(Compression::Gzip),
+                  "mediaType": Compression::None.oci_layer_type() },
+                { "mediaType": Compression::Gzip.oci_layer_type(),
                   "digest": ready.digest, "size": 5 },
             ],
         });

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use imgsync_oci::{Descriptor, Digest, LocalName};
+use imgsync_oci::{Descriptor, Digest, LocalName, Manifest, ParseError, media};
 
 pub(crate) mod config;
 mod error;
 pub(crate) mod limits;
 mod location;
-pub mod manifest;
+mod manifest;
 pub(crate) mod name;
 pub(crate) mod platform;
 pub(crate) mod referrer_tags;
@@ -71,6 +71,27 @@ pub struct SingleImage {
     pub layers: Vec<Layer>,
     /// The origin of the manifest.
     pub origin: ManifestOrigin,
+}
+
+impl SingleImage {
+    /// Returns an image for which a Docker manifest will be generated. `bytes` is the config, if it
+    /// is known.
+    pub(crate) fn without_manifest(
+        digest: Digest,
+        bytes: Option<Bytes>,
+        layers: Vec<Layer>,
+    ) -> Self {
+        let media_type = media::DOCKER_CONFIG.to_owned();
+        Self {
+            config: ImageConfig {
+                media_type,
+                digest,
+                bytes,
+            },
+            layers,
+            origin: ManifestOrigin::Generated,
+        }
+    }
 }
 
 /// The config of an image. With a daemon, its digest is known before its bytes.
@@ -173,10 +194,36 @@ impl VerifiedManifest {
             bytes,
         }
     }
+
+    /// Parses `bytes`, which have the digest `digest`.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::parse`].
+    pub(crate) fn parse(
+        digest: Digest,
+        bytes: Bytes,
+        declared: Option<&str>,
+    ) -> Result<(Self, Manifest), ParseError> {
+        let (media_type, parsed) = Manifest::parse(&bytes, declared)?;
+        let manifest = Self {
+            digest,
+            media_type,
+            bytes,
+        };
+        Ok((manifest, parsed))
+    }
+
+    /// Returns the content of the manifest.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::parse`].
+    pub(crate) fn content(&self) -> Result<Manifest, ParseError> {
+        Manifest::parse(&self.bytes, Some(&self.media_type)).map(|(_, content)| content)
+    }
 }
 
-/// Whether an entry of an index is an attestation about another entry rather than an image, by the
-/// annotation of BuildKit.
+/// Returns whether an entry of an index is an attestation about another entry rather than an image,
+/// by the annotation of BuildKit.
 pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
     entry.annotation("vnd.docker.reference.type").is_some()
 }

@@ -6,10 +6,8 @@ use imgsync_oci::{LocalName, Tag};
 /// tag. `None` for an invalid name such as `<none>:<none>`.
 pub(crate) fn familiar(text: &str) -> Option<LocalName> {
     let mut name: LocalName = text.parse().ok()?;
-    if matches!(
-        name.registry.as_ref().map(|it| it.as_str()),
-        Some("docker.io" | "index.docker.io")
-    ) {
+    let registry = name.registry.as_ref().map(|registry| registry.as_str());
+    if let Some("docker.io" | "index.docker.io") = registry {
         name.registry = None;
         if let Some(short) = name.repository.as_str().strip_prefix("library/") {
             name.repository = short.parse().ok()?;
@@ -19,24 +17,22 @@ pub(crate) fn familiar(text: &str) -> Option<LocalName> {
     Some(name)
 }
 
-/// Returns the position of the name that `wanted` means: the equal one, otherwise, for a name
+/// Returns the position of the name that matches `wanted`: the equal one, otherwise, for a name
 /// without a registry, the first that differs only in the registry (podman adds `localhost/`).
 pub(crate) fn choose<'a>(
     wanted: &str,
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> Option<usize> {
     let wanted = familiar(wanted)?;
-    let place = |same: &dyn Fn(&LocalName) -> bool| {
-        names
-            .clone()
-            .position(|name| familiar(name).is_some_and(|name| same(&name)))
-    };
-    place(&|name| *name == wanted).or_else(|| {
-        place(&|name| {
-            wanted.registry.is_none()
-                && (&name.repository, &name.tag) == (&wanted.repository, &wanted.tag)
-        })
-    })
+    let mut names = names.map(familiar);
+    let equal = names
+        .clone()
+        .position(|name| name.as_ref() == Some(&wanted));
+    if equal.is_some() || wanted.registry.is_some() {
+        return equal;
+    }
+    let is_alike = |name: LocalName| name.repository == wanted.repository && name.tag == wanted.tag;
+    names.position(|name| name.is_some_and(is_alike))
 }
 
 /// Formats a name.
@@ -46,11 +42,9 @@ pub(crate) fn text(name: &LocalName) -> String {
         repository,
         tag,
     } = name;
-    let registry = registry
-        .as_ref()
-        .map(|it| format!("{it}/"))
-        .unwrap_or_default();
-    let tag = tag.as_ref().map(|it| format!(":{it}")).unwrap_or_default();
+    let registry = registry.as_ref().map(|registry| format!("{registry}/"));
+    let tag = tag.as_ref().map(|tag| format!(":{tag}"));
+    let (registry, tag) = (registry.unwrap_or_default(), tag.unwrap_or_default());
     format!("{registry}{repository}{tag}")
 }
 

@@ -63,14 +63,10 @@ impl Platforms {
     /// Returns the positions of all available platforms that match a requested one, in order. There
     /// may be several for one platform, for example several versions of Windows.
     pub(crate) fn matching(&self, available: &[Option<Platform>]) -> Vec<usize> {
+        let normalized = |position: usize| available[position].as_ref().map(normalize);
         let found = self.0.iter().filter_map(|wanted| find(wanted, available));
-        let found: Vec<_> = found
-            .map(|position| available[position].as_ref().map(normalize))
-            .collect();
-        let is_wanted = |position: &usize| {
-            let own = available[*position].as_ref().map(normalize);
-            own.is_some() && found.contains(&own)
-        };
+        let found: Vec<_> = found.map(normalized).collect();
+        let is_wanted = |position: &usize| found.contains(&normalized(*position));
         (0..available.len()).filter(is_wanted).collect()
     }
 
@@ -92,20 +88,20 @@ impl fmt::Display for Platforms {
 
 /// Finds the equal platform or, if no variant is requested, the only one of that architecture.
 fn find(wanted: &Platform, available: &[Option<Platform>]) -> Option<usize> {
-    let same = |it: &Option<Platform>| it.as_ref().map(normalize) == Some(normalize(wanted));
-    if let Some(position) = available.iter().position(same) {
+    let available: Vec<_> = available
+        .iter()
+        .map(|own| own.as_ref().map(normalize))
+        .collect();
+    let equal = Some(normalize(wanted));
+    if let Some(position) = available.iter().position(|own| *own == equal) {
         return Some(position);
     }
-    let (os, architecture, _) = normalize(wanted);
-    let alike = |it: &Option<Platform>| {
-        it.as_ref()
-            .is_some_and(|it| (normalize(it).0, normalize(it).1) == (os, architecture))
-    };
-    let mut positions = (0..available.len()).filter(|position| alike(&available[*position]));
-    match (wanted.variant.is_none(), positions.next(), positions.next()) {
-        (true, Some(position), None) => Some(position),
-        _ => None,
-    }
+    let without_variant = |(os, architecture, _)| (os, architecture);
+    let alike = equal.map(without_variant);
+    let mut positions =
+        (0..available.len()).filter(|at| available[*at].map(without_variant) == alike);
+    let (first, second) = (positions.next(), positions.next());
+    first.filter(|_| second.is_none() && wanted.variant.is_none())
 }
 
 /// Normalizes a platform as containerd does: some have two names, and some variants are implied.
@@ -151,13 +147,11 @@ fn platform(word: &str) -> Option<Platform> {
 /// Formats a platform as `os/architecture[/variant]`.
 pub(crate) fn text(platform: &Platform) -> String {
     let Platform {
-        architecture,
-        os,
-        variant,
+        architecture, os, ..
     } = platform;
-    match variant.as_deref() {
-        Some(variant) if !variant.is_empty() => format!("{os}/{architecture}/{variant}"),
-        _ => format!("{os}/{architecture}"),
+    match platform.variant.as_deref().unwrap_or_default() {
+        "" => format!("{os}/{architecture}"),
+        variant => format!("{os}/{architecture}/{variant}"),
     }
 }
 

@@ -27,31 +27,24 @@ impl Slice {
     /// Returns a slice of bytes in memory.
     pub(crate) fn memory(bytes: Bytes) -> Self {
         let len = bytes.len() as u64;
-        let storage = SliceStorage::Memory(bytes);
-        Self {
-            storage,
-            offset: 0,
-            len,
-        }
+        Self::new(SliceStorage::Memory(bytes), 0, len)
     }
 
     /// Returns a slice of `len` bytes of `file` from `offset` on.
     pub(crate) fn part(file: &Arc<File>, offset: u64, len: u64) -> Self {
-        let storage = SliceStorage::OpenFile(Arc::clone(file));
-        Self {
-            storage,
-            offset,
-            len,
-        }
+        Self::new(SliceStorage::OpenFile(Arc::clone(file)), offset, len)
     }
 
     /// Returns a slice of a whole file of `len` bytes. The file is opened only for reading, because
     /// there may be more files than file descriptors.
     pub(crate) fn whole(path: PathBuf, len: u64) -> Self {
-        let storage = SliceStorage::ClosedFile(Arc::new(path));
+        Self::new(SliceStorage::ClosedFile(Arc::new(path)), 0, len)
+    }
+
+    fn new(storage: SliceStorage, offset: u64, len: u64) -> Self {
         Self {
             storage,
-            offset: 0,
+            offset,
             len,
         }
     }
@@ -71,19 +64,13 @@ impl Slice {
     /// # Errors
     /// Returns an error if the file cannot be opened any more.
     pub fn read_from(&self, start: u64) -> io::Result<SliceReader> {
-        let storage = match &self.storage {
-            SliceStorage::Memory(bytes) => ReaderStorage::Memory(bytes.clone()),
-            SliceStorage::OpenFile(file) => ReaderStorage::File(Arc::clone(file)),
-            SliceStorage::ClosedFile(path) => {
-                ReaderStorage::File(Arc::new(File::open(path.as_path())?))
-            }
-        };
-        let start = start.min(self.len);
-        Ok(SliceReader {
-            storage,
-            offset: self.offset + start,
-            remaining: self.len - start,
-        })
+        let mut rest = self.clone();
+        if let SliceStorage::ClosedFile(path) = &self.storage {
+            rest.storage = SliceStorage::OpenFile(File::open(&**path)?.into());
+        }
+        rest.offset += start.min(self.len);
+        rest.len -= start.min(self.len);
+        Ok(SliceReader(rest))
     }
 
     /// Returns a reader of the whole slice.
@@ -111,7 +98,7 @@ impl Slice {
     pub(crate) fn memory_bytes(&self) -> Option<&Bytes> {
         match &self.storage {
             SliceStorage::Memory(bytes) => Some(bytes),
-            SliceStorage::OpenFile(_) | SliceStorage::ClosedFile(_) => None,
+            _ => None,
         }
     }
 
@@ -125,41 +112,35 @@ impl Slice {
 
 /// Reads a [`Slice`] once, from a position to its end.
 #[derive(Debug)]
-pub struct SliceReader {
-    storage: ReaderStorage,
-    offset: u64,
-    remaining: u64,
-}
-
-#[derive(Debug)]
-enum ReaderStorage {
-    Memory(Bytes),
-    File(Arc<File>),
-}
+pub struct SliceReader(Slice);
 
 impl Read for SliceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer
+        let rest = &mut self.0;
+        let len = buffer
             .len()
-            .min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
-        if wanted == 0 {
+            .min(usize::try_from(rest.len).unwrap_or(usize::MAX));
+        if len == 0 {
             return Ok(0);
         }
-        let read = match &self.storage {
-            ReaderStorage::Memory(bytes) => {
+        let read = match &rest.storage {
+            SliceStorage::Memory(bytes) => {
                 // The offset fits into usize, because the bytes are in memory.
-                let at = self.offset as usize;
-                buffer[..wanted].copy_from_slice(&bytes[at..at + wanted]);
-                wanted
+                let offset = rest.offset as usize;
+                buffer[..len].copy_from_slice(&bytes[offset..offset + len]);
+                len
             }
-            ReaderStorage::File(file) => file.read_at(&mut buffer[..wanted], self.offset)?,
+            SliceStorage::OpenFile(file) => file.read_at(&mut buffer[..len], rest.offset)?,
+            SliceStorage::ClosedFile(path) => {
+                File::open(&**path)?.read_at(&mut buffer[..len], rest.offset)?
+            }
         };
         if read == 0 {
             let message = "the file became shorter while it was read";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
-        self.offset += read as u64;
-        self.remaining -= read as u64;
+        rest.offset += read as u64;
+        rest.len -= read as u64;
         Ok(read)
     }
 }

@@ -43,3 +43,22 @@ pub struct CopyOutcome {
     /// Messages to show to the user.
     pub notes: Vec<String>,
 }
+
+impl CopyOutcome {
+    /// Returns the outcome of a copy that changes nothing and finds no image at the target.
+    pub fn unchanged(source_digest: Digest, digest: Digest) -> Self {
+        Self {
+            source_digest,
+            digest,
+            previous_digest: None,
+            change: CopyChange::Nothing,
+            sent: 0,
+            saved: 0,
+            mounted: 0,
+            referrer_tags: Vec::new(),
+            referrer_count: 0,
+            left_out: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}

@@ -1,11 +1,20 @@
 //! Reads the bytes of a blob from any source, with retries, and verifies them.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use imgsync_oci::client::{RetryVerdict, backoff};
-use imgsync_oci::{Digest, Hasher};
+use imgsync_oci::{Descriptor, Digest, Hasher};
 
+use super::blocking::{run_blocking, write_failure};
+use crate::disk;
 use crate::exit::{Failure, FailureKind};
-use crate::upload::{BlobReader, PendingBlob, SourceReadError};
+use crate::image::Slice;
+use crate::report::Report;
+use crate::upload::{BlobReader, BlobSource, PendingBlob, SourceReadError};
 
 /// The most bytes that are read at a time.
 const MAX_CHUNK_BYTES: u64 = 256 * 1024;
@@ -20,15 +29,31 @@ pub(super) struct BlobFetch<'a> {
     hasher: Hasher,
 }
 
-/// The result of reading on.
-pub(super) enum FetchEvent {
-    /// The next bytes.
-    Chunk(Bytes),
-    /// The blob is complete and matches its digest.
-    Complete,
-    /// The bytes do not match the digest, or are too few. If the blob was read from its start, the
-    /// source is damaged.
-    Corrupt(Failure),
+/// A file that a blob is written to.
+pub(super) struct BlobFile<'a> {
+    /// The file, open for writing.
+    pub(super) file: Arc<File>,
+    /// The path of the file, for errors.
+    pub(super) path: &'a Path,
+    /// The offset at which the blob begins in the file.
+    pub(super) offset: u64,
+    /// Where the progress is shown.
+    pub(super) report: Option<&'a dyn Report>,
+}
+
+/// The reason why a blob could not be read or written.
+pub(super) struct FetchError {
+    /// The failure to report.
+    pub(super) failure: Failure,
+    /// Whether the bytes do not match the digest, or are too few. If the blob was read from its
+    /// start, the source is damaged.
+    pub(super) is_corrupt: bool,
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        error.failure
+    }
 }
 
 impl<'a> BlobFetch<'a> {
@@ -52,40 +77,45 @@ impl<'a> BlobFetch<'a> {
         self.position
     }
 
-    /// Reads the next bytes; `None` at the end of the blob.
+    /// Reads the next bytes; `None` at the end of the blob, if the blob matches its digest.
     ///
     /// # Errors
-    /// Those of [`BlobFetch::next_chunk`]; an error if the blob is corrupt.
-    pub(super) async fn next_verified(&mut self) -> Result<Option<Bytes>, Failure> {
-        match self.next_chunk().await? {
-            FetchEvent::Chunk(chunk) => Ok(Some(chunk)),
-            FetchEvent::Complete => Ok(None),
-            FetchEvent::Corrupt(failure) => Err(failure),
-        }
-    }
-
-    /// Reads the next bytes.
-    ///
-    /// # Errors
-    /// Returns an error if the source fails and retries do not help.
-    pub(super) async fn next_chunk(&mut self) -> Result<FetchEvent, Failure> {
-        let left = self.blob.size - self.position;
-        if left == 0 {
+    /// Returns an error if the source fails and retries do not help, or if the blob is corrupt.
+    pub(super) async fn next_chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let PendingBlob { digest, label, .. } = self.blob;
+        let rest = self.blob.size - self.position;
+        if rest == 0 {
             let found = self.hasher.clone().finish();
-            return Ok(if found == self.blob.digest {
-                FetchEvent::Complete
-            } else {
-                FetchEvent::Corrupt(mismatch(&self.blob.digest, &found))
+            if found == *digest {
+                return Ok(None);
+            }
+            let what = format!("source: the blob {digest} is damaged: its bytes are {found}");
+            let failure = Failure::new(FailureKind::Source, what);
+            return Err(FetchError {
+                failure: failure.with_hint("nothing of the blob was kept; repair the source"),
+                is_corrupt: true,
             });
         }
+        let chunk = self.read(rest.min(MAX_CHUNK_BYTES)).await;
+        let chunk = chunk.map_err(|error| FetchError {
+            is_corrupt: matches!(error, SourceReadError::Mismatch(_)),
+            failure: error.failure(label),
+        })?;
+        self.hasher.update(&chunk);
+        self.position += chunk.len() as u64;
+        Ok(Some(chunk))
+    }
+
+    /// Reads at least one byte and at most `len` bytes, with retries.
+    async fn read(&mut self, len: u64) -> Result<Bytes, SourceReadError> {
         let mut failures = 0;
-        let chunk = loop {
-            let error = match self
-                .reader
-                .read(self.position, left.min(MAX_CHUNK_BYTES))
-                .await
-            {
-                Ok(chunk) => break chunk,
+        loop {
+            let error = match self.reader.read(self.position, len).await {
+                Ok(chunk) if chunk.is_empty() => {
+                    let what = format!("it ends after {} bytes", self.position);
+                    return Err(SourceReadError::Mismatch(what));
+                }
+                Ok(chunk) => return Ok(chunk),
                 Err(error) => error,
             };
             failures += 1;
@@ -93,32 +123,56 @@ impl<'a> BlobFetch<'a> {
                 RetryVerdict::After(retry_after) if failures < MAX_READ_ATTEMPTS => {
                     tokio::time::sleep(backoff(failures, retry_after)).await;
                 }
-                RetryVerdict::After(_) | RetryVerdict::Never => return self.read_error(error),
+                _ => return Err(error),
             }
-        };
-        if chunk.is_empty() {
-            let what = format!("it ends after {} bytes", self.position);
-            return self.read_error(SourceReadError::Mismatch(what));
         }
-        self.hasher.update(&chunk);
-        self.position += chunk.len() as u64;
-        Ok(FetchEvent::Chunk(chunk))
     }
 
-    fn read_error(&self, error: SourceReadError) -> Result<FetchEvent, Failure> {
-        let is_corrupt = matches!(error, SourceReadError::Mismatch(_));
-        let failure = error.failure(&self.blob.label);
-        if is_corrupt {
-            Ok(FetchEvent::Corrupt(failure))
-        } else {
-            Err(failure)
+    /// Reads the rest of the blob into a file.
+    ///
+    /// # Errors
+    /// Those of [`BlobFetch::next_chunk`], and the failure of the file.
+    pub(super) async fn write_to(&mut self, target: &BlobFile<'_>) -> Result<(), FetchError> {
+        loop {
+            let offset = target.offset + self.position;
+            let Some(chunk) = self.next_chunk().await? else {
+                return Ok(());
+            };
+            let file = Arc::clone(&target.file);
+            let written = run_blocking(move || file.write_all_at(&chunk, offset)).await;
+            written.map_err(|error| FetchError {
+                failure: write_failure(disk::with_path(target.path, &error)),
+                is_corrupt: false,
+            })?;
+            if let Some(report) = target.report {
+                report.update_blob(&self.blob.digest, self.position);
+            }
         }
     }
 }
 
-/// Returns the failure of a blob that does not match its digest.
-fn mismatch(expected: &Digest, found: &Digest) -> Failure {
-    let what = format!("source: the blob {expected} is damaged: its bytes are {found}");
-    Failure::new(FailureKind::Source, what)
-        .with_hint("nothing of the blob was kept; repair the source")
+/// Returns a blob of a copy that is not mounted from another repository.
+pub(super) fn pending_blob(
+    Descriptor { digest, size, .. }: &Descriptor,
+    label: String,
+    source: BlobSource,
+) -> PendingBlob {
+    PendingBlob {
+        digest: digest.clone(),
+        size: *size,
+        label,
+        source,
+        mount: None,
+    }
+}
+
+/// Returns a blob whose bytes are on this machine.
+pub(super) fn local_blob(digest: Digest, bytes: Slice) -> PendingBlob {
+    PendingBlob {
+        label: digest.short().to_owned(),
+        size: bytes.len(),
+        source: BlobSource::Local(bytes),
+        digest,
+        mount: None,
+    }
 }

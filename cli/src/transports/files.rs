@@ -2,6 +2,7 @@
 //! a map, never paths outside the source.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -100,18 +101,13 @@ impl SourceFiles {
 
     fn insert(&mut self, name: String, entry: FileEntry) -> Result<(), Error> {
         let FileBackend::Map(map) = &mut self.entries else {
-            return Err(self.malformed("entries cannot be added to a folder".to_owned()));
+            return Err(self.malformed("entries cannot be added to a folder"));
         };
-        match map.entry(name) {
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(entry);
-                Ok(())
-            }
-            std::collections::hash_map::Entry::Occupied(occupied) => {
-                let reason = format!("two entries have the name {}", occupied.key());
-                Err(self.malformed(reason))
-            }
+        if map.contains_key(&name) {
+            return Err(self.malformed(format!("two entries have the name {name}")));
         }
+        map.insert(name, entry);
+        Ok(())
     }
 
     /// Returns the added files with their names, in no particular order.
@@ -120,12 +116,11 @@ impl SourceFiles {
             FileBackend::Map(map) => Some(map),
             FileBackend::Folder(_) => None,
         };
-        map.into_iter()
-            .flatten()
-            .filter_map(|(name, entry)| match entry {
-                FileEntry::File(stored) => Some((name.as_str(), stored)),
-                FileEntry::Link(_) => None,
-            })
+        let entries = map.into_iter().flatten();
+        entries.filter_map(|(name, entry)| match entry {
+            FileEntry::File(stored) => Some((name.as_str(), stored)),
+            FileEntry::Link(_) => None,
+        })
     }
 
     /// Returns whether the name exists.
@@ -146,19 +141,18 @@ impl SourceFiles {
             from: self.source_name.clone(),
             name: name.to_owned(),
         })?;
-        match &self.entries {
-            FileBackend::Folder(folder) => self.file(folder.join(key), name),
-            FileBackend::Map(map) => {
-                for _ in 0..MAX_LINK_HOPS {
-                    match map.get(&key) {
-                        Some(FileEntry::File(stored)) => return Ok(stored.clone()),
-                        Some(FileEntry::Link(target)) => key.clone_from(target),
-                        None => return Err(self.missing(name)),
-                    }
-                }
-                Err(self.malformed(format!("the links from {name} form a cycle")))
+        let map = match &self.entries {
+            FileBackend::Folder(folder) => return self.file(folder.join(key), name),
+            FileBackend::Map(map) => map,
+        };
+        for _ in 0..MAX_LINK_HOPS {
+            match map.get(&key) {
+                Some(FileEntry::File(stored)) => return Ok(stored.clone()),
+                Some(FileEntry::Link(target)) => key.clone_from(target),
+                None => return Err(self.missing(name)),
             }
         }
+        Err(self.malformed(format!("the links from {name} form a cycle")))
     }
 
     fn file(&self, path: PathBuf, name: &str) -> Result<FileContent, Error> {
@@ -167,7 +161,7 @@ impl SourceFiles {
                 Ok(FileContent::Available(Slice::whole(path, metadata.len())))
             }
             Ok(_) => Err(self.malformed(format!("{name} is no file"))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.missing(name)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.missing(name)),
             Err(error) => Err(self.read_error(error)),
         }
     }
@@ -182,11 +176,11 @@ impl SourceFiles {
             FileContent::Available(slice) if slice.len() <= limit => {
                 slice.read_all().map_err(|error| self.read_error(error))
             }
-            FileContent::Available(slice) => Err(Error::TooLarge {
-                from: self.source_name.clone(),
-                what: format!("{name}, of {} bytes,", slice.len()),
-                limit: format!("{limit} bytes"),
-            }),
+            FileContent::Available(slice) => {
+                let what = format!("{name}, of {} bytes,", slice.len());
+                let limit = format!("{limit} bytes");
+                Err(Error::too_large(&self.source_name, what, limit))
+            }
             FileContent::Skipped { .. } => Err(self.missing(name)),
         }
     }
@@ -226,11 +220,11 @@ impl SourceFiles {
     /// [`Error::Malformed`].
     pub(super) fn check_size(&self, descriptor: &Descriptor, len: u64) -> Result<(), Error> {
         let Descriptor { digest, size, .. } = descriptor;
-        if len != *size {
-            let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
-            return Err(self.malformed(reason));
+        if len == *size {
+            return Ok(());
         }
-        Ok(())
+        let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
+        Err(self.malformed(reason))
     }
 
     /// Reads a small blob of an OCI layout and verifies its digest.
@@ -242,39 +236,41 @@ impl SourceFiles {
         let bytes = self.read(&name, limit)?;
         let found = Digest::of_with(digest.algorithm(), &bytes);
         if found != *digest {
-            return Err(Error::DigestMismatch {
-                from: self.source_name.clone(),
-                what: name,
-                expected: digest.clone(),
-                found,
-            });
+            return Err(Error::mismatch(&self.source_name, &name, digest, found));
         }
         Ok(bytes)
     }
 
     /// Returns the error for invalid content.
     pub(crate) fn malformed(&self, reason: impl Into<String>) -> Error {
-        Error::Malformed {
-            from: self.source_name.clone(),
-            reason: reason.into(),
-        }
+        Error::malformed(&self.source_name, reason)
     }
 
     /// Returns the error for a missing part.
     pub(super) fn missing(&self, what: &str) -> Error {
-        Error::Missing {
+        Error::missing(&self.source_name, what)
+    }
+
+    /// Returns the error for an image that does not exist; `names` are those that do.
+    pub(super) fn no_image<'a>(&self, wanted: &str, names: impl Iterator<Item = &'a str>) -> Error {
+        Error::ImageNotFound {
             from: self.source_name.clone(),
-            what: what.to_owned(),
+            wanted: wanted.to_owned(),
+            names: names.map(str::to_owned).collect(),
+        }
+    }
+
+    /// Returns the error for several images of which none was selected.
+    pub(super) fn ambiguous<'a>(&self, names: impl Iterator<Item = &'a str>) -> Error {
+        Error::Ambiguous {
+            from: self.source_name.clone(),
+            names: names.map(str::to_owned).collect(),
         }
     }
 
     /// Returns the error for a failed read.
-    pub(super) fn read_error(&self, source: std::io::Error) -> Error {
-        Error::Io {
-            action: "read",
-            from: self.source_name.clone(),
-            source,
-        }
+    pub(super) fn read_error(&self, source: io::Error) -> Error {
+        Error::read(&self.source_name, source)
     }
 }
 
@@ -283,14 +279,17 @@ pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 
-/// Returns the digest in the name of an entry, and whether all readers rely on it: they do for the
-/// blobs of a layout, but podman names layers by digest where others do not.
-pub(super) fn digest_from_name(name: &str) -> Option<(Digest, bool)> {
-    if let Some(blob) = name.strip_prefix("blobs/") {
-        return Some((blob.replacen('/', ":", 1).parse().ok()?, true));
-    }
+/// Returns the digest that is the name of a blob in an OCI layout; `None` for other names.
+pub(super) fn blob_digest(name: &str) -> Option<Digest> {
+    let digest = name.strip_prefix("blobs/")?.replacen('/', ":", 1);
+    digest.parse().ok()
+}
+
+/// Returns the digest in the name of a layer as podman writes it. Other programs use such names for
+/// other digests, so the bytes need not have this one.
+pub(super) fn layer_digest(name: &str) -> Option<Digest> {
     let hex = name.strip_suffix(".tar")?;
-    Some((format!("sha256:{hex}").parse().ok()?, false))
+    format!("sha256:{hex}").parse().ok()
 }
 
 #[cfg(test)]
@@ -352,7 +351,10 @@ mod tests {
     #[test]
     fn names_that_state_digests() {
         let hex = "0".repeat(64);
-        let stated = |name: &str| digest_from_name(name).map(|(_, relied_on)| relied_on);
+        let stated = |name: &str| {
+            let (blob, layer) = (blob_digest(name), layer_digest(name));
+            blob.map(|_| true).or(layer.map(|_| false))
+        };
         assert_eq!(stated(&format!("blobs/sha256/{hex}")), Some(true));
         assert_eq!(stated(&format!("{hex}.tar")), Some(false));
         for name in [

@@ -23,7 +23,7 @@ pub use locate::{ImageRequest, LocatedImage, SkipLayer};
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use futures::stream::BoxStream;
 use imgsync_oci::client::DeleteOutcome;
 use imgsync_oci::{Descriptor, Digest, Reference, Registry, Repository, Tag};
@@ -32,24 +32,21 @@ use crate::exit::Failure;
 use crate::report::Report;
 use crate::upload::{BlobSource, PendingBlob, UploadOutcome};
 
-/// The answer of a source or a target.
-pub type TransportFuture<'a, T> = BoxFuture<'a, Result<T, Failure>>;
+/// The result of a source or a target.
+pub type Result<T> = std::result::Result<T, Failure>;
 
-/// What is known of a manifest without its bytes.
+/// A manifest without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestDescriptor {
     /// The digest.
     pub digest: Digest,
     /// The media type, if the source or target reports it.
     pub media_type: Option<String>,
-    /// The size in bytes, if the source or target reports it.
-    pub size: Option<u64>,
 }
 
 impl From<VerifiedManifest> for ManifestDescriptor {
     fn from(manifest: VerifiedManifest) -> Self {
         Self {
-            size: Some(manifest.bytes.len() as u64),
             digest: manifest.digest,
             media_type: Some(manifest.media_type),
         }
@@ -74,6 +71,7 @@ pub enum ManifestRole {
 }
 
 /// A source of images: one repository, layout or archive. Several calls may run at a time.
+#[async_trait]
 pub trait CopySource: Send + Sync {
     /// Returns the name that users know the source by, without a tag: `ghcr.io/owner/app`,
     /// `oci:build/image`.
@@ -87,34 +85,29 @@ pub trait CopySource: Send + Sync {
 
     /// Returns all tags, page by page, in the order of the source. A missing repository is an
     /// error.
-    fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>>;
+    fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>>>;
 
     /// Returns the descriptor of the manifest that a tag or digest names now; `None` if there is
     /// none. A registry answers without sending the manifest, where it can.
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        Box::pin(async move { Ok(self.fetch_manifest(reference).await?.map(Into::into)) })
+    async fn head_manifest(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>> {
+        Ok(self.fetch_manifest(reference).await?.map(Into::into))
     }
 
     /// Returns a verified manifest; `None` if there is none of that tag or digest.
-    fn fetch_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<VerifiedManifest>>;
+    async fn fetch_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>>;
 
     /// Returns where the bytes of a blob can be read. Nothing is read yet, so a missing blob may
     /// show only when it is read.
-    fn locate_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource>;
+    async fn locate_blob(&self, blob: &Descriptor) -> Result<BlobSource>;
 
     /// Returns the manifests whose `subject` is the given one, oldest first where the source keeps
     /// that order; none if the source keeps no such list. Tags of cosign's scheme are not included.
-    fn list_referrers<'a>(&'a self, subject: &'a Digest) -> TransportFuture<'a, Vec<Descriptor>>;
+    async fn list_referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 }
 
 /// A target of images: one repository, layout or archive. Several calls may run at a time. The
 /// caller puts blobs before their manifest, and manifests before their index.
+#[async_trait]
 pub trait CopyTarget: Send + Sync {
     /// Returns the name that users know the target by, without a tag.
     fn name(&self) -> &str;
@@ -126,49 +119,35 @@ pub trait CopyTarget: Send + Sync {
 
     /// Returns the descriptor of the manifest that a tag or digest names now; `None` if there is
     /// none. A manifest that is present is present with all its blobs and child manifests.
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        Box::pin(async move { Ok(self.fetch_manifest(reference).await?.map(Into::into)) })
+    async fn head_manifest(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>> {
+        Ok(self.fetch_manifest(reference).await?.map(Into::into))
     }
 
     /// Returns a manifest that is present; an invalid one counts as absent.
-    fn fetch_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<VerifiedManifest>>;
+    async fn fetch_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>>;
 
     /// Returns whether the target has a blob of this digest and size.
-    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool>;
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool>;
 
     /// Copies a blob, resuming an earlier attempt where the target can. On success the target has
     /// the blob, and its bytes have its digest.
-    fn put_blob<'a>(
-        &'a self,
-        blob: &'a PendingBlob,
-        report: &'a Arc<dyn Report>,
-    ) -> TransportFuture<'a, UploadOutcome>;
+    async fn put_blob(&self, blob: &PendingBlob, report: &Arc<dyn Report>)
+    -> Result<UploadOutcome>;
 
     /// Puts a manifest whose blobs and child manifests are present. Safe to repeat.
-    fn put_manifest<'a>(
-        &'a self,
-        manifest: &'a VerifiedManifest,
-        role: &'a ManifestRole,
-    ) -> TransportFuture<'a, ()>;
+    async fn put_manifest(&self, manifest: &VerifiedManifest, role: &ManifestRole) -> Result<()>;
 
     /// Returns the manifests at the target whose `subject` is the given one; `None` if the target
     /// keeps no such list. The caller then maintains the list under the fallback tag of the OCI
     /// distribution-spec ("Referrers Tag Schema").
-    fn list_referrers<'a>(
-        &'a self,
-        subject: &'a Digest,
-    ) -> TransportFuture<'a, Option<Vec<Descriptor>>>;
+    async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>>;
 
     /// Deletes a tag, but not the manifest that it names.
-    fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome>;
+    async fn delete_tag(&self, tag: &Tag) -> Result<DeleteOutcome>;
 
     /// Makes everything that was put permanent: an archive is written and renamed. A registry has
     /// nothing left to do.
-    fn finish<'a>(&'a self, report: &'a Arc<dyn Report>) -> TransportFuture<'a, ()>;
+    async fn finish(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::FutureExt;
+use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 use imgsync_oci::client::{Client, DeleteOutcome, Error, FetchedManifest};
-use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Registry, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, Manifest, ParseError, Reference, Registry, Repository, Tag};
 use tokio::sync::SemaphorePermit;
 
 use super::throttle::RegistryThrottle;
-use super::{
-    CopySource, CopyTarget, ManifestDescriptor, ManifestRole, TransportFuture, VerifiedManifest,
-};
+use super::{CopySource, CopyTarget, ManifestDescriptor, ManifestRole, Result, VerifiedManifest};
 use crate::exit::{Failure, FailureKind};
 use crate::image::referrer_tags;
 use crate::report::Report;
@@ -24,11 +22,14 @@ use crate::upload::{
 /// The most pages of a list of tags. Some registries return fifty tags a page.
 const MAX_TAG_PAGES: usize = 20_000;
 
+/// The result of a request, before the error is assigned to the source or the target.
+type Response<T> = std::result::Result<T, Error>;
+
 /// A repository, with a client of its registry.
 struct RepositoryHandle {
     client: Client,
     repository: Repository,
-    host: Arc<RegistryThrottle>,
+    throttle: Arc<RegistryThrottle>,
     name: String,
     /// Whether the registry turned out to have no referrers API.
     lacks_referrers_api: AtomicBool,
@@ -44,13 +45,13 @@ pub(crate) struct RegistryTarget {
 }
 
 impl RepositoryHandle {
-    fn new(client: Client, repository: Repository, host: Arc<RegistryThrottle>) -> Self {
-        let client = client.with_retry_policy(Arc::clone(&host.quota));
+    fn new(client: Client, repository: Repository, throttle: Arc<RegistryThrottle>) -> Self {
+        let client = client.with_retry_policy(Arc::clone(&throttle.quota));
         let name = format!("{}/{repository}", client.registry());
         Self {
             client,
             repository,
-            host,
+            throttle,
             name,
             lacks_referrers_api: AtomicBool::new(false),
         }
@@ -60,63 +61,46 @@ impl RepositoryHandle {
         (self.client.registry(), &self.repository)
     }
 
-    /// Waits until another request is allowed.
-    async fn acquire_request_permit(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits until another request is allowed. The permit belongs to the request.
+    async fn request(&self) -> (Option<SemaphorePermit<'_>>, &Client, &Repository) {
         // The semaphore is never closed.
-        self.host.request_permits.acquire().await.ok()
+        let permit = self.throttle.request_permits.acquire().await.ok();
+        (permit, &self.client, &self.repository)
     }
 
-    async fn head_manifest(
-        &self,
-        reference: &Reference,
-    ) -> Result<Option<ManifestDescriptor>, Error> {
-        let turn = self.acquire_request_permit().await;
-        let found = self
-            .client
-            .head_manifest(&self.repository, reference)
-            .await?;
-        let Some(found) = found else { return Ok(None) };
-        let digest = match (found.digest, reference) {
-            (_, Reference::Digest(asked)) => Some(asked.clone()),
-            (reported, Reference::Tag(_)) => reported,
+    async fn head_manifest(&self, reference: &Reference) -> Response<Option<ManifestDescriptor>> {
+        let (permit, client, repository) = self.request().await;
+        let head = client.head_manifest(repository, reference).await?;
+        let Some(head) = head else { return Ok(None) };
+        let digest = match reference {
+            Reference::Digest(digest) => Some(digest.clone()),
+            Reference::Tag(_) => head.digest,
         };
         if let Some(digest) = digest {
-            return Ok(Some(ManifestDescriptor {
-                digest,
-                media_type: found.media_type,
-                size: found.size,
-            }));
+            let media_type = head.media_type;
+            return Ok(Some(ManifestDescriptor { digest, media_type }));
         }
         // Some registries report no digest; it is computed from the bytes.
-        drop(turn);
-        let found = self.fetch_manifest(reference).await?;
-        Ok(found.map(|found| ManifestDescriptor {
-            digest: found.digest,
-            media_type: found.media_type,
-            size: Some(found.bytes.len() as u64),
+        drop(permit);
+        let manifest = self.fetch_manifest(reference).await?;
+        Ok(manifest.map(|manifest| ManifestDescriptor {
+            digest: manifest.digest,
+            media_type: manifest.media_type,
         }))
     }
 
-    async fn fetch_manifest(
-        &self,
-        reference: &Reference,
-    ) -> Result<Option<FetchedManifest>, Error> {
-        let _permit = self.acquire_request_permit().await;
-        self.client
-            .fetch_manifest(&self.repository, reference)
-            .await
+    async fn fetch_manifest(&self, reference: &Reference) -> Response<Option<FetchedManifest>> {
+        let (_permit, client, repository) = self.request().await;
+        client.fetch_manifest(repository, reference).await
     }
 
     /// Returns the list of the referrers API; `None` if the registry has none.
-    async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>, Error> {
+    async fn list_referrers(&self, subject: &Digest) -> Response<Option<Vec<Descriptor>>> {
         if self.lacks_referrers_api.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let _permit = self.acquire_request_permit().await;
-        let client = &self.client;
-        let list = client
-            .list_referrers(&self.repository, subject, None)
-            .await?;
+        let (_permit, client, repository) = self.request().await;
+        let list = client.list_referrers(repository, subject, None).await?;
         if list.is_none() {
             self.lacks_referrers_api.store(true, Ordering::Relaxed);
         }
@@ -124,19 +108,16 @@ impl RepositoryHandle {
     }
 
     /// Returns the list of referrers under the fallback tag.
-    async fn list_referrers_by_tag(&self, subject: &Digest) -> Result<Vec<Descriptor>, Error> {
+    async fn list_referrers_by_tag(&self, subject: &Digest) -> Response<Vec<Descriptor>> {
         let Some(tag) = referrer_tags::fallback_tag(subject) else {
             return Ok(Vec::new());
         };
-        let found = self.fetch_manifest(&Reference::Tag(tag)).await?;
+        let manifest = self.fetch_manifest(&Reference::Tag(tag)).await?;
+        let parsed = manifest.and_then(|manifest| into_verified(manifest).ok());
         // Anything else than an index under that tag has no referrers.
-        let list = found.and_then(|found| {
-            let declared = found.media_type.as_deref();
-            Manifest::parse(&found.bytes, declared).ok()
-        });
-        Ok(match list {
+        Ok(match parsed {
             Some((_, Manifest::Index { manifests, .. })) => manifests,
-            Some((_, Manifest::Image { .. })) | None => Vec::new(),
+            _ => Vec::new(),
         })
     }
 }
@@ -155,21 +136,44 @@ fn describe_obsolete_type(media_type: &str) -> Option<&'static str> {
     }
 }
 
-fn into_verified(found: FetchedManifest) -> Result<VerifiedManifest, imgsync_oci::ParseError> {
-    let (media_type, _) = Manifest::parse(&found.bytes, found.media_type.as_deref())?;
-    Ok(VerifiedManifest {
-        digest: found.digest,
-        media_type,
-        bytes: found.bytes,
-    })
+fn into_verified(
+    fetched: FetchedManifest,
+) -> std::result::Result<(VerifiedManifest, Manifest), ParseError> {
+    VerifiedManifest::parse(fetched.digest, fetched.bytes, fetched.media_type.as_deref())
+}
+
+fn source_failure(what: String) -> Failure {
+    Failure::new(FailureKind::Source, format!("source: {what}"))
 }
 
 impl RegistrySource {
-    pub(crate) fn new(client: Client, repository: Repository, host: Arc<RegistryThrottle>) -> Self {
-        Self(RepositoryHandle::new(client, repository, host))
+    pub(crate) fn new(
+        client: Client,
+        repository: Repository,
+        throttle: Arc<RegistryThrottle>,
+    ) -> Self {
+        Self(RepositoryHandle::new(client, repository, throttle))
+    }
+
+    /// Returns the failure for an invalid manifest.
+    fn invalid_manifest(
+        &self,
+        reference: &Reference,
+        declared: Option<&str>,
+        error: &ParseError,
+    ) -> Failure {
+        let name = &self.0.name;
+        match declared.and_then(describe_obsolete_type) {
+            Some(kind) => source_failure(format!(
+                "{reference} of {name} is {kind}, which cannot be copied"
+            ))
+            .with_hint("push the image again with a current tool, or exclude its tag (--exclude)"),
+            None => source_failure(format!("{reference} of {name}: {error}")),
+        }
     }
 }
 
+#[async_trait]
 impl CopySource for RegistrySource {
     fn name(&self) -> &str {
         &self.0.name
@@ -179,28 +183,25 @@ impl CopySource for RegistrySource {
         Some(self.0.repository())
     }
 
-    fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>, Failure>> {
+    fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>>> {
         let handle = &self.0;
+        let name = &handle.name;
         let start = Some((None, 0));
         let pages = stream::unfold(start, move |state| async move {
             let (next, pages) = state?;
             if pages == MAX_TAG_PAGES {
-                let what = format!(
-                    "source: the list of tags of {} has too many pages",
-                    handle.name
-                );
-                return Some((Err(Failure::new(FailureKind::Source, what)), None));
+                let what = format!("the list of tags of {name} has too many pages");
+                return Some((Err(source_failure(what)), None));
             }
-            let _permit = handle.acquire_request_permit().await;
-            let page = handle.client.list_tags(&handle.repository, next).await;
-            Some(match page {
+            let (_permit, client, repository) = handle.request().await;
+            Some(match client.list_tags(repository, next).await {
                 Ok(Some(page)) => {
                     let next = page.next.map(|next| (Some(next), pages + 1));
                     (Ok(page.names), next)
                 }
                 Ok(None) => {
-                    let what = format!("source: there is no repository {}", handle.name);
-                    (Err(Failure::new(FailureKind::Source, what)), None)
+                    let what = format!("there is no repository {name}");
+                    (Err(source_failure(what)), None)
                 }
                 Err(error) => (Err(Failure::at_source(error)), None),
             })
@@ -208,76 +209,39 @@ impl CopySource for RegistrySource {
         pages.boxed()
     }
 
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        async {
-            self.0
-                .head_manifest(reference)
-                .await
-                .map_err(Failure::at_source)
-        }
-        .boxed()
+    async fn head_manifest(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>> {
+        let head = self.0.head_manifest(reference).await;
+        head.map_err(Failure::at_source)
     }
 
-    fn fetch_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<VerifiedManifest>> {
-        async move {
-            let found = self
-                .0
-                .fetch_manifest(reference)
-                .await
-                .map_err(Failure::at_source)?;
-            let Some(found) = found else { return Ok(None) };
-            let declared = found.media_type.clone();
-            let verified = into_verified(found).map_err(|error| {
-                let place = format!("source: {reference} of {}", self.0.name);
-                match declared.as_deref().and_then(describe_obsolete_type) {
-                    Some(kind) => Failure::new(
-                        FailureKind::Source,
-                        format!("{place} is {kind}, which cannot be copied"),
-                    )
-                    .with_hint(
-                        "push the image again with a current tool, or exclude its tag (--exclude)",
-                    ),
-                    None => Failure::new(FailureKind::Source, format!("{place}: {error}")),
-                }
-            });
-            verified.map(Some)
+    async fn fetch_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>> {
+        let fetched = self.0.fetch_manifest(reference).await;
+        let Some(fetched) = fetched.map_err(Failure::at_source)? else {
+            return Ok(None);
+        };
+        let declared = fetched.media_type.clone();
+        match into_verified(fetched) {
+            Ok((manifest, _)) => Ok(Some(manifest)),
+            Err(error) => Err(self.invalid_manifest(reference, declared.as_deref(), &error)),
         }
-        .boxed()
     }
 
-    fn locate_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, BlobSource> {
-        let body = BlobSource::Remote(RemoteBlob {
+    async fn locate_blob(&self, blob: &Descriptor) -> Result<BlobSource> {
+        Ok(BlobSource::Remote(RemoteBlob {
             client: self.0.client.clone(),
             repository: self.0.repository.clone(),
             digest: blob.digest.clone(),
             size: blob.size,
-            read_permits: Some(Arc::clone(&self.0.host.read_permits)),
-        });
-        std::future::ready(Ok(body)).boxed()
+            read_permits: Some(Arc::clone(&self.0.throttle.read_permits)),
+        }))
     }
 
-    fn list_referrers<'a>(&'a self, subject: &'a Digest) -> TransportFuture<'a, Vec<Descriptor>> {
-        async {
-            let listed = self
-                .0
-                .list_referrers(subject)
-                .await
-                .map_err(Failure::at_source)?;
-            match listed {
-                Some(list) => Ok(list),
-                None => {
-                    let list = self.0.list_referrers_by_tag(subject).await;
-                    list.map_err(Failure::at_source)
-                }
-            }
-        }
-        .boxed()
+    async fn list_referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let list = match self.0.list_referrers(subject).await {
+            Ok(None) => self.0.list_referrers_by_tag(subject).await,
+            list => list.map(Option::unwrap_or_default),
+        };
+        list.map_err(Failure::at_source)
     }
 }
 
@@ -285,15 +249,16 @@ impl RegistryTarget {
     pub(crate) fn new(
         client: Client,
         repository: Repository,
-        (journal, manner): (Journal, TransferOptions),
-        host: Arc<RegistryThrottle>,
+        (journal, options): (Journal, TransferOptions),
+        throttle: Arc<RegistryThrottle>,
     ) -> Self {
-        let handle = RepositoryHandle::new(client, repository.clone(), host);
-        let writer = RepositoryWriter::new(handle.client.clone(), repository, journal, manner);
+        let handle = RepositoryHandle::new(client, repository.clone(), throttle);
+        let writer = RepositoryWriter::new(handle.client.clone(), repository, journal, options);
         Self { handle, writer }
     }
 }
 
+#[async_trait]
 impl CopyTarget for RegistryTarget {
     fn name(&self) -> &str {
         &self.handle.name
@@ -303,90 +268,48 @@ impl CopyTarget for RegistryTarget {
         Some(self.handle.repository())
     }
 
-    fn head_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<ManifestDescriptor>> {
-        async { Ok(self.handle.head_manifest(reference).await?) }.boxed()
+    async fn head_manifest(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>> {
+        Ok(self.handle.head_manifest(reference).await?)
     }
 
-    fn fetch_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<VerifiedManifest>> {
-        async {
-            let found = self.handle.fetch_manifest(reference).await?;
-            Ok(found.and_then(|found| into_verified(found).ok()))
-        }
-        .boxed()
+    async fn fetch_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>> {
+        let fetched = self.handle.fetch_manifest(reference).await?;
+        let verified = fetched.and_then(|fetched| into_verified(fetched).ok());
+        Ok(verified.map(|(manifest, _)| manifest))
     }
 
-    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
-        async {
-            let _permit = self.handle.acquire_request_permit().await;
-            let RepositoryHandle {
-                client, repository, ..
-            } = &self.handle;
-            Ok(client.has_blob(repository, &blob.digest, blob.size).await?)
-        }
-        .boxed()
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
+        let (_permit, client, repository) = self.handle.request().await;
+        Ok(client.has_blob(repository, &blob.digest, blob.size).await?)
     }
 
-    fn put_blob<'a>(
-        &'a self,
-        blob: &'a PendingBlob,
-        report: &'a Arc<dyn Report>,
-    ) -> TransportFuture<'a, UploadOutcome> {
-        upload_blob(&self.writer, blob, report).boxed()
+    async fn put_blob(
+        &self,
+        blob: &PendingBlob,
+        report: &Arc<dyn Report>,
+    ) -> Result<UploadOutcome> {
+        upload_blob(&self.writer, blob, report).await
     }
 
-    fn put_manifest<'a>(
-        &'a self,
-        manifest: &'a VerifiedManifest,
-        role: &'a ManifestRole,
-    ) -> TransportFuture<'a, ()> {
-        async {
-            let reference = match role {
-                ManifestRole::Tagged(tag) => Reference::Tag(tag.clone()),
-                ManifestRole::Child | ManifestRole::Referrer { .. } | ManifestRole::Untagged => {
-                    Reference::Digest(manifest.digest.clone())
-                }
-            };
-            let _permit = self.handle.acquire_request_permit().await;
-            let RepositoryHandle {
-                client, repository, ..
-            } = &self.handle;
-            let VerifiedManifest {
-                media_type, bytes, ..
-            } = manifest;
-            client
-                .put_manifest(repository, &reference, media_type, bytes.clone())
-                .await?;
-            Ok(())
-        }
-        .boxed()
+    async fn put_manifest(&self, manifest: &VerifiedManifest, role: &ManifestRole) -> Result<()> {
+        let reference = match role {
+            ManifestRole::Tagged(tag) => Reference::Tag(tag.clone()),
+            _ => Reference::Digest(manifest.digest.clone()),
+        };
+        let (_permit, client, repository) = self.handle.request().await;
+        let (media_type, bytes) = (&manifest.media_type, manifest.bytes.clone());
+        let put = client.put_manifest(repository, &reference, media_type, bytes);
+        put.await?;
+        Ok(())
     }
 
-    fn list_referrers<'a>(
-        &'a self,
-        subject: &'a Digest,
-    ) -> TransportFuture<'a, Option<Vec<Descriptor>>> {
-        async { Ok(self.handle.list_referrers(subject).await?) }.boxed()
+    async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        Ok(self.handle.list_referrers(subject).await?)
     }
 
-    fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome> {
-        async {
-            let _permit = self.handle.acquire_request_permit().await;
-            let RepositoryHandle {
-                client, repository, ..
-            } = &self.handle;
-            let reference = Reference::Tag(tag.clone());
-            Ok(client.delete_manifest(repository, &reference).await?)
-        }
-        .boxed()
-    }
-
-    fn finish<'a>(&'a self, _report: &'a Arc<dyn Report>) -> TransportFuture<'a, ()> {
-        std::future::ready(Ok(())).boxed()
+    async fn delete_tag(&self, tag: &Tag) -> Result<DeleteOutcome> {
+        let (_permit, client, repository) = self.handle.request().await;
+        let reference = Reference::Tag(tag.clone());
+        Ok(client.delete_manifest(repository, &reference).await?)
     }
 }

@@ -2,7 +2,7 @@
 //! long to wait after a rate limit.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use imgsync_oci::Registry;
@@ -42,11 +42,8 @@ impl RegistryThrottles {
 
     /// Returns the limits of a registry.
     pub(crate) fn for_registry(&self, registry: &Registry) -> Arc<RegistryThrottle> {
-        let mut known = self
-            .throttles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let host = known.entry(registry.clone()).or_insert_with(|| {
+        let mut throttles = self.lock();
+        let throttle = throttles.entry(registry.clone()).or_insert_with(|| {
             let (report, name) = (Arc::clone(&self.report), registry.clone());
             let quota = RetryPolicy::waiting_up_to(MAX_RETRY_AFTER, move |error, pause| {
                 let seconds = pause.as_secs();
@@ -62,17 +59,21 @@ impl RegistryThrottles {
                 read_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_READS)),
             })
         });
-        Arc::clone(host)
+        Arc::clone(throttle)
     }
 
     /// Returns the rate limits that registries reported last.
     pub(crate) fn rate_limits(&self) -> Vec<(Registry, RateLimit)> {
-        let known = self
-            .throttles
+        let throttles = self.lock();
+        let limits = throttles.iter();
+        let limits = limits
+            .filter_map(|(name, throttle)| Some((name.clone(), throttle.quota.rate_limit()?)));
+        limits.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Registry, Arc<RegistryThrottle>>> {
+        self.throttles
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let said = known.iter();
-        said.filter_map(|(name, host)| Some((name.clone(), host.quota.rate_limit()?)))
-            .collect()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

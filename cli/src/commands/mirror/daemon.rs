@@ -38,7 +38,7 @@ impl MirrorRunner<'_> {
                 ..name.clone()
             };
             let copied = if self.settings.is_dry_run {
-                daemon.preview(source, &request, &name, self.report).await
+                daemon.preview(source, &request, &name).await
             } else {
                 daemon
                     .copy_image(source, &request, &name, self.report)

@@ -105,7 +105,7 @@ impl MirrorRunner<'_> {
             self.prune(job, request, progress).await?;
         }
         if !self.settings.is_dry_run {
-            target.finish(self.report).await?;
+            target.finish().await?;
             if let Some(record) = &record {
                 record.write()?;
             }

@@ -1,33 +1,16 @@
 //! Reads archives of `docker save`, whose `manifest.json` names a config and layers.
 
-use imgsync_oci::media::{self, Compression};
+use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest};
-use serde::Deserialize;
 
-use super::DOCKER_MANIFEST_FILE;
-use crate::compress;
-use crate::image::limits::{MAX_LAYERS, MAX_METADATA_BYTES};
+use super::docker_manifest::{DOCKER_MANIFEST_FILE, DockerManifestEntry};
+use crate::compress::{self, CompressError};
+use crate::image::limits::{MAX_METADATA_BYTES, check_layer_count};
 use crate::image::{
-    Error, Image, ImageBlobs, ImageConfig, ImageContent, ImageSelector, Layer, ManifestOrigin,
-    Platforms, SingleImage, Slice, config, name,
+    Error, Image, ImageBlobs, ImageContent, ImageSelector, Layer, Platforms, SingleImage, Slice,
+    config, name,
 };
-use crate::transports::files::{FileContent, SourceFiles, digest_from_name};
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct DockerManifestItem {
-    config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    #[serde(default)]
-    layers: Option<Vec<String>>,
-}
-
-impl DockerManifestItem {
-    fn tags(&self) -> &[String] {
-        self.repo_tags.as_deref().unwrap_or_default()
-    }
-}
+use crate::transports::files::{FileContent, SourceFiles, blob_digest};
 
 /// Reads the image that `selector` names.
 ///
@@ -39,97 +22,62 @@ pub(crate) fn read_image(
     selector: &ImageSelector,
     platforms: &Platforms,
 ) -> Result<(Image, ImageBlobs), Error> {
-    let items: Vec<DockerManifestItem> = contents.json(DOCKER_MANIFEST_FILE, MAX_METADATA_BYTES)?;
-    let (item, tag) = select(contents, &items, selector)?;
-    let bytes = contents.read(&item.config, MAX_METADATA_BYTES)?;
+    let entries: Vec<DockerManifestEntry> =
+        contents.json(DOCKER_MANIFEST_FILE, MAX_METADATA_BYTES)?;
+    let (entry, tag) = select(contents, &entries, selector)?;
+    let from = contents.source_name();
+    let bytes = contents.read(&entry.config, MAX_METADATA_BYTES)?;
     let digest = Digest::of(&bytes);
-    if let Some(named_digest) =
-        config_digest(&item.config).filter(|named_digest| *named_digest != digest)
-    {
-        return Err(mismatch(contents, &item.config, named_digest, digest));
+    if let Some(named) = config_digest(&entry.config).filter(|named| *named != digest) {
+        return Err(Error::mismatch(from, &entry.config, &named, digest));
     }
-    platforms.check(contents.source_name(), config::platform(&bytes))?;
+    platforms.check(from, config::platform(&bytes))?;
     let diff_ids = config::diff_ids(&bytes).map_err(|reason| contents.malformed(reason))?;
-    let names = item.layers.as_deref().unwrap_or_default();
+    let names = entry.layers();
     if names.len() != diff_ids.len() {
         let (names, diff_ids) = (names.len(), diff_ids.len());
         let reason = format!("{DOCKER_MANIFEST_FILE} names {names} layers, the config {diff_ids}");
         return Err(contents.malformed(reason));
     }
-    if names.len() > MAX_LAYERS {
-        return Err(Error::TooLarge {
-            from: contents.source_name().to_owned(),
-            what: format!("an image of {} layers", names.len()),
-            limit: format!("{MAX_LAYERS} layers"),
-        });
-    }
+    check_layer_count(from, names.len())?;
     let mut blobs = ImageBlobs::default();
     blobs.insert(digest.clone(), Slice::memory(bytes.clone()));
-    let mut layers = Vec::with_capacity(names.len());
-    for (name, diff_id) in names.iter().zip(diff_ids) {
-        layers.push(read_layer(contents, name, diff_id, &mut blobs)?);
-    }
-    let config = ImageConfig {
-        media_type: media::DOCKER_CONFIG.to_owned(),
-        digest,
-        bytes: Some(bytes),
-    };
-    let single = SingleImage {
-        config,
-        layers,
-        origin: ManifestOrigin::Generated,
-    };
+    let layers = names.iter().zip(diff_ids);
+    let layers = layers.map(|(name, diff_id)| read_layer(contents, name, diff_id, &mut blobs));
+    let layers = layers.collect::<Result<_, _>>()?;
     let image = Image {
         name: tag.and_then(name::familiar),
-        content: ImageContent::Single(single),
+        content: ImageContent::Single(SingleImage::without_manifest(digest, Some(bytes), layers)),
         notes: Vec::new(),
     };
     Ok((image, blobs))
 }
 
-/// Selects an item of `manifest.json`, and the tag that names it.
+/// Selects an entry of `manifest.json`, and the tag that names it.
 fn select<'a>(
     contents: &SourceFiles,
-    items: &'a [DockerManifestItem],
+    entries: &'a [DockerManifestEntry],
     selector: &ImageSelector,
-) -> Result<(&'a DockerManifestItem, Option<&'a str>), Error> {
-    let names = || {
-        items
-            .iter()
-            .flat_map(DockerManifestItem::tags)
-            .cloned()
-            .collect()
-    };
-    let first_tag = |item: &'a DockerManifestItem| (item, item.tags().first().map(String::as_str));
-    let not_found = |wanted: String| Error::ImageNotFound {
-        from: contents.source_name().to_owned(),
-        wanted,
-        names: names(),
-    };
-    match selector {
-        ImageSelector::Only => match items {
-            [] => Err(contents.missing("any image")),
-            [item] => Ok(first_tag(item)),
-            _ => Err(Error::Ambiguous {
-                from: contents.source_name().to_owned(),
-                names: names(),
-            }),
-        },
-        ImageSelector::Position(position) => match items.get(*position) {
-            Some(item) => Ok(first_tag(item)),
-            None => Err(not_found(format!("@{position}"))),
-        },
-        ImageSelector::Named(wanted) => {
-            let tagged = |item: &'a DockerManifestItem| {
-                item.tags().iter().map(move |tag| (item, tag.as_str()))
-            };
-            let all: Vec<_> = items.iter().flat_map(tagged).collect();
-            match name::choose(wanted, all.iter().map(|(_, tag)| *tag)) {
-                Some(position) => Ok((all[position].0, Some(all[position].1))),
-                None => Err(not_found(wanted.clone())),
-            }
+) -> Result<(&'a DockerManifestEntry, Option<&'a str>), Error> {
+    let tags = entries
+        .iter()
+        .flat_map(|entry| entry.tags().iter().map(move |tag| (entry, tag)));
+    let names = tags.clone().map(|(_, tag)| tag.as_str());
+    let entry = match (selector, entries) {
+        (ImageSelector::Named(wanted), _) => {
+            let mut tags = tags.clone();
+            let chosen = name::choose(wanted, names.clone()).and_then(|at| tags.nth(at));
+            let (entry, tag) = chosen.ok_or_else(|| contents.no_image(wanted, names))?;
+            return Ok((entry, Some(tag.as_str())));
         }
-    }
+        (ImageSelector::Position(position), _) => entries
+            .get(*position)
+            .ok_or_else(|| contents.no_image(&format!("@{position}"), names))?,
+        (ImageSelector::Only, []) => return Err(contents.missing("any image")),
+        (ImageSelector::Only, [entry]) => entry,
+        (ImageSelector::Only, _) => return Err(contents.ambiguous(names)),
+    };
+    Ok((entry, entry.tags().first().map(String::as_str)))
 }
 
 /// Returns the digest in the name of a config: `<hex>.json` or `blobs/sha256/<hex>` with Docker and
@@ -137,10 +85,7 @@ fn select<'a>(
 fn config_digest(name: &str) -> Option<Digest> {
     match name.strip_suffix(".json") {
         Some(hex) => format!("sha256:{hex}").parse().ok(),
-        None => name
-            .parse()
-            .ok()
-            .or_else(|| digest_from_name(name).map(|(digest, _)| digest)),
+        None => name.parse().ok().or_else(|| blob_digest(name)),
     }
 }
 
@@ -152,6 +97,8 @@ fn read_layer(
     diff_id: Digest,
     blobs: &mut ImageBlobs,
 ) -> Result<Layer, Error> {
+    let mismatch = |found| Error::mismatch(contents.source_name(), name, &diff_id, found);
+    let read_error = |error| contents.read_error(error);
     let stored = contents.find(name)?;
     let size = Some(stored.len());
     let slice = match stored {
@@ -159,54 +106,34 @@ fn read_layer(
         FileContent::Skipped { digest, .. } if digest == diff_id => {
             return Ok(Layer::Raw { diff_id, size });
         }
-        FileContent::Skipped { digest, .. } => {
-            return Err(mismatch(contents, name, diff_id, digest));
-        }
+        FileContent::Skipped { digest, .. } => return Err(mismatch(digest)),
     };
-    let start = slice
-        .first_bytes()
-        .map_err(|error| contents.read_error(error))?;
-    let compression = Compression::of_bytes(&start);
+    let compression = Compression::of_bytes(&slice.first_bytes().map_err(read_error)?);
     let media_type = match compression {
         Compression::None => {
-            if let Some((named_digest, true)) = digest_from_name(name)
-                && named_digest != diff_id
-            {
-                return Err(mismatch(contents, name, diff_id, named_digest));
+            if let Some(named) = blob_digest(name).filter(|named| *named != diff_id) {
+                return Err(mismatch(named));
             }
             blobs.insert(diff_id.clone(), slice);
             return Ok(Layer::Raw { diff_id, size });
         }
-        Compression::Gzip => media::DOCKER_LAYER_GZIP,
-        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        Compression::Gzip => compression.docker_layer_type(),
+        // Docker has no media type for zstd.
+        Compression::Zstd => compression.oci_layer_type(),
     };
-    let reader = slice.reader().map_err(|error| contents.read_error(error))?;
-    let packed =
-        compress::compute_layer_digests(reader, compression).map_err(|error| match error {
-            compress::CompressError::Read(error) | compress::CompressError::Write(error) => {
-                contents.read_error(error)
-            }
-            damaged @ (compress::CompressError::Damaged { .. }
-            | compress::CompressError::Compressor(_)) => {
-                contents.malformed(format!("{name}: {damaged}"))
-            }
-        })?;
-    if packed.diff_id != diff_id {
-        return Err(mismatch(contents, name, diff_id, packed.diff_id));
+    let reader = slice.reader().map_err(read_error)?;
+    let digests = compress::compute_layer_digests(reader, compression);
+    let digests = digests.map_err(|error| match error {
+        CompressError::Read(error) | CompressError::Write(error) => contents.read_error(error),
+        damaged => contents.malformed(format!("{name}: {damaged}")),
+    })?;
+    if digests.diff_id != diff_id {
+        return Err(mismatch(digests.diff_id));
     }
-    let descriptor = Descriptor::new(media_type, packed.digest.clone(), packed.size);
-    blobs.insert(packed.digest, slice);
+    let descriptor = Descriptor::new(media_type, digests.digest.clone(), digests.size);
+    blobs.insert(digests.digest, slice);
     Ok(Layer::Blob {
         descriptor,
         diff_id: Some(diff_id),
     })
-}
-
-fn mismatch(contents: &SourceFiles, what: &str, expected: Digest, found: Digest) -> Error {
-    Error::DigestMismatch {
-        from: contents.source_name().to_owned(),
-        what: what.to_owned(),
-        expected,
-        found,
-    }
 }

@@ -51,9 +51,8 @@ impl ExpectedBlobs {
     ) -> bool {
         let mut arrived = vec![digest.clone()];
         while let Some(digest) = arrived.pop() {
-            let media_type = match self.expected.remove(&digest) {
-                Some(ExpectedBlob::Manifest(media_type)) => media_type,
-                Some(ExpectedBlob::Blob) | None => continue,
+            let Some(ExpectedBlob::Manifest(media_type)) = self.expected.remove(&digest) else {
+                continue;
             };
             self.read_manifests.insert(digest.clone());
             let bytes = contents.read_blob(&digest, MAX_METADATA_BYTES);
@@ -63,13 +62,12 @@ impl ExpectedBlobs {
                 return false;
             };
             let children = manifest.children();
-            let manifests = children.manifests.into_iter();
-            let manifests =
-                manifests.map(|it| (ExpectedBlob::Manifest(Some(it.media_type.clone())), it));
-            let blobs = children
-                .blobs
-                .into_iter()
-                .map(|it| (ExpectedBlob::Blob, it));
+            let manifests = children.manifests.into_iter().map(|child| {
+                let media_type = Some(child.media_type.clone());
+                (ExpectedBlob::Manifest(media_type), child)
+            });
+            let blobs = children.blobs.into_iter();
+            let blobs = blobs.map(|child| (ExpectedBlob::Blob, child));
             for (expected_blob, child) in manifests.chain(blobs) {
                 self.named_count += 1;
                 if self.read_manifests.contains(&child.digest)

@@ -2,13 +2,12 @@
 //!
 //! As a target, an existing archive is updated like a folder: its content stays, and tags are
 //! replaced. The new archive is written beside the old one and renamed when it is complete; blobs
-//! that no entry of the index needs are left out. Start at [`ArchiveTarget`] for writing and
-//! [`entries`] or [`staging`] for reading.
+//! that no entry of the index needs are left out. Start at `ArchiveTarget` for writing and
+//! `tar_reader` or `staging` for reading.
 
 pub(super) mod compressed;
 pub(super) mod docker_archive;
 pub(super) mod docker_manifest;
-pub(super) mod entries;
 pub(super) mod expected_blobs;
 pub(super) mod staging;
 pub(super) mod tar_header;
@@ -19,4 +18,4 @@ mod tests;
 mod writer;
 
 pub(super) use docker_manifest::{DOCKER_MANIFEST_FILE, DockerManifestEntry, manifest_json};
-pub use target::ArchiveTarget;
+pub(crate) use target::ArchiveTarget;

@@ -9,12 +9,12 @@ use imgsync_oci::media::Compression;
 use imgsync_oci::{Algorithm, Digest, Hasher};
 
 use super::expected_blobs::ExpectedBlobs;
-use super::tar_reader::{StreamInput, TarEntryKind, TarReader, fill};
+use super::tar_reader::{StreamInput, TarEntry, TarEntryKind, TarReader, fill};
 use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, Slice};
 use crate::spool::{Draft, Spool, SpoolKind};
 use crate::transports::SkipLayer;
-use crate::transports::files::{FileContent, SourceFiles, digest_from_name};
+use crate::transports::files::{FileContent, SourceFiles, blob_digest, layer_digest};
 
 /// The largest entry that is kept in memory.
 const MAX_MEMORY_ENTRY_BYTES: u64 = 256 * 1024;
@@ -36,66 +36,24 @@ pub(crate) fn stage_stream(
     mut goal: Option<ExpectedBlobs>,
 ) -> Result<SourceFiles, Error> {
     let mut contents = SourceFiles::empty(from);
-    let mut staging_area = StagingArea::new(spool);
-    let mut tarball = TarReader::new(StreamInput(stream), from);
-    while let Some(entry) = tarball.next()? {
-        let len = match entry.kind {
-            TarEntryKind::File { len, .. } => len,
-            TarEntryKind::Link(target) => {
-                contents.add_link(entry.name, target)?;
-                continue;
-            }
-            TarEntryKind::NoBody => continue,
-        };
-        let stated = digest_from_name(&entry.name);
-        // The buffer may hold the start of the previous entry.
-        staging_area.peeked_bytes = 0;
-        let is_layer = len > MAX_MEMORY_ENTRY_BYTES
-            && (len > MAX_METADATA_BYTES || !staging_area.peek_is_json(&mut tarball)?);
-        let stored = match &stated {
-            Some((digest, _)) if is_layer && unneeded(digest, Some(len)) => {
-                let digest = digest.clone();
-                FileContent::Skipped { digest, len }
-            }
-            Some((digest, true)) => match staging_area.find_spooled(digest, len) {
-                Some(slice) => FileContent::Available(slice),
-                None => {
-                    let staged = staging_area.stage_entry(&mut tarball, len, digest.algorithm())?;
-                    if staged.digest != *digest {
-                        return Err(Error::DigestMismatch {
-                            from: from.to_owned(),
-                            what: entry.name,
-                            expected: digest.clone(),
-                            found: staged.digest,
-                        });
-                    }
-                    FileContent::Available(staging_area.commit(staged)?)
-                }
-            },
-            Some((_, false)) | None => {
-                let staged = staging_area.stage_entry(&mut tarball, len, Algorithm::Sha256)?;
-                // A compressed layer of `docker save` is always kept: only its bytes tell its diffID.
-                let may_go = stated.is_none() && is_layer;
-                if may_go
-                    && staged.compression == Compression::None
-                    && unneeded(&staged.digest, Some(len))
+    let mut stager = EntryStager::new(stream, from, spool);
+    while let Some(TarEntry { name, kind }) = stager.next()? {
+        match kind {
+            TarEntryKind::NoBody => {}
+            TarEntryKind::Link(target) => contents.add_link(name, target)?,
+            TarEntryKind::File { len, .. } => {
+                let stored = stager.stage_unless_unneeded(&name, len, unneeded)?;
+                let blob = blob_digest(&name);
+                contents.add_file(name, stored)?;
+                if let (Some(goal), Some(digest)) = (&mut goal, &blob)
+                    && goal.record_arrival(digest, &mut contents, unneeded)
                 {
-                    staging_area.release(&staged);
-                    let digest = staged.digest;
-                    FileContent::Skipped { digest, len }
-                } else {
-                    FileContent::Available(staging_area.commit(staged)?)
+                    return Ok(contents);
                 }
             }
-        };
-        contents.add_file(entry.name, stored)?;
-        if let (Some(goal), Some((digest, true))) = (&mut goal, &stated)
-            && goal.record_arrival(digest, &mut contents, unneeded)
-        {
-            return Ok(contents);
         }
     }
-    tarball.finish()?;
+    stager.tarball.finish()?;
     Ok(contents)
 }
 
@@ -112,38 +70,35 @@ pub(crate) fn stage_by_digest(
     mut wanted: HashSet<Digest>,
 ) -> Result<HashMap<Digest, Slice>, Error> {
     let mut found = HashMap::new();
-    let mut staging_area = StagingArea::new(spool);
-    let mut tarball = TarReader::new(StreamInput(stream), from);
+    let mut stager = EntryStager::new(stream, from, spool);
     while !wanted.is_empty() {
-        let Some(entry) = tarball.next()? else {
+        let Some(entry) = stager.next()? else {
             let mut missing: Vec<_> = wanted.iter().map(Digest::to_string).collect();
             missing.sort();
-            return Err(Error::Missing {
-                from: from.to_owned(),
-                what: missing.join(", "),
-            });
+            return Err(Error::missing(from, missing.join(", ")));
         };
         let TarEntryKind::File { len, .. } = entry.kind else {
             continue;
         };
         // The name of a blob is its digest; a wrong name shows as a missing blob.
-        let stated = digest_from_name(&entry.name);
-        if stated.is_some_and(|(digest, is_reliable)| is_reliable && !wanted.contains(&digest)) {
+        if blob_digest(&entry.name).is_some_and(|digest| !wanted.contains(&digest)) {
             continue;
         }
-        let staged = staging_area.stage_entry(&mut tarball, len, Algorithm::Sha256)?;
+        let staged = stager.stage(len, Algorithm::Sha256)?;
         if wanted.remove(&staged.digest) {
             let digest = staged.digest.clone();
-            found.insert(digest, staging_area.commit(staged)?);
+            found.insert(digest, stager.commit(staged)?);
         } else {
-            staging_area.release(&staged);
+            stager.release(&staged);
         }
     }
     Ok(found)
 }
 
-/// Stores entries: small ones in memory, large ones each in a file of the spool.
-struct StagingArea<'a> {
+/// Stores the entries of an archive: small ones in memory, large ones each in a file of the spool.
+struct EntryStager<'a, R> {
+    tarball: TarReader<StreamInput<R>>,
+    source_name: &'a str,
     spool: &'a Spool,
     memory_left: u64,
     buffer: Vec<u8>,
@@ -162,12 +117,14 @@ enum StagedBody {
     Memory(Bytes),
     File(Draft),
     /// The entry could not be stored, which is an error only if it is needed.
-    Failed(Error),
+    Failed(std::io::Error),
 }
 
-impl<'a> StagingArea<'a> {
-    fn new(spool: &'a Spool) -> Self {
+impl<'a, R: Read> EntryStager<'a, R> {
+    fn new(stream: R, source_name: &'a str, spool: &'a Spool) -> Self {
         Self {
+            tarball: TarReader::new(StreamInput(stream), source_name),
+            source_name,
             spool,
             memory_left: MAX_MEMORY_TOTAL_BYTES,
             buffer: vec![0; READ_BUFFER_BYTES],
@@ -175,17 +132,63 @@ impl<'a> StagingArea<'a> {
         }
     }
 
-    /// Returns whether the current entry begins like a manifest or config. No compressed layer
-    /// does, and no tar whose first file has an ordinary name.
-    fn peek_is_json<R: Read>(
+    fn next(&mut self) -> Result<Option<TarEntry>, Error> {
+        self.peeked_bytes = 0;
+        self.tarball.next()
+    }
+
+    /// Stores the current entry, unless it is a layer that `unneeded` skips.
+    fn stage_unless_unneeded(
         &mut self,
-        tarball: &mut TarReader<StreamInput<R>>,
-    ) -> Result<bool, Error> {
-        let got = fill(&mut tarball.body(), &mut self.buffer);
-        self.peeked_bytes = got.map_err(|error| tarball.read_error(error))?;
+        name: &str,
+        len: u64,
+        unneeded: &mut SkipLayer,
+    ) -> Result<FileContent, Error> {
+        let is_layer = self.may_be_layer(len)?;
+        let blob = blob_digest(name);
+        let stated = blob.clone().or_else(|| layer_digest(name));
+        if let Some(digest) = &stated
+            && is_layer
+            && unneeded(digest, Some(len))
+        {
+            let digest = digest.clone();
+            return Ok(FileContent::Skipped { digest, len });
+        }
+        if let Some(digest) = blob {
+            let slice = match self.find_spooled(&digest, len) {
+                Some(slice) => slice,
+                None => self.stage_verified(name, len, &digest)?,
+            };
+            return Ok(FileContent::Available(slice));
+        }
+        let staged = self.stage(len, Algorithm::Sha256)?;
+        // A compressed layer of `docker save` is always kept: only its bytes tell its diffID.
+        let may_be_skipped =
+            is_layer && stated.is_none() && staged.compression == Compression::None;
+        if may_be_skipped && unneeded(&staged.digest, Some(len)) {
+            self.release(&staged);
+            let digest = staged.digest;
+            return Ok(FileContent::Skipped { digest, len });
+        }
+        Ok(FileContent::Available(self.commit(staged)?))
+    }
+
+    /// Returns whether the current entry is too large for memory and no metadata. A manifest or a
+    /// config begins like JSON; no compressed layer does, and no tar whose first file has an
+    /// ordinary name.
+    fn may_be_layer(&mut self, len: u64) -> Result<bool, Error> {
+        if len <= MAX_MEMORY_ENTRY_BYTES || len > MAX_METADATA_BYTES {
+            return Ok(len > MAX_METADATA_BYTES);
+        }
+        self.peeked_bytes = self.fill_buffer()?;
         let mut bytes = self.buffer[..self.peeked_bytes].iter();
         let first = bytes.find(|byte| !byte.is_ascii_whitespace());
-        Ok(matches!(first, Some(b'{' | b'[')))
+        Ok(!matches!(first, Some(b'{' | b'[')))
+    }
+
+    fn fill_buffer(&mut self) -> Result<usize, Error> {
+        let filled = fill(&mut self.tarball, &mut self.buffer);
+        filled.map_err(|error| self.tarball.read_error(error))
     }
 
     /// Returns the bytes of a large entry that an earlier run left in the spool.
@@ -194,50 +197,55 @@ impl<'a> StagingArea<'a> {
         slice.filter(|slice| slice.len() == len)
     }
 
+    /// Stages the body of the current entry, which must have the digest of its name.
+    fn stage_verified(&mut self, name: &str, len: u64, digest: &Digest) -> Result<Slice, Error> {
+        let staged = self.stage(len, digest.algorithm())?;
+        if staged.digest != *digest {
+            return Err(Error::mismatch(
+                self.source_name,
+                name,
+                digest,
+                staged.digest,
+            ));
+        }
+        self.commit(staged)
+    }
+
     /// Stages the body of the current entry.
-    fn stage_entry<R: Read>(
-        &mut self,
-        tarball: &mut TarReader<StreamInput<R>>,
-        len: u64,
-        algorithm: Algorithm,
-    ) -> Result<StagedEntry, Error> {
+    fn stage(&mut self, len: u64, algorithm: Algorithm) -> Result<StagedEntry, Error> {
         if len <= MAX_MEMORY_ENTRY_BYTES && len <= self.memory_left {
             let mut bytes = Vec::with_capacity(len as usize);
-            let read = tarball.body().read_to_end(&mut bytes);
-            read.map_err(|error| tarball.read_error(error))?;
+            let read = self.tarball.read_to_end(&mut bytes);
+            read.map_err(|error| self.tarball.read_error(error))?;
             self.memory_left -= len;
             return Ok(StagedEntry {
                 digest: Digest::of_with(algorithm, &bytes),
                 compression: Compression::of_bytes(&bytes),
-                body: StagedBody::Memory(Bytes::from(bytes)),
+                body: StagedBody::Memory(bytes.into()),
             });
         }
         let mut hasher = Hasher::new(algorithm);
         let mut compression = None;
-        let reserved = self
+        let draft = self
             .spool
             .reserve(len)
             .and_then(|()| self.spool.create_draft());
-        let mut body = match reserved {
-            Ok(draft) => StagedBody::File(draft),
-            Err(error) => StagedBody::Failed(self.failed(error)),
-        };
+        let mut body = draft.map_or_else(StagedBody::Failed, StagedBody::File);
         loop {
-            let got = match std::mem::take(&mut self.peeked_bytes) {
-                0 => fill(&mut tarball.body(), &mut self.buffer),
-                begun => Ok(begun),
+            let len = match std::mem::take(&mut self.peeked_bytes) {
+                0 => self.fill_buffer()?,
+                peeked => peeked,
             };
-            let got = got.map_err(|error| tarball.read_error(error))?;
-            if got == 0 {
+            if len == 0 {
                 break;
             }
-            let bytes = &self.buffer[..got];
+            let bytes = &self.buffer[..len];
             compression.get_or_insert_with(|| Compression::of_bytes(bytes));
             hasher.update(bytes);
             if let StagedBody::File(draft) = &mut body
                 && let Err(error) = draft.write_all(bytes)
             {
-                body = StagedBody::Failed(self.failed(error));
+                body = StagedBody::Failed(error);
             }
         }
         Ok(StagedEntry {
@@ -259,22 +267,14 @@ impl<'a> StagingArea<'a> {
                 let file = draft.persist(SpoolKind::Bytes, &staged.digest);
                 Ok(Slice::part(&file, 0, len))
             }
-            StagedBody::Failed(error) => Err(error),
+            StagedBody::Failed(error) => Err(Error::spool(self.spool.folder(), error)),
         }
     }
 
     /// Releases the memory of an entry that is not needed.
     fn release(&mut self, staged: &StagedEntry) {
-        match &staged.body {
-            StagedBody::Memory(bytes) => self.memory_left += bytes.len() as u64,
-            StagedBody::File(_) | StagedBody::Failed(_) => {}
-        }
-    }
-
-    fn failed(&self, source: std::io::Error) -> Error {
-        Error::Spool {
-            folder: self.spool.folder().display().to_string(),
-            source,
+        if let StagedBody::Memory(bytes) = &staged.body {
+            self.memory_left += bytes.len() as u64;
         }
     }
 }

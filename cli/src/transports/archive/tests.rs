@@ -50,7 +50,7 @@ async fn an_archive_appears_complete_and_can_be_extended() {
         Some(a.manifest.digest.clone())
     );
     assert!(!path.exists());
-    first.finish(&quiet()).await.unwrap();
+    first.finish().await.unwrap();
     assert_eq!(tags(&path).await, ["v1"]);
     let before = std::fs::read(&path).unwrap();
 
@@ -63,11 +63,11 @@ async fn an_archive_appears_complete_and_can_be_extended() {
         put_blob(&second, &a.blobs[1]).await.unwrap(),
         UploadOutcome::AlreadyPresent
     );
-    second.finish(&quiet()).await.unwrap();
+    second.finish().await.unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), before);
     put(&second, &b, &tagged("v2")).await;
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    second.finish(&quiet()).await.unwrap();
+    second.finish().await.unwrap();
     assert_eq!(tags(&path).await, ["v1", "v2"]);
     let last_entries = &entries(&path)[6..];
     assert_eq!(last_entries, ["manifest.json", "index.json", "oci-layout"]);
@@ -75,7 +75,7 @@ async fn an_archive_appears_complete_and_can_be_extended() {
     // Blobs that no manifest needs are left out.
     let third = target(&path).await;
     put(&third, &b, &tagged("v1")).await;
-    third.finish(&quiet()).await.unwrap();
+    third.finish().await.unwrap();
     assert_eq!(tags(&path).await, ["v1", "v2"]);
     assert_eq!(entries(&path).len(), 3 + 3);
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
@@ -91,7 +91,7 @@ async fn the_same_content_makes_the_same_bytes() {
         for tag in ["v2", "v1"] {
             put(&archive, &image(tag.as_bytes()), &tagged(tag)).await;
         }
-        archive.finish(&quiet()).await.unwrap();
+        archive.finish().await.unwrap();
         all.push(std::fs::read(path).unwrap());
     }
     assert_eq!(all[0], all[1]);
@@ -107,7 +107,7 @@ async fn a_blob_that_fails_leaves_nothing_in_the_archive() {
         let blob = pending_blob(b"right", bytes);
         assert!(archive.put_blob(&blob, &quiet()).await.is_err());
     }
-    archive.finish(&quiet()).await.unwrap();
+    archive.finish().await.unwrap();
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
     assert!(
         archive
@@ -116,7 +116,7 @@ async fn a_blob_that_fails_leaves_nothing_in_the_archive() {
             .is_err()
     );
     put(&archive, &image(b"a"), &tagged("v1")).await;
-    archive.finish(&quiet()).await.unwrap();
+    archive.finish().await.unwrap();
     assert_eq!(entries(&path).len(), 3 + 3);
     assert_eq!(tags(&path).await, ["v1"]);
 }
@@ -129,12 +129,12 @@ async fn one_writer_at_a_time_and_no_lost_updates() {
     put(&one, &image(b"a"), &tagged("v1")).await;
     let busy = put_blob(&other, b"b").await.unwrap_err();
     assert!(busy.what.contains("another imgsync"), "{}", busy.what);
-    one.finish(&quiet()).await.unwrap();
+    one.finish().await.unwrap();
     let changed = put_blob(&other, b"b").await.unwrap_err();
     assert!(changed.what.contains("changed"), "{}", changed.what);
     let again = target(&path).await;
     put(&again, &image(b"b"), &tagged("v2")).await;
-    again.finish(&quiet()).await.unwrap();
+    again.finish().await.unwrap();
     assert_eq!(tags(&path).await, ["v1", "v2"]);
 }
 
@@ -144,7 +144,7 @@ async fn an_old_archive_that_is_damaged_is_neither_used_nor_lost() {
     let path = scratch.path().join("it.tar");
     let archive = target(&path).await;
     put(&archive, &image(b"only here"), &tagged("v1")).await;
-    archive.finish(&quiet()).await.unwrap();
+    archive.finish().await.unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     let position = bytes
         .windows(9)
@@ -154,7 +154,7 @@ async fn an_old_archive_that_is_damaged_is_neither_used_nor_lost() {
     std::fs::write(&path, &bytes).unwrap();
     let archive = target(&path).await;
     put(&archive, &image(b"b"), &tagged("v2")).await;
-    let error = archive.finish(&quiet()).await.unwrap_err();
+    let error = archive.finish().await.unwrap_err();
     assert!(error.what.contains("damaged"), "{}", error.what);
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
     drop(archive);
@@ -182,7 +182,7 @@ async fn an_index_keeps_its_children() {
     let signature = referrer_image(b"signature", Some(&whole));
     let subject = whole.digest.clone();
     put(&archive, &signature, &ManifestRole::Referrer { subject }).await;
-    archive.finish(&quiet()).await.unwrap();
+    archive.finish().await.unwrap();
     let source = source(&path).await;
     assert_eq!(
         source
@@ -197,6 +197,6 @@ async fn an_index_keeps_its_children() {
     // After another write, the content of the old file is still there.
     let again = target(&path).await;
     put(&again, &image(b"c"), &tagged("v2")).await;
-    again.finish(&quiet()).await.unwrap();
+    again.finish().await.unwrap();
     assert!(digest_at(&target(&path).await, "v1").await.is_some());
 }

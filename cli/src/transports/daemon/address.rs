@@ -22,10 +22,7 @@ pub enum DaemonAddress {
 impl DaemonAddress {
     /// Returns whether the daemon runs on this machine.
     pub(super) fn is_local(&self) -> bool {
-        match self {
-            Self::Socket(_) => true,
-            Self::Tcp(_) => false,
-        }
+        matches!(self, Self::Socket(_))
     }
 }
 
@@ -48,26 +45,25 @@ impl DaemonAddress {
     /// [`Error::DockerContext`].
     pub fn from_environment() -> Result<Self, Error> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
-        let folder = variable("DOCKER_CONFIG").map(PathBuf::from);
-        let home = || Some(PathBuf::from(variable("HOME")?).join(".docker"));
+        let text = |name| Some(variable(name)?.to_string_lossy().into_owned());
+        let folder = |name| variable(name).map(PathBuf::from);
+        let default_config = || Some(folder("HOME")?.join(".docker"));
         let environment = DaemonEnvironment {
             docker_host: text("DOCKER_HOST"),
             container_host: text("CONTAINER_HOST"),
             context: text("DOCKER_CONTEXT"),
             is_tls: variable("DOCKER_TLS_VERIFY").is_some(),
-            runtime: variable("XDG_RUNTIME_DIR").map(PathBuf::from),
-            docker_config: folder.or_else(home),
+            runtime: folder("XDG_RUNTIME_DIR"),
+            docker_config: folder("DOCKER_CONFIG").or_else(default_config),
         };
         environment.choose(|path| UnixStream::connect(path).map(drop))
     }
 
-    fn parse(origin: &str, host: &str, encrypted: bool) -> Result<Self, Error> {
-        let unsupported = |what: &str| Error::Unsupported {
-            what: format!("{origin}={host}: {what}"),
-            instead: "run imgsync where the daemon is, or pipe: docker save <image> | \
-                      imgsync push - <remote>"
-                .to_owned(),
+    fn parse(origin: &str, host: &str, is_tls: bool) -> Result<Self, Error> {
+        let unsupported = |what: &str| {
+            let instead = "run imgsync where the daemon is, or pipe: docker save <image> | \
+                           imgsync push - <remote>";
+            Error::unsupported(format!("{origin}={host}: {what}"), instead)
         };
         let (scheme, rest) = match host.split_once("://") {
             Some(parts) => parts,
@@ -78,7 +74,7 @@ impl DaemonAddress {
         match scheme {
             "unix" if rest.starts_with('/') => Ok(Self::Socket(rest.into())),
             "unix" => Err(unsupported("a socket whose path is not absolute")),
-            "tcp" if encrypted => Err(unsupported("a daemon behind TLS")),
+            "tcp" if is_tls => Err(unsupported("a daemon behind TLS")),
             "tcp" => {
                 let authority = rest.trim_end_matches('/');
                 let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| {
@@ -125,19 +121,19 @@ impl DaemonEnvironment {
 
     fn endpoint(&self) -> Result<Option<(String, context::ContextEndpoint)>, Error> {
         let Some(folder) = &self.docker_config else {
-            return match &self.context {
-                Some(name) => Err(Error::DockerContext {
-                    name: name.clone(),
-                    reason: "neither DOCKER_CONFIG nor HOME is set".to_owned(),
-                }),
-                None => Ok(None),
+            let Some(name) = self.context.clone() else {
+                return Ok(None);
             };
+            let reason = "neither DOCKER_CONFIG nor HOME is set".to_owned();
+            return Err(Error::DockerContext { name, reason });
         };
         let name = match &self.context {
-            Some(name) => Some(name.clone()),
-            None => context::current(folder)?,
+            Some(name) => name.clone(),
+            None => match context::current(folder)? {
+                Some(name) => name,
+                None => return Ok(None),
+            },
         };
-        let Some(name) = name else { return Ok(None) };
         Ok(context::endpoint(folder, &name)?.map(|endpoint| (name, endpoint)))
     }
 

@@ -1,6 +1,7 @@
 //! The archive that a daemon loads: a tar that is written while it is sent, with only a few chunks
 //! in memory.
 
+use std::collections::HashSet;
 use std::io;
 
 use bytes::Bytes;
@@ -8,15 +9,15 @@ use futures::stream;
 use imgsync_oci::Tag;
 use tokio::sync::mpsc;
 
-use super::DaemonKind;
 use super::platform_image::PlatformImage;
+use super::responses::DaemonKind;
 use crate::exit::Failure;
 use crate::report::Report;
 use crate::transports::ManifestRole;
 use crate::transports::archive::{
     DOCKER_MANIFEST_FILE, DockerManifestEntry, manifest_json, tar_header,
 };
-use crate::transports::fetch::BlobFetch;
+use crate::transports::fetch::{BlobFetch, FetchError};
 use crate::transports::files::blob_path;
 use crate::transports::layout::{LayoutIndex, OCI_INDEX_FILE, OCI_LAYOUT_CONTENT, OCI_LAYOUT_FILE};
 use crate::upload::PendingBlob;
@@ -50,53 +51,54 @@ pub(super) fn archive_channel() -> (ArchiveSender, reqwest::Body) {
 }
 
 impl ArchiveSender {
-    async fn send(&self, chunk: Bytes) -> Result<(), StreamError> {
-        let sent = self.chunks.send(Ok(chunk)).await;
-        sent.map_err(|_| StreamError::ReceiverClosed)
-    }
-
-    /// Sends a blob, verified on the way, and returns its size in bytes.
+    /// Sends an archive of these layers, each once and verified on the way, and of the files that
+    /// describe it. Returns the bytes of the layers. After an error the stream breaks off, so that
+    /// the daemon rejects the archive.
     ///
     /// # Errors
-    /// After an error the stream must be [`ArchiveSender::abort`]ed.
-    pub(super) async fn send_blob(
-        &self,
-        blob: &PendingBlob,
+    /// Returns the reason why the archive is incomplete.
+    pub(super) async fn send_archive(
+        self,
+        layers: &[PendingBlob],
+        files: Vec<(String, Vec<u8>)>,
         report: &dyn Report,
     ) -> Result<u64, StreamError> {
+        let mut bytes = 0;
+        let mut seen = HashSet::new();
+        for layer in layers.iter().filter(|layer| seen.insert(&layer.digest)) {
+            if let Err(error) = self.send_blob(layer, report).await {
+                let aborted = io::Error::other("the archive was aborted");
+                // If the daemon has already disconnected, there is nothing to abort.
+                let _ = self.chunks.send(Err(aborted)).await;
+                return Err(error);
+            }
+            bytes += layer.size;
+        }
+        for (name, content) in files {
+            self.send(tar_header::file(&name, &content)).await?;
+        }
+        self.send(Bytes::from_static(&tar_header::TAR_END)).await?;
+        Ok(bytes)
+    }
+
+    async fn send_blob(&self, blob: &PendingBlob, report: &dyn Report) -> Result<(), StreamError> {
         report.start_blob(&blob.digest, &blob.label, blob.size);
-        let head = tar_header::header(&blob_path(&blob.digest), blob.size);
-        self.send(head.into()).await?;
+        self.send(tar_header::header(&blob_path(&blob.digest), blob.size))
+            .await?;
         let mut fetch = BlobFetch::new(blob);
-        loop {
-            let next = fetch.next_verified().await;
-            let Some(chunk) = next.map_err(StreamError::SourceFailed)? else {
-                break;
-            };
+        let source_failed = |error: FetchError| StreamError::SourceFailed(error.failure);
+        while let Some(chunk) = fetch.next_chunk().await.map_err(source_failed)? {
             self.send(chunk).await?;
             report.update_blob(&blob.digest, fetch.position());
         }
-        self.send(tar_header::padding(blob.size).into()).await?;
+        self.send(tar_header::padding(blob.size)).await?;
         report.finish_blob(&blob.digest);
-        Ok(blob.size)
+        Ok(())
     }
 
-    /// Sends the files that describe the archive, and ends the stream.
-    ///
-    /// # Errors
-    /// Returns [`StreamError::ReceiverClosed`].
-    pub(super) async fn end(self, files: Vec<(String, Vec<u8>)>) -> Result<(), StreamError> {
-        for (name, content) in files {
-            self.send(tar_header::file(&name, &content).into()).await?;
-        }
-        self.send(Bytes::from_static(&tar_header::TAR_END)).await
-    }
-
-    /// Breaks the stream off, so that the daemon rejects the archive.
-    pub(super) async fn abort(self) {
-        let error = io::Error::other("the archive was aborted");
-        // If the daemon has already disconnected, there is nothing to abort.
-        let _ = self.chunks.send(Err(error)).await;
+    async fn send(&self, chunk: impl Into<Bytes>) -> Result<(), StreamError> {
+        let sent = self.chunks.send(Ok(chunk.into())).await;
+        sent.map_err(|_| StreamError::ReceiverClosed)
     }
 }
 
@@ -109,25 +111,19 @@ pub(super) fn archive_files(
     config: &Bytes,
     (repository, tag): (&str, &Tag),
 ) -> Vec<(String, Vec<u8>)> {
-    let loadable = DockerManifestEntry {
-        config: image.config.digest.clone(),
-        layers: image.layers.iter().map(|it| it.digest.clone()).collect(),
-        names: vec![format!("{repository}:{tag}")],
-    };
+    let name = format!("{repository}:{tag}");
+    let entry = DockerManifestEntry::new(&image.config.digest, &image.layers, Some(name));
     let mut files = vec![(blob_path(&image.config.digest), config.to_vec())];
-    match kind {
-        DaemonKind::Classic => {}
-        DaemonKind::Containerd | DaemonKind::Podman => {
-            let manifest = &image.manifest;
-            let mut index = LayoutIndex::default();
-            let role = ManifestRole::Tagged(tag.clone());
-            index.add_manifest(manifest, &role, Some(&full_name(repository)));
-            files.push((blob_path(&manifest.digest), manifest.bytes.to_vec()));
-            files.push((OCI_INDEX_FILE.to_owned(), index.to_bytes()));
-            files.push((OCI_LAYOUT_FILE.to_owned(), OCI_LAYOUT_CONTENT.to_vec()));
-        }
+    if kind != DaemonKind::Classic {
+        let manifest = &image.manifest;
+        let mut index = LayoutIndex::default();
+        let role = ManifestRole::Tagged(tag.clone());
+        index.add_manifest(manifest, &role, Some(&full_name(repository)));
+        files.push((blob_path(&manifest.digest), manifest.bytes.to_vec()));
+        files.push((OCI_INDEX_FILE.to_owned(), index.to_bytes()));
+        files.push((OCI_LAYOUT_FILE.to_owned(), OCI_LAYOUT_CONTENT.to_vec()));
     }
-    files.push((DOCKER_MANIFEST_FILE.to_owned(), manifest_json(&[loadable])));
+    files.push((DOCKER_MANIFEST_FILE.to_owned(), manifest_json(&[entry])));
     files
 }
 

@@ -2,15 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use imgsync_oci::{Algorithm, Digest, media};
+use imgsync_oci::{Algorithm, Digest};
 
-use super::super::SkipLayer;
 use super::{DaemonImage, export_name};
 use crate::image::limits::MAX_METADATA_BYTES;
-use crate::image::{
-    Error, ImageBlobs, ImageConfig, Layer, ManifestOrigin, SingleImage, Slice, config,
-};
+use crate::image::{Error, ImageBlobs, Layer, SingleImage, Slice, config};
 use crate::spool::Spool;
+use crate::transports::SkipLayer;
 use crate::transports::archive::staging;
 use crate::transports::blocking::run_blocking;
 
@@ -18,35 +16,31 @@ impl DaemonImage {
     /// Replaces the daemon's "empty export - not implemented" for an image without layers by an
     /// error with a hint.
     fn explain_no_layers(&self, error: Error) -> Error {
-        match error {
-            Error::DaemonError { message, .. } if self.diff_ids.is_empty() => Error::Unsupported {
-                what: format!(
-                    "an image without layers, which the Docker daemon does not export ({message}),"
-                ),
-                instead: "let the build make a layer, as COPY does; or build an archive and push \
-                          that: docker buildx build --output type=oci,dest=app.tar"
-                    .to_owned(),
-            },
-            other => other,
-        }
+        let message = match error {
+            Error::DaemonError { message, .. } if self.diff_ids.is_empty() => message,
+            other => return other,
+        };
+        Error::unsupported(
+            format!(
+                "an image without layers, which the Docker daemon does not export ({message}),"
+            ),
+            "let the build make a layer, as COPY does; or build an archive and push that: docker \
+             buildx build --output type=oci,dest=app.tar",
+        )
     }
 
     /// Reserves space for an export of all layers before the daemon begins one, because the daemon
     /// first writes all of it to its own disk. The sizes of single layers are not known.
     fn reserve(&self, spool: &Spool, wanted: &HashSet<Digest>) -> Result<(), Error> {
-        let once: HashSet<_> = self.diff_ids.iter().collect();
-        let are_all =
-            once.len() == self.diff_ids.len() && once.iter().all(|it| wanted.contains(*it));
-        let Some(size) = self.size.filter(|_| are_all) else {
+        let layers: HashSet<_> = self.diff_ids.iter().collect();
+        let has_all = layers.len() == self.diff_ids.len()
+            && layers.iter().all(|diff_id| wanted.contains(*diff_id));
+        let Some(size) = self.size.filter(|_| has_all) else {
             return Ok(());
         };
         // Podman counts a little more than the layers.
-        spool
-            .reserve(size - size / 100)
-            .map_err(|source| Error::Spool {
-                folder: spool.folder().display().to_string(),
-                source,
-            })
+        let reserved = spool.reserve(size - size / 100);
+        reserved.map_err(|error| Error::spool(spool.folder(), error))
     }
 
     /// Exports the config and the layers that `unneeded` does not skip.
@@ -61,10 +55,10 @@ impl DaemonImage {
         begin: impl FnOnce(),
     ) -> Result<(SingleImage, ImageBlobs), Error> {
         let mut wanted: HashSet<_> = self.diff_ids.iter().cloned().collect();
-        let (earlier, own) = (spool.clone(), config.clone());
+        let (earlier, own_config) = (spool.clone(), config.clone());
         let (wanted, mut slices) = run_blocking(move || {
             wanted.retain(|diff_id| !unneeded(diff_id, None));
-            wanted.insert(own);
+            wanted.insert(own_config);
             let mut slices = HashMap::new();
             wanted.retain(|digest| match earlier.find_bytes(digest) {
                 Some(slice) => slices.insert(digest.clone(), slice).is_some(),
@@ -80,14 +74,14 @@ impl DaemonImage {
             let export = self.engine.export(&config.to_string(), &[]).await;
             let export = export.map_err(|error| self.explain_no_layers(error))?;
             let (from, spool) = (from.clone(), spool.clone());
-            let picked = run_blocking(move || {
-                let picked = staging::stage_by_digest(export, &from, &spool, wanted)?;
-                for bytes in picked.values().filter_map(Slice::memory_bytes) {
+            let staged = run_blocking(move || {
+                let staged = staging::stage_by_digest(export, &from, &spool, wanted)?;
+                for bytes in staged.values().filter_map(Slice::memory_bytes) {
                     spool.persist_small(bytes, Algorithm::Sha256);
                 }
-                Ok::<_, Error>(picked)
+                Ok::<_, Error>(staged)
             });
-            slices.extend(picked.await?);
+            slices.extend(staged.await?);
         }
         let (config, diff_ids) = (config.clone(), self.diff_ids.clone());
         run_blocking(move || assemble_image(&from, config, diff_ids, slices)).await
@@ -101,30 +95,16 @@ fn assemble_image(
     diff_ids: Vec<Digest>,
     mut slices: HashMap<Digest, Slice>,
 ) -> Result<(SingleImage, ImageBlobs), Error> {
-    let missing = || Error::Missing {
-        from: from.to_owned(),
-        what: config.to_string(),
-    };
-    let slice = slices.remove(&config).ok_or_else(missing)?;
+    let slice = slices.remove(&config);
+    let slice = slice.ok_or_else(|| Error::missing(from, config.to_string()))?;
     if slice.len() > MAX_METADATA_BYTES {
-        return Err(Error::TooLarge {
-            from: from.to_owned(),
-            what: "the image's config".to_owned(),
-            limit: format!("{MAX_METADATA_BYTES} bytes"),
-        });
+        let limit = format!("{MAX_METADATA_BYTES} bytes");
+        return Err(Error::too_large(from, "the image's config", limit));
     }
-    let bytes = slice.read_all().map_err(|source| Error::Io {
-        action: "read",
-        from: from.to_owned(),
-        source,
-    })?;
-    let malformed = |reason| Error::Malformed {
-        from: from.to_owned(),
-        reason,
-    };
-    if config::diff_ids(&bytes).map_err(malformed)? != diff_ids {
-        let reason = "the config lists other layers than the daemon did".to_owned();
-        return Err(malformed(reason));
+    let bytes = slice.read_all().map_err(|error| Error::read(from, error))?;
+    if config::diff_ids(&bytes).map_err(|reason| Error::malformed(from, reason))? != diff_ids {
+        let reason = "the config lists other layers than the daemon did";
+        return Err(Error::malformed(from, reason));
     }
     let raw = |diff_id: Digest| {
         let size = slices.get(&diff_id).map(Slice::len);
@@ -136,14 +116,8 @@ fn assemble_image(
     for (digest, slice) in slices {
         blobs.insert(digest, slice);
     }
-    let single = SingleImage {
-        config: ImageConfig {
-            media_type: media::DOCKER_CONFIG.to_owned(),
-            digest: config,
-            bytes: Some(bytes),
-        },
-        layers,
-        origin: ManifestOrigin::Generated,
-    };
-    Ok((single, blobs))
+    Ok((
+        SingleImage::without_manifest(config, Some(bytes), layers),
+        blobs,
+    ))
 }

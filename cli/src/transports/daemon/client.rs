@@ -1,19 +1,22 @@
 //! A client of the daemon's HTTP API (Docker Engine API). It does not interpret what the daemon
 //! reports of an image.
 
-pub(crate) mod load;
-
 use std::io::{self, Read};
 use std::time::Duration;
 
 use bytes::Bytes;
+use imgsync_oci::Digest;
 use imgsync_oci::manifest::Platform;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Response, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::address::DaemonAddress;
+use super::responses::{
+    DaemonErrorResponse, DaemonInfo, DaemonKind, ImageInspect, LoadOutcome, SystemInfo,
+    VersionResponse, excerpt, parse_load_response,
+};
 use crate::image::Error;
 
 /// The characters of a path segment that are percent-encoded.
@@ -67,18 +70,14 @@ impl DaemonClient {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT);
-        let (builder, base) = match &address {
-            DaemonAddress::Socket(path) => (
-                builder.unix_socket(path.as_path()),
-                "http://localhost".to_owned(),
-            ),
-            DaemonAddress::Tcp(authority) => (builder, format!("http://{authority}")),
+        let (builder, authority) = match &address {
+            DaemonAddress::Socket(path) => (builder.unix_socket(path.as_path()), "localhost"),
+            DaemonAddress::Tcp(authority) => (builder, &**authority),
         };
-        let client = builder
-            .build()
-            .map_err(|error| unreachable(&address, &error))?;
+        let base = format!("http://{authority}");
+        let client = builder.build();
         Ok(Self {
-            client,
+            client: client.map_err(|error| unreachable(&address, &error))?,
             base,
             address,
         })
@@ -93,29 +92,18 @@ impl DaemonClient {
     ///
     /// # Errors
     /// Returns an error if the daemon is unreachable, has no such image, or refuses.
-    pub(super) async fn inspect<T: DeserializeOwned>(
-        &self,
-        name: &str,
-        manifests: bool,
-    ) -> Result<T, Error> {
+    pub(super) async fn inspect(&self, name: &str, manifests: bool) -> Result<ImageInspect, Error> {
         let query = if manifests { "?manifests=true" } else { "" };
-        let path = format!(
-            "images/{}/json{query}",
-            utf8_percent_encode(name, PATH_ENCODE_SET)
-        );
-        let response = self.get(&path, Some(RESPONSE_TIMEOUT), name).await?;
-        self.json(response).await
+        let path = format!("images/{}/json{query}", encoded(name));
+        Ok(self.get(&path, name).await?.0)
     }
 
     /// Describes the daemon, and returns the version of its API if it reports one.
     ///
     /// # Errors
     /// Returns an error if the daemon is unreachable or refuses.
-    pub(super) async fn info<T: DeserializeOwned>(&self) -> Result<(T, Option<ApiVersion>), Error> {
-        let response = self.get("info", Some(RESPONSE_TIMEOUT), "").await?;
-        let api = response.headers().get("api-version");
-        let api = api.and_then(|api| ApiVersion::parse(api.to_str().ok()?));
-        Ok((self.json(response).await?, api))
+    pub(super) async fn info(&self) -> Result<(SystemInfo, Option<ApiVersion>), Error> {
+        self.get("info", "").await
     }
 
     /// Exports an image as an archive, with the given platforms or, if there are none, with all.
@@ -128,22 +116,17 @@ impl DaemonClient {
         name: &str,
         platforms: &[Platform],
     ) -> Result<ExportStream, Error> {
-        let mut path = format!("images/{}/get", utf8_percent_encode(name, PATH_ENCODE_SET));
+        let mut path = format!("images/{}/get", encoded(name));
         for (position, platform) in platforms.iter().enumerate() {
+            let separator = if position == 0 { '?' } else { '&' };
             let platform = serde_json::json!(platform).to_string();
-            path.push(if position == 0 { '?' } else { '&' });
-            let encoded = utf8_percent_encode(&platform, PATH_ENCODE_SET);
-            path.push_str(&format!("platform={encoded}"));
+            path.push_str(&format!("{separator}platform={}", encoded(&platform)));
         }
-        let mut response = self.get(&path, None, name).await?;
+        let mut response = self.send(self.request(Method::GET, &path), name).await?;
         let (sender, chunks) = mpsc::channel(MAX_QUEUED_CHUNKS);
         tokio::spawn(async move {
-            loop {
-                let chunk = match response.chunk().await {
-                    Ok(Some(chunk)) => Ok(chunk),
-                    Ok(None) => return,
-                    Err(error) => Err(io::Error::other(innermost(&error))),
-                };
+            while let Some(chunk) = response.chunk().await.transpose() {
+                let chunk = chunk.map_err(|error| io::Error::other(innermost(&error)));
                 let is_last = chunk.is_err();
                 // A reader that has enough drops the stream; the connection is closed then.
                 if sender.send(chunk).await.is_err() || is_last {
@@ -151,60 +134,114 @@ impl DaemonClient {
                 }
             }
         });
-        Ok(ExportStream {
-            chunks,
-            rest: Bytes::new(),
-        })
+        let rest = Bytes::new();
+        Ok(ExportStream { chunks, rest })
     }
 
-    async fn get(&self, path: &str, time: Option<Duration>, name: &str) -> Result<Response, Error> {
-        let mut request = self.client.get(format!("{}/{path}", self.base));
-        if let Some(time) = time {
-            request = request.timeout(time);
+    /// Returns the kind and platform of the daemon.
+    ///
+    /// # Errors
+    /// Returns an error if the daemon is unreachable or refuses.
+    pub(super) async fn daemon_info(&self) -> Result<DaemonInfo, Error> {
+        let (version, _) = self.get::<VersionResponse>("version", "").await?;
+        let kind = if version.is_podman() {
+            DaemonKind::Podman
+        } else if self.info().await?.0.has_containerd_store() {
+            DaemonKind::Containerd
+        } else {
+            DaemonKind::Classic
+        };
+        let platform = format!("{}/{}", version.os, version.arch);
+        Ok(DaemonInfo { kind, platform })
+    }
+
+    /// Returns the image of a name or ID; `None` if there is none.
+    ///
+    /// # Errors
+    /// Returns an error if the daemon is unreachable or refuses.
+    pub(super) async fn find_image(&self, name: &str) -> Result<Option<ImageInspect>, Error> {
+        match self.inspect(name, false).await {
+            Ok(image) => Ok(Some(image)),
+            Err(Error::NoSuchImage { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| unreachable(&self.address, &error))?;
+    }
+
+    /// Tags an image.
+    ///
+    /// # Errors
+    /// Returns an error if the daemon is unreachable, has no such image, or refuses.
+    pub(super) async fn tag(&self, id: &Digest, repository: &str, tag: &str) -> Result<(), Error> {
+        let id = id.to_string();
+        let (repository, tag) = (encoded(repository), encoded(tag));
+        let path = format!("images/{}/tag?repo={repository}&tag={tag}", encoded(&id));
+        let request = self.request(Method::POST, &path);
+        self.send(request.timeout(RESPONSE_TIMEOUT), &id).await?;
+        Ok(())
+    }
+
+    /// Loads an archive, as `docker load` does.
+    ///
+    /// # Errors
+    /// Returns an error if the daemon is unreachable, or if the stream of the archive ended with an
+    /// error.
+    pub(super) async fn load(&self, archive: reqwest::Body) -> Result<LoadOutcome, Error> {
+        let request = self.request(Method::POST, "images/load?quiet=1");
+        let request = request.header(http::header::CONTENT_TYPE, "application/x-tar");
+        match self.send(request.body(archive), "").await {
+            Ok(response) => Ok(parse_load_response(&self.body(response).await?)),
+            // The daemon works; it rejects the archive.
+            Err(Error::DaemonError { message, .. }) => Ok(LoadOutcome::Rejected(message)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}/{path}", self.base))
+    }
+
+    /// Returns the JSON at a path, and the version of the API if the daemon reports one.
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        name: &str,
+    ) -> Result<(T, Option<ApiVersion>), Error> {
+        let request = self.request(Method::GET, path).timeout(RESPONSE_TIMEOUT);
+        let response = self.send(request, name).await?;
+        let api = response.headers().get("api-version");
+        let api = api.and_then(|api| ApiVersion::parse(api.to_str().ok()?));
+        let body = self.body(response).await?;
+        let parsed = serde_json::from_slice(&body).map_err(|error| {
+            let from = format!("the answer of the Docker daemon at {}", self.address);
+            Error::malformed(&from, error.to_string())
+        });
+        Ok((parsed?, api))
+    }
+
+    /// Sends a request about the image `name`; the name is empty for other requests.
+    ///
+    /// # Errors
+    /// Returns an error if the daemon is unreachable, or if the response is no success.
+    async fn send(&self, request: RequestBuilder, name: &str) -> Result<Response, Error> {
+        let response = request.send().await;
+        let response = response.map_err(|error| unreachable(&self.address, &error))?;
         let status = response.status();
-        if status == StatusCode::OK {
+        if status.is_success() {
             return Ok(response);
         }
-        Err(self.response_error(response, name).await)
-    }
-
-    /// Returns the error that a response reports.
-    async fn response_error(&self, response: Response, name: &str) -> Error {
-        let status = response.status();
         if status == StatusCode::NOT_FOUND && !name.is_empty() {
-            return Error::NoSuchImage {
-                name: name.to_owned(),
-            };
+            let name = name.to_owned();
+            return Err(Error::NoSuchImage { name });
         }
-        let body = match self.body(response).await {
-            Ok(body) => body,
-            Err(error) => return error,
-        };
-        #[derive(serde::Deserialize)]
-        struct DaemonErrorResponse {
-            message: String,
-        }
+        let body = self.body(response).await?;
         let message = match serde_json::from_slice::<DaemonErrorResponse>(&body) {
-            Ok(answer) => answer.message,
-            Err(_) => String::from_utf8_lossy(&body).chars().take(300).collect(),
+            Ok(response) => response.message,
+            Err(_) => excerpt(&body),
         };
-        Error::DaemonError {
+        Err(Error::DaemonError {
             address: self.address.to_string(),
             status: status.as_u16(),
             message,
-        }
-    }
-
-    async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
-        let body = self.body(response).await?;
-        serde_json::from_slice(&body).map_err(|error| Error::Malformed {
-            from: format!("the answer of the Docker daemon at {}", self.address),
-            reason: error.to_string(),
         })
     }
 
@@ -216,11 +253,9 @@ impl DaemonClient {
                 return Ok(body);
             };
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-                return Err(Error::TooLarge {
-                    from: format!("the Docker daemon at {}", self.address),
-                    what: "an answer".to_owned(),
-                    limit: format!("{MAX_RESPONSE_BYTES} bytes"),
-                });
+                let from = format!("the Docker daemon at {}", self.address);
+                let limit = format!("{MAX_RESPONSE_BYTES} bytes");
+                return Err(Error::too_large(&from, "an answer", limit));
             }
             body.extend_from_slice(&chunk);
         }
@@ -242,27 +277,30 @@ impl Read for ExportStream {
                 None => return Ok(0),
             }
         }
-        let now = self.rest.split_to(buffer.len().min(self.rest.len()));
-        buffer[..now.len()].copy_from_slice(&now);
-        Ok(now.len())
+        let chunk = self.rest.split_to(buffer.len().min(self.rest.len()));
+        buffer[..chunk.len()].copy_from_slice(&chunk);
+        Ok(chunk.len())
     }
 }
 
 /// Returns the error of a request that got no response, with the innermost error of the chain.
 fn unreachable(address: &DaemonAddress, error: &reqwest::Error) -> Error {
-    let mut forbidden = false;
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            forbidden |= io.kind() == io::ErrorKind::PermissionDenied;
-        }
-        source = error.source();
-    }
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    let is_forbidden = causes.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    });
     Error::DaemonUnreachable {
         address: address.to_string(),
         reason: innermost(error),
-        is_forbidden: forbidden,
+        is_forbidden,
     }
+}
+
+/// Returns the text with its special characters escaped for a path or query.
+fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, PATH_ENCODE_SET)
 }
 
 /// Returns the last error of a chain, which names the cause.

@@ -1,88 +1,59 @@
-//! The export of an image in containerd's store: an OCI layout, whose blobs go as they are.
+//! The export of an image in containerd's store: an OCI layout, whose blobs are pushed unchanged.
 
 use imgsync_oci::Digest;
 
-use super::super::SkipLayer;
-use super::super::files::SourceFiles;
+use super::client::{ApiVersion, ExportStream};
 use super::{DaemonImage, export_listing, export_name};
-use crate::image::{Error, ImageBlobs, ImageContent, ImageSelector, Platforms};
+use crate::image::{Error, ImageContent, ImageSelector, Platforms};
 use crate::spool::Spool;
+use crate::transports::SkipLayer;
 use crate::transports::archive::expected_blobs::ExpectedBlobs;
 use crate::transports::archive::staging;
 use crate::transports::blocking::run_blocking;
-use crate::transports::layout::image_reader;
-
-/// The result of an export: the content, its bytes, and notes for the user.
-type ExportedContent = (ImageContent, ImageBlobs, Vec<String>);
-
-/// An image in containerd's image store.
-pub(super) struct ContainerdImage<'a> {
-    /// The image as the daemon describes it.
-    pub(super) image: &'a DaemonImage,
-    /// The manifest or index.
-    pub(super) root: &'a Digest,
-    /// Its media type, if the daemon reports it.
-    pub(super) media_type: Option<&'a str>,
-}
+use crate::transports::files::SourceFiles;
+use crate::transports::layout::image_reader::{self, ReadContent};
 
 /// Returns the key of an export in the spool.
 pub(super) fn export_key(root: &Digest, platforms: &Platforms) -> Digest {
     Digest::of(format!("{root} {platforms}").as_bytes())
 }
 
-impl ContainerdImage<'_> {
-    /// Exports the image, unless an earlier run left everything in the spool.
+impl DaemonImage {
+    /// Exports the image below the manifest or index `root`, unless an earlier run left everything
+    /// in the spool.
     ///
     /// # Errors
     /// Returns the daemon's errors, and those of a damaged archive.
-    pub(super) async fn export(
+    pub(super) async fn export_containerd(
         &self,
+        (root, media_type): (&Digest, Option<&str>),
         spool: &Spool,
         unneeded: SkipLayer,
         begin: impl FnOnce(),
-    ) -> Result<ExportedContent, Error> {
-        let reading = ExportReader {
-            source_name: export_name(&self.image.engine),
-            root: self.root.clone(),
-            media_type: self.media_type.map(str::to_owned),
-            platforms: self.image.platforms.clone(),
+    ) -> Result<ReadContent, Error> {
+        let mut reader = ExportReader {
+            source_name: export_name(&self.engine),
+            root: root.clone(),
+            media_type: media_type.map(str::to_owned),
+            platforms: self.platforms.clone(),
             spool: spool.clone(),
-            export_key: export_key(self.root, &self.image.platforms),
+            export_key: export_key(root, &self.platforms),
             unneeded,
         };
-        let (earlier, mut reading) = run_blocking(move || {
-            let mut reading = reading;
-            (reading.load_spooled(), reading)
-        })
-        .await;
-        if let Some(earlier) = earlier {
-            return Ok(earlier);
+        let (spooled, reader) = run_blocking(move || (reader.read_spooled(), reader)).await;
+        if let Some(content) = spooled {
+            return Ok(content);
         }
         begin();
-        let wanted = self.image.platforms.requested();
-        let can_choose = self
-            .image
-            .api_version
-            .is_some_and(|api| api.can_export_platforms(wanted.len()));
-        let wanted = if can_choose { wanted } else { &[] };
-        let name = self.root.to_string();
-        let export = self.image.engine.export(&name, wanted).await?;
-        run_blocking(move || {
-            let goal = Some(ExpectedBlobs::new(
-                &reading.root,
-                reading.media_type.as_deref(),
-            ));
-            let ExportReader {
-                source_name: from,
-                spool,
-                unneeded,
-                ..
-            } = &mut reading;
-            let contents = staging::stage_stream(export, from, spool, unneeded, goal)?;
-            export_listing::save(&reading.spool, &reading.export_key, &contents);
-            reading.content(&contents)
-        })
-        .await
+        let requested = self.platforms.requested();
+        let can_choose = |api: ApiVersion| api.can_export_platforms(requested.len());
+        let exported = if self.api_version.is_some_and(can_choose) {
+            requested
+        } else {
+            &[]
+        };
+        let export = self.engine.export(&root.to_string(), exported).await?;
+        run_blocking(move || reader.read(export)).await
     }
 }
 
@@ -99,36 +70,34 @@ struct ExportReader {
 
 impl ExportReader {
     /// Returns the image from the spool; `None` if something is missing.
-    fn load_spooled(&mut self) -> Option<ExportedContent> {
-        let contents = export_listing::restore(
-            &self.spool,
-            &self.export_key,
-            &self.source_name,
-            &mut self.unneeded,
-        )?;
+    fn read_spooled(&mut self) -> Option<ReadContent> {
+        let (spool, key, name) = (&self.spool, &self.export_key, &self.source_name);
+        let contents = export_listing::restore(spool, key, name, &mut self.unneeded)?;
         let exported = self.content(&contents).ok()?;
         // The spool may have only the compressed form of a layer, which an index cannot use.
-        let is_whole = match &exported.0 {
-            ImageContent::Single(_) => true,
-            ImageContent::Graph(graph) => graph.blobs.iter().all(|blob| {
-                exported.1.get(&blob.digest).is_some()
-                    || (self.unneeded)(&blob.digest, Some(blob.size))
+        let is_complete = match &exported {
+            (ImageContent::Single(_), ..) => true,
+            (ImageContent::Graph(graph), blobs, _) => graph.blobs.iter().all(|blob| {
+                blobs.get(&blob.digest).is_some() || (self.unneeded)(&blob.digest, Some(blob.size))
             }),
         };
-        is_whole.then_some(exported)
+        is_complete.then_some(exported)
     }
 
-    fn content(&self, contents: &SourceFiles) -> Result<ExportedContent, Error> {
-        let Self {
-            root, platforms, ..
-        } = self;
+    /// Reads the image from an export, and puts it into the spool.
+    fn read(mut self, export: ExportStream) -> Result<ReadContent, Error> {
+        let goal = ExpectedBlobs::new(&self.root, self.media_type.as_deref());
+        let (name, unneeded) = (&self.source_name, &mut self.unneeded);
+        let contents = staging::stage_stream(export, name, &self.spool, unneeded, Some(goal))?;
+        export_listing::save(&self.spool, &self.export_key, &contents);
+        self.content(&contents)
+    }
+
+    fn content(&self, contents: &SourceFiles) -> Result<ReadContent, Error> {
+        let (root, platforms) = (&self.root, &self.platforms);
         if platforms.is_empty() || contents.blob(root).is_ok() {
-            return image_reader::read_content(
-                contents,
-                root,
-                self.media_type.as_deref(),
-                platforms,
-            );
+            let media_type = self.media_type.as_deref();
+            return image_reader::read_content(contents, root, media_type, platforms);
         }
         // An export of one platform may lack the index.
         let (image, blobs) = image_reader::read_image(contents, &ImageSelector::Only, platforms)?;

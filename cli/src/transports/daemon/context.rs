@@ -7,6 +7,7 @@ use std::path::Path;
 use imgsync_oci::Digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::image::Error;
 
@@ -29,24 +30,6 @@ pub(super) struct ContextEndpoint {
 struct ContextConfig {
     #[serde(default)]
     current_context: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ContextMeta {
-    endpoints: ContextEndpoints,
-}
-
-#[derive(Deserialize)]
-struct ContextEndpoints {
-    docker: Option<DockerEndpoint>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct DockerEndpoint {
-    #[serde(default)]
-    host: String,
 }
 
 /// Returns the current context according to `config.json` in `folder`.
@@ -80,15 +63,18 @@ pub(super) fn endpoint(folder: &Path, name: &str) -> Result<Option<ContextEndpoi
     let digest = Digest::of(name.as_bytes());
     let contexts = folder.join("contexts");
     let path = contexts.join("meta").join(digest.hex()).join("meta.json");
-    let meta = json::<ContextMeta>(&path).map_err(failed)?;
+    let meta = json::<Value>(&path).map_err(failed)?;
     let meta = meta.ok_or_else(|| failed(format!("there is no {}", path.display())))?;
-    let docker = meta.endpoints.docker.filter(|it| !it.host.is_empty());
-    let DockerEndpoint { host } =
-        docker.ok_or_else(|| failed("it names no Docker daemon".to_owned()))?;
-    let encrypted = contexts.join("tls").join(digest.hex()).join("docker");
+    let host = meta["Endpoints"]["docker"]["Host"]
+        .as_str()
+        .unwrap_or_default();
+    if host.is_empty() {
+        return Err(failed("it names no Docker daemon".to_owned()));
+    }
+    let certificates = contexts.join("tls").join(digest.hex()).join("docker");
     Ok(Some(ContextEndpoint {
-        host,
-        is_tls: encrypted.exists(),
+        host: host.to_owned(),
+        is_tls: certificates.exists(),
     }))
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::image::limits::MAX_METADATA_BYTES;
 use crate::spool::{Spool, SpoolKind};
 use crate::transports::SkipLayer;
-use crate::transports::files::{FileContent, SourceFiles, digest_from_name};
+use crate::transports::files::{FileContent, SourceFiles, blob_digest};
 
 /// The longest listing that is stored, in bytes.
 const MAX_LISTING_BYTES: u64 = 8 * 1024 * 1024;
@@ -25,10 +25,9 @@ struct ListingEntry {
 pub(super) fn save(spool: &Spool, key: &Digest, contents: &SourceFiles) {
     let mut list = Vec::new();
     for (name, stored) in contents.files() {
-        let is_reliable = digest_from_name(name).filter(|(_, is_reliable)| *is_reliable);
-        let digest = match (stored, is_reliable) {
+        let digest = match (stored, blob_digest(name)) {
             (FileContent::Skipped { digest, .. }, _) => digest.clone(),
-            (FileContent::Available(slice), Some((digest, _))) => {
+            (FileContent::Available(slice), Some(digest)) => {
                 if let Some(bytes) = slice.memory_bytes() {
                     spool.persist_small(bytes, digest.algorithm());
                 }

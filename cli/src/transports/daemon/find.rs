@@ -1,12 +1,12 @@
 //! Describes an image in a daemon, with two small requests.
 
-use imgsync_oci::LocalName;
 use imgsync_oci::manifest::Platform;
+use imgsync_oci::{Digest, LocalName};
 
 use super::client::DaemonClient;
-use super::responses::{ImageInspect, InspectDescriptor, ManifestSummary, SystemInfo};
+use super::responses::{ImageInspect, InspectDescriptor};
 use super::{DaemonAddress, DaemonImage, ImageStore, export_name};
-use crate::image::limits::MAX_LAYERS;
+use crate::image::limits::check_layer_count;
 use crate::image::{DaemonImageName, Error, Platforms, name};
 
 /// Describes an image in the daemon of the environment.
@@ -31,111 +31,85 @@ pub async fn find_at(
     platforms: &Platforms,
 ) -> Result<DaemonImage, Error> {
     let engine = DaemonClient::new(address)?;
-    let (inspected, (info, api)) = futures::future::try_join(
-        engine.inspect(name.as_str(), !platforms.is_empty()),
-        engine.info(),
-    )
-    .await?;
-    let mut found = build_daemon_image(engine, name, &inspected, &info)?;
-    found.api_version = api;
-    found.choose(&inspected, platforms)?;
-    Ok(found)
-}
-
-/// Combines the two responses.
-fn build_daemon_image(
-    engine: DaemonClient,
-    name: &DaemonImageName,
-    inspected: &ImageInspect,
-    info: &SystemInfo,
-) -> Result<DaemonImage, Error> {
-    let diff_ids = inspected.root_fs.layers.clone().unwrap_or_default();
-    if diff_ids.len() > MAX_LAYERS {
-        return Err(Error::TooLarge {
-            from: export_name(&engine),
-            what: format!("an image of {} layers", diff_ids.len()),
-            limit: format!("{MAX_LAYERS} layers"),
-        });
-    }
-    let id = inspected.id.clone();
-    let store = match &inspected.descriptor {
+    let inspected = engine.inspect(name.as_str(), !platforms.is_empty());
+    let (image, (info, api_version)) = futures::future::try_join(inspected, engine.info()).await?;
+    let diff_ids = image.diff_ids().to_vec();
+    check_layer_count(&export_name(&engine), diff_ids.len())?;
+    let store = match &image.descriptor {
         Some(InspectDescriptor { media_type, digest }) => ImageStore::Containerd {
             root: digest.clone(),
             media_type: Some(media_type.clone()),
         },
         None if info.has_containerd_store() => ImageStore::Containerd {
-            root: id,
+            root: image.id.clone(),
             media_type: None,
         },
-        None => ImageStore::Classic { config: id },
+        None => ImageStore::Classic {
+            config: image.id.clone(),
+        },
     };
-    let tags = inspected.repo_tags.as_deref().unwrap_or_default();
-    let insecure = engine
-        .address()
-        .is_local()
-        .then(|| info.insecure_registries());
+    let address = engine.address();
+    let from = format!("the image in the Docker daemon at {address}");
+    let insecure_registries = address.is_local().then(|| info.insecure_registries());
     Ok(DaemonImage {
+        name: choose_name(name, image.repo_tags.as_deref().unwrap_or_default()),
+        selected_root: choose_root(&from, &store, &image, platforms)?,
         engine,
-        name: choose_name(name, tags),
         diff_ids,
         store,
-        repo_digests: inspected.repo_digests.clone().unwrap_or_default(),
-        insecure_registries: insecure,
-        size: inspected.size,
-        platforms: Platforms::default(),
-        selected_root: None,
-        api_version: None,
+        repo_digests: image.repo_digests.unwrap_or_default(),
+        insecure_registries,
+        size: image.size,
+        platforms: platforms.clone(),
+        api_version,
     })
 }
 
 /// Returns the name of the image: the requested tag, otherwise (for an image ID) the first one.
-fn choose_name(asked: &DaemonImageName, tags: &[String]) -> Option<LocalName> {
-    let wanted = name::text(&asked.name);
-    let place = name::choose(&wanted, tags.iter().map(String::as_str));
-    let tag = place.map_or_else(|| tags.first(), |place| tags.get(place));
-    tag.and_then(|tag| name::familiar(tag))
+fn choose_name(requested: &DaemonImageName, tags: &[String]) -> Option<LocalName> {
+    let requested = name::text(&requested.name);
+    let position = name::choose(&requested, tags.iter().map(String::as_str));
+    name::familiar(tags.get(position.unwrap_or(0))?)
 }
 
-impl DaemonImage {
-    /// Selects the platforms, as far as the daemon describes them.
-    ///
-    /// # Errors
-    /// Returns [`Error::PlatformNotFound`]. For a daemon that does not describe platforms, the
-    /// export fails instead.
-    fn choose(&mut self, inspected: &ImageInspect, platforms: &Platforms) -> Result<(), Error> {
-        self.platforms = platforms.clone();
-        let from = format!(
-            "the image in the Docker daemon at {}",
-            self.engine.address()
-        );
-        match &self.store {
-            ImageStore::Classic { .. } => platforms.check(
-                &from,
-                Some(Platform {
-                    architecture: inspected.architecture.clone(),
-                    os: inspected.os.clone(),
-                    variant: inspected.variant.clone(),
-                }),
-            ),
-            ImageStore::Containerd { root, .. } if platforms.is_empty() => {
-                self.selected_root = Some(root.clone());
-                Ok(())
-            }
-            ImageStore::Containerd { .. } => {
-                let Some(listed) = &inspected.manifests else {
-                    return Ok(());
-                };
-                let of = |it: &ManifestSummary| Some(it.image_data.as_ref()?.platform.clone());
-                let images: Vec<_> = listed
-                    .iter()
-                    .filter(|it| it.available && it.image_data.is_some())
-                    .collect();
-                let there: Vec<_> = images.iter().map(|it| of(it)).collect();
-                if let [place] = platforms.choose(&from, &there)?[..] {
-                    self.selected_root = Some(images[place].descriptor.digest.clone());
-                }
-                Ok(())
-            }
+/// Selects the platforms, as far as the daemon describes them. Returns the digest of the manifest or
+/// index that is copied, if it is known before the export.
+///
+/// # Errors
+/// Returns [`Error::PlatformNotFound`]. For a daemon that does not describe platforms, the export
+/// fails instead.
+fn choose_root(
+    from: &str,
+    store: &ImageStore,
+    image: &ImageInspect,
+    platforms: &Platforms,
+) -> Result<Option<Digest>, Error> {
+    let root = match store {
+        ImageStore::Containerd { root, .. } => root,
+        ImageStore::Classic { .. } => {
+            let own = Platform {
+                architecture: image.architecture.clone(),
+                os: image.os.clone(),
+                variant: image.variant.clone(),
+            };
+            return platforms.check(from, Some(own)).map(|()| None);
         }
+    };
+    if platforms.is_empty() {
+        return Ok(Some(root.clone()));
     }
+    let Some(manifests) = &image.manifests else {
+        return Ok(None);
+    };
+    let images = manifests.iter().filter(|manifest| manifest.available);
+    let images = images.filter_map(|manifest| Some((manifest, manifest.image_data.as_ref()?)));
+    let images: Vec<_> = images.collect();
+    let available: Vec<_> = images
+        .iter()
+        .map(|(_, data)| Some(data.platform.clone()))
+        .collect();
+    Ok(match platforms.choose(from, &available)?[..] {
+        [position] => Some(images[position].0.descriptor.digest.clone()),
+        _ => None,
+    })
 }

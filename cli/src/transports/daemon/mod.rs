@@ -19,19 +19,13 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use imgsync_oci::{Digest, LocalName, media};
+use imgsync_oci::{Digest, LocalName};
 
 use super::SkipLayer;
-use crate::image::{
-    Error, Image, ImageBlobs, ImageConfig, ImageContent, Layer, ManifestOrigin, Platforms,
-    SingleImage,
-};
+use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer, Platforms, SingleImage};
 use crate::spool::{Spool, SpoolKind};
 pub use address::DaemonAddress;
-use client::ApiVersion;
-pub(crate) use client::DaemonClient;
-pub(crate) use client::load::{DaemonInfo, DaemonKind, LoadOutcome, StoredImage};
-use containerd::ContainerdImage;
+use client::{ApiVersion, DaemonClient};
 pub(super) use find::find;
 pub use find::find_at;
 pub use target::DaemonTarget;
@@ -91,24 +85,16 @@ impl DaemonImage {
     /// Returns the image without its bytes; `None` if only the export tells (containerd's image
     /// store).
     pub fn image(&self) -> Option<Image> {
-        match &self.store {
-            ImageStore::Containerd { .. } => None,
-            ImageStore::Classic { config } => {
-                let raw = |diff_id: &Digest| Layer::Raw {
-                    diff_id: diff_id.clone(),
-                    size: None,
-                };
-                Some(self.with_content(ImageContent::Single(SingleImage {
-                    config: ImageConfig {
-                        media_type: media::DOCKER_CONFIG.to_owned(),
-                        digest: config.clone(),
-                        bytes: None,
-                    },
-                    layers: self.diff_ids.iter().map(raw).collect(),
-                    origin: ManifestOrigin::Generated,
-                })))
-            }
-        }
+        let ImageStore::Classic { config } = &self.store else {
+            return None;
+        };
+        let raw = |diff_id: &Digest| Layer::Raw {
+            diff_id: diff_id.clone(),
+            size: None,
+        };
+        let layers = self.diff_ids.iter().map(raw).collect();
+        let single = SingleImage::without_manifest(config.clone(), None, layers);
+        Some(self.with_content(ImageContent::Single(single)))
     }
 
     fn with_content(&self, content: ImageContent) -> Image {
@@ -133,21 +119,16 @@ impl DaemonImage {
     ) -> Result<(Image, ImageBlobs), Error> {
         match &self.store {
             ImageStore::Classic { config } => {
-                let single = self.export_classic(config, spool, unneeded, begin).await;
-                let (single, blobs) = single?;
+                let exported = self.export_classic(config, spool, unneeded, begin);
+                let (single, blobs) = exported.await?;
                 Ok((self.with_content(ImageContent::Single(single)), blobs))
             }
             ImageStore::Containerd { root, media_type } => {
-                let stored = ContainerdImage {
-                    image: self,
-                    root,
-                    media_type: media_type.as_deref(),
-                };
-                let (content, blobs, remarks) = stored.export(spool, unneeded, begin).await?;
-                let image = Image {
-                    notes: remarks,
-                    ..self.with_content(content)
-                };
+                let root = (root, media_type.as_deref());
+                let exported = self.export_containerd(root, spool, unneeded, begin);
+                let (content, blobs, notes) = exported.await?;
+                let mut image = self.with_content(content);
+                image.notes = notes;
                 Ok((image, blobs))
             }
         }

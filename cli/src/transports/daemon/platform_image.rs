@@ -1,6 +1,5 @@
 //! Resolves a reference to the image of one platform, because a daemon accepts no more.
 
-use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 
 use crate::exit::{Failure, FailureKind};
@@ -33,60 +32,50 @@ impl PlatformImage {
         reference: &Reference,
         platforms: &Platforms,
     ) -> Result<Self, Failure> {
-        let missing = |what: String| Error::Missing {
-            from: source.name().to_owned(),
-            what,
-        };
-        let malformed = |reason: String| Error::Malformed {
-            from: format!("{} at {}", reference, source.name()),
-            reason,
-        };
+        let name = source.name();
+        let malformed =
+            |reason: String| Error::malformed(&format!("{reference} at {name}"), reason);
         let root = source.fetch_manifest(reference).await?;
         let root = root.ok_or_else(|| {
-            let mark = match reference {
+            let separator = match reference {
                 Reference::Tag(_) => ':',
                 Reference::Digest(_) => '@',
             };
-            let name = source.name();
-            Failure::new(
-                FailureKind::Source,
-                format!("source: there is no {name}{mark}{reference}"),
-            )
-            .with_hint(format!("see what is there: imgsync ls {name}"))
+            let what = format!("source: there is no {name}{separator}{reference}");
+            Failure::new(FailureKind::Source, what)
+                .with_hint(format!("list the tags: imgsync ls {name}"))
         })?;
-        let mut omitted = Vec::new();
+        let mut omitted_platforms = Vec::new();
         let mut manifest = root.clone();
         for _ in 0..=MAX_INDEX_DEPTH {
-            let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type));
-            let (_, parsed) = parsed.map_err(|error| malformed(error.to_string()))?;
-            let children = match parsed {
+            let content = manifest
+                .content()
+                .map_err(|error| malformed(error.to_string()))?;
+            let children = match content {
+                Manifest::Index { manifests, .. } => manifests,
                 Manifest::Image { config, layers, .. } => {
                     if !media::is_image_config(&config.media_type) {
-                        let what = format!("its config is {}", config.media_type);
-                        return Err(malformed(what).into());
+                        let reason = format!("its config is {}", config.media_type);
+                        return Err(malformed(reason).into());
                     }
                     if let Some(layer) = layers.iter().find(|layer| layer.is_foreign()) {
-                        return Err(Error::Unsupported {
-                            what: format!("the layer {} from another place", layer.digest),
-                            instead: "pull it with docker pull".to_owned(),
-                        }
-                        .into());
+                        let what = format!("the layer {} from another place", layer.digest);
+                        return Err(Error::unsupported(what, "pull it with docker pull").into());
                     }
                     return Ok(Self {
                         root: root.digest,
                         manifest,
                         config,
                         layers,
-                        omitted_platforms: omitted,
+                        omitted_platforms,
                     });
                 }
-                Manifest::Index { manifests, .. } => manifests,
             };
-            let (child, others) = choose(source.name(), children, platforms)?;
-            omitted.extend(others);
+            let (child, others) = choose(name, children, platforms)?;
+            omitted_platforms.extend(others);
             let digest = Reference::Digest(child.digest.clone());
             let next = source.fetch_manifest(&digest).await?;
-            manifest = next.ok_or_else(|| missing(child.digest.to_string()))?;
+            manifest = next.ok_or_else(|| Error::missing(name, child.digest.to_string()))?;
         }
         Err(malformed("its indexes are nested too deeply".to_owned()).into())
     }
@@ -110,24 +99,27 @@ fn choose(
     children: Vec<Descriptor>,
     platforms: &Platforms,
 ) -> Result<(Descriptor, Vec<String>), Failure> {
-    let images = children.into_iter().filter(|it| !is_attestation(it));
+    let images = children.into_iter().filter(|child| !is_attestation(child));
     let mut images: Vec<_> = images.collect();
-    let there: Vec<Option<Platform>> = images.iter().map(|it| it.platform.clone()).collect();
-    let place = match (&images[..], &there[..]) {
-        ([_], [None]) => 0,
-        _ => match platforms.choose(from, &there).map_err(platform_failure)?[..] {
-            [place] => place,
+    let available: Vec<_> = images.iter().map(|image| image.platform.clone()).collect();
+    let position = match available[..] {
+        [None] => 0,
+        _ => match platforms
+            .choose(from, &available)
+            .map_err(platform_failure)?[..]
+        {
+            [position] => position,
             _ => {
-                return Err(Error::Unsupported {
-                    what: "more than one platform in a daemon".to_owned(),
-                    instead: "name one with --platform".to_owned(),
-                }
-                .into());
+                let what = "more than one platform in a daemon";
+                return Err(Error::unsupported(what, "name one with --platform").into());
             }
         },
     };
-    let chosen = images.swap_remove(place);
-    let others = there.iter().enumerate().filter(|(at, _)| *at != place);
-    let others = others.filter_map(|(_, it)| it.as_ref().map(platform::text));
+    let chosen = images.swap_remove(position);
+    let others = available
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != position);
+    let others = others.filter_map(|(_, other)| other.as_ref().map(platform::text));
     Ok((chosen, others.collect()))
 }

@@ -9,13 +9,10 @@ use serde::Deserialize;
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ImageInspect {
     pub(super) id: Digest,
-    #[serde(default)]
     pub(super) repo_tags: Option<Vec<String>>,
-    #[serde(default)]
     pub(super) repo_digests: Option<Vec<String>>,
     #[serde(rename = "RootFS", default)]
-    pub(super) root_fs: InspectRootFs,
-    #[serde(default)]
+    root_fs: InspectRootFs,
     pub(super) size: Option<u64>,
     /// The manifest or index, with containerd's image store, since API 1.48.
     pub(super) descriptor: Option<InspectDescriptor>,
@@ -23,11 +20,16 @@ pub(super) struct ImageInspect {
     pub(super) os: String,
     #[serde(default)]
     pub(super) architecture: String,
-    #[serde(default)]
     pub(super) variant: Option<String>,
     /// The manifests and attestations of an index, with containerd's image store, if requested.
-    #[serde(default)]
     pub(super) manifests: Option<Vec<ManifestSummary>>,
+}
+
+impl ImageInspect {
+    /// Returns the diffIDs, lowest layer first.
+    pub(super) fn diff_ids(&self) -> &[Digest] {
+        self.root_fs.layers.as_deref().unwrap_or_default()
+    }
 }
 
 /// One manifest of an image's index.
@@ -48,9 +50,8 @@ pub(super) struct ImageData {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct InspectRootFs {
-    #[serde(default)]
-    pub(super) layers: Option<Vec<Digest>>,
+struct InspectRootFs {
+    layers: Option<Vec<Digest>>,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +65,6 @@ pub(super) struct InspectDescriptor {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct SystemInfo {
-    #[serde(default)]
     pub(super) driver_status: Option<Vec<Vec<String>>>,
     /// The registries of Docker; podman has another type here, or nothing.
     #[serde(default)]
@@ -74,11 +74,9 @@ pub(super) struct SystemInfo {
 impl SystemInfo {
     /// Returns whether images are in containerd's image store.
     pub(super) fn has_containerd_store(&self) -> bool {
-        let mark = ["driver-type", "io.containerd.snapshotter.v1"];
-        self.driver_status
-            .iter()
-            .flatten()
-            .any(|pair| *pair == mark)
+        let driver = ["driver-type", "io.containerd.snapshotter.v1"];
+        let mut pairs = self.driver_status.iter().flatten();
+        pairs.any(|pair| *pair == driver)
     }
 
     /// Returns the registries without TLS verification, in the form of `insecure-registries` in the
@@ -90,8 +88,111 @@ impl SystemInfo {
         let names = self.registry_config["IndexConfigs"].as_object();
         let names = names.into_iter().flatten();
         let names = names.filter(|(_, index)| index["Secure"] == false);
-        networks
-            .chain(names.map(|(name, _)| name.clone()))
-            .collect()
+        let names = names.map(|(name, _)| name.clone());
+        networks.chain(names).collect()
+    }
+}
+
+/// The response with the version of the daemon.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct VersionResponse {
+    #[serde(default)]
+    pub(super) os: String,
+    #[serde(default)]
+    pub(super) arch: String,
+    components: Option<Vec<serde_json::Value>>,
+}
+
+impl VersionResponse {
+    /// Returns whether the daemon is podman.
+    pub(super) fn is_podman(&self) -> bool {
+        let components = self.components.iter().flatten();
+        let mut names = components.filter_map(|component| component["Name"].as_str());
+        names.any(|name| name.starts_with("Podman"))
+    }
+}
+
+/// The response to a request that failed.
+#[derive(Deserialize)]
+pub(super) struct DaemonErrorResponse {
+    pub(super) message: String,
+}
+
+/// The kind of a daemon, as far as loading differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DaemonKind {
+    /// Docker with its classic store, which accepts an archive without the layers that it has.
+    Classic,
+    /// Docker with containerd's image store.
+    Containerd,
+    /// podman.
+    Podman,
+}
+
+/// The kind and platform of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DaemonInfo {
+    /// The kind.
+    pub(super) kind: DaemonKind,
+    /// The platform, such as `linux/amd64`.
+    pub(super) platform: String,
+}
+
+/// The result of loading an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LoadOutcome {
+    /// The image is loaded.
+    Loaded,
+    /// The archive was rejected, with the daemon's message.
+    Rejected(String),
+}
+
+/// One line of the response to an archive.
+#[derive(Deserialize)]
+struct LoadMessage {
+    error: Option<String>,
+}
+
+/// Parses the response to an archive: a sequence of JSON objects. The status is 200 even if one of
+/// them reports an error.
+pub(super) fn parse_load_response(body: &[u8]) -> LoadOutcome {
+    for message in serde_json::Deserializer::from_slice(body).into_iter::<LoadMessage>() {
+        match message {
+            Ok(LoadMessage { error: None }) => {}
+            Ok(LoadMessage { error: Some(error) }) => return LoadOutcome::Rejected(error),
+            Err(_) => return LoadOutcome::Rejected(excerpt(body)),
+        }
+    }
+    LoadOutcome::Loaded
+}
+
+/// Returns the start of a response that is not the expected JSON, for a message.
+pub(super) fn excerpt(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_in_the_middle_of_a_good_answer_is_one() {
+        let refused = |text: &str| LoadOutcome::Rejected(text.to_owned());
+        for (body, expected) in [
+            (
+                "{\"stream\":\"Loaded image: a:b\\n\"}\r\n",
+                LoadOutcome::Loaded,
+            ),
+            ("", LoadOutcome::Loaded),
+            (
+                "{\"status\":\"Loading layer\",\"progressDetail\":{}}\r\n\
+                 {\"errorDetail\":{\"message\":\"no space\"},\"error\":\"no space\"}\r\n",
+                refused("no space"),
+            ),
+            ("<html>", refused("<html>")),
+        ] {
+            assert_eq!(parse_load_response(body.as_bytes()), expected, "{body}");
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use imgsync_oci::{Descriptor, Digest, Tag};
 
-use super::StoredImage;
 use super::platform_image::PlatformImage;
+use super::responses::ImageInspect;
 use crate::report::{CopyChange, CopyOutcome};
 
 /// The state of an image at its source and in the daemon.
@@ -15,7 +15,7 @@ pub(super) struct DaemonTargetState {
     pub(super) repository_name: String,
     pub(super) tag: Tag,
     /// The image that has the name now.
-    pub(super) previous_image: Option<StoredImage>,
+    pub(super) previous_image: Option<ImageInspect>,
     /// The ID of the image in this daemon, if the daemon has it.
     pub(super) existing_id: Option<Digest>,
 }
@@ -23,34 +23,24 @@ pub(super) struct DaemonTargetState {
 impl DaemonTargetState {
     /// Returns the outcome of the copy as far as it is known before the copy.
     pub(super) fn initial_outcome(&self) -> CopyOutcome {
-        let before = self.previous_image.as_ref().map(|known| known.id.clone());
-        let change = match &self.existing_id {
-            None => CopyChange::Image,
-            Some(id) if before.as_ref() == Some(id) => CopyChange::Nothing,
-            Some(_) => CopyChange::Tag,
-        };
-        let blobs = distinct_layers(&self.image.layers).map(|layer| layer.size);
-        CopyOutcome {
-            source_digest: self.image.root.clone(),
-            digest: self.image.manifest.digest.clone(),
-            previous_digest: before,
-            change,
-            sent: 0,
-            saved: match change {
-                CopyChange::Tag => blobs.sum(),
-                CopyChange::Nothing | CopyChange::Referrers | CopyChange::Image => 0,
-            },
-            mounted: 0,
-            referrer_tags: Vec::new(),
-            referrer_count: 0,
-            left_out: self.image.omitted_platforms.clone(),
-            notes: Vec::new(),
+        let (source_digest, image) = (self.image.root.clone(), &self.image);
+        let mut outcome = CopyOutcome::unchanged(source_digest, image.manifest.digest.clone());
+        outcome.previous_digest = self.previous_image.as_ref().map(|image| image.id.clone());
+        outcome.left_out = image.omitted_platforms.clone();
+        if self.existing_id.is_none() {
+            outcome.change = CopyChange::Image;
+        } else if self.existing_id != outcome.previous_digest {
+            outcome.change = CopyChange::Tag;
+            outcome.saved = distinct_layers(&image.layers).map(|layer| layer.size).sum();
         }
+        outcome
     }
 }
 
 /// Returns the layers, each once.
 pub(super) fn distinct_layers(layers: &[Descriptor]) -> impl Iterator<Item = &Descriptor> {
     let mut seen = HashSet::new();
-    layers.iter().filter(move |it| seen.insert(&it.digest))
+    layers
+        .iter()
+        .filter(move |layer| seen.insert(&layer.digest))
 }

@@ -1,21 +1,21 @@
 //! A daemon as the target of a copy. It loads an archive of one platform and sends a classic store
 //! only the layers that it lacks.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use imgsync_oci::{Descriptor, Digest, LocalName, MAX_MANIFEST_BYTES, Tag};
+use imgsync_oci::{Digest, LocalName, MAX_MANIFEST_BYTES, Tag};
 
-use super::archive_stream::{ArchiveSender, StreamError, archive_channel, archive_files};
+use super::archive_stream::{StreamError, archive_channel, archive_files};
 use super::platform_image::PlatformImage;
+use super::responses::{DaemonInfo, DaemonKind, ImageInspect, LoadOutcome};
 use super::state::{DaemonTargetState, distinct_layers};
-use super::{DaemonAddress, DaemonClient, DaemonInfo, DaemonKind, LoadOutcome, StoredImage};
+use super::{DaemonAddress, DaemonClient};
 use crate::exit::{Failure, FailureKind};
 use crate::image::{Error, Platforms, config, name, platform};
 use crate::report::{CopyChange, CopyOutcome, Report};
-use crate::transports::fetch::BlobFetch;
-use crate::transports::{CopyRequest, CopySource};
+use crate::transports::fetch::{BlobFetch, pending_blob};
+use crate::transports::{CopyRequest, CopySource, Result};
 use crate::upload::PendingBlob;
 
 /// The most archives that are sent for one image. A layer that the daemon had may be removed in
@@ -31,7 +31,7 @@ pub struct DaemonTarget {
 
 /// An image that is ready to be loaded.
 struct PreparedImage<'a> {
-    image: &'a PlatformImage,
+    state: &'a DaemonTargetState,
     config: Bytes,
     layers: Vec<PendingBlob>,
 }
@@ -41,21 +41,11 @@ impl DaemonTarget {
     ///
     /// # Errors
     /// Returns an error if the daemon is unreachable or refuses.
-    pub async fn connect() -> Result<Self, Failure> {
-        Self::connect_to(DaemonAddress::from_environment().map_err(target_failure)?).await
-    }
-
-    /// Connects to the daemon at `address`.
-    ///
-    /// # Errors
-    /// Returns an error if the daemon is unreachable or refuses.
-    pub async fn connect_to(address: DaemonAddress) -> Result<Self, Failure> {
+    pub async fn connect() -> Result<Self> {
+        let address = DaemonAddress::from_environment().map_err(target_failure)?;
         let engine = DaemonClient::new(address).map_err(target_failure)?;
-        let about = engine.daemon_info().await.map_err(target_failure)?;
-        Ok(Self {
-            engine,
-            info: about,
-        })
+        let info = engine.daemon_info().await.map_err(target_failure)?;
+        Ok(Self { engine, info })
     }
 
     /// Copies the requested image, for the one platform of the request or else the daemon's own,
@@ -69,36 +59,34 @@ impl DaemonTarget {
         request: &CopyRequest,
         name: &LocalName,
         report: &Arc<dyn Report>,
-    ) -> Result<CopyOutcome, Failure> {
+    ) -> Result<CopyOutcome> {
         let state = self.gather_state(source, request, name).await?;
-        let mut copied = state.initial_outcome();
-        if copied.change == CopyChange::Nothing {
-            return Ok(copied);
+        let mut outcome = state.initial_outcome();
+        if outcome.change == CopyChange::Nothing {
+            return Ok(outcome);
         }
+        let before_tag = || (request.before_tag)(&state.tag, &outcome.digest, &outcome.digest);
         if let Some(id) = &state.existing_id {
-            (request.before_tag)(&state.tag, &copied.digest, &copied.digest)?;
-            let tagged = self
-                .engine
-                .tag(id, &state.repository_name, state.tag.as_str())
-                .await;
+            before_tag()?;
+            let (repository, tag) = (&state.repository_name, state.tag.as_str());
+            let tagged = self.engine.tag(id, repository, tag).await;
             tagged.map_err(target_failure)?;
-            return Ok(copied);
+            return Ok(outcome);
         }
-        let config = self.fetch_config(source, &state.image).await?;
-        copied
-            .notes
-            .extend(self.check_platform(source, request, &config)?);
+        let config = fetch_config(source, &state.image).await?;
+        let note = self.check_platform(source, request, &config)?;
         let prepared = PreparedImage {
             layers: pending_layers(source, &state.image).await?,
-            image: &state.image,
+            state: &state,
             config,
         };
-        (request.before_tag)(&state.tag, &copied.digest, &copied.digest)?;
-        copied.sent = self.load(&prepared, &state, &**report).await?;
+        before_tag()?;
+        outcome.sent = self.load(&prepared, &**report).await?;
         self.verify_tag(&state).await?;
-        let all: u64 = prepared.layers.iter().map(|layer| layer.size).sum();
-        copied.saved = all.saturating_sub(copied.sent);
-        Ok(copied)
+        let total: u64 = prepared.layers.iter().map(|layer| layer.size).sum();
+        outcome.saved = total.saturating_sub(outcome.sent);
+        outcome.notes.extend(note);
+        Ok(outcome)
     }
 
     /// Returns what [`DaemonTarget::copy_image`] would do. Whether a classic store shares layers
@@ -111,33 +99,32 @@ impl DaemonTarget {
         source: &dyn CopySource,
         request: &CopyRequest,
         name: &LocalName,
-        _report: &Arc<dyn Report>,
-    ) -> Result<CopyOutcome, Failure> {
+    ) -> Result<CopyOutcome> {
         let state = self.gather_state(source, request, name).await?;
-        let mut copied = state.initial_outcome();
-        if copied.change != CopyChange::Image {
-            return Ok(copied);
+        let mut outcome = state.initial_outcome();
+        if outcome.change != CopyChange::Image {
+            return Ok(outcome);
         }
-        let config = self.fetch_config(source, &state.image).await?;
-        copied
+        let image = &state.image;
+        let config = fetch_config(source, image).await?;
+        outcome
             .notes
             .extend(self.check_platform(source, request, &config)?);
-        let diff_ids = diff_ids(source, &state.image, &config)?;
-        let there = state
-            .previous_image
-            .map(|it| it.diff_ids)
-            .unwrap_or_default();
-        let same = diff_ids.iter().zip(&there);
-        let same = same.take_while(|(one, other)| one == other).count();
-        let keeps = self.info.kind == DaemonKind::Classic;
-        let (had, wanted) = state.image.layers.split_at(if keeps { same } else { 0 });
-        copied.sent = distinct_layers(wanted).map(|layer| layer.size).sum();
-        if keeps && copied.sent > 0 {
-            let note = "an upper bound: Docker shows only when it loads which layers it shares with other images";
-            copied.notes.push(note.to_owned());
+        let keeps_layers = self.info.kind == DaemonKind::Classic;
+        let mut shared = 0;
+        if let Some(previous) = state.previous_image.filter(|_| keeps_layers) {
+            let diff_ids = diff_ids(source, image, &config)?;
+            let pairs = diff_ids.iter().zip(previous.diff_ids());
+            shared = pairs.take_while(|(own, other)| own == other).count();
         }
-        copied.saved = distinct_layers(had).map(|layer| layer.size).sum();
-        Ok(copied)
+        let (present, missing) = image.layers.split_at(shared);
+        outcome.sent = distinct_layers(missing).map(|layer| layer.size).sum();
+        if keeps_layers && outcome.sent > 0 {
+            let note = "an upper bound: Docker shows only when it loads which layers it shares with other images";
+            outcome.notes.push(note.to_owned());
+        }
+        outcome.saved = distinct_layers(present).map(|layer| layer.size).sum();
+        Ok(outcome)
     }
 
     async fn gather_state(
@@ -145,58 +132,49 @@ impl DaemonTarget {
         source: &dyn CopySource,
         request: &CopyRequest,
         name: &LocalName,
-    ) -> Result<DaemonTargetState, Failure> {
-        let platforms = self.wanted_platforms(request)?;
+    ) -> Result<DaemonTargetState> {
+        let platforms = self.platforms(request)?;
         let image = PlatformImage::find(source, &request.from, &platforms).await?;
         let tag = name.tag.clone().unwrap_or_else(Tag::latest);
-        let bare = LocalName {
-            tag: None,
-            ..name.clone()
-        };
-        let bare = name::text(&bare);
-        let full = format!("{bare}:{tag}");
-        let before = self
-            .engine
-            .find_image(&full)
-            .await
-            .map_err(target_failure)?;
+        let mut repository = name.clone();
+        repository.tag = None;
+        let repository_name = name::text(&repository);
+        let previous_image = self.find_image(&format!("{repository_name}:{tag}")).await?;
         let ids = match self.info.kind {
             DaemonKind::Classic | DaemonKind::Podman => vec![&image.config.digest],
             DaemonKind::Containerd => vec![&image.manifest.digest, &image.root],
         };
-        let has_name = |known: &StoredImage| ids.contains(&&known.id);
-        let mut there = before.clone().filter(has_name).map(|known| known.id);
+        let previous_id = previous_image.as_ref().map(|previous| &previous.id);
+        let mut existing_id = previous_id.filter(|id| ids.contains(id)).cloned();
         for id in ids {
-            if there.is_none() {
-                let known = self.engine.find_image(&id.to_string()).await;
-                there = known.map_err(target_failure)?.map(|known| known.id);
+            if existing_id.is_none() {
+                let existing = self.find_image(&id.to_string()).await?;
+                existing_id = existing.map(|existing| existing.id);
             }
         }
         Ok(DaemonTargetState {
             image,
-            repository_name: bare,
+            repository_name,
             tag,
-            previous_image: before,
-            existing_id: there,
+            previous_image,
+            existing_id,
         })
     }
 
-    /// Returns the daemon's own platform.
-    fn platforms(&self) -> Result<Platforms, Failure> {
-        let word = &self.info.platform;
-        Platforms::parse(std::slice::from_ref(word)).map_err(|_| {
-            let what = format!("target: the daemon reports the invalid platform {word:?}");
-            Failure::new(FailureKind::Target, what).with_hint("name the platform with --platform")
-        })
+    async fn find_image(&self, name: &str) -> Result<Option<ImageInspect>> {
+        self.engine.find_image(name).await.map_err(target_failure)
     }
 
     /// Returns the requested platforms, otherwise the daemon's own.
-    fn wanted_platforms(&self, request: &CopyRequest) -> Result<Platforms, Failure> {
-        if request.platforms.is_empty() {
-            self.platforms()
-        } else {
-            Ok(request.platforms.clone())
+    fn platforms(&self, request: &CopyRequest) -> Result<Platforms> {
+        if !request.platforms.is_empty() {
+            return Ok(request.platforms.clone());
         }
+        let own = &self.info.platform;
+        Platforms::parse(std::slice::from_ref(own)).map_err(|_| {
+            let what = format!("target: the daemon reports the invalid platform {own:?}");
+            Failure::new(FailureKind::Target, what).with_hint("name the platform with --platform")
+        })
     }
 
     /// Returns a note if the image is for another platform than the daemon.
@@ -208,233 +186,169 @@ impl DaemonTarget {
         source: &dyn CopySource,
         request: &CopyRequest,
         config: &[u8],
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Option<String>> {
         let Some(own) = config::platform(config) else {
             return Ok(None);
         };
-        let wanted = self.wanted_platforms(request)?;
-        let is_right = wanted.choose("it", &[Some(own.clone())]).is_ok();
-        let own = platform::text(&own);
-        let what = format!("the image is for {own}, not for {wanted}");
-        match (is_right, request.platforms.is_empty()) {
-            (true, _) => Ok(None),
-            (false, true) => Ok(Some(what)),
-            (false, false) => {
-                let what = format!("source: {}: {what}", source.name());
-                let hint = "there is no other one under this name: leave --platform out to take it";
-                Err(Failure::new(FailureKind::Source, what).with_hint(hint))
-            }
+        let wanted = self.platforms(request)?;
+        let what = format!(
+            "the image is for {}, not for {wanted}",
+            platform::text(&own)
+        );
+        if wanted.check(source.name(), Some(own)).is_ok() {
+            return Ok(None);
         }
-    }
-
-    /// Returns the verified config of the image.
-    async fn fetch_config(
-        &self,
-        source: &dyn CopySource,
-        image: &PlatformImage,
-    ) -> Result<Bytes, Failure> {
-        let Descriptor { digest, size, .. } = &image.config;
-        if *size > MAX_MANIFEST_BYTES as u64 {
-            return Err(Error::TooLarge {
-                from: source.name().to_owned(),
-                what: "the image's config".to_owned(),
-                limit: format!("{MAX_MANIFEST_BYTES} bytes"),
-            }
-            .into());
+        if request.platforms.is_empty() {
+            return Ok(Some(what));
         }
-        let blob = PendingBlob {
-            digest: digest.clone(),
-            size: *size,
-            label: "config".to_owned(),
-            source: source.locate_blob(&image.config).await?,
-            mount: None,
-        };
-        let mut fetch = BlobFetch::new(&blob);
-        let mut config = Vec::new();
-        while let Some(chunk) = fetch.next_verified().await? {
-            config.extend_from_slice(&chunk);
-        }
-        diff_ids(source, image, &config)?;
-        Ok(config.into())
+        let what = format!("source: {}: {what}", source.name());
+        let hint = "the name has no other image: omit --platform to load this one";
+        Err(Failure::new(FailureKind::Source, what).with_hint(hint))
     }
 
     /// Loads the image and returns the bytes of the layers that were sent. A classic store is first
     /// sent an archive without any layer, and names the first layer that it lacks; the layers from
     /// there on are sent.
-    async fn load(
-        &self,
-        prepared: &PreparedImage<'_>,
-        state: &DaemonTargetState,
-        report: &dyn Report,
-    ) -> Result<u64, Failure> {
-        let can_leave_out = self.info.kind == DaemonKind::Classic;
-        let mut first = if can_leave_out {
-            prepared.layers.len()
-        } else {
-            0
+    async fn load(&self, prepared: &PreparedImage<'_>, report: &dyn Report) -> Result<u64> {
+        let count = prepared.layers.len();
+        let mut first = match self.info.kind {
+            DaemonKind::Classic => count,
+            DaemonKind::Containerd | DaemonKind::Podman => 0,
         };
         let mut sent = 0;
         for _ in 0..MAX_LOAD_ATTEMPTS {
-            let (bytes, loaded) = self.try_load(prepared, first, state, report).await?;
+            let (bytes, outcome) = self.try_load(prepared, first, report).await?;
             sent += bytes;
-            let message = match loaded {
-                LoadOutcome::Loaded => return Ok(sent),
-                LoadOutcome::Rejected(message) => message,
+            let LoadOutcome::Rejected(message) = outcome else {
+                return Ok(sent);
             };
-            let names = |layer: &PendingBlob| message.contains(layer.digest.hex());
-            match prepared.layers[..first].iter().position(names) {
-                Some(place) => first = place,
+            let is_named = |layer: &PendingBlob| message.contains(layer.digest.hex());
+            first = match prepared.layers[..first].iter().position(is_named) {
+                Some(position) => position,
                 // The daemon does not name the layer when all of them are left out.
-                None if first == prepared.layers.len() && first > 0 => first = 0,
+                None if first == count && first > 0 => 0,
                 None => {
                     let address = self.engine.address();
-                    let what =
-                        format!("target: the daemon at {address} rejected the image: {message}");
-                    let what = Failure::new(FailureKind::Target, what);
-                    return Err(what
+                    let what = format!("the daemon at {address} rejected the image: {message}");
+                    return Err(Failure::new(FailureKind::Target, format!("target: {what}"))
                         .with_hint("see the log of the daemon, often with journalctl -u docker"));
                 }
-            }
+            };
         }
         let what = "target: the daemon removes layers while the image is loaded";
         Err(Failure::new(FailureKind::Target, what)
             .with_hint("try again when no images are being removed there"))
     }
 
-    /// Sends an archive with the layers from `first` on.
+    /// Sends an archive with the layers from `first` on. Returns the bytes of the layers, and the
+    /// daemon's response.
     async fn try_load(
         &self,
         prepared: &PreparedImage<'_>,
         first: usize,
-        state: &DaemonTargetState,
         report: &dyn Report,
-    ) -> Result<(u64, LoadOutcome), Failure> {
+    ) -> Result<(u64, LoadOutcome)> {
+        let PreparedImage { state, config, .. } = prepared;
         let (sender, body) = archive_channel();
         let name = (&*state.repository_name, &state.tag);
-        let small = archive_files(self.info.kind, prepared.image, &prepared.config, name);
-        let written = write(sender, &prepared.layers[first..], small, report);
-        let (written, loaded) = futures::join!(written, self.engine.load(body));
-        match written {
+        let files = archive_files(self.info.kind, &state.image, config, name);
+        let sent = sender.send_archive(&prepared.layers[first..], files, report);
+        let (sent, loaded) = futures::join!(sent, self.engine.load(body));
+        match sent {
             Ok(bytes) => Ok((bytes, loaded.map_err(target_failure)?)),
             // The daemon rejects an incomplete archive, but the cause is the source.
             Err(StreamError::SourceFailed(failure)) => Err(failure),
-            Err(StreamError::ReceiverClosed) => match loaded.map_err(target_failure)? {
-                LoadOutcome::Rejected(message) => Ok((0, LoadOutcome::Rejected(message))),
-                LoadOutcome::Loaded => {
+            Err(StreamError::ReceiverClosed) => {
+                let mut outcome = loaded.map_err(target_failure)?;
+                if outcome == LoadOutcome::Loaded {
                     let message = "the daemon reports success before it has read the whole archive";
-                    Ok((0, LoadOutcome::Rejected(message.to_owned())))
+                    outcome = LoadOutcome::Rejected(message.to_owned());
                 }
-            },
+                Ok((0, outcome))
+            }
         }
     }
 
     /// Checks that the name refers to the image now.
-    async fn verify_tag(&self, state: &DaemonTargetState) -> Result<(), Failure> {
-        let full = format!("{}:{}", state.repository_name, state.tag);
-        let known = self
-            .engine
-            .find_image(&full)
-            .await
-            .map_err(target_failure)?;
+    async fn verify_tag(&self, state: &DaemonTargetState) -> Result<()> {
+        let name = format!("{}:{}", state.repository_name, state.tag);
         let id = match self.info.kind {
             DaemonKind::Classic | DaemonKind::Podman => &state.image.config.digest,
             DaemonKind::Containerd => &state.image.manifest.digest,
         };
-        match known {
-            Some(known) if known.id == *id => Ok(()),
-            Some(known) => {
-                let is = known.id;
-                let what = format!(
-                    "target: the daemon loaded the image, but {full} is {is} instead of {id}"
-                );
+        let loaded = "target: the daemon loaded the image, but";
+        match self.find_image(&name).await? {
+            Some(found) if found.id == *id => Ok(()),
+            Some(found) => {
+                let what = format!("{loaded} {name} is {} instead of {id}", found.id);
                 Err(Failure::new(FailureKind::Target, what)
                     .with_hint("another process may have moved the tag meanwhile"))
             }
             None => {
-                let what = format!("target: the daemon loaded the image, but has no {full}");
+                let what = format!("{loaded} has no {name}");
                 Err(Failure::new(FailureKind::Target, what))
             }
         }
     }
 }
 
-async fn write(
-    sender: ArchiveSender,
-    layers: &[PendingBlob],
-    small: Vec<(String, Vec<u8>)>,
-    report: &dyn Report,
-) -> Result<u64, StreamError> {
-    let mut bytes = 0;
-    let mut seen = HashSet::new();
-    for layer in layers {
-        if !seen.insert(&layer.digest) {
-            continue;
-        }
-        match sender.send_blob(layer, report).await {
-            Ok(size) => bytes += size,
-            Err(ended) => {
-                sender.abort().await;
-                return Err(ended);
-            }
-        }
+/// Returns the verified config of the image.
+async fn fetch_config(source: &dyn CopySource, image: &PlatformImage) -> Result<Bytes> {
+    if image.config.size > MAX_MANIFEST_BYTES as u64 {
+        let limit = format!("{MAX_MANIFEST_BYTES} bytes");
+        return Err(Error::too_large(source.name(), "the image's config", limit).into());
     }
-    sender.end(small).await?;
-    Ok(bytes)
+    let bytes = source.locate_blob(&image.config).await?;
+    let blob = pending_blob(&image.config, "config".to_owned(), bytes);
+    let mut fetch = BlobFetch::new(&blob);
+    let mut config = Vec::new();
+    while let Some(chunk) = fetch.next_chunk().await? {
+        config.extend_from_slice(&chunk);
+    }
+    diff_ids(source, image, &config)?;
+    Ok(config.into())
 }
 
 async fn pending_layers(
     source: &dyn CopySource,
     image: &PlatformImage,
-) -> Result<Vec<PendingBlob>, Failure> {
-    let mut all = Vec::new();
-    for (place, layer) in image.layers.iter().enumerate() {
-        all.push(PendingBlob {
-            digest: layer.digest.clone(),
-            size: layer.size,
-            label: format!("layer {}/{}", place + 1, image.layers.len()),
-            source: source.locate_blob(layer).await?,
-            mount: None,
-        });
+) -> Result<Vec<PendingBlob>> {
+    let count = image.layers.len();
+    let mut layers = Vec::with_capacity(count);
+    for (position, layer) in image.layers.iter().enumerate() {
+        let label = format!("layer {}/{count}", position + 1);
+        layers.push(pending_blob(layer, label, source.locate_blob(layer).await?));
     }
-    Ok(all)
+    Ok(layers)
 }
 
 /// Returns the diffIDs of the config: as many as the manifest has layers.
-fn diff_ids(
-    source: &dyn CopySource,
-    image: &PlatformImage,
-    config: &[u8],
-) -> Result<Vec<Digest>, Failure> {
-    let diff_ids = config::diff_ids(config).and_then(|ids| {
-        let (layers, diff_ids) = (image.layers.len(), ids.len());
-        if layers == diff_ids {
-            Ok(ids)
-        } else {
-            let reason = format!("the manifest has {layers} layers, the config {diff_ids}");
-            Err(reason)
-        }
-    });
-    diff_ids.map_err(|reason| {
-        let from = source.name().to_owned();
-        Error::Malformed { from, reason }.into()
-    })
+fn diff_ids(source: &dyn CopySource, image: &PlatformImage, config: &[u8]) -> Result<Vec<Digest>> {
+    let malformed = |reason| Error::malformed(source.name(), reason);
+    let diff_ids = config::diff_ids(config).map_err(malformed)?;
+    if diff_ids.len() != image.layers.len() {
+        let (layers, diff_ids) = (image.layers.len(), diff_ids.len());
+        let reason = format!("the manifest has {layers} layers, the config {diff_ids}");
+        return Err(malformed(reason).into());
+    }
+    Ok(diff_ids)
 }
 
 /// Converts a daemon's error to a failure of the target.
 fn target_failure(error: Error) -> Failure {
-    let failure = Failure::new(FailureKind::Target, format!("target: {error}"));
-    if let Error::DaemonUnreachable {
-        is_forbidden: false,
-        ..
-    } = error
-    {
-        return failure.with_hint(
-            "is Docker running, or podman's socket (systemctl --user start podman.socket)? Where it \
-             listens elsewhere, set DOCKER_HOST; without one, imgsync mirror into oci-archive:<path>",
-        );
-    }
-    match error.hint() {
-        Some(hint) => failure.with_hint(hint),
-        None => failure,
+    let hint = match error {
+        Error::DaemonUnreachable {
+            is_forbidden: false,
+            ..
+        } => Some(
+            "start Docker, or podman's socket (systemctl --user start podman.socket). Set DOCKER_HOST \
+             for another socket. Without a daemon, use imgsync mirror with oci-archive:<path>"
+                .to_owned(),
+        ),
+        _ => error.hint(),
+    };
+    Failure {
+        hint,
+        ..Failure::new(FailureKind::Target, format!("target: {error}"))
     }
 }

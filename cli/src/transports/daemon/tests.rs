@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use imgsync_oci::{Descriptor, Digest, media};
 
-use super::DaemonKind;
 use super::archive_stream::archive_files;
 use super::platform_image::PlatformImage;
+use super::responses::DaemonKind;
 use crate::transports::testing;
 
 fn image() -> PlatformImage {

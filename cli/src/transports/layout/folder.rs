@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use imgsync_oci::Digest;
+use serde_json::Value;
 
 use super::LayoutIndex;
-use super::store::{OCI_INDEX_FILE, read_index};
+use super::walk::{OCI_INDEX_FILE, read_index};
 use crate::disk::{self, LockedFile};
 use crate::transports::files::{SourceFiles, blob_path};
 
@@ -18,9 +19,13 @@ pub(in crate::transports) const OCI_LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVer
 const WORK_FOLDER: &str = ".imgsync";
 
 /// A layout's folder, which may not exist yet.
-#[derive(Debug, Clone)]
-pub(super) struct LayoutFolder {
+#[derive(Debug)]
+pub(crate) struct LayoutFolder {
     root: PathBuf,
+    /// A reader of the files in the folder.
+    pub(super) files: SourceFiles,
+    /// Serializes changes of the index within this process.
+    pub(super) index_lock: tokio::sync::Mutex<()>,
 }
 
 impl LayoutFolder {
@@ -30,21 +35,22 @@ impl LayoutFolder {
     /// Returns a message if something else is there.
     pub(super) fn new(root: &Path) -> Result<Self, String> {
         let shown = root.display();
+        let folder = Self {
+            root: root.to_owned(),
+            files: SourceFiles::folder(root.to_owned()),
+            index_lock: tokio::sync::Mutex::default(),
+        };
         let entries = match std::fs::read_dir(root) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { root: root.into() });
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(folder),
             Err(error) => return Err(format!("{shown}: {error}")),
         };
         let layout = root.join(OCI_LAYOUT_FILE);
-        let is_layout = disk::file_size(&layout).map_err(|error| error.to_string())?;
-        match is_layout {
+        match disk::file_size(&layout).map_err(|error| error.to_string())? {
             Some(size) if size < 4096 => {
                 let bytes = std::fs::read(&layout).map_err(|error| error.to_string())?;
-                let version = serde_json::from_slice::<serde_json::Value>(&bytes);
-                let version = version.unwrap_or_default();
-                let version = version["imageLayoutVersion"].as_str().unwrap_or_default();
+                let content: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                let version = content["imageLayoutVersion"].as_str().unwrap_or_default();
                 if !version.starts_with("1.") {
                     return Err(format!("{shown} is a layout of version {version:?}"));
                 }
@@ -63,7 +69,7 @@ impl LayoutFolder {
                 }
             }
         }
-        Ok(Self { root: root.into() })
+        Ok(folder)
     }
 
     /// Creates the folders of a layout that do not exist.
@@ -91,13 +97,9 @@ impl LayoutFolder {
     /// # Errors
     /// Those of [`LayoutFolder::make`].
     pub(super) fn prepare_blob_path(&self, digest: &Digest) -> io::Result<PathBuf> {
-        let path = self.path(digest);
+        let path = self.root.join(blob_path(digest));
         disk::create_folder(disk::parent(&path))?;
         Ok(path)
-    }
-
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.root.join(blob_path(digest))
     }
 
     /// Returns the path of a partial blob.
@@ -110,13 +112,8 @@ impl LayoutFolder {
     ///
     /// # Errors
     /// Returns an error if the path is no regular file.
-    pub(super) fn blob_size(&self, digest: &Digest) -> io::Result<Option<u64>> {
-        disk::file_size(&self.path(digest))
-    }
-
-    /// Returns a reader of the files in the folder.
-    pub(super) fn files(&self) -> SourceFiles {
-        SourceFiles::folder(self.root.clone())
+    pub(super) fn checked_blob_size(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        disk::file_size(&self.root.join(blob_path(digest)))
     }
 
     /// Returns the current index; an empty one if there is none.
@@ -125,7 +122,7 @@ impl LayoutFolder {
     /// Returns a message if it is invalid or no regular file.
     pub(super) fn read_index(&self) -> Result<LayoutIndex, String> {
         match disk::file_size(&self.root.join(OCI_INDEX_FILE)) {
-            Ok(Some(_)) => read_index(&self.files()).map_err(|error| error.to_string()),
+            Ok(Some(_)) => read_index(&self.files).map_err(|error| error.to_string()),
             Ok(None) => Ok(LayoutIndex::default()),
             Err(error) => Err(error.to_string()),
         }
@@ -141,11 +138,8 @@ impl LayoutFolder {
         if disk::file_size(&layout)?.is_none() {
             disk::replace_file(&layout, OCI_LAYOUT_CONTENT, &temporary)?;
         }
-        disk::replace_file(
-            &self.root.join(OCI_INDEX_FILE),
-            &index.to_bytes(),
-            &temporary,
-        )
+        let path = self.root.join(OCI_INDEX_FILE);
+        disk::replace_file(&path, &index.to_bytes(), &temporary)
     }
 
     /// Waits for the lock of the index.

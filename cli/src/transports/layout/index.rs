@@ -1,7 +1,7 @@
 //! The `index.json` of a layout: its entries, and how they are added and removed. Pure: it reads
 //! and writes no files.
 
-use imgsync_oci::{Descriptor, Digest, Manifest, Tag, media};
+use imgsync_oci::{Descriptor, Digest, Manifest, Tag, media, referrers};
 use serde_json::{Map, Value, json};
 
 use crate::image::name;
@@ -34,23 +34,20 @@ impl LayoutIndex {
     /// Returns a message if it is invalid.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let (_, parsed) = Manifest::parse(bytes, None).map_err(|error| error.to_string())?;
-        let Manifest::Index { manifests, .. } = parsed else {
+        let value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let (Manifest::Index { manifests, .. }, Value::Object(mut other_fields)) = (parsed, value)
+        else {
             return Err("it is not an index".to_owned());
         };
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let Value::Object(mut rest) = value else {
-            return Err("it is not an index".to_owned());
-        };
-        let raw = match rest.get_mut("manifests").map(Value::take) {
+        let raw = match other_fields.remove("manifests") {
             Some(Value::Array(raw)) => raw,
             _ => Vec::new(),
         };
-        rest.remove("manifests");
         let entries = manifests.into_iter().zip(raw);
         let entries = entries.map(|(descriptor, raw)| IndexEntry { descriptor, raw });
         Ok(Self {
-            other_fields: rest,
             entries: entries.collect(),
+            other_fields,
         })
     }
 
@@ -82,34 +79,38 @@ impl LayoutIndex {
     ///
     /// # Errors
     /// Returns the names, if several have the tag and differ in content.
-    pub(crate) fn resolve_tag(&self, wanted: &Tag) -> Result<Option<&Descriptor>, Vec<String>> {
+    pub(crate) fn resolve_tag(&self, wanted: &Tag) -> Result<Option<&Descriptor>, Vec<&str>> {
         if let Some(exact) = self.find_tagged(wanted) {
             return Ok(Some(exact));
         }
-        let matching = || self.entries().filter(|it| tag(it).as_ref() == Some(wanted));
-        let Some(first) = matching().next() else {
-            return Ok(None);
-        };
-        if matching().all(|it| it.digest == first.digest) {
-            return Ok(Some(first));
+        let matching = self
+            .entries()
+            .filter(|entry| tag(entry).as_ref() == Some(wanted));
+        let matching: Vec<_> = matching.collect();
+        match &matching[..] {
+            [first, others @ ..] if others.iter().any(|other| other.digest != first.digest) => {
+                let names = matching.iter();
+                Err(names
+                    .filter_map(|entry| entry.annotation(REF_NAME_ANNOTATION))
+                    .collect())
+            }
+            matching => Ok(matching.first().copied()),
         }
-        let names = matching().filter_map(|it| it.annotation(REF_NAME_ANNOTATION));
-        Err(names.map(str::to_owned).collect())
     }
 
     /// Returns the entry that is named by just this tag.
     pub(crate) fn find_tagged(&self, tag: &Tag) -> Option<&Descriptor> {
-        self.entries().find(|it| is_named(it, tag.as_str()))
+        self.find_named(tag.as_str())
     }
 
     /// Returns the entry of exactly this name.
     pub(crate) fn find_named(&self, name: &str) -> Option<&Descriptor> {
-        self.entries().find(|it| is_named(it, name))
+        self.entries().find(|entry| is_named(entry, name))
     }
 
     /// Returns whether an entry has this digest.
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
-        self.entries().any(|it| it.digest == *digest)
+        self.entries().any(|entry| entry.digest == *digest)
     }
 
     /// Adds a manifest in its role. A tag moves away from the manifest that it named before; the
@@ -128,33 +129,25 @@ impl LayoutIndex {
         });
         match role {
             ManifestRole::Child => return false,
-            ManifestRole::Referrer { .. } | ManifestRole::Untagged
-                if self.contains(&manifest.digest) =>
-            {
-                return false;
-            }
-            ManifestRole::Referrer { .. } => {
-                let parsed =
-                    imgsync_oci::referrers::parse_referrer(&manifest.bytes, &manifest.digest);
-                if let Ok(Some((_, referrer))) = parsed
-                    && let Some(artifact_type) = referrer.artifact_type
-                {
-                    raw["artifactType"] = artifact_type.into();
-                }
-            }
-            ManifestRole::Untagged => {}
             ManifestRole::Tagged(tag) => {
+                let named = self.find_tagged(tag);
+                if named.is_some_and(|named| named.digest == manifest.digest) {
+                    return false;
+                }
                 raw["annotations"] = json!({ REF_NAME_ANNOTATION: tag.as_str() });
                 if let Some(image) = image {
                     raw["annotations"][IMAGE_NAME_ANNOTATION] = format!("{image}:{tag}").into();
                 }
-                if self
-                    .find_tagged(tag)
-                    .is_some_and(|it| it.digest == manifest.digest)
-                {
-                    return false;
-                }
                 self.remove(tag);
+            }
+            _ if self.contains(&manifest.digest) => return false,
+            ManifestRole::Untagged => {}
+            ManifestRole::Referrer { .. } => {
+                let referrer = referrers::parse_referrer(&manifest.bytes, &manifest.digest);
+                let referrer = referrer.ok().flatten();
+                if let Some(artifact_type) = referrer.and_then(|(_, own)| own.artifact_type) {
+                    raw["artifactType"] = artifact_type.into();
+                }
             }
         }
         let size = manifest.bytes.len() as u64;
@@ -168,21 +161,20 @@ impl LayoutIndex {
     pub(crate) fn remove(&mut self, tag: &Tag) -> bool {
         let before = self.entries.len();
         self.entries
-            .retain(|it| !is_named(&it.descriptor, tag.as_str()));
+            .retain(|entry| !is_named(&entry.descriptor, tag.as_str()));
         self.entries.len() != before
     }
 
     /// Sorts the entries by name, then by digest, so that the order does not depend on the order of
     /// adding.
     pub(crate) fn sort(&mut self) {
-        let key = |entry: &IndexEntry| {
-            let name = entry
-                .descriptor
-                .annotation(REF_NAME_ANNOTATION)
-                .map(str::to_owned);
-            (name.is_none(), name, entry.descriptor.digest.clone())
-        };
-        self.entries.sort_by_cached_key(key);
+        self.entries
+            .sort_by_cached_key(|IndexEntry { descriptor, .. }| {
+                let name = descriptor
+                    .annotation(REF_NAME_ANNOTATION)
+                    .map(str::to_owned);
+                (name.is_none(), name, descriptor.digest.clone())
+            });
     }
 }
 

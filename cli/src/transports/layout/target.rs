@@ -1,203 +1,69 @@
-//! An OCI layout as the target of a copy: a folder. Everything that was put is on the disk and is
+//! An OCI layout in a folder as the target of a copy. Everything that was put is on the disk and is
 //! there for the next run.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use imgsync_oci::client::DeleteOutcome;
-use imgsync_oci::{Descriptor, Digest, Reference, Tag};
+use async_trait::async_trait;
+use bytes::Bytes;
+use imgsync_oci::{Algorithm, Digest, Hasher};
 
+use super::LayoutIndex;
 use super::folder::LayoutFolder;
-use super::partial_file::PartialFile;
-use super::{LayoutIndex, walk};
+use super::storage::{LayoutStorage, StorageTarget};
+use super::walk::BlobStore;
+use crate::disk::LockedFile;
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
+use crate::transports::Result;
 use crate::transports::blocking::{run_blocking, write_failure};
-use crate::transports::fetch::{BlobFetch, FetchEvent};
-use crate::transports::files::SourceFiles;
-use crate::transports::{self, ManifestRole, TransportFuture, VerifiedManifest};
+use crate::transports::fetch::{BlobFetch, BlobFile};
 use crate::upload::{PendingBlob, UploadOutcome};
 
-/// A layout that images are copied into. Its content stays, and tags are replaced.
-#[derive(Debug, Clone)]
-pub struct LayoutTarget {
-    name: String,
-    folder: Arc<LayoutFolder>,
-    files: Arc<SourceFiles>,
-    /// The name of the images, without the tag.
-    image_name: Option<String>,
-    /// Serializes changes of the index within this process.
-    index_lock: Arc<tokio::sync::Mutex<()>>,
-}
+/// The bytes of a partial blob that are read at a time.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// A folder with an OCI layout that images are copied into. Several processes may write to it at a
+/// time.
+pub(crate) type LayoutTarget = StorageTarget<Arc<LayoutFolder>>;
 
 impl LayoutTarget {
-    /// Opens the layout in the folder `path`, which need not exist. `called` is the name that the
+    /// Opens the layout in the folder `path`, which need not exist. `name` is the name that the
     /// user typed; `image` is the name of the images, for Docker and podman.
     ///
     /// # Errors
     /// Returns an error if something else is there.
-    pub async fn open(path: &Path, called: &str, image: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) async fn open(path: &Path, name: &str, image: Option<&str>) -> Result<Self> {
         let path = path.to_owned();
         let folder = run_blocking(move || {
-            let folder = LayoutFolder::new(&path).map_err(invalid_target)?;
-            folder.read_index().map_err(invalid_target)?;
-            Ok::<_, Failure>(folder)
-        })
-        .await?;
-        Ok(Self {
-            name: called.to_owned(),
-            files: Arc::new(folder.files()),
-            folder: Arc::new(folder),
-            image_name: image.map(str::to_owned),
-            index_lock: Arc::default(),
-        })
+            let folder = LayoutFolder::new(&path)?;
+            LayoutFolder::read_index(&folder).map(|_| folder)
+        });
+        let folder = folder.await.map_err(invalid_target)?;
+        Ok(Self::new(name, image, Arc::new(folder)))
     }
+}
 
-    fn read_index(&self) -> Result<LayoutIndex, Failure> {
-        self.folder.read_index().map_err(invalid_target)
+/// Hashes a partial blob whose complete size is `size`, and returns the hasher and the number of
+/// bytes. A longer file is truncated to nothing.
+fn rehash(file: &File, algorithm: Algorithm, size: u64) -> io::Result<(Hasher, u64)> {
+    if file.metadata()?.len() > size {
+        file.set_len(0)?;
     }
-
-    /// Returns the manifest that a reference names, if it is complete.
-    fn read_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>, Failure> {
-        let (digest, media_type) = match reference {
-            Reference::Digest(digest) => (digest.clone(), None),
-            Reference::Tag(tag) => match self.read_index()?.find_tagged(tag) {
-                Some(entry) => (entry.digest.clone(), Some(entry.media_type.clone())),
-                None => return Ok(None),
-            },
-        };
-        let media_type = media_type.as_deref();
-        if walk::is_complete(&*self.files, &digest, media_type) {
-            Ok(walk::read_manifest(&*self.files, &digest, media_type))
-        } else {
-            Ok(None)
-        }
-    }
-
-    fn has(&self, digest: &Digest, size: u64) -> Result<bool, Failure> {
-        Ok(self.folder.blob_size(digest).map_err(write_failure)? == Some(size))
-    }
-
-    /// Opens the partial file of a blob; `None` if another process has completed the blob
-    /// meanwhile.
-    async fn open_partial(
-        &self,
-        digest: &Digest,
-        size: u64,
-    ) -> Result<Option<PartialFile>, Failure> {
-        self.folder.make().map_err(write_failure)?;
-        let path = self.folder.partial_path(digest);
-        let part = PartialFile::open(&path).await.map_err(write_failure)?;
-        if !self.has(digest, size)? {
-            return Ok(Some(part));
-        }
-        part.discard().map_err(write_failure)?;
-        Ok(None)
-    }
-
-    /// Writes a manifest.
-    async fn put_bytes(&self, manifest: &VerifiedManifest) -> Result<(), Failure> {
-        let size = manifest.bytes.len() as u64;
-        if self.has(&manifest.digest, size)? {
-            return Ok(());
-        }
-        let Some(mut part) = self.open_partial(&manifest.digest, size).await? else {
-            return Ok(());
-        };
-        let (folder, manifest) = (Arc::clone(&self.folder), manifest.clone());
-        run_blocking(move || {
-            let mut whole = || {
-                part.truncate()?;
-                part.write(&manifest.bytes)?;
-                folder.prepare_blob_path(&manifest.digest)
-            };
-            let kept = whole().and_then(|place| part.commit(&place));
-            kept.map_err(write_failure)
-        })
-        .await
-    }
-
-    async fn copy_blob(
-        &self,
-        blob: &PendingBlob,
-        report: &Arc<dyn Report>,
-    ) -> Result<UploadOutcome, Failure> {
-        if self.has(&blob.digest, blob.size)? {
-            return Ok(UploadOutcome::AlreadyPresent);
-        }
-        let Some(mut part) = self.open_partial(&blob.digest, blob.size).await? else {
-            return Ok(UploadOutcome::AlreadyPresent);
-        };
-        report.start_blob(&blob.digest, &blob.label, blob.size);
-        let mut bytes = 0;
-        loop {
-            let (digest, size) = (blob.digest.clone(), blob.size);
-            let hasher;
-            let first;
-            (part, hasher, first) = run_blocking(move || {
-                let (hasher, first) = part.rehash(&digest, size).map_err(write_failure)?;
-                Ok::<_, Failure>((part, hasher, first))
-            })
-            .await?;
-            report.update_blob(&blob.digest, first);
-            let mut fetch = BlobFetch::resume(blob, first, hasher);
-            let corrupt = loop {
-                match fetch.next_chunk().await? {
-                    FetchEvent::Chunk(chunk) => {
-                        bytes += chunk.len() as u64;
-                        part = run_blocking(move || {
-                            part.write(&chunk).map_err(write_failure)?;
-                            Ok::<_, Failure>(part)
-                        })
-                        .await?;
-                        report.update_blob(&blob.digest, fetch.position());
-                    }
-                    FetchEvent::Complete => break None,
-                    FetchEvent::Corrupt(failure) => break Some(failure),
-                }
-            };
-            let Some(failure) = corrupt else { break };
-            // The partial blob of the earlier run may be damaged, rather than the source.
-            part.truncate().map_err(write_failure)?;
-            if first == 0 {
-                part.discard().map_err(write_failure)?;
-                return Err(failure);
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    let mut hashed = 0;
+    loop {
+        match file.read_at(&mut buffer, hashed)? {
+            0 => return Ok((hasher, hashed)),
+            len => {
+                hasher.update(&buffer[..len]);
+                hashed += len as u64;
             }
-            report.detail(&format!(
-                "{}: restarting the blob: {}",
-                blob.digest, failure.what
-            ));
         }
-        let (folder, digest) = (Arc::clone(&self.folder), blob.digest.clone());
-        run_blocking(move || {
-            let kept = folder
-                .prepare_blob_path(&digest)
-                .and_then(|place| part.commit(&place));
-            kept.map_err(write_failure)
-        })
-        .await?;
-        report.finish_blob(&blob.digest);
-        Ok(UploadOutcome::Sent { bytes })
-    }
-
-    /// Changes the index under its lock. Returns the result of `change`: whether the index changed.
-    async fn edit(
-        &self,
-        change: impl FnOnce(&mut LayoutIndex) -> bool + Send + 'static,
-    ) -> Result<bool, Failure> {
-        let _turn = self.index_lock.lock().await;
-        self.folder.make().map_err(write_failure)?;
-        let lock = self.folder.lock().await.map_err(write_failure)?;
-        let folder = Arc::clone(&self.folder);
-        run_blocking(move || {
-            let mut index = folder.read_index().map_err(invalid_target)?;
-            let changed = change(&mut index);
-            if changed {
-                folder.write_index(&index, &lock).map_err(write_failure)?;
-            }
-            Ok(changed)
-        })
-        .await
     }
 }
 
@@ -206,76 +72,125 @@ fn invalid_target(reason: String) -> Failure {
         .with_hint("give an OCI layout, an empty folder, or a path that does not exist")
 }
 
-impl transports::CopyTarget for LayoutTarget {
-    fn name(&self) -> &str {
-        &self.name
+impl BlobStore for Arc<LayoutFolder> {
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        self.files.blob_size(digest)
     }
 
-    fn fetch_manifest<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> TransportFuture<'a, Option<VerifiedManifest>> {
-        let (own, reference) = (self.clone(), reference.clone());
-        Box::pin(run_blocking(move || own.read_manifest(&reference)))
+    fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
+        self.files.manifest_bytes(digest)
+    }
+}
+
+/// Writes the rest of a blob to its partial file, which an earlier run may have begun. Returns
+/// the number of bytes that were read from the source.
+async fn write_partial(
+    blob: &PendingBlob,
+    partial: LockedFile,
+    report: Option<&dyn Report>,
+) -> Result<(LockedFile, u64)> {
+    let path = partial.path.clone();
+    let target = BlobFile {
+        file: Arc::new(partial.file.try_clone().map_err(write_failure)?),
+        path: &path,
+        offset: 0,
+        report,
+    };
+    let mut bytes = 0;
+    loop {
+        let (file, algorithm, size) =
+            (Arc::clone(&target.file), blob.digest.algorithm(), blob.size);
+        let rehashed = run_blocking(move || rehash(&file, algorithm, size)).await;
+        let (hasher, start) = rehashed.map_err(write_failure)?;
+        if let Some(report) = report {
+            report.update_blob(&blob.digest, start);
+        }
+        let mut fetch = BlobFetch::resume(blob, start, hasher);
+        let written = fetch.write_to(&target).await;
+        bytes += fetch.position() - start;
+        let failure = match written {
+            Ok(()) => return Ok((partial, bytes)),
+            Err(error) if error.is_corrupt => error.failure,
+            Err(error) => return Err(error.failure),
+        };
+        if start == 0 {
+            partial.remove().map_err(write_failure)?;
+            return Err(failure);
+        }
+        // The partial blob of the earlier run may be damaged, rather than the source.
+        target.file.set_len(0).map_err(write_failure)?;
+        if let Some(report) = report {
+            let (digest, reason) = (&blob.digest, &failure.what);
+            report.detail(&format!("{digest}: restarting the blob: {reason}"));
+        }
+    }
+}
+
+#[async_trait]
+impl LayoutStorage for Arc<LayoutFolder> {
+    fn read_index(&self) -> Result<LayoutIndex> {
+        LayoutFolder::read_index(self).map_err(invalid_target)
     }
 
-    fn has_blob<'a>(&'a self, blob: &'a Descriptor) -> TransportFuture<'a, bool> {
-        Box::pin(async { self.has(&blob.digest, blob.size) })
+    fn has(&self, digest: &Digest, size: u64) -> Result<bool> {
+        let stored = self.checked_blob_size(digest).map_err(write_failure)?;
+        Ok(stored == Some(size))
     }
 
-    fn list_referrers<'a>(
-        &'a self,
-        subject: &'a Digest,
-    ) -> TransportFuture<'a, Option<Vec<Descriptor>>> {
-        let (own, subject) = (self.clone(), subject.clone());
-        Box::pin(run_blocking(move || {
-            let by_subject = walk::referrers_by_subject(&*own.files, &own.read_index()?);
-            Ok(Some(by_subject.get(&subject).cloned().unwrap_or_default()))
-        }))
+    async fn store_blob(
+        &self,
+        blob: &PendingBlob,
+        report: Option<&dyn Report>,
+    ) -> Result<UploadOutcome> {
+        let PendingBlob { digest, size, .. } = blob;
+        if self.has(digest, *size)? {
+            return Ok(UploadOutcome::AlreadyPresent);
+        }
+        self.make().map_err(write_failure)?;
+        let path = self.partial_path(digest);
+        // Waits while another process writes the same blob.
+        let partial = LockedFile::open_waiting(&path)
+            .await
+            .map_err(write_failure)?;
+        if self.has(digest, *size)? {
+            partial.remove().map_err(write_failure)?;
+            return Ok(UploadOutcome::AlreadyPresent);
+        }
+        if let Some(report) = report {
+            report.start_blob(digest, &blob.label, *size);
+        }
+        let (partial, bytes) = write_partial(blob, partial, report).await?;
+        let (folder, stored) = (Arc::clone(self), digest.clone());
+        let renamed = run_blocking(move || partial.rename(&folder.prepare_blob_path(&stored)?));
+        renamed.await.map_err(write_failure)?;
+        if let Some(report) = report {
+            report.finish_blob(digest);
+        }
+        Ok(UploadOutcome::Sent { bytes })
     }
 
-    fn put_blob<'a>(
-        &'a self,
-        blob: &'a PendingBlob,
-        report: &'a Arc<dyn Report>,
-    ) -> TransportFuture<'a, UploadOutcome> {
-        Box::pin(self.copy_blob(blob, report))
-    }
-
-    fn put_manifest<'a>(
-        &'a self,
-        manifest: &'a VerifiedManifest,
-        role: &'a ManifestRole,
-    ) -> TransportFuture<'a, ()> {
-        Box::pin(async move {
-            self.put_bytes(manifest).await?;
-            if *role == ManifestRole::Child {
-                return Ok(());
+    async fn edit_index<C>(&self, change: C) -> Result<bool>
+    where
+        C: FnOnce(&mut LayoutIndex) -> bool + Send + 'static,
+    {
+        let _guard = self.index_lock.lock().await;
+        self.make().map_err(write_failure)?;
+        let lock = self.lock().await.map_err(write_failure)?;
+        let folder = Arc::clone(self);
+        run_blocking(move || {
+            let mut index = LayoutStorage::read_index(&folder)?;
+            let has_changed = change(&mut index);
+            if has_changed {
+                folder.write_index(&index, &lock).map_err(write_failure)?;
             }
-            let (manifest, role, image) = (manifest.clone(), role.clone(), self.image_name.clone());
-            let put = move |index: &mut LayoutIndex| {
-                index.add_manifest(&manifest, &role, image.as_deref())
-            };
-            self.edit(put).await.map(drop)
+            Ok(has_changed)
         })
+        .await
     }
 
-    fn delete_tag<'a>(&'a self, tag: &'a Tag) -> TransportFuture<'a, DeleteOutcome> {
-        Box::pin(async move {
-            let tag = tag.clone();
-            if self.edit(move |index| index.remove(&tag)).await? {
-                Ok(DeleteOutcome::Deleted)
-            } else {
-                Ok(DeleteOutcome::NotFound)
-            }
-        })
-    }
-
-    fn finish<'a>(&'a self, _: &'a Arc<dyn Report>) -> TransportFuture<'a, ()> {
-        let own = self.clone();
-        Box::pin(run_blocking(move || {
-            own.folder.remove_work_folder();
-            Ok(())
-        }))
+    async fn finish(&self, _image_name: Option<&str>) -> Result<()> {
+        let folder = Arc::clone(self);
+        run_blocking(move || folder.remove_work_folder()).await;
+        Ok(())
     }
 }

@@ -39,7 +39,7 @@ async fn stored_images_are_read_back_and_existing_ones_stay() {
     assert!(!path.exists(), "reading created a file");
     put(&first, &a, &tagged("v1")).await;
     put(&first, &a, &tagged("same")).await;
-    first.finish(&quiet()).await.unwrap();
+    first.finish().await.unwrap();
     assert_eq!(names(&path), ["blobs", "index.json", "oci-layout"]);
 
     let second = target(&path).await;
@@ -61,7 +61,7 @@ async fn stored_images_are_read_back_and_existing_ones_stay() {
     put(&second, &signature, &role).await;
     let referrers = second.list_referrers(&both.digest).await.unwrap().unwrap();
     assert_eq!(referrers.len(), 1);
-    second.finish(&quiet()).await.unwrap();
+    second.finish().await.unwrap();
 
     let read = source(&path).await;
     let tags: Vec<_> = read.list_tags().collect().await;
@@ -148,7 +148,7 @@ async fn damaged_blobs_leave_no_file() {
         // Only the beginning of a slice that is too long is read, and it can be right.
         assert_eq!(outcome.is_ok(), bytes.starts_with(b"right"), "{bytes:?}");
     }
-    layout.finish(&quiet()).await.unwrap();
+    layout.finish().await.unwrap();
     assert_eq!(names(scratch.path()), ["blobs"]);
     assert_eq!(names(&scratch.path().join("blobs/sha256")).len(), 1);
 }

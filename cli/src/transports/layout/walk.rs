@@ -1,16 +1,23 @@
-//! Walks over the manifests in a store of blobs: which blobs they need, and which refer to which.
+//! Reads the index and the blobs of an existing layout, folder or archive, and walks over its
+//! manifests: which blobs they need, and which refer to which.
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use imgsync_oci::graph::{self, GraphLimits, GraphWalk, PendingManifest, Visit};
 use imgsync_oci::manifest::Children;
-use imgsync_oci::{Descriptor, Digest, Manifest, media, referrers};
+use imgsync_oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Manifest, media, referrers};
 
 use super::LayoutIndex;
+use crate::image::Error;
 use crate::image::limits::MAX_INDEX_DEPTH;
 use crate::transports::VerifiedManifest;
+use crate::transports::files::{FileContent, SourceFiles};
 
+/// The file that lists the images of a layout.
+pub(in crate::transports) const OCI_INDEX_FILE: &str = "index.json";
+/// The largest `index.json` that is read, in bytes: some ten thousand entries.
+const MAX_INDEX_BYTES: u64 = 8 * 1024 * 1024;
 /// The bounds of a walk over a layout, which may hold tens of thousands of images.
 const LIMITS: GraphLimits = GraphLimits {
     max_depth: MAX_INDEX_DEPTH,
@@ -29,53 +36,60 @@ pub(crate) trait BlobStore {
     fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes>;
 }
 
-/// Returns a verified manifest; an invalid one counts as absent.
-pub(crate) fn read_manifest(
-    blobs: &dyn BlobStore,
-    digest: &Digest,
-    declared: Option<&str>,
-) -> Option<VerifiedManifest> {
-    read(blobs, digest, declared).map(|(verified, _)| verified)
+impl BlobStore for SourceFiles {
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        match self.blob(digest) {
+            Ok(FileContent::Available(slice)) => Some(slice.len()),
+            _ => None,
+        }
+    }
+
+    fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
+        self.read_blob(digest, MAX_MANIFEST_BYTES as u64).ok()
+    }
 }
 
-fn read(
+/// Reads the index of a layout.
+///
+/// # Errors
+/// Returns an error if it is missing or invalid.
+pub(crate) fn read_index(contents: &SourceFiles) -> Result<LayoutIndex, Error> {
+    let bytes = contents.read(OCI_INDEX_FILE, MAX_INDEX_BYTES)?;
+    LayoutIndex::parse(&bytes)
+        .map_err(|reason| contents.malformed(format!("{OCI_INDEX_FILE}: {reason}")))
+}
+
+/// Returns a verified manifest with its content; an invalid one counts as absent.
+pub(crate) fn read_manifest(
     blobs: &dyn BlobStore,
     digest: &Digest,
     declared: Option<&str>,
 ) -> Option<(VerifiedManifest, Manifest)> {
     let bytes = blobs.manifest_bytes(digest)?;
     let declared = declared.filter(|media_type| !media_type.is_empty());
-    let (media_type, manifest) = Manifest::parse(&bytes, declared).ok()?;
-    let digest = digest.clone();
-    let verified = VerifiedManifest {
-        digest,
-        media_type,
-        bytes,
-    };
-    Some((verified, manifest))
+    VerifiedManifest::parse(digest.clone(), bytes, declared).ok()
 }
 
-/// Returns whether a manifest is present with all child manifests, and with all blobs in their
-/// right sizes.
-pub(crate) fn is_complete(
+/// Returns a manifest that is present with all child manifests, and with all blobs in their right
+/// sizes.
+pub(crate) fn read_complete(
     blobs: &dyn BlobStore,
     digest: &Digest,
     media_type: Option<&str>,
-) -> bool {
+) -> Option<VerifiedManifest> {
     let mut walk = GraphWalk::new(LIMITS);
     let media_type = media_type.unwrap_or_default();
     walk.add_root(Descriptor::new(media_type, digest.clone(), 0));
     let fetch = |pending: &PendingManifest| {
-        let Descriptor {
-            digest, media_type, ..
-        } = pending.descriptor();
-        let (_, manifest) = read(blobs, digest, Some(media_type)).ok_or(())?;
-        let mut visit = Visit::new(&manifest, 0, ());
+        let entry = pending.descriptor();
+        let (_, parsed) = read_manifest(blobs, &entry.digest, Some(&entry.media_type)).ok_or(())?;
+        let mut visit = Visit::new(&parsed, 0, ());
         let is_present = |blob: Descriptor| blobs.blob_size(&blob.digest) == Some(blob.size);
         let is_complete = visit.children.blobs.drain(..).all(is_present);
         is_complete.then_some(Some(visit)).ok_or(())
     };
-    graph::walk(&mut walk, fetch).is_ok()
+    graph::walk(&mut walk, fetch).ok()?;
+    read_manifest(blobs, digest, Some(media_type)).map(|(manifest, _)| manifest)
 }
 
 /// Walks over everything below the entries of an index that `visit` returns. What exceeds a bound
@@ -85,9 +99,9 @@ fn walk_index<T>(
     mut visit: impl FnMut(&Descriptor) -> Option<Visit<T>>,
 ) -> GraphWalk<T> {
     let mut walk = GraphWalk::new(LIMITS);
-    index
-        .entries()
-        .for_each(|entry| walk.add_root(entry.clone()));
+    for entry in index.entries() {
+        walk.add_root(entry.clone());
+    }
     while let Some(pending) = walk.next() {
         if let Some(visited) = visit(pending.descriptor()) {
             let _ = walk.add(&pending, visited);
@@ -103,16 +117,15 @@ pub(crate) fn reachable_digests(blobs: &dyn BlobStore, index: &LayoutIndex) -> V
         blobs.blob_size(&entry.digest)?;
         // An entry that is no manifest is kept as it is.
         let mut children = Children::default();
-        if let Some((_, manifest)) = read(blobs, &entry.digest, Some(&entry.media_type)) {
+        if let Some((_, manifest)) = read_manifest(blobs, &entry.digest, Some(&entry.media_type)) {
             children = manifest.children();
             let is_present = |blob: &Descriptor| blobs.blob_size(&blob.digest).is_some();
             children.blobs.retain(is_present);
         }
-        let (bytes, value) = (0, ());
         Some(Visit {
             children,
-            bytes,
-            value,
+            bytes: 0,
+            value: (),
         })
     });
     let nodes = walk.finish().into_iter();
@@ -138,7 +151,7 @@ pub(crate) fn referrers_by_subject(
         // no types of manifests.
         let declared = media::MANIFEST_TYPES.contains(&&*entry.media_type);
         let declared = declared.then_some(&*entry.media_type);
-        let (verified, manifest) = read(blobs, &entry.digest, declared)?;
+        let (verified, manifest) = read_manifest(blobs, &entry.digest, declared)?;
         let referrer = referrers::parse_referrer(&verified.bytes, &verified.digest);
         if let Ok(Some((subject, _))) = referrer {
             let size = verified.bytes.len() as u64;

@@ -64,9 +64,8 @@ pub async fn locate_image(
     unneeded: SkipLayer,
 ) -> Result<LocatedImage, Error> {
     if let ImageLocation::Daemon(name) = &wanted.location {
-        return daemon::find(name, &wanted.platforms)
-            .await
-            .map(LocatedImage::Daemon);
+        let found = daemon::find(name, &wanted.platforms).await?;
+        return Ok(LocatedImage::Daemon(found));
     }
     let (wanted, spool) = (wanted.clone(), spool.clone());
     let (image, blobs) = run_blocking(move || read(&wanted, &spool, unneeded)).await?;
@@ -92,10 +91,8 @@ fn read(
         ImageLocation::StandardInput => {
             let input = io::stdin().lock();
             if input.is_terminal() {
-                return Err(Error::InvalidLocation {
-                    input: "-".to_owned(),
-                    reason: "standard input is a terminal, not an archive".to_owned(),
-                });
+                let reason = "standard input is a terminal, not an archive";
+                return Err(Error::invalid_location("-", reason));
             }
             let contents = read_stream(input, "standard input", spool, &mut unneeded)?;
             detect_image(&contents, platforms)
@@ -113,17 +110,16 @@ fn detect_image(
     platforms: &Platforms,
 ) -> Result<(Image, ImageBlobs), Error> {
     let only = &ImageSelector::Only;
-    let is_docker = contents.has(DOCKER_MANIFEST_FILE);
-    let is_oci = contents.has(OCI_INDEX_FILE);
-    match (is_docker, is_oci) {
-        (true, true) if image_reader::is_authoritative(contents)? => {
-            image_reader::read_image(contents, only, platforms)
+    let has_layout = contents.has(OCI_INDEX_FILE);
+    if contents.has(DOCKER_MANIFEST_FILE) {
+        if has_layout && image_reader::is_authoritative(contents)? {
+            return image_reader::read_image(contents, only, platforms);
         }
-        (true, true | false) => docker_archive::read_image(contents, only, platforms),
-        (false, true) => image_reader::read_image(contents, only, platforms),
-        (false, false) => {
-            let reason = format!("it has neither {DOCKER_MANIFEST_FILE} nor {OCI_INDEX_FILE}");
-            Err(contents.malformed(reason))
-        }
+        return docker_archive::read_image(contents, only, platforms);
     }
+    if has_layout {
+        return image_reader::read_image(contents, only, platforms);
+    }
+    let reason = format!("it has neither {DOCKER_MANIFEST_FILE} nor {OCI_INDEX_FILE}");
+    Err(contents.malformed(reason))
 }

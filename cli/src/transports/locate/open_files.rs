@@ -1,33 +1,26 @@
 //! Opens the files of an image: a folder, an archive, or a stream of one.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
-
-use imgsync_oci::Digest;
+use std::sync::Arc;
 
 use super::SkipLayer;
-use crate::image::Error;
+use crate::image::{Error, Slice};
 use crate::spool::Spool;
-use crate::transports::archive::{compressed, entries, staging};
-use crate::transports::files::SourceFiles;
+use crate::transports::archive::tar_reader::{SeekableInput, TarEntryKind, TarReader};
+use crate::transports::archive::{compressed, staging};
+use crate::transports::files::{FileContent, SourceFiles};
 
 /// Opens an archive for reading in place, and returns its metadata, by which a replaced file can be
 /// recognized.
 ///
 /// # Errors
 /// Returns an error if the file is missing, compressed, or no archive.
-pub(in crate::transports) fn open_archive(
-    path: &Path,
-) -> Result<(SourceFiles, std::fs::Metadata), Error> {
-    let failed = |source| Error::Io {
-        action: "open",
-        from: format!("the archive {}", path.display()),
-        source,
-    };
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    Ok((entries::read_entries(file, metadata.len(), path)?, metadata))
+pub(in crate::transports) fn open_archive(path: &Path) -> Result<(SourceFiles, Metadata), Error> {
+    let from = format!("the archive {}", path.display());
+    let (file, metadata) = open(path, &from)?;
+    Ok((read_entries(file, metadata.len(), &from)?, metadata))
 }
 
 /// Opens a folder or an archive without skipping anything.
@@ -35,11 +28,8 @@ pub(in crate::transports) fn open_archive(
 /// # Errors
 /// Returns an error if it is missing or no archive.
 pub(in crate::transports) fn open_files(path: &Path, spool: &Spool) -> Result<SourceFiles, Error> {
-    open_files_skipping(
-        path,
-        spool,
-        &mut (Box::new(|_: &Digest, _| false) as SkipLayer),
-    )
+    let mut keep_all: SkipLayer = Box::new(|_, _| false);
+    open_files_skipping(path, spool, &mut keep_all)
 }
 
 /// Opens a folder, an archive, or a pipe of an archive.
@@ -48,21 +38,15 @@ pub(super) fn open_files_skipping(
     spool: &Spool,
     unneeded: &mut SkipLayer,
 ) -> Result<SourceFiles, Error> {
-    let from = format!("the archive {}", path.display());
-    let failed = |source| Error::Io {
-        action: "open",
-        from: from.clone(),
-        source,
-    };
-    let metadata = path.metadata().map_err(failed)?;
-    if metadata.is_dir() {
+    if path.is_dir() {
         return Ok(SourceFiles::folder(path.to_owned()));
     }
-    let file = File::open(path).map_err(failed)?;
-    // The path may name another file by now.
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.is_file() && !compressed::is_compressed(&file).map_err(failed)? {
-        entries::read_entries(file, metadata.len(), path)
+    let from = format!("the archive {}", path.display());
+    let (file, metadata) = open(path, &from)?;
+    let is_compressed =
+        || compressed::is_compressed(&file).map_err(|error| open_error(&from, error));
+    if metadata.is_file() && !is_compressed()? {
+        read_entries(file, metadata.len(), &from)
     } else {
         read_stream(file, &from, spool, unneeded)
     }
@@ -76,10 +60,41 @@ pub(super) fn read_stream(
     spool: &Spool,
     unneeded: &mut SkipLayer,
 ) -> Result<SourceFiles, Error> {
-    let input = compressed::DecompressedStream::open(input).map_err(|source| Error::Io {
-        action: "read",
+    let input = compressed::DecompressedStream::open(input);
+    let input = input.map_err(|error| Error::read(from, error))?;
+    staging::stage_stream(io::BufReader::new(input), from, spool, unneeded, None)
+}
+
+fn open(path: &Path, from: &str) -> Result<(File, Metadata), Error> {
+    let opened = File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+    opened.map_err(|error| open_error(from, error))
+}
+
+fn open_error(from: &str, source: io::Error) -> Error {
+    Error::Io {
+        action: "open",
         from: from.to_owned(),
         source,
-    })?;
-    staging::stage_stream(io::BufReader::new(input), from, spool, unneeded, None)
+    }
+}
+
+/// Lists the entries of an archive of `size` bytes, without reading their bodies.
+///
+/// # Errors
+/// Returns an error if the archive is unreadable, unsafe or truncated.
+pub(super) fn read_entries(file: File, size: u64, from: &str) -> Result<SourceFiles, Error> {
+    let file = Arc::new(file);
+    let mut contents = SourceFiles::empty(from);
+    let mut tarball = TarReader::new(SeekableInput::new(&*file, size), from);
+    while let Some(entry) = tarball.next()? {
+        match entry.kind {
+            TarEntryKind::File { offset, len } => {
+                let slice = Slice::part(&file, offset, len);
+                contents.add_file(entry.name, FileContent::Available(slice))?;
+            }
+            TarEntryKind::Link(target) => contents.add_link(entry.name, target)?,
+            TarEntryKind::NoBody => {}
+        }
+    }
+    Ok(contents)
 }

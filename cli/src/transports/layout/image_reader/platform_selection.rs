@@ -4,13 +4,12 @@ use std::collections::HashSet;
 
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Manifest};
+use serde_json::Value;
 
-use super::graph::{read_graph, read_graph_below};
-use super::{read_content, read_manifest};
+use super::content::{read_graph, read_graph_below};
+use super::{ReadContent, read_content, read_manifest};
 use crate::image::limits::MAX_METADATA_BYTES;
-use crate::image::{
-    Error, ImageBlobs, ImageContent, Platforms, VerifiedManifest, config, is_attestation,
-};
+use crate::image::{Error, ImageContent, Platforms, VerifiedManifest, config, is_attestation};
 use crate::transports::files::SourceFiles;
 
 /// Reads the content for some platforms of an index: for one platform the image itself, unchanged;
@@ -20,41 +19,36 @@ pub(super) fn select_platforms(
     index_manifest: &VerifiedManifest,
     children: &[Descriptor],
     platforms: &Platforms,
-) -> Result<(ImageContent, ImageBlobs, Vec<String>), Error> {
-    let is_present = |it: &Descriptor| {
-        let graph = read_graph(contents, &it.digest, Some(&it.media_type));
-        !matches!(graph, Err(Error::Missing { .. }))
+) -> Result<ReadContent, Error> {
+    let is_present = |(_, child): &(usize, &Descriptor)| {
+        !matches!(read_graph(contents, child), Err(Error::Missing { .. }))
     };
-    let (attestations, images): (Vec<_>, Vec<_>) = children
-        .iter()
-        .enumerate()
-        .filter(|(_, it)| is_present(it))
-        .partition(|(_, it)| is_attestation(it));
-    let available: Vec<_> = images
-        .iter()
-        .map(|(_, it)| platform_of(contents, it))
-        .collect();
-    let positions = platforms.choose(contents.source_name(), &available)?;
-    if let [position] = positions[..] {
-        let (_, only) = images[position];
-        let all = Platforms::default();
-        let (content, blobs, mut notes) =
-            read_content(contents, &only.digest, Some(&only.media_type), &all)?;
+    let present = children.iter().enumerate().filter(is_present);
+    let (attestations, images): (Vec<_>, Vec<_>) =
+        present.partition(|(_, child)| is_attestation(child));
+    let available = images.iter().map(|(_, image)| platform_of(contents, image));
+    let available: Vec<_> = available.collect();
+    let chosen = platforms.choose(contents.source_name(), &available)?;
+    if let [position] = chosen[..] {
+        let (all, (_, image)) = (Platforms::default(), images[position]);
+        let media_type = Some(&*image.media_type);
+        let read = read_content(contents, &image.digest, media_type, &all);
+        let (content, blobs, mut notes) = read?;
         notes.push(format!(
             "{platforms} is pushed as one image, without the index"
         ));
         return Ok((content, blobs, notes));
     }
-    let chosen: Vec<_> = positions.iter().map(|position| images[*position]).collect();
-    let is_about_chosen = |(_, it): &&(usize, &Descriptor)| {
-        let subject = it.annotation("vnd.docker.reference.digest");
-        let mut digests = chosen.iter().map(|(_, it)| it.digest.to_string());
+    let chosen: Vec<_> = chosen.iter().map(|position| images[*position]).collect();
+    let is_about_chosen = |(_, attestation): &&(usize, &Descriptor)| {
+        let subject = attestation.annotation("vnd.docker.reference.digest");
+        let mut digests = chosen.iter().map(|(_, image)| image.digest.to_string());
         subject.is_some_and(|subject| digests.any(|digest| digest == subject))
     };
-    let kept_attestations = attestations.iter().filter(is_about_chosen);
+    let attestations = attestations.iter().filter(is_about_chosen);
     let kept: HashSet<_> = chosen
         .iter()
-        .chain(kept_attestations)
+        .chain(attestations)
         .map(|(at, _)| *at)
         .collect();
     let mut notes = Vec::new();
@@ -66,8 +60,9 @@ pub(super) fn select_platforms(
         ));
         restrict_index(contents, index_manifest, &kept)?
     };
-    let (_, parsed) = Manifest::parse(&index.bytes, Some(&index.media_type))
-        .map_err(|error| contents.malformed(format!("the index of {platforms}: {error}")))?;
+    let parsed = index.content();
+    let parsed =
+        parsed.map_err(|error| contents.malformed(format!("the index of {platforms}: {error}")))?;
     let (graph, blobs) = read_graph_below(contents, index, parsed)?;
     Ok((ImageContent::Graph(graph), blobs, notes))
 }
@@ -78,11 +73,12 @@ fn platform_of(contents: &SourceFiles, entry: &Descriptor) -> Option<Platform> {
         return Some(platform.clone());
     }
     match read_manifest(contents, &entry.digest, Some(&entry.media_type)) {
-        Ok((_, Manifest::Image { config, .. })) => {
-            let config = contents.read_blob(&config.digest, MAX_METADATA_BYTES);
-            config.ok().and_then(|config| config::platform(&config))
-        }
-        Ok((_, Manifest::Index { .. })) | Err(_) => None,
+        Ok((_, Manifest::Image { config, .. })) => config::platform(
+            &contents
+                .read_blob(&config.digest, MAX_METADATA_BYTES)
+                .ok()?,
+        ),
+        _ => None,
     }
 }
 
@@ -92,13 +88,18 @@ fn restrict_index(
     index_manifest: &VerifiedManifest,
     kept: &HashSet<usize>,
 ) -> Result<VerifiedManifest, Error> {
-    let broken = |error: serde_json::Error| contents.malformed(format!("the index: {error}"));
-    let mut index: serde_json::Value =
-        serde_json::from_slice(&index_manifest.bytes).map_err(broken)?;
+    let mut index: Value = serde_json::from_slice(&index_manifest.bytes)
+        .map_err(|error| contents.malformed(format!("the index: {error}")))?;
     if let Some(entries) = index["manifests"].as_array_mut() {
-        let mut at = 0..;
-        entries.retain(|_| at.next().is_some_and(|at| kept.contains(&at)));
+        let mut positions = 0..;
+        entries.retain(|_| {
+            positions
+                .next()
+                .is_some_and(|position| kept.contains(&position))
+        });
     }
-    let bytes = serde_json::to_vec(&index).map_err(broken)?;
-    Ok(VerifiedManifest::new(&index_manifest.media_type, bytes))
+    Ok(VerifiedManifest::new(
+        &index_manifest.media_type,
+        index.to_string(),
+    ))
 }

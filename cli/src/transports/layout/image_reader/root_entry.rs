@@ -14,56 +14,40 @@ pub(super) fn select_root(
 ) -> Result<(Descriptor, Option<LocalName>), Error> {
     let index = read_index(contents)?;
     let entries: Vec<_> = index.entries().collect();
-    let names = || {
-        let names = entries.iter().filter_map(|entry| label(entry));
-        names.map(str::to_owned).collect()
-    };
-    let from = || contents.source_name().to_owned();
-    let not_found = |wanted: String| Error::ImageNotFound {
-        from: from(),
-        wanted,
-        names: names(),
-    };
+    let labels = entries.iter().filter_map(|entry| label(entry));
     let chosen = match selector {
         ImageSelector::Position(position) => entries
             .get(*position)
             .copied()
-            .ok_or_else(|| not_found(format!("@{position}")))?,
+            .ok_or_else(|| contents.no_image(&format!("@{position}"), labels))?,
         ImageSelector::Named(wanted) => {
-            let labels = entries.iter().map(|entry| label(entry).unwrap_or(""));
-            match index.find_named(wanted) {
-                Some(exact) => exact,
-                None => match name::choose(wanted, labels) {
-                    Some(position) => entries[position],
-                    None => return Err(not_found(wanted.clone())),
-                },
-            }
+            let all = entries.iter().map(|entry| label(entry).unwrap_or(""));
+            let alike = || Some(entries[name::choose(wanted, all)?]);
+            let found = index.find_named(wanted).or_else(alike);
+            found.ok_or_else(|| contents.no_image(wanted, labels))?
         }
+        ImageSelector::Only if entries.is_empty() => return Err(contents.missing("any image")),
         ImageSelector::Only => {
             // One image may have several names, and referrers have none.
-            let one = |all: &[&Descriptor]| {
-                all.first()
-                    .is_some_and(|first| all.iter().all(|it| it.digest == first.digest))
-            };
-            let named = entries.iter().copied().filter(|it| label(it).is_some());
-            let named: Vec<_> = named.collect();
-            if entries.is_empty() {
-                return Err(contents.missing("any image"));
-            } else if one(&entries) {
-                entries[0]
-            } else if one(&named) {
-                named[0]
-            } else {
-                return Err(Error::Ambiguous {
-                    from: from(),
-                    names: names(),
-                });
-            }
+            let named = entries
+                .iter()
+                .copied()
+                .filter(|entry| label(entry).is_some());
+            let only = only_image(entries.iter().copied()).or_else(|| only_image(named));
+            only.ok_or_else(|| contents.ambiguous(labels))?
         }
     };
     // A tag alone is no name.
-    let full = label(chosen).filter(|label| label.contains(['/', ':']));
-    Ok((chosen.clone(), full.and_then(name::familiar)))
+    let full_name = label(chosen).filter(|label| label.contains(['/', ':']));
+    Ok((chosen.clone(), full_name.and_then(name::familiar)))
+}
+
+/// Returns the first entry, if all have its digest.
+fn only_image<'a>(mut entries: impl Iterator<Item = &'a Descriptor>) -> Option<&'a Descriptor> {
+    let first = entries.next()?;
+    entries
+        .all(|entry| entry.digest == first.digest)
+        .then_some(first)
 }
 
 /// Returns the name of an entry. containerd writes the full name beside the tag.

@@ -47,10 +47,10 @@ fn from_file(bytes: &[u8]) -> Result<SourceFiles, Error> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     io::Seek::rewind(&mut file).unwrap();
-    crate::transports::archive::entries::read_entries(
+    crate::transports::locate::open_files::read_entries(
         file,
         bytes.len() as u64,
-        Path::new("test.tar"),
+        "the archive test.tar",
     )
 }
 
