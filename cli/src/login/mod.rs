@@ -5,10 +5,10 @@
 
 mod certificates;
 pub mod credentials;
-mod environment;
 mod insecure_registries;
 mod password;
 mod registry_settings;
+mod timeouts;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use crate::report::Report;
 use credentials::CredentialVariables;
 use insecure_registries::InsecureRegistries;
 
-pub use environment::seconds_from_env;
 pub use password::read_stdin_password;
 pub use registry_settings::{RegistrySettings, is_same_registry};
+pub use timeouts::seconds_from_env;
 
 /// The time without progress of a transfer after which the connection counts as lost.
 const DEFAULT_STALL_SECONDS: u64 = 60;

@@ -1,4 +1,5 @@
-//! Rate limits of registries, and the delays that all clients of one registry share.
+//! How a client retries: attempts, waits, and the delays that all clients of one registry share. Also
+//! the rate limit that a registry reports.
 //!
 //! Docker Hub counts GET requests of manifests, and reports its limit in `ratelimit-limit` and
 //! `ratelimit-remaining`: `100;w=21600` is one hundred in six hours ("Docker Hub usage and limits").
