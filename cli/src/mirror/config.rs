@@ -6,15 +6,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use imgsync_oci::Registry;
+use imgsync_oci::units::parse_duration;
 use serde_saphyr::Spanned;
 
 use super::job::MirrorJob;
 use super::location::{SourceLocation, TargetLocation};
-use super::selection::{NewestLimit, TagOrder, TagRules};
+use super::selection::{NewestLimit, TagRules};
 use crate::image::Platforms;
 use crate::login::{PasswordSource, RegistrySettings, is_same_registry};
-use crate::text;
-use crate::transports::ReferrersPolicy;
 use raw::MirrorEntry;
 
 /// What a file asks for.
@@ -110,12 +109,7 @@ fn job(entry: &MirrorEntry, defaults: &MirrorEntry, folder: &Path) -> Result<Mir
         rules: vec![rules(entry)?],
         platforms: Platforms::parse(&platforms)
             .map_err(|word| format!("platforms: {word:?} is none; for instance linux/arm64"))?,
-        referrers: match entry.referrers {
-            None => ReferrersPolicy::default(),
-            Some(raw::ReferrersValue::None) => ReferrersPolicy::Skip,
-            Some(raw::ReferrersValue::New) => ReferrersPolicy::New,
-            Some(raw::ReferrersValue::All) => ReferrersPolicy::All,
-        },
+        referrers: entry.referrers.unwrap_or_default(),
         prune: entry.prune.unwrap_or(false),
         ..MirrorJob::new(from, to)?
     };
@@ -132,26 +126,19 @@ fn rules(entry: &MirrorEntry) -> Result<TagRules, String> {
         let parsed: Result<_, String> = parsed.collect();
         parsed.map_err(|error| format!("{key}: {error}"))
     }
-    let by = match entry.by {
-        None | Some(raw::TagOrderValue::Version) => TagOrder::Version,
-        Some(raw::TagOrderValue::Date) => TagOrder::Date,
-    };
+    let order = entry.by.unwrap_or_default();
     if entry.newest == Some(0) {
         return Err("newest: 0 would take nothing".to_owned());
     }
     let range = entry.semver.as_ref().map(|text| text.parse()).transpose();
-    let min_age = entry
-        .min_age
-        .as_deref()
-        .map(text::parse_duration)
-        .transpose();
+    let min_age = entry.min_age.as_deref().map(parse_duration).transpose();
     Ok(TagRules {
         globs: all("tags", &entry.tags)?,
         regexes: all("tagsRegex", &entry.tags_regex)?,
         exclude_globs: all("exclude", &entry.exclude)?,
         exclude_regexes: all("excludeRegex", &entry.exclude_regex)?,
         range: range.map_err(|error: String| format!("semver: {error}"))?,
-        newest: entry.newest.map(|count| NewestLimit { count, order: by }),
+        newest: entry.newest.map(|count| NewestLimit { count, order }),
         min_age: min_age.map_err(|error| format!("minAge: {error}"))?,
     })
 }

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_saphyr::{Budget, Error, Options, Spanned};
 
+use crate::mirror::selection::TagOrder;
+use crate::transports::ReferrersPolicy;
+
 /// No file is longer, in bytes.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// Values in it, those that aliases repeat counted each time.
@@ -33,26 +36,11 @@ pub(super) struct MirrorEntry {
     pub(super) exclude_regex: Option<Vec<String>>,
     pub(super) semver: Option<String>,
     pub(super) newest: Option<usize>,
-    pub(super) by: Option<TagOrderValue>,
+    pub(super) by: Option<TagOrder>,
     pub(super) min_age: Option<String>,
     pub(super) platforms: Option<Vec<String>>,
-    pub(super) referrers: Option<ReferrersValue>,
+    pub(super) referrers: Option<ReferrersPolicy>,
     pub(super) prune: Option<bool>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum TagOrderValue {
-    Version,
-    Date,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum ReferrersValue {
-    None,
-    New,
-    All,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

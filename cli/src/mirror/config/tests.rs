@@ -1,7 +1,8 @@
 //! Files as people write them, well and badly.
 
 use super::*;
-use crate::mirror::selection::TagRules;
+use crate::mirror::selection::{TagOrder, TagRules};
+use crate::transports::ReferrersPolicy;
 
 fn read(text: &str) -> Result<MirrorConfig, String> {
     parse(text, Path::new("/etc/imgsync"))

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use imgsync_oci::Tag;
+use serde::Deserialize;
 
 use super::pattern::{TagGlob, TagRegex};
 use super::range::VersionRange;
@@ -39,12 +41,13 @@ pub struct NewestLimit {
 }
 
 /// What makes a tag newer than another.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum TagOrder {
-    /// The version that it is.
+    /// The version
     #[default]
     Version,
-    /// The date that its image was made.
+    /// The creation date in the image
     Date,
 }
 

@@ -28,7 +28,7 @@ fn rules(words: &[&str]) -> TagRules {
             "range" => rules.range = Some(value.parse().unwrap()),
             "newest" => count = Some(value.parse().unwrap()),
             "by-date" => by = TagOrder::Date,
-            "age" => rules.min_age = Some(text::parse_duration(value).unwrap()),
+            "age" => rules.min_age = Some(imgsync_oci::units::parse_duration(value).unwrap()),
             _ => panic!("{word}"),
         }
     }
