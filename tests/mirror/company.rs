@@ -95,7 +95,7 @@ fn a_registry_that_deletes_no_tag_alone_keeps_it_and_that_is_no_failure() {
         let lines = kept.stdout.lines();
         let lines: Vec<_> = lines.filter(|line| line.contains(": kept: ")).collect();
         assert!(
-            matches!(lines[..], [line] if line.contains(":v2: ") && line.ends_with("deletes no tag alone")),
+            matches!(lines[..], [line] if line.contains(":v2: ") && line.ends_with("cannot delete a single tag")),
             "{kept}"
         );
         assert!(kept.stderr.contains("imgsync rm --digest"), "{kept}");

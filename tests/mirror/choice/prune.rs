@@ -52,7 +52,7 @@ fn only_what_the_mirror_brought_is_pruned() {
     let second = world.mirror(&options).succeeded();
     assert_eq!(line(&second, "1.1"), "pruned: is not among the 2 newest");
     assert!(
-        line(&second, "1.2").contains("somebody moved it"),
+        line(&second, "1.2").contains("somebody else changed it"),
         "{second}"
     );
     assert!(

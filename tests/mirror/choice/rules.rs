@@ -29,7 +29,7 @@ fn rules_choose_and_a_dry_run_says_why() {
     for (tag, says) in [
         ("1.10.0", "would be copied"),
         ("1.2.0", "would be copied"),
-        ("1.1.0", "left out: excluded by 1.1.*"),
+        ("1.1.0", "not selected: excluded by 1.1.*"),
         ("1.0.0", "not among the 2 newest"),
         ("2.0.0", "not in ^1"),
         ("2.0.0-rc1", "variant or pre-release"),
@@ -38,12 +38,15 @@ fn rules_choose_and_a_dry_run_says_why() {
     ] {
         assert!(line(&dry, tag).contains(says), "{tag}: {dry}");
     }
-    assert!(last_line(&dry).contains("2 copied, 8 left out"), "{dry}");
+    assert!(
+        last_line(&dry).contains("2 copied, 8 not selected"),
+        "{dry}"
+    );
 
     let done = world.mirror(&options).succeeded();
     assert_eq!(world.at_target(), ["1.10.0", "1.2.0"]);
     assert!(line(&done, "1.10.0").starts_with("copied, sent "), "{done}");
-    assert!(!done.stdout.contains("left out:"), "{done}");
+    assert!(!done.stdout.contains("not selected:"), "{done}");
     for tag in world.at_target() {
         let source = named(world.source.address(), "team/app", &tag);
         assert_eq!(named(world.target.address(), "copy/app", &tag), source);
@@ -51,7 +54,7 @@ fn rules_choose_and_a_dry_run_says_why() {
     let again = world.mirror(&options).succeeded();
     assert_eq!(line(&again, "1.2.0"), "unchanged");
     assert!(
-        last_line(&again).starts_with("2 unchanged, 8 left out; sent 0 B"),
+        last_line(&again).starts_with("2 unchanged, 8 not selected; sent 0 B"),
         "{again}"
     );
 

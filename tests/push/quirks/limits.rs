@@ -54,13 +54,22 @@ fn the_limit_of_a_proxy_is_found_once() {
 fn a_limit_that_is_too_low_is_explained() {
     type Case = (fn() -> Reply, &'static [&'static str]);
     let cases: [Case; 4] = [
-        (nginx, &["nginx/1.22.1 before", "client_max_body_size 0;"]),
-        (openresty, &["openresty before", "client_max_body_size 0;"]),
+        (
+            nginx,
+            &["nginx/1.22.1 in front of", "client_max_body_size 0;"],
+        ),
+        (
+            openresty,
+            &["openresty in front of", "client_max_body_size 0;"],
+        ),
         (
             || status(413).header("Server", "cloudflare"),
-            &["cloudflare before", "by plan"],
+            &["cloudflare in front of", "by plan"],
         ),
-        (|| status(413), &["a proxy before", "client_max_body_size"]),
+        (
+            || status(413),
+            &["a proxy in front of", "client_max_body_size"],
+        ),
     ];
     for (too_large, words) in cases {
         let registry = Quirky::start(Manners {

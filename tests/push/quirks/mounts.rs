@@ -96,7 +96,7 @@ fn a_dry_run_says_from_where_it_would_mount_and_does_not() {
         outcome.succeeded().stdout
     };
     let said = plan(&["--dry-run"]);
-    let text = "would try to mount from team/base, else read";
+    let text = "try to mount from team/base, else read";
     assert_eq!(said.matches(text).count(), 3, "{said}");
     let said: serde_json::Value = serde_json::from_str(&plan(&["--dry-run", "--json"])).unwrap();
     for layer in said["layers"].as_array().unwrap() {
