@@ -186,6 +186,8 @@ pub struct LoginArgs {
     pub registry: Registry,
 
     /// Username [default: ask on the terminal]
+    ///
+    /// Without this option, IMGSYNC_USERNAME and IMGSYNC_PASSWORD are used if they are set.
     #[arg(long, short, value_name = "NAME")]
     pub username: Option<String>,
 
@@ -268,7 +270,9 @@ pub struct RmArgs {
     #[arg(value_name = "REMOTE", required = true, value_parser = ManifestName::parse_explicit)]
     pub remotes: Vec<ManifestName>,
 
-    /// Delete the manifest of the tag with all its tags, if the registry cannot delete a single tag
+    /// Delete the manifest of a tag, with all tags that point at it
+    ///
+    /// Use this option if the registry cannot delete a single tag.
     #[arg(long)]
     pub digest: bool,
 

@@ -138,8 +138,8 @@ pub struct MirrorArgs {
 pub struct TagFilterArgs {
     /// Copy only tags that match this pattern, for example 'v1.*'. Can be repeated
     ///
-    /// * matches any text, ? one character, [a-z] one of a class, {a,b} one of several texts. With
-    /// several --tag and --tag-regex, a tag is copied if one of them matches.
+    /// The character * matches any text, ? one character, [a-z] one of a class, and {a,b} one of
+    /// several texts. With several --tag and --tag-regex, a tag is copied if one of them matches.
     #[arg(long = "tag", value_name = "GLOB")]
     pub tags: Vec<TagGlob>,
 
