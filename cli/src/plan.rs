@@ -263,8 +263,8 @@ mod tests {
             evidence("c", None),
         ];
         let first = facts[0].candidate.clone().unwrap();
-        let held = HashSet::from([first.blob.digest.clone()]);
-        let plan = PushPlan::new(facts.clone(), &held);
+        let confirmed = HashSet::from([first.blob.digest.clone()]);
+        let plan = PushPlan::new(facts.clone(), &confirmed);
         let (read, send) = (Some(100), Some(10));
         let steps: Vec<BlobStep> = plan.steps.iter().map(|(_, step)| step.clone()).collect();
         assert_eq!(
@@ -295,7 +295,7 @@ mod tests {
             ..PlanTotals::default()
         };
         assert_eq!(plan.totals(), sums);
-        assert!(PushPlan::new(facts[..1].to_vec(), &held).is_complete());
+        assert!(PushPlan::new(facts[..1].to_vec(), &confirmed).is_complete());
     }
 
     #[test]
@@ -305,8 +305,8 @@ mod tests {
             evidence("b", None),
         ];
         let first = facts[0].candidate.clone().unwrap();
-        let held = HashSet::from([first.blob.digest.clone()]);
-        let mut plan = PushPlan::new(facts, &held);
+        let confirmed = HashSet::from([first.blob.digest.clone()]);
+        let mut plan = PushPlan::new(facts, &confirmed);
         plan.mark_packed(&Digest::of(b"a"), 30);
         plan.mark_packed(&Digest::of(b"b"), 40);
         assert_eq!(plan.steps[0].1, BlobStep::AlreadyPresent(first));
@@ -345,9 +345,12 @@ mod tests {
         let mut layer = evidence("a", Some(EvidenceSource::Copy(from.clone())));
         layer.mount = Some(from.clone());
         let blob = layer.candidate.clone().unwrap().blob;
-        let step = |held: &[&Digest]| {
-            let held = held.iter().copied().cloned().collect();
-            PushPlan::new(vec![layer.clone()], &held).steps.remove(0).1
+        let step = |confirmed: &[&Digest]| {
+            let confirmed = confirmed.iter().copied().cloned().collect();
+            PushPlan::new(vec![layer.clone()], &confirmed)
+                .steps
+                .remove(0)
+                .1
         };
         let would = BlobStep::Send {
             read: Some(100),
